@@ -1,0 +1,34 @@
+"""Write a program, see what it prints, then answer."""
+
+from __future__ import annotations
+
+from slm_math.agents.base import Agent, program
+from slm_math.answers import extract
+from slm_math.prompts import render
+from slm_math.types import Generate, Problem, RunPython, Workflow, assistant, user
+
+
+class CodeFeedback(Agent):
+    """First pass: reasoning with a Python program. The program runs, its output goes back, a second pass answers.
+
+    The answer is what the model *writes* after it has seen the output. A first pass without a program is final.
+    """
+
+    uses_python = True
+
+    def __init__(self, prompt: str = "code", output_prompt: str = "output") -> None:
+        self.prompt = prompt
+        self.output_prompt = output_prompt
+        render(prompt, problem="")
+        render(output_prompt, output="")
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        chat = user(render(self.prompt, problem=problem.text), problem.images)
+        [draft] = yield [Generate(chat)]
+        code = program(draft.text)
+        if code is None:
+            return extract(draft.text).value
+        [result] = yield [RunPython(code)]
+        chat += assistant(draft) + user(render(self.output_prompt, output=result.text))
+        [final] = yield [Generate(chat)]
+        return extract(final.text).value

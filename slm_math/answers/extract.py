@@ -1,0 +1,216 @@
+"""Find the final answer in a model's reply, in one pass over the text: no backtracking, no evaluation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+Span = tuple[int, int]
+
+# A chat model may run past its turn; what follows was not said to us.
+_TURN_END = re.compile(
+    r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end|eom_id|start_header_id|user|assistant)\|>"
+    r"|</s>|<end_of_turn>|<start_of_turn>|<eos>|<｜end▁of▁sentence｜>"
+)
+# A base model tends to invent the next question of a list and to answer that too.
+_NEXT_QUESTION = re.compile(
+    r"^[ \t#*]*(?:(?:next |new )?(?:question|problem|exercise)(?: \d+)?\**:|q\d*:|human:|user:|\[?instruction\]?:"
+    r"|### ?instruction)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])[ \t]*")
+_BARE_BOX = re.compile(r"[^\s{}$\\,;]+")
+_JOIN = re.compile(r"(?:[\s,;$&*]|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b|\b[a-zA-Z] ?=)*")
+_ANSWER_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
+_HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
+_HASH_NUMBER = re.compile(r"[-+$€£\\]*[\d.,]*\d[\d.,/]*\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
+_PHRASE = re.compile(
+    r"\b(?:final )?(?:answer|result) (?:is|are|equals)(?: that)?\b[ \t]*:?[ \t]*\n?"
+    r"|^[ \t>#*]*(?:the )?(?:final )?answer\**[ \t]*:\**[ \t]*\n?"
+    r"|\b(?:final )?answer\**:\**[ \t]*\n?"
+    r"|^[ \t]*a:[ \t]*",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CLAUSE = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)|,? (?:because|since|which|where|so that)\b|\s\(|\n")
+_NUMBER = re.compile(r"(?<![\w.])(?:(?<![)\]}] )(?<![)\]}])[-−])?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?\.?\d+(?:/\d+)?\s?\\?%?")
+_ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """An answer and where it stood: `method` is box, tag, hashes, phrase, number or none; `span` its characters.
+
+    `hedged` says that several alternatives were offered ("3 or 4").
+    """
+
+    value: str | None
+    method: str
+    span: Span | None
+    hedged: bool = False
+
+
+NOTHING = Extracted(None, "none", None)
+
+
+def extract(completion: str, last_number: bool = False) -> Extracted:
+    """The final answer of a reply: last box or `<answer>`, else `#### x`, else an answer phrase, else nothing.
+
+    With `last_number=True` the last number of the text is taken when all else is missing: lenient reports only.
+    """
+    start, end = _spoken(completion)
+    if start >= end:
+        return NOTHING
+    for find in (_boxed_or_tagged, _hashes, _phrase):
+        found = find(completion, start, end)
+        if found.value is not None:
+            return found
+    return _last_number(completion, start, end) if last_number else NOTHING
+
+
+def gold_answer(text: str) -> str:
+    """The reference answer in a data set's field: after the last `####`, else the last box, else the text itself."""
+    if "####" in text:
+        return text.rsplit("####", 1)[1].strip()
+    boxes = list(_boxes(text, 0, len(text)))
+    return text[slice(*boxes[-1][1])].strip() if boxes else text.strip()
+
+
+def _spoken(text: str) -> Span:
+    """The part of a reply that is its author's answer: before the turn's end and an invented question, after thinking."""
+    turn = _TURN_END.search(text)
+    end = turn.start() if turn else len(text)
+    close = text.rfind("</think>", 0, end)
+    start = close + len("</think>") if close >= 0 else 0
+    reopened = text.find("<think>", start, end)
+    end = reopened if reopened >= 0 else end
+    for question in _NEXT_QUESTION.finditer(text, start, end):
+        if text[start : question.start()].strip("#* \t\n"):
+            return start, question.start()
+    return start, end
+
+
+def _boxes(text: str, start: int, end: int) -> Iterator[tuple[Span, Span]]:
+    """(whole box, its content) for every outermost, balanced, non-empty box, in order."""
+    first = _BOX.search(text, start, end)
+    if first is None:
+        return
+    closing = _brace_pairs(text, first.start(), end)
+    done = start
+    for box in _BOX.finditer(text, first.start(), end):
+        if box.start() < done:
+            continue
+        if box.end() < end and text[box.end()] == "{":
+            close = closing.get(box.end())
+            if close is None or not text[box.end() + 1 : close].strip():
+                continue
+            content, done = (box.end() + 1, close), close + 1
+        else:
+            bare = _BARE_BOX.match(text, box.end(), end)
+            if bare is None:
+                continue
+            content, done = bare.span(), bare.end()
+        yield (box.start(), done), content
+
+
+def _brace_pairs(text: str, start: int, end: int) -> dict[int, int]:
+    """Position of each closed `{` -> position of its `}`; escaped braces are characters, not delimiters."""
+    pairs: dict[int, int] = {}
+    stack: list[int] = []
+    for brace in re.finditer(r"\\.|[{}]", text[start:end], re.DOTALL):
+        at = start + brace.start()
+        if brace.group() == "{":
+            stack.append(at)
+        elif brace.group() == "}" and stack:
+            pairs[stack.pop()] = at
+    return pairs
+
+
+def _boxed_or_tagged(text: str, start: int, end: int) -> Extracted:
+    boxes = list(_boxes(text, start, end))
+    tag = _tagged(text, start, end)
+    if tag and not (boxes and boxes[-1][0][1] > tag[1]):
+        inner = [box for box in boxes if tag[0] <= box[0][0] and box[0][1] <= tag[1]]
+        if inner:
+            return _last_boxes(text, inner)
+        said = _phrase(text, *tag)
+        span = said.span or _trim(text, *tag)
+        value = text[slice(*span)]
+        return Extracted(value, "tag", span, bool(_ALTERNATIVES.search(value))) if value else NOTHING
+    return _last_boxes(text, boxes) if boxes else NOTHING
+
+
+def _tagged(text: str, start: int, end: int) -> Span | None:
+    """The content of the only `<answer>` block; several blocks are not an answer but an attempt to offer many."""
+    tags = list(_ANSWER_TAG.finditer(text, start, end))
+    if [tag.group().lower() for tag in tags] != ["<answer>", "</answer>"]:
+        return None
+    return tags[0].end(), tags[1].start()
+
+
+def _last_boxes(text: str, boxes: list[tuple[Span, Span]]) -> Extracted:
+    """The last box, with the boxes right before it when only separators stand between: together they are one list."""
+    group = [boxes[-1]]
+    for box in reversed(boxes[:-1]):
+        gap = text[box[0][1] : group[0][0][0]]
+        if len(gap) > 100 or not _JOIN.fullmatch(gap):
+            break
+        group.insert(0, box)
+    values = list(dict.fromkeys(text[slice(*content)].strip() for _, content in group))
+    span = (group[0][1][0], group[-1][1][1])
+    between = "" if len(group) == 1 else text[slice(*span)]
+    hedged = any(_ALTERNATIVES.search(part) for part in (*values, between))
+    return Extracted(", ".join(values), "box", span, hedged)
+
+
+def _hashes(text: str, start: int, end: int) -> Extracted:
+    """The last `#### x`. A Markdown heading looks alike, so x is a number, or the text's last line."""
+    last = NOTHING
+    for line in _HASHES.finditer(text, start, end):
+        if _HASH_NUMBER.fullmatch(line.group(1).strip()) or not text[line.end() : end].strip():
+            value = line.group(1).strip()
+            last = Extracted(value, "hashes", line.span(1), bool(_ALTERNATIVES.search(value)))
+    return last
+
+
+def _phrase(text: str, start: int, end: int) -> Extracted:
+    """What follows the last "the answer is", "Answer:" or line-initial "A:", up to the end of the clause."""
+    last = None
+    for last in _PHRASE.finditer(text, start, end):
+        pass
+    if last is None:
+        return NOTHING
+    begin = last.end()
+    stop = _CLAUSE.search(text, begin, end)
+    span = _trim(text, *_math_span(text, begin, end, stop.start() if stop else end))
+    value = text[slice(*span)]
+    return Extracted(value, "phrase", span, bool(_ALTERNATIVES.search(value))) if value else NOTHING
+
+
+def _math_span(text: str, begin: int, end: int, stop: int) -> Span:
+    """Math delimiters right after the phrase decide where the answer ends, not the full stop within them."""
+    for opening, closing in (("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]"), ("$", "$")):
+        if text.startswith(opening, begin):
+            close = text.find(closing, begin + len(opening), min(end, begin + 400))
+            line_end = text.find("\n", begin + 2, end)
+            # a lone `$` is a currency sign, and so is one whose partner belongs to the next amount
+            if close > 0 and (opening != "$" or line_end < 0 or close < line_end) and text[close - 1] != " ":
+                rest = text[close + len(closing) : stop].strip(" .*")
+                return (begin, stop) if rest else (begin, close + len(closing))
+    return begin, stop
+
+
+def _trim(text: str, start: int, end: int) -> Span:
+    """The span without surrounding blanks, Markdown emphasis and final punctuation."""
+    while start < end and text[start] in " \t\n*`:_":
+        start += 1
+    while start < end and text[end - 1] in " \t\n*`,;._":
+        end -= 1
+    return start, end
+
+
+def _last_number(text: str, start: int, end: int) -> Extracted:
+    last = None
+    for last in _NUMBER.finditer(text, start, end):
+        pass
+    return Extracted(last.group().strip(), "number", last.span()) if last else NOTHING

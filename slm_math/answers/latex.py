@@ -1,0 +1,132 @@
+"""One spelling for an answer: LaTeX without layout, the same command for the same thing, no math delimiters."""
+
+from __future__ import annotations
+
+import re
+
+_UNICODE = str.maketrans(
+    {
+        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": r"\div ",
+        "π": r"\pi ", "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ",
+        "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "θ": r"\theta ", "²": "^{2}", "³": "^{3}", "⁴": "^{4}",
+        "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
+        "，": ",", "（": "(", "）": ")", "％": "%", "＄": "$", "：": ":", "“": '"', "”": '"', "’": "'", "‘": "'",
+        "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2061": "", "\u200b": "",
+    }
+)  # fmt: skip
+_UNICODE_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9]+)?|[a-zA-Z]))")
+_SPELLINGS: list[tuple[re.Pattern[str], str]] = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in [
+        (r"(?<=\d),\\!\s*(?=\d{3})", ","),
+        (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg)(?![a-zA-Z])\s*\.?(?=[^a-zA-Z]|$)", ""),
+        (r"\\(?:displaystyle|textstyle|limits|nolimits|mathstrut|hfill|!)", ""),
+        (r"\\(?:[,;: ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|thinspace)|~", " "),
+        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\(?:mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|operatorname|emph|hbox|bf|rm)\s*\{",
+         r"\\text{"),
+        (r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])", "°"),
+        (r"\\leqslant(?![a-zA-Z])|\\leq(?![a-zA-Z])|<=", r"\\le "),
+        (r"\\geqslant(?![a-zA-Z])|\\geq(?![a-zA-Z])|>=", r"\\ge "),
+        (r"\\neq(?![a-zA-Z])|!=", r"\\ne "),
+        (r"\\lt(?![a-zA-Z])", "<"),
+        (r"\\gt(?![a-zA-Z])", ">"),
+        (r"\\l[vV]ert(?![a-zA-Z])|\\r[vV]ert(?![a-zA-Z])|\\[vV]ert(?![a-zA-Z])|\\mid(?![a-zA-Z])", "|"),
+        (r"\\lbrace(?![a-zA-Z])", r"\\{"),
+        (r"\\rbrace(?![a-zA-Z])", r"\\}"),
+        (r"\\%", "%"),
+        (r"\\\$", "＄"),
+        (r"\\\(|\\\)|\\\[|\\\]|\$", " "),
+        (r"(?<![a-zA-Z\\])(?:sqrt|cbrt)\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        (r"\*\*", "^"),
+    ]
+]  # fmt: skip
+_FRAC = re.compile(r"\\frac\s*([0-9a-zA-Z]|(?=\{))\s*(?=[0-9a-zA-Z{\\])")
+_SQRT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
+_BLANKS = re.compile(r"\s+")
+_OUTER_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_OPEN, _CLOSE = "([{", ")]}"
+
+
+def normalise(text: str) -> str:
+    """The canonical spelling of a short answer; `＄` marks a currency sign and `°` a degree sign."""
+    text = text.replace("\\\\", "\x00")  # a matrix row ends in two backslashes: not an escape
+    if re.match(r"^\s*\\?\$\s*-?[\d.]", text) and text.count("$") == 1:
+        text = text.replace("$", r"\$", 1).replace("\\\\$", "\\$")
+    text = _UNICODE_ROOT.sub(lambda m: r"\sqrt{" + (m[1] or m[2] or m[3] or "") + "}", text).translate(_UNICODE)
+    for pattern, replacement in _SPELLINGS:
+        text = pattern.sub(replacement, text)
+    text = _braced_arguments(_OUTER_BOX.sub("{", text))
+    text = _BLANKS.sub(" ", text.replace("\x00", "\\\\")).strip(" *`\"")
+    while len(text) > 1 and text[-1] in ".,;:" and not text.endswith((".m.", "\\;")):
+        text = text[:-1].rstrip()
+    return strip_braces(text)
+
+
+def _braced_arguments(text: str) -> str:
+    r"""`\frac43`, `\frac 5{19}` and `\sqrt3` with braces around each argument."""
+    text = _SQRT.sub(r"\\sqrt{\1}", text)
+    out, at = [], 0
+    while (found := text.find("\\frac", at)) >= 0:
+        out.append(text[at:found])
+        first, at = _argument(text, found + 5)
+        second, at = _argument(text, at)
+        # the arguments come back verbatim; a fraction inside them is found by the next round
+        text = text[:found] + "\\frac\x01" + first + second + text[at:] if first and second else text
+        at = found + 6 if first and second else found + 5
+        if not (first and second):
+            out.append("\\frac")
+            continue
+        out.append("\\frac")
+    out.append(text[at:])
+    return "".join(out)
+
+
+def _argument(text: str, at: int) -> tuple[str, int]:
+    """The next LaTeX argument, in braces, and the position after it; ("", at) when there is none."""
+    while at < len(text) and text[at] == " ":
+        at += 1
+    if at >= len(text):
+        return "", at
+    if text[at] == "{":
+        close = closing(text, at)
+        return (text[at : close + 1], close + 1) if close else ("", at)
+    command = re.match(r"\\(?:pi|theta|alpha|beta)(?![a-zA-Z])|[0-9a-zA-Z]", text[at : at + 8])
+    return ("{" + command.group() + "}", at + command.end()) if command else ("", at)
+
+
+def closing(text: str, at: int) -> int | None:
+    """Position of the bracket that closes the one at `at` (any kind closes any kind: half-open intervals)."""
+    depth = 0
+    for i in range(at, len(text)):
+        if text[i] in _OPEN:
+            depth += 1
+        elif text[i] in _CLOSE:
+            depth -= 1
+            if depth == 0:
+                return i
+    return None
+
+
+def strip_braces(text: str) -> str:
+    """Without grouping braces around the whole."""
+    while len(text) > 1 and text[0] == "{" and text[-1] == "}" and closing(text, 0) == len(text) - 1:
+        text = text[1:-1].strip()
+    return text
+
+
+def split_top(text: str, separators: re.Pattern[str]) -> list[str]:
+    """The pieces between separators that stand outside all brackets."""
+    depth, last, pieces, skip = 0, 0, [], 0
+    for i, char in enumerate(text):
+        if i < skip:
+            continue
+        if char in _OPEN:
+            depth += 1
+        elif char in _CLOSE:
+            depth -= 1
+        elif depth == 0 and (found := separators.match(text, i)) and found.end() > i:
+            pieces.append(text[last:i].strip())
+            last = skip = found.end()
+    pieces.append(text[last:].strip())
+    return pieces

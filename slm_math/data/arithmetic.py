@@ -1,0 +1,292 @@
+"""Generated word problems: small enough that a model learns them from nothing, on a processor, in minutes.
+
+A *family* is an expression and its wordings. Some families are *demonstrated*: supervised dialogues show how they are
+solved. Others are *answers only*: they use the same arithmetic behind words that no dialogue explains ("8 fewer", "6
+times as many", "shares equally"), so what such words ask for has to be found out by reinforcement learning from right
+and wrong answers. A third kind, *two-digit product*, is arithmetic that only a program does well.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from slm_math.data.base import Source, Split
+from slm_math.prompts import render
+from slm_math.types import Chat, Problem, Task, assistant, user
+
+DEMONSTRATED = "demonstrated"
+ANSWERS_ONLY = "answers only"
+PRODUCT = "two-digit product"
+
+NAMES = ("Mina", "Oskar", "Juno", "Teo", "Lena", "Ravi", "Cleo", "Hugo", "Nora", "Idris", "Pia", "Sven")
+THINGS = ("beads", "stamps", "shells", "cards", "plums", "buttons", "marbles", "coins", "pears", "stickers")
+HOLDERS = ("bags", "boxes", "jars", "trays", "baskets")
+GAINS = ("finds {} more", "buys {} more", "gets {} from a friend", "makes {} new ones", "wins {}")
+LOSSES = ("loses {}", "sells {}", "gives {} to a friend", "drops {}", "uses up {}")
+
+
+@dataclass(frozen=True)
+class Family:
+    """An expression over a, b, c, d, evaluated from left to right with products first, and the texts that ask for it.
+
+    In a text, `[+c]` stands for some way of gaining c things and `[-c]` for some way of losing them.
+    """
+
+    name: str
+    kind: str
+    expression: str
+    texts: tuple[str, ...]
+
+
+FAMILIES = (
+    Family("full bags, then a gain", DEMONSTRATED, "a*b+c", (
+        "{name} has {a} {holders} with {b} {things} each and [+c]. How many {things} does {name} have now?",
+        "There are {a} {holders} with {b} {things} in each. {name} takes them all and [+c]. How many {things} does {name} have?",
+    )),
+    Family("full bags, then a loss", DEMONSTRATED, "a*b-c", (
+        "{name} has {a} {holders} with {b} {things} each and [-c]. How many {things} does {name} have now?",
+        "There are {a} {holders} with {b} {things} in each. {name} takes them all and [-c]. How many {things} does {name} have?",
+    )),
+    Family("a gain, then a loss", DEMONSTRATED, "a+b-c", (
+        "{name} has {a} {things}, [+b] and [-c]. How many {things} does {name} have now?",
+        "{name} has {a} {things}. {other} has none. {name} [+b] and then [-c]. How many {things} does {name} have?",
+    )),
+    Family("a loss, then a gain", DEMONSTRATED, "a-b+c", (
+        "{name} has {a} {things}, [-b] and [+c]. How many {things} does {name} have now?",
+        "{name} has {a} {things}. {other} has none. {name} [-b] and then [+c]. How many {things} does {name} have?",
+    )),
+    Family("packed, then a gain", DEMONSTRATED, "a/b+c", (
+        "{name} packs {a} {things} into {b} {holders}, keeps one of them and [+c]. How many {things} does {name} have now?",
+        "{a} {things} fill {b} {holders}. {name} takes one of them and [+c]. How many {things} does {name} have?",
+    )),
+    Family("packed, then a loss", DEMONSTRATED, "a/b-c", (
+        "{name} packs {a} {things} into {b} {holders}, keeps one of them and [-c]. How many {things} does {name} have now?",
+        "{a} {things} fill {b} {holders}. {name} takes one of them and [-c]. How many {things} does {name} have?",
+    )),
+    Family("full bags and two errands", DEMONSTRATED, "a*b+c-d", (
+        "{name} has {a} {holders} with {b} {things} each, [+c] and [-d]. How many {things} does {name} have now?",
+    )),
+    Family("many full bags", PRODUCT, "a*b+c", (
+        "{name} has {a} {holders} with {b} {things} each and [+c]. How many {things} does {name} have now?",
+    )),
+    Family("fewer", ANSWERS_ONLY, "a-b+c", (
+        "{name} has {a} {things}. {other} has {b} fewer and [+c]. How many {things} does {other} have now?",
+    )),
+    Family("extra", ANSWERS_ONLY, "a+b-c", (
+        "{name} has {a} {things}. {other} has {b} extra and [-c]. How many {things} does {other} have now?",
+    )),
+    Family("times as many", ANSWERS_ONLY, "a*b-c", (
+        "{name} has {a} {things}. {other} has {b} times as many and [-c]. How many {things} does {other} have now?",
+    )),
+    Family("every day", ANSWERS_ONLY, "a*b+c", (
+        "{name} collects {a} {things} every day for {b} days and [+c]. How many {things} does {name} have now?",
+    )),
+    Family("shares equally", ANSWERS_ONLY, "a/b+c", (
+        "{name} shares {a} {things} equally among {b} people. {other} is one of them and [+c]. How many {things} does {other} have now?",
+    )),
+    Family("how many more", ANSWERS_ONLY, "a+b-c", (
+        "{name} has {a} {things} and [+b]. {other} has {c}. How many more {things} does {name} have now?",
+    )),
+)
+
+
+def evaluate(expression: str) -> int:
+    """The value of e.g. `8*6+35`; a division must come out even."""
+    return int(worked(expression)[-1].rpartition("=")[2])
+
+
+def worked(expression: str) -> list[str]:
+    """One equation per step, e.g. `8*6+35` -> ["8*6=48", "48+35=83"], from left to right (products stand first)."""
+    total, *steps = re.findall(r"[-+*/]?\d+", expression)
+    lines = []
+    for step in steps:
+        left, right = int(total), int(step[1:])
+        if step[0] == "/" and left % right:
+            raise ValueError(f"{left}/{right} does not come out even")
+        total = str({"+": left + right, "-": left - right, "*": left * right, "/": left // right}[step[0]])
+        lines.append(f"{left}{step}={total}")
+    return lines
+
+
+def program(expression: str) -> str:
+    """The program that prints the value, as an assistant writes it."""
+    return f"```python\nprint({expression.replace('/', '//')})\n```"
+
+
+def split_of(family: Family, numbers: tuple[int, ...]) -> Split:
+    """The split a problem belongs to: decided by its expression and its numbers in any order, whatever its wording."""
+    bucket = zlib.crc32(f"{family.expression}:{sorted(numbers)}".encode()) % 8
+    return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
+
+
+class Arithmetic(Source):
+    """Word problems with one to three steps.
+
+    Args:
+        seed: what is drawn; the split of a problem does not depend on it.
+        train, validation, test: how many problems each split has, evenly over the families.
+        solve: worked solutions to imitate (demonstrated families; a small part two-digit products).
+        bare: the share of them that give the answer without reasoning.
+        code, check: dialogues that write a program and read its output to answer, or to judge an answer.
+        drills: rows of equations without a story; a quarter as many more rows practise copying a program's output.
+    """
+
+    name = "arithmetic"
+
+    def __init__(
+        self,
+        seed: int = 0,
+        train: int = 4000,
+        validation: int = 300,
+        test: int = 300,
+        solve: int = 9000,
+        bare: float = 0.1,
+        code: int = 3000,
+        check: int = 3000,
+        drills: int = 5000,
+    ) -> None:
+        self.seed = seed
+        self.sizes: dict[Split, int] = {"train": train, "validation": validation, "test": test}
+        self.solve, self.bare, self.code, self.check, self.drills = solve, bare, code, check, drills
+
+    def tasks(self, split: Split) -> list[Task]:
+        """The problems of a split; `tags` has the family and the kind."""
+        draw = random.Random(f"{self.seed} tasks {split}")
+        tasks = []
+        for index in range(self.sizes[split]):
+            family = FAMILIES[index % len(FAMILIES)]
+            text, expression = pose(draw, family, split)
+            problem = Problem(
+                f"{self.name}/{split}/{index}", text, "num", tags={"family": family.name, "kind": family.kind}
+            )
+            solution = None if family.kind == ANSWERS_ONLY else reasoning(expression)
+            tasks.append(Task(problem, str(evaluate(expression)), solution))
+        return tasks
+
+    def dialogues(self, split: Split, prompt: str = "solve_plain") -> list[Chat]:
+        """The mix to imitate, shuffled; for validation and test a twentieth of it. Families of kind "answers only" never occur."""
+        draw = random.Random(f"{self.seed} dialogues {split}")
+        share = 1.0 if split == "train" else 0.05
+        shown = [family for family in FAMILIES if family.kind == DEMONSTRATED]
+        hard = [family for family in FAMILIES if family.kind == PRODUCT]
+
+        def posed(product_share: float) -> tuple[str, str]:
+            return pose(draw, draw.choice(hard if draw.random() < product_share else shown), split)
+
+        chats = []
+        for _ in range(round(self.solve * share)):
+            text, expression = posed(0.03)
+            reply = f"#### {evaluate(expression)}" if draw.random() < self.bare else reasoning(expression)
+            chats.append(user(render(prompt, problem=text)) + assistant(reply))
+        for _ in range(round(self.code * share)):
+            text, expression = posed(0.4)
+            chats.append(
+                user(render("code_plain", problem=text)) + ran(expression) + assistant(f"#### {evaluate(expression)}")
+            )
+        for _ in range(round(self.check * share)):
+            text, expression = posed(0.25)
+            right = draw.random() < 0.5
+            answer = evaluate(expression) if right else mistaken(draw, expression)
+            chats.append(
+                user(render("verify_plain", problem=text, answer=str(answer)))
+                + ran(expression)
+                + assistant("CORRECT" if right else "INCORRECT")
+            )
+        chats += [equations(draw) for _ in range(round(self.drills * share))]
+        chats += [copying(draw) for _ in range(round(self.drills * share / 4))]
+        draw.shuffle(chats)
+        return chats
+
+
+def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
+    """A problem of the family that belongs to the split: its text and its expression in numbers."""
+    while True:
+        numbers = numbers_for(draw, family)
+        expression = re.sub("[a-d]", lambda letter: str(numbers["abcd".index(letter[0])]), family.expression)
+        partial = [int(line.rpartition("=")[2]) for line in worked(expression)]
+        if min(partial) > 0 and split_of(family, numbers) == split:
+            break
+    gains, losses = draw.sample(GAINS, len(GAINS)), draw.sample(LOSSES, len(LOSSES))
+    text = re.sub(
+        r"\[([+-])([a-d])\]",
+        lambda mark: (gains if mark[1] == "+" else losses).pop().format("{" + mark[2] + "}"),
+        draw.choice(family.texts),
+    )
+    name, other = draw.sample(NAMES, 2)
+    words = {"name": name, "other": other, "things": draw.choice(THINGS), "holders": draw.choice(HOLDERS)}
+    return text.format(**words, **dict(zip("abcd", numbers))), expression
+
+
+def numbers_for(draw: random.Random, family: Family) -> tuple[int, ...]:
+    """Numbers for a, b, c, d such that a division comes out even; later checks are left to the caller."""
+
+    def small() -> int:
+        return draw.randint(2, 9) if draw.random() < 0.7 else draw.randint(10, 30)
+
+    later = tuple(small() for _ in range(len(re.findall("[c-d]", family.expression))))
+    first, second = draw.randint(2, 9), draw.randint(2, 9)
+    if family.kind == PRODUCT:
+        return (draw.randint(12, 79), draw.randint(12, 79), *later)
+    if family.expression.startswith("a*b"):
+        return (first, second, *later)
+    if family.expression.startswith("a/b"):
+        return (first * second, second, *later)
+    return (draw.randint(5, 69), small(), *later)
+
+
+def reasoning(expression: str) -> str:
+    """A worked solution that ends in its answer."""
+    return "\n".join([*worked(expression), f"#### {evaluate(expression)}"])
+
+
+def ran(expression: str) -> Chat:
+    """An assistant's program and the user turn that shows what it printed."""
+    return assistant(program(expression)) + user(render("output_plain", output=str(evaluate(expression))))
+
+
+def mistaken(draw: random.Random, expression: str) -> int:
+    """A wrong answer: a slip of the arithmetic, a wrong operation, or a step left out."""
+    right = evaluate(expression)
+    steps = [int(line.rpartition("=")[2]) for line in worked(expression)]
+    swapped = evaluate(expression.translate(str.maketrans("+-", "-+")))
+    slips = [right + draw.choice((-20, -10, -2, -1, 1, 2, 10, 20)), steps[0], swapped, draw.randint(1, 99)]
+    return draw.choice([slip for slip in slips if slip > 0 and slip != right] or [right + 1])
+
+
+def equations(draw: random.Random) -> Chat:
+    """A drill: equations to finish."""
+    lines = []
+    for _ in range(6):
+        kind = draw.random()
+        a, b = draw.randint(2, 9), draw.randint(2, 9)
+        if kind < 0.25:
+            lines.append(f"{a}*{b}")
+        elif kind < 0.4:
+            lines.append(f"{a * b}/{b}")
+        else:
+            a, b = draw.randint(2, 99), draw.randint(2, 9) if draw.random() < 0.5 else draw.randint(10, 30)
+            lines.append(f"{a}+{b}" if kind < 0.65 or a <= b else f"{a}-{b}")
+    return user(" ".join(lines)) + assistant("\n".join(worked(line)[0] for line in lines))
+
+
+def copying(draw: random.Random) -> Chat:
+    """A drill: the answer is what the program printed, whatever that was."""
+    chat: Chat = ()
+    for _ in range(4):
+        value = draw.randint(1, 10 ** draw.randint(1, 4))
+        chat += user(render("output_plain", output=str(value))) + assistant(f"#### {value}")
+    return chat
+
+
+def corpus() -> Iterator[str]:
+    """The text a tokenizer is trained on: the same for every seed and size, and from the train split alone."""
+    draw = random.Random("corpus")
+    for family in FAMILIES * 60:
+        text, expression = pose(draw, family, "train")
+        yield text
+        yield f"Code: {text}\n{program(expression)}\nOutput: {evaluate(expression)}\n{reasoning(expression)}"
+        yield f"Check: {text} Answer: {evaluate(expression)}\nAgain: CORRECT\nINCORRECT"

@@ -1,0 +1,28 @@
+"""What a data set is: problems with reference answers, and the worked dialogues that can be made of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from slm_math.prompts import render
+from slm_math.types import Chat, Task, assistant, user
+
+Split = Literal["train", "validation", "test"]
+
+
+class Source:
+    """A data set. `name` starts its problem ids (`gsm8k/train/12`) and appears in every record."""
+
+    name: str
+
+    def tasks(self, split: Split) -> list[Task]:
+        """The problems of a split, in a fixed order."""
+        raise NotImplementedError
+
+    def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
+        """Demonstrations to imitate: by default the worked solutions, asked for as `SingleShot(prompt)` asks."""
+        return [
+            user(render(prompt, problem=task.problem.text), task.problem.images) + assistant(task.solution)
+            for task in self.tasks(split)
+            if task.solution
+        ]

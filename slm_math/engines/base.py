@@ -1,0 +1,57 @@
+"""The seam between the scheduler and whatever generates text: submit, poll, cancel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slm_math.types import Chat, Reply, Sampling
+
+
+@dataclass(frozen=True)
+class Request:
+    """One generation to make. `key` is all that its randomness depends on (seed, step, problem, sample, turn)."""
+
+    chat: Chat
+    sampling: Sampling
+    resume: bool = False
+    key: tuple[int | str, ...] = ()
+
+
+class EngineError(RuntimeError):
+    """A request that could not be answered; it ends its workflow, never the run."""
+
+
+class Engine:
+    """Answers generation requests. One `poll` makes progress and returns what finished.
+
+    `trainable` tells whether replies carry token ids and log-probabilities, which a trained role needs.
+    """
+
+    trainable: bool = False
+    name: str = "engine"
+
+    def submit(self, request: Request) -> int:
+        """Queue a request; returns its ticket."""
+        raise NotImplementedError
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
+        """What has finished; waits at most `timeout` seconds if nothing has (a local engine computes instead)."""
+        raise NotImplementedError
+
+    def cancel(self, ticket: int) -> None:
+        """Forget a request; its result is never returned."""
+        raise NotImplementedError
+
+    @property
+    def busy(self) -> int:
+        """The number of requests under way."""
+        raise NotImplementedError
+
+    def refuse_training(self, role: str) -> str | None:
+        """One line saying why this engine cannot serve a trained role, or None when it can."""
+        if self.trainable:
+            return None
+        return f"{self.name} returns no token ids and log-probabilities: it cannot serve the trained role {role!r}"
+
+    def close(self) -> None:
+        """Give back what the engine holds."""

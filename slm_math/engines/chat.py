@@ -1,0 +1,139 @@
+"""From a chat to token ids: the model's own template, and sampled replies spliced in as they were sampled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from slm_math.types import Chat, Image, Reply, Text
+
+TEMPLATES = {
+    "chatml": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "plain": (
+        "{% for m in messages %}{{ m['content'] }}"
+        "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
+    ),
+}
+
+
+class ChatFormat:
+    """Renders chats with a tokenizer's template and encodes them; never re-tokenises a reply.
+
+    `template`: None for the tokenizer's own, "chatml", "plain", or the path of a Jinja file. Raises ValueError when
+    the tokenizer has no template and none is given, or when it has no end-of-sequence token.
+    """
+
+    def __init__(self, tokenizer: Any, template: str | None = None) -> None:
+        self.tokenizer = tokenizer
+        if template is not None:
+            tokenizer.chat_template = TEMPLATES.get(template) or Path(template).read_text(encoding="utf-8")
+        if not tokenizer.chat_template:
+            raise ValueError(
+                f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template: "
+                "set policy.chat_template to chatml, plain or the path of a Jinja file"
+            )
+        if tokenizer.eos_token_id is None:
+            raise ValueError(f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token")
+        self._special = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
+        self.end_text = self._end_of_turn()
+
+    def _end_of_turn(self) -> str:
+        """The special token that the template writes after an assistant's message, else the tokenizer's EOS."""
+        mark = "a-b-c"
+        asked = [{"role": "user", "content": "x"}]
+        after = self._template([*asked, {"role": "assistant", "content": mark}], False).rpartition(mark)[2]
+        found = [token for token in self._special if after.lstrip().startswith(token)]
+        return found[0] if found else self.tokenizer.eos_token
+
+    @property
+    def end_id(self) -> int:
+        return self.tokenizer.convert_tokens_to_ids(self.end_text)
+
+    def _template(self, messages: list[dict[str, str]], generation: bool) -> str:
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
+
+    def neutral(self, text: str) -> str:
+        """`text` with the model's special tokens broken up, so that no problem or tool output can end a turn."""
+        for token in self._special:
+            if token in text:
+                text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
+        return text
+
+    def _content(self, parts: tuple[Any, ...]) -> str:
+        if any(isinstance(part, Image) for part in parts):
+            raise ValueError("this problem has images, and the model takes text only")
+        return "".join(self.neutral(part.text) for part in parts)
+
+    def render(self, chat: Chat, resume: bool = False) -> str:
+        """The chat as text, up to where the assistant starts to write (or, with `resume`, goes on writing)."""
+        if resume:
+            return self._before(chat, len(chat) - 1) + self._content(chat[-1].content)
+        messages = [{"role": message.role, "content": self._content(message.content)} for message in chat]
+        return self._template(messages, generation=bool(chat) and chat[-1].role != "assistant")
+
+    def _before(self, chat: Chat, index: int) -> str:
+        """The text in front of assistant message `index`."""
+        messages = [{"role": message.role, "content": self._content(message.content)} for message in chat[:index]]
+        return self._template(messages, generation=True)
+
+    def tokens(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def encode(self, chat: Chat, resume: bool = False) -> list[int]:
+        """The prompt's token ids, with the ids of the last sampled reply (and of its prompt) spliced in unchanged.
+
+        A template that rewrites history (one that removes earlier thinking, say) cannot be spliced: then the whole
+        prompt is encoded anew, and training sees the turn as a row of its own.
+        """
+        text = self.render(chat, resume)
+        for index in range(len(chat) - 1, -1, -1):
+            sampled = [k for k, part in enumerate(chat[index].content) if isinstance(part, Reply) and part.token_ids]
+            if sampled:
+                rest = self._after(chat, index, sampled[-1], text)
+                if rest is None:
+                    break
+                reply = chat[index].content[sampled[-1]]
+                assert isinstance(reply, Reply)
+                if reply.finish == "stop" and self.end_id == reply.token_ids[-1]:
+                    rest = rest.removeprefix(self.end_text)
+                return [*reply.prompt_ids, *reply.token_ids, *self.tokens(rest)]
+        return self.tokens(text)
+
+    def _after(self, chat: Chat, index: int, part: int, text: str) -> str | None:
+        """What `text` has after the sampled part of message `index`; None when the template rewrote what was before."""
+        head = self._before(chat, index) + self._content(chat[index].content[:part])
+        reply = self._content(chat[index].content[part : part + 1])
+        for written in (reply, reply.strip()):  # many templates strip a message
+            if text.startswith(head + written):
+                return text[len(head) + len(written) :]
+        return None
+
+    def dialogue(self, chat: Chat) -> list[tuple[list[int], list[bool]]]:
+        """Token ids and loss mask of a worked dialogue: assistant turns with their end token learn, the rest is context.
+
+        One row for the whole dialogue; one row per assistant turn when the template rewrites history.
+        """
+        rows: list[tuple[list[int], list[bool]]] = []
+        ids: list[int] = []
+        mask: list[bool] = []
+        done = ""
+        for index, message in enumerate(chat):
+            if message.role != "assistant":
+                continue
+            before = self._before(chat, index)
+            if done and not before.startswith(done):
+                rows.append((ids, mask))
+                ids, mask, done = [], [], ""
+            context = self.tokens(before[len(done) :])
+            ids, mask = ids + context, mask + [False] * len(context)
+            for part in message.content:
+                span = self.tokens(self._content((part,)))
+                ids, mask = ids + span, mask + [not isinstance(part, Text) or part.learn] * len(span)
+            ids, mask = [*ids, self.end_id], [*mask, True]
+            done = before + self._content(message.content) + self.end_text
+        if ids:
+            rows.append((ids, mask))
+        return rows

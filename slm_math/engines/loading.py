@@ -1,0 +1,54 @@
+"""Models and tokenizers from a folder or the hub, with errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def check_path(path: str) -> None:
+    """Raises ValueError when `path` looks like a folder and is none, or is a folder without a model; loads nothing."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+            raise ValueError(f"model folder {path} holds no config.json or adapter_config.json")
+    elif path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
+        raise ValueError(f"model path {path} does not exist (a hub model is written owner/name)")
+
+
+def base_of(path: str) -> str | None:
+    """The base model's path when `path` is a folder that holds an adapter (LoRA), else None."""
+    config = Path(path).expanduser() / "adapter_config.json"
+    if not config.is_file():
+        return None
+    return json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
+
+
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer of a model, padding set to EOS where none is named (masks come from lengths, never from ids)."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(Path(path).expanduser()) if Path(path).is_dir() else path)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(path: str, dtype: torch.dtype = torch.float32, attention: str = "sdpa", **options: Any) -> Any:
+    """A causal language model in `dtype` (never the checkpoint's own by accident); `options` go to transformers."""
+    from transformers import AutoModelForCausalLM
+
+    check_path(path)
+    try:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention, **options)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"model {path} could not be loaded: {reason} (fetch it ahead of time with `slm-math download`; "
+            "a gated model needs HF_TOKEN in the environment)"
+        ) from error

@@ -1,0 +1,289 @@
+"""Generation with any transformers causal language model: continuous batching on left-padded rows."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.engines.cache import RowCache
+from slm_math.engines.chat import ChatFormat
+from slm_math.engines.loading import DTYPES, load_model, load_tokenizer
+from slm_math.engines.sampling import choose, uniforms
+from slm_math.types import Reply
+
+
+@dataclass
+class _Row:
+    """A request that is being decoded."""
+
+    ticket: int
+    request: Request
+    prompt: tuple[int, ...]
+    uniform: Any
+    room: int  # tokens that may still be sampled
+    tokens: list[int] = field(default_factory=list)
+    logps: list[float] = field(default_factory=list)
+    start: float = field(default_factory=time.perf_counter)
+    finish: str = ""
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + len(self.tokens)
+
+
+class TransformersEngine(Engine):
+    """Decodes up to `slots` requests at once; a `poll` returns as soon as one of them has finished.
+
+    Equal prompts are prefilled once. Finished rows leave the batch when a quarter of it is idle or others wait.
+    Sampling depends on the request's key alone. `context` wraps every forward pass (autocast, adapter choice).
+    """
+
+    trainable = True
+    name = "the transformers engine"
+
+    def __init__(
+        self,
+        model: Any,
+        chat: ChatFormat,
+        slots: int = 64,
+        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        if slots < 1:
+            raise ValueError(f"an engine needs slots >= 1, got {slots}")
+        self.model = model
+        self.chat = chat
+        self.slots = slots
+        self.context = context
+        self.version = 0
+        self._tickets = 0
+        self._waiting: deque[tuple[int, Request]] = deque()
+        self._rows: list[_Row] = []
+        self._cache: RowCache | None = None
+        self._ended = frozenset[int]()
+        self.steps = 0  # decode steps so far, for occupancy
+        self.sampled = 0  # tokens so far
+
+    # -- the seam ------------------------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> int:
+        self._tickets += 1
+        self._waiting.append((self._tickets, request))
+        return self._tickets
+
+    def cancel(self, ticket: int) -> None:
+        self._waiting = deque(item for item in self._waiting if item[0] != ticket)
+        for row in self._rows:
+            if row.ticket == ticket:
+                row.finish = "cancelled"
+
+    @property
+    def busy(self) -> int:
+        return len(self._waiting) + sum(not row.finish for row in self._rows)
+
+    @torch.no_grad()
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
+        if not self.busy:
+            return []
+        training = self.model.training
+        self.model.eval()
+        try:
+            with self.context():
+                finished = self._turnover()
+                while not finished and any(not row.finish for row in self._rows):
+                    finished = self._step()
+        finally:
+            self.model.train(training)
+            torch.clear_autocast_cache()  # casts made without gradient must not serve a later backward
+        return finished
+
+    # -- rows come and go ----------------------------------------------------------------------------------------
+
+    def _turnover(self) -> list[tuple[int, Reply | EngineError]]:
+        """Drops finished rows when it pays and admits waiting requests; returns what was over at once."""
+        alive = [i for i, row in enumerate(self._rows) if not row.finish]
+        room = self.slots - len(alive)
+        # a lone newcomer waits for company unless most slots are free: a prefill costs about as much as a decode step
+        admit = self._waiting and room and (len(self._waiting) >= self.slots // 8 or room >= self.slots // 2)
+        if len(alive) < len(self._rows) and (admit or len(alive) <= 0.75 * len(self._rows)):
+            self._keep(alive)
+        return self._admit(room) if admit else []
+
+    def _keep(self, alive: list[int]) -> None:
+        self._rows = [self._rows[i] for i in alive]
+        if not self._rows:
+            self._cache = None
+        elif self._cache is not None:
+            start = self._cache.length - max(row.length - 1 for row in self._rows)
+            self._cache.keep(torch.tensor(alive, device=self.model.device), start)
+
+    def _admit(self, room: int) -> list[tuple[int, Reply | EngineError]]:
+        refused: list[tuple[int, Reply | EngineError]] = []
+        rows: list[_Row] = []
+        while self._waiting and len(rows) < room:
+            ticket, request = self._waiting.popleft()
+            prompt = tuple(self.chat.encode(request.chat, request.resume))
+            limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+            budget = min(request.sampling.max_new_tokens, limit - len(prompt))
+            if budget < 1:
+                message = f"the prompt has {len(prompt)} tokens, the model's context holds {limit}"
+                refused.append((ticket, EngineError(message)))
+                continue
+            rows.append(_Row(ticket, request, prompt, uniforms(request.key, budget), budget))
+        if not rows:
+            return refused
+        logits, cache = self._prefill(rows)
+        if self._cache is None:
+            self._cache = cache
+        else:
+            self._cache.join(cache)
+        self._rows += rows
+        return refused + self._sample(rows, logits)
+
+    def _prefill(self, rows: list[_Row]) -> tuple[Tensor, RowCache]:
+        """Runs each distinct prompt once; returns last logits (B, V) and the cache, expanded to all rows."""
+        distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(row.prompt for row in rows))}
+        length = max(map(len, distinct))
+        ids = torch.zeros(len(distinct), length, dtype=torch.long)
+        for prompt, i in distinct.items():
+            ids[i, length - len(prompt) :] = torch.tensor(prompt)
+        lengths = torch.tensor([len(prompt) for prompt in distinct])
+        cache = RowCache(self.model.config.get_text_config().num_hidden_layers)
+        logits = self._forward(ids, lengths, cache)
+        index = torch.tensor([distinct[row.prompt] for row in rows], device=self.model.device)
+        if len(distinct) < len(rows):
+            cache.keep(index)
+        return logits[index], cache
+
+    # -- one token for every row ---------------------------------------------------------------------------------
+
+    def _step(self) -> list[tuple[int, Reply | EngineError]]:
+        assert self._cache is not None
+        ids = torch.tensor([[row.tokens[-1]] for row in self._rows])
+        lengths = torch.tensor([row.length for row in self._rows])
+        logits = self._forward(ids, lengths, self._cache)
+        alive = [i for i, row in enumerate(self._rows) if not row.finish]
+        if len(alive) < len(self._rows):
+            logits = logits[alive]
+        self.steps += 1
+        return self._sample([self._rows[i] for i in alive], logits)
+
+    def _forward(self, ids: Tensor, lengths: Tensor, cache: RowCache) -> Tensor:
+        """ids (B, S) are the newest tokens of rows of `lengths` (B,) tokens, left-padded; returns last logits (B, V)."""
+        width = cache.length + ids.shape[1]
+        place = torch.arange(width) - (width - lengths[:, None])  # (B, L): position in its row, negative where padded
+        positions = place[:, -ids.shape[1] :].clamp(min=0)
+        mask = (place >= 0).long()
+        device = self.model.device
+        out = self.model(
+            input_ids=ids.to(device),
+            attention_mask=None if bool(mask.all()) and ids.shape[1] == 1 else mask.to(device),
+            position_ids=positions.to(device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1]
+
+    def _sample(self, rows: list[_Row], logits: Tensor) -> list[tuple[int, Reply | EngineError]]:
+        plans = [row.request.sampling for row in rows]
+        for i, row in enumerate(rows):
+            if not row.tokens and plans[i].not_first:
+                banned = [self.chat.tokens(text)[0] for text in plans[i].not_first]
+                logits[i, banned] = -torch.inf
+        numbers = torch.tensor(
+            [[p.temperature, p.top_p, p.top_k, row.uniform[len(row.tokens)]] for p, row in zip(plans, rows)],
+            device=logits.device,
+        )
+        tokens, logps = choose(logits, *numbers.unbind(1))
+        self.sampled += len(rows)
+        finished: list[tuple[int, Reply | EngineError]] = []
+        for row, token, logp in zip(rows, tokens.tolist(), logps.tolist()):
+            row.tokens.append(token)
+            row.logps.append(logp)
+            row.finish = self._over(row, token)
+            if row.finish:
+                finished.append((row.ticket, self._reply(row)))
+        return finished
+
+    def _over(self, row: _Row, token: int) -> str:
+        if token in self._ends():
+            return "stop"
+        stops = row.request.sampling.stop
+        if stops:
+            # a stop string cannot reach further back than one token a character
+            tail = self._text(row.tokens[-max(map(len, stops)) - 1 :])
+            if any(stop in tail for stop in stops):
+                return "stop"
+        return "length" if len(row.tokens) >= row.room else ""
+
+    def _ends(self) -> frozenset[int]:
+        """Every token that ends a turn: the tokenizer's, the template's and all that the model's configs name."""
+        if not self._ended:
+            ends = {self.chat.tokenizer.eos_token_id, self.chat.end_id}
+            for config in (self.model.config, getattr(self.model, "generation_config", None)):
+                named = getattr(config, "eos_token_id", None)
+                ends |= set(named) if isinstance(named, list) else {named}
+            self._ended = frozenset(ends - {None})
+        return self._ended
+
+    def _text(self, tokens: list[int]) -> str:
+        tokenizer = self.chat.tokenizer
+        return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def _reply(self, row: _Row) -> Reply:
+        sampling = row.request.sampling
+        return Reply(
+            text=self._text(row.tokens),
+            token_ids=tuple(row.tokens),
+            logprobs=tuple(row.logps),
+            finish="stop" if row.finish == "stop" else "length",
+            prompt_ids=row.prompt,
+            version=self.version,
+            temperature=sampling.temperature or 1.0,
+            seconds=time.perf_counter() - row.start,
+        )
+
+
+class CheckpointEngine(TransformersEngine):
+    """A frozen checkpoint as an engine of its own: loaded at the first request, from a folder or the hub.
+
+    Args:
+        path: model folder, adapter folder, or hub id.
+        dtype: float32, bfloat16 or float16.
+        device: for example cuda; by default cuda when there is one.
+        slots: how many requests are decoded at once.
+        chat_template: chatml, plain or a Jinja file, for a tokenizer that has no template.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        dtype: str = "float32",
+        device: str | None = None,
+        slots: int = 64,
+        chat_template: str | None = None,
+    ) -> None:
+        from slm_math.engines.loading import check_path
+
+        check_path(path)
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        super().__init__(None, None, slots)  # type: ignore[arg-type]
+        self.path = path
+        self.dtype = DTYPES[dtype]
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.template = chat_template
+
+    def submit(self, request: Request) -> int:
+        if self.model is None:
+            self.chat = ChatFormat(load_tokenizer(self.path), self.template)
+            self.model = load_model(self.path, self.dtype).to(self.device).eval()
+        return super().submit(request)

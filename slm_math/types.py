@@ -1,0 +1,219 @@
+"""What everything shares: problems, chats, requests, replies, traces. Plain frozen values, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+AnswerType = Literal["math", "mc", "num"]
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A span of text; `learn=False` marks a span inside an assistant message that was injected, not written (tool output)."""
+
+    text: str
+    learn: bool = True
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture: a local path or a data URL."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an engine sampled for one request.
+
+    `token_ids` and `logprobs` (nats, one per token: log-softmax of logits / temperature before any truncation;
+    at temperature 0, of the logits) are empty when the engine does not report them. `finish` is "stop" for an
+    end-of-turn token or a stop string, "length" for the token budget. `text` is what the tokens say, a stop string
+    included, the end-of-turn token not.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish: Finish = "stop"
+    prompt_ids: tuple[int, ...] = ()
+    version: int = 0
+    temperature: float = 1.0
+    seconds: float = 0.0
+
+
+Part: TypeAlias = Text | Image | Reply
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a chat; an assistant message may mix sampled `Reply` spans with injected `Text`."""
+
+    role: Literal["system", "user", "assistant"]
+    content: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.content if not isinstance(part, Image))
+
+
+Chat: TypeAlias = tuple[Message, ...]
+
+
+def system(text: str) -> Chat:
+    return (Message("system", (Text(text),)),)
+
+
+def user(text: str, images: Sequence[Image] = ()) -> Chat:
+    return (Message("user", (*images, Text(text))),)
+
+
+def assistant(*parts: Part | str) -> Chat:
+    return (Message("assistant", tuple(Text(part) if isinstance(part, str) else part for part in parts)),)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All that an agent may know. `tags` holds level, subject and the like, for reports only."""
+
+    id: str
+    text: str
+    answer_type: AnswerType = "math"
+    choices: tuple[str, ...] = ()
+    images: tuple[Image, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A problem with its reference answer; `solution` is a worked solution where the data has one."""
+
+    problem: Problem
+    gold: str
+    solution: str | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to decode: temperature 0 is greedy; top_k 0 and top_p 1 are off; `stop` strings end a reply.
+
+    `not_first` names strings with which a reply may not begin (their first token is masked at the first position):
+    a control for "the model only learned when to reason".
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    not_first: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be 0 (greedy) or positive, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.top_k < 0 or self.max_new_tokens < 1:
+            raise ValueError("top_k must be >= 0 and max_new_tokens >= 1")
+
+    @property
+    def truncated(self) -> bool:
+        """True when the sampling distribution is not the whole softmax (top-p, top-k, greedy)."""
+        return self.temperature == 0 or self.top_p < 1 or self.top_k > 0
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Ask the engine of `role` for one reply. `None` fields take the role's default sampling.
+
+    With `resume=True` the chat ends in an open assistant message, and the reply continues it.
+    """
+
+    chat: Chat
+    role: str = "solver"
+    resume: bool = False
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_new_tokens: int | None = None
+    stop: tuple[str, ...] | None = None
+
+    def sampling(self, default: Sampling) -> Sampling:
+        names = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
+        return replace(default, **{n: getattr(self, n) for n in names if getattr(self, n) is not None})
+
+
+@dataclass(frozen=True)
+class RunPython:
+    """Ask the sandbox to run a program."""
+
+    code: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a program did. `error` is one line, e.g. `line 3: NameError: name 'x' is not defined`."""
+
+    ok: bool
+    stdout: str = ""
+    error: str = ""
+    timed_out: bool = False
+    truncated: bool = False
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """What the model gets to see."""
+        shown = self.stdout.strip()
+        if self.ok:
+            return shown
+        return f"{shown}\n{self.error}".strip()
+
+
+Effect: TypeAlias = Generate | RunPython
+Workflow: TypeAlias = Generator[list[Effect], list[Any], T]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One answered generation request."""
+
+    request: Generate
+    reply: Reply
+
+
+@dataclass(frozen=True)
+class Run:
+    """One program that ran."""
+
+    code: str
+    result: RunResult
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What happened when an agent met a problem, in order; it never holds the reference answer.
+
+    `answer` is what the agent returned; `error` is set when the workflow could not be finished (an endpoint that
+    stayed down), in which case `answer` is None.
+    """
+
+    problem: Problem
+    sample: int
+    events: tuple[Turn | Run, ...]
+    answer: str | None
+    error: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        return tuple(event for event in self.events if isinstance(event, Turn))
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return tuple(event for event in self.events if isinstance(event, Run))
