@@ -142,9 +142,10 @@ class Generate:
     top_k: int | None = None
     max_new_tokens: int | None = None
     stop: tuple[str, ...] | None = None
+    not_first: tuple[str, ...] | None = None
 
     def sampling(self, default: Sampling) -> Sampling:
-        names = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
+        names = ("temperature", "top_p", "top_k", "max_new_tokens", "stop", "not_first")
         return replace(default, **{n: getattr(self, n) for n in names if getattr(self, n) is not None})
 
 

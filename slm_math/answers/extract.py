@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,13 +16,16 @@ _TURN_END = re.compile(
 )
 # A base model tends to invent the next question of a list and to answer that too.
 _NEXT_QUESTION = re.compile(
-    r"^[ \t#*]*(?:(?:next |new )?(?:question|problem|exercise)(?: \d+)?\**:|q\d*:|human:|user:|\[?instruction\]?:"
+    r"^[ \t#*]*(?:(?:next |new )?(?:question|problem|exercise)(?P<part> \d+)?\**:|q\d*:|human:|user:|\[?instruction\]?:"
     r"|### ?instruction)",
     re.IGNORECASE | re.MULTILINE,
 )
+_ANSWERED = re.compile(r"\\boxed|\\fbox|####|</answer>|answer is|answer:", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])[ \t]*")
 _BARE_BOX = re.compile(r"[^\s{}$\\,;]+")
-_JOIN = re.compile(r"(?:[\s,;$&*]|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b|\b[a-zA-Z] ?=)*")
+_JOIN = re.compile(
+    r"(?:[\s,;$&*]|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b|\b[a-zA-Z] ?=)*"
+)
 _ANSWER_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _HASH_NUMBER = re.compile(r"[-+$€£\\]*[\d.,]*\d[\d.,/]*\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
@@ -69,23 +73,26 @@ def extract(completion: str, last_number: bool = False) -> Extracted:
 
 
 def gold_answer(text: str) -> str:
-    """The reference answer in a data set's field: after the last `####`, else the last box, else the text itself."""
+    """The reference answer of a field: after the last `####`, else the last box (or row of boxes), else all."""
     if "####" in text:
         return text.rsplit("####", 1)[1].strip()
     boxes = list(_boxes(text, 0, len(text)))
-    return text[slice(*boxes[-1][1])].strip() if boxes else text.strip()
+    return (_last_boxes(text, boxes).value or "") if boxes else text.strip()
 
 
 def _spoken(text: str) -> Span:
-    """The part of a reply that is its author's answer: before the turn's end and an invented question, after thinking."""
+    """The part of a reply that answers: after thinking, before the end of the turn and an invented question."""
     turn = _TURN_END.search(text)
     end = turn.start() if turn else len(text)
     close = text.rfind("</think>", 0, end)
     start = close + len("</think>") if close >= 0 else 0
     reopened = text.find("<think>", start, end)
     end = reopened if reopened >= 0 else end
+    answered = _ANSWERED.search(text, start, end)
     for question in _NEXT_QUESTION.finditer(text, start, end):
-        if text[start : question.start()].strip("#* \t\n"):
+        before = text[start : question.start()].strip("#* \t\n")
+        part = question["part"] and not (answered and answered.start() < question.start())  # of the same problem
+        if before and not part:
             return start, question.start()
     return start, end
 
@@ -175,9 +182,7 @@ def _hashes(text: str, start: int, end: int) -> Extracted:
 
 def _phrase(text: str, start: int, end: int) -> Extracted:
     """What follows the last "the answer is", "Answer:" or line-initial "A:", up to the end of the clause."""
-    last = None
-    for last in _PHRASE.finditer(text, start, end):
-        pass
+    last = _last(_PHRASE, text, start, end)
     if last is None:
         return NOTHING
     begin = last.end()
@@ -209,8 +214,11 @@ def _trim(text: str, start: int, end: int) -> Span:
     return start, end
 
 
+def _last(pattern: re.Pattern[str], text: str, start: int, end: int) -> re.Match[str] | None:
+    found = deque(pattern.finditer(text, start, end), maxlen=1)
+    return found[0] if found else None
+
+
 def _last_number(text: str, start: int, end: int) -> Extracted:
-    last = None
-    for last in _NUMBER.finditer(text, start, end):
-        pass
+    last = _last(_NUMBER, text, start, end)
     return Extracted(last.group().strip(), "number", last.span()) if last else NOTHING

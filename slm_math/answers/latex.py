@@ -6,11 +6,12 @@ import re
 
 _UNICODE = str.maketrans(
     {
-        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": r"\div ",
+        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ",
+        "÷": r"\div ",
         "π": r"\pi ", "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ",
         "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "θ": r"\theta ", "²": "^{2}", "³": "^{3}", "⁴": "^{4}",
         "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
-        "，": ",", "（": "(", "）": ")", "％": "%", "＄": "$", "：": ":", "“": '"', "”": '"', "’": "'", "‘": "'",
+        "，": ",", "（": "(", "）": ")", "％": "%", "：": ":", "“": '"', "”": '"', "’": "'", "‘": "'",
         "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2061": "", "\u200b": "",
     }
 )  # fmt: skip
@@ -41,7 +42,6 @@ _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
         (r"\*\*", "^"),
     ]
 ]  # fmt: skip
-_FRAC = re.compile(r"\\frac\s*([0-9a-zA-Z]|(?=\{))\s*(?=[0-9a-zA-Z{\\])")
 _SQRT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
 _BLANKS = re.compile(r"\s+")
 _OUTER_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
@@ -51,35 +51,26 @@ _OPEN, _CLOSE = "([{", ")]}"
 def normalise(text: str) -> str:
     """The canonical spelling of a short answer; `＄` marks a currency sign and `°` a degree sign."""
     text = text.replace("\\\\", "\x00")  # a matrix row ends in two backslashes: not an escape
-    if re.match(r"^\s*\\?\$\s*-?[\d.]", text) and text.count("$") == 1:
-        text = text.replace("$", r"\$", 1).replace("\\\\$", "\\$")
+    if text.count("$") == 1:  # a delimiter would have a partner
+        text = text.replace("\\$", "$").replace("$", "＄")
     text = _UNICODE_ROOT.sub(lambda m: r"\sqrt{" + (m[1] or m[2] or m[3] or "") + "}", text).translate(_UNICODE)
     for pattern, replacement in _SPELLINGS:
         text = pattern.sub(replacement, text)
     text = _braced_arguments(_OUTER_BOX.sub("{", text))
-    text = _BLANKS.sub(" ", text.replace("\x00", "\\\\")).strip(" *`\"")
+    text = _BLANKS.sub(" ", text.replace("\x00", "\\\\")).strip(' *`"')
     while len(text) > 1 and text[-1] in ".,;:" and not text.endswith((".m.", "\\;")):
         text = text[:-1].rstrip()
     return strip_braces(text)
 
 
 def _braced_arguments(text: str) -> str:
-    r"""`\frac43`, `\frac 5{19}` and `\sqrt3` with braces around each argument."""
-    text = _SQRT.sub(r"\\sqrt{\1}", text)
-    out, at = [], 0
-    while (found := text.find("\\frac", at)) >= 0:
-        out.append(text[at:found])
-        first, at = _argument(text, found + 5)
-        second, at = _argument(text, at)
-        # the arguments come back verbatim; a fraction inside them is found by the next round
-        text = text[:found] + "\\frac\x01" + first + second + text[at:] if first and second else text
-        at = found + 6 if first and second else found + 5
-        if not (first and second):
-            out.append("\\frac")
-            continue
-        out.append("\\frac")
-    out.append(text[at:])
-    return "".join(out)
+    r"""`\frac43`, `\frac 5{19}` and `\sqrt3` with braces around each argument, innermost (rightmost) first."""
+    *heads, tail = _SQRT.sub(r"\\sqrt{\1}", text).split("\\frac")
+    for head in reversed(heads):
+        first, middle = _argument(tail, 0)
+        second, end = _argument(tail, middle)
+        tail = head + "\\frac" + (first + second + tail[end:] if first and second else tail)
+    return tail
 
 
 def _argument(text: str, at: int) -> tuple[str, int]:

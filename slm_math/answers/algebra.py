@@ -1,0 +1,152 @@
+"""The worker process: reads LaTeX with math-verify, compares with sympy. Started by `pool`, never imported by it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+DIGITS = 50
+_POINTS = ("0.83", "-1.27", "2.39")
+
+
+class OutOfTime(BaseException):
+    """Not an Exception: nothing in between may swallow it."""
+
+
+def main() -> None:
+    """Answer questions, one JSON line each, until the input ends."""
+    seconds, megabytes = float(sys.argv[1]), int(sys.argv[2])
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints must not look like a reply
+    limit_memory(megabytes)
+    load()
+    signal.signal(signal.SIGPROF, _out_of_time)
+    print("ready", file=replies, flush=True)
+    for line in sys.stdin:
+        reply = limited(json.loads(line), seconds)
+        print(reply, file=replies, flush=True)
+        if reply == "timeout":
+            break
+
+
+def limit_memory(megabytes: int) -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+
+
+def load() -> None:
+    """Import the libraries and warm their parser up, so that the first question is timed like the others."""
+    import logging
+
+    logging.disable(logging.CRITICAL)
+    equal("\\frac{x}{2}+\\sqrt{3}", "\\sqrt{3}+\\frac{x}{2}")
+
+
+def _out_of_time(*_: Any) -> None:
+    raise OutOfTime
+
+
+def limited(question: list[str], seconds: float) -> str:
+    """The reply to one question within `seconds` of processor time."""
+    kind, *expressions = question
+    try:
+        signal.setitimer(signal.ITIMER_PROF, seconds, 0.1)
+        verdict = {"equal": equal, "proportional": proportional}[kind](*expressions)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    except OutOfTime:
+        return "timeout"
+    except (Exception, RecursionError, MemoryError):  # untrusted text may break sympy in any way
+        verdict = None
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    return "unread" if verdict is None else "yes" if verdict else "no"
+
+
+def equal(answer: str, gold: str) -> bool | None:
+    """Whether two expressions are the same, by exact algebra or by 50 digits at three points."""
+    a, g = parsed(answer), parsed(gold)
+    if a is None or g is None:
+        return None
+    if a == g:
+        return True
+    if not (hasattr(a, "free_symbols") and hasattr(g, "free_symbols")) or a.free_symbols != g.free_symbols:
+        return False
+    if type(a).__name__ != type(g).__name__ and not _both_expressions(a, g):
+        return False
+    numeric = [agree(a, g, point) for point in points(a)] if _both_expressions(a, g) else [None]
+    if False in numeric:
+        return False
+    return True if None not in numeric else confirmed(a, g)
+
+
+def proportional(answer: str, gold: str) -> bool | None:
+    """Whether two expressions differ by a non-zero constant factor."""
+    a, g = parsed(answer), parsed(gold)
+    if a is None or g is None or not _both_expressions(a, g):
+        return None
+    if a.free_symbols != g.free_symbols or not a.free_symbols:
+        return False
+    (first, *others) = [(evaluated(a, point), evaluated(g, point)) for point in points(a)]
+    if any(None in pair or 0 in pair for pair in (first, *others)):
+        return None
+    return all(_near(first[0] * pair[1], pair[0] * first[1]) for pair in others)
+
+
+def parsed(latex: str) -> Any:
+    """The sympy object that math-verify's LaTeX grammar makes of an expression; None when it reads no such thing."""
+    from math_verify import LatexExtractionConfig, parse
+
+    config = LatexExtractionConfig(boxed_match_priority=-1)
+    found = parse(f"${latex}$", [config], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore
+    return found[0] if len(found) == 1 and not isinstance(found[0], str) else None
+
+
+def confirmed(a: Any, g: Any) -> bool:
+    """math-verify's own comparison, for what has no numeric value: sets, matrices, symbolic functions."""
+    from math_verify import verify
+
+    return verify(g, a, float_rounding=15, numeric_precision=DIGITS, timeout_seconds=None)
+
+
+def points(expression: Any) -> list[dict[Any, Any]]:
+    from sympy import Rational
+
+    symbols = sorted(expression.free_symbols, key=str)
+    return [{s: Rational(p) + Rational(i, 7) for i, s in enumerate(symbols)} for p in _POINTS[: 3 if symbols else 1]]
+
+
+def agree(a: Any, g: Any, point: dict[Any, Any]) -> bool | None:
+    """Whether two values agree in a relative sense, so that tiny numbers differ; None when either has no value."""
+    left, right = evaluated(a, point), evaluated(g, point)
+    return None if left is None or right is None else _near(left, right)
+
+
+def evaluated(expression: Any, point: dict[Any, Any]) -> Any:
+    value = expression.subs(point).doit().evalf(DIGITS + 10)
+    try:
+        size = abs(complex(value))
+    except (TypeError, OverflowError):
+        return None
+    # what is left of an exact zero is noise, and a relative error of noise says nothing
+    return value if value == 0 or (1e-40 < size < 1e300) else None
+
+
+def _near(left: Any, right: Any) -> bool:
+    size = max(abs(left), abs(right))
+    return bool(size == 0 or abs(left - right) <= size * 10**-DIGITS)
+
+
+def _both_expressions(a: Any, g: Any) -> bool:
+    from sympy import Expr
+
+    return isinstance(a, Expr) and isinstance(g, Expr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Evaluate an expression tree: exactly where it is rational, in double precision elsewhere; compare two of them."""
+
+from __future__ import annotations
+
+import cmath
+import math
+import random
+from collections.abc import Mapping
+from fractions import Fraction
+
+from slm_math.answers.expressions import Node
+
+MAX_BITS = 20_000
+FLOAT_PRECISION = 1e-9
+_FUNCTIONS = {
+    "\\sin": cmath.sin, "\\cos": cmath.cos, "\\tan": cmath.tan, "\\ln": cmath.log, "\\exp": cmath.exp,
+    "\\cot": lambda x: 1 / cmath.tan(x), "\\sec": lambda x: 1 / cmath.cos(x), "\\csc": lambda x: 1 / cmath.sin(x),
+    "\\arcsin": cmath.asin, "\\arccos": cmath.acos, "\\arctan": cmath.atan,
+}  # fmt: skip
+_CONSTANTS = {"\\pi": math.pi, "e": math.e, "i": 1j}
+
+
+class Undefined(ArithmeticError):
+    """The expression has no value here (division by zero, overflow, not rational)."""
+
+
+def exact(node: Node, values: Mapping[str, int]) -> Fraction:
+    """The rational value of a tree at integer values of its variables. Raises Undefined when it is not rational."""
+    args = [exact(arg, values) for arg in node.args]
+    match node.kind:
+        case "number":
+            result = node.value
+        case "variable":
+            result = Fraction(values[node.name])
+        case "sum":
+            result = sum(args, Fraction(0))
+        case "product":
+            result = math.prod(args, start=Fraction(1))
+        case "negative":
+            result = -args[0]
+        case "modulus":
+            result = abs(args[0])
+        case "quotient":
+            if args[1] == 0:
+                raise Undefined("division by zero")
+            result = args[0] / args[1]
+        case "power":
+            result = _exact_power(*args)
+        case "root":
+            result = _exact_root(*args)
+        case "factorial" | "binomial" if all(arg.denominator == 1 and 0 <= arg <= 500 for arg in args):
+            result = Fraction((math.factorial if node.kind == "factorial" else math.comb)(*map(int, args)))
+        case _:
+            raise Undefined(f"{node.kind} is not rational")
+    if max(result.numerator.bit_length(), result.denominator.bit_length()) > MAX_BITS:
+        raise Undefined("too large")
+    return result
+
+
+def _exact_power(base: Fraction, exponent: Fraction) -> Fraction:
+    bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if exponent.denominator != 1 or bits * abs(exponent) > MAX_BITS or (base == 0 and exponent <= 0):
+        raise Undefined("power")
+    return base ** int(exponent)
+
+
+def _exact_root(base: Fraction, index: Fraction) -> Fraction:
+    if index != 2 or base < 0:
+        raise Undefined("root")
+    above, below = math.isqrt(base.numerator), math.isqrt(base.denominator)
+    if Fraction(above * above, below * below) != base:
+        raise Undefined("root")
+    return Fraction(above, below)
+
+
+def approximate(node: Node, values: Mapping[str, float]) -> complex:
+    """The value of a tree in double precision. Raises Undefined where there is none or where it is too large."""
+    try:
+        result = _approximate(node, values)
+    except (ArithmeticError, ValueError, KeyError) as error:
+        raise Undefined(str(error)) from error
+    if cmath.isnan(result) or cmath.isinf(result):
+        raise Undefined("not finite")
+    return result
+
+
+def _approximate(node: Node, values: Mapping[str, float]) -> complex:
+    args = [_approximate(arg, values) for arg in node.args]
+    match node.kind:
+        case "number":
+            return complex(node.value)
+        case "constant":
+            return complex(_CONSTANTS[node.name])
+        case "variable":
+            return complex(values[node.name])
+        case "sum":
+            return sum(args, 0j)
+        case "product":
+            return math.prod(args, start=1 + 0j)
+        case "negative":
+            return -args[0]
+        case "modulus":
+            return complex(abs(args[0]))
+        case "quotient":
+            return args[0] / args[1]
+        case "power":
+            return args[0] ** args[1]
+        case "root":
+            return _approximate_root(*args)
+        case "function":
+            return _FUNCTIONS[node.name](args[0])
+        case _:
+            return complex(exact(node, {}))
+
+
+def _approximate_root(base: complex, index: complex) -> complex:
+    if index == 2:
+        return cmath.sqrt(base)
+    if base.imag == 0 and base.real < 0 and index.imag == 0 and index.real % 2 == 1:
+        return -((-base) ** (1 / index))  # the real root
+    return base ** (1 / index)
+
+
+def rational(node: Node) -> Fraction | None:
+    """The value of a tree without variables when it is rational, else None."""
+    try:
+        return None if node.names else exact(node, {})
+    except Undefined:
+        return None
+
+
+def points(names: frozenset[str]) -> list[dict[str, int]]:
+    """Three fixed random integer points, of both signs: where two rational functions agree there, they are the same."""
+    draw = random.Random(20)
+    ordered = sorted(names)
+    return [{name: draw.choice((-1, 1)) * draw.randint(1_000, 99_999) for name in ordered} for _ in range(3)]
+
+
+def close(a: complex, b: complex, tolerance: float = FLOAT_PRECISION) -> bool:
+    """Equal up to a relative error; absolute size never counts, so 1e-20 and 1e-21 differ."""
+    return a == b or abs(a - b) <= tolerance * max(abs(a), abs(b))
+
+
+def identical(a: Node, b: Node) -> bool | None:
+    """Whether two trees have the same value everywhere; None when only an algebra system can tell."""
+    names = a.names
+    if names != b.names:
+        return False
+    try:
+        return all(exact(a, point) == exact(b, point) for point in points(names))
+    except Undefined:
+        pass
+    try:
+        differ = any(not close(approximate(a, point), approximate(b, point), 1e-7) for point in small_points(names))
+    except Undefined:
+        return None
+    return False if differ else None
+
+
+def small_points(names: frozenset[str]) -> list[dict[str, float]]:
+    """Points near 1, where exponentials and roots keep their digits."""
+    return [{name: value / 60_000 for name, value in point.items()} for point in points(names)]
+
+
+def proportional(a: Node, b: Node) -> bool | None:
+    """Whether a = c b for one non-zero constant c; None when only an algebra system can tell."""
+    if a.names != b.names or not a.names:
+        return False
+    try:
+        ratios = {exact(a, point) / exact(b, point) for point in points(a.names)}
+    except ZeroDivisionError:
+        return False
+    except Undefined:
+        return None
+    return len(ratios) == 1 and 0 not in ratios
+
+
+def equal_decimal(decimal: Node, value: complex, integer: bool) -> bool:
+    """Whether a decimal written to float precision (10 digits or more) stands for a value that it cannot hit."""
+    literal = decimal.args[0] if decimal.kind == "negative" else decimal
+    if literal.kind != "number" or literal.value.denominator == 1 or len(literal.name.strip("0.")) < 10:
+        return False
+    written = approximate(decimal, {})
+    return close(written, value) and (not integer or abs(written - value) < 1e-6)
+
+
+def unevaluated(answer: Node, gold: Node) -> bool:
+    """Whether the answer still holds an operation on constants that the gold has carried out (`17 \\times 23` for 391).
+
+    Fractions of integers, powers of ten and radicals stand. What the gold leaves open, the answer may leave open too.
+    """
+    left, allowed = open_operations(answer), open_operations(gold)
+    return any(n > allowed.get(kind, 0) for kind, n in left.items() if kind == "constant sum" or kind not in allowed)
+
+
+def open_operations(tree: Node) -> dict[str, int]:
+    """How many operations on constants a tree holds, by kind."""
+    found: dict[str, int] = {}
+    for node in tree.walk():
+        kind = _open_kind(node)
+        if kind:
+            found[kind] = found.get(kind, 0) + 1
+        if node.kind == "sum" and not node.names:
+            found["constant sum"] = found.get("constant sum", 0) + len(node.args) - 1
+    return found
+
+
+def _open_kind(node: Node) -> str | None:
+    numbers = [value for arg in node.args if (value := rational(arg)) is not None]
+    match node.kind:
+        case "sum" if len(numbers) > 1:
+            return "sum"
+        case "product" if len(numbers) > 1:
+            scientific = len(node.args) == 2 and _power_of_ten(node.args[1])
+            return None if scientific else "product"
+        case "power" if len(numbers) == 2 and rational(node) is not None:
+            return None if _power_of_ten(node) else "power"
+        case "root" if rational(node) is not None:
+            return "root"
+        case "quotient" if len(numbers) == 2 and any(value.denominator != 1 for value in numbers):
+            return "quotient"
+        case "function" | "factorial" | "binomial" | "modulus" if not node.names:
+            return node.kind
+    return None
+
+
+def _power_of_ten(node: Node) -> bool:
+    return node.kind == "power" and node.args[0].name == "10" and node.args[1].kind in ("number", "negative")

@@ -1,0 +1,209 @@
+"""Read a LaTeX expression into a small tree, without ever handing text to an interpreter.
+
+The grammar below is all that can happen. It settles most comparisons; what it cannot read goes to the worker process.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+MAX_LENGTH, MAX_DEPTH = 400, 40
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.\d+|\.\d+|\d+\.?)|(?P<command>\\[a-zA-Z]+|\\[{}])"
+    r"|(?P<letter>[a-zA-Z](?:_(?:[0-9a-zA-Z]|\{[0-9a-zA-Z]+\}))?'*)|(?P<mark>[-+*/^(){}\[\]|!°%]))"
+)
+FUNCTIONS = frozenset(
+    ("\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\arcsin", "\\arccos", "\\arctan", "\\ln", "\\exp")
+)
+CONSTANTS = frozenset(("\\pi", "e", "i"))
+_GREEK = frozenset(
+    ("\\alpha", "\\beta", "\\gamma", "\\delta", "\\theta", "\\lambda", "\\mu", "\\phi", "\\omega", "\\sigma", "\\rho")
+)
+_TIMES = frozenset(("*", "\\cdot", "\\times"))
+
+
+class Unread(ValueError):
+    """The expression is outside the grammar, too long, or too deep."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operation with its arguments, or a leaf.
+
+    `kind`: number, constant, variable; sum, product, quotient, negative, power, root, function, factorial, binomial,
+    modulus.
+    """
+
+    kind: str
+    args: tuple[Node, ...] = ()
+    value: Fraction = Fraction(0)
+    name: str = ""
+
+    def walk(self) -> list[Node]:
+        return [self] + [node for arg in self.args for node in arg.walk()]
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(node.name for node in self.walk() if node.kind == "variable")
+
+
+_DEGREE = Node("quotient", (Node("constant", name="\\pi"), Node("number", value=Fraction(180), name="180")))
+
+
+def read(text: str) -> Node:
+    """The tree of a normalised LaTeX expression. Raises Unread."""
+    return _Reader(text).all()
+
+
+class _Reader:
+    """Recursive descent: sum > product > sign > power > atom."""
+
+    def __init__(self, text: str) -> None:
+        if len(text) > MAX_LENGTH:
+            raise Unread("too long")
+        self.tokens: list[str] = []
+        self.at, self.depth, position = 0, 0, 0
+        while position < len(text.rstrip()):
+            token = _TOKEN.match(text, position)
+            if token is None:
+                raise Unread(text[position:])
+            self.tokens.append(token.group().strip())
+            position = token.end()
+
+    def peek(self) -> str:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+
+    def take(self, expected: str = "") -> str:
+        token = self.peek()
+        if not token or (expected and token != expected):
+            raise Unread(f"expected {expected or 'more'}")
+        self.at += 1
+        return token
+
+    def all(self) -> Node:
+        tree = self.sum()
+        if self.peek():
+            raise Unread(self.peek())
+        return tree
+
+    def sum(self) -> Node:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unread("too deep")
+        terms = [self.product()]
+        while self.peek() in ("+", "-") and self.peek():
+            minus = self.take() == "-"
+            term = self.product()
+            terms.append(Node("negative", (term,)) if minus else term)
+        self.depth -= 1
+        return terms[0] if len(terms) == 1 else Node("sum", tuple(terms))
+
+    def product(self) -> Node:
+        if self.peek() in ("-", "+") and self.peek():
+            minus = self.take() == "-"
+            self.depth += 1
+            if self.depth > MAX_DEPTH:
+                raise Unread("too deep")
+            term = self.product()
+            self.depth -= 1
+            return Node("negative", (term,)) if minus else term
+        factors = [self.power()]
+        while token := self.peek():
+            if token in _TIMES:
+                self.take()
+                factors.append(self.signed())
+            elif token in ("/", "\\div"):
+                self.take()
+                factors[-1] = Node("quotient", (factors[-1], self.signed()))
+            elif self.starts_factor(token):
+                if token[0].isdigit() and factors[-1].kind == "number":
+                    raise Unread("two numbers side by side")
+                factors.append(self.power())
+            else:
+                break
+        return factors[0] if len(factors) == 1 else Node("product", tuple(factors))
+
+    def signed(self) -> Node:
+        if self.peek() == "-":
+            self.take()
+            return Node("negative", (self.power(),))
+        return self.power()
+
+    def starts_factor(self, token: str) -> bool:
+        return token[0].isalnum() or token[0] == "." or token in ("(", "{") or (
+            token in FUNCTIONS or token in _GREEK or token in ("\\pi", "\\frac", "\\sqrt", "\\binom", "\\log")
+        )  # fmt: skip
+
+    def power(self) -> Node:
+        base = self.atom()
+        while self.peek() in ("^", "!", "°", "%") and self.peek():
+            mark = self.take()
+            if mark == "^":
+                base = Node("power", (base, self.argument()))
+            elif mark == "!":
+                base = Node("factorial", (base,))
+            elif mark == "°":
+                base = Node("product", (base, _DEGREE))
+            else:
+                raise Unread(mark)
+        return base
+
+    def argument(self) -> Node:
+        """One LaTeX argument: a group in braces, a digit, a letter or a command."""
+        if self.peek() == "{":
+            return self.group("}")
+        if self.peek() == "-":
+            self.take()
+            return Node("negative", (self.argument(),))
+        token = self.peek()
+        if token[:1].isdigit() and len(token) > 1:  # x^12 is x^1 followed by 2 in LaTeX; nobody means that
+            raise Unread("ambiguous argument")
+        return self.atom()
+
+    def group(self, close: str) -> Node:
+        self.take()
+        inside = self.sum()
+        self.take(close)
+        return inside
+
+    def atom(self) -> Node:
+        token = self.peek()
+        if token == "(":
+            return self.group(")")
+        if token == "{":
+            return self.group("}")
+        if token == "|":
+            return Node("modulus", (self.group("|"),))
+        self.take()
+        if token[0].isdigit() or token[0] == ".":
+            return Node("number", value=Fraction(token.replace(",", "")), name=token)
+        if token in ("\\frac", "\\binom"):
+            return Node("quotient" if token == "\\frac" else "binomial", (self.argument(), self.argument()))
+        if token == "\\sqrt":
+            return self.root()
+        if token in FUNCTIONS:
+            return self.function(token)
+        if token in CONSTANTS:
+            return Node("constant", name=token)
+        if token in _GREEK or token[0].isalpha():
+            return Node("variable", name=token.replace("{", "").replace("}", ""))
+        raise Unread(token)
+
+    def root(self) -> Node:
+        index = Node("number", value=Fraction(2))
+        if self.peek() == "[":
+            index = self.group("]")
+        return Node("root", (self.argument(), index))
+
+    def function(self, name: str) -> Node:
+        if self.peek() == "^":
+            raise Unread("power of a function")
+        if self.peek() in ("(", "{"):
+            return Node("function", (self.atom(),), name=name)
+        # \sin 2x takes the whole product, up to the next sign or function
+        factors = [self.power()]
+        while self.peek() and self.starts_factor(self.peek()) and self.peek() not in (*FUNCTIONS, "("):
+            factors.append(self.power())
+        return Node("function", (factors[0] if len(factors) == 1 else Node("product", tuple(factors)),), name=name)

@@ -1,0 +1,120 @@
+"""The algebra system in a process of its own, which can be killed: a hostile answer costs seconds, never the run."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import queue
+import selectors
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+SECONDS = 3.0  # of the worker's processor time for one comparison, so that a busy machine changes no verdict
+PATIENCE = 60.0  # of wall time before a silent worker is killed
+MEMORY_MB = 2048
+WORKERS = 2
+
+_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+class _Worker:
+    """One `python -m slm_math.answers.algebra` process; questions and answers are JSON lines."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
+        command = [sys.executable, "-m", "slm_math.answers.algebra", str(SECONDS), str(MEMORY_MB)]
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        )
+        if self._read(PATIENCE) != "ready":
+            self.kill()
+            raise RuntimeError(f"the grader's algebra process did not start; try: {' '.join(command)}")
+
+    def ask(self, question: str) -> str:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(question.encode() + b"\n")
+            self.process.stdin.flush()
+        except OSError:
+            return "died"
+        return self._read(PATIENCE) or "died"
+
+    def _read(self, seconds: float) -> str:
+        """One line, or "" when the process ended, or "timeout"."""
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:  # select() itself fails above 1,024 open files
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            ready = selector.select(seconds)
+        return self.process.stdout.readline().decode().strip() if ready else "timeout"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+class Pool:
+    """A few workers, started when first needed, shared by all threads of this process."""
+
+    def __init__(self) -> None:
+        self.idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(WORKERS):
+            self.idle.put(None)
+
+    def ask(self, kind: str, *expressions: str) -> str:
+        """ "yes", "no", "unread", "timeout" or "died" for one comparison. Blocks while all workers are busy."""
+        worker = self.idle.get()
+        try:
+            worker = worker or _Worker()
+            reply = worker.ask(json.dumps([kind, *expressions]))
+            if reply in ("timeout", "died"):  # what a half-done computation leaves behind is not worth keeping
+                worker.kill()
+                worker = None
+            return reply
+        finally:
+            self.idle.put(worker)
+
+    def close(self) -> None:
+        while not self.idle.empty():
+            worker = self.idle.get()
+            if worker:
+                worker.kill()
+
+
+_pool: Pool | None = None
+_lock = threading.Lock()
+
+
+def ask(kind: str, *expressions: str) -> str:
+    """Ask the shared pool."""
+    global _pool
+    with _lock:
+        _pool = _pool or Pool()
+        pool = _pool
+    return pool.ask(kind, *expressions)
+
+
+def close() -> None:
+    """Stop the workers; the next question starts them again."""
+    global _pool
+    with _lock:
+        pool, _pool = _pool, None
+    if pool:
+        pool.close()
+
+
+def _forget() -> None:
+    """A forked child must not share its parent's pipes."""
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+atexit.register(close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

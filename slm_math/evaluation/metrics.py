@@ -1,0 +1,95 @@
+"""Numbers about evaluation records, each with its n and a 95 % interval."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Z = 1.959963984540054  # the normal distribution's 97.5 % point
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share `right / n` (Wilson 1927); (0, 1) for n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    p = right / n
+    centre = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def clustered(shares: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of a mean over problems, each with a share of right samples: normal, on the spread of problems."""
+    n = len(shares)
+    if n < 2:
+        return 0.0, 1.0
+    mean = sum(shares) / n
+    half = Z * math.sqrt(sum((share - mean) ** 2 for share in shares) / (n - 1) / n)
+    return max(mean - half, 0.0), min(mean + half, 1.0)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an evaluation came to. Shares are of `n` samples; tokens and seconds are means per problem sample."""
+
+    problems: int
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    no_answer: float
+    truncated: float
+    errors: int
+    turns: float
+    programs: int
+    programs_ran: float
+    tokens: float
+    seconds: float
+
+    def shown(self) -> str:
+        """Accuracy as people read it: `83.3 % [78.7, 87.1], n = 300`."""
+        return f"{100 * self.accuracy:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {self.problems}"
+
+    def values(self) -> dict[str, float]:
+        return {name: float(value) for name, value in asdict(self).items()}
+
+
+def summarise(records: Iterable[Mapping[str, Any]]) -> Summary:
+    """A summary of records; a sample that broke (`error`) counts as not right and is counted aloud."""
+    rows = list(records)
+    by_problem: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        by_problem[row["id"]].append(row["correct"])
+    shares = [sum(marks) / len(marks) for marks in by_problem.values()]
+    right = sum(row["correct"] for row in rows)
+    low, high = wilson(right, len(rows)) if len(rows) == len(shares) else clustered(shares)
+    turns = [event for row in rows for event in row["events"] if event["kind"] == "turn"]
+    runs = [event for row in rows for event in row["events"] if event["kind"] == "run"]
+    n = max(len(rows), 1)
+    return Summary(
+        problems=len(shares),
+        n=len(rows),
+        accuracy=right / n,
+        low=low,
+        high=high,
+        no_answer=sum(row["answer"] is None for row in rows) / n,
+        truncated=sum(any(e.get("finish") == "length" for e in row["events"]) for row in rows) / n,
+        errors=sum(row["error"] is not None for row in rows),
+        turns=len(turns) / n,
+        programs=len(runs),
+        programs_ran=sum(run["ok"] for run in runs) / max(len(runs), 1),
+        tokens=sum(turn["tokens"] for turn in turns) / n,
+        seconds=sum(row["seconds"] for row in rows) / n,
+    )
+
+
+def by_tag(records: Iterable[Mapping[str, Any]], tag: str) -> dict[str, Summary]:
+    """A summary for every value of a tag (level, subject, kind) that problems carry."""
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for record in records:
+        if tag in record["tags"]:
+            groups[record["tags"][tag]].append(record)
+    return {value: summarise(rows) for value, rows in sorted(groups.items())}

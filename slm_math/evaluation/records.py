@@ -1,0 +1,200 @@
+"""Evaluation records: one JSON line per finished sample, written as it finishes, beside a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from slm_math.answers import grade, grader_version
+from slm_math.types import Chat, Image, Run, Task, Trace, Turn
+
+
+def record(task: Task, trace: Trace) -> dict[str, Any]:
+    """A graded trace as plain data."""
+    problem = task.problem
+    verdict = None
+    if trace.answer is not None:
+        verdict = grade(trace.answer, task.gold, problem.answer_type, problem.choices, is_answer=True)
+    return {
+        "id": problem.id,
+        "sample": trace.sample,
+        "problem": problem.text,
+        "tags": dict(problem.tags),
+        "gold": task.gold,
+        "answer": trace.answer,
+        "correct": verdict is not None and verdict.correct,
+        "reason": verdict.reason if verdict is not None else "no answer",
+        "error": trace.error,
+        "seconds": round(trace.seconds, 4),
+        "events": [_event(event) for event in trace.events],
+    }
+
+
+def _event(event: Turn | Run) -> dict[str, Any]:
+    if isinstance(event, Run):
+        result = event.result
+        return {
+            "kind": "run",
+            "code": event.code,
+            "ok": result.ok,
+            "output": result.text,
+            "timed_out": result.timed_out,
+            "seconds": round(result.seconds, 4),
+        }
+    return {
+        "kind": "turn",
+        "role": event.request.role,
+        "prompt": chat_data(event.request.chat),
+        "reply": event.reply.text,
+        "finish": event.reply.finish,
+        "prompt_tokens": len(event.reply.prompt_ids),
+        "tokens": len(event.reply.token_ids),
+        "seconds": round(event.reply.seconds, 4),
+    }
+
+
+def chat_data(chat: Chat) -> list[dict[str, str]]:
+    """A chat as role and text; an image by its source (a data URL by its size)."""
+    data = []
+    for message in chat:
+        images = [part.source for part in message.content if isinstance(part, Image)]
+        names = [f"[image: {s if not s.startswith('data:') else f'{len(s)} characters'}]" for s in images]
+        data.append({"role": message.role, "content": "\n".join([*names, message.text])})
+    return data
+
+
+class RecordFile:
+    """Appends records and knows which are there already, so that a rerun goes on where the last one stopped.
+
+    `identity` is what must be equal for two runs to be the same evaluation. Raises ValueError when the folder holds
+    another evaluation. A last line cut off by a kill is removed; whole records are never rewritten.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.path = folder / "records.jsonl"
+        self.manifest = folder / "manifest.json"
+        self.identity = json.loads(json.dumps(identity, default=str))
+        self.records: list[dict[str, Any]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.manifest.is_file():
+            old = json.loads(self.manifest.read_text(encoding="utf-8"))
+            changed = [k for k in self.identity if old["identity"].get(k) != self.identity[k]]
+            if changed:
+                raise ValueError(
+                    f"{folder} holds another evaluation ({', '.join(changed)} differ): name another --out, or remove it"
+                )
+            self.started = old["started"]
+            self._recover()
+        else:
+            self.started = _now()
+        self._write_manifest(finished=None)
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def _recover(self) -> None:
+        if not self.path.is_file():
+            return
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            with self.path.open("r+b") as file:
+                file.truncate(whole)
+        self.records = [json.loads(line) for line in data[:whole].splitlines()]
+
+    @property
+    def done(self) -> set[tuple[str, int]]:
+        return {(row["id"], row["sample"]) for row in self.records}
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.flush()
+        self.records.append(row)
+
+    def close(self, finished: bool) -> None:
+        self._file.close()
+        self._write_manifest(_now() if finished else None)
+
+    def _write_manifest(self, finished: str | None) -> None:
+        data = {
+            "identity": self.identity,
+            "started": self.started,
+            "finished": finished,
+            "partial": finished is None,
+            "records": len(self.records),
+            "environment": environment(),
+        }
+        write_json(self.manifest, data)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    os.replace(new, path)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and commit; nothing from the environment variables."""
+    packages = ("slm-math", "torch", "transformers", "lightning", "peft", "sympy", "math-verify")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+        "versions": {name: _version(name) for name in packages},
+        "grader": grader_version(),
+        "commit": _commit(),
+        "command": sys.argv[0].rpartition("/")[2],
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the source tree that this package runs from, if it is one."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def data_hash(tasks: list[Task]) -> str:
+    """A hash of problems and reference answers, in order."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        digest.update(json.dumps([task.problem.id, task.problem.text, task.gold]).encode())
+    return digest.hexdigest()[:16]
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole records of a file. Raises ValueError naming file and line for one that is not JSON."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                return
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not a JSON record ({error.msg})") from error

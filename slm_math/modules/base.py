@@ -1,0 +1,214 @@
+"""What SFT and GRPO share: a policy, an optimiser stepped by hand, checkpoints of what learns, and an engine."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import nn
+
+from slm_math.engines.base import Engine
+from slm_math.engines.chat import ChatFormat
+from slm_math.engines.transformers import TransformersEngine
+from slm_math.modules.optim import Optim
+from slm_math.modules.policy import LoadedPolicy, Policy
+
+
+class PolicyModule(L.LightningModule):
+    """A policy under training. Subclasses implement `training_step` and call `step_optimizer` once per update.
+
+    Optimisation is manual so that a loss is normalised over the whole optimiser step, whatever the split into
+    micro-batches of `tokens_per_batch` positions and over ranks.
+
+    Args:
+        policy: the model.
+        optim: optimiser and schedule.
+        tokens_per_batch: positions (padding included) of one forward and backward pass; bounds memory.
+        train_roles: the roles whose turns are learnt.
+        slots: requests that the rollout engine decodes at once.
+    """
+
+    updates_per_batch = 1
+    needs_reference = False
+
+    def __init__(
+        self,
+        policy: Policy,
+        optim: Optim,
+        tokens_per_batch: int = 16384,
+        train_roles: Sequence[str] = ("solver",),
+        slots: int = 64,
+    ) -> None:
+        super().__init__()
+        self.policy = policy
+        self.optim = optim
+        self.tokens_per_batch = tokens_per_batch
+        self.train_roles = tuple(train_roles)
+        self.slots = slots
+        self.automatic_optimization = False
+        self.strict_loading = False  # checkpoints hold what learns, not the frozen rest
+        self.loaded: LoadedPolicy | None = None
+        self._chat: ChatFormat | None = None
+        self._engine: TransformersEngine | None = None
+        self._rng: dict[str, Any] | None = None
+        self.watch: Callable[[str, int, int], None] = lambda phase, done, total: None  # set by progress displays
+
+    # -- the policy ----------------------------------------------------------------------------------------------
+
+    @property
+    def chat(self) -> ChatFormat:
+        """The chat format; loads the tokenizer, not the model."""
+        if self._chat is None:
+            self._chat = self.policy.chat()
+        return self._chat
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.precision in ("16-mixed", "16-true"):
+            raise ValueError("fp16 needs a loss scaler, which manual updates do not use: set precision bf16-mixed")
+
+    def configure_model(self) -> None:
+        if self.loaded is not None:
+            return
+        training = self.trainer.state.fn == "fit"
+        self.loaded = self.policy.load(self.train_roles, reference=training and self.needs_reference)
+        self.model = self.loaded.model  # registers the weights
+        for module in self.model.modules():
+            if isinstance(module, nn.Embedding):
+                module.weight.is_embedding = True  # type: ignore[assignment]
+
+    def engine(self) -> TransformersEngine:
+        """The policy as an engine: it decodes with the weights as they are now."""
+        assert self.loaded is not None, "the model is not loaded yet"
+        if self._engine is None:
+            self._engine = TransformersEngine(self.model, self.chat, self.slots, self._forward_context)
+        self._engine.version = self.global_step
+        return self._engine
+
+    def engines(self) -> dict[str, Engine]:
+        """role -> engine. With one adapter a role, every role has its own view of the model."""
+        assert self.loaded is not None
+        if len(self.loaded.adapters) < 2:
+            return {"default": self.engine()}
+        own: dict[str, Engine] = {}
+        for role in self.loaded.adapters:
+            own[role] = RoleEngine(self, role)
+        return own | {"default": own[self.train_roles[0]]}
+
+    def _forward_context(self) -> AbstractContextManager[Any]:
+        return self.trainer.precision_plugin.forward_context()
+
+    # -- updates -------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        assert self.loaded is not None
+        separate = len(self.loaded.adapters) > 1
+        groups = {role: self.loaded.parameters(role) for role in (self.train_roles if separate else self.train_roles[:1])}
+        optimizer = self.optim.build(groups)
+        steps = max(int(self.trainer.estimated_stepping_batches) * self.updates_per_batch, 1)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.optim.factor(steps))
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def step_optimizer(self) -> float:
+        """Reduces gradients over ranks, clips them per role, steps; returns the gradient norm before clipping."""
+        optimizer = self.optimizers()
+        groups: dict[str, list[nn.Parameter]] = {}
+        for group in optimizer.param_groups:
+            groups.setdefault(group["role"], []).extend(group["params"])
+        self._sum_over_ranks(p for params in groups.values() for p in params)
+        norms = [
+            torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf")) for params in groups.values()
+        ]
+        norm = torch.stack([n.float() for n in norms]).norm()
+        if torch.isfinite(norm):
+            optimizer.step()
+        optimizer.zero_grad()
+        self.lr_schedulers().step()  # type: ignore[union-attr]
+        torch.clear_autocast_cache()  # casts of the old weights
+        return norm.item()
+
+    def _sum_over_ranks(self, parameters: Iterable[nn.Parameter]) -> None:
+        """One flat all-reduce per update; ranks without rows take part with zeros."""
+        if self.trainer.world_size == 1:
+            return
+        params = list(parameters)
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in params])
+        torch.distributed.all_reduce(flat)
+        start = 0
+        for p in params:
+            p.grad = flat[start : start + p.numel()].view_as(p)
+            start += p.numel()
+
+    def over_ranks(self, value: float) -> float:
+        """The sum of a number over all ranks."""
+        if self.trainer.world_size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return total.item()
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Trainable weights only: a LoRA checkpoint has the size of its adapters."""
+        state = super().state_dict(*args, **kwargs)
+        if self.loaded is None:
+            return state
+        keep = {f"model.{name}" for name in self.loaded.trainable}
+        return {name: value for name, value in state.items() if name in keep}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["rng"] = {
+            "python": random.getstate(),
+            "numpy": np.random.get_state(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._rng = checkpoint.get("rng")
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if self._rng is not None:  # restored here, since the trainer's own start-up draws random numbers
+            random.setstate(self._rng["python"])
+            np.random.set_state(self._rng["numpy"])
+            torch.set_rng_state(self._rng["torch"].cpu())
+            if self._rng["cuda"]:
+                torch.cuda.set_rng_state_all([state.cpu() for state in self._rng["cuda"]])
+            self._rng = None
+
+    # -- evaluation is the business of callbacks: these steps only let the loops run ------------------------------
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        return None
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        return None
+
+    def predict_step(self, batch: Any, batch_idx: int) -> None:
+        return None
+
+    def log_scalars(self, values: Mapping[str, float], rows: int) -> None:
+        """Logs numbers of one training step; `rows` weighs them where Lightning averages over an epoch."""
+        self.log_dict({f"train/{name}": float(value) for name, value in values.items()}, batch_size=max(rows, 1))
+
+
+class RoleEngine(TransformersEngine):
+    """The policy's engine with the adapter of one role switched on while it computes."""
+
+    def __init__(self, module: PolicyModule, role: str) -> None:
+        loaded = module.loaded
+        assert loaded is not None
+
+        def context() -> AbstractContextManager[Any]:
+            stack = ExitStack()
+            stack.enter_context(module._forward_context())
+            stack.enter_context(loaded.use(role))
+            return stack
+
+        super().__init__(module.model, module.chat, module.slots, context)
+        self.version = module.global_step

@@ -1,0 +1,295 @@
+"""GRPO: roll out -> score -> advantages -> rows -> updates, readable top to bottom."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slm_math.agents import Agent, SingleShot
+from slm_math.data.modules import Items
+from slm_math.engines.base import Engine
+from slm_math.losses.advantages import group_advantages, spread
+from slm_math.losses.policy import Objective, policy_loss, token_weights
+from slm_math.modules.base import PolicyModule
+from slm_math.modules.optim import Optim
+from slm_math.modules.policy import Policy
+from slm_math.rewards import Correct, Reward, Scores
+from slm_math.rollout.rows import Batch, Row, collate, micro_batches, trace_rows
+from slm_math.rollout.scheduler import Rollouts
+from slm_math.sandbox import Sandbox
+from slm_math.types import Sampling, Task, Trace
+
+
+class GRPOModule(PolicyModule):
+    """Group relative policy optimisation (Shao et al. 2024) of whatever `agent` does.
+
+    Solver, verifier and code-feedback training differ in `agent`, `rewards` and `train_roles` only.
+
+    Args:
+        policy: the model.
+        agent: the workflow that is rolled out.
+        rewards: parts that are added up, per role.
+        optim: optimiser and schedule.
+        objective: clipping, KL weight, reduction.
+        sampling: how trained roles sample; temperature > 0.
+        group_size: samples per problem (G), at least 2.
+        normalise: divide advantages by the group's standard deviation.
+        passes: updates per batch of rollouts (mu); each sees all rows.
+        train_roles: the roles that learn.
+        engines: role -> engine for roles that do not learn and are served by another model.
+        sandbox: runs the agent's programs.
+        tokens_per_batch: positions of one forward and backward pass.
+        slots: requests decoded at once.
+        seed: of the sampling.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        agent: Agent = SingleShot(),
+        rewards: Sequence[Reward] = (Correct(),),
+        optim: Optim = Optim(lr=1e-6),
+        objective: Objective = Objective(),
+        sampling: Sampling = Sampling(),
+        group_size: int = 8,
+        normalise: bool = True,
+        passes: int = 1,
+        train_roles: Sequence[str] = ("solver",),
+        engines: dict[str, Engine] | None = None,
+        sandbox: Sandbox | None = None,
+        tokens_per_batch: int = 16384,
+        slots: int = 64,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(policy, optim, tokens_per_batch, train_roles, slots)
+        if group_size < 2:
+            raise ValueError(f"group_size must be at least 2 (advantages compare samples of one problem), got {group_size}")
+        for role in self.train_roles:
+            if role not in agent.roles:
+                raise ValueError(f"train_roles names {role!r}; {type(agent).__name__} has {', '.join(agent.roles)}")
+            refusal = (engines or {}).get(role) and engines[role].refuse_training(role)
+            if (engines or {}).get(role):
+                raise ValueError(refusal or f"role {role!r} is trained: it is served by the policy, not by engines")
+        if sampling.temperature == 0:
+            raise ValueError("sampling.temperature 0 makes all samples of a group equal: set it above 0")
+        if sampling.truncated:
+            warnings.warn(
+                "sampling.top_p < 1 or top_k > 0 in training: samples come from a truncated distribution, which biases "
+                "the gradient; top_p 1 and top_k 0 do not",
+                stacklevel=2,
+            )
+        self.agent = agent
+        self.rewards = tuple(rewards)
+        self.objective = objective
+        self.sampling = sampling
+        self.group_size = group_size
+        self.normalise = normalise
+        self.passes = passes
+        self.other_engines = engines or {}
+        self.sandbox = sandbox
+        self.seed = seed
+        self.updates_per_batch = passes
+        self.needs_reference = objective.beta > 0
+        self.last: list[tuple[Task, Trace, Scores, dict[str, float]]] = []  # the rollouts of the step, for display
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.agent.uses_python and self.sandbox is None:
+            self.sandbox = Sandbox()
+
+    def configure_model(self) -> None:
+        first = self.loaded is None
+        super().configure_model()
+        if first:  # dropout would make the policy differ from the policy that sampled
+            for module in self.model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+                if hasattr(module, "attention_dropout"):
+                    module.attention_dropout = 0.0
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Items[Task], batch_idx: int) -> None:
+        clock = Clock()
+        traces = self.rollouts(batch.items, batch_idx)
+        clock.lap("generate")
+        rewards = self.score(batch.items, traces)
+        rows = self.rows(traces, rewards)
+        clock.lap("reward")
+        parts = [collate(chunk, self.device) for chunk in micro_batches(rows, self.tokens_per_batch)]
+        references = self.reference(parts)
+        clock.lap("reference")
+        stats = Sums()
+        norm = float("nan")
+        for done in range(self.passes):
+            self.watch("update", done, self.passes)
+            norm = self.update(parts, references, traces, stats)
+        clock.lap("update")
+        self.report(traces, rewards, parts, stats, norm, clock)
+
+    def rollouts(self, tasks: Sequence[Task], batch_idx: int) -> list[list[Trace]]:
+        """P problems -> P lists of G finished workflows."""
+        sampling = {"default": self.sampling}
+        key = ("train", self.seed, self.current_epoch, batch_idx)
+        rollouts = Rollouts(self.agent, self.engines() | self.other_engines, sampling, self.sandbox, key)
+        found: dict[tuple[str, int], Trace] = {}
+        total = len(tasks) * self.group_size
+        for trace in rollouts.run((task.problem, g) for task in tasks for g in range(self.group_size)):
+            found[trace.problem.id, trace.sample] = trace
+            self.watch("rollouts", len(found), total)
+        return [[found[task.problem.id, g] for g in range(self.group_size)] for task in tasks]
+
+    def score(self, tasks: Sequence[Task], traces: Sequence[Sequence[Trace]]) -> dict[str, Tensor]:
+        """role -> rewards (P, G); NaN where a role has no reward (it did not speak, or the workflow broke)."""
+        scores = [[self._parts(task, trace) for trace in group] for task, group in zip(tasks, traces)]
+        rewards = {
+            role: torch.tensor(
+                [[sum(parts[role].values()) if role in parts else float("nan") for parts in group] for group in scores],
+                dtype=torch.float64,
+            )
+            for role in self.train_roles
+        }
+        self.last = [
+            (task, trace, parts, {role: rewards[role][p, g].item() for role in rewards})
+            for p, (task, group) in enumerate(zip(tasks, traces))
+            for g, (trace, parts) in enumerate(zip(group, scores[p]))
+        ]
+        return rewards
+
+    def _parts(self, task: Task, trace: Trace) -> dict[str, dict[str, float]]:
+        merged: dict[str, dict[str, float]] = {}
+        for reward in self.rewards:
+            for role, parts in reward(task, trace).items():
+                merged.setdefault(role, {}).update(parts)
+        return merged
+
+    def rows(self, traces: Sequence[Sequence[Trace]], rewards: dict[str, Tensor]) -> list[Row]:
+        """The rows to learn from. Without a KL term, rows with advantage 0 have no gradient and are left out."""
+        rows = []
+        for role, values in rewards.items():
+            advantages = group_advantages(values, self.normalise)
+            for p, group in enumerate(traces):
+                for g, trace in enumerate(group):
+                    advantage = advantages[p, g].item()
+                    if advantage == 0 and not self.needs_reference:
+                        continue
+                    for row in trace_rows(trace, role):
+                        row.advantage = advantage
+                        rows.append(row)
+        return rows
+
+    def reference(self, parts: Sequence[Batch]) -> list[Tensor | None]:
+        """Reference log-probabilities (M,) of every part; None without a KL term."""
+        if not self.needs_reference:
+            return [None] * len(parts)
+        references = []
+        for done, part in enumerate(parts):
+            self.watch("reference", done, len(parts))
+            references.append(self.loaded.logprobs(part, reference=True)[0])
+        return references
+
+    def update(
+        self, parts: Sequence[Batch], references: Sequence[Tensor | None], traces: Sequence[Sequence[Trace]], stats: Sums
+    ) -> float:
+        """One optimiser step over all rows of all ranks; returns the gradient norm (NaN when nothing was learnt)."""
+        totals = {role: self.over_ranks(self._size(traces, role)) for role in self.train_roles}
+        if not self.over_ranks(len(parts)):
+            self.lr_schedulers().step()
+            return float("nan")
+        for part, reference in zip(parts, references):
+            logps, entropy, _ = self.loaded.logprobs(part)
+            lengths = torch.zeros(len(part.ids), device=self.device).index_add(0, part.row, part.mask)
+            weights = token_weights(part.row, part.mask, lengths, totals[part.role], self.objective.reduction)
+            loss, sums = policy_loss(logps, part.logps, part.advantage, weights, self.objective, reference)
+            if self.global_step == 0 and reference is not None:
+                self._check_reference(logps, reference)
+            loss.backward()
+            stats.add(sums, loss=loss.detach(), entropy_sum=entropy.sum(), tokens=len(part.targets))
+        return self.step_optimizer()
+
+    def _size(self, traces: Sequence[Sequence[Trace]], role: str) -> int:
+        """Loss tokens ("token") or rows ("sequence") of a role, those with advantage 0 counted."""
+        rows = [row for group in traces for trace in group for row in trace_rows(trace, role)]
+        return sum(row.loss_tokens for row in rows) if self.objective.reduction == "token" else len(rows)
+
+    def _check_reference(self, logps: Tensor, reference: Tensor) -> None:
+        """Before the first update the policy *is* its reference; anything else means that the wrong one was loaded."""
+        gap = (logps.detach() - reference).abs().max().item() if len(logps) else 0.0
+        if gap > (1e-3 if "32" in str(self.trainer.precision) else 0.1):
+            raise RuntimeError(f"the reference policy differs from the policy before the first update (by {gap:.3g} nats)")
+
+    # -- what people see -----------------------------------------------------------------------------------------
+
+    def report(
+        self,
+        traces: Sequence[Sequence[Trace]],
+        rewards: dict[str, Tensor],
+        parts: Sequence[Batch],
+        stats: Sums,
+        norm: float,
+        clock: Clock,
+    ) -> None:
+        replies = [turn.reply for group in traces for trace in group for turn in trace.turns]
+        lengths = [len(reply.token_ids) for reply in replies if reply.token_ids] or [0]
+        first = rewards[self.train_roles[0]]
+        self.log("train/reward", first.nanmean().item(), prog_bar=True, batch_size=len(traces))
+        values: dict[str, float] = {}
+        for role, table in rewards.items():
+            prefix = f"{role}/" if len(rewards) > 1 else ""
+            alive = spread(table)
+            values[f"{prefix}reward_std"] = table[~table.isnan()].std().item() if table.numel() > 1 else 0.0
+            values[f"{prefix}dead_groups"] = 1 - alive.double().mean().item()
+        generated = sum(lengths)
+        values |= {
+            "length": generated / len(lengths),
+            "length_max": max(lengths),
+            "truncated": sum(reply.finish == "length" for reply in replies) / max(len(replies), 1),
+            "errors": sum(trace.error is not None for group in traces for trace in group),
+            "grad_norm": norm,
+            "lr": self.optimizers().param_groups[-1]["lr"],
+            "generated_tokens_per_second": generated / max(clock.laps["generate"], 1e-9),
+            "padding": sum(part.padding for part in parts) / max(len(parts), 1),
+        }
+        values |= stats.means() | {f"seconds_{name}": seconds for name, seconds in clock.laps.items()}
+        self.log_scalars({name: value for name, value in values.items() if value == value}, len(traces))
+        if "kl" in values:
+            self.log("train/kl", values["kl"], prog_bar=True, batch_size=len(traces))
+        if not parts and self.trainer.is_global_zero:
+            print(f"step {self.trainer.fit_loop.epoch_loop.total_batch_idx}: all {len(traces)} groups are dead (every "
+                  f"sample of a problem earned the same, mean reward {first.nanmean().item():.2f}): no update")
+
+
+class Clock:
+    """Seconds per phase of a step."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self._last = now - self._last, now
+
+
+class Sums:
+    """Sums over the tokens of all updates of a step."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def add(self, sums: dict[str, Any], **more: Any) -> None:
+        for name, value in (sums | more).items():
+            self.values[name] = self.values.get(name, 0.0) + float(value)
+
+    def means(self) -> dict[str, float]:
+        """Token means of what was summed over tokens, the rest as it is."""
+        tokens = max(self.values.get("tokens", 0.0), 1.0)
+        names = {"entropy_sum": "entropy", "kl_sum": "kl", "ratio_sum": "ratio", "drift": "drift"}
+        names |= {"clip_low": "clip_low", "clip_high": "clip_high"}
+        kept = {name: self.values[name] for name in ("loss", "policy_loss") if name in self.values}
+        return kept | {short: self.values[name] / tokens for name, short in names.items() if name in self.values}

@@ -1,0 +1,115 @@
+"""Optimiser and learning-rate schedule from a few numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Optim:
+    """How weights move.
+
+    Args:
+        lr: peak learning rate.
+        kind: "adamw"; "muon" (Jordan et al. 2024: orthogonalised momentum for the matrices inside the layers, AdamW
+            for the rest); "paged_adamw" (bitsandbytes, pages moments to host memory; NVIDIA GPUs).
+        matrix_lr: peak learning rate of Muon's matrices.
+        role_lr: role -> learning rate, where a role's adapter learns at its own.
+        betas: AdamW's decay rates.
+        weight_decay: AdamW's.
+        warmup: linear warm-up, as a share of all steps below 1, as a number of steps from 1 on.
+        schedule: what follows the warm-up.
+        floor: where the schedule ends, as a share of the peak.
+        clip: the gradient norm of each role is clipped to this; 0 is off.
+    """
+
+    lr: float = 1e-4
+    kind: Literal["adamw", "muon", "paged_adamw"] = "adamw"
+    matrix_lr: float = 0.02
+    role_lr: dict[str, float] = field(default_factory=dict)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    warmup: float = 0.03
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    floor: float = 0.0
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind == "paged_adamw" and not torch.cuda.is_available():
+            raise ValueError("optim.kind paged_adamw needs an NVIDIA GPU: use adamw")
+
+    def build(self, groups: dict[str, list[nn.Parameter]]) -> torch.optim.Optimizer:
+        """One optimiser; each role is a parameter group named after it."""
+        named: list[dict[str, Any]] = [
+            {"params": params, "lr": self.role_lr.get(role, self.lr), "role": role} for role, params in groups.items()
+        ]
+        adamw: dict[str, Any] = {"betas": self.betas, "weight_decay": self.weight_decay}
+        if self.kind == "paged_adamw":
+            import bitsandbytes
+
+            return bitsandbytes.optim.PagedAdamW32bit(named, **adamw)
+        if self.kind == "muon":
+            return MuonAdamW(named, self.matrix_lr, **adamw)
+        return torch.optim.AdamW(named, **adamw)
+
+    def factor(self, steps: int) -> Callable[[int], float]:
+        """step -> multiple of the peak learning rate, for `steps` optimiser steps in all."""
+        warm = int(self.warmup if self.warmup >= 1 else self.warmup * steps)
+
+        def at(step: int) -> float:
+            if step < warm:
+                return (step + 1) / warm
+            if self.schedule == "constant":
+                return 1.0
+            done = min((step - warm) / max(steps - warm, 1), 1.0)
+            shape = 1 - done if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+            return self.floor + (1 - self.floor) * shape
+
+        return at
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon on 2-D weights, AdamW on everything else, behind one optimiser (Lightning steps and saves just one).
+
+    Embeddings and the language-model head count as "everything else", as Muon's authors advise.
+    """
+
+    def __init__(
+        self, groups: list[dict[str, Any]], matrix_lr: float, betas: tuple[float, float], weight_decay: float
+    ) -> None:
+        split: list[dict[str, Any]] = []
+        for group in groups:
+            matrices = [p for p in group["params"] if p.ndim == 2 and not getattr(p, "is_embedding", False)]
+            chosen = {id(p) for p in matrices}
+            rest = [p for p in group["params"] if id(p) not in chosen]
+            split.append({"params": matrices, "lr": matrix_lr, "role": group["role"], "muon": True})
+            split.append({"params": rest, "lr": group["lr"], "role": group["role"], "muon": False})
+        super().__init__([group for group in split if group["params"]], {})
+        self._parts: list[torch.optim.Optimizer] = []
+        for group in self.param_groups:
+            if group["muon"]:
+                part: torch.optim.Optimizer = torch.optim.Muon(
+                    group["params"], lr=group["lr"], weight_decay=weight_decay
+                )
+            else:
+                part = torch.optim.AdamW(group["params"], lr=group["lr"], betas=betas, weight_decay=weight_decay)
+            part.state = self.state  # one state, so that a checkpoint of this optimiser holds all of it
+            self._parts.append(part)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group, part in zip(self.param_groups, self._parts):
+            part.state = self.state
+            part.param_groups[0]["lr"] = group["lr"]
+            part.step()
+        return loss

@@ -1,0 +1,87 @@
+"""The embedded model: a small Qwen2 made from a config, with a tokenizer made from the embedded data. No downloads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SPECIAL = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A Qwen2 with random weights.
+
+    Args:
+        hidden: width.
+        layers: decoder layers.
+        heads: attention heads; a key-value head serves two of them.
+        ffn: width of the feed-forward layer.
+        vocabulary: at most so many tokens, bytes and special tokens included.
+        context: longest sequence in tokens.
+        seed: of the weights.
+    """
+
+    hidden: int = 128
+    layers: int = 3
+    heads: int = 4
+    ffn: int = 320
+    vocabulary: int = 640
+    context: int = 512
+    seed: int = 0
+
+    def tokenizer(self) -> Any:
+        """Byte-level BPE in which every digit is a token of its own (with the space before it, if any)."""
+        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+        from transformers import PreTrainedTokenizerFast
+
+        from slm_math.data.arithmetic import corpus
+
+        bpe = Tokenizer(models.BPE())
+        digits = pre_tokenizers.Split(Regex(" ?[0-9]"), "isolated")
+        bpe.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        bpe.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.vocabulary,
+            special_tokens=list(SPECIAL),
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        bpe.train_from_iterator(corpus(), trainer)
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=bpe,
+            pad_token="<|pad|>",
+            eos_token="<|end|>",
+            additional_special_tokens=list(SPECIAL[1:4]),
+            padding_side="left",
+            clean_up_tokenization_spaces=False,
+        )
+        tokenizer.chat_template = TEMPLATE
+        return tokenizer
+
+    def model(self, tokenizer: Any) -> Any:
+        """The model with fresh weights, the same for the same seed."""
+        import torch
+        from transformers import Qwen2Config, Qwen2ForCausalLM
+
+        config = Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=self.hidden,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=max(self.heads // 2, 1),
+            intermediate_size=self.ffn,
+            max_position_embeddings=self.context,
+            tie_word_embeddings=True,
+            initializer_range=0.02,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return Qwen2ForCausalLM(config)

@@ -1,0 +1,74 @@
+"""Supervised fine-tuning: next-token loss on what the assistant wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torchmetrics import MeanMetric
+
+from slm_math.data.modules import Items
+from slm_math.modules.base import PolicyModule
+from slm_math.modules.optim import Optim
+from slm_math.modules.policy import Policy
+from slm_math.rollout.rows import Row, collate, micro_batches
+
+
+class SFTModule(PolicyModule):
+    """Full, LoRA and QLoRA fine-tuning, by what `policy` says. The data's batch is one optimiser step.
+
+    Args:
+        policy: the model.
+        optim: optimiser and schedule.
+        tokens_per_batch: positions of one forward and backward pass; a step accumulates as many as it needs.
+        slots: requests decoded at once when agents evaluate the model.
+    """
+
+    def __init__(self, policy: Policy, optim: Optim = Optim(), tokens_per_batch: int = 16384, slots: int = 64) -> None:
+        super().__init__(policy, optim, tokens_per_batch, slots=slots)
+        self.val_loss = MeanMetric()
+        self.val_accuracy = MeanMetric()
+
+    def training_step(self, batch: Items[Row], batch_idx: int) -> None:
+        rows = batch.items
+        total = self.over_ranks(sum(sum(row.mask[1:]) for row in rows))
+        loss, hits, tokens, positions, real = 0.0, 0.0, 0, 0, 0
+        for chunk in micro_batches(rows, self.tokens_per_batch):
+            part = collate(chunk, self.device)
+            logps, _, hit = self.loaded.logprobs(part)
+            piece = -(logps * part.mask).sum() / max(total, 1e-9)
+            piece.backward()
+            loss += piece.item()
+            hits += (hit & (part.mask >= 1)).sum().item()
+            tokens += int((part.mask >= 1).sum())
+            positions += part.ids.numel()
+            real += int(part.attention.sum())
+        norm = self.step_optimizer()
+        loss = self.over_ranks(loss)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(rows))
+        self.log_scalars(
+            {
+                "token_accuracy": hits / max(tokens, 1),
+                "grad_norm": norm,
+                "lr": self.optimizers().param_groups[-1]["lr"],
+                "tokens": real,
+                "padding": 1 - real / max(positions, 1),
+            },
+            len(rows),
+        )
+
+    @torch.no_grad()
+    def validation_step(self, batch: Items[Any], batch_idx: int) -> None:
+        if not batch.items or not isinstance(batch.items[0], Row):
+            return
+        for chunk in micro_batches(batch.items, self.tokens_per_batch):
+            part = collate(chunk, self.device)
+            logps, _, hit = self.loaded.logprobs(part)
+            learnt = part.mask >= 1  # whole-weight tokens: a down-weighted prompt is not what the model is judged on
+            self.val_loss.update(-logps[learnt], 1.0)
+            self.val_accuracy.update(hit[learnt].float(), 1.0)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.val_loss.update_called:
+            self.log("val/loss", self.val_loss, prog_bar=True)
+            self.log("val/token_accuracy", self.val_accuracy)

@@ -1,0 +1,177 @@
+"""Drives many workflows at once: hands their requests to executors, resumes them with the results, records traces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from slm_math.agents.base import Agent
+from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.types import Effect, Generate, Problem, Reply, Run, RunPython, RunResult, Sampling, Trace, Turn, Workflow
+
+
+class Executor(Protocol):
+    """What engines and the sandbox have in common."""
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]: ...
+
+    def cancel(self, ticket: int) -> None: ...
+
+
+class Sandbox(Executor, Protocol):
+    def submit(self, request: RunPython) -> int: ...
+
+
+@dataclass
+class _Live:
+    """A workflow under way."""
+
+    problem: Problem
+    sample: int
+    workflow: Workflow[str | None]
+    key: tuple[int | str, ...]
+    start: float = field(default_factory=time.perf_counter)
+    events: list[Turn | Run] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
+    missing: int = 0
+    asked: int = 0  # generation requests so far: the "turn" of the random key
+
+
+class Rollouts:
+    """Runs an agent on problems with one engine per role and an optional sandbox.
+
+    Args:
+        agent: the workflow.
+        engines: role -> engine; a role without its own takes "default".
+        sampling: role -> decoding defaults; likewise.
+        sandbox: for agents that run code.
+        key: the first parts of every random key (seed, step).
+        window: workflows under way at once.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        engines: Mapping[str, Engine],
+        sampling: Mapping[str, Sampling],
+        sandbox: Sandbox | None = None,
+        key: tuple[int | str, ...] = (),
+        window: int = 1024,
+    ) -> None:
+        for role in agent.roles:
+            if role not in engines and "default" not in engines:
+                raise ValueError(f"agent {type(agent).__name__} asks for role {role!r}, and no engine serves it")
+        if agent.uses_python and sandbox is None:
+            raise ValueError(f"agent {type(agent).__name__} runs Python, and there is no sandbox")
+        self.agent = agent
+        self.engines = engines
+        self.sampling = sampling
+        self.sandbox = sandbox
+        self.key = key
+        self.window = window
+        self._pending: dict[tuple[int, int], tuple[_Live, int]] = {}
+        self._executors: dict[int, Executor] = {}
+
+    def run(self, jobs: Iterable[tuple[Problem, int]]) -> Iterator[Trace]:
+        """Yields a trace as soon as its workflow ends; `jobs` are (problem, sample index) and are drawn lazily."""
+        source = iter(jobs)
+        live: dict[int, _Live] = {}
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and len(live) < self.window:
+                    job = next(source, None)
+                    if job is None:
+                        exhausted = True
+                        break
+                    item = self._start(*job)
+                    live[id(item)] = item
+                    yield from self._advance(item, live)
+                if not live:
+                    return
+                for executor, ticket, result in self._finished():
+                    found = self._pending.pop((id(executor), ticket), None)
+                    if found is None:
+                        continue
+                    item, index = found
+                    yield from self._deliver(item, index, result, live)
+        finally:
+            # an interrupt or an error must not leave requests behind in engines that live on
+            for executor, ticket in list(self._pending):
+                self._executors[executor].cancel(ticket)
+            self._pending.clear()
+
+    def _start(self, problem: Problem, sample: int) -> _Live:
+        return _Live(problem, sample, self.agent.solve(problem), (*self.key, problem.id, sample))
+
+    def _finished(self) -> list[tuple[Executor, int, Any]]:
+        """At least one poll of every executor that owes something; sleeps a little only when all merely wait."""
+        owing = {executor for executor, _ in self._pending}
+        found = [(self._executors[i], *item) for i in owing for item in self._executors[i].poll()]
+        if not found:
+            for i in owing:
+                found += [(self._executors[i], *item) for item in self._executors[i].poll(timeout=0.02)]
+        return found
+
+    def _deliver(self, item: _Live, index: int, result: Any, live: dict[int, _Live]) -> Iterator[Trace]:
+        if id(item) not in live:
+            return
+        if isinstance(result, EngineError):
+            yield self._end(item, live, None, str(result))
+            return
+        if isinstance(result, Exception):
+            raise result
+        item.results[index] = result
+        item.missing -= 1
+        if item.missing == 0:
+            yield from self._advance(item, live)
+
+    def _advance(self, item: _Live, live: dict[int, _Live]) -> Iterator[Trace]:
+        """Resumes a workflow until it asks for something or ends."""
+        try:
+            if not item.effects:
+                effects = next(item.workflow)
+            else:
+                for effect, result in zip(item.effects, item.results):
+                    item.events.append(_event(effect, result))
+                effects = item.workflow.send(item.results)
+        except StopIteration as end:
+            yield self._end(item, live, end.value, None)
+            return
+        except Exception as error:
+            error.add_note(f"in agent {type(self.agent).__name__} on problem {item.problem.id}, sample {item.sample}")
+            raise
+        if not effects:
+            raise ValueError(f"agent {type(self.agent).__name__} yielded an empty list of requests")
+        item.effects, item.results, item.missing = list(effects), [None] * len(effects), len(effects)
+        for index, effect in enumerate(item.effects):
+            executor, ticket = self._submit(item, effect)
+            self._executors[id(executor)] = executor
+            self._pending[id(executor), ticket] = (item, index)
+
+    def _submit(self, item: _Live, effect: Effect) -> tuple[Executor, int]:
+        if isinstance(effect, RunPython):
+            assert self.sandbox is not None, "an agent that runs code must set uses_python"
+            return self.sandbox, self.sandbox.submit(effect)
+        engine = self.engines.get(effect.role) or self.engines["default"]
+        default = self.sampling.get(effect.role) or self.sampling["default"]
+        item.asked += 1
+        request = Request(effect.chat, effect.sampling(default), effect.resume, (*item.key, item.asked))
+        return engine, engine.submit(request)
+
+    def _end(self, item: _Live, live: dict[int, _Live], answer: str | None, error: str | None) -> Trace:
+        del live[id(item)]
+        item.workflow.close()
+        seconds = time.perf_counter() - item.start
+        return Trace(item.problem, item.sample, tuple(item.events), answer, error, seconds)
+
+
+def _event(effect: Effect, result: Reply | RunResult) -> Turn | Run:
+    if isinstance(effect, Generate):
+        assert isinstance(result, Reply)
+        return Turn(effect, result)
+    assert isinstance(result, RunResult)
+    return Run(effect.code, result)
