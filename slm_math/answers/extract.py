@@ -22,22 +22,27 @@ _NEXT_QUESTION = re.compile(
 )
 _ANSWERED = re.compile(r"\\boxed|\\fbox|####|</answer>|answer is|answer:", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])[ \t]*")
+_MEANS = re.compile(r"[^#*\s]")
 _BARE_BOX = re.compile(r"[^\s{}$\\,;]+")
 _JOIN = re.compile(
-    r"(?:[\s,;$&*]|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b|\b[a-zA-Z] ?=)*"
+    r"(?:[\s,;$&*]|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b"
+    r"|\b[a-zA-Z](?:_\{?\w\}?)? ?=)*"
 )
 _ANSWER_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _HASH_NUMBER = re.compile(r"[-+$€£\\]*[\d.,]*\d[\d.,/]*\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
 _PHRASE = re.compile(
-    r"\b(?:final )?(?:answer|result) (?:is|are|equals)(?: that)?\b[ \t]*:?[ \t]*\n?"
-    r"|^[ \t>#*]*(?:the )?(?:final )?answer\**[ \t]*:\**[ \t]*\n?"
-    r"|\b(?:final )?answer\**:\**[ \t]*\n?"
+    r"\b(?:final )?(?:answer|result) (?:is|are|equals)(?: that)?\b[ \t]*:?[ \t]*\n{0,2}[ \t]*"
+    r"|^[ \t>#*]*(?:the )?(?:final )?answer\**[ \t]*:\**[ \t]*\n{0,2}[ \t]*"
+    r"|\b(?:final )?answer\**:\**[ \t]*\n{0,2}[ \t]*"
     r"|^[ \t]*a:[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _CLAUSE = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)|,? (?:because|since|which|where|so that)\b|\s\(|\n")
-_NUMBER = re.compile(r"(?<![\w.])(?:(?<![)\]}] )(?<![)\]}])[-−])?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?\.?\d+(?:/\d+)?\s?\\?%?")
+_NUMBER = re.compile(
+    r"(?<![\w.])(?:(?<![)\]}] )(?<![)\]}])[-−])?[$€£]?"
+    r"(?:(?:\d{1,3}(?:,\d{3}){1,9}(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s?\\?%)?"
+)
 _ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
 
 
@@ -88,11 +93,10 @@ def _spoken(text: str) -> Span:
     start = close + len("</think>") if close >= 0 else 0
     reopened = text.find("<think>", start, end)
     end = reopened if reopened >= 0 else end
-    answered = _ANSWERED.search(text, start, end)
+    answered, opening = _ANSWERED.search(text, start, end), _MEANS.search(text, start, end)
     for question in _NEXT_QUESTION.finditer(text, start, end):
-        before = text[start : question.start()].strip("#* \t\n")
         part = question["part"] and not (answered and answered.start() < question.start())  # of the same problem
-        if before and not part:
+        if opening and opening.start() < question.start() and not part:
             return start, question.start()
     return start, end
 
@@ -159,10 +163,11 @@ def _last_boxes(text: str, boxes: list[tuple[Span, Span]]) -> Extracted:
     """The last box, with the boxes right before it when only separators stand between: together they are one list."""
     group = [boxes[-1]]
     for box in reversed(boxes[:-1]):
-        gap = text[box[0][1] : group[0][0][0]]
+        gap = text[box[0][1] : group[-1][0][0]]
         if len(gap) > 100 or not _JOIN.fullmatch(gap):
             break
-        group.insert(0, box)
+        group.append(box)
+    group.reverse()
     values = list(dict.fromkeys(text[slice(*content)].strip() for _, content in group))
     span = (group[0][1][0], group[-1][1][1])
     between = "" if len(group) == 1 else text[slice(*span)]
@@ -172,12 +177,14 @@ def _last_boxes(text: str, boxes: list[tuple[Span, Span]]) -> Extracted:
 
 def _hashes(text: str, start: int, end: int) -> Extracted:
     """The last `#### x`. A Markdown heading looks alike, so x is a number, or the text's last line."""
-    last = NOTHING
+    last, text_end = None, start + len(text[start:end].rstrip())
     for line in _HASHES.finditer(text, start, end):
-        if _HASH_NUMBER.fullmatch(line.group(1).strip()) or not text[line.end() : end].strip():
-            value = line.group(1).strip()
-            last = Extracted(value, "hashes", line.span(1), bool(_ALTERNATIVES.search(value)))
-    return last
+        if line.end() >= text_end or _HASH_NUMBER.fullmatch(line.group(1).strip()):
+            last = line
+    if last is None:
+        return NOTHING
+    value = last.group(1).strip()
+    return Extracted(value, "hashes", last.span(1), bool(_ALTERNATIVES.search(value)))
 
 
 def _phrase(text: str, start: int, end: int) -> Extracted:

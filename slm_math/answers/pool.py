@@ -12,10 +12,11 @@ import sys
 import threading
 from pathlib import Path
 
-SECONDS = 3.0  # of the worker's processor time for one comparison, so that a busy machine changes no verdict
+SECONDS = 2.0  # of the worker's processor time for one comparison, so that a busy machine changes no verdict
 PATIENCE = 60.0  # of wall time before a silent worker is killed
 MEMORY_MB = 2048
 WORKERS = 2
+FAILURES = ("timeout", "died")
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -73,7 +74,7 @@ class Pool:
         try:
             worker = worker or _Worker()
             reply = worker.ask(json.dumps([kind, *expressions]))
-            if reply in ("timeout", "died"):  # what a half-done computation leaves behind is not worth keeping
+            if reply in FAILURES:  # what a half-done computation leaves behind is not worth keeping
                 worker.kill()
                 worker = None
             return reply

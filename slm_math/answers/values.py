@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TypeAlias
 
-from slm_math.answers.expressions import Node, Unread, read
+from slm_math.answers.expressions import MAX_LENGTH, Node, Unread, read
 from slm_math.answers.latex import closing, split_top, strip_braces
 from slm_math.answers.units import split_units
 
@@ -109,6 +109,8 @@ def parse(text: str, gold: bool = False) -> Value:
 
 
 def scalar(text: str, gold: bool = False) -> Scalar | None:
+    if len(text) > MAX_LENGTH:
+        return None
     bare, percent, units = split_units(text, gold)
     tree = _literal(bare)
     if tree is None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from slm_math.data.base import Source, Split
 from slm_math.prompts import render
-from slm_math.types import Chat, Problem, Task, assistant, user
+from slm_math.types import Chat, Problem, Task, Text, assistant, user
 
 DEMONSTRATED = "demonstrated"
 ANSWERS_ONLY = "answers only"
@@ -102,7 +102,7 @@ def evaluate(expression: str) -> int:
 def worked(expression: str) -> list[str]:
     """One equation per step, e.g. `8*6+35` -> ["8*6=48", "48+35=83"], from left to right (products stand first)."""
     total, *steps = re.findall(r"[-+*/]?\d+", expression)
-    lines = []
+    lines = [] if steps else [f"{total}={total}"]
     for step in steps:
         left, right = int(total), int(step[1:])
         if step[0] == "/" and left % right:
@@ -132,7 +132,8 @@ class Arithmetic(Source):
         solve: worked solutions to imitate (demonstrated families; a small part two-digit products).
         bare: the share of them that give the answer without reasoning.
         code, check: dialogues that write a program and read its output to answer, or to judge an answer.
-        drills: rows of equations without a story; a quarter as many more rows practise copying a program's output.
+        drills: rows of bare equations; in addition, an eighth as many rows practise copying a program's output and a
+            quarter as many practise comparing it with an answer.
     """
 
     name = "arithmetic"
@@ -147,7 +148,7 @@ class Arithmetic(Source):
         bare: float = 0.1,
         code: int = 3000,
         check: int = 3000,
-        drills: int = 5000,
+        drills: int = 10000,
     ) -> None:
         self.seed = seed
         self.sizes: dict[Split, int] = {"train": train, "validation": validation, "test": test}
@@ -196,9 +197,13 @@ class Arithmetic(Source):
                 + ran(expression)
                 + assistant("CORRECT" if right else "INCORRECT")
             )
-        chats += [equations(draw) for _ in range(round(self.drills * share))]
-        chats += [copying(draw) for _ in range(round(self.drills * share / 4))]
+        practice = [
+            draw.choices((equations, copying, judging), (0.8, 0.05, 0.15))[0](draw) for _ in range(round(self.drills * share))
+        ]
+        kept = len(practice) * 4 // 5
+        chats += practice[kept:]
         draw.shuffle(chats)
+        chats = practice[:kept] + chats
         return chats
 
 
@@ -258,27 +263,39 @@ def mistaken(draw: random.Random, expression: str) -> int:
 
 
 def equations(draw: random.Random) -> Chat:
-    """A drill: equations to finish."""
-    lines = []
-    for _ in range(6):
-        kind = draw.random()
-        a, b = draw.randint(2, 9), draw.randint(2, 9)
-        if kind < 0.25:
-            lines.append(f"{a}*{b}")
-        elif kind < 0.4:
-            lines.append(f"{a * b}/{b}")
+    """A drill: equations, of which only the results are learned."""
+    parts: list[Text] = []
+    for _ in range(8):
+        kind, a, b = draw.random(), draw.randint(2, 9), draw.randint(2, 9)
+        if kind < 0.15:
+            left = f"{a}*{b}"
+        elif kind < 0.3:
+            left = f"{a * b}/{b}"
         else:
-            a, b = draw.randint(2, 99), draw.randint(2, 9) if draw.random() < 0.5 else draw.randint(10, 30)
-            lines.append(f"{a}+{b}" if kind < 0.65 or a <= b else f"{a}-{b}")
-    return user(" ".join(lines)) + assistant("\n".join(worked(line)[0] for line in lines))
+            a, b = draw.randint(2, 89), draw.randint(2, 9) if draw.random() < 0.5 else draw.randint(10, 30)
+            left = f"{a}+{b}" if kind < 0.6 or a <= b else f"{a}-{b}"
+        result = str(evaluate(left))
+        parts += [Text(f"{left}=" if not parts else f"\n{left}=", learn=False), Text(result)]
+    return user("") + assistant(*parts)
 
 
 def copying(draw: random.Random) -> Chat:
     """A drill: the answer is what the program printed, whatever that was."""
     chat: Chat = ()
-    for _ in range(4):
+    for _ in range(5):
         value = draw.randint(1, 10 ** draw.randint(1, 4))
         chat += user(render("output_plain", output=str(value))) + assistant(f"#### {value}")
+    return chat
+
+
+def judging(draw: random.Random) -> Chat:
+    """A drill: an answer is correct when the program printed the same."""
+    chat: Chat = ()
+    for _ in range(5):
+        printed = draw.randint(1, 99)
+        claimed = printed if draw.random() < 0.5 else mistaken(draw, str(printed))
+        output = render("output_plain", output=str(printed))
+        chat += user(f"Answer: {claimed}\n{output}") + assistant("CORRECT" if claimed == printed else "INCORRECT")
     return chat
 
 

@@ -94,6 +94,11 @@ class Batches(Generic[T]):
         self.epoch, self.position = state["epoch"], state["position"]
 
 
+def nothing() -> Batches[None]:
+    """A loader for loops that have nothing to do themselves: agents are evaluated by callbacks."""
+    return Batches([None], 1, shuffle=False)
+
+
 class _Module(L.LightningDataModule):
     """Keeps the training loader, so that its position goes into checkpoints."""
 
@@ -157,11 +162,10 @@ class ProblemData(_Module):
     def train_dataloader(self) -> Batches[Task]:
         return self._batches(self.tasks, shuffle=True)
 
-    def _once(self) -> list[Items[Task]]:
-        # agents are evaluated by callbacks; the loop itself has nothing to do
-        return [Items([])]
+    def val_dataloader(self) -> Batches[None]:
+        return nothing()
 
-    val_dataloader = test_dataloader = predict_dataloader = _once
+    test_dataloader = predict_dataloader = val_dataloader
 
 
 class ChatData(_Module):
@@ -226,9 +230,9 @@ class ChatData(_Module):
 
     def val_dataloader(self) -> Any:
         rows = self.rows["validation"]
-        return self._batches(rows, shuffle=False) if rows else [Items([])]
+        return self._batches(rows, shuffle=False) if rows else nothing()
 
-    def test_dataloader(self) -> Any:
-        return [Items([])]
+    def test_dataloader(self) -> Batches[None]:
+        return nothing()
 
     predict_dataloader = test_dataloader

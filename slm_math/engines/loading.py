@@ -42,8 +42,10 @@ def load_tokenizer(path: str) -> Any:
 def load_model(path: str, dtype: torch.dtype = torch.float32, attention: str = "sdpa", **options: Any) -> Any:
     """A causal language model in `dtype` (never the checkpoint's own by accident); `options` go to transformers."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
     check_path(path)
+    disable_progress_bar()  # of weight shards: it tears ours
     try:
         return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention, **options)
     except OSError as error:

@@ -18,7 +18,7 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     p = right / n
     centre = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    return 0.0 if right == 0 else centre - half, 1.0 if right == n else centre + half
 
 
 def clustered(shares: Sequence[float]) -> tuple[float, float]:
@@ -51,7 +51,7 @@ class Summary:
 
     def shown(self) -> str:
         """Accuracy as people read it: `83.3 % [78.7, 87.1], n = 300`."""
-        return f"{100 * self.accuracy:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {self.problems}"
+        return f"{100 * self.accuracy:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {self.problems}"
 
     def values(self) -> dict[str, float]:
         return {name: float(value) for name, value in asdict(self).items()}

@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from slm_math.answers import grade, grader_version
+from slm_math.answers import grader_version
+from slm_math.answers.equivalence import decide
 from slm_math.types import Chat, Image, Run, Task, Trace, Turn
 
 
@@ -23,7 +24,7 @@ def record(task: Task, trace: Trace) -> dict[str, Any]:
     problem = task.problem
     verdict = None
     if trace.answer is not None:
-        verdict = grade(trace.answer, task.gold, problem.answer_type, problem.choices, is_answer=True)
+        verdict = decide(trace.answer, task.gold, problem.answer_type, problem.choices, None)
     return {
         "id": problem.id,
         "sample": trace.sample,
@@ -31,7 +32,7 @@ def record(task: Task, trace: Trace) -> dict[str, Any]:
         "tags": dict(problem.tags),
         "gold": task.gold,
         "answer": trace.answer,
-        "correct": verdict is not None and verdict.correct,
+        "correct": verdict is not None and verdict.equal,
         "reason": verdict.reason if verdict is not None else "no answer",
         "error": trace.error,
         "seconds": round(trace.seconds, 4),

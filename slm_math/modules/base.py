@@ -192,9 +192,14 @@ class PolicyModule(L.LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> None:
         return None
 
-    def log_scalars(self, values: Mapping[str, float], rows: int) -> None:
-        """Logs numbers of one training step; `rows` weighs them where Lightning averages over an epoch."""
-        self.log_dict({f"train/{name}": float(value) for name, value in values.items()}, batch_size=max(rows, 1))
+    def log_scalars(self, values: Mapping[str, float], rows: int, shown: Sequence[str] = ()) -> None:
+        """Logs numbers of one training step as `train/<name>`, those in `shown` also on the progress bar.
+
+        `rows` weighs them where Lightning averages over an epoch. NaN says that there is nothing to log.
+        """
+        for name, value in values.items():
+            if value == value:
+                self.log(f"train/{name}", float(value), prog_bar=name in shown, batch_size=max(rows, 1))
 
 
 class RoleEngine(TransformersEngine):

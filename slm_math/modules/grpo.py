@@ -202,7 +202,7 @@ class GRPOModule(PolicyModule):
             self.lr_schedulers().step()
             return float("nan")
         for part, reference in zip(parts, references):
-            logps, entropy, _ = self.loaded.logprobs(part)
+            logps, entropy, _ = self.loaded.logprobs(part, entropy=True)
             lengths = torch.zeros(len(part.ids), device=self.device).index_add(0, part.row, part.mask)
             weights = token_weights(part.row, part.mask, lengths, totals[part.role], self.objective.reduction)
             loss, sums = policy_loss(logps, part.logps, part.advantage, weights, self.objective, reference)
@@ -237,8 +237,7 @@ class GRPOModule(PolicyModule):
         replies = [turn.reply for group in traces for trace in group for turn in trace.turns]
         lengths = [len(reply.token_ids) for reply in replies if reply.token_ids] or [0]
         first = rewards[self.train_roles[0]]
-        self.log("train/reward", first.nanmean().item(), prog_bar=True, batch_size=len(traces))
-        values: dict[str, float] = {}
+        values: dict[str, float] = {"reward": first.nanmean().item()}
         for role, table in rewards.items():
             prefix = f"{role}/" if len(rewards) > 1 else ""
             alive = spread(table)
@@ -256,12 +255,13 @@ class GRPOModule(PolicyModule):
             "padding": sum(part.padding for part in parts) / max(len(parts), 1),
         }
         values |= stats.means() | {f"seconds_{name}": seconds for name, seconds in clock.laps.items()}
-        self.log_scalars({name: value for name, value in values.items() if value == value}, len(traces))
-        if "kl" in values:
-            self.log("train/kl", values["kl"], prog_bar=True, batch_size=len(traces))
-        if not parts and self.trainer.is_global_zero:
-            print(f"step {self.trainer.fit_loop.epoch_loop.total_batch_idx}: all {len(traces)} groups are dead (every "
-                  f"sample of a problem earned the same, mean reward {first.nanmean().item():.2f}): no update")
+        self.log_scalars(values, len(traces), shown=("reward", "kl"))
+        if not any(spread(table).any() for table in rewards.values()) and self.trainer.is_global_zero:
+            step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+            print(
+                f"step {step}: all {len(traces)} groups are dead (the samples of a problem earned the same, mean reward "
+                f"{first.nanmean().item():.2f}): nothing to learn from"
+            )
 
 
 class Clock:

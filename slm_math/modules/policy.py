@@ -212,7 +212,9 @@ class LoadedPolicy:
                 if parameter.is_floating_point():
                     parameter.requires_grad_(name in learning)
 
-    def logprobs(self, batch: Batch, reference: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def logprobs(
+        self, batch: Batch, reference: bool = False, entropy: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability, entropy (nats) and argmax-hit of the batch's loss tokens, each (M,) fp32.
 
         The decoder runs on (N, T); the language-model head only on the M positions that predict a loss token.
@@ -225,7 +227,7 @@ class LoadedPolicy:
                     input_ids=batch.ids, attention_mask=batch.attention, position_ids=positions, use_cache=False
                 ).last_hidden_state
                 picked = hidden.flatten(0, 1)[batch.where]
-                return token_logprobs(picked, head_of(base), batch.targets, batch.temperature)
+                return token_logprobs(picked, head_of(base), batch.targets, batch.temperature, entropy)
 
 
 def head_of(base: Any) -> Any:

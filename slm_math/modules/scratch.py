@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 SPECIAL = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -35,33 +37,8 @@ class Scratch:
     seed: int = 0
 
     def tokenizer(self) -> Any:
-        """Byte-level BPE in which every digit is a token of its own (with the space before it, if any)."""
-        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-        from transformers import PreTrainedTokenizerFast
-
-        from slm_math.data.arithmetic import corpus
-
-        bpe = Tokenizer(models.BPE())
-        digits = pre_tokenizers.Split(Regex(" ?[0-9]"), "isolated")
-        bpe.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-        bpe.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=self.vocabulary,
-            special_tokens=list(SPECIAL),
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
-        bpe.train_from_iterator(corpus(), trainer)
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=bpe,
-            pad_token="<|pad|>",
-            eos_token="<|end|>",
-            additional_special_tokens=list(SPECIAL[1:4]),
-            padding_side="left",
-            clean_up_tokenization_spaces=False,
-        )
-        tokenizer.chat_template = TEMPLATE
-        return tokenizer
+        """A fresh copy of the tokenizer; it is trained once a process."""
+        return copy.deepcopy(_tokenizer(self.vocabulary))
 
     def model(self, tokenizer: Any) -> Any:
         """The model with fresh weights, the same for the same seed."""
@@ -85,3 +62,33 @@ class Scratch:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             return Qwen2ForCausalLM(config)
+
+@cache
+def _tokenizer(vocabulary: int) -> Any:
+    """Byte-level BPE in which every digit is a token of its own (with the space before it, if any)."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from slm_math.data.arithmetic import corpus
+
+    bpe = Tokenizer(models.BPE())
+    digits = pre_tokenizers.Split(Regex(" ?[0-9]"), "isolated")
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(corpus(), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        pad_token="<|pad|>",
+        eos_token="<|end|>",
+        additional_special_tokens=list(SPECIAL[1:4]),
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer

@@ -45,9 +45,9 @@ class SFTModule(PolicyModule):
             real += int(part.attention.sum())
         norm = self.step_optimizer()
         loss = self.over_ranks(loss)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(rows))
         self.log_scalars(
             {
+                "loss": loss,
                 "token_accuracy": hits / max(tokens, 1),
                 "grad_norm": norm,
                 "lr": self.optimizers().param_groups[-1]["lr"],
@@ -55,11 +55,12 @@ class SFTModule(PolicyModule):
                 "padding": 1 - real / max(positions, 1),
             },
             len(rows),
+            shown=("loss",),
         )
 
     @torch.no_grad()
     def validation_step(self, batch: Items[Any], batch_idx: int) -> None:
-        if not batch.items or not isinstance(batch.items[0], Row):
+        if not isinstance(batch.items[0], Row):
             return
         for chunk in micro_batches(batch.items, self.tokens_per_batch):
             part = collate(chunk, self.device)

@@ -16,9 +16,11 @@ import signal
 import stat
 import struct
 import sys
+from typing import Any
 
 READY = b"\0ready\0"
 PROGRAM = "<program>"  # the file name that the program's own frames carry
+SYNTAX_TREE = 0x400  # ast.PyCF_ONLY_AST, without the slow `import ast`
 
 # System calls the program may not make, as (x86-64, arm64) numbers; None where the machine has no such call.
 DENIED: dict[str, tuple[int | None, int | None]] = {
@@ -56,7 +58,7 @@ NEWER = 448  # system calls from here on are younger than this table: "no such c
 
 
 def seccomp_filter(machine: str) -> bytes:
-    """The BPF program that turns the calls above into "operation not permitted", for the filter's `struct sock_filter`s."""
+    """The BPF program, an array of `struct sock_filter`, that refuses the calls above ("operation not permitted")."""
     which, arch = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}[machine]
     allow, kill, not_permitted, no_such_call = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
     load, equal, at_least, any_bit, leave = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -110,7 +112,7 @@ def hide_files(readable: list[str], listable: list[str]) -> None:
     os.close(ruleset)
 
 
-def confine(job: dict) -> None:
+def confine(job: dict[str, Any]) -> None:
     """Set the limits and give up the rights; from here on only the program's own work is possible."""
     die_with_parent, no_new_privileges, seccomp, with_filter = 1, 38, 22, 2
     call("prctl", die_with_parent, signal.SIGKILL, 0, 0, 0)
@@ -136,7 +138,8 @@ def confine(job: dict) -> None:
     # drop all capabilities: header (version 3, this process), then three empty sets of 64 bits
     call("capset", struct.pack("=Ii", 0x20080522, 0), bytes(24))
     code = seccomp_filter(os.uname().machine)
-    program = struct.pack("HP", len(code) // 8, ctypes.addressof(ctypes.create_string_buffer(code, len(code))))
+    steps = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HP", len(code) // 8, ctypes.addressof(steps))
     call("prctl", seccomp, with_filter, program, 0, 0)
     signal.setitimer(signal.ITIMER_PROF, job["cpu_seconds"])
 
@@ -147,7 +150,7 @@ class Packages:
     def __init__(self, folders: dict[str, str]) -> None:
         self.folders = folders
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+    def find_spec(self, name: str, path: object, target: object = None, /) -> importlib.machinery.ModuleSpec | None:
         if path is None and name in self.folders:
             return importlib.machinery.PathFinder.find_spec(name, [self.folders[name]])
         return None
@@ -190,7 +193,8 @@ def execute(code: str) -> BaseException | None:
     main = sys.modules["__main__"] = type(sys)("__main__")
     main.__dict__.update(exit=sys.exit, quit=sys.exit)
     try:
-        tree = compile(code, PROGRAM, "exec", 0x400)  # 0x400: the syntax tree; `import ast` would double the start
+        tree = compile(code, PROGRAM, "exec", SYNTAX_TREE)
+        assert isinstance(tree, _ast.Module)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
         exec(compile(tree, PROGRAM, "exec"), main.__dict__)
         if last is not None:
@@ -215,7 +219,7 @@ def main() -> None:
     sys.meta_path.append(Packages(job["packages"]))
     # a program is a function of its text: numpy and `secrets` draw their seeds from here
     random.seed(0)
-    random._urandom = random.Random(0).randbytes
+    vars(random)["_urandom"] = random.Random(0).randbytes
     confine(job)
     os.dup2(null, 2)
     os.write(report, READY)

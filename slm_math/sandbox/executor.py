@@ -26,7 +26,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, IO
+from typing import IO, Any
 
 from slm_math.sandbox import driver
 from slm_math.types import RunPython, RunResult
@@ -204,25 +204,30 @@ class Sandbox:
                 if self._closed:
                     return
                 job = self._waiting.popleft()
-            result = self._attempt(job)
+            result = self._try(job)
             if isinstance(result, SandboxError) and not job.cancelled:
                 time.sleep(0.1)  # out of processes or memory for a moment, perhaps
-                result = self._attempt(job)
+                result = self._try(job)
             with self._change:
                 if not job.cancelled:
                     self._done[job.ticket] = result
                 self._change.notify_all()
 
-    def _attempt(self, job: Job) -> RunResult | SandboxError:
-        """Run the program once; every failure before its first line is a SandboxError."""
-        started = time.monotonic()
+    def _try(self, job: Job) -> RunResult | SandboxError:
         try:
-            with tempfile.TemporaryFile() as stdin:
-                stdin.write(json.dumps({"code": job.code, **self._rights, **self._limits()}).encode())
-                stdin.seek(0)
-                process = self._start(job, stdin)
-        except OSError as error:
-            return SandboxError(f"the sandbox could not start a process: {error}")
+            return self._attempt(job)
+        except SandboxError as error:
+            return error
+        except Exception as error:  # a thread that dies silently would leave its caller waiting for ever
+            return SandboxError(f"the sandbox could not run a program: {type(error).__name__}: {error}")
+
+    def _attempt(self, job: Job) -> RunResult:
+        """Run the program once. Raises when it fails before the program's first line."""
+        started = time.monotonic()
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(json.dumps({"code": job.code, **self._rights, **self._limits()}).encode())
+            stdin.seek(0)
+            process = self._start(job, stdin)
         output = Output()
         try:
             self._watch(process, output)
@@ -237,7 +242,7 @@ class Sandbox:
         if not ready:
             lines = before.decode("utf-8", "replace").strip().splitlines()
             why = lines[-1] if lines else output.stopped or f"exit status {process.returncode}"
-            return SandboxError(f"the sandbox could not start a program: {why}")
+            raise SandboxError(f"the sandbox could not start a program: {why}")
         return self._result(output, error.decode("utf-8", "replace"), process.returncode, time.monotonic() - started)
 
     def _limits(self) -> dict[str, float]:
@@ -266,9 +271,10 @@ class Sandbox:
         """Read until the process ends or breaks a limit of wall time or output."""
         deadline = time.monotonic() + STARTUP_SECONDS
         running = False
+        limit = self.output_kb << 10
         with selectors.DefaultSelector() as pipes:
-            pipes.register(process.stdout, selectors.EVENT_READ, output.stdout)  # type: ignore[arg-type]
-            pipes.register(process.stderr, selectors.EVENT_READ, output.report)  # type: ignore[arg-type]
+            pipes.register(process.stdout, selectors.EVENT_READ, (output.stdout, limit + 1))  # type: ignore[arg-type]
+            pipes.register(process.stderr, selectors.EVENT_READ, (output.report, REPORT_BYTES))  # type: ignore[arg-type]
             while not _ended(process):
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -278,7 +284,7 @@ class Sandbox:
                 _read(pipes, min(left, 1.0) if pipes.get_map() else 0.002)
                 if not running and driver.READY in output.report:
                     running, deadline = True, time.monotonic() + self.wall_seconds
-                if len(output.stdout) > self.output_kb << 10:
+                if len(output.stdout) > limit:
                     output.stopped = f"more than {self.output_kb} KB of output"
                     return
             while pipes.get_map() and _read(pipes, 0.0):
@@ -323,14 +329,15 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _read(pipes: selectors.BaseSelector, timeout: float) -> bool:
-    """Append what has arrived to its buffer; False when nothing had. A report's excess is thrown away."""
+    """Append what has arrived to its buffer, up to the buffer's limit; False when nothing had."""
     events = pipes.select(timeout)
     for key, _ in events:
         chunk = os.read(key.fd, 65536)
         if not chunk:
             pipes.unregister(key.fileobj)
-        elif len(key.data) < BUFFER_BYTES:
-            key.data.extend(chunk)
+            continue
+        buffer, limit = key.data
+        buffer.extend(chunk[: limit - len(buffer)])
     return bool(events)
 
 

@@ -1,0 +1,66 @@
+"""The trained model as a folder that transformers, peft and vLLM load."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import lightning as L
+
+from slm_math.modules.base import PolicyModule
+
+
+class ExportHF(L.Callback):
+    """Writes `<root>/export` after every epoch: the full model, or the adapter, with its tokenizer, as safetensors.
+
+    With one adapter per role, `<root>/export/<role>` holds each. The folder is replaced whole, never half-written.
+
+    Args:
+        folder: name of the folder under the trainer's root.
+        dtype: float32, or bfloat16 to halve the files.
+    """
+
+    def __init__(self, folder: str = "export", dtype: str = "float32") -> None:
+        if dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"ExportHF writes float32 or bfloat16, not {dtype!r}")
+        self.folder = folder
+        self.dtype = dtype
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            assert isinstance(pl_module, PolicyModule)
+            export(pl_module, Path(trainer.default_root_dir) / self.folder, self.dtype)
+        trainer.strategy.barrier()
+
+
+def export(module: PolicyModule, folder: Path, dtype: str = "float32") -> None:
+    """Saves the policy of a module to `folder`."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # of shards: it tears ours
+    loaded = module.loaded
+    assert loaded is not None
+    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    names = sorted(set(loaded.adapters.values()))
+    state = {
+        name: value.detach().to(torch.bfloat16 if dtype == "bfloat16" else value.dtype)
+        for name, value in loaded.model.state_dict().items()
+    }
+    if names:
+        loaded.model.save_pretrained(new, state_dict=state, selected_adapters=names)
+        for name in names:
+            if name != "default":
+                module.chat.tokenizer.save_pretrained(new / name)
+    else:
+        loaded.model.config.use_cache = True  # off during training only
+        loaded.model.save_pretrained(new, state_dict=state)
+        loaded.model.config.use_cache = False
+    module.chat.tokenizer.save_pretrained(new)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(new, folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,65 @@
+"""The progress bar, which also shows what happens inside a step; without a terminal, a plain line now and then."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
+
+from slm_math.modules.base import PolicyModule
+
+
+class Progress(RichProgressBar):
+    """Lightning's rich bar plus a row for rollouts, evaluations and updates under way.
+
+    Args:
+        refresh_rate: screen updates per second.
+        line_seconds: without a terminal (a log file), a line is printed every so many seconds.
+    """
+
+    def __init__(self, refresh_rate: int = 5, line_seconds: float = 30.0) -> None:
+        super().__init__(refresh_rate=refresh_rate, leave=False)
+        self.line_seconds = line_seconds
+        self._phase: Any = None
+        self._name = ""
+        self._last_line = time.monotonic()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if isinstance(pl_module, PolicyModule) and trainer.is_global_zero:
+            pl_module.watch = self.watch
+
+    def watch(self, phase: str, done: int, total: int) -> None:
+        """Shows that `done` of `total` things of a phase are over."""
+        if self.progress is None or self._progress_stopped or not self.progress.console.is_terminal:
+            self._line(f"{phase}: {done} of {total}")
+            return
+        key = phase.partition(",")[0]
+        if self._phase is None or key != self._name:
+            if self._phase is not None:
+                self.progress.remove_task(self._phase)
+            self._phase, self._name = self.progress.add_task(phase, total=total), key
+        self.progress.update(self._phase, description=phase, completed=done, total=total)
+        if done >= total:
+            self.progress.remove_task(self._phase)
+            self._phase = None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self.progress is None or not self.progress.console.is_terminal:
+            figures = {k: v for k, v in self.get_metrics(trainer, pl_module).items() if isinstance(v, float)}
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            self._line(f"epoch {trainer.current_epoch}, step {batch_idx + 1} of {trainer.num_training_batches}: {shown}")
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        items = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in items.items() if name != "v_num"}
+
+    def _line(self, text: str) -> None:
+        if time.monotonic() - self._last_line >= self.line_seconds:
+            self._last_line = time.monotonic()
+            print(text, flush=True)

@@ -1,0 +1,51 @@
+"""A look at what the policy writes: a few rollouts with their rewards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from rich.table import Table
+
+from callbacks.agent_eval import console_of
+from slm_math.modules.grpo import GRPOModule
+
+
+class RolloutTable(L.Callback):
+    """Prints a few rollouts of a GRPO step.
+
+    Args:
+        every_n_batches: how often.
+        rows: how many; the samples of as few problems as possible, so that they can be compared.
+        width: characters of a prompt or reply that are shown.
+    """
+
+    def __init__(self, every_n_batches: int = 50, rows: int = 4, width: int = 400) -> None:
+        self.every_n_batches = every_n_batches
+        self.rows = rows
+        self.width = width
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not isinstance(pl_module, GRPOModule) or not trainer.is_global_zero or batch_idx % self.every_n_batches:
+            return
+        table = Table(title=f"rollouts of epoch {trainer.current_epoch}, batch {batch_idx}", title_justify="left")
+        for name in ("problem", "gold", "last reply", "reward"):
+            table.add_column(name, overflow="fold")
+        for task, trace, parts, rewards in pl_module.last[: self.rows]:
+            reply = trace.turns[-1].reply.text if trace.turns else trace.error or ""
+            shown = "\n".join(
+                f"{role} {rewards[role]:.2f} = " + " + ".join(f"{name} {value:.2f}" for name, value in scores.items())
+                for role, scores in parts.items()
+            )
+            table.add_row(*(plain(text, self.width) for text in (task.problem.text, task.gold, reply)), shown)
+        console_of(trainer).print(table)
+
+
+def plain(text: str, width: int) -> str:
+    """Text that a console shows as it is: markup and control characters of a model's reply have no effect."""
+    from rich.markup import escape
+
+    clean = "".join(c if c == "\n" or c.isprintable() else "�" for c in text)
+    return escape(clean if len(clean) <= width else clean[: width - 1] + "…")

@@ -1,0 +1,80 @@
+"""The command line: Lightning's commands through LightningCLI, ours through jsonargparse, each imported when asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+TRAINING = {
+    "fit": "train a model: SFT or GRPO, with agents evaluated every epoch",
+    "validate": "evaluate agents on the validation split",
+    "test": "evaluate agents on the test split",
+    "predict": "run agents on the test split, transcripts only",
+}
+COMMANDS = {
+    "eval": ("evaluate", "evaluate agents with any model or endpoint"),
+    "grade": ("grade_file", "grade saved completions"),
+    "results": ("results", "print the results of finished evaluations"),
+    "download": ("download", "fetch the models and data sets that configs name, for work offline"),
+}
+
+
+def usage() -> str:
+    width = max(map(len, [*TRAINING, *COMMANDS]))
+    lines = ["usage: slm-math COMMAND [--config FILE ...] [--any.option VALUE ...]", ""]
+    lines += [f"  {name:{width}}  {text}" for name, text in TRAINING.items()]
+    lines += [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    lines += ["", "slm-math COMMAND --help lists a command's options; --print_config shows what it would run with."]
+    lines += ["Options also come from the environment, e.g. SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2."]
+    return "\n".join(lines)
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Runs one command. Errors that a person can mend are one or two lines; SLM_MATH_TRACEBACK=1 shows where from."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return
+    if arguments[0] == "--version":
+        from slm_math import __version__
+
+        print(__version__)
+        return
+    if arguments[0] not in TRAINING and arguments[0] not in COMMANDS:
+        fail(f"there is no command {arguments[0]!r}; slm-math --help lists them")
+    try:
+        if arguments[0] in COMMANDS:
+            _own(arguments[0], arguments[1:])
+        else:
+            _training(arguments)
+    except KeyboardInterrupt:
+        print("interrupted: finished records and checkpoints are kept (go on with --ckpt_path last)", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, FileNotFoundError) as error:
+        if os.environ.get("SLM_MATH_TRACEBACK"):
+            raise
+        fail(str(error))
+
+
+def fail(message: str) -> None:
+    print(f"slm-math: error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _own(name: str, arguments: list[str]) -> None:
+    from importlib import import_module
+
+    from slm_math.parsing import own_parser
+
+    function = getattr(import_module("slm_math.commands"), COMMANDS[name][0])
+    parser = own_parser(function, name)
+    parsed = parser.parse_args(arguments)
+    parsed.pop("config", None)
+    function(**parser.instantiate_classes(parsed))
+
+
+def _training(arguments: list[str]) -> Any:
+    from slm_math.training import TrainingCLI
+
+    return TrainingCLI(args=arguments)

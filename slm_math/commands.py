@@ -1,0 +1,219 @@
+"""Our own commands. A command's signature is its options and its config file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from slm_math.agents import Agent
+from slm_math.data.base import Source, Split
+from slm_math.engines.base import Engine
+from slm_math.types import Sampling
+
+
+def evaluate(
+    agents: dict[str, Agent],
+    source: Source,
+    out: str,
+    policy: str | None = None,
+    engines: dict[str, Engine] | None = None,
+    split: Split = "test",
+    limit: int | None = None,
+    samples: int = 1,
+    sampling: Sampling = Sampling(temperature=0.0),
+    by: str | None = None,
+    dtype: str = "auto",
+    slots: int = 64,
+    chat_template: str | None = None,
+    torch_threads: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Evaluates agents and writes every transcript; a rerun goes on where the last one stopped.
+
+    Args:
+        agents: name -> agent.
+        source: the problems.
+        out: folder; each agent's records go to `<out>/<name>`.
+        policy: model folder, adapter folder or hub id that serves every role without an engine of its own.
+        engines: role -> engine; "default" serves all other roles.
+        split: train, validation or test.
+        limit: so many problems, the same ones every time.
+        samples: workflows per problem.
+        sampling: decoding defaults; agents may override them per request.
+        by: also break the results down by this tag of the problems (level, subject, kind).
+        dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 without.
+        slots: requests that the local model decodes at once.
+        chat_template: chatml, plain or a Jinja file, for a tokenizer that has none.
+        torch_threads: CPU threads of torch.
+        seed: of the sampling.
+    """
+    from slm_math.data.modules import take
+    from slm_math.evaluation.evaluate import evaluate as run
+    from slm_math.evaluation.metrics import by_tag
+    from slm_math.evaluation.records import read_records
+    from slm_math.evaluation.table import Live, results_table
+    from slm_math.sandbox import Sandbox
+
+    if not agents:
+        raise ValueError("eval needs at least one agent under agents:")
+    roles = {role for agent in agents.values() for role in agent.roles}
+    serving: dict[str, Engine] = dict(engines or {})
+    if policy is None and "default" not in serving and roles - set(serving):
+        raise ValueError(f"nothing serves {', '.join(sorted(roles - set(serving)))}: give --policy or --engines")
+    tasks = take(source.tasks(split), limit)
+    if not tasks:
+        raise ValueError(f"{source.name} has no problems in its {split} split")
+    if policy is not None:
+        serving.setdefault("default", _local(policy, dtype, slots, chat_template, torch_threads))
+    console = Console()
+    missing = Sandbox.unavailable()
+    rows = {}
+    sandbox = None
+    try:
+        for name, agent in agents.items():
+            if agent.uses_python and missing:
+                console.print(f"{name} is skipped: {missing}", markup=False)
+                continue
+            if agent.uses_python and sandbox is None:
+                sandbox = Sandbox()
+            identity = {"policy": policy, "engines": {role: engine.name for role, engine in (engines or {}).items()}}
+            with Live(console, name) as live:
+                rows[name] = run(
+                    agent, tasks, serving, {"default": sampling}, Path(out) / name, sandbox, samples, seed, identity,
+                    live.watch,
+                )  # fmt: skip
+    finally:
+        if sandbox is not None:
+            sandbox.close()
+        for engine in serving.values():
+            engine.close()
+    console.print(results_table(f"{source.name}/{split}", rows))
+    if by:
+        for name in rows:
+            parts = by_tag(read_records(Path(out) / name / "records.jsonl"), by)
+            console.print(results_table(f"{name} by {by}", parts))
+    console.print(f"transcripts: {out}/<agent>/records.jsonl", markup=False)
+
+
+def _local(policy: str, dtype: str, slots: int, template: str | None, threads: int | None) -> Engine:
+    import torch
+
+    from slm_math.engines.transformers import CheckpointEngine
+    from slm_math.training import free_cores
+
+    torch.set_num_threads(threads or free_cores())
+    if dtype == "auto":
+        dtype = "bfloat16" if torch.cuda.is_available() else "float32"
+    return CheckpointEngine(policy, dtype=dtype, slots=slots, chat_template=template)
+
+
+def results(folders: Sequence[str], by: str | None = None) -> None:
+    """Prints the results of finished evaluations side by side: one column a folder, one row an agent.
+
+    Args:
+        folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run.
+        by: break down by this tag of the problems.
+    """
+    from slm_math.evaluation.metrics import by_tag, summarise
+    from slm_math.evaluation.records import read_records
+
+    console = Console()
+    columns: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        found = sorted(Path(folder).glob("*/records.jsonl"))
+        if not found:
+            raise ValueError(f"{folder} holds no evaluation (no */records.jsonl)")
+        cells: dict[str, Any] = {}
+        for path in found:
+            records = list(read_records(path))
+            cells[path.parent.name] = summarise(records)
+            if by:
+                cells |= {f"{path.parent.name}, {value}": s for value, s in by_tag(records, by).items()}
+            manifest = json.loads((path.parent / "manifest.json").read_text(encoding="utf-8"))
+            if manifest["partial"]:
+                console.print(f"{path.parent} is partial", markup=False)
+        columns[folder] = cells
+    table = Table(title="accuracy in %, 95 % interval", title_justify="left")
+    table.add_column("agent")
+    for folder in columns:
+        table.add_column(folder, justify="right")
+    names = list(dict.fromkeys(name for cells in columns.values() for name in cells))
+    for name in names:
+        table.add_row(name, *(cells[name].shown() if name in cells else "-" for cells in columns.values()))
+    console.print(table)
+
+
+def grade_file(
+    file: str,
+    completion: str | None = None,
+    gold: str | None = None,
+    out: str | None = None,
+    last_number: bool = False,
+) -> None:
+    """Scores saved completions, one JSON object a line, and writes the verdicts beside them.
+
+    Args:
+        file: JSONL with a completion and a reference answer a row.
+        completion: field of the completion; by default the first of completion, response, output, prediction, solution.
+        gold: field of the reference; by default the first of answer, gold, ground_truth; a rationale's answer is found.
+        out: where verdicts go; by default `<file>` with the ending `.graded.jsonl`.
+        last_number: accept the last number of a reply that states no answer.
+    """
+    from slm_math.answers import gold_answer, grade
+    from slm_math.evaluation.metrics import wilson
+
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"{file} does not exist")
+    target = Path(out) if out else path.with_suffix(".graded.jsonl")
+    right = n = 0
+    new = target.with_name(target.name + ".new")
+    with path.open(encoding="utf-8") as source, new.open("w", encoding="utf-8") as sink:
+        for number, line in enumerate(source, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{file}, line {number}: not JSON ({error.msg})") from error
+            where = f"{file}, line {number}"
+            text = _field(row, completion, ("completion", "response", "output", "prediction", "solution"), where)
+            reference = _field(row, gold, ("answer", "gold", "ground_truth"), where)
+            verdict = grade(text, gold_answer(reference), last_number=last_number)
+            right += verdict.correct
+            n += 1
+            sink.write(json.dumps({"line": number} | vars(verdict), ensure_ascii=False) + "\n")
+    new.replace(target)
+    low, high = wilson(right, n)
+    print(f"{right} of {n} right: {100 * right / max(n, 1):.1f} % [{100 * low:.1f}, {100 * high:.1f}]; verdicts: {target}")
+
+
+def _field(row: Mapping[str, Any], name: str | None, known: Sequence[str], where: str) -> str:
+    for candidate in (name,) if name else known:
+        if candidate in row:
+            return str(row[candidate])
+    raise ValueError(f"{where}: field {name or ' or '.join(known)} is missing")
+
+
+def download(config: list[str] | None = None, models: list[str] | None = None) -> None:
+    """Fetches what configs name, resumable, so that everything runs offline afterwards.
+
+    Args:
+        config: config files of any command; their models and data sets are fetched.
+        models: hub ids of further models.
+    """
+    from slm_math.data.download import download as fetch
+    from slm_math.data.download import named_in
+
+    wanted = [named_in(Path(file)) for file in config or []]
+    fetch(
+        [*(models or []), *(model for found, _ in wanted for model in found)],
+        [source for _, sources in wanted for source in sources],
+    )
+
+

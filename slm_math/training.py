@@ -1,0 +1,99 @@
+"""`slm-math fit | validate | test | predict`: LightningCLI in subclass mode."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# Lightning and torch warn about each other's internals; nobody who runs this can act on it
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
+warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
+
+import lightning as L  # noqa: E402
+from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
+from lightning.pytorch.loggers import CSVLogger  # noqa: E402
+
+import callbacks  # noqa: E402
+import slm_math.agents  # noqa: E402
+import slm_math.data  # noqa: E402
+import slm_math.rewards  # noqa: E402, F401
+from slm_math.modules.base import PolicyModule  # noqa: E402
+from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
+from slm_math.modules.sft import SFTModule  # noqa: E402, F401
+from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+
+
+class TrainingParser(Parser, LightningArgumentParser):
+    """LightningCLI's parser with short errors."""
+
+
+class TrainingCLI(LightningCLI):
+    """Builds trainer, module and data from configs; every run has a progress bar, a CSV log and checkpoints."""
+
+    def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
+        super().__init__(
+            PolicyModule,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            parser_kwargs={"default_env": True, "env_prefix": ENV_PREFIX},
+            args=args,
+            run=run,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        kwargs.pop("dump_header", None)
+        parser = TrainingParser(**kwargs)
+        parser.add_argument("-c", "--config", action="config", help="a YAML file; may be given several times, later ones win")
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--torch_threads", type=int, default=None, help="CPU threads of torch; by default the cores that are free"
+        )
+        quiet = {"trainer.enable_model_summary": False}
+        parser.set_defaults({"trainer.num_sanity_val_steps": 0, "trainer.log_every_n_steps": 1} | quiet)
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        torch.set_num_threads(config.torch_threads or free_cores())
+        torch.set_float32_matmul_precision("high")
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        config = self._get(self.config_init, "trainer", default={})
+        root = Path(kwargs.get("default_root_dir") or config.get("default_root_dir") or "runs/default")
+        extra: list[L.Callback] = [callbacks.Progress()]
+        if config.get("enable_checkpointing") is not False:
+            extra.append(ModelCheckpoint(dirpath=root / "checkpoints", save_last=True, save_on_train_epoch_end=True))
+        given = config.get("callbacks") or []
+        present = {type(callback) for callback in (given if isinstance(given, list) else [given])}
+        extra = [callback for callback in extra if type(callback) not in present]
+        if config.get("logger") in (None, True):
+            kwargs["logger"] = CSVLogger(root, name="logs")
+        kwargs["default_root_dir"] = str(root)
+        self.trainer_defaults["callbacks"] = extra
+        return super().instantiate_trainer(**kwargs)
+
+
+def free_cores() -> int:
+    """Cores that nobody else keeps busy: two spinning threads on a busy core are many times slower than one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not hasattr(os, "getloadavg"):
+        return cores
+    return max(1, min(cores, round(cores - os.getloadavg()[0])))
