@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -46,19 +47,22 @@ def export(module: PolicyModule, folder: Path, dtype: str = "float32") -> None:
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     names = sorted(set(loaded.adapters.values()))
+    model = loaded.model
+    if names and module.policy.scratch is not None:  # an adapter is of no use without its base, which exists only here
+        model, names = copy.deepcopy(model).merge_and_unload(), []
     state = {
         name: value.detach().to(torch.bfloat16 if dtype == "bfloat16" else value.dtype)
-        for name, value in loaded.model.state_dict().items()
+        for name, value in model.state_dict().items()
     }
     if names:
-        loaded.model.save_pretrained(new, state_dict=state, selected_adapters=names)
+        model.save_pretrained(new, state_dict=state, selected_adapters=names)
         for name in names:
             if name != "default":
                 module.chat.tokenizer.save_pretrained(new / name)
     else:
-        loaded.model.config.use_cache = True  # off during training only
-        loaded.model.save_pretrained(new, state_dict=state)
-        loaded.model.config.use_cache = False
+        model.config.use_cache = True  # off during training only
+        model.save_pretrained(new, state_dict=state)
+        model.config.use_cache = False
     module.chat.tokenizer.save_pretrained(new)
     if folder.exists():
         os.rename(folder, old)

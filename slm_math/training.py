@@ -86,9 +86,17 @@ class TrainingCLI(LightningCLI):
         extra = [callback for callback in extra if type(callback) not in present]
         if config.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(root, name="logs")
+        if config.get("precision") is None:
+            kwargs["precision"] = default_precision(config.get("accelerator"))
         kwargs["default_root_dir"] = str(root)
         self.trainer_defaults["callbacks"] = extra
         return super().instantiate_trainer(**kwargs)
+
+
+def default_precision(accelerator: str | None) -> str:
+    """bf16 autocast over fp32 weights on a GPU that has bf16, else fp32."""
+    gpu = accelerator in (None, "auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
 
 
 def free_cores() -> int:

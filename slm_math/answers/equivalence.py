@@ -17,22 +17,14 @@ from slm_math.answers.arithmetic import (
     rational,
     unevaluated,
 )
-from slm_math.answers.expressions import Node, Unread, read
+from slm_math.answers.expressions import Node, Unread, read, spell
+from slm_math.answers.guards import hostile
 from slm_math.answers.latex import normalise
-from slm_math.answers.values import Bag, Based, Matrix, Opaque, Relation, Row, Scalar, Value, Words, parse, words
+from slm_math.answers.values import Bag, Based, Matrix, Opaque, Relation, Row, Scalar, Value, Words, parse, plain, words
 from slm_math.types import AnswerType
 
 MAX_ANSWER = 1_000  # characters; a longer answer can only be right word by word
-MAX_HARD = 300  # characters of an expression that the algebra process may see
 MAX_MEMBERS = 64
-_COMMAND = re.compile(r"\\([a-zA-Z]+)")
-_SAFE = frozenset(
-    """frac sqrt pi cdot times div pm mp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp infty
-    cup cap setminus emptyset in le ge ne begin end text alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau
-    phi varphi omega binom lfloor rfloor lceil rceil mathbb mathbf mathrm vec overline angle triangle langle rangle
-    parallel perp Delta Omega Phi Gamma Theta Lambda circ prime ldots dots cdots to""".split()  # noqa: SIM905
-)
-_TOWER = re.compile(r"\^\s*(?:\{[^{}]*\^|\d{4}|\{\s*-?\d{4})|\d{40}|!")
 _DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
 _CHOICE = re.compile(r"\(?\s*([A-Z])\s*(?:[.):,]\s*(.*)|)", re.DOTALL)
 
@@ -113,8 +105,12 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
             return _scalars(a, g)
         case Words(), Words():
             return YES if a == g else NO
-        case (Words(), Scalar()) | (Scalar(), Words()):
-            return YES if words(answer) == words(gold) is not None else NO
+        case Scalar(), Words():
+            return YES if words(answer) == g else NO
+        case Words(), Scalar():  # a variable keeps its case
+            return YES if plain(answer) == gold else NO
+        case (Opaque(), Words()) | (Words(), Opaque()):
+            return NO
         case Based(), Based():
             return YES if a == g else NO
         case Row(), Row():
@@ -195,7 +191,7 @@ def _same_value(a: Scalar, g: Scalar) -> Decision:
         return YES
     if not a.tree.names and not g.tree.names and _decimal(a.tree, g.tree):
         return YES
-    return NO if same is False else _hard("equal", a.text, g.text)
+    return NO if same is False else _hard("equal", spell(a.tree), spell(g.tree))
 
 
 def _decimal(a: Node, g: Node) -> bool:
@@ -246,20 +242,10 @@ def _hard(kind: str, answer: str, gold: str) -> Decision:
         return YES
     if "\\text" in answer:
         return NO
-    for text in (answer, gold):
-        unknown = [name for name in _COMMAND.findall(text) if name not in _SAFE]
-        if not text or len(text) > MAX_HARD or unknown or _TOWER.search(text) or _depth(text) > 12:
-            return HARD
+    if hostile(answer) or hostile(gold):
+        return HARD
     reply = pool.ask(kind, *(_DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text) for text in (answer, gold)))
     return YES if reply == "yes" else NO if reply == "no" else Decision(False, reply)
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for char in text:
-        depth += (char in "([{") - (char in ")]}")
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def _choice(answer: str, gold: str, choices: tuple[str, ...]) -> Decision:

@@ -57,6 +57,36 @@ def read(text: str) -> Node:
     return _Reader(text).all()
 
 
+def spell(node: Node) -> str:
+    r"""LaTeX for a tree that every grammar reads alike: `\cos\theta \cdot 2` comes back with all its parentheses."""
+    args = [spell(arg) for arg in node.args]
+    match node.kind:
+        case "number":
+            value = node.value
+            return str(value) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+        case "sum":
+            return f"({'+'.join(args)})"
+        case "product":
+            return "(" + " \\cdot ".join(args) + ")"
+        case "negative":
+            return f"(-{args[0]})"
+        case "quotient":
+            return f"\\frac{{{args[0]}}}{{{args[1]}}}"
+        case "power":
+            return f"({args[0]})^{{{args[1]}}}"
+        case "root":
+            return f"\\sqrt[{args[1]}]{{{args[0]}}}"
+        case "function":
+            return f"{node.name}({args[0]})"
+        case "factorial":
+            return f"({args[0]})!"
+        case "binomial":
+            return f"\\binom{{{args[0]}}}{{{args[1]}}}"
+        case "modulus":
+            return f"|{args[0]}|"
+    return node.name
+
+
 class _Reader:
     """Recursive descent: sum > product > sign > power > atom."""
 

@@ -19,7 +19,7 @@ _UNICODE_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9
 _SPELLINGS: list[tuple[re.Pattern[str], str]] = [
     (re.compile(pattern), replacement)
     for pattern, replacement in [
-        (r"(?<=\d),\\!\s*(?=\d{3})", ","),
+        (r"(?<=\d)(?:,\\!\s*|\{,\}|\\[,;:](?=\d{3}(?!\d)))(?=\d{3})", ","),
         (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg)(?![a-zA-Z])\s*\.?(?=[^a-zA-Z]|$)", ""),
         (r"\\(?:displaystyle|textstyle|limits|nolimits|mathstrut|hfill|!)", ""),
         (r"\\(?:[,;: ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|thinspace)|~", " "),
@@ -50,7 +50,7 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 def normalise(text: str) -> str:
     """The canonical spelling of a short answer; `＄` marks a currency sign and `°` a degree sign."""
-    text = text.replace("\\\\", "\x00")  # a matrix row ends in two backslashes: not an escape
+    text = text.strip(" *`\n\t").replace("\\\\", "\x00")  # a matrix row ends in two backslashes: not an escape
     if text.count("$") == 1:  # a delimiter would have a partner
         text = text.replace("\\$", "$").replace("$", "＄")
     text = _UNICODE_ROOT.sub(lambda m: r"\sqrt{" + (m[1] or m[2] or m[3] or "") + "}", text).translate(_UNICODE)

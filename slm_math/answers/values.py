@@ -28,6 +28,7 @@ _REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\overline\{(\d+)\}")
 _TEXT_GROUP = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"(?=.*[A-Za-z:])[A-Za-z0-9][A-Za-z0-9 '\-.:]*")
 _LETTER = re.compile(r"\(?\s*(?:\\text\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)?")
+_INFINITY = re.compile(r"(?:\+|(-)|)\s*(?:\\infty|infty|infinity|inf)")
 _VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?'?|\\(?:theta|alpha|beta|lambda|phi|omega)")
 _FUNCTION_OF = re.compile(r"[a-zA-Z](?:\^\{-1\})?'?\s*\([a-zA-Z, ]+\)")
 
@@ -125,12 +126,19 @@ def words(text: str) -> Words | None:
     letter = _LETTER.fullmatch(text)
     if letter:
         return Words(letter.group(1).lower())
+    if infinite := _INFINITY.fullmatch(text):
+        return Words(f"{infinite[1] or ''}infinity")
     inner = _TEXT_GROUP.sub(r" \1 ", text)
     if inner == text and not _WORDS.fullmatch(text):
         return None
     if "\\" in inner or "{" in inner:
         return None
     return Words(re.sub(r"[\s.]+", " ", inner.casefold().replace(".", "")).strip())
+
+
+def plain(text: str) -> str:
+    r"""Without `\text{}` and parentheses around the whole."""
+    return _TEXT_GROUP.sub(r"\1", text).strip("() ")
 
 
 def _is_text(text: str, tree: Node) -> bool:

@@ -31,67 +31,40 @@ LOSSES = ("loses {}", "sells {}", "gives {} to a friend", "drops {}", "uses up {
 
 @dataclass(frozen=True)
 class Family:
-    """An expression over a, b, c, d, evaluated from left to right with products first, and the texts that ask for it.
+    """An expression over a, b, c, d, and the stories that ask for its value.
 
-    In a text, `[+c]` stands for some way of gaining c things and `[-c]` for some way of losing them.
+    In a story, `[+c]` stands for some way of gaining c things and `[-c]` for some way of losing them.
     """
 
     name: str
     kind: str
     expression: str
-    texts: tuple[str, ...]
+    stories: tuple[str, ...]
+    question: str = "How many {things} has {name} now?"
 
+
+BAGS = ("{name} has {a} {holders} of {b} {things}", "In {a} {holders} are {b} {things} each. {name} takes them")
+PACKED = ("{name} packs {a} {things} into {b} {holders}, keeps one", "{a} {things} fill {b} {holders}. {name} takes one")
 
 FAMILIES = (
-    Family("full bags, then a gain", DEMONSTRATED, "a*b+c", (
-        "{name} has {a} {holders} with {b} {things} each and [+c]. How many {things} does {name} have now?",
-        "There are {a} {holders} with {b} {things} in each. {name} takes them all and [+c]. How many {things} does {name} have?",
-    )),
-    Family("full bags, then a loss", DEMONSTRATED, "a*b-c", (
-        "{name} has {a} {holders} with {b} {things} each and [-c]. How many {things} does {name} have now?",
-        "There are {a} {holders} with {b} {things} in each. {name} takes them all and [-c]. How many {things} does {name} have?",
-    )),
-    Family("a gain, then a loss", DEMONSTRATED, "a+b-c", (
-        "{name} has {a} {things}, [+b] and [-c]. How many {things} does {name} have now?",
-        "{name} has {a} {things}. {other} has none. {name} [+b] and then [-c]. How many {things} does {name} have?",
-    )),
-    Family("a loss, then a gain", DEMONSTRATED, "a-b+c", (
-        "{name} has {a} {things}, [-b] and [+c]. How many {things} does {name} have now?",
-        "{name} has {a} {things}. {other} has none. {name} [-b] and then [+c]. How many {things} does {name} have?",
-    )),
-    Family("packed, then a gain", DEMONSTRATED, "a/b+c", (
-        "{name} packs {a} {things} into {b} {holders}, keeps one of them and [+c]. How many {things} does {name} have now?",
-        "{a} {things} fill {b} {holders}. {name} takes one of them and [+c]. How many {things} does {name} have?",
-    )),
-    Family("packed, then a loss", DEMONSTRATED, "a/b-c", (
-        "{name} packs {a} {things} into {b} {holders}, keeps one of them and [-c]. How many {things} does {name} have now?",
-        "{a} {things} fill {b} {holders}. {name} takes one of them and [-c]. How many {things} does {name} have?",
-    )),
-    Family("full bags and two errands", DEMONSTRATED, "a*b+c-d", (
-        "{name} has {a} {holders} with {b} {things} each, [+c] and [-d]. How many {things} does {name} have now?",
-    )),
-    Family("many full bags", PRODUCT, "a*b+c", (
-        "{name} has {a} {holders} with {b} {things} each and [+c]. How many {things} does {name} have now?",
-    )),
-    Family("fewer", ANSWERS_ONLY, "a-b+c", (
-        "{name} has {a} {things}. {other} has {b} fewer and [+c]. How many {things} does {other} have now?",
-    )),
-    Family("extra", ANSWERS_ONLY, "a+b-c", (
-        "{name} has {a} {things}. {other} has {b} extra and [-c]. How many {things} does {other} have now?",
-    )),
-    Family("times as many", ANSWERS_ONLY, "a*b-c", (
-        "{name} has {a} {things}. {other} has {b} times as many and [-c]. How many {things} does {other} have now?",
-    )),
-    Family("every day", ANSWERS_ONLY, "a*b+c", (
-        "{name} collects {a} {things} every day for {b} days and [+c]. How many {things} does {name} have now?",
-    )),
-    Family("shares equally", ANSWERS_ONLY, "a/b+c", (
-        "{name} shares {a} {things} equally among {b} people. {other} is one of them and [+c]. How many {things} does {other} have now?",
-    )),
-    Family("how many more", ANSWERS_ONLY, "a+b-c", (
-        "{name} has {a} {things} and [+b]. {other} has {c}. How many more {things} does {name} have now?",
-    )),
-)
+    Family("bags and a gain", DEMONSTRATED, "a*b+c", tuple(f"{bags} and [+c]." for bags in BAGS)),
+    Family("bags and a loss", DEMONSTRATED, "a*b-c", tuple(f"{bags} and [-c]." for bags in BAGS)),
+    Family("bags, a gain and a loss", DEMONSTRATED, "a*b+c-d", tuple(f"{bags}, [+c] and [-d]." for bags in BAGS)),
+    Family("packed and a gain", DEMONSTRATED, "a/b+c", tuple(f"{packed} and [+c]." for packed in PACKED)),
+    Family("packed and a loss", DEMONSTRATED, "a/b-c", tuple(f"{packed} and [-c]." for packed in PACKED)),
+    Family("a gain and a loss", DEMONSTRATED, "a+b-c", ("{name} has {a} {things}, [+b] and [-c].",)),
+    Family("a loss and a gain", DEMONSTRATED, "a-b+c", ("{name} has {a} {things}, [-b] and [+c].",)),
+    Family("many bags", PRODUCT, "a*b+c", ("{name} has {a} {holders} of {b} {things} and [+c].",)),
+    Family("fewer", ANSWERS_ONLY, "a-b+c", ("{other} has {a} {things}. {name} has {b} fewer and [+c].",)),
+    Family("extra", ANSWERS_ONLY, "a+b-c", ("{other} has {a} {things}. {name} has {b} extra and [-c].",)),
+    Family("times as many", ANSWERS_ONLY, "a*b-c", ("{other} has {a} {things}. {name} has {b} times as many and [-c].",)),
+    Family("every day", ANSWERS_ONLY, "a*b+c", ("{name} paints {a} {things} every day for {b} days and [+c].",)),
+    Family("shares equally", ANSWERS_ONLY, "a/b+c", ("{b} people share {a} {things} equally. {name} is one and [+c].",)),
+    Family(
+        "how many more", ANSWERS_ONLY, "a+b-c", ("{name} has {a} {things} and [+b]. {other} has {c}.",),
+        "How many more {things} has {name} now?",
+    ),
+)  # fmt: skip
 
 
 def evaluate(expression: str) -> int:
@@ -169,7 +142,10 @@ class Arithmetic(Source):
         return tasks
 
     def dialogues(self, split: Split, prompt: str = "solve_plain") -> list[Chat]:
-        """The mix to imitate, shuffled; for validation and test a twentieth of it. Families of kind "answers only" never occur."""
+        """The dialogues to imitate, in the order of study; for validation and test a twentieth of them.
+
+        First come equations without a story, then everything else, shuffled. No family of kind "answers only" occurs.
+        """
         draw = random.Random(f"{self.seed} dialogues {split}")
         share = 1.0 if split == "train" else 0.05
         shown = [family for family in FAMILIES if family.kind == DEMONSTRATED]
@@ -197,21 +173,17 @@ class Arithmetic(Source):
                 + ran(expression)
                 + assistant("CORRECT" if right else "INCORRECT")
             )
-        practice = [
-            draw.choices((equations, copying, judging), (0.8, 0.05, 0.15))[0](draw) for _ in range(round(self.drills * share))
-        ]
-        kept = len(practice) * 4 // 5
-        chats += practice[kept:]
+        chats += [draw.choice((copying, judging))(draw) for _ in range(round(self.drills * share / 8))]
+        chats += [equations(draw) for _ in range(round(self.drills * share / 8))]
         draw.shuffle(chats)
-        chats = practice[:kept] + chats
-        return chats
+        return [equations(draw) for _ in range(round(self.drills * share))] + chats
 
 
 def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
     """A problem of the family that belongs to the split: its text and its expression in numbers."""
     while True:
         numbers = numbers_for(draw, family)
-        expression = re.sub("[a-d]", lambda letter: str(numbers["abcd".index(letter[0])]), family.expression)
+        expression = family.expression.translate({ord(letter): str(n) for letter, n in zip("abcd", numbers)})
         partial = [int(line.rpartition("=")[2]) for line in worked(expression)]
         if min(partial) > 0 and split_of(family, numbers) == split:
             break
@@ -219,7 +191,7 @@ def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
     text = re.sub(
         r"\[([+-])([a-d])\]",
         lambda mark: (gains if mark[1] == "+" else losses).pop().format("{" + mark[2] + "}"),
-        draw.choice(family.texts),
+        f"{draw.choice(family.stories)} {family.question}",
     )
     name, other = draw.sample(NAMES, 2)
     words = {"name": name, "other": other, "things": draw.choice(THINGS), "holders": draw.choice(HOLDERS)}
@@ -230,7 +202,7 @@ def numbers_for(draw: random.Random, family: Family) -> tuple[int, ...]:
     """Numbers for a, b, c, d such that a division comes out even; later checks are left to the caller."""
 
     def small() -> int:
-        return draw.randint(2, 9) if draw.random() < 0.7 else draw.randint(10, 30)
+        return draw.randint(2, 9) if draw.random() < 0.75 else draw.randint(10, 20)
 
     later = tuple(small() for _ in range(len(re.findall("[c-d]", family.expression))))
     first, second = draw.randint(2, 9), draw.randint(2, 9)
@@ -240,7 +212,7 @@ def numbers_for(draw: random.Random, family: Family) -> tuple[int, ...]:
         return (first, second, *later)
     if family.expression.startswith("a/b"):
         return (first * second, second, *later)
-    return (draw.randint(5, 69), small(), *later)
+    return (draw.randint(5, 49), small(), *later)
 
 
 def reasoning(expression: str) -> str:
@@ -272,7 +244,7 @@ def equations(draw: random.Random) -> Chat:
         elif kind < 0.3:
             left = f"{a * b}/{b}"
         else:
-            a, b = draw.randint(2, 89), draw.randint(2, 9) if draw.random() < 0.5 else draw.randint(10, 30)
+            a, b = draw.randint(2, 89), draw.randint(2, 9) if draw.random() < 0.5 else draw.randint(10, 20)
             left = f"{a}+{b}" if kind < 0.6 or a <= b else f"{a}-{b}"
         result = str(evaluate(left))
         parts += [Text(f"{left}=" if not parts else f"\n{left}=", learn=False), Text(result)]

@@ -93,11 +93,10 @@ class OpenAIEngine(Engine):
         with self._change:
             if self._closed:
                 raise EngineError("the engine is closed")
-            if self._loop is None:
-                self._begin()
+            loop = self._loop or self._begin()
             self._tickets += 1
             ticket = self._tickets
-            self._tasks[ticket] = asyncio.run_coroutine_threadsafe(self._serve(ticket, request), self._loop)
+            self._tasks[ticket] = asyncio.run_coroutine_threadsafe(self._serve(ticket, request), loop)
         return ticket
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
@@ -131,15 +130,16 @@ class OpenAIEngine(Engine):
             self._thread.join()
             loop.close()
 
-    def _begin(self) -> None:
+    def _begin(self) -> asyncio.AbstractEventLoop:
         """Start the thread. It waits for servers at all times, whoever polls."""
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
         self._client = httpx.AsyncClient(headers=headers, limits=limits, timeout=None)
         self._slots = asyncio.Semaphore(self.concurrency)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="chat endpoint", daemon=True)
+        loop = self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=loop.run_forever, name="chat endpoint", daemon=True)
         self._thread.start()
+        return loop
 
     async def _end(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -163,15 +163,16 @@ class OpenAIEngine(Engine):
 
     async def _answer(self, request: Request) -> Reply:
         body = self._body(request)
+        failure: Unanswered | None = None
         for attempt in range(self.retries + 1):
+            if failure is not None:
+                pause = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+                await asyncio.sleep(max(pause, min(failure.wait, LONGEST_WAIT)))
             try:
                 return await self._attempt(body, request.sampling.temperature)
-            except Unanswered as failure:
-                reason, asked = failure, failure.wait
-            if attempt < self.retries:
-                wait = self.backoff * 2**attempt * random.uniform(0.5, 1.0)
-                await asyncio.sleep(max(wait, min(asked, LONGEST_WAIT)))
-        raise EngineError(self._clean(f"{self._url}: {reason} (tried {self.retries + 1} times)"))
+            except Unanswered as error:
+                failure = error
+        raise EngineError(self._clean(f"{self._url}: {failure} (tried {self.retries + 1} times)"))
 
     async def _attempt(self, body: dict[str, Any], temperature: float) -> Reply:
         started = time.monotonic()

@@ -16,7 +16,6 @@ import signal
 import stat
 import struct
 import sys
-from typing import Any
 
 READY = b"\0ready\0"
 PROGRAM = "<program>"  # the file name that the program's own frames carry
@@ -69,12 +68,12 @@ def seccomp_filter(machine: str) -> bytes:
     program = step(load, 4) + step(equal, arch, 1, 0) + step(leave, kill) + step(load, 0)
     program += step(at_least, NEWER, 0, 1) + step(leave, no_such_call)
     for numbers in DENIED.values():
-        if numbers[which] is not None:
-            program += step(equal, numbers[which], 0, 1) + step(leave, not_permitted)
+        if (number := numbers[which]) is not None:
+            program += step(equal, number, 0, 1) + step(leave, not_permitted)
     writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
     for flags_argument, name in ((1, "open"), (2, "openat")):
-        if OPEN[name][which] is not None:
-            program += step(equal, OPEN[name][which], 0, 4) + step(load, 16 + 8 * flags_argument)
+        if (number := OPEN[name][which]) is not None:
+            program += step(equal, number, 0, 4) + step(load, 16 + 8 * flags_argument)
             program += step(any_bit, writes, 0, 1) + step(leave, not_permitted) + step(leave, allow)
     return program + step(leave, allow)
 
@@ -112,7 +111,7 @@ def hide_files(readable: list[str], listable: list[str]) -> None:
     os.close(ruleset)
 
 
-def confine(job: dict[str, Any]) -> None:
+def confine(job: dict) -> None:
     """Set the limits and give up the rights; from here on only the program's own work is possible."""
     die_with_parent, no_new_privileges, seccomp, with_filter = 1, 38, 22, 2
     call("prctl", die_with_parent, signal.SIGKILL, 0, 0, 0)
@@ -179,7 +178,7 @@ def describe(error: BaseException, hidden: list[str]) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     for folder in hidden:
-        message = message.replace(folder + "/", "")
+        message = message.replace(folder + "/", "").replace(folder, ".")
     message = (message.strip().splitlines() or [""])[0][:300]
     where = f"line {line}: " if line else ""
     return f"{where}{type(error).__name__}{': ' if message else ''}{message}"
@@ -195,9 +194,11 @@ def execute(code: str) -> BaseException | None:
     try:
         tree = compile(code, PROGRAM, "exec", SYNTAX_TREE)
         assert isinstance(tree, _ast.Module)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
+        last = tree.body[-1] if tree.body else None
+        if isinstance(last, _ast.Expr):
+            tree.body.pop()
         exec(compile(tree, PROGRAM, "exec"), main.__dict__)
-        if last is not None:
+        if isinstance(last, _ast.Expr):
             value = eval(compile(_ast.Expression(last.value), PROGRAM, "eval"), main.__dict__)
             out.flush()
             if value is not None and not raw.written:
@@ -219,7 +220,7 @@ def main() -> None:
     sys.meta_path.append(Packages(job["packages"]))
     # a program is a function of its text: numpy and `secrets` draw their seeds from here
     random.seed(0)
-    vars(random)["_urandom"] = random.Random(0).randbytes
+    random.__dict__["_urandom"] = random.Random(0).randbytes
     confine(job)
     os.dup2(null, 2)
     os.write(report, READY)

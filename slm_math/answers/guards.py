@@ -1,0 +1,30 @@
+"""What the algebra process never gets to see: text that is long, deep, unknown to it, or made to keep it busy."""
+
+from __future__ import annotations
+
+import re
+
+MAX_LENGTH, MAX_DEPTH = 300, 12
+_COMMAND = re.compile(r"\\([a-zA-Z]+)")
+_SAFE = frozenset(
+    """frac sqrt pi cdot times div pm mp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp infty
+    cup cap setminus emptyset in le ge ne begin end text alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau
+    phi varphi omega binom lfloor rfloor lceil rceil mathbb mathbf mathrm vec overline angle triangle langle rangle
+    parallel perp Delta Omega Phi Gamma Theta Lambda circ prime ldots dots cdots to""".split()  # noqa: SIM905
+)
+_TOWER = re.compile(r"\^\s*(?:\{[^{}]*\^|\d{4}|\{\s*-?\d{4})|\d{40}|!")
+
+
+def hostile(text: str) -> bool:
+    """Whether an expression is too long or too deep, stacks powers, holds huge numbers or commands beyond algebra."""
+    if not text or len(text) > MAX_LENGTH or _depth(text) > MAX_DEPTH or _TOWER.search(text):
+        return True
+    return any(name not in _SAFE for name in _COMMAND.findall(text))
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        deepest = max(deepest, depth)
+    return deepest

@@ -1,0 +1,159 @@
+"""Read rows from JSONL, JSON, Parquet, a folder of JSON files or the Hugging Face hub; every error says where."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMATS = (".jsonl", ".json", ".parquet")
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a data set on the Hugging Face hub, at a fixed revision."""
+
+    repo: str
+    file: str
+    revision: str
+
+    def __str__(self) -> str:
+        return f"{self.repo}/{self.file}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record and where it stands ("train.jsonl, line 17")."""
+
+    place: str
+    fields: Mapping[str, Any]
+
+    def text(self, name: str) -> str:
+        """The field as text. Raises ValueError, with its place, when it is missing, empty or something else."""
+        value = self.fields.get(name)
+        if value is None:
+            raise self.error(name, "is missing")
+        if not isinstance(value, str):
+            raise self.error(name, f"must be text, got {type(value).__name__}")
+        if not value.strip():
+            raise self.error(name, "is empty")
+        return value
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.fields.get(name, default)
+        if not isinstance(value, bool):
+            raise self.error(name, f"must be true or false, got {value!r}")
+        return value
+
+    def error(self, name: str, problem: str) -> ValueError:
+        return ValueError(f"{self.place}: field {name!r} {problem}")
+
+
+def split_files(folder: Path, split: str) -> list[Path]:
+    """The files of a split in a folder: `train.jsonl`, `train-*.parquet` (also in `main/` or `data/`), or the tree
+    `train/<subject>/<number>.json`; [] when there are none."""
+    for inside in (folder, folder / "main", folder / "data"):
+        for pattern in (f"{split}{{}}", f"{split}-*{{}}"):
+            for suffix in FORMATS:
+                if found := sorted(inside.glob(pattern.format(suffix))):
+                    return found
+    return sorted((folder / split).glob("*/*.json"), key=_tree_order)
+
+
+def _tree_order(file: Path) -> tuple[str, int, str]:
+    return file.parent.name, int(file.stem) if file.stem.isdigit() else 0, file.stem
+
+
+def read_rows(file: Path) -> list[Row]:
+    """All rows of a file. Raises FileNotFoundError, or ValueError naming the file and line of what is not a record."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist")
+    if file.suffix == ".parquet":
+        return list(_parquet(file))
+    if file.suffix not in FORMATS:
+        raise ValueError(f"{file}: unknown format; known are {', '.join(FORMATS)}")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file.name}: not UTF-8 text (byte {error.start})") from error
+    if file.suffix == ".json" and not _is_lines(text):
+        return list(_json(file, text))
+    return list(_lines(file, text))
+
+
+def _is_lines(text: str) -> bool:
+    """Whether a `.json` file holds one record per line."""
+    first, _, rest = text.strip().partition("\n")
+    return first.startswith("{") and first.rstrip().endswith("}") and bool(rest.strip())
+
+
+def _lines(file: Path, text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            place = f"{file.name}, line {number}"
+            try:
+                yield _row(place, json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{place}: not valid JSON ({error.msg}, column {error.colno})") from error
+
+
+def _json(file: Path, text: str) -> Iterator[Row]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file.name}, line {error.lineno}: not valid JSON ({error.msg})") from error
+    if isinstance(content, dict):
+        yield _row(f"{file.parent.name}/{file.name}", content)
+        return
+    for number, item in enumerate(content, 1):
+        yield _row(f"{file.name}, item {number}", item)
+
+
+def _parquet(file: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        records = pyarrow.parquet.read_table(file).to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{file.name}: not a Parquet file ({error})") from error
+    for number, record in enumerate(records, 1):
+        yield _row(f"{file.name}, row {number}", record)
+
+
+def _row(place: str, content: Any) -> Row:
+    if not isinstance(content, dict):
+        raise ValueError(f"{place}: expected an object with named fields, got {type(content).__name__}")
+    return Row(place, content)
+
+
+def fetch(file: HubFile, instead: str = "") -> Path:
+    """The local copy of a hub file, downloaded when it is not in the cache.
+
+    HF_TOKEN and HF_HUB_OFFLINE hold. Raises FileNotFoundError with one line; `instead` says what else would do.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(file.repo, file.file, repo_type="dataset", revision=file.revision))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise FileNotFoundError(f"cannot get {file} from the hub: {hub_problem(error)}{instead}") from error
+
+
+def hub_problem(error: Exception) -> str:
+    """One clause on why the hub did not deliver, and what to do."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "access to it is restricted; accept its terms on the hub and set HF_TOKEN"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "there is no such repository, or it needs a token (set HF_TOKEN)"
+    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        return "it is not in the cache and HF_HUB_OFFLINE is set; fetch it once with a network"
+    if isinstance(error, errors.LocalEntryNotFoundError | ConnectionError | TimeoutError):
+        return "it is not in the cache and the hub cannot be reached; check the network or HF_ENDPOINT"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

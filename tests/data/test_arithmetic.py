@@ -1,0 +1,135 @@
+"""The generated word problems: right, split by their numbers, repeatable, and all there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from slm_math.data.arithmetic import ANSWERS_ONLY, FAMILIES, Arithmetic, corpus
+from slm_math.types import Chat, Task
+
+SPLITS = ("train", "validation", "test")
+EXPRESSION = {family.name: family.expression for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def source() -> Arithmetic:
+    return Arithmetic(train=1400, validation=280, test=280, solve=900, code=300, check=300, drills=200)
+
+
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def value(task: Task) -> float:
+    """The answer, from the numbers of the text and the family's expression, by Python's own arithmetic."""
+    family, found = task.problem.tags["family"], numbers(task.problem.text)
+    if family == "shares equally":  # "3 people share 12 coins": the divisor stands first
+        found[:2] = found[1::-1]
+    return eval(EXPRESSION[family], dict(zip("abcd", found)))
+
+
+def shown(chat: Chat) -> str:
+    """The problem that a dialogue is about, without the marks of a code or a check request."""
+    return re.sub(r"^(Code|Check): | Answer: \d+$", "", chat[0].text)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_gold_is_what_the_text_asks_for(source: Arithmetic, split: str) -> None:
+    for task in source.tasks(split):
+        assert float(task.gold) == value(task)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_worked_solutions_are_true_equations_that_end_in_the_gold_answer(source: Arithmetic, split: str) -> None:
+    for task in source.tasks(split):
+        assert (task.solution is None) == (task.problem.tags["kind"] == ANSWERS_ONLY)
+        if task.solution is None:
+            continue
+        *equations, last = task.solution.split("\n")
+        assert last == f"#### {task.gold}"
+        for equation in equations:
+            left, right = equation.split("=")
+            assert eval(left) == int(right)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_dialogues_run_programs_and_judge_answers_truly(source: Arithmetic, split: str) -> None:
+    judged = 0
+    for chat in source.dialogues(split):
+        program = re.fullmatch(r"```python\nprint\((.*)\)\n```", chat[1].text)
+        if not program:
+            continue
+        printed = str(eval(program[1]))
+        assert chat[2].text == f"Output: {printed}"
+        if chat[0].text.startswith("Code: "):
+            assert chat[3].text == f"#### {printed}"
+        else:
+            judged += 1
+            claimed = chat[0].text.rpartition(" ")[2]
+            assert chat[3].text == ("CORRECT" if claimed == printed else "INCORRECT")
+    assert judged > 10
+
+
+def test_no_numbers_of_one_expression_are_in_two_splits(source: Arithmetic) -> None:
+    seen: dict[tuple[str, tuple[int, ...]], str] = {}
+    for split in SPLITS:
+        for task in source.tasks(split):
+            key = (EXPRESSION[task.problem.tags["family"]], tuple(sorted(numbers(task.problem.text))))
+            assert seen.setdefault(key, split) == split
+
+
+def test_dialogues_of_train_hold_no_problem_of_another_split(source: Arithmetic) -> None:
+    def steps(reply: str) -> tuple[int, ...]:
+        """The numbers that a worked solution takes from the problem."""
+        lines = reply.split("\n")[:-1]
+        return tuple(sorted(numbers(lines[0].split("=")[0]) + [numbers(line)[1] for line in lines[1:]]))
+
+    held_out = {
+        (EXPRESSION[task.problem.tags["family"]], tuple(sorted(numbers(task.problem.text))))
+        for split in ("validation", "test")
+        for task in source.tasks(split)
+    }
+    checked = 0
+    for chat in source.dialogues("train"):
+        reply = chat[1].text
+        if not re.fullmatch(r"(\d+[-+*/]\d+=\d+\n)+#### \d+", reply):
+            continue
+        operations = "".join(re.search(r"\d([-+*/])", line)[1] for line in reply.split("\n")[:-1])
+        expression = "".join(map("".join, zip("abc", operations))) + "abcd"[len(operations)]
+        assert (expression, steps(reply)) not in held_out
+        checked += 1
+    assert checked > 500
+
+
+def test_answers_only_families_are_never_demonstrated(source: Arithmetic) -> None:
+    words = ("fewer", "extra", "times as many", "every day", "share", "How many more")
+    assert not [chat for chat in source.dialogues("train") if any(word in shown(chat) for word in words)]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_family_is_in_every_split_evenly(source: Arithmetic, split: str) -> None:
+    counts = dict.fromkeys(EXPRESSION, 0)
+    for task in source.tasks(split):
+        counts[task.problem.tags["family"]] += 1
+    assert set(counts.values()) == {len(source.tasks(split)) // len(FAMILIES)}
+
+
+def test_the_seed_fixes_everything_and_matters(source: Arithmetic) -> None:
+    again = Arithmetic(train=1400, validation=280, test=280, solve=900, code=300, check=300, drills=200)
+    other = Arithmetic(seed=1, train=1400, validation=280, test=280, solve=900, code=300, check=300, drills=200)
+    assert again.tasks("test") == source.tasks("test") != other.tasks("test")
+    assert again.dialogues("train") == source.dialogues("train") != other.dialogues("train")
+
+
+def test_ids_name_the_split_and_are_unique(source: Arithmetic) -> None:
+    ids = [task.problem.id for split in SPLITS for task in source.tasks(split)]
+    assert len(set(ids)) == len(ids)
+    assert source.tasks("test")[17].problem.id == "arithmetic/test/17"
+
+
+def test_corpus_is_fixed_and_knows_every_family() -> None:
+    text = "\n".join(corpus())
+    assert text == "\n".join(corpus())
+    assert all(word in text for word in ("fewer", "equally", "CORRECT", "INCORRECT", "```python", "####"))

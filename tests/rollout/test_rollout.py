@@ -1,0 +1,164 @@
+"""The scheduler with scripted executors, and rows from traces."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot
+from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.rollout.rows import Row, collate, micro_batches, trace_rows
+from slm_math.rollout.scheduler import Rollouts
+from slm_math.types import Generate, Problem, Reply, RunPython, RunResult, Sampling, Trace, Turn, user
+
+PROBLEMS = [Problem(f"p/{i}", f"What is {i} + 1?") for i in range(7)]
+
+
+class Scripted(Engine):
+    """Answers every request after a while, one a poll, the newest first; keeps what it was asked."""
+
+    trainable = True
+
+    def __init__(self, say: Any) -> None:
+        self.say = say
+        self.asked: list[Request] = []
+        self.open: list[int] = []
+
+    def submit(self, request: Request) -> int:
+        self.asked.append(request)
+        self.open.append(len(self.asked))
+        return len(self.asked)
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
+        if not self.open:
+            return []
+        ticket = self.open.pop()
+        return [(ticket, self.say(self.asked[ticket - 1]))]
+
+    def cancel(self, ticket: int) -> None:
+        if ticket in self.open:
+            self.open.remove(ticket)
+
+    @property
+    def busy(self) -> int:
+        return len(self.open)
+
+
+class Calculator(Scripted):
+    def __init__(self) -> None:
+        super().__init__(lambda request: RunResult(True, str(eval(request.code[6:-1]))))  # noqa: S307 (own test code)
+
+
+def run(agent: Agent, engine: Engine, sandbox: Any = None, **options: Any) -> list[Trace]:
+    rollouts = Rollouts(agent, {"default": engine}, {"default": Sampling()}, sandbox, ("k",), **options)
+    return list(rollouts.run((p, s) for p in PROBLEMS for s in range(2)))
+
+
+def test_every_job_ends_once_with_its_own_answer() -> None:
+    engine = Scripted(lambda request: Reply(rf"\boxed{{{request.chat[0].text[8]}}}"))
+    traces = run(SingleShot(), engine, window=3)
+    assert sorted((t.problem.id, t.sample, t.answer) for t in traces) == [(f"p/{i}", s, str(i)) for i in range(7) for s in (0, 1)]
+
+
+def test_keys_name_problem_sample_and_turn() -> None:
+    engine = Scripted(lambda request: Reply(r"\boxed{1}"))
+    run(MajorityVote(k=3), engine)
+    keys = [request.key for request in engine.asked]
+    assert len(set(keys)) == len(keys) == 7 * 2 * 3
+    assert ("k", "p/4", 1, 3) in keys
+
+
+def test_code_runs_and_is_recorded_in_order() -> None:
+    def say(request: Request) -> Reply:
+        if len(request.chat) == 1:
+            return Reply(f"```python\nprint({request.chat[0].text[8]}+1)\n```")
+        return Reply(rf"\boxed{{{request.chat[2].text.split()[3]}}}")
+
+    for trace in run(CodeFeedback(), Scripted(say), Calculator()):
+        assert [type(event).__name__ for event in trace.events] == ["Turn", "Run", "Turn"]
+        assert trace.answer == str(int(trace.problem.id[2:]) + 1)
+
+
+def test_engine_error_ends_its_workflow_only() -> None:
+    def say(request: Request) -> Reply | EngineError:
+        return EngineError("down") if "3 + 1" in request.chat[0].text else Reply(r"\boxed{1}")
+
+    broken = [trace for trace in run(SingleShot(), Scripted(say)) if trace.error]
+    assert [(t.problem.id, t.error, t.answer) for t in broken] == [("p/3", "down", None)] * 2
+
+
+def test_bug_in_an_agent_names_the_problem() -> None:
+    class Buggy(SingleShot):
+        def solve(self, problem: Problem) -> Iterator[Any]:
+            yield [Generate(user("x"))]
+            raise KeyError("oops")
+
+    with pytest.raises(KeyError) as caught:
+        run(Buggy(), Scripted(lambda request: Reply("")))
+    assert "Buggy on problem p/" in caught.value.__notes__[0]
+
+
+def test_leaving_early_cancels_what_is_open() -> None:
+    engine = Scripted(lambda request: Reply(r"\boxed{1}"))
+    rollouts = Rollouts(SingleShot(), {"default": engine}, {"default": Sampling()})
+    for _ in rollouts.run((p, 0) for p in PROBLEMS):
+        break
+    assert engine.busy in (0, len(PROBLEMS) - 1)
+    engine2 = Scripted(lambda request: Reply(r"\boxed{1}"))
+    stream = Rollouts(SingleShot(), {"default": engine2}, {"default": Sampling()}).run((p, 0) for p in PROBLEMS)
+    next(stream)
+    stream.close()
+    assert engine2.busy == 0
+
+
+def test_missing_engine_or_sandbox_is_said_at_once() -> None:
+    with pytest.raises(ValueError, match="role 'solver'"):
+        Rollouts(SingleShot(), {}, {})
+    with pytest.raises(ValueError, match="sandbox"):
+        Rollouts(CodeFeedback(), {"default": Scripted(None)}, {})
+
+
+def turn(prompt: list[int], reply: list[int], role: str = "solver", temperature: float = 1.0) -> Turn:
+    logps = tuple(-float(token) for token in reply)
+    return Turn(Generate(user("x"), role), Reply("", tuple(reply), logps, "stop", tuple(prompt), temperature=temperature))
+
+
+def trace(*turns: Turn) -> Trace:
+    return Trace(PROBLEMS[0], 0, turns, None)
+
+
+def test_turns_that_extend_each_other_share_a_row() -> None:
+    rows = trace_rows(trace(turn([1, 2], [3, 4]), turn([1, 2, 3, 4, 5, 6], [7])), "solver")
+    assert [row.ids for row in rows] == [[1, 2, 3, 4, 5, 6, 7]]
+    assert rows[0].mask == [0, 0, 1, 1, 0, 0, 1]
+    assert rows[0].logps == [0, 0, -3, -4, 0, 0, -7]
+
+
+def test_rewritten_history_other_roles_and_temperatures_get_rows_of_their_own() -> None:
+    events = (turn([1], [2]), turn([1, 9], [3]), turn([1, 2, 4], [5], "verifier"), turn([1, 2, 4], [6], temperature=0.7))
+    assert [row.ids for row in trace_rows(trace(*events), "solver")] == [[1, 2], [1, 9, 3], [1, 2, 4, 6]]
+    assert [row.ids for row in trace_rows(trace(*events), "verifier")] == [[1, 2, 4, 5]]
+
+
+def test_empty_reply_makes_no_row() -> None:
+    assert trace_rows(trace(turn([1], [])), "solver") == []
+
+
+def test_collate_points_at_the_predicting_position() -> None:
+    batch = collate([Row([5, 6, 7], [0, 1, 1], [0, -1, -2], advantage=2.0), Row([8, 9], [0, 1], [0, -3])])
+    assert batch.where.tolist() == [0, 1, 3]
+    assert batch.targets.tolist() == [6, 7, 9]
+    assert batch.logps.tolist() == [-1, -2, -3]
+    assert batch.advantage.tolist() == [2, 2, 0]
+    assert batch.attention.tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert torch.equal(batch.ids.flatten()[batch.where + 1], batch.targets)
+
+
+def test_micro_batches_keep_to_the_budget_and_lose_nothing() -> None:
+    rows = [Row(list(range(n)), [1.0] * n, role=role) for n in (3, 9, 4, 4, 20) for role in ("a", "b")]
+    chunks = list(micro_batches(rows, 16))
+    assert sorted(id(row) for chunk in chunks for row in chunk) == sorted(map(id, rows))
+    for chunk in chunks:
+        assert len({row.role for row in chunk}) == 1
+        assert len(chunk) == 1 or len(chunk) * max(len(row.ids) for row in chunk) <= 16

@@ -1,0 +1,62 @@
+"""Imports point one way, and the layers before the engines work without torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = [
+    {"types"},
+    {"answers", "prompts"},
+    {"agents", "rewards", "sandbox"},
+    {"engines", "rollout"},
+    {"losses", "data"},
+    {"modules"},
+    {"evaluation", "synthesis"},
+    {"cli", "commands", "training", "parsing", "__main__", "callbacks"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+FILES = [path for folder in ("slm_math", "callbacks") for path in (ROOT / folder).rglob("*.py")]
+
+
+def room(parts: tuple[str, ...]) -> str | None:
+    if parts[0] == "callbacks":
+        return "callbacks"
+    return parts[1] if parts[0] == "slm_math" and len(parts) > 1 else None
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {room(tuple(name.split("."))) for name in names}
+    return found - {None, "__version__"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    mine = room(path.relative_to(ROOT).with_suffix("").parts)
+    if mine is None or mine == "__init__":
+        return
+    wrong = {name for name in imported(path) if RANK[name] > RANK[mine]}
+    assert not wrong, f"{mine} must not import {wrong}"
+
+
+def test_every_room_has_a_layer() -> None:
+    rooms = {room(path.relative_to(ROOT).with_suffix("").parts) for path in FILES} - {None, "__init__"}
+    assert rooms <= set(RANK)
+
+
+def test_layers_before_the_engines_import_without_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
+        "import slm_math.types, slm_math.answers, slm_math.prompts, slm_math.agents, slm_math.rewards, slm_math.sandbox"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
