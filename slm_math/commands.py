@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -208,12 +211,46 @@ def download(config: list[str] | None = None, models: list[str] | None = None) -
         models: hub ids of further models.
     """
     from slm_math.data.download import download as fetch
-    from slm_math.data.download import named_in
 
-    wanted = [named_in(Path(file)) for file in config or []]
-    fetch(
-        [*(models or []), *(model for found, _ in wanted for model in found)],
-        [source for _, sources in wanted for source in sources],
-    )
+    wanted: list[str] = list(models or [])
+    sources: list[Source] = []
+    for file in config or []:
+        if not Path(file).is_file():
+            raise ValueError(f"config file does not exist: {file}")
+        _named_in(yaml.safe_load(Path(file).read_text(encoding="utf-8")), wanted, sources)
+    if not wanted and not sources:
+        raise ValueError("nothing to fetch: give --config FILE (several: '[A, B]') or --models '[owner/name]'")
+    if fetch(wanted, sources):
+        sys.exit(1)
 
 
+def _named_in(node: Any, models: list[str], sources: list[Source]) -> None:
+    """Collects the models and sources that a config names, wherever they stand in it."""
+    if isinstance(node, list):
+        for item in node:
+            _named_in(item, models, sources)
+    if not isinstance(node, dict):
+        return
+    policy = node.get("policy")
+    named = policy.get("path") if isinstance(policy, dict) else policy
+    options = node.get("init_args") or {}
+    kind = _class(node.get("class_path"))
+    if kind is not None and issubclass(kind, Source):
+        sources.append(kind(**options))
+        return
+    if kind is not None and kind.__name__ == "CheckpointEngine":
+        named = options.get("path")
+    # a path such as runs/x/export is the work of an earlier step, not of a hub
+    if isinstance(named, str) and named.count("/") == 1 and not Path(named).parent.is_dir():
+        models.append(named)
+    for item in node.values():
+        _named_in(item, models, sources)
+
+
+def _class(path: Any) -> type | None:
+    """The class behind a `class_path`, None for what is no class of this package."""
+    if not isinstance(path, str) or not path.startswith("slm_math."):
+        return None
+    module, _, name = path.rpartition(".")
+    found = getattr(import_module(module), name, None)
+    return found if isinstance(found, type) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slm_math.answers import equivalent
+from slm_math.answers import judge
 from slm_math.types import Task, Trace
 
 Scores = Mapping[str, Mapping[str, float]]
@@ -44,5 +44,5 @@ class Correct(Reward):
         if trace.answer is None or (self.finish and replies[-1].finish != "stop"):
             return {self.role: {"correct": self.missing}}
         problem = task.problem
-        right = equivalent(trace.answer, task.gold, problem.answer_type, problem.choices)
-        return {self.role: {"correct": self.right if right else self.wrong}}
+        verdict = judge(trace.answer, task.gold, problem.answer_type, problem.choices, problem=problem.text)
+        return {self.role: {"correct": self.right if verdict.equal else self.wrong}}

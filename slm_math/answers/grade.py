@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from slm_math.answers.equivalence import Decision, decide
-from slm_math.answers.extract import Extracted, extract
+from slm_math.answers.extract import extract
 from slm_math.answers.latex import normalise
 from slm_math.types import AnswerType
 
@@ -46,25 +46,26 @@ def grade(
     """
     start = time.perf_counter()
     found = extract(completion, last_number)
-    decision = _decide(found, gold, answer_type, tuple(choices), tolerance, problem)
+    decision = judge(found.value, gold, answer_type, choices, tolerance, problem)
+    if found.hedged and not decision.equal:
+        decision = Decision(False, "hedged")
     seconds = time.perf_counter() - start
     return Verdict(decision.equal, found.value, found.method, decision.reason, seconds, grader_version())
 
 
-def _decide(
-    found: Extracted,
+def judge(
+    answer: str | None,
     gold: str,
-    answer_type: AnswerType,
-    choices: tuple[str, ...],
-    tolerance: float | None,
-    problem: str,
+    answer_type: AnswerType = "math",
+    choices: Sequence[str] = (),
+    tolerance: float | None = None,
+    problem: str = "",
 ) -> Decision:
-    if found.value is None:
+    """Is an answer that was extracted already right? The one rule behind rewards, evaluation and data filters."""
+    if answer is None:
         return Decision(False, "no answer")
-    decision = decide(found.value, gold, answer_type, choices, tolerance)
-    if found.hedged and not decision.equal:
-        return Decision(False, "hedged")
-    if decision.equal and problem and _copied(normalise(found.value), normalise(gold), normalise(problem)):
+    decision = decide(answer, gold, answer_type, tuple(choices), tolerance)
+    if decision.equal and problem and _copied(normalise(answer), normalise(gold), normalise(problem)):
         return Decision(False, "copied")
     return decision
 

@@ -14,17 +14,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from slm_math.answers import grader_version
-from slm_math.answers.equivalence import decide
+from slm_math.answers import grader_version, judge
 from slm_math.types import Chat, Image, Run, Task, Trace, Turn
 
 
 def record(task: Task, trace: Trace) -> dict[str, Any]:
     """A graded trace as plain data."""
     problem = task.problem
-    verdict = None
-    if trace.answer is not None:
-        verdict = decide(trace.answer, task.gold, problem.answer_type, problem.choices, None)
+    verdict = judge(trace.answer, task.gold, problem.answer_type, problem.choices, problem=problem.text)
     return {
         "id": problem.id,
         "sample": trace.sample,
@@ -32,8 +29,8 @@ def record(task: Task, trace: Trace) -> dict[str, Any]:
         "tags": dict(problem.tags),
         "gold": task.gold,
         "answer": trace.answer,
-        "correct": verdict is not None and verdict.equal,
-        "reason": verdict.reason if verdict is not None else "no answer",
+        "correct": verdict.equal,
+        "reason": verdict.reason,
         "error": trace.error,
         "seconds": round(trace.seconds, 4),
         "events": [_event(event) for event in trace.events],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import importlib.util
-import json
+import marshal
 import os
 import selectors
 import signal
@@ -99,7 +99,7 @@ class Program:
         limits = {"cpu_seconds": self.limits.cpu_seconds, "memory": self.limits.memory_mb << 20}
         job = {"code": self.code, "parent": os.getpid(), **limits, **self.rights}
         with tempfile.TemporaryFile() as stdin, self._lock:
-            stdin.write(json.dumps(job).encode())
+            stdin.write(marshal.dumps(job))
             stdin.seek(0)
             process = subprocess.Popen(
                 command,

@@ -313,7 +313,9 @@ def test_a_sandbox_that_cannot_start_never_blames_the_program(tmp_path, monkeypa
 def test_other_systems_get_a_reason(monkeypatch):
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
-    assert Sandbox.unavailable() == "running a model's programs needs Linux on x86-64 or arm64 (this is Darwin on arm64)"
+    assert (
+        Sandbox.unavailable() == "running a model's programs needs Linux on x86-64 or arm64 (this is Darwin on arm64)"
+    )
     with pytest.raises(SandboxError, match="needs Linux"):
         Sandbox()
 
