@@ -72,8 +72,9 @@ def _own(name: str, arguments: list[str]) -> None:
     function = getattr(import_module("slm_math.commands"), COMMANDS[name][0])
     parser = own_parser(function, name)
     parsed = parser.parse_args(arguments)
-    parsed.pop("config", None)
-    function(**parser.instantiate_classes(parsed))
+    if "config" not in function.__annotations__:
+        parsed.pop("config", None)
+    function(**vars(parser.instantiate_classes(parsed)))
 
 
 def _training(arguments: list[str]) -> Any:

@@ -203,23 +203,23 @@ def _field(row: Mapping[str, Any], name: str | None, known: Sequence[str], where
     raise ValueError(f"{where}: field {name or ' or '.join(known)} is missing")
 
 
-def download(config: list[str] | None = None, models: list[str] | None = None) -> None:
+def download(config: str | list[str] | None = None, models: str | list[str] | None = None) -> None:
     """Fetches what configs name, resumable, so that everything runs offline afterwards.
 
     Args:
-        config: config files of any command; their models and data sets are fetched.
-        models: hub ids of further models.
+        config: config file of any command, or a list of them; their models and data sets are fetched.
+        models: hub id of a further model, or a list of them.
     """
     from slm_math.data.download import download as fetch
 
-    wanted: list[str] = list(models or [])
+    wanted: list[str] = [models] if isinstance(models, str) else list(models or [])
     sources: list[Source] = []
-    for file in config or []:
+    for file in [config] if isinstance(config, str) else config or []:
         if not Path(file).is_file():
             raise ValueError(f"config file does not exist: {file}")
         _named_in(yaml.safe_load(Path(file).read_text(encoding="utf-8")), wanted, sources)
     if not wanted and not sources:
-        raise ValueError("nothing to fetch: give --config FILE (several: '[A, B]') or --models '[owner/name]'")
+        raise ValueError("nothing to fetch: give --config FILE or --models owner/name (several: '[A, B]')")
     if fetch(wanted, sources):
         sys.exit(1)
 

@@ -43,8 +43,8 @@ class Family:
     question: str = "How many {things} has {name} now?"
 
 
-BAGS = ("{name} has {a} {holders} of {b} {things}", "In {a} {holders} are {b} {things} each. {name} takes them")
-PACKED = ("{name} packs {a} {things} into {b} {holders}, keeps one", "{a} {things} fill {b} {holders}. {name} takes one")
+BAGS = ("{name} has {a} {holders} of {b} {things}", "In {a} {holders} are {b} {things} each. {name} takes all")
+PACKED = ("{name} packs {a} {things} in {b} {holders}, keeps one", "{a} {things} fill {b} {holders}, {name} takes one")
 
 FAMILIES = (
     Family("bags and a gain", DEMONSTRATED, "a*b+c", tuple(f"{bags} and [+c]." for bags in BAGS)),
@@ -57,9 +57,9 @@ FAMILIES = (
     Family("many bags", PRODUCT, "a*b+c", ("{name} has {a} {holders} of {b} {things} and [+c].",)),
     Family("fewer", ANSWERS_ONLY, "a-b+c", ("{other} has {a} {things}. {name} has {b} fewer and [+c].",)),
     Family("extra", ANSWERS_ONLY, "a+b-c", ("{other} has {a} {things}. {name} has {b} extra and [-c].",)),
-    Family("times as many", ANSWERS_ONLY, "a*b-c", ("{other} has {a} {things}. {name} has {b} times as many and [-c].",)),
+    Family("times", ANSWERS_ONLY, "a*b-c", ("{other} has {a} {things}. {name} has {b} times as many and [-c].",)),
     Family("every day", ANSWERS_ONLY, "a*b+c", ("{name} paints {a} {things} every day for {b} days and [+c].",)),
-    Family("shares equally", ANSWERS_ONLY, "a/b+c", ("{b} people share {a} {things} equally. {name} is one and [+c].",)),
+    Family("shares", ANSWERS_ONLY, "a/b+c", ("{b} people share {a} {things} equally. {name} is one and [+c].",)),
     Family(
         "how many more", ANSWERS_ONLY, "a+b-c", ("{name} has {a} {things} and [+b]. {other} has {c}.",),
         "How many more {things} has {name} now?",
@@ -239,13 +239,13 @@ def equations(draw: random.Random) -> Chat:
     parts: list[Text] = []
     for _ in range(8):
         kind, a, b = draw.random(), draw.randint(2, 9), draw.randint(2, 9)
-        if kind < 0.15:
+        if kind < 0.25:
             left = f"{a}*{b}"
-        elif kind < 0.3:
+        elif kind < 0.4:
             left = f"{a * b}/{b}"
         else:
-            a, b = draw.randint(2, 89), draw.randint(2, 9) if draw.random() < 0.5 else draw.randint(10, 20)
-            left = f"{a}+{b}" if kind < 0.6 or a <= b else f"{a}-{b}"
+            a, b = draw.randint(2, draw.choice((30, 89))), draw.randint(*draw.choice(((2, 9), (2, 9), (10, 20))))
+            left = f"{a}+{b}" if kind < 0.7 or a <= b else f"{a}-{b}"
         result = str(evaluate(left))
         parts += [Text(f"{left}=" if not parts else f"\n{left}=", learn=False), Text(result)]
     return user("") + assistant(*parts)

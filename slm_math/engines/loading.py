@@ -33,7 +33,11 @@ def load_tokenizer(path: str) -> Any:
     """The tokenizer of a model, padding set to EOS where none is named (masks come from lengths, never from ids)."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(Path(path).expanduser()) if Path(path).is_dir() else path)
+    check_path(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except OSError as error:
+        raise _unloadable(path, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -49,8 +53,12 @@ def load_model(path: str, dtype: torch.dtype = torch.float32, attention: str = "
     try:
         return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention, **options)
     except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"model {path} could not be loaded: {reason} (fetch it ahead of time with `slm-math download`; "
-            "a gated model needs HF_TOKEN in the environment)"
-        ) from error
+        raise _unloadable(path, error) from error
+
+
+def _unloadable(path: str, error: OSError) -> ValueError:
+    reason = str(error).strip().splitlines()[0]
+    return ValueError(
+        f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` fetches it ahead of time; "
+        "a gated model needs HF_TOKEN in the environment)"
+    )

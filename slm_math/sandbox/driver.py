@@ -6,7 +6,7 @@ comes before the ready mark is a failure to start, what comes after it is the pr
 """
 
 import _ast
-import _signal as signal
+import _signal as signal  # pyright: ignore[reportMissingImports]
 import ctypes
 import importlib.machinery
 import io

@@ -25,7 +25,7 @@ def numbers(text: str) -> list[int]:
 def value(task: Task) -> float:
     """The answer, from the numbers of the text and the family's expression, by Python's own arithmetic."""
     family, found = task.problem.tags["family"], numbers(task.problem.text)
-    if family == "shares equally":  # "3 people share 12 coins": the divisor stands first
+    if family == "shares":  # "3 people share 12 coins": the divisor stands first
         found[:2] = found[1::-1]
     return eval(EXPRESSION[family], dict(zip("abcd", found)))
 
