@@ -50,10 +50,10 @@ def export(module: PolicyModule, folder: Path, dtype: str = "float32") -> None:
     model = loaded.model
     if names and module.policy.scratch is not None:  # an adapter is of no use without its base, which exists only here
         model, names = copy.deepcopy(model).merge_and_unload(), []
-    state = {
-        name: value.detach().to(torch.bfloat16 if dtype == "bfloat16" else value.dtype)
-        for name, value in model.state_dict().items()
-    }
+    state = {name: value for name, value in model.state_dict().items() if not names or name in loaded.trainable}
+    if dtype == "bfloat16":  # weights that are tied stay one tensor, which is saved once
+        cast = {value.data_ptr(): value.to(torch.bfloat16) for value in state.values()}
+        state = {name: cast[value.data_ptr()] for name, value in state.items()}
     if names:
         model.save_pretrained(new, state_dict=state, selected_adapters=names)
         for name in names:

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 from rich.table import Table
+from rich.text import Text
 
 from callbacks.agent_eval import console_of
 from slm_math.modules.grpo import GRPOModule
@@ -35,17 +36,15 @@ class RolloutTable(L.Callback):
             table.add_column(name, overflow="fold")
         for task, trace, parts, rewards in pl_module.last[: self.rows]:
             reply = trace.turns[-1].reply.text if trace.turns else trace.error or ""
-            shown = "\n".join(
+            scored = "\n".join(
                 f"{role} {rewards[role]:.2f} = " + " + ".join(f"{name} {value:.2f}" for name, value in scores.items())
                 for role, scores in parts.items()
             )
-            table.add_row(*(plain(text, self.width) for text in (task.problem.text, task.gold, reply)), shown)
+            table.add_row(*(plain(text, self.width) for text in (task.problem.text, task.gold, reply, scored)))
         console_of(trainer).print(table)
 
 
-def plain(text: str, width: int) -> str:
+def plain(text: str, width: int) -> Text:
     """Text that a console shows as it is: markup and control characters of a model's reply have no effect."""
-    from rich.markup import escape
-
     clean = "".join(c if c == "\n" or c.isprintable() else "�" for c in text)
-    return escape(clean if len(clean) <= width else clean[: width - 1] + "…")
+    return Text(clean if len(clean) <= width else clean[: width - 1] + "…")

@@ -39,7 +39,7 @@ for stage in sft grpo; do
 done
 lap evaluation
 
-slm-math results --folders "[$runs/test/sft, $runs/test/grpo]" --by kind
+slm-math results "$runs/test/sft" "$runs/test/grpo" --by kind
 echo
 echo "seconds: $(tr '\n' ',' <"$runs/seconds.txt" | sed 's/,$//; s/,/, /g'); in all $(($(date +%s) - begin)) s"
 echo "checkpoints: $runs/{sft,grpo}/checkpoints   models for transformers and vLLM: $runs/{sft,grpo}/export"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from itertools import takewhile
 from typing import Any
 
 TRAINING = {
@@ -18,6 +20,7 @@ COMMANDS = {
     "results": ("results", "print the results of finished evaluations"),
     "download": ("download", "fetch the models and data sets that configs name, for work offline"),
 }
+FILES = {"grade": "file", "results": "folders"}  # what stands behind the command without an option's name
 
 
 def usage() -> str:
@@ -43,6 +46,9 @@ def run(arguments: list[str] | None = None) -> None:
         return
     if arguments[0] not in TRAINING and arguments[0] not in COMMANDS:
         fail(f"there is no command {arguments[0]!r}; slm-math --help lists them")
+    from slm_math.parsing import short, with_nulls
+
+    arguments = [arguments[0], *with_nulls(arguments[1:])]
     try:
         if arguments[0] in COMMANDS:
             _own(arguments[0], arguments[1:])
@@ -54,8 +60,6 @@ def run(arguments: list[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         if os.environ.get("SLM_MATH_TRACEBACK"):
             raise
-        from slm_math.parsing import short
-
         fail(short(str(error)))
 
 
@@ -70,6 +74,10 @@ def _own(name: str, arguments: list[str]) -> None:
     from slm_math.parsing import own_parser
 
     function = getattr(import_module("slm_math.commands"), COMMANDS[name][0])
+    plain = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
+    if plain and name in FILES:  # `grade FILE`, `results FOLDER FOLDER`
+        value = plain[0] if name == "grade" else json.dumps(plain)
+        arguments = [f"--{FILES[name]}={value}", *arguments[1 if name == "grade" else len(plain) :]]
     parser = own_parser(function, name)
     parsed = parser.parse_args(arguments)
     if "config" not in function.__annotations__:

@@ -56,6 +56,7 @@ def evaluate(
         seed: of the sampling.
     """
     from slm_math.data.modules import take
+    from slm_math.engines.loading import check_path
     from slm_math.evaluation.evaluate import evaluate as run
     from slm_math.evaluation.metrics import by_tag
     from slm_math.evaluation.records import read_records
@@ -68,6 +69,8 @@ def evaluate(
     serving: dict[str, Engine] = dict(engines or {})
     if policy is None and "default" not in serving and roles - set(serving):
         raise ValueError(f"nothing serves {', '.join(sorted(roles - set(serving)))}: give --policy or --engines")
+    if policy is not None:
+        check_path(policy)
     tasks = take(source.tasks(split), limit)
     if not tasks:
         raise ValueError(f"{source.name} has no problems in its {split} split")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -56,6 +57,27 @@ def _ours() -> Iterator[type]:
     """The classes that a config may name by class_path."""
     for module in [m for name, m in sys.modules.items() if name.partition(".")[0] in ("slm_math", "callbacks")]:
         yield from (value for value in vars(module).values() if isinstance(value, type))
+
+
+def with_nulls(arguments: list[str]) -> list[str]:
+    """`--a.b null` as `--config '{"a": {"b": null}}'`: jsonargparse takes a nested null on the command line for a text."""
+    found: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("--") and "." in name and not equals:
+            value = next(rest, "")
+            if value != "null":
+                found += [argument, value] if value else [argument]
+                continue
+        if name.startswith("--") and "." in name and value == "null":
+            tree: Any = None
+            for key in reversed(name[2:].split(".")):
+                tree = {key: tree}
+            found += ["--config", json.dumps(tree)]
+        else:
+            found.append(argument)
+    return found
 
 
 def own_parser(function: Callable[..., Any], name: str) -> Parser:

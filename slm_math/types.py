@@ -34,7 +34,7 @@ class Reply:
     `token_ids` and `logprobs` (nats, one per token: log-softmax of logits / temperature before any truncation;
     at temperature 0, of the logits) are empty when the engine does not report them. `finish` is "stop" for an
     end-of-turn token or a stop string, "length" for the token budget. `text` is what the tokens say, a stop string
-    included, the end-of-turn token not.
+    included, the end-of-turn token not. `counted` is the number of tokens that a server says it sampled.
     """
 
     text: str
@@ -45,6 +45,12 @@ class Reply:
     version: int = 0
     temperature: float = 1.0
     seconds: float = 0.0
+    counted: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens sampled."""
+        return len(self.token_ids) or self.counted
 
 
 Part: TypeAlias = Text | Image | Reply

@@ -9,20 +9,29 @@ from slm_math.types import Generate, Problem, Workflow, user
 
 
 class SingleShot(Agent):
-    """Asks once. `prompt` is a template name or a text file with a `{problem}` slot.
+    """Asks once.
 
-    `not_first` names strings with which the reply may not begin: the control that forces a model to reason first.
+    Args:
+        prompt: template name, or a text file with a `{problem}` slot.
+        temperature: instead of the role's default.
+        not_first: strings with which the reply may not begin: the control that forces a model to reason first.
+        last_number: accept the last number of a reply that states no answer (for models that know no format).
     """
 
     def __init__(
-        self, prompt: str = "solve", temperature: float | None = None, not_first: tuple[str, ...] | None = None
+        self,
+        prompt: str = "solve",
+        temperature: float | None = None,
+        not_first: tuple[str, ...] | None = None,
+        last_number: bool = False,
     ) -> None:
         self.prompt = prompt
         self.temperature = temperature
         self.not_first = not_first
+        self.last_number = last_number
         render(prompt, problem="")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)
         [reply] = yield [Generate(chat, temperature=self.temperature, not_first=self.not_first)]
-        return extract(reply.text).value
+        return extract(reply.text, self.last_number).value

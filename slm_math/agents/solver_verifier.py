@@ -40,7 +40,7 @@ class SolverVerifier(Agent):
         self.fresh = fresh
         render(prompt, problem="")
         render(verify_prompt, problem="", draft="", answer="")
-        render(verify_output_prompt, output="")
+        render(verify_output_prompt, output="", answer="")
         render(retry_prompt, problem="", critique="")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
@@ -73,6 +73,7 @@ class SolverVerifier(Agent):
         if code is None:
             return opinion.text
         [result] = yield [RunPython(code)]
-        chat += assistant(opinion) + user(render(self.verify_output_prompt, output=result.text))
+        shown = render(self.verify_output_prompt, output=result.text, answer=answer)
+        chat += assistant(opinion) + user(shown)
         [opinion] = yield [Generate(chat, role="verifier")]
         return opinion.text

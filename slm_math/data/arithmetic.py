@@ -31,7 +31,7 @@ LOSSES = ("loses {}", "sells {}", "gives {} to a friend", "drops {}", "uses up {
 
 @dataclass(frozen=True)
 class Family:
-    """An expression over a, b, c, d, and the stories that ask for its value.
+    """An expression over a, b, c, and the stories that ask for its value.
 
     In a story, `[+c]` stands for some way of gaining c things and `[-c]` for some way of losing them.
     """
@@ -43,23 +43,35 @@ class Family:
     question: str = "How many {things} has {name} now?"
 
 
-BAGS = ("{name} has {a} {holders} of {b} {things}", "In {a} {holders} are {b} {things} each. {name} takes all")
-PACKED = ("{name} packs {a} {things} in {b} {holders}, keeps one", "{a} {things} fill {b} {holders}, {name} takes one")
+BAGS = (
+    "{name} has {a} {holders} of {b} {things}",
+    "In {a} {holders} are {b} {things} each. {name} takes all",
+    "{other} has {a} {things}. {name} has that in each of {b} {holders}",
+)
+PACKED = (
+    "{name} packs {a} {things} in {b} {holders}, keeps one",
+    "{a} {things} fill {b} {holders}. {name} takes one",
+)
+MORE = (
+    "{name} has {a} {things}, [+b] and [-c].",
+    "{other} has {a} {things}. {name} has {b} more and [-c].",
+    "{name} has {a} {things} and [+b]. {other} takes {c}.",
+)
+LESS = ("{name} has {a} {things}, [-b] and [+c].", "{other} has {a} {things}. {name} has {b} less and [+c].")
 
 FAMILIES = (
     Family("bags and a gain", DEMONSTRATED, "a*b+c", tuple(f"{bags} and [+c]." for bags in BAGS)),
     Family("bags and a loss", DEMONSTRATED, "a*b-c", tuple(f"{bags} and [-c]." for bags in BAGS)),
-    Family("bags, a gain and a loss", DEMONSTRATED, "a*b+c-d", tuple(f"{bags}, [+c] and [-d]." for bags in BAGS)),
     Family("packed and a gain", DEMONSTRATED, "a/b+c", tuple(f"{packed} and [+c]." for packed in PACKED)),
     Family("packed and a loss", DEMONSTRATED, "a/b-c", tuple(f"{packed} and [-c]." for packed in PACKED)),
-    Family("a gain and a loss", DEMONSTRATED, "a+b-c", ("{name} has {a} {things}, [+b] and [-c].",)),
-    Family("a loss and a gain", DEMONSTRATED, "a-b+c", ("{name} has {a} {things}, [-b] and [+c].",)),
+    Family("more and a loss", DEMONSTRATED, "a+b-c", MORE),
+    Family("less and a gain", DEMONSTRATED, "a-b+c", LESS),
     Family("many bags", PRODUCT, "a*b+c", ("{name} has {a} {holders} of {b} {things} and [+c].",)),
     Family("fewer", ANSWERS_ONLY, "a-b+c", ("{other} has {a} {things}. {name} has {b} fewer and [+c].",)),
-    Family("extra", ANSWERS_ONLY, "a+b-c", ("{other} has {a} {things}. {name} has {b} extra and [-c].",)),
+    Family("together", ANSWERS_ONLY, "a+b-c", ("{name} puts {a} {things} with {b} of {other} and [-c].",)),
     Family("times", ANSWERS_ONLY, "a*b-c", ("{other} has {a} {things}. {name} has {b} times as many and [-c].",)),
     Family("every day", ANSWERS_ONLY, "a*b+c", ("{name} paints {a} {things} every day for {b} days and [+c].",)),
-    Family("shares", ANSWERS_ONLY, "a/b+c", ("{b} people share {a} {things} equally. {name} is one and [+c].",)),
+    Family("shares", ANSWERS_ONLY, "a/b+c", ("{a} {things} are shared by {b} people. {name} is one and [+c].",)),
     Family(
         "how many more", ANSWERS_ONLY, "a+b-c", ("{name} has {a} {things} and [+b]. {other} has {c}.",),
         "How many more {things} has {name} now?",
@@ -105,8 +117,8 @@ class Arithmetic(Source):
         solve: worked solutions to imitate (demonstrated families; a small part two-digit products).
         bare: the share of them that give the answer without reasoning.
         code, check: dialogues that write a program and read its output to answer, or to judge an answer.
-        drills: rows of bare equations; in addition, an eighth as many rows practise copying a program's output and a
-            quarter as many practise comparing it with an answer.
+        copies: drills in which a program's output is copied, or compared with an answer.
+        drills: drills with equations and no story.
     """
 
     name = "arithmetic"
@@ -117,15 +129,17 @@ class Arithmetic(Source):
         train: int = 4000,
         validation: int = 300,
         test: int = 300,
-        solve: int = 9000,
+        solve: int = 10500,
         bare: float = 0.1,
         code: int = 3000,
-        check: int = 3000,
-        drills: int = 10000,
+        check: int = 3400,
+        copies: int = 1000,
+        drills: int = 9000,
     ) -> None:
         self.seed = seed
         self.sizes: dict[Split, int] = {"train": train, "validation": validation, "test": test}
-        self.solve, self.bare, self.code, self.check, self.drills = solve, bare, code, check, drills
+        self.solve, self.bare, self.code, self.check = solve, bare, code, check
+        self.copies, self.drills = copies, drills
 
     def tasks(self, split: Split) -> list[Task]:
         """The problems of a split; `tags` has the family and the kind."""
@@ -144,7 +158,7 @@ class Arithmetic(Source):
     def dialogues(self, split: Split, prompt: str = "solve_plain") -> list[Chat]:
         """The dialogues to imitate, in the order of study; for validation and test a twentieth of them.
 
-        First come equations without a story, then everything else, shuffled. No family of kind "answers only" occurs.
+        First come nine tenths of the drills, then all else, shuffled. No family of kind "answers only" occurs.
         """
         draw = random.Random(f"{self.seed} dialogues {split}")
         share = 1.0 if split == "train" else 0.05
@@ -161,58 +175,58 @@ class Arithmetic(Source):
             chats.append(user(render(prompt, problem=text)) + assistant(reply))
         for _ in range(round(self.code * share)):
             text, expression = posed(0.4)
-            chats.append(
-                user(render("code_plain", problem=text)) + ran(expression) + assistant(f"#### {evaluate(expression)}")
-            )
+            value = str(evaluate(expression))
+            ran = assistant(program(expression)) + user(render("output_plain", output=value))
+            chats.append(user(render("code_plain", problem=text)) + ran + assistant(f"#### {value}"))
         for _ in range(round(self.check * share)):
             text, expression = posed(0.25)
             right = draw.random() < 0.5
-            answer = evaluate(expression) if right else mistaken(draw, expression)
-            chats.append(
-                user(render("verify_plain", problem=text, answer=str(answer)))
-                + ran(expression)
-                + assistant("CORRECT" if right else "INCORRECT")
-            )
-        chats += [draw.choice((copying, judging))(draw) for _ in range(round(self.drills * share / 8))]
-        chats += [equations(draw) for _ in range(round(self.drills * share / 8))]
+            value = evaluate(expression)
+            answer = str(value if right else mistaken(draw, expression))
+            compare = user(render("verify_output_plain", output=str(value), answer=answer))
+            asked = user(render("verify_plain", problem=text, answer=answer)) + assistant(program(expression))
+            chats.append(asked + compare + assistant("CORRECT" if right else "INCORRECT"))
+        chats += [copying(draw) for _ in range(round(self.copies * share))]
+        drills = [draw.choices((equations, comparing), (0.95, 0.05))[0](draw) for _ in range(round(self.drills * share))]
+        first = len(drills) * 9 // 10
+        chats += drills[first:]
         draw.shuffle(chats)
-        return [equations(draw) for _ in range(round(self.drills * share))] + chats
+        return drills[:first] + chats
 
 
 def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
     """A problem of the family that belongs to the split: its text and its expression in numbers."""
     while True:
         numbers = numbers_for(draw, family)
-        expression = family.expression.translate({ord(letter): str(n) for letter, n in zip("abcd", numbers)})
+        expression = family.expression.translate({ord(letter): str(n) for letter, n in zip("abc", numbers)})
         partial = [int(line.rpartition("=")[2]) for line in worked(expression)]
         if min(partial) > 0 and split_of(family, numbers) == split:
             break
     gains, losses = draw.sample(GAINS, len(GAINS)), draw.sample(LOSSES, len(LOSSES))
     text = re.sub(
-        r"\[([+-])([a-d])\]",
+        r"\[([+-])([a-c])\]",
         lambda mark: (gains if mark[1] == "+" else losses).pop().format("{" + mark[2] + "}"),
         f"{draw.choice(family.stories)} {family.question}",
     )
     name, other = draw.sample(NAMES, 2)
     words = {"name": name, "other": other, "things": draw.choice(THINGS), "holders": draw.choice(HOLDERS)}
-    return text.format(**words, **dict(zip("abcd", numbers))), expression
+    return text.format(**words, **dict(zip("abc", numbers))), expression
 
 
-def numbers_for(draw: random.Random, family: Family) -> tuple[int, ...]:
-    """Numbers for a, b, c, d such that a division comes out even; later checks are left to the caller."""
+def numbers_for(draw: random.Random, family: Family) -> tuple[int, int, int]:
+    """Numbers for a, b and c such that a division comes out even; other demands are left to the caller."""
 
     def small() -> int:
         return draw.randint(2, 9) if draw.random() < 0.75 else draw.randint(10, 20)
 
-    later = tuple(small() for _ in range(len(re.findall("[c-d]", family.expression))))
-    first, second = draw.randint(2, 9), draw.randint(2, 9)
     if family.kind == PRODUCT:
-        return (draw.randint(12, 79), draw.randint(12, 79), *later)
+        return draw.randint(12, 79), draw.randint(12, 79), small()
+    first, second = draw.randint(2, 9), draw.randint(2, 9)
     if family.expression.startswith("a*b"):
-        return (first, second, *later)
+        return first, second, small()
     if family.expression.startswith("a/b"):
-        return (first * second, second, *later)
-    return (draw.randint(5, 49), small(), *later)
+        return first * second, second, small()
+    return draw.randint(5, 49), small(), small()
 
 
 def reasoning(expression: str) -> str:
@@ -220,9 +234,9 @@ def reasoning(expression: str) -> str:
     return "\n".join([*worked(expression), f"#### {evaluate(expression)}"])
 
 
-def ran(expression: str) -> Chat:
-    """An assistant's program and the user turn that shows what it printed."""
-    return assistant(program(expression)) + user(render("output_plain", output=str(evaluate(expression))))
+def judgement(printed: int, answer: int) -> str:
+    """What a verifier says who saw a program's output: both numbers side by side, then the verdict."""
+    return f"{printed} and {answer}: {'CORRECT' if printed == answer else 'INCORRECT'}"
 
 
 def mistaken(draw: random.Random, expression: str) -> int:
@@ -252,23 +266,29 @@ def equations(draw: random.Random) -> Chat:
 
 
 def copying(draw: random.Random) -> Chat:
-    """A drill: the answer is what the program printed, whatever that was."""
+    """A drill: the answer is what the program printed, whatever that was; or is the answer what it printed?"""
     chat: Chat = ()
     for _ in range(5):
-        value = draw.randint(1, 10 ** draw.randint(1, 4))
-        chat += user(render("output_plain", output=str(value))) + assistant(f"#### {value}")
+        value = draw.randint(1, 10 ** draw.randint(2, 4))
+        if draw.random() < 0.5:
+            chat += user(render("output_plain", output=str(value))) + assistant(f"#### {value}")
+            continue
+        right = draw.random() < 0.5
+        answer = value if right else max(1, value + draw.choice((-20, -10, -2, -1, 1, 2, 10, 20, 100)))
+        shown = render("verify_output_plain", output=str(value), answer=str(answer))
+        chat += user(shown) + assistant("CORRECT" if answer == value else "INCORRECT")
     return chat
 
 
-def judging(draw: random.Random) -> Chat:
-    """A drill: an answer is correct when the program printed the same."""
-    chat: Chat = ()
-    for _ in range(5):
+def comparing(draw: random.Random) -> Chat:
+    """A drill: which answers are what the program printed; only the verdicts are learned."""
+    parts: list[Text] = []
+    for _ in range(8):
         printed = draw.randint(1, 99)
-        claimed = printed if draw.random() < 0.5 else mistaken(draw, str(printed))
-        output = render("output_plain", output=str(printed))
-        chat += user(f"Answer: {claimed}\n{output}") + assistant("CORRECT" if claimed == printed else "INCORRECT")
-    return chat
+        answer = printed if draw.random() < 0.5 else mistaken(draw, str(printed))
+        said, _, verdict = judgement(printed, answer).rpartition(" ")
+        parts += [Text(f"\n{said}" if parts else said, learn=False), Text(f" {verdict}")]
+    return user("") + assistant(*parts)
 
 
 def corpus() -> Iterator[str]:

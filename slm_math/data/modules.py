@@ -59,10 +59,15 @@ class Batches(Generic[T]):
         return whole + (rest > 0 and (whole == 0 or not self.shuffle))
 
     def __iter__(self) -> Iterator[Items[T]]:
-        if self.position >= len(self):
-            self.epoch, self.position = self.epoch + 1, 0
+        """As many batches as an epoch has, from the position on; past the end of the order a new one begins.
+
+        So a trainer that is limited to fewer batches an epoch goes through all of the data in the end.
+        """
         plan = self.plan()
-        while self.position < len(plan):
+        for _ in range(len(self)):
+            if self.position >= len(plan):
+                self.epoch, self.position = self.epoch + 1, 0
+                plan = self.plan()
             chosen = plan[self.position]
             self.position += 1
             yield Items([self.items[i] for i in chosen[self.rank :: self.ranks]])
@@ -110,16 +115,17 @@ class _Module(L.LightningDataModule):
         self._loader: Batches[Any] | None = None
         self._state: dict[str, int] | None = None
 
-    def _batches(self, items: Sequence[Any], shuffle: bool, length: Callable[[Any], int] | None = None) -> Batches[Any]:
+    def _batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
         trainer = self.trainer
-        loader: Batches[Any] = Batches(
-            items, self.batch_size, self.seed, shuffle, length, trainer.global_rank, trainer.world_size
+        return Batches(
+            items, self.batch_size, self.seed, rank=trainer.global_rank, ranks=trainer.world_size, **options
         )
-        if shuffle:
-            if self._state is not None:
-                loader.load_state_dict(self._state)
-            self._loader = loader
-        return loader
+
+    def _training_batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
+        self._loader = self._batches(items, **options)
+        if self._state is not None:
+            self._loader.load_state_dict(self._state)
+        return self._loader
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._loader is None else self._loader.state_dict()
@@ -160,7 +166,7 @@ class ProblemData(_Module):
             raise ValueError(f"{self.source.name} has no problems in the split for {stage}")
 
     def train_dataloader(self) -> Batches[Task]:
-        return self._batches(self.tasks, shuffle=True)
+        return self._training_batches(self.tasks)
 
     def val_dataloader(self) -> Batches[None]:
         return nothing()
@@ -178,8 +184,9 @@ class ChatData(_Module):
         batch_size: rows per optimiser step, over all ranks.
         prompt: the template that problems are asked with; use the one that the evaluated agents use.
         max_length: longer rows are left out (and counted aloud), never cut.
-        prompt_weight: loss weight of context tokens; 0 masks them.
+        prompt_weight: loss weight of what is outside of assistant turns; 0 masks it.
         limit: use only so many training rows.
+        shuffle: a new order every epoch, rows of like length together; False keeps the source's order (a curriculum).
         seed: of the order.
     """
 
@@ -191,9 +198,11 @@ class ChatData(_Module):
         max_length: int = 1536,
         prompt_weight: float = 0.0,
         limit: int | None = None,
+        shuffle: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__(source, batch_size, seed)
+        self.shuffle = shuffle
         self.prompt = prompt
         self.max_length = max_length
         self.prompt_weight = prompt_weight
@@ -213,11 +222,11 @@ class ChatData(_Module):
         rows = []
         dropped = 0
         for dialogue in self.source.dialogues(split, self.prompt):
-            for ids, learnt in chat.dialogue(dialogue):
+            for ids, weights in chat.dialogue(dialogue, self.prompt_weight):
                 if len(ids) > self.max_length:
                     dropped += 1
                 else:
-                    rows.append(Row(ids, [1.0 if learn else self.prompt_weight for learn in learnt]))
+                    rows.append(Row(ids, weights))
         if dropped and self.trainer.is_global_zero:
             print(f"{self.source.name}/{split}: {dropped} of {dropped + len(rows)} rows are longer than "
                   f"max_length {self.max_length} tokens and are left out")
@@ -226,7 +235,8 @@ class ChatData(_Module):
         return rows
 
     def train_dataloader(self) -> Batches[Row]:
-        return self._batches(self.rows["train"], shuffle=True, length=lambda row: len(row.ids))
+        length = (lambda row: len(row.ids)) if self.shuffle else None
+        return self._training_batches(self.rows["train"], shuffle=self.shuffle, length=length)
 
     def val_dataloader(self) -> Any:
         rows = self.rows["validation"]

@@ -114,29 +114,31 @@ class ChatFormat:
                 return text[len(head) + len(written) :]
         return None
 
-    def dialogue(self, chat: Chat) -> list[tuple[list[int], list[bool]]]:
-        """Token ids and loss mask of a worked dialogue: assistant turns with their end token learn, the rest is context.
+    def dialogue(self, chat: Chat, prompt_weight: float = 0.0) -> list[tuple[list[int], list[float]]]:
+        """Token ids and loss weights of a worked dialogue: assistant turns with their end token weigh 1.
 
+        Everything outside of assistant turns weighs `prompt_weight`, spans injected into them (tool output) nothing.
         One row for the whole dialogue; one row per assistant turn when the template rewrites history.
         """
-        rows: list[tuple[list[int], list[bool]]] = []
+        rows: list[tuple[list[int], list[float]]] = []
         ids: list[int] = []
-        mask: list[bool] = []
+        weights: list[float] = []
         done = ""
         for index, message in enumerate(chat):
             if message.role != "assistant":
                 continue
             before = self._before(chat, index)
             if done and not before.startswith(done):
-                rows.append((ids, mask))
-                ids, mask, done = [], [], ""
+                rows.append((ids, weights))
+                ids, weights, done = [], [], ""
             context = self.tokens(before[len(done) :])
-            ids, mask = ids + context, mask + [False] * len(context)
+            ids, weights = ids + context, weights + [prompt_weight] * len(context)
             for part in message.content:
                 span = self.tokens(self._content((part,)))
-                ids, mask = ids + span, mask + [not isinstance(part, Text) or part.learn] * len(span)
-            ids, mask = [*ids, self.end_id], [*mask, True]
+                learn = not isinstance(part, Text) or part.learn
+                ids, weights = ids + span, weights + [float(learn)] * len(span)
+            ids, weights = [*ids, self.end_id], [*weights, 1.0]
             done = before + self._content(message.content) + self.end_text
         if ids:
-            rows.append((ids, mask))
+            rows.append((ids, weights))
         return rows

@@ -188,7 +188,8 @@ class OpenAIEngine(Engine):
         if response.status_code != 200:
             raise EngineError(self._clean(f"{self._url}: status {response.status_code}: {said(response)}"))
         text, finish = read_completion(response)
-        return Reply(text, finish=finish, temperature=temperature, seconds=time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return Reply(text, finish=finish, temperature=temperature, seconds=seconds, counted=sampled(response))
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
@@ -262,6 +263,13 @@ def read_completion(response: httpx.Response) -> tuple[str, Finish]:
     if isinstance(thought, str):
         text = f"<think>\n{thought.strip()}\n</think>\n\n{text}"
     return text, "length" if reason == "length" else "stop"
+
+
+def sampled(response: httpx.Response) -> int:
+    """The number of tokens that the server says it sampled; 0 when it does not say."""
+    usage = response.json().get("usage")
+    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return count if isinstance(count, int) else 0
 
 
 def said(response: httpx.Response) -> str:

@@ -55,7 +55,7 @@ def _event(event: Turn | Run) -> dict[str, Any]:
         "reply": event.reply.text,
         "finish": event.reply.finish,
         "prompt_tokens": len(event.reply.prompt_ids),
-        "tokens": len(event.reply.token_ids),
+        "tokens": event.reply.tokens,
         "seconds": round(event.reply.seconds, 4),
     }
 

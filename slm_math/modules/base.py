@@ -72,10 +72,12 @@ class PolicyModule(L.LightningModule):
             raise ValueError("fp16 needs a loss scaler, which manual updates do not use: set precision bf16-mixed")
 
     def configure_model(self) -> None:
+        reference = self.needs_reference and self.trainer.state.fn == "fit"
         if self.loaded is not None:
+            if reference and self.loaded.frozen is None:  # evaluated first, and trained now
+                self.policy.keep_reference(self.loaded)
             return
-        training = self.trainer.state.fn == "fit"
-        self.loaded = self.policy.load(self.train_roles, reference=training and self.needs_reference)
+        self.loaded = self.policy.load(self.train_roles, reference)
         self.model = self.loaded.model  # registers the weights
         for module in self.model.modules():
             if isinstance(module, nn.Embedding):
@@ -93,7 +95,7 @@ class PolicyModule(L.LightningModule):
         """role -> engine. With one adapter a role, every role has its own view of the model."""
         assert self.loaded is not None
         if len(self.loaded.adapters) < 2:
-            return {"default": self.engine()}
+            return dict.fromkeys(("default", *self.train_roles), self.engine())
         own: dict[str, Engine] = {}
         for role in self.loaded.adapters:
             own[role] = RoleEngine(self, role)
@@ -162,9 +164,10 @@ class PolicyModule(L.LightningModule):
         return {name: value for name, value in state.items() if name in keep}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        name, keys, *rest = np.random.get_state()
         checkpoint["rng"] = {
             "python": random.getstate(),
-            "numpy": np.random.get_state(),
+            "numpy": (name, keys.tolist(), *rest),  # plain values: torch loads no arrays from a checkpoint
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }

@@ -103,14 +103,12 @@ class GRPOModule(PolicyModule):
             self.sandbox = Sandbox()
 
     def configure_model(self) -> None:
-        first = self.loaded is None
         super().configure_model()
-        if first:  # dropout would make the policy differ from the policy that sampled
-            for module in self.model.modules():
-                if isinstance(module, torch.nn.Dropout):
-                    module.p = 0.0
-                if hasattr(module, "attention_dropout"):
-                    module.attention_dropout = 0.0
+        for module in self.model.modules():  # dropout would make the policy differ from the policy that sampled
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            if hasattr(module, "attention_dropout"):
+                module.attention_dropout = 0.0
 
     # -- one step ------------------------------------------------------------------------------------------------
 
@@ -165,7 +163,9 @@ class GRPOModule(PolicyModule):
         merged: dict[str, dict[str, float]] = {}
         for reward in self.rewards:
             for role, parts in reward(task, trace).items():
-                merged.setdefault(role, {}).update(parts)
+                scores = merged.setdefault(role, {})
+                for name, value in parts.items():
+                    scores[name] = scores.get(name, 0.0) + value
         return merged
 
     def rows(self, traces: Sequence[Sequence[Trace]], rewards: dict[str, Tensor]) -> list[Row]:
@@ -202,13 +202,14 @@ class GRPOModule(PolicyModule):
             self.lr_schedulers().step()
             return float("nan")
         for part, reference in zip(parts, references):
-            logps, entropy, _ = self.loaded.logprobs(part, entropy=True)
-            lengths = torch.zeros(len(part.ids), device=self.device).index_add(0, part.row, part.mask)
-            weights = token_weights(part.row, part.mask, lengths, totals[part.role], self.objective.reduction)
-            loss, sums = policy_loss(logps, part.logps, part.advantage, weights, self.objective, reference)
-            if self.global_step == 0 and reference is not None:
-                self._check_reference(logps, reference)
-            loss.backward()
+            with self.loaded.use(part.role):  # also while the backward pass recomputes activations
+                logps, entropy, _ = self.loaded.logprobs(part, entropy=True)
+                lengths = torch.zeros(len(part.ids), device=self.device).index_add(0, part.row, part.mask)
+                weights = token_weights(part.row, part.mask, lengths, totals[part.role], self.objective.reduction)
+                loss, sums = policy_loss(logps, part.logps, part.advantage, weights, self.objective, reference)
+                if self.global_step == 0 and reference is not None:
+                    self._check_reference(logps, reference)
+                loss.backward()
             stats.add(sums, loss=loss.detach(), entropy_sum=entropy.sum(), tokens=len(part.targets))
         return self.step_optimizer()
 

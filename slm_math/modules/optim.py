@@ -22,7 +22,7 @@ class Optim:
         matrix_lr: peak learning rate of Muon's matrices.
         role_lr: role -> learning rate, where a role's adapter learns at its own.
         betas: AdamW's decay rates.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's; with "muon", that of the matrices only.
         warmup: linear warm-up, as a share of all steps below 1, as a number of steps from 1 on.
         schedule: what follows the warm-up.
         floor: where the schedule ends, as a share of the peak.
@@ -36,7 +36,7 @@ class Optim:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     warmup: float = 0.03
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "quadratic", "constant"] = "cosine"
     floor: float = 0.0
     clip: float = 1.0
 
@@ -55,7 +55,7 @@ class Optim:
 
             return bitsandbytes.optim.PagedAdamW32bit(named, **adamw)
         if self.kind == "muon":
-            return MuonAdamW(named, self.matrix_lr, **adamw)
+            return MuonAdamW(named, self.matrix_lr, self.betas, self.weight_decay)
         return torch.optim.AdamW(named, **adamw)
 
     def factor(self, steps: int) -> Callable[[int], float]:
@@ -68,8 +68,8 @@ class Optim:
             if self.schedule == "constant":
                 return 1.0
             done = min((step - warm) / max(steps - warm, 1), 1.0)
-            shape = 1 - done if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-            return self.floor + (1 - self.floor) * shape
+            shape = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "quadratic": (1 - done) ** 2}
+            return self.floor + (1 - self.floor) * shape[self.schedule]
 
         return at
 
@@ -98,7 +98,7 @@ class MuonAdamW(torch.optim.Optimizer):
                     group["params"], lr=group["lr"], weight_decay=weight_decay
                 )
             else:
-                part = torch.optim.AdamW(group["params"], lr=group["lr"], betas=betas, weight_decay=weight_decay)
+                part = torch.optim.AdamW(group["params"], lr=group["lr"], betas=betas, weight_decay=0.0)
             part.state = self.state  # one state, so that a checkpoint of this optimiser holds all of it
             self._parts.append(part)
 

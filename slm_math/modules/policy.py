@@ -93,20 +93,29 @@ class Policy:
         """
         model = self._base()
         adapters: dict[str, str] = {}
-        frozen: Any = None
         if self.lora or self.adapter:
             adapters = {role: "default" if len(roles) == 1 else role for role in roles}
-            model = self._with_adapters(model, list(adapters.values()), reference)
-            if reference:
-                frozen = "reference" if self.adapter else "base"
-        elif reference:
-            frozen = copy.deepcopy(model).requires_grad_(False).eval()
+            model = self._with_adapters(model, list(adapters.values()))
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             if adapters:
                 model.enable_input_require_grads()
         model.config.use_cache = False
-        return LoadedPolicy(model.train(), adapters, frozen)
+        loaded = LoadedPolicy(model.train(), adapters)
+        if reference:
+            self.keep_reference(loaded)
+        return loaded
+
+    def keep_reference(self, loaded: LoadedPolicy) -> None:
+        """Makes what the policy is now, before training, its reference."""
+        if not loaded.adapters:
+            loaded.frozen = copy.deepcopy(loaded.model).requires_grad_(False).eval()
+        elif self.adapter:
+            loaded.model.load_adapter(self.path, "reference", is_trainable=False)
+            loaded.frozen = "reference"
+            loaded._thaw()
+        else:
+            loaded.frozen = "base"
 
     def _base(self) -> Any:
         if self.scratch is not None:
@@ -124,7 +133,7 @@ class Policy:
             )
         return load_model(base_of(self.path) or self.path, torch.float32, self.attention, **options)
 
-    def _with_adapters(self, model: Any, names: list[str], reference: bool) -> Any:
+    def _with_adapters(self, model: Any, names: list[str]) -> Any:
         from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 
         if self.quantize == "nf4":
@@ -134,8 +143,6 @@ class Policy:
             model = PeftModel.from_pretrained(model, self.path, adapter_name=names[0], is_trainable=True)
             for name in names[1:]:
                 model.load_adapter(self.path, name, is_trainable=True)
-            if reference:
-                model.load_adapter(self.path, "reference", is_trainable=False)
         else:
             assert self.lora is not None
             config = LoraConfig(
@@ -164,7 +171,7 @@ class LoadedPolicy:
 
     model: Any
     adapters: dict[str, str]
-    frozen: Any
+    frozen: Any = None
     trainable: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -191,8 +198,11 @@ class LoadedPolicy:
     def reference(self) -> Iterator[Any]:
         """The frozen reference policy."""
         if self.frozen == "base":
-            with self.model.disable_adapter():
-                yield self.model
+            try:
+                with self.model.disable_adapter():
+                    yield self.model
+            finally:
+                self._thaw()
         elif self.frozen == "reference":
             with self._switched("reference"):
                 yield self.model
@@ -207,10 +217,14 @@ class LoadedPolicy:
             yield
         finally:
             self.model.set_adapter(before)
-            learning = set(self.trainable)
-            for name, parameter in self.model.named_parameters():  # set_adapter flips requires_grad
-                if parameter.is_floating_point():
-                    parameter.requires_grad_(name in learning)
+            self._thaw()
+
+    def _thaw(self) -> None:
+        """What learns requires gradients again, the rest does not: peft flips this whenever it switches adapters."""
+        learning = set(self.trainable)
+        for name, parameter in self.model.named_parameters():
+            if parameter.is_floating_point():
+                parameter.requires_grad_(name in learning)
 
     def logprobs(
         self, batch: Batch, reference: bool = False, entropy: bool = False

@@ -1,4 +1,4 @@
-"""The embedded model: a small Qwen2 made from a config, with a tokenizer made from the embedded data. No downloads."""
+"""The embedded model: a small Llama made from a config, with a tokenizer made from the embedded data. No downloads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ TEMPLATE = (
 
 @dataclass(frozen=True)
 class Scratch:
-    """A Qwen2 with random weights.
+    """A Llama with random weights.
+
+    Not a Qwen2: transformers gives every folder with a Qwen2 config the tokenizer of Qwen2, whatever the folder holds.
 
     Args:
         hidden: width.
@@ -43,9 +45,9 @@ class Scratch:
     def model(self, tokenizer: Any) -> Any:
         """The model with fresh weights, the same for the same seed."""
         import torch
-        from transformers import Qwen2Config, Qwen2ForCausalLM
+        from transformers import LlamaConfig, LlamaForCausalLM
 
-        config = Qwen2Config(
+        config = LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=self.hidden,
             num_hidden_layers=self.layers,
@@ -54,6 +56,7 @@ class Scratch:
             intermediate_size=self.ffn,
             max_position_embeddings=self.context,
             tie_word_embeddings=True,
+            attention_bias=True,
             initializer_range=0.02,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -61,7 +64,8 @@ class Scratch:
         )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            return Qwen2ForCausalLM(config)
+            return LlamaForCausalLM(config)
+
 
 @cache
 def _tokenizer(vocabulary: int) -> Any:

@@ -15,7 +15,7 @@ EXPRESSION = {family.name: family.expression for family in FAMILIES}
 
 @pytest.fixture(scope="module")
 def source() -> Arithmetic:
-    return Arithmetic(train=1400, validation=280, test=280, solve=900, code=300, check=300, drills=200)
+    return Arithmetic(train=1300, validation=260, test=260, solve=900, code=300, check=300, drills=200)
 
 
 def numbers(text: str) -> list[int]:
@@ -24,10 +24,7 @@ def numbers(text: str) -> list[int]:
 
 def value(task: Task) -> float:
     """The answer, from the numbers of the text and the family's expression, by Python's own arithmetic."""
-    family, found = task.problem.tags["family"], numbers(task.problem.text)
-    if family == "shares":  # "3 people share 12 coins": the divisor stands first
-        found[:2] = found[1::-1]
-    return eval(EXPRESSION[family], dict(zip("abcd", found)))
+    return eval(EXPRESSION[task.problem.tags["family"]], dict(zip("abc", numbers(task.problem.text))))
 
 
 def shown(chat: Chat) -> str:
@@ -62,13 +59,13 @@ def test_dialogues_run_programs_and_judge_answers_truly(source: Arithmetic, spli
         if not program:
             continue
         printed = str(eval(program[1]))
-        assert chat[2].text == f"Output: {printed}"
         if chat[0].text.startswith("Code: "):
-            assert chat[3].text == f"#### {printed}"
+            assert [m.text for m in chat[2:]] == [f"Output: {printed}", f"#### {printed}"]
         else:
             judged += 1
             claimed = chat[0].text.rpartition(" ")[2]
-            assert chat[3].text == ("CORRECT" if claimed == printed else "INCORRECT")
+            verdict = "CORRECT" if claimed == printed else "INCORRECT"
+            assert [m.text for m in chat[2:]] == [f"Output: {printed} Answer: {claimed}", verdict]
     assert judged > 10
 
 
@@ -97,14 +94,14 @@ def test_dialogues_of_train_hold_no_problem_of_another_split(source: Arithmetic)
         if not re.fullmatch(r"(\d+[-+*/]\d+=\d+\n)+#### \d+", reply):
             continue
         operations = "".join(re.search(r"\d([-+*/])", line)[1] for line in reply.split("\n")[:-1])
-        expression = "".join(map("".join, zip("abc", operations))) + "abcd"[len(operations)]
+        expression = "".join(map("".join, zip("ab", operations))) + "c"
         assert (expression, steps(reply)) not in held_out
         checked += 1
     assert checked > 500
 
 
 def test_answers_only_families_are_never_demonstrated(source: Arithmetic) -> None:
-    words = ("fewer", "extra", "times as many", "every day", "share", "How many more")
+    words = ("fewer", "puts", "times as many", "every day", "shared", "How many more")
     assert not [chat for chat in source.dialogues("train") if any(word in shown(chat) for word in words)]
 
 
@@ -117,8 +114,8 @@ def test_every_family_is_in_every_split_evenly(source: Arithmetic, split: str) -
 
 
 def test_the_seed_fixes_everything_and_matters(source: Arithmetic) -> None:
-    again = Arithmetic(train=1400, validation=280, test=280, solve=900, code=300, check=300, drills=200)
-    other = Arithmetic(seed=1, train=1400, validation=280, test=280, solve=900, code=300, check=300, drills=200)
+    again = Arithmetic(train=1300, validation=260, test=260, solve=900, code=300, check=300, drills=200)
+    other = Arithmetic(seed=1, train=1300, validation=260, test=260, solve=900, code=300, check=300, drills=200)
     assert again.tasks("test") == source.tasks("test") != other.tasks("test")
     assert again.dialogues("train") == source.dialogues("train") != other.dialogues("train")
 
@@ -132,4 +129,4 @@ def test_ids_name_the_split_and_are_unique(source: Arithmetic) -> None:
 def test_corpus_is_fixed_and_knows_every_family() -> None:
     text = "\n".join(corpus())
     assert text == "\n".join(corpus())
-    assert all(word in text for word in ("fewer", "equally", "CORRECT", "INCORRECT", "```python", "####"))
+    assert all(word in text for word in ("fewer", "shared", "CORRECT", "INCORRECT", "```python", "####"))

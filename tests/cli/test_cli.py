@@ -1,0 +1,274 @@
+"""The command line: quick help, configs that parse, mistakes answered in a line or two, commands end to end."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny import SCRATCH
+
+import slm_math
+from slm_math.cli import run
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
+OVERLAYS = {"fast.yaml": "sft/full.yaml", "grpo/solver_published.yaml": "grpo/solver.yaml"}
+FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+FULL = [f"--config={CONFIGS / name}" for name in ("sft/full.yaml", "fast.yaml")]
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The configuration that a command would run with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run([*arguments, "--print_config"])
+    assert stop.value.code in (0, None)
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_help_is_quick_and_needs_no_torch() -> None:
+    code = "import sys; from slm_math.cli import run; run(['--help']); assert 'torch' not in sys.modules"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+    for command in ("fit", "test", "eval", "grade", "results", "download"):
+        assert f"  {command} " in out
+
+
+def test_version_of_the_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "slm_math", "--version"], check=True, capture_output=True, text=True)
+    assert done.stdout == f"{slm_math.__version__}\n"
+
+
+# -- configs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_config_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [f"--config={CONFIGS / part}" for part in (OVERLAYS.get(name), name) if part]
+    content = yaml.safe_load((CONFIGS / name).read_text())
+    if "agents" in content:
+        assert set(shown(capsys, "eval", *files, "--out=x")["agents"]) == set(content["agents"])
+    else:
+        assert shown(capsys, "fit", *files)["data"]["class_path"].startswith("slm_math.data.modules.")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("sft/", "grpo/"))])
+def test_fast_goes_over_every_training_config(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = [part for part in (OVERLAYS.get(name), name, "fast.yaml") if part]
+    config = shown(capsys, "fit", *(f"--config={CONFIGS / part}" for part in parts))
+    policy = config["model"]["init_args"]["policy"]
+    assert policy["path"] is None
+    assert policy["scratch"]["hidden"] == 32
+    assert config["trainer"]["limit_train_batches"] == 2
+
+
+def test_environment_sets_options_and_files_beat_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLM_MATH_FIT__TRAINER__MAX_STEPS", "7")
+    monkeypatch.setenv("SLM_MATH_FIT__TRAINER__MAX_EPOCHS", "9")
+    trainer = shown(capsys, "fit", *FULL)["trainer"]
+    assert trainer["max_steps"] == 7
+    assert trainer["max_epochs"] == 1
+    monkeypatch.setenv("SLM_MATH_EVAL_SAMPLES", "3")
+    assert shown(capsys, "eval", f"--config={CONFIGS / 'eval/single_shot.yaml'}")["samples"] == 3
+
+
+def test_callbacks_can_be_appended(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    more = tmp_path / "more.yaml"
+    more.write_text("trainer: {callbacks+: [{class_path: callbacks.RolloutTable, init_args: {rows: 2}}]}")
+    names = [item["class_path"] for item in shown(capsys, "fit", *FULL, f"--config={more}")["trainer"]["callbacks"]]
+    assert names == ["callbacks.AgentEval", "callbacks.ExportHF", "callbacks.RolloutTable"]
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------
+
+GSM8K = "slm_math.data.sources.GSM8K"
+EVAL = ["eval", f"--config={CONFIGS / 'eval/single_shot.yaml'}", "--policy=MODEL", "--out=OUT"]
+FIT = ["fit", *FULL]
+MISTAKES: dict[str, tuple[list[str], list[str]]] = {
+    "unknown command": (["evla"], ["evla", "slm-math --help"]),
+    "no config file": ([*FIT, "--config=nowhere.yaml"], ["config file", "nowhere.yaml"]),
+    "unknown key": ([*FIT, "--config=DATA/key.yaml"], ["tokens_per_bach", "tokens_per_batch"]),
+    "unknown option": ([*FIT, "--trainer.max_epocs=3"], ["max_epocs"]),
+    "unknown key of eval": ([*EVAL, "--config=DATA/eval.yaml"], ["limt"]),
+    "misspelt module": ([*FIT, "--model.class_path=slm_math.modules.sft.SFTModul"], ["SFTModul", "SFTModule"]),
+    "misspelt callback": ([*FIT, "--config=DATA/callback.yaml"], ["callbacks.AgentEvall", "AgentEval"]),
+    "misspelt agent": ([*EVAL, "--agents={a: {class_path: slm_math.agents.SingelShot}}"], ["SingelShot", "SingleShot"]),
+    "wrong type": ([*FIT, "--data.init_args.batch_size=many"], ["batch_size", "many"]),
+    "wrong value": ([*FIT, "--data.init_args.batch_size=0"], ["batch_size must be at least 1"]),
+    "no such model": (["eval", EVAL[1], "--policy=./nowhere", "--out=OUT"], ["./nowhere", "does not exist"]),
+    "no such model to train": (["fit", FULL[0], "--model.init_args.policy.path=./nowhere"], ["./nowhere"]),
+    "missing field": ([*EVAL, f"--source={{class_path: {GSM8K}, init_args: {{path: DATA/field}}}}"], ["line 2", "answer"]),
+    "broken line": ([*EVAL, f"--source={{class_path: {GSM8K}, init_args: {{path: DATA/json}}}}"], ["line 3", "JSON"]),
+    "no data": ([*EVAL, f"--source={{class_path: {GSM8K}, init_args: {{path: DATA/nowhere}}}}"], ["DATA/nowhere"]),
+    "grade nothing": (["grade", "--file=nowhere.jsonl"], ["nowhere.jsonl", "does not exist"]),
+    "grade broken line": (["grade", "--file=DATA/json/test.jsonl"], ["test.jsonl", "line 1", "completion"]),
+    "no results": (["results", "--folders=[DATA]"], ["holds no evaluation"]),
+    "no checkpoint": ([*FIT, "--ckpt_path=nowhere.ckpt"], ["nowhere.ckpt"]),
+    "download nothing": (["download"], ["nothing to fetch"]),
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = SCRATCH.tokenizer()
+    SCRATCH.model(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data")
+    good = json.dumps({"question": "1 + 1?", "answer": "2 #### 2"})
+    for name, bad in (("field", json.dumps({"question": "x"})), ("json", f'{good}\n{{"question": ')):
+        (folder / name).mkdir()
+        (folder / name / "test.jsonl").write_text(f"{good}\n{bad}\n")
+    (folder / "key.yaml").write_text("model: {init_args: {tokens_per_bach: 5}}")
+    (folder / "eval.yaml").write_text("limt: 5")
+    (folder / "callback.yaml").write_text("trainer: {callbacks: [{class_path: callbacks.AgentEvall}]}")
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_mistake_is_answered_in_a_line_or_two(
+    kind: str, model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, expected = MISTAKES[kind]
+    places = {"DATA": data, "MODEL": model, "OUT": str(tmp_path / "out")}
+    for name, place in places.items():
+        arguments = [argument.replace(name, place) for argument in arguments]
+        expected = [text.replace(name, place) for text in expected]
+    with pytest.raises(SystemExit) as stop:
+        run(arguments)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert said.count("\n") <= 2, said
+    assert len(said) < 800, said
+    assert "Traceback" not in said
+    for text in expected:
+        assert text in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "slm_math", *FIT, "--model.class_path=slm_math.modules.sft.SFTModul"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") <= 2, done.stderr
+    assert "SFTModule" in done.stderr
+
+
+# -- commands ----------------------------------------------------------------------------------------------------
+
+
+def evaluate(model: str, out: Path, *more: str) -> None:
+    source = "{class_path: slm_math.data.arithmetic.Arithmetic, init_args: {test: 14}}"
+    agents = "{one: {class_path: slm_math.agents.SingleShot, init_args: {prompt: solve_plain}}}"
+    sampling = "{temperature: 0.0, max_new_tokens: 4}"
+    options = {"policy": model, "source": source, "agents": agents, "sampling": sampling, "out": str(out), "limit": "5"}
+    run(["eval", *(f"--{name}={value}" for name, value in options.items()), *more])
+
+
+def test_eval_goes_on_after_a_cut_and_refuses_another_evaluation(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(model, tmp_path)
+    file = tmp_path / "one" / "records.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 5
+    assert "n = 5" in capsys.readouterr().out
+    file.write_bytes(b"".join(lines[:3]) + lines[3][:20])
+    evaluate(model, tmp_path)
+    after = file.read_bytes().splitlines(keepends=True)
+    assert after[:3] == lines[:3]
+    assert [json.loads(line)["id"] for line in after] == [json.loads(line)["id"] for line in lines]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        evaluate(model, tmp_path, "--sampling.max_new_tokens=5")
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "sampling" in said
+    assert str(tmp_path / "one") in said
+    assert file.read_bytes().splitlines(keepends=True) == after
+
+
+def test_results_shows_evaluations_side_by_side(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, samples in (("a", 1), ("b", 2)):
+        evaluate(model, tmp_path / name, f"--samples={samples}")
+    manifest = tmp_path / "b" / "one" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"partial": True}))
+    capsys.readouterr()
+    run(["results", f"--folders=[{tmp_path / 'a'}, {tmp_path / 'b'}]", "--by=kind"])
+    out = capsys.readouterr().out
+    assert "one" in out
+    assert "n = 5" in out
+    assert "".join(f"{manifest.parent} is partial".split()) in "".join(out.split())
+
+
+def test_grade_scores_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"response": r"so \boxed{\frac{1}{2}}", "answer": "0.5"},
+        {"response": "#### 12", "answer": "6*2 = 12 #### 12"},
+        {"response": "no idea", "answer": "3"},
+    ]
+    file = tmp_path / "said.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    run(["grade", f"--file={file}"])
+    assert capsys.readouterr().out.startswith("2 of 3 right: 66.7 %")
+    verdicts = [json.loads(line) for line in (tmp_path / "said.graded.jsonl").read_text().splitlines()]
+    assert [(verdict["line"], verdict["correct"]) for verdict in verdicts] == [(1, True), (2, True), (3, False)]
+
+
+def test_download_fetches_what_configs_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    fetched: list[str] = []
+
+    def snapshot(name: str, **options: Any) -> str:
+        fetched.append(name)
+        if name == "no/model":
+            raise OSError("the hub is away")
+        return "/cache/" + name
+
+    def file(repo: str, name: str, **options: Any) -> str:
+        fetched.append(f"{repo}/{name}")
+        return "/cache/" + name
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", file)
+    files = f"[{CONFIGS / 'sft/full.yaml'}, {CONFIGS / 'eval/single_shot.yaml'}, {CONFIGS / 'quickstart/grpo.yaml'}]"
+    run(["download", f"--config={files}"])
+    assert [name for name in fetched if "gsm8k" not in name] == ["Qwen/Qwen2.5-Math-1.5B", "Qwen/Qwen2.5-Math-1.5B-Instruct"]
+    assert any("gsm8k" in name for name in fetched)
+    with pytest.raises(SystemExit) as stop:
+        run(["download", "--models=[no/model, a/b]"])
+    assert stop.value.code == 1
+    assert "no/model" in capsys.readouterr().err
+    assert fetched[-1] == "a/b"
+
+
+def test_fit_is_resumed_tested_and_leaves_its_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "run"
+    fit = [*FIT, f"--trainer.default_root_dir={root}", "--trainer.accelerator=cpu"]
+    run(fit)
+    assert (root / "checkpoints" / "last.ckpt").is_file()
+    run([*fit, "--trainer.max_epochs=2", "--ckpt_path=last"])
+    assert sorted(path.name for path in (root / "eval").iterdir()) == ["epoch-0", "epoch-1"]
+    first, second = sorted((root / "logs").iterdir())
+    assert yaml.safe_load((first / "config.yaml").read_text())["trainer"]["max_epochs"] == 1
+    assert yaml.safe_load((second / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
+    assert "train/loss" in (first / "metrics.csv").read_text()
+    run(["test", *fit[1:], f"--model.init_args.policy.path={root / 'export'}", "--model.init_args.policy.scratch=null"])
+    assert (root / "eval" / "test" / "single_shot" / "records.jsonl").is_file()

@@ -1,0 +1,305 @@
+"""GRPO on scripted rewards: what an update does, what it must not depend on, what is refused."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from tiny import SCRATCH, Even, difference, grpo, problems, trainer, weights
+
+from slm_math.agents import Agent, SingleShot
+from slm_math.engines.base import Engine, Request
+from slm_math.losses.policy import Objective
+from slm_math.modules.optim import Optim
+from slm_math.modules.policy import Lora, Policy
+from slm_math.rewards import Reward, Scores
+from slm_math.types import Generate, Problem, Reply, Sampling, Task, Trace, Turn, Workflow, user
+
+TWO = Lora(r=2, dropout=0.0)
+
+
+class Constant(Reward):
+    def __call__(self, task: Task, trace: Trace) -> Scores:
+        return {"solver": {"constant": 0.25}}
+
+
+class Duo(Agent):
+    """A solver and a judge, one turn each."""
+
+    roles = ("solver", "judge")
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        yield [Generate(user(problem.text))]
+        yield [Generate(user(problem.text), role="judge")]
+        return None
+
+
+class Judged(Reward):
+    """Scores the judge, never the solver."""
+
+    def __call__(self, task: Task, trace: Trace) -> Scores:
+        return {"judge": {"even": float(sum(trace.turns[1].reply.token_ids) % 2)}}
+
+
+class Endpoint(Engine):
+    """A chat endpoint: text, no token ids."""
+
+    name = "the endpoint"
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.open: list[int] = []
+
+    def submit(self, request: Request) -> int:
+        self.asked += 1
+        self.open.append(self.asked)
+        return self.asked
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
+        done, self.open = self.open, []
+        return [(ticket, Reply("yes")) for ticket in done]
+
+    @property
+    def busy(self) -> int:
+        return len(self.open)
+
+
+def fit(root: Path, module: Any, batches: int = 1, **options: Any) -> L.Trainer:
+    run = trainer(root, limit_train_batches=batches, **options)
+    run.fit(module, problems())
+    return run
+
+
+def start() -> dict[str, torch.Tensor]:
+    loaded = Policy(scratch=SCRATCH).load()
+    return {name: p.detach().clone() for name, p in loaded.model.named_parameters()}
+
+
+def logprob(model: Any, reply: Reply) -> float:
+    """The log-probability of a whole reply, by a plain forward pass."""
+    ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
+    with torch.no_grad():
+        logps = model(ids).logits[0].log_softmax(-1)
+    first = len(reply.prompt_ids)
+    return sum(logps[t - 1, ids[0, t]].item() for t in range(first, ids.shape[1]))
+
+
+def test_update_raises_what_was_rewarded(tmp_path: Path) -> None:
+    module = grpo()
+    fit(tmp_path, module)
+    before, after = SCRATCH.model(SCRATCH.tokenizer()).eval(), module.model.eval()
+    gain: dict[float, list[float]] = {0.0: [], 1.0: []}
+    for _, trace, _, rewards in module.last:
+        reply = trace.turns[0].reply
+        gain[rewards["solver"]].append(logprob(after, reply) - logprob(before, reply))
+    assert sum(gain[1.0]) / len(gain[1.0]) > sum(gain[0.0]) / len(gain[0.0]) + 0.01
+
+
+def gradients(root: Path, **options: Any) -> dict[str, torch.Tensor]:
+    module: Any = grpo(**options)
+    found: dict[str, torch.Tensor] = {}
+
+    def keep() -> float:
+        found.update({name: p.grad.clone() for name, p in module.model.named_parameters() if p.grad is not None})
+        return 0.0
+
+    module.step_optimizer = keep
+    fit(root, module)
+    return found
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+def test_gradient_does_not_depend_on_the_split(reduction: Any, tmp_path: Path) -> None:
+    objective = Objective(beta=0.1, reduction=reduction)
+    whole = gradients(tmp_path, objective=objective)
+    for budget in (1, 300):
+        parts = gradients(tmp_path, objective=objective, tokens_per_batch=budget)
+        assert all(torch.allclose(parts[name], whole[name], atol=1e-6) for name in whole)
+    assert max(gradient.abs().max() for gradient in whole.values()) > 1e-3
+
+
+def test_gradient_is_the_policy_gradient(tmp_path: Path) -> None:
+    """On-policy, the gradient is that of -sum of advantage x log-probability over all tokens of the batch."""
+    module: Any = grpo()
+    found: dict[str, torch.Tensor] = {}
+    module.step_optimizer = lambda: found.update({n: p.grad.clone() for n, p in module.model.named_parameters()}) or 0.0
+    fit(tmp_path, module)
+    model = SCRATCH.model(SCRATCH.tokenizer())
+    rewards = torch.tensor([row[3]["solver"] for row in module.last]).view(-1, 4)
+    std = rewards.std(1, keepdim=True)
+    advantages = torch.where(std > 0, (rewards - rewards.mean(1, keepdim=True)) / (std + 1e-4), 0.0).flatten()
+    loss, tokens = torch.zeros(()), 0
+    for advantage, (_, trace, _, _) in zip(advantages, module.last):
+        reply = trace.turns[0].reply
+        ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
+        logps = model(ids).logits[0, len(reply.prompt_ids) - 1 : -1].log_softmax(-1)
+        loss = loss - advantage * logps.gather(-1, torch.tensor(reply.token_ids)[:, None]).sum()
+        tokens += len(reply.token_ids)
+    (loss / tokens).backward()
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(found[name], parameter.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0])
+def test_first_update_is_on_policy(temperature: float, tmp_path: Path) -> None:
+    logged = fit(tmp_path, grpo(sampling=Sampling(temperature, max_new_tokens=6))).callback_metrics
+    assert logged["train/drift"] < 1e-5
+    assert logged["train/ratio"] == pytest.approx(1, abs=1e-5)
+    assert logged["train/clip_low"] == logged["train/clip_high"] == 0
+
+
+def test_reference_is_the_start(tmp_path: Path) -> None:
+    module = grpo(objective=Objective(beta=0.1), optim=Optim(lr=1e-2, warmup=0))
+    logged: list[float] = []
+
+    class Keep(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+            logged.append(trainer.callback_metrics["train/kl"].item())
+
+    fit(tmp_path, module, batches=2, callbacks=[Keep()])
+    assert logged[0] == pytest.approx(0, abs=1e-9)
+    assert logged[1] > 1e-4
+
+
+@pytest.mark.parametrize("lora", [None, TWO], ids=["full", "lora"])
+def test_reference_is_there_also_after_an_evaluation(lora: Lora | None, tmp_path: Path) -> None:
+    module = grpo(Policy(scratch=SCRATCH, lora=lora), objective=Objective(beta=0.1))
+    trainer(tmp_path).validate(module, problems(), verbose=False)
+    assert fit(tmp_path, module).callback_metrics["train/kl"] == pytest.approx(0, abs=1e-9)
+
+
+def test_wrong_reference_stops_the_first_update(tmp_path: Path) -> None:
+    module = grpo(objective=Objective(beta=0.1))
+
+    class Disturb(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+            module.loaded.frozen.model.embed_tokens.weight.data *= 1.5
+
+    with pytest.raises(RuntimeError, match="reference policy differs"):
+        fit(tmp_path, module, callbacks=[Disturb()])
+
+
+def test_dead_groups_change_nothing_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = grpo(rewards=[Constant()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = fit(tmp_path, module, batches=2)
+    assert difference(weights(module), start()) == 0
+    assert "all 7 groups are dead" in capsys.readouterr().out
+    assert run.callback_metrics["train/dead_groups"] == 1
+
+
+def trace(tokens: list[int]) -> Trace:
+    reply = Reply("", tuple(tokens), (-1.0,) * len(tokens), "stop", (1, 2))
+    return Trace(Problem("p", "x"), 0, (Turn(Generate(user("x")), reply),), None)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+def test_missing_reward_has_no_advantage(beta: float) -> None:
+    module = grpo(objective=Objective(beta=beta), normalise=False)
+    rewards = {"solver": torch.tensor([[1.0, float("nan"), 0.0]], dtype=torch.float64)}
+    rows = module.rows([[trace([5]), trace([6]), trace([7])]], rewards)
+    want = {5: 0.5, 6: 0.0, 7: -0.5} if beta else {5: 0.5, 7: -0.5}
+    assert {row.ids[-1]: row.advantage for row in rows} == want
+
+
+def test_rewards_of_a_role_are_added_up_and_a_silent_one_is_missing() -> None:
+    module = grpo(rewards=[Even(), Even(), Constant()])
+    task = Task(Problem("p", "x"), "1")
+    assert module.score([task], [[trace([4]), trace([5])]])["solver"].tolist() == [[2.25, 0.25]]
+    silent = grpo(rewards=[Judged()], agent=Duo())
+    both = Trace(task.problem, 0, trace([4]).events * 2, None)
+    assert silent.score([task], [[both, both]])["solver"].isnan().all()
+
+
+def test_only_the_rewarded_role_learns(tmp_path: Path) -> None:
+    module = grpo(Policy(scratch=SCRATCH, lora=TWO), agent=Duo(), rewards=[Judged()], train_roles=("solver", "judge"))
+    fit(tmp_path, module)
+    moved = {name for name, value in weights(module).items() if "lora_B" in name and value.abs().sum() > 0}
+    assert moved
+    assert all(".judge." in name for name in moved)
+
+
+def test_each_role_samples_with_its_own_adapter(tmp_path: Path) -> None:
+    """After some updates the adapters differ, and samples still have ratio 1 under the adapter of their role."""
+
+    class Both(Reward):
+        def __call__(self, task: Task, trace: Trace) -> Scores:
+            return {turn.request.role: {"even": float(sum(turn.reply.token_ids) % 2)} for turn in trace.turns}
+
+    module = grpo(
+        Policy(scratch=SCRATCH, lora=TWO),
+        agent=Duo(),
+        rewards=[Both()],
+        train_roles=("solver", "judge"),
+        optim=Optim(lr=3e-2, warmup=0, role_lr={"judge": 1e-2}),
+        objective=Objective(beta=0.01),
+    )
+    logged = fit(tmp_path, module, batches=4).callback_metrics
+    assert logged["train/drift"] < 1e-5
+    assert logged["train/kl"] > 1e-4
+    assert [group["lr"] for group in module.optimizers().param_groups] == pytest.approx([0.0, 0.0])
+
+
+def test_several_passes_make_several_updates(tmp_path: Path) -> None:
+    once, twice = grpo(), grpo(passes=2)
+    assert fit(tmp_path, once).global_step == 1
+    run = fit(tmp_path, twice)
+    assert run.global_step == 2
+    assert run.callback_metrics["train/drift"] > 1e-4  # the second pass is off-policy
+    assert difference(weights(once), weights(twice)) > 1e-4
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_learning_rate_steps_once_an_update_and_ends_at_the_floor(passes: int, tmp_path: Path) -> None:
+    module = grpo(passes=passes, optim=Optim(lr=0.01, warmup=0, schedule="linear", floor=0.2))
+    rates: list[float] = []
+
+    class Rates(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
+            rates.append(module.optimizers().param_groups[0]["lr"])
+
+    fit(tmp_path, module, batches=4, callbacks=[Rates()])
+    assert rates == pytest.approx([0.01 * (0.2 + 0.8 * (1 - k / 4)) for k in (1, 2, 3, 4)])
+
+
+def test_other_roles_may_be_served_elsewhere(tmp_path: Path) -> None:
+    for name in ("judge", "default"):
+        endpoint = Endpoint()
+        module = grpo(agent=Duo(), engines={name: endpoint})
+        fit(tmp_path, module)
+        assert endpoint.asked == 7 * 4
+        assert all(entry[1].turns[1].reply.text == "yes" for entry in module.last)
+        assert difference(weights(module), start()) > 1e-4
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "group of one": ({"group_size": 1}, "group_size must be at least 2"),
+    "greedy": ({"sampling": Sampling(0.0)}, "temperature 0"),
+    "unknown role": ({"train_roles": ("judge",)}, "'judge'; SingleShot has solver"),
+    "endpoint": ({"engines": {"solver": Endpoint()}}, "no token ids and log-probabilities.*'solver'"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_refused(kind: str) -> None:
+    options, message = REFUSED[kind]
+    with pytest.raises(ValueError, match=message):
+        grpo(**options)
+
+
+def test_truncated_sampling_warns() -> None:
+    with pytest.warns(UserWarning, match="biases"):
+        grpo(sampling=Sampling(top_p=0.9))
+
+
+def test_rollouts_depend_on_the_seed_and_nothing_else(tmp_path: Path) -> None:
+    said = []
+    for seed, slots in ((0, 64), (0, 3), (1, 64)):
+        module = grpo(seed=seed, slots=slots, agent=SingleShot("solve_plain"))
+        fit(tmp_path, module)
+        said.append([entry[1].turns[0].reply.token_ids for entry in module.last])
+    assert said[0] == said[1]
+    assert said[0] != said[2]

@@ -1,0 +1,240 @@
+"""Callbacks: evaluations on disk, exports that others load, and what a console shows."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from tiny import SCRATCH, chats, grpo, problems, sft, trainer
+
+from callbacks import AgentEval, ExportHF, Progress, RolloutTable
+from slm_math.agents import Agent, SingleShot
+from slm_math.engines.base import Request
+from slm_math.modules.policy import Lora, Policy
+from slm_math.modules.scratch import Scratch
+from slm_math.rewards import Reward, Scores
+from slm_math.types import Generate, Problem, Sampling, Task, Trace, Workflow, user
+
+ASK = SingleShot("solve_plain")
+
+
+def agent_eval(**options: Any) -> AgentEval:
+    return AgentEval({"one": ASK}, **({"limit": 5, "sampling": Sampling(0.0, max_new_tokens=4)} | options))
+
+
+def validate(root: Path, seed: int = 0) -> L.Trainer:
+    run = trainer(root, callbacks=[agent_eval()])
+    run.validate(sft(Policy(scratch=Scratch(hidden=32, layers=2, ffn=64, seed=seed))), chats(), verbose=False)
+    return run
+
+
+def read(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
+    lines = (folder / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    manifest, summary = (json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "summary"))
+    return [json.loads(line) for line in lines], manifest, summary
+
+
+def test_evaluation_writes_every_transcript_and_logs_their_mean(tmp_path: Path) -> None:
+    logged = validate(tmp_path).callback_metrics
+    records, manifest, summary = read(tmp_path / "eval" / "validate" / "one")
+    assert len({record["id"] for record in records}) == 5
+    assert manifest["partial"] is False
+    assert manifest["records"] == 5
+    assert manifest["environment"]["versions"]["torch"] == torch.__version__
+    mean = sum(record["correct"] for record in records) / 5
+    assert summary["accuracy"] == logged["eval/one/accuracy"] == mean
+    assert logged["eval/one/low"] <= mean < logged["eval/one/high"]
+
+
+def test_cut_off_evaluation_goes_on_without_touching_whole_records(tmp_path: Path) -> None:
+    validate(tmp_path)
+    file = tmp_path / "eval" / "validate" / "one" / "records.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:2]) + lines[2][:30])
+    validate(tmp_path)
+    after = file.read_bytes().splitlines(keepends=True)
+    assert after[:2] == lines[:2]  # seconds included, so they were not run again
+    assert sorted(json.loads(line)["id"] for line in after) == sorted(json.loads(line)["id"] for line in lines)
+
+
+def test_records_of_other_weights_are_set_aside(tmp_path: Path) -> None:
+    validate(tmp_path)
+    folder = tmp_path / "eval" / "validate"
+    old = (folder / "one" / "records.jsonl").read_bytes()
+    validate(tmp_path, seed=1)
+    assert (folder / "one.1" / "records.jsonl").read_bytes() == old
+    weights = [read(folder / name)[1]["identity"]["weights"] for name in ("one", "one.1")]
+    assert weights[0] != weights[1]
+
+
+def test_evaluation_runs_every_n_epochs_and_after_the_last(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=3, limit_train_batches=1, callbacks=[agent_eval(every_n_epochs=2, at_start=True)])
+    run.fit(sft(), chats())
+    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == ["epoch-1", "epoch-2", "start"]
+    assert "eval/one/accuracy" in run.callback_metrics
+
+
+# -- exports -----------------------------------------------------------------------------------------------------
+
+
+def prompts() -> list[Request]:
+    greedy = Sampling(0.0, max_new_tokens=8)
+    return [Request(user(f"Mina has {n} beads and finds {n} more."), greedy) for n in range(2, 8)]
+
+
+def greedy(module: Any, engine: Any = None) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(prompt, reply) ids of the module's engine."""
+    engine = engine or module.engine()
+    tickets = [engine.submit(request) for request in prompts()]
+    found: dict[int, Any] = {}
+    while engine.busy:
+        found |= dict(engine.poll())
+    return [(found[ticket].prompt_ids, found[ticket].token_ids) for ticket in tickets]
+
+
+def generated(model: Any, pairs: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[int, ...]]:
+    """What plain `generate` says to the same prompts."""
+    replies = []
+    for prompt, reply in pairs:
+        ids = torch.tensor([prompt])
+        options = {"attention_mask": torch.ones_like(ids), "do_sample": False, "max_new_tokens": len(reply)}
+        replies.append(tuple(model.generate(ids, **options)[0, len(prompt) :].tolist()))
+    return replies
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder, as a hub would hold it."""
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = SCRATCH.tokenizer()
+    SCRATCH.model(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("lora", [None, Lora(r=4)], ids=["full", "merged adapter"])
+def test_full_export_is_the_trained_model(lora: Lora | None, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    module = sft(Policy(scratch=SCRATCH, lora=lora))
+    trainer(tmp_path, callbacks=[ExportHF()]).fit(module, chats())
+    pairs = greedy(module)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
+    assert generated(model, pairs) == [reply for _, reply in pairs]
+    assert model.config.use_cache
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "export")
+    chat = [{"role": "user", "content": prompts()[0].chat[0].text}]
+    asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert tuple(asked) == pairs[0][0]
+
+
+def test_bfloat16_export_halves_the_weights(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    module = sft()
+    trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF(dtype="bfloat16")]).fit(module, chats())
+    saved = load_file(tmp_path / "export" / "model.safetensors")
+    for name, value in module.model.named_parameters():
+        assert torch.equal(saved[name], value.detach().bfloat16())
+    assert "lm_head.weight" not in saved  # tied to the embedding, in the file as in memory
+
+
+def test_adapter_export_is_loaded_by_peft_and_trained_further(base: Path, tmp_path: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    module = sft(Policy(path=str(base), lora=Lora(r=4)))
+    trainer(tmp_path, callbacks=[ExportHF()]).fit(module, chats())
+    pairs = greedy(module)
+    folder = tmp_path / "export"
+    assert (folder / "adapter_config.json").is_file()
+    assert not list(folder.glob("model*.safetensors"))
+    assert generated(AutoPeftModelForCausalLM.from_pretrained(folder), pairs) == [reply for _, reply in pairs]
+    further = sft(Policy(path=str(folder)))
+    trainer(tmp_path / "further", limit_train_batches=0).fit(further, chats())
+    assert greedy(further) == pairs
+
+
+class Duo(Agent):
+    """A solver and a judge, one turn each."""
+
+    roles = ("solver", "judge")
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        yield [Generate(user(problem.text))]
+        yield [Generate(user(problem.text), role="judge")]
+        return None
+
+
+class Parity(Reward):
+    def __call__(self, task: Task, trace: Trace) -> Scores:
+        return {turn.request.role: {"even": float(sum(turn.reply.token_ids) % 2)} for turn in trace.turns}
+
+
+def test_each_role_is_exported_on_its_own(base: Path, tmp_path: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    module = grpo(
+        Policy(path=str(base), lora=Lora(r=4, dropout=0.0)),
+        agent=Duo(),
+        rewards=[Parity()],
+        train_roles=("solver", "judge"),
+    )
+    trainer(tmp_path, callbacks=[ExportHF()]).fit(module, problems())
+    for role in ("solver", "judge"):
+        pairs = greedy(module, module.engines()[role])
+        model = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "export" / role)
+        assert generated(model, pairs) == [reply for _, reply in pairs]
+
+
+def test_export_leaves_training_as_it_was(tmp_path: Path) -> None:
+    module = sft(Policy(scratch=SCRATCH, lora=Lora(r=4)))
+    trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF()]).fit(module, chats())
+    learning = {name for name, p in module.model.named_parameters() if p.requires_grad}
+    assert learning == set(module.loaded.trainable)
+    assert not module.model.config.use_cache
+
+
+# -- what a console shows ----------------------------------------------------------------------------------------
+
+
+def test_rollout_table_shows_problems_and_rewards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trainer(tmp_path, limit_train_batches=3, callbacks=[RolloutTable(every_n_batches=2, rows=2)])
+    run.fit(grpo(), problems())
+    shown = capsys.readouterr().out
+    assert shown.count("rollouts of epoch 0") == 2
+    assert "solver" in shown
+    assert "even" in shown
+
+
+def test_rollout_table_shows_markup_and_control_characters_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    module = grpo()
+    task = Task(Problem("p", "[red]a[/blue]"), "[link=x]2")
+    trace = Trace(task.problem, 0, (), None, error="\x1b[2J[/]end\\")
+    module.last = [(task, trace, {"solver": {"[b]part": 1.0}}, {"solver": 1.0})]
+    fake: Any = SimpleNamespace(current_epoch=0, is_global_zero=True, progress_bar_callback=None)
+    RolloutTable(every_n_batches=1).on_train_batch_end(fake, module, None, None, 0)
+    shown = capsys.readouterr().out
+    assert "\x1b[2J" not in shown
+    for text in ("[red]a[/blue]", "[link=x]2", "�[2J[/]end\\", "[b]part"):
+        assert text in shown
+
+
+def test_progress_without_a_terminal_prints_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options: Any = {"enable_progress_bar": True, "limit_train_batches": 2}
+    run = trainer(tmp_path, callbacks=[Progress(line_seconds=0.0), agent_eval()], **options)
+    run.fit(grpo(), problems())
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert any(line.startswith("epoch 0, step 2 of 2: ") and "reward" in line for line in lines)
+    assert "rollouts: 28 of 28" in lines
+    assert any(line.startswith("eval one, accuracy") and line.endswith("5 of 5") for line in lines)
+    assert "\x1b" not in out
+
+
+def test_progress_prints_no_more_often_than_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trainer(tmp_path, callbacks=[Progress(line_seconds=1000.0)], enable_progress_bar=True)
+    run.fit(sft(), chats())
+    assert "step" not in capsys.readouterr().out

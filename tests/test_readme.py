@@ -1,0 +1,59 @@
+"""The README's slm-math commands run, made fast and offline by the `fast.yaml` overlay and embedded data."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from slm_math.cli import run
+
+ROOT = Path(__file__).parents[1]
+EMBEDDED = "{class_path: slm_math.data.arithmetic.Arithmetic, init_args: {validation: 28, test: 28}}"
+
+
+def commands() -> list[str]:
+    """The indented `slm-math ...` lines, continuation lines joined."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if line.startswith("    slm-math ")]
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that `fit` exported."""
+    root = tmp_path_factory.mktemp("readme")
+    fit("slm-math fit --config configs/sft/full.yaml", root)
+    return root / "export"
+
+
+def fit(command: str, root: Path) -> None:
+    arguments = shlex.split(command)[1:]
+    run([*arguments, "--config", "configs/fast.yaml", "--trainer.default_root_dir", str(root), "--torch_threads", "1"])
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("slm-math fit")])
+def test_fit_commands_of_the_readme_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    fit(command, tmp_path)
+    assert (tmp_path / "export" / "config.json").is_file()
+    assert (tmp_path / "eval" / "epoch-0" / "single_shot" / "summary.json").is_file()
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("slm-math eval") and "localhost" not in c])
+def test_eval_commands_of_the_readme_run(
+    command: str, export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    small = ["--limit", "2", "--sampling.max_new_tokens", "8", "--torch_threads", "1"]
+    run([*shlex.split(command)[1:], "--policy", str(export), "--source", EMBEDDED, "--out", str(tmp_path), *small])
+    run(["results", str(tmp_path)])
+    assert "n = 2" in capsys.readouterr().out
+
+
+def test_grade_command_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("completions.jsonl").write_text('{"completion": "so \\\\boxed{4}", "answer": "#### 4"}\n')
+    [command] = [c for c in commands() if c.startswith("slm-math grade")]
+    run(shlex.split(command)[1:])
+    assert "1 of 1 right" in capsys.readouterr().out

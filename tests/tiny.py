@@ -1,0 +1,82 @@
+"""Small models, data and trainers that tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from slm_math.agents import SingleShot
+from slm_math.data.arithmetic import Arithmetic
+from slm_math.data.base import Source, Split
+from slm_math.data.modules import ChatData, ProblemData
+from slm_math.modules.grpo import GRPOModule
+from slm_math.modules.optim import Optim
+from slm_math.modules.policy import Lora, Policy
+from slm_math.modules.scratch import Scratch
+from slm_math.modules.sft import SFTModule
+from slm_math.rewards import Reward, Scores
+from slm_math.types import Chat, Sampling, Task, Trace
+
+SCRATCH = Scratch(hidden=32, layers=2, ffn=64)
+LORA = Lora(r=4, alpha=8, dropout=0.3)
+
+
+class Worked(Arithmetic):
+    """Arithmetic whose dialogues are the worked solutions of its tasks."""
+
+    def dialogues(self, split: Split, prompt: str = "solve_plain") -> list[Chat]:
+        return Source.dialogues(self, split, prompt)
+
+
+SOURCE = Worked(train=84, validation=14, test=14)
+
+
+class Even(Reward):
+    """A scripted reward that any model earns now and then: 1 when the reply's token ids add up to an even number."""
+
+    def __call__(self, task: Task, trace: Trace) -> Scores:
+        return {"solver": {"even": float(sum(trace.turns[0].reply.token_ids) % 2 == 0)}}
+
+
+def trainer(root: Path, **options: Any) -> L.Trainer:
+    quiet = {name: False for name in ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")}
+    steps = {"num_sanity_val_steps": 0, "log_every_n_steps": 1, "max_epochs": 1}
+    return L.Trainer(default_root_dir=root, accelerator="cpu", **(quiet | steps | options))
+
+
+def sft(policy: Policy | None = None, **options: Any) -> SFTModule:
+    return SFTModule(policy or Policy(scratch=SCRATCH), **({"optim": Optim(lr=1e-2)} | options))
+
+
+def grpo(policy: Policy | None = None, **options: Any) -> GRPOModule:
+    defaults = {
+        "agent": SingleShot("solve_plain"),
+        "rewards": [Even()],
+        "sampling": Sampling(max_new_tokens=6),
+        "group_size": 4,
+        "optim": Optim(lr=1e-3, warmup=0),
+    }
+    return GRPOModule(policy or Policy(scratch=SCRATCH), **(defaults | options))
+
+
+def chats(**options: Any) -> ChatData:
+    return ChatData(SOURCE, **({"batch_size": 8, "prompt": "solve_plain"} | options))
+
+
+def problems(**options: Any) -> ProblemData:
+    return ProblemData(SOURCE, **({"batch_size": 7, "limit": 28} | options))
+
+
+def weights(module: Any) -> dict[str, torch.Tensor]:
+    """A copy of what learns."""
+    named = dict(module.loaded.model.named_parameters())
+    return {name: named[name].detach().clone() for name in module.loaded.trainable}
+
+
+def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The largest absolute difference between two sets of weights of the same names."""
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
