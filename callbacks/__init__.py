@@ -1,8 +1,9 @@
 """Lightning callbacks of slm-math: `class_path: callbacks.AgentEval` in a config."""
 
 from callbacks.agent_eval import AgentEval
+from callbacks.checkpoints import Checkpoints
 from callbacks.export import ExportHF
 from callbacks.progress import Progress
 from callbacks.rollout_table import RolloutTable
 
-__all__ = ["AgentEval", "ExportHF", "Progress", "RolloutTable"]
+__all__ = ["AgentEval", "Checkpoints", "ExportHF", "Progress", "RolloutTable"]

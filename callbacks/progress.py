@@ -53,7 +53,8 @@ class Progress(RichProgressBar):
         if self.progress is None or not self.progress.console.is_terminal:
             figures = {k: v for k, v in self.get_metrics(trainer, pl_module).items() if isinstance(v, float)}
             shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            self._line(f"epoch {trainer.current_epoch}, step {batch_idx + 1} of {trainer.num_training_batches}: {shown}")
+            place = f"epoch {trainer.current_epoch}, step {batch_idx + 1} of {trainer.num_training_batches}"
+            self._line(f"{place}: {shown}")
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         items = super().get_metrics(trainer, pl_module)

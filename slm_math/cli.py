@@ -1,4 +1,4 @@
-"""The command line: Lightning's commands through LightningCLI, ours through jsonargparse, each imported when asked for."""
+"""The command line: Lightning's commands through LightningCLI, ours through jsonargparse, imported when asked for."""
 
 from __future__ import annotations
 

@@ -196,7 +196,8 @@ def grade_file(
             sink.write(json.dumps({"line": number} | vars(verdict), ensure_ascii=False) + "\n")
     new.replace(target)
     low, high = wilson(right, n)
-    print(f"{right} of {n} right: {100 * right / max(n, 1):.1f} % [{100 * low:.1f}, {100 * high:.1f}]; verdicts: {target}")
+    share = f"{100 * right / max(n, 1):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    print(f"{right} of {n} right: {share}; verdicts: {target}")
 
 
 def _field(row: Mapping[str, Any], name: str | None, known: Sequence[str], where: str) -> str:

@@ -33,7 +33,9 @@ def short(message: str) -> str:
     lines = list(dict.fromkeys(line for line in lines if line))
     text = " ".join(lines) if lines else message.splitlines()[0]
     text = re.sub(r"Expected a dot import path string: (\S+)", lambda m: _no_class(m[1]), text)
-    text = re.sub(r"Problem with given class_path '(\S+)': module \S+ has no attribute \S+", lambda m: _no_class(m[1]), text)
+    text = re.sub(
+        r"Problem with given class_path '(\S+)': module \S+ has no attribute \S+", lambda m: _no_class(m[1]), text
+    )
     text = re.sub(r"Option '(\S+)' is not accepted", lambda m: _no_option(m[1]), text)
     text = re.sub(r"^Parser key \"config\": File does not exist: ", "config file does not exist: ", text)
     return text if len(text) <= 600 else text[:600] + " ..."
@@ -60,7 +62,7 @@ def _ours() -> Iterator[type]:
 
 
 def with_nulls(arguments: list[str]) -> list[str]:
-    """`--a.b null` as `--config '{"a": {"b": null}}'`: jsonargparse takes a nested null on the command line for a text."""
+    """`--a.b null` as `--config '{"a": {"b": null}}'`: jsonargparse takes a nested null for the text "None"."""
     found: list[str] = []
     rest = iter(arguments)
     for argument in rest:

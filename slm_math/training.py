@@ -18,10 +18,10 @@ warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*
 warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
 warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
 warnings.filterwarnings("ignore", message=".*no pre-optimization state was saved.*")
-warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\)` before `optimizer.step.*")  # a first batch without rows
+# true, and right, when a first batch has nothing to learn from
+warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\)` before `optimizer.step.*")
 
 import lightning as L  # noqa: E402
-from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 
@@ -62,7 +62,9 @@ class TrainingCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         kwargs.pop("dump_header", None)
         parser = TrainingParser(**kwargs)
-        parser.add_argument("-c", "--config", action="config", help="a YAML file; may be given several times, later ones win")
+        parser.add_argument(
+            "-c", "--config", action="config", help="a YAML file; may be given several times, later ones win"
+        )
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -82,7 +84,7 @@ class TrainingCLI(LightningCLI):
         root = Path(kwargs.get("default_root_dir") or config.get("default_root_dir") or "runs/default")
         extra: list[L.Callback] = [callbacks.Progress()]
         if config.get("enable_checkpointing") is not False:
-            extra.append(ModelCheckpoint(dirpath=root / "checkpoints", save_last=True, save_on_train_epoch_end=True))
+            extra.append(callbacks.Checkpoints(root / "checkpoints"))
         given = config.get("callbacks") or []
         present = {type(callback) for callback in (given if isinstance(given, list) else [given])}
         extra = [callback for callback in extra if type(callback) not in present]

@@ -14,7 +14,7 @@ Finish = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Text:
-    """A span of text; `learn=False` marks a span inside an assistant message that was injected, not written (tool output)."""
+    """A span of text; `learn=False` marks one inside an assistant message that was injected (tool output)."""
 
     text: str
     learn: bool = True

@@ -71,7 +71,8 @@ def test_records_of_other_weights_are_set_aside(tmp_path: Path) -> None:
 
 
 def test_evaluation_runs_every_n_epochs_and_after_the_last(tmp_path: Path) -> None:
-    run = trainer(tmp_path, max_epochs=3, limit_train_batches=1, callbacks=[agent_eval(every_n_epochs=2, at_start=True)])
+    judge = agent_eval(every_n_epochs=2, at_start=True)
+    run = trainer(tmp_path, max_epochs=3, limit_train_batches=1, callbacks=[judge])
     run.fit(sft(), chats())
     assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == ["epoch-1", "epoch-2", "start"]
     assert "eval/one/accuracy" in run.callback_metrics

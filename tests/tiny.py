@@ -42,7 +42,7 @@ class Even(Reward):
 
 
 def trainer(root: Path, **options: Any) -> L.Trainer:
-    quiet = {name: False for name in ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")}
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
     steps = {"num_sanity_val_steps": 0, "log_every_n_steps": 1, "max_epochs": 1}
     return L.Trainer(default_root_dir=root, accelerator="cpu", **(quiet | steps | options))
 

@@ -15,7 +15,7 @@ class Agent:
     """Solves a problem by yielding lists of effects; each `yield` returns one result per effect, in order.
 
     A `Generate` is answered by a `Reply`, a `RunPython` by a `RunResult`. An agent sees the problem only: the
-    reference answer is not in its reach. `roles` names the engines it asks for; `uses_python` says whether it runs code.
+    reference answer is not in its reach. `roles` names the engines it asks for, `uses_python` whether it runs code.
     """
 
     roles: tuple[str, ...] = ("solver",)

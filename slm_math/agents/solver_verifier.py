@@ -9,7 +9,7 @@ from slm_math.types import Generate, Problem, Reply, RunPython, Workflow, assist
 
 
 class SolverVerifier(Agent):
-    """Up to `rounds` drafts; stops when the verifier says CORRECT or when two drafts agree, else the last answer stands.
+    """Up to `rounds` drafts; stops when the verifier says CORRECT or two drafts agree, else the last answer stands.
 
     The verifier may write one program; it then sees the output before it decides. Its critique goes back to the
     solver: `fresh=True` instead asks the retry as a new chat. Retries sample at `retry_temperature`, since a greedy
@@ -40,7 +40,7 @@ class SolverVerifier(Agent):
         self.fresh = fresh
         render(prompt, problem="")
         render(verify_prompt, problem="", draft="", answer="")
-        render(verify_output_prompt, output="", answer="")
+        render(verify_output_prompt, output="")
         render(retry_prompt, problem="", critique="")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
@@ -73,7 +73,6 @@ class SolverVerifier(Agent):
         if code is None:
             return opinion.text
         [result] = yield [RunPython(code)]
-        shown = render(self.verify_output_prompt, output=result.text, answer=answer)
-        chat += assistant(opinion) + user(shown)
+        chat += assistant(opinion) + user(render(self.verify_output_prompt, output=result.text))
         [opinion] = yield [Generate(chat, role="verifier")]
         return opinion.text

@@ -97,9 +97,10 @@ def worked(expression: str) -> list[str]:
     return lines
 
 
-def program(expression: str) -> str:
-    """The program that prints the value, as an assistant writes it."""
-    return f"```python\nprint({expression.replace('/', '//')})\n```"
+def program(expression: str, claim: int | None = None) -> str:
+    """The program that prints the value, or whether a claim is right, as an assistant writes it."""
+    value = expression.replace("/", "//")
+    return f"```python\nprint({value if claim is None else f'{value}=={claim}'})\n```"
 
 
 def split_of(family: Family, numbers: tuple[int, ...]) -> Split:
@@ -117,7 +118,7 @@ class Arithmetic(Source):
         solve: worked solutions to imitate (demonstrated families; a small part two-digit products).
         bare: the share of them that give the answer without reasoning.
         code, check: dialogues that write a program and read its output to answer, or to judge an answer.
-        copies: drills in which a program's output is copied, or compared with an answer.
+        copies: drills in which the answer is what a program printed.
         drills: drills with equations and no story.
     """
 
@@ -181,13 +182,12 @@ class Arithmetic(Source):
         for _ in range(round(self.check * share)):
             text, expression = posed(0.25)
             right = draw.random() < 0.5
-            value = evaluate(expression)
-            answer = str(value if right else mistaken(draw, expression))
-            compare = user(render("verify_output_plain", output=str(value), answer=answer))
-            asked = user(render("verify_plain", problem=text, answer=answer)) + assistant(program(expression))
-            chats.append(asked + compare + assistant("CORRECT" if right else "INCORRECT"))
+            answer = evaluate(expression) if right else mistaken(draw, expression)
+            asked = user(render("verify_plain", problem=text, answer=str(answer)))
+            ran = assistant(program(expression, answer)) + user(render("output_plain", output=str(right)))
+            chats.append(asked + ran + assistant("CORRECT" if right else "INCORRECT"))
         chats += [copying(draw) for _ in range(round(self.copies * share))]
-        drills = [draw.choices((equations, comparing), (0.95, 0.05))[0](draw) for _ in range(round(self.drills * share))]
+        drills = [equations(draw) for _ in range(round(self.drills * share))]
         first = len(drills) * 9 // 10
         chats += drills[first:]
         draw.shuffle(chats)
@@ -234,11 +234,6 @@ def reasoning(expression: str) -> str:
     return "\n".join([*worked(expression), f"#### {evaluate(expression)}"])
 
 
-def judgement(printed: int, answer: int) -> str:
-    """What a verifier says who saw a program's output: both numbers side by side, then the verdict."""
-    return f"{printed} and {answer}: {'CORRECT' if printed == answer else 'INCORRECT'}"
-
-
 def mistaken(draw: random.Random, expression: str) -> int:
     """A wrong answer: a slip of the arithmetic, a wrong operation, or a step left out."""
     right = evaluate(expression)
@@ -266,29 +261,12 @@ def equations(draw: random.Random) -> Chat:
 
 
 def copying(draw: random.Random) -> Chat:
-    """A drill: the answer is what the program printed, whatever that was; or is the answer what it printed?"""
+    """A drill: the answer is what the program printed, whatever that was."""
     chat: Chat = ()
     for _ in range(5):
         value = draw.randint(1, 10 ** draw.randint(2, 4))
-        if draw.random() < 0.5:
-            chat += user(render("output_plain", output=str(value))) + assistant(f"#### {value}")
-            continue
-        right = draw.random() < 0.5
-        answer = value if right else max(1, value + draw.choice((-20, -10, -2, -1, 1, 2, 10, 20, 100)))
-        shown = render("verify_output_plain", output=str(value), answer=str(answer))
-        chat += user(shown) + assistant("CORRECT" if answer == value else "INCORRECT")
+        chat += user(render("output_plain", output=str(value))) + assistant(f"#### {value}")
     return chat
-
-
-def comparing(draw: random.Random) -> Chat:
-    """A drill: which answers are what the program printed; only the verdicts are learned."""
-    parts: list[Text] = []
-    for _ in range(8):
-        printed = draw.randint(1, 99)
-        answer = printed if draw.random() < 0.5 else mistaken(draw, str(printed))
-        said, _, verdict = judgement(printed, answer).rpartition(" ")
-        parts += [Text(f"\n{said}" if parts else said, learn=False), Text(f" {verdict}")]
-    return user("") + assistant(*parts)
 
 
 def corpus() -> Iterator[str]:
@@ -298,4 +276,5 @@ def corpus() -> Iterator[str]:
         text, expression = pose(draw, family, "train")
         yield text
         yield f"Code: {text}\n{program(expression)}\nOutput: {evaluate(expression)}\n{reasoning(expression)}"
-        yield f"Check: {text} Answer: {evaluate(expression)}\nAgain: CORRECT\nINCORRECT"
+        yield f"Check: {text} Answer: {evaluate(expression)}\n{program(expression, evaluate(expression))}"
+        yield "Output: True\nCORRECT\nOutput: False\nINCORRECT"

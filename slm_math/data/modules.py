@@ -117,9 +117,7 @@ class _Module(L.LightningDataModule):
 
     def _batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
         trainer = self.trainer
-        return Batches(
-            items, self.batch_size, self.seed, rank=trainer.global_rank, ranks=trainer.world_size, **options
-        )
+        return Batches(items, self.batch_size, self.seed, rank=trainer.global_rank, ranks=trainer.world_size, **options)
 
     def _training_batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
         self._loader = self._batches(items, **options)
@@ -161,7 +159,9 @@ class ProblemData(_Module):
 
     def setup(self, stage: str) -> None:
         split: dict[str, Split] = {"fit": "train", "validate": "validation"}
-        self.tasks = take(self.source.tasks(split.get(stage, "test")), self.limit if stage == "fit" else None, self.seed)
+        self.tasks = take(
+            self.source.tasks(split.get(stage, "test")), self.limit if stage == "fit" else None, self.seed
+        )
         if not self.tasks:
             raise ValueError(f"{self.source.name} has no problems in the split for {stage}")
 
@@ -228,8 +228,10 @@ class ChatData(_Module):
                 else:
                     rows.append(Row(ids, weights))
         if dropped and self.trainer.is_global_zero:
-            print(f"{self.source.name}/{split}: {dropped} of {dropped + len(rows)} rows are longer than "
-                  f"max_length {self.max_length} tokens and are left out")
+            print(
+                f"{self.source.name}/{split}: {dropped} of {dropped + len(rows)} rows are longer than "
+                f"max_length {self.max_length} tokens and are left out"
+            )
         if split == "train" and self.limit is not None:
             rows = random.Random(f"limit {self.seed}").sample(rows, min(self.limit, len(rows)))
         return rows

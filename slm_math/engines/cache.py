@@ -15,7 +15,9 @@ class _Layer(DynamicLayer):
         self._buffers: tuple[Tensor, Tensor] | None = None
         self._length = 0
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         if self._buffers is None:
             self.lazy_initialization(key_states, value_states)
             self.load(key_states, value_states)

@@ -176,7 +176,7 @@ class TransformersEngine(Engine):
         return self._sample([self._rows[i] for i in alive], logits)
 
     def _forward(self, ids: Tensor, lengths: Tensor, cache: RowCache) -> Tensor:
-        """ids (B, S) are the newest tokens of rows of `lengths` (B,) tokens, left-padded; returns last logits (B, V)."""
+        """ids (B, S): the newest tokens of left-padded rows of `lengths` (B,) tokens; returns last logits (B, V)."""
         width = cache.length + ids.shape[1]
         place = torch.arange(width) - (width - lengths[:, None])  # (B, L): position in its row, negative where padded
         positions = place[:, -ids.shape[1] :].clamp(min=0)

@@ -42,7 +42,7 @@ def token_weights(row: Tensor, mask: Tensor, lengths: Tensor, total: float, redu
 
 
 def k3(logps: Tensor, reference: Tensor) -> Tensor:
-    """(M,), (M,) -> (M,): exp(d) - 1 - d with d = reference - logps: unbiased, never negative estimate of KL(pi || ref).
+    """(M,), (M,) -> (M,): exp(d) - 1 - d, d = reference - logps: unbiased, never negative estimate of KL(pi || ref).
 
     As a loss term its gradient on on-policy samples is that of KL(ref || pi), not of KL(pi || ref).
     Source: Schulman 2020, "Approximating KL divergence".
@@ -52,7 +52,12 @@ def k3(logps: Tensor, reference: Tensor) -> Tensor:
 
 
 def policy_loss(
-    logps: Tensor, old: Tensor, advantages: Tensor, weights: Tensor, objective: Objective, reference: Tensor | None = None
+    logps: Tensor,
+    old: Tensor,
+    advantages: Tensor,
+    weights: Tensor,
+    objective: Objective,
+    reference: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Clipped surrogate plus KL penalty, summed with `weights` (all arguments (M,), log-probabilities in nats).
 

@@ -109,7 +109,8 @@ class PolicyModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         assert self.loaded is not None
         separate = len(self.loaded.adapters) > 1
-        groups = {role: self.loaded.parameters(role) for role in (self.train_roles if separate else self.train_roles[:1])}
+        roles = self.train_roles if separate else self.train_roles[:1]
+        groups = {role: self.loaded.parameters(role) for role in roles}
         optimizer = self.optim.build(groups)
         steps = max(int(self.trainer.estimated_stepping_batches) * self.updates_per_batch, 1)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.optim.factor(steps))
@@ -122,9 +123,7 @@ class PolicyModule(L.LightningModule):
         for group in optimizer.param_groups:
             groups.setdefault(group["role"], []).extend(group["params"])
         self._sum_over_ranks(p for params in groups.values() for p in params)
-        norms = [
-            torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf")) for params in groups.values()
-        ]
+        norms = [torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf")) for params in groups.values()]
         norm = torch.stack([n.float() for n in norms]).norm()
         if torch.isfinite(norm):
             optimizer.step()

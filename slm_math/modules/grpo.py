@@ -68,7 +68,7 @@ class GRPOModule(PolicyModule):
     ) -> None:
         super().__init__(policy, optim, tokens_per_batch, train_roles, slots)
         if group_size < 2:
-            raise ValueError(f"group_size must be at least 2 (advantages compare samples of one problem), got {group_size}")
+            raise ValueError(f"group_size must be at least 2 (advantages compare samples), got {group_size}")
         for role in self.train_roles:
             if role not in agent.roles:
                 raise ValueError(f"train_roles names {role!r}; {type(agent).__name__} has {', '.join(agent.roles)}")
@@ -194,7 +194,11 @@ class GRPOModule(PolicyModule):
         return references
 
     def update(
-        self, parts: Sequence[Batch], references: Sequence[Tensor | None], traces: Sequence[Sequence[Trace]], stats: Sums
+        self,
+        parts: Sequence[Batch],
+        references: Sequence[Tensor | None],
+        traces: Sequence[Sequence[Trace]],
+        stats: Sums,
     ) -> float:
         """One optimiser step over all rows of all ranks; returns the gradient norm (NaN when nothing was learnt)."""
         totals = {role: self.over_ranks(self._size(traces, role)) for role in self.train_roles}
@@ -222,7 +226,9 @@ class GRPOModule(PolicyModule):
         """Before the first update the policy *is* its reference; anything else means that the wrong one was loaded."""
         gap = (logps.detach() - reference).abs().max().item() if len(logps) else 0.0
         if gap > (1e-3 if "32" in str(self.trainer.precision) else 0.1):
-            raise RuntimeError(f"the reference policy differs from the policy before the first update (by {gap:.3g} nats)")
+            raise RuntimeError(
+                f"the reference policy differs from the policy before the first update, by {gap:.3g} nats"
+            )
 
     # -- what people see -----------------------------------------------------------------------------------------
 
@@ -242,7 +248,8 @@ class GRPOModule(PolicyModule):
         for role, table in rewards.items():
             prefix = f"{role}/" if len(rewards) > 1 else ""
             alive = spread(table)
-            values[f"{prefix}reward_std"] = table[~table.isnan()].std().item() if table.numel() > 1 else 0.0
+            scored = table[~table.isnan()]
+            values[f"{prefix}reward_std"] = scored.std().item() if len(scored) > 1 else 0.0
             values[f"{prefix}dead_groups"] = 1 - alive.double().mean().item()
         generated = sum(lengths)
         values |= {
@@ -260,8 +267,8 @@ class GRPOModule(PolicyModule):
         if not any(spread(table).any() for table in rewards.values()) and self.trainer.is_global_zero:
             step = self.trainer.fit_loop.epoch_loop.total_batch_idx
             print(
-                f"step {step}: all {len(traces)} groups are dead (the samples of a problem earned the same, mean reward "
-                f"{first.nanmean().item():.2f}): nothing to learn from"
+                f"step {step}: all {len(traces)} groups are dead (the samples of a problem earned the same, "
+                f"mean reward {first.nanmean().item():.2f}): nothing to learn from"
             )
 
 

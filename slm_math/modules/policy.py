@@ -226,22 +226,20 @@ class LoadedPolicy:
             if parameter.is_floating_point():
                 parameter.requires_grad_(name in learning)
 
-    def logprobs(
-        self, batch: Batch, reference: bool = False, entropy: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def logprobs(self, batch: Batch, reference: bool = False, entropy: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability, entropy (nats) and argmax-hit of the batch's loss tokens, each (M,) fp32.
 
         The decoder runs on (N, T); the language-model head only on the M positions that predict a loss token.
         """
-        with torch.no_grad() if reference else nullcontext():
-            with self.reference() if reference else self.use(batch.role) as model:
-                base = model.get_base_model() if hasattr(model, "get_base_model") else model
-                positions = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
-                hidden = base.get_decoder()(
-                    input_ids=batch.ids, attention_mask=batch.attention, position_ids=positions, use_cache=False
-                ).last_hidden_state
-                picked = hidden.flatten(0, 1)[batch.where]
-                return token_logprobs(picked, head_of(base), batch.targets, batch.temperature, entropy)
+        grad = torch.no_grad() if reference else nullcontext()
+        with grad, self.reference() if reference else self.use(batch.role) as model:
+            base = model.get_base_model() if hasattr(model, "get_base_model") else model
+            positions = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
+            hidden = base.get_decoder()(
+                input_ids=batch.ids, attention_mask=batch.attention, position_ids=positions, use_cache=False
+            ).last_hidden_state
+            picked = hidden.flatten(0, 1)[batch.where]
+            return token_logprobs(picked, head_of(base), batch.targets, batch.temperature, entropy)
 
 
 def head_of(base: Any) -> Any:

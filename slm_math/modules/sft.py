@@ -58,6 +58,10 @@ class SFTModule(PolicyModule):
             shown=("loss",),
         )
 
+    def on_validation_epoch_start(self) -> None:
+        for metric in (self.val_loss, self.val_accuracy):  # what `validate` leaves behind cannot be updated in `fit`
+            metric.reset()
+
     @torch.no_grad()
     def validation_step(self, batch: Items[Any], batch_idx: int) -> None:
         if not isinstance(batch.items[0], Row):

@@ -71,7 +71,10 @@ def test_solver_verifier_stops_at_correct() -> None:
 
 def test_solver_verifier_sends_the_critique_back_and_retries_warm() -> None:
     asked, answer = drive(
-        SolverVerifier(rounds=2), replies(r"\boxed{6}"), replies("off by one\nVERDICT: INCORRECT"), replies(r"\boxed{7}")
+        SolverVerifier(rounds=2),
+        replies(r"\boxed{6}"),
+        replies("off by one\nVERDICT: INCORRECT"),
+        replies(r"\boxed{7}"),
     )
     assert "off by one" in asked[2][0].chat[-1].text
     assert asked[2][0].temperature == 0.7

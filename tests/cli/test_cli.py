@@ -89,7 +89,7 @@ def test_callbacks_can_be_appended(capsys: pytest.CaptureFixture[str], tmp_path:
 
 # -- mistakes ----------------------------------------------------------------------------------------------------
 
-GSM8K = "slm_math.data.sources.GSM8K"
+SOURCE = "--source={class_path: slm_math.data.sources.GSM8K, init_args: {path: DATA/FOLDER}}"
 EVAL = ["eval", f"--config={CONFIGS / 'eval/single_shot.yaml'}", "--policy=MODEL", "--out=OUT"]
 FIT = ["fit", *FULL]
 MISTAKES: dict[str, tuple[list[str], list[str]]] = {
@@ -105,9 +105,9 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "wrong value": ([*FIT, "--data.init_args.batch_size=0"], ["batch_size must be at least 1"]),
     "no such model": (["eval", EVAL[1], "--policy=./nowhere", "--out=OUT"], ["./nowhere", "does not exist"]),
     "no such model to train": (["fit", FULL[0], "--model.init_args.policy.path=./nowhere"], ["./nowhere"]),
-    "missing field": ([*EVAL, f"--source={{class_path: {GSM8K}, init_args: {{path: DATA/field}}}}"], ["line 2", "answer"]),
-    "broken line": ([*EVAL, f"--source={{class_path: {GSM8K}, init_args: {{path: DATA/json}}}}"], ["line 3", "JSON"]),
-    "no data": ([*EVAL, f"--source={{class_path: {GSM8K}, init_args: {{path: DATA/nowhere}}}}"], ["DATA/nowhere"]),
+    "missing field": ([*EVAL, SOURCE.replace("FOLDER", "field")], ["test.jsonl", "line 2", "answer"]),
+    "broken line": ([*EVAL, SOURCE.replace("FOLDER", "json")], ["test.jsonl", "line 2", "JSON"]),
+    "no data": ([*EVAL, SOURCE.replace("FOLDER", "nowhere")], ["DATA/nowhere"]),
     "grade nothing": (["grade", "--file=nowhere.jsonl"], ["nowhere.jsonl", "does not exist"]),
     "grade broken line": (["grade", "--file=DATA/json/test.jsonl"], ["test.jsonl", "line 1", "completion"]),
     "no results": (["results", "--folders=[DATA]"], ["holds no evaluation"]),
@@ -129,7 +129,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("data")
     good = json.dumps({"question": "1 + 1?", "answer": "2 #### 2"})
-    for name, bad in (("field", json.dumps({"question": "x"})), ("json", f'{good}\n{{"question": ')):
+    for name, bad in (("field", json.dumps({"question": "x"})), ("json", '{"question": ')):
         (folder / name).mkdir()
         (folder / name / "test.jsonl").write_text(f"{good}\n{bad}\n")
     (folder / "key.yaml").write_text("model: {init_args: {tokens_per_bach: 5}}")
@@ -140,7 +140,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("kind", MISTAKES)
 def test_mistake_is_answered_in_a_line_or_two(
-    kind: str, model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    model: str,
+    data: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments, expected = MISTAKES[kind]
@@ -204,9 +209,7 @@ def test_eval_goes_on_after_a_cut_and_refuses_another_evaluation(
     assert file.read_bytes().splitlines(keepends=True) == after
 
 
-def test_results_shows_evaluations_side_by_side(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_results_shows_evaluations_side_by_side(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, samples in (("a", 1), ("b", 2)):
         evaluate(model, tmp_path / name, f"--samples={samples}")
     manifest = tmp_path / "b" / "one" / "manifest.json"
@@ -233,7 +236,9 @@ def test_grade_scores_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert [(verdict["line"], verdict["correct"]) for verdict in verdicts] == [(1, True), (2, True), (3, False)]
 
 
-def test_download_fetches_what_configs_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_download_fetches_what_configs_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     fetched: list[str] = []
 
     def snapshot(name: str, **options: Any) -> str:
@@ -250,7 +255,8 @@ def test_download_fetches_what_configs_name(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr("huggingface_hub.hf_hub_download", file)
     files = f"[{CONFIGS / 'sft/full.yaml'}, {CONFIGS / 'eval/single_shot.yaml'}, {CONFIGS / 'quickstart/grpo.yaml'}]"
     run(["download", f"--config={files}"])
-    assert [name for name in fetched if "gsm8k" not in name] == ["Qwen/Qwen2.5-Math-1.5B", "Qwen/Qwen2.5-Math-1.5B-Instruct"]
+    models = ["Qwen/Qwen2.5-Math-1.5B", "Qwen/Qwen2.5-Math-1.5B-Instruct"]
+    assert [name for name in fetched if "gsm8k" not in name] == models
     assert any("gsm8k" in name for name in fetched)
     with pytest.raises(SystemExit) as stop:
         run(["download", "--models=[no/model, a/b]"])

@@ -63,9 +63,8 @@ def test_dialogues_run_programs_and_judge_answers_truly(source: Arithmetic, spli
             assert [m.text for m in chat[2:]] == [f"Output: {printed}", f"#### {printed}"]
         else:
             judged += 1
-            claimed = chat[0].text.rpartition(" ")[2]
-            verdict = "CORRECT" if claimed == printed else "INCORRECT"
-            assert [m.text for m in chat[2:]] == [f"Output: {printed} Answer: {claimed}", verdict]
+            assert program[1].endswith("==" + chat[0].text.rpartition(" ")[2])
+            assert [m.text for m in chat[2:]] == [f"Output: {printed}", "CORRECT" if printed == "True" else "INCORRECT"]
     assert judged > 10
 
 

@@ -58,7 +58,9 @@ def test_logprobs_are_those_of_a_plain_forward_pass(model: Any, chat: ChatFormat
 def test_greedy_equals_generate(model: Any, chat: ChatFormat) -> None:
     for reply in answer(TransformersEngine(model, chat, slots=5), requests(11, temperature=0.0)):
         ids = torch.tensor([reply.prompt_ids])
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=len(reply.token_ids))
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=len(reply.token_ids)
+        )
         assert tuple(out[0, ids.shape[1] :].tolist()) == reply.token_ids
 
 
@@ -93,7 +95,9 @@ def test_stop_string_ends_a_reply_with_whole_tokens(model: Any, chat: ChatFormat
     plain = Request(user("x"), Sampling(0.0, max_new_tokens=20))
     [long] = answer(TransformersEngine(model, chat), [plain])
     stop = long.text[5:8]
-    [short] = answer(TransformersEngine(model, chat), [Request(plain.chat, Sampling(0.0, max_new_tokens=20, stop=(stop,)))])
+    [short] = answer(
+        TransformersEngine(model, chat), [Request(plain.chat, Sampling(0.0, max_new_tokens=20, stop=(stop,)))]
+    )
     assert short.finish == "stop"
     assert stop in short.text
     assert long.token_ids[: len(short.token_ids)] == short.token_ids

@@ -85,7 +85,11 @@ def test_loss_does_not_depend_on_the_split(reduction: str) -> None:
         index = torch.searchsorted(torch.tensor(rows), row[pick])
         weights = token_weights(index, torch.ones(len(index)).double(), lengths[rows], total, reduction)
         parts += (weights * values[pick]).sum()
-    expected = values.mean() if reduction == "token" else torch.stack([p.mean() for p in values.split(lengths.tolist())]).mean()
+    expected = (
+        values.mean()
+        if reduction == "token"
+        else torch.stack([p.mean() for p in values.split(lengths.tolist())]).mean()
+    )
     assert whole.item() == pytest.approx(expected.item(), abs=1e-12)
     assert float(parts) == pytest.approx(expected.item(), abs=1e-12)
 

@@ -243,6 +243,18 @@ def test_each_role_samples_with_its_own_adapter(tmp_path: Path) -> None:
     assert [group["lr"] for group in module.optimizers().param_groups] == pytest.approx([0.0, 0.0])
 
 
+def test_recomputed_activations_are_those_of_the_role(tmp_path: Path) -> None:
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)  # adapters are drawn from the global state
+        policy = Policy(scratch=SCRATCH, lora=TWO, gradient_checkpointing=checkpointing)
+        found.append(
+            gradients(tmp_path, policy=policy, agent=Duo(), rewards=[Judged()], train_roles=("solver", "judge"))
+        )
+    assert max(gradient.abs().max() for gradient in found[0].values()) > 1e-4
+    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-7) for name in found[0])
+
+
 def test_several_passes_make_several_updates(tmp_path: Path) -> None:
     once, twice = grpo(), grpo(passes=2)
     assert fit(tmp_path, once).global_step == 1

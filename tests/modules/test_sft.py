@@ -116,6 +116,13 @@ def test_validation_loss_is_the_mean_over_learnt_tokens(tmp_path: Path) -> None:
     assert logged["val/loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
 
 
+def test_training_after_an_evaluation(tmp_path: Path) -> None:
+    module, data, run = sft(optim=Optim(lr=0.0)), chats(), trainer(tmp_path)
+    [before] = run.validate(module, data, verbose=False)
+    run.fit(module, data)
+    assert run.callback_metrics["val/loss"].item() == pytest.approx(before["val/loss"])
+
+
 def test_learning_rate_steps_once_an_update_and_ends_at_the_floor(tmp_path: Path) -> None:
     watch = Watch()
     module = sft(optim=Optim(lr=0.01, warmup=2, schedule="linear", floor=0.1))

@@ -10,7 +10,7 @@ from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.rollout.rows import Row, collate, micro_batches, trace_rows
 from slm_math.rollout.scheduler import Rollouts
-from slm_math.types import Generate, Problem, Reply, RunPython, RunResult, Sampling, Trace, Turn, user
+from slm_math.types import Generate, Problem, Reply, RunResult, Sampling, Trace, Turn, user
 
 PROBLEMS = [Problem(f"p/{i}", f"What is {i} + 1?") for i in range(7)]
 
@@ -47,7 +47,7 @@ class Scripted(Engine):
 
 class Calculator(Scripted):
     def __init__(self) -> None:
-        super().__init__(lambda request: RunResult(True, str(eval(request.code[6:-1]))))  # noqa: S307 (own test code)
+        super().__init__(lambda request: RunResult(True, str(eval(request.code[6:-1]))))
 
 
 def run(agent: Agent, engine: Engine, sandbox: Any = None, **options: Any) -> list[Trace]:
@@ -58,7 +58,9 @@ def run(agent: Agent, engine: Engine, sandbox: Any = None, **options: Any) -> li
 def test_every_job_ends_once_with_its_own_answer() -> None:
     engine = Scripted(lambda request: Reply(rf"\boxed{{{request.chat[0].text[8]}}}"))
     traces = run(SingleShot(), engine, window=3)
-    assert sorted((t.problem.id, t.sample, t.answer) for t in traces) == [(f"p/{i}", s, str(i)) for i in range(7) for s in (0, 1)]
+    assert sorted((t.problem.id, t.sample, t.answer) for t in traces) == [
+        (f"p/{i}", s, str(i)) for i in range(7) for s in (0, 1)
+    ]
 
 
 def test_keys_name_problem_sample_and_turn() -> None:
@@ -121,7 +123,9 @@ def test_missing_engine_or_sandbox_is_said_at_once() -> None:
 
 def turn(prompt: list[int], reply: list[int], role: str = "solver", temperature: float = 1.0) -> Turn:
     logps = tuple(-float(token) for token in reply)
-    return Turn(Generate(user("x"), role), Reply("", tuple(reply), logps, "stop", tuple(prompt), temperature=temperature))
+    return Turn(
+        Generate(user("x"), role), Reply("", tuple(reply), logps, "stop", tuple(prompt), temperature=temperature)
+    )
 
 
 def trace(*turns: Turn) -> Trace:
@@ -136,7 +140,12 @@ def test_turns_that_extend_each_other_share_a_row() -> None:
 
 
 def test_rewritten_history_other_roles_and_temperatures_get_rows_of_their_own() -> None:
-    events = (turn([1], [2]), turn([1, 9], [3]), turn([1, 2, 4], [5], "verifier"), turn([1, 2, 4], [6], temperature=0.7))
+    events = (
+        turn([1], [2]),
+        turn([1, 9], [3]),
+        turn([1, 2, 4], [5], "verifier"),
+        turn([1, 2, 4], [6], temperature=0.7),
+    )
     assert [row.ids for row in trace_rows(trace(*events), "solver")] == [[1, 2], [1, 9, 3], [1, 2, 4, 6]]
     assert [row.ids for row in trace_rows(trace(*events), "verifier")] == [[1, 2, 4, 5]]
 
