@@ -59,7 +59,7 @@ def evaluate(
     from slm_math.engines.loading import check_path
     from slm_math.evaluation.evaluate import evaluate as run
     from slm_math.evaluation.metrics import by_tag
-    from slm_math.evaluation.records import read_records
+    from slm_math.evaluation.records import read_records, weights_hash
     from slm_math.evaluation.table import Live, results_table
     from slm_math.sandbox import Sandbox
 
@@ -87,7 +87,11 @@ def evaluate(
                 continue
             if agent.uses_python and sandbox is None:
                 sandbox = Sandbox()
-            identity = {"policy": policy, "engines": {role: engine.name for role, engine in (engines or {}).items()}}
+            identity = {
+                "policy": policy,
+                "weights": None if policy is None else weights_hash(policy),
+                "engines": {role: engine.name for role, engine in (engines or {}).items()},
+            }
             with Live(console, name) as live:
                 rows[name] = run(
                     agent, tasks, serving, {"default": sampling}, Path(out) / name, sandbox, samples, seed, identity,

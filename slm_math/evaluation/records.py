@@ -186,6 +186,16 @@ def data_hash(tasks: list[Task]) -> str:
     return digest.hexdigest()[:16]
 
 
+def weights_hash(policy: str) -> str | None:
+    """A hash of the weights in a model or adapter folder; None for a hub id."""
+    files = sorted(Path(policy).expanduser().glob("*.safetensors"))
+    digest = hashlib.blake2b(digest_size=8)
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest() if files else None
+
+
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """The whole records of a file. Raises ValueError naming file and line for one that is not JSON."""
     with path.open(encoding="utf-8") as file:

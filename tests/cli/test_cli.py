@@ -13,6 +13,7 @@ from tiny import SCRATCH
 
 import slm_math
 from slm_math.cli import run
+from slm_math.modules.scratch import Scratch
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -207,6 +208,21 @@ def test_eval_goes_on_after_a_cut_and_refuses_another_evaluation(
     assert "sampling" in said
     assert str(tmp_path / "one") in said
     assert file.read_bytes().splitlines(keepends=True) == after
+
+
+def test_eval_refuses_records_of_other_weights_in_the_same_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = SCRATCH.tokenizer()
+    for seed in (0, 1):
+        Scratch(hidden=32, layers=2, ffn=64, seed=seed).model(tokenizer).save_pretrained(tmp_path / "model")
+        tokenizer.save_pretrained(tmp_path / "model")
+        if seed == 0:
+            evaluate(str(tmp_path / "model"), tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        evaluate(str(tmp_path / "model"), tmp_path)
+    assert stop.value.code == 2
+    assert "weights" in capsys.readouterr().err
 
 
 def test_results_shows_evaluations_side_by_side(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
