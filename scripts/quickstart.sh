@@ -18,29 +18,42 @@ if [ -e "$runs" ]; then
 fi
 export OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-begin=$(date +%s)
-lap() { local now; now=$(date +%s); echo "$1: $((now - last)) s" | tee -a "$runs/seconds.txt"; last=$now; }
-last=$begin
 mkdir -p "$runs"
+begin=$(date +%s)
+last=$begin
+lap() { local now; now=$(date +%s); seconds="${seconds:+$seconds, }$1 $((now - last)) s"; last=$now; }
+test_split() {
+  slm-math eval --config configs/quickstart/eval.yaml --policy "$runs/$1/export" --out "$runs/test/$1" \
+    --seed "$seed" --source.init_args.seed "$seed"
+}
 
 echo "== SFT: a model with random weights learns from worked solutions"
 slm-math fit --config configs/quickstart/sft.yaml --trainer.default_root_dir "$runs/sft" --seed_everything "$seed" \
   --model.init_args.policy.scratch.seed "$seed" --data.init_args.seed "$seed" --data.init_args.source.init_args.seed "$seed"
 lap SFT
+
+# the test split after SFT is evaluated on the other core meanwhile
+test_split sft >"$runs/test-sft.log" 2>&1 &
+tested=$!
+
 echo "== GRPO: the model practises on problems of which only the answers are known"
 slm-math fit --config configs/quickstart/grpo.yaml --trainer.default_root_dir "$runs/grpo" --seed_everything "$seed" \
   --model.init_args.policy.path "$runs/sft/export" --model.init_args.seed "$seed" \
   --data.init_args.seed "$seed" --data.init_args.source.init_args.seed "$seed"
 lap GRPO
+
 echo "== agents on the test split, which no training has seen"
-for stage in sft grpo; do
-  slm-math eval --config configs/quickstart/eval.yaml --policy "$runs/$stage/export" --out "$runs/test/$stage" \
-    --seed "$seed" --source.init_args.seed "$seed"
-done
+test_split grpo
+wait "$tested" || { cat "$runs/test-sft.log" >&2; exit 1; }
 lap evaluation
 
-slm-math results "$runs/test/sft" "$runs/test/grpo" --by kind
 echo
-echo "seconds: $(tr '\n' ',' <"$runs/seconds.txt" | sed 's/,$//; s/,/, /g'); in all $(($(date +%s) - begin)) s"
-echo "checkpoints: $runs/{sft,grpo}/checkpoints   models for transformers and vLLM: $runs/{sft,grpo}/export"
-echo "transcripts: $runs/test/{sft,grpo}/<agent>/records.jsonl, and per epoch $runs/{sft,grpo}/eval"
+slm-math results "$runs/test/sft" "$runs/test/grpo"
+cat <<TXT
+reasoning_forced is the control: a model that may not answer without reasoning. What GRPO gains over it after SFT is not
+a matter of style. By kind of problem: slm-math results $runs/test/sft $runs/test/grpo --by kind
+
+time: $seconds; in all $((last - begin)) s (installation not counted)
+checkpoints: $runs/{sft,grpo}/checkpoints; models for transformers and vLLM: $runs/{sft,grpo}/export
+transcripts: $runs/test/{sft,grpo}/<agent>/records.jsonl, and of every epoch under $runs/{sft,grpo}/eval
+TXT

@@ -151,7 +151,7 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     table = Table(title="accuracy in %, 95 % interval", title_justify="left")
     table.add_column("agent")
     for folder in columns:
-        table.add_column(folder, justify="right")
+        table.add_column(folder, justify="right", min_width=26)
     names = list(dict.fromkeys(name for cells in columns.values() for name in cells))
     for name in names:
         table.add_row(name, *(cells[name].shown() if name in cells else "-" for cells in columns.values()))

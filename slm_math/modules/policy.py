@@ -235,9 +235,8 @@ class LoadedPolicy:
         with grad, self.reference() if reference else self.use(batch.role) as model:
             base = model.get_base_model() if hasattr(model, "get_base_model") else model
             positions = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
-            hidden = base.get_decoder()(
-                input_ids=batch.ids, attention_mask=batch.attention, position_ids=positions, use_cache=False
-            ).last_hidden_state
+            # no mask: rows are padded on the right, where causal attention never looks
+            hidden = base.get_decoder()(input_ids=batch.ids, position_ids=positions, use_cache=False).last_hidden_state
             picked = hidden.flatten(0, 1)[batch.where]
             return token_logprobs(picked, head_of(base), batch.targets, batch.temperature, entropy)
 

@@ -1,8 +1,9 @@
-"""The embedded model: a small Llama made from a config, with a tokenizer made from the embedded data. No downloads."""
+"""The embedded model: a small Qwen2 made from a config, with a tokenizer made from the embedded data. No downloads."""
 
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,9 +17,7 @@ TEMPLATE = (
 
 @dataclass(frozen=True)
 class Scratch:
-    """A Llama with random weights.
-
-    Not a Qwen2: transformers gives every folder with a Qwen2 config the tokenizer of Qwen2, whatever the folder holds.
+    """A Qwen2 with random weights.
 
     Args:
         hidden: width.
@@ -45,9 +44,9 @@ class Scratch:
     def model(self, tokenizer: Any) -> Any:
         """The model with fresh weights, the same for the same seed."""
         import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
+        from transformers import Qwen2Config, Qwen2ForCausalLM
 
-        config = LlamaConfig(
+        config = Qwen2Config(
             vocab_size=len(tokenizer),
             hidden_size=self.hidden,
             num_hidden_layers=self.layers,
@@ -56,7 +55,6 @@ class Scratch:
             intermediate_size=self.ffn,
             max_position_embeddings=self.context,
             tie_word_embeddings=True,
-            attention_bias=True,
             initializer_range=0.02,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -64,21 +62,24 @@ class Scratch:
         )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            return LlamaForCausalLM(config)
+            return Qwen2ForCausalLM(config)
 
 
 @cache
 def _tokenizer(vocabulary: int) -> Any:
-    """Byte-level BPE in which every digit is a token of its own (with the space before it, if any)."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+    """Byte-level BPE as Qwen2 has it (every digit is a token of its own), its merges learnt from the embedded data.
+
+    Of Qwen2's own class, because transformers reads the tokenizer of every Qwen2 folder with that class's rules for
+    splitting text, whatever the folder says.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
 
     from slm_math.data.arithmetic import corpus
 
     bpe = Tokenizer(models.BPE())
-    digits = pre_tokenizers.Split(Regex(" ?[0-9]"), "isolated")
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    bpe.decoder = decoders.ByteLevel()
+    bpe.normalizer = Qwen2Tokenizer().backend_tokenizer.normalizer
+    bpe.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=list(SPECIAL),
@@ -86,13 +87,15 @@ def _tokenizer(vocabulary: int) -> Any:
         show_progress=False,
     )
     bpe.train_from_iterator(corpus(), trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
+    learnt = json.loads(bpe.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=learnt["vocab"],
+        merges=[tuple(pair) for pair in learnt["merges"]],
+        unk_token="<|pad|>",
         pad_token="<|pad|>",
         eos_token="<|end|>",
         additional_special_tokens=list(SPECIAL[1:4]),
         padding_side="left",
-        clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = TEMPLATE
     return tokenizer
