@@ -7,7 +7,7 @@
 # SLM_MATH_VENV=active uses the active environment; RUNS=DIR says where everything is written (default: runs/quickstart).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source scripts/setup.sh
+source scripts/setup.sh ""  # without an argument it would see ours
 
 seed=${1:-0}
 runs=${RUNS:-runs/quickstart}

@@ -110,7 +110,7 @@ def split_of(family: Family, numbers: tuple[int, ...]) -> Split:
 
 
 class Arithmetic(Source):
-    """Word problems with one to three steps.
+    """Word problems with two steps.
 
     Args:
         seed: what is drawn; the split of a problem does not depend on it.
