@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -139,8 +138,7 @@ class AgentEval(L.Callback):
         """One agent; with several ranks each takes its share of the problems, and rank 0 keeps all records."""
         ranks, rank = trainer.world_size, trainer.global_rank
         part = folder if ranks == 1 else folder / f"rank-{rank}"
-        identity = {"weights": weights, "ranks": ranks}
-        set_aside_unless(part, identity)
+        identity = {"weights": weights, "policy": module.policy.path, "ranks": ranks}
 
         def watch(done: int, total: int, records: Sequence[Mapping[str, Any]]) -> None:
             right = sum(record["correct"] for record in records)
@@ -157,25 +155,13 @@ class AgentEval(L.Callback):
             self.seed,
             identity,
             watch,
+            set_aside=True,
         )
         if ranks == 1:
             return summary
         everyone: list[Any] = [None] * ranks
-        torch.distributed.all_gather_object(everyone, list(read_records(part / "records.jsonl")))
+        torch.distributed.all_gather_object(everyone, read_records(part / "records.jsonl"))
         return summarise(record for records in everyone for record in records)
-
-
-def set_aside_unless(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Moves an evaluation of other weights out of the way (`<name>.1`, `.2`, ...); records are never overwritten."""
-    from json import loads
-
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        return
-    old = loads(manifest.read_text(encoding="utf-8"))["identity"]
-    if any(old.get(key) != value for key, value in identity.items()):
-        number = next(i for i in range(1, 1 << 30) if not folder.with_name(f"{folder.name}.{i}").exists())
-        os.rename(folder, folder.with_name(f"{folder.name}.{number}"))
 
 
 def fingerprint(module: PolicyModule) -> str:

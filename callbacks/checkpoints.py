@@ -15,7 +15,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 class Checkpoints(ModelCheckpoint):
     """Keeps `<root>/checkpoints/last.ckpt`, always of a moment between two steps; `--ckpt_path last` goes on from it.
 
-    The first Ctrl-C lets the step finish and saves; a second one, or one outside of a step, stops at once.
+    Also written before the last step of an epoch: who interrupts the evaluation that follows repeats one step, not all,
+    and the evaluation goes on with its records, since the step leads to the same weights. The first Ctrl-C lets a step
+    finish and saves; a second one, or one outside of a step, stops at once.
 
     Args:
         dirpath: the folder; `checkpoints` under the trainer's root when left out on the command line.
@@ -52,7 +54,8 @@ class Checkpoints(ModelCheckpoint):
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._in_step = False
-        if self._stop or time.monotonic() - self._saved > 60 * self.minutes:
+        one_left = batch_idx + 2 == trainer.num_training_batches
+        if self._stop or one_left or time.monotonic() - self._saved > 60 * self.minutes:
             self._saved = time.monotonic()
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         if self._stop:
@@ -61,7 +64,13 @@ class Checkpoints(ModelCheckpoint):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         super().on_exception(trainer, pl_module, exception)
         if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
-            print("interrupted: checkpoints and finished records are kept; --ckpt_path last goes on", flush=True)
+            saved = self.last_model_path and Path(self.last_model_path).exists()
+            kept = (
+                f"{self.last_model_path} is kept, --ckpt_path last goes on"
+                if saved
+                else "no checkpoint was written yet"
+            )
+            print(f"interrupted: {kept}; finished evaluation records stay", flush=True)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().teardown(trainer, pl_module, stage)

@@ -35,6 +35,7 @@ lap SFT
 # the test split after SFT is evaluated on the other core meanwhile
 test_split sft >"$runs/test-sft.log" 2>&1 &
 tested=$!
+trap 'kill "$tested" 2>/dev/null || true' EXIT
 
 echo "== GRPO: the model practises on problems of which only the answers are known"
 slm-math fit --config configs/quickstart/grpo.yaml --trainer.default_root_dir "$runs/grpo" --seed_everything "$seed" \

@@ -30,7 +30,8 @@ pip() { "$python" -m pip --disable-pip-version-check --no-input "$@"; }
 
 # torch first: asked for by range alone, pip takes the newest build, which on a machine without a GPU is gigabytes of
 # CUDA that nothing uses
-if ! "$python" -c 'import torch' 2>/dev/null; then
+usable='import torch; v = tuple(map(int, torch.__version__.split("+")[0].split(".")[:2])); assert (2, 10) <= v < (2, 14)'
+if ! "$python" -c "$usable" 2>/dev/null; then
   if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
     echo "installing torch for this machine's GPU"
     pip install -q "torch>=2.10,<2.14"

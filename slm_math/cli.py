@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any
 
 TRAINING = {
@@ -21,6 +21,9 @@ COMMANDS = {
     "download": ("download", "fetch the models and data sets that configs name, for work offline"),
 }
 FILES = {"grade": "file", "results": "folders"}  # what stands behind the command without an option's name
+
+# errors of libraries (and of layers that are not imported here) whose message says what to do
+MENDABLE = {"MisconfigurationException", "SandboxError", "EngineError", "SafetensorError"}
 
 
 def usage() -> str:
@@ -49,16 +52,18 @@ def run(arguments: list[str] | None = None) -> None:
     from slm_math.parsing import short, with_nulls
 
     arguments = [arguments[0], *with_nulls(arguments[1:])]
+    sys.path.append(os.getcwd())  # so that a config can name a class of one's own project
     try:
         if arguments[0] in COMMANDS:
             _own(arguments[0], arguments[1:])
         else:
             _training(arguments)
     except KeyboardInterrupt:
-        print("interrupted: finished records and checkpoints are kept (go on with --ckpt_path last)", file=sys.stderr)
+        print("interrupted: what was written is kept; the same command goes on", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, FileNotFoundError) as error:
-        if os.environ.get("SLM_MATH_TRACEBACK"):
+    except Exception as error:
+        mendable = isinstance(error, ValueError | FileNotFoundError) or type(error).__name__ in MENDABLE
+        if not mendable or os.environ.get("SLM_MATH_TRACEBACK"):
             raise
         fail(short(str(error)))
 
@@ -78,11 +83,20 @@ def _own(name: str, arguments: list[str]) -> None:
     if plain and name in FILES:  # `grade FILE`, `results FOLDER FOLDER`
         value = plain[0] if name == "grade" else json.dumps(plain)
         arguments = [f"--{FILES[name]}={value}", *arguments[1 if name == "grade" else len(plain) :]]
+    if name == "download":
+        arguments = _gathered(arguments)
     parser = own_parser(function, name)
     parsed = parser.parse_args(arguments)
     if "config" not in function.__annotations__:
         parsed.pop("config", None)
     function(**vars(parser.instantiate_classes(parsed)))
+
+
+def _gathered(arguments: list[str]) -> list[str]:
+    """Several `--config FILE` as one list, for a command to which they are data and not its own options."""
+    files = [value for option, value in pairwise(arguments) if option == "--config"]
+    rest = [a for i, a in enumerate(arguments) if a != "--config" and (i == 0 or arguments[i - 1] != "--config")]
+    return [*rest, f"--config={json.dumps(files)}"] if files else rest
 
 
 def _training(arguments: list[str]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -59,7 +60,7 @@ def evaluate(
     from slm_math.engines.loading import check_path
     from slm_math.evaluation.evaluate import evaluate as run
     from slm_math.evaluation.metrics import by_tag
-    from slm_math.evaluation.records import read_records, weights_hash
+    from slm_math.evaluation.records import read_records
     from slm_math.evaluation.table import Live, results_table
     from slm_math.sandbox import Sandbox
 
@@ -87,15 +88,10 @@ def evaluate(
                 continue
             if agent.uses_python and sandbox is None:
                 sandbox = Sandbox()
-            identity = {
-                "policy": policy,
-                "weights": None if policy is None else weights_hash(policy),
-                "engines": {role: engine.name for role, engine in (engines or {}).items()},
-            }
             with Live(console, name) as live:
                 rows[name] = run(
-                    agent, tasks, serving, {"default": sampling}, Path(out) / name, sandbox, samples, seed, identity,
-                    live.watch,
+                    agent, tasks, serving, {"default": sampling}, Path(out) / name, sandbox, samples, seed,
+                    watch=live.watch,
                 )  # fmt: skip
     finally:
         if sandbox is not None:
@@ -103,11 +99,18 @@ def evaluate(
         for engine in serving.values():
             engine.close()
     console.print(results_table(f"{source.name}/{split}", rows))
+    for name in rows:
+        errors = Counter(row["error"] for row in read_records(Path(out) / name / "records.jsonl") if row["error"])
+        for error, count in errors.most_common(1):
+            console.print(f"{name}: {errors.total()} broke, {count} of them with: {error}", markup=False)
+            console.print("a rerun of the same command tries those again", markup=False)
     if by:
         for name in rows:
             parts = by_tag(read_records(Path(out) / name / "records.jsonl"), by)
             console.print(results_table(f"{name} by {by}", parts))
     console.print(f"transcripts: {out}/<agent>/records.jsonl", markup=False)
+    if rows and all(summary.errors == summary.n for summary in rows.values()):
+        sys.exit(1)
 
 
 def _local(policy: str, dtype: str, slots: int, template: str | None, threads: int | None) -> Engine:
@@ -183,31 +186,45 @@ def grade_file(
     target = Path(out) if out else path.with_suffix(".graded.jsonl")
     right = n = 0
     new = target.with_name(target.name + ".new")
-    with path.open(encoding="utf-8") as source, new.open("w", encoding="utf-8") as sink:
-        for number, line in enumerate(source, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{file}, line {number}: not JSON ({error.msg})") from error
-            where = f"{file}, line {number}"
-            text = _field(row, completion, ("completion", "response", "output", "prediction", "solution"), where)
-            reference = _field(row, gold, ("answer", "gold", "ground_truth"), where)
-            verdict = grade(text, gold_answer(reference), last_number=last_number)
-            right += verdict.correct
-            n += 1
-            sink.write(json.dumps({"line": number} | vars(verdict), ensure_ascii=False) + "\n")
-    new.replace(target)
+    try:
+        with path.open(encoding="utf-8") as source, new.open("w", encoding="utf-8") as sink:
+            for number, line in enumerate(source, 1):
+                if not line.strip():
+                    continue
+                where = f"{file}, line {number}"
+                row = _object(line, where)
+                text = _field(row, completion, ("completion", "response", "output", "prediction", "solution"), where)
+                reference = _field(row, gold, ("answer", "gold", "ground_truth"), where)
+                verdict = grade(text, gold_answer(reference), last_number=last_number)
+                right += verdict.correct
+                n += 1
+                sink.write(json.dumps({"line": number} | vars(verdict), ensure_ascii=False) + "\n")
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
     low, high = wilson(right, n)
     share = f"{100 * right / max(n, 1):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     print(f"{right} of {n} right: {share}; verdicts: {target}")
 
 
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not JSON ({error.msg})") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: not a JSON object")
+    return row
+
+
 def _field(row: Mapping[str, Any], name: str | None, known: Sequence[str], where: str) -> str:
+    """A text or number of a row, as text."""
     for candidate in (name,) if name else known:
         if candidate in row:
-            return str(row[candidate])
+            value = row[candidate]
+            if not isinstance(value, str | int | float) or isinstance(value, bool):
+                raise ValueError(f"{where}: field {candidate!r} is neither text nor a number")
+            return str(value)
     raise ValueError(f"{where}: field {name or ' or '.join(known)} is missing")
 
 

@@ -51,7 +51,7 @@ def _no_option(name: str) -> str:
 
 
 def _meant(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=3)
+    close = difflib.get_close_matches(name, sorted(known - {name}), n=3)
     return f": did you mean {' or '.join(close)}?" if close else ""
 
 
@@ -64,21 +64,21 @@ def _ours() -> Iterator[type]:
 def with_nulls(arguments: list[str]) -> list[str]:
     """`--a.b null` as `--config '{"a": {"b": null}}'`: jsonargparse takes a nested null for the text "None"."""
     found: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        if argument.startswith("--") and "." in name and not equals:
-            value = next(rest, "")
-            if value != "null":
-                found += [argument, value] if value else [argument]
-                continue
-        if name.startswith("--") and "." in name and value == "null":
-            tree: Any = None
-            for key in reversed(name[2:].split(".")):
-                tree = {key: tree}
-            found += ["--config", json.dumps(tree)]
-        else:
+    index = 0
+    while index < len(arguments):
+        argument = arguments[index]
+        following = arguments[index + 1] if index + 1 < len(arguments) else None
+        name, _, value = argument.partition("=")
+        given = value if "=" in argument else following
+        if not argument.startswith("--") or "." not in name or given != "null":
             found.append(argument)
+            index += 1
+            continue
+        tree: Any = None
+        for key in reversed(name[2:].split(".")):
+            tree = {key: tree}
+        found += ["--config", json.dumps(tree)]
+        index += 1 if "=" in argument else 2
     return found
 
 

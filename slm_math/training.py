@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ import callbacks  # noqa: E402
 import slm_math.agents  # noqa: E402
 import slm_math.data  # noqa: E402
 import slm_math.rewards  # noqa: E402, F401
+from slm_math.engines.loading import weights_hash  # noqa: E402
+from slm_math.evaluation.records import environment, write_json  # noqa: E402
 from slm_math.modules.base import PolicyModule  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
@@ -36,6 +40,8 @@ from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+
+ROOT = "runs/default"  # where a run writes when its config does not say
 
 
 class TrainingParser(Parser, LightningArgumentParser):
@@ -76,12 +82,36 @@ class TrainingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand] if self.subcommand else self.config
+        trainer = config.trainer
+        if trainer.gradient_clip_val:
+            raise ValueError("trainer.gradient_clip_val has no effect here: set model.init_args.optim.clip")
+        if trainer.accumulate_grad_batches != 1:
+            raise ValueError(
+                "trainer.accumulate_grad_batches has no effect here: data.init_args.batch_size is one optimiser step, "
+                "and model.init_args.tokens_per_batch bounds what a forward pass holds"
+            )
+        folder = Path(trainer.default_root_dir or ROOT) / "checkpoints"
+        if config.get("ckpt_path") == "last" and not any(folder.glob("last*.ckpt")):
+            raise ValueError(f"--ckpt_path last: there is no checkpoint in {folder}")
         torch.set_num_threads(config.torch_threads or free_cores())
         torch.set_float32_matmul_precision("high")
 
+    def before_fit(self) -> None:
+        """The run's manifest: what ran, where, from which weights; the whole configuration is in logs/*/config.yaml."""
+        path = self.model.policy.path
+        data = {
+            "command": sys.argv[1:],
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "policy": path,
+            "weights": None if path is None else weights_hash(path),
+            "environment": environment(),
+        }
+        if self.trainer.is_global_zero:
+            write_json(Path(self.trainer.default_root_dir) / "manifest.json", data)
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self._get(self.config_init, "trainer", default={})
-        root = Path(kwargs.get("default_root_dir") or config.get("default_root_dir") or "runs/default")
+        root = Path(kwargs.get("default_root_dir") or config.get("default_root_dir") or ROOT)
         extra: list[L.Callback] = [callbacks.Progress()]
         if config.get("enable_checkpointing") is not False:
             extra.append(callbacks.Checkpoints(root / "checkpoints"))

@@ -49,6 +49,14 @@ def test_eval_commands_of_the_readme_run(
     assert "n = 2" in capsys.readouterr().out
 
 
+def test_endpoint_command_of_the_readme_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    [command] = [c for c in commands() if "localhost" in c]
+    with pytest.raises(SystemExit) as stop:
+        run([*shlex.split(command)[1:], "--print_config"])
+    assert stop.value.code == 0
+    assert "base_url: http://localhost" in capsys.readouterr().out
+
+
 def test_grade_command_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

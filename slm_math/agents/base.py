@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -53,31 +54,44 @@ def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
     return [done[index] for index in range(len(workflows))]
 
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(python|py|python3)?[ \t]*$", re.IGNORECASE | re.MULTILINE)
-
-
 def program(text: str) -> str | None:
-    """The last fenced Python block of a reply, or None; a block that was cut off runs to the end of the text."""
-    marks = list(_FENCE.finditer(text))
-    for i in range(len(marks) - 1, -1, -1):
-        if marks[i].group(1):
-            end = marks[i + 1].start() if i + 1 < len(marks) else len(text)
-            return text[marks[i].end() : end].strip("\n")
-    if len(marks) >= 2:  # a block without a language
-        return text[marks[-2].end() : marks[-1].start()].strip("\n")
+    """The last fenced Python block of a reply, or None; a block that was cut off runs to the end of the text.
+
+    A block without a language counts when there is none in Python. Indented blocks (in a list, say) are dedented.
+    """
+    blocks: list[tuple[str, list[str]]] = []
+    fence = ""
+    for line in text.splitlines():
+        mark = line.strip()
+        if fence:
+            if mark == fence:
+                fence = ""
+            else:
+                blocks[-1][1].append(line)
+        elif mark.startswith(("```", "~~~")) and "`" not in mark[3:]:
+            fence = mark[:3]
+            blocks.append((mark[3:].strip().lower(), []))
+    for wanted in (lambda language: language.startswith("py"), lambda language: not language):
+        for language, lines in reversed(blocks):
+            if wanted(language):
+                return textwrap.dedent("\n".join(lines)).strip("\n")
     return None
 
 
-_VERDICT = re.compile(r"\b(?:(NOT)\s+)?(INCORRECT|CORRECT|UNCLEAR)\b")
+_WORDS = r"\b(?:(NOT)\s+)?(INCORRECT|CORRECT|UNCLEAR)\b"
+_ANY_CASE, _CAPITALS = re.compile(_WORDS, re.IGNORECASE), re.compile(_WORDS)
+_MARK = re.compile("VERDICT:", re.IGNORECASE)
 
 
 def verdict(text: str) -> str:
-    """CORRECT, INCORRECT or UNCLEAR: the last verdict word that a verifier wrote in capitals, whole words only.
+    """CORRECT, INCORRECT or UNCLEAR: the last such word after "VERDICT:", else the last one written in capitals.
 
-    "NOT CORRECT" is INCORRECT; a text without a verdict is UNCLEAR.
+    Whole words only; "NOT CORRECT" is INCORRECT; a text without a verdict is UNCLEAR.
     """
-    found = _VERDICT.findall(text.rpartition("VERDICT:")[2]) or _VERDICT.findall(text)
+    *_, after = _MARK.split(text)
+    found = (_ANY_CASE.findall(after) if _MARK.search(text) else []) or _CAPITALS.findall(text)
     if not found:
         return "UNCLEAR"
     negated, word = found[-1]
+    word = word.upper()
     return {"CORRECT": "INCORRECT", "INCORRECT": "UNCLEAR", "UNCLEAR": "UNCLEAR"}[word] if negated else word

@@ -145,10 +145,15 @@ class Arithmetic(Source):
     def tasks(self, split: Split) -> list[Task]:
         """The problems of a split; `tags` has the family and the kind."""
         draw = random.Random(f"{self.seed} tasks {split}")
-        tasks = []
-        for index in range(self.sizes[split]):
+        tasks: list[Task] = []
+        seen: set[tuple[str, str]] = set()
+        while len(tasks) < self.sizes[split]:
+            index = len(tasks)
             family = FAMILIES[index % len(FAMILIES)]
             text, expression = pose(draw, family, split)
+            if split != "train" and (family.name, expression) in seen:
+                continue  # the same sum in other words is not another observation
+            seen.add((family.name, expression))
             problem = Problem(
                 f"{self.name}/{split}/{index}", text, "num", tags={"family": family.name, "kind": family.kind}
             )

@@ -117,7 +117,7 @@ class MATH500(Source):
 
 
 class CoT(Source):
-    """Worked solutions, as the `cot` command writes them: JSONL with `question`, `ground_truth`, `solution`, `correct`.
+    """Worked solutions of a teacher model: JSONL with `question`, `ground_truth`, `solution`, `correct`.
 
     `path`: a file, or a folder whose files are read in the order of their names. `only_correct` leaves out rows with
     `correct: false`. A problem is held out for validation here exactly when it is in GSM8K or MATH.

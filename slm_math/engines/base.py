@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from slm_math.types import Chat, Reply, Sampling
 
@@ -46,6 +47,10 @@ class Engine:
     def busy(self) -> int:
         """The number of requests under way."""
         raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """What makes its answers what they are (model, address, precision), for manifests; never a secret."""
+        return {"engine": type(self).__name__}
 
     def refuse_training(self, role: str) -> str | None:
         """One line saying why this engine cannot serve a trained role, or None when it can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,19 @@ def base_of(path: str) -> str | None:
     if not config.is_file():
         return None
     return json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
+
+
+def weights_hash(path: str) -> str | None:
+    """A hash of the weights in a model folder, of an adapter folder with its base; None where there is no folder."""
+    files = sorted(Path(path).expanduser().glob("*.safetensors"))
+    digest = hashlib.blake2b(digest_size=8)
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "blake2b").digest())
+    base = base_of(path)
+    if base is not None:
+        digest.update((weights_hash(base) or base).encode())
+    return digest.hexdigest() if files else None
 
 
 def load_tokenizer(path: str) -> Any:

@@ -85,6 +85,9 @@ class OpenAIEngine(Engine):
     def __repr__(self) -> str:
         return f"OpenAIEngine({self._url!r}, {self.model!r})"
 
+    def identity(self) -> dict[str, Any]:
+        return {"engine": type(self).__name__, "url": self._url, "model": self.model, "extra": self.extra}
+
     def submit(self, request: Request) -> int:
         if request.sampling.not_first:
             raise ValueError("a chat endpoint cannot forbid how a reply begins (not_first)")

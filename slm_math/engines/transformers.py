@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.engines.cache import RowCache
 from slm_math.engines.chat import ChatFormat
-from slm_math.engines.loading import DTYPES, load_model, load_tokenizer
+from slm_math.engines.loading import DTYPES, check_path, load_model, load_tokenizer, weights_hash
 from slm_math.engines.sampling import choose, uniforms
 from slm_math.types import Reply
 
@@ -271,8 +272,6 @@ class CheckpointEngine(TransformersEngine):
         slots: int = 64,
         chat_template: str | None = None,
     ) -> None:
-        from slm_math.engines.loading import check_path
-
         check_path(path)
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -281,6 +280,19 @@ class CheckpointEngine(TransformersEngine):
         self.dtype = DTYPES[dtype]
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.template = chat_template
+
+    @cached_property
+    def _weights(self) -> str | None:
+        return weights_hash(self.path)
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "engine": type(self).__name__,
+            "path": self.path,
+            "weights": self._weights,
+            "dtype": str(self.dtype),
+            "chat_template": self.template,
+        }
 
     def submit(self, request: Request) -> int:
         if self.model is None:

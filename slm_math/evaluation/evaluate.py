@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,19 @@ from slm_math.agents import Agent
 from slm_math.engines.base import Engine
 from slm_math.evaluation.metrics import Summary, summarise
 from slm_math.evaluation.records import RecordFile, data_hash, record, write_json
+from slm_math.prompts import load
 from slm_math.rollout.scheduler import Rollouts, Sandbox
 from slm_math.types import Sampling, Task
 
 
-def describe(value: Any) -> Any:
-    """An agent (or any plain object) as data: its class and its settings."""
-    if isinstance(value, Agent):
-        return {"class": type(value).__name__} | {name: describe(item) for name, item in vars(value).items()}
-    return value
+def describe(agent: Agent) -> dict[str, Any]:
+    """An agent as data: its class, its settings, and for a prompt also what the template says."""
+    data: dict[str, Any] = {"class": type(agent).__name__}
+    for name, value in vars(agent).items():
+        data[name] = describe(value) if isinstance(value, Agent) else value
+        if name.endswith("prompt") and isinstance(value, str):
+            data[f"{name}_hash"] = hashlib.blake2b(load(value).encode(), digest_size=8).hexdigest()
+    return data
 
 
 def evaluate(
@@ -32,14 +37,16 @@ def evaluate(
     seed: int = 0,
     identity: Mapping[str, Any] | None = None,
     watch: Callable[[int, int, Sequence[Mapping[str, Any]]], None] | None = None,
+    set_aside: bool = False,
 ) -> Summary:
     """Runs `agent` `samples` times on every task, writing `folder`/records.jsonl, manifest.json and summary.json.
 
     What the folder already holds of the same evaluation is kept and not run again.
 
     Args:
-        identity: what else makes this evaluation what it is (the model).
+        identity: what else makes this evaluation what it is (the weights under training).
         watch: called after every record with (done, total, records so far).
+        set_aside: another evaluation in the folder is moved out of the way; otherwise it is an error.
     """
     by_id = {task.problem.id: task for task in tasks}
     if len(by_id) < len(tasks):
@@ -51,9 +58,10 @@ def evaluate(
         "samples": samples,
         "seed": seed,
         "sampling": {role: vars(values) for role, values in sampling.items()},
+        "engines": {role: engine.identity() for role, engine in sorted(engines.items())},
         **(identity or {}),
     }
-    file = RecordFile(folder, me)
+    file = RecordFile(folder, me, set_aside)
     done = file.done
     jobs = [(task.problem, s) for task in tasks for s in range(samples) if (task.problem.id, s) not in done]
     total = len(tasks) * samples

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -73,39 +73,41 @@ def chat_data(chat: Chat) -> list[dict[str, str]]:
 class RecordFile:
     """Appends records and knows which are there already, so that a rerun goes on where the last one stopped.
 
-    `identity` is what must be equal for two runs to be the same evaluation. Raises ValueError when the folder holds
-    another evaluation. A last line cut off by a kill is removed; whole records are never rewritten.
+    `identity` is what must be equal for two runs to be the same evaluation. A folder that holds another one is an
+    error, or, with `set_aside`, moved out of the way (`<name>.1`, `.2`, ...). A last line cut off by a kill is removed;
+    whole records are never rewritten. A sample that broke is tried again: the newest record of a sample counts.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, identity: Mapping[str, Any], set_aside: bool = False) -> None:
         self.path = folder / "records.jsonl"
         self.manifest = folder / "manifest.json"
         self.identity = json.loads(json.dumps(identity, default=str))
         self.records: list[dict[str, Any]] = []
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.manifest.is_file():
-            old = json.loads(self.manifest.read_text(encoding="utf-8"))
-            changed = [k for k in self.identity if old["identity"].get(k) != self.identity[k]]
-            if changed:
+        old = json.loads(self.manifest.read_text(encoding="utf-8")) if self.manifest.is_file() else None
+        if old is not None:
+            changed = differences(old["identity"], self.identity)
+            if changed and set_aside:
+                number = next(i for i in range(1, 1 << 30) if not folder.with_name(f"{folder.name}.{i}").exists())
+                os.rename(folder, folder.with_name(f"{folder.name}.{number}"))
+                old = None
+            elif changed:
                 raise ValueError(
                     f"{folder} holds another evaluation ({', '.join(changed)} differ): name another --out, or remove it"
                 )
-            self.started = old["started"]
+        folder.mkdir(parents=True, exist_ok=True)
+        self.started = old["started"] if old else _now()
+        if self.path.is_file():
             self._recover()
-        else:
-            self.started = _now()
         self._write_manifest(finished=None)
         self._file = self.path.open("a", encoding="utf-8")
 
     def _recover(self) -> None:
-        if not self.path.is_file():
-            return
         data = self.path.read_bytes()
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
             with self.path.open("r+b") as file:
                 file.truncate(whole)
-        self.records = [json.loads(line) for line in data[:whole].splitlines()]
+        self.records = [row for row in read_records(self.path) if row["error"] is None]
 
     @property
     def done(self) -> set[tuple[str, int]]:
@@ -130,6 +132,14 @@ class RecordFile:
             "environment": environment(),
         }
         write_json(self.manifest, data)
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """The dotted keys at which two pieces of plain data differ."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [where or "all"]
+    keys = {**new, **old}
+    return [d for key in keys for d in differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))]
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -186,23 +196,19 @@ def data_hash(tasks: list[Task]) -> str:
     return digest.hexdigest()[:16]
 
 
-def weights_hash(policy: str) -> str | None:
-    """A hash of the weights in a model or adapter folder; None for a hub id."""
-    files = sorted(Path(policy).expanduser().glob("*.safetensors"))
-    digest = hashlib.blake2b(digest_size=8)
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
-    return digest.hexdigest() if files else None
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The whole records of a file, the newest of every sample, in the order in which samples first came.
 
-
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole records of a file. Raises ValueError naming file and line for one that is not JSON."""
+    Raises ValueError naming file and line for one that is not JSON.
+    """
+    newest: dict[tuple[str, int], dict[str, Any]] = {}
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
-                return
+                break
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not a JSON record ({error.msg})") from error
+                row = json.loads(line)
+                newest[row["id"], row["sample"]] = row
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}: not an evaluation record ({error})") from error
+    return list(newest.values())

@@ -127,6 +127,8 @@ def test_parallel_keeps_results_apart() -> None:
         ("correct in spirit", "UNCLEAR"),
         ("", "UNCLEAR"),
         ("VERDICT: UNCLEAR", "UNCLEAR"),
+        ("Verdict: correct", "CORRECT"),
+        ("**VERDICT: Incorrect**", "INCORRECT"),
     ],
 )
 def test_verdict_words(text: str, expected: str) -> None:
@@ -140,6 +142,10 @@ def test_verdict_words(text: str, expected: str) -> None:
         ("```python\nprint(1", "print(1"),
         ("```\nprint(1)\n```", "print(1)"),
         ("no code", None),
+        ("1. do:\n   ```python\n   x = 1\n   print(x)\n   ```", "x = 1\nprint(x)"),
+        ("```python3.11\nprint(4)\n```", "print(4)"),
+        ("~~~py\nprint(5)\n~~~", "print(5)"),
+        ("```bash\nls\n```", None),
         ("```python\nprint(3)\n```\nOutput:\n```\n3\n```", "print(3)"),
     ],
 )
