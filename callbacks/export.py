@@ -6,6 +6,7 @@ import copy
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
@@ -54,17 +55,29 @@ def export(module: PolicyModule, folder: Path, dtype: str = "float32") -> None:
     if dtype == "bfloat16":  # weights that are tied stay one tensor, which is saved once
         cast = {value.data_ptr(): value.to(torch.bfloat16) for value in state.values()}
         state = {name: cast[value.data_ptr()] for name, value in state.items()}
+    tokenizer, generation = stopping(module)
     if names:
         model.save_pretrained(new, state_dict=state, selected_adapters=names)
-        for name in names:
-            if name != "default":
-                module.chat.tokenizer.save_pretrained(new / name)
     else:
         model.config.use_cache = True  # off during training only
         model.save_pretrained(new, state_dict=state)
         model.config.use_cache = False
-    module.chat.tokenizer.save_pretrained(new)
+    for part in [new, *(new / name for name in names if name != "default")]:
+        tokenizer.save_pretrained(part)
+        generation.save_pretrained(part)
     if folder.exists():
         os.rename(folder, old)
     os.rename(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def stopping(module: PolicyModule) -> tuple[Any, Any]:
+    """Tokenizer and generation config that stop where the policy was trained to stop: at the end of a turn.
+
+    A base model's own end-of-sequence token is often another one than its chat template's.
+    """
+    tokenizer, generation = copy.deepcopy(module.chat.tokenizer), copy.deepcopy(module.model.generation_config)
+    if tokenizer.eos_token != module.chat.end_text:
+        tokenizer.eos_token = module.chat.end_text
+    generation.eos_token_id = sorted(module.engine().ends)
+    return tokenizer, generation

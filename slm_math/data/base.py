@@ -16,7 +16,7 @@ class Source:
     name: str
 
     def tasks(self, split: Split) -> list[Task]:
-        """The problems of a split, in a fixed order."""
+        """The problems of a split, in a fixed order; no two have the same id."""
         raise NotImplementedError
 
     def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:

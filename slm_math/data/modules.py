@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -164,6 +165,9 @@ class ProblemData(_Module):
         )
         if not self.tasks:
             raise ValueError(f"{self.source.name} has no problems in the split for {stage}")
+        twice = [name for name, n in Counter(task.problem.id for task in self.tasks).items() if n > 1]
+        if twice:
+            raise ValueError(f"{self.source.name}: {len(twice)} problem ids occur twice, for example {twice[0]}")
 
     def train_dataloader(self) -> Batches[Task]:
         return self._training_batches(self.tasks)

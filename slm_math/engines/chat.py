@@ -39,14 +39,17 @@ class ChatFormat:
             raise ValueError(f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token")
         self._special = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
         self.end_text = self._end_of_turn()
+        if self.end_text not in self._special:
+            self._special.append(self.end_text)
 
     def _end_of_turn(self) -> str:
-        """The special token that the template writes after an assistant's message, else the tokenizer's EOS."""
+        """The token that the template writes after an assistant's message, else the tokenizer's EOS."""
         mark = "a-b-c"
         asked = [{"role": "user", "content": "x"}]
         after = self._template([*asked, {"role": "assistant", "content": mark}], False).rpartition(mark)[2]
-        found = [token for token in self._special if after.lstrip().startswith(token)]
-        return found[0] if found else self.tokenizer.eos_token
+        known = {*self._special, *self.tokenizer.get_added_vocab()}  # a base model may not call it special
+        found = sorted((token for token in known if after.lstrip().startswith(token)), key=len)
+        return found[-1] if found else self.tokenizer.eos_token
 
     @property
     def end_id(self) -> int:

@@ -69,8 +69,6 @@ class TransformersEngine(Engine):
         self._rows: list[_Row] = []
         self._cache: RowCache | None = None
         self._ended = frozenset[int]()
-        self.steps = 0  # decode steps so far, for occupancy
-        self.sampled = 0  # tokens so far
 
     # -- the seam ------------------------------------------------------------------------------------------------
 
@@ -173,7 +171,6 @@ class TransformersEngine(Engine):
         alive = [i for i, row in enumerate(self._rows) if not row.finish]
         if len(alive) < len(self._rows):
             logits = logits[alive]
-        self.steps += 1
         return self._sample([self._rows[i] for i in alive], logits)
 
     def _forward(self, ids: Tensor, lengths: Tensor, cache: RowCache) -> Tensor:
@@ -204,7 +201,6 @@ class TransformersEngine(Engine):
             device=logits.device,
         )
         tokens, logps = choose(logits, *numbers.unbind(1))
-        self.sampled += len(rows)
         finished: list[tuple[int, Reply | EngineError]] = []
         for row, token, logp in zip(rows, tokens.tolist(), logps.tolist()):
             row.tokens.append(token)
@@ -215,7 +211,7 @@ class TransformersEngine(Engine):
         return finished
 
     def _over(self, row: _Row, token: int) -> str:
-        if token in self._ends():
+        if token in self.ends:
             return "stop"
         stops = row.request.sampling.stop
         if stops:
@@ -225,7 +221,8 @@ class TransformersEngine(Engine):
                 return "stop"
         return "length" if len(row.tokens) >= row.room else ""
 
-    def _ends(self) -> frozenset[int]:
+    @property
+    def ends(self) -> frozenset[int]:
         """Every token that ends a turn: the tokenizer's, the template's and all that the model's configs name."""
         if not self._ended:
             ends = {self.chat.tokenizer.eos_token_id, self.chat.end_id}

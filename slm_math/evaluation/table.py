@@ -18,14 +18,14 @@ def results_table(title: str, rows: Mapping[str, Summary]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("agent", no_wrap=True)
     table.add_column("accuracy, 95 % interval", justify="right", no_wrap=True)
-    for name in ("no answer", "cut off", "programs ran", "tokens"):
+    for name in ("no answer", "cut off", "ran", "tokens"):
         table.add_column(name, justify="right")
     for name, s in rows.items():
         table.add_row(
             name,
             s.shown() + (f", {s.errors} broken" if s.errors else ""),
-            f"{100 * s.no_answer:.1f} %",
-            f"{100 * s.truncated:.1f} %",
+            f"{100 * s.no_answer:.0f} %",
+            f"{100 * s.truncated:.0f} %",
             f"{100 * s.programs_ran:.0f} % of {s.programs}" if s.programs else "-",
             f"{s.tokens:.0f}",
         )

@@ -56,6 +56,7 @@ class PolicyModule(L.LightningModule):
         self._chat: ChatFormat | None = None
         self._engine: TransformersEngine | None = None
         self._rng: dict[str, Any] | None = None
+        self._skipped = 0
         self.watch: Callable[[str, int, int], None] = lambda phase, done, total: None  # set by progress displays
 
     # -- the policy ----------------------------------------------------------------------------------------------
@@ -127,10 +128,21 @@ class PolicyModule(L.LightningModule):
         norm = torch.stack([n.float() for n in norms]).norm()
         if torch.isfinite(norm):
             optimizer.step()
+            self._skipped = 0
+        else:
+            self._skip()
         optimizer.zero_grad()
         self.lr_schedulers().step()  # type: ignore[union-attr]
         torch.clear_autocast_cache()  # casts of the old weights
         return norm.item()
+
+    def _skip(self) -> None:
+        """An update without finite gradients changes nothing; three in a row are the end."""
+        self._skipped += 1
+        if self.trainer.is_global_zero:
+            print(f"update skipped: the gradient is not finite ({self._skipped} in a row)", flush=True)
+        if self._skipped == 3:
+            raise ValueError("training diverged: three updates in a row had no finite gradient; lower optim.lr")
 
     def _sum_over_ranks(self, parameters: Iterable[nn.Parameter]) -> None:
         """One flat all-reduce per update; ranks without rows take part with zeros."""
@@ -172,6 +184,17 @@ class PolicyModule(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises ValueError for a checkpoint of another policy, of which non-strict loading would take nothing."""
+        if self.loaded is not None:
+            named = dict(self.model.named_parameters())
+            mine = {f"model.{name}": named[name].shape for name in self.loaded.trainable}
+            theirs = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
+            wrong = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
+            if wrong:
+                raise ValueError(
+                    f"the checkpoint is of another policy: {len(wrong)} of {len({**mine, **theirs})} trained tensors "
+                    f"differ in name or shape, for example {wrong[0]} (check policy.lora, policy.path, policy.scratch)"
+                )
         self._rng = checkpoint.get("rng")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -194,13 +217,13 @@ class PolicyModule(L.LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> None:
         return None
 
-    def log_scalars(self, values: Mapping[str, float], rows: int, shown: Sequence[str] = ()) -> None:
+    def log_scalars(self, values: Mapping[str, float | None], rows: int, shown: Sequence[str] = ()) -> None:
         """Logs numbers of one training step as `train/<name>`, those in `shown` also on the progress bar.
 
-        `rows` weighs them where Lightning averages over an epoch. NaN says that there is nothing to log.
+        `rows` weighs them where Lightning averages over an epoch. None says that there is nothing to log.
         """
         for name, value in values.items():
-            if value == value:
+            if value is not None:
                 self.log(f"train/{name}", float(value), prog_bar=name in shown, batch_size=max(rows, 1))
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +16,7 @@ from slm_math.losses.policy import Objective, policy_loss, token_weights
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Policy
+from slm_math.modules.stats import Clock, Sums
 from slm_math.rewards import Correct, Reward, Scores
 from slm_math.rollout.rows import Batch, Row, collate, micro_batches, trace_rows
 from slm_math.rollout.scheduler import Rollouts
@@ -123,7 +122,7 @@ class GRPOModule(PolicyModule):
         references = self.reference(parts)
         clock.lap("reference")
         stats = Sums()
-        norm = float("nan")
+        norm: float | None = None
         for done in range(self.passes):
             self.watch("update", done, self.passes)
             norm = self.update(parts, references, traces, stats)
@@ -178,10 +177,21 @@ class GRPOModule(PolicyModule):
                     advantage = advantages[p, g].item()
                     if advantage == 0 and not self.needs_reference:
                         continue
+                    self._check_sampling(trace, role)
                     for row in trace_rows(trace, role):
                         row.advantage = advantage
                         rows.append(row)
         return rows
+
+    def _check_sampling(self, trace: Trace, role: str) -> None:
+        """Warns of a trained turn that the agent itself asked for with truncated sampling."""
+        asked = [turn.request.sampling(self.sampling) for turn in trace.turns if turn.request.role == role]
+        if any(plan.truncated for plan in asked) and not self.sampling.truncated:
+            warnings.warn(
+                f"{type(self.agent).__name__} samples the trained role {role!r} greedily, with top_p < 1 or with "
+                "top_k: that biases the gradient",
+                stacklevel=2,
+            )
 
     def reference(self, parts: Sequence[Batch]) -> list[Tensor | None]:
         """Reference log-probabilities (M,) of every part; None without a KL term."""
@@ -199,12 +209,12 @@ class GRPOModule(PolicyModule):
         references: Sequence[Tensor | None],
         traces: Sequence[Sequence[Trace]],
         stats: Sums,
-    ) -> float:
-        """One optimiser step over all rows of all ranks; returns the gradient norm (NaN when nothing was learnt)."""
+    ) -> float | None:
+        """One optimiser step over all rows of all ranks; returns the gradient norm (None when nothing was learnt)."""
         totals = {role: self.over_ranks(self._size(traces, role)) for role in self.train_roles}
         if not self.over_ranks(len(parts)):
             self.lr_schedulers().step()
-            return float("nan")
+            return None
         for part, reference in zip(parts, references):
             with self.loaded.use(part.role):  # also while the backward pass recomputes activations
                 logps, entropy, _ = self.loaded.logprobs(part, entropy=True)
@@ -238,13 +248,13 @@ class GRPOModule(PolicyModule):
         rewards: dict[str, Tensor],
         parts: Sequence[Batch],
         stats: Sums,
-        norm: float,
+        norm: float | None,
         clock: Clock,
     ) -> None:
         replies = [turn.reply for group in traces for trace in group for turn in trace.turns]
         lengths = [len(reply.token_ids) for reply in replies if reply.token_ids] or [0]
         first = rewards[self.train_roles[0]]
-        values: dict[str, float] = {"reward": first.nanmean().item()}
+        values: dict[str, float | None] = {"reward": None if first.isnan().all() else first.nanmean().item()}
         for role, table in rewards.items():
             prefix = f"{role}/" if len(rewards) > 1 else ""
             alive = spread(table)
@@ -262,42 +272,23 @@ class GRPOModule(PolicyModule):
             "generated_tokens_per_second": generated / max(clock.laps["generate"], 1e-9),
             "padding": sum(part.padding for part in parts) / max(len(parts), 1),
         }
-        values |= stats.means() | {f"seconds_{name}": seconds for name, seconds in clock.laps.items()}
+        values |= stats.means(self.passes) | {f"seconds_{name}": seconds for name, seconds in clock.laps.items()}
         self.log_scalars(values, len(traces), shown=("reward", "kl"))
-        if not any(spread(table).any() for table in rewards.values()) and self.trainer.is_global_zero:
-            step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        if self.trainer.is_global_zero:
+            self._say(traces, rewards)
+
+    def _say(self, traces: Sequence[Sequence[Trace]], rewards: dict[str, Tensor]) -> None:
+        """What a person should know of this step that a curve does not tell."""
+        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        broken = [trace.error for group in traces for trace in group if trace.error]
+        if broken:
+            print(f"step {step}: {len(broken)} workflows broke, the first with: {broken[0]}")
+        for role, table in rewards.items():
+            if table.isnan().all() and not broken:
+                print(f"step {step}: no reward scores the trained role {role!r}: it learns nothing")
+        if not any(spread(table).any() for table in rewards.values()):
+            mean = rewards[self.train_roles[0]].nanmean().item()
             print(
                 f"step {step}: all {len(traces)} groups are dead (the samples of a problem earned the same, "
-                f"mean reward {first.nanmean().item():.2f}): nothing to learn from"
+                f"mean reward {mean:.2f}): nothing to learn from"
             )
-
-
-class Clock:
-    """Seconds per phase of a step."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name], self._last = now - self._last, now
-
-
-class Sums:
-    """Sums over the tokens of all updates of a step."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-
-    def add(self, sums: dict[str, Any], **more: Any) -> None:
-        for name, value in (sums | more).items():
-            self.values[name] = self.values.get(name, 0.0) + float(value)
-
-    def means(self) -> dict[str, float]:
-        """Token means of what was summed over tokens, the rest as it is."""
-        tokens = max(self.values.get("tokens", 0.0), 1.0)
-        names = {"entropy_sum": "entropy", "kl_sum": "kl", "ratio_sum": "ratio", "drift": "drift"}
-        names |= {"clip_low": "clip_low", "clip_high": "clip_high"}
-        kept = {name: self.values[name] for name in ("loss", "policy_loss") if name in self.values}
-        return kept | {short: self.values[name] / tokens for name, short in names.items() if name in self.values}

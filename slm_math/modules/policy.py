@@ -113,6 +113,7 @@ class Policy:
         elif self.adapter:
             loaded.model.load_adapter(self.path, "reference", is_trainable=False)
             loaded.frozen = "reference"
+            loaded.model.train()  # loading a frozen adapter puts the model into eval mode
             loaded._thaw()
         else:
             loaded.frozen = "base"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class SFTModule(PolicyModule):
 
     def training_step(self, batch: Items[Row], batch_idx: int) -> None:
         rows = batch.items
+        start = time.perf_counter()
         total = self.over_ranks(sum(sum(row.mask[1:]) for row in rows))
         loss, hits, tokens, positions, real = 0.0, 0.0, 0, 0, 0
         for chunk in micro_batches(rows, self.tokens_per_batch):
@@ -52,6 +54,7 @@ class SFTModule(PolicyModule):
                 "grad_norm": norm,
                 "lr": self.optimizers().param_groups[-1]["lr"],
                 "tokens": real,
+                "tokens_per_second": real / (time.perf_counter() - start),
                 "padding": 1 - real / max(positions, 1),
             },
             len(rows),

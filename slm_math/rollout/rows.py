@@ -19,7 +19,6 @@ class Row:
     """A token sequence to train on. All lists have its length; `mask[t]` > 0 says that token t is learnt.
 
     `mask` weighs the token's loss (0 for context); `logps` are sampling log-probabilities in nats (0 for context).
-    `group` names the (problem, role) group that a rollout's reward is compared within.
     """
 
     ids: list[int]
@@ -28,7 +27,6 @@ class Row:
     temperature: float = 1.0
     advantage: float = 0.0
     role: str = "solver"
-    group: str = ""
 
     @property
     def loss_tokens(self) -> int:
@@ -56,7 +54,7 @@ def trace_rows(trace: Trace, role: str) -> list[Row]:
             None,
         )
         if row is None:
-            row = Row([], [], [], reply.temperature, role=role, group=f"{trace.problem.id}:{role}")
+            row = Row([], [], [], reply.temperature, role=role)
             rows.append(row)
         context = prompt[len(row.ids) :]
         row.ids += [*context, *reply.token_ids]
