@@ -59,9 +59,11 @@ def export(module: PolicyModule, folder: Path, dtype: str = "float32") -> None:
     if names:
         model.save_pretrained(new, state_dict=state, selected_adapters=names)
     else:
-        model.config.use_cache = True  # off during training only
         model.save_pretrained(new, state_dict=state)
-        model.config.use_cache = False
+        config = copy.deepcopy(model.config)
+        config.use_cache = True  # off during training only
+        config.eos_token_id = generation.eos_token_id
+        config.save_pretrained(new)
     for part in [new, *(new / name for name in names if name != "default")]:
         tokenizer.save_pretrained(part)
         generation.save_pretrained(part)

@@ -8,15 +8,15 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from tiny import SCRATCH, chats, grpo, problems, sft, trainer
+from tiny import SCRATCH, Duo, chats, grpo, problems, sft, trainer
 
 from callbacks import AgentEval, ExportHF, Progress, RolloutTable
-from slm_math.agents import Agent, SingleShot
+from slm_math.agents import SingleShot
 from slm_math.engines.base import Request
 from slm_math.modules.policy import Lora, Policy
 from slm_math.modules.scratch import Scratch
 from slm_math.rewards import Reward, Scores
-from slm_math.types import Generate, Problem, Sampling, Task, Trace, Workflow, user
+from slm_math.types import Problem, Sampling, Task, Trace, user
 
 ASK = SingleShot("solve_plain")
 
@@ -158,17 +158,6 @@ def test_adapter_export_is_loaded_by_peft_and_trained_further(base: Path, tmp_pa
     assert greedy(further) == pairs
 
 
-class Duo(Agent):
-    """A solver and a judge, one turn each."""
-
-    roles = ("solver", "judge")
-
-    def solve(self, problem: Problem) -> Workflow[str | None]:
-        yield [Generate(user(problem.text))]
-        yield [Generate(user(problem.text), role="judge")]
-        return None
-
-
 class Parity(Reward):
     def __call__(self, task: Task, trace: Trace) -> Scores:
         return {turn.request.role: {"even": float(sum(turn.reply.token_ids) % 2)} for turn in trace.turns}
@@ -196,6 +185,34 @@ def test_export_leaves_training_as_it_was(tmp_path: Path) -> None:
     learning = {name for name, p in module.model.named_parameters() if p.requires_grad}
     assert learning == set(module.loaded.trainable)
     assert not module.model.config.use_cache
+
+
+@pytest.mark.parametrize("lora", [None, Lora(r=4)], ids=["full", "adapter"])
+def test_export_stops_at_the_end_of_turn_that_was_trained(lora: Lora | None, base: Path, tmp_path: Path) -> None:
+    """The template's end of turn is <|im_end|>, which neither the tokenizer nor the base model calls an end."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+    old = tokenizer.eos_token_id
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    model.resize_token_embeddings(len(tokenizer))
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "base")
+    module = sft(Policy(path=str(tmp_path / "base"), lora=lora, chat_template="chatml"))
+    trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF()]).fit(module, chats())
+    end = module.chat.end_id
+    assert end == tokenizer.convert_tokens_to_ids("<|im_end|>") != old
+    assert module.chat.tokenizer.eos_token_id == module.model.config.eos_token_id == old  # the live ones stay
+    folder = tmp_path / "export"
+    assert GenerationConfig.from_pretrained(folder).eos_token_id == sorted([old, end])
+    assert AutoTokenizer.from_pretrained(folder).eos_token == "<|im_end|>"
+    if lora is None:
+        exported = AutoModelForCausalLM.from_pretrained(folder)
+        assert exported.config.eos_token_id == sorted([old, end])
+        always = torch.tensor([end])
+        exported.lm_head.register_forward_hook(lambda head, given, logits: logits.index_fill(-1, always, 99.0))
+        said = exported.generate(torch.tensor([[5, 6]]), do_sample=False, max_new_tokens=5)
+        assert said[0].tolist() == [5, 6, end]
 
 
 # -- what a console shows ----------------------------------------------------------------------------------------

@@ -8,17 +8,18 @@ from typing import Any
 import lightning as L
 import torch
 
-from slm_math.agents import SingleShot
+from slm_math.agents import Agent, SingleShot
 from slm_math.data.arithmetic import Arithmetic
 from slm_math.data.base import Source, Split
 from slm_math.data.modules import ChatData, ProblemData
+from slm_math.engines.base import Engine, Request
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Lora, Policy
 from slm_math.modules.scratch import Scratch
 from slm_math.modules.sft import SFTModule
 from slm_math.rewards import Reward, Scores
-from slm_math.types import Chat, Sampling, Task, Trace
+from slm_math.types import Chat, Generate, Problem, Reply, Sampling, Task, Trace, Workflow, user
 
 SCRATCH = Scratch(hidden=32, layers=2, ffn=64)
 LORA = Lora(r=4, alpha=8, dropout=0.3)
@@ -41,6 +42,47 @@ class Even(Reward):
         return {"solver": {"even": float(sum(trace.turns[0].reply.token_ids) % 2 == 0)}}
 
 
+class Duo(Agent):
+    """A solver and a judge, one turn each."""
+
+    roles = ("solver", "judge")
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        yield [Generate(user(problem.text))]
+        yield [Generate(user(problem.text), role="judge")]
+        return None
+
+
+class Judged(Reward):
+    """Scores the judge, never the solver."""
+
+    def __call__(self, task: Task, trace: Trace) -> Scores:
+        return {"judge": {"even": float(sum(trace.turns[1].reply.token_ids) % 2)}}
+
+
+class Endpoint(Engine):
+    """A chat endpoint: text, no token ids."""
+
+    name = "the endpoint"
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.open: list[int] = []
+
+    def submit(self, request: Request) -> int:
+        self.asked += 1
+        self.open.append(self.asked)
+        return self.asked
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
+        done, self.open = self.open, []
+        return [(ticket, Reply("yes")) for ticket in done]
+
+    @property
+    def busy(self) -> int:
+        return len(self.open)
+
+
 def trainer(root: Path, **options: Any) -> L.Trainer:
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
     steps = {"num_sanity_val_steps": 0, "log_every_n_steps": 1, "max_epochs": 1}
@@ -58,16 +100,17 @@ def grpo(policy: Policy | None = None, **options: Any) -> GRPOModule:
         "sampling": Sampling(max_new_tokens=6),
         "group_size": 4,
         "optim": Optim(lr=1e-3, warmup=0),
+        "seed": 0,  # a test's outcome does not depend on the global seed that another one set
     }
     return GRPOModule(policy or Policy(scratch=SCRATCH), **(defaults | options))
 
 
 def chats(**options: Any) -> ChatData:
-    return ChatData(SOURCE, **({"batch_size": 8, "prompt": "solve_plain"} | options))
+    return ChatData(SOURCE, **({"batch_size": 8, "prompt": "solve_plain", "seed": 0} | options))
 
 
 def problems(**options: Any) -> ProblemData:
-    return ProblemData(SOURCE, **({"batch_size": 7, "limit": 28} | options))
+    return ProblemData(SOURCE, **({"batch_size": 7, "limit": 28, "seed": 0} | options))
 
 
 def weights(module: Any) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -100,6 +101,11 @@ class Batches(Generic[T]):
         self.epoch, self.position = state["epoch"], state["position"]
 
 
+def run_seed(seed: int | None) -> int:
+    """`seed`, or when that is None the seed of the run (`--seed_everything`, which Lightning leaves here), or 0."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+
+
 def nothing() -> Batches[None]:
     """A loader for loops that have nothing to do themselves: agents are evaluated by callbacks."""
     return Batches([None], 1, shuffle=False)
@@ -108,11 +114,11 @@ def nothing() -> Batches[None]:
 class _Module(L.LightningDataModule):
     """Keeps the training loader, so that its position goes into checkpoints."""
 
-    def __init__(self, source: Source, batch_size: int, seed: int) -> None:
+    def __init__(self, source: Source, batch_size: int, seed: int | None) -> None:
         super().__init__()
         self.source = source
         self.batch_size = batch_size
-        self.seed = seed
+        self.seed = run_seed(seed)
         self._loader: Batches[Any] | None = None
         self._state: dict[str, int] | None = None
 
@@ -151,10 +157,10 @@ class ProblemData(_Module):
         source: where problems come from.
         batch_size: problems per training step, over all ranks.
         limit: use only so many training problems.
-        seed: of the order.
+        seed: of the order; the run's own (`--seed_everything`) when left out.
     """
 
-    def __init__(self, source: Source, batch_size: int = 16, limit: int | None = None, seed: int = 0) -> None:
+    def __init__(self, source: Source, batch_size: int = 16, limit: int | None = None, seed: int | None = None) -> None:
         super().__init__(source, batch_size, seed)
         self.limit = limit
 
@@ -191,7 +197,7 @@ class ChatData(_Module):
         prompt_weight: loss weight of what is outside of assistant turns; 0 masks it.
         limit: use only so many training rows.
         shuffle: a new order every epoch, rows of like length together; False keeps the source's order (a curriculum).
-        seed: of the order.
+        seed: of the order; the run's own (`--seed_everything`) when left out.
     """
 
     def __init__(
@@ -203,7 +209,7 @@ class ChatData(_Module):
         prompt_weight: float = 0.0,
         limit: int | None = None,
         shuffle: bool = True,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(source, batch_size, seed)
         self.shuffle = shuffle

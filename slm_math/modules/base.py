@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from slm_math.engines.base import Engine
 from slm_math.engines.chat import ChatFormat
@@ -56,7 +56,8 @@ class PolicyModule(L.LightningModule):
         self._chat: ChatFormat | None = None
         self._engine: TransformersEngine | None = None
         self._rng: dict[str, Any] | None = None
-        self._skipped = 0
+        self.skipped = 0  # updates left out because their gradient was not finite
+        self._skipped_in_a_row = 0
         self.watch: Callable[[str, int, int], None] = lambda phase, done, total: None  # set by progress displays
 
     # -- the policy ----------------------------------------------------------------------------------------------
@@ -128,21 +129,24 @@ class PolicyModule(L.LightningModule):
         norm = torch.stack([n.float() for n in norms]).norm()
         if torch.isfinite(norm):
             optimizer.step()
-            self._skipped = 0
+            self._skipped_in_a_row = 0
         else:
-            self._skip()
+            self._skip(norm.item())
         optimizer.zero_grad()
         self.lr_schedulers().step()  # type: ignore[union-attr]
         torch.clear_autocast_cache()  # casts of the old weights
         return norm.item()
 
-    def _skip(self) -> None:
-        """An update without finite gradients changes nothing; three in a row are the end."""
-        self._skipped += 1
-        if self.trainer.is_global_zero:
-            print(f"update skipped: the gradient is not finite ({self._skipped} in a row)", flush=True)
-        if self._skipped == 3:
-            raise ValueError("training diverged: three updates in a row had no finite gradient; lower optim.lr")
+    def _skip(self, norm: float) -> None:
+        """An update without finite gradients changes nothing; three in a row are the end (on all ranks alike)."""
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row == 3:
+            raise ValueError(
+                f"training diverged: three updates in a row had no finite gradient (norm {norm}); lower optim.lr"
+            )
+        if self.skipped == 1 and self.trainer.is_global_zero:
+            print(f"update skipped: the gradient is not finite (norm {norm})", flush=True)
 
     def _sum_over_ranks(self, parameters: Iterable[nn.Parameter]) -> None:
         """One flat all-reduce per update; ranks without rows take part with zeros."""
@@ -184,18 +188,26 @@ class PolicyModule(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises ValueError for a checkpoint of another policy, of which non-strict loading would take nothing."""
         if self.loaded is not None:
-            named = dict(self.model.named_parameters())
-            mine = {f"model.{name}": named[name].shape for name in self.loaded.trainable}
-            theirs = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
-            wrong = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
-            if wrong:
-                raise ValueError(
-                    f"the checkpoint is of another policy: {len(wrong)} of {len({**mine, **theirs})} trained tensors "
-                    f"differ in name or shape, for example {wrong[0]} (check policy.lora, policy.path, policy.scratch)"
-                )
+            self._check_weights(checkpoint["state_dict"])
         self._rng = checkpoint.get("rng")
+
+    def _check_weights(self, saved: Mapping[str, Tensor]) -> None:
+        """Raises ValueError for weights of another policy: loading is not strict, and would take nothing in silence."""
+        assert self.loaded is not None
+        named = dict(self.model.named_parameters())
+        mine = {f"model.{name}": named[name].shape for name in self.loaded.trainable}
+        kinds = {
+            "missing": [name for name in mine if name not in saved],
+            "unknown": [name for name in saved if name not in mine],
+            "of another shape": [name for name in mine if name in saved and saved[name].shape != mine[name]],
+        }
+        wrong = [f"{len(names)} {kind} ({', '.join(names[:2])})" for kind, names in kinds.items() if names]
+        if wrong:
+            raise ValueError(
+                f"the checkpoint is of another policy: of {len(mine)} trained weights, {'; '.join(wrong)}: "
+                "check policy.lora, policy.path, policy.scratch and train_roles"
+            )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if self._rng is not None:  # restored here, since the trainer's own start-up draws random numbers
@@ -220,9 +232,10 @@ class PolicyModule(L.LightningModule):
     def log_scalars(self, values: Mapping[str, float | None], rows: int, shown: Sequence[str] = ()) -> None:
         """Logs numbers of one training step as `train/<name>`, those in `shown` also on the progress bar.
 
-        `rows` weighs them where Lightning averages over an epoch. None says that there is nothing to log.
+        `rows` weighs them where Lightning averages over an epoch. None says that there is nothing to log; NaN is
+        logged: a run that diverges must not look like its last good step.
         """
-        for name, value in values.items():
+        for name, value in (*values.items(), ("skipped_updates", self.skipped)):
             if value is not None:
                 self.log(f"train/{name}", float(value), prog_bar=name in shown, batch_size=max(rows, 1))
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from slm_math.agents import Agent, SingleShot
-from slm_math.data.modules import Items
+from slm_math.data.modules import Items, run_seed
 from slm_math.engines.base import Engine
 from slm_math.losses.advantages import group_advantages, spread
 from slm_math.losses.policy import Objective, policy_loss, token_weights
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Policy
-from slm_math.modules.stats import Clock, Sums
+from slm_math.modules.stats import Clock, Notices, Sums, problems_of
 from slm_math.rewards import Correct, Reward, Scores
 from slm_math.rollout.rows import Batch, Row, collate, micro_batches, trace_rows
 from slm_math.rollout.scheduler import Rollouts
@@ -44,7 +44,7 @@ class GRPOModule(PolicyModule):
         sandbox: runs the agent's programs.
         tokens_per_batch: positions of one forward and backward pass.
         slots: requests decoded at once.
-        seed: of the sampling.
+        seed: of the sampling; the run's own (`--seed_everything`) when left out.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class GRPOModule(PolicyModule):
         sandbox: Sandbox | None = None,
         tokens_per_batch: int = 16384,
         slots: int = 64,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(policy, optim, tokens_per_batch, train_roles, slots)
         if group_size < 2:
@@ -91,9 +91,10 @@ class GRPOModule(PolicyModule):
         self.passes = passes
         self.other_engines = engines or {}
         self.sandbox = sandbox
-        self.seed = seed
+        self.seed = run_seed(seed)
         self.updates_per_batch = passes
         self.needs_reference = objective.beta > 0
+        self.notices = Notices(self.train_roles, sampling)
         self.last: list[tuple[Task, Trace, Scores, dict[str, float]]] = []  # the rollouts of the step, for display
 
     def setup(self, stage: str) -> None:
@@ -117,15 +118,17 @@ class GRPOModule(PolicyModule):
         clock.lap("generate")
         rewards = self.score(batch.items, traces)
         rows = self.rows(traces, rewards)
+        totals = self.totals(rows)
         clock.lap("reward")
-        parts = [collate(chunk, self.device) for chunk in micro_batches(rows, self.tokens_per_batch)]
+        chunks = micro_batches(self.learnt(rows), self.tokens_per_batch)
+        parts = [collate(chunk, self.device) for chunk in chunks]
         references = self.reference(parts)
         clock.lap("reference")
         stats = Sums()
-        norm: float | None = None
+        norm = None
         for done in range(self.passes):
             self.watch("update", done, self.passes)
-            norm = self.update(parts, references, traces, stats)
+            norm = self.update(parts, references, totals, stats)
         clock.lap("update")
         self.report(traces, rewards, parts, stats, norm, clock)
 
@@ -168,30 +171,29 @@ class GRPOModule(PolicyModule):
         return merged
 
     def rows(self, traces: Sequence[Sequence[Trace]], rewards: dict[str, Tensor]) -> list[Row]:
-        """The rows to learn from. Without a KL term, rows with advantage 0 have no gradient and are left out."""
+        """The rows of all trained roles with their advantages."""
         rows = []
         for role, values in rewards.items():
             advantages = group_advantages(values, self.normalise)
             for p, group in enumerate(traces):
                 for g, trace in enumerate(group):
-                    advantage = advantages[p, g].item()
-                    if advantage == 0 and not self.needs_reference:
-                        continue
-                    self._check_sampling(trace, role)
                     for row in trace_rows(trace, role):
-                        row.advantage = advantage
+                        row.advantage = advantages[p, g].item()
                         rows.append(row)
         return rows
 
-    def _check_sampling(self, trace: Trace, role: str) -> None:
-        """Warns of a trained turn that the agent itself asked for with truncated sampling."""
-        asked = [turn.request.sampling(self.sampling) for turn in trace.turns if turn.request.role == role]
-        if any(plan.truncated for plan in asked) and not self.sampling.truncated:
-            warnings.warn(
-                f"{type(self.agent).__name__} samples the trained role {role!r} greedily, with top_p < 1 or with "
-                "top_k: that biases the gradient",
-                stacklevel=2,
-            )
+    def learnt(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows to learn from: without a KL term, those with advantage 0 have no gradient and are left out."""
+        return [row for row in rows if row.advantage or self.needs_reference]
+
+    def totals(self, rows: Sequence[Row]) -> dict[str, float]:
+        """role -> loss tokens ("token") or rows ("sequence") over all ranks, those with advantage 0 counted."""
+        totals = {}
+        for role in self.train_roles:
+            own = [row for row in rows if row.role == role]
+            size = sum(row.loss_tokens for row in own) if self.objective.reduction == "token" else len(own)
+            totals[role] = self.over_ranks(size)
+        return totals
 
     def reference(self, parts: Sequence[Batch]) -> list[Tensor | None]:
         """Reference log-probabilities (M,) of every part; None without a KL term."""
@@ -207,11 +209,10 @@ class GRPOModule(PolicyModule):
         self,
         parts: Sequence[Batch],
         references: Sequence[Tensor | None],
-        traces: Sequence[Sequence[Trace]],
+        totals: dict[str, float],
         stats: Sums,
     ) -> float | None:
         """One optimiser step over all rows of all ranks; returns the gradient norm (None when nothing was learnt)."""
-        totals = {role: self.over_ranks(self._size(traces, role)) for role in self.train_roles}
         if not self.over_ranks(len(parts)):
             self.lr_schedulers().step()
             return None
@@ -226,11 +227,6 @@ class GRPOModule(PolicyModule):
                 loss.backward()
             stats.add(sums, loss=loss.detach(), entropy_sum=entropy.sum(), tokens=len(part.targets))
         return self.step_optimizer()
-
-    def _size(self, traces: Sequence[Sequence[Trace]], role: str) -> int:
-        """Loss tokens ("token") or rows ("sequence") of a role, those with advantage 0 counted."""
-        rows = [row for group in traces for trace in group for row in trace_rows(trace, role)]
-        return sum(row.loss_tokens for row in rows) if self.objective.reduction == "token" else len(rows)
 
     def _check_reference(self, logps: Tensor, reference: Tensor) -> None:
         """Before the first update the policy *is* its reference; anything else means that the wrong one was loaded."""
@@ -254,7 +250,8 @@ class GRPOModule(PolicyModule):
         replies = [turn.reply for group in traces for trace in group for turn in trace.turns]
         lengths = [len(reply.token_ids) for reply in replies if reply.token_ids] or [0]
         first = rewards[self.train_roles[0]]
-        values: dict[str, float | None] = {"reward": None if first.isnan().all() else first.nanmean().item()}
+        mean = first.nanmean().item()
+        values: dict[str, float | None] = {"reward": None if first.isnan().all() else mean}
         for role, table in rewards.items():
             prefix = f"{role}/" if len(rewards) > 1 else ""
             alive = spread(table)
@@ -262,6 +259,7 @@ class GRPOModule(PolicyModule):
             values[f"{prefix}reward_std"] = scored.std().item() if len(scored) > 1 else 0.0
             values[f"{prefix}dead_groups"] = 1 - alive.double().mean().item()
         generated = sum(lengths)
+        trained = self.passes * sum(int(part.attention.sum()) for part in parts)
         values |= {
             "length": generated / len(lengths),
             "length_max": max(lengths),
@@ -270,25 +268,13 @@ class GRPOModule(PolicyModule):
             "grad_norm": norm,
             "lr": self.optimizers().param_groups[-1]["lr"],
             "generated_tokens_per_second": generated / max(clock.laps["generate"], 1e-9),
+            "trained_tokens_per_second": trained / max(clock.laps["update"], 1e-9),
             "padding": sum(part.padding for part in parts) / max(len(parts), 1),
         }
         values |= stats.means(self.passes) | {f"seconds_{name}": seconds for name, seconds in clock.laps.items()}
         self.log_scalars(values, len(traces), shown=("reward", "kl"))
         if self.trainer.is_global_zero:
-            self._say(traces, rewards)
-
-    def _say(self, traces: Sequence[Sequence[Trace]], rewards: dict[str, Tensor]) -> None:
-        """What a person should know of this step that a curve does not tell."""
-        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        broken = [trace.error for group in traces for trace in group if trace.error]
-        if broken:
-            print(f"step {step}: {len(broken)} workflows broke, the first with: {broken[0]}")
-        for role, table in rewards.items():
-            if table.isnan().all() and not broken:
-                print(f"step {step}: no reward scores the trained role {role!r}: it learns nothing")
-        if not any(spread(table).any() for table in rewards.values()):
-            mean = rewards[self.train_roles[0]].nanmean().item()
-            print(
-                f"step {step}: all {len(traces)} groups are dead (the samples of a problem earned the same, "
-                f"mean reward {mean:.2f}): nothing to learn from"
-            )
+            self.notices.decoding(traces)
+            self.notices.scoring([(trace, scores) for _, trace, scores, _ in self.last])
+            for line in problems_of(self.trainer.fit_loop.epoch_loop.total_batch_idx, traces, rewards, mean):
+                print(line)

@@ -37,12 +37,15 @@ def trace_rows(trace: Trace, role: str) -> list[Row]:
     """The rows of one role in a trace: turns whose prompt extends prompt + reply of an earlier turn share a row.
 
     Equality is checked on token ids, so what is trained on is exactly what was sampled. Tool output and user turns
-    are context. A turn at another temperature starts a row of its own. Empty replies (no token) make no row.
+    are context. A turn at another temperature starts a row of its own. Empty replies (no token) and greedy
+    turns (no samples of the policy) make no row.
     """
     rows: list[Row] = []
     for turn in trace.turns:
         reply = turn.reply
         if turn.request.role != role or not reply.token_ids:
+            continue
+        if turn.request.temperature == 0:  # by the agent's wish; a reply's own temperature is 1 then
             continue
         prompt = list(reply.prompt_ids)
         row = next(

@@ -7,15 +7,14 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from tiny import SCRATCH, Even, difference, grpo, problems, trainer, weights
+from tiny import SCRATCH, Duo, Endpoint, Even, Judged, difference, grpo, problems, trainer, weights
 
-from slm_math.agents import Agent, SingleShot
-from slm_math.engines.base import Engine, Request
+from slm_math.agents import SingleShot
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Lora, Policy
 from slm_math.rewards import Reward, Scores
-from slm_math.types import Generate, Problem, Reply, Sampling, Task, Trace, Turn, Workflow, user
+from slm_math.types import Generate, Problem, Reply, Sampling, Task, Trace, Turn, user
 
 TWO = Lora(r=2, dropout=0.0)
 
@@ -23,47 +22,6 @@ TWO = Lora(r=2, dropout=0.0)
 class Constant(Reward):
     def __call__(self, task: Task, trace: Trace) -> Scores:
         return {"solver": {"constant": 0.25}}
-
-
-class Duo(Agent):
-    """A solver and a judge, one turn each."""
-
-    roles = ("solver", "judge")
-
-    def solve(self, problem: Problem) -> Workflow[str | None]:
-        yield [Generate(user(problem.text))]
-        yield [Generate(user(problem.text), role="judge")]
-        return None
-
-
-class Judged(Reward):
-    """Scores the judge, never the solver."""
-
-    def __call__(self, task: Task, trace: Trace) -> Scores:
-        return {"judge": {"even": float(sum(trace.turns[1].reply.token_ids) % 2)}}
-
-
-class Endpoint(Engine):
-    """A chat endpoint: text, no token ids."""
-
-    name = "the endpoint"
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.open: list[int] = []
-
-    def submit(self, request: Request) -> int:
-        self.asked += 1
-        self.open.append(self.asked)
-        return self.asked
-
-    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
-        done, self.open = self.open, []
-        return [(ticket, Reply("yes")) for ticket in done]
-
-    @property
-    def busy(self) -> int:
-        return len(self.open)
 
 
 def fit(root: Path, module: Any, batches: int = 1, **options: Any) -> L.Trainer:
@@ -200,7 +158,7 @@ def trace(tokens: list[int]) -> Trace:
 def test_missing_reward_has_no_advantage(beta: float) -> None:
     module = grpo(objective=Objective(beta=beta), normalise=False)
     rewards = {"solver": torch.tensor([[1.0, float("nan"), 0.0]], dtype=torch.float64)}
-    rows = module.rows([[trace([5]), trace([6]), trace([7])]], rewards)
+    rows = module.learnt(module.rows([[trace([5]), trace([6]), trace([7])]], rewards))
     want = {5: 0.5, 6: 0.0, 7: -0.5} if beta else {5: 0.5, 7: -0.5}
     assert {row.ids[-1]: row.advantage for row in rows} == want
 

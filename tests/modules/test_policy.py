@@ -165,6 +165,18 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         assert one.abs().sum() > 0
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_continued_adapter_is_recomputed_also_with_a_reference(adapter: Path, checkpointing: bool) -> None:
+    loaded = Policy(path=str(adapter), gradient_checkpointing=checkpointing).load(reference=True)
+    assert loaded.model.training
+    assert all(module.training for module in loaded.model.modules())
+    calls: list[int] = []
+    layer = loaded.model.get_base_model().model.layers[0].mlp
+    layer.register_forward_pre_hook(lambda *args: calls.append(1))
+    loaded.logprobs(batch())[0].sum().backward()
+    assert len(calls) == 1 + checkpointing
+
+
 def test_policy_without_trainable_parameters_is_an_error() -> None:
     frozen = SCRATCH.model(SCRATCH.tokenizer()).requires_grad_(False)
     with pytest.raises(ValueError, match="no trainable parameters"):

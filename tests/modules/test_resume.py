@@ -12,7 +12,7 @@ from tiny import LORA, SCRATCH, chats, difference, grpo, problems, sft, trainer,
 
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Policy
+from slm_math.modules.policy import Lora, Policy
 
 RUNS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "sft-lora-dropout": lambda: (sft(Policy(scratch=SCRATCH, lora=LORA)), chats(batch_size=8)),
@@ -90,3 +90,22 @@ def test_the_compared_runs_do_learn(kind: str, straight: Any) -> None:
     start = RUNS[kind]()[0].policy.load()
     named = dict(start.model.named_parameters())
     assert difference(straight(kind), {name: named[name].detach() for name in start.trainable}) > 1e-3
+
+
+OTHERS: dict[str, tuple[Policy, Policy, str]] = {
+    "full into lora": (Policy(scratch=SCRATCH), Policy(scratch=SCRATCH, lora=LORA), "missing .*unknown"),
+    "lora into full": (Policy(scratch=SCRATCH, lora=LORA), Policy(scratch=SCRATCH), "missing .*unknown"),
+    "other rank": (Policy(scratch=SCRATCH, lora=LORA), Policy(scratch=SCRATCH, lora=Lora(r=2)), "16 of another shape"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_checkpoint_of_another_policy_is_refused(kind: str, tmp_path: Path) -> None:
+    saved, other, message = OTHERS[kind]
+    first = trainer(tmp_path, limit_train_batches=1)
+    first.fit(sft(saved), chats())
+    first.save_checkpoint(tmp_path / "one.ckpt")
+    for verb in ("fit", "validate"):
+        with pytest.raises(ValueError, match=f"the checkpoint is of another policy: .*{message}") as caught:
+            getattr(trainer(tmp_path), verb)(sft(other), chats(), ckpt_path=tmp_path / "one.ckpt")
+        assert "\n" not in str(caught.value)

@@ -147,6 +147,13 @@ def test_loss_falls(policy: Policy, tmp_path: Path) -> None:
     assert losses[-1] < losses[0] - 0.05
 
 
+def test_speed_is_logged(tmp_path: Path) -> None:
+    run = trainer(tmp_path, limit_train_batches=1)
+    run.fit(sft(), chats())
+    assert run.callback_metrics["train/tokens_per_second"] > 0
+    assert run.callback_metrics["train/skipped_updates"] == 0
+
+
 def test_rows_longer_than_max_length_are_left_out_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, data = chats(), chats()
     trainer(tmp_path, limit_train_batches=0).fit(sft(), whole)
