@@ -18,7 +18,6 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
 warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
-warnings.filterwarnings("ignore", message=".*lr_scheduler.step.. before .optimizer.step.*")  # a step without an update
 warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
 warnings.filterwarnings("ignore", message=".*no pre-optimization state was saved.*")
 # true, and right, when a first batch has nothing to learn from
