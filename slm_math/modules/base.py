@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -54,7 +55,7 @@ class PolicyModule(L.LightningModule):
         self.strict_loading = False  # checkpoints hold what learns, not the frozen rest
         self.loaded: LoadedPolicy | None = None
         self._chat: ChatFormat | None = None
-        self._engine: TransformersEngine | None = None
+        self._engines: dict[str, TransformersEngine] = {}
         self._rng: dict[str, Any] | None = None
         self.skipped = 0  # updates left out because their gradient was not finite
         self._skipped_in_a_row = 0
@@ -88,23 +89,28 @@ class PolicyModule(L.LightningModule):
     def engine(self) -> TransformersEngine:
         """The policy as an engine: it decodes with the weights as they are now."""
         assert self.loaded is not None, "the model is not loaded yet"
-        if self._engine is None:
-            self._engine = TransformersEngine(self.model, self.chat, self.slots, self._forward_context)
-        self._engine.version = self.global_step
-        return self._engine
+        return self._engine_of(self.train_roles[0])
 
     def engines(self) -> dict[str, Engine]:
-        """role -> engine. With one adapter a role, every role has its own view of the model."""
+        """role -> engine. Roles that share their weights share an engine; one with its own adapter has its own."""
         assert self.loaded is not None
-        if len(self.loaded.adapters) < 2:
-            return dict.fromkeys(("default", *self.train_roles), self.engine())
-        own: dict[str, Engine] = {}
-        for role in self.loaded.adapters:
-            own[role] = RoleEngine(self, role)
+        separate = len(self.loaded.adapters) > 1
+        own: dict[str, Engine] = {r: self._engine_of(r if separate else self.train_roles[0]) for r in self.train_roles}
         return own | {"default": own[self.train_roles[0]]}
 
-    def _forward_context(self) -> AbstractContextManager[Any]:
-        return self.trainer.precision_plugin.forward_context()
+    def _engine_of(self, role: str) -> TransformersEngine:
+        if role not in self._engines:
+            context = partial(self._forward_context, role)
+            self._engines[role] = TransformersEngine(self.model, self.chat, self.slots, context)
+        self._engines[role].version = self.global_step
+        return self._engines[role]
+
+    @contextmanager
+    def _forward_context(self, role: str) -> Iterator[None]:
+        """What every forward pass of a role's engine runs in: the trainer's precision, the role's adapter."""
+        assert self.loaded is not None
+        with self.trainer.precision_plugin.forward_context(), self.loaded.use(role):
+            yield
 
     # -- updates -------------------------------------------------------------------------------------------------
 
@@ -238,20 +244,3 @@ class PolicyModule(L.LightningModule):
         for name, value in (*values.items(), ("skipped_updates", self.skipped)):
             if value is not None:
                 self.log(f"train/{name}", float(value), prog_bar=name in shown, batch_size=max(rows, 1))
-
-
-class RoleEngine(TransformersEngine):
-    """The policy's engine with the adapter of one role switched on while it computes."""
-
-    def __init__(self, module: PolicyModule, role: str) -> None:
-        loaded = module.loaded
-        assert loaded is not None
-
-        def context() -> AbstractContextManager[Any]:
-            stack = ExitStack()
-            stack.enter_context(module._forward_context())
-            stack.enter_context(loaded.use(role))
-            return stack
-
-        super().__init__(module.model, module.chat, module.slots, context)
-        self.version = module.global_step
