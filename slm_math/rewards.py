@@ -43,6 +43,4 @@ class Correct(Reward):
             return {}
         if trace.answer is None or (self.finish and replies[-1].finish != "stop"):
             return {self.role: {"correct": self.missing}}
-        problem = task.problem
-        verdict = judge(trace.answer, task.gold, problem.answer_type, problem.choices, problem=problem.text)
-        return {self.role: {"correct": self.right if verdict.equal else self.wrong}}
+        return {self.role: {"correct": self.right if judge(trace.answer, task).equal else self.wrong}}

@@ -97,11 +97,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Task:
-    """A problem with its reference answer; `solution` is a worked solution where the data has one."""
+    """A problem with its reference answer; `solution` is a worked solution where the data has one.
+
+    `tolerance`, of problems with answer type "num": 0.01 is absolute, "1%" relative to the reference.
+    """
 
     problem: Problem
     gold: str
     solution: str | None = None
+    tolerance: float | str | None = None
 
 
 @dataclass(frozen=True)

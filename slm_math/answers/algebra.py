@@ -102,12 +102,17 @@ def parsed(latex: str) -> Any:
     """The sympy object that math-verify's LaTeX grammar makes of an expression; None when it reads no such thing."""
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
+    from sympy import E, I
 
     # its removal of units would also remove variables: they are our business
     spelling = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
     config = LatexExtractionConfig(boxed_match_priority=-1, normalization_config=spelling)
     found = parse(f"${latex}$", [config], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore
-    return found[0] if len(found) == 1 and not isinstance(found[0], str) else None
+    if len(found) != 1 or isinstance(found[0], str) or not hasattr(found[0], "free_symbols"):
+        return None
+    # `i` and `e` are constants to the grammar of `expressions`, whose question this is
+    constants = {s: {"i": I, "e": E}[s.name] for s in found[0].free_symbols if s.name in ("i", "e")}
+    return found[0].subs(constants)
 
 
 def confirmed(a: Any, g: Any) -> bool:

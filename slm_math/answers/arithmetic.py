@@ -17,6 +17,7 @@ _FUNCTIONS = {
     "\\cot": lambda x: 1 / cmath.tan(x), "\\sec": lambda x: 1 / cmath.cos(x), "\\csc": lambda x: 1 / cmath.sin(x),
     "\\arcsin": cmath.asin, "\\arccos": cmath.acos, "\\arctan": cmath.atan,
 }  # fmt: skip
+_TRANSCENDENTAL = ("function", "logarithm")
 _CONSTANTS = {"\\pi": math.pi, "e": math.e, "i": 1j}
 
 
@@ -48,6 +49,8 @@ def exact(node: Node, values: Mapping[str, int]) -> Fraction:
             result = _exact_power(*args)
         case "root":
             result = _exact_root(*args)
+        case "logarithm":
+            result = _exact_logarithm(*args)
         case "factorial" | "binomial" if all(arg.denominator == 1 and 0 <= arg <= 500 for arg in args):
             result = Fraction((math.factorial if node.kind == "factorial" else math.comb)(*map(int, args)))
         case _:
@@ -71,6 +74,17 @@ def _exact_root(base: Fraction, index: Fraction) -> Fraction:
     if Fraction(above * above, below * below) != base:
         raise Undefined("root")
     return Fraction(above, below)
+
+
+def _exact_logarithm(value: Fraction, base: Fraction) -> Fraction:
+    if value <= 0 or base <= 0 or base == 1:
+        raise Undefined("logarithm")
+    if (
+        abs(guess := math.log(value) / math.log(base)) < MAX_BITS
+        and _exact_power(base, Fraction(round(guess))) == value
+    ):
+        return Fraction(round(guess))
+    raise Undefined("logarithm")
 
 
 def approximate(node: Node, values: Mapping[str, float]) -> complex:
@@ -107,6 +121,8 @@ def _approximate(node: Node, values: Mapping[str, float]) -> complex:
             return args[0] ** args[1]
         case "root":
             return _approximate_root(*args)
+        case "logarithm":
+            return cmath.log(args[0]) / cmath.log(args[1])
         case "function":
             return _FUNCTIONS[node.name](args[0])
         case _:
@@ -185,9 +201,10 @@ def equal_decimal(decimal: Node, value: complex, integer: bool) -> bool:
 
 
 def unevaluated(answer: Node, gold: Node) -> bool:
-    """Whether the answer still holds an operation on constants that the gold has carried out (`17 \\times 23` for 391).
+    """Whether the answer still holds plain arithmetic that the gold has carried out (`17 \\times 23` for 391).
 
-    Fractions of integers, powers of ten and radicals stand. What the gold leaves open, the answer may leave open too.
+    Fractions of integers, powers, radicals and functions of numbers stand (where they are not copied from the problem,
+    see `copied`). What the gold leaves open, the answer may leave open too.
     """
     left, allowed = open_operations(answer), open_operations(gold)
     return any(n > allowed.get(kind, 0) for kind, n in left.items() if kind == "constant sum" or kind not in allowed)
@@ -200,7 +217,7 @@ def open_operations(tree: Node) -> dict[str, int]:
         kind = _open_kind(node)
         if kind:
             found[kind] = found.get(kind, 0) + 1
-        if node.kind == "sum" and not node.names:
+        if node.kind == "sum" and not node.names and not any(part.kind in _TRANSCENDENTAL for part in node.walk()):
             found["constant sum"] = found.get("constant sum", 0) + len(node.args) - 1
     return found
 
@@ -213,14 +230,8 @@ def _open_kind(node: Node) -> str | None:
         case "product" if len(numbers) > 1:
             scientific = len(node.args) == 2 and _power_of_ten(node.args[1])
             return None if scientific else "product"
-        case "power" if len(numbers) == 2 and rational(node) is not None:
-            return None if _power_of_ten(node) else "power"
-        case "root" if rational(node) is not None:
-            return "root"
         case "quotient" if len(numbers) == 2 and any(value.denominator != 1 for value in numbers):
             return "quotient"
-        case "function" | "factorial" | "binomial" | "modulus" if not node.names:
-            return node.kind
     return None
 
 

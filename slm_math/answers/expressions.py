@@ -11,8 +11,9 @@ from fractions import Fraction
 
 MAX_LENGTH, MAX_DEPTH = 400, 40
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.\d+|\.\d+|\d+\.?)|(?P<command>\\[a-zA-Z]+|\\[{}])"
-    r"|(?P<letter>[a-zA-Z](?:_(?:[0-9a-zA-Z]|\{[0-9a-zA-Z]+\}))?'*)|(?P<mark>[-+*/^(){}\[\]|!°%]))"
+    r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.\d+|\.\d+|\d+\.?)"
+    r"|(?P<vector>\\vec\{[a-zA-Z]\})|(?P<command>\\[a-zA-Z]+|\\[{}])"
+    r"|(?P<letter>[a-zA-Z](?:_(?:[0-9a-zA-Z]|\{[0-9a-zA-Z]+\}))?'*)|(?P<mark>[-+*/^(){}\[\]|!°%_]))"
 )
 FUNCTIONS = frozenset(
     ("\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\arcsin", "\\arccos", "\\arctan", "\\ln", "\\exp")
@@ -32,8 +33,8 @@ class Unread(ValueError):
 class Node:
     """An operation with its arguments, or a leaf.
 
-    `kind`: number, constant, variable; sum, product, quotient, negative, power, root, function, factorial, binomial,
-    modulus.
+    `kind`: number, constant, variable; sum, product, quotient, negative, power, root, function, logarithm (of, base),
+    factorial, binomial, modulus.
     """
 
     kind: str
@@ -78,6 +79,8 @@ def spell(node: Node) -> str:
             return f"\\sqrt[{args[1]}]{{{args[0]}}}"
         case "function":
             return f"{node.name}({args[0]})"
+        case "logarithm":
+            return f"\\log_{{{args[1]}}}({args[0]})"
         case "factorial":
             return f"({args[0]})!"
         case "binomial":
@@ -163,7 +166,8 @@ class _Reader:
 
     def starts_factor(self, token: str) -> bool:
         return token[0].isalnum() or token[0] == "." or token in ("(", "{") or (
-            token in FUNCTIONS or token in _GREEK or token in ("\\pi", "\\frac", "\\sqrt", "\\binom", "\\log")
+            token in FUNCTIONS or token in _GREEK or token.startswith("\\vec")
+            or token in ("\\pi", "\\frac", "\\sqrt", "\\binom", "\\log", "\\lg")
         )  # fmt: skip
 
     def power(self) -> Node:
@@ -187,10 +191,7 @@ class _Reader:
         if self.peek() == "-":
             self.take()
             return Node("negative", (self.argument(),))
-        token = self.peek()
-        if token[:1].isdigit() and len(token) > 1:  # x^12 is x^1 followed by 2 in LaTeX; nobody means that
-            raise Unread("ambiguous argument")
-        return self.atom()
+        return self.atom()  # x^12 is x^1 followed by 2 in LaTeX, but nobody means that
 
     def group(self, close: str) -> Node:
         self.take()
@@ -215,9 +216,11 @@ class _Reader:
             return self.root()
         if token in FUNCTIONS:
             return self.function(token)
+        if token in ("\\log", "\\lg"):
+            return self.logarithm()
         if token in CONSTANTS:
             return Node("constant", name=token)
-        if token in _GREEK or token[0].isalpha():
+        if token in _GREEK or token[0].isalpha() or token.startswith("\\vec"):
             return Node("variable", name=token.replace("{", "").replace("}", ""))
         raise Unread(token)
 
@@ -227,13 +230,24 @@ class _Reader:
             index = self.group("]")
         return Node("root", (self.argument(), index))
 
+    def logarithm(self) -> Node:
+        base = Node("number", value=Fraction(10), name="10")
+        if self.peek() == "_":
+            self.take()
+            base = self.argument()
+        return Node("logarithm", (self.operand(), base))
+
     def function(self, name: str) -> Node:
+        return Node("function", (self.operand(),), name=name)
+
+    def operand(self) -> Node:
+        """What a function without parentheses applies to."""
         if self.peek() == "^":
             raise Unread("power of a function")
         if self.peek() in ("(", "{"):
-            return Node("function", (self.atom(),), name=name)
+            return self.atom()
         # \sin 2x takes the whole product, up to the next sign or function
         factors = [self.power()]
         while self.peek() and self.starts_factor(self.peek()) and self.peek() not in (*FUNCTIONS, "("):
             factors.append(self.power())
-        return Node("function", (factors[0] if len(factors) == 1 else Node("product", tuple(factors)),), name=name)
+        return factors[0] if len(factors) == 1 else Node("product", tuple(factors))

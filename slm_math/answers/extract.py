@@ -31,25 +31,35 @@ _JOIN = re.compile(
 _ANSWER_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _HASH_NUMBER = re.compile(r"[-+$€£\\]*[\d.,]*\d[\d.,/]*\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
+# The words that a phrase turns on, found from the end of the text, and what must follow them
+_TURNS = ("nswer", "NSWER", "esult", "ESULT", "a:", "A:")
 _PHRASE = re.compile(
-    r"\b(?:final )?(?:answer|result) (?:is|are|equals)(?: that)?\b[ \t]*:?[ \t]*\n{0,2}[ \t]*"
-    r"|^[ \t>#*]*(?:the )?(?:final )?answer\**[ \t]*:\**[ \t]*\n{0,2}[ \t]*"
-    r"|\b(?:final )?answer\**:\**[ \t]*\n{0,2}[ \t]*"
-    r"|^[ \t]*a:[ \t]*",
-    re.IGNORECASE | re.MULTILINE,
+    r"(?:answer|result) (?:is|are|equals)(?: that)?\b[ \t]*:?[ \t]*\n{0,2}[ \t]*"
+    r"|answer\**[ \t]*:\**[ \t]*\n{0,2}[ \t]*",
+    re.IGNORECASE,
 )
+_SPACE = re.compile(r"[ \t]*")
 _CLAUSE = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)|,? (?:because|since|which|where|so that)\b|\s\(|\n")
 _NUMBER = re.compile(
     r"(?<![\w.])(?:(?<![)\]}] )(?<![)\]}])[-−])?[$€£]?"
     r"(?:(?:\d{1,3}(?:,\d{3}){1,9}(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s?\\?%)?"
 )
+_OUTPUT = re.compile(r"^[ \t]*```output[ \t]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+_MAX_WHOLE = 200  # characters; a reply that is nothing but an answer is short
+_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
+_MACRO = re.compile(r"\\(?:text|mbox|textbf|mathrm|operatorname|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+")
+_COUNTED = re.compile(r"[-+$€£−]*[0-9][0-9.,/]*\s?%?(?:[ ][a-zA-Z]{2,15}){0,3}")
+_OPTION = re.compile(r"(?:option|choice|answer)?:?\s*\(?[a-z]\)?", re.IGNORECASE)
+_FUNCTIONS = frozenset(("sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "inf", "infinity"))
 _ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """An answer and where it stood: `method` is box, tag, hashes, phrase, number or none; `span` its characters.
+    """An answer and where it stood: `span` are its characters, and `method` is one of
 
+    box (`\\boxed{}`), tag (`<answer>`), hashes (`#### x`), phrase ("the answer is x"), output (what a program of the
+    reply printed), whole (the reply is nothing but an answer), number (the last one, only when enabled), none.
     `hedged` says that several alternatives were offered ("3 or 4").
     """
 
@@ -63,18 +73,19 @@ NOTHING = Extracted(None, "none", None)
 
 
 def extract(completion: str, last_number: bool = False) -> Extracted:
-    """The final answer of a reply: last box or `<answer>`, else `#### x`, else an answer phrase, else nothing.
+    """The final answer of a reply: the first of these that it holds, looked for where it speaks (`spoken`).
+
+    The last box or the only `<answer>`, whichever comes later; `#### x`; an answer phrase; the last printed line of a
+    program's output; a reply that is nothing but an answer. Takes time linear in the length of the text.
 
     With `last_number=True` the last number of the text is taken when all else is missing: lenient reports only.
     """
-    start, end = _spoken(completion)
-    if start >= end:
-        return NOTHING
-    for find in (_boxed_or_tagged, _hashes, _phrase):
+    start, end = spoken(completion)
+    for find in METHODS if last_number else METHODS[:-1]:
         found = find(completion, start, end)
         if found.value is not None:
             return found
-    return _last_number(completion, start, end) if last_number else NOTHING
+    return NOTHING
 
 
 def gold_answer(text: str) -> str:
@@ -85,25 +96,31 @@ def gold_answer(text: str) -> str:
     return (_last_boxes(text, boxes).value or "") if boxes else text.strip()
 
 
-def _spoken(text: str) -> Span:
+def spoken(text: str) -> Span:
     """The part of a reply that answers: after thinking, before the end of the turn and an invented question."""
-    turn = _TURN_END.search(text)
-    end = turn.start() if turn else len(text)
-    close = text.rfind("</think>", 0, end)
-    start = close + len("</think>") if close >= 0 else 0
-    reopened = text.find("<think>", start, end)
-    end = reopened if reopened >= 0 else end
-    answered, opening = _ANSWERED.search(text, start, end), _MEANS.search(text, start, end)
-    for question in _NEXT_QUESTION.finditer(text, start, end):
-        part = question["part"] and not (answered and answered.start() < question.start())  # of the same problem
-        if opening and opening.start() < question.start() and not part:
-            return start, question.start()
+    start, end = 0, len(text)
+    if "<" in text:
+        turn = _TURN_END.search(text)
+        end = turn.start() if turn else end
+        close = text.rfind("</think>", 0, end)
+        start = close + len("</think>") if close >= 0 else 0
+        reopened = text.find("<think>", start, end)
+        end = reopened if reopened >= 0 else end
+    if ":" not in text and "###" not in text:  # the marks of an invented question
+        return start, end
+    questions = [question for question in _NEXT_QUESTION.finditer(text, start, end)]
+    if questions:
+        answered, opening = _ANSWERED.search(text, start, end), _MEANS.search(text, start, end)
+        for question in questions:
+            part = question["part"] and not (answered and answered.start() < question.start())  # of the same problem
+            if opening and opening.start() < question.start() and not part:
+                return start, question.start()
     return start, end
 
 
 def _boxes(text: str, start: int, end: int) -> Iterator[tuple[Span, Span]]:
     """(whole box, its content) for every outermost, balanced, non-empty box, in order."""
-    first = _BOX.search(text, start, end)
+    first = _BOX.search(text, start, end) if "box" in text else None
     if first is None:
         return
     closing = _brace_pairs(text, first.start(), end)
@@ -153,7 +170,7 @@ def _boxed_or_tagged(text: str, start: int, end: int) -> Extracted:
 
 def _tagged(text: str, start: int, end: int) -> Span | None:
     """The content of the only `<answer>` block; several blocks are not an answer but an attempt to offer many."""
-    tags = list(_ANSWER_TAG.finditer(text, start, end))
+    tags = list(_ANSWER_TAG.finditer(text, start, end)) if "<" in text else []
     if [tag.group().lower() for tag in tags] != ["<answer>", "</answer>"]:
         return None
     return tags[0].end(), tags[1].start()
@@ -178,6 +195,8 @@ def _last_boxes(text: str, boxes: list[tuple[Span, Span]]) -> Extracted:
 def _hashes(text: str, start: int, end: int) -> Extracted:
     """The last `#### x`. A Markdown heading looks alike, so x is a number, or the text's last line."""
     last, text_end = None, start + len(text[start:end].rstrip())
+    if "####" not in text:
+        return NOTHING
     for line in _HASHES.finditer(text, start, end):
         if line.end() >= text_end or _HASH_NUMBER.fullmatch(line.group(1).strip()):
             last = line
@@ -189,14 +208,41 @@ def _hashes(text: str, start: int, end: int) -> Extracted:
 
 def _phrase(text: str, start: int, end: int) -> Extracted:
     """What follows the last "the answer is", "Answer:" or line-initial "A:", up to the end of the clause."""
-    last = _last(_PHRASE, text, start, end)
-    if last is None:
+    begin = _after_last_phrase(text, start, end)
+    if begin is None:
         return NOTHING
-    begin = last.end()
     stop = _CLAUSE.search(text, begin, end)
     span = _trim(text, *_math_span(text, begin, end, stop.start() if stop else end))
     value = text[slice(*span)]
     return Extracted(value, "phrase", span, bool(_ALTERNATIVES.search(value))) if value else NOTHING
+
+
+def _after_last_phrase(text: str, start: int, end: int) -> int | None:
+    """Where the last answer phrase ends; its key words are looked for from behind, as most of a text holds none."""
+    last: tuple[int, int] | None = None
+    for word in _TURNS:
+        at = text.rfind(word, start, end)
+        while at >= 0 and (last is None or at > last[0]):
+            found = _phrase_at(text, at, word, start, end)
+            if found is not None:
+                last = at, found
+                break
+            at = text.rfind(word, start, at)
+    return last[1] if last else None
+
+
+def _phrase_at(text: str, at: int, word: str, start: int, end: int) -> int | None:
+    if len(word) == 2:  # "A:" counts at the start of a line
+        line = text.rfind("\n", start, at) + 1 or start
+        if at - line > 20 or text[line:at].strip(" \t"):
+            return None
+        found = _SPACE.match(text, at + 2, end)
+        return found.end() if found else None
+    begin = at - 1
+    if begin < start or (begin > start and (text[begin - 1].isalnum() or text[begin - 1] == "_")):
+        return None
+    found = _PHRASE.match(text, begin, end)
+    return found.end() if found else None
 
 
 def _math_span(text: str, begin: int, end: int, stop: int) -> Span:
@@ -221,11 +267,40 @@ def _trim(text: str, start: int, end: int) -> Span:
     return start, end
 
 
-def _last(pattern: re.Pattern[str], text: str, start: int, end: int) -> re.Match[str] | None:
-    found = deque(pattern.finditer(text, start, end), maxlen=1)
-    return found[0] if found else None
+def _output(text: str, start: int, end: int) -> Extracted:
+    """The last line that the last program of a reply printed."""
+    if "```" not in text:
+        return NOTHING
+    last = deque(_OUTPUT.finditer(text, start, end), maxlen=1)
+    span = _trim(text, *last[0].span(1)) if last else (0, 0)
+    if span[0] == span[1]:
+        return NOTHING
+    span = _trim(text, max(text.rfind("\n", *span) + 1, span[0]), span[1])
+    value = text[slice(*span)]
+    return Extracted(value, "output", span, bool(_ALTERNATIVES.search(value)))
+
+
+def _whole(text: str, start: int, end: int) -> Extracted:
+    """A short reply that is an answer and nothing else: a formula, a number of things, an option, one word."""
+    if end - start > 4 * _MAX_WHOLE:
+        return NOTHING
+    span = _trim(text, start, end)
+    value = text[slice(*span)]
+    bare = _MACRO.sub(" ", value)
+    if not value or len(value) > _MAX_WHOLE or "\n" in value or not any(char.isalnum() for char in value):
+        return NOTHING
+    words = [word for word in _WORD.findall(bare) if word.lower() not in _FUNCTIONS]
+    single = len(words) == 1 and words[0] == bare.strip()
+    if "boxed" in value or "fbox" in value:  # one that is cut off
+        return NOTHING
+    if words and not single and not _COUNTED.fullmatch(value) and not _OPTION.fullmatch(value):
+        return NOTHING
+    return Extracted(value, "whole", span)
 
 
 def _last_number(text: str, start: int, end: int) -> Extracted:
-    last = _last(_NUMBER, text, start, end)
-    return Extracted(last.group().strip(), "number", last.span()) if last else NOTHING
+    found = deque(_NUMBER.finditer(text, start, end), maxlen=1)
+    return Extracted(found[0].group().strip(), "number", found[0].span()) if found else NOTHING
+
+
+METHODS = (_boxed_or_tagged, _hashes, _phrase, _output, _whole, _last_number)

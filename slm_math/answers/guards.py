@@ -12,7 +12,7 @@ _SAFE = frozenset(
     phi varphi omega binom lfloor rfloor lceil rceil mathbb mathbf mathrm vec overline angle triangle langle rangle
     parallel perp Delta Omega Phi Gamma Theta Lambda circ prime ldots dots cdots to""".split()  # noqa: SIM905
 )
-_TOWER = re.compile(r"\^\s*(?:\{[^{}]*\^|\d{4}|\{\s*-?\d{4})|\d{40}|!")
+_TOWER = re.compile(r"\^\s*(?:\{[^{}]*\^|\d{4}|\{\s*-?\d{4})|\d{40}|!|\\binom.*(?:\d{4}|\^)")
 
 
 def hostile(text: str) -> bool:

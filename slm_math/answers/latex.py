@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _UNICODE = str.maketrans(
     {
@@ -10,57 +11,95 @@ _UNICODE = str.maketrans(
         "÷": r"\div ",
         "π": r"\pi ", "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ",
         "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "θ": r"\theta ", "²": "^{2}", "³": "^{3}", "⁴": "^{4}",
+        "∅": r"\emptyset ",
         "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
-        "，": ",", "（": "(", "）": ")", "％": "%", "：": ":", "“": '"', "”": '"', "’": "'", "‘": "'",
+        "，": ",", "（": "(", "）": ")", "＝": "=", "＋": "+", "－": "-", "．": ".", "／": "/", "＜": "<", "＞": ">",
+        "％": "%", "：": ":", "“": '"', "”": '"', "’": "'", "‘": "'",
         "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2061": "", "\u200b": "",
     }
 )  # fmt: skip
 _UNICODE_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9]+)?|[a-zA-Z]))")
-_SPELLINGS: list[tuple[re.Pattern[str], str]] = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in [
-        (r"(?<=\d)(?:,\\!\s*|\{,\}|\\[,;:](?=\d{3}(?!\d)))(?=\d{3})", ","),
-        (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg)(?![a-zA-Z])\s*\.?(?=[^a-zA-Z]|$)", ""),
-        (r"\\(?:displaystyle|textstyle|limits|nolimits|mathstrut|hfill|!)", ""),
-        (r"\\(?:[,;: ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|thinspace)|~", " "),
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        (r"\\(?:mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|operatorname|emph|hbox|bf|rm)\s*\{",
-         r"\\text{"),
-        (r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])", "°"),
-        (r"\\leqslant(?![a-zA-Z])|\\leq(?![a-zA-Z])|<=", r"\\le "),
-        (r"\\geqslant(?![a-zA-Z])|\\geq(?![a-zA-Z])|>=", r"\\ge "),
-        (r"\\neq(?![a-zA-Z])|!=", r"\\ne "),
-        (r"\\lt(?![a-zA-Z])", "<"),
-        (r"\\gt(?![a-zA-Z])", ">"),
-        (r"\\l[vV]ert(?![a-zA-Z])|\\r[vV]ert(?![a-zA-Z])|\\[vV]ert(?![a-zA-Z])|\\mid(?![a-zA-Z])", "|"),
-        (r"\\lbrace(?![a-zA-Z])", r"\\{"),
-        (r"\\rbrace(?![a-zA-Z])", r"\\}"),
-        (r"\\%", "%"),
-        (r"\\\$", "＄"),
-        (r"\\\(|\\\)|\\\[|\\\]|\$", " "),
-        (r"(?<![a-zA-Z\\])(?:sqrt|cbrt)\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"\*\*", "^"),
+# (what must be in the text for the pattern to be worth a try, pattern, replacement), in this order
+_SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
+    (needle, re.compile(pattern), replacement)
+    for needle, pattern, replacement in [
+        ("\\", r"(?<=\d)(?:,\\!\s*|\\[,;:](?=\d{3}(?!\d)))(?=\d{3})", ""),
+        ("{,}", r"(?<=\d)\{,\}(?=\d{3})", ""),
+        ("\\", r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg)(?![a-zA-Z])\s*\.?(?=[^a-zA-Z]|$)",
+         ""),
+        ("\\", r"\\(?:(?:displaystyle|textstyle|limits|nolimits|mathstrut|hfill)(?![a-zA-Z])|!)", ""),
+        ("\\", r"\\(?:[,;: ]|(?:quad|qquad|thinspace)(?![a-zA-Z]))", " "),
+        ("~", r"~", " "),
+        ("color", r"\\(?:text)?color\s*\{[a-zA-Z0-9!]*\}", ""),
+        ("underline", r"\\underline(?=\s*\{)", ""),
+        ("frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        ("{i}", r"\\(?:mathrm|text|rm|mathit|operatorname)\s*\{i\}", "i"),
+        ("\\", r"\\(?:mathbf|boldsymbol|vec|overrightarrow|hat|bm)\s*\{\s*([a-zA-Z])\s*\}", r"\\vec{\1}"),
+        ("\\", r"\\(?:mbox|textbf|textit|textrm|textsf|textnormal|mathrm|mathbf|mathit|mathsf|operatorname|emph|hbox|bf|rm)"
+         r"\s*\{", r"\\text{"),
+        ("\\", r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])", "°"),
+        ("°", r"°\s*(?:\\text\{\s*C\s*\}|C(?![a-zA-Z]))", r" \\text{celsius}"),
+        ("°", r"°\s*(?:\\text\{\s*F\s*\}|F(?![a-zA-Z]))", r" \\text{fahrenheit}"),
+        ("le", r"\\leqslant(?![a-zA-Z])|\\leq(?![a-zA-Z])", r"\\le "),
+        ("ge", r"\\geqslant(?![a-zA-Z])|\\geq(?![a-zA-Z])", r"\\ge "),
+        ("neq", r"\\neq(?![a-zA-Z])", r"\\ne "),
+        ("<=", r"<=", r"\\le "),
+        (">=", r">=", r"\\ge "),
+        ("!=", r"!=", r"\\ne "),
+        ("\\lt", r"\\lt(?![a-zA-Z])", "<"),
+        ("\\gt", r"\\gt(?![a-zA-Z])", ">"),
+        ("\\", r"\\l[vV]ert(?![a-zA-Z])|\\r[vV]ert(?![a-zA-Z])|\\[vV]ert(?![a-zA-Z])|\\mid(?![a-zA-Z])", "|"),
+        ("brace", r"\\lbrace(?![a-zA-Z])", r"\\{"),
+        ("brace", r"\\rbrace(?![a-zA-Z])", r"\\}"),
+        ("varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset"),
+        ("%", r"\\%", "%"),
+        ("$", r"\\\$", "＄"),
+        ("$", r"\$", " "),
+        ("\\", r"\\[()\[\]]", " "),
+        ("rt", r"(?<![a-zA-Z\\])(?:sqrt|cbrt)\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        ("**", r"\*\*", "^"),
     ]
 ]  # fmt: skip
 _SQRT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
 _BLANKS = re.compile(r"\s+")
 _OUTER_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_ROW_END = "\x00"  # stands for the two backslashes that end a row of a matrix
 _OPEN, _CLOSE = "([{", ")]}"
 
 
 def normalise(text: str) -> str:
     """The canonical spelling of a short answer; `＄` marks a currency sign and `°` a degree sign."""
-    text = text.strip(" *`\n\t").replace("\\\\", "\x00")  # a matrix row ends in two backslashes: not an escape
+    if not text.isascii() or not text.isprintable():
+        text = _visible(text)
+    text = text.strip(" *`\n\t").replace("\\\\", _ROW_END)
     if text.count("$") == 1:  # a delimiter would have a partner
         text = text.replace("\\$", "$").replace("$", "＄")
-    text = _UNICODE_ROOT.sub(lambda m: r"\sqrt{" + (m[1] or m[2] or m[3] or "") + "}", text).translate(_UNICODE)
-    for pattern, replacement in _SPELLINGS:
-        text = pattern.sub(replacement, text)
-    text = _braced_arguments(_OUTER_BOX.sub("{", text))
-    text = _BLANKS.sub(" ", text.replace("\x00", "\\\\")).strip(' *`"')
+    if not text.isascii():
+        text = _UNICODE_ROOT.sub(lambda m: r"\sqrt{" + (m[1] or m[2] or m[3] or "") + "}", text).translate(_UNICODE)
+    for needle, pattern, replacement in _SPELLINGS:
+        if needle in text:
+            text = pattern.sub(replacement, text)
+    if "\\" in text:
+        text = _braced_arguments(_OUTER_BOX.sub("{", text))
+    text = _BLANKS.sub(" ", text.replace(_ROW_END, "\\\\")).strip(' *`"')
     while len(text) > 1 and text[-1] in ".,;:" and not text.endswith((".m.", "\\;")):
         text = text[:-1].rstrip()
     return strip_braces(text)
+
+
+def _visible(text: str) -> str:
+    """Without invisible marks; the decimal digits of every script as 0 to 9; other control characters as blanks."""
+    found = []
+    for char in unicodedata.normalize("NFC", text):
+        kind = unicodedata.category(char)
+        if kind == "Nd":
+            char = str(unicodedata.decimal(char))
+        elif kind == "Cc":
+            char = " "
+        elif kind == "Cf":
+            char = ""
+        found.append(char)
+    return "".join(found)
 
 
 def _braced_arguments(text: str) -> str:

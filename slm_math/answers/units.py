@@ -12,13 +12,16 @@ _KNOWN = {
     "inch": "in inch inches", "foot": "ft foot feet", "yard": "yd yds yard yards", "mile": "mi mile miles",
     "gram": "g gm gram grams", "kilogram": "kg kilogram kilograms", "pound weight": "lb lbs pound pounds",
     "ounce": "oz ounce ounces", "ton": "ton tons", "litre": "l liter liters litre litres", "millilitre": "ml",
-    "second": "s sec second seconds", "minute": "min mins minute minutes", "hour": "h hr hrs hour hours",
-    "day": "day days", "week": "week weeks", "month": "month months", "year": "yr year years",
-    "mph": "mph", "am": "am a.m. a.m", "pm": "pm p.m. p.m", "unit": "unit units sq square cubic per each of",
+    "second": "s sec secs second seconds", "minute": "min mins minute minutes", "hour": "h hr hrs hour hours",
+    "day": "day days", "week": "week weeks", "month": "month months", "year": "yr yrs year years",
+    "mph": "mph", "kph": "kph kmh", "celsius": "celsius", "fahrenheit": "fahrenheit",
+    "am": "am a.m. a.m", "pm": "pm p.m. p.m", "unit": "unit units each of",
+    "per": "per", "square": "square sq", "cubic": "cubic",
 }  # fmt: skip
+_RATES = {"mph": "mile per hour", "kph": "kilometre per hour"}
 _CANONICAL = {spelling: unit for unit, spellings in _KNOWN.items() for spelling in spellings.split()}
 # One letter is a variable more often than a metre; it is a unit only inside \text{}.
-_PLAIN = frozenset(spelling for spelling in _CANONICAL if len(spelling) > 1)
+_PLAIN = frozenset(spelling for spelling in _CANONICAL if len(spelling) > 1 and spelling.isalpha())
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 # Words that change a number's value, or say that it is not the answer: never units.
 _NOT_UNITS = frozenset(
@@ -28,20 +31,25 @@ _NOT_UNITS = frozenset(
     tenth tenths hundredth hundredths pi root sqrt base mod modulo factorial infinity""".split()  # noqa: SIM905
 )
 _MARK = re.compile(
-    r"^(.*?[\d)}\]a-zA-Z.])\s*([%°€£¢]|(?:\\text\{[^{}]*\}|percent|[a-zA-Z./]+)(?:\^\{?[23]\}?)?)$", re.DOTALL
+    r"^(.*?[\d)}\]a-zA-Z.])\s*([%°€£¢]|(?:\\text\{[^{}]*\}|percent|[a-zA-Z./]+)(?:\^(?:\{[23]\}|[23]))?)$", re.DOTALL
 )
-_WORD = re.compile(r"[a-zA-Z]+(?:\.[a-zA-Z]\.?)?|[/.,\-()'°＄%]|\s+|\^\{?[23]\}?")
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_NAME = re.compile(r"[a-z.']+|\^\{?[23]\}?|[/°]")
+_READABLE = re.compile(r"[a-zA-Z.,/'\-()°^{}23\s]*")
 _NUMBER_END = re.compile(r"[\d)}]\s*$|\\pi\s*$|\d\.$")
 _OF_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 _CURRENCY = re.compile(r"^([-+]?)\s*([＄€£])\s*([-+]?)")
 
 
-def split_units(text: str, gold: bool = False) -> tuple[str, bool, frozenset[str]]:
-    """(the bare number or expression, whether it is a percentage, the known units)."""
-    units: set[str] = set()
+def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
+    """(the bare number or expression, whether it is a percentage, its known unit such as "kilometre hour^-1" or "").
+
+    What counts a thing ("12 apples") is dropped like a unit; in a reference, only known units are.
+    """
+    names: list[str] = []
     percent = False
     if currency := _CURRENCY.match(text):
-        units.add(_CANONICAL[currency[2]])
+        names.append(currency[2])
         text = currency[1] + currency[3] + text[currency.end() :]
     scale = 0
     while found := _MARK.match(text):
@@ -50,42 +58,62 @@ def split_units(text: str, gold: bool = False) -> tuple[str, bool, frozenset[str
             percent = True
         elif mark == "°" and _OF_ANGLE.search(rest):
             break  # the degrees belong to the angle, not to its cosine
-        elif mark in _CANONICAL and not mark.isalpha():
-            units.add(_CANONICAL[mark])
+        elif mark in "°€£¢":
+            names.insert(0, mark)
         elif mark.startswith("\\text"):
-            named = _named(mark[6:].partition("}")[0])
-            if named is None:
+            words = _names(_TEXT.sub(r"\1", mark))
+            if words and words[0] in _SCALES and not scale and _NUMBER_END.search(rest):
+                scale = _SCALES[words.pop(0)]
+            if any(word.strip(".") in _NOT_UNITS for word in words) or not _READABLE.fullmatch(mark[5:]):
                 break
-            units |= named
+            names[:0] = words
         elif mark in _SCALES and not scale and _NUMBER_END.search(rest):
             scale = _SCALES[mark]
         elif not _plain_unit(text, rest, mark, gold):
             break
         else:
-            units |= _named(mark.split("^")[0]) or set()
+            names[:0] = _names(mark)
         text = rest
     if scale:
         text = f"{text} \\cdot 10^{{{scale}}}"
-    return text.strip(), percent, frozenset(units - {"unit"})
+    return text.strip(), percent, _signature(names) if names else ""
 
 
-def _named(inside: str) -> set[str] | None:
-    """The known units among the words of a `\\text{}`; None when it is not a unit at all."""
-    tokens = inside.split()
-    if not tokens or any(token.strip(".,").lower() in _NOT_UNITS for token in tokens):
-        return None
-    if not all(re.fullmatch(r"[a-zA-Z.,/'\-()°^{}23]+", token) for token in tokens):
-        return None
-    spelled = (token.lower() if token.lower() in _CANONICAL else token.strip(".,").lower() for token in tokens)
-    return {_CANONICAL[word] for word in spelled if word in _CANONICAL}
+def _names(text: str) -> list[str]:
+    """The words and marks of a unit, in lower case."""
+    return [name.replace("{", "").replace("}", "") for name in _NAME.findall(text.lower())]
+
+
+def _signature(names: list[str]) -> str:
+    """Known units with their powers, in a fixed order: "km/h" and "kilometers per hour" are one."""
+    powers: dict[str, int] = {}
+    sign, next_power, last = 1, 1, ""
+    known = (_CANONICAL.get(name) or _CANONICAL.get(name.strip(".")) or name for name in names)
+    for unit in " ".join(_RATES.get(unit, unit) for unit in known).split(" "):
+        if unit in ("per", "/"):
+            sign = -1
+        elif unit in ("square", "cubic"):
+            next_power = 2 if unit == "square" else 3
+        elif unit.startswith("^"):
+            if last in powers:
+                powers[last] *= int(unit[1])
+        elif unit in _KNOWN and unit != "unit":
+            powers[unit] = powers.get(unit, 0) + sign * next_power
+            next_power, last = 1, unit
+        else:
+            next_power, last = 1, ""
+    if "celsius" in powers or "fahrenheit" in powers:
+        powers.pop("degree", None)
+    return " ".join(f"{unit}^{power}" for unit, power in sorted(powers.items()))
 
 
 def _plain_unit(text: str, rest: str, mark: str, gold: bool) -> bool:
-    """Whether unmarked letters after a number are a unit: a known one, or (not in a reference) a lower-case word."""
-    word = mark.split("^")[0].lower().strip("./")
-    if word in _NOT_UNITS or not word or not word.replace(".", "").replace("/", "").isalpha():
+    """Whether unmarked letters after a number are a unit: known ones, or (not in a reference) a lower-case word."""
+    word = mark.split("^")[0].lower()
+    parts = [part.strip(".") for part in word.split("/")]
+    if not all(part.isalpha() for part in parts) or _NOT_UNITS.intersection(parts):
         return False
-    if word in _PLAIN and (_NUMBER_END.search(rest) or text[len(rest)] == " "):
-        return True
     separate = text[len(rest) : len(rest) + 1] == " "
+    if parts[0] in _PLAIN or (len(parts) > 1 and _CANONICAL.keys() >= set(parts)):
+        return bool(_NUMBER_END.search(rest)) or separate
     return separate and not gold and len(word) >= 3 and mark[0].islower() and "^" not in mark

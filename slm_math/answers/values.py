@@ -8,10 +8,13 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TypeAlias
 
+from slm_math.answers.arithmetic import identical
 from slm_math.answers.expressions import MAX_LENGTH, Node, Unread, read
 from slm_math.answers.latex import closing, split_top, strip_braces
 from slm_math.answers.units import split_units
 
+_SPACED = re.compile(r"\d,\d{3}(?!\d).*, |, .*\d,\d{3}(?!\d)")  # "1,000, 2,500": a comma within a number has no blank
+_SPACED_SEPARATOR = re.compile(r",(?!\d{3}(?!\d))|;")
 _SEPARATOR = re.compile(r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])")
 _UNION = re.compile(r"\\cup(?![a-zA-Z])")
 _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|in|approx|equiv|to|sim)(?![a-zA-Z])")
@@ -19,7 +22,9 @@ _COMMA = re.compile(r"[,;]")
 _ROW, _CELL = re.compile(r"\\\\"), re.compile(r"&")
 _MATRIX = re.compile(r"\\begin\{([pb]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _THOUSANDS = re.compile(r"[-+＄ ]*\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*")
-_BASED = re.compile(r"(-?[0-9A-Z]*[0-9][0-9A-Z.]*)_(?:\{(\d{1,2})\}|(\d{1,2}))", re.IGNORECASE)
+_BASED = re.compile(
+    r"(-?)(?:\\text\{|\()?([0-9A-Z]*[0-9][0-9A-Z.]*)[})]?_(?:\{(?:\\text\{)?(\d{1,2})\}?\}|(\d{1,2}))", re.I
+)
 _MIXED = re.compile(
     r"(-?)\s*(\d+)(?: |(?=\\frac)|\s*\\text\{\s*and\s*\}\s*| and )\s*(?:\\frac\{(\d+)\}\{(\d+)\}|(\d+)\s*/\s*(\d+))"
 )
@@ -27,20 +32,27 @@ _SCIENTIFIC = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?\d{1,3})")
 _REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\overline\{(\d+)\}")
 _TEXT_GROUP = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"(?=.*[A-Za-z:])[A-Za-z0-9][A-Za-z0-9 '\-.:]*")
-_LETTER = re.compile(r"\(?\s*(?:\\text\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)?")
+_LETTER = re.compile(r"\(?\s*(?:\\(?:text|vec)\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)?")
+_RUN = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
+_MACRO = re.compile(r"\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?")
+_ENGLISH = frozenset(
+    "a an and are as at be by can for from has if in is it no not of on or so than the to was with".split()
+)
 _INFINITY = re.compile(r"(?:\+|(-)|)\s*(?:\\infty|infty|infinity|inf)")
 _VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?'?|\\(?:theta|alpha|beta|lambda|phi|omega)")
 _FUNCTION_OF = re.compile(r"[a-zA-Z](?:\^\{-1\})?'?\s*\([a-zA-Z, ]+\)")
+_NAMED = re.compile(r"m?\s*\\(?:angle|triangle|overline|vec)\s*\{?\s*[a-zA-Z]+\s*\}?|\([a-zA-Z](?:, ?[a-zA-Z])+\)")
+_REALS = re.compile(r"\\mathbb\s*\{?R\}?|ℝ")
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """One number or expression; `text` is its spelling without the percent sign and the known `units` beside it."""
+    """One number or expression; `text` is its spelling without the percent sign and the known `unit` beside it."""
 
     tree: Node
     text: str = field(default="", compare=False)
     percent: bool = False
-    units: frozenset[str] = frozenset()
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,19 +70,20 @@ class Based:
 
 @dataclass(frozen=True)
 class Bag:
-    """A bare list, a set or a union: complete, in any order. `alternatives` when joined by "or"."""
+    """A list, a set or a union (`kind`): complete, in any order."""
 
     items: tuple[Value, ...]
-    union: bool = False
+    kind: str = "list"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A tuple, a vector or an interval: ordered, with its brackets."""
+    """A tuple, a vector or an interval: ordered, with its brackets; `variable` where an inequality names one."""
 
     opening: str
     items: tuple[Value, ...]
     closing: str
+    variable: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,10 @@ Value: TypeAlias = Scalar | Words | Based | Bag | Row | Matrix | Relation | Opaq
 def parse(text: str, gold: bool = False) -> Value:
     """The structure of a normalised answer. A reference answer (`gold`) may carry only units that are known as such."""
     text = strip_braces(text.strip())
+    if text in ("\\emptyset", "\\{\\}", "\\{ \\}"):
+        return Bag((), "set")
+    if _REALS.fullmatch(text):
+        text = r"(-\infty, \infty)"
     if _THOUSANDS.fullmatch(text) and isinstance(number := scalar(text, gold), Scalar):
         return number
     for reader in (_matrix, _set, _union, _list, _relation, _row, _either_sign, _based):
@@ -112,14 +129,14 @@ def parse(text: str, gold: bool = False) -> Value:
 def scalar(text: str, gold: bool = False) -> Scalar | None:
     if len(text) > MAX_LENGTH:
         return None
-    bare, percent, units = split_units(text, gold)
+    bare, percent, unit = split_units(text, gold)
     tree = _literal(bare)
     if tree is None:
         try:
             tree = read(bare)
         except Unread:
             return None
-    return None if _is_text(bare, tree) else Scalar(tree, bare, percent, units)
+    return None if _is_text(bare, tree) else Scalar(tree, bare, percent, unit)
 
 
 def words(text: str) -> Words | None:
@@ -142,9 +159,12 @@ def plain(text: str) -> str:
 
 
 def _is_text(text: str, tree: Node) -> bool:
-    """A word or a capital letter that happens to read as a product of variables."""
+    """A word, a sentence or a capital letter that happens to read as a product of variables."""
     text = text.strip("()")
-    return text.isalpha() and (len(text) > 1 or text.isupper()) and tree.kind in ("product", "variable")
+    if text.isalpha() and (len(text) > 1 or text.isupper()) and tree.kind in ("product", "variable"):
+        return True
+    runs = [run.lower() for run in _RUN.findall(_MACRO.sub(" ", text))]
+    return any(len(run) > 4 or (len(run) > 1 and run in _ENGLISH) for run in runs) or sum(len(r) > 2 for r in runs) > 1
 
 
 def _literal(text: str) -> Node | None:
@@ -180,19 +200,19 @@ def _set(text: str, gold: bool) -> Value | None:
     if not (text.startswith("\\{") and text.endswith("\\}")) or closing(text, 1) != len(text) - 1:
         return None
     inside = text[2:-2]
-    return Opaque(text) if "|" in inside or ":" in inside else _flat(_items(inside, gold))
+    return Opaque(text) if "|" in inside or ":" in inside else Bag(_flat(_items(inside, gold)), "set")
 
 
-def _flat(items: tuple[Value, ...]) -> Bag:
+def _flat(items: tuple[Value, ...]) -> tuple[Value, ...]:
     """`1 \\pm \\sqrt 2` inside a list is two of its members."""
-    return Bag(
-        tuple(i for item in items for i in (item.items if isinstance(item, Bag) and not item.union else (item,)))
+    return tuple(
+        i for item in items for i in (item.items if isinstance(item, Bag) and item.kind == "list" else (item,))
     )
 
 
 def _union(text: str, gold: bool) -> Value | None:
     pieces = split_top(text, _UNION)
-    return Bag(tuple(parse(piece, gold) for piece in pieces), union=True) if len(pieces) > 1 else None
+    return Bag(tuple(parse(piece, gold) for piece in pieces), "union") if len(pieces) > 1 else None
 
 
 def _list(text: str, gold: bool) -> Value | None:
@@ -201,10 +221,26 @@ def _list(text: str, gold: bool) -> Value | None:
     grouped = _TEXT_GROUP.fullmatch(text)
     if grouped and (number := scalar(grouped[1], gold)) and not number.tree.names:
         return number
-    pieces = [piece for piece in split_top(grouped[1] if grouped else text, _SEPARATOR) if piece]
+    separator = _SPACED_SEPARATOR if _SPACED.search(text) else _SEPARATOR
+    pieces = [piece for piece in split_top(grouped[1] if grouped else text, separator) if piece]
     if len(pieces) < 2:
         return None
-    return _flat(tuple((words(piece) if grouped else None) or parse(piece, gold) for piece in pieces))
+    items = tuple((words(piece) if grouped else None) or parse(piece, gold) for piece in pieces)
+    return _conditions(text, items) or Bag(_flat(items))
+
+
+def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
+    """`x < -2 or x > 3` as a union, `x > 2 and x < 6` as the interval between them."""
+    rows = [item for item in items if isinstance(item, Row) and item.variable]
+    if len(rows) != len(items) or len({row.variable for row in rows}) > 1 or "," in text or ";" in text:
+        return None
+    if not re.search(r"(?<![a-zA-Z])and(?![a-zA-Z])", text):
+        return Bag(tuple(rows), "union")
+    above = [row for row in rows if row.items[1] == Words("infinity")]
+    below = [row for row in rows if row.items[0] == Words("-infinity")]
+    if len(above) != 1 or len(below) != 1 or len(rows) != 2:
+        return None
+    return Row(above[0].opening, (above[0].items[0], below[0].items[1]), below[0].closing, rows[0].variable)
 
 
 def _relation(text: str, gold: bool) -> Value | None:
@@ -219,10 +255,21 @@ def _relation(text: str, gold: bool) -> Value | None:
     variable = bool(_VARIABLE.fullmatch(sides[0]))
     if found == ["\\in"] and variable:
         return parse(sides[1], gold)
-    named = variable or _FUNCTION_OF.fullmatch(sides[0]) or words(sides[0])
-    if found == ["="] and named:
-        return Relation(tuple(sides), ("=",), sides[0].replace(" ", ""))
+    if set(found) == {"="}:
+        if len(sides) > 2 and all(_VARIABLE.fullmatch(side) for side in sides[:-1]):  # x = y = 2
+            return Bag(tuple(Relation((side, sides[-1]), ("=",), side.replace(" ", "")) for side in sides[:-1]))
+        named = variable or _FUNCTION_OF.fullmatch(sides[0]) or _NAMED.fullmatch(sides[0]) or words(sides[0])
+        if named and _links_agree(sides[1:]):
+            return Relation((sides[0], sides[-1]), ("=",), sides[0].replace(" ", ""))
     return interval(sides, found, gold) or Relation(tuple(sides), tuple(found))
+
+
+def _links_agree(sides: list[str]) -> bool:
+    """Whether a chain `= 10/4 = 2.5` contradicts itself nowhere: its last link is then its value."""
+    values = [scalar(side) for side in sides]
+    last = values[-1]
+    numbers = [value for value in values[:-1] if value is not None and not value.tree.names]
+    return not numbers or (last is not None and all(identical(v.tree, last.tree) is not False for v in numbers))
 
 
 def interval(sides: list[str], operators: list[str], gold: bool = False) -> Row | None:
@@ -239,7 +286,7 @@ def interval(sides: list[str], operators: list[str], gold: bool = False) -> Row 
     if len(sides) != 3 or not _VARIABLE.fullmatch(sides[1]):
         return None
     brackets = ("(" if operators[0] == "<" else "[", ")" if operators[1] == "<" else "]")
-    return Row(brackets[0], (parse(sides[0], gold), parse(sides[2], gold)), brackets[1])
+    return Row(brackets[0], (parse(sides[0], gold), parse(sides[2], gold)), brackets[1], sides[1].replace(" ", ""))
 
 
 def _row(text: str, gold: bool) -> Value | None:
@@ -266,4 +313,4 @@ def _based(text: str, gold: bool) -> Value | None:
     found = _BASED.fullmatch(text)
     if found is None:
         return None
-    return Based(found[1].upper().lstrip("0") or "0", int(found[2] or found[3]))
+    return Based(found[1] + (found[2].upper().lstrip("0") or "0"), int(found[3] or found[4]))

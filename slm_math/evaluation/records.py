@@ -21,13 +21,15 @@ from slm_math.types import Chat, Image, Run, Task, Trace, Turn
 def record(task: Task, trace: Trace) -> dict[str, Any]:
     """A graded trace as plain data."""
     problem = task.problem
-    verdict = judge(trace.answer, task.gold, problem.answer_type, problem.choices, problem=problem.text)
+    verdict = judge(trace.answer, task)
+    rules = {"answer_type": problem.answer_type, "choices": list(problem.choices), "tolerance": task.tolerance}
     return {
         "id": problem.id,
         "sample": trace.sample,
         "problem": problem.text,
         "tags": dict(problem.tags),
         "gold": task.gold,
+        **(rules if problem.answer_type != "math" else {}),
         "answer": trace.answer,
         "correct": verdict.equal,
         "reason": verdict.reason,

@@ -76,7 +76,13 @@ def test_thinking_is_not_answering(reply: str, answer: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("reply", "number"),
-    [("so 3 + 4 = 1,234 apples.", "1,234"), ("5-3", "3"), ("left: -5.", "-5"), ("it is 3/4", "3/4"), ("none", None)],
+    [
+        ("so 3 + 4 = 1,234 apples.", "1,234"),
+        ("so 5-3", "3"),
+        ("left: -5.", "-5"),
+        ("it is 3/4", "3/4"),
+        ("none at all", None),
+    ],
 )
 def test_the_last_number_only_counts_when_asked_for(reply: str, number: str | None) -> None:
     assert extract(reply).value is None

@@ -1,0 +1,66 @@
+"""Multiple choice: which letters an answer names, directly or by the value of a choice."""
+
+from __future__ import annotations
+
+import re
+
+from slm_math.answers.equivalence import NO, YES, Decision, same
+from slm_math.answers.latex import normalise
+
+_WRAPPED = re.compile(r"\\(?:text|vec)\{([^{}]*)\}")
+_CALLED = re.compile(r"^(?:the )?(?:correct )?(?:options?|choices?|answers?)(?: is| are)?\b[ :]*", re.IGNORECASE)
+_SEVERAL = re.compile(r"\s*(?:,|;|&|\band\b|\s)\s*")
+_ONE = re.compile(r"\(?\s*([A-Za-z])\s*\)?[.:)]?")
+_STATED = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):,=])\s*(.+)", re.DOTALL)
+
+
+def choose(answer: str, gold: str, choices: tuple[str, ...]) -> Decision:
+    """Whether the letters that an answer names are those of the reference; several only if the reference has several.
+
+    Where either names no letter, the two are compared as values.
+    """
+    if not normalise(answer):
+        return Decision(False, "empty")
+    if _plain(answer).casefold() == _plain(gold).casefold():
+        return YES
+    wanted = letters(gold, choices)
+    given = letters(answer, choices)
+    if wanted and given is not None:
+        return YES if given == wanted else NO
+    return same(answer, gold)
+
+
+def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
+    """The letters that a text names; an empty set where it contradicts itself, None where it names none."""
+    plain = _CALLED.sub("", _plain(text)).strip(" .*")
+    if one := _ONE.fullmatch(plain):
+        return frozenset(one[1].upper())
+    named = [_ONE.fullmatch(part) for part in _SEVERAL.split(plain)]
+    if re.search(r"\b(?:or|either)\b", plain, re.IGNORECASE):
+        return frozenset()
+    if all(named):
+        return frozenset(part[1].upper() for part in named if part)
+    if plain.isupper() and plain.isalpha() and 1 < len(plain) == len(set(plain)) <= max(len(choices), 5):
+        if all(ord(letter) - ord("A") < max(len(choices), 5) for letter in plain):
+            return frozenset(plain)
+    hits = [i for i, choice in enumerate(choices) if _says(text, choice)]
+    if len(hits) == 1:
+        return frozenset(chr(ord("A") + hits[0]))
+    stated = _STATED.fullmatch(plain)
+    if stated is None or not choices:
+        return frozenset((stated[1] or stated[2]).upper()) if stated else None
+    at = ord((stated[1] or stated[2]).upper()) - ord("A")
+    own = _STATED.fullmatch(_plain(text))  # the statement as it was written: markup may carry its value
+    agrees = at < len(choices) and (_says(stated[3], choices[at]) or (own is not None and _says(own[3], choices[at])))
+    return frozenset(chr(ord("A") + at)) if agrees else frozenset()
+
+
+def _plain(text: str) -> str:
+    return " ".join(_WRAPPED.sub(r" \1 ", normalise(text)).split())
+
+
+def _says(text: str, choice: str) -> bool:
+    """Whether a text is a choice, with or without the choice's own letter."""
+    plain = normalise(choice)
+    stated = _STATED.fullmatch(plain)
+    return same(text, choice).equal or (stated is not None and same(text, stated[3]).equal)
