@@ -40,9 +40,9 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
         return frozenset()
     if all(named):
         return frozenset(part[1].upper() for part in named if part)
-    if plain.isupper() and plain.isalpha() and 1 < len(plain) == len(set(plain)) <= max(len(choices), 5):
-        if all(ord(letter) - ord("A") < max(len(choices), 5) for letter in plain):
-            return frozenset(plain)
+    known = {chr(ord("A") + i) for i in range(max(len(choices), 5))}
+    if 1 < len(plain) == len(set(plain)) and known.issuperset(plain):  # "AC"
+        return frozenset(plain)
     hits = [i for i, choice in enumerate(choices) if _says(text, choice)]
     if len(hits) == 1:
         return frozenset(chr(ord("A") + hits[0]))

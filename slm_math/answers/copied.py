@@ -1,4 +1,4 @@
-"""Answers that only repeat the problem: an expression copied from it, whose operations the reference has carried out."""
+"""Answers that only repeat the problem: expressions copied from it, with operations that the reference carried out."""
 
 from __future__ import annotations
 

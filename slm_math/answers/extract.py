@@ -108,7 +108,7 @@ def spoken(text: str) -> Span:
         end = reopened if reopened >= 0 else end
     if ":" not in text and "###" not in text:  # the marks of an invented question
         return start, end
-    questions = [question for question in _NEXT_QUESTION.finditer(text, start, end)]
+    questions = list(_NEXT_QUESTION.finditer(text, start, end))
     if questions:
         answered, opening = _ANSWERED.search(text, start, end), _MEANS.search(text, start, end)
         for question in questions:

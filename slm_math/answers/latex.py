@@ -35,8 +35,7 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         ("{i}", r"\\(?:mathrm|text|rm|mathit|operatorname)\s*\{i\}", "i"),
         ("\\", r"\\(?:mathbf|boldsymbol|vec|overrightarrow|hat|bm)\s*\{\s*([a-zA-Z])\s*\}", r"\\vec{\1}"),
-        ("\\", r"\\(?:mbox|textbf|textit|textrm|textsf|textnormal|mathrm|mathbf|mathit|mathsf|operatorname|emph|hbox|bf|rm)"
-         r"\s*\{", r"\\text{"),
+        ("\\", r"\\(?:mbox|text(?:bf|it|rm|sf|normal)|math(?:rm|bf|it|sf)|operatorname|emph|hbox|bf|rm)\s*\{", r"\\text{"),
         ("\\", r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])", "°"),
         ("°", r"°\s*(?:\\text\{\s*C\s*\}|C(?![a-zA-Z]))", r" \\text{celsius}"),
         ("°", r"°\s*(?:\\text\{\s*F\s*\}|F(?![a-zA-Z]))", r" \\text{fahrenheit}"),

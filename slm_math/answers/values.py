@@ -36,7 +36,7 @@ _LETTER = re.compile(r"\(?\s*(?:\\(?:text|vec)\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)
 _RUN = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
 _MACRO = re.compile(r"\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?")
 _ENGLISH = frozenset(
-    "a an and are as at be by can for from has if in is it no not of on or so than the to was with".split()
+    "a an and are as at be by can for from has if in is it no not of on or so than the to was with".split()  # noqa: SIM905
 )
 _INFINITY = re.compile(r"(?:\+|(-)|)\s*(?:\\infty|infty|infinity|inf)")
 _VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?'?|\\(?:theta|alpha|beta|lambda|phi|omega)")

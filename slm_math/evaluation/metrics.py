@@ -21,13 +21,17 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     return 0.0 if right == 0 else centre - half, 1.0 if right == n else centre + half
 
 
-def clustered(shares: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of a mean over problems, each with a share of right samples: normal, on the spread of problems."""
-    n = len(shares)
+def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> tuple[float, float]:
+    """95 % interval of a mean over problems, each with a share of right samples: normal, on the spread of problems.
+
+    `counts` says how many problems have each share; by default one.
+    """
+    weights = [1] * len(shares) if counts is None else counts
+    n = sum(weights)
     if n < 2:
         return 0.0, 1.0
-    mean = sum(shares) / n
-    half = Z * math.sqrt(sum((share - mean) ** 2 for share in shares) / (n - 1) / n)
+    mean = sum(w * share for w, share in zip(weights, shares)) / n
+    half = Z * math.sqrt(sum(w * (share - mean) ** 2 for w, share in zip(weights, shares)) / (n - 1) / n)
     return max(mean - half, 0.0), min(mean + half, 1.0)
 
 

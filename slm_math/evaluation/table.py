@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from slm_math.evaluation.metrics import Summary, wilson
@@ -33,12 +41,15 @@ def results_table(title: str, rows: Mapping[str, Summary]) -> Table:
 
 
 class Live:
-    """A progress bar for one agent's evaluation: rate, time left, accuracy so far with its interval.
+    """A progress bar for one evaluation: rate, time left, accuracy so far with its interval.
 
-    Without a terminal, a plain line every `seconds`.
+    Without a terminal, a plain line every `seconds`. `amount` is the column that says how much is done, samples by
+    default.
     """
 
-    def __init__(self, console: Console, name: str, seconds: float = 30.0) -> None:
+    def __init__(
+        self, console: Console, name: str, seconds: float = 30.0, amount: ProgressColumn | None = None
+    ) -> None:
         self.console = console
         self.name = name
         self.seconds = seconds
@@ -48,7 +59,7 @@ class Live:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            amount or MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figure]}"),
@@ -57,7 +68,7 @@ class Live:
 
     def __enter__(self) -> Live:
         self.progress.start()
-        self.task = self.progress.add_task(self.name, total=None, rate="", figure="")
+        self.task = self.progress.add_task(escape(self.name), total=None, rate="", figure="")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -66,11 +77,15 @@ class Live:
     def watch(self, done: int, total: int, records: Sequence[Mapping[str, Any]]) -> None:
         self._right += sum(bool(record["correct"]) for record in records[self._seen : done])
         self._seen = done
-        low, high = wilson(self._right, done)
-        figure = f"accuracy {self._right / done:.3f} [{low:.3f}, {high:.3f}]"
         speed = self.progress.tasks[self.task].speed
-        rate = f"{speed:.1f}/s" if speed else ""
-        self.progress.update(self.task, completed=done, total=total, figure=figure, rate=rate)
+        self.show(done, total, self._right, done, speed, "/s", f"{done} of {total}")
+
+    def show(self, at: int, total: int, right: int, n: int, rate: float | None, unit: str, told: str) -> None:
+        """`at` of `total` is done (samples, bytes), `right` of `n` samples are right; `told` is for the plain line."""
+        low, high = wilson(right, n)
+        figure = f"accuracy {right / max(n, 1):.3f} [{low:.3f}, {high:.3f}]"
+        shown = f"{rate:.1f}{unit}" if rate else ""
+        self.progress.update(self.task, completed=at, total=total, figure=figure, rate=shown)
         if not self.console.is_terminal and time.monotonic() - self._last >= self.seconds:
             self._last = time.monotonic()
-            self.console.print(f"{self.name}: {done} of {total}, {figure}", markup=False)
+            self.console.print(f"{self.name}: {told}, {figure}", markup=False)
