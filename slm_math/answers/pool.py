@@ -12,7 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
-SECONDS = 2.0  # of the worker's processor time for one comparison, so that a busy machine changes no verdict
+SECONDS = 1.0  # of the worker's processor time for one comparison, so that a busy machine changes no verdict
 PATIENCE = 60.0  # of wall time before a silent worker is killed
 MEMORY_MB = 2048
 WORKERS = 2
@@ -26,7 +26,7 @@ class _Worker:
 
     def __init__(self) -> None:
         path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
-        command = [sys.executable, "-m", "slm_math.answers.algebra", str(SECONDS), str(MEMORY_MB)]
+        command = [sys.executable, "-P", "-m", "slm_math.answers.algebra", str(SECONDS), str(MEMORY_MB)]
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
@@ -89,16 +89,23 @@ class Pool:
 
 
 _pool: Pool | None = None
+_asked = 0
 _lock = threading.Lock()
 
 
 def ask(kind: str, *expressions: str) -> str:
     """Ask the shared pool."""
-    global _pool
+    global _pool, _asked
     with _lock:
+        _asked += 1
         _pool = _pool or Pool()
         pool = _pool
     return pool.ask(kind, *expressions)
+
+
+def asked() -> int:
+    """How many questions this process has put to its pool: what was not decided exactly."""
+    return _asked
 
 
 def close() -> None:

@@ -114,7 +114,7 @@ def hide_files(readable: list[str], listable: list[str]) -> None:
 
 def confine(job: dict) -> None:
     """Set the limits and give up the rights; from here on only the program's own work is possible."""
-    die_with_parent, no_new_privileges, seccomp, with_filter = 1, 38, 22, 2
+    die_with_parent = 1
     call("prctl", die_with_parent, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != job["parent"]:
         raise RuntimeError("the sandbox is gone")
@@ -124,24 +124,33 @@ def confine(job: dict) -> None:
     # the timer counts fractions of a second, the limit holds where a program switches the timer off
     seconds = int(job["cpu_seconds"]) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    lock(job["memory"], job["readable"], job["listable"])
+    signal.setitimer(signal.ITIMER_PROF, job["cpu_seconds"])
+
+
+def lock(memory: int, readable: list[str], listable: list[str]) -> None:
+    """Limit this process to `memory` bytes and to reading some files: no writing, network, processes or privileges.
+
+    For good. Raises OSError where the kernel refuses, KeyError on a machine without a filter.
+    """
+    no_new_privileges, seccomp, with_filter = 38, 22, 2
     limits = {
-        resource.RLIMIT_AS: job["memory"],
+        resource.RLIMIT_AS: memory,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: 64,
         resource.RLIMIT_NPROC: 0,
     }
+    code = seccomp_filter(os.uname().machine)
     call("prctl", no_new_privileges, 1, 0, 0, 0)
-    hide_files(job["readable"], job["listable"])
+    hide_files(readable, listable)
     for kind, limit in limits.items():
         resource.setrlimit(kind, (limit, limit))
     # drop all capabilities: header (version 3, this process), then three empty sets of 64 bits
     call("capset", struct.pack("=Ii", 0x20080522, 0), bytes(24))
-    code = seccomp_filter(os.uname().machine)
     steps = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("HP", len(code) // 8, ctypes.addressof(steps))
     call("prctl", seccomp, with_filter, program, 0, 0)
-    signal.setitimer(signal.ITIMER_PROF, job["cpu_seconds"])
 
 
 class Packages:
