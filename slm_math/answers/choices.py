@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from slm_math.answers.equivalence import NO, YES, Decision, same
+from slm_math.answers.equivalence import HARD, MAX_ANSWER, NO, YES, Decision, same
 from slm_math.answers.latex import normalise
 
 _WRAPPED = re.compile(r"\\(?:text|vec)\{([^{}]*)\}")
@@ -19,6 +19,8 @@ def choose(answer: str, gold: str, choices: tuple[str, ...]) -> Decision:
 
     Where either names no letter, the two are compared as values.
     """
+    if max(len(answer), len(gold)) > MAX_ANSWER:
+        return HARD
     if not normalise(answer):
         return Decision(False, "empty")
     if _plain(answer).casefold() == _plain(gold).casefold():

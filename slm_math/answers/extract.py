@@ -44,7 +44,7 @@ _NUMBER = re.compile(
     r"(?<![\w.])(?:(?<![)\]}] )(?<![)\]}])[-−])?[$€£]?"
     r"(?:(?:\d{1,3}(?:,\d{3}){1,9}(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s?\\?%)?"
 )
-_OUTPUT = re.compile(r"^[ \t]*```output[ \t]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+_FENCE = re.compile(r"^[ \t]*```[ \t]*([a-zA-Z]*)[^\n]*$", re.MULTILINE)
 _MAX_WHOLE = 200  # characters; a reply that is nothing but an answer is short
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MACRO = re.compile(r"\\(?:text|mbox|textbf|mathrm|operatorname|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+")
@@ -233,8 +233,8 @@ def _after_last_phrase(text: str, start: int, end: int) -> int | None:
 
 def _phrase_at(text: str, at: int, word: str, start: int, end: int) -> int | None:
     if len(word) == 2:  # "A:" counts at the start of a line
-        line = text.rfind("\n", start, at) + 1 or start
-        if at - line > 20 or text[line:at].strip(" \t"):
+        before = text[max(start, at - 21) : at]
+        if before.rpartition("\n")[2].strip(" \t") or ("\n" not in before and at - start > 21):
             return None
         found = _SPACE.match(text, at + 2, end)
         return found.end() if found else None
@@ -271,8 +271,15 @@ def _output(text: str, start: int, end: int) -> Extracted:
     """The last line that the last program of a reply printed."""
     if "```" not in text:
         return NOTHING
-    last = deque(_OUTPUT.finditer(text, start, end), maxlen=1)
-    span = _trim(text, *last[0].span(1)) if last else (0, 0)
+    span, opened = (0, 0), None
+    for fence in _FENCE.finditer(text, start, end):
+        if opened is None:
+            opened = fence
+            continue
+        if opened[1].lower() == "output":
+            span = (opened.end(), fence.start())
+        opened = None
+    span = _trim(text, *span)
     if span[0] == span[1]:
         return NOTHING
     span = _trim(text, max(text.rfind("\n", *span) + 1, span[0]), span[1])

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from slm_math.answers import UNDECIDED
+
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
 
@@ -37,7 +39,10 @@ def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> t
 
 @dataclass(frozen=True)
 class Summary:
-    """What an evaluation came to. Shares are of `n` samples; tokens and seconds are means per problem sample."""
+    """What an evaluation came to. Shares are of `n` samples; tokens and seconds are means per problem sample.
+
+    `undecided` answers are those that the grader could not settle: they count as not right.
+    """
 
     problems: int
     n: int
@@ -45,6 +50,7 @@ class Summary:
     low: float
     high: float
     no_answer: float
+    undecided: int
     truncated: float
     errors: int
     turns: float
@@ -79,6 +85,7 @@ def summarise(records: Iterable[Mapping[str, Any]]) -> Summary:
         accuracy=right / n,
         low=low,
         high=high,
+        undecided=sum(row["reason"] in UNDECIDED for row in rows),
         no_answer=sum(row["answer"] is None for row in rows) / n,
         truncated=sum(any(e.get("finish") == "length" for e in row["events"]) for row in rows) / n,
         errors=sum(row["error"] is not None for row in rows),

@@ -31,7 +31,9 @@ def results_table(title: str, rows: Mapping[str, Summary]) -> Table:
     for name, s in rows.items():
         table.add_row(
             name,
-            s.shown() + (f", {s.errors} broken" if s.errors else ""),
+            s.shown()
+            + (f", {s.errors} broken" if s.errors else "")
+            + (f", {s.undecided} undecided" if s.undecided else ""),
             f"{100 * s.no_answer:.0f} %",
             f"{100 * s.truncated:.0f} %",
             f"{100 * s.programs_ran:.0f} % of {s.programs}" if s.programs else "-",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from slm_math.agents import Agent, SingleShot
+from slm_math.answers import UNDECIDED, judge
 from slm_math.data.modules import Items, run_seed
 from slm_math.engines.base import Engine
 from slm_math.losses.advantages import group_advantages, spread
@@ -264,6 +265,10 @@ class GRPOModule(PolicyModule):
             "length": generated / len(lengths),
             "length_max": max(lengths),
             "truncated": sum(reply.finish == "length" for reply in replies) / max(len(replies), 1),
+            "undecided": sum(
+                trace.answer is not None and judge(trace.answer, task).reason in UNDECIDED
+                for task, trace, _, _ in self.last
+            ),
             "errors": sum(trace.error is not None for group in traces for trace in group),
             "grad_norm": norm,
             "lr": self.optimizers().param_groups[-1]["lr"],

@@ -114,7 +114,8 @@ def test_the_reference_answer_of_a_field(field: str, gold: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     [r"\boxed{", r"\boxed{1}", "{", "}", "answer is ", "#### x\n", "#### 1\n", "x\nQuestion 1:\n", "<answer>", ",111",
-     "1", " ", "*", "\n", "\\", "the answer is $", "<think></think>", r"\boxed{1} or ", "- ", "answer*"],
+     "1", " ", "*", "\n", "\\", "the answer is $", "<think></think>", r"\boxed{1} or ", "- ", "answer*", "```output\n",
+     "```output\n1\n```\n", "a:", "\nA: ", "answer ", "NSWER", "result is"],
 )  # fmt: skip
 def test_extraction_takes_linear_time(piece: str) -> None:
     start = time.process_time()
