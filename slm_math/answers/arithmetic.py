@@ -191,13 +191,16 @@ def proportional(a: Node, b: Node) -> bool | None:
     return len(ratios) == 1 and 0 not in ratios
 
 
-def equal_decimal(decimal: Node, value: complex, integer: bool) -> bool:
+def equal_decimal(decimal: Node, other: Node) -> bool:
     """Whether a decimal written to float precision (10 digits or more) stands for a value that it cannot hit."""
     literal = decimal.args[0] if decimal.kind == "negative" else decimal
     if literal.kind != "number" or literal.value.denominator == 1 or len(literal.name.strip("0.")) < 10:
         return False
-    written = approximate(decimal, {})
-    return close(written, value) and (not integer or abs(written - value) < 1e-6)
+    written, value = rational(decimal), rational(other)
+    if written is None or value is None:
+        return close(approximate(decimal, {}), approximate(other, {}))
+    error = abs(written - value)
+    return error <= abs(value) * Fraction(1, 10**9) and (value.denominator != 1 or error < Fraction(1, 10**6))
 
 
 def unevaluated(answer: Node, gold: Node) -> bool:

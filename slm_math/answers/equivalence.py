@@ -11,14 +11,13 @@ from functools import lru_cache
 from slm_math.answers import pool
 from slm_math.answers.arithmetic import (
     Undefined,
-    approximate,
     equal_decimal,
     identical,
     proportional,
     rational,
     unevaluated,
 )
-from slm_math.answers.expressions import Node, Unread, read, spell
+from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
 from slm_math.answers.guards import hostile
 from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalise
@@ -28,7 +27,7 @@ MAX_ANSWER = 1_000  # characters; a longer answer can only be right word by word
 MAX_MEMBERS = 64
 UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))  # nobody knows: counted as not correct, aloud
 _DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
-_PLAIN_NUMBER = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,40})(?:\.[0-9]{1,20})?")
+_PLAIN_NUMBER = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,900})(?:\.[0-9]{1,20})?")
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case Scalar(), Words():
             return YES if words(answer) == g else NO
         case Words(), Scalar():  # a variable keeps its case
-            return YES if plain(answer) == gold else NO
+            return YES if plain(answer) == gold or (len(gold) > 1 and words(gold) == a) else NO
         case (Opaque(), Words()) | (Words(), Opaque()):
             return YES if isinstance(a, Opaque) and words(answer) == g else NO
         case Based(), Based():
@@ -175,6 +174,11 @@ def _scalars(a: Scalar, g: Scalar) -> Decision:
     if unevaluated(a.tree, g.tree):
         return OPEN
     same = _same_value(a, g)
+    if not same.equal and "degree^1" in units and "" in units:  # 30 degrees are \pi/6
+        degrees, other = (a, g) if a.unit else (g, a)
+        if any(node.name == "\\pi" for node in other.tree.walk()):
+            angle = Scalar(Node("product", (degrees.tree, DEGREE)), degrees.text)
+            return _same_value(angle, other)
     if same.equal or a.percent == g.percent:
         return same
     tree, other = (a.tree, g.tree) if a.percent else (g.tree, a.tree)
@@ -194,10 +198,7 @@ def _same_value(a: Scalar, g: Scalar) -> Decision:
 def _decimal(a: Node, g: Node) -> bool:
     """One of the two is a decimal that stands for the other at full float precision."""
     try:
-        value, exact = approximate(g, {}), rational(g)
-        if equal_decimal(a, value, exact is not None and exact.denominator == 1):
-            return True
-        return equal_decimal(g, approximate(a, {}), False)
+        return equal_decimal(a, g) or equal_decimal(g, a)
     except Undefined:
         return False
 

@@ -50,7 +50,7 @@ class Node:
         return frozenset(node.name for node in self.walk() if node.kind == "variable")
 
 
-_DEGREE = Node("quotient", (Node("constant", name="\\pi"), Node("number", value=Fraction(180), name="180")))
+DEGREE = Node("quotient", (Node("constant", name="\\pi"), Node("number", value=Fraction(180), name="180")))
 
 
 def read(text: str) -> Node:
@@ -179,7 +179,7 @@ class _Reader:
             elif mark == "!":
                 base = Node("factorial", (base,))
             elif mark == "°":
-                base = Node("product", (base, _DEGREE))
+                base = Node("product", (base, DEGREE))
             else:
                 raise Unread(mark)
         return base

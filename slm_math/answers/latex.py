@@ -58,6 +58,7 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("\\", r"\\[()\[\]]", " "),
         ("rt", r"(?<![a-zA-Z\\])(?:sqrt|cbrt)\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         ("**", r"\*\*", "^"),
+        ("pi", r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
     ]
 ]  # fmt: skip
 _SQRT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")

@@ -35,6 +35,7 @@ _WORDS = re.compile(r"(?=.*[A-Za-z:])[A-Za-z0-9][A-Za-z0-9 '\-.:]*")
 _LETTER = re.compile(r"\(?\s*(?:\\(?:text|vec)\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)?")
 _RUN = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
 _MACRO = re.compile(r"\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?")
+_PRODUCT = re.compile(r"[a-z]{1,3}")  # `xy` is a product; longer runs of letters and capitals are text
 _ENGLISH = frozenset(
     "a an and are as at be by can for from has if in is it no not of on or so than the to was with".split()  # noqa: SIM905
 )
@@ -42,6 +43,9 @@ _INFINITY = re.compile(r"(?:\+|(-)|)\s*(?:\\infty|infty|infinity|inf)")
 _VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?'?|\\(?:theta|alpha|beta|lambda|phi|omega)")
 _FUNCTION_OF = re.compile(r"[a-zA-Z](?:\^\{-1\})?'?\s*\([a-zA-Z, ]+\)")
 _NAMED = re.compile(r"m?\s*\\(?:angle|triangle|overline|vec)\s*\{?\s*[a-zA-Z]+\s*\}?|\([a-zA-Z](?:, ?[a-zA-Z])+\)")
+_BUILT = re.compile(r"\s*[a-zA-Z](?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {x : x > 2}
+_CASES = re.compile(r"\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
+_GROUPED = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _REALS = re.compile(r"\\mathbb\s*\{?R\}?|ℝ")
 
 
@@ -117,6 +121,10 @@ def parse(text: str, gold: bool = False) -> Value:
         return Bag((), "set")
     if _REALS.fullmatch(text):
         text = r"(-\infty, \infty)"
+    if _GROUPED.fullmatch(text):
+        text = text.replace(" ", "")
+    if (cases := _CASES.fullmatch(text)) and "&" not in text and "\\begin" not in cases[1]:
+        return Bag(tuple(parse(row.strip(" ,"), gold) for row in split_top(cases[1], _ROW) if row))
     if _THOUSANDS.fullmatch(text) and isinstance(number := scalar(text, gold), Scalar):
         return number
     for reader in (_matrix, _set, _union, _list, _relation, _row, _either_sign, _based):
@@ -161,7 +169,7 @@ def plain(text: str) -> str:
 def _is_text(text: str, tree: Node) -> bool:
     """A word, a sentence or a capital letter that happens to read as a product of variables."""
     text = text.strip("()")
-    if text.isalpha() and (len(text) > 1 or text.isupper()) and tree.kind in ("product", "variable"):
+    if text.isalpha() and tree.kind in ("product", "variable") and not _PRODUCT.fullmatch(text):
         return True
     runs = [run.lower() for run in _RUN.findall(_MACRO.sub(" ", text))]
     return any(len(run) > 4 or (len(run) > 1 and run in _ENGLISH) for run in runs) or sum(len(r) > 2 for r in runs) > 1
@@ -180,7 +188,7 @@ def _literal(text: str) -> Node | None:
         value = whole + Fraction(int(found[4]), shift * (10 ** len(found[4]) - 1))
         return Node("number", value=-value if found[1] else value, name="repeating")
     if found := _SCIENTIFIC.fullmatch(text):
-        return Node("number", value=Fraction(text), name="scientific")
+        return Node("number", value=Fraction(text), name=found[1].lstrip("+-"))
     return None
 
 
@@ -200,6 +208,10 @@ def _set(text: str, gold: bool) -> Value | None:
     if not (text.startswith("\\{") and text.endswith("\\}")) or closing(text, 1) != len(text) - 1:
         return None
     inside = text[2:-2]
+    if built := _BUILT.fullmatch(inside):
+        condition = parse(built[1], gold)
+        bounds = condition.variable if isinstance(condition, Row) else getattr(condition, "kind", "") == "union"
+        return condition if bounds else Opaque(text)
     return Opaque(text) if "|" in inside or ":" in inside else Bag(_flat(_items(inside, gold)), "set")
 
 
