@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from itertools import pairwise, takewhile
+from collections import deque
+from itertools import pairwise
 from typing import Any
 
 TRAINING = {
@@ -16,11 +17,17 @@ TRAINING = {
 }
 COMMANDS = {
     "eval": ("evaluate", "evaluate agents with any model or endpoint"),
-    "grade": ("grade_file", "grade saved completions"),
+    "grade": ("grade_file", "grade saved completions, or verify verdicts"),
     "results": ("results", "print the results of finished evaluations"),
     "download": ("download", "fetch the models and data sets that configs name, for work offline"),
 }
 FILES = {"grade": "file", "results": "folders"}  # what stands behind the command without an option's name
+FLAGS = {"grade": ("--verify", "--last_number")}  # options that need no value to be true
+
+# packages of the extra `train`, which `grade` does without
+TRAIN = frozenset(
+    """torch lightning transformers peft torchmetrics accelerate httpx huggingface_hub pyarrow numpy""".split()  # noqa: SIM905
+)
 
 # errors of libraries (and of layers that are not imported here) whose message says what to do
 MENDABLE = {"MisconfigurationException", "SandboxError", "EngineError", "SafetensorError"}
@@ -61,6 +68,10 @@ def run(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted: what was written is kept; the same command goes on", file=sys.stderr)
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in TRAIN:
+            raise
+        fail(f"`slm-math {arguments[0]}` needs {error.name}: install what trains models, pip install 'slm-math[train]'")
     except Exception as error:
         mendable = isinstance(error, ValueError | FileNotFoundError) or type(error).__name__ in MENDABLE
         if not mendable or os.environ.get("SLM_MATH_TRACEBACK"):
@@ -79,10 +90,12 @@ def _own(name: str, arguments: list[str]) -> None:
     from slm_math.parsing import own_parser
 
     function = getattr(import_module("slm_math.commands"), COMMANDS[name][0])
-    plain = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
-    if plain and name in FILES:  # `grade FILE`, `results FOLDER FOLDER`
-        value = plain[0] if name == "grade" else json.dumps(plain)
-        arguments = [f"--{FILES[name]}={value}", *arguments[1 if name == "grade" else len(plain) :]]
+    if name in FILES:  # `grade FILE`, `results FOLDER FOLDER`
+        plain, arguments = _files(arguments, FLAGS.get(name, ()))
+        if len(plain) > 1 and name == "grade":
+            raise ValueError(f"one file at a time: {', '.join(plain)}")
+        if plain:
+            arguments = [f"--{FILES[name]}={plain[0] if name == 'grade' else json.dumps(plain)}", *arguments]
     if name == "download":
         arguments = _gathered(arguments)
     parser = own_parser(function, name)
@@ -90,6 +103,24 @@ def _own(name: str, arguments: list[str]) -> None:
     if "config" not in function.__annotations__:
         parsed.pop("config", None)
     function(**vars(parser.instantiate_classes(parsed)))
+
+
+def _files(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """What stands without an option's name, wherever it stands, and the rest, with flags as `--flag=true`."""
+    plain: list[str] = []
+    rest: list[str] = []
+    waiting = deque(arguments)
+    while waiting:
+        argument = waiting.popleft()
+        if not argument.startswith("-"):
+            plain.append(argument)
+        elif argument in flags and (not waiting or waiting[0] not in ("true", "false")):
+            rest.append(f"{argument}=true")
+        else:
+            rest.append(argument)
+            if waiting and "=" not in argument and argument not in ("-h", "--help", "--print_config"):
+                rest.append(waiting.popleft())
+    return plain, rest
 
 
 def _gathered(arguments: list[str]) -> list[str]:

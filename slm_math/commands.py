@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rich.table import Table
 from slm_math.agents import Agent
 from slm_math.data.base import Source, Split
 from slm_math.engines.base import Engine
-from slm_math.types import Sampling
+from slm_math.types import AnswerType, Sampling
 
 
 def evaluate(
@@ -162,70 +162,68 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
 
 
 def grade_file(
-    file: str,
+    file: str | None = None,
     completion: str | None = None,
-    gold: str | None = None,
-    out: str | None = None,
+    gold: str = "",  # texts of --explain, too, where "#### 5" or "null" is no None
+    problem: str = "",
+    answer_type: AnswerType | None = None,
+    choices: str | None = None,
+    tolerance: float | str | None = None,
     last_number: bool = False,
+    out: str | None = None,
+    workers: int | None = None,
+    verify: bool = False,
+    verdict: str | None = None,
+    expect: int | None = None,
+    explain: str = "",
 ) -> None:
-    """Scores saved completions, one JSON object a line, and writes the verdicts beside them.
+    """Scores the saved completions of a file, and writes the verdicts beside it: `slm-math grade FILE.jsonl`.
+
+    Exits with 1 when rows could not be read, or when --verify or --expect found something.
 
     Args:
-        file: JSONL with a completion and a reference answer a row.
-        completion: field of the completion; by default the first of completion, response, output, prediction, solution.
-        gold: field of the reference; by default the first of answer, gold, ground_truth; a rationale's answer is found.
-        out: where verdicts go; by default `<file>` with the ending `.graded.jsonl`.
-        last_number: accept the last number of a reply that states no answer.
+        file: completions with their reference answers, one JSON object a line, or the records.jsonl of an evaluation.
+            Options name its fields; a path reaches into objects and lists: response.body.choices.0.message.content.
+        completion: field of the completion: text, a number, a chat (its last assistant message counts) or a list of
+            samples; by default the first of completion, response, output, prediction, solution, messages, conversation.
+        gold: field of the reference answer; by default the first of answer, gold, ground_truth. Of a rationale, what
+            it states at its end (#### 5, a box, "The answer is 5").
+        problem: field of the problem's text; by default the first of problem, question, prompt. An expression copied
+            from it is not an answer.
+        answer_type: math, mc (a letter) or num (a number up to a tolerance), for all rows; by default what the row's
+            field answer_type says, else math.
+        choices: field of the choices of mc, a list; by default choices.
+        tolerance: of num, for all rows: 0.01 is absolute, 1% relative to the gold; by default what the row's field
+            tolerance says, else exact.
+        last_number: accept the last number of a completion that states no answer.
+        out: where verdicts go; by default FILE with the ending .graded.jsonl.
+        workers: processes; by default one for each core, or none beside this one for a small file.
+        verify: grade again and compare with the verdicts that are there: in the file beside it (see out), else in a
+            field of the rows (see verdict); in evaluation records, their own.
+        verdict: field of the rows' own verdict, for verify; correct or is_correct need not be named.
+        expect: how many problems there must be.
+        explain: a completion whose grading is explained step by step, instead of a file; gold and problem are texts
+            then, and choices is a JSON list of texts.
     """
-    from slm_math.answers import gold_answer, grade
-    from slm_math.evaluation.metrics import wilson
+    from slm_math.evaluation.completions import Fields
+    from slm_math.evaluation.explain import show_steps
+    from slm_math.evaluation.saved import grade_saved
+    from slm_math.evaluation.verify import verify as compare
 
-    path = Path(file)
-    if not path.is_file():
-        raise ValueError(f"{file} does not exist")
-    target = Path(out) if out else path.with_suffix(".graded.jsonl")
-    right = n = 0
-    new = target.with_name(target.name + ".new")
-    try:
-        with path.open(encoding="utf-8") as source, new.open("w", encoding="utf-8") as sink:
-            for number, line in enumerate(source, 1):
-                if not line.strip():
-                    continue
-                where = f"{file}, line {number}"
-                row = _object(line, where)
-                text = _field(row, completion, ("completion", "response", "output", "prediction", "solution"), where)
-                reference = _field(row, gold, ("answer", "gold", "ground_truth"), where)
-                verdict = grade(text, gold_answer(reference), last_number=last_number)
-                right += verdict.correct
-                n += 1
-                sink.write(json.dumps({"line": number} | vars(verdict), ensure_ascii=False) + "\n")
-        new.replace(target)
-    finally:
-        new.unlink(missing_ok=True)
-    low, high = wilson(right, n)
-    share = f"{100 * right / max(n, 1):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-    print(f"{right} of {n} right: {share}; verdicts: {target}")
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error.msg})") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: not a JSON object")
-    return row
-
-
-def _field(row: Mapping[str, Any], name: str | None, known: Sequence[str], where: str) -> str:
-    """A text or number of a row, as text."""
-    for candidate in (name,) if name else known:
-        if candidate in row:
-            value = row[candidate]
-            if not isinstance(value, str | int | float) or isinstance(value, bool):
-                raise ValueError(f"{where}: field {candidate!r} is neither text nor a number")
-            return str(value)
-    raise ValueError(f"{where}: field {name or ' or '.join(known)} is missing")
+    console = Console()
+    fields = Fields(completion, gold or None, problem or None, answer_type, choices, tolerance, verdict, last_number)
+    if bool(file) == bool(explain):
+        raise ValueError("give either a file of completions (slm-math grade FILE) or --explain TEXT --gold TEXT")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    if verdict is not None and not verify:
+        raise ValueError("give --verify with --verdict, which names what to compare with")
+    if not file:
+        show_steps(explain, fields, console)
+        return
+    do = compare if verify else grade_saved
+    if not do(Path(file), fields, Path(out) if out else None, workers, expect, console):
+        sys.exit(1)
 
 
 def download(config: str | list[str] | None = None, models: str | list[str] | None = None) -> None:

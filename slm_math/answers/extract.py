@@ -32,10 +32,11 @@ _ANSWER_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _HASH_NUMBER = re.compile(r"[-+$€£\\]*[\d.,]*\d[\d.,/]*\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
 # The words that a phrase turns on, found from the end of the text, and what must follow them
-_TURNS = ("nswer", "NSWER", "esult", "ESULT", "a:", "A:")
+_TURNS = ("nswer", "NSWER", "esult", "ESULT", "ption is", "hoice is", "a:", "A:")
 _PHRASE = re.compile(
     r"(?:answer|result) (?:is|are|equals)(?: that)?\b[ \t]*:?[ \t]*\n{0,2}[ \t]*"
-    r"|answer\**[ \t]*:\**[ \t]*\n{0,2}[ \t]*",
+    r"|answer\**[ \t]*:\**[ \t]*\n{0,2}[ \t]*"
+    r"|(?:option|choice) is:?[ \t]*(?=[*(]{0,3}(?-i:[A-Z])\b)",
     re.IGNORECASE,
 )
 _SPACE = re.compile(r"[ \t]*")
@@ -49,7 +50,7 @@ _MAX_WHOLE = 200  # characters; a reply that is nothing but an answer is short
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MACRO = re.compile(r"\\(?:text|mbox|textbf|mathrm|operatorname|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _COUNTED = re.compile(r"[-+$€£−]*[0-9][0-9.,/]*\s?%?(?:[ ][a-zA-Z]{2,15}){0,3}")
-_OPTION = re.compile(r"(?:option|choice|answer)?:?\s*\(?[a-z]\)?", re.IGNORECASE)
+_OPTION = re.compile(r"(?:option|choice|answer)?:?\s*\(?[a-z]\)?|\(?(?-i:[A-Z])[.):] ?.{1,80}", re.IGNORECASE)
 _FUNCTIONS = frozenset(("sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "inf", "infinity"))
 _ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
 
