@@ -205,10 +205,10 @@ def grade_file(
         explain: a completion whose grading is explained step by step, instead of a file; gold and problem are texts
             then, and choices is a JSON list of texts.
     """
-    from slm_math.evaluation.completions import Fields
-    from slm_math.evaluation.explain import show_steps
-    from slm_math.evaluation.saved import grade_saved
-    from slm_math.evaluation.verify import verify as compare
+    from slm_math.grading.completions import Fields
+    from slm_math.grading.saved import grade_saved
+    from slm_math.grading.steps import show_steps
+    from slm_math.grading.verify import verify as compare
 
     console = Console()
     fields = Fields(completion, gold or None, problem or None, answer_type, choices, tolerance, verdict, last_number)

@@ -67,7 +67,7 @@ def _number(text: str) -> Fraction:
 @lru_cache(maxsize=16_384)
 def _same(answer: str, gold: str) -> Decision:
     answer, gold = normalise(answer), normalise(gold)
-    if not answer:
+    if not answer or not gold:
         return Decision(False, "empty")
     try:
         if answer == gold:
@@ -112,7 +112,7 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
                 return NO
             return _ordered(sum(a.rows, ()), sum(g.rows, ()))
         case Opaque(), Scalar() if rational(g.tree) is not None:
-            return OPEN  # every spelling of a rational number is readable, so some operation was left open
+            return NO  # every spelling of a rational number is readable
         case (Opaque(), _) | (_, Opaque()):
             return _hard("equal", answer, gold)
     return NO
@@ -172,7 +172,7 @@ def _scalars(a: Scalar, g: Scalar) -> Decision:
     if all(units) and units[0] != units[1]:
         return Decision(False, "other unit")
     if unevaluated(a.tree, g.tree):
-        return OPEN
+        return NO if identical(a.tree, g.tree) is False else OPEN
     same = _same_value(a, g)
     if not same.equal and "degree^1" in units and "" in units:  # 30 degrees are \pi/6
         degrees, other = (a, g) if a.unit else (g, a)

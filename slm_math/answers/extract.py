@@ -51,6 +51,7 @@ _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MACRO = re.compile(r"\\(?:text|mbox|textbf|mathrm|operatorname|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _COUNTED = re.compile(r"[-+$€£−]*[0-9][0-9.,/]*\s?%?(?:[ ][a-zA-Z]{2,15}){0,3}")
 _OPTION = re.compile(r"(?:option|choice|answer)?:?\s*\(?[a-z]\)?|\(?(?-i:[A-Z])[.):] ?.{1,80}", re.IGNORECASE)
+_LINKING = frozenset("and or then so is are was to the of we it plus minus times".split())  # noqa: SIM905
 _FUNCTIONS = frozenset(("sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "inf", "infinity"))
 _ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
 
@@ -301,7 +302,8 @@ def _whole(text: str, start: int, end: int) -> Extracted:
     single = len(words) == 1 and words[0] == bare.strip()
     if "boxed" in value or "fbox" in value:  # one that is cut off
         return NOTHING
-    if words and not single and not _COUNTED.fullmatch(value) and not _OPTION.fullmatch(value):
+    counted = _COUNTED.fullmatch(value) and not _LINKING.intersection(words)
+    if words and not single and not counted and not _OPTION.fullmatch(value):
         return NOTHING
     return Extracted(value, "whole", span)
 

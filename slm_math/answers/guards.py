@@ -16,8 +16,8 @@ _TOWER = re.compile(r"\^\s*(?:\{[^{}]*\^|\d{4}|\{\s*-?\d{4})|\d{40}|!|\\binom.*(
 
 
 def hostile(text: str) -> bool:
-    """Whether an expression is too long or too deep, stacks powers, holds huge numbers or commands beyond algebra."""
-    if not text or len(text) > MAX_LENGTH or _depth(text) > MAX_DEPTH or _TOWER.search(text):
+    """Whether an expression is too long or too deep, stacks powers, holds huge numbers or what is not algebra."""
+    if not text or len(text) > MAX_LENGTH or _depth(text) > MAX_DEPTH or _TOWER.search(text) or not text.isascii():
         return True
     return any(name not in _SAFE for name in _COMMAND.findall(text))
 

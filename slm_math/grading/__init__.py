@@ -1,0 +1,1 @@
+"""Grade saved completions: the command `slm-math grade`."""

@@ -1,0 +1,43 @@
+"""Show step by step how one completion is graded: `slm-math grade --explain TEXT --gold TEXT`."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from slm_math.answers import explain, gold_answer
+from slm_math.grading.completions import Fields
+from slm_math.grading.jsonl import plain
+from slm_math.grading.saved import check_rules
+
+MOST = 2000  # characters of a step that are shown
+
+
+def show_steps(completion: str, fields: Fields, console: Console) -> None:
+    """Prints the steps for one case, of which `fields` holds the texts themselves. Raises ValueError."""
+    if fields.gold is None:
+        raise ValueError("give --gold TEXT, the reference answer, with --explain")
+    check_rules(fields)
+    table = Table("step", "what happened")
+    steps = explain(
+        completion, gold_answer(fields.gold), fields.problem, fields.answer_type or "math", _choices(fields.choices),
+        fields.tolerance, fields.last_number,
+    )  # fmt: skip
+    for step, happened in steps:
+        table.add_row(Text(plain(step)), Text(plain(happened, MOST)))
+    console.print(table)
+
+
+def _choices(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    try:
+        choices = json.loads(text)
+    except json.JSONDecodeError:
+        choices = None
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+        raise ValueError("""with --explain, --choices is a JSON list of texts, such as '["red", "blue"]'""")
+    return choices

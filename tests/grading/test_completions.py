@@ -1,0 +1,334 @@
+"""Saved completions: what rows say in all the shapes people save them in, and what is counted."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from slm_math.grading import jsonl, scoring
+from slm_math.grading.completions import Case, Fields, NoField, StopError, cases, lookup, names
+from slm_math.grading.jsonl import RowError, dump, lines, parse, plain
+from slm_math.grading.scoring import Batch, Row, looks_cut, score, stream
+from slm_math.grading.tally import Tally, accuracy
+
+USER, REPLY = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "R"}
+PARTS = {"role": "assistant", "content": [{"type": "thinking", "text": "no"}, {"type": "text", "text": "R"}]}
+
+
+def read(row: dict[str, Any], **options: Any) -> list[Case]:
+    return cases(row, 1, Fields(**options))
+
+
+# -- rows --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("a.b", 1),
+        ("list.1.x", 2),
+        ("list.0", 3),
+        ("6.7b.text", 4),
+        ("flat.name", 5),
+    ],
+)
+def test_a_dotted_path_reaches_into_objects_and_lists(path: str, expected: int) -> None:
+    row = {"a": {"b": 1}, "list": [3, {"x": 2}], "6.7b": {"text": 4}, "flat.name": 5}
+    assert lookup(row, path) == expected
+
+
+@pytest.mark.parametrize("path", ["a.c", "list.2", "list.x", "list.-1", "a.b.c", "b", ""])
+def test_a_path_to_nothing_is_missing(path: str) -> None:
+    with pytest.raises(NoField, match="missing"):
+        read({"a": {"b": "x"}, "list": ["x", "y"], "answer": "1"}, completion=path)
+
+
+def test_fields_are_listed_as_paths_for_people_to_choose_from() -> None:
+    assert list(names({"q": "x", "m": {"text": "y", "n": {}}, "l": [{"t": 1}, {"t": 2}]})) == [
+        "q", "m.text", "m.n", "l.0.t",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("R", ["R"]),
+        (7, ["7"]),
+        (-0.5, ["-0.5"]),
+        (1e-07, ["0.0000001"]),
+        ([USER, REPLY | {"content": "first"}, USER, REPLY, USER], ["R"]),
+        ([REPLY], ["R"]),
+        (REPLY, ["R"]),
+        ([USER, PARTS], ["R"]),
+        (["R", 3, [USER, REPLY]], ["R", "3", "R"]),
+        ([[REPLY], [PARTS]], ["R", "R"]),
+        (["R"], ["R"]),
+    ],
+)
+def test_a_completion_is_text_a_number_a_chat_or_several(said: Any, expected: list[str]) -> None:
+    read_cases = read({"completion": said, "answer": "1"})
+    assert [case.completion for case in read_cases] == expected
+    assert [case.sample for case in read_cases] == list(range(len(expected)))
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"a": 1}, "is an object"),
+        (True, "true or false"),
+        (float("nan"), "NaN"),
+        ([], "empty list"),
+        ([USER], "without an assistant message"),
+        ([{"role": "assistant", "content": None}], "has no text"),
+        (["R", None], r"\(sample 1\) is null"),
+    ],
+)
+def test_what_is_no_completion_is_named(said: Any, reason: str) -> None:
+    with pytest.raises(RowError, match=f"field 'completion'.*{reason}"):
+        read({"completion": said, "answer": "1"})
+
+
+@pytest.mark.parametrize(
+    ("gold", "expected"),
+    [
+        ("5", "5"),
+        (5, "5"),
+        (2.5, "2.5"),
+        ([5], "5"),
+        (["x #### 5"], "5"),
+        ("6*2 = 12\n#### 12", "12"),
+        (r"so \boxed{\frac12}", r"\frac12"),
+        ("16 - 7 = 9\nA: 18", "18"),
+    ],
+)
+def test_a_gold_is_an_answer_or_a_rationale(gold: Any, expected: str) -> None:
+    assert read({"completion": "R", "answer": gold})[0].task.gold == expected
+
+
+@pytest.mark.parametrize("gold", [[1, 2], {}, False, float("inf"), " ", "x ####"])
+def test_what_is_no_gold_makes_the_row_unreadable(gold: Any) -> None:
+    with pytest.raises(RowError, match="'answer'"):
+        read({"completion": "R", "answer": gold})
+
+
+def test_golds_that_differ_need_a_name() -> None:
+    row = {"completion": "R", "answer": "so 5 #### 5", "ground_truth": "6"}
+    with pytest.raises(StopError, match="--gold answer or --gold ground_truth"):
+        read(row)
+    assert read(row, gold="ground_truth")[0].task.gold == "6"
+    assert read(row | {"ground_truth": 5.0})[0].task.gold == "5"
+
+
+def test_rules_come_from_the_row_unless_they_hold_for_all() -> None:
+    row = {"completion": "R", "answer": "B", "answer_type": "mc", "choices": [1, "two"], "options": ["x"]}
+    problem = read(row)[0].task.problem
+    assert (problem.answer_type, problem.choices) == ("mc", ("1", "two"))
+    assert read(row, choices="options")[0].task.problem.choices == ("x",)
+    assert read(row, answer_type="math")[0].task.problem.answer_type == "math"
+    near = {"completion": "R", "answer": 5, "answer_type": "num", "tolerance": 0.1}
+    assert read(near)[0].task.tolerance == 0.1
+    assert read(near, tolerance="1%")[0].task.tolerance == "1%"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"completion": "7.05", "answer": 7, "answer_type": "num", "tolerance": 0.1}, "equal"),
+        ({"completion": "7.05", "answer": 7, "answer_type": "num"}, "different"),
+        ({"completion": "red", "answer": "B", "answer_type": "mc", "choices": ["blue", "red"]}, "equal"),
+        ({"completion": r"\boxed{(x+1)^2-1}", "answer": "x^2+2x", "question": "Expand $(x+1)^2-1$."}, "copied"),
+        ({"completion": r"\boxed{(x+1)^2-1}", "answer": "x^2+2x"}, "equal"),
+    ],
+)
+def test_the_rules_of_a_row_reach_the_grader(row: dict[str, Any], reason: str) -> None:
+    assert score(read(row)[0]).reason == reason
+
+
+def test_a_row_is_known_by_its_id() -> None:
+    row = {"completion": "R", "answer": "1"}
+    assert [read(row | more)[0].id for more in ({"id": 7}, {"unique_id": "t/7"}, {"id": [7]}, {})] == [
+        7, "t/7", None, None,
+    ]  # fmt: skip
+
+
+def test_a_chat_as_prompt_is_no_problem_text() -> None:
+    assert read({"prompt": [USER], "completion": "R", "answer": "1"})[0].task.problem.text == ""
+    assert read({"prompt": "P", "completion": "R", "answer": "1"})[0].task.problem.text == "P"
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"finish_reason": "length"}, [True]),
+        ({"stop_reason": "max_tokens"}, [True]),
+        ({"finish": "stop"}, [False]),
+        ({"truncated": True}, [True]),
+        ({"finish": True}, [None]),
+        ({}, [None]),
+        ({"completion": ["a", "b"], "finish_reason": ["stop", "length"]}, [False, True]),
+        ({"completion": ["a", "b"], "finish_reason": "length"}, [None, None]),
+    ],
+)
+def test_a_row_may_say_that_a_completion_was_cut(more: dict[str, Any], expected: list[bool | None]) -> None:
+    assert [case.cut for case in read({"completion": "R", "answer": "1"} | more)] == expected
+
+
+def test_a_finish_reason_around_a_nested_completion_is_seen() -> None:
+    choice = {"message": {"content": "R"}, "finish_reason": "length"}
+    [case] = read({"choices": [choice], "answer": "1"}, completion="choices.0.message.content")
+    assert case.cut is True
+
+
+@pytest.mark.parametrize(
+    ("text", "answered", "expected"),
+    [
+        (r"so \boxed{\frac{1}{2}", True, True),
+        (r"so \boxed{\{1\}}", True, False),
+        ("```python\nprint(1)", True, True),
+        ("```python\nprint(1)\n```", False, False),
+        ("<think>hm.", True, True),
+        ("<think>hm.</think> Five.", False, False),
+        ("and then we", False, True),
+        ("and then we", True, False),
+        ("", False, False),
+    ],
+)
+def test_a_cut_is_guessed_from_what_is_left_open(text: str, answered: bool, expected: bool) -> None:
+    assert looks_cut(text, answered) is expected
+
+
+# -- lines -------------------------------------------------------------------------------------------------------
+
+
+def test_lines_are_numbered_whatever_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "MAX_LINE", 20)
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n \n' + b"x" * 75 + b'\n{"a": 2}')
+    found = list(lines(file))
+    assert [(number, line and parse(line)) for number, line, _ in found] == [(1, {"a": 1}), (4, None), (5, {"a": 2})]
+    assert found[-1][2] == file.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (None, "longer"),
+        (b'{"a": "\xff"}', "UTF-8"),
+        (b'{"a": ', "not JSON"),
+        (b"[1]", "object"),
+        (b'{"a":' * 100_000, "nested"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "number"),
+    ],
+)
+def test_a_line_that_cannot_be_read_says_why(line: bytes | None, reason: str) -> None:
+    with pytest.raises(RowError, match=reason):
+        parse(line)
+
+
+def test_half_a_surrogate_pair_survives_being_written() -> None:
+    row = {"answer": "é\ud800"}
+    assert json.loads(dump(row)) == row
+    assert dump({"answer": "é"}) == '{"answer": "é"}\n'.encode()
+
+
+def test_shown_text_has_no_control_characters() -> None:
+    assert plain("a\x1b[31m\nb") == r"a\x1b[31m\nb"
+    assert plain("x" * 100, 10) == "x" * 10 + " ..."
+
+
+# -- verdicts and figures ----------------------------------------------------------------------------------------
+
+
+def row_of(line: int, *replies: str, gold: str = "5") -> Row:
+    return Row(
+        line, tuple(score(case) for case in cases({"completion": list(replies), "answer": gold}, line, Fields()))
+    )
+
+
+def test_lenient_accepts_the_last_number_only_where_no_answer_is_stated() -> None:
+    row = row_of(1, "We count up to 5 of them, no more", r"\boxed{6} and then 5", r"\boxed{5} and then 6")
+    assert [(item.correct, item.lenient) for item in row.items] == [(False, True), (False, False), (True, True)]
+
+
+def test_accuracy_of_several_samples_is_over_problems() -> None:
+    tally = Tally()
+    for line, replies in enumerate([["#### 5", "#### 5"], ["#### 5", "#### 6"], ["#### 6", "#### 6"]], 1):
+        tally.add(row_of(line, *replies))
+    # shares 1, 1/2, 0: mean 1/2, standard deviation 1/2, so 1.96 * 0.5 / sqrt(3) = 0.566, cut at 0 and 1
+    assert accuracy(tally) == "50.0 % [0.0, 100.0]"
+    for line in range(4, 64):
+        tally.add(row_of(line, "#### 5", "#### 6"))
+    # variance (2 * 0.25) / 62; half width 1.96 * sqrt(0.5 / 62 / 63) = 0.02217
+    assert accuracy(tally) == "50.0 % [47.8, 52.2]"
+    assert tally.problems == 63
+    assert accuracy(tally, lenient=True) == accuracy(tally)
+    tally.add(row_of(64, "We count 5 of them and", "We count 5 of them and"))
+    # strict share 0, lenient share 1: means 31.5 / 64 and 32.5 / 64
+    assert accuracy(tally).startswith("49.2 % [46.")
+    assert accuracy(tally, lenient=True).startswith("50.8 % [48.")
+
+
+def test_accuracy_of_one_sample_a_row_is_wilsons() -> None:
+    tally = Tally()
+    for line in range(263):  # Newcombe 1998, table I: 81/263 -> .2553, .3662
+        tally.add(row_of(line, "#### 5" if line < 81 else "#### 6"))
+    assert accuracy(tally) == "30.8 % [25.5, 36.6]"
+
+
+# -- processes ---------------------------------------------------------------------------------------------------
+
+
+def write(file: Path, n: int) -> None:
+    rows = ({"completion": f"#### {i}", "answer": i + i % 2} for i in range(n))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_other_processes_give_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", 300)
+    for workers in (1, 2):
+        rows = list(stream(tmp_path / "a.jsonl", Fields(), workers, Console(quiet=True)))
+        assert [row.line for row in rows] == list(range(1, 301))
+        assert [row.items[0].correct for row in rows] == [True, False] * 150
+
+
+def test_a_process_that_dies_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", 5000)
+    before = set(multiprocessing.active_children())
+    rows = stream(tmp_path / "a.jsonl", Fields(), 2, Console(quiet=True))
+    next(rows)
+    for child in set(multiprocessing.active_children()) - before:
+        os.kill(child.pid or 0, signal.SIGKILL)
+    with pytest.raises(ValueError, match=r"a\.jsonl: a grading process died at or after line \d+"):
+        list(rows)
+
+
+def test_few_batches_are_under_way_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Instant:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def submit(self, *_: Any) -> Future[list[Row]]:
+            future: Future[list[Row]] = Future()
+            future.set_result([])
+            return future
+
+        def shutdown(self) -> None: ...
+
+    taken = 0
+
+    def batches() -> Any:
+        nonlocal taken
+        for taken in range(1, 1001):
+            yield Batch([(taken, b"{}")], taken)
+
+    monkeypatch.setattr(scoring, "ProcessPoolExecutor", Instant)
+    ahead = [taken - end for _, end in scoring._pooled(batches(), Fields(), "a", 3)]
+    assert len(ahead) == 1000
+    assert max(ahead) < scoring.IN_FLIGHT * 3
