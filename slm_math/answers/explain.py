@@ -15,6 +15,20 @@ from slm_math.answers.values import Bag, Based, Matrix, Opaque, Relation, Row, S
 from slm_math.types import AnswerType
 
 Step = tuple[str, str]
+_MEANING = {
+    "equal": "the answer says what the reference says",
+    "different": "the answer says something else",
+    "no answer": "none is stated where an answer counts",
+    "hedged": "one of several alternatives does not answer",
+    "unevaluated": "arithmetic that the reference has carried out is left undone",
+    "copied": "it stands in the problem, with an operation that the reference has carried out",
+    "other unit": "both name a unit, and not the same one",
+    "empty": "there is nothing to compare",
+    "too complex": "too long, too deep or too large to be compared",
+    "timeout": "the algebra process ran out of time",
+    "died": "the algebra process broke off",
+    "unread": "not even the algebra process can read it",
+}
 _SHOWN = 160
 
 
@@ -33,7 +47,8 @@ def explain(
     for find in METHODS if last_number else METHODS[:-1]:
         found = find(completion, start, end)
         if found.value is not None:
-            steps.append(("finds", f"{found.method}: {_short(found.value)} at {_span(found.span)}"))
+            step = "finds" if len(steps) == 1 else "passes over"
+            steps.append((step, f"{found.method}: {_short(found.value)} at {_span(found.span)}"))
     found = extract(completion, last_number)
     steps.append(("takes", "nothing: no answer is stated" if found.value is None else _short(found.value)))
     if found.hedged:
@@ -53,7 +68,8 @@ def explain(
         ("compared", f"by the algebra process ({questions} questions)" if questions else "exactly, in process")
     )
     outcome = "right" if verdict.correct else "undecided, so not right" if verdict.reason in UNDECIDED else "wrong"
-    steps.append(("verdict", f"{outcome}: {verdict.reason} ({1000 * seconds:.1f} ms, grader {verdict.grader_version})"))
+    steps.append(("verdict", f"{outcome}: {verdict.reason}; {_MEANING[verdict.reason]}"))
+    steps.append(("cost", f"{1000 * seconds:.1f} ms, grader {verdict.grader_version}"))
     return steps
 
 
