@@ -6,6 +6,7 @@ import cmath
 import math
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 from slm_math.answers.expressions import Node
@@ -17,7 +18,6 @@ _FUNCTIONS = {
     "\\cot": lambda x: 1 / cmath.tan(x), "\\sec": lambda x: 1 / cmath.cos(x), "\\csc": lambda x: 1 / cmath.sin(x),
     "\\arcsin": cmath.asin, "\\arccos": cmath.acos, "\\arctan": cmath.atan,
 }  # fmt: skip
-_TRANSCENDENTAL = ("function", "logarithm")
 _CONSTANTS = {"\\pi": math.pi, "e": math.e, "i": 1j}
 
 
@@ -68,12 +68,24 @@ def _exact_power(base: Fraction, exponent: Fraction) -> Fraction:
 
 
 def _exact_root(base: Fraction, index: Fraction) -> Fraction:
-    if index != 2 or base < 0:
+    """The real root, where it is rational."""
+    if index.denominator != 1 or not 2 <= index <= 20 or (base < 0 and index % 2 == 0):
         raise Undefined("root")
-    above, below = math.isqrt(base.numerator), math.isqrt(base.denominator)
-    if Fraction(above * above, below * below) != base:
+    n = int(index)
+    above, below = _integer_root(abs(base.numerator), n), _integer_root(base.denominator, n)
+    if Fraction(above**n, below**n) != abs(base):
         raise Undefined("root")
-    return Fraction(above, below)
+    return Fraction(above if base >= 0 else -above, below)
+
+
+def _integer_root(value: int, n: int) -> int:
+    """The integer part of the n-th root."""
+    if n == 2:
+        return math.isqrt(value)
+    if value.bit_length() > 900:
+        raise Undefined("too large")
+    guess = round(value ** (1 / n))
+    return next((k for k in (guess - 1, guess, guess + 1) if k >= 0 and k**n == value), guess)
 
 
 def _exact_logarithm(value: Fraction, base: Fraction) -> Fraction:
@@ -112,7 +124,7 @@ def _approximate(node: Node, values: Mapping[str, float]) -> complex:
         case "product":
             return math.prod(args, start=1 + 0j)
         case "negative":
-            return -args[0]
+            return 0 - args[0]  # -(16 + 0j) has a negative zero, and its root lies on the other branch
         case "modulus":
             return complex(abs(args[0]))
         case "quotient":
@@ -150,6 +162,17 @@ def points(names: frozenset[str]) -> list[dict[str, int]]:
     draw = random.Random(20)
     ordered = sorted(names)
     return [{name: draw.choice((-1, 1)) * draw.randint(1_000, 99_999) for name in ordered} for _ in range(3)]
+
+
+def real_roots(node: Node) -> Node:
+    """The tree with odd roots of negative numbers as algebra systems need them told: minus the root of the opposite."""
+    args = tuple(real_roots(arg) for arg in node.args)
+    tree = replace(node, args=args)
+    if node.kind == "root" and (index := rational(args[1])) is not None and index % 2 == 1:
+        value = rational(args[0])
+        if value is not None and value < 0:
+            return Node("negative", (replace(tree, args=(Node("number", value=-value), args[1])),))
+    return tree
 
 
 def close(a: complex, b: complex, tolerance: float = FLOAT_PRECISION) -> bool:
@@ -200,7 +223,19 @@ def equal_decimal(decimal: Node, other: Node) -> bool:
     if written is None or value is None:
         return close(approximate(decimal, {}), approximate(other, {}))
     error = abs(written - value)
-    return error <= abs(value) * Fraction(1, 10**9) and (value.denominator != 1 or error < Fraction(1, 10**6))
+    if value.denominator == 1:
+        return error <= abs(value) * Fraction(1, 10**9) and error < Fraction(1, 10**6)
+    # what a decimal can hit is missed by the noise of floats only
+    return error <= abs(value) * (Fraction(1, 10**12) if _terminates(value) else Fraction(1, 10**9))
+
+
+def _terminates(value: Fraction) -> bool:
+    """Whether a number has a finite decimal expansion."""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest == 1
 
 
 def unevaluated(answer: Node, gold: Node) -> bool:
@@ -210,7 +245,7 @@ def unevaluated(answer: Node, gold: Node) -> bool:
     see `copied`). What the gold leaves open, the answer may leave open too.
     """
     left, allowed = open_operations(answer), open_operations(gold)
-    return any(n > allowed.get(kind, 0) for kind, n in left.items() if kind == "constant sum" or kind not in allowed)
+    return any(n > allowed.get(kind, 0) for kind, n in left.items() if kind == "like terms" or kind not in allowed)
 
 
 def open_operations(tree: Node) -> dict[str, int]:
@@ -220,9 +255,21 @@ def open_operations(tree: Node) -> dict[str, int]:
         kind = _open_kind(node)
         if kind:
             found[kind] = found.get(kind, 0) + 1
-        if node.kind == "sum" and not node.names and not any(part.kind in _TRANSCENDENTAL for part in node.walk()):
-            found["constant sum"] = found.get("constant sum", 0) + len(node.args) - 1
+        if node.kind == "product" and sum(arg.kind == "sum" and not arg.names for arg in node.args) > 1:
+            found["product of sums"] = found.get("product of sums", 0) + 1
+        if node.kind == "sum" and not node.names and _like_terms(node):
+            found["like terms"] = found.get("like terms", 0) + 1
     return found
+
+
+def _like_terms(node: Node) -> bool:
+    """Whether two terms of a constant sum are rational multiples of each other, as in `\\sqrt{18} + \\sqrt{8}`."""
+    try:
+        values = [approximate(arg, {}) for arg in node.args[:8]]
+    except Undefined:
+        return False
+    ratios = [a / b for i, a in enumerate(values) for b in values[:i] if a != 0 and b != 0]
+    return any(close(ratio, complex(Fraction(ratio.real).limit_denominator(200)), 1e-13) for ratio in ratios)
 
 
 def _open_kind(node: Node) -> str | None:

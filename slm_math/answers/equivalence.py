@@ -15,6 +15,7 @@ from slm_math.answers.arithmetic import (
     identical,
     proportional,
     rational,
+    real_roots,
     unevaluated,
 )
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
@@ -26,6 +27,8 @@ from slm_math.answers.values import Bag, Based, Matrix, Opaque, Relation, Row, S
 MAX_ANSWER = 1_000  # characters; a longer answer can only be right word by word
 MAX_MEMBERS = 64
 UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))  # nobody knows: counted as not correct, aloud
+_COORDINATES = frozenset(("x", "y", "z", "r", "\\theta"))
+_TURNED = {">": "<", "\\ge": "\\le"}
 _DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
 _PLAIN_NUMBER = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,900})(?:\.[0-9]{1,20})?")
 
@@ -88,7 +91,8 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
                 return _rows(a, g) if isinstance(a, Row) and isinstance(g, Row) else NO
             return _unordered(a.items, g.items)
         case Bag(), Bag() if (a.kind == "union") == (g.kind == "union"):
-            return _unordered(a.items, g.items)
+            # bare values for x = 2, y = 3 come in that order
+            return (_ordered if _distinct_names(a) != _distinct_names(g) else _unordered)(a.items, g.items)
         case Bag(), _ if a.kind != "union":  # several spellings of one answer ("0.5 or 1/2"), or a set of one
             return _first_failure(compare(item, g, _spell(item), gold) for item in a.items)
         case _, Bag() if g.kind != "union":
@@ -116,6 +120,12 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case (Opaque(), _) | (_, Opaque()):
             return _hard("equal", answer, gold)
     return NO
+
+
+def _distinct_names(bag: Bag) -> bool:
+    """Whether a list assigns values to several names."""
+    names = {item.name for item in bag.items if isinstance(item, Relation) and item.name}
+    return len(bag.items) > 1 and len(names) == len(bag.items)
 
 
 def _rows(a: Row, g: Row) -> Decision:
@@ -192,7 +202,7 @@ def _same_value(a: Scalar, g: Scalar) -> Decision:
         return YES
     if not a.tree.names and not g.tree.names and _decimal(a.tree, g.tree):
         return YES
-    return NO if same is False else _hard("equal", spell(a.tree), spell(g.tree))
+    return NO if same is False else _hard("equal", spell(real_roots(a.tree)), spell(real_roots(g.tree)))
 
 
 def _decimal(a: Node, g: Node) -> bool:
@@ -210,17 +220,37 @@ def _relations(a: Value, g: Value, answer: str, gold: str) -> Decision:
             return compare(parse(a.sides[1]), parse(g.sides[1], gold=True), a.sides[1], g.sides[1])
         if a.operators == g.operators == ("=",):
             return _equations(a.sides, g.sides)
-        return YES if answer.replace(" ", "") == gold.replace(" ", "") else NO
+        return _inequalities(a, g) if len(a.operators) == len(g.operators) else NO
     relation = a if isinstance(a, Relation) else g
     assert isinstance(relation, Relation)
     if relation.name is None:
         return NO
     value = parse(relation.sides[1], gold=relation is g)
-    if isinstance(value, Scalar) and value.tree.names and "(" not in relation.name:
-        return NO
+    if isinstance(value, Scalar) and relation.name in _COORDINATES and value.tree.names & _COORDINATES:
+        return NO  # y = 2x + 3 is a line, but V = abc and x = 3a are values
     if relation is a:
         return compare(value, g, relation.sides[1], gold)
     return compare(a, value, answer, relation.sides[1])
+
+
+def _inequalities(a: Relation, g: Relation) -> Decision:
+    """Chains of comparisons: the same from the other end, and each side as the same expression."""
+    forms = []
+    for relation in (a, g):
+        sides, operators = relation.sides, relation.operators
+        if all(operator in _TURNED for operator in operators):
+            sides, operators = sides[::-1], tuple(_TURNED[operator] for operator in operators[::-1])
+        forms.append((sides, operators))
+    (left, ops), (right, other_ops) = forms
+    if ops != other_ops:
+        return NO
+    if ops == ("\\ne",) and not _sides(left, right).equal:
+        left = left[::-1]
+    return _sides(left, right)
+
+
+def _sides(left: tuple[str, ...], right: tuple[str, ...]) -> Decision:
+    return _first_failure(compare(parse(x), parse(y, gold=True), x, y) for x, y in zip(left, right))
 
 
 def _equations(left: tuple[str, ...], right: tuple[str, ...]) -> Decision:

@@ -35,7 +35,7 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         ("{i}", r"\\(?:mathrm|text|rm|mathit|operatorname)\s*\{i\}", "i"),
         ("\\", r"\\(?:mathbf|boldsymbol|vec|overrightarrow|hat|bm)\s*\{\s*([a-zA-Z])\s*\}", r"\\vec{\1}"),
-        ("\\", r"\\(?:[mh]box|text(?:bf|it|rm|sf|normal)|math(?:rm|bf|it|sf)|operatorname|emph|bf|rm)\s*\{",
+        ("\\", r"\\(?:[mh]box|text(?:bf|it|rm|sf|normal)?|math(?:rm|bf|it|sf)|operatorname|emph|bf|rm)\s*\{",
          r"\\text{"),
         ("\\", r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])", "°"),
         ("°", r"°\s*(?:\\text\{\s*C\s*\}|C(?![a-zA-Z]))", r" \\text{celsius}"),
@@ -56,7 +56,10 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("$", r"\\\$", "＄"),
         ("$", r"\$", " "),
         ("\\", r"\\[()\[\]]", " "),
-        ("rt", r"(?<![a-zA-Z\\])(?:sqrt|cbrt)\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        ("cbrt", r"(?<![a-zA-Z\\])cbrt\s*\(([^()]*)\)", r"\\sqrt[3]{\1}"),
+        ("", r"(?<![a-zA-Z\\])(sqrt|sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)(?![a-zA-Z])", r"\\\1 "),
+        ("sqrt", r"(?<![a-zA-Z\\])sqrt(?=[0-9])", r"\\sqrt "),
+        ("10^", r"(?<=\d) ?[xX] ?(?=10\^)", r" \\cdot "),
         ("**", r"\*\*", "^"),
         ("pi", r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
     ]
@@ -65,6 +68,7 @@ _SQRT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
 _BLANKS = re.compile(r"\s+")
 _OUTER_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _ROW_END = "\x00"  # stands for the two backslashes that end a row of a matrix
+_ROW_SPACE = re.compile(r"\x00\s*\[\s*-?[0-9.]+\s*(?:pt|em|ex|cm|mm|in)\s*\]")
 _OPEN, _CLOSE = "([{", ")]}"
 
 
@@ -73,6 +77,8 @@ def normalise(text: str) -> str:
     if not text.isascii() or not text.isprintable():
         text = _visible(text)
     text = text.strip(" *`\n\t").replace("\\\\", _ROW_END)
+    if _ROW_END in text:
+        text = _ROW_SPACE.sub(_ROW_END, text)
     if text.count("$") == 1:  # a delimiter would have a partner
         text = text.replace("\\$", "$").replace("$", "＄")
     if not text.isascii():

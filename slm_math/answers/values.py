@@ -8,8 +8,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TypeAlias
 
-from slm_math.answers.arithmetic import identical
-from slm_math.answers.expressions import MAX_LENGTH, Node, Unread, read
+from slm_math.answers.arithmetic import Undefined, approximate, identical, rational
+from slm_math.answers.expressions import MAX_LENGTH, Node, Unread, read, spell
 from slm_math.answers.latex import closing, split_top, strip_braces
 from slm_math.answers.units import split_units
 
@@ -32,6 +32,7 @@ _SCIENTIFIC = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?\d{1,3})")
 _REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\overline\{(\d+)\}")
 _TEXT_GROUP = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"(?=.*[A-Za-z:])[A-Za-z0-9][A-Za-z0-9 '\-.:]*")
+_STOP = re.compile(r"(?<!\d)\.|\.(?!\d)")  # a full stop, not a decimal point
 _LETTER = re.compile(r"\(?\s*(?:\\(?:text|vec)\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)?")
 _RUN = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
 _MACRO = re.compile(r"\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?")
@@ -41,10 +42,15 @@ _ENGLISH = frozenset(
 )
 _INFINITY = re.compile(r"(?:\+|(-)|)\s*(?:\\infty|infty|infinity|inf)")
 _VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?'?|\\(?:theta|alpha|beta|lambda|phi|omega)")
-_FUNCTION_OF = re.compile(r"[a-zA-Z](?:\^\{-1\})?'?\s*\([a-zA-Z, ]+\)")
+_FUNCTION_OF = re.compile(
+    r"[a-zA-Z](?:_\w)?(?:\^\{-1\})?'?\s*\([a-zA-Z, ]+\)"
+    r"|[fghFGHpqT](?:\^\{-1\})?'{0,2}\s*\([-0-9a-z+., ]*\)|(?:\\Pr|[PE])\s*[(\[].*[)\]]"
+)
+_LABEL = re.compile(r"(?:[a-zA-Z]+[ -])*[a-zA-Z]+|\\text\{[a-zA-Z' -]+\}")
 _NAMED = re.compile(r"m?\s*\\(?:angle|triangle|overline|vec)\s*\{?\s*[a-zA-Z]+\s*\}?|\([a-zA-Z](?:, ?[a-zA-Z])+\)")
 _BUILT = re.compile(r"\s*[a-zA-Z](?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {x : x > 2}
 _CASES = re.compile(r"\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
+_WITHOUT = re.compile(r"\\mathbb *\{?R\}? *(?:\\setminus|\\backslash|-) *\\\{(.*)\\\}")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _REALS = re.compile(r"\\mathbb\s*\{?R\}?|ℝ")
 
@@ -121,6 +127,8 @@ def parse(text: str, gold: bool = False) -> Value:
         return Bag((), "set")
     if _REALS.fullmatch(text):
         text = r"(-\infty, \infty)"
+    if without := _WITHOUT.fullmatch(text):
+        return _reals_without(without[1], gold) or Opaque(text)
     if _GROUPED.fullmatch(text):
         text = text.replace(" ", "")
     if (cases := _CASES.fullmatch(text)) and "&" not in text and "\\begin" not in cases[1]:
@@ -158,7 +166,7 @@ def words(text: str) -> Words | None:
         return None
     if "\\" in inner or "{" in inner:
         return None
-    return Words(re.sub(r"[\s.]+", " ", inner.casefold().replace(".", "")).strip())
+    return Words(" ".join(_STOP.sub("", inner.casefold()).split()))
 
 
 def plain(text: str) -> str:
@@ -177,11 +185,8 @@ def _is_text(text: str, tree: Node) -> bool:
 
 def _literal(text: str) -> Node | None:
     """Mixed numbers, repeating decimals and 1e3: numbers that LaTeX's grammar would read as something else."""
-    if found := _MIXED.fullmatch(text):
-        above, below = int(found[3] or found[5]), int(found[4] or found[6])
-        if 0 < above < below:
-            value = int(found[2]) + Fraction(above, below)
-            return Node("number", value=-value if found[1] else value, name="mixed")
+    if (value := _mixed(text)) is not None:
+        return Node("number", value=value, name="mixed")
     if found := _REPEATING.fullmatch(text):
         shift = 10 ** len(found[3])
         whole = Fraction(int((found[2] + found[3]) or "0"), shift)
@@ -192,16 +197,40 @@ def _literal(text: str) -> Node | None:
     return None
 
 
+def _mixed(text: str) -> Fraction | None:
+    """The value of a mixed number, whose fraction is proper."""
+    found = _MIXED.fullmatch(text)
+    above, below = (int(found[3] or found[5]), int(found[4] or found[6])) if found else (0, 0)
+    if found is None or not 0 < above < below:
+        return None
+    value = int(found[2]) + Fraction(above, below)
+    return -value if found[1] else value
+
+
 def _items(text: str, gold: bool, separator: re.Pattern[str] = _SEPARATOR) -> tuple[Value, ...]:
     return tuple(parse(piece, gold) for piece in split_top(text, separator) if piece)
 
 
 def _matrix(text: str, gold: bool) -> Value | None:
-    found = _MATRIX.fullmatch(text)
-    if found is None or "\\begin" in found[2]:
+    found = _MATRIX.search(text) if text.endswith("}") and "\\begin" in text else None
+    if found is None or found.end() < len(text) or "\\begin" in found[2]:
         return None
-    rows = [row for row in split_top(found[2], _ROW) if row]
-    return Matrix(tuple(tuple(parse(cell, gold) for cell in split_top(row, _CELL)) for row in rows))
+    before = re.sub(r"\s*(?:\\cdot|\\times)?\s*$", "", text[: found.start()])
+    factor = Fraction(-1) if before == "-" else rational(number.tree) if (number := scalar(before)) else None
+    if before and factor is None:
+        return None
+    rows = [[parse(cell, gold) for cell in split_top(row, _CELL)] for row in split_top(found[2], _ROW) if row]
+    return Matrix(tuple(tuple(_times(cell, factor) if factor else cell for cell in row) for row in rows))
+
+
+def _times(cell: Value, factor: Fraction) -> Value:
+    """A cell of a matrix with the factor that stood before the matrix."""
+    if not isinstance(cell, Scalar):
+        return Opaque("")
+    value = rational(cell.tree)
+    number = Node("number", value=value * factor) if value is not None else None
+    tree = number or Node("product", (Node("number", value=factor), cell.tree))
+    return Scalar(tree, spell(tree), cell.percent, cell.unit)
 
 
 def _set(text: str, gold: bool) -> Value | None:
@@ -213,6 +242,19 @@ def _set(text: str, gold: bool) -> Value | None:
         bounds = condition.variable if isinstance(condition, Row) else getattr(condition, "kind", "") == "union"
         return condition if bounds else Opaque(text)
     return Opaque(text) if "|" in inside or ":" in inside else Bag(_flat(_items(inside, gold)), "set")
+
+
+def _reals_without(points: str, gold: bool) -> Value | None:
+    """All real numbers but some, as a union of intervals."""
+    items = _flat(_items(points, gold))
+    try:
+        ends = sorted((approximate(i.tree, {}).real, i) for i in items if isinstance(i, Scalar) and not i.tree.names)
+    except (Undefined, TypeError):
+        return None
+    if not ends or len(ends) < len(items):
+        return None
+    walls = [Words("-infinity"), *(item for _, item in ends), Words("infinity")]
+    return Bag(tuple(Row("(", (low, high), ")") for low, high in pairwise(walls)), "union")
 
 
 def _flat(items: tuple[Value, ...]) -> tuple[Value, ...]:
@@ -228,7 +270,7 @@ def _union(text: str, gold: bool) -> Value | None:
 
 
 def _list(text: str, gold: bool) -> Value | None:
-    if _MIXED.fullmatch(text):
+    if _mixed(text) is not None:
         return None
     grouped = _TEXT_GROUP.fullmatch(text)
     if grouped and (number := scalar(grouped[1], gold)) and not number.tree.names:
@@ -270,10 +312,18 @@ def _relation(text: str, gold: bool) -> Value | None:
     if set(found) == {"="}:
         if len(sides) > 2 and all(_VARIABLE.fullmatch(side) for side in sides[:-1]):  # x = y = 2
             return Bag(tuple(Relation((side, sides[-1]), ("=",), side.replace(" ", "")) for side in sides[:-1]))
-        named = variable or _FUNCTION_OF.fullmatch(sides[0]) or _NAMED.fullmatch(sides[0]) or words(sides[0])
-        if named and _links_agree(sides[1:]):
+        if len(sides) == 2 and _VARIABLE.fullmatch(sides[1]) and not variable:  # 5 = x
+            sides = sides[::-1]
+        if _is_name(sides[0]) and _links_agree(sides[1:]):
             return Relation((sides[0], sides[-1]), ("=",), sides[0].replace(" ", ""))
     return interval(sides, found, gold) or Relation(tuple(sides), tuple(found))
+
+
+def _is_name(side: str) -> bool:
+    """Whether the left side of an equation names what the right side is: x, f(x), P(A), area, AB, but not ab or 2x."""
+    if _VARIABLE.fullmatch(side) or _FUNCTION_OF.fullmatch(side) or _NAMED.fullmatch(side):
+        return True
+    return bool(_LABEL.fullmatch(side)) and not _PRODUCT.fullmatch(side)
 
 
 def _links_agree(sides: list[str]) -> bool:
