@@ -27,7 +27,14 @@ class Undefined(ArithmeticError):
 
 def exact(node: Node, values: Mapping[str, int]) -> Fraction:
     """The rational value of a tree at integer values of its variables. Raises Undefined when it is not rational."""
-    args = [exact(arg, values) for arg in node.args]
+    try:
+        return _exact(node, values)
+    except (ArithmeticError, ValueError) as error:
+        raise Undefined(str(error)) from error
+
+
+def _exact(node: Node, values: Mapping[str, int]) -> Fraction:
+    args = [_exact(arg, values) for arg in node.args]
     match node.kind:
         case "number":
             result = node.value
@@ -91,12 +98,14 @@ def _integer_root(value: int, n: int) -> int:
 def _exact_logarithm(value: Fraction, base: Fraction) -> Fraction:
     if value <= 0 or base <= 0 or base == 1:
         raise Undefined("logarithm")
-    if (
-        abs(guess := math.log(value) / math.log(base)) < MAX_BITS
-        and _exact_power(base, Fraction(round(guess))) == value
-    ):
-        return Fraction(round(guess))
-    raise Undefined("logarithm")
+    guess = Fraction(round(_log(value) / _log(base)))
+    if _exact_power(base, guess) != value:
+        raise Undefined("logarithm")
+    return guess
+
+
+def _log(value: Fraction) -> float:
+    return math.log(value.numerator) - math.log(value.denominator)
 
 
 def approximate(node: Node, values: Mapping[str, float]) -> complex:
@@ -157,11 +166,24 @@ def rational(node: Node) -> Fraction | None:
         return None
 
 
-def points(names: frozenset[str]) -> list[dict[str, int]]:
-    """Three fixed random integer points, of both signs: where two rational functions agree there, they are the same."""
+def integer_points(names: frozenset[str]) -> list[dict[str, int]]:
+    """Four fixed random integer points, of both signs: where two rational functions agree there, they are the same."""
     draw = random.Random(20)
     ordered = sorted(names)
-    return [{name: draw.choice((-1, 1)) * draw.randint(1_000, 99_999) for name in ordered} for _ in range(3)]
+    sizes = [{name: draw.randint(1_000, 99_999) for name in ordered} for _ in range(4)]
+    return [
+        {name: size if (j >> (i % 2)) & 1 else -size for i, (name, size) in enumerate(point.items())}
+        for j, point in enumerate(sizes)
+    ]
+
+
+def real_points(names: frozenset[str]) -> list[dict[str, float]]:
+    """Eight fixed points near 1, with all combinations of signs of three variables; whole numbers among them."""
+    sizes = (0.83, 1.27, 2.39, 3.0, 4.0, 0.31, 1.91, 2.0)
+    return [
+        {name: (-1.0 if (j >> (i % 3)) & 1 else 1.0) * (size + 0.61 * i) for i, name in enumerate(sorted(names))}
+        for j, size in enumerate(sizes)
+    ]
 
 
 def real_roots(node: Node) -> Node:
@@ -185,28 +207,48 @@ def identical(a: Node, b: Node) -> bool | None:
     names = a.names
     if names != b.names:
         return False
-    try:
-        return all(exact(a, point) == exact(b, point) for point in points(names))
-    except Undefined:
-        pass
-    try:
-        differ = any(not close(approximate(a, point), approximate(b, point), 1e-7) for point in small_points(names))
-    except Undefined:
-        return None
-    return False if differ else None
+    if not names or (_is_rational_function(a) and _is_rational_function(b)):
+        try:
+            return all(exact(a, point) == exact(b, point) for point in integer_points(names))
+        except Undefined:
+            pass
+    return None if _alike(a, b) else False
 
 
-def small_points(names: frozenset[str]) -> list[dict[str, float]]:
-    """Points near 1, where exponentials and roots keep their digits."""
-    return [{name: value / 60_000 for name, value in point.items()} for point in points(names)]
+def _alike(a: Node, b: Node) -> bool:
+    """Whether nothing tells two trees apart at points where both are defined and, if they have variables, real."""
+    for point in real_points(a.names):
+        try:
+            x, y = approximate(a, point), approximate(b, point)
+        except Undefined:
+            continue
+        real = abs(x.imag) <= 1e-9 * abs(x) and abs(y.imag) <= 1e-9 * abs(y)
+        if (real or not a.names or _has_i(a)) and not close(x, y, 1e-7):
+            return False
+    return True
+
+
+def _has_i(tree: Node) -> bool:
+    return any(node.kind == "constant" and node.name == "i" for node in tree.walk())
+
+
+def _is_rational_function(tree: Node) -> bool:
+    """Made of numbers and variables by the four operations and whole powers: equal at a few points is equal."""
+    return all(
+        node.kind in ("number", "variable", "sum", "product", "negative", "quotient")
+        or (node.kind == "power" and (exponent := rational(node.args[1])) is not None and exponent.denominator == 1)
+        for node in tree.walk()
+    )
 
 
 def proportional(a: Node, b: Node) -> bool | None:
     """Whether a = c b for one non-zero constant c; None when only an algebra system can tell."""
     if a.names != b.names or not a.names:
         return False
+    if not (_is_rational_function(a) and _is_rational_function(b)):
+        return None
     try:
-        ratios = {exact(a, point) / exact(b, point) for point in points(a.names)}
+        ratios = {exact(a, point) / exact(b, point) for point in integer_points(a.names)}
     except ZeroDivisionError:
         return False
     except Undefined:
@@ -273,7 +315,7 @@ def _like_terms(node: Node) -> bool:
 
 
 def _open_kind(node: Node) -> str | None:
-    numbers = [value for arg in node.args if (value := rational(arg)) is not None]
+    numbers = [value for arg in node.args if (value := _number_in_disguise(arg)) is not None]
     match node.kind:
         case "sum" if len(numbers) > 1:
             return "sum"
@@ -283,6 +325,19 @@ def _open_kind(node: Node) -> str | None:
         case "quotient" if len(numbers) == 2 and any(value.denominator != 1 for value in numbers):
             return "quotient"
     return None
+
+
+def _number_in_disguise(node: Node) -> Fraction | None:
+    """The rational value of a tree, also of one such as `\\cos 0` or `10^{\\log 23}`, up to double precision."""
+    value = rational(node)
+    if value is not None or node.names or not any(part.kind in ("function", "logarithm") for part in node.walk()):
+        return value
+    try:
+        number = approximate(node, {})
+    except Undefined:
+        return None
+    near = Fraction(number.real).limit_denominator(200)
+    return near if close(number, complex(near), 1e-12) else None
 
 
 def _power_of_ten(node: Node) -> bool:

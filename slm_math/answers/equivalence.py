@@ -19,16 +19,18 @@ from slm_math.answers.arithmetic import (
     unevaluated,
 )
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
-from slm_math.answers.guards import hostile
+from slm_math.answers.guards import deep, hostile
 from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalise
-from slm_math.answers.values import Bag, Based, Matrix, Opaque, Relation, Row, Scalar, Value, Words, parse, plain, words
+from slm_math.answers.structures import parse
+from slm_math.answers.values import Bag, Based, Matrix, Opaque, Relation, Row, Scalar, Value, Words, plain, words
 
 MAX_ANSWER = 1_000  # characters; a longer answer can only be right word by word
 MAX_MEMBERS = 64
 UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))  # nobody knows: counted as not correct, aloud
 _COORDINATES = frozenset(("x", "y", "z", "r", "\\theta"))
 _TURNED = {">": "<", "\\ge": "\\le"}
+_CAPITALS = re.compile(r"\\[A-Z][a-z]+")  # the algebra's reader takes \Delta for \delta
 _DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
 _PLAIN_NUMBER = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,900})(?:\.[0-9]{1,20})?")
 
@@ -57,10 +59,14 @@ def same(answer: str, gold: str) -> Decision:
             return YES
         if ("." not in answer and "." not in gold) or max(len(answer), len(gold)) < 10:  # else: float precision
             return NO
-    decision = _same(answer, gold)
-    if decision.reason == "died":  # the machine's failure, not the answer's: not to be remembered
-        _same.cache_clear()
-    return decision
+    try:
+        return _same(answer, gold)
+    except Died:  # the machine's failure, not the answer's: not to be remembered
+        return Decision(False, "died")
+
+
+class Died(Exception):
+    """The algebra process could not answer."""
 
 
 def _number(text: str) -> Fraction:
@@ -72,12 +78,17 @@ def _same(answer: str, gold: str) -> Decision:
     answer, gold = normalise(answer), normalise(gold)
     if not answer or not gold:
         return Decision(False, "empty")
-    try:
-        if answer == gold:
-            return YES
-        return compare(parse(answer), parse(gold, gold=True), answer, gold)
-    except RecursionError:
+    if answer == gold:
+        return YES
+    if deep(answer) or deep(gold):
         return HARD
+    return compare(_only_member(parse(answer)), _only_member(parse(gold, gold=True)), answer, gold)
+
+
+def _only_member(value: Value) -> Value:
+    """The member of a set of one: what solves an equation is written with and without braces."""
+    single = isinstance(value, Bag) and value.kind == "set" and len(value.items) == 1
+    return value.items[0] if single and not isinstance(value.items[0], Bag) else value
 
 
 def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
@@ -93,9 +104,9 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case Bag(), Bag() if (a.kind == "union") == (g.kind == "union"):
             # bare values for x = 2, y = 3 come in that order
             return (_ordered if _distinct_names(a) != _distinct_names(g) else _unordered)(a.items, g.items)
-        case Bag(), _ if a.kind != "union":  # several spellings of one answer ("0.5 or 1/2"), or a set of one
+        case Bag(), _ if a.kind == "list":  # several spellings of one answer ("0.5 or 1/2")
             return _first_failure(compare(item, g, _spell(item), gold) for item in a.items)
-        case _, Bag() if g.kind != "union":
+        case _, Bag() if g.kind == "list":
             return _first_failure(compare(a, item, answer, _spell(item)) for item in g.items)
         case Scalar(), Scalar():
             return _scalars(a, g)
@@ -107,7 +118,7 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
             return YES if plain(answer) == gold or (len(gold) > 1 and words(gold) == a) else NO
         case (Opaque(), Words()) | (Words(), Opaque()):
             return YES if isinstance(a, Opaque) and words(answer) == g else NO
-        case Based(), Based():
+        case (Based(), _) | (_, Based()):
             return YES if a == g else NO
         case Row(), Row():
             return _rows(a, g)
@@ -268,9 +279,11 @@ def _hard(kind: str, answer: str, gold: str) -> Decision:
     """Ask the algebra process, unless the answer looks as if it was made to keep it busy."""
     if answer.replace(" ", "") == gold.replace(" ", ""):
         return YES
-    if "\\text" in answer:
+    if "\\text" in answer or set(_CAPITALS.findall(answer)) != set(_CAPITALS.findall(gold)):
         return NO
     if hostile(answer) or hostile(gold):
         return HARD
     reply = pool.ask(kind, *(_DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text) for text in (answer, gold)))
+    if reply == "died":
+        raise Died
     return YES if reply == "yes" else NO if reply == "no" else Decision(False, reply)

@@ -147,6 +147,8 @@ class _Reader:
             if token in _TIMES:
                 self.take()
                 factors.append(self.signed())
+                if token == "\\times" and all("\\vec" in factor.name for factor in factors[-2:]):
+                    raise Unread("a cross product")
             elif token in ("/", "\\div"):
                 self.take()
                 factors[-1] = Node("quotient", (factors[-1], self.signed()))

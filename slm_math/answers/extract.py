@@ -30,7 +30,7 @@ _JOIN = re.compile(
 )
 _ANSWER_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
-_HASH_NUMBER = re.compile(r"[-+$€£\\]*[\d.,]*\d[\d.,/]*\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
+_HASH_NUMBER = re.compile(r"[-+$€£\\]{0,4}(?=[.,]{0,3}\d)[\d.,/]+\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
 # The words that a phrase turns on, found from the end of the text, and what must follow them
 _TURNS = ("nswer", "NSWER", "esult", "ESULT", "ption is", "hoice is", "a:", "A:")
 _PHRASE = re.compile(

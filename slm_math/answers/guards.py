@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 
 MAX_LENGTH, MAX_DEPTH = 300, 12
+MAX_NESTING = 40  # levels of brackets that are read at all, however little of the stack is left
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _SAFE = frozenset(
     """frac sqrt pi cdot times div pm mp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp infty
     cup cap setminus emptyset in le ge ne begin end text alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau
-    phi varphi omega binom lfloor rfloor lceil rceil mathbb mathbf mathrm vec overline angle triangle langle rangle
-    parallel perp Delta Omega Phi Gamma Theta Lambda circ prime ldots dots cdots to""".split()  # noqa: SIM905
+    phi varphi omega binom lfloor rfloor lceil rceil mathbb mathbf mathrm vec overline  langle rangle
+    parallel perp Delta Omega Phi Gamma Theta Lambda circ to""".split()  # noqa: SIM905
 )
-_TOWER = re.compile(r"\^\s*(?:\{[^{}]*\^|\d{4}|\{\s*-?\d{4})|\d{40}|!|\\binom.*(?:\d{4}|\^)")
+_TOWER = re.compile(
+    r"\^\s*(?:\{[^{}]*\^|\d{4}|\{\s*-?\d{4})|\d{40}|!|\\binom.*(?:\d{4}|\^)"
+    # what the algebra's reader would drop without a word: bases, primes, cross products
+    r"|[\d)}]\s*_|\\(?!log)[a-zA-Z]+_|['\"`]|\\vec.*\\times|\.\."
+)
 
 
 def hostile(text: str) -> bool:
@@ -20,6 +25,11 @@ def hostile(text: str) -> bool:
     if not text or len(text) > MAX_LENGTH or _depth(text) > MAX_DEPTH or _TOWER.search(text) or not text.isascii():
         return True
     return any(name not in _SAFE for name in _COMMAND.findall(text))
+
+
+def deep(text: str) -> bool:
+    """Whether brackets are nested deeper than any answer's."""
+    return len(text) > MAX_NESTING and _depth(text) > MAX_NESTING
 
 
 def _depth(text: str) -> int:

@@ -35,6 +35,7 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         ("{i}", r"\\(?:mathrm|text|rm|mathit|operatorname)\s*\{i\}", "i"),
         ("\\", r"\\(?:mathbf|boldsymbol|vec|overrightarrow|hat|bm)\s*\{\s*([a-zA-Z])\s*\}", r"\\vec{\1}"),
+        ("vec ", r"\\vec ([a-zA-Z])(?![a-zA-Z])", r"\\vec{\1}"),
         ("\\", r"\\(?:[mh]box|text(?:bf|it|rm|sf|normal)?|math(?:rm|bf|it|sf)|operatorname|emph|bf|rm)\s*\{",
          r"\\text{"),
         ("\\", r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])", "°"),

@@ -10,12 +10,14 @@ import selectors
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 SECONDS = 1.0  # of the worker's processor time for one comparison, so that a busy machine changes no verdict
 PATIENCE = 60.0  # of wall time before a silent worker is killed
 MEMORY_MB = 2048
 WORKERS = 2
+TRIES = 2
 FAILURES = ("timeout", "died")
 
 _ROOT = str(Path(__file__).resolve().parents[2])
@@ -29,28 +31,41 @@ class _Worker:
         command = [sys.executable, "-P", "-m", "slm_math.answers.algebra", str(SECONDS), str(MEMORY_MB)]
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            bufsize=0,  # or what a dead process did not take would be written again when its pipe is closed
         )
+        self._said = b""
         if self._read(PATIENCE) != "ready":
             self.kill()
-            raise RuntimeError(f"the grader's algebra process did not start; try: {' '.join(command)}")
+            raise OSError(f"the grader's algebra process did not start; try: {' '.join(command)}")
 
     def ask(self, question: str) -> str:
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(question.encode() + b"\n")
-            self.process.stdin.flush()
         except OSError:
             return "died"
-        return self._read(PATIENCE) or "died"
+        return self._read(PATIENCE)
 
     def _read(self, seconds: float) -> str:
-        """One line, or "" when the process ended, or "timeout"."""
+        """One line; "died" when the process ended, "timeout" when it stays silent."""
         assert self.process.stdout is not None
+        deadline = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:  # select() itself fails above 1,024 open files
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            ready = selector.select(seconds)
-        return self.process.stdout.readline().decode().strip() if ready else "timeout"
+            while b"\n" not in self._said:
+                if not selector.select(max(deadline - time.monotonic(), 0)):
+                    return "timeout"
+                piece = os.read(self.process.stdout.fileno(), 4096)
+                if not piece:
+                    return "died"
+                self._said += piece
+        line, _, self._said = self._said.partition(b"\n")
+        return line.decode()
 
     def kill(self) -> None:
         self.process.kill()
@@ -69,14 +84,25 @@ class Pool:
             self.idle.put(None)
 
     def ask(self, kind: str, *expressions: str) -> str:
-        """ "yes", "no", "unread", "timeout" or "died" for one comparison. Blocks while all workers are busy."""
+        """ "yes", "no", "unread", "timeout" or "died" for one comparison. Blocks while all workers are busy.
+
+        A worker that was killed from outside is replaced, and asked again; an answer that brings down two is "died".
+        """
         worker = self.idle.get()
+        question = json.dumps([kind, *expressions])
+        reply = "died"
         try:
-            worker = worker or _Worker()
-            reply = worker.ask(json.dumps([kind, *expressions]))
-            if reply in FAILURES:  # what a half-done computation leaves behind is not worth keeping
-                worker.kill()
-                worker = None
+            for _ in range(TRIES):
+                try:
+                    worker = worker or _Worker()
+                except OSError:  # no process to be had
+                    break
+                reply = worker.ask(question)
+                if reply in FAILURES:  # what a half-done computation leaves behind is not worth keeping
+                    broken, worker = worker, None
+                    broken.kill()
+                if reply != "died":
+                    break
             return reply
         finally:
             self.idle.put(worker)

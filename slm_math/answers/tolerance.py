@@ -7,10 +7,16 @@ from fractions import Fraction
 
 from slm_math.answers.arithmetic import Undefined, approximate, rational, unevaluated
 from slm_math.answers.equivalence import HARD, MAX_ANSWER, NO, OPEN, YES, Decision
+from slm_math.answers.guards import deep
 from slm_math.answers.latex import normalise
-from slm_math.answers.values import Relation, Scalar, Value, parse
+from slm_math.answers.structures import parse
+from slm_math.answers.values import Relation, Scalar, Value
 
 _AMOUNT = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE]([-+]?[0-9]{1,2}))?\s*(%?)\s*")
+# of an answer that need not be exact, what stands before its last "approximately"
+_APPROXIMATE = re.compile(
+    r"^.*\\approx(?![a-zA-Z])|^(?:\\text\{)?\s*(?:approximately|about|roughly)\s*\}?", re.IGNORECASE
+)
 
 
 def allowance(tolerance: float | str) -> tuple[Fraction, bool]:
@@ -29,7 +35,10 @@ def within(answer: str, gold: str, allowed: Fraction, relative: bool) -> Decisio
     """Whether two numbers differ by at most the allowed error; its border counts as inside."""
     if len(answer) > MAX_ANSWER or len(gold) > MAX_ANSWER:
         return HARD
-    a, g = _number(parse(normalise(answer))), _number(parse(normalise(gold), gold=True))
+    answer, gold = _APPROXIMATE.sub("", normalise(answer)), normalise(gold)
+    if deep(answer) or deep(gold):
+        return HARD
+    a, g = _number(parse(answer)), _number(parse(gold, gold=True))
     if a is None or g is None:
         return NO
     if a.unit and g.unit and a.unit != g.unit:

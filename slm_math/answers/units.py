@@ -14,6 +14,12 @@ _KNOWN = {
     "ounce": "oz ounce ounces", "ton": "ton tons", "litre": "l liter liters litre litres", "millilitre": "ml",
     "second": "s sec secs second seconds", "minute": "min mins minute minutes", "hour": "h hr hrs hour hours",
     "day": "day days", "week": "week weeks", "month": "month months", "year": "yr yrs year years",
+    "quart": "quart quarts qt", "gallon": "gallon gallons gal", "pint": "pint pints", "cup": "cup cups",
+    "milligram": "mg milligram milligrams", "millisecond": "ms", "decimetre": "dm", "nanometre": "nm",
+    "tonne": "tonnes",
+    "yen": "yen ¥", "rupee": "rupee rupees rs", "dime": "dime dimes", "nickel": "nickel nickels",
+    "penny": "penny pennies", "decade": "decade decades", "century": "century centuries", "acre": "acre acres",
+    "hectare": "hectare hectares", "newton": "newton newtons", "joule": "joule joules", "watt": "watt watts",
     "mph": "mph", "kph": "kph kmh", "celsius": "celsius", "fahrenheit": "fahrenheit",
     "am": "am a.m. a.m", "pm": "pm p.m. p.m", "unit": "unit units each of",
     "per": "per", "square": "square sq", "cubic": "cubic",
@@ -27,9 +33,15 @@ _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 
 _NOT_UNITS = frozenset(
     """and or to plus minus times over divided more less fewer than about not half quarter third thirds fourth fifth
     dozen dozens score pair pairs double twice triple remainder if when is are was but nor approximately roughly between
-    through by squared cubed hundred thousand million billion trillion hundreds thousands millions billions
-    tenth tenths hundredth hundredths pi root sqrt base mod modulo factorial infinity""".split()  # noqa: SIM905
+    through by squared cubed hundred thousand million billion trillion hundreds thousands millions billions trillions
+    pi root sqrt base mod modulo factorial infinity one two three four five six seven eight nine ten eleven twelve
+    twenty thirty forty fifty sixty seventy eighty ninety tens halves quadrillion quintillion lakh crore gross grand
+    kilo mega k incorrect wrong false no none never negated negative opposite inverse reciprocal below above short under
+    beyond alpha beta gamma delta theta phi lambda mu sigma omega rho epsilon""".split()  # noqa: SIM905
 )
+# sixths, twelfths, thousandths: parts of a number
+_ORDINAL = re.compile(r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w+teen|\w+tie|hundred|thousand|\w+illion)ths?")
+_FILLER = frozenset("total in all of the each a an".split())  # noqa: SIM905
 _MARK = re.compile(
     r"^(.*?[\d)}\]a-zA-Z.])\s*([%°€£¢]|(?:\\text\{[^{}]*\}|percent|[a-zA-Z./]+)(?:\^(?:\{[23]\}|[23]))?)$", re.DOTALL
 )
@@ -42,9 +54,9 @@ _CURRENCY = re.compile(r"^([-+]?)\s*([＄€£])\s*([-+]?)")
 
 
 def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
-    """(the bare number or expression, whether it is a percentage, its known unit such as "kilometre hour^-1" or "").
+    """(the bare number or expression, whether it is a percentage, its unit such as "kilometre^1 hour^-1" or "").
 
-    What counts a thing ("12 apples") is dropped like a unit; in a reference, only known units are.
+    What counts a thing ("12 apples") is dropped like a unit; without `\\text{}`, only known units are in a reference.
     """
     names: list[str] = []
     percent = False
@@ -64,7 +76,7 @@ def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
             words = _names(_TEXT.sub(r"\1", mark))
             if words and words[0] in _SCALES and not scale and _NUMBER_END.search(rest):
                 scale = _SCALES[words.pop(0)]
-            if any(word.strip(".") in _NOT_UNITS for word in words) or not _READABLE.fullmatch(mark[5:]):
+            if not all(map(_may_be_unit, words)) or not _READABLE.fullmatch(mark[5:]):
                 break
             names[:0] = words
         elif mark in _SCALES and not scale and _NUMBER_END.search(rest):
@@ -79,13 +91,20 @@ def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
     return text.strip(), percent, _signature(names) if names else ""
 
 
+def _may_be_unit(word: str) -> bool:
+    """Whether a word beside a number can name what is counted."""
+    word = word.strip(".'")
+    known = word in _CANONICAL
+    return word not in _NOT_UNITS and (known or (len(word) != 1 and not _ORDINAL.fullmatch(word)) or not word.isalpha())
+
+
 def _names(text: str) -> list[str]:
     """The words and marks of a unit, in lower case."""
     return [name.replace("{", "").replace("}", "") for name in _NAME.findall(text.lower())]
 
 
 def _signature(names: list[str]) -> str:
-    """Known units with their powers, in a fixed order: "km/h" and "kilometers per hour" are one."""
+    """Units with their powers, in a fixed order: "km/h" and "kilometers per hour" are one; other nouns as they are."""
     powers: dict[str, int] = {}
     sign, next_power, last = 1, 1, ""
     known = (_CANONICAL.get(name) or _CANONICAL.get(name.strip(".")) or name for name in names)
@@ -102,6 +121,8 @@ def _signature(names: list[str]) -> str:
             next_power, last = 1, unit
         else:
             next_power, last = 1, ""
+            if unit.isalpha() and unit not in _FILLER and unit != "unit":
+                powers.setdefault(unit.removesuffix("s"), 1)
     if "celsius" in powers or "fahrenheit" in powers:
         powers.pop("degree", None)
     return " ".join(f"{unit}^{power}" for unit, power in sorted(powers.items()))
@@ -111,7 +132,7 @@ def _plain_unit(text: str, rest: str, mark: str, gold: bool) -> bool:
     """Whether unmarked letters after a number are a unit: known ones, or (not in a reference) a lower-case word."""
     word = mark.split("^")[0].lower()
     parts = [part.strip(".") for part in word.split("/")]
-    if not all(part.isalpha() for part in parts) or _NOT_UNITS.intersection(parts):
+    if not all(part.isalpha() and _may_be_unit(part) for part in parts):
         return False
     separate = text[len(rest) : len(rest) + 1] == " "
     if parts[0] in _PLAIN or (len(parts) > 1 and _CANONICAL.keys() >= set(parts)):

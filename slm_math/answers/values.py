@@ -5,23 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
 from typing import TypeAlias
 
-from slm_math.answers.arithmetic import Undefined, approximate, identical, rational
-from slm_math.answers.expressions import MAX_LENGTH, Node, Unread, read, spell
-from slm_math.answers.latex import closing, split_top, strip_braces
+from slm_math.answers.expressions import MAX_LENGTH, Node, Unread, read
 from slm_math.answers.units import split_units
 
-_SPACED = re.compile(r"\d,\d{3}(?!\d).*, |, .*\d,\d{3}(?!\d)")  # "1,000, 2,500": a comma within a number has no blank
-_SPACED_SEPARATOR = re.compile(r",(?!\d{3}(?!\d))|;")
-_SEPARATOR = re.compile(r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])")
-_UNION = re.compile(r"\\cup(?![a-zA-Z])")
-_RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|in|approx|equiv|to|sim)(?![a-zA-Z])")
-_COMMA = re.compile(r"[,;]")
-_ROW, _CELL = re.compile(r"\\\\"), re.compile(r"&")
-_MATRIX = re.compile(r"\\begin\{([pb]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
-_THOUSANDS = re.compile(r"[-+＄ ]*\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*")
 _BASED = re.compile(
     r"(-?)(?:\\text\{|\()?([0-9A-Z]*[0-9][0-9A-Z.]*)[})]?_(?:\{(?:\\text\{)?(\d{1,2})\}?\}|(\d{1,2}))", re.I
 )
@@ -30,29 +18,18 @@ _MIXED = re.compile(
 )
 _SCIENTIFIC = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?\d{1,3})")
 _REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\overline\{(\d+)\}")
-_TEXT_GROUP = re.compile(r"\\text\{([^{}]*)\}")
+TEXT_GROUP = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"(?=.*[A-Za-z:])[A-Za-z0-9][A-Za-z0-9 '\-.:]*")
 _STOP = re.compile(r"(?<!\d)\.|\.(?!\d)")  # a full stop, not a decimal point
 _LETTER = re.compile(r"\(?\s*(?:\\(?:text|vec)\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)?")
 _RUN = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
 _MACRO = re.compile(r"\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?")
-_PRODUCT = re.compile(r"[a-z]{1,3}")  # `xy` is a product; longer runs of letters and capitals are text
+PRODUCT = re.compile(r"[a-z]{1,3}")  # `xy` is a product; longer runs of letters and capitals are text
 _ENGLISH = frozenset(
     "a an and are as at be by can for from has if in is it no not of on or so than the to was with".split()  # noqa: SIM905
 )
 _INFINITY = re.compile(r"(?:\+|(-)|)\s*(?:\\infty|infty|infinity|inf)")
-_VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?'?|\\(?:theta|alpha|beta|lambda|phi|omega)")
-_FUNCTION_OF = re.compile(
-    r"[a-zA-Z](?:_\w)?(?:\^\{-1\})?'?\s*\([a-zA-Z, ]+\)"
-    r"|[fghFGHpqT](?:\^\{-1\})?'{0,2}\s*\([-0-9a-z+., ]*\)|(?:\\Pr|[PE])\s*[(\[].*[)\]]"
-)
-_LABEL = re.compile(r"(?:[a-zA-Z]+[ -])*[a-zA-Z]+|\\text\{[a-zA-Z' -]+\}")
-_NAMED = re.compile(r"m?\s*\\(?:angle|triangle|overline|vec)\s*\{?\s*[a-zA-Z]+\s*\}?|\([a-zA-Z](?:, ?[a-zA-Z])+\)")
-_BUILT = re.compile(r"\s*[a-zA-Z](?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {x : x > 2}
-_CASES = re.compile(r"\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
-_WITHOUT = re.compile(r"\\mathbb *\{?R\}? *(?:\\setminus|\\backslash|-) *\\\{(.*)\\\}")
-_GROUPED = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
-_REALS = re.compile(r"\\mathbb\s*\{?R\}?|ℝ")
+VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?'?|\\(?:theta|alpha|beta|lambda|phi|omega)")
 
 
 @dataclass(frozen=True)
@@ -120,28 +97,6 @@ class Opaque:
 Value: TypeAlias = Scalar | Words | Based | Bag | Row | Matrix | Relation | Opaque
 
 
-def parse(text: str, gold: bool = False) -> Value:
-    """The structure of a normalised answer. A reference answer (`gold`) may carry only units that are known as such."""
-    text = strip_braces(text.strip())
-    if text in ("\\emptyset", "\\{\\}", "\\{ \\}"):
-        return Bag((), "set")
-    if _REALS.fullmatch(text):
-        text = r"(-\infty, \infty)"
-    if without := _WITHOUT.fullmatch(text):
-        return _reals_without(without[1], gold) or Opaque(text)
-    if _GROUPED.fullmatch(text):
-        text = text.replace(" ", "")
-    if (cases := _CASES.fullmatch(text)) and "&" not in text and "\\begin" not in cases[1]:
-        return Bag(tuple(parse(row.strip(" ,"), gold) for row in split_top(cases[1], _ROW) if row))
-    if _THOUSANDS.fullmatch(text) and isinstance(number := scalar(text, gold), Scalar):
-        return number
-    for reader in (_matrix, _set, _union, _list, _relation, _row, _either_sign, _based):
-        value = reader(text, gold)
-        if value is not None:
-            return value
-    return scalar(text, gold) or words(text) or Opaque(text)
-
-
 def scalar(text: str, gold: bool = False) -> Scalar | None:
     if len(text) > MAX_LENGTH:
         return None
@@ -161,7 +116,7 @@ def words(text: str) -> Words | None:
         return Words(letter.group(1).lower())
     if infinite := _INFINITY.fullmatch(text):
         return Words(f"{infinite[1] or ''}infinity")
-    inner = _TEXT_GROUP.sub(r" \1 ", text)
+    inner = TEXT_GROUP.sub(r" \1 ", text)
     if inner == text and not _WORDS.fullmatch(text):
         return None
     if "\\" in inner or "{" in inner:
@@ -171,13 +126,13 @@ def words(text: str) -> Words | None:
 
 def plain(text: str) -> str:
     r"""Without `\text{}` and parentheses around the whole."""
-    return _TEXT_GROUP.sub(r"\1", text).strip("() ")
+    return TEXT_GROUP.sub(r"\1", text).strip("() ")
 
 
 def _is_text(text: str, tree: Node) -> bool:
     """A word, a sentence or a capital letter that happens to read as a product of variables."""
     text = text.strip("()")
-    if text.isalpha() and tree.kind in ("product", "variable") and not _PRODUCT.fullmatch(text):
+    if text.isalpha() and tree.kind in ("product", "variable") and not PRODUCT.fullmatch(text):
         return True
     runs = [run.lower() for run in _RUN.findall(_MACRO.sub(" ", text))]
     return any(len(run) > 4 or (len(run) > 1 and run in _ENGLISH) for run in runs) or sum(len(r) > 2 for r in runs) > 1
@@ -185,7 +140,7 @@ def _is_text(text: str, tree: Node) -> bool:
 
 def _literal(text: str) -> Node | None:
     """Mixed numbers, repeating decimals and 1e3: numbers that LaTeX's grammar would read as something else."""
-    if (value := _mixed(text)) is not None:
+    if (value := mixed(text)) is not None:
         return Node("number", value=value, name="mixed")
     if found := _REPEATING.fullmatch(text):
         shift = 10 ** len(found[3])
@@ -197,7 +152,7 @@ def _literal(text: str) -> Node | None:
     return None
 
 
-def _mixed(text: str) -> Fraction | None:
+def mixed(text: str) -> Fraction | None:
     """The value of a mixed number, whose fraction is proper."""
     found = _MIXED.fullmatch(text)
     above, below = (int(found[3] or found[5]), int(found[4] or found[6])) if found else (0, 0)
@@ -207,171 +162,7 @@ def _mixed(text: str) -> Fraction | None:
     return -value if found[1] else value
 
 
-def _items(text: str, gold: bool, separator: re.Pattern[str] = _SEPARATOR) -> tuple[Value, ...]:
-    return tuple(parse(piece, gold) for piece in split_top(text, separator) if piece)
-
-
-def _matrix(text: str, gold: bool) -> Value | None:
-    found = _MATRIX.search(text) if text.endswith("}") and "\\begin" in text else None
-    if found is None or found.end() < len(text) or "\\begin" in found[2]:
-        return None
-    before = re.sub(r"\s*(?:\\cdot|\\times)?\s*$", "", text[: found.start()])
-    factor = Fraction(-1) if before == "-" else rational(number.tree) if (number := scalar(before)) else None
-    if before and factor is None:
-        return None
-    rows = [[parse(cell, gold) for cell in split_top(row, _CELL)] for row in split_top(found[2], _ROW) if row]
-    return Matrix(tuple(tuple(_times(cell, factor) if factor else cell for cell in row) for row in rows))
-
-
-def _times(cell: Value, factor: Fraction) -> Value:
-    """A cell of a matrix with the factor that stood before the matrix."""
-    if not isinstance(cell, Scalar):
-        return Opaque("")
-    value = rational(cell.tree)
-    number = Node("number", value=value * factor) if value is not None else None
-    tree = number or Node("product", (Node("number", value=factor), cell.tree))
-    return Scalar(tree, spell(tree), cell.percent, cell.unit)
-
-
-def _set(text: str, gold: bool) -> Value | None:
-    if not (text.startswith("\\{") and text.endswith("\\}")) or closing(text, 1) != len(text) - 1:
-        return None
-    inside = text[2:-2]
-    if built := _BUILT.fullmatch(inside):
-        condition = parse(built[1], gold)
-        bounds = condition.variable if isinstance(condition, Row) else getattr(condition, "kind", "") == "union"
-        return condition if bounds else Opaque(text)
-    return Opaque(text) if "|" in inside or ":" in inside else Bag(_flat(_items(inside, gold)), "set")
-
-
-def _reals_without(points: str, gold: bool) -> Value | None:
-    """All real numbers but some, as a union of intervals."""
-    items = _flat(_items(points, gold))
-    try:
-        ends = sorted((approximate(i.tree, {}).real, i) for i in items if isinstance(i, Scalar) and not i.tree.names)
-    except (Undefined, TypeError):
-        return None
-    if not ends or len(ends) < len(items):
-        return None
-    walls = [Words("-infinity"), *(item for _, item in ends), Words("infinity")]
-    return Bag(tuple(Row("(", (low, high), ")") for low, high in pairwise(walls)), "union")
-
-
-def _flat(items: tuple[Value, ...]) -> tuple[Value, ...]:
-    """`1 \\pm \\sqrt 2` inside a list is two of its members."""
-    return tuple(
-        i for item in items for i in (item.items if isinstance(item, Bag) and item.kind == "list" else (item,))
-    )
-
-
-def _union(text: str, gold: bool) -> Value | None:
-    pieces = split_top(text, _UNION)
-    return Bag(tuple(parse(piece, gold) for piece in pieces), "union") if len(pieces) > 1 else None
-
-
-def _list(text: str, gold: bool) -> Value | None:
-    if _mixed(text) is not None:
-        return None
-    grouped = _TEXT_GROUP.fullmatch(text)
-    if grouped and (number := scalar(grouped[1], gold)) and not number.tree.names:
-        return number
-    separator = _SPACED_SEPARATOR if _SPACED.search(text) else _SEPARATOR
-    pieces = [piece for piece in split_top(grouped[1] if grouped else text, separator) if piece]
-    if len(pieces) < 2:
-        return None
-    items = tuple((words(piece) if grouped else None) or parse(piece, gold) for piece in pieces)
-    return _conditions(text, items) or Bag(_flat(items))
-
-
-def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
-    """`x < -2 or x > 3` as a union, `x > 2 and x < 6` as the interval between them."""
-    rows = [item for item in items if isinstance(item, Row) and item.variable]
-    if len(rows) != len(items) or len({row.variable for row in rows}) > 1 or "," in text or ";" in text:
-        return None
-    if not re.search(r"(?<![a-zA-Z])and(?![a-zA-Z])", text):
-        return Bag(tuple(rows), "union")
-    above = [row for row in rows if row.items[1] == Words("infinity")]
-    below = [row for row in rows if row.items[0] == Words("-infinity")]
-    if len(above) != 1 or len(below) != 1 or len(rows) != 2:
-        return None
-    return Row(above[0].opening, (above[0].items[0], below[0].items[1]), below[0].closing, rows[0].variable)
-
-
-def _relation(text: str, gold: bool) -> Value | None:
-    sides = split_top(text, _RELATION)
-    if len(sides) < 2 or not all(sides):
-        return None
-    found, at = [], 0
-    for left, right in pairwise(sides):
-        at = text.index(left, at) + len(left)
-        found.append(text[at : text.index(right, at)].strip())
-        at = text.index(right, at)
-    variable = bool(_VARIABLE.fullmatch(sides[0]))
-    if found == ["\\in"] and variable:
-        return parse(sides[1], gold)
-    if set(found) == {"="}:
-        if len(sides) > 2 and all(_VARIABLE.fullmatch(side) for side in sides[:-1]):  # x = y = 2
-            return Bag(tuple(Relation((side, sides[-1]), ("=",), side.replace(" ", "")) for side in sides[:-1]))
-        if len(sides) == 2 and _VARIABLE.fullmatch(sides[1]) and not variable:  # 5 = x
-            sides = sides[::-1]
-        if _is_name(sides[0]) and _links_agree(sides[1:]):
-            return Relation((sides[0], sides[-1]), ("=",), sides[0].replace(" ", ""))
-    return interval(sides, found, gold) or Relation(tuple(sides), tuple(found))
-
-
-def _is_name(side: str) -> bool:
-    """Whether the left side of an equation names what the right side is: x, f(x), P(A), area, AB, but not ab or 2x."""
-    if _VARIABLE.fullmatch(side) or _FUNCTION_OF.fullmatch(side) or _NAMED.fullmatch(side):
-        return True
-    return bool(_LABEL.fullmatch(side)) and not _PRODUCT.fullmatch(side)
-
-
-def _links_agree(sides: list[str]) -> bool:
-    """Whether a chain `= 10/4 = 2.5` contradicts itself nowhere: its last link is then its value."""
-    values = [scalar(side) for side in sides]
-    last = values[-1]
-    numbers = [value for value in values[:-1] if value is not None and not value.tree.names]
-    return not numbers or (last is not None and all(identical(v.tree, last.tree) is not False for v in numbers))
-
-
-def interval(sides: list[str], operators: list[str], gold: bool = False) -> Row | None:
-    """`2 < x \\le 7` as (2, 7] and `x > 3` as (3, \\infty); None for other relations."""
-    less, more = ("<", "\\le"), (">", "\\ge")
-    if all(op in more for op in operators):
-        sides, operators = sides[::-1], [less[more.index(op)] for op in operators[::-1]]
-    if not all(op in less for op in operators):
-        return None
-    if len(sides) == 2 and _VARIABLE.fullmatch(sides[0]):
-        sides, operators = ["-\\infty", *sides], ["<", *operators]
-    elif len(sides) == 2 and _VARIABLE.fullmatch(sides[1]):
-        sides, operators = [*sides, "\\infty"], [*operators, "<"]
-    if len(sides) != 3 or not _VARIABLE.fullmatch(sides[1]):
-        return None
-    brackets = ("(" if operators[0] == "<" else "[", ")" if operators[1] == "<" else "]")
-    return Row(brackets[0], (parse(sides[0], gold), parse(sides[2], gold)), brackets[1], sides[1].replace(" ", ""))
-
-
-def _row(text: str, gold: bool) -> Value | None:
-    text = re.sub(r"^\\langle\s*(.*?)\s*\\rangle$", "⟨\\1⟩", text)
-    if text.startswith("⟨"):
-        return Row("⟨", _items(text[1:-1], gold, _COMMA), "⟩")
-    if text[:1] not in ("(", "[") or closing(text, 0) != len(text) - 1:
-        return None
-    pieces = split_top(text[1:-1], _COMMA)
-    if len(pieces) < 2 or not all(pieces):
-        return None
-    return Row(text[0], tuple(parse(piece, gold) for piece in pieces), text[-1])
-
-
-def _either_sign(text: str, gold: bool) -> Value | None:
-    if not re.search(r"\\[pm]{2}(?![a-zA-Z])", text) or not re.search(r"\\(?:pm|mp)(?![a-zA-Z])", text):
-        return None
-    flip = {"\\pm": ("+", "-"), "\\mp": ("-", "+")}
-    both = (re.sub(r"\\(?:pm|mp)(?![a-zA-Z])", lambda m, i=i: flip[m.group()][i], text) for i in (0, 1))
-    return Bag(tuple(parse(one, gold) for one in both))
-
-
-def _based(text: str, gold: bool) -> Value | None:
+def based(text: str, gold: bool) -> Value | None:
     found = _BASED.fullmatch(text)
     if found is None:
         return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from slm_math.answers import equivalent, pool
+from slm_math.answers import equivalent, grade, pool
 
 VALUES = [
     ("1,234", "1234"), ("0.750", r"\frac{3}{4}"), ("6/8", "0.75"), (r"\frac34", r"\dfrac{3}{4}"), ("-1/2", "-0.5"),
@@ -144,16 +145,43 @@ def test_a_stuck_worker_is_stopped_and_replaced(monkeypatch: pytest.MonkeyPatch)
     workers.close()
 
 
-def test_a_dead_worker_is_replaced() -> None:
+def test_a_dead_worker_is_replaced_and_asked_again() -> None:
     assert pool.ask("equal", "x+x", "2x") == "yes"
     with pool._lock:
         assert pool._pool is not None
         worker = pool._pool.idle.get()
         assert worker is not None
         worker.process.kill()
+        worker.process.wait()
         pool._pool.idle.put(worker)
-    assert pool.ask("equal", "x+x", "2x") == "died"
+    assert equivalent(r"\sqrt{3+2\sqrt{2}}", r"1+\sqrt{2}")
     assert pool.ask("equal", "x+x", "2x") == "yes"
+
+
+def test_an_answer_is_not_remembered_as_wrong_because_no_process_could_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(pool, "ask", lambda *_: "died")
+        assert grade(r"\boxed{\sqrt{7+2\sqrt{10}}}", r"\sqrt2+\sqrt5").reason == "died"
+    assert grade(r"\boxed{\sqrt{7+2\sqrt{10}}}", r"\sqrt2+\sqrt5").correct
+
+
+def test_no_process_at_all_is_an_outcome_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool.subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(OSError(24, "too many files")))
+    workers = pool.Pool()
+    assert [workers.ask("equal", "x", "y") for _ in range(5)] == ["died"] * 5
+
+
+def test_signals_blocked_by_whoever_calls_do_not_disarm_the_time_limit() -> None:
+    code = r"""
+        import signal, time
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF, signal.SIGALRM})
+        from slm_math.answers import pool
+        start = time.perf_counter()
+        endless = "+".join(f"(x+{n})^{{99999}}" for n in range(30))
+        print(pool.ask("equal", endless, rf"\frac{{1}}{{{endless}}}"), time.perf_counter() - start < 20)
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["timeout", "True"]
 
 
 def test_importing_the_grader_does_not_import_sympy() -> None:

@@ -1,0 +1,235 @@
+"""The structure of an answer: a list, a set, a tuple or interval, a matrix, a relation, down to its values."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from itertools import pairwise
+
+from slm_math.answers.arithmetic import Undefined, approximate, identical, rational
+from slm_math.answers.expressions import Node, spell
+from slm_math.answers.latex import closing, split_top, strip_braces
+from slm_math.answers.values import (
+    PRODUCT,
+    TEXT_GROUP,
+    VARIABLE,
+    Bag,
+    Matrix,
+    Opaque,
+    Relation,
+    Row,
+    Scalar,
+    Value,
+    Words,
+    based,
+    mixed,
+    scalar,
+    words,
+)
+
+_SPACED = re.compile(r"\d,\d{3}(?!\d).*, |, .*\d,\d{3}(?!\d)")  # "1,000, 2,500": a comma within a number has no blank
+_SPACED_SEPARATOR = re.compile(r",(?!\d{3}(?!\d))|;")
+_SEPARATOR = re.compile(r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])")
+_UNION = re.compile(r"\\cup(?![a-zA-Z])")
+_RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|in|approx|equiv|to|sim)(?![a-zA-Z])")
+_COMMA = re.compile(r"[,;]")
+_ROW, _CELL = re.compile(r"\\\\"), re.compile(r"&")
+_MATRIX = re.compile(r"\\begin\{([pb]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_THOUSANDS = re.compile(r"[-+＄ ]*\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*")
+_FUNCTION_OF = re.compile(
+    r"[a-zA-Z](?:_\w)?(?:\^\{-1\})?'?\s*\([a-zA-Z, ]+\)"
+    r"|[fghFGHpqT](?:\^\{-1\})?'{0,2}\s*\([-0-9a-z+., ]*\)|(?:\\Pr|[PE])\s*[(\[].*[)\]]"
+)
+_LABEL = re.compile(r"(?:[a-zA-Z]+[ -])*[a-zA-Z]+|\\text\{[a-zA-Z' -]+\}")
+_NAMED = re.compile(r"m?\s*\\(?:angle|triangle|overline|vec)\s*\{?\s*[a-zA-Z]+\s*\}?|\([a-zA-Z](?:, ?[a-zA-Z])+\)")
+_BUILT = re.compile(r"\s*[a-zA-Z](?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {x : x > 2}
+_CASES = re.compile(r"\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
+_WITHOUT = re.compile(r"\\mathbb *\{?R\}? *(?:\\setminus|\\backslash|-) *\\\{(.*)\\\}")
+_GROUPED = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
+_REALS = re.compile(r"\\mathbb\s*\{?R\}?|ℝ")
+
+
+def parse(text: str, gold: bool = False) -> Value:
+    """The structure of a normalised answer. A reference answer (`gold`) may carry only units that are known as such."""
+    text = strip_braces(text.strip())
+    if text in ("\\emptyset", "\\{\\}", "\\{ \\}"):
+        return Bag((), "set")
+    if _REALS.fullmatch(text):
+        text = r"(-\infty, \infty)"
+    if without := _WITHOUT.fullmatch(text):
+        return _reals_without(without[1], gold) or Opaque(text)
+    if _GROUPED.fullmatch(text):
+        text = text.replace(" ", "")
+    if (cases := _CASES.fullmatch(text)) and "&" not in text and "\\begin" not in cases[1]:
+        return Bag(tuple(parse(row.strip(" ,"), gold) for row in split_top(cases[1], _ROW) if row))
+    if _THOUSANDS.fullmatch(text) and isinstance(number := scalar(text, gold), Scalar):
+        return number
+    for reader in (_matrix, _set, _union, _list, _relation, _row, _either_sign, based):
+        value = reader(text, gold)
+        if value is not None:
+            return value
+    return scalar(text, gold) or words(text) or Opaque(text)
+
+
+def _items(text: str, gold: bool, separator: re.Pattern[str] = _SEPARATOR) -> tuple[Value, ...]:
+    return tuple(parse(piece, gold) for piece in split_top(text, separator) if piece)
+
+
+def _matrix(text: str, gold: bool) -> Value | None:
+    found = _MATRIX.search(text) if text.endswith("}") and "\\begin" in text else None
+    if found is None or found.end() < len(text) or "\\begin" in found[2]:
+        return None
+    before = re.sub(r"\s*(?:\\cdot|\\times)?\s*$", "", text[: found.start()])
+    factor = Fraction(-1) if before == "-" else rational(number.tree) if (number := scalar(before)) else None
+    if before and factor is None:
+        return None
+    rows = [[parse(cell, gold) for cell in split_top(row, _CELL)] for row in split_top(found[2], _ROW) if row]
+    return Matrix(tuple(tuple(_times(cell, factor) if factor else cell for cell in row) for row in rows))
+
+
+def _times(cell: Value, factor: Fraction) -> Value:
+    """A cell of a matrix with the factor that stood before the matrix."""
+    if not isinstance(cell, Scalar):
+        return Opaque("")
+    value = rational(cell.tree)
+    number = Node("number", value=value * factor) if value is not None else None
+    tree = number or Node("product", (Node("number", value=factor), cell.tree))
+    return Scalar(tree, spell(tree), cell.percent, cell.unit)
+
+
+def _set(text: str, gold: bool) -> Value | None:
+    if not (text.startswith("\\{") and text.endswith("\\}")) or closing(text, 1) != len(text) - 1:
+        return None
+    inside = text[2:-2]
+    if built := _BUILT.fullmatch(inside):
+        condition = parse(built[1], gold)
+        bounds = condition.variable if isinstance(condition, Row) else getattr(condition, "kind", "") == "union"
+        return condition if bounds else Opaque(text)
+    return Opaque(text) if "|" in inside or ":" in inside else Bag(_flat(_items(inside, gold)), "set")
+
+
+def _reals_without(points: str, gold: bool) -> Value | None:
+    """All real numbers but some, as a union of intervals."""
+    items = _flat(_items(points, gold))
+    try:
+        ends = sorted((approximate(i.tree, {}).real, i) for i in items if isinstance(i, Scalar) and not i.tree.names)
+    except (Undefined, TypeError):
+        return None
+    if not ends or len(ends) < len(items):
+        return None
+    walls = [Words("-infinity"), *(item for _, item in ends), Words("infinity")]
+    return Bag(tuple(Row("(", (low, high), ")") for low, high in pairwise(walls)), "union")
+
+
+def _flat(items: tuple[Value, ...]) -> tuple[Value, ...]:
+    """`1 \\pm \\sqrt 2` inside a list is two of its members."""
+    return tuple(
+        i for item in items for i in (item.items if isinstance(item, Bag) and item.kind == "list" else (item,))
+    )
+
+
+def _union(text: str, gold: bool) -> Value | None:
+    pieces = split_top(text, _UNION)
+    return Bag(tuple(parse(piece, gold) for piece in pieces), "union") if len(pieces) > 1 else None
+
+
+def _list(text: str, gold: bool) -> Value | None:
+    if mixed(text) is not None:
+        return None
+    grouped = TEXT_GROUP.fullmatch(text)
+    if grouped and (number := scalar(grouped[1], gold)) and not number.tree.names:
+        return number
+    separator = _SPACED_SEPARATOR if _SPACED.search(text) else _SEPARATOR
+    pieces = [piece for piece in split_top(grouped[1] if grouped else text, separator) if piece]
+    if len(pieces) < 2:
+        return None
+    items = tuple((words(piece) if grouped else None) or parse(piece, gold) for piece in pieces)
+    return _conditions(text, items) or Bag(_flat(items))
+
+
+def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
+    """`x < -2 or x > 3` as a union, `x > 2 and x < 6` as the interval between them."""
+    rows = [item for item in items if isinstance(item, Row) and item.variable]
+    if len(rows) != len(items) or len({row.variable for row in rows}) > 1 or "," in text or ";" in text:
+        return None
+    if not re.search(r"(?<![a-zA-Z])and(?![a-zA-Z])", text):
+        return Bag(tuple(rows), "union")
+    above = [row for row in rows if row.items[1] == Words("infinity")]
+    below = [row for row in rows if row.items[0] == Words("-infinity")]
+    if len(above) != 1 or len(below) != 1 or len(rows) != 2:
+        return None
+    return Row(above[0].opening, (above[0].items[0], below[0].items[1]), below[0].closing, rows[0].variable)
+
+
+def _relation(text: str, gold: bool) -> Value | None:
+    sides = split_top(text, _RELATION)
+    if len(sides) < 2 or not all(sides):
+        return None
+    found, at = [], 0
+    for left, right in pairwise(sides):
+        at = text.index(left, at) + len(left)
+        found.append(text[at : text.index(right, at)].strip())
+        at = text.index(right, at)
+    variable = bool(VARIABLE.fullmatch(sides[0]))
+    if found == ["\\in"] and variable:
+        return parse(sides[1], gold)
+    if set(found) == {"="}:
+        if len(sides) > 2 and all(VARIABLE.fullmatch(side) for side in sides[:-1]):  # x = y = 2
+            return Bag(tuple(Relation((side, sides[-1]), ("=",), side.replace(" ", "")) for side in sides[:-1]))
+        if len(sides) == 2 and VARIABLE.fullmatch(sides[1]) and not variable:  # 5 = x
+            sides = sides[::-1]
+        if _is_name(sides[0]) and _links_agree(sides[1:]):
+            return Relation((sides[0], sides[-1]), ("=",), sides[0].replace(" ", ""))
+    return interval(sides, found, gold) or Relation(tuple(sides), tuple(found))
+
+
+def _is_name(side: str) -> bool:
+    """Whether the left side of an equation names what the right side is: x, f(x), P(A), area, AB, but not ab or 2x."""
+    if VARIABLE.fullmatch(side) or _FUNCTION_OF.fullmatch(side) or _NAMED.fullmatch(side):
+        return True
+    return bool(_LABEL.fullmatch(side)) and not PRODUCT.fullmatch(side)
+
+
+def _links_agree(sides: list[str]) -> bool:
+    """Whether a chain `= 10/4 = 2.5` contradicts itself nowhere: its last link is then its value."""
+    values = [scalar(side) for side in sides]
+    last = values[-1]
+    numbers = [value for value in values[:-1] if value is not None and not value.tree.names]
+    return not numbers or (last is not None and all(identical(v.tree, last.tree) is not False for v in numbers))
+
+
+def interval(sides: list[str], operators: list[str], gold: bool = False) -> Row | None:
+    """`2 < x \\le 7` as (2, 7] and `x > 3` as (3, \\infty); None for other relations."""
+    less, more = ("<", "\\le"), (">", "\\ge")
+    if all(op in more for op in operators):
+        sides, operators = sides[::-1], [less[more.index(op)] for op in operators[::-1]]
+    if not all(op in less for op in operators):
+        return None
+    if len(sides) == 2 and VARIABLE.fullmatch(sides[0]):
+        sides, operators = ["-\\infty", *sides], ["<", *operators]
+    elif len(sides) == 2 and VARIABLE.fullmatch(sides[1]):
+        sides, operators = [*sides, "\\infty"], [*operators, "<"]
+    if len(sides) != 3 or not VARIABLE.fullmatch(sides[1]):
+        return None
+    brackets = ("(" if operators[0] == "<" else "[", ")" if operators[1] == "<" else "]")
+    return Row(brackets[0], (parse(sides[0], gold), parse(sides[2], gold)), brackets[1], sides[1].replace(" ", ""))
+
+
+def _row(text: str, gold: bool) -> Value | None:
+    text = re.sub(r"^\\langle\s*(.*?)\s*\\rangle$", "⟨\\1⟩", text)
+    if text.startswith("⟨"):
+        return Row("⟨", _items(text[1:-1], gold, _COMMA), "⟩")
+    if text[:1] not in ("(", "[") or closing(text, 0) != len(text) - 1:
+        return None
+    pieces = split_top(text[1:-1], _COMMA)
+    if len(pieces) < 2 or not all(pieces):
+        return None
+    return Row(text[0], tuple(parse(piece, gold) for piece in pieces), text[-1])
+
+
+def _either_sign(text: str, gold: bool) -> Value | None:
+    if not re.search(r"\\[pm]{2}(?![a-zA-Z])", text) or not re.search(r"\\(?:pm|mp)(?![a-zA-Z])", text):
+        return None
+    flip = {"\\pm": ("+", "-"), "\\mp": ("-", "+")}
+    both = (re.sub(r"\\(?:pm|mp)(?![a-zA-Z])", lambda m, i=i: flip[m.group()][i], text) for i in (0, 1))
+    return Bag(tuple(parse(one, gold) for one in both))
