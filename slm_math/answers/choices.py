@@ -11,6 +11,8 @@ _WRAPPED = re.compile(r"\\(?:text|vec)\{([^{}]*)\}")
 _CALLED = re.compile(r"^(?:the )?(?:correct )?(?:options?|choices?|answers?)(?: is| are)?\b[ :]*", re.IGNORECASE)
 _SEVERAL = re.compile(r"\s*(?:,|;|&|\band\b|\s)\s*")
 _ONE = re.compile(r"\(?\s*([A-Za-z])\s*\)?[.:)]?")
+_DENIED = re.compile(r"\b(?:not|no|nor|wrong|incorrect|false|or|maybe|possibly|perhaps|neither)\b|=|\?", re.IGNORECASE)
+_HEDGED = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
 _STATED = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):,=])\s*(.+)", re.DOTALL)
 
 
@@ -38,8 +40,6 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
     if one := _ONE.fullmatch(plain):
         return frozenset(one[1].upper())
     named = [_ONE.fullmatch(part) for part in _SEVERAL.split(plain)]
-    if re.search(r"\b(?:or|either)\b", plain, re.IGNORECASE):
-        return frozenset()
     if all(named):
         return frozenset(part[1].upper() for part in named if part)
     known = {chr(ord("A") + i) for i in range(max(len(choices), 5))}
@@ -48,13 +48,18 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
     hits = [i for i, choice in enumerate(choices) if _says(text, choice)]
     if len(hits) == 1:
         return frozenset(chr(ord("A") + hits[0]))
+    if _HEDGED.search(plain):
+        return frozenset()
     stated = _STATED.fullmatch(plain)
-    if stated is None or not choices:
-        return frozenset((stated[1] or stated[2]).upper()) if stated else None
-    at = ord((stated[1] or stated[2]).upper()) - ord("A")
+    if stated is None:
+        return None
+    letter = (stated[1] or stated[2]).upper()
+    if not choices:
+        return frozenset() if _DENIED.search(stated[3]) else frozenset(letter)
+    at = ord(letter) - ord("A")
     own = _STATED.fullmatch(_plain(text))  # the statement as it was written: markup may carry its value
     agrees = at < len(choices) and (_says(stated[3], choices[at]) or (own is not None and _says(own[3], choices[at])))
-    return frozenset(chr(ord("A") + at)) if agrees else frozenset()
+    return frozenset(letter) if agrees else frozenset()
 
 
 def _plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -89,6 +90,8 @@ def _form(node: Node) -> str:
         return str(node.value)
     if node.kind in _LEAVES:
         return node.name
+    if (value := _plain_value(node)) is not None:
+        return value
     if node.kind in ("sum", "product", "quotient", "negative"):
         return _flat_form(node)
     args = [_form(arg) for arg in node.args]
@@ -100,20 +103,35 @@ def _form(node: Node) -> str:
     return f"{name}({','.join(args)})"
 
 
+def _plain_value(node: Node) -> str | None:
+    """What stands although it holds an operation: a reduced fraction, a root of a whole number without squares."""
+    numbers = [rational(arg) for arg in node.args]
+    if node.kind == "quotient" and all(n is not None and n.denominator == 1 for n in numbers):
+        above, below = (int(n) for n in numbers if n is not None)
+        return f"{above}/{below}" if math.gcd(above, below) == 1 and below > 1 else None
+    if (
+        node.kind == "root"
+        and numbers[1] == 2
+        and (n := numbers[0]) is not None
+        and 1 < n < 10_000
+        and n.denominator == 1
+    ):
+        return f"√{n}" if all(int(n) % (k * k) for k in range(2, 100)) else None
+    if node.kind == "modulus" and numbers[0] is not None and numbers[0] >= 0:
+        return _form(node.args[0])
+    return None
+
+
 def _flat_form(node: Node) -> str:
     """Sums and products without their inner brackets, signs and ones."""
     if node.kind == "sum":
-        terms = sorted(_signed(term) for term in _members(node, "sum"))
+        terms = sorted(_form(term) for term in _members(node, "sum"))
         return terms[0] if len(terms) == 1 else f"sum({','.join(terms)})"
     sign, above, below = _factors(node)
     above, below = (sorted(part for part in parts if part != "1") for parts in (above, below))
     name = ",".join(above) + ("/" + ",".join(below) if below else "")
     bare = above[0] if len(above) == 1 and not below else f"product({name})" if above or below else "1"
     return bare if sign > 0 else f"-{bare}"
-
-
-def _signed(term: Node) -> str:
-    return _form(term)
 
 
 def _members(node: Node, kind: str) -> Iterator[Node]:

@@ -11,8 +11,15 @@ Span = tuple[int, int]
 
 # A chat model may run past its turn; what follows was not said to us.
 _TURN_END = re.compile(
-    r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end|eom_id|start_header_id|user|assistant)\|>"
-    r"|</s>|<end_of_turn>|<start_of_turn>|<eos>|<｜end▁of▁sentence｜>"
+    r"<\|(?:im_end|im_start|im_sep|endoftext|eot_id|eot|end_of_text|end|eom_id|start_header_id|user|assistant|system|return)\|>"
+    r"|</s>|<end_of_turn>|<start_of_turn>|<eos>|<bos>|<pad>|\[/?INST\]"
+    r"|[<‹][｜|](?:end▁of▁sentence|User|Assistant|begin▁of▁sentence)[｜|][>›]"
+)
+_THOUGHT = r"think|thinking|thought|reasoning"
+_THINKS = re.compile(
+    rf"<(?P<close>/)?(?:{_THOUGHT})>|\[(?P<close_2>/)?THINK\]|◁(?P<close_3>/)?think▷"
+    r"|<\|(?:begin|(?P<close_4>end))_of_thought\|>",
+    re.IGNORECASE,
 )
 # A base model tends to invent the next question of a list and to answer that too.
 _NEXT_QUESTION = re.compile(
@@ -25,17 +32,20 @@ _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])[ \t]*")
 _MEANS = re.compile(r"[^#*\s]")
 _BARE_BOX = re.compile(r"[^\s{}$\\,;]+")
 _JOIN = re.compile(
-    r"(?:[\s,;$&*]|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b"
+    r"(?:[\s,;$&*]|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or|maybe)\b"
     r"|\b[a-zA-Z](?:_\{?\w\}?)? ?=)*"
 )
 _ANSWER_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _HASH_NUMBER = re.compile(r"[-+$€£\\]{0,4}(?=[.,]{0,3}\d)[\d.,/]+\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
 # The words that a phrase turns on, found from the end of the text, and what must follow them
-_TURNS = ("nswer", "NSWER", "esult", "ESULT", "ption is", "hoice is", "a:", "A:")
+_TURNS = ("nswer", "ns:", "NSWER", "esult", "ESULT", "ption is", "hoice is", "a:", "A:")
 _PHRASE = re.compile(
-    r"(?:answer|result) (?:is|are|equals)(?: that)?\b[ \t]*:?[ \t]*\n{0,2}[ \t]*"
-    r"|answer\**[ \t]*:\**[ \t]*\n{0,2}[ \t]*"
+    r"(?:answer|result) (?:is|are|equals|comes to|(?:would|should|will|must) be)(?: that)?\b"
+    r"[ \t]*:?[ \t]*\n{0,2}[ \t]*"
+    r"|answer\**[ \t]*[:=]\**[ \t]*\n{0,2}[ \t]*"
+    r"|(?<=final )answer\**[ \t]*\n{1,2}[ \t]*"  # a heading
+    r"|ans:[ \t]*"
     r"|(?:option|choice) is:?[ \t]*(?=[*(]{0,3}(?-i:[A-Z])\b)",
     re.IGNORECASE,
 )
@@ -53,6 +63,7 @@ _COUNTED = re.compile(r"[-+$€£−]*[0-9][0-9.,/]*\s?%?(?:[ ][a-zA-Z]{2,15}){0
 _OPTION = re.compile(r"(?:option|choice|answer)?:?\s*\(?[a-z]\)?|\(?(?-i:[A-Z])[.):] ?.{1,80}", re.IGNORECASE)
 _LINKING = frozenset("and or then so is are was to the of we it plus minus times".split())  # noqa: SIM905
 _FUNCTIONS = frozenset(("sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "inf", "infinity"))
+_OR = re.compile(r"[ .,*$]{0,4}\(?(?:or|maybe|perhaps|possibly)\b", re.IGNORECASE)
 _ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
 
 
@@ -101,13 +112,10 @@ def gold_answer(text: str) -> str:
 def spoken(text: str) -> Span:
     """The part of a reply that answers: after thinking, before the end of the turn and an invented question."""
     start, end = 0, len(text)
-    if "<" in text:
+    if any(mark in text for mark in "<[◁‹"):
         turn = _TURN_END.search(text)
         end = turn.start() if turn else end
-        close = text.rfind("</think>", 0, end)
-        start = close + len("</think>") if close >= 0 else 0
-        reopened = text.find("<think>", start, end)
-        end = reopened if reopened >= 0 else end
+        start, end = _after_thinking(text, end)
     if ":" not in text and "###" not in text:  # the marks of an invented question
         return start, end
     questions = list(_NEXT_QUESTION.finditer(text, start, end))
@@ -118,6 +126,17 @@ def spoken(text: str) -> Span:
             if opening and opening.start() < question.start() and not part:
                 return start, question.start()
     return start, end
+
+
+def _after_thinking(text: str, end: int) -> Span:
+    """Behind the last block of thinking that is closed, up to one that is not."""
+    start, opened = 0, None
+    for mark in _THINKS.finditer(text, 0, end):
+        if any(mark.groups()):
+            start, opened = mark.end(), None
+        elif opened is None:
+            opened = mark.start()
+    return start, end if opened is None else opened
 
 
 def _boxes(text: str, start: int, end: int) -> Iterator[tuple[Span, Span]]:
@@ -215,6 +234,9 @@ def _phrase(text: str, start: int, end: int) -> Extracted:
         return NOTHING
     stop = _CLAUSE.search(text, begin, end)
     span = _trim(text, *_math_span(text, begin, end, stop.start() if stop else end))
+    if _OR.match(text, span[1], end):  # "5 (or 6)" is no 5
+        line_end = text.find("\n", span[1], end)
+        span = _trim(text, span[0], line_end if line_end >= 0 else end)
     value = text[slice(*span)]
     return Extracted(value, "phrase", span, bool(_ALTERNATIVES.search(value))) if value else NOTHING
 

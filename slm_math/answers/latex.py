@@ -12,6 +12,8 @@ _UNICODE = str.maketrans(
         "π": r"\pi ", "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ",
         "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "θ": r"\theta ", "²": "^{2}", "³": "^{3}", "⁴": "^{4}",
         "∅": r"\emptyset ",
+        "º": r"^{\circ}", "˚": r"^{\circ}", "ℝ": r"\mathbb{R}", "∖": r"\setminus ",
+        **{chr(0x2080 + digit): f"_{digit}" for digit in range(10)},
         "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
         "，": ",", "（": "(", "）": ")", "＝": "=", "＋": "+", "－": "-", "．": ".", "／": "/", "＜": "<", "＞": ">",
         "％": "%", "：": ":", "“": '"', "”": '"', "’": "'", "‘": "'",
@@ -23,8 +25,9 @@ _UNICODE_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9
 _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
     (needle, re.compile(pattern), replacement)
     for needle, pattern, replacement in [
-        ("\\", r"(?<=\d)(?:,\\!\s*|\\[,;:](?=\d{3}(?!\d)))(?=\d{3})", ""),
+        ("\\", r"(?<=\d)(?:,\s*\\!\s*|\\[,;:](?=\d{3}(?!\d)))(?=\d{3})", ""),
         ("{,}", r"(?<=\d)\{,\}(?=\d{3})", ""),
+        ("{:}", r"\{:\}", ":"),
         ("\\", r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg)(?![a-zA-Z])\s*\.?(?=[^a-zA-Z]|$)",
          ""),
         ("\\", r"\\(?:(?:displaystyle|textstyle|limits|nolimits|mathstrut|hfill)(?![a-zA-Z])|!)", ""),
@@ -33,14 +36,26 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("color", r"\\(?:text)?color\s*\{[a-zA-Z0-9!]*\}", ""),
         ("underline", r"\\underline(?=\s*\{)", ""),
         ("frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        ("{i}", r"\\(?:mathrm|text|rm|mathit|operatorname)\s*\{i\}", "i"),
+        ("i}", r"\\(?:mathrm|text|rm|mathit|operatorname)\s*\{[\s~]*i\}", "i"),
+        ("e}", r"\\mathrm\s*\{[\s~]*e\}", "e"),
+        ("operatorname", r"\\operatorname\s*\{(sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)\}", r"\\\1 "),
+        ("\\", r"\\(?:tiny|small|large|Large|LARGE|huge|Huge)(?![a-zA-Z])", ""),
+        ("over", r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
+        ("choose", r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}", r"\\binom{\1}{\2}"),
+        ("binom", r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
+        ("bigcup", r"\\bigcup(?![a-zA-Z])", r"\\cup"),
+        ("U", r"(?<=[)\]]) ?U ?(?=[(\[])", r"\\cup "),
         ("\\", r"\\(?:mathbf|boldsymbol|vec|overrightarrow|hat|bm)\s*\{\s*([a-zA-Z])\s*\}", r"\\vec{\1}"),
         ("vec ", r"\\vec ([a-zA-Z])(?![a-zA-Z])", r"\\vec{\1}"),
-        ("\\", r"\\(?:[mh]box|text(?:bf|it|rm|sf|normal)?|math(?:rm|bf|it|sf)|operatorname|emph|bf|rm)\s*\{",
+        ("\\", r"\\(?:[mh]box|text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf)|operatorname|boldsymbol|bm|emph|bf|rm)"
+         r"\s*\{",
          r"\\text{"),
-        ("\\", r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])", "°"),
+        ("\\", r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![a-zA-Z]))", "°"),
+        ("degree", r"\\(?:text)?degree(?![a-zA-Z])", "°"),
+        ("^", r"(?<=\d)\^(?:o(?![a-zA-Z])|\{o\})", "°"),
         ("°", r"°\s*(?:\\text\{\s*C\s*\}|C(?![a-zA-Z]))", r" \\text{celsius}"),
         ("°", r"°\s*(?:\\text\{\s*F\s*\}|F(?![a-zA-Z]))", r" \\text{fahrenheit}"),
+        ("°", r"\\frac\s*\{([^{}]*)°\s*\}\s*\{([^{}]*)\}", r"\\frac{\1}{\2}°"),
         ("le", r"\\leqslant(?![a-zA-Z])|\\leq(?![a-zA-Z])", r"\\le "),
         ("ge", r"\\geqslant(?![a-zA-Z])|\\geq(?![a-zA-Z])", r"\\ge "),
         ("neq", r"\\neq(?![a-zA-Z])", r"\\ne "),
@@ -155,7 +170,14 @@ def strip_braces(text: str) -> str:
 
 def split_top(text: str, separators: re.Pattern[str]) -> list[str]:
     """The pieces between separators that stand outside all brackets."""
-    depth, last, pieces, skip = 0, 0, [], 0
+    return split_with(text, separators)[0]
+
+
+def split_with(text: str, separators: re.Pattern[str]) -> tuple[list[str], list[str]]:
+    """The pieces, and the separators between them."""
+    depth, last, skip = 0, 0, 0
+    pieces: list[str] = []
+    between: list[str] = []
     for i, char in enumerate(text):
         if i < skip:
             continue
@@ -165,6 +187,7 @@ def split_top(text: str, separators: re.Pattern[str]) -> list[str]:
             depth -= 1
         elif depth == 0 and (found := separators.match(text, i)) and found.end() > i:
             pieces.append(text[last:i].strip())
+            between.append(found.group())
             last = skip = found.end()
     pieces.append(text[last:].strip())
-    return pieces
+    return pieces, between

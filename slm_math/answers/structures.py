@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
 from slm_math.answers.arithmetic import Undefined, approximate, identical, rational
 from slm_math.answers.expressions import Node, spell
-from slm_math.answers.latex import closing, split_top, strip_braces
+from slm_math.answers.latex import closing, split_top, split_with, strip_braces
 from slm_math.answers.values import (
     PRODUCT,
     TEXT_GROUP,
@@ -34,14 +35,18 @@ _UNION = re.compile(r"\\cup(?![a-zA-Z])")
 _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|in|approx|equiv|to|sim)(?![a-zA-Z])")
 _COMMA = re.compile(r"[,;]")
 _ROW, _CELL = re.compile(r"\\\\"), re.compile(r"&")
-_MATRIX = re.compile(r"\\begin\{([pb]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_MATRIX = re.compile(r"\\begin\{([pb]?matrix|smallmatrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _THOUSANDS = re.compile(r"[-+＄ ]*\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*")
 _FUNCTION_OF = re.compile(
     r"[a-zA-Z](?:_\w)?(?:\^\{-1\})?'?\s*\([a-zA-Z, ]+\)"
     r"|[fghFGHpqT](?:\^\{-1\})?'{0,2}\s*\([-0-9a-z+., ]*\)|(?:\\Pr|[PE])\s*[(\[].*[)\]]"
 )
+_OUTWARD = re.compile(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])")
 _LABEL = re.compile(r"(?:[a-zA-Z]+[ -])*[a-zA-Z]+|\\text\{[a-zA-Z' -]+\}")
-_NAMED = re.compile(r"m?\s*\\(?:angle|triangle|overline|vec)\s*\{?\s*[a-zA-Z]+\s*\}?|\([a-zA-Z](?:, ?[a-zA-Z])+\)")
+_NAMED = re.compile(
+    r"[A-Z]\^\{?(?:-1|T)\}?|\|[A-Z]{1,2}\||\[[A-Z]{3,4}\]"
+    r"|m?\s*\\(?:angle|triangle|overline|vec)\s*\{?\s*[a-zA-Z]+\s*\}?|\([a-zA-Z](?:, ?[a-zA-Z])+\)"
+)
 _BUILT = re.compile(r"\s*[a-zA-Z](?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {x : x > 2}
 _CASES = re.compile(r"\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
 _WITHOUT = re.compile(r"\\mathbb *\{?R\}? *(?:\\setminus|\\backslash|-) *\\\{(.*)\\\}")
@@ -162,17 +167,13 @@ def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
 
 
 def _relation(text: str, gold: bool) -> Value | None:
-    sides = split_top(text, _RELATION)
+    sides, found = split_with(text, _RELATION)
     if len(sides) < 2 or not all(sides):
         return None
-    found, at = [], 0
-    for left, right in pairwise(sides):
-        at = text.index(left, at) + len(left)
-        found.append(text[at : text.index(right, at)].strip())
-        at = text.index(right, at)
     variable = bool(VARIABLE.fullmatch(sides[0]))
     if found == ["\\in"] and variable:
-        return parse(sides[1], gold)
+        within = parse(sides[1], gold)
+        return replace(within, variable=sides[0]) if isinstance(within, Row) else within
     if set(found) == {"="}:
         if len(sides) > 2 and all(VARIABLE.fullmatch(side) for side in sides[:-1]):  # x = y = 2
             return Bag(tuple(Relation((side, sides[-1]), ("=",), side.replace(" ", "")) for side in sides[:-1]))
@@ -219,6 +220,8 @@ def _row(text: str, gold: bool) -> Value | None:
     text = re.sub(r"^\\langle\s*(.*?)\s*\\rangle$", "⟨\\1⟩", text)
     if text.startswith("⟨"):
         return Row("⟨", _items(text[1:-1], gold, _COMMA), "⟩")
+    if half := _OUTWARD.fullmatch(text):  # ]0, 1[ and [0, 1[
+        text = {"]": "(", "[": "["}[half[1]] + half[2] + {"[": ")", "]": "]"}[half[3]]
     if text[:1] not in ("(", "[") or closing(text, 0) != len(text) - 1:
         return None
     pieces = split_top(text[1:-1], _COMMA)

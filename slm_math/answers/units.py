@@ -43,7 +43,7 @@ _NOT_UNITS = frozenset(
 _ORDINAL = re.compile(r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w+teen|\w+tie|hundred|thousand|\w+illion)ths?")
 _FILLER = frozenset("total in all of the each a an".split())  # noqa: SIM905
 _MARK = re.compile(
-    r"^(.*?[\d)}\]a-zA-Z.])\s*([%°€£¢]|(?:\\text\{[^{}]*\}|percent|[a-zA-Z./]+)(?:\^(?:\{[23]\}|[23]))?)$", re.DOTALL
+    r"^(.*?[\d)}\]a-zA-Z.])\s*([%°€£¢＄]|(?:\\text\{[^{}]*\}|percent|[a-zA-Z./]+)(?:\^(?:\{[23]\}|[23]))?)$", re.DOTALL
 )
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z.']+|\^\{?[23]\}?|[/°]")
@@ -70,7 +70,7 @@ def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
             percent = True
         elif mark == "°" and _OF_ANGLE.search(rest):
             break  # the degrees belong to the angle, not to its cosine
-        elif mark in "°€£¢":
+        elif mark in "°€£¢＄":
             names.insert(0, mark)
         elif mark.startswith("\\text"):
             words = _names(_TEXT.sub(r"\1", mark))

@@ -10,21 +10,29 @@ from typing import TypeAlias
 from slm_math.answers.expressions import MAX_LENGTH, Node, Unread, read
 from slm_math.answers.units import split_units
 
+_BASES = {name: base for base, name in enumerate("two three four five six seven eight nine ten".split(), 2)}  # noqa: SIM905
 _BASED = re.compile(
-    r"(-?)(?:\\text\{|\()?([0-9A-Z]*[0-9][0-9A-Z.]*)[})]?_(?:\{(?:\\text\{)?(\d{1,2})\}?\}|(\d{1,2}))", re.I
+    r"(-?)(?:\\text\{|\()?([0-9A-Z]*[0-9][0-9A-Z.]*)[})]?\s*"
+    r"(?:_\s*\{?\s*(?:\\text\{)?\s*(?:base\s*)?|(?:\\text\{)?\s*(?:in\s+)?base\s*\}?\s*)(\d{1,2}|[a-z]{3,5})\s*\}{0,2}",
+    re.I,
 )
 _MIXED = re.compile(
     r"(-?)\s*(\d+)(?: |(?=\\frac)|\s*\\text\{\s*and\s*\}\s*| and )\s*(?:\\frac\{(\d+)\}\{(\d+)\}|(\d+)\s*/\s*(\d+))"
 )
 _SCIENTIFIC = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?\d{1,3})")
-_REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\overline\{(\d+)\}")
+_REPEATING = re.compile(
+    r"(-?)(\d*)\.(\d*?)(?:\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))|\((\d+)\)|(\d{1,6}?)\7{2,30}\\[cl]?dots)"
+)
 TEXT_GROUP = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"(?=.*[A-Za-z:])[A-Za-z0-9][A-Za-z0-9 '\-.:]*")
 _STOP = re.compile(r"(?<!\d)\.|\.(?!\d)")  # a full stop, not a decimal point
+_CLOCK = re.compile(r"\b0(\d:\d\d)\b")
 _LETTER = re.compile(r"\(?\s*(?:\\(?:text|vec)\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)?")
 _RUN = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
 _MACRO = re.compile(r"\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?")
-PRODUCT = re.compile(r"[a-z]{1,3}")  # `xy` is a product; longer runs of letters and capitals are text
+PRODUCT = re.compile(
+    r"[a-z]{1,2}|[b-df-hj-np-tv-z]{3}"
+)  # `xy` is a product; longer runs of letters and capitals are text
 _ENGLISH = frozenset(
     "a an and are as at be by can for from has if in is it no not of on or so than the to was with".split()  # noqa: SIM905
 )
@@ -121,7 +129,7 @@ def words(text: str) -> Words | None:
         return None
     if "\\" in inner or "{" in inner:
         return None
-    return Words(" ".join(_STOP.sub("", inner.casefold()).split()))
+    return Words(" ".join(_CLOCK.sub(r"\1", _STOP.sub("", inner.casefold())).split()))
 
 
 def plain(text: str) -> str:
@@ -145,7 +153,8 @@ def _literal(text: str) -> Node | None:
     if found := _REPEATING.fullmatch(text):
         shift = 10 ** len(found[3])
         whole = Fraction(int((found[2] + found[3]) or "0"), shift)
-        value = whole + Fraction(int(found[4]), shift * (10 ** len(found[4]) - 1))
+        block = next(filter(None, found.groups()[3:]))
+        value = whole + Fraction(int(block), shift * (10 ** len(block) - 1))
         return Node("number", value=-value if found[1] else value, name="repeating")
     if found := _SCIENTIFIC.fullmatch(text):
         return Node("number", value=Fraction(text), name=found[1].lstrip("+-"))
@@ -166,4 +175,5 @@ def based(text: str, gold: bool) -> Value | None:
     found = _BASED.fullmatch(text)
     if found is None:
         return None
-    return Based(found[1] + (found[2].upper().lstrip("0") or "0"), int(found[3] or found[4]))
+    base = int(found[3]) if found[3].isdigit() else _BASES.get(found[3].lower())
+    return Based(found[1] + (found[2].upper().lstrip("0") or "0"), base) if base else None
