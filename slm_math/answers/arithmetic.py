@@ -307,10 +307,10 @@ def open_operations(tree: Node) -> dict[str, int]:
 def _like_terms(node: Node) -> bool:
     """Whether two terms of a constant sum are rational multiples of each other, as in `\\sqrt{18} + \\sqrt{8}`."""
     try:
-        values = [approximate(arg, {}) for arg in node.args[:8]]
+        values = [approximate(arg, {}) for arg in node.args[:8] if rational(arg) is None]  # numbers: see `_open_kind`
     except Undefined:
         return False
-    ratios = [a / b for i, a in enumerate(values) for b in values[:i] if a != 0 and b != 0]
+    ratios = [a / b for a in values for b in values if a is not b and a != 0 and b != 0]
     return any(close(ratio, complex(Fraction(ratio.real).limit_denominator(200)), 1e-13) for ratio in ratios)
 
 
