@@ -57,11 +57,26 @@ def test_endpoint_command_of_the_readme_is_understood(capsys: pytest.CaptureFixt
     assert "base_url: http://localhost" in capsys.readouterr().out
 
 
-def test_grade_command_of_the_readme_runs(
+def test_grade_commands_of_the_readme_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("completions.jsonl").write_text('{"completion": "so \\\\boxed{4}", "answer": "#### 4"}\n')
-    [command] = [c for c in commands() if c.startswith("slm-math grade")]
-    run(shlex.split(command)[1:])
-    assert "1 of 1 right" in capsys.readouterr().out
+    for command in (c for c in commands() if c.startswith("slm-math grade")):
+        run(shlex.split(command)[1:])
+    said = capsys.readouterr().out
+    assert "1 of 1 right" in said
+    assert "all 1 verdicts agree" in said or "1 verdict agrees" in said
+    assert "right: equal" in said
+
+
+def test_the_grader_examples_of_the_readme_say_what_comes_out() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    [block] = [part for part in text.split("```python") if "answers import extract, grade" in part]
+    names: dict = {}
+    exec(block.split("grade(", 1)[0], names)
+    lines = [line for line in block.split("```")[0].splitlines() if "  # " in line]
+    assert len(lines) == 6
+    for line in lines:
+        code, _, said = line.partition("  # ")
+        assert repr(eval(code, names)) == said.partition(":")[0], line

@@ -25,7 +25,7 @@ _UNICODE_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9
 _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
     (needle, re.compile(pattern), replacement)
     for needle, pattern, replacement in [
-        ("\\", r"(?<=\d)(?:,\s*\\!\s*|\\[,;:](?=\d{3}(?!\d)))(?=\d{3})", ""),
+        ("\\", r"(?<=\d)(?:,(?:\s*\\[,;:])?\s*\\!\s*|\\[,;:](?=\d{3}(?!\d)))(?=\d{3})", ""),
         ("{,}", r"(?<=\d)\{,\}(?=\d{3})", ""),
         ("{:}", r"\{:\}", ":"),
         ("\\", r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg)(?![a-zA-Z])\s*\.?(?=[^a-zA-Z]|$)",

@@ -118,7 +118,9 @@ HOSTILE = [
     "9^{9^{9^{9}}}", "2^{999999999}", "1" + "+1" * 450, "(" * 900, r"\frac" * 200, r"\int_0^\infty e^{-x^2} dx",
     r"\sum_{n=1}^{10^9} n", "100000!", r"\sqrt{" * 150, "(1+x)^{500}", "x^{99}" * 50, "[1," * 200,
     "5 " + "abc " * 240, "9" * 900, "e^{e^{e^{e^{10}}}}", "__import__('os').system('touch owned')", r"\text{" * 150,
-    "|" * 300,
+    "|" * 300, r"\log_{2}(2^{-5000})", r"\log_{1.00000000000000000001}(2)", r"\log_{2}(x^{200})", r"\log 1" + "0" * 350,
+    r"\{" * 245 + "1" + r"\}" * 245, "(1," * 150 + "1" + ")" * 150, "\ud800", r"\binom{10^{12}}{5}",
+    r"((9^{999})^{999})^{999}", "- " * 400 + "1",
 ]  # fmt: skip
 
 
@@ -126,7 +128,14 @@ HOSTILE = [
 def test_hostile_answers_are_wrong_and_cheap(gold: str) -> None:
     start = time.perf_counter()
     assert not [answer for answer in HOSTILE if equivalent(answer, gold)]
+    assert not [answer for answer in HOSTILE if equivalent(answer, gold, "num", tolerance="1%")]
+    assert not [answer for answer in HOSTILE if equivalent(answer, gold, "mc", [answer, "7"])]
     assert time.perf_counter() - start < 15
+
+
+@pytest.mark.parametrize("answer", HOSTILE)
+def test_hostile_references_are_no_errors(answer: str) -> None:
+    assert not grade("\\boxed{5}", answer, answer).correct
 
 
 def test_the_answers_of_four_threads_are_those_of_one() -> None:
