@@ -16,13 +16,13 @@ from slm_math.answers.arithmetic import (
     proportional,
     rational,
     real_roots,
-    unevaluated,
 )
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
 from slm_math.answers.guards import deep, hostile
 from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalise
 from slm_math.answers.structures import parse
+from slm_math.answers.unevaluated import unevaluated
 from slm_math.answers.values import Bag, Based, Matrix, Opaque, Relation, Row, Scalar, Value, Words, plain, words
 
 MAX_ANSWER = 1_000  # characters; a longer answer can only be right word by word

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from slm_math.answers import pool
 from slm_math.answers.equivalence import MAX_ANSWER, UNDECIDED
 from slm_math.answers.expressions import spell
-from slm_math.answers.extract import METHODS, extract, spoken
+from slm_math.answers.extract import METHODS, extract
 from slm_math.answers.grade import grade
 from slm_math.answers.latex import normalise
+from slm_math.answers.spoken import spoken
 from slm_math.answers.structures import parse
 from slm_math.answers.values import Bag, Based, Matrix, Opaque, Relation, Row, Scalar, Value, Words
 from slm_math.types import AnswerType

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from slm_math.answers.arithmetic import Undefined, approximate, rational, unevaluated
+from slm_math.answers.arithmetic import Undefined, approximate, rational
 from slm_math.answers.equivalence import HARD, MAX_ANSWER, NO, OPEN, YES, Decision
 from slm_math.answers.guards import deep
 from slm_math.answers.latex import normalise
 from slm_math.answers.structures import parse
+from slm_math.answers.unevaluated import unevaluated
 from slm_math.answers.values import Relation, Scalar, Value
 
 _AMOUNT = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE]([-+]?[0-9]{1,2}))?\s*(%?)\s*")

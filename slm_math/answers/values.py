@@ -12,7 +12,7 @@ from slm_math.answers.units import split_units
 
 _BASES = {name: base for base, name in enumerate("two three four five six seven eight nine ten".split(), 2)}  # noqa: SIM905
 _BASED = re.compile(
-    r"(-?)(?:\\text\{|\()?([0-9A-Z]*[0-9][0-9A-Z.]*)[})]?\s*"
+    r"(-?)\s*(?:\\text\{|\()?([0-9A-Z]*[0-9][0-9A-Z.]*)[})]?\s*"
     r"(?:_\s*\{?\s*(?:\\text\{)?\s*(?:base\s*)?|(?:\\text\{)?\s*(?:in\s+)?base\s*\}?\s*)(\d{1,2}|[a-z]{3,5})\s*\}{0,2}",
     re.I,
 )
