@@ -87,8 +87,9 @@ def _same(answer: str, gold: str) -> Decision:
 
 def _only_member(value: Value) -> Value:
     """The member of a set of one: what solves an equation is written with and without braces."""
-    single = isinstance(value, Bag) and value.kind == "set" and len(value.items) == 1
-    return value.items[0] if single and not isinstance(value.items[0], Bag) else value
+    if not isinstance(value, Bag) or value.kind != "set" or len(value.items) != 1 or isinstance(value.items[0], Bag):
+        return value
+    return value.items[0]
 
 
 def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:

@@ -271,7 +271,7 @@ def _whole(text: str, start: int, end: int) -> Extracted:
     if not value or len(value) > _MAX_WHOLE or "\n" in value or not any(char.isalnum() for char in value):
         return NOTHING
     words = [word for word in _WORD.findall(bare) if word.lower() not in _FUNCTIONS]
-    single = len(words) == 1 and words[0] == bare.strip()
+    single = len(words) == 1 and words[0] == bare.strip() and (len(words[0]) > 2 or words[0].lower() == "no")
     if "boxed" in value or "fbox" in value:  # one that is cut off
         return NOTHING
     counted = _COUNTED.fullmatch(value) and not _LINKING.intersection(words)
