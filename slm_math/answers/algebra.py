@@ -7,11 +7,21 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 DIGITS = 50
-_POINTS = ("0.83", "-1.27", "2.39", "3", "-4", "6")  # whole ones of both parities, for floors
+DEEP_DIGITS = 800  # to which a difference that shows nothing in 50 digits is looked at once more
+_POINTS = ("0.83", "-1.27", "2.39", "3", "-4", "6")
+_FAR = (
+    "8.5",
+    "-9.3",
+    "-23",
+    "57",
+    "-137",
+    "1009",
+)  # for what bends somewhere: moduli, roots, floors, inverse functions
 
 
 class OutOfTime(BaseException):
@@ -20,7 +30,7 @@ class OutOfTime(BaseException):
 
 def main() -> None:
     """Answer questions, one JSON line each, until the input ends."""
-    seconds, megabytes = float(sys.argv[1]), int(sys.argv[2])
+    megabytes = int(sys.argv[1])
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not look like a reply
     load()
@@ -29,8 +39,9 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the process that started this one may have blocked signals
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
-        reply = limited(json.loads(line), seconds)
-        print(reply, file=replies, flush=True)
+        start = time.process_time()
+        reply = limited(*json.loads(line))
+        print(reply, round(time.process_time() - start, 4), file=replies, flush=True)
         if reply == "timeout":
             break
 
@@ -63,10 +74,12 @@ def _out_of_time(*_: Any) -> None:
     raise OutOfTime
 
 
-def limited(question: list[str], seconds: float) -> str:
-    """The reply to one question within `seconds` of processor time."""
-    kind, *expressions = question
+def limited(seconds: float, kind: str, *expressions: str) -> str:
+    """The reply to one question within `seconds` of processor time, whatever was asked before."""
+    from sympy.core.cache import clear_cache
+
     try:
+        clear_cache()
         signal.setitimer(signal.ITIMER_PROF, seconds, 0.1)
         verdict = {"equal": equal, "proportional": proportional}[kind](*expressions)
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -92,10 +105,13 @@ def equal(answer: str, gold: str) -> bool | None:
         return False
     if not _both_expressions(a, g):
         return confirmed(a, g)
-    agreed = [agree(a, g, point) for point in points(a)]
+    places = points(a, g)
+    agreed = [agree(a, g, point) for point in places]
     if False in agreed:
         return False
-    return True if True in agreed else (a - g).equals(0)
+    if True not in agreed:
+        return (a - g).equals(0)
+    return not apart(a, g, places[agreed.index(True)])
 
 
 def proportional(answer: str, gold: str) -> bool | None:
@@ -105,7 +121,7 @@ def proportional(answer: str, gold: str) -> bool | None:
         return None
     if a.free_symbols != g.free_symbols or not a.free_symbols:
         return False
-    (first, *others) = [(evaluated(a, point), evaluated(g, point)) for point in points(a)]
+    (first, *others) = [(evaluated(a, point), evaluated(g, point)) for point in points(a, g)]
     if any(None in pair or 0 in pair for pair in (first, *others)):
         return None
     return all(_near(first[0] * pair[1], pair[0] * first[1]) for pair in others)
@@ -135,13 +151,26 @@ def confirmed(a: Any, g: Any) -> bool:
     return verify(g, a, float_rounding=15, numeric_precision=DIGITS, timeout_seconds=None)
 
 
-def points(expression: Any) -> list[dict[Any, Any]]:
-    from sympy import Rational
+def points(*expressions: Any) -> list[dict[Any, Any]]:
+    """Where expressions are compared: near 1, and, if they bend somewhere, far away and around their own numbers."""
+    from sympy import Abs, Integer, Pow, Rational, ceiling, floor, log, sign
+    from sympy.functions.elementary.trigonometric import InverseTrigonometricFunction
 
-    symbols = sorted(expression.free_symbols, key=str)
-    steps = [Rational(1) if "." not in p else Rational(i + 1, 7) for i, p in enumerate(_POINTS)]
-    found = [{s: Rational(p) + step * i for i, s in enumerate(symbols)} for p, step in zip(_POINTS, steps)]
-    return found if symbols else found[:1]
+    symbols = sorted(expressions[0].free_symbols, key=str)
+    if not symbols:
+        return [{}]
+    places = [Rational(p) for p in _POINTS]
+    bent = (Abs, Pow, floor, ceiling, log, sign, InverseTrigonometricFunction)
+    if any(not part.is_polynomial(*symbols) for e in expressions for part in e.atoms(*bent)):
+        numbers = {abs(n) for e in expressions for n in e.atoms(Rational) if 1 < max(abs(n.p), n.q) <= 10**6}
+        whole = sorted({Integer(max(n.p, n.q)) for n in numbers})[:6]
+        places += [Rational(p) for p in _FAR]
+        places += [place for n in whole for place in (n - 1, n, n + 1, -n - 1, 1 - n, 2 * n + 1, n + Rational(1, 3))]
+    steps = [Rational(i, 7) if i % 2 == 0 else -Rational(i, 7) for i in range(len(symbols))]
+    found = [{s: p + (step if p.q > 1 else i) for i, (s, step) in enumerate(zip(symbols, steps))} for p in places]
+    if len(symbols) > 1:  # variables that are far from each other, too
+        found += [{s: -v if i % 2 else v for i, (s, v) in enumerate(point.items())} for point in found]
+    return found
 
 
 def agree(a: Any, g: Any, point: dict[Any, Any]) -> bool | None:
@@ -179,6 +208,15 @@ def _undefined(expression: Any) -> bool:
     from sympy import nan, zoo
 
     return hasattr(expression, "has") and bool(expression.has(nan, zoo))
+
+
+def apart(a: Any, g: Any, point: dict[Any, Any]) -> bool:
+    """Whether two values that agree in `DIGITS` digits differ all the same, as 2 and 2 + 10^-60 do."""
+    difference = (a - g).subs(point).doit()
+    if difference == 0:
+        return False
+    size = abs(difference.evalf(15, maxn=DEEP_DIGITS))
+    return bool(size * 10 ** (DEEP_DIGITS // 2) > max(abs(evaluated(a, point)), 1))
 
 
 def _near(left: Any, right: Any) -> bool:

@@ -63,6 +63,8 @@ def same(answer: str, gold: str) -> Decision:
         return _same(answer, gold)
     except Died:  # the machine's failure, not the answer's: not to be remembered
         return Decision(False, "died")
+    except pool.Spent:
+        return Decision(False, "timeout")
 
 
 class Died(Exception):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+from slm_math.answers import pool
 from slm_math.answers.copied import copied
 from slm_math.answers.decide import decide
 from slm_math.answers.equivalence import Decision
@@ -76,7 +77,8 @@ def judge(answer: str | None, task: Task) -> Decision:
     if answer is None:
         return Decision(False, "no answer")
     problem = task.problem
-    decision = decide(answer, task.gold, problem.answer_type, problem.choices, task.tolerance)
+    with pool.budget():
+        decision = decide(answer, task.gold, problem.answer_type, problem.choices, task.tolerance)
     if decision.equal and problem.text and copied(answer, task.gold, problem.text):
         return Decision(False, "copied")
     return decision

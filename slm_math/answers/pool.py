@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import queue
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 SECONDS = 1.0  # of the worker's processor time for one comparison, so that a busy machine changes no verdict
@@ -28,7 +30,7 @@ class _Worker:
 
     def __init__(self) -> None:
         path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
-        command = [sys.executable, "-P", "-m", "slm_math.answers.algebra", str(SECONDS), str(MEMORY_MB)]
+        command = [sys.executable, "-P", "-m", "slm_math.answers.algebra", str(MEMORY_MB)]
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command,
@@ -83,27 +85,29 @@ class Pool:
         for _ in range(WORKERS):
             self.idle.put(None)
 
-    def ask(self, kind: str, *expressions: str) -> str:
-        """ "yes", "no", "unread", "timeout" or "died" for one comparison. Blocks while all workers are busy.
+    def ask(self, seconds: float, kind: str, *expressions: str) -> tuple[str, float]:
+        """ "yes", "no", "unread", "timeout" or "died" for one comparison, and the processor seconds that it took.
 
-        A worker that was killed from outside is replaced, and asked again; an answer that brings down two is "died".
+        Blocks while all workers are busy. A worker that was killed from outside is replaced, and asked again; an answer
+        that brings down two is "died".
         """
         worker = self.idle.get()
-        question = json.dumps([kind, *expressions])
-        reply = "died"
+        question = json.dumps([seconds, kind, *expressions])
+        reply, used = "died", 0.0
         try:
             for _ in range(TRIES):
                 try:
                     worker = worker or _Worker()
                 except OSError:  # no process to be had
                     break
-                reply = worker.ask(question)
+                reply, _, took = worker.ask(question).partition(" ")
+                used = float(took or seconds)
                 if reply in FAILURES:  # what a half-done computation leaves behind is not worth keeping
                     broken, worker = worker, None
                     broken.kill()
                 if reply != "died":
                     break
-            return reply
+            return reply, used
         finally:
             self.idle.put(worker)
 
@@ -116,17 +120,42 @@ class Pool:
 
 _pool: Pool | None = None
 _asked = 0
+_local = threading.local()
 _lock = threading.Lock()
 
 
+class Spent(Exception):
+    """The answer under judgement has used up its time."""
+
+
+@contextlib.contextmanager
+def budget(seconds: float = SECONDS) -> Iterator[None]:
+    """All questions about one answer share `seconds` of processor time, however many members or choices it has."""
+    outer = getattr(_local, "left", None)
+    _local.left = seconds if outer is None else outer
+    try:
+        yield
+    finally:
+        if outer is None:
+            del _local.left
+
+
 def ask(kind: str, *expressions: str) -> str:
-    """Ask the shared pool."""
+    """Ask the shared pool. Raises `Spent` when the budget of the answer under judgement is used up."""
     global _pool, _asked
     with _lock:
         _asked += 1
         _pool = _pool or Pool()
         pool = _pool
-    return pool.ask(kind, *expressions)
+    left = getattr(_local, "left", None)
+    if left is not None and left <= 0:
+        raise Spent
+    reply, used = pool.ask(SECONDS if left is None else left, kind, *expressions)
+    if left is not None:
+        _local.left = left - used
+        if reply == "timeout" and left < SECONDS:
+            raise Spent  # with all the time there is, it might have been answered
+    return reply
 
 
 def asked() -> int:
