@@ -10,10 +10,10 @@ from slm_math.answers.latex import normalise
 _WRAPPED = re.compile(r"\\(?:text|vec)\{([^{}]*)\}")
 _CALLED = re.compile(r"^(?:the )?(?:correct )?(?:options?|choices?|answers?)(?: is| are)?\b[ :]*", re.IGNORECASE)
 _SEVERAL = re.compile(r"\s*(?:,|;|&|\band\b|\s)\s*")
-_ONE = re.compile(r"\(?\s*([A-Za-z])\s*\)?[.:)]?")
+_ONE = re.compile(r"[\[(]?\s*([A-Za-z])\s*[\])]?[.:)]?")
 _DENIED = re.compile(r"\b(?:not|no|nor|wrong|incorrect|false|or|maybe|possibly|perhaps|neither)\b|=|\?", re.IGNORECASE)
 _HEDGED = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
-_STATED = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):,=])\s*(.+)", re.DOTALL)
+_STATED = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):,=]|([A-Z])(?: [-–]| (?=[0-9])))\s*(.+)", re.DOTALL)
 
 
 def choose(answer: str, gold: str, choices: tuple[str, ...]) -> Decision:
@@ -37,10 +37,11 @@ def choose(answer: str, gold: str, choices: tuple[str, ...]) -> Decision:
 def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
     """The letters that a text names; an empty set where it contradicts itself, None where it names none."""
     plain = _CALLED.sub("", _plain(text)).strip(" .*")
-    if one := _ONE.fullmatch(plain):
+    one = _ONE.fullmatch(plain)
+    if one and (not choices or ord(one[1].upper()) - ord("A") < len(choices)):
         return frozenset(one[1].upper())
     named = [_ONE.fullmatch(part) for part in _SEVERAL.split(plain)]
-    if all(named):
+    if one is None and all(named):
         return frozenset(part[1].upper() for part in named if part)
     known = {chr(ord("A") + i) for i in range(max(len(choices), 5))}
     if 1 < len(plain) == len(set(plain)) and known.issuperset(plain):  # "AC"
@@ -48,17 +49,19 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
     hits = [i for i, choice in enumerate(choices) if _says(text, choice)]
     if len(hits) == 1:
         return frozenset(chr(ord("A") + hits[0]))
+    if one:
+        return frozenset(one[1].upper())
     if _HEDGED.search(plain):
         return frozenset()
     stated = _STATED.fullmatch(plain)
     if stated is None:
         return None
-    letter = (stated[1] or stated[2]).upper()
+    letter = (stated[1] or stated[2] or stated[3]).upper()
     if not choices:
-        return frozenset() if _DENIED.search(stated[3]) else frozenset(letter)
+        return frozenset() if _DENIED.search(plain) or _ONE.fullmatch(stated[4]) else frozenset(letter)
     at = ord(letter) - ord("A")
     own = _STATED.fullmatch(_plain(text))  # the statement as it was written: markup may carry its value
-    agrees = at < len(choices) and (_says(stated[3], choices[at]) or (own is not None and _says(own[3], choices[at])))
+    agrees = at < len(choices) and (_says(stated[4], choices[at]) or (own is not None and _says(own[4], choices[at])))
     return frozenset(letter) if agrees else frozenset()
 
 
@@ -70,4 +73,4 @@ def _says(text: str, choice: str) -> bool:
     """Whether a text is a choice, with or without the choice's own letter."""
     plain = normalise(choice)
     stated = _STATED.fullmatch(plain)
-    return same(text, choice).equal or (stated is not None and same(text, stated[3]).equal)
+    return same(text, choice).equal or (stated is not None and same(text, stated[4]).equal)

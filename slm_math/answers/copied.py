@@ -17,7 +17,10 @@ from slm_math.answers.values import Bag, Relation, Scalar, Value, scalar
 
 MAX_PROBLEM = 20_000  # characters of a problem that are looked at
 MAX_EXPRESSIONS = 200
-_MATHS = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_MATHS = re.compile(
+    r"\\begin\{(?:align|equation|gather|multline|eqnarray)\*?\}(.+?)\\end\{|\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]",
+    re.DOTALL,
+)
 _PLAIN = re.compile(r"[0-9(√][-+*/^().0-9a-z×÷·√! ]*[0-9)!a-z]")
 _BREAKS = re.compile(r"=|<|>|,|;|\\(?:le|ge|ne|approx|text|quad)(?![a-zA-Z])")
 _LEAVES = frozenset(("number", "constant", "variable"))
@@ -57,8 +60,10 @@ def _trees(value: Value) -> Iterator[Node]:
 @lru_cache(maxsize=1024)
 def _asked(problem: str) -> frozenset[str]:
     """The canonical forms of all expressions, and parts of expressions, that a problem holds."""
+    problem = problem.replace("\\$", "＄").replace("&", "")  # a price opens no formula
     texts = [next(filter(None, found.groups())) for found in _MATHS.finditer(problem)]
     texts += [found.group() for found in _PLAIN.finditer(_MATHS.sub(" ", problem))]
+    texts = [piece for text in texts for piece in text.split("\\\\")]  # the lines of an align
     forms: set[str] = set()
     for text in texts[:MAX_EXPRESSIONS]:
         for piece in split_top(normalise(text), _BREAKS) if len(text) < 400 else ():
@@ -94,7 +99,7 @@ def _form(node: Node) -> str:
         return value
     if node.kind in ("sum", "product", "quotient", "negative"):
         return _flat_form(node)
-    args = [_form(arg) for arg in node.args]
+    args = [_form(arg) if (value := rational(arg)) is None else str(value) for arg in node.args]
     if node.kind == "root" and (index := rational(node.args[1])):
         return f"power({args[0]},{1 / index})"
     if node.kind == "power" and args[1] == "1":
@@ -117,15 +122,20 @@ def _plain_value(node: Node) -> str | None:
         and n.denominator == 1
     ):
         return f"√{n}" if all(int(n) % (k * k) for k in range(2, 100)) else None
-    if node.kind == "modulus" and numbers[0] is not None and numbers[0] >= 0:
+    if node.kind == "modulus" and ((numbers[0] is not None and numbers[0] >= 0) or _even_power(node.args[0])):
         return _form(node.args[0])
     return None
+
+
+def _even_power(node: Node) -> bool:
+    exponent = rational(node.args[1]) if node.kind == "power" else None
+    return exponent is not None and exponent % 2 == 0
 
 
 def _flat_form(node: Node) -> str:
     """Sums and products without their inner brackets, signs and ones."""
     if node.kind == "sum":
-        terms = sorted(_form(term) for term in _members(node, "sum"))
+        terms = sorted(form for term in _members(node, "sum") if (form := _form(term)) != "0")
         return terms[0] if len(terms) == 1 else f"sum({','.join(terms)})"
     sign, above, below = _factors(node)
     above, below = (sorted(part for part in parts if part != "1") for parts in (above, below))

@@ -178,6 +178,8 @@ class _Reader:
             mark = self.take()
             if mark == "^":
                 base = Node("power", (base, self.argument()))
+                if self.peek() == "^":
+                    raise Unread("two exponents")
             elif mark == "!":
                 base = Node("factorial", (base,))
             elif mark == "°":
@@ -236,6 +238,9 @@ class _Reader:
         base = Node("number", value=Fraction(10), name="10")
         if self.peek() == "_":
             self.take()
+            token = self.peek()
+            if token.isdigit() and len(token) > 1 and self.at + 1 == len(self.tokens):  # \log_28 is \log_{2} 8
+                self.tokens[self.at : self.at + 1] = [token[0], token[1:]]
             base = self.argument()
         return Node("logarithm", (self.operand(), base))
 

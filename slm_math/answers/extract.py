@@ -12,8 +12,8 @@ from slm_math.answers.spoken import Span, spoken
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])[ \t]*")
 _BARE_BOX = re.compile(r"[^\s{}$\\,;]+")
 _JOIN = re.compile(
-    r"(?:[\s,;$&*]|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or|maybe)\b"
-    r"|\b[a-zA-Z](?:_\{?\w\}?)? ?=)*"
+    r"(?:[\s,;$&*|/~()]|\\\\|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}"
+    r"|\b(?:and|or|maybe|perhaps|possibly)\b|\b[a-zA-Z](?:_\{?\w\}?)? ?=)*"
 )
 _ANSWER_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
@@ -30,7 +30,7 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _SPACE = re.compile(r"[ \t]*")
-_CLAUSE = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)|,? (?:because|since|which|where|so that)\b|\s\(|\n")
+_CLAUSE = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)|,? (?:not|because|since|which|where|so that)\b|\s\(|\n")
 _NUMBER = re.compile(
     r"(?<![\w.])(?:(?<![)\]}] )(?<![)\]}])[-−])?[$€£]?"
     r"(?:(?:\d{1,3}(?:,\d{3}){1,9}(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s?\\?%)?"
@@ -40,7 +40,16 @@ _MAX_WHOLE = 200  # characters; a reply that is nothing but an answer is short
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MACRO = re.compile(r"\\(?:text|mbox|textbf|mathrm|operatorname|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _COUNTED = re.compile(r"[-+$€£−]*[0-9][0-9.,/]*\s?%?(?:[ ][a-zA-Z]{2,15}){0,3}")
-_OPTION = re.compile(r"(?:option|choice|answer)?:?\s*\(?[a-z]\)?|\(?(?-i:[A-Z])[.):] ?.{1,80}", re.IGNORECASE)
+_CHOSEN = re.compile(
+    r"(?<![\w$\\])\(?(?P<said>[A-H])\)?(?:[ .:][^.\n]{1,40})? is (?:the )?(?:correct|right|answer)\b"
+    r"|\b(?:choose|pick|select|go with) (?:option |choice |answer )?\(?(?P<chosen>[A-H])\b"
+    r"|\b(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),? (?:option |choice )?\(?(?P<so>[A-H])\)?[.!]?(?=\s*\Z)"
+)
+_OPTION = re.compile(
+    r"(?-i:[A-H])(?:(?:,? and |, ?| ?& ?)(?-i:[A-H]))+|\(?(?-i:[A-H])\)?(?: [-–])? \d.{0,60}"
+    r"|(?:option|choice|answer)?:?\s*\(?[a-z]\)?|\(?(?-i:[A-Z])[.):] ?.{1,80}",
+    re.IGNORECASE,
+)
 _LINKING = frozenset("and or then so is are was to the of we it plus minus times".split())  # noqa: SIM905
 _FUNCTIONS = frozenset(("sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "inf", "infinity"))
 _OR = re.compile(r"[ .,*$]{0,4}\(?(?:or|maybe|perhaps|possibly)\b", re.IGNORECASE)
@@ -82,11 +91,17 @@ def extract(completion: str, last_number: bool = False) -> Extracted:
 
 
 def gold_answer(text: str) -> str:
-    """The reference answer of a field: after the last `####`, else the last box (or row of boxes), else all."""
+    """The reference answer of a field: after the last `####`, else the last box (or row of boxes), else all.
+
+    Of several lines without either, what an answer phrase at their end states ("A: 18"), if one does.
+    """
     if "####" in text:
         return text.rsplit("####", 1)[1].strip()
     boxes = list(_boxes(text, 0, len(text)))
-    return (_last_boxes(text, boxes).value or "") if boxes else text.strip()
+    if boxes:
+        return _last_boxes(text, boxes).value or ""
+    stated = _phrase(text, 0, len(text)).value if "\n" in text.strip() else None
+    return stated or text.strip()
 
 
 def _boxes(text: str, start: int, end: int) -> Iterator[tuple[Span, Span]]:
@@ -183,6 +198,8 @@ def _phrase(text: str, start: int, end: int) -> Extracted:
     if begin is None:
         return NOTHING
     stop = _CLAUSE.search(text, begin, end)
+    if stop and stop.group() == "?":  # "The answer is 5? No, ..."
+        return NOTHING
     span = _trim(text, *_math_span(text, begin, end, stop.start() if stop else end))
     if _OR.match(text, span[1], end):  # "5 (or 6)" is no 5
         line_end = text.find("\n", span[1], end)
@@ -241,6 +258,15 @@ def _trim(text: str, start: int, end: int) -> Span:
     return start, end
 
 
+def _option(text: str, start: int, end: int) -> Extracted:
+    """The option of the last sentence that chooses one: "(B) is correct", "I choose B", "Therefore, B."."""
+    last = deque(_CHOSEN.finditer(text, start, end), maxlen=1)
+    if not last:
+        return NOTHING
+    group = last[0].lastgroup or ""
+    return Extracted(last[0][group], "phrase", last[0].span(group))
+
+
 def _output(text: str, start: int, end: int) -> Extracted:
     """The last line that the last program of a reply printed."""
     if "```" not in text:
@@ -285,4 +311,4 @@ def _last_number(text: str, start: int, end: int) -> Extracted:
     return Extracted(found[0].group().strip(), "number", found[0].span()) if found else NOTHING
 
 
-METHODS = (_boxed_or_tagged, _hashes, _phrase, _output, _whole, _last_number)
+METHODS = (_boxed_or_tagged, _hashes, _phrase, _option, _output, _whole, _last_number)

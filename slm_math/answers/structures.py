@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from fractions import Fraction
@@ -110,7 +111,11 @@ def _set(text: str, gold: bool) -> Value | None:
         condition = parse(built[1], gold)
         bounds = condition.variable if isinstance(condition, Row) else getattr(condition, "kind", "") == "union"
         return condition if bounds else Opaque(text)
-    return Opaque(text) if "|" in inside or ":" in inside else Bag(_flat(_items(inside, gold)), "set")
+    return (
+        Opaque(text)
+        if "|" in inside or ":" in inside
+        else Bag(tuple(dict.fromkeys(_flat(_items(inside, gold)))), "set")
+    )
 
 
 def _reals_without(points: str, gold: bool) -> Value | None:
@@ -155,15 +160,26 @@ def _list(text: str, gold: bool) -> Value | None:
 def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
     """`x < -2 or x > 3` as a union, `x > 2 and x < 6` as the interval between them."""
     rows = [item for item in items if isinstance(item, Row) and item.variable]
-    if len(rows) != len(items) or len({row.variable for row in rows}) > 1 or "," in text or ";" in text:
+    if len(rows) != len(items) or len({row.variable for row in rows}) > 1:
         return None
-    if not re.search(r"(?<![a-zA-Z])and(?![a-zA-Z])", text):
+    if re.search(r"(?<![a-zA-Z])or(?![a-zA-Z])", text):
         return Bag(tuple(rows), "union")
     above = [row for row in rows if row.items[1] == Words("infinity")]
     below = [row for row in rows if row.items[0] == Words("-infinity")]
     if len(above) != 1 or len(below) != 1 or len(rows) != 2:
         return None
-    return Row(above[0].opening, (above[0].items[0], below[0].items[1]), below[0].closing, rows[0].variable)
+    low, high = above[0].items[0], below[0].items[1]
+    if "," in text and _number(low) >= _number(high):  # x < -2, x > 3: nothing is both
+        return Bag(tuple(rows), "union")
+    return Row(above[0].opening, (low, high), below[0].closing, rows[0].variable)
+
+
+def _number(value: Value) -> float:
+    """A number's size, NaN for anything else."""
+    try:
+        return approximate(value.tree, {}).real if isinstance(value, Scalar) and not value.tree.names else math.nan
+    except Undefined:
+        return math.nan
 
 
 def _relation(text: str, gold: bool) -> Value | None:

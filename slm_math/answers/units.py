@@ -37,7 +37,8 @@ _NOT_UNITS = frozenset(
     pi root sqrt base mod modulo factorial infinity one two three four five six seven eight nine ten eleven twelve
     twenty thirty forty fifty sixty seventy eighty ninety tens halves quadrillion quintillion lakh crore gross grand
     kilo mega k incorrect wrong false no none never negated negative opposite inverse reciprocal below above short under
-    beyond alpha beta gamma delta theta phi lambda mu sigma omega rho epsilon""".split()  # noqa: SIM905
+    beyond bn mn zillion myriad micro centi milli nano pico giga tera hecto deca deci too low high
+    alpha beta gamma delta theta phi lambda mu sigma omega rho epsilon""".split()  # noqa: SIM905
 )
 # sixths, twelfths, thousandths: parts of a number
 _ORDINAL = re.compile(r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w+teen|\w+tie|hundred|thousand|\w+illion)ths?")
@@ -45,6 +46,7 @@ _FILLER = frozenset("total in all of the each a an".split())  # noqa: SIM905
 _MARK = re.compile(
     r"^(.*?[\d)}\]a-zA-Z.])\s*([%°€£¢＄]|(?:\\text\{[^{}]*\}|percent|[a-zA-Z./]+)(?:\^(?:\{[23]\}|[23]))?)$", re.DOTALL
 )
+_MAGNITUDE = re.compile(r"[KMBT]")  # a capital letter that stands for thousands or more, or for nothing known
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z.']+|\^\{?[23]\}?|[/°]")
 _READABLE = re.compile(r"[a-zA-Z.,/'\-()°^{}23\s]*")
@@ -74,6 +76,8 @@ def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
             names.insert(0, mark)
         elif mark.startswith("\\text"):
             words = _names(_TEXT.sub(r"\1", mark))
+            if _MAGNITUDE.fullmatch(_TEXT.sub(r"\1", mark).strip()):
+                break
             if words and words[0] in _SCALES and not scale and _NUMBER_END.search(rest):
                 scale = _SCALES[words.pop(0)]
             if not all(map(_may_be_unit, words)) or not _READABLE.fullmatch(mark[5:]):
@@ -93,7 +97,9 @@ def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
 
 def _may_be_unit(word: str) -> bool:
     """Whether a word beside a number can name what is counted."""
-    word = word.strip(".'")
+    word = word.strip(".")
+    if "'" in word:  # isn't
+        return False
     known = word in _CANONICAL
     return word not in _NOT_UNITS and (known or (len(word) != 1 and not _ORDINAL.fullmatch(word)) or not word.isalpha())
 

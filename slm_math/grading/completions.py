@@ -81,7 +81,7 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
     """The cases of a row, one a sample. Raises RowError, or StopError when the row can be understood in two ways."""
     if fields.records:
         return [_record(row, line, fields)]
-    name, said = find(row, fields.completion, COMPLETION, "completion")
+    name, said = completed(row, fields.completion)
     gold = _gold(row, fields.gold)
     try:
         samples = _samples(said)
@@ -92,6 +92,18 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
     id = next((row[key] for key in ("id", "unique_id") if isinstance(row.get(key), str | int)), None)
     cut = _cut(row, name, len(samples))
     return [Case(line, i, id, text, task, cut[i], verdicts[i]) for i, text in enumerate(samples)]
+
+
+def completed(row: Mapping[str, Any], name: str | None) -> tuple[str, Any]:
+    """The field that holds the completion; one that is null stands for a request that failed, and says nothing."""
+    try:
+        name, said = find(row, name, COMPLETION, "completion")
+    except NoField:
+        null = next((key for key in COMPLETION if key in row), None) if name is None else None
+        if null is None:
+            raise
+        name, said = null, ""
+    return name, "" if said is None else said
 
 
 def _record(row: Mapping[str, Any], line: int, fields: Fields) -> Case:
@@ -245,7 +257,7 @@ def _samples(value: Any) -> list[str]:
     texts = []
     for number, item in enumerate(value):
         try:
-            texts.append(_said(item))
+            texts.append("" if item is None else _said(item))
         except RowError as error:
             raise RowError(f"(sample {number}) {error}") from error
     return texts

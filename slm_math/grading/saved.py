@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,18 @@ from typing import IO, Any
 from rich.console import Console
 
 from slm_math.answers import grade
-from slm_math.grading.completions import VERDICT, Fields, NoField, StopError, cases, find, is_record, names
+from slm_math.grading.completions import (
+    GOLD,
+    VERDICT,
+    Fields,
+    NoField,
+    StopError,
+    cases,
+    completed,
+    find,
+    is_record,
+    names,
+)
 from slm_math.grading.jsonl import RowError, dump, lines, parse, plain
 from slm_math.grading.scoring import stream
 from slm_math.grading.tally import Tally, accuracy, say, tell
@@ -39,8 +50,20 @@ def grade_saved(
                 sink.writelines(dump(item.written()) for item in row.items if item.broken is None)
         tally.finish()
     say(console, f"{tally.total.right} of {tally.total.n} right: {accuracy(tally)}; verdicts: {target}")
+    tell_fields(path, fields, console)
     tell(tally, console)
     return as_expected(tally, expect, console) and not tally.unread and not tally.twice
+
+
+def tell_fields(path: Path, fields: Fields, console: Console) -> None:
+    """Says which fields of the first row are taken: a file may hold several texts."""
+    _, row = first_row(path) or (0, {})
+    with suppress(RowError):
+        completion, gold = (
+            ("answer", "gold") if fields.records
+            else (completed(row, fields.completion)[0], find(row, fields.gold, GOLD, "gold")[0])
+        )  # fmt: skip
+        say(console, f"read: completion from {plain(completion)!r}, gold from {plain(gold)!r}")
 
 
 def beside(path: Path) -> Path:

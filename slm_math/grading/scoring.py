@@ -137,30 +137,33 @@ def _pooled(batches: Iterable[Batch], fields: Fields, where: str, workers: int) 
     others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupt)
     waiting: deque[tuple[Future[list[Row]], Batch]] = deque()
+    line = 0
     try:
         for batch in batches:
+            line = line or batch.lines[0][0]
             waiting.append((executor.submit(score_lines, batch.lines, fields, where), batch))
             if len(waiting) >= IN_FLIGHT * workers:
-                yield _result(waiting, where)
+                line = waiting[0][1].lines[0][0]
+                yield _result(waiting)
         while waiting:
-            yield _result(waiting, where)
+            line = waiting[0][1].lines[0][0]
+            yield _result(waiting)
         executor.shutdown()
-    except BaseException:
+    except BaseException as error:
         executor.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - others:  # nobody waits for what they are doing
             child.terminate()
-        raise
-
-
-def _result(waiting: deque[tuple[Future[list[Row]], Batch]], where: str) -> tuple[list[Row], int]:
-    future, batch = waiting.popleft()
-    try:
-        return future.result(), batch.end
-    except BrokenProcessPool as error:
+        if not isinstance(error, BrokenProcessPool):
+            raise
         raise ValueError(
-            f"{where}: a grading process died at or after line {batch.lines[0][0]} (killed, or out of memory?); "
+            f"{where}: a grading process died at or after line {line} (killed, or out of memory?); "
             "try fewer with --workers"
         ) from error
+
+
+def _result(waiting: deque[tuple[Future[list[Row]], Batch]]) -> tuple[list[Row], int]:
+    future, batch = waiting.popleft()
+    return future.result(), batch.end
 
 
 def _ignore_interrupt() -> None:

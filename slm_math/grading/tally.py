@@ -36,8 +36,7 @@ class Group:
 class Tally:
     """Statistics of a stream of rows, small whatever its length.
 
-    A problem is a row; of evaluation records (`records`) it is an id, of which one number of samples, right ones and
-    broken ones is kept.
+    A problem is an id, or a row without one; of each id the numbers of samples, right ones and broken ones are kept.
     """
 
     records: bool = False
@@ -71,11 +70,12 @@ class Tally:
             self.first_twice = [*self.first_twice, (row.line, error)][:SHOWN]
             return row._replace(error=error)
         if row.items[0].broken is None:
-            group = self.groups.setdefault(row.items[0].id, Group()) if self.records else Group()
+            id = row.items[0].id
+            group = Group() if id is None else self.groups.setdefault(id, Group())
             for item in row.items:
                 group.add(item)
                 self._count(item)
-            if not self.records:
+            if id is None:
                 self.shares[group.right, group.lenient, group.n] += 1
         return row
 

@@ -18,6 +18,7 @@ from slm_math.grading.saved import as_expected, beside, first_row, understood
 from slm_math.grading.scoring import Item, Row, stream
 from slm_math.grading.tally import SHOWN, Tally, say, tell_unread
 
+COMPARED = ("correct", "answer", "method", "reason", "lenient")
 Key = tuple[int, int]  # line, sample
 STORED = {"line": int, "sample": int, "correct": bool, "answer": str | None, "completion_hash": str, "gold_hash": str}
 
@@ -67,10 +68,13 @@ def verify(
             )
     fields = understood(path, replace(fields, stored=own))
     tally, found = Tally(records=fields.records, last_number=fields.last_number), Findings()
+    per_id: Counter[str | int] = Counter()
     with closing(stream(path, fields, workers, console)) as rows:
-        items = _items(map(tally.add, rows), found)
+        items = _items(map(tally.add, rows), found, per_id)
         against_rows(items, found) if own else against_file(items, verdicts, found)
     tally.finish()
+    if not fields.records:
+        against_each_other(per_id, found)
     if fields.records:
         against_manifest(tally, path.with_name("manifest.json"), found)
     found.tell(console, "those in the rows" if own else str(verdicts))
@@ -80,13 +84,24 @@ def verify(
     return as_expected(tally, expect, console) and not found.counts and not tally.unread and found.agree > 0
 
 
-def _items(rows: Iterable[Row], found: Findings) -> Iterator[Item]:
-    """The samples that have a verdict."""
+def _items(rows: Iterable[Row], found: Findings, per_id: Counter[str | int]) -> Iterator[Item]:
+    """The samples that have a verdict; counts the rows of each id."""
     for row in rows:
+        if row.items and row.items[0].id is not None:
+            per_id[row.items[0].id] += 1
         if row.error is None:
             yield from (item for item in row.items if item.broken is None)
         elif row.items:
             found.add("twice", f"line {row.line}: {row.error}")
+
+
+def against_each_other(per_id: Counter[str | int], found: Findings) -> None:
+    """Whether every id has as many rows as most of them (the fewer, where two numbers are as common)."""
+    sizes = Counter(per_id.values())
+    usual = min(sizes, key=lambda size: (-sizes[size], size), default=0)
+    for id, size in per_id.items():
+        if size != usual:
+            found.add("twice" if size > usual else "missing", f"{plain(id)} has {size} rows, most have {usual}")
 
 
 def against_rows(items: Iterable[Item], found: Findings) -> None:
@@ -153,8 +168,8 @@ def _compare(item: Item, old: dict[str, Any], found: Findings) -> None:
     changed = [name for name, digest in parts if old[f"{name}_hash"] != digest]
     if changed:
         found.add("changed since", f"{place}: the {' and the '.join(changed)}")
-    elif (old["correct"], old["answer"]) != (item.correct, item.answer):
-        found.add("different", f"{place}: {_mark(old['correct'])}, answer {_shown(old['answer'])}, now {_now(item)}")
+    elif any(name in old and old[name] != getattr(item, name) for name in COMPARED):
+        found.add("different", f"{place}: {_mark(old['correct'])}, {_stored_as(old)}, now {_now(item)}")
     else:
         found.agree += 1
 
@@ -186,6 +201,10 @@ def against_manifest(tally: Tally, path: Path, found: Findings) -> None:
 
 def _place(line: int, sample: int) -> str:
     return f"line {line}, sample {sample}"
+
+
+def _stored_as(old: dict[str, Any]) -> str:
+    return f"({plain(old.get('reason', '-'))}, answer {_shown(old['answer'])})"
 
 
 def _mark(correct: bool) -> str:

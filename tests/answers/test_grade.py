@@ -76,3 +76,9 @@ def test_math_500_answers_are_not_taken_for_each_other(real_data: Path) -> None:
     golds = sorted({row["answer"] for row in rows(real_data / "math500" / "test.jsonl")})[::6]
     taken = [(a, g) for a in golds for g in golds if a != g and grade(f"\\boxed{{{a}}}", g).correct]
     assert taken == []
+
+
+def test_an_answer_is_the_next_problems_only_where_the_two_are_the_same(real_data: Path) -> None:
+    golds = [row["answer"] for row in rows(real_data / "math500" / "test.jsonl")]
+    taken = [(a, g) for a, g in zip(golds, golds[1:] + golds[:1]) if grade(f"\\boxed{{{a}}}", g).correct]
+    assert sorted(taken) == [("3", "3"), ("5", "x=5"), ("7", "7")]

@@ -29,7 +29,9 @@ settings.load_profile("answers")
 
 numbers = st.builds(Fraction, st.integers(-10_000, 10_000), st.integers(1, 60))
 letters = st.sampled_from(["x", "y", "n", r"\theta", r"\pi"])
-leaves = st.one_of(st.integers(0, 99).map(str), letters, numbers.map(lambda q: f"{float(abs(q)):.3f}"))
+leaves = st.one_of(
+    st.integers(0, 99).map(str), st.integers(100, 5000).map(str), letters, numbers.map(lambda q: f"{float(abs(q)):.3f}")
+)
 expressions = st.recursive(
     leaves,
     lambda inner: st.one_of(
@@ -38,6 +40,7 @@ expressions = st.recursive(
         inner.map(lambda e: rf"\sqrt{{{e}}}"),
         st.tuples(inner, st.integers(2, 4)).map(lambda t: f"({t[0]})^{{{t[1]}}}"),
         inner.map(lambda e: rf"\sin({e})"),
+        inner.map(lambda e: rf"|{e}|"),
     ),
     max_leaves=5,
 )
@@ -125,6 +128,12 @@ def test_the_order_of_terms_and_factors_changes_nothing(text: str) -> None:
 def test_one_more_is_something_else(text: str) -> None:
     assert not equivalent(f"{text} + 1", text)
     assert not equivalent(text, f"{text} + 1")
+
+
+@given(st.integers(-300, 300), st.integers(-300, 300))
+def test_a_modulus_is_neither_of_its_branches(a: int, b: int) -> None:
+    assert not equivalent(f"|x-{a}|", f"x-{a}")
+    assert not equivalent(f"|x-{a}|+|x-{b}|", f"2x-{a}-{b}")
 
 
 @given(expressions)

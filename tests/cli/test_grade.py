@@ -429,3 +429,29 @@ def test_a_mistake_in_explaining_is_told(options: list[str], expected: str, said
     status, text = said(*options)
     assert status == 2
     assert expected in text
+
+
+def test_verify_finds_a_row_that_stands_twice(tmp_path: Path, said: Any) -> None:
+    rows = [{"id": id, "completion": "#### 1", "answer": "1", "correct": True} for id in ("a", "b", "c", "b")]
+    file = tmp_path / "rows.jsonl"
+    write(file, rows)
+    status, text = said(file, "--verify")
+    assert status == 1
+    assert "b has 2 rows, most have 1" in text
+
+
+def test_verify_compares_reasons_and_methods(tmp_path: Path, said: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    write(file, [{"completion": "#### 1", "answer": "1"}, {"completion": "#### 2", "answer": "1"}])
+    said(file)
+    graded = tmp_path / "rows.graded.jsonl"
+    write(graded, changed(load(graded), 1, reason="hedged"))
+    status, text = said(file, "--verify")
+    assert status == 1
+    assert "hedged" in text
+
+
+def test_it_says_which_fields_are_compared(tmp_path: Path, said: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    write(file, [{"solution": "#### 1", "answer": "1", "generated": "#### 2"}])
+    assert "completion from 'solution', gold from 'answer'" in said(file)[1]

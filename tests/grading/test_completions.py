@@ -88,7 +88,7 @@ def test_a_completion_is_text_a_number_a_chat_or_several(said: Any, expected: li
         ([], "empty list"),
         ([USER], "without an assistant message"),
         ([{"role": "assistant", "content": None}], "has no text"),
-        (["R", None], r"\(sample 1\) is null"),
+        (["R", True], r"\(sample 1\) is true or false"),
     ],
 )
 def test_what_is_no_completion_is_named(said: Any, reason: str) -> None:
@@ -332,3 +332,18 @@ def test_few_batches_are_under_way_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     ahead = [taken - end for _, end in scoring._pooled(batches(), Fields(), "a", 3)]
     assert len(ahead) == 1000
     assert max(ahead) < scoring.IN_FLIGHT * 3
+
+
+def test_a_null_completion_is_a_reply_that_says_nothing() -> None:
+    assert [case.completion for case in cases({"completion": None, "answer": "1"}, 1, Fields())] == [""]
+    assert [case.completion for case in cases({"output": ["R", None], "answer": "1"}, 1, Fields())] == ["R", ""]
+
+
+def test_samples_of_one_id_are_one_problem() -> None:
+    tally = Tally()
+    for line, (id, completion) in enumerate([("a", "#### 1"), ("a", "#### 2"), ("b", "#### 1"), ("b", "#### 1")], 1):
+        [case] = cases({"id": id, "completion": completion, "answer": "1"}, line, Fields())
+        tally.add(Row(line, (score(case),)))
+    tally.finish()
+    assert (tally.problems, tally.total.n, tally.total.right) == (2, 4, 3)
+    assert accuracy(tally) == "75.0 % [26.0, 100.0]"  # 0.75 -+ 1.96 * sqrt(0.125 / 2)
