@@ -159,7 +159,7 @@ def points(*expressions: Any) -> list[dict[Any, Any]]:
     symbols = sorted(expressions[0].free_symbols, key=str)
     if not symbols:
         return [{}]
-    places = [Rational(p) for p in _POINTS]
+    places: list[Any] = [Rational(p) for p in _POINTS]
     bent = (Abs, Pow, floor, ceiling, log, sign, InverseTrigonometricFunction)
     if any(not part.is_polynomial(*symbols) for e in expressions for part in e.atoms(*bent)):
         numbers = {abs(n) for e in expressions for n in e.atoms(Rational) if 1 < max(abs(n.p), n.q) <= 10**6}
