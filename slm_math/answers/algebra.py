@@ -93,7 +93,7 @@ def limited(seconds: float, kind: str, *expressions: str) -> str:
 
 
 def equal(answer: str, gold: str) -> bool | None:
-    """Whether two expressions are the same, by exact algebra or by 50 digits at three points."""
+    """Whether two expressions are the same, as they are read or by their digits at `points`; None: nobody can tell."""
     a, g = parsed(answer), parsed(gold)
     if a is None or g is None or _undefined(a) or _undefined(g):
         return None

@@ -21,7 +21,7 @@ from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
 from slm_math.answers.guards import deep, hostile
 from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalise
-from slm_math.answers.structures import parse
+from slm_math.answers.structures import parse, rising
 from slm_math.answers.unevaluated import unevaluated
 from slm_math.answers.values import Bag, Based, Matrix, Opaque, Relation, Row, Scalar, Value, Words, plain, words
 
@@ -29,7 +29,6 @@ MAX_ANSWER = 1_000  # characters; a longer answer can only be right word by word
 MAX_MEMBERS = 64
 UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))  # nobody knows: counted as not correct, aloud
 _COORDINATES = frozenset(("x", "y", "z", "r", "\\theta"))
-_TURNED = {">": "<", "\\ge": "\\le"}
 _CAPITALS = re.compile(r"\\[A-Z][a-z]+")  # the algebra's reader takes \Delta for \delta
 _DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
 _PLAIN_NUMBER = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,900})(?:\.[0-9]{1,20})?")
@@ -249,21 +248,15 @@ def _relations(a: Value, g: Value, answer: str, gold: str) -> Decision:
 
 def _inequalities(a: Relation, g: Relation) -> Decision:
     """Chains of comparisons: the same from the other end, and each side as the same expression."""
-    forms = []
-    for relation in (a, g):
-        sides, operators = relation.sides, relation.operators
-        if all(operator in _TURNED for operator in operators):
-            sides, operators = sides[::-1], tuple(_TURNED[operator] for operator in operators[::-1])
-        forms.append((sides, operators))
-    (left, ops), (right, other_ops) = forms
+    (left, ops), (right, other_ops) = (rising(relation.sides, relation.operators) for relation in (a, g))
     if ops != other_ops:
         return NO
-    if ops == ("\\ne",) and not _sides(left, right).equal:
+    if ops == ["\\ne"] and not _sides(left, right).equal:
         left = left[::-1]
     return _sides(left, right)
 
 
-def _sides(left: tuple[str, ...], right: tuple[str, ...]) -> Decision:
+def _sides(left: Sequence[str], right: Sequence[str]) -> Decision:
     return _first_failure(compare(parse(x), parse(y, gold=True), x, y) for x, y in zip(left, right))
 
 

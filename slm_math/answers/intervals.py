@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from slm_math.answers.arithmetic import Undefined, approximate
-from slm_math.answers.values import Bag, Row, Scalar, Value, Words
+from slm_math.answers.values import Bag, Row, Value, Words, real
 
 _ENDS = {"-infinity": -math.inf, "infinity": math.inf}
 
@@ -36,11 +35,7 @@ def _ends(row: Value) -> tuple[float, float] | None:
 def _end(value: Value) -> float | None:
     if isinstance(value, Words):
         return _ENDS.get(value.text)
-    try:
-        number = approximate(value.tree, {}) if isinstance(value, Scalar) and not value.tree.names else None
-    except Undefined:
-        return None
-    return number.real if number is not None and abs(number.imag) < 1e-12 else None
+    return real(value)
 
 
 def _touch(left: Row, right: Row) -> bool:

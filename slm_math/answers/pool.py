@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-SECONDS = 1.0  # of the worker's processor time for one comparison, so that a busy machine changes no verdict
+SECONDS = 1.0  # of processor time for all questions about one answer: a busy machine changes no verdict
 PATIENCE = 60.0  # of wall time before a silent worker is killed
 MEMORY_MB = 2048
 WORKERS = 2

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
-from slm_math.answers.arithmetic import Undefined, approximate, identical, rational
+from slm_math.answers.arithmetic import identical, rational
 from slm_math.answers.expressions import Node, spell
 from slm_math.answers.latex import closing, split_top, split_with, strip_braces
 from slm_math.answers.values import (
@@ -25,6 +25,7 @@ from slm_math.answers.values import (
     Words,
     based,
     mixed,
+    real,
     scalar,
     words,
 )
@@ -34,6 +35,7 @@ _SPACED_SEPARATOR = re.compile(r",(?!\d{3}(?!\d))|;")
 _SEPARATOR = re.compile(r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])")
 _UNION = re.compile(r"\\cup(?![a-zA-Z])")
 _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|in|approx|equiv|to|sim)(?![a-zA-Z])")
+_TURNED = {">": "<", "\\ge": "\\le"}
 _COMMA = re.compile(r"[,;]")
 _ROW, _CELL = re.compile(r"\\\\"), re.compile(r"&")
 _MATRIX = re.compile(r"\\begin\{([pb]?matrix|smallmatrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
@@ -121,10 +123,7 @@ def _set(text: str, gold: bool) -> Value | None:
 def _reals_without(points: str, gold: bool) -> Value | None:
     """All real numbers but some, as a union of intervals."""
     items = _flat(_items(points, gold))
-    try:
-        ends = sorted((approximate(i.tree, {}).real, i) for i in items if isinstance(i, Scalar) and not i.tree.names)
-    except (Undefined, TypeError):
-        return None
+    ends = sorted(((size, item) for item in items if (size := real(item)) is not None), key=lambda end: end[0])
     if not ends or len(ends) < len(items):
         return None
     walls = [Words("-infinity"), *(item for _, item in ends), Words("infinity")]
@@ -169,17 +168,10 @@ def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
     if len(above) != 1 or len(below) != 1 or len(rows) != 2:
         return None
     low, high = above[0].items[0], below[0].items[1]
-    if "," in text and _number(low) >= _number(high):  # x < -2, x > 3: nothing is both
+    start, stop = real(low), real(high)
+    if "," in text and start is not None and stop is not None and start >= stop:  # x < -2, x > 3: nothing is both
         return Bag(tuple(rows), "union")
     return Row(above[0].opening, (low, high), below[0].closing, rows[0].variable)
-
-
-def _number(value: Value) -> float:
-    """A number's size, NaN for anything else."""
-    try:
-        return approximate(value.tree, {}).real if isinstance(value, Scalar) and not value.tree.names else math.nan
-    except Undefined:
-        return math.nan
 
 
 def _relation(text: str, gold: bool) -> Value | None:
@@ -215,12 +207,17 @@ def _links_agree(sides: list[str]) -> bool:
     return not numbers or (last is not None and all(identical(v.tree, last.tree) is not False for v in numbers))
 
 
+def rising(sides: Sequence[str], operators: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A chain of comparisons from its small end: `a > b` is `b < a`; other relations as they are."""
+    if all(operator in _TURNED for operator in operators):
+        return list(sides[::-1]), [_TURNED[operator] for operator in operators[::-1]]
+    return list(sides), list(operators)
+
+
 def interval(sides: list[str], operators: list[str], gold: bool = False) -> Row | None:
     """`2 < x \\le 7` as (2, 7] and `x > 3` as (3, \\infty); None for other relations."""
-    less, more = ("<", "\\le"), (">", "\\ge")
-    if all(op in more for op in operators):
-        sides, operators = sides[::-1], [less[more.index(op)] for op in operators[::-1]]
-    if not all(op in less for op in operators):
+    sides, operators = rising(sides, operators)
+    if not all(operator in _TURNED.values() for operator in operators):
         return None
     if len(sides) == 2 and VARIABLE.fullmatch(sides[0]):
         sides, operators = ["-\\infty", *sides], ["<", *operators]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
 
+from slm_math.answers.arithmetic import Undefined, approximate
 from slm_math.answers.expressions import MAX_LENGTH, Node, Unread, read
 from slm_math.answers.units import split_units
 
@@ -116,6 +117,17 @@ def scalar(text: str, gold: bool = False) -> Scalar | None:
         except Unread:
             return None
     return None if _is_text(bare, tree) else Scalar(tree, bare, percent, unit)
+
+
+def real(value: Value) -> float | None:
+    """The size of a real number; None for anything else."""
+    if not isinstance(value, Scalar) or value.tree.names:
+        return None
+    try:
+        number = approximate(value.tree, {})
+    except Undefined:
+        return None
+    return number.real if abs(number.imag) < 1e-12 else None
 
 
 def words(text: str) -> Words | None:
