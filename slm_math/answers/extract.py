@@ -78,7 +78,8 @@ def extract(completion: str, last_number: bool = False) -> Extracted:
     """The final answer of a reply: the first of these that it holds, looked for where it speaks (`spoken`).
 
     The last box or the only `<answer>`, whichever comes later; `#### x`; an answer phrase, or a sentence that chooses
-    an option; the last printed line of a program's output; a reply that is nothing but an answer. Takes time linear in the length of the text.
+    an option; the last printed line of a program's output; a reply that is nothing but an answer. Takes time linear in
+    the length of the text.
 
     With `last_number=True` the last number of the text is taken when all else is missing: lenient reports only.
     """
