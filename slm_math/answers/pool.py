@@ -31,7 +31,8 @@ class _Worker:
     def __init__(self) -> None:
         path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
         command = [sys.executable, "-P", "-m", "slm_math.answers.algebra", str(MEMORY_MB)]
-        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        fixed = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # sympy orders by hash
+        environment = {**os.environ, "PYTHONPATH": path, **fixed}
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
