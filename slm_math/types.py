@@ -161,14 +161,24 @@ class Generate:
 
 @dataclass(frozen=True)
 class RunPython:
-    """Ask the sandbox to run a program."""
+    """Ask the sandbox to run a program.
+
+    `earlier` are the blocks that ran before it in the same session: they are run again first, silently, so that their
+    names exist; the sandbox itself remembers nothing.
+    """
 
     code: str
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a program did. `error` is one line, e.g. `line 3: NameError: name 'x' is not defined`."""
+    """What a program did.
+
+    `value` is the last expression's, as `print` would show it ("" for None). `error` is one line, e.g.
+    `line 3: NameError: name 'x' is not defined`; `error_type` its class or one of Timeout, OutOfMemory, Output, Crash,
+    Exit; `error_line` a line of the program, 0 when it has none. `truncated`: it was stopped for too much output.
+    """
 
     ok: bool
     stdout: str = ""
@@ -176,14 +186,16 @@ class RunResult:
     timed_out: bool = False
     truncated: bool = False
     seconds: float = 0.0
+    stderr: str = ""
+    value: str = ""
+    error_type: str = ""
+    error_line: int = 0
+    out_of_memory: bool = False
 
     @property
     def text(self) -> str:
-        """What the model gets to see."""
-        shown = self.stdout.strip()
-        if self.ok:
-            return shown
-        return f"{shown}\n{self.error}".strip()
+        """What the model gets to see: the output, then the last expression's value or the line of the error."""
+        return "\n".join(filter(None, (self.stdout.strip("\n"), self.value if self.ok else self.error)))
 
 
 Effect: TypeAlias = Generate | RunPython
