@@ -61,11 +61,11 @@ def confine(megabytes: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
-    with contextlib.suppress(ImportError, AttributeError, KeyError, OSError):
-        from slm_math.sandbox.driver import lock
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        from slm_math.sandbox.boundary import lock
 
         places = [sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), "/lib", "/lib64", "/usr/lib", *sys.path]
-        lock(megabytes << 20, places, [])
+        lock(megabytes << 20, landlock=None, reading=places)
 
 
 def load() -> None:

@@ -1,5 +1,7 @@
 """Runs programs that a model wrote, apart from everything else."""
 
-from slm_math.sandbox.executor import Sandbox, SandboxError
+from slm_math.sandbox.errors import SandboxError
+from slm_math.sandbox.executor import Sandbox
+from slm_math.sandbox.remote import RemoteSandbox
 
-__all__ = ["Sandbox", "SandboxError"]
+__all__ = ["RemoteSandbox", "Sandbox", "SandboxError"]

@@ -1,0 +1,231 @@
+"""The boundary: what a process may still do once it has called `lock`. All of it is in this file.
+
+Four walls, each of which the kernel enforces and no program can take down again:
+
+1. limits on memory, processor time, open files, processes, file size (`limit`);
+2. no capabilities, and none to be had (`give_up_privileges`);
+3. Landlock, where the kernel has it: no file, no TCP, no signal or abstract socket beyond this process (`hide_files`);
+4. seccomp: a short list of allowed system calls, everything else fails with "operation not permitted" (`filter_calls`).
+
+The fourth holds alone. A locked process computes, writes to what it has open, sleeps and ends; it opens no file, makes
+no socket, pipe, process or thread, maps no executable memory, and signals nobody but itself. `reading` adds opening
+files to read them, for packages that load parts of themselves late: then the third wall says which files.
+
+Standard library only, and without the rest of this package: the forked child runs it before anything else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import stat
+import struct
+from collections.abc import Iterable
+
+Numbers = tuple[int | None, int | None]  # a system call's number on x86-64 and on arm64, None where it has none
+
+# What every program may call.
+ALLOWED: dict[str, Numbers] = {
+    # its own open files: standard input (empty), output, error, and the report. None of them can be opened anew
+    "read": (0, 63), "readv": (19, 65), "write": (1, 64), "writev": (20, 66), "close": (3, 57), "lseek": (8, 62),
+    "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24), "fstat": (5, 80), "getcwd": (79, 17),
+    # waiting on them, and on nothing: time.sleep is select or clock_nanosleep
+    "poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72), "pause": (34, None),
+    "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "restart_syscall": (219, 128), "sched_yield": (24, 124),
+    # memory, counted by RLIMIT_AS (mmap, mprotect: see below)
+    "brk": (12, 214), "munmap": (11, 215), "mremap": (25, 216), "madvise": (28, 233), "futex": (202, 98),
+    # signals to itself (kill, tkill, tgkill: see below), timers that end in such a signal
+    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
+    "alarm": (37, None), "setitimer": (38, 103), "getitimer": (36, 102),
+    # the clock, random bytes, its own number and use of the machine
+    "clock_gettime": (228, 113), "clock_getres": (229, 114), "gettimeofday": (96, 169), "time": (201, None),
+    "times": (100, 153), "getrusage": (98, 165), "getrlimit": (97, 163), "getrandom": (318, 278),
+    "getpid": (39, 172), "gettid": (186, 178), "sched_getaffinity": (204, 123), "getcpu": (309, 168),
+    # the end
+    "exit": (60, 93), "exit_group": (231, 94),
+}  # fmt: skip
+# What it may call with some arguments only: `_conditions` says with which.
+CHECKED: dict[str, Numbers] = {
+    "mmap": (9, 222), "mprotect": (10, 226), "fcntl": (72, 25), "ioctl": (16, 29), "prlimit64": (302, 261),
+    "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131),
+}  # fmt: skip
+# With reading=True: looking at files (hidden ones can be seen to exist, as Landlock does not cover that).
+READING: dict[str, Numbers] = {
+    "newfstatat": (262, 79), "stat": (4, None), "lstat": (6, None), "statx": (332, 291), "access": (21, None),
+    "faccessat": (269, 48), "faccessat2": (439, 439), "readlink": (89, None), "readlinkat": (267, 78),
+    "getdents64": (217, 61), "pread64": (17, 67), "fadvise64": (221, 223),
+}  # fmt: skip
+OPENING: dict[str, Numbers] = {"open": (2, None), "openat": (257, 56)}
+
+ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, kernel's name for it
+_ALLOW, _KILL, _REFUSE, _NOT_A_TERMINAL = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050019  # errno in the lower half
+_LOAD, _EQUAL, _ANY_BIT, _LEAVE = 0x20, 0x15, 0x45, 0x06  # the four BPF instructions that it takes
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def lock(memory: int, *, landlock: bool | None, reading: Iterable[str] | None = None) -> None:
+    """Lock this process for good, with `memory` bytes of address space; `reading` names what it may still read.
+
+    `landlock` says whether the third wall must stand (True), is left out (False), or stands where the kernel has it
+    (None). Raises OSError where the kernel refuses a wall.
+    """
+    give_up_privileges()
+    limit(memory)
+    if landlock is not False:
+        try:
+            hide_files(reading or ())
+        except OSError:
+            if landlock:
+                raise
+    filter_calls(reading is not None)
+
+
+def limit(memory: int) -> None:
+    """Bytes of address space; no new files, processes or locked memory; no core dumps."""
+    limits = {
+        resource.RLIMIT_AS: memory,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_NPROC: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+    }
+    for kind, value in limits.items():
+        resource.setrlimit(kind, (value, value))
+
+
+def give_up_privileges() -> None:
+    """No capabilities in this process, and no program that it could start gets any."""
+    no_new_privileges = 38
+    _call("prctl", no_new_privileges, 1, 0, 0, 0)
+    _call("capset", struct.pack("=Ii", 0x20080522, 0), bytes(24))  # version 3, this process; three empty sets
+
+
+def hide_files(readable: Iterable[str] = ()) -> None:
+    """Hide all files but the readable ones with Landlock, and what else its version covers.
+
+    Source: the kernel's Documentation/userspace-api/landlock.rst. Raises OSError without Landlock.
+    """
+    create, add, restrict = 444, 445, 446
+    version = min(_call("syscall", create, None, 0, 1), 6)
+    files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
+    tcp, scope = (3 if version >= 4 else 0), (3 if version >= 6 else 0)  # bind, connect; abstract sockets, signals
+    attributes = struct.pack("=QQQ", files, tcp, scope)[: 8 if version < 4 else 16 if version < 6 else 24]
+    ruleset = _call("syscall", create, attributes, len(attributes), 0)
+    read_file, read_folder = 1 << 2, 1 << 3
+    for path in readable:
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        rights = read_file | (read_folder if stat.S_ISDIR(os.fstat(fd).st_mode) else 0)
+        _call("syscall", add, ruleset, 1, struct.pack("=Qi", rights, fd), 0)
+        os.close(fd)
+    _call("syscall", restrict, ruleset, 0)
+    os.close(ruleset)
+
+
+def filter_calls(reading: bool) -> None:
+    """From here on only the allowed system calls. Raises OSError where the kernel has no such filter."""
+    seccomp, with_filter = 22, 2
+    code = program(os.uname().machine, os.getpid(), reading)
+    steps = ctypes.create_string_buffer(code, len(code))
+    header = struct.pack("HP", len(code) // 8, ctypes.addressof(steps))
+    _call("prctl", seccomp, with_filter, header, 0, 0)
+
+
+def program(machine: str, pid: int, reading: bool) -> bytes:
+    """The filter for process `pid`: an array of `struct sock_filter`, run by the kernel at every system call.
+
+    Another architecture's calls (32-bit code in a 64-bit process) kill the process. Raises OSError for an
+    architecture without tables.
+    """
+    if machine not in ARCHITECTURES:
+        raise OSError(f"no table of system calls for {machine}; there is one for {' and '.join(ARCHITECTURES)}")
+    column, name = ARCHITECTURES[machine]
+    code = _step(_LOAD, 4) + _step(_EQUAL, name, 1, 0) + _leave(_KILL) + _step(_LOAD, 0)
+    for numbers in (ALLOWED | (READING if reading else {})).values():
+        if (number := numbers[column]) is not None:
+            code += _step(_EQUAL, number, 0, 1) + _leave(_ALLOW)
+    for call, body in _conditions(pid, reading).items():
+        if (number := (CHECKED | OPENING)[call][column]) is not None:
+            code += _step(_EQUAL, number, 0, len(body) // 8) + body
+    return code + _leave(_REFUSE)
+
+
+def _conditions(pid: int, reading: bool) -> dict[str, bytes]:
+    """Call -> the steps that decide on its arguments; they always leave."""
+    execute, anonymous, huge = 4, 0x20, 0x40000
+    never_killed = _unless_equal(signal.SIGKILL)  # by itself: its death by that signal means that the machine did it
+    own = _only_equal(pid)
+    conditions = {
+        # no code but what is there: machine code that a program writes is never run. Huge pages are the host's
+        "mmap": _argument(3) + _unless_bits(huge)
+        + (_argument(2) + _step(_ANY_BIT, execute, 0, 3) + _argument(3) + _unless_bits(anonymous) + _leave(_ALLOW)
+           if reading else _argument(2) + _unless_bits(execute) + _leave(_ALLOW)),
+        "mprotect": _argument(2) + _unless_bits(execute) + _leave(_ALLOW),
+        # duplicates and flags; not: owners of signals, sizes of pipes, locks, leases, seals
+        "fcntl": _argument(1) + b"".join(_allow_equal(command) for command in (0, 1, 2, 3, 1030)) + _leave(_REFUSE),
+        # "not a terminal" is what Python expects to hear
+        "ioctl": _leave(_NOT_A_TERMINAL),
+        # reading its own limits: the process is itself (0), the pointer to new limits is null
+        "prlimit64": _argument(0) + _only_equal(0) + _argument(2) + _only_equal(0)
+        + _argument(2, upper=True) + _only_equal(0) + _leave(_ALLOW),
+        "kill": _argument(0) + own + _argument(1) + never_killed + _leave(_ALLOW),
+        "tkill": _argument(0) + own + _argument(1) + never_killed + _leave(_ALLOW),
+        "tgkill": _argument(0) + own + _argument(1) + own + _argument(2) + never_killed + _leave(_ALLOW),
+    }  # fmt: skip
+    if reading:
+        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        for call, position in (("open", 1), ("openat", 2)):
+            conditions[call] = _argument(position) + _unless_bits(writes) + _leave(_ALLOW)
+    return conditions
+
+
+def _step(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
+    """One instruction; `then` and `otherwise` say how many to skip after a comparison."""
+    return struct.pack("=HBBI", code, then, otherwise, value)
+
+
+def _leave(verdict: int) -> bytes:
+    return _step(_LEAVE, verdict)
+
+
+def _argument(position: int, upper: bool = False) -> bytes:
+    """Load the lower (or upper) half of an argument of the call."""
+    return _step(_LOAD, 16 + 8 * position + 4 * upper)
+
+
+def _only_equal(value: int) -> bytes:
+    return _step(_EQUAL, value, 1, 0) + _leave(_REFUSE)
+
+
+def _unless_equal(value: int) -> bytes:
+    return _step(_EQUAL, value, 0, 1) + _leave(_REFUSE)
+
+
+def _allow_equal(value: int) -> bytes:
+    return _step(_EQUAL, value, 0, 1) + _leave(_ALLOW)
+
+
+def _unless_bits(bits: int) -> bytes:
+    return _step(_ANY_BIT, bits, 0, 1) + _leave(_REFUSE)
+
+
+def _call(function: str, *arguments: object) -> int:
+    """Call into libc; raises OSError when the call fails."""
+    result = getattr(_LIBC, function)(*arguments)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{function}: {os.strerror(code)}")
+    return result
+
+
+def die_with(parent: int) -> None:
+    """End when the parent does, also when it is killed. Raises OSError when it has gone already."""
+    parent_death_signal = 1
+    _call("prctl", parent_death_signal, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        raise OSError(f"process {parent} has gone")

@@ -1,0 +1,125 @@
+"""One request to the server of `serve`: read with suspicion, run, answered."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import socket
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Protocol, cast
+
+from slm_math.sandbox import wire
+from slm_math.types import RunPython, RunResult
+
+IDLE_SECONDS = 30  # without a byte from a client, after which it is hung up on
+
+
+class Owner(Protocol):
+    """What a request needs of its server."""
+
+    token: str
+
+    def run(self, request: RunPython, gone: Callable[[], bool]) -> RunResult: ...
+
+
+class Refusal(Exception):
+    """A request that is not served: an HTTP status, and one line for whoever sent it."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request; every connection ends with its reply."""
+
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "slm-math", ""
+    timeout = IDLE_SECONDS
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self._reply(200, {"ok": True, "authorized": self._authorized()})
+        else:
+            self._reply(404, {"error": "there are GET /health and POST /run"})
+
+    def do_POST(self) -> None:
+        try:
+            body = self._body()
+            if not self._authorized():
+                raise Refusal(401, "the token is missing or wrong")
+            if self.path != "/run":
+                raise Refusal(404, "there are GET /health and POST /run")
+            try:
+                request = wire.read_request(body)
+            except ValueError as error:
+                raise Refusal(400, str(error)) from None
+            reply = wire.write_result(self._owner.run(request, self._gone))
+        except Refusal as refusal:
+            self._reply(refusal.status, {"error": refusal.reason})
+        except OSError:
+            raise
+        except Exception as error:  # a defect of ours is no verdict on the program
+            self._reply(500, {"error": f"{type(error).__name__}: {error}"})
+        else:
+            self._reply(200, reply)
+
+    @property
+    def _owner(self) -> Owner:
+        return cast(Owner, self.server)
+
+    def _authorized(self) -> bool:
+        token = self._owner.token
+        if not token:
+            # only this machine can ask, but so can the web pages that somebody reads on it: browsers send an Origin
+            return "Origin" not in self.headers
+        sent = self.headers.get("Authorization", "").encode("utf-8", "replace")
+        return hmac.compare_digest(sent, f"Bearer {token}".encode())
+
+    def _body(self) -> bytes:
+        """The request's body. Raises Refusal when there is none or it is too large."""
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdecimal() and len(length) < 16) or "Transfer-Encoding" in self.headers:
+            raise Refusal(411, "a request needs a Content-Length")
+        size = int(length)
+        if size > wire.LARGEST_REQUEST:
+            left = min(size, 8 * wire.LARGEST_REQUEST)  # who is hung up on while sending never sees the reply
+            while left > 0 and (chunk := self.rfile.read(min(left, 65536))):
+                left -= len(chunk)
+            raise Refusal(413, f"a request may have at most {wire.LARGEST_REQUEST} bytes, this one has {size}")
+        body = self.rfile.read(size)
+        if len(body) < size:
+            raise ConnectionAbortedError
+        return body
+
+    def _gone(self) -> bool:
+        """True when the client has hung up."""
+        self.connection.setblocking(False)
+        try:
+            return self.connection.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            self.connection.settimeout(IDLE_SECONDS)
+
+    def _reply(self, status: int, body: bytes | dict[str, Any]) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode("ascii")
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Connection", "close")
+        if status == 401:
+            self.send_header("WWW-Authenticate", "Bearer")
+        if status == 503:
+            self.send_header("Retry-After", "1")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        self._reply(code, {"error": message or f"status {int(code)}"})
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing: there may be thousands of programs, and they are nobody's business."""

@@ -1,0 +1,115 @@
+"""How a program ended, as the kernel and the zygote saw it, and the result that a caller gets."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slm_math.sandbox import child
+from slm_math.sandbox.zygote import BY_CLOCK, BY_CPU
+from slm_math.types import RunResult
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{4,16}\b")  # "<function f at 0x7f3a0c1d2e50>"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one program may use: processor and wall seconds, MiB of memory, KiB of output."""
+
+    cpu_seconds: float
+    wall_seconds: float
+    memory_mb: int
+    output_kb: int
+
+    def __post_init__(self) -> None:
+        if min(self.cpu_seconds, self.wall_seconds, self.memory_mb, self.output_kb) <= 0:
+            raise ValueError("every limit of the sandbox must be positive")
+
+    @property
+    def output(self) -> int:
+        """Bytes of output, and of what else a program can send."""
+        return self.output_kb << 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit status (or minus the signal), seconds used, why it was killed, what it wrote (`report` after the mark)."""
+
+    status: int
+    cpu: float
+    seconds: float
+    why: bytes
+    stdout: bytes
+    stderr: bytes
+    report: bytes
+
+    @property
+    def killed_from_outside(self) -> bool:
+        """By neither the sandbox nor itself (it cannot): the machine ran out of memory, or somebody cleaned up."""
+        return self.status == -signal.SIGKILL and self.why not in (BY_CPU, BY_CLOCK)
+
+
+def result(outcome: Outcome, limits: Limits, cpu_allowed: float, hidden: Sequence[str]) -> RunResult:
+    """What the caller gets: nothing in it depends on where this host keeps its files or its memory."""
+    told = child.report(outcome.report)
+    value = told["value"]
+    truncated = len(outcome.stdout) > limits.output or len(value) > limits.output
+    over = outcome.why == BY_CPU or outcome.status == -signal.SIGXCPU or (
+        outcome.status < 0 and outcome.cpu >= cpu_allowed
+    )  # fmt: skip
+    timed_out = not truncated and (over or outcome.why == BY_CLOCK)
+    kind, message, line = told["error_type"], told["message"], told["error_line"]
+    if truncated:
+        kind, message = "OutputError", f"the program was stopped after {limits.output_kb} KB of output"
+    elif timed_out:
+        allowed = f"{limits.cpu_seconds:g} s of processor time" if over else f"{limits.wall_seconds:g} s"
+        kind, message = "TimeoutError", f"the program took more than {allowed}"
+    elif outcome.killed_from_outside:
+        kind, message = "MemoryError", "the program was killed: the machine had no memory left"
+    elif outcome.status < 0:
+        kind, message = "Crash", f"the program crashed ({_signal(-outcome.status)})"
+    elif outcome.status > 0 and not kind:
+        kind, message = "Exit", f"the program ended with status {outcome.status}"
+    ok = outcome.status == 0 and not truncated and not timed_out
+    if ok:
+        kind, message, line = "", "", 0
+    elif kind != told["error_type"]:
+        line = 0
+    head = f"line {line}: " if line else ""
+    text = f"{head}{kind}{': ' if message else ''}{message}" if not ok else ""
+    clean = _Cleaner(hidden)
+    return RunResult(
+        ok=ok,
+        stdout=clean(outcome.stdout[: limits.output].decode("utf-8", "replace")),
+        stderr=clean(outcome.stderr[: limits.output].decode("utf-8", "replace")),
+        value=clean(value[: limits.output]) if ok else "",
+        error=clean(text),
+        error_type=kind,
+        error_line=line,
+        timed_out=timed_out,
+        out_of_memory=kind == "MemoryError",
+        truncated=truncated,
+        seconds=outcome.seconds,
+    )
+
+
+class _Cleaner:
+    """Takes the host's folders and memory addresses out of a text."""
+
+    def __init__(self, hidden: Sequence[str]) -> None:
+        self.hidden = hidden
+
+    def __call__(self, text: str) -> str:
+        if "/" in text:
+            for folder in self.hidden:
+                text = text.replace(folder, "")
+        return _ADDRESS.sub("", text) if " at 0x" in text else text
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,166 @@
+"""What programs can import: loaded, or held ready in memory, before the first of them starts. Programs see no files.
+
+Loaded once are the libraries, the parts of them that mathematics often reaches, and every compiled module of the
+standard library. All other Python modules of those packages wait as code in memory and run when imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.machinery
+import importlib.util
+import marshal
+import os
+import random
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from types import CodeType, ModuleType
+
+LIBRARIES = ("sympy", "mpmath", "numpy")
+# each takes from 5 to 200 ms that a program would pay for
+_OFTEN = """
+    sympy.abc sympy.assumptions.ask sympy.assumptions.handlers.calculus sympy.assumptions.handlers.common
+    sympy.assumptions.handlers.matrices sympy.assumptions.handlers.ntheory sympy.assumptions.handlers.order
+    sympy.assumptions.handlers.sets sympy.assumptions.lra_satask sympy.assumptions.satask sympy.assumptions.wrapper
+    sympy.combinatorics sympy.combinatorics.galois sympy.concrete.delta sympy.discrete.recurrences sympy.geometry
+    sympy.integrals.heurisch sympy.integrals.manualintegrate sympy.integrals.risch sympy.logic.algorithms.dpll2
+    sympy.ntheory sympy.polys.dispersion sympy.printing.codeprinter sympy.sets.handlers.add
+    sympy.sets.handlers.functions sympy.sets.handlers.issubset sympy.sets.handlers.mul sympy.sets.handlers.power
+    sympy.sets.setexpr sympy.solvers.diophantine sympy.stats sympy.physics.units sympy.interactive.printing
+    sympy.tensor.array.array_derivatives sympy.vector
+    numpy.fft numpy.linalg numpy.polynomial numpy.random numpy.ma
+    array ast bisect calendar cmath collections copy csv datetime decimal dataclasses enum fractions functools heapq
+    inspect io itertools json locale math numbers operator pprint queue random re secrets statistics string textwrap
+    timeit traceback types typing unittest uuid _strptime
+    encodings.ascii encodings.latin_1 encodings.utf_8 encodings.unicode_escape encodings.idna
+""".split()  # noqa: SIM905
+_UNUSED = frozenset(("test", "tests", "benchmarks", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip",
+                     "site-packages", "dist-packages", "__pycache__", "pygletplot", "f2py"))  # fmt: skip
+_COMPILED_OUT = ("_test", "_tkinter", "_curses", "readline", "_dbm", "_gdbm", "_xx", "xx", "_ssl", "_sqlite3", "nis")
+
+
+def load(packages: Sequence[tuple[str, str]], more: Iterable[str], readable: bool) -> None:
+    """Load everything. `packages` are (name, folder it lies in), `more` the modules to load besides the usual.
+
+    A usual part that this version of a library lacks is passed over; a package or one of `more` that does not load
+    raises ImportError. With `readable`, what `packages` hold on disk can still be loaded later.
+    """
+    packed = dict(_modules(os.path.dirname(os.__file__), ""))
+    compiled = [place for place in sys.path if place.endswith("lib-dynload")]
+    finder = Folders(dict(packages))
+    sys.meta_path.append(finder)
+    for place in compiled:
+        for file in os.listdir(place):
+            name = file.partition(".")[0]
+            if not name.startswith(_COMPILED_OUT):
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(name)
+    for name in (*(name for name, _ in packages), *more):
+        importlib.import_module(name)
+    for name in _OFTEN:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    for name, folder in packages:
+        packed |= _modules(os.path.join(folder, name), f"{name}.")
+    sys.path[:] = []
+    sys.path_importer_cache.clear()
+    sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, Packed(packed)]
+    if readable:
+        sys.meta_path.append(finder)
+    _warm()
+
+
+def settle() -> None:
+    """Fix every source of chance that there is: a program is a function of its text."""
+    random.seed(0)
+    # whoever asks for an unseeded generator gets this seed; numpy and `secrets` draw theirs from `_urandom`
+    random.Random.__init__.__defaults__ = (0,)
+    random.Random.seed.__defaults__ = (0, 2)
+    random.__dict__["_urandom"] = random.Random(0).randbytes
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(0)
+    if own := sys.modules.get("sympy.core.random"):
+        own.seed(0)
+
+
+class Folders:
+    """Finds a few packages, each in its own folder."""
+
+    def __init__(self, folders: dict[str, str]) -> None:
+        self.folders = folders
+
+    def find_spec(self, name: str, path: object, target: object = None, /) -> importlib.machinery.ModuleSpec | None:
+        package = name.partition(".")[0]
+        if package not in self.folders:
+            return None
+        return importlib.machinery.PathFinder.find_spec(name, path or [self.folders[package]])  # pyright: ignore
+
+
+class Packed:
+    """Finds and loads the Python modules that are held in memory."""
+
+    def __init__(self, modules: dict[str, tuple[bytes, bool]]) -> None:
+        self.modules = modules
+
+    def find_spec(self, name: str, path: object, target: object = None, /) -> importlib.machinery.ModuleSpec | None:
+        if name not in self.modules:
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=self.modules[name][1])  # pyright: ignore
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        code = self.modules[module.__name__][0]
+        exec(_code(code, module.__name__), module.__dict__)
+
+
+def _code(held: bytes, name: str) -> CodeType:
+    """Compiled code as Python keeps it on disk, or source where it has not been compiled."""
+    if held[:4] == importlib.util.MAGIC_NUMBER:
+        return marshal.loads(held[16:])
+    return compile(held, f"<{name}>", "exec", dont_inherit=True)
+
+
+def _modules(folder: str, prefix: str) -> Iterator[tuple[str, tuple[bytes, bool]]]:
+    """(name, (code, whether it is a package)) of every Python module in a folder and its packages."""
+    if prefix:
+        yield from _module(os.path.join(folder, "__init__.py"), prefix.rstrip("."), True)
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        name, kind = os.path.splitext(entry.name)
+        if name in _UNUSED or name == "__init__":
+            continue
+        if kind == ".py":
+            yield from _module(entry.path, prefix + name, False)
+        elif not kind and entry.is_dir() and os.path.exists(os.path.join(entry.path, "__init__.py")):
+            yield from _modules(entry.path, f"{prefix}{name}.")
+
+
+def _module(path: str, name: str, package: bool) -> Iterator[tuple[str, tuple[bytes, bool]]]:
+    for place in (importlib.util.cache_from_source(path), path):
+        with contextlib.suppress(OSError), open(place, "rb") as file:
+            held = file.read()
+            if place == path or held[:4] == importlib.util.MAGIC_NUMBER:
+                yield name, (held, package)
+                return
+
+
+def _warm() -> None:
+    """Do a little of everything once, so that tables which libraries build when first used are there."""
+    with contextlib.suppress(ImportError):
+        import sympy
+
+        x, y = sympy.symbols("x y")
+        for act in (
+            lambda: sympy.solve(x**2 - 3 * x + 1, x),
+            lambda: sympy.solve([x + y - 3, x - y - 1], [x, y]),
+            lambda: sympy.solveset(x**2 - 1, x, sympy.S.Reals),
+            lambda: sympy.integrate(sympy.sin(x) * x, x),
+            lambda: sympy.simplify(sympy.sin(x) ** 2 + sympy.cos(x) ** 2),
+            lambda: (sympy.latex(sympy.sqrt(x) / 2), sympy.pretty(sympy.sqrt(x) / 2), str(sympy.N(sympy.pi, 20))),
+            lambda: (sympy.factorint(360), sympy.factor(x**2 - y**2), sympy.nsolve(x**2 - 2, 1)),
+            lambda: sympy.Sum(x, (x, 1, y)).doit(),
+            lambda: sympy.Matrix([[1, 2], [3, 4]]).eigenvals(),
+        ):
+            act()

@@ -1,0 +1,87 @@
+"""A sandbox on another machine: sends programs to `slm_math.sandbox.serve`, is patient with it, and trusts no reply."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+from slm_math.sandbox import wire
+from slm_math.sandbox.errors import SandboxError
+from slm_math.sandbox.jobs import Job, Jobs
+from slm_math.types import RunResult
+
+CLOSING_SECONDS = 1.0  # a thread that looks up a name cannot be woken; it ends soon, and holds nothing
+LONGEST_WAIT = 60.0  # seconds that a server may ask us to wait before a retry
+
+
+class RemoteSandbox(Jobs):
+    """Runs Python programs on the server at `url`, at most `workers` at a time; used like a `Sandbox`.
+
+    `url` is like http://10.0.0.2:8080 or https://host/path; the token is read from the environment variable
+    `token_variable` and appears nowhere else (http sends it in the clear). `timeout_seconds` is for one attempt, the
+    wait for the server's own workers included; a program with earlier blocks has as long for each of them. Broken
+    connections, time-outs, 408, 429, 5xx and malformed replies are tried again up to `retries` times, after `backoff`,
+    2 `backoff`, ... seconds or what the server asks for; what stays or is final raises SandboxError, so a failure of
+    the server never looks like one of the program.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        workers: int = 8,
+        timeout_seconds: float = 60,
+        retries: int = 5,
+        backoff: float = 0.5,
+        token_variable: str = wire.TOKEN_VARIABLE,
+    ) -> None:
+        if timeout_seconds <= 0 or retries < 0 or backoff < 0:
+            raise ValueError("timeout_seconds must be positive, retries and backoff not negative")
+        self._endpoint = wire.Endpoint(url, token_variable)
+        self.url, self.timeout_seconds = self._endpoint.url, timeout_seconds
+        self.retries, self.backoff = retries, backoff
+        super().__init__(workers, CLOSING_SECONDS)
+
+    def __repr__(self) -> str:
+        return f"RemoteSandbox({self.url!r})"
+
+    def _interrupt(self, job: Job) -> None:
+        wire.hang_up(job.handle)
+
+    def _perform(self, job: Job) -> RunResult:
+        body = wire.write_request(job.request)
+        failure: wire.Unanswered | None = None
+        for attempt in range(self.retries + 1):
+            if failure is not None:
+                pause = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+                with self._change:
+                    self._change.wait_for(lambda: job.cancelled, max(pause, min(failure.wait, LONGEST_WAIT)))
+            if job.cancelled:
+                raise SandboxError("cancelled")
+            try:
+                return self._attempt(job, body)
+            except wire.Unanswered as error:
+                failure = error
+            finally:
+                job.handle = None
+        raise SandboxError(self._endpoint.clean(f"{failure} (tried {self.retries + 1} times)"))
+
+    def _connected(self, job: Job, sock: socket.socket) -> None:
+        """Keep an attempt's socket for `cancel` to hang up; do so at once if that came first."""
+        with self._change:
+            job.handle = sock
+            if job.cancelled:
+                wire.hang_up(sock)
+
+    def _attempt(self, job: Job, body: bytes) -> RunResult:
+        seconds = self.timeout_seconds * (1 + len(job.request.earlier))
+        status, data, wait = self._endpoint.ask("POST", "/run", body, seconds, lambda sock: self._connected(job, sock))
+        if status == 200:
+            try:
+                return wire.read_result(data)
+            except ValueError as error:
+                raise wire.Unanswered(f"the reply is no result of a program: {error}") from None
+        if status in (408, 429) or status >= 500:
+            raise wire.Unanswered(f"status {status}: {wire.said(data)}", wait)
+        if status == 401:
+            raise SandboxError(self._endpoint.clean(self._endpoint.unauthorized()))
+        raise SandboxError(self._endpoint.clean(f"status {status}: {wire.said(data)}"))

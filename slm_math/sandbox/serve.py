@@ -1,0 +1,197 @@
+"""Runs programs for other machines: the server that a `RemoteSandbox` talks to (see `wire` for the protocol)."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from http.server import ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any, Protocol, cast
+
+from slm_math.sandbox import wire
+from slm_math.sandbox.errors import SandboxError
+from slm_math.sandbox.handler import Handler, Refusal
+from slm_math.types import RunPython, RunResult
+
+SPARE_CONNECTIONS = 32  # beyond those whose programs run or wait, for refusals and health checks
+
+
+class Runner(Protocol):
+    """What a server needs of a Sandbox."""
+
+    workers: int
+
+    def start(self) -> None: ...
+
+    def run(self, code: str, earlier: Sequence[str] = ()) -> RunResult: ...
+
+    def close(self) -> None: ...
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `sandbox` on `host`:`port` (0: any free one); at most `waiting` programs wait for a worker.
+
+    Raises ValueError for a host that others can reach while there is no token, SandboxError where it cannot listen.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        sandbox: Runner,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        waiting: int = 64,
+        token_variable: str = wire.TOKEN_VARIABLE,
+    ) -> None:
+        if waiting < 1:
+            raise ValueError(f"at least one program must be allowed to wait, got {waiting}")
+        self.sandbox = sandbox
+        self.token = wire.read_token(token_variable)
+        self._room = sandbox.workers + waiting
+        self._slots = threading.Semaphore(sandbox.workers)
+        self._lock = threading.Lock()
+        self._programs = self._connections = 0
+        self._closing = False
+        try:
+            # what is bound is the address that was checked, whatever a name says the next time
+            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            self.address_family, address = found[0][0], cast(Any, found[0][4])
+            if not self.token and not ipaddress.ip_address(address[0]).is_loopback:
+                raise ValueError(
+                    f"refusing to listen on {host or address[0]} without a token: put one into the environment variable"
+                    f" {token_variable}, here and where the programs come from, or listen on 127.0.0.1"
+                )
+            super().__init__(address, Handler)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SandboxError(f"cannot listen on {host}:{port}: {reason}") from None
+
+    @property
+    def url(self) -> str:
+        host, port = self.server_address[:2]
+        host = host.decode() if isinstance(host, bytes | bytearray) else str(host)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def run(self, request: RunPython, gone: Callable[[], bool]) -> RunResult:
+        """Run a program as soon as a worker is free, unless its client is `gone` by then. Raises Refusal."""
+        with self._lock:
+            if self._programs >= self._room:
+                raise Refusal(503, f"busy: {self._programs} programs run or wait")
+            self._programs += 1
+        try:
+            with self._slots:
+                if self._closing:
+                    raise Refusal(503, "the server is closing")
+                if gone():
+                    raise ConnectionAbortedError
+                return self.sandbox.run(request.code, request.earlier)
+        except SandboxError as error:
+            reason = " ".join(str(error).split())[:400]
+            print(f"sandbox: {reason}", file=sys.stderr, flush=True)
+            raise Refusal(503, reason) from None
+        finally:
+            with self._lock:
+                self._programs -= 1
+
+    def stop(self) -> None:
+        """Stop listening and every program; those who wait for one get a 503. Call when nothing serves any more."""
+        self._closing = True
+        self.server_close()
+        self.sandbox.close()
+        deadline = time.monotonic() + 2.0
+        while self._connections and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # HTTPServer's looks the host's name up, which may take long
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            full = self._connections >= self._room + SPARE_CONNECTIONS
+            self._connections += not full
+        if full:
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread was to be had
+            with self._lock:
+                self._connections -= 1
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._connections -= 1
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):  # clients come and go
+            print(f"sandbox: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+
+def serve(
+    sandbox: Runner,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    waiting: int = 64,
+    token_variable: str = wire.TOKEN_VARIABLE,
+) -> None:
+    """Start the sandbox, serve until Ctrl-C or SIGTERM, close it; see Server for the options and errors."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(sandbox.close)
+        server = stack.enter_context(Server(sandbox, host, port, waiting, token_variable))
+        sandbox.start()  # better no server than one that cannot run anything
+        stack.callback(server.stop)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _interrupt)
+        token = "asks for the token" if server.token else "no token, this machine only"
+        print(f"sandbox: {server.url}, {sandbox.workers} workers, {token}; Ctrl-C ends it", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    workers: int = 2,
+    cpu_seconds: float = 5,
+    wall_seconds: float | None = None,
+    memory_mb: int = 1024,
+    output_kb: int = 16,
+    tier: str = "auto",
+    allow_imports: Sequence[str] = (),
+    waiting: int = 64,
+) -> None:
+    """Runs programs for other machines; a client sets `sandbox` to this server's url.
+
+    Args:
+        host: address to listen on; any but this machine's own needs a token in SLM_MATH_SANDBOX_TOKEN.
+        port: port to listen on.
+        workers: programs that run at once.
+        cpu_seconds: processor time of a program, in seconds.
+        wall_seconds: time of a program from its start, in seconds; default twice the processor time and 2 s more.
+        memory_mb: address space of a program, in MiB.
+        output_kb: output of a program, in KiB.
+        tier: how programs are confined: A, B, C, or auto for the first that holds here.
+        allow_imports: packages that programs may import beside the usual ones.
+        waiting: programs that may wait for a worker.
+    """
+    from slm_math.sandbox.executor import Sandbox
+
+    sandbox = Sandbox(workers, cpu_seconds, wall_seconds, memory_mb, output_kb, tier, allow_imports)
+    serve(sandbox, host, port, waiting)

@@ -1,0 +1,194 @@
+"""What goes between `remote` and `serve`: JSON over HTTP, of which neither side believes a word before it is checked.
+
+POST /run takes {"code": "...", "earlier": ["...", ...]} and answers 200 with the fields of a RunResult. Every other
+status has {"error": "..."}: 408, 429 and 5xx say nothing about the program and may be tried again, the rest is final.
+GET /health answers {"ok": true, "authorized": ...}: whether the token that came with the question would do.
+A token travels as `Authorization: Bearer ...`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import math
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, get_type_hints
+from urllib.parse import urlsplit
+
+from slm_math.types import RunPython, RunResult
+
+TOKEN_VARIABLE = "SLM_MATH_SANDBOX_TOKEN"
+LARGEST_REQUEST = 1 << 20  # bytes
+LARGEST_REPLY = 4 << 20  # bytes; with a server's default limits on output there are some 0.3 MB
+CONNECT_SECONDS = 10.0
+FIELDS = get_type_hints(RunResult)
+
+
+class Unanswered(Exception):
+    """An attempt that failed in a way that may pass; `wait` is the number of seconds the server asked for."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class Endpoint:
+    """The server at a url like https://host/path, with the token from the environment variable `variable`."""
+
+    def __init__(self, url: str, variable: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("the sandbox's url must be like http://host:8080")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError(f"the sandbox's url must hold no secrets: put the token into {variable}")
+        self.url, self.variable = url.rstrip("/"), variable
+        self._host, self._port, self._path = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._token = read_token(variable)
+
+    def ask(
+        self, method: str, path: str, body: bytes | None, seconds: float, connected: Callable[[socket.socket], None]
+    ) -> tuple[int, bytes, float]:
+        """One attempt of at most `seconds` once connected: status, body, and the seconds to wait if it failed.
+
+        Calls `connected` with the socket, which other threads may then `hang_up`. Raises Unanswered.
+        """
+        connection = self._kind(self._host, self._port, timeout=min(CONNECT_SECONDS, seconds))
+        late = threading.Event()
+        clock = None
+        try:
+            connection.connect()
+            sock = connection.sock
+            assert sock is not None
+            sock.settimeout(seconds)
+            clock = threading.Timer(seconds, lambda: (late.set(), hang_up(sock)))  # a trickle never times out
+            clock.daemon = True
+            clock.start()
+            connected(sock)
+            headers = {"Accept": "application/json", "Connection": "close", "User-Agent": "slm-math"}
+            if body is not None:
+                headers["Content-Type"] = "application/json"
+            if self._token:
+                headers["Authorization"] = f"Bearer {self._token}"
+            connection.request(method, self._path + path, body, headers)
+            response = connection.getresponse()
+            data = response.read(LARGEST_REPLY + 1)
+        except (OSError, http.client.HTTPException) as error:
+            if late.is_set() or isinstance(error, TimeoutError):
+                raise Unanswered(f"no reply within {connection.timeout if clock is None else seconds:g} s") from None
+            raise Unanswered(f"{type(error).__name__}: {error}") from None
+        finally:
+            if clock is not None:
+                clock.cancel()
+            connection.close()
+        if late.is_set():
+            raise Unanswered(f"no reply within {seconds:g} s")
+        if len(data) > LARGEST_REPLY:
+            raise Unanswered(f"the reply is larger than {LARGEST_REPLY >> 20} MiB")
+        return response.status, data, _seconds(response.headers.get("Retry-After", ""))
+
+    def unauthorized(self) -> str:
+        """What to say when the server does not take the token, or the lack of one."""
+        sent = "does not accept the token in" if self._token else "asks for a token: set"
+        return f"the server {sent} the environment variable {self.variable}"
+
+    def clean(self, message: str) -> str:
+        """One line that names the url, of some 400 characters, without the token, which a server may quote back."""
+        message = f"the sandbox at {self.url}: {message}"
+        if self._token:
+            message = message.replace(self._token, "[token]")
+        message = " ".join(message.split())
+        return message if len(message) <= 400 else f"{message[:400]}..."
+
+
+def read_token(variable: str) -> str:
+    """The token in an environment variable, "" for none. Raises ValueError when it cannot be one."""
+    token = os.environ.get(variable, "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError(f"the token in the environment variable {variable} has characters that no token has")
+    return token
+
+
+def hang_up(sock: socket.socket | None) -> None:
+    """End a connection under whoever reads from it, on whatever thread."""
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            # not the method of an SSLSocket, which would take the encryption away first
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def read_json(data: bytes) -> Any:
+    """A JSON value. Raises ValueError for anything else."""
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def write_request(request: RunPython) -> bytes:
+    """The body of a request; ASCII, so that lone surrogates survive."""
+    return json.dumps({"code": request.code, "earlier": list(request.earlier)}).encode("ascii")
+
+
+def read_request(data: bytes) -> RunPython:
+    """The program in the body of a request. Raises ValueError with what is wrong with it."""
+    try:
+        body = read_json(data)
+    except ValueError as error:
+        raise ValueError(f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict) or not isinstance(body.get("code"), str):
+        raise ValueError('the body must be like {"code": "print(1)", "earlier": []}')
+    earlier = body.get("earlier", [])
+    if not isinstance(earlier, list) or not all(isinstance(block, str) for block in earlier):
+        raise ValueError("earlier must be a list of strings")
+    unknown = sorted(set(body) - {"code", "earlier"})
+    if unknown:
+        raise ValueError(f"unknown field {unknown[0][:40]!r}")
+    return RunPython(body["code"], tuple(earlier))
+
+
+def write_result(result: RunResult) -> bytes:
+    """The body of a reply."""
+    return json.dumps(asdict(result)).encode("ascii")
+
+
+def read_result(data: bytes) -> RunResult:
+    """The result in the body of a reply; every field must be there. Raises ValueError with what is wrong with it."""
+    body = read_json(data)
+    if not isinstance(body, dict):
+        raise ValueError("not an object")
+    values: dict[str, Any] = {}
+    for name, kind in FIELDS.items():
+        value: Any = body.get(name)
+        if kind is float and type(value) is int:
+            value = float(min(value, 1 << 53))
+        if value.__class__ is not kind:  # True is no number here
+            raise ValueError(f"{name} is missing or not of type {kind.__name__}")
+        if isinstance(value, str):
+            value = value.encode("utf-8", "replace").decode()  # lone surrogates could not be written to a file
+        elif not (0 <= value < math.inf):
+            raise ValueError(f"{name} is out of range")
+        values[name] = value
+    return RunResult(**values)
+
+
+def said(data: bytes) -> str:
+    """What a server has to say for itself: the message in a reply's body, or the beginning of the body."""
+    with contextlib.suppress(ValueError):
+        body = read_json(data)
+        if isinstance(body, dict) and isinstance(body.get("error"), str):
+            return body["error"]
+    return data[:1000].decode("utf-8", "replace")
+
+
+def _seconds(header: str) -> float:
+    return float(header) if header.isdecimal() and len(header) < 10 else 0.0
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
