@@ -19,9 +19,9 @@ from slm_math.engines.base import Engine
 from slm_math.evaluation.evaluate import evaluate
 from slm_math.evaluation.metrics import Summary, summarise
 from slm_math.evaluation.records import read_records
-from slm_math.evaluation.table import results_table
+from slm_math.evaluation.table import program_lines, results_table
 from slm_math.modules.base import PolicyModule
-from slm_math.sandbox import Sandbox
+from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
 from slm_math.types import Sampling
 
 
@@ -42,7 +42,7 @@ class AgentEval(L.Callback):
         at_start: evaluate also before training.
         sampling: decoding defaults of all roles; agents may override them per request.
         engines: role -> engine for roles that the policy does not serve.
-        sandbox: runs programs.
+        sandbox: runs the agents' programs; one with its default limits when left out.
         seed: of the sampling.
     """
 
@@ -57,7 +57,7 @@ class AgentEval(L.Callback):
         at_start: bool = False,
         sampling: Sampling = Sampling(temperature=0.0),
         engines: dict[str, Engine] | None = None,
-        sandbox: Sandbox | None = None,
+        sandbox: Sandbox | RemoteSandbox | None = None,
         seed: int = 0,
     ) -> None:
         if not agents:
@@ -85,13 +85,22 @@ class AgentEval(L.Callback):
         self.tasks = take(source.tasks(split), self.limit)
         if not self.tasks:
             raise ValueError(f"AgentEval: {source.name} has no problems in its {split} split")
-        if self.sandbox is None and any(agent.uses_python for agent in self.agents.values()):
-            missing = Sandbox.unavailable()
-            if missing is None:
-                self.sandbox = Sandbox()
-            else:
-                self._skipped = {name for name, agent in self.agents.items() if agent.uses_python}
-                print(f"AgentEval skips {', '.join(sorted(self._skipped))}: {missing}")
+        self._start_sandbox()
+
+    def _start_sandbox(self) -> None:
+        """One that was asked for must run; without any, agents that need one are skipped, aloud."""
+        names = sorted(name for name, agent in self.agents.items() if agent.uses_python)
+        if not names:
+            return
+        if self.sandbox is not None:
+            self.sandbox.start()
+            return
+        try:
+            self.sandbox = Sandbox()
+            self.sandbox.start()
+        except SandboxError as error:
+            self.sandbox, self._skipped = None, set(names)
+            print(f"AgentEval skips {', '.join(names)}: {error}")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.at_start and trainer.global_step == 0:
@@ -132,7 +141,10 @@ class AgentEval(L.Callback):
                 module.log(f"{agent}", summaries[agent].accuracy, prog_bar=True, logger=False, rank_zero_only=True)
         if trainer.is_global_zero and summaries:
             seconds = time.perf_counter() - start
-            console_of(trainer).print(results_table(f"agents after {name} ({seconds:.0f} s)", summaries))
+            console = console_of(trainer)
+            console.print(results_table(f"agents after {name} ({seconds:.0f} s)", summaries))
+            for line in program_lines(summaries):
+                console.print(line, markup=False)
 
     def _one(self, trainer: L.Trainer, module: PolicyModule, name: str, folder: Path, weights: str) -> Summary:
         """One agent; with several ranks each takes its share of the problems, and rank 0 keeps all records."""

@@ -17,6 +17,7 @@ from rich.table import Table
 from slm_math.agents import Agent
 from slm_math.data.base import Source, Split
 from slm_math.engines.base import Engine
+from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import AnswerType, Sampling
 
 
@@ -35,6 +36,7 @@ def evaluate(
     slots: int = 64,
     chat_template: str | None = None,
     torch_threads: int | None = None,
+    sandbox: Sandbox | RemoteSandbox | None = None,
     seed: int = 0,
 ) -> None:
     """Evaluates agents and writes every transcript; a rerun goes on where the last one stopped.
@@ -54,6 +56,7 @@ def evaluate(
         slots: requests that the local model decodes at once.
         chat_template: chatml, plain or a Jinja file, for a tokenizer that has none.
         torch_threads: CPU threads of torch.
+        sandbox: runs the agents' programs; one with its default limits when left out.
         seed: of the sampling.
     """
     from slm_math.data.modules import take
@@ -61,8 +64,7 @@ def evaluate(
     from slm_math.evaluation.evaluate import evaluate as run
     from slm_math.evaluation.metrics import by_tag
     from slm_math.evaluation.records import read_records
-    from slm_math.evaluation.table import Live, results_table
-    from slm_math.sandbox import Sandbox
+    from slm_math.evaluation.table import Live, program_lines, results_table
 
     if not agents:
         raise ValueError("eval needs at least one agent under agents:")
@@ -75,19 +77,15 @@ def evaluate(
     tasks = take(source.tasks(split), limit)
     if not tasks:
         raise ValueError(f"{source.name} has no problems in its {split} split")
+    if any(agent.uses_python for agent in agents.values()):  # before a model is loaded
+        sandbox = sandbox or Sandbox()
+        sandbox.start()
     if policy is not None:
         serving.setdefault("default", _local(policy, dtype, slots, chat_template, torch_threads))
     console = Console()
-    missing = Sandbox.unavailable()
     rows = {}
-    sandbox = None
     try:
         for name, agent in agents.items():
-            if agent.uses_python and missing:
-                console.print(f"{name} is skipped: {missing}", markup=False)
-                continue
-            if agent.uses_python and sandbox is None:
-                sandbox = Sandbox()
             with Live(console, name) as live:
                 rows[name] = run(
                     agent, tasks, serving, {"default": sampling}, Path(out) / name, sandbox, samples, seed,
@@ -99,6 +97,8 @@ def evaluate(
         for engine in serving.values():
             engine.close()
     console.print(results_table(f"{source.name}/{split}", rows))
+    for line in program_lines(rows):
+        console.print(line, markup=False)
     for name in rows:
         errors = Counter(row["error"] for row in read_records(Path(out) / name / "records.jsonl") if row["error"])
         for error, count in errors.most_common(1):

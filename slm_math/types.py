@@ -176,8 +176,9 @@ class RunResult:
     """What a program did.
 
     `value` is the last expression's, as `print` would show it ("" for None). `error` is one line, e.g.
-    `line 3: NameError: name 'x' is not defined`; `error_type` its class or one of Timeout, OutOfMemory, Output, Crash,
-    Exit; `error_line` a line of the program, 0 when it has none. `truncated`: it was stopped for too much output.
+    `line 3: NameError: name 'x' is not defined`; `error_type` its class (TimeoutError and OutputError also when it was
+    stopped), Crash or Exit; `error_line` a line of the program, 0 when it has none. `truncated`: stopped for too much
+    output.
     """
 
     ok: bool
@@ -212,10 +213,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Run:
-    """One program that ran."""
+    """One program that ran, after the earlier blocks of its session."""
 
     code: str
     result: RunResult
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

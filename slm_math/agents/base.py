@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from slm_math.types import Effect, Problem, Workflow
+from slm_math.types import Effect, Problem, RunPython, RunResult, Workflow
 
 T = TypeVar("T")
 
@@ -54,10 +54,12 @@ def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
     return [done[index] for index in range(len(workflows))]
 
 
-def program(text: str) -> str | None:
-    """The last fenced Python block of a reply, or None; a block that was cut off runs to the end of the text.
+def program(text: str) -> RunPython | None:
+    """The fenced Python of a reply as one request, or None.
 
-    A block without a language counts when there is none in Python. Indented blocks (in a list, say) are dedented.
+    Models define things in one block and use them in the next: the last block runs after the ones before it, whose
+    output and errors are not shown. A block that was cut off runs to the end of the text; blocks without a language
+    count when there is none in Python; indented blocks (in a list, say) are dedented.
     """
     blocks: list[tuple[str, list[str]]] = []
     fence = ""
@@ -72,10 +74,29 @@ def program(text: str) -> str | None:
             fence = mark[:3]
             blocks.append((mark[3:].strip().lower(), []))
     for wanted in (lambda language: language.startswith("py"), lambda language: not language):
-        for language, lines in reversed(blocks):
-            if wanted(language):
-                return textwrap.dedent("\n".join(lines)).strip("\n")
+        codes = [textwrap.dedent("\n".join(lines)).strip("\n") for language, lines in blocks if wanted(language)]
+        if codes:
+            return RunPython(codes[-1], tuple(codes[:-1]))
     return None
+
+
+class Session:
+    """The Python state of one trace: what one block defines, later blocks see. `result = yield from session.run(...)`.
+
+    It lives in the agent and ends with its workflow. The sandbox repeats the earlier blocks for every new one, so the
+    state is the same wherever a block runs; blocks that were stopped (time, memory, output) are not repeated.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: tuple[str, ...] = ()
+
+    def run(self, request: RunPython) -> Workflow[RunResult]:
+        """Run a block (and those that it brings along) after all before it."""
+        request = RunPython(request.code, self.blocks + request.earlier)
+        [result] = yield [request]
+        stopped = result.timed_out or result.out_of_memory or result.truncated or result.error_type == "Crash"
+        self.blocks = request.earlier if stopped else (*request.earlier, request.code)
+        return result
 
 
 _WORDS = r"\b(?:(NOT)\s+)?(INCORRECT|CORRECT|UNCLEAR)\b"

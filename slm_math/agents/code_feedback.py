@@ -5,7 +5,7 @@ from __future__ import annotations
 from slm_math.agents.base import Agent, program
 from slm_math.answers import extract
 from slm_math.prompts import render
-from slm_math.types import Generate, Problem, RunPython, Workflow, assistant, user
+from slm_math.types import Generate, Problem, Workflow, assistant, user
 
 
 class CodeFeedback(Agent):
@@ -25,10 +25,10 @@ class CodeFeedback(Agent):
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)
         [draft] = yield [Generate(chat)]
-        code = program(draft.text)
-        if code is None:
+        request = program(draft.text)
+        if request is None:
             return extract(draft.text).value
-        [result] = yield [RunPython(code)]
+        [result] = yield [request]
         chat += assistant(draft) + user(render(self.output_prompt, output=result.text))
         [final] = yield [Generate(chat)]
         return extract(final.text).value

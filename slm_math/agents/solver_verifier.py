@@ -5,7 +5,7 @@ from __future__ import annotations
 from slm_math.agents.base import Agent, program, verdict
 from slm_math.answers import equivalent, extract
 from slm_math.prompts import render
-from slm_math.types import Generate, Problem, Reply, RunPython, Workflow, assistant, user
+from slm_math.types import Generate, Problem, Reply, Workflow, assistant, user
 
 
 class SolverVerifier(Agent):
@@ -69,10 +69,10 @@ class SolverVerifier(Agent):
         question = render(self.verify_prompt, problem=problem.text, draft=draft.text, answer=answer)
         chat = user(question, problem.images)
         [opinion] = yield [Generate(chat, role="verifier")]
-        code = program(opinion.text)
-        if code is None:
+        request = program(opinion.text)
+        if request is None:
             return opinion.text
-        [result] = yield [RunPython(code)]
+        [result] = yield [request]
         chat += assistant(opinion) + user(render(self.verify_output_prompt, output=result.text))
         [opinion] = yield [Generate(chat, role="verifier")]
         return opinion.text

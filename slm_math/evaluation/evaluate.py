@@ -59,6 +59,7 @@ def evaluate(
         "seed": seed,
         "sampling": {role: vars(values) for role, values in sampling.items()},
         "engines": {role: engine.identity() for role, engine in sorted(engines.items())},
+        **({"sandbox": sandbox.identity()} if agent.uses_python and sandbox is not None else {}),
         **(identity or {}),
     }
     file = RecordFile(folder, me, set_aside)

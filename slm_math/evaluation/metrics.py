@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from slm_math.answers import UNDECIDED
+from slm_math.rollout.programs import Programs, programs
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
@@ -54,8 +55,7 @@ class Summary:
     truncated: float
     errors: int
     turns: float
-    programs: int
-    programs_ran: float
+    programs: Programs
     tokens: float
     seconds: float
 
@@ -64,7 +64,9 @@ class Summary:
         return f"{100 * self.accuracy:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {self.problems}"
 
     def values(self) -> dict[str, float]:
-        return {name: float(value) for name, value in asdict(self).items()}
+        """As metrics."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "programs"}
+        return {name: float(value) for name, value in (own | {"programs": 0} | self.programs.values()).items()}
 
 
 def summarise(records: Iterable[Mapping[str, Any]]) -> Summary:
@@ -90,8 +92,7 @@ def summarise(records: Iterable[Mapping[str, Any]]) -> Summary:
         truncated=sum(any(e.get("finish") == "length" for e in row["events"]) for row in rows) / n,
         errors=sum(row["error"] is not None for row in rows),
         turns=len(turns) / n,
-        programs=len(runs),
-        programs_ran=sum(run["ok"] for run in runs) / max(len(runs), 1),
+        programs=programs(runs),
         tokens=sum(turn["tokens"] for turn in turns) / n,
         seconds=sum(row["seconds"] for row in rows) / n,
     )

@@ -44,9 +44,11 @@ def _event(event: Turn | Run) -> dict[str, Any]:
         result = event.result
         return {
             "kind": "run",
+            **({"earlier": list(event.earlier)} if event.earlier else {}),
             "code": event.code,
             "ok": result.ok,
             "output": result.text,
+            "error_type": result.error_type,
             "timed_out": result.timed_out,
             "seconds": round(result.seconds, 4),
         }

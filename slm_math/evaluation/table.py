@@ -36,10 +36,15 @@ def results_table(title: str, rows: Mapping[str, Summary]) -> Table:
             + (f", {s.undecided} undecided" if s.undecided else ""),
             f"{100 * s.no_answer:.0f} %",
             f"{100 * s.truncated:.0f} %",
-            f"{100 * s.programs_ran:.0f} % of {s.programs}" if s.programs else "-",
+            f"{100 * s.programs.share_ok:.0f} % of {s.programs.runs}" if s.programs.runs else "-",
             f"{s.tokens:.0f}",
         )
     return table
+
+
+def program_lines(rows: Mapping[str, Summary]) -> list[str]:
+    """A line about the programs of every agent that ran some."""
+    return [f"{name}: {s.programs.shown()}" for name, s in rows.items() if s.programs.runs]
 
 
 class Live:

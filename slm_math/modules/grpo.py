@@ -19,9 +19,10 @@ from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Policy
 from slm_math.modules.stats import Clock, Notices, Sums, problems_of
 from slm_math.rewards import Correct, Reward, Scores
+from slm_math.rollout.programs import programs
 from slm_math.rollout.rows import Batch, Row, collate, micro_batches, trace_rows
 from slm_math.rollout.scheduler import Rollouts
-from slm_math.sandbox import Sandbox
+from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Sampling, Task, Trace
 
 
@@ -42,7 +43,7 @@ class GRPOModule(PolicyModule):
         passes: updates per batch of rollouts (mu); each sees all rows.
         train_roles: the roles that learn.
         engines: role -> engine for roles that do not learn and are served by another model.
-        sandbox: runs the agent's programs.
+        sandbox: runs the agent's programs; one with its default limits when left out.
         tokens_per_batch: positions of one forward and backward pass.
         slots: requests decoded at once.
         seed: of the sampling; the run's own (`--seed_everything`) when left out.
@@ -61,7 +62,7 @@ class GRPOModule(PolicyModule):
         passes: int = 1,
         train_roles: Sequence[str] = ("solver",),
         engines: dict[str, Engine] | None = None,
-        sandbox: Sandbox | None = None,
+        sandbox: Sandbox | RemoteSandbox | None = None,
         tokens_per_batch: int = 16384,
         slots: int = 64,
         seed: int | None = None,
@@ -99,9 +100,10 @@ class GRPOModule(PolicyModule):
         self.last: list[tuple[Task, Trace, Scores, dict[str, float]]] = []  # the rollouts of the step, for display
 
     def setup(self, stage: str) -> None:
+        if self.agent.uses_python:  # before a model is loaded
+            self.sandbox = self.sandbox or Sandbox()
+            self.sandbox.start()
         super().setup(stage)
-        if self.agent.uses_python and self.sandbox is None:
-            self.sandbox = Sandbox()
 
     def configure_model(self) -> None:
         super().configure_model()
@@ -276,6 +278,7 @@ class GRPOModule(PolicyModule):
             "trained_tokens_per_second": trained / max(clock.laps["update"], 1e-9),
             "padding": sum(part.padding for part in parts) / max(len(parts), 1),
         }
+        values |= programs(vars(run.result) for group in traces for trace in group for run in trace.runs).values()
         values |= stats.means(self.passes) | {f"seconds_{name}": seconds for name, seconds in clock.laps.items()}
         self.log_scalars(values, len(traces), shown=("reward", "kl"))
         if self.trainer.is_global_zero:

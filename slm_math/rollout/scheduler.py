@@ -23,6 +23,8 @@ class Executor(Protocol):
 class Sandbox(Executor, Protocol):
     def submit(self, request: RunPython) -> int: ...
 
+    def identity(self) -> dict[str, Any]: ...
+
 
 @dataclass
 class _Live:
@@ -174,4 +176,4 @@ def _event(effect: Effect, result: Reply | RunResult) -> Turn | Run:
         assert isinstance(result, Reply)
         return Turn(effect, result)
     assert isinstance(result, RunResult)
-    return Run(effect.code, result)
+    return Run(effect.code, result, effect.earlier)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from slm_math.sandbox import tiers
 from slm_math.sandbox.errors import SandboxError
@@ -62,9 +63,14 @@ class Sandbox(Jobs):
             )
         elif (reason := tiers.unsupported()) is not None:
             raise SandboxError(reason)
+        self.allow_imports = tuple(allow_imports)
         self._packages = tiers.packages(allow_imports)
         self._hidden = tiers.hidden(self._packages)
         super().__init__(workers)
+
+    def identity(self) -> dict[str, Any]:
+        """What can change a program's result."""
+        return {**vars(self.limits), "allow_imports": list(self.allow_imports)}
 
     def _perform(self, job: Job) -> RunResult:
         """Run a program; what the machine did to it is tried again on a new worker."""

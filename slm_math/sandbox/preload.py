@@ -36,7 +36,7 @@ _OFTEN = """
     encodings.ascii encodings.latin_1 encodings.utf_8 encodings.unicode_escape encodings.idna
 """.split()  # noqa: SIM905
 _UNUSED = frozenset(("test", "tests", "benchmarks", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip",
-                     "site-packages", "dist-packages", "__pycache__", "pygletplot", "f2py"))  # fmt: skip
+                     "site-packages", "dist-packages", "__pycache__", "pygletplot"))  # fmt: skip
 _COMPILED_OUT = ("_test", "_tkinter", "_curses", "readline", "_dbm", "_gdbm", "_xx", "xx", "_ssl", "_sqlite3", "nis")
 
 
@@ -148,6 +148,8 @@ def _module(path: str, name: str, package: bool) -> Iterator[tuple[str, tuple[by
 
 def _warm() -> None:
     """Do a little of everything once, so that tables which libraries build when first used are there."""
+    with contextlib.suppress(ImportError):
+        exec("from numpy import *", {})
     with contextlib.suppress(ImportError):
         import sympy
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from typing import Any
 
 from slm_math.sandbox import wire
 from slm_math.sandbox.errors import SandboxError
@@ -43,6 +44,10 @@ class RemoteSandbox(Jobs):
 
     def __repr__(self) -> str:
         return f"RemoteSandbox({self.url!r})"
+
+    def identity(self) -> dict[str, Any]:
+        """What can change a program's result."""
+        return {"url": self.url}
 
     def _interrupt(self, job: Job) -> None:
         wire.hang_up(job.handle)

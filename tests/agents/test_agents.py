@@ -2,7 +2,7 @@
 
 import pytest
 
-from slm_math.agents import CodeFeedback, MajorityVote, SingleShot, SolverVerifier, parallel
+from slm_math.agents import CodeFeedback, MajorityVote, Session, SingleShot, SolverVerifier, parallel
 from slm_math.agents.base import program, verdict
 from slm_math.types import Generate, Problem, Reply, RunPython, RunResult
 
@@ -138,16 +138,30 @@ def test_verdict_words(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("```python\na=1\n```\nthen\n```python\nprint(2)\n```", "print(2)"),
-        ("```python\nprint(1", "print(1"),
-        ("```\nprint(1)\n```", "print(1)"),
+        ("```python\na=1\n```\nthen\n```python\nprint(a)\n```", ("a=1", "print(a)")),
+        ("```python\na=1\n```\n```bash\nls\n```\n```py\nb=2\n```\n```python\na+b\n```", ("a=1", "b=2", "a+b")),
+        ("```python\nprint(1", ("print(1",)),
+        ("```\nprint(1)\n```", ("print(1)",)),
         ("no code", None),
-        ("1. do:\n   ```python\n   x = 1\n   print(x)\n   ```", "x = 1\nprint(x)"),
-        ("```python3.11\nprint(4)\n```", "print(4)"),
-        ("~~~py\nprint(5)\n~~~", "print(5)"),
+        ("1. do:\n   ```python\n   x = 1\n   print(x)\n   ```", ("x = 1\nprint(x)",)),
+        ("```python3.11\nprint(4)\n```", ("print(4)",)),
+        ("~~~py\nprint(5)\n~~~", ("print(5)",)),
         ("```bash\nls\n```", None),
-        ("```python\nprint(3)\n```\nOutput:\n```\n3\n```", "print(3)"),
+        ("```python\nprint(3)\n```\nOutput:\n```\n3\n```", ("print(3)",)),
     ],
 )
-def test_program_of_a_reply(text: str, expected: str | None) -> None:
-    assert program(text) == expected
+def test_program_of_a_reply(text: str, expected: tuple[str, ...] | None) -> None:
+    assert program(text) == (expected and RunPython(expected[-1], expected[:-1]))
+
+
+def test_a_session_brings_its_blocks_along() -> None:
+    def talk():
+        session = Session()
+        for code in ("a = 1", "while True: pass", "print(a)"):
+            yield from session.run(RunPython(code))
+
+    steps = talk()
+    assert next(steps) == [RunPython("a = 1")]
+    assert steps.send([RunResult(True)]) == [RunPython("while True: pass", ("a = 1",))]
+    # what was stopped would be stopped again
+    assert steps.send([RunResult(False, timed_out=True)]) == [RunPython("print(a)", ("a = 1",))]
