@@ -19,6 +19,8 @@ COMMANDS = {
     "eval": ("evaluate", "evaluate agents with any model or endpoint"),
     "grade": ("grade_file", "grade saved completions, or verify verdicts"),
     "results": ("results", "print the results of finished evaluations"),
+    "sandbox": ("serve_programs", "run programs for machines that cannot confine them"),
+    "doctor": ("doctor", "say what works on this machine"),
     "download": ("download", "fetch the models and data sets that configs name, for work offline"),
 }
 FILES = {"grade": "file", "results": "folders"}  # what stands behind the command without an option's name

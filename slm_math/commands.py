@@ -16,9 +16,13 @@ from rich.table import Table
 
 from slm_math.agents import Agent
 from slm_math.data.base import Source, Split
+from slm_math.doctor import doctor
 from slm_math.engines.base import Engine
 from slm_math.sandbox import RemoteSandbox, Sandbox
+from slm_math.sandbox.serve import main as serve_programs
 from slm_math.types import AnswerType, Sampling
+
+__all__ = ["doctor", "download", "evaluate", "grade_file", "results", "serve_programs"]
 
 
 def evaluate(

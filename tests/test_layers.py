@@ -18,7 +18,7 @@ LAYERS = [
     {"modules"},
     {"evaluation", "synthesis"},
     {"grading"},
-    {"cli", "commands", "training", "parsing", "__main__", "callbacks"},
+    {"cli", "commands", "doctor", "training", "parsing", "__main__", "callbacks"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FILES = [path for folder in ("slm_math", "callbacks") for path in (ROOT / folder).rglob("*.py")]
