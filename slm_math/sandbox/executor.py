@@ -55,6 +55,7 @@ class Sandbox(Jobs):
             cpu_seconds, 2 * cpu_seconds + 2 if wall_seconds is None else wall_seconds, memory_mb, output_kb
         )
         self.tier = tier  # from the first program on the one that was found
+        self._proven = False  # whether a worker of this tier has started here
         if tier == "unsafe":
             warnings.warn(
                 'tier="unsafe": programs that the model writes run with all rights of this user, with its files and '
@@ -79,7 +80,13 @@ class Sandbox(Jobs):
         code = {"code": job.request.code, "earlier": job.request.earlier, "characters": self.limits.output + 1}
         why = ""
         for attempt in range(TRIES):
-            worker = self._own.worker = getattr(self._own, "worker", None) or self._new_worker()
+            try:
+                worker = self._own.worker = getattr(self._own, "worker", None) or self._new_worker()
+            except SandboxError as error:
+                if not self._proven or attempt == TRIES - 1:
+                    raise
+                why = str(error)
+                continue
             with self._change:
                 if job.cancelled:
                     break
@@ -87,7 +94,7 @@ class Sandbox(Jobs):
             try:
                 outcome = worker.run(code, self.limits, cpu, wall)
                 why = "killed from outside"
-                if not outcome.killed_from_outside or attempt == TRIES - 1 or job.cancelled:
+                if not outcome.killed_from_outside(cpu) or attempt == TRIES - 1 or job.cancelled:
                     return result(outcome, self.limits, cpu, self._hidden)
             except Lost as error:
                 why = str(error)
@@ -124,12 +131,14 @@ class Sandbox(Jobs):
                 except SandboxError as error:
                     reasons.append(f"{tier}: {error}")
                 else:
-                    self.tier = tier
+                    self.tier, self._proven = tier, True
                     return worker
         raise SandboxError(f"a model's programs cannot be confined here ({'; '.join(reasons)}). {tiers.WAYS_OUT}")
 
     def _tested(self, tier: str) -> Worker:
         try:
-            return tiers.start(tier, self._packages, self.limits)
+            worker = tiers.start(tier, self._packages, self.limits)
+            self._proven = True
+            return worker
         except SandboxError as error:
             raise SandboxError(f"a worker of tier {tier} did not start: {error}") from error

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slm_math.sandbox import child
-from slm_math.sandbox.zygote import BY_CLOCK, BY_CPU
+from slm_math.sandbox.zygote import BY_CLOCK, BY_CPU, BY_ITSELF
 from slm_math.types import RunResult
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{4,16}\b")  # "<function f at 0x7f3a0c1d2e50>"
@@ -45,10 +45,13 @@ class Outcome:
     stderr: bytes
     report: bytes
 
-    @property
-    def killed_from_outside(self) -> bool:
+    def out_of_time(self, allowed: float) -> bool:
+        """Whether it used up its processor time, whoever stopped it then."""
+        return self.why == BY_CPU or self.status == -signal.SIGXCPU or (self.status < 0 and self.cpu >= allowed)
+
+    def killed_from_outside(self, allowed: float) -> bool:
         """By neither the sandbox nor itself (it cannot): the machine ran out of memory, or somebody cleaned up."""
-        return self.status == -signal.SIGKILL and self.why not in (BY_CPU, BY_CLOCK)
+        return self.status == -signal.SIGKILL and self.why == BY_ITSELF and not self.out_of_time(allowed)
 
 
 def result(outcome: Outcome, limits: Limits, cpu_allowed: float, hidden: Sequence[str]) -> RunResult:
@@ -56,9 +59,7 @@ def result(outcome: Outcome, limits: Limits, cpu_allowed: float, hidden: Sequenc
     told = child.report(outcome.report)
     value = told["value"]
     truncated = len(outcome.stdout) > limits.output or len(value) > limits.output
-    over = outcome.why == BY_CPU or outcome.status == -signal.SIGXCPU or (
-        outcome.status < 0 and outcome.cpu >= cpu_allowed
-    )  # fmt: skip
+    over = outcome.out_of_time(cpu_allowed)
     timed_out = not truncated and (over or outcome.why == BY_CLOCK)
     kind, message, line = told["error_type"], told["message"], told["error_line"]
     if truncated:
@@ -66,13 +67,13 @@ def result(outcome: Outcome, limits: Limits, cpu_allowed: float, hidden: Sequenc
     elif timed_out:
         allowed = f"{limits.cpu_seconds:g} s of processor time" if over else f"{limits.wall_seconds:g} s"
         kind, message = "TimeoutError", f"the program took more than {allowed}"
-    elif outcome.killed_from_outside:
+    elif outcome.killed_from_outside(cpu_allowed):
         kind, message = "MemoryError", "the program was killed: the machine had no memory left"
     elif outcome.status < 0:
         kind, message = "Crash", f"the program crashed ({_signal(-outcome.status)})"
-    elif outcome.status > 0 and not kind:
-        kind, message = "Exit", f"the program ended with status {outcome.status}"
-    ok = outcome.status == 0 and not truncated and not timed_out
+    elif not kind and (outcome.status > 0 or not told["whole"]):
+        kind, message = "Exit", f"the program ended with status {outcome.status} before its last line"
+    ok = outcome.status == 0 and told["whole"] and not truncated and not timed_out
     if ok:
         kind, message, line = "", "", 0
     elif kind != told["error_type"]:

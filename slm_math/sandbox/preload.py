@@ -11,6 +11,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import marshal
+import mmap
 import os
 import random
 import sys
@@ -37,7 +38,9 @@ _OFTEN = """
 """.split()  # noqa: SIM905
 _UNUSED = frozenset(("test", "tests", "benchmarks", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip",
                      "site-packages", "dist-packages", "__pycache__", "pygletplot"))  # fmt: skip
-_COMPILED_OUT = ("_test", "_tkinter", "_curses", "readline", "_dbm", "_gdbm", "_xx", "xx", "_ssl", "_sqlite3", "nis")
+# every compiled module costs each fork a little; these do nothing for mathematics, or have a twin in Python
+_COMPILED_OUT = """_test _tkinter _curses readline _dbm _gdbm _xx xx _ssl _sqlite3 nis _codecs_ _hashlib _lsprof _crypt
+    _bz2 _lzma audioop ossaudiodev spwd syslog termios _multibytecodec""".split()  # noqa: SIM905
 
 
 def load(packages: Sequence[tuple[str, str]], more: Iterable[str], readable: bool) -> None:
@@ -46,14 +49,16 @@ def load(packages: Sequence[tuple[str, str]], more: Iterable[str], readable: boo
     A usual part that this version of a library lacks is passed over; a package or one of `more` that does not load
     raises ImportError. With `readable`, what `packages` hold on disk can still be loaded later.
     """
-    packed = dict(_modules(os.path.dirname(os.__file__), ""))
+    folders = [(os.path.join(place, name), f"{name}.") for name, place in packages]
+    folders.append((os.path.dirname(os.__file__), ""))
+    packed = Packed(module for folder, prefix in folders for module in _modules(folder, prefix))
     compiled = [place for place in sys.path if place.endswith("lib-dynload")]
     finder = Folders(dict(packages))
     sys.meta_path.append(finder)
     for place in compiled:
         for file in os.listdir(place):
             name = file.partition(".")[0]
-            if not name.startswith(_COMPILED_OUT):
+            if not name.startswith(tuple(_COMPILED_OUT)):
                 with contextlib.suppress(ImportError):
                     importlib.import_module(name)
     for name in (*(name for name, _ in packages), *more):
@@ -61,18 +66,16 @@ def load(packages: Sequence[tuple[str, str]], more: Iterable[str], readable: boo
     for name in _OFTEN:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    for name, folder in packages:
-        packed |= _modules(os.path.join(folder, name), f"{name}.")
     sys.path[:] = []
     sys.path_importer_cache.clear()
-    sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, Packed(packed)]
+    sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, packed]
     if readable:
         sys.meta_path.append(finder)
     _warm()
 
 
 def settle() -> None:
-    """Fix every source of chance that there is: a program is a function of its text."""
+    """Fix every source of chance that there is, so that a program is a function of its text; forget the host's name."""
     random.seed(0)
     # whoever asks for an unseeded generator gets this seed; numpy and `secrets` draw theirs from `_urandom`
     random.Random.__init__.__defaults__ = (0,)
@@ -82,6 +85,11 @@ def settle() -> None:
         numpy.random.seed(0)
     if own := sys.modules.get("sympy.core.random"):
         own.seed(0)
+    import platform
+
+    # what a library asked for is remembered: the names of this host and of its kernel
+    platform.__dict__["_uname_cache"] = platform.uname_result("Linux", "", "", "", platform.machine())
+    platform.__dict__["_platform_cache"] = {}
 
 
 class Folders:
@@ -98,22 +106,30 @@ class Folders:
 
 
 class Packed:
-    """Finds and loads the Python modules that are held in memory."""
+    """Finds and loads the Python modules that are held in memory, in one piece that forked processes share."""
 
-    def __init__(self, modules: dict[str, tuple[bytes, bool]]) -> None:
-        self.modules = modules
+    def __init__(self, modules: Iterable[tuple[str, bytes, bool]]) -> None:
+        self.places: dict[str, tuple[int, int, bool]] = {}
+        with open(os.memfd_create("modules"), "w+b") as file:
+            for name, code, package in modules:
+                start = file.tell()
+                file.write(code)
+                self.places[name] = start, start + len(code), package
+            file.flush()
+            # shared, so that a fork need not copy the tables of its pages
+            self.held = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ)
 
     def find_spec(self, name: str, path: object, target: object = None, /) -> importlib.machinery.ModuleSpec | None:
-        if name not in self.modules:
+        if name not in self.places:
             return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=self.modules[name][1])  # pyright: ignore
+        return importlib.machinery.ModuleSpec(name, self, is_package=self.places[name][2])  # pyright: ignore
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        code = self.modules[module.__name__][0]
-        exec(_code(code, module.__name__), module.__dict__)
+        start, end, _ = self.places[module.__name__]
+        exec(_code(self.held[start:end], module.__name__), module.__dict__)
 
 
 def _code(held: bytes, name: str) -> CodeType:
@@ -123,8 +139,8 @@ def _code(held: bytes, name: str) -> CodeType:
     return compile(held, f"<{name}>", "exec", dont_inherit=True)
 
 
-def _modules(folder: str, prefix: str) -> Iterator[tuple[str, tuple[bytes, bool]]]:
-    """(name, (code, whether it is a package)) of every Python module in a folder and its packages."""
+def _modules(folder: str, prefix: str) -> Iterator[tuple[str, bytes, bool]]:
+    """Name and code of every Python module in a folder and its packages, and whether it is a package itself."""
     if prefix:
         yield from _module(os.path.join(folder, "__init__.py"), prefix.rstrip("."), True)
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -137,12 +153,12 @@ def _modules(folder: str, prefix: str) -> Iterator[tuple[str, tuple[bytes, bool]
             yield from _modules(entry.path, f"{prefix}{name}.")
 
 
-def _module(path: str, name: str, package: bool) -> Iterator[tuple[str, tuple[bytes, bool]]]:
+def _module(path: str, name: str, package: bool) -> Iterator[tuple[str, bytes, bool]]:
     for place in (importlib.util.cache_from_source(path), path):
         with contextlib.suppress(OSError), open(place, "rb") as file:
             held = file.read()
             if place == path or held[:4] == importlib.util.MAGIC_NUMBER:
-                yield name, (held, package)
+                yield name, held, package
                 return
 
 

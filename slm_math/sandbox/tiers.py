@@ -25,6 +25,7 @@ from slm_math.sandbox.outcome import Limits
 from slm_math.sandbox.worker import Lost, Worker
 
 TIERS = ("A", "B", "C")
+TRIES = 3  # of a start that the machine spoils
 WAYS_OUT = (
     "Two ways out: let a Linux machine run them (there: `slm-math sandbox`; here: slm_math.sandbox.RemoteSandbox with "
     'its url), or, if you trust the model with everything that you can do yourself, tier="unsafe".'
@@ -92,28 +93,35 @@ def start(tier: str, wanted: Packages, limits: Limits) -> Worker:
     # -I would ignore PYTHONHASHSEED; there is nothing else in the environment to be ignored
     python = [_python(), "-S", "-s", "-P", "-B", "-X", "utf8", str(Path(__file__).with_name("zygote.py"))]
     command = [*_bubblewrap(wanted), *python] if namespaces else python
-    worker = Worker(command, environment, settings)
-    try:
-        test(worker, limits, readable is not None, namespaces)
-    except BaseException:
-        worker.close()
-        raise
-    return worker
+    for attempt in range(TRIES):
+        worker = Worker(command, environment, settings)
+        try:
+            test(worker, limits, readable is not None, namespaces)
+            return worker
+        except Lost as error:  # says nothing about the walls
+            worker.close()
+            if attempt == TRIES - 1:
+                raise SandboxError(str(error)) from error
+        except BaseException:
+            worker.close()
+            raise
+    raise AssertionError
 
 
 def test(worker: Worker, limits: Limits, reading: bool, namespaces: bool) -> None:
-    """Raises SandboxError when a canary gets through, or when an innocent program does not run."""
+    """Raises SandboxError when a canary gets through or an innocent program does not run, Lost when it was lost."""
     code = canaries.program(reading, namespaces, limits.memory_mb << 20)
-    try:
-        outcome = worker.run({"code": code, "earlier": [], "characters": 100}, limits, 60, 120)
-    except Lost as error:
-        raise SandboxError(str(error)) from error
-    *could, control = outcome.stdout.decode("utf-8", "replace").splitlines() or [""]
-    if control != canaries.CONTROL:
+    seconds = 60.0
+    outcome = worker.run({"code": code, "earlier": [], "characters": 100}, limits, seconds, 2 * seconds)
+    could = outcome.stdout.decode("utf-8", "replace").splitlines()
+    stands = could[-1:] == [canaries.CONTROL]
+    if could := could[:-1] if stands else could:
+        raise SandboxError(f"a program could {', '.join(could)}")
+    if outcome.killed_from_outside(seconds):
+        raise Lost("killed from outside")
+    if not stands:
         what = outcome.report.decode("utf-8", "replace").replace("\0", " ").strip() or f"status {outcome.status}"
         raise SandboxError(f"a harmless program did not run: {what}")
-    if could:
-        raise SandboxError(f"a program could {', '.join(could)}")
 
 
 def _home(name: str) -> Path | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import marshal
+import math
 import os
 import signal
 import subprocess
@@ -17,12 +19,14 @@ from slm_math.sandbox.outcome import Limits, Outcome
 from slm_math.sandbox.zygote import BY_CLOCK, BY_ITSELF
 
 _START = """
-import importlib.util, os, random, sys
-report, job, child = sys.argv[1:]
+import importlib.util, random, resource, sys
+report, job, cpu, output, child = *map(int, sys.argv[1:5]), sys.argv[5]
+resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (output, output))
 spec = importlib.util.spec_from_file_location("child", child)
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-module.REPORT, module.JOB = int(report), int(job)
+module.REPORT, module.JOB = report, job
 sys.argv[1:] = []
 random.seed(0)
 module.main()
@@ -30,7 +34,7 @@ module.main()
 
 
 class Unsafe:
-    """Takes a worker's place. The wall clock is the only limit that is kept, and output is cut afterwards."""
+    """Takes a worker's place. Keeps the limits on time and on output, not that on memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,36 +42,35 @@ class Unsafe:
 
     def run(self, job: dict[str, Any], limits: Limits, cpu_seconds: float, wall_seconds: float) -> Outcome:
         start = time.monotonic()
-        with (
-            tempfile.TemporaryFile() as held,
-            tempfile.TemporaryFile() as report,
-            tempfile.TemporaryDirectory() as folder,
-        ):
-            held.write(json.dumps(job).encode())
+        with contextlib.ExitStack() as stack:
+            held, report, stdout, stderr = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(4))
+            held.write(marshal.dumps(job))
             held.seek(0)
             files = [report.fileno(), held.fileno()]
-            command = [sys.executable, "-c", _START, *map(str, files), str(Path(__file__).with_name("child.py"))]
+            numbers = [*files, math.ceil(cpu_seconds) + 1, 2 * limits.output + 8192]
+            command = [sys.executable, "-c", _START, *map(str, numbers), str(Path(__file__).with_name("child.py"))]
             with self._lock:
                 self._process = process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
+                    stdout=stdout,
+                    stderr=stderr,
                     pass_fds=files,
-                    cwd=folder,
+                    cwd=stack.enter_context(tempfile.TemporaryDirectory()),
                     env={**os.environ, "PYTHONHASHSEED": "0"},
                     start_new_session=True,
                 )
             why = BY_ITSELF
             try:
-                stdout, stderr = process.communicate(timeout=wall_seconds)
+                process.wait(wall_seconds)
             except subprocess.TimeoutExpired:
                 why = BY_CLOCK
                 self.stop()
-                stdout, stderr = process.communicate()
-            report.seek(0)
-            said = report.read()
-        return Outcome(process.returncode, 0.0, time.monotonic() - start, why, stdout, stderr, said[1:])
+                process.wait()
+            for file in (stdout, stderr, report):
+                file.seek(0)
+            out, err, said = stdout.read(), stderr.read(), report.read()
+        return Outcome(process.returncode, 0.0, time.monotonic() - start, why, out, err, said[1:])
 
     def stop(self) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import json
+import marshal
 import os
 import selectors
 import socket
@@ -21,6 +22,7 @@ from slm_math.sandbox.outcome import Limits, Outcome
 
 START_SECONDS = 120.0  # a start takes about a second; this is for a machine that is swamped
 GRACE_SECONDS = 20.0  # that a worker may be late with its word on a program that is over its time
+LEAVE_SECONDS = 2.0  # for a worker that is asked to end
 ERRORS = 4096  # bytes of a report that are kept besides the value
 
 
@@ -82,7 +84,7 @@ class Worker:
             ends = [os.pipe2(os.O_CLOEXEC) for _ in range(child.REPORT)]
             readers = [stack.enter_context(open(reader, "rb", 0)) for reader, _ in ends]
             writers = [stack.enter_context(open(writer, "wb", 0)) for _, writer in ends]
-            file = stack.enter_context(_held(json.dumps(job).encode()))
+            file = stack.enter_context(_held(marshal.dumps(job)))
             files = array.array("i", [writer.fileno() for writer in writers] + [file.fileno()])
             with self._lock:
                 try:
@@ -107,9 +109,13 @@ class Worker:
             self._link.send(zygote.STOP)
 
     def close(self) -> None:
-        self._link.close()
-        self.process.kill()
-        self.process.wait()
+        """End the process and all that it started."""
+        self._link.close()  # at which a zygote ends by itself, and bubblewrap after it
+        try:
+            self.process.wait(LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def _follow(self, readers: list[Any], limit: list[int], wall_seconds: float) -> tuple[list[bytearray], bytes]:
         """Read until the zygote tells the end; keep so many bytes of each pipe, stop a flood of output."""

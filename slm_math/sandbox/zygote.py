@@ -56,7 +56,7 @@ def main() -> None:
     while True:
         message, files = _receive(link)
         if not message:
-            return
+            os._exit(0)
         if len(files) != CHILD_FILES or message == STOP:
             continue  # a late request to stop what has ended
         parent, start = os.getpid(), time.monotonic()

@@ -1,0 +1,251 @@
+"""Workers live, die and are replaced; their programs' results are not lost, and no process is left."""
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from slm_math.sandbox import Sandbox, SandboxError, worker
+from slm_math.types import RunPython
+
+SLEEP = "import time\nprint('asleep')\ntime.sleep(60)"
+
+
+def processes(parent: int | None = None) -> list[int]:
+    """The workers (and children of workers) that run below `parent` (default: this process)."""
+    table = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, ppid = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            command = (folder / "cmdline").read_bytes()
+        except (OSError, ValueError):
+            continue
+        if state not in "ZX":
+            own = b"zygote.py" in command and b"bwrap" not in command.partition(b"\0")[0]
+            table[int(folder.name)] = (int(ppid), own)
+    below = {parent or os.getpid()}
+    while more := {pid for pid, (ppid, _) in table.items() if ppid in below} - below:
+        below |= more
+    return sorted(pid for pid in below if pid in table and table[pid][1])
+
+
+def eventually(condition, seconds: float = 20.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_cancelled_program_stops_and_is_never_returned():
+    with Sandbox(workers=1, wall_seconds=60) as sandbox:
+        running, waiting, last = (sandbox.submit(RunPython(code)) for code in (SLEEP, SLEEP, "print('last')"))
+        assert eventually(lambda: len(processes()) == 2)  # the worker and its child
+        sandbox.cancel(waiting)
+        sandbox.cancel(running)
+        sandbox.cancel(12345)
+        [(ticket, result)] = sandbox.poll(20)
+        assert (ticket, result.stdout) == (last, "last\n")
+        assert sandbox.busy == 0
+
+
+def test_many_programs_at_once_keep_their_own_results():
+    with Sandbox(workers=3, wall_seconds=60) as sandbox:
+        tickets = {sandbox.submit(RunPython(f"print({n} ** 2)")): n for n in range(60)}
+        assert sandbox.busy == 60
+        results = {}
+        while sandbox.busy:
+            results |= dict(sandbox.poll(30))
+    assert {tickets[ticket]: int(result.stdout) for ticket, result in results.items()} == {n: n * n for n in range(60)}
+
+
+def test_programs_progress_while_nobody_polls():
+    with Sandbox(workers=1) as sandbox:
+        ticket = sandbox.submit(RunPython("print(1)"))
+        assert eventually(lambda: ticket in sandbox._done)
+        assert [t for t, _ in sandbox.poll()] == [ticket]
+        assert sandbox.poll(5) == []  # nothing is under way: no reason to wait
+
+
+def test_a_waiting_caller_and_a_poller_do_not_take_each_others_results():
+    with Sandbox(workers=1) as sandbox:
+        ticket = sandbox.submit(RunPython("print('polled')"))
+        assert sandbox.run("print('waited for')").stdout == "waited for\n"
+        assert [(t, r.stdout) for t, r in sandbox.poll(20)] == [(ticket, "polled\n")]
+
+
+def test_many_threads_may_ask_at_once():
+    results = {}
+    with Sandbox(workers=2) as sandbox:
+        threads = [
+            threading.Thread(target=lambda n=n: results.update({n: sandbox.run(f"print({n})").stdout}))
+            for n in range(12)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert results == {n: f"{n}\n" for n in range(12)}
+
+
+def test_closing_leaves_no_process():
+    sandbox = Sandbox(wall_seconds=60)
+    for _ in range(4):
+        sandbox.submit(RunPython(SLEEP))
+    assert eventually(lambda: len(processes()) == 4)  # two workers, two children
+    sandbox.close()
+    assert not processes()
+    assert sandbox.poll(5) == []
+    with pytest.raises(SandboxError, match="closed"):
+        sandbox.run("1")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_a_killed_parent(how):
+    code = (
+        "from slm_math.sandbox import Sandbox\nSandbox(workers=1, wall_seconds=60).run('import time; time.sleep(60)')"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    assert eventually(lambda: len(processes(parent.pid)) == 2)
+    below = processes(parent.pid)
+    parent.send_signal(how)
+    parent.wait()
+    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
+
+
+def test_a_worker_that_vanishes_is_replaced_and_its_program_repeated():
+    with Sandbox(workers=1, wall_seconds=60) as sandbox:
+        sandbox.start()
+        [first] = processes()
+        os.kill(first, signal.SIGKILL)  # idle
+        assert sandbox.run("print(1)").stdout == "1\n"
+        [second] = processes()
+        ticket = sandbox.submit(RunPython("import time\ntime.sleep(1)\nprint('whole')"))
+        assert eventually(lambda: len(processes()) == 2)
+        os.kill(second, signal.SIGKILL)  # at work
+        assert [(t, r.stdout) for t, r in sandbox.poll(30)] == [(ticket, "whole\n")]
+
+
+def the_child() -> int:
+    """The process in which a program runs: the one with a worker above it, for longer than a canary lives."""
+    end, since, found = time.monotonic() + 20, time.monotonic(), None
+    while time.monotonic() < end:
+        below = {child for pid in processes() for child in processes(pid) if child != pid}
+        if below != found:
+            since, found = time.monotonic(), below
+        if len(found) == 1 and time.monotonic() > since + 0.4:
+            return found.pop()
+        time.sleep(0.02)
+    raise AssertionError("no program runs")
+
+
+def test_a_child_that_the_machine_kills_is_repeated_then_called_out_of_memory():
+    with Sandbox(workers=1, wall_seconds=60) as sandbox:
+        sandbox.start()
+        ticket = sandbox.submit(RunPython(SLEEP))
+        for _ in range(3):
+            child = the_child()
+            os.kill(child, signal.SIGKILL)
+            assert eventually(lambda child=child: not Path(f"/proc/{child}").exists())
+        [(done, result)] = sandbox.poll(30)
+        assert done == ticket
+        assert (result.ok, result.out_of_memory, result.timed_out) == (False, True, False)
+        assert sandbox.run("print(2)").ok
+
+
+def test_what_fails_before_the_walls_stand_is_the_machines_failure(monkeypatch):
+    real, calls = worker.Worker.run, []
+
+    def broken(self, job, *rest):
+        if job["code"] != "print('mine')":
+            return real(self, job, *rest)
+        calls.append(job)
+        raise worker.Lost("OSError: prctl: Invalid argument")
+
+    monkeypatch.setattr(worker.Worker, "run", broken)
+    with Sandbox(workers=1, tier="C") as sandbox:
+        with pytest.raises(SandboxError, match="3 times over: OSError: prctl"):
+            sandbox.run("print('mine')")
+        assert len(calls) == 3
+        sandbox.submit(RunPython("print('mine')"))
+        other = sandbox.submit(RunPython("print('yours')"))
+        seen = []
+        while sandbox.busy:
+            try:
+                seen += [ticket for ticket, _ in sandbox.poll(30)]
+            except SandboxError:
+                seen.append("failed")
+        assert sorted(map(str, seen)) == sorted([str(other), "failed"])
+
+
+def _in_a_fork(sandbox, channel):
+    channel.put(sandbox.run("print('forked')").stdout)
+    sandbox.close()
+
+
+def test_a_forked_process_has_workers_of_its_own():
+    with Sandbox(workers=1) as sandbox:
+        assert sandbox.run("print('here')").ok
+        context = multiprocessing.get_context("fork")
+        channel = context.Queue()
+        child = context.Process(target=_in_a_fork, args=(sandbox, channel))
+        child.start()
+        assert channel.get(timeout=60) == "forked\n"
+        child.join()
+        assert sandbox.run("print('still here')").ok
+
+
+def test_a_thread_that_made_the_first_request_may_end():
+    with Sandbox(workers=1) as sandbox:
+        thread = threading.Thread(target=sandbox.start)
+        thread.start()
+        thread.join()
+        [first] = processes()
+        time.sleep(0.2)
+        assert sandbox.run("print(1)").ok
+        assert processes() == [first]
+
+
+def files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def memory(pid: int) -> int:
+    """Resident KiB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4
+
+
+@pytest.mark.slow
+def test_ten_thousand_programs_in_a_row_leave_nothing_behind():
+    """Random workers are killed meanwhile: no result is lost, no file, process or memory is left."""
+    draw = random.Random(0)
+    with Sandbox(workers=2, wall_seconds=60) as sandbox:
+        sandbox.start()
+        lost, results, waiting = 0, {}, {}
+        for n in range(10_000):
+            waiting[sandbox.submit(RunPython(f"print({n} * 3)"))] = n
+            if n % 250 == 125 and (running := processes()):
+                os.kill(draw.choice(running), signal.SIGKILL)
+                lost += 1
+            while sandbox.busy > 8:
+                results |= {waiting[ticket]: result.stdout for ticket, result in sandbox.poll(30)}
+            if n == 2_000:
+                before = files(), memory(os.getpid())
+        while sandbox.busy:
+            results |= {waiting[ticket]: result.stdout for ticket, result in sandbox.poll(30)}
+        assert files() <= before[0] + 4  # links to workers that live now
+        assert memory(os.getpid()) < before[1] + 30_000
+        assert all(memory(pid) < 200_000 for pid in processes())
+        zombies = [p for p in Path("/proc").glob("[0-9]*/stat") if f" Z {os.getpid()} " in p.read_text()]
+        assert not zombies
+    assert results == {n: f"{n * 3}\n" for n in range(10_000)}
+    assert lost >= 30
+    assert not processes()
