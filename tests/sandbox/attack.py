@@ -49,7 +49,7 @@ from slm_math.types import RunResult
 
 ATTACKS = Path(__file__).resolve().parent / "attacks"
 PROBE, PROBED = "print(6 * 7)", "42"
-SLACK_SECONDS, SLACK_BYTES = 1.5, 1024
+SLACK_SECONDS, SLACK_BYTES = 6.0, 1024  # the machine may be busy
 
 
 class Target(Protocol):
