@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, ModuleType
 
 LIBRARIES = ("sympy", "mpmath", "numpy")
-# each takes from 5 to 200 ms that a program would pay for
+# what programs would pay for again and again; what is rarer waits in memory, as every page here costs each fork
 _OFTEN = """
     sympy.abc sympy.assumptions.ask sympy.assumptions.handlers.calculus sympy.assumptions.handlers.common
     sympy.assumptions.handlers.matrices sympy.assumptions.handlers.ntheory sympy.assumptions.handlers.order
@@ -28,12 +28,11 @@ _OFTEN = """
     sympy.integrals.heurisch sympy.integrals.manualintegrate sympy.integrals.risch sympy.logic.algorithms.dpll2
     sympy.ntheory sympy.polys.dispersion sympy.printing.codeprinter sympy.sets.handlers.add
     sympy.sets.handlers.functions sympy.sets.handlers.issubset sympy.sets.handlers.mul sympy.sets.handlers.power
-    sympy.sets.setexpr sympy.solvers.diophantine sympy.stats sympy.physics.units sympy.interactive.printing
-    sympy.tensor.array.array_derivatives sympy.vector
+    sympy.sets.setexpr sympy.solvers.diophantine sympy.interactive.printing
     numpy.fft numpy.linalg numpy.polynomial numpy.random numpy.ma
     array ast bisect calendar cmath collections copy csv datetime decimal dataclasses enum fractions functools heapq
     inspect io itertools json locale math numbers operator pprint queue random re secrets statistics string textwrap
-    timeit traceback types typing unittest uuid _strptime
+    traceback types typing  _strptime
     encodings.ascii encodings.latin_1 encodings.utf_8 encodings.unicode_escape encodings.idna
 """.split()  # noqa: SIM905
 _UNUSED = frozenset(("test", "tests", "benchmarks", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip",
@@ -165,8 +164,6 @@ def _module(path: str, name: str, package: bool) -> Iterator[tuple[str, bytes, b
 def _warm() -> None:
     """Do a little of everything once, so that tables which libraries build when first used are there."""
     with contextlib.suppress(ImportError):
-        exec("from numpy import *", {})
-    with contextlib.suppress(ImportError):
         import sympy
 
         x, y = sympy.symbols("x y")
@@ -179,6 +176,8 @@ def _warm() -> None:
             lambda: (sympy.latex(sympy.sqrt(x) / 2), sympy.pretty(sympy.sqrt(x) / 2), str(sympy.N(sympy.pi, 20))),
             lambda: (sympy.factorint(360), sympy.factor(x**2 - y**2), sympy.nsolve(x**2 - 2, 1)),
             lambda: sympy.Sum(x, (x, 1, y)).doit(),
+            lambda: sympy.Sum(sympy.Rational(1, 3) ** x, (x, 0, sympy.oo)).doit(),
+            lambda: sympy.integrate(1 / (1 + x**2), (x, 0, sympy.oo)),
             lambda: sympy.Matrix([[1, 2], [3, 4]]).eigenvals(),
         ):
             act()
