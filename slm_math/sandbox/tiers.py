@@ -93,19 +93,22 @@ def start(tier: str, wanted: Packages, limits: Limits) -> Worker:
     # -I would ignore PYTHONHASHSEED; there is nothing else in the environment to be ignored
     python = [_python(), "-S", "-s", "-P", "-B", "-X", "utf8", str(Path(__file__).with_name("zygote.py"))]
     command = [*_bubblewrap(wanted), *python] if namespaces else python
-    for attempt in range(TRIES):
-        worker = Worker(command, environment, settings)
+    why = ""
+    for _ in range(TRIES):
+        worker = None
         try:
+            worker = Worker(command, environment, settings)
             test(worker, limits, readable is not None, namespaces)
             return worker
         except Lost as error:  # says nothing about the walls
-            worker.close()
-            if attempt == TRIES - 1:
-                raise SandboxError(str(error)) from error
+            why = str(error)
+            if worker is not None:
+                worker.close()
         except BaseException:
-            worker.close()
+            if worker is not None:
+                worker.close()
             raise
-    raise AssertionError
+    raise SandboxError(why)
 
 
 def test(worker: Worker, limits: Limits, reading: bool, namespaces: bool) -> None:

@@ -8,6 +8,7 @@ import json
 import marshal
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import tempfile
@@ -23,6 +24,7 @@ from slm_math.sandbox.outcome import Limits, Outcome
 START_SECONDS = 120.0  # a start takes about a second; this is for a machine that is swamped
 GRACE_SECONDS = 20.0  # that a worker may be late with its word on a program that is over its time
 LEAVE_SECONDS = 2.0  # for a worker that is asked to end
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the latter is bubblewrap's word for it
 ERRORS = 4096  # bytes of a report that are kept besides the value
 
 
@@ -33,7 +35,7 @@ class Lost(Exception):
 class Worker:
     """A zygote process. Its own thread starts it and must outlive it: the kernel ends it with the thread.
 
-    Raises SandboxError, with what the process said, when it does not start.
+    Raises SandboxError, with what the process said, when it does not start, Lost when it was killed meanwhile.
     """
 
     def __init__(self, command: Sequence[str], environment: dict[str, str], settings: dict[str, Any]) -> None:
@@ -64,8 +66,9 @@ class Worker:
                 self.close()
                 complaints.seek(0)
                 lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
-                reason = answer.decode("utf-8", "replace") or (lines[-1] if lines else "it ended without a word")
-                raise SandboxError(reason)
+                if not answer and self.process.returncode in _KILLED:
+                    raise Lost("the worker was killed while it started")
+                raise SandboxError(answer.decode("utf-8", "replace") or (lines or ["it ended without a word"])[-1])
 
     def _hello(self, settings: dict[str, Any]) -> bytes:
         self._link.settimeout(START_SECONDS)
