@@ -33,35 +33,37 @@ ALLOWED: dict[str, Numbers] = {
     "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24), "fstat": (5, 80), "getcwd": (79, 17),
     # waiting on them, and on nothing: time.sleep is select or clock_nanosleep
     "poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72), "pause": (34, None),
-    "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "restart_syscall": (219, 128), "sched_yield": (24, 124),
-    # memory, counted by RLIMIT_AS (mmap, mprotect: see below)
-    "brk": (12, 214), "munmap": (11, 215), "mremap": (25, 216), "madvise": (28, 233), "futex": (202, 98),
+    "nanosleep": (35, 101), "restart_syscall": (219, 128), "sched_yield": (24, 124),
+    # memory, counted by RLIMIT_AS (mmap, mremap, mprotect, madvise: see below)
+    "brk": (12, 214), "munmap": (11, 215),
     # signals to itself (kill, tkill, tgkill: see below), timers that end in such a signal
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
     "alarm": (37, None), "setitimer": (38, 103), "getitimer": (36, 102),
     # the clock, random bytes, its own number and use of the machine
-    "clock_gettime": (228, 113), "clock_getres": (229, 114), "gettimeofday": (96, 169), "time": (201, None),
+    "gettimeofday": (96, 169), "time": (201, None),
     "times": (100, 153), "getrusage": (98, 165), "getrlimit": (97, 163), "getrandom": (318, 278),
-    "getpid": (39, 172), "gettid": (186, 178), "sched_getaffinity": (204, 123), "getcpu": (309, 168),
+    "getpid": (39, 172), "gettid": (186, 178), "getcpu": (309, 168),
     # the end
     "exit": (60, 93), "exit_group": (231, 94),
 }  # fmt: skip
 # What it may call with some arguments only: `_conditions` says with which.
 CHECKED: dict[str, Numbers] = {
-    "mmap": (9, 222), "mprotect": (10, 226), "fcntl": (72, 25), "ioctl": (16, 29), "prlimit64": (302, 261),
+    "mmap": (9, 222), "mremap": (25, 216), "mprotect": (10, 226), "madvise": (28, 233), "futex": (202, 98),
+    "fcntl": (72, 25), "ioctl": (16, 29), "prlimit64": (302, 261), "sched_getaffinity": (204, 123),
+    "clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115),
     "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131),
 }  # fmt: skip
 # With reading=True: looking at files (hidden ones can be seen to exist, as Landlock does not cover that).
 READING: dict[str, Numbers] = {
     "newfstatat": (262, 79), "stat": (4, None), "lstat": (6, None), "statx": (332, 291), "access": (21, None),
     "faccessat": (269, 48), "faccessat2": (439, 439), "readlink": (89, None), "readlinkat": (267, 78),
-    "getdents64": (217, 61), "pread64": (17, 67), "fadvise64": (221, 223),
+    "getdents64": (217, 61), "pread64": (17, 67),
 }  # fmt: skip
 OPENING: dict[str, Numbers] = {"open": (2, None), "openat": (257, 56)}
 
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, kernel's name for it
 _ALLOW, _KILL, _REFUSE, _NOT_A_TERMINAL = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050019  # errno in the lower half
-_LOAD, _EQUAL, _ANY_BIT, _LEAVE = 0x20, 0x15, 0x45, 0x06  # the four BPF instructions that it takes
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _LEAVE = 0x20, 0x15, 0x35, 0x45, 0x06  # the BPF instructions that it takes
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -93,6 +95,8 @@ def limit(memory: int) -> None:
         resource.RLIMIT_MEMLOCK: 0,
     }
     for kind, value in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
 
 
@@ -100,6 +104,7 @@ def give_up_privileges() -> None:
     """No capabilities in this process, and no program that it could start gets any."""
     no_new_privileges = 38
     _call("prctl", no_new_privileges, 1, 0, 0, 0)
+    _LIBC.personality(0)  # one of its bits would make all memory executable
     _call("capset", struct.pack("=Ii", 0x20080522, 0), bytes(24))  # version 3, this process; three empty sets
 
 
@@ -157,28 +162,42 @@ def program(machine: str, pid: int, reading: bool) -> bytes:
 
 def _conditions(pid: int, reading: bool) -> dict[str, bytes]:
     """Call -> the steps that decide on its arguments; they always leave."""
-    execute, anonymous, huge = 4, 0x20, 0x40000
+    write, execute = 2, 4
+    shared, anonymous, huge = 1, 0x20, 0x40000
     never_killed = _unless_equal(signal.SIGKILL)  # by itself: its death by that signal means that the machine did it
     own = _only_equal(pid)
+    no_code = _argument(2) + _unless_bits(execute)
+    if reading:  # but the code of files, which is not to be written over
+        files_code = _unless_bits(write) + _argument(3) + _unless_bits(anonymous)
+        no_code = _argument(2) + _step(_ANY_BIT, execute, 0, len(files_code) // 8) + files_code
+    # clocks have small numbers; the others are those of a process, which may be another's
+    clock = _argument(0) + _step(_AT_LEAST, 12, 0, 1) + _leave(_REFUSE) + _leave(_ALLOW)
     conditions = {
-        # no code but what is there: machine code that a program writes is never run. Huge pages are the host's
-        "mmap": _argument(3) + _unless_bits(huge)
-        + (_argument(2) + _step(_ANY_BIT, execute, 0, 3) + _argument(3) + _unless_bits(anonymous) + _leave(_ALLOW)
-           if reading else _argument(2) + _unless_bits(execute) + _leave(_ALLOW)),
+        # no machine code but what is there; no huge pages, which are the host's; nothing shared: such memory outlives
+        # its mapping uncounted, and what is shared with the zygote would reach the next program
+        "mmap": _argument(3) + _unless_bits(huge | shared) + no_code + _leave(_ALLOW),
         "mprotect": _argument(2) + _unless_bits(execute) + _leave(_ALLOW),
+        "mremap": _argument(3) + _only_of(0, 1) + _leave(_ALLOW),  # it may move, not leave a copy behind
+        # use, free, huge pages of its own; not: punching holes in files, poisoning, merging, paging out
+        "madvise": _argument(2) + _only_of(0, 1, 2, 3, 4, 8, 14, 15) + _leave(_ALLOW),
+        # wait and wake, with a bitset or without; private or not, by which clock. Not: inheriting priorities by number
+        "futex": _argument(1) + _only_of(*(call | flags for call in (0, 1, 9, 10) for flags in (0, 128, 256, 384)))
+        + _leave(_ALLOW),
         # duplicates and flags; not: owners of signals, sizes of pipes, locks, leases, seals
-        "fcntl": _argument(1) + b"".join(_allow_equal(command) for command in (0, 1, 2, 3, 1030)) + _leave(_REFUSE),
+        "fcntl": _argument(1) + _only_of(0, 1, 2, 3, 1030) + _leave(_ALLOW),
         # "not a terminal" is what Python expects to hear
         "ioctl": _leave(_NOT_A_TERMINAL),
         # reading its own limits: the process is itself (0), the pointer to new limits is null
         "prlimit64": _argument(0) + _only_equal(0) + _argument(2) + _only_equal(0)
         + _argument(2, upper=True) + _only_equal(0) + _leave(_ALLOW),
+        "sched_getaffinity": _argument(0) + _only_of(0, pid) + _leave(_ALLOW),
+        "clock_gettime": clock, "clock_getres": clock, "clock_nanosleep": clock,
         "kill": _argument(0) + own + _argument(1) + never_killed + _leave(_ALLOW),
         "tkill": _argument(0) + own + _argument(1) + never_killed + _leave(_ALLOW),
         "tgkill": _argument(0) + own + _argument(1) + own + _argument(2) + never_killed + _leave(_ALLOW),
     }  # fmt: skip
     if reading:
-        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_PATH  # a path alone, Landlock does not hide
         for call, position in (("open", 1), ("openat", 2)):
             conditions[call] = _argument(position) + _unless_bits(writes) + _leave(_ALLOW)
     return conditions
@@ -206,8 +225,10 @@ def _unless_equal(value: int) -> bytes:
     return _step(_EQUAL, value, 0, 1) + _leave(_REFUSE)
 
 
-def _allow_equal(value: int) -> bytes:
-    return _step(_EQUAL, value, 0, 1) + _leave(_ALLOW)
+def _only_of(*values: int) -> bytes:
+    """Go on with one of the values; refuse any other."""
+    steps = [_step(_EQUAL, value, len(values) - i, 0) for i, value in enumerate(values)]
+    return b"".join(steps) + _leave(_REFUSE)
 
 
 def _unless_bits(bits: int) -> bytes:

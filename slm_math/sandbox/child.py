@@ -6,7 +6,10 @@ Loaded by the zygote, so that every child has it; standard library only.
 from __future__ import annotations
 
 import ast
+import atexit
+import contextlib
 import io
+import linecache
 import marshal
 import os
 import sys
@@ -15,7 +18,7 @@ from collections.abc import Mapping
 from types import CodeType
 from typing import Any
 
-OUT, ERR, REPORT, JOB = 1, 2, 3, 4  # open files of the child; 0 is empty
+OUT, ERR, REPORT, JOB, NOWHERE = 1, 2, 3, 4, 5  # open files of the child; 0 is empty
 READY = b"\1"  # the first byte of a report: every wall stands, what follows is the program's doing
 PROGRAM, EARLIER = "<program>", "<earlier block>"  # the file names that the program's own frames carry
 MESSAGE, NAME = 400, 100  # characters of an error's message and of its class
@@ -23,33 +26,44 @@ MESSAGE, NAME = 400, 100  # characters of an error's message and of its class
 
 def main() -> None:
     """Read the job, run it, write the report, end. Called in a locked process."""
-    job = marshal.loads(b"".join(iter(lambda: os.read(JOB, 1 << 20), b"")))
-    os.close(JOB)
-    out, err = _stream(OUT), _stream(ERR)
-    sys.stdout = sys.__stdout__ = out
-    sys.stderr = sys.__stderr__ = err
     os.write(REPORT, READY)
-    failed, fields = False, ("", "", "", "")
+    failed, fields = False, (b"", b"", b"", b"")
+    out = err = None
     try:
-        value = execute(job["code"], job["earlier"], err)
-        fields = ("", "", "", "" if value is None else _text(value)[: job["characters"]])
-        out.flush()
+        job = marshal.loads(b"".join(iter(lambda: os.read(JOB, 1 << 20), b"")))
+        os.close(JOB)
+        sys.stdout = sys.__stdout__ = out = _stream(OUT)
+        sys.stderr = sys.__stderr__ = err = _stream(ERR)
+        value = execute(job["code"], job["earlier"])
+        fields = (b"", b"", b"", value.encode("utf-8", "backslashreplace")[: job["value"]])
+        _finish(out, err)
     except SystemExit as stop:
         failed, fields = _exit(stop)
     except BaseException as error:
         failed, fields = True, _described(error)
     try:
-        out.flush()
-        err.flush()
-        os.write(REPORT, "\0".join(field.replace("\0", "\\0") for field in fields).encode("utf-8", "backslashreplace"))
+        _finish(out, err)
+        os.write(REPORT, b"\0".join(field.replace(b"\0", b"\\0") for field in fields))
     except BaseException as error:  # it closed its output, or has no memory left
         failed = True
         os.write(REPORT, type(error).__name__.encode("utf-8", "replace")[:NAME] + b"\0\0\0")
     os._exit(1 if failed else 0)
 
 
-def execute(code: str, earlier: list[str], silent: io.TextIOWrapper) -> Any:
-    """Run a program as `__main__` after the earlier blocks of its session; the value of a last expression, or None.
+def _finish(*streams: io.TextIOWrapper | None) -> None:
+    """What an interpreter does at its end: the program's own exit functions, then all output."""
+    atexit._run_exitfuncs()
+    for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):  # the program's own, perhaps
+        if stream not in streams:
+            with contextlib.suppress(Exception):
+                stream.flush()  # type: ignore[union-attr]
+    for stream in streams:
+        if stream is not None:
+            stream.flush()
+
+
+def execute(code: str, earlier: list[str]) -> str:
+    """Run a program as `__main__` after the earlier blocks of its session; the value of a last expression as text.
 
     An error in an earlier block was reported when that block ran; its names up to there exist.
     """
@@ -57,20 +71,40 @@ def execute(code: str, earlier: list[str], silent: io.TextIOWrapper) -> Any:
     main = sys.modules["__main__"] = type(sys)("__main__")
     names = main.__dict__
     names.update(exit=sys.exit, quit=sys.exit)
-    shown = sys.stdout
-    for block in earlier:
-        sys.stdout = sys.stderr = io.StringIO()
-        try:
-            before, value = parsed(block, EARLIER)
-            exec(before, names)
-            if value is not None:
-                eval(value, names)
-        except (Exception, SystemExit):
-            pass
-        finally:
-            sys.stdout, sys.stderr = shown, silent
+    linecache.cache[PROGRAM] = len(code), None, code.splitlines(True), PROGRAM  # for inspect.getsource
+    if earlier:
+        shown = [os.dup(OUT), os.dup(ERR)]
+        os.dup2(NOWHERE, OUT)
+        os.dup2(NOWHERE, ERR)
+        for block in earlier:
+            try:
+                before, value = parsed(block, EARLIER)
+                exec(before, names)
+                if value is not None:
+                    eval(value, names)
+            except BaseException:  # reported then
+                pass
+        for place, file in zip((OUT, ERR), shown):
+            with contextlib.suppress(Exception):
+                (sys.stdout if place == OUT else sys.stderr).flush()
+            os.dup2(file, place)
+            os.close(file)
+    os.close(NOWHERE)
     exec(body, names)
-    return eval(last, names) if last is not None else None
+    if last is None:
+        return ""
+    value = eval(last, names)
+    if value is None:
+        return ""
+    try:
+        return _text(value)
+    except BaseException as error:
+        error.with_traceback(None)
+        raise Unshown(min(line for *_, line in last.co_lines() if line)) from error
+
+
+class Unshown(Exception):
+    """The last expression has a value that has no text; the argument is its line."""
 
 
 def parsed(code: str, file: str = PROGRAM) -> tuple[CodeType, CodeType | None]:
@@ -104,29 +138,32 @@ def _text(value: object) -> str:
     return text if type(text) is str else str.__str__(text)
 
 
-def _exit(stop: SystemExit) -> tuple[bool, tuple[str, ...]]:
+def _exit(stop: SystemExit) -> tuple[bool, tuple[bytes, ...]]:
     """`exit()` ends a program well; a message or a status other than 0 is an error."""
     try:
         if stop.code is None or (isinstance(stop.code, int) and stop.code == 0):
-            return False, ("", "", "", "")
+            return False, (b"", b"", b"", b"")
     except BaseException as error:
         return True, _described(error)
     return True, _described(stop)
 
 
-def _described(error: BaseException) -> tuple[str, ...]:
+def _described(error: BaseException) -> tuple[bytes, ...]:
     """Class, line of the program and first line of the message. Never raises: a message may refuse to be made."""
+    line = 0
+    if isinstance(error, Unshown) and error.__cause__ is not None:
+        line, error = error.args[0], error.__cause__
     try:
-        name, line = type.__dict__["__name__"].__get__(type(error))[:NAME], _line(error)
+        name, line = type.__dict__["__name__"].__get__(type(error))[:NAME], line or _line(error)
         name = "MemoryError" if isinstance(error, MemoryError) else name
     except BaseException:
-        name, line = "Exception", 0
+        name = "Exception"
     try:
         message = error.msg if isinstance(error, SyntaxError) else _text(error)
         message = (message.strip().splitlines() or [""])[0][:MESSAGE]
     except BaseException:
         message = ""
-    return name.replace("\n", " "), str(line), message, ""
+    return str.encode(name, "utf-8", "replace"), str(line).encode(), message.encode("utf-8", "replace"), b""
 
 
 def _line(error: BaseException) -> int:
@@ -144,14 +181,19 @@ def _line(error: BaseException) -> int:
 
 def report(written: bytes) -> Mapping[str, Any]:
     """Read what a child wrote after the ready mark, on the other side; it may be anything."""
-    given = written.decode("utf-8", "replace").split("\0")
-    fields = (given + [""] * 4)[:4]
-    name, line, message = (" ".join(field.split()) for field in fields[:3])
+    given = written.split(b"\0")
+    *texts, value = (given + [b""] * 4)[:4]
+    name, line, message = (_one_line(text.decode("utf-8", "replace")) for text in texts)
     number = int(line) if line.isdecimal() and line.isascii() and len(line) < 9 else 0
+    name = name if name.isidentifier() else "Exception" if name else ""
     return {
         "whole": len(given) == 4,
         "error_type": name[:NAME],
         "error_line": number,
         "message": message[:MESSAGE],
-        "value": fields[3],
+        "value": value,
     }
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

@@ -17,7 +17,7 @@ from slm_math.sandbox.errors import SandboxError
 from slm_math.sandbox.jobs import Job, Jobs
 from slm_math.sandbox.outcome import Limits, result
 from slm_math.sandbox.unsafe import Unsafe
-from slm_math.sandbox.worker import Lost, Worker
+from slm_math.sandbox.worker import Lost, Stopped, Worker
 from slm_math.types import RunResult
 
 TRIES = 3  # of one program, each on a new worker, before the machine is held to be broken
@@ -28,8 +28,8 @@ class Sandbox(Jobs):
 
     Limits per program: `cpu_seconds` of processor time, `wall_seconds` from its start (for sleepers; default twice the
     processor time and 2 s more), `memory_mb` MiB beside what the libraries take, `output_kb` KiB of output; for a
-    program with earlier blocks, the times are for each block. The same program gives the same output: hashes and
-    random numbers have fixed seeds.
+    program with earlier blocks, the times are for each block. The same program gives the same output: hashes of
+    text and random numbers have fixed seeds (not fixed: the clock, and the order of a set of things hashed by address).
 
     `tier` is "A", "B", "C" (see `tiers`), "auto" for the first of them that holds here, or "unsafe": no walls at all.
     Programs import the standard library, sympy, mpmath and numpy; `allow_imports` names further packages or modules
@@ -77,7 +77,7 @@ class Sandbox(Jobs):
         """Run a program; what the machine did to it is tried again on a new worker."""
         blocks = 1 + len(job.request.earlier)
         cpu, wall = self.limits.cpu_seconds * blocks, self.limits.wall_seconds * blocks
-        code = {"code": job.request.code, "earlier": job.request.earlier, "characters": self.limits.output + 1}
+        code = {"code": job.request.code, "earlier": job.request.earlier, "value": self.limits.output + 1}
         why = ""
         for attempt in range(TRIES):
             try:
@@ -90,12 +90,15 @@ class Sandbox(Jobs):
             with self._change:
                 if job.cancelled:
                     break
+                worker.expect()
                 job.handle = worker
             try:
                 outcome = worker.run(code, self.limits, cpu, wall)
                 why = "killed from outside"
                 if not outcome.killed_from_outside(cpu) or attempt == TRIES - 1 or job.cancelled:
                     return result(outcome, self.limits, cpu, self._hidden)
+            except Stopped:
+                break
             except Lost as error:
                 why = str(error)
             finally:

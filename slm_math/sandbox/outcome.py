@@ -85,7 +85,7 @@ def result(outcome: Outcome, limits: Limits, cpu_allowed: float, hidden: Sequenc
         ok=ok,
         stdout=clean(outcome.stdout[: limits.output].decode("utf-8", "replace")),
         stderr=clean(outcome.stderr[: limits.output].decode("utf-8", "replace")),
-        value=clean(value[: limits.output]) if ok else "",
+        value=clean(value[: limits.output].decode("utf-8", "replace")) if ok else "",
         error=clean(text),
         error_type=kind,
         error_line=line,

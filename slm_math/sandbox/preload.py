@@ -6,6 +6,7 @@ standard library. All other Python modules of those packages wait as code in mem
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import importlib.machinery
@@ -50,7 +51,9 @@ def load(packages: Sequence[tuple[str, str]], more: Iterable[str], readable: boo
     """
     folders = [(os.path.join(place, name), f"{name}.") for name, place in packages]
     folders.append((os.path.dirname(os.__file__), ""))
-    packed = Packed(module for folder, prefix in folders for module in _modules(folder, prefix))
+    packed = Packed(
+        module for folder, prefix in folders if os.path.isdir(folder) for module in _modules(folder, prefix)
+    )
     compiled = [place for place in sys.path if place.endswith("lib-dynload")]
     finder = Folders(dict(packages))
     sys.meta_path.append(finder)
@@ -79,7 +82,8 @@ def settle() -> None:
     # whoever asks for an unseeded generator gets this seed; numpy and `secrets` draw theirs from `_urandom`
     random.Random.__init__.__defaults__ = (0,)
     random.Random.seed.__defaults__ = (0, 2)
-    random.__dict__["_urandom"] = random.Random(0).randbytes
+    random.__dict__["_urandom"] = os.__dict__["urandom"] = random.Random(0).randbytes
+    atexit._clear()  # what libraries would do at the end of this process is no program's business
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(0)
     if own := sys.modules.get("sympy.core.random"):
@@ -105,7 +109,7 @@ class Folders:
 
 
 class Packed:
-    """Finds and loads the Python modules that are held in memory, in one piece that forked processes share."""
+    """Finds and loads the Python modules that are held in memory, in one piece, of which a fork copies nothing."""
 
     def __init__(self, modules: Iterable[tuple[str, bytes, bool]]) -> None:
         self.places: dict[str, tuple[int, int, bool]] = {}
@@ -115,8 +119,8 @@ class Packed:
                 file.write(code)
                 self.places[name] = start, start + len(code), package
             file.flush()
-            # shared, so that a fork need not copy the tables of its pages
-            self.held = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ)
+            # private: no program can change what the next one loads
+            self.held = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
 
     def find_spec(self, name: str, path: object, target: object = None, /) -> importlib.machinery.ModuleSpec | None:
         if name not in self.places:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slm_math.sandbox import boundary, canaries, preload
+from slm_math.sandbox import boundary, canaries, preload, zygote
 from slm_math.sandbox.errors import SandboxError
 from slm_math.sandbox.outcome import Limits
 from slm_math.sandbox.worker import Lost, Worker
@@ -89,7 +89,9 @@ def start(tier: str, wanted: Packages, limits: Limits) -> Worker:
         "memory": limits.memory_mb << 20,
         "parent": 0 if namespaces else os.getpid(),
     }
-    environment = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
+    environment = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C"}
+    if libraries := os.environ.get("LD_LIBRARY_PATH"):  # the interpreter itself may need it
+        environment["LD_LIBRARY_PATH"] = libraries
     # -I would ignore PYTHONHASHSEED; there is nothing else in the environment to be ignored
     python = [_python(), "-S", "-s", "-P", "-B", "-X", "utf8", str(Path(__file__).with_name("zygote.py"))]
     command = [*_bubblewrap(wanted), *python] if namespaces else python
@@ -113,9 +115,9 @@ def start(tier: str, wanted: Packages, limits: Limits) -> Worker:
 
 def test(worker: Worker, limits: Limits, reading: bool, namespaces: bool) -> None:
     """Raises SandboxError when a canary gets through or an innocent program does not run, Lost when it was lost."""
-    code = canaries.program(reading, namespaces, limits.memory_mb << 20)
+    code = canaries.program(platform.machine(), reading, namespaces, limits.memory_mb << 20)
     seconds = 60.0
-    outcome = worker.run({"code": code, "earlier": [], "characters": 100}, limits, seconds, 2 * seconds)
+    outcome = worker.run({"code": code, "earlier": [], "value": 100}, limits, seconds, 2 * seconds)
     could = outcome.stdout.decode("utf-8", "replace").splitlines()
     stands = could[-1:] == [canaries.CONTROL]
     if could := could[:-1] if stands else could:
@@ -128,17 +130,20 @@ def test(worker: Worker, limits: Limits, reading: bool, namespaces: bool) -> Non
 
 
 def _home(name: str) -> Path | None:
-    """The folder of an installed package."""
+    """The folder of an installed package, or where it would be for a module of one file."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         return None
-    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin).with_name(name)
 
 
 def _places(name: str, folder: str) -> list[str]:
-    """Where a package lies, with the libraries that wheels put beside it."""
-    return [str(place) for place in (Path(folder, name), Path(folder, f"{name}.libs")) if place.exists()]
+    """Where a package lies, with the libraries that wheels put beside it; or a module of one file."""
+    places = (Path(folder, name), Path(folder, f"{name}.libs"), Path(folder, f"{name}.py"))
+    return [str(place) for place in places if place.exists()]
 
 
 def _python() -> str:
@@ -164,4 +169,6 @@ def _bubblewrap(wanted: Packages) -> list[str]:
     visible = [_python(), *_system(), *(str(own / f"{name}.py") for name in ("zygote", "boundary", "child", "preload"))]
     visible += [place for name, folder in wanted.folders for place in _places(name, folder)]
     binds = [word for path in dict.fromkeys(visible) for word in ("--ro-bind-try", path, path)]
-    return [program, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", *binds, "--chdir", "/", "--"]
+    null = ("--dev-bind", zygote.NOWHERE, zygote.NOWHERE)
+    walls = ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL")
+    return [program, *walls, *binds, *null, "--remount-ro", "/", "--chdir", "/", "--"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import fcntl
 import json
 import marshal
 import os
@@ -11,7 +12,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -32,6 +32,10 @@ class Lost(Exception):
     """The machine's failure, not the program's: the worker vanished, or a child ended before its walls stood."""
 
 
+class Stopped(Exception):
+    """The program was to be stopped before it was sent."""
+
+
 class Worker:
     """A zygote process. Its own thread starts it and must outlive it: the kernel ends it with the thread.
 
@@ -43,21 +47,24 @@ class Worker:
         self._stopped = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._link = ours
-        with theirs, tempfile.TemporaryFile() as complaints:
+        with theirs, _held(b"") as complaints:
+            number = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)  # should 0, 1, 2 be closed here
             try:
                 self.process = subprocess.Popen(
-                    [*command, str(theirs.fileno())],
+                    [*command, str(number)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=complaints,
                     env=environment,
                     cwd="/",
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[number],
                     start_new_session=True,  # Ctrl-C is for this process to handle
                 )
             except OSError as error:
                 ours.close()
                 raise SandboxError(f"{command[0]} does not start: {error}") from error
+            finally:
+                os.close(number)
             theirs.close()
             with contextlib.suppress(OSError), open(f"/proc/{self.process.pid}/oom_score_adj", "w") as file:
                 file.write("1000")
@@ -81,15 +88,18 @@ class Worker:
             return b""
 
     def run(self, job: dict[str, Any], limits: Limits, cpu_seconds: float, wall_seconds: float) -> Outcome:
-        """Run one program. Raises Lost."""
-        self._stopped = False
+        """Run one program. Raises Lost, and Stopped when `stop` came before it began."""
         with contextlib.ExitStack() as stack:
-            ends = [os.pipe2(os.O_CLOEXEC) for _ in range(child.REPORT)]
-            readers = [stack.enter_context(open(reader, "rb", 0)) for reader, _ in ends]
-            writers = [stack.enter_context(open(writer, "wb", 0)) for _, writer in ends]
+            readers, writers = [], []
+            for _ in range(child.REPORT):
+                reader, writer = os.pipe2(os.O_CLOEXEC)
+                readers.append(stack.enter_context(open(reader, "rb", 0)))
+                writers.append(stack.enter_context(open(writer, "wb", 0)))
             file = stack.enter_context(_held(marshal.dumps(job)))
             files = array.array("i", [writer.fileno() for writer in writers] + [file.fileno()])
             with self._lock:
+                if self._stopped:
+                    raise Stopped
                 try:
                     message = zygote.JOB.pack(cpu_seconds, wall_seconds)
                     self._link.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
@@ -97,13 +107,17 @@ class Worker:
                     raise Lost(str(error)) from error
             for end in writers:
                 end.close()
-            limit = [limits.output + 1, limits.output, limits.output + ERRORS]
+            limit = [limits.output + 1, limits.output, limits.output + 1 + ERRORS]
             written, ended = self._follow(readers, limit, wall_seconds)
         status, cpu, seconds, why = zygote.ENDED.unpack(ended)
         stdout, stderr, report = map(bytes, written)
         if not report.startswith(child.READY) and why == zygote.BY_ITSELF:
             raise Lost(report.decode("utf-8", "replace") or f"a child ended at once (status {status})")
         return Outcome(os.waitstatus_to_exitcode(status), cpu, seconds, why, stdout, stderr, report[1:])
+
+    def expect(self) -> None:
+        """A new program comes: what was stopped before is over."""
+        self._stopped = False
 
     def stop(self) -> None:
         """Kill the program that runs now, if one does; for other threads."""
@@ -113,7 +127,9 @@ class Worker:
 
     def close(self) -> None:
         """End the process and all that it started."""
-        self._link.close()  # at which a zygote ends by itself, and bubblewrap after it
+        with contextlib.suppress(OSError):
+            self._link.send(zygote.LEAVE)  # a fork of this process may keep the link open
+        self._link.close()
         try:
             self.process.wait(LEAVE_SECONDS)
         except subprocess.TimeoutExpired:

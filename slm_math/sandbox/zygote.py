@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import fcntl
 import gc
 import importlib.util
 import json
@@ -24,12 +25,18 @@ from types import ModuleType
 
 JOB = struct.Struct("=dd")  # processor seconds, seconds
 ENDED = struct.Struct("=idd1s")  # wait status, processor seconds, seconds, why the zygote killed it (or a space)
-STOP = b"stop"
+STOP, LEAVE = b"stop", b"leave"
 BY_CPU, BY_CLOCK, BY_REQUEST, BY_ITSELF = b"c", b"w", b"r", b" "
 CHILD_FILES = 4  # output, errors, report, job
+NOWHERE = "/dev/null"  # one more open file of the child: for what nobody is to see
 
 
 def main() -> None:
+    for number in set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) == signal.SIG_IGN and number != signal.SIGPIPE:  # inherited
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.environ.pop("LD_LIBRARY_PATH", None)
     link = socket.socket(fileno=int(sys.argv[1]))
     settings = json.loads(link.recv(1 << 20))
     try:
@@ -40,12 +47,14 @@ def main() -> None:
             file.write("1000")  # where memory runs out, programs go first
         preload.load(settings["packages"], settings["modules"], settings["readable"] is not None)
         boundary.give_up_privileges()
-        limit = address_space() + settings["memory"]
+        limit, landlock, readable = address_space() + settings["memory"], settings["landlock"], settings["readable"]
+        nowhere = os.open(NOWHERE, os.O_WRONLY)
         sys.argv[:], sys.executable, sys.prefix, sys.exec_prefix = [""], "", "/", "/"
         empty, other = os.pipe()
         os.close(other)
         os.dup2(empty, 0)
         preload.settle()
+        del settings
     except BaseException as error:
         link.send(f"{type(error).__name__}: {error}".encode()[:1000])
         raise
@@ -55,7 +64,7 @@ def main() -> None:
     link.send(b"ready")
     while True:
         message, files = _receive(link)
-        if not message:
+        if message in (b"", LEAVE):
             os._exit(0)
         if len(files) != CHILD_FILES or message == STOP:
             continue  # a late request to stop what has ended
@@ -63,11 +72,13 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                _become(files)
+                _become([*files, nowhere])
                 boundary.die_with(parent)
-                seconds = int(JOB.unpack(message)[0]) + 2  # the second line: this process looks more often
+                # in case this process fails to look: the kernel counts ticks, so processor time can seem longer than it
+                # was, but not longer than the clock's
+                seconds = int(JOB.unpack(message)[1]) + 2
                 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
-                boundary.lock(limit, landlock=settings["landlock"], reading=settings["readable"])
+                boundary.lock(limit, landlock=landlock, reading=readable)
                 gc.set_threshold(
                     50_000, 20, 100
                 )  # programs are short: collecting less often saves a tenth of sympy's time
@@ -107,7 +118,7 @@ def watch(link: socket.socket, pid: int, cpu_seconds: float, seconds: float) -> 
             for fd, _ in poller.poll(wait * 1000):
                 if fd == link.fileno():
                     message = link.recv(64)
-                    if not message:
+                    if message in (b"", LEAVE):
                         os.kill(pid, signal.SIGKILL)
                         os._exit(0)
                     if message == STOP:
@@ -147,11 +158,10 @@ def _used(clock: int, pid: int) -> float:
 
 def _become(files: list[int]) -> None:
     """Put the files in their places, and close all others."""
-    high = [os.dup(file) for file in files]
-    high = [file if file > CHILD_FILES else os.dup(file) for file in high]
+    high = [fcntl.fcntl(file, fcntl.F_DUPFD, len(files) + 1) for file in files]
     for place, file in enumerate(high, 1):
         os.dup2(file, place)
-    os.closerange(CHILD_FILES + 1, 1 << 16)
+    os.closerange(len(files) + 1, 1 << 16)
 
 
 def _receive(link: socket.socket) -> tuple[bytes, list[int]]:

@@ -30,7 +30,7 @@ def verdict(machine: str, number: int, *arguments: int, reading: bool = False, a
         elif operation == 0x06:
             return value
         else:
-            hit = {0x15: accumulator == value, 0x45: bool(accumulator & value)}[operation]
+            hit = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value)}[operation]
             at += then if hit else otherwise
 
 
@@ -83,7 +83,12 @@ def test_another_architectures_calls_kill(machine: str) -> None:
         ("tgkill", (PID, PID, 6), True), ("tgkill", (1, PID, 6), False), ("tgkill", (PID, 1, 6), False),
         ("tgkill", (PID, PID, 9), False),
         ("mmap", (0, 4096, 3, 0x22), True), ("mmap", (0, 4096, 7, 0x22), False), ("mmap", (0, 4096, 4, 2), False),
-        ("mmap", (0, 4096, 3, 0x40022), False),
+        ("mmap", (0, 4096, 3, 0x40022), False), ("mmap", (0, 4096, 3, 0x21), False), ("mmap", (0, 4096, 3, 3), False),
+        ("mremap", (0, 1, 2, 1), True), ("mremap", (0, 1, 2, 5), False),
+        ("madvise", (0, 4096, 4), True), ("madvise", (0, 4096, 9), False), ("madvise", (0, 4096, -1), False),
+        ("futex", (0, 128, 1), True), ("futex", (0, 393, 1), True), ("futex", (0, 6, 1), False),
+        ("clock_gettime", (1,), True), ("clock_gettime", (-14,), False), ("clock_nanosleep", (12,), False),
+        ("sched_getaffinity", (0,), True), ("sched_getaffinity", (PID,), True), ("sched_getaffinity", (1,), False),
         ("mprotect", (0, 4096, 3), True), ("mprotect", (0, 4096, 5), False),
         ("fcntl", (1, 3), True), ("fcntl", (1, 1030), True), ("fcntl", (1, 8), False), ("fcntl", (1, 1031), False),
         ("fcntl", (1, 4), False),
@@ -97,7 +102,8 @@ def test_arguments_decide(machine: str, call: str, arguments: tuple[int, ...], a
 
 
 @pytest.mark.parametrize(
-    ("flags", "allowed"), [(0, True), (0x80000, True), (1, False), (2, False), (0x40, False), (0x200, False)]
+    ("flags", "allowed"),
+    [(0, True), (0x80000, True), (1, False), (2, False), (0x40, False), (0x200, False), (0x200000, False)],
 )
 @pytest.mark.parametrize("machine", HEADERS)
 def test_files_are_opened_for_reading_only(machine: str, flags: int, allowed: bool) -> None:
@@ -110,6 +116,7 @@ def test_reading_maps_the_code_of_files_only(machine: str) -> None:
     mmap = number("mmap", machine)
     assert verdict(machine, mmap, 0, 4096, 5, 0x02, reading=True) == ALLOW
     assert verdict(machine, mmap, 0, 4096, 5, 0x22, reading=True) == EPERM
+    assert verdict(machine, mmap, 0, 4096, 7, 0x02, reading=True) == EPERM
     assert verdict(machine, mmap, 0, 4096, 3, 0x22, reading=True) == ALLOW
     assert verdict(machine, number("ioctl", machine), 1, 0x5401) == ENOTTY
 

@@ -40,6 +40,11 @@ def sandbox():
         ("if True:\n    x = 1\n\tprint(x)", "1\n", ""),
         ("class A: pass\nA()", "", "<__main__.A object>"),
         ("print(lambda: 0)", "<function <lambda>>\n", ""),
+        ("import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer)\nprint('wrapped')", "wrapped\n", ""),
+        ("import atexit\natexit.register(print, 'bye')\nprint('hello')", "hello\nbye\n", ""),
+        ("import inspect\ndef f():\n    return 3\ninspect.getsource(f)", "", "def f():\n    return 3\n"),
+        ("import locale\nlocale.setlocale(locale.LC_ALL, '')\nprint('é')", "é\n", ""),
+        ("import sys\ndel sys.stdout, sys.stderr\n5", "", "5"),
         ("from typing import get_type_hints\nclass A:\n    x: int\nget_type_hints(A)['x']", "", "<class 'int'>"),
     ],
 )
@@ -64,6 +69,8 @@ def test_shows_what_a_program_prints_and_what_it_ends_with(sandbox, code, stdout
         ("exit(3)", "line 1: SystemExit: 3"),
         ("import sympy\nsympy.sympify('1 +')", "line 2: SympifyError"),
         ("raise ValueError('one\\ntwo')", "line 1: ValueError: one"),
+        ("raise ValueError('\\x1b[31mred\\u202e')", "line 1: ValueError: [31mred"),
+        ("x = 1\n10 ** 5000", "line 2: ValueError: Exceeds the limit"),
         ("class E(Exception):\n    def __str__(self): raise OSError\nraise E", "line 3: E"),
         ("class E(Exception):\n    def __str__(self): raise SystemExit\nraise E", "line 3: E"),
         ("import os\nos._exit(3)", "Exit: the program ended with status 3 before its last line"),
@@ -109,8 +116,9 @@ def test_output_and_value_are_both_shown(sandbox):
 
 def test_the_same_program_gives_the_same_output(sandbox):
     code = (
-        "import random, secrets, numpy, uuid, sympy.core.random as own\n"
+        "import os, random, secrets, numpy, uuid, sympy.core.random as own\n"
         "print(random.random(), random.Random().random(), secrets.token_hex(), hash('a'), {'x', 'y', 'z'})\n"
+        "print(os.urandom(4), uuid.uuid4())\n"
         "random.seed()\n"
         "print(random.random(), numpy.random.rand(), numpy.random.default_rng().random(), own.random())"
     )
@@ -125,6 +133,22 @@ def test_a_session_is_replayed(sandbox):
     result = sandbox.run("x += 1\nprint(x, y == random.Random(0).random())", blocks)
     assert (result.ok, result.stdout) == (True, "42 True\n")
     assert sandbox.run("x").error == "line 1: NameError: name 'x' is not defined"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "code", "stdout"),
+    [
+        ("import sys\nsys.stdout.reconfigure(line_buffering=True)\nx = 41", "print(x + 1)", "42\n"),
+        ("import sys\nout = sys.stdout\ndef say(*a): print(*a, file=out)", "say('kept')", "kept\n"),
+        ("import os, sys\nos.write(1, b'again')\nsys.stdout.buffer.write(b'again')", "print('once')", "once\n"),
+        ("x = 1\nimport asyncio\nraise asyncio.CancelledError", "print(x)", "1\n"),
+        ("x = 1\nraise KeyboardInterrupt", "print(x)", "1\n"),
+        ("import logging, sys\nlogging.basicConfig(stream=sys.stdout, level=20)", "logging.info('i')", "INFO:root:i\n"),
+    ],
+)
+def test_an_earlier_block_does_what_it_did_the_first_time(sandbox, earlier, code, stdout):
+    result = sandbox.run(code, [earlier])
+    assert (result.stdout, result.error) == (stdout, "")
 
 
 def test_an_error_in_an_earlier_function_has_the_line_that_called_it(sandbox):
@@ -170,7 +194,7 @@ def test_memory_is_limited(sandbox):
         assert small.run("x = bytearray(200 << 20); y = bytearray(200 << 20)").out_of_memory
 
 
-@pytest.mark.parametrize("flood", ["while True: print('flood')", "'x' * 100_000", "print('x' * 10_000_000)"])
+@pytest.mark.parametrize("flood", ["while True: print('flood')", "'√' * 5_000", "print('x' * 10_000_000)"])
 def test_a_flood_of_output_is_stopped_early(flood):
     with Sandbox(workers=1, output_kb=4, cpu_seconds=20) as sandbox:
         result = sandbox.run(flood)
@@ -190,6 +214,11 @@ def test_a_flood_into_other_files_is_not_kept():
     assert not result.ok
     assert len(result.error) <= 500
     assert len(result.stderr) <= 4096
+
+
+def test_a_program_that_does_not_fit_is_its_own_failure():
+    with Sandbox(workers=1, memory_mb=64) as sandbox:
+        assert sandbox.run("x = 1\n#" + "a" * (70 << 20)).out_of_memory
 
 
 def test_a_program_may_be_long(sandbox):

@@ -37,7 +37,10 @@ def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: st
         ('    "getpid": (39, 172),', '    "getpid": (39, 172), "pipe2": (293, 59),', "make a pipe"),
         ('    "getpid": (39, 172),', '    "getpid": (39, 172), "memfd_create": (319, 279),', "memory outside"),
         ("resource.RLIMIT_AS: memory,", "", "exceed its memory"),
-        ("_argument(2) + _unless_bits(execute) + _leave(_ALLOW)),", "_leave(_ALLOW)),", "map executable memory"),
+        ("_unless_bits(huge | shared) + no_code", "_unless_bits(huge | shared)", "map executable memory"),
+        ("_unless_bits(huge | shared)", "_unless_bits(huge)", "share memory"),
+        ('    "getpid": (39, 172),', '    "getpid": (39, 172), "keyctl": (250, 219),', "make system calls (250|219)"),
+        ('    "getpid": (39, 172),', '    "getpid": (39, 172), "readv": (310, 270),', "make system calls (310|270)"),
         ("never_killed = _unless_equal(signal.SIGKILL)", "never_killed = b''", "killed from outside"),
     ],
 )

@@ -186,6 +186,48 @@ def test_what_fails_before_the_walls_stand_is_the_machines_failure(monkeypatch):
         assert sorted(map(str, seen)) == sorted([str(other), "failed"])
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+        "import os; os.closerange(0, 3)",
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))",
+        "import os; os.environ['TMPDIR'] = '/nowhere'; os.environ['PYTHONHOME'] = '/nowhere'; os.chdir('/proc')",
+    ],
+)
+def test_a_parent_in_an_odd_state(state: str, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    code = (
+        f"from slm_math.sandbox import Sandbox\n{state}\n"
+        "with Sandbox(workers=1) as s:\n"
+        "    text = s.run('import signal\\nsignal.setitimer(0, 0.01)\\ntry:\\n    signal.pause()\\nfinally: 1').error\n"
+        f"    open({str(said)!r}, 'w').write(s.run('6 * 7').value + text)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert said.exists(), done.stderr
+    assert said.read_text() == "42Crash: the program crashed (SIGALRM)"
+
+
+def test_a_cancel_that_comes_before_the_program_is_sent(monkeypatch):
+    real = worker.Worker.run
+
+    def late(self, job, *rest):
+        if job["code"] == SLEEP:
+            time.sleep(0.3)
+        return real(self, job, *rest)
+
+    monkeypatch.setattr(worker.Worker, "run", late)
+    with Sandbox(workers=1, wall_seconds=60) as sandbox:
+        sandbox.start()
+        ticket = sandbox.submit(RunPython(SLEEP))
+        time.sleep(0.1)
+        sandbox.cancel(ticket)
+        start = time.monotonic()
+        assert sandbox.run("print(1)").ok
+        assert time.monotonic() - start < 20
+
+
 def _in_a_fork(sandbox, channel):
     channel.put(sandbox.run("print('forked')").stdout)
     sandbox.close()
