@@ -84,7 +84,8 @@ class Session:
     """The Python state of one trace: what one block defines, later blocks see. `result = yield from session.run(...)`.
 
     It lives in the agent and ends with its workflow. The sandbox repeats the earlier blocks for every new one, so the
-    state is the same wherever a block runs; blocks that were stopped (time, memory, output) are not repeated.
+    state is the same wherever a block runs. Blocks that ended their process (time, memory, output, a crash) are not
+    repeated.
     """
 
     def __init__(self) -> None:
@@ -94,7 +95,7 @@ class Session:
         """Run a block (and those that it brings along) after all before it."""
         request = RunPython(request.code, self.blocks + request.earlier)
         [result] = yield [request]
-        stopped = result.timed_out or result.out_of_memory or result.truncated or result.error_type == "Crash"
+        stopped = result.timed_out or result.out_of_memory or result.truncated or result.error_type in ("Crash", "Exit")
         self.blocks = request.earlier if stopped else (*request.earlier, request.code)
         return result
 

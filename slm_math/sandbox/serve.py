@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 
 from slm_math.sandbox import wire
 from slm_math.sandbox.errors import SandboxError
+from slm_math.sandbox.executor import Sandbox
 from slm_math.sandbox.handler import Handler, Refusal
 from slm_math.types import RunPython, RunResult
 
@@ -165,33 +166,16 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def main(
-    host: str = "127.0.0.1",
-    port: int = 8080,
-    workers: int = 2,
-    cpu_seconds: float = 5,
-    wall_seconds: float | None = None,
-    memory_mb: int = 1024,
-    output_kb: int = 16,
-    tier: str = "auto",
-    allow_imports: Sequence[str] = (),
-    waiting: int = 64,
-) -> None:
+def main(sandbox: Sandbox | None = None, host: str = "127.0.0.1", port: int = 8080, waiting: int = 64) -> None:
     """Runs programs for other machines; a client sets `sandbox` to this server's url.
 
     Args:
+        sandbox: what runs them; one with its default limits when left out.
         host: address to listen on; any but this machine's own needs a token in SLM_MATH_SANDBOX_TOKEN.
         port: port to listen on.
-        workers: programs that run at once.
-        cpu_seconds: processor time of a program, in seconds.
-        wall_seconds: time of a program from its start, in seconds; default twice the processor time and 2 s more.
-        memory_mb: address space of a program, in MiB.
-        output_kb: output of a program, in KiB.
-        tier: how programs are confined: A, B, C, or auto for the first that holds here.
-        allow_imports: packages that programs may import beside the usual ones.
         waiting: programs that may wait for a worker.
     """
-    from slm_math.sandbox.executor import Sandbox
-
-    sandbox = Sandbox(workers, cpu_seconds, wall_seconds, memory_mb, output_kb, tier, allow_imports)
+    sandbox = sandbox or Sandbox()
+    if sandbox.tier == "unsafe":
+        raise ValueError('tier="unsafe" is for one\'s own programs: it is not served to others')
     serve(sandbox, host, port, waiting)
