@@ -15,7 +15,7 @@ import pytest
 from sandbox import ordinary_user
 
 SCRIPT = Path(__file__).with_name("attack.py")
-LIMITS = ["--cpu-seconds=0.3", "--wall-seconds=1.5", "--memory-mb=256", "--workers=1"]
+LIMITS = ["--cpu-seconds=0.2", "--wall-seconds=1", "--memory-mb=256", "--workers=1"]
 PLACES = [(tier, user) for user in ("root", "user") for tier in ("A", "B", "C")]
 
 
@@ -48,7 +48,7 @@ def check(done: subprocess.CompletedProcess[str] | str, least: int) -> None:
 @pytest.fixture(scope="module")
 def outcomes():
     """All places at once: much of an attack's time is a limit that it sits out."""
-    with ThreadPoolExecutor(3) as lanes:
+    with ThreadPoolExecutor(4) as lanes:
         yield {place: lanes.submit(attack, *place, "--fast", "--first") for place in PLACES}
 
 
@@ -64,7 +64,7 @@ def test_no_variation_of_an_attack_gets_through(tier: str, user: str) -> None:
 
 
 def test_a_plain_interpreter_falls_to_most_of_them() -> None:
-    groups = "files|network|environment|processes|libraries"
+    groups = "files|network|processes"
     options = ["--target=naive", "--wall-seconds=1.5", "--fast", "--first", f"--only={groups}"]
     done = subprocess.run(
         [sys.executable, "-B", str(SCRIPT), *options], capture_output=True, text=True, timeout=200, check=False
