@@ -120,8 +120,7 @@ class AgentEval(L.Callback):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self.sandbox is not None:
-            self.sandbox.close()
-            self.sandbox = None
+            self.sandbox.close()  # its settings stay: the next stage starts it again
 
     # -- the evaluation ------------------------------------------------------------------------------------------
 

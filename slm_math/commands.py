@@ -81,14 +81,14 @@ def evaluate(
     tasks = take(source.tasks(split), limit)
     if not tasks:
         raise ValueError(f"{source.name} has no problems in its {split} split")
-    if any(agent.uses_python for agent in agents.values()):  # before a model is loaded
-        sandbox = sandbox or Sandbox()
-        sandbox.start()
-    if policy is not None:
-        serving.setdefault("default", _local(policy, dtype, slots, chat_template, torch_threads))
     console = Console()
     rows = {}
     try:
+        if any(agent.uses_python for agent in agents.values()):  # before a model is loaded
+            sandbox = sandbox or Sandbox()
+            sandbox.start()
+        if policy is not None:
+            serving.setdefault("default", _local(policy, dtype, slots, chat_template, torch_threads))
         for name, agent in agents.items():
             with Live(console, name) as live:
                 rows[name] = run(

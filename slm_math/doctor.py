@@ -20,7 +20,6 @@ from slm_math.sandbox.outcome import Limits
 
 Finding = tuple[bool | None, str, str]  # fine, not fine or (None) simply a fact; about what; what was found
 _MARKS = {True: Text("ok", "green"), False: Text("no", "red"), None: Text("")}
-_STEPS = {"machine": "_machine", "sandbox": "_sandbox", "grader": "_grader", "training": "_training", "data": "_data"}
 
 
 def doctor() -> None:
@@ -34,9 +33,10 @@ def doctor() -> None:
     for name in ("about", "", "found"):
         table.add_column(name, overflow="fold")
     broken = False
-    for name, step in _STEPS.items():
+    steps = {"machine": _machine, "sandbox": _sandbox, "grader": _grader, "training": _training, "data": _data}
+    for name, step in steps.items():
         with console.status(f"looking at the {name}"):
-            for fine, about, found in globals()[step]():
+            for fine, about, found in step():
                 table.add_row(about, _MARKS[fine], Text(found))
                 broken |= fine is False and about in ("sandbox", "grader")
         table.add_section()

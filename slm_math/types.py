@@ -164,11 +164,19 @@ class RunPython:
     """Ask the sandbox to run a program.
 
     `earlier` are the blocks that ran before it in the same session: they are run again first, silently, so that their
-    names exist; the sandbox itself remembers nothing.
+    names exist; the sandbox itself remembers nothing. `turns` says in how many requests all of these were first run,
+    this one included: each has its time; 0 stands for one a block.
     """
 
     code: str
     earlier: tuple[str, ...] = ()
+    turns: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.turns:
+            object.__setattr__(self, "turns", 1 + len(self.earlier))
+        if not 1 <= self.turns <= 1 + len(self.earlier):
+            raise ValueError(f"{1 + len(self.earlier)} blocks cannot have been {self.turns} requests")
 
 
 @dataclass(frozen=True)
@@ -195,8 +203,18 @@ class RunResult:
 
     @property
     def text(self) -> str:
-        """What the model gets to see: the output, then the last expression's value or the line of the error."""
-        return "\n".join(filter(None, (self.stdout.strip("\n"), self.value if self.ok else self.error)))
+        """What the model gets to see: the output, then the last expression's value or the line of the error.
+
+        Of long ones the beginning and the end: what is in the middle would fill its context.
+        """
+        parts = _shortened(self.stdout.strip("\n")), _shortened(self.value) if self.ok else self.error
+        return "\n".join(filter(None, parts))
+
+
+def _shortened(text: str, most: int = 2000) -> str:
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}\n... ({len(text) - most} characters) ...\n{text[-most // 2 :]}"
 
 
 Effect: TypeAlias = Generate | RunPython

@@ -76,7 +76,7 @@ def program(text: str) -> RunPython | None:
     for wanted in (lambda language: language.startswith("py"), lambda language: not language):
         codes = [textwrap.dedent("\n".join(lines)).strip("\n") for language, lines in blocks if wanted(language)]
         if codes:
-            return RunPython(codes[-1], tuple(codes[:-1]))
+            return RunPython(codes[-1], tuple(codes[:-1]), turns=1)
     return None
 
 
@@ -84,19 +84,21 @@ class Session:
     """The Python state of one trace: what one block defines, later blocks see. `result = yield from session.run(...)`.
 
     It lives in the agent and ends with its workflow. The sandbox repeats the earlier blocks for every new one, so the
-    state is the same wherever a block runs. Blocks that ended their process (time, memory, output, a crash) are not
-    repeated.
+    state is the same wherever a block runs. A request that ended its process (time, memory, output, a crash) is
+    forgotten with all its blocks.
     """
 
     def __init__(self) -> None:
         self.blocks: tuple[str, ...] = ()
+        self.turns = 0
 
     def run(self, request: RunPython) -> Workflow[RunResult]:
         """Run a block (and those that it brings along) after all before it."""
-        request = RunPython(request.code, self.blocks + request.earlier)
-        [result] = yield [request]
+        blocks = self.blocks + request.earlier
+        [result] = yield [RunPython(request.code, blocks, self.turns + request.turns)]
         stopped = result.timed_out or result.out_of_memory or result.truncated or result.error_type in ("Crash", "Exit")
-        self.blocks = request.earlier if stopped else (*request.earlier, request.code)
+        if not stopped:
+            self.blocks, self.turns = (*blocks, request.code), self.turns + request.turns
         return result
 
 

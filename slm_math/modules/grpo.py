@@ -105,6 +105,11 @@ class GRPOModule(PolicyModule):
             self.sandbox.start()
         super().setup(stage)
 
+    def teardown(self, stage: str) -> None:
+        super().teardown(stage)
+        if self.sandbox is not None:
+            self.sandbox.close()  # its settings stay: the next stage starts it again
+
     def configure_model(self) -> None:
         super().configure_model()
         for module in self.model.modules():  # dropout would make the policy differ from the policy that sampled

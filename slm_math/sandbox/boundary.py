@@ -180,8 +180,9 @@ def _conditions(pid: int, reading: bool) -> dict[str, bytes]:
         "mremap": _argument(3) + _only_of(0, 1) + _leave(_ALLOW),  # it may move, not leave a copy behind
         # use, free, huge pages of its own; not: punching holes in files, poisoning, merging, paging out
         "madvise": _argument(2) + _only_of(0, 1, 2, 3, 4, 8, 14, 15) + _leave(_ALLOW),
-        # wait and wake, with a bitset or without; private or not, by which clock. Not: inheriting priorities by number
-        "futex": _argument(1) + _only_of(*(call | flags for call in (0, 1, 9, 10) for flags in (0, 128, 256, 384)))
+        # wait and wake, with a bitset or without, by either clock, within this process (128): others map libc's pages,
+        # too, and could be woken there
+        "futex": _argument(1) + _only_of(*(call | flags for call in (0, 1, 9, 10) for flags in (128, 384)))
         + _leave(_ALLOW),
         # duplicates and flags; not: owners of signals, sizes of pipes, locks, leases, seals
         "fcntl": _argument(1) + _only_of(0, 1, 2, 3, 1030) + _leave(_ALLOW),

@@ -14,7 +14,7 @@ LAST = 480  # system calls up to here are tried; Linux 6.18 has some 470
 # uretprobe and uprobe belong to the kernel's own trampolines, and end with SIGILL whoever else calls them
 _UNTRIED_NUMBERS = ((57, 58, 112, 153, 162, 335, 336), (58, 81, 157))
 
-# `READING`, `NAMESPACES`, `BYTES` (more memory than there is), `CONTROL`, `CALLS` (numbers) are put in front
+# put in front: READING, NAMESPACES, BYTES (more memory than there is), CONTROL, CALLS and FUTEX (numbers)
 PROGRAM = """
 import ctypes, mmap, os, signal, socket, threading
 import sympy
@@ -28,6 +28,10 @@ def refused(number, *arguments):
 
 def shared():
     mmap.mmap(-1, 4096, mmap.MAP_SHARED)
+
+def wake():
+    if refused(FUTEX, 0, 1, 1, 0, 0, 0):
+        raise PermissionError
 
 attacks = {
     "read a file": lambda: os.open("/", os.O_RDONLY),
@@ -47,6 +51,7 @@ attacks = {
     "hold memory outside its limit": lambda: os.memfd_create("canary"),
     "exceed its memory": lambda: bytearray(BYTES),
     "share memory": shared,
+    "wake another": wake,
     "map executable memory": lambda: mmap.mmap(-1, 4096, mmap.MAP_PRIVATE, mmap.PROT_EXEC | mmap.PROT_READ),
 }
 if not READING:
@@ -77,5 +82,6 @@ def program(machine: str, reading: bool, namespaces: bool, memory: int) -> str:
     known = {numbers[column] for numbers in tables.values()} | set(_UNTRIED_NUMBERS[column])
     calls = [number for number in range(LAST) if number not in known]
     values = {"READING": reading, "NAMESPACES": namespaces, "BYTES": memory + (64 << 20), "CONTROL": CONTROL}
+    values["FUTEX"] = boundary.CHECKED["futex"][column]
     head = "; ".join(f"{name} = {value!r}" for name, value in (values | {"CALLS": calls}).items())
     return f"{head}\n{PROGRAM}"

@@ -28,12 +28,14 @@ class Sandbox(Jobs):
 
     Limits per program: `cpu_seconds` of processor time, `wall_seconds` from its start (for sleepers; default twice the
     processor time and 2 s more), `memory_mb` MiB beside what the libraries take, `output_kb` KiB of output; for a
-    program with earlier blocks, the times are for each block. The same program gives the same output: hashes of
-    text and random numbers have fixed seeds (not fixed: the clock, and the order of a set of things hashed by address).
+    program with a session behind it, the times are for each request of the session. The same program gives the same
+    output: hashes of text and random numbers have fixed seeds (not fixed: the clock, and the order of a set of things
+    that are hashed by address).
 
     `tier` is "A", "B", "C" (see `tiers`), "auto" for the first of them that holds here, or "unsafe": no walls at all.
     Programs import the standard library, sympy, mpmath and numpy; `allow_imports` names further packages or modules
-    ("scipy.optimize"). They are loaded beforehand, and on tiers A and B their folders stay readable.
+    ("scipy.optimize"). They are loaded beforehand; on tiers A and B programs can then also read the folders of all
+    these packages, of Python and of the system's libraries, and see of any file that it exists.
 
     Raises SandboxError where programs cannot be confined: in the constructor when the system says so, otherwise with
     the first program or in `start`.
@@ -71,12 +73,11 @@ class Sandbox(Jobs):
 
     def identity(self) -> dict[str, Any]:
         """What can change a program's result."""
-        return {**vars(self.limits), "allow_imports": list(self.allow_imports)}
+        return {**vars(self.limits), "allow_imports": list(self.allow_imports), "unsafe": self.tier == "unsafe"}
 
     def _perform(self, job: Job) -> RunResult:
         """Run a program; what the machine did to it is tried again on a new worker."""
-        blocks = 1 + len(job.request.earlier)
-        cpu, wall = self.limits.cpu_seconds * blocks, self.limits.wall_seconds * blocks
+        cpu, wall = self.limits.cpu_seconds * job.request.turns, self.limits.wall_seconds * job.request.turns
         code = {"code": job.request.code, "earlier": job.request.earlier, "value": self.limits.output + 1}
         why = ""
         for attempt in range(TRIES):
@@ -96,7 +97,7 @@ class Sandbox(Jobs):
                 outcome = worker.run(code, self.limits, cpu, wall)
                 why = "killed from outside"
                 if not outcome.killed_from_outside(cpu) or attempt == TRIES - 1 or job.cancelled:
-                    return result(outcome, self.limits, cpu, self._hidden)
+                    return result(outcome, self.limits, cpu, wall, self._hidden)
             except Stopped:
                 break
             except Lost as error:

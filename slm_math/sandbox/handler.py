@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import socket
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol, cast
@@ -12,6 +14,7 @@ from typing import Any, Protocol, cast
 from slm_math.sandbox import wire
 from slm_math.types import RunPython, RunResult
 
+DISCARD_SECONDS = 2.0
 IDLE_SECONDS = 30  # without a byte from a client, after which it is hung up on
 
 
@@ -46,9 +49,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         try:
-            body = self._body()
-            if not self._authorized():
+            if not self._authorized():  # before anything of it is read
+                self._discard(self.headers.get("Content-Length", ""))
                 raise Refusal(401, "the token is missing or wrong")
+            body = self._body()
             if self.path != "/run":
                 raise Refusal(404, "there are GET /health and POST /run")
             try:
@@ -84,14 +88,21 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(411, "a request needs a Content-Length")
         size = int(length)
         if size > wire.LARGEST_REQUEST:
-            left = min(size, 8 * wire.LARGEST_REQUEST)  # who is hung up on while sending never sees the reply
-            while left > 0 and (chunk := self.rfile.read(min(left, 65536))):
-                left -= len(chunk)
+            self._discard(length)
             raise Refusal(413, f"a request may have at most {wire.LARGEST_REQUEST} bytes, this one has {size}")
         body = self.rfile.read(size)
         if len(body) < size:
             raise ConnectionAbortedError
         return body
+
+    def _discard(self, length: str) -> None:
+        """Read a body away for a moment: who is hung up on while sending never sees the reply."""
+        left = min(int(length), 8 * wire.LARGEST_REQUEST) if length.isdecimal() and length.isascii() else 0
+        self.connection.settimeout(DISCARD_SECONDS)
+        end = time.monotonic() + DISCARD_SECONDS
+        with contextlib.suppress(OSError):
+            while left > 0 and time.monotonic() < end and (chunk := self.rfile.read1(min(left, 65536))):
+                left -= len(chunk)
 
     def _gone(self) -> bool:
         """True when the client has hung up."""

@@ -63,7 +63,9 @@ class Jobs:
         self._closed = False
 
     def start(self) -> None:
-        """See that programs can run. Raises SandboxError."""
+        """See that programs can run; opens what was closed. Raises SandboxError."""
+        if self._closed:
+            self._reset()
         self.run("")
 
     def submit(self, request: RunPython) -> int:
@@ -100,12 +102,12 @@ class Jobs:
                 self._waiting.remove(job)
             self._interrupt(job)
 
-    def run(self, code: str, earlier: Sequence[str] = ()) -> RunResult:
-        """Run one program, after the earlier blocks of its session, and wait for it.
+    def run(self, code: str, earlier: Sequence[str] = (), turns: int = 0) -> RunResult:
+        """Run one program, after the earlier blocks of its session, and wait for it; see RunPython.
 
         Raises SandboxError when it could not be run.
         """
-        job = self._enqueue(RunPython(code, tuple(earlier)), awaited=True)
+        job = self._enqueue(RunPython(code, tuple(earlier), turns), awaited=True)
         try:
             with self._change:
                 self._change.wait_for(lambda: job.ticket in self._done or job.cancelled)

@@ -24,8 +24,12 @@ class Limits:
     output_kb: int
 
     def __post_init__(self) -> None:
-        if min(self.cpu_seconds, self.wall_seconds, self.memory_mb, self.output_kb) <= 0:
-            raise ValueError("every limit of the sandbox must be positive")
+        for name, value in vars(self).items():
+            whole = name in ("memory_mb", "output_kb")
+            number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+            if not number or not 0 < value < 10**7:
+                kind = "a whole number" if whole else "a number"
+                raise ValueError(f"{name} of a sandbox must be {kind} between 0 and 10,000,000, not {value!r}")
 
     @property
     def output(self) -> int:
@@ -54,20 +58,23 @@ class Outcome:
         return self.status == -signal.SIGKILL and self.why == BY_ITSELF and not self.out_of_time(allowed)
 
 
-def result(outcome: Outcome, limits: Limits, cpu_allowed: float, hidden: Sequence[str]) -> RunResult:
-    """What the caller gets: nothing in it depends on where this host keeps its files or its memory."""
+def result(outcome: Outcome, limits: Limits, cpu: float, wall: float, hidden: Sequence[str]) -> RunResult:
+    """What the caller gets of a program that had `cpu` and `wall` seconds: no folders of this host, no addresses.
+
+    What the machine kills again and again counts as out of memory: the machine's memory is then too small for it.
+    """
     told = child.report(outcome.report)
     value = told["value"]
     truncated = len(outcome.stdout) > limits.output or len(value) > limits.output
-    over = outcome.out_of_time(cpu_allowed)
+    over = outcome.out_of_time(cpu)
     timed_out = not truncated and (over or outcome.why == BY_CLOCK)
     kind, message, line = told["error_type"], told["message"], told["error_line"]
     if truncated:
         kind, message = "OutputError", f"the program was stopped after {limits.output_kb} KB of output"
     elif timed_out:
-        allowed = f"{limits.cpu_seconds:g} s of processor time" if over else f"{limits.wall_seconds:g} s"
+        allowed = f"{cpu:g} s of processor time" if over else f"{wall:g} s"
         kind, message = "TimeoutError", f"the program took more than {allowed}"
-    elif outcome.killed_from_outside(cpu_allowed):
+    elif outcome.killed_from_outside(cpu):
         kind, message = "MemoryError", "the program was killed: the machine had no memory left"
     elif outcome.status < 0:
         kind, message = "Crash", f"the program crashed ({_signal(-outcome.status)})"

@@ -20,7 +20,7 @@ class RemoteSandbox(Jobs):
 
     `url` is like http://10.0.0.2:8080 or https://host/path; the token is read from the environment variable
     `token_variable` and appears nowhere else (http sends it in the clear). `timeout_seconds` is for one attempt, the
-    wait for the server's own workers included; a program with earlier blocks has as long for each of them. Broken
+    wait for the server's own workers included; a program with a session has as long for each of its requests. Broken
     connections, time-outs, 408, 429, 5xx and malformed replies are tried again up to `retries` times, after `backoff`,
     2 `backoff`, ... seconds or what the server asks for; what stays or is final raises SandboxError, so a failure of
     the server never looks like one of the program.
@@ -78,7 +78,7 @@ class RemoteSandbox(Jobs):
                 wire.hang_up(sock)
 
     def _attempt(self, job: Job, body: bytes) -> RunResult:
-        seconds = self.timeout_seconds * (1 + len(job.request.earlier))
+        seconds = self.timeout_seconds * job.request.turns
         status, data, wait = self._endpoint.ask("POST", "/run", body, seconds, lambda sock: self._connected(job, sock))
         if status == 200:
             try:

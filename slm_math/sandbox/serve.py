@@ -30,7 +30,7 @@ class Runner(Protocol):
 
     def start(self) -> None: ...
 
-    def run(self, code: str, earlier: Sequence[str] = ()) -> RunResult: ...
+    def run(self, code: str, earlier: Sequence[str] = (), turns: int = 0) -> RunResult: ...
 
     def close(self) -> None: ...
 
@@ -54,6 +54,10 @@ class Server(ThreadingHTTPServer):
     ) -> None:
         if waiting < 1:
             raise ValueError(f"at least one program must be allowed to wait, got {waiting}")
+        if not 0 <= port < 1 << 16:
+            raise ValueError(f"a port is a number from 0 to 65535, not {port}")
+        if getattr(sandbox, "tier", "") == "unsafe":
+            raise ValueError('tier="unsafe" is for one\'s own programs: it is not served to others')
         self.sandbox = sandbox
         self.token = wire.read_token(token_variable)
         self._room = sandbox.workers + waiting
@@ -93,7 +97,7 @@ class Server(ThreadingHTTPServer):
                     raise Refusal(503, "the server is closing")
                 if gone():
                     raise ConnectionAbortedError
-                return self.sandbox.run(request.code, request.earlier)
+                return self.sandbox.run(request.code, request.earlier, request.turns)
         except SandboxError as error:
             reason = " ".join(str(error).split())[:400]
             print(f"sandbox: {reason}", file=sys.stderr, flush=True)
@@ -171,11 +175,9 @@ def main(sandbox: Sandbox | None = None, host: str = "127.0.0.1", port: int = 80
 
     Args:
         sandbox: what runs them; one with its default limits when left out.
-        host: address to listen on; any but this machine's own needs a token in SLM_MATH_SANDBOX_TOKEN.
+        host: address to listen on; any but this machine's own needs a token in SLM_MATH_SANDBOX_TOKEN. Without one,
+            everybody who is logged in on this machine can run programs.
         port: port to listen on.
         waiting: programs that may wait for a worker.
     """
-    sandbox = sandbox or Sandbox()
-    if sandbox.tier == "unsafe":
-        raise ValueError('tier="unsafe" is for one\'s own programs: it is not served to others')
-    serve(sandbox, host, port, waiting)
+    serve(sandbox or Sandbox(), host, port, waiting)

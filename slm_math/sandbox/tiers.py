@@ -51,11 +51,13 @@ def packages(allow_imports: Sequence[str]) -> Packages:
         if home := _home(name):
             folders[name] = str(home.parent)
     readable: list[str] = []
+    if isinstance(allow_imports, str):
+        raise SandboxError(f"allow_imports is a list of packages: [{allow_imports}]")
     for module in allow_imports:
         name = module.partition(".")[0]
         home = _home(name)
         if home is None:
-            raise SandboxError(f"allow_imports names {module!r}: there is no package {name!r} to import here")
+            raise SandboxError(f"allow_imports names {module!r}: there is no package {name!r} here; install it")
         folders[name] = str(home.parent)
     if allow_imports:
         readable = [place for name, folder in folders.items() for place in _places(name, folder)] + _system()

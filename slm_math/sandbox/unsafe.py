@@ -15,20 +15,25 @@ import time
 from pathlib import Path
 from typing import Any
 
+from slm_math.sandbox import child
 from slm_math.sandbox.outcome import Limits, Outcome
+from slm_math.sandbox.worker import Lost
 from slm_math.sandbox.zygote import BY_CLOCK, BY_ITSELF
 
 _START = """
-import importlib.util, os, random, resource, sys
-report, job, cpu, output, child = *map(int, sys.argv[1:5]), sys.argv[5]
+import importlib.util, os, resource, sys
+report, job, cpu, output, folder = *map(int, sys.argv[1:5]), sys.argv[5]
 resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (output, output))
-spec = importlib.util.spec_from_file_location("child", child)
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
+def sibling(name):
+    spec = importlib.util.spec_from_file_location(name, os.path.join(folder, name + ".py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+module = sibling("child")
 module.REPORT, module.JOB, module.NOWHERE = report, job, os.open(os.devnull, os.O_WRONLY)
 sys.argv[1:] = []
-random.seed(0)
+sibling("preload").settle()
 module.main()
 """
 
@@ -48,7 +53,7 @@ class Unsafe:
             held.seek(0)
             files = [report.fileno(), held.fileno()]
             numbers = [*files, math.ceil(cpu_seconds) + 1, 2 * limits.output + 8192]
-            command = [sys.executable, "-c", _START, *map(str, numbers), str(Path(__file__).with_name("child.py"))]
+            command = [sys.executable, "-c", _START, *map(str, numbers), str(Path(__file__).parent)]
             with self._lock:
                 self._process = process = subprocess.Popen(
                     command,
@@ -67,9 +72,13 @@ class Unsafe:
                 why = BY_CLOCK
                 self.stop()
                 process.wait()
+            with contextlib.suppress(ProcessLookupError):  # what the program left behind
+                os.killpg(process.pid, signal.SIGKILL)
             for file in (stdout, stderr, report):
                 file.seek(0)
             out, err, said = stdout.read(), stderr.read(), report.read()
+        if not said.startswith(child.READY) and why == BY_ITSELF:
+            raise Lost(f"the interpreter did not come to the program (status {process.returncode})")
         return Outcome(process.returncode, 0.0, time.monotonic() - start, why, out, err, said[1:])
 
     def expect(self) -> None:

@@ -1,7 +1,8 @@
 """What goes between `remote` and `serve`: JSON over HTTP, of which neither side believes a word before it is checked.
 
-POST /run takes {"code": "...", "earlier": ["...", ...]} and answers 200 with the fields of a RunResult. Every other
-status has {"error": "..."}: 408, 429 and 5xx say nothing about the program and may be tried again, the rest is final.
+POST /run takes {"code": "...", "earlier": ["...", ...], "turns": 1} and answers 200 with the fields of a RunResult.
+Every other status has {"error": "..."}: 408, 429 and 5xx say nothing about the program and may be tried again, the rest
+is final.
 GET /health answers {"ok": true, "authorized": ...}: whether the token that came with the question would do.
 A token travels as `Authorization: Bearer ...`.
 """
@@ -132,7 +133,7 @@ def read_json(data: bytes) -> Any:
 
 def write_request(request: RunPython) -> bytes:
     """The body of a request; ASCII, so that lone surrogates survive."""
-    return json.dumps({"code": request.code, "earlier": list(request.earlier)}).encode("ascii")
+    return json.dumps({"code": request.code, "earlier": list(request.earlier), "turns": request.turns}).encode("ascii")
 
 
 def read_request(data: bytes) -> RunPython:
@@ -146,10 +147,13 @@ def read_request(data: bytes) -> RunPython:
     earlier = body.get("earlier", [])
     if not isinstance(earlier, list) or not all(isinstance(block, str) for block in earlier):
         raise ValueError("earlier must be a list of strings")
-    unknown = sorted(set(body) - {"code", "earlier"})
+    turns = body.get("turns", 0)
+    if type(turns) is not int or not 0 <= turns <= 1 + len(earlier):
+        raise ValueError("turns must be a whole number, and not more than there are blocks")
+    unknown = sorted(set(body) - {"code", "earlier", "turns"})
     if unknown:
         raise ValueError(f"unknown field {unknown[0][:40]!r}")
-    return RunPython(body["code"], tuple(earlier))
+    return RunPython(body["code"], tuple(earlier), turns)
 
 
 def write_result(result: RunResult) -> bytes:

@@ -151,7 +151,7 @@ def test_verdict_words(text: str, expected: str) -> None:
     ],
 )
 def test_program_of_a_reply(text: str, expected: tuple[str, ...] | None) -> None:
-    assert program(text) == (expected and RunPython(expected[-1], expected[:-1]))
+    assert program(text) == (expected and RunPython(expected[-1], expected[:-1], turns=1))
 
 
 def test_a_session_brings_its_blocks_along() -> None:
@@ -165,3 +165,17 @@ def test_a_session_brings_its_blocks_along() -> None:
     assert steps.send([RunResult(True)]) == [RunPython("while True: pass", ("a = 1",))]
     # what was stopped would be stopped again
     assert steps.send([RunResult(False, timed_out=True)]) == [RunPython("print(a)", ("a = 1",))]
+
+
+def test_a_session_forgets_a_stopped_request_with_all_its_blocks():
+    def talk():
+        session = Session()
+        yield from session.run(RunPython("print(1)", ("while True: pass",), turns=1))
+        yield from session.run(RunPython("print(2)", ("b = 2",), turns=1))
+        yield from session.run(RunPython("print(3)"))
+
+    steps = talk()
+    assert next(steps) == [RunPython("print(1)", ("while True: pass",), turns=1)]
+    assert steps.send([RunResult(False, timed_out=True)]) == [RunPython("print(2)", ("b = 2",), turns=1)]
+    # two requests so far: three blocks have twice the time of one
+    assert steps.send([RunResult(True)]) == [RunPython("print(3)", ("b = 2", "print(2)"), turns=2)]

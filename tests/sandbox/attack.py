@@ -267,7 +267,10 @@ def main() -> int:
         before = descendants(host.pid)
         with open_target(args) as target:
             findings = run_attacks(target, host, limits, attacks)
-        if left := descendants(host.pid) - before - {host.bystander.pid}:
+        end_by = time.monotonic() + 5  # what is killed takes a moment to be gone
+        while (left := descendants(host.pid) - before - {host.bystander.pid}) and time.monotonic() < end_by:
+            time.sleep(0.05)
+        if left:
             findings.append(Finding("the-end", f"{len(left)} processes outlived the target"))
             end(left)
     if args.json:

@@ -26,19 +26,20 @@ def attack(tier: str, user: str, *options: str) -> subprocess.CompletedProcess[s
     if tier == "A" and shutil.which("bwrap") is None:
         return "bubblewrap is not installed"
     command = [sys.executable, "-B", str(SCRIPT), "--target=sandbox", f"--tier={tier}", *LIMITS, *options]
+    plain = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"]
     if user == "user" and os.getuid() == 0:
         try:
-            command = ordinary_user.command(command)
+            command, plain = ordinary_user.command(command), ordinary_user.command(plain)
         except OSError as error:
             return f"there is no ordinary user to be had: {error}"
+    if tier == "A" and subprocess.run(plain, capture_output=True, check=False).returncode:
+        return "bubblewrap does not work here"
     return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
 
 
 def check(done: subprocess.CompletedProcess[str] | str, least: int) -> None:
     if isinstance(done, str):
         pytest.skip(done)
-    if "a worker of tier A did not start" in done.stderr:
-        pytest.skip(f"bubblewrap does not work here: {done.stderr.splitlines()[-1]}")
     summary = re.search(r"^(\d+) of (\d+) programs with findings", done.stdout, re.MULTILINE)
     assert summary is not None, done.stderr
     assert int(summary[1]) == 0, done.stdout

@@ -87,6 +87,7 @@ def test_another_architectures_calls_kill(machine: str) -> None:
         ("mremap", (0, 1, 2, 1), True), ("mremap", (0, 1, 2, 5), False),
         ("madvise", (0, 4096, 4), True), ("madvise", (0, 4096, 9), False), ("madvise", (0, 4096, -1), False),
         ("futex", (0, 128, 1), True), ("futex", (0, 393, 1), True), ("futex", (0, 6, 1), False),
+        ("futex", (0, 0, 1), False), ("futex", (0, 1, 1), False), ("futex", (0, 129, 1), True),
         ("clock_gettime", (1,), True), ("clock_gettime", (-14,), False), ("clock_nanosleep", (12,), False),
         ("sched_getaffinity", (0,), True), ("sched_getaffinity", (PID,), True), ("sched_getaffinity", (1,), False),
         ("mprotect", (0, 4096, 3), True), ("mprotect", (0, 4096, 5), False),

@@ -68,7 +68,7 @@ class Stub:
     def start(self) -> None:
         pass
 
-    def run(self, code: str, earlier: Sequence[str] = ()) -> RunResult:
+    def run(self, code: str, earlier: Sequence[str] = (), turns: int = 0) -> RunResult:
         with self.lock:
             self.codes.append(code)
             self.now += 1

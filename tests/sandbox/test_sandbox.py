@@ -165,7 +165,22 @@ def test_each_block_of_a_session_has_its_time():
     half = "import time\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass"
     with Sandbox(workers=1, cpu_seconds=0.6) as sandbox:
         assert sandbox.run("print(1)", [half, half]).ok
-        assert sandbox.run(FOREVER, [half, half]).timed_out
+        late = sandbox.run(FOREVER, [half, half])
+        assert late.error == "TimeoutError: the program took more than 1.8 s of processor time"
+
+
+def test_the_blocks_of_one_request_share_its_time():
+    with Sandbox(workers=1, cpu_seconds=0.4) as sandbox:
+        result = sandbox.run(FOREVER, [""] * 20, turns=1)
+    assert result.error == "TimeoutError: the program took more than 0.4 s of processor time"
+
+
+def test_what_a_model_sees_is_short(sandbox):
+    text = sandbox.run("for i in range(2000): print(i)\n'end'").text
+    assert len(text) < 2100
+    assert text.startswith("0\n1\n")
+    assert text.endswith("1998\n1999\nend")
+    assert "characters) ..." in text
 
 
 def test_a_program_gets_its_processor_time_and_no_more():
@@ -240,7 +255,17 @@ def test_allowed_packages_are_there_and_others_are_not():
         assert "PermissionError" in sandbox.run("open('/tmp/x', 'w')").error
 
 
-@pytest.mark.parametrize("bad", [{"workers": 0}, {"cpu_seconds": 0}, {"memory_mb": -1}, {"tier": "D"}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"workers": 0},
+        {"cpu_seconds": 0},
+        {"cpu_seconds": float("nan")},
+        {"memory_mb": 0.5},
+        {"output_kb": "1"},
+        {"tier": "D"},
+    ],
+)
 def test_a_setting_that_makes_no_sense_is_refused(bad):
     with pytest.raises(ValueError, match="sandbox"):
         Sandbox(**bad)

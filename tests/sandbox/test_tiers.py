@@ -92,8 +92,10 @@ def test_the_unsafe_switch_is_loud_and_runs_programs():
 
 
 def test_a_package_that_is_not_here_is_named():
-    with pytest.raises(SandboxError, match=r"allow_imports names 'nowhere.at.all': there is no package 'nowhere'"):
+    with pytest.raises(SandboxError, match=r"'nowhere\.at\.all': there is no package 'nowhere' here; install it"):
         Sandbox(allow_imports=["nowhere.at.all"])
+    with pytest.raises(SandboxError, match=r"allow_imports is a list of packages: \[yaml\]"):
+        Sandbox(allow_imports="yaml")
     wanted = pytest.raises(SandboxError, match=r"No module named 'yaml\.nothing'")
     with Sandbox(workers=1, allow_imports=["yaml.nothing"]) as sandbox, wanted:
         sandbox.start()
