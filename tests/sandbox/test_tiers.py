@@ -91,6 +91,14 @@ def test_the_unsafe_switch_is_loud_and_runs_programs():
         assert sandbox.run("while True: print('x' * 999)").truncated
 
 
+def test_without_walls_a_failure_of_the_machine_is_no_result_either(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.warns(UserWarning, match="all rights"):
+        sandbox = Sandbox(workers=1, tier="unsafe")
+    with sandbox, pytest.raises(SandboxError, match="the interpreter did not come to the program"):
+        sandbox.run("print(1)")
+
+
 def test_a_package_that_is_not_here_is_named():
     with pytest.raises(SandboxError, match=r"'nowhere\.at\.all': there is no package 'nowhere' here; install it"):
         Sandbox(allow_imports=["nowhere.at.all"])

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -94,6 +95,41 @@ def test_many_threads_may_ask_at_once():
         for thread in threads:
             thread.join()
     assert results == {n: f"{n}\n" for n in range(12)}
+
+
+def test_two_programs_at_once_cannot_wake_each_other():
+    """Both map the same page of libc: a futex on it that is not private would be theirs together."""
+    futex = """
+        import ctypes, sys
+        libc = ctypes.CDLL(None, use_errno=True)
+        word = ctypes.cast(libc.getpid, ctypes.c_void_p).value & ~3
+        number = 202 if "x86_64" in sys.implementation._multiarch else 98
+        value = ctypes.c_uint32.from_address(word).value
+        wait = (ctypes.c_long * 2)(2, 0)
+        def call(operation, argument, *rest):
+            result = libc.syscall(number, ctypes.c_void_p(word), operation, ctypes.c_uint32(argument), *rest)
+            return result, ctypes.get_errno()
+    """
+    head = textwrap.dedent(futex)
+    with Sandbox(workers=2, wall_seconds=20) as sandbox:
+        sandbox.start()
+        waiting = sandbox.submit(RunPython(head + "print(call(0, value, wait, None, 0))"))
+        waking = sandbox.submit(RunPython(head + "import time\ntime.sleep(0.5)\nprint(call(1, 9, None, None, 0))"))
+        results = {}
+        while sandbox.busy:
+            results |= dict(sandbox.poll(30))
+    assert results[waiting].stdout == "(-1, 1)\n", results[waiting]
+    assert results[waking].stdout == "(-1, 1)\n", results[waking]
+
+
+def test_a_closed_sandbox_starts_again_with_its_settings():
+    sandbox = Sandbox(workers=1, cpu_seconds=7, tier="C")
+    sandbox.start()
+    sandbox.close()
+    sandbox.start()
+    assert sandbox.run("6 * 7").value == "42"
+    assert (sandbox.limits.cpu_seconds, sandbox.tier) == (7, "C")
+    sandbox.close()
 
 
 def test_closing_leaves_no_process():
