@@ -148,10 +148,19 @@ def both(answer: str, gold: str) -> tuple[Any, Any, bool]:
 
 
 def built(tree: Node) -> Any:
-    """The sympy object of a tree."""
+    """The sympy object of a tree; None where a part has no finite value (sympy goes on: |1/0| is its infinity)."""
     import sympy
 
     args = [built(arg) for arg in tree.args]
+    if any(arg is None for arg in args):
+        return None
+    value = _made(tree, args)
+    return None if value in (sympy.nan, sympy.zoo, sympy.oo, -sympy.oo) else value
+
+
+def _made(tree: Node, args: list[Any]) -> Any:
+    import sympy
+
     match tree.kind:
         case "number":
             return sympy.Rational(tree.value.numerator, tree.value.denominator)

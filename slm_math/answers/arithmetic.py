@@ -145,7 +145,8 @@ def _approximate(node: Node, values: Mapping[str, float]) -> complex:
         case "logarithm":
             return cmath.log(args[0]) / cmath.log(args[1])
         case "function":
-            return _FUNCTIONS[node.name](args[0])
+            value = _FUNCTIONS[node.name](args[0])
+            return 0j if abs(value) < 1e-15 else value  # \sin\pi is 0, and no root or quotient is to magnify its noise
         case _:
             return complex(exact(node, {}))
 
