@@ -15,7 +15,7 @@ import pytest
 from sandbox import ordinary_user
 
 SCRIPT = Path(__file__).with_name("attack.py")
-LIMITS = ["--cpu-seconds=0.2", "--wall-seconds=1", "--memory-mb=256", "--workers=1"]
+LIMITS = ["--cpu-seconds=0.5", "--wall-seconds=1.5", "--memory-mb=256", "--workers=1"]
 PLACES = [(tier, user) for user in ("root", "user") for tier in ("A", "B", "C")]
 
 
