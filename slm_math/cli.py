@@ -19,7 +19,7 @@ COMMANDS = {
     "eval": ("evaluate", "evaluate agents with any model or endpoint"),
     "grade": ("grade_file", "grade saved completions, or verify verdicts"),
     "results": ("results", "print the results of finished evaluations"),
-    "sandbox": ("serve_programs", "run programs for machines that cannot confine them"),
+    "sandbox": ("serve", "run programs for machines that cannot confine them"),
     "doctor": ("doctor", "say what works on this machine"),
     "download": ("download", "fetch the models and data sets that configs name, for work offline"),
 }

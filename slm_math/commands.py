@@ -19,10 +19,10 @@ from slm_math.data.base import Source, Split
 from slm_math.doctor import doctor
 from slm_math.engines.base import Engine
 from slm_math.sandbox import RemoteSandbox, Sandbox
-from slm_math.sandbox.serve import main as serve_programs
+from slm_math.sandbox.serve import serve
 from slm_math.types import AnswerType, Sampling
 
-__all__ = ["doctor", "download", "evaluate", "grade_file", "results", "serve_programs"]
+__all__ = ["doctor", "download", "evaluate", "grade_file", "results", "serve"]
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""The worker process: reads LaTeX with math-verify, compares with sympy. Started by `pool`, never imported by it."""
+"""The worker process: compares with sympy what our grammar or math-verify reads. Started by `pool`, never imported."""
 
 from __future__ import annotations
 

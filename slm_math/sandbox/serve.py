@@ -145,17 +145,20 @@ class Server(ThreadingHTTPServer):
             print(f"sandbox: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
-def serve(
-    sandbox: Runner,
-    host: str = "127.0.0.1",
-    port: int = 8080,
-    waiting: int = 64,
-    token_variable: str = wire.TOKEN_VARIABLE,
-) -> None:
-    """Start the sandbox, serve until Ctrl-C or SIGTERM, close it; see Server for the options and errors."""
+def serve(sandbox: Sandbox | None = None, host: str = "127.0.0.1", port: int = 8080, waiting: int = 64) -> None:
+    """Runs programs for other machines; a client sets `sandbox` to this server's url.
+
+    Args:
+        sandbox: what runs them; one with its default limits when left out.
+        host: address to listen on; any but this machine's own needs a token in SLM_MATH_SANDBOX_TOKEN. Without one,
+            everybody who is logged in on this machine can run programs.
+        port: port to listen on.
+        waiting: programs that may wait for a worker.
+    """
+    sandbox = sandbox or Sandbox()
     with contextlib.ExitStack() as stack:
         stack.callback(sandbox.close)
-        server = stack.enter_context(Server(sandbox, host, port, waiting, token_variable))
+        server = stack.enter_context(Server(sandbox, host, port, waiting))
         sandbox.start()  # better no server than one that cannot run anything
         stack.callback(server.stop)
         if threading.current_thread() is threading.main_thread():
@@ -168,16 +171,3 @@ def serve(
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def main(sandbox: Sandbox | None = None, host: str = "127.0.0.1", port: int = 8080, waiting: int = 64) -> None:
-    """Runs programs for other machines; a client sets `sandbox` to this server's url.
-
-    Args:
-        sandbox: what runs them; one with its default limits when left out.
-        host: address to listen on; any but this machine's own needs a token in SLM_MATH_SANDBOX_TOKEN. Without one,
-            everybody who is logged in on this machine can run programs.
-        port: port to listen on.
-        waiting: programs that may wait for a worker.
-    """
-    serve(sandbox or Sandbox(), host, port, waiting)

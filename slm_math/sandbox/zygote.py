@@ -79,9 +79,8 @@ def main() -> None:
                 seconds = int(JOB.unpack(message)[1]) + 2
                 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
                 boundary.lock(limit, landlock=landlock, reading=readable)
-                gc.set_threshold(
-                    50_000, 20, 100
-                )  # programs are short: collecting less often saves a tenth of sympy's time
+                # programs are short: collecting less often saves a tenth of sympy's time
+                gc.set_threshold(50_000, 20, 100)
                 gc.enable()
                 child.main()
             except BaseException as error:

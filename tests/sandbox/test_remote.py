@@ -209,7 +209,7 @@ def test_a_server_that_is_killed_and_comes_back():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", f"from slm_math.sandbox.serve import Sandbox, main; main(Sandbox(1), port={port})"]
+    command = [sys.executable, "-c", f"from slm_math.sandbox.serve import Sandbox, serve; serve(Sandbox(1), port={port})"]
 
     def begin() -> subprocess.Popen:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
