@@ -1,7 +1,8 @@
 """What programs can import: loaded, or held ready in memory, before the first of them starts. Programs see no files.
 
 Loaded once are the libraries, the parts of them that mathematics often reaches, and the compiled modules of the
-standard library that have a use in it. All other Python modules of those packages wait as code in memory and run when imported.
+standard library that have a use in it. All other Python modules of those packages wait as code in memory and run when
+imported.
 """
 
 from __future__ import annotations

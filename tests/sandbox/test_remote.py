@@ -209,7 +209,8 @@ def test_a_server_that_is_killed_and_comes_back():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", f"from slm_math.sandbox.serve import Sandbox, serve; serve(Sandbox(1), port={port})"]
+    code = f"from slm_math.sandbox.serve import Sandbox, serve; serve(Sandbox(1), port={port})"
+    command = [sys.executable, "-c", code]
 
     def begin() -> subprocess.Popen:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
