@@ -1,49 +1,20 @@
 """Workers live, die and are replaced; their programs' results are not lost, and no process is left."""
 
-import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from sandbox.watching import eventually, processes
 
 from slm_math.sandbox import Sandbox, SandboxError, worker
 from slm_math.types import RunPython
 
 SLEEP = "import time\nprint('asleep')\ntime.sleep(60)"
-
-
-def processes(parent: int | None = None) -> list[int]:
-    """The workers (and children of workers) that run below `parent` (default: this process)."""
-    table = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state, ppid = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            command = (folder / "cmdline").read_bytes()
-        except (OSError, ValueError):
-            continue
-        if state not in "ZX":
-            own = b"zygote.py" in command and b"bwrap" not in command.partition(b"\0")[0]
-            table[int(folder.name)] = (int(ppid), own)
-    below = {parent or os.getpid()}
-    while more := {pid for pid, (ppid, _) in table.items() if ppid in below} - below:
-        below |= more
-    return sorted(pid for pid in below if pid in table and table[pid][1])
-
-
-def eventually(condition, seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_a_cancelled_program_stops_and_is_never_returned():
@@ -144,19 +115,6 @@ def test_closing_leaves_no_process():
         sandbox.run("1")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_no_process_outlives_a_killed_parent(how):
-    code = (
-        "from slm_math.sandbox import Sandbox\nSandbox(workers=1, wall_seconds=60).run('import time; time.sleep(60)')"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code])
-    assert eventually(lambda: len(processes(parent.pid)) == 2)
-    below = processes(parent.pid)
-    parent.send_signal(how)
-    parent.wait()
-    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
-
-
 def test_a_worker_that_vanishes_is_replaced_and_its_program_repeated():
     with Sandbox(workers=1, wall_seconds=60) as sandbox:
         sandbox.start()
@@ -222,29 +180,6 @@ def test_what_fails_before_the_walls_stand_is_the_machines_failure(monkeypatch):
         assert sorted(map(str, seen)) == sorted([str(other), "failed"])
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
-        "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
-        "import os; os.closerange(0, 3)",
-        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))",
-        "import os; os.environ['TMPDIR'] = '/nowhere'; os.environ['PYTHONHOME'] = '/nowhere'; os.chdir('/proc')",
-    ],
-)
-def test_a_parent_in_an_odd_state(state: str, tmp_path: Path) -> None:
-    said = tmp_path / "said"
-    code = (
-        f"from slm_math.sandbox import Sandbox\n{state}\n"
-        "with Sandbox(workers=1) as s:\n"
-        "    text = s.run('import signal\\nsignal.setitimer(0, 0.01)\\ntry:\\n    signal.pause()\\nfinally: 1').error\n"
-        f"    open({str(said)!r}, 'w').write(s.run('6 * 7').value + text)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert said.exists(), done.stderr
-    assert said.read_text() == "42Crash: the program crashed (SIGALRM)"
-
-
 def test_a_cancel_that_comes_before_the_program_is_sent(monkeypatch):
     real = worker.Worker.run
 
@@ -262,34 +197,6 @@ def test_a_cancel_that_comes_before_the_program_is_sent(monkeypatch):
         start = time.monotonic()
         assert sandbox.run("print(1)").ok
         assert time.monotonic() - start < 20
-
-
-def _in_a_fork(sandbox, channel):
-    channel.put(sandbox.run("print('forked')").stdout)
-    sandbox.close()
-
-
-def test_a_forked_process_has_workers_of_its_own():
-    with Sandbox(workers=1) as sandbox:
-        assert sandbox.run("print('here')").ok
-        context = multiprocessing.get_context("fork")
-        channel = context.Queue()
-        child = context.Process(target=_in_a_fork, args=(sandbox, channel))
-        child.start()
-        assert channel.get(timeout=60) == "forked\n"
-        child.join()
-        assert sandbox.run("print('still here')").ok
-
-
-def test_a_thread_that_made_the_first_request_may_end():
-    with Sandbox(workers=1) as sandbox:
-        thread = threading.Thread(target=sandbox.start)
-        thread.start()
-        thread.join()
-        [first] = processes()
-        time.sleep(0.2)
-        assert sandbox.run("print(1)").ok
-        assert processes() == [first]
 
 
 def files() -> int:
