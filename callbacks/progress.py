@@ -29,7 +29,7 @@ class Progress(RichProgressBar):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         if isinstance(pl_module, PolicyModule) and trainer.is_global_zero:
-            pl_module.watch = self.watch
+            pl_module.show = self.watch
 
     def watch(self, phase: str, done: int, total: int) -> None:
         """Shows that `done` of `total` things of a phase are over."""

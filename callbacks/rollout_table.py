@@ -34,11 +34,13 @@ class RolloutTable(L.Callback):
         table = Table(title=f"rollouts of epoch {trainer.current_epoch}, batch {batch_idx}", title_justify="left")
         for name in ("problem", "gold", "last reply", "reward"):
             table.add_column(name, overflow="fold")
-        for task, trace, parts, rewards in pl_module.last[: self.rows]:
+        for rollout in pl_module.last[: self.rows]:
+            task, trace = rollout.task, rollout.trace
             reply = trace.turns[-1].reply.text if trace.turns else trace.error or ""
             scored = "\n".join(
-                f"{role} {rewards[role]:.2f} = " + " + ".join(f"{name} {value:.2f}" for name, value in scores.items())
-                for role, scores in parts.items()
+                f"{role} {rollout.rewards[role]:.2f}: "
+                + ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
+                for role, parts in rollout.parts.items()
             )
             table.add_row(*(plain(text, self.width) for text in (task.problem.text, task.gold, reply, scored)))
         console_of(trainer).print(table)

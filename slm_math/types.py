@@ -32,7 +32,9 @@ class Reply:
     """What an engine sampled for one request.
 
     `token_ids` and `logprobs` (nats, one per token: log-softmax of logits / temperature before any truncation;
-    at temperature 0, of the logits) are empty when the engine does not report them. `finish` is "stop" for an
+    at temperature 0, of the logits) are empty when the engine does not report them. `kept`, when it was asked for,
+    packs the ids (32-bit integers) that top-p, top-k or min-p left at each token, nothing where all were left; the
+    log-probability of such a token is that among what was left. `finish` is "stop" for an
     end-of-turn token or a stop string, "length" for the token budget. `text` is what the tokens say, a stop string
     included, the end-of-turn token not. `counted` is the number of tokens that a server says it sampled.
     """
@@ -46,6 +48,7 @@ class Reply:
     temperature: float = 1.0
     seconds: float = 0.0
     counted: int = 0
+    kept: tuple[bytes, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -110,8 +113,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to decode: temperature 0 is greedy; top_k 0 and top_p 1 are off; `stop` strings end a reply.
+    """How to decode: temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off; `stop` strings end a reply.
 
+    Of the tokens that top_k leaves, top_p keeps the likeliest until they hold that share; min_p drops those below that
+    share of the likeliest one's probability (Nguyen et al. 2024).
     `not_first` names strings with which a reply may not begin (their first token is masked at the first position):
     a control for "the model only learned when to reason".
     """
@@ -119,6 +124,7 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
     not_first: tuple[str, ...] = ()
@@ -128,13 +134,15 @@ class Sampling:
             raise ValueError(f"temperature must be 0 (greedy) or positive, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p must lie in [0, 1], got {self.min_p}")
         if self.top_k < 0 or self.max_new_tokens < 1:
             raise ValueError("top_k must be >= 0 and max_new_tokens >= 1")
 
     @property
     def truncated(self) -> bool:
-        """True when the sampling distribution is not the whole softmax (top-p, top-k, greedy)."""
-        return self.temperature == 0 or self.top_p < 1 or self.top_k > 0
+        """True when the sampling distribution is not the whole softmax (greedy, top-p, top-k, min-p)."""
+        return self.temperature == 0 or self.top_p < 1 or self.top_k > 0 or self.min_p > 0
 
 
 @dataclass(frozen=True)
@@ -150,12 +158,13 @@ class Generate:
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    min_p: float | None = None
     max_new_tokens: int | None = None
     stop: tuple[str, ...] | None = None
     not_first: tuple[str, ...] | None = None
 
     def sampling(self, default: Sampling) -> Sampling:
-        names = ("temperature", "top_p", "top_k", "max_new_tokens", "stop", "not_first")
+        names = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop", "not_first")
         return replace(default, **{n: getattr(self, n) for n in names if getattr(self, n) is not None})
 
 

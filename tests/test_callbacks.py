@@ -8,14 +8,14 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from tiny import SCRATCH, Duo, chats, grpo, problems, sft, trainer
+from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer
 
 from callbacks import AgentEval, ExportHF, Progress, RolloutTable
 from slm_math.agents import SingleShot
 from slm_math.engines.base import Request
 from slm_math.modules.policy import Lora, Policy
 from slm_math.modules.scratch import Scratch
-from slm_math.rewards import Reward, Scores
+from slm_math.rollout.record import Rollout, record
 from slm_math.types import Problem, Sampling, Task, Trace, user
 
 ASK = SingleShot("solve_plain")
@@ -158,18 +158,13 @@ def test_adapter_export_is_loaded_by_peft_and_trained_further(base: Path, tmp_pa
     assert greedy(further) == pairs
 
 
-class Parity(Reward):
-    def __call__(self, task: Task, trace: Trace) -> Scores:
-        return {turn.request.role: {"even": float(sum(turn.reply.token_ids) % 2)} for turn in trace.turns}
-
-
 def test_each_role_is_exported_on_its_own(base: Path, tmp_path: Path) -> None:
     from peft import AutoPeftModelForCausalLM
 
     module = grpo(
         Policy(path=str(base), lora=Lora(r=4, dropout=0.0)),
         agent=Duo(),
-        rewards=[Parity()],
+        rewards=[Even(), Even(role="judge")],
         train_roles=("solver", "judge"),
     )
     trainer(tmp_path, callbacks=[ExportHF()]).fit(module, problems())
@@ -231,7 +226,7 @@ def test_rollout_table_shows_markup_and_control_characters_as_they_are(capsys: p
     module = grpo()
     task = Task(Problem("p", "[red]a[/blue]"), "[link=x]2")
     trace = Trace(task.problem, 0, (), None, error="\x1b[2J[/]end\\")
-    module.last = [(task, trace, {"solver": {"[b]part": 1.0}}, {"solver": 1.0})]
+    module.last = [Rollout(task, trace, record(task, trace), {"solver": {"[b]part": 1.0}}, {"solver": 1.0})]
     fake: Any = SimpleNamespace(current_epoch=0, is_global_zero=True, progress_bar_callback=None)
     RolloutTable(every_n_batches=1).on_train_batch_end(fake, module, None, None, 0)
     shown = capsys.readouterr().out

@@ -18,7 +18,7 @@ from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Lora, Policy
 from slm_math.modules.scratch import Scratch
 from slm_math.modules.sft import SFTModule
-from slm_math.rewards import Reward, Scores
+from slm_math.rewards import Reward
 from slm_math.types import Chat, Generate, Problem, Reply, Sampling, Task, Trace, Workflow, user
 
 SCRATCH = Scratch(hidden=32, layers=2, ffn=64)
@@ -38,8 +38,13 @@ SOURCE = Worked(train=84, validation=14, test=14)
 class Even(Reward):
     """A scripted reward that any model earns now and then: 1 when the reply's token ids add up to an even number."""
 
-    def __call__(self, task: Task, trace: Trace) -> Scores:
-        return {"solver": {"even": float(sum(trace.turns[0].reply.token_ids) % 2 == 0)}}
+    def __call__(self, task: Task, trace: Trace) -> float:
+        return float(sum(said(trace, self.role).token_ids) % 2 == 0)
+
+
+def said(trace: Trace, role: str) -> Reply:
+    """The first reply of a role."""
+    return next(turn.reply for turn in trace.turns if turn.request.role == role)
 
 
 class Duo(Agent):
@@ -51,13 +56,6 @@ class Duo(Agent):
         yield [Generate(user(problem.text))]
         yield [Generate(user(problem.text), role="judge")]
         return None
-
-
-class Judged(Reward):
-    """Scores the judge, never the solver."""
-
-    def __call__(self, task: Task, trace: Trace) -> Scores:
-        return {"judge": {"even": float(sum(trace.turns[1].reply.token_ids) % 2)}}
 
 
 class Endpoint(Engine):

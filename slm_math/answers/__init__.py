@@ -75,6 +75,7 @@ from slm_math.answers.equivalence import UNDECIDED, Decision
 from slm_math.answers.explain import explain
 from slm_math.answers.extract import Extracted, extract, gold_answer
 from slm_math.answers.grade import Verdict, grade, grader_version, judge, judged
+from slm_math.answers.readable import readable
 
 __all__ = [
     "UNDECIDED",
@@ -89,4 +90,5 @@ __all__ = [
     "grader_version",
     "judge",
     "judged",
+    "readable",
 ]

@@ -55,24 +55,30 @@ class Batches(Generic[T]):
         self.ranks = ranks
         self.epoch = 0
         self.position = 0  # batches of this epoch that were handed out
+        self._plan: tuple[int, list[list[int]]] | None = None  # of which epoch
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.items), self.size)
         return whole + (rest > 0 and (whole == 0 or not self.shuffle))
 
     def __iter__(self) -> Iterator[Items[T]]:
-        """As many batches as an epoch has, from the position on; past the end of the order a new one begins.
+        """As many batches as an epoch has, from the position on.
 
         So a trainer that is limited to fewer batches an epoch goes through all of the data in the end.
         """
-        plan = self.plan()
         for _ in range(len(self)):
-            if self.position >= len(plan):
-                self.epoch, self.position = self.epoch + 1, 0
-                plan = self.plan()
-            chosen = plan[self.position]
-            self.position += 1
-            yield Items([self.items[i] for i in chosen[self.rank :: self.ranks]])
+            yield self.draw()
+
+    def draw(self) -> Items[T]:
+        """This rank's share of the next batch; past the end of the order a new one begins."""
+        if self._plan is None or self._plan[0] != self.epoch:
+            self._plan = self.epoch, self.plan()
+        if self.position >= len(self._plan[1]):
+            self.epoch, self.position = self.epoch + 1, 0
+            self._plan = self.epoch, self.plan()
+        chosen = self._plan[1][self.position]
+        self.position += 1
+        return Items([self.items[i] for i in chosen[self.rank :: self.ranks]])
 
     def plan(self) -> list[list[int]]:
         """The item indices of every batch of this epoch."""
@@ -177,6 +183,11 @@ class ProblemData(_Module):
 
     def train_dataloader(self) -> Batches[Task]:
         return self._training_batches(self.tasks)
+
+    def more(self) -> Items[Task]:
+        """This rank's share of one more batch of training problems, from where the data stand."""
+        assert self._loader is not None
+        return self._loader.draw()
 
     def val_dataloader(self) -> Batches[None]:
         return nothing()

@@ -10,12 +10,16 @@ from slm_math.types import Chat, Reply, Sampling
 
 @dataclass(frozen=True)
 class Request:
-    """One generation to make. `key` is all that its randomness depends on (seed, step, problem, sample, turn)."""
+    """One generation to make. `key` is all that its randomness depends on (seed, step, problem, sample, turn).
+
+    `support` asks for `Reply.kept`, which training on truncated samples needs.
+    """
 
     chat: Chat
     sampling: Sampling
     resume: bool = False
     key: tuple[int | str, ...] = ()
+    support: bool = False
 
 
 class EngineError(RuntimeError):

@@ -37,10 +37,24 @@ class ChatFormat:
             )
         if tokenizer.eos_token_id is None:
             raise ValueError(f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token")
+        self._check_generation_prompt()
         self._special = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
         self.end_text = self._end_of_turn()
         if self.end_text not in self._special:
             self._special.append(self.end_text)
+
+    def _check_generation_prompt(self) -> None:
+        """Without what introduces an assistant's message, a prompt would ask the model to go on with the user's."""
+        asked, mark = [{"role": "user", "content": "x"}], "a-b-c"
+        bare, prompt = self._template(asked, False), self._template(asked, True)
+        whole = self._template([*asked, {"role": "assistant", "content": mark}], False)
+        header = whole[len(bare) :].partition(mark)[0] if whole.startswith(bare) else ""
+        if prompt == bare and header.strip():
+            raise ValueError(
+                f"the chat template of {self.tokenizer.name_or_path or 'this model'} knows no generation prompt: with "
+                f"add_generation_prompt it must end in {header!r}; "
+                "set policy.chat_template to chatml, plain or the path of a Jinja file"
+            )
 
     def _end_of_turn(self) -> str:
         """The token that the template writes after an assistant's message, else the tokenizer's EOS."""

@@ -43,6 +43,17 @@ def weights_hash(path: str) -> str | None:
     return digest.hexdigest() if files else None
 
 
+def context_of(path: str) -> int | None:
+    """The most tokens that a model takes, by its config; None when that does not say."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(base_of(path) or path)
+    except OSError as error:
+        raise _unloadable(path, error) from error
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def load_tokenizer(path: str) -> Any:
     """The tokenizer of a model, padding set to EOS where none is named (masks come from lengths, never from ids)."""
     from transformers import AutoTokenizer

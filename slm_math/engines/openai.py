@@ -207,6 +207,8 @@ class OpenAIEngine(Engine):
             body["stop"] = list(sampling.stop)
         if sampling.top_k > 0:
             body["top_k"] = sampling.top_k
+        if sampling.min_p > 0:
+            body["min_p"] = sampling.min_p
         if request.resume:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if self.send_seed and request.key:

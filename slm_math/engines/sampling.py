@@ -18,35 +18,55 @@ def uniforms(key: tuple[int | str, ...], n: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest))).random(n, dtype=np.float32)
 
 
-def choose(logits: Tensor, temperature: Tensor, top_p: Tensor, top_k: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples one token per row. logits (B, V) float; the others (B,); temperature 0 is greedy, top_k 0 is off.
+def choose(
+    logits: Tensor, temperature: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor, uniform: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Samples one token per row. logits (B, V) float; the others (B,); temperature 0 is greedy, see `Sampling`.
 
-    Returns token ids (B,) and log-probabilities (B,), in nats, under softmax(logits / temperature) *before*
-    truncation (greedy: temperature 1), so that a policy that scores its own samples gets ratio 1.
+    Returns token ids (B,); log-probabilities (B, V), in nats, under softmax(logits / temperature) *before* truncation
+    (greedy: temperature 1), so that a policy that scores its own samples gets ratio 1; and what truncation kept (B, V),
+    None where it is off in all rows.
     """
     logits = logits.float()
     greedy = temperature == 0
     logps = torch.log_softmax(logits / torch.where(greedy, 1.0, temperature)[:, None], dim=-1)
     probs = logps.exp()
-    truncated = ~greedy & ((top_p < 1) | (top_k > 0))
+    truncated = ~greedy & ((top_p < 1) | (top_k > 0) | (min_p > 0))
+    kept = None
     if truncated.any():
-        probs[truncated] = _truncate(probs[truncated], top_p[truncated], top_k[truncated])
+        kept = torch.ones_like(probs, dtype=torch.bool)
+        kept[truncated] = _kept(probs[truncated], top_p[truncated], top_k[truncated], min_p[truncated])
+        probs = probs * kept
     cdf = probs.cumsum(-1)
     # `right=True` never lands on a token of probability 0 as long as the target is below the total
     target = (uniform * cdf[:, -1]).clamp(max=torch.nextafter(cdf[:, -1], torch.zeros_like(cdf[:, -1])))
     tokens = torch.searchsorted(cdf, target[:, None], right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
-    tokens = torch.where(greedy, logits.argmax(-1), tokens)
-    return tokens, logps.gather(-1, tokens[:, None]).squeeze(-1)
+    return torch.where(greedy, logits.argmax(-1), tokens), logps, kept
 
 
-def _truncate(probs: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:
-    """Zeroes what top-k, then top-p on what is left (renormalised), leave out. The likeliest token always stays."""
+def _kept(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:
+    """(B, V) bool: what top-k, top-p on what is left (renormalised), and min-p leave; the likeliest token always."""
     ordered, order = probs.sort(dim=-1, descending=True)
     rank = torch.arange(probs.shape[-1], device=probs.device)
     keep = (rank < top_k[:, None]) | (top_k[:, None] == 0)
-    ordered = ordered * keep
-    ordered = ordered / ordered.sum(-1, keepdim=True)
-    before = ordered.cumsum(-1) - ordered
+    share = ordered * keep
+    share = share / share.sum(-1, keepdim=True)
+    before = share.cumsum(-1) - share
     # top_p = 1 keeps everything: rounding of the cumulative sum must not cut the tail
     keep &= (before < top_p[:, None]) | (rank == 0) | (top_p[:, None] >= 1)
-    return probs * torch.zeros_like(probs).scatter(-1, order, keep.to(probs.dtype))
+    keep &= ordered >= min_p[:, None] * ordered[:, :1]
+    return torch.zeros_like(keep).scatter(-1, order, keep)
+
+
+def record_support(logps: Tensor, kept: Tensor | None, rows: Tensor) -> tuple[Tensor, list[bytes]]:
+    """What could be sampled, for the rows (B,) bool that ask: their log-probabilities among it, and its ids, packed.
+
+    logps and kept (B, V) as `choose` returns them; a token of log-probability -inf could not be sampled either.
+    """
+    left = logps.isfinite() if kept is None else kept & logps.isfinite()
+    logps = torch.where(rows[:, None] & ~left, -torch.inf, logps)
+    logps = torch.where(rows[:, None], logps.log_softmax(-1), logps)
+    left = left & rows[:, None]
+    ids = left.nonzero()[:, 1].int().cpu().numpy()
+    ends = left.sum(1).cumsum(0).tolist()
+    return logps, [ids[start:end].tobytes() for start, end in zip([0, *ends], ends)]

@@ -17,7 +17,7 @@ from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.engines.cache import RowCache
 from slm_math.engines.chat import ChatFormat
 from slm_math.engines.loading import DTYPES, check_path, load_model, load_tokenizer, weights_hash
-from slm_math.engines.sampling import choose, uniforms
+from slm_math.engines.sampling import choose, record_support, uniforms
 from slm_math.types import Reply
 
 
@@ -32,6 +32,7 @@ class _Row:
     room: int  # tokens that may still be sampled
     tokens: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
+    kept: list[bytes] = field(default_factory=list)
     start: float = field(default_factory=time.perf_counter)
     finish: str = ""
 
@@ -44,7 +45,8 @@ class TransformersEngine(Engine):
     """Decodes up to `slots` requests at once; a `poll` returns as soon as one of them has finished.
 
     Equal prompts are prefilled once. Finished rows leave the batch when a quarter of it is idle or others wait.
-    Sampling depends on the request's key alone. `context` wraps every forward pass (autocast, adapter choice).
+    Sampling depends on the request's key alone. `context` wraps every forward pass (autocast, adapter choice);
+    `beat` is called after each.
     """
 
     trainable = True
@@ -56,6 +58,7 @@ class TransformersEngine(Engine):
         chat: ChatFormat,
         slots: int = 64,
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         if slots < 1:
             raise ValueError(f"an engine needs slots >= 1, got {slots}")
@@ -63,6 +66,7 @@ class TransformersEngine(Engine):
         self.chat = chat
         self.slots = slots
         self.context = context
+        self.beat = beat
         self.version = 0
         self._tickets = 0
         self._waiting: deque[tuple[int, Request]] = deque()
@@ -188,23 +192,32 @@ class TransformersEngine(Engine):
             use_cache=True,
             logits_to_keep=1,
         )
+        self.beat()
         return out.logits[:, -1]
 
     def _sample(self, rows: list[_Row], logits: Tensor) -> list[tuple[int, Reply | EngineError]]:
         plans = [row.request.sampling for row in rows]
+        cut = [p.truncated and p.temperature > 0 for p in plans]  # rows that cannot sample every token
         for i, row in enumerate(rows):
             if not row.tokens and plans[i].not_first:
                 banned = [self.chat.tokens(text)[0] for text in plans[i].not_first]
                 logits[i, banned] = -torch.inf
+                cut[i] = True
+            cut[i] &= row.request.support
         numbers = torch.tensor(
-            [[p.temperature, p.top_p, p.top_k, row.uniform[len(row.tokens)]] for p, row in zip(plans, rows)],
+            [[p.temperature, p.top_p, p.top_k, p.min_p, row.uniform[len(row.tokens)]] for p, row in zip(plans, rows)],
             device=logits.device,
         )
-        tokens, logps = choose(logits, *numbers.unbind(1))
+        tokens, logps, kept = choose(logits, *numbers.unbind(1))
+        support = [b""] * len(rows)
+        if any(cut):
+            logps, support = record_support(logps, kept, torch.tensor(cut, device=logits.device))
+        chosen = logps.gather(-1, tokens[:, None]).squeeze(-1)
         finished: list[tuple[int, Reply | EngineError]] = []
-        for row, token, logp in zip(rows, tokens.tolist(), logps.tolist()):
+        for row, token, logp, could in zip(rows, tokens.tolist(), chosen.tolist(), support):
             row.tokens.append(token)
             row.logps.append(logp)
+            row.kept.append(could)
             row.finish = self._over(row, token)
             if row.finish:
                 finished.append((row.ticket, self._reply(row)))
@@ -242,6 +255,7 @@ class TransformersEngine(Engine):
             text=self._text(row.tokens),
             token_ids=tuple(row.tokens),
             logprobs=tuple(row.logps),
+            kept=tuple(row.kept) if any(row.kept) else (),
             finish="stop" if row.finish == "stop" else "length",
             prompt_ids=row.prompt,
             version=self.version,

@@ -14,64 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from slm_math.answers import grader_version, judge
-from slm_math.types import Chat, Image, Run, Task, Trace, Turn
-
-
-def record(task: Task, trace: Trace) -> dict[str, Any]:
-    """A graded trace as plain data."""
-    problem = task.problem
-    verdict = judge(trace.answer, task)
-    rules = {"answer_type": problem.answer_type, "choices": list(problem.choices), "tolerance": task.tolerance}
-    return {
-        "id": problem.id,
-        "sample": trace.sample,
-        "problem": problem.text,
-        "tags": dict(problem.tags),
-        "gold": task.gold,
-        **(rules if problem.answer_type != "math" else {}),
-        "answer": trace.answer,
-        "correct": verdict.equal,
-        "reason": verdict.reason,
-        "error": trace.error,
-        "seconds": round(trace.seconds, 4),
-        "events": [_event(event) for event in trace.events],
-    }
-
-
-def _event(event: Turn | Run) -> dict[str, Any]:
-    if isinstance(event, Run):
-        result = event.result
-        return {
-            "kind": "run",
-            **({"earlier": list(event.earlier)} if event.earlier else {}),
-            "code": event.code,
-            "ok": result.ok,
-            "output": result.text,
-            "error_type": result.error_type,
-            "timed_out": result.timed_out,
-            "seconds": round(result.seconds, 4),
-        }
-    return {
-        "kind": "turn",
-        "role": event.request.role,
-        "prompt": chat_data(event.request.chat),
-        "reply": event.reply.text,
-        "finish": event.reply.finish,
-        "prompt_tokens": len(event.reply.prompt_ids),
-        "tokens": event.reply.tokens,
-        "seconds": round(event.reply.seconds, 4),
-    }
-
-
-def chat_data(chat: Chat) -> list[dict[str, str]]:
-    """A chat as role and text; an image by its source (a data URL by its size)."""
-    data = []
-    for message in chat:
-        images = [part.source for part in message.content if isinstance(part, Image)]
-        names = [f"[image: {s if not s.startswith('data:') else f'{len(s)} characters'}]" for s in images]
-        data.append({"role": message.role, "content": "\n".join([*names, message.text])})
-    return data
+from slm_math.answers import grader_version
+from slm_math.types import Task
 
 
 class RecordFile:

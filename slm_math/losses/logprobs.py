@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+Support = tuple[Tensor, Tensor]
+Wanted = Literal["nothing", "value", "gradient"]
 
 
 def token_logprobs(
@@ -14,18 +18,29 @@ def token_logprobs(
     head: Callable[[Tensor], Tensor],
     targets: Tensor,
     temperature: Tensor,
-    entropy: bool = True,
+    entropy: Wanted = "nothing",
+    support: Support | None = None,
     chunk: int = 2048,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """hidden (M, H), targets (M,), temperature (M,) -> log-probability, entropy (nats), argmax-hit, each (M,), fp32.
+    """hidden (M, H), targets (M,), temperature (M,) -> log-probability, entropy (nats), argmax-hit, each (M,), fp32 (or
+    wider).
 
     `head` maps (m, H) to logits (m, V). Logits exist for `chunk` tokens at a time, also in the backward pass, which
-    recomputes them. Entropy carries no gradient here; it is 0 when not asked for.
+    recomputes them. Entropy is 0 when nothing is wanted of it, and carries a gradient only when that is wanted.
+
+    `support` = (starts (M + 1,), ids (K,)) lists the tokens that could be sampled at position m, ids[starts[m] :
+    starts[m + 1]], under top-p, top-k or min-p; none listed means all. Probabilities are then those of the distribution
+    that was really sampled from, softmax over these tokens: over the whole vocabulary the ratio would be off by the
+        kept mass.
     """
     parts = []
     for start in range(0, max(len(targets), 1), chunk):
         piece = slice(start, start + chunk)
-        arguments = (head, hidden[piece], targets[piece], temperature[piece], entropy)
+        kept = support
+        if support is not None:
+            starts = support[0][start : start + chunk + 1]
+            kept = starts - starts[0], support[1][starts[0] : starts[-1]]
+        arguments = (head, hidden[piece], targets[piece], temperature[piece], entropy, kept)
         recompute = len(targets) > chunk and torch.is_grad_enabled()
         parts.append(checkpoint(_piece, *arguments, use_reentrant=False) if recompute else _piece(*arguments))
     logps, entropies, hits = (torch.cat(column) for column in zip(*parts))
@@ -33,11 +48,30 @@ def token_logprobs(
 
 
 def _piece(
-    head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, temperature: Tensor, entropy: bool
+    head: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    targets: Tensor,
+    temperature: Tensor,
+    entropy: Wanted,
+    support: Support | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    logits = head(hidden).float() / temperature[:, None]
+    logits = head(hidden)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature[:, None]
+    outside = None if support is None else _outside(support, logits)
+    if outside is not None:
+        logits = logits.masked_fill(outside, -torch.inf)
     logps = torch.log_softmax(logits, dim=-1)
-    with torch.no_grad():
-        entropies = torch.special.entr(logps.exp()).sum(-1) if entropy else torch.zeros_like(logps[:, 0])
-        hits = logits.argmax(-1) == targets
+    with torch.set_grad_enabled(entropy == "gradient" and torch.is_grad_enabled()):
+        finite = logps if outside is None else logps.masked_fill(outside, 0.0)  # 0 * inf has no gradient
+        entropies = torch.zeros_like(logps[:, 0]) if entropy == "nothing" else -(logps.exp() * finite).sum(-1)
+    hits = logits.argmax(-1) == targets
     return logps.gather(-1, targets[:, None]).squeeze(-1), entropies, hits
+
+
+def _outside(support: Support, logits: Tensor) -> Tensor:
+    """(m, V): True for tokens that could not be sampled."""
+    sizes = support[0].diff()
+    rows = torch.repeat_interleave(torch.arange(len(sizes), device=logits.device), sizes)
+    outside = (sizes > 0)[:, None].expand_as(logits).clone()
+    outside[rows, support[1]] = False
+    return outside

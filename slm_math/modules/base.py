@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import numpy as np
@@ -18,6 +18,8 @@ from slm_math.engines.chat import ChatFormat
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import LoadedPolicy, Policy
+
+T = TypeVar("T")
 
 
 class PolicyModule(L.LightningModule):
@@ -36,6 +38,7 @@ class PolicyModule(L.LightningModule):
 
     updates_per_batch = 1
     needs_reference = False
+    moves_reference = False
 
     def __init__(
         self,
@@ -59,7 +62,19 @@ class PolicyModule(L.LightningModule):
         self._rng: dict[str, Any] | None = None
         self.skipped = 0  # updates left out because their gradient was not finite
         self._skipped_in_a_row = 0
-        self.watch: Callable[[str, int, int], None] = lambda phase, done, total: None  # set by progress displays
+        self.show: Callable[[str, int, int], None] = lambda phase, done, total: None  # set by progress displays
+        self.phase: tuple[str, int, int] = ("start", 0, 0)  # what goes on, and how much of it is done
+        self.pulse = 0  # grows whenever anything moves
+
+    def watch(self, phase: str, done: int, total: int) -> None:
+        """Says that `done` of `total` things of a phase are over, to people and to the watchdog."""
+        self.pulse += 1
+        self.phase = (phase, done, total)
+        self.show(phase, done, total)
+
+    def beat(self) -> None:
+        """Says that something moved, a token perhaps."""
+        self.pulse += 1
 
     # -- the policy ----------------------------------------------------------------------------------------------
 
@@ -78,9 +93,11 @@ class PolicyModule(L.LightningModule):
         reference = self.needs_reference and self.trainer.state.fn == "fit"
         if self.loaded is not None:
             if reference and self.loaded.frozen is None:  # evaluated first, and trained now
-                self.policy.keep_reference(self.loaded)
+                self.policy.keep_reference(self.loaded, self.moves_reference)
             return
-        self.loaded = self.policy.load(self.train_roles, reference)
+        self.loaded = self.policy.load(self.train_roles)
+        if reference:
+            self.policy.keep_reference(self.loaded, self.moves_reference)
         self.model = self.loaded.model  # registers the weights
         for module in self.model.modules():
             if isinstance(module, nn.Embedding):
@@ -101,7 +118,7 @@ class PolicyModule(L.LightningModule):
     def _engine_of(self, role: str) -> TransformersEngine:
         if role not in self._engines:
             context = partial(self._forward_context, role)
-            self._engines[role] = TransformersEngine(self.model, self.chat, self.slots, context)
+            self._engines[role] = TransformersEngine(self.model, self.chat, self.slots, context, self.beat)
         self._engines[role].version = self.global_step
         return self._engines[role]
 
@@ -120,8 +137,12 @@ class PolicyModule(L.LightningModule):
         roles = self.train_roles if separate else self.train_roles[:1]
         groups = {role: self.loaded.parameters(role) for role in roles}
         optimizer = self.optim.build(groups)
-        steps = max(int(self.trainer.estimated_stepping_batches) * self.updates_per_batch, 1)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.optim.factor(steps))
+        steps = self.trainer.estimated_stepping_batches  # batches, or max_steps, which counts updates
+        if self.trainer.max_steps == -1 or steps < self.trainer.max_steps:
+            steps *= self.updates_per_batch
+        if self.trainer.max_steps != -1:
+            steps = min(steps, self.trainer.max_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.optim.factor(max(int(steps), 1)))
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def step_optimizer(self) -> float:
@@ -174,6 +195,14 @@ class PolicyModule(L.LightningModule):
         torch.distributed.all_reduce(total)
         return total.item()
 
+    def gathered(self, value: T) -> list[T]:
+        """The values of all ranks, in the order of ranks."""
+        if self.trainer.world_size == 1:
+            return [value]
+        found: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(found, value)
+        return found
+
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -186,17 +215,23 @@ class PolicyModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         name, keys, *rest = np.random.get_state()
-        checkpoint["rng"] = {
+        state = {
             "python": random.getstate(),
             "numpy": (name, keys.tolist(), *rest),  # plain values: torch loads no arrays from a checkpoint
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
+        checkpoint["rng"] = self.gathered(state)
+        if self.moves_reference and self.loaded is not None:  # one that stands still is loaded from where it came
+            checkpoint["reference"] = self.loaded.reference_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.loaded is not None:
             self._check_weights(checkpoint["state_dict"])
-        self._rng = checkpoint.get("rng")
+            if self.moves_reference and self.trainer.state.fn == "fit":
+                self.loaded.load_reference(checkpoint["reference"])
+        states = checkpoint.get("rng") or [None]
+        self._rng = states[self.global_rank] if self.global_rank < len(states) else None
 
     def _check_weights(self, saved: Mapping[str, Tensor]) -> None:
         """Raises ValueError for weights of another policy: loading is not strict, and would take nothing in silence."""

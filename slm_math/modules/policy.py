@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from slm_math.engines.chat import ChatFormat
-from slm_math.engines.loading import base_of, check_path, load_model, load_tokenizer
-from slm_math.losses.logprobs import token_logprobs
+from slm_math.engines.loading import base_of, check_path, context_of, load_model, load_tokenizer
+from slm_math.losses.logprobs import Wanted, token_logprobs
 from slm_math.modules.scratch import Scratch
 from slm_math.rollout.rows import Batch
+
+COPY = "_reference"  # the frozen copy of an adapter is named after it
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,15 @@ class Policy:
     def chat(self) -> ChatFormat:
         return ChatFormat(self.tokenizer(), self.chat_template)
 
-    def load(self, roles: Sequence[str] = ("solver",), reference: bool = False) -> LoadedPolicy:
-        """Loads the model in fp32 (nf4 apart); with LoRA, one adapter per trained role.
+    def context(self) -> int | None:
+        """The most tokens that the model takes, as far as its config says; the model is not loaded."""
+        if self.scratch is not None:
+            return self.scratch.context
+        assert self.path is not None
+        return context_of(self.path)
 
-        `reference=True` also provides the reference policy: the model without its adapter when that is where training
-        starts, a frozen copy of the adapter when it starts from one, else a frozen copy of the model.
-        """
+    def load(self, roles: Sequence[str] = ("solver",)) -> LoadedPolicy:
+        """Loads the model in fp32 (nf4 apart); with LoRA, one adapter per trained role."""
         model = self._base()
         adapters: dict[str, str] = {}
         if self.lora or self.adapter:
@@ -101,20 +106,18 @@ class Policy:
             if adapters:
                 model.enable_input_require_grads()
         model.config.use_cache = False
-        loaded = LoadedPolicy(model.train(), adapters)
-        if reference:
-            self.keep_reference(loaded)
-        return loaded
+        return LoadedPolicy(model.train(), adapters)
 
-    def keep_reference(self, loaded: LoadedPolicy) -> None:
-        """Makes what the policy is now, before training, its reference."""
+    def keep_reference(self, loaded: LoadedPolicy, moves: bool = False) -> None:
+        """Makes what the policy is now, before training, its reference.
+
+        Under full training that is a frozen copy of the model; with fresh adapters the model without them; a frozen
+        copy of the adapters when training starts from one, or when the reference is to move.
+        """
         if not loaded.adapters:
             loaded.frozen = copy.deepcopy(loaded.model).requires_grad_(False).eval()
-        elif self.adapter:
-            loaded.model.load_adapter(self.path, "reference", is_trainable=False)
-            loaded.frozen = "reference"
-            loaded.model.train()  # loading a frozen adapter puts the model into eval mode
-            loaded._thaw()
+        elif self.adapter or moves:
+            loaded.copy_adapters()
         else:
             loaded.frozen = "base"
 
@@ -167,7 +170,7 @@ class Policy:
 class LoadedPolicy:
     """A loaded policy. `adapters`: role -> adapter name, empty when all weights are trained and shared by the roles.
 
-    `frozen` is the reference: None, "base" (adapter off), "reference" (frozen adapter) or a frozen model.
+    `frozen` is the reference: None, "base" (adapter off), "copies" (frozen adapters) or a frozen model.
     """
 
     model: Any
@@ -179,6 +182,11 @@ class LoadedPolicy:
         self.trainable = tuple(name for name, parameter in self.model.named_parameters() if parameter.requires_grad)
         if not self.trainable:
             raise ValueError("the policy has no trainable parameters: check policy.lora.targets")
+
+    @property
+    def size(self) -> int:
+        """The number of all weights, trained or not (4-bit ones are stored two in a byte)."""
+        return sum(p.numel() for p in self.model.parameters())
 
     def parameters(self, role: str | None = None) -> list[torch.nn.Parameter]:
         """The trainable parameters, of one role's adapter when roles have their own."""
@@ -192,23 +200,58 @@ class LoadedPolicy:
         if len(self.adapters) < 2:
             yield self.model
             return
-        with self._switched(self.adapters.get(role, next(iter(self.adapters.values())))):
+        with self._switched(self._adapter(role)):
             yield self.model
 
+    def _adapter(self, role: str) -> str:
+        """The adapter of a role, the first one for a role that is not trained."""
+        return self.adapters.get(role, next(iter(self.adapters.values())))
+
     @contextmanager
-    def reference(self) -> Iterator[Any]:
-        """The frozen reference policy."""
+    def reference(self, role: str) -> Iterator[Any]:
+        """The frozen reference policy of a role."""
         if self.frozen == "base":
             try:
                 with self.model.disable_adapter():
                     yield self.model
             finally:
                 self._thaw()
-        elif self.frozen == "reference":
-            with self._switched("reference"):
+        elif self.frozen == "copies":
+            with self._switched(self._adapter(role) + COPY):
                 yield self.model
         else:
             yield self.frozen.to(self.model.device)
+
+    def copy_adapters(self) -> None:
+        """Makes frozen copies of all adapters the reference."""
+        for adapter in self.adapters.values():
+            self.model.add_adapter(adapter + COPY, self.model.peft_config[adapter])
+        self.frozen = "copies"
+        self.move_reference(1.0)
+        self.model.train()  # adding an adapter may leave it in another mode
+        self._thaw()
+
+    @torch.no_grad()
+    def move_reference(self, share: float) -> None:
+        """reference += share * (policy - reference), weight by weight; of adapters their two factors."""
+        for of_reference, of_policy in self._reference_pairs():
+            of_reference.lerp_(of_policy, share)
+
+    def _reference_pairs(self) -> list[tuple[Tensor, Tensor]]:
+        named = dict(self.model.named_parameters())
+        if self.frozen == "copies":
+            marks = [(f".{adapter}.", f".{adapter}{COPY}.") for adapter in self.adapters.values()]
+            return [(named[n.replace(*m)], named[n]) for n in self.trainable for m in marks if m[0] in n]
+        return [(p, named[n]) for n, p in self.frozen.named_parameters()]
+
+    def reference_state(self) -> list[Tensor]:
+        """The reference's weights, for a checkpoint."""
+        return [of_reference.detach().clone() for of_reference, _ in self._reference_pairs()]
+
+    @torch.no_grad()
+    def load_reference(self, state: Sequence[Tensor]) -> None:
+        for (of_reference, _), saved in zip(self._reference_pairs(), state, strict=True):
+            of_reference.copy_(saved)
 
     @contextmanager
     def _switched(self, adapter: str) -> Iterator[None]:
@@ -227,19 +270,21 @@ class LoadedPolicy:
             if parameter.is_floating_point():
                 parameter.requires_grad_(name in learning)
 
-    def logprobs(self, batch: Batch, reference: bool = False, entropy: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def logprobs(
+        self, batch: Batch, reference: bool = False, entropy: Wanted = "nothing"
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability, entropy (nats) and argmax-hit of the batch's loss tokens, each (M,) fp32.
 
         The decoder runs on (N, T); the language-model head only on the M positions that predict a loss token.
         """
         grad = torch.no_grad() if reference else nullcontext()
-        with grad, self.reference() if reference else self.use(batch.role) as model:
+        with grad, self.reference(batch.role) if reference else self.use(batch.role) as model:
             base = model.get_base_model() if hasattr(model, "get_base_model") else model
             positions = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
             # no mask: rows are padded on the right, where causal attention never looks
             hidden = base.get_decoder()(input_ids=batch.ids, position_ids=positions, use_cache=False).last_hidden_state
             picked = hidden.flatten(0, 1)[batch.where]
-            return token_logprobs(picked, head_of(base), batch.targets, batch.temperature, entropy)
+            return token_logprobs(picked, head_of(base), batch.targets, batch.temperature, entropy, batch.support)
 
 
 def head_of(base: Any) -> Any:

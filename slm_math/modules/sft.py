@@ -38,11 +38,11 @@ class SFTModule(PolicyModule):
         for chunk in micro_batches(rows, self.tokens_per_batch):
             part = collate(chunk, self.device)
             logps, _, hit = self.loaded.logprobs(part)
-            piece = -(logps * part.mask).sum() / max(total, 1e-9)
+            piece = -(logps * part.weight).sum() / max(total, 1e-9)
             piece.backward()
             loss += piece.item()
-            hits += (hit & (part.mask >= 1)).sum().item()
-            tokens += int((part.mask >= 1).sum())
+            hits += (hit & (part.weight >= 1)).sum().item()
+            tokens += int((part.weight >= 1).sum())
             positions += part.ids.numel()
             real += int(part.attention.sum())
         norm = self.step_optimizer()
@@ -72,7 +72,7 @@ class SFTModule(PolicyModule):
         for chunk in micro_batches(batch.items, self.tokens_per_batch):
             part = collate(chunk, self.device)
             logps, _, hit = self.loaded.logprobs(part)
-            learnt = part.mask >= 1  # whole-weight tokens: a down-weighted prompt is not what the model is judged on
+            learnt = part.weight >= 1  # whole-weight tokens: a down-weighted prompt is not what the model is judged on
             self.val_loss.update(-logps[learnt], 1.0)
             self.val_accuracy.update(hit[learnt].float(), 1.0)
 

@@ -5,6 +5,7 @@ Axes: N rows, T tokens of the longest row, M loss tokens of a batch.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -18,19 +19,31 @@ from slm_math.types import Trace
 class Row:
     """A token sequence to train on. All lists have its length; `mask[t]` > 0 says that token t is learnt.
 
-    `mask` weighs the token's loss (0 for context); `logps` are sampling log-probabilities in nats (0 for context).
+    `mask` weighs the token's loss (0 for context) and `weight` the whole row's; `logps` are sampling log-probabilities
+    in nats, `reference` those of the reference policy (0 for context); `kept[t]` packs the ids that could be sampled at
+    t, nothing where all could. `sample` is the index of the trace that the row is of, `group` that of its problem.
     """
 
     ids: list[int]
     mask: list[float]
     logps: list[float] = field(default_factory=list)
+    kept: list[bytes] = field(default_factory=list)
+    reference: list[float] = field(default_factory=list)
     temperature: float = 1.0
+    weight: float = 1.0
     advantage: float = 0.0
     role: str = "solver"
+    sample: int = 0
+    group: int = 0
+
+    @property
+    def learnt(self) -> list[int]:
+        """The positions of the loss tokens (the first token of a row has nothing to be predicted from)."""
+        return [t for t in range(1, len(self.ids)) if self.mask[t] > 0]
 
     @property
     def loss_tokens(self) -> int:
-        return sum(m > 0 for m in self.mask[1:])
+        return len(self.learnt)
 
 
 def trace_rows(trace: Trace, role: str) -> list[Row]:
@@ -57,12 +70,14 @@ def trace_rows(trace: Trace, role: str) -> list[Row]:
             None,
         )
         if row is None:
-            row = Row([], [], [], reply.temperature, role=role)
+            row = Row([], [], temperature=reply.temperature, role=role)
             rows.append(row)
-        context = prompt[len(row.ids) :]
-        row.ids += [*context, *reply.token_ids]
-        row.mask += [0.0] * len(context) + [1.0] * len(reply.token_ids)
-        row.logps += [0.0] * len(context) + list(reply.logprobs)
+        context = len(prompt) - len(row.ids)
+        sampled = len(reply.token_ids)
+        row.ids += [*prompt[len(row.ids) :], *reply.token_ids]
+        row.mask += [0.0] * context + [1.0] * sampled
+        row.logps += [0.0] * context + list(reply.logprobs or [float("nan")] * sampled)
+        row.kept += [b""] * context + list(reply.kept or [b""] * sampled)
     return rows
 
 
@@ -71,25 +86,24 @@ class Batch:
     """Right-padded rows as tensors, with everything that belongs to a loss token gathered into flat vectors.
 
     ids, attention (N, T); positions follow from right padding. For the M loss tokens: `where` (M,) flat index into
-    (N, T) of the position that *predicts* the token, `targets` (M,) its id, `mask` (M,) its weight, `row` (M,) its
-    row, `logps` (M,) sampling log-probability, `temperature` (M,), `advantage` (M,). `role` is common to all rows.
+    (N, T) of the position that *predicts* the token, `targets` (M,) its id, `weight` (M,) mask times the row's weight,
+    `row` (M,) its row, `logps` (M,) sampling log-probability, `reference` (M,) or None, `temperature` (M,), `advantage`
+    (M,); `support` lists what could be sampled (see `token_logprobs`), None where nothing was cut off. `role` is that
+    of all rows.
     """
 
     ids: Tensor
     attention: Tensor
     where: Tensor
     targets: Tensor
-    mask: Tensor
+    weight: Tensor
     row: Tensor
     logps: Tensor
+    reference: Tensor | None
     temperature: Tensor
     advantage: Tensor
+    support: tuple[Tensor, Tensor] | None
     role: str
-
-    @property
-    def padding(self) -> float:
-        """The share of positions that are padding."""
-        return 1 - self.attention.sum().item() / self.attention.numel()
 
 
 def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
@@ -100,32 +114,39 @@ def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
     width = max(len(row.ids) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     attention = torch.zeros(len(rows), width, dtype=torch.long)
-    where: list[int] = []
-    flat: dict[str, list[float]] = {"targets": [], "mask": [], "row": [], "logps": [], "temp": [], "adv": []}
     for n, row in enumerate(rows):
         ids[n, : len(row.ids)] = torch.tensor(row.ids)
         attention[n, : len(row.ids)] = 1  # from lengths, never from the pad id, which may be the EOS id
-        learnt = [t for t in range(1, len(row.ids)) if row.mask[t] > 0]
-        where += [n * width + t - 1 for t in learnt]
-        flat["targets"] += [row.ids[t] for t in learnt]
-        flat["mask"] += [row.mask[t] for t in learnt]
-        flat["row"] += [n] * len(learnt)
-        flat["logps"] += [row.logps[t] for t in learnt] if row.logps else [0.0] * len(learnt)
-        flat["temp"] += [row.temperature] * len(learnt)
-        flat["adv"] += [row.advantage] * len(learnt)
-    vectors = torch.tensor([flat["mask"], flat["logps"], flat["temp"], flat["adv"]], dtype=torch.float32).to(device)
+    learnt = [(n, t, row) for n, row in enumerate(rows) for t in row.learnt]
+
+    def integers(values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    def numbers(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
     return Batch(
         ids=ids.to(device),
         attention=attention.to(device),
-        where=torch.tensor(where, dtype=torch.long, device=device),
-        targets=torch.tensor(flat["targets"], dtype=torch.long, device=device),
-        mask=vectors[0],
-        row=torch.tensor(flat["row"], dtype=torch.long, device=device),
-        logps=vectors[1],
-        temperature=vectors[2],
-        advantage=vectors[3],
+        where=integers([n * width + t - 1 for n, t, _ in learnt]),
+        targets=integers([row.ids[t] for _, t, row in learnt]),
+        weight=numbers([row.mask[t] * row.weight for _, t, row in learnt]),
+        row=integers([n for n, _, _ in learnt]),
+        logps=numbers([row.logps[t] if row.logps else 0.0 for _, t, row in learnt]),
+        reference=numbers([row.reference[t] for _, t, row in learnt]) if all(r.reference for r in rows) else None,
+        temperature=numbers([row.temperature for _, _, row in learnt]),
+        advantage=numbers([row.advantage for _, _, row in learnt]),
+        support=_support([row.kept[t] if row.kept else b"" for _, t, row in learnt], device),
         role=roles.pop(),
     )
+
+
+def _support(kept: Sequence[bytes], device: torch.device | str) -> tuple[Tensor, Tensor] | None:
+    if not any(kept):
+        return None
+    ids = array("i", b"".join(kept))
+    sizes = torch.tensor([0, *(len(packed) // ids.itemsize for packed in kept)])
+    return sizes.cumsum(0).to(device), torch.tensor(ids, dtype=torch.long, device=device)
 
 
 def micro_batches(rows: Sequence[Row], tokens: int) -> Iterator[list[Row]]:

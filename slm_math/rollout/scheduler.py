@@ -52,6 +52,7 @@ class Rollouts:
         sandbox: for agents that run code.
         key: the first parts of every random key (seed, step).
         window: workflows under way at once.
+        support: ask engines what could be sampled at each token, for training.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Rollouts:
         sandbox: Sandbox | None = None,
         key: tuple[int | str, ...] = (),
         window: int = 1024,
+        support: bool = False,
     ) -> None:
         for role in agent.roles:
             if role not in engines and "default" not in engines:
@@ -74,6 +76,7 @@ class Rollouts:
         self.sandbox = sandbox
         self.key = key
         self.window = window
+        self.support = support
         self._pending: dict[tuple[int, int], tuple[_Live, int]] = {}
         self._executors: dict[int, Executor] = {}
 
@@ -161,7 +164,7 @@ class Rollouts:
         engine = self.engines.get(effect.role) or self.engines["default"]
         default = self.sampling.get(effect.role) or self.sampling["default"]
         item.asked += 1
-        request = Request(effect.chat, effect.sampling(default), effect.resume, (*item.key, item.asked))
+        request = Request(effect.chat, effect.sampling(default), effect.resume, (*item.key, item.asked), self.support)
         return engine, engine.submit(request)
 
     def _end(self, item: _Live, live: dict[int, _Live], answer: str | None, error: str | None) -> Trace:

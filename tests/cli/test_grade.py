@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from slm_math.cli import run
-from slm_math.evaluation.records import RecordFile, record
+from slm_math.evaluation.records import RecordFile
 from slm_math.grading import scoring
+from slm_math.rollout.record import record
 from slm_math.types import Problem, Task, Trace
 
 Rows = list[dict[str, Any]]

@@ -150,7 +150,9 @@ def test_sampling_frequencies(top_p: float, top_k: int) -> None:
     n = 4000
     logits = probs.log().expand(n, 5)
     grid = (torch.arange(n) + 0.5) / n
-    tokens, logps = choose(logits, torch.ones(n), torch.full((n,), top_p), torch.full((n,), top_k), grid)
+    tokens, logps, _ = choose(
+        logits, torch.ones(n), torch.full((n,), top_p), torch.full((n,), top_k), torch.zeros(n), grid
+    )
     kept = probs.clone()
     order = probs.argsort(descending=True)
     if top_k:
@@ -161,7 +163,7 @@ def test_sampling_frequencies(top_p: float, top_k: int) -> None:
     kept[before >= top_p] = 0
     got = torch.bincount(tokens, minlength=5) / n
     assert torch.allclose(got, kept / kept.sum(), atol=2 / n)
-    assert torch.allclose(logps, probs.log()[tokens], atol=1e-6)
+    assert torch.allclose(logps, probs.log().expand(n, 5), atol=1e-6)
 
 
 def test_reply_is_spliced_never_encoded_again(chat: ChatFormat) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import lightning as L
 import pytest
-import torch
-from tiny import SOURCE, Duo, Endpoint, Judged, chats, grpo, problems, trainer, weights
+from tiny import SOURCE, Duo, Endpoint, Even, chats, grpo, problems, trainer, weights
 
 from slm_math.agents import Agent
 from slm_math.data.modules import ProblemData
 from slm_math.engines.base import EngineError
 from slm_math.modules.optim import Optim
+from slm_math.modules.stats import Notices
+from slm_math.rewards import Reward
 from slm_math.types import Generate, Problem, Reply, Task, Trace, Turn, Workflow, user
 
 
@@ -63,14 +64,57 @@ def test_passes_do_not_add_up_in_the_logged_loss(tmp_path: Path) -> None:
     once, twice = (fit(tmp_path, grpo(passes=n, optim=still)).callback_metrics for n in (1, 2))
     for name in ("train/loss", "train/policy_loss", "train/entropy"):
         assert twice[name].item() == pytest.approx(once[name].item(), abs=1e-7)
-    assert twice["train/trained_tokens_per_second"] > 0
+    assert twice["train/tokens_per_second/update"] > 0
 
 
-def test_roles_and_rewards_that_do_not_meet_are_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(tmp_path, grpo(agent=Duo(), rewards=[Judged()]), batches=2)
-    out = capsys.readouterr().out
-    assert out.count("no reward scores the trained role 'solver'") == 1
-    assert out.count("a reward scores role 'judge', which is not in train_roles (solver)") == 1
+class Half(Reward):
+    def __call__(self, task: Task, trace: Trace) -> float | None:
+        return 0.5
+
+
+class Nothing(Reward):
+    def __call__(self, task: Task, trace: Trace) -> float | None:
+        return None
+
+
+class Silent(Agent):
+    """Names a judge and never asks it."""
+
+    roles = ("solver", "judge")
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        yield [Generate(user(problem.text))]
+        return None
+
+
+MUTE: dict[str, tuple[dict[str, Any], str]] = {
+    "constant": ({"rewards": [Half()]}, "every reward of role 'solver' was 0.5 in the first 3 steps"),
+    "unscored": ({"rewards": [Nothing()]}, "no reward scored the trained role 'solver' in the first 3 steps"),
+    "silent": (
+        {"agent": Silent(), "rewards": [Even(role="judge")], "train_roles": ("judge",)},
+        "nothing was said by the trained role 'judge' in the first 3 steps",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MUTE)
+def test_rewards_that_teach_nothing_are_named_once(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, message = MUTE[kind]
+    module = grpo(**options)
+    module.notices = Notices(module.train_roles, steps=3)
+    fit(tmp_path, module, batches=2)
+    assert message not in capsys.readouterr().out
+    fit(tmp_path, module, batches=3)
+    assert capsys.readouterr().out.count(message) == 1
+
+
+def test_rewards_that_differ_are_not_called_constant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = grpo()
+    module.notices = Notices(module.train_roles, steps=2)
+    fit(tmp_path, module, batches=3)
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_broken_workflows_say_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,23 +140,20 @@ class Asks(Agent):
         return None
 
 
-@pytest.mark.parametrize("options", [{"top_p": 0.9}, {"top_k": 5}, {"temperature": 0.0}], ids=str)
-def test_truncated_sampling_by_the_agent_warns_once(options: dict[str, Any], tmp_path: Path) -> None:
+def test_greedy_replies_by_the_wish_of_the_agent_warn_once(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fit(tmp_path, grpo(agent=Asks(**options)), batches=2)
-    said = [str(warning.message) for warning in caught if "the agent samples the trained role" in str(warning.message)]
-    assert len(said) == 1
-    assert ("not learnt" in said[0]) == ("temperature" in options)
+        fit(tmp_path, grpo(agent=Asks(temperature=0.0)), batches=2)
+    assert len([w for w in caught if "greedy replies: these are not learnt" in str(w.message)]) == 1
 
 
 def test_greedy_turns_are_not_learnt() -> None:
     sampled = Turn(Generate(user("x")), Reply("", (5,), (-1.0,), "stop", (1, 2)))
     greedy = Turn(Generate(user("x"), temperature=0.0), Reply("", (8,), (-1.0,), "stop", (3,)))
-    module = grpo()
-    rewards = {"solver": torch.tensor([[1.0, 0.0]], dtype=torch.float64)}
+    module = grpo(group_size=2)
     both = Trace(Problem("p", "x"), 0, (sampled, greedy), None)
-    rows = module.rows([[both, both]], rewards)
+    rollout = module.score(Task(both.problem, "1"), both)
+    rows = module.rows([[rollout, rollout]])
     assert [row.ids for row in rows] == [[1, 2, 5], [1, 2, 5]]
 
 

@@ -33,6 +33,13 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 TWO = Lora(r=2, dropout=0.0)
 
 
+def referred(policy: Policy, roles: tuple[str, ...] = ("solver",)) -> LoadedPolicy:
+    """The loaded policy with its reference."""
+    loaded = policy.load(roles)
+    policy.keep_reference(loaded)
+    return loaded
+
+
 def batch(role: str = "solver") -> Batch:
     rows = [
         Row([5, 6, 7, 8, 9, 10], [0, 0, 1, 1, 0, 1], [0.0] * 6, temperature=0.7, role=role),
@@ -55,7 +62,7 @@ def test_logprobs_are_those_of_a_plain_forward_pass(kind: str) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **(SMALL | ARCHITECTURES[kind])))
     model.eval()
-    logps, entropy, _ = LoadedPolicy(model, {}).logprobs(batch(), entropy=True)
+    logps, entropy, _ = LoadedPolicy(model, {}).logprobs(batch(), entropy="value")
     want = plain_logprobs(model)
     assert torch.allclose(logps, want, atol=1e-5)
     assert want.std() > 0.1
@@ -97,11 +104,11 @@ def stir(loaded: LoadedPolicy, role: str | None = None) -> None:
 def policy(request: pytest.FixtureRequest, base: Path, adapter: Path) -> tuple[Callable[[], LoadedPolicy], str]:
     two = ("solver", "verifier")
     kinds: dict[str, Callable[[], LoadedPolicy]] = {
-        "full": lambda: Policy(scratch=SCRATCH).load(reference=True),
-        "fresh adapter": lambda: Policy(path=str(base), lora=TWO).load(reference=True),
-        "continued adapter": lambda: Policy(path=str(adapter)).load(reference=True),
-        "two adapters": lambda: Policy(path=str(base), lora=TWO).load(two, reference=True),
-        "two continued adapters": lambda: Policy(path=str(adapter)).load(two, reference=True),
+        "full": lambda: referred(Policy(scratch=SCRATCH)),
+        "fresh adapter": lambda: referred(Policy(path=str(base), lora=TWO)),
+        "continued adapter": lambda: referred(Policy(path=str(adapter))),
+        "two adapters": lambda: referred(Policy(path=str(base), lora=TWO), two),
+        "two continued adapters": lambda: referred(Policy(path=str(adapter)), two),
     }
     return kinds[request.param], request.param
 
@@ -122,7 +129,7 @@ def test_continued_policy_starts_with_its_adapter(base: Path, adapter: Path) -> 
     from peft import PeftModel
 
     plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
-    loaded = Policy(path=str(adapter)).load(("solver", "verifier"), reference=True)
+    loaded = referred(Policy(path=str(adapter)), ("solver", "verifier"))
     loaded.model.eval()
     for role in ("solver", "verifier"):
         assert torch.allclose(loaded.logprobs(batch(role))[0], plain_logprobs(plain), atol=1e-5)
@@ -142,7 +149,7 @@ def test_what_learns_is_fixed_whatever_is_switched(policy: Any) -> None:
 
 @pytest.mark.parametrize("role", ["solver", "verifier"])
 def test_gradient_reaches_the_adapter_of_its_role_only(role: str) -> None:
-    loaded = Policy(scratch=SCRATCH, lora=TWO).load(("solver", "verifier"), reference=True)
+    loaded = referred(Policy(scratch=SCRATCH, lora=TWO), ("solver", "verifier"))
     stir(loaded)
     loaded.logprobs(batch(role), reference=True)
     loaded.logprobs(batch(role))[0].sum().backward()
@@ -167,7 +174,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_continued_adapter_is_recomputed_also_with_a_reference(adapter: Path, checkpointing: bool) -> None:
-    loaded = Policy(path=str(adapter), gradient_checkpointing=checkpointing).load(reference=True)
+    loaded = referred(Policy(path=str(adapter), gradient_checkpointing=checkpointing))
     assert loaded.model.training
     assert all(module.training for module in loaded.model.modules())
     calls: list[int] = []

@@ -1,0 +1,193 @@
+"""Rewards of a reply and of the answer in it: right, in the format asked for, readable, of some length."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Literal
+
+from slm_math.answers import extract, judge, readable
+from slm_math.rewards.base import Reward, replies_of
+from slm_math.types import Reply, Task, Trace
+
+Layout = Literal["boxed", "tags"]
+Shape = Literal["ramp", "brief", "cosine", "window"]
+_TAGS = re.compile(r"(</?(?:think|answer)>)")
+
+
+class _Judged(Reward):
+    """What depends on the agent's answer.
+
+    Args:
+        finish: when True, an answer counts only if the role's last reply ended by itself, not by the token budget.
+        layout: when set, the score is 0 unless the role's last reply has this format (see `Format`).
+    """
+
+    def __init__(self, finish: bool = True, layout: Layout | None = None, **common: Any) -> None:
+        super().__init__(**common)
+        self.finish = finish
+        self.layout: Layout | None = layout
+
+    def __call__(self, task: Task, trace: Trace) -> float:
+        replies = replies_of(trace, self.role)
+        if self.layout and not has_layout(self.layout, replies):
+            return 0.0
+        cut_off = self.finish and replies and replies[-1].finish != "stop"
+        return self.judged(task, None if cut_off else trace.answer, replies)
+
+    def judged(self, task: Task, answer: str | None, replies: list[Reply]) -> float:
+        """The score of the answer that counts, if any, and of the role's replies."""
+        raise NotImplementedError
+
+
+class Correct(_Judged):
+    """Is the agent's final answer right?
+
+    Args:
+        right: score of a right answer.
+        wrong: score of a wrong answer.
+        missing: score when there is no answer.
+        unreadable: score of an answer that the grader cannot read (see `Parsable`); None scores it as wrong.
+    """
+
+    def __init__(
+        self,
+        right: float = 1.0,
+        wrong: float = 0.0,
+        missing: float = 0.0,
+        unreadable: float | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        self.right, self.wrong, self.missing, self.unreadable = right, wrong, missing, unreadable
+
+    def judged(self, task: Task, answer: str | None, replies: list[Reply]) -> float:
+        if answer is None:
+            return self.missing
+        if judge(answer, task).equal:
+            return self.right
+        return self.wrong if self.unreadable is None or readable(answer, task.problem) else self.unreadable
+
+
+class Format(_Judged):
+    r"""Does the role's last reply have the format that was asked for?
+
+    Args:
+        kind: "boxed": the answer stands in a non-empty `\boxed{}`; "tags": one `<think>...</think>`, then one
+            `<answer>...</answer>`, and nothing else but blanks.
+        passed: score of a reply with this format.
+        failed: score of one without.
+        wrong: score of one with this format but no right answer; None makes no difference.
+    """
+
+    def __init__(
+        self,
+        kind: Layout = "boxed",
+        passed: float = 1.0,
+        failed: float = 0.0,
+        wrong: float | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        self.kind: Layout = kind
+        self.passed, self.failed, self.wrong = passed, failed, wrong
+
+    def judged(self, task: Task, answer: str | None, replies: list[Reply]) -> float:
+        if not has_layout(self.kind, replies):
+            return self.failed
+        return self.passed if self.wrong is None or judge(answer, task).equal else self.wrong
+
+
+class Parsable(_Judged):
+    """Is there an answer that the grader can read: an option ("mc"), a number ("num"), mathematics or text ("math")?
+
+    Args:
+        passed: score of a readable answer; a right one always is.
+        failed: score of an unreadable or missing answer.
+    """
+
+    def __init__(self, passed: float = 1.0, failed: float = 0.0, **common: Any) -> None:
+        super().__init__(**common)
+        self.passed, self.failed = passed, failed
+
+    def judged(self, task: Task, answer: str | None, replies: list[Reply]) -> float:
+        read = answer is not None and (judge(answer, task).equal or readable(answer, task.problem))
+        return self.passed if read else self.failed
+
+
+class Length(_Judged):
+    """Rewards the length n of all replies of the role: `right` * f(n) where the answer is right, else `wrong` * f(n).
+
+    With x = (n - low) / (high - low), cut to [0, 1], f is: "ramp", x; "brief", 1 - x; "cosine", (1 + cos(pi x)) / 2;
+    "window", 1 for low <= n <= high, else 0. "cosine" is CosFn of Yeo et al. 2025 (Demystifying long chain-of-thought
+    reasoning) with r_0 = `right` and r_L = 0 (`wrong` likewise): `Correct` adds what does not depend on the length.
+
+    Args:
+        shape: which f.
+        unit: what n, low and high count: tokens or characters.
+        low: length where f begins.
+        high: length where f ends.
+        right: factor for a right answer.
+        wrong: factor for any other; a negative one with "ramp" is a penalty that grows with the length of wrong
+            answers, which teaches short guesses.
+    """
+
+    def __init__(
+        self,
+        shape: Shape = "ramp",
+        unit: Literal["tokens", "chars"] = "tokens",
+        low: int = 0,
+        high: int = 512,
+        right: float = 1.0,
+        wrong: float = 0.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        if not 0 <= low < high:
+            raise ValueError(f"Length needs 0 <= low < high, got {low} and {high}")
+        self.shape: Shape = shape
+        self.unit, self.low, self.high = unit, low, high
+        self.right, self.wrong = right, wrong
+
+    def judged(self, task: Task, answer: str | None, replies: list[Reply]) -> float:
+        factor = self.right if judge(answer, task).equal else self.wrong
+        n = sum(reply.tokens if self.unit == "tokens" else len(reply.text) for reply in replies)
+        x = min(max((n - self.low) / (self.high - self.low), 0.0), 1.0)
+        f = {
+            "ramp": x,
+            "brief": 1 - x,
+            "cosine": (1 + math.cos(math.pi * x)) / 2,
+            "window": float(self.low <= n <= self.high),
+        }
+        return factor * f[self.shape]
+
+
+class Overlong(Reward):
+    """Soft overlong punishment (Yu et al. 2025, DAPO, eq. 13), of right and wrong answers alike.
+
+    With n the tokens of the role's longest reply: 0 up to limit - buffer, (limit - buffer - n) / buffer up to limit, -1
+    beyond.
+
+    Args:
+        limit: L_max, tokens: at most the token budget of one reply.
+        buffer: L_cache, tokens.
+    """
+
+    def __init__(self, limit: int, buffer: int, **common: Any) -> None:
+        super().__init__(**common)
+        if not 0 < buffer <= limit:
+            raise ValueError(f"Overlong needs 0 < buffer <= limit, got buffer {buffer} and limit {limit}")
+        self.limit, self.buffer = limit, buffer
+
+    def __call__(self, task: Task, trace: Trace) -> float:
+        n = max((reply.tokens for reply in replies_of(trace, self.role)), default=0)
+        return min(0.0, max(-1.0, (self.limit - self.buffer - n) / self.buffer))
+
+
+def has_layout(layout: Layout, replies: list[Reply]) -> bool:
+    text = replies[-1].text if replies else ""
+    if layout == "boxed":
+        return extract(text).method == "box"
+    pieces = _TAGS.split(text.strip())
+    between = "".join(pieces[::4]).strip()
+    return pieces[1::2] == ["<think>", "</think>", "<answer>", "</answer>"] and not between

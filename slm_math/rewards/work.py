@@ -1,0 +1,135 @@
+"""Rewards of what happened on the way: programs that ran, verdicts that were given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from slm_math.agents.base import verdict
+from slm_math.answers import equivalent, extract, judge
+from slm_math.rewards.base import Reward, replies_of
+from slm_math.types import Run, RunResult, Task, Trace, Turn
+
+
+class CodeRan(Reward):
+    """Did the role's last program run without an error? 0 where none ran; an error that was mended costs nothing.
+
+    Args:
+        passed: score when it ran to its end.
+        failed: score when it ended in an error or was stopped.
+    """
+
+    def __init__(self, passed: float = 0.0, failed: float = -0.2, **common: Any) -> None:
+        super().__init__(**common)
+        self.passed, self.failed = passed, failed
+
+    def __call__(self, task: Task, trace: Trace) -> float:
+        results = _results(trace, self.role)
+        return 0.0 if not results else self.passed if results[-1].ok else self.failed
+
+
+class CodeAgrees(Reward):
+    """Does what the role's last successful program printed agree with the boxed (or tagged) answer of its last reply?
+
+    What counts is the value of the program's last expression, else its last printed line; 0 without either, or without
+    a box. The reference answer plays no part.
+
+    Args:
+        agrees: score of an equivalent answer.
+        differs: score of another one.
+    """
+
+    def __init__(self, agrees: float = 0.1, differs: float = -0.2, **common: Any) -> None:
+        super().__init__(**common)
+        self.agrees, self.differs = agrees, differs
+
+    def __call__(self, task: Task, trace: Trace) -> float:
+        ran = [result for result in _results(trace, self.role) if result.ok]
+        replies = replies_of(trace, self.role)
+        boxed = extract(replies[-1].text) if replies else None
+        lines = f"{ran[-1].stdout}\n{ran[-1].value}".split("\n") if ran else []
+        printed = next((line.strip() for line in reversed(lines) if line.strip()), None)
+        if printed is None or boxed is None or boxed.value is None or boxed.method not in ("box", "tag"):
+            return 0.0
+        problem = task.problem
+        said = extract(printed).value or printed
+        same = equivalent(said, boxed.value, problem.answer_type, problem.choices, task.tolerance)
+        return self.agrees if same else self.differs
+
+
+class VerifierDecision(Reward):
+    """Is the verifier's verdict on an answer that of the grader? Over several rounds, the mean over the verdicts.
+
+    A verdict is about the answer in the last reply of another role before it; a reply whose program was run next is not
+    a verdict yet. None when the verifier decided nothing.
+
+    Args:
+        right: score of CORRECT for a right answer, and of INCORRECT for any other.
+        wrong: score of the opposite.
+        unclear: score of UNCLEAR, which a reply without a verdict is, too.
+    """
+
+    def __init__(
+        self, right: float = 1.0, wrong: float = -1.0, unclear: float = -0.3, role: str = "verifier", **common: Any
+    ) -> None:
+        super().__init__(role=role, **common)
+        self.right, self.wrong, self.unclear = right, wrong, unclear
+
+    def __call__(self, task: Task, trace: Trace) -> float | None:
+        scores = []
+        for decision, answer in _verdicts(trace, self.role):
+            is_right = judge(answer, task).equal
+            agrees = decision == ("CORRECT" if is_right else "INCORRECT")
+            scores.append(self.unclear if decision == "UNCLEAR" else self.right if agrees else self.wrong)
+        return math.fsum(scores) / len(scores) if scores else None
+
+
+class VerifierApproval(Reward):
+    """What the verifier's last verdict means for the solver; 0 when there was none.
+
+    Args:
+        correct: score after CORRECT.
+        incorrect: score after INCORRECT.
+        unclear: score after UNCLEAR.
+        verifier: the role that decides.
+    """
+
+    def __init__(
+        self,
+        correct: float = 0.3,
+        incorrect: float = -0.1,
+        unclear: float = 0.0,
+        verifier: str = "verifier",
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        self.scores = {"CORRECT": correct, "INCORRECT": incorrect, "UNCLEAR": unclear}
+        self.verifier = verifier
+
+    def __call__(self, task: Task, trace: Trace) -> float:
+        decisions = [decision for decision, _ in _verdicts(trace, self.verifier)]
+        return self.scores[decisions[-1]] if decisions else 0.0
+
+
+def _results(trace: Trace, role: str) -> list[RunResult]:
+    """What the programs of a role did: those that ran after its turn and before the next."""
+    results, speaker = [], ""
+    for event in trace.events:
+        if isinstance(event, Turn):
+            speaker = event.request.role
+        elif speaker == role:
+            results.append(event.result)
+    return results
+
+
+def _verdicts(trace: Trace, role: str) -> Iterator[tuple[str, str]]:
+    """(verdict, the answer that was judged), in order."""
+    answer = None
+    for event, after in zip(trace.events, (*trace.events[1:], None)):
+        if isinstance(event, Run):
+            continue
+        if event.request.role != role:
+            answer = extract(event.reply.text).value
+        elif answer is not None and not isinstance(after, Run):
+            yield verdict(event.reply.text), answer

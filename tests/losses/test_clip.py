@@ -1,0 +1,158 @@
+"""What the clip lets through: ratio and sign of the advantage -> value and gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from slm_math.losses.policy import Objective, policy_loss
+
+Close = Callable[[Tensor | None, Any], None]
+
+# ratio, advantage -> loss and whether a gradient flows
+SYMMETRIC = [
+    (1.0, 2.0, -2.0, True),
+    (1.1, 2.0, -2.2, True),
+    (1.5, 2.0, -2.4, False),
+    (0.9, 2.0, -1.8, True),
+    (0.5, 2.0, -1.0, True),
+    (1.0, -2.0, 2.0, True),
+    (1.1, -2.0, 2.2, True),
+    (1.5, -2.0, 3.0, True),
+    (50.0, -2.0, 100.0, True),
+    (0.9, -2.0, 1.8, True),
+    (0.5, -2.0, 1.6, False),
+    (1.5, 0.0, 0.0, False),
+]
+ASYMMETRIC = [  # from 0.5 to 1.25
+    (1.24, 1.0, -1.24, True),
+    (1.26, 1.0, -1.25, False),
+    (0.6, -1.0, 0.6, True),
+    (0.4, -1.0, 0.5, False),
+    (0.4, 1.0, -0.4, True),
+    (1.4, -1.0, 1.4, True),
+]
+DUAL = [  # 0.2 on both sides, and 3 where the advantage is negative
+    (2.9, -2.0, 5.8, True),
+    (3.1, -2.0, 6.0, False),
+    (1e3, -2.0, 6.0, False),
+    (0.5, -2.0, 1.6, False),
+    (5.0, 2.0, -2.4, False),
+    (0.1, 2.0, -0.2, True),
+    (1.0, -2.0, 2.0, True),
+]
+TABLE = [
+    *((*case, Objective(kind="dapo")) for case in SYMMETRIC),
+    *((*case, Objective(kind="grpo", clip_low=0.5, clip_high=0.25)) for case in ASYMMETRIC),
+    *((*case, Objective(kind="dapo", dual_clip=3.0)) for case in DUAL),
+    *((*case, Objective(kind="gspo", dual_clip=3.0)) for case in DUAL),
+    *((*case, Objective(kind="gspo_token", dual_clip=3.0)) for case in DUAL),
+]
+
+
+def one(ratio: float, advantage: float, objective: Objective, dtype: torch.dtype) -> tuple[Tensor, Tensor, dict]:
+    """-> loss, gradient, statistics of one token."""
+    logps = torch.tensor([math.log(ratio)], dtype=dtype, requires_grad=True)
+    ones = torch.ones(1, dtype=dtype)
+    row = torch.zeros(1, dtype=torch.long)
+    loss, stats = policy_loss(logps, 0 * ones, advantage * ones, ones, row, objective)
+    return loss, torch.autograd.grad(loss, logps)[0], stats
+
+
+@pytest.mark.parametrize(("ratio", "advantage", "expected", "flows", "objective"), TABLE)
+def test_clip_table(
+    ratio: float,
+    advantage: float,
+    expected: float,
+    flows: bool,
+    objective: Objective,
+    dtype: torch.dtype,
+    close: Close,
+) -> None:
+    loss, gradient, _ = one(ratio, advantage, objective, dtype)
+    close(loss, expected)
+    close(gradient, [-ratio * advantage if flows else 0.0])
+
+
+CISPO = [(1.0, 1.0), (1.5, 1.2), (0.5, 0.8), (1.1, 1.1)]
+
+
+@pytest.mark.parametrize(("ratio", "cut"), CISPO)
+@pytest.mark.parametrize("advantage", [2.0, -2.0])
+def test_cispo_gradient_is_the_clipped_ratio_times_the_advantage(
+    ratio: float, cut: float, advantage: float, dtype: torch.dtype, close: Close
+) -> None:
+    loss, gradient, _ = one(ratio, advantage, Objective(kind="cispo"), dtype)
+    close(loss, -cut * advantage * math.log(ratio))
+    close(gradient, [-cut * advantage])
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.5, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("advantage", [0.5, -0.5, 0.0])
+def test_sapo_gate_is_a_sigmoid_with_its_own_temperature_for_each_sign(
+    ratio: float, advantage: float, dtype: torch.dtype, close: Close
+) -> None:
+    tau = 0.75 if advantage > 0 else 2.5
+    gate = 1 / (1 + math.exp(-tau * (ratio - 1)))
+    loss, gradient, _ = one(ratio, advantage, Objective(kind="sapo", sapo_tau=(0.75, 2.5)), dtype)
+    close(loss, -4 / tau * gate * advantage)
+    close(gradient, [-4 * gate * (1 - gate) * ratio * advantage])
+
+
+# ratio, advantage -> counted as clipped from below, from above
+COUNTED = [
+    ("dapo", 0.5, -1.0, 1, 0),
+    ("dapo", 0.5, 1.0, 0, 0),
+    ("dapo", 1.5, 1.0, 0, 1),
+    ("dapo", 1.5, -1.0, 0, 0),
+    ("cispo", 0.5, 1.0, 1, 0),
+    ("cispo", 1.5, -1.0, 0, 1),
+]
+
+
+@pytest.mark.parametrize(("kind", "ratio", "advantage", "low", "high"), COUNTED)
+def test_tokens_whose_weight_a_bound_set_are_counted(
+    kind: str, ratio: float, advantage: float, low: int, high: int
+) -> None:
+    _, _, stats = one(ratio, advantage, Objective(kind=kind), torch.float64)  # type: ignore[arg-type]
+    assert (stats["clip_low"].item(), stats["clip_high"].item()) == (low, high)
+
+
+@pytest.mark.parametrize("kind", ["grpo", "gspo", "gspo_token", "cispo", "sapo"])
+@pytest.mark.parametrize(("advantage", "gap"), [(1.0, 100.0), (0.0, 100.0), (-1.0, -100.0), (1.0, -100.0)])
+def test_ratio_beyond_float32_gives_a_finite_loss_and_gradient(kind: str, advantage: float, gap: float) -> None:
+    logps = torch.tensor([min(gap, 0.0)], requires_grad=True)
+    ones = torch.ones(1)
+    objective = Objective(kind=kind, dual_clip=3.0)  # type: ignore[arg-type]
+    row = torch.zeros(1, dtype=torch.long)
+    loss, _ = policy_loss(logps, logps.detach() - gap, advantage * ones, ones, row, objective)
+    loss.backward()
+    assert loss.isfinite()
+    assert logps.grad is not None
+    assert logps.grad.isfinite().all()
+
+
+WRONG = [
+    {"clip_low": -0.1},
+    {"clip_low": 1.1},
+    {"clip_high": -0.1},
+    {"dual_clip": 0.5},
+    {"dual_clip": 1.0},
+    {"beta": -1.0},
+    {"sapo_tau": (0.0, 1.0)},
+    {"mismatch_low": 1.0},
+    {"mismatch_high": 1.0},
+    {"mismatch_low": -0.5},
+    {"kl": "k3_weighted", "kl_in": "reward"},
+]
+
+
+@pytest.mark.parametrize("options", WRONG, ids=str)
+def test_objective_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="objective"):
+        Objective(**options)

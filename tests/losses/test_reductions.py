@@ -1,0 +1,176 @@
+"""How per-token losses are averaged, and that the split of a step into micro-batches and ranks does not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from slm_math.losses.logprobs import token_logprobs
+from slm_math.losses.policy import REDUCTION, Objective, policy_loss, row_weights
+from slm_math.rollout.rows import Row, collate, micro_batches
+
+Close = Callable[[Tensor | None, Any], None]
+
+LENGTHS = [3, 1, 4, 2, 6]
+GROUPS = [0, 1, 0, 1, 1]
+TABLE = [[float((7 * n + 3 * t) % 11 - 5) for t in range(length)] for n, length in enumerate(LENGTHS)]
+BUDGET = 9
+
+MEANS = {
+    "sequence": fmean(fmean(row) for row in TABLE),
+    "token": fmean(value for row in TABLE for value in row),
+    "constant": sum(sum(row) / BUDGET for row in TABLE) / 5,
+    "group": fmean([fmean(TABLE[0] + TABLE[2]), fmean(TABLE[1] + TABLE[3] + TABLE[4])]),
+}
+TOTALS = {"sequence": 5, "token": 16, "constant": 5, "group": 2}
+
+
+def weighted_sum(rows: Sequence[int], weights: Tensor) -> Tensor:
+    values = torch.tensor([value for n in rows for value in TABLE[n]], dtype=torch.float64)
+    return (weights.repeat_interleave(torch.tensor([LENGTHS[n] for n in rows])) * values).sum()
+
+
+def weights_of(rows: Sequence[int], reduction: str, total: float) -> Tensor:
+    groups = torch.tensor([GROUPS[n] for n in rows])
+    return row_weights(torch.tensor([LENGTHS[n] for n in rows]), reduction, total, groups, BUDGET)
+
+
+@pytest.mark.parametrize("reduction", MEANS)
+def test_weighted_sum_is_the_mean_of_the_paper(reduction: str, close: Close) -> None:
+    rows = range(5)
+    close(weighted_sum(rows, weights_of(rows, reduction, TOTALS[reduction])), MEANS[reduction])
+
+
+def test_reductions_differ_on_these_rows() -> None:
+    assert len({round(value, 6) for value in MEANS.values()}) == 4
+
+
+@pytest.mark.parametrize("reduction", ["sequence", "token", "constant"])
+@pytest.mark.parametrize("split", [[[0], [1, 2], [3, 4]], [[4, 0, 2], [3, 1]], [[0], [1], [2], [3], [4]]])
+def test_weights_of_a_part_of_the_step_need_only_the_total(
+    reduction: str, split: list[list[int]], close: Close
+) -> None:
+    got = sum(weighted_sum(rows, weights_of(rows, reduction, TOTALS[reduction])) for rows in split)
+    close(torch.as_tensor(got), MEANS[reduction])
+
+
+def test_weights_of_whole_groups_need_only_the_number_of_groups(close: Close) -> None:
+    got = sum(weighted_sum(rows, weights_of(rows, "group", 2)) for rows in ([2, 0], [4, 3, 1]))
+    close(torch.as_tensor(got), MEANS["group"])
+
+
+def test_one_group_weighs_as_the_tokens_do(close: Close) -> None:
+    lengths, groups = torch.tensor(LENGTHS), torch.zeros(5, dtype=torch.long)
+    close(row_weights(lengths, "group", 1, groups), row_weights(lengths, "token", 16))
+
+
+def test_groups_of_one_row_weigh_as_sequences_do(close: Close) -> None:
+    lengths = torch.tensor(LENGTHS)
+    close(row_weights(lengths, "group", 5, torch.tensor([3, 0, 4, 1, 2])), row_weights(lengths, "sequence", 5))
+
+
+@pytest.mark.parametrize("reduction", MEANS)
+def test_row_without_loss_tokens_leaves_the_other_weights_alone(reduction: str, close: Close) -> None:
+    lengths, groups = torch.tensor([*LENGTHS, 0, 0]), torch.tensor([*GROUPS, 1, 2])
+    got = row_weights(lengths, reduction, TOTALS[reduction], groups, BUDGET)
+    assert got.isfinite().all()
+    close(got[:5], row_weights(torch.tensor(LENGTHS), reduction, TOTALS[reduction], groups[:5], BUDGET))
+
+
+@pytest.mark.parametrize("reduction", MEANS)
+def test_step_without_rows_has_no_weights(reduction: str) -> None:
+    nothing = torch.zeros(0, dtype=torch.long)
+    assert row_weights(nothing, reduction, 0, nothing, BUDGET).shape == (0,)
+
+
+# -- the whole way: rows, micro-batches, a bigram model, the loss ----------------------------------------------------
+
+IDS = [[(5 * n + 2 * t) % 7 for t in range(length + 2)] for n, length in enumerate(LENGTHS)]
+GAINS = [1.0, -0.5, 2.0, -1.5, 0.75]
+REDUCED = {
+    "grpo": "sequence",
+    "dr_grpo": "constant",
+    "dapo": "token",
+    "gspo": "sequence",
+    "gspo_token": "sequence",
+    "cispo": "token",
+    "sapo": "sequence",
+    "adjusted": "group",
+}
+
+
+def rows_of(numbers: Sequence[int]) -> list[Row]:
+    """Two tokens of context, then what is learnt; the sampling log-probabilities are exact in float32."""
+    rows = []
+    for n in numbers:
+        length = LENGTHS[n]
+        logps = [0.0, 0.0, *(-(1 + (n + t) % 5) / 4 for t in range(length))]
+        reference = [0.0, 0.0, *(-(1 + (n + 2 * t) % 3) / 2 for t in range(length))]
+        mask = [0.0, 0.0, *[1.0] * length]
+        rows.append(Row(IDS[n], mask, logps, reference=reference, advantage=GAINS[n], sample=n, group=GROUPS[n]))
+    return rows
+
+
+def model() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(7, 7, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def part_loss(rows: list[Row], table: Tensor, weights: Tensor, objective: Objective) -> Tensor:
+    """`weights` are those of all rows of the step, by sample."""
+    batch = collate(rows)
+    hidden = torch.eye(7, dtype=torch.float64)[batch.ids].flatten(0, 1)[batch.where]
+    logps, _, _ = token_logprobs(hidden, lambda h: h @ table, batch.targets, batch.temperature, chunk=4)
+    per_token = batch.weight * weights[[row.sample for row in rows]][batch.row]
+    assert batch.reference is not None
+    return policy_loss(logps, batch.logps, batch.advantage, per_token, batch.row, objective, reference=batch.reference)[
+        0
+    ]
+
+
+def step(ranks: list[list[int]], tokens: int, table: Tensor, objective: Objective, reduction: str) -> Tensor:
+    weights = weights_of(range(5), reduction, TOTALS[reduction])
+    parts = [chunk for rank in ranks for chunk in micro_batches(rows_of(rank), tokens)]
+    return torch.stack([part_loss(chunk, table, weights, objective) for chunk in parts]).sum()
+
+
+@pytest.mark.parametrize("kind", REDUCED)
+@pytest.mark.parametrize("ranks", [[[0, 1, 2, 3, 4]], [[4, 2], [0, 1, 3]]], ids=["one rank", "two ranks"])
+@pytest.mark.parametrize("tokens", [1, 12, 16])
+def test_loss_and_gradient_do_not_depend_on_the_split(
+    kind: str, ranks: list[list[int]], tokens: int, close: Close
+) -> None:
+    table, objective = model(), Objective(kind=kind, beta=0.5)  # type: ignore[arg-type]
+    assert objective.reduction == REDUCED[kind]
+    want = step([[0, 1, 2, 3, 4]], 10**6, table, objective, REDUCED[kind])
+    got = step(ranks, tokens, table, objective, REDUCED[kind])
+    close(got, want)
+    close(torch.autograd.grad(got, table)[0], torch.autograd.grad(want, table)[0])
+
+
+@pytest.mark.parametrize("split", [[[0, 1, 2, 3, 4]], [[1, 3], [0, 2], [4]], [[0], [1, 2, 3, 4]]])
+def test_bnpo_is_the_mean_over_micro_batches_of_the_mean_over_their_tokens(
+    split: list[list[int]], close: Close
+) -> None:
+    assert REDUCTION["bnpo"] == "group"
+    part = torch.tensor([next(i for i, rows in enumerate(split) if n in rows) for n in range(5)])
+    weights = row_weights(torch.tensor(LENGTHS), "group", len(split), part)
+    close(weighted_sum(range(5), weights), fmean(fmean(v for n in rows for v in TABLE[n]) for rows in split))
+
+
+def test_bnpo_depends_on_the_split() -> None:
+    whole = fmean(v for row in TABLE for v in row)
+    split = fmean(fmean(v for n in rows for v in TABLE[n]) for rows in ([0], [1, 2, 3, 4]))
+    assert abs(whole - split) > 0.1
+
+
+def test_weight_of_a_row_and_of_its_tokens_multiply(close: Close) -> None:
+    [row] = rows_of([0])
+    row.weight, row.mask = 0.5, [0.0, 0.0, 1.0, 0.25, 2.0]
+    batch = collate([row])
+    close(batch.weight.double(), [0.5, 0.125, 1.0])

@@ -1,0 +1,444 @@
+"""Each reward on small traces, with values worked out by hand; the published rewards from their configurations."""
+
+import importlib
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slm_math.answers import extract
+from slm_math.rewards import (
+    CodeAgrees,
+    CodeRan,
+    Correct,
+    Format,
+    Length,
+    Overlong,
+    Parsable,
+    Reward,
+    VerifierApproval,
+    VerifierDecision,
+    check,
+    score,
+    total,
+)
+from slm_math.types import Generate, Problem, Reply, Run, RunResult, Task, Trace, Turn
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "rewards"
+MATH = Task(Problem("p/1", "What is 3 + 4?"), "7")
+MC = Task(Problem("p/2", "How long is it?", "mc", ("12 cm", "15 cm", "18 cm")), "B")
+NUM = Task(Problem("p/3", "How long is it?", "num"), "3.14", tolerance=0.01)
+
+
+def say(text: str, role: str = "solver", finish="stop", tokens: int = 0) -> Turn:
+    return Turn(Generate((), role), Reply(text, finish=finish, counted=tokens))
+
+
+def ran(stdout: str = "", value: str = "", error: str = "") -> Run:
+    return Run("code", RunResult(not error, stdout, error, value=value))
+
+
+def trace(*events: Turn | Run | str, error: str | None = None, task: Task = MATH) -> Trace:
+    """A trace whose answer is that of the solver's last reply."""
+    events = tuple(say(event) if isinstance(event, str) else event for event in events)
+    said = [event.reply.text for event in events if isinstance(event, Turn) and event.request.role == "solver"]
+    return Trace(task.problem, 0, events, extract(said[-1]).value if said and not error else None, error)
+
+
+def rewards(name: str, **weights: float) -> list[Reward]:
+    """The rewards of a configuration; `weights` replaces some by the part's name."""
+    config = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["model"]["init_args"]["rewards"]
+    found = []
+    for entry in config:
+        module, _, cls = entry["class_path"].rpartition(".")
+        found.append(getattr(importlib.import_module(module), cls)(**entry["init_args"]))
+    for reward in found:
+        reward.weight = weights.get(reward.name, reward.weight)
+    return found
+
+
+def reward_of(name: str, what: Trace, role: str = "solver", task: Task = MATH, **weights: float) -> float:
+    parts = rewards(name, **weights)
+    return total(parts, score(parts, task, what, role), role)
+
+
+def tagged(answer: str, chars: int) -> str:
+    """A think / answer reply of so many characters."""
+    frame = f"<think></think><answer>{answer}</answer>"
+    return frame.replace("<think>", "<think>" + "x" * (chars - len(frame)))
+
+
+PARTS = [Correct, Format, Parsable, Length, CodeRan, CodeAgrees, VerifierApproval, VerifierDecision]
+NESTED = r"\{" * 240 + "7" + r"\}" * 240
+RIGHT, WRONG, EMPTY = r"\boxed{7}", r"\boxed{8}", ""
+
+
+# -- the parts -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        (trace(RIGHT), 1.0),
+        (trace(WRONG), -1.0),
+        (trace(EMPTY), -0.5),
+        (trace(say(RIGHT, finish="length")), -0.5),
+        (trace(r"\boxed{\frac{1}{}"), -0.5),
+    ],
+)
+def test_correct(what: Trace, expected: float) -> None:
+    assert Correct(1.0, -1.0, -0.5)(MATH, what) == expected
+
+
+def test_correct_counts_a_truncated_answer_when_told_to() -> None:
+    assert Correct(finish=False)(MATH, trace(say(RIGHT, finish="length"))) == 1.0
+
+
+def test_correct_looks_at_the_end_of_the_last_reply() -> None:
+    cut_off = say("I think", finish="length")
+    assert [Correct()(MATH, trace(*turns)) for turns in ((cut_off, RIGHT), (RIGHT, cut_off))] == [1.0, 0.0]
+
+
+def test_correct_reads_letters_and_values_of_choices() -> None:
+    assert [Correct()(MC, trace(rf"\boxed{{{said}}}", task=MC)) for said in ("(b)", "15", "A")] == [1.0, 1.0, 0.0]
+
+
+def test_correct_tells_unreadable_from_wrong() -> None:
+    reward = Correct(wrong=-1.0, unreadable=-0.25)
+    assert [reward(MATH, trace(text)) for text in (r"\boxed{5 +}", WRONG)] == [-0.25, -1.0]
+    assert Correct(wrong=-1.0)(MATH, trace(r"\boxed{5 +}")) == -1.0
+
+
+def test_correct_behind_a_gate() -> None:
+    assert [Correct(layout="tags")(MATH, trace(text)) for text in (RIGHT, tagged("7", 60))] == [0.0, 1.0]
+
+
+def test_format_boxed() -> None:
+    assert [Format()(MATH, trace(text)) for text in (RIGHT, r"\boxed{}", "The answer is 7.", EMPTY)] == [1, 0, 0, 0]
+
+
+TAGS = "<think>a</think>\n<answer>7</answer>"
+
+
+@pytest.mark.parametrize("text", [TAGS, f" {TAGS}\n", "<think></think><answer></answer>"])
+def test_format_tags(text: str) -> None:
+    assert Format("tags")(MATH, trace(text)) == 1.0
+
+
+@pytest.mark.parametrize(("old", "new"), [("\n", "so"), ("</answer>", ""), (">a", "><think>"), ("</think>", "")])
+def test_format_tags_broken(old: str, new: str) -> None:
+    assert Format("tags")(MATH, trace(TAGS.replace(old, new))) == 0.0
+
+
+@pytest.mark.parametrize(
+    "text", ["So " + TAGS, TAGS + "!", TAGS + "<answer>8</answer>", "<answer>7</answer><think>a</think>"]
+)
+def test_format_tags_more_or_in_another_order(text: str) -> None:
+    assert Format("tags")(MATH, trace(text)) == 0.0
+
+
+def test_format_of_a_wrong_answer() -> None:
+    reward = Format("boxed", passed=0.5, failed=-2.0, wrong=-0.5)
+    assert [reward(MATH, trace(text)) for text in (RIGHT, WRONG, EMPTY)] == [0.5, -0.5, -2.0]
+
+
+def test_format_looks_at_the_last_reply_of_its_role() -> None:
+    assert Format()(MATH, trace(RIGHT, "no box", say(RIGHT, "verifier"))) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("task", "reads", "does_not"),
+    [
+        (MATH, ["8", r"\frac{1}{2} + x", "x = 5", "1, 2", "Tuesday"], [r"\frac{1}{", "1, +*", "1" * 5000, NESTED, ""]),
+        (MC, ["A", "b", "12", "18 cm"], ["19 cm", "A or B", "Tuesday"]),
+        (NUM, ["2.5", r"x = \frac{5}{2}", r"\approx 3.14"], ["y + 1", "long", "1, 2", ""]),
+    ],
+)
+def test_parsable(task: Task, reads: list[str], does_not: list[str]) -> None:
+    for answer in reads + does_not:
+        found = Parsable()(task, Trace(task.problem, 0, (say("..."),), answer))
+        assert found == float(answer in reads), answer
+
+
+def test_parsable_needs_an_answer_that_counts() -> None:
+    assert [Parsable()(MATH, trace(turn)) for turn in (say(EMPTY), say(RIGHT, finish="length"))] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "values"),
+    [
+        ("ramp", [0.0, 0.0, 0.25, 0.5, 1.0, 1.0]),
+        ("brief", [1.0, 1.0, 0.75, 0.5, 0.0, 0.0]),
+        ("cosine", [1.0, 1.0, (1 + math.sqrt(0.5)) / 2, 0.5, 0.0, 0.0]),
+        ("window", [0.0, 1.0, 1.0, 1.0, 1.0, 0.0]),
+    ],
+)
+def test_length_of_right_answers(shape, values: list[float]) -> None:
+    reward = Length(shape, low=100, high=500, right=2.0)
+    found = [reward(MATH, trace(say(RIGHT, tokens=n))) for n in (0, 100, 200, 300, 500, 501)]
+    assert found == pytest.approx([2 * value for value in values])
+
+
+def test_length_counts_all_replies_of_the_role() -> None:
+    what = trace(say("ab", tokens=10), say("abc", "verifier", tokens=50), say(RIGHT, tokens=20))
+    assert Length(high=100)(MATH, what) == pytest.approx(0.3)
+    assert Length(high=100, unit="chars")(MATH, what) == pytest.approx(0.11)
+
+
+@pytest.mark.parametrize("bad", [{"low": -1}, {"high": 0}, {"low": 9, "high": 9}])
+def test_length_refuses_empty_ranges(bad: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="0 <= low < high"):
+        Length(**bad)
+
+
+@pytest.mark.parametrize("cls", PARTS)
+def test_defaults_ignore_the_length_of_wrong_answers(cls) -> None:
+    yes = say("VERDICT: CORRECT", "verifier")
+    lengths = (1, 100, 400, 512, 5000)
+    traces = [trace("code", ran("7"), say("x " * n + WRONG, tokens=n), yes) for n in lengths]
+    assert len({cls()(MATH, what) for what in traces}) == 1
+
+
+@pytest.mark.parametrize(("n", "expected"), [(0, 0), (80, 0), (90, -0.5), (95, -0.75), (100, -1), (500, -1)])
+def test_overlong(n: int, expected: float) -> None:
+    assert Overlong(limit=100, buffer=20)(MATH, trace(say(RIGHT, tokens=7), say(WRONG, tokens=n))) == expected
+
+
+@pytest.mark.parametrize("buffer", [0, 101])
+def test_overlong_refuses_a_bad_buffer(buffer: int) -> None:
+    with pytest.raises(ValueError, match="buffer"):
+        Overlong(100, buffer)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ((RIGHT,), 0.0),
+        (("code", ran("7\n"), RIGHT), 0.05),
+        (("code", ran(error="line 1: ZeroDivisionError"), RIGHT), -0.2),
+        (("code", ran(error="line 1: NameError"), "code", ran("7"), RIGHT), 0.05),
+        ((RIGHT, say("code", "verifier"), ran(error="line 1: NameError"), say("CORRECT", "verifier")), 0.0),
+    ],
+    ids=["none", "passed", "failed", "mended", "the verifier's"],
+)
+def test_code_ran(events, expected: float) -> None:
+    assert CodeRan(passed=0.05)(MATH, trace(*events)) == expected
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        (("code", ran("7\n"), RIGHT), 0.1),
+        (("code", ran("1\n7.0\n\n"), RIGHT), 0.1),
+        (("code", ran("3", value="7"), RIGHT), 0.1),
+        (("code", ran("The answer is 7"), RIGHT), 0.1),
+        (("code", ran("6"), RIGHT), -0.2),
+        (("code", ran("8"), WRONG), 0.1),
+        (("code", ran("7"), "code", ran("6", error="line 1: NameError"), RIGHT), 0.1),
+        (("code", ran(error="line 1: NameError"), RIGHT), 0.0),
+        (("code", ran(), RIGHT), 0.0),
+        (("code", ran("7"), "The answer is 7."), 0.0),
+        (("code", ran("7"), EMPTY), 0.0),
+        ((RIGHT,), 0.0),
+    ],
+)
+def test_code_agrees(events, expected: float) -> None:
+    assert CodeAgrees()(MATH, trace(*events)) == expected
+
+
+def test_code_agrees_by_the_value_of_a_choice() -> None:
+    found = [CodeAgrees()(MC, trace("code", ran(out), r"\boxed{B}", task=MC)) for out in ("15", "12")]
+    assert found == [0.1, -0.2]
+
+
+@pytest.mark.parametrize(
+    ("draft", "said", "decision", "approval"),
+    [
+        (RIGHT, "VERDICT: CORRECT", 1.0, 0.3),
+        (WRONG, "VERDICT: CORRECT", -1.0, 0.3),
+        (RIGHT, "VERDICT: INCORRECT", -1.0, -0.1),
+        (WRONG, "VERDICT: INCORRECT", 1.0, -0.1),
+        (WRONG, "VERDICT: NOT CORRECT", 1.0, -0.1),
+        (RIGHT, "VERDICT: UNCLEAR", -0.3, 0.0),
+        (RIGHT, "", -0.3, 0.0),
+    ],
+)
+def test_a_verdict(draft: str, said: str, decision: float, approval: float) -> None:
+    what = trace(draft, say(said, "verifier"))
+    assert (VerifierDecision()(MATH, what), VerifierApproval()(MATH, what)) == (decision, approval)
+
+
+def test_verdicts_of_several_rounds() -> None:
+    yes, no, open_ = (say(f"VERDICT: {word}", "verifier") for word in ("CORRECT", "INCORRECT", "UNCLEAR"))
+    what = trace(WRONG, no, r"\boxed{9}", open_, RIGHT, yes)  # 1, -0.3, 1
+    assert VerifierDecision()(MATH, what) == pytest.approx(1.7 / 3)
+    assert VerifierApproval()(MATH, what) == 0.3
+
+
+def test_a_verdict_is_about_the_draft_before_it_whoever_wrote_it() -> None:
+    what = trace(WRONG, say(RIGHT, "editor"), say("VERDICT: CORRECT", "verifier"))
+    assert VerifierDecision()(MATH, what) == 1.0
+
+
+def test_a_verifier_with_a_program_decides_once() -> None:
+    program = say("I guess VERDICT: INCORRECT ```python\nprint(7)\n```", "verifier")
+    what = trace(RIGHT, program, ran("7"), say("VERDICT: CORRECT", "verifier"))
+    assert (VerifierDecision()(MATH, what), VerifierApproval()(MATH, what)) == (1.0, 0.3)
+
+
+def test_without_a_verdict_there_is_no_decision_and_no_approval() -> None:
+    what = trace(RIGHT, say("```python\n```", "verifier"), ran())
+    assert (VerifierDecision()(MATH, what), VerifierApproval()(MATH, what)) == (None, 0.0)
+
+
+# -- the published systems -----------------------------------------------------------------------------------------
+
+NO, YES = say("VERDICT: INCORRECT", "verifier"), say("VERDICT: CORRECT", "verifier")
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ((RIGHT,), 1.1),
+        (("The answer is 7.",), 0.9),
+        ((WRONG,), -0.9),
+        (("I give up.",), -0.6),
+        ((r"\boxed{5 +}",), -0.4),
+        ((say(RIGHT, finish="length"),), -0.4),
+        (("code", ran("7"), RIGHT), 1.2),
+        (("code", ran("6"), RIGHT), 0.9),
+        (("code", ran(error="line 1: NameError"), WRONG), -1.1),
+    ],
+)
+def test_slm_math(events, expected: float) -> None:
+    assert reward_of("slm_math", trace(*events)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("events", "solver", "verifier"),
+    [
+        ((RIGHT, YES), 1.4, 1.0),
+        ((RIGHT, NO), 1.0, -1.0),
+        ((WRONG, YES), -0.6, -1.0),
+        ((WRONG, NO, RIGHT, YES), 1.4, 1.0),
+        ((WRONG, NO, RIGHT, say("hm", "verifier")), 1.1, 0.35),
+        ((EMPTY,), -0.6, math.nan),
+    ],
+)
+def test_slm_math_multi_agent(events, solver: float, verifier: float) -> None:
+    what = trace(*events)
+    found = [reward_of("slm_math_multi_agent", what, role) for role in ("solver", "verifier")]
+    assert found == pytest.approx([solver, verifier], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "published", "bonus", "sound"),
+    [
+        (tagged("7", 256), 100, 1.75, 1.75, 1.75),
+        (tagged("7", 512), 319, 2.0, 2.0, 2.0),
+        (tagged("7", 1500), 320, 2.0, 2.2, 2.0),
+        (tagged("7", 1500), 512, 2.0, 2.2, 2.0),
+        (tagged("7", 1500), 513, 2.0, 2.0, 2.0),
+        (tagged("8", 256), 400, -0.75, -0.75, 0.5),
+        (tagged("8", 2000), 400, -1.0, -1.0, 0.5),
+        (tagged("", 128), 40, -0.625, -0.625, 0.5),
+        (RIGHT, 400, -2.0, -2.0, 0.0),
+        (WRONG, 400, -2.0, -2.0, 0.0),
+        (EMPTY, 0, -2.0, -2.0, 0.0),
+    ],
+)
+def test_small_math_r1(text: str, tokens: int, published: float, bonus: float, sound: float) -> None:
+    what = trace(say(text, tokens=tokens))
+    assert reward_of("small_math_r1", what) == pytest.approx(published)
+    assert reward_of("small_math_r1", what, bonus=1.0) == pytest.approx(bonus)
+    assert reward_of("small_math_r1_sound", what) == pytest.approx(sound)
+
+
+def test_small_math_r1_on_multiple_choice() -> None:
+    what = trace(tagged("(b)", 256), task=MC)
+    assert reward_of("small_math_r1", what, task=MC) == pytest.approx(1.75)
+
+
+def test_configurations_pass_the_check() -> None:
+    names = {path.stem for path in CONFIGS.glob("*.yaml")}
+    both = {"slm_math_multi_agent"}
+    assert both < names
+    for name in names:
+        check(rewards(name), ("solver", "verifier") if name in both else ("solver",))
+
+
+# -- names, sums and checks ----------------------------------------------------------------------------------------
+
+
+class TwoWords(Reward):
+    def __call__(self, task: Task, trace: Trace) -> float | None:
+        return None if trace.answer is None else 2.0
+
+
+class OwnInit(Reward):
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, task: Task, trace: Trace) -> float:
+        return self.scale
+
+
+class Named(OwnInit):
+    name = "mine"
+
+
+def test_names() -> None:
+    named = (CodeRan(), TwoWords(), OwnInit(1), Named(1), TwoWords(name="other"), TwoWords())
+    assert [r.name for r in named] == ["code_ran", "two_words", "own_init", "mine", "other", "two_words"]
+
+
+def test_a_reward_without_the_base_initialiser_has_the_defaults() -> None:
+    parts = [OwnInit(3.0), TwoWords(weight=0.5)]
+    check(parts, ("solver",))
+    found = score(parts, MATH, trace(RIGHT), "solver")
+    assert found == {"own_init": 3.0, "two_words": 2.0}
+    assert total(parts, found, "solver") == 4.0
+
+
+def test_a_broken_or_silent_trace_has_no_reward() -> None:
+    parts = [Correct(), Format()]
+    for what in (trace(RIGHT, error="endpoint down"), trace(say(RIGHT, "verifier"))):
+        assert score(parts, MATH, what, "solver") == pytest.approx(
+            {"correct": math.nan, "format": math.nan}, nan_ok=True
+        )
+
+
+def test_a_role_gets_its_own_rewards() -> None:
+    parts = [Correct(), VerifierDecision()]
+    assert score(parts, MATH, trace(RIGHT, YES), "verifier") == {"verifier_decision": 1.0}
+
+
+def test_none_spoils_the_sum_only_where_it_counts() -> None:
+    for weight, expected in ((1.0, math.nan), (0.0, 0.0)):
+        parts = [Correct(), TwoWords(weight=weight)]
+        found = score(parts, MATH, trace(EMPTY), "solver")
+        assert math.isnan(found["two_words"])
+        assert total(parts, found, "solver") == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("parts", "roles", "message"),
+    [
+        ([Length(), Length(shape="brief")], ("solver",), "set name of Length"),
+        (
+            [VerifierDecision(), Correct()],
+            ("solver",),
+            "VerifierDecision is for role 'verifier', and trained are solver",
+        ),
+        ([Correct()], ("solver", "verifier"), "role 'verifier' is trained and has no reward"),
+        ([Correct(weight=0.0)], ("solver",), "role 'solver' is trained and has no reward that counts"),
+    ],
+)
+def test_check(parts: list[Reward], roles: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(parts, roles)
+
+
+def test_check_allows_one_name_for_two_roles() -> None:
+    check([Correct(), Correct(role="verifier"), Length(name="long")], ("solver", "verifier"))
