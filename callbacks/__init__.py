@@ -4,6 +4,8 @@ from callbacks.agent_eval import AgentEval
 from callbacks.checkpoints import Checkpoints
 from callbacks.export import ExportHF
 from callbacks.progress import Progress
+from callbacks.rollout_log import RolloutLog
 from callbacks.rollout_table import RolloutTable
+from callbacks.watchdog import Watchdog
 
-__all__ = ["AgentEval", "Checkpoints", "ExportHF", "Progress", "RolloutTable"]
+__all__ = ["AgentEval", "Checkpoints", "ExportHF", "Progress", "RolloutLog", "RolloutTable", "Watchdog"]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from rich.console import Console
 
 from slm_math.agents import Agent
@@ -18,7 +17,7 @@ from slm_math.data.modules import take
 from slm_math.engines.base import Engine
 from slm_math.evaluation.evaluate import evaluate
 from slm_math.evaluation.metrics import Summary, summarise
-from slm_math.evaluation.records import read_records
+from slm_math.evaluation.records import read_records, write_records
 from slm_math.evaluation.table import program_lines, results_table
 from slm_math.modules.base import PolicyModule
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
@@ -146,7 +145,7 @@ class AgentEval(L.Callback):
                 console.print(line, markup=False)
 
     def _one(self, trainer: L.Trainer, module: PolicyModule, name: str, folder: Path, weights: str) -> Summary:
-        """One agent; with several ranks each takes its share of the problems, and rank 0 keeps all records."""
+        """One agent; with several ranks each takes its share of the problems, and rank 0 puts all records together."""
         ranks, rank = trainer.world_size, trainer.global_rank
         part = folder if ranks == 1 else folder / f"rank-{rank}"
         identity = {"weights": weights, "policy": module.policy.path, "ranks": ranks}
@@ -170,9 +169,12 @@ class AgentEval(L.Callback):
         )
         if ranks == 1:
             return summary
-        everyone: list[Any] = [None] * ranks
-        torch.distributed.all_gather_object(everyone, read_records(part / "records.jsonl"))
-        return summarise(record for records in everyone for record in records)
+        order = {task.problem.id: place for place, task in enumerate(self.tasks)}
+        records = [row for rows in module.gathered(read_records(part / "records.jsonl")) for row in rows]
+        records.sort(key=lambda row: (order[row["id"]], row["sample"]))
+        if rank == 0:
+            write_records(folder / "records.jsonl", records)
+        return summarise(records)
 
 
 def fingerprint(module: PolicyModule) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from slm_math.answers import UNDECIDED
+from slm_math.rollout.figures import figures
 from slm_math.rollout.programs import Programs, programs
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
@@ -40,24 +40,25 @@ def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> t
 
 @dataclass(frozen=True)
 class Summary:
-    """What an evaluation came to. Shares are of `n` samples; tokens and seconds are means per problem sample.
+    """What an evaluation came to: `figures` (see there) of `n` samples, accuracy with its 95 % interval.
 
-    `undecided` answers are those that the grader could not settle: they count as not right.
+    `errors` and `undecided` samples (which broke, or which the grader could not settle) count as not right.
     """
 
     problems: int
     n: int
-    accuracy: float
     low: float
     high: float
-    no_answer: float
-    undecided: int
-    truncated: float
-    errors: int
-    turns: float
-    programs: Programs
-    tokens: float
     seconds: float
+    programs: Programs
+    figures: Mapping[str, float]
+
+    def __getattr__(self, name: str) -> Any:
+        """`accuracy`, `truncated` and so on: the figures by name."""
+        figures = vars(self).get("figures", {})
+        if name not in figures:
+            raise AttributeError(f"a summary has no figure {name!r}")
+        return figures[name]
 
     def shown(self) -> str:
         """Accuracy as people read it: `83.3 % [78.7, 87.1], n = 300`."""
@@ -65,12 +66,12 @@ class Summary:
 
     def values(self) -> dict[str, float]:
         """As metrics."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "programs"}
-        return {name: float(value) for name, value in (own | {"programs": 0} | self.programs.values()).items()}
+        own = {name: getattr(self, name) for name in ("problems", "n", "low", "high", "seconds")}
+        return {name: float(value) for name, value in ({"programs": 0} | own | dict(self.figures)).items()}
 
 
 def summarise(records: Iterable[Mapping[str, Any]]) -> Summary:
-    """A summary of records; a sample that broke (`error`) counts as not right and is counted aloud."""
+    """A summary of records."""
     rows = list(records)
     by_problem: dict[str, list[bool]] = defaultdict(list)
     for row in rows:
@@ -78,23 +79,14 @@ def summarise(records: Iterable[Mapping[str, Any]]) -> Summary:
     shares = [sum(marks) / len(marks) for marks in by_problem.values()]
     right = sum(row["correct"] for row in rows)
     low, high = wilson(right, len(rows)) if len(rows) == len(shares) else clustered(shares)
-    turns = [event for row in rows for event in row["events"] if event["kind"] == "turn"]
-    runs = [event for row in rows for event in row["events"] if event["kind"] == "run"]
-    n = max(len(rows), 1)
     return Summary(
         problems=len(shares),
         n=len(rows),
-        accuracy=right / n,
         low=low,
         high=high,
-        undecided=sum(row["reason"] in UNDECIDED for row in rows),
-        no_answer=sum(row["answer"] is None for row in rows) / n,
-        truncated=sum(any(e.get("finish") == "length" for e in row["events"]) for row in rows) / n,
-        errors=sum(row["error"] is not None for row in rows),
-        turns=len(turns) / n,
-        programs=programs(runs),
-        tokens=sum(turn["tokens"] for turn in turns) / n,
-        seconds=sum(row["seconds"] for row in rows) / n,
+        seconds=sum(row["seconds"] for row in rows) / max(len(rows), 1),
+        programs=programs(event for row in rows for event in row["events"] if event["kind"] == "run"),
+        figures=figures(rows),
     )
 
 

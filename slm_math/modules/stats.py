@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 
-from slm_math.answers import UNDECIDED
 from slm_math.rollout.figures import figures
 from slm_math.rollout.record import Rollout
 from slm_math.types import Trace
@@ -67,7 +66,6 @@ def step_figures(rows: Sequence[Mapping[str, Any]], group_size: int, roles: Sequ
     are all equal: nothing can be learnt from them; of these `/all_right` and `/all_wrong` say why.
     """
     values = figures(rows)
-    values["undecided"] = sum(row["reason"] in UNDECIDED for row in rows)
     for role in roles:
         prefix = f"{role}/" if len(roles) > 1 else ""
         columns = {"reward": [row["rewards"][role] for row in rows]}

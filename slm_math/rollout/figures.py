@@ -7,11 +7,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slm_math.answers import UNDECIDED
 from slm_math.rollout.programs import programs
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Of records (`rollout.record`): shares of samples; lengths in sampled tokens per reply; means per sample.
+    """Of records (`rollout.record`): shares of samples, except that
+    `undecided` (by the grader) and `errors` (broken workflows) are counts; lengths in sampled tokens per reply; means
+    per sample.
 
     `truncated` and `empty`: a reply of the sample was cut off, or had no token. `length_terminated*` leaves replies
     that were cut off out. `pass@k`: see `pass_at_k`, for k = 2, 4, ... up to the samples that every problem has.
@@ -25,6 +28,7 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "no_answer": sum(row["answer"] is None for row in rows) / n,
         "truncated": sum(any(e.get("finish") == "length" for e in row["events"]) for row in rows) / n,
         "empty": sum(any(e.get("tokens") == 0 for e in row["events"]) for row in rows) / n,
+        "undecided": sum(row["reason"] in UNDECIDED for row in rows),
         "errors": sum(row["error"] is not None for row in rows),
         "turns": len(turns) / n,
         "tokens": sum(lengths) / n,

@@ -17,8 +17,10 @@ from slm_math.modules.scratch import Scratch
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
-OVERLAYS = {"fast.yaml": "sft/full.yaml", "grpo/solver_published.yaml": "grpo/solver.yaml"}
 FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+OVERLAYS = {name: "grpo/solver.yaml" for name in FILES if name.startswith(("grpo/", "rewards/"))}
+OVERLAYS |= {"fast.yaml": "sft/full.yaml"}
+del OVERLAYS["grpo/solver.yaml"]
 FULL = [f"--config={CONFIGS / name}" for name in ("sft/full.yaml", "fast.yaml")]
 
 
@@ -67,6 +69,23 @@ def test_fast_goes_over_every_training_config(name: str, capsys: pytest.CaptureF
     assert policy["path"] is None
     assert policy["scratch"]["hidden"] == 32
     assert config["trainer"]["limit_train_batches"] == 2
+
+
+GRPO = {name: [] for name in FILES if name.startswith("grpo/")} | {
+    "grpo/solver_published.yaml": ["rewards/slm_math.yaml"],
+    "grpo/adjusted.yaml": ["rewards/small_math_r1.yaml"],
+}
+
+
+@pytest.mark.parametrize("name", GRPO)
+def test_every_grpo_config_trains(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["grpo/solver.yaml", *GRPO[name], name, "fast.yaml"]
+    sizes = ["--model.init_args.sampling.max_new_tokens=12", "--model.init_args.group_size=4"]
+    root = f"--trainer.default_root_dir={tmp_path}"
+    run(["fit", *(f"--config={CONFIGS / file}" for file in files), *sizes, root, "--data.init_args.batch_size=2"])
+    lines = (tmp_path / "rollouts.jsonl").read_text().splitlines()
+    assert len(lines) >= 2 * 2 * 4
+    assert json.loads(lines[0])["rewards"]["solver"] is not None
 
 
 def test_environment_sets_options_and_files_beat_it(

@@ -106,6 +106,7 @@ def test_constant_groups_teach_against_the_baseline_of_a_batch(dtype: torch.dtyp
     rewards = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=dtype)
     close(advantages(rewards, how("batch", "none")), [[0.5, 0.5], [-0.5, -0.5]])
     close(advantages(rewards, how("none", "none")), [[1.0, 1.0], [0.0, 0.0]])
+    close(advantages(rewards, how("none", "batch", 0.0)), [[3**0.5, 3**0.5], [0.0, 0.0]])
 
 
 @pytest.mark.parametrize("baseline", ["batch", "none"])

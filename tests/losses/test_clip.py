@@ -110,6 +110,8 @@ COUNTED = [
     ("dapo", 0.5, 1.0, 0, 0),
     ("dapo", 1.5, 1.0, 0, 1),
     ("dapo", 1.5, -1.0, 0, 0),
+    ("dapo", 1.5, 0.0, 0, 0),
+    ("dapo", 0.5, 0.0, 0, 0),
     ("cispo", 0.5, 1.0, 1, 0),
     ("cispo", 1.5, -1.0, 0, 1),
 ]
@@ -135,6 +137,15 @@ def test_ratio_beyond_float32_gives_a_finite_loss_and_gradient(kind: str, advant
     assert loss.isfinite()
     assert logps.grad is not None
     assert logps.grad.isfinite().all()
+
+
+def test_ratio_beyond_the_cut_is_still_clipped_at_its_bound(dtype: torch.dtype, close: Close) -> None:
+    loss, gradient, _ = one(math.exp(60), 1.0, Objective(kind="dapo"), dtype)
+    close(loss, -1.2)
+    close(gradient, [0.0])
+    loss, gradient, _ = one(math.exp(60), -1.0, Objective(kind="dapo", dual_clip=3.0), dtype)
+    close(loss, 3.0)
+    close(gradient, [0.0])
 
 
 WRONG = [

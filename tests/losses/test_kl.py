@@ -108,6 +108,37 @@ def test_k3_is_never_negative_at_tiny_gaps(gap: float, dtype: torch.dtype) -> No
     assert (kl_estimate(logps, logps - gap) >= 0).all()
 
 
+@pytest.mark.parametrize("kind", ["k2", "k3"])
+@pytest.mark.parametrize("gap", [1.0, 19.0, 21.0, 50.0, 300.0, -1.0, -21.0, -300.0])
+def test_no_penalty_pushes_away_from_the_reference(kind: str, gap: float, dtype: torch.dtype) -> None:
+    logps = torch.full((1,), -400.0, dtype=dtype, requires_grad=True)
+    value = kl_estimate(logps, logps.detach() + gap, kind)
+    [slope] = torch.autograd.grad(value.sum(), logps)
+    assert value.isfinite().all()
+    assert slope.isfinite().all()
+    assert slope.item() * gap <= 0  # a step downhill raises what the reference finds likelier
+
+
+def test_k3_does_not_fall_as_the_gap_grows(dtype: torch.dtype) -> None:
+    gaps = torch.tensor([0.0, 1.0, 10.0, 19.0, 21.0, 40.0, 85.0, 200.0], dtype=dtype)
+    values = kl_estimate(0 * gaps, gaps)
+    assert (values.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["dapo", "gspo", "gspo_token", "cispo"])
+def test_weight_of_k3_is_the_ratio_of_the_token_whatever_the_objective(kind: str, close: Close) -> None:
+    gaps, distances = [0.5, -1.0, 0.25], [-0.5, 1.0, 0.75]  # log ratio, log reference - log policy
+    logps = torch.tensor([-1.0, -2.0, -3.0], dtype=torch.float64, requires_grad=True)
+    old, reference = (logps.detach() + s * torch.tensor(v).double() for s, v in ((-1, gaps), (1, distances)))
+    ones = torch.ones(3, dtype=torch.float64)
+    objective = Objective(kind=kind, beta=1.0, kl="k3_weighted")  # type: ignore[arg-type]
+    row = torch.zeros(3, dtype=torch.long)
+    loss, _ = policy_loss(logps, old, 0 * ones, ones, row, objective, reference=reference)
+    close(loss, sum(math.exp(g) * (math.exp(d) - 1 - d) for g, d in zip(gaps, distances)))
+    # d (r k3) = r k3 + r (1 - exp(d)) = -r d
+    close(torch.autograd.grad(loss, logps)[0], [-math.exp(g) * d for g, d in zip(gaps, distances)])
+
+
 IN_THE_LOSS = {"k1": [0.0] * 6, "k2": GRAD_KL, "k3": GRAD_REVERSED, "k3_weighted": GRAD_KL}
 
 

@@ -90,7 +90,7 @@ def test_engine_that_agrees_gets_weights_of_one(level: str) -> None:
 
 @pytest.mark.parametrize("drift", [0.01, -0.01])
 def test_product_of_a_long_row_leaves_the_bounds_where_the_geometric_mean_stays(drift: float, close: Close) -> None:
-    count = 2000
+    count = 1500
     old, engine, row = [drift - 1.0] * count, [-1.0] * count, [0] * count
     sequence, ratios = weights_of(objective("sequence", "mask"), old, engine, row)
     assert not sequence.any()

@@ -1,0 +1,109 @@
+"""A watchdog that says what is stuck, and where, when nothing moves."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+
+import slm_math
+
+OURS = (Path(slm_math.__file__).parent, Path(__file__).parent)
+FRAMES = 4  # of this project's, innermost first
+
+
+class Watchdog(L.Callback):
+    """Says on stderr when nothing has moved for a while: how long, in which phase, at which lines of code.
+
+    A token, a finished rollout, a micro-batch or a batch counts as a move. While a stall lasts it is told again after
+    twice the time, and its end is told too. With several ranks each speaks for itself: who waits for another rank is
+    stuck as well. Python code that never lets other threads run (one huge integer power, say) silences it.
+
+    Args:
+        minutes: how long nothing may move.
+    """
+
+    def __init__(self, minutes: float = 5.0) -> None:
+        if minutes <= 0:
+            raise ValueError(f"Watchdog needs minutes > 0, got {minutes}")
+        self.minutes = minutes
+        self._batches = 0
+        self._stop: threading.Event | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._end()
+        self._stop = threading.Event()
+        arguments = (trainer, pl_module, threading.get_ident(), self._stop)
+        threading.Thread(target=self._watch, args=arguments, name="watchdog", daemon=True).start()
+
+    def _batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self._batches += 1
+
+    on_train_batch_end = on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _batch_end
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._end()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._stop is not None:
+            self._stop.set()
+            self._stop = None
+
+    # -- the thread ----------------------------------------------------------------------------------------------
+
+    def _watch(self, trainer: L.Trainer, module: Any, watched: int, stop: threading.Event) -> None:
+        patience = 60 * self.minutes
+        who = f"rank {trainer.global_rank}: " if trainer.world_size > 1 else ""
+        seen, since, limit = None, time.monotonic(), patience
+        while not stop.wait(min(1.0, patience / 10)):
+            if trainer.state.status != "running":
+                return  # it ended without telling its callbacks
+            now, moves = time.monotonic(), (getattr(module, "pulse", 0), self._batches)
+            if moves != seen:
+                if limit > patience:
+                    say(f"{who}things move again after {minutes(now - since)}")
+                seen, since, limit = moves, now, patience
+            elif now - since >= limit:
+                stands = "".join(f"\n  {line}" for line in stack(sys._current_frames().get(watched)))
+                say(
+                    f"{who}nothing has moved for {minutes(now - since)}: {place(trainer, module)}; it stands at{stands}"
+                )
+                limit *= 2
+
+
+def say(text: str) -> None:
+    """One write, so that ranks that share a terminal do not mix their lines."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def place(trainer: L.Trainer, module: Any) -> str:
+    phase, done, total = getattr(module, "phase", ("no phase known", 0, 0))
+    counted = f", {done} of {total} done" if total else ""
+    stage = trainer.state.fn.value if trainer.state.fn else "no stage"
+    at = f"epoch {trainer.current_epoch}, step {trainer.global_step}" if stage == "fit" else stage
+    return f"{phase}{counted} ({at})"
+
+
+def stack(frame: FrameType | None) -> list[str]:
+    """Where a thread stands: its innermost frame, then those of this project. No values, they may be secrets."""
+    lines, innermost, own = [], True, 0
+    while frame is not None and own < FRAMES:
+        path = Path(frame.f_code.co_filename)
+        root = next((root.parent for root in OURS if path.is_relative_to(root)), None)
+        if innermost or root is not None:
+            lines.append(f"{path if root is None else path.relative_to(root)}:{frame.f_lineno} {frame.f_code.co_name}")
+        innermost, own, frame = False, own + (root is not None), frame.f_back
+    return lines

@@ -1,0 +1,190 @@
+"""The watchdog: what it says about a stall, when it is silent, and that it goes when the work is over."""
+
+import re
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import pytest
+from tiny import Even, chats, grpo, problems, sft, trainer
+
+from callbacks import Watchdog
+from slm_math.agents import SingleShot
+from slm_math.types import Problem, Task, Trace
+
+SOON = 0.005  # minutes: 0.3 s
+STALL = re.compile(r"nothing has moved for ([\d.]+) s: (.*); it stands at\n((?:  .*\n)+)")
+
+
+class SleepyAgent(SingleShot):
+    """Sleeps once, before the workflow of one problem."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("solve_plain")
+        self.left = seconds
+
+    def finish(self) -> None:
+        seconds, self.left = self.left, 0.0
+        time.sleep(seconds)
+
+    def solve(self, problem: Problem) -> Any:
+        workflow = super().solve(problem)
+        reply = yield next(workflow)
+        self.finish()
+        try:
+            workflow.send(reply)
+        except StopIteration as end:
+            return end.value
+
+
+class SleepyReward(Even):
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.left = seconds
+
+    def __call__(self, task: Task, trace: Trace) -> float:
+        seconds, self.left = self.left, 0.0
+        time.sleep(seconds)
+        return super().__call__(task, trace)
+
+
+class Sleeper(L.Callback):
+    """Sleeps before one batch, or all the time a little."""
+
+    def __init__(self, seconds: float, batch: int | None = 1) -> None:
+        self.seconds, self.batch = seconds, batch
+
+    def _start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int, *rest: Any) -> None:
+        if self.batch in (None, batch_idx):
+            time.sleep(self.seconds)
+
+    on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _start
+
+
+def watchers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "watchdog"]
+
+
+def gone() -> bool:
+    """Whether every watchdog ended, within a moment."""
+    for thread in watchers():
+        thread.join(2)
+    return not watchers()
+
+
+def stalls(text: str) -> list[tuple[float, str, list[str]]]:
+    """(seconds, place, frames) of every stall that was told."""
+    found = STALL.finditer(text)
+    return [(float(m[1]), m[2], [line.strip() for line in m[3].splitlines()]) for m in found]
+
+
+def line_of(function: Any, text: str) -> int:
+    """The line number of a text in a function of this file."""
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    start = function.__code__.co_firstlineno
+    return next(i for i, line in enumerate(lines[start - 1 :], start) if text in line)
+
+
+def test_stall_in_rollouts_names_phase_count_and_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = SleepyAgent(0.8)
+    run = trainer(tmp_path, limit_train_batches=1, callbacks=[Watchdog(SOON)])
+    run.fit(grpo(agent=agent), problems())
+    told = stalls(capsys.readouterr().err)
+    [(seconds, place, frames), *_] = told
+    assert 0.3 <= seconds < 0.8
+    assert re.fullmatch(r"(start|rollouts, \d+ of 28 done) \(epoch 0, step 0\)", place)
+    assert frames[0] == f"{__file__}:{line_of(SleepyAgent.finish, 'time.sleep')} finish"
+    assert re.fullmatch(r"slm_math/rollout/scheduler\.py:\d+ \w+", frames[1])
+
+
+def test_stall_in_a_reward_shows_its_line_and_who_called_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trainer(tmp_path, limit_train_batches=1, callbacks=[Watchdog(SOON)])
+    run.fit(grpo(rewards=[SleepyReward(0.5)]), problems())
+    [(_, place, frames)] = stalls(capsys.readouterr().err)
+    assert place == "rollouts, 28 of 28 done (epoch 0, step 0)"
+    assert frames[0].endswith("__call__")
+    assert [frame.rsplit(" ", 1)[1] for frame in frames[1:4]] == ["score", "score", "rollouts"]
+
+
+def test_stall_is_told_at_doubling_intervals_and_so_is_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path, limit_train_batches=2, callbacks=[Watchdog(SOON), Sleeper(1.8)])
+    run.fit(grpo(), problems())
+    err = capsys.readouterr().err
+    first, second, third = (seconds for seconds, *_ in stalls(err))
+    assert first >= 0.3
+    assert second >= 0.6
+    assert third >= 1.2
+    assert float(re.search(r"things move again after ([\d.]+) s", err)[1]) >= 1.7
+
+
+def test_nothing_is_said_while_things_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = grpo()
+    run = trainer(tmp_path, callbacks=[Watchdog(0.02), Sleeper(0.4, None)])  # 1.2 s are a stall, 1.6 s go by
+    run.fit(module, problems())
+    assert capsys.readouterr().err.count("moved") == 0
+    assert module.pulse > 100
+
+
+def test_batch_ends_of_sft_are_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = sft()
+    run = trainer(tmp_path, limit_train_batches=8, callbacks=[Watchdog(0.02), Sleeper(0.3, None)])
+    run.fit(module, chats())
+    assert module.pulse == 0
+    assert "moved" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_other_stages_are_watched_one_after_another(
+    stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path, callbacks=[Watchdog(SOON), Sleeper(0.5, 0)])
+    module, data = sft(), chats()
+    for _ in range(2):
+        getattr(run, stage)(module, data)
+        [(_, place, frames)] = stalls(capsys.readouterr().err)
+        assert place == f"start ({stage})"
+        assert frames[0].endswith("_start")
+        assert gone()
+
+
+@pytest.mark.parametrize("error", [InterruptedError, KeyboardInterrupt])
+def test_watchdog_ends_with_a_stage_that_breaks(error: type[BaseException], tmp_path: Path) -> None:
+    running: list[int] = []
+
+    class Break(L.Callback):
+        def on_train_batch_end(self, *args: Any) -> None:
+            running.append(len(watchers()))
+            raise error
+
+    with pytest.raises((error, SystemExit)):
+        trainer(tmp_path, callbacks=[Watchdog(SOON), Break()]).fit(sft(), chats())
+    assert running == [1]
+    assert gone()
+
+
+def test_watchdog_ends_when_nobody_tells_it_to(tmp_path: Path) -> None:
+    dog = Watchdog(SOON)
+    state = SimpleNamespace(status="running", fn=None)
+    dog.setup(SimpleNamespace(world_size=1, state=state), SimpleNamespace(pulse=0), "fit")  # type: ignore[arg-type]
+    [thread] = watchers()
+    assert thread.daemon
+    state.status = "interrupted"
+    assert gone()
+
+
+def test_each_of_several_ranks_says_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    dog = Watchdog(SOON)
+    state = SimpleNamespace(status="running", fn=SimpleNamespace(value="fit"))
+    run: Any = SimpleNamespace(world_size=2, global_rank=1, state=state, current_epoch=3, global_step=9)
+    dog.setup(run, SimpleNamespace(pulse=0, phase=("update", 2, 4)), "fit")  # type: ignore[arg-type]
+    time.sleep(0.5)
+    dog.teardown(run, None, "fit")  # type: ignore[arg-type]
+    err = capsys.readouterr().err
+    assert err.startswith("rank 1: nothing has moved for 0.")
+    assert ": update, 2 of 4 done (epoch 3, step 9); it stands at" in err
+    assert gone()
