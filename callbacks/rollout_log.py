@@ -14,6 +14,9 @@ import lightning as L
 from slm_math.modules.grpo import GRPOModule
 from slm_math.rollout.record import Rollout
 
+# characters that JSON leaves alone, though they steer terminals or end lines: C1 controls, Unicode's separators
+ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
+
 
 class RolloutLog(L.Callback):
     """Appends the rollouts of every GRPO batch to `<root>/rollouts.jsonl`; other ranks to `rollouts.rank-<r>.jsonl`.
@@ -43,12 +46,10 @@ class RolloutLog(L.Callback):
         if self._begun or not isinstance(pl_module, GRPOModule):
             return
         self._begun = True
-        ranks = [trainer.global_rank]
+        paths = [log_path(trainer, trainer.global_rank)]
         if trainer.is_global_zero:  # also the logs of ranks that are no more
-            ranks += takewhile(lambda rank: log_path(trainer, rank).is_file(), count(trainer.world_size))
-        for path in (log_path(trainer, rank) for rank in ranks):
-            if not path.is_file():
-                continue
+            paths += takewhile(Path.is_file, (log_path(trainer, rank) for rank in count(trainer.world_size)))
+        for path in filter(Path.is_file, paths):
             if (trainer.current_epoch, batch_idx) == (0, 0):
                 number = next(i for i in count(1) if not path.with_suffix(f".{i}.jsonl").exists())
                 os.rename(path, path.with_suffix(f".{number}.jsonl"))
@@ -62,9 +63,8 @@ class RolloutLog(L.Callback):
             return
         place = {"epoch": trainer.current_epoch, "batch": batch_idx, "step": trainer.global_step}
         rows = (place | texts(rollout, pl_module.train_roles[0]) | rollout.data() for rollout in pl_module.last)
-        lines = b"".join(json_line(row) for row in rows)
         with log_path(trainer, trainer.global_rank).open("ab") as file:
-            file.write(lines)
+            file.write(b"".join(json_line(row) for row in rows))  # at once: readers see whole lines
 
 
 def log_path(trainer: L.Trainer, rank: int) -> Path:
@@ -73,16 +73,17 @@ def log_path(trainer: L.Trainer, rank: int) -> Path:
 
 def texts(rollout: Rollout, role: str) -> dict[str, str | None]:
     """What a role was asked first (the last user message) and what it replied; None where it never spoke."""
-    turn = next((e for e in rollout.record["events"] if e["kind"] == "turn" and e["role"] == role), None)
-    if turn is None:
-        return {"prompt": None, "completion": None}
+    turns = (event for event in rollout.record["events"] if event["kind"] == "turn" and event["role"] == role)
+    turn = next(turns, {"prompt": [], "reply": None})
     asked = [message["content"] for message in turn["prompt"] if message["role"] == "user"]
     return {"prompt": asked[-1] if asked else None, "completion": turn["reply"]}
 
 
 def json_line(row: dict[str, Any]) -> bytes:
     text = json.dumps(finite(row), ensure_ascii=False, allow_nan=False, default=str)
-    return text.encode("utf-8", "backslashreplace") + b"\n"  # half a surrogate pair becomes its JSON escape
+    return (
+        text.translate(ESCAPES).encode("utf-8", "backslashreplace") + b"\n"
+    )  # half a surrogate pair becomes its JSON escape
 
 
 def finite(value: Any) -> Any:

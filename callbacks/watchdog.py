@@ -99,11 +99,11 @@ def place(trainer: L.Trainer, module: Any) -> str:
 
 def stack(frame: FrameType | None) -> list[str]:
     """Where a thread stands: its innermost frame, then those of this project. No values, they may be secrets."""
-    lines, innermost, own = [], True, 0
-    while frame is not None and own < FRAMES:
-        path = Path(frame.f_code.co_filename)
-        root = next((root.parent for root in OURS if path.is_relative_to(root)), None)
-        if innermost or root is not None:
-            lines.append(f"{path if root is None else path.relative_to(root)}:{frame.f_lineno} {frame.f_code.co_name}")
-        innermost, own, frame = False, own + (root is not None), frame.f_back
+    lines: list[str] = []
+    while frame is not None and len(lines) <= FRAMES:
+        path, name = Path(frame.f_code.co_filename), frame.f_code.co_name
+        root = next((folder.parent for folder in OURS if path.is_relative_to(folder)), None)
+        if not lines or (root is not None and not name.startswith("<")):  # comprehensions stand where their function is
+            lines.append(f"{path if root is None else path.relative_to(root)}:{frame.f_lineno} {name}")
+        frame = frame.f_back
     return lines

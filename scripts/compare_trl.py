@@ -68,7 +68,7 @@ class Case:
 def cases() -> Iterator[Case]:
     for kind in ("grpo", "dapo", "dr_grpo", "bnpo"):
         for beta in (0.0, 0.04):
-            yield Case(kind, {"kind": kind}, {"loss_type": kind}, beta)
+            yield Case(kind, {"kind": kind}, {"loss_type": kind, "use_bias_correction_kl": False}, beta)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The watchdog: what it says about a stall, when it is silent, and that it goes when the work is over."""
 
 import re
+import signal
 import threading
 import time
 from pathlib import Path
@@ -11,33 +12,32 @@ import lightning as L
 import pytest
 from tiny import Even, chats, grpo, problems, sft, trainer
 
-from callbacks import Watchdog
+from callbacks import RolloutLog, Watchdog
 from slm_math.agents import SingleShot
-from slm_math.types import Problem, Task, Trace
+from slm_math.training import TrainingCLI
+from slm_math.types import Generate, Problem, Task, Trace, user
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 SOON = 0.005  # minutes: 0.3 s
 STALL = re.compile(r"nothing has moved for ([\d.]+) s: (.*); it stands at\n((?:  .*\n)+)")
 
 
 class SleepyAgent(SingleShot):
-    """Sleeps once, before the workflow of one problem."""
+    """Sleeps once, when so many replies have come."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, after: int) -> None:
         super().__init__("solve_plain")
-        self.left = seconds
+        self.seconds, self.left = seconds, after
 
-    def finish(self) -> None:
-        seconds, self.left = self.left, 0.0
-        time.sleep(seconds)
+    def read(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            time.sleep(self.seconds)
 
     def solve(self, problem: Problem) -> Any:
-        workflow = super().solve(problem)
-        reply = yield next(workflow)
-        self.finish()
-        try:
-            workflow.send(reply)
-        except StopIteration as end:
-            return end.value
+        replies = yield [Generate(user(problem.text))]
+        self.read()
+        return replies[0].text
 
 
 class SleepyReward(Even):
@@ -75,10 +75,10 @@ def gone() -> bool:
     return not watchers()
 
 
-def stalls(text: str) -> list[tuple[float, str, list[str]]]:
-    """(seconds, place, frames) of every stall that was told."""
-    found = STALL.finditer(text)
-    return [(float(m[1]), m[2], [line.strip() for line in m[3].splitlines()]) for m in found]
+def stalls(text: str, where: str) -> list[tuple[float, str, list[str]]]:
+    """(seconds, place, frames) of every stall that was told of a function; a busy machine may have others."""
+    found = [(float(m[1]), m[2], [line.strip() for line in m[3].splitlines()]) for m in STALL.finditer(text)]
+    return [stall for stall in found if stall[2][0].endswith(f" {where}")]
 
 
 def line_of(function: Any, text: str) -> int:
@@ -89,23 +89,20 @@ def line_of(function: Any, text: str) -> int:
 
 
 def test_stall_in_rollouts_names_phase_count_and_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    agent = SleepyAgent(0.8)
     run = trainer(tmp_path, limit_train_batches=1, callbacks=[Watchdog(SOON)])
-    run.fit(grpo(agent=agent), problems())
-    told = stalls(capsys.readouterr().err)
-    [(seconds, place, frames), *_] = told
-    assert 0.3 <= seconds < 0.8
-    assert re.fullmatch(r"(start|rollouts, \d+ of 28 done) \(epoch 0, step 0\)", place)
-    assert frames[0] == f"{__file__}:{line_of(SleepyAgent.finish, 'time.sleep')} finish"
+    run.fit(grpo(agent=SleepyAgent(0.5, after=20), slots=4), problems())
+    [(seconds, place, frames)] = stalls(capsys.readouterr().err, "read")
+    assert 0.3 <= seconds <= 0.6
+    assert re.fullmatch(r"rollouts, 1\d of 28 done \(epoch 0, step 0\)", place)
+    assert frames[0] == f"{__file__}:{line_of(SleepyAgent.read, 'time.sleep')} read"
     assert re.fullmatch(r"slm_math/rollout/scheduler\.py:\d+ \w+", frames[1])
 
 
 def test_stall_in_a_reward_shows_its_line_and_who_called_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trainer(tmp_path, limit_train_batches=1, callbacks=[Watchdog(SOON)])
     run.fit(grpo(rewards=[SleepyReward(0.5)]), problems())
-    [(_, place, frames)] = stalls(capsys.readouterr().err)
+    [(_, place, frames)] = stalls(capsys.readouterr().err, "__call__")
     assert place == "rollouts, 28 of 28 done (epoch 0, step 0)"
-    assert frames[0].endswith("__call__")
     assert [frame.rsplit(" ", 1)[1] for frame in frames[1:4]] == ["score", "score", "rollouts"]
 
 
@@ -115,7 +112,7 @@ def test_stall_is_told_at_doubling_intervals_and_so_is_its_end(
     run = trainer(tmp_path, limit_train_batches=2, callbacks=[Watchdog(SOON), Sleeper(1.8)])
     run.fit(grpo(), problems())
     err = capsys.readouterr().err
-    first, second, third = (seconds for seconds, *_ in stalls(err))
+    first, second, third = (seconds for seconds, *_ in stalls(err, "_start"))
     assert first >= 0.3
     assert second >= 0.6
     assert third >= 1.2
@@ -124,7 +121,7 @@ def test_stall_is_told_at_doubling_intervals_and_so_is_its_end(
 
 def test_nothing_is_said_while_things_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = grpo()
-    run = trainer(tmp_path, callbacks=[Watchdog(0.02), Sleeper(0.4, None)])  # 1.2 s are a stall, 1.6 s go by
+    run = trainer(tmp_path, callbacks=[Watchdog(0.02), Sleeper(0.35, None)])  # 1.2 s are a stall, 1.4 s go by
     run.fit(module, problems())
     assert capsys.readouterr().err.count("moved") == 0
     assert module.pulse > 100
@@ -132,7 +129,7 @@ def test_nothing_is_said_while_things_move(tmp_path: Path, capsys: pytest.Captur
 
 def test_batch_ends_of_sft_are_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = sft()
-    run = trainer(tmp_path, limit_train_batches=8, callbacks=[Watchdog(0.02), Sleeper(0.3, None)])
+    run = trainer(tmp_path, limit_train_batches=6, callbacks=[Watchdog(0.02), Sleeper(0.3, None)])
     run.fit(module, chats())
     assert module.pulse == 0
     assert "moved" not in capsys.readouterr().err
@@ -142,13 +139,12 @@ def test_batch_ends_of_sft_are_moves(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_other_stages_are_watched_one_after_another(
     stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = trainer(tmp_path, callbacks=[Watchdog(SOON), Sleeper(0.5, 0)])
+    run = trainer(tmp_path, callbacks=[Watchdog(SOON), Sleeper(0.4, 0)])
     module, data = sft(), chats()
     for _ in range(2):
         getattr(run, stage)(module, data)
-        [(_, place, frames)] = stalls(capsys.readouterr().err)
+        [(_, place, _)] = stalls(capsys.readouterr().err, "_start")
         assert place == f"start ({stage})"
-        assert frames[0].endswith("_start")
         assert gone()
 
 
@@ -161,8 +157,10 @@ def test_watchdog_ends_with_a_stage_that_breaks(error: type[BaseException], tmp_
             running.append(len(watchers()))
             raise error
 
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises((error, SystemExit)):
         trainer(tmp_path, callbacks=[Watchdog(SOON), Break()]).fit(sft(), chats())
+    signal.signal(signal.SIGINT, before)  # Lightning ignores it from its first interrupt on
     assert running == [1]
     assert gone()
 
@@ -188,3 +186,13 @@ def test_each_of_several_ranks_says_its_name(capsys: pytest.CaptureFixture[str])
     assert err.startswith("rank 1: nothing has moved for 0.")
     assert ": update, 2 of 4 done (epoch 3, step 9); it stands at" in err
     assert gone()
+
+
+def test_command_line_adds_watchdog_and_log_unless_they_are_configured(tmp_path: Path) -> None:
+    configs = [f"--config={CONFIGS / name}" for name in ("grpo/solver.yaml", "fast.yaml")]
+    own = "--trainer.callbacks+={class_path: callbacks.Watchdog, init_args: {minutes: 7}}"
+    for extra, minutes in (([], [5]), ([own], [7])):
+        args = [*configs, f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu", *extra]
+        found = TrainingCLI(args, run=False).trainer.callbacks
+        assert [callback.minutes for callback in found if isinstance(callback, Watchdog)] == minutes
+        assert sum(isinstance(callback, RolloutLog) for callback in found) == 1

@@ -180,3 +180,8 @@ def test_ratio_exactly_at_its_bound_is_not_counted_as_corrected() -> None:
     one, row = torch.ones(1), torch.zeros(1, dtype=torch.long)
     _, stats = policy_loss(old.clone().requires_grad_(), old, one, one, row, how, sampling=engine)
     assert stats["mismatch_corrected"].item() == 0
+
+
+def test_nothing_is_counted_as_corrected_where_nothing_is() -> None:
+    _, _, stats = loss_of(objective("none"), SAMPLING)
+    assert stats["mismatch_corrected"].item() == 0

@@ -1,0 +1,139 @@
+"""The reference policy: where it stands at the start, that it stays there, and that it moves when it should."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer
+
+from callbacks import ExportHF
+from slm_math.losses.policy import Objective
+from slm_math.modules.optim import Optim
+from slm_math.modules.policy import Lora, Policy
+
+TWO = Lora(r=2, dropout=0.0)
+FAST = Optim(lr=1e-2, warmup=0, schedule="constant")
+BOTH: dict[str, Any] = {"agent": Duo(), "rewards": [Even(), Even(role="judge")], "train_roles": ("solver", "judge")}
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter that SFT has moved away from its base model."""
+    root = tmp_path_factory.mktemp("adapter")
+    module = sft(Policy(scratch=SCRATCH), optim=Optim(lr=1e-3))
+    trainer(root / "base", limit_train_batches=1, callbacks=[ExportHF()]).fit(module, chats())
+    policy = Policy(path=str(root / "base" / "export"), lora=TWO)
+    trainer(root, limit_train_batches=3, callbacks=[ExportHF()]).fit(sft(policy, optim=Optim(lr=3e-2)), chats())
+    return root / "export"
+
+
+CASES: dict[str, Callable[[Path], tuple[Policy, dict[str, Any]]]] = {
+    "full": lambda adapter: (Policy(scratch=SCRATCH), {}),
+    "fresh adapter": lambda adapter: (Policy(scratch=SCRATCH, lora=TWO), {}),
+    "two fresh adapters": lambda adapter: (Policy(scratch=SCRATCH, lora=TWO), BOTH),
+    "sft adapter": lambda adapter: (Policy(path=str(adapter)), {}),
+    "two of an sft adapter": lambda adapter: (Policy(path=str(adapter)), BOTH),
+}
+
+
+class Curve(L.Callback):
+    """Keeps a logged figure of every step."""
+
+    def __init__(self, name: str = "train/kl") -> None:
+        self.name = name
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        self.values.append(trainer.callback_metrics[self.name].item())
+
+
+def curve(module: Any, root: Path, batches: int = 3) -> list[float]:
+    keep = Curve()
+    trainer(root, limit_train_batches=batches, callbacks=[keep]).fit(module, problems())
+    return keep.values
+
+
+@pytest.mark.parametrize("moves", [0.0, 0.3], ids=["still", "moving"])
+@pytest.mark.parametrize("kind", CASES)
+def test_kl_is_zero_at_the_start_and_grows(kind: str, moves: float, adapter: Path, tmp_path: Path) -> None:
+    policy, options = CASES[kind](adapter)
+    module = grpo(policy, objective=Objective(beta=0.01), optim=FAST, reference_update=moves, **options)
+    first, *later = curve(module, tmp_path)
+    assert first == pytest.approx(0, abs=1e-9)
+    assert min(later) > 1e-6
+
+
+@pytest.mark.parametrize("kl_in", ["loss", "reward"])
+@pytest.mark.parametrize("kind", ["full", "fresh adapter", "sft adapter"])
+def test_wrong_reference_stops_the_first_update(kind: str, kl_in: Any, adapter: Path, tmp_path: Path) -> None:
+    class Disturb(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+            named = dict(module.named_parameters())
+            name = next(n for n in named if "lora_B" in n or "norm" in n)
+            with torch.no_grad():
+                named[name].add_(1.0)
+
+    policy, options = CASES[kind](adapter)
+    module = grpo(policy, objective=Objective(beta=0.01, kl_in=kl_in), **options)
+    with pytest.raises(RuntimeError, match="reference policy differs"):
+        trainer(tmp_path, callbacks=[Disturb()]).fit(module, problems())
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_reference_that_goes_all_the_way_is_the_policy(kind: str, adapter: Path, tmp_path: Path) -> None:
+    policy, options = CASES[kind](adapter)
+    module = grpo(policy, objective=Objective(beta=0.01), optim=FAST, reference_update=1.0, **options)
+    assert curve(module, tmp_path) == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+def test_slow_reference_is_the_moving_average(tmp_path: Path) -> None:
+    """After steps k = 1, 2 with share a: ref_k = ref_(k-1) + a (policy_k - ref_(k-1)), weight by weight."""
+    module = grpo(objective=Objective(beta=0.01), optim=FAST, reference_update=0.25)
+    states: list[dict[str, torch.Tensor]] = []
+
+    class Keep(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+            self.on_train_batch_end(trainer, module)
+
+        def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
+            states.append({n: p.detach().double().clone() for n, p in module.model.named_parameters()})
+
+    trainer(tmp_path, limit_train_batches=2, callbacks=[Keep()]).fit(module, problems())
+    for name, got in module.loaded.frozen.named_parameters():
+        want = states[0][name]
+        for state in states[1:]:
+            want = want + 0.25 * (state[name] - want)
+        assert torch.allclose(got.double(), want, atol=1e-7)
+
+
+def test_reference_does_not_learn(tmp_path: Path) -> None:
+    module = grpo(Policy(scratch=SCRATCH, lora=TWO), objective=Objective(beta=0.1), optim=FAST, reference_update=0.5)
+    curve(module, tmp_path, 1)
+    assert not any("_reference" in name for name in module.loaded.trainable)
+    assert not any(p.requires_grad for n, p in module.model.named_parameters() if "_reference" in n)
+
+
+def test_no_reference_without_a_kl_term(tmp_path: Path) -> None:
+    module = grpo(optim=FAST)
+    trainer(tmp_path, limit_train_batches=1).fit(module, problems())
+    assert module.loaded.frozen is None
+
+
+def test_kl_in_the_reward_lowers_what_strays(tmp_path: Path) -> None:
+    """With a huge weight the penalty outweighs the reward: advantages follow -KL, whatever was rewarded."""
+    module = grpo(objective=Objective(beta=1e6, kl="k1", kl_in="reward"), optim=FAST, passes=1)
+    curve(module, tmp_path, 2)
+    rows = module.rows([module.last[i : i + 4] for i in range(0, len(module.last), 4)])
+    gaps: dict[int, float] = {}
+    plain = SCRATCH.model(SCRATCH.tokenizer()).eval()
+    for row in rows:
+        with torch.no_grad():
+            logps = plain(torch.tensor([row.ids])).logits[0].log_softmax(-1)
+        gaps[row.sample] = sum(row.logps[t] - logps[t - 1, row.ids[t]].item() for t in row.learnt)
+    for start in range(0, len(module.last), 4):
+        group = sorted(range(start, start + 4), key=lambda sample: gaps[sample])
+        got = [module.last[sample].advantages["solver"] for sample in group]
+        assert got == sorted(got, reverse=True)
