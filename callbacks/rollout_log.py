@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x202
 class RolloutLog(L.Callback):
     """Appends the rollouts of every GRPO batch to `<root>/rollouts.jsonl`; other ranks to `rollouts.rank-<r>.jsonl`.
 
-    A line is one rollout: where it happened (`epoch`, `batch`, `step`), its `prompt` and `completion`, its transcript,
-    reward parts, rewards and advantages by role; null where there is no score. Training that goes on from a checkpoint
-    drops the lines of the batches it repeats and keeps the others; one that starts anew moves an old log aside
-    (`rollouts.1.jsonl`, `.2`, ...).
+    A line is a rollout: where it happened, its prompt and completion, its transcript, reward parts, rewards and
+    advantages by role; null where there is no score. Training that goes on from a checkpoint drops the lines of the
+    batches it repeats; one that starts anew moves an old log aside (`rollouts.1.jsonl`, `.2`, ...).
 
     Args:
         every_n_batches: logs every n-th batch of an epoch.
@@ -34,7 +32,6 @@ class RolloutLog(L.Callback):
         if every_n_batches < 1:
             raise ValueError(f"RolloutLog needs every_n_batches >= 1, got {every_n_batches}")
         self.every_n_batches = every_n_batches
-        self._begun = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._begun = False
@@ -46,13 +43,14 @@ class RolloutLog(L.Callback):
         if self._begun or not isinstance(pl_module, GRPOModule):
             return
         self._begun = True
+        Path(trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
         paths = [log_path(trainer, trainer.global_rank)]
         if trainer.is_global_zero:  # also the logs of ranks that are no more
             paths += takewhile(Path.is_file, (log_path(trainer, rank) for rank in count(trainer.world_size)))
         for path in filter(Path.is_file, paths):
             if (trainer.current_epoch, batch_idx) == (0, 0):
-                number = next(i for i in count(1) if not path.with_suffix(f".{i}.jsonl").exists())
-                os.rename(path, path.with_suffix(f".{number}.jsonl"))
+                asides = (path.with_suffix(f".{number}.jsonl") for number in count(1))
+                path.rename(next(aside for aside in asides if not aside.exists()))
             else:
                 drop_from(path, trainer.current_epoch, batch_idx)
 
@@ -73,7 +71,7 @@ def log_path(trainer: L.Trainer, rank: int) -> Path:
 
 def texts(rollout: Rollout, role: str) -> dict[str, str | None]:
     """What a role was asked first (the last user message) and what it replied; None where it never spoke."""
-    turns = (event for event in rollout.record["events"] if event["kind"] == "turn" and event["role"] == role)
+    turns = (event for event in rollout.record["events"] if event.get("role") == role)  # programs have none
     turn = next(turns, {"prompt": [], "reply": None})
     asked = [message["content"] for message in turn["prompt"] if message["role"] == "user"]
     return {"prompt": asked[-1] if asked else None, "completion": turn["reply"]}
@@ -81,9 +79,8 @@ def texts(rollout: Rollout, role: str) -> dict[str, str | None]:
 
 def json_line(row: dict[str, Any]) -> bytes:
     text = json.dumps(finite(row), ensure_ascii=False, allow_nan=False, default=str)
-    return (
-        text.translate(ESCAPES).encode("utf-8", "backslashreplace") + b"\n"
-    )  # half a surrogate pair becomes its JSON escape
+    # half a surrogate pair, which UTF-8 has no bytes for, becomes its JSON escape
+    return text.translate(ESCAPES).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def finite(value: Any) -> Any:
@@ -100,7 +97,7 @@ def drop_from(path: Path, epoch: int, batch: int) -> None:
     new = path.with_name(path.name + ".new")
     with path.open("rb") as old, new.open("wb") as file:
         file.writelines(line for line in old if line.endswith(b"\n") and not comes_again(line, epoch, batch))
-    os.replace(new, path)
+    new.replace(path)
 
 
 def comes_again(line: bytes, epoch: int, batch: int) -> bool:

@@ -80,8 +80,8 @@ def test_every_rollout_of_every_batch_has_a_line(straight: list[dict[str, Any]])
 
 
 def test_line_holds_what_was_asked_said_scored_and_learnt(tmp_path: Path) -> None:
-    module = fit(tmp_path, max_epochs=1, limit_train_batches=1)
-    for row, rollout in zip(read(tmp_path / "rollouts.jsonl"), module.last, strict=True):
+    module = fit(tmp_path / "new" / "folder", max_epochs=1, limit_train_batches=1)
+    for row, rollout in zip(read(tmp_path / "new" / "folder" / "rollouts.jsonl"), module.last, strict=True):
         assert {**row, **rollout.data()} == row
         turn = rollout.trace.turns[0]
         assert row["prompt"] == turn.request.chat[-1].text

@@ -64,6 +64,12 @@ class Sleeper(L.Callback):
     on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _start
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The first model of a process is slow to come: that is no stall these tests are about."""
+    trainer(tmp_path_factory.mktemp("warm"), limit_train_batches=1).fit(grpo(), problems())
+
+
 def watchers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "watchdog"]
 
@@ -90,9 +96,9 @@ def line_of(function: Any, text: str) -> int:
 
 def test_stall_in_rollouts_names_phase_count_and_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trainer(tmp_path, limit_train_batches=1, callbacks=[Watchdog(SOON)])
-    run.fit(grpo(agent=SleepyAgent(0.5, after=20), slots=4), problems())
-    [(seconds, place, frames)] = stalls(capsys.readouterr().err, "read")
-    assert 0.3 <= seconds <= 0.6
+    run.fit(grpo(agent=SleepyAgent(0.8, after=20), slots=4), problems())
+    (seconds, place, frames), *_ = stalls(capsys.readouterr().err, "read")
+    assert 0.3 <= seconds <= 0.8
     assert re.fullmatch(r"rollouts, 1\d of 28 done \(epoch 0, step 0\)", place)
     assert frames[0] == f"{__file__}:{line_of(SleepyAgent.read, 'time.sleep')} read"
     assert re.fullmatch(r"slm_math/rollout/scheduler\.py:\d+ \w+", frames[1])
@@ -100,8 +106,8 @@ def test_stall_in_rollouts_names_phase_count_and_lines(tmp_path: Path, capsys: p
 
 def test_stall_in_a_reward_shows_its_line_and_who_called_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trainer(tmp_path, limit_train_batches=1, callbacks=[Watchdog(SOON)])
-    run.fit(grpo(rewards=[SleepyReward(0.5)]), problems())
-    [(_, place, frames)] = stalls(capsys.readouterr().err, "__call__")
+    run.fit(grpo(rewards=[SleepyReward(0.7)]), problems())
+    (_, place, frames), *_ = stalls(capsys.readouterr().err, "__call__")
     assert place == "rollouts, 28 of 28 done (epoch 0, step 0)"
     assert [frame.rsplit(" ", 1)[1] for frame in frames[1:4]] == ["score", "score", "rollouts"]
 
@@ -112,7 +118,7 @@ def test_stall_is_told_at_doubling_intervals_and_so_is_its_end(
     run = trainer(tmp_path, limit_train_batches=2, callbacks=[Watchdog(SOON), Sleeper(1.8)])
     run.fit(grpo(), problems())
     err = capsys.readouterr().err
-    first, second, third = (seconds for seconds, *_ in stalls(err, "_start"))
+    first, second, third, *_ = (seconds for seconds, *_ in stalls(err, "_start"))
     assert first >= 0.3
     assert second >= 0.6
     assert third >= 1.2
@@ -139,11 +145,11 @@ def test_batch_ends_of_sft_are_moves(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_other_stages_are_watched_one_after_another(
     stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = trainer(tmp_path, callbacks=[Watchdog(SOON), Sleeper(0.4, 0)])
+    run = trainer(tmp_path, callbacks=[Watchdog(SOON), Sleeper(0.5, 0)])
     module, data = sft(), chats()
     for _ in range(2):
         getattr(run, stage)(module, data)
-        [(_, place, _)] = stalls(capsys.readouterr().err, "_start")
+        (_, place, _), *_ = stalls(capsys.readouterr().err, "_start")
         assert place == f"start ({stage})"
         assert gone()
 
@@ -180,7 +186,7 @@ def test_each_of_several_ranks_says_its_name(capsys: pytest.CaptureFixture[str])
     state = SimpleNamespace(status="running", fn=SimpleNamespace(value="fit"))
     run: Any = SimpleNamespace(world_size=2, global_rank=1, state=state, current_epoch=3, global_step=9)
     dog.setup(run, SimpleNamespace(pulse=0, phase=("update", 2, 4)), "fit")  # type: ignore[arg-type]
-    time.sleep(0.5)
+    time.sleep(0.6)
     dog.teardown(run, None, "fit")  # type: ignore[arg-type]
     err = capsys.readouterr().err
     assert err.startswith("rank 1: nothing has moved for 0.")

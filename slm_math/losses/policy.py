@@ -23,14 +23,14 @@ class Objective:
 
     Args:
         kind: "grpo" (a: clipped ratio, b: mean over a row's tokens, then over rows; Shao et al. 2024, eq. 3); "dapo"
-            (b: mean over all tokens of the optimiser step; Yu et al. 2025, eq. 8); "dr_grpo" (b: sum over tokens
-            divided by rows times the token budget; Liu et al. 2025); "bnpo" (b: mean over the tokens of each
-            micro-batch, so it depends on `tokens_per_batch`; Xiao et al. 2025, as trainers implement it); "adjusted"
-            (b: mean over the tokens of each problem's group, then over groups: Small-Math-R1); "gspo" (a: one ratio per
-            row, the geometric mean of its tokens', b as grpo; Zheng et al. 2025, eq. 5 to 7); "gspo_token" (the same
-            value with a gradient per token; eq. 13 and 14); "cispo" (a: -clip(r) A log pi, no gradient through the
-            clipped ratio, b as dapo; MiniMax 2025, eq. 4 and 5); "sapo" (a: a sigmoid gate instead of the clip, b as
-            grpo; Gao et al. 2025).
+            (b: mean over all tokens of the optimiser step, as trainers implement Yu et al. 2025); "adjusted" (b: mean
+            over the tokens of each problem's group, then over groups, as Yu et al. write it in eq. 8 and Small-Math-R1
+            trains); "dr_grpo" (b: sum over tokens divided by rows times the token budget; Liu et al. 2025); "bnpo" (b:
+            mean over the tokens of each micro-batch, so it depends on `tokens_per_batch`; Xiao et al. 2025, as trainers
+            implement it); "gspo" (a: one ratio per row, the geometric mean of its tokens', b as grpo; Zheng et al.
+            2025, eq. 5 to 7); "gspo_token" (the same value with a gradient per token; eq. 13 and 14); "cispo" (a:
+            -clip(r) A log pi, no gradient through the clipped ratio, b as dapo; MiniMax 2025, eq. 4 and 5); "sapo" (a:
+            a sigmoid gate instead of the clip, b as grpo; Gao et al. 2025).
         clip_low: the ratio is clipped from below at 1 - clip_low.
         clip_high: ... and from above at 1 + clip_high ("clip higher" when it is larger; Yu et al. 2025).
         dual_clip: where A < 0, a ratio above this has no more effect (Ye et al. 2020, eq. 5); above 1, 0 is off.
@@ -62,7 +62,7 @@ class Objective:
     def __post_init__(self) -> None:
         if not (0 <= self.clip_low <= 1 and self.clip_high >= 0):
             raise ValueError(
-                f"objective: clip_low lies in [0, 1], clip_high above 0; got {self.clip_low}, {self.clip_high}"
+                f"objective: clip_low must lie in [0, 1] and clip_high be >= 0, got {self.clip_low}, {self.clip_high}"
             )
         if self.dual_clip and self.dual_clip <= 1:
             raise ValueError(f"objective.dual_clip must be 0 (off) or above 1, got {self.dual_clip}")
@@ -122,7 +122,8 @@ def kl_estimate(logps: Tensor, reference: Tensor, kind: str = "k3") -> Tensor:
       has grad KL(pi || ref) - grad KL(ref || pi): near the reference these two cancel, and little is left of a penalty.
     """
     d = reference - logps
-    return {"k1": lambda: -d, "k2": lambda: d.square() / 2}.get(kind, lambda: d.clamp(max=20.0).expm1() - d)()
+    cut = d.clamp(max=20.0)  # exp overflows, and nothing is left to tell apart
+    return {"k1": lambda: -d, "k2": lambda: d.square() / 2}.get(kind, lambda: cut.expm1() - cut)()
 
 
 def policy_loss(
@@ -233,7 +234,7 @@ def mismatch_weights(
     if objective.mismatch == "geometric":
         gap = gap / _row_sums(torch.ones_like(gap), row, live).clamp(min=1)
     raw = _exp(gap)
-    if objective.mismatch == "none":
+    if objective.mismatch == "none":  # nothing is corrected, and the raw ratios are still worth a look
         return torch.ones_like(raw), raw
     low, high = objective.mismatch_low, objective.mismatch_high
     if objective.mismatch_mode == "truncate":
@@ -255,5 +256,5 @@ def mismatch_stats(correction: Tensor, raw: Tensor, old: Tensor, sampling: Tenso
         "mismatch_squares": raw.square().sum(),
         "mismatch_max": raw.amax(),
         "mismatch_min": raw.amin(),
-        "mismatch_corrected": (correction[scored] != raw).sum(),
+        "mismatch_corrected": ((correction[scored] != raw) & (correction[scored] != 1)).sum(),
     }

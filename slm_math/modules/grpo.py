@@ -194,7 +194,7 @@ class GRPOModule(PolicyModule):
                     cut = any(t.reply.finish == "length" for t in rollout.trace.turns if t.request.role == role)
                     if self.mask_truncated and cut:
                         continue
-                    for row in trace_rows(rollout.trace, role):
+                    for row in (row for row in trace_rows(rollout.trace, role) if row.loss_tokens):
                         row.group, row.sample = p, p * self.group_size + g
                         rows.append(row)
         return rows

@@ -1,5 +1,6 @@
 """Two processes make the same update, and the same evaluation, as one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,16 +11,16 @@ import pytest
 import torch
 
 HERE = Path(__file__)
-pytestmark = pytest.mark.slow
 
 
 def work(kind: str, devices: int, out: Path) -> None:
-    """Evaluates, makes two updates and saves the gradients of the first, the weights and what was logged."""
+    """Evaluates, makes two updates and saves the gradients of the first, the weights after it and what was logged."""
     import lightning as L
     from tiny import SCRATCH, chats, grpo, problems, sft, trainer, weights
 
     from callbacks import AgentEval
     from slm_math.agents import SingleShot
+    from slm_math.losses.advantages import Advantage
     from slm_math.losses.policy import Objective
     from slm_math.modules.optim import Optim
     from slm_math.modules.policy import Lora, Policy
@@ -34,11 +35,21 @@ def work(kind: str, devices: int, out: Path) -> None:
 
     optim = Optim(lr=1e-3, warmup=0, clip=0.0)
     lora = Policy(scratch=SCRATCH, lora=Lora(r=2, dropout=0.0))
-    by_row = Objective(reduction="sequence")
+    by_row = Objective("grpo")
+    whole = Advantage(baseline="batch", scale="batch")
     makers: dict[str, Any] = {
         "sft": lambda: (sft(optim=optim, tokens_per_batch=200), chats(batch_size=9, prompt_weight=0.2)),
         "grpo": lambda: (grpo(optim=optim, objective=Objective(beta=0.05)), problems()),
         "grpo-lora": lambda: (grpo(lora, optim=optim, objective=by_row), problems(batch_size=3)),
+        "one-problem": lambda: (grpo(optim=optim, group_size=16), problems(batch_size=1)),
+        "draws": lambda: (
+            grpo(optim=optim, passes=2, resample=2, group_size=2, objective=Objective("adjusted", beta=0.05)),
+            problems(batch_size=3),
+        ),
+        "batch": lambda: (
+            grpo(lora, optim=optim, advantage=whole, objective=Objective("dr_grpo", beta=0.1, kl_in="reward")),
+            problems(batch_size=5),
+        ),
     }
     L.seed_everything(0, verbose=False)  # adapters are drawn from the global state
     module, data = makers[kind]()
@@ -51,9 +62,15 @@ def work(kind: str, devices: int, out: Path) -> None:
     run.fit(module, data)
     logged = dict(run.callback_metrics)
     torch.save((gradients, weights(module), judged, logged), out / f"{kind}-{devices}-{run.global_rank}.pt")
+    if run.is_global_zero:
+        (out / "eval").rename(out / f"eval-{devices}")
 
 
-@pytest.mark.parametrize("kind", ["sft", "grpo", "grpo-lora"])
+def slow(*kinds: str) -> list[Any]:
+    return [pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
+
+
+@pytest.mark.parametrize("kind", [*slow("sft", "grpo", "grpo-lora", "batch", "draws"), "one-problem"])
 def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "GLOO_SOCKET_IFNAME": "lo"}
     for devices in (1, 2):
@@ -68,13 +85,39 @@ def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
         assert torch.allclose(first[0][name], gradient, atol=1e-6, rtol=1e-5)
     for name, weight in first[1].items():
         assert torch.equal(weight, second[1][name])
+        assert torch.allclose(weight, alone[1][name], atol=1e-6, rtol=1e-5)
     assert {name for name in alone[2] if not name.endswith("seconds")} <= set(first[2])
     for name, value in alone[2].items():
         if not name.endswith("seconds"):
             assert first[2][name] == pytest.approx(value)
+    assert records(tmp_path / "eval-1") == records(tmp_path / "eval-2")
+    if kind != "sft":
+        same = (
+            "reward",
+            "loss",
+            "policy_loss",
+            "entropy",
+            "frac_reward_zero_std",
+            "accuracy",
+            "length",
+            "advantage_max",
+        )
+        for name in (f"train/{name}" for name in same):
+            assert first[3][name].item() == pytest.approx(alone[3][name].item(), rel=1e-3, abs=1e-5), name
+            assert second[3][name].item() == first[3][name].item()
     if kind == "sft":
         assert first[3]["train/loss"].item() == pytest.approx(alone[3]["train/loss"].item(), rel=1e-3)
         assert first[3]["val/loss"].item() == pytest.approx(alone[3]["val/loss"].item(), rel=1e-3)
+
+
+def records(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """What an evaluation wrote down, apart from times."""
+    [path] = folder.glob("validate/one/records.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        for part in (row, *row["events"]):
+            part.pop("seconds")
+    return {(row["id"], row["sample"]): row for row in rows}
 
 
 if __name__ == "__main__":
