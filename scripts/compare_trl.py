@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""The update of our GRPO beside that of TRL 1.16: the same token ids, rewards and model, 10 steps on the CPU.
+"""The update of our GRPO beside that of TRL 1.16: the same token ids, rewards and model, on the CPU.
 
     pip install "slm-math[bench]"
-    python scripts/compare_trl.py [--only grpo] [--steps 10] [--float64]
+    python scripts/compare_trl.py [--only gspo] [--steps 10] [--seed 0]
 
-Each row of the table trains one small model twice, here with `GRPOModule` and Lightning, there with `GRPOTrainer`.
-Generation is replaced on both sides by the same replies, drawn at random once: 4 problems of 4 replies a step, of 1 to
-24 tokens, some without an end token, one group with equal rewards. Everything else is what either library does:
-prompts, advantages, log-probabilities, reference, loss, clipping, AdamW. Printed are the largest differences of the
-losses of all updates and of the parameters after the last; the script fails when one is above 1e-5.
+Every row trains one small model with `GRPOModule` and with `GRPOTrainer` on replies that were drawn at random once: 4
+problems of 4 replies a step, of 1 to 24 tokens, some cut off, one group with equal rewards. All else is what either
+library does: prompts, advantages, log-probabilities, reference, loss, clipping, AdamW. Shown are the largest
+differences of the losses of all updates and of the parameters after the last: in float32, as the libraries are, and in
+float64, where TRL's head, Qwen2's norms and angles, and our batches, which hold float32, get plain float64 stand-ins.
+
+AdamW's first step is lr * g / (|g| + 1e-8): where |g| is below 1e-8, its rounding moves a weight. So in float32 weights
+may be apart if their first gradient was that small ("over" counts them, "there" is |g| of the worst weight). Anything
+else above 1e-5 fails.
 """
 
 import argparse
@@ -16,11 +20,12 @@ import logging
 import random
 import sys
 import tempfile
-import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
+from unittest.mock import patch
 
 import lightning as L
 import torch
@@ -28,19 +33,21 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from transformers.models.qwen2 import modeling_qwen2 as qwen2
 
 from slm_math.agents import SingleShot
 from slm_math.data.modules import Batches
-from slm_math.engines.base import Engine, Request
 from slm_math.losses.policy import Objective
-from slm_math.modules.grpo import GRPOModule
+from slm_math.modules import grpo
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Policy
 from slm_math.modules.scratch import Scratch
 from slm_math.modules.stats import Sums
 from slm_math.prompts import render
 from slm_math.rewards import Reward
-from slm_math.types import Problem, Reply, Sampling, Task, Trace
+from slm_math.rollout.record import Rollout
+from slm_math.rollout.rows import Batch, Row, collate
+from slm_math.types import Problem, Reply, Sampling, Task, Trace, Turn
 
 try:
     from datasets import Dataset
@@ -49,8 +56,8 @@ except ImportError:
     sys.exit('TRL is not installed: pip install "slm-math[bench]"')
 
 P, G, LONGEST, PROMPT = 4, 4, 24, "solve_plain"
-LR, CLIP, TOLERANCE = 1e-3, 1.0, 1e-5
-Key = tuple[str, int]  # problem id, sample
+LR, CLIP, EPS, TOLERANCE = 1e-3, 0.4, 1e-8, 1e-5  # some of the gradient norms are above this clip, some below
+SINGLE, DOUBLE = torch.float32, torch.float64
 
 
 @dataclass(frozen=True)
@@ -66,18 +73,26 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
+    k3 = {"use_bias_correction_kl": False}  # TRL's default is what we call k3_weighted
     for kind in ("grpo", "dapo", "dr_grpo", "bnpo"):
         for beta in (0.0, 0.04):
-            yield Case(kind, {"kind": kind}, {"loss_type": kind, "use_bias_correction_kl": False}, beta)
+            yield Case(kind, {"kind": kind}, {"loss_type": kind, **k3}, beta)
+    yield Case("grpo", {"kind": "grpo"}, {"loss_type": "grpo", **k3}, 0.04, 2)
+    yield Case("grpo, k3_weighted", {"kind": "grpo", "kl": "k3_weighted"}, {"loss_type": "grpo"}, 0.04, 2)
+    yield Case("dapo, 4 micro-batches", {"kind": "dapo"}, {"loss_type": "dapo", **k3}, 0.04, 2, 4)
+    yield Case("gspo", {"kind": "gspo"}, {"loss_type": "grpo", "importance_sampling_level": "sequence", **k3}, 0.04, 2)
+    bound = {"clip_low": 1.0, "clip_high": 0.2}  # TRL's epsilon_high is the bound itself; it has no lower one
+    yield Case("cispo", {"kind": "cispo", **bound}, {"loss_type": "cispo", "epsilon_high": 1.2, **k3}, 0.04, 2)
+    yield Case("sapo", {"kind": "sapo"}, {"loss_type": "sapo", **k3}, 0.04, 2)
 
 
 @dataclass
 class Record:
-    """What was sampled and what it earned."""
+    """What was sampled and earned, by problem and sample; rewards are exact in float32."""
 
     tasks: list[Task] = field(default_factory=list)
-    replies: dict[Key, list[int]] = field(default_factory=dict)
-    rewards: dict[Key, float] = field(default_factory=dict)
+    replies: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    rewards: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
 def recorded(tokenizer: Any, steps: int, seed: int) -> Record:
@@ -85,132 +100,94 @@ def recorded(tokenizer: Any, steps: int, seed: int) -> Record:
     plain = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
     for number in range(steps * P):
         text = " + ".join(str(draw.randrange(100)) for _ in range(draw.randint(2, 6)))
-        problem, level = Problem(f"sum/{number}", f"What is {text}?"), draw.random()
+        problem, level = Problem(f"sum/{number}", f"What is {text}?"), draw.randrange(1024) / 1024
         record.tasks.append(Task(problem, "0"))
         for g in range(G):
             cut = draw.random() < 0.2
             ids = draw.choices(plain, k=LONGEST if cut else draw.randrange(LONGEST))
             record.replies[problem.id, g] = ids if cut else [*ids, tokenizer.eos_token_id]
-            record.rewards[problem.id, g] = level if number % P == 1 else draw.random()
+            record.rewards[problem.id, g] = level if number % P == 1 else draw.randrange(1024) / 1024
     return record
 
 
 @dataclass
 class Result:
-    """What a training run did: losses and gradient norms of its updates, prompts that it saw, parameters at the end."""
+    """What a run did: prompts that it saw, losses of its updates, first gradient and last value of each parameter."""
 
-    losses: list[float] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
     prompts: dict[str, list[int]] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+    first: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Recorded(Engine):
-    """Our side of the generation: answers with recorded replies."""
-
-    trainable = True
-
-    def __init__(self, record: Record, chat: Any, prompts: dict[str, list[int]]) -> None:
-        self.record, self.chat, self.prompts = record, chat, prompts
-        self.asked, self.answers = 0, []
-
-    def submit(self, request: Request) -> int:
-        *_, name, sample, _ = request.key
-        ids, self.prompts[name] = self.record.replies[name, sample], self.chat.encode(request.chat)
-        finish = "stop" if ids[-1] == self.chat.end_id else "length"
-        text = self.chat.tokenizer.decode(ids, skip_special_tokens=True)
-        self.asked += 1
-        reply = Reply(text, tuple(ids), (0.0,) * len(ids), finish, tuple(self.prompts[name]))
-        self.answers.append((self.asked, reply))
-        return self.asked
-
-    def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply]]:
-        answers, self.answers = self.answers, []
-        return answers
-
-
+@dataclass
 class Looked(Reward):
-    """Our side of the rewards: looks them up."""
+    """The recorded reward."""
 
-    def __init__(self, table: dict[Key, float]) -> None:
-        super().__init__()
-        self.table = table
+    record: Record
 
     def __call__(self, task: Task, trace: Trace) -> float:
-        return self.table[trace.problem.id, trace.sample]
+        return self.record.rewards[trace.problem.id, trace.sample]
 
 
-class Ours(GRPOModule):
-    """Our GRPO on recorded replies."""
+class Ours(grpo.GRPOModule):
+    """Our GRPO on the recorded replies."""
 
-    def __init__(self, folder: str, case: Case, record: Record) -> None:
-        super().__init__(
-            Policy(folder),
-            SingleShot(PROMPT),
-            [Looked(record.rewards)],
-            Optim(lr=LR, warmup=0, schedule="constant", clip=CLIP),
-            Objective(**case.ours, beta=case.beta, mismatch="none"),
-            sampling=Sampling(max_new_tokens=LONGEST),
-            group_size=G,
-            passes=case.passes,
-            tokens_per_batch=1 << 20 if case.micro == 1 else 256,
-            seed=0,
-        )
-        self.result = Result()
-        self.recorded = Recorded(record, self.chat, self.result.prompts)
+    def __init__(self, folder: str, case: Case, record: Record, dtype: torch.dtype) -> None:
+        optim = Optim(lr=LR, warmup=0, schedule="constant", clip=CLIP)
+        objective = Objective(**case.ours, beta=case.beta, mismatch="none")
+        sizes = {"group_size": G, "passes": case.passes, "tokens_per_batch": 1 << 20 if case.micro == 1 else 256}
+        rest = {"sampling": Sampling(max_new_tokens=LONGEST), "seed": 0, **sizes}
+        super().__init__(Policy(folder), SingleShot(PROMPT), [Looked(record)], optim, objective, **rest)
+        self.record, self.wanted, self.result = record, dtype, Result()
 
-    def engines(self) -> dict[str, Engine]:
-        return {"default": self.recorded}
+    def configure_model(self) -> None:
+        super().configure_model()
+        for model in filter(None, (self.loaded.model, self.loaded.frozen)):
+            model.to(self.wanted)
+
+    def rollouts(self, tasks: Sequence[Task], key: tuple[int, int]) -> list[list[Rollout]]:
+        self.last = [self.score(task, self.trace(task.problem, g)) for task in tasks for g in range(G)]
+        return [self.last[i : i + G] for i in range(0, len(self.last), G)]
+
+    def trace(self, problem: Problem, g: int) -> Trace:
+        [request] = next(self.agent.solve(problem))
+        ids, prompt = self.record.replies[problem.id, g], self.chat.encode(request.chat)
+        self.result.prompts[problem.id] = prompt
+        finish = "stop" if ids[-1] == self.chat.end_id else "length"
+        reply = Reply("", tuple(ids), (0.0,) * len(ids), finish, tuple(prompt))
+        return Trace(problem, g, (Turn(request, reply),), None)
 
     def update(self, parts: Any, olds: Any, sums: Sums) -> float | None:
         before = sums.values.get("loss", 0.0)
         norm = super().update(parts, olds, sums)
         self.result.losses.append(sums.values["loss"] - before)
-        self.result.norms.append(norm)
         return norm
 
+    def step_optimizer(self) -> float:
+        self.result.first = self.result.first or {n: p.grad.clone() for n, p in self.model.named_parameters()}
+        return super().step_optimizer()
 
-def ours(folder: str, case: Case, record: Record) -> Result:
-    module = Ours(folder, case, record)
-    names = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")
-    quiet: dict[str, Any] = dict.fromkeys(names, False)
-    trainer = L.Trainer(accelerator="cpu", max_epochs=1, log_every_n_steps=1, default_root_dir=folder, **quiet)
-    trainer.fit(module, Batches(record.tasks, P, shuffle=False))
-    module.result.weights = {name: p.detach() for name, p in module.model.named_parameters()}
-    return module.result
+    def run(self, folder: str) -> Result:
+        quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+        trainer = L.Trainer(accelerator="cpu", max_epochs=1, log_every_n_steps=1, default_root_dir=folder, **quiet)
+        trainer.fit(self, Batches(self.record.tasks, P, shuffle=False))
+        self.result.weights = {name: p.detach() for name, p in self.model.named_parameters()}
+        return self.result
 
 
 class Theirs(GRPOTrainer):
-    """TRL's GRPO on recorded replies."""
+    """TRL's GRPO on the recorded replies."""
 
-    def __init__(self, folder: str, case: Case, record: Record) -> None:
-        self.result, self.record, self.drawn = Result(), record, []
-        config = GRPOConfig(
-            folder,
-            use_cpu=True,
-            bf16=False,
-            model_init_kwargs={"dtype": "float32"},
-            gradient_checkpointing=False,
-            num_generations=G,
-            max_completion_length=LONGEST,
-            per_device_train_batch_size=P * G // case.micro,
-            gradient_accumulation_steps=case.micro,
-            steps_per_generation=case.micro,
-            num_iterations=case.passes,
-            num_train_epochs=1,
-            beta=case.beta,
-            learning_rate=LR,
-            lr_scheduler_type="constant",
-            weight_decay=0.0,
-            max_grad_norm=CLIP,
-            shuffle_dataset=False,
-            logging_steps=1,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-            **case.theirs,
-        )
+    def __init__(self, folder: str, case: Case, record: Record, dtype: torch.dtype) -> None:
+        self.record, self.wanted, self.result, self.drawn = record, dtype, Result(), []
+        model = {"model_init_kwargs": {"dtype": dtype}, "use_cpu": True, "bf16": False, "gradient_checkpointing": False}
+        batch = {"per_device_train_batch_size": P * G // case.micro, "gradient_accumulation_steps": case.micro}
+        steps = {"steps_per_generation": case.micro, "num_iterations": case.passes, "num_train_epochs": 1}
+        group = {"num_generations": G, "max_completion_length": LONGEST, "shuffle_dataset": False, "beta": case.beta}
+        adamw = {"learning_rate": LR, "lr_scheduler_type": "constant", "max_grad_norm": CLIP, "adam_epsilon": EPS}
+        quiet = {"report_to": [], "save_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": False}
+        config = GRPOConfig(folder, **model, **batch, **steps, **group, **adamw, **quiet, **case.theirs)
         chats = [[{"role": "user", "content": render(PROMPT, problem=task.problem.text)}] for task in record.tasks]
         rows = [{"prompt": chat, "name": task.problem.id} for chat, task in zip(chats, record.tasks)]
         super().__init__(folder, self.looked, config, Dataset.from_list(rows))
@@ -228,44 +205,86 @@ class Theirs(GRPOTrainer):
         assert completion_ids == [self.record.replies[key] for key in self.drawn]
         return [self.record.rewards[key] for key in self.drawn]
 
+    def _get_per_token_logps_and_entropies(self, model: Any, ids: Tensor, mask: Tensor, keep: int, **rest: Any) -> Any:
+        if self.wanted == SINGLE:
+            return super()._get_per_token_logps_and_entropies(model, ids, mask, keep, **rest)
+        logps = model(input_ids=ids, attention_mask=mask).logits[:, -keep - 1 : -1].log_softmax(-1)
+        return logps.gather(-1, ids[:, -keep:, None]).squeeze(-1), torch.zeros_like(logps[..., 0]), None
+
     def compute_loss(self, *args: Any, **options: Any) -> Any:
         loss = super().compute_loss(*args, **options)
         self.result.losses.append(loss.item())
         return loss
 
+    def run(self) -> Result:
+        self.train()
+        losses, n = self.result.losses, self.args.gradient_accumulation_steps
+        self.result.losses = [sum(losses[i : i + n]) for i in range(0, len(losses), n)]
+        self.result.weights = {name: p.detach() for name, p in self.model.named_parameters()}
+        return self.result
 
-def theirs(folder: str, case: Case, record: Record) -> Result:
-    trainer = Theirs(folder, case, record)
-    trainer.train()
-    result, n = trainer.result, case.micro
-    result.losses = [sum(result.losses[i : i + n]) for i in range(0, len(result.losses), n)]
-    result.norms = [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
-    result.weights = {name: p.detach() for name, p in trainer.model.named_parameters()}
-    return result
+
+# --- float64
+
+
+def angles(self: Any, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+    half = position_ids[..., None].to(x.dtype) * self.inv_freq.to(x.dtype)
+    return torch.cat((half, half), -1).cos(), torch.cat((half, half), -1).sin()
+
+
+def norm(self: Any, x: Tensor) -> Tensor:
+    return torch.nn.functional.rms_norm(x, x.shape[-1:], self.weight, self.variance_epsilon)
+
+
+def batch(rows: Sequence[Row], device: Any) -> Batch:
+    found = collate(rows, device)
+    learnt = [(row.mask[t] * row.weight, row.advantage, (row.reference or row.logps)[t]) for row in rows for t in row.learnt]
+    found.weight, found.advantage, reference = torch.tensor(learnt, dtype=DOUBLE).unbind(1)
+    found.reference = found.reference if found.reference is None else reference
+    return found
+
+
+def both(case: Case, steps: int, seed: int, dtype: torch.dtype) -> tuple[Result, Result]:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        scratch = Scratch(hidden=64, layers=2, ffn=128)
+        tokenizer = scratch.tokenizer()
+        for saved in (tokenizer, scratch.model(tokenizer)):
+            saved.save_pretrained(folder)
+        record = recorded(tokenizer, steps, seed)
+        if dtype == DOUBLE:
+            stack.enter_context(patch.object(qwen2.Qwen2RMSNorm, "forward", norm))
+            stack.enter_context(patch.object(qwen2.Qwen2RotaryEmbedding, "forward", angles))
+            stack.enter_context(patch.object(grpo, "collate", batch))
+            stack.callback(torch.set_default_dtype, SINGLE)
+            torch.set_default_dtype(DOUBLE)
+        a, b = Ours(folder, case, record, dtype).run(folder), Theirs(folder, case, record, dtype).run()
+    assert a.prompts == b.prompts and len(a.prompts) == len(record.tasks)
+    assert a.weights.keys() == b.weights.keys() and len(a.losses) == len(b.losses) == steps * case.passes
+    return a, b
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="rows whose name contains this")
+    parser.add_argument("--only", default="", help="the rows whose name contains this")
     args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    transformers.utils.logging.disable_progress_bar()
+    columns = ("objective", "beta", "mu", "losses", "weights", "worst weight", "there", "over", "losses", "weights", "")
+    table, fine = Table(*columns), True
     for case in cases():
-        if args.only and args.only not in case.name:
+        if args.only not in case.name:
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            scratch = Scratch(hidden=64, layers=2, ffn=128)
-            tokenizer = scratch.tokenizer()
-            tokenizer.save_pretrained(folder)
-            scratch.model(tokenizer).save_pretrained(folder)
-            record = recorded(tokenizer, args.steps, args.seed)
-            a, b = ours(folder, case, record), theirs(folder, case, record)
-        assert a.prompts == b.prompts and len(a.prompts) == len(record.tasks)
-        assert a.weights.keys() == b.weights.keys() and len(a.losses) == len(b.losses), (len(a.losses), len(b.losses))
-        print(case.name, case.beta, max(abs(x - y) for x, y in zip(a.losses, b.losses)), max(abs(x-y) for x,y in zip(a.norms, b.norms)), min(a.norms), max(a.norms))
-        gaps = {n: (a.weights[n] - b.weights[n]).abs().max().item() for n in a.weights}
-        for n in sorted(gaps, key=gaps.get)[-4:]: print("   ", n, gaps[n])
-        print(a.losses)
-        print(b.losses)
+        cells = [case.name, str(case.beta), str(case.passes)]
+        for dtype in (SINGLE, DOUBLE):
+            a, b = both(case, args.steps, args.seed, dtype)
+            loss = max(abs(x - y) for x, y in zip(a.losses, b.losses))
+            gaps = {name: (a.weights[name] - b.weights[name]).abs() for name in a.weights}
+            worst = max(gaps, key=lambda name: gaps[name].max())
+            print(case, dtype, loss, worst, gaps[worst].max().item(), a.losses, b.losses)
 
-main()
+
+if __name__ == "__main__":
+    main()

@@ -135,19 +135,16 @@ def test_nothing_is_said_while_things_move(tmp_path: Path, capsys: pytest.Captur
 
 def test_batch_ends_of_sft_are_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = sft()
-    run = trainer(tmp_path, limit_train_batches=6, callbacks=[Watchdog(0.02), Sleeper(0.3, None)])
+    run = trainer(tmp_path, limit_train_batches=5, callbacks=[Watchdog(0.02), Sleeper(0.3, None)])
     run.fit(module, chats())
     assert module.pulse == 0
     assert "moved" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
-def test_other_stages_are_watched_one_after_another(
-    stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_stages_are_watched_one_after_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trainer(tmp_path, callbacks=[Watchdog(SOON), Sleeper(0.5, 0)])
     module, data = sft(), chats()
-    for _ in range(2):
+    for stage in ("validate", "test", "predict"):
         getattr(run, stage)(module, data)
         (_, place, _), *_ = stalls(capsys.readouterr().err, "_start")
         assert place == f"start ({stage})"

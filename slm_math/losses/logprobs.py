@@ -22,10 +22,11 @@ def token_logprobs(
     support: Support | None = None,
     chunk: int = 2048,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """hidden (M, H), targets (M,), temperature (M,) -> log-probability, entropy (nats), argmax-hit; (M,), fp32 or wider.
+    """hidden (M, H), targets (M,), temperature (M,) -> log-probability, entropy (nats), argmax-hit: (M,) each.
 
-    `head` maps (m, H) to logits (m, V). Logits exist for `chunk` tokens at a time, also in the backward pass, which
-    recomputes them. Entropy is 0 when nothing is wanted of it, and carries a gradient only when that is wanted.
+    At least fp32. `head` maps (m, H) to logits (m, V), which exist for `chunk` tokens at a time, also in the backward
+    pass, which recomputes them. Entropy is 0 when nothing is wanted of it, and carries a gradient only when that is
+    wanted.
 
     `support` = (starts (M + 1,), ids (K,)) lists the tokens that could be sampled at position m, ids[starts[m] :
     starts[m + 1]], under top-p, top-k or min-p; none listed means all. Probabilities are then those of the distribution
