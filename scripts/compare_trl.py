@@ -4,15 +4,14 @@
     pip install "slm-math[bench]"
     python scripts/compare_trl.py [--only gspo] [--steps 10] [--seed 0]
 
-Every row trains one small model with `GRPOModule` and with `GRPOTrainer` on replies that were drawn at random once: 4
+Each row trains one small model with `GRPOModule` and with `GRPOTrainer` on replies that were drawn at random once: 4
 problems of 4 replies a step, of 1 to 24 tokens, some cut off, one group with equal rewards. All else is what either
 library does: prompts, advantages, log-probabilities, reference, loss, clipping, AdamW. Shown are the largest
-differences of the losses of all updates and of the parameters after the last: in float32, as the libraries are, and in
-float64, where TRL's head, Qwen2's norms and angles, and our batches, which hold float32, get plain float64 stand-ins.
+differences of the losses of all updates and of the weights after the last; any above 1e-5 fails.
 
-AdamW's first step is lr * g / (|g| + 1e-8): where |g| is below 1e-8, its rounding moves a weight. So in float32 weights
-may be apart if their first gradient was that small ("over" counts them, "there" is |g| of the worst weight). Anything
-else above 1e-5 fails.
+First in float32, as the libraries are. There AdamW's first step, lr * g / (|g| + 1e-8), turns the rounding of a
+gradient below 1e-8 into a movement: with other seeds single weights may be further apart. Then in float64, where TRL's
+head, Qwen2's norms and angles and our batches, which are float32 at all times, give way to plain float64 ones.
 """
 
 import argparse
@@ -20,11 +19,12 @@ import logging
 import random
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import lightning as L
@@ -56,19 +56,18 @@ except ImportError:
     sys.exit('TRL is not installed: pip install "slm-math[bench]"')
 
 P, G, LONGEST, PROMPT = 4, 4, 24, "solve_plain"
-LR, CLIP, EPS, TOLERANCE = 1e-3, 0.4, 1e-8, 1e-5  # some of the gradient norms are above this clip, some below
+LR, CLIP, TOLERANCE = 1e-3, 0.4, 1e-5  # some of the gradient norms are above this clip, some below
 SINGLE, DOUBLE = torch.float32, torch.float64
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """A row of the table: one objective in the words of both libraries."""
 
     name: str
     ours: dict[str, Any]
     theirs: dict[str, Any]
-    beta: float = 0.0
-    passes: int = 1
+    beta: float = 0.04
+    passes: int = 2
     micro: int = 1  # micro-batches of an update
 
 
@@ -76,14 +75,14 @@ def cases() -> Iterator[Case]:
     k3 = {"use_bias_correction_kl": False}  # TRL's default is what we call k3_weighted
     for kind in ("grpo", "dapo", "dr_grpo", "bnpo"):
         for beta in (0.0, 0.04):
-            yield Case(kind, {"kind": kind}, {"loss_type": kind, **k3}, beta)
-    yield Case("grpo", {"kind": "grpo"}, {"loss_type": "grpo", **k3}, 0.04, 2)
-    yield Case("grpo, k3_weighted", {"kind": "grpo", "kl": "k3_weighted"}, {"loss_type": "grpo"}, 0.04, 2)
-    yield Case("dapo, 4 micro-batches", {"kind": "dapo"}, {"loss_type": "dapo", **k3}, 0.04, 2, 4)
-    yield Case("gspo", {"kind": "gspo"}, {"loss_type": "grpo", "importance_sampling_level": "sequence", **k3}, 0.04, 2)
+            yield Case(kind, {"kind": kind}, {"loss_type": kind, **k3}, beta, passes=1)
+    yield Case("grpo", {"kind": "grpo"}, {"loss_type": "grpo", **k3})
+    yield Case("grpo, k3_weighted", {"kind": "grpo", "kl": "k3_weighted"}, {"loss_type": "grpo"})
+    yield Case("dapo, 4 micro-batches", {"kind": "dapo"}, {"loss_type": "dapo", **k3}, micro=4)
+    yield Case("gspo", {"kind": "gspo"}, {"loss_type": "grpo", "importance_sampling_level": "sequence", **k3})
     bound = {"clip_low": 1.0, "clip_high": 0.2}  # TRL's epsilon_high is the bound itself; it has no lower one
-    yield Case("cispo", {"kind": "cispo", **bound}, {"loss_type": "cispo", "epsilon_high": 1.2, **k3}, 0.04, 2)
-    yield Case("sapo", {"kind": "sapo"}, {"loss_type": "sapo", **k3}, 0.04, 2)
+    yield Case("cispo", {"kind": "cispo", **bound}, {"loss_type": "cispo", "epsilon_high": 1.2, **k3})
+    yield Case("sapo", {"kind": "sapo"}, {"loss_type": "sapo", **k3})
 
 
 @dataclass
@@ -100,7 +99,7 @@ def recorded(tokenizer: Any, steps: int, seed: int) -> Record:
     plain = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
     for number in range(steps * P):
         text = " + ".join(str(draw.randrange(100)) for _ in range(draw.randint(2, 6)))
-        problem, level = Problem(f"sum/{number}", f"What is {text}?"), draw.randrange(1024) / 1024
+        problem, level = Problem(str(number), f"{number}. What is {text}?"), draw.randrange(1024) / 1024
         record.tasks.append(Task(problem, "0"))
         for g in range(G):
             cut = draw.random() < 0.2
@@ -108,16 +107,6 @@ def recorded(tokenizer: Any, steps: int, seed: int) -> Record:
             record.replies[problem.id, g] = ids if cut else [*ids, tokenizer.eos_token_id]
             record.rewards[problem.id, g] = level if number % P == 1 else draw.randrange(1024) / 1024
     return record
-
-
-@dataclass
-class Result:
-    """What a run did: prompts that it saw, losses of its updates, first gradient and last value of each parameter."""
-
-    prompts: dict[str, list[int]] = field(default_factory=dict)
-    losses: list[float] = field(default_factory=list)
-    first: dict[str, Tensor] = field(default_factory=dict)
-    weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -139,7 +128,9 @@ class Ours(grpo.GRPOModule):
         sizes = {"group_size": G, "passes": case.passes, "tokens_per_batch": 1 << 20 if case.micro == 1 else 256}
         rest = {"sampling": Sampling(max_new_tokens=LONGEST), "seed": 0, **sizes}
         super().__init__(Policy(folder), SingleShot(PROMPT), [Looked(record)], optim, objective, **rest)
-        self.record, self.wanted, self.result = record, dtype, Result()
+        self.record, self.wanted = record, dtype
+        self.losses: list[float] = []
+        self.names: dict[tuple[int, ...], str] = {}  # prompt's token ids -> problem
 
     def configure_model(self) -> None:
         super().configure_model()
@@ -153,7 +144,7 @@ class Ours(grpo.GRPOModule):
     def trace(self, problem: Problem, g: int) -> Trace:
         [request] = next(self.agent.solve(problem))
         ids, prompt = self.record.replies[problem.id, g], self.chat.encode(request.chat)
-        self.result.prompts[problem.id] = prompt
+        self.names[tuple(prompt)] = problem.id
         finish = "stop" if ids[-1] == self.chat.end_id else "length"
         reply = Reply("", tuple(ids), (0.0,) * len(ids), finish, tuple(prompt))
         return Trace(problem, g, (Turn(request, reply),), None)
@@ -161,31 +152,20 @@ class Ours(grpo.GRPOModule):
     def update(self, parts: Any, olds: Any, sums: Sums) -> float | None:
         before = sums.values.get("loss", 0.0)
         norm = super().update(parts, olds, sums)
-        self.result.losses.append(sums.values["loss"] - before)
+        self.losses.append(sums.values["loss"] - before)
         return norm
-
-    def step_optimizer(self) -> float:
-        self.result.first = self.result.first or {n: p.grad.clone() for n, p in self.model.named_parameters()}
-        return super().step_optimizer()
-
-    def run(self, folder: str) -> Result:
-        quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
-        trainer = L.Trainer(accelerator="cpu", max_epochs=1, log_every_n_steps=1, default_root_dir=folder, **quiet)
-        trainer.fit(self, Batches(self.record.tasks, P, shuffle=False))
-        self.result.weights = {name: p.detach() for name, p in self.model.named_parameters()}
-        return self.result
 
 
 class Theirs(GRPOTrainer):
-    """TRL's GRPO on the recorded replies."""
+    """TRL's GRPO on the recorded replies; `names` holds the problems by the prompt's token ids on our side."""
 
-    def __init__(self, folder: str, case: Case, record: Record, dtype: torch.dtype) -> None:
-        self.record, self.wanted, self.result, self.drawn = record, dtype, Result(), []
+    def __init__(self, folder: str, case: Case, record: Record, dtype: torch.dtype, names: dict[Any, str]) -> None:
+        self.record, self.wanted, self.names, self.losses = record, dtype, names, []
         model = {"model_init_kwargs": {"dtype": dtype}, "use_cpu": True, "bf16": False, "gradient_checkpointing": False}
         batch = {"per_device_train_batch_size": P * G // case.micro, "gradient_accumulation_steps": case.micro}
         steps = {"steps_per_generation": case.micro, "num_iterations": case.passes, "num_train_epochs": 1}
         group = {"num_generations": G, "max_completion_length": LONGEST, "shuffle_dataset": False, "beta": case.beta}
-        adamw = {"learning_rate": LR, "lr_scheduler_type": "constant", "max_grad_norm": CLIP, "adam_epsilon": EPS}
+        adamw = {"learning_rate": LR, "lr_scheduler_type": "constant", "max_grad_norm": CLIP}
         quiet = {"report_to": [], "save_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": False}
         config = GRPOConfig(folder, **model, **batch, **steps, **group, **adamw, **quiet, **case.theirs)
         chats = [[{"role": "user", "content": render(PROMPT, problem=task.problem.text)}] for task in record.tasks]
@@ -193,17 +173,11 @@ class Theirs(GRPOTrainer):
         super().__init__(folder, self.looked, config, Dataset.from_list(rows))
         self.remove_callback(transformers.PrinterCallback)
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self.drawn = [(row["name"], i % G) for i, row in enumerate(inputs)]
-        return super()._generate_and_score_completions(inputs)
-
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **options: Any) -> Any:
-        self.result.prompts |= {name: ids for (name, _), ids in zip(self.drawn, prompt_ids, strict=True)}
-        return [self.record.replies[key] for key in self.drawn], None
+        return [self.record.replies[self.names[tuple(ids)], i % G] for i, ids in enumerate(prompt_ids)], None
 
-    def looked(self, completion_ids: list[list[int]], **columns: Any) -> list[float]:
-        assert completion_ids == [self.record.replies[key] for key in self.drawn]
-        return [self.record.rewards[key] for key in self.drawn]
+    def looked(self, name: list[str], **columns: Any) -> list[float]:
+        return [self.record.rewards[problem, i % G] for i, problem in enumerate(name)]
 
     def _get_per_token_logps_and_entropies(self, model: Any, ids: Tensor, mask: Tensor, keep: int, **rest: Any) -> Any:
         if self.wanted == SINGLE:
@@ -213,18 +187,8 @@ class Theirs(GRPOTrainer):
 
     def compute_loss(self, *args: Any, **options: Any) -> Any:
         loss = super().compute_loss(*args, **options)
-        self.result.losses.append(loss.item())
+        self.losses.append(loss.item())
         return loss
-
-    def run(self) -> Result:
-        self.train()
-        losses, n = self.result.losses, self.args.gradient_accumulation_steps
-        self.result.losses = [sum(losses[i : i + n]) for i in range(0, len(losses), n)]
-        self.result.weights = {name: p.detach() for name, p in self.model.named_parameters()}
-        return self.result
-
-
-# --- float64
 
 
 def angles(self: Any, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -237,53 +201,76 @@ def norm(self: Any, x: Tensor) -> Tensor:
 
 
 def batch(rows: Sequence[Row], device: Any) -> Batch:
-    found = collate(rows, device)
-    learnt = [(row.mask[t] * row.weight, row.advantage, (row.reference or row.logps)[t]) for row in rows for t in row.learnt]
-    found.weight, found.advantage, reference = torch.tensor(learnt, dtype=DOUBLE).unbind(1)
-    found.reference = found.reference if found.reference is None else reference
+    found, each = collate(rows, device), [(row, t) for row in rows for t in row.learnt]
+    found.weight = torch.tensor([row.mask[t] * row.weight for row, t in each], dtype=DOUBLE)
+    found.advantage = torch.tensor([row.advantage for row, _ in each], dtype=DOUBLE)
+    if found.reference is not None:
+        found.reference = torch.tensor([row.reference[t] for row, t in each], dtype=DOUBLE)
     return found
 
 
-def both(case: Case, steps: int, seed: int, dtype: torch.dtype) -> tuple[Result, Result]:
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
+@contextmanager
+def exact() -> Iterator[None]:
+    """All that is float32 at all times becomes float64, but for TRL's head, see `Theirs`."""
+    with (
+        patch.object(qwen2.Qwen2RMSNorm, "forward", norm),
+        patch.object(qwen2.Qwen2RotaryEmbedding, "forward", angles),
+        patch.object(grpo, "collate", batch),
+    ):
+        torch.set_default_dtype(DOUBLE)
+        yield
+        torch.set_default_dtype(SINGLE)
+
+
+def compare(case: Case, steps: int, seed: int, dtype: torch.dtype) -> tuple[float, float, str]:
+    """The largest difference of losses, that of weights, and in which weight it is."""
+    with tempfile.TemporaryDirectory() as folder, exact() if dtype == DOUBLE else nullcontext():
         scratch = Scratch(hidden=64, layers=2, ffn=128)
         tokenizer = scratch.tokenizer()
-        for saved in (tokenizer, scratch.model(tokenizer)):
-            saved.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        scratch.model(tokenizer).save_pretrained(folder)
         record = recorded(tokenizer, steps, seed)
-        if dtype == DOUBLE:
-            stack.enter_context(patch.object(qwen2.Qwen2RMSNorm, "forward", norm))
-            stack.enter_context(patch.object(qwen2.Qwen2RotaryEmbedding, "forward", angles))
-            stack.enter_context(patch.object(grpo, "collate", batch))
-            stack.callback(torch.set_default_dtype, SINGLE)
-            torch.set_default_dtype(DOUBLE)
-        a, b = Ours(folder, case, record, dtype).run(folder), Theirs(folder, case, record, dtype).run()
-    assert a.prompts == b.prompts and len(a.prompts) == len(record.tasks)
-    assert a.weights.keys() == b.weights.keys() and len(a.losses) == len(b.losses) == steps * case.passes
-    return a, b
+        a = Ours(folder, case, record, dtype)
+        silent = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+        trainer = L.Trainer(accelerator="cpu", max_epochs=1, log_every_n_steps=1, default_root_dir=folder, **silent)
+        trainer.fit(a, Batches(record.tasks, P, shuffle=False))
+        b = Theirs(folder, case, record, dtype, a.names)
+        b.train()
+    losses = [sum(b.losses[i : i + case.micro]) for i in range(0, len(b.losses), case.micro)]
+    assert len(a.losses) == len(losses) == steps * case.passes
+    mine, other = (dict(module.model.named_parameters()) for module in (a, b))
+    assert mine.keys() == other.keys()
+    gaps = {name: (mine[name] - other[name]).abs().max().item() for name in mine}
+    worst = max(gaps, key=lambda name: gaps[name])
+    return max(abs(x - y) for x, y in zip(a.losses, losses)), gaps[worst], worst.removeprefix("model.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=10, help="batches of rollouts")
+    parser.add_argument("--seed", type=int, default=0, help="of the replies and rewards")
     parser.add_argument("--only", default="", help="the rows whose name contains this")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
-    columns = ("objective", "beta", "mu", "losses", "weights", "worst weight", "there", "over", "losses", "weights", "")
-    table, fine = Table(*columns), True
-    for case in cases():
-        if args.only not in case.name:
-            continue
-        cells = [case.name, str(case.beta), str(case.passes)]
-        for dtype in (SINGLE, DOUBLE):
-            a, b = both(case, args.steps, args.seed, dtype)
-            loss = max(abs(x - y) for x, y in zip(a.losses, b.losses))
-            gaps = {name: (a.weights[name] - b.weights[name]).abs() for name in a.weights}
-            worst = max(gaps, key=lambda name: gaps[name].max())
-            print(case, dtype, loss, worst, gaps[worst].max().item(), a.losses, b.losses)
+    start, found = time.perf_counter(), []
+    table = Table("objective", "beta", "mu", "fp32: loss", "weights", "worst weight", "fp64: loss", "weights")
+    for case in (case for case in cases() if args.only in case.name):
+        (loss, weights, worst), (loss64, weights64, _) = (
+            compare(case, args.steps, args.seed, dtype) for dtype in (SINGLE, DOUBLE)
+        )
+        found += [loss, weights, loss64, weights64]
+        cells = (f"{loss:.1e}", f"{weights:.1e}", worst, f"{loss64:.1e}", f"{weights64:.1e}")
+        table.add_row(case.name, str(case.beta), str(case.passes), *cells)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("slm-math", "trl", "torch", "transformers"))
+    console = Console()
+    console.print(table)
+    console.print(f"{versions}; {args.steps} batches, seed {args.seed}, {time.perf_counter() - start:.0f} s")
+    verdict = "FAIL" if not found or max(found) > TOLERANCE else "pass"
+    console.print(
+        f"{verdict}: the largest difference is {max(found, default=float('nan')):.1e}, allowed is {TOLERANCE}"
+    )
+    sys.exit(verdict == "FAIL")
 
 
 if __name__ == "__main__":
