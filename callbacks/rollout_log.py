@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,7 @@ from typing import Any
 import lightning as L
 
 from slm_math.modules.grpo import GRPOModule
-from slm_math.rollout.record import Rollout
-
-# characters that JSON leaves alone, though they steer terminals or end lines: C1 controls, Unicode's separators
-ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
+from slm_math.rollout.record import Rollout, json_line
 
 
 class RolloutLog(L.Callback):
@@ -75,21 +71,6 @@ def texts(rollout: Rollout, role: str) -> dict[str, str | None]:
     turn = next(turns, {"prompt": [], "reply": None})
     asked = [message["content"] for message in turn["prompt"] if message["role"] == "user"]
     return {"prompt": asked[-1] if asked else None, "completion": turn["reply"]}
-
-
-def json_line(row: dict[str, Any]) -> bytes:
-    text = json.dumps(finite(row), ensure_ascii=False, allow_nan=False, default=str)
-    # half a surrogate pair, which UTF-8 has no bytes for, becomes its JSON escape
-    return text.translate(ESCAPES).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def finite(value: Any) -> Any:
-    """The same data with None for what JSON has no number for: NaN and the infinities."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def drop_from(path: Path, epoch: int, batch: int) -> None:

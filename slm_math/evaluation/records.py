@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slm_math.answers import grader_version
+from slm_math.rollout.record import json_line
 from slm_math.types import Task
 
 
@@ -47,7 +48,7 @@ class RecordFile:
         if self.path.is_file():
             self._recover()
         self._write_manifest(finished=None)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("ab")
 
     def _recover(self) -> None:
         data = self.path.read_bytes()
@@ -62,7 +63,7 @@ class RecordFile:
         return {(row["id"], row["sample"]) for row in self.records}
 
     def add(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.write(json_line(row))
         self._file.flush()
         self.records.append(row)
 
@@ -101,7 +102,7 @@ def write_json(path: Path, data: Any) -> None:
 def write_records(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes a file of records whole or not at all."""
     new = path.with_name(path.name + ".new")
-    new.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    new.write_bytes(b"".join(json_line(row) for row in rows))
     os.replace(new, path)
 
 

@@ -30,7 +30,7 @@ class GRPOModule(PolicyModule):
 
     Solver, verifier and code-feedback training differ in `agent`, `rewards` and `train_roles` only. One batch of the
     data is one step: P problems, G samples of each, `passes` updates. A group is the samples of one problem for one
-        role.
+    role.
 
     Args:
         policy: the model.
@@ -46,10 +46,9 @@ class GRPOModule(PolicyModule):
         resample: None keeps groups whose rewards are all equal. A number drops them and samples further problems
             instead, at most so many batches of them a step, until P groups are left (dynamic sampling, Yu et al. 2025,
             eq. 11).
-        mask_truncated: samples with a reply that was cut off count in the baseline, but are not learnt (Yu et al.
-        2025). reference_update: after every step the reference moves this share of the way to the policy (Gorbatovski
-        et al.
-            2024, "Learn your reference model", eq. 8); 0 leaves it where training started.
+        mask_truncated: samples with a reply that was cut off count in the baseline, but are not learnt.
+        reference_update: after every step the reference moves this share of the way to the policy (Gorbatovski et al.
+            2024, "Learn your reference model"); 0 leaves it where training started.
         train_roles: the roles that learn.
         engines: role -> engine for roles that do not learn and are served by another model.
         sandbox: runs the agent's programs; one with its default limits when left out.
@@ -175,7 +174,10 @@ class GRPOModule(PolicyModule):
             found[trace.problem.id, trace.sample] = trace
             self.watch("rollouts", len(found), len(tasks) * self.group_size)
         self.clock.lap("generate")
-        groups = [[self.score(task, found[task.problem.id, g]) for g in range(self.group_size)] for task in tasks]
+        groups = []
+        for task in tasks:
+            self.watch("rewards", len(groups), len(tasks))
+            groups.append([self.score(task, found[task.problem.id, g]) for g in range(self.group_size)])
         self.last += [rollout for group in groups for rollout in group]
         self.clock.lap("reward")
         return groups

@@ -35,7 +35,9 @@ class SFTModule(PolicyModule):
         start = time.perf_counter()
         total = self.over_ranks(sum(sum(row.mask[1:]) for row in rows))
         loss, hits, tokens, positions, real = 0.0, 0.0, 0, 0, 0
-        for chunk in micro_batches(rows, self.tokens_per_batch):
+        chunks = list(micro_batches(rows, self.tokens_per_batch))
+        for done, chunk in enumerate(chunks):
+            self.watch("update", done, len(chunks))
             part = collate(chunk, self.device)
             logps, _, hit = self.loaded.logprobs(part)
             piece = -(logps * part.weight).sum() / max(total, 1e-9)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from slm_math.answers import judge
 from slm_math.types import Chat, Image, Run, Task, Trace, Turn
+
+# characters that JSON leaves alone, though they steer terminals or end lines: C1 controls, Unicode's separators
+ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
 @dataclass
@@ -90,3 +95,18 @@ def light(row: Mapping[str, Any]) -> dict[str, Any]:
         **{name: value for name, value in row.items() if name not in texts},
         "events": [{k: v for k, v in event.items() if k not in texts} for event in row["events"]],
     }
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """A record as a line of JSON in UTF-8; null for NaN and the infinities, which JSON has no number for."""
+    text = json.dumps(_finite(row), ensure_ascii=False, allow_nan=False, default=str)
+    # half a surrogate pair, which UTF-8 has no bytes for, becomes its JSON escape
+    return text.translate(ESCAPES).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
