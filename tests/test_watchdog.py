@@ -98,7 +98,7 @@ def test_stall_in_rollouts_names_phase_count_and_lines(tmp_path: Path, capsys: p
     run = trainer(tmp_path, limit_train_batches=1, callbacks=[Watchdog(SOON)])
     run.fit(grpo(agent=SleepyAgent(0.8, after=20), slots=4), problems())
     (seconds, place, frames), *_ = stalls(capsys.readouterr().err, "read")
-    assert 0.3 <= seconds <= 0.8
+    assert seconds >= 0.3
     assert re.fullmatch(r"rollouts, 1\d of 28 done \(epoch 0, step 0\)", place)
     assert frames[0] == f"{__file__}:{line_of(SleepyAgent.read, 'time.sleep')} read"
     assert re.fullmatch(r"slm_math/rollout/scheduler\.py:\d+ \w+", frames[1])
@@ -108,7 +108,7 @@ def test_stall_in_a_reward_shows_its_line_and_who_called_it(tmp_path: Path, caps
     run = trainer(tmp_path, limit_train_batches=1, callbacks=[Watchdog(SOON)])
     run.fit(grpo(rewards=[SleepyReward(0.7)]), problems())
     (_, place, frames), *_ = stalls(capsys.readouterr().err, "__call__")
-    assert place == "rollouts, 28 of 28 done (epoch 0, step 0)"
+    assert place == "rewards, 0 of 7 done (epoch 0, step 0)"
     assert [frame.rsplit(" ", 1)[1] for frame in frames[1:4]] == ["score", "score", "rollouts"]
 
 
@@ -127,7 +127,7 @@ def test_stall_is_told_at_doubling_intervals_and_so_is_its_end(
 
 def test_nothing_is_said_while_things_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = grpo()
-    run = trainer(tmp_path, callbacks=[Watchdog(0.02), Sleeper(0.35, None)])  # 1.2 s are a stall, 1.4 s go by
+    run = trainer(tmp_path, callbacks=[Watchdog(0.05), Sleeper(0.9, None)])  # 3 s are a stall, 3.6 s go by
     run.fit(module, problems())
     assert capsys.readouterr().err.count("moved") == 0
     assert module.pulse > 100
@@ -135,9 +135,8 @@ def test_nothing_is_said_while_things_move(tmp_path: Path, capsys: pytest.Captur
 
 def test_batch_ends_of_sft_are_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = sft()
-    run = trainer(tmp_path, limit_train_batches=5, callbacks=[Watchdog(0.02), Sleeper(0.3, None)])
+    run = trainer(tmp_path, limit_train_batches=5, callbacks=[Watchdog(0.05), Sleeper(0.7, None)])
     run.fit(module, chats())
-    assert module.pulse == 0
     assert "moved" not in capsys.readouterr().err
 
 

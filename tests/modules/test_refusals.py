@@ -1,0 +1,100 @@
+"""What cannot work is refused before a model is loaded, in a line that says what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import SCRATCH, Even, grpo, problems, trainer
+
+from slm_math.data.base import Source, Split
+from slm_math.data.modules import ProblemData
+from slm_math.engines.chat import ChatFormat
+from slm_math.losses.advantages import Advantage
+from slm_math.losses.policy import Objective
+from slm_math.modules.policy import LoadedPolicy, Lora, Policy
+from slm_math.types import Problem, Task
+
+
+def chatml(generation: bool) -> Any:
+    tokenizer = SCRATCH.tokenizer()
+    ending = "{% if add_generation_prompt %}<|assistant|>{% endif %}" if generation else ""
+    tokenizer.chat_template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}" + ending
+    return tokenizer
+
+
+def test_template_without_a_generation_prompt_is_refused() -> None:
+    ChatFormat(chatml(True))
+    with pytest.raises(ValueError, match=r"knows no generation prompt.*'<\|assistant\|>'"):
+        ChatFormat(chatml(False))
+
+
+@pytest.mark.parametrize("template", ["plain", "chatml"])
+def test_template_whose_generation_prompt_is_empty_by_design_is_taken(template: str) -> None:
+    tokenizer = SCRATCH.tokenizer()
+    ChatFormat(tokenizer, template)
+
+
+def test_tokenizer_without_an_end_of_sequence_is_refused() -> None:
+    tokenizer = SCRATCH.tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="no end-of-sequence token"):
+        ChatFormat(tokenizer)
+
+
+class Long(Source):
+    name = "long"
+
+    def tasks(self, split: Split) -> list[Task]:
+        return [Task(Problem(f"long/{n}", "8 " * n), "8") for n in (5, 400)]
+
+
+def test_prompt_longer_than_the_context_is_named_before_the_model_is_loaded(tmp_path: Path) -> None:
+    module = grpo()
+    with pytest.raises(ValueError, match=r"problem long/400 makes a prompt of \d+ tokens.*context holds 512"):
+        trainer(tmp_path).fit(module, ProblemData(Long(), batch_size=1))
+    assert module.loaded is None
+
+
+def test_adapter_that_trains_nothing_is_refused(tmp_path: Path) -> None:
+    module = grpo(Policy(scratch=SCRATCH, lora=Lora(targets=("nowhere",))))
+    with pytest.raises(ValueError, match="nowhere"):
+        trainer(tmp_path).fit(module, problems())
+    loaded = Policy(scratch=SCRATCH).load()
+    with pytest.raises(ValueError, match=r"no trainable parameters: check policy\.lora\.targets"):
+        LoadedPolicy(loaded.model.requires_grad_(False), {})
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "passes": ({"passes": 0}, "passes must be at least 1"),
+    "resample": ({"resample": -1}, "resample at least 0"),
+    "reference_update": ({"reference_update": 1.5}, r"reference_update in \[0, 1\]"),
+    "kl of parts": (
+        {"advantage": Advantage(per_part=True), "objective": Objective(beta=0.1, kl_in="reward")},
+        "exclude each other",
+    ),
+    "two of a name": ({"rewards": [Even(), Even()]}, "two rewards of role 'solver' are called 'even'"),
+    "reward of nobody": ({"rewards": [Even(), Even(role="judge")]}, "is for role 'judge', and trained are solver"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_options_that_make_no_sense_are_refused(kind: str) -> None:
+    options, message = WRONG[kind]
+    with pytest.raises(ValueError, match=message):
+        grpo(**options)
+
+
+OBJECTIVES: dict[str, tuple[dict[str, Any], str]] = {
+    "clip": ({"clip_low": 1.5}, "clip_low must lie in"),
+    "dual clip": ({"dual_clip": 0.5}, "dual_clip must be 0"),
+    "beta": ({"beta": -0.1}, "beta must be >= 0"),
+    "bounds": ({"mismatch_high": 0.9}, "must enclose 1"),
+    "weighted k3 in the reward": ({"beta": 0.1, "kl": "k3_weighted", "kl_in": "reward"}, "belongs into the loss"),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_objectives_that_make_no_sense_are_refused(kind: str) -> None:
+    options, message = OBJECTIVES[kind]
+    with pytest.raises(ValueError, match=message):
+        Objective(**options)
