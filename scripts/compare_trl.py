@@ -219,7 +219,7 @@ def compare(case: Case, seed: int, dtype: torch.dtype) -> tuple[float, float, st
         b = Theirs(folder, case, samples, dtype, tasks, a.names)
         b.train()
     losses = [sum(b.losses[i : i + case.micro]) for i in range(0, len(b.losses), case.micro)]
-    assert len(losses) == STEPS * case.passes and sum(map(abs, a.losses + losses)) < float("inf")
+    assert sum(map(abs, a.losses + losses)) < float("inf")  # also no NaN, which max would drop
     pairs = zip(a.model.named_parameters(), b.model.named_parameters(), strict=True)
     gap, worst = max(((p - q).abs().max().item(), name) for (name, p), (_, q) in pairs)
     return max(abs(x - y) for x, y in zip(a.losses, losses, strict=True)), gap, worst.removeprefix("model.")
@@ -232,7 +232,6 @@ def main() -> None:
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    transformers.utils.logging.disable_progress_bar()
     start, fine = time.perf_counter(), True
     table = Table("objective", "beta", "mu", "fp32: loss", "weights", "worst weight", "fp64: loss", "weights")
     for case in (case for case in cases() if args.only in case.name):

@@ -12,6 +12,7 @@ from slm_math.types import Reply, Task, Trace
 
 Layout = Literal["boxed", "tags"]
 Shape = Literal["ramp", "brief", "cosine", "window"]
+Unit = Literal["tokens", "chars", "thinking"]
 _TAGS = re.compile(r"(</?(?:think|answer)>)")
 
 
@@ -124,7 +125,8 @@ class Length(_Judged):
 
     Args:
         shape: which f.
-        unit: what n, low and high count: tokens or characters.
+        unit: what n, low and high count: "tokens", "chars", or "thinking", the characters between the first `<think>`
+            and `</think>`.
         low: length where f begins.
         high: length where f ends.
         right: factor for a right answer.
@@ -135,7 +137,7 @@ class Length(_Judged):
     def __init__(
         self,
         shape: Shape = "ramp",
-        unit: Literal["tokens", "chars"] = "tokens",
+        unit: Unit = "tokens",
         low: int = 0,
         high: int = 512,
         right: float = 1.0,
@@ -146,12 +148,13 @@ class Length(_Judged):
         if not 0 <= low < high:
             raise ValueError(f"Length needs 0 <= low < high, got {low} and {high}")
         self.shape: Shape = shape
-        self.unit, self.low, self.high = unit, low, high
+        self.unit: Unit = unit
+        self.low, self.high = low, high
         self.right, self.wrong = right, wrong
 
     def judged(self, task: Task, answer: str | None, replies: list[Reply]) -> float:
         factor = self.right if judge(answer, task).equal else self.wrong
-        n = sum(reply.tokens if self.unit == "tokens" else len(reply.text) for reply in replies)
+        n = sum(_length(reply, self.unit) for reply in replies)
         x = min(max((n - self.low) / (self.high - self.low), 0.0), 1.0)
         f = {
             "ramp": x,
@@ -182,6 +185,12 @@ class Overlong(Reward):
     def __call__(self, task: Task, trace: Trace) -> float:
         n = max((reply.tokens for reply in replies_of(trace, self.role)), default=0)
         return min(0.0, max(-1.0, (self.limit - self.buffer - n) / self.buffer))
+
+
+def _length(reply: Reply, unit: Unit) -> int:
+    if unit == "thinking":
+        return len(reply.text.partition("<think>")[2].partition("</think>")[0])
+    return reply.tokens if unit == "tokens" else len(reply.text)
 
 
 def has_layout(layout: Layout, replies: list[Reply]) -> bool:

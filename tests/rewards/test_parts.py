@@ -1,13 +1,10 @@
-"""Each reward on small traces, with values worked out by hand; the published rewards from their configurations."""
+"""Each reward on small traces, with values worked out by hand."""
 
-import importlib
 import math
-from pathlib import Path
 
 import pytest
-import yaml
+from rewards.traces import EMPTY, MATH, MC, NESTED, NUM, PARTS, RIGHT, WRONG, ran, say, tagged, trace
 
-from slm_math.answers import extract
 from slm_math.rewards import (
     CodeAgrees,
     CodeRan,
@@ -16,65 +13,10 @@ from slm_math.rewards import (
     Length,
     Overlong,
     Parsable,
-    Reward,
     VerifierApproval,
     VerifierDecision,
-    check,
-    score,
-    total,
 )
-from slm_math.types import Generate, Problem, Reply, Run, RunResult, Task, Trace, Turn
-
-CONFIGS = Path(__file__).parents[1] / "configs" / "rewards"
-MATH = Task(Problem("p/1", "What is 3 + 4?"), "7")
-MC = Task(Problem("p/2", "How long is it?", "mc", ("12 cm", "15 cm", "18 cm")), "B")
-NUM = Task(Problem("p/3", "How long is it?", "num"), "3.14", tolerance=0.01)
-
-
-def say(text: str, role: str = "solver", finish="stop", tokens: int = 0) -> Turn:
-    return Turn(Generate((), role), Reply(text, finish=finish, counted=tokens))
-
-
-def ran(stdout: str = "", value: str = "", error: str = "") -> Run:
-    return Run("code", RunResult(not error, stdout, error, value=value))
-
-
-def trace(*events: Turn | Run | str, error: str | None = None, task: Task = MATH) -> Trace:
-    """A trace whose answer is that of the solver's last reply."""
-    events = tuple(say(event) if isinstance(event, str) else event for event in events)
-    said = [event.reply.text for event in events if isinstance(event, Turn) and event.request.role == "solver"]
-    return Trace(task.problem, 0, events, extract(said[-1]).value if said and not error else None, error)
-
-
-def rewards(name: str, **weights: float) -> list[Reward]:
-    """The rewards of a configuration; `weights` replaces some by the part's name."""
-    config = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["model"]["init_args"]["rewards"]
-    found = []
-    for entry in config:
-        module, _, cls = entry["class_path"].rpartition(".")
-        found.append(getattr(importlib.import_module(module), cls)(**entry["init_args"]))
-    for reward in found:
-        reward.weight = weights.get(reward.name, reward.weight)
-    return found
-
-
-def reward_of(name: str, what: Trace, role: str = "solver", task: Task = MATH, **weights: float) -> float:
-    parts = rewards(name, **weights)
-    return total(parts, score(parts, task, what, role), role)
-
-
-def tagged(answer: str, chars: int) -> str:
-    """A think / answer reply of so many characters."""
-    frame = f"<think></think><answer>{answer}</answer>"
-    return frame.replace("<think>", "<think>" + "x" * (chars - len(frame)))
-
-
-PARTS = [Correct, Format, Parsable, Length, CodeRan, CodeAgrees, VerifierApproval, VerifierDecision]
-NESTED = r"\{" * 240 + "7" + r"\}" * 240
-RIGHT, WRONG, EMPTY = r"\boxed{7}", r"\boxed{8}", ""
-
-
-# -- the parts -----------------------------------------------------------------------------------------------------
+from slm_math.types import Task, Trace
 
 
 @pytest.mark.parametrize(
@@ -290,155 +232,3 @@ def test_a_verifier_with_a_program_decides_once() -> None:
 def test_without_a_verdict_there_is_no_decision_and_no_approval() -> None:
     what = trace(RIGHT, say("```python\n```", "verifier"), ran())
     assert (VerifierDecision()(MATH, what), VerifierApproval()(MATH, what)) == (None, 0.0)
-
-
-# -- the published systems -----------------------------------------------------------------------------------------
-
-NO, YES = say("VERDICT: INCORRECT", "verifier"), say("VERDICT: CORRECT", "verifier")
-
-
-@pytest.mark.parametrize(
-    ("events", "expected"),
-    [
-        ((RIGHT,), 1.1),
-        (("The answer is 7.",), 0.9),
-        ((WRONG,), -0.9),
-        (("I give up.",), -0.6),
-        ((r"\boxed{5 +}",), -0.4),
-        ((say(RIGHT, finish="length"),), -0.4),
-        (("code", ran("7"), RIGHT), 1.2),
-        (("code", ran("6"), RIGHT), 0.9),
-        (("code", ran(error="line 1: NameError"), WRONG), -1.1),
-    ],
-)
-def test_slm_math(events, expected: float) -> None:
-    assert reward_of("slm_math", trace(*events)) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("events", "solver", "verifier"),
-    [
-        ((RIGHT, YES), 1.4, 1.0),
-        ((RIGHT, NO), 1.0, -1.0),
-        ((WRONG, YES), -0.6, -1.0),
-        ((WRONG, NO, RIGHT, YES), 1.4, 1.0),
-        ((WRONG, NO, RIGHT, say("hm", "verifier")), 1.1, 0.35),
-        ((EMPTY,), -0.6, math.nan),
-    ],
-)
-def test_slm_math_multi_agent(events, solver: float, verifier: float) -> None:
-    what = trace(*events)
-    found = [reward_of("slm_math_multi_agent", what, role) for role in ("solver", "verifier")]
-    assert found == pytest.approx([solver, verifier], nan_ok=True)
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens", "published", "bonus", "sound"),
-    [
-        (tagged("7", 256), 100, 1.75, 1.75, 1.75),
-        (tagged("7", 512), 319, 2.0, 2.0, 2.0),
-        (tagged("7", 1500), 320, 2.0, 2.2, 2.0),
-        (tagged("7", 1500), 512, 2.0, 2.2, 2.0),
-        (tagged("7", 1500), 513, 2.0, 2.0, 2.0),
-        (tagged("8", 256), 400, -0.75, -0.75, 0.5),
-        (tagged("8", 2000), 400, -1.0, -1.0, 0.5),
-        (tagged("", 128), 40, -0.625, -0.625, 0.5),
-        (RIGHT, 400, -2.0, -2.0, 0.0),
-        (WRONG, 400, -2.0, -2.0, 0.0),
-        (EMPTY, 0, -2.0, -2.0, 0.0),
-    ],
-)
-def test_small_math_r1(text: str, tokens: int, published: float, bonus: float, sound: float) -> None:
-    what = trace(say(text, tokens=tokens))
-    assert reward_of("small_math_r1", what) == pytest.approx(published)
-    assert reward_of("small_math_r1", what, bonus=1.0) == pytest.approx(bonus)
-    assert reward_of("small_math_r1_sound", what) == pytest.approx(sound)
-
-
-def test_small_math_r1_on_multiple_choice() -> None:
-    what = trace(tagged("(b)", 256), task=MC)
-    assert reward_of("small_math_r1", what, task=MC) == pytest.approx(1.75)
-
-
-def test_configurations_pass_the_check() -> None:
-    names = {path.stem for path in CONFIGS.glob("*.yaml")}
-    both = {"slm_math_multi_agent"}
-    assert both < names
-    for name in names:
-        check(rewards(name), ("solver", "verifier") if name in both else ("solver",))
-
-
-# -- names, sums and checks ----------------------------------------------------------------------------------------
-
-
-class TwoWords(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float | None:
-        return None if trace.answer is None else 2.0
-
-
-class OwnInit(Reward):
-    def __init__(self, scale: float) -> None:
-        self.scale = scale
-
-    def __call__(self, task: Task, trace: Trace) -> float:
-        return self.scale
-
-
-class Named(OwnInit):
-    name = "mine"
-
-
-def test_names() -> None:
-    named = (CodeRan(), TwoWords(), OwnInit(1), Named(1), TwoWords(name="other"), TwoWords())
-    assert [r.name for r in named] == ["code_ran", "two_words", "own_init", "mine", "other", "two_words"]
-
-
-def test_a_reward_without_the_base_initialiser_has_the_defaults() -> None:
-    parts = [OwnInit(3.0), TwoWords(weight=0.5)]
-    check(parts, ("solver",))
-    found = score(parts, MATH, trace(RIGHT), "solver")
-    assert found == {"own_init": 3.0, "two_words": 2.0}
-    assert total(parts, found, "solver") == 4.0
-
-
-def test_a_broken_or_silent_trace_has_no_reward() -> None:
-    parts = [Correct(), Format()]
-    for what in (trace(RIGHT, error="endpoint down"), trace(say(RIGHT, "verifier"))):
-        assert score(parts, MATH, what, "solver") == pytest.approx(
-            {"correct": math.nan, "format": math.nan}, nan_ok=True
-        )
-
-
-def test_a_role_gets_its_own_rewards() -> None:
-    parts = [Correct(), VerifierDecision()]
-    assert score(parts, MATH, trace(RIGHT, YES), "verifier") == {"verifier_decision": 1.0}
-
-
-def test_none_spoils_the_sum_only_where_it_counts() -> None:
-    for weight, expected in ((1.0, math.nan), (0.0, 0.0)):
-        parts = [Correct(), TwoWords(weight=weight)]
-        found = score(parts, MATH, trace(EMPTY), "solver")
-        assert math.isnan(found["two_words"])
-        assert total(parts, found, "solver") == pytest.approx(expected, nan_ok=True)
-
-
-@pytest.mark.parametrize(
-    ("parts", "roles", "message"),
-    [
-        ([Length(), Length(shape="brief")], ("solver",), "set name of Length"),
-        (
-            [VerifierDecision(), Correct()],
-            ("solver",),
-            "VerifierDecision is for role 'verifier', and trained are solver",
-        ),
-        ([Correct()], ("solver", "verifier"), "role 'verifier' is trained and has no reward"),
-        ([Correct(weight=0.0)], ("solver",), "role 'solver' is trained and has no reward that counts"),
-    ],
-)
-def test_check(parts: list[Reward], roles: tuple[str, ...], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check(parts, roles)
-
-
-def test_check_allows_one_name_for_two_roles() -> None:
-    check([Correct(), Correct(role="verifier"), Length(name="long")], ("solver", "verifier"))
