@@ -84,22 +84,25 @@ class AgentEval(L.Callback):
         self.tasks = take(source.tasks(split), self.limit)
         if not self.tasks:
             raise ValueError(f"AgentEval: {source.name} has no problems in its {split} split")
-        self._start_sandbox()
+        self._start_sandbox(trainer)
 
-    def _start_sandbox(self) -> None:
-        """One that was asked for must run; without any, agents that need one are skipped, aloud."""
+    def _start_sandbox(self, trainer: L.Trainer) -> None:
+        """One that was asked for must run; without any, agents that need one are skipped, aloud, on all ranks."""
         names = sorted(name for name, agent in self.agents.items() if agent.uses_python)
         if not names:
             return
         if self.sandbox is not None:
             self.sandbox.start()
             return
+        why = "it did not start on another rank"
         try:
             self.sandbox = Sandbox()
             self.sandbox.start()
         except SandboxError as error:
-            self.sandbox, self._skipped = None, set(names)
-            print(f"AgentEval skips {', '.join(names)}: {error}")
+            self.sandbox, why = None, str(error)
+        if not trainer.strategy.reduce_boolean_decision(self.sandbox is not None):
+            self._skipped = set(names)
+            print(f"AgentEval skips {', '.join(names)}: {why}")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.at_start and trainer.global_step == 0:
@@ -107,7 +110,7 @@ class AgentEval(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch = trainer.current_epoch
-        last = trainer.max_epochs is not None and epoch + 1 == trainer.max_epochs
+        last = epoch + 1 == trainer.max_epochs or 0 <= trainer.max_steps <= trainer.global_step
         if last or trainer.should_stop or (epoch + 1) % self.every_n_epochs == 0:
             self._run(trainer, pl_module, f"epoch-{epoch}", log=True)
 

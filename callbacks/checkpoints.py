@@ -55,10 +55,12 @@ class Checkpoints(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._in_step = False
         one_left = batch_idx + 2 == trainer.num_training_batches
-        if self._stop or one_left or time.monotonic() - self._saved > 60 * self.minutes:
+        late = time.monotonic() - self._saved > 60 * self.minutes
+        stop, save = anywhere(trainer, self._stop), anywhere(trainer, late)  # all ranks save, or none
+        if stop or save or one_left:
             self._saved = time.monotonic()
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
-        if self._stop:
+        if stop:
             raise KeyboardInterrupt
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -77,3 +79,8 @@ class Checkpoints(ModelCheckpoint):
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None
+
+
+def anywhere(trainer: L.Trainer, flag: bool) -> bool:
+    """Whether a flag is set on any rank."""
+    return bool(trainer.strategy.reduce_boolean_decision(flag, all=False))

@@ -36,7 +36,8 @@ class Reply:
     packs the ids (32-bit integers) that top-p, top-k or min-p left at each token, nothing where all were left; the
     log-probability of such a token is that among what was left. `finish` is "stop" for an
     end-of-turn token or a stop string, "length" for the token budget. `text` is what the tokens say, a stop string
-    included, the end-of-turn token not. `counted` is the number of tokens that a server says it sampled.
+    included, the end-of-turn token not. `counted` is the number of tokens that a server says it sampled. `prompt` is a
+    digest of the prompt's text, by which a chat knows its own replies.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Reply:
     seconds: float = 0.0
     counted: int = 0
     kept: tuple[bytes, ...] = ()
+    prompt: str = ""
 
     @property
     def tokens(self) -> int:
@@ -134,6 +136,8 @@ class Sampling:
             raise ValueError(f"temperature must be 0 (greedy) or positive, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if "" in (*self.stop, *self.not_first):
+            raise ValueError("stop and not_first take texts that are not empty")
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p must lie in [0, 1], got {self.min_p}")
         if self.top_k < 0 or self.max_new_tokens < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,20 @@ class ChatFormat:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def encode(self, chat: Chat, resume: bool = False) -> list[int]:
-        """The prompt's token ids, with the ids of the last sampled reply (and of its prompt) spliced in unchanged.
+        """The prompt's token ids, see `prompt`."""
+        return self.prompt(chat, resume)[0]
 
-        A template that rewrites history (one that removes earlier thinking, say) cannot be spliced: then the whole
-        prompt is encoded anew, and training sees the turn as a row of its own.
+    def prompt(self, chat: Chat, resume: bool = False) -> tuple[list[int], str]:
+        """The prompt's token ids, with those of the last sampled reply (and of its prompt) spliced in unchanged, and a
+        digest of its text.
+
+        What was not sampled after this very beginning cannot be spliced (a template that rewrites history, an agent
+        that moves a reply to another chat): then the whole prompt is encoded anew, and training sees a row of its own.
         """
         text = self.render(chat, resume)
+        return self._spliced(chat, text, resume), digest(text)
+
+    def _spliced(self, chat: Chat, text: str, resume: bool) -> list[int]:
         for index in range(len(chat) - 1, -1, -1):
             sampled = [k for k, part in enumerate(chat[index].content) if isinstance(part, Reply) and part.token_ids]
             if sampled:
@@ -117,14 +126,19 @@ class ChatFormat:
                     break
                 reply = chat[index].content[sampled[-1]]
                 assert isinstance(reply, Reply)
-                if reply.finish == "stop" and self.end_id == reply.token_ids[-1]:
+                ids = reply.token_ids
+                if reply.finish == "stop" and self.end_id == ids[-1]:
+                    if resume and index == len(chat) - 1:  # the turn goes on: it has not ended here
+                        ids = ids[:-1]
                     rest = rest.removeprefix(self.end_text)
-                return [*reply.prompt_ids, *reply.token_ids, *self.tokens(rest)]
+                return [*reply.prompt_ids, *ids, *self.tokens(rest)]
         return self.tokens(text)
 
     def _after(self, chat: Chat, index: int, part: int, text: str) -> str | None:
-        """What `text` has after the sampled part of message `index`; None when the template rewrote what was before."""
+        """What `text` has after the sampled part of message `index`; None when what was before is not its prompt."""
         head = self._before(chat, index) + self._content(chat[index].content[:part])
+        if chat[index].content[part].prompt not in ("", digest(head)):
+            return None
         reply = self._content(chat[index].content[part : part + 1])
         for written in (reply, reply.strip()):  # many templates strip a message
             if text.startswith(head + written):
@@ -159,3 +173,7 @@ class ChatFormat:
         if ids:
             rows.append((ids, weights))
         return rows
+
+
+def digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

@@ -46,8 +46,12 @@ def choose(
 
 def _kept(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:
     """(B, V) bool: what top-k, top-p on what is left (renormalised), and min-p leave; the likeliest token always."""
-    ordered, order = probs.sort(dim=-1, descending=True)
-    rank = torch.arange(probs.shape[-1], device=probs.device)
+    if not ((top_p < 1) | (top_k > 0)).any():
+        return probs >= min_p[:, None] * probs.amax(-1, keepdim=True)
+    # a full sort of a large vocabulary is slow, and top-k never looks further than k
+    most = min(int(top_k.max()), probs.shape[-1]) if (top_k > 0).all() else probs.shape[-1]
+    ordered, order = probs.topk(most, dim=-1) if most < probs.shape[-1] else probs.sort(dim=-1, descending=True)
+    rank = torch.arange(most, device=probs.device)
     keep = (rank < top_k[:, None]) | (top_k[:, None] == 0)
     share = ordered * keep
     share = share / share.sum(-1, keepdim=True)
@@ -55,7 +59,7 @@ def _kept(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:
     # top_p = 1 keeps everything: rounding of the cumulative sum must not cut the tail
     keep &= (before < top_p[:, None]) | (rank == 0) | (top_p[:, None] >= 1)
     keep &= ordered >= min_p[:, None] * ordered[:, :1]
-    return torch.zeros_like(keep).scatter(-1, order, keep)
+    return torch.zeros_like(probs, dtype=torch.bool).scatter(-1, order, keep)
 
 
 def record_support(logps: Tensor, kept: Tensor | None, rows: Tensor) -> tuple[Tensor, list[bytes]]:

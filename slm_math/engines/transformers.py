@@ -28,6 +28,7 @@ class _Row:
     ticket: int
     request: Request
     prompt: tuple[int, ...]
+    digest: str  # of the prompt's text
     uniform: Any
     room: int  # tokens that may still be sampled
     tokens: list[int] = field(default_factory=list)
@@ -132,14 +133,15 @@ class TransformersEngine(Engine):
         rows: list[_Row] = []
         while self._waiting and len(rows) < room:
             ticket, request = self._waiting.popleft()
-            prompt = tuple(self.chat.encode(request.chat, request.resume))
+            ids, digest = self.chat.prompt(request.chat, request.resume)
+            prompt = tuple(ids)
             limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
             budget = min(request.sampling.max_new_tokens, limit - len(prompt))
             if budget < 1:
                 message = f"the prompt has {len(prompt)} tokens, the model's context holds {limit}"
                 refused.append((ticket, EngineError(message)))
                 continue
-            rows.append(_Row(ticket, request, prompt, uniforms(request.key, budget), budget))
+            rows.append(_Row(ticket, request, prompt, digest, uniforms(request.key, budget), budget))
         if not rows:
             return refused
         logits, cache = self._prefill(rows)
@@ -228,8 +230,8 @@ class TransformersEngine(Engine):
             return "stop"
         stops = row.request.sampling.stop
         if stops:
-            # a stop string cannot reach further back than one token a character
-            tail = self._text(row.tokens[-max(map(len, stops)) - 1 :])
+            # a stop string cannot reach further back than one token a byte
+            tail = self._text(row.tokens[-max(len(stop.encode()) for stop in stops) - 1 :])
             if any(stop in tail for stop in stops):
                 return "stop"
         return "length" if len(row.tokens) >= row.room else ""
@@ -258,6 +260,7 @@ class TransformersEngine(Engine):
             kept=tuple(row.kept) if any(row.kept) else (),
             finish="stop" if row.finish == "stop" else "length",
             prompt_ids=row.prompt,
+            prompt=row.digest,
             version=self.version,
             temperature=sampling.temperature or 1.0,
             seconds=time.perf_counter() - row.start,

@@ -38,7 +38,8 @@ class Objective:
         beta: weight of the KL penalty to the reference policy; 0 needs no reference.
         kl: its estimator, see `kl_estimate`; "k3_weighted" is k3 times r.
         kl_in: "loss" adds beta * k_t to each token's loss; "reward" takes beta * (sum of k_t over the sample's tokens,
-            at the policy that sampled) off the reward. What each really pulls towards: see `kl_estimate`.
+            at the policy that sampled) off the reward, before a scale of the advantages divides both. What each really
+            pulls towards: see `kl_estimate`.
         entropy: weight of the entropy bonus; it is averaged as the loss is.
         mismatch: correction for an engine whose probabilities differ from the trainer's, see `mismatch_weights`.
         mismatch_mode: "truncate" clips those weights into the bounds, "mask" drops tokens (or rows) outside of them.
@@ -64,8 +65,8 @@ class Objective:
             raise ValueError(
                 f"objective: clip_low must lie in [0, 1] and clip_high be >= 0, got {self.clip_low}, {self.clip_high}"
             )
-        if self.dual_clip and self.dual_clip <= 1:
-            raise ValueError(f"objective.dual_clip must be 0 (off) or above 1, got {self.dual_clip}")
+        if self.dual_clip and (self.dual_clip <= 1 or self.kind in ("cispo", "sapo")):
+            raise ValueError(f"objective.dual_clip must be 0 (off) or above 1, and 0 for {self.kind} here")
         if self.beta < 0 or min(self.sapo_tau) <= 0:
             raise ValueError(f"objective: beta must be >= 0 and sapo_tau > 0, got {self.beta}, {self.sapo_tau}")
         if not 0 <= self.mismatch_low < 1 < self.mismatch_high:
@@ -89,22 +90,20 @@ def row_weights(lengths: Tensor, reduction: str, total: float, groups: Tensor | 
     """lengths (N,) in loss tokens -> (N,): the weight of every loss token of each row.
 
     With `total` over all rows, micro-batches and ranks of the optimiser step, so that a loss is a plain sum and does
-    not depend on how the step is split:
+    not depend on how the step is split (what is masked or empty counts nowhere):
 
-    - "sequence": 1 / (length_n * total), total = rows;
     - "token": 1 / total, total = loss tokens;
-    - "constant": 1 / (budget * total), total = rows, budget = the longest reply there can be;
-    - "group": 1 / (tokens of the row's group * total), total = groups; `groups` (N,) holds their indices.
+    - "constant": 1 / (budget * total), total = samples, budget = the longest reply there can be;
+    - "sequence", "group": 1 / (tokens of the row's group * total), total = groups; `groups` (N,) holds their indices,
+      a sample each for "sequence" (None: every row is one); all rows of a group are in one call.
     """
     total = max(total, 1.0)
     lengths = lengths.double()
-    if reduction == "sequence":
-        return 1 / (lengths.clamp(min=1) * total)
-    if reduction == "group":
-        assert groups is not None
-        tokens = torch.zeros(int(groups.max()) + 1 if len(groups) else 0).double().index_add(0, groups, lengths)
-        return 1 / (tokens.clamp(min=1)[groups] * total)
-    return torch.full_like(lengths, 1 / total if reduction == "token" else 1 / (budget * total))
+    if reduction in ("token", "constant"):
+        return torch.full_like(lengths, 1 / total if reduction == "token" else 1 / (budget * total))
+    groups = torch.arange(len(lengths)) if groups is None else groups
+    tokens = torch.zeros(int(groups.max()) + 1 if len(groups) else 0).double().index_add(0, groups, lengths)
+    return 1 / (tokens.clamp(min=1)[groups] * total)
 
 
 def kl_estimate(logps: Tensor, reference: Tensor, kind: str = "k3") -> Tensor:
@@ -161,6 +160,9 @@ def policy_loss(
     low, high = ratio < 1 - objective.clip_low, ratio > 1 + objective.clip_high
     if objective.kind != "cispo":  # which bounds the weight of a token, whatever the sign of its advantage
         low, high = low & (advantages < 0), high & (advantages > 0)
+        high = high | ((advantages < 0) & (ratio > (objective.dual_clip or torch.inf)))
+    if objective.kind == "sapo":  # which clips nothing
+        low, high = torch.zeros_like(low), torch.zeros_like(high)
     stats = {"tokens": live.sum(), "ratio": ratio[live].sum(), "clip_low": low.sum(), "clip_high": high.sum()}
     stats |= {"ratio_max": ratio[live].amax(), "ratio_min": ratio[live].amin()} if live.any() else {}
     if sampling is not None:

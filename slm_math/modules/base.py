@@ -49,6 +49,8 @@ class PolicyModule(L.LightningModule):
         slots: int = 64,
     ) -> None:
         super().__init__()
+        if tokens_per_batch < 1 or slots < 1:
+            raise ValueError(f"tokens_per_batch and slots must be at least 1, got {tokens_per_batch} and {slots}")
         self.policy = policy
         self.optim = optim
         self.tokens_per_batch = tokens_per_batch
@@ -159,10 +161,15 @@ class PolicyModule(L.LightningModule):
             self._skipped_in_a_row = 0
         else:
             self._skip(norm.item())
+        self.step_schedule(bool(torch.isfinite(norm)))
         optimizer.zero_grad()
-        self.lr_schedulers().step()  # type: ignore[union-attr]
         torch.clear_autocast_cache()  # casts of the old weights
         return norm.item()
+
+    def step_schedule(self, updated: bool) -> None:
+        """Steps the learning rate: with `max_steps`, which counts updates, only after one, else after every batch."""
+        if updated or self.trainer.max_steps == -1:
+            self.lr_schedulers().step()  # type: ignore[union-attr]
 
     def _skip(self, norm: float) -> None:
         """An update without finite gradients changes nothing; three in a row are the end (on all ranks alike)."""
@@ -176,15 +183,19 @@ class PolicyModule(L.LightningModule):
             print(f"update skipped: the gradient is not finite (norm {norm})", flush=True)
 
     def _sum_over_ranks(self, parameters: Iterable[nn.Parameter]) -> None:
-        """One flat all-reduce per update; ranks without rows take part with zeros."""
+        """One flat all-reduce per update; ranks without rows take part with zeros.
+
+        What has no gradient on any rank keeps none: zeros would let the optimiser's momentum move it.
+        """
         if self.trainer.world_size == 1:
             return
         params = list(parameters)
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in params])
+        there = torch.tensor([float(p.grad is not None) for p in params], device=self.device)
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in params] + [there])
         torch.distributed.all_reduce(flat)
         start = 0
-        for p in params:
-            p.grad = flat[start : start + p.numel()].view_as(p)
+        for p, found in zip(params, flat[-len(params) :].tolist()):
+            p.grad = flat[start : start + p.numel()].view_as(p) if found else None
             start += p.numel()
 
     def over_ranks(self, value: float) -> float:
@@ -222,14 +233,22 @@ class PolicyModule(L.LightningModule):
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
         checkpoint["rng"] = self.gathered(state)
+        checkpoint["train_roles"] = list(self.train_roles)
+        checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
         if self.moves_reference and self.loaded is not None:  # one that stands still is loaded from where it came
             checkpoint["reference"] = self.loaded.reference_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.loaded is not None:
             self._check_weights(checkpoint["state_dict"])
+            trained = tuple(checkpoint.get("train_roles", self.train_roles))
+            if trained != self.train_roles:  # the optimiser knows its groups by their order alone
+                raise ValueError(f"the checkpoint's train_roles are {', '.join(trained)}, in this order: set them so")
             if self.moves_reference and self.trainer.state.fn == "fit":
+                if "reference" not in checkpoint:
+                    raise ValueError("the checkpoint has no moving reference: set reference_update to what it was then")
                 self.loaded.load_reference(checkpoint["reference"])
+        self.skipped, self._skipped_in_a_row = checkpoint.get("skipped", (0, 0))
         states = checkpoint.get("rng") or [None]
         self._rng = states[self.global_rank] if self.global_rank < len(states) else None
 

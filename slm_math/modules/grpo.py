@@ -13,12 +13,12 @@ from slm_math.engines.base import Engine
 from slm_math.losses.advantages import Advantage, advantages, part_advantages, spread
 from slm_math.losses.policy import Objective, kl_estimate, policy_loss, row_weights
 from slm_math.modules.base import PolicyModule
-from slm_math.modules.checks import check_prompts, check_reference, check_roles, without_dropout
+from slm_math.modules.checks import check_options, check_prompts, check_reference, without_dropout
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Policy
-from slm_math.modules.stats import Clock, Notices, Sums, cost, step_figures
-from slm_math.rewards import Correct, Reward, check, score, total
-from slm_math.rollout.record import Rollout, light, record
+from slm_math.modules.stats import Clock, Notices, Sums, cost, sizes, step_figures
+from slm_math.rewards import Correct, Reward
+from slm_math.rollout.record import Rollout, light, scored
 from slm_math.rollout.rows import Batch, Row, collate, micro_batches, trace_rows
 from slm_math.rollout.scheduler import Rollouts
 from slm_math.sandbox import RemoteSandbox, Sandbox
@@ -79,19 +79,6 @@ class GRPOModule(PolicyModule):
         seed: int | None = None,
     ) -> None:
         super().__init__(policy, optim, tokens_per_batch, train_roles, slots)
-        if group_size < 2:
-            raise ValueError(f"group_size must be at least 2 (advantages compare samples), got {group_size}")
-        if passes < 1 or (resample is not None and resample < 0) or not 0 <= reference_update <= 1:
-            raise ValueError(
-                "passes must be at least 1, resample at least 0 and reference_update in [0, 1], "
-                f"got {passes}, {resample}, {reference_update}"
-            )
-        if sampling.temperature == 0:
-            raise ValueError("sampling.temperature 0 makes all samples of a group equal: set it above 0")
-        if advantage.per_part and objective.beta and objective.kl_in == "reward":
-            raise ValueError("advantage.per_part and objective.kl_in reward exclude each other: use kl_in loss")
-        check_roles(self.train_roles, agent, engines or {})
-        check(rewards, self.train_roles)
         self.agent = agent
         self.rewards = tuple(rewards)
         self.objective = objective
@@ -108,8 +95,10 @@ class GRPOModule(PolicyModule):
         self.updates_per_batch = passes
         self.needs_reference = objective.beta > 0
         self.moves_reference = self.needs_reference and reference_update > 0
+        self.at_start = True  # nothing was learnt yet: the policy is its reference
         self.notices = Notices(self.train_roles)
         self.last: list[Rollout] = []  # the rollouts of the step, for display
+        check_options(self)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":  # before a model is loaded
@@ -137,15 +126,17 @@ class GRPOModule(PolicyModule):
         rows = self.rows(groups)
         self.refer(rows)
         self.credit(groups, rows)
-        parts = self.parts(rows)
-        olds: list[Tensor | None] = [None] * len(parts)
+        batches = self.batches([row for row in rows if not (self.mask_truncated and row.cut)])
+        olds: list[Tensor | None] = [None] * len(batches)
         sums, norm = Sums(), None
-        for _ in range(self.passes):
-            norm = self.update(parts, olds, sums)
+        rates = {group["role"]: group["lr"] for group in self.optimizers().param_groups}
+        for done in range(self.passes):
+            if not done or self.global_step != self.trainer.max_steps:
+                norm = self.update(batches, olds, sums)
         if self.moves_reference:
             self.loaded.move_reference(self.reference_update)
         self.clock.lap("update")
-        self.report(parts, sums, norm)
+        self.report(batches, sums, norm, rates)
 
     def groups(self, tasks: Sequence[Task], batch_idx: int) -> list[list[Rollout]]:
         """P problems -> P lists of G scored rollouts; with `resample`, of problems whose rewards differ."""
@@ -157,7 +148,7 @@ class GRPOModule(PolicyModule):
             if draw:
                 tasks = self.trainer.datamodule.more().items
             for i, group in enumerate(self.rollouts(tasks, (batch_idx, draw))):
-                if spread(torch.tensor([[r.rewards[role] for r in group] for role in self.train_roles])).any():
+                if spread(torch.tensor([[r.rewards[role] for r in group] for role in self.train_roles]).double()).any():
                     kept[draw, i * self.trainer.world_size + self.global_rank] = group
             if self.over_ranks(len(kept)) >= wanted:
                 break
@@ -177,39 +168,38 @@ class GRPOModule(PolicyModule):
         groups = []
         for task in tasks:
             self.watch("rewards", len(groups), len(tasks))
-            groups.append([self.score(task, found[task.problem.id, g]) for g in range(self.group_size)])
+            traces = [found[task.problem.id, g] for g in range(self.group_size)]
+            groups.append([scored(task, trace, self.rewards, self.train_roles) for trace in traces])
         self.last += [rollout for group in groups for rollout in group]
         self.clock.lap("reward")
         return groups
-
-    def score(self, task: Task, trace: Trace) -> Rollout:
-        parts = {role: score(self.rewards, task, trace, role) for role in self.train_roles}
-        rewards = {role: total(self.rewards, parts[role], role) for role in self.train_roles}
-        return Rollout(task, trace, record(task, trace), parts, rewards)
 
     def rows(self, groups: Sequence[Sequence[Rollout]]) -> list[Row]:
         """The rows of all trained roles. `row.sample` counts over all groups."""
         rows = []
         for p, group in enumerate(groups):
             for g, rollout in enumerate(group):
-                for role in self.train_roles:
-                    cut = any(t.reply.finish == "length" for t in rollout.trace.turns if t.request.role == role)
-                    if self.mask_truncated and cut:
-                        continue
-                    for row in (row for row in trace_rows(rollout.trace, role) if row.loss_tokens):
-                        row.group, row.sample = p, p * self.group_size + g
-                        rows.append(row)
+                for row in (row for role in self.train_roles for row in trace_rows(rollout.trace, role)):
+                    row.group, row.sample = p, p * self.group_size + g
+                    rows += [row] if row.loss_tokens else []
         return rows
 
     def refer(self, rows: Sequence[Row]) -> None:
-        """Writes the reference's log-probabilities into the rows; nothing without a KL term."""
+        """Writes the reference's log-probabilities, and a KL for the reward, into the rows if there is a KL term."""
         chunks = list(micro_batches(rows, self.tokens_per_batch)) if self.needs_reference else []
         for done, chunk in enumerate(chunks):
-            logps = iter(self.loaded.logprobs(collate(chunk, self.device), reference=True)[0].tolist())
-            for row in chunk:
+            batch = collate(chunk, self.device)
+            logps = self.loaded.logprobs(batch, reference=True)[0]
+            kl = torch.zeros(len(chunk), device=self.device)
+            if self.objective.kl_in == "reward":  # by the trainer on both sides: an engine's rounding is no divergence
+                with torch.no_grad():
+                    old = self.loaded.logprobs(batch)[0]
+                kl.index_add_(0, batch.row, kl_estimate(old, logps, self.objective.kl))
+            values = iter(logps.tolist())
+            for row, row.kl in zip(chunk, kl.tolist()):
                 row.reference = [0.0] * len(row.ids)
                 for t in row.learnt:
-                    row.reference[t] = next(logps)
+                    row.reference[t] = next(values)
             self.watch("reference", done + 1, len(chunks))
         self.clock.lap("reference")
 
@@ -218,17 +208,14 @@ class GRPOModule(PolicyModule):
         flat = [rollout for group in groups for rollout in group]
         for role in self.train_roles:
             own, rewards = [row for row in rows if row.role == role], [r for r in self.rewards if r.role == role]
-            table = torch.tensor([[r.rewards[role], *(r.parts[role][p.name] for p in rewards)] for r in flat]).double()
-            table = table.reshape(len(flat), 1 + len(rewards))
-            if self.needs_reference and self.objective.kl_in == "reward":
-                for row in own:  # summed over tokens, at the policy that sampled
-                    old, reference = torch.tensor([[row.logps[t], row.reference[t]] for t in row.learnt]).unbind(1)
-                    penalty = kl_estimate(old, reference, self.objective.kl).sum().item()
-                    table[row.sample, 0] -= self.objective.beta * penalty
+            values = [[r.rewards[role], *(r.parts[role][p.name] for p in rewards)] for r in flat]
+            table = torch.tensor(values, dtype=torch.float64).reshape(len(flat), 1 + len(rewards))
+            for row in own:
+                table[row.sample, 0] -= self.objective.beta * row.kl
             tables = self.gathered(table)
             whole = torch.cat(tables).view(-1, self.group_size, 1 + len(rewards))
             if self.advantage.per_part:
-                weights = torch.tensor([reward.weight for reward in rewards]).double()
+                weights = torch.tensor([reward.weight for reward in rewards], dtype=torch.float64)
                 found = part_advantages(whole[..., 1:].movedim(-1, 0), weights, self.advantage)
             else:
                 found = advantages(whole[..., 0], self.advantage)
@@ -238,7 +225,7 @@ class GRPOModule(PolicyModule):
             for rollout, value in zip(flat, mine):
                 rollout.advantages[role] = value
 
-    def parts(self, rows: Sequence[Row]) -> list[Batch]:
+    def batches(self, rows: Sequence[Row]) -> list[Batch]:
         """The micro-batches of an update. Rows of advantage 0 count in averages; they are computed if they matter."""
         needed = [row for row in rows if row.advantage or self.objective.dense]
         chunks = list(micro_batches(needed, self.tokens_per_batch))
@@ -247,54 +234,56 @@ class GRPOModule(PolicyModule):
                 for row in chunk:
                     row.group = number
         for role in self.train_roles:
-            own = [row for row in rows if row.role == role]
-            sizes = {"token": sum(row.loss_tokens for row in own), "group": len({row.group for row in own})}
-            size = self.over_ranks(float(sizes.get(self.objective.reduction, len(own))))
-            facts = torch.tensor([[row.loss_tokens, row.group] for row in own], dtype=torch.long)
-            lengths, group = facts.reshape(len(own), 2).unbind(1)
-            weights = row_weights(lengths, self.objective.reduction, size, group, self.sampling.max_new_tokens)
+            own, reduction = [row for row in rows if row.role == role], self.objective.reduction
+            groups = [
+                row.group if reduction == "group" else row.sample for row in own
+            ]  # a sample may have several rows
+            lengths = torch.tensor([row.loss_tokens for row in own], dtype=torch.long)
+            size = self.over_ranks(float(lengths.sum() if reduction == "token" else len(set(groups))))
+            budget, index = self.sampling.max_new_tokens, torch.tensor(groups, dtype=torch.long)
+            weights = row_weights(lengths, reduction, size, index, budget)
             for row, weight in zip(own, weights.tolist()):
                 row.weight = weight
         return [collate(chunk, self.device) for chunk in chunks]
 
-    def update(self, parts: Sequence[Batch], olds: list[Tensor | None], sums: Sums) -> float | None:
+    def update(self, batches: Sequence[Batch], olds: list[Tensor | None], sums: Sums) -> float | None:
         """One optimiser step over all rows of all ranks; returns the gradient norm (None when nothing was learnt).
 
         `olds` are the log-probabilities of the policy that sampled. The first pass *is* that policy: it fills them in,
         and they need no pass of their own.
         """
-        if not self.over_ranks(len(parts)):
-            self.lr_schedulers().step()
+        if not self.over_ranks(len(batches)):
+            self.step_schedule(updated=False)
             return None
         wanted = "gradient" if self.objective.entropy else "value"
-        for k, part in enumerate(parts):
-            with self.loaded.use(part.role):  # also while the backward pass recomputes activations
-                logps, entropy, _ = self.loaded.logprobs(part, entropy=wanted)
-                if self.global_step == 0 and part.reference is not None:
-                    check_reference(logps, part.reference, str(self.trainer.precision))
+        for k, b in enumerate(batches):
+            with self.loaded.use(b.role):  # also while the backward pass recomputes activations
+                logps, entropy, _ = self.loaded.logprobs(b, entropy=wanted)
+                if self.at_start and self.global_step == 0 and b.reference is not None:
+                    check_reference(logps, b.reference, str(self.trainer.precision))
                 old = logps.detach() if olds[k] is None else olds[k]
                 olds[k] = old
-                given = (part.advantage, part.weight, part.row, self.objective, part.logps, part.reference, entropy)
+                given = (b.advantage, b.weight, b.row, self.objective, b.logps, b.reference, entropy)
                 loss, found = policy_loss(logps, old, *given)
                 loss.backward()
             sums.add(found)
-            self.watch("update", k + 1, len(parts))
+            self.watch("update", k + 1, len(batches))
+        self.at_start = False
         return self.step_optimizer()
 
-    def report(self, parts: Sequence[Batch], sums: Sums, norm: float | None) -> None:
+    def report(self, batches: Sequence[Batch], sums: Sums, norm: float | None, rates: dict[str, float]) -> None:
         """Logs the step: the same figures on every rank, over all ranks."""
         rows = [row for rows in self.gathered([light(rollout.data()) for rollout in self.last]) for row in rows]
         whole = Sums()
-        for found in self.gathered(sums.values):
+        for found in self.gathered(sums.values | sizes(batches)):
             whole.add(found)
-        filled = self.over_ranks(sum(part.attention.sum().item() for part in parts))
-        size = self.over_ranks(sum(part.ids.numel() for part in parts))
-        sampled = sum(event.get("tokens", 0) for row in rows for event in row["events"])
         values = step_figures(rows, self.group_size, self.train_roles) | whole.means(self.passes)
-        values |= cost(self.clock.laps, sampled, self.passes * filled, self.loaded.size, self.device)
-        values |= {"grad_norm": norm, "lr": self.optimizers().param_groups[-1]["lr"]}
-        values["padding"] = 1 - filled / max(size, 1)
+        values |= cost(
+            self.clock.laps, rows, whole, self.passes, self.loaded.size, self.device, self.trainer.world_size
+        )
+        values |= {"grad_norm": norm, "lr": rates[next(iter(rates))]}
+        values |= {f"{role}/lr": rate for role, rate in rates.items() if len(rates) > 1}
         self.log_scalars(values, len(rows), shown=("reward", "kl"))
         if self.trainer.is_global_zero:
-            for line in self.notices.step(self.trainer.fit_loop.epoch_loop.total_batch_idx, self.last):
+            for line in self.notices.step(self.trainer.fit_loop.epoch_loop.total_batch_idx, rows, self.last):
                 print(line)

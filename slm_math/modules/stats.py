@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import resource
+import sys
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 
-from slm_math.rollout.figures import figures
+from slm_math.rollout.figures import distinct, figures, reward_figures
 from slm_math.rollout.record import Rollout
+from slm_math.rollout.rows import Batch
 from slm_math.types import Trace
 
 
@@ -43,7 +44,7 @@ class Sums:
             self.values[name] = merge(self.values[name], value) if name in self.values else value
 
     def means(self, passes: int) -> dict[str, float]:
-        """Per token what was summed over tokens; the losses, which are weighted already, per pass."""
+        """Per token what was summed over the tokens that were computed (see `GRPOModule.batches`), losses per pass."""
         found = self.values
         tokens = max(found.get("tokens", 0.0), 1.0)
         values = {name: found[name] / passes for name in ("loss", "policy_loss") if name in found}
@@ -60,71 +61,57 @@ class Sums:
 
 
 def step_figures(rows: Sequence[Mapping[str, Any]], group_size: int, roles: Sequence[str]) -> dict[str, float]:
-    """Figures of the rollouts of a step over all ranks: `figures`, rewards, groups and advantages.
-
-    Rewards of several roles are named after their role. `frac_reward_zero_std` is the share of groups whose rewards
-    are all equal: nothing can be learnt from them; of these `/all_right` and `/all_wrong` say why.
-    """
-    values = figures(rows)
+    """Figures of the rollouts of a step over all ranks: `figures`, `reward_figures` and advantages."""
+    groups = [rows[start : start + group_size] for start in range(0, len(rows), group_size)]
+    values = figures(rows) | reward_figures(groups, roles)
     for role in roles:
         prefix = f"{role}/" if len(roles) > 1 else ""
-        columns = {"reward": [row["rewards"][role] for row in rows]}
-        columns |= {f"reward/{part}": [row["parts"][role][part] for row in rows] for part in _parts(rows, role)}
-        for name, column in columns.items():
-            scored = [value for value in column if not math.isnan(value)]
-            if scored:
-                values |= {prefix + name: _mean(scored), prefix + name.replace("reward", "reward_std", 1): _std(scored)}
-        values[f"{prefix}unscored"] = sum(math.isnan(value) for value in columns["reward"]) / max(len(rows), 1)
-        groups = [rows[start : start + group_size] for start in range(0, len(rows), group_size)]
-        dead = [group for group in groups if len(_distinct(group, role)) < 2]
-        name = f"{prefix}frac_reward_zero_std"
-        values[name] = len(dead) / max(len(groups), 1)
-        for why, is_it in (("all_right", all), ("all_wrong", lambda marks: not any(marks))):
-            same = sum(is_it([row["correct"] for row in group]) for group in dead)
-            values[f"{name}/{why}"] = same / max(len(groups), 1)
         given = [row["advantages"][role] for row in rows if role in row["advantages"]]
         if given:
             values |= {f"{prefix}advantage_min": min(given), f"{prefix}advantage_max": max(given)}
-            values[f"{prefix}advantage"] = _mean(given)
+            values[f"{prefix}advantage"] = math.fsum(given) / len(given)
     return values
 
 
-def _parts(rows: Sequence[Mapping[str, Any]], role: str) -> list[str]:
-    return list(rows[0]["parts"][role]) if rows else []
-
-
-def _distinct(group: Sequence[Mapping[str, Any]], role: str) -> set[float]:
-    return {row["rewards"][role] for row in group if not math.isnan(row["rewards"][role])}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def _std(values: Sequence[float]) -> float:
-    mean = _mean(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1))
+def sizes(batches: Iterable[Batch]) -> dict[str, float]:
+    """Positions of the micro-batches, and how many of them are not padding."""
+    return {
+        "positions": sum(batch.ids.numel() for batch in batches),
+        "filled": sum(batch.attention.sum().item() for batch in batches),
+    }
 
 
 def cost(
-    laps: Mapping[str, float], sampled: float, trained: float, parameters: int, device: torch.device
+    laps: Mapping[str, float],
+    rows: Sequence[Mapping[str, Any]],
+    sums: Sums,
+    passes: int,
+    parameters: int,
+    device: torch.device,
+    ranks: int,
 ) -> dict[str, float]:
-    """Seconds per phase, tokens per second, memory in GiB, and on a known GPU the model FLOP utilisation.
-
-    `sampled` tokens were generated, `trained` positions went through forward and backward passes, which take 6 FLOP per
-    parameter and position (Kaplan et al. 2020).
+    """Seconds per phase, tokens per second of all ranks, padding, memory in GiB, and on a known GPU the model FLOP
+    utilisation: positions went through forward and backward passes, at 6 FLOP per parameter (Kaplan et al. 2020).
     """
+    sampled = sum(event.get("tokens", 0) for row in rows for event in row["events"])
+    positions, filled = sums.values["positions"], sums.values["filled"]
     values = {f"seconds/{name}": seconds for name, seconds in laps.items()}
     values["tokens_per_second/generate"] = sampled / max(laps.get("generate", 0.0), 1e-9)
-    values["tokens_per_second/update"] = trained / max(laps.get("update", 0.0), 1e-9)
-    if device.type == "cuda":
-        values["peak_memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
-        peak = get_available_flops(device, torch.bfloat16)
-        if peak:
-            values["mfu"] = 6 * parameters * values["tokens_per_second/update"] / peak
-    else:
-        values["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    values["tokens_per_second/update"] = passes * filled / max(laps.get("update", 0.0), 1e-9)
+    values["padding"] = 1 - filled / positions if positions else 0.0
+    values["peak_memory_gib"] = peak_memory(device)
+    peak = get_available_flops(device, torch.bfloat16) if device.type == "cuda" else None
+    if peak:
+        values["mfu"] = 6 * parameters * values["tokens_per_second/update"] / peak / ranks
     return values
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory in GiB that this process held so far: the GPU's, without one its own."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 class Notices:
@@ -143,32 +130,29 @@ class Notices:
         self._spoke: set[str] = set()
         self._greedy: set[str] = set()
 
-    def step(self, step: int, rollouts: Sequence[Rollout]) -> Iterable[str]:
-        """What there is to say about the rollouts of a step, a line each."""
-        broken = [rollout.trace.error for rollout in rollouts if rollout.trace.error is not None]
+    def step(self, step: int, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout]) -> Iterable[str]:
+        """What there is to say about a step, a line each: the records of all ranks, and this rank's rollouts."""
+        broken = [row["error"] for row in rows if row["error"] is not None]
         if broken:
-            yield f"step {step}: {len(broken)} of {len(rollouts)} workflows broke, the first: {broken[0]}"
-        groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for rollout in rollouts:
-            groups[rollout.task.problem.id].append({"rewards": rollout.rewards})
-        alive = any(len(_distinct(group, role)) > 1 for group in groups.values() for role in self.roles)
-        if rollouts and not alive:
-            rewards = [value for r in rollouts for value in r.rewards.values() if not math.isnan(value)]
-            earned = f"mean reward {_mean(rewards):.2f}" if rewards else "none was scored"
+            yield f"step {step}: {len(broken)} of {len(rows)} workflows broke, the first: {broken[0]}"
+        if rows and not any(any(row["advantages"].values()) for row in rows):
+            rewards = [value for row in rows for value in row["rewards"].values() if not math.isnan(value)]
+            earned = f"mean reward {math.fsum(rewards) / len(rewards):.2f}" if rewards else "none was scored"
+            groups = len({row["id"] for row in rows})
             yield (
-                f"step {step}: all {len(groups)} groups are dead (the samples of a problem earned the same, {earned}): "
+                f"step {step}: all {groups} groups are dead (the samples of a problem earned the same, {earned}): "
                 "nothing to learn from"
             )
-        yield from self._constant(rollouts)
+        yield from self._constant(rows)
         self._decoding([rollout.trace for rollout in rollouts])
 
-    def _constant(self, rollouts: Sequence[Rollout]) -> Iterable[str]:
-        if len(rollouts) == 0 or self._seen >= self.steps:
+    def _constant(self, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+        if not rows or self._seen >= self.steps:
             return
         self._seen += 1
         for role in self.roles:
-            self._spoke |= {turn.request.role for rollout in rollouts for turn in rollout.trace.turns}
-            self._rewards[role] |= {r.rewards[role] for r in rollouts if not math.isnan(r.rewards[role])}
+            self._spoke |= {event["role"] for row in rows for event in row["events"] if event["kind"] == "turn"}
+            self._rewards[role] |= distinct(rows, role)
             if self._seen == self.steps and len(self._rewards[role]) == 1:
                 [value] = self._rewards[role]
                 yield (

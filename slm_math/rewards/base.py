@@ -46,13 +46,17 @@ class Reward:
 def score(rewards: Sequence[Reward], task: Task, trace: Trace, role: str) -> dict[str, float]:
     """The unweighted parts of a role's reward by name; NaN marks what has no score.
 
-    That is all of them when the workflow broke or the role said nothing in it, else those that returned None.
+    That is all of them when the workflow broke or the role said nothing in it, else those that returned None. Raises
+    ValueError for an infinite reward, which would leave nothing of its group.
     """
     own = [reward for reward in rewards if reward.role == role]
     if trace.error or not replies_of(trace, role):
         return {reward.name: NAN for reward in own}
-    values = [(reward.name, reward(task, trace)) for reward in own]
-    return {name: NAN if value is None else float(value) for name, value in values}
+    values = {reward.name: reward(task, trace) for reward in own}
+    for name, value in values.items():
+        if value is not None and math.isinf(value):
+            raise ValueError(f"reward {name!r} of role {role!r} is {value} for problem {task.problem.id}")
+    return {name: NAN if value is None else float(value) for name, value in values.items()}
 
 
 def total(rewards: Sequence[Reward], parts: dict[str, float], role: str) -> float:

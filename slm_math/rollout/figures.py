@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slm_math.answers import UNDECIDED
@@ -56,3 +56,39 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     Unbiased. Source: Chen et al. 2021, "Evaluating large language models trained on code", eq. 1.
     """
     return 1 - math.comb(n - right, k) / math.comb(n, k)
+
+
+def reward_figures(groups: Sequence[Sequence[Mapping[str, Any]]], roles: Sequence[str]) -> dict[str, float]:
+    """Of records with `rewards` and `parts` by role, the samples of a problem in a group: mean and standard deviation.
+
+    Rewards of several roles are named after their role. `unscored` is the share of samples without a reward,
+    `frac_reward_zero_std` that of groups whose rewards are all equal: nothing can be learnt from them. Where a role is
+    rewarded for right answers (part `correct`), `/all_right` and `/all_wrong` say how many of these are so.
+    """
+    rows = [row for group in groups for row in group]
+    values: dict[str, float] = {}
+    for role in roles:
+        prefix = f"{role}/" if len(roles) > 1 else ""
+        parts = list(rows[0]["parts"][role]) if rows else []
+        columns = {"reward": [row["rewards"][role] for row in rows]}
+        columns |= {f"reward/{part}": [row["parts"][role][part] for row in rows] for part in parts}
+        for name, column in columns.items():
+            scored = [value for value in column if not math.isnan(value)]
+            if scored:
+                mean = math.fsum(scored) / len(scored)
+                squares = math.fsum((value - mean) ** 2 for value in scored)
+                values[prefix + name] = mean
+                values[prefix + name.replace("reward", "reward_std", 1)] = math.sqrt(squares / max(len(scored) - 1, 1))
+        values[f"{prefix}unscored"] = sum(map(math.isnan, columns["reward"])) / max(len(rows), 1)
+        dead = [[row["correct"] for row in group] for group in groups if len(distinct(group, role)) < 2]
+        name = f"{prefix}frac_reward_zero_std"
+        values[name] = len(dead) / max(len(groups), 1)
+        if "correct" in parts:
+            values[f"{name}/all_right"] = sum(map(all, dead)) / max(len(groups), 1)
+            values[f"{name}/all_wrong"] = sum(not any(marks) for marks in dead) / max(len(groups), 1)
+    return values
+
+
+def distinct(rows: Iterable[Mapping[str, Any]], role: str) -> set[float]:
+    """The different rewards that a role was given."""
+    return {row["rewards"][role] for row in rows if not math.isnan(row["rewards"][role])}

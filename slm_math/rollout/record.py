@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from slm_math.answers import judge
+from slm_math.rewards import Reward, score, total
 from slm_math.types import Chat, Image, Run, Task, Trace, Turn
 
 # characters that JSON leaves alone, though they steer terminals or end lines: C1 controls, Unicode's separators
@@ -30,6 +31,13 @@ class Rollout:
         """Its record with rewards and advantages."""
         parts = {role: dict(values) for role, values in self.parts.items()}
         return self.record | {"parts": parts, "rewards": dict(self.rewards), "advantages": self.advantages}
+
+
+def scored(task: Task, trace: Trace, rewards: Sequence[Reward], roles: Sequence[str]) -> Rollout:
+    """A trace with the rewards of every role."""
+    parts = {role: score(rewards, task, trace, role) for role in roles}
+    totals = {role: total(rewards, parts[role], role) for role in roles}
+    return Rollout(task, trace, record(task, trace), parts, totals)
 
 
 def record(task: Task, trace: Trace) -> dict[str, Any]:

@@ -5,9 +5,9 @@ Axes: N rows, T tokens of the longest row, M loss tokens of a batch.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +21,9 @@ class Row:
 
     `mask` weighs the token's loss (0 for context) and `weight` the whole row's; `logps` are sampling log-probabilities
     in nats, `reference` those of the reference policy (0 for context); `kept[t]` packs the ids that could be sampled at
-    t, nothing where all could. `sample` is the index of the trace that the row is of, `group` that of its problem.
+    t, nothing where all could. `sample` is the index of the trace that the row is of, `group` that of its problem;
+    `cut` says that a reply of its role was cut off there; `kl` estimates KL(policy || reference), summed over loss
+    tokens.
     """
 
     ids: list[int]
@@ -35,6 +37,8 @@ class Row:
     role: str = "solver"
     sample: int = 0
     group: int = 0
+    cut: bool = False
+    kl: float = 0.0
 
     @property
     def learnt(self) -> list[int]:
@@ -54,6 +58,7 @@ def trace_rows(trace: Trace, role: str) -> list[Row]:
     turns (no samples of the policy) make no row.
     """
     rows: list[Row] = []
+    cut = any(turn.reply.finish == "length" for turn in trace.turns if turn.request.role == role)
     for turn in trace.turns:
         reply = turn.reply
         if turn.request.role != role or not reply.token_ids:
@@ -70,7 +75,7 @@ def trace_rows(trace: Trace, role: str) -> list[Row]:
             None,
         )
         if row is None:
-            row = Row([], [], temperature=reply.temperature, role=role)
+            row = Row([], [], temperature=reply.temperature, role=role, cut=cut)
             rows.append(row)
         context = len(prompt) - len(row.ids)
         sampled = len(reply.token_ids)
@@ -117,36 +122,40 @@ def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
     for n, row in enumerate(rows):
         ids[n, : len(row.ids)] = torch.tensor(row.ids)
         attention[n, : len(row.ids)] = 1  # from lengths, never from the pad id, which may be the EOS id
-    learnt = [(n, t, row) for n, row in enumerate(rows) for t in row.learnt]
+    learnt = [row.learnt for row in rows]
+    sizes = torch.tensor(list(map(len, learnt)))
 
-    def integers(values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=device)
+    def tokens(name: str, empty: Any = 0) -> list[Any]:
+        """What the rows say of their loss tokens."""
+        said = ((getattr(row, name), where) for row, where in zip(rows, learnt))
+        return [v for values, where in said for v in ([values[t] for t in where] if values else [empty] * len(where))]
 
-    def numbers(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=device)
+    def spread(name: str) -> Tensor:
+        """What the rows say of themselves, for each of their loss tokens."""
+        return torch.tensor([getattr(row, name) for row in rows], dtype=torch.float32).repeat_interleave(sizes)
 
-    return Batch(
-        ids=ids.to(device),
-        attention=attention.to(device),
-        where=integers([n * width + t - 1 for n, t, _ in learnt]),
-        targets=integers([row.ids[t] for _, t, row in learnt]),
-        weight=numbers([row.mask[t] * row.weight for _, t, row in learnt]),
-        row=integers([n for n, _, _ in learnt]),
-        logps=numbers([row.logps[t] if row.logps else 0.0 for _, t, row in learnt]),
-        reference=numbers([row.reference[t] for _, t, row in learnt]) if all(r.reference for r in rows) else None,
-        temperature=numbers([row.temperature for _, _, row in learnt]),
-        advantage=numbers([row.advantage for _, _, row in learnt]),
-        support=_support([row.kept[t] if row.kept else b"" for _, t, row in learnt], device),
-        role=roles.pop(),
-    )
+    vectors = {
+        "where": torch.tensor([n * width + t - 1 for n, where in enumerate(learnt) for t in where], dtype=torch.long),
+        "targets": torch.tensor(tokens("ids"), dtype=torch.long),
+        "weight": torch.tensor(tokens("mask"), dtype=torch.float32) * spread("weight"),
+        "row": torch.arange(len(rows)).repeat_interleave(sizes),
+        "logps": torch.tensor(tokens("logps"), dtype=torch.float32),
+        "reference": torch.tensor(tokens("reference"), dtype=torch.float32),
+        "temperature": spread("temperature"),
+        "advantage": spread("advantage"),
+    }
+    fields = {name: vector.to(device) for name, vector in vectors.items()}
+    if not all(row.reference for row in rows):
+        fields["reference"] = None
+    support = _support(tokens("kept", b""), device)
+    return Batch(ids=ids.to(device), attention=attention.to(device), support=support, role=roles.pop(), **fields)
 
 
 def _support(kept: Sequence[bytes], device: torch.device | str) -> tuple[Tensor, Tensor] | None:
     if not any(kept):
         return None
-    ids = array("i", b"".join(kept))
-    sizes = torch.tensor([0, *(len(packed) // ids.itemsize for packed in kept)])
-    return sizes.cumsum(0).to(device), torch.tensor(ids, dtype=torch.long, device=device)
+    starts = torch.tensor([0, *(len(packed) // 4 for packed in kept)]).cumsum(0)
+    return starts.to(device), torch.frombuffer(bytearray(b"".join(kept)), dtype=torch.int32).to(device, torch.long)
 
 
 def micro_batches(rows: Sequence[Row], tokens: int) -> Iterator[list[Row]]:

@@ -130,7 +130,7 @@ def test_tokens_whose_weight_a_bound_set_are_counted(
 def test_ratio_beyond_float32_gives_a_finite_loss_and_gradient(kind: str, advantage: float, gap: float) -> None:
     logps = torch.tensor([min(gap, 0.0)], requires_grad=True)
     ones = torch.ones(1)
-    objective = Objective(kind=kind, dual_clip=3.0)  # type: ignore[arg-type]
+    objective = Objective(kind=kind, dual_clip=0.0 if kind in ("cispo", "sapo") else 3.0)  # type: ignore[arg-type]
     row = torch.zeros(1, dtype=torch.long)
     loss, _ = policy_loss(logps, logps.detach() - gap, advantage * ones, ones, row, objective)
     loss.backward()
@@ -167,3 +167,15 @@ WRONG = [
 def test_objective_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="objective"):
         Objective(**options)
+
+
+def test_what_the_dual_clip_cuts_is_counted() -> None:
+    for advantage, cut in ((-1.0, 1), (1.0, 1), (0.0, 0)):  # a good token is cut by the upper bound
+        _, _, stats = one(20.0, advantage, Objective(kind="dapo", dual_clip=3.0), torch.float64)
+        assert stats["clip_high"].item() == cut
+
+
+def test_sapo_counts_no_clip() -> None:
+    for ratio, advantage in ((20.0, 1.0), (0.01, -1.0)):
+        _, _, stats = one(ratio, advantage, Objective(kind="sapo"), torch.float64)
+        assert stats["clip_low"].item() == stats["clip_high"].item() == 0

@@ -132,14 +132,15 @@ def test_dual_clip_bounds_what_a_bad_token_can_cost(kind: str, dtype: torch.dtyp
 def test_reduction_of_the_objective_gives_the_weights_of_the_paper(kind: str, close: Close) -> None:
     reduction = objective(kind).reduction
     total = {"sequence": 4, "constant": 4, "token": 10, "group": 2}[reduction]
-    got = row_weights(torch.tensor(LENGTHS), reduction, total, torch.tensor(GROUPS), BUDGET)
+    groups = torch.tensor(GROUPS) if reduction == "group" else None
+    got = row_weights(torch.tensor(LENGTHS), reduction, total, groups, BUDGET)
     close(got, [weight(kind, n) for n in range(4)])
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_on_policy_gradient_is_the_plain_policy_gradient(kind: str, dtype: torch.dtype, close: Close) -> None:
     inputs = Inputs.of(kind, dtype, LOGPS)
-    loss, stats = inputs.loss(objective(kind, dual_clip=3.0))
+    loss, stats = inputs.loss(objective(kind, dual_clip=0.0 if kind in ("cispo", "sapo") else 3.0))
     loss.backward()
     close(inputs.logps.grad, [-weight(kind, n) * a for n, a in zip(ROW, FLAT)])
     assert stats["clip_low"].item() == stats["clip_high"].item() == 0

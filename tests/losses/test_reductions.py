@@ -36,7 +36,7 @@ def weighted_sum(rows: Sequence[int], weights: Tensor) -> Tensor:
 
 
 def weights_of(rows: Sequence[int], reduction: str, total: float) -> Tensor:
-    groups = torch.tensor([GROUPS[n] for n in rows])
+    groups = torch.tensor([GROUPS[n] for n in rows]) if reduction == "group" else None
     return row_weights(torch.tensor([LENGTHS[n] for n in rows]), reduction, total, groups, BUDGET)
 
 
@@ -80,6 +80,12 @@ def test_row_without_loss_tokens_leaves_the_other_weights_alone(reduction: str, 
     got = row_weights(lengths, reduction, TOTALS[reduction], groups, BUDGET)
     assert got.isfinite().all()
     close(got[:5], row_weights(torch.tensor(LENGTHS), reduction, TOTALS[reduction], groups[:5], BUDGET))
+
+
+def test_rows_of_one_sample_weigh_as_one_row_does(close: Close) -> None:
+    """Samples of 2 + 3 and of 4 tokens: half a mean each, however many rows they are in."""
+    got = row_weights(torch.tensor([2, 3, 4]), "sequence", 2, torch.tensor([0, 0, 1]))
+    close(got, [1 / 10, 1 / 10, 1 / 8])
 
 
 @pytest.mark.parametrize("reduction", MEANS)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +12,15 @@ import pytest
 import torch
 from tiny import SCRATCH, Duo, Endpoint, Even, difference, grpo, problems, trainer, weights
 
-from slm_math.agents import SingleShot
+from slm_math.agents import Agent, SingleShot
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Lora, Policy
 from slm_math.rewards import Reward
-from slm_math.rollout.record import Rollout
+from slm_math.rollout.record import Rollout, scored
 from slm_math.rollout.rows import Row
-from slm_math.types import Generate, Problem, Reply, Sampling, Task, Trace, Turn, user
+from slm_math.types import Generate, Problem, Reply, Sampling, Task, Trace, Turn, Workflow, user
 
 TWO = Lora(r=2, dropout=0.0)
 
@@ -86,26 +87,88 @@ def test_gradient_does_not_depend_on_the_split(kind: Any, tmp_path: Path) -> Non
     assert max(gradient.abs().max() for gradient in whole.values()) > 1e-3
 
 
-def test_gradient_is_the_policy_gradient(tmp_path: Path) -> None:
-    """On-policy, the gradient is that of -sum of advantage x log-probability over all tokens of the batch."""
-    module: Any = grpo()
+RAGGED = Sampling(max_new_tokens=6, stop=("a", "e", "o", "t"))  # replies of many lengths
+WEIGHTS: dict[str, Callable[[int, int, int], float]] = {
+    # (tokens of the reply, replies, tokens in all) -> weight of a token, written out
+    "dapo": lambda n, replies, tokens: 1 / tokens,
+    "grpo": lambda n, replies, tokens: 1 / (n * replies),
+    "gspo": lambda n, replies, tokens: 1 / (n * replies),
+    "dr_grpo": lambda n, replies, tokens: 1 / (6 * replies),
+    "cispo": lambda n, replies, tokens: 1 / tokens,
+    "sapo": lambda n, replies, tokens: 1 / (n * replies),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_gradient_is_the_policy_gradient(kind: Any, tmp_path: Path) -> None:
+    """On-policy, the gradient is that of -sum of weight x advantage x log-probability over all tokens of the batch."""
+    module: Any = grpo(objective=Objective(kind), sampling=RAGGED, group_size=2)
     found: dict[str, torch.Tensor] = {}
     module.step_optimizer = lambda: found.update({n: p.grad.clone() for n, p in module.model.named_parameters()}) or 0.0
     fit(tmp_path, module)
     model = SCRATCH.model(SCRATCH.tokenizer())
-    rewards = torch.tensor([rollout.rewards["solver"] for rollout in module.last]).view(-1, 4)
+    rewards = torch.tensor([rollout.rewards["solver"] for rollout in module.last]).view(-1, 2)
     std = rewards.std(1, keepdim=True)
+    assert 0 < (std == 0).sum() < len(std)  # dead groups have no gradient, and count in the averages
     advantages = torch.where(std > 0, (rewards - rewards.mean(1, keepdim=True)) / (std + 1e-4), 0.0).flatten()
-    loss, tokens = torch.zeros(()), 0
-    for advantage, rollout in zip(advantages, module.last):
+    lengths = [len(rollout.trace.turns[0].reply.token_ids) for rollout in module.last]
+    assert len(set(lengths)) > 2
+    loss = torch.zeros(())
+    for advantage, n, rollout in zip(advantages, lengths, module.last):
         reply = rollout.trace.turns[0].reply
         ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
         logps = model(ids).logits[0, len(reply.prompt_ids) - 1 : -1].log_softmax(-1)
-        loss = loss - advantage * logps.gather(-1, torch.tensor(reply.token_ids)[:, None]).sum()
-        tokens += len(reply.token_ids)
-    (loss / tokens).backward()
+        weight = WEIGHTS[kind](n, len(lengths), sum(lengths))
+        loss = loss - weight * advantage * logps.gather(-1, torch.tensor(reply.token_ids)[:, None]).sum()
+    loss.backward()
     for name, parameter in model.named_parameters():
         assert torch.allclose(found[name], parameter.grad, atol=1e-6)
+
+
+def test_dropout_of_an_adapter_does_not_disturb_the_policy(tmp_path: Path) -> None:
+    module = grpo(Policy(scratch=SCRATCH, lora=Lora(r=4, dropout=0.5)), optim=Optim(lr=3e-2, warmup=0))
+    logged = fit(tmp_path, module, batches=3).callback_metrics
+    assert logged["train/logp_diff_max"] < 1e-4
+
+
+class Shortening(Agent):
+    """Asks problems of odd ids twice, in a new chat: two rows for one sample."""
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        for _ in range(1 + int(problem.id[-1]) % 2):
+            yield [Generate(user(problem.text))]
+        return None
+
+
+def test_sample_of_several_rows_weighs_as_much_as_one_of_one_row(tmp_path: Path) -> None:
+    module = grpo(agent=Shortening(), objective=Objective("grpo"))
+    fit(tmp_path, module)
+    rows = module.rows([module.last[i : i + 4] for i in range(0, len(module.last), 4)])
+    module.batches(rows)
+    by_sample: dict[int, list[Row]] = {}
+    for row in rows:
+        by_sample.setdefault(row.sample, []).append(row)
+    assert {len(own) for own in by_sample.values()} == {1, 2}
+    for own in by_sample.values():
+        assert sum(row.weight * row.loss_tokens for row in own) == pytest.approx(1 / len(by_sample))
+
+
+def test_infinite_reward_is_refused_by_name(tmp_path: Path) -> None:
+    class Endless(Reward):
+        def __call__(self, task: Task, trace: Trace) -> float:
+            return math.inf
+
+    with pytest.raises(ValueError, match=r"reward 'endless' of role 'solver' is inf for problem arithmetic/train/"):
+        fit(tmp_path, grpo(rewards=[Endless()]))
+
+
+def test_rewards_keep_all_their_digits() -> None:
+    class Large(Even):
+        def __call__(self, task: Task, trace: Trace) -> float:
+            return 1e8 + super().__call__(task, trace)
+
+    rows = credited(grpo(rewards=[Large()], group_size=2), [[4], [5]])
+    assert [row.advantage for row in rows] == pytest.approx([0.7070, -0.7070], abs=1e-3)
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0])
@@ -148,7 +211,7 @@ class Unscored(Even):
 def groups(module: Any, *replies: list[list[int]]) -> list[list[Rollout]]:
     """Groups of scored rollouts, one reply a rollout."""
     task = Task(Problem("p", "x"), "1")
-    return [[module.score(task, trace(tokens)) for tokens in group] for group in replies]
+    return [[scored(task, trace(tokens), module.rewards, module.train_roles) for tokens in group] for group in replies]
 
 
 def credited(module: Any, *replies: list[list[int]]) -> list[Row]:

@@ -11,9 +11,11 @@ from tiny import SOURCE, Duo, Endpoint, Even, chats, grpo, problems, trainer, we
 from slm_math.agents import Agent
 from slm_math.data.modules import ProblemData
 from slm_math.engines.base import EngineError
+from slm_math.losses.advantages import Advantage
 from slm_math.modules.optim import Optim
 from slm_math.modules.stats import Notices
 from slm_math.rewards import Reward
+from slm_math.rollout.record import scored
 from slm_math.types import Generate, Problem, Reply, Task, Trace, Turn, Workflow, user
 
 
@@ -60,8 +62,9 @@ def test_diverged_training_ends(tmp_path: Path) -> None:
 
 
 def test_passes_do_not_add_up_in_the_logged_loss(tmp_path: Path) -> None:
-    still = Optim(lr=0.0, warmup=0)
-    once, twice = (fit(tmp_path, grpo(passes=n, optim=still)).callback_metrics for n in (1, 2))
+    still: Any = {"optim": Optim(lr=0.0, warmup=0), "advantage": Advantage(baseline="none", scale="none")}
+    once, twice = (fit(tmp_path, grpo(passes=n, **still)).callback_metrics for n in (1, 2))
+    assert once["train/loss"] < -0.1  # minus the mean reward, nearly
     for name in ("train/loss", "train/policy_loss", "train/entropy"):
         assert twice[name].item() == pytest.approx(once[name].item(), abs=1e-7)
     assert twice["train/tokens_per_second/update"] > 0
@@ -152,7 +155,7 @@ def test_greedy_turns_are_not_learnt() -> None:
     greedy = Turn(Generate(user("x"), temperature=0.0), Reply("", (8,), (-1.0,), "stop", (3,)))
     module = grpo(group_size=2)
     both = Trace(Problem("p", "x"), 0, (sampled, greedy), None)
-    rollout = module.score(Task(both.problem, "1"), both)
+    rollout = scored(Task(both.problem, "1"), both, module.rewards, module.train_roles)
     rows = module.rows([[rollout, rollout]])
     assert [row.ids for row in rows] == [[1, 2, 5], [1, 2, 5]]
 

@@ -10,9 +10,12 @@ import torch
 from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer
 
 from callbacks import ExportHF
+from slm_math.losses.advantages import Advantage
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Lora, Policy
+from slm_math.rewards import Reward
+from slm_math.types import Sampling, Task, Trace
 
 TWO = Lora(r=2, dropout=0.0)
 FAST = Optim(lr=1e-2, warmup=0, schedule="constant")
@@ -122,18 +125,76 @@ def test_no_reference_without_a_kl_term(tmp_path: Path) -> None:
     assert module.loaded.frozen is None
 
 
-def test_kl_in_the_reward_lowers_what_strays(tmp_path: Path) -> None:
-    """With a huge weight the penalty outweighs the reward: advantages follow -KL, whatever was rewarded."""
-    module = grpo(objective=Objective(beta=1e6, kl="k1", kl_in="reward"), optim=FAST, passes=1)
-    curve(module, tmp_path, 2)
-    rows = module.rows([module.last[i : i + 4] for i in range(0, len(module.last), 4)])
-    gaps: dict[int, float] = {}
-    plain = SCRATCH.model(SCRATCH.tokenizer()).eval()
-    for row in rows:
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
+def test_kl_in_the_reward_is_taken_off_it(kind: Any, masked: bool, tmp_path: Path) -> None:
+    """A = (r - beta * sum of k_t) - mean of these, also for samples that are masked; by plain forward passes."""
+    objective = Objective(beta=0.5, kl=kind, kl_in="reward")
+    ragged = Sampling(max_new_tokens=6, stop=("a", "e", "o", "t"))
+    options: dict[str, Any] = {
+        "optim": FAST,
+        "sampling": ragged,
+        "advantage": Advantage(scale="none"),
+        "mask_truncated": masked,
+    }
+    module = grpo(objective=objective, **options)
+    before: list[dict[str, torch.Tensor]] = []
+
+    class Keep(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
+            before.append({n: p.detach().clone() for n, p in module.model.named_parameters()})
+
+    trainer(tmp_path, limit_train_batches=2, callbacks=[Keep()]).fit(module, problems())
+    start, policy = (SCRATCH.model(SCRATCH.tokenizer()).eval() for _ in range(2))
+    policy.load_state_dict(before[1], strict=False)
+    penalised = []
+    for rollout in module.last:
+        reply = rollout.trace.turns[0].reply
+        ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
+        chosen = torch.tensor(reply.token_ids)[:, None]
         with torch.no_grad():
-            logps = plain(torch.tensor([row.ids])).logits[0].log_softmax(-1)
-        gaps[row.sample] = sum(row.logps[t] - logps[t - 1, row.ids[t]].item() for t in row.learnt)
-    for start in range(0, len(module.last), 4):
-        group = sorted(range(start, start + 4), key=lambda sample: gaps[sample])
-        got = [module.last[sample].advantages["solver"] for sample in group]
-        assert got == sorted(got, reverse=True)
+            one, other = (
+                model(ids).logits[0, len(reply.prompt_ids) - 1 : -1].log_softmax(-1).gather(-1, chosen).double()
+                for model in (policy, start)
+            )
+        d = other - one
+        k = {"k1": -d, "k2": d**2 / 2, "k3": d.exp() - 1 - d}[kind]
+        penalised.append(rollout.rewards["solver"] - 0.5 * k.sum().item())
+    table = torch.tensor(penalised).view(-1, 4)
+    want = (table - table.mean(1, keepdim=True)).flatten().tolist()
+    assert [rollout.advantages["solver"] for rollout in module.last] == pytest.approx(want, abs=1e-4)
+    assert max(penalised) > 1 or min(penalised) < -1e-3
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("kind", ["full", "fresh adapter", "sft adapter"])
+def test_kl_in_the_reward_is_exactly_zero_at_the_start(
+    kind: str, precision: Any, adapter: Path, tmp_path: Path
+) -> None:
+    """Or rounding, divided by a standard deviation that is nothing else, would be learnt."""
+    policy, options = CASES[kind](adapter)
+    objective = Objective(beta=0.5, kl="k1", kl_in="reward")
+    module = grpo(policy, **({"rewards": [Same()]} | options), objective=objective)
+    run = trainer(tmp_path, limit_train_batches=1, precision=precision)
+    run.fit(module, problems())
+    assert {rollout.advantages["solver"] for rollout in module.last} == {0.0}
+
+
+class Same(Reward):
+    def __call__(self, task: Task, trace: Trace) -> float:
+        return 1.0
+
+
+def test_second_fit_of_a_module_keeps_its_reference(tmp_path: Path) -> None:
+    module = grpo(objective=Objective(beta=0.01), optim=FAST)
+    assert curve(module, tmp_path, 1) == pytest.approx([0], abs=1e-9)
+    assert curve(module, tmp_path, 1)[0] > 1e-6
+
+
+def test_reference_that_is_nan_is_no_reference(tmp_path: Path) -> None:
+    class Spoil(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+            module.loaded.frozen.model.norm.weight.data.fill_(float("nan"))
+
+    with pytest.raises(RuntimeError, match="reference policy differs"):
+        trainer(tmp_path, callbacks=[Spoil()]).fit(grpo(objective=Objective(beta=0.01)), problems())

@@ -100,12 +100,16 @@ def test_dropped_groups_do_not_count_in_the_average(tmp_path: Path) -> None:
 
 
 def test_masked_truncated_replies_count_in_the_baseline_only(tmp_path: Path) -> None:
-    module = grpo(mask_truncated=True, sampling=Sampling(max_new_tokens=5), group_size=8)
+    module: Any = grpo(mask_truncated=True, sampling=Sampling(max_new_tokens=5), group_size=8)
+    make, learnt = module.batches, []
+    module.batches = lambda rows: learnt.append(sum(row.loss_tokens for row in rows)) or make(rows)
     run = fit(module, tmp_path, batch_size=14)
     cut = [r.trace.turns[0].reply.finish == "length" for r in module.last]
     assert 0 < sum(cut) < len(cut)
     rows = module.rows([module.last[i : i + 8] for i in range(0, len(module.last), 8)])
-    assert {row.sample for row in rows} == {sample for sample, was_cut in enumerate(cut) if not was_cut}
+    assert {row.sample for row in rows if row.cut} == {sample for sample, was_cut in enumerate(cut) if was_cut}
+    want = sum(len(r.trace.turns[0].reply.token_ids) for r, was_cut in zip(module.last, cut) if not was_cut)
+    assert learnt == [want]
     rewards = torch.tensor([r.rewards["solver"] for r in module.last]).view(-1, 8)
     first = [r.advantages["solver"] for r in module.last[:8]]
     want = (rewards[0] - rewards[0].mean()) / (rewards[0].std() + 1e-4)
