@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from slm_math.evaluation.metrics import Summary, summarise
 from slm_math.evaluation.records import read_records, write_records
 from slm_math.evaluation.table import program_lines, results_table
 from slm_math.modules.base import PolicyModule
+from slm_math.modules.grpo import GRPOModule
+from slm_math.rollout.record import scored
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
-from slm_math.types import Sampling
+from slm_math.types import Sampling, Task, Trace
 
 
 class AgentEval(L.Callback):
@@ -134,10 +137,11 @@ class AgentEval(L.Callback):
         for agent in self.agents:
             if agent in self._skipped:
                 continue
-            folder = Path(trainer.default_root_dir) / "eval" / name / agent
+            folder, begin = Path(trainer.default_root_dir) / "eval" / name / agent, time.perf_counter()
             summaries[agent] = self._one(trainer, module, agent, folder, weights)
             if log:
-                values = {f"eval/{agent}/{key}": value for key, value in summaries[agent].values().items()}
+                figures = summaries[agent].values() | {"total_seconds": time.perf_counter() - begin}
+                values = {f"eval/{agent}/{key}": value for key, value in figures.items()}
                 module.log_dict(values, batch_size=len(self.tasks), rank_zero_only=True)
                 module.log(f"{agent}", summaries[agent].accuracy, prog_bar=True, logger=False, rank_zero_only=True)
         if trainer.is_global_zero and summaries:
@@ -169,6 +173,7 @@ class AgentEval(L.Callback):
             identity,
             watch,
             set_aside=True,
+            more=partial(rewards_of, module),
         )
         if ranks == 1:
             return summary
@@ -178,6 +183,14 @@ class AgentEval(L.Callback):
         if rank == 0:
             write_records(folder / "records.jsonl", records)
         return summarise(records)
+
+
+def rewards_of(module: PolicyModule, task: Task, trace: Trace) -> dict[str, Any]:
+    """What the rewards that the policy is trained with say of a trace; nothing where there are none."""
+    if not isinstance(module, GRPOModule):
+        return {}
+    data = scored(task, trace, module.rewards, module.train_roles).data()
+    return {name: data[name] for name in ("parts", "rewards")}
 
 
 def fingerprint(module: PolicyModule) -> str:

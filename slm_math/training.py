@@ -112,7 +112,9 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self._get(self.config_init, "trainer", default={})
         root = Path(kwargs.get("default_root_dir") or config.get("default_root_dir") or ROOT)
-        extra: list[L.Callback] = [callbacks.Progress(), callbacks.RolloutLog(), callbacks.Watchdog()]
+        extra: list[L.Callback] = [callbacks.RolloutLog(), callbacks.Watchdog()]
+        if config.get("enable_progress_bar") is not False:
+            extra.append(callbacks.Progress())
         if config.get("enable_checkpointing") is not False:
             extra.append(callbacks.Checkpoints(root / "checkpoints"))
         given = config.get("callbacks") or []

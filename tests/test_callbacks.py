@@ -70,6 +70,31 @@ def test_records_of_other_weights_are_set_aside(tmp_path: Path) -> None:
     assert weights[0] != weights[1]
 
 
+@pytest.mark.parametrize("limits", [{"max_steps": 3, "max_epochs": 10}, {"max_steps": 3, "max_epochs": -1}], ids=str)
+def test_evaluation_runs_after_the_last_step_too(limits: dict[str, int], tmp_path: Path) -> None:
+    run = trainer(tmp_path, limit_train_batches=2, callbacks=[agent_eval(every_n_epochs=5)], **limits)
+    run.fit(grpo(), problems())
+    assert [folder.name for folder in (tmp_path / "eval").iterdir()] == ["epoch-1"]
+
+
+def test_evaluation_of_grpo_logs_its_rewards_as_training_does(tmp_path: Path) -> None:
+    run = trainer(
+        tmp_path, limit_train_batches=1, callbacks=[agent_eval(samples=2, sampling=Sampling(max_new_tokens=4))]
+    )
+    run.fit(grpo(), problems())
+    logged = {name: value.item() for name, value in run.callback_metrics.items()}
+    records, _, summary = read(tmp_path / "eval" / "epoch-0" / "one")
+    rewards = [row["rewards"]["solver"] for row in records]
+    assert set(rewards) == {0.0, 1.0}
+    for name in ("reward", "reward/even"):
+        assert logged[f"eval/one/{name}"] == pytest.approx(sum(rewards) / len(rewards))
+    groups = [{row["rewards"]["solver"] for row in records if row["id"] == id} for id in {row["id"] for row in records}]
+    dead = sum(len(group) == 1 for group in groups) / len(groups)
+    assert logged["eval/one/frac_reward_zero_std"] == pytest.approx(dead)
+    shared = {name.removeprefix("train/") for name in logged if name.startswith("train/")}
+    assert {"accuracy", "length", "truncated", "pass@2", "reward_std", "unscored", "turns"} <= shared & set(summary)
+
+
 def test_evaluation_runs_every_n_epochs_and_after_the_last(tmp_path: Path) -> None:
     judge = agent_eval(every_n_epochs=2, at_start=True)
     run = trainer(tmp_path, max_epochs=3, limit_train_batches=1, callbacks=[judge])

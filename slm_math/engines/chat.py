@@ -30,6 +30,8 @@ class ChatFormat:
     def __init__(self, tokenizer: Any, template: str | None = None) -> None:
         self.tokenizer = tokenizer
         if template is not None:
+            if template not in TEMPLATES and not Path(template).is_file():
+                raise ValueError(f"policy.chat_template {template} is no file, and none of {', '.join(TEMPLATES)}")
             tokenizer.chat_template = TEMPLATES.get(template) or Path(template).read_text(encoding="utf-8")
         if not tokenizer.chat_template:
             raise ValueError(

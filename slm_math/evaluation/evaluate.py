@@ -14,7 +14,7 @@ from slm_math.evaluation.records import RecordFile, data_hash, write_json
 from slm_math.prompts import load
 from slm_math.rollout.record import record
 from slm_math.rollout.scheduler import Rollouts, Sandbox
-from slm_math.types import Sampling, Task
+from slm_math.types import Sampling, Task, Trace
 
 
 def describe(agent: Agent) -> dict[str, Any]:
@@ -39,6 +39,7 @@ def evaluate(
     identity: Mapping[str, Any] | None = None,
     watch: Callable[[int, int, Sequence[Mapping[str, Any]]], None] | None = None,
     set_aside: bool = False,
+    more: Callable[[Task, Trace], Mapping[str, Any]] = lambda task, trace: {},
 ) -> Summary:
     """Runs `agent` `samples` times on every task, writing `folder`/records.jsonl, manifest.json and summary.json.
 
@@ -47,6 +48,7 @@ def evaluate(
     Args:
         identity: what else makes this evaluation what it is (the weights under training).
         watch: called after every record with (done, total, records so far).
+        more: what else goes into a record (rewards under training).
         set_aside: another evaluation in the folder is moved out of the way; otherwise it is an error.
     """
     by_id = {task.problem.id: task for task in tasks}
@@ -70,7 +72,8 @@ def evaluate(
     finished = False
     try:
         for trace in Rollouts(agent, engines, sampling, sandbox, ("eval", seed)).run(jobs):
-            file.add(record(by_id[trace.problem.id], trace))
+            task = by_id[trace.problem.id]
+            file.add(record(task, trace) | more(task, trace))
             if watch is not None:
                 watch(len(file.records), total, file.records)
         finished = True

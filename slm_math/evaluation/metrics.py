@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slm_math.rollout.figures import figures
+from slm_math.rollout.figures import figures, reward_figures
 from slm_math.rollout.programs import Programs, programs
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
@@ -86,8 +86,17 @@ def summarise(records: Iterable[Mapping[str, Any]]) -> Summary:
         high=high,
         seconds=sum(row["seconds"] for row in rows) / max(len(rows), 1),
         programs=programs(event for row in rows for event in row["events"] if event["kind"] == "run"),
-        figures=figures(rows),
+        figures=figures(rows) | rewarded(rows),
     )
+
+
+def rewarded(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """`reward_figures` of records that have rewards, the samples of a problem in a group."""
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if "rewards" in row:
+            groups[row["id"]].append(row)
+    return reward_figures(list(groups.values()), list(rows[0]["rewards"])) if groups else {}
 
 
 def by_tag(records: Iterable[Mapping[str, Any]], tag: str) -> dict[str, Summary]:

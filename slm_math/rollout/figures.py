@@ -73,13 +73,13 @@ def reward_figures(groups: Sequence[Sequence[Mapping[str, Any]]], roles: Sequenc
         columns = {"reward": [row["rewards"][role] for row in rows]}
         columns |= {f"reward/{part}": [row["parts"][role][part] for row in rows] for part in parts}
         for name, column in columns.items():
-            scored = [value for value in column if not math.isnan(value)]
+            scored = [value for value in column if not _missing(value)]
             if scored:
                 mean = math.fsum(scored) / len(scored)
                 squares = math.fsum((value - mean) ** 2 for value in scored)
                 values[prefix + name] = mean
                 values[prefix + name.replace("reward", "reward_std", 1)] = math.sqrt(squares / max(len(scored) - 1, 1))
-        values[f"{prefix}unscored"] = sum(map(math.isnan, columns["reward"])) / max(len(rows), 1)
+        values[f"{prefix}unscored"] = sum(map(_missing, columns["reward"])) / max(len(rows), 1)
         dead = [[row["correct"] for row in group] for group in groups if len(distinct(group, role)) < 2]
         name = f"{prefix}frac_reward_zero_std"
         values[name] = len(dead) / max(len(groups), 1)
@@ -91,4 +91,9 @@ def reward_figures(groups: Sequence[Sequence[Mapping[str, Any]]], roles: Sequenc
 
 def distinct(rows: Iterable[Mapping[str, Any]], role: str) -> set[float]:
     """The different rewards that a role was given."""
-    return {row["rewards"][role] for row in rows if not math.isnan(row["rewards"][role])}
+    return {row["rewards"][role] for row in rows if not _missing(row["rewards"][role])}
+
+
+def _missing(reward: float | None) -> bool:
+    """NaN, which a record on disk has as null."""
+    return reward is None or math.isnan(reward)

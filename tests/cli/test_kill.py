@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,8 @@ def start(folder: Path, kind: str, *more: str) -> subprocess.Popen[bytes]:
     folder.mkdir(exist_ok=True)
     arguments = [*COMMON, *KINDS[kind], f"--trainer.default_root_dir={folder}", *more]
     command = [sys.executable, "-m", "slm_math", *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=(folder / "err").open("wb"))
+    options: Any = {"env": os.environ | {"PYTHONPATH": str(ROOT)}, "stdout": subprocess.DEVNULL}
+    return subprocess.Popen(command, cwd=folder, stderr=(folder / "err").open("wb"), **options)
 
 
 def final(folder: Path) -> dict[str, torch.Tensor]:

@@ -1,6 +1,5 @@
 """The engine against plain forward passes and plain `generate`."""
 
-import itertools
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from slm_math.engines.chat import ChatFormat
 from slm_math.engines.sampling import choose, uniforms
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.modules.scratch import Scratch
-from slm_math.types import Reply, Sampling, Text, assistant, user
+from slm_math.types import Reply, Sampling, user
 
 SCRATCH = Scratch(hidden=32, layers=2, heads=4, ffn=64)
 
@@ -164,51 +163,3 @@ def test_sampling_frequencies(top_p: float, top_k: int) -> None:
     got = torch.bincount(tokens, minlength=5) / n
     assert torch.allclose(got, kept / kept.sum(), atol=2 / n)
     assert torch.allclose(logps, probs.log().expand(n, 5), atol=1e-6)
-
-
-def test_reply_is_spliced_never_encoded_again(chat: ChatFormat) -> None:
-    prompt = tuple(chat.encode(user("How many beads?")))
-    odd = tuple(chat.tokens("b") + chat.tokens("ead") + chat.tokens("s"))  # not how "beads" would be encoded
-    assert list(odd) != chat.tokens("beads")
-    reply = Reply("beads", (*odd, chat.end_id), (0.0,) * (len(odd) + 1), "stop", prompt)
-    ids = chat.encode(user("How many beads?") + assistant(reply) + user("Sure?"))
-    assert tuple(ids[: len(prompt) + len(odd) + 1]) == (*prompt, *odd, chat.end_id)
-    assert ids.count(chat.end_id) == 3
-    cut = Reply("beads", odd, (0.0,) * len(odd), "length", prompt)  # the turn was cut off: the template ends it
-    assert chat.encode(user("How many beads?") + assistant(cut) + user("Sure?")) == ids
-
-
-def test_resume_goes_on_with_the_open_turn(chat: ChatFormat) -> None:
-    prompt = tuple(chat.encode(user("x")))
-    reply = Reply("beads", tuple(chat.tokens("beads")), (0.0,), "stop", prompt)
-    ids = chat.encode(user("x") + assistant(reply, Text(" 4", learn=False)), resume=True)
-    assert ids == [*prompt, *chat.tokens("beads"), *chat.tokens(" 4")]
-
-
-def test_text_cannot_smuggle_in_special_tokens(chat: ChatFormat) -> None:
-    ids = chat.encode(user("a<|end|><|assistant|>b"))
-    assert ids.count(chat.end_id) == 1
-    assert ids.count(chat.tokenizer.convert_tokens_to_ids("<|assistant|>")) == 1
-
-
-def test_dialogue_learns_assistant_turns_only(chat: ChatFormat) -> None:
-    talk = user("q 1") + assistant("a 2", Text(" tool", learn=False)) + user("q 3") + assistant("a 4")
-    [(ids, mask)] = chat.dialogue(talk)
-    assert ids[:-1] == chat.encode(talk)[: len(ids) - 1]
-    learnt = chat.tokenizer.decode(list(itertools.compress(ids, mask)))
-    assert learnt == "a 2<|end|>a 4<|end|>"
-
-
-def test_template_that_rewrites_history_gives_a_row_per_turn(chat: ChatFormat) -> None:
-    tokenizer = SCRATCH.tokenizer()
-    tokenizer.chat_template = (
-        "{% for m in messages %}{{ '<|' + m['role'] + '|>' + (m['content'].split('</t>')[-1] if not loop.last "
-        "else m['content']) + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-    )
-    rewriting = ChatFormat(tokenizer)
-    talk = user("q") + assistant("hm</t>a") + user("r") + assistant("b")
-    assert len(rewriting.dialogue(talk)) == 2
-    prompt = tuple(rewriting.encode(user("q")))
-    reply = Reply("hm</t>a", (*rewriting.tokens("hm</t>a"), rewriting.end_id), (), "stop", prompt)
-    again = rewriting.encode(user("q") + assistant(reply) + user("r"))
-    assert again == rewriting.tokens("<|user|>q<|end|><|assistant|>a<|end|><|user|>r<|end|><|assistant|>")

@@ -66,13 +66,41 @@ def work(kind: str, devices: int, out: Path) -> None:
         (out / "eval").rename(out / f"eval-{devices}")
 
 
+def save_often(out: Path) -> None:
+    """Two ranks, one slower than the other, with a checkpoint after every 50 ms or so, by each rank's own clock."""
+    import time
+
+    import lightning as L
+    from tiny import chats, sft, trainer
+
+    from callbacks import Checkpoints
+
+    class Slow(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+            time.sleep(0.013 * trainer.global_rank * (batch_idx % 3))
+
+    options: Any = {"devices": 2, "strategy": "ddp", "enable_checkpointing": True, "max_epochs": 4}
+    run = trainer(out, callbacks=[Slow(), Checkpoints(out / "checkpoints", minutes=0.05 / 60)], **options)
+    run.fit(sft(), chats(batch_size=8))
+
+
+@pytest.mark.slow
+def test_ranks_agree_when_to_save(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}:{HERE.parents[2]}", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, str(HERE), "save", "2", str(tmp_path)]
+    options: Any = {"env": environment, "capture_output": True, "text": True, "cwd": HERE.parents[2]}
+    done = subprocess.run(command, timeout=200, **options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+
+
 def slow(*kinds: str) -> list[Any]:
     return [pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
 
 
 @pytest.mark.parametrize("kind", [*slow("sft", "grpo", "grpo-lora", "batch", "draws"), "one-problem"])
 def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "GLOO_SOCKET_IFNAME": "lo"}
+    environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}:{HERE.parents[2]}", "GLOO_SOCKET_IFNAME": "lo"}
     for devices in (1, 2):
         command = [sys.executable, str(HERE), kind, str(devices), str(tmp_path)]
         options: Any = {"env": environment, "capture_output": True, "text": True, "cwd": HERE.parents[2]}
@@ -121,4 +149,7 @@ def records(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    if sys.argv[1] == "save":
+        save_often(Path(sys.argv[3]))
+    else:
+        work(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

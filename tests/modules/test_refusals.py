@@ -11,8 +11,9 @@ from slm_math.data.modules import ProblemData
 from slm_math.engines.chat import ChatFormat
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.policy import Objective
+from slm_math.modules.optim import Optim
 from slm_math.modules.policy import LoadedPolicy, Lora, Policy
-from slm_math.types import Problem, Task
+from slm_math.types import Problem, Sampling, Task
 
 
 def chatml(generation: bool) -> Any:
@@ -72,6 +73,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"advantage": Advantage(per_part=True), "objective": Objective(beta=0.1, kl_in="reward")},
         "exclude each other",
     ),
+    "moving nothing": ({"reference_update": 0.5}, "without objective.beta there is none"),
+    "no dead groups": ({"resample": 1, "advantage": Advantage(baseline="batch")}, "resample drops groups"),
+    "tokens_per_batch": ({"tokens_per_batch": 0}, "must be at least 1"),
+    "slots": ({"slots": 0}, "must be at least 1"),
     "two of a name": ({"rewards": [Even(), Even()]}, "two rewards of role 'solver' are called 'even'"),
     "reward of nobody": ({"rewards": [Even(), Even(role="judge")]}, "is for role 'judge', and trained are solver"),
 }
@@ -98,3 +103,18 @@ def test_objectives_that_make_no_sense_are_refused(kind: str) -> None:
     options, message = OBJECTIVES[kind]
     with pytest.raises(ValueError, match=message):
         Objective(**options)
+
+
+def test_rate_of_a_role_without_an_adapter_is_refused(tmp_path: Path) -> None:
+    for policy, rates in (
+        (Policy(scratch=SCRATCH), {"judge": 1e-3}),
+        (Policy(scratch=SCRATCH, lora=Lora(r=2)), {"juge": 1}),
+    ):
+        with pytest.raises(ValueError, match=r"optim\.role_lr names ju"):
+            trainer(tmp_path).fit(grpo(policy, optim=Optim(role_lr=rates)), problems())
+
+
+@pytest.mark.parametrize("options", [{"stop": ("",)}, {"not_first": ("a", "")}], ids=str)
+def test_empty_texts_in_sampling_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not empty"):
+        Sampling(**options)

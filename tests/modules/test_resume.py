@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny import LORA, SCRATCH, chats, difference, grpo, problems, said, sft, trainer, weights
+from tiny import LORA, SCRATCH, Duo, chats, difference, grpo, problems, said, sft, trainer, weights
 
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
@@ -149,3 +149,58 @@ def test_checkpoint_of_another_policy_is_refused(kind: str, tmp_path: Path) -> N
         with pytest.raises(ValueError, match=f"the checkpoint is of another policy: .*{message}") as caught:
             getattr(trainer(tmp_path), verb)(sft(other), chats(), ckpt_path=tmp_path / "one.ckpt")
         assert "\n" not in str(caught.value)
+
+
+def test_roles_in_another_order_are_refused(tmp_path: Path) -> None:
+    """The optimiser's state goes by the order of its groups alone."""
+    rewards = [Rare(), Rare(role="judge")]
+
+    def module(*roles: str) -> Any:
+        return grpo(Policy(scratch=SCRATCH, lora=LORA), agent=Duo(), rewards=rewards, train_roles=roles)
+
+    first = trainer(tmp_path, limit_train_batches=1)
+    first.fit(module("solver", "judge"), problems())
+    first.save_checkpoint(tmp_path / "one.ckpt")
+    with pytest.raises(ValueError, match="train_roles are solver, judge, in this order"):
+        trainer(tmp_path, max_epochs=2).fit(module("judge", "solver"), problems(), ckpt_path=tmp_path / "one.ckpt")
+
+
+def test_moving_reference_needs_one_in_the_checkpoint(tmp_path: Path) -> None:
+    first = trainer(tmp_path, limit_train_batches=1)
+    first.fit(grpo(objective=Objective(beta=0.05)), problems())
+    first.save_checkpoint(tmp_path / "one.ckpt")
+    other = grpo(objective=Objective(beta=0.05), reference_update=0.5)
+    with pytest.raises(ValueError, match="no moving reference: set reference_update"):
+        trainer(tmp_path, max_epochs=2).fit(other, problems(), ckpt_path=tmp_path / "one.ckpt")
+
+
+@pytest.mark.parametrize(("passes", "updates"), [(1, 3), (2, 3)])
+def test_max_steps_counts_updates_and_the_schedule_ends_with_them(passes: int, updates: int, tmp_path: Path) -> None:
+    module = grpo(passes=passes, optim=Optim(lr=0.01, warmup=0, schedule="linear"))
+    run = trainer(tmp_path, max_steps=3, max_epochs=5)
+    run.fit(module, problems())
+    assert run.global_step == updates
+    assert module.optimizers().param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+def test_batches_that_teach_nothing_do_not_use_up_the_schedule_of_max_steps(tmp_path: Path) -> None:
+    class Half(Rare):
+        """Only every other batch has something to learn."""
+
+        steps = 0
+
+        def __call__(self, task: Task, trace: Trace) -> float:
+            Half.steps += 1
+            return float(Half.steps % 2) if (Half.steps - 1) // 28 % 2 else 0.0
+
+    rates: list[float] = []
+
+    class Rates(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
+            rates.append(trainer.callback_metrics["train/lr"].item())
+
+    module = grpo(rewards=[Half()], optim=Optim(lr=0.01, warmup=0, schedule="linear"))
+    run = trainer(tmp_path, max_steps=4, max_epochs=9, callbacks=[Rates()])
+    run.fit(module, problems())
+    assert run.global_step == 4
+    assert rates[1::2] == pytest.approx([0.01, 0.0075, 0.005, 0.0025])

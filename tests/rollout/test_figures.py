@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slm_math.modules.stats import Sums, step_figures
-from slm_math.rollout.figures import figures, pass_at_k
+from slm_math.rollout.figures import figures, pass_at_k, reward_figures
 
 
 def row(id: str, sample: int, correct: bool, *turns: tuple[int, str], **more: Any) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def scored(
 ) -> list[dict[str, Any]]:
     return [
         row(group, i, right, (2, "stop"))
-        | {"rewards": {"solver": reward}, "parts": {"solver": {"right": reward}}}
+        | {"rewards": {"solver": reward}, "parts": {"solver": {"correct": reward}}}
         | {"advantages": {} if advantages is None else {"solver": advantages[i]}}
         for i, (reward, right) in enumerate(zip(rewards, correct))
     ]
@@ -74,7 +74,7 @@ def test_groups_without_spread_are_told_apart() -> None:
     assert (got[name], got[f"{name}/all_right"], got[f"{name}/all_wrong"]) == (0.75, 0.25, 0.25)
     values = [1, 0, 1, 1, -1, -1, 0.5]
     mean = sum(values) / 7
-    assert got["reward"] == got["reward/right"] == pytest.approx(mean)
+    assert got["reward"] == got["reward/correct"] == pytest.approx(mean)
     assert got["reward_std"] == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in values) / 6))
     assert got["unscored"] == 1 / 8
     assert (got["advantage_min"], got["advantage"], got["advantage_max"]) == (-1, 0, 1)
@@ -96,3 +96,18 @@ def test_effective_sample_size_is_one_for_equal_weights_and_less_for_others() ->
         got = sums.means(1)
         assert got["effective_sample_size"] == pytest.approx(sum(weights) ** 2 / (3 * squares))
         assert got["mismatch_corrected"] == pytest.approx(1 / 3)
+
+
+def test_roles_without_a_reward_for_right_answers_are_not_told_apart() -> None:
+    rows = scored("a", [1, 1], [True, True], None)
+    for r in rows:
+        r["parts"] = {"solver": {"format": 1.0}}
+    got = step_figures(rows, 2, ("solver",))
+    assert got["frac_reward_zero_std"] == 1
+    assert not [name for name in got if name.startswith("frac_reward_zero_std/")]
+
+
+def test_rewards_that_were_read_back_are_null_where_they_were_nan() -> None:
+    rows = scored("a", [1.0, None], [True, False], None)  # type: ignore[list-item]
+    got = reward_figures([rows], ("solver",))
+    assert (got["reward"], got["unscored"]) == (1.0, 0.5)
