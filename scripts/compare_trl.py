@@ -46,7 +46,7 @@ from slm_math.modules.scratch import Scratch
 from slm_math.modules.stats import Sums
 from slm_math.prompts import render
 from slm_math.rewards import Reward
-from slm_math.rollout.record import Rollout
+from slm_math.rollout.record import Rollout, scored
 from slm_math.rollout.rows import Batch, Row, collate
 from slm_math.types import Problem, Reply, Sampling, Task, Trace, Turn
 
@@ -130,7 +130,8 @@ class Ours(grpo.GRPOModule):
             model.to(self.wanted)
 
     def rollouts(self, tasks: Sequence[Task], key: tuple[int, int]) -> list[list[Rollout]]:
-        self.last = [self.score(task, self.trace(task.problem, g)) for task in tasks for g in range(G)]
+        traces = ((task, self.trace(task.problem, g)) for task in tasks for g in range(G))
+        self.last = [scored(task, trace, self.rewards, self.train_roles) for task, trace in traces]
         return [self.last[i : i + G] for i in range(0, len(self.last), G)]
 
     def trace(self, problem: Problem, g: int) -> Trace:
@@ -140,9 +141,9 @@ class Ours(grpo.GRPOModule):
         finish = "stop" if ids[-1] == self.chat.end_id else "length"
         return Trace(problem, g, (Turn(request, Reply("", tuple(ids), (0.0,) * len(ids), finish, prompt)),), None)
 
-    def update(self, parts: Any, olds: Any, sums: Sums) -> float | None:
+    def update(self, batches: Any, olds: Any, sums: Sums) -> float | None:
         before = sums.values.get("loss", 0.0)
-        norm = super().update(parts, olds, sums)
+        norm = super().update(batches, olds, sums)
         self.losses.append(sums.values["loss"] - before)
         return norm
 

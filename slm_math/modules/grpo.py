@@ -148,7 +148,8 @@ class GRPOModule(PolicyModule):
             if draw:
                 tasks = self.trainer.datamodule.more().items
             for i, group in enumerate(self.rollouts(tasks, (batch_idx, draw))):
-                if spread(torch.tensor([[r.rewards[role] for r in group] for role in self.train_roles]).double()).any():
+                rewards = [[rollout.rewards[role] for rollout in group] for role in self.train_roles]
+                if spread(torch.tensor(rewards, dtype=torch.float64)).any():
                     kept[draw, i * self.trainer.world_size + self.global_rank] = group
             if self.over_ranks(len(kept)) >= wanted:
                 break
@@ -196,8 +197,8 @@ class GRPOModule(PolicyModule):
                     old = self.loaded.logprobs(batch)[0]
                 kl.index_add_(0, batch.row, kl_estimate(old, logps, self.objective.kl))
             values = iter(logps.tolist())
-            for row, row.kl in zip(chunk, kl.tolist()):
-                row.reference = [0.0] * len(row.ids)
+            for row, sum_of_kl in zip(chunk, kl.tolist()):
+                row.kl, row.reference = sum_of_kl, [0.0] * len(row.ids)
                 for t in row.learnt:
                     row.reference[t] = next(values)
             self.watch("reference", done + 1, len(chunks))
