@@ -109,7 +109,7 @@ def test_stall_in_a_reward_shows_its_line_and_who_called_it(tmp_path: Path, caps
     run.fit(grpo(rewards=[SleepyReward(0.7)]), problems())
     (_, place, frames), *_ = stalls(capsys.readouterr().err, "__call__")
     assert place == "rewards, 0 of 7 done (epoch 0, step 0)"
-    assert [frame.rsplit(" ", 1)[1] for frame in frames[1:4]] == ["score", "score", "rollouts"]
+    assert [frame.rsplit(" ", 1)[1] for frame in frames[1:4]] == ["score", "scored", "rollouts"]
 
 
 def test_stall_is_told_at_doubling_intervals_and_so_is_its_end(
@@ -190,7 +190,10 @@ def test_each_of_several_ranks_says_its_name(capsys: pytest.CaptureFixture[str])
     assert gone()
 
 
-def test_command_line_adds_watchdog_and_log_unless_they_are_configured(tmp_path: Path) -> None:
+def test_command_line_adds_watchdog_and_log_unless_they_are_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLM_MATH_DATA", raising=False)  # without a subcommand it would be the option `data`
     configs = [f"--config={CONFIGS / name}" for name in ("grpo/solver.yaml", "fast.yaml")]
     own = "--trainer.callbacks+={class_path: callbacks.Watchdog, init_args: {minutes: 7}}"
     for extra, minutes in (([], [5]), ([own], [7])):
