@@ -1,0 +1,32 @@
+"""A program is the solution: what it prints is the answer."""
+
+from __future__ import annotations
+
+from slm_math.agents.base import Agent, program
+from slm_math.answers import extract
+from slm_math.prompts import render
+from slm_math.types import Generate, Problem, Workflow, user
+
+
+class CodeAsAnswer(Agent):
+    """Asks for a program and runs it. The value of its last expression, else its last printed line, is the answer.
+
+    No program, or one that fails or prints nothing, is no answer.
+    """
+
+    uses_python = True
+
+    def __init__(self, prompt: str = "code") -> None:
+        self.prompt = prompt
+        render(prompt, problem="")
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        [reply] = yield [Generate(user(render(self.prompt, problem=problem.text), problem.images))]
+        request = program(reply.text)
+        if request is None:
+            return None
+        [result] = yield [request]
+        lines = [line.strip() for line in f"{result.stdout}\n{result.value}".splitlines() if line.strip()]
+        if not result.ok or not lines:
+            return None
+        return extract(lines[-1]).value or lines[-1]
