@@ -62,3 +62,13 @@ def test_layers_before_the_engines_import_without_torch() -> None:
         "import slm_math.types, slm_math.answers, slm_math.prompts, slm_math.agents, slm_math.rewards, slm_math.sandbox"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_heart_of_the_project_stays_readable() -> None:
+    """GRPO, its losses and its rows, in so many lines altogether."""
+    files = [
+        ROOT / "slm_math/modules/grpo.py",
+        ROOT / "slm_math/rollout/rows.py",
+        *(ROOT / "slm_math/losses").glob("*.py"),
+    ]
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) < 900
