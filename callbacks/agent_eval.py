@@ -22,7 +22,7 @@ from slm_math.evaluation.records import read_records, write_records
 from slm_math.evaluation.table import program_lines, results_table
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.grpo import GRPOModule
-from slm_math.rollout.record import scored
+from slm_math.rollout.record import record, scored
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
 from slm_math.types import Sampling, Task, Trace
 
@@ -173,7 +173,7 @@ class AgentEval(L.Callback):
             identity,
             watch,
             set_aside=True,
-            more=partial(rewards_of, module),
+            recorded=partial(recorded, module),
         )
         if ranks == 1:
             return summary
@@ -185,12 +185,12 @@ class AgentEval(L.Callback):
         return summarise(records)
 
 
-def rewards_of(module: PolicyModule, task: Task, trace: Trace) -> dict[str, Any]:
-    """What the rewards that the policy is trained with say of a trace; nothing where there are none."""
+def recorded(module: PolicyModule, task: Task, trace: Trace) -> dict[str, Any]:
+    """The record of a trace, with the rewards that the policy is trained with where there are some."""
     if not isinstance(module, GRPOModule):
-        return {}
+        return record(task, trace)
     data = scored(task, trace, module.rewards, module.train_roles).data()
-    return {name: data[name] for name in ("parts", "rewards")}
+    return {name: value for name, value in data.items() if name != "advantages"}  # an evaluation has none
 
 
 def fingerprint(module: PolicyModule) -> str:

@@ -39,7 +39,7 @@ def evaluate(
     identity: Mapping[str, Any] | None = None,
     watch: Callable[[int, int, Sequence[Mapping[str, Any]]], None] | None = None,
     set_aside: bool = False,
-    more: Callable[[Task, Trace], Mapping[str, Any]] = lambda task, trace: {},
+    recorded: Callable[[Task, Trace], dict[str, Any]] = record,
 ) -> Summary:
     """Runs `agent` `samples` times on every task, writing `folder`/records.jsonl, manifest.json and summary.json.
 
@@ -48,7 +48,7 @@ def evaluate(
     Args:
         identity: what else makes this evaluation what it is (the weights under training).
         watch: called after every record with (done, total, records so far).
-        more: what else goes into a record (rewards under training).
+        recorded: makes the record of a trace (under training one with rewards).
         set_aside: another evaluation in the folder is moved out of the way; otherwise it is an error.
     """
     by_id = {task.problem.id: task for task in tasks}
@@ -72,8 +72,7 @@ def evaluate(
     finished = False
     try:
         for trace in Rollouts(agent, engines, sampling, sandbox, ("eval", seed)).run(jobs):
-            task = by_id[trace.problem.id]
-            file.add(record(task, trace) | more(task, trace))
+            file.add(recorded(by_id[trace.problem.id], trace))
             if watch is not None:
                 watch(len(file.records), total, file.records)
         finished = True

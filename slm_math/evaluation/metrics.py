@@ -53,12 +53,13 @@ class Summary:
     programs: Programs
     figures: Mapping[str, float]
 
-    def __getattr__(self, name: str) -> Any:
-        """`accuracy`, `truncated` and so on: the figures by name."""
-        figures = vars(self).get("figures", {})
-        if name not in figures:
-            raise AttributeError(f"a summary has no figure {name!r}")
-        return figures[name]
+    @property
+    def accuracy(self) -> float:
+        return self.figures["accuracy"]
+
+    @property
+    def errors(self) -> int:
+        return int(self.figures["errors"])
 
     def shown(self) -> str:
         """Accuracy as people read it: `83.3 % [78.7, 87.1], n = 300`."""
@@ -96,7 +97,8 @@ def rewarded(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     for row in rows:
         if "rewards" in row:
             groups[row["id"]].append(row)
-    return reward_figures(list(groups.values()), list(rows[0]["rewards"])) if groups else {}
+    first = next(iter(groups.values()), None)
+    return reward_figures(list(groups.values()), list(first[0]["rewards"])) if first else {}
 
 
 def by_tag(records: Iterable[Mapping[str, Any]], tag: str) -> dict[str, Summary]:

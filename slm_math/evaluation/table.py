@@ -29,15 +29,16 @@ def results_table(title: str, rows: Mapping[str, Summary]) -> Table:
     for name in ("no answer", "cut off", "ran", "tokens"):
         table.add_column(name, justify="right")
     for name, s in rows.items():
+        found = s.figures
         table.add_row(
             name,
             s.shown()
             + (f", {s.errors} broken" if s.errors else "")
-            + (f", {s.undecided} undecided" if s.undecided else ""),
-            f"{100 * s.no_answer:.0f} %",
-            f"{100 * s.truncated:.0f} %",
+            + (f", {found['undecided']} undecided" if found["undecided"] else ""),
+            f"{100 * found['no_answer']:.0f} %",
+            f"{100 * found['truncated']:.0f} %",
             f"{100 * s.programs.share_ok:.0f} % of {s.programs.runs}" if s.programs.runs else "-",
-            f"{s.tokens:.0f}",
+            f"{found['tokens']:.0f}",
         )
     return table
 

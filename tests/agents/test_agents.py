@@ -1,24 +1,11 @@
 """Agents driven by hand, request by request."""
 
 import pytest
+from agents.driving import drive
 
 from slm_math.agents import CodeFeedback, MajorityVote, Session, SingleShot, SolverVerifier, parallel
 from slm_math.agents.base import program, verdict
-from slm_math.types import Generate, Problem, Reply, RunPython, RunResult
-
-PROBLEM = Problem("p/1", "What is 3 + 4?")
-
-
-def drive(agent, *answers):
-    """Runs an agent on scripted results; returns its requests and its answer."""
-    workflow = agent.solve(PROBLEM)
-    asked = [next(workflow)]
-    for results in answers:
-        try:
-            asked.append(workflow.send(results))
-        except StopIteration as end:
-            return asked, end.value
-    return asked, "still running"
+from slm_math.types import Generate, Reply, RunPython, RunResult
 
 
 def replies(*texts):

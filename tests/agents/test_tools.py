@@ -4,25 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents.driving import drive
 from tiny import Even, grpo, problems, trainer
 
 from slm_math.agents import CodeAsAnswer, PythonTools
 from slm_math.types import Generate, Problem, Reply, RunPython, RunResult, Text
 
-PROBLEM = Problem("p/1", "What is 3 + 4?")
 CODE = "```python\nprint(3+4)\n```\n"
-
-
-def drive(agent: Any, *answers: list[Any]) -> tuple[list[Any], Any]:
-    """Runs an agent on scripted results; returns its requests and its answer."""
-    workflow = agent.solve(PROBLEM)
-    asked = [next(workflow)]
-    for results in answers:
-        try:
-            asked.append(workflow.send(results))
-        except StopIteration as end:
-            return asked, end.value
-    return asked, "still running"
 
 
 def test_tools_put_the_output_where_the_program_was_and_go_on() -> None:
