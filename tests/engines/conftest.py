@@ -1,0 +1,24 @@
+"""A server for the OpenAI-compatible engine."""
+
+import pytest
+from engines.endpoint import KEY, Server
+
+from slm_math.engines.openai import OpenAIEngine
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """serve(script, **options) -> (server, engine); both end with the test."""
+    monkeypatch.setenv("TEST_KEY", KEY)
+    opened = []
+
+    def start(script, **options):
+        server = Server(script)
+        options = {"api_key_env": "TEST_KEY", "backoff": 0.01, "timeout": 20, **options}
+        engine = OpenAIEngine(server.url, "some-model", **options)
+        opened.extend([engine.close, server.shutdown, server.server_close])
+        return server, engine
+
+    yield start
+    for end in opened:
+        end()
