@@ -230,7 +230,26 @@ def _shortened(text: str, most: int = 2000) -> str:
     return f"{text[: most // 2]}\n... ({len(text) - most} characters) ...\n{text[-most // 2 :]}"
 
 
-Effect: TypeAlias = Generate | RunPython
+@dataclass(frozen=True)
+class Note:
+    """Something for the record; it asks for nothing and is answered with None.
+
+    kind "draft": the answer that a round came to, None when it stated none; "candidate": one of several answers side by
+    side. Both are graded in records. "verdict": what `role` thinks of the last draft or candidate (CORRECT, INCORRECT,
+    UNCLEAR). "vote": the answer that won, `value` its share of the votes. "lost": a reply of `role` that was no round
+    (empty, truncated). "stop": why a loop of rounds ended.
+
+    `branch` says where it stands among workflows that run side by side; `parallel` fills it in.
+    """
+
+    kind: Literal["draft", "candidate", "verdict", "vote", "lost", "stop"]
+    text: str | None = None
+    value: float | None = None
+    role: str = ""
+    branch: tuple[int, ...] = ()
+
+
+Effect: TypeAlias = Generate | RunPython | Note
 Workflow: TypeAlias = Generator[list[Effect], list[Any], T]
 
 
@@ -253,7 +272,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Trace:
-    """What happened when an agent met a problem, in order; it never holds the reference answer.
+    """What happened when an agent met a problem, and what it noted, in order; it never holds the reference answer.
 
     `answer` is what the agent returned; `error` is set when the workflow could not be finished (an endpoint that
     stayed down), in which case `answer` is None.
@@ -261,7 +280,7 @@ class Trace:
 
     problem: Problem
     sample: int
-    events: tuple[Turn | Run, ...]
+    events: tuple[Turn | Run | Note, ...]
     answer: str | None
     error: str | None = None
     seconds: float = 0.0
@@ -273,3 +292,7 @@ class Trace:
     @property
     def runs(self) -> tuple[Run, ...]:
         return tuple(event for event in self.events if isinstance(event, Run))
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        return tuple(event for event in self.events if isinstance(event, Note))

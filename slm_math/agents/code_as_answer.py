@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, program
-from slm_math.answers import extract
+from slm_math.agents.base import Agent
+from slm_math.agents.coding import printed, program
 from slm_math.prompts import render
 from slm_math.types import Generate, Problem, Workflow, user
 
@@ -26,7 +26,4 @@ class CodeAsAnswer(Agent):
         if request is None:
             return None
         [result] = yield [request]
-        lines = [line.strip() for line in f"{result.stdout}\n{result.value}".splitlines() if line.strip()]
-        if not result.ok or not lines:
-            return None
-        return extract(lines[-1]).value or lines[-1]
+        return printed(result)

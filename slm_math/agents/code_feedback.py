@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, program
-from slm_math.answers import extract
+from slm_math.agents.base import Agent, stated
+from slm_math.agents.coding import program
 from slm_math.prompts import render
-from slm_math.types import Generate, Problem, Workflow, assistant, user
+from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
 
 
 class CodeFeedback(Agent):
     """First pass: reasoning with a Python program. The program runs, its output goes back, a second pass answers.
 
-    The answer is what the model *writes* after it has seen the output. A first pass without a program is final.
+    The answer is what the model *writes* after it has seen the output. A first pass without a program is final. The
+    first draft is what the first pass states already.
     """
 
     uses_python = True
@@ -25,10 +26,13 @@ class CodeFeedback(Agent):
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)
         [draft] = yield [Generate(chat)]
+        yield [Note("draft", stated(draft.text))]
         request = program(draft.text)
         if request is None:
-            return extract(draft.text).value
+            return stated(draft.text)
         [result] = yield [request]
         chat += assistant(draft) + user(render(self.output_prompt, output=result.text))
         [final] = yield [Generate(chat)]
-        return extract(final.text).value
+        answer = stated(final.text)
+        yield [Note("draft", answer)]
+        return answer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, Session, program
+from slm_math.agents.base import Agent
+from slm_math.agents.coding import Session, program
 from slm_math.answers import extract
 from slm_math.prompts import render
 from slm_math.types import Generate, Part, Problem, Reply, Text, Workflow, assistant, user

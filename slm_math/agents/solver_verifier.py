@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, program, verdict
-from slm_math.answers import equivalent, extract
+from slm_math.agents.base import Agent, stated
+from slm_math.agents.coding import work
+from slm_math.agents.judging import judge
+from slm_math.answers import equivalent
 from slm_math.prompts import render
-from slm_math.types import Generate, Problem, Reply, Workflow, assistant, user
+from slm_math.types import Note, Problem, Workflow, assistant, user
+
+SILENT = "It does not state a final answer."
 
 
 class SolverVerifier(Agent):
     """Up to `rounds` drafts; stops when the verifier says CORRECT or two drafts agree, else the last answer stands.
 
-    The verifier may write one program; it then sees the output before it decides. Its critique goes back to the
-    solver: `fresh=True` instead asks the retry as a new chat. Retries sample at `retry_temperature`, since a greedy
-    solver would only repeat itself.
+    Both may write programs: the solver up to `runs` a draft, which mends those that fail, the verifier one, whose
+    output it sees before it decides. The critique goes back to the solver; with `fresh=True` the retry is a new chat.
+    Retries sample at `retry_temperature`, since a greedy solver would only repeat itself. A lost reply is no round.
     """
 
     roles = ("solver", "verifier")
@@ -21,58 +25,60 @@ class SolverVerifier(Agent):
 
     def __init__(
         self,
-        rounds: int = 3,
+        rounds: int = 5,
         prompt: str = "solve",
         verify_prompt: str = "verify",
         verify_output_prompt: str = "verify_output",
         retry_prompt: str = "retry",
+        output_prompt: str = "output",
+        runs: int = 3,
         retry_temperature: float = 0.7,
         fresh: bool = False,
     ) -> None:
-        if rounds < 1:
-            raise ValueError(f"SolverVerifier needs rounds >= 1, got {rounds}")
+        if rounds < 1 or runs < 0:
+            raise ValueError(f"SolverVerifier needs rounds >= 1 and runs >= 0, got {rounds} and {runs}")
         self.rounds = rounds
         self.prompt = prompt
         self.verify_prompt = verify_prompt
         self.verify_output_prompt = verify_output_prompt
         self.retry_prompt = retry_prompt
+        self.output_prompt = output_prompt
+        self.runs = runs
         self.retry_temperature = retry_temperature
         self.fresh = fresh
         render(prompt, problem="")
         render(verify_prompt, problem="", draft="", answer="")
         render(verify_output_prompt, output="")
         render(retry_prompt, problem="", critique="")
+        render(output_prompt, output="")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)
         answers: list[str] = []
+        why = "rounds"
         for round in range(self.rounds):
-            [draft] = yield [Generate(chat, temperature=self.retry_temperature if round else None)]
-            answer = extract(draft.text).value
-            critique = "It does not state a final answer."
+            warmth = self.retry_temperature if round else None
+            chat, draft = yield from work(chat, self.output_prompt, self.runs, temperature=warmth)
+            if draft is None:
+                why = "lost"
+                break
+            answer = stated(draft.text)
+            yield [Note("draft", answer)]
+            critique = SILENT
             if answer is not None:
-                if any(equivalent(answer, old, problem.answer_type, problem.choices) for old in answers):
-                    return answer
+                agreed = any(equivalent(answer, old, problem.answer_type, problem.choices) for old in answers)
                 answers.append(answer)
+                if agreed:
+                    why = "agreed"
+                    break
                 if round + 1 == self.rounds:
                     break
-                judgement = yield from self.judge(problem, draft, answer)
-                if verdict(judgement) == "CORRECT":
-                    return answer
-                critique = judgement
+                prompts = self.verify_prompt, self.verify_output_prompt
+                decision, critique = yield from judge(problem, draft.text, answer, *prompts)
+                if decision == "CORRECT":
+                    why = "accepted"
+                    break
             again = user(render(self.retry_prompt, problem=problem.text, critique=critique), problem.images)
             chat = again if self.fresh else chat + assistant(draft) + again
+        yield [Note("stop", why)]
         return answers[-1] if answers else None
-
-    def judge(self, problem: Problem, draft: Reply, answer: str) -> Workflow[str]:
-        """What the verifier says in the end; a program that it writes runs, and its output goes back to it."""
-        question = render(self.verify_prompt, problem=problem.text, draft=draft.text, answer=answer)
-        chat = user(question, problem.images)
-        [opinion] = yield [Generate(chat, role="verifier")]
-        request = program(opinion.text)
-        if request is None:
-            return opinion.text
-        [result] = yield [request]
-        chat += assistant(opinion) + user(render(self.verify_output_prompt, output=result.text))
-        [opinion] = yield [Generate(chat, role="verifier")]
-        return opinion.text

@@ -70,7 +70,7 @@ Nothing in an answer is ever executed. What the exact rules here cannot settle i
 rights, limited in time and memory; an answer that it cannot settle either is `UNDECIDED`: not correct, and counted.
 """
 
-from slm_math.answers.decide import equivalent
+from slm_math.answers.decide import classes, equivalent
 from slm_math.answers.equivalence import UNDECIDED, Decision
 from slm_math.answers.explain import explain
 from slm_math.answers.extract import Extracted, extract, gold_answer
@@ -82,6 +82,7 @@ __all__ = [
     "Decision",
     "Extracted",
     "Verdict",
+    "classes",
     "equivalent",
     "explain",
     "extract",

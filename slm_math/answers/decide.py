@@ -40,3 +40,17 @@ def equivalent(
 ) -> bool:
     """Whether `answer` says what `gold` says; see `decide`."""
     return decide(answer, gold, answer_type, choices, tolerance).equal
+
+
+def classes(answers: Sequence[str], answer_type: AnswerType = "math", choices: Sequence[str] = ()) -> list[list[int]]:
+    """Indices of equivalent answers together, in the order in which each class first came; the first member decides."""
+    found: list[list[int]] = []
+    for index, answer in enumerate(answers):
+        for members in found:
+            first = answers[members[0]]
+            if answer == first or equivalent(answer, first, answer_type, choices):
+                members.append(index)
+                break
+        else:
+            found.append([index])
+    return found

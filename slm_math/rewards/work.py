@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from slm_math.agents.base import verdict
+from slm_math.agents.judging import reviewed, verdict
 from slm_math.answers import equivalent, extract, judge
 from slm_math.rewards.base import Reward, replies_of
-from slm_math.types import Run, RunResult, Task, Trace, Turn
+from slm_math.types import Note, Run, RunResult, Task, Trace, Turn
 
 
 class CodeRan(Reward):
@@ -61,8 +61,9 @@ class CodeAgrees(Reward):
 class VerifierDecision(Reward):
     """Is the verifier's verdict on an answer that of the grader? Over several rounds, the mean over the verdicts.
 
-    A verdict is about the answer in the last reply of another role before it; a reply whose program was run next is not
-    a verdict yet. None when the verifier decided nothing.
+    Verdicts and the answers that they are about are those that the agent noted; of an agent that notes none, a verdict
+    is about the answer in the last reply of another role, and a reply whose program was run next is none yet. None when
+    the verifier decided nothing.
 
     Args:
         right: score of CORRECT for a right answer, and of INCORRECT for any other.
@@ -118,15 +119,22 @@ def _results(trace: Trace, role: str) -> list[RunResult]:
     for event in trace.events:
         if isinstance(event, Turn):
             speaker = event.request.role
-        elif speaker == role:
+        elif isinstance(event, Run) and speaker == role:
             results.append(event.result)
     return results
 
 
 def _verdicts(trace: Trace, role: str) -> Iterator[tuple[str, str]]:
-    """(verdict, the answer that was judged), in order."""
+    """(verdict, the answer that was judged), in order: as the agent noted them, else as its turns tell."""
+    noted = [note for note in trace.notes if note.kind != "verdict" or note.role == role]
+    if any(note.kind == "verdict" for note in noted):
+        for draft, said in reviewed((note.kind, note.branch, note) for note in noted):
+            if draft.text is not None and said.text is not None:
+                yield said.text, draft.text
+        return
     answer = None
-    for event, after in zip(trace.events, (*trace.events[1:], None)):
+    events = [event for event in trace.events if not isinstance(event, Note)]
+    for event, after in zip(events, (*events[1:], None)):
         if isinstance(event, Run):
             continue
         if event.request.role != role:

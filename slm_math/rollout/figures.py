@@ -9,6 +9,9 @@ from typing import Any
 
 from slm_math.answers import UNDECIDED
 from slm_math.rollout.programs import programs
+from slm_math.rollout.rounds import agent_figures
+
+FORMAL = ("box", "tag")  # forms that prompts ask for
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -17,7 +20,9 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     per sample.
 
     `truncated` and `empty`: a reply of the sample was cut off, or had no token. `length_terminated*` leaves replies
-    that were cut off out. `pass@k`: see `pass_at_k`, for k = 2, 4, ... up to the samples that every problem has.
+    that were cut off out. `strict`: right, and stated in a box or a tag; `lenient`: right, also when the last number of
+    a reply that states nothing is accepted; `boxed`: stated in a box or a tag; `hedged`: not right, and alternatives
+    named. `pass@k`: see `pass_at_k`, for k = 2, 4, ... up to the samples that every problem has. And `agent_figures`.
     """
     turns = [event for row in rows for event in row["events"] if event["kind"] == "turn"]
     lengths = [turn["tokens"] for turn in turns]
@@ -25,6 +30,10 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     n = max(len(rows), 1)
     values = {
         "accuracy": sum(row["correct"] for row in rows) / n,
+        "strict": sum(row["correct"] and row.get("method") in FORMAL for row in rows) / n,
+        "lenient": sum(row.get("lenient", row["correct"]) for row in rows) / n,
+        "boxed": sum(row.get("method") in FORMAL for row in rows) / n,
+        "hedged": sum(row.get("hedged", False) for row in rows) / n,
         "no_answer": sum(row["answer"] is None for row in rows) / n,
         "truncated": sum(any(e.get("finish") == "length" for e in row["events"]) for row in rows) / n,
         "empty": sum(any(e.get("tokens") == 0 for e in row["events"]) for row in rows) / n,
@@ -37,7 +46,7 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         if some:
             values |= {name: sum(some) / len(some), f"{name}_min": min(some), f"{name}_max": max(some)}
     runs = (event for row in rows for event in row["events"] if event["kind"] == "run")
-    return values | passes(rows) | programs(runs).values()
+    return values | passes(rows) | programs(runs).values() | agent_figures(rows)
 
 
 def passes(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

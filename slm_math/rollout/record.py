@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from slm_math.answers import judge
+from slm_math.agents.coding import program
+from slm_math.answers import extract, grade, judge
 from slm_math.rewards import Reward, score, total
-from slm_math.types import Chat, Image, Run, Task, Trace, Turn
+from slm_math.types import Chat, Image, Note, Run, Task, Trace, Turn
 
 # characters that JSON leaves alone, though they steer terminals or end lines: C1 controls, Unicode's separators
 ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
@@ -41,9 +42,17 @@ def scored(task: Task, trace: Trace, rewards: Sequence[Reward], roles: Sequence[
 
 
 def record(task: Task, trace: Trace) -> dict[str, Any]:
-    """A graded trace as plain data."""
+    """A graded trace as plain data.
+
+    `answer`, `correct`, `reason`: what the agent returned, and the verdict. `method`: how the last reply of the role
+    that spoke first states its answer (see `extract`). `hedged`: right or wrong, that reply names alternatives.
+    `lenient`: right also when the last number of a reply that states no answer is accepted.
+    """
     problem = task.problem
     verdict = judge(trace.answer, task)
+    first = trace.turns[0].request.role if trace.turns else ""
+    final = next((turn.reply.text for turn in reversed(trace.turns) if turn.request.role == first), "")
+    found = extract(final)
     rules = {"answer_type": problem.answer_type, "choices": list(problem.choices), "tolerance": task.tolerance}
     return {
         "id": problem.id,
@@ -55,13 +64,33 @@ def record(task: Task, trace: Trace) -> dict[str, Any]:
         "answer": trace.answer,
         "correct": verdict.equal,
         "reason": verdict.reason,
+        "method": found.method,
+        "hedged": found.hedged and not verdict.equal,
+        "lenient": verdict.equal or (trace.answer is None and _lenient(final, task)),
         "error": trace.error,
         "seconds": round(trace.seconds, 4),
-        "events": [_event(event) for event in trace.events],
+        "events": [_event(event, task) for event in trace.events],
     }
 
 
-def _event(event: Turn | Run) -> dict[str, Any]:
+def _lenient(text: str, task: Task) -> bool:
+    problem = task.problem
+    rules = (task.gold, problem.text or None, problem.answer_type, problem.choices or None, task.tolerance)
+    return grade(text, *rules, last_number=True).correct
+
+
+def _event(event: Turn | Run | Note, task: Task) -> dict[str, Any]:
+    if isinstance(event, Note):
+        graded = event.kind in ("draft", "candidate")
+        return {
+            "kind": "note",
+            "note": event.kind,
+            "text": event.text,
+            **({"correct": judge(event.text, task).equal} if graded else {}),
+            **({"value": round(event.value, 4)} if event.value is not None else {}),
+            **({"role": event.role} if event.role else {}),
+            **({"branch": list(event.branch)} if event.branch else {}),
+        }
     if isinstance(event, Run):
         result = event.result
         return {
@@ -79,6 +108,7 @@ def _event(event: Turn | Run) -> dict[str, Any]:
         "role": event.request.role,
         "prompt": chat_data(event.request.chat),
         "reply": event.reply.text,
+        "program": program(event.reply.text) is not None,
         "finish": event.reply.finish,
         "prompt_tokens": len(event.reply.prompt_ids),
         "tokens": event.reply.tokens,

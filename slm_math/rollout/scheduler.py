@@ -9,7 +9,20 @@ from typing import Any, Protocol
 
 from slm_math.agents.base import Agent
 from slm_math.engines.base import Engine, EngineError, Request
-from slm_math.types import Effect, Generate, Problem, Reply, Run, RunPython, RunResult, Sampling, Trace, Turn, Workflow
+from slm_math.types import (
+    Effect,
+    Generate,
+    Note,
+    Problem,
+    Reply,
+    Run,
+    RunPython,
+    RunResult,
+    Sampling,
+    Trace,
+    Turn,
+    Workflow,
+)
 
 
 class Executor(Protocol):
@@ -35,11 +48,15 @@ class _Live:
     workflow: Workflow[str | None]
     key: tuple[int | str, ...]
     start: float = field(default_factory=time.perf_counter)
-    events: list[Turn | Run] = field(default_factory=list)
+    events: list[Turn | Run | Note] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     missing: int = 0
     asked: int = 0  # generation requests so far: the "turn" of the random key
+
+    def note(self) -> None:
+        """Writes down what was asked and answered."""
+        self.events += [_event(effect, result) for effect, result in zip(self.effects, self.results)]
 
 
 class Rollouts:
@@ -132,28 +149,30 @@ class Rollouts:
         item.results[index] = result
         item.missing -= 1
         if item.missing == 0:
+            item.note()
             yield from self._advance(item, live)
 
     def _advance(self, item: _Live, live: dict[int, _Live]) -> Iterator[Trace]:
         """Resumes a workflow until it asks for something or ends."""
+        asked: list[int] = []
         try:
-            if not item.effects:
-                effects = next(item.workflow)
-            else:
-                for effect, result in zip(item.effects, item.results):
-                    item.events.append(_event(effect, result))
-                effects = item.workflow.send(item.results)
+            while not asked:
+                effects = item.workflow.send(item.results) if item.effects else next(item.workflow)
+                if not effects:
+                    raise ValueError(f"agent {type(self.agent).__name__} yielded an empty list of requests")
+                item.effects, item.results = list(effects), [None] * len(effects)
+                asked = [index for index, effect in enumerate(item.effects) if not isinstance(effect, Note)]
+                if not asked:
+                    item.note()
         except StopIteration as end:
             yield self._end(item, live, end.value, None)
             return
         except Exception as error:
             error.add_note(f"in agent {type(self.agent).__name__} on problem {item.problem.id}, sample {item.sample}")
             raise
-        if not effects:
-            raise ValueError(f"agent {type(self.agent).__name__} yielded an empty list of requests")
-        item.effects, item.results, item.missing = list(effects), [None] * len(effects), len(effects)
-        for index, effect in enumerate(item.effects):
-            executor, ticket = self._submit(item, effect)
+        item.missing = len(asked)
+        for index in asked:
+            executor, ticket = self._submit(item, item.effects[index])
             self._executors[id(executor)] = executor
             self._pending[id(executor), ticket] = (item, index)
 
@@ -161,6 +180,7 @@ class Rollouts:
         if isinstance(effect, RunPython):
             assert self.sandbox is not None, "an agent that runs code must set uses_python"
             return self.sandbox, self.sandbox.submit(effect)
+        assert isinstance(effect, Generate)
         engine = self.engines.get(effect.role) or self.engines["default"]
         default = self.sampling.get(effect.role) or self.sampling["default"]
         item.asked += 1
@@ -174,7 +194,9 @@ class Rollouts:
         return Trace(item.problem, item.sample, tuple(item.events), answer, error, seconds)
 
 
-def _event(effect: Effect, result: Reply | RunResult) -> Turn | Run:
+def _event(effect: Effect, result: Reply | RunResult | None) -> Turn | Run | Note:
+    if isinstance(effect, Note):
+        return effect
     if isinstance(effect, Generate):
         assert isinstance(result, Reply)
         return Turn(effect, result)

@@ -4,7 +4,8 @@ import pytest
 from agents.driving import drive
 
 from slm_math.agents import CodeFeedback, MajorityVote, Session, SingleShot, SolverVerifier, parallel
-from slm_math.agents.base import program, verdict
+from slm_math.agents.coding import program
+from slm_math.agents.judging import verdict
 from slm_math.types import Generate, Reply, RunPython, RunResult
 
 
