@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,12 +16,15 @@ from rich.console import Console
 
 from slm_math.agents import Agent
 from slm_math.data.base import Source, Split
-from slm_math.data.modules import take
+from slm_math.data.modules import ProblemData, take
+from slm_math.data.overlap import refuse_overlap
 from slm_math.engines.base import Engine
+from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import evaluate
-from slm_math.evaluation.metrics import Summary, summarise
-from slm_math.evaluation.records import read_records, write_records
+from slm_math.evaluation.metrics import summarise
+from slm_math.evaluation.records import read_records, write_json, write_records
 from slm_math.evaluation.table import program_lines, results_table
+from slm_math.evaluation.torch_metrics import AgentMetrics
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.grpo import GRPOModule
 from slm_math.rollout.record import record, scored
@@ -30,64 +35,86 @@ from slm_math.types import Sampling, Task, Trace
 class AgentEval(L.Callback):
     """Runs agents on problems at the end of training epochs, and in `validate`, `test` and `predict`.
 
-    Logs `eval/<agent>/accuracy`, its 95 % interval (`_low`, `_high`) and other shares; writes every transcript to
-    `<root>/eval/epoch-<n>/<agent>/records.jsonl` as it finishes, beside a manifest. An evaluation that was cut off goes
-    on where it stopped if the weights are the same.
+    Logs `eval/<agent>/accuracy`, its 95 % interval (`low`, `high`) and all other figures; writes every transcript to
+    `<root>/eval/epoch-<n>/<agent>/records.jsonl` as it finishes, beside a manifest. From the second evaluation on, the
+    paired difference to the first one (`gain`, `gain_low`, `gain_high`, `gain_p`). An evaluation that was cut off goes
+    on where it stopped if the weights are the same. Training on problems that are evaluated on is refused.
 
     Args:
         agents: name -> agent.
-        source: the problems; by default those of the data module.
+        sources: name -> problems, for other data sets than that of the data module; names and folders then have the
+            data set's in front of the agent's: `eval/<set>/<agent>/accuracy`.
         split: the split evaluated during `fit`.
-        limit: evaluate on so many problems only, the same ones every time.
+        limit: evaluate on so many problems of each source only, the same ones every time.
         samples: workflows per problem.
         every_n_epochs: evaluate after every n-th epoch, and after the last.
+        every_n_steps: evaluate also whenever so many optimiser steps were made.
         at_start: evaluate also before training.
         sampling: decoding defaults of all roles; agents may override them per request.
         engines: role -> engine for roles that the policy does not serve.
         sandbox: runs the agents' programs; one with its default limits when left out.
         seed: of the sampling.
+        allow_overlap: train although problems of the evaluation are among the training problems.
     """
 
     def __init__(
         self,
         agents: dict[str, Agent],
-        source: Source | None = None,
+        sources: dict[str, Source] | None = None,
         split: Split = "validation",
         limit: int | None = 200,
         samples: int = 1,
         every_n_epochs: int = 1,
+        every_n_steps: int | None = None,
         at_start: bool = False,
         sampling: Sampling = Sampling(temperature=0.0),
         engines: dict[str, Engine] | None = None,
         sandbox: Sandbox | RemoteSandbox | None = None,
         seed: int = 0,
+        allow_overlap: bool = False,
     ) -> None:
         if not agents:
             raise ValueError("AgentEval needs at least one agent")
-        if every_n_epochs < 1:
-            raise ValueError(f"AgentEval needs every_n_epochs >= 1, got {every_n_epochs}")
+        if every_n_epochs < 1 or (every_n_steps is not None and every_n_steps < 1):
+            raise ValueError(
+                f"AgentEval needs every_n_epochs and every_n_steps >= 1, got {every_n_epochs} and {every_n_steps}"
+            )
         self.agents = agents
-        self.source = source
+        self.sources = sources
         self.split: Split = split
         self.limit = limit
         self.samples = samples
         self.every_n_epochs = every_n_epochs
+        self.every_n_steps = every_n_steps
         self.at_start = at_start
         self.sampling = sampling
         self.engines = engines or {}
         self.sandbox = sandbox
         self.seed = seed
+        self.allow_overlap = allow_overlap
         self._skipped: set[str] = set()
+        self._first: str | None = None  # the evaluation that later ones are compared with
+        self._steps = 0  # at the last evaluation by steps
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        source = self.source or getattr(trainer.datamodule, "source", None)
-        if source is None:
-            raise ValueError("AgentEval has no source and the data module has none either: set its source")
+        own = getattr(trainer.datamodule, "source", None)
+        if not self.sources and own is None:
+            raise ValueError("AgentEval has no sources and the data module has no source either: set its sources")
         split = {"fit": self.split, "validate": self.split}.get(stage, "test")
-        self.tasks = take(source.tasks(split), self.limit)
-        if not self.tasks:
-            raise ValueError(f"AgentEval: {source.name} has no problems in its {split} split")
+        self.tasks: dict[str, list[Task]] = {}
+        for name, source in (self.sources or {"": own}).items():
+            self.tasks[name] = take(source.tasks(split), self.limit)
+            if not self.tasks[name]:
+                raise ValueError(f"AgentEval: {source.name} has no problems in its {split} split")
+            if stage == "fit" and own is not None and not self.allow_overlap:
+                refuse_overlap(trained_on(trainer.datamodule), self.tasks[name], f"the {split} split of {source.name}")
         self._start_sandbox(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"first": self._first, "steps": self._steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._first, self._steps = state_dict["first"], state_dict["steps"]
 
     def _start_sandbox(self, trainer: L.Trainer) -> None:
         """One that was asked for must run; without any, agents that need one are skipped, aloud, on all ranks."""
@@ -111,6 +138,14 @@ class AgentEval(L.Callback):
         if self.at_start and trainer.global_step == 0:
             self._run(trainer, pl_module, "start", log=False)
 
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        steps = trainer.global_step
+        if self.every_n_steps and steps // self.every_n_steps > self._steps // self.every_n_steps:
+            self._steps = steps
+            self._run(trainer, pl_module, f"step-{steps}", log=True)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch = trainer.current_epoch
         last = epoch + 1 == trainer.max_epochs or 0 <= trainer.max_steps <= trainer.global_step
@@ -133,37 +168,63 @@ class AgentEval(L.Callback):
         assert isinstance(module, PolicyModule), "AgentEval evaluates PolicyModules"
         start = time.perf_counter()
         weights = fingerprint(module)
-        summaries = {}
-        for agent in self.agents:
+        summaries, gains = {}, {}
+        for data, agent in itertools.product(self.tasks, self.agents):
             if agent in self._skipped:
                 continue
-            folder, begin = Path(trainer.default_root_dir) / "eval" / name / agent, time.perf_counter()
-            summaries[agent] = self._one(trainer, module, agent, folder, weights)
+            key, begin = f"{data}/{agent}".lstrip("/"), time.perf_counter()
+            records = self._one(trainer, module, data, agent, eval_folder(trainer, name) / key, weights)
+            summaries[key] = summarise(records)
+            figures = summaries[key].values() | {"total_seconds": time.perf_counter() - begin}
+            gain = self._gain(trainer, key, records)
+            if gain is not None:
+                gains[key] = gain
+                pairs = {"": gain.difference, "_low": gain.low, "_high": gain.high, "_p": gain.p}
+                figures |= {f"gain{end}": value for end, value in pairs.items()}
             if log:
-                figures = summaries[agent].values() | {"total_seconds": time.perf_counter() - begin}
-                values = {f"eval/{agent}/{key}": value for key, value in figures.items()}
-                module.log_dict(values, batch_size=len(self.tasks), rank_zero_only=True)
-                module.log(f"{agent}", summaries[agent].accuracy, prog_bar=True, logger=False, rank_zero_only=True)
+                values = {f"eval/{key}/{figure}": float(value) for figure, value in figures.items()}
+                module.log_dict(values, batch_size=len(self.tasks[data]), rank_zero_only=True)
+                module.log(key, summaries[key].accuracy, prog_bar=True, logger=False, rank_zero_only=True)
+        if trainer.state.fn == "fit":
+            self._first = self._first or name
         if trainer.is_global_zero and summaries:
             seconds = time.perf_counter() - start
             console = console_of(trainer)
-            console.print(results_table(f"agents after {name} ({seconds:.0f} s)", summaries))
+            since = f"since {self._first}" if gains else ""
+            shown = {key: gain.shown_difference() for key, gain in gains.items()}
+            console.print(results_table(f"agents after {name} ({seconds:.0f} s)", summaries, since, shown))
             for line in program_lines(summaries):
                 console.print(line, markup=False)
 
-    def _one(self, trainer: L.Trainer, module: PolicyModule, name: str, folder: Path, weights: str) -> Summary:
-        """One agent; with several ranks each takes its share of the problems, and rank 0 puts all records together."""
+    def _gain(self, trainer: L.Trainer, key: str, records: list[dict[str, Any]]) -> Comparison | None:
+        """The paired difference to the first evaluation of this run, where there was one of the same problems."""
+        if self._first is None or trainer.state.fn != "fit":
+            return None
+        path = eval_folder(trainer, self._first) / key / "records.jsonl"
+        try:
+            return compare({self._first: read_records(path), "now": records})[0]
+        except (FileNotFoundError, ValueError) as error:
+            if trainer.is_global_zero:
+                print(f"{key} is not compared with {self._first}: {error}")
+            return None
+
+    def _one(
+        self, trainer: L.Trainer, module: PolicyModule, data: str, name: str, folder: Path, weights: str
+    ) -> list[dict[str, Any]]:
+        """The records of one agent, the same on all ranks; each rank takes its share of the problems."""
         ranks, rank = trainer.world_size, trainer.global_rank
         part = folder if ranks == 1 else folder / f"rank-{rank}"
         identity = {"weights": weights, "policy": module.policy.path, "ranks": ranks}
+        label = f"{data}/{name}".lstrip("/")
 
         def watch(done: int, total: int, records: Sequence[Mapping[str, Any]]) -> None:
             right = sum(record["correct"] for record in records)
-            module.watch(f"eval {name}, accuracy {right / done:.3f}", done, total)
+            module.watch(f"eval {label}, accuracy {right / done:.3f}", done, total)
 
-        summary = evaluate(
+        tasks = self.tasks[data]
+        evaluate(
             self.agents[name],
-            self.tasks[rank::ranks],
+            tasks[rank::ranks],
             module.engines() | self.engines,
             {"default": self.sampling},
             part,
@@ -174,15 +235,39 @@ class AgentEval(L.Callback):
             watch,
             set_aside=True,
             recorded=partial(recorded, module),
+            about={"epoch": trainer.current_epoch, "step": trainer.global_step},
         )
-        if ranks == 1:
-            return summary
-        order = {task.problem.id: place for place, task in enumerate(self.tasks)}
-        records = [row for rows in module.gathered(read_records(part / "records.jsonl")) for row in rows]
-        records.sort(key=lambda row: (order[row["id"]], row["sample"]))
-        if rank == 0:
-            write_records(folder / "records.jsonl", records)
-        return summarise(records)
+        metrics = AgentMetrics().to(module.device)
+        metrics.update(read_records(part / "records.jsonl"))
+        records = metrics.records()
+        order = {task.problem.id: place for place, task in enumerate(tasks)}
+        if ranks > 1:
+            records.sort(key=lambda row: (order[row["id"]], row["sample"]))
+            if rank == 0:
+                write_records(folder / "records.jsonl", records)
+                self._manifest(folder, part, len(tasks), len(records))
+            trainer.strategy.barrier()  # nobody reads the first evaluation before it is written
+        return records
+
+    def _manifest(self, folder: Path, part: Path, problems: int, records: int) -> None:
+        """The manifest of all ranks' records, from that of rank 0."""
+        data = json.loads((part / "manifest.json").read_text(encoding="utf-8"))
+        data["identity"] |= {"problems": problems}
+        write_json(folder / "manifest.json", data | {"records": records})
+
+
+def eval_folder(trainer: L.Trainer, name: str) -> Path:
+    return Path(trainer.default_root_dir) / "eval" / name
+
+
+def trained_on(data: Any) -> list[Task]:
+    """The training problems of a data module."""
+    if isinstance(data, ProblemData):
+        return data.tasks
+    try:
+        return data.source.tasks("train")
+    except ValueError:  # a source of dialogues only
+        return []
 
 
 def recorded(module: PolicyModule, task: Task, trace: Trace) -> dict[str, Any]:

@@ -19,11 +19,15 @@ COMMANDS = {
     "eval": ("evaluate", "evaluate agents with any model or endpoint"),
     "grade": ("grade_file", "grade saved completions, or verify verdicts"),
     "results": ("results", "print the results of finished evaluations"),
+    "compare": ("compare_runs", "compare evaluations problem by problem: paired difference, McNemar, what flipped"),
+    "report": ("report", "write an HTML report of evaluations, with plots and all transcripts"),
+    "overlap": ("overlap_files", "find test problems among training problems"),
     "sandbox": ("serve", "run programs for machines that cannot confine them"),
     "doctor": ("doctor", "say what works on this machine"),
     "download": ("download", "fetch the models and data sets that configs name, for work offline"),
 }
-FILES = {"grade": "file", "results": "folders"}  # what stands behind the command without an option's name
+# what stands behind a command without an option's name; a star takes all
+PLAIN = {"grade": "file", "results": "folders*", "compare": "folders*", "report": "folders*", "overlap": "train test"}
 FLAGS = {"grade": ("--verify", "--last_number")}  # options that need no value to be true
 
 # packages of the extra `train`, which `grade` does without
@@ -92,22 +96,33 @@ def _own(name: str, arguments: list[str]) -> None:
     from slm_math.parsing import own_parser
 
     function = getattr(import_module("slm_math.commands"), COMMANDS[name][0])
-    if name in FILES:  # `grade FILE`, `results FOLDER FOLDER`
-        plain, arguments = _files(arguments, FLAGS.get(name, ()))
-        if len(plain) > 1 and name == "grade":
-            raise ValueError(f"one file at a time: {', '.join(plain)}")
-        if plain:
-            arguments = [f"--{FILES[name]}={plain[0] if name == 'grade' else json.dumps(plain)}", *arguments]
+    if name in PLAIN:
+        plain, arguments = _plain(arguments, FLAGS.get(name, ()))
+        arguments = [*_named(name, plain), *("--out" if argument == "-o" else argument for argument in arguments)]
     if name == "download":
         arguments = _gathered(arguments)
     parser = own_parser(function, name)
     parsed = parser.parse_args(arguments)
     if "config" not in function.__annotations__:
         parsed.pop("config", None)
+    if name == "eval":
+        from slm_math.evaluation.records import configuration
+
+        configuration.set(json.loads(parser.dump(parsed, format="json", skip_none=False)))
     function(**vars(parser.instantiate_classes(parsed)))
 
 
-def _files(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:
+def _named(name: str, plain: list[str]) -> list[str]:
+    """What stands without an option's name as options: `results FOLDER FOLDER`, `overlap TRAIN TEST`."""
+    options = PLAIN[name].split()
+    if options[0].endswith("*"):
+        return [f"--{options[0][:-1]}={json.dumps(plain)}"] if plain else []
+    if len(plain) > len(options):
+        raise ValueError(f"slm-math {name} takes {len(options)} ({', '.join(options)}), got {', '.join(plain)}")
+    return [f"--{option}={value}" for option, value in zip(options, plain)]
+
+
+def _plain(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """What stands without an option's name, wherever it stands, and the rest, with flags as `--flag=true`."""
     plain: list[str] = []
     rest: list[str] = []

@@ -17,7 +17,7 @@ LAYERS = [
     {"losses", "data"},
     {"modules"},
     {"evaluation", "synthesis"},
-    {"grading"},
+    {"grading", "report"},
     {"cli", "commands", "doctor", "training", "parsing", "__main__", "callbacks"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import lightning as L
@@ -154,6 +154,26 @@ def take(tasks: list[Task], limit: int | None, seed: int = 0) -> list[Task]:
         return tasks
     chosen = sorted(random.Random(f"take {seed}").sample(range(len(tasks)), limit))
     return [tasks[i] for i in chosen]
+
+
+def choose(
+    tasks: list[Task], where: Mapping[str, Any] | None = None, shuffle: int | None = None, limit: int | None = None
+) -> list[Task]:
+    """Those of the tasks whose tags are as `where` says (a value or a list of them), in an order shuffled by a seed.
+
+    `limit` takes the first of a shuffled order, else a fair sample (`take`). Raises ValueError for a tag, or a value of
+    it, that no problem has.
+    """
+    for tag, wanted in (where or {}).items():
+        values = {str(value) for value in (wanted if isinstance(wanted, (list, tuple)) else [wanted])}
+        known = {task.problem.tags[tag] for task in tasks if tag in task.problem.tags}
+        if not values <= known:
+            has = f"its values are {', '.join(sorted(known))}" if known else "no problem has such a tag"
+            raise ValueError(f"where names {tag} {', '.join(sorted(values - known))}; {has}")
+        tasks = [task for task in tasks if task.problem.tags.get(tag) in values]
+    if shuffle is None:
+        return take(tasks, limit)
+    return random.Random(f"shuffle {shuffle}").sample(tasks, min(len(tasks), limit or len(tasks)))
 
 
 class ProblemData(_Module):

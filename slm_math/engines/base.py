@@ -29,10 +29,12 @@ class EngineError(RuntimeError):
 class Engine:
     """Answers generation requests. One `poll` makes progress and returns what finished.
 
-    `trainable` tells whether replies carry token ids and log-probabilities, which a trained role needs.
+    `trainable` tells whether replies carry token ids and log-probabilities, which a trained role needs; `computes` that
+    progress is made in `poll` itself, and not elsewhere meanwhile.
     """
 
     trainable: bool = False
+    computes: bool = False
     name: str = "engine"
 
     def submit(self, request: Request) -> int:
@@ -40,7 +42,7 @@ class Engine:
         raise NotImplementedError
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
-        """What has finished; waits at most `timeout` seconds if nothing has (a local engine computes instead)."""
+        """What has finished; waits (or computes, a step at least) for at most `timeout` seconds if nothing has."""
         raise NotImplementedError
 
     def cancel(self, ticket: int) -> None:
@@ -55,6 +57,11 @@ class Engine:
     def identity(self) -> dict[str, Any]:
         """What makes its answers what they are (model, address, precision), for manifests; never a secret."""
         return {"engine": type(self).__name__}
+
+    def usage(self) -> dict[str, int]:
+        """What it did so far: `steps` of decoding, `tokens` sampled in them (the first of a reply comes from its prefill),
+        `prefills`, its `slots`; {} where nobody knows."""
+        return {}
 
     def refuse_training(self, role: str) -> str | None:
         """One line saying why this engine cannot serve a trained role, or None when it can."""

@@ -30,9 +30,30 @@ def base_of(path: str) -> str | None:
     return json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
 
 
+def local_folder(path: str) -> Path | None:
+    """Where a model's files lie: its folder, or that of a hub model in the cache, named by its revision; else None."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in ("config.json", "adapter_config.json"):
+        found = try_to_load_from_cache(path, name) if path.count("/") == 1 else None
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+def revision_of(path: str) -> str | None:
+    """The commit of a hub model that is in the cache; None for a folder."""
+    folder = local_folder(path)
+    return folder.name if folder is not None and folder.parent.name == "snapshots" else None
+
+
 def weights_hash(path: str) -> str | None:
-    """A hash of the weights in a model folder, of an adapter folder with its base; None where there is no folder."""
-    files = sorted(Path(path).expanduser().glob("*.safetensors"))
+    """A hash of a model's weights, of an adapter's with its base; None where no files are (yet)."""
+    folder = local_folder(path)
+    files = [] if folder is None else sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     digest = hashlib.blake2b(digest_size=8)
     for file in files:
         with file.open("rb") as stream:

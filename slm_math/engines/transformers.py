@@ -16,7 +16,15 @@ from torch import Tensor
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.engines.cache import RowCache
 from slm_math.engines.chat import ChatFormat
-from slm_math.engines.loading import DTYPES, check_path, load_model, load_tokenizer, weights_hash
+from slm_math.engines.loading import (
+    DTYPES,
+    check_path,
+    load_model,
+    load_tokenizer,
+    local_folder,
+    revision_of,
+    weights_hash,
+)
 from slm_math.engines.sampling import choose, record_support, uniforms
 from slm_math.types import Reply
 
@@ -43,7 +51,7 @@ class _Row:
 
 
 class TransformersEngine(Engine):
-    """Decodes up to `slots` requests at once; a `poll` returns as soon as one of them has finished.
+    """Decodes up to `slots` requests at once, in `poll`: at least one step, until one of them has finished or time is up.
 
     Equal prompts are prefilled once. Finished rows leave the batch when a quarter of it is idle or others wait.
     Sampling depends on the request's key alone. `context` wraps every forward pass (autocast, adapter choice);
@@ -51,6 +59,7 @@ class TransformersEngine(Engine):
     """
 
     trainable = True
+    computes = True
     name = "the transformers engine"
 
     def __init__(
@@ -69,6 +78,7 @@ class TransformersEngine(Engine):
         self.context = context
         self.beat = beat
         self.version = 0
+        self.steps = self.decoded = self.prefills = 0  # forward passes that decode, tokens from these, other passes
         self._tickets = 0
         self._waiting: deque[tuple[int, Request]] = deque()
         self._rows: list[_Row] = []
@@ -88,6 +98,9 @@ class TransformersEngine(Engine):
             if row.ticket == ticket:
                 row.finish = "cancelled"
 
+    def usage(self) -> dict[str, int]:
+        return {"slots": self.slots, "steps": self.steps, "tokens": self.decoded, "prefills": self.prefills}
+
     @property
     def busy(self) -> int:
         return len(self._waiting) + sum(not row.finish for row in self._rows)
@@ -99,10 +112,13 @@ class TransformersEngine(Engine):
         training = self.model.training
         self.model.eval()
         try:
+            end = time.perf_counter() + timeout
             with self.context():
                 finished = self._turnover()
                 while not finished and any(not row.finish for row in self._rows):
                     finished = self._step()
+                    if time.perf_counter() >= end:
+                        break
         finally:
             self.model.train(training)
             torch.clear_autocast_cache()  # casts made without gradient must not serve a later backward
@@ -162,6 +178,7 @@ class TransformersEngine(Engine):
         lengths = torch.tensor([len(prompt) for prompt in distinct])
         cache = RowCache(self.model.config.get_text_config().num_hidden_layers)
         logits = self._forward(ids, lengths, cache)
+        self.prefills += 1
         index = torch.tensor([distinct[row.prompt] for row in rows], device=self.model.device)
         if len(distinct) < len(rows):
             cache.keep(index)
@@ -177,6 +194,8 @@ class TransformersEngine(Engine):
         alive = [i for i, row in enumerate(self._rows) if not row.finish]
         if len(alive) < len(self._rows):
             logits = logits[alive]
+        self.steps += 1
+        self.decoded += len(alive)
         return self._sample([self._rows[i] for i in alive], logits)
 
     def _forward(self, ids: Tensor, lengths: Tensor, cache: RowCache) -> Tensor:
@@ -275,7 +294,7 @@ class CheckpointEngine(TransformersEngine):
         dtype: float32, bfloat16 or float16.
         device: for example cuda; by default cuda when there is one.
         slots: how many requests are decoded at once.
-        chat_template: chatml, plain or a Jinja file, for a tokenizer that has no template.
+        chat_template: chatml, plain or a Jinja file instead of the tokenizer's own template.
     """
 
     def __init__(
@@ -296,20 +315,25 @@ class CheckpointEngine(TransformersEngine):
         self.template = chat_template
 
     @cached_property
-    def _weights(self) -> str | None:
-        return weights_hash(self.path)
+    def _files(self) -> dict[str, str | None]:
+        if local_folder(self.path) is None:
+            self._load()  # from the hub: only then there is something to tell
+        return {"revision": revision_of(self.path), "weights": weights_hash(self.path)}
 
     def identity(self) -> dict[str, Any]:
         return {
             "engine": type(self).__name__,
             "path": self.path,
-            "weights": self._weights,
+            **self._files,
             "dtype": str(self.dtype),
             "chat_template": self.template,
         }
 
     def submit(self, request: Request) -> int:
+        self._load()
+        return super().submit(request)
+
+    def _load(self) -> None:
         if self.model is None:
             self.chat = ChatFormat(load_tokenizer(self.path), self.template)
             self.model = load_model(self.path, self.dtype).to(self.device).eval()
-        return super().submit(request)

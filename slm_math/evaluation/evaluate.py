@@ -21,6 +21,8 @@ def describe(agent: Agent) -> dict[str, Any]:
     """An agent as data: its class, its settings, and for a prompt also what the template says."""
     data: dict[str, Any] = {"class": type(agent).__name__}
     for name, value in vars(agent).items():
+        if name.startswith("_"):
+            continue
         data[name] = describe(value) if isinstance(value, Agent) else value
         if name.endswith("prompt") and isinstance(value, str):
             data[f"{name}_hash"] = hashlib.blake2b(load(value).encode(), digest_size=8).hexdigest()
@@ -40,16 +42,19 @@ def evaluate(
     watch: Callable[[int, int, Sequence[Mapping[str, Any]]], None] | None = None,
     set_aside: bool = False,
     recorded: Callable[[Task, Trace], dict[str, Any]] = record,
+    about: Mapping[str, Any] | None = None,
 ) -> Summary:
     """Runs `agent` `samples` times on every task, writing `folder`/records.jsonl, manifest.json and summary.json.
 
-    What the folder already holds of the same evaluation is kept and not run again.
+    What the folder already holds of the same evaluation is kept and not run again. An interrupted one leaves a summary
+    of what there is, marked partial.
 
     Args:
         identity: what else makes this evaluation what it is (the weights under training).
         watch: called after every record with (done, total, records so far).
         recorded: makes the record of a trace (under training one with rewards).
         set_aside: another evaluation in the folder is moved out of the way; otherwise it is an error.
+        about: what else belongs into the manifest (the whole configuration); it may differ when a run goes on.
     """
     by_id = {task.problem.id: task for task in tasks}
     if len(by_id) < len(tasks):
@@ -65,10 +70,12 @@ def evaluate(
         **({"sandbox": sandbox.identity()} if agent.uses_python and sandbox is not None else {}),
         **(identity or {}),
     }
-    file = RecordFile(folder, me, set_aside)
+    file = RecordFile(folder, me, set_aside, about)
     done = file.done
     jobs = [(task.problem, s) for task in tasks for s in range(samples) if (task.problem.id, s) not in done]
     total = len(tasks) * samples
+    distinct = {id(engine): engine for engine in engines.values()}.values()
+    before = [engine.usage() for engine in distinct]
     finished = False
     try:
         for trace in Rollouts(agent, engines, sampling, sandbox, ("eval", seed)).run(jobs):
@@ -78,6 +85,18 @@ def evaluate(
         finished = True
     finally:
         file.close(finished)
-    summary = summarise(file.records)
-    write_json(folder / "summary.json", summary.values())
+        summary = summarise(file.records, expected=total)
+        used = [occupancy(old, engine.usage()) for old, engine in zip(before, distinct)]
+        decoding = {"decoding": [values for values in used if values]}
+        write_json(folder / "summary.json", summary.values() | {"partial": not finished} | decoding)
     return summary
+
+
+def occupancy(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, float]:
+    """What an engine did in between (see `Engine.usage`), and the share of its slots that had a token to sample in its
+    decode steps (`occupancy`); {} when it did nothing or does not tell."""
+    steps = after.get("steps", 0) - before.get("steps", 0)
+    if not steps:
+        return {}
+    done = {name: after[name] - before[name] for name in after if name != "slots"}
+    return done | {"slots": after["slots"], "occupancy": done["tokens"] / (steps * after["slots"])}

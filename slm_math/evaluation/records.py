@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 from slm_math.answers import grader_version
 from slm_math.rollout.record import json_line
 from slm_math.types import Task
+
+# the whole configuration of the command under way, for manifests; the command line sets it
+configuration: ContextVar[Any] = ContextVar("configuration", default=None)
 
 
 class RecordFile:
@@ -27,10 +31,17 @@ class RecordFile:
     whole records are never rewritten. A sample that broke is tried again: the newest record of a sample counts.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], set_aside: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        set_aside: bool = False,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = folder / "records.jsonl"
         self.manifest = folder / "manifest.json"
         self.identity = json.loads(json.dumps(identity, default=str))
+        self.about = dict(about or {})
         self.records: list[dict[str, Any]] = []
         old = json.loads(self.manifest.read_text(encoding="utf-8")) if self.manifest.is_file() else None
         if old is not None:
@@ -74,6 +85,7 @@ class RecordFile:
     def _write_manifest(self, finished: str | None) -> None:
         data = {
             "identity": self.identity,
+            **({"about": self.about} if self.about else {}),
             "started": self.started,
             "finished": finished,
             "partial": finished is None,
@@ -114,11 +126,34 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.system(),
         "cores": os.cpu_count(),
+        "processor": _processor(),
+        "memory_gb": _memory(),
+        "gpus": _gpus(),
         "versions": {name: _version(name) for name in packages},
         "grader": grader_version(),
         "commit": _commit(),
         "command": sys.argv[0].rpartition("/")[2],
     }
+
+
+def _processor() -> str | None:
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(errors="replace") if info.is_file() else ""
+    return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), None)
+
+
+def _memory() -> float | None:
+    names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
+    if "SC_PHYS_PAGES" not in names:
+        return None
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+
+
+def _gpus() -> list[str]:
+    torch = sys.modules.get("torch")  # what does not use torch does not pay for it
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
 def _version(name: str) -> str | None:
@@ -142,6 +177,13 @@ def _commit() -> str | None:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def expected(folder: Path) -> int | None:
+    """How many samples the evaluation in a folder has when it is complete, by its manifest."""
+    path = folder / "manifest.json"
+    identity = json.loads(path.read_text(encoding="utf-8"))["identity"] if path.is_file() else {}
+    return identity["problems"] * identity["samples"] if {"problems", "samples"} <= set(identity) else None
 
 
 def data_hash(tasks: list[Task]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +15,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -21,20 +24,23 @@ from rich.table import Table
 from slm_math.evaluation.metrics import Summary, wilson
 
 
-def results_table(title: str, rows: Mapping[str, Summary]) -> Table:
-    """One row per agent: accuracy with interval, what went missing, programs, cost."""
-    table = Table(title=title, title_justify="left")
+def results_table(
+    title: str, rows: Mapping[str, Summary], extra: str = "", values: Mapping[str, str] | None = None
+) -> Table:
+    """One row per agent: accuracy with interval, what went missing, programs, cost; `values` in a column `extra`."""
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("agent", no_wrap=True)
     table.add_column("accuracy, 95 % interval", justify="right", no_wrap=True)
-    for name in ("no answer", "cut off", "ran", "tokens"):
+    for name in ([extra] if extra else []) + ["no answer", "cut off", "ran", "tokens"]:
         table.add_column(name, justify="right")
     for name, s in rows.items():
         found = s.figures
         table.add_row(
-            name,
+            escape(name),
             s.shown()
             + (f", {s.errors} broken" if s.errors else "")
             + (f", {found['undecided']} undecided" if found["undecided"] else ""),
+            *([(values or {}).get(name, "-")] if extra else []),
             f"{100 * found['no_answer']:.0f} %",
             f"{100 * found['truncated']:.0f} %",
             f"{100 * s.programs.share_ok:.0f} % of {s.programs.runs}" if s.programs.runs else "-",
@@ -48,52 +54,97 @@ def program_lines(rows: Mapping[str, Summary]) -> list[str]:
     return [f"{name}: {s.programs.shown()}" for name, s in rows.items() if s.programs.runs]
 
 
+class Board(Progress):
+    """Progress bars under headings: a table that lives."""
+
+    headings: Sequence[str] = ()
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        table = super().make_tasks_table(tasks)
+        table.show_header = True
+        for column, heading in zip(table.columns, self.headings):
+            column.header = heading
+        return table
+
+
 class Live:
-    """A progress bar for one evaluation: rate, time left, accuracy so far with its interval.
+    """A live table, one row per name: how much is done, accuracy so far with its interval, rates, time left.
 
     Without a terminal, a plain line every `seconds`. `amount` is the column that says how much is done, samples by
     default.
     """
 
     def __init__(
-        self, console: Console, name: str, seconds: float = 30.0, amount: ProgressColumn | None = None
+        self, console: Console, *names: str, seconds: float = 30.0, amount: ProgressColumn | None = None
     ) -> None:
         self.console = console
-        self.name = name
+        self.names = names
         self.seconds = seconds
         self._last = time.monotonic()
-        self._right: int = 0
-        self._seen = 0
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            amount or MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figure]}"),
-        )
-        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        columns = {
+            "": TextColumn("{task.description}"),
+            " ": BarColumn(bar_width=20),
+            "done": amount or MofNCompleteColumn(),
+            "accuracy so far": TextColumn("{task.fields[figure]}"),
+            "rate": TextColumn("{task.fields[rate]}"),
+            "programs": TextColumn("{task.fields[programs]}"),
+            "left": TimeRemainingColumn(),
+        }
+        if amount is not None:
+            del columns["programs"]
+        self.progress = Board(*columns.values(), console=console, disable=not console.is_terminal)
+        self.progress.headings = tuple(columns)
 
     def __enter__(self) -> Live:
+        fields = {"rate": "", "figure": "", "programs": ""}
+        self.tasks = {
+            name: self.progress.add_task(escape(name), total=None, start=False, **fields) for name in self.names
+        }
         self.progress.start()
-        self.task = self.progress.add_task(escape(self.name), total=None, rate="", figure="")
         return self
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()
 
-    def watch(self, done: int, total: int, records: Sequence[Mapping[str, Any]]) -> None:
-        self._right += sum(bool(record["correct"]) for record in records[self._seen : done])
-        self._seen = done
-        speed = self.progress.tasks[self.task].speed
-        self.show(done, total, self._right, done, speed, "/s", f"{done} of {total}")
+    def watcher(self, name: str) -> Callable[[int, int, Sequence[Mapping[str, Any]]], None]:
+        """What `evaluate` tells of one agent's records, as a row of the table."""
+        start, first, seen = time.monotonic(), None, 0
+        right = tokens = programs = 0
 
-    def show(self, at: int, total: int, right: int, n: int, rate: float | None, unit: str, told: str) -> None:
+        def watch(done: int, total: int, records: Sequence[Mapping[str, Any]]) -> None:
+            nonlocal first, seen, right, tokens, programs
+            first = done - 1 if first is None else first  # what an earlier run had done already
+            for at, record in enumerate(records[seen:done], seen):
+                right += bool(record["correct"])
+                programs += sum(event["kind"] == "run" for event in record["events"])
+                tokens += sum(event.get("tokens", 0) for event in record["events"]) if at >= first else 0
+            seen = done
+            speed = tokens / max(time.monotonic() - start, 1e-9)
+            told = f"{done} of {total}, {speed:.0f} tokens/s" + (f", {programs} programs" if programs else "")
+            self.show(name, done, total, right, done, f"{speed:.0f} tokens/s", told, f"{programs}" if programs else "")
+
+        return watch
+
+    def show(
+        self, name: str, at: int, total: int, right: int, n: int, rate: str, told: str, programs: str = ""
+    ) -> None:
         """`at` of `total` is done (samples, bytes), `right` of `n` samples are right; `told` is for the plain line."""
         low, high = wilson(right, n)
-        figure = f"accuracy {right / max(n, 1):.3f} [{low:.3f}, {high:.3f}]"
-        shown = f"{rate:.1f}{unit}" if rate else ""
-        self.progress.update(self.task, completed=at, total=total, figure=figure, rate=shown)
+        figure = f"{100 * right / max(n, 1):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        task = self.tasks[name]
+        if self.progress.tasks[task].start_time is None:
+            self.progress.start_task(task)
+        self.progress.update(task, completed=at, total=total, figure=figure, rate=rate, programs=programs)
         if not self.console.is_terminal and time.monotonic() - self._last >= self.seconds:
             self._last = time.monotonic()
-            self.console.print(f"{self.name}: {told}, {figure}", markup=False)
+            self.console.print(f"{name}: {told}, accuracy {figure}", markup=False)
+
+
+def decoding_line(name: str, folder: Path) -> str | None:
+    """A line about how well an agent's requests filled the slots of local engines, from its summary."""
+    used = json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("decoding", [])
+    parts = [
+        f"{u['tokens']} tokens in {u['steps']} decode steps, {100 * u['occupancy']:.0f} % of {u['slots']} slots"
+        for u in used
+    ]
+    return f"{name}: {'; '.join(parts)}" if parts else None

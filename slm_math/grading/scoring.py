@@ -95,7 +95,8 @@ def stream(path: Path, fields: Fields, workers: int | None, console: Console) ->
                 right += sum(item.correct for item in row.items)
                 yield row
             done += len(rows)
-            live.show(end, size, right, n, done / (time.monotonic() - start), " rows/s", f"{done} rows")
+            rate = f"{done / (time.monotonic() - start):.1f} rows/s"
+            live.show(path.name, end, size, right, n, rate, f"{done} rows")
 
 
 def _graded(path: Path, fields: Fields, workers: int | None) -> Iterator[tuple[list[Row], int]]:

@@ -130,12 +130,14 @@ class Rollouts:
         return _Live(problem, sample, self.agent.solve(problem), (*self.key, problem.id, sample))
 
     def _finished(self) -> list[tuple[Executor, int, Any]]:
-        """At least one poll of every executor that owes something; sleeps a little only when all merely wait."""
-        owing = {executor for executor, _ in self._pending}
-        found = [(self._executors[i], *item) for i in owing for item in self._executors[i].poll()]
-        if not found:
-            for i in owing:
-                found += [(self._executors[i], *item) for item in self._executors[i].poll(timeout=0.02)]
+        """What executors have finished. One that computes does so a step at a time while others owe something, too;
+        when all merely wait, so does this."""
+        owing = [self._executors[i] for i in {executor for executor, _ in self._pending}]
+        if len(owing) == 1:
+            return [(owing[0], *item) for item in owing[0].poll(timeout=1.0)]
+        found = [(executor, *item) for executor in owing for item in executor.poll()]
+        if not found and not any(getattr(executor, "computes", False) for executor in owing):
+            found = [(executor, *item) for executor in owing for item in executor.poll(timeout=0.02)]
         return found
 
     def _deliver(self, item: _Live, index: int, result: Any, live: dict[int, _Live]) -> Iterator[Trace]:

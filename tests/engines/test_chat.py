@@ -78,7 +78,7 @@ def engine(chat: ChatFormat) -> TransformersEngine:
 
 def answer(engine: TransformersEngine, asked: Chat, resume: bool = False, **options: Any) -> Reply:
     engine.submit(Request(asked, Sampling(**({"max_new_tokens": 4} | options)), resume))
-    [(_, reply)] = engine.poll()
+    [(_, reply)] = engine.poll(timeout=60)
     assert isinstance(reply, Reply)
     return reply
 

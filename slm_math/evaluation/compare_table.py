@@ -1,0 +1,134 @@
+"""`slm-math compare`: runs against the first of them, as a table, with the problems that flipped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from slm_math.evaluation.compare import Comparison, adjusted, compare, shown_p
+from slm_math.evaluation.plain import cell, encodable, plain
+from slm_math.evaluation.records import write_json
+from slm_math.evaluation.runs import Run, identity_notes, load_runs, unshared
+
+
+def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None) -> None:
+    """Compares evaluations with the first of them, problem by problem: is the difference more than chance?
+
+    Prints each difference of accuracy with its 95 % interval, its p-value (exact McNemar; sign-flip permutation for
+    several samples of a problem), also corrected for several comparisons (Holm), and the problems that flipped.
+    Refuses runs of other problems, runs that are not finished, and runs that another version graded.
+
+    Args:
+        folders: agents' folders (with records.jsonl), or folders of agents: outputs of `slm-math eval`, `eval/<epoch>`
+            of a training run. The first is the baseline; in folders of agents, that of the agent of the same name.
+        flips: how many flipped problems to show each way.
+        out: JSON file for all of it, every flipped problem included.
+    """
+    if flips < 0:
+        raise ValueError(f"flips must be 0 or more, got {flips}")
+    console = Console()
+    groups = load_runs(folders)
+    found = {agent: compare({name: run.records for name, run in runs.items()}) for agent, runs in groups.items()}
+    together = iter(adjusted([c for comparisons in found.values() for c in comparisons]))
+    found = {agent: [next(together) for _ in comparisons] for agent, comparisons in found.items()}
+    for agent, comparisons in found.items():
+        console.print(comparison_table(agent, comparisons))
+        for note in identity_notes(groups[agent]):
+            console.print(plain(note, 2000), markup=False, highlight=False, soft_wrap=True)
+        for comparison in comparisons:
+            _show_flips(comparison, groups[agent], flips, console)
+    left = unshared(folders, groups)
+    if left:
+        console.print(
+            f"not compared, as only one folder has that agent: {plain(', '.join(left), 2000)}",
+            markup=False,
+            soft_wrap=True,
+        )
+    if out:
+        data = [_data(agent, c, groups[agent]) for agent, comparisons in found.items() for c in comparisons]
+        notes = [note for runs in groups.values() for note in identity_notes(runs)]
+        write_json(Path(out), {"comparisons": data, "notes": notes, "not_compared": left})
+        console.print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:
+    """The comparisons of one agent with their common baseline, in per cent."""
+    first = comparisons[0]
+    title = f"{agent}: accuracy in %, {first.problems} problems, {', '.join({c.test: 0 for c in comparisons})}"
+    table = Table(title=cell(title, 200), title_justify="left")
+    table.add_column("run", overflow="fold")
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column("difference, 95 %", justify="right", no_wrap=True)
+    for name in ("p", "p, Holm", "gained", "lost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row(cell(first.a, 200), _accuracy(first.accuracy[0], first.broken[0]), "baseline", *[""] * 4)
+    for c in comparisons:
+        ps = (shown_p(c.p), shown_p(c.p_adjusted))
+        shown = (_accuracy(c.accuracy[1], c.broken[1]), c.shown_difference(), *ps, str(len(c.gained)), str(len(c.lost)))
+        table.add_row(cell(c.b, 200), *shown)
+    return table
+
+
+def _accuracy(share: float, broken: int) -> str:
+    return f"{100 * share:.1f}" + (f", {broken} broken" if broken else "")
+
+
+def _show_flips(comparison: Comparison, runs: Mapping[str, Run], flips: int, console: Console) -> None:
+    """The first problems that flipped, each way."""
+    a, b = comparison.a, comparison.b
+    for word, ids in (("gained", comparison.gained), ("lost", comparison.lost)):
+        if not ids[:flips]:
+            continue
+        title = f"{word} by {b} against {a}: {len(ids)}" + (f", the first {flips}" if len(ids) > flips else "")
+        table = Table(title=cell(title, 300), title_justify="left")
+        for name in ("problem", "gold", "baseline's answer", "answer"):
+            table.add_column(name, overflow="fold")
+        for flip in _flips(ids[:flips], runs[a], runs[b]):
+            answers = (_counted(flip["answers"][name]) for name in (a, b))
+            table.add_row(cell(flip["id"], 80), cell(flip["gold"]), *(cell(text) for text in answers))
+        console.print(table)
+
+
+def _flips(ids: Sequence[str], *runs: Run) -> list[dict[str, Any]]:
+    """Problems with their gold and all answers, by run."""
+    wanted = set(ids)
+    rows = [[row for row in run.records if row["id"] in wanted] for run in runs]
+    gold = {row["id"]: row.get("gold") for row in rows[0]}
+    return [
+        {
+            "id": id,
+            "gold": gold[id],
+            "answers": {
+                run.name: [row.get("answer") for row in mine if row["id"] == id] for run, mine in zip(runs, rows)
+            },
+        }
+        for id in ids
+    ]
+
+
+def _counted(answers: Sequence[str | None]) -> str:
+    """The answers of a problem's samples, the commonest first."""
+    told = ["no answer" if answer is None else answer for answer in answers]
+    if len(told) == 1:
+        return told[0]
+    return ", ".join(f"{count} x {plain(answer, 20)}" for answer, count in Counter(told).most_common())
+
+
+def _data(agent: str, comparison: Comparison, runs: Mapping[str, Run]) -> dict[str, Any]:
+    pair = runs[comparison.a], runs[comparison.b]
+    flipped = {word: _flips(getattr(comparison, word), *pair) for word in ("gained", "lost")}
+    return _encodable({"agent": agent, **asdict(comparison), **flipped})
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _encodable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encodable(item) for item in value]
+    return encodable(value) if isinstance(value, str) else value

@@ -1,0 +1,25 @@
+"""Reports: evaluations as one HTML file, with figures and tables for papers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["report"]
+
+
+def report(folders: Sequence[str], out: str = "report.html", plots: str | None = None, transcripts: int = 300) -> None:
+    """Writes one HTML file about finished evaluations, with their transcripts; it loads nothing from elsewhere.
+
+    Args:
+        folders: output folders of `slm-math eval`, single agents' folders in them, `eval/<epoch>` folders, or the
+            folder of a training run, whose last evaluation is shown and whose course is drawn.
+        out: the HTML file.
+        plots: folder for every figure as PNG and SVG, and for summary.md and summary.tex.
+        transcripts: at most so many of each agent; which, the page says.
+    """
+    from slm_math.report.assemble import report as write
+
+    file = write(folders, out, plots, transcripts)
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    if plots is not None:
+        print(f"{plots}: figures, summary.md, summary.tex")

@@ -1,0 +1,142 @@
+"""How figures are drawn: one size of type, one colour per run, and SVG whose text takes the page's colour."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from slm_math.report.text import line
+
+# Okabe and Ito 2008, told apart by colour-blind readers; black and yellow, which one of the themes hides, are left out
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+HATCHES = ("", "///", "...", "xxx")
+DASHES = ("-", "--", ":", "-.")
+INK = "#1a1b1c"  # a colour that nothing else has: the page's text colour takes its place
+WIDTH = 5.4  # inches
+
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.6,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with its caption. `name` is what its files are called."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+    def inline(self) -> str:
+        """The figure as an SVG element for a page."""
+        text = re.sub(r"^.*?(?=<svg)", "", self.svg(), count=1, flags=re.DOTALL)
+        text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+        text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
+        return text.replace(INK, "currentColor").replace("<svg", '<svg class="plot" aria-hidden="true"', 1)
+
+    def svg(self) -> str:
+        file = io.StringIO()
+        with rc_context(STYLE | {"svg.hashsalt": self.name}):
+            self.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        return file.getvalue()
+
+    def save(self, folder: Path) -> None:
+        """Writes `<name>.svg` and, for where SVG is not taken, `<name>.png` on white."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with rc_context(STYLE):
+            title = self.figure.suptitle(line(self.title, 80))
+            self.figure.savefig(folder / f"{self.name}.png", dpi=200, facecolor="white")
+        (folder / f"{self.name}.svg").write_text(self.svg(), encoding="utf-8")
+        title.remove()
+
+
+@contextmanager
+def drawing(height: float, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure `height` inches high, and the axes of its columns."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
+def face(place: int) -> dict[str, Any]:
+    """The look of a run's bars: its colour, and hatches once all colours are taken."""
+    hatch = HATCHES[place // len(COLOURS) % len(HATCHES)]
+    return {"facecolor": colour(place), "edgecolor": INK if hatch else "none", "hatch": hatch, "linewidth": 0.4}
+
+
+def stroke(place: int) -> dict[str, Any]:
+    """The look of a run's lines."""
+    return {"color": colour(place), "linestyle": DASHES[place // len(COLOURS) % len(DASHES)], "linewidth": 1.4}
+
+
+def bars(
+    axes: Axes, places: Sequence[float], shares: Sequence[tuple[float, float, float]], height: float, look: dict
+) -> None:
+    """Horizontal bars of (share, low, high), with whiskers."""
+    values = [share for share, _, _ in shares]
+    axes.barh(places, values, height=height, alpha=0.85, **look)
+    ends = [[max(v - low, 0) for v, low, _ in shares], [max(high - v, 0) for v, _, high in shares]]
+    axes.errorbar(values, places, xerr=ends, fmt="none", ecolor=INK, elinewidth=0.9, capsize=2)
+
+
+def rows(axes: Axes, places: Sequence[float], names: Sequence[str]) -> None:
+    """Names the rows of horizontal bars, the first one on top."""
+    axes.set_yticks(places, names)
+    axes.set_ylim(max(places) + 0.55, min(places) - 0.55)
+
+
+def shares_axis(axis: Any, label: str) -> None:
+    """An axis from 0 to 100 %, with its label."""
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axis.axes.grid(True, axis=axis.axis_name)
+    (axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim)(0, 1)
+    axis.set_label_text(label)
+
+
+def key(figure: Figure, axes: Axes, entries: int) -> None:
+    """A legend above the figure, for two entries or more."""
+    if entries > 1:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=min(entries, 3))
+
+
+def label(text: object, limit: int = 34) -> str:
+    """A name that fits beside an axis."""
+    return line(text, limit)

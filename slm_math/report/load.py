@@ -1,0 +1,202 @@
+"""Folders of evaluations, and of training runs, as runs to report on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slm_math.evaluation.metrics import Summary, summarise
+from slm_math.evaluation.records import read_records
+
+RECORDS = "records.jsonl"
+_EPOCH = re.compile(r"epoch-(\d+)")
+_STEP = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one agent did on one set of problems. `data` says which problems, as a hash."""
+
+    name: str
+    agent: str
+    folder: Path
+    records: Sequence[Mapping[str, Any]] = field(repr=False)
+    manifest: Mapping[str, Any] = field(repr=False)
+    summary: Summary = field(repr=False)
+
+    @property
+    def partial(self) -> bool:
+        return bool(self.manifest.get("partial", False))
+
+    @property
+    def data(self) -> str:
+        return str(self.identity.get("data") or sorted({str(row["id"]) for row in self.records}))
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        found = self.manifest.get("identity")
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Summaries of one agent in the course of one training: (epochs or steps done, summary), in order."""
+
+    name: str
+    unit: str
+    points: tuple[tuple[int, Summary], ...]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Mean rewards of a training's steps: (optimiser step, reward)."""
+
+    name: str
+    points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a report is made from."""
+
+    runs: tuple[Run, ...]
+    curves: tuple[Curve, ...] = ()
+    rewards: tuple[Reward, ...] = ()
+
+
+def load(folders: Sequence[str]) -> Material:
+    """Reads evaluation folders, agents' folders and training roots.
+
+    Raises ValueError naming a folder that is none of these, or that is named twice.
+    """
+    if not folders:
+        raise ValueError("report needs at least one folder of `slm-math eval`, or of a training run")
+    twice = next((f for i, f in enumerate(folders) if Path(f).resolve() in [Path(o).resolve() for o in folders[:i]]), 0)
+    if twice:
+        raise ValueError(f"{twice} is named twice: name each folder once")
+    found: list[tuple[str, Path]] = []  # (folder as named, agent's folder)
+    curves: list[Curve] = []
+    rewards: list[Reward] = []
+    for folder in folders:
+        root = Path(folder)
+        if not root.is_dir():
+            raise ValueError(f"{folder} is no folder: name one that `slm-math eval` or `slm-math fit` wrote")
+        if (root / RECORDS).is_file():
+            found.append((str(root.resolve().parent), root))
+        elif any(root.glob(f"*/{RECORDS}")):
+            found += [(folder, path) for path in _agents(root)]
+        elif any(root.glob(f"eval/*/*/{RECORDS}")):
+            stages = _stages(root / "eval")
+            found += [(folder, path) for path in _agents(stages[-1])]
+            curves += _curves(root, stages)
+            rewards += _rewards(root)
+        else:
+            raise ValueError(f"{folder} holds no evaluation: no {RECORDS}, */{RECORDS} or eval/*/*/{RECORDS}")
+    names = _names([(Path(folder), path.name) for folder, path in found])
+    return Material(tuple(_run(name, path) for name, (_, path) in zip(names, found)), tuple(curves), tuple(rewards))
+
+
+def _names(runs: Sequence[tuple[Path, str]]) -> list[str]:
+    """The agents' names; with as much of their folders before them as tells them apart."""
+    parts = [(*folder.resolve().parts, agent) for folder, agent in runs]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(p[-depth:]) for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError(f"the same evaluation is named twice: {', '.join(sorted({'/'.join(p) for p in parts}))}")
+
+
+def _agents(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"*/{RECORDS}"))
+
+
+def _stages(folder: Path) -> list[Path]:
+    """The folders of a training's evaluations, in the order of training; others (test, validate) come first."""
+
+    def order(path: Path) -> tuple[int, int]:
+        step, epoch = _STEP.fullmatch(path.name), _EPOCH.fullmatch(path.name)
+        if epoch:
+            return 3, int(epoch[1])
+        return (2, int(step[1])) if step else (int(path.name == "start"), 0)
+
+    return sorted({path.parent.parent for path in folder.glob(f"*/*/{RECORDS}")}, key=order)
+
+
+def _curves(root: Path, stages: Sequence[Path]) -> list[Curve]:
+    curves = []
+    for unit, pattern, first in (("epochs", _EPOCH, 1), ("steps", _STEP, 0)):
+        at = {path: int(m[1]) + first for path in stages if (m := pattern.fullmatch(path.name))}
+        if not at:
+            continue
+        at |= {path: 0 for path in stages if path.name == "start"}
+        places = sorted(at.items(), key=lambda item: item[1])
+        for agent in sorted({path.name for stage in at for path in _agents(stage)}):
+            files = [(x, stage / agent / RECORDS) for stage, x in places]
+            points = tuple((x, summarise(map(complete, read_records(file)))) for x, file in files if file.is_file())
+            if len(points) > 1:
+                curves.append(Curve(f"{root.resolve().name}/{agent}", unit, points))
+    return curves
+
+
+def _rewards(root: Path) -> list[Reward]:
+    """`train/reward` of the newest log that has it."""
+    for file in sorted(root.glob("logs/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime, reverse=True):
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = [(row.get("step"), row.get("train/reward")) for row in csv.DictReader(lines)]
+        points = [(int(float(step)), float(reward)) for step, reward in rows if step and reward]
+        points = [(step, reward) for step, reward in points if math.isfinite(reward)]
+        if len(points) > 1:
+            return [Reward(root.resolve().name, tuple(points))]
+    return []
+
+
+def _run(name: str, folder: Path) -> Run:
+    records = [complete(row) for row in read_records(folder / RECORDS)]
+    file = folder / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}, line {error.lineno}: not JSON ({error.msg}); run the evaluation again") from error
+    return Run(name, folder.name, folder, records, manifest if isinstance(manifest, dict) else {}, summarise(records))
+
+
+def complete(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with all that statistics read, as older ones and those of other programs may lack some of it."""
+    events = [event for event in row.get("events") or () if isinstance(event, dict) and "kind" in event]
+    tags = row.get("tags")
+    return {
+        "problem": "",
+        "gold": None,
+        "answer": None,
+        **row,
+        "correct": row.get("correct") is True,
+        "reason": str(row.get("reason") or ""),
+        "error": row.get("error"),
+        "seconds": _number(row.get("seconds")),
+        "tags": {str(k): str(v) for k, v in tags.items()} if isinstance(tags, dict) else {},
+        "events": [_event(event) for event in events],
+    }
+
+
+def _event(event: Mapping[str, Any]) -> dict[str, Any]:
+    if event["kind"] == "turn":
+        told = {"role": "", "prompt": [], "reply": "", "finish": "stop"} | event
+        return told | {"tokens": _number(event.get("tokens")), "seconds": _number(event.get("seconds"))}
+    if event["kind"] == "run":
+        told = {"code": "", "output": "", "error_type": ""} | event
+        marks = {"ok": event.get("ok") is True, "timed_out": event.get("timed_out") is True}
+        return told | marks | {"seconds": _number(event.get("seconds"))}
+    told = {"note": "", "text": None} | event
+    graded = {"correct": event.get("correct") is True} if told["note"] in ("draft", "candidate") else {}
+    return told | graded | ({"value": _number(event.get("value"))} if told["note"] == "vote" else {})
+
+
+def _number(value: Any) -> float:
+    """A number of a record; 0 for null, which stands for what JSON has no number for."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else 0

@@ -1,0 +1,121 @@
+"""Formulas in LaTeX as MathML that holds nothing but mathematics."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from xml.etree.ElementTree import Element
+
+LONGEST = 1500  # characters of a formula; a longer one is shown as it was written
+DEEPEST = 60  # elements in elements
+
+ELEMENTS = frozenset(
+    """math mrow mi mn mo mtext mspace mfrac msqrt mroot mstyle mpadded mphantom merror menclose msub msup msubsup
+    munder mover munderover mmultiscripts mprescripts none mtable mtr mtd mlabeledtr""".split()  # noqa: SIM905
+)
+ATTRIBUTES = frozenset(
+    """display displaystyle scriptlevel mathvariant stretchy fence separator form symmetric largeop movablelimits
+    lspace rspace accent accentunder linethickness width height depth minsize maxsize notation columnalign rowspacing
+    columnspacing columnlines rowlines frame""".split()  # noqa: SIM905
+)
+_VALUE = re.compile(r"[\w .%+-]{0,60}")
+# definitions of one's own could grow without end
+_DEFINES = re.compile(r"\\(?:[egx]?def|let|futurelet|(?:re)?new(?:command|environment)|providecommand)(?![a-zA-Z])")
+_OPENS = re.compile(r"\$\$|\$|\\\(|\\\[|\\boxed\s*\{|\\begin\{(align|aligned|equation|gather|cases)(\*?)\}")
+_DOLLARS = re.compile(r"\$((?:\\.|[^$\\])+)\$", re.DOTALL)
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
+_PROSE = re.compile(r"[A-Za-z]{3,} +[A-Za-z]{2,}")
+_TEXT = re.compile(r"\\(?:text|mbox|textbf|mathrm|operatorname)\s*\{[^{}]*\}")
+
+
+def formulas(text: str) -> Iterator[tuple[str, str, bool]]:
+    """(source, formula, display) of the parts of a text in order; the formula of plain text is "".
+
+    Formulas are `$..$`, `$$..$$`, `\\(..\\)`, `\\[..\\]`, `\\boxed{..}` and the environments of amsmath. A dollar opens
+    one as in Pandoc: no space inside of it, and no digit after the one that closes. Prose between prices is none.
+    """
+    at = 0
+    while found := _OPENS.search(text, at):
+        start = found.start()
+        if start and text[start - 1] == "\\" and text[start] == "$":  # a price, as LaTeX writes it
+            yield text[at : found.end()], "", False
+            at = found.end()
+            continue
+        whole = _formula(text, found)
+        end = start + len(whole[0]) if whole else found.end()
+        if whole is None:
+            yield text[at:end], "", False
+        else:
+            yield text[at:start], "", False
+            yield whole
+        at = end
+    yield text[at:], "", False
+
+
+def _formula(text: str, found: re.Match[str]) -> tuple[str, str, bool] | None:
+    start, inside, mark = found.start(), found.end(), found[0]
+    if mark == "$":
+        return _between_dollars(text, start)
+    if mark.startswith("\\boxed"):
+        depth = 1
+        for brace in _BRACES.finditer(text, inside, inside + LONGEST):
+            depth += {"{": 1, "}": -1}.get(brace[0], 0)
+            if not depth:
+                source = text[start : brace.end()]
+                return source, source, False
+        return None
+    if mark.startswith("\\begin"):
+        close = "\\end" + mark.removeprefix("\\begin")
+        end = text.find(close, inside, inside + LONGEST)
+        source = text[start : end + len(close)]
+        return (source, source, True) if end >= 0 else None
+    close = {"$$": "$$", "\\(": "\\)", "\\[": "\\]"}[mark]
+    end = text.find(close, inside, inside + LONGEST)
+    if end < 0 or not text[inside:end].strip():
+        return None
+    return text[start : end + len(close)], text[inside:end], mark != "\\("
+
+
+def _between_dollars(text: str, start: int) -> tuple[str, str, bool] | None:
+    found = _DOLLARS.match(text, start, start + LONGEST)
+    if found is None or text[found.end() : found.end() + 1].isdigit():
+        return None
+    body = found[1]
+    if body != body.strip() or "\n\n" in body or _PROSE.search(_TEXT.sub("", body)):
+        return None
+    return found[0], body, False
+
+
+@lru_cache(maxsize=50_000)
+def mathml(latex: str, display: bool = False) -> str | None:
+    """A formula as MathML, None for one that cannot be read or is too long; only `ELEMENTS` and `ATTRIBUTES` pass.
+
+    LaTeX is a model's output: `\\href`, `\\style` and the like would otherwise become a page's own links and styles.
+    """
+    from latex2mathml.converter import convert_to_element
+
+    if len(latex) > LONGEST or _DEFINES.search(latex):
+        return None
+    try:
+        return rebuilt(convert_to_element(latex.strip(), display="block" if display else "inline"))
+    except Exception:  # whatever a parser does with what is no LaTeX
+        return None
+
+
+def rebuilt(element: Element, depth: int = 0) -> str:
+    """An element of MathML as text, from the lists of what may be in it. Others are replaced by their content."""
+    if depth > DEEPEST:
+        raise ValueError(f"a formula nests more than {DEEPEST} elements")
+    inside = _text(element.text) + "".join(rebuilt(child, depth + 1) + _text(child.tail) for child in element)
+    if element.tag not in ELEMENTS:
+        return f"<mrow>{inside}</mrow>"
+    kept = {k: v for k, v in element.attrib.items() if k in ATTRIBUTES and _VALUE.fullmatch(v)}
+    marks = "".join(f' {name}="{html.escape(value)}"' for name, value in kept.items())
+    return f"<{element.tag}{marks}>{inside}</{element.tag}>"
+
+
+def _text(text: str | None) -> str:
+    """Text that may spell characters as entities."""
+    return html.escape(html.unescape(text)) if text else ""

@@ -1,0 +1,82 @@
+"""The page: one HTML file that loads nothing and runs nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from slm_math.report.drawing import Plot
+from slm_math.report.tables import Table
+from slm_math.report.text import clean
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: tables, charts, and tables that are folded away."""
+
+    id: str
+    title: str
+    tables: Sequence[Table] = ()
+    plots: Sequence[Plot] = ()
+    folded: Sequence[Table] = field(default=())
+
+
+def page(
+    title: str, lead: str, sections: Sequence[Section], settings: Sequence[Table], shown: str, data: dict[str, Any]
+) -> str:
+    """The whole file. `shown` says which transcripts are in `data` (see `transcripts.browser`)."""
+    script = _own("page.js")
+    values = {
+        "title": title,
+        "lead": lead,
+        "policy": policy(script),
+        "style": Markup(_own("page.css")),
+        "script": Markup(script),
+        "sections": [_plain(section) for section in sections],
+        "settings": [_cleaned(table) for table in settings],
+        "shown": shown,
+        "data": Markup(embedded(data)),
+    }
+    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
+        _own("page.html.jinja")
+    )
+    return made.render(values)
+
+
+def policy(script: str) -> str:
+    """A content security policy under which the page's script runs and nothing else, and nothing is loaded."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    rules = ("default-src 'none'", "style-src 'unsafe-inline'", "img-src data:", f"script-src 'sha256-{digest}'",
+             "base-uri 'none'", "form-action 'none'")  # fmt: skip
+    return "; ".join(rules)
+
+
+def embedded(data: Any) -> str:
+    """JSON for a script element: no text in it can end the element or open a comment."""
+    text = json.dumps(data, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _plain(section: Section) -> dict[str, Any]:
+    plots = [{"title": clean(p.title), "caption": clean(p.caption), "svg": Markup(p.inline())} for p in section.plots]
+    tables, folded = (list(map(_cleaned, found)) for found in (section.tables, section.folded))
+    return {"id": section.id, "title": section.title, "tables": tables, "folded": folded, "plots": plots}
+
+
+def _cleaned(table: Table) -> dict[str, Any]:
+    rows = [[clean(cell, 400) for cell in row] for row in table.rows]
+    columns = [clean(name, 200) for name in table.columns]
+    texts = {"title": clean(table.title), "note": clean(table.note)}
+    return texts | {"columns": columns, "rows": rows, "names": table.names}
+
+
+def _own(name: str) -> str:
+    return (files("slm_math.report") / name).read_text(encoding="utf-8").strip()

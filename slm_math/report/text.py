@@ -1,0 +1,39 @@
+"""Text that anybody may have written, made fit for a page: no control characters, no markup, no end of paper."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+LONGEST = 20_000  # characters of one text that a page shows
+
+# C0 and C1 controls but for tab and line feed, half surrogate pairs, Unicode's line ends, marks that turn text round
+# or hide in it, and what is no character at all
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffc\ufffe\uffff]"
+)
+
+
+def clean(value: Any, limit: int = LONGEST) -> str:
+    """A value as text without characters that steer what shows it; each becomes U+FFFD. Cut, aloud, after `limit`."""
+    text = value if isinstance(value, str) else "" if value is None else str(value)
+    left = len(text) - limit
+    text = _UNFIT.sub("\ufffd", text[:limit].replace("\r\n", "\n").replace("\r", "\n"))
+    return f"{text} \u2026 ({left:,} more characters)" if left > 0 else text
+
+
+def line(value: Any, limit: int = 200) -> str:
+    """A value as clean text on one line."""
+    text = " ".join(clean(value, 4 * limit).split())
+    return text if len(text) <= limit else text[: limit - 1] + "\u2026"
+
+
+def escaped(value: Any, limit: int = LONGEST) -> str:
+    """Clean text as HTML."""
+    return html.escape(clean(value, limit))
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as people read it: `83.3 %`."""
+    return f"{100 * share:.{digits}f} %"

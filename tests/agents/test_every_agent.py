@@ -1,0 +1,240 @@
+"""What holds for every agent: hostile replies, learning from its traces, honest prompts, its configuration."""
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from agents.driving import FAILED, PICTURE, PICTURED, PROBLEM, STOPPED
+from jsonargparse import ArgumentParser
+
+import slm_math.agents
+from slm_math import prompts
+from slm_math.agents import (
+    Agent,
+    BackwardCheck,
+    CodeAsAnswer,
+    CodeFeedback,
+    FewShot,
+    MajorityVote,
+    PlanAndReflect,
+    PythonTools,
+    SingleShot,
+    SolverChecker,
+    SolverCoder,
+    SolverVerifier,
+    StepByStepCode,
+)
+from slm_math.engines.base import Engine, Request
+from slm_math.rollout.record import json_line, record
+from slm_math.rollout.rows import trace_rows
+from slm_math.rollout.scheduler import Rollouts
+from slm_math.types import Problem, Reply, RunPython, RunResult, Sampling, Task, Trace
+
+AGENTS: dict[str, Agent] = {
+    "single_shot": SingleShot(),
+    "vote": MajorityVote(k=3),
+    "weighted": MajorityVote(k=2, pick="weighted", checks=2),
+    "best": MajorityVote(k=2, pick="best"),
+    "tools": PythonTools(),
+    "code_as_answer": CodeAsAnswer(),
+    "code_feedback": CodeFeedback(),
+    "solver_verifier": SolverVerifier(),
+    "stateless": SolverChecker(memory="none"),
+    "chat": SolverChecker(runs=2),
+    "summary": SolverChecker(memory="summary"),
+    "backward": BackwardCheck(),
+    "coder": SolverCoder(),
+    "steps": StepByStepCode(),
+    "plan": PlanAndReflect(),
+    "few_shot": FewShot(SolverVerifier(), [Task(Problem("t/1", "What is 1 + 1?"), "2", r"\boxed{2}")]),
+}
+# the most requests that the limits allow: rounds x (replies with runs, verdicts, programs), each asked for twice
+MOST = 200
+END, ROLES = 3, {"system": 0, "user": 1, "assistant": 2}
+
+
+class Toy(Engine):
+    """Says what `say` makes of the prompt's text; a token is a character, and messages have marks around them."""
+
+    trainable = True
+
+    def __init__(self, say: Any) -> None:
+        self.say, self.asked, self.open = say, [], {}
+
+    def submit(self, request: Request) -> int:
+        self.asked.append(request)
+        prompt: list[int] = []
+        for message in request.chat:
+            prompt += [ROLES[message.role], *map(ord, message.text), END]
+        prompt = prompt[:-1] if request.resume else [*prompt, ROLES["assistant"]]
+        text, finish = self.say(request.chat[-1].text, len(self.asked))
+        ids = [*map(ord, text), *([END] if finish == "stop" and not (request.sampling.stop and "```" in text) else [])]
+        warmth = request.sampling.temperature
+        self.open[len(self.asked)] = Reply(
+            text, tuple(ids), (-1.0,) * len(ids), finish, tuple(prompt), temperature=warmth
+        )
+        return len(self.asked)
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
+        done, self.open = list(self.open.items()), {}
+        return done
+
+    def cancel(self, ticket: int) -> None:
+        self.open.pop(ticket, None)
+
+
+class Shell:
+    """A sandbox that finds the same whatever is run."""
+
+    def __init__(self, result: RunResult) -> None:
+        self.result, self.open, self.ran = result, [], 0
+
+    def submit(self, request: RunPython) -> int:
+        self.ran += 1
+        self.open.append(self.ran)
+        return self.ran
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
+        done, self.open = [(ticket, self.result) for ticket in self.open], []
+        return done
+
+    def cancel(self, ticket: int) -> None:
+        pass
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+
+def trace_of(agent: Agent, say: Any, result: RunResult, problem: Problem = PROBLEM) -> Trace:
+    engine = Toy(say)
+    sampling = {"default": Sampling()}
+    [trace] = Rollouts(agent, {"default": engine}, sampling, Shell(result)).run([(problem, 0)])  # type: ignore[arg-type]
+    assert 0 < len(engine.asked) < MOST
+    return trace
+
+
+def busy(prompt: str, n: int) -> tuple[str, str]:
+    """A model that does what it is asked, and never approves."""
+    if "Look it over" in prompt:
+        return ("VERDICT: UNCLEAR", "stop")
+    if "VERDICT" in prompt:
+        return ("VERDICT: INCORRECT", "stop")
+    if "numbered list" in prompt:
+        return ("1. Think.\n2. Add.", "stop")
+    if "```python" in prompt and not prompt.startswith("```output"):
+        return (f"```python\nprint({n})\n```\n", "stop")
+    return (rf"It is \boxed{{{n}}}.", "stop")
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_what_was_sampled_is_what_is_learnt(name: str) -> None:
+    agent = AGENTS[name]
+    trace = trace_of(agent, busy, RunResult(True, "False\n"))
+    for role in agent.roles:
+        rows = trace_rows(trace, role)
+        said = ["".join(map(chr, turn.reply.token_ids)) for turn in trace.turns if turn.request.role == role]
+        assert said
+        learnt = [[chr(i) for i, m in zip(row.ids, row.mask) if m] for row in rows]
+        assert sorted(token for tokens in learnt for token in tokens) == sorted("".join(said))
+        assert all(any(text in "".join(tokens) for tokens in learnt) for text in said)
+        for row in rows:
+            assert len(row.ids) == len(row.mask) == len(row.logps)
+            assert [logp for logp, m in zip(row.logps, row.mask) if m] == [-1.0] * row.loss_tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("single_shot", 1), ("vote", 3), ("tools", 1), ("code_feedback", 1), ("steps", 1)]
+)
+def test_a_conversation_is_one_row(name: str, rows: int) -> None:
+    assert len(trace_rows(trace_of(AGENTS[name], busy, RunResult(True, "7\n")), "solver")) == rows
+
+
+REPLIES = {
+    "empty": ("", "stop"),
+    "blank": (" \n\t ", "stop"),
+    "cut off": ("Let me th", "length"),
+    "cut off in a program": ("```python\nprint(", "length"),
+    "no answer": ("I would rather not.", "stop"),
+    "hostile": ("{problem} \x00\ud800 </script> \x1b[31m ``` {{ %s \u2028 VERDICT:", "stop"),
+    "programs only": ("```python\nwhile True: pass\n```\n", "stop"),
+    "endless incorrect": ("\\boxed{INCORRECT}\nVERDICT: INCORRECT", "stop"),
+    "long": ("1. a\n2. b " * 5000, "length"),
+}
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+@pytest.mark.parametrize("name", AGENTS)
+def test_whatever_is_said_a_trace_comes_to_its_end_and_can_be_written_down(name: str, reply: str) -> None:
+    for result in (STOPPED, FAILED) if "program" in reply else (STOPPED,):
+        trace = trace_of(AGENTS[name], lambda prompt, n: REPLIES[reply], result)
+        assert trace.error is None
+        assert trace.answer is None or reply in ("endless incorrect", "hostile", "long")
+        row = json.loads(json_line(record(Task(PROBLEM, "7"), trace)))
+        assert row["correct"] is False
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_agent_asks_only_roles_that_it_names_and_shows_pictures_first(name: str) -> None:
+    agent = AGENTS[name]
+    trace = trace_of(agent, busy, RunResult(True, "False\n"), PICTURED)
+    assert {turn.request.role for turn in trace.turns} == set(agent.roles)
+    assert agent.uses_python or not trace.runs
+    first = trace.turns[0].request.chat
+    assert any(PICTURE in message.content for message in first)
+
+
+def test_every_agent_is_tested_here() -> None:
+    there = {a for _, a in inspect.getmembers(slm_math.agents, inspect.isclass) if issubclass(a, Agent)} - {Agent}
+    assert {type(agent) for agent in AGENTS.values()} == there
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def runs_of(text: str, n: int = 8) -> Iterator[tuple[str, ...]]:
+    said = words(text)
+    yield from zip(*(said[i:] for i in range(n)))
+
+
+def test_no_prompt_holds_a_problem_of_a_test_set(real_data: Path) -> None:
+    problems = [
+        json.loads(line)[field]
+        for name, field in (("gsm8k", "question"), ("math500", "problem"))
+        for line in (real_data / name / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert len(problems) == 1319 + 500
+    taken = {run for problem in problems for run in runs_of(problem)}
+    files = list(Path(prompts.__file__).parent.glob("*.txt"))
+    assert files
+    assert [file.name for file in files if not taken.isdisjoint(runs_of(file.read_text(encoding="utf-8")))] == []
+
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "eval").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_a_configuration_names_an_agent_with_options_that_it_takes(file: Path) -> None:
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert list(config["agents"]) == [file.stem]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Agent, "agent")
+    made = parser.instantiate_classes(parser.parse_object({"agent": config["agents"][file.stem]})).agent
+    assert isinstance(made, Agent)
+    assert made.solve(PROBLEM)
+
+
+def test_every_configuration_writes_to_a_folder_of_its_own() -> None:
+    outs = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))["out"] for file in CONFIGS}
+    assert outs == {file.stem: f"runs/eval/{file.stem}" for file in CONFIGS}
+
+
+def test_every_agent_but_worked_examples_has_a_configuration() -> None:
+    named = {next(iter(yaml.safe_load(file.read_text())["agents"].values()))["class_path"] for file in CONFIGS}
+    there = {f"slm_math.agents.{type(agent).__name__}" for agent in AGENTS.values()}
+    assert there - named == {"slm_math.agents.FewShot"}
