@@ -34,7 +34,9 @@ def measure(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    table = Table("run", "samples", "slots", "tokens", "longest chain", "steps", "ideal", "times", "occupancy", "at best")
+    table = Table(
+        "run", "samples", "slots", "tokens", "longest chain", "steps", "ideal", "times", "occupancy", "at best"
+    )
     for folder in sys.argv[1:]:
         table.add_row(*measure(Path(folder)))
     Console(width=140).print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slm_math.agents.base import Agent, ask, stated
 from slm_math.agents.judging import trial
+from slm_math.agents.solver_verifier import SILENT
 from slm_math.prompts import render
 from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
 
@@ -50,7 +51,7 @@ class BackwardCheck(Agent):
             said = stated(draft.text)
             yield [Note("draft", said)]
             answer = said or answer
-            critique = "It does not state a final answer."
+            critique = SILENT
             if said is not None:
                 decision, output = yield from trial(problem, said, self.backward_prompt, self.repair_prompt)
                 if decision != "INCORRECT":
@@ -58,6 +59,6 @@ class BackwardCheck(Agent):
                     break
                 critique = f"A program that puts the answer {said} back into the problem printed:\n{output}"
             retry = render(self.retry_prompt, problem=problem.text, critique=critique)
-            chat += assistant(draft) + user(retry, problem.images)
+            chat += assistant(draft) + user(retry)
         yield [Note("stop", why)]
         return answer

@@ -43,9 +43,11 @@ def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
         waiting.pop(index, None)
         try:
             effects = next(workflows[index]) if results is None else workflows[index].send(results)
-            while all(isinstance(effect, Note) for effect in effects):  # nobody waits for notes
+            while effects and all(isinstance(effect, Note) for effect in effects):  # nobody waits for notes
                 notes.extend(map(labelled, effects, [index] * len(effects)))
                 effects = workflows[index].send([None] * len(effects))
+            if not effects:
+                raise ValueError("a workflow yielded an empty list of requests")
             waiting[index] = [labelled(effect, index) for effect in effects]
         except StopIteration as end:
             done[index] = end.value
@@ -73,6 +75,13 @@ def stated(text: str) -> str | None:
     return extract(text).value
 
 
+def lost(reply: Reply, says: Callable[[str], object]) -> str | None:
+    """Why a reply is no round: "empty", or "truncated" before it said what it was asked for; None when it is one."""
+    if not reply.text.strip():
+        return "empty"
+    return None if reply.finish == "stop" or says(reply.text) else "truncated"
+
+
 def ask(request: Generate, says: Callable[[str], object] = bool, retries: int = 1) -> Workflow[Reply | None]:
     """One reply, or None. A reply is lost when it is empty, or cut off before it says what it was asked for.
 
@@ -82,8 +91,17 @@ def ask(request: Generate, says: Callable[[str], object] = bool, retries: int = 
         says: whether a text that was cut off says enough all the same.
     """
     for again in range(retries + 1):
-        [reply] = yield [replace(request, temperature=RETRY) if again else request]
-        if reply.text.strip() and (reply.finish == "stop" or says(reply.text)):
+        warm = replace(request, temperature=max(RETRY, request.temperature or 0.0))
+        [reply] = yield [warm if again else request]
+        why = lost(reply, says)
+        if why is None:
             return reply
-        yield [Note("lost", "truncated" if reply.text.strip() else "empty", role=request.role)]
+        yield [Note("lost", why, role=request.role)]
     return None
+
+
+def draft(reply: Reply, says: Callable[[str], object] = stated) -> Workflow[str | None]:
+    """Notes the answer that a reply states as a draft, or a lost reply as such; returns the answer."""
+    why, answer = lost(reply, says), stated(reply.text)
+    yield [Note("draft", answer) if why is None else Note("lost", why, role="solver")]
+    return answer

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, stated
+from slm_math.agents.base import Agent, draft, stated
 from slm_math.agents.coding import program
 from slm_math.prompts import render
-from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
+from slm_math.types import Generate, Problem, Workflow, assistant, user
 
 
 class CodeFeedback(Agent):
@@ -25,14 +25,12 @@ class CodeFeedback(Agent):
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)
-        [draft] = yield [Generate(chat)]
-        yield [Note("draft", stated(draft.text))]
-        request = program(draft.text)
+        [first] = yield [Generate(chat)]
+        answer = yield from draft(first, lambda text: stated(text) or program(text))
+        request = program(first.text)
         if request is None:
-            return stated(draft.text)
+            return answer
         [result] = yield [request]
-        chat += assistant(draft) + user(render(self.output_prompt, output=result.text))
+        chat += assistant(first) + user(render(self.output_prompt, output=result.text))
         [final] = yield [Generate(chat)]
-        answer = stated(final.text)
-        yield [Note("draft", answer)]
-        return answer
+        return (yield from draft(final))

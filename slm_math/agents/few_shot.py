@@ -18,6 +18,9 @@ class FewShot(Agent):
     """
 
     def __init__(self, agent: Agent, examples: Sequence[Task]) -> None:
+        bare = [task.problem.id for task in examples if not task.solution]
+        if bare:
+            raise ValueError(f"examples must have solutions, and {', '.join(bare[:3])} has none")
         self.agent = agent
         self.roles, self.uses_python = agent.roles, agent.uses_python
         self.examples = [task.problem.id for task in examples]

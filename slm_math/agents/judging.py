@@ -11,30 +11,35 @@ from slm_math.prompts import render
 from slm_math.types import Note, Problem, Workflow, user
 
 T = TypeVar("T")
-_WORDS = r"\b(?:(NOT)\s+)?(INCORRECT|CORRECT|UNCLEAR|ACCEPT|REJECT)(?:ED)?\b"
+_DENIAL = r"(?:(NOT|[A-Z]{2,6}N['’]T)\s+(?:\w+\s+)?)?"
+_WORDS = rf"(?<![A-Za-z]){_DENIAL}(IN-?CORRECT|CORRECT|UNCLEAR|ACCEPT(?:ED)?|REJECT(?:ED)?)(?![A-Za-z])"
 _ANY_CASE, _CAPITALS = re.compile(_WORDS, re.IGNORECASE), re.compile(_WORDS)
-_MARK = re.compile("VERDICT:", re.IGNORECASE)
+_MARK = re.compile(r"VERDICT[\s*_]*:", re.IGNORECASE)
+_CHOICE = re.compile(r"\W*(?:IN)?CORRECT\W*(?:\bor\b|/)\W*(?:IN)?CORRECT\b", re.IGNORECASE)
 _MEANS = {"ACCEPT": "CORRECT", "REJECT": "INCORRECT"}
 _DENIED = {"CORRECT": "INCORRECT", "INCORRECT": "UNCLEAR", "UNCLEAR": "UNCLEAR"}
 
 
 def verdict(text: str) -> str:
-    """CORRECT, INCORRECT or UNCLEAR: the last such word after "VERDICT:", else the last one written in capitals.
+    """CORRECT, INCORRECT or UNCLEAR: the first such word after the last "VERDICT:", else the last one in capitals.
 
-    Whole words only; "NOT CORRECT" is INCORRECT; ACCEPT is CORRECT and REJECT INCORRECT; a text without a verdict is
-    UNCLEAR.
+    Whole words only; "NOT CORRECT" is INCORRECT; ACCEPT is CORRECT and REJECT INCORRECT; a text without a verdict, or
+    with two to choose from ("CORRECT or INCORRECT"), is UNCLEAR.
     """
     return decided(text) or "UNCLEAR"
 
 
 def decided(text: str) -> str | None:
     """The verdict that a text states, None when it states none."""
-    *_, after = _MARK.split(text)
-    found = (_ANY_CASE.findall(after) if _MARK.search(text) else []) or _CAPITALS.findall(text)
+    *before, after = _MARK.split(text)
+    marked = _ANY_CASE.findall(after)[:1] if before else []
+    found = marked or _CAPITALS.findall(text)
     if not found:
         return None
     negated, word = found[-1]
-    said: str = word.upper()
+    if before and _CHOICE.match(after):
+        return "UNCLEAR"
+    said: str = word.upper().replace("-", "").removesuffix("ED")
     said = _MEANS.get(said, said)
     return _DENIED[said] if negated else said
 
@@ -82,11 +87,13 @@ def trial(
 ) -> Workflow[tuple[str, str]]:
     """Asks for a program that puts an answer back into its problem and prints True or False: (verdict, its output).
 
-    True is CORRECT, False INCORRECT; anything else (no program, an error that stays) is UNCLEAR.
+    True is CORRECT, False INCORRECT; anything else (no program, an error that stays, a lost reply) is UNCLEAR.
     """
     chat = user(render(prompt, problem=problem.text, answer=answer), problem.images)
     _, result = yield from develop(chat, repair_prompt, repairs, role)
-    said = printed(result) if result is not None else None
+    if result is None:
+        return "UNCLEAR", ""
+    said = printed(result)
     decision = {"True": "CORRECT", "False": "INCORRECT"}.get(said or "", "UNCLEAR")
     yield [Note("verdict", decision, role=role)]
-    return decision, "" if result is None else result.text
+    return decision, result.text

@@ -39,6 +39,8 @@ class MajorityVote(Agent):
     ) -> None:
         if k < 1 or checks < 1:
             raise ValueError(f"MajorityVote needs k >= 1 and checks >= 1, got {k} and {checks}")
+        if pick not in ("votes", "weighted", "best"):
+            raise ValueError(f"MajorityVote's pick must be votes, weighted or best, got {pick!r}")
         self.k = k
         self.prompt = prompt
         self.temperature = temperature

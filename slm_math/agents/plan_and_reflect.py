@@ -10,7 +10,7 @@ from slm_math.agents.judging import decided, verdict
 from slm_math.prompts import render
 from slm_math.types import Generate, Note, Problem, Workflow, user
 
-_PART = re.compile(r"^\s*(?:[-*]\s*)?(?:\*\*)?(?:(?:Part|Step|Sub-?problem)\s*)?\d+\s*[.):]\s*(.+)", re.M | re.I)
+_PART = re.compile(r"^\s*(?:[-*]\s*)?(?:\*\*)?(?:(?:Part|Step|Sub-?problem)\s*)?\d+\s*[.):](?!\d)\s*(.+)", re.M | re.I)
 MOST = 5  # parts of a plan
 
 
@@ -38,6 +38,7 @@ class PlanAndReflect(Agent):
         if cycles < 1 or runs < 0:
             raise ValueError(f"PlanAndReflect needs cycles >= 1 and runs >= 0, got {cycles} and {runs}")
         self.cycles, self.runs, self.retry_temperature = cycles, runs, retry_temperature
+        self.uses_python = runs > 0
         self.plan_prompt, self.part_prompt, self.output_prompt = plan_prompt, part_prompt, output_prompt
         self.reflect_prompt, self.integrate_prompt = reflect_prompt, integrate_prompt
         render(plan_prompt, problem="", critique="")
@@ -47,19 +48,22 @@ class PlanAndReflect(Agent):
         render(integrate_prompt, problem="", done="")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        done, critique, draft = "", "", None
+        done, critique, draft, why = "", "", None, "rounds"
         for cycle in range(self.cycles):
             done, draft = yield from self.parts(problem, critique, self.retry_temperature if cycle else None)
             yield [Note("draft", draft)]
             question = user(render(self.reflect_prompt, problem=problem.text, done=done), problem.images)
             review = yield from ask(Generate(question), decided)
             if review is None:  # nothing was objected to
+                why = "lost"
                 break
             decision = verdict(review.text)
             yield [Note("verdict", decision, role="solver")]
             if decision != "INCORRECT":
+                why = "accepted" if decision == "CORRECT" else "undecided"
                 break
             critique = review.text
+        yield [Note("stop", why)]
         last = user(render(self.integrate_prompt, problem=problem.text, done=done), problem.images)
         final = yield from ask(Generate(last), stated)
         return draft if final is None else stated(final.text) or draft

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from slm_math.agents.base import Agent
-from slm_math.agents.coding import Session, program
+from slm_math.agents.coding import Session, blocks, program
 from slm_math.answers import extract
 from slm_math.prompts import render
-from slm_math.types import Generate, Part, Problem, Reply, Text, Workflow, assistant, user
+from slm_math.types import Generate, Part, Problem, Reply, RunPython, Text, Workflow, assistant, user
+
+FENCE = "\n```\n"  # the fence that closes a block stands alone on its line
+HALTS = 4  # replies per program at most
+
+
+def closes(text: str) -> bool:
+    """Whether a text ends in a whole program."""
+    found = blocks(text.rstrip())
+    ends = bool(found) and found[-1].closed and found[-1].last_line == len(text.rstrip().splitlines()) - 1
+    return ends and (found[-1].language or "py").startswith("py") and bool(found[-1].code.strip())
 
 
 class PythonTools(Agent):
@@ -32,15 +44,16 @@ class PythonTools(Agent):
         asked = user(render(self.prompt, problem=problem.text), problem.images)
         session = Session()
         said: tuple[Part, ...] = ()
-        for left in range(self.runs, -1, -1):
+        stretch, left = "", self.runs  # what was said since the last output, programs that may still run
+        for _ in range(HALTS * self.runs):
             chat = asked + assistant(*said) if said else asked
-            # the fence that closes a block stands alone on its line
-            [reply] = yield [Generate(chat, resume=bool(said), stop=("\n```\n",) if left else None)]
-            said += (reply,)
-            request = program(reply.text) if left and reply.text.rstrip().endswith("\n```") else None
-            if request is None:
-                break
-            result = yield from session.run(request)
-            gap = "" if reply.text.endswith("\n") else "\n"
-            said += (Text(f"{gap}```output\n{result.text}\n```\n", learn=False),)
+            [reply] = yield [Generate(chat, resume=bool(said), stop=(FENCE,) if left else None)]
+            said, stretch = (*said, reply), stretch + reply.text
+            if left and closes(stretch):
+                result = yield from session.run(cast(RunPython, program(stretch)))
+                gap = "" if stretch.endswith("\n") else "\n"
+                said += (Text(f"{gap}```output\n{result.text}\n```\n", learn=False),)
+                stretch, left = "", left - 1
+            elif not (left and reply.finish == "stop" and reply.text.endswith(FENCE)):
+                break  # not one of the halts at a fence that opens, or that closes something else
         return extract("".join(part.text for part in said if isinstance(part, Reply))).value

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from slm_math.agents.base import Agent, ask, stated
-from slm_math.agents.coding import work
+from slm_math.agents.coding import since, work
 from slm_math.agents.judging import decided, verdict
-from slm_math.agents.solver_verifier import SILENT
+from slm_math.agents.solver_verifier import SILENT, UNCHECKED
 from slm_math.prompts import render
 from slm_math.types import Chat, Generate, Note, Problem, Workflow, assistant, user
 
 
 class SolverChecker(Agent):
-    """Up to `rounds` drafts, each checked; stops when the checker says CORRECT, else the last answer stands.
+    """Up to `rounds` drafts; each but the last is checked. Stops at CORRECT, else the last answer stands.
 
     Args:
         memory: "none": both see the problem and the newest draft or feedback; "chat": each goes on with its own chat;
@@ -39,6 +39,8 @@ class SolverChecker(Agent):
         check_output_prompt: str = "verify_output",
         retry_temperature: float = 0.7,
     ) -> None:
+        if memory not in ("none", "chat", "summary"):
+            raise ValueError(f"SolverChecker's memory must be none, chat or summary, got {memory!r}")
         if rounds < 1 or runs < 0:
             raise ValueError(f"SolverChecker needs rounds >= 1 and runs >= 0, got {rounds} and {runs}")
         self.rounds, self.memory, self.runs = rounds, memory, runs
@@ -59,7 +61,7 @@ class SolverChecker(Agent):
         solving, checking = user(render(self.prompt, problem=problem.text), problem.images), ()
         answer, summary, why = None, "", "rounds"
         for round in range(self.rounds):
-            warmth = self.retry_temperature if round else None
+            warmth, begin = self.retry_temperature if round else None, solving
             solving, draft = yield from work(solving, self.output_prompt, self.runs, temperature=warmth)
             if draft is None:
                 why = "lost"
@@ -71,13 +73,13 @@ class SolverChecker(Agent):
                 break
             decision, critique = "INCORRECT", SILENT
             if said is not None:
-                decision, critique, checking = yield from self.check(problem, draft.text, checking)
+                decision, critique, checking = yield from self.check(problem, since(begin, solving, draft), checking)
             if decision == "CORRECT":
                 why = "accepted"
                 break
             if self.memory == "chat":
                 retry = render(self.retry_prompt, problem=problem.text, critique=critique)
-                solving += assistant(draft) + user(retry, problem.images)
+                solving += assistant(draft) + user(retry)
                 continue
             if self.memory == "summary":
                 summary = critique = yield from self.summarise(problem, draft.text, critique, summary)
@@ -91,13 +93,13 @@ class SolverChecker(Agent):
         asked = chat + question if self.memory == "chat" else question
         asked, said = yield from work(asked, self.check_output_prompt, self.runs, "checker", says=decided)
         if said is None:
-            return "UNCLEAR", "", chat
+            return "UNCLEAR", UNCHECKED, chat
         decision = verdict(said.text)
         yield [Note("verdict", decision, role="checker")]
         return decision, said.text, asked + assistant(said)
 
     def summarise(self, problem: Problem, draft: str, critique: str, summary: str) -> Workflow[str]:
-        """What was tried and objected to so far, in the solver's words; the last critique where none came."""
+        """What was tried and objected to so far, in the solver's words; as before, or the critique, where none came."""
         slots = {"problem": problem.text, "draft": draft, "critique": critique, "summary": summary}
-        reply = yield from ask(Generate(user(render(self.summary_prompt, **slots))), says=bool)
-        return critique if reply is None else reply.text
+        reply = yield from ask(Generate(user(render(self.summary_prompt, **slots), problem.images)))
+        return summary or critique if reply is None else reply.text

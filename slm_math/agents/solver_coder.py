@@ -53,25 +53,26 @@ class SolverCoder(Agent):
             said = printed(result)
             yield [Note("draft", said)]
             answer = said or answer
-            critique = f"The program did not work:\n{result.text}"
+            critique = f"The program did not work:\n{result.text or 'It printed nothing.'}"
             if said is not None:
                 decision, critique = yield from self.inspect(problem, chat, result.text, said)
-                if decision == "CORRECT":
-                    why = "accepted"
+                if decision != "INCORRECT":
+                    why = "accepted" if decision == "CORRECT" else "undecided"
                     break
             chat = user(render(self.again_prompt, problem=problem.text, critique=critique), problem.images)
         yield [Note("stop", why)]
         return answer
 
     def inspect(self, problem: Problem, chat: Chat, output: str, answer: str) -> Workflow[tuple[str, str]]:
-        """The verdict of both checks on a program that ran, and the objection; what nobody can decide passes."""
+        """The verdict of both checks on a program that ran, and the objection; one CORRECT is enough."""
+        seen = "UNCLEAR"
         review = yield from ask(Generate(chat + user(render(self.review_prompt, output=output))), decided)
         if review is not None:
-            decision = verdict(review.text)
-            yield [Note("verdict", decision, role="solver")]
-            if decision == "INCORRECT":
-                return decision, review.text
+            seen = verdict(review.text)
+            yield [Note("verdict", seen, role="solver")]
+            if seen == "INCORRECT":
+                return seen, review.text
         decision, said = yield from trial(problem, answer, self.backward_prompt, self.repair_prompt, "checker")
         if decision == "INCORRECT":
             return decision, f"A program that puts the answer {answer} back into the problem printed:\n{said}"
-        return "CORRECT", ""
+        return "CORRECT" if "CORRECT" in (seen, decision) else "UNCLEAR", ""

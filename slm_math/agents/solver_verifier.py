@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from slm_math.agents.base import Agent, stated
-from slm_math.agents.coding import work
+from slm_math.agents.coding import since, work
 from slm_math.agents.judging import judge
 from slm_math.answers import equivalent
 from slm_math.prompts import render
 from slm_math.types import Note, Problem, Workflow, assistant, user
 
 SILENT = "It does not state a final answer."
+UNCHECKED = "It could not be checked."
 
 
 class SolverVerifier(Agent):
     """Up to `rounds` drafts; stops when the verifier says CORRECT or two drafts agree, else the last answer stands.
 
     Both may write programs: the solver up to `runs` a draft, which mends those that fail, the verifier one, whose
-    output it sees before it decides. The critique goes back to the solver; with `fresh=True` the retry is a new chat.
-    Retries sample at `retry_temperature`, since a greedy solver would only repeat itself. A lost reply is no round.
+    output it sees before it decides. The critique goes back to the solver; with `fresh=True` in a new chat (of
+    `retry_prompt`, by default one that shows the problem again). Retries sample at `retry_temperature`, since a greedy
+    solver would only repeat itself. A lost reply is no round.
     """
 
     roles = ("solver", "verifier")
@@ -29,8 +31,9 @@ class SolverVerifier(Agent):
         prompt: str = "solve",
         verify_prompt: str = "verify",
         verify_output_prompt: str = "verify_output",
-        retry_prompt: str = "retry",
+        retry_prompt: str | None = None,
         output_prompt: str = "output",
+        repair_prompt: str = "repair",
         runs: int = 3,
         retry_temperature: float = 0.7,
         fresh: bool = False,
@@ -41,24 +44,28 @@ class SolverVerifier(Agent):
         self.prompt = prompt
         self.verify_prompt = verify_prompt
         self.verify_output_prompt = verify_output_prompt
-        self.retry_prompt = retry_prompt
+        self.retry_prompt = retry_prompt or ("again" if fresh else "retry")
         self.output_prompt = output_prompt
+        self.repair_prompt = repair_prompt
         self.runs = runs
         self.retry_temperature = retry_temperature
         self.fresh = fresh
         render(prompt, problem="")
         render(verify_prompt, problem="", draft="", answer="")
         render(verify_output_prompt, output="")
-        render(retry_prompt, problem="", critique="")
+        render(self.retry_prompt, problem="", critique="")
         render(output_prompt, output="")
+        render(repair_prompt, output="")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)
         answers: list[str] = []
         why = "rounds"
         for round in range(self.rounds):
-            warmth = self.retry_temperature if round else None
-            chat, draft = yield from work(chat, self.output_prompt, self.runs, temperature=warmth)
+            warmth, begin = self.retry_temperature if round else None, chat
+            chat, draft = yield from work(
+                chat, self.output_prompt, self.runs, temperature=warmth, repair_prompt=self.repair_prompt
+            )
             if draft is None:
                 why = "lost"
                 break
@@ -73,12 +80,13 @@ class SolverVerifier(Agent):
                     break
                 if round + 1 == self.rounds:
                     break
-                prompts = self.verify_prompt, self.verify_output_prompt
-                decision, critique = yield from judge(problem, draft.text, answer, *prompts)
+                shown = since(begin, chat, draft)
+                checks = self.verify_prompt, self.verify_output_prompt
+                decision, critique = yield from judge(problem, shown, answer, *checks)
                 if decision == "CORRECT":
                     why = "accepted"
                     break
-            again = user(render(self.retry_prompt, problem=problem.text, critique=critique), problem.images)
-            chat = again if self.fresh else chat + assistant(draft) + again
+            again = render(self.retry_prompt, problem=problem.text, critique=critique or UNCHECKED)
+            chat = user(again, problem.images) if self.fresh else chat + assistant(draft) + user(again)
         yield [Note("stop", why)]
         return answers[-1] if answers else None

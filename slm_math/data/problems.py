@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from slm_math.data import sources
-from slm_math.data.base import Source
+from slm_math.data.base import Source, Split
 from slm_math.data.files import FORMATS, Row, read_rows
 from slm_math.types import Problem
 
@@ -26,7 +26,7 @@ def problems_of(side: str) -> list[Problem]:
     if path.exists():
         problems = [_problem(row) for file in _files(path) for row in read_rows(file)]
     elif named := _NAMED.fullmatch(side):
-        problems = [task.problem for task in _source(named[1], named[3]).tasks(named[2])]
+        problems = [task.problem for task in _source(named[1], named[3]).tasks(cast(Split, named[2]))]
     else:
         raise ValueError(f"{side} is no file or folder: name one, or a source and its split, such as GSM8K:train")
     if not problems:
@@ -47,7 +47,7 @@ def _source(name: str, path: str | None) -> Source:
     """A source by the name of its class in `slm_math.data.sources`, or by the dotted path of one's own."""
     module, _, kind = name.rpartition(".")
     try:
-        found = getattr(import_module(module) if module else sources, kind, None)
+        found: Any = getattr(import_module(module) if module else sources, kind, None)
     except ImportError as error:
         raise ValueError(f"source {name}: cannot import {module} ({error})") from error
     if not (isinstance(found, type) and issubclass(found, Source) and found is not Source):

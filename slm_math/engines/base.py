@@ -59,8 +59,8 @@ class Engine:
         return {"engine": type(self).__name__}
 
     def usage(self) -> dict[str, int]:
-        """What it did so far: `steps` of decoding, `tokens` sampled in them (the first of a reply comes from its prefill),
-        `prefills`, its `slots`; {} where nobody knows."""
+        """What it did so far: `steps` of decoding, `tokens` sampled in these (the first of a reply comes from its
+        prefill), `prefills`, its `slots`; {} where nobody knows."""
         return {}
 
     def refuse_training(self, role: str) -> str | None:

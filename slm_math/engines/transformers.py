@@ -51,7 +51,7 @@ class _Row:
 
 
 class TransformersEngine(Engine):
-    """Decodes up to `slots` requests at once, in `poll`: at least one step, until one of them has finished or time is up.
+    """Decodes up to `slots` requests at once. A `poll` makes a step at least, until one has finished or time is up.
 
     Equal prompts are prefilled once. Finished rows leave the batch when a quarter of it is idle or others wait.
     Sampling depends on the request's key alone. `context` wraps every forward pass (autocast, adapter choice);

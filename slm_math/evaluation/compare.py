@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from slm_math.evaluation.metrics import Z, clustered
 
 Record: TypeAlias = Mapping[str, Any]
+_Marks: TypeAlias = dict[str, list[bool]]  # by problem
 
 FLIPS = 10_000  # random sign flips; all of them where there are at most 2 ** EXACT
 EXACT = 14
@@ -178,9 +179,6 @@ def _compared(a: str, b: str, before: _Marks, after: _Marks, *broken: int) -> Co
     first, second = (float(sum(pair[i] for pair in shares.values()) / n) for i in (0, 1))
     mean = float(sum(differences) / n)
     return Comparison(a, b, n, mean, low, high, p, p, gained, lost, test, (first, second), (broken[0], broken[1]))
-
-
-_Marks: TypeAlias = dict[str, list[bool]]
 
 
 def _marks(name: str, rows: Sequence[Record]) -> _Marks:

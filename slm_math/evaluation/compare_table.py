@@ -65,12 +65,13 @@ def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:
     table.add_column("run", overflow="fold")
     table.add_column("accuracy", justify="right", no_wrap=True)
     table.add_column("difference, 95 %", justify="right", no_wrap=True)
-    for name in ("p", "p, Holm", "gained", "lost"):
+    corrected = any(c.p_adjusted != c.p for c in comparisons)
+    for name in ("p (Holm)" if corrected else "p", "gained", "lost"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(cell(first.a, 200), _accuracy(first.accuracy[0], first.broken[0]), "baseline", *[""] * 4)
+    table.add_row(cell(first.a, 200), _accuracy(first.accuracy[0], first.broken[0]), "baseline", "", "", "")
     for c in comparisons:
-        ps = (shown_p(c.p), shown_p(c.p_adjusted))
-        shown = (_accuracy(c.accuracy[1], c.broken[1]), c.shown_difference(), *ps, str(len(c.gained)), str(len(c.lost)))
+        p = shown_p(c.p) + (f" ({shown_p(c.p_adjusted)})" if corrected else "")
+        shown = (_accuracy(c.accuracy[1], c.broken[1]), c.shown_difference(), p, str(len(c.gained)), str(len(c.lost)))
         table.add_row(cell(c.b, 200), *shown)
     return table
 

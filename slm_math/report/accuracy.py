@@ -79,18 +79,19 @@ def by_value(runs: Sequence[Run], tag: str, places: Mapping[str, int], name: str
         axes.set_ylabel(label(tag))
         shares_axis(axes.xaxis, "accuracy")
         key(figure, axes, len(runs))
-    found = {value: [s.accuracy for s in row if s is not None] for value, row in table.items()}
+    found = {label(value): [s.accuracy for s in row if s is not None] for value, row in table.items()}
     means = _ends({value: sum(shares) / len(shares) for value, shares in found.items()})
     lead = f"By the mean of the runs, {means[:1].lower()}{means[1:]}" if means and len(runs) > 1 else means
-    caption = f"{lead}Accuracy by {tag}, with 95 % intervals; n is the number of problems."
-    return Plot(name, f"Accuracy by {tag}", caption, figure)
+    caption = f"{lead}Accuracy by {label(tag)}, with 95 % intervals; n is the number of problems."
+    return Plot(name, f"Accuracy by {label(tag)}", caption, figure)
 
 
-def course(curves: Sequence[Curve], name: str) -> Plot:
+def course(curves: Sequence[Curve], places: Mapping[str, int], name: str) -> Plot:
     """Accuracy over the epochs, or steps, of training."""
     unit = curves[0].unit
     with drawing(2.7) as (figure, [axes]):
-        for place, curve in enumerate(curves):
+        for number, curve in enumerate(curves):
+            place = places.get(curve.name, len(places) + number)
             xs = [x for x, _ in curve.points]
             axes.plot(xs, [s.accuracy for _, s in curve.points], marker="o", markersize=3, **stroke(place))
             axes.lines[-1].set_label(label(curve.name))
@@ -113,7 +114,7 @@ def rewards(found: Sequence[Reward], name: str) -> Plot:
     with drawing(2.3) as (figure, [axes]):
         for place, reward in enumerate(found):
             steps, values = zip(*reward.points)
-            axes.plot(steps, values, color=colour(place), linewidth=0.6, alpha=0.35)
+            axes.plot(steps, values, color=colour(place), linewidth=0.6, alpha=0.5)
             smooth = [sum(values[max(i - WINDOW + 1, 0) : i + 1]) / min(i + 1, WINDOW) for i in range(len(values))]
             axes.plot(steps, smooth, label=label(reward.name), **stroke(place))
         axes.grid(True)
@@ -140,10 +141,10 @@ def composition(run: Run, name: str) -> Plot | None:
         for y, (tag, _, count) in zip(at, found):
             axes.barh([y], [count / n], height=0.75, alpha=0.85, facecolor=colour(names.index(tag)))
             axes.text(count / n + 0.01, y, f"{count} ({percent(count / n, 0)})", va="center", fontsize=8.5)
-        rows(axes, at, [f"{tag}: {label(value, 26)}" for tag, value, _ in found])
+        rows(axes, at, [f"{label(tag, 16)}: {label(value, 26)}" for tag, value, _ in found])
         shares_axis(axes.xaxis, "share of problems")
         axes.set_xlim(0, min(1.18, 1.25 * max(count for _, _, count in found) / n + 0.1))
         axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])
     most = max(found, key=lambda item: item[2])
-    caption = f"What the {n} problems are. The largest part is {most[0]} {most[1]} with {most[2]}."
+    caption = f"What the {n} problems are. The largest part is {label(most[0])} {label(most[1])} with {most[2]}."
     return Plot(name, "Data", caption, figure)

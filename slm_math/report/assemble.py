@@ -89,7 +89,7 @@ def sections(material: Material, groups: Mapping[str, Sequence[Run]], places: Ma
     found = [
         Section("results", "Results", summaries, folded=figures),
         Section("comparison", "Comparison", compared),
-        Section("training", "In training", plots=list(_training(material))),
+        Section("training", "In training", plots=list(_training(material, places))),
         Section("accuracy", "Accuracy", plots=_each(groups, partial(_accuracy, places)), folded=parts),
         Section("process", "On the way", plots=_each(groups, partial(_process, places))),
         Section("cost", "Cost", plots=_each(groups, partial(_cost, places))),
@@ -111,11 +111,11 @@ def _each(groups: Mapping[str, Sequence[Run]], of: Callable[[Sequence[Run]], Ite
     return found
 
 
-def _training(material: Material) -> Iterator[Plot]:
+def _training(material: Material, places: Mapping[str, int]) -> Iterator[Plot]:
     for unit in ("epochs", "steps"):
         curves = [curve for curve in material.curves if curve.unit == unit]
         if curves:
-            yield course(curves, f"course-{unit}")
+            yield course(curves, places, f"course-{unit}")
     if material.rewards:
         yield rewards(material.rewards, "reward")
 

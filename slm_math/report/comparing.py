@@ -15,7 +15,7 @@ def comparison_table(runs: Sequence[Run], title: str) -> Table:
     columns = ("run", "against", "n", "difference in points", "p", "p (Holm)", "gained", "lost")
     whole = [run for run in runs if not run.partial]
     left_out = [f"{run.name} is partial and left out." for run in runs if run.partial]
-    graders = {_grader(run) for run in whole} - {None}
+    graders = {found for run in whole if (found := _grader(run)) is not None}
     if len(graders) > 1:
         told = ", ".join(sorted(graders))
         return Table(title, columns, (), f"Not compared: graded by different versions ({told}); grade them again.")

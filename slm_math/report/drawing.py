@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ DASHES = ("-", "--", ":", "-.")
 INK = "#1a1b1c"  # a colour that nothing else has: the page's text colour takes its place
 WIDTH = 5.4  # inches
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": "sans-serif",
@@ -65,22 +66,32 @@ class Plot:
         text = re.sub(r"^.*?(?=<svg)", "", self.svg(), count=1, flags=re.DOTALL)
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
         text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
+        text = re.sub(r'<g id="[^"]*"', "<g", text)
         return text.replace(INK, "currentColor").replace("<svg", '<svg class="plot" aria-hidden="true"', 1)
 
     def svg(self) -> str:
         file = io.StringIO()
-        with rc_context(STYLE | {"svg.hashsalt": self.name}):
+        salted: dict[Any, Any] = {**STYLE, "svg.hashsalt": self.name}  # so that the same figure is the same file
+        with rc_context(salted), _any_script():
             self.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         return file.getvalue()
 
     def save(self, folder: Path) -> None:
         """Writes `<name>.svg` and, for where SVG is not taken, `<name>.png` on white."""
         folder.mkdir(parents=True, exist_ok=True)
-        with rc_context(STYLE):
+        with rc_context(STYLE), _any_script():
             title = self.figure.suptitle(line(self.title, 80))
             self.figure.savefig(folder / f"{self.name}.png", dpi=200, facecolor="white")
         (folder / f"{self.name}.svg").write_text(self.svg(), encoding="utf-8")
         title.remove()
+
+
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Names in scripts that matplotlib's own font lacks are no reason to warn: a page has fonts of its own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
 
 
 @contextmanager
@@ -134,7 +145,9 @@ def shares_axis(axis: Any, label: str) -> None:
 def key(figure: Figure, axes: Axes, entries: int) -> None:
     """A legend above the figure, for two entries or more."""
     if entries > 1:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=min(entries, 3))
+        handles, labels = axes.get_legend_handles_labels()
+        columns = max(1, min(entries, 72 // (max(map(len, labels)) + 7)))  # so many fit side by side
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def label(text: object, limit: int = 34) -> str:

@@ -16,6 +16,7 @@ from slm_math.evaluation.records import read_records
 
 RECORDS = "records.jsonl"
 _EPOCH = re.compile(r"epoch-(\d+)")
+_ASIDE = re.compile(r"(.+)\.\d+")
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -46,7 +47,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Curve:
-    """Summaries of one agent in the course of one training: (epochs or steps done, summary), in order."""
+    """Summaries of one agent in the course of one training: (epochs or steps done, summary), in order.
+
+    Its name is that of the run of its last evaluation.
+    """
 
     name: str
     unit: str
@@ -77,11 +81,12 @@ def load(folders: Sequence[str]) -> Material:
     """
     if not folders:
         raise ValueError("report needs at least one folder of `slm-math eval`, or of a training run")
-    twice = next((f for i, f in enumerate(folders) if Path(f).resolve() in [Path(o).resolve() for o in folders[:i]]), 0)
-    if twice:
+    places = [Path(folder).resolve() for folder in folders]
+    twice = next((folder for folder, place in zip(folders, places) if places.count(place) > 1), None)
+    if twice is not None:
         raise ValueError(f"{twice} is named twice: name each folder once")
     found: list[tuple[str, Path]] = []  # (folder as named, agent's folder)
-    curves: list[Curve] = []
+    courses: list[tuple[str, list[Path]]] = []  # (folder, its evaluations in order)
     rewards: list[Reward] = []
     for folder in folders:
         root = Path(folder)
@@ -94,12 +99,14 @@ def load(folders: Sequence[str]) -> Material:
         elif any(root.glob(f"eval/*/*/{RECORDS}")):
             stages = _stages(root / "eval")
             found += [(folder, path) for path in _agents(stages[-1])]
-            curves += _curves(root, stages)
+            courses.append((folder, stages))
             rewards += _rewards(root)
         else:
             raise ValueError(f"{folder} holds no evaluation: no {RECORDS}, */{RECORDS} or eval/*/*/{RECORDS}")
     names = _names([(Path(folder), path.name) for folder, path in found])
-    return Material(tuple(_run(name, path) for name, (_, path) in zip(names, found)), tuple(curves), tuple(rewards))
+    named = {path: name for name, (_, path) in zip(names, found)}
+    curves = [curve for folder, stages in courses for curve in _curves(folder, stages, named)]
+    return Material(tuple(_run(name, path) for path, name in named.items()), tuple(curves), tuple(rewards))
 
 
 def _names(runs: Sequence[tuple[Path, str]]) -> list[str]:
@@ -113,7 +120,9 @@ def _names(runs: Sequence[tuple[Path, str]]) -> list[str]:
 
 
 def _agents(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob(f"*/{RECORDS}"))
+    """The agents' folders; not `<agent>.1`, where an evaluation is that another one was put in the place of."""
+    found = {path.parent.name: path.parent for path in folder.glob(f"*/{RECORDS}")}
+    return [found[name] for name in sorted(found) if not (m := _ASIDE.fullmatch(name)) or m[1] not in found]
 
 
 def _stages(folder: Path) -> list[Path]:
@@ -128,7 +137,7 @@ def _stages(folder: Path) -> list[Path]:
     return sorted({path.parent.parent for path in folder.glob(f"*/*/{RECORDS}")}, key=order)
 
 
-def _curves(root: Path, stages: Sequence[Path]) -> list[Curve]:
+def _curves(folder: str, stages: Sequence[Path], named: Mapping[Path, str]) -> list[Curve]:
     curves = []
     for unit, pattern, first in (("epochs", _EPOCH, 1), ("steps", _STEP, 0)):
         at = {path: int(m[1]) + first for path in stages if (m := pattern.fullmatch(path.name))}
@@ -140,7 +149,8 @@ def _curves(root: Path, stages: Sequence[Path]) -> list[Curve]:
             files = [(x, stage / agent / RECORDS) for stage, x in places]
             points = tuple((x, summarise(map(complete, read_records(file)))) for x, file in files if file.is_file())
             if len(points) > 1:
-                curves.append(Curve(f"{root.resolve().name}/{agent}", unit, points))
+                name = named.get(stages[-1] / agent, f"{Path(folder).resolve().name}/{agent}")
+                curves.append(Curve(name, unit, points))
     return curves
 
 
@@ -170,11 +180,12 @@ def complete(row: Mapping[str, Any]) -> dict[str, Any]:
     """A record with all that statistics read, as older ones and those of other programs may lack some of it."""
     events = [event for event in row.get("events") or () if isinstance(event, dict) and "kind" in event]
     tags = row.get("tags")
+    rewarded = {"rewards", "parts"} if not isinstance(row.get("parts"), dict) else set()
     return {
         "problem": "",
         "gold": None,
         "answer": None,
-        **row,
+        **{name: value for name, value in row.items() if name not in rewarded},
         "correct": row.get("correct") is True,
         "reason": str(row.get("reason") or ""),
         "error": row.get("error"),
@@ -184,15 +195,17 @@ def complete(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _event(event: Mapping[str, Any]) -> dict[str, Any]:
+def _event(event: dict[str, Any]) -> dict[str, Any]:
     if event["kind"] == "turn":
         told = {"role": "", "prompt": [], "reply": "", "finish": "stop"} | event
         return told | {"tokens": _number(event.get("tokens")), "seconds": _number(event.get("seconds"))}
     if event["kind"] == "run":
-        told = {"code": "", "output": "", "error_type": ""} | event
+        told = {"code": "", "output": ""} | event | {"error_type": str(event.get("error_type") or "")}
         marks = {"ok": event.get("ok") is True, "timed_out": event.get("timed_out") is True}
         return told | marks | {"seconds": _number(event.get("seconds"))}
-    told = {"note": "", "text": None} | event
+    text, branch = event.get("text"), event.get("branch")
+    told = {k: v for k, v in event.items() if k != "branch"} | ({"branch": branch} if isinstance(branch, list) else {})
+    told |= {"note": str(event.get("note") or ""), "text": text if text is None else str(text)}
     graded = {"correct": event.get("correct") is True} if told["note"] in ("draft", "candidate") else {}
     return told | graded | ({"value": _number(event.get("value"))} if told["note"] == "vote" else {})
 

@@ -27,6 +27,7 @@ _OPENS = re.compile(r"\$\$|\$|\\\(|\\\[|\\boxed\s*\{|\\begin\{(align|aligned|equ
 _DOLLARS = re.compile(r"\$((?:\\.|[^$\\])+)\$", re.DOTALL)
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _PROSE = re.compile(r"[A-Za-z]{3,} +[A-Za-z]{2,}")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
 _TEXT = re.compile(r"\\(?:text|mbox|textbf|mathrm|operatorname)\s*\{[^{}]*\}")
 
 
@@ -83,7 +84,7 @@ def _between_dollars(text: str, start: int) -> tuple[str, str, bool] | None:
     if found is None or text[found.end() : found.end() + 1].isdigit():
         return None
     body = found[1]
-    if body != body.strip() or "\n\n" in body or _PROSE.search(_TEXT.sub("", body)):
+    if body != body.strip() or "\n\n" in body or _PROSE.search(_COMMAND.sub("", _TEXT.sub("", body))):
         return None
     return found[0], body, False
 

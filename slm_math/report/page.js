@@ -7,7 +7,6 @@ const at = (id) => document.getElementById(id);
 const state = { run: "", tag: "", filter: new Set(), q: "", raw: false, page: 0, open: "" };
 const chunks = new Map();
 let texts = null;
-let known = [];
 
 function element(name, properties = {}, children = []) {
   const made = Object.assign(document.createElement(name), properties);
@@ -65,23 +64,25 @@ function writeAddress() {
   if (state.open) given.set("open", state.open);
   const theme = document.documentElement.dataset.theme;
   if (theme) given.set("theme", theme);
-  history.replaceState(null, "", `#${given}`);
+  const asked = location.hash.includes("=");
+  if (asked || given.size) history.replaceState(null, "", `#${given}`);
 }
 
-// the places of the entries that hold against everything but `filter`, which is given
-function matching(filter) {
+// the places of the entries that hold against everything but the chips
+function matching() {
   const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
-  return known.filter((place) => {
+  return [...data.entries.keys()].filter((place) => {
     const entry = data.entries[place];
     if (state.run && String(entry.run) !== state.run) return false;
     if (state.tag) {
       const [tag, value] = JSON.parse(state.tag);
       if (entry.tags[tag] !== value) return false;
     }
-    for (const name of filter) if (!entry.flags.includes(name)) return false;
     return words.every((word) => texts[place].includes(word));
   });
 }
+
+const flagged = (places, name) => places.filter((place) => data.entries[place].flags.includes(name));
 
 async function fill(item, place) {
   const inside = item.querySelector(".body");
@@ -101,7 +102,7 @@ function row(place) {
   mark.setAttribute("aria-label", right ? "right" : "wrong");
   const said = entry.answer === null ? "no answer" : entry.answer;
   const answer = element("span", { className: "said", textContent: right ? said : `${said}  (gold ${entry.gold})` });
-  const words = [data.runs[entry.run], entry.id + sample, ...Object.entries(entry.tags).map(([k, v]) => `${k} ${v}`), ...told];
+  const words = [data.runs[entry.run], entry.id + sample, ...Object.entries(entry.tags).map(([k, v]) => `${k}: ${v}`), ...told];
   const meta = element("span", { className: "meta" }, [dot, words.join(" \u00b7 ")]);
   const head = element("span", { className: "head", textContent: entry.problem });
   const item = element("details", { className: "item" }, [
@@ -127,7 +128,7 @@ async function show() {
     await searchable();
     if (turn !== drawn) return;
   }
-  const found = matching(state.filter);
+  const found = [...state.filter].reduce(flagged, matching());
   const pages = Math.max(1, Math.ceil(found.length / PAGE));
   const opened = found.indexOf(Number(state.open));
   if (state.open && opened >= 0) state.page = Math.floor(opened / PAGE);
@@ -141,7 +142,7 @@ async function show() {
   for (const chip of at("chips").children) {
     const name = chip.dataset.name;
     const on = state.filter.has(name);
-    const count = matching(new Set([...state.filter, name])).length;
+    const count = flagged(found, name).length;
     chip.setAttribute("aria-pressed", String(on));
     chip.textContent = `${data.flags[name]} ${count}`;
     chip.toggleAttribute("data-none", count === 0 && !on);
@@ -202,12 +203,12 @@ function follow() {
   readAddress();
   at("run").value = state.run;
   at("tag").value = state.tag;
+  [state.run, state.tag] = [at("run").value, at("tag").value]; // an address may name what is not here
   at("query").value = state.q;
   at("raw").checked = state.raw;
   show();
 }
 
-known = data.entries.map((_, place) => place);
 controls();
 follow();
 addEventListener("hashchange", () => location.hash.includes("=") && follow());

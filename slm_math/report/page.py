@@ -35,14 +35,14 @@ def page(
     """The whole file. `shown` says which transcripts are in `data` (see `transcripts.browser`)."""
     script = _own("page.js")
     values = {
-        "title": title,
-        "lead": lead,
+        "title": clean(title),
+        "lead": clean(lead),
         "policy": policy(script),
         "style": Markup(_own("page.css")),
         "script": Markup(script),
         "sections": [_plain(section) for section in sections],
         "settings": [_cleaned(table) for table in settings],
-        "shown": shown,
+        "shown": clean(shown),
         "data": Markup(embedded(data)),
     }
     made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(

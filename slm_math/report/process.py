@@ -145,7 +145,7 @@ def calibration(runs: Sequence[Run], places: Mapping[str, int], name: str) -> Pl
             look = stroke(places[run]) | {"marker": "o", "markersize": 3.5, "label": label(run)}
             axes.errorbar(xs, ys, yerr=ends, capsize=2, elinewidth=0.9, **look)
             for x, y, (_, _, n) in zip(xs, ys, bins):
-                axes.annotate(f"n = {n}", (x, y), (5, -10), textcoords="offset points", fontsize=8)
+                axes.annotate(f"n = {n}", (x, y), (5, -10 if y > 0.1 else 5), textcoords="offset points", fontsize=8)
         shares_axis(axes.xaxis, "share of the votes that the winner got")
         shares_axis(axes.yaxis, "winner is right")
         axes.set_xlim(0, 1.06)

@@ -179,14 +179,17 @@ def _spans(text: str) -> Iterator[str]:
     yield escape(text[at:])
 
 
-@lru_cache(maxsize=20_000)
 def code(text: Any, language: str = "python") -> str:
     """A program, coloured where it is Python or of no named language."""
+    return _coloured(clean(text).strip("\n"), language.lower() in ("", "python", "py", "python3"))
+
+
+@lru_cache(maxsize=20_000)
+def _coloured(program: str, python: bool) -> str:
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-    program = clean(text).strip("\n")
-    plain = len(program) > LONGEST_CODE or language.lower() not in ("", "python", "py", "python3")
+    plain = len(program) > LONGEST_CODE or not python
     made = escape(program) if plain else highlight(program, PythonLexer(), HtmlFormatter(nowrap=True))
     return f'<pre class="code">{made.rstrip()}</pre>'

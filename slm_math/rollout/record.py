@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slm_math.agents.coding import program
-from slm_math.answers import extract, grade, judge
+from slm_math.answers import Extracted, extract, grade, judge
 from slm_math.rewards import Reward, score, total
 from slm_math.types import Chat, Image, Note, Run, Task, Trace, Turn
 
@@ -44,15 +44,16 @@ def scored(task: Task, trace: Trace, rewards: Sequence[Reward], roles: Sequence[
 def record(task: Task, trace: Trace) -> dict[str, Any]:
     """A graded trace as plain data.
 
-    `answer`, `correct`, `reason`: what the agent returned, and the verdict. `method`: how the last reply of the role
-    that spoke first states its answer (see `extract`). `hedged`: right or wrong, that reply names alternatives.
-    `lenient`: right also when the last number of a reply that states no answer is accepted.
+    `answer`, `correct`, `reason`: what the agent returned, and the verdict. `method`: how the last reply that states
+    this answer does so (see `extract`); "program" where none does and programs ran. `hedged`: not right, and that reply
+    names alternatives. `lenient`: right also when, of the last reply of the role that spoke first, the last number is
+    accepted where the agent has no answer.
     """
     problem = task.problem
     verdict = judge(trace.answer, task)
     first = trace.turns[0].request.role if trace.turns else ""
     final = next((turn.reply.text for turn in reversed(trace.turns) if turn.request.role == first), "")
-    found = extract(final)
+    found, method = _stated(trace)
     rules = {"answer_type": problem.answer_type, "choices": list(problem.choices), "tolerance": task.tolerance}
     return {
         "id": problem.id,
@@ -64,13 +65,22 @@ def record(task: Task, trace: Trace) -> dict[str, Any]:
         "answer": trace.answer,
         "correct": verdict.equal,
         "reason": verdict.reason,
-        "method": found.method,
-        "hedged": found.hedged and not verdict.equal,
+        "method": method,
+        "hedged": found is not None and found.hedged and not verdict.equal,
         "lenient": verdict.equal or (trace.answer is None and _lenient(final, task)),
         "error": trace.error,
         "seconds": round(trace.seconds, 4),
         "events": [_event(event, task) for event in trace.events],
     }
+
+
+def _stated(trace: Trace) -> tuple[Extracted | None, str]:
+    """How the last reply that states the answer of a trace does so."""
+    for turn in reversed(trace.turns if trace.answer is not None else ()):
+        found = extract(turn.reply.text)
+        if found.value == trace.answer:
+            return found, found.method
+    return None, "program" if trace.answer is not None and trace.runs else "none"
 
 
 def _lenient(text: str, task: Task) -> bool:

@@ -10,8 +10,15 @@ from slm_math.agents.judging import reviewed
 
 
 def drafts(row: Mapping[str, Any]) -> list[bool]:
-    """Whether the draft of each round was right, in order; drafts of workflows side by side are not rounds."""
-    return [e["correct"] for e in row["events"] if e.get("note") == "draft" and not e.get("branch")]
+    """Whether the answer after each round was right, in order; a draft without an answer leaves the one before it.
+
+    Drafts of workflows side by side are not rounds.
+    """
+    marks: list[bool] = []
+    for event in row["events"]:
+        if event.get("note") == "draft" and not event.get("branch"):
+            marks.append(marks[-1] if event["text"] is None and marks else event["correct"])
+    return marks
 
 
 def rounds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

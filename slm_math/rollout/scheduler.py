@@ -56,7 +56,8 @@ class _Live:
 
     def note(self) -> None:
         """Writes down what was asked and answered."""
-        self.events += [_event(effect, result) for effect, result in zip(self.effects, self.results)]
+        done = [(e, r) for e, r in zip(self.effects, self.results) if r is not None or isinstance(e, Note)]
+        self.events += [_event(effect, result) for effect, result in done]
 
 
 class Rollouts:
@@ -144,6 +145,7 @@ class Rollouts:
         if id(item) not in live:
             return
         if isinstance(result, EngineError):
+            item.note()  # what was answered beside it
             yield self._end(item, live, None, str(result))
             return
         if isinstance(result, Exception):

@@ -63,9 +63,6 @@ def test_both_passes_are_drafts() -> None:
     assert play(CodeFeedback(), first, printed(7), box(7)).noted("draft") == ["8", "7"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an empty or cut-off reply is noted as a draft: a round, in every figure of rounds"
-)
 @pytest.mark.parametrize(
     ("script", "rounds"), [([Reply("")], 0), ([cut("Let me")], 0), ([code(), printed(7), Reply("")], 1)]
 )

@@ -121,7 +121,6 @@ def test_pictures_of_examples_and_of_the_problem() -> None:
     assert [PICTURE in message.content for message in chat] == [False, False, True, False, True]
 
 
-@pytest.mark.xfail(strict=True, reason='"examples must ... have solutions": without one its bare answer is shown')
 def test_an_example_without_a_solution_is_refused() -> None:
     with pytest.raises(ValueError, match="t/9"):
         FewShot(SingleShot(), [Task(Problem("t/9", "What is 9 + 0?"), "9")])

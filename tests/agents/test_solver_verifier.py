@@ -171,7 +171,6 @@ def test_a_fresh_retry_is_a_new_chat() -> None:
     assert "VERDICT: INCORRECT" in driven.last(2)
 
 
-@pytest.mark.xfail(strict=True, reason="a new chat with the prompt `retry`, which has no slot for the problem")
 def test_a_fresh_retry_shows_the_problem() -> None:
     driven = play(SolverVerifier(fresh=True), box(6), judged("INCORRECT"), box(7), judged("CORRECT"))
     assert PROBLEM.text in driven.last(2)
@@ -182,7 +181,6 @@ def test_pictures_are_in_the_first_prompt_of_each() -> None:
     assert all(PICTURE in driven.chat(step)[0].content for step in range(4))
 
 
-@pytest.mark.xfail(strict=True, reason="a retry in the same chat shows the picture again, in every round")
 def test_a_picture_is_shown_once_in_a_chat() -> None:
     driven = play(SolverVerifier(), box(6), judged("INCORRECT"), box(7), judged("CORRECT"), problem=PICTURED)
     assert sum(PICTURE in message.content for message in driven.chat(2)) == 1

@@ -58,7 +58,6 @@ def test_a_verdict_that_says_unclear_is_one() -> None:
     assert decided("VERDICT: UNCLEAR") == "UNCLEAR"
 
 
-@pytest.mark.xfail(strict=True, reason="a word in the prose after the verdict is taken for the verdict")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -71,19 +70,16 @@ def test_prose_after_the_verdict_does_not_turn_it_round(text: str, expected: str
     assert verdict(text) == expected
 
 
-@pytest.mark.xfail(strict=True, reason='"Whole words only": CORRECTED is taken for CORRECT')
 @pytest.mark.parametrize("text", ["I CORRECTED a sign and got 8.", "Here is a CORRECTED version."])
 def test_corrected_is_not_correct(text: str) -> None:
     assert verdict(text) == "UNCLEAR"
 
 
-@pytest.mark.xfail(strict=True, reason="only the literal VERDICT: counts as the mark, and _ as part of a word")
 @pytest.mark.parametrize("text", ["**Verdict**: correct", "Verdict : correct", "VERDICT: _correct_"])
 def test_markdown_around_the_mark(text: str) -> None:
     assert verdict(text) == "CORRECT"
 
 
-@pytest.mark.xfail(strict=True, reason='only "NOT" right in front of the word denies it')
 @pytest.mark.parametrize(
     "text", ["VERDICT: The answer isn't correct.", "VERDICT: NOT QUITE CORRECT", "VERDICT: IN-CORRECT"]
 )

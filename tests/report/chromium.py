@@ -94,7 +94,7 @@ class Browser:
 
     def until(self, script: str, seconds: float = 10.0) -> Any:
         """Waits until an expression is true."""
-        return self._wait(lambda: self.value(script), seconds, script)
+        return self._wait(lambda: self.value(f"Boolean({script})"), seconds, script)
 
     def _wait(self, ready: Callable[[], Any], seconds: float, what: str) -> Any:
         end = time.monotonic() + seconds

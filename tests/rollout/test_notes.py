@@ -96,6 +96,18 @@ def test_notes_do_not_shift_the_keys_of_requests() -> None:
     assert keys[0] == keys[1]
 
 
+def test_requests_of_one_list_have_keys_in_their_order() -> None:
+    def scene() -> Iterator[Any]:
+        yield [Generate(user("0")), Note("draft", "x"), Generate(user("1"))]
+        yield [Generate(user("2"))]
+
+    engine, sandbox = Scripted(lambda request: Reply("r")), Scripted(None)
+    list(Rollouts(Scene(scene), {"default": engine}, {"default": Sampling()}, sandbox).run([(TASK.problem, 5)]))  # type: ignore[arg-type]
+    assert [(request.chat[0].text, request.key) for request in engine.asked] == [
+        (str(n), ("p/1", 5, n + 1)) for n in range(3)
+    ]
+
+
 def test_a_note_after_the_last_reply_is_kept() -> None:
     trace = traced(MajorityVote(k=2))
     assert kinds(trace) == ["Turn", "Turn", "candidate", "candidate", "vote"]
@@ -110,7 +122,6 @@ def test_an_empty_list_is_a_mistake_that_names_the_agent() -> None:
         traced(Scene(scene))
 
 
-@pytest.mark.xfail(strict=True, reason="parallel takes an empty list for one of notes and goes on")
 def test_an_empty_list_side_by_side_is_a_mistake_too() -> None:
     def scene() -> Iterator[Any]:
         yield []
@@ -134,9 +145,6 @@ def test_notes_before_an_engine_failed_are_kept() -> None:
     assert (kinds(trace), trace.answer, trace.error) == (["Turn", "draft"], None, "down")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what was noted and answered in the list of the failing request is not written down"
-)
 def test_what_happened_beside_a_failing_request_is_kept() -> None:
     """Newest first, the executor answers "fine" before it fails on "broken"."""
 
@@ -216,9 +224,6 @@ def test_rounds_of_a_real_evaluation(tmp_path: Path) -> None:
     assert "improved" in json.dumps(summary)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the method is that of the solver's last reply, here the program that tests the answer"
-)
 def test_an_answer_in_a_box_counts_as_boxed_when_a_program_tests_it() -> None:
     trace = traced(
         BackwardCheck(), lambda r: Reply("```python\n1\n```" if "propose" in r.chat[0].text else r"\boxed{7}")

@@ -1,0 +1,123 @@
+"""Comparing folders: which belong together, what is refused, and what is printed and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slm_math.evaluation.compare_table import compare_runs
+from slm_math.evaluation.runs import identity_notes, load_runs
+
+
+def rows(marks: str) -> list[dict[str, Any]]:
+    """One sample of each problem: `1` is right."""
+    found = ((str(i), mark == "1") for i, mark in enumerate(marks))
+    return [
+        {"id": id, "sample": 0, "gold": "1", "answer": "1" if right else "2", "correct": right, "error": None}
+        for id, right in found
+    ]
+
+
+def write(folder: Path, records: list[dict[str, Any]], samples: int = 1, **manifest: Any) -> str:
+    folder.mkdir(parents=True)
+    problems = len({record["id"] for record in records})
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / "records.jsonl").write_text(text, encoding="utf-8")
+    identity = {"problems": problems, "samples": samples, "data": str(folder), "sampling": {"default": {"top_p": 1.0}}}
+    data = {"identity": identity | manifest.pop("identity", {}), "partial": False, "environment": {"grader": "2"}}
+    (folder / "manifest.json").write_text(json.dumps(data | manifest), encoding="utf-8")
+    return str(folder)
+
+
+def test_agents_folders_are_compared_whatever_the_agents(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "x/solver", rows("10")), write(tmp_path / "x/voter", rows("01"))
+    [(agents, runs)] = load_runs([a, b]).items()
+    assert (agents, list(runs)) == ("solver, voter", [a, b])
+
+
+def test_folders_of_agents_are_compared_agent_by_agent(tmp_path: Path) -> None:
+    for folder, agents in (("x", "pqr"), ("y", "qp"), ("z", "p")):
+        for agent in agents:
+            write(tmp_path / folder / agent, rows("10"))
+    x, y, z = (str(tmp_path / name) for name in "xyz")
+    assert {agent: list(runs) for agent, runs in load_runs([x, y, z]).items()} == {"p": [x, y, z], "q": [x, y]}
+
+
+def test_folders_without_a_shared_agent_are_refused_with_both_lists(tmp_path: Path) -> None:
+    write(tmp_path / "x/p", rows("10"))
+    write(tmp_path / "y/q", rows("10"))
+    with pytest.raises(ValueError, match=r"no agent in common \(.*x has p; .*y has q\)"):
+        load_runs([str(tmp_path / "x"), str(tmp_path / "y")])
+
+
+def test_an_agents_folder_and_one_of_agents_are_refused(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "x/p", rows("10")), write(tmp_path / "y/q", rows("10"))
+    with pytest.raises(ValueError, match=r"name one of them, such as .*y/q"):
+        load_runs([a, str(Path(b).parent)])
+
+
+def test_the_same_folder_twice_is_refused(tmp_path: Path) -> None:
+    a = write(tmp_path / "x/p", rows("10"))
+    for again in (a, f"{a}/../p/"):
+        with pytest.raises(ValueError, match="named twice"):
+            load_runs([a, again])
+
+
+def test_a_partial_run_is_refused_with_how_much_of_it_there_is(tmp_path: Path) -> None:
+    a = write(tmp_path / "x/p", rows("10"))
+    b = write(tmp_path / "y/p", rows("10"), partial=True, identity={"problems": 5})
+    with pytest.raises(ValueError, match=r"y/p is partial: 2 of 5 samples are there; .* to finish it"):
+        load_runs([a, b])
+
+
+def test_an_empty_run_is_refused(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "x/p", rows("10")), write(tmp_path / "y/p", [], identity={"problems": 2})
+    with pytest.raises(ValueError, match="y/p is empty: 0 of 2"):
+        load_runs([a, b])
+
+
+def test_another_graders_run_is_refused(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "x/p", rows("10")), write(tmp_path / "y/p", rows("10"), environment={"grader": "1"})
+    with pytest.raises(ValueError, match=r"x/p was graded by 2 and .*y/p by 1"):
+        load_runs([a, b])
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"identity": 3}', '{"identity": {"problems": "x", "samples": 1}}'])
+def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    a, b = write(tmp_path / "x/p", rows("10")), write(tmp_path / "y/p", rows("10"))
+    (Path(b) / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match=r"y/p/manifest.json is not the manifest of an evaluation"):
+        load_runs([a, b])
+
+
+def test_other_settings_are_told_with_their_values(tmp_path: Path) -> None:
+    a = write(tmp_path / "x/p", rows("10"))
+    b = write(tmp_path / "y/p", rows("10"), identity={"sampling": {"default": {"top_p": 0.9}}})
+    assert identity_notes(load_runs([a, b])["p"]) == [f"{b} differs from {a} in sampling.default.top_p (1.0 -> 0.9)"]
+
+
+def test_the_command_shows_hostile_answers_as_they_are_and_writes_everything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "[bold red]\x1b[31m\x00</script>\ud800" + "x" * 100_000
+    before, after = rows("0011"), rows("1101")
+    before[0] |= {"answer": evil}
+    after[2] |= {"answer": None}
+    x, y = write(tmp_path / "x/p", before), write(tmp_path / "y/p", after)
+    write(tmp_path / "y/q", rows("1111"))
+    out = tmp_path / "new/found.json"
+    compare_runs([str(tmp_path / "x"), str(tmp_path / "y")], flips=1, out=str(out))
+    shown = capsys.readouterr().out
+    assert "[bold" in shown
+    assert r"\x1b" in shown
+    assert "\x1b[31m" not in shown
+    assert "\x00" not in shown
+    assert f"only one folder has that agent: {tmp_path}/y/q" in shown
+    [found] = json.loads(out.read_text(encoding="utf-8"))["comparisons"]
+    assert [flip["id"] for flip in found["gained"]] == ["0", "1"]
+    assert found["lost"] == [
+        {"id": "2", "gold": "1", "answers": {str(Path(x).parent): ["1"], str(Path(y).parent): [None]}}
+    ]

@@ -1,0 +1,103 @@
+"""Folders: what a report can be made of, how runs are named, and the course of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from report.runs import note, record, turn, varied, write
+
+from slm_math.report.accuracy import tag_summaries, tags
+from slm_math.report.load import load
+from slm_math.report.process import round_points, vote_bins
+
+
+def names(*folders: Path) -> list[str]:
+    return [run.name for run in load([str(folder) for folder in folders]).runs]
+
+
+def test_runs_are_named_by_as_much_as_tells_them_apart(tmp_path: Path) -> None:
+    for path in ("x/a", "x/b", "y/c", "y/a"):
+        write(tmp_path / path, [record(0, True)])
+    assert names(tmp_path / "x") == ["a", "b"]
+    assert names(tmp_path / "x" / "b", tmp_path / "y" / "c") == ["b", "c"]
+    assert names(tmp_path / "x", tmp_path / "y") == ["x/a", "x/b", "y/a", "y/c"]
+
+
+def test_what_was_set_aside_is_left_out(tmp_path: Path) -> None:
+    for path in ("x/a", "x/a.1", "x/b.2"):
+        write(tmp_path / path, [record(0, True)])
+    assert names(tmp_path / "x") == ["a", "b.2"]
+
+
+def test_a_training_run_is_its_last_epoch_and_a_curve(tmp_path: Path) -> None:
+    for stage, right in (("start", 1), ("epoch-9", 3), ("epoch-10", 4), ("epoch-2", 2), ("test", 0), ("step-7", 2)):
+        write(tmp_path / "t" / "eval" / stage / "a", [record(i, i < right) for i in range(5)])
+    (tmp_path / "t" / "logs" / "version_0").mkdir(parents=True)
+    log = "epoch,step,train/reward\n0,0,0.5\n0,,\n0,1,nan\n1,2,0.75\n"
+    (tmp_path / "t" / "logs" / "version_0" / "metrics.csv").write_text(log, encoding="utf-8")
+    material = load([str(tmp_path / "t")])
+    assert [(run.folder.parent.name, run.summary.accuracy) for run in material.runs] == [("epoch-10", 0.8)]
+    epochs, steps = material.curves
+    assert [(x, s.accuracy) for x, s in epochs.points] == [(0, 0.2), (3, 0.4), (10, 0.6), (11, 0.8)]
+    assert [(x, s.accuracy) for x, s in steps.points] == [(0, 0.2), (7, 0.4)]
+    assert material.rewards[0].points == ((0, 0.5), (2, 0.75))
+
+
+def test_folders_that_hold_no_evaluation_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "x" / "a", [record(0, True)])
+    cases = {
+        "empty holds no evaluation": [tmp_path / "empty"],
+        "nowhere is no folder": [tmp_path / "nowhere"],
+        "named twice": [tmp_path / "x", tmp_path / "x"],
+        "the same evaluation is named twice": [tmp_path / "x", tmp_path / "x" / "a"],
+        "at least one": [],
+    }
+    for told, folders in cases.items():
+        with pytest.raises(ValueError, match=told):
+            load([str(folder) for folder in folders])
+    (tmp_path / "x" / "a" / "manifest.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"manifest\.json, line 1: not JSON"):
+        load([str(tmp_path / "x")])
+
+
+def test_levels_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    levels = ["Level 10", "Level 9", "other"]
+    write(tmp_path / "a", [record(i, i == 1, tags={"level": level, "id": "x"}) for i, level in enumerate(levels)])
+    runs = load([str(tmp_path / "a")]).runs
+    assert tags(runs) == ["level"]
+    found = tag_summaries(runs, "level")
+    assert [(value, s.accuracy) for value, [s] in found.items()] == [
+        ("Level 9", 1.0),
+        ("Level 10", 0.0),
+        ("other", 0.0),
+    ]
+
+
+def test_accuracy_by_round_of_several_samples_is_clustered(tmp_path: Path) -> None:
+    def drafted(number: int, sample: int, *marks: bool) -> dict:
+        events = [turn(), *(note("draft", "1", correct=mark) for mark in marks)]
+        return record(number, marks[-1], *events, sample=sample)
+
+    rows = [drafted(0, 0, False, True), drafted(0, 1, True), drafted(1, 0, False), drafted(1, 1, False, True)]
+    write(tmp_path / "a", rows)
+    (run,) = load([str(tmp_path / "a")]).runs
+    # problems' shares after round 1: 1/2, 0 (mean 1/4, sd sqrt(1/8)); after round 2: 1, 1/2
+    half = 1.959963984540054 * (1 / 8 / 2) ** 0.5
+    first, second = round_points(run)
+    assert first == (1, 0.25, pytest.approx(0), pytest.approx(0.25 + half))
+    assert second == (2, 0.75, pytest.approx(0.75 - half), 1.0)
+
+
+def test_votes_fall_into_bins_closed_at_their_upper_end(tmp_path: Path) -> None:
+    shares = [(0.2, False), (0.6, True), (0.6000001, False), (1.0, True), (0.0, False), (0.41, True)]
+    write(tmp_path / "a", [record(i, right, note("vote", "1", value=v)) for i, (v, right) in enumerate(shares)])
+    (run,) = load([str(tmp_path / "a")]).runs
+    assert [(right, n) for _, right, n in vote_bins(run)] == [(0, 2), (2, 3), (1, 1)]
+
+
+def test_the_same_figures_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    write(tmp_path / "out" / "a", varied())
+    one, two = load([str(tmp_path / "out")]).runs, load([str(tmp_path / "out" / "a")]).runs
+    assert one[0].summary == two[0].summary

@@ -1,0 +1,76 @@
+"""Transcripts: what they can be filtered by, which are kept, and how one reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from report.runs import note, record, run, turn, write
+
+from slm_math.report.load import load
+from slm_math.report.transcript import code, prose, transcript
+from slm_math.report.transcripts import browser, chosen, flags, flipped
+
+
+def test_flags() -> None:
+    draft = [note("draft", "1", correct=False), note("draft", "2", correct=True)]
+    assert flags(record(0, True, turn(), *draft), False) == ["right", "improved"]
+    assert flags(record(0, False, turn(), *draft[::-1]), True) == ["wrong", "degraded", "flipped"]
+    assert flags(record(0, False, run(False), turn(finish="length")), False) == ["wrong", "code-failed", "truncated"]
+    assert flags(record(0, False, note("lost", "empty"), answer=None), False) == ["wrong", "lost", "no-answer"]
+    assert flags(record(0, False, error="down", answer=None), False) == ["wrong", "no-answer", "broken"]
+
+
+def test_flipped_is_about_the_same_problem_of_the_same_data(tmp_path: Path) -> None:
+    write(tmp_path / "a", [record(0, True), record(1, True), record(2, False)])
+    write(tmp_path / "b", [record(0, True), record(1, False), record(2, False)])
+    write(tmp_path / "c", [record(0, False), record(2, True)], data="other")
+    runs = load([str(tmp_path / name) for name in "abc"]).runs
+    assert flipped(runs) == {("d", "made/test/1")}
+
+
+def test_few_are_kept_of_many_the_telling_ones_first() -> None:
+    named = [["right"]] * 80 + [["wrong"]] * 10 + [["right", "improved"]] * 10
+    rows = [{}] * 100
+    kept = chosen(rows, named, 40)
+    assert len(kept) == len(set(kept)) == 40
+    assert kept == sorted(kept)
+    assert set(range(90, 100)) <= set(kept)
+    assert set(range(80, 90)) <= set(kept)
+    assert chosen(rows, named, 100) == list(range(100))
+    assert chosen(rows, named, 0) == []
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "a", [record(i, True) for i in range(9)])
+    data = browser(load([str(tmp_path / "a")]).runs, 4)
+    assert len(data["entries"]) == 4
+    assert data["left_out"] == ["a: 4 of 9"]
+
+
+def test_a_prompt_that_goes_on_shows_what_is_new() -> None:
+    first = turn("FIRST")
+    chat = [*first["prompt"], {"role": "assistant", "content": "FIRST"}, {"role": "user", "content": "AGAIN"}]
+    text = transcript(record(0, True, first, turn("SECOND") | {"prompt": chat}))
+    assert "goes on from the 2 messages above" in text
+    assert text.count("What is 2 + 2?") == 1
+    assert text.count("FIRST") == 1
+
+
+def test_a_program_that_the_reply_shows_is_folded() -> None:
+    reply = "```python\nprint(4)\n```"
+    assert "the program above" in transcript(record(0, True, turn(reply), run()))
+    assert "the program above" not in transcript(record(0, True, turn("none"), run()))
+
+
+def test_prose_is_kept_as_written_too() -> None:
+    assert prose("plain < text") == '<div class="prose">plain &lt; text</div>'
+    both = prose("**so** $x$")
+    assert both.startswith('<div class="prose rendered"><b>so</b> <math')
+    assert both.endswith('<pre class="raw">**so** $x$</pre>')
+    assert prose(None) == prose(" ") == ""
+
+
+def test_a_program_is_coloured_and_a_long_one_is_not() -> None:
+    assert '<span class="nb">print</span>' in code("print(1)")
+    assert "<span" not in code("print(1)\n" * 2000)
+    assert code("<b>", "html") == '<pre class="code">&lt;b&gt;</pre>'
