@@ -19,11 +19,23 @@ from slm_math.data.base import Source, Split
 from slm_math.doctor import doctor
 from slm_math.engines.base import Engine
 from slm_math.evaluation.compare_table import compare_runs
+from slm_math.evaluation.overlap_table import overlap_files
+from slm_math.report import report
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.sandbox.serve import serve
 from slm_math.types import AnswerType, Sampling
 
-__all__ = ["compare_runs", "doctor", "download", "evaluate", "grade_file", "results", "serve"]
+__all__ = [
+    "compare_runs",
+    "doctor",
+    "download",
+    "evaluate",
+    "grade_file",
+    "overlap_files",
+    "report",
+    "results",
+    "serve",
+]
 
 
 def evaluate(

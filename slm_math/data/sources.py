@@ -9,6 +9,7 @@ from pathlib import Path
 from slm_math.answers import gold_answer
 from slm_math.data.base import Source, Split
 from slm_math.data.files import HubFile, Row, fetch, read_rows, split_files
+from slm_math.data.normalised import normalised
 from slm_math.types import Problem, Task
 
 _GSM8K, _GSM8K_AT = "openai/gsm8k", "740312add88f781978c0658806c59bc2815b9866"
@@ -220,8 +221,8 @@ def _part(tasks: list[Task], split: Split, validation: float) -> list[Task]:
 
 
 def _held_out(text: str, fraction: float) -> bool:
-    """Decided by the problem's text alone: the same in every data set, whatever the order, and for ever."""
-    digest = hashlib.sha256(_key(text).encode()).digest()
+    """Decided by the problem's text alone, however it is printed: the same in every data set, whatever the order."""
+    digest = hashlib.sha256(normalised(text).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
