@@ -32,7 +32,8 @@ FLAGS = {"grade": ("--verify", "--last_number")}  # options that need no value t
 
 # packages of the extra `train`, which `grade` does without
 TRAIN = frozenset(
-    """torch lightning transformers peft torchmetrics accelerate httpx huggingface_hub pyarrow numpy""".split()  # noqa: SIM905
+    """torch lightning transformers peft torchmetrics accelerate httpx huggingface_hub pyarrow numpy jinja2
+    latex2mathml matplotlib pygments""".split()  # noqa: SIM905
 )
 
 # errors of libraries (and of layers that are not imported here) whose message says what to do

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from slm_math.evaluation.metrics import Summary, by_tag
 from slm_math.report.drawing import Plot, bars, colour, drawing, face, key, label, rows, shares_axis, stroke
 from slm_math.report.load import Curve, Reward, Run
@@ -99,7 +101,7 @@ def course(curves: Sequence[Curve], places: Mapping[str, int], name: str) -> Plo
             axes.fill_between(xs, low, high, color=colour(place), alpha=0.15, linewidth=0)
         shares_axis(axes.yaxis, "accuracy")
         axes.set_xlabel(f"{unit} of training done")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         key(figure, axes, len(curves))
     told = "; ".join(
         f"{c.name} from {percent(c.points[0][1].accuracy)} after {c.points[0][0]} to "

@@ -53,7 +53,7 @@ def report(folders: Sequence[str], out: str, plots: str | None, transcripts: int
 
 def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs by what they were evaluated on: those of the same problems together, under a name for these."""
-    by_data: dict[str, list[Run]] = {}
+    by_data: dict[int, list[Run]] = {}
     for run in runs:
         by_data.setdefault(run.data, []).append(run)
     named: dict[str, list[Run]] = {}

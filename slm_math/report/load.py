@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,24 @@ from slm_math.evaluation.records import read_records
 RECORDS = "records.jsonl"
 _EPOCH = re.compile(r"epoch-(\d+)")
 _ASIDE = re.compile(r"(.+)\.\d+")
+_RANK = re.compile(r"rank-\d+")
 _STEP = re.compile(r"step-(\d+)")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one agent did on one set of problems. `data` says which problems, as a hash."""
+    """What one agent did on one set of problems. Runs on the same problems have the same number `data`."""
 
     name: str
-    agent: str
     folder: Path
     records: Sequence[Mapping[str, Any]] = field(repr=False)
     manifest: Mapping[str, Any] = field(repr=False)
     summary: Summary = field(repr=False)
+    data: int = 0
 
     @property
     def partial(self) -> bool:
         return bool(self.manifest.get("partial", False))
-
-    @property
-    def data(self) -> str:
-        return str(self.identity.get("data") or sorted({str(row["id"]) for row in self.records}))
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -85,7 +82,7 @@ def load(folders: Sequence[str]) -> Material:
     twice = next((folder for folder, place in zip(folders, places) if places.count(place) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is named twice: name each folder once")
-    found: list[tuple[str, Path]] = []  # (folder as named, agent's folder)
+    found: list[tuple[str, str, Path]] = []  # (folder as named, agent, its folder)
     courses: list[tuple[str, list[Path]]] = []  # (folder, its evaluations in order)
     rewards: list[Reward] = []
     for folder in folders:
@@ -93,36 +90,53 @@ def load(folders: Sequence[str]) -> Material:
         if not root.is_dir():
             raise ValueError(f"{folder} is no folder: name one that `slm-math eval` or `slm-math fit` wrote")
         if (root / RECORDS).is_file():
-            found.append((str(root.resolve().parent), root))
-        elif any(root.glob(f"*/{RECORDS}")):
-            found += [(folder, path) for path in _agents(root)]
-        elif any(root.glob(f"eval/*/*/{RECORDS}")):
-            stages = _stages(root / "eval")
-            found += [(folder, path) for path in _agents(stages[-1])]
+            found.append((str(root.resolve().parent), root.resolve().name, root))
+        elif agents := _agents(root):
+            found += [(folder, *item) for item in agents.items()]
+        elif stages := _stages(root / "eval"):
+            found += [(folder, *item) for item in _agents(stages[-1]).items()]
             courses.append((folder, stages))
             rewards += _rewards(root)
         else:
             raise ValueError(f"{folder} holds no evaluation: no {RECORDS}, */{RECORDS} or eval/*/*/{RECORDS}")
-    names = _names([(Path(folder), path.name) for folder, path in found])
-    named = {path: name for name, (_, path) in zip(names, found)}
+    names = _names([(*Path(folder).resolve().parts, *agent.split("/")) for folder, agent, _ in found])
+    named = {path: name for name, (_, _, path) in zip(names, found)}
     curves = [curve for folder, stages in courses for curve in _curves(folder, stages, named)]
-    return Material(tuple(_run(name, path) for path, name in named.items()), tuple(curves), tuple(rewards))
+    runs = _numbered([_run(name, path) for path, name in named.items()])
+    return Material(tuple(runs), tuple(curves), tuple(rewards))
 
 
-def _names(runs: Sequence[tuple[Path, str]]) -> list[str]:
+def _names(paths: Sequence[tuple[str, ...]]) -> list[str]:
     """The agents' names; with as much of their folders before them as tells them apart."""
-    parts = [(*folder.resolve().parts, agent) for folder, agent in runs]
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(p[-depth:]) for p in parts]
+    for depth in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(path[-depth:]) for path in paths]
         if len(set(names)) == len(names):
             return names
-    raise ValueError(f"the same evaluation is named twice: {', '.join(sorted({'/'.join(p) for p in parts}))}")
+    twice = next(path for path in paths if paths.count(path) > 1)
+    raise ValueError(f"the same evaluation is named twice: {Path(*twice)}")
 
 
-def _agents(folder: Path) -> list[Path]:
-    """The agents' folders; not `<agent>.1`, where an evaluation is that another one was put in the place of."""
-    found = {path.parent.name: path.parent for path in folder.glob(f"*/{RECORDS}")}
-    return [found[name] for name in sorted(found) if not (m := _ASIDE.fullmatch(name)) or m[1] not in found]
+def _numbered(runs: Sequence[Run]) -> list[Run]:
+    """The runs with their `data`; a partial one belongs to the first that has all of its problems."""
+    problems = [frozenset(str(row["id"]) for row in run.records) for run in runs]
+    whole = [ids for run, ids in zip(runs, problems) if not run.partial]
+    meant = [
+        next((other for other in whole if ids <= other), ids) if run.partial else ids
+        for run, ids in zip(runs, problems)
+    ]
+    known = list(dict.fromkeys(meant))
+    return [replace(run, data=known.index(ids)) for run, ids in zip(runs, meant)]
+
+
+def _agents(folder: Path) -> dict[str, Path]:
+    """By name the folders of agents, or of agents on each of several data sets: `<agent>`, `<set>/<agent>`.
+
+    Not the ranks' shares of a run, nor `<agent>.1`, an evaluation that another one was put in the place of.
+    """
+    paths = {file.parent for depth in ("*", "*/*") for file in folder.glob(f"{depth}/{RECORDS}")}
+    asides = {path for path in paths if (m := _ASIDE.fullmatch(path.name)) and path.with_name(m[1]) in paths}
+    kept = sorted(path for path in paths - asides if not _RANK.fullmatch(path.name))
+    return {path.relative_to(folder).as_posix(): path for path in kept}
 
 
 def _stages(folder: Path) -> list[Path]:
@@ -134,7 +148,7 @@ def _stages(folder: Path) -> list[Path]:
             return 3, int(epoch[1])
         return (2, int(step[1])) if step else (int(path.name == "start"), 0)
 
-    return sorted({path.parent.parent for path in folder.glob(f"*/*/{RECORDS}")}, key=order)
+    return sorted((path for path in folder.glob("*") if _agents(path)), key=order)
 
 
 def _curves(folder: str, stages: Sequence[Path], named: Mapping[Path, str]) -> list[Curve]:
@@ -145,7 +159,7 @@ def _curves(folder: str, stages: Sequence[Path], named: Mapping[Path, str]) -> l
             continue
         at |= {path: 0 for path in stages if path.name == "start"}
         places = sorted(at.items(), key=lambda item: item[1])
-        for agent in sorted({path.name for stage in at for path in _agents(stage)}):
+        for agent in sorted({name for stage in at for name in _agents(stage)}):
             files = [(x, stage / agent / RECORDS) for stage, x in places]
             points = tuple((x, summarise(map(complete, read_records(file)))) for x, file in files if file.is_file())
             if len(points) > 1:
@@ -173,7 +187,7 @@ def _run(name: str, folder: Path) -> Run:
         manifest = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}, line {error.lineno}: not JSON ({error.msg}); run the evaluation again") from error
-    return Run(name, folder.name, folder, records, manifest if isinstance(manifest, dict) else {}, summarise(records))
+    return Run(name, folder, records, manifest if isinstance(manifest, dict) else {}, summarise(records))
 
 
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:

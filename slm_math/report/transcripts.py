@@ -47,9 +47,9 @@ def flags(row: Mapping[str, Any], flipped: bool) -> list[str]:
     return [name for name in FLAGS if holds[name]]
 
 
-def flipped(runs: Sequence[Run]) -> set[tuple[str, Any]]:
+def flipped(runs: Sequence[Run]) -> set[tuple[int, Any]]:
     """(data, problem id) of problems that one run has right in most samples, and another one wrong."""
-    marks: dict[tuple[str, Any], list[bool]] = defaultdict(list)
+    marks: dict[tuple[int, Any], list[bool]] = defaultdict(list)
     for run in runs:
         samples: dict[Any, list[bool]] = defaultdict(list)
         for row in run.records:

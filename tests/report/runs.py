@@ -40,12 +40,12 @@ def record(number: int, right: bool, *events: Mapping[str, Any], **more: Any) ->
     return row | more
 
 
-def write(folder: Path, rows: Sequence[Mapping[str, Any]], partial: bool = False, data: str = "d") -> Path:
+def write(folder: Path, rows: Sequence[Mapping[str, Any]], partial: bool = False) -> Path:
     """An agent's folder."""
     folder.mkdir(parents=True)
     (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     manifest = {
-        "identity": {"agent": {"class": "SingleShot"}, "data": data, "problems": len(rows), "samples": 1},
+        "identity": {"agent": {"class": "SingleShot"}, "data": "0123", "problems": len(rows), "samples": 1},
         "started": "2026-01-01T00:00:00Z", "finished": None if partial else "2026-01-01T00:01:00Z", "partial": partial,
         "records": len(rows), "environment": {"grader": "2"},
     }  # fmt: skip

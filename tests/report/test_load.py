@@ -30,6 +30,27 @@ def test_what_was_set_aside_is_left_out(tmp_path: Path) -> None:
     assert names(tmp_path / "x") == ["a", "b.2"]
 
 
+def test_agents_on_several_data_sets_and_ranks(tmp_path: Path) -> None:
+    for path in ("x/gsm/a", "x/math/a", "x/math/b", "x/math/b/rank-0", "x/c", "x/c/rank-1"):
+        write(tmp_path / path, [record(0, True)])
+    assert names(tmp_path / "x") == ["x/c", "gsm/a", "math/a", "math/b"]
+    (tmp_path / "t" / "eval").mkdir(parents=True)
+    (tmp_path / "x").rename(tmp_path / "t" / "eval" / "epoch-0")
+    for path in ("gsm/a", "math/a"):
+        write(tmp_path / "t" / "eval" / "epoch-1" / path, [record(0, False)])
+    material = load([str(tmp_path / "t")])
+    assert [run.name for run in material.runs] == [curve.name for curve in material.curves] == ["gsm/a", "math/a"]
+
+
+def test_runs_are_put_together_by_their_problems(tmp_path: Path) -> None:
+    some, more = [record(i, True) for i in range(3)], [record(i, True) for i in range(5)]
+    for name, rows in (("a", some), ("b", more), ("c", some[::-1])):
+        write(tmp_path / name, rows)
+    write(tmp_path / "d", more[3:], partial=True)
+    write(tmp_path / "e", [record(9, True)], partial=True)
+    assert [run.data for run in load([str(tmp_path / name) for name in "abcde"]).runs] == [0, 1, 0, 1, 2]
+
+
 def test_a_training_run_is_its_last_epoch_and_a_curve(tmp_path: Path) -> None:
     for stage, right in (("start", 1), ("epoch-9", 3), ("epoch-10", 4), ("epoch-2", 2), ("test", 0), ("step-7", 2)):
         write(tmp_path / "t" / "eval" / stage / "a", [record(i, i < right) for i in range(5)])

@@ -169,7 +169,7 @@ def test_runs_of_other_answers_are_not_compared_and_the_page_says_why(tmp_path: 
 
 def test_runs_of_several_data_sets_stand_apart(tmp_path: Path) -> None:
     other = [row | {"id": f"more/test/{i}"} for i, row in enumerate(PLAIN)]
-    page = made(tmp_path, write(tmp_path / "x" / "a", PLAIN), write(tmp_path / "y" / "a", other, data="e"))
+    page = made(tmp_path, write(tmp_path / "x" / "a", PLAIN), write(tmp_path / "y" / "a", other))
     assert "<b>Results, made/test.</b>" in page
     assert "<b>Results, more/test.</b>" in page
     assert 'id="comparison"' not in page

@@ -20,12 +20,12 @@ def test_flags() -> None:
     assert flags(record(0, False, error="down", answer=None), False) == ["wrong", "no-answer", "broken"]
 
 
-def test_flipped_is_about_the_same_problem_of_the_same_data(tmp_path: Path) -> None:
+def test_flipped_is_about_runs_of_the_same_problems(tmp_path: Path) -> None:
     write(tmp_path / "a", [record(0, True), record(1, True), record(2, False)])
     write(tmp_path / "b", [record(0, True), record(1, False), record(2, False)])
-    write(tmp_path / "c", [record(0, False), record(2, True)], data="other")
+    write(tmp_path / "c", [record(0, False), record(2, True)])
     runs = load([str(tmp_path / name) for name in "abc"]).runs
-    assert flipped(runs) == {("d", "made/test/1")}
+    assert flipped(runs) == {(0, "made/test/1")}
 
 
 def test_few_are_kept_of_many_the_telling_ones_first() -> None:
