@@ -135,8 +135,13 @@ def _agents(folder: Path) -> dict[str, Path]:
     """
     paths = {file.parent for depth in ("*", "*/*") for file in folder.glob(f"{depth}/{RECORDS}")}
     asides = {path for path in paths if (m := _ASIDE.fullmatch(path.name)) and path.with_name(m[1]) in paths}
-    kept = sorted(path for path in paths - asides if not _RANK.fullmatch(path.name))
+    kept = sorted((path for path in paths - asides if not _RANK.fullmatch(path.name)), key=_begun)
     return {path.relative_to(folder).as_posix(): path for path in kept}
+
+
+def _begun(folder: Path) -> tuple[str, str]:
+    """When an evaluation was started: agents are shown in the order in which they ran."""
+    return str(_manifest(folder).get("started", "")), str(folder)
 
 
 def _stages(folder: Path) -> list[Path]:
@@ -182,12 +187,16 @@ def _rewards(root: Path) -> list[Reward]:
 
 def _run(name: str, folder: Path) -> Run:
     records = [complete(row) for row in read_records(folder / RECORDS)]
+    return Run(name, folder, records, _manifest(folder), summarise(records))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
     file = folder / "manifest.json"
     try:
         manifest = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}, line {error.lineno}: not JSON ({error.msg}); run the evaluation again") from error
-    return Run(name, folder, records, manifest if isinstance(manifest, dict) else {}, summarise(records))
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:
