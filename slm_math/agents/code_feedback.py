@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from slm_math.agents.base import Agent, draft, stated
-from slm_math.agents.coding import program
+from slm_math.agents.coding import printed, program
 from slm_math.prompts import render
-from slm_math.types import Generate, Problem, Workflow, assistant, user
+from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
 
 
 class CodeFeedback(Agent):
     """First pass: reasoning with a Python program. The program runs, its output goes back, a second pass answers.
 
     The answer is what the model *writes* after it has seen the output. A first pass without a program is final. The
-    first draft is what the first pass states already.
+    first draft is what the first pass states, else what its program printed.
     """
 
     uses_python = True
@@ -26,11 +26,11 @@ class CodeFeedback(Agent):
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)
         [first] = yield [Generate(chat)]
-        answer = yield from draft(first, lambda text: stated(text) or program(text))
         request = program(first.text)
         if request is None:
-            return answer
+            return (yield from draft(first))
         [result] = yield [request]
+        yield [Note("draft", stated(first.text) or printed(result))]
         chat += assistant(first) + user(render(self.output_prompt, output=result.text))
         [final] = yield [Generate(chat)]
         return (yield from draft(final))

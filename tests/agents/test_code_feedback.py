@@ -19,7 +19,7 @@ def test_two_passes_around_a_program() -> None:
     assert [message.role for message in driven.chat(2)] == ["user", "assistant", "user"]
     assert driven.chat(2)[1].content == (first,)
     assert "7" in driven.last(2)
-    assert (driven.answer, driven.noted("draft")) == ("7", [None, "7"])
+    assert (driven.answer, driven.noted("draft")) == ("7", ["7", "7"])
 
 
 def test_what_is_written_counts_not_what_was_printed() -> None:

@@ -78,7 +78,7 @@ def test_code_runs_and_is_recorded_in_order() -> None:
         return Reply(rf"\boxed{{{request.chat[2].text.split()[3]}}}")
 
     for trace in run(CodeFeedback(), Scripted(say), Calculator()):
-        assert [type(event).__name__ for event in trace.events] == ["Turn", "Note", "Run", "Turn", "Note"]
+        assert [type(event).__name__ for event in trace.events] == ["Turn", "Run", "Note", "Turn", "Note"]
         assert trace.answer == str(int(trace.problem.id[2:]) + 1)
 
 
