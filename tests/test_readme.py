@@ -4,8 +4,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from agents.driving import drive
 
 from slm_math.cli import run
+from slm_math.types import Reply
 
 ROOT = Path(__file__).parents[1]
 EMBEDDED = "{class_path: slm_math.data.arithmetic.Arithmetic, init_args: {validation: 28, test: 28}}"
@@ -80,3 +82,33 @@ def test_the_grader_examples_of_the_readme_say_what_comes_out() -> None:
     for line in lines:
         code, _, said = line.partition("  # ")
         assert repr(eval(code, names)) == said.partition(":")[0], line
+
+
+def test_the_composed_agents_of_the_readme_solve() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, script, answer in (
+        ("Careful", [[Reply(r"\boxed{7}")]], "7"),
+        ("Careful", [[Reply("hm")], [Reply(r"\boxed{1}")] * 3, [Reply("VERDICT: CORRECT")] * 3], "1"),
+        ("SecondThought", [[Reply(r"\boxed{1}")], [Reply(r"\boxed{2}")]], "2"),
+    ):
+        [block] = [part.split("```")[0] for part in text.split("```python") if f"class {name}" in part]
+        assert len(block[block.index("class ") :].splitlines()) < 30
+        names: dict = {}
+        exec(block, names)
+        assert drive(names[name](), *script)[1] == answer
+
+
+def test_what_the_readme_does_with_results_runs(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/a", "runs/b", "runs/eval", "runs/grpo"):
+        small = ["--limit", "2", "--sampling.max_new_tokens", "4", "--torch_threads", "1", "--out", folder]
+        agent = "{single_shot: {class_path: slm_math.agents.SingleShot}}"
+        run(["eval", "--agents", agent, "--policy", str(export), "--source", EMBEDDED, *small])
+    for name in ("compare", "report"):
+        [command] = [c for c in commands() if c.startswith(f"slm-math {name} ")]
+        run(shlex.split(command)[1:])
+    assert "exact McNemar" in capsys.readouterr().out
+    assert Path("report.html").stat().st_size > 10_000
+    assert Path("figures/accuracy.svg").is_file()

@@ -38,7 +38,9 @@ def row(id: str, answer: str | None, correct: bool = False, **more: Any) -> dict
 def rows(answers: dict[str, Sequence[str | None]], gold: str = "1", **more: Any) -> list[dict[str, Any]]:
     """Records of problems with these answers, right when they are spelt as the gold."""
     return [
-        row(id, answer, answer == gold, sample=s, **more) for id, said in answers.items() for s, answer in enumerate(said)
+        row(id, answer, answer == gold, sample=s, **more)
+        for id, said in answers.items()
+        for s, answer in enumerate(said)
     ]
 
 
@@ -182,4 +184,4 @@ def test_wilson_interval_as_published(right: int, n: int, low: float, high: floa
 def test_one_sample_a_problem_has_the_wilson_interval() -> None:
     found = summarise(rows({f"p/{i}": ["1" if i < 15 else "2"] for i in range(148)}))
     assert (found.low, found.high) == pytest.approx((0.0624, 0.1605), abs=5.1e-5)
-    assert found.shown() == "10.1 [6.2, 16.1], n = 148"
+    assert found.shown() == "10.1 [6.2, 16.0], n = 148"

@@ -1,0 +1,330 @@
+"""Evaluations as they run: what is on disk at every moment, what goes on, what is refused, what is counted."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from slm_math.agents import Agent, FewShot, MajorityVote, SingleShot
+from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.evaluation.evaluate import evaluate, occupancy
+from slm_math.evaluation.records import read_records
+from slm_math.evaluation.table import Live, results_table
+from slm_math.types import Problem, Reply, Sampling, Task
+
+TASKS = [Task(Problem(f"p/{i}", f"What is {i} + 1?", tags={"level": str(i % 2)}), str(i + 1)) for i in range(6)]
+GREEDY = {"default": Sampling(0.0)}
+
+
+class OneByOne(Engine):
+    """Answers one request a poll, in order, as `say` tells; `before` is called first, with how many are answered."""
+
+    def __init__(
+        self, say: Any = r"\boxed{1}", before: Callable[[int], None] = lambda n: None, model: str = "a"
+    ) -> None:
+        self.say, self.before, self.model = say, before, model
+        self.requests: list[Request] = []
+        self.open: dict[int, Request] = {}
+        self.answered = 0
+
+    def identity(self) -> dict[str, Any]:
+        return {"model": self.model}
+
+    def submit(self, request: Request) -> int:
+        self.requests.append(request)
+        self.open[len(self.requests)] = request
+        return len(self.requests)
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
+        if not self.open:
+            return []
+        self.before(self.answered)
+        ticket = min(self.open)
+        said = self.say(self.open.pop(ticket)) if callable(self.say) else self.say
+        self.answered += 1
+        return [(ticket, Reply(said, counted=3) if isinstance(said, str) else said)]
+
+    def cancel(self, ticket: int) -> None:
+        self.open.pop(ticket, None)
+
+
+def run(folder: Path, engine: Engine, agent: Agent | None = None, tasks: Sequence[Task] = TASKS, **options: Any) -> Any:
+    sampling = options.pop("sampling", GREEDY)
+    return evaluate(agent or SingleShot(), tasks, {"default": engine}, sampling, folder, **options)
+
+
+def lines(folder: Path) -> list[bytes]:
+    return (folder / "records.jsonl").read_bytes().splitlines(keepends=True)
+
+
+def parts(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Manifest and summary."""
+    manifest, summary = (json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "summary"))
+    return manifest, summary
+
+
+# -- while it runs -----------------------------------------------------------------------------------------------
+
+
+def test_record_is_on_disk_before_the_next_problem_ends(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def look(answered: int) -> None:
+        found = lines(tmp_path)
+        assert all(line.endswith(b"\n") for line in found)
+        seen.append(len([json.loads(line) for line in found]))
+
+    run(tmp_path, OneByOne(before=look))
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+def test_manifest_says_partial_until_the_end(tmp_path: Path) -> None:
+    seen: list[tuple[bool, Any]] = []
+
+    def look(answered: int) -> None:
+        manifest = json.loads((tmp_path / "manifest.json").read_text())
+        seen.append((manifest["partial"], manifest["finished"]))
+
+    run(tmp_path, OneByOne(before=look))
+    manifest, summary = parts(tmp_path)
+    assert seen == [(True, None)] * 6
+    assert (manifest["partial"], manifest["records"], summary["partial"]) == (False, 6, False)
+    assert manifest["started"] <= manifest["finished"]
+
+
+def test_watch_hears_of_every_record(tmp_path: Path) -> None:
+    heard: list[tuple[int, int, int]] = []
+    run(tmp_path, OneByOne(), watch=lambda done, total, records: heard.append((done, total, len(records))), samples=2)
+    assert heard == [(i, 12, i) for i in range(1, 13)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_interrupt_leaves_a_partial_result_that_goes_on(error: type[BaseException], tmp_path: Path) -> None:
+    def stop(answered: int) -> None:
+        if answered == 2:
+            raise error
+
+    cut = OneByOne(before=stop)
+    with pytest.raises(error):
+        run(tmp_path, cut)
+    assert cut.open == {}  # nothing is left behind in an engine that lives on
+    manifest, summary = parts(tmp_path)
+    assert (manifest["partial"], manifest["finished"], manifest["records"]) == (True, None, 2)
+    assert (summary["partial"], summary["n"], summary["problems"]) == (True, 2, 2)
+    assert len(read_records(tmp_path / "records.jsonl")) == 2
+    first = lines(tmp_path)
+    again = OneByOne()
+    assert run(tmp_path, again).n == 6
+    assert [request.key[2] for request in again.requests] == [task.problem.id for task in TASKS[2:]]
+    assert lines(tmp_path)[:2] == first
+    after, summary = parts(tmp_path)
+    assert (after["partial"], after["records"], summary["partial"]) == (False, 6, False)
+    assert after["started"] == manifest["started"]
+
+
+def test_interrupted_summary_is_shown_as_partial(tmp_path: Path) -> None:
+    def stop(answered: int) -> None:
+        if answered == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, OneByOne(before=stop), samples=2)
+    from slm_math.evaluation.metrics import summarise
+    from slm_math.evaluation.records import expected
+
+    found = summarise(read_records(tmp_path / "records.jsonl"), expected(tmp_path))
+    out = io.StringIO()
+    Console(file=out, width=160).print(results_table("x", {"one": found}))
+    assert "n = 5 of 12 (partial)" in out.getvalue()
+
+
+# -- goes on -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 5])
+def test_goes_on_after_the_last_whole_record(cut: int, tmp_path: Path) -> None:
+    run(tmp_path, OneByOne())
+    whole = lines(tmp_path)
+    (tmp_path / "records.jsonl").write_bytes(b"".join(whole[:cut]) + whole[cut][:-9])
+    again = OneByOne()
+    assert run(tmp_path, again).n == 6
+    assert len(again.requests) == 6 - cut
+    assert lines(tmp_path)[:cut] == whole[:cut]
+    assert [json.loads(line)["id"] for line in lines(tmp_path)] == [task.problem.id for task in TASKS]
+
+
+def test_only_missing_samples_are_run(tmp_path: Path) -> None:
+    run(tmp_path, OneByOne(), samples=3)
+    kept = [line for line in lines(tmp_path) if json.loads(line)["sample"] != 1]
+    (tmp_path / "records.jsonl").write_bytes(b"".join(kept))
+    again = OneByOne()
+    run(tmp_path, again, samples=3)
+    assert [request.key[2:4] for request in again.requests] == [(task.problem.id, 1) for task in TASKS]
+    assert len({request.key for request in again.requests}) == 6
+
+
+def test_broken_sample_is_recorded_and_counted_as_not_right(tmp_path: Path) -> None:
+    down = OneByOne(lambda request: EngineError("it is down") if request.key[2] == "p/0" else r"\boxed{1}")
+    summary = run(tmp_path, down)
+    broken = read_records(tmp_path / "records.jsonl")[0]
+    assert (broken["id"], broken["error"], broken["correct"], broken["answer"]) == ("p/0", "it is down", False, None)
+    assert (summary.n, summary.errors, summary.accuracy) == (6, 1, 0.0)
+    before = lines(tmp_path)
+    assert run(tmp_path, OneByOne()).accuracy == pytest.approx(1 / 6)
+    assert lines(tmp_path)[:6] == before  # whole records are never rewritten
+    assert len(lines(tmp_path)) == 7
+
+
+def test_settings_of_tuples_are_the_same_when_read_back(tmp_path: Path) -> None:
+    agent, sampling = SingleShot(not_first=("####",)), {"default": Sampling(0.5, stop=("\n\n",))}
+    run(tmp_path, OneByOne(), agent, sampling=sampling)
+    again = OneByOne()
+    run(tmp_path, again, agent, sampling=sampling)
+    assert again.requests == []
+
+
+def test_what_else_the_manifest_says_may_change(tmp_path: Path) -> None:
+    run(tmp_path, OneByOne(), about={"split": "test", "configuration": {"slots": 4}})
+    run(tmp_path, OneByOne(), about={"split": "test", "configuration": {"slots": 8}})
+    assert parts(tmp_path)[0]["about"] == {"split": "test", "configuration": {"slots": 8}}
+
+
+def other(**changes: Any) -> list[Task]:
+    return [replace(TASKS[0], **changes), *TASKS[1:]]
+
+
+LESSON = Task(Problem("t/1", "What is 2 + 2?"), "4", "It is 4.")
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "agent": ({"agent": MajorityVote(k=2)}, "agent.class"),
+    "setting of the agent": ({"agent": SingleShot(temperature=0.5)}, "agent.temperature"),
+    "prompt": ({"agent": SingleShot("solve_tags")}, "agent.prompt"),
+    "examples": ({"agent": FewShot(SingleShot(), [LESSON])}, "agent"),
+    "text of a problem": ({"tasks": other(problem=Problem("p/0", "What is 1 + 1?"))}, "data"),
+    "gold": ({"tasks": other(gold="2")}, "data"),
+    "fewer problems": ({"tasks": TASKS[:5]}, "problems"),
+    "samples": ({"samples": 2}, "samples"),
+    "seed": ({"seed": 1}, "seed"),
+    "temperature": ({"sampling": {"default": Sampling(0.7)}}, "sampling.default.temperature"),
+    "sampling of a role": ({"sampling": {**GREEDY, "solver": Sampling(0.1)}}, "sampling.solver"),
+    "model": ({"engine": OneByOne(model="b")}, "engines.default.model"),
+    "weights": ({"identity": {"weights": "abc"}}, "weights"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_another_evaluation_is_refused_by_the_name_of_what_changed(name: str, tmp_path: Path) -> None:
+    run(tmp_path, OneByOne())
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    change, key = CHANGES[name]
+    options = {"engine": OneByOne(), **change}
+    with pytest.raises(ValueError, match="holds another evaluation") as caught:
+        run(tmp_path, **options)
+    assert any(word.strip("(,").startswith(key) for word in str(caught.value).split())
+    assert options["engine"].requests == []
+    assert files == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+NUM = [Task(Problem("p/0", "How many?", "num"), "3.14")]
+MC = [Task(Problem("p/0", "Which?", "mc", choices=("1", "2")), "B")]
+
+
+@pytest.mark.xfail(strict=True, reason="the hash of the data leaves out how answers are graded")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (NUM, [replace(NUM[0], tolerance=0.1)]),
+        (NUM, [replace(NUM[0], problem=replace(NUM[0].problem, answer_type="math"))]),
+        (MC, [replace(MC[0], problem=replace(MC[0].problem, choices=("2", "1")))]),
+    ],
+    ids=["tolerance", "answer type", "choices"],
+)
+def test_other_rules_of_grading_are_other_data(old: list[Task], new: list[Task], tmp_path: Path) -> None:
+    run(tmp_path, OneByOne(), tasks=old)
+    with pytest.raises(ValueError, match="data"):
+        run(tmp_path, OneByOne(), tasks=new)
+
+
+@pytest.mark.xfail(strict=True, reason="of examples only the ids are part of what makes an evaluation what it is")
+def test_other_text_of_the_examples_is_another_evaluation(tmp_path: Path) -> None:
+    run(tmp_path, OneByOne(), FewShot(SingleShot(), [LESSON]))
+    with pytest.raises(ValueError, match="agent"):
+        run(tmp_path, OneByOne(), FewShot(SingleShot(), [replace(LESSON, solution="Four.")]))
+
+
+def test_two_problems_of_one_id_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="same id"):
+        run(tmp_path / "out", OneByOne(), tasks=[TASKS[0], replace(TASKS[1], problem=TASKS[0].problem)])
+    assert not (tmp_path / "out").exists()
+
+
+# -- what is recorded and counted --------------------------------------------------------------------------------
+
+NASTY = "\ud800 [red]x[/] \x00\x1b[2J \u2028</script>{{7*7}} " + "y" * 100_000 + r" \boxed{1}"
+
+
+def test_text_of_any_kind_is_recorded_and_read_back(tmp_path: Path) -> None:
+    run(tmp_path, OneByOne(NASTY))
+    assert len(lines(tmp_path)) == 6
+    assert [row["events"][0]["reply"] for row in read_records(tmp_path / "records.jsonl")] == [NASTY] * 6
+    again = OneByOne()
+    assert run(tmp_path, again).accuracy == pytest.approx(1 / 6)
+    assert again.requests == []
+
+
+def test_rates_are_counted_by_hand(tmp_path: Path) -> None:
+    said = {
+        "p/0": r"so \boxed{1}",  # right, in a box
+        "p/1": "The answer is 2.",  # right, not in a box
+        "p/2": "2 and 1 make 3",  # states nothing, the last number is right
+        "p/3": r"It is \boxed{4} or \boxed{5}.",  # names two
+        "p/4": Reply("I begin by", finish="length", counted=9),
+        "p/5": r"\boxed{7}",
+    }
+    found = run(tmp_path, OneByOne(lambda request: said[request.key[2]])).figures
+    assert {name: round(6 * found[name]) for name in ("accuracy", "strict", "lenient", "hedged")} == {
+        "accuracy": 2,
+        "strict": 1,
+        "lenient": 3,
+        "hedged": 1,
+    }
+    assert (round(6 * found["truncated"]), found["tokens"]) == (1, pytest.approx((5 * 3 + 9) / 6))
+    assert round(6 * found["no_answer"]) >= 2
+
+
+def test_occupancy_is_the_share_of_slots_that_sampled() -> None:
+    before = {"slots": 4, "steps": 10, "tokens": 30, "prefills": 2}
+    after = {"slots": 4, "steps": 20, "tokens": 60, "prefills": 5}
+    expected = {"slots": 4, "steps": 10, "tokens": 30, "prefills": 3, "occupancy": 0.75}
+    assert occupancy(before, after) == expected
+    assert occupancy(before, before) == occupancy({}, {}) == {}
+
+
+# -- live --------------------------------------------------------------------------------------------------------
+
+
+def test_live_without_a_terminal_prints_plain_lines(tmp_path: Path) -> None:
+    out = io.StringIO()
+    with Live(Console(file=out, width=200), "o[b]ne", seconds=0.0) as live:
+        run(tmp_path, OneByOne(), watch=live.watcher("o[b]ne"))
+    told = out.getvalue().splitlines()
+    assert [line.split(",")[0] for line in told] == [f"o[b]ne: {i} of 6" for i in range(1, 7)]
+    assert told[1].endswith("tokens/s, accuracy 50.0 % [9.5, 90.5]")  # Wilson of 1 of 2
+    assert "\x1b" not in out.getvalue()
+
+
+def test_live_on_a_terminal_shows_headings_and_figures(tmp_path: Path) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=200, force_terminal=True, color_system=None)
+    with Live(console, "o[b]ne", "other", seconds=0.0) as live:
+        run(tmp_path, OneByOne(), watch=live.watcher("o[b]ne"))
+    shown = out.getvalue()
+    for text in ("done", "accuracy so far", "rate", "programs", "left", "o[b]ne", "other", "6/6", "tokens/s"):
+        assert text in shown
+    assert "16.7 % [3.0, 56.4]" in shown  # Wilson of 1 of 6
