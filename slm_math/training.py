@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 import warnings
@@ -31,7 +30,7 @@ import callbacks  # noqa: E402
 import slm_math.agents  # noqa: E402
 import slm_math.data  # noqa: E402
 import slm_math.rewards  # noqa: E402, F401
-from slm_math.engines.loading import weights_hash  # noqa: E402
+from slm_math.engines.loading import free_cores, weights_hash  # noqa: E402
 from slm_math.evaluation.records import environment, write_json  # noqa: E402
 from slm_math.modules.base import PolicyModule  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
@@ -133,11 +132,3 @@ def default_precision(accelerator: str | None) -> str:
     """bf16 autocast over fp32 weights on a GPU that has bf16, else fp32."""
     gpu = accelerator in (None, "auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
-
-
-def free_cores() -> int:
-    """Cores that nobody else keeps busy: two spinning threads on a busy core are many times slower than one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not hasattr(os, "getloadavg"):
-        return cores
-    return max(1, min(cores, round(cores - os.getloadavg()[0])))

@@ -35,10 +35,10 @@ class BackwardCheck(Agent):
         self.repair_prompt = repair_prompt
         self.retry_prompt = retry_prompt
         self.retry_temperature = retry_temperature
-        render(prompt, problem="")
-        render(backward_prompt, problem="", answer="")
-        render(repair_prompt, output="")
-        render(retry_prompt, problem="", critique="")
+        self.takes("problem", "prompt")
+        self.takes("problem answer", "backward_prompt")
+        self.takes("output", "repair_prompt")
+        self.takes("problem critique", "retry_prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from slm_math.answers import extract
+from slm_math.prompts import render
 from slm_math.types import Effect, Generate, Note, Problem, Reply, Workflow
 
 T = TypeVar("T")
@@ -27,6 +28,11 @@ class Agent:
     def solve(self, problem: Problem) -> Workflow[str | None]:
         """The workflow for one problem; returns the final answer, or None when there is none."""
         raise NotImplementedError
+
+    def takes(self, slots: str, *names: str) -> None:
+        """`takes("problem", "prompt")`: raises ValueError when the template `self.prompt` wants any other slot."""
+        for name in names:
+            render(getattr(self, name), **dict.fromkeys(slots.split(), ""))
 
 
 def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:

@@ -18,7 +18,7 @@ class CodeAsAnswer(Agent):
 
     def __init__(self, prompt: str = "code") -> None:
         self.prompt = prompt
-        render(prompt, problem="")
+        self.takes("problem", "prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         [reply] = yield [Generate(user(render(self.prompt, problem=problem.text), problem.images))]

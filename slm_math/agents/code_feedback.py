@@ -20,8 +20,8 @@ class CodeFeedback(Agent):
     def __init__(self, prompt: str = "code", output_prompt: str = "output") -> None:
         self.prompt = prompt
         self.output_prompt = output_prompt
-        render(prompt, problem="")
-        render(output_prompt, output="")
+        self.takes("problem", "prompt")
+        self.takes("output", "output_prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)

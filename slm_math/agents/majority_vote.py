@@ -53,9 +53,9 @@ class MajorityVote(Agent):
         if pick != "votes":
             self.roles = ("solver", "verifier")
             self.uses_python = True
-        render(prompt, problem="")
-        render(verify_prompt, problem="", draft="", answer="")
-        render(verify_output_prompt, output="")
+        self.takes("problem", "prompt")
+        self.takes("problem draft answer", "verify_prompt")
+        self.takes("output", "verify_output_prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         cast = yield from parallel([self.candidate(problem) for _ in range(self.k)])

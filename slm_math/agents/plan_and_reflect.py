@@ -41,11 +41,10 @@ class PlanAndReflect(Agent):
         self.uses_python = runs > 0
         self.plan_prompt, self.part_prompt, self.output_prompt = plan_prompt, part_prompt, output_prompt
         self.reflect_prompt, self.integrate_prompt = reflect_prompt, integrate_prompt
-        render(plan_prompt, problem="", critique="")
-        render(part_prompt, problem="", done="", part="")
-        render(output_prompt, output="")
-        render(reflect_prompt, problem="", done="")
-        render(integrate_prompt, problem="", done="")
+        self.takes("problem critique", "plan_prompt")
+        self.takes("problem done part", "part_prompt")
+        self.takes("output", "output_prompt")
+        self.takes("problem done", "reflect_prompt", "integrate_prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         done, critique, draft, why = "", "", None, "rounds"

@@ -38,7 +38,7 @@ class PythonTools(Agent):
             raise ValueError(f"PythonTools needs runs >= 1, got {runs}")
         self.runs = runs
         self.prompt = prompt
-        render(prompt, problem="")
+        self.takes("problem", "prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         asked = user(render(self.prompt, problem=problem.text), problem.images)

@@ -29,7 +29,7 @@ class SingleShot(Agent):
         self.temperature = temperature
         self.not_first = not_first
         self.last_number = last_number
-        render(prompt, problem="")
+        self.takes("problem", "prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)

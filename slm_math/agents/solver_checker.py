@@ -49,13 +49,11 @@ class SolverChecker(Agent):
         self.retry_prompt, self.again_prompt, self.summary_prompt = retry_prompt, again_prompt, summary_prompt
         self.output_prompt, self.check_output_prompt = output_prompt, check_output_prompt
         self.uses_python = runs > 0
-        render(prompt, problem="")
-        render(check_prompt, problem="", draft="")
-        render(retry_prompt, problem="", critique="")
-        render(again_prompt, problem="", critique="")
-        render(summary_prompt, problem="", draft="", critique="", summary="")
-        render(output_prompt, output="")
-        render(check_output_prompt, output="")
+        self.takes("problem", "prompt")
+        self.takes("problem draft", "check_prompt")
+        self.takes("problem critique", "retry_prompt", "again_prompt")
+        self.takes("problem draft critique summary", "summary_prompt")
+        self.takes("output", "output_prompt", "check_output_prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         solving, checking = user(render(self.prompt, problem=problem.text), problem.images), ()

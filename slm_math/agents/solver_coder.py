@@ -35,11 +35,10 @@ class SolverCoder(Agent):
         self.rounds, self.repairs, self.retry_temperature = rounds, repairs, retry_temperature
         self.prompt, self.repair_prompt, self.review_prompt = prompt, repair_prompt, review_prompt
         self.backward_prompt, self.again_prompt = backward_prompt, again_prompt
-        render(prompt, problem="")
-        render(repair_prompt, output="")
-        render(review_prompt, output="")
-        render(backward_prompt, problem="", answer="")
-        render(again_prompt, problem="", critique="")
+        self.takes("problem", "prompt")
+        self.takes("output", "repair_prompt", "review_prompt")
+        self.takes("problem answer", "backward_prompt")
+        self.takes("problem critique", "again_prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)

@@ -40,22 +40,15 @@ class SolverVerifier(Agent):
     ) -> None:
         if rounds < 1 or runs < 0:
             raise ValueError(f"SolverVerifier needs rounds >= 1 and runs >= 0, got {rounds} and {runs}")
-        self.rounds = rounds
-        self.prompt = prompt
-        self.verify_prompt = verify_prompt
-        self.verify_output_prompt = verify_output_prompt
+        self.rounds, self.runs = rounds, runs
+        self.retry_temperature, self.fresh = retry_temperature, fresh
+        self.prompt, self.output_prompt, self.repair_prompt = prompt, output_prompt, repair_prompt
+        self.verify_prompt, self.verify_output_prompt = verify_prompt, verify_output_prompt
         self.retry_prompt = retry_prompt or ("again" if fresh else "retry")
-        self.output_prompt = output_prompt
-        self.repair_prompt = repair_prompt
-        self.runs = runs
-        self.retry_temperature = retry_temperature
-        self.fresh = fresh
-        render(prompt, problem="")
-        render(verify_prompt, problem="", draft="", answer="")
-        render(verify_output_prompt, output="")
-        render(self.retry_prompt, problem="", critique="")
-        render(output_prompt, output="")
-        render(repair_prompt, output="")
+        self.takes("problem", "prompt")
+        self.takes("problem draft answer", "verify_prompt")
+        self.takes("output", "verify_output_prompt", "output_prompt", "repair_prompt")
+        self.takes("problem critique", "retry_prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)
@@ -69,13 +62,11 @@ class SolverVerifier(Agent):
             if draft is None:
                 why = "lost"
                 break
-            answer = stated(draft.text)
+            answer, critique = stated(draft.text), SILENT
             yield [Note("draft", answer)]
-            critique = SILENT
             if answer is not None:
-                agreed = any(equivalent(answer, old, problem.answer_type, problem.choices) for old in answers)
                 answers.append(answer)
-                if agreed:
+                if any(equivalent(answer, old, problem.answer_type, problem.choices) for old in answers[:-1]):
                     why = "agreed"
                     break
                 if round + 1 == self.rounds:

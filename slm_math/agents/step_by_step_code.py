@@ -25,9 +25,8 @@ class StepByStepCode(Agent):
         self.prompt = prompt
         self.step_prompt = step_prompt
         self.output_prompt = output_prompt
-        render(prompt, problem="")
-        render(step_prompt, output="")
-        render(output_prompt, output="")
+        self.takes("problem", "prompt")
+        self.takes("output", "step_prompt", "output_prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,11 @@ def _unloadable(path: str, error: OSError) -> ValueError:
         f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` fetches it ahead of time; "
         "a gated model needs HF_TOKEN in the environment)"
     )
+
+
+def free_cores() -> int:
+    """Cores that nobody else keeps busy: two spinning threads on a busy core are many times slower than one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not hasattr(os, "getloadavg"):
+        return cores
+    return max(1, min(cores, round(cores - os.getloadavg()[0])))

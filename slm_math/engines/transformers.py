@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,15 +15,6 @@ from torch import Tensor
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.engines.cache import RowCache
 from slm_math.engines.chat import ChatFormat
-from slm_math.engines.loading import (
-    DTYPES,
-    check_path,
-    load_model,
-    load_tokenizer,
-    local_folder,
-    revision_of,
-    weights_hash,
-)
 from slm_math.engines.sampling import choose, record_support, uniforms
 from slm_math.types import Reply
 
@@ -284,56 +274,3 @@ class TransformersEngine(Engine):
             temperature=sampling.temperature or 1.0,
             seconds=time.perf_counter() - row.start,
         )
-
-
-class CheckpointEngine(TransformersEngine):
-    """A frozen checkpoint as an engine of its own: loaded at the first request, from a folder or the hub.
-
-    Args:
-        path: model folder, adapter folder, or hub id.
-        dtype: float32, bfloat16 or float16.
-        device: for example cuda; by default cuda when there is one.
-        slots: how many requests are decoded at once.
-        chat_template: chatml, plain or a Jinja file instead of the tokenizer's own template.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        dtype: str = "float32",
-        device: str | None = None,
-        slots: int = 64,
-        chat_template: str | None = None,
-    ) -> None:
-        check_path(path)
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-        super().__init__(None, None, slots)  # type: ignore[arg-type]
-        self.path = path
-        self.dtype = DTYPES[dtype]
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.template = chat_template
-
-    @cached_property
-    def _files(self) -> dict[str, str | None]:
-        if local_folder(self.path) is None:
-            self._load()  # from the hub: only then there is something to tell
-        return {"revision": revision_of(self.path), "weights": weights_hash(self.path)}
-
-    def identity(self) -> dict[str, Any]:
-        return {
-            "engine": type(self).__name__,
-            "path": self.path,
-            **self._files,
-            "dtype": str(self.dtype),
-            "chat_template": self.template,
-        }
-
-    def submit(self, request: Request) -> int:
-        self._load()
-        return super().submit(request)
-
-    def _load(self) -> None:
-        if self.model is None:
-            self.chat = ChatFormat(load_tokenizer(self.path), self.template)
-            self.model = load_model(self.path, self.dtype).to(self.device).eval()

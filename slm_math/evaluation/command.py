@@ -1,0 +1,152 @@
+"""`slm-math eval`: agents meet problems, with any model or endpoint for each role."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from slm_math.agents import Agent
+from slm_math.data.base import Source, Split
+from slm_math.engines.base import Engine
+from slm_math.sandbox import RemoteSandbox, Sandbox
+from slm_math.types import Sampling
+
+
+def evaluate(
+    agents: dict[str, Agent],
+    source: Source,
+    out: str,
+    policy: str | None = None,
+    engines: dict[str, Engine] | None = None,
+    split: Split = "test",
+    limit: int | None = None,
+    shuffle: int | None = None,
+    where: dict[str, Any] | None = None,
+    samples: int = 1,
+    shots: int = 0,
+    shots_source: Source | None = None,
+    sampling: Sampling = Sampling(temperature=0.0),
+    by: str | None = None,
+    dtype: str = "auto",
+    slots: int = 64,
+    chat_template: str | None = None,
+    torch_threads: int | None = None,
+    sandbox: Sandbox | RemoteSandbox | None = None,
+    seed: int = 0,
+) -> None:
+    """Evaluates agents and writes every transcript; a rerun goes on where the last one stopped.
+
+    Args:
+        agents: name -> agent.
+        source: the problems.
+        out: folder; each agent's records go to `<out>/<name>`.
+        policy: model folder, adapter folder or hub id that serves every role without an engine of its own.
+        engines: role -> engine; "default" serves all other roles.
+        split: train, validation or test.
+        limit: so many problems, the same ones every time.
+        shuffle: seed of an order of the problems, of which limit takes the first.
+        where: only problems with these tags, for example {level: [4, 5], subject: Algebra}.
+        samples: workflows per problem.
+        shots: worked examples in front of the solver's first request, from the training split.
+        shots_source: where these come from; by default the source.
+        sampling: decoding defaults; agents may override them per request.
+        by: also break the results down by this tag of the problems (level, subject, kind).
+        dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 without.
+        slots: requests that the local model decodes at once.
+        chat_template: chatml, plain or a Jinja file, instead of the tokenizer's own template.
+        torch_threads: CPU threads of torch.
+        sandbox: runs the agents' programs; one with its default limits when left out.
+        seed: of the sampling.
+    """
+    from slm_math.data.modules import choose
+    from slm_math.engines.loading import check_path
+    from slm_math.evaluation.evaluate import evaluate as run
+    from slm_math.evaluation.records import configuration
+    from slm_math.evaluation.shots import with_shots
+    from slm_math.evaluation.table import Live
+
+    if not agents:
+        raise ValueError("eval needs at least one agent under agents:")
+    roles = {role for agent in agents.values() for role in agent.roles}
+    serving: dict[str, Engine] = dict(engines or {})
+    if policy is None and "default" not in serving and roles - set(serving):
+        raise ValueError(f"nothing serves {', '.join(sorted(roles - set(serving)))}: give --policy or --engines")
+    unknown = set(serving) - roles - {"default"}
+    if unknown:
+        raise ValueError(
+            f"engines names {', '.join(sorted(unknown))}; the agents' roles are {', '.join(sorted(roles))}"
+        )
+    if policy is not None:
+        check_path(policy)
+    tasks = choose(source.tasks(split), where, shuffle, limit)
+    if not tasks:
+        raise ValueError(f"{source.name} has no problems in its {split} split" + (f" with {where}" if where else ""))
+    about = {"source": source.name, "split": split, "configuration": configuration.get()}
+    agents = {name: with_shots(agent, shots, shots_source or source, tasks, seed) for name, agent in agents.items()}
+    console = Console()
+    title = f"{source.name}/{split}"
+    rows: dict[str, Any] = {}
+    try:
+        if any(agent.uses_python for agent in agents.values()):  # before a model is loaded
+            sandbox = sandbox or Sandbox()
+            sandbox.start()
+        if policy is not None and ("default" not in serving and roles - set(serving)):
+            serving["default"] = _local(policy, dtype, slots, chat_template, torch_threads)
+        with Live(console, *agents) as live:
+            for name, agent in agents.items():
+                rows[name] = run(
+                    agent, tasks, serving, {"default": sampling}, Path(out) / name, sandbox, samples, seed,
+                    watch=live.watcher(name), about=about,
+                )  # fmt: skip
+    except KeyboardInterrupt:
+        _tell(
+            console, title + " (interrupted)", Path(out), [name for name in agents if (Path(out) / name).is_dir()], by
+        )
+        raise
+    finally:
+        if sandbox is not None:
+            sandbox.close()
+        for engine in serving.values():
+            engine.close()
+    _tell(console, title, Path(out), list(rows), by)
+    if rows and all(summary.errors == summary.n for summary in rows.values()):
+        sys.exit(1)
+
+
+def _tell(console: Console, title: str, out: Path, names: Sequence[str], by: str | None) -> None:
+    """What the evaluations in a folder came to."""
+    from slm_math.evaluation.metrics import by_tag, summarise
+    from slm_math.evaluation.records import expected, read_records
+    from slm_math.evaluation.table import decoding_line, program_lines, results_table
+
+    records = {name: read_records(out / name / "records.jsonl") for name in names}
+    rows = {name: summarise(found, expected(out / name)) for name, found in records.items()}
+    console.print(results_table(title, rows))
+    for line in [*program_lines(rows), *filter(None, (decoding_line(name, out / name) for name in names))]:
+        console.print(line, markup=False)
+    for name, found in records.items():
+        errors = Counter(row["error"] for row in found if row["error"])
+        for error, count in errors.most_common(1):
+            console.print(f"{name}: {errors.total()} broke, {count} of them with: {error}", markup=False)
+            console.print("a rerun of the same command tries those again", markup=False)
+    if by:
+        for name, found in records.items():
+            console.print(results_table(f"{name} by {by}", by_tag(found, by)))
+    console.print(f"transcripts: {out}/<agent>/records.jsonl", markup=False)
+
+
+def _local(policy: str, dtype: str, slots: int, template: str | None, threads: int | None) -> Engine:
+    import torch
+
+    from slm_math.engines.checkpoint import CheckpointEngine
+    from slm_math.engines.loading import free_cores
+
+    torch.set_num_threads(threads or free_cores())
+    if dtype == "auto":
+        dtype = "bfloat16" if torch.cuda.is_available() else "float32"
+    return CheckpointEngine(policy, dtype=dtype, slots=slots, chat_template=template)
