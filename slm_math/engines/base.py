@@ -26,6 +26,10 @@ class EngineError(RuntimeError):
     """A request that could not be answered; it ends its workflow, never the run."""
 
 
+class ContextFull(EngineError):
+    """A prompt that leaves no room for a reply. After its first turn, a workflow sees an empty, truncated one."""
+
+
 class Engine:
     """Answers generation requests. One `poll` makes progress and returns what finished.
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.engines.base import ContextFull, Engine, EngineError, Request
 from slm_math.engines.cache import RowCache
 from slm_math.engines.chat import ChatFormat
 from slm_math.engines.sampling import choose, record_support, uniforms
@@ -145,7 +145,7 @@ class TransformersEngine(Engine):
             budget = min(request.sampling.max_new_tokens, limit - len(prompt))
             if budget < 1:
                 message = f"the prompt has {len(prompt)} tokens, the model's context holds {limit}"
-                refused.append((ticket, EngineError(message)))
+                refused.append((ticket, ContextFull(message)))
                 continue
             rows.append(_Row(ticket, request, prompt, digest, uniforms(request.key, budget), budget))
         if not rows:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from slm_math.agents.base import Agent
-from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.engines.base import ContextFull, Engine, EngineError, Request
 from slm_math.types import (
     Effect,
     Generate,
@@ -144,6 +144,8 @@ class Rollouts:
     def _deliver(self, item: _Live, index: int, result: Any, live: dict[int, _Live]) -> Iterator[Trace]:
         if id(item) not in live:
             return
+        if isinstance(result, ContextFull) and any(isinstance(event, Turn) for event in item.events):
+            result = Reply("", finish="length")  # a long chat keeps the answers that it has
         if isinstance(result, EngineError):
             item.note()  # what was answered beside it
             yield self._end(item, live, None, str(result))

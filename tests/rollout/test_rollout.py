@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot
-from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot, SolverVerifier
+from slm_math.engines.base import ContextFull, Engine, EngineError, Request
 from slm_math.rollout.rows import Row, collate, micro_batches, trace_rows
 from slm_math.rollout.scheduler import Rollouts
 from slm_math.types import Generate, Problem, Reply, RunResult, Sampling, Trace, Turn, user
@@ -171,3 +171,18 @@ def test_micro_batches_keep_to_the_budget_and_lose_nothing() -> None:
     for chunk in chunks:
         assert len({row.role for row in chunk}) == 1
         assert len(chunk) == 1 or len(chunk) * max(len(row.ids) for row in chunk) <= 16
+
+
+def test_a_chat_that_fills_the_context_keeps_its_answers() -> None:
+    """The first prompt of a problem must fit; a later one that does not is a lost reply."""
+
+    def solves(request: Request) -> Any:
+        if len(request.chat) > 1:
+            return ContextFull("the prompt has 600 tokens")
+        return Reply("VERDICT: INCORRECT" if "Judge" in request.chat[0].text else r"\boxed{7}")
+
+    for trace in run(SolverVerifier(), Scripted(solves), Calculator()):
+        assert (trace.answer, trace.error) == ("7", None)
+        assert [note.text for note in trace.notes if note.kind in ("lost", "stop")] == ["empty", "empty", "lost"]
+    for trace in run(SolverVerifier(), Scripted(lambda request: ContextFull("full")), Calculator()):
+        assert (trace.answer, trace.error) == (None, "full")
