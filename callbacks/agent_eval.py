@@ -23,7 +23,7 @@ from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import evaluate
 from slm_math.evaluation.metrics import summarise
 from slm_math.evaluation.records import read_records, write_json, write_records
-from slm_math.evaluation.table import program_lines, results_table
+from slm_math.evaluation.table import figure_lines, program_lines, results_table
 from slm_math.evaluation.torch_metrics import AgentMetrics
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.grpo import GRPOModule
@@ -193,7 +193,7 @@ class AgentEval(L.Callback):
             since = f"since {self._first}" if gains else ""
             shown = {key: gain.shown_difference() for key, gain in gains.items()}
             console.print(results_table(f"agents after {name} ({seconds:.0f} s)", summaries, since, shown))
-            for line in program_lines(summaries):
+            for line in [*figure_lines(summaries), *program_lines(summaries)]:
                 console.print(line, markup=False)
 
     def _gain(self, trainer: L.Trainer, key: str, records: list[dict[str, Any]]) -> Comparison | None:

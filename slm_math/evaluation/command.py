@@ -122,12 +122,16 @@ def _tell(console: Console, title: str, out: Path, names: Sequence[str], by: str
     """What the evaluations in a folder came to."""
     from slm_math.evaluation.metrics import by_tag, summarise
     from slm_math.evaluation.records import expected, read_records
-    from slm_math.evaluation.table import decoding_line, program_lines, results_table
+    from slm_math.evaluation.table import decoding_line, figure_lines, program_lines, results_table
 
     records = {name: read_records(out / name / "records.jsonl") for name in names}
     rows = {name: summarise(found, expected(out / name)) for name, found in records.items()}
     console.print(results_table(title, rows))
-    for line in [*program_lines(rows), *filter(None, (decoding_line(name, out / name) for name in names))]:
+    for line in [
+        *figure_lines(rows),
+        *program_lines(rows),
+        *filter(None, (decoding_line(name, out / name) for name in names)),
+    ]:
         console.print(line, markup=False)
     for name, found in records.items():
         errors = Counter(row["error"] for row in found if row["error"])

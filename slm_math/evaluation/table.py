@@ -54,6 +54,24 @@ def program_lines(rows: Mapping[str, Summary]) -> list[str]:
     return [f"{name}: {s.programs.shown()}" for name, s in rows.items() if s.programs.runs]
 
 
+def figure_lines(rows: Mapping[str, Summary]) -> list[str]:
+    """Lines on what only some agents have: several samples of a problem, rounds, verdicts."""
+    lines = []
+    for name, found in ((name, s.figures) for name, s in rows.items()):
+        parts = [
+            f"{k} {100 * found[k]:.1f} [{100 * found[f'{k}_low']:.1f}, {100 * found[f'{k}_high']:.1f}]"
+            for k in found
+            if "@" in k and f"{k}_low" in found
+        ]
+        if "rounds" in found:
+            shares = (f"{k.replace('_', ' ')} {100 * found[k]:.1f} %" for k in ("first_right", "improved", "degraded"))
+            parts.append(f"{found['rounds']:.1f} rounds, {', '.join(shares)}")
+        if "verifier_accuracy" in found:
+            parts.append(f"verdicts that agree with the grader {100 * found['verifier_accuracy']:.1f} %")
+        lines += [f"{name}: {'; '.join(parts)}"] if parts else []
+    return lines
+
+
 class Board(Progress):
     """Progress bars under headings: a table that lives."""
 
