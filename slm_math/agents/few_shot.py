@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,8 @@ class FewShot(Agent):
         self.agent = agent
         self.roles, self.uses_python = agent.roles, agent.uses_python
         self.examples = [task.problem.id for task in examples]
+        texts = repr([(task.problem.text, task.solution) for task in examples])
+        self.examples_hash = hashlib.blake2b(texts.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         prompt = getattr(agent, "prompt", None) or "solve"
         self._chat = tuple(
             message

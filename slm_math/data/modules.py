@@ -164,16 +164,17 @@ def choose(
     `limit` takes the first of a shuffled order, else a fair sample (`take`). Raises ValueError for a tag, or a value of
     it, that no problem has.
     """
+    every = tasks
     for tag, wanted in (where or {}).items():
         values = {str(value) for value in (wanted if isinstance(wanted, (list, tuple)) else [wanted])}
-        known = {task.problem.tags[tag] for task in tasks if tag in task.problem.tags}
+        known = {task.problem.tags[tag] for task in every if tag in task.problem.tags}
         if not values <= known:
             has = f"its values are {', '.join(sorted(known))}" if known else "no problem has such a tag"
             raise ValueError(f"where names {tag} {', '.join(sorted(values - known))}; {has}")
         tasks = [task for task in tasks if task.problem.tags.get(tag) in values]
     if shuffle is None:
         return take(tasks, limit)
-    return random.Random(f"shuffle {shuffle}").sample(tasks, min(len(tasks), limit or len(tasks)))
+    return random.Random(f"shuffle {shuffle}").sample(tasks, len(tasks))[:limit]
 
 
 class ProblemData(_Module):

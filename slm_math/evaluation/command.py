@@ -81,6 +81,12 @@ def evaluate(
         raise ValueError(
             f"engines names {', '.join(sorted(unknown))}; the agents' roles are {', '.join(sorted(roles))}"
         )
+    for option, value in (("samples", samples), ("limit", limit), ("slots", slots)):
+        if value is not None and value < 1:
+            raise ValueError(f"{option} must be at least 1, got {value}")
+    for option, value in (("samples", samples), ("limit", limit), ("slots", slots)):
+        if value is not None and value < 1:
+            raise ValueError(f"{option} must be at least 1, got {value}")
     if policy is not None:
         check_path(policy)
     tasks = choose(source.tasks(split), where, shuffle, limit)
@@ -104,9 +110,8 @@ def evaluate(
                     watch=live.watcher(name), about=about,
                 )  # fmt: skip
     except KeyboardInterrupt:
-        _tell(
-            console, title + " (interrupted)", Path(out), [name for name in agents if (Path(out) / name).is_dir()], by
-        )
+        begun = [name for name in agents if (Path(out) / name / "records.jsonl").is_file()]
+        _tell(console, title + " (interrupted)", Path(out), begun, by)
         raise
     finally:
         if sandbox is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slm_math.agents import Agent
+from slm_math.answers import grader_version
 from slm_math.engines.base import Engine
 from slm_math.evaluation.metrics import Summary, summarise
 from slm_math.evaluation.records import RecordFile, data_hash, write_json
@@ -61,6 +62,7 @@ def evaluate(
         raise ValueError("two problems of the evaluation have the same id")
     me = {
         "agent": describe(agent),
+        "grader": grader_version(),
         "data": data_hash(list(tasks)),
         "problems": len(tasks),
         "samples": samples,

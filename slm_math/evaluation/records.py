@@ -187,10 +187,12 @@ def expected(folder: Path) -> int | None:
 
 
 def data_hash(tasks: list[Task]) -> str:
-    """A hash of problems and reference answers, in order."""
+    """A hash of problems, reference answers and what else answers are graded by, in order."""
     digest = hashlib.sha256()
     for task in tasks:
-        digest.update(json.dumps([task.problem.id, task.problem.text, task.gold]).encode())
+        problem = task.problem
+        rules = [problem.answer_type, list(problem.choices), task.tolerance] if problem.answer_type != "math" else []
+        digest.update(json.dumps([problem.id, problem.text, task.gold, *rules]).encode())
     return digest.hexdigest()[:16]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from slm_math.answers import classes
+from slm_math.evaluation.metrics import wilson
 from slm_math.rollout.figures import pass_at_k
 
 RESAMPLES = 2000
@@ -43,12 +44,17 @@ def maj_at_k(labels: Sequence[int | None], right: Sequence[bool], k: int, seed: 
 
 
 def bootstrap(values: Sequence[Sequence[float]], seed: int = 0) -> list[tuple[float, float]]:
-    """95 % percentile intervals of means over problems (Efron 1979); `values` is (P, K): K figures of P problems."""
+    """95 % percentile intervals of means over problems (Efron 1979); `values` is (P, K): K figures of P problems.
+
+    Where all problems agree, which resampling takes for certainty, they count as one sample each (Wilson).
+    """
     table = np.asarray(values, dtype=float)
     draws = np.random.default_rng(seed).multinomial(len(table), np.full(len(table), 1 / len(table)), RESAMPLES)
     means = draws @ table / len(table)
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return list(zip(low.tolist(), high.tolist()))
+    found = list(zip(low.tolist(), high.tolist()))
+    same = [len(set(column)) == 1 for column in table.T.tolist()]
+    return [wilson(m * len(table), len(table)) if s else i for s, m, i in zip(same, table.mean(axis=0).tolist(), found)]
 
 
 def sampled(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -24,9 +24,10 @@ def with_shots(agent: Agent, shots: int, source: Source, tasks: Sequence[Task], 
         worked = [task for task in source.tasks("train") if task.solution]
     except ValueError as error:
         raise ValueError(f"{error}: name another shots_source") from error
-    chosen = take(worked, shots + 20, seed)  # some to spare
-    asked = near_exact([t.problem.text for t in chosen], [t.problem.text for t in tasks]).values()
-    chosen = [task for index, task in enumerate(chosen) if index not in asked][:shots]
+    # each finding is the closest only: copies of it show themselves when it is gone
+    while asked := set(near_exact([t.problem.text for t in worked], [t.problem.text for t in tasks]).values()):
+        worked = [task for index, task in enumerate(worked) if index not in asked]
+    chosen = take(worked, shots, seed)
     if len(chosen) < shots:
         raise ValueError(f"{source.name} has only {len(chosen)} worked training problems for shots {shots}")
     return FewShot(agent, chosen)

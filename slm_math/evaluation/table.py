@@ -160,7 +160,8 @@ class Live:
 
 def decoding_line(name: str, folder: Path) -> str | None:
     """A line about how well an agent's requests filled the slots of local engines, from its summary."""
-    used = json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("decoding", [])
+    path = folder / "summary.json"  # a killed evaluation left none
+    used = json.loads(path.read_text(encoding="utf-8")).get("decoding", []) if path.is_file() else []
     parts = [
         f"{u['tokens']} tokens in {u['steps']} decode steps, {100 * u['occupancy']:.0f} % of {u['slots']} slots"
         for u in used

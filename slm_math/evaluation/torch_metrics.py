@@ -14,7 +14,7 @@ from slm_math.rollout.record import json_line
 
 
 class AgentMetrics(Metric):
-    """Collects records (`rollout.record`); `compute` is the `Summary` of those of all ranks.
+    """Collects records (`rollout.record`); `compute` is `Summary.values()` of those of all ranks.
 
     Every figure is computed by pure functions from the records themselves, so it is the same for any number of ranks;
     a rank without records takes part. State: each record as a line of JSON, (bytes,) uint8.
@@ -41,9 +41,13 @@ class AgentMetrics(Metric):
         for record in records:
             self.lines.append(torch.frombuffer(bytearray(json_line(record)), dtype=torch.uint8).to(self.device))
 
-    def compute(self) -> Summary:
-        """What the records of all ranks come to."""
-        return summarise(self._read())
+    def compute(self) -> dict[str, float]:
+        """What the records of all ranks come to, by name."""
+        return summarise(self._read()).values()
+
+    def summary(self) -> Summary:
+        """The same as a `Summary`; to be called on all ranks."""
+        return summarise(self.records())
 
     def records(self) -> list[dict[str, Any]]:
         """The records of all ranks, in the order of ranks; to be called on all of them."""

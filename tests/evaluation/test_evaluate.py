@@ -15,8 +15,9 @@ from rich.console import Console
 from slm_math.agents import Agent, FewShot, MajorityVote, SingleShot
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.evaluation.evaluate import evaluate, occupancy
-from slm_math.evaluation.records import read_records
-from slm_math.evaluation.table import Live, results_table
+from slm_math.evaluation.metrics import summarise
+from slm_math.evaluation.records import expected, read_records
+from slm_math.evaluation.table import results_table
 from slm_math.types import Problem, Reply, Sampling, Task
 
 TASKS = [Task(Problem(f"p/{i}", f"What is {i} + 1?", tags={"level": str(i % 2)}), str(i + 1)) for i in range(6)]
@@ -47,7 +48,8 @@ class OneByOne(Engine):
             return []
         self.before(self.answered)
         ticket = min(self.open)
-        said = self.say(self.open.pop(ticket)) if callable(self.say) else self.say
+        request = self.open.pop(ticket)
+        said = self.say(request) if callable(self.say) else self.say
         self.answered += 1
         return [(ticket, Reply(said, counted=3) if isinstance(said, str) else said)]
 
@@ -64,10 +66,9 @@ def lines(folder: Path) -> list[bytes]:
     return (folder / "records.jsonl").read_bytes().splitlines(keepends=True)
 
 
-def parts(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def parts(folder: Path) -> tuple[dict[str, Any], ...]:
     """Manifest and summary."""
-    manifest, summary = (json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "summary"))
-    return manifest, summary
+    return tuple(json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "summary"))
 
 
 # -- while it runs -----------------------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ def test_manifest_says_partial_until_the_end(tmp_path: Path) -> None:
 
 def test_watch_hears_of_every_record(tmp_path: Path) -> None:
     heard: list[tuple[int, int, int]] = []
-    run(tmp_path, OneByOne(), watch=lambda done, total, records: heard.append((done, total, len(records))), samples=2)
+    run(tmp_path, OneByOne(), watch=lambda at, total, records: heard.append((at, total, len(records))), samples=2)
     assert heard == [(i, 12, i) for i in range(1, 13)]
 
 
@@ -136,9 +137,6 @@ def test_interrupted_summary_is_shown_as_partial(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, OneByOne(before=stop), samples=2)
-    from slm_math.evaluation.metrics import summarise
-    from slm_math.evaluation.records import expected
-
     found = summarise(read_records(tmp_path / "records.jsonl"), expected(tmp_path))
     out = io.StringIO()
     Console(file=out, width=160).print(results_table("x", {"one": found}))
@@ -235,7 +233,6 @@ NUM = [Task(Problem("p/0", "How many?", "num"), "3.14")]
 MC = [Task(Problem("p/0", "Which?", "mc", choices=("1", "2")), "B")]
 
 
-@pytest.mark.xfail(strict=True, reason="the hash of the data leaves out how answers are graded")
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -251,7 +248,6 @@ def test_other_rules_of_grading_are_other_data(old: list[Task], new: list[Task],
         run(tmp_path, OneByOne(), tasks=new)
 
 
-@pytest.mark.xfail(strict=True, reason="of examples only the ids are part of what makes an evaluation what it is")
 def test_other_text_of_the_examples_is_another_evaluation(tmp_path: Path) -> None:
     run(tmp_path, OneByOne(), FewShot(SingleShot(), [LESSON]))
     with pytest.raises(ValueError, match="agent"):
@@ -288,12 +284,8 @@ def test_rates_are_counted_by_hand(tmp_path: Path) -> None:
         "p/5": r"\boxed{7}",
     }
     found = run(tmp_path, OneByOne(lambda request: said[request.key[2]])).figures
-    assert {name: round(6 * found[name]) for name in ("accuracy", "strict", "lenient", "hedged")} == {
-        "accuracy": 2,
-        "strict": 1,
-        "lenient": 3,
-        "hedged": 1,
-    }
+    counts = [round(6 * found[name]) for name in ("accuracy", "strict", "lenient", "hedged")]
+    assert counts == [2, 1, 3, 1]
     assert (round(6 * found["truncated"]), found["tokens"]) == (1, pytest.approx((5 * 3 + 9) / 6))
     assert round(6 * found["no_answer"]) >= 2
 
@@ -304,27 +296,3 @@ def test_occupancy_is_the_share_of_slots_that_sampled() -> None:
     expected = {"slots": 4, "steps": 10, "tokens": 30, "prefills": 3, "occupancy": 0.75}
     assert occupancy(before, after) == expected
     assert occupancy(before, before) == occupancy({}, {}) == {}
-
-
-# -- live --------------------------------------------------------------------------------------------------------
-
-
-def test_live_without_a_terminal_prints_plain_lines(tmp_path: Path) -> None:
-    out = io.StringIO()
-    with Live(Console(file=out, width=200), "o[b]ne", seconds=0.0) as live:
-        run(tmp_path, OneByOne(), watch=live.watcher("o[b]ne"))
-    told = out.getvalue().splitlines()
-    assert [line.split(",")[0] for line in told] == [f"o[b]ne: {i} of 6" for i in range(1, 7)]
-    assert told[1].endswith("tokens/s, accuracy 50.0 % [9.5, 90.5]")  # Wilson of 1 of 2
-    assert "\x1b" not in out.getvalue()
-
-
-def test_live_on_a_terminal_shows_headings_and_figures(tmp_path: Path) -> None:
-    out = io.StringIO()
-    console = Console(file=out, width=200, force_terminal=True, color_system=None)
-    with Live(console, "o[b]ne", "other", seconds=0.0) as live:
-        run(tmp_path, OneByOne(), watch=live.watcher("o[b]ne"))
-    shown = out.getvalue()
-    for text in ("done", "accuracy so far", "rate", "programs", "left", "o[b]ne", "other", "6/6", "tokens/s"):
-        assert text in shown
-    assert "16.7 % [3.0, 56.4]" in shown  # Wilson of 1 of 6

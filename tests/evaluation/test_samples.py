@@ -97,9 +97,7 @@ def test_majority_of_records_is_that_of_all_choices() -> None:
     ("counts", "sizes"), [((5, 5), [2, 4, 5]), ((5, 3), [2, 3]), ((8, 9), [2, 4, 8]), ((4, 2), [2]), ((4, 1), [])]
 )
 def test_k_goes_up_to_the_least_number_of_samples(counts: tuple[int, int], sizes: list[int]) -> None:
-    found = sampled(rows({f"p/{i}": ["1", "2"] * 4 + ["1"] for i in range(2)}))
-    assert found
-    some = [r for r in rows({f"p/{i}": (["1", "2"] * 5)[:n] for i, n in enumerate(counts)})]
+    some = rows({f"p/{i}": (["1", "2"] * 5)[:n] for i, n in enumerate(counts)})
     names = {f"{kind}@{k}{end}" for kind in ("pass", "maj") for k in sizes for end in ("", "_low", "_high")}
     assert set(sampled(some)) == names
 
@@ -123,7 +121,7 @@ def test_letters_vote_by_the_rules_of_choices() -> None:
 
 def test_bootstrap_interval_is_the_normal_one_on_many_problems() -> None:
     draw = random.Random(0)
-    values = [[float(draw.random() < 0.3), draw.random()] for _ in range(4000)]
+    values = [[float(draw.random() < 0.3), draw.random()] for _ in range(2500)]
     for column, (low, high) in enumerate(bootstrap(values)):
         mean = fmean(value[column] for value in values)
         spread = math.sqrt(fmean((value[column] - mean) ** 2 for value in values) / len(values))
@@ -134,10 +132,10 @@ def test_bootstrap_interval_is_the_normal_one_on_many_problems() -> None:
 def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     draw = random.Random(1)
     hits = 0
-    for trial in range(150):
+    for trial in range(100):
         [(low, high)] = bootstrap([[float(draw.random() < 0.4)] for _ in range(80)], trial)
         hits += low <= 0.4 <= high
-    assert 0.88 < hits / 150 <= 1.0
+    assert 0.88 < hits / 100 <= 1.0
 
 
 @pytest.mark.parametrize("said", [{"a": ["1"] * 4}, {"a": ["1", "2"]}, {f"p/{i}": ["1"] * 3 for i in range(5)}])
@@ -148,7 +146,6 @@ def test_figures_lie_in_their_intervals(said: dict[str, list[str]]) -> None:
         assert found[name] - 1e-12 <= found[f"{name}_high"] <= 1
 
 
-@pytest.mark.xfail(strict=True, reason="the bootstrap of problems without spread says that nothing is uncertain")
 @pytest.mark.parametrize("problems", [1, 5])
 def test_problems_that_are_all_right_leave_some_doubt(problems: int) -> None:
     assert sampled(rows({f"p/{i}": ["1"] * 4 for i in range(problems)}))["maj@4_low"] < 1

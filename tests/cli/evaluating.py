@@ -1,0 +1,70 @@
+"""What tests of `slm-math eval` and of what reads its results share: small models, small data, a way to ask."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import SCRATCH
+
+from slm_math.cli import run
+from slm_math.evaluation.records import read_records
+from slm_math.modules.scratch import Scratch
+
+Said = Callable[..., tuple[int, str, str]]
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    """Runs a command: exit status, stdout, stderr."""
+    capsys.readouterr()
+    status = 0
+    try:
+        run(list(map(str, arguments)))
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    return (status, *capsys.readouterr())
+
+
+def model_at(folder: Path, seed: int = 0) -> str:
+    tokenizer = SCRATCH.tokenizer()
+    Scratch(hidden=32, layers=2, ffn=64, seed=seed).model(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def data_at(folder: Path) -> Path:
+    """GSM8K and MATH-500 in small."""
+    for split, n in (("train", 40), ("test", 12)):
+        rows = [{"question": f"{split}: {i} and {i}?", "answer": f"{i}+{i}\n#### {2 * i}"} for i in range(n)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    math = [
+        {"problem": f"Find {i}.", "answer": str(i), "level": 1 + i % 5, "subject": ("Algebra", "Geometry")[i % 2]}
+        for i in range(20)
+    ]
+    (folder / "math").mkdir()
+    (folder / "math" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in math))
+    return folder
+
+
+def gsm8k(data: Path) -> str:
+    return f"--source={{class_path: slm_math.data.sources.GSM8K, init_args: {{path: {data}, validation: 0.1}}}}"
+
+
+def math500(data: Path) -> str:
+    return f"--source={{class_path: slm_math.data.sources.MATH500, init_args: {{path: {data / 'math'}}}}}"
+
+
+ONE = "--agents={one: {class_path: slm_math.agents.SingleShot, init_args: {prompt: solve_plain}}}"
+LONG = ["--sampling={temperature: 0.0, max_new_tokens: 120}", "--torch_threads=1", "--slots=1"]
+SHORT = ["--sampling={temperature: 0.0, max_new_tokens: 4}", "--torch_threads=1", "--slots=4"]
+
+
+def rows(out: Path, agent: str = "one") -> list[dict[str, Any]]:
+    return read_records(out / agent / "records.jsonl")
+
+
+def manifest(out: Path, agent: str = "one") -> dict[str, Any]:
+    return json.loads((out / agent / "manifest.json").read_text())
