@@ -20,16 +20,16 @@ from slm_math.data.modules import ProblemData, take
 from slm_math.data.overlap import refuse_overlap
 from slm_math.engines.base import Engine
 from slm_math.evaluation.compare import Comparison, compare
-from slm_math.evaluation.evaluate import evaluate
+from slm_math.evaluation.evaluate import check_names, evaluate
 from slm_math.evaluation.metrics import summarise
-from slm_math.evaluation.records import read_records, write_json, write_records
+from slm_math.evaluation.records import configuration, read_records, write_json, write_records
 from slm_math.evaluation.table import figure_lines, program_lines, results_table
 from slm_math.evaluation.torch_metrics import AgentMetrics
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.grpo import GRPOModule
 from slm_math.rollout.record import record, scored
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
-from slm_math.types import Sampling, Task, Trace
+from slm_math.types import Problem, Sampling, Task, Trace
 
 
 class AgentEval(L.Callback):
@@ -79,6 +79,8 @@ class AgentEval(L.Callback):
             raise ValueError(
                 f"AgentEval needs every_n_epochs and every_n_steps >= 1, got {every_n_epochs} and {every_n_steps}"
             )
+        check_names(agents, "agent")
+        check_names(sources or (), "source")
         self.agents = agents
         self.sources = sources
         self.split: Split = split
@@ -102,8 +104,9 @@ class AgentEval(L.Callback):
             raise ValueError("AgentEval has no sources and the data module has no source either: set its sources")
         split = {"fit": self.split, "validate": self.split}.get(stage, "test")
         self.tasks: dict[str, list[Task]] = {}
+        self.names: dict[str, str] = {}
         for name, source in (self.sources or {"": own}).items():
-            self.tasks[name] = take(source.tasks(split), self.limit)
+            self.tasks[name], self.names[name] = take(source.tasks(split), self.limit), source.name
             if not self.tasks[name]:
                 raise ValueError(f"AgentEval: {source.name} has no problems in its {split} split")
             if stage == "fit" and own is not None and not self.allow_overlap:
@@ -235,7 +238,13 @@ class AgentEval(L.Callback):
             watch,
             set_aside=True,
             recorded=partial(recorded, module),
-            about={"epoch": trainer.current_epoch, "step": trainer.global_step},
+            about={
+                "source": self.names[data],
+                "split": self.split if trainer.state.fn == "fit" else str(trainer.state.fn.value),
+                "epoch": trainer.current_epoch,
+                "step": trainer.global_step,
+                "configuration": configuration.get(),
+            },
         )
         metrics = AgentMetrics().to(module.device)
         metrics.update(read_records(part / "records.jsonl"))
@@ -261,13 +270,18 @@ def eval_folder(trainer: L.Trainer, name: str) -> Path:
 
 
 def trained_on(data: Any) -> list[Task]:
-    """The training problems of a data module."""
+    """The training problems of a data module; of dialogues that are no worked problems, what their user asks first."""
     if isinstance(data, ProblemData):
         return data.tasks
+    source = data.source
     try:
-        return data.source.tasks("train")
-    except ValueError:  # a source of dialogues only
-        return []
+        tasks = source.tasks("train")
+    except (ValueError, NotImplementedError):  # a source of dialogues only
+        tasks = []
+    if type(source).dialogues is Source.dialogues:
+        return tasks
+    asked = (next((m.text for m in chat if m.role == "user"), "") for chat in source.dialogues("train", data.prompt))
+    return [*tasks, *(Task(Problem(f"{source.name}/dialogue/{i}", text), "") for i, text in enumerate(asked) if text)]
 
 
 def recorded(module: PolicyModule, task: Task, trace: Trace) -> dict[str, Any]:

@@ -10,7 +10,6 @@ prompt and is left out on both sides. Agents that ask for several replies at onc
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -18,11 +17,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from slm_math.evaluation.records import read_records
+from slm_math.evaluation.records import read_manifest, read_records
 
 
 def measure(folder: Path) -> list[str]:
-    [used] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["decoding"]
+    [leg] = read_manifest(folder)["legs"]
+    [used] = leg["decoding"]
     records = read_records(folder / "records.jsonl")
     chains = [sum(max(event.get("tokens", 0) - 1, 0) for event in row["events"]) for row in records]
     if sum(chains) != used["tokens"]:

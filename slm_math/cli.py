@@ -80,7 +80,7 @@ def run(arguments: list[str] | None = None) -> None:
             raise
         fail(f"`slm-math {arguments[0]}` needs {error.name}: install what trains models, pip install 'slm-math[train]'")
     except Exception as error:
-        mendable = isinstance(error, ValueError | FileNotFoundError) or type(error).__name__ in MENDABLE
+        mendable = isinstance(error, ValueError | OSError) or type(error).__name__ in MENDABLE
         if not mendable or os.environ.get("SLM_MATH_TRACEBACK"):
             raise
         fail(short(str(error)))

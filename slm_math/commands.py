@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -43,23 +42,21 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         by: break down by this tag of the problems.
     """
     from slm_math.evaluation.metrics import by_tag, summarise
-    from slm_math.evaluation.records import read_records
+    from slm_math.evaluation.records import expected, read_records
+    from slm_math.evaluation.runs import folders_of
 
     console = Console()
     columns: dict[str, dict[str, Any]] = {}
     for folder in folders:
-        found = sorted(Path(folder).glob("*/records.jsonl"))
-        if not found:
-            raise ValueError(f"{folder} holds no evaluation (no */records.jsonl)")
         cells: dict[str, Any] = {}
-        for path in found:
-            records = list(read_records(path))
-            cells[path.parent.name] = summarise(records)
+        for name, path in folders_of(folder).items():
+            records = list(read_records(path / "records.jsonl"))
+            cells[name] = summarise(records, expected(path))
             if by:
-                cells |= {f"{path.parent.name}, {value}": s for value, s in by_tag(records, by).items()}
-            manifest = json.loads((path.parent / "manifest.json").read_text(encoding="utf-8"))
-            if manifest["partial"]:
-                console.print(f"{path.parent} is partial", markup=False)
+                parts = by_tag(records, by)
+                if not parts:
+                    raise ValueError(f"no problem of {path} has a tag {by}")
+                cells |= {f"{name}, {value}": s for value, s in parts.items()}
         columns[folder] = cells
     table = Table(title="accuracy in %, 95 % interval", title_justify="left")
     table.add_column("agent")

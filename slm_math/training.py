@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -31,7 +32,7 @@ import slm_math.agents  # noqa: E402
 import slm_math.data  # noqa: E402
 import slm_math.rewards  # noqa: E402, F401
 from slm_math.engines.loading import free_cores, weights_hash  # noqa: E402
-from slm_math.evaluation.records import environment, write_json  # noqa: E402
+from slm_math.evaluation.records import configuration, environment, write_json  # noqa: E402
 from slm_math.modules.base import PolicyModule  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
@@ -80,6 +81,7 @@ class TrainingCLI(LightningCLI):
         parser.set_defaults({"trainer.num_sanity_val_steps": 0, "trainer.log_every_n_steps": 1} | quiet)
 
     def before_instantiate_classes(self) -> None:
+        configuration.set(json.loads(self.parser.dump(self.config, format="json", skip_none=False)))
         config = self.config[self.subcommand] if self.subcommand else self.config
         trainer = config.trainer
         if trainer.gradient_clip_val:

@@ -200,7 +200,7 @@ def test_gain_is_the_paired_difference_to_the_first_evaluation(samples: int, tmp
     fitted(tmp_path, judge(samples=samples, sampling=sampling), keep, max_epochs=3)
     rows = [records(tmp_path, f"epoch-{i}") for i in range(3)]
     assert [row["correct"] for row in rows[0]] != [row["correct"] for row in rows[2]]  # there is something to compare
-    assert not [name for name in keep.epochs[0] if "gain" in name]
+    assert not [name for name in keep.epochs[0] if "/gain" in name]
     check_gain(keep.epochs[1], rows[0], rows[1])
     check_gain(keep.epochs[2], rows[0], rows[2])
 

@@ -65,8 +65,8 @@ def test_records_of_other_weights_are_set_aside(tmp_path: Path) -> None:
     folder = tmp_path / "eval" / "validate"
     old = (folder / "one" / "records.jsonl").read_bytes()
     validate(tmp_path, seed=1)
-    assert (folder / "one.1" / "records.jsonl").read_bytes() == old
-    weights = [read(folder / name)[1]["identity"]["weights"] for name in ("one", "one.1")]
+    assert (folder / "one.replaced-1" / "records.jsonl").read_bytes() == old
+    weights = [read(folder / name)[1]["identity"]["weights"] for name in ("one", "one.replaced-1")]
     assert weights[0] != weights[1]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from slm_math.answers import extract
-from slm_math.prompts import render
+from slm_math.prompts import load, render
 from slm_math.types import Effect, Generate, Note, Problem, Reply, Workflow
 
 T = TypeVar("T")
@@ -30,9 +30,15 @@ class Agent:
         raise NotImplementedError
 
     def takes(self, slots: str, *names: str) -> None:
-        """`takes("problem", "prompt")`: raises ValueError when the template `self.prompt` wants any other slot."""
+        """`takes("problem", "prompt")`: raises ValueError when the template `self.prompt` wants any other slot.
+
+        The first prompt of an agent, `prompt` or `plan_prompt`, must show the problem.
+        """
         for name in names:
-            render(getattr(self, name), **dict.fromkeys(slots.split(), ""))
+            template = getattr(self, name)
+            render(template, **dict.fromkeys(slots.split(), ""))
+            if name in ("prompt", "plan_prompt") and "{problem}" not in load(template):
+                raise ValueError(f"prompt {template!r} has no {{problem}}: the model would not see what to solve")
 
 
 def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
@@ -106,8 +112,17 @@ def ask(request: Generate, says: Callable[[str], object] = bool, retries: int = 
     return None
 
 
+def heard(reply: Reply, says: Callable[[str], object] = stated) -> Workflow[bool]:
+    """Whether a reply of the solver is none that is lost; a lost one is noted. For agents that ask only once."""
+    why = lost(reply, says)
+    if why is not None:
+        yield [Note("lost", why, role="solver")]
+    return why is None
+
+
 def draft(reply: Reply, says: Callable[[str], object] = stated) -> Workflow[str | None]:
     """Notes the answer that a reply states as a draft, or a lost reply as such; returns the answer."""
-    why, answer = lost(reply, says), stated(reply.text)
-    yield [Note("draft", answer) if why is None else Note("lost", why, role="solver")]
+    answer = stated(reply.text)
+    if (yield from heard(reply, says)):
+        yield [Note("draft", answer)]
     return answer

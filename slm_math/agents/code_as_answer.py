@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent
-from slm_math.agents.coding import printed, program
+from slm_math.agents.base import Agent, heard
+from slm_math.agents.coding import printed, program, written
 from slm_math.prompts import render
 from slm_math.types import Generate, Problem, Workflow, user
 
@@ -11,7 +11,7 @@ from slm_math.types import Generate, Problem, Workflow, user
 class CodeAsAnswer(Agent):
     """Asks for a program and runs it. The value of its last expression, else its last printed line, is the answer.
 
-    No program, or one that fails or prints nothing, is no answer.
+    No program, or one that was cut off, fails or prints nothing, is no answer.
     """
 
     uses_python = True
@@ -23,7 +23,7 @@ class CodeAsAnswer(Agent):
     def solve(self, problem: Problem) -> Workflow[str | None]:
         [reply] = yield [Generate(user(render(self.prompt, problem=problem.text), problem.images))]
         request = program(reply.text)
-        if request is None:
+        if not (yield from heard(reply, written)) or request is None:
             return None
         [result] = yield [request]
         return printed(result)

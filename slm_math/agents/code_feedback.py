@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, draft, stated
-from slm_math.agents.coding import printed, program
+from slm_math.agents.base import Agent, draft, lost, stated
+from slm_math.agents.coding import printed, program, written
 from slm_math.prompts import render
 from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
 
@@ -27,7 +27,7 @@ class CodeFeedback(Agent):
         chat = user(render(self.prompt, problem=problem.text), problem.images)
         [first] = yield [Generate(chat)]
         request = program(first.text)
-        if request is None:
+        if request is None or lost(first, written) is not None:
             return (yield from draft(first))
         [result] = yield [request]
         yield [Note("draft", stated(first.text) or printed(result))]

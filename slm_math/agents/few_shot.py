@@ -22,12 +22,14 @@ class FewShot(Agent):
         bare = [task.problem.id for task in examples if not task.solution]
         if bare:
             raise ValueError(f"examples must have solutions, and {', '.join(bare[:3])} has none")
-        self.agent = agent
+        prompt = getattr(agent, "prompt", None)
+        if not isinstance(prompt, str):
+            raise ValueError(f"{type(agent).__name__} has no prompt of its own to show worked problems with")
+        self.agent, self.prompt = agent, prompt
         self.roles, self.uses_python = agent.roles, agent.uses_python
         self.examples = [task.problem.id for task in examples]
         texts = repr([(task.problem.text, task.solution) for task in examples])
         self.examples_hash = hashlib.blake2b(texts.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-        prompt = getattr(agent, "prompt", None) or "solve"
         self._chat = tuple(
             message
             for task in examples

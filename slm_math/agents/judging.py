@@ -1,47 +1,16 @@
-"""Judging an answer: what a verdict says, a verifier that may run programs, a program that decides."""
+"""Judging an answer: a verifier that may run programs, a program that decides, and which draft a verdict is about."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from slm_math.agents.coding import develop, printed, work
+from slm_math.agents.verdicts import certain, verdict
 from slm_math.prompts import render
 from slm_math.types import Note, Problem, Workflow, user
 
 T = TypeVar("T")
-_DENIAL = r"(?:(NOT|[A-Z]{2,6}N['’]T)\s+(?:\w+\s+)?)?"
-_WORDS = rf"(?<![A-Za-z]){_DENIAL}(IN-?CORRECT|CORRECT|UNCLEAR|ACCEPT(?:ED)?|REJECT(?:ED)?)(?![A-Za-z])"
-_ANY_CASE, _CAPITALS = re.compile(_WORDS, re.IGNORECASE), re.compile(_WORDS)
-_MARK = re.compile(r"VERDICT[\s*_]*:", re.IGNORECASE)
-_CHOICE = re.compile(r"\W*(?:IN)?CORRECT\W*(?:\bor\b|/)\W*(?:IN)?CORRECT\b", re.IGNORECASE)
-_MEANS = {"ACCEPT": "CORRECT", "REJECT": "INCORRECT"}
-_DENIED = {"CORRECT": "INCORRECT", "INCORRECT": "UNCLEAR", "UNCLEAR": "UNCLEAR"}
-
-
-def verdict(text: str) -> str:
-    """CORRECT, INCORRECT or UNCLEAR: the first such word after the last "VERDICT:", else the last one in capitals.
-
-    Whole words only; "NOT CORRECT" is INCORRECT; ACCEPT is CORRECT and REJECT INCORRECT; a text without a verdict, or
-    with two to choose from ("CORRECT or INCORRECT"), is UNCLEAR.
-    """
-    return decided(text) or "UNCLEAR"
-
-
-def decided(text: str) -> str | None:
-    """The verdict that a text states, None when it states none."""
-    *before, after = _MARK.split(text)
-    marked = _ANY_CASE.findall(after)[:1] if before else []
-    found = marked or _CAPITALS.findall(text)
-    if not found:
-        return None
-    negated, word = found[-1]
-    if before and _CHOICE.match(after):
-        return "UNCLEAR"
-    said: str = word.upper().replace("-", "").removesuffix("ED")
-    said = _MEANS.get(said, said)
-    return _DENIED[said] if negated else said
 
 
 def reviewed(notes: Iterable[tuple[str, Sequence[int], T]]) -> Iterator[tuple[T, T]]:
@@ -74,7 +43,7 @@ def judge(
     It may write up to `runs` programs, and then sees their output before it decides. A lost reply is UNCLEAR.
     """
     question = user(render(prompt, problem=problem.text, draft=draft, answer=answer), problem.images)
-    _, opinion = yield from work(question, output_prompt, runs, role, temperature, says=decided)
+    _, opinion = yield from work(question, output_prompt, runs, role, temperature, says=certain)
     if opinion is None:
         return "UNCLEAR", ""
     decision = verdict(opinion.text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from slm_math.agents.base import Agent, parallel, stated
+from slm_math.agents.base import Agent, heard, parallel, stated
 from slm_math.agents.judging import judge
 from slm_math.answers import classes
 from slm_math.prompts import render
@@ -68,7 +68,8 @@ class MajorityVote(Agent):
         chat = user(render(self.prompt, problem=problem.text), problem.images)
         [reply] = yield [Generate(chat, temperature=self.temperature, top_p=self.top_p)]
         answer = stated(reply.text)
-        yield [Note("candidate", answer)]
+        if (yield from heard(reply)):
+            yield [Note("candidate", answer)]
         if answer is None or self.pick == "votes":
             return answer, 1.0
         temperature = self.check_temperature if self.checks > 1 else None

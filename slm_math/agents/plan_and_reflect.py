@@ -6,12 +6,17 @@ import re
 
 from slm_math.agents.base import Agent, ask, stated
 from slm_math.agents.coding import work
-from slm_math.agents.judging import decided, verdict
+from slm_math.agents.verdicts import certain, verdict
 from slm_math.prompts import render
 from slm_math.types import Generate, Note, Problem, Workflow, user
 
-_PART = re.compile(r"^\s*(?:[-*]\s*)?(?:\*\*)?(?:(?:Part|Step|Sub-?problem)\s*)?\d+\s*[.):](?!\d)\s*(.+)", re.M | re.I)
+_PART = re.compile(r"(?:[-*] *)?(?:\*\*)?(?:(?:Part|Step|Sub-?problem) *)?\d+ *[.):](?!\d) *(\S.*)", re.IGNORECASE)
 MOST = 5  # parts of a plan
+
+
+def listed(text: str) -> list[str]:
+    """The numbered lines of a text, without their numbers."""
+    return [found[1].strip() for line in text.splitlines() if (found := _PART.match(line.strip()))]
 
 
 class PlanAndReflect(Agent):
@@ -49,10 +54,14 @@ class PlanAndReflect(Agent):
     def solve(self, problem: Problem) -> Workflow[str | None]:
         done, critique, draft, why = "", "", None, "rounds"
         for cycle in range(self.cycles):
-            done, draft = yield from self.parts(problem, critique, self.retry_temperature if cycle else None)
+            solved = yield from self.parts(problem, critique, self.retry_temperature if cycle else None)
+            if solved is None:
+                why = "lost"
+                break
+            done, draft = solved
             yield [Note("draft", draft)]
             question = user(render(self.reflect_prompt, problem=problem.text, done=done), problem.images)
-            review = yield from ask(Generate(question), decided)
+            review = yield from ask(Generate(question), certain)
             if review is None:  # nothing was objected to
                 why = "lost"
                 break
@@ -67,17 +76,17 @@ class PlanAndReflect(Agent):
         final = yield from ask(Generate(last), stated)
         return draft if final is None else stated(final.text) or draft
 
-    def parts(self, problem: Problem, critique: str, warmth: float | None) -> Workflow[tuple[str, str | None]]:
-        """The parts of a new plan with their solutions, and what the last of them states."""
+    def parts(self, problem: Problem, critique: str, warmth: float | None) -> Workflow[tuple[str, str | None] | None]:
+        """The parts of a new plan with their solutions, and what the last of them states; None when all were lost."""
         asked = user(render(self.plan_prompt, problem=problem.text, critique=critique), problem.images)
-        plan = yield from ask(Generate(asked, temperature=warmth), _PART.findall)
-        named = _PART.findall(plan.text)[:MOST] if plan is not None else []
-        done, answer = "", None
+        plan = yield from ask(Generate(asked, temperature=warmth), listed)
+        named = listed(plan.text)[:MOST] if plan is not None else []
+        done, answer, some = "", None, False
         for part in named if len(named) > 1 else [problem.text]:
             slots = {"problem": problem.text, "done": done or "(nothing yet)", "part": part.strip()}
             chat = user(render(self.part_prompt, **slots), problem.images)
             _, reply = yield from work(chat, self.output_prompt, self.runs, temperature=warmth)
             solution = reply.text.strip() if reply is not None else "(no solution)"
             done += f"{part.strip()}\n{solution}\n\n"
-            answer = stated(solution)
-        return done.strip(), answer
+            answer, some = stated(solution), some or reply is not None
+        return (done.strip(), answer) if some else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from slm_math.agents.base import Agent
+from slm_math.agents.base import Agent, heard
 from slm_math.agents.coding import Session, blocks, program
 from slm_math.answers import extract
 from slm_math.prompts import render
@@ -55,5 +55,6 @@ class PythonTools(Agent):
                 said += (Text(f"{gap}```output\n{result.text}\n```\n", learn=False),)
                 stretch, left = "", left - 1
             elif not (left and reply.finish == "stop" and reply.text.endswith(FENCE)):
+                yield from heard(reply)
                 break  # not one of the halts at a fence that opens, or that closes something else
         return extract("".join(part.text for part in said if isinstance(part, Reply))).value

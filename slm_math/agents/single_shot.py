@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent
+from slm_math.agents.base import Agent, heard
 from slm_math.answers import extract
 from slm_math.prompts import render
 from slm_math.types import Generate, Problem, Workflow, user
@@ -34,4 +34,5 @@ class SingleShot(Agent):
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)
         [reply] = yield [Generate(chat, temperature=self.temperature, not_first=self.not_first)]
+        yield from heard(reply)
         return extract(reply.text, self.last_number).value

@@ -6,8 +6,8 @@ from typing import Literal
 
 from slm_math.agents.base import Agent, ask, stated
 from slm_math.agents.coding import since, work
-from slm_math.agents.judging import decided, verdict
 from slm_math.agents.solver_verifier import SILENT, UNCHECKED
+from slm_math.agents.verdicts import certain, verdict
 from slm_math.prompts import render
 from slm_math.types import Chat, Generate, Note, Problem, Workflow, assistant, user
 
@@ -89,7 +89,7 @@ class SolverChecker(Agent):
         """The checker's verdict, what it says, and the chat to go on with."""
         question = user(render(self.check_prompt, problem=problem.text, draft=draft), problem.images)
         asked = chat + question if self.memory == "chat" else question
-        asked, said = yield from work(asked, self.check_output_prompt, self.runs, "checker", says=decided)
+        asked, said = yield from work(asked, self.check_output_prompt, self.runs, "checker", says=certain)
         if said is None:
             return "UNCLEAR", UNCHECKED, chat
         decision = verdict(said.text)

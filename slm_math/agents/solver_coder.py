@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from slm_math.agents.base import Agent, ask
 from slm_math.agents.coding import develop, printed
-from slm_math.agents.judging import decided, trial, verdict
+from slm_math.agents.judging import trial
+from slm_math.agents.verdicts import certain, verdict
 from slm_math.prompts import render
 from slm_math.types import Chat, Generate, Note, Problem, Workflow, user
 
@@ -65,7 +66,7 @@ class SolverCoder(Agent):
     def inspect(self, problem: Problem, chat: Chat, output: str, answer: str) -> Workflow[tuple[str, str]]:
         """The verdict of both checks on a program that ran, and the objection; one CORRECT is enough."""
         seen = "UNCLEAR"
-        review = yield from ask(Generate(chat + user(render(self.review_prompt, output=output))), decided)
+        review = yield from ask(Generate(chat + user(render(self.review_prompt, output=output))), certain)
         if review is not None:
             seen = verdict(review.text)
             yield [Note("verdict", seen, role="solver")]

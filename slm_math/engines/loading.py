@@ -65,6 +65,25 @@ def weights_hash(path: str) -> str | None:
     return digest.hexdigest() if files else None
 
 
+def files_hash(path: str) -> str | None:
+    """A hash of what else makes a model: configs, tokenizer, chat template; None where no files are."""
+    folder = local_folder(path)
+    names = ("*.json", "*.jinja", "*.txt", "*.model")
+    files = sorted(file for name in names for file in folder.glob(name)) if folder is not None else []
+    digest = hashlib.blake2b(digest_size=8)
+    for file in files:
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest() if files else None
+
+
+def template_hash(template: str | None) -> str | None:
+    """A hash of a chat template that is a file; None for others."""
+    file = Path(template) if template else None
+    return (
+        hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest() if file is not None and file.is_file() else None
+    )
+
+
 def context_of(path: str) -> int | None:
     """The most tokens that a model takes, by its config; None when that does not say."""
     from transformers import AutoConfig

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,7 @@ def evaluate(
     """
     from slm_math.data.modules import choose
     from slm_math.engines.loading import check_path
+    from slm_math.evaluation.evaluate import check_names
     from slm_math.evaluation.evaluate import evaluate as run
     from slm_math.evaluation.records import configuration
     from slm_math.evaluation.shots import with_shots
@@ -72,6 +75,7 @@ def evaluate(
 
     if not agents:
         raise ValueError("eval needs at least one agent under agents:")
+    check_names(agents, "agent")
     roles = {role for agent in agents.values() for role in agent.roles}
     serving: dict[str, Engine] = dict(engines or {})
     if policy is None and "default" not in serving and roles - set(serving):
@@ -92,8 +96,14 @@ def evaluate(
     tasks = choose(source.tasks(split), where, shuffle, limit)
     if not tasks:
         raise ValueError(f"{source.name} has no problems in its {split} split" + (f" with {where}" if where else ""))
+    if by and not any(by in task.problem.tags for task in tasks):
+        raise ValueError(f"no problem of {source.name} has a tag {by}")
+    if sampling.temperature == 0 and samples > 1:
+        print("samples of an agent that sets no temperature of its own are all alike: sampling.temperature is 0")
     about = {"source": source.name, "split": split, "configuration": configuration.get()}
     agents = {name: with_shots(agent, shots, shots_source or source, tasks, seed) for name, agent in agents.items()}
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what schedulers send ends it as Ctrl-C does
     console = Console()
     title = f"{source.name}/{split}"
     rows: dict[str, Any] = {}

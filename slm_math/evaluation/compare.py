@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from slm_math.evaluation.metrics import Z, clustered
+from slm_math.evaluation.metrics import Z, t_point
 
 Record: TypeAlias = Mapping[str, Any]
 _Marks: TypeAlias = dict[str, list[bool]]  # by problem
@@ -127,8 +127,9 @@ def paired_interval(gained: float, lost: float, n: int) -> tuple[float, float]:
 def spread_interval(differences: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean of the problems' differences, on their spread; as if of one sample without any."""
     if len(set(differences)) > 1:
-        low, high = clustered([(1 + d) / 2 for d in differences])
-        return 2 * low - 1, 2 * high - 1
+        n, mean = len(differences), math.fsum(differences) / len(differences)
+        half = t_point(n - 1) * math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1) / n)
+        return max(mean - half, -1.0), min(mean + half, 1.0)
     gained, lost = sum(d for d in differences if d > 0), -sum(d for d in differences if d < 0)
     return paired_interval(gained, lost, len(differences))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,54 @@ from slm_math.rollout.scheduler import Rollouts, Sandbox
 from slm_math.types import Sampling, Task, Trace
 
 
+def check_names(names: Iterable[str], what: str) -> None:
+    """Raises ValueError for names that cannot be folders of results."""
+    for name in names:
+        if not re.fullmatch(r"\w[\w.-]*", name) or re.search(r"^rank-\d+$|\.replaced-\d+$", name):
+            raise ValueError(
+                f"{what} {name!r}: a name is made of letters, digits, _, - and ., and begins with none of -."
+            )
+
+
 def describe(agent: Agent) -> dict[str, Any]:
-    """An agent as data: its class, its settings, and for a prompt also what the template says."""
-    data: dict[str, Any] = {"class": type(agent).__name__}
+    """An agent as data: its class and the code of it, its settings, and for a prompt also what the template says."""
+    kind = type(agent)
+    data: dict[str, Any] = {"class": f"{kind.__module__}.{kind.__qualname__}", "code": _code(kind)}
     for name, value in vars(agent).items():
         if name.startswith("_"):
             continue
-        data[name] = describe(value) if isinstance(value, Agent) else value
+        data[name] = _plain(value)
         if name.endswith("prompt") and isinstance(value, str):
-            data[f"{name}_hash"] = hashlib.blake2b(load(value).encode(), digest_size=8).hexdigest()
+            data[f"{name}_hash"] = _hash(load(value))
     return data
+
+
+def _plain(value: Any) -> Any:
+    """A setting as data that is the same in every process."""
+    if isinstance(value, Agent):
+        return describe(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(repr, value))
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    kind = type(value)
+    return {"class": f"{kind.__module__}.{kind.__qualname__}", **_plain(getattr(value, "__dict__", {}))}
+
+
+def _code(kind: type) -> str | None:
+    """A hash of a class's source; None where there is none (defined in a shell)."""
+    try:
+        return _hash(inspect.getsource(kind))
+    except (OSError, TypeError):
+        return None
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def evaluate(
@@ -73,9 +113,13 @@ def evaluate(
         **(identity or {}),
     }
     file = RecordFile(folder, me, set_aside, about)
+    file.check({(task.problem.id, sample) for task in tasks for sample in range(samples)})
     done = file.done
     jobs = [(task.problem, s) for task in tasks for s in range(samples) if (task.problem.id, s) not in done]
     total = len(tasks) * samples
+    if not jobs and file.finished:
+        file.close(None)
+        return summarise(file.records)
     distinct = {id(engine): engine for engine in engines.values()}.values()
     before = [engine.usage() for engine in distinct]
     finished = False
@@ -86,11 +130,10 @@ def evaluate(
                 watch(len(file.records), total, file.records)
         finished = True
     finally:
-        file.close(finished)
-        summary = summarise(file.records, expected=total)
         used = [occupancy(old, engine.usage()) for old, engine in zip(before, distinct)]
-        decoding = {"decoding": [values for values in used if values]}
-        write_json(folder / "summary.json", summary.values() | {"partial": not finished} | decoding)
+        file.close(finished, [values for values in used if values])
+        summary = summarise(file.records, expected=total)
+        write_json(folder / "summary.json", summary.data() | {"partial": not finished})
     return summary
 
 

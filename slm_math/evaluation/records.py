@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,7 @@ from typing import Any
 
 from slm_math.answers import grader_version
 from slm_math.rollout.record import json_line
-from slm_math.types import Task
+from slm_math.types import Image, Task
 
 # the whole configuration of the command under way, for manifests; the command line sets it
 configuration: ContextVar[Any] = ContextVar("configuration", default=None)
@@ -27,8 +28,12 @@ class RecordFile:
     """Appends records and knows which are there already, so that a rerun goes on where the last one stopped.
 
     `identity` is what must be equal for two runs to be the same evaluation. A folder that holds another one is an
-    error, or, with `set_aside`, moved out of the way (`<name>.1`, `.2`, ...). A last line cut off by a kill is removed;
-    whole records are never rewritten. A sample that broke is tried again: the newest record of a sample counts.
+    error, or, with `set_aside`, moved out of the way (`<name>.replaced-1`, `-2`, ...). A last line cut off by a kill is
+    removed; whole records are never rewritten. A sample that broke is tried again: the newest record of a sample
+    counts. One process at a time: the file is locked.
+
+    The manifest tells of every leg of a run that was interrupted: when it began and ended, where it ran, and what local
+    engines did in it.
     """
 
     def __init__(
@@ -43,31 +48,50 @@ class RecordFile:
         self.identity = json.loads(json.dumps(identity, default=str))
         self.about = dict(about or {})
         self.records: list[dict[str, Any]] = []
-        old = json.loads(self.manifest.read_text(encoding="utf-8")) if self.manifest.is_file() else None
-        if old is not None:
-            changed = differences(old["identity"], self.identity)
-            if changed and set_aside:
-                number = next(i for i in range(1, 1 << 30) if not folder.with_name(f"{folder.name}.{i}").exists())
-                os.rename(folder, folder.with_name(f"{folder.name}.{number}"))
-                old = None
-            elif changed:
-                raise ValueError(
-                    f"{folder} holds another evaluation ({', '.join(changed)} differ): name another --out, or remove it"
-                )
+        old = read_manifest(folder)
+        if not old and self.path.is_file() and self.path.stat().st_size:
+            raise ValueError(f"{folder} holds records without a manifest, of what nobody knows: name another --out")
+        changed = differences(old["identity"], self.identity) if old else []
+        if changed and not set_aside:
+            raise ValueError(
+                f"{folder} holds another evaluation ({', '.join(changed)} differ): name another --out, or remove it"
+            )
+        if changed:
+            names = (folder.with_name(f"{folder.name}.replaced-{i}") for i in range(1, 1 << 30))
+            os.rename(folder, next(name for name in names if not name.exists()))
+            old = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self.started = old["started"] if old else _now()
-        if self.path.is_file():
-            self._recover()
-        self._write_manifest(finished=None)
         self._file = self.path.open("ab")
+        self._lock(folder)
+        self._recover()
+        self.finished = bool(old) and not old["partial"]
+        self._legs: list[dict[str, Any]] = [
+            *old.get("legs", []),
+            {"started": _now(), "finished": None, "environment": environment()},
+        ]
+        if not self.finished:
+            self._write_manifest(finished=False)
+
+    def _lock(self, folder: Path) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{folder} is being written by another process: name another --out") from error
+        except OSError:  # a file system without locks
+            pass
 
     def _recover(self) -> None:
         data = self.path.read_bytes()
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
-            with self.path.open("r+b") as file:
-                file.truncate(whole)
-        self.records = [row for row in read_records(self.path) if row["error"] is None]
+            self._file.truncate(whole)
+        self.records = [row for row in read_records(self.path) if row.get("error") is None]
+
+    def check(self, wanted: Set[tuple[str, int]]) -> None:
+        """Raises ValueError for records of samples that the evaluation has not."""
+        foreign = [key for key in self.done if key not in wanted or type(key[1]) is not int]
+        if foreign:
+            raise ValueError(f"{self.path}: {len(foreign)} records are not of this evaluation, such as {foreign[0]}")
 
     @property
     def done(self) -> set[tuple[str, int]]:
@@ -78,19 +102,25 @@ class RecordFile:
         self._file.flush()
         self.records.append(row)
 
-    def close(self, finished: bool) -> None:
+    def close(self, finished: bool | None, decoding: Sequence[Mapping[str, float]] = ()) -> None:
+        """Ends the leg under way; None for one in which there was nothing to do, which leaves the manifest alone."""
+        if finished is not None:
+            ended = _now()
+            self._legs[-1] |= {"ended": ended, "finished": ended if finished else None, "decoding": list(decoding)}
+            self._write_manifest(finished)
         self._file.close()
-        self._write_manifest(_now() if finished else None)
 
-    def _write_manifest(self, finished: str | None) -> None:
+    def _write_manifest(self, finished: bool) -> None:
+        first, last = self._legs[0], self._legs[-1]
         data = {
             "identity": self.identity,
             **({"about": self.about} if self.about else {}),
-            "started": self.started,
-            "finished": finished,
-            "partial": finished is None,
+            "started": first["started"],
+            "finished": last["finished"],
+            "partial": not finished,
             "records": len(self.records),
-            "environment": environment(),
+            "environment": last["environment"],
+            "legs": self._legs,
         }
         write_json(self.manifest, data)
 
@@ -101,6 +131,20 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
         return [] if old == new else [where or "all"]
     keys = {**new, **old}
     return [d for key in keys for d in differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an evaluation, {} where there is none. Raises ValueError naming a file that is none."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): remove the folder, or name another --out") from error
+    if not (isinstance(data, dict) and isinstance(data.get("identity"), dict) and "partial" in data):
+        raise ValueError(f"{path} is no manifest of an evaluation: remove the folder, or name another --out")
+    return data
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -165,14 +209,20 @@ def _version(name: str) -> str | None:
 
 def _commit() -> str | None:
     """The commit of the source tree that this package runs from, if it is one."""
-    here = Path(__file__).parent
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None  # an installed package may lie in somebody else's repository
+    changed = _git("status", "--porcelain", "--untracked-files=no", "..")
+    return f"{_git('rev-parse', 'HEAD')}{' with changes' if changed else ''}"
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says in this folder; None when it fails or is not there."""
+    options: dict[str, Any] = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "timeout": 5}
     try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=False
-        )
+        done = subprocess.run(["git", *arguments], check=False, **options)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _now() -> str:
@@ -181,8 +231,7 @@ def _now() -> str:
 
 def expected(folder: Path) -> int | None:
     """How many samples the evaluation in a folder has when it is complete, by its manifest."""
-    path = folder / "manifest.json"
-    identity = json.loads(path.read_text(encoding="utf-8"))["identity"] if path.is_file() else {}
+    identity = read_manifest(folder).get("identity", {})
     return identity["problems"] * identity["samples"] if {"problems", "samples"} <= set(identity) else None
 
 
@@ -192,8 +241,17 @@ def data_hash(tasks: list[Task]) -> str:
     for task in tasks:
         problem = task.problem
         rules = [problem.answer_type, list(problem.choices), task.tolerance] if problem.answer_type != "math" else []
-        digest.update(json.dumps([problem.id, problem.text, task.gold, *rules]).encode())
+        images = [_picture(image) for image in problem.images]
+        whole = [problem.id, problem.text, task.gold, dict(problem.tags), *rules, *images]
+        digest.update(json.dumps(whole, sort_keys=True).encode())
     return digest.hexdigest()[:16]
+
+
+def _picture(image: Image) -> str:
+    """What a picture is: its bytes where it is a file."""
+    file = Path(image.source) if len(image.source) < 4096 and not image.source.startswith("data:") else None
+    data = file.read_bytes() if file is not None and file.is_file() else image.source.encode()
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

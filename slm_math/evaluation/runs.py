@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slm_math.evaluation.records import differences, read_records
+from slm_math.evaluation.records import differences, read_manifest, read_records
+
+_PART = re.compile(r"^rank-\d+$|\.replaced-\d+$")
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,22 @@ def _short(value: Any, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 4]} ..."
 
 
+def evaluations(folder: Path) -> dict[str, Path]:
+    """By name the folders of agents, or of agents on each of several data sets: `<agent>`, `<set>/<agent>`.
+
+    In the order in which they were started; not the ranks' shares of a run, nor evaluations that were replaced.
+    """
+    files = (file for depth in ("*", "*/*") for file in folder.glob(f"{depth}/records.jsonl"))
+    found = [file.parent for file in files if not _PART.search(file.parent.name)]
+    found.sort(key=lambda path: (str(read_manifest(path).get("started", "")), str(path)))
+    return {path.relative_to(folder).as_posix(): path for path in found}
+
+
+def folders_of(folder: str) -> dict[str, Path]:
+    """The evaluations in a folder that a person named, by agent; an agent's own folder holds that one."""
+    return {name or Path(folder).resolve().name: path for name, path in _agents(folder).items()}
+
+
 def _agents(folder: str) -> dict[str, Path]:
     """The folders with records.jsonl by their names; "" for the folder itself."""
     path = Path(folder)
@@ -104,7 +123,7 @@ def _agents(folder: str) -> dict[str, Path]:
         raise ValueError(f"{folder} is not a folder: name one that `slm-math eval` or a training run wrote")
     if (path / "records.jsonl").is_file():
         return {"": path}
-    found = {file.parent.name: file.parent for file in sorted(path.glob("*/records.jsonl"))}
+    found = evaluations(path)
     if not found:
         raise ValueError(f"{folder} holds no evaluation (neither records.jsonl nor <agent>/records.jsonl)")
     return found
@@ -127,15 +146,13 @@ def _by_agent(found: Mapping[str, Mapping[str, Path]]) -> dict[str, dict[str, Ru
 
 def _read(name: str, path: Path) -> Run:
     """Raises ValueError unless the run is whole."""
-    file = path / "manifest.json"
-    if not file.is_file():
+    manifest = read_manifest(path)
+    if not manifest:
         raise ValueError(f"{path} has no manifest.json: nothing says whether the run is whole; evaluate again")
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        identity = manifest["identity"]
-        expected = int(identity["problems"]) * int(identity["samples"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is not the manifest of an evaluation ({error}): evaluate again") from error
+        expected = int(manifest["identity"]["problems"]) * int(manifest["identity"]["samples"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}/manifest.json is not that of an evaluation ({error}): evaluate again") from error
     records = read_records(path / "records.jsonl")
     if len(records) < expected or manifest.get("partial"):
         state = "empty" if not records else "partial"

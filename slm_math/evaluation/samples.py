@@ -14,7 +14,7 @@ from slm_math.evaluation.metrics import wilson
 from slm_math.rollout.figures import pass_at_k
 
 RESAMPLES = 2000
-SUBSETS = 1000  # of a problem's samples, where there are more
+SUBSETS = 300  # of a problem's samples, where there are more
 
 
 def maj_at_k(labels: Sequence[int | None], right: Sequence[bool], k: int, seed: int = 0) -> float:
@@ -23,7 +23,7 @@ def maj_at_k(labels: Sequence[int | None], right: Sequence[bool], k: int, seed: 
     Args:
         labels: the class of equal answers of each sample; None for one without an answer, which has no vote.
         right: whether each sample is right.
-        k: votes; the mean is taken over all choices of k samples, or over 1,000 random ones where there are more.
+        k: votes; the mean is taken over all choices of k samples, or over 300 random ones where there are more.
         seed: of these.
 
     Source: self-consistency, Wang et al. 2022; unlike the usual maj@k it does not depend on the order of samples.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,31 +21,39 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from slm_math.evaluation.metrics import Summary, wilson
+from slm_math.evaluation.metrics import Summary, interval
+from slm_math.evaluation.records import read_manifest
 
 
 def results_table(
     title: str, rows: Mapping[str, Summary], extra: str = "", values: Mapping[str, str] | None = None
 ) -> Table:
-    """One row per agent: accuracy with interval, what went missing, programs, cost; `values` in a column `extra`."""
+    """One row per agent: accuracy with interval, what went missing, programs, cost; `values` in a column `extra`.
+
+    Columns that say nothing about any of them are left out.
+    """
+    found = {name: s.figures for name, s in rows.items()}
+    ran = {
+        name: f"{100 * s.programs.share_ok:.0f} % of {s.programs.runs}" for name, s in rows.items() if s.programs.runs
+    }
+    columns = {
+        extra: values or {},
+        "no answer": {name: f"{100 * f['no_answer']:.0f} %" for name, f in found.items() if f["no_answer"]},
+        "cut off": {name: f"{100 * f['truncated']:.0f} %" for name, f in found.items() if f["truncated"]},
+        "ran": ran,
+        "tokens": {name: f"{f['tokens']:.0f}" for name, f in found.items()},
+    }
+    columns = {heading: cells for heading, cells in columns.items() if heading and cells}
     table = Table(title=escape(title), title_justify="left")
-    table.add_column("agent", no_wrap=True)
+    table.add_column("agent", overflow="fold")
     table.add_column("accuracy, 95 % interval", justify="right", no_wrap=True)
-    for name in ([extra] if extra else []) + ["no answer", "cut off", "ran", "tokens"]:
-        table.add_column(name, justify="right")
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=heading != "ran")
     for name, s in rows.items():
-        found = s.figures
-        table.add_row(
-            escape(name),
-            s.shown()
-            + (f", {s.errors} broken" if s.errors else "")
-            + (f", {found['undecided']} undecided" if found["undecided"] else ""),
-            *([(values or {}).get(name, "-")] if extra else []),
-            f"{100 * found['no_answer']:.0f} %",
-            f"{100 * found['truncated']:.0f} %",
-            f"{100 * s.programs.share_ok:.0f} % of {s.programs.runs}" if s.programs.runs else "-",
-            f"{found['tokens']:.0f}",
-        )
+        broken = f", {s.errors} broken" if s.errors else ""
+        undecided = f", {found[name]['undecided']} undecided" if found[name]["undecided"] else ""
+        cells = (cells.get(name, "-") for cells in columns.values())
+        table.add_row(escape(name), s.shown() + broken + undecided, *cells)
     return table
 
 
@@ -127,28 +135,38 @@ class Live:
     def watcher(self, name: str) -> Callable[[int, int, Sequence[Mapping[str, Any]]], None]:
         """What `evaluate` tells of one agent's records, as a row of the table."""
         start, first, seen = time.monotonic(), None, 0
-        right = tokens = programs = 0
+        tokens = programs = 0
+        marks: dict[str, list[bool]] = defaultdict(list)
 
         def watch(done: int, total: int, records: Sequence[Mapping[str, Any]]) -> None:
-            nonlocal first, seen, right, tokens, programs
+            nonlocal first, seen, tokens, programs
             first = done - 1 if first is None else first  # what an earlier run had done already
             for at, record in enumerate(records[seen:done], seen):
-                right += bool(record["correct"])
+                marks[record["id"]].append(bool(record["correct"]))
                 programs += sum(event["kind"] == "run" for event in record["events"])
                 tokens += sum(event.get("tokens", 0) for event in record["events"]) if at >= first else 0
             seen = done
             speed = tokens / max(time.monotonic() - start, 1e-9)
             told = f"{done} of {total}, {speed:.0f} tokens/s" + (f", {programs} programs" if programs else "")
-            self.show(name, done, total, right, done, f"{speed:.0f} tokens/s", told, f"{programs}" if programs else "")
+            shares = [sum(some) / len(some) for some in marks.values()]
+            found = sum(shares) / len(shares), *interval(shares, done)
+            self.show(name, done, total, found, f"{speed:.0f} tokens/s", told, f"{programs}" if programs else "")
 
         return watch
 
     def show(
-        self, name: str, at: int, total: int, right: int, n: int, rate: str, told: str, programs: str = ""
+        self,
+        name: str,
+        at: int,
+        total: int,
+        found: tuple[float, float, float],
+        rate: str,
+        told: str,
+        programs: str = "",
     ) -> None:
-        """`at` of `total` is done (samples, bytes), `right` of `n` samples are right; `told` is for the plain line."""
-        low, high = wilson(right, n)
-        figure = f"{100 * right / max(n, 1):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        """`at` of `total` is done (samples, bytes); `found` is accuracy so far, low, high; `told` for the plain line."""
+        accuracy, low, high = (100 * value for value in found)
+        figure = f"{accuracy:.1f} % [{low:.1f}, {high:.1f}]"
         task = self.tasks[name]
         if self.progress.tasks[task].start_time is None:
             self.progress.start_task(task)
@@ -159,11 +177,10 @@ class Live:
 
 
 def decoding_line(name: str, folder: Path) -> str | None:
-    """A line about how well an agent's requests filled the slots of local engines, from its summary."""
-    path = folder / "summary.json"  # a killed evaluation left none
-    used = json.loads(path.read_text(encoding="utf-8")).get("decoding", []) if path.is_file() else []
-    parts = [
-        f"{u['tokens']} tokens in {u['steps']} decode steps, {100 * u['occupancy']:.0f} % of {u['slots']} slots"
-        for u in used
-    ]
-    return f"{name}: {'; '.join(parts)}" if parts else None
+    """A line about how well an agent's requests filled the slots of local engines, from its manifest."""
+    used = [u for leg in read_manifest(folder).get("legs", []) for u in leg.get("decoding", [])]
+    steps, room = sum(u["steps"] for u in used), sum(u["steps"] * u["slots"] for u in used)
+    if not steps:
+        return None
+    tokens = sum(u["tokens"] for u in used)
+    return f"{name}: {tokens:.0f} tokens in {steps:.0f} decode steps, {100 * tokens / room:.0f} % of the slots"

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import TaskProgressColumn
 
 from slm_math.answers import grade, grader_version, judge
+from slm_math.evaluation.metrics import wilson
 from slm_math.evaluation.table import Live
 from slm_math.grading.completions import Case, Fields, StopError, cases
 from slm_math.grading.jsonl import RowError, lines, parse
@@ -96,7 +97,7 @@ def stream(path: Path, fields: Fields, workers: int | None, console: Console) ->
                 yield row
             done += len(rows)
             rate = f"{done / (time.monotonic() - start):.1f} rows/s"
-            live.show(path.name, end, size, right, n, rate, f"{done} rows")
+            live.show(path.name, end, size, (right / max(n, 1), *wilson(right, n)), rate, f"{done} rows")
 
 
 def _graded(path: Path, fields: Fields, workers: int | None) -> Iterator[tuple[list[Row], int]]:

@@ -16,7 +16,7 @@ from slm_math.report.comparing import comparison_table
 from slm_math.report.drawing import Plot, colour
 from slm_math.report.load import Material, Run, load
 from slm_math.report.page import Section, page
-from slm_math.report.process import by_round, calibration, confusion, cumulative, outcomes, tokens_of
+from slm_math.report.process import by_round, calibration, confusions, cumulative, outcomes, tokens_of
 from slm_math.report.tables import figures_table, settings_table, summary_table, tag_table
 from slm_math.report.text import line
 from slm_math.report.transcripts import browser
@@ -131,7 +131,7 @@ def _process(places: Mapping[str, int], runs: Sequence[Run]) -> Iterator[Plot | 
     yield by_round(runs, places, "rounds")
     yield outcomes(runs, "outcomes")
     for run in runs:
-        yield confusion(run, places[run.name], f"verifier-{places[run.name] + 1}")
+        yield from confusions(run, places[run.name], f"verifier-{places[run.name] + 1}")
     yield calibration(runs, places, "votes")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from slm_math.evaluation.metrics import Summary, summarise
-from slm_math.evaluation.records import read_records
+from slm_math.evaluation.records import read_manifest, read_records
+from slm_math.evaluation.runs import evaluations
 
 RECORDS = "records.jsonl"
 _EPOCH = re.compile(r"epoch-(\d+)")
-_ASIDE = re.compile(r"(.+)\.\d+")
-_RANK = re.compile(r"rank-\d+")
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -91,10 +89,10 @@ def load(folders: Sequence[str]) -> Material:
             raise ValueError(f"{folder} is no folder: name one that `slm-math eval` or `slm-math fit` wrote")
         if (root / RECORDS).is_file():
             found.append((str(root.resolve().parent), root.resolve().name, root))
-        elif agents := _agents(root):
+        elif agents := evaluations(root):
             found += [(folder, *item) for item in agents.items()]
         elif stages := _stages(root / "eval"):
-            found += [(folder, *item) for item in _agents(stages[-1]).items()]
+            found += [(folder, *item) for item in evaluations(stages[-1]).items()]
             courses.append((folder, stages))
             rewards += _rewards(root)
         else:
@@ -128,22 +126,6 @@ def _numbered(runs: Sequence[Run]) -> list[Run]:
     return [replace(run, data=known.index(ids)) for run, ids in zip(runs, meant)]
 
 
-def _agents(folder: Path) -> dict[str, Path]:
-    """By name the folders of agents, or of agents on each of several data sets: `<agent>`, `<set>/<agent>`.
-
-    Not the ranks' shares of a run, nor `<agent>.1`, an evaluation that another one was put in the place of.
-    """
-    paths = {file.parent for depth in ("*", "*/*") for file in folder.glob(f"{depth}/{RECORDS}")}
-    asides = {path for path in paths if (m := _ASIDE.fullmatch(path.name)) and path.with_name(m[1]) in paths}
-    kept = sorted((path for path in paths - asides if not _RANK.fullmatch(path.name)), key=_begun)
-    return {path.relative_to(folder).as_posix(): path for path in kept}
-
-
-def _begun(folder: Path) -> tuple[str, str]:
-    """When an evaluation was started: agents are shown in the order in which they ran."""
-    return str(_manifest(folder).get("started", "")), str(folder)
-
-
 def _stages(folder: Path) -> list[Path]:
     """The folders of a training's evaluations, in the order of training; others (test, validate) come first."""
 
@@ -153,7 +135,7 @@ def _stages(folder: Path) -> list[Path]:
             return 3, int(epoch[1])
         return (2, int(step[1])) if step else (int(path.name == "start"), 0)
 
-    return sorted((path for path in folder.glob("*") if _agents(path)), key=order)
+    return sorted((path for path in folder.glob("*") if evaluations(path)), key=order)
 
 
 def _curves(folder: str, stages: Sequence[Path], named: Mapping[Path, str]) -> list[Curve]:
@@ -164,7 +146,7 @@ def _curves(folder: str, stages: Sequence[Path], named: Mapping[Path, str]) -> l
             continue
         at |= {path: 0 for path in stages if path.name == "start"}
         places = sorted(at.items(), key=lambda item: item[1])
-        for agent in sorted({name for stage in at for name in _agents(stage)}):
+        for agent in sorted({name for stage in at for name in evaluations(stage)}):
             files = [(x, stage / agent / RECORDS) for stage, x in places]
             points = tuple((x, summarise(map(complete, read_records(file)))) for x, file in files if file.is_file())
             if len(points) > 1:
@@ -187,16 +169,7 @@ def _rewards(root: Path) -> list[Reward]:
 
 def _run(name: str, folder: Path) -> Run:
     records = [complete(row) for row in read_records(folder / RECORDS)]
-    return Run(name, folder, records, _manifest(folder), summarise(records))
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    file = folder / "manifest.json"
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}, line {error.lineno}: not JSON ({error.msg}); run the evaluation again") from error
-    return manifest if isinstance(manifest, dict) else {}
+    return Run(name, folder, records, read_manifest(folder), summarise(records))
 
 
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:

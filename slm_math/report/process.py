@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -94,11 +94,14 @@ def outcomes(runs: Sequence[Run], name: str) -> Plot | None:
     return Plot(name, "First draft and answer", f"{told}.", figure)
 
 
-def confusion(run: Run, place: int, name: str) -> Plot | None:
-    """What a verifier said about right and wrong answers; None where it said nothing."""
-    found = verdicts(run.records)
-    if not found:
-        return None
+def confusions(run: Run, place: int, name: str) -> list[Plot]:
+    """What each judge of a run said about right and wrong answers."""
+    by_role = verdicts(run.records)
+    named = {role: f"{name}-{role}" if len(by_role) > 1 else name for role in by_role}
+    return [_confusion(run, place, named[role], role, found) for role, found in by_role.items()]
+
+
+def _confusion(run: Run, place: int, name: str, role: str, found: Counter[tuple[str, bool]]) -> Plot:
     with drawing(1.55) as (figure, [axes]):
         for y, right in enumerate((True, False)):
             total = sum(found[word, right] for word in WORDS)
@@ -116,10 +119,11 @@ def confusion(run: Run, place: int, name: str) -> Plot | None:
     agreed = found["CORRECT", True] + found["INCORRECT", False]
     low, high = wilson(agreed, found.total())
     caption = (
-        f"Verdicts of {run.name}; percentages are of each row. {agreed} of {found.total()} agree with the grader: "
+        f"Verdicts of the {role or 'verifier'} of {run.name}; percentages are of each row. "
+        f"{agreed} of {found.total()} agree with the grader: "
         f"{percent(agreed / found.total())} [{100 * low:.1f}, {100 * high:.1f}]."
     )
-    return Plot(name, f"Verifier: {run.name}", caption, figure)
+    return Plot(name, f"{(role or 'verifier').capitalize()}: {run.name}", caption, figure)
 
 
 def vote_bins(run: Run) -> list[tuple[float, int, int]]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from slm_math.agents.judging import reviewed, verdict
+from slm_math.agents.judging import reviewed
+from slm_math.agents.verdicts import verdict
 from slm_math.answers import equivalent, extract, judge
 from slm_math.rewards.base import Reward, replies_of
 from slm_math.types import Note, Run, RunResult, Task, Trace, Turn

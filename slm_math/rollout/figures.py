@@ -9,9 +9,7 @@ from typing import Any
 
 from slm_math.answers import UNDECIDED
 from slm_math.rollout.programs import programs
-from slm_math.rollout.rounds import agent_figures
-
-FORMAL = ("box", "tag")  # forms that prompts ask for
+from slm_math.rollout.rounds import FORMAL, agent_figures
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

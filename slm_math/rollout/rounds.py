@@ -8,6 +8,8 @@ from typing import Any
 
 from slm_math.agents.judging import reviewed
 
+FORMAL = ("box", "tag")  # forms that prompts ask for
+
 
 def drafts(row: Mapping[str, Any]) -> list[bool]:
     """Whether the answer after each round was right, in order; a draft without an answer leaves the one before it.
@@ -52,29 +54,38 @@ def rounds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return values
 
 
-def verdicts(rows: Sequence[Mapping[str, Any]]) -> Counter[tuple[str, bool]]:
-    """How often a verifier said what (CORRECT, INCORRECT, UNCLEAR) about an answer that was right (True) or not."""
-    found: Counter[tuple[str, bool]] = Counter()
+def judgements(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, bool]]:
+    """(problem id, role, what it said, whether that answer was right) of every verdict."""
+    found = []
     for row in rows:
         notes = ((e["note"], e.get("branch", ()), e) for e in row["events"] if e["kind"] == "note")
-        found.update((verdict["text"], draft["correct"]) for draft, verdict in reviewed(notes))
+        said = [(v.get("role", ""), v["text"], draft["correct"]) for draft, v in reviewed(notes)]
+        found += [(row["id"], *what) for what in said]
+    return found
+
+
+def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Counter[tuple[str, bool]]]:
+    """By role, how often it said what (CORRECT, INCORRECT, UNCLEAR) about an answer that was right (True) or not."""
+    found: dict[str, Counter[tuple[str, bool]]] = {}
+    for _, role, said, right in judgements(rows):
+        found.setdefault(role, Counter())[said, right] += 1
     return found
 
 
 def confusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """`verdicts` as metrics: `verdict_correct/right`, ... are counts; `verifier_accuracy` is the share of verdicts that
-    are CORRECT on right and INCORRECT on wrong answers (UNCLEAR is neither). {} where there are none.
+    are CORRECT on right and INCORRECT on wrong answers (UNCLEAR is neither). Of several roles that judge, each has its
+    name in front (`checker/verdict_correct/right`). {} where there are none.
     """
-    found = verdicts(rows)
-    if not found:
-        return {}
     words = ("CORRECT", "INCORRECT", "UNCLEAR")
-    values: dict[str, float] = {
-        f"verdict_{word.lower()}/{'right' if right else 'wrong'}": found[word, right]
-        for word in words
-        for right in (True, False)
-    }
-    values["verifier_accuracy"] = (found["CORRECT", True] + found["INCORRECT", False]) / found.total()
+    values: dict[str, float] = {}
+    by_role = verdicts(rows)
+    for role, found in by_role.items():
+        front = f"{role}/" if len(by_role) > 1 else ""
+        for word in words:
+            for right in (True, False):
+                values[f"{front}verdict_{word.lower()}/{'right' if right else 'wrong'}"] = found[word, right]
+        values[f"{front}verifier_accuracy"] = (found["CORRECT", True] + found["INCORRECT", False]) / found.total()
     return values
 
 
@@ -115,3 +126,35 @@ def agent_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         values["oracle"] = sum(any(marks) or row["correct"] for marks, row in zip(graded, rows)) / len(rows)
     lost = sum(event.get("note") == "lost" for row in rows for event in row["events"])
     return values | ({"lost": lost / len(rows)} if lost else {})
+
+
+def marks(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[str, float]]]:
+    """(problem id, mark) of the shares that people compare, for intervals; a figure of this name is their mean."""
+    drafted = [(row["id"], found, row["correct"]) for row in rows if (found := drafts(row))]
+    every = {
+        "strict": [row["correct"] and row.get("method") in FORMAL for row in rows],
+        "lenient": [row.get("lenient", row["correct"]) for row in rows],
+        "boxed": [row.get("method") in FORMAL for row in rows],
+        "hedged": [row.get("hedged", False) for row in rows],
+        "no_answer": [row["answer"] is None for row in rows],
+        "truncated": [any(e.get("finish") == "length" for e in row["events"]) for row in rows],
+    }
+    found = {name: [(row["id"], float(mark)) for row, mark in zip(rows, some)] for name, some in every.items()}
+    kinds = {
+        (True, True): "first_right",
+        (False, True): "improved",
+        (True, False): "degraded",
+        (False, False): "failed",
+    }
+    for kind, name in kinds.items() if drafted else ():
+        found[name] = [(id, float((some[0], right) == kind)) for id, some, right in drafted]
+    for r in range(1, max((len(some) for _, some, _ in drafted), default=0) + 1):
+        found[f"round_{r}/accuracy"] = [(id, float(s[r - 1] if len(s) > r else right)) for id, s, right in drafted]
+        found[f"after_{r}/accuracy"] = [(id, float(right)) for id, some, right in drafted if len(some) == r]
+    judged = judgements(rows)
+    roles = {role for _, role, _, _ in judged}
+    for role in roles:
+        agrees = {("CORRECT", True), ("INCORRECT", False)}
+        name = f"{role}/verifier_accuracy" if len(roles) > 1 else "verifier_accuracy"
+        found[name] = [(id, float((said, right) in agrees)) for id, who, said, right in judged if who == role]
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +23,8 @@ from slm_math.types import (
     Turn,
     Workflow,
 )
+
+MOST_EVENTS = 10_000  # of a trace: what asks for more is in a loop
 
 
 class Executor(Protocol):
@@ -128,7 +130,10 @@ class Rollouts:
             self._pending.clear()
 
     def _start(self, problem: Problem, sample: int) -> _Live:
-        return _Live(problem, sample, self.agent.solve(problem), (*self.key, problem.id, sample))
+        workflow = self.agent.solve(problem)
+        if not isinstance(workflow, Generator):
+            raise ValueError(f"{type(self.agent).__name__}.solve yields no request: it must be a generator")
+        return _Live(problem, sample, workflow, (*self.key, problem.id, sample))
 
     def _finished(self) -> list[tuple[Executor, int, Any]]:
         """What executors have finished. One that computes does so a step at a time while others owe something, too;
@@ -164,18 +169,26 @@ class Rollouts:
         try:
             while not asked:
                 effects = item.workflow.send(item.results) if item.effects else next(item.workflow)
-                if not effects:
-                    raise ValueError(f"agent {type(self.agent).__name__} yielded an empty list of requests")
+                if not effects or not isinstance(effects, (list, tuple)):
+                    raise ValueError(
+                        f"agent {type(self.agent).__name__} must yield lists of requests that are not empty, "
+                        f"got {effects!r:.200}"
+                    )
                 item.effects, item.results = list(effects), [None] * len(effects)
                 asked = [index for index, effect in enumerate(item.effects) if not isinstance(effect, Note)]
                 if not asked:
                     item.note()
+                    if len(item.events) > MOST_EVENTS:
+                        raise ValueError(f"agent {type(self.agent).__name__} never ends: {MOST_EVENTS} events")
         except StopIteration as end:
             yield self._end(item, live, end.value, None)
             return
         except Exception as error:
             error.add_note(f"in agent {type(self.agent).__name__} on problem {item.problem.id}, sample {item.sample}")
             raise
+        if len(item.events) > MOST_EVENTS:
+            yield self._end(item, live, None, f"the workflow had not ended after {MOST_EVENTS} events")
+            return
         item.missing = len(asked)
         for index in asked:
             executor, ticket = self._submit(item, item.effects[index])
@@ -187,6 +200,9 @@ class Rollouts:
             assert self.sandbox is not None, "an agent that runs code must set uses_python"
             return self.sandbox, self.sandbox.submit(effect)
         assert isinstance(effect, Generate)
+        if effect.role not in self.agent.roles:
+            roles = ", ".join(self.agent.roles)
+            raise ValueError(f"agent {type(self.agent).__name__} asks for role {effect.role!r}; its roles are {roles}")
         engine = self.engines.get(effect.role) or self.engines["default"]
         default = self.sampling.get(effect.role) or self.sampling["default"]
         item.asked += 1

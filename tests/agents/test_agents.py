@@ -5,7 +5,7 @@ from agents.driving import drive
 
 from slm_math.agents import CodeFeedback, MajorityVote, Session, SingleShot, SolverVerifier, parallel
 from slm_math.agents.coding import program
-from slm_math.agents.judging import verdict
+from slm_math.agents.verdicts import verdict
 from slm_math.types import Generate, Reply, RunPython, RunResult
 
 

@@ -229,9 +229,10 @@ def test_a_configuration_names_an_agent_with_options_that_it_takes(file: Path) -
     assert made.solve(PROBLEM)
 
 
-def test_every_configuration_writes_to_a_folder_of_its_own() -> None:
-    outs = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))["out"] for file in CONFIGS}
-    assert outs == {file.stem: f"runs/eval/{file.stem}" for file in CONFIGS}
+def test_every_configuration_writes_to_a_folder_of_its_own_beside_the_others() -> None:
+    configs = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in CONFIGS}
+    folders = {name: [f"{config['out']}/{agent}" for agent in config["agents"]] for name, config in configs.items()}
+    assert folders == {name: [f"runs/eval/{name}"] for name in configs}
 
 
 def test_every_agent_but_worked_examples_has_a_configuration() -> None:

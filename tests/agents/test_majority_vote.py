@@ -46,7 +46,7 @@ def test_a_tie_goes_to_the_answer_seen_first() -> None:
 def test_silence_does_not_vote_but_counts_as_a_sample() -> None:
     driven = play(MajorityVote(k=5), [Reply(""), Reply(" \n"), cut("Let me"), Reply("no idea"), box(7)])
     assert (driven.answer, voted(driven)) == ("7", ("7", 1 / 5))
-    assert driven.noted("candidate") == [None, None, None, None, "7"]
+    assert (driven.noted("candidate"), driven.noted("lost")) == ([None, "7"], ["empty", "empty", "truncated"])
 
 
 def test_all_silent_is_no_answer() -> None:

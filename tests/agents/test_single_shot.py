@@ -112,8 +112,9 @@ def test_examples_of_examples() -> None:
     assert len(play(twice, box(7)).chat(0)) == 5
 
 
-def test_an_agent_without_a_prompt_of_its_own_shows_examples_too() -> None:
-    assert len(play(FewShot(PlanAndReflect(), EXAMPLES), *[Reply("")] * 8).chat(0)) == 5
+def test_an_agent_that_asks_for_something_else_first_shows_no_examples() -> None:
+    with pytest.raises(ValueError, match="PlanAndReflect has no prompt of its own"):
+        FewShot(PlanAndReflect(), EXAMPLES)
 
 
 def test_pictures_of_examples_and_of_the_problem() -> None:

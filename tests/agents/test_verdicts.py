@@ -3,7 +3,7 @@
 import pytest
 
 from slm_math.agents import verdict
-from slm_math.agents.judging import decided
+from slm_math.agents.verdicts import decided
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from slm_math.agents.judging import decided
         ("VERDICT: CORRECT\nWait.\nVERDICT: INCORRECT", "INCORRECT"),
         ("VERDICT: CORRECT, VERDICT: INCORRECT or VERDICT: UNCLEAR.", "UNCLEAR"),
         ("INCORRECT", "INCORRECT"),
-        ("First I thought INCORRECT, but it is CORRECT", "CORRECT"),
+        ("First I thought INCORRECT, but it is CORRECT", "INCORRECT"),
         ("The answer is CORRECT.\nVERDICT: INCORRECT", "INCORRECT"),
         ("The answer is INCORRECT", "INCORRECT"),
     ],

@@ -89,7 +89,7 @@ def test_another_graders_run_is_refused(tmp_path: Path) -> None:
 def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
     a, b = write(tmp_path / "x/p", rows("10")), write(tmp_path / "y/p", rows("10"))
     (Path(b) / "manifest.json").write_text(text)
-    with pytest.raises(ValueError, match=r"y/p/manifest.json is not the manifest of an evaluation"):
+    with pytest.raises(ValueError, match=r"y/p/manifest\.json is (not JSON|no manifest|not that of an evaluation)"):
         load_runs([a, b])
 
 

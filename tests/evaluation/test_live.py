@@ -9,7 +9,7 @@ from rich.console import Console
 from slm_math.evaluation.table import Live
 
 HALF = [
-    {"correct": right, "events": [{"kind": "turn", "tokens": 5}, {"kind": "run"}, {"kind": "run"}]}
+    {"id": "p/a", "correct": right, "events": [{"kind": "turn", "tokens": 5}, {"kind": "run"}, {"kind": "run"}]}
     for right in (True, False)
 ]
 
@@ -47,7 +47,7 @@ def test_live_on_a_terminal_shows_headings_and_figures() -> None:
 def test_live_counts_what_was_done_before_but_not_its_speed() -> None:
     out = io.StringIO()
     with Live(Console(file=out, width=200), "one", seconds=0.0) as live:
-        earlier = [{"correct": True, "events": [{"kind": "turn", "tokens": 10**12}]}] * 3
+        earlier = [{"id": f"p/{i}", "correct": True, "events": [{"kind": "turn", "tokens": 10**12}]} for i in range(3)]
         live.watcher("one")(4, 6, [*earlier, HALF[1]])
     [line] = out.getvalue().splitlines()
     assert line.endswith("accuracy 75.0 % [30.1, 95.4]")  # Wilson of 3 of 4

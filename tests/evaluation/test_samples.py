@@ -164,8 +164,9 @@ def test_summary_holds_figures_of_several_samples() -> None:
     assert found.figures["maj@2"] == 0.75
     assert found.figures["maj@2_low"] < 0.75 < found.figures["maj@2_high"]
     # half of the problems at 1 and half at 1/2: the standard error is that of 20 shares, not of 40 samples
-    error = 1.96 * math.sqrt(20 * 0.25**2 / 19 / 20)
-    assert (found.low, found.high) == pytest.approx((0.75 - error, 0.75 + error), abs=1e-4)
+    variance = 20 * 0.25**2 / 19 / 20
+    effective = 0.75 * 0.25 / variance * (1.959964 / 2.093024) ** 2  # Student's t, 19 degrees of freedom
+    assert (found.low, found.high) == pytest.approx(wilson(0.75 * effective, effective), abs=1e-4)
     assert by_tag(said, "level")["3"].figures == found.figures
 
 

@@ -114,7 +114,7 @@ def work(rank: int, folder: Path) -> None:
         metrics = filled(*([record] for record in shares[rank]))
         first = metrics.records()
         try:
-            computed: Any = metrics.compute().values()
+            computed: Any = metrics.compute()
         except ValueError as error:
             computed = str(error)
             metrics = filled(shares[rank])

@@ -144,7 +144,7 @@ def records(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
         for part in (row, *row["events"]):
-            part.pop("seconds")
+            part.pop("seconds", None)
     return {(row["id"], row["sample"]): row for row in rows}
 
 

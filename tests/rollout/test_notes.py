@@ -118,7 +118,7 @@ def test_an_empty_list_is_a_mistake_that_names_the_agent() -> None:
     def scene() -> Iterator[Any]:
         yield []
 
-    with pytest.raises(ValueError, match="Scene yielded an empty list"):
+    with pytest.raises(ValueError, match="Scene must yield lists of requests that are not empty"):
         traced(Scene(scene))
 
 
@@ -212,7 +212,7 @@ def test_rounds_of_a_real_evaluation(tmp_path: Path) -> None:
     engine = Scripted(say)
     evaluate(SolverVerifier(), [TASK], {"default": engine}, {"default": Sampling()}, tmp_path, sandbox)
     rows = read_records(tmp_path / "records.jsonl")
-    assert verdicts(rows) == {("INCORRECT", False): 1, ("CORRECT", True): 1}
+    assert verdicts(rows)["verifier"] == {("INCORRECT", False): 1, ("CORRECT", True): 1}
     values = rounds(rows)
     assert (values["rounds"], values["improved"], values["round_1/accuracy"], values["round_2/accuracy"]) == (
         2,

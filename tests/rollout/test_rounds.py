@@ -112,7 +112,7 @@ def test_verdicts_by_what_they_were_about() -> None:
         ),
         row(True, said("CORRECT")),
     ]
-    assert verdicts(rows) == {
+    assert verdicts(rows)["verifier"] == {
         ("INCORRECT", False): 1,
         ("CORRECT", True): 1,
         ("CORRECT", False): 1,
@@ -136,7 +136,7 @@ def test_without_verdicts_there_is_no_confusion() -> None:
 
 
 def test_a_draft_within_a_branch_is_not_what_an_outer_verdict_is_about() -> None:
-    assert verdicts([row(True, draft(True), draft(False, 0), said("CORRECT"))]) == {("CORRECT", True): 1}
+    assert verdicts([row(True, draft(True), draft(False, 0), said("CORRECT"))])["verifier"] == {("CORRECT", True): 1}
 
 
 def test_votes_of_the_whole_agent() -> None:
