@@ -45,10 +45,10 @@ def results_table(
     }
     columns = {heading: cells for heading, cells in columns.items() if heading and cells}
     table = Table(title=escape(title), title_justify="left")
-    table.add_column("agent", overflow="fold")
+    table.add_column("agent", no_wrap=True)
     table.add_column("accuracy, 95 % interval", justify="right", no_wrap=True)
     for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=heading != "ran")
+        table.add_column(heading, justify="right", no_wrap=heading == extra, min_width=min(6, len(heading)))
     for name, s in rows.items():
         broken = f", {s.errors} broken" if s.errors else ""
         undecided = f", {found[name]['undecided']} undecided" if found[name]["undecided"] else ""
@@ -164,7 +164,7 @@ class Live:
         told: str,
         programs: str = "",
     ) -> None:
-        """`at` of `total` is done (samples, bytes); `found` is accuracy so far, low, high; `told` for the plain line."""
+        """`at` of `total` is done (samples, bytes); `found`: accuracy so far, low, high; `told`: the plain line."""
         accuracy, low, high = (100 * value for value in found)
         figure = f"{accuracy:.1f} % [{low:.1f}, {high:.1f}]"
         task = self.tasks[name]

@@ -9,7 +9,7 @@ from rich.console import Console
 from slm_math.evaluation.table import Live
 
 HALF = [
-    {"id": "p/a", "correct": right, "events": [{"kind": "turn", "tokens": 5}, {"kind": "run"}, {"kind": "run"}]}
+    {"id": f"p/{right}", "correct": right, "events": [{"kind": "turn", "tokens": 5}, {"kind": "run"}, {"kind": "run"}]}
     for right in (True, False)
 ]
 
