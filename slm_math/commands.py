@@ -42,7 +42,7 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         by: break down by this tag of the problems.
     """
     from slm_math.evaluation.metrics import by_tag, summarise
-    from slm_math.evaluation.records import expected, read_records
+    from slm_math.evaluation.records import expected, read_manifest, read_records
     from slm_math.evaluation.runs import folders_of
 
     console = Console()
@@ -52,6 +52,8 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         for name, path in folders_of(folder).items():
             records = list(read_records(path / "records.jsonl"))
             cells[name] = summarise(records, expected(path))
+            if read_manifest(path).get("partial"):
+                console.print(f"{path} is partial", markup=False)
             if by:
                 parts = by_tag(records, by)
                 if not parts:

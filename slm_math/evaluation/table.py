@@ -38,7 +38,7 @@ def results_table(
     }
     columns = {
         extra: values or {},
-        "no answer": {name: f"{100 * f['no_answer']:.0f} %" for name, f in found.items() if f["no_answer"]},
+        "none": {name: f"{100 * f['no_answer']:.0f} %" for name, f in found.items() if f["no_answer"]},
         "cut off": {name: f"{100 * f['truncated']:.0f} %" for name, f in found.items() if f["truncated"]},
         "ran": ran,
         "tokens": {name: f"{f['tokens']:.0f}" for name, f in found.items()},
@@ -48,7 +48,7 @@ def results_table(
     table.add_column("agent", no_wrap=True)
     table.add_column("accuracy, 95 % interval", justify="right", no_wrap=True)
     for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=heading == extra, min_width=min(6, len(heading)))
+        table.add_column(heading, justify="right", no_wrap=heading in (extra, "tokens"))
     for name, s in rows.items():
         broken = f", {s.errors} broken" if s.errors else ""
         undecided = f", {found[name]['undecided']} undecided" if found[name]["undecided"] else ""

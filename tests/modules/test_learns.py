@@ -32,7 +32,7 @@ def accuracies(sums: Any, pretrained: Path, tmp_path_factory: pytest.TempPathFac
     root = tmp_path_factory.mktemp("learns")
     judge = AgentEval(
         {"sampled": SingleShot("solve_plain")},
-        source=Practised(sums),  # type: ignore[arg-type]
+        sources={"sums": Practised(sums)},  # type: ignore[dict-item]
         samples=4,
         sampling=Sampling(1.0, max_new_tokens=8),
     )
@@ -56,13 +56,13 @@ def accuracies(sums: Any, pretrained: Path, tmp_path_factory: pytest.TempPathFac
 
 def test_sampled_accuracy_rises_by_a_clear_margin(accuracies: list[dict[str, float]]) -> None:
     before, after = accuracies
-    assert 0.3 < before["eval/sampled/accuracy"] < 0.6
-    assert after["eval/sampled/accuracy"] > before["eval/sampled/accuracy"] + 0.15
-    assert after["eval/sampled/low"] > before["eval/sampled/high"]
+    assert 0.3 < before["eval/sums/sampled/accuracy"] < 0.6
+    assert after["eval/sums/sampled/accuracy"] > before["eval/sums/sampled/accuracy"] + 0.15
+    assert after["eval/sums/sampled/low"] > before["eval/sums/sampled/high"]
 
 
 def test_what_was_learnt_is_to_answer_right_more_often_not_something_new(accuracies: list[dict[str, float]]) -> None:
     """Once in four samples the right answer was there before, too."""
     before, after = accuracies
-    gain = {name: after[f"eval/sampled/{name}"] - before[f"eval/sampled/{name}"] for name in ("accuracy", "pass@4")}
+    gain = {name: after[f"eval/sums/sampled/{name}"] - before[f"eval/sums/sampled/{name}"] for name in ("accuracy", "pass@4")}
     assert gain["pass@4"] < gain["accuracy"]
