@@ -64,5 +64,8 @@ def test_sampled_accuracy_rises_by_a_clear_margin(accuracies: list[dict[str, flo
 def test_what_was_learnt_is_to_answer_right_more_often_not_something_new(accuracies: list[dict[str, float]]) -> None:
     """Once in four samples the right answer was there before, too."""
     before, after = accuracies
-    gain = {name: after[f"eval/sums/sampled/{name}"] - before[f"eval/sums/sampled/{name}"] for name in ("accuracy", "pass@4")}
+    gain = {
+        name: after[f"eval/sums/sampled/{name}"] - before[f"eval/sums/sampled/{name}"]
+        for name in ("accuracy", "pass@4")
+    }
     assert gain["pass@4"] < gain["accuracy"]
