@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from slm_math.evaluation.metrics import clustered, wilson
+from slm_math.evaluation.metrics import wilson
 from slm_math.report.drawing import INK, Plot, colour, drawing, key, label, rows, shares_axis, stroke
 from slm_math.report.load import Run
 from slm_math.report.text import percent
@@ -24,29 +24,11 @@ WORDS = ("CORRECT", "INCORRECT", "UNCLEAR")
 
 
 def round_points(run: Run) -> list[tuple[int, float, float, float]]:
-    """(round, accuracy if all had stopped there at the latest, low, high); the samples of a problem in a cluster."""
-    groups: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in run.records:
-        if drafts(row):
-            groups[row["id"]].append(row)
-    marked = [row for group in groups.values() for row in group]
-    found = rounds(marked)
-    points = []
-    for r in range(1, max((len(drafts(row)) for row in marked), default=0) + 1):
-        accuracy = found[f"round_{r}/accuracy"]
-        if len(marked) == len(groups):
-            low, high = wilson(round(accuracy * len(marked)), len(marked))
-        else:
-            low, high = clustered([_stopped(group, r) for group in groups.values()])
-        points.append((r, accuracy, low, high))
+    """(round, accuracy if all had stopped there at the latest, low, high)."""
+    found, points = run.summary.figures, []
+    while (name := f"round_{len(points) + 1}/accuracy") in found:
+        points.append((len(points) + 1, found[name], *run.summary.intervals[name][:2]))
     return points
-
-
-def _stopped(group: Sequence[Mapping[str, Any]], r: int) -> float:
-    """Accuracy of a problem's samples after round r; those that ended before keep their answer."""
-    values = rounds(group)
-    last = sum(row["correct"] for row in group) / len(group)
-    return values.get(f"round_{r}/accuracy", last)
 
 
 def by_round(runs: Sequence[Run], places: Mapping[str, int], name: str) -> Plot | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slm_math.evaluation.metrics import Summary
 from slm_math.report.accuracy import tag_summaries
@@ -107,10 +107,19 @@ def _shown(s: Summary | None) -> str:
 
 def figures_table(runs: Sequence[Run], title: str) -> Table:
     """Every figure of every run's summary."""
-    values = [run.summary.values() for run in runs]
-    names = dict.fromkeys(name for found in values for name in found)
-    rows = tuple((name, *(f"{v[name]:.4g}" if name in v else "-" for v in values)) for name in names)
+    values = [replace(run.summary, by={}).values() for run in runs]  # by tag there are tables of their own
+    names = dict.fromkeys(name for found in values for name in found if not name.endswith(("_low", "_high")))
+    rows = tuple((name, *(_figure(name, v, run.summary) for v, run in zip(values, runs))) for name in names)
     return Table(title, ("figure", *(run.name for run in runs)), rows)
+
+
+def _figure(name: str, values: Mapping[str, float], summary: Summary) -> str:
+    """A figure with its 95 % interval where it has one."""
+    if name not in values:
+        return "-"
+    ends = values.get(f"{name}_low"), values.get(f"{name}_high")
+    low, high = summary.intervals[name][:2] if name in summary.intervals else ends
+    return f"{values[name]:.4g}" + (f" [{low:.3g}, {high:.3g}]" if low is not None and high is not None else "")
 
 
 def settings_table(run: Run) -> Table:
