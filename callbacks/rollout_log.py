@@ -67,7 +67,7 @@ def log_path(trainer: L.Trainer, rank: int) -> Path:
 
 def texts(rollout: Rollout, role: str) -> dict[str, str | None]:
     """What a role was asked first (the last user message) and what it replied; None where it never spoke."""
-    turns = (event for event in rollout.record["events"] if event.get("role") == role)  # programs have none
+    turns = (event for event in rollout.record["events"] if event["kind"] == "turn" and event["role"] == role)
     turn = next(turns, {"prompt": [], "reply": None})
     asked = [message["content"] for message in turn["prompt"] if message["role"] == "user"]
     return {"prompt": asked[-1] if asked else None, "completion": turn["reply"]}
