@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _WRITTEN = {"×": "times", "÷": "div", "·": "cdot", "≤": "le", "≥": "ge", "≠": "ne", "√": "sqrt", "∞": "infty"}
 _WRITTEN |= {"π": "pi", "θ": "theta", "°": "circ", "∠": "angle", "△": "triangle", "⋅": "cdot", "∘": "circ"}
@@ -63,6 +64,7 @@ class _Characters(dict[int, str]):
 _CHARACTERS = _Characters()
 
 
+@lru_cache(maxsize=1 << 15)  # a data set is read for several splits, and compared with others
 def normalised(text: str) -> str:
     """A text's words, numbers and signs in lower case with single blanks between them.
 

@@ -157,4 +157,4 @@ def test_evaluation_tells_how_full_the_slots_were(model: Any, chat: ChatFormat, 
     )
     line = decoding_line("one", tmp_path)
     # two replies side by side and one by itself: four steps of two tokens, four of one
-    assert line == "one: 12 tokens in 8 decode steps, 75 % of 2 slots"
+    assert line == "one: 12 tokens in 8 decode steps, 75 % of the slots"
