@@ -21,8 +21,10 @@ from slm_math.evaluation.records import read_manifest, read_records
 
 
 def measure(folder: Path) -> list[str]:
-    [leg] = read_manifest(folder)["legs"]
-    [used] = leg["decoding"]
+    legs = read_manifest(folder).get("legs", [])
+    if len(legs) != 1 or len(legs[0]["decoding"]) != 1:
+        raise SystemExit(f"{folder} is no evaluation that was made in one go with one local model")
+    [used] = legs[0]["decoding"]
     records = read_records(folder / "records.jsonl")
     chains = [sum(max(event.get("tokens", 0) - 1, 0) for event in row["events"]) for row in records]
     if sum(chains) != used["tokens"]:
