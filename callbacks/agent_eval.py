@@ -255,6 +255,7 @@ class AgentEval(L.Callback):
             if rank == 0:
                 write_records(folder / "records.jsonl", records)
                 self._manifest(folder, part, len(tasks), len(records))
+                write_json(folder / "summary.json", summarise(records).data() | {"partial": False})
             trainer.strategy.barrier()  # nobody reads the first evaluation before it is written
         return records
 
@@ -270,7 +271,7 @@ def eval_folder(trainer: L.Trainer, name: str) -> Path:
 
 
 def trained_on(data: Any) -> list[Task]:
-    """The training problems of a data module; of dialogues that are no worked problems, what their user asks first."""
+    """The training problems of a data module; of dialogues that are no worked problems, all messages."""
     if isinstance(data, ProblemData):
         return data.tasks
     source = data.source
@@ -280,8 +281,8 @@ def trained_on(data: Any) -> list[Task]:
         tasks = []
     if type(source).dialogues is Source.dialogues:
         return tasks
-    asked = (next((m.text for m in chat if m.role == "user"), "") for chat in source.dialogues("train", data.prompt))
-    return [*tasks, *(Task(Problem(f"{source.name}/dialogue/{i}", text), "") for i, text in enumerate(asked) if text)]
+    texts = [message.text for chat in source.dialogues("train", data.prompt) for message in chat]
+    return [*tasks, *(Task(Problem(f"{source.name}/message/{i}", text), "") for i, text in enumerate(texts))]
 
 
 def recorded(module: PolicyModule, task: Task, trace: Trace) -> dict[str, Any]:

@@ -88,9 +88,6 @@ def evaluate(
     for option, value in (("samples", samples), ("limit", limit), ("slots", slots)):
         if value is not None and value < 1:
             raise ValueError(f"{option} must be at least 1, got {value}")
-    for option, value in (("samples", samples), ("limit", limit), ("slots", slots)):
-        if value is not None and value < 1:
-            raise ValueError(f"{option} must be at least 1, got {value}")
     if policy is not None:
         check_path(policy)
     tasks = choose(source.tasks(split), where, shuffle, limit)

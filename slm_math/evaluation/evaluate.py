@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slm_math import agents
 from slm_math.agents import Agent
 from slm_math.answers import grader_version
 from slm_math.engines.base import Engine
@@ -59,11 +61,18 @@ def _plain(value: Any) -> Any:
 
 
 def _code(kind: type) -> str | None:
-    """A hash of a class's source; None where there is none (defined in a shell)."""
+    """A hash of the code behind an agent: all of our agents, and the modules of its own classes.
+
+    None where it has no source (defined in a shell).
+    """
+    ours = sorted(Path(agents.__file__).parent.glob("*.py"))
+    texts = [file.read_text(encoding="utf-8") for file in ours]
+    own = {c.__module__ for c in kind.__mro__ if c is not object and not c.__module__.startswith(agents.__name__)}
     try:
-        return _hash(inspect.getsource(kind))
-    except (OSError, TypeError):
+        texts += [inspect.getsource(sys.modules[name]) for name in sorted(own)]
+    except (OSError, TypeError, KeyError):
         return None
+    return _hash("\n".join(texts))
 
 
 def _hash(text: str) -> str:

@@ -151,9 +151,26 @@ def share_intervals(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float,
         for id, mark in given:
             by_problem[id].append(mark)
         if given:
-            low, high = interval([sum(some) / len(some) for some in by_problem.values()], len(given))
-            found[name] = (low, high, len(given))
+            found[name] = (*pooled(list(by_problem.values())), len(given))
     return found
+
+
+def pooled(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """95 % interval of the share of all marks, given those of each problem, of which some have more than others.
+
+    Wilson's for one mark each. Else the variance is that of a ratio of sums over problems (Cochran 1977, section 6.3),
+    and the interval as in `clustered`.
+    """
+    n, total = len(groups), sum(map(len, groups))
+    share = sum(map(sum, groups)) / total
+    if total == n or n < 2 or share in (0.0, 1.0):
+        return wilson(share * n, n)
+    residuals = [sum(some) - share * len(some) for some in groups]
+    variance = n / (n - 1) * sum(r * r for r in residuals) / total**2
+    if not variance:
+        return wilson(share * n, n)
+    effective = share * (1 - share) / variance * (Z / t_point(n - 1)) ** 2
+    return wilson(share * effective, effective)
 
 
 def rewarded(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

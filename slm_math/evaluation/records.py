@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from slm_math.answers import grader_version
 from slm_math.rollout.record import json_line
@@ -48,8 +48,10 @@ class RecordFile:
         self.identity = json.loads(json.dumps(identity, default=str))
         self.about = dict(about or {})
         self.records: list[dict[str, Any]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = self._locked(folder)
         old = read_manifest(folder)
-        if not old and self.path.is_file() and self.path.stat().st_size:
+        if not old and self.path.stat().st_size:
             raise ValueError(f"{folder} holds records without a manifest, of what nobody knows: name another --out")
         changed = differences(old["identity"], self.identity) if old else []
         if changed and not set_aside:
@@ -59,10 +61,9 @@ class RecordFile:
         if changed:
             names = (folder.with_name(f"{folder.name}.replaced-{i}") for i in range(1, 1 << 30))
             os.rename(folder, next(name for name in names if not name.exists()))
-            old = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab")
-        self._lock(folder)
+            folder.mkdir()
+            self._file.close()
+            self._file, old = self._locked(folder), {}
         self._recover()
         self.finished = bool(old) and not old["partial"]
         self._legs: list[dict[str, Any]] = [
@@ -72,13 +73,16 @@ class RecordFile:
         if not self.finished:
             self._write_manifest(finished=False)
 
-    def _lock(self, folder: Path) -> None:
+    def _locked(self, folder: Path) -> BinaryIO:
+        """The file of records, ours alone."""
+        file = self.path.open("ab")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(f"{folder} is being written by another process: name another --out") from error
         except OSError:  # a file system without locks
             pass
+        return file
 
     def _recover(self) -> None:
         data = self.path.read_bytes()

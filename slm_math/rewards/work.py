@@ -128,7 +128,7 @@ def _results(trace: Trace, role: str) -> list[RunResult]:
 def _verdicts(trace: Trace, role: str) -> Iterator[tuple[str, str]]:
     """(verdict, the answer that was judged), in order: as the agent noted them, else as its turns tell."""
     noted = [note for note in trace.notes if note.kind != "verdict" or note.role == role]
-    if any(note.kind == "verdict" for note in noted):
+    if noted:  # an agent that notes anything notes its verdicts
         for draft, said in reviewed((note.kind, note.branch, note) for note in noted):
             if draft.text is not None and said.text is not None:
                 yield said.text, draft.text

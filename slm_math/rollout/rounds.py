@@ -125,7 +125,7 @@ def agent_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     if any(graded):
         values["oracle"] = sum(any(marks) or row["correct"] for marks, row in zip(graded, rows)) / len(rows)
     lost = sum(event.get("note") == "lost" for row in rows for event in row["events"])
-    return values | ({"lost": lost / len(rows)} if lost else {})
+    return values | {"lost": lost / max(len(rows), 1)}
 
 
 def marks(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[str, float]]]:

@@ -85,3 +85,62 @@ def test_markdown_around_the_mark(text: str) -> None:
 )
 def test_other_denials_are_not_correct(text: str) -> None:
     assert verdict(text) != "CORRECT"
+
+
+DOUBTS = """but the final answer is wrong|. However, the final answer 5 is wrong.|; but the arithmetic is wrong
+ up to step 3, then it fails| except for the last step| only if x>0| unless x is 0|, mostly| in part| with errors
+, although the answer should be 7| would be 5| is 7| final answer: 8| method, bad result| reasoning but erroneous answer
+. No, INCORRECT.|? No.| or INCORRECT|/INCORRECT|, INCORRECT or UNCLEAR| \u274c|-ish| (50%)"""
+
+
+@pytest.mark.parametrize("rest", [rest for line in DOUBTS.split("\n") for rest in line.split("|")])
+def test_an_approval_that_is_taken_back_or_bounded_is_unclear(rest: str) -> None:
+    assert verdict(f"VERDICT: CORRECT{rest if rest[:1] in ' .,;?/-(' else ' ' + rest}") == "UNCLEAR"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The CORRECT answer is 6, not 5.",
+        "VERDICT: The correct answer is 6, so this is INCORRECT",
+        "The answer claims to be CORRECT. VERDICT: WRONG",
+        "VERDICT: It is not at all correct.",
+        "VERDICT: never correct",
+        "VERDICT: partially correct",
+        "VERDICT: NOT **CORRECT**",
+        "VERDICT: **IN**CORRECT",
+        "VERDICT: IN\u2013CORRECT",
+        "VERDICT: in\u200bcorrect",
+        "VERDICT: CORRECT, VERDICT: INCORRECT or VERDICT: UNCLEAR",
+        "VERDICT: is this CORRECT",
+        "VERDICT: CORRECT\nNo wait, it is INCORRECT",
+        "VERDICT: ~CORRECT",
+        "NOT\nCORRECT",
+        "INCORRECT. The correct answer:\nCORRECT",
+        "CORRECT?",
+    ],
+)
+def test_what_refuses_never_approves(text: str) -> None:
+    assert verdict(text) != "CORRECT"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "VERDICT: CORRECT (no errors)",
+        "VERDICT: CORRECT, no mistakes.",
+        "VERDICT: CORRECT solution.",
+        "VERDICT: The final answer of 72 is CORRECT",
+        "VERDICT: The student's answer is CORRECT",
+        "VERDICT: All steps are CORRECT",
+        "VERDICT: Yes, CORRECT",
+        "VERDICT: CORRECT, since 7 is not even",
+        "VERDICT: CORRECT. I found nothing wrong.",
+        "The verdict is: CORRECT",
+        "VERDICT = CORRECT",
+        "VERDICT CORRECT",
+        "I checked it.\n**CORRECT**",
+    ],
+)
+def test_plain_approvals_are_read(text: str) -> None:
+    assert verdict(text) == "CORRECT"

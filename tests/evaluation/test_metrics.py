@@ -1,6 +1,6 @@
 import pytest
 
-from slm_math.evaluation.metrics import clustered, wilson
+from slm_math.evaluation.metrics import clustered, pooled, wilson
 
 
 def test_wilson_against_published_values() -> None:
@@ -13,3 +13,13 @@ def test_wilson_against_published_values() -> None:
 
 def test_clustered_interval_ignores_how_often_a_problem_was_sampled() -> None:
     assert clustered([1.0, 0.0] * 50) == pytest.approx((0.5 - 0.0985, 0.5 + 0.0985), abs=1e-3)
+
+
+def test_interval_of_pooled_marks_is_around_their_share() -> None:
+    """Also where problems have very different numbers of marks."""
+    for groups in ([[1.0] * 40, [0.0], [1.0, 0.0], [0.0, 0.0, 1.0]], [[1.0], [0.0] * 25, [1.0] * 3], [[1.0, 0.0]] * 9):
+        marks = [mark for some in groups for mark in some]
+        low, high = pooled(groups)
+        assert low <= sum(marks) / len(marks) <= high
+    assert pooled([[1.0], [0.0], [1.0]]) == wilson(2, 3)
+    assert pooled([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]) == pytest.approx(clustered([0.5, 1.0, 0.0]))

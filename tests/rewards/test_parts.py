@@ -16,7 +16,7 @@ from slm_math.rewards import (
     VerifierApproval,
     VerifierDecision,
 )
-from slm_math.types import Task, Trace
+from slm_math.types import Note, Task, Trace
 
 
 @pytest.mark.parametrize(
@@ -232,3 +232,10 @@ def test_a_verifier_with_a_program_decides_once() -> None:
 def test_without_a_verdict_there_is_no_decision_and_no_approval() -> None:
     what = trace(RIGHT, say("```python\n```", "verifier"), ran())
     assert (VerifierDecision()(MATH, what), VerifierApproval()(MATH, what)) == (None, 0.0)
+
+
+def test_lost_replies_of_a_verifier_are_no_verdicts() -> None:
+    cut = say("Step 1 looks INCORRECT because", "verifier", finish="length")
+    what = trace(WRONG, Note("draft", "8"), cut, Note("lost", "truncated", role="verifier"))
+    assert VerifierDecision()(MATH, what) is None
+    assert VerifierApproval()(MATH, what) == 0.0

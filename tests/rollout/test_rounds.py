@@ -171,7 +171,7 @@ def test_programs_that_nobody_wrote_or_that_all_failed() -> None:
 
 def test_old_records_have_no_figures_of_programs_or_notes() -> None:
     old = row(True, {"kind": "turn", "role": "solver", "finish": "stop", "tokens": 3}, run(True))
-    assert agent_figures([old]) == {}
+    assert agent_figures([old]) == {"lost": 0.0}
 
 
 def test_the_oracle_takes_any_answer_on_the_way() -> None:
@@ -189,7 +189,7 @@ def test_the_oracle_takes_any_answer_on_the_way() -> None:
 def test_lost_replies_per_sample() -> None:
     rows = [row(True, note("lost", "empty"), note("lost", "truncated", 0)), row(True), row(True), row(True)]
     assert agent_figures(rows) == {"lost": 2 / 4}
-    assert agent_figures([row(True)]) == agent_figures([]) == {}
+    assert agent_figures([row(True)]) == agent_figures([]) == {"lost": 0.0}
 
 
 def test_figures_of_an_evaluation_have_them_all() -> None:
