@@ -52,7 +52,7 @@ def decided(text: str) -> str | None:
     """The verdict that a text states, None when it states none."""
     plain = _plain(text)
     marks = list(_MARK.finditer(plain))
-    if marks and len(list(_MARK.finditer(plain[plain.rfind("\n", 0, marks[-1].start()) + 1 :].split("\n")[0]))) > 1:
+    if len(marks) > 1 and "\n" not in plain[marks[-2].end() : marks[-1].start()]:
         return "UNCLEAR"  # several on one line: the choices repeated
     if marks:
         return _after_mark(plain[marks[-1].end() :])

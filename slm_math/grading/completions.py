@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any, get_args
 
 from slm_math.answers import extract, gold_answer, judge
-from slm_math.grading.jsonl import RowError, plain
+from slm_math.evaluation.plain import plain
+from slm_math.grading.jsonl import RowError
 from slm_math.types import AnswerType, Problem, Task
 
 COMPLETION = ("completion", "response", "output", "prediction", "solution", "messages", "conversation")

@@ -53,10 +53,3 @@ def dump(row: dict[str, Any]) -> bytes:
         return json.dumps(row, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair is not text, but JSON can spell it
         return json.dumps(row).encode() + b"\n"
-
-
-def plain(value: Any, limit: int = 60) -> str:
-    """Untrusted text on one line and without control characters, cut short."""
-    text = str(value)
-    text = text if len(text) <= limit else text[:limit] + " ..."
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

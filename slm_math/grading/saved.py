@@ -13,6 +13,7 @@ from typing import IO, Any
 from rich.console import Console
 
 from slm_math.answers import grade
+from slm_math.evaluation.plain import plain
 from slm_math.grading.completions import (
     GOLD,
     VERDICT,
@@ -25,7 +26,7 @@ from slm_math.grading.completions import (
     is_record,
     names,
 )
-from slm_math.grading.jsonl import RowError, dump, lines, parse, plain
+from slm_math.grading.jsonl import RowError, dump, lines, parse
 from slm_math.grading.scoring import stream
 from slm_math.grading.tally import Tally, accuracy, say, tell
 

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from slm_math.answers import explain, gold_answer
+from slm_math.evaluation.plain import plain
 from slm_math.grading.completions import Fields
-from slm_math.grading.jsonl import plain
 from slm_math.grading.saved import check_rules
 
 MOST = 2000  # characters of a step that are shown

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from slm_math.answers import UNDECIDED
 from slm_math.evaluation.metrics import clustered, wilson
-from slm_math.grading.jsonl import plain
+from slm_math.evaluation.plain import plain
 from slm_math.grading.scoring import Item, Row
 
 SHOWN = 10  # examples of what went wrong

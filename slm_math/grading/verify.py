@@ -12,8 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from slm_math.answers import grader_version
+from slm_math.evaluation.plain import plain
 from slm_math.grading.completions import VERDICT, Fields
-from slm_math.grading.jsonl import RowError, lines, parse, plain
+from slm_math.grading.jsonl import RowError, lines, parse
 from slm_math.grading.saved import as_expected, beside, first_row, understood
 from slm_math.grading.scoring import Item, Row, stream
 from slm_math.grading.tally import SHOWN, Tally, say, tell_unread

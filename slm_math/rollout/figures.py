@@ -9,7 +9,7 @@ from typing import Any
 
 from slm_math.answers import UNDECIDED
 from slm_math.rollout.programs import programs
-from slm_math.rollout.rounds import FORMAL, agent_figures
+from slm_math.rollout.rounds import agent_figures, sample_marks
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -28,12 +28,7 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     n = max(len(rows), 1)
     values = {
         "accuracy": sum(row["correct"] for row in rows) / n,
-        "strict": sum(row["correct"] and row.get("method") in FORMAL for row in rows) / n,
-        "lenient": sum(row.get("lenient", row["correct"]) for row in rows) / n,
-        "boxed": sum(row.get("method") in FORMAL for row in rows) / n,
-        "hedged": sum(row.get("hedged", False) for row in rows) / n,
-        "no_answer": sum(row["answer"] is None for row in rows) / n,
-        "truncated": sum(any(e.get("finish") == "length" for e in row["events"]) for row in rows) / n,
+        **{name: sum(mark for _, mark in given) / n for name, given in sample_marks(rows).items()},
         "empty": sum(any(e.get("tokens") == 0 for e in row["events"]) for row in rows) / n,
         "undecided": sum(row["reason"] in UNDECIDED for row in rows),
         "errors": sum(row["error"] is not None for row in rows),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from slm_math.agents.judging import reviewed
 
@@ -31,27 +31,13 @@ def rounds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     accuracy if all had stopped after round r at the latest; `after_r/accuracy`, `after_r/share`: accuracy of, and share
     of, those that ended after exactly r rounds.
     """
-    marked = [(drafts(row), row["correct"]) for row in rows]
-    marked = [(marks, right) for marks, right in marked if marks]
+    marked = [some for row in rows if (some := drafts(row))]
     if not marked:
         return {}
     n = len(marked)
-    values = {
-        "rounds": sum(len(marks) for marks, _ in marked) / n,
-        "first_right": sum(marks[0] and right for marks, right in marked) / n,
-        "improved": sum(right and not marks[0] for marks, right in marked) / n,
-        "degraded": sum(marks[0] and not right for marks, right in marked) / n,
-        "failed": sum(not marks[0] and not right for marks, right in marked) / n,
-    }
-    most = max(len(marks) for marks, _ in marked)
-    for r in range(1, most + 1):
-        ended = [right for marks, right in marked if len(marks) == r]
-        stopped = [marks[r - 1] if len(marks) > r else right for marks, right in marked]
-        values[f"round_{r}/accuracy"] = sum(stopped) / n
-        values[f"after_{r}/share"] = len(ended) / n
-        if ended:
-            values[f"after_{r}/accuracy"] = sum(ended) / len(ended)
-    return values
+    ended = Counter(map(len, marked))
+    shares = {f"after_{r}/share": ended[r] / n for r in range(1, max(ended) + 1)}
+    return {"rounds": sum(map(len, marked)) / n} | means(round_marks(rows)) | shares
 
 
 def judgements(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, bool]]:
@@ -85,8 +71,7 @@ def confusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         for word in words:
             for right in (True, False):
                 values[f"{front}verdict_{word.lower()}/{'right' if right else 'wrong'}"] = found[word, right]
-        values[f"{front}verifier_accuracy"] = (found["CORRECT", True] + found["INCORRECT", False]) / found.total()
-    return values
+    return values | means(verdict_marks(rows))
 
 
 def votes(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, bool]]:
@@ -128,9 +113,21 @@ def agent_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return values | {"lost": lost / max(len(rows), 1)}
 
 
-def marks(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[str, float]]]:
+Marks: TypeAlias = dict[str, list[tuple[str, float]]]
+
+
+def marks(rows: Sequence[Mapping[str, Any]]) -> Marks:
     """(problem id, mark) of the shares that people compare, for intervals; a figure of this name is their mean."""
-    drafted = [(row["id"], found, row["correct"]) for row in rows if (found := drafts(row))]
+    return sample_marks(rows) | round_marks(rows) | verdict_marks(rows)
+
+
+def means(found: Marks) -> dict[str, float]:
+    """The means of marks, where there are some."""
+    return {name: sum(mark for _, mark in given) / len(given) for name, given in found.items() if given}
+
+
+def sample_marks(rows: Sequence[Mapping[str, Any]]) -> Marks:
+    """Of every sample."""
     every = {
         "strict": [row["correct"] and row.get("method") in FORMAL for row in rows],
         "lenient": [row.get("lenient", row["correct"]) for row in rows],
@@ -139,22 +136,33 @@ def marks(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[str, float]
         "no_answer": [row["answer"] is None for row in rows],
         "truncated": [any(e.get("finish") == "length" for e in row["events"]) for row in rows],
     }
-    found = {name: [(row["id"], float(mark)) for row, mark in zip(rows, some)] for name, some in every.items()}
+    return {name: [(row["id"], float(mark)) for row, mark in zip(rows, some)] for name, some in every.items()}
+
+
+def round_marks(rows: Sequence[Mapping[str, Any]]) -> Marks:
+    """Of samples with drafts, see `rounds`."""
+    drafted = [(row["id"], some, row["correct"]) for row in rows if (some := drafts(row))]
     kinds = {
         (True, True): "first_right",
         (False, True): "improved",
         (True, False): "degraded",
         (False, False): "failed",
     }
+    found: Marks = {}
     for kind, name in kinds.items() if drafted else ():
         found[name] = [(id, float((some[0], right) == kind)) for id, some, right in drafted]
     for r in range(1, max((len(some) for _, some, _ in drafted), default=0) + 1):
         found[f"round_{r}/accuracy"] = [(id, float(s[r - 1] if len(s) > r else right)) for id, s, right in drafted]
         found[f"after_{r}/accuracy"] = [(id, float(right)) for id, some, right in drafted if len(some) == r]
+    return found
+
+
+def verdict_marks(rows: Sequence[Mapping[str, Any]]) -> Marks:
+    """Of verdicts: whether they are CORRECT on right and INCORRECT on wrong answers."""
     judged = judgements(rows)
-    roles = {role for _, role, _, _ in judged}
-    for role in roles:
-        agrees = {("CORRECT", True), ("INCORRECT", False)}
-        name = f"{role}/verifier_accuracy" if len(roles) > 1 else "verifier_accuracy"
-        found[name] = [(id, float((said, right) in agrees)) for id, who, said, right in judged if who == role]
+    several = len({role for _, role, _, _ in judged}) > 1
+    found: Marks = {}
+    for id, role, said, right in judged:
+        name = f"{role}/verifier_accuracy" if several else "verifier_accuracy"
+        found.setdefault(name, []).append((id, float((said, right) in (("CORRECT", True), ("INCORRECT", False)))))
     return found

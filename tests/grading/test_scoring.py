@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from slm_math.evaluation.plain import plain
 from slm_math.grading import jsonl, scoring
 from slm_math.grading.completions import Fields, cases
-from slm_math.grading.jsonl import RowError, dump, lines, parse, plain
+from slm_math.grading.jsonl import RowError, dump, lines, parse
 from slm_math.grading.scoring import Batch, Row, score, stream
 from slm_math.grading.tally import Tally, accuracy
 
