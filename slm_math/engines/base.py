@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from slm_math.types import Chat, Reply, Sampling
@@ -12,7 +15,8 @@ from slm_math.types import Chat, Reply, Sampling
 class Request:
     """One generation to make. `key` is all that its randomness depends on (seed, step, problem, sample, turn).
 
-    `support` asks for `Reply.kept`, which training on truncated samples needs.
+    `support` asks for `Reply.kept`, which training on truncated samples needs. `role` is who asks: an engine that holds
+    several adapters answers with that role's.
     """
 
     chat: Chat
@@ -20,6 +24,12 @@ class Request:
     resume: bool = False
     key: tuple[int | str, ...] = ()
     support: bool = False
+    role: str = ""
+
+
+def seed_of(key: tuple[int | str, ...]) -> int:
+    """A seed of 31 bits for engines that draw numbers of their own."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4]) >> 1
 
 
 class EngineError(RuntimeError):
@@ -28,6 +38,18 @@ class EngineError(RuntimeError):
 
 class ContextFull(EngineError):
     """A prompt that leaves no room for a reply. After its first turn, a workflow sees an empty, truncated one."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What an engine with a copy of its own needs to become the policy.
+
+    `tensors` yields (name, tensor) pairs, named as in a checkpoint, anew at every call: all weights, or nothing where
+    only adapters are trained. `adapters`: role -> a folder with its LoRA adapter.
+    """
+
+    tensors: Callable[[], Iterable[tuple[str, Any]]] = tuple
+    adapters: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Engine:
@@ -66,6 +88,17 @@ class Engine:
         """What it did so far: `steps` of decoding, `tokens` sampled in these (the first of a reply comes from its
         prefill), `prefills`, its `slots`; {} where nobody knows."""
         return {}
+
+    def update(self, version: int, weights: Weights | None = None) -> None:
+        """Answer with the policy's weights as they are at `version` from now on, for all of its roles.
+
+        Nothing may be under way. `weights` are None for an engine that decodes with the trainer's own. Raises
+        EngineError when they do not arrive.
+        """
+        raise NotImplementedError(f"{self.name} serves a model whose weights cannot be changed")
+
+    def release(self) -> None:
+        """Give back what only decoding needs (caches, memory of a GPU); the next `update` takes it again."""
 
     def refuse_training(self, role: str) -> str | None:
         """One line saying why this engine cannot serve a trained role, or None when it can."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,18 @@ class ChatFormat:
         if fast is not None:
             return fast.encode(text, add_special_tokens=False).ids
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What sampled tokens say; the end of a turn is not said."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def ends(self, *configs: Any) -> frozenset[int]:
+        """Every token that ends a turn: the tokenizer's, the template's and all that a model's configs name."""
+        found = {self.tokenizer.eos_token_id, self.end_id}
+        for config in configs:
+            named = getattr(config, "eos_token_id", None)
+            found |= set(named) if isinstance(named, list) else {named}
+        return frozenset(found - {None})
 
     def encode(self, chat: Chat, resume: bool = False) -> list[int]:
         """The prompt's token ids, see `prompt`."""

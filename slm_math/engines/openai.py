@@ -1,38 +1,22 @@
-"""Any OpenAI-compatible chat server as an engine: many requests at once, patient with errors, careful with the key."""
+"""Any OpenAI-compatible chat server as an engine."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import hashlib
 import mimetypes
-import os
-import random
-import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.engines.base import EngineError, Request, seed_of
+from slm_math.engines.endpoint import EndpointEngine, Unanswered, check_url, said
 from slm_math.types import Chat, Finish, Image, Message, Reply
 
-LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait before a retry
 
-
-class Unanswered(Exception):
-    """An attempt that failed in a way that may pass; `wait` is the number of seconds the server asked for."""
-
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait = wait
-
-
-class OpenAIEngine(Engine):
+class OpenAIEngine(EndpointEngine):
     """Sends chats to `{base_url}/chat/completions`, at most `concurrency` at a time, on a thread of its own.
 
     `base_url` is like https://api.example.com/v1; the key is read from the environment variable `api_key_env` and
@@ -60,27 +44,12 @@ class OpenAIEngine(Engine):
         send_seed: bool = False,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        url = httpx.URL(base_url)
-        if url.scheme not in ("http", "https") or not url.host:
-            raise ValueError("base_url must be like https://host/v1")
-        if url.userinfo or url.query:
-            raise ValueError(f"base_url must hold no secrets: put the key into the environment variable {api_key_env}")
-        if concurrency < 1 or timeout <= 0 or retries < 0 or backoff < 0:
-            raise ValueError("concurrency and timeout must be positive, retries and backoff not negative")
+        check_url(base_url, api_key_env)
+        super().__init__(api_key_env, concurrency, timeout, retries, backoff)
         self._url = f"{base_url.rstrip('/')}/chat/completions"
-        self._key = os.environ.get(api_key_env, "").strip()
-        if not (self._key.isascii() and self._key.isprintable()):
-            raise ValueError(f"the key in the environment variable {api_key_env} has characters that no key has")
         self.model = model
-        self.concurrency, self.timeout, self.retries, self.backoff = concurrency, timeout, retries, backoff
         self.send_seed = send_seed
         self.extra = dict(extra or {})
-        self._change = threading.Condition()
-        self._tasks: dict[int, Future[None]] = {}
-        self._done: list[tuple[int, Reply | EngineError]] = []
-        self._tickets = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self._url!r}, {self.model!r})"
@@ -93,106 +62,25 @@ class OpenAIEngine(Engine):
             raise ValueError("a chat endpoint cannot forbid how a reply begins (not_first)")
         if request.resume and (not request.chat or request.chat[-1].role != "assistant"):
             raise ValueError("a chat can be resumed only where it ends in an assistant message")
-        with self._change:
-            if self._closed:
-                raise EngineError("the engine is closed")
-            loop = self._loop or self._begin()
-            self._tickets += 1
-            ticket = self._tickets
-            self._tasks[ticket] = asyncio.run_coroutine_threadsafe(self._serve(ticket, request), loop)
-        return ticket
-
-    def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
-        with self._change:
-            self._change.wait_for(lambda: self._done or not self._tasks, timeout)
-            done, self._done = self._done, []
-            return done
-
-    def cancel(self, ticket: int) -> None:
-        with self._change:
-            task = self._tasks.pop(ticket, None)
-            self._done = [(other, result) for other, result in self._done if other != ticket]
-        if task is not None:
-            task.cancel()  # closes the connection, so that the server can stop as well
-
-    @property
-    def busy(self) -> int:
-        with self._change:
-            return len(self._tasks) + len(self._done)
-
-    def close(self) -> None:
-        with self._change:
-            self._closed = True
-            loop, self._loop = self._loop, None
-            tickets = [*self._tasks, *(ticket for ticket, _ in self._done)]
-        for ticket in tickets:
-            self.cancel(ticket)
-        if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
-            loop.close()
-
-    def _begin(self) -> asyncio.AbstractEventLoop:
-        """Start the thread. It waits for servers at all times, whoever polls."""
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
-        self._client = httpx.AsyncClient(headers=headers, limits=limits, timeout=None)
-        self._slots = asyncio.Semaphore(self.concurrency)
-        loop = self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=loop.run_forever, name="chat endpoint", daemon=True)
-        self._thread.start()
-        return loop
-
-    async def _end(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self._client.aclose()
-
-    async def _serve(self, ticket: int, request: Request) -> None:
-        try:
-            async with self._slots:
-                result: Reply | EngineError = await self._answer(request)
-        except EngineError as error:
-            result = error
-        except Exception as error:  # whatever a server can make of a reply, it ends this request only
-            result = EngineError(self._clean(f"{self._url}: {type(error).__name__}: {error}"))
-        with self._change:
-            if self._tasks.pop(ticket, None) is not None:
-                self._done.append((ticket, result))
-                self._change.notify_all()
+        return super().submit(request)
 
     async def _answer(self, request: Request) -> Reply:
         body = self._body(request)
         failure: Unanswered | None = None
         for attempt in range(self.retries + 1):
             if failure is not None:
-                pause = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
-                await asyncio.sleep(max(pause, min(failure.wait, LONGEST_WAIT)))
+                await self._pause(attempt, failure)
+            started = time.monotonic()
             try:
-                return await self._attempt(body, request.sampling.temperature)
+                response = await self._post(self._url, body)
+                text, finish = read_completion(response)
             except Unanswered as error:
                 failure = error
+                continue
+            seconds = time.monotonic() - started
+            temperature = request.sampling.temperature
+            return Reply(text, finish=finish, temperature=temperature, seconds=seconds, counted=sampled(response))
         raise EngineError(self._clean(f"{self._url}: {failure} (tried {self.retries + 1} times)"))
-
-    async def _attempt(self, body: dict[str, Any], temperature: float) -> Reply:
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(self.timeout):
-                response = await self._client.post(self._url, json=body)
-        except TimeoutError:
-            raise Unanswered(f"no reply within {self.timeout:g} s") from None
-        except httpx.TransportError as error:
-            raise Unanswered(f"{type(error).__name__}: {error}") from None
-        if response.status_code in (408, 429) or response.status_code >= 500:
-            raise Unanswered(f"status {response.status_code}: {said(response)}", retry_after(response))
-        if response.status_code != 200:
-            raise EngineError(self._clean(f"{self._url}: status {response.status_code}: {said(response)}"))
-        text, finish = read_completion(response)
-        seconds = time.monotonic() - started
-        return Reply(text, finish=finish, temperature=temperature, seconds=seconds, counted=sampled(response))
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
@@ -212,15 +100,8 @@ class OpenAIEngine(Engine):
         if request.resume:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if self.send_seed and request.key:
-            body["seed"] = int.from_bytes(hashlib.sha256(repr(request.key).encode()).digest()[:4]) >> 1
+            body["seed"] = seed_of(request.key)
         return {name: value for name, value in (body | self.extra).items() if value is not None}
-
-    def _clean(self, message: str) -> str:
-        """One line of at most 400 characters, without the key, which some servers quote back."""
-        if len(self._key) >= 8:  # a shorter one is a placeholder such as EMPTY
-            message = message.replace(self._key, "[key]")
-        message = " ".join(message.split())
-        return message if len(message) <= 400 else f"{message[:400]}..."
 
 
 def messages(chat: Chat) -> list[dict[str, Any]]:
@@ -275,27 +156,3 @@ def sampled(response: httpx.Response) -> int:
     usage = response.json().get("usage")
     count = usage.get("completion_tokens") if isinstance(usage, dict) else None
     return count if isinstance(count, int) else 0
-
-
-def said(response: httpx.Response) -> str:
-    """What the server has to say for itself: the message in its body, or the body."""
-    text = response.text
-    try:
-        body = response.json()
-        body = body.get("error", body)
-        return body if isinstance(body, str) else str(body.get("message") or body.get("detail") or text)
-    except (ValueError, AttributeError):
-        return text
-
-
-def retry_after(response: httpx.Response) -> float:
-    """Seconds that the server asks us to wait: the header holds a number or a date."""
-    value = response.headers.get("Retry-After", "")
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return parsedate_to_datetime(value).timestamp() - time.time()
-    except ValueError:
-        return 0.0

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slm_math.engines.base import ContextFull, Engine, EngineError, Request
+from slm_math.engines.base import ContextFull, Engine, EngineError, Request, Weights
 from slm_math.engines.cache import RowCache
 from slm_math.engines.chat import ChatFormat
 from slm_math.engines.sampling import choose, record_support, uniforms
@@ -87,6 +87,13 @@ class TransformersEngine(Engine):
         for row in self._rows:
             if row.ticket == ticket:
                 row.finish = "cancelled"
+
+    def update(self, version: int, weights: Weights | None = None) -> None:
+        self.version = version  # it decodes with the trainer's own weights
+
+    def release(self) -> None:
+        if not self.busy:
+            self._rows, self._cache = [], None
 
     def usage(self) -> dict[str, int]:
         return {"slots": self.slots, "steps": self.steps, "tokens": self.decoded, "prefills": self.prefills}
@@ -240,30 +247,22 @@ class TransformersEngine(Engine):
         stops = row.request.sampling.stop
         if stops:
             # a stop string cannot reach further back than one token a byte
-            tail = self._text(row.tokens[-max(len(stop.encode()) for stop in stops) - 1 :])
+            tail = self.chat.text(row.tokens[-max(len(stop.encode()) for stop in stops) - 1 :])
             if any(stop in tail for stop in stops):
                 return "stop"
         return "length" if len(row.tokens) >= row.room else ""
 
     @property
     def ends(self) -> frozenset[int]:
-        """Every token that ends a turn: the tokenizer's, the template's and all that the model's configs name."""
+        """Every token that ends a turn."""
         if not self._ended:
-            ends = {self.chat.tokenizer.eos_token_id, self.chat.end_id}
-            for config in (self.model.config, getattr(self.model, "generation_config", None)):
-                named = getattr(config, "eos_token_id", None)
-                ends |= set(named) if isinstance(named, list) else {named}
-            self._ended = frozenset(ends - {None})
+            self._ended = self.chat.ends(self.model.config, getattr(self.model, "generation_config", None))
         return self._ended
-
-    def _text(self, tokens: list[int]) -> str:
-        tokenizer = self.chat.tokenizer
-        return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _reply(self, row: _Row) -> Reply:
         sampling = row.request.sampling
         return Reply(
-            text=self._text(row.tokens),
+            text=self.chat.text(row.tokens),
             token_ids=tuple(row.tokens),
             logprobs=tuple(row.logps),
             kept=tuple(row.kept) if any(row.kept) else (),

@@ -206,7 +206,8 @@ class Rollouts:
         engine = self.engines.get(effect.role) or self.engines["default"]
         default = self.sampling.get(effect.role) or self.sampling["default"]
         item.asked += 1
-        request = Request(effect.chat, effect.sampling(default), effect.resume, (*item.key, item.asked), self.support)
+        key = (*item.key, item.asked)
+        request = Request(effect.chat, effect.sampling(default), effect.resume, key, self.support, effect.role)
         return engine, engine.submit(request)
 
     def _end(self, item: _Live, live: dict[int, _Live], answer: str | None, error: str | None) -> Trace:
