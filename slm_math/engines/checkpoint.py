@@ -12,13 +12,10 @@ from slm_math.engines.chat import ChatFormat
 from slm_math.engines.loading import (
     DTYPES,
     check_path,
-    files_hash,
+    files_of,
     load_model,
     load_tokenizer,
     local_folder,
-    revision_of,
-    template_hash,
-    weights_hash,
 )
 from slm_math.engines.transformers import TransformersEngine
 
@@ -55,12 +52,7 @@ class CheckpointEngine(TransformersEngine):
     def _files(self) -> dict[str, str | None]:
         if local_folder(self.path) is None:
             self._load()  # from the hub: only then there is something to tell
-        return {
-            "revision": revision_of(self.path),
-            "weights": weights_hash(self.path),
-            "files": files_hash(self.path),
-            "template": template_hash(self.template),
-        }
+        return files_of(self.path, self.template)
 
     def identity(self) -> dict[str, Any]:
         return {

@@ -84,14 +84,34 @@ def template_hash(template: str | None) -> str | None:
     )
 
 
-def context_of(path: str) -> int | None:
-    """The most tokens that a model takes, by its config; None when that does not say."""
-    from transformers import AutoConfig
+def files_of(path: str, template: str | None = None) -> dict[str, str | None]:
+    """What a model is made of, for manifests: its revision on the hub, and hashes of its files."""
+    return {
+        "revision": revision_of(path),
+        "weights": weights_hash(path),
+        "files": files_hash(path),
+        "template": template_hash(template),
+    }
 
+
+def configs_of(path: str) -> tuple[Any, Any]:
+    """A model's config and its generation config, None where it has none; of an adapter those of its base."""
+    from transformers import AutoConfig, GenerationConfig
+
+    path = base_of(path) or path
     try:
-        config = AutoConfig.from_pretrained(base_of(path) or path)
+        config = AutoConfig.from_pretrained(path)
     except OSError as error:
         raise _unloadable(path, error) from error
+    try:
+        return config, GenerationConfig.from_pretrained(path)
+    except OSError:
+        return config, None
+
+
+def context_of(path: str) -> int | None:
+    """The most tokens that a model takes, by its config; None when that does not say."""
+    config, _ = configs_of(path)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 

@@ -1,0 +1,298 @@
+"""vLLM in this process: continuous batching by its scheduler, a step of which is a step of `poll`."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from slm_math.engines import vllm_setup
+from slm_math.engines.base import ContextFull, Engine, EngineError, Request, Weights
+from slm_math.engines.chat import ChatFormat
+from slm_math.engines.loading import (
+    DTYPES,
+    base_of,
+    check_path,
+    configs_of,
+    files_of,
+    load_tokenizer,
+    local_folder,
+)
+from slm_math.engines.vllm_requests import WITHOUT_SUPPORT, Asked, Said, ask, fields, goes_on, packed, reply
+from slm_math.types import Reply
+
+
+class VLLMEngine(Engine):
+    """A model served by vLLM (Kwon et al. 2023) in this process; loaded at the first request.
+
+    Sampling depends on the request's key alone. Greedy replies and log-probabilities are those of the transformers
+    engine up to rounding. Equal beginnings of prompts are computed once.
+
+    Args:
+        path: model folder, adapter folder, or hub id.
+        dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 without.
+        slots: requests decoded at once, at most.
+        chat_template: chatml, plain or a Jinja file instead of the tokenizer's own template.
+        memory: the share of the GPU for weights and cache; 0.9 when left out.
+        context: the most tokens of a prompt and its reply; the model's own when left out.
+    """
+
+    trainable = True
+    computes = True
+    name = "vLLM"
+
+    def __init__(
+        self,
+        path: str,
+        dtype: str = "auto",
+        slots: int = 256,
+        chat_template: str | None = None,
+        memory: float | None = None,
+        context: int | None = None,
+    ) -> None:
+        reason = vllm_setup.refusal()
+        if reason is not None:
+            raise ValueError(reason)
+        check_path(path)
+        if dtype not in ("auto", *DTYPES):
+            raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
+        if slots < 1 or not 0 < (memory or 0.9) <= 1:
+            raise ValueError(f"vLLM needs slots >= 1 and memory in (0, 1], got {slots} and {memory}")
+        self.path = path
+        self.gpu = torch.cuda.is_available()
+        self.dtype = ("bfloat16" if self.gpu else "float32") if dtype == "auto" else dtype
+        self.slots = slots
+        self.template = chat_template
+        self.memory = memory
+        self.context = context
+        self.version = 0
+        self.beat: Callable[[], None] = lambda: None
+        self.follows = False  # whether its weights will be updated
+        self.options: dict[str, Any] = {}  # of vLLM's engine, over those made from the above
+        self.adapters: dict[str, Path] = {}
+        self.steps = self.decoded = self.prefills = 0
+        self._chat: ChatFormat | None = None
+        self._core: Any = None
+        self._tickets = 0
+        self._asked: dict[int, Asked] = {}
+        self._over: list[tuple[int, Reply | EngineError]] = []
+        self._asleep = False
+
+    @property
+    def chat(self) -> ChatFormat:
+        if self._chat is None:
+            self._chat = ChatFormat(load_tokenizer(self.path), self.template)
+        return self._chat
+
+    def identity(self) -> dict[str, Any]:
+        if local_folder(self.path) is None:
+            self._start()  # from the hub: only then there is something to tell
+        return {
+            "engine": type(self).__name__,
+            "version": vllm_setup.installed(),
+            "path": self.path,
+            **files_of(self.path, self.template),
+            "dtype": self.dtype,
+            "chat_template": self.template,
+        }
+
+    def usage(self) -> dict[str, int]:
+        return {"slots": self.slots, "steps": self.steps, "tokens": self.decoded, "prefills": self.prefills}
+
+    @property
+    def busy(self) -> int:
+        return len(self._asked) + len(self._over)
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> int:
+        self._start()
+        self._tickets += 1
+        try:
+            asked = ask(self.chat, request, self.limit)
+        except ContextFull as error:
+            self._over.append((self._tickets, error))
+            return self._tickets
+        if asked.cut and not self._masks:
+            raise ValueError(WITHOUT_SUPPORT)
+        self._asked[self._tickets] = asked
+        self._add(self._tickets, asked)
+        return self._tickets
+
+    def cancel(self, ticket: int) -> None:
+        self._over = [item for item in self._over if item[0] != ticket]
+        if self._asked.pop(ticket, None) is not None:
+            self._core.abort_request([str(ticket)])
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
+        end = time.perf_counter() + timeout
+        while not self._over and self._asked:
+            for output in self._core.step():
+                self._take(int(output.request_id), output.outputs[0])
+            self.steps += 1
+            self.beat()
+            if time.perf_counter() >= end:
+                break
+        over, self._over = self._over, []
+        return over
+
+    def _add(self, ticket: int, asked: Asked) -> None:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        ids, values = fields(asked, self.chat, self.ends)
+        params = SamplingParams(**values, output_kind=RequestOutputKind.FINAL_ONLY)
+        (prompt,) = self._core.renderer.render_cmpl([{"prompt_token_ids": ids}])
+        self._core.add_request(str(ticket), prompt, params, lora_request=self._lora(asked.request.role))
+
+    def _take(self, ticket: int, found: Any) -> None:
+        """What vLLM has finished."""
+        asked = self._asked[ticket]
+        self.prefills += asked.first is None
+        self.decoded += max(len(found.token_ids) - 1, 0)
+        if found.finish_reason not in ("stop", "length"):
+            del self._asked[ticket]
+            self._over.append((ticket, EngineError(f"vLLM gave a request up: {found.finish_reason}")))
+            return
+        tokens = tuple(found.token_ids)
+        logps = tuple(row[token].logprob for row, token in zip(found.logprobs, tokens))
+        said = Said(tokens, logps, found.finish_reason, packed(found.sampling_mask and found.sampling_mask.token_ids))
+        if goes_on(asked, said, self.chat):
+            self._add(ticket, asked)
+            return
+        del self._asked[ticket]
+        self._over.append((ticket, reply(asked, said, self.chat, self.version)))
+
+    # -- the model -------------------------------------------------------------------------------------------------
+
+    def _lora(self, role: str) -> Any:
+        """vLLM's name for the adapter of a role; the first one serves a role without its own."""
+        if not self.adapters:
+            return None
+        from vllm.lora.request import LoRARequest
+
+        names = list(self.adapters)
+        name = role if role in self.adapters else names[0]
+        return LoRARequest(name, 1 + names.index(name), str(self.adapters[name]))
+
+    def _start(self) -> None:
+        if self._core is not None:
+            return
+        vllm_setup.imported()
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        base = base_of(self.path)
+        config, generation = configs_of(self.path)
+        self.ends = self.chat.ends(config, generation)
+        if base is not None:
+            self.adapters = {"default": Path(self.path)}
+        with _undisturbed():
+            options = self._options(config, base or self.path) | self.options
+            if self.follows:
+                from vllm.config import WeightTransferConfig
+
+                options["weight_transfer_config"] = WeightTransferConfig(backend=vllm_setup.WEIGHTS_BACKEND)
+                options["worker_extension_cls"] = "slm_math.engines.vllm_worker.Extension"
+            self._core = LLMEngine.from_engine_args(EngineArgs(**options))
+        self.limit = self._core.vllm_config.model_config.max_model_len
+        self._masks = bool(options.get("return_sampling_mask"))
+
+    def _options(self, config: Any, model: str) -> dict[str, Any]:
+        own = config.get_text_config().max_position_embeddings
+        context = min(self.context or own, own)
+        options: dict[str, Any] = {
+            "model": model,
+            "tokenizer": self.path if base_of(self.path) is None else model,
+            "dtype": self.dtype,
+            "max_model_len": context,
+            "max_num_seqs": self.slots,
+            "logprobs_mode": "processed_logprobs",  # of what was sampled from: after the temperature
+            "generation_config": "vllm",  # nothing but the request decides how to sample
+            "disable_log_stats": True,
+            "use_tqdm_on_load": False,
+            "seed": 0,
+        }
+        if base_of(self.path) is not None:
+            options |= {"enable_lora": True, "max_lora_rank": _rank([Path(self.path)])}
+        if self.gpu:
+            return options | {"gpu_memory_utilization": self.memory or 0.9}
+        size = torch.finfo(DTYPES[self.dtype]).bits // 8
+        return options | {
+            "enforce_eager": True,  # compiling costs 40 s, and gains nothing on small models
+            "kv_cache_memory_bytes": max(vllm_setup.cache_bytes(config, self.slots, 2048, context, size), 2**26),
+            # a prompt in pieces breaks seeded requests on a CPU: it has to fit into one step
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(context, 8192),
+        }
+
+    def update(self, version: int, weights: Weights | None = None) -> None:
+        assert weights is not None, "vLLM has a copy of the weights"
+        if self._asked:
+            raise EngineError("weights cannot change while requests are under way")
+        self._start()
+        self._wake()
+        tensors = list(weights.tensors())
+        if tensors:
+            self._core.collective_rpc("start_weight_update")
+            self._core.collective_rpc("update_weights", kwargs={"update_info": {"tensors": tensors}})
+            self._core.collective_rpc("finish_weight_update")
+        self.adapters = dict(weights.adapters)
+        for role in self.adapters:
+            lora = self._lora(role)
+            lora.load_inplace = True
+            self._core.add_lora(lora)
+        if self._asleep:
+            self._core.wake_up(["kv_cache"])
+            self._asleep = False
+        if not self._core.reset_prefix_cache():
+            raise EngineError("vLLM would not forget what it computed with the old weights")
+        self._core.set_weight_version(str(version))
+        self.version = version
+
+    def release(self) -> None:
+        """On a GPU that is shared with training: sleeps, without the weights where all of them will be sent anew."""
+        if self._core is not None and self.options.get("enable_sleep_mode") and not self._asleep and not self._asked:
+            self._core.sleep(level=1 if self.adapters else 2)
+            self._asleep = True
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._core.wake_up(["weights"])
+
+    def close(self) -> None:
+        if self._core is not None:
+            self._core.engine_core.shutdown()
+            self._core = None
+            self._asked, self._over = {}, []
+
+
+def _rank(folders: Sequence[Path]) -> int:
+    """vLLM's bound for the rank of some adapters: it takes certain numbers only."""
+    import json
+
+    ranks = [json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["r"] for folder in folders]
+    return next(bound for bound in (8, 16, 32, 64, 128, 256, 320, 512) if bound >= max(ranks))
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """vLLM seeds every generator of this process when it starts, and a training run has its own."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    threads = torch.get_num_threads(), torch.set_num_threads
+    try:
+        yield
+    finally:
+        torch.set_num_threads = threads[1]
+        torch.set_num_threads(threads[0])
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)

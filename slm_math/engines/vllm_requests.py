@@ -1,0 +1,124 @@
+"""What vLLM is asked and what it answers, in this process and over HTTP alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from slm_math.engines.base import ContextFull, Request, seed_of
+from slm_math.engines.chat import ChatFormat
+from slm_math.types import Reply
+
+NEVER = -1e9  # added to a logit: JSON has no infinity
+
+
+@dataclass(frozen=True)
+class Said:
+    """Tokens that were sampled, their log-probabilities (nats, after temperature and truncation), what was `kept`."""
+
+    tokens: tuple[int, ...]
+    logps: tuple[float, ...]
+    finish: str
+    kept: tuple[bytes, ...] = ()
+
+
+@dataclass
+class Asked:
+    """A request under way. `first` is the token that was sampled under a ban (`not_first`), before all others."""
+
+    request: Request
+    prompt: tuple[int, ...]
+    digest: str
+    room: int
+    start: float = field(default_factory=time.perf_counter)
+    first: Said | None = None
+
+    @property
+    def cut(self) -> bool:
+        """True when the tokens that could be sampled are to be reported, and were not all."""
+        sampling = self.request.sampling
+        return self.request.support and sampling.temperature > 0 and (sampling.truncated or bool(sampling.not_first))
+
+    @property
+    def banned(self) -> bool:
+        """True while the next token is the first one, and some are forbidden there."""
+        return bool(self.request.sampling.not_first) and self.first is None
+
+
+def ask(chat: ChatFormat, request: Request, limit: int) -> Asked:
+    """The prompt of a request. Raises ContextFull where the model's context, `limit` tokens, leaves no room."""
+    ids, digest = chat.prompt(request.chat, request.resume)
+    room = min(request.sampling.max_new_tokens, limit - len(ids))
+    if room < 1:
+        raise ContextFull(f"the prompt has {len(ids)} tokens, the model's context holds {limit}")
+    return Asked(request, tuple(ids), digest, room)
+
+
+def fields(asked: Asked, chat: ChatFormat, ends: Iterable[int], seed: bool = True) -> tuple[list[int], dict[str, Any]]:
+    """Prompt ids, and the fields of vLLM's SamplingParams. vLLM bans tokens from whole replies only, so under a ban the
+    first token is a reply of its own."""
+    request, sampling = asked.request, asked.request.sampling
+    ids, room, key = list(asked.prompt), asked.room, request.key
+    bias: dict[int, float] | None = None
+    if asked.first is not None:
+        ids, room, key = [*ids, *asked.first.tokens], room - 1, (*key, "after the first")
+    elif asked.banned:
+        bias, room = {chat.tokens(text)[0]: NEVER for text in sampling.not_first}, 1
+    seeded = seed and bool(key) and sampling.temperature > 0
+    return ids, {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "max_tokens": room,
+        "stop": list(sampling.stop),
+        "include_stop_str_in_output": True,
+        "stop_token_ids": sorted(ends),
+        "detokenize": bool(sampling.stop),  # else the text is of no use to it
+        "logprobs": 0,  # that of the sampled token
+        "seed": seed_of(key) if seeded else None,
+        "logit_bias": bias,
+    }
+
+
+def goes_on(asked: Asked, said: Said, chat: ChatFormat) -> bool:
+    """Whether the rest of a reply is still to be asked for, after its first token; `asked` is then ready for it."""
+    if not asked.banned or asked.room == 1 or said.finish != "length":
+        return False
+    text = chat.text(said.tokens)
+    if any(stop in text for stop in asked.request.sampling.stop):
+        return False
+    asked.first = said
+    return True
+
+
+def reply(asked: Asked, said: Said, chat: ChatFormat, version: int) -> Reply:
+    parts = [part for part in (asked.first, said) if part is not None]
+    tokens = tuple(token for part in parts for token in part.tokens)
+    return Reply(
+        text=chat.text(tokens),
+        token_ids=tokens,
+        logprobs=tuple(logp for part in parts for logp in part.logps),
+        kept=tuple(ids for part in parts for ids in part.kept) if asked.cut else (),
+        finish="stop" if said.finish == "stop" else "length",
+        prompt_ids=asked.prompt,
+        prompt=asked.digest,
+        version=version,
+        temperature=asked.request.sampling.temperature or 1.0,
+        seconds=time.perf_counter() - asked.start,
+    )
+
+
+def packed(mask: Sequence[Sequence[int]] | None) -> tuple[bytes, ...]:
+    """What could be sampled at each token, as `Reply.kept` has it."""
+    return tuple(np.asarray(ids, dtype=np.int32).tobytes() for ids in mask or ())
+
+
+WITHOUT_SUPPORT = (
+    "training on samples under top_p, top_k, min_p or not_first needs the tokens that could be sampled, which vLLM "
+    "reports on a GPU only, started with return_sampling_mask: take engine transformers, or leave these out"
+)

@@ -1,0 +1,98 @@
+"""What runs inside of vLLM's workers: weights that arrive in memory or in a file.
+
+Naming this module's `Extension` as `--worker-extension-cls` registers the backend `slm_math` with vLLM's own weight
+transfer (https://docs.vllm.ai/en/latest/training/weight_transfer/), which NCCL and CUDA IPC, made for GPUs, use, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+
+from slm_math.engines.vllm_setup import WEIGHTS_BACKEND
+
+
+@dataclass
+class NoInit(WeightTransferInitInfo):
+    """There is nobody to meet."""
+
+
+@dataclass
+class Arrival(WeightTransferUpdateInfo):
+    """`tensors`: (name, tensor) pairs, in the process of the trainer; `path`: a safetensors file, anywhere else."""
+
+    tensors: Iterable[tuple[str, Tensor]] | None = None
+    path: str | None = None
+
+
+class Transfer(WeightTransferEngine[NoInit, Arrival]):
+    """Loads weights named as in a checkpoint into the running model."""
+
+    init_info_cls = NoInit
+    update_info_cls = Arrival
+
+    def init_transfer_engine(self, init_info: NoInit) -> None:
+        pass
+
+    def start_weight_update(self) -> None:
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: Arrival) -> None:
+        self.model.load_weights(arrived(update_info))
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        self.receive_weights(self.parse_update_info(update_info))
+        if self.device.type != "cpu":
+            import torch
+
+            torch.accelerator.synchronize()
+
+    def finish_weight_update(self) -> None:
+        finalize_layerwise_reload(self.model, self.model_config)
+        tie_again(self.model)
+
+    def shutdown(self) -> None:
+        pass
+
+
+def arrived(update: Arrival) -> Iterable[tuple[str, Tensor]]:
+    if update.tensors is not None:
+        yield from update.tensors
+        return
+    from safetensors import safe_open
+
+    assert update.path is not None, "neither tensors nor a path arrived"
+    with safe_open(update.path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            yield name, file.get_tensor(name)
+
+
+def tie_again(model: nn.Module) -> None:
+    """On a CPU a head that shares the embedding's weights keeps a packed copy of the old ones through a reload."""
+    for inner in (model, getattr(model, "language_model", None)):
+        head, body = getattr(inner, "lm_head", None), getattr(inner, "model", None)
+        embedding = getattr(body, "embed_tokens", None)
+        head, embedding = getattr(head, "base_layer", head), getattr(embedding, "base_layer", embedding)
+        config = getattr(inner, "config", None)
+        if head is None or embedding is None or not getattr(config, "tie_word_embeddings", False):
+            continue
+        head.weight = embedding.weight
+        if head.weight.device.type == "cpu":
+            head.quant_method.process_weights_after_loading(head)
+
+
+class Extension:
+    """Nothing of its own: that the worker imports this module is what counts."""
+
+
+WeightTransferEngineFactory.register_engine(WEIGHTS_BACKEND, Transfer)
