@@ -81,5 +81,5 @@ def stopping(module: PolicyModule) -> tuple[Any, Any]:
     tokenizer, generation = copy.deepcopy(module.chat.tokenizer), copy.deepcopy(module.model.generation_config)
     if tokenizer.eos_token != module.chat.end_text:
         tokenizer.eos_token = module.chat.end_text
-    generation.eos_token_id = sorted(module.engine().ends)
+    generation.eos_token_id = sorted(module.ends)
     return tokenizer, generation

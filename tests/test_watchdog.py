@@ -122,7 +122,8 @@ def test_stall_is_told_at_doubling_intervals_and_so_is_its_end(
     assert first >= 0.3
     assert second >= 0.6
     assert third >= 1.2
-    assert float(re.search(r"things move again after ([\d.]+) s", err)[1]) >= 1.7
+    ends = [float(seconds) for seconds in re.findall(r"things move again after ([\d.]+) s", err)]
+    assert max(ends) >= 1.7  # on a busy machine something else may have stood still, too
 
 
 def test_nothing_is_said_while_things_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,9 @@ class VLLMEngine(Engine):
         self.context = context
         self.version = 0
         self.beat: Callable[[], None] = lambda: None
-        self.follows = False  # whether its weights will be updated
-        self.options: dict[str, Any] = {}  # of vLLM's engine, over those made from the above
+        self.ends = frozenset[int]()  # tokens that end a reply
+        self._follows = False  # whether its weights will be updated
+        self._more: dict[str, Any] = {}  # options of vLLM's engine, over those made from the above
         self.adapters: dict[str, Path] = {}
         self.steps = self.decoded = self.prefills = 0
         self._chat: ChatFormat | None = None
@@ -82,7 +84,16 @@ class VLLMEngine(Engine):
         self._tickets = 0
         self._asked: dict[int, Asked] = {}
         self._over: list[tuple[int, Reply | EngineError]] = []
-        self._asleep = False
+        self.asleep = False
+
+    def follow(
+        self, chat: ChatFormat, ends: frozenset[int], options: Mapping[str, Any], beat: Callable[[], None]
+    ) -> None:
+        """Makes it a copy of a policy under training, whose weights come by `update`.
+
+        `options` go to vLLM's engine; `beat` is called after each of its steps.
+        """
+        self._chat, self.ends, self._more, self.beat, self._follows = chat, ends, dict(options), beat, True
 
     @property
     def chat(self) -> ChatFormat:
@@ -189,12 +200,12 @@ class VLLMEngine(Engine):
 
         base = base_of(self.path)
         config, generation = configs_of(self.path)
-        self.ends = self.chat.ends(config, generation)
+        self.ends = self.ends or self.chat.ends(config, generation)
         if base is not None:
             self.adapters = {"default": Path(self.path)}
         with _undisturbed():
-            options = self._options(config, base or self.path) | self.options
-            if self.follows:
+            options = self._options(config, base or self.path) | self._more
+            if self._follows:
                 from vllm.config import WeightTransferConfig
 
                 options["weight_transfer_config"] = WeightTransferConfig(backend=vllm_setup.WEIGHTS_BACKEND)
@@ -219,7 +230,8 @@ class VLLMEngine(Engine):
             "seed": 0,
         }
         if base_of(self.path) is not None:
-            options |= {"enable_lora": True, "max_lora_rank": _rank([Path(self.path)])}
+            rank = json.loads((Path(self.path) / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+            options |= {"enable_lora": True, "max_lora_rank": vllm_setup.lora_rank(rank)}
         if self.gpu:
             return options | {"gpu_memory_utilization": self.memory or 0.9}
         size = torch.finfo(DTYPES[self.dtype]).bits // 8
@@ -247,9 +259,9 @@ class VLLMEngine(Engine):
             lora = self._lora(role)
             lora.load_inplace = True
             self._core.add_lora(lora)
-        if self._asleep:
+        if self.asleep:
             self._core.wake_up(["kv_cache"])
-            self._asleep = False
+            self.asleep = False
         if not self._core.reset_prefix_cache():
             raise EngineError("vLLM would not forget what it computed with the old weights")
         self._core.set_weight_version(str(version))
@@ -257,27 +269,19 @@ class VLLMEngine(Engine):
 
     def release(self) -> None:
         """On a GPU that is shared with training: sleeps, without the weights where all of them will be sent anew."""
-        if self._core is not None and self.options.get("enable_sleep_mode") and not self._asleep and not self._asked:
+        if self._core is not None and self._more.get("enable_sleep_mode") and not self.asleep and not self._asked:
             self._core.sleep(level=1 if self.adapters else 2)
-            self._asleep = True
+            self.asleep = True
 
     def _wake(self) -> None:
-        if self._asleep:
+        if self.asleep:
             self._core.wake_up(["weights"])
 
     def close(self) -> None:
         if self._core is not None:
             self._core.engine_core.shutdown()
             self._core = None
-            self._asked, self._over = {}, []
-
-
-def _rank(folders: Sequence[Path]) -> int:
-    """vLLM's bound for the rank of some adapters: it takes certain numbers only."""
-    import json
-
-    ranks = [json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["r"] for folder in folders]
-    return next(bound for bound in (8, 16, 32, 64, 128, 256, 320, 512) if bound >= max(ranks))
+            self._asked, self._over, self.asleep = {}, [], False
 
 
 @contextmanager

@@ -75,3 +75,8 @@ def share(parameters: int, cache: int, total: int, bytes_per_number: int, traine
             "vllm.memory by hand, or let `vllm serve` have a GPU of its own (vllm.servers)"
         )
     return round((weights + min(cache, free)) / total, 3)
+
+
+def lora_rank(rank: int) -> int:
+    """vLLM's bound for the rank of adapters: it takes certain numbers only."""
+    return next(bound for bound in (8, 16, 32, 64, 128, 256, 320, 512) if bound >= rank)

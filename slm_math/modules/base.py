@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, TypeVar
 
 import lightning as L
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 
 from slm_math.engines.base import Engine
 from slm_math.engines.chat import ChatFormat
-from slm_math.engines.transformers import TransformersEngine
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import LoadedPolicy, Policy
+from slm_math.modules.serving import EngineName, Serving, Vllm
 
 T = TypeVar("T")
 
@@ -34,9 +33,14 @@ class PolicyModule(L.LightningModule):
         tokens_per_batch: positions (padding included) of one forward and backward pass; bounds memory.
         train_roles: the roles whose turns are learnt.
         slots: requests that the rollout engine decodes at once.
+        engine: what samples: transformers, vllm, or auto: `vllm serve` processes where some are named, else vLLM where
+            it is installed and has a GPU, else transformers.
+        vllm: settings of vLLM.
     """
 
     updates_per_batch = 1
+    longest_reply = 2048  # tokens, as far as is known
+    samples_are_cut = False  # whether top_p and the like take tokens out of what can be sampled
     needs_reference = False
     moves_reference = False
 
@@ -47,6 +51,8 @@ class PolicyModule(L.LightningModule):
         tokens_per_batch: int = 16384,
         train_roles: Sequence[str] = ("solver",),
         slots: int = 64,
+        engine: EngineName = "auto",
+        vllm: Vllm = Vllm(),
     ) -> None:
         super().__init__()
         if tokens_per_batch < 1 or slots < 1:
@@ -60,7 +66,7 @@ class PolicyModule(L.LightningModule):
         self.strict_loading = False  # checkpoints hold what learns, not the frozen rest
         self.loaded: LoadedPolicy | None = None
         self._chat: ChatFormat | None = None
-        self._engines: dict[str, TransformersEngine] = {}
+        self.serving = Serving(self, engine, vllm)
         self._rng: dict[str, Any] | None = None
         self.skipped = 0  # updates left out because their gradient was not finite
         self._skipped_in_a_row = 0
@@ -90,6 +96,12 @@ class PolicyModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         if self.trainer.precision in ("16-mixed", "16-true"):
             raise ValueError("fp16 needs a loss scaler, which manual updates do not use: set precision bf16-mixed")
+        line = self.serving.line()
+        if self.trainer.is_global_zero:
+            print(line, flush=True)
+
+    def teardown(self, stage: str) -> None:
+        self.serving.close()
 
     def configure_model(self) -> None:
         reference = self.needs_reference and self.trainer.state.fn == "fit"
@@ -105,27 +117,17 @@ class PolicyModule(L.LightningModule):
             if isinstance(module, nn.Embedding):
                 module.weight.is_embedding = True  # type: ignore[assignment]
 
-    def engine(self) -> TransformersEngine:
-        """The policy as an engine: it decodes with the weights as they are now."""
-        assert self.loaded is not None, "the model is not loaded yet"
-        return self._engine_of(self.train_roles[0])
-
     def engines(self) -> dict[str, Engine]:
-        """role -> engine. Roles that share their weights share an engine; one with its own adapter has its own."""
-        assert self.loaded is not None
-        separate = len(self.loaded.adapters) > 1
-        own: dict[str, Engine] = {r: self._engine_of(r if separate else self.train_roles[0]) for r in self.train_roles}
-        return own | {"default": own[self.train_roles[0]]}
+        """role -> engine, with the policy's weights as they are now. Roles that share weights share an engine."""
+        return self.serving.engines()
 
-    def _engine_of(self, role: str) -> TransformersEngine:
-        if role not in self._engines:
-            context = partial(self._forward_context, role)
-            self._engines[role] = TransformersEngine(self.model, self.chat, self.slots, context, self.beat)
-        self._engines[role].version = self.global_step
-        return self._engines[role]
+    @property
+    def ends(self) -> frozenset[int]:
+        """Every token that ends a turn."""
+        return self.chat.ends(self.model.config, getattr(self.model, "generation_config", None))
 
     @contextmanager
-    def _forward_context(self, role: str) -> Iterator[None]:
+    def forward_context(self, role: str) -> Iterator[None]:
         """What every forward pass of a role's engine runs in: the trainer's precision, the role's adapter."""
         assert self.loaded is not None
         with self.trainer.precision_plugin.forward_context(), self.loaded.use(role):
@@ -239,6 +241,7 @@ class PolicyModule(L.LightningModule):
             checkpoint["reference"] = self.loaded.reference_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.serving.changed()
         if self.loaded is not None:
             self._check_weights(checkpoint["state_dict"])
             trained = tuple(checkpoint.get("train_roles", self.train_roles))

@@ -16,6 +16,7 @@ from slm_math.modules.base import PolicyModule
 from slm_math.modules.checks import check_options, check_prompts, check_reference, without_dropout
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Policy
+from slm_math.modules.serving import EngineName, Vllm
 from slm_math.modules.stats import Clock, Notices, Sums, cost, sizes, step_figures
 from slm_math.rewards import Correct, Reward
 from slm_math.rollout.record import Rollout, light, scored
@@ -54,6 +55,9 @@ class GRPOModule(PolicyModule):
         sandbox: runs the agent's programs; one with its default limits when left out.
         tokens_per_batch: positions of one forward and backward pass.
         slots: requests decoded at once.
+        engine: what samples: transformers, vllm, or auto: `vllm serve` processes where some are named, else vLLM where
+            it is installed and has a GPU, else transformers.
+        vllm: settings of vLLM.
         seed: of the sampling; the run's own (`--seed_everything`) when left out.
     """
 
@@ -76,14 +80,18 @@ class GRPOModule(PolicyModule):
         sandbox: Sandbox | RemoteSandbox | None = None,
         tokens_per_batch: int = 16384,
         slots: int = 64,
+        engine: EngineName = "auto",
+        vllm: Vllm = Vllm(),
         seed: int | None = None,
     ) -> None:
-        super().__init__(policy, optim, tokens_per_batch, train_roles, slots)
+        super().__init__(policy, optim, tokens_per_batch, train_roles, slots, engine, vllm)
         self.agent = agent
         self.rewards = tuple(rewards)
         self.objective = objective
         self.advantage = advantage
         self.sampling = sampling
+        self.longest_reply = sampling.max_new_tokens
+        self.samples_are_cut = sampling.truncated or bool(sampling.not_first)
         self.group_size = group_size
         self.passes = passes
         self.resample = resample
@@ -123,6 +131,7 @@ class GRPOModule(PolicyModule):
     def training_step(self, batch: Items[Task], batch_idx: int) -> None:
         self.clock, self.last = Clock(), []
         groups = self.groups(batch.items, batch_idx)
+        self.serving.release()
         rows = self.rows(groups)
         self.refer(rows)
         self.credit(groups, rows)
@@ -160,6 +169,7 @@ class GRPOModule(PolicyModule):
         """P problems -> P lists of G finished workflows with their rewards; `key` tells batches and draws apart."""
         key = ("train", self.seed, self.current_epoch, *key)
         engines = self.engines() | self.other_engines
+        self.clock.lap("sync")
         rollouts = Rollouts(self.agent, engines, {"default": self.sampling}, self.sandbox, key, support=True)
         found: dict[tuple[str, int], Trace] = {}
         for trace in rollouts.run((task.problem, g) for task in tasks for g in range(self.group_size)):
@@ -282,7 +292,7 @@ class GRPOModule(PolicyModule):
         values |= cost(
             self.clock.laps, rows, whole, self.passes, self.loaded.size, self.device, self.trainer.world_size
         )
-        values |= {"grad_norm": norm, "lr": rates[next(iter(rates))]}
+        values |= {"grad_norm": norm, "lr": rates[next(iter(rates))], "engine_gap": self.serving.gap}
         values |= {f"{role}/lr": rate for role, rate in rates.items() if len(rates) > 1}
         self.log_scalars(values, len(rows), shown=("reward", "kl"))
         if self.trainer.is_global_zero:

@@ -78,6 +78,12 @@ class Policy:
         """True when `path` is an adapter folder."""
         return self.path is not None and base_of(self.path) is not None
 
+    @property
+    def base(self) -> str:
+        """The path of the model itself, also where `path` is an adapter of it."""
+        assert self.path is not None
+        return base_of(self.path) or self.path
+
     def tokenizer(self) -> Any:
         if self.scratch is not None:
             return self.scratch.tokenizer()
@@ -135,7 +141,7 @@ class Policy:
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=torch.bfloat16,
             )
-        return load_model(base_of(self.path) or self.path, torch.float32, self.attention, **options)
+        return load_model(self.base, torch.float32, self.attention, **options)
 
     def _with_adapters(self, model: Any, names: list[str]) -> Any:
         from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training

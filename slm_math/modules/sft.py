@@ -12,6 +12,7 @@ from slm_math.data.modules import Items
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import Policy
+from slm_math.modules.serving import EngineName, Vllm
 from slm_math.rollout.rows import Row, collate, micro_batches
 
 
@@ -23,14 +24,25 @@ class SFTModule(PolicyModule):
         optim: optimiser and schedule.
         tokens_per_batch: positions of one forward and backward pass; a step accumulates as many as it needs.
         slots: requests decoded at once when agents evaluate the model.
+        engine: what they sample from: transformers, vllm, or auto (see `PolicyModule`).
+        vllm: settings of vLLM.
     """
 
-    def __init__(self, policy: Policy, optim: Optim = Optim(), tokens_per_batch: int = 16384, slots: int = 64) -> None:
-        super().__init__(policy, optim, tokens_per_batch, slots=slots)
+    def __init__(
+        self,
+        policy: Policy,
+        optim: Optim = Optim(),
+        tokens_per_batch: int = 16384,
+        slots: int = 64,
+        engine: EngineName = "auto",
+        vllm: Vllm = Vllm(),
+    ) -> None:
+        super().__init__(policy, optim, tokens_per_batch, slots=slots, engine=engine, vllm=vllm)
         self.val_loss = MeanMetric()
         self.val_accuracy = MeanMetric()
 
     def training_step(self, batch: Items[Row], batch_idx: int) -> None:
+        self.serving.release()
         rows = batch.items
         start = time.perf_counter()
         total = self.over_ranks(sum(sum(row.mask[1:]) for row in rows))

@@ -1,0 +1,205 @@
+"""The control routes of one `vllm serve` process: is it there, what is it, and how new weights get into it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from slm_math.engines import vllm_setup
+from slm_math.engines.base import EngineError, Weights
+from slm_math.engines.endpoint import said
+
+HOW = "start it with scripts/serve_vllm.sh, and WEIGHTS=file or nccl for training"
+
+
+class Server:
+    """One server. `load`: requests that it works on for us; `away`: since when it does not answer (None: it does);
+    `stale`: it answers, but not with the weights that it was sent; `problem`: the last thing that went wrong."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self.load = 0
+        self.away: float | None = None
+        self.stale = False
+        self.problem = ""
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._backend: str | None = None  # how it takes weights
+        self._transfer: Any = None  # vLLM's sender of the trainer's side, for NCCL and IPC
+
+    def ask(self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any) -> Any:
+        """The JSON that a control route answers with. Raises EngineError, saying which server and what to do."""
+        try:
+            with httpx.Client(headers=self._headers, timeout=httpx.Timeout(seconds, connect=5.0)) as client:
+                response = client.request(method, f"{self.url}{path}", json=body, params=query or None)
+        except httpx.TransportError as error:
+            raise EngineError(f"{self.url}{path}: {type(error).__name__}: {error}") from None
+        if response.status_code in (403, 404) and path not in ("/v1/load_lora_adapter",):
+            raise EngineError(f"{self.url} has no {path} (status {response.status_code}): {HOW}")
+        if response.status_code != 200:
+            raise EngineError(f"{self.url}{path}: status {response.status_code}: {said(response)[:300]}")
+        try:
+            return response.json()
+        except ValueError:
+            return None
+
+    def healthy(self) -> bool:
+        try:
+            self.ask("GET", "/health", seconds=5.0)
+        except EngineError as error:
+            self.problem = str(error)
+            return False
+        return True
+
+    def wait(self, patience: float, tell: Callable[[str], None] = print) -> None:
+        """Until it is up. Raises EngineError when that takes longer than `patience` seconds."""
+        start = time.monotonic()
+        told = False
+        while not self.healthy():
+            if time.monotonic() - start >= patience:
+                raise EngineError(f"vLLM at {self.url} did not come up within {patience:g} s: {self.problem}. {HOW}")
+            if not told:
+                tell(f"waiting for vLLM at {self.url} (at most {patience:g} s)")
+                told = True
+            time.sleep(min(1.0, patience / 10))
+
+    def check_version(self) -> str:
+        found = str((self.ask("GET", "/version") or {}).get("version"))
+        reason = vllm_setup.refusal(found)
+        if reason is not None:
+            raise ValueError(f"{self.url}: {reason}")
+        return found
+
+    def model(self) -> Mapping[str, Any]:
+        """What it serves: `id`, `root` (a path there) and `max_model_len`; adapters are not models of their own."""
+        models = (self.ask("GET", "/v1/models") or {}).get("data") or [{}]
+        return next((model for model in models if not model.get("parent")), models[0])
+
+    def weights_version(self) -> str:
+        return str((self.ask("GET", "/weight_info") or {}).get("weight_version"))
+
+    def config(self) -> Mapping[str, Any]:
+        """vLLM's own configuration."""
+        return (self.ask("GET", "/server_info", config_format="json") or {}).get("vllm_config") or {}
+
+    @contextmanager
+    def _paused(self) -> Any:
+        self.ask("POST", "/pause", mode="wait")
+        try:
+            yield
+        finally:
+            self.ask("POST", "/resume")
+
+    def push(self, weights: Weights, version: str, file: Callable[[], Path], address: str | None, dtype: str) -> None:
+        """Weights, adapters and their `version`; `file` writes the weights to a file that the server can read."""
+        has_tensors = next(iter(weights.tensors()), None) is not None
+        with self._paused():
+            if has_tensors:
+                self._send(weights, file, address, dtype)
+            for role, folder in weights.adapters.items():
+                body = {"lora_name": role, "lora_path": str(folder), "load_inplace": True}
+                self.ask("POST", "/v1/load_lora_adapter", body)
+            self.ask("POST", "/update_weight_version", {"new_version": version})
+            if not (self.ask("POST", "/reset_prefix_cache") or {}).get("success"):
+                raise EngineError(f"{self.url} would not forget what it computed with the old weights")
+        self.stale = False
+
+    def _send(self, weights: Weights, file: Callable[[], Path], address: str | None, dtype: str) -> None:
+        if self._backend is None:
+            self._backend = str((self.config().get("weight_transfer_config") or {}).get("backend"))
+        backend = self._backend
+        if backend == vllm_setup.WEIGHTS_BACKEND:
+            self.ask("POST", "/start_weight_update")
+            self.ask("POST", "/update_weights", {"update_info": {"path": str(file())}})
+            self.ask("POST", "/finish_weight_update")
+        elif backend in ("nccl", "ipc"):
+            if self._transfer is None:
+                self._transfer = trainer_side(self, backend, weights, address, dtype)
+            self._transfer.send_weights()
+        else:
+            raise EngineError(f"{self.url} takes no weights (its weight transfer is {backend}): {HOW}")
+
+    def forget(self) -> None:
+        """After a restart nothing of the old process is left to talk to."""
+        self._backend = self._transfer = None
+
+    # what vLLM's senders call
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        self.ask("POST", "/init_weight_transfer_engine", {"init_info": init_info})
+
+    def start_weight_update(self) -> None:
+        self.ask("POST", "/start_weight_update")
+
+    def update_weights(self, update_info: Any) -> None:
+        from vllm.distributed.weight_transfer.clients import _json_safe_update_payload
+
+        self.ask("POST", "/update_weights", {"update_info": _json_safe_update_payload(update_info)})
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        self.ask("POST", "/finish_weight_update")
+
+
+def trainer_side(server: Server, backend: str, weights: Weights, address: str | None, dtype: str) -> Any:
+    """vLLM's sender over NCCL (a group of this process and the server's workers) or CUDA IPC (on one and the same GPU).
+
+    Not tried without GPUs.
+    """
+    import socket
+
+    import torch
+
+    vllm_setup.imported()
+    from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+    from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
+
+    class Source(WeightSource):
+        def metadata(self) -> list[Any]:
+            return [ParamMeta(name, wire, tuple(tensor.shape)) for name, tensor in weights.tensors()]
+
+        def __iter__(self) -> Any:
+            for name, tensor in weights.tensors():
+                yield name, tensor.to(wire)
+
+    wire = getattr(torch, dtype)
+    if backend == "ipc":
+        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
+
+        info: Any = IPCTrainerInitInfo(rank=0, packed=True)
+    else:
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+
+        with socket.socket() as free:
+            free.bind(("", 0))
+            port = free.getsockname()[1]
+        size = 1 + int(server.ask("GET", "/get_world_size")["world_size"])
+        info = NCCLTrainerInitInfo(
+            rank=0, master_address=address or reachable(server.url), master_port=port, world_size=size
+        )
+    return WeightTransferTrainerFactory.trainer_init(info, client=server, source=Source())
+
+
+def reachable(url: str) -> str:
+    """The address of this machine on the way to a server."""
+    import socket
+
+    parsed = httpx.URL(url)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((parsed.host, parsed.port or 80))  # sends nothing
+        return probe.getsockname()[0]
+
+
+def tensors_file(weights: Iterable[tuple[str, Any]], path: Path, dtype: str) -> Path:
+    """Writes weights where servers can read them; renamed into place, so that nobody reads half a file."""
+    import torch
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    save_file({name: tensor.detach().to("cpu", getattr(torch, dtype)).contiguous() for name, tensor in weights}, new)
+    new.replace(path)
+    return path

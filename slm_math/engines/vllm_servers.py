@@ -1,0 +1,287 @@
+"""Any number of `vllm serve` processes as one engine: tokens in, tokens out, new weights over their control routes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from slm_math.engines.base import EngineError, Request, Weights
+from slm_math.engines.chat import ChatFormat
+from slm_math.engines.endpoint import EndpointEngine, Unanswered, check_url, said
+from slm_math.engines.loading import configs_of, load_tokenizer, template_hash
+from slm_math.engines.vllm_control import Server, tensors_file
+from slm_math.engines.vllm_requests import WITHOUT_SUPPORT, Asked, Said, ask, fields, goes_on, packed, reply
+from slm_math.types import Reply
+
+ROUTE = "/inference/v1/generate"
+
+
+class VLLMServers(EndpointEngine):
+    """Sends each request to the server that has the least to do, as token ids, and gets token ids back.
+
+    Servers that stop answering are left out until they are back; what they were working on is sent to others, or again.
+    When none has answered for `patience` seconds, the run ends with an error. A server that comes back with other
+    weights than it was sent gets them again before it is asked anything.
+
+    Args:
+        urls: addresses, like http://node2:8000.
+        path: model folder or hub id of which tokenizer and chat template make the prompts; what the first server says
+            that it serves when left out.
+        chat_template: chatml, plain or a Jinja file instead of the tokenizer's own template.
+        model: the name under which it is served; the first one that the server lists when left out.
+        api_key_env: the environment variable that holds the servers' key, if they want one.
+        concurrency: requests under way at once, all servers together.
+        timeout: seconds that one request may take.
+        retries: how often a request is tried again on servers that are well.
+        patience: seconds that all servers may stay away.
+        send_seed: sampling then depends on a request's key alone. A server on a CPU needs --no-enable-chunked-prefill.
+    """
+
+    trainable = True
+    name = "vLLM servers"
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        path: str | None = None,
+        chat_template: str | None = None,
+        model: str | None = None,
+        api_key_env: str = "VLLM_API_KEY",
+        concurrency: int = 256,
+        timeout: float = 600,
+        retries: int = 4,
+        patience: float = 300,
+        send_seed: bool = True,
+    ) -> None:
+        urls = [urls] if isinstance(urls, str) else list(urls)
+        if not urls or patience < 0:
+            raise ValueError("vLLM servers need at least one address under urls, and patience >= 0")
+        for url in urls:
+            check_url(url, api_key_env)
+        super().__init__(api_key_env, concurrency, timeout, retries, backoff=0.5)
+        self.servers = [Server(url, self._key) for url in urls]
+        self.path = path
+        self.template = chat_template
+        self.model = model
+        self.patience = patience
+        self.send_seed = send_seed
+        self.version = 0
+        self.adapters: tuple[str, ...] = ()
+        self.folder: Path | None = None  # where weights are handed over
+        self.address: str | None = None  # of this machine, for NCCL
+        self.dtype = "float32"  # of the weights on their way
+        self.pushes = True  # one process of several sends them
+        self.ends = frozenset[int]()  # tokens that end a reply
+        self._chat: ChatFormat | None = None
+        self.run = uuid.uuid4().hex[:8]
+        self._expected: str | None = None  # the servers' name for the weights that they were sent
+        self._weights = Weights()
+        self._file: tuple[str, Path] | None = None
+        self._met = False
+        self._watchers: set[asyncio.Task[None]] = set()
+
+    def follow(self, chat: ChatFormat, ends: frozenset[int], folder: Path, dtype: str) -> None:
+        """Makes the servers a copy of a policy under training; weights are handed over in `folder`."""
+        self._chat, self.ends, self.folder, self.dtype = chat, ends, folder, dtype
+
+    @property
+    def chat(self) -> ChatFormat:
+        if self._chat is None:
+            self._meet()
+            assert self._chat is not None
+        return self._chat
+
+    def identity(self) -> dict[str, Any]:
+        self._meet()
+        return {
+            "engine": type(self).__name__,
+            "urls": [server.url for server in self.servers],
+            "version": self.served,
+            "model": self.model,
+            "path": self.path,
+            "chat_template": self.template,
+            "template": template_hash(self.template),
+        }
+
+    def _meet(self) -> None:
+        """Waits for the servers, and learns what they serve."""
+        if self._met:
+            return
+        for server in self.servers:
+            server.wait(self.patience)
+        self.served = sorted({server.check_version() for server in self.servers})
+        found = [server.model() for server in self.servers]
+        roots = {str(model.get("root")) for model in found}
+        if len(roots) > 1:
+            raise ValueError(f"the servers serve different models: {', '.join(sorted(roots))}")
+        self.model = self.model or found[0].get("id")
+        self.path = self.path or roots.pop()
+        self.limit = min(int(model.get("max_model_len") or 1 << 30) for model in found)
+        if self._chat is None:
+            self._chat = ChatFormat(load_tokenizer(self.path), self.template)
+            self.ends = self._chat.ends(*configs_of(self.path))
+        self._met = True
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> int:
+        self._meet()
+        return super().submit(request)
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
+        found = super().poll(timeout)
+        self._look_after()
+        return found
+
+    def _look_after(self) -> None:
+        """Sends weights to servers that came back. Raises EngineError when none has been of use for too long."""
+        for server in self.servers:
+            if server.stale and server.away is None and self.pushes:
+                server.forget()
+                try:
+                    self._push(server)
+                except EngineError as error:
+                    server.away, server.problem = server.away or time.monotonic(), str(error)
+        gone = [server.away for server in self.servers if server.away is not None]
+        if len(gone) == len(self.servers) and time.monotonic() - max(gone) > self.patience:
+            reasons = "; ".join(f"{server.url}: {server.problem}" for server in self.servers)
+            raise EngineError(
+                self._clean(f"no vLLM server has answered for {self.patience:g} s ({reasons})")
+                + ": start them again, and the same command goes on"
+            )
+
+    async def _answer(self, request: Request) -> Reply:
+        asked = ask(self.chat, request, self.limit)
+        failures = 0
+        while True:
+            server = await self._free()
+            server.load += 1
+            try:
+                said = await self._one(server, asked)
+            except Unanswered as error:
+                server.problem = self._clean(str(error))
+                if await self._lost(server):
+                    continue
+                failures += 1  # it is well, and does not answer this
+                if failures > self.retries:
+                    message = f"{server.url}: {error} (tried {failures} times)"
+                    raise EngineError(self._clean(message)) from None
+                await self._pause(failures, error)
+                continue
+            finally:
+                server.load -= 1
+            if not goes_on(asked, said, self.chat):
+                return reply(asked, said, self.chat, self.version)
+
+    async def _free(self) -> Server:
+        """The server with the least to do, as soon as there is one."""
+        while True:
+            well = [server for server in self.servers if server.away is None and not server.stale]
+            if well:
+                return min(well, key=lambda server: server.load)
+            await asyncio.sleep(0.1)
+
+    async def _lost(self, server: Server) -> bool:
+        """Whether a server that did not answer is gone, or has other weights; it is then watched until it is back."""
+        if server.away is not None or server.stale:
+            return True
+        if await self._well(server):
+            return server.stale
+        if server.away is None:
+            server.away = time.monotonic()
+            task = asyncio.ensure_future(self._watch(server))
+            self._watchers.add(task)
+            task.add_done_callback(self._watchers.discard)
+        return True
+
+    async def _well(self, server: Server) -> bool:
+        """Whether it answers; marks it stale where its weights are not those that it was sent."""
+        try:
+            response = await self._client.get(f"{server.url}/health", timeout=5.0)
+            if response.status_code != 200:
+                server.problem = f"/health: status {response.status_code}"
+                return False
+            if self._expected is not None:
+                info = await self._client.get(f"{server.url}/weight_info", timeout=5.0)
+                server.stale = said_version(info) != self._expected
+        except httpx.HTTPError as error:
+            server.problem = f"{type(error).__name__}: {error}"
+            return False
+        return True
+
+    async def _watch(self, server: Server) -> None:
+        while not await self._well(server):
+            await asyncio.sleep(0.5)
+        server.away = None
+
+    async def _one(self, server: Server, asked: Asked) -> Said:
+        """One attempt at one request. Raises Unanswered where another one may do better."""
+        ids, values = fields(asked, self.chat, self.ends, self.send_seed)
+        role = asked.request.role
+        name = (role if role in self.adapters else self.adapters[0]) if self.adapters else self.model
+        response = await self._post(
+            f"{server.url}{ROUTE}", {"model": name, "token_ids": ids, "sampling_params": values}
+        )
+        said, versions = read(response)
+        if self._expected is not None and versions != {self._expected}:
+            server.stale = True
+            raise Unanswered(f"it answered with weights {', '.join(sorted(versions))} instead of {self._expected}")
+        if asked.cut and not said.kept:
+            raise EngineError(f"{server.url} says nothing of what could be sampled: {WITHOUT_SUPPORT}")
+        return said
+
+    # -- weights ---------------------------------------------------------------------------------------------------
+
+    def update(self, version: int, weights: Weights | None = None) -> None:
+        assert weights is not None, "servers have a copy of the weights"
+        if self.busy:
+            raise EngineError("weights cannot change while requests are under way")
+        self._meet()
+        self._weights, self.version = weights, version
+        self.adapters = tuple(weights.adapters)
+        self._expected = f"{self.run}-{version}"
+        for server in self.servers if self.pushes else ():
+            if server.away is None:
+                self._push(server)
+            else:
+                server.stale = True
+
+    def _push(self, server: Server) -> None:
+        assert self._expected is not None
+        server.push(self._weights, self._expected, self._written, self.address, self.dtype)
+
+    def _written(self) -> Path:
+        """The file with the weights, which is written once for all servers."""
+        assert self.folder is not None
+        if self._file is None or self._file[0] != self._expected:
+            path = tensors_file(self._weights.tensors(), self.folder / "weights.safetensors", self.dtype)
+            self._file = (str(self._expected), path.resolve())
+        return self._file[1]
+
+
+def said_version(response: httpx.Response) -> str | None:
+    try:
+        return str(response.json()["weight_version"])
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def read(response: httpx.Response) -> tuple[Said, set[str]]:
+    """What was sampled, and by which weights. Raises Unanswered when the answer is not whole."""
+    try:
+        [choice] = response.json()["choices"]
+        tokens, finish = tuple(choice["token_ids"]), choice["finish_reason"]
+        logps = tuple(float(item["logprob"]) for item in choice["logprobs"]["content"])
+        kept = packed(choice.get("sampling_mask"))
+        versions = {str(span["version"]) for span in choice.get("weight_versions") or ()}
+    except (ValueError, LookupError, TypeError):
+        raise Unanswered(f"the answer is no completion: {said(response)[:200]}") from None
+    if finish not in ("stop", "length") or len(logps) != len(tokens) or not tokens:
+        raise Unanswered(f"the answer is not complete ({finish}, {len(tokens)} tokens, {len(logps)} log-probabilities)")
+    return Said(tokens, logps, finish, kept), versions

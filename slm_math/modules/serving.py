@@ -1,0 +1,283 @@
+"""Which engine samples from the policy under training, and how it comes to have the policy's weights."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from slm_math.engines import vllm_setup
+from slm_math.engines.base import Engine, EngineError, Request, Weights
+from slm_math.engines.transformers import TransformersEngine
+from slm_math.engines.vllm import VLLMEngine
+from slm_math.engines.vllm_servers import VLLMServers
+from slm_math.modules.policy import LoadedPolicy
+from slm_math.modules.weights import inner, lora_options, save_adapter, save_config, tensors
+from slm_math.rollout.rows import collate, trace_rows
+from slm_math.types import Generate, Problem, Reply, Sampling, Trace, Turn, user
+
+if TYPE_CHECKING:
+    from slm_math.modules.base import PolicyModule
+
+EngineName = Literal["auto", "transformers", "vllm"]
+CHECKED = Sampling(temperature=0.7, max_new_tokens=8)  # not 1: a server may leave the temperature out of its numbers
+# nats: fp32 engines agree to 1e-5, but not on every machine; bf16 ones differ in single tokens, hardly on average
+MOST_FP32, MOST_BF16 = 1e-3, 0.1
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """vLLM as the engine of a policy under training.
+
+    Args:
+        servers: addresses of `vllm serve` processes (http://host:8000); without any, vLLM runs in this process.
+        memory: the share of the GPU for vLLM in this process; computed from model, slots and sampling when left out.
+        patience: seconds that servers may stay away before the run ends.
+        address: of this machine, as servers reach it over NCCL; found out when left out.
+        timeout: seconds that one request to a server may take.
+    """
+
+    servers: tuple[str, ...] = ()
+    memory: float | None = None
+    patience: float = 300.0
+    address: str | None = None
+    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.memory is not None and not 0 < self.memory < 1:
+            raise ValueError(f"vllm.memory is a share between 0 and 1, got {self.memory}")
+
+
+def choose(engine: EngineName, vllm: Vllm, ranks: int = 1) -> str:
+    """transformers, vllm (in this process) or servers. Raises ValueError for what cannot be.
+
+    "auto" takes servers where there are any, else vLLM where it is installed, was tested, has a GPU and only this
+    process trains, else transformers.
+    """
+    if engine == "transformers":
+        if vllm.servers:
+            raise ValueError("engine transformers uses no servers: leave vllm.servers out, or set engine auto")
+        return engine
+    if vllm.servers:
+        return "servers"
+    reason = vllm_setup.refusal()
+    if reason is None and ranks > 1:
+        reason = (
+            f"vLLM runs inside of one training process, and there are {ranks}: start `vllm serve`, set vllm.servers"
+        )
+    if engine == "vllm":
+        if reason is not None:
+            raise ValueError(f"engine vllm: {reason}")
+        return engine
+    return "vllm" if reason is None and torch.cuda.is_available() else "transformers"
+
+
+class Serving:
+    """The engines of a policy: role -> engine, with the policy's weights as they are now.
+
+    The transformers engine decodes with the very weights that are trained. vLLM has a copy, which is sent anew whenever
+    the policy has changed, and checked: the engine must then compute the policy's log-probabilities.
+    """
+
+    def __init__(self, module: PolicyModule, engine: EngineName, vllm: Vllm) -> None:
+        self.module = module
+        self.asked: EngineName = engine
+        self.vllm = vllm
+        self.gap: float | None = None  # the last check: nats, the largest (fp32) or mean difference
+        self._engines: dict[str, Engine] = {}
+        self._sent: int | None = None  # the version that vLLM has
+        self._folder: Path | None = None
+
+    @property
+    def kind(self) -> str:
+        return choose(self.asked, self.vllm, self.module.trainer.world_size)
+
+    def describe(self) -> dict[str, Any]:
+        """For the run's manifest."""
+        kind = self.kind
+        found: dict[str, Any] = {"kind": kind, "asked": self.asked}
+        if kind != "transformers":
+            found |= {"vllm": vllm_setup.installed(), "servers": list(self.vllm.servers)}
+        return found
+
+    def line(self) -> str:
+        """For people."""
+        kind = self.kind
+        if kind == "transformers":
+            reason = vllm_setup.refusal() if torch.cuda.is_available() and self.asked == "auto" else None
+            return "rollouts: transformers engine" + (f" ({reason})" if reason else "")
+        if kind == "servers":
+            return f"rollouts: vLLM at {', '.join(self.vllm.servers)}"
+        device = "GPU" if torch.cuda.is_available() else "CPU"
+        return f"rollouts: vLLM {vllm_setup.installed()} in this process, on the {device}"
+
+    def engines(self) -> dict[str, Engine]:
+        """role -> engine; "default" serves all other roles."""
+        module, roles = self.module, self.module.train_roles
+        assert module.loaded is not None, "the model is not loaded yet"
+        kind = self.kind
+        separate = kind == "transformers" and len(module.loaded.adapters) > 1
+        make = {"transformers": self._own, "vllm": self._inside, "servers": self._outside}[kind]
+        for role in roles if separate else roles[:1]:
+            if role not in self._engines:
+                self._engines[role] = make(role)
+        found = {role: self._engines[role if separate else roles[0]] for role in roles}
+        if kind == "transformers":
+            for engine in found.values():
+                engine.update(module.global_step)
+        elif self._sent != module.global_step:
+            self._send(self._engines[roles[0]])
+        return found | {"default": found[roles[0]]}
+
+    def changed(self) -> None:
+        """The weights are others than those of the same step before (a checkpoint was loaded)."""
+        self._sent = None
+
+    def release(self) -> None:
+        """Training needs the memory now; weights are sent before the next request."""
+        for engine in self._engines.values():
+            engine.release()
+            if isinstance(engine, VLLMEngine) and engine.asleep:
+                self._sent = None
+
+    def close(self) -> None:
+        for engine in self._engines.values():
+            engine.close()
+        self._engines, self._sent = {}, None
+        if self._folder is not None and self.module.trainer.is_global_zero:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = None
+
+    # -- the kinds of engines --------------------------------------------------------------------------------------
+
+    def _own(self, role: str) -> Engine:
+        module = self.module
+        context = partial(module.forward_context, role)
+        return TransformersEngine(module.model, module.chat, module.slots, context, module.beat)
+
+    def _inside(self, role: str) -> Engine:
+        module = self.module
+        loaded = module.loaded
+        assert loaded is not None
+        self._folder = Path(tempfile.mkdtemp(prefix="slm-math-vllm-"))
+        base = inner(loaded)
+        options: dict[str, Any] = {}
+        weights = self._folder / "base"
+        if not loaded.adapters:
+            save_config(base, weights)
+            options["load_format"] = "dummy"  # all weights will be sent
+        elif module.policy.scratch is not None:
+            base.save_pretrained(weights, state_dict=dict(tensors(loaded)))
+        else:
+            weights = Path(module.policy.base)
+        tokenizer = self._folder / "tokenizer"
+        module.chat.tokenizer.save_pretrained(tokenizer)
+        options["tokenizer"] = str(tokenizer)
+        if loaded.adapters:
+            options |= lora_options(loaded)
+        if module.policy.quantize == "nf4":
+            options["quantization"] = "bitsandbytes"
+        memory = self.vllm.memory
+        if module.device.type == "cuda":
+            memory = memory or self._share(base)
+            options |= {"enable_sleep_mode": True, "return_sampling_mask": module.samples_are_cut}
+        engine = VLLMEngine(str(weights), self._dtype, module.slots, memory=memory)
+        engine.follow(module.chat, module.ends, options, module.beat)
+        if module.device.type == "cuda":
+            print(f"vLLM takes {memory:.0%} of the GPU (vllm.memory sets another share)")
+        return engine
+
+    def _outside(self, role: str) -> Engine:
+        module, vllm = self.module, self.vllm
+        engine = VLLMServers(
+            vllm.servers, concurrency=module.slots, timeout=vllm.timeout, patience=vllm.patience
+        )  # fmt: skip
+        self._folder = Path(module.trainer.default_root_dir).resolve() / "vllm"
+        engine.follow(module.chat, module.ends, self._folder, self._dtype)
+        engine.address = vllm.address
+        engine.pushes = module.trainer.is_global_zero
+        engine.run = module.gathered(engine.run)[0]  # all ranks call the weights the same
+        return engine
+
+    @property
+    def _dtype(self) -> str:
+        return "float32" if "32" in str(self.module.trainer.precision) else "bfloat16"
+
+    def _share(self, base: Any) -> float:
+        """What vLLM needs of the GPU, beside what training keeps there: weights, gradients, two moments of Adam."""
+        module = self.module
+        assert module.loaded is not None
+        total = torch.cuda.get_device_properties(module.device).total_memory
+        learnt = sum(p.numel() for p in module.loaded.parameters())
+        kept = torch.cuda.memory_allocated(module.device) + 3 * 4 * learnt
+        size = 4 if self._dtype == "float32" else 2
+        context = base.config.get_text_config().max_position_embeddings
+        cache = vllm_setup.cache_bytes(base.config, module.slots, module.longest_reply + 1024, context, size)
+        return vllm_setup.share(sum(p.numel() for p in base.parameters()), cache, total, size, kept)
+
+    # -- weights ---------------------------------------------------------------------------------------------------
+
+    def _send(self, engine: Engine) -> None:
+        """Brings vLLM's copy up to date on all ranks, and checks it. Raises EngineError when it is not the policy."""
+        module = self.module
+        loaded = module.loaded
+        assert loaded is not None
+        module.watch("weights", 0, 1)
+        engine.update(module.global_step, self._weights(loaded))
+        module.trainer.strategy.barrier()  # nobody asks before the weights are there
+        self.gap = max(self._check(engine, role) for role in module.train_roles)
+        most = MOST_FP32 if self._dtype == "float32" else MOST_BF16
+        if not self.gap <= most:  # NaN is no agreement
+            raise EngineError(
+                f"after an update of its weights (step {module.global_step}) {engine.name} computes other "
+                f"log-probabilities than the policy: they differ by {self.gap:.3g} nats, {most:g} is the most that "
+                "rounding explains. Nothing was trained on them. Check that the servers serve the policy's base model, "
+                "or take engine transformers"
+            )
+        self._sent = module.global_step
+        module.watch("weights", 1, 1)
+
+    def _weights(self, loaded: LoadedPolicy) -> Weights:
+        if not loaded.adapters:
+            return Weights(tensors=partial(tensors, loaded))
+        assert self._folder is not None
+        step = self.module.global_step
+        folders = {role: self._folder / f"{role}-{step}" for role in loaded.adapters}
+        if self.module.trainer.is_global_zero:
+            for old in self._folder.glob("*-*"):
+                if old not in folders.values():
+                    shutil.rmtree(old, ignore_errors=True)
+            for role, folder in folders.items():
+                save_adapter(loaded, role, folder)
+        return Weights(adapters=folders)
+
+    @torch.no_grad()
+    def _check(self, engine: Engine, role: str) -> float:
+        """How far the engine's log-probabilities of what it samples are from the policy's, in nats."""
+        module = self.module
+        asked = [Generate(user(text), role) for text in ("What is 17 + 25?", "Name a prime number.")]
+        tickets = {
+            engine.submit(Request(request.chat, CHECKED, key=("check", i), role=role)): request
+            for i, request in enumerate(asked)
+        }
+        turns = []
+        while tickets:
+            for ticket, reply in engine.poll(1.0):
+                if not isinstance(reply, Reply):
+                    raise reply
+                turns.append(Turn(tickets.pop(ticket), reply))
+        batch = collate(trace_rows(Trace(Problem("check", ""), 0, tuple(turns), None), role), module.device)
+        training = module.model.training
+        module.model.eval()
+        try:
+            with module.forward_context(role):
+                logps = module.loaded.logprobs(batch)[0]  # type: ignore[union-attr]
+        finally:
+            module.model.train(training)
+        gap = (logps - batch.logps).abs()
+        return (gap.max() if self._dtype == "float32" else gap.mean()).item()

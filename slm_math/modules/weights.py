@@ -1,0 +1,60 @@
+"""The policy's weights for an engine with a copy of its own: tensors named as in a checkpoint, adapters as folders."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from slm_math.engines import vllm_setup
+from slm_math.modules.policy import LoadedPolicy
+
+
+def inner(loaded: LoadedPolicy) -> Any:
+    """The model itself, without peft around it."""
+    model = loaded.model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def tensors(loaded: LoadedPolicy) -> Iterable[tuple[str, Tensor]]:
+    """The weights of the model without adapters, named as in its checkpoint; what is tied comes once."""
+    model: nn.Module = inner(loaded)
+    for name, parameter in model.named_parameters():
+        if "lora_" not in name:
+            yield name.replace(".base_layer.", "."), parameter.detach()
+
+
+def save_config(model: Any, folder: Path) -> None:
+    """A model folder without weights."""
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
+
+
+def save_adapter(loaded: LoadedPolicy, role: str, folder: Path) -> None:
+    """The adapter of a role as vLLM reads it; renamed into place, so that nobody reads half of it."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    name = loaded.adapters[role]
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    state: Mapping[str, Tensor] = get_peft_model_state_dict(loaded.model, adapter_name=name)
+    save_file(
+        {key: value.detach().cpu().contiguous() for key, value in state.items()}, new / "adapter_model.safetensors"
+    )
+    config = copy.deepcopy(loaded.model.peft_config[name])
+    config.inference_mode = True
+    config.save_pretrained(new)
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+
+
+def lora_options(loaded: LoadedPolicy) -> dict[str, Any]:
+    ranks = [loaded.model.peft_config[name].r for name in loaded.adapters.values()]
+    return {"enable_lora": True, "max_loras": len(ranks), "max_lora_rank": vllm_setup.lora_rank(max(ranks))}
