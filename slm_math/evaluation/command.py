@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -34,8 +34,9 @@ def evaluate(
     shots_source: Source | None = None,
     sampling: Sampling = Sampling(temperature=0.0),
     by: str | None = None,
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     dtype: str = "auto",
-    slots: int = 64,
+    slots: int | None = None,
     chat_template: str | None = None,
     torch_threads: int | None = None,
     sandbox: Sandbox | RemoteSandbox | None = None,
@@ -58,8 +59,9 @@ def evaluate(
         shots_source: where these come from; by default the source.
         sampling: decoding defaults; agents may override them per request.
         by: also break the results down by this tag of the problems (level, subject, kind).
+        engine: what decodes with `policy`: transformers, vllm, or auto: vLLM where it is installed and has a GPU.
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 without.
-        slots: requests that the local model decodes at once.
+        slots: requests that the policy decodes at once; by default 64, with vLLM 256.
         chat_template: chatml, plain or a Jinja file, instead of the tokenizer's own template.
         torch_threads: CPU threads of torch.
         sandbox: runs the agents' programs; one with its default limits when left out.
@@ -109,7 +111,7 @@ def evaluate(
             sandbox = sandbox or Sandbox()
             sandbox.start()
         if policy is not None and ("default" not in serving and roles - set(serving)):
-            serving["default"] = _local(policy, dtype, slots, chat_template, torch_threads)
+            serving["default"] = _local(policy, engine, dtype, slots, chat_template, torch_threads)
         with Live(console, *agents) as live:
             for name, agent in agents.items():
                 rows[name] = run(
@@ -156,13 +158,26 @@ def _tell(console: Console, title: str, out: Path, names: Sequence[str], by: str
     console.print(f"transcripts: {out}/<agent>/records.jsonl", markup=False)
 
 
-def _local(policy: str, dtype: str, slots: int, template: str | None, threads: int | None) -> Engine:
+def _local(
+    policy: str,
+    engine: Literal["auto", "transformers", "vllm"],
+    dtype: str,
+    slots: int | None,
+    template: str | None,
+    threads: int | None,
+) -> Engine:
     import torch
 
     from slm_math.engines.checkpoint import CheckpointEngine
     from slm_math.engines.loading import free_cores
+    from slm_math.engines.vllm import VLLMEngine
+    from slm_math.modules.serving import choose
 
     torch.set_num_threads(threads or free_cores())
+    kind = choose(engine)
+    print(f"engine: {'vLLM, in this process' if kind == 'vllm' else 'transformers'}")
+    if kind == "vllm":
+        return VLLMEngine(policy, dtype, slots or 256, template)
     if dtype == "auto":
         dtype = "bfloat16" if torch.cuda.is_available() else "float32"
-    return CheckpointEngine(policy, dtype=dtype, slots=slots, chat_template=template)
+    return CheckpointEngine(policy, dtype=dtype, slots=slots or 64, chat_template=template)

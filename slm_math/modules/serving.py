@@ -53,7 +53,7 @@ class Vllm:
             raise ValueError(f"vllm.memory is a share between 0 and 1, got {self.memory}")
 
 
-def choose(engine: EngineName, vllm: Vllm, ranks: int = 1) -> str:
+def choose(engine: EngineName, vllm: Vllm = Vllm(), ranks: int = 1) -> str:
     """transformers, vllm (in this process) or servers. Raises ValueError for what cannot be.
 
     "auto" takes servers where there are any, else vLLM where it is installed, was tested, has a GPU and only this
@@ -97,9 +97,9 @@ class Serving:
     def kind(self) -> str:
         return choose(self.asked, self.vllm, self.module.trainer.world_size)
 
-    def describe(self) -> dict[str, Any]:
-        """For the run's manifest."""
-        kind = self.kind
+    def describe(self, ranks: int) -> dict[str, Any]:
+        """For the run's manifest, before it begins."""
+        kind = choose(self.asked, self.vllm, ranks)
         found: dict[str, Any] = {"kind": kind, "asked": self.asked}
         if kind != "transformers":
             found |= {"vllm": vllm_setup.installed(), "servers": list(self.vllm.servers)}
