@@ -30,6 +30,7 @@ class ChatFormat:
 
     def __init__(self, tokenizer: Any, template: str | None = None) -> None:
         self.tokenizer = tokenizer
+        self.images = False  # whether the model looks at pictures; the prompt then has one placeholder for each
         if template is not None:
             if template not in TEMPLATES and not Path(template).is_file():
                 raise ValueError(f"policy.chat_template {template} is no file, and none of {', '.join(TEMPLATES)}")
@@ -73,7 +74,7 @@ class ChatFormat:
     def end_id(self) -> int:
         return self.tokenizer.convert_tokens_to_ids(self.end_text)
 
-    def _template(self, messages: list[dict[str, str]], generation: bool) -> str:
+    def _template(self, messages: list[dict[str, Any]], generation: bool) -> str:
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
 
     def neutral(self, text: str) -> str:
@@ -88,17 +89,30 @@ class ChatFormat:
             raise ValueError("this problem has images, and the model takes text only")
         return "".join(self.neutral(part.text) for part in parts)
 
+    def _messages(self, chat: Chat) -> list[dict[str, Any]]:
+        """The chat as templates take it: text, or a list of parts where there are pictures."""
+        found: list[dict[str, Any]] = []
+        for message in chat:
+            content: Any
+            if self.images and any(isinstance(part, Image) for part in message.content):
+                content = [
+                    {"type": "image"} if isinstance(part, Image) else {"type": "text", "text": self.neutral(part.text)}
+                    for part in message.content
+                ]
+            else:
+                content = self._content(message.content)
+            found.append({"role": message.role, "content": content})
+        return found
+
     def render(self, chat: Chat, resume: bool = False) -> str:
         """The chat as text, up to where the assistant starts to write (or, with `resume`, goes on writing)."""
         if resume:
             return self._before(chat, len(chat) - 1) + self._content(chat[-1].content)
-        messages = [{"role": message.role, "content": self._content(message.content)} for message in chat]
-        return self._template(messages, generation=bool(chat) and chat[-1].role != "assistant")
+        return self._template(self._messages(chat), generation=bool(chat) and chat[-1].role != "assistant")
 
     def _before(self, chat: Chat, index: int) -> str:
         """The text in front of assistant message `index`."""
-        messages = [{"role": message.role, "content": self._content(message.content)} for message in chat[:index]]
-        return self._template(messages, generation=True)
+        return self._template(self._messages(chat[:index]), generation=True)
 
     def tokens(self, text: str) -> list[int]:
         fast = getattr(self.tokenizer, "backend_tokenizer", None)  # 20 times quicker than the wrapper around it

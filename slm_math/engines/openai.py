@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import mimetypes
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 from slm_math.engines.base import EngineError, Request, seed_of
 from slm_math.engines.endpoint import EndpointEngine, Unanswered, check_url, said
+from slm_math.engines.pictures import picture_url
 from slm_math.types import Chat, Finish, Image, Message, Reply
 
 
@@ -114,23 +112,11 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
     if not any(isinstance(part, Image) for part in message.content):
         return message.text
     return [
-        {"type": "image_url", "image_url": {"url": _picture(part.source)}}
+        {"type": "image_url", "image_url": {"url": picture_url(part.source)}}
         if isinstance(part, Image)
         else {"type": "text", "text": part.text}
         for part in message.content
     ]
-
-
-def _picture(source: str) -> str:
-    """A picture as a data URL."""
-    if source.startswith(("data:", "http://", "https://")):
-        return source
-    kind = mimetypes.guess_type(source)[0] or "image/png"
-    try:
-        data = Path(source).read_bytes()
-    except OSError as error:
-        raise EngineError(f"cannot read the picture {source}: {error.strerror}") from None
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def read_completion(response: httpx.Response) -> tuple[str, Finish]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from slm_math.engines import vllm_setup
-from slm_math.engines.base import ContextFull, Engine, EngineError, Request, Weights
+from slm_math.engines.base import Engine, EngineError, Request, Weights
 from slm_math.engines.chat import ChatFormat
 from slm_math.engines.loading import (
     DTYPES,
@@ -25,6 +26,7 @@ from slm_math.engines.loading import (
     load_tokenizer,
     local_folder,
 )
+from slm_math.engines.pictures import opened, pictures
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT, Asked, Said, ask, fields, goes_on, packed, reply
 from slm_math.types import Reply
 
@@ -127,13 +129,13 @@ class VLLMEngine(Engine):
         self._tickets += 1
         try:
             asked = ask(self.chat, request, self.limit)
-        except ContextFull as error:
+            if asked.cut and not self._masks:
+                raise ValueError(WITHOUT_SUPPORT)
+            self._add(self._tickets, asked)
+        except EngineError as error:
             self._over.append((self._tickets, error))
-            return self._tickets
-        if asked.cut and not self._masks:
-            raise ValueError(WITHOUT_SUPPORT)
-        self._asked[self._tickets] = asked
-        self._add(self._tickets, asked)
+        else:
+            self._asked[self._tickets] = asked
         return self._tickets
 
     def cancel(self, ticket: int) -> None:
@@ -158,7 +160,10 @@ class VLLMEngine(Engine):
 
         ids, values = fields(asked, self.chat, self.ends)
         params = SamplingParams(**values, output_kind=RequestOutputKind.FINAL_ONLY)
-        (prompt,) = self._core.renderer.render_cmpl([{"prompt_token_ids": ids}])
+        prompt: dict[str, Any] = {"prompt_token_ids": ids}
+        if self.chat.images and (sources := pictures(asked.request.chat)):
+            prompt["multi_modal_data"] = {"image": [opened(source) for source in sources]}
+        (prompt,) = self._core.renderer.render_cmpl([prompt])
         self._core.add_request(str(ticket), prompt, params, lora_request=self._lora(asked.request.role))
 
     def _take(self, ticket: int, found: Any) -> None:
@@ -194,16 +199,18 @@ class VLLMEngine(Engine):
     def _start(self) -> None:
         if self._core is not None:
             return
-        vllm_setup.imported()
-        from vllm import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
-
         base = base_of(self.path)
         config, generation = configs_of(self.path)
         self.ends = self.ends or self.chat.ends(config, generation)
+        # a policy under training is scored from its tokens alone, so far
+        self.chat.images = hasattr(config, "vision_config") and not self._follows
         if base is not None:
             self.adapters = {"default": Path(self.path)}
         with _undisturbed():
+            vllm_setup.imported()
+            from vllm import EngineArgs
+            from vllm.v1.engine.llm_engine import LLMEngine
+
             options = self._options(config, base or self.path) | self._more
             if self._follows:
                 from vllm.config import WeightTransferConfig
@@ -291,7 +298,9 @@ def _undisturbed() -> Iterator[None]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     threads = torch.get_num_threads(), torch.set_num_threads
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         torch.set_num_threads = threads[1]
         torch.set_num_threads(threads[0])

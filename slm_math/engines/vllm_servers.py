@@ -15,6 +15,7 @@ from slm_math.engines.base import EngineError, Request, Weights
 from slm_math.engines.chat import ChatFormat
 from slm_math.engines.endpoint import EndpointEngine, Unanswered, check_url, said
 from slm_math.engines.loading import configs_of, load_tokenizer, template_hash
+from slm_math.engines.pictures import picture_url, pictures
 from slm_math.engines.vllm_control import Server, tensors_file
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT, Asked, Said, ask, fields, goes_on, packed, reply
 from slm_math.types import Reply
@@ -125,7 +126,9 @@ class VLLMServers(EndpointEngine):
         self.limit = min(int(model.get("max_model_len") or 1 << 30) for model in found)
         if self._chat is None:
             self._chat = ChatFormat(load_tokenizer(self.path), self.template)
-            self.ends = self._chat.ends(*configs_of(self.path))
+            configs = configs_of(self.path)
+            self.ends = self._chat.ends(*configs)
+            self._chat.images = hasattr(configs[0], "vision_config")
         self._met = True
 
     # -- requests --------------------------------------------------------------------------------------------------
@@ -225,9 +228,10 @@ class VLLMServers(EndpointEngine):
         ids, values = fields(asked, self.chat, self.ends, self.send_seed)
         role = asked.request.role
         name = (role if role in self.adapters else self.adapters[0]) if self.adapters else self.model
-        response = await self._post(
-            f"{server.url}{ROUTE}", {"model": name, "token_ids": ids, "sampling_params": values}
-        )
+        body = {"model": name, "token_ids": ids, "sampling_params": values}
+        if self.chat.images and (sources := pictures(asked.request.chat)):
+            body["content_parts"] = [{"type": "image_url", "url": picture_url(source)} for source in sources]
+        response = await self._post(f"{server.url}{ROUTE}", body)
         said, versions = read(response)
         if self._expected is not None and versions != {self._expected}:
             server.stale = True

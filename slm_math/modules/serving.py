@@ -166,18 +166,16 @@ class Serving:
         assert loaded is not None
         self._folder = Path(tempfile.mkdtemp(prefix="slm-math-vllm-"))
         base = inner(loaded)
-        options: dict[str, Any] = {}
-        weights = self._folder / "base"
+        model = self._folder / "model"
+        options: dict[str, Any] = {"tokenizer": str(model)}
+        module.chat.tokenizer.save_pretrained(model)
+        save_config(base, model)
         if not loaded.adapters:
-            save_config(base, weights)
             options["load_format"] = "dummy"  # all weights will be sent
         elif module.policy.scratch is not None:
-            base.save_pretrained(weights, state_dict=dict(tensors(loaded)))
+            base.save_pretrained(model, state_dict=dict(tensors(loaded)))
         else:
-            weights = Path(module.policy.base)
-        tokenizer = self._folder / "tokenizer"
-        module.chat.tokenizer.save_pretrained(tokenizer)
-        options["tokenizer"] = str(tokenizer)
+            model = Path(module.policy.base)
         if loaded.adapters:
             options |= lora_options(loaded)
         if module.policy.quantize == "nf4":
@@ -186,7 +184,7 @@ class Serving:
         if module.device.type == "cuda":
             memory = memory or self._share(base)
             options |= {"enable_sleep_mode": True, "return_sampling_mask": module.samples_are_cut}
-        engine = VLLMEngine(str(weights), self._dtype, module.slots, memory=memory)
+        engine = VLLMEngine(str(model), self._dtype, module.slots, memory=memory)
         engine.follow(module.chat, module.ends, options, module.beat)
         if module.device.type == "cuda":
             print(f"vLLM takes {memory:.0%} of the GPU (vllm.memory sets another share)")
