@@ -104,6 +104,8 @@ class VLLMEngine(Engine):
         return self._chat
 
     def identity(self) -> dict[str, Any]:
+        if self._follows:  # whose weights these are is for others to say
+            return {"engine": type(self).__name__, "version": vllm_setup.installed(), "dtype": self.dtype}
         if local_folder(self.path) is None:
             self._start()  # from the hub: only then there is something to tell
         return {
@@ -242,9 +244,11 @@ class VLLMEngine(Engine):
         if self.gpu:
             return options | {"gpu_memory_utilization": self.memory or 0.9}
         size = torch.finfo(DTYPES[self.dtype]).bits // 8
+        wanted = vllm_setup.cache_bytes(config, self.slots, 2048, context, size)
+        least = vllm_setup.cache_bytes(config, 1, context, context, size)
         return options | {
             "enforce_eager": True,  # compiling costs 40 s, and gains nothing on small models
-            "kv_cache_memory_bytes": max(vllm_setup.cache_bytes(config, self.slots, 2048, context, size), 2**26),
+            "kv_cache_memory_bytes": max(min(wanted, vllm_setup.memory() // 4), 2 * least, 2**26),
             # a prompt in pieces breaks seeded requests on a CPU: it has to fit into one step
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(context, 8192),

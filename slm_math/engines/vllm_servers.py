@@ -100,6 +100,8 @@ class VLLMServers(EndpointEngine):
 
     def identity(self) -> dict[str, Any]:
         self._meet()
+        if self.folder is not None:  # a policy under training: whose weights these are is for others to say
+            return {"engine": type(self).__name__, "version": self.served, "dtype": self.dtype}
         return {
             "engine": type(self).__name__,
             "urls": [server.url for server in self.servers],

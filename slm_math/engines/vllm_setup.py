@@ -77,6 +77,11 @@ def share(parameters: int, cache: int, total: int, bytes_per_number: int, traine
     return round((weights + min(cache, free)) / total, 3)
 
 
+def memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def lora_rank(rank: int) -> int:
     """vLLM's bound for the rank of adapters: it takes certain numbers only."""
     return next(bound for bound in (8, 16, 32, 64, 128, 256, 320, 512) if bound >= rank)
