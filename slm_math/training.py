@@ -107,7 +107,7 @@ class TrainingCLI(LightningCLI):
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "policy": path,
             "weights": None if path is None else weights_hash(path),
-            "engine": self.model.serving.describe(self.trainer.world_size),
+            "engine": self.model.serving.describe(self.trainer),
             "environment": environment(),
         }
         if self.trainer.is_global_zero:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from slm_math.types import Chat, Reply, Sampling
 
@@ -50,6 +50,14 @@ class Weights:
 
     tensors: Callable[[], Iterable[tuple[str, Any]]] = tuple
     adapters: Mapping[str, Path] = field(default_factory=dict)
+
+
+# gets what answers a request at once, with weights that were just sent; raises EngineError where they did not arrive
+Verify: TypeAlias = Callable[[Callable[["Request"], Reply]], None]
+
+
+def unverified(answer: Callable[[Request], Reply]) -> None:
+    """Believes that they arrived."""
 
 
 class Engine:

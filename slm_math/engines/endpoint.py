@@ -27,6 +27,14 @@ class Unanswered(Exception):
         self.wait = wait
 
 
+class Refused(EngineError):
+    """An answer that is final, with its HTTP `status`."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class EndpointEngine(Engine):
     """Keeps up to `concurrency` requests under way, whoever polls; subclasses say what a request is made of.
 
@@ -137,7 +145,8 @@ class EndpointEngine(Engine):
         if response.status_code in (408, 429) or response.status_code >= 500:
             raise Unanswered(f"status {response.status_code}: {said(response)}", retry_after(response))
         if response.status_code != 200:
-            raise EngineError(self._clean(f"{url}: status {response.status_code}: {said(response)}"))
+            message = self._clean(f"{url}: status {response.status_code}: {said(response)}")
+            raise Refused(message, response.status_code)
         return response
 
     async def _pause(self, attempt: int, failure: Unanswered) -> None:
@@ -146,11 +155,15 @@ class EndpointEngine(Engine):
         await asyncio.sleep(max(pause, min(failure.wait, LONGEST_WAIT)))
 
     def _clean(self, message: str) -> str:
-        """One line of at most 400 characters, without the key, which some servers quote back."""
-        if len(self._key) >= 8:  # a shorter one is a placeholder such as EMPTY
-            message = message.replace(self._key, "[key]")
-        message = " ".join(message.split())
-        return message if len(message) <= 400 else f"{message[:400]}..."
+        return cleaned(message, self._key)
+
+
+def cleaned(message: str, key: str) -> str:
+    """One line of at most 400 characters, without the key, which some servers quote back."""
+    if len(key) >= 8:  # a shorter one is a placeholder such as EMPTY
+        message = message.replace(key, "[key]")
+    message = " ".join(message.split())
+    return message if len(message) <= 400 else f"{message[:400]}..."
 
 
 def check_url(url: str, api_key_env: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from slm_math.engines import vllm_setup
-from slm_math.engines.base import Engine, EngineError, Request, Weights
+from slm_math.engines.base import Engine, EngineError, Request, Verify, Weights, unverified
 from slm_math.engines.chat import ChatFormat
 from slm_math.engines.loading import (
     DTYPES,
@@ -76,6 +76,7 @@ class VLLMEngine(Engine):
         self.context = context
         self.version = 0
         self.beat: Callable[[], None] = lambda: None
+        self._verify: Verify = unverified
         self.ends = frozenset[int]()  # tokens that end a reply
         self._follows = False  # whether its weights will be updated
         self._more: dict[str, Any] = {}  # options of vLLM's engine, over those made from the above
@@ -89,13 +90,20 @@ class VLLMEngine(Engine):
         self.asleep = False
 
     def follow(
-        self, chat: ChatFormat, ends: frozenset[int], options: Mapping[str, Any], beat: Callable[[], None]
+        self,
+        chat: ChatFormat,
+        ends: frozenset[int],
+        options: Mapping[str, Any],
+        beat: Callable[[], None],
+        verify: Verify = unverified,
     ) -> None:
         """Makes it a copy of a policy under training, whose weights come by `update`.
 
-        `options` go to vLLM's engine; `beat` is called after each of its steps.
+        `options` go to vLLM's engine; `beat` is called after each of its steps; `verify` after each update, and raises
+        EngineError where it is no copy.
         """
-        self._chat, self.ends, self._more, self.beat, self._follows = chat, ends, dict(options), beat, True
+        self._chat, self.ends, self._more, self._follows = chat, ends, dict(options), True
+        self.beat, self._verify = beat, verify
 
     @property
     def chat(self) -> ChatFormat:
@@ -277,6 +285,17 @@ class VLLMEngine(Engine):
             raise EngineError("vLLM would not forget what it computed with the old weights")
         self._core.set_weight_version(str(version))
         self.version = version
+        self._verify(self._answer_now)
+
+    def _answer_now(self, request: Request) -> Reply:
+        """The answer to the only request there is."""
+        self.submit(request)
+        while self.busy:
+            for _, result in self.poll(1.0):
+                if isinstance(result, Reply):
+                    return result
+                raise result
+        raise EngineError("vLLM did not answer")
 
     def release(self) -> None:
         """On a GPU that is shared with training: sleeps, without the weights where all of them will be sent anew."""

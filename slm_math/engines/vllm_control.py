@@ -12,9 +12,13 @@ import httpx
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError, Weights
-from slm_math.engines.endpoint import said
+from slm_math.engines.endpoint import cleaned, said
 
-HOW = "start it with scripts/serve_vllm.sh, and WEIGHTS=file or nccl for training"
+HOW = "Start it with scripts/serve_vllm.sh, for training with WEIGHTS=nccl, file or adapters"
+
+
+class NoAnswer(EngineError):
+    """A server that is not there, or not yet."""
 
 
 class Server:
@@ -27,29 +31,40 @@ class Server:
         self.away: float | None = None
         self.stale = False
         self.problem = ""
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.vain = 0  # times that it got weights without an answer by them since
+        self._key = key
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(headers=headers)
         self._backend: str | None = None  # how it takes weights
         self._transfer: Any = None  # vLLM's sender of the trainer's side, for NCCL and IPC
 
     def ask(self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any) -> Any:
-        """The JSON that a control route answers with. Raises EngineError, saying which server and what to do."""
-        try:
-            with httpx.Client(headers=self._headers, timeout=httpx.Timeout(seconds, connect=5.0)) as client:
-                response = client.request(method, f"{self.url}{path}", json=body, params=query or None)
-        except httpx.TransportError as error:
-            raise EngineError(f"{self.url}{path}: {type(error).__name__}: {error}") from None
-        if response.status_code in (403, 404) and path not in ("/v1/load_lora_adapter",):
-            raise EngineError(f"{self.url} has no {path} (status {response.status_code}): {HOW}")
-        if response.status_code != 200:
-            raise EngineError(f"{self.url}{path}: status {response.status_code}: {said(response)[:300]}")
+        """The JSON that a route answers with. Raises EngineError, saying which server and what to do; NoAnswer where it
+        may do better later."""
+        response = self.response(method, path, body, seconds, **query)
         try:
             return response.json()
         except ValueError:
             return None
 
+    def response(
+        self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any
+    ) -> httpx.Response:
+        where, timeout = f"{self.url}{path}", httpx.Timeout(seconds, connect=5.0)
+        try:
+            response = self._http.request(method, where, json=body, params=query or None, timeout=timeout)
+        except httpx.TransportError as error:
+            raise NoAnswer(cleaned(f"{where}: {type(error).__name__}: {error}", self._key)) from None
+        if response.status_code == 200:
+            return response
+        message = cleaned(f"{where}: status {response.status_code}: {said(response)}", self._key)
+        if response.status_code in (429, 502, 503, 504):
+            raise NoAnswer(message)
+        raise EngineError(f"{message}. {HOW}" if response.status_code in (403, 404) else message)
+
     def healthy(self) -> bool:
         try:
-            self.ask("GET", "/health", seconds=5.0)
+            self.response("GET", "/health", seconds=5.0)
         except EngineError as error:
             self.problem = str(error)
             return False
@@ -95,7 +110,7 @@ class Server:
             self.ask("POST", "/resume")
 
     def push(self, weights: Weights, version: str, file: Callable[[], Path], address: str | None, dtype: str) -> None:
-        """Weights, adapters and their `version`; `file` writes the weights to a file that the server can read."""
+        """Sends weights, adapters and their `version`; `file` writes the weights to a file that the server can read."""
         has_tensors = next(iter(weights.tensors()), None) is not None
         with self._paused():
             if has_tensors:
@@ -106,7 +121,7 @@ class Server:
             self.ask("POST", "/update_weight_version", {"new_version": version})
             if not (self.ask("POST", "/reset_prefix_cache") or {}).get("success"):
                 raise EngineError(f"{self.url} would not forget what it computed with the old weights")
-        self.stale = False
+        self.vain += 1
 
     def _send(self, weights: Weights, file: Callable[[], Path], address: str | None, dtype: str) -> None:
         if self._backend is None:

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import numpy as np
 
 from slm_math.engines.base import ContextFull, Request, seed_of
 from slm_math.engines.chat import ChatFormat
+from slm_math.engines.endpoint import Unanswered
+from slm_math.engines.endpoint import said as said_by
 from slm_math.types import Reply
 
 NEVER = -1e9  # added to a logit: JSON has no infinity
@@ -97,13 +100,12 @@ def goes_on(asked: Asked, said: Said, chat: ChatFormat) -> bool:
 
 
 def reply(asked: Asked, said: Said, chat: ChatFormat, version: int) -> Reply:
-    parts = [part for part in (asked.first, said) if part is not None]
-    tokens = tuple(token for part in parts for token in part.tokens)
+    said = said if asked.first is None else _joined(asked.first, said, chat, asked.request.sampling.stop)
     return Reply(
-        text=chat.text(tokens),
-        token_ids=tokens,
-        logprobs=tuple(logp for part in parts for logp in part.logps),
-        kept=tuple(ids for part in parts for ids in part.kept) if asked.cut else (),
+        text=chat.text(said.tokens),
+        token_ids=said.tokens,
+        logprobs=said.logps,
+        kept=said.kept if asked.cut else (),
         finish="stop" if said.finish == "stop" else "length",
         prompt_ids=asked.prompt,
         prompt=asked.digest,
@@ -111,6 +113,17 @@ def reply(asked: Asked, said: Said, chat: ChatFormat, version: int) -> Reply:
         temperature=asked.request.sampling.temperature or 1.0,
         seconds=time.perf_counter() - asked.start,
     )
+
+
+def _joined(first: Said, rest: Said, chat: ChatFormat, stops: tuple[str, ...]) -> Said:
+    """Both parts of a reply; a stop string that began in the first token ends it, of which vLLM could not know."""
+    tokens, logps, kept = first.tokens + rest.tokens, first.logps + rest.logps, first.kept + rest.kept
+    for end in range(2, len(tokens)) if stops else ():
+        text = chat.text(tokens[:end])
+        if any(stop in text for stop in stops):
+            return Said(tokens[:end], logps[:end], "stop", kept[:end])
+    stopped = any(stop in chat.text(tokens) for stop in stops)
+    return Said(tokens, logps, "stop" if stopped else rest.finish, kept)
 
 
 def packed(mask: Sequence[Sequence[int]] | None) -> tuple[bytes, ...]:
@@ -122,3 +135,18 @@ WITHOUT_SUPPORT = (
     "training on samples under top_p, top_k, min_p or not_first needs the tokens that could be sampled, which vLLM "
     "reports on a GPU only, started with return_sampling_mask: take engine transformers, or leave these out"
 )
+
+
+def read(response: httpx.Response) -> tuple[Said, set[str]]:
+    """What a server sampled, and by which weights. Raises Unanswered when the answer is not whole."""
+    try:
+        [choice] = response.json()["choices"]
+        tokens, finish = tuple(choice["token_ids"]), choice["finish_reason"]
+        logps = tuple(float(item["logprob"]) for item in choice["logprobs"]["content"])
+        kept = packed(choice.get("sampling_mask"))
+        versions = {str(span["version"]) for span in choice.get("weight_versions") or ()}
+    except (ValueError, LookupError, TypeError):
+        raise Unanswered(f"the answer is no completion: {said_by(response)[:200]}") from None
+    if finish not in ("stop", "length") or len(logps) != len(tokens) or not tokens:
+        raise Unanswered(f"the answer is not complete ({finish}, {len(tokens)} tokens, {len(logps)} log-probabilities)")
+    return Said(tokens, logps, finish, kept), versions

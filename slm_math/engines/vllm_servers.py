@@ -6,21 +6,23 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from slm_math.engines.base import EngineError, Request, Weights
+from slm_math.engines.base import EngineError, Request, Verify, Weights, unverified
 from slm_math.engines.chat import ChatFormat
-from slm_math.engines.endpoint import EndpointEngine, Unanswered, check_url, said
+from slm_math.engines.endpoint import EndpointEngine, Refused, Unanswered, check_url
 from slm_math.engines.loading import configs_of, load_tokenizer, template_hash
 from slm_math.engines.pictures import picture_url, pictures
-from slm_math.engines.vllm_control import Server, tensors_file
-from slm_math.engines.vllm_requests import WITHOUT_SUPPORT, Asked, Said, ask, fields, goes_on, packed, reply
+from slm_math.engines.vllm_control import HOW, NoAnswer, Server, tensors_file
+from slm_math.engines.vllm_requests import WITHOUT_SUPPORT, Asked, Said, ask, fields, goes_on, read, reply
 from slm_math.types import Reply
 
 ROUTE = "/inference/v1/generate"
+HEARTBEAT = 20.0  # seconds without an answer after which a server is asked how it is
 
 
 class VLLMServers(EndpointEngine):
@@ -83,13 +85,19 @@ class VLLMServers(EndpointEngine):
         self.run = uuid.uuid4().hex[:8]
         self._expected: str | None = None  # the servers' name for the weights that they were sent
         self._weights = Weights()
-        self._file: tuple[str, Path] | None = None
+        self._updates = 0
+        self._file: Path | None = None
+        self._verify: Verify = unverified
         self._met = False
-        self._watchers: set[asyncio.Task[None]] = set()
 
-    def follow(self, chat: ChatFormat, ends: frozenset[int], folder: Path, dtype: str) -> None:
-        """Makes the servers a copy of a policy under training; weights are handed over in `folder`."""
-        self._chat, self.ends, self.folder, self.dtype = chat, ends, folder, dtype
+    def follow(
+        self, chat: ChatFormat, ends: frozenset[int], folder: Path, dtype: str, verify: Verify = unverified
+    ) -> None:
+        """Makes the servers copies of a policy under training; weights are handed over in `folder`.
+
+        `verify` is called for every server that got weights, and raises EngineError where it is no copy.
+        """
+        self._chat, self.ends, self.folder, self.dtype, self._verify = chat, ends, folder, dtype, verify
 
     @property
     def chat(self) -> ChatFormat:
@@ -140,26 +148,9 @@ class VLLMServers(EndpointEngine):
         return super().submit(request)
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
-        found = super().poll(timeout)
+        found = super().poll(min(timeout, 1.0))  # servers want to be looked after
         self._look_after()
         return found
-
-    def _look_after(self) -> None:
-        """Sends weights to servers that came back. Raises EngineError when none has been of use for too long."""
-        for server in self.servers:
-            if server.stale and server.away is None and self.pushes:
-                server.forget()
-                try:
-                    self._push(server)
-                except EngineError as error:
-                    server.away, server.problem = server.away or time.monotonic(), str(error)
-        gone = [server.away for server in self.servers if server.away is not None]
-        if len(gone) == len(self.servers) and time.monotonic() - max(gone) > self.patience:
-            reasons = "; ".join(f"{server.url}: {server.problem}" for server in self.servers)
-            raise EngineError(
-                self._clean(f"no vLLM server has answered for {self.patience:g} s ({reasons})")
-                + ": start them again, and the same command goes on"
-            )
 
     async def _answer(self, request: Request) -> Reply:
         asked = ask(self.chat, request, self.limit)
@@ -175,8 +166,7 @@ class VLLMServers(EndpointEngine):
                     continue
                 failures += 1  # it is well, and does not answer this
                 if failures > self.retries:
-                    message = f"{server.url}: {error} (tried {failures} times)"
-                    raise EngineError(self._clean(message)) from None
+                    raise EngineError(self._clean(f"{server.url}: {error} (tried {failures} times)")) from None
                 await self._pause(failures, error)
                 continue
             finally:
@@ -192,55 +182,88 @@ class VLLMServers(EndpointEngine):
                 return min(well, key=lambda server: server.load)
             await asyncio.sleep(0.1)
 
-    async def _lost(self, server: Server) -> bool:
-        """Whether a server that did not answer is gone, or has other weights; it is then watched until it is back."""
-        if server.away is not None or server.stale:
-            return True
-        if await self._well(server):
-            return server.stale
-        if server.away is None:
-            server.away = time.monotonic()
-            task = asyncio.ensure_future(self._watch(server))
-            self._watchers.add(task)
-            task.add_done_callback(self._watchers.discard)
-        return True
-
-    async def _well(self, server: Server) -> bool:
-        """Whether it answers; marks it stale where its weights are not those that it was sent."""
-        try:
-            response = await self._client.get(f"{server.url}/health", timeout=5.0)
-            if response.status_code != 200:
-                server.problem = f"/health: status {response.status_code}"
-                return False
-            if self._expected is not None:
-                info = await self._client.get(f"{server.url}/weight_info", timeout=5.0)
-                server.stale = said_version(info) != self._expected
-        except httpx.HTTPError as error:
-            server.problem = f"{type(error).__name__}: {error}"
-            return False
-        return True
-
-    async def _watch(self, server: Server) -> None:
-        while not await self._well(server):
-            await asyncio.sleep(0.5)
-        server.away = None
-
     async def _one(self, server: Server, asked: Asked) -> Said:
         """One attempt at one request. Raises Unanswered where another one may do better."""
+        try:
+            said, versions = read(await self._watched(server, self._body(asked)))
+        except Refused as error:
+            if error.status == 404 and self._expected is not None:  # it was started anew, and knows no adapters
+                server.stale = True
+                raise Unanswered(str(error)) from None
+            raise EngineError(f"{error}. {HOW}") if error.status in (403, 404) else error from None
+        if self._expected is not None and versions != {self._expected}:
+            server.stale = True
+            raise Unanswered(f"it answered with weights {', '.join(sorted(versions))} instead of {self._expected}")
+        server.vain = 0
+        if asked.cut and not said.kept:
+            raise EngineError(f"{server.url} says nothing of what could be sampled: {WITHOUT_SUPPORT}")
+        return said
+
+    def _body(self, asked: Asked) -> dict[str, Any]:
         ids, values = fields(asked, self.chat, self.ends, self.send_seed)
         role = asked.request.role
         name = (role if role in self.adapters else self.adapters[0]) if self.adapters else self.model
         body = {"model": name, "token_ids": ids, "sampling_params": values}
         if self.chat.images and (sources := pictures(asked.request.chat)):
             body["content_parts"] = [{"type": "image_url", "url": picture_url(source)} for source in sources]
-        response = await self._post(f"{server.url}{ROUTE}", body)
-        said, versions = read(response)
-        if self._expected is not None and versions != {self._expected}:
-            server.stale = True
-            raise Unanswered(f"it answered with weights {', '.join(sorted(versions))} instead of {self._expected}")
-        if asked.cut and not said.kept:
-            raise EngineError(f"{server.url} says nothing of what could be sampled: {WITHOUT_SUPPORT}")
-        return said
+        return body
+
+    async def _watched(self, server: Server, body: dict[str, Any]) -> httpx.Response:
+        """The answer to a request. Raises Unanswered when the server is silent about its health, too: a machine without
+        power or network closes no connection."""
+        post, silent = asyncio.ensure_future(self._post(f"{server.url}{ROUTE}", body)), 0
+        try:
+            while not (await asyncio.wait({post}, timeout=HEARTBEAT))[0]:
+                silent = 0 if await self._well(server) else silent + 1
+                if silent == 2 or server.stale:
+                    raise Unanswered("it does not answer, and is not well")
+            return post.result()
+        finally:
+            post.cancel()
+
+    # -- health ----------------------------------------------------------------------------------------------------
+
+    async def _lost(self, server: Server) -> bool:
+        """Whether a server that did not answer is gone, or has other weights."""
+        if server.away is None and not server.stale and not await self._well(server):
+            self._gone(server)
+        return server.away is not None or server.stale
+
+    def _gone(self, server: Server) -> None:
+        """Leaves a server out, and watches it until it is back."""
+        with self._change:
+            if server.away is None and not self._closed:
+                server.away = time.monotonic()
+                asyncio.run_coroutine_threadsafe(self._watch(server), self._loop or self._begin())
+
+    async def _watch(self, server: Server) -> None:
+        while not await self._well(server) or (server.stale and not self.pushes):
+            await asyncio.sleep(0.5)
+        server.away = None
+
+    async def _well(self, server: Server) -> bool:
+        """Whether it answers; marks it stale where its weights are not those that it was sent."""
+        try:
+            async with httpx.AsyncClient(headers=self._client.headers, timeout=5.0) as client:  # beside all requests
+                (await client.get(f"{server.url}/health")).raise_for_status()
+                if self._expected is not None:
+                    info = (await client.get(f"{server.url}/weight_info")).raise_for_status()
+                    server.stale = info.json()["weight_version"] != self._expected or (self.pushes and server.stale)
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            server.problem = self._clean(f"{type(error).__name__}: {error}")
+            return False
+        return True
+
+    def _look_after(self) -> None:
+        """Sends weights to servers that lack them. Raises EngineError when none has been of use for too long."""
+        for server in self.servers:
+            if server.stale and server.away is None and self.pushes:
+                self._renew(server)
+        gone = [server.away for server in self.servers if server.away is not None]
+        if len(gone) == len(self.servers) and time.monotonic() - max(gone) > self.patience:
+            reasons = "; ".join(f"{server.url}: {server.problem}" for server in self.servers)
+            message = self._clean(f"no vLLM server has answered for {self.patience:g} s ({reasons})")
+            raise EngineError(f"{message}: start them again, and the same command goes on")
 
     # -- weights ---------------------------------------------------------------------------------------------------
 
@@ -249,45 +272,51 @@ class VLLMServers(EndpointEngine):
         if self.busy:
             raise EngineError("weights cannot change while requests are under way")
         self._meet()
-        self._weights, self.version = weights, version
+        self._weights, self.version, self._file = weights, version, None
         self.adapters = tuple(weights.adapters)
-        self._expected = f"{self.run}-{version}"
-        for server in self.servers if self.pushes else ():
-            if server.away is None:
-                self._push(server)
-            else:
-                server.stale = True
+        self._updates += 1
+        self._expected = f"{self.run}-{version}.{self._updates}"
+        for server in self.servers:
+            server.stale, server.vain = self.pushes, 0
+        while self.pushes:
+            self._look_after()
+            here = [server.stale for server in self.servers if server.away is None]
+            if here and not any(here):
+                break
+            time.sleep(0.1)
 
-    def _push(self, server: Server) -> None:
+    def _renew(self, server: Server) -> None:
+        """Sends the weights to one server, and checks that it has them."""
         assert self._expected is not None
-        server.push(self._weights, self._expected, self._written, self.address, self.dtype)
+        if server.vain > self.retries:
+            raise EngineError(f"{server.url} was sent the weights {server.vain} times, and does not answer with them")
+        server.forget()
+        try:
+            server.push(self._weights, self._expected, self._written, self.address, self.dtype)
+            self._verify(partial(self._answer_now, server))
+        except NoAnswer as error:
+            server.problem = str(error)
+            self._gone(server)
+        else:
+            server.stale = False
+
+    def _answer_now(self, server: Server, request: Request) -> Reply:
+        """What a server says, at once and whether it is of use for others or not."""
+        asked = ask(self.chat, request, self.limit)
+        while True:
+            try:
+                said, versions = read(server.response("POST", ROUTE, self._body(asked), self.timeout))
+            except Unanswered as error:
+                raise EngineError(f"{server.url}: {error}") from None
+            if versions != {self._expected}:
+                raise EngineError(f"{server.url} answers with weights {versions} after it was sent {self._expected}")
+            if not goes_on(asked, said, self.chat):
+                return reply(asked, said, self.chat, self.version)
 
     def _written(self) -> Path:
         """The file with the weights, which is written once for all servers."""
         assert self.folder is not None
-        if self._file is None or self._file[0] != self._expected:
-            path = tensors_file(self._weights.tensors(), self.folder / "weights.safetensors", self.dtype)
-            self._file = (str(self._expected), path.resolve())
-        return self._file[1]
-
-
-def said_version(response: httpx.Response) -> str | None:
-    try:
-        return str(response.json()["weight_version"])
-    except (ValueError, LookupError, TypeError):
-        return None
-
-
-def read(response: httpx.Response) -> tuple[Said, set[str]]:
-    """What was sampled, and by which weights. Raises Unanswered when the answer is not whole."""
-    try:
-        [choice] = response.json()["choices"]
-        tokens, finish = tuple(choice["token_ids"]), choice["finish_reason"]
-        logps = tuple(float(item["logprob"]) for item in choice["logprobs"]["content"])
-        kept = packed(choice.get("sampling_mask"))
-        versions = {str(span["version"]) for span in choice.get("weight_versions") or ()}
-    except (ValueError, LookupError, TypeError):
-        raise Unanswered(f"the answer is no completion: {said(response)[:200]}") from None
-    if finish not in ("stop", "length") or len(logps) != len(tokens) or not tokens:
-        raise Unanswered(f"the answer is not complete ({finish}, {len(tokens)} tokens, {len(logps)} log-probabilities)")
-    return Said(tokens, logps, finish, kept), versions
+        if self._file is None:
+            path = self.folder / "weights.safetensors"
+            self._file = tensors_file(self._weights.tensors(), path, self.dtype).resolve()
+        return self._file

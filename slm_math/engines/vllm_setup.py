@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 TESTED = SpecifierSet(">=0.32,<0.33")  # its weight-transfer and sampling interfaces move from one version to the next
 WEIGHTS_BACKEND = "slm_math"  # the name of slm_math.engines.vllm_worker's weight transfer in vLLM's registry
@@ -27,10 +27,14 @@ def installed() -> str | None:
 
 def refusal(found: str | None = None) -> str | None:
     """Why vLLM cannot be used: not installed, or not a version that was tested; None when it can."""
-    found = found or installed()
+    found = installed() if found is None else found
     if found is None:
         return 'vLLM is not installed: pip install "slm-math[vllm]", or scripts/install_vllm_cpu.sh without a GPU'
-    if not TESTED.contains(Version(found).public, prereleases=True):
+    try:
+        tested = TESTED.contains(Version(found).public, prereleases=True)
+    except InvalidVersion:
+        tested = False
+    if not tested:
         return f"vLLM {found} was not tested with this version of slm-math, vllm{TESTED} was: install that"
     return None
 
@@ -84,4 +88,7 @@ def memory() -> int:
 
 def lora_rank(rank: int) -> int:
     """vLLM's bound for the rank of adapters: it takes certain numbers only."""
-    return next(bound for bound in (8, 16, 32, 64, 128, 256, 320, 512) if bound >= rank)
+    bounds = (8, 16, 32, 64, 128, 256, 320, 512)
+    if rank > bounds[-1]:
+        raise ValueError(f"vLLM takes adapters of rank {bounds[-1]} at most, policy.lora has {rank}")
+    return next(bound for bound in bounds if bound >= rank)

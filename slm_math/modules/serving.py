@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import lightning as L
 import torch
 
 from slm_math.engines import vllm_setup
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from slm_math.modules.base import PolicyModule
 
 EngineName = Literal["auto", "transformers", "vllm"]
-CHECKED = Sampling(temperature=0.7, max_new_tokens=8)  # not 1: a server may leave the temperature out of its numbers
+CHECKED = ("What is 17 + 25?", "Name a prime number.")
+SAMPLED = Sampling(temperature=0.7, max_new_tokens=8)  # not 1: a server may leave the temperature out of its numbers
 # nats: fp32 engines agree to 1e-5, but not on every machine; bf16 ones differ in single tokens, hardly on average
 MOST_FP32, MOST_BF16 = 1e-3, 0.1
 
@@ -53,12 +56,13 @@ class Vllm:
             raise ValueError(f"vllm.memory is a share between 0 and 1, got {self.memory}")
 
 
-def choose(engine: EngineName, vllm: Vllm = Vllm(), ranks: int = 1) -> str:
+def choose(engine: EngineName, vllm: Vllm = Vllm(), ranks: int = 1, gpu: bool | None = None) -> str:
     """transformers, vllm (in this process) or servers. Raises ValueError for what cannot be.
 
-    "auto" takes servers where there are any, else vLLM where it is installed, was tested, has a GPU and only this
-    process trains, else transformers.
+    "auto" takes servers where there are any, else vLLM where it is installed, was tested, has a GPU (`gpu`: any that
+    torch can use, when left out) and only this process trains, else transformers.
     """
+    gpu = torch.cuda.is_available() if gpu is None else gpu
     if engine == "transformers":
         if vllm.servers:
             raise ValueError("engine transformers uses no servers: leave vllm.servers out, or set engine auto")
@@ -74,7 +78,7 @@ def choose(engine: EngineName, vllm: Vllm = Vllm(), ranks: int = 1) -> str:
         if reason is not None:
             raise ValueError(f"engine vllm: {reason}")
         return engine
-    return "vllm" if reason is None and torch.cuda.is_available() else "transformers"
+    return "vllm" if reason is None and gpu else "transformers"
 
 
 class Serving:
@@ -95,22 +99,27 @@ class Serving:
 
     @property
     def kind(self) -> str:
-        return choose(self.asked, self.vllm, self.module.trainer.world_size)
+        return self._kind(self.module.trainer)
 
-    def describe(self, ranks: int) -> dict[str, Any]:
+    def _kind(self, trainer: L.Trainer) -> str:
+        gpu = trainer.strategy.root_device.type == "cuda"
+        return choose(self.asked, self.vllm, trainer.world_size, gpu)
+
+    def describe(self, trainer: L.Trainer) -> dict[str, Any]:
         """For the run's manifest, before it begins."""
-        kind = choose(self.asked, self.vllm, ranks)
+        kind = self._kind(trainer)
         found: dict[str, Any] = {"kind": kind, "asked": self.asked}
-        if kind != "transformers":
-            found |= {"vllm": vllm_setup.installed(), "servers": list(self.vllm.servers)}
-        return found
+        if kind == "servers":
+            return found | {"servers": list(self.vllm.servers)}
+        return found | ({"vllm": vllm_setup.installed()} if kind == "vllm" else {})
 
     def line(self) -> str:
         """For people."""
         kind = self.kind
         if kind == "transformers":
-            reason = vllm_setup.refusal() if torch.cuda.is_available() and self.asked == "auto" else None
-            return "rollouts: transformers engine" + (f" ({reason})" if reason else "")
+            told = self.asked == "auto" and self.module.trainer.strategy.root_device.type == "cuda"
+            reason = vllm_setup.refusal() or "several processes train: vllm.servers would let vLLM sample"
+            return "rollouts: transformers engine" + (f" ({reason})" if told else "")
         if kind == "servers":
             return f"rollouts: vLLM at {', '.join(self.vllm.servers)}"
         device = "GPU" if torch.cuda.is_available() else "CPU"
@@ -185,7 +194,7 @@ class Serving:
             memory = memory or self._share(base)
             options |= {"enable_sleep_mode": True, "return_sampling_mask": module.samples_are_cut}
         engine = VLLMEngine(str(model), self._dtype, module.slots, memory=memory)
-        engine.follow(module.chat, module.ends, options, module.beat)
+        engine.follow(module.chat, module.ends, options, module.beat, self._verify)
         if module.device.type == "cuda":
             print(f"vLLM takes {memory:.0%} of the GPU (vllm.memory sets another share)")
         return engine
@@ -196,7 +205,7 @@ class Serving:
             vllm.servers, concurrency=module.slots, timeout=vllm.timeout, patience=vllm.patience
         )  # fmt: skip
         self._folder = Path(module.trainer.default_root_dir).resolve() / "vllm"
-        engine.follow(module.chat, module.ends, self._folder, self._dtype)
+        engine.follow(module.chat, module.ends, self._folder, self._dtype, self._verify)
         engine.address = vllm.address
         engine.pushes = module.trainer.is_global_zero
         engine.run = module.gathered(engine.run)[0]  # all ranks call the weights the same
@@ -226,17 +235,9 @@ class Serving:
         loaded = module.loaded
         assert loaded is not None
         module.watch("weights", 0, 1)
+        self.gap = None
         engine.update(module.global_step, self._weights(loaded))
         module.trainer.strategy.barrier()  # nobody asks before the weights are there
-        self.gap = max(self._check(engine, role) for role in module.train_roles)
-        most = MOST_FP32 if self._dtype == "float32" else MOST_BF16
-        if not self.gap <= most:  # NaN is no agreement
-            raise EngineError(
-                f"after an update of its weights (step {module.global_step}) {engine.name} computes other "
-                f"log-probabilities than the policy: they differ by {self.gap:.3g} nats, {most:g} is the most that "
-                "rounding explains. Nothing was trained on them. Check that the servers serve the policy's base model, "
-                "or take engine transformers"
-            )
         self._sent = module.global_step
         module.watch("weights", 1, 1)
 
@@ -254,21 +255,26 @@ class Serving:
                 save_adapter(loaded, role, folder)
         return Weights(adapters=folders)
 
+    def _verify(self, answer: Callable[[Request], Reply]) -> None:
+        """Raises EngineError where what an engine answers is not what the policy would say."""
+        gap = max(self._gap(answer, role) for role in self.module.train_roles)
+        self.gap = max(gap, self.gap or 0.0)
+        most = MOST_FP32 if self._dtype == "float32" else MOST_BF16
+        if not gap <= most:  # NaN is no agreement
+            raise EngineError(
+                f"after an update of its weights (step {self.module.global_step}) vLLM computes other "
+                f"log-probabilities than the policy: they differ by {gap:.3g} nats, and rounding explains {most:g}. "
+                "Nothing was trained on its samples. Check that servers serve the policy's base model, or take engine "
+                "transformers"
+            )
+
     @torch.no_grad()
-    def _check(self, engine: Engine, role: str) -> float:
-        """How far the engine's log-probabilities of what it samples are from the policy's, in nats."""
-        module = self.module
-        asked = [Generate(user(text), role) for text in ("What is 17 + 25?", "Name a prime number.")]
-        tickets = {
-            engine.submit(Request(request.chat, CHECKED, key=("check", i), role=role)): request
-            for i, request in enumerate(asked)
-        }
-        turns = []
-        while tickets:
-            for ticket, reply in engine.poll(1.0):
-                if not isinstance(reply, Reply):
-                    raise reply
-                turns.append(Turn(tickets.pop(ticket), reply))
+    def _gap(self, answer: Callable[[Request], Reply], role: str) -> float:
+        """How far the log-probabilities of what an engine samples are from the policy's, in nats."""
+        module, turns = self.module, []
+        for number, text in enumerate(CHECKED):
+            request = Generate(user(text), role)
+            turns.append(Turn(request, answer(Request(request.chat, SAMPLED, key=("check", number), role=role))))
         batch = collate(trace_rows(Trace(Problem("check", ""), 0, tuple(turns), None), role), module.device)
         training = module.model.training
         module.model.eval()
