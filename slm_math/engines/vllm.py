@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from slm_math.engines import vllm_setup
@@ -28,6 +25,7 @@ from slm_math.engines.loading import (
 )
 from slm_math.engines.pictures import opened, pictures
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT, Asked, Said, ask, fields, goes_on, packed, reply
+from slm_math.engines.vllm_start import cpu_options, gpu_options, options, start, stop
 from slm_math.types import Reply
 
 
@@ -156,7 +154,9 @@ class VLLMEngine(Engine):
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
         end = time.perf_counter() + timeout
         while not self._over and self._asked:
-            for output in self._core.step():
+            with nullcontext() if self.gpu else torch.random.fork_rng([]):  # from which it draws even under seeds
+                outputs = self._core.step()
+            for output in outputs:
                 self._take(int(output.request_id), output.outputs[0])
             self.steps += 1
             self.beat()
@@ -216,51 +216,22 @@ class VLLMEngine(Engine):
         self.chat.images = hasattr(config, "vision_config") and not self._follows
         if base is not None:
             self.adapters = {"default": Path(self.path)}
-        with _undisturbed():
-            vllm_setup.imported()
-            from vllm import EngineArgs
-            from vllm.v1.engine.llm_engine import LLMEngine
-
-            options = self._options(config, base or self.path) | self._more
-            if self._follows:
-                from vllm.config import WeightTransferConfig
-
-                options["weight_transfer_config"] = WeightTransferConfig(backend=vllm_setup.WEIGHTS_BACKEND)
-                options["worker_extension_cls"] = "slm_math.engines.vllm_worker.Extension"
-            self._core = LLMEngine.from_engine_args(EngineArgs(**options))
+        options = self._options(config, base or self.path) | self._more
+        self._core = start(options, self._follows)
         self.limit = self._core.vllm_config.model_config.max_model_len
         self._masks = bool(options.get("return_sampling_mask"))
 
     def _options(self, config: Any, model: str) -> dict[str, Any]:
         own = config.get_text_config().max_position_embeddings
         context = min(self.context or own, own)
-        options: dict[str, Any] = {
-            "model": model,
-            "tokenizer": self.path if base_of(self.path) is None else model,
-            "dtype": self.dtype,
-            "max_model_len": context,
-            "max_num_seqs": self.slots,
-            "logprobs_mode": "processed_logprobs",  # of what was sampled from: after the temperature
-            "generation_config": "vllm",  # nothing but the request decides how to sample
-            "disable_log_stats": True,
-            "use_tqdm_on_load": False,
-            "seed": 0,
-        }
-        if base_of(self.path) is not None:
+        found = options(model, self.dtype, self.slots, context)
+        if base_of(self.path) is None:
+            found["tokenizer"] = self.path
+        else:
             rank = json.loads((Path(self.path) / "adapter_config.json").read_text(encoding="utf-8"))["r"]
-            options |= {"enable_lora": True, "max_lora_rank": vllm_setup.lora_rank(rank)}
-        if self.gpu:
-            return options | {"gpu_memory_utilization": self.memory or 0.9}
+            found |= {"enable_lora": True, "max_lora_rank": vllm_setup.lora_rank(rank)}
         size = torch.finfo(DTYPES[self.dtype]).bits // 8
-        wanted = vllm_setup.cache_bytes(config, self.slots, 2048, context, size)
-        least = vllm_setup.cache_bytes(config, 1, context, context, size)
-        return options | {
-            "enforce_eager": True,  # compiling costs 40 s, and gains nothing on small models
-            "kv_cache_memory_bytes": max(min(wanted, vllm_setup.memory() // 4), 2 * least, 2**26),
-            # a prompt in pieces breaks seeded requests on a CPU: it has to fit into one step
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": max(context, 8192),
-        }
+        return found | (gpu_options(self.memory) if self.gpu else cpu_options(config, self.slots, context, size))
 
     def update(self, version: int, weights: Weights | None = None) -> None:
         assert weights is not None, "vLLM has a copy of the weights"
@@ -268,16 +239,11 @@ class VLLMEngine(Engine):
             raise EngineError("weights cannot change while requests are under way")
         self._start()
         self._wake()
-        tensors = list(weights.tensors())
-        if tensors:
-            self._core.collective_rpc("start_weight_update")
-            self._core.collective_rpc("update_weights", kwargs={"update_info": {"tensors": tensors}})
-            self._core.collective_rpc("finish_weight_update")
         self.adapters = dict(weights.adapters)
-        for role in self.adapters:
-            lora = self._lora(role)
-            lora.load_inplace = True
-            self._core.add_lora(lora)
+        try:
+            self._take_in(list(weights.tensors()))
+        except Exception as error:  # vLLM's own, of any kind; half of its model may be gone
+            raise EngineError(f"vLLM did not take the weights: {type(error).__name__}: {error}") from error
         if self.asleep:
             self._core.wake_up(["kv_cache"])
             self.asleep = False
@@ -286,6 +252,18 @@ class VLLMEngine(Engine):
         self._core.set_weight_version(str(version))
         self.version = version
         self._verify(self._answer_now)
+
+    def _take_in(self, tensors: list[tuple[str, Any]]) -> None:
+        if not (tensors or self.adapters):
+            raise EngineError("there were none")
+        if tensors:
+            self._core.collective_rpc("start_weight_update")
+            self._core.collective_rpc("update_weights", kwargs={"update_info": {"tensors": tensors}})
+            self._core.collective_rpc("finish_weight_update")
+        for role in self.adapters:
+            lora = self._lora(role)
+            lora.load_inplace = True
+            self._core.add_lora(lora)
 
     def _answer_now(self, request: Request) -> Reply:
         """The answer to the only request there is."""
@@ -309,26 +287,6 @@ class VLLMEngine(Engine):
 
     def close(self) -> None:
         if self._core is not None:
-            self._core.engine_core.shutdown()
+            stop(self._core)
             self._core = None
             self._asked, self._over, self.asleep = {}, [], False
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """vLLM seeds every generator of this process when it starts, and a training run has its own."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    threads = torch.get_num_threads(), torch.set_num_threads
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.set_num_threads = threads[1]
-        torch.set_num_threads(threads[0])
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)

@@ -1,0 +1,133 @@
+"""`vllm serve` processes, started by scripts/serve_vllm.sh and killed at will."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+
+from slm_math.engines.base import EngineError
+from slm_math.engines.vllm_servers import VLLMServers
+from slm_math.types import Reply
+from vllm_checks.subject import CONTEXT, NATS, Figure, Subject, gap, requests
+
+SCRIPT = Path(__file__).resolve().parents[1] / "serve_vllm.sh"
+
+
+class Server:
+    """One server of a model folder, on a free port. `weights` is the script's WEIGHTS: file, adapters."""
+
+    def __init__(self, folder: Path, weights: str, log: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.folder, self.weights, self.log = folder, weights, log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        own = {"VENV": sys.prefix, "PORT": self.port, "CONTEXT": CONTEXT, "WEIGHTS": self.weights, "RANK": 8}
+        env = os.environ | {name: str(value) for name, value in own.items()}
+        env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"  # vLLM in this process has turned it off here
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["bash", str(SCRIPT), str(self.folder)], env=env, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait(self, seconds: float = 240) -> None:
+        """Until it is up. Raises RuntimeError with the end of its log when it is not."""
+        assert self.process is not None
+        end = time.monotonic() + seconds
+        while True:
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    return
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"{self.url} did not come up: {self.log.read_text(errors='replace')[-1500:]}")
+            time.sleep(0.3)
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+def started(folder: Path, weights: str, n: int, logs: Path) -> list[Server]:
+    """`n` servers that are up; they start side by side."""
+    servers = [Server(folder, weights, logs / f"{folder.name}-{weights}-{i}.log") for i in range(n)]
+    for server in servers:
+        server.start()
+    for server in servers:
+        server.wait()
+    return servers
+
+
+def served(servers: Sequence[Server], folder: Path) -> VLLMServers:
+    """The engine of these servers; weights are handed over in `folder`."""
+    engine = VLLMServers([server.url for server in servers], concurrency=64, timeout=120)
+    engine.follow(None, frozenset(), folder, "float32")  # type: ignore[arg-type]
+    return engine
+
+
+def under_way(s: Subject, n: int) -> tuple[list[int], dict[int, Reply | EngineError]]:
+    """Tickets of `n` long requests and a few short ones, and what was answered when the first ones were."""
+    asked = requests(4, 15, max_new_tokens=2) + requests(n, 16, max_new_tokens=400)
+    tickets, found = [s.engine.submit(request) for request in asked], {}
+    while not found:
+        found |= dict(s.engine.poll(1.0))
+    return tickets, found
+
+
+def killed(s: Subject, servers: Sequence[Server]) -> Iterator[Figure]:
+    """kill -9 in the middle of a rollout, and a start of the same server, which comes with its folder's weights."""
+    with s.restored():
+        s.perturb()
+        s.send()
+        tickets, found = under_way(s, 60)
+        servers[0].kill()
+        start = time.monotonic()
+        servers[0].start()
+        while len(found) < len(tickets) and time.monotonic() < start + 280:
+            found |= dict(s.engine.poll(1.0))
+            if len(found) == len(tickets):
+                break
+        seconds = time.monotonic() - start
+        whole = [reply for reply in found.values() if isinstance(reply, Reply)]
+        yield Figure("killed and started again: requests without a reply, of 64", 64 - len(whole), most=0)
+        yield Figure("killed and started again: max |d| (nats)", gap(s.model, *whole), most=NATS)
+        versions = sum(reply.version != s.version for reply in whole)
+        yield Figure("killed and started again: replies of another version", versions, most=0)
+        yield Figure("killed and started again: until all are answered (s)", seconds, most=240)
+        for server in servers:
+            server.wait()
+
+
+def lost(s: Subject, servers: Sequence[Server], patience: float = 5) -> Iterator[Figure]:
+    """kill -9 of all servers for good. Ends them."""
+    s.engine.patience = patience  # type: ignore[attr-defined]
+    under_way(s, 60)
+    for server in servers:
+        server.kill()
+    start, message = time.monotonic(), ""
+    while not message and time.monotonic() < start + 60:
+        try:
+            s.engine.poll(1.0)
+        except EngineError as error:
+            message = str(error)
+    seconds = time.monotonic() - start
+    yield Figure("killed for good, patience 5: until EngineError (s)", seconds, least=patience, most=30)
+    yield Figure("killed for good: the error names the servers", all(x.url in message for x in servers), least=1)
+    closing = time.monotonic()
+    s.engine.close()
+    yield Figure("killed for good: until the engine is closed (s)", time.monotonic() - closing, most=5)

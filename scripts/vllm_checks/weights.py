@@ -1,0 +1,138 @@
+"""New weights and adapters in a running engine."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slm_math.engines.base import EngineError, Request, Weights
+from slm_math.types import Sampling, user
+from vllm_checks.subject import CONTEXT, NATS, Figure, Subject, gap, requests, said
+
+
+def updates(s: Subject) -> Iterator[Figure]:
+    """Ten in a row; the same prompts before and after, of which the long one fills whole blocks of the cache."""
+    new, old, times, versions, unlike = [], [], [], 0, 0
+    long = user("Mina has 4 beads and buys 3 more. " * 20)
+    with s.restored():
+        for _ in range(10):
+            before = copy.deepcopy(s.model)
+            s.perturb()
+            times.append(s.send())
+            asked = requests(6, 12) + [Request(long, Sampling(max_new_tokens=8), key=(12, "long"))] * 2
+            replies = s.answers(asked)
+            new.append(gap(s.model, *replies))
+            old.append(min(gap(before, *replies[:6]), gap(before, *replies[6:])))
+            versions += sum(reply.version != s.version for reply in replies)
+            [best] = s.answers(requests(1, temperature=0.0))
+            unlike += best.token_ids != s.greedy(best.prompt_ids, 5)
+    yield Figure("10 updates: from the new weights, max |d| (nats)", max(new), most=NATS)
+    yield Figure("10 updates: from the old weights, least (nats)", min(old), least=1e-3)
+    yield Figure("10 updates: greedy replies unlike `generate`", unlike, most=0)
+    yield Figure("10 updates: replies with another version", versions, most=0)
+    yield Figure("an update: median (ms)", sorted(times)[5])
+
+
+def cached(s: Subject) -> Iterator[Figure]:
+    """A prompt that was computed twice with the old weights is computed anew with the new ones."""
+    text = "Mina has 4 beads and buys 3 more. "
+    while len(s.chat.encode(user(text))) < CONTEXT - 60:
+        text += "Then she gives 2 away. "
+    asked = [Request(user(text), Sampling(max_new_tokens=12), key=(13, i)) for i in range(3)]
+    first, second = s.answers(asked), s.answers(asked)
+    with s.restored():
+        before = copy.deepcopy(s.model)
+        s.perturb()
+        s.send()
+        third = s.answers(asked)
+        yield Figure("cached prompt: max |d| (nats)", max(gap(before, *first), gap(before, *second)), most=NATS)
+        yield Figure("cached prompt, new weights: max |d| (nats)", gap(s.model, *third), most=NATS)
+        yield Figure("cached prompt: from the old weights (nats)", gap(before, *third), least=1e-3)
+
+
+def failed(s: Subject) -> Iterator[Figure]:
+    """Weights of a wrong shape raise, and say so. Run it last: it leaves the engine useless."""
+    wrong = next(p for n, p in s.model.named_parameters() if n.endswith("down_proj.weight"))
+    tensors = [(n, p[: len(p) // 2] if p is wrong else p) for n, p in s.model.named_parameters()]
+    error: Exception | None = None
+    try:
+        s.engine.update(s.version + 1, Weights(tensors=lambda: tensors))
+    except Exception as raised:
+        error = raised
+    fine = isinstance(error, EngineError) and len(str(error)) > 20
+    yield Figure("a wrong shape ends in EngineError that says why", fine, least=1, error="" if fine else said(error))
+    after = 0.0
+    with suppress(Exception):
+        s.send()
+        after = gap(s.model, *s.answers(requests(4), 30))
+    yield Figure("then it answers from the next weights, or not at all: max |d| (nats)", after, most=NATS)
+
+
+# -- adapters --------------------------------------------------------------------------------------------------------
+
+ROLES = ("solver", "judge")
+
+
+def with_adapters(model: Any) -> Any:
+    """The model with a random adapter for each of two roles."""
+    from peft import LoraConfig, get_peft_model
+
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    config = LoraConfig(r=4, lora_alpha=16, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = get_peft_model(copy.deepcopy(model), config, adapter_name=ROLES[0])
+        model.add_adapter(ROLES[1], config)
+    return model.eval()
+
+
+def send_adapters(s: Subject, folder: Path) -> None:
+    """As peft saves them: a folder each."""
+    s.version += 1
+    root = folder / str(s.version)
+    s.model.save_pretrained(root, selected_adapters=list(ROLES))
+    s.engine.update(s.version, Weights(adapters={role: root / role for role in ROLES}))
+
+
+def by_role(s: Subject, ask: str, *owners: str) -> list[float]:
+    """How far replies that `ask` gets are from the log-probabilities of each owner's adapter."""
+    replies = s.answers(requests(6, 14, role=ask))
+    found = []
+    for owner in owners:
+        s.model.set_adapter(owner)
+        found.append(gap(s.model, *replies))
+    return found
+
+
+def adapters(s: Subject, folder: Path) -> Iterator[Figure]:
+    send_adapters(s, folder)
+    own, other = zip(by_role(s, "solver", "solver", "judge"), by_role(s, "judge", "judge", "solver"))
+    yield Figure("adapters: each role from its own, max |d| (nats)", max(own), most=1e-4)
+    yield Figure("adapters: from the other role's (nats)", min(other), least=1e-3)
+    yield Figure("adapters: a role without one, from the first (nats)", by_role(s, "critic", "solver")[0], most=1e-4)
+    with s.model.disable_adapter():
+        base = gap(s.model, *s.answers(requests(6, 14, role="judge")))
+    yield Figure("adapters: from the model without (nats)", base, least=1e-3)
+    solver = [reply.token_ids for reply in s.answers(requests(6, 14, role="solver"))]
+    s.model.set_adapter("judge")
+    before = copy.deepcopy(s.model)
+    with torch.no_grad():
+        for name, parameter in s.model.named_parameters():
+            if ".judge." in name:
+                parameter += 0.05 * torch.randn(parameter.shape, generator=s.noise)
+    send_adapters(s, folder)
+    replies = s.answers(requests(6, 14, role="judge"))
+    yield Figure("updated adapter: max |d| (nats)", gap(s.model, *replies), most=1e-4)
+    yield Figure("updated adapter: from what it was (nats)", gap(before, *replies), least=1e-3)
+    yield Figure("updated adapter: replies with another version", sum(r.version != s.version for r in replies), most=0)
+    unlike = sum(r.token_ids != t for r, t in zip(s.answers(requests(6, 14, role="solver")), solver))
+    yield Figure("updated adapter: the other role's replies that change", unlike, most=0)
+    yield Figure("updated adapter: the other role's, max |d| (nats)", by_role(s, "solver", "solver")[0], most=1e-4)
+
+
+CHECKS = (updates, cached)

@@ -1,0 +1,29 @@
+"""GRPO whose rollouts come from vLLM in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slm_math.engines import vllm_setup
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(vllm_setup.refusal() is not None, reason=vllm_setup.refusal() or "vLLM is there"),
+]
+Hold = Callable[[Iterator[Any]], None]
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_engine_computes_the_policy(script: Any, hold: Hold, tmp_path: Path, lora: bool) -> None:
+    hold(script.inside.training(tmp_path, lora))
+
+
+@pytest.mark.parametrize(("after", "lr"), [(0, 1e-2), (1, 1e-2), (1, 1e-6)])
+def test_lost_weights_stop_the_run_before_a_step(
+    script: Any, hold: Hold, tmp_path: Path, after: int, lr: float
+) -> None:
+    hold(script.inside.corrupted(tmp_path, after, lr))
