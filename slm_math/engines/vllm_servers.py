@@ -14,7 +14,8 @@ import httpx
 
 from slm_math.engines.base import EngineError, Request, Verify, Weights, unverified
 from slm_math.engines.chat import ChatFormat
-from slm_math.engines.endpoint import EndpointEngine, Refused, Unanswered, check_url
+from slm_math.engines.endpoint import Refused, Unanswered, check_url
+from slm_math.engines.fleet import Fleet
 from slm_math.engines.loading import configs_of, load_tokenizer, template_hash
 from slm_math.engines.pictures import picture_url, pictures
 from slm_math.engines.vllm_control import HOW, NoAnswer, Server, tensors_file
@@ -25,7 +26,7 @@ ROUTE = "/inference/v1/generate"
 HEARTBEAT = 20.0  # seconds without an answer after which a server is asked how it is
 
 
-class VLLMServers(EndpointEngine):
+class VLLMServers(Fleet):
     """Sends each request to the server that has the least to do, as token ids, and gets token ids back.
 
     Servers that stop answering are left out until they are back; what they were working on is sent to others, or again.
@@ -67,23 +68,19 @@ class VLLMServers(EndpointEngine):
             raise ValueError("vLLM servers need at least one address under urls, and patience >= 0")
         for url in urls:
             check_url(url, api_key_env)
-        super().__init__(api_key_env, concurrency, timeout, retries, backoff=0.5)
-        self.servers = [Server(url, self._key) for url in urls]
+        super().__init__(urls, api_key_env, concurrency, timeout, retries, patience)
         self.path = path
         self.template = chat_template
         self.model = model
-        self.patience = patience
         self.send_seed = send_seed
         self.version = 0
         self.adapters: tuple[str, ...] = ()
         self.folder: Path | None = None  # where weights are handed over
         self.address: str | None = None  # of this machine, for NCCL
         self.dtype = "float32"  # of the weights on their way
-        self.pushes = True  # one process of several sends them
         self.ends = frozenset[int]()  # tokens that end a reply
         self._chat: ChatFormat | None = None
         self.run = uuid.uuid4().hex[:8]
-        self._expected: str | None = None  # the servers' name for the weights that they were sent
         self._weights = Weights()
         self._updates = 0
         self._file: Path | None = None
@@ -174,14 +171,6 @@ class VLLMServers(EndpointEngine):
             if not goes_on(asked, said, self.chat):
                 return reply(asked, said, self.chat, self.version)
 
-    async def _free(self) -> Server:
-        """The server with the least to do, as soon as there is one."""
-        while True:
-            well = [server for server in self.servers if server.away is None and not server.stale]
-            if well:
-                return min(well, key=lambda server: server.load)
-            await asyncio.sleep(0.1)
-
     async def _one(self, server: Server, asked: Asked) -> Said:
         """One attempt at one request. Raises Unanswered where another one may do better."""
         try:
@@ -220,50 +209,6 @@ class VLLMServers(EndpointEngine):
             return post.result()
         finally:
             post.cancel()
-
-    # -- health ----------------------------------------------------------------------------------------------------
-
-    async def _lost(self, server: Server) -> bool:
-        """Whether a server that did not answer is gone, or has other weights."""
-        if server.away is None and not server.stale and not await self._well(server):
-            self._gone(server)
-        return server.away is not None or server.stale
-
-    def _gone(self, server: Server) -> None:
-        """Leaves a server out, and watches it until it is back."""
-        with self._change:
-            if server.away is None and not self._closed:
-                server.away = time.monotonic()
-                asyncio.run_coroutine_threadsafe(self._watch(server), self._loop or self._begin())
-
-    async def _watch(self, server: Server) -> None:
-        while not await self._well(server) or (server.stale and not self.pushes):
-            await asyncio.sleep(0.5)
-        server.away = None
-
-    async def _well(self, server: Server) -> bool:
-        """Whether it answers; marks it stale where its weights are not those that it was sent."""
-        try:
-            async with httpx.AsyncClient(headers=self._client.headers, timeout=5.0) as client:  # beside all requests
-                (await client.get(f"{server.url}/health")).raise_for_status()
-                if self._expected is not None:
-                    info = (await client.get(f"{server.url}/weight_info")).raise_for_status()
-                    server.stale = info.json()["weight_version"] != self._expected or (self.pushes and server.stale)
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            server.problem = self._clean(f"{type(error).__name__}: {error}")
-            return False
-        return True
-
-    def _look_after(self) -> None:
-        """Sends weights to servers that lack them. Raises EngineError when none has been of use for too long."""
-        for server in self.servers:
-            if server.stale and server.away is None and self.pushes:
-                self._renew(server)
-        gone = [server.away for server in self.servers if server.away is not None]
-        if len(gone) == len(self.servers) and time.monotonic() - max(gone) > self.patience:
-            reasons = "; ".join(f"{server.url}: {server.problem}" for server in self.servers)
-            message = self._clean(f"no vLLM server has answered for {self.patience:g} s ({reasons})")
-            raise EngineError(f"{message}: start them again, and the same command goes on")
 
     # -- weights ---------------------------------------------------------------------------------------------------
 

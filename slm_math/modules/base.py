@@ -17,6 +17,7 @@ from slm_math.engines.chat import ChatFormat
 from slm_math.modules.optim import Optim
 from slm_math.modules.policy import LoadedPolicy, Policy
 from slm_math.modules.serving import EngineName, Serving, Vllm
+from slm_math.types import Sampling
 
 T = TypeVar("T")
 
@@ -33,14 +34,13 @@ class PolicyModule(L.LightningModule):
         tokens_per_batch: positions (padding included) of one forward and backward pass; bounds memory.
         train_roles: the roles whose turns are learnt.
         slots: requests that the rollout engine decodes at once.
-        engine: what samples: transformers, vllm, or auto: `vllm serve` processes where some are named, else vLLM where
-            it is installed and has a GPU, else transformers.
+        engine: what samples: transformers, vllm, or auto: servers where some are named, else vLLM where it is installed
+            and has a GPU, else transformers.
         vllm: settings of vLLM.
     """
 
     updates_per_batch = 1
-    longest_reply = 2048  # tokens, as far as is known
-    samples_are_cut = False  # whether top_p and the like take tokens out of what can be sampled
+    sampling = Sampling(max_new_tokens=2048)  # what engines are made ready for
     needs_reference = False
     moves_reference = False
 
@@ -96,9 +96,7 @@ class PolicyModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         if self.trainer.precision in ("16-mixed", "16-true"):
             raise ValueError("fp16 needs a loss scaler, which manual updates do not use: set precision bf16-mixed")
-        line = self.serving.line()
-        if self.trainer.is_global_zero:
-            print(line, flush=True)
+        self.serving.tell()
 
     def teardown(self, stage: str) -> None:
         self.serving.close()
@@ -298,6 +296,6 @@ class PolicyModule(L.LightningModule):
         `rows` weighs them where Lightning averages over an epoch. None says that there is nothing to log; NaN is
         logged: a run that diverges must not look like its last good step.
         """
-        for name, value in (*values.items(), ("skipped_updates", self.skipped)):
+        for name, value in (*values.items(), ("skipped_updates", self.skipped), ("engine_gap", self.serving.gap)):
             if value is not None:
                 self.log(f"train/{name}", float(value), prog_bar=name in shown, batch_size=max(rows, 1))

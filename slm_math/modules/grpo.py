@@ -55,8 +55,7 @@ class GRPOModule(PolicyModule):
         sandbox: runs the agent's programs; one with its default limits when left out.
         tokens_per_batch: positions of one forward and backward pass.
         slots: requests decoded at once.
-        engine: what samples: transformers, vllm, or auto: `vllm serve` processes where some are named, else vLLM where
-            it is installed and has a GPU, else transformers.
+        engine: what samples: transformers, vllm, or auto (see `PolicyModule`).
         vllm: settings of vLLM.
         seed: of the sampling; the run's own (`--seed_everything`) when left out.
     """
@@ -90,8 +89,6 @@ class GRPOModule(PolicyModule):
         self.objective = objective
         self.advantage = advantage
         self.sampling = sampling
-        self.longest_reply = sampling.max_new_tokens
-        self.samples_are_cut = sampling.truncated or bool(sampling.not_first)
         self.group_size = group_size
         self.passes = passes
         self.resample = resample
@@ -125,8 +122,6 @@ class GRPOModule(PolicyModule):
     def configure_model(self) -> None:
         super().configure_model()
         without_dropout(self.model)  # it would make the policy differ from the policy that sampled
-
-    # -- one step ------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Items[Task], batch_idx: int) -> None:
         self.clock, self.last = Clock(), []
@@ -246,9 +241,8 @@ class GRPOModule(PolicyModule):
                     row.group = number
         for role in self.train_roles:
             own, reduction = [row for row in rows if row.role == role], self.objective.reduction
-            groups = [
-                row.group if reduction == "group" else row.sample for row in own
-            ]  # a sample may have several rows
+            # a sample may have several rows
+            groups = [row.group if reduction == "group" else row.sample for row in own]
             lengths = torch.tensor([row.loss_tokens for row in own], dtype=torch.long)
             size = self.over_ranks(float(lengths.sum() if reduction == "token" else len(set(groups))))
             budget, index = self.sampling.max_new_tokens, torch.tensor(groups, dtype=torch.long)
@@ -272,8 +266,7 @@ class GRPOModule(PolicyModule):
                 logps, entropy, _ = self.loaded.logprobs(b, entropy=wanted)
                 if self.at_start and self.global_step == 0 and b.reference is not None:
                     check_reference(logps, b.reference, str(self.trainer.precision))
-                old = logps.detach() if olds[k] is None else olds[k]
-                olds[k] = old
+                old = olds[k] = logps.detach() if olds[k] is None else olds[k]
                 given = (b.advantage, b.weight, b.row, self.objective, b.logps, b.reference, entropy)
                 loss, found = policy_loss(logps, old, *given)
                 loss.backward()
@@ -289,10 +282,9 @@ class GRPOModule(PolicyModule):
         for found in self.gathered(sums.values | sizes(batches)):
             whole.add(found)
         values = step_figures(rows, self.group_size, self.train_roles) | whole.means(self.passes)
-        values |= cost(
-            self.clock.laps, rows, whole, self.passes, self.loaded.size, self.device, self.trainer.world_size
-        )
-        values |= {"grad_norm": norm, "lr": rates[next(iter(rates))], "engine_gap": self.serving.gap}
+        size, ranks = self.loaded.size, self.trainer.world_size
+        values |= cost(self.clock.laps, rows, whole, self.passes, size, self.device, ranks)
+        values |= {"grad_norm": norm, "lr": rates[next(iter(rates))]}
         values |= {f"{role}/lr": rate for role, rate in rates.items() if len(rates) > 1}
         self.log_scalars(values, len(rows), shown=("reward", "kl"))
         if self.trainer.is_global_zero:

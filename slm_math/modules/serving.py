@@ -115,17 +115,20 @@ class Serving:
             return found | {"servers": list(self.vllm.servers)}
         return found | ({"vllm": vllm_setup.installed()} if kind == "vllm" else {})
 
-    def line(self) -> str:
-        """For people."""
-        kind = self.kind
-        if kind == "transformers":
-            told = self.asked == "auto" and self.module.trainer.strategy.root_device.type == "cuda"
+    def tell(self) -> None:
+        """Says what samples, or why it cannot (ValueError), before a model is loaded."""
+        kind, trainer = self.kind, self.module.trainer
+        device = trainer.strategy.root_device.type
+        lines = {
+            "transformers": "rollouts: transformers engine",
+            "servers": f"rollouts: vLLM at {', '.join(self.vllm.servers)}",
+            "vllm": f"rollouts: vLLM {vllm_setup.installed()} in this process, on the {device.upper()}",
+        }
+        reason = ""
+        if kind == "transformers" and self.asked == "auto" and device == "cuda":
             reason = vllm_setup.refusal() or "several processes train: vllm.servers would let vLLM sample"
-            return "rollouts: transformers engine" + (f" ({reason})" if told else "")
-        if kind == "servers":
-            return f"rollouts: vLLM at {', '.join(self.vllm.servers)}"
-        device = "GPU" if torch.cuda.is_available() else "CPU"
-        return f"rollouts: vLLM {vllm_setup.installed()} in this process, on the {device}"
+        if trainer.is_global_zero:
+            print(lines[kind] + (f" ({reason})" if reason else ""), flush=True)
 
     def engines(self) -> dict[str, Engine]:
         """role -> engine; "default" serves all other roles."""
@@ -194,7 +197,10 @@ class Serving:
         memory = self.vllm.memory
         if module.device.type == "cuda":
             memory = memory or self._share(base)
-            options |= {"enable_sleep_mode": True, "return_sampling_mask": module.samples_are_cut}
+            options |= {
+                "enable_sleep_mode": True,
+                "return_sampling_mask": bool(module.sampling.truncated or module.sampling.not_first),
+            }
         engine = VLLMEngine(str(model), self._dtype, module.slots, memory=memory)
         engine.follow(module.chat, module.ends, options, module.beat, self._verify)
         if module.device.type == "cuda":
@@ -226,7 +232,7 @@ class Serving:
         kept = torch.cuda.memory_allocated(module.device) + 3 * 4 * learnt
         size = 4 if self._dtype == "float32" else 2
         context = base.config.get_text_config().max_position_embeddings
-        cache = vllm_setup.cache_bytes(base.config, module.slots, module.longest_reply + 1024, context, size)
+        cache = vllm_setup.cache_bytes(base.config, module.slots, module.sampling.max_new_tokens + 1024, context, size)
         return vllm_setup.share(sum(p.numel() for p in base.parameters()), cache, total, size, kept)
 
     # -- weights ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+"""Servers that come and go: which one is asked next, which ones are left out, and when there is nobody left to ask."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import httpx
+
+from slm_math.engines.base import EngineError
+from slm_math.engines.endpoint import EndpointEngine
+from slm_math.engines.vllm_control import Server
+
+
+class Fleet(EndpointEngine):
+    """Copies of one model behind several addresses. Subclasses say how one is asked and how it gets weights.
+
+    `patience`: seconds that all may stay away. `pushes`: whether this process sends weights (one of several does).
+    """
+
+    def __init__(
+        self, urls: Sequence[str], api_key_env: str, concurrency: int, timeout: float, retries: int, patience: float
+    ) -> None:
+        super().__init__(api_key_env, concurrency, timeout, retries, backoff=0.5)
+        self.servers = [Server(url, self._key) for url in urls]
+        self.patience = patience
+        self.pushes = True
+        self._expected: str | None = None  # the servers' name for the weights that they were sent
+
+    def _renew(self, server: Server) -> None:
+        """Sends the weights to one server that has others."""
+        raise NotImplementedError
+
+    async def _free(self) -> Server:
+        """The server with the least to do, as soon as there is one."""
+        while True:
+            well = [server for server in self.servers if server.away is None and not server.stale]
+            if well:
+                return min(well, key=lambda server: server.load)
+            await asyncio.sleep(0.1)
+
+    async def _lost(self, server: Server) -> bool:
+        """Whether a server that did not answer is gone, or has other weights."""
+        if server.away is None and not server.stale and not await self._well(server):
+            self._gone(server)
+        return server.away is not None or server.stale
+
+    def _gone(self, server: Server) -> None:
+        """Leaves a server out, and watches it until it is back."""
+        with self._change:
+            if server.away is None and not self._closed:
+                server.away = time.monotonic()
+                asyncio.run_coroutine_threadsafe(self._watch(server), self._loop or self._begin())
+
+    async def _watch(self, server: Server) -> None:
+        while not await self._well(server) or (server.stale and not self.pushes):
+            await asyncio.sleep(0.5)
+        server.away = None
+
+    async def _well(self, server: Server) -> bool:
+        """Whether it answers; marks it stale where its weights are not those that it was sent."""
+        try:
+            async with httpx.AsyncClient(headers=self._client.headers, timeout=5.0) as client:  # beside all requests
+                (await client.get(f"{server.url}/health")).raise_for_status()
+                if self._expected is not None:
+                    info = (await client.get(f"{server.url}/weight_info")).raise_for_status()
+                    server.stale = info.json()["weight_version"] != self._expected or (self.pushes and server.stale)
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            server.problem = self._clean(f"{type(error).__name__}: {error}")
+            return False
+        return True
+
+    def _look_after(self) -> None:
+        """Sends weights to servers that lack them. Raises EngineError when none has been of use for too long."""
+        for server in self.servers:
+            if server.stale and server.away is None and self.pushes:
+                self._renew(server)
+        gone = [server.away for server in self.servers if server.away is not None]
+        if len(gone) == len(self.servers) and time.monotonic() - max(gone) > self.patience:
+            reasons = "; ".join(f"{server.url}: {server.problem}" for server in self.servers)
+            message = self._clean(f"no vLLM server has answered for {self.patience:g} s ({reasons})")
+            raise EngineError(f"{message}: start them again, and the same command goes on")
