@@ -12,7 +12,7 @@
 #             Anything but none opens vLLM's control routes, which no key protects: bind to a private network only.
 #   VENV (.venv-vllm if it is there, else the active environment), HOST (127.0.0.1), PORT (8000), CONTEXT (tokens of
 #   a prompt and its reply; the model's own), VLLM_API_KEY (a key that clients must have), RANK (of adapters, at most; 64),
-#   VLLM_CPU_KVCACHE_SPACE (GiB; 1).
+#   DTYPE (on a GPU: auto; a run with precision 32-true needs float32), VLLM_CPU_KVCACHE_SPACE (GiB; 1).
 set -euo pipefail
 
 model=${1:?usage: scripts/serve_vllm.sh MODEL [MORE ARGUMENTS...]}
@@ -28,7 +28,9 @@ options=(--host "${HOST:-127.0.0.1}" --port "${PORT:-8000}" --enable-scale-out -
          --logprobs-mode processed_logprobs)
 
 [ -z "${CONTEXT:-}" ] || options+=(--max-model-len "$CONTEXT")
-if ! nvidia-smi -L >/dev/null 2>&1; then
+if nvidia-smi -L >/dev/null 2>&1; then
+  options+=(--dtype "${DTYPE:-auto}")
+else
   export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1}
   # float32: the log-probabilities then agree with transformers' to 1e-6. --enforce-eager: compiling costs 40 s and gains
   # nothing at this size. A prompt computed in pieces breaks seeded requests on a CPU, so it has to fit into one step.
@@ -43,6 +45,7 @@ case ${WEIGHTS:-none} in
   ipc)  options+=(--weight-transfer-config '{"backend": "ipc"}')
         export VLLM_ALLOW_INSECURE_SERIALIZATION=1 ;;  # handles of memory come pickled: from this machine only
   adapters) options+=(--enable-lora --max-lora-rank "${RANK:-64}" --max-loras 4)
+            options+=(--api-server-count 1)  # vLLM changes adapters behind one server only
             export VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 ;;
   *) echo "WEIGHTS must be nccl, ipc, file, adapters or none, got $WEIGHTS" >&2; exit 2 ;;
 esac

@@ -44,13 +44,15 @@ class Fleet(EndpointEngine):
         """Whether a server that did not answer is gone, or has other weights."""
         if server.away is None and not server.stale and not await self._well(server):
             self._gone(server)
+        if server.stale and not self.pushes:  # another process sends the weights: to be asked when they are there
+            self._gone(server)
         return server.away is not None or server.stale
 
     def _gone(self, server: Server) -> None:
         """Leaves a server out, and watches it until it is back."""
         with self._change:
             if server.away is None and not self._closed:
-                server.away = time.monotonic()
+                server.away, server.restarted = time.monotonic(), True
                 asyncio.run_coroutine_threadsafe(self._watch(server), self._loop or self._begin())
 
     async def _watch(self, server: Server) -> None:

@@ -18,9 +18,10 @@ def pictures(chat: Chat) -> list[str]:
 
 
 def picture_url(source: str) -> str:
-    """A picture as a data URL. Raises EngineError for a file that cannot be read."""
+    """A picture as a data URL. Raises EngineError for a file that is none: what a data set names goes to a server."""
     if source.startswith(("data:", "http://", "https://")):
         return source
+    opened(source)
     kind = mimetypes.guess_type(source)[0] or "image/png"
     return f"data:{kind};base64,{base64.b64encode(_read(source)).decode()}"
 
@@ -34,7 +35,7 @@ def opened(source: str) -> Any:
     try:
         data = base64.b64decode(source.partition(",")[2]) if source.startswith("data:") else _read(source)
         return Pillow.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Pillow.DecompressionBombError) as error:
         raise EngineError(f"cannot read the picture {source[:80]}: {error}") from None
 
 

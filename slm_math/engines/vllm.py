@@ -24,7 +24,7 @@ from slm_math.engines.loading import (
     local_folder,
 )
 from slm_math.engines.pictures import opened, pictures
-from slm_math.engines.vllm_requests import WITHOUT_SUPPORT, Asked, Said, ask, fields, goes_on, packed, reply
+from slm_math.engines.vllm_requests import Asked, Said, ask, check, fields, goes_on, packed, reply
 from slm_math.engines.vllm_start import cpu_options, gpu_options, options, start, stop
 from slm_math.types import Reply
 
@@ -40,7 +40,7 @@ class VLLMEngine(Engine):
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 without.
         slots: requests decoded at once, at most.
         chat_template: chatml, plain or a Jinja file instead of the tokenizer's own template.
-        memory: the share of the GPU for weights and cache; 0.9 when left out.
+        memory: the share of the GPU for weights and cache; 0.9 when left out, so that a second engine needs less.
         context: the most tokens of a prompt and its reply; the model's own when left out.
     """
 
@@ -63,7 +63,7 @@ class VLLMEngine(Engine):
         check_path(path)
         if dtype not in ("auto", *DTYPES):
             raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
-        if slots < 1 or not 0 < (memory or 0.9) <= 1:
+        if slots < 1 or not (memory is None or 0 < memory <= 1):
             raise ValueError(f"vLLM needs slots >= 1 and memory in (0, 1], got {slots} and {memory}")
         self.path = path
         self.gpu = torch.cuda.is_available()
@@ -120,6 +120,7 @@ class VLLMEngine(Engine):
             "path": self.path,
             **files_of(self.path, self.template),
             "dtype": self.dtype,
+            "context": self.context,
             "chat_template": self.template,
         }
 
@@ -134,11 +135,12 @@ class VLLMEngine(Engine):
 
     def submit(self, request: Request) -> int:
         self._start()
+        if self.asleep:
+            raise EngineError("vLLM sleeps, without its weights perhaps: it wants an update first")
+        check(request, self._masks)
         self._tickets += 1
         try:
             asked = ask(self.chat, request, self.limit)
-            if asked.cut and not self._masks:
-                raise ValueError(WITHOUT_SUPPORT)
             self._add(self._tickets, asked)
         except EngineError as error:
             self._over.append((self._tickets, error))
@@ -168,13 +170,16 @@ class VLLMEngine(Engine):
     def _add(self, ticket: int, asked: Asked) -> None:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        ids, values = fields(asked, self.chat, self.ends)
+        ids, values = fields(asked, self.chat, self.ends, masks=self._masks)
         params = SamplingParams(**values, output_kind=RequestOutputKind.FINAL_ONLY)
         prompt: dict[str, Any] = {"prompt_token_ids": ids}
         if self.chat.images and (sources := pictures(asked.request.chat)):
             prompt["multi_modal_data"] = {"image": [opened(source) for source in sources]}
-        (prompt,) = self._core.renderer.render_cmpl([prompt])
-        self._core.add_request(str(ticket), prompt, params, lora_request=self._lora(asked.request.role))
+        try:
+            (prompt,) = self._core.renderer.render_cmpl([prompt])
+            self._core.add_request(str(ticket), prompt, params, lora_request=self._lora(asked.request.role))
+        except ValueError as error:  # pictures may need more tokens than there are
+            raise EngineError(f"vLLM refuses a request: {error}") from None
 
     def _take(self, ticket: int, found: Any) -> None:
         """What vLLM has finished."""
@@ -215,20 +220,19 @@ class VLLMEngine(Engine):
         # a policy under training is scored from its tokens alone, so far
         self.chat.images = hasattr(config, "vision_config") and not self._follows
         if base is not None:
-            self.adapters = {"default": Path(self.path)}
+            self.adapters = {"default": Path(self.path).expanduser()}
         options = self._options(config, base or self.path) | self._more
         self._core = start(options, self._follows)
         self.limit = self._core.vllm_config.model_config.max_model_len
-        self._masks = bool(options.get("return_sampling_mask"))
+        self._masks = config.get_text_config().vocab_size if options.get("return_sampling_mask") else 0
 
     def _options(self, config: Any, model: str) -> dict[str, Any]:
         own = config.get_text_config().max_position_embeddings
         context = min(self.context or own, own)
         found = options(model, self.dtype, self.slots, context)
-        if base_of(self.path) is None:
-            found["tokenizer"] = self.path
-        else:
-            rank = json.loads((Path(self.path) / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+        if base_of(self.path) is not None:
+            config_file = Path(self.path).expanduser() / "adapter_config.json"
+            rank = json.loads(config_file.read_text(encoding="utf-8"))["r"]
             found |= {"enable_lora": True, "max_lora_rank": vllm_setup.lora_rank(rank)}
         size = torch.finfo(DTYPES[self.dtype]).bits // 8
         return found | (gpu_options(self.memory) if self.gpu else cpu_options(config, self.slots, context, size))

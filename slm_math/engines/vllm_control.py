@@ -31,7 +31,9 @@ class Server:
         self.away: float | None = None
         self.stale = False
         self.problem = ""
+        self.restarted = False  # perhaps: it was away, or had other weights
         self.vain = 0  # times that it got weights without an answer by them since
+        self.weights = Weights()
         self._key = key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(headers=headers)
@@ -59,6 +61,8 @@ class Server:
             return response
         message = cleaned(f"{where}: status {response.status_code}: {said(response)}", self._key)
         if response.status_code in (429, 502, 503, 504):
+            raise NoAnswer(message)
+        if response.status_code >= 500 and path != "/health" and not self.healthy():  # its engine is dead
             raise NoAnswer(message)
         raise EngineError(f"{message}. {HOW}" if response.status_code in (403, 404) else message)
 
@@ -94,9 +98,6 @@ class Server:
         models = (self.ask("GET", "/v1/models") or {}).get("data") or [{}]
         return next((model for model in models if not model.get("parent")), models[0])
 
-    def weights_version(self) -> str:
-        return str((self.ask("GET", "/weight_info") or {}).get("weight_version"))
-
     def config(self) -> Mapping[str, Any]:
         """vLLM's own configuration."""
         return (self.ask("GET", "/server_info", config_format="json") or {}).get("vllm_config") or {}
@@ -109,12 +110,24 @@ class Server:
         finally:
             self.ask("POST", "/resume")
 
-    def push(self, weights: Weights, version: str, file: Callable[[], Path], address: str | None, dtype: str) -> None:
-        """Sends weights, adapters and their `version`; `file` writes the weights to a file that the server can read."""
+    def push(
+        self,
+        weights: Weights,
+        version: str,
+        file: Callable[[], Path],
+        address: str | None,
+        dtype: str,
+        alone: bool = True,
+    ) -> None:
+        """Sends weights, adapters and their `version`; `file` writes the weights to a file that the server can read;
+        `alone`: no other process trains."""
+        self.weights = weights
         has_tensors = next(iter(weights.tensors()), None) is not None
+        if not (has_tensors or weights.adapters):
+            raise EngineError("there are no weights to send")
         with self._paused():
             if has_tensors:
-                self._send(weights, file, address, dtype)
+                self._send(file, address, dtype, alone)
             for role, folder in weights.adapters.items():
                 body = {"lora_name": role, "lora_path": str(folder), "load_inplace": True}
                 self.ask("POST", "/v1/load_lora_adapter", body)
@@ -123,7 +136,7 @@ class Server:
                 raise EngineError(f"{self.url} would not forget what it computed with the old weights")
         self.vain += 1
 
-    def _send(self, weights: Weights, file: Callable[[], Path], address: str | None, dtype: str) -> None:
+    def _send(self, file: Callable[[], Path], address: str | None, dtype: str, alone: bool) -> None:
         if self._backend is None:
             self._backend = str((self.config().get("weight_transfer_config") or {}).get("backend"))
         backend = self._backend
@@ -131,15 +144,19 @@ class Server:
             self.ask("POST", "/start_weight_update")
             self.ask("POST", "/update_weights", {"update_info": {"path": str(file())}})
             self.ask("POST", "/finish_weight_update")
+        elif backend == "ipc" and not alone:
+            raise EngineError(f"{self.url} takes weights by ipc, from one training process only: start it with nccl")
         elif backend in ("nccl", "ipc"):
             if self._transfer is None:
-                self._transfer = trainer_side(self, backend, weights, address, dtype)
+                self._transfer = trainer_side(self, backend, address, dtype)
             self._transfer.send_weights()
         else:
             raise EngineError(f"{self.url} takes no weights (its weight transfer is {backend}): {HOW}")
 
     def forget(self) -> None:
         """After a restart nothing of the old process is left to talk to."""
+        if self._transfer is not None:
+            self._transfer.shutdown()
         self._backend = self._transfer = None
 
     # what vLLM's senders call
@@ -159,7 +176,7 @@ class Server:
         self.ask("POST", "/finish_weight_update")
 
 
-def trainer_side(server: Server, backend: str, weights: Weights, address: str | None, dtype: str) -> Any:
+def trainer_side(server: Server, backend: str, address: str | None, dtype: str) -> Any:
     """vLLM's sender over NCCL (a group of this process and the server's workers) or CUDA IPC (on one and the same GPU).
 
     Not tried without GPUs.
@@ -174,10 +191,10 @@ def trainer_side(server: Server, backend: str, weights: Weights, address: str | 
 
     class Source(WeightSource):
         def metadata(self) -> list[Any]:
-            return [ParamMeta(name, wire, tuple(tensor.shape)) for name, tensor in weights.tensors()]
+            return [ParamMeta(name, wire, tuple(tensor.shape)) for name, tensor in server.weights.tensors()]
 
         def __iter__(self) -> Any:
-            for name, tensor in weights.tensors():
+            for name, tensor in server.weights.tensors():
                 yield name, tensor.to(wire)
 
     wire = getattr(torch, dtype)

@@ -16,6 +16,7 @@ from slm_math.engines.endpoint import Unanswered
 from slm_math.engines.endpoint import said as said_by
 from slm_math.types import Reply
 
+COLDEST = 0.01  # vLLM takes this instead of what lies between 0 and it
 NEVER = -1e9  # added to a logit: JSON has no infinity
 
 
@@ -43,13 +44,25 @@ class Asked:
     @property
     def cut(self) -> bool:
         """True when the tokens that could be sampled are to be reported, and were not all."""
-        sampling = self.request.sampling
-        return self.request.support and sampling.temperature > 0 and (sampling.truncated or bool(sampling.not_first))
+        return cut(self.request)
 
     @property
     def banned(self) -> bool:
         """True while the next token is the first one, and some are forbidden there."""
         return bool(self.request.sampling.not_first) and self.first is None
+
+
+def cut(request: Request) -> bool:
+    sampling = request.sampling
+    return request.support and sampling.temperature > 0 and (sampling.truncated or bool(sampling.not_first))
+
+
+def check(request: Request, masks: int = 0) -> None:
+    """Raises ValueError for what vLLM would do in another way than it is asked for."""
+    if 0 < request.sampling.temperature < COLDEST:
+        raise ValueError(f"vLLM samples at temperature {COLDEST} at least, or greedily at 0")
+    if cut(request) and not masks:
+        raise ValueError(WITHOUT_SUPPORT)
 
 
 def ask(chat: ChatFormat, request: Request, limit: int) -> Asked:
@@ -61,9 +74,16 @@ def ask(chat: ChatFormat, request: Request, limit: int) -> Asked:
     return Asked(request, tuple(ids), digest, room)
 
 
-def fields(asked: Asked, chat: ChatFormat, ends: Iterable[int], seed: bool = True) -> tuple[list[int], dict[str, Any]]:
+def fields(
+    asked: Asked, chat: ChatFormat, ends: Iterable[int], seed: bool = True, masks: int = 0
+) -> tuple[list[int], dict[str, Any]]:
     """Prompt ids, and the fields of vLLM's SamplingParams. vLLM bans tokens from whole replies only, so under a ban the
-    first token is a reply of its own."""
+    first token is a reply of its own.
+
+    `masks`: the size of the vocabulary when vLLM reports what could be sampled; it then takes no greedy request and
+    none without top_k: the likeliest token alone, and all tokens, are the same (but for log-probabilities of greedy
+    replies, which are then 0).
+    """
     request, sampling = asked.request, asked.request.sampling
     ids, room, key = list(asked.prompt), asked.room, request.key
     bias: dict[int, float] | None = None
@@ -72,10 +92,11 @@ def fields(asked: Asked, chat: ChatFormat, ends: Iterable[int], seed: bool = Tru
     elif asked.banned:
         bias, room = {chat.tokens(text)[0]: NEVER for text in sampling.not_first}, 1
     seeded = seed and bool(key) and sampling.temperature > 0
+    greedy = sampling.temperature == 0
     return ids, {
-        "temperature": sampling.temperature,
+        "temperature": 1.0 if masks and greedy else sampling.temperature,
         "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
+        "top_k": (1 if greedy else sampling.top_k or masks) if masks else sampling.top_k,
         "min_p": sampling.min_p,
         "max_tokens": room,
         "stop": list(sampling.stop),
@@ -133,7 +154,7 @@ def packed(mask: Sequence[Sequence[int]] | None) -> tuple[bytes, ...]:
 
 WITHOUT_SUPPORT = (
     "training on samples under top_p, top_k, min_p or not_first needs the tokens that could be sampled, which vLLM "
-    "reports on a GPU only, started with return_sampling_mask: take engine transformers, or leave these out"
+    "reports in the training process on a GPU only: take engine transformers, or leave these out"
 )
 
 
@@ -143,10 +164,9 @@ def read(response: httpx.Response) -> tuple[Said, set[str]]:
         [choice] = response.json()["choices"]
         tokens, finish = tuple(choice["token_ids"]), choice["finish_reason"]
         logps = tuple(float(item["logprob"]) for item in choice["logprobs"]["content"])
-        kept = packed(choice.get("sampling_mask"))
         versions = {str(span["version"]) for span in choice.get("weight_versions") or ()}
     except (ValueError, LookupError, TypeError):
         raise Unanswered(f"the answer is no completion: {said_by(response)[:200]}") from None
     if finish not in ("stop", "length") or len(logps) != len(tokens) or not tokens:
         raise Unanswered(f"the answer is not complete ({finish}, {len(tokens)} tokens, {len(logps)} log-probabilities)")
-    return Said(tokens, logps, finish, kept), versions
+    return Said(tokens, logps, finish), versions

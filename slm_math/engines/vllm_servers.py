@@ -16,10 +16,10 @@ from slm_math.engines.base import EngineError, Request, Verify, Weights, unverif
 from slm_math.engines.chat import ChatFormat
 from slm_math.engines.endpoint import Refused, Unanswered, check_url
 from slm_math.engines.fleet import Fleet
-from slm_math.engines.loading import configs_of, load_tokenizer, template_hash
+from slm_math.engines.loading import configs_of, files_of, load_tokenizer, local_folder
 from slm_math.engines.pictures import picture_url, pictures
 from slm_math.engines.vllm_control import HOW, NoAnswer, Server, tensors_file
-from slm_math.engines.vllm_requests import WITHOUT_SUPPORT, Asked, Said, ask, fields, goes_on, read, reply
+from slm_math.engines.vllm_requests import Asked, Said, ask, check, fields, goes_on, read, reply
 from slm_math.types import Reply
 
 ROUTE = "/inference/v1/generate"
@@ -77,6 +77,7 @@ class VLLMServers(Fleet):
         self.adapters: tuple[str, ...] = ()
         self.folder: Path | None = None  # where weights are handed over
         self.address: str | None = None  # of this machine, for NCCL
+        self.alone = True  # no other process trains
         self.dtype = "float32"  # of the weights on their way
         self.ends = frozenset[int]()  # tokens that end a reply
         self._chat: ChatFormat | None = None
@@ -109,12 +110,13 @@ class VLLMServers(Fleet):
             return {"engine": type(self).__name__, "version": self.served, "dtype": self.dtype}
         return {
             "engine": type(self).__name__,
-            "urls": [server.url for server in self.servers],
             "version": self.served,
             "model": self.model,
             "path": self.path,
+            **(files_of(str(self.path), self.template) if local_folder(str(self.path)) else {}),
+            "context": self.limit,
             "chat_template": self.template,
-            "template": template_hash(self.template),
+            "send_seed": self.send_seed,
         }
 
     def _meet(self) -> None:
@@ -141,6 +143,7 @@ class VLLMServers(Fleet):
     # -- requests --------------------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> int:
+        check(request)
         self._meet()
         return super().submit(request)
 
@@ -177,15 +180,13 @@ class VLLMServers(Fleet):
             said, versions = read(await self._watched(server, self._body(asked)))
         except Refused as error:
             if error.status == 404 and self._expected is not None:  # it was started anew, and knows no adapters
-                server.stale = True
+                server.stale = server.restarted = True
                 raise Unanswered(str(error)) from None
             raise EngineError(f"{error}. {HOW}") if error.status in (403, 404) else error from None
         if self._expected is not None and versions != {self._expected}:
-            server.stale = True
+            server.stale = server.restarted = True
             raise Unanswered(f"it answered with weights {', '.join(sorted(versions))} instead of {self._expected}")
         server.vain = 0
-        if asked.cut and not said.kept:
-            raise EngineError(f"{server.url} says nothing of what could be sampled: {WITHOUT_SUPPORT}")
         return said
 
     def _body(self, asked: Asked) -> dict[str, Any]:
@@ -235,13 +236,19 @@ class VLLMServers(Fleet):
         assert self._expected is not None
         if server.vain > self.retries:
             raise EngineError(f"{server.url} was sent the weights {server.vain} times, and does not answer with them")
-        server.forget()
+        if server.restarted:
+            server.forget()
+            server.restarted = False
         try:
-            server.push(self._weights, self._expected, self._written, self.address, self.dtype)
+            server.push(self._weights, self._expected, self._written, self.address, self.dtype, self.alone)
             self._verify(partial(self._answer_now, server))
         except NoAnswer as error:
             server.problem = str(error)
             self._gone(server)
+        except RuntimeError as error:  # of NCCL, too
+            if isinstance(error, EngineError):
+                raise
+            raise EngineError(f"{server.url} did not take the weights: {type(error).__name__}: {error}") from error
         else:
             server.stale = False
 

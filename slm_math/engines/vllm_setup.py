@@ -63,20 +63,22 @@ def cache_bytes(config: Any, slots: int, tokens: int, context: int, bytes_per_nu
     return max(slots * min(tokens, context), context) * kv_bytes(config, bytes_per_number)
 
 
-def share(parameters: int, cache: int, total: int, bytes_per_number: int, trainer: int = 0) -> float:
+def share(parameters: int, cache: int, total: int, bytes_per_number: int, trainer: int = 0, least: int = 0) -> float:
     """The share of a GPU of `total` bytes that vLLM needs for a model of `parameters` weights and its cache.
 
-    `trainer`: bytes that training keeps on the same GPU while vLLM decodes. Raises ValueError when both do not fit; a
-    cache that does not fit whole is cut down to a quarter, in which vLLM queues what has no room.
+    `trainer`: bytes that training keeps on the same GPU while vLLM decodes. A cache that does not fit whole is cut
+    down, and vLLM queues what has no room: to a quarter, or `least`, what one chat may need. Raises ValueError when
+    that does not fit.
     """
+    least = max(cache // 4, least)
     weights = parameters * bytes_per_number + OVERHEAD
     free = 0.95 * total - trainer - weights
-    if free < cache / 4:
-        need = (trainer + weights + cache / 4) / 2**30
+    if free < least:
+        need = (trainer + weights + least) / 2**30
         raise ValueError(
-            f"training and vLLM need at least {need:.1f} GiB of the GPU's {total / 2**30:.1f} (weights, optimiser, a "
-            "quarter of the cache for all slots): lower slots or max_new_tokens, train adapters (policy.lora), set "
-            "vllm.memory by hand, or let `vllm serve` have a GPU of its own (vllm.servers)"
+            f"training and vLLM need at least {need:.1f} GiB of the GPU's {total / 2**30:.1f} (weights, optimiser, "
+            f"{least / 2**30:.1f} of keys and values): lower slots, max_new_tokens or vllm.context, train adapters "
+            "(policy.lora), set vllm.memory by hand, or let `vllm serve` have a GPU of its own (vllm.servers)"
         )
     return round((weights + min(cache, free)) / total, 3)
 

@@ -28,6 +28,7 @@ def options(model: str, dtype: str, slots: int, context: int) -> dict[str, Any]:
         "logprobs_mode": "processed_logprobs",  # of what was sampled from: after the temperature
         "generation_config": "vllm",  # nothing but the request decides how to sample
         "disable_log_stats": True,
+        "async_scheduling": False,  # a step is over when `step` returns
         "use_tqdm_on_load": False,
         "seed": 0,
     }

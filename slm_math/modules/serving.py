@@ -17,9 +17,10 @@ from slm_math.engines import vllm_setup
 from slm_math.engines.base import Engine, EngineError, Request, Weights
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm import VLLMEngine
+from slm_math.engines.vllm_requests import WITHOUT_SUPPORT
 from slm_math.engines.vllm_servers import VLLMServers
 from slm_math.modules.policy import LoadedPolicy
-from slm_math.modules.weights import inner, lora_options, save_adapter, save_config, tensors
+from slm_math.modules.weights import inner, lora_options, save_adapter, save_config, tensors, training_bytes
 from slm_math.rollout.rows import collate, trace_rows
 from slm_math.types import Generate, Problem, Reply, Sampling, Trace, Turn, user
 
@@ -45,6 +46,7 @@ class Vllm:
         patience: seconds that servers may stay away before the run ends.
         address: of this machine, as servers reach it over NCCL; found out when left out.
         timeout: seconds that one request to a server may take.
+        context: the most tokens of a prompt and its reply, in this process; the model's own when left out.
     """
 
     servers: tuple[str, ...] = ()
@@ -52,6 +54,7 @@ class Vllm:
     patience: float = 300.0
     address: str | None = None
     timeout: float = 600.0
+    context: int | None = None
 
     def __post_init__(self) -> None:
         if self.memory is not None and not 0 < self.memory < 1:
@@ -124,6 +127,9 @@ class Serving:
             "servers": f"rollouts: vLLM at {', '.join(self.vllm.servers)}",
             "vllm": f"rollouts: vLLM {vllm_setup.installed()} in this process, on the {device.upper()}",
         }
+        cut = self.module.sampling.truncated or self.module.sampling.not_first
+        if cut and (kind == "servers" or (kind == "vllm" and device == "cpu")):
+            raise ValueError(WITHOUT_SUPPORT)
         reason = ""
         if kind == "transformers" and self.asked == "auto" and device == "cuda":
             reason = vllm_setup.refusal() or "several processes train: vllm.servers would let vLLM sample"
@@ -201,7 +207,7 @@ class Serving:
                 "enable_sleep_mode": True,
                 "return_sampling_mask": bool(module.sampling.truncated or module.sampling.not_first),
             }
-        engine = VLLMEngine(str(model), self._dtype, module.slots, memory=memory)
+        engine = VLLMEngine(str(model), self._dtype, module.slots, memory=memory, context=self.vllm.context)
         engine.follow(module.chat, module.ends, options, module.beat, self._verify)
         if module.device.type == "cuda":
             print(f"vLLM takes {memory:.0%} of the GPU (vllm.memory sets another share)")
@@ -209,31 +215,32 @@ class Serving:
 
     def _outside(self, role: str) -> Engine:
         module, vllm = self.module, self.vllm
-        engine = VLLMServers(
-            vllm.servers, concurrency=module.slots, timeout=vllm.timeout, patience=vllm.patience
-        )  # fmt: skip
+        slots = module.slots * len(vllm.servers)
+        engine = VLLMServers(vllm.servers, concurrency=slots, timeout=vllm.timeout, patience=vllm.patience)
         self._folder = Path(module.trainer.default_root_dir).resolve() / "vllm"
         engine.follow(module.chat, module.ends, self._folder, self._dtype, self._verify)
         engine.address = vllm.address
-        engine.pushes = module.trainer.is_global_zero
+        engine.pushes, engine.alone = module.trainer.is_global_zero, module.trainer.world_size == 1
         engine.run = module.gathered(engine.run)[0]  # all ranks call the weights the same
         return engine
 
     @property
     def _dtype(self) -> str:
-        return "float32" if "32" in str(self.module.trainer.precision) else "bfloat16"
+        return "bfloat16" if "bf16" in str(self.module.trainer.precision) else "float32"
 
     def _share(self, base: Any) -> float:
         """What vLLM needs of the GPU, beside what training keeps there: weights, gradients, two moments of Adam."""
-        module = self.module
-        assert module.loaded is not None
-        total = torch.cuda.get_device_properties(module.device).total_memory
-        learnt = sum(p.numel() for p in module.loaded.parameters())
-        kept = torch.cuda.memory_allocated(module.device) + 3 * 4 * learnt
+        module, total = self.module, torch.cuda.get_device_properties(self.module.device).total_memory
+        kept = torch.cuda.memory_allocated(module.device) - training_bytes(module)
+        if module.trainer.state.fn == "fit":
+            assert module.loaded is not None
+            kept += 3 * 4 * sum(p.numel() for p in module.loaded.parameters())
         size = 4 if self._dtype == "float32" else 2
-        context = base.config.get_text_config().max_position_embeddings
+        own = base.config.get_text_config().max_position_embeddings
+        context = min(self.vllm.context or own, own)
         cache = vllm_setup.cache_bytes(base.config, module.slots, module.sampling.max_new_tokens + 1024, context, size)
-        return vllm_setup.share(sum(p.numel() for p in base.parameters()), cache, total, size, kept)
+        least = vllm_setup.cache_bytes(base.config, 1, context, context, size)
+        return vllm_setup.share(sum(p.numel() for p in base.parameters()), cache, total, size, kept, least)
 
     # -- weights ---------------------------------------------------------------------------------------------------
 
@@ -272,8 +279,8 @@ class Serving:
             raise EngineError(
                 f"after an update of its weights (step {self.module.global_step}) vLLM computes other "
                 f"log-probabilities than the policy: they differ by {gap:.3g} nats, and rounding explains {most:g}. "
-                "Nothing was trained on its samples. Check that servers serve the policy's base model, or take engine "
-                "transformers"
+                "Nothing was trained on its samples. Check that servers serve the policy's base model in "
+                f"{self._dtype}, or take engine transformers"
             )
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from torch import Tensor, nn
 
 from slm_math.engines import vllm_setup
@@ -58,3 +59,11 @@ def save_adapter(loaded: LoadedPolicy, role: str, folder: Path) -> None:
 def lora_options(loaded: LoadedPolicy) -> dict[str, Any]:
     ranks = [loaded.model.peft_config[name].r for name in loaded.adapters.values()]
     return {"enable_lora": True, "max_loras": len(ranks), "max_lora_rank": vllm_setup.lora_rank(max(ranks))}
+
+
+def training_bytes(module: L.LightningModule) -> int:
+    """Bytes of gradients and optimiser states that are there already."""
+    held = [p.grad for p in module.parameters() if p.grad is not None]
+    for optimizer in module.trainer.optimizers:
+        held += [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in held)

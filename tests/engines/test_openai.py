@@ -5,6 +5,7 @@ import time
 
 import pytest
 from engines.endpoint import OK, ask, completion, in_turn
+from PIL import Image as Pillow
 
 from slm_math.engines.base import Request
 from slm_math.types import Image, Reply, Sampling, Text, assistant, system, user
@@ -60,11 +61,14 @@ def test_resume_leaves_the_last_message_open(serve):
 
 def test_pictures_go_as_parts(serve, tmp_path):
     picture = tmp_path / "p.png"
-    picture.write_bytes(b"\x89PNG")
+    Pillow.new("RGB", (1, 1)).save(picture)
     server, engine = serve(in_turn(OK))
     ask(engine, user("What is this?", [Image(str(picture)), Image("data:image/gif;base64,R0lG")]))
     assert server.bodies[0]["messages"][0]["content"] == [
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()}},
+        {
+            "type": "image_url",
+            "image_url": {"url": "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()},
+        },
         {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lG"}},
         {"type": "text", "text": "What is this?"},
     ]

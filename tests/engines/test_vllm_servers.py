@@ -21,6 +21,7 @@ from engines.vllm_endpoint import (
     weights_of,
 )
 
+from slm_math.engines import vllm_control
 from slm_math.engines.base import EngineError
 from slm_math.engines.vllm_servers import VLLMServers
 from slm_math.types import Reply
@@ -244,3 +245,56 @@ def test_a_refused_request_is_final(tmp_path: Path) -> None:
         assert isinstance(result, EngineError)
         assert "negative" in str(result)
         assert len(server.bodies()) == 1
+
+
+def test_a_process_that_sends_no_weights_goes_on_when_another_has_sent_them(tmp_path: Path) -> None:
+    with (
+        serving() as [server],
+        engine_of([server], tmp_path / "0", patience=10) as first,
+        engine_of([server], tmp_path / "1", patience=10) as second,
+    ):
+        second.pushes, second.run = False, first.run
+        _, weights = weights_of(5)
+        for engine in (first, second):
+            engine.update(1, weights)
+        server.kill()
+        server.start()  # between two requests, with the weights that it had at first
+        waiting = second.submit(request("b"))
+        for _ in range(10):
+            assert second.poll(0.05) == []
+        assert isinstance(ask(first, request("a")), Reply)  # which sends the weights again
+        assert isinstance(answers(second, [waiting], 15)[0], Reply)
+
+
+def test_weights_are_sent_over_one_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    class Transfer:
+        def send_weights(self) -> None:
+            pass
+
+        def shutdown(self) -> None:
+            made.append("shut down")
+
+    def make(*_: object) -> Transfer:
+        made.append("made")
+        return Transfer()
+
+    monkeypatch.setattr(vllm_control, "trainer_side", make)
+    with serving() as [server], engine_of([server], tmp_path) as engine:
+        monkeypatch.setattr(vllm_control.Server, "config", lambda self: {"weight_transfer_config": {"backend": "nccl"}})
+        _, weights = weights_of(5)
+        for version in range(3):
+            engine.update(version, weights)
+        assert made == ["made"]
+        engine.servers[0].restarted = True
+        engine.update(3, weights)
+        assert made == ["made", "shut down", "made"]
+
+
+def test_ipc_is_for_one_training_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as [server], engine_of([server], tmp_path) as engine:
+        monkeypatch.setattr(vllm_control.Server, "config", lambda self: {"weight_transfer_config": {"backend": "ipc"}})
+        engine.alone = False
+        with pytest.raises(EngineError, match="nccl"):
+            engine.update(1, weights_of(5)[1])

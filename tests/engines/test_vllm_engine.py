@@ -1,0 +1,162 @@
+"""The engine's dealings with vLLM's core, with a core that only writes down what it is told; no vLLM needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from slm_math.engines import vllm_setup
+from slm_math.engines.base import EngineError, Request, Weights
+from slm_math.engines.chat import ChatFormat
+from slm_math.engines.vllm import VLLMEngine
+from slm_math.engines.vllm_requests import Asked, check, fields
+from slm_math.modules.scratch import Scratch
+from slm_math.types import Sampling, user
+
+
+class Core:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **named: Any) -> bool:
+            self.told.append((name, *arguments, *(sorted(named) if name == "collective_rpc" else named.items())))
+            return True
+
+        return call
+
+
+@pytest.fixture
+def chat() -> ChatFormat:
+    return ChatFormat(Scratch().tokenizer())
+
+
+@pytest.fixture
+def engine(chat: ChatFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VLLMEngine:
+    """A copy of a policy on a GPU that is shared with training."""
+    monkeypatch.setattr(vllm_setup, "refusal", lambda found=None: None)
+    (tmp_path / "config.json").write_text("{}")
+    engine = VLLMEngine(str(tmp_path))
+    engine.follow(chat, frozenset({4}), {"enable_sleep_mode": True}, lambda: None)
+    engine._core, engine.limit, engine._masks = Core(), 512, 0
+    return engine
+
+
+WEIGHTS = Weights(tensors=lambda: [("a.weight", 1)])
+
+
+def test_sleep_drops_weights_and_waking_sends_them(engine: VLLMEngine) -> None:
+    engine.release()
+    engine.update(7, WEIGHTS)
+    assert [told[:2] for told in engine._core.told] == [
+        ("sleep", ("level", 2)),
+        ("wake_up", ["weights"]),
+        ("collective_rpc", "start_weight_update"),
+        ("collective_rpc", "update_weights"),
+        ("collective_rpc", "finish_weight_update"),
+        ("wake_up", ["kv_cache"]),
+        ("reset_prefix_cache",),
+        ("set_weight_version", "7"),
+    ]
+    assert engine.version == 7
+
+
+def test_asleep_it_takes_no_requests(engine: VLLMEngine) -> None:
+    engine.release()
+    with pytest.raises(EngineError, match="update first"):
+        engine.submit(Request(user("x"), Sampling()))
+
+
+def test_release_twice_sleeps_once(engine: VLLMEngine) -> None:
+    engine.release()
+    engine.release()
+    assert len(engine._core.told) == 1
+
+
+def test_without_a_shared_gpu_it_does_not_sleep(engine: VLLMEngine) -> None:
+    engine._more = {}
+    engine.release()
+    assert engine._core.told == []
+
+
+def test_every_update_is_verified(engine: VLLMEngine) -> None:
+    def no_copy(answer: Any) -> None:
+        raise EngineError("other log-probabilities")
+
+    engine._verify = no_copy
+    with pytest.raises(EngineError, match="other log-probabilities"):
+        engine.update(1, WEIGHTS)
+
+
+def test_no_weights_at_all_are_an_error(engine: VLLMEngine) -> None:
+    with pytest.raises(EngineError, match="there were none"):
+        engine.update(1, Weights())
+
+
+def test_what_vllm_raises_is_said(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any, **named: Any) -> None:
+        raise AssertionError("shape")
+
+    monkeypatch.setattr(engine._core, "collective_rpc", broken, raising=False)
+    with pytest.raises(EngineError, match="AssertionError: shape"):
+        engine.update(1, WEIGHTS)
+
+
+def test_a_cache_that_stays_is_an_error(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine._core, "reset_prefix_cache", lambda: False, raising=False)
+    with pytest.raises(EngineError, match="forget"):
+        engine.update(1, WEIGHTS)
+
+
+# -- what is asked where vLLM reports what could be sampled: it then refuses greedy requests and top_k 0
+
+
+@pytest.mark.parametrize(
+    ("sampling", "temperature", "top_k"),
+    [
+        (Sampling(0.0), 1.0, 1),
+        (Sampling(1.0), 1.0, 531),
+        (Sampling(0.5, top_k=7), 0.5, 7),
+        (Sampling(top_p=0.9), 1.0, 531),
+    ],
+)
+def test_requests_under_masks(chat: ChatFormat, sampling: Sampling, temperature: float, top_k: int) -> None:
+    asked = Asked(Request(user("x"), sampling), (1, 2), "", 5)
+    _, values = fields(asked, chat, {4}, masks=531)
+    assert (values["temperature"], values["top_k"]) == (temperature, top_k)
+
+
+def test_requests_without_masks_are_as_asked_for(chat: ChatFormat) -> None:
+    _, values = fields(Asked(Request(user("x"), Sampling(0.0)), (1, 2), "", 5), chat, {4})
+    assert (values["temperature"], values["top_k"]) == (0.0, 0)
+
+
+def test_training_under_truncation_needs_masks() -> None:
+    request = Request(user("x"), Sampling(top_p=0.9), support=True)
+    with pytest.raises(ValueError, match="top_p"):
+        check(request)
+    check(request, masks=531)
+
+
+def test_temperatures_that_vllm_would_raise_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"0\.01"):
+        check(Request(user("x"), Sampling(0.001)))
+    check(Request(user("x"), Sampling(0.0)))
+
+
+def test_adapter_folder_may_be_in_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(vllm_setup, "refusal", lambda found=None: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "x", "r": 12}')
+    text = SimpleNamespace(
+        max_position_embeddings=64, num_hidden_layers=1, num_attention_heads=1, hidden_size=8, vocab_size=9
+    )
+    config = SimpleNamespace(get_text_config=lambda: text)
+    found = VLLMEngine("~/adapter")._options(config, "x")
+    assert (found["max_lora_rank"], found["enable_lora"]) == (16, True)
