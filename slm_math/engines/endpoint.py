@@ -160,19 +160,22 @@ class EndpointEngine(Engine):
 
 def cleaned(message: str, key: str) -> str:
     """One line of at most 400 characters, without the key, which some servers quote back."""
-    if len(key) >= 8:  # a shorter one is a placeholder such as EMPTY
+    if len(key) >= 4 and key != "EMPTY":  # which is no secret
         message = message.replace(key, "[key]")
     message = " ".join(message.split())
     return message if len(message) <= 400 else f"{message[:400]}..."
 
 
-def check_url(url: str, api_key_env: str) -> None:
+def check_url(url: str, api_key_env: str, name: str = "base_url", like: str = "https://host/v1") -> None:
     """Raises ValueError for what is no address, or holds a secret."""
-    parsed = httpx.URL(url)
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise ValueError(f"{name} must be like {like}") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError("base_url must be like https://host/v1")
+        raise ValueError(f"{name} must be like {like}")
     if parsed.userinfo or parsed.query:
-        raise ValueError(f"base_url must hold no secrets: put the key into the environment variable {api_key_env}")
+        raise ValueError(f"{name} must hold no secrets: put the key into the environment variable {api_key_env}")
 
 
 def said(response: httpx.Response) -> str:

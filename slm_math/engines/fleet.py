@@ -57,6 +57,8 @@ class Fleet(EndpointEngine):
 
     async def _watch(self, server: Server) -> None:
         while not await self._well(server) or (server.stale and not self.pushes):
+            if server.stale:
+                server.problem = "it has other weights than it was sent; the first training process sends them"
             await asyncio.sleep(0.5)
         server.away = None
 

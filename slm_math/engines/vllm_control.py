@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ class Server:
         self.stale = False
         self.problem = ""
         self.restarted = False  # perhaps: it was away, or had other weights
+        self.since = 0.0  # when it was sent weights first that it did not answer with yet
         self.vain = 0  # times that it got weights without an answer by them since
         self.weights = Weights()
         self._key = key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(headers=headers)
         self._backend: str | None = None  # how it takes weights
+        self._half = False  # an update of its weights has begun, and not ended
         self._transfer: Any = None  # vLLM's sender of the trainer's side, for NCCL and IPC
 
     def ask(self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any) -> Any:
@@ -87,7 +89,10 @@ class Server:
             time.sleep(min(1.0, patience / 10))
 
     def check_version(self) -> str:
-        found = str((self.ask("GET", "/version") or {}).get("version"))
+        said = self.ask("GET", "/version")
+        if not isinstance(said, dict) or not isinstance(said.get("version"), str):
+            raise EngineError(f"{self.url} is no vLLM server. {HOW}")
+        found = said["version"]
         reason = vllm_setup.refusal(found)
         if reason is not None:
             raise ValueError(f"{self.url}: {reason}")
@@ -95,20 +100,22 @@ class Server:
 
     def model(self) -> Mapping[str, Any]:
         """What it serves: `id`, `root` (a path there) and `max_model_len`; adapters are not models of their own."""
-        models = (self.ask("GET", "/v1/models") or {}).get("data") or [{}]
+        said = self.ask("GET", "/v1/models")
+        models = said.get("data") if isinstance(said, dict) else None
+        if not isinstance(models, list) or not models or not all(isinstance(model, dict) for model in models):
+            raise EngineError(f"{self.url} lists no model. {HOW}")
         return next((model for model in models if not model.get("parent")), models[0])
+
+    def weights_version(self) -> str | None:
+        """The name of its weights; None where control routes are closed, and nobody can have sent it any."""
+        try:
+            return str(self.ask("GET", "/weight_info")["weight_version"])
+        except (EngineError, LookupError, TypeError):
+            return None
 
     def config(self) -> Mapping[str, Any]:
         """vLLM's own configuration."""
         return (self.ask("GET", "/server_info", config_format="json") or {}).get("vllm_config") or {}
-
-    @contextmanager
-    def _paused(self) -> Any:
-        self.ask("POST", "/pause", mode="wait")
-        try:
-            yield
-        finally:
-            self.ask("POST", "/resume")
 
     def push(
         self,
@@ -125,39 +132,52 @@ class Server:
         has_tensors = next(iter(weights.tensors()), None) is not None
         if not (has_tensors or weights.adapters):
             raise EngineError("there are no weights to send")
-        with self._paused():
-            if has_tensors:
-                self._send(file, address, dtype, alone)
+        self.since = self.since if self.vain else time.monotonic()
+        self.vain += 1
+        backend = self._takes(alone) if has_tensors else None
+        self.ask("POST", "/pause", mode="wait")
+        try:
+            if backend is not None:
+                self._send(backend, file, address, dtype)
             for role, folder in weights.adapters.items():
                 body = {"lora_name": role, "lora_path": str(folder), "load_inplace": True}
                 self.ask("POST", "/v1/load_lora_adapter", body)
             self.ask("POST", "/update_weight_version", {"new_version": version})
             if not (self.ask("POST", "/reset_prefix_cache") or {}).get("success"):
                 raise EngineError(f"{self.url} would not forget what it computed with the old weights")
-        self.vain += 1
+        finally:
+            if not self._half:  # half a model would end it at the first request
+                self.ask("POST", "/resume")
 
-    def _send(self, file: Callable[[], Path], address: str | None, dtype: str, alone: bool) -> None:
+    def _takes(self, alone: bool) -> str:
+        """How it takes weights. Raises EngineError when it takes none, or not from here."""
         if self._backend is None:
             self._backend = str((self.config().get("weight_transfer_config") or {}).get("backend"))
-        backend = self._backend
-        if backend == vllm_setup.WEIGHTS_BACKEND:
-            self.ask("POST", "/start_weight_update")
-            self.ask("POST", "/update_weights", {"update_info": {"path": str(file())}})
-            self.ask("POST", "/finish_weight_update")
-        elif backend == "ipc" and not alone:
+        if self._backend not in (vllm_setup.WEIGHTS_BACKEND, "nccl", "ipc"):
+            raise EngineError(
+                f"{self.url} takes no weights (its weight transfer is {self._backend}): start it with WEIGHTS=nccl or "
+                "file (scripts/serve_vllm.sh), or train adapters (policy.lora) with WEIGHTS=adapters"
+            )
+        if self._backend == "ipc" and not alone:
             raise EngineError(f"{self.url} takes weights by ipc, from one training process only: start it with nccl")
-        elif backend in ("nccl", "ipc"):
+        return self._backend
+
+    def _send(self, backend: str, file: Callable[[], Path], address: str | None, dtype: str) -> None:
+        if backend == vllm_setup.WEIGHTS_BACKEND:
+            path = str(file())
+            self.start_weight_update()
+            self.update_weights({"path": path})
+            self.finish_weight_update()
+        else:
             if self._transfer is None:
                 self._transfer = trainer_side(self, backend, address, dtype)
             self._transfer.send_weights()
-        else:
-            raise EngineError(f"{self.url} takes no weights (its weight transfer is {backend}): {HOW}")
 
     def forget(self) -> None:
         """After a restart nothing of the old process is left to talk to."""
         if self._transfer is not None:
             self._transfer.shutdown()
-        self._backend = self._transfer = None
+        self._backend, self._transfer, self._half = None, None, False
 
     # what vLLM's senders call
 
@@ -165,15 +185,26 @@ class Server:
         self.ask("POST", "/init_weight_transfer_engine", {"init_info": init_info})
 
     def start_weight_update(self) -> None:
-        self.ask("POST", "/start_weight_update")
+        try:
+            self.ask("POST", "/start_weight_update")
+        except EngineError as error:
+            if "already active" not in str(error):
+                raise
+            with suppress(EngineError):  # somebody was stopped in the middle; an update that fails ends theirs
+                self.ask("POST", "/update_weights", {"update_info": {"nothing": ""}})
+            self.ask("POST", "/start_weight_update")
+        self._half = True
 
     def update_weights(self, update_info: Any) -> None:
-        from vllm.distributed.weight_transfer.clients import _json_safe_update_payload
+        if "ipc_handles" in update_info:
+            from vllm.distributed.weight_transfer.clients import _json_safe_update_payload
 
-        self.ask("POST", "/update_weights", {"update_info": _json_safe_update_payload(update_info)})
+            update_info = _json_safe_update_payload(update_info)
+        self.ask("POST", "/update_weights", {"update_info": update_info})
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         self.ask("POST", "/finish_weight_update")
+        self._half = False
 
 
 def trainer_side(server: Server, backend: str, address: str | None, dtype: str) -> Any:

@@ -64,10 +64,12 @@ class VLLMServers(Fleet):
         send_seed: bool = True,
     ) -> None:
         urls = [urls] if isinstance(urls, str) else list(urls)
-        if not urls or patience < 0:
-            raise ValueError("vLLM servers need at least one address under urls, and patience >= 0")
+        if not urls:
+            raise ValueError("vLLM servers need at least one address under urls")
+        if patience < 0:
+            raise ValueError(f"patience must be 0 s or more, got {patience}")
         for url in urls:
-            check_url(url, api_key_env)
+            check_url(url, api_key_env, "urls", "http://host:8000")
         super().__init__(urls, api_key_env, concurrency, timeout, retries, patience)
         self.path = path
         self.template = chat_template
@@ -84,6 +86,7 @@ class VLLMServers(Fleet):
         self.run = uuid.uuid4().hex[:8]
         self._weights = Weights()
         self._updates = 0
+        self._first: set[str] = set()  # the name of the weights that answered first
         self._file: Path | None = None
         self._verify: Verify = unverified
         self._met = False
@@ -106,6 +109,8 @@ class VLLMServers(Fleet):
 
     def identity(self) -> dict[str, Any]:
         self._meet()
+        changed = sorted({str(server.weights_version()) for server in self.servers} - {"None", "default"})
+        files = files_of(str(self.path), self.template) if local_folder(str(self.path)) and not changed else {}
         if self.folder is not None:  # a policy under training: whose weights these are is for others to say
             return {"engine": type(self).__name__, "version": self.served, "dtype": self.dtype}
         return {
@@ -113,7 +118,8 @@ class VLLMServers(Fleet):
             "version": self.served,
             "model": self.model,
             "path": self.path,
-            **(files_of(str(self.path), self.template) if local_folder(str(self.path)) else {}),
+            **files,  # where no training has sent others
+            **({"weights_versions": changed} if changed else {}),
             "context": self.limit,
             "chat_template": self.template,
             "send_seed": self.send_seed,
@@ -187,6 +193,9 @@ class VLLMServers(Fleet):
             server.stale = server.restarted = True
             raise Unanswered(f"it answered with weights {', '.join(sorted(versions))} instead of {self._expected}")
         server.vain = 0
+        if self._expected is None and versions != (self._first or versions):
+            raise EngineError(f"{server.url} answers with other weights than before ({versions}): they were changed")
+        self._first = self._first or versions
         return said
 
     def _body(self, asked: Asked) -> dict[str, Any]:
@@ -234,8 +243,10 @@ class VLLMServers(Fleet):
     def _renew(self, server: Server) -> None:
         """Sends the weights to one server, and checks that it has them."""
         assert self._expected is not None
-        if server.vain > self.retries:
-            raise EngineError(f"{server.url} was sent the weights {server.vain} times, and does not answer with them")
+        if server.vain > self.retries and time.monotonic() - server.since > min(self.patience, 30.0):
+            reason = f" ({server.problem})" if server.problem else ""
+            message = f"{server.url} was sent the weights {server.vain} times, and does not answer with them{reason}"
+            raise EngineError(self._clean(message))
         if server.restarted:
             server.forget()
             server.restarted = False
@@ -262,6 +273,7 @@ class VLLMServers(Fleet):
                 raise EngineError(f"{server.url}: {error}") from None
             if versions != {self._expected}:
                 raise EngineError(f"{server.url} answers with weights {versions} after it was sent {self._expected}")
+            server.vain = 0
             if not goes_on(asked, said, self.chat):
                 return reply(asked, said, self.chat, self.version)
 

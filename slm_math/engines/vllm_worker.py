@@ -45,12 +45,14 @@ class Transfer(WeightTransferEngine[NoInit, Arrival]):
         pass
 
     def start_weight_update(self) -> None:
-        self.missing = {name for name, _ in self.model.named_parameters()}
+        self.named = {name for name, _ in self.model.named_parameters()}
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: Arrival) -> None:
         loaded = self.model.load_weights(arrived(update_info))
-        self.missing = set() if loaded is None else self.missing - loaded  # not every model says what it took
+        missing = set() if loaded is None else self.named - loaded  # not every model says what it took
+        if missing:
+            raise ValueError(f"{len(missing)} weights did not arrive, {min(missing)} among them")
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         self.receive_weights(self.parse_update_info(update_info))
@@ -60,8 +62,6 @@ class Transfer(WeightTransferEngine[NoInit, Arrival]):
             torch.accelerator.synchronize()
 
     def finish_weight_update(self) -> None:
-        if self.missing:
-            raise ValueError(f"{len(self.missing)} weights did not arrive, {min(self.missing)} among them")
         finalize_layerwise_reload(self.model, self.model_config)
         tie_again(self.model)
 

@@ -15,6 +15,7 @@ import torch
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import Engine, EngineError, Request, Weights
+from slm_math.engines.endpoint import check_url
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm import VLLMEngine
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT
@@ -59,6 +60,10 @@ class Vllm:
     def __post_init__(self) -> None:
         if self.memory is not None and not 0 < self.memory < 1:
             raise ValueError(f"vllm.memory is a share between 0 and 1, got {self.memory}")
+        if self.patience < 0 or self.timeout <= 0:
+            raise ValueError(f"vllm.patience must be >= 0 s and timeout > 0 s, got {self.patience} and {self.timeout}")
+        for url in self.servers:
+            check_url(url, "VLLM_API_KEY", "vllm.servers", "http://host:8000")
 
 
 def choose(engine: EngineName, vllm: Vllm = Vllm(), ranks: int = 1, gpu: bool | None = None) -> str:
@@ -184,7 +189,8 @@ class Serving:
         module = self.module
         loaded = module.loaded
         assert loaded is not None
-        self._folder = Path(tempfile.mkdtemp(prefix="slm-math-vllm-"))
+        self._temporary = tempfile.TemporaryDirectory(prefix="slm-math-vllm-")  # goes with the process, too
+        self._folder = Path(self._temporary.name)
         base = inner(loaded)
         model = self._folder / "model"
         options: dict[str, Any] = {"tokenizer": str(model)}

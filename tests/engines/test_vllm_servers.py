@@ -298,3 +298,12 @@ def test_ipc_is_for_one_training_process(tmp_path: Path, monkeypatch: pytest.Mon
         engine.alone = False
         with pytest.raises(EngineError, match="nccl"):
             engine.update(1, weights_of(5)[1])
+
+
+def test_a_server_that_is_well_and_takes_no_weights_ends_in_an_error(tmp_path: Path) -> None:
+    with serving() as [server], engine_of([server], tmp_path, patience=1, retries=1) as engine:
+        server.always["/pause"] = (503, {"error": "busy"})
+        start = time.monotonic()
+        with pytest.raises(EngineError, match="busy"):
+            engine.update(1, weights_of(5)[1])
+        assert time.monotonic() - start < 15

@@ -82,7 +82,9 @@ def test_a_server_goes_on_after_an_update_that_failed(route: str, one) -> None:
         engine.update(1, weights_of(5)[1])
     assert server.url in str(caught.value)
     assert route in str(caught.value)
-    assert server.routes()[-1] == "/resume"
+    half = route in ("/update_weights", "/finish_weight_update")  # with half a model it had better not go on
+    assert server.paused == half
+    engine.update(1, weights_of(5)[1])
     assert not server.paused
 
 
@@ -211,3 +213,18 @@ def test_a_server_without_the_adapter_route_says_how_to_start(one, tmp_path: Pat
     server.always["/v1/load_lora_adapter"] = (404, {"detail": "Not Found"})
     with pytest.raises(EngineError, match=r"scripts/serve_vllm\.sh"):
         engine.update(1, adapted(("solver",), tmp_path)[1])
+
+
+def test_an_update_that_somebody_left_unfinished_is_ended_first(one) -> None:
+    server, engine = one
+    already = (500, {"error": "start_weight_update called while a weight update is already active."})
+    server.faults["/start_weight_update"] = [already]
+    engine.update(1, weights_of(5)[1])
+    routes = [route for route in server.routes() if "weight_update" in route or route == "/update_weights"]
+    assert routes == [
+        "/start_weight_update",
+        "/update_weights",  # which fails, and so ends it
+        "/start_weight_update",
+        "/update_weights",
+        "/finish_weight_update",
+    ]
