@@ -45,7 +45,9 @@ class Transfer(WeightTransferEngine[NoInit, Arrival]):
         pass
 
     def start_weight_update(self) -> None:
-        self.named = {name for name, _ in self.model.named_parameters()}
+        tied = getattr(self.model_config.hf_text_config, "tie_word_embeddings", False)
+        names = {name for name, _ in self.model.named_parameters()}
+        self.named = {name for name in names if not (tied and name.endswith("lm_head.weight"))}
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: Arrival) -> None:
