@@ -146,13 +146,11 @@ class TransformersEngine(Engine):
         rows: list[_Row] = []
         while self._waiting and len(rows) < room:
             ticket, request = self._waiting.popleft()
-            ids, digest = self.chat.prompt(request.chat, request.resume)
-            prompt = tuple(ids)
             limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-            budget = min(request.sampling.max_new_tokens, limit - len(prompt))
-            if budget < 1:
-                message = f"the prompt has {len(prompt)} tokens, the model's context holds {limit}"
-                refused.append((ticket, ContextFull(message)))
+            try:
+                prompt, digest, budget = self.chat.fitted(request, limit)
+            except ContextFull as error:
+                refused.append((ticket, error))
                 continue
             rows.append(_Row(ticket, request, prompt, digest, uniforms(request.key, budget), budget))
         if not rows:

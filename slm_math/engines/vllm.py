@@ -242,7 +242,8 @@ class VLLMEngine(Engine):
         if self._asked:
             raise EngineError("weights cannot change while requests are under way")
         self._start()
-        self._wake()
+        if self.asleep:
+            self._core.wake_up(["weights"])
         self.adapters = dict(weights.adapters)
         try:
             self._take_in(list(weights.tensors()))
@@ -284,10 +285,6 @@ class VLLMEngine(Engine):
         if self._core is not None and self._more.get("enable_sleep_mode") and not self.asleep and not self._asked:
             self._core.sleep(level=1 if self.adapters else 2)
             self.asleep = True
-
-    def _wake(self) -> None:
-        if self.asleep:
-            self._core.wake_up(["weights"])
 
     def close(self) -> None:
         if self._core is not None:

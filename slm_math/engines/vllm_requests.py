@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from slm_math.engines.base import ContextFull, Request, seed_of
+from slm_math.engines.base import Request, seed_of
 from slm_math.engines.chat import ChatFormat
 from slm_math.engines.endpoint import Unanswered
 from slm_math.engines.endpoint import said as said_by
@@ -66,12 +66,8 @@ def check(request: Request, masks: int = 0) -> None:
 
 
 def ask(chat: ChatFormat, request: Request, limit: int) -> Asked:
-    """The prompt of a request. Raises ContextFull where the model's context, `limit` tokens, leaves no room."""
-    ids, digest = chat.prompt(request.chat, request.resume)
-    room = min(request.sampling.max_new_tokens, limit - len(ids))
-    if room < 1:
-        raise ContextFull(f"the prompt has {len(ids)} tokens, the model's context holds {limit}")
-    return Asked(request, tuple(ids), digest, room)
+    """A request with its prompt. Raises ContextFull where the model's context, `limit` tokens, leaves no room."""
+    return Asked(request, *chat.fitted(request, limit))
 
 
 def fields(

@@ -109,10 +109,10 @@ class VLLMServers(Fleet):
 
     def identity(self) -> dict[str, Any]:
         self._meet()
-        changed = sorted({str(server.weights_version()) for server in self.servers} - {"None", "default"})
-        files = files_of(str(self.path), self.template) if local_folder(str(self.path)) and not changed else {}
         if self.folder is not None:  # a policy under training: whose weights these are is for others to say
             return {"engine": type(self).__name__, "version": self.served, "dtype": self.dtype}
+        changed = sorted({str(server.weights_version()) for server in self.servers} - {"None", "default"})
+        files = files_of(str(self.path), self.template) if local_folder(str(self.path)) and not changed else {}
         return {
             "engine": type(self).__name__,
             "version": self.served,

@@ -285,12 +285,17 @@ class LoadedPolicy:
         """
         grad = torch.no_grad() if reference else nullcontext()
         with grad, self.reference(batch.role) if reference else self.use(batch.role) as model:
-            base = model.get_base_model() if hasattr(model, "get_base_model") else model
+            base = inner(model)
             positions = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
             # no mask: rows are padded on the right, where causal attention never looks
             hidden = base.get_decoder()(input_ids=batch.ids, position_ids=positions, use_cache=False).last_hidden_state
             picked = hidden.flatten(0, 1)[batch.where]
             return token_logprobs(picked, head_of(base), batch.targets, batch.temperature, entropy, batch.support)
+
+
+def inner(model: Any) -> Any:
+    """The model itself, without peft around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def head_of(base: Any) -> Any:

@@ -20,8 +20,8 @@ from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm import VLLMEngine
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT
 from slm_math.engines.vllm_servers import VLLMServers
-from slm_math.modules.policy import LoadedPolicy
-from slm_math.modules.weights import inner, lora_options, save_adapter, save_config, tensors, training_bytes
+from slm_math.modules.policy import LoadedPolicy, inner
+from slm_math.modules.weights import lora_options, save_adapter, save_config, tensors, training_bytes
 from slm_math.rollout.rows import collate, trace_rows
 from slm_math.types import Generate, Problem, Reply, Sampling, Trace, Turn, user
 
@@ -132,8 +132,7 @@ class Serving:
             "servers": f"rollouts: vLLM at {', '.join(self.vllm.servers)}",
             "vllm": f"rollouts: vLLM {vllm_setup.installed()} in this process, on the {device.upper()}",
         }
-        cut = self.module.sampling.truncated or self.module.sampling.not_first
-        if cut and (kind == "servers" or (kind == "vllm" and device == "cpu")):
+        if self._cut and (kind == "servers" or (kind == "vllm" and device == "cpu")):
             raise ValueError(WITHOUT_SUPPORT)
         reason = ""
         if kind == "transformers" and self.asked == "auto" and device == "cuda":
@@ -191,7 +190,7 @@ class Serving:
         assert loaded is not None
         self._temporary = tempfile.TemporaryDirectory(prefix="slm-math-vllm-")  # goes with the process, too
         self._folder = Path(self._temporary.name)
-        base = inner(loaded)
+        base = inner(loaded.model)
         model = self._folder / "model"
         options: dict[str, Any] = {"tokenizer": str(model)}
         module.chat.tokenizer.save_pretrained(model)
@@ -211,7 +210,7 @@ class Serving:
             memory = memory or self._share(base)
             options |= {
                 "enable_sleep_mode": True,
-                "return_sampling_mask": bool(module.sampling.truncated or module.sampling.not_first),
+                "return_sampling_mask": self._cut,
             }
         engine = VLLMEngine(str(model), self._dtype, module.slots, memory=memory, context=self.vllm.context)
         engine.follow(module.chat, module.ends, options, module.beat, self._verify)
@@ -229,6 +228,11 @@ class Serving:
         engine.pushes, engine.alone = module.trainer.is_global_zero, module.trainer.world_size == 1
         engine.run = module.gathered(engine.run)[0]  # all ranks call the weights the same
         return engine
+
+    @property
+    def _cut(self) -> bool:
+        """Whether training samples from a part of the tokens only."""
+        return self.module.sampling.truncated or bool(self.module.sampling.not_first)
 
     @property
     def _dtype(self) -> str:

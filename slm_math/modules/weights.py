@@ -12,18 +12,12 @@ import lightning as L
 from torch import Tensor, nn
 
 from slm_math.engines import vllm_setup
-from slm_math.modules.policy import LoadedPolicy
-
-
-def inner(loaded: LoadedPolicy) -> Any:
-    """The model itself, without peft around it."""
-    model = loaded.model
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+from slm_math.modules.policy import LoadedPolicy, inner
 
 
 def tensors(loaded: LoadedPolicy) -> Iterable[tuple[str, Tensor]]:
     """The weights of the model without adapters, named as in its checkpoint; what is tied comes once."""
-    model: nn.Module = inner(loaded)
+    model: nn.Module = inner(loaded.model)
     for name, parameter in model.named_parameters():
         if "lora_" not in name:
             yield name.replace(".base_layer.", "."), parameter.detach()
