@@ -8,4 +8,12 @@ from callbacks.rollout_log import RolloutLog
 from callbacks.rollout_table import RolloutTable
 from callbacks.watchdog import Watchdog
 
-__all__ = ["AgentEval", "Checkpoints", "ExportHF", "Progress", "RolloutLog", "RolloutTable", "Watchdog"]
+__all__ = [
+    "AgentEval",
+    "Checkpoints",
+    "ExportHF",
+    "Progress",
+    "RolloutLog",
+    "RolloutTable",
+    "Watchdog",
+]

@@ -33,17 +33,19 @@ from slm_math.types import Problem, Sampling, Task, Trace
 
 
 class AgentEval(L.Callback):
-    """Runs agents on problems at the end of training epochs, and in `validate`, `test` and `predict`.
+    """Runs agents on problems at the end of training epochs, and in `validate`, `test` and
+    `predict`.
 
-    Logs `eval/<agent>/accuracy`, its 95 % interval (`low`, `high`) and all other figures; writes every transcript to
-    `<root>/eval/epoch-<n>/<agent>/records.jsonl` as it finishes, beside a manifest. From the second evaluation on, the
-    paired difference to the first one (`gain`, `gain_low`, `gain_high`, `gain_p`). An evaluation that was cut off goes
-    on where it stopped if the weights are the same. Training on problems that are evaluated on is refused.
+    Logs `eval/<agent>/accuracy`, its 95 % interval (`low`, `high`) and all other figures; writes
+    every transcript to `<root>/eval/epoch-<n>/<agent>/records.jsonl` as it finishes, beside a
+    manifest. From the second evaluation on, the paired difference to the first one (`gain`,
+    `gain_low`, `gain_high`, `gain_p`). An evaluation that was cut off goes on where it stopped if
+    the weights are the same. Training on problems that are evaluated on is refused.
 
     Args:
         agents: name -> agent.
-        sources: name -> problems, for other data sets than that of the data module; names and folders then have the
-            data set's in front of the agent's: `eval/<set>/<agent>/accuracy`.
+        sources: name -> problems, for other data sets than that of the data module; names and
+            folders then have the data set's in front of the agent's: `eval/<set>/<agent>/accuracy`.
         split: the split evaluated during `fit`.
         limit: evaluate on so many problems of each source only, the same ones every time.
         samples: workflows per problem.
@@ -77,7 +79,8 @@ class AgentEval(L.Callback):
             raise ValueError("AgentEval needs at least one agent")
         if every_n_epochs < 1 or (every_n_steps is not None and every_n_steps < 1):
             raise ValueError(
-                f"AgentEval needs every_n_epochs and every_n_steps >= 1, got {every_n_epochs} and {every_n_steps}"
+                f"AgentEval needs every_n_epochs and every_n_steps >= 1, got {every_n_epochs} and "
+                f"{every_n_steps}"
             )
         check_names(agents, "agent")
         check_names(sources or (), "source")
@@ -101,7 +104,9 @@ class AgentEval(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         own = getattr(trainer.datamodule, "source", None)
         if not self.sources and own is None:
-            raise ValueError("AgentEval has no sources and the data module has no source either: set its sources")
+            raise ValueError(
+                "AgentEval has no sources and the data module has no source either: set its sources"
+            )
         split = {"fit": self.split, "validate": self.split}.get(stage, "test")
         self.tasks: dict[str, list[Task]] = {}
         self.names: dict[str, str] = {}
@@ -110,7 +115,11 @@ class AgentEval(L.Callback):
             if not self.tasks[name]:
                 raise ValueError(f"AgentEval: {source.name} has no problems in its {split} split")
             if stage == "fit" and own is not None and not self.allow_overlap:
-                refuse_overlap(trained_on(trainer.datamodule), self.tasks[name], f"the {split} split of {source.name}")
+                refuse_overlap(
+                    trained_on(trainer.datamodule),
+                    self.tasks[name],
+                    f"the {split} split of {source.name}",
+                )
         self._start_sandbox(trainer)
 
     def state_dict(self) -> dict[str, Any]:
@@ -120,7 +129,9 @@ class AgentEval(L.Callback):
         self._first, self._steps = state_dict["first"], state_dict["steps"]
 
     def _start_sandbox(self, trainer: L.Trainer) -> None:
-        """One that was asked for must run; without any, agents that need one are skipped, aloud, on all ranks."""
+        """One that was asked for must run; without any, agents that need one are skipped, aloud, on
+        all ranks.
+        """
         names = sorted(name for name, agent in self.agents.items() if agent.uses_python)
         if not names:
             return
@@ -142,7 +153,12 @@ class AgentEval(L.Callback):
             self._run(trainer, pl_module, "start", log=False)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         steps = trainer.global_step
         if self.every_n_steps and steps // self.every_n_steps > self._steps // self.every_n_steps:
@@ -157,7 +173,9 @@ class AgentEval(L.Callback):
 
     def _stage_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != "fit":
-            self._run(trainer, pl_module, str(trainer.state.fn.value), log=trainer.state.fn != "predict")
+            self._run(
+                trainer, pl_module, str(trainer.state.fn.value), log=trainer.state.fn != "predict"
+            )
 
     on_validation_epoch_end = on_test_epoch_end = on_predict_epoch_end = _stage_end
 
@@ -165,7 +183,8 @@ class AgentEval(L.Callback):
         if self.sandbox is not None:
             self.sandbox.close()  # its settings stay: the next stage starts it again
 
-    # -- the evaluation ------------------------------------------------------------------------------------------
+    # -- the evaluation
+    # ------------------------------------------------------------------------------------------
 
     def _run(self, trainer: L.Trainer, module: Any, name: str, log: bool) -> None:
         assert isinstance(module, PolicyModule), "AgentEval evaluates PolicyModules"
@@ -176,7 +195,9 @@ class AgentEval(L.Callback):
             if agent in self._skipped:
                 continue
             key, begin = f"{data}/{agent}".lstrip("/"), time.perf_counter()
-            records = self._one(trainer, module, data, agent, eval_folder(trainer, name) / key, weights)
+            records = self._one(
+                trainer, module, data, agent, eval_folder(trainer, name) / key, weights
+            )
             summaries[key] = summarise(records)
             figures = summaries[key].values() | {"total_seconds": time.perf_counter() - begin}
             gain = self._gain(trainer, key, records)
@@ -187,7 +208,9 @@ class AgentEval(L.Callback):
             if log:
                 values = {f"eval/{key}/{figure}": float(value) for figure, value in figures.items()}
                 module.log_dict(values, batch_size=len(self.tasks[data]), rank_zero_only=True)
-                module.log(key, summaries[key].accuracy, prog_bar=True, logger=False, rank_zero_only=True)
+                module.log(
+                    key, summaries[key].accuracy, prog_bar=True, logger=False, rank_zero_only=True
+                )
         if trainer.state.fn == "fit":
             self._first = self._first or name
         if trainer.is_global_zero and summaries:
@@ -195,12 +218,18 @@ class AgentEval(L.Callback):
             console = console_of(trainer)
             since = f"since {self._first}" if gains else ""
             shown = {key: gain.shown_difference() for key, gain in gains.items()}
-            console.print(results_table(f"agents after {name} ({seconds:.0f} s)", summaries, since, shown))
+            console.print(
+                results_table(f"agents after {name} ({seconds:.0f} s)", summaries, since, shown)
+            )
             for line in [*figure_lines(summaries), *program_lines(summaries)]:
                 console.print(line, markup=False)
 
-    def _gain(self, trainer: L.Trainer, key: str, records: list[dict[str, Any]]) -> Comparison | None:
-        """The paired difference to the first evaluation of this run, where there was one of the same problems."""
+    def _gain(
+        self, trainer: L.Trainer, key: str, records: list[dict[str, Any]]
+    ) -> Comparison | None:
+        """The paired difference to the first evaluation of this run, where there was one of the
+        same problems.
+        """
         if self._first is None or trainer.state.fn != "fit":
             return None
         path = eval_folder(trainer, self._first) / key / "records.jsonl"
@@ -212,9 +241,17 @@ class AgentEval(L.Callback):
             return None
 
     def _one(
-        self, trainer: L.Trainer, module: PolicyModule, data: str, name: str, folder: Path, weights: str
+        self,
+        trainer: L.Trainer,
+        module: PolicyModule,
+        data: str,
+        name: str,
+        folder: Path,
+        weights: str,
     ) -> list[dict[str, Any]]:
-        """The records of one agent, the same on all ranks; each rank takes its share of the problems."""
+        """The records of one agent, the same on all ranks; each rank takes its share of the
+        problems.
+        """
         ranks, rank = trainer.world_size, trainer.global_rank
         part = folder if ranks == 1 else folder / f"rank-{rank}"
         identity = {"weights": weights, "policy": module.policy.path, "ranks": ranks}
@@ -271,7 +308,9 @@ def eval_folder(trainer: L.Trainer, name: str) -> Path:
 
 
 def trained_on(data: Any) -> list[Task]:
-    """The training problems of a data module; of dialogues that are no worked problems, all messages."""
+    """The training problems of a data module; of dialogues that are no worked problems, all
+    messages.
+    """
     if isinstance(data, ProblemData):
         return data.tasks
     source = data.source
@@ -282,15 +321,21 @@ def trained_on(data: Any) -> list[Task]:
     if type(source).dialogues is Source.dialogues:
         return tasks
     texts = [message.text for chat in source.dialogues("train", data.prompt) for message in chat]
-    return [*tasks, *(Task(Problem(f"{source.name}/message/{i}", text), "") for i, text in enumerate(texts))]
+    return [
+        *tasks,
+        *(Task(Problem(f"{source.name}/message/{i}", text), "") for i, text in enumerate(texts)),
+    ]
 
 
 def recorded(module: PolicyModule, task: Task, trace: Trace) -> dict[str, Any]:
-    """The record of a trace, with the rewards that the policy is trained with where there are some."""
+    """The record of a trace, with the rewards that the policy is trained with where
+    there are some.
+    """
     if not isinstance(module, GRPOModule):
         return record(task, trace)
     data = scored(task, trace, module.rewards, module.train_roles).data()
-    return {name: value for name, value in data.items() if name != "advantages"}  # an evaluation has none
+    # an evaluation has none
+    return {name: value for name, value in data.items() if name != "advantages"}
 
 
 def fingerprint(module: PolicyModule) -> str:

@@ -1,4 +1,6 @@
-"""Checkpoints that make an interrupt cheap: every epoch, every few minutes, and at Ctrl-C after the step under way."""
+"""Checkpoints that make an interrupt cheap: every epoch, every few minutes, and at Ctrl-C after the
+step under way.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,24 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class Checkpoints(ModelCheckpoint):
-    """Keeps `<root>/checkpoints/last.ckpt`, always of a moment between two steps; `--ckpt_path last` goes on from it.
+    """Keeps `<root>/checkpoints/last.ckpt`, always of a moment between two steps; `--ckpt_path
+    last` goes on from it.
 
-    Also written before the last step of an epoch: who interrupts the evaluation that follows repeats one step, not all,
-    and the evaluation goes on with its records, since the step leads to the same weights. The first Ctrl-C lets a step
-    finish and saves; a second one, or one outside of a step, stops at once.
+    Also written before the last step of an epoch: who interrupts the evaluation that follows
+    repeats one step, not all, and the evaluation goes on with its records, since the step leads to
+    the same weights. The first Ctrl-C lets a step finish and saves; a second one, or one outside of
+    a step, stops at once.
 
     Args:
-        dirpath: the folder; `checkpoints` under the trainer's root when left out on the command line.
+        dirpath: the folder; `checkpoints` under the trainer's root when left out on the command
+            line.
         minutes: a checkpoint is also written every so many minutes.
     """
 
     def __init__(self, dirpath: str | Path | None = None, minutes: float = 10.0) -> None:
-        super().__init__(dirpath=dirpath, save_last=True, save_top_k=1, save_on_train_epoch_end=True)
+        super().__init__(
+            dirpath=dirpath, save_last=True, save_top_k=1, save_on_train_epoch_end=True
+        )
         self.minutes = minutes
         self._saved = time.monotonic()
         self._stop = False
@@ -50,20 +57,28 @@ class Checkpoints(ModelCheckpoint):
         self._in_step = True
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._in_step = False
         one_left = batch_idx + 2 == trainer.num_training_batches
         late = time.monotonic() - self._saved > 60 * self.minutes
-        stop, save = anywhere(trainer, self._stop), anywhere(trainer, late)  # all ranks save, or none
+        # all ranks save, or none
+        stop, save = anywhere(trainer, self._stop), anywhere(trainer, late)
         if stop or save or one_left:
             self._saved = time.monotonic()
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         if stop:
             raise KeyboardInterrupt
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         super().on_exception(trainer, pl_module, exception)
         if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
             saved = self.last_model_path and Path(self.last_model_path).exists()

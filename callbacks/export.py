@@ -14,9 +14,11 @@ from slm_math.modules.base import PolicyModule
 
 
 class ExportHF(L.Callback):
-    """Writes `<root>/export` after every epoch: the full model, or the adapter, with its tokenizer, as safetensors.
+    """Writes `<root>/export` after every epoch: the full model, or the adapter, with its tokenizer,
+    as safetensors.
 
-    With one adapter per role, `<root>/export/<role>` holds each. The folder is replaced whole, never half-written.
+    With one adapter per role, `<root>/export/<role>` holds each. The folder is replaced whole,
+    never half-written.
 
     Args:
         folder: name of the folder under the trainer's root.
@@ -49,9 +51,14 @@ def export(module: PolicyModule, folder: Path, dtype: str = "float32") -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     names = sorted(set(loaded.adapters.values()))
     model = loaded.model
-    if names and module.policy.scratch is not None:  # an adapter is of no use without its base, which exists only here
+    # an adapter is of no use without its base, which exists only here
+    if names and module.policy.scratch is not None:
         model, names = copy.deepcopy(model).merge_and_unload(), []
-    state = {name: value for name, value in model.state_dict().items() if not names or name in loaded.trainable}
+    state = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not names or name in loaded.trainable
+    }
     if dtype == "bfloat16":  # weights that are tied stay one tensor, which is saved once
         cast = {value.data_ptr(): value.to(torch.bfloat16) for value in state.values()}
         state = {name: cast[value.data_ptr()] for name, value in state.items()}
@@ -74,11 +81,15 @@ def export(module: PolicyModule, folder: Path, dtype: str = "float32") -> None:
 
 
 def stopping(module: PolicyModule) -> tuple[Any, Any]:
-    """Tokenizer and generation config that stop where the policy was trained to stop: at the end of a turn.
+    """Tokenizer and generation config that stop where the policy was trained to stop: at the end of
+    a turn.
 
     A base model's own end-of-sequence token is often another one than its chat template's.
     """
-    tokenizer, generation = copy.deepcopy(module.chat.tokenizer), copy.deepcopy(module.model.generation_config)
+    tokenizer, generation = (
+        copy.deepcopy(module.chat.tokenizer),
+        copy.deepcopy(module.model.generation_config),
+    )
     if tokenizer.eos_token != module.chat.end_text:
         tokenizer.eos_token = module.chat.end_text
     generation.eos_token_id = sorted(module.ends)

@@ -1,4 +1,6 @@
-"""The progress bar, which also shows what happens inside a step; without a terminal, a plain line now and then."""
+"""The progress bar, which also shows what happens inside a step; without a terminal, a plain line
+now and then.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +49,25 @@ class Progress(RichProgressBar):
             self._phase = None
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self.progress is None or not self.progress.console.is_terminal:
-            figures = {k: v for k, v in self.get_metrics(trainer, pl_module).items() if isinstance(v, float)}
+            figures = {
+                k: v
+                for k, v in self.get_metrics(trainer, pl_module).items()
+                if isinstance(v, float)
+            }
             shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            place = f"epoch {trainer.current_epoch}, step {batch_idx + 1} of {trainer.num_training_batches}"
+            place = (
+                f"epoch {trainer.current_epoch}, step {batch_idx + 1} of "
+                f"{trainer.num_training_batches}"
+            )
             self._line(f"{place}: {shown}")
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:

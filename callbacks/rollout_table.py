@@ -27,11 +27,23 @@ class RolloutTable(L.Callback):
         self.width = width
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
-        if not isinstance(pl_module, GRPOModule) or not trainer.is_global_zero or batch_idx % self.every_n_batches:
+        if (
+            not isinstance(pl_module, GRPOModule)
+            or not trainer.is_global_zero
+            or batch_idx % self.every_n_batches
+        ):
             return
-        table = Table(title=f"rollouts of epoch {trainer.current_epoch}, batch {batch_idx}", title_justify="left")
+        table = Table(
+            title=f"rollouts of epoch {trainer.current_epoch}, batch {batch_idx}",
+            title_justify="left",
+        )
         for name in ("problem", "gold", "last reply", "reward"):
             table.add_column(name, overflow="fold")
         for rollout in pl_module.last[: self.rows]:
@@ -42,11 +54,15 @@ class RolloutTable(L.Callback):
                 + ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
                 for role, parts in rollout.parts.items()
             )
-            table.add_row(*(plain(text, self.width) for text in (task.problem.text, task.gold, reply, scored)))
+            table.add_row(
+                *(plain(text, self.width) for text in (task.problem.text, task.gold, reply, scored))
+            )
         console_of(trainer).print(table)
 
 
 def plain(text: str, width: int) -> Text:
-    """Text that a console shows as it is: markup and control characters of a model's reply have no effect."""
+    """Text that a console shows as it is: markup and control characters of a model's reply have no
+    effect.
+    """
     clean = "".join(c if c == "\n" or c.isprintable() else "�" for c in text)
     return Text(clean if len(clean) <= width else clean[: width - 1] + "…")

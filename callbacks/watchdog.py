@@ -18,11 +18,13 @@ FRAMES = 4  # of this project's, innermost first
 
 
 class Watchdog(L.Callback):
-    """Says on stderr when nothing has moved for a while: how long, in which phase, at which lines of code.
+    """Says on stderr when nothing has moved for a while: how long, in which phase, at which lines
+    of code.
 
-    A token, a finished rollout, a micro-batch or a batch counts as a move. While a stall lasts it is told again after
-    twice the time, and its end is told too. With several ranks each speaks for itself: who waits for another rank is
-    stuck as well. Python code that never lets other threads run (one huge integer power, say) silences it.
+    A token, a finished rollout, a micro-batch or a batch counts as a move. While a stall lasts it
+    is told again after twice the time, and its end is told too. With several ranks each speaks for
+    itself: who waits for another rank is stuck as well. Python code that never lets other threads
+    run (one huge integer power, say) silences it.
 
     Args:
         minutes: how long nothing may move.
@@ -44,12 +46,16 @@ class Watchdog(L.Callback):
     def _batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._batches += 1
 
-    on_train_batch_end = on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _batch_end
+    on_train_batch_end = on_validation_batch_end = on_test_batch_end = on_predict_batch_end = (
+        _batch_end
+    )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._end()
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         self._end()
 
     def _end(self) -> None:
@@ -57,7 +63,8 @@ class Watchdog(L.Callback):
             self._stop.set()
             self._stop = None
 
-    # -- the thread ----------------------------------------------------------------------------------------------
+    # -- the thread
+    # ----------------------------------------------------------------------------------------------
 
     def _watch(self, trainer: L.Trainer, module: Any, watched: int, stop: threading.Event) -> None:
         patience = 60 * self.minutes
@@ -72,9 +79,12 @@ class Watchdog(L.Callback):
                     say(f"{who}things move again after {minutes(now - since)}")
                 seen, since, limit = moves, now, patience
             elif now - since >= limit:
-                stands = "".join(f"\n  {line}" for line in stack(sys._current_frames().get(watched)))
+                stands = "".join(
+                    f"\n  {line}" for line in stack(sys._current_frames().get(watched))
+                )
                 say(
-                    f"{who}nothing has moved for {minutes(now - since)}: {place(trainer, module)}; it stands at{stands}"
+                    f"{who}nothing has moved for {minutes(now - since)}: "
+                    f"{place(trainer, module)}; it stands at{stands}"
                 )
                 limit *= 2
 
@@ -98,12 +108,17 @@ def place(trainer: L.Trainer, module: Any) -> str:
 
 
 def stack(frame: FrameType | None) -> list[str]:
-    """Where a thread stands: its innermost frame, then those of this project. No values, they may be secrets."""
+    """Where a thread stands: its innermost frame, then those of this project. No values, they may
+    be secrets.
+    """
     lines: list[str] = []
     while frame is not None and len(lines) <= FRAMES:
         path, name = Path(frame.f_code.co_filename), frame.f_code.co_name
         root = next((folder.parent for folder in OURS if path.is_relative_to(folder)), None)
-        if not lines or (root is not None and not name.startswith("<")):  # comprehensions stand where their function is
-            lines.append(f"{path if root is None else path.relative_to(root)}:{frame.f_lineno} {name}")
+        # comprehensions stand where their function is
+        if not lines or (root is not None and not name.startswith("<")):
+            lines.append(
+                f"{path if root is None else path.relative_to(root)}:{frame.f_lineno} {name}"
+            )
         frame = frame.f_back
     return lines

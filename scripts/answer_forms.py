@@ -1,4 +1,6 @@
-"""Reference answers of MATH taken apart, and their numbers and expressions in other forms: for `cross_check.py`."""
+"""Reference answers of MATH taken apart, and their numbers and expressions in other forms: for
+`cross_check.py`.
+"""
 
 import random
 import re
@@ -14,10 +16,13 @@ from sympy import I, Pow, Rational, Symbol
 from slm_math.answers.latex import split_top
 
 MATRIX = re.compile(r"\\begin\{pmatrix\}(.*)\\end\{pmatrix\}", re.DOTALL)
-MARK = re.compile(r"(.+?)(\s*\^\{?\\circ\}?|\s*\\text\s*\{[a-z ]+\}(?:\^[23])?|\\%)|(\\\$)\s*(.+)", re.DOTALL)
+MARK = re.compile(
+    r"(.+?)(\s*\^\{?\\circ\}?|\s*\\text\s*\{[a-z ]+\}(?:\^[23])?|\\%)|(\\\$)\s*(.+)", re.DOTALL
+)
 COMMA, CUP, ROW, CELL = re.compile(","), re.compile(r"\\cup"), re.compile(r"\\\\"), re.compile("&")
 REWRITES = (
-    sympy.expand, sympy.factor, sympy.together, sympy.radsimp, sympy.sqrtdenest, sympy.simplify, sympy.trigsimp,
+    sympy.expand, sympy.factor, sympy.together, sympy.radsimp, sympy.sqrtdenest, sympy.simplify,
+    sympy.trigsimp,
     sympy.apart,
 )  # fmt: skip
 
@@ -27,10 +32,22 @@ REWRITES = (
 
 def tidy(text: str) -> str:
     """One spelling, so that the pieces of an answer can be told apart."""
-    text = re.sub(r"\\left|\\right|\\!|(?<!\\)\\(?= )", "", text).replace("{,}", ",").replace("\\mbox", "\\text")
-    text = re.sub(r"\\[dt]?frac *(\d) *(?=[\d{])", r"\\frac{\1}", re.sub(r"\\[dt]frac", r"\\frac", text))
-    text = re.sub(r"(\\frac *\{[^{}]*\}) *(\d)", r"\1{\2}", re.sub(r"\\sqrt *(\d)", r"\\sqrt{\1}", text)).strip()
-    return re.sub(r", ?", "", text) if re.fullmatch(r"(?:\\\$)?\d{1,3}(?:, ?\d{3})+(?:\.\d+)?", text) else text
+    text = (
+        re.sub(r"\\left|\\right|\\!|(?<!\\)\\(?= )", "", text)
+        .replace("{,}", ",")
+        .replace("\\mbox", "\\text")
+    )
+    text = re.sub(
+        r"\\[dt]?frac *(\d) *(?=[\d{])", r"\\frac{\1}", re.sub(r"\\[dt]frac", r"\\frac", text)
+    )
+    text = re.sub(
+        r"(\\frac *\{[^{}]*\}) *(\d)", r"\1{\2}", re.sub(r"\\sqrt *(\d)", r"\\sqrt{\1}", text)
+    ).strip()
+    return (
+        re.sub(r", ?", "", text)
+        if re.fullmatch(r"(?:\\\$)?\d{1,3}(?:, ?\d{3})+(?:\.\d+)?", text)
+        else text
+    )
 
 
 def structure(text: str) -> tuple[str, list]:
@@ -49,7 +66,9 @@ def structure(text: str) -> tuple[str, list]:
         return "union", pieces
     if text[:1] in "([" and text[-1:] in ")]" and "(" not in text[1:] and "," in text:
         pieces = split_top(text[1:-1], COMMA)
-        return "interval" if len(pieces) == 2 and re.search(r"\\infty|[\[\]]", text) else "tuple", pieces
+        return "interval" if len(pieces) == 2 and re.search(
+            r"\\infty|[\[\]]", text
+        ) else "tuple", pieces
     if len(sides := text.split("=")) == 2:
         return "equation", sides
     pieces = split_top(text, COMMA)
@@ -60,10 +79,18 @@ def structure(text: str) -> tuple[str, list]:
 def value(latex: str) -> sympy.Expr | None:
     """The sympy expression; None when it is none that sympy writes back as it was meant."""
     try:
-        e = latex2sympy(latex, is_real=False, conversion_config=ConversionConfig(lowercase_symbols=False))
-        e = e.subs({s: {"i": I, "e": sympy.E}[s.name] for s in e.free_symbols if s.name in "ie"}).doit()
+        e = latex2sympy(
+            latex, is_real=False, conversion_config=ConversionConfig(lowercase_symbols=False)
+        )
+        e = e.subs(
+            {s: {"i": I, "e": sympy.E}[s.name] for s in e.free_symbols if s.name in "ie"}
+        ).doit()
         e = e.xreplace({number: Rational(str(number)) for number in e.atoms(sympy.Float)})
-        usable = isinstance(e, sympy.Expr) and e.is_finite is not False and not re.search(r"\\pm|\\\$|[_:]", latex)
+        usable = (
+            isinstance(e, sympy.Expr)
+            and e.is_finite is not False
+            and not re.search(r"\\pm|\\\$|[_:]", latex)
+        )
         small = all(max(abs(n.p), n.q) < 10**30 for n in e.atoms(Rational))
         return e if usable and small and all(len(s.name) == 1 for s in e.free_symbols) else None
     except Exception:  # a reader of LaTeX may fail in any way
@@ -71,11 +98,15 @@ def value(latex: str) -> sympy.Expr | None:
 
 
 def same(a: sympy.Expr, b: sympy.Expr) -> bool | None:
-    """Whether two expressions agree at three points to 25 digits; None where that cannot be told."""
+    """Whether two expressions agree at three points to 25 digits; None where that
+    cannot be told.
+    """
     if a.free_symbols != b.free_symbols:
         return False
     for start in (Rational(83, 100), Rational(213, 91), Rational(31, 7)):
-        point = {name: start + Rational(i, 3) for i, name in enumerate(sorted(a.free_symbols, key=str))}
+        point = {
+            name: start + Rational(i, 3) for i, name in enumerate(sorted(a.free_symbols, key=str))
+        }
         left, right = (sympy.N(side.subs(point), 40) for side in (a, b))
         if not (left.is_number and right.is_number) or left.has(sympy.nan, sympy.zoo):
             return None
@@ -98,17 +129,32 @@ def forms(e: sympy.Expr) -> Iterator[tuple[str, str]]:
     """Equal spellings, by name."""
     for rewrite in REWRITES if not e.is_Rational else ():
         with suppress(NotImplementedError, sympy.PolynomialError):
-            if (rewrite is not sympy.apart or len(e.free_symbols) == 1) and same(other := rewrite(e), e):
+            if (rewrite is not sympy.apart or len(e.free_symbols) == 1) and same(
+                other := rewrite(e), e
+            ):
                 yield rewrite.__name__, tex(other)
     if e.is_Add:
-        yield "commuted", " + ".join(f"({tex(t)})" if tex(t).startswith("-") else tex(t) for t in reversed(e.args))
+        yield (
+            "commuted",
+            " + ".join(
+                f"({tex(t)})" if tex(t).startswith("-") else tex(t) for t in reversed(e.args)
+            ),
+        )
     if e.is_Mul and not any(f.is_Rational and f < 0 for f in e.args):
-        yield "commuted", r" \cdot ".join(rf"\left({tex(f)}\right)" if f.is_Add else tex(f) for f in reversed(e.args))
+        yield (
+            "commuted",
+            r" \cdot ".join(
+                rf"\left({tex(f)}\right)" if f.is_Add else tex(f) for f in reversed(e.args)
+            ),
+        )
     c, root = e.as_coeff_Mul()
     if c > 0 and c != 1 and (n := root**2).is_Integer and n > 1:  # c sqrt(n)
         yield "one radical", rf"\sqrt{{{tex(c * c * n)}}}"
         whole = Rational(c * n)
-        yield "not rationalised", rf"\frac{{{whole.p}}}{{{whole.q if whole.q > 1 else ''}\sqrt{{{n}}}}}"
+        yield (
+            "not rationalised",
+            rf"\frac{{{whole.p}}}{{{whole.q if whole.q > 1 else ''}\sqrt{{{n}}}}}",
+        )
     if e.is_number and e.is_real and not e.is_Integer:
         yield "decimal", decimal(e, 15)
     if not e.is_Rational:
@@ -117,7 +163,10 @@ def forms(e: sympy.Expr) -> Iterator[tuple[str, str]]:
     yield "unreduced", rf"{sign}\frac{{{3 * p}}}{{{3 * q}}}"
     if q > 1:
         yield "slash", f"{sign}{p}/{q}"
-        yield "mixed number", rf"{sign}{p // q}\frac{{{p % q}}}{{{q}}}" if p > q else rf"\frac{{{e.p}}}{{{q}}}"
+        yield (
+            "mixed number",
+            rf"{sign}{p // q}\frac{{{p % q}}}{{{q}}}" if p > q else rf"\frac{{{e.p}}}{{{q}}}",
+        )
         if 100 % q == 0:
             yield "percent", rf"{100 * e}\%"
     elif p >= 10_000:
@@ -131,14 +180,29 @@ def forms(e: sympy.Expr) -> Iterator[tuple[str, str]]:
 def near(e: sympy.Expr, draw: random.Random) -> list[tuple[str, str]]:
     """Different spellings, by name."""
     step = draw.choice((-1, 1))
-    found = [("sign", -e), ("plus one", e + 1), ("factor", e * Rational(10) ** draw.choice((-2, -1, 1, 2)))]
+    found = [
+        ("sign", -e),
+        ("plus one", e + 1),
+        ("factor", e * Rational(10) ** draw.choice((-2, -1, 1, 2))),
+    ]
     if e.is_Rational and e.q > 1:
-        found += [("denominator", Rational(e.p, 3 if e.q == 2 else e.q + step)), ("upside down", 1 / e)]
+        found += [
+            ("denominator", Rational(e.p, 3 if e.q == 2 else e.q + step)),
+            ("upside down", 1 / e),
+        ]
         found.append(("numerator", Rational(e.p + step, e.q)))
     elif not e.is_Rational and (numbers := sorted(e.atoms(Rational), key=str)):
-        found += [("coefficient", e.xreplace({n: n + step})) for n in draw.sample(numbers, min(2, len(numbers)))]
+        found += [
+            ("coefficient", e.xreplace({n: n + step}))
+            for n in draw.sample(numbers, min(2, len(numbers)))
+        ]
     if powers := sorted(e.atoms(Pow), key=str):
-        found.append(("exponent", e.xreplace({(power := draw.choice(powers)): Pow(power.base, power.exp + step)})))
+        found.append(
+            (
+                "exponent",
+                e.xreplace({(power := draw.choice(powers)): Pow(power.base, power.exp + step)}),
+            )
+        )
     if e.has(I):
         found.append(("conjugate", e.xreplace({I: -I})))
     if names := sorted(e.free_symbols, key=str):
@@ -147,7 +211,11 @@ def near(e: sympy.Expr, draw: random.Random) -> list[tuple[str, str]]:
     spelled = [(name, tex(other)) for name, other in found]
     if e.is_number and e.is_real and not e.is_Integer:
         spelled.append(("rounded", decimal(e, 3)))
-    return [(name, text) for name, text in spelled if (v := value(text)) is not None and same(v, e) is False]
+    return [
+        (name, text)
+        for name, text in spelled
+        if (v := value(text)) is not None and same(v, e) is False
+    ]
 
 
 def one(e: sympy.Expr | None, draw: random.Random) -> Iterator[tuple[str, bool, str]]:

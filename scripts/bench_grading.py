@@ -3,11 +3,12 @@
 
     python scripts/bench_grading.py [--repeats 5] [--sample 300]
 
-Four kinds of (reply, reference): recorded GSM8K solutions; a MATH-500 answer, typed a little differently, in a boxed
-sentence; full MATH-500 solutions; and replies made to break or stall a grader. The data are found through
-SLM_MATH_DATA (recorded/gsm8k_model_solutions.jsonl, math500/test.jsonl); without them, generated replies stand in.
-Each pass starts with an empty cache and a running algebra process, whose time counts as wall time but not as this
-process's CPU time. math-verify gets a random sample of the replies, as it is slow.
+Four kinds of (reply, reference): recorded GSM8K solutions; a MATH-500 answer, typed a little
+differently, in a boxed sentence; full MATH-500 solutions; and replies made to break or stall a
+grader. The data are found through SLM_MATH_DATA (recorded/gsm8k_model_solutions.jsonl,
+math500/test.jsonl); without them, generated replies stand in. Each pass starts with an empty cache
+and a running algebra process, whose time counts as wall time but not as this process's CPU time.
+math-verify gets a random sample of the replies, as it is slow.
 """
 
 import argparse
@@ -42,28 +43,44 @@ COLUMNS = ("per CPU s", "per s", "p50", "p99", "max", "correct", "asked", "p99 n
 def hostile() -> Replies:
     """Replies that cost a careless grader its time, its memory, its stack, or more."""
     bodies = [
-        "10^{10^{10}}", "9^{9^{9^{9}}}", "2^{2^{2^{2^{2^{2}}}}}", "10^{1000000000}", "(10^{9})!", "1000000!",
-        r"\binom{10^9}{10^8}", r"\binom{1000000}{500000}", r"\sum_{k=1}^{10^{12}} k^2", r"\prod_{k=1}^{10^9} k",
-        r"\int_0^{10^9} e^{x^{x}} dx", r"\lim_{x \to \infty} x^{x^{x}}", r"\log_{10^{-300}} 10^{10^{9}}",
-        r"\frac{" * DEEP + "1" + "}{2}" * DEEP, r"\sqrt{" * DEEP + "2" + "}" * DEEP, "{" * DEEP + "1" + "}" * DEEP,
-        "(" * DEEP + "1" + ")" * DEEP, "-" * DEEP + "1", "2^" * DEEP + "2", "|" * DEEP, r"\frac" * DEEP, "{" * DEEP,
-        "}" * DEEP, "7" * LONG, "0." + "3" * LONG, "+".join("1" * DEEP), r" \cdot ".join(["3"] * DEEP), " " * LONG,
-        ",".join(map(str, range(DEEP))), "x^{100000}+1", "(x+y+z+w)^{2000}", r"(\sqrt{2}+\sqrt{3})^{999}",
-        r"\sin(\sin(\sin(10^{10^{5}})))", r"\cos" * 2_000 + " x", "\x00", "4\x002", "\u202e24\u202c", "\u200f42",
-        "__import__('os').system('sleep 9')", "().__class__.__bases__[0]", r"\input{/etc/passwd}", r"\boxed{" * DEEP,
+        "10^{10^{10}}", "9^{9^{9^{9}}}", "2^{2^{2^{2^{2^{2}}}}}", "10^{1000000000}", "(10^{9})!",
+        "1000000!",
+        r"\binom{10^9}{10^8}", r"\binom{1000000}{500000}", r"\sum_{k=1}^{10^{12}} k^2",
+        r"\prod_{k=1}^{10^9} k",
+        r"\int_0^{10^9} e^{x^{x}} dx", r"\lim_{x \to \infty} x^{x^{x}}", r"\log_{10^{-300}} "
+        r"10^{10^{9}}",
+        r"\frac{" * DEEP + "1" + "}{2}" * DEEP, r"\sqrt{" * DEEP + "2" + "}" * DEEP,
+        "{" * DEEP + "1" + "}" * DEEP,
+        "(" * DEEP + "1" + ")" * DEEP, "-" * DEEP + "1", "2^" * DEEP + "2", "|" * DEEP,
+        r"\frac" * DEEP, "{" * DEEP,
+        "}" * DEEP, "7" * LONG, "0." + "3" * LONG, "+".join("1" * DEEP),
+        r" \cdot ".join(["3"] * DEEP), " " * LONG,
+        ",".join(map(str, range(DEEP))), "x^{100000}+1", "(x+y+z+w)^{2000}",
+        r"(\sqrt{2}+\sqrt{3})^{999}",
+        r"\sin(\sin(\sin(10^{10^{5}})))", r"\cos" * 2_000 + " x", "\x00", "4\x002",
+        "\u202e24\u202c", "\u200f42",
+        "__import__('os').system('sleep 9')", "().__class__.__bases__[0]", r"\input{/etc/passwd}",
+        r"\boxed{" * DEEP,
         r"\begin{pmatrix}" * 1_000 + "1", r"\left(" * DEEP + "42", "\ud800", "1e999999999", "NaN",
     ]  # fmt: skip
-    return [(rf"The answer is $\boxed{{{body}}}$", ("42", r"\sqrt{2}+1")[i % 2]) for i, body in enumerate(bodies)]
+    return [
+        (rf"The answer is $\boxed{{{body}}}$", ("42", r"\sqrt{2}+1")[i % 2])
+        for i, body in enumerate(bodies)
+    ]
 
 
 def typed(gold: str, draw: random.Random) -> str:
     """An answer in a sentence, typed a little differently."""
     ways: list[Callable[[str], str]] = [
-        str, lambda t: t.replace(r"\frac", r"\dfrac"), lambda t: re.sub(r"\s*([-+])\s*", r" \1 ", t),
-        lambda t: re.sub(r"(?<![\\a-z])\(", r"\\left(", t).replace(")", r"\right)") if "left" not in t else t,
+        str, lambda t: t.replace(r"\frac", r"\dfrac"), lambda t: re.sub(r"\s*([-+])\s*", r" \1 ",
+        t),
+        lambda t: re.sub(r"(?<![\\a-z])\(", r"\\left(", t).replace(")",
+        r"\right)") if "left" not in t else t,
         lambda t: t + ".", lambda t: f"x={t}" if re.fullmatch(r"-?[\d.]+", t) else t,
     ]  # fmt: skip
-    return rf"Putting this together, we find that the answer is $\boxed{{{draw.choice(ways)(gold)}}}$."
+    return (
+        rf"Putting this together, we find that the answer is $\boxed{{{draw.choice(ways)(gold)}}}$."
+    )
 
 
 def recorded(data: Path) -> Replies | None:
@@ -75,7 +92,9 @@ def recorded(data: Path) -> Replies | None:
     for row in map(json.loads, path.open()):
         gold = row["ground_truth"].rsplit("A:", 1)[-1].strip()
         solutions = [model["solution"] for model in row.values() if isinstance(model, dict)]
-        found += [(re.sub(r"\bA:\s*(?=\S+\s*$)", "#### ", solution), gold) for solution in solutions]
+        found += [
+            (re.sub(r"\bA:\s*(?=\S+\s*$)", "#### ", solution), gold) for solution in solutions
+        ]
     return found
 
 
@@ -85,15 +104,21 @@ def workloads(data: Path, seed: int) -> dict[str, Replies]:
     words = "First he takes {} and then {} more, so that in the end he has {} + {} = {}.\n"
     path = data / "math500/test.jsonl"
     rows = [json.loads(line) for line in path.open()] if path.is_file() else []
-    golds = [row["answer"] for row in rows] or [rf"\frac{{{a}}}{{{b}}}\sqrt{{{a + b}}}" for a, b in made]
+    golds = [row["answer"] for row in rows] or [
+        rf"\frac{{{a}}}{{{b}}}\sqrt{{{a + b}}}" for a, b in made
+    ]
     solutions = [row["solution"] for row in rows] or [
-        words.format(a, b, a, b, a + b) * 6 + rf"\boxed{{{gold}}}" for (a, b), gold in zip(made, golds)
+        words.format(a, b, a, b, a + b) * 6 + rf"\boxed{{{gold}}}"
+        for (a, b), gold in zip(made, golds)
     ]
     gsm = recorded(data)
     note = "" if rows else ", generated"
     return {
         "GSM8K-like" + ("" if gsm else ", generated"): gsm
-        or [(words.format(a, b, a, b, a + b) * 3 + f"#### {a + b}", str(draw.choice((a, a + b)))) for a, b in made],
+        or [
+            (words.format(a, b, a, b, a + b) * 3 + f"#### {a + b}", str(draw.choice((a, a + b))))
+            for a, b in made
+        ],
         f"MATH-like{note}": [(typed(gold, draw), gold) for gold in golds],
         f"MATH-500 solutions{note}": list(zip(solutions, golds)),
         "hostile": hostile(),
@@ -112,7 +137,9 @@ def theirs(reply: str, gold: str) -> bool:
 
 
 def apart(reply: str, gold: str) -> bool:
-    """math-verify in a process that can be killed: its own limits of 5 seconds do not stop every computation."""
+    """math-verify in a process that can be killed: its own limits of 5 seconds do not stop every
+    computation.
+    """
     process = multiprocessing.get_context("fork").Process(target=_confined, args=(reply, gold))
     process.start()
     process.join(KILL_AFTER)
@@ -134,7 +161,9 @@ def percentile(times: list[float], share: float) -> float:
 
 
 def measured(judge: Judge, replies: Replies) -> dict[str, float]:
-    """One pass with an empty cache: rates, milliseconds per call, and how many calls asked the algebra process."""
+    """One pass with an empty cache: rates, milliseconds per call, and how many calls asked the
+    algebra process.
+    """
     ask, asked, right = pool.ask, 0, 0
     times: dict[bool, list[float]] = {True: [], False: []}
 
@@ -157,14 +186,17 @@ def measured(judge: Judge, replies: Replies) -> dict[str, float]:
     every, n = times[True] + times[False], len(replies)
     return {
         "per CPU s": n / max(used, 1e-3), "per s": n / wall, "p50": percentile(every, 0.5),
-        "p99": percentile(every, 0.99), "max": 1000 * max(every), "correct": right, "asked": len(times[True]),
+        "p99": percentile(every, 0.99), "max": 1000 * max(every), "correct": right,
+        "asked": len(times[True]),
         "p99 not asked": percentile(times[False] or [0.0], 0.99),
     }  # fmt: skip
 
 
 def shown(values: list[float]) -> str:
     """The median and, below it, the range."""
-    text = [f"{v:,.0f}" if v >= 100 or v == int(v) else f"{v:.2g}" for v in (min(values), max(values))]
+    text = [
+        f"{v:,.0f}" if v >= 100 or v == int(v) else f"{v:.2g}" for v in (min(values), max(values))
+    ]
     middle = statistics.median(values)
     first = f"{middle:,.0f}" if middle >= 100 or middle == int(middle) else f"{middle:.2g}"
     return first if text[0] == text[1] else f"{first}\n{text[0]} - {text[1]}"
@@ -177,19 +209,27 @@ def machine() -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     return (
         f"{found[1] if found else platform.processor()}, {os.cpu_count()} cores, one used; "
-        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, {versions}, grader {grader_version()}"
+        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, {versions}, grader "
+        f"{grader_version()}"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--sample", type=int, default=300, help="replies of each kind for math-verify")
+    parser.add_argument(
+        "--sample", type=int, default=300, help="replies of each kind for math-verify"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
     data = Path(os.environ.get("SLM_MATH_DATA", Path(__file__).parents[2] / "shared/data"))
-    table = Table(title=f"{machine()}\nmedian and range of {args.repeats} passes; times in ms", title_justify="left")
+    table = Table(
+        title=f"{machine()}\nmedian and range of {args.repeats} passes; times in ms",
+        title_justify="left",
+    )
     for column in ("replies", "grader", "n", *COLUMNS):
         table.add_column(column, justify="left" if column in ("replies", "grader") else "right")
     theirs("\\boxed{x}", "x")
@@ -197,16 +237,23 @@ def main() -> None:
     for name, replies in workloads(data, args.seed).items():
         few = random.Random(args.seed).sample(replies, min(args.sample, len(replies)))
         risky = name == "hostile"
-        for who, judge, own in (("ours", ours, replies), ("math-verify", apart if risky else theirs, few)):
+        for who, judge, own in (
+            ("ours", ours, replies),
+            ("math-verify", apart if risky else theirs, few),
+        ):
             once = judge is apart
             runs = [measured(judge, own) for _ in range(1 if once else args.repeats)]
             cells = [shown([run[column] for run in runs]) for column in COLUMNS]
             if who != "ours":
                 cells[-2:] = ["", ""]
-                cells[0] = "" if once else cells[0]  # the processor time of killed processes is not known
+                # the processor time of killed processes is not known
+                cells[0] = "" if once else cells[0]
             table.add_row(name, who, str(len(own)), *cells)
     Console(width=150).print(table)
-    print(f"math-verify, hostile: one pass, a process each; {len(KILLED)} died or were killed after {KILL_AFTER} s")
+    print(
+        f"math-verify, hostile: one pass, a process each; {len(KILLED)} died or were killed after "
+        f"{KILL_AFTER} s"
+    )
 
 
 if __name__ == "__main__":

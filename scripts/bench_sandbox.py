@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""What a model's program costs in the sandbox, beside a fresh Python interpreter, measured in one run.
+"""What a model's program costs in the sandbox, beside a fresh Python interpreter, measured in one
+run.
 
     python scripts/bench_sandbox.py [--tier auto] [--workers 1 2 4] [--seconds 8] [--json FILE]
 
-The programs: a print; a sympy solve, a different quadratic each time; those of tests/sandbox/programs that succeed,
-all together, and apart from each other those that use sympy and those that do not. The fresh interpreter is `python -c`
-for the print. For the others it imports sympy first, also where a program does not ask for it: that is the environment
-that the sandbox gives to every program.
-Latency is of one program at a time; throughput with several workers, or threads that wait for one interpreter each.
-The runners take turns with the same programs; who is fast goes through them several times. Starting a sandbox is not
-counted. Every result is compared with what it should be: a bench of wrong results is worth nothing.
+The programs: a print; a sympy solve, a different quadratic each time; those of
+tests/sandbox/programs that succeed, all together, and apart from each other those that use sympy
+and those that do not. The fresh interpreter is `python -c` for the print. For the others it imports
+sympy first, also where a program does not ask for it: that is the environment that the sandbox
+gives to every program. Latency is of one program at a time; throughput with several workers, or
+threads that wait for one interpreter each. The runners take turns with the same programs; who is
+fast goes through them several times. Starting a sandbox is not counted. Every result is compared
+with what it should be: a bench of wrong results is worth nothing.
 """
 
 import argparse
@@ -41,7 +43,8 @@ from slm_math.sandbox import Sandbox
 from slm_math.types import RunPython, RunResult
 
 PROGRAMS = Path(__file__).parents[1] / "tests/sandbox/programs"
-WITH_SYMPY = "import sys, sympy\nexec(sys.argv[1])"  # a program may begin with an import from __future__
+# a program may begin with an import from __future__
+WITH_SYMPY = "import sys, sympy\nexec(sys.argv[1])"
 FRESH = "fresh interpreter"
 ROUNDS, RESAMPLES = 8, 2000
 WORKLOADS = ("print", "sympy solve", "recorded programs", "without sympy", "with sympy")
@@ -58,16 +61,24 @@ class Case:
     value: str = ""
 
 
-ROWS = [row for path in sorted(PROGRAMS.glob("*.yaml")) for row in yaml.safe_load(path.read_text("utf-8"))]
+ROWS = [
+    row
+    for path in sorted(PROGRAMS.glob("*.yaml"))
+    for row in yaml.safe_load(path.read_text("utf-8"))
+]
 RECORDED = [Case(**row) for row in ROWS if "error_type" not in row]
 Runner = Callable[[Sequence[Case]], list[RunResult]]
 
 
 def endless(what: str) -> Iterator[Case]:
-    """Prints; quadratics with two whole roots; or recorded programs that succeed, in a random order."""
+    """Prints; quadratics with two whole roots; or recorded programs that succeed, in a random
+    order.
+    """
     draw = random.Random(0)
     chosen = [
-        case for case in RECORDED if what == "recorded programs" or (what == "with sympy") == ("sympy" in case.code)
+        case
+        for case in RECORDED
+        if what == "recorded programs" or (what == "with sympy") == ("sympy" in case.code)
     ]
     shuffled = draw.sample(chosen, len(chosen))
     for n in count():
@@ -76,7 +87,11 @@ def endless(what: str) -> Iterator[Case]:
         if what == "print":
             yield Case("print", f"print({n} * 7)", f"{n * 7}\n")
         elif what == "sympy solve":
-            yield Case("solve", f"from sympy import *\nx = symbols('x')\nprint({solved})", f"[{low}, {high}]\n")
+            yield Case(
+                "solve",
+                f"from sympy import *\nx = symbols('x')\nprint({solved})",
+                f"[{low}, {high}]\n",
+            )
         else:
             yield shuffled[n % len(shuffled)]
 
@@ -95,19 +110,29 @@ def sandboxed(box: Sandbox) -> Runner:
 
 
 def fresh(threads: ThreadPoolExecutor, with_sympy: bool) -> Runner:
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     start = [sys.executable, "-c", *([WITH_SYMPY] if with_sympy else [])]
 
     def one(case: Case) -> RunResult:
-        done = subprocess.run([*start, case.code], env=environment, stdin=subprocess.DEVNULL, capture_output=True)
-        return RunResult(done.returncode == 0, done.stdout.decode(), value=case.value)  # which it does not show
+        done = subprocess.run(
+            [*start, case.code], env=environment, stdin=subprocess.DEVNULL, capture_output=True
+        )
+        # which it does not show
+        return RunResult(done.returncode == 0, done.stdout.decode(), value=case.value)
 
     return lambda cases: list(threads.map(one, cases)) if len(cases) > 1 else [one(cases[0])]
 
 
 @dataclass
 class Tally:
-    """What one runner did with one workload: (programs, seconds) of each batch, and the programs it got wrong."""
+    """What one runner did with one workload: (programs, seconds) of each batch, and the programs it
+    got wrong.
+    """
 
     batches: list[tuple[int, float]] = field(default_factory=list)
     wrong: Counter[str] = field(default_factory=Counter)
@@ -121,8 +146,12 @@ class Tally:
             self.wrong[case.name] += not right
 
 
-def measured(runners: dict[str, Runner], cases: Iterator[Case], share: float, workers: int, step) -> dict[str, Tally]:
-    """About `share` seconds a round for each runner, `workers` programs at once; with 0 a batch is one program."""
+def measured(
+    runners: dict[str, Runner], cases: Iterator[Case], share: float, workers: int, step
+) -> dict[str, Tally]:
+    """About `share` seconds a round for each runner, `workers` programs at once; with 0 a batch is
+    one program.
+    """
     at_once = max(workers, 1)
     trial, tallies, passes = Tally(), {name: Tally() for name in runners}, {}
     trial.add(runners[FRESH], list(islice(cases, at_once)))
@@ -137,7 +166,9 @@ def measured(runners: dict[str, Runner], cases: Iterator[Case], share: float, wo
             if batch[0].name in ("print", "solve"):
                 todo = list(islice(cases, size * passes[name]))
             else:
-                todo = [replace(c, code=f"{c.code}\n# {next(SERIAL)}\n") for c in batch * passes[name]]
+                todo = [
+                    replace(c, code=f"{c.code}\n# {next(SERIAL)}\n") for c in batch * passes[name]
+                ]
             for part in [todo] if workers else [[case] for case in todo]:
                 tallies[name].add(runners[name], part)
             step()
@@ -145,7 +176,9 @@ def measured(runners: dict[str, Runner], cases: Iterator[Case], share: float, wo
 
 
 def ratio(mine: Tally, other: Tally, workers: int) -> list[float]:
-    """How many times as fast `mine` is, and a 95 % interval: bootstrap, batches of the same time drawn together."""
+    """How many times as fast `mine` is, and a 95 % interval: bootstrap, batches of the same time
+    drawn together.
+    """
 
     def pace(batches: list[tuple[int, float]]) -> float:
         if workers:
@@ -156,7 +189,11 @@ def ratio(mine: Tally, other: Tally, workers: int) -> list[float]:
         return pace(random.Random(seed).choices(tally.batches, k=len(tally.batches)))
 
     found = sorted(drawn(other, seed) / drawn(mine, seed) for seed in range(RESAMPLES))
-    return [pace(other.batches) / pace(mine.batches), found[int(0.025 * RESAMPLES)], found[int(0.975 * RESAMPLES)]]
+    return [
+        pace(other.batches) / pace(mine.batches),
+        found[int(0.025 * RESAMPLES)],
+        found[int(0.975 * RESAMPLES)],
+    ]
 
 
 def summary(what: str, workers: int, name: str, tallies: dict[str, Tally]) -> dict[str, Any]:
@@ -172,7 +209,9 @@ def summary(what: str, workers: int, name: str, tallies: dict[str, Tally]) -> di
 
 
 def table(rows: list[dict[str, Any]], latency: bool) -> Table:
-    shown = Table(title="latency" if latency else f"throughput, {ROUNDS} rounds", title_justify="left")
+    shown = Table(
+        title="latency" if latency else f"throughput, {ROUNDS} rounds", title_justify="left"
+    )
     units = ("p50 ms", "p10 - p90", "p99 ms") if latency else ("workers", "median per s", "range")
     for i, column in enumerate(("programs", "runner", "n", *units, "times as fast, 95 %", "wrong")):
         shown.add_column(column, justify="right" if i > 1 else "left")
@@ -192,17 +231,27 @@ def machine() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tier", nargs="+", default=["auto"], choices=["auto", "A", "B", "C"])
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2, 4])
-    parser.add_argument("--seconds", type=float, default=8, help="for each runner with each workload (default 8)")
+    parser.add_argument(
+        "--seconds", type=float, default=8, help="for each runner with each workload (default 8)"
+    )
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     args = parser.parse_args()
     before, rows = machine(), []
-    settings = [("print", 0), ("sympy solve", 0), *((what, n) for what in WORKLOADS for n in args.workers)]
+    settings = [
+        ("print", 0),
+        ("sympy solve", 0),
+        *((what, n) for what in WORKLOADS for n in args.workers),
+    ]
     wrong: Counter[tuple[str, str]] = Counter()
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=len(settings) * ROUNDS * (len(args.tier) + 1) + len(args.tier))
+        bar = progress.add_task(
+            "", total=len(settings) * ROUNDS * (len(args.tier) + 1) + len(args.tier)
+        )
         for tier in args.tier:
             progress.update(bar, description="every recorded program once")
             with Sandbox(tier=tier) as box:
@@ -212,25 +261,44 @@ def main() -> None:
         for what, workers in settings:
             progress.update(bar, description=f"{what}, {workers or 'one'} at a time")
             with ExitStack() as stack:
-                boxes = {tier: Sandbox(workers=max(workers, 1), tier=tier) for tier in dict.fromkeys(args.tier)}
-                runners = {f"sandbox {tier}": sandboxed(stack.enter_context(box)) for tier, box in boxes.items()}
+                boxes = {
+                    tier: Sandbox(workers=max(workers, 1), tier=tier)
+                    for tier in dict.fromkeys(args.tier)
+                }
+                runners = {
+                    f"sandbox {tier}": sandboxed(stack.enter_context(box))
+                    for tier, box in boxes.items()
+                }
                 threads = stack.enter_context(ThreadPoolExecutor(max(workers, 1)))
                 runners[FRESH] = fresh(threads, with_sympy=what != "print")
                 tallies = measured(
-                    runners, endless(what), args.seconds / ROUNDS, workers, partial(progress.advance, bar)
+                    runners,
+                    endless(what),
+                    args.seconds / ROUNDS,
+                    workers,
+                    partial(progress.advance, bar),
                 )
             rows += [summary(what, workers, name, tallies) for name in runners]
     out = Console(width=150, highlight=False)
-    out.print(f"before: {before}\nafter:  {machine()}", table([r for r in rows if not r["workers"]], True))
+    out.print(
+        f"before: {before}\nafter:  {machine()}", table([r for r in rows if not r["workers"]], True)
+    )
     out.print(table([r for r in rows if r["workers"]], False))
     print("The fresh interpreter imports sympy before each program, except before the print.")
     for r in rows:
         wrong.update({(r["runner"], name): n for name, n in r["wrong"].items()})
     total = sum(r["n"] for r in rows) + len(RECORDED) * len(args.tier)
     print(f"results that are not what they should be: {wrong.total()} of {total:,}")
-    print("".join(f"  {runner}: {name}, {n} times\n" for (runner, name), n in (+wrong).most_common(20)), end="")
+    print(
+        "".join(
+            f"  {runner}: {name}, {n} times\n" for (runner, name), n in (+wrong).most_common(20)
+        ),
+        end="",
+    )
     if args.json:
-        args.json.write_text(json.dumps({"before": before, "after": machine(), "rows": rows}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps({"before": before, "after": machine(), "rows": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""How close the decode steps of an evaluation come to those of an ideal schedule, computed from its records.
+"""How close the decode steps of an evaluation come to those of an ideal schedule, computed from its
+records.
 
     python scripts/bench_scheduling.py RUN...
 
 RUN is an agent's folder written by `slm-math eval` in one go with one local model. The ideal is
-max(ceil(all tokens / slots), longest chain): no schedule can sample more than a token per slot and step, nor the tokens
-of one problem, whose turns follow each other, side by side. The first token of a reply comes from the pass over its
-prompt and is left out on both sides. Agents that ask for several replies at once have shorter chains than are counted.
+max(ceil(all tokens / slots), longest chain): no schedule can sample more than a token per slot and
+step, nor the tokens of one problem, whose turns follow each other, side by side. The first token of
+a reply comes from the pass over its prompt and is left out on both sides. Agents that ask for
+several replies at once have shorter chains than are counted.
 """
 
 from __future__ import annotations
@@ -28,16 +30,30 @@ def measure(folder: Path) -> list[str]:
     records = read_records(folder / "records.jsonl")
     chains = [sum(max(event.get("tokens", 0) - 1, 0) for event in row["events"]) for row in records]
     if sum(chains) != used["tokens"]:
-        raise ValueError(f"{folder}: the records hold {sum(chains)} tokens, the engine sampled {used['tokens']}")
+        raise ValueError(
+            f"{folder}: the records hold {sum(chains)} tokens, the engine sampled {used['tokens']}"
+        )
     ideal = max(math.ceil(sum(chains) / used["slots"]), max(chains))
-    shares = f"{100 * used['occupancy']:.0f} %", f"{100 * sum(chains) / (ideal * used['slots']):.0f} %"
+    shares = (
+        f"{100 * used['occupancy']:.0f} %",
+        f"{100 * sum(chains) / (ideal * used['slots']):.0f} %",
+    )
     counts = len(records), used["slots"], sum(chains), max(chains), used["steps"], ideal
     return [str(folder), *map(str, counts), f"{used['steps'] / ideal:.2f}", *shares]
 
 
 def main() -> None:
     table = Table(
-        "run", "samples", "slots", "tokens", "longest chain", "steps", "ideal", "times", "occupancy", "at best"
+        "run",
+        "samples",
+        "slots",
+        "tokens",
+        "longest chain",
+        "steps",
+        "ideal",
+        "times",
+        "occupancy",
+        "at best",
     )
     for folder in sys.argv[1:]:
         table.add_row(*measure(Path(folder)))

@@ -1,7 +1,9 @@
-"""How fast is GRPO with vLLM in the same process, and how far from what the memory's bandwidth allows?
+"""How fast is GRPO with vLLM in the same process, and how far from what the memory's bandwidth
+allows?
 
-    python scripts/bench_vllm.py                       # Qwen2.5-1.5B's shape, random weights, 20 steps: needs a GPU
-    python scripts/bench_vllm.py --shape tiny --steps 3   # tries the script anywhere
+    python scripts/bench_vllm.py                       # Qwen2.5-1.5B's shape, random weights, 20
+    steps: needs a GPU python scripts/bench_vllm.py --shape tiny --steps 3   # tries the script
+    anywhere
 
 A decode step has to read all weights and the keys and values of every chat once, so
 tokens/s <= batch * bandwidth / (weights + batch * context * bytes of keys and values of a token).
@@ -30,7 +32,8 @@ from slm_math.modules.scratch import Scratch
 from slm_math.rewards import Reward
 from slm_math.types import Sampling, Task, Trace
 
-# hidden, layers, heads, key-value heads, feed-forward, vocabulary (Qwen2.5 technical report, table 1)
+# hidden, layers, heads, key-value heads, feed-forward, vocabulary (Qwen2.5 technical report, table
+# 1)
 SHAPES = {
     "tiny": (128, 2, 4, 2, 256, 2048),
     "0.5b": (896, 24, 14, 2, 4864, 151936),
@@ -76,14 +79,23 @@ def model_folder(shape: str, folder: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shape", choices=SHAPES, default="1.5b")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--problems", type=int, default=32)
     parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=512, help="of a reply; random weights hardly ever stop earlier")
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        default=512,
+        help="of a reply; random weights hardly ever stop earlier",
+    )
     parser.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
-    parser.add_argument("--bandwidth", type=float, help="of the memory in bytes per second, for GPUs not known here")
+    parser.add_argument(
+        "--bandwidth", type=float, help="of the memory in bytes per second, for GPUs not known here"
+    )
     options = parser.parse_args()
     gpu = torch.cuda.is_available()
     if options.shape != "tiny" and not gpu:
@@ -95,7 +107,9 @@ def main() -> None:
     report(options, rows[1:] or rows, config, weights)  # the first step starts vLLM
 
 
-def run(options: argparse.Namespace, folder: Path, gpu: bool) -> tuple[list[dict[str, Any]], Any, int]:
+def run(
+    options: argparse.Namespace, folder: Path, gpu: bool
+) -> tuple[list[dict[str, Any]], Any, int]:
     module = GRPOModule(
         Policy(str(model_folder(options.shape, folder / "model")), gradient_checkpointing=gpu),
         agent=SingleShot("solve_plain"),
@@ -124,18 +138,23 @@ def run(options: argparse.Namespace, folder: Path, gpu: bool) -> tuple[list[dict
         def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
             rows.append({name: float(value) for name, value in trainer.callback_metrics.items()})
             print(
-                f"step {len(rows)} of {options.steps}: {rows[-1]['train/seconds/generate']:.1f} s generating",
+                f"step {len(rows)} of {options.steps}: {rows[-1]['train/seconds/generate']:.1f} s "
+                f"generating",
                 flush=True,
             )
 
     trainer.callbacks.append(Keep())
-    data = ProblemData(Arithmetic(train=options.problems * options.steps), batch_size=options.problems)
+    data = ProblemData(
+        Arithmetic(train=options.problems * options.steps), batch_size=options.problems
+    )
     trainer.fit(module, data)
     assert module.loaded is not None
     return rows, module.model.config, module.loaded.size
 
 
-def report(options: argparse.Namespace, rows: list[dict[str, Any]], config: Any, weights: int) -> None:
+def report(
+    options: argparse.Namespace, rows: list[dict[str, Any]], config: Any, weights: int
+) -> None:
     def of(name: str) -> float:
         return median(row[f"train/{name}"] for row in rows)
 
@@ -143,19 +162,30 @@ def report(options: argparse.Namespace, rows: list[dict[str, Any]], config: Any,
     batch = options.problems * options.group
     context = of("length") / 2  # on average; the prompts are some 30 tokens
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    bandwidth = options.bandwidth or next((value for name, value in BANDWIDTH.items() if name in device), None)
+    bandwidth = options.bandwidth or next(
+        (value for name, value in BANDWIDTH.items() if name in device), None
+    )
     print(f"\n{device}, torch {torch.__version__}, vLLM {installed()}, engine {options.engine}")
-    print(f"{weights / 1e9:.2f}B weights, {batch} replies of {of('length'):.0f} tokens, medians of {len(rows)} steps:")
+    print(
+        f"{weights / 1e9:.2f}B weights, {batch} replies of {of('length'):.0f} tokens, medians of "
+        f"{len(rows)} steps:"
+    )
     for name in ("generate", "sync", "update"):
         print(f"{name:>9}: {of(f'seconds/{name}'):8.2f} s")
     print(f"   decode: {of('tokens_per_second/generate'):8.0f} tokens/s")
     print(f"   update: {of('tokens_per_second/update'):8.0f} tokens/s")
     print(f"   memory: {of('peak_memory_gib'):8.1f} GiB")
-    print(f"  |d logp|: {of('logp_diff'):.2g} mean, {max(row['train/logp_diff_max'] for row in rows):.2g} largest")
+    print(
+        f"  |d logp|: {of('logp_diff'):.2g} mean, "
+        f"{max(row['train/logp_diff_max'] for row in rows):.2g} largest"
+    )
     if bandwidth:
         bound = batch * bandwidth / (weights * size + batch * context * kv_bytes(config, size))
         share = of("tokens_per_second/generate") / bound
-        print(f"    bound: {bound:8.0f} tokens/s by {bandwidth / 1e12:.2f} TB/s; decoding reaches {share:.0%} of it")
+        print(
+            f"    bound: {bound:8.0f} tokens/s by {bandwidth / 1e12:.2f} TB/s; decoding reaches "
+            f"{share:.0%} of it"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Checks vLLM as an engine, in this process and served, against plain transformers on the same weights.
+"""Checks vLLM as an engine, in this process and served, against plain transformers on the same
+weights.
 
     python scripts/check_vllm.py [--model FOLDER] [--servers N]
 
-Without a model it makes two tiny random ones, with tied and untied embeddings. It starts `scripts/serve_vllm.sh`
-itself, kills it in the middle of rollouts, and ends with 1 when a figure misses its bar. Takes about seven minutes on
-one core.
+Without a model it makes two tiny random ones, with tied and untied embeddings. It starts
+`scripts/serve_vllm.sh` itself, kills it in the middle of rollouts, and ends with 1 when a figure
+misses its bar. Takes about seven minutes on one core.
 """
 
 from __future__ import annotations
@@ -38,19 +39,25 @@ class Findings:
         self.console = console
         self.rows: dict[tuple[str, str], dict[str, Figure]] = {}
 
-    def take(self, title: str, way: str, check: Callable[..., Iterator[Figure]], *given: Any) -> None:
+    def take(
+        self, title: str, way: str, check: Callable[..., Iterator[Figure]], *given: Any
+    ) -> None:
         """Runs a check; one that raises is a figure that missed its bar."""
         start = time.monotonic()
         figures = []
         try:
             figures += check(*given)
         except Exception as error:
-            figures.append(Figure(f"{check.__name__} ended early", math.nan, most=0, error=said(error)))
+            figures.append(
+                Figure(f"{check.__name__} ended early", math.nan, most=0, error=said(error))
+            )
         for figure in figures:
             self.rows.setdefault((title, figure.what), {})[way] = figure
         fine = all(figure.passes for figure in figures)
         seconds = time.monotonic() - start
-        self.console.print(f"{title}, {way}: {check.__name__} {'passes' if fine else 'FAILS'} ({seconds:.1f} s)")
+        self.console.print(
+            f"{title}, {way}: {check.__name__} {'passes' if fine else 'FAILS'} ({seconds:.1f} s)"
+        )
 
     @property
     def passes(self) -> bool:
@@ -60,7 +67,9 @@ class Findings:
         table = Table("check", INSIDE, SERVED, "bar", "pass")
         title = ""
         order = list(dict.fromkeys(model for model, _ in self.rows))
-        for (model, what), row in sorted(self.rows.items(), key=lambda item: order.index(item[0][0])):
+        for (model, what), row in sorted(
+            self.rows.items(), key=lambda item: order.index(item[0][0])
+        ):
             if model != title:
                 title = model
                 table.add_section()
@@ -79,7 +88,9 @@ def shown(figure: Figure | None) -> str:
     return escape(figure.error) if figure.error else f"{figure.value:.3g}"
 
 
-def check_model(found: Findings, title: str, folder: Path, model: Any, tokenizer: Any, n: int, last: bool) -> None:
+def check_model(
+    found: Findings, title: str, folder: Path, model: Any, tokenizer: Any, n: int, last: bool
+) -> None:
     """All that is asked of one model, here and over HTTP; `last`: the servers then come to harm."""
     here = Subject(inside.inside(folder), model, tokenizer)
     found.take(title, INSIDE, inside.start, here)
@@ -114,11 +125,17 @@ def check_adapters(found: Findings, folder: Path, model: Any, tokenizer: Any, n:
 
     running = servers.started(folder, "adapters", n, folder.parent)
     try:
-        there = Subject(servers.served(running, folder.parent / "handed"), weights.with_adapters(model), tokenizer)
+        there = Subject(
+            servers.served(running, folder.parent / "handed"),
+            weights.with_adapters(model),
+            tokenizer,
+        )
         found.take(title, SERVED, weights.adapters, there, folder.parent / "adapters-there")
         policy = Policy(path=str(folder), lora=Lora(r=4, alpha=8, dropout=0.0))
         urls = [server.url for server in running]
-        found.take("training", SERVED, inside.training, folder.parent / "fit-adapters", True, policy, urls)
+        found.take(
+            "training", SERVED, inside.training, folder.parent / "fit-adapters", True, policy, urls
+        )
         weights.send_adapters(there, folder.parent / "adapters-there")
         found.take("failures", SERVED, servers.lost, there, running)
     finally:
@@ -138,17 +155,26 @@ def check_failures(found: Findings, folder: Path, model: Any, tokenizer: Any) ->
 
 def models(path: str | None, root: Path) -> dict[str, tuple[Path, Any, Any]]:
     if path is None:
-        folders = {f"{kind} embeddings": (root / kind, kind == "tied") for kind in ("untied", "tied")}
+        folders = {
+            f"{kind} embeddings": (root / kind, kind == "tied") for kind in ("untied", "tied")
+        }
         return {title: (folder, *tiny(folder, tied)) for title, (folder, tied) in folders.items()}
     from slm_math.engines.loading import load_model, load_tokenizer
 
-    return {path: (root / "model", *export(load_model(path).eval(), load_tokenizer(path), root / "model"))}
+    return {
+        path: (
+            root / "model",
+            *export(load_model(path).eval(), load_tokenizer(path), root / "model"),
+        )
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a model folder instead of two tiny random models")
-    parser.add_argument("--servers", type=int, default=1, help="`vllm serve` processes side by side")
+    parser.add_argument(
+        "--servers", type=int, default=1, help="`vllm serve` processes side by side"
+    )
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no server outlives this
@@ -158,7 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         root = Path(temporary)
         subjects = models(given.model, root)
         for i, (title, (folder, model, tokenizer)) in enumerate(subjects.items()):
-            check_model(found, title, folder, model, tokenizer, given.servers, last=i == len(subjects) - 1)
+            check_model(
+                found, title, folder, model, tokenizer, given.servers, last=i == len(subjects) - 1
+            )
         check_adapters(found, folder, model, tokenizer, given.servers)
         for lora in (False, True):
             found.take("training", INSIDE, inside.training, root / f"fit-{lora}", lora)
@@ -166,7 +194,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found.take("training", INSIDE, inside.corrupted, root / f"fit-{after}-{lr}", after, lr)
         check_failures(found, folder, model, tokenizer)
     console.print(found.table())
-    console.print(f"{time.monotonic() - begun:.0f} s; {'all bars met' if found.passes else 'SOME BARS MISSED'}")
+    console.print(
+        f"{time.monotonic() - begun:.0f} s; "
+        f"{'all bars met' if found.passes else 'SOME BARS MISSED'}"
+    )
     return 0 if found.passes else 1
 
 

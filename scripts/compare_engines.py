@@ -1,4 +1,5 @@
-"""Rewards, KL and engine-against-trainer figures of the runs that scripts/compare_engines.sh made; a table and a plot.
+"""Rewards, KL and engine-against-trainer figures of the runs that scripts/compare_engines.sh made;
+a table and a plot.
 
 python scripts/compare_engines.py runs/compare-engines
 """
@@ -47,7 +48,15 @@ def main() -> None:
     root = Path(sys.argv[1])
     found = {arm: sorted(path for path in (root / arm).glob("*") if path.is_dir()) for arm in ARMS}
     table = Table(title="GRPO of the embedded model, means over seeds with 95 % intervals")
-    for name in ("", "seeds", "reward, first third", "second", "last", "difference", "KL, last third"):
+    for name in (
+        "",
+        "seeds",
+        "reward, first third",
+        "second",
+        "last",
+        "difference",
+        "KL, last third",
+    ):
         table.add_column(name)
     for name in ("|d logp| mean", "largest", "ESS", "accuracy", "s / step"):
         table.add_column(name)
@@ -55,11 +64,16 @@ def main() -> None:
         if not runs:
             continue
         rewards = [column(run, "train/reward") for run in runs]
-        thirds = [[fmean(r[i * len(r) // 3 : (i + 1) * len(r) // 3]) for r in rewards] for i in range(3)]
+        thirds = [
+            [fmean(r[i * len(r) // 3 : (i + 1) * len(r) // 3]) for r in rewards] for i in range(3)
+        ]
         base = [fmean(column(run, "train/reward")) for run in found["transformers"]]
         gaps = [fmean(r) - b for r, b in zip(rewards, base)]
         seconds = [
-            sum(fmean(column(run, f"train/seconds/{name}")[1:]) for name in ("sync", "generate", "update", "reference"))
+            sum(
+                fmean(column(run, f"train/seconds/{name}")[1:])
+                for name in ("sync", "generate", "update", "reference")
+            )
             for run in runs
         ]
         table.add_row(
@@ -89,8 +103,19 @@ def draw(found: dict[str, list[Path]], path: Path) -> None:
         mean = [fmean(curve[i] for curve in curves) for i in steps]
         smooth = [fmean(mean[max(0, i - 2) : i + 3]) for i in steps]
         for curve in curves:
-            axes.plot(steps, [fmean(curve[max(0, i - 2) : i + 3]) for i in steps], color=f"C{number}", alpha=0.25)
-        axes.plot(steps, smooth, color=f"C{number}", linewidth=2, label=f"{ARMS[arm]} ({len(curves)} seeds)")
+            axes.plot(
+                steps,
+                [fmean(curve[max(0, i - 2) : i + 3]) for i in steps],
+                color=f"C{number}",
+                alpha=0.25,
+            )
+        axes.plot(
+            steps,
+            smooth,
+            color=f"C{number}",
+            linewidth=2,
+            label=f"{ARMS[arm]} ({len(curves)} seeds)",
+        )
     axes.set(xlabel="step", ylabel="mean reward (smoothed over 5 steps)")
     axes.legend()
     figure.tight_layout()

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""The update of our GRPO beside that of TRL 1.16: the same token ids, rewards and model, ten steps on the CPU.
+"""The update of our GRPO beside that of TRL 1.16: the same token ids, rewards and model, ten steps
+on the CPU.
 
     pip install "slm-math[bench]"
     python scripts/compare_trl.py [--only gspo] [--seed 0]
 
-Each row trains one small model with `GRPOModule` and with `GRPOTrainer` on replies that were drawn at random once: 4
-problems of 4 replies a step, of 1 to 24 tokens, some cut off, one group with equal rewards. All else is what either
-library does: prompts, advantages, log-probabilities, reference, loss, clipping, AdamW. Shown are the largest
-differences of the losses of all updates and of the weights after the last; any above 1e-5 fails.
+Each row trains one small model with `GRPOModule` and with `GRPOTrainer` on replies that were drawn
+at random once: 4 problems of 4 replies a step, of 1 to 24 tokens, some cut off, one group with
+equal rewards. All else is what either library does: prompts, advantages, log-probabilities,
+reference, loss, clipping, AdamW. Shown are the largest differences of the losses of all updates and
+of the weights after the last; any above 1e-5 fails.
 
-First in float32, as the libraries are. There AdamW's first step, lr * g / (|g| + 1e-8), turns the rounding of a
-gradient below 1e-8 into a movement: with other seeds single weights may be further apart. Then in float64, where TRL's
-head, Qwen2's norms and angles and our batches, which are float32 at all times, give way to plain float64 ones.
+First in float32, as the libraries are. There AdamW's first step, lr * g / (|g| + 1e-8), turns the
+rounding of a gradient below 1e-8 into a movement: with other seeds single weights may be further
+apart. Then in float64, where TRL's head, Qwen2's norms and angles and our batches, which are
+float32 at all times, give way to plain float64 ones.
 """
 
 import argparse
@@ -81,9 +84,16 @@ def cases() -> Iterator[Case]:
     yield Case("grpo", {"kind": "grpo"}, {"loss_type": "grpo", **k3})
     yield Case("grpo, k3_weighted", {"kind": "grpo", "kl": "k3_weighted"}, {"loss_type": "grpo"})
     yield Case("dapo, 4 micro-batches", {"kind": "dapo"}, {"loss_type": "dapo", **k3}, micro=4)
-    yield Case("gspo", {"kind": "gspo"}, {"loss_type": "grpo", "importance_sampling_level": "sequence", **k3})
-    bound = {"clip_low": 1.0, "clip_high": 0.2}  # TRL's epsilon_high is the bound itself; it has no lower one
-    yield Case("cispo", {"kind": "cispo", **bound}, {"loss_type": "cispo", "epsilon_high": 1.2, **k3})
+    yield Case(
+        "gspo",
+        {"kind": "gspo"},
+        {"loss_type": "grpo", "importance_sampling_level": "sequence", **k3},
+    )
+    # TRL's epsilon_high is the bound itself; it has no lower one
+    bound = {"clip_low": 1.0, "clip_high": 0.2}
+    yield Case(
+        "cispo", {"kind": "cispo", **bound}, {"loss_type": "cispo", "epsilon_high": 1.2, **k3}
+    )
     yield Case("sapo", {"kind": "sapo"}, {"loss_type": "sapo", **k3})
 
 
@@ -93,7 +103,10 @@ def recorded(tokenizer: Any, seed: int) -> tuple[list[Task], Samples]:
     plain = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
     for number in range(STEPS * P):
         text = " + ".join(str(draw.randrange(100)) for _ in range(draw.randint(2, 6)))
-        problem, level = Problem(str(number), f"{number}. What is {text}?"), draw.randrange(1024) / 1024
+        problem, level = (
+            Problem(str(number), f"{number}. What is {text}?"),
+            draw.randrange(1024) / 1024,
+        )
         tasks.append(Task(problem, "0"))
         for g in range(G):
             cut = draw.random() < 0.2
@@ -119,7 +132,11 @@ class Ours(grpo.GRPOModule):
     def __init__(self, folder: str, case: Case, samples: Samples, dtype: torch.dtype) -> None:
         optim, reward = Optim(lr=LR, warmup=0, schedule="constant", clip=CLIP), Looked(samples)
         objective = Objective(**case.ours, beta=case.beta, mismatch="none")
-        sizes = {"group_size": G, "passes": case.passes, "tokens_per_batch": 1 << 20 if case.micro == 1 else 256}
+        sizes = {
+            "group_size": G,
+            "passes": case.passes,
+            "tokens_per_batch": 1 << 20 if case.micro == 1 else 256,
+        }
         sizes["sampling"] = Sampling(max_new_tokens=LONGEST)
         super().__init__(Policy(folder), SingleShot(PROMPT), [reward], optim, objective, **sizes)
         self.samples, self.wanted, self.losses, self.names = samples, dtype, [], {}
@@ -139,7 +156,12 @@ class Ours(grpo.GRPOModule):
         (ids, _), prompt = self.samples[problem.id, g], tuple(self.chat.encode(request.chat))
         self.names[prompt] = problem.id
         finish = "stop" if ids[-1] == self.chat.end_id else "length"
-        return Trace(problem, g, (Turn(request, Reply("", tuple(ids), (0.0,) * len(ids), finish, prompt)),), None)
+        return Trace(
+            problem,
+            g,
+            (Turn(request, Reply("", tuple(ids), (0.0,) * len(ids), finish, prompt)),),
+            None,
+        )
 
     def update(self, batches: Any, olds: Any, sums: Sums) -> float | None:
         before = sums.values.get("loss", 0.0)
@@ -149,33 +171,72 @@ class Ours(grpo.GRPOModule):
 
 
 class Theirs(GRPOTrainer):
-    """TRL's GRPO on the recorded replies; `names` are ours, so a prompt with other token ids is not found."""
+    """TRL's GRPO on the recorded replies; `names` are ours, so a prompt with other token ids is not
+    found.
+    """
 
-    def __init__(self, folder: str, case: Case, samples: Samples, dtype: torch.dtype, tasks: Any, names: Any) -> None:
+    def __init__(
+        self, folder: str, case: Case, samples: Samples, dtype: torch.dtype, tasks: Any, names: Any
+    ) -> None:
         self.samples, self.wanted, self.losses, self.names = samples, dtype, [], names
-        model = {"model_init_kwargs": {"dtype": dtype}, "use_cpu": True, "bf16": False, "gradient_checkpointing": False}
-        batch = {"per_device_train_batch_size": P * G // case.micro, "gradient_accumulation_steps": case.micro}
-        steps = {"steps_per_generation": case.micro, "num_iterations": case.passes, "num_train_epochs": 1}
-        group = {"num_generations": G, "max_completion_length": LONGEST, "shuffle_dataset": False, "beta": case.beta}
+        model = {
+            "model_init_kwargs": {"dtype": dtype},
+            "use_cpu": True,
+            "bf16": False,
+            "gradient_checkpointing": False,
+        }
+        batch = {
+            "per_device_train_batch_size": P * G // case.micro,
+            "gradient_accumulation_steps": case.micro,
+        }
+        steps = {
+            "steps_per_generation": case.micro,
+            "num_iterations": case.passes,
+            "num_train_epochs": 1,
+        }
+        group = {
+            "num_generations": G,
+            "max_completion_length": LONGEST,
+            "shuffle_dataset": False,
+            "beta": case.beta,
+        }
         adamw = {"learning_rate": LR, "lr_scheduler_type": "constant", "max_grad_norm": CLIP}
-        quiet = {"report_to": [], "save_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": False}
-        config = GRPOConfig(folder, **model, **batch, **steps, **group, **adamw, **quiet, **case.theirs)
-        chats = [[{"role": "user", "content": render(PROMPT, problem=task.problem.text)}] for task in tasks]
+        quiet = {
+            "report_to": [],
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "dataloader_pin_memory": False,
+        }
+        config = GRPOConfig(
+            folder, **model, **batch, **steps, **group, **adamw, **quiet, **case.theirs
+        )
+        chats = [
+            [{"role": "user", "content": render(PROMPT, problem=task.problem.text)}]
+            for task in tasks
+        ]
         super().__init__(folder, self.looked, config, Dataset.from_dict({"prompt": chats}))
         self.remove_callback(transformers.PrinterCallback)
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **options: Any) -> Any:
-        self.drawn = [self.samples[self.names[tuple(ids)], i % G] for i, ids in enumerate(prompt_ids)]
+        self.drawn = [
+            self.samples[self.names[tuple(ids)], i % G] for i, ids in enumerate(prompt_ids)
+        ]
         return [ids for ids, _ in self.drawn], None
 
     def looked(self, **columns: Any) -> list[float]:
         return [reward for _, reward in self.drawn]
 
-    def _get_per_token_logps_and_entropies(self, model: Any, ids: Tensor, mask: Tensor, keep: int, **rest: Any) -> Any:
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, ids: Tensor, mask: Tensor, keep: int, **rest: Any
+    ) -> Any:
         if self.wanted == SINGLE:
             return super()._get_per_token_logps_and_entropies(model, ids, mask, keep, **rest)
         logps = model(input_ids=ids, attention_mask=mask).logits[:, -keep - 1 : -1].log_softmax(-1)
-        return logps.gather(-1, ids[:, -keep:, None]).squeeze(-1), torch.zeros_like(logps[..., 0]), None
+        return (
+            logps.gather(-1, ids[:, -keep:, None]).squeeze(-1),
+            torch.zeros_like(logps[..., 0]),
+            None,
+        )
 
     def compute_loss(self, *args: Any, **options: Any) -> Any:
         loss = super().compute_loss(*args, **options)
@@ -194,7 +255,11 @@ def norm(self: Any, x: Tensor) -> Tensor:
 
 def batch(rows: Sequence[Row], device: Any) -> Batch:
     found = collate(rows, device)
-    each = [(row.weight, row.advantage, (row.reference or row.logps)[t]) for row in rows for t in row.learnt]
+    each = [
+        (row.weight, row.advantage, (row.reference or row.logps)[t])
+        for row in rows
+        for t in row.learnt
+    ]
     found.weight, found.advantage, reference = torch.tensor(each, dtype=DOUBLE).unbind(1)
     found.reference = None if found.reference is None else reference
     return found
@@ -215,36 +280,61 @@ def compare(case: Case, seed: int, dtype: torch.dtype) -> tuple[float, float, st
             torch.set_default_dtype(DOUBLE)
         tasks, samples = recorded(tokenizer, seed)
         a = Ours(folder, case, samples, dtype)
-        silent = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
-        L.Trainer(accelerator="cpu", max_epochs=1, **silent).fit(a, Batches(tasks, P, shuffle=False))
+        silent = dict.fromkeys(
+            ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
+        )
+        L.Trainer(accelerator="cpu", max_epochs=1, **silent).fit(
+            a, Batches(tasks, P, shuffle=False)
+        )
         b = Theirs(folder, case, samples, dtype, tasks, a.names)
         b.train()
     losses = [sum(b.losses[i : i + case.micro]) for i in range(0, len(b.losses), case.micro)]
     assert sum(map(abs, a.losses + losses)) < float("inf")  # also no NaN, which max would drop
     pairs = zip(a.model.named_parameters(), b.model.named_parameters(), strict=True)
     gap, worst = max(((p - q).abs().max().item(), name) for (name, p), (_, q) in pairs)
-    return max(abs(x - y) for x, y in zip(a.losses, losses, strict=True)), gap, worst.removeprefix("model.")
+    return (
+        max(abs(x - y) for x, y in zip(a.losses, losses, strict=True)),
+        gap,
+        worst.removeprefix("model."),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the replies and rewards")
     parser.add_argument("--only", default="", help="the rows whose name contains this")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     start, fine = time.perf_counter(), True
-    table = Table("objective", "beta", "mu", "fp32: loss", "weights", "worst weight", "fp64: loss", "weights")
+    table = Table(
+        "objective", "beta", "mu", "fp32: loss", "weights", "worst weight", "fp64: loss", "weights"
+    )
     for case in (case for case in cases() if args.only in case.name):
         loss, weights, worst = compare(case, args.seed, SINGLE)
         exact = compare(case, args.seed, DOUBLE)[:2]
         fine &= all(gap <= TOLERANCE for gap in (loss, weights, *exact))
-        cells = (case.beta, case.passes, f"{loss:.1e}", f"{weights:.1e}", worst, *(f"{gap:.1e}" for gap in exact))
+        cells = (
+            case.beta,
+            case.passes,
+            f"{loss:.1e}",
+            f"{weights:.1e}",
+            worst,
+            *(f"{gap:.1e}" for gap in exact),
+        )
         table.add_row(case.name, *map(str, cells))
     Console().print(table)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("slm-math", "trl", "torch", "transformers"))
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in ("slm-math", "trl", "torch", "transformers")
+    )
     print(f"{versions}; {STEPS} batches, seed {args.seed}, {time.perf_counter() - start:.0f} s")
-    sys.exit(None if fine and table.rows else f"a difference is above {TOLERANCE}, or there is no such row")
+    sys.exit(
+        None
+        if fine and table.rows
+        else f"a difference is above {TOLERANCE}, or there is no such row"
+    )
 
 
 if __name__ == "__main__":

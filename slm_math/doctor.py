@@ -19,22 +19,29 @@ from slm_math.engines import vllm_setup
 from slm_math.sandbox import SandboxError, tiers
 from slm_math.sandbox.outcome import Limits
 
-Finding = tuple[bool | None, str, str]  # fine, not fine or (None) simply a fact; about what; what was found
+# fine, not fine or (None) simply a fact; about what; what was found
+Finding = tuple[bool | None, str, str]
 _MARKS = {True: Text("ok", "green"), False: Text("no", "red"), None: Text("")}
 
 
 def doctor() -> None:
     """Says what works here: sandbox tiers, grader, torch and GPUs, vLLM, packages, data, memory.
 
-    Exits with status 1 when a model's programs cannot be confined or the grader does not work; training packages and
-    GPUs may well be missing.
+    Exits with status 1 when a model's programs cannot be confined or the grader does not work;
+    training packages and GPUs may well be missing.
     """
     console = Console()
     table = Table(title="slm-math doctor", title_justify="left", show_lines=False)
     for name in ("about", "", "found"):
         table.add_column(name, overflow="fold")
     broken = False
-    steps = {"machine": _machine, "sandbox": _sandbox, "grader": _grader, "training": _training, "data": _data}
+    steps = {
+        "machine": _machine,
+        "sandbox": _sandbox,
+        "grader": _grader,
+        "training": _training,
+        "data": _data,
+    }
     for name, step in steps.items():
         with console.status(f"looking at the {name}"):
             for fine, about, found in step():
@@ -50,13 +57,21 @@ def _machine() -> Iterator[Finding]:
     yield None, "slm-math", f"{version('slm-math')}, Python {platform.python_version()}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    yield None, "machine", f"{platform.system()} {platform.release()} on {platform.machine()}, {cores} cores{load}"
+    yield (
+        None,
+        "machine",
+        f"{platform.system()} {platform.release()} on {platform.machine()}, {cores} cores{load}",
+    )
     with_proc = Path("/proc/meminfo")
     if with_proc.exists():
         facts = dict(line.split(":", 1) for line in with_proc.read_text().splitlines())
         total, free = (int(facts[name].split()[0]) / 2**20 for name in ("MemTotal", "MemAvailable"))
         limit = _container_limit()
-        inside = f"; this container may use {limit / 2**30:.1f} GiB" if limit and limit / 2**30 < total else ""
+        inside = (
+            f"; this container may use {limit / 2**30:.1f} GiB"
+            if limit and limit / 2**30 < total
+            else ""
+        )
         yield None, "memory", f"{free:.1f} GiB free of {total:.1f}{inside}"
     yield None, "disk", f"{shutil.disk_usage('.').free / 2**30:.1f} GiB free in this folder"
 
@@ -86,10 +101,18 @@ def _sandbox() -> Iterator[Finding]:
         else:
             found.append(tier)
             seconds = time.perf_counter() - start
-            yield True, f"tier {tier}", f"{names}: resists its canaries; a worker starts in {seconds:.1f} s"
+            yield (
+                True,
+                f"tier {tier}",
+                f"{names}: resists its canaries; a worker starts in {seconds:.1f} s",
+            )
     if found:
         names = ", ".join(name for name, _ in wanted.folders)
-        yield True, "sandbox", f"programs run on tier {found[0]}, with {names} and the standard library"
+        yield (
+            True,
+            "sandbox",
+            f"programs run on tier {found[0]}, with {names} and the standard library",
+        )
     else:
         yield False, "sandbox", f"a model's programs cannot be confined here. {tiers.WAYS_OUT}"
 
@@ -98,9 +121,16 @@ def _grader() -> Iterator[Finding]:
     from slm_math.answers import grade, grader_version
 
     start = time.perf_counter()
-    fine = grade(r"\boxed{\sqrt{3+2\sqrt{2}}}", r"1+\sqrt{2}").correct and not grade(r"\boxed{2}", "3").correct
+    fine = (
+        grade(r"\boxed{\sqrt{3+2\sqrt{2}}}", r"1+\sqrt{2}").correct
+        and not grade(r"\boxed{2}", "3").correct
+    )
     seconds = time.perf_counter() - start
-    yield fine, "grader", f"version {grader_version()}; its algebra process answers after {seconds:.1f} s"
+    yield (
+        fine,
+        "grader",
+        f"version {grader_version()}; its algebra process answers after {seconds:.1f} s",
+    )
 
 
 def _training() -> Iterator[Finding]:
@@ -108,7 +138,12 @@ def _training() -> Iterator[Finding]:
     for line in requires("slm-math") or ():
         wanted = Requirement(line)
         extra = next(
-            (e for e in ("", "train", "quant") if not wanted.marker or wanted.marker.evaluate({"extra": e})), None
+            (
+                e
+                for e in ("", "train", "quant")
+                if not wanted.marker or wanted.marker.evaluate({"extra": e})
+            ),
+            None,
         )
         if extra is None or wanted.name in ("slm-math", "torch"):
             continue
@@ -123,7 +158,11 @@ def _training() -> Iterator[Finding]:
     yield True, "packages", ", ".join(fine)
     yield from _torch()
     have, reason = vllm_setup.installed(), vllm_setup.refusal()
-    yield (None if have is None else reason is None), "vllm", f"{have}" if reason is None else f"{reason} (optional)"
+    yield (
+        (None if have is None else reason is None),
+        "vllm",
+        f"{have}" if reason is None else f"{reason} (optional)",
+    )
 
 
 def _torch() -> Iterator[Finding]:
@@ -139,12 +178,20 @@ def _torch() -> Iterator[Finding]:
     yield True, "torch", f"{torch.__version__}, {built}, {torch.get_num_threads()} CPU threads"
     if not torch.cuda.is_available():
         driver = shutil.which("nvidia-smi")
-        yield None, "GPU", "none that torch can use" + (", though there is an NVIDIA driver" if driver else "")
+        yield (
+            None,
+            "GPU",
+            "none that torch can use" + (", though there is an NVIDIA driver" if driver else ""),
+        )
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         card = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
         kind = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: set precision 32-true"
-        yield True, "GPU", f"{card.name}, {free / 2**30:.1f} GiB free of {total / 2**30:.1f}, {kind}"
+        yield (
+            True,
+            "GPU",
+            f"{card.name}, {free / 2**30:.1f} GiB free of {total / 2**30:.1f}, {kind}",
+        )
 
 
 def _data() -> Iterator[Finding]:
@@ -156,15 +203,25 @@ def _data() -> Iterator[Finding]:
     from slm_math.data.sources import GSM8K, MATH, MATH500
 
     offline = ", offline (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else ""
-    token = "a token is set" if os.environ.get("HF_TOKEN") or Path(constants.HF_TOKEN_PATH).exists() else "no token"
+    token = (
+        "a token is set"
+        if os.environ.get("HF_TOKEN") or Path(constants.HF_TOKEN_PATH).exists()
+        else "no token"
+    )
     yield None, "hub", f"cache {constants.HF_HUB_CACHE}, {token}{offline}"
     for source in (GSM8K(), MATH(), MATH500()):
         paths = [
-            try_to_load_from_cache(file.repo, file.file, revision=file.revision, repo_type="dataset")
+            try_to_load_from_cache(
+                file.repo, file.file, revision=file.revision, repo_type="dataset"
+            )
             for file in source.hub_files()
         ]
         here = all(isinstance(path, str) for path in paths)
-        yield (True if here else None), source.name, "in the cache" if here else "not in the cache: the hub is asked"
+        yield (
+            (True if here else None),
+            source.name,
+            "in the cache" if here else "not in the cache: the hub is asked",
+        )
 
 
 def _version(name: str) -> str | None:

@@ -28,21 +28,31 @@ class Parser(ArgumentParser):
 
 
 def short(message: str) -> str:
-    """The lines of a jsonargparse message that say what is wrong and where, a misspelt class with what may be meant."""
-    lines = [line.strip().lstrip("-–").strip() for line in message.splitlines() if not _NOISE.match(line)]
+    """The lines of a jsonargparse message that say what is wrong and where, a misspelt class with
+    what may be meant.
+    """
+    lines = [
+        line.strip().lstrip("-–").strip() for line in message.splitlines() if not _NOISE.match(line)
+    ]
     lines = list(dict.fromkeys(line for line in lines if line))
     text = " ".join(lines) if lines else message.splitlines()[0]
     text = re.sub(r"Expected a dot import path string: (\S+)", lambda m: _no_class(m[1]), text)
     text = re.sub(
-        r"Problem with given class_path '(\S+)': module \S+ has no attribute \S+", lambda m: _no_class(m[1]), text
+        r"Problem with given class_path '(\S+)': module \S+ has no attribute \S+",
+        lambda m: _no_class(m[1]),
+        text,
     )
     text = re.sub(r"Option '(\S+)' is not accepted", lambda m: _no_option(m[1]), text)
-    text = re.sub(r"^Parser key \"config\": File does not exist: ", "config file does not exist: ", text)
+    text = re.sub(
+        r"^Parser key \"config\": File does not exist: ", "config file does not exist: ", text
+    )
     return text if len(text) <= 600 else text[:600] + " ..."
 
 
 def _no_class(name: str) -> str:
-    return f"there is no class {name}" + _meant(name.rpartition(".")[2], {cls.__name__ for cls in _ours()})
+    return f"there is no class {name}" + _meant(
+        name.rpartition(".")[2], {cls.__name__ for cls in _ours()}
+    )
 
 
 def _no_option(name: str) -> str:
@@ -57,12 +67,16 @@ def _meant(name: str, known: set[str]) -> str:
 
 def _ours() -> Iterator[type]:
     """The classes that a config may name by class_path."""
-    for module in [m for name, m in sys.modules.items() if name.partition(".")[0] in ("slm_math", "callbacks")]:
+    for module in [
+        m for name, m in sys.modules.items() if name.partition(".")[0] in ("slm_math", "callbacks")
+    ]:
         yield from (value for value in vars(module).values() if isinstance(value, type))
 
 
 def with_nulls(arguments: list[str]) -> list[str]:
-    """`--a.b null` as `--config '{"a": {"b": null}}'`: jsonargparse takes a nested null for the text "None"."""
+    """`--a.b null` as `--config '{"a": {"b": null}}'`: jsonargparse takes a nested null for the
+    text "None".
+    """
     found: list[str] = []
     index = 0
     while index < len(arguments):
@@ -84,9 +98,15 @@ def with_nulls(arguments: list[str]) -> list[str]:
 
 def own_parser(function: Callable[..., Any], name: str) -> Parser:
     """The parser of one of our own commands, from the function's signature and docstring."""
-    parser = Parser(prog=f"slm-math {name}", default_env=True, env_prefix=f"{ENV_PREFIX}_{name.upper()}")
+    parser = Parser(
+        prog=f"slm-math {name}", default_env=True, env_prefix=f"{ENV_PREFIX}_{name.upper()}"
+    )
     takes_config = "config" in function.__annotations__
     if not takes_config:
-        parser.add_argument("--config", action="config", help="a YAML file; may be given several times, later ones win")
+        parser.add_argument(
+            "--config",
+            action="config",
+            help="a YAML file; may be given several times, later ones win",
+        )
     parser.add_function_arguments(function, as_positional=False)
     return parser

@@ -51,7 +51,9 @@ class TrainingParser(Parser, LightningArgumentParser):
 
 
 class TrainingCLI(LightningCLI):
-    """Builds trainer, module and data from configs; every run has a progress bar, a CSV log and checkpoints."""
+    """Builds trainer, module and data from configs; every run has a progress bar, a CSV log and
+    checkpoints.
+    """
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
         super().__init__(
@@ -71,26 +73,37 @@ class TrainingCLI(LightningCLI):
         kwargs.pop("dump_header", None)
         parser = TrainingParser(**kwargs)
         parser.add_argument(
-            "-c", "--config", action="config", help="a YAML file; may be given several times, later ones win"
+            "-c",
+            "--config",
+            action="config",
+            help="a YAML file; may be given several times, later ones win",
         )
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--torch_threads", type=int, default=None, help="CPU threads of torch; by default the cores that are free"
+            "--torch_threads",
+            type=int,
+            default=None,
+            help="CPU threads of torch; by default the cores that are free",
         )
         quiet = {"trainer.enable_model_summary": False}
-        parser.set_defaults({"trainer.num_sanity_val_steps": 0, "trainer.log_every_n_steps": 1} | quiet)
+        parser.set_defaults(
+            {"trainer.num_sanity_val_steps": 0, "trainer.log_every_n_steps": 1} | quiet
+        )
 
     def before_instantiate_classes(self) -> None:
         configuration.set(json.loads(self.parser.dump(self.config, format="json", skip_none=False)))
         config = self.config[self.subcommand] if self.subcommand else self.config
         trainer = config.trainer
         if trainer.gradient_clip_val:
-            raise ValueError("trainer.gradient_clip_val has no effect here: set model.init_args.optim.clip")
+            raise ValueError(
+                "trainer.gradient_clip_val has no effect here: set model.init_args.optim.clip"
+            )
         if trainer.accumulate_grad_batches != 1:
             raise ValueError(
-                "trainer.accumulate_grad_batches has no effect here: data.init_args.batch_size is one optimiser step, "
+                "trainer.accumulate_grad_batches has no effect here: data.init_args.batch_size is "
+                "one optimiser step, "
                 "and model.init_args.tokens_per_batch bounds what a forward pass holds"
             )
         folder = Path(trainer.default_root_dir or ROOT) / "checkpoints"
@@ -100,7 +113,9 @@ class TrainingCLI(LightningCLI):
         torch.set_float32_matmul_precision("high")
 
     def before_fit(self) -> None:
-        """The run's manifest: what ran, where, from which weights; the whole configuration is in logs/*/config.yaml."""
+        """The run's manifest: what ran, where, from which weights; the whole configuration is in
+        logs/*/config.yaml.
+        """
         path = self.model.policy.path
         data = {
             "command": sys.argv[1:],

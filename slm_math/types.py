@@ -1,4 +1,6 @@
-"""What everything shares: problems, chats, requests, replies, traces. Plain frozen values, no torch."""
+"""What everything shares: problems, chats, requests, replies, traces. Plain frozen values, no
+torch.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ Finish = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Text:
-    """A span of text; `learn=False` marks one inside an assistant message that was injected (tool output)."""
+    """A span of text; `learn=False` marks one inside an assistant message that was injected (tool
+    output).
+    """
 
     text: str
     learn: bool = True
@@ -31,13 +35,14 @@ class Image:
 class Reply:
     """What an engine sampled for one request.
 
-    `token_ids` and `logprobs` (nats, one per token: log-softmax of logits / temperature before any truncation;
-    at temperature 0, of the logits) are empty when the engine does not report them. `kept`, when it was asked for,
-    packs the ids (32-bit integers) that top-p, top-k or min-p left at each token, nothing where all were left; the
-    log-probability of such a token is that among what was left (by vLLM always). `finish` is "stop" for an
-    end-of-turn token or a stop string, "length" for the token budget. `text` is what the tokens say, a stop string
-    included, the end-of-turn token not. `counted` is the number of tokens that a server says it sampled. `prompt` is a
-    digest of the prompt's text, by which a chat knows its own replies.
+    `token_ids` and `logprobs` (nats, one per token: log-softmax of logits / temperature before any
+    truncation; at temperature 0, of the logits) are empty when the engine does not report them.
+    `kept`, when it was asked for, packs the ids (32-bit integers) that top-p, top-k or min-p left
+    at each token, nothing where all were left; the log-probability of such a token is that among
+    what was left (by vLLM always). `finish` is "stop" for an end-of-turn token or a stop string,
+    "length" for the token budget. `text` is what the tokens say, a stop string included, the
+    end-of-turn token not. `counted` is the number of tokens that a server says it sampled. `prompt`
+    is a digest of the prompt's text, by which a chat knows its own replies.
     """
 
     text: str
@@ -63,7 +68,9 @@ Part: TypeAlias = Text | Image | Reply
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a chat; an assistant message may mix sampled `Reply` spans with injected `Text`."""
+    """One message of a chat; an assistant message may mix sampled `Reply` spans with injected
+    `Text`.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: tuple[Part, ...]
@@ -85,7 +92,11 @@ def user(text: str, images: Sequence[Image] = ()) -> Chat:
 
 
 def assistant(*parts: Part | str) -> Chat:
-    return (Message("assistant", tuple(Text(part) if isinstance(part, str) else part for part in parts)),)
+    return (
+        Message(
+            "assistant", tuple(Text(part) if isinstance(part, str) else part for part in parts)
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,8 @@ class Problem:
 class Task:
     """A problem with its reference answer; `solution` is a worked solution where the data has one.
 
-    `tolerance`, of problems with answer type "num": 0.01 is absolute, "1%" relative to the reference.
+    `tolerance`, of problems with answer type "num": 0.01 is absolute, "1%" relative to the
+    reference.
     """
 
     problem: Problem
@@ -115,12 +127,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to decode: temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off; `stop` strings end a reply.
+    """How to decode: temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off; `stop` strings
+    end a reply.
 
-    Of the tokens that top_k leaves, top_p keeps the likeliest until they hold that share; min_p drops those below that
-    share of the likeliest one's probability (Nguyen et al. 2024).
-    `not_first` names strings with which a reply may not begin (their first token is masked at the first position):
-    a control for "the model only learned when to reason".
+    Of the tokens that top_k leaves, top_p keeps the likeliest until they hold that share; min_p
+    drops those below that share of the likeliest one's probability (Nguyen et al. 2024).
+    `not_first` names strings with which a reply may not begin (their first token is masked at the
+    first position): a control for "the model only learned when to reason".
     """
 
     temperature: float = 1.0
@@ -145,7 +158,9 @@ class Sampling:
 
     @property
     def truncated(self) -> bool:
-        """True when the sampling distribution is not the whole softmax (greedy, top-p, top-k, min-p)."""
+        """True when the sampling distribution is not the whole softmax (greedy, top-p, top-k,
+        min-p).
+        """
         return self.temperature == 0 or self.top_p < 1 or self.top_k > 0 or self.min_p > 0
 
 
@@ -169,16 +184,19 @@ class Generate:
 
     def sampling(self, default: Sampling) -> Sampling:
         names = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop", "not_first")
-        return replace(default, **{n: getattr(self, n) for n in names if getattr(self, n) is not None})
+        return replace(
+            default, **{n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        )
 
 
 @dataclass(frozen=True)
 class RunPython:
     """Ask the sandbox to run a program.
 
-    `earlier` are the blocks that ran before it in the same session: they are run again first, silently, so that their
-    names exist; the sandbox itself remembers nothing. `turns` says in how many requests all of these were first run,
-    this one included: each has its time; 0 stands for one a block.
+    `earlier` are the blocks that ran before it in the same session: they are run again first,
+    silently, so that their names exist; the sandbox itself remembers nothing. `turns` says in how
+    many requests all of these were first run, this one included: each has its time; 0 stands for
+    one a block.
     """
 
     code: str
@@ -189,17 +207,19 @@ class RunPython:
         if not self.turns:
             object.__setattr__(self, "turns", 1 + len(self.earlier))
         if not 1 <= self.turns <= 1 + len(self.earlier):
-            raise ValueError(f"{1 + len(self.earlier)} blocks cannot have been {self.turns} requests")
+            raise ValueError(
+                f"{1 + len(self.earlier)} blocks cannot have been {self.turns} requests"
+            )
 
 
 @dataclass(frozen=True)
 class RunResult:
     """What a program did.
 
-    `value` is the last expression's, as `print` would show it ("" for None). `error` is one line, e.g.
-    `line 3: NameError: name 'x' is not defined`; `error_type` its class (TimeoutError and OutputError also when it was
-    stopped), Crash or Exit; `error_line` a line of the program, 0 when it has none. `truncated`: stopped for too much
-    output.
+    `value` is the last expression's, as `print` would show it ("" for None). `error` is one line,
+    e.g. `line 3: NameError: name 'x' is not defined`; `error_type` its class (TimeoutError and
+    OutputError also when it was stopped), Crash or Exit; `error_line` a line of the program, 0 when
+    it has none. `truncated`: stopped for too much output.
     """
 
     ok: bool
@@ -216,11 +236,15 @@ class RunResult:
 
     @property
     def text(self) -> str:
-        """What the model gets to see: the output, then the last expression's value or the line of the error.
+        """What the model gets to see: the output, then the last expression's value or the line of
+        the error.
 
         Of long ones the beginning and the end: what is in the middle would fill its context.
         """
-        parts = _shortened(self.stdout.strip("\n")), _shortened(self.value) if self.ok else self.error
+        parts = (
+            _shortened(self.stdout.strip("\n")),
+            _shortened(self.value) if self.ok else self.error,
+        )
         return "\n".join(filter(None, parts))
 
 
@@ -234,10 +258,11 @@ def _shortened(text: str, most: int = 2000) -> str:
 class Note:
     """Something for the record; it asks for nothing and is answered with None.
 
-    kind "draft": the answer that a round came to, None when it stated none; "candidate": one of several answers side by
-    side. Both are graded in records. "verdict": what `role` thinks of the last draft or candidate (CORRECT, INCORRECT,
-    UNCLEAR). "vote": the answer that won, `value` its share of the votes. "lost": a reply of `role` that was no round
-    (empty, truncated). "stop": why a loop of rounds ended.
+    kind "draft": the answer that a round came to, None when it stated none; "candidate": one of
+    several answers side by side. Both are graded in records. "verdict": what `role` thinks of the
+    last draft or candidate (CORRECT, INCORRECT, UNCLEAR). "vote": the answer that won, `value` its
+    share of the votes. "lost": a reply of `role` that was no round (empty, truncated). "stop": why
+    a loop of rounds ended.
 
     `branch` says where it stands among workflows that run side by side; `parallel` fills it in.
     """
@@ -272,10 +297,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Trace:
-    """What happened when an agent met a problem, and what it noted, in order; it never holds the reference answer.
+    """What happened when an agent met a problem, and what it noted, in order; it never holds the
+    reference answer.
 
-    `answer` is what the agent returned; `error` is set when the workflow could not be finished (an endpoint that
-    stayed down), in which case `answer` is None.
+    `answer` is what the agent returned; `error` is set when the workflow could not be finished (an
+    endpoint that stayed down), in which case `answer` is None.
     """
 
     problem: Problem

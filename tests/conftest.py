@@ -1,4 +1,6 @@
-"""What every test shares: single-threaded numerics, and the folder of real data where there is one."""
+"""What every test shares: single-threaded numerics, and the folder of real data
+where there is one.
+"""
 
 from __future__ import annotations
 

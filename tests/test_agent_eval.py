@@ -1,4 +1,6 @@
-"""AgentEval inside of `fit`: several data sets, steps, gains, a resumed run, and what must not be trained on."""
+"""AgentEval inside of `fit`: several data sets, steps, gains, a resumed run, and what must not be
+trained on.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Parity(Agent):
 
 
 class Ones(Worked):
-    """Problems whose answer is 1; `leak` puts so many training problems into the validation split."""
+    """Problems whose answer is 1; `leak` puts so many training problems into the
+    validation split.
+    """
 
     def __init__(self, name: str = "ones", leak: int = 0, seed: int = 0) -> None:
         super().__init__(seed=seed, train=84, validation=28, test=14)
@@ -45,7 +49,9 @@ class Ones(Worked):
         tasks = [replace(task, gold="1") for task in super().tasks(split)]
         if split == "validation" and self.leak:
             train = super().tasks("train")[: self.leak]
-            copies = [(i, task.problem.text.replace(" ", "  ").upper()) for i, task in enumerate(train)]
+            copies = [
+                (i, task.problem.text.replace(" ", "  ").upper()) for i, task in enumerate(train)
+            ]
             tasks += [Task(Problem(f"copy/{i}", text, "num"), "1") for i, text in copies]
         return tasks
 
@@ -59,7 +65,9 @@ def data(source: Any = None, batch_size: int = 8) -> ChatData:
     return ChatData(source or Ones(), batch_size=batch_size, prompt="solve_plain", seed=0)
 
 
-def fitted(root: Path, *callbacks: L.Callback, module: Any = None, source: Any = None, **options: Any) -> L.Trainer:
+def fitted(
+    root: Path, *callbacks: L.Callback, module: Any = None, source: Any = None, **options: Any
+) -> L.Trainer:
     run = trainer(root, callbacks=list(callbacks), **({"limit_train_batches": 2} | options))
     run.fit(module or sft(), data(source), ckpt_path=options.get("ckpt"))
     return run
@@ -90,7 +98,8 @@ class Keep(L.Callback):
         self.epochs.append(logged(trainer))
 
 
-# -- what is evaluated, and when ---------------------------------------------------------------------------------
+# -- what is evaluated, and when
+# ---------------------------------------------------------------------------------
 
 
 def test_two_data_sets_have_names_and_folders_of_their_own(tmp_path: Path) -> None:
@@ -100,10 +109,14 @@ def test_two_data_sets_have_names_and_folders_of_their_own(tmp_path: Path) -> No
     for name, source in sources.items():
         folder = tmp_path / "eval" / "epoch-0" / name / "odd"
         rows = read_records(folder / "records.jsonl")
-        assert {row["problem"] for row in rows} <= {task.problem.text for task in source.tasks("validation")}
+        assert {row["problem"] for row in rows} <= {
+            task.problem.text for task in source.tasks("validation")
+        }
         assert len(rows) == 9
         assert json.loads((folder / "manifest.json").read_text())["records"] == 9
-        assert found[f"eval/{name}/odd/accuracy"] == pytest.approx(sum(row["correct"] for row in rows) / 9)
+        assert found[f"eval/{name}/odd/accuracy"] == pytest.approx(
+            sum(row["correct"] for row in rows) / 9
+        )
     assert not [name for name in found if name.split("/")[1] not in sources]
     assert (records(tmp_path, "epoch-0", "a/odd")) != (records(tmp_path, "epoch-0", "b/odd"))
 
@@ -112,7 +125,9 @@ def test_evaluates_every_so_many_steps_too(tmp_path: Path) -> None:
     fitted(tmp_path, judge(every_n_steps=2, limit=3), limit_train_batches=5)
     folders = sorted(path.name for path in (tmp_path / "eval").iterdir())
     assert folders == ["epoch-0", "step-2", "step-4"]
-    abouts = [json.loads((tmp_path / f"eval/{f}/odd/manifest.json").read_text())["about"] for f in folders]
+    abouts = [
+        json.loads((tmp_path / f"eval/{f}/odd/manifest.json").read_text())["about"] for f in folders
+    ]
     assert [about["step"] for about in abouts] == [5, 2, 4]
 
 
@@ -120,12 +135,18 @@ def test_several_optimiser_steps_a_batch_do_not_skip_an_evaluation(tmp_path: Pat
     run = trainer(tmp_path, callbacks=[judge(every_n_steps=3, limit=3)], limit_train_batches=3)
     run.fit(grpo(passes=2), ProblemData(Ones(), batch_size=4, seed=0))
     assert run.global_step == 6
-    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == ["epoch-0", "step-4", "step-6"]
+    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == [
+        "epoch-0",
+        "step-4",
+        "step-6",
+    ]
 
 
 def test_limit_takes_the_same_problems_every_time(tmp_path: Path) -> None:
     fitted(tmp_path, judge(limit=5, at_start=True), max_epochs=2)
-    chosen = [[row["id"] for row in records(tmp_path, name)] for name in ("start", "epoch-0", "epoch-1")]
+    chosen = [
+        [row["id"] for row in records(tmp_path, name)] for name in ("start", "epoch-0", "epoch-1")
+    ]
     assert sorted(chosen[0]) == sorted(chosen[1]) == sorted(chosen[2])
     assert len(set(chosen[0])) == 5
 
@@ -134,8 +155,29 @@ def test_names_are_the_same_in_every_evaluation(tmp_path: Path) -> None:
     keep = Keep()
     fitted(tmp_path, judge(samples=2), keep, max_epochs=2)
     names = [{name.removeprefix("eval/odd/") for name in epoch} for epoch in keep.epochs]
-    core = {"accuracy", "low", "high", "n", "problems", "strict", "lenient", "hedged", "no_answer", "truncated"}
-    core |= {"tokens", "length", "pass@2", "maj@2", "pass@2_low", "maj@2_high", "errors", "undecided", "seconds"}
+    core = {
+        "accuracy",
+        "low",
+        "high",
+        "n",
+        "problems",
+        "strict",
+        "lenient",
+        "hedged",
+        "no_answer",
+        "truncated",
+    }
+    core |= {
+        "tokens",
+        "length",
+        "pass@2",
+        "maj@2",
+        "pass@2_low",
+        "maj@2_high",
+        "errors",
+        "undecided",
+        "seconds",
+    }
     assert core <= names[0]
     assert names[1] - names[0] >= {"gain", "gain_low", "gain_high", "gain_p"}
     figures = summarise(records(tmp_path, "epoch-1")).values()
@@ -156,13 +198,17 @@ def test_role_with_an_engine_of_its_own_is_served_by_it(tmp_path: Path) -> None:
     assert endpoint.asked == 4
 
 
-@pytest.mark.parametrize("options", [{"every_n_epochs": 0}, {"every_n_steps": 0}, {"agents": {}}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"every_n_epochs": 0}, {"every_n_steps": 0}, {"agents": {}}], ids=str
+)
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="AgentEval needs"):
         AgentEval(**({"agents": {"odd": Parity()}} | options))
 
 
-# -- the path ----------------------------------------------------------------------------------------------------
+# -- the path
+#
+# --------------------------------------------------------------------------------------------------
 
 
 def test_records_are_those_of_evaluate_with_the_same_engine(tmp_path: Path) -> None:
@@ -175,31 +221,48 @@ def test_records_are_those_of_evaluate_with_the_same_engine(tmp_path: Path) -> N
     ours = read_records(plain / "records.jsonl")
     theirs = records(tmp_path, "validate")
     assert len(ours) == 56
-    ours, theirs = (sorted(found, key=lambda row: (row["id"], row["sample"])) for found in (ours, theirs))
+    ours, theirs = (
+        sorted(found, key=lambda row: (row["id"], row["sample"])) for found in (ours, theirs)
+    )
     assert untimed(ours) == untimed(theirs)
-    manifests = [json.loads((f / "manifest.json").read_text()) for f in (plain, tmp_path / "eval" / "validate" / "odd")]
+    manifests = [
+        json.loads((f / "manifest.json").read_text())
+        for f in (plain, tmp_path / "eval" / "validate" / "odd")
+    ]
     for name in ("agent", "data", "problems", "samples", "seed", "sampling", "engines"):
         assert manifests[0]["identity"][name] == manifests[1]["identity"][name]
 
 
-# -- gains -------------------------------------------------------------------------------------------------------
+# -- gains
+#
+# --------------------------------------------------------------------------------------------------
 
 
-def check_gain(found: dict[str, float], before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
+def check_gain(
+    found: dict[str, float], before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> None:
     [expected] = compare({"a": before, "b": after})
-    values = {"": expected.difference, "_low": expected.low, "_high": expected.high, "_p": expected.p}
+    values = {
+        "": expected.difference,
+        "_low": expected.low,
+        "_high": expected.high,
+        "_p": expected.p,
+    }
     assert {end: found[f"eval/odd/gain{end}"] for end in values} == pytest.approx(values)
     share = [sum(row["correct"] for row in rows) / len(rows) for rows in (before, after)]
     assert found["eval/odd/gain"] == pytest.approx(share[1] - share[0], abs=1e-6)
 
 
 @pytest.mark.parametrize("samples", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_gain_is_the_paired_difference_to_the_first_evaluation(samples: int, tmp_path: Path) -> None:
+def test_gain_is_the_paired_difference_to_the_first_evaluation(
+    samples: int, tmp_path: Path
+) -> None:
     keep = Keep()
     sampling = Sampling(1.0, max_new_tokens=6)
     fitted(tmp_path, judge(samples=samples, sampling=sampling), keep, max_epochs=3)
     rows = [records(tmp_path, f"epoch-{i}") for i in range(3)]
-    assert [row["correct"] for row in rows[0]] != [row["correct"] for row in rows[2]]  # there is something to compare
+    # there is something to compare
+    assert [row["correct"] for row in rows[0]] != [row["correct"] for row in rows[2]]
     assert not [name for name in keep.epochs[0] if "/gain" in name]
     check_gain(keep.epochs[1], rows[0], rows[1])
     check_gain(keep.epochs[2], rows[0], rows[2])
@@ -224,14 +287,21 @@ def test_first_evaluation_is_remembered_by_a_resumed_run(tmp_path: Path) -> None
     options: Any = {"max_epochs": 2, "limit_train_batches": 4}
     again = trainer(tmp_path, callbacks=[judge(at_start=True), keep], **options)
     again.fit(sft(), data(), ckpt_path=tmp_path / "half.ckpt")
-    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == ["epoch-0", "epoch-1", "start"]
+    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == [
+        "epoch-0",
+        "epoch-1",
+        "start",
+    ]
     check_gain(keep.epochs[-1], records(tmp_path, "start"), records(tmp_path, "epoch-1"))
 
 
-# -- what must not be trained on ---------------------------------------------------------------------------------
+# -- what must not be trained on
+# ---------------------------------------------------------------------------------
 
 
-def refused(tmp_path: Path, module: Any, datamodule: Any, eval_: AgentEval, monkeypatch: pytest.MonkeyPatch) -> str:
+def refused(
+    tmp_path: Path, module: Any, datamodule: Any, eval_: AgentEval, monkeypatch: pytest.MonkeyPatch
+) -> str:
     """What is said instead of training; no model may be loaded before."""
 
     def load(self: Policy, *arguments: Any, **options: Any) -> Any:
@@ -248,7 +318,12 @@ def test_training_on_evaluated_problems_is_refused_before_a_model_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = refused(tmp_path, sft(), data(Ones(leak=3)), judge(), monkeypatch)
-    for text in ("3 of the 31 problems", "validation split of ones", "copy/0", "allow_overlap: true"):
+    for text in (
+        "3 of the 31 problems",
+        "validation split of ones",
+        "copy/0",
+        "allow_overlap: true",
+    ):
         assert text in said
 
 
@@ -257,7 +332,9 @@ def test_grpo_on_evaluated_problems_of_another_source_is_refused(
 ) -> None:
     sources = {"clean": Ones("clean", seed=1), "dirty": Ones("dirty", leak=2)}
     train = ProblemData(Ones(), batch_size=4, seed=0)
-    assert "2 of the 30 problems" in refused(tmp_path, grpo(), train, judge(sources=sources), monkeypatch)
+    assert "2 of the 30 problems" in refused(
+        tmp_path, grpo(), train, judge(sources=sources), monkeypatch
+    )
 
 
 def test_problems_that_a_limit_leaves_out_of_training_may_be_evaluated(tmp_path: Path) -> None:
@@ -286,7 +363,11 @@ def test_validation_without_training_is_not_refused(tmp_path: Path) -> None:
 
 
 def test_problems_elsewhere_than_in_training_are_no_overlap(tmp_path: Path) -> None:
-    trainer(tmp_path, callbacks=[AgentEval({"one": SingleShot("solve_plain")}, limit=3)], limit_train_batches=1).fit(
-        sft(), chats()
+    trainer(
+        tmp_path,
+        callbacks=[AgentEval({"one": SingleShot("solve_plain")}, limit=3)],
+        limit_train_batches=1,
+    ).fit(sft(), chats())
+    trainer(tmp_path / "grpo", callbacks=[judge(limit=3)], limit_train_batches=1).fit(
+        grpo(), problems()
     )
-    trainer(tmp_path / "grpo", callbacks=[judge(limit=3)], limit_train_batches=1).fit(grpo(), problems())

@@ -22,18 +22,24 @@ ASK = SingleShot("solve_plain")
 
 
 def agent_eval(**options: Any) -> AgentEval:
-    return AgentEval({"one": ASK}, **({"limit": 5, "sampling": Sampling(0.0, max_new_tokens=4)} | options))
+    return AgentEval(
+        {"one": ASK}, **({"limit": 5, "sampling": Sampling(0.0, max_new_tokens=4)} | options)
+    )
 
 
 def validate(root: Path, seed: int = 0) -> L.Trainer:
     run = trainer(root, callbacks=[agent_eval()])
-    run.validate(sft(Policy(scratch=Scratch(hidden=32, layers=2, ffn=64, seed=seed))), chats(), verbose=False)
+    run.validate(
+        sft(Policy(scratch=Scratch(hidden=32, layers=2, ffn=64, seed=seed))), chats(), verbose=False
+    )
     return run
 
 
 def read(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
     lines = (folder / "records.jsonl").read_text(encoding="utf-8").splitlines()
-    manifest, summary = (json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "summary"))
+    manifest, summary = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "summary")
+    )
     return [json.loads(line) for line in lines], manifest, summary
 
 
@@ -57,7 +63,9 @@ def test_cut_off_evaluation_goes_on_without_touching_whole_records(tmp_path: Pat
     validate(tmp_path)
     after = file.read_bytes().splitlines(keepends=True)
     assert after[:2] == lines[:2]  # seconds included, so they were not run again
-    assert sorted(json.loads(line)["id"] for line in after) == sorted(json.loads(line)["id"] for line in lines)
+    assert sorted(json.loads(line)["id"] for line in after) == sorted(
+        json.loads(line)["id"] for line in lines
+    )
 
 
 def test_records_of_other_weights_are_set_aside(tmp_path: Path) -> None:
@@ -70,16 +78,22 @@ def test_records_of_other_weights_are_set_aside(tmp_path: Path) -> None:
     assert weights[0] != weights[1]
 
 
-@pytest.mark.parametrize("limits", [{"max_steps": 3, "max_epochs": 10}, {"max_steps": 3, "max_epochs": -1}], ids=str)
+@pytest.mark.parametrize(
+    "limits", [{"max_steps": 3, "max_epochs": 10}, {"max_steps": 3, "max_epochs": -1}], ids=str
+)
 def test_evaluation_runs_after_the_last_step_too(limits: dict[str, int], tmp_path: Path) -> None:
-    run = trainer(tmp_path, limit_train_batches=2, callbacks=[agent_eval(every_n_epochs=5)], **limits)
+    run = trainer(
+        tmp_path, limit_train_batches=2, callbacks=[agent_eval(every_n_epochs=5)], **limits
+    )
     run.fit(grpo(), problems())
     assert [folder.name for folder in (tmp_path / "eval").iterdir()] == ["epoch-1"]
 
 
 def test_evaluation_of_grpo_logs_its_rewards_as_training_does(tmp_path: Path) -> None:
     run = trainer(
-        tmp_path, limit_train_batches=1, callbacks=[agent_eval(samples=2, sampling=Sampling(max_new_tokens=4))]
+        tmp_path,
+        limit_train_batches=1,
+        callbacks=[agent_eval(samples=2, sampling=Sampling(max_new_tokens=4))],
     )
     run.fit(grpo(), problems())
     logged = {name: value.item() for name, value in run.callback_metrics.items()}
@@ -88,22 +102,39 @@ def test_evaluation_of_grpo_logs_its_rewards_as_training_does(tmp_path: Path) ->
     assert set(rewards) == {0.0, 1.0}
     for name in ("reward", "reward/even"):
         assert logged[f"eval/one/{name}"] == pytest.approx(sum(rewards) / len(rewards))
-    groups = [{row["rewards"]["solver"] for row in records if row["id"] == id} for id in {row["id"] for row in records}]
+    groups = [
+        {row["rewards"]["solver"] for row in records if row["id"] == id}
+        for id in {row["id"] for row in records}
+    ]
     dead = sum(len(group) == 1 for group in groups) / len(groups)
     assert logged["eval/one/frac_reward_zero_std"] == pytest.approx(dead)
     shared = {name.removeprefix("train/") for name in logged if name.startswith("train/")}
-    assert {"accuracy", "length", "truncated", "pass@2", "reward_std", "unscored", "turns"} <= shared & set(summary)
+    assert {
+        "accuracy",
+        "length",
+        "truncated",
+        "pass@2",
+        "reward_std",
+        "unscored",
+        "turns",
+    } <= shared & set(summary)
 
 
 def test_evaluation_runs_every_n_epochs_and_after_the_last(tmp_path: Path) -> None:
     judge = agent_eval(every_n_epochs=2, at_start=True)
     run = trainer(tmp_path, max_epochs=3, limit_train_batches=1, callbacks=[judge])
     run.fit(sft(), chats())
-    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == ["epoch-1", "epoch-2", "start"]
+    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == [
+        "epoch-1",
+        "epoch-2",
+        "start",
+    ]
     assert "eval/one/accuracy" in run.callback_metrics
 
 
-# -- exports -----------------------------------------------------------------------------------------------------
+# -- exports
+#
+# --------------------------------------------------------------------------------------------------
 
 
 def prompts() -> list[Request]:
@@ -121,12 +152,18 @@ def greedy(module: Any, engine: Any = None) -> list[tuple[tuple[int, ...], tuple
     return [(found[ticket].prompt_ids, found[ticket].token_ids) for ticket in tickets]
 
 
-def generated(model: Any, pairs: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[int, ...]]:
+def generated(
+    model: Any, pairs: list[tuple[tuple[int, ...], tuple[int, ...]]]
+) -> list[tuple[int, ...]]:
     """What plain `generate` says to the same prompts."""
     replies = []
     for prompt, reply in pairs:
         ids = torch.tensor([prompt])
-        options = {"attention_mask": torch.ones_like(ids), "do_sample": False, "max_new_tokens": len(reply)}
+        options = {
+            "attention_mask": torch.ones_like(ids),
+            "do_sample": False,
+            "max_new_tokens": len(reply),
+        }
         replies.append(tuple(model.generate(ids, **options)[0, len(prompt) :].tolist()))
     return replies
 
@@ -153,7 +190,9 @@ def test_full_export_is_the_trained_model(lora: Lora | None, tmp_path: Path) -> 
     assert model.config.use_cache
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "export")
     chat = [{"role": "user", "content": prompts()[0].chat[0].text}]
-    asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+    asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)[
+        "input_ids"
+    ]
     assert tuple(asked) == pairs[0][0]
 
 
@@ -161,7 +200,9 @@ def test_bfloat16_export_halves_the_weights(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     module = sft()
-    trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF(dtype="bfloat16")]).fit(module, chats())
+    trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF(dtype="bfloat16")]).fit(
+        module, chats()
+    )
     saved = load_file(tmp_path / "export" / "model.safetensors")
     for name, value in module.model.named_parameters():
         assert torch.equal(saved[name], value.detach().bfloat16())
@@ -177,7 +218,9 @@ def test_adapter_export_is_loaded_by_peft_and_trained_further(base: Path, tmp_pa
     folder = tmp_path / "export"
     assert (folder / "adapter_config.json").is_file()
     assert not list(folder.glob("model*.safetensors"))
-    assert generated(AutoPeftModelForCausalLM.from_pretrained(folder), pairs) == [reply for _, reply in pairs]
+    assert generated(AutoPeftModelForCausalLM.from_pretrained(folder), pairs) == [
+        reply for _, reply in pairs
+    ]
     further = sft(Policy(path=str(folder)))
     trainer(tmp_path / "further", limit_train_batches=0).fit(further, chats())
     assert greedy(further) == pairs
@@ -208,11 +251,18 @@ def test_export_leaves_training_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lora", [None, Lora(r=4)], ids=["full", "adapter"])
-def test_export_stops_at_the_end_of_turn_that_was_trained(lora: Lora | None, base: Path, tmp_path: Path) -> None:
-    """The template's end of turn is <|im_end|>, which neither the tokenizer nor the base model calls an end."""
+def test_export_stops_at_the_end_of_turn_that_was_trained(
+    lora: Lora | None, base: Path, tmp_path: Path
+) -> None:
+    """The template's end of turn is <|im_end|>, which neither the tokenizer nor the base model
+    calls an end.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(base),
+        AutoTokenizer.from_pretrained(base),
+    )
     old = tokenizer.eos_token_id
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     model.resize_token_embeddings(len(tokenizer))
@@ -222,7 +272,8 @@ def test_export_stops_at_the_end_of_turn_that_was_trained(lora: Lora | None, bas
     trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF()]).fit(module, chats())
     end = module.chat.end_id
     assert end == tokenizer.convert_tokens_to_ids("<|im_end|>") != old
-    assert module.chat.tokenizer.eos_token_id == module.model.config.eos_token_id == old  # the live ones stay
+    # the live ones stay
+    assert module.chat.tokenizer.eos_token_id == module.model.config.eos_token_id == old
     folder = tmp_path / "export"
     assert GenerationConfig.from_pretrained(folder).eos_token_id == sorted([old, end])
     assert AutoTokenizer.from_pretrained(folder).eos_token == "<|im_end|>"
@@ -230,16 +281,23 @@ def test_export_stops_at_the_end_of_turn_that_was_trained(lora: Lora | None, bas
         exported = AutoModelForCausalLM.from_pretrained(folder)
         assert exported.config.eos_token_id == sorted([old, end])
         always = torch.tensor([end])
-        exported.lm_head.register_forward_hook(lambda head, given, logits: logits.index_fill(-1, always, 99.0))
+        exported.lm_head.register_forward_hook(
+            lambda head, given, logits: logits.index_fill(-1, always, 99.0)
+        )
         said = exported.generate(torch.tensor([[5, 6]]), do_sample=False, max_new_tokens=5)
         assert said[0].tolist() == [5, 6, end]
 
 
-# -- what a console shows ----------------------------------------------------------------------------------------
+# -- what a console shows
+# ----------------------------------------------------------------------------------------
 
 
-def test_rollout_table_shows_problems_and_rewards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = trainer(tmp_path, limit_train_batches=3, callbacks=[RolloutTable(every_n_batches=2, rows=2)])
+def test_rollout_table_shows_problems_and_rewards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(
+        tmp_path, limit_train_batches=3, callbacks=[RolloutTable(every_n_batches=2, rows=2)]
+    )
     run.fit(grpo(), problems())
     shown = capsys.readouterr().out
     assert shown.count("rollouts of epoch 0") == 2
@@ -247,11 +305,15 @@ def test_rollout_table_shows_problems_and_rewards(tmp_path: Path, capsys: pytest
     assert "even" in shown
 
 
-def test_rollout_table_shows_markup_and_control_characters_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rollout_table_shows_markup_and_control_characters_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     module = grpo()
     task = Task(Problem("p", "[red]a[/blue]"), "[link=x]2")
     trace = Trace(task.problem, 0, (), None, error="\x1b[2J[/]end\\")
-    module.last = [Rollout(task, trace, record(task, trace), {"solver": {"[b]part": 1.0}}, {"solver": 1.0})]
+    module.last = [
+        Rollout(task, trace, record(task, trace), {"solver": {"[b]part": 1.0}}, {"solver": 1.0})
+    ]
     fake: Any = SimpleNamespace(current_epoch=0, is_global_zero=True, progress_bar_callback=None)
     RolloutTable(every_n_batches=1).on_train_batch_end(fake, module, None, None, 0)
     shown = capsys.readouterr().out
@@ -260,7 +322,9 @@ def test_rollout_table_shows_markup_and_control_characters_as_they_are(capsys: p
         assert text in shown
 
 
-def test_progress_without_a_terminal_prints_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_without_a_terminal_prints_plain_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options: Any = {"enable_progress_bar": True, "limit_train_batches": 2}
     run = trainer(tmp_path, callbacks=[Progress(line_seconds=0.0), agent_eval()], **options)
     run.fit(grpo(), problems())
@@ -272,7 +336,9 @@ def test_progress_without_a_terminal_prints_plain_lines(tmp_path: Path, capsys: 
     assert "\x1b" not in out
 
 
-def test_progress_prints_no_more_often_than_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_prints_no_more_often_than_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trainer(tmp_path, callbacks=[Progress(line_seconds=1000.0)], enable_progress_bar=True)
     run.fit(sft(), chats())
     assert "step" not in capsys.readouterr().out

@@ -52,14 +52,18 @@ def test_imports_point_one_way(path: Path) -> None:
 
 
 def test_every_room_has_a_layer() -> None:
-    rooms = {room(path.relative_to(ROOT).with_suffix("").parts) for path in FILES} - {None, "__init__"}
+    rooms = {room(path.relative_to(ROOT).with_suffix("").parts) for path in FILES} - {
+        None,
+        "__init__",
+    }
     assert rooms <= set(RANK)
 
 
 def test_layers_before_the_engines_import_without_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
-        "import slm_math.types, slm_math.answers, slm_math.prompts, slm_math.agents, slm_math.rewards, slm_math.sandbox"
+        "import slm_math.types, slm_math.answers, slm_math.prompts, slm_math.agents, "
+        "slm_math.rewards, slm_math.sandbox"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

@@ -1,4 +1,6 @@
-"""The README's slm-math commands run, made fast and offline by the `fast.yaml` overlay and embedded data."""
+"""The README's slm-math commands run, made fast and offline by the `fast.yaml` overlay and embedded
+data.
+"""
 
 import shlex
 from pathlib import Path
@@ -10,7 +12,9 @@ from slm_math.cli import run
 from slm_math.types import Reply
 
 ROOT = Path(__file__).parents[1]
-EMBEDDED = "{class_path: slm_math.data.arithmetic.Arithmetic, init_args: {validation: 28, test: 28}}"
+EMBEDDED = (
+    "{class_path: slm_math.data.arithmetic.Arithmetic, init_args: {validation: 28, test: 28}}"
+)
 
 
 def commands() -> list[str]:
@@ -29,30 +33,61 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fit(command: str, root: Path) -> None:
     arguments = shlex.split(command)[1:]
-    run([*arguments, "--config", "configs/fast.yaml", "--trainer.default_root_dir", str(root), "--torch_threads", "1"])
+    run(
+        [
+            *arguments,
+            "--config",
+            "configs/fast.yaml",
+            "--trainer.default_root_dir",
+            str(root),
+            "--torch_threads",
+            "1",
+        ]
+    )
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("slm-math fit")])
-def test_fit_commands_of_the_readme_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_commands_of_the_readme_run(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     fit(command, tmp_path)
     assert (tmp_path / "export" / "config.json").is_file()
     assert (tmp_path / "eval" / "epoch-0" / "single_shot" / "summary.json").is_file()
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("slm-math eval") and "localhost" not in c])
+@pytest.mark.parametrize(
+    "command", [c for c in commands() if c.startswith("slm-math eval") and "localhost" not in c]
+)
 def test_eval_commands_of_the_readme_run(
-    command: str, export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    export: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(ROOT)
     small = ["--limit", "2", "--sampling.max_new_tokens", "8", "--torch_threads", "1"]
-    run([*shlex.split(command)[1:], "--policy", str(export), "--source", EMBEDDED, "--out", str(tmp_path), *small])
+    run(
+        [
+            *shlex.split(command)[1:],
+            "--policy",
+            str(export),
+            "--source",
+            EMBEDDED,
+            "--out",
+            str(tmp_path),
+            *small,
+        ]
+    )
     run(["results", str(tmp_path)])
     assert "n = 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if "localhost" in c])
-def test_endpoint_commands_of_the_readme_are_understood(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_endpoint_commands_of_the_readme_are_understood(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         run([*shlex.split(command)[1:], "--print_config"])
     assert stop.value.code == 0
@@ -89,10 +124,16 @@ def test_the_composed_agents_of_the_readme_solve() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, script, answer in (
         ("Careful", [[Reply(r"\boxed{7}")]], "7"),
-        ("Careful", [[Reply("hm")], [Reply(r"\boxed{1}")] * 3, [Reply("VERDICT: CORRECT")] * 3], "1"),
+        (
+            "Careful",
+            [[Reply("hm")], [Reply(r"\boxed{1}")] * 3, [Reply("VERDICT: CORRECT")] * 3],
+            "1",
+        ),
         ("SecondThought", [[Reply(r"\boxed{1}")], [Reply(r"\boxed{2}")]], "2"),
     ):
-        [block] = [part.split("```")[0] for part in text.split("```python") if f"class {name}" in part]
+        [block] = [
+            part.split("```")[0] for part in text.split("```python") if f"class {name}" in part
+        ]
         assert len(block[block.index("class ") :].splitlines()) < 30
         names: dict = {}
         exec(block, names)
@@ -100,7 +141,10 @@ def test_the_composed_agents_of_the_readme_solve() -> None:
 
 
 def test_what_the_readme_does_with_results_runs(
-    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    export: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Its lines one after another, with the folders that they name."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")

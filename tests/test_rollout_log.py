@@ -1,4 +1,6 @@
-"""The log of rollouts: what a line says, and what becomes of the lines of an older or interrupted run."""
+"""The log of rollouts: what a line says, and what becomes of the lines of an older or interrupted
+run.
+"""
 
 import json
 from collections.abc import Callable
@@ -31,7 +33,9 @@ class At(L.Callback):
     def __init__(self, epoch: int, batch: int, act: Callable[[], None]) -> None:
         self.at, self.act = (epoch, batch), act
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int
+    ) -> None:
         if (trainer.current_epoch, batch_idx) == self.at:
             self.act()
 
@@ -43,7 +47,11 @@ def killed() -> None:
 def fit(root: Path, *callbacks: L.Callback, ckpt: Path | None = None, **options: Any) -> Any:
     module = grpo()
     saves = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
-    options = {"max_epochs": 3, "callbacks": [RolloutLog(), *callbacks], "enable_checkpointing": saves} | options
+    options = {
+        "max_epochs": 3,
+        "callbacks": [RolloutLog(), *callbacks],
+        "enable_checkpointing": saves,
+    } | options
     trainer(root, **options).fit(module, problems(limit=14), ckpt_path=ckpt)
     return module
 
@@ -75,13 +83,17 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def test_every_rollout_of_every_batch_has_a_line(straight: list[dict[str, Any]]) -> None:
     places = [(row["epoch"], row["batch"]) for row in straight]
-    assert places == [(epoch, batch) for epoch in range(3) for batch in range(2) for _ in range(BATCH_ROWS)]
+    assert places == [
+        (epoch, batch) for epoch in range(3) for batch in range(2) for _ in range(BATCH_ROWS)
+    ]
     assert len({(row["epoch"], row["id"], row["sample"]) for row in straight}) == len(straight)
 
 
 def test_line_holds_what_was_asked_said_scored_and_learnt(tmp_path: Path) -> None:
     module = fit(tmp_path / "new" / "folder", max_epochs=1, limit_train_batches=1)
-    for row, rollout in zip(read(tmp_path / "new" / "folder" / "rollouts.jsonl"), module.last, strict=True):
+    for row, rollout in zip(
+        read(tmp_path / "new" / "folder" / "rollouts.jsonl"), module.last, strict=True
+    ):
         assert {**row, **rollout.data()} == row
         turn = rollout.trace.turns[0]
         assert row["prompt"] == turn.request.chat[-1].text
@@ -104,14 +116,20 @@ def test_rewards_without_a_value_are_null(tmp_path: Path) -> None:
     trainer(tmp_path, limit_train_batches=1, callbacks=[RolloutLog()]).fit(module, problems())
     for row in read(tmp_path / "rollouts.jsonl"):
         missing = row["sample"] == 1
-        assert (row["rewards"]["solver"] is None) == (row["parts"]["solver"]["sometimes"] is None) == missing
+        assert (
+            (row["rewards"]["solver"] is None)
+            == (row["parts"]["solver"]["sometimes"] is None)
+            == missing
+        )
 
 
 def test_text_of_any_kind_becomes_one_line_of_json(tmp_path: Path) -> None:
     text, fake = '½\u2028\x00\r\n\ud800 "\\', grpo()
     data = {"events": [], "problem": text, "answer": float("inf")}
     fake.last = [SimpleNamespace(record=data, data=lambda: data)]
-    run: Any = SimpleNamespace(current_epoch=0, global_step=0, global_rank=3, default_root_dir=tmp_path)
+    run: Any = SimpleNamespace(
+        current_epoch=0, global_step=0, global_rank=3, default_root_dir=tmp_path
+    )
     RolloutLog().on_train_batch_end(run, fake, None, None, 0)
     [row] = read(tmp_path / "rollouts.rank-3.jsonl")
     assert (row["problem"], row["answer"], row["completion"]) == (text, None, None)
@@ -123,7 +141,10 @@ def test_text_of_any_kind_becomes_one_line_of_json(tmp_path: Path) -> None:
 
 def test_log_is_whole_while_training_runs(tmp_path: Path) -> None:
     seen: list[int] = []
-    looks = [At(0, batch, lambda: seen.append(len(read(tmp_path / "rollouts.jsonl")))) for batch in (1, 2, 3)]
+    looks = [
+        At(0, batch, lambda: seen.append(len(read(tmp_path / "rollouts.jsonl"))))
+        for batch in (1, 2, 3)
+    ]
     trainer(tmp_path, callbacks=[*looks, RolloutLog()]).fit(grpo(), problems())
     assert seen == [28, 56, 84]
 
@@ -133,7 +154,9 @@ def test_only_every_nth_batch_is_logged(tmp_path: Path) -> None:
     assert {row["batch"] for row in read(tmp_path / "rollouts.jsonl")} == {0, 3}
 
 
-# -- resuming ----------------------------------------------------------------------------------------------------
+# -- resuming
+#
+# --------------------------------------------------------------------------------------------------
 
 
 BATCH = {"every_n_train_steps": 1, "save_top_k": -1}
@@ -168,7 +191,9 @@ def test_resumed_log_is_that_of_a_run_without_interruption(
     assert [path.name for path in tmp_path.glob("rollouts*")] == ["rollouts.jsonl"]
 
 
-def test_checkpoint_of_an_interrupt_loses_and_repeats_no_line(straight: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_checkpoint_of_an_interrupt_loses_and_repeats_no_line(
+    straight: list[dict[str, Any]], tmp_path: Path
+) -> None:
     saver = Checkpoints(tmp_path / "c", minutes=0.0)
     with pytest.raises(InterruptedError):
         fit(tmp_path, saver, At(1, 1, killed))
@@ -178,7 +203,9 @@ def test_checkpoint_of_an_interrupt_loses_and_repeats_no_line(straight: list[dic
 
 def test_rewriting_keeps_lines_that_it_does_not_know(tmp_path: Path) -> None:
     log = tmp_path / "rollouts.jsonl"
-    known, repeated = (json.dumps({"epoch": 1, "batch": batch}).encode() + b"\n" for batch in (4, 5))
+    known, repeated = (
+        json.dumps({"epoch": 1, "batch": batch}).encode() + b"\n" for batch in (4, 5)
+    )
     log.write_bytes(b"# a note\n[1]\n" + known + repeated + b"\xff\n" + b'{"epoch"')
     drop_from(log, 1, 5)
     assert log.read_bytes() == b"# a note\n[1]\n" + known + b"\xff\n"
@@ -196,7 +223,9 @@ def test_new_training_moves_older_logs_aside(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("rollouts*"))) == 5
 
 
-def test_training_further_with_the_same_trainer_adds_to_the_log(straight: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_training_further_with_the_same_trainer_adds_to_the_log(
+    straight: list[dict[str, Any]], tmp_path: Path
+) -> None:
     module, data = grpo(), problems(limit=14)
     run = trainer(tmp_path, callbacks=[RolloutLog()])
     run.fit(module, data)

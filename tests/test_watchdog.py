@@ -1,4 +1,6 @@
-"""The watchdog: what it says about a stall, when it is silent, and that it goes when the work is over."""
+"""The watchdog: what it says about a stall, when it is silent, and that it goes when the work is
+over.
+"""
 
 import re
 import signal
@@ -57,11 +59,15 @@ class Sleeper(L.Callback):
     def __init__(self, seconds: float, batch: int | None = 1) -> None:
         self.seconds, self.batch = seconds, batch
 
-    def _start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int, *rest: Any) -> None:
+    def _start(
+        self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int, *rest: Any
+    ) -> None:
         if self.batch in (None, batch_idx):
             time.sleep(self.seconds)
 
-    on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _start
+    on_train_batch_start = on_validation_batch_start = on_test_batch_start = (
+        on_predict_batch_start
+    ) = _start
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,8 +88,13 @@ def gone() -> bool:
 
 
 def stalls(text: str, where: str) -> list[tuple[float, str, list[str]]]:
-    """(seconds, place, frames) of every stall that was told of a function; a busy machine may have others."""
-    found = [(float(m[1]), m[2], [line.strip() for line in m[3].splitlines()]) for m in STALL.finditer(text)]
+    """(seconds, place, frames) of every stall that was told of a function; a busy machine may have
+    others.
+    """
+    found = [
+        (float(m[1]), m[2], [line.strip() for line in m[3].splitlines()])
+        for m in STALL.finditer(text)
+    ]
     return [stall for stall in found if stall[2][0].endswith(f" {where}")]
 
 
@@ -94,7 +105,9 @@ def line_of(function: Any, text: str) -> int:
     return next(i for i, line in enumerate(lines[start - 1 :], start) if text in line)
 
 
-def test_stall_in_rollouts_names_phase_count_and_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stall_in_rollouts_names_phase_count_and_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trainer(tmp_path, limit_train_batches=1, callbacks=[Watchdog(SOON)])
     run.fit(grpo(agent=SleepyAgent(0.8, after=20), slots=4), problems())
     (seconds, place, frames), *_ = stalls(capsys.readouterr().err, "read")
@@ -104,7 +117,9 @@ def test_stall_in_rollouts_names_phase_count_and_lines(tmp_path: Path, capsys: p
     assert re.fullmatch(r"slm_math/rollout/scheduler\.py:\d+ \w+", frames[1])
 
 
-def test_stall_in_a_reward_shows_its_line_and_who_called_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stall_in_a_reward_shows_its_line_and_who_called_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trainer(tmp_path, limit_train_batches=1, callbacks=[Watchdog(SOON)])
     run.fit(grpo(rewards=[SleepyReward(0.7)]), problems())
     (_, place, frames), *_ = stalls(capsys.readouterr().err, "__call__")
@@ -126,9 +141,12 @@ def test_stall_is_told_at_doubling_intervals_and_so_is_its_end(
     assert max(ends) >= 1.7  # on a busy machine something else may have stood still, too
 
 
-def test_nothing_is_said_while_things_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_said_while_things_move(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = grpo()
-    run = trainer(tmp_path, callbacks=[Watchdog(0.05), Sleeper(0.9, None)])  # 3 s are a stall, 3.6 s go by
+    # 3 s are a stall, 3.6 s go by
+    run = trainer(tmp_path, callbacks=[Watchdog(0.05), Sleeper(0.9, None)])
     run.fit(module, problems())
     assert capsys.readouterr().err.count("moved") == 0
     assert module.pulse > 100
@@ -141,7 +159,9 @@ def test_batch_ends_of_sft_are_moves(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "moved" not in capsys.readouterr().err
 
 
-def test_stages_are_watched_one_after_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages_are_watched_one_after_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trainer(tmp_path, callbacks=[Watchdog(SOON), Sleeper(0.5, 0)])
     module, data = sft(), chats()
     for stage in ("validate", "test", "predict"):
@@ -181,7 +201,9 @@ def test_watchdog_ends_when_nobody_tells_it_to(tmp_path: Path) -> None:
 def test_each_of_several_ranks_says_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     dog = Watchdog(SOON)
     state = SimpleNamespace(status="running", fn=SimpleNamespace(value="fit"))
-    run: Any = SimpleNamespace(world_size=2, global_rank=1, state=state, current_epoch=3, global_step=9)
+    run: Any = SimpleNamespace(
+        world_size=2, global_rank=1, state=state, current_epoch=3, global_step=9
+    )
     dog.setup(run, SimpleNamespace(pulse=0, phase=("update", 2, 4)), "fit")  # type: ignore[arg-type]
     time.sleep(0.6)
     dog.teardown(run, None, "fit")  # type: ignore[arg-type]
@@ -194,11 +216,17 @@ def test_each_of_several_ranks_says_its_name(capsys: pytest.CaptureFixture[str])
 def test_command_line_adds_watchdog_and_log_unless_they_are_configured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("SLM_MATH_DATA", raising=False)  # without a subcommand it would be the option `data`
+    # without a subcommand it would be the option `data`
+    monkeypatch.delenv("SLM_MATH_DATA", raising=False)
     configs = [f"--config={CONFIGS / name}" for name in ("grpo/solver.yaml", "fast.yaml")]
     own = "--trainer.callbacks+={class_path: callbacks.Watchdog, init_args: {minutes: 7}}"
     for extra, minutes in (([], [5]), ([own], [7])):
-        args = [*configs, f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu", *extra]
+        args = [
+            *configs,
+            f"--trainer.default_root_dir={tmp_path}",
+            "--trainer.accelerator=cpu",
+            *extra,
+        ]
         found = TrainingCLI(args, run=False).trainer.callbacks
         assert [callback.minutes for callback in found if isinstance(callback, Watchdog)] == minutes
         assert sum(isinstance(callback, RolloutLog) for callback in found) == 1

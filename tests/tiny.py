@@ -36,7 +36,9 @@ SOURCE = Worked(train=84, validation=14, test=14)
 
 
 class Even(Reward):
-    """A scripted reward that any model earns now and then: 1 when the reply's token ids add up to an even number."""
+    """A scripted reward that any model earns now and then: 1 when the reply's token ids add up to
+    an even number.
+    """
 
     def __call__(self, task: Task, trace: Trace) -> float:
         return float(sum(said(trace, self.role).token_ids) % 2 == 0)
@@ -82,7 +84,9 @@ class Endpoint(Engine):
 
 
 def trainer(root: Path, **options: Any) -> L.Trainer:
-    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+    quiet = dict.fromkeys(
+        ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
+    )
     steps = {"num_sanity_val_steps": 0, "log_every_n_steps": 1, "max_epochs": 1}
     return L.Trainer(default_root_dir=root, accelerator="cpu", **(quiet | steps | options))
 

@@ -1,4 +1,6 @@
-"""What an engine is asked and what it answers: tokens, log-probabilities, ends, prompts, cancellation."""
+"""What an engine is asked and what it answers: tokens, log-probabilities, ends, prompts,
+cancellation.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ from vllm_checks.subject import CONTEXT, NATS, Figure, Subject, gap, plain, requ
 def greedy(s: Subject) -> Iterator[Figure]:
     asked = requests(12, temperature=0.0)
     replies = s.answers(asked)
-    unlike = [r for a, r in zip(asked, replies) if r.token_ids != s.greedy(r.prompt_ids, a.sampling.max_new_tokens)]
+    unlike = [
+        r
+        for a, r in zip(asked, replies)
+        if r.token_ids != s.greedy(r.prompt_ids, a.sampling.max_new_tokens)
+    ]
     yield Figure("greedy replies unlike `generate`, of 12", len(unlike), most=0)
     yield Figure("greedy: log-probabilities, max |d| (nats)", gap(s.model, *replies), most=NATS)
 
@@ -25,9 +31,19 @@ def greedy(s: Subject) -> Iterator[Figure]:
 def logprobs(s: Subject) -> Iterator[Figure]:
     asked = [*requests(16), *requests(16, 1, temperature=0.7), *requests(4, temperature=0.0)]
     replies = s.answers(asked)
-    yield Figure("temperature 1: log-probabilities, max |d| (nats)", gap(s.model, *replies[:16]), most=NATS)
-    yield Figure("temperature 0.7: log-probabilities, max |d| (nats)", gap(s.model, *replies[16:32]), most=NATS)
-    yield Figure("greedy among sampled: log-probabilities, max |d| (nats)", gap(s.model, *replies[32:]), most=NATS)
+    yield Figure(
+        "temperature 1: log-probabilities, max |d| (nats)", gap(s.model, *replies[:16]), most=NATS
+    )
+    yield Figure(
+        "temperature 0.7: log-probabilities, max |d| (nats)",
+        gap(s.model, *replies[16:32]),
+        most=NATS,
+    )
+    yield Figure(
+        "greedy among sampled: log-probabilities, max |d| (nats)",
+        gap(s.model, *replies[32:]),
+        most=NATS,
+    )
 
 
 def samples(s: Subject) -> Iterator[Figure]:
@@ -47,7 +63,9 @@ def distribution(s: Subject) -> Iterator[Figure]:
     one = Sampling(temperature, max_new_tokens=1)
     replies = s.answers([Request(user("x"), one, key=(8, i)) for i in range(n)])
     expected = n * plain(s.model, replies[0])[0].exp().double()
-    counts = torch.bincount(torch.tensor([reply.token_ids[0] for reply in replies]), minlength=len(expected)).double()
+    counts = torch.bincount(
+        torch.tensor([reply.token_ids[0] for reply in replies]), minlength=len(expected)
+    ).double()
     bins, want, got = [], 0.0, 0.0
     for token in expected.argsort().tolist():  # rare tokens share a bin of at least 5
         want, got = want + expected[token].item(), got + counts[token].item()
@@ -80,7 +98,9 @@ def stops(s: Subject) -> Iterator[Figure]:
         wrong = 0
         for (request, tokens), reply in zip(asked, s.answers([request for request, _ in asked])):
             stop = request.sampling.stop[1]
-            said = reply.text == s.chat.text(tokens) and (reply.text.endswith(stop) or kind == "inside")
+            said = reply.text == s.chat.text(tokens) and (
+                reply.text.endswith(stop) or kind == "inside"
+            )
             wrong += not (reply.token_ids == tokens and reply.finish == "stop" and said)
         yield Figure(f"stop strings {kind} tokens: replies with another end", wrong, most=0)
         yield Figure(f"stop strings {kind} tokens: tried", len(asked), least=2)
@@ -90,7 +110,9 @@ def ends(s: Subject) -> Iterator[Figure]:
     named = s.model.generation_config.eos_token_id
     replies = s.answers([Request(chat, Sampling(0.0, max_new_tokens=40)) for chat in s.ending])
     reached = {reply.token_ids[-1] for reply in replies if reply.finish == "stop"}
-    yield Figure("EOS ids that end a reply, of the 2 that are tried", len(reached & set(named[1:])), least=2)
+    yield Figure(
+        "EOS ids that end a reply, of the 2 that are tried", len(reached & set(named[1:])), least=2
+    )
     replies += s.answers(requests(64, 2, max_new_tokens=40))
     beyond = [r for r in replies if set(r.token_ids[:-1]) & set(named)]
     yield Figure("replies that go on after an EOS id", len(beyond), most=0)
@@ -99,15 +121,26 @@ def ends(s: Subject) -> Iterator[Figure]:
 
 
 def first(s: Subject) -> Iterator[Figure]:
-    """`not_first`: its first token cannot begin a reply, the log-probability is that among the others."""
+    """`not_first`: its first token cannot begin a reply, the log-probability is that among the
+    others.
+    """
     chats = [user(f"What is {i} + {j}?") for i in range(4) for j in range(4)]
     starts = [s.greedy(s.chat.encode(chat), 1)[0] for chat in chats]
-    chat, banned = next((c, t) for c, t in zip(chats, starts) if s.chat.tokens(s.tokenizer.decode([t])) == [t])
+    chat, banned = next(
+        (c, t) for c, t in zip(chats, starts) if s.chat.tokens(s.tokenizer.decode([t])) == [t]
+    )
     rule = Sampling(max_new_tokens=10, not_first=(s.tokenizer.decode([banned]),))
     best, *sampled = s.answers(
-        [Request(chat, replace(rule, temperature=t), key=(9, i)) for i, t in enumerate([0.0] + [1.0] * 24)]
+        [
+            Request(chat, replace(rule, temperature=t), key=(9, i))
+            for i, t in enumerate([0.0] + [1.0] * 24)
+        ]
     )
-    yield Figure("replies that begin with what not_first names", sum(r.token_ids[0] == banned for r in sampled), most=0)
+    yield Figure(
+        "replies that begin with what not_first names",
+        sum(r.token_ids[0] == banned for r in sampled),
+        most=0,
+    )
     second = int(plain(s.model, best)[0].index_fill(0, torch.tensor([banned]), -math.inf).argmax())
     want = (second, *s.greedy([*best.prompt_ids, second], 9))
     yield Figure("greedy reply under not_first unlike `generate`", best.token_ids != want, most=0)
@@ -122,17 +155,25 @@ def first(s: Subject) -> Iterator[Figure]:
 
 
 def full(s: Subject) -> Iterator[Figure]:
-    """A prompt beyond the context is that request's error; one that nearly fills it leaves what room there is."""
+    """A prompt beyond the context is that request's error; one that nearly fills it leaves what
+    room there is.
+    """
     text = ""
     while len(s.chat.encode(user(text + " 7"))) < CONTEXT - 3:
         text += " 7"
     room = CONTEXT - len(s.chat.encode(user(text)))
     sampling = Sampling(0.0, max_new_tokens=30)
-    bad, tight, good = s.answers([Request(c, sampling) for c in (user(text * 2), user(text), user("x"))])
-    yield Figure("prompts beyond the context that end in ContextFull", isinstance(bad, ContextFull), least=1)
+    bad, tight, good = s.answers(
+        [Request(c, sampling) for c in (user(text * 2), user(text), user("x"))]
+    )
+    yield Figure(
+        "prompts beyond the context that end in ContextFull", isinstance(bad, ContextFull), least=1
+    )
     ok = isinstance(tight, Reply) and tight.token_ids == s.greedy(tight.prompt_ids, room)
     yield Figure("replies that fill the context to its last token", ok, least=1)
-    yield Figure("their neighbours answered", isinstance(good, Reply) and len(good.token_ids) > 0, least=1)
+    yield Figure(
+        "their neighbours answered", isinstance(good, Reply) and len(good.token_ids) > 0, least=1
+    )
 
 
 def resume(s: Subject) -> Iterator[Figure]:
@@ -140,8 +181,12 @@ def resume(s: Subject) -> Iterator[Figure]:
     injected, sampling = " So far: 12. ", Sampling(max_new_tokens=9)
     chats = [request.chat for request in requests(8)]
     begun = s.answers([Request(chat, sampling, key=(10, i)) for i, chat in enumerate(chats)])
-    open_turns = [chat + assistant(reply, Text(injected, learn=False)) for chat, reply in zip(chats, begun)]
-    went_on = s.answers([Request(chat, sampling, resume=True, key=(11, i)) for i, chat in enumerate(open_turns)])
+    open_turns = [
+        chat + assistant(reply, Text(injected, learn=False)) for chat, reply in zip(chats, begun)
+    ]
+    went_on = s.answers(
+        [Request(chat, sampling, resume=True, key=(11, i)) for i, chat in enumerate(open_turns)]
+    )
     more, wrong = tuple(s.tokenizer(injected, add_special_tokens=False)["input_ids"]), 0
     for one, two in zip(begun, went_on):
         said = one.token_ids[:-1] if one.token_ids[-1] == s.chat.end_id else one.token_ids
@@ -168,10 +213,16 @@ def cancel(s: Subject) -> Iterator[Figure]:
     yield Figure("cancelled under way, besides one that waits", len(victims), least=2)
     yield Figure("cancelled requests that come back", len(gone & found.keys()), most=0)
     kept = [(t, tokens) for t, tokens in zip(tickets, calm) if t not in gone]
-    unlike = sum(not isinstance(found.get(t), Reply) or found[t].token_ids != tokens for t, tokens in kept)
+    unlike = sum(
+        not isinstance(found.get(t), Reply) or found[t].token_ids != tokens for t, tokens in kept
+    )
     yield Figure("others that come to harm", unlike, most=0)
     again = [reply.token_ids for reply in s.answers(asked)]
-    yield Figure("requests after it that are not answered as before, of 8", sum(map(tuple.__ne__, again, calm)), most=0)
+    yield Figure(
+        "requests after it that are not answered as before, of 8",
+        sum(map(tuple.__ne__, again, calm)),
+        most=0,
+    )
 
 
 CHECKS = (greedy, logprobs, samples, distribution, stops, ends, first, full, resume, cancel)

@@ -1,4 +1,6 @@
-"""vLLM in this process: starting and ending it, and training with it or with `vllm serve` processes."""
+"""vLLM in this process: starting and ending it, and training with it or with `vllm serve`
+processes.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,12 @@ def for_adapters(folder: Path) -> VLLMEngine:
 
 def _states() -> list[Any]:
     kind, keys, *rest = np.random.get_state()
-    return [random.getstate(), (kind, keys.tolist(), *rest), torch.get_rng_state().tolist(), torch.get_num_threads()]
+    return [
+        random.getstate(),
+        (kind, keys.tolist(), *rest),
+        torch.get_rng_state().tolist(),
+        torch.get_num_threads(),
+    ]
 
 
 def start(s: Subject) -> Iterator[Figure]:
@@ -59,8 +66,12 @@ def start(s: Subject) -> Iterator[Figure]:
         s.perturb()
         s.send()
         after = s.answers(requests(6))
-        yield Figure("closed and started again: an update, max |d| (nats)", gap(s.model, *after), most=NATS)
-        yield Figure("closed and started again: from the old weights (nats)", gap(model, *after), least=1e-3)
+        yield Figure(
+            "closed and started again: an update, max |d| (nats)", gap(s.model, *after), most=NATS
+        )
+        yield Figure(
+            "closed and started again: from the old weights (nats)", gap(model, *after), least=1e-3
+        )
 
 
 def company(s: Subject, folder: Path) -> Iterator[Figure]:
@@ -76,10 +87,14 @@ def company(s: Subject, folder: Path) -> Iterator[Figure]:
         unlike = sum(reply.token_ids != tokens for reply, tokens in zip(s.answers(asked), before))
     except Exception as raised:
         error = said(raised)
-    yield Figure("the second one closed: the first one's replies that change", unlike, most=0, error=error)
+    yield Figure(
+        "the second one closed: the first one's replies that change", unlike, most=0, error=error
+    )
 
 
-# -- training --------------------------------------------------------------------------------------------------------
+# -- training
+#
+# --------------------------------------------------------------------------------------------------
 
 
 class Seen(L.Callback):
@@ -92,7 +107,9 @@ class Seen(L.Callback):
         self.steps.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
-def module(lora: bool, policy: Policy | None = None, servers: Sequence[str] = (), lr: float = 1e-2) -> Any:
+def module(
+    lora: bool, policy: Policy | None = None, servers: Sequence[str] = (), lr: float = 1e-2
+) -> Any:
     """GRPO of a tiny policy: all weights of one role, or an adapter for each of two."""
     options: dict[str, Any] = {}
     learnt = Lora(r=4, alpha=8, dropout=0.0) if lora else None
@@ -101,25 +118,41 @@ def module(lora: bool, policy: Policy | None = None, servers: Sequence[str] = ()
         options["rewards"] = [tiny.Even(), tiny.Even(role="judge")]
     if policy is None:
         policy = Policy(scratch=SCRATCH, lora=learnt)
-    options |= {"engine": "vllm", "vllm": Vllm(tuple(servers)), "optim": tiny.Optim(lr=lr, warmup=0)}
+    options |= {
+        "engine": "vllm",
+        "vllm": Vllm(tuple(servers)),
+        "optim": tiny.Optim(lr=lr, warmup=0),
+    }
     return tiny.grpo(policy, **options)
 
 
-def training(root: Path, lora: bool, policy: Policy | None = None, servers: Sequence[str] = ()) -> Iterator[Figure]:
+def training(
+    root: Path, lora: bool, policy: Policy | None = None, servers: Sequence[str] = ()
+) -> Iterator[Figure]:
     """Two steps, after which the engine has been sent weights that were learnt."""
     subject, seen = module(lora, policy, servers), Seen()
     run = tiny.trainer(root, limit_train_batches=2, callbacks=[seen])
     run.fit(subject, tiny.problems())
     kind = "adapters of two roles" if lora else "all weights"
     yield Figure(f"GRPO, {kind}: steps", run.global_step, least=2, most=2)
-    yield Figure(f"GRPO, {kind}: engine_gap (nats)", max(s["train/engine_gap"] for s in seen.steps), most=1e-4)
-    yield Figure(f"GRPO, {kind}: logp_diff, max (nats)", max(s["train/logp_diff_max"] for s in seen.steps), most=1e-4)
+    yield Figure(
+        f"GRPO, {kind}: engine_gap (nats)",
+        max(s["train/engine_gap"] for s in seen.steps),
+        most=1e-4,
+    )
+    yield Figure(
+        f"GRPO, {kind}: logp_diff, max (nats)",
+        max(s["train/logp_diff_max"] for s in seen.steps),
+        most=1e-4,
+    )
     moved = min(s["train/grad_norm"] for s in seen.steps)
     yield Figure(f"GRPO, {kind}: least gradient norm", moved, least=1e-6)
 
 
 def corrupted(root: Path, after: int, lr: float = 1e-2) -> Iterator[Figure]:
-    """An engine that takes `after` updates and from then on drops them: nothing is learnt from it."""
+    """An engine that takes `after` updates and from then on drops them: nothing is
+    learnt from it.
+    """
     take_in, taken = VLLMEngine._take_in, []
 
     def drops(self: VLLMEngine, tensors: list[Any]) -> None:

@@ -23,7 +23,9 @@ SCRIPT = Path(__file__).resolve().parents[1] / "serve_vllm.sh"
 
 
 class Server:
-    """One server of a model folder, on a free port. `weights` is the script's WEIGHTS: file, adapters."""
+    """One server of a model folder, on a free port. `weights` is the script's WEIGHTS: file,
+    adapters.
+    """
 
     def __init__(self, folder: Path, weights: str, log: Path) -> None:
         with socket.socket() as free:
@@ -34,12 +36,22 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        own = {"VENV": sys.prefix, "PORT": self.port, "CONTEXT": CONTEXT, "WEIGHTS": self.weights, "RANK": 8}
+        own = {
+            "VENV": sys.prefix,
+            "PORT": self.port,
+            "CONTEXT": CONTEXT,
+            "WEIGHTS": self.weights,
+            "RANK": 8,
+        }
         env = os.environ | {name: str(value) for name, value in own.items()}
         env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"  # vLLM in this process has turned it off here
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["bash", str(SCRIPT), str(self.folder)], env=env, stdout=log, stderr=log, start_new_session=True
+                ["bash", str(SCRIPT), str(self.folder)],
+                env=env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def wait(self, seconds: float = 240) -> None:
@@ -51,7 +63,9 @@ class Server:
                 if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
                     return
             if self.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"{self.url} did not come up: {self.log.read_text(errors='replace')[-1500:]}")
+                raise RuntimeError(
+                    f"{self.url} did not come up: {self.log.read_text(errors='replace')[-1500:]}"
+                )
             time.sleep(0.3)
 
     def kill(self) -> None:
@@ -81,7 +95,9 @@ def served(servers: Sequence[Server], folder: Path) -> VLLMServers:
 
 
 def under_way(s: Subject, n: int) -> tuple[list[int], dict[int, Reply | EngineError]]:
-    """Tickets of `n` long requests and a few short ones, and what was answered when the first ones were."""
+    """Tickets of `n` long requests and a few short ones, and what was answered when the first ones
+    were.
+    """
     asked = requests(4, 15, max_new_tokens=2) + requests(n, 16, max_new_tokens=400)
     tickets, found = [s.engine.submit(request) for request in asked], {}
     while not found:
@@ -90,7 +106,9 @@ def under_way(s: Subject, n: int) -> tuple[list[int], dict[int, Reply | EngineEr
 
 
 def killed(s: Subject, servers: Sequence[Server]) -> Iterator[Figure]:
-    """kill -9 in the middle of a rollout, and a start of the same server, which comes with its folder's weights."""
+    """kill -9 in the middle of a rollout, and a start of the same server, which comes with its
+    folder's weights.
+    """
     with s.restored():
         s.perturb()
         s.send()
@@ -104,7 +122,9 @@ def killed(s: Subject, servers: Sequence[Server]) -> Iterator[Figure]:
                 break
         seconds = time.monotonic() - start
         whole = [reply for reply in found.values() if isinstance(reply, Reply)]
-        yield Figure("killed and started again: requests without a reply, of 64", 64 - len(whole), most=0)
+        yield Figure(
+            "killed and started again: requests without a reply, of 64", 64 - len(whole), most=0
+        )
         yield Figure("killed and started again: max |d| (nats)", gap(s.model, *whole), most=NATS)
         versions = sum(reply.version != s.version for reply in whole)
         yield Figure("killed and started again: replies of another version", versions, most=0)
@@ -126,8 +146,16 @@ def lost(s: Subject, servers: Sequence[Server], patience: float = 5) -> Iterator
         except EngineError as error:
             message = str(error)
     seconds = time.monotonic() - start
-    yield Figure("killed for good, patience 5: until EngineError (s)", seconds, least=patience, most=30)
-    yield Figure("killed for good: the error names the servers", all(x.url in message for x in servers), least=1)
+    yield Figure(
+        "killed for good, patience 5: until EngineError (s)", seconds, least=patience, most=30
+    )
+    yield Figure(
+        "killed for good: the error names the servers",
+        all(x.url in message for x in servers),
+        least=1,
+    )
     closing = time.monotonic()
     s.engine.close()
-    yield Figure("killed for good: until the engine is closed (s)", time.monotonic() - closing, most=5)
+    yield Figure(
+        "killed for good: until the engine is closed (s)", time.monotonic() - closing, most=5
+    )

@@ -1,4 +1,6 @@
-"""What is checked: an engine beside the same model in plain transformers; and what comes of it: figures with bars."""
+"""What is checked: an engine beside the same model in plain transformers; and what comes of it:
+figures with bars.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from slm_math.modules.scratch import Scratch
 from slm_math.types import Chat, Reply, Sampling, user
 
 CONTEXT = 512  # tokens
-SCRATCH = Scratch(hidden=128, layers=2, heads=4, ffn=128, context=CONTEXT)  # vLLM wants heads of 32 on a CPU
+# vLLM wants heads of 32 on a CPU
+SCRATCH = Scratch(hidden=128, layers=2, heads=4, ffn=128, context=CONTEXT)
 NATS = 1e-5  # fp32 engines on one machine agree better than this
 
 
@@ -40,13 +43,15 @@ class Figure:
 
     @property
     def bar(self) -> str:
-        bounds = [f"<= {self.most:g}"] * (self.most < math.inf) + [f">= {self.least:g}"] * (self.least > -math.inf)
+        bounds = [f"<= {self.most:g}"] * (self.most < math.inf) + [f">= {self.least:g}"] * (
+            self.least > -math.inf
+        )
         return " and ".join(bounds)
 
 
 class Subject:
-    """An engine, and in transformers the model whose weights it has. `ending`: greedy replies to these two chats come
-    to an id that its generation config names as an end."""
+    """An engine, and in transformers the model whose weights it has. `ending`: greedy replies to
+    these two chats come to an id that its generation config names as an end."""
 
     def __init__(self, engine: Engine, model: Any, tokenizer: Any) -> None:
         self.engine, self.model, self.tokenizer = engine, model, tokenizer
@@ -63,7 +68,9 @@ class Subject:
         end = time.monotonic() + seconds
         while not found.keys() >= set(tickets):
             if time.monotonic() > end:
-                raise TimeoutError(f"{len(set(tickets) - found.keys())} requests not answered within {seconds:g} s")
+                raise TimeoutError(
+                    f"{len(set(tickets) - found.keys())} requests not answered within {seconds:g} s"
+                )
             found |= dict(self.engine.poll(1.0))
         return [found[ticket] for ticket in tickets]
 
@@ -111,7 +118,9 @@ def said(error: Exception | None) -> str:
 def plain(model: Any, reply: Reply) -> Tensor:
     """Log-softmax of a plain forward pass at the reply's places and temperature (T, V)."""
     ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
-    return (model(ids).logits[0, len(reply.prompt_ids) - 1 : -1] / reply.temperature).log_softmax(-1)
+    return (model(ids).logits[0, len(reply.prompt_ids) - 1 : -1] / reply.temperature).log_softmax(
+        -1
+    )
 
 
 def gap(model: Any, *replies: Reply) -> float:
@@ -152,14 +161,18 @@ def tiny(folder: Path, tied: bool) -> tuple[Any, Any]:
 
 
 def export(model: Any, tokenizer: Any, folder: Path) -> tuple[Any, Any]:
-    """Writes a model whose generation config names three ends: its own, and two that greedy replies come to."""
+    """Writes a model whose generation config names three ends: its own, and two that greedy replies
+    come to.
+    """
     model.generation_config.eos_token_id = [tokenizer.eos_token_id]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     subject = Subject(Engine(), model, tokenizer)
     found: list[int] = []
     for chat in subject.ending:
         reply = subject.greedy(subject.chat.encode(chat), 16)
-        new = [token for k, token in enumerate(reply) if k > 3 and token not in (*reply[:k], *found)]
+        new = [
+            token for k, token in enumerate(reply) if k > 3 and token not in (*reply[:k], *found)
+        ]
         found.append(next(token for token in reversed(new) if token != tokenizer.eos_token_id))
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, *found]
     model.save_pretrained(folder)

@@ -16,7 +16,9 @@ from vllm_checks.subject import CONTEXT, NATS, Figure, Subject, gap, requests, s
 
 
 def updates(s: Subject) -> Iterator[Figure]:
-    """Ten in a row; the same prompts before and after, of which the long one fills whole blocks of the cache."""
+    """Ten in a row; the same prompts before and after, of which the long one fills whole blocks of
+    the cache.
+    """
     new, old, times, versions, unlike = [], [], [], 0, 0
     long = user("Mina has 4 beads and buys 3 more. " * 20)
     with s.restored():
@@ -24,7 +26,9 @@ def updates(s: Subject) -> Iterator[Figure]:
             before = copy.deepcopy(s.model)
             s.perturb()
             times.append(s.send())
-            asked = requests(6, 12) + [Request(long, Sampling(max_new_tokens=8), key=(12, "long"))] * 2
+            asked = (
+                requests(6, 12) + [Request(long, Sampling(max_new_tokens=8), key=(12, "long"))] * 2
+            )
             replies = s.answers(asked)
             new.append(gap(s.model, *replies))
             old.append(min(gap(before, *replies[:6]), gap(before, *replies[6:])))
@@ -50,7 +54,11 @@ def cached(s: Subject) -> Iterator[Figure]:
         s.perturb()
         s.send()
         third = s.answers(asked)
-        yield Figure("cached prompt: max |d| (nats)", max(gap(before, *first), gap(before, *second)), most=NATS)
+        yield Figure(
+            "cached prompt: max |d| (nats)",
+            max(gap(before, *first), gap(before, *second)),
+            most=NATS,
+        )
         yield Figure("cached prompt, new weights: max |d| (nats)", gap(s.model, *third), most=NATS)
         yield Figure("cached prompt: from the old weights (nats)", gap(before, *third), least=1e-3)
 
@@ -65,15 +73,24 @@ def failed(s: Subject) -> Iterator[Figure]:
     except Exception as raised:
         error = raised
     fine = isinstance(error, EngineError) and len(str(error)) > 20
-    yield Figure("a wrong shape ends in EngineError that says why", fine, least=1, error="" if fine else said(error))
+    yield Figure(
+        "a wrong shape ends in EngineError that says why",
+        fine,
+        least=1,
+        error="" if fine else said(error),
+    )
     after = 0.0
     with suppress(Exception):
         s.send()
         after = gap(s.model, *s.answers(requests(4), 30))
-    yield Figure("then it answers from the next weights, or not at all: max |d| (nats)", after, most=NATS)
+    yield Figure(
+        "then it answers from the next weights, or not at all: max |d| (nats)", after, most=NATS
+    )
 
 
-# -- adapters --------------------------------------------------------------------------------------------------------
+# -- adapters
+#
+# --------------------------------------------------------------------------------------------------
 
 ROLES = ("solver", "judge")
 
@@ -83,7 +100,9 @@ def with_adapters(model: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
     targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
-    config = LoraConfig(r=4, lora_alpha=16, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=4, lora_alpha=16, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM"
+    )
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = get_peft_model(copy.deepcopy(model), config, adapter_name=ROLES[0])
@@ -111,10 +130,16 @@ def by_role(s: Subject, ask: str, *owners: str) -> list[float]:
 
 def adapters(s: Subject, folder: Path) -> Iterator[Figure]:
     send_adapters(s, folder)
-    own, other = zip(by_role(s, "solver", "solver", "judge"), by_role(s, "judge", "judge", "solver"))
+    own, other = zip(
+        by_role(s, "solver", "solver", "judge"), by_role(s, "judge", "judge", "solver")
+    )
     yield Figure("adapters: each role from its own, max |d| (nats)", max(own), most=1e-4)
     yield Figure("adapters: from the other role's (nats)", min(other), least=1e-3)
-    yield Figure("adapters: a role without one, from the first (nats)", by_role(s, "critic", "solver")[0], most=1e-4)
+    yield Figure(
+        "adapters: a role without one, from the first (nats)",
+        by_role(s, "critic", "solver")[0],
+        most=1e-4,
+    )
     with s.model.disable_adapter():
         base = gap(s.model, *s.answers(requests(6, 14, role="judge")))
     yield Figure("adapters: from the model without (nats)", base, least=1e-3)
@@ -129,10 +154,20 @@ def adapters(s: Subject, folder: Path) -> Iterator[Figure]:
     replies = s.answers(requests(6, 14, role="judge"))
     yield Figure("updated adapter: max |d| (nats)", gap(s.model, *replies), most=1e-4)
     yield Figure("updated adapter: from what it was (nats)", gap(before, *replies), least=1e-3)
-    yield Figure("updated adapter: replies with another version", sum(r.version != s.version for r in replies), most=0)
-    unlike = sum(r.token_ids != t for r, t in zip(s.answers(requests(6, 14, role="solver")), solver))
+    yield Figure(
+        "updated adapter: replies with another version",
+        sum(r.version != s.version for r in replies),
+        most=0,
+    )
+    unlike = sum(
+        r.token_ids != t for r, t in zip(s.answers(requests(6, 14, role="solver")), solver)
+    )
     yield Figure("updated adapter: the other role's replies that change", unlike, most=0)
-    yield Figure("updated adapter: the other role's, max |d| (nats)", by_role(s, "solver", "solver")[0], most=1e-4)
+    yield Figure(
+        "updated adapter: the other role's, max |d| (nats)",
+        by_role(s, "solver", "solver")[0],
+        most=1e-4,
+    )
 
 
 CHECKS = (updates, cached)

@@ -10,10 +10,11 @@ from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
 
 
 class BackwardCheck(Agent):
-    """Solves; then writes a program that takes the answer as given and prints whether the problem's conditions hold.
+    """Solves; then writes a program that takes the answer as given and prints whether the problem's
+    conditions hold.
 
-    On False the solver tries again, up to `rounds` drafts. An answer that holds, or that no program could decide about,
-    stands; else the last one. A program that fails may be mended once.
+    On False the solver tries again, up to `rounds` drafts. An answer that holds, or that no program
+    could decide about, stands; else the last one. A program that fails may be mended once.
     """
 
     uses_python = True
@@ -44,7 +45,9 @@ class BackwardCheck(Agent):
         chat = user(render(self.prompt, problem=problem.text), problem.images)
         answer, why = None, "rounds"
         for round in range(self.rounds):
-            draft = yield from ask(Generate(chat, temperature=self.retry_temperature if round else None), stated)
+            draft = yield from ask(
+                Generate(chat, temperature=self.retry_temperature if round else None), stated
+            )
             if draft is None:
                 why = "lost"
                 break
@@ -53,11 +56,16 @@ class BackwardCheck(Agent):
             answer = said or answer
             critique = SILENT
             if said is not None:
-                decision, output = yield from trial(problem, said, self.backward_prompt, self.repair_prompt)
+                decision, output = yield from trial(
+                    problem, said, self.backward_prompt, self.repair_prompt
+                )
                 if decision != "INCORRECT":
                     why = "accepted" if decision == "CORRECT" else "undecided"
                     break
-                critique = f"A program that puts the answer {said} back into the problem printed:\n{output}"
+                critique = (
+                    f"A program that puts the answer {said} back into the problem "
+                    f"printed:\n{output}"
+                )
             retry = render(self.retry_prompt, problem=problem.text, critique=critique)
             chat += assistant(draft) + user(retry)
         yield [Note("stop", why)]

@@ -15,11 +15,12 @@ RETRY = 0.7  # temperature of a second try: a greedy one would only repeat itsel
 
 
 class Agent:
-    """Solves a problem by yielding lists of effects; each `yield` returns one result per effect, in order.
+    """Solves a problem by yielding lists of effects; each `yield` returns one result per effect, in
+    order.
 
-    A `Generate` is answered by a `Reply`, a `RunPython` by a `RunResult`, a `Note` by None. An agent sees the problem
-    only: the reference answer is not in its reach. `roles` names the engines it asks for, `uses_python` whether it runs
-    code.
+    A `Generate` is answered by a `Reply`, a `RunPython` by a `RunResult`, a `Note` by None. An
+    agent sees the problem only: the reference answer is not in its reach. `roles` names the engines
+    it asks for, `uses_python` whether it runs code.
     """
 
     roles: tuple[str, ...] = ("solver",)
@@ -30,7 +31,8 @@ class Agent:
         raise NotImplementedError
 
     def takes(self, slots: str, *names: str) -> None:
-        """`takes("problem", "prompt")`: raises ValueError when the template `self.prompt` wants any other slot.
+        """`takes("problem", "prompt")`: raises ValueError when the template `self.prompt` wants any
+        other slot.
 
         The first prompt of an agent, `prompt` or `plan_prompt`, must show the problem.
         """
@@ -38,14 +40,16 @@ class Agent:
             template = getattr(self, name)
             render(template, **dict.fromkeys(slots.split(), ""))
             if name in ("prompt", "plan_prompt") and "{problem}" not in load(template):
-                raise ValueError(f"prompt {template!r} has no {{problem}}: the model would not see what to solve")
+                raise ValueError(
+                    f"prompt {template!r} has no {{problem}}: the model would not see what to solve"
+                )
 
 
 def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
     """Runs workflows side by side inside one agent: `answers = yield from parallel([...])`.
 
-    Their requests of one round go out together; results come back in the order of `workflows`. Notes get the index of
-    their workflow in front of their `branch`.
+    Their requests of one round go out together; results come back in the order of `workflows`.
+    Notes get the index of their workflow in front of their `branch`.
     """
     done: dict[int, T] = {}
     waiting: dict[int, list[Effect]] = {}
@@ -55,7 +59,8 @@ def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
         waiting.pop(index, None)
         try:
             effects = next(workflows[index]) if results is None else workflows[index].send(results)
-            while effects and all(isinstance(effect, Note) for effect in effects):  # nobody waits for notes
+            # nobody waits for notes
+            while effects and all(isinstance(effect, Note) for effect in effects):
                 notes.extend(map(labelled, effects, [index] * len(effects)))
                 effects = workflows[index].send([None] * len(effects))
             if not effects:
@@ -88,16 +93,22 @@ def stated(text: str) -> str | None:
 
 
 def lost(reply: Reply, says: Callable[[str], object]) -> str | None:
-    """Why a reply is no round: "empty", or "truncated" before it said what it was asked for; None when it is one."""
+    """Why a reply is no round: "empty", or "truncated" before it said what it was asked for; None
+    when it is one.
+    """
     if not reply.text.strip():
         return "empty"
     return None if reply.finish == "stop" or says(reply.text) else "truncated"
 
 
-def ask(request: Generate, says: Callable[[str], object] = bool, retries: int = 1) -> Workflow[Reply | None]:
-    """One reply, or None. A reply is lost when it is empty, or cut off before it says what it was asked for.
+def ask(
+    request: Generate, says: Callable[[str], object] = bool, retries: int = 1
+) -> Workflow[Reply | None]:
+    """One reply, or None. A reply is lost when it is empty, or cut off before it says what it was
+    asked for.
 
-    A lost reply is noted and asked for again, `retries` times, at a temperature above 0; it is never a round.
+    A lost reply is noted and asked for again, `retries` times, at a temperature above 0; it is
+    never a round.
 
     Args:
         says: whether a text that was cut off says enough all the same.
@@ -113,7 +124,9 @@ def ask(request: Generate, says: Callable[[str], object] = bool, retries: int = 
 
 
 def heard(reply: Reply, says: Callable[[str], object] = stated) -> Workflow[bool]:
-    """Whether a reply of the solver is none that is lost; a lost one is noted. For agents that ask only once."""
+    """Whether a reply of the solver is none that is lost; a lost one is noted. For agents that ask
+    only once.
+    """
     why = lost(reply, says)
     if why is not None:
         yield [Note("lost", why, role="solver")]
@@ -121,7 +134,9 @@ def heard(reply: Reply, says: Callable[[str], object] = stated) -> Workflow[bool
 
 
 def draft(reply: Reply, says: Callable[[str], object] = stated) -> Workflow[str | None]:
-    """Notes the answer that a reply states as a draft, or a lost reply as such; returns the answer."""
+    """Notes the answer that a reply states as a draft, or a lost reply as such;
+    returns the answer.
+    """
     answer = stated(reply.text)
     if (yield from heard(reply, says)):
         yield [Note("draft", answer)]

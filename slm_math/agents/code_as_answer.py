@@ -9,7 +9,8 @@ from slm_math.types import Generate, Problem, Workflow, user
 
 
 class CodeAsAnswer(Agent):
-    """Asks for a program and runs it. The value of its last expression, else its last printed line, is the answer.
+    """Asks for a program and runs it. The value of its last expression, else its last printed line,
+    is the answer.
 
     No program, or one that was cut off, fails or prints nothing, is no answer.
     """

@@ -9,10 +9,11 @@ from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
 
 
 class CodeFeedback(Agent):
-    """First pass: reasoning with a Python program. The program runs, its output goes back, a second pass answers.
+    """First pass: reasoning with a Python program. The program runs, its output goes back, a second
+    pass answers.
 
-    The answer is what the model *writes* after it has seen the output. A first pass without a program is final. The
-    first draft is what the first pass states, else what its program printed.
+    The answer is what the model *writes* after it has seen the output. A first pass without a
+    program is final. The first draft is what the first pass states, else what its program printed.
     """
 
     uses_python = True

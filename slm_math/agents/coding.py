@@ -1,4 +1,6 @@
-"""Programs within an agent: finding them in replies, running them, remembering what they defined."""
+"""Programs within an agent: finding them in replies, running them, remembering what
+they defined.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _OPENS = re.compile(r"(?:^|.*[^`~])(```|~~~)\s*(?:py[\w.]*)\s*$|^(```|~~~)([^`]*
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a text: its language in lower case, its lines, whether it was closed, and where it ends."""
+    """A fenced block of a text: its language in lower case, its lines, whether it was closed, and
+    where it ends.
+    """
 
     language: str
     lines: tuple[str, ...]
@@ -30,7 +34,9 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    """The fenced blocks of a text, in order. A fence opens at the start of a line, one for Python also at its end."""
+    """The fenced blocks of a text, in order. A fence opens at the start of a line, one for Python
+    also at its end.
+    """
     found: list[Block] = []
     fence, language, lines = "", "", []
     every = text.splitlines()
@@ -52,9 +58,10 @@ def blocks(text: str) -> list[Block]:
 def program(text: str) -> RunPython | None:
     """The fenced Python of a reply as one request, or None.
 
-    Models define things in one block and use them in the next: the last block runs after the ones before it, whose
-    output and errors are not shown. A block that was cut off runs to the end of the text; blocks without a language
-    count when there is none in Python; indented blocks (in a list, say) are dedented; empty ones are none.
+    Models define things in one block and use them in the next: the last block runs after the ones
+    before it, whose output and errors are not shown. A block that was cut off runs to the end of
+    the text; blocks without a language count when there is none in Python; indented blocks (in a
+    list, say) are dedented; empty ones are none.
     """
     found = blocks(text)
     for wanted in (lambda language: language.startswith("py"), lambda language: not language):
@@ -65,11 +72,12 @@ def program(text: str) -> RunPython | None:
 
 
 class Session:
-    """The Python state of one trace: what one block defines, later blocks see. `result = yield from session.run(...)`.
+    """The Python state of one trace: what one block defines, later blocks see. `result = yield from
+    session.run(...)`.
 
-    It lives in the agent and ends with its workflow. The sandbox repeats the earlier blocks for every new one, so the
-    state is the same wherever a block runs. A request that ended its process (time, memory, output, a crash) is
-    forgotten with all its blocks.
+    It lives in the agent and ends with its workflow. The sandbox repeats the earlier blocks for
+    every new one, so the state is the same wherever a block runs. A request that ended its process
+    (time, memory, output, a crash) is forgotten with all its blocks.
     """
 
     def __init__(self) -> None:
@@ -80,7 +88,12 @@ class Session:
         """Run a block (and those that it brings along) after all before it."""
         blocks = self.blocks + request.earlier
         [result] = yield [RunPython(request.code, blocks, self.turns + request.turns)]
-        stopped = result.timed_out or result.out_of_memory or result.truncated or result.error_type in ("Crash", "Exit")
+        stopped = (
+            result.timed_out
+            or result.out_of_memory
+            or result.truncated
+            or result.error_type in ("Crash", "Exit")
+        )
         if not stopped:
             self.blocks, self.turns = (*blocks, request.code), self.turns + request.turns
         return result
@@ -98,10 +111,11 @@ def work(
 ) -> Workflow[tuple[Chat, Reply | None]]:
     """Replies until one has no program: each program runs, and its output (or error) goes back.
 
-    At most `runs` programs, which see what those before them defined. The output is shown with `output_prompt`; that of
-    the last with `last_prompt`, an error before it with `repair_prompt`, where these are given. Returns the chat up to
-    the last reply, and that reply; None when it was lost (see `ask`; a reply that was cut off counts when it holds a
-    whole program that may run, or `says` so).
+    At most `runs` programs, which see what those before them defined. The output is shown with
+    `output_prompt`; that of the last with `last_prompt`, an error before it with `repair_prompt`,
+    where these are given. Returns the chat up to the last reply, and that reply; None when it was
+    lost (see `ask`; a reply that was cut off counts when it holds a whole program that may run, or
+    `says` so).
     """
     session = Session()
     for left in range(runs, -1, -1):
@@ -118,12 +132,17 @@ def work(
 
 
 def develop(
-    chat: Chat, repair_prompt: str, repairs: int, role: str = "solver", temperature: float | None = None
+    chat: Chat,
+    repair_prompt: str,
+    repairs: int,
+    role: str = "solver",
+    temperature: float | None = None,
 ) -> Workflow[tuple[Chat, RunResult | None]]:
-    """Asks for a program and runs it; one that fails goes back with its error, up to `repairs` times.
+    """Asks for a program and runs it; one that fails goes back with its error, up to `repairs`
+    times.
 
-    Returns the chat with all replies, and the last result, `NO_PROGRAM` where a reply had none; None when the first
-    reply was lost.
+    Returns the chat with all replies, and the last result, `NO_PROGRAM` where a reply had none;
+    None when the first reply was lost.
     """
     result = None
     for left in range(repairs, -1, -1):
@@ -147,13 +166,19 @@ def written(text: str) -> bool:
 
 
 def since(before: Chat, chat: Chat, reply: Reply) -> str:
-    """All that was said from one point of a chat on, a last reply included: the work behind an answer."""
+    """All that was said from one point of a chat on, a last reply included: the work behind an
+    answer.
+    """
     return "\n\n".join([*(message.text for message in chat[len(before) :]), reply.text])
 
 
 def printed(result: RunResult) -> str | None:
-    """What a program came to: the value of its last expression, else its last printed line; None when it failed."""
-    lines = [line.strip() for line in f"{result.stdout}\n{result.value}".splitlines() if line.strip()]
+    """What a program came to: the value of its last expression, else its last printed line; None
+    when it failed.
+    """
+    lines = [
+        line.strip() for line in f"{result.stdout}\n{result.value}".splitlines() if line.strip()
+    ]
     if not result.ok or not lines:
         return None
     return stated(lines[-1]) or lines[-1]

@@ -13,7 +13,8 @@ from slm_math.types import Effect, Generate, Problem, Task, Workflow, assistant,
 
 
 class FewShot(Agent):
-    """Another agent, whose solver sees worked problems first, asked as the agent's own `prompt` asks.
+    """Another agent, whose solver sees worked problems first, asked as the agent's own `prompt`
+    asks.
 
     `examples` must come from a training split, and have solutions.
     """
@@ -24,12 +25,16 @@ class FewShot(Agent):
             raise ValueError(f"examples must have solutions, and {', '.join(bare[:3])} has none")
         prompt = getattr(agent, "prompt", None)
         if not isinstance(prompt, str):
-            raise ValueError(f"{type(agent).__name__} has no prompt of its own to show worked problems with")
+            raise ValueError(
+                f"{type(agent).__name__} has no prompt of its own to show worked problems with"
+            )
         self.agent, self.prompt = agent, prompt
         self.roles, self.uses_python = agent.roles, agent.uses_python
         self.examples = [task.problem.id for task in examples]
         texts = repr([(task.problem.text, task.solution) for task in examples])
-        self.examples_hash = hashlib.blake2b(texts.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        self.examples_hash = hashlib.blake2b(
+            texts.encode("utf-8", "surrogatepass"), digest_size=8
+        ).hexdigest()
         self._chat = tuple(
             message
             for task in examples

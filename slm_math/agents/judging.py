@@ -1,4 +1,6 @@
-"""Judging an answer: a verifier that may run programs, a program that decides, and which draft a verdict is about."""
+"""Judging an answer: a verifier that may run programs, a program that decides, and which draft a
+verdict is about.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ T = TypeVar("T")
 
 
 def reviewed(notes: Iterable[tuple[str, Sequence[int], T]]) -> Iterator[tuple[T, T]]:
-    """(draft or candidate, verdict on it) for notes given as (kind, branch, what to return), in order.
+    """(draft or candidate, verdict on it) for notes given as (kind, branch, what to return), in
+    order.
 
     A verdict is about the last one of its own branch or of one that it branched off.
     """
@@ -23,7 +26,9 @@ def reviewed(notes: Iterable[tuple[str, Sequence[int], T]]) -> Iterator[tuple[T,
         if kind in ("draft", "candidate"):
             drafts.append((branch, what))
         elif kind == "verdict":
-            about = next((d for at, d in reversed(drafts) if list(at) == list(branch[: len(at)])), None)
+            about = next(
+                (d for at, d in reversed(drafts) if list(at) == list(branch[: len(at)])), None
+            )
             if about is not None:
                 yield about, what
 
@@ -40,9 +45,12 @@ def judge(
 ) -> Workflow[tuple[str, str]]:
     """Asks `role` whether a draft's answer is right: (verdict, what it says in the end).
 
-    It may write up to `runs` programs, and then sees their output before it decides. A lost reply is UNCLEAR.
+    It may write up to `runs` programs, and then sees their output before it decides. A lost reply
+    is UNCLEAR.
     """
-    question = user(render(prompt, problem=problem.text, draft=draft, answer=answer), problem.images)
+    question = user(
+        render(prompt, problem=problem.text, draft=draft, answer=answer), problem.images
+    )
     _, opinion = yield from work(question, output_prompt, runs, role, temperature, says=certain)
     if opinion is None:
         return "UNCLEAR", ""
@@ -52,11 +60,18 @@ def judge(
 
 
 def trial(
-    problem: Problem, answer: str, prompt: str, repair_prompt: str, role: str = "solver", repairs: int = 1
+    problem: Problem,
+    answer: str,
+    prompt: str,
+    repair_prompt: str,
+    role: str = "solver",
+    repairs: int = 1,
 ) -> Workflow[tuple[str, str]]:
-    """Asks for a program that puts an answer back into its problem and prints True or False: (verdict, its output).
+    """Asks for a program that puts an answer back into its problem and prints True or False:
+    (verdict, its output).
 
-    True is CORRECT, False INCORRECT; anything else (no program, an error that stays, a lost reply) is UNCLEAR.
+    True is CORRECT, False INCORRECT; anything else (no program, an error that stays, a lost reply)
+    is UNCLEAR.
     """
     chat = user(render(prompt, problem=problem.text, answer=answer), problem.images)
     _, result = yield from develop(chat, repair_prompt, repairs, role)

@@ -1,4 +1,6 @@
-"""Several samples, one vote each, counted over equivalent answers (self-consistency, Wang et al. 2022)."""
+"""Several samples, one vote each, counted over equivalent answers (self-consistency, Wang et al.
+2022).
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,16 @@ WEIGHTS = {"CORRECT": 1.0, "UNCLEAR": 0.5, "INCORRECT": 0.0}
 
 
 class MajorityVote(Agent):
-    """Samples `k` solutions; the largest class of equal answers wins, ties go to the class seen first.
+    """Samples `k` solutions; the largest class of equal answers wins, ties go to the class seen
+    first.
 
     Args:
         k: samples.
-        pick: "votes" counts each sample once; "weighted" by what the verifier thinks of it (Li et al. 2022); "best"
-            takes the sample that the verifier likes best, and the larger class of two that it likes alike.
-        checks: verdicts of the verifier on each sample; their mean is its weight (CORRECT 1, UNCLEAR 0.5).
+        pick: "votes" counts each sample once; "weighted" by what the verifier thinks of it (Li et
+            al. 2022); "best" takes the sample that the verifier likes best, and the larger class of
+            two that it likes alike.
+        checks: verdicts of the verifier on each sample; their mean is its weight (CORRECT 1,
+            UNCLEAR 0.5).
         check_temperature: of the verdicts when there are several.
     """
 
@@ -74,13 +79,19 @@ class MajorityVote(Agent):
             return answer, 1.0
         temperature = self.check_temperature if self.checks > 1 else None
         prompts = self.verify_prompt, self.verify_output_prompt
-        ask = [judge(problem, reply.text, answer, *prompts, temperature=temperature) for _ in range(self.checks)]
+        ask = [
+            judge(problem, reply.text, answer, *prompts, temperature=temperature)
+            for _ in range(self.checks)
+        ]
         verdicts = yield from parallel(ask)
         return answer, sum(WEIGHTS[decision] for decision, _ in verdicts) / self.checks
 
 
-def elect(votes: Sequence[tuple[str | None, float]], problem: Problem, best: bool = False) -> tuple[str | None, float]:
-    """The winner of (answer, weight) and its share of all votes (for `best`, its weight); (None, 0) without answers.
+def elect(
+    votes: Sequence[tuple[str | None, float]], problem: Problem, best: bool = False
+) -> tuple[str | None, float]:
+    """The winner of (answer, weight) and its share of all votes (for `best`, its weight); (None, 0)
+    without answers.
 
     Classes of equal weight: the larger one, then the one seen first.
     """

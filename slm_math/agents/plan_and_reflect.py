@@ -10,7 +10,9 @@ from slm_math.agents.verdicts import certain, verdict
 from slm_math.prompts import render
 from slm_math.types import Generate, Note, Problem, Workflow, user
 
-_PART = re.compile(r"(?:[-*] *)?(?:\*\*)?(?:(?:Part|Step|Sub-?problem) *)?\d+ *[.):](?!\d) *(\S.*)", re.IGNORECASE)
+_PART = re.compile(
+    r"(?:[-*] *)?(?:\*\*)?(?:(?:Part|Step|Sub-?problem) *)?\d+ *[.):](?!\d) *(\S.*)", re.IGNORECASE
+)
 MOST = 5  # parts of a plan
 
 
@@ -20,11 +22,13 @@ def listed(text: str) -> list[str]:
 
 
 class PlanAndReflect(Agent):
-    """Breaks the problem into two to five parts, solves each in turn, and reflects on them: ACCEPT or REJECT.
+    """Breaks the problem into two to five parts, solves each in turn, and reflects on them: ACCEPT
+    or REJECT.
 
-    Accepted parts, or those of the last cycle, are put together to the answer; rejected ones lead to a new plan. Each
-    part may run up to `runs` programs. The draft of a cycle is what its last part states. A plan that names fewer than
-    two parts is no plan: the problem is then its only part.
+    Accepted parts, or those of the last cycle, are put together to the answer; rejected ones lead
+    to a new plan. Each part may run up to `runs` programs. The draft of a cycle is what its last
+    part states. A plan that names fewer than two parts is no plan: the problem is then its only
+    part.
     """
 
     uses_python = True
@@ -41,10 +45,16 @@ class PlanAndReflect(Agent):
         retry_temperature: float = 0.7,
     ) -> None:
         if cycles < 1 or runs < 0:
-            raise ValueError(f"PlanAndReflect needs cycles >= 1 and runs >= 0, got {cycles} and {runs}")
+            raise ValueError(
+                f"PlanAndReflect needs cycles >= 1 and runs >= 0, got {cycles} and {runs}"
+            )
         self.cycles, self.runs, self.retry_temperature = cycles, runs, retry_temperature
         self.uses_python = runs > 0
-        self.plan_prompt, self.part_prompt, self.output_prompt = plan_prompt, part_prompt, output_prompt
+        self.plan_prompt, self.part_prompt, self.output_prompt = (
+            plan_prompt,
+            part_prompt,
+            output_prompt,
+        )
         self.reflect_prompt, self.integrate_prompt = reflect_prompt, integrate_prompt
         self.takes("problem critique", "plan_prompt")
         self.takes("problem done part", "part_prompt")
@@ -54,13 +64,17 @@ class PlanAndReflect(Agent):
     def solve(self, problem: Problem) -> Workflow[str | None]:
         done, critique, draft, why = "", "", None, "rounds"
         for cycle in range(self.cycles):
-            solved = yield from self.parts(problem, critique, self.retry_temperature if cycle else None)
+            solved = yield from self.parts(
+                problem, critique, self.retry_temperature if cycle else None
+            )
             if solved is None:
                 why = "lost"
                 break
             done, draft = solved
             yield [Note("draft", draft)]
-            question = user(render(self.reflect_prompt, problem=problem.text, done=done), problem.images)
+            question = user(
+                render(self.reflect_prompt, problem=problem.text, done=done), problem.images
+            )
             review = yield from ask(Generate(question), certain)
             if review is None:  # nothing was objected to
                 why = "lost"
@@ -76,9 +90,15 @@ class PlanAndReflect(Agent):
         final = yield from ask(Generate(last), stated)
         return draft if final is None else stated(final.text) or draft
 
-    def parts(self, problem: Problem, critique: str, warmth: float | None) -> Workflow[tuple[str, str | None] | None]:
-        """The parts of a new plan with their solutions, and what the last of them states; None when all were lost."""
-        asked = user(render(self.plan_prompt, problem=problem.text, critique=critique), problem.images)
+    def parts(
+        self, problem: Problem, critique: str, warmth: float | None
+    ) -> Workflow[tuple[str, str | None] | None]:
+        """The parts of a new plan with their solutions, and what the last of them states; None when
+        all were lost.
+        """
+        asked = user(
+            render(self.plan_prompt, problem=problem.text, critique=critique), problem.images
+        )
         plan = yield from ask(Generate(asked, temperature=warmth), listed)
         named = listed(plan.text)[:MOST] if plan is not None else []
         done, answer, some = "", None, False

@@ -1,4 +1,6 @@
-"""Python within the reasoning: the reply halts after a program, its output is put in, the reply goes on."""
+"""Python within the reasoning: the reply halts after a program, its output is put in, the reply
+goes on.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,17 @@ from slm_math.agents.base import Agent, heard
 from slm_math.agents.coding import Session, blocks, program
 from slm_math.answers import extract
 from slm_math.prompts import render
-from slm_math.types import Generate, Part, Problem, Reply, RunPython, Text, Workflow, assistant, user
+from slm_math.types import (
+    Generate,
+    Part,
+    Problem,
+    Reply,
+    RunPython,
+    Text,
+    Workflow,
+    assistant,
+    user,
+)
 
 FENCE = "\n```\n"  # the fence that closes a block stands alone on its line
 HALTS = 4  # replies per program at most
@@ -17,12 +29,17 @@ HALTS = 4  # replies per program at most
 def closes(text: str) -> bool:
     """Whether a text ends in a whole program."""
     found = blocks(text.rstrip())
-    ends = bool(found) and found[-1].closed and found[-1].last_line == len(text.rstrip().splitlines()) - 1
+    ends = (
+        bool(found)
+        and found[-1].closed
+        and found[-1].last_line == len(text.rstrip().splitlines()) - 1
+    )
     return ends and (found[-1].language or "py").startswith("py") and bool(found[-1].code.strip())
 
 
 class PythonTools(Agent):
-    """One assistant turn in which up to `runs` programs run where they were written; what one defines, later ones see.
+    """One assistant turn in which up to `runs` programs run where they were written; what one
+    defines, later ones see.
 
     Output is context, never learnt. After the last run the reply goes on without halting.
 
@@ -44,7 +61,8 @@ class PythonTools(Agent):
         asked = user(render(self.prompt, problem=problem.text), problem.images)
         session = Session()
         said: tuple[Part, ...] = ()
-        stretch, left = "", self.runs  # what was said since the last output, programs that may still run
+        # what was said since the last output, programs that may still run
+        stretch, left = "", self.runs
         for _ in range(HALTS * self.runs):
             chat = asked + assistant(*said) if said else asked
             [reply] = yield [Generate(chat, resume=bool(said), stop=(FENCE,) if left else None)]

@@ -14,8 +14,10 @@ class SingleShot(Agent):
     Args:
         prompt: template name, or a text file with a `{problem}` slot.
         temperature: instead of the role's default.
-        not_first: strings with which the reply may not begin: the control that forces a model to reason first.
-        last_number: accept the last number of a reply that states no answer (for models that know no format).
+        not_first: strings with which the reply may not begin: the control that forces a model to
+            reason first.
+        last_number: accept the last number of a reply that states no answer (for models that know
+            no format).
     """
 
     def __init__(

@@ -13,11 +13,13 @@ from slm_math.types import Chat, Generate, Note, Problem, Workflow, assistant, u
 
 
 class SolverChecker(Agent):
-    """Up to `rounds` drafts; each but the last is checked. Stops at CORRECT, else the last answer stands.
+    """Up to `rounds` drafts; each but the last is checked. Stops at CORRECT, else the last answer
+    stands.
 
     Args:
-        memory: "none": both see the problem and the newest draft or feedback; "chat": each goes on with its own chat;
-            "summary": the solver sees a summary, which it writes itself, of all that was tried and objected to.
+        memory: "none": both see the problem and the newest draft or feedback; "chat": each goes on
+            with its own chat; "summary": the solver sees a summary, which it writes itself, of all
+            that was tried and objected to.
         runs: programs per reply of either, whose output comes back to it; 0 is without tools.
         retry_temperature: of the drafts after the first.
     """
@@ -40,13 +42,21 @@ class SolverChecker(Agent):
         retry_temperature: float = 0.7,
     ) -> None:
         if memory not in ("none", "chat", "summary"):
-            raise ValueError(f"SolverChecker's memory must be none, chat or summary, got {memory!r}")
+            raise ValueError(
+                f"SolverChecker's memory must be none, chat or summary, got {memory!r}"
+            )
         if rounds < 1 or runs < 0:
-            raise ValueError(f"SolverChecker needs rounds >= 1 and runs >= 0, got {rounds} and {runs}")
+            raise ValueError(
+                f"SolverChecker needs rounds >= 1 and runs >= 0, got {rounds} and {runs}"
+            )
         self.rounds, self.memory, self.runs = rounds, memory, runs
         self.retry_temperature = retry_temperature
         self.prompt, self.check_prompt = prompt, check_prompt
-        self.retry_prompt, self.again_prompt, self.summary_prompt = retry_prompt, again_prompt, summary_prompt
+        self.retry_prompt, self.again_prompt, self.summary_prompt = (
+            retry_prompt,
+            again_prompt,
+            summary_prompt,
+        )
         self.output_prompt, self.check_output_prompt = output_prompt, check_output_prompt
         self.uses_python = runs > 0
         self.takes("problem", "prompt")
@@ -60,7 +70,9 @@ class SolverChecker(Agent):
         answer, summary, why = None, "", "rounds"
         for round in range(self.rounds):
             warmth, begin = self.retry_temperature if round else None, solving
-            solving, draft = yield from work(solving, self.output_prompt, self.runs, temperature=warmth)
+            solving, draft = yield from work(
+                solving, self.output_prompt, self.runs, temperature=warmth
+            )
             if draft is None:
                 why = "lost"
                 break
@@ -71,7 +83,9 @@ class SolverChecker(Agent):
                 break
             decision, critique = "INCORRECT", SILENT
             if said is not None:
-                decision, critique, checking = yield from self.check(problem, since(begin, solving, draft), checking)
+                decision, critique, checking = yield from self.check(
+                    problem, since(begin, solving, draft), checking
+                )
             if decision == "CORRECT":
                 why = "accepted"
                 break
@@ -80,16 +94,24 @@ class SolverChecker(Agent):
                 solving += assistant(draft) + user(retry)
                 continue
             if self.memory == "summary":
-                summary = critique = yield from self.summarise(problem, draft.text, critique, summary)
-            solving = user(render(self.again_prompt, problem=problem.text, critique=critique), problem.images)
+                summary = critique = yield from self.summarise(
+                    problem, draft.text, critique, summary
+                )
+            solving = user(
+                render(self.again_prompt, problem=problem.text, critique=critique), problem.images
+            )
         yield [Note("stop", why)]
         return answer
 
     def check(self, problem: Problem, draft: str, chat: Chat) -> Workflow[tuple[str, str, Chat]]:
         """The checker's verdict, what it says, and the chat to go on with."""
-        question = user(render(self.check_prompt, problem=problem.text, draft=draft), problem.images)
+        question = user(
+            render(self.check_prompt, problem=problem.text, draft=draft), problem.images
+        )
         asked = chat + question if self.memory == "chat" else question
-        asked, said = yield from work(asked, self.check_output_prompt, self.runs, "checker", says=certain)
+        asked, said = yield from work(
+            asked, self.check_output_prompt, self.runs, "checker", says=certain
+        )
         if said is None:
             return "UNCLEAR", UNCHECKED, chat
         decision = verdict(said.text)
@@ -97,7 +119,9 @@ class SolverChecker(Agent):
         return decision, said.text, asked + assistant(said)
 
     def summarise(self, problem: Problem, draft: str, critique: str, summary: str) -> Workflow[str]:
-        """What was tried and objected to so far, in the solver's words; as before, or the critique, where none came."""
+        """What was tried and objected to so far, in the solver's words; as before, or the critique,
+        where none came.
+        """
         slots = {"problem": problem.text, "draft": draft, "critique": critique, "summary": summary}
         reply = yield from ask(Generate(user(render(self.summary_prompt, **slots), problem.images)))
         return summary or critique if reply is None else reply.text

@@ -14,12 +14,14 @@ UNCHECKED = "It could not be checked."
 
 
 class SolverVerifier(Agent):
-    """Up to `rounds` drafts; stops when the verifier says CORRECT or two drafts agree, else the last answer stands.
+    """Up to `rounds` drafts; stops when the verifier says CORRECT or two drafts agree, else the
+    last answer stands.
 
-    Both may write programs: the solver up to `runs` a draft, which mends those that fail, the verifier one, whose
-    output it sees before it decides. The critique goes back to the solver; with `fresh=True` in a new chat (of
-    `retry_prompt`, by default one that shows the problem again). Retries sample at `retry_temperature`, since a greedy
-    solver would only repeat itself. A lost reply is no round.
+    Both may write programs: the solver up to `runs` a draft, which mends those that fail, the
+    verifier one, whose output it sees before it decides. The critique goes back to the solver; with
+    `fresh=True` in a new chat (of `retry_prompt`, by default one that shows the problem again).
+    Retries sample at `retry_temperature`, since a greedy solver would only repeat itself. A lost
+    reply is no round.
     """
 
     roles = ("solver", "verifier")
@@ -39,7 +41,9 @@ class SolverVerifier(Agent):
         fresh: bool = False,
     ) -> None:
         if rounds < 1 or runs < 0:
-            raise ValueError(f"SolverVerifier needs rounds >= 1 and runs >= 0, got {rounds} and {runs}")
+            raise ValueError(
+                f"SolverVerifier needs rounds >= 1 and runs >= 0, got {rounds} and {runs}"
+            )
         self.rounds, self.runs = rounds, runs
         self.retry_temperature, self.fresh = retry_temperature, fresh
         self.prompt, self.output_prompt, self.repair_prompt = prompt, output_prompt, repair_prompt
@@ -57,7 +61,11 @@ class SolverVerifier(Agent):
         for round in range(self.rounds):
             warmth, begin = self.retry_temperature if round else None, chat
             chat, draft = yield from work(
-                chat, self.output_prompt, self.runs, temperature=warmth, repair_prompt=self.repair_prompt
+                chat,
+                self.output_prompt,
+                self.runs,
+                temperature=warmth,
+                repair_prompt=self.repair_prompt,
             )
             if draft is None:
                 why = "lost"
@@ -66,7 +74,10 @@ class SolverVerifier(Agent):
             yield [Note("draft", answer)]
             if answer is not None:
                 answers.append(answer)
-                if any(equivalent(answer, old, problem.answer_type, problem.choices) for old in answers[:-1]):
+                if any(
+                    equivalent(answer, old, problem.answer_type, problem.choices)
+                    for old in answers[:-1]
+                ):
                     why = "agreed"
                     break
                 if round + 1 == self.rounds:
@@ -78,6 +89,8 @@ class SolverVerifier(Agent):
                     why = "accepted"
                     break
             again = render(self.retry_prompt, problem=problem.text, critique=critique or UNCHECKED)
-            chat = user(again, problem.images) if self.fresh else chat + assistant(draft) + user(again)
+            chat = (
+                user(again, problem.images) if self.fresh else chat + assistant(draft) + user(again)
+            )
         yield [Note("stop", why)]
         return answers[-1] if answers else None

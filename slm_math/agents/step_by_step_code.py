@@ -9,7 +9,8 @@ from slm_math.types import Problem, Workflow, user
 
 
 class StepByStepCode(Agent):
-    """Up to `steps` short steps, each a reply with a program; later ones see what earlier ones defined.
+    """Up to `steps` short steps, each a reply with a program; later ones see what earlier ones
+    defined.
 
     A reply without a program, or the one after the last step, gives the answer.
     """
@@ -17,7 +18,11 @@ class StepByStepCode(Agent):
     uses_python = True
 
     def __init__(
-        self, steps: int = 8, prompt: str = "steps", step_prompt: str = "step_output", output_prompt: str = "output"
+        self,
+        steps: int = 8,
+        prompt: str = "steps",
+        step_prompt: str = "step_output",
+        output_prompt: str = "output",
     ) -> None:
         if steps < 1:
             raise ValueError(f"StepByStepCode needs steps >= 1, got {steps}")
@@ -30,5 +35,7 @@ class StepByStepCode(Agent):
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = user(render(self.prompt, problem=problem.text), problem.images)
-        _, reply = yield from work(chat, self.step_prompt, self.steps, last_prompt=self.output_prompt)
+        _, reply = yield from work(
+            chat, self.step_prompt, self.steps, last_prompt=self.output_prompt
+        )
         return None if reply is None else stated(reply.text)

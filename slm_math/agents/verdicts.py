@@ -6,7 +6,9 @@ import re
 import unicodedata
 
 _WORD = r"(IN ?CORRECT|CORRECT|UNCLEAR|ACCEPT(?:ED)?|REJECT(?:ED)?)"
-_MARK = re.compile(rf"\bVERDICT\b(?:\s+is)?\s*[:=]|\bVERDICT\s+(?=(?:NOT\s+)?{_WORD}\b)", re.IGNORECASE)
+_MARK = re.compile(
+    rf"\bVERDICT\b(?:\s+is)?\s*[:=]|\bVERDICT\s+(?=(?:NOT\s+)?{_WORD}\b)", re.IGNORECASE
+)
 # what may lead up to a verdict and says nothing itself
 _LEAD = (
     r"it|this|the|that|is|are|so|yes|final|proposed|given|provided|above|answer|solution|student's|of|to|problem|"
@@ -26,7 +28,8 @@ _REASON = re.compile(r"\b(?:because|since|as)\b.*", re.IGNORECASE)
 _DOUBT = re.compile(
     r"\b(?:not|never|no|neither|nor|cannot|wrong|false|part\w*|almost|nearly|mostly|or|but|however|except|unless|if|"
     r"only|al?though|though|yet|should|would|could|might|may|errors?|mista\w*|fail\w*|bad|erroneous|flaw\w*|until|"
-    r"up to|wait|un\w+|in ?correct|reject\w*|instead|rather|except\w*|still|despite)\b|n't\b|-ish\b|[?❌✗✘¬≠%]|~~",
+    r"up to|wait|un\w+|in "
+    r"?correct|reject\w*|instead|rather|except\w*|still|despite)\b|n't\b|-ish\b|[?❌✗✘¬≠%]|~~",
     re.IGNORECASE,
 )
 _THING = re.compile(r"\s*(?:final\s+)?(?:answers?|solution|result)\b", re.IGNORECASE)
@@ -34,16 +37,22 @@ _OTHER = re.compile(
     r"\s*(?:is|are|was|would|final|method|reasoning|approach|way|value|number|one|idea|formula|set-?up|steps?)\b",
     re.IGNORECASE,
 )
-_MEANS = {"ACCEPT": "CORRECT", "ACCEPTED": "CORRECT", "REJECT": "INCORRECT", "REJECTED": "INCORRECT"}
+_MEANS = {
+    "ACCEPT": "CORRECT",
+    "ACCEPTED": "CORRECT",
+    "REJECT": "INCORRECT",
+    "REJECTED": "INCORRECT",
+}
 
 
 def verdict(text: str) -> str:
     """CORRECT, INCORRECT or UNCLEAR.
 
-    What follows the last "VERDICT:", on its line, counts. Without that mark, the last line that is nothing but a
-    verdict; INCORRECT where that is said in capitals. ACCEPT is CORRECT, REJECT and "NOT CORRECT" are INCORRECT;
-    whatever is denied, doubted, bounded ("CORRECT up to step 3"), offered as a choice ("CORRECT or INCORRECT") or said
-    of something else ("the correct answer is 5") is UNCLEAR.
+    What follows the last "VERDICT:", on its line, counts. Without that mark, the last line that is
+    nothing but a verdict; INCORRECT where that is said in capitals. ACCEPT is CORRECT, REJECT and
+    "NOT CORRECT" are INCORRECT; whatever is denied, doubted, bounded ("CORRECT up to step 3"),
+    offered as a choice ("CORRECT or INCORRECT") or said of something else ("the correct answer is
+    5") is UNCLEAR.
     """
     return decided(text) or "UNCLEAR"
 
@@ -70,7 +79,9 @@ def certain(text: str) -> str | None:
 
 
 def _after_mark(after: str) -> str | None:
-    """The verdict on the first line that says something; a later INCORRECT takes an approval back."""
+    """The verdict on the first line that says something; a later INCORRECT takes an
+    approval back.
+    """
     lines = [line for line in after.splitlines() if line.strip()]
     found = _STATED.match(lines[0]) if lines else None
     if found is None or _ASKED.match(lines[0]):
@@ -108,6 +119,8 @@ def _meaning(word: str, denied: str | None) -> str:
 
 def _plain(text: str) -> str:
     """Without emphasis and invisible characters, every dash within INCORRECT gone."""
-    shown = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    shown = "".join(
+        c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf"
+    )
     shown = re.sub(r"\\(?:boxed|text\w*|math\w+)\s*\{|[*_`\[\]{}]", "", shown).replace("’", "'")
     return re.sub(r"\b(in|non)\s*[-‐‑‒–—]\s*(correct)", r"in\2", shown, flags=re.IGNORECASE)

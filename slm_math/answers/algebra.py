@@ -1,4 +1,6 @@
-"""The worker process: compares with sympy what our grammar or math-verify reads. Started by `pool`, never imported."""
+"""The worker process: compares with sympy what our grammar or math-verify reads. Started by `pool`,
+never imported.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ from slm_math.answers.expressions import Node, Unread, read
 DIGITS = 50
 DEEP_DIGITS = 800  # to which a difference that shows nothing in 50 digits is looked at once more
 _POINTS = ("0.83", "-1.27", "2.39", "3", "-4", "6")
-_FAR = ("8.5", "-9.3", "-23", "57", "-137", "1009")  # for what bends: moduli, roots, floors, inverse functions
-# what the parser learns from: an unknown form costs it up to a quarter of a second, a known one a millisecond
+# for what bends: moduli, roots, floors, inverse functions
+_FAR = ("8.5", "-9.3", "-23", "57", "-137", "1009")
+# what the parser learns from: an unknown form costs it up to a quarter of a second, a known one a
+# millisecond
 _FORMS = (
     r"\{1, 2, \sqrt{3}\}",
     r"(-\infty, \frac{1}{2}] \cup (3, \infty)",
@@ -42,7 +46,8 @@ def main() -> None:
     load()
     confine(megabytes)
     signal.signal(signal.SIGPROF, _out_of_time)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the process that started this one may have blocked signals
+    # the process that started this one may have blocked signals
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
         start = time.process_time()
@@ -53,9 +58,11 @@ def main() -> None:
 
 
 def confine(megabytes: int) -> None:
-    """From here on this process can compute and read Python's own files: no writing, network, processes, other files.
+    """From here on this process can compute and read Python's own files: no writing, network,
+    processes, other files.
 
-    Where the system has no such filters, the limit on memory is all there is; the text is never executed either way.
+    Where the system has no such filters, the limit on memory is all there is; the text is never
+    executed either way.
     """
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
@@ -64,12 +71,22 @@ def confine(megabytes: int) -> None:
     with contextlib.suppress(ImportError, AttributeError, OSError):
         from slm_math.sandbox.boundary import lock
 
-        places = [sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), "/lib", "/lib64", "/usr/lib", *sys.path]
+        places = [
+            sys.prefix,
+            sys.base_prefix,
+            str(Path(__file__).parents[2]),
+            "/lib",
+            "/lib64",
+            "/usr/lib",
+            *sys.path,
+        ]
         lock(megabytes << 20, landlock=None, reading=places)
 
 
 def load() -> None:
-    """Import the libraries and show their parser every form of expression, so that no question pays for the first."""
+    """Import the libraries and show their parser every form of expression, so that no question pays
+    for the first.
+    """
     import logging
 
     logging.disable(logging.CRITICAL)
@@ -101,7 +118,9 @@ def limited(seconds: float, kind: str, *expressions: str) -> str:
 
 
 def equal(answer: str, gold: str) -> bool | None:
-    """Whether two expressions are the same, as they are read or by their digits at `points`; None: nobody can tell."""
+    """Whether two expressions are the same, as they are read or by their digits at `points`; None:
+    nobody can tell.
+    """
     a, g, same_names = both(answer, gold)
     if a is None or g is None or _undefined(a) or _undefined(g):
         return None
@@ -136,8 +155,8 @@ def proportional(answer: str, gold: str) -> bool | None:
 def both(answer: str, gold: str) -> tuple[Any, Any, bool]:
     """Two sympy objects (None: unreadable), and whether they speak of the same variables.
 
-    What this package can read itself goes straight from its tree to sympy: math-verify's grammar costs up to a second
-    for a form of expression that this process has not met before.
+    What this package can read itself goes straight from its tree to sympy: math-verify's grammar
+    costs up to a second for a form of expression that this process has not met before.
     """
     try:
         trees = read(answer), read(gold)
@@ -148,7 +167,9 @@ def both(answer: str, gold: str) -> tuple[Any, Any, bool]:
 
 
 def built(tree: Node) -> Any:
-    """The sympy object of a tree; None where a part has no finite value (sympy goes on: |1/0| is its infinity)."""
+    """The sympy object of a tree; None where a part has no finite value (sympy goes on: |1/0| is
+    its infinity).
+    """
     import sympy
 
     args = [built(arg) for arg in tree.args]
@@ -191,13 +212,17 @@ def _made(tree: Node, args: list[Any]) -> Any:
 
 
 def parsed(latex: str) -> Any:
-    """The sympy object that math-verify's LaTeX grammar makes of an expression; None when it reads no such thing."""
+    """The sympy object that math-verify's LaTeX grammar makes of an expression; None when it reads
+    no such thing.
+    """
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
     from sympy import E, I
 
     # its removal of units would also remove variables: they are our business
-    spelling = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+    spelling = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
+    )
     config = LatexExtractionConfig(boxed_match_priority=-1, normalization_config=spelling)
     found = parse(f"${latex}$", [config], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore
     if len(found) != 1 or isinstance(found[0], str) or not hasattr(found[0], "free_symbols"):
@@ -208,14 +233,18 @@ def parsed(latex: str) -> Any:
 
 
 def confirmed(a: Any, g: Any) -> bool:
-    """math-verify's own comparison, for what has no numeric value: sets, matrices, symbolic functions."""
+    """math-verify's own comparison, for what has no numeric value: sets, matrices, symbolic
+    functions.
+    """
     from math_verify import verify
 
     return verify(g, a, float_rounding=15, numeric_precision=DIGITS, timeout_seconds=None)
 
 
 def points(*expressions: Any) -> list[dict[Any, Any]]:
-    """Where expressions are compared: near 1, and, if they bend somewhere, far away and around their own numbers."""
+    """Where expressions are compared: near 1, and, if they bend somewhere, far away and around
+    their own numbers.
+    """
     from sympy import Abs, Integer, Pow, Rational, ceiling, floor, log, sign
     from sympy.functions.elementary.trigonometric import InverseTrigonometricFunction
 
@@ -225,22 +254,36 @@ def points(*expressions: Any) -> list[dict[Any, Any]]:
     places: list[Any] = [Rational(p) for p in _POINTS]
     bent = (Abs, Pow, floor, ceiling, log, sign, InverseTrigonometricFunction)
     if any(not part.is_polynomial(*symbols) for e in expressions for part in e.atoms(*bent)):
-        numbers = {abs(n) for e in expressions for n in e.atoms(Rational) if 1 < max(abs(n.p), n.q) <= 10**6}
+        numbers = {
+            abs(n)
+            for e in expressions
+            for n in e.atoms(Rational)
+            if 1 < max(abs(n.p), n.q) <= 10**6
+        }
         whole = sorted({Integer(max(n.p, n.q)) for n in numbers})[:6]
         places += [Rational(p) for p in _FAR]
-        places += [place for n in whole for place in (n - 1, n, n + 1, -n - 1, 1 - n, 2 * n + 1, n + Rational(1, 3))]
+        places += [
+            place
+            for n in whole
+            for place in (n - 1, n, n + 1, -n - 1, 1 - n, 2 * n + 1, n + Rational(1, 3))
+        ]
     steps = [Rational(i, 7) if i % 2 == 0 else -Rational(i, 7) for i in range(len(symbols))]
-    found = [{s: p + (step if p.q > 1 else i) for i, (s, step) in enumerate(zip(symbols, steps))} for p in places]
+    found = [
+        {s: p + (step if p.q > 1 else i) for i, (s, step) in enumerate(zip(symbols, steps))}
+        for p in places
+    ]
     if len(symbols) > 1:  # variables that are far from each other, too
-        found += [{s: -v if i % 2 else v for i, (s, v) in enumerate(point.items())} for point in found]
+        found += [
+            {s: -v if i % 2 else v for i, (s, v) in enumerate(point.items())} for point in found
+        ]
     return found
 
 
 def agree(a: Any, g: Any, point: dict[Any, Any]) -> bool | None:
     """Whether two values agree in a relative sense, so that tiny numbers differ.
 
-    None where either has no value, and where variables take it off the real numbers: `\\sqrt{x^3}` and `x\\sqrt{x}` are
-    the same to people.
+    None where either has no value, and where variables take it off the real numbers: `\\sqrt{x^3}`
+    and `x\\sqrt{x}` are the same to people.
     """
     from sympy import I
 
@@ -267,14 +310,18 @@ def evaluated(expression: Any, point: dict[Any, Any]) -> Any:
 
 
 def _undefined(expression: Any) -> bool:
-    """Whether it holds a division by zero: whatever is computed from that equals everything else computed from it."""
+    """Whether it holds a division by zero: whatever is computed from that equals everything else
+    computed from it.
+    """
     from sympy import nan, zoo
 
     return hasattr(expression, "has") and bool(expression.has(nan, zoo))
 
 
 def apart(a: Any, g: Any, point: dict[Any, Any]) -> bool:
-    """Whether two values that agree in `DIGITS` digits differ all the same, as 2 and 2 + 10^-60 do."""
+    """Whether two values that agree in `DIGITS` digits differ all the same, as 2
+    and 2 + 10^-60 do.
+    """
     difference = (a - g).subs(point).doit()
     if difference == 0:
         return False

@@ -1,4 +1,6 @@
-"""Evaluate an expression tree: exactly where it is rational, in double precision elsewhere; compare two of them."""
+"""Evaluate an expression tree: exactly where it is rational, in double precision elsewhere; compare
+two of them.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ from slm_math.answers.expressions import Node
 MAX_BITS = 20_000
 FLOAT_PRECISION = 1e-9
 _FUNCTIONS = {
-    "\\sin": cmath.sin, "\\cos": cmath.cos, "\\tan": cmath.tan, "\\ln": cmath.log, "\\exp": cmath.exp,
-    "\\cot": lambda x: 1 / cmath.tan(x), "\\sec": lambda x: 1 / cmath.cos(x), "\\csc": lambda x: 1 / cmath.sin(x),
+    "\\sin": cmath.sin, "\\cos": cmath.cos, "\\tan": cmath.tan, "\\ln": cmath.log,
+    "\\exp": cmath.exp,
+    "\\cot": lambda x: 1 / cmath.tan(x), "\\sec": lambda x: 1 / cmath.cos(x),
+    "\\csc": lambda x: 1 / cmath.sin(x),
     "\\arcsin": cmath.asin, "\\arccos": cmath.acos, "\\arctan": cmath.atan,
 }  # fmt: skip
 _CONSTANTS = {"\\pi": math.pi, "e": math.e, "i": 1j}
@@ -26,7 +30,9 @@ class Undefined(ArithmeticError):
 
 
 def exact(node: Node, values: Mapping[str, int]) -> Fraction:
-    """The rational value of a tree at integer values of its variables. Raises Undefined when it is not rational."""
+    """The rational value of a tree at integer values of its variables. Raises Undefined when it is
+    not rational.
+    """
     try:
         return _exact(node, values)
     except (ArithmeticError, ValueError) as error:
@@ -58,8 +64,12 @@ def _exact(node: Node, values: Mapping[str, int]) -> Fraction:
             result = _exact_root(*args)
         case "logarithm":
             result = _exact_logarithm(*args)
-        case "factorial" | "binomial" if all(arg.denominator == 1 and 0 <= arg <= 500 for arg in args):
-            result = Fraction((math.factorial if node.kind == "factorial" else math.comb)(*map(int, args)))
+        case "factorial" | "binomial" if all(
+            arg.denominator == 1 and 0 <= arg <= 500 for arg in args
+        ):
+            result = Fraction(
+                (math.factorial if node.kind == "factorial" else math.comb)(*map(int, args))
+            )
         case _:
             raise Undefined(f"{node.kind} is not rational")
     if max(result.numerator.bit_length(), result.denominator.bit_length()) > MAX_BITS:
@@ -69,7 +79,11 @@ def _exact(node: Node, values: Mapping[str, int]) -> Fraction:
 
 def _exact_power(base: Fraction, exponent: Fraction) -> Fraction:
     bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-    if exponent.denominator != 1 or bits * abs(exponent) > MAX_BITS or (base == 0 and exponent <= 0):
+    if (
+        exponent.denominator != 1
+        or bits * abs(exponent) > MAX_BITS
+        or (base == 0 and exponent <= 0)
+    ):
         raise Undefined("power")
     return base ** int(exponent)
 
@@ -109,7 +123,9 @@ def _log(value: Fraction) -> float:
 
 
 def approximate(node: Node, values: Mapping[str, float]) -> complex:
-    """The value of a tree in double precision. Raises Undefined where there is none or where it is too large."""
+    """The value of a tree in double precision. Raises Undefined where there is none or where it is
+    too large.
+    """
     try:
         result = _approximate(node, values)
     except (ArithmeticError, ValueError, KeyError) as error:
@@ -133,7 +149,8 @@ def _approximate(node: Node, values: Mapping[str, float]) -> complex:
         case "product":
             return math.prod(args, start=1 + 0j)
         case "negative":
-            return 0 - args[0]  # -(16 + 0j) has a negative zero, and its root lies on the other branch
+            # -(16 + 0j) has a negative zero, and its root lies on the other branch
+            return 0 - args[0]
         case "modulus":
             return complex(abs(args[0]))
         case "quotient":
@@ -146,7 +163,8 @@ def _approximate(node: Node, values: Mapping[str, float]) -> complex:
             return cmath.log(args[0]) / cmath.log(args[1])
         case "function":
             value = _FUNCTIONS[node.name](args[0])
-            return 0j if abs(value) < 1e-15 else value  # \sin\pi is 0, and no root or quotient is to magnify its noise
+            # \sin\pi is 0, and no root or quotient is to magnify its noise
+            return 0j if abs(value) < 1e-15 else value
         case _:
             return complex(exact(node, {}))
 
@@ -168,27 +186,39 @@ def rational(node: Node) -> Fraction | None:
 
 
 def integer_points(names: frozenset[str]) -> list[dict[str, int]]:
-    """Four fixed random integer points, of both signs: where two rational functions agree there, they are the same."""
+    """Four fixed random integer points, of both signs: where two rational functions agree there,
+    they are the same.
+    """
     draw = random.Random(20)
     ordered = sorted(names)
     sizes = [{name: draw.randint(1_000, 99_999) for name in ordered} for _ in range(4)]
     return [
-        {name: size if (j >> (i % 2)) & 1 else -size for i, (name, size) in enumerate(point.items())}
+        {
+            name: size if (j >> (i % 2)) & 1 else -size
+            for i, (name, size) in enumerate(point.items())
+        }
         for j, point in enumerate(sizes)
     ]
 
 
 def real_points(names: frozenset[str]) -> list[dict[str, float]]:
-    """Eight fixed points near 1, with all combinations of signs of three variables; whole numbers among them."""
+    """Eight fixed points near 1, with all combinations of signs of three variables; whole numbers
+    among them.
+    """
     sizes = (0.83, 1.27, 2.39, 3.0, 4.0, 0.31, 1.91, 2.0)
     return [
-        {name: (-1.0 if (j >> (i % 3)) & 1 else 1.0) * (size + 0.61 * i) for i, name in enumerate(sorted(names))}
+        {
+            name: (-1.0 if (j >> (i % 3)) & 1 else 1.0) * (size + 0.61 * i)
+            for i, name in enumerate(sorted(names))
+        }
         for j, size in enumerate(sizes)
     ]
 
 
 def real_roots(node: Node) -> Node:
-    """The tree with odd roots of negative numbers as algebra systems need them told: minus the root of the opposite."""
+    """The tree with odd roots of negative numbers as algebra systems need them told: minus the root
+    of the opposite.
+    """
     args = tuple(real_roots(arg) for arg in node.args)
     tree = replace(node, args=args)
     if node.kind == "root" and (index := rational(args[1])) is not None and index % 2 == 1:
@@ -204,7 +234,9 @@ def close(a: complex, b: complex, tolerance: float = FLOAT_PRECISION) -> bool:
 
 
 def identical(a: Node, b: Node) -> bool | None:
-    """Whether two trees have the same value everywhere; None when only an algebra system can tell."""
+    """Whether two trees have the same value everywhere; None when only an algebra
+    system can tell.
+    """
     names = a.names
     if names != b.names:
         return False
@@ -217,7 +249,9 @@ def identical(a: Node, b: Node) -> bool | None:
 
 
 def _alike(a: Node, b: Node) -> bool:
-    """Whether nothing tells two trees apart at points where both are defined and, if they have variables, real."""
+    """Whether nothing tells two trees apart at points where both are defined and, if they have
+    variables, real.
+    """
     for point in real_points(a.names):
         try:
             x, y = approximate(a, point), approximate(b, point)
@@ -234,10 +268,16 @@ def _has_i(tree: Node) -> bool:
 
 
 def _is_rational_function(tree: Node) -> bool:
-    """Made of numbers and variables by the four operations and whole powers: equal at a few points is equal."""
+    """Made of numbers and variables by the four operations and whole powers: equal at a few points
+    is equal.
+    """
     return all(
         node.kind in ("number", "variable", "sum", "product", "negative", "quotient")
-        or (node.kind == "power" and (exponent := rational(node.args[1])) is not None and exponent.denominator == 1)
+        or (
+            node.kind == "power"
+            and (exponent := rational(node.args[1])) is not None
+            and exponent.denominator == 1
+        )
         for node in tree.walk()
     )
 
@@ -258,9 +298,15 @@ def proportional(a: Node, b: Node) -> bool | None:
 
 
 def equal_decimal(decimal: Node, other: Node) -> bool:
-    """Whether a decimal written to float precision (10 digits or more) stands for a value that it cannot hit."""
+    """Whether a decimal written to float precision (10 digits or more) stands for a value that it
+    cannot hit.
+    """
     literal = decimal.args[0] if decimal.kind == "negative" else decimal
-    if literal.kind != "number" or literal.value.denominator == 1 or len(literal.name.strip("0.")) < 10:
+    if (
+        literal.kind != "number"
+        or literal.value.denominator == 1
+        or len(literal.name.strip("0.")) < 10
+    ):
         return False
     written, value = rational(decimal), rational(other)
     if written is None or value is None:

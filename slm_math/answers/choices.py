@@ -8,16 +8,24 @@ from slm_math.answers.equivalence import HARD, MAX_ANSWER, NO, YES, Decision, sa
 from slm_math.answers.latex import normalise
 
 _WRAPPED = re.compile(r"\\(?:text|vec)\{([^{}]*)\}")
-_CALLED = re.compile(r"^(?:the )?(?:correct )?(?:options?|choices?|answers?)(?: is| are)?\b[ :]*", re.IGNORECASE)
+_CALLED = re.compile(
+    r"^(?:the )?(?:correct )?(?:options?|choices?|answers?)(?: is| are)?\b[ :]*", re.IGNORECASE
+)
 _SEVERAL = re.compile(r"\s*(?:,|;|&|\band\b|\s)\s*")
 _ONE = re.compile(r"[\[(]?\s*([A-Za-z])\s*[\])]?[.:)]?")
-_DENIED = re.compile(r"\b(?:not|no|nor|wrong|incorrect|false|or|maybe|possibly|perhaps|neither)\b|=|\?", re.IGNORECASE)
+_DENIED = re.compile(
+    r"\b(?:not|no|nor|wrong|incorrect|false|or|maybe|possibly|perhaps|neither)\b|=|\?",
+    re.IGNORECASE,
+)
 _HEDGED = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
-_STATED = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):,=]|([A-Z])(?: [-–]| (?=[0-9])))\s*(.+)", re.DOTALL)
+_STATED = re.compile(
+    r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):,=]|([A-Z])(?: [-–]| (?=[0-9])))\s*(.+)", re.DOTALL
+)
 
 
 def choose(answer: str, gold: str, choices: tuple[str, ...]) -> Decision:
-    """Whether the letters that an answer names are those of the reference; several only if the reference has several.
+    """Whether the letters that an answer names are those of the reference; several only if the
+    reference has several.
 
     Where either names no letter, the two are compared as values.
     """
@@ -35,7 +43,9 @@ def choose(answer: str, gold: str, choices: tuple[str, ...]) -> Decision:
 
 
 def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
-    """The letters that a text names; an empty set where it contradicts itself, None where it names none."""
+    """The letters that a text names; an empty set where it contradicts itself, None where it names
+    none.
+    """
     plain = _CALLED.sub("", _plain(text)).strip(" .*")
     one = _ONE.fullmatch(plain)
     if one and (not choices or ord(one[1].upper()) - ord("A") < len(choices)):
@@ -58,10 +68,15 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
         return None
     letter = (stated[1] or stated[2] or stated[3]).upper()
     if not choices:
-        return frozenset() if _DENIED.search(plain) or _ONE.fullmatch(stated[4]) else frozenset(letter)
+        return (
+            frozenset() if _DENIED.search(plain) or _ONE.fullmatch(stated[4]) else frozenset(letter)
+        )
     at = ord(letter) - ord("A")
-    own = _STATED.fullmatch(_plain(text))  # the statement as it was written: markup may carry its value
-    agrees = at < len(choices) and (_says(stated[4], choices[at]) or (own is not None and _says(own[4], choices[at])))
+    # the statement as it was written: markup may carry its value
+    own = _STATED.fullmatch(_plain(text))
+    agrees = at < len(choices) and (
+        _says(stated[4], choices[at]) or (own is not None and _says(own[4], choices[at]))
+    )
     return frozenset(letter) if agrees else frozenset()
 
 

@@ -1,4 +1,6 @@
-"""Answers that only repeat the problem: expressions copied from it, with operations that the reference carried out."""
+"""Answers that only repeat the problem: expressions copied from it, with operations that the
+reference carried out.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,11 @@ _LEAVES = frozenset(("number", "constant", "variable"))
 
 
 def copied(answer: str, gold: str, problem: str) -> bool:
-    """Whether `answer`, known to equal `gold`, stands in the problem with an operation that `gold` carried out.
+    """Whether `answer`, known to equal `gold`, stands in the problem with an operation that `gold`
+    carried out.
 
-    What counts is the expression, not its notation: names, units, brackets and the order of terms and factors are
-    looked through (`x = 23*17`, `(17)(23)` and `17 \\cdot 23` are one copy).
+    What counts is the expression, not its notation: names, units, brackets and the order of terms
+    and factors are looked through (`x = 23*17`, `(17)(23)` and `17 \\cdot 23` are one copy).
     """
     if answer.strip() == gold.strip():
         return False
@@ -38,7 +41,9 @@ def copied(answer: str, gold: str, problem: str) -> bool:
     wanted = set(_forms(normalise(gold)))
     if not said or not any(_operates(form) for form in said) or set(said) <= wanted:
         return False
-    return set(said) <= _asked(problem[:MAX_PROBLEM]) | {form for form in said if not _operates(form)}
+    return set(said) <= _asked(problem[:MAX_PROBLEM]) | {
+        form for form in said if not _operates(form)
+    }
 
 
 def _forms(text: str) -> list[str | None]:
@@ -90,7 +95,9 @@ def _operates(form: str) -> bool:
 
 
 def _form(node: Node) -> str:
-    """One spelling for a tree, whatever its notation: operations as `name(arguments)`, commuting ones sorted."""
+    """One spelling for a tree, whatever its notation: operations as `name(arguments)`, commuting
+    ones sorted.
+    """
     if node.kind == "number":
         return str(node.value)
     if node.kind in _LEAVES:
@@ -109,7 +116,9 @@ def _form(node: Node) -> str:
 
 
 def _plain_value(node: Node) -> str | None:
-    """What stands although it holds an operation: a reduced fraction, a root of a whole number without squares."""
+    """What stands although it holds an operation: a reduced fraction, a root of a whole number
+    without squares.
+    """
     numbers = [rational(arg) for arg in node.args]
     if node.kind == "quotient" and all(n is not None and n.denominator == 1 for n in numbers):
         above, below = (int(n) for n in numbers if n is not None)
@@ -122,7 +131,9 @@ def _plain_value(node: Node) -> str | None:
         and n.denominator == 1
     ):
         return f"√{n}" if all(int(n) % (k * k) for k in range(2, 100)) else None
-    if node.kind == "modulus" and ((numbers[0] is not None and numbers[0] >= 0) or _even_power(node.args[0])):
+    if node.kind == "modulus" and (
+        (numbers[0] is not None and numbers[0] >= 0) or _even_power(node.args[0])
+    ):
         return _form(node.args[0])
     return None
 
@@ -140,7 +151,9 @@ def _flat_form(node: Node) -> str:
     sign, above, below = _factors(node)
     above, below = (sorted(part for part in parts if part != "1") for parts in (above, below))
     name = ",".join(above) + ("/" + ",".join(below) if below else "")
-    bare = above[0] if len(above) == 1 and not below else f"product({name})" if above or below else "1"
+    bare = (
+        above[0] if len(above) == 1 and not below else f"product({name})" if above or below else "1"
+    )
     return bare if sign > 0 else f"-{bare}"
 
 

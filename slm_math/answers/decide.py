@@ -19,15 +19,18 @@ def decide(
 ) -> Decision:
     """Whether `answer` says what `gold` says, with the reason.
 
-    `answer_type` "mc" compares letters (or the values of `choices`); "num" allows an error of `tolerance`: 0.01 is
-    absolute, "1%" relative to the reference. Raises ValueError for an unknown type or an unreadable tolerance.
+    `answer_type` "mc" compares letters (or the values of `choices`); "num" allows an error of
+    `tolerance`: 0.01 is absolute, "1%" relative to the reference. Raises ValueError for an unknown
+    type or an unreadable tolerance.
     """
     if answer_type == "math":
         return same(answer, gold)
     if answer_type == "mc":
         return choose(answer, gold, tuple(choices))
     if answer_type == "num":
-        return same(answer, gold) if tolerance is None else within(answer, gold, *allowance(tolerance))
+        return (
+            same(answer, gold) if tolerance is None else within(answer, gold, *allowance(tolerance))
+        )
     raise ValueError(f"answer type {answer_type!r} is not one of math, mc, num")
 
 
@@ -42,8 +45,12 @@ def equivalent(
     return decide(answer, gold, answer_type, choices, tolerance).equal
 
 
-def classes(answers: Sequence[str], answer_type: AnswerType = "math", choices: Sequence[str] = ()) -> list[list[int]]:
-    """Indices of equivalent answers together, in the order in which each class first came; the first member decides."""
+def classes(
+    answers: Sequence[str], answer_type: AnswerType = "math", choices: Sequence[str] = ()
+) -> list[list[int]]:
+    """Indices of equivalent answers together, in the order in which each class first came; the
+    first member decides.
+    """
     found: list[list[int]] = []
     for index, answer in enumerate(answers):
         for members in found:

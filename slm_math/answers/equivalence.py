@@ -1,4 +1,6 @@
-"""Decide whether two answers say the same: exactly where possible, by the algebra process where not."""
+"""Decide whether two answers say the same: exactly where possible, by the algebra process where
+not.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,24 @@ from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalise
 from slm_math.answers.structures import parse, rising
 from slm_math.answers.unevaluated import unevaluated
-from slm_math.answers.values import Bag, Based, Matrix, Opaque, Relation, Row, Scalar, Value, Words, plain, words
+from slm_math.answers.values import (
+    Bag,
+    Based,
+    Matrix,
+    Opaque,
+    Relation,
+    Row,
+    Scalar,
+    Value,
+    Words,
+    plain,
+    words,
+)
 
 MAX_ANSWER = 1_000  # characters; a longer answer can only be right word by word
 MAX_MEMBERS = 64
-UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))  # nobody knows: counted as not correct, aloud
+# nobody knows: counted as not correct, aloud
+UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))
 _COORDINATES = frozenset(("x", "y", "z", "r", "\\theta"))
 _CAPITALS = re.compile(r"\\[A-Z][a-z]+")  # the algebra's reader takes \Delta for \delta
 _DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
@@ -36,7 +51,9 @@ _PLAIN_NUMBER = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,900})(?
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether two answers agree, and why (not): a few fixed words, so that reasons can be counted."""
+    """Whether two answers agree, and why (not): a few fixed words, so that reasons
+    can be counted.
+    """
 
     equal: bool
     reason: str
@@ -47,16 +64,19 @@ OPEN, HARD = Decision(False, "unevaluated"), Decision(False, "too complex")
 
 
 def same(answer: str, gold: str) -> Decision:
-    """Whether two answers of any kind say the same, by the rules of values, lists, relations and text.
+    """Whether two answers of any kind say the same, by the rules of values, lists, relations and
+    text.
 
-    Safe to call from any thread; hostile input costs a bounded time and nothing in it is ever executed.
+    Safe to call from any thread; hostile input costs a bounded time and nothing in it is ever
+    executed.
     """
     if len(answer) > MAX_ANSWER or len(gold) > MAX_ANSWER:
         return YES if answer.strip() == gold.strip() else HARD
     if _PLAIN_NUMBER.fullmatch(answer) and _PLAIN_NUMBER.fullmatch(gold):
         if _number(answer) == _number(gold):
             return YES
-        if ("." not in answer and "." not in gold) or max(len(answer), len(gold)) < 10:  # else: float precision
+        # else: float precision
+        if ("." not in answer and "." not in gold) or max(len(answer), len(gold)) < 10:
             return NO
     try:
         return _same(answer, gold)
@@ -88,7 +108,12 @@ def _same(answer: str, gold: str) -> Decision:
 
 def _only_member(value: Value) -> Value:
     """The member of a set of one: what solves an equation is written with and without braces."""
-    if not isinstance(value, Bag) or value.kind != "set" or len(value.items) != 1 or isinstance(value.items[0], Bag):
+    if (
+        not isinstance(value, Bag)
+        or value.kind != "set"
+        or len(value.items) != 1
+        or isinstance(value.items[0], Bag)
+    ):
         return value
     return value.items[0]
 
@@ -105,7 +130,9 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
             return _unordered(a.items, g.items)
         case Bag(), Bag() if (a.kind == "union") == (g.kind == "union"):
             # bare values for x = 2, y = 3 come in that order
-            return (_ordered if _distinct_names(a) != _distinct_names(g) else _unordered)(a.items, g.items)
+            return (_ordered if _distinct_names(a) != _distinct_names(g) else _unordered)(
+                a.items, g.items
+            )
         case Bag(), _ if a.kind == "list":  # several spellings of one answer ("0.5 or 1/2")
             return _first_failure(compare(item, g, _spell(item), gold) for item in a.items)
         case _, Bag() if g.kind == "list":
@@ -142,7 +169,10 @@ def _distinct_names(bag: Bag) -> bool:
 
 
 def _rows(a: Row, g: Row) -> Decision:
-    alike = (a.opening, a.closing) == (g.opening, g.closing) and a.variable in ("", g.variable or a.variable)
+    alike = (a.opening, a.closing) == (g.opening, g.closing) and a.variable in (
+        "",
+        g.variable or a.variable,
+    )
     return _ordered(a.items, g.items) if alike else NO
 
 
@@ -162,7 +192,9 @@ def _first_failure(decisions: Iterable[Decision]) -> Decision:
 
 
 def _unordered(left: Sequence[Value], right: Sequence[Value]) -> Decision:
-    """Each member of one list has a partner of its own in the other; plain equality first, as it is cheap."""
+    """Each member of one list has a partner of its own in the other; plain equality first, as it is
+    cheap.
+    """
     if len(left) != len(right) or len(left) > MAX_MEMBERS:
         return NO
     rest, open_items = list(right), []
@@ -215,7 +247,11 @@ def _same_value(a: Scalar, g: Scalar) -> Decision:
         return YES
     if not a.tree.names and not g.tree.names and _decimal(a.tree, g.tree):
         return YES
-    return NO if same is False else _hard("equal", spell(real_roots(a.tree)), spell(real_roots(g.tree)))
+    return (
+        NO
+        if same is False
+        else _hard("equal", spell(real_roots(a.tree)), spell(real_roots(g.tree)))
+    )
 
 
 def _decimal(a: Node, g: Node) -> bool:
@@ -227,7 +263,9 @@ def _decimal(a: Node, g: Node) -> bool:
 
 
 def _relations(a: Value, g: Value, answer: str, gold: str) -> Decision:
-    """x = 5 is 5, and f(x) = 2x is 2x; an equation is not one of its sides, but is any non-zero multiple of itself."""
+    """x = 5 is 5, and f(x) = 2x is 2x; an equation is not one of its sides, but is any non-zero
+    multiple of itself.
+    """
     if isinstance(a, Relation) and isinstance(g, Relation):
         if a.name and a.name == g.name:
             return compare(parse(a.sides[1]), parse(g.sides[1], gold=True), a.sides[1], g.sides[1])
@@ -239,7 +277,11 @@ def _relations(a: Value, g: Value, answer: str, gold: str) -> Decision:
     if relation.name is None:
         return NO
     value = parse(relation.sides[1], gold=relation is g)
-    if isinstance(value, Scalar) and relation.name in _COORDINATES and value.tree.names & _COORDINATES:
+    if (
+        isinstance(value, Scalar)
+        and relation.name in _COORDINATES
+        and value.tree.names & _COORDINATES
+    ):
         return NO  # y = 2x + 3 is a line, but V = abc and x = 3a are values
     if relation is a:
         return compare(value, g, relation.sides[1], gold)
@@ -248,7 +290,9 @@ def _relations(a: Value, g: Value, answer: str, gold: str) -> Decision:
 
 def _inequalities(a: Relation, g: Relation) -> Decision:
     """Chains of comparisons: the same from the other end, and each side as the same expression."""
-    (left, ops), (right, other_ops) = (rising(relation.sides, relation.operators) for relation in (a, g))
+    (left, ops), (right, other_ops) = (
+        rising(relation.sides, relation.operators) for relation in (a, g)
+    )
     if ops != other_ops:
         return NO
     if ops == ["\\ne"] and not _sides(left, right).equal:
@@ -279,7 +323,9 @@ def _hard(kind: str, answer: str, gold: str) -> Decision:
         return NO
     if hostile(answer) or hostile(gold):
         return HARD
-    reply = pool.ask(kind, *(_DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text) for text in (answer, gold)))
+    reply = pool.ask(
+        kind, *(_DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text) for text in (answer, gold))
+    )
     if reply == "died":
         raise Died
     return YES if reply == "yes" else NO if reply == "no" else Decision(False, reply)

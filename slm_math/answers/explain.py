@@ -43,7 +43,9 @@ def explain(
     tolerance: float | str | None = None,
     last_number: bool = False,
 ) -> list[Step]:
-    """The steps of `grade` for one case, as (step, what happened). The arguments are those of `grade`."""
+    """The steps of `grade` for one case, as (step, what happened). The arguments are those of
+    `grade`.
+    """
     start, end = spoken(completion)
     steps = [("reads", _reads(completion, start, end))]
     for find in METHODS if last_number else METHODS[:-1]:
@@ -52,24 +54,44 @@ def explain(
             step = "finds" if len(steps) == 1 else "passes over"
             steps.append((step, f"{found.method}: {_short(found.value)} at {_span(found.span)}"))
     found = extract(completion, last_number)
-    steps.append(("takes", "nothing: no answer is stated" if found.value is None else _short(found.value)))
+    steps.append(
+        ("takes", "nothing: no answer is stated" if found.value is None else _short(found.value))
+    )
     if found.hedged:
-        steps.append(("hedged", "several alternatives are offered: wrong unless the reference has them, too"))
+        steps.append(
+            ("hedged", "several alternatives are offered: wrong unless the reference has them, too")
+        )
     for name, text, is_gold in (("answer", found.value, False), ("reference", gold, True)):
         if text is not None and len(text) <= MAX_ANSWER:
             spelled = normalise(text)
             steps.append((f"{name} spelled", _short(spelled)))
             steps.append(
-                (f"{name} read as", "an option" if answer_type == "mc" else _short(described(spelled, is_gold)))
+                (
+                    f"{name} read as",
+                    "an option" if answer_type == "mc" else _short(described(spelled, is_gold)),
+                )
             )
     asked, began = pool.asked(), time.perf_counter()
-    verdict = grade(completion, gold, problem, answer_type, choices, tolerance, last_number=last_number)
+    verdict = grade(
+        completion, gold, problem, answer_type, choices, tolerance, last_number=last_number
+    )
     seconds = time.perf_counter() - began
     questions = pool.asked() - asked
     steps.append(
-        ("compared", f"by the algebra process ({questions} questions)" if questions else "exactly, in process")
+        (
+            "compared",
+            f"by the algebra process ({questions} questions)"
+            if questions
+            else "exactly, in process",
+        )
     )
-    outcome = "right" if verdict.correct else "undecided, so not right" if verdict.reason in UNDECIDED else "wrong"
+    outcome = (
+        "right"
+        if verdict.correct
+        else "undecided, so not right"
+        if verdict.reason in UNDECIDED
+        else "wrong"
+    )
     steps.append(("verdict", f"{outcome}: {verdict.reason}; {_MEANING[verdict.reason]}"))
     steps.append(("cost", f"{1000 * seconds:.1f} ms, grader {verdict.grader_version}"))
     return steps
@@ -86,7 +108,11 @@ def described(spelled: str, gold: bool = False) -> str:
 def _describe(value: Value) -> str:
     match value:
         case Scalar():
-            kind = "expression in " + ", ".join(sorted(value.tree.names)) if value.tree.names else "number"
+            kind = (
+                "expression in " + ", ".join(sorted(value.tree.names))
+                if value.tree.names
+                else "number"
+            )
             marks = " ".join(filter(None, ["percent" if value.percent else "", value.unit]))
             return f"{kind} {spell(value.tree)}" + (f" [{marks}]" if marks else "")
         case Words():
@@ -94,13 +120,17 @@ def _describe(value: Value) -> str:
         case Based():
             return f"digits {value.digits} in base {value.base}"
         case Bag():
-            return f"{value.kind} of {len(value.items)}: " + "; ".join(_describe(item) for item in value.items)
+            return f"{value.kind} of {len(value.items)}: " + "; ".join(
+                _describe(item) for item in value.items
+            )
         case Row():
             bound = f" for {value.variable}" if value.variable else ""
             inside = "; ".join(_describe(item) for item in value.items)
             return f"ordered, {value.opening} {inside} {value.closing}{bound}"
         case Matrix():
-            return f"matrix of {len(value.rows)} rows: " + " | ".join("; ".join(map(_describe, r)) for r in value.rows)
+            return f"matrix of {len(value.rows)} rows: " + " | ".join(
+                "; ".join(map(_describe, r)) for r in value.rows
+            )
         case Relation():
             named = f"assignment to {value.name}" if value.name else "relation"
             return f"{named}: {f' {value.operators[0]} '.join(value.sides)}"

@@ -1,6 +1,7 @@
 """Read a LaTeX expression into a small tree, without ever handing text to an interpreter.
 
-The grammar below is all that can happen. It settles most comparisons; what it cannot read goes to the worker process.
+The grammar below is all that can happen. It settles most comparisons; what it cannot read goes to
+the worker process.
 """
 
 from __future__ import annotations
@@ -16,11 +17,35 @@ _TOKEN = re.compile(
     r"|(?P<letter>[a-zA-Z](?:_(?:[0-9a-zA-Z]|\{[0-9a-zA-Z]+\}))?'*)|(?P<mark>[-+*/^(){}\[\]|!°%_]))"
 )
 FUNCTIONS = frozenset(
-    ("\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\arcsin", "\\arccos", "\\arctan", "\\ln", "\\exp")
+    (
+        "\\sin",
+        "\\cos",
+        "\\tan",
+        "\\cot",
+        "\\sec",
+        "\\csc",
+        "\\arcsin",
+        "\\arccos",
+        "\\arctan",
+        "\\ln",
+        "\\exp",
+    )
 )
 CONSTANTS = frozenset(("\\pi", "e", "i"))
 _GREEK = frozenset(
-    ("\\alpha", "\\beta", "\\gamma", "\\delta", "\\theta", "\\lambda", "\\mu", "\\phi", "\\omega", "\\sigma", "\\rho")
+    (
+        "\\alpha",
+        "\\beta",
+        "\\gamma",
+        "\\delta",
+        "\\theta",
+        "\\lambda",
+        "\\mu",
+        "\\phi",
+        "\\omega",
+        "\\sigma",
+        "\\rho",
+    )
 )
 _TIMES = frozenset(("*", "\\cdot", "\\times"))
 
@@ -33,8 +58,8 @@ class Unread(ValueError):
 class Node:
     """An operation with its arguments, or a leaf.
 
-    `kind`: number, constant, variable; sum, product, quotient, negative, power, root, function, logarithm (of, base),
-    factorial, binomial, modulus.
+    `kind`: number, constant, variable; sum, product, quotient, negative, power, root, function,
+    logarithm (of, base), factorial, binomial, modulus.
     """
 
     kind: str
@@ -50,7 +75,9 @@ class Node:
         return frozenset(node.name for node in self.walk() if node.kind == "variable")
 
 
-DEGREE = Node("quotient", (Node("constant", name="\\pi"), Node("number", value=Fraction(180), name="180")))
+DEGREE = Node(
+    "quotient", (Node("constant", name="\\pi"), Node("number", value=Fraction(180), name="180"))
+)
 
 
 def read(text: str) -> Node:
@@ -59,12 +86,18 @@ def read(text: str) -> Node:
 
 
 def spell(node: Node) -> str:
-    r"""LaTeX for a tree that every grammar reads alike: `\cos\theta \cdot 2` comes back with all its parentheses."""
+    r"""LaTeX for a tree that every grammar reads alike: `\cos\theta \cdot 2` comes back with all
+    its parentheses.
+    """
     args = [spell(arg) for arg in node.args]
     match node.kind:
         case "number":
             value = node.value
-            return str(value) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+            return (
+                str(value)
+                if value.denominator == 1
+                else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+            )
         case "sum":
             return f"({'+'.join(args)})"
         case "product":
@@ -215,7 +248,9 @@ class _Reader:
         if token[0].isdigit() or token[0] == ".":
             return Node("number", value=Fraction(token.replace(",", "")), name=token)
         if token in ("\\frac", "\\binom"):
-            return Node("quotient" if token == "\\frac" else "binomial", (self.argument(), self.argument()))
+            return Node(
+                "quotient" if token == "\\frac" else "binomial", (self.argument(), self.argument())
+            )
         if token == "\\sqrt":
             return self.root()
         if token in FUNCTIONS:
@@ -239,7 +274,8 @@ class _Reader:
         if self.peek() == "_":
             self.take()
             token = self.peek()
-            if token.isdigit() and len(token) > 1 and self.at + 1 == len(self.tokens):  # \log_28 is \log_{2} 8
+            # \log_28 is \log_{2} 8
+            if token.isdigit() and len(token) > 1 and self.at + 1 == len(self.tokens):
                 self.tokens[self.at : self.at + 1] = [token[0], token[1:]]
             base = self.argument()
         return Node("logarithm", (self.operand(), base))
@@ -255,6 +291,8 @@ class _Reader:
             return self.atom()
         # \sin 2x takes the whole product, up to the next sign or function
         factors = [self.power()]
-        while self.peek() and self.starts_factor(self.peek()) and self.peek() not in (*FUNCTIONS, "("):
+        while (
+            self.peek() and self.starts_factor(self.peek()) and self.peek() not in (*FUNCTIONS, "(")
+        ):
             factors.append(self.power())
         return factors[0] if len(factors) == 1 else Node("product", tuple(factors))

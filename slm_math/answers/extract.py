@@ -1,4 +1,6 @@
-"""Find the final answer in a model's reply, in one pass over the text: no backtracking, no evaluation."""
+"""Find the final answer in a model's reply, in one pass over the text: no backtracking, no
+evaluation.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _JOIN = re.compile(
 )
 _ANSWER_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
-_HASH_NUMBER = re.compile(r"[-+$€£\\]{0,4}(?=[.,]{0,3}\d)[\d.,/]+\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
+_HASH_NUMBER = re.compile(
+    r"[-+$€£\\]{0,4}(?=[.,]{0,3}\d)[\d.,/]+\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?"
+)
 # The words that a phrase turns on, found from the end of the text, and what must follow them
 _TURNS = ("nswer", "ns:", "NSWER", "esult", "ESULT", "ption is", "hoice is", "a:", "A:")
 _PHRASE = re.compile(
@@ -30,7 +34,9 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _SPACE = re.compile(r"[ \t]*")
-_CLAUSE = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)|,? (?:not|because|since|which|where|so that)\b|\s\(|\n")
+_CLAUSE = re.compile(
+    r"\.(?=\s|$)|[!?](?=\s|$)|,? (?:not|because|since|which|where|so that)\b|\s\(|\n"
+)
 _NUMBER = re.compile(
     r"(?<![\w.])(?:(?<![)\]}] )(?<![)\]}])[-−])?[$€£]?"
     r"(?:(?:\d{1,3}(?:,\d{3}){1,9}(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s?\\?%)?"
@@ -38,12 +44,16 @@ _NUMBER = re.compile(
 _FENCE = re.compile(r"^[ \t]*```[ \t]*([a-zA-Z]*)[^\n]*$", re.MULTILINE)
 _MAX_WHOLE = 200  # characters; a reply that is nothing but an answer is short
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
-_MACRO = re.compile(r"\\(?:text|mbox|textbf|mathrm|operatorname|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+")
+_MACRO = re.compile(
+    r"\\(?:text|mbox|textbf|mathrm|operatorname|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+"
+)
 _COUNTED = re.compile(r"[-+$€£−]*[0-9][0-9.,/]*\s?%?(?:[ ][a-zA-Z]{2,15}){0,3}")
 _CHOSEN = re.compile(
-    r"(?<![\w$\\])\(?(?P<said>[A-H])\)?(?:[ .:][^.\n]{1,40})? is (?:the )?(?:correct|right|answer)\b"
+    r"(?<![\w$\\])\(?(?P<said>[A-H])\)?(?:[ .:][^.\n]{1,40})? is (?:the "
+    r")?(?:correct|right|answer)\b"
     r"|\b(?:choose|pick|select|go with) (?:option |choice |answer )?\(?(?P<chosen>[A-H])\b"
-    r"|\b(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),? (?:option |choice )?\(?(?P<so>[A-H])\)?[.!]?(?=\s*\Z)"
+    r"|\b(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),? (?:option |choice "
+    r")?\(?(?P<so>[A-H])\)?[.!]?(?=\s*\Z)"
 )
 _OPTION = re.compile(
     r"(?-i:[A-H])(?:(?:,? and |, ?| ?& ?)(?-i:[A-H]))+|\(?(?-i:[A-H])\)?(?: [-–])? \d.{0,60}"
@@ -60,9 +70,9 @@ _ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
 class Extracted:
     """An answer and where it stood: `span` are its characters, and `method` is one of
 
-    box (`\\boxed{}`), tag (`<answer>`), hashes (`#### x`), phrase ("the answer is x"), output (what a program of the
-    reply printed), whole (the reply is nothing but an answer), number (the last one, only when enabled), none.
-    `hedged` says that several alternatives were offered ("3 or 4").
+    box (`\\boxed{}`), tag (`<answer>`), hashes (`#### x`), phrase ("the answer is x"), output (what
+    a program of the reply printed), whole (the reply is nothing but an answer), number (the last
+    one, only when enabled), none. `hedged` says that several alternatives were offered ("3 or 4").
     """
 
     value: str | None
@@ -75,13 +85,15 @@ NOTHING = Extracted(None, "none", None)
 
 
 def extract(completion: str, last_number: bool = False) -> Extracted:
-    """The final answer of a reply: the first of these that it holds, looked for where it speaks (`spoken`).
+    """The final answer of a reply: the first of these that it holds, looked for where it speaks
+    (`spoken`).
 
-    The last box or the only `<answer>`, whichever comes later; `#### x`; an answer phrase, or a sentence that chooses
-    an option; the last printed line of a program's output; a reply that is nothing but an answer. Takes time linear in
-    the length of the text.
+    The last box or the only `<answer>`, whichever comes later; `#### x`; an answer phrase, or a
+    sentence that chooses an option; the last printed line of a program's output; a reply that is
+    nothing but an answer. Takes time linear in the length of the text.
 
-    With `last_number=True` the last number of the text is taken when all else is missing: lenient reports only.
+    With `last_number=True` the last number of the text is taken when all else is missing: lenient
+    reports only.
     """
     start, end = spoken(completion)
     for find in METHODS if last_number else METHODS[:-1]:
@@ -92,9 +104,11 @@ def extract(completion: str, last_number: bool = False) -> Extracted:
 
 
 def gold_answer(text: str) -> str:
-    """The reference answer of a field: after the last `####`, else the last box (or row of boxes), else all.
+    """The reference answer of a field: after the last `####`, else the last box (or row of boxes),
+    else all.
 
-    Of several lines without either, what an answer phrase at their end states ("A: 18"), if one does.
+    Of several lines without either, what an answer phrase at their end states ("A: 18"), if one
+    does.
     """
     if "####" in text:
         return text.rsplit("####", 1)[1].strip()
@@ -129,7 +143,9 @@ def _boxes(text: str, start: int, end: int) -> Iterator[tuple[Span, Span]]:
 
 
 def _brace_pairs(text: str, start: int, end: int) -> dict[int, int]:
-    """Position of each closed `{` -> position of its `}`; escaped braces are characters, not delimiters."""
+    """Position of each closed `{` -> position of its `}`; escaped braces are characters, not
+    delimiters.
+    """
     pairs: dict[int, int] = {}
     stack: list[int] = []
     for brace in re.finditer(r"\\.|[{}]", text[start:end], re.DOTALL):
@@ -151,12 +167,16 @@ def _boxed_or_tagged(text: str, start: int, end: int) -> Extracted:
         said = _phrase(text, *tag)
         span = said.span or _trim(text, *tag)
         value = text[slice(*span)]
-        return Extracted(value, "tag", span, bool(_ALTERNATIVES.search(value))) if value else NOTHING
+        return (
+            Extracted(value, "tag", span, bool(_ALTERNATIVES.search(value))) if value else NOTHING
+        )
     return _last_boxes(text, boxes) if boxes else NOTHING
 
 
 def _tagged(text: str, start: int, end: int) -> Span | None:
-    """The content of the only `<answer>` block; several blocks are not an answer but an attempt to offer many."""
+    """The content of the only `<answer>` block; several blocks are not an answer but an attempt to
+    offer many.
+    """
     tags = list(_ANSWER_TAG.finditer(text, start, end)) if "<" in text else []
     if [tag.group().lower() for tag in tags] != ["<answer>", "</answer>"]:
         return None
@@ -164,7 +184,9 @@ def _tagged(text: str, start: int, end: int) -> Span | None:
 
 
 def _last_boxes(text: str, boxes: list[tuple[Span, Span]]) -> Extracted:
-    """The last box, with the boxes right before it when only separators stand between: together they are one list."""
+    """The last box, with the boxes right before it when only separators stand between: together
+    they are one list.
+    """
     group = [boxes[-1]]
     for box in reversed(boxes[:-1]):
         gap = text[box[0][1] : group[-1][0][0]]
@@ -180,7 +202,9 @@ def _last_boxes(text: str, boxes: list[tuple[Span, Span]]) -> Extracted:
 
 
 def _hashes(text: str, start: int, end: int) -> Extracted:
-    """The last `#### x`. A Markdown heading looks alike, so x is a number, or the text's last line."""
+    """The last `#### x`. A Markdown heading looks alike, so x is a number, or the
+    text's last line.
+    """
     last, text_end = None, start + len(text[start:end].rstrip())
     if "####" not in text:
         return NOTHING
@@ -194,7 +218,9 @@ def _hashes(text: str, start: int, end: int) -> Extracted:
 
 
 def _phrase(text: str, start: int, end: int) -> Extracted:
-    """What follows the last "the answer is", "Answer:" or line-initial "A:", up to the end of the clause."""
+    """What follows the last "the answer is", "Answer:" or line-initial "A:", up to the end of the
+    clause.
+    """
     begin = _after_last_phrase(text, start, end)
     if begin is None:
         return NOTHING
@@ -210,7 +236,9 @@ def _phrase(text: str, start: int, end: int) -> Extracted:
 
 
 def _after_last_phrase(text: str, start: int, end: int) -> int | None:
-    """Where the last answer phrase ends; its key words are looked for from behind, as most of a text holds none."""
+    """Where the last answer phrase ends; its key words are looked for from behind, as most of a
+    text holds none.
+    """
     last: tuple[int, int] | None = None
     for word in _TURNS:
         at = text.rfind(word, start, end)
@@ -238,13 +266,19 @@ def _phrase_at(text: str, at: int, word: str, start: int, end: int) -> int | Non
 
 
 def _math_span(text: str, begin: int, end: int, stop: int) -> Span:
-    """Math delimiters right after the phrase decide where the answer ends, not the full stop within them."""
+    """Math delimiters right after the phrase decide where the answer ends, not the full stop within
+    them.
+    """
     for opening, closing in (("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]"), ("$", "$")):
         if text.startswith(opening, begin):
             close = text.find(closing, begin + len(opening), min(end, begin + 400))
             line_end = text.find("\n", begin + 2, end)
             # a lone `$` is a currency sign, and so is one whose partner belongs to the next amount
-            if close > 0 and (opening != "$" or line_end < 0 or close < line_end) and text[close - 1] != " ":
+            if (
+                close > 0
+                and (opening != "$" or line_end < 0 or close < line_end)
+                and text[close - 1] != " "
+            ):
                 rest = text[close + len(closing) : stop].strip(" .*")
                 return (begin, stop) if rest else (begin, close + len(closing))
     return begin, stop
@@ -260,7 +294,9 @@ def _trim(text: str, start: int, end: int) -> Span:
 
 
 def _option(text: str, start: int, end: int) -> Extracted:
-    """The option of the last sentence that chooses one: "(B) is correct", "I choose B", "Therefore, B."."""
+    """The option of the last sentence that chooses one: "(B) is correct", "I choose B", "Therefore,
+    B.".
+    """
     last = deque(_CHOSEN.finditer(text, start, end), maxlen=1)
     if not last:
         return NOTHING
@@ -289,16 +325,27 @@ def _output(text: str, start: int, end: int) -> Extracted:
 
 
 def _whole(text: str, start: int, end: int) -> Extracted:
-    """A short reply that is an answer and nothing else: a formula, a number of things, an option, one word."""
+    """A short reply that is an answer and nothing else: a formula, a number of things, an option,
+    one word.
+    """
     if end - start > 4 * _MAX_WHOLE:
         return NOTHING
     span = _trim(text, start, end)
     value = text[slice(*span)]
     bare = _MACRO.sub(" ", value)
-    if not value or len(value) > _MAX_WHOLE or "\n" in value or not any(char.isalnum() for char in value):
+    if (
+        not value
+        or len(value) > _MAX_WHOLE
+        or "\n" in value
+        or not any(char.isalnum() for char in value)
+    ):
         return NOTHING
     words = [word for word in _WORD.findall(bare) if word.lower() not in _FUNCTIONS]
-    single = len(words) == 1 and words[0] == bare.strip() and (len(words[0]) > 2 or words[0].lower() == "no")
+    single = (
+        len(words) == 1
+        and words[0] == bare.strip()
+        and (len(words[0]) > 2 or words[0].lower() == "no")
+    )
     if "boxed" in value or "fbox" in value:  # one that is cut off
         return NOTHING
     counted = _COUNTED.fullmatch(value) and not _LINKING.intersection(words)

@@ -22,9 +22,10 @@ GRADER = "2"  # raise whenever any verdict may change
 class Verdict:
     """What a reply answered and whether that is right.
 
-    `method` says where the answer stood (see `extract`), `reason` why it is right or not: "equal", "different",
-    "no answer", "hedged", "unevaluated", "copied", "other unit", "empty", or one of `UNDECIDED`, for which nobody
-    knows: they count as not correct, and are to be counted aloud. `seconds` is wall time.
+    `method` says where the answer stood (see `extract`), `reason` why it is right or not: "equal",
+    "different", "no answer", "hedged", "unevaluated", "copied", "other unit", "empty", or one of
+    `UNDECIDED`, for which nobody knows: they count as not correct, and are to be counted aloud.
+    `seconds` is wall time.
     """
 
     correct: bool
@@ -45,25 +46,34 @@ def grade(
     *,
     last_number: bool = False,
 ) -> Verdict:
-    """Find the final answer of a reply and compare it with the reference answer; a bare answer is a reply, too.
+    """Find the final answer of a reply and compare it with the reference answer; a bare answer is a
+    reply, too.
 
     Args:
         completion: the reply, or only its answer.
         gold: the reference answer (for a rationale with `####` or a box, see `gold_answer`).
-        problem: the problem's text: an expression copied from it, with its operations undone, is not an answer.
-        answer_type: "math"; "mc" (the gold is a letter, or several); "num" (a number, up to `tolerance`).
+        problem: the problem's text: an expression copied from it, with its operations undone, is
+            not an answer.
+        answer_type: "math"; "mc" (the gold is a letter, or several); "num" (a number, up to
+            `tolerance`).
         choices: of "mc", in the order of their letters.
         tolerance: of "num": 0.01 is absolute, "1%" relative to the gold; None is exact.
-        last_number: accept the last number of a reply that states no answer; for lenient reports, never for rewards.
+        last_number: accept the last number of a reply that states no answer; for lenient reports,
+            never for rewards.
 
-    Raises ValueError for an unknown answer type or an unreadable tolerance, never because of `completion` or `gold`.
+    Raises ValueError for an unknown answer type or an unreadable tolerance, never because of
+    `completion` or `gold`.
     """
     start = time.perf_counter()
-    task = Task(Problem("", problem or "", answer_type, tuple(choices or ())), gold, tolerance=tolerance)
+    task = Task(
+        Problem("", problem or "", answer_type, tuple(choices or ())), gold, tolerance=tolerance
+    )
     found = extract(completion, last_number)
     decision = judged(found, task)
     seconds = time.perf_counter() - start
-    return Verdict(decision.equal, found.value, found.method, decision.reason, seconds, grader_version())
+    return Verdict(
+        decision.equal, found.value, found.method, decision.reason, seconds, grader_version()
+    )
 
 
 def judged(found: Extracted, task: Task) -> Decision:
@@ -73,7 +83,9 @@ def judged(found: Extracted, task: Task) -> Decision:
 
 
 def judge(answer: str | None, task: Task) -> Decision:
-    """Is an answer that was extracted already right? The one rule behind rewards, evaluation and data filters."""
+    """Is an answer that was extracted already right? The one rule behind rewards, evaluation and
+    data filters.
+    """
     if answer is None:
         return Decision(False, "no answer")
     problem = task.problem

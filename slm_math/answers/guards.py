@@ -1,4 +1,6 @@
-"""What the algebra process never gets to see: text that is long, deep, unknown to it, or made to keep it busy."""
+"""What the algebra process never gets to see: text that is long, deep, unknown to it, or made to
+keep it busy.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,12 @@ MAX_LENGTH, MAX_DEPTH = 300, 12
 MAX_NESTING = 40  # levels of brackets that are read at all, however little of the stack is left
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _SAFE = frozenset(
-    """frac sqrt pi cdot times div pm mp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp infty
-    cup cap setminus emptyset in le ge ne begin end text alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau
-    phi varphi omega binom lfloor rfloor lceil rceil mathbb mathbf mathrm vec overline  langle rangle
+    """frac sqrt pi cdot times div pm mp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh
+    log ln lg exp infty
+    cup cap setminus emptyset in le ge ne begin end text alpha beta gamma delta epsilon theta lambda
+    mu nu rho sigma tau
+    phi varphi omega binom lfloor rfloor lceil rceil mathbb mathbf mathrm vec overline  langle
+    rangle
     parallel perp Delta Omega Phi Gamma Theta Lambda circ to""".split()  # noqa: SIM905
 )
 _TOWER = re.compile(
@@ -21,8 +26,16 @@ _TOWER = re.compile(
 
 
 def hostile(text: str) -> bool:
-    """Whether an expression is too long or too deep, stacks powers, holds huge numbers or what is not algebra."""
-    if not text or len(text) > MAX_LENGTH or _depth(text) > MAX_DEPTH or _TOWER.search(text) or not text.isascii():
+    """Whether an expression is too long or too deep, stacks powers, holds huge numbers or what is
+    not algebra.
+    """
+    if (
+        not text
+        or len(text) > MAX_LENGTH
+        or _depth(text) > MAX_DEPTH
+        or _TOWER.search(text)
+        or not text.isascii()
+    ):
         return True
     return any(name not in _SAFE for name in _COMMAND.findall(text))
 

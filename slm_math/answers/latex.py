@@ -1,4 +1,6 @@
-"""One spelling for an answer: LaTeX without layout, the same command for the same thing, no math delimiters."""
+"""One spelling for an answer: LaTeX without layout, the same command for the same thing, no math
+delimiters.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,21 @@ import unicodedata
 
 _UNICODE = str.maketrans(
     {
-        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ",
+        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "⋅": r"\cdot ",
+        "·": r"\cdot ",
         "÷": r"\div ",
-        "π": r"\pi ", "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ",
-        "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "θ": r"\theta ", "²": "^{2}", "³": "^{3}", "⁴": "^{4}",
+        "π": r"\pi ", "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
+        "±": r"\pm ",
+        "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "θ": r"\theta ", "²": "^{2}", "³": "^{3}",
+        "⁴": "^{4}",
         "∅": r"\emptyset ",
         "º": r"^{\circ}", "˚": r"^{\circ}", "ℝ": r"\mathbb{R}", "∖": r"\setminus ",
         **{chr(0x2080 + digit): f"_{digit}" for digit in range(10)},
-        "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
-        "，": ",", "（": "(", "）": ")", "＝": "=", "＋": "+", "－": "-", "．": ".", "／": "/", "＜": "<", "＞": ">",
+        "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}",
+        "¾": r" \frac{3}{4}",
+        "，": ",", "（": "(", "）": ")", "＝": "=", "＋": "+", "－": "-", "．": ".", "／": "/",
+        "＜": "<",
+        "＞": ">",
         "％": "%", "：": ":", "“": '"', "”": '"', "’": "'", "‘": "'",
         "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2061": "", "\u200b": "",
     }
@@ -28,9 +36,11 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("\\", r"(?<=\d)(?:,(?:\s*\\[,;:])?\s*\\!\s*|\\[,;:](?=\d{3}(?!\d)))(?=\d{3})", ""),
         ("{,}", r"(?<=\d)\{,\}(?=\d{3})", ""),
         ("{:}", r"\{:\}", ":"),
-        ("\\", r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg)(?![a-zA-Z])\s*\.?(?=[^a-zA-Z]|$)",
+        ("\\",
+        r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg)(?![a-zA-Z])\s*\.?(?=[^a-zA-Z]|$)",
          ""),
-        ("\\", r"\\(?:(?:displaystyle|textstyle|limits|nolimits|mathstrut|hfill)(?![a-zA-Z])|!)", ""),
+        ("\\", r"\\(?:(?:displaystyle|textstyle|limits|nolimits|mathstrut|hfill)(?![a-zA-Z])|!)",
+        ""),
         ("\\", r"\\(?:[,;: ]|(?:quad|qquad|thinspace)(?![a-zA-Z]))", " "),
         ("~", r"~", " "),
         ("color", r"\\(?:text)?color\s*\{[a-zA-Z0-9!]*\}", ""),
@@ -38,16 +48,19 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         ("i}", r"\\(?:mathrm|text|rm|mathit|operatorname)\s*\{[\s~]*i\}", "i"),
         ("e}", r"\\mathrm\s*\{[\s~]*e\}", "e"),
-        ("operatorname", r"\\operatorname\s*\{(sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)\}", r"\\\1 "),
+        ("operatorname",
+        r"\\operatorname\s*\{(sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)\}", r"\\\1 "),
         ("\\", r"\\(?:tiny|small|large|Large|LARGE|huge|Huge)(?![a-zA-Z])", ""),
         ("over", r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
         ("choose", r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}", r"\\binom{\1}{\2}"),
         ("binom", r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
         ("bigcup", r"\\bigcup(?![a-zA-Z])", r"\\cup"),
         ("U", r"(?<=[)\]]) ?U ?(?=[(\[])", r"\\cup "),
-        ("\\", r"\\(?:mathbf|boldsymbol|vec|overrightarrow|hat|bm)\s*\{\s*([a-zA-Z])\s*\}", r"\\vec{\1}"),
+        ("\\", r"\\(?:mathbf|boldsymbol|vec|overrightarrow|hat|bm)\s*\{\s*([a-zA-Z])\s*\}",
+        r"\\vec{\1}"),
         ("vec ", r"\\vec ([a-zA-Z])(?![a-zA-Z])", r"\\vec{\1}"),
-        ("\\", r"\\(?:[mh]box|text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf)|operatorname|boldsymbol|bm|emph|bf|rm)"
+        ("\\",
+        r"\\(?:[mh]box|text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf)|operatorname|boldsymbol|bm|emph|bf|rm)"
          r"\s*\{",
          r"\\text{"),
         ("\\", r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![a-zA-Z]))", "°"),
@@ -64,7 +77,9 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("!=", r"!=", r"\\ne "),
         ("\\lt", r"\\lt(?![a-zA-Z])", "<"),
         ("\\gt", r"\\gt(?![a-zA-Z])", ">"),
-        ("\\", r"\\l[vV]ert(?![a-zA-Z])|\\r[vV]ert(?![a-zA-Z])|\\[vV]ert(?![a-zA-Z])|\\mid(?![a-zA-Z])", "|"),
+        ("\\",
+        r"\\l[vV]ert(?![a-zA-Z])|\\r[vV]ert(?![a-zA-Z])|\\[vV]ert(?![a-zA-Z])|\\mid(?![a-zA-Z])",
+        "|"),
         ("brace", r"\\lbrace(?![a-zA-Z])", r"\\{"),
         ("brace", r"\\rbrace(?![a-zA-Z])", r"\\}"),
         ("varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset"),
@@ -73,7 +88,9 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("$", r"\$", " "),
         ("\\", r"\\[()\[\]]", " "),
         ("cbrt", r"(?<![a-zA-Z\\])cbrt\s*\(([^()]*)\)", r"\\sqrt[3]{\1}"),
-        ("", r"(?<![a-zA-Z\\])(sqrt|sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)(?![a-zA-Z])", r"\\\1 "),
+        ("",
+        r"(?<![a-zA-Z\\])(sqrt|sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)(?![a-zA-Z])",
+        r"\\\1 "),
         ("sqrt", r"(?<![a-zA-Z\\])sqrt(?=[0-9])", r"\\sqrt "),
         ("10^", r"(?<=\d) ?[xX] ?(?=10\^)", r" \\cdot "),
         ("**", r"\*\*", "^"),
@@ -89,7 +106,9 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 
 def normalise(text: str) -> str:
-    """The canonical spelling of a short answer; `＄` marks a currency sign and `°` a degree sign."""
+    """The canonical spelling of a short answer; `＄` marks a currency sign and `°` a
+    degree sign.
+    """
     if not text.isascii() or not text.isprintable():
         text = _visible(text)
     text = text.strip(" *`\n\t").replace("\\\\", _ROW_END)
@@ -98,7 +117,9 @@ def normalise(text: str) -> str:
     if text.count("$") == 1:  # a delimiter would have a partner
         text = text.replace("\\$", "$").replace("$", "＄")
     if not text.isascii():
-        text = _UNICODE_ROOT.sub(lambda m: r"\sqrt{" + (m[1] or m[2] or m[3] or "") + "}", text).translate(_UNICODE)
+        text = _UNICODE_ROOT.sub(
+            lambda m: r"\sqrt{" + (m[1] or m[2] or m[3] or "") + "}", text
+        ).translate(_UNICODE)
     for needle, pattern, replacement in _SPELLINGS:
         if needle in text:
             text = pattern.sub(replacement, text)
@@ -111,7 +132,9 @@ def normalise(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    """Without invisible marks; the decimal digits of every script as 0 to 9; other control characters as blanks."""
+    """Without invisible marks; the decimal digits of every script as 0 to 9; other control
+    characters as blanks.
+    """
     found = []
     for char in unicodedata.normalize("NFC", text):
         kind = unicodedata.category(char)
@@ -126,7 +149,9 @@ def _visible(text: str) -> str:
 
 
 def _braced_arguments(text: str) -> str:
-    r"""`\frac43`, `\frac 5{19}` and `\sqrt3` with braces around each argument, innermost (rightmost) first."""
+    r"""`\frac43`, `\frac 5{19}` and `\sqrt3` with braces around each argument, innermost
+    (rightmost) first.
+    """
     *heads, tail = _SQRT.sub(r"\\sqrt{\1}", text).split("\\frac")
     for head in reversed(heads):
         first, middle = _argument(tail, 0)
@@ -136,7 +161,9 @@ def _braced_arguments(text: str) -> str:
 
 
 def _argument(text: str, at: int) -> tuple[str, int]:
-    """The next LaTeX argument, in braces, and the position after it; ("", at) when there is none."""
+    """The next LaTeX argument, in braces, and the position after it; ("", at) when
+    there is none.
+    """
     while at < len(text) and text[at] == " ":
         at += 1
     if at >= len(text):
@@ -149,7 +176,9 @@ def _argument(text: str, at: int) -> tuple[str, int]:
 
 
 def closing(text: str, at: int) -> int | None:
-    """Position of the bracket that closes the one at `at` (any kind closes any kind: half-open intervals)."""
+    """Position of the bracket that closes the one at `at` (any kind closes any kind: half-open
+    intervals).
+    """
     depth = 0
     for i in range(at, len(text)):
         if text[i] in _OPEN:
@@ -163,7 +192,9 @@ def closing(text: str, at: int) -> int | None:
 
 def strip_braces(text: str) -> str:
     """Without grouping braces around the whole."""
-    while len(text) > 1 and text[0] == "{" and text[-1] == "}" and closing(text, 0) == len(text) - 1:
+    while (
+        len(text) > 1 and text[0] == "{" and text[-1] == "}" and closing(text, 0) == len(text) - 1
+    ):
         text = text[1:-1].strip()
     return text
 

@@ -1,4 +1,6 @@
-"""The algebra system in a process of its own, which can be killed: a hostile answer costs seconds, never the run."""
+"""The algebra system in a process of its own, which can be killed: a hostile answer costs seconds,
+never the run.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-SECONDS = 1.0  # of processor time for all questions about one answer: a busy machine changes no verdict
+# of processor time for all questions about one answer: a busy machine changes no verdict
+SECONDS = 1.0
 PATIENCE = 60.0  # of wall time before a silent worker is killed
 MEMORY_MB = 2048
 WORKERS = 2
@@ -31,7 +34,8 @@ class _Worker:
     def __init__(self) -> None:
         path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
         command = [sys.executable, "-P", "-m", "slm_math.answers.algebra", str(MEMORY_MB)]
-        fixed = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # sympy orders by hash
+        # sympy orders by hash
+        fixed = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         environment = {**os.environ, "PYTHONPATH": path, **fixed}
         self.process = subprocess.Popen(
             command,
@@ -39,7 +43,8 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
-            bufsize=0,  # or what a dead process did not take would be written again when its pipe is closed
+            # or what a dead process did not take would be written again when its pipe is closed
+            bufsize=0,
         )
         self._said = b""
         if self._read(PATIENCE) != "ready":
@@ -58,7 +63,8 @@ class _Worker:
         """One line; "died" when the process ended, "timeout" when it stays silent."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + seconds
-        with selectors.DefaultSelector() as selector:  # select() itself fails above 1,024 open files
+        # select() itself fails above 1,024 open files
+        with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._said:
                 if not selector.select(max(deadline - time.monotonic(), 0)):
@@ -87,10 +93,11 @@ class Pool:
             self.idle.put(None)
 
     def ask(self, seconds: float, kind: str, *expressions: str) -> tuple[str, float]:
-        """ "yes", "no", "unread", "timeout" or "died" for one comparison, and the processor seconds that it took.
+        """ "yes", "no", "unread", "timeout" or "died" for one comparison, and the processor seconds
+        that it took.
 
-        Blocks while all workers are busy. A worker that was killed from outside is replaced, and asked again; an answer
-        that brings down two is "died".
+        Blocks while all workers are busy. A worker that was killed from outside is replaced, and
+        asked again; an answer that brings down two is "died".
         """
         worker = self.idle.get()
         question = json.dumps([seconds, kind, *expressions])
@@ -103,7 +110,8 @@ class Pool:
                     break
                 reply, _, took = worker.ask(question).partition(" ")
                 used = float(took or seconds)
-                if reply in FAILURES:  # what a half-done computation leaves behind is not worth keeping
+                # what a half-done computation leaves behind is not worth keeping
+                if reply in FAILURES:
                     broken, worker = worker, None
                     broken.kill()
                 if reply != "died":
@@ -131,7 +139,9 @@ class Spent(Exception):
 
 @contextlib.contextmanager
 def budget(seconds: float = SECONDS) -> Iterator[None]:
-    """All questions about one answer share `seconds` of processor time, however many members or choices it has."""
+    """All questions about one answer share `seconds` of processor time, however many members or
+    choices it has.
+    """
     outer = getattr(_local, "left", None)
     _local.left = seconds if outer is None else outer
     try:
@@ -142,7 +152,9 @@ def budget(seconds: float = SECONDS) -> Iterator[None]:
 
 
 def ask(kind: str, *expressions: str) -> str:
-    """Ask the shared pool. Raises `Spent` when the budget of the answer under judgement is used up."""
+    """Ask the shared pool. Raises `Spent` when the budget of the answer under
+    judgement is used up.
+    """
     global _pool, _asked
     with _lock:
         _asked += 1

@@ -12,7 +12,9 @@ from slm_math.types import Problem
 
 
 def readable(answer: str, problem: Problem) -> bool:
-    """Whether an answer, right or wrong, is of the problem's type: an option, a number, mathematics or text."""
+    """Whether an answer, right or wrong, is of the problem's type: an option, a number, mathematics
+    or text.
+    """
     if len(answer) > MAX_ANSWER:
         return False
     if problem.answer_type == "mc":
@@ -28,4 +30,6 @@ def readable(answer: str, problem: Problem) -> bool:
 
 def _opaque(value: Value) -> bool:
     """Whether an answer or a member of it is neither mathematics nor text."""
-    return isinstance(value, Opaque) or (isinstance(value, (Bag, Row)) and any(map(_opaque, value.items)))
+    return isinstance(value, Opaque) or (
+        isinstance(value, (Bag, Row)) and any(map(_opaque, value.items))
+    )

@@ -1,4 +1,6 @@
-"""The part of a reply that answers: behind its thinking, before the end of its turn and before an invented question."""
+"""The part of a reply that answers: behind its thinking, before the end of its turn and before an
+invented question.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +24,36 @@ _THINKS = re.compile(
 # A base model tends to invent the next question of a list and to answer that too.
 _NEXT_QUESTION = re.compile(
     r"^[ \t#*]*(?:"
-    r"(?:(?:next |new )?(?:question|problem|exercise)(?P<part> \d+)?\**:|q\d*:|human:|user:|\[?instruction\]?:"
+    r"(?:(?:next |new )?(?:question|problem|exercise)(?P<part> "
+    r"\d+)?\**:|q\d*:|human:|user:|\[?instruction\]?:"
     r"|### ?instruction)"
-    r"|(?P<after>(?:question|problem|exercise|example) \d+\**[.:)]|(?:question|problem|exercise)(?: \d+)?\**[ \t]*$"
+    r"|(?P<after>(?:question|problem|exercise|example) "
+    r"\d+\**[.:)]|(?:question|problem|exercise)(?: \d+)?\**[ \t]*$"
     r"|example:|assistant:|(?:user|human|assistant)[ \t]*$))",
     re.IGNORECASE | re.MULTILINE,
 )
-_HINTS = ("uestion", "roblem", "xercise", "xample", "nstruction", "ser", "uman", "ssistant", "Q", "q", "QUEST", "PROB")
+_HINTS = (
+    "uestion",
+    "roblem",
+    "xercise",
+    "xample",
+    "nstruction",
+    "ser",
+    "uman",
+    "ssistant",
+    "Q",
+    "q",
+    "QUEST",
+    "PROB",
+)
 _ANSWERED = re.compile(r"\\boxed|\\fbox|####|</answer>|answer is|answer:", re.IGNORECASE)
 _MEANS = re.compile(r"[^#*\s]")
 
 
 def spoken(text: str) -> Span:
-    """The part of a reply that answers: after thinking, before the end of the turn and an invented question."""
+    """The part of a reply that answers: after thinking, before the end of the turn and an invented
+    question.
+    """
     start, end = 0, len(text)
     if _FINAL in text or "<|channel|>analysis" in text:
         start = (text.rfind(_FINAL) + len(_FINAL)) if _FINAL in text else end
@@ -50,7 +69,8 @@ def spoken(text: str) -> Span:
     if questions:
         answered, opening = _ANSWERED.search(text, start, end), _MEANS.search(text, start, end)
         for question in questions:
-            own = question["part"] or question["after"]  # it may be a part of the same problem, unless that is answered
+            # it may be a part of the same problem, unless that is answered
+            own = question["part"] or question["after"]
             part = own and not (answered and answered.start() < question.start())
             if opening and opening.start() < question.start() and not part:
                 return start, question.start()

@@ -1,4 +1,6 @@
-"""The structure of an answer: a list, a set, a tuple or interval, a matrix, a relation, down to its values."""
+"""The structure of an answer: a list, a set, a tuple or interval, a matrix, a relation, down to its
+values.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ from slm_math.answers.values import (
     words,
 )
 
-_SPACED = re.compile(r"\d,\d{3}(?!\d).*, |, .*\d,\d{3}(?!\d)")  # "1,000, 2,500": a comma within a number has no blank
+# "1,000, 2,500": a comma within a number has no blank
+_SPACED = re.compile(r"\d,\d{3}(?!\d).*, |, .*\d,\d{3}(?!\d)")
 _SPACED_SEPARATOR = re.compile(r",(?!\d{3}(?!\d))|;")
 _SEPARATOR = re.compile(r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])")
 _UNION = re.compile(r"\\cup(?![a-zA-Z])")
@@ -38,7 +41,9 @@ _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|in|approx|equiv|to|sim)(?![a-zA-Z])
 _TURNED = {">": "<", "\\ge": "\\le"}
 _COMMA = re.compile(r"[,;]")
 _ROW, _CELL = re.compile(r"\\\\"), re.compile(r"&")
-_MATRIX = re.compile(r"\\begin\{([pb]?matrix|smallmatrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_MATRIX = re.compile(
+    r"\\begin\{([pb]?matrix|smallmatrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL
+)
 _THOUSANDS = re.compile(r"[-+＄ ]*\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*")
 _FUNCTION_OF = re.compile(
     r"[a-zA-Z](?:_\w)?(?:\^\{-1\})?'?\s*\([a-zA-Z, ]+\)"
@@ -58,7 +63,9 @@ _REALS = re.compile(r"\\mathbb\s*\{?R\}?|ℝ")
 
 
 def parse(text: str, gold: bool = False) -> Value:
-    """The structure of a normalised answer. A reference answer (`gold`) may carry only units that are known as such."""
+    """The structure of a normalised answer. A reference answer (`gold`) may carry only units that
+    are known as such.
+    """
     text = strip_braces(text.strip())
     if text in ("\\emptyset", "\\{\\}", "\\{ \\}"):
         return Bag((), "set")
@@ -88,11 +95,23 @@ def _matrix(text: str, gold: bool) -> Value | None:
     if found is None or found.end() < len(text) or "\\begin" in found[2]:
         return None
     before = re.sub(r"\s*(?:\\cdot|\\times)?\s*$", "", text[: found.start()])
-    factor = Fraction(-1) if before == "-" else rational(number.tree) if (number := scalar(before)) else None
+    factor = (
+        Fraction(-1)
+        if before == "-"
+        else rational(number.tree)
+        if (number := scalar(before))
+        else None
+    )
     if before and factor is None:
         return None
-    rows = [[parse(cell, gold) for cell in split_top(row, _CELL)] for row in split_top(found[2], _ROW) if row]
-    return Matrix(tuple(tuple(_times(cell, factor) if factor else cell for cell in row) for row in rows))
+    rows = [
+        [parse(cell, gold) for cell in split_top(row, _CELL)]
+        for row in split_top(found[2], _ROW)
+        if row
+    ]
+    return Matrix(
+        tuple(tuple(_times(cell, factor) if factor else cell for cell in row) for row in rows)
+    )
 
 
 def _times(cell: Value, factor: Fraction) -> Value:
@@ -111,7 +130,11 @@ def _set(text: str, gold: bool) -> Value | None:
     inside = text[2:-2]
     if built := _BUILT.fullmatch(inside):
         condition = parse(built[1], gold)
-        bounds = condition.variable if isinstance(condition, Row) else getattr(condition, "kind", "") == "union"
+        bounds = (
+            condition.variable
+            if isinstance(condition, Row)
+            else getattr(condition, "kind", "") == "union"
+        )
         return condition if bounds else Opaque(text)
     return (
         Opaque(text)
@@ -123,7 +146,9 @@ def _set(text: str, gold: bool) -> Value | None:
 def _reals_without(points: str, gold: bool) -> Value | None:
     """All real numbers but some, as a union of intervals."""
     items = _flat(_items(points, gold))
-    ends = sorted(((size, item) for item in items if (size := real(item)) is not None), key=lambda end: end[0])
+    ends = sorted(
+        ((size, item) for item in items if (size := real(item)) is not None), key=lambda end: end[0]
+    )
     if not ends or len(ends) < len(items):
         return None
     walls = [Words("-infinity"), *(item for _, item in ends), Words("infinity")]
@@ -133,7 +158,9 @@ def _reals_without(points: str, gold: bool) -> Value | None:
 def _flat(items: tuple[Value, ...]) -> tuple[Value, ...]:
     """`1 \\pm \\sqrt 2` inside a list is two of its members."""
     return tuple(
-        i for item in items for i in (item.items if isinstance(item, Bag) and item.kind == "list" else (item,))
+        i
+        for item in items
+        for i in (item.items if isinstance(item, Bag) and item.kind == "list" else (item,))
     )
 
 
@@ -169,7 +196,8 @@ def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
         return None
     low, high = above[0].items[0], below[0].items[1]
     start, stop = real(low), real(high)
-    if "," in text and start is not None and stop is not None and start >= stop:  # x < -2, x > 3: nothing is both
+    # x < -2, x > 3: nothing is both
+    if "," in text and start is not None and stop is not None and start >= stop:
         return Bag(tuple(rows), "union")
     return Row(above[0].opening, (low, high), below[0].closing, rows[0].variable)
 
@@ -184,7 +212,12 @@ def _relation(text: str, gold: bool) -> Value | None:
         return replace(within, variable=sides[0]) if isinstance(within, Row) else within
     if set(found) == {"="}:
         if len(sides) > 2 and all(VARIABLE.fullmatch(side) for side in sides[:-1]):  # x = y = 2
-            return Bag(tuple(Relation((side, sides[-1]), ("=",), side.replace(" ", "")) for side in sides[:-1]))
+            return Bag(
+                tuple(
+                    Relation((side, sides[-1]), ("=",), side.replace(" ", ""))
+                    for side in sides[:-1]
+                )
+            )
         if len(sides) == 2 and VARIABLE.fullmatch(sides[1]) and not variable:  # 5 = x
             sides = sides[::-1]
         if _is_name(sides[0]) and _links_agree(sides[1:]):
@@ -193,22 +226,30 @@ def _relation(text: str, gold: bool) -> Value | None:
 
 
 def _is_name(side: str) -> bool:
-    """Whether the left side of an equation names what the right side is: x, f(x), P(A), area, AB, but not ab or 2x."""
+    """Whether the left side of an equation names what the right side is: x, f(x), P(A), area, AB,
+    but not ab or 2x.
+    """
     if VARIABLE.fullmatch(side) or _FUNCTION_OF.fullmatch(side) or _NAMED.fullmatch(side):
         return True
     return bool(_LABEL.fullmatch(side)) and not PRODUCT.fullmatch(side)
 
 
 def _links_agree(sides: list[str]) -> bool:
-    """Whether a chain `= 10/4 = 2.5` contradicts itself nowhere: its last link is then its value."""
+    """Whether a chain `= 10/4 = 2.5` contradicts itself nowhere: its last link is
+    then its value.
+    """
     values = [scalar(side) for side in sides]
     last = values[-1]
     numbers = [value for value in values[:-1] if value is not None and not value.tree.names]
-    return not numbers or (last is not None and all(identical(v.tree, last.tree) is not False for v in numbers))
+    return not numbers or (
+        last is not None and all(identical(v.tree, last.tree) is not False for v in numbers)
+    )
 
 
 def rising(sides: Sequence[str], operators: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A chain of comparisons from its small end: `a > b` is `b < a`; other relations as they are."""
+    """A chain of comparisons from its small end: `a > b` is `b < a`; other
+    relations as they are.
+    """
     if all(operator in _TURNED for operator in operators):
         return list(sides[::-1]), [_TURNED[operator] for operator in operators[::-1]]
     return list(sides), list(operators)
@@ -226,7 +267,12 @@ def interval(sides: list[str], operators: list[str], gold: bool = False) -> Row 
     if len(sides) != 3 or not VARIABLE.fullmatch(sides[1]):
         return None
     brackets = ("(" if operators[0] == "<" else "[", ")" if operators[1] == "<" else "]")
-    return Row(brackets[0], (parse(sides[0], gold), parse(sides[2], gold)), brackets[1], sides[1].replace(" ", ""))
+    return Row(
+        brackets[0],
+        (parse(sides[0], gold), parse(sides[2], gold)),
+        brackets[1],
+        sides[1].replace(" ", ""),
+    )
 
 
 def _row(text: str, gold: bool) -> Value | None:
@@ -244,8 +290,12 @@ def _row(text: str, gold: bool) -> Value | None:
 
 
 def _either_sign(text: str, gold: bool) -> Value | None:
-    if not re.search(r"\\[pm]{2}(?![a-zA-Z])", text) or not re.search(r"\\(?:pm|mp)(?![a-zA-Z])", text):
+    if not re.search(r"\\[pm]{2}(?![a-zA-Z])", text) or not re.search(
+        r"\\(?:pm|mp)(?![a-zA-Z])", text
+    ):
         return None
     flip = {"\\pm": ("+", "-"), "\\mp": ("-", "+")}
-    both = (re.sub(r"\\(?:pm|mp)(?![a-zA-Z])", lambda m, i=i: flip[m.group()][i], text) for i in (0, 1))
+    both = (
+        re.sub(r"\\(?:pm|mp)(?![a-zA-Z])", lambda m, i=i: flip[m.group()][i], text) for i in (0, 1)
+    )
     return Bag(tuple(parse(one, gold) for one in both))

@@ -13,7 +13,9 @@ from slm_math.answers.structures import parse
 from slm_math.answers.unevaluated import unevaluated
 from slm_math.answers.values import Relation, Scalar, Value
 
-_AMOUNT = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE]([-+]?[0-9]{1,2}))?\s*(%?)\s*")
+_AMOUNT = re.compile(
+    r"\s*([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE]([-+]?[0-9]{1,2}))?\s*(%?)\s*"
+)
 # of an answer that need not be exact, what stands before its last "approximately"
 _APPROXIMATE = re.compile(
     r"^.*\\approx(?![a-zA-Z])|^(?:\\text\{)?\s*(?:approximately|about|roughly)\s*\}?", re.IGNORECASE
@@ -27,7 +29,10 @@ def allowance(tolerance: float | str) -> tuple[Fraction, bool]:
     """
     found = _AMOUNT.fullmatch(str(tolerance)) if not isinstance(tolerance, bool) else None
     if found is None:
-        raise ValueError(f"tolerance {tolerance!r} is neither a number such as 0.01 nor a percentage such as '1%'")
+        raise ValueError(
+            f"tolerance {tolerance!r} is neither a number such as 0.01 nor a percentage such as "
+            f"'1%'"
+        )
     amount = Fraction(f"{found[1]}e{found[2] or 0}")
     return (amount / 100, True) if found[3] else (amount, False)
 
@@ -54,7 +59,13 @@ def within(answer: str, gold: str, allowed: Fraction, relative: bool) -> Decisio
     readings = [left, left / 100] if a.percent and not g.percent else [left]
     wanted = [right, right / 100] if g.percent and not a.percent else [right]
     return (
-        YES if any(abs(x - y) <= (allowed * abs(y) if relative else allowed) for x in readings for y in wanted) else NO
+        YES
+        if any(
+            abs(x - y) <= (allowed * abs(y) if relative else allowed)
+            for x in readings
+            for y in wanted
+        )
+        else NO
     )
 
 

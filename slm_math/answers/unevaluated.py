@@ -9,13 +9,19 @@ from slm_math.answers.expressions import Node
 
 
 def unevaluated(answer: Node, gold: Node) -> bool:
-    """Whether the answer still holds plain arithmetic that the gold has carried out (`17 \\times 23` for 391).
+    """Whether the answer still holds plain arithmetic that the gold has carried out (`17 \\times
+    23` for 391).
 
-    Fractions of integers, powers, radicals and functions of numbers stand (where they are not copied from the problem,
-    see `copied`). What the gold leaves open, the answer may leave open too.
+    Fractions of integers, powers, radicals and functions of numbers stand (where they are not
+    copied from the problem, see `copied`). What the gold leaves open, the answer may leave open
+    too.
     """
     left, allowed = open_operations(answer), open_operations(gold)
-    return any(n > allowed.get(kind, 0) for kind, n in left.items() if kind == "like terms" or kind not in allowed)
+    return any(
+        n > allowed.get(kind, 0)
+        for kind, n in left.items()
+        if kind == "like terms" or kind not in allowed
+    )
 
 
 def open_operations(tree: Node) -> dict[str, int]:
@@ -25,7 +31,10 @@ def open_operations(tree: Node) -> dict[str, int]:
         kind = _open_kind(node)
         if kind:
             found[kind] = found.get(kind, 0) + 1
-        if node.kind == "product" and sum(arg.kind == "sum" and not arg.names for arg in node.args) > 1:
+        if (
+            node.kind == "product"
+            and sum(arg.kind == "sum" and not arg.names for arg in node.args) > 1
+        ):
             found["product of sums"] = found.get("product of sums", 0) + 1
         if node.kind == "sum" and not node.names and _like_terms(node):
             found["like terms"] = found.get("like terms", 0) + 1
@@ -33,13 +42,19 @@ def open_operations(tree: Node) -> dict[str, int]:
 
 
 def _like_terms(node: Node) -> bool:
-    """Whether two terms of a constant sum are rational multiples of each other, as in `\\sqrt{18} + \\sqrt{8}`."""
+    """Whether two terms of a constant sum are rational multiples of each other, as in `\\sqrt{18} +
+    \\sqrt{8}`.
+    """
     try:
-        values = [approximate(arg, {}) for arg in node.args[:8] if rational(arg) is None]  # numbers: see `_open_kind`
+        # numbers: see `_open_kind`
+        values = [approximate(arg, {}) for arg in node.args[:8] if rational(arg) is None]
     except Undefined:
         return False
     ratios = [a / b for a in values for b in values if a is not b and a != 0 and b != 0]
-    return any(close(ratio, complex(Fraction(ratio.real).limit_denominator(200)), 1e-13) for ratio in ratios)
+    return any(
+        close(ratio, complex(Fraction(ratio.real).limit_denominator(200)), 1e-13)
+        for ratio in ratios
+    )
 
 
 def _open_kind(node: Node) -> str | None:
@@ -56,9 +71,15 @@ def _open_kind(node: Node) -> str | None:
 
 
 def _number_in_disguise(node: Node) -> Fraction | None:
-    """The rational value of a tree, also of one such as `\\cos 0` or `10^{\\log 23}`, up to double precision."""
+    """The rational value of a tree, also of one such as `\\cos 0` or `10^{\\log 23}`, up to double
+    precision.
+    """
     value = rational(node)
-    if value is not None or node.names or not any(part.kind in ("function", "logarithm") for part in node.walk()):
+    if (
+        value is not None
+        or node.names
+        or not any(part.kind in ("function", "logarithm") for part in node.walk())
+    ):
         return value
     try:
         number = approximate(node, {})
@@ -69,4 +90,8 @@ def _number_in_disguise(node: Node) -> Fraction | None:
 
 
 def _power_of_ten(node: Node) -> bool:
-    return node.kind == "power" and node.args[0].name == "10" and node.args[1].kind in ("number", "negative")
+    return (
+        node.kind == "power"
+        and node.args[0].name == "10"
+        and node.args[1].kind in ("number", "negative")
+    )

@@ -1,52 +1,77 @@
-"""Units, currencies and counted things beside a number: dropped or added freely, but never exchanged."""
+"""Units, currencies and counted things beside a number: dropped or added freely, but never
+exchanged.
+"""
 
 from __future__ import annotations
 
 import re
 
 _KNOWN = {
-    "dollar": "＄ dollar dollars usd buck bucks", "cent": "cent cents ¢", "euro": "€ euro euros", "pound": "£",
+    "dollar": "＄ dollar dollars usd buck bucks", "cent": "cent cents ¢", "euro": "€ euro euros",
+    "pound": "£",
     "degree": "° degree degrees", "radian": "radian radians rad",
-    "centimetre": "cm centimeter centimeters centimetre centimetres", "metre": "m meter meters metre metres",
-    "millimetre": "mm millimeter millimeters", "kilometre": "km kilometer kilometers kilometre kilometres",
-    "inch": "in inch inches", "foot": "ft foot feet", "yard": "yd yds yard yards", "mile": "mi mile miles",
-    "gram": "g gm gram grams", "kilogram": "kg kilogram kilograms", "pound weight": "lb lbs pound pounds",
-    "ounce": "oz ounce ounces", "ton": "ton tons", "litre": "l liter liters litre litres", "millilitre": "ml",
-    "second": "s sec secs second seconds", "minute": "min mins minute minutes", "hour": "h hr hrs hour hours",
+    "centimetre": "cm centimeter centimeters centimetre centimetres",
+    "metre": "m meter meters metre metres",
+    "millimetre": "mm millimeter millimeters",
+    "kilometre": "km kilometer kilometers kilometre kilometres",
+    "inch": "in inch inches", "foot": "ft foot feet", "yard": "yd yds yard yards",
+    "mile": "mi mile miles",
+    "gram": "g gm gram grams", "kilogram": "kg kilogram kilograms",
+    "pound weight": "lb lbs pound pounds",
+    "ounce": "oz ounce ounces", "ton": "ton tons", "litre": "l liter liters litre litres",
+    "millilitre": "ml",
+    "second": "s sec secs second seconds", "minute": "min mins minute minutes",
+    "hour": "h hr hrs hour hours",
     "day": "day days", "week": "week weeks", "month": "month months", "year": "yr yrs year years",
-    "quart": "quart quarts qt", "gallon": "gallon gallons gal", "pint": "pint pints", "cup": "cup cups",
-    "milligram": "mg milligram milligrams", "millisecond": "ms", "decimetre": "dm", "nanometre": "nm",
+    "quart": "quart quarts qt", "gallon": "gallon gallons gal", "pint": "pint pints",
+    "cup": "cup cups",
+    "milligram": "mg milligram milligrams", "millisecond": "ms", "decimetre": "dm",
+    "nanometre": "nm",
     "tonne": "tonnes",
     "yen": "yen ¥", "rupee": "rupee rupees rs", "dime": "dime dimes", "nickel": "nickel nickels",
-    "penny": "penny pennies", "decade": "decade decades", "century": "century centuries", "acre": "acre acres",
-    "hectare": "hectare hectares", "newton": "newton newtons", "joule": "joule joules", "watt": "watt watts",
+    "penny": "penny pennies", "decade": "decade decades", "century": "century centuries",
+    "acre": "acre acres",
+    "hectare": "hectare hectares", "newton": "newton newtons", "joule": "joule joules",
+    "watt": "watt watts",
     "mph": "mph", "kph": "kph kmh", "celsius": "celsius", "fahrenheit": "fahrenheit",
     "am": "am a.m. a.m", "pm": "pm p.m. p.m", "unit": "unit units each of",
     "per": "per", "square": "square sq", "cubic": "cubic",
 }  # fmt: skip
 _RATES = {"mph": "mile per hour", "kph": "kilometre per hour"}
-_CANONICAL = {spelling: unit for unit, spellings in _KNOWN.items() for spelling in spellings.split()}
+_CANONICAL = {
+    spelling: unit for unit, spellings in _KNOWN.items() for spelling in spellings.split()
+}
 # One letter is a variable more often than a metre; it is a unit only inside \text{}.
 _PLAIN = frozenset(spelling for spelling in _CANONICAL if len(spelling) > 1 and spelling.isalpha())
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 # Words that change a number's value, or say that it is not the answer: never units.
 _NOT_UNITS = frozenset(
-    """and or to plus minus times over divided more less fewer than about not half quarter third thirds fourth fifth
-    dozen dozens score pair pairs double twice triple remainder if when is are was but nor approximately roughly between
-    through by squared cubed hundred thousand million billion trillion hundreds thousands millions billions trillions
-    pi root sqrt base mod modulo factorial infinity one two three four five six seven eight nine ten eleven twelve
-    twenty thirty forty fifty sixty seventy eighty ninety tens halves quadrillion quintillion lakh crore gross grand
-    kilo mega k incorrect wrong false no none never negated negative opposite inverse reciprocal below above short under
+    """and or to plus minus times over divided more less fewer than about not half quarter third
+    thirds fourth fifth
+    dozen dozens score pair pairs double twice triple remainder if when is are was but nor
+    approximately roughly between
+    through by squared cubed hundred thousand million billion trillion hundreds thousands millions
+    billions trillions
+    pi root sqrt base mod modulo factorial infinity one two three four five six seven eight nine ten
+    eleven twelve
+    twenty thirty forty fifty sixty seventy eighty ninety tens halves quadrillion quintillion lakh
+    crore gross grand
+    kilo mega k incorrect wrong false no none never negated negative opposite inverse reciprocal
+    below above short under
     beyond bn mn zillion myriad micro centi milli nano pico giga tera hecto deca deci too low high
     alpha beta gamma delta theta phi lambda mu sigma omega rho epsilon""".split()  # noqa: SIM905
 )
 # sixths, twelfths, thousandths: parts of a number
-_ORDINAL = re.compile(r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w+teen|\w+tie|hundred|thousand|\w+illion)ths?")
+_ORDINAL = re.compile(
+    r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w+teen|\w+tie|hundred|thousand|\w+illion)ths?"
+)
 _FILLER = frozenset("total in all of the each a an".split())  # noqa: SIM905
 _MARK = re.compile(
-    r"^(.*?[\d)}\]a-zA-Z.])\s*([%°€£¢＄]|(?:\\text\{[^{}]*\}|percent|[a-zA-Z./]+)(?:\^(?:\{[23]\}|[23]))?)$", re.DOTALL
+    r"^(.*?[\d)}\]a-zA-Z.])\s*([%°€£¢＄]|(?:\\text\{[^{}]*\}|percent|[a-zA-Z./]+)(?:\^(?:\{[23]\}|[23]))?)$",
+    re.DOTALL,
 )
-_MAGNITUDE = re.compile(r"[KMBT]")  # a capital letter that stands for thousands or more, or for nothing known
+# a capital letter that stands for thousands or more, or for nothing known
+_MAGNITUDE = re.compile(r"[KMBT]")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z.']+|\^\{?[23]\}?|[/°]")
 _READABLE = re.compile(r"[a-zA-Z.,/'\-()°^{}23\s]*")
@@ -56,9 +81,11 @@ _CURRENCY = re.compile(r"^([-+]?)\s*([＄€£])\s*([-+]?)")
 
 
 def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
-    """(the bare number or expression, whether it is a percentage, its unit such as "kilometre^1 hour^-1" or "").
+    """(the bare number or expression, whether it is a percentage, its unit such as "kilometre^1
+    hour^-1" or "").
 
-    What counts a thing ("12 apples") is dropped like a unit; without `\\text{}`, only known units are in a reference.
+    What counts a thing ("12 apples") is dropped like a unit; without `\\text{}`, only known units
+    are in a reference.
     """
     names: list[str] = []
     percent = False
@@ -101,7 +128,9 @@ def _may_be_unit(word: str) -> bool:
     if "'" in word:  # isn't
         return False
     known = word in _CANONICAL
-    return word not in _NOT_UNITS and (known or (len(word) != 1 and not _ORDINAL.fullmatch(word)) or not word.isalpha())
+    return word not in _NOT_UNITS and (
+        known or (len(word) != 1 and not _ORDINAL.fullmatch(word)) or not word.isalpha()
+    )
 
 
 def _names(text: str) -> list[str]:
@@ -110,7 +139,9 @@ def _names(text: str) -> list[str]:
 
 
 def _signature(names: list[str]) -> str:
-    """Units with their powers, in a fixed order: "km/h" and "kilometers per hour" are one; other nouns as they are."""
+    """Units with their powers, in a fixed order: "km/h" and "kilometers per hour" are one; other
+    nouns as they are.
+    """
     powers: dict[str, int] = {}
     sign, next_power, last = 1, 1, ""
     known = (_CANONICAL.get(name) or _CANONICAL.get(name.strip(".")) or name for name in names)
@@ -135,7 +166,9 @@ def _signature(names: list[str]) -> str:
 
 
 def _plain_unit(text: str, rest: str, mark: str, gold: bool) -> bool:
-    """Whether unmarked letters after a number are a unit: known ones, or (not in a reference) a lower-case word."""
+    """Whether unmarked letters after a number are a unit: known ones, or (not in a reference) a
+    lower-case word.
+    """
     word = mark.split("^")[0].lower()
     parts = [part.strip(".") for part in word.split("/")]
     if not all(part.isalpha() and _may_be_unit(part) for part in parts):

@@ -1,4 +1,6 @@
-"""The structure of an answer: a number with its units, text, a list, a tuple or interval, a matrix, a relation."""
+"""The structure of an answer: a number with its units, text, a list, a tuple or interval, a matrix,
+a relation.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,20 @@ from slm_math.answers.arithmetic import Undefined, approximate
 from slm_math.answers.expressions import MAX_LENGTH, Node, Unread, read
 from slm_math.answers.units import split_units
 
-_BASES = {name: base for base, name in enumerate("two three four five six seven eight nine ten".split(), 2)}  # noqa: SIM905
+_BASES = {
+    name: base
+    for base, name in enumerate(
+        ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 2
+    )
+}
 _BASED = re.compile(
     r"(-?)\s*(?:\\text\{|\()?([0-9A-Z]*[0-9][0-9A-Z.]*)[})]?\s*"
     r"(?:_\s*\{?\s*(?:\\text\{)?\s*(?:base\s*)?|(?:\\text\{)?\s*(?:in\s+)?base\s*\}?\s*)(\d{1,2}|[a-z]{3,5})\s*\}{0,2}",
     re.I,
 )
 _MIXED = re.compile(
-    r"(-?)\s*(\d+)(?: |(?=\\frac)|\s*\\text\{\s*and\s*\}\s*| and )\s*(?:\\frac\{(\d+)\}\{(\d+)\}|(\d+)\s*/\s*(\d+))"
+    r"(-?)\s*(\d+)(?: |(?=\\frac)|\s*\\text\{\s*and\s*\}\s*| and "
+    r")\s*(?:\\frac\{(\d+)\}\{(\d+)\}|(\d+)\s*/\s*(\d+))"
 )
 _SCIENTIFIC = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?\d{1,3})")
 _REPEATING = re.compile(
@@ -31,11 +39,11 @@ _CLOCK = re.compile(r"\b0(\d:\d\d)\b")
 _LETTER = re.compile(r"\(?\s*(?:\\(?:text|vec)\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)?")
 _RUN = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
 _MACRO = re.compile(r"\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?")
-PRODUCT = re.compile(
-    r"[a-z]{1,2}|[b-df-hj-np-tv-z]{3}"
-)  # `xy` is a product; longer runs of letters and capitals are text
+# `xy` is a product; longer runs of letters and capitals are text
+PRODUCT = re.compile(r"[a-z]{1,2}|[b-df-hj-np-tv-z]{3}")
 _ENGLISH = frozenset(
-    "a an and are as at be by can for from has if in is it no not of on or so than the to was with".split()  # noqa: SIM905
+    """a an and are as at be by can for from has if in is it no not of on or so than the to was
+    with""".split()  # noqa: SIM905
 )
 _INFINITY = re.compile(r"(?:\+|(-)|)\s*(?:\\infty|infty|infinity|inf)")
 VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?'?|\\(?:theta|alpha|beta|lambda|phi|omega)")
@@ -43,7 +51,9 @@ VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?'?|\\(?:theta|alpha|beta|lam
 
 @dataclass(frozen=True)
 class Scalar:
-    """One number or expression; `text` is its spelling without the percent sign and the known `unit` beside it."""
+    """One number or expression; `text` is its spelling without the percent sign and the known
+    `unit` beside it.
+    """
 
     tree: Node
     text: str = field(default="", compare=False)
@@ -74,7 +84,9 @@ class Bag:
 
 @dataclass(frozen=True)
 class Row:
-    """A tuple, a vector or an interval: ordered, with its brackets; `variable` where an inequality names one."""
+    """A tuple, a vector or an interval: ordered, with its brackets; `variable` where an inequality
+    names one.
+    """
 
     opening: str
     items: tuple[Value, ...]
@@ -89,7 +101,9 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Relation:
-    """`sides` joined by `operators`, as text; `name` is the left side of an assignment such as x = 5 or f(x) = 2x."""
+    """`sides` joined by `operators`, as text; `name` is the left side of an assignment such as x =
+    5 or f(x) = 2x.
+    """
 
     sides: tuple[str, ...]
     operators: tuple[str, ...]
@@ -155,11 +169,16 @@ def _is_text(text: str, tree: Node) -> bool:
     if text.isalpha() and tree.kind in ("product", "variable") and not PRODUCT.fullmatch(text):
         return True
     runs = [run.lower() for run in _RUN.findall(_MACRO.sub(" ", text))]
-    return any(len(run) > 4 or (len(run) > 1 and run in _ENGLISH) for run in runs) or sum(len(r) > 2 for r in runs) > 1
+    return (
+        any(len(run) > 4 or (len(run) > 1 and run in _ENGLISH) for run in runs)
+        or sum(len(r) > 2 for r in runs) > 1
+    )
 
 
 def _literal(text: str) -> Node | None:
-    """Mixed numbers, repeating decimals and 1e3: numbers that LaTeX's grammar would read as something else."""
+    """Mixed numbers, repeating decimals and 1e3: numbers that LaTeX's grammar would read as
+    something else.
+    """
     if (value := mixed(text)) is not None:
         return Node("number", value=value, name="mixed")
     if found := _REPEATING.fullmatch(text):

@@ -1,4 +1,6 @@
-"""What a data set is: problems with reference answers, and the worked dialogues that can be made of them."""
+"""What a data set is: problems with reference answers, and the worked dialogues that can be made of
+them.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,12 @@ class Source:
         raise NotImplementedError
 
     def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
-        """Demonstrations to imitate: by default the worked solutions, asked for as `SingleShot(prompt)` asks."""
+        """Demonstrations to imitate: by default the worked solutions, asked for as
+        `SingleShot(prompt)` asks.
+        """
         return [
-            user(render(prompt, problem=task.problem.text), task.problem.images) + assistant(task.solution)
+            user(render(prompt, problem=task.problem.text), task.problem.images)
+            + assistant(task.solution)
             for task in self.tasks(split)
             if task.solution
         ]

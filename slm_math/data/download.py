@@ -1,4 +1,6 @@
-"""Fetch models and data sets ahead of time, so that a run on a machine without a network finds them in the cache."""
+"""Fetch models and data sets ahead of time, so that a run on a machine without a network finds them
+in the cache.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,11 @@ _NOT_NEEDED = (
 
 
 def download(models: Sequence[str] = (), sources: Sequence[Source] = ()) -> list[str]:
-    """Bring hub models and the hub files of data sets into the cache, with progress; nothing is fetched twice.
+    """Bring hub models and the hub files of data sets into the cache, with progress; nothing is
+    fetched twice.
 
-    Every failure is one line on stderr and in the returned list; the rest is still fetched. An interrupted download
-    continues where it stopped.
+    Every failure is one line on stderr and in the returned list; the rest is still fetched. An
+    interrupted download continues where it stopped.
     """
     failures = []
     for model in dict.fromkeys(models):
@@ -54,7 +57,9 @@ def _model(name: str) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(name, ignore_patterns=list(_NOT_NEEDED)))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise FileNotFoundError(f"cannot get the model {name} from the hub: {hub_problem(error)}") from error
+        raise FileNotFoundError(
+            f"cannot get the model {name} from the hub: {hub_problem(error)}"
+        ) from error
 
 
 def _reported(name: str, get: Callable[[], Path]) -> list[str]:

@@ -1,4 +1,6 @@
-"""Read rows from JSONL, JSON, Parquet, a folder of JSON files or the Hugging Face hub; every error says where."""
+"""Read rows from JSONL, JSON, Parquet, a folder of JSON files or the Hugging Face hub; every error
+says where.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Row:
     fields: Mapping[str, Any]
 
     def text(self, name: str) -> str:
-        """The field as text. Raises ValueError, with its place, when it is missing, empty or something else."""
+        """The field as text. Raises ValueError, with its place, when it is missing, empty or
+        something else.
+        """
         value = self.fields.get(name)
         if value is None:
             raise self.error(name, "is missing")
@@ -53,8 +57,8 @@ class Row:
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
-    """The files of a split in a folder: `train.jsonl`, `train-*.parquet` (also in `main/` or `data/`), or the tree
-    `train/<subject>/<number>.json`; [] when there are none."""
+    """The files of a split in a folder: `train.jsonl`, `train-*.parquet` (also in `main/` or
+    `data/`), or the tree `train/<subject>/<number>.json`; [] when there are none."""
     for inside in (folder, folder / "main", folder / "data"):
         for pattern in (f"{split}{{}}", f"{split}-*{{}}"):
             for suffix in FORMATS:
@@ -68,7 +72,9 @@ def _tree_order(file: Path) -> tuple[str, int, str]:
 
 
 def read_rows(file: Path) -> list[Row]:
-    """All rows of a file. Raises FileNotFoundError, or ValueError naming the file and line of what is not a record."""
+    """All rows of a file. Raises FileNotFoundError, or ValueError naming the file and line of what
+    is not a record.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist")
     if file.suffix == ".parquet":
@@ -97,14 +103,18 @@ def _lines(file: Path, text: str) -> Iterator[Row]:
             try:
                 yield _row(place, json.loads(line))
             except json.JSONDecodeError as error:
-                raise ValueError(f"{place}: not valid JSON ({error.msg}, column {error.colno})") from error
+                raise ValueError(
+                    f"{place}: not valid JSON ({error.msg}, column {error.colno})"
+                ) from error
 
 
 def _json(file: Path, text: str) -> Iterator[Row]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file.name}, line {error.lineno}: not valid JSON ({error.msg})") from error
+        raise ValueError(
+            f"{file.name}, line {error.lineno}: not valid JSON ({error.msg})"
+        ) from error
     if isinstance(content, dict):
         yield _row(f"{file.parent.name}/{file.name}", content)
         return
@@ -126,22 +136,31 @@ def _parquet(file: Path) -> Iterator[Row]:
 
 def _row(place: str, content: Any) -> Row:
     if not isinstance(content, dict):
-        raise ValueError(f"{place}: expected an object with named fields, got {type(content).__name__}")
+        raise ValueError(
+            f"{place}: expected an object with named fields, got {type(content).__name__}"
+        )
     return Row(place, content)
 
 
 def fetch(file: HubFile, instead: str = "") -> Path:
     """The local copy of a hub file, downloaded when it is not in the cache.
 
-    HF_TOKEN and HF_HUB_OFFLINE hold. Raises FileNotFoundError with one line; `instead` says what else would do.
+    HF_TOKEN and HF_HUB_OFFLINE hold. Raises FileNotFoundError with one line; `instead` says what
+    else would do.
     """
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(huggingface_hub.hf_hub_download(file.repo, file.file, repo_type="dataset", revision=file.revision))
+        return Path(
+            huggingface_hub.hf_hub_download(
+                file.repo, file.file, repo_type="dataset", revision=file.revision
+            )
+        )
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise FileNotFoundError(f"cannot get {file} from the hub: {hub_problem(error)}{instead}") from error
+        raise FileNotFoundError(
+            f"cannot get {file} from the hub: {hub_problem(error)}{instead}"
+        ) from error
 
 
 def hub_problem(error: Exception) -> str:
@@ -152,8 +171,15 @@ def hub_problem(error: Exception) -> str:
         return "access to it is restricted; accept its terms on the hub and set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError):
         return "there is no such repository, or it needs a token (set HF_TOKEN)"
-    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in (
+        "1",
+        "TRUE",
+        "YES",
+        "ON",
+    ):
         return "it is not in the cache and HF_HUB_OFFLINE is set; fetch it once with a network"
     if isinstance(error, errors.LocalEntryNotFoundError | ConnectionError | TimeoutError):
-        return "it is not in the cache and the hub cannot be reached; check the network or HF_ENDPOINT"
+        return (
+            "it is not in the cache and the hub cannot be reached; check the network or HF_ENDPOINT"
+        )
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -18,18 +18,21 @@ T = TypeVar("T")
 
 
 class Items(Generic[T]):
-    """A batch of plain values. Opaque on purpose: Lightning would walk into lists and dataclasses to move tensors."""
+    """A batch of plain values. Opaque on purpose: Lightning would walk into lists and dataclasses
+    to move tensors.
+    """
 
     def __init__(self, items: list[T]) -> None:
         self.items = items
 
 
 class Batches(Generic[T]):
-    """Batches of `items`, reshuffled every epoch by (seed, epoch); its position is part of a checkpoint.
+    """Batches of `items`, reshuffled every epoch by (seed, epoch); its position is part of a
+    checkpoint.
 
-    `size` counts over all ranks; each rank gets its share of every batch. With `length`, items of like length meet in
-    a batch (within windows of 16 batches), which keeps padding low. A last batch that is not full is dropped in
-    training, except when it is the only one.
+    `size` counts over all ranks; each rank gets its share of every batch. With `length`, items of
+    like length meet in a batch (within windows of 16 batches), which keeps padding low. A last
+    batch that is not full is dropped in training, except when it is the only one.
     """
 
     def __init__(
@@ -64,7 +67,8 @@ class Batches(Generic[T]):
     def __iter__(self) -> Iterator[Items[T]]:
         """As many batches as an epoch has, from the position on.
 
-        So a trainer that is limited to fewer batches an epoch goes through all of the data in the end.
+        So a trainer that is limited to fewer batches an epoch goes through all of the data in the
+        end.
         """
         for _ in range(len(self)):
             yield self.draw()
@@ -108,7 +112,9 @@ class Batches(Generic[T]):
 
 
 def run_seed(seed: int | None) -> int:
-    """`seed`, or when that is None the seed of the run (`--seed_everything`, which Lightning leaves here), or 0."""
+    """`seed`, or when that is None the seed of the run (`--seed_everything`, which Lightning leaves
+    here), or 0.
+    """
     return int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
 
 
@@ -130,7 +136,14 @@ class _Module(L.LightningDataModule):
 
     def _batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
         trainer = self.trainer
-        return Batches(items, self.batch_size, self.seed, rank=trainer.global_rank, ranks=trainer.world_size, **options)
+        return Batches(
+            items,
+            self.batch_size,
+            self.seed,
+            rank=trainer.global_rank,
+            ranks=trainer.world_size,
+            **options,
+        )
 
     def _training_batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
         self._loader = self._batches(items, **options)
@@ -149,7 +162,9 @@ class _Module(L.LightningDataModule):
 
 
 def take(tasks: list[Task], limit: int | None, seed: int = 0) -> list[Task]:
-    """The first `limit` of the tasks in an order shuffled by `seed`, so that a limit is a fair sample; all for None."""
+    """The first `limit` of the tasks in an order shuffled by `seed`, so that a limit is a fair
+    sample; all for None.
+    """
     if limit is None or limit >= len(tasks):
         return tasks
     chosen = sorted(random.Random(f"take {seed}").sample(range(len(tasks)), limit))
@@ -157,19 +172,29 @@ def take(tasks: list[Task], limit: int | None, seed: int = 0) -> list[Task]:
 
 
 def choose(
-    tasks: list[Task], where: Mapping[str, Any] | None = None, shuffle: int | None = None, limit: int | None = None
+    tasks: list[Task],
+    where: Mapping[str, Any] | None = None,
+    shuffle: int | None = None,
+    limit: int | None = None,
 ) -> list[Task]:
-    """Those of the tasks whose tags are as `where` says (a value or a list of them), in an order shuffled by a seed.
+    """Those of the tasks whose tags are as `where` says (a value or a list of them), in an order
+    shuffled by a seed.
 
-    `limit` takes the first of a shuffled order, else a fair sample (`take`). Raises ValueError for a tag, or a value of
-    it, that no problem has.
+    `limit` takes the first of a shuffled order, else a fair sample (`take`). Raises ValueError for
+    a tag, or a value of it, that no problem has.
     """
     every = tasks
     for tag, wanted in (where or {}).items():
-        values = {str(value) for value in (wanted if isinstance(wanted, (list, tuple)) else [wanted])}
+        values = {
+            str(value) for value in (wanted if isinstance(wanted, (list, tuple)) else [wanted])
+        }
         known = {task.problem.tags[tag] for task in every if tag in task.problem.tags}
         if not values <= known:
-            has = f"its values are {', '.join(sorted(known))}" if known else "no problem has such a tag"
+            has = (
+                f"its values are {', '.join(sorted(known))}"
+                if known
+                else "no problem has such a tag"
+            )
             raise ValueError(f"where names {tag} {', '.join(sorted(values - known))}; {has}")
         tasks = [task for task in tasks if task.problem.tags.get(tag) in values]
     if shuffle is None:
@@ -187,20 +212,32 @@ class ProblemData(_Module):
         seed: of the order; the run's own (`--seed_everything`) when left out.
     """
 
-    def __init__(self, source: Source, batch_size: int = 16, limit: int | None = None, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int = 16,
+        limit: int | None = None,
+        seed: int | None = None,
+    ) -> None:
         super().__init__(source, batch_size, seed)
         self.limit = limit
 
     def setup(self, stage: str) -> None:
         split: dict[str, Split] = {"fit": "train", "validate": "validation"}
         self.tasks = take(
-            self.source.tasks(split.get(stage, "test")), self.limit if stage == "fit" else None, self.seed
+            self.source.tasks(split.get(stage, "test")),
+            self.limit if stage == "fit" else None,
+            self.seed,
         )
         if not self.tasks:
             raise ValueError(f"{self.source.name} has no problems in the split for {stage}")
-        twice = [name for name, n in Counter(task.problem.id for task in self.tasks).items() if n > 1]
+        twice = [
+            name for name, n in Counter(task.problem.id for task in self.tasks).items() if n > 1
+        ]
         if twice:
-            raise ValueError(f"{self.source.name}: {len(twice)} problem ids occur twice, for example {twice[0]}")
+            raise ValueError(
+                f"{self.source.name}: {len(twice)} problem ids occur twice, for example {twice[0]}"
+            )
 
     def train_dataloader(self) -> Batches[Task]:
         return self._training_batches(self.tasks)
@@ -217,18 +254,22 @@ class ProblemData(_Module):
 
 
 class ChatData(_Module):
-    """Worked dialogues, tokenised with the policy's chat template: a batch holds `Row`s, one batch is one step.
+    """Worked dialogues, tokenised with the policy's chat template: a batch holds `Row`s, one batch
+    is one step.
 
-    Assistant turns are learnt, with the token that ends them; prompts, user turns and tool output are context.
+    Assistant turns are learnt, with the token that ends them; prompts, user turns and tool output
+    are context.
 
     Args:
         source: where dialogues come from.
         batch_size: rows per optimiser step, over all ranks.
-        prompt: the template that problems are asked with; use the one that the evaluated agents use.
+        prompt: the template that problems are asked with; use the one that the evaluated agents
+            use.
         max_length: longer rows are left out (and counted aloud), never cut.
         prompt_weight: loss weight of what is outside of assistant turns; 0 masks it.
         limit: use only so many training rows.
-        shuffle: a new order every epoch, rows of like length together; False keeps the source's order (a curriculum).
+        shuffle: a new order every epoch, rows of like length together; False keeps the source's
+            order (a curriculum).
         seed: of the order; the run's own (`--seed_everything`) when left out.
     """
 
@@ -257,7 +298,10 @@ class ChatData(_Module):
             if split not in self.rows:
                 self.rows[split] = self.tokenise(split)
         if stage == "fit" and not self.rows["train"]:
-            raise ValueError(f"{self.source.name} has no worked solutions to learn from (max_length {self.max_length})")
+            raise ValueError(
+                f"{self.source.name} has no worked solutions to learn from (max_length "
+                f"{self.max_length})"
+            )
 
     def tokenise(self, split: Split) -> list[Row]:
         chat = self.trainer.lightning_module.chat
@@ -271,7 +315,8 @@ class ChatData(_Module):
                     rows.append(Row(ids, weights))
         if dropped and self.trainer.is_global_zero:
             print(
-                f"{self.source.name}/{split}: {dropped} of {dropped + len(rows)} rows are longer than "
+                f"{self.source.name}/{split}: {dropped} of {dropped + len(rows)} rows are longer "
+                f"than "
                 f"max_length {self.max_length} tokens and are left out"
             )
         if split == "train" and self.limit is not None:

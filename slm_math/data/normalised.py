@@ -6,9 +6,34 @@ import re
 import unicodedata
 from functools import lru_cache
 
-_WRITTEN = {"×": "times", "÷": "div", "·": "cdot", "≤": "le", "≥": "ge", "≠": "ne", "√": "sqrt", "∞": "infty"}
-_WRITTEN |= {"π": "pi", "θ": "theta", "°": "circ", "∠": "angle", "△": "triangle", "⋅": "cdot", "∘": "circ"}
-_SAME = {"leq": "le", "geq": "ge", "neq": "ne", "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "degree": "circ"}
+_WRITTEN = {
+    "×": "times",
+    "÷": "div",
+    "·": "cdot",
+    "≤": "le",
+    "≥": "ge",
+    "≠": "ne",
+    "√": "sqrt",
+    "∞": "infty",
+}
+_WRITTEN |= {
+    "π": "pi",
+    "θ": "theta",
+    "°": "circ",
+    "∠": "angle",
+    "△": "triangle",
+    "⋅": "cdot",
+    "∘": "circ",
+}
+_SAME = {
+    "leq": "le",
+    "geq": "ge",
+    "neq": "ne",
+    "dfrac": "frac",
+    "tfrac": "frac",
+    "cfrac": "frac",
+    "degree": "circ",
+}
 _KEPT = frozenset("-/*%()[]")  # punctuation to Unicode, signs to us
 _DASHES = "‐‑‒–—―−﹣－"
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
@@ -41,7 +66,9 @@ _RULES = [
 
 
 class _Characters(dict[int, str]):
-    """What becomes of a character: letters, marks and digits stay, signs stand alone, the rest is a blank."""
+    """What becomes of a character: letters, marks and digits stay, signs stand alone, the rest is a
+    blank.
+    """
 
     def __missing__(self, code: int) -> str:
         char, kind = chr(code), unicodedata.category(chr(code))
@@ -68,9 +95,9 @@ _CHARACTERS = _Characters()
 def normalised(text: str) -> str:
     """A text's words, numbers and signs in lower case with single blanks between them.
 
-    Gone are: how characters are encoded (NFKC), punctuation, dollar signs, LaTeX spacing, sizes and fonts, braces
-    around one thing. `1,000` is `1000`, `\\frac12` is `\\frac{1}{2}`, `x²` is `x^2`; numbers, signs and round and
-    square brackets survive, since problems differ in them.
+    Gone are: how characters are encoded (NFKC), punctuation, dollar signs, LaTeX spacing, sizes and
+    fonts, braces around one thing. `1,000` is `1000`, `\\frac12` is `\\frac{1}{2}`, `x²` is `x^2`;
+    numbers, signs and round and square brackets survive, since problems differ in them.
     """
     text = _INVISIBLE.sub("", text)
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda found: "^" + found[0].translate(_RAISED), text)

@@ -1,8 +1,9 @@
-"""Contamination: problems to test on that are among those to train on, alike, alike but for printing, or in part.
+"""Contamination: problems to test on that are among those to train on, alike, alike but for
+printing, or in part.
 
-A 13-gram is thirteen words of normalised text in a row (Brown et al. 2020, appendix C), a sign being a word; a text
-of fewer words is one gram. A gram that more than `PHRASE` test problems have is a phrase, not a problem, and does not
-count in those that have others.
+A 13-gram is thirteen words of normalised text in a row (Brown et al. 2020, appendix C), a sign
+being a word; a text of fewer words is one gram. A gram that more than `PHRASE` test problems have
+is a phrase, not a problem, and does not count in those that have others.
 """
 
 from __future__ import annotations
@@ -28,9 +29,44 @@ KINDS: tuple[Kind, ...] = ("exact", "normalised", "13-gram")
 _SIGNS = frozenset("+-*/^=<>%")
 _COUNTS = frozenset(
     (
-        *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-        *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "thirty"),
-        *("forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred", "thousand", "million", "billion"),
+        *(
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+        ),
+        *(
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+            "thirty",
+        ),
+        *(
+            "forty",
+            "fifty",
+            "sixty",
+            "seventy",
+            "eighty",
+            "ninety",
+            "hundred",
+            "thousand",
+            "million",
+            "billion",
+        ),
         *("half", "third", "quarter", "fifth", "twice", "thrice", "double", "triple", "dozen"),
     )
 )
@@ -40,8 +76,9 @@ _COUNTS = frozenset(
 class Finding:
     """The training problem closest to a test problem; both by their places in what was compared.
 
-    `anywhere` is the share of the test problem's 13-grams that all training problems have together, `together` the
-    share that this one has. `near_exact`: they are the same problem, see `near_exact`.
+    `anywhere` is the share of the test problem's 13-grams that all training problems have together,
+    `together` the share that this one has. `near_exact`: they are the same problem, see
+    `near_exact`.
     """
 
     test: int
@@ -54,7 +91,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Overlap:
-    """The closest finding of each test problem that has one, in order, of `problems` test problems."""
+    """The closest finding of each test problem that has one, in order, of
+    `problems` test problems.
+    """
 
     trained: int
     problems: int
@@ -69,7 +108,8 @@ class Overlap:
 
 
 def overlap(train: Iterable[Problem], test: Sequence[Problem]) -> Overlap:
-    """What of `test` is in `train`. Choices belong to a problem's text; the same text about other pictures is no match.
+    """What of `test` is in `train`. Choices belong to a problem's text; the same text about other
+    pictures is no match.
 
     Memory grows with the test problems only.
     """
@@ -100,23 +140,27 @@ def overlap(train: Iterable[Problem], test: Sequence[Problem]) -> Overlap:
 def near_exact(train: Sequence[str], test: Sequence[str]) -> dict[int, int]:
     """The places of texts of `test` that are problems of `train`, each with the place of that one.
 
-    They are equal when normalised, or the training text has `NEAR` of the test problem's 13-grams (of at least 13
-    words), the last one included, and the same numbers, signs and variables there: a template with other numbers, or
-    another question about the same story, is another problem. More text before and behind makes no difference.
+    They are equal when normalised, or the training text has `NEAR` of the test problem's 13-grams
+    (of at least 13 words), the last one included, and the same numbers, signs and variables there:
+    a template with other numbers, or another question about the same story, is another problem.
+    More text before and behind makes no difference.
     """
     problems = ([Problem(str(i), text) for i, text in enumerate(texts)] for texts in (train, test))
     return {found.test: found.train for found in overlap(*problems).near_exact}
 
 
 def refuse_overlap(train: Sequence[Task], test: Sequence[Task], where: str) -> None:
-    """Raises ValueError when training problems are near-exactly among those of the evaluation called `where`."""
+    """Raises ValueError when training problems are near-exactly among those of the evaluation
+    called `where`.
+    """
     found = overlap([task.problem for task in train], [task.problem for task in test]).near_exact
     if not found:
         return
     pairs = [f"{_id(test[f.test].problem)} = {_id(train[f.train].problem)}" for f in found[:SHOWN]]
     told = ", ".join(pairs) + (", ..." if len(found) > SHOWN else "")
     raise ValueError(
-        f"{len(found)} of the {len(test)} problems of {where} are among the training problems ({told}): "
+        f"{len(found)} of the {len(test)} problems of {where} are among the training problems "
+        f"({told}): "
         "leave them out of training, or set allow_overlap: true"
     )
 
@@ -134,7 +178,9 @@ class _Text:
 def _read(problem: Problem) -> _Text:
     text = "\n".join((problem.text, *problem.choices))
     words = tuple(normalised(text).split())
-    return _Text(text.strip(), words, frozenset(_grams(words)), tuple(map(_picture, problem.images)))
+    return _Text(
+        text.strip(), words, frozenset(_grams(words)), tuple(map(_picture, problem.images))
+    )
 
 
 def _grams(words: Sequence[str]) -> Iterator[int]:
@@ -149,7 +195,11 @@ def _gram(words: Sequence[str], place: int) -> int:
 
 def _index(tests: list[_Text]) -> dict[int, list[int]]:
     """Where each gram is; phrases are taken out of the problems that have other grams too."""
-    often = {gram for gram, count in Counter(g for text in tests for g in text.grams).items() if count > PHRASE}
+    often = {
+        gram
+        for gram, count in Counter(g for text in tests for g in text.grams).items()
+        if count > PHRASE
+    }
     index: dict[int, list[int]] = defaultdict(list)
     for number, text in enumerate(tests):
         own = text.grams - often or text.grams
@@ -160,7 +210,9 @@ def _index(tests: list[_Text]) -> dict[int, list[int]]:
 
 
 def _closeness(test: _Text, train: _Text, count: int) -> tuple[bool, int, float] | None:
-    """(near-exact, place in `KINDS` counted from its end, share of grams), greater for closer; None for no match."""
+    """(near-exact, place in `KINDS` counted from its end, share of grams), greater for closer; None
+    for no match.
+    """
     together = count / len(test.grams)
     if test.pictures != train.pictures:
         return (False, 0, together) if len(test.words) >= GRAM else None
@@ -170,15 +222,21 @@ def _closeness(test: _Text, train: _Text, count: int) -> tuple[bool, int, float]
 
 
 def _same_question(test: _Text, train: _Text) -> bool:
-    """Whether a training text ends its question as the test problem does, and has its numbers, signs and variables.
+    """Whether a training text ends its question as the test problem does, and has its numbers,
+    signs and variables.
 
-    Between the first and the last 13-gram in common; before it the test problem may have other words, but no numbers.
+    Between the first and the last 13-gram in common; before it the test problem may have other
+    words, but no numbers.
     """
     last = len(test.words) - GRAM
     if last < 0 or _gram(test.words, last) not in train.grams:
         return False
     first = next(i for i in range(last + 1) if _gram(test.words, i) in train.grams)
-    at = [i for i in range(len(train.words)) if train.words[i : i + GRAM] == test.words[first : first + GRAM]]
+    at = [
+        i
+        for i in range(len(train.words))
+        if train.words[i : i + GRAM] == test.words[first : first + GRAM]
+    ]
     end = [i for i in range(len(train.words)) if train.words[i : i + GRAM] == test.words[last:]]
     span = train.words[at[0] : end[-1] + GRAM]
     return not _amounts(test.words[:first]) and _amounts(test.words[first:]) == _amounts(span)

@@ -1,4 +1,6 @@
-"""Text data sets: GSM8K, MATH without MATH-500, MATH-500, and worked solutions by a teacher (CoT)."""
+"""Text data sets: GSM8K, MATH without MATH-500, MATH-500, and worked solutions by a
+teacher (CoT).
+"""
 
 from __future__ import annotations
 
@@ -14,21 +16,30 @@ from slm_math.types import Problem, Task
 
 _GSM8K, _GSM8K_AT = "openai/gsm8k", "740312add88f781978c0658806c59bc2815b9866"
 _MATH, _MATH_AT = "DigitalLearningGmbH/MATH-lighteval", "0530c78699ea5e8eb5530600900e1f328b48acad"
-_MATH500 = HubFile("HuggingFaceH4/MATH-500", "test.jsonl", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be")
+_MATH500 = HubFile(
+    "HuggingFaceH4/MATH-500", "test.jsonl", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be"
+)
 _CALCULATION = re.compile(r"<<[^<>]*>>")
 
 
 class GSM8K(Source):
     """Grade-school word problems: 7,473 to train on (`validation` of them held out), 1,319 to test.
 
-    `path`: a folder with train and test files, or one file; JSONL, JSON or Parquet with `question` and `answer` as
-    published. None reads `openai/gsm8k` from the hub. `limit` keeps the first problems of a split.
+    `path`: a folder with train and test files, or one file; JSONL, JSON or Parquet with `question`
+    and `answer` as published. None reads `openai/gsm8k` from the hub. `limit` keeps the first
+    problems of a split.
     """
 
     name = "gsm8k"
 
-    def __init__(self, path: str | None = None, validation: float = 0.05, limit: int | None = None) -> None:
-        self.path, self.validation, self.limit = _checked(path), _fraction(validation), _count(limit)
+    def __init__(
+        self, path: str | None = None, validation: float = 0.05, limit: int | None = None
+    ) -> None:
+        self.path, self.validation, self.limit = (
+            _checked(path),
+            _fraction(validation),
+            _count(limit),
+        )
 
     def tasks(self, split: Split) -> list[Task]:
         origin = _origin(split)
@@ -46,11 +57,13 @@ class GSM8K(Source):
 
 
 class MATH(Source):
-    """Competition problems by subject and level: the 12,000 that are not in MATH-500, which is the test split.
+    """Competition problems by subject and level: the 12,000 that are not in MATH-500, which is the
+    test split.
 
-    `path`: a folder with `train` and perhaps `test` (files with `problem` and `solution`, or the original tree
-    `train/<subject>/<number>.json`), or one file. None reads the hub. `math500`: a local MATH-500; its problems are
-    taken out by their text. It is needed for the test split and as soon as the original test split is trained on.
+    `path`: a folder with `train` and perhaps `test` (files with `problem` and `solution`, or the
+    original tree `train/<subject>/<number>.json`), or one file. None reads the hub. `math500`: a
+    local MATH-500; its problems are taken out by their text. It is needed for the test split and as
+    soon as the original test split is trained on.
     """
 
     name = "math"
@@ -62,7 +75,11 @@ class MATH(Source):
         validation: float = 0.05,
         limit: int | None = None,
     ) -> None:
-        self.path, self.validation, self.limit = _checked(path), _fraction(validation), _count(limit)
+        self.path, self.validation, self.limit = (
+            _checked(path),
+            _fraction(validation),
+            _count(limit),
+        )
         self.held_out = MATH500(math500)
 
     def tasks(self, split: Split) -> list[Task]:
@@ -85,7 +102,8 @@ class MATH(Source):
         found = test & {_key(task.problem.text) for task in tasks}
         if self.path is None and found != test:
             raise ValueError(
-                f"{len(test - found)} of MATH-500's problems not recognised in {_MATH}: they would be trained on"
+                f"{len(test - found)} of MATH-500's problems not recognised in {_MATH}: they "
+                f"would be trained on"
             )
         return [task for task in tasks if _key(task.problem.text) not in found]
 
@@ -110,7 +128,9 @@ class MATH500(Source):
         if split != "test":
             raise ValueError(f"MATH-500 is a test set; it has no {split} split")
         rows = _rows(self.path, "test", _MATH500, any_name=True)
-        return [_math500_task(f"{self.name}/test/{i}", row) for i, row in enumerate(rows)][: self.limit]
+        return [_math500_task(f"{self.name}/test/{i}", row) for i, row in enumerate(rows)][
+            : self.limit
+        ]
 
     def hub_files(self) -> list[HubFile]:
         """What `tasks` reads from the hub; [] for local data."""
@@ -118,16 +138,22 @@ class MATH500(Source):
 
 
 class CoT(Source):
-    """Worked solutions of a teacher model: JSONL with `question`, `ground_truth`, `solution`, `correct`.
+    """Worked solutions of a teacher model: JSONL with `question`, `ground_truth`, `solution`,
+    `correct`.
 
-    `path`: a file, or a folder whose files are read in the order of their names. `only_correct` leaves out rows with
-    `correct: false`. A problem is held out for validation here exactly when it is in GSM8K or MATH.
+    `path`: a file, or a folder whose files are read in the order of their names. `only_correct`
+    leaves out rows with `correct: false`. A problem is held out for validation here exactly when it
+    is in GSM8K or MATH.
     """
 
     name = "cot"
 
     def __init__(
-        self, path: str, only_correct: bool = True, validation: float = 0.05, limit: int | None = None
+        self,
+        path: str,
+        only_correct: bool = True,
+        validation: float = 0.05,
+        limit: int | None = None,
     ) -> None:
         file = _checked(path)
         assert file is not None
@@ -136,7 +162,9 @@ class CoT(Source):
 
     def tasks(self, split: Split) -> list[Task]:
         if split == "test":
-            raise ValueError(f"{self.path}: worked solutions have no test split; test on GSM8K or MATH500")
+            raise ValueError(
+                f"{self.path}: worked solutions have no test split; test on GSM8K or MATH500"
+            )
         files = [self.path] if self.path.is_file() else sorted(self.path.glob("*.jsonl"))
         if not files:
             raise FileNotFoundError(f"{self.path}: there is no .jsonl file in this folder")
@@ -152,7 +180,11 @@ def _gsm8k_task(id: str, row: Row) -> Task:
     if not marked or not gold.strip():
         raise row.error("answer", "does not end in '#### <answer>'")
     gold = gold_answer(answer)
-    return Task(Problem(id, question), gold, f"{plain_rationale(rationale)}\nThe answer is \\boxed{{{gold}}}.".strip())
+    return Task(
+        Problem(id, question),
+        gold,
+        f"{plain_rationale(rationale)}\nThe answer is \\boxed{{{gold}}}.".strip(),
+    )
 
 
 def plain_rationale(text: str) -> str:
@@ -181,15 +213,20 @@ def _math_tags(row: Row) -> dict[str, str]:
 
 
 def _cot_task(id: str, row: Row) -> Task:
-    tags = {name: str(row.fields[name]) for name in ("dataset", "teacher_model") if row.fields.get(name)}
+    tags = {
+        name: str(row.fields[name]) for name in ("dataset", "teacher_model") if row.fields.get(name)
+    }
     gold = gold_answer(row.text("ground_truth"))
     return Task(Problem(id, row.text("question"), tags=tags), gold, row.text("solution"))
 
 
-def _rows(path: Path | None, origin: str, hub: HubFile, required: bool = True, any_name: bool = False) -> list[Row]:
+def _rows(
+    path: Path | None, origin: str, hub: HubFile, required: bool = True, any_name: bool = False
+) -> list[Row]:
     """The rows of the published split `origin` ("train" or "test"), local or from the hub.
 
-    A single file is the split that its name begins with, else train. A training run never reads a test file by chance.
+    A single file is the split that its name begins with, else train. A training run never reads a
+    test file by chance.
     """
     if path is None:
         return read_rows(fetch(hub, f"; or set `path` to a local copy of {hub.repo}"))
@@ -199,7 +236,9 @@ def _rows(path: Path | None, origin: str, hub: HubFile, required: bool = True, a
         own = next((name for name in ("train", "test") if path.stem.startswith(name)), "train")
         files = [path] if any_name or own == origin else []
     if required and not files:
-        raise FileNotFoundError(f"{path}: no {origin} split here; expected {origin}.jsonl, .json or .parquet")
+        raise FileNotFoundError(
+            f"{path}: no {origin} split here; expected {origin}.jsonl, .json or .parquet"
+        )
     rows = [row for file in files for row in read_rows(file)]
     if required and not rows:
         raise ValueError(f"{files[0]}: holds no rows")
@@ -217,11 +256,17 @@ def _part(tasks: list[Task], split: Split, validation: float) -> list[Task]:
     """The training or the held-out part of the published training split; a test split as it is."""
     if _origin(split) == "test":
         return tasks
-    return [task for task in tasks if _held_out(task.problem.text, validation) == (split == "validation")]
+    return [
+        task
+        for task in tasks
+        if _held_out(task.problem.text, validation) == (split == "validation")
+    ]
 
 
 def _held_out(text: str, fraction: float) -> bool:
-    """Decided by the problem's text alone, however it is printed: the same in every data set, whatever the order."""
+    """Decided by the problem's text alone, however it is printed: the same in every data set,
+    whatever the order.
+    """
     digest = hashlib.sha256(normalised(text).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 

@@ -13,10 +13,11 @@ from slm_math.types import Chat, Reply, Sampling
 
 @dataclass(frozen=True)
 class Request:
-    """One generation to make. `key` is all that its randomness depends on (seed, step, problem, sample, turn).
+    """One generation to make. `key` is all that its randomness depends on (seed, step, problem,
+    sample, turn).
 
-    `support` asks for `Reply.kept`, which training on truncated samples needs. `role` is who asks: an engine that holds
-    several adapters answers with that role's.
+    `support` asks for `Reply.kept`, which training on truncated samples needs. `role` is who asks:
+    an engine that holds several adapters answers with that role's.
     """
 
     chat: Chat
@@ -37,22 +38,26 @@ class EngineError(RuntimeError):
 
 
 class ContextFull(EngineError):
-    """A prompt that leaves no room for a reply. After its first turn, a workflow sees an empty, truncated one."""
+    """A prompt that leaves no room for a reply. After its first turn, a workflow sees an empty,
+    truncated one.
+    """
 
 
 @dataclass(frozen=True)
 class Weights:
     """What an engine with a copy of its own needs to become the policy.
 
-    `tensors` yields (name, tensor) pairs, named as in a checkpoint, anew at every call: all weights, or nothing where
-    only adapters are trained. `adapters`: role -> a folder with its LoRA adapter.
+    `tensors` yields (name, tensor) pairs, named as in a checkpoint, anew at every call: all
+    weights, or nothing where only adapters are trained. `adapters`: role -> a folder with its LoRA
+    adapter.
     """
 
     tensors: Callable[[], Iterable[tuple[str, Any]]] = tuple
     adapters: Mapping[str, Path] = field(default_factory=dict)
 
 
-# gets what answers a request at once, with weights that were just sent; raises EngineError where they did not arrive
+# gets what answers a request at once, with weights that were just sent; raises EngineError where
+# they did not arrive
 Verify: TypeAlias = Callable[[Callable[["Request"], Reply]], None]
 
 
@@ -63,8 +68,8 @@ def unverified(answer: Callable[[Request], Reply]) -> None:
 class Engine:
     """Answers generation requests. One `poll` makes progress and returns what finished.
 
-    `trainable` tells whether replies carry token ids and log-probabilities, which a trained role needs; `computes` that
-    progress is made in `poll` itself, and not elsewhere meanwhile.
+    `trainable` tells whether replies carry token ids and log-probabilities, which a trained role
+    needs; `computes` that progress is made in `poll` itself, and not elsewhere meanwhile.
     """
 
     trainable: bool = False
@@ -76,7 +81,9 @@ class Engine:
         raise NotImplementedError
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
-        """What has finished; waits (or computes, a step at least) for at most `timeout` seconds if nothing has."""
+        """What has finished; waits (or computes, a step at least) for at most `timeout` seconds if
+        nothing has.
+        """
         raise NotImplementedError
 
     def cancel(self, ticket: int) -> None:
@@ -89,30 +96,38 @@ class Engine:
         raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
-        """What makes its answers what they are (model, address, precision), for manifests; never a secret."""
+        """What makes its answers what they are (model, address, precision), for manifests; never a
+        secret.
+        """
         return {"engine": type(self).__name__}
 
     def usage(self) -> dict[str, int]:
-        """What it did so far: `steps` of decoding, `tokens` sampled in these (the first of a reply comes from its
-        prefill), `prefills`, its `slots`; {} where nobody knows."""
+        """What it did so far: `steps` of decoding, `tokens` sampled in these (the first of a reply
+        comes from its prefill), `prefills`, its `slots`; {} where nobody knows."""
         return {}
 
     def update(self, version: int, weights: Weights | None = None) -> None:
-        """Answer with the policy's weights as they are at `version` from now on, for all of its roles.
+        """Answer with the policy's weights as they are at `version` from now on, for all of its
+        roles.
 
-        Nothing may be under way. `weights` are None for an engine that decodes with the trainer's own. Raises
-        EngineError when they do not arrive.
+        Nothing may be under way. `weights` are None for an engine that decodes with the trainer's
+        own. Raises EngineError when they do not arrive.
         """
         raise NotImplementedError(f"{self.name} serves a model whose weights cannot be changed")
 
     def release(self) -> None:
-        """Give back what only decoding needs (caches, memory of a GPU); the next `update` takes it again."""
+        """Give back what only decoding needs (caches, memory of a GPU); the next `update` takes it
+        again.
+        """
 
     def refuse_training(self, role: str) -> str | None:
         """One line saying why this engine cannot serve a trained role, or None when it can."""
         if self.trainable:
             return None
-        return f"{self.name} returns no token ids and log-probabilities: it cannot serve the trained role {role!r}"
+        return (
+            f"{self.name} returns no token ids and log-probabilities: it cannot serve the trained "
+            f"role {role!r}"
+        )
 
     def close(self) -> None:
         """Give back what the engine holds."""

@@ -1,4 +1,6 @@
-"""The key-value cache of a batch whose rows come and go: left-padded, grown in blocks, rows dropped and admitted."""
+"""The key-value cache of a batch whose rows come and go: left-padded, grown in blocks, rows dropped
+and admitted.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 
 class _Layer(DynamicLayer):
-    """One layer's keys and values, (B, H, L, D) views of buffers that grow by half, so a step copies one column."""
+    """One layer's keys and values, (B, H, L, D) views of buffers that grow by half, so a step
+    copies one column.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +29,10 @@ class _Layer(DynamicLayer):
             end = self._length + key_states.shape[-2]
             if end > self._buffers[0].shape[-2]:
                 room = end + max(32, end // 2)
-                self._buffers = (self._grown(self._buffers[0], room), self._grown(self._buffers[1], room))
+                self._buffers = (
+                    self._grown(self._buffers[0], room),
+                    self._grown(self._buffers[1], room),
+                )
             for buffer, states in zip(self._buffers, (key_states, value_states)):
                 buffer[:, :, self._length : end] = states
             self._length = end
@@ -60,7 +67,9 @@ class RowCache(Cache):
     def keep(self, rows: Tensor, start: int = 0) -> None:
         """Keeps `rows` (indices, repeats allowed) and the positions from `start` on."""
         for layer in self.layers:
-            layer.load(layer.keys[rows, :, start:].contiguous(), layer.values[rows, :, start:].contiguous())
+            layer.load(
+                layer.keys[rows, :, start:].contiguous(), layer.values[rows, :, start:].contiguous()
+            )
 
     def join(self, other: RowCache) -> None:
         """Appends the rows of `other`; the shorter cache is padded on the left."""

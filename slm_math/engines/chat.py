@@ -1,4 +1,6 @@
-"""From a chat to token ids: the model's own template, and sampled replies spliced in as they were sampled."""
+"""From a chat to token ids: the model's own template, and sampled replies spliced in as they were
+sampled.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from slm_math.types import Chat, Image, Reply, Text
 
 TEMPLATES = {
     "chatml": (
-        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% "
+        "endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     ),
     "plain": (
@@ -25,24 +28,33 @@ TEMPLATES = {
 class ChatFormat:
     """Renders chats with a tokenizer's template and encodes them; never re-tokenises a reply.
 
-    `template`: None for the tokenizer's own, "chatml", "plain", or the path of a Jinja file. Raises ValueError when
-    the tokenizer has no template and none is given, or when it has no end-of-sequence token.
+    `template`: None for the tokenizer's own, "chatml", "plain", or the path of a Jinja file. Raises
+    ValueError when the tokenizer has no template and none is given, or when it has no
+    end-of-sequence token.
     """
 
     def __init__(self, tokenizer: Any, template: str | None = None) -> None:
         self.tokenizer = tokenizer
-        self.images = False  # whether the model looks at pictures; the prompt then has one placeholder for each
+        # whether the model looks at pictures; the prompt then has one placeholder for each
+        self.images = False
         if template is not None:
             if template not in TEMPLATES and not Path(template).is_file():
-                raise ValueError(f"policy.chat_template {template} is no file, and none of {', '.join(TEMPLATES)}")
-            tokenizer.chat_template = TEMPLATES.get(template) or Path(template).read_text(encoding="utf-8")
+                raise ValueError(
+                    f"policy.chat_template {template} is no file, and none of "
+                    f"{', '.join(TEMPLATES)}"
+                )
+            tokenizer.chat_template = TEMPLATES.get(template) or Path(template).read_text(
+                encoding="utf-8"
+            )
         if not tokenizer.chat_template:
             raise ValueError(
                 f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template: "
                 "set policy.chat_template to chatml, plain or the path of a Jinja file"
             )
         if tokenizer.eos_token_id is None:
-            raise ValueError(f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token")
+            raise ValueError(
+                f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token"
+            )
         self._check_generation_prompt()
         self._special = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
         self.end_text = self._end_of_turn()
@@ -50,24 +62,32 @@ class ChatFormat:
             self._special.append(self.end_text)
 
     def _check_generation_prompt(self) -> None:
-        """Without what introduces an assistant's message, a prompt would ask the model to go on with the user's."""
+        """Without what introduces an assistant's message, a prompt would ask the model to go on
+        with the user's.
+        """
         asked, mark = [{"role": "user", "content": "x"}], "a-b-c"
         bare, prompt = self._template(asked, False), self._template(asked, True)
         whole = self._template([*asked, {"role": "assistant", "content": mark}], False)
         header = whole[len(bare) :].partition(mark)[0] if whole.startswith(bare) else ""
         if prompt == bare and header.strip():
             raise ValueError(
-                f"the chat template of {self.tokenizer.name_or_path or 'this model'} knows no generation prompt: with "
+                f"the chat template of {self.tokenizer.name_or_path or 'this model'} knows no "
+                f"generation prompt: with "
                 f"add_generation_prompt it must end in {header!r}; "
                 "set policy.chat_template to chatml, plain or the path of a Jinja file"
             )
 
     def _end_of_turn(self) -> str:
-        """The token that the template writes after an assistant's message, else the tokenizer's EOS."""
+        """The token that the template writes after an assistant's message, else the tokenizer's
+        EOS.
+        """
         mark = "a-b-c"
         asked = [{"role": "user", "content": "x"}]
-        after = self._template([*asked, {"role": "assistant", "content": mark}], False).rpartition(mark)[2]
-        known = {*self._special, *self.tokenizer.get_added_vocab()}  # a base model may not call it special
+        after = self._template([*asked, {"role": "assistant", "content": mark}], False).rpartition(
+            mark
+        )[2]
+        # a base model may not call it special
+        known = {*self._special, *self.tokenizer.get_added_vocab()}
         found = sorted((token for token in known if after.lstrip().startswith(token)), key=len)
         return found[-1] if found else self.tokenizer.eos_token
 
@@ -76,10 +96,14 @@ class ChatFormat:
         return self.tokenizer.convert_tokens_to_ids(self.end_text)
 
     def _template(self, messages: list[dict[str, Any]], generation: bool) -> str:
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
+        return self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=generation
+        )
 
     def neutral(self, text: str) -> str:
-        """`text` with the model's special tokens broken up, so that no problem or tool output can end a turn."""
+        """`text` with the model's special tokens broken up, so that no problem or tool output can
+        end a turn.
+        """
         for token in self._special:
             if token in text:
                 text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
@@ -97,7 +121,9 @@ class ChatFormat:
             content: Any
             if self.images and any(isinstance(part, Image) for part in message.content):
                 content = [
-                    {"type": "image"} if isinstance(part, Image) else {"type": "text", "text": self.neutral(part.text)}
+                    {"type": "image"}
+                    if isinstance(part, Image)
+                    else {"type": "text", "text": self.neutral(part.text)}
                     for part in message.content
                 ]
             else:
@@ -106,27 +132,36 @@ class ChatFormat:
         return found
 
     def render(self, chat: Chat, resume: bool = False) -> str:
-        """The chat as text, up to where the assistant starts to write (or, with `resume`, goes on writing)."""
+        """The chat as text, up to where the assistant starts to write (or, with `resume`, goes on
+        writing).
+        """
         if resume:
             return self._before(chat, len(chat) - 1) + self._content(chat[-1].content)
-        return self._template(self._messages(chat), generation=bool(chat) and chat[-1].role != "assistant")
+        return self._template(
+            self._messages(chat), generation=bool(chat) and chat[-1].role != "assistant"
+        )
 
     def _before(self, chat: Chat, index: int) -> str:
         """The text in front of assistant message `index`."""
         return self._template(self._messages(chat[:index]), generation=True)
 
     def tokens(self, text: str) -> list[int]:
-        fast = getattr(self.tokenizer, "backend_tokenizer", None)  # 20 times quicker than the wrapper around it
+        # 20 times quicker than the wrapper around it
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
         if fast is not None:
             return fast.encode(text, add_special_tokens=False).ids
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def text(self, tokens: Sequence[int]) -> str:
         """What sampled tokens say; the end of a turn is not said."""
-        return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self.tokenizer.decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
 
     def ends(self, *configs: Any) -> frozenset[int]:
-        """Every token that ends a turn: the tokenizer's, the template's and all that a model's configs name."""
+        """Every token that ends a turn: the tokenizer's, the template's and all that a model's
+        configs name.
+        """
         found = {self.tokenizer.eos_token_id, self.end_id}
         for config in configs:
             named = getattr(config, "eos_token_id", None)
@@ -138,26 +173,35 @@ class ChatFormat:
         return self.prompt(chat, resume)[0]
 
     def prompt(self, chat: Chat, resume: bool = False) -> tuple[list[int], str]:
-        """The prompt's token ids, with those of the last sampled reply (and of its prompt) spliced in unchanged, and a
-        digest of its text.
+        """The prompt's token ids, with those of the last sampled reply (and of its prompt) spliced
+        in unchanged, and a digest of its text.
 
-        What was not sampled after this very beginning cannot be spliced (a template that rewrites history, an agent
-        that moves a reply to another chat): then the whole prompt is encoded anew, and training sees a row of its own.
+        What was not sampled after this very beginning cannot be spliced (a template that rewrites
+        history, an agent that moves a reply to another chat): then the whole prompt is encoded
+        anew, and training sees a row of its own.
         """
         text = self.render(chat, resume)
         return self._spliced(chat, text, resume), digest(text)
 
     def fitted(self, request: Request, limit: int) -> tuple[tuple[int, ...], str, int]:
-        """`prompt` of a request, and how many tokens its reply may have in a context of `limit`. Raises ContextFull."""
+        """`prompt` of a request, and how many tokens its reply may have in a context of `limit`.
+        Raises ContextFull.
+        """
         ids, digest = self.prompt(request.chat, request.resume)
         room = min(request.sampling.max_new_tokens, limit - len(ids))
         if room < 1:
-            raise ContextFull(f"the prompt has {len(ids)} tokens, the model's context holds {limit}")
+            raise ContextFull(
+                f"the prompt has {len(ids)} tokens, the model's context holds {limit}"
+            )
         return tuple(ids), digest, room
 
     def _spliced(self, chat: Chat, text: str, resume: bool) -> list[int]:
         for index in range(len(chat) - 1, -1, -1):
-            sampled = [k for k, part in enumerate(chat[index].content) if isinstance(part, Reply) and part.token_ids]
+            sampled = [
+                k
+                for k, part in enumerate(chat[index].content)
+                if isinstance(part, Reply) and part.token_ids
+            ]
             if sampled:
                 rest = self._after(chat, index, sampled[-1], text)
                 if rest is None:
@@ -173,7 +217,9 @@ class ChatFormat:
         return self.tokens(text)
 
     def _after(self, chat: Chat, index: int, part: int, text: str) -> str | None:
-        """What `text` has after the sampled part of message `index`; None when what was before is not its prompt."""
+        """What `text` has after the sampled part of message `index`; None when what was before is
+        not its prompt.
+        """
         head = self._before(chat, index) + self._content(chat[index].content[:part])
         if chat[index].content[part].prompt not in ("", digest(head)):
             return None
@@ -183,11 +229,15 @@ class ChatFormat:
                 return text[len(head) + len(written) :]
         return None
 
-    def dialogue(self, chat: Chat, prompt_weight: float = 0.0) -> list[tuple[list[int], list[float]]]:
-        """Token ids and loss weights of a worked dialogue: assistant turns with their end token weigh 1.
+    def dialogue(
+        self, chat: Chat, prompt_weight: float = 0.0
+    ) -> list[tuple[list[int], list[float]]]:
+        """Token ids and loss weights of a worked dialogue: assistant turns with their end token
+        weigh 1.
 
-        Everything outside of assistant turns weighs `prompt_weight`, spans injected into them (tool output) nothing.
-        One row for the whole dialogue; one row per assistant turn when the template rewrites history.
+        Everything outside of assistant turns weighs `prompt_weight`, spans injected into them (tool
+        output) nothing. One row for the whole dialogue; one row per assistant turn when the
+        template rewrites history.
         """
         rows: list[tuple[list[int], list[float]]] = []
         ids: list[int] = []

@@ -21,7 +21,8 @@ from slm_math.engines.transformers import TransformersEngine
 
 
 class CheckpointEngine(TransformersEngine):
-    """A frozen checkpoint as an engine of its own: loaded at the first request, from a folder or the hub.
+    """A frozen checkpoint as an engine of its own: loaded at the first request, from a folder or
+    the hub.
 
     Args:
         path: model folder, adapter folder, or hub id.

@@ -1,4 +1,6 @@
-"""Servers as engines: many requests at once on a thread of its own, patient with errors, careful with the key."""
+"""Servers as engines: many requests at once on a thread of its own, patient with errors, careful
+with the key.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait before a retry
 
 
 class Unanswered(Exception):
-    """An attempt that failed in a way that may pass; `wait` is the number of seconds the server asked for."""
+    """An attempt that failed in a way that may pass; `wait` is the number of seconds the server
+    asked for.
+    """
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -36,20 +40,33 @@ class Refused(EngineError):
 
 
 class EndpointEngine(Engine):
-    """Keeps up to `concurrency` requests under way, whoever polls; subclasses say what a request is made of.
+    """Keeps up to `concurrency` requests under way, whoever polls; subclasses say what a request is
+    made of.
 
-    The key is read from the environment variable `api_key_env` and appears nowhere else. `timeout` (seconds) is for one
-    attempt; 429, 5xx, broken connections, time-outs and malformed replies are tried again up to `retries` times, after
-    `backoff`, 2 `backoff`, ... seconds or what the server asks for; other refusals are final.
+    The key is read from the environment variable `api_key_env` and appears nowhere else. `timeout`
+    (seconds) is for one attempt; 429, 5xx, broken connections, time-outs and malformed replies are
+    tried again up to `retries` times, after `backoff`, 2 `backoff`, ... seconds or what the server
+    asks for; other refusals are final.
     """
 
-    def __init__(self, api_key_env: str, concurrency: int, timeout: float, retries: int, backoff: float) -> None:
+    def __init__(
+        self, api_key_env: str, concurrency: int, timeout: float, retries: int, backoff: float
+    ) -> None:
         if concurrency < 1 or timeout <= 0 or retries < 0 or backoff < 0:
-            raise ValueError("concurrency and timeout must be positive, retries and backoff not negative")
+            raise ValueError(
+                "concurrency and timeout must be positive, retries and backoff not negative"
+            )
         self._key = os.environ.get(api_key_env, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
-            raise ValueError(f"the key in the environment variable {api_key_env} has characters that no key has")
-        self.concurrency, self.timeout, self.retries, self.backoff = concurrency, timeout, retries, backoff
+            raise ValueError(
+                f"the key in the environment variable {api_key_env} has characters that no key has"
+            )
+        self.concurrency, self.timeout, self.retries, self.backoff = (
+            concurrency,
+            timeout,
+            retries,
+            backoff,
+        )
         self._change = threading.Condition()
         self._tasks: dict[int, Future[None]] = {}
         self._done: list[tuple[int, Reply | EngineError]] = []
@@ -68,7 +85,9 @@ class EndpointEngine(Engine):
             loop = self._loop or self._begin()
             self._tickets += 1
             ticket = self._tickets
-            self._tasks[ticket] = asyncio.run_coroutine_threadsafe(self._serve(ticket, request), loop)
+            self._tasks[ticket] = asyncio.run_coroutine_threadsafe(
+                self._serve(ticket, request), loop
+            )
         return ticket
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
@@ -105,7 +124,9 @@ class EndpointEngine(Engine):
     def _begin(self) -> asyncio.AbstractEventLoop:
         """Start the thread. It waits for servers at all times, whoever polls."""
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
+        limits = httpx.Limits(
+            max_connections=self.concurrency, max_keepalive_connections=self.concurrency
+        )
         self._client = httpx.AsyncClient(headers=headers, limits=limits, timeout=None)
         self._slots = asyncio.Semaphore(self.concurrency)
         loop = self._loop = asyncio.new_event_loop()
@@ -126,7 +147,8 @@ class EndpointEngine(Engine):
                 result: Reply | EngineError = await self._answer(request)
         except EngineError as error:
             result = error
-        except Exception as error:  # whatever a server can make of a reply, it ends this request only
+        # whatever a server can make of a reply, it ends this request only
+        except Exception as error:
             result = EngineError(self._clean(f"{self.name}: {type(error).__name__}: {error}"))
         with self._change:
             if self._tasks.pop(ticket, None) is not None:
@@ -134,7 +156,9 @@ class EndpointEngine(Engine):
                 self._change.notify_all()
 
     async def _post(self, url: str, body: dict[str, Any]) -> httpx.Response:
-        """One attempt. Raises Unanswered where another one may do better, EngineError where none can."""
+        """One attempt. Raises Unanswered where another one may do better, EngineError where none
+        can.
+        """
         try:
             async with asyncio.timeout(self.timeout):
                 response = await self._client.post(url, json=body)
@@ -143,14 +167,18 @@ class EndpointEngine(Engine):
         except httpx.TransportError as error:
             raise Unanswered(f"{type(error).__name__}: {error}") from None
         if response.status_code in (408, 429) or response.status_code >= 500:
-            raise Unanswered(f"status {response.status_code}: {said(response)}", retry_after(response))
+            raise Unanswered(
+                f"status {response.status_code}: {said(response)}", retry_after(response)
+            )
         if response.status_code != 200:
             message = self._clean(f"{url}: status {response.status_code}: {said(response)}")
             raise Refused(message, response.status_code)
         return response
 
     async def _pause(self, attempt: int, failure: Unanswered) -> None:
-        """Waits before attempt number `attempt` (from 1), longer every time, or as long as the server asks for."""
+        """Waits before attempt number `attempt` (from 1), longer every time, or as long as the
+        server asks for.
+        """
         pause = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
         await asyncio.sleep(max(pause, min(failure.wait, LONGEST_WAIT)))
 
@@ -166,7 +194,9 @@ def cleaned(message: str, key: str) -> str:
     return message if len(message) <= 400 else f"{message[:400]}..."
 
 
-def check_url(url: str, api_key_env: str, name: str = "base_url", like: str = "https://host/v1") -> None:
+def check_url(
+    url: str, api_key_env: str, name: str = "base_url", like: str = "https://host/v1"
+) -> None:
     """Raises ValueError for what is no address, or holds a secret."""
     try:
         parsed = httpx.URL(url)
@@ -175,7 +205,9 @@ def check_url(url: str, api_key_env: str, name: str = "base_url", like: str = "h
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError(f"{name} must be like {like}")
     if parsed.userinfo or parsed.query:
-        raise ValueError(f"{name} must hold no secrets: put the key into the environment variable {api_key_env}")
+        raise ValueError(
+            f"{name} must hold no secrets: put the key into the environment variable {api_key_env}"
+        )
 
 
 def said(response: httpx.Response) -> str:
@@ -184,7 +216,11 @@ def said(response: httpx.Response) -> str:
     try:
         body = response.json()
         body = body.get("error", body)
-        return body if isinstance(body, str) else str(body.get("message") or body.get("detail") or text)
+        return (
+            body
+            if isinstance(body, str)
+            else str(body.get("message") or body.get("detail") or text)
+        )
     except (ValueError, AttributeError):
         return text
 

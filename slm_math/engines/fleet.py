@@ -1,4 +1,6 @@
-"""Servers that come and go: which one is asked next, which ones are left out, and when there is nobody left to ask."""
+"""Servers that come and go: which one is asked next, which ones are left out, and when there is
+nobody left to ask.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,21 @@ from slm_math.engines.vllm_control import Server
 
 
 class Fleet(EndpointEngine):
-    """Copies of one model behind several addresses. Subclasses say how one is asked and how it gets weights.
+    """Copies of one model behind several addresses. Subclasses say how one is asked and how it gets
+    weights.
 
-    `patience`: seconds that all may stay away. `pushes`: whether this process sends weights (one of several does).
+    `patience`: seconds that all may stay away. `pushes`: whether this process sends weights (one of
+    several does).
     """
 
     def __init__(
-        self, urls: Sequence[str], api_key_env: str, concurrency: int, timeout: float, retries: int, patience: float
+        self,
+        urls: Sequence[str],
+        api_key_env: str,
+        concurrency: int,
+        timeout: float,
+        retries: int,
+        patience: float,
     ) -> None:
         super().__init__(api_key_env, concurrency, timeout, retries, backoff=0.5)
         self.servers = [Server(url, self._key) for url in urls]
@@ -44,7 +54,8 @@ class Fleet(EndpointEngine):
         """Whether a server that did not answer is gone, or has other weights."""
         if server.away is None and not server.stale and not await self._well(server):
             self._gone(server)
-        if server.stale and not self.pushes:  # another process sends the weights: to be asked when they are there
+        # another process sends the weights: to be asked when they are there
+        if server.stale and not self.pushes:
             self._gone(server)
         return server.away is not None or server.stale
 
@@ -58,30 +69,39 @@ class Fleet(EndpointEngine):
     async def _watch(self, server: Server) -> None:
         while not await self._well(server) or (server.stale and not self.pushes):
             if server.stale:
-                server.problem = "it has other weights than it was sent; the first training process sends them"
+                server.problem = (
+                    "it has other weights than it was sent; the first training process sends them"
+                )
             await asyncio.sleep(0.5)
         server.away = None
 
     async def _well(self, server: Server) -> bool:
         """Whether it answers; marks it stale where its weights are not those that it was sent."""
         try:
-            async with httpx.AsyncClient(headers=self._client.headers, timeout=5.0) as client:  # beside all requests
+            # beside all requests
+            async with httpx.AsyncClient(headers=self._client.headers, timeout=5.0) as client:
                 (await client.get(f"{server.url}/health")).raise_for_status()
                 if self._expected is not None:
                     info = (await client.get(f"{server.url}/weight_info")).raise_for_status()
-                    server.stale = info.json()["weight_version"] != self._expected or (self.pushes and server.stale)
+                    server.stale = info.json()["weight_version"] != self._expected or (
+                        self.pushes and server.stale
+                    )
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
             server.problem = self._clean(f"{type(error).__name__}: {error}")
             return False
         return True
 
     def _look_after(self) -> None:
-        """Sends weights to servers that lack them. Raises EngineError when none has been of use for too long."""
+        """Sends weights to servers that lack them. Raises EngineError when none has been of use for
+        too long.
+        """
         for server in self.servers:
             if server.stale and server.away is None and self.pushes:
                 self._renew(server)
         gone = [server.away for server in self.servers if server.away is not None]
         if len(gone) == len(self.servers) and time.monotonic() - max(gone) > self.patience:
             reasons = "; ".join(f"{server.url}: {server.problem}" for server in self.servers)
-            message = self._clean(f"no vLLM server has answered for {self.patience:g} s ({reasons})")
+            message = self._clean(
+                f"no vLLM server has answered for {self.patience:g} s ({reasons})"
+            )
             raise EngineError(f"{message}: start them again, and the same command goes on")

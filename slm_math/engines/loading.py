@@ -14,7 +14,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def check_path(path: str) -> None:
-    """Raises ValueError when `path` looks like a folder and is none, or is a folder without a model; loads nothing."""
+    """Raises ValueError when `path` looks like a folder and is none, or is a folder without a
+    model; loads nothing.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -32,7 +34,9 @@ def base_of(path: str) -> str | None:
 
 
 def local_folder(path: str) -> Path | None:
-    """Where a model's files lie: its folder, or that of a hub model in the cache, named by its revision; else None."""
+    """Where a model's files lie: its folder, or that of a hub model in the cache, named by its
+    revision; else None.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
@@ -54,7 +58,11 @@ def revision_of(path: str) -> str | None:
 def weights_hash(path: str) -> str | None:
     """A hash of a model's weights, of an adapter's with its base; None where no files are (yet)."""
     folder = local_folder(path)
-    files = [] if folder is None else sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    files = (
+        []
+        if folder is None
+        else sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    )
     digest = hashlib.blake2b(digest_size=8)
     for file in files:
         with file.open("rb") as stream:
@@ -66,10 +74,14 @@ def weights_hash(path: str) -> str | None:
 
 
 def files_hash(path: str) -> str | None:
-    """A hash of what else makes a model: configs, tokenizer, chat template; None where no files are."""
+    """A hash of what else makes a model: configs, tokenizer, chat template; None where no files
+    are.
+    """
     folder = local_folder(path)
     names = ("*.json", "*.jinja", "*.txt", "*.model")
-    files = sorted(file for name in names for file in folder.glob(name)) if folder is not None else []
+    files = (
+        sorted(file for name in names for file in folder.glob(name)) if folder is not None else []
+    )
     digest = hashlib.blake2b(digest_size=8)
     for file in files:
         digest.update(file.name.encode() + file.read_bytes())
@@ -80,7 +92,9 @@ def template_hash(template: str | None) -> str | None:
     """A hash of a chat template that is a file; None for others."""
     file = Path(template) if template else None
     return (
-        hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest() if file is not None and file.is_file() else None
+        hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
+        if file is not None and file.is_file()
+        else None
     )
 
 
@@ -95,7 +109,9 @@ def files_of(path: str, template: str | None = None) -> dict[str, str | None]:
 
 
 def configs_of(path: str) -> tuple[Any, Any]:
-    """A model's config and its generation config, None where it has none; of an adapter those of its base."""
+    """A model's config and its generation config, None where it has none; of an adapter those of
+    its base.
+    """
     from transformers import AutoConfig, GenerationConfig
 
     path = base_of(path) or path
@@ -116,7 +132,9 @@ def context_of(path: str) -> int | None:
 
 
 def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model, padding set to EOS where none is named (masks come from lengths, never from ids)."""
+    """The tokenizer of a model, padding set to EOS where none is named (masks come from lengths,
+    never from ids).
+    """
     from transformers import AutoTokenizer
 
     check_path(path)
@@ -129,15 +147,21 @@ def load_tokenizer(path: str) -> Any:
     return tokenizer
 
 
-def load_model(path: str, dtype: torch.dtype = torch.float32, attention: str = "sdpa", **options: Any) -> Any:
-    """A causal language model in `dtype` (never the checkpoint's own by accident); `options` go to transformers."""
+def load_model(
+    path: str, dtype: torch.dtype = torch.float32, attention: str = "sdpa", **options: Any
+) -> Any:
+    """A causal language model in `dtype` (never the checkpoint's own by accident); `options` go to
+    transformers.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     check_path(path)
     disable_progress_bar()  # of weight shards: it tears ours
     try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention, **options)
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation=attention, **options
+        )
     except OSError as error:
         raise _unloadable(path, error) from error
 
@@ -145,14 +169,19 @@ def load_model(path: str, dtype: torch.dtype = torch.float32, attention: str = "
 def _unloadable(path: str, error: OSError) -> ValueError:
     reason = str(error).strip().splitlines()[0]
     return ValueError(
-        f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` fetches it ahead of time; "
+        f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` fetches "
+        f"it ahead of time; "
         "a gated model needs HF_TOKEN in the environment)"
     )
 
 
 def free_cores() -> int:
-    """Cores that nobody else keeps busy: two spinning threads on a busy core are many times slower than one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that nobody else keeps busy: two spinning threads on a busy core are many times slower
+    than one.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if not hasattr(os, "getloadavg"):
         return cores
     return max(1, min(cores, round(cores - os.getloadavg()[0])))

@@ -15,16 +15,19 @@ from slm_math.types import Chat, Finish, Image, Message, Reply
 
 
 class OpenAIEngine(EndpointEngine):
-    """Sends chats to `{base_url}/chat/completions`, at most `concurrency` at a time, on a thread of its own.
+    """Sends chats to `{base_url}/chat/completions`, at most `concurrency` at a time, on a thread of
+    its own.
 
-    `base_url` is like https://api.example.com/v1; the key is read from the environment variable `api_key_env` and
-    appears nowhere else. `timeout` (seconds) is for one attempt; 429, 5xx, broken connections, time-outs and malformed
-    replies are tried again up to `retries` times, after `backoff`, 2 `backoff`, ... seconds or what the server asks
-    for; other refusals are final. `send_seed` derives a seed from each request's key (vLLM on a CPU dies of it).
-    `extra` adds fields to every request body; a null removes one, so {"max_tokens": null} does.
+    `base_url` is like https://api.example.com/v1; the key is read from the environment variable
+    `api_key_env` and appears nowhere else. `timeout` (seconds) is for one attempt; 429, 5xx, broken
+    connections, time-outs and malformed replies are tried again up to `retries` times, after
+    `backoff`, 2 `backoff`, ... seconds or what the server asks for; other refusals are final.
+    `send_seed` derives a seed from each request's key (vLLM on a CPU dies of it). `extra` adds
+    fields to every request body; a null removes one, so {"max_tokens": null} does.
 
-    A top_k of 0 is not sent, so a server's own default holds: start vLLM with `--generation-config vllm`.
-    Replies carry no token ids. Where a server returns reasoning apart from the reply, the text has it in <think> tags.
+    A top_k of 0 is not sent, so a server's own default holds: start vLLM with `--generation-config
+    vllm`. Replies carry no token ids. Where a server returns reasoning apart from the reply, the
+    text has it in <think> tags.
     """
 
     trainable = False
@@ -53,7 +56,12 @@ class OpenAIEngine(EndpointEngine):
         return f"OpenAIEngine({self._url!r}, {self.model!r})"
 
     def identity(self) -> dict[str, Any]:
-        return {"engine": type(self).__name__, "url": self._url, "model": self.model, "extra": self.extra}
+        return {
+            "engine": type(self).__name__,
+            "url": self._url,
+            "model": self.model,
+            "extra": self.extra,
+        }
 
     def submit(self, request: Request) -> int:
         if request.sampling.not_first:
@@ -77,7 +85,13 @@ class OpenAIEngine(EndpointEngine):
                 continue
             seconds = time.monotonic() - started
             temperature = request.sampling.temperature
-            return Reply(text, finish=finish, temperature=temperature, seconds=seconds, counted=sampled(response))
+            return Reply(
+                text,
+                finish=finish,
+                temperature=temperature,
+                seconds=seconds,
+                counted=sampled(response),
+            )
         raise EngineError(self._clean(f"{self._url}: {failure} (tried {self.retries + 1} times)"))
 
     def _body(self, request: Request) -> dict[str, Any]:
@@ -120,11 +134,16 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 
 
 def read_completion(response: httpx.Response) -> tuple[str, Finish]:
-    """Text and finish reason of a chat completion. Raises Unanswered when it is none, EngineError when filtered."""
+    """Text and finish reason of a chat completion. Raises Unanswered when it is none, EngineError
+    when filtered.
+    """
     try:
         choice = response.json()["choices"][0]
         message, reason = choice["message"], choice.get("finish_reason")
-        text, thought = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
+        text, thought = (
+            message.get("content"),
+            message.get("reasoning_content") or message.get("reasoning"),
+        )
     except (ValueError, LookupError, TypeError, AttributeError):
         raise Unanswered(f"the reply is no chat completion: {said(response)}") from None
     if reason == "content_filter":

@@ -18,7 +18,9 @@ def pictures(chat: Chat) -> list[str]:
 
 
 def picture_url(source: str) -> str:
-    """A picture as a data URL. Raises EngineError for a file that is none: what a data set names goes to a server."""
+    """A picture as a data URL. Raises EngineError for a file that is none: what a data set names
+    goes to a server.
+    """
     if source.startswith(("data:", "http://", "https://")):
         return source
     opened(source)
@@ -27,13 +29,19 @@ def picture_url(source: str) -> str:
 
 
 def opened(source: str) -> Any:
-    """A picture as PIL has it, RGB. Raises EngineError for what is none, or is elsewhere than here."""
+    """A picture as PIL has it, RGB. Raises EngineError for what is none, or is
+    elsewhere than here.
+    """
     from PIL import Image as Pillow
 
     if source.startswith(("http://", "https://")):
         raise EngineError(f"the picture {source} is not on this machine: fetch it first")
     try:
-        data = base64.b64decode(source.partition(",")[2]) if source.startswith("data:") else _read(source)
+        data = (
+            base64.b64decode(source.partition(",")[2])
+            if source.startswith("data:")
+            else _read(source)
+        )
         return Pillow.open(io.BytesIO(data)).convert("RGB")
     except (OSError, ValueError, Pillow.DecompressionBombError) as error:
         raise EngineError(f"cannot read the picture {source[:80]}: {error}") from None

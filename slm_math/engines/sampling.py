@@ -10,22 +10,32 @@ from torch import Tensor
 
 
 def uniforms(key: tuple[int | str, ...], n: int) -> np.ndarray:
-    """The `n` uniform numbers in [0, 1) that belong to `key`, whatever else is drawn: one per token position.
+    """The `n` uniform numbers in [0, 1) that belong to `key`, whatever else is drawn: one per token
+    position.
 
-    Philox (Salmon et al. 2011) seeded with a hash of the key, so a draw depends on what it is for, not on batch order.
+    Philox (Salmon et al. 2011) seeded with a hash of the key, so a draw depends on what it is for,
+    not on batch order.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest))).random(n, dtype=np.float32)
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest))).random(
+        n, dtype=np.float32
+    )
 
 
 def choose(
-    logits: Tensor, temperature: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor, uniform: Tensor
+    logits: Tensor,
+    temperature: Tensor,
+    top_p: Tensor,
+    top_k: Tensor,
+    min_p: Tensor,
+    uniform: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Samples one token per row. logits (B, V) float; the others (B,); temperature 0 is greedy, see `Sampling`.
+    """Samples one token per row. logits (B, V) float; the others (B,); temperature 0 is greedy, see
+    `Sampling`.
 
-    Returns token ids (B,); log-probabilities (B, V), in nats, under softmax(logits / temperature) *before* truncation
-    (greedy: temperature 1), so that a policy that scores its own samples gets ratio 1; and what truncation kept (B, V),
-    None where it is off in all rows.
+    Returns token ids (B,); log-probabilities (B, V), in nats, under softmax(logits / temperature)
+    *before* truncation (greedy: temperature 1), so that a policy that scores its own samples gets
+    ratio 1; and what truncation kept (B, V), None where it is off in all rows.
     """
     logits = logits.float()
     greedy = temperature == 0
@@ -35,22 +45,34 @@ def choose(
     kept = None
     if truncated.any():
         kept = torch.ones_like(probs, dtype=torch.bool)
-        kept[truncated] = _kept(probs[truncated], top_p[truncated], top_k[truncated], min_p[truncated])
+        kept[truncated] = _kept(
+            probs[truncated], top_p[truncated], top_k[truncated], min_p[truncated]
+        )
         probs = probs * kept
     cdf = probs.cumsum(-1)
     # `right=True` never lands on a token of probability 0 as long as the target is below the total
-    target = (uniform * cdf[:, -1]).clamp(max=torch.nextafter(cdf[:, -1], torch.zeros_like(cdf[:, -1])))
-    tokens = torch.searchsorted(cdf, target[:, None], right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+    target = (uniform * cdf[:, -1]).clamp(
+        max=torch.nextafter(cdf[:, -1], torch.zeros_like(cdf[:, -1]))
+    )
+    tokens = (
+        torch.searchsorted(cdf, target[:, None], right=True)
+        .squeeze(-1)
+        .clamp(max=logits.shape[-1] - 1)
+    )
     return torch.where(greedy, logits.argmax(-1), tokens), logps, kept
 
 
 def _kept(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:
-    """(B, V) bool: what top-k, top-p on what is left (renormalised), and min-p leave; the likeliest token always."""
+    """(B, V) bool: what top-k, top-p on what is left (renormalised), and min-p leave; the likeliest
+    token always.
+    """
     if not ((top_p < 1) | (top_k > 0)).any():
         return probs >= min_p[:, None] * probs.amax(-1, keepdim=True)
     # a full sort of a large vocabulary is slow, and top-k never looks further than k
     most = min(int(top_k.max()), probs.shape[-1]) if (top_k > 0).all() else probs.shape[-1]
-    ordered, order = probs.topk(most, dim=-1) if most < probs.shape[-1] else probs.sort(dim=-1, descending=True)
+    ordered, order = (
+        probs.topk(most, dim=-1) if most < probs.shape[-1] else probs.sort(dim=-1, descending=True)
+    )
     rank = torch.arange(most, device=probs.device)
     keep = (rank < top_k[:, None]) | (top_k[:, None] == 0)
     share = ordered * keep
@@ -63,9 +85,11 @@ def _kept(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:
 
 
 def record_support(logps: Tensor, kept: Tensor | None, rows: Tensor) -> tuple[Tensor, list[bytes]]:
-    """What could be sampled, for the rows (B,) bool that ask: their log-probabilities among it, and its ids, packed.
+    """What could be sampled, for the rows (B,) bool that ask: their log-probabilities among it, and
+    its ids, packed.
 
-    logps and kept (B, V) as `choose` returns them; a token of log-probability -inf could not be sampled either.
+    logps and kept (B, V) as `choose` returns them; a token of log-probability -inf could not be
+    sampled either.
     """
     left = logps.isfinite() if kept is None else kept & logps.isfinite()
     logps = torch.where(rows[:, None] & ~left, -torch.inf, logps)

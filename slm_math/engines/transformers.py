@@ -1,4 +1,6 @@
-"""Generation with any transformers causal language model: continuous batching on left-padded rows."""
+"""Generation with any transformers causal language model: continuous batching on
+left-padded rows.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +43,12 @@ class _Row:
 
 
 class TransformersEngine(Engine):
-    """Decodes up to `slots` requests at once. A `poll` makes a step at least, until one has finished or time is up.
+    """Decodes up to `slots` requests at once. A `poll` makes a step at least, until one has
+    finished or time is up.
 
-    Equal prompts are prefilled once. Finished rows leave the batch when a quarter of it is idle or others wait.
-    Sampling depends on the request's key alone. `context` wraps every forward pass (autocast, adapter choice);
-    `beat` is called after each.
+    Equal prompts are prefilled once. Finished rows leave the batch when a quarter of it is idle or
+    others wait. Sampling depends on the request's key alone. `context` wraps every forward pass
+    (autocast, adapter choice); `beat` is called after each.
     """
 
     trainable = True
@@ -68,14 +71,17 @@ class TransformersEngine(Engine):
         self.context = context
         self.beat = beat
         self.version = 0
-        self.steps = self.decoded = self.prefills = 0  # forward passes that decode, tokens from these, other passes
+        # forward passes that decode, tokens from these, other passes
+        self.steps = self.decoded = self.prefills = 0
         self._tickets = 0
         self._waiting: deque[tuple[int, Request]] = deque()
         self._rows: list[_Row] = []
         self._cache: RowCache | None = None
         self._ended = frozenset[int]()
 
-    # -- the seam ------------------------------------------------------------------------------------------------
+    # -- the seam
+    #
+    # ----------------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> int:
         self._tickets += 1
@@ -96,7 +102,12 @@ class TransformersEngine(Engine):
             self._rows, self._cache = [], None
 
     def usage(self) -> dict[str, int]:
-        return {"slots": self.slots, "steps": self.steps, "tokens": self.decoded, "prefills": self.prefills}
+        return {
+            "slots": self.slots,
+            "steps": self.steps,
+            "tokens": self.decoded,
+            "prefills": self.prefills,
+        }
 
     @property
     def busy(self) -> int:
@@ -118,17 +129,26 @@ class TransformersEngine(Engine):
                         break
         finally:
             self.model.train(training)
-            torch.clear_autocast_cache()  # casts made without gradient must not serve a later backward
+            # casts made without gradient must not serve a later backward
+            torch.clear_autocast_cache()
         return finished
 
-    # -- rows come and go ----------------------------------------------------------------------------------------
+    # -- rows come and go
+    # ----------------------------------------------------------------------------------------
 
     def _turnover(self) -> list[tuple[int, Reply | EngineError]]:
-        """Drops finished rows when it pays and admits waiting requests; returns what was over at once."""
+        """Drops finished rows when it pays and admits waiting requests; returns what was over at
+        once.
+        """
         alive = [i for i, row in enumerate(self._rows) if not row.finish]
         room = self.slots - len(alive)
-        # a lone newcomer waits for company unless most slots are free: a prefill costs about as much as a decode step
-        admit = self._waiting and room and (len(self._waiting) >= self.slots // 8 or room >= self.slots // 2)
+        # a lone newcomer waits for company unless most slots are free: a prefill costs about as
+        # much as a decode step
+        admit = (
+            self._waiting
+            and room
+            and (len(self._waiting) >= self.slots // 8 or room >= self.slots // 2)
+        )
         if len(alive) < len(self._rows) and (admit or len(alive) <= 0.75 * len(self._rows)):
             self._keep(alive)
         return self._admit(room) if admit else []
@@ -146,13 +166,18 @@ class TransformersEngine(Engine):
         rows: list[_Row] = []
         while self._waiting and len(rows) < room:
             ticket, request = self._waiting.popleft()
-            limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+            limit = (
+                getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+                or 1 << 30
+            )
             try:
                 prompt, digest, budget = self.chat.fitted(request, limit)
             except ContextFull as error:
                 refused.append((ticket, error))
                 continue
-            rows.append(_Row(ticket, request, prompt, digest, uniforms(request.key, budget), budget))
+            rows.append(
+                _Row(ticket, request, prompt, digest, uniforms(request.key, budget), budget)
+            )
         if not rows:
             return refused
         logits, cache = self._prefill(rows)
@@ -164,7 +189,9 @@ class TransformersEngine(Engine):
         return refused + self._sample(rows, logits)
 
     def _prefill(self, rows: list[_Row]) -> tuple[Tensor, RowCache]:
-        """Runs each distinct prompt once; returns last logits (B, V) and the cache, expanded to all rows."""
+        """Runs each distinct prompt once; returns last logits (B, V) and the cache, expanded to all
+        rows.
+        """
         distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(row.prompt for row in rows))}
         length = max(map(len, distinct))
         ids = torch.zeros(len(distinct), length, dtype=torch.long)
@@ -179,7 +206,8 @@ class TransformersEngine(Engine):
             cache.keep(index)
         return logits[index], cache
 
-    # -- one token for every row ---------------------------------------------------------------------------------
+    # -- one token for every row
+    # ---------------------------------------------------------------------------------
 
     def _step(self) -> list[tuple[int, Reply | EngineError]]:
         assert self._cache is not None
@@ -194,9 +222,12 @@ class TransformersEngine(Engine):
         return self._sample([self._rows[i] for i in alive], logits)
 
     def _forward(self, ids: Tensor, lengths: Tensor, cache: RowCache) -> Tensor:
-        """ids (B, S): the newest tokens of left-padded rows of `lengths` (B,) tokens; returns last logits (B, V)."""
+        """ids (B, S): the newest tokens of left-padded rows of `lengths` (B,) tokens; returns last
+        logits (B, V).
+        """
         width = cache.length + ids.shape[1]
-        place = torch.arange(width) - (width - lengths[:, None])  # (B, L): position in its row, negative where padded
+        # (B, L): position in its row, negative where padded
+        place = torch.arange(width) - (width - lengths[:, None])
         positions = place[:, -ids.shape[1] :].clamp(min=0)
         mask = (place >= 0).long()
         device = self.model.device
@@ -213,7 +244,8 @@ class TransformersEngine(Engine):
 
     def _sample(self, rows: list[_Row], logits: Tensor) -> list[tuple[int, Reply | EngineError]]:
         plans = [row.request.sampling for row in rows]
-        cut = [p.truncated and p.temperature > 0 for p in plans]  # rows that cannot sample every token
+        # rows that cannot sample every token
+        cut = [p.truncated and p.temperature > 0 for p in plans]
         for i, row in enumerate(rows):
             if not row.tokens and plans[i].not_first:
                 banned = [self.chat.tokens(text)[0] for text in plans[i].not_first]
@@ -221,7 +253,10 @@ class TransformersEngine(Engine):
                 cut[i] = True
             cut[i] &= row.request.support
         numbers = torch.tensor(
-            [[p.temperature, p.top_p, p.top_k, p.min_p, row.uniform[len(row.tokens)]] for p, row in zip(plans, rows)],
+            [
+                [p.temperature, p.top_p, p.top_k, p.min_p, row.uniform[len(row.tokens)]]
+                for p, row in zip(plans, rows)
+            ],
             device=logits.device,
         )
         tokens, logps, kept = choose(logits, *numbers.unbind(1))
@@ -254,7 +289,9 @@ class TransformersEngine(Engine):
     def ends(self) -> frozenset[int]:
         """Every token that ends a turn."""
         if not self._ended:
-            self._ended = self.chat.ends(self.model.config, getattr(self.model, "generation_config", None))
+            self._ended = self.chat.ends(
+                self.model.config, getattr(self.model, "generation_config", None)
+            )
         return self._ended
 
     def _reply(self, row: _Row) -> Reply:

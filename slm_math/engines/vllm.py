@@ -1,4 +1,6 @@
-"""vLLM in this process: continuous batching by its scheduler, a step of which is a step of `poll`."""
+"""vLLM in this process: continuous batching by its scheduler, a step of which is a
+step of `poll`.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +34,16 @@ from slm_math.types import Reply
 class VLLMEngine(Engine):
     """A model served by vLLM (Kwon et al. 2023) in this process; loaded at the first request.
 
-    Sampling depends on the request's key alone. Greedy replies and log-probabilities are those of the transformers
-    engine up to rounding. Equal beginnings of prompts are computed once.
+    Sampling depends on the request's key alone. Greedy replies and log-probabilities are those of
+    the transformers engine up to rounding. Equal beginnings of prompts are computed once.
 
     Args:
         path: model folder, adapter folder, or hub id.
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 without.
         slots: requests decoded at once, at most.
         chat_template: chatml, plain or a Jinja file instead of the tokenizer's own template.
-        memory: the share of the GPU for weights and cache; 0.9 when left out, so that a second engine needs less.
+        memory: the share of the GPU for weights and cache; 0.9 when left out, so that a second
+            engine needs less.
         context: the most tokens of a prompt and its reply; the model's own when left out.
     """
 
@@ -64,7 +67,9 @@ class VLLMEngine(Engine):
         if dtype not in ("auto", *DTYPES):
             raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
         if slots < 1 or not (memory is None or 0 < memory <= 1):
-            raise ValueError(f"vLLM needs slots >= 1 and memory in (0, 1], got {slots} and {memory}")
+            raise ValueError(
+                f"vLLM needs slots >= 1 and memory in (0, 1], got {slots} and {memory}"
+            )
         self.path = path
         self.gpu = torch.cuda.is_available()
         self.dtype = ("bfloat16" if self.gpu else "float32") if dtype == "auto" else dtype
@@ -97,8 +102,8 @@ class VLLMEngine(Engine):
     ) -> None:
         """Makes it a copy of a policy under training, whose weights come by `update`.
 
-        `options` go to vLLM's engine; `beat` is called after each of its steps; `verify` after each update, and raises
-        EngineError where it is no copy.
+        `options` go to vLLM's engine; `beat` is called after each of its steps; `verify` after each
+        update, and raises EngineError where it is no copy.
         """
         self._chat, self.ends, self._more, self._follows = chat, ends, dict(options), True
         self.beat, self._verify = beat, verify
@@ -111,7 +116,11 @@ class VLLMEngine(Engine):
 
     def identity(self) -> dict[str, Any]:
         if self._follows:  # whose weights these are is for others to say
-            return {"engine": type(self).__name__, "version": vllm_setup.installed(), "dtype": self.dtype}
+            return {
+                "engine": type(self).__name__,
+                "version": vllm_setup.installed(),
+                "dtype": self.dtype,
+            }
         if local_folder(self.path) is None:
             self._start()  # from the hub: only then there is something to tell
         return {
@@ -125,13 +134,20 @@ class VLLMEngine(Engine):
         }
 
     def usage(self) -> dict[str, int]:
-        return {"slots": self.slots, "steps": self.steps, "tokens": self.decoded, "prefills": self.prefills}
+        return {
+            "slots": self.slots,
+            "steps": self.steps,
+            "tokens": self.decoded,
+            "prefills": self.prefills,
+        }
 
     @property
     def busy(self) -> int:
         return len(self._asked) + len(self._over)
 
-    # -- requests --------------------------------------------------------------------------------------------------
+    # -- requests
+    #
+    # ----------------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> int:
         self._start()
@@ -156,7 +172,8 @@ class VLLMEngine(Engine):
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
         end = time.perf_counter() + timeout
         while not self._over and self._asked:
-            with nullcontext() if self.gpu else torch.random.fork_rng([]):  # from which it draws even under seeds
+            # from which it draws even under seeds
+            with nullcontext() if self.gpu else torch.random.fork_rng([]):
                 outputs = self._core.step()
             for output in outputs:
                 self._take(int(output.request_id), output.outputs[0])
@@ -177,7 +194,9 @@ class VLLMEngine(Engine):
             prompt["multi_modal_data"] = {"image": [opened(source) for source in sources]}
         try:
             (prompt,) = self._core.renderer.render_cmpl([prompt])
-            self._core.add_request(str(ticket), prompt, params, lora_request=self._lora(asked.request.role))
+            self._core.add_request(
+                str(ticket), prompt, params, lora_request=self._lora(asked.request.role)
+            )
         except ValueError as error:  # pictures may need more tokens than there are
             raise EngineError(f"vLLM refuses a request: {error}") from None
 
@@ -188,18 +207,27 @@ class VLLMEngine(Engine):
         self.decoded += max(len(found.token_ids) - 1, 0)
         if found.finish_reason not in ("stop", "length"):
             del self._asked[ticket]
-            self._over.append((ticket, EngineError(f"vLLM gave a request up: {found.finish_reason}")))
+            self._over.append(
+                (ticket, EngineError(f"vLLM gave a request up: {found.finish_reason}"))
+            )
             return
         tokens = tuple(found.token_ids)
         logps = tuple(row[token].logprob for row, token in zip(found.logprobs, tokens))
-        said = Said(tokens, logps, found.finish_reason, packed(found.sampling_mask and found.sampling_mask.token_ids))
+        said = Said(
+            tokens,
+            logps,
+            found.finish_reason,
+            packed(found.sampling_mask and found.sampling_mask.token_ids),
+        )
         if goes_on(asked, said, self.chat):
             self._add(ticket, asked)
             return
         del self._asked[ticket]
         self._over.append((ticket, reply(asked, said, self.chat, self.version)))
 
-    # -- the model -------------------------------------------------------------------------------------------------
+    # -- the model
+    #
+    # ----------------------------------------------------------------------------------------------
 
     def _lora(self, role: str) -> Any:
         """vLLM's name for the adapter of a role; the first one serves a role without its own."""
@@ -224,7 +252,9 @@ class VLLMEngine(Engine):
         options = self._options(config, base or self.path) | self._more
         self._core = start(options, self._follows)
         self.limit = self._core.vllm_config.model_config.max_model_len
-        self._masks = config.get_text_config().vocab_size if options.get("return_sampling_mask") else 0
+        self._masks = (
+            config.get_text_config().vocab_size if options.get("return_sampling_mask") else 0
+        )
 
     def _options(self, config: Any, model: str) -> dict[str, Any]:
         own = config.get_text_config().max_position_embeddings
@@ -235,7 +265,9 @@ class VLLMEngine(Engine):
             rank = json.loads(config_file.read_text(encoding="utf-8"))["r"]
             found |= {"enable_lora": True, "max_lora_rank": vllm_setup.lora_rank(rank)}
         size = torch.finfo(DTYPES[self.dtype]).bits // 8
-        return found | (gpu_options(self.memory) if self.gpu else cpu_options(config, self.slots, context, size))
+        return found | (
+            gpu_options(self.memory) if self.gpu else cpu_options(config, self.slots, context, size)
+        )
 
     def update(self, version: int, weights: Weights | None = None) -> None:
         assert weights is not None, "vLLM has a copy of the weights"
@@ -248,7 +280,9 @@ class VLLMEngine(Engine):
         try:
             self._take_in(list(weights.tensors()))
         except Exception as error:  # vLLM's own, of any kind; half of its model may be gone
-            raise EngineError(f"vLLM did not take the weights: {type(error).__name__}: {error}") from error
+            raise EngineError(
+                f"vLLM did not take the weights: {type(error).__name__}: {error}"
+            ) from error
         if self.asleep:
             self._core.wake_up(["kv_cache"])
             self.asleep = False
@@ -263,7 +297,9 @@ class VLLMEngine(Engine):
             raise EngineError("there were none")
         if tensors:
             self._core.collective_rpc("start_weight_update")
-            self._core.collective_rpc("update_weights", kwargs={"update_info": {"tensors": tensors}})
+            self._core.collective_rpc(
+                "update_weights", kwargs={"update_info": {"tensors": tensors}}
+            )
             self._core.collective_rpc("finish_weight_update")
         for role in self.adapters:
             lora = self._lora(role)
@@ -281,8 +317,15 @@ class VLLMEngine(Engine):
         raise EngineError("vLLM did not answer")
 
     def release(self) -> None:
-        """On a GPU that is shared with training: sleeps, without the weights where all of them will be sent anew."""
-        if self._core is not None and self._more.get("enable_sleep_mode") and not self.asleep and not self._asked:
+        """On a GPU that is shared with training: sleeps, without the weights where all of them will
+        be sent anew.
+        """
+        if (
+            self._core is not None
+            and self._more.get("enable_sleep_mode")
+            and not self.asleep
+            and not self._asked
+        ):
             self._core.sleep(level=1 if self.adapters else 2)
             self.asleep = True
 

@@ -1,4 +1,6 @@
-"""The control routes of one `vllm serve` process: is it there, what is it, and how new weights get into it."""
+"""The control routes of one `vllm serve` process: is it there, what is it, and how new weights get
+into it.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ class NoAnswer(EngineError):
 
 
 class Server:
-    """One server. `load`: requests that it works on for us; `away`: since when it does not answer (None: it does);
-    `stale`: it answers, but not with the weights that it was sent; `problem`: the last thing that went wrong."""
+    """One server. `load`: requests that it works on for us; `away`: since when it does not answer
+    (None: it does); `stale`: it answers, but not with the weights that it was sent; `problem`: the
+    last thing that went wrong."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
@@ -42,9 +45,11 @@ class Server:
         self._half = False  # an update of its weights has begun, and not ended
         self._transfer: Any = None  # vLLM's sender of the trainer's side, for NCCL and IPC
 
-    def ask(self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any) -> Any:
-        """The JSON that a route answers with. Raises EngineError, saying which server and what to do; NoAnswer where it
-        may do better later."""
+    def ask(
+        self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any
+    ) -> Any:
+        """The JSON that a route answers with. Raises EngineError, saying which server and what to
+        do; NoAnswer where it may do better later."""
         response = self.response(method, path, body, seconds, **query)
         try:
             return response.json()
@@ -56,15 +61,20 @@ class Server:
     ) -> httpx.Response:
         where, timeout = f"{self.url}{path}", httpx.Timeout(seconds, connect=5.0)
         try:
-            response = self._http.request(method, where, json=body, params=query or None, timeout=timeout)
+            response = self._http.request(
+                method, where, json=body, params=query or None, timeout=timeout
+            )
         except httpx.TransportError as error:
-            raise NoAnswer(cleaned(f"{where}: {type(error).__name__}: {error}", self._key)) from None
+            raise NoAnswer(
+                cleaned(f"{where}: {type(error).__name__}: {error}", self._key)
+            ) from None
         if response.status_code == 200:
             return response
         message = cleaned(f"{where}: status {response.status_code}: {said(response)}", self._key)
         if response.status_code in (429, 502, 503, 504):
             raise NoAnswer(message)
-        if response.status_code >= 500 and path != "/health" and not self.healthy():  # its engine is dead
+        # its engine is dead
+        if response.status_code >= 500 and path != "/health" and not self.healthy():
             raise NoAnswer(message)
         raise EngineError(f"{message}. {HOW}" if response.status_code in (403, 404) else message)
 
@@ -82,7 +92,10 @@ class Server:
         told = False
         while not self.healthy():
             if time.monotonic() - start >= patience:
-                raise EngineError(f"vLLM at {self.url} did not come up within {patience:g} s: {self.problem}. {HOW}")
+                raise EngineError(
+                    f"vLLM at {self.url} did not come up within {patience:g} s: {self.problem}. "
+                    f"{HOW}"
+                )
             if not told:
                 tell(f"waiting for vLLM at {self.url} (at most {patience:g} s)")
                 told = True
@@ -99,15 +112,23 @@ class Server:
         return found
 
     def model(self) -> Mapping[str, Any]:
-        """What it serves: `id`, `root` (a path there) and `max_model_len`; adapters are not models of their own."""
+        """What it serves: `id`, `root` (a path there) and `max_model_len`; adapters are not models
+        of their own.
+        """
         said = self.ask("GET", "/v1/models")
         models = said.get("data") if isinstance(said, dict) else None
-        if not isinstance(models, list) or not models or not all(isinstance(model, dict) for model in models):
+        if (
+            not isinstance(models, list)
+            or not models
+            or not all(isinstance(model, dict) for model in models)
+        ):
             raise EngineError(f"{self.url} lists no model. {HOW}")
         return next((model for model in models if not model.get("parent")), models[0])
 
     def weights_version(self) -> str | None:
-        """The name of its weights; None where control routes are closed, and nobody can have sent it any."""
+        """The name of its weights; None where control routes are closed, and nobody can have sent
+        it any.
+        """
         try:
             return str(self.ask("GET", "/weight_info")["weight_version"])
         except (EngineError, LookupError, TypeError):
@@ -115,7 +136,9 @@ class Server:
 
     def config(self) -> Mapping[str, Any]:
         """vLLM's own configuration."""
-        return (self.ask("GET", "/server_info", config_format="json") or {}).get("vllm_config") or {}
+        return (self.ask("GET", "/server_info", config_format="json") or {}).get(
+            "vllm_config"
+        ) or {}
 
     def push(
         self,
@@ -126,8 +149,8 @@ class Server:
         dtype: str,
         alone: bool = True,
     ) -> None:
-        """Sends weights, adapters and their `version`; `file` writes the weights to a file that the server can read;
-        `alone`: no other process trains."""
+        """Sends weights, adapters and their `version`; `file` writes the weights to a file that the
+        server can read; `alone`: no other process trains."""
         self.weights = weights
         has_tensors = next(iter(weights.tensors()), None) is not None
         if not (has_tensors or weights.adapters):
@@ -144,7 +167,9 @@ class Server:
                 self.ask("POST", "/v1/load_lora_adapter", body)
             self.ask("POST", "/update_weight_version", {"new_version": version})
             if not (self.ask("POST", "/reset_prefix_cache") or {}).get("success"):
-                raise EngineError(f"{self.url} would not forget what it computed with the old weights")
+                raise EngineError(
+                    f"{self.url} would not forget what it computed with the old weights"
+                )
         finally:
             if not self._half:  # half a model would end it at the first request
                 self.ask("POST", "/resume")
@@ -155,14 +180,21 @@ class Server:
             self._backend = str((self.config().get("weight_transfer_config") or {}).get("backend"))
         if self._backend not in (vllm_setup.WEIGHTS_BACKEND, "nccl", "ipc"):
             raise EngineError(
-                f"{self.url} takes no weights (its weight transfer is {self._backend}): start it with WEIGHTS=nccl or "
-                "file (scripts/serve_vllm.sh), or train adapters (policy.lora) with WEIGHTS=adapters"
+                f"{self.url} takes no weights (its weight transfer is {self._backend}): start it "
+                f"with WEIGHTS=nccl or "
+                "file (scripts/serve_vllm.sh), or train adapters (policy.lora) with "
+                "WEIGHTS=adapters"
             )
         if self._backend == "ipc" and not alone:
-            raise EngineError(f"{self.url} takes weights by ipc, from one training process only: start it with nccl")
+            raise EngineError(
+                f"{self.url} takes weights by ipc, from one training process only: start it with "
+                f"nccl"
+            )
         return self._backend
 
-    def _send(self, backend: str, file: Callable[[], Path], address: str | None, dtype: str) -> None:
+    def _send(
+        self, backend: str, file: Callable[[], Path], address: str | None, dtype: str
+    ) -> None:
         if backend == vllm_setup.WEIGHTS_BACKEND:
             path = str(file())
             self.start_weight_update()
@@ -190,7 +222,8 @@ class Server:
         except EngineError as error:
             if "already active" not in str(error):
                 raise
-            with suppress(EngineError):  # somebody was stopped in the middle; an update that fails ends theirs
+            # somebody was stopped in the middle; an update that fails ends theirs
+            with suppress(EngineError):
                 self.ask("POST", "/update_weights", {"update_info": {"nothing": ""}})
             self.ask("POST", "/start_weight_update")
         self._half = True
@@ -208,7 +241,8 @@ class Server:
 
 
 def trainer_side(server: Server, backend: str, address: str | None, dtype: str) -> Any:
-    """vLLM's sender over NCCL (a group of this process and the server's workers) or CUDA IPC (on one and the same GPU).
+    """vLLM's sender over NCCL (a group of this process and the server's workers) or CUDA IPC (on
+    one and the same GPU).
 
     Not tried without GPUs.
     """
@@ -222,7 +256,10 @@ def trainer_side(server: Server, backend: str, address: str | None, dtype: str) 
 
     class Source(WeightSource):
         def metadata(self) -> list[Any]:
-            return [ParamMeta(name, wire, tuple(tensor.shape)) for name, tensor in server.weights.tensors()]
+            return [
+                ParamMeta(name, wire, tuple(tensor.shape))
+                for name, tensor in server.weights.tensors()
+            ]
 
         def __iter__(self) -> Any:
             for name, tensor in server.weights.tensors():
@@ -241,7 +278,10 @@ def trainer_side(server: Server, backend: str, address: str | None, dtype: str) 
             port = free.getsockname()[1]
         size = 1 + int(server.ask("GET", "/get_world_size")["world_size"])
         info = NCCLTrainerInitInfo(
-            rank=0, master_address=address or reachable(server.url), master_port=port, world_size=size
+            rank=0,
+            master_address=address or reachable(server.url),
+            master_port=port,
+            world_size=size,
         )
     return WeightTransferTrainerFactory.trainer_init(info, client=server, source=Source())
 
@@ -257,12 +297,20 @@ def reachable(url: str) -> str:
 
 
 def tensors_file(weights: Iterable[tuple[str, Any]], path: Path, dtype: str) -> Path:
-    """Writes weights where servers can read them; renamed into place, so that nobody reads half a file."""
+    """Writes weights where servers can read them; renamed into place, so that nobody reads half a
+    file.
+    """
     import torch
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
-    save_file({name: tensor.detach().to("cpu", getattr(torch, dtype)).contiguous() for name, tensor in weights}, new)
+    save_file(
+        {
+            name: tensor.detach().to("cpu", getattr(torch, dtype)).contiguous()
+            for name, tensor in weights
+        },
+        new,
+    )
     new.replace(path)
     return path

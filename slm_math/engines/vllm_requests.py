@@ -22,7 +22,9 @@ NEVER = -1e9  # added to a logit: JSON has no infinity
 
 @dataclass(frozen=True)
 class Said:
-    """Tokens that were sampled, their log-probabilities (nats, after temperature and truncation), what was `kept`."""
+    """Tokens that were sampled, their log-probabilities (nats, after temperature and truncation),
+    what was `kept`.
+    """
 
     tokens: tuple[int, ...]
     logps: tuple[float, ...]
@@ -32,7 +34,9 @@ class Said:
 
 @dataclass
 class Asked:
-    """A request under way. `first` is the token that was sampled under a ban (`not_first`), before all others."""
+    """A request under way. `first` is the token that was sampled under a ban (`not_first`), before
+    all others.
+    """
 
     request: Request
     prompt: tuple[int, ...]
@@ -54,7 +58,11 @@ class Asked:
 
 def cut(request: Request) -> bool:
     sampling = request.sampling
-    return request.support and sampling.temperature > 0 and (sampling.truncated or bool(sampling.not_first))
+    return (
+        request.support
+        and sampling.temperature > 0
+        and (sampling.truncated or bool(sampling.not_first))
+    )
 
 
 def check(request: Request, masks: int = 0) -> None:
@@ -66,19 +74,21 @@ def check(request: Request, masks: int = 0) -> None:
 
 
 def ask(chat: ChatFormat, request: Request, limit: int) -> Asked:
-    """A request with its prompt. Raises ContextFull where the model's context, `limit` tokens, leaves no room."""
+    """A request with its prompt. Raises ContextFull where the model's context, `limit` tokens,
+    leaves no room.
+    """
     return Asked(request, *chat.fitted(request, limit))
 
 
 def fields(
     asked: Asked, chat: ChatFormat, ends: Iterable[int], seed: bool = True, masks: int = 0
 ) -> tuple[list[int], dict[str, Any]]:
-    """Prompt ids, and the fields of vLLM's SamplingParams. vLLM bans tokens from whole replies only, so under a ban the
-    first token is a reply of its own.
+    """Prompt ids, and the fields of vLLM's SamplingParams. vLLM bans tokens from whole replies
+    only, so under a ban the first token is a reply of its own.
 
-    `masks`: the size of the vocabulary when vLLM reports what could be sampled; it then takes no greedy request and
-    none without top_k: the likeliest token alone, and all tokens, are the same (but for log-probabilities of greedy
-    replies, which are then 0).
+    `masks`: the size of the vocabulary when vLLM reports what could be sampled; it then takes no
+    greedy request and none without top_k: the likeliest token alone, and all tokens, are the same
+    (but for log-probabilities of greedy replies, which are then 0).
     """
     request, sampling = asked.request, asked.request.sampling
     ids, room, key = list(asked.prompt), asked.room, request.key
@@ -106,7 +116,9 @@ def fields(
 
 
 def goes_on(asked: Asked, said: Said, chat: ChatFormat) -> bool:
-    """Whether the rest of a reply is still to be asked for, after its first token; `asked` is then ready for it."""
+    """Whether the rest of a reply is still to be asked for, after its first token; `asked` is then
+    ready for it.
+    """
     if not asked.banned or asked.room == 1 or said.finish != "length":
         return False
     text = chat.text(said.tokens)
@@ -117,7 +129,11 @@ def goes_on(asked: Asked, said: Said, chat: ChatFormat) -> bool:
 
 
 def reply(asked: Asked, said: Said, chat: ChatFormat, version: int) -> Reply:
-    said = said if asked.first is None else _joined(asked.first, said, chat, asked.request.sampling.stop)
+    said = (
+        said
+        if asked.first is None
+        else _joined(asked.first, said, chat, asked.request.sampling.stop)
+    )
     return Reply(
         text=chat.text(said.tokens),
         token_ids=said.tokens,
@@ -133,8 +149,14 @@ def reply(asked: Asked, said: Said, chat: ChatFormat, version: int) -> Reply:
 
 
 def _joined(first: Said, rest: Said, chat: ChatFormat, stops: tuple[str, ...]) -> Said:
-    """Both parts of a reply; a stop string that began in the first token ends it, of which vLLM could not know."""
-    tokens, logps, kept = first.tokens + rest.tokens, first.logps + rest.logps, first.kept + rest.kept
+    """Both parts of a reply; a stop string that began in the first token ends it, of which vLLM
+    could not know.
+    """
+    tokens, logps, kept = (
+        first.tokens + rest.tokens,
+        first.logps + rest.logps,
+        first.kept + rest.kept,
+    )
     for end in range(2, len(tokens)) if stops else ():
         text = chat.text(tokens[:end])
         if any(stop in text for stop in stops):
@@ -149,13 +171,16 @@ def packed(mask: Sequence[Sequence[int]] | None) -> tuple[bytes, ...]:
 
 
 WITHOUT_SUPPORT = (
-    "training on samples under top_p, top_k, min_p or not_first needs the tokens that could be sampled, which vLLM "
+    "training on samples under top_p, top_k, min_p or not_first needs the tokens that could be "
+    "sampled, which vLLM "
     "reports in the training process on a GPU only: take engine transformers, or leave these out"
 )
 
 
 def read(response: httpx.Response) -> tuple[Said, set[str]]:
-    """What a server sampled, and by which weights. Raises Unanswered when the answer is not whole."""
+    """What a server sampled, and by which weights. Raises Unanswered when the
+    answer is not whole.
+    """
     try:
         [choice] = response.json()["choices"]
         tokens, finish = tuple(choice["token_ids"]), choice["finish_reason"]
@@ -164,5 +189,8 @@ def read(response: httpx.Response) -> tuple[Said, set[str]]:
     except (ValueError, LookupError, TypeError):
         raise Unanswered(f"the answer is no completion: {said_by(response)[:200]}") from None
     if finish not in ("stop", "length") or len(logps) != len(tokens) or not tokens:
-        raise Unanswered(f"the answer is not complete ({finish}, {len(tokens)} tokens, {len(logps)} log-probabilities)")
+        raise Unanswered(
+            f"the answer is not complete ({finish}, {len(tokens)} tokens, {len(logps)} "
+            f"log-probabilities)"
+        )
     return Said(tokens, logps, finish), versions

@@ -1,4 +1,6 @@
-"""Any number of `vllm serve` processes as one engine: tokens in, tokens out, new weights over their control routes."""
+"""Any number of `vllm serve` processes as one engine: tokens in, tokens out, new weights over their
+control routes.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,18 @@ HEARTBEAT = 20.0  # seconds without an answer after which a server is asked how 
 
 
 class VLLMServers(Fleet):
-    """Sends each request to the server that has the least to do, as token ids, and gets token ids back.
+    """Sends each request to the server that has the least to do, as token ids, and gets token ids
+    back.
 
-    Servers that stop answering are left out until they are back; what they were working on is sent to others, or again.
-    When none has answered for `patience` seconds, the run ends with an error. A server that comes back with other
-    weights than it was sent gets them again before it is asked anything.
+    Servers that stop answering are left out until they are back; what they were working on is sent
+    to others, or again. When none has answered for `patience` seconds, the run ends with an error.
+    A server that comes back with other weights than it was sent gets them again before it is asked
+    anything.
 
     Args:
         urls: addresses, like http://node2:8000.
-        path: model folder or hub id of which tokenizer and chat template make the prompts; what the first server says
-            that it serves when left out.
+        path: model folder or hub id of which tokenizer and chat template make the prompts; what the
+            first server says that it serves when left out.
         chat_template: chatml, plain or a Jinja file instead of the tokenizer's own template.
         model: the name under which it is served; the first one that the server lists when left out.
         api_key_env: the environment variable that holds the servers' key, if they want one.
@@ -44,7 +48,8 @@ class VLLMServers(Fleet):
         timeout: seconds that one request may take.
         retries: how often a request is tried again on servers that are well.
         patience: seconds that all servers may stay away.
-        send_seed: sampling then depends on a request's key alone. A server on a CPU needs --no-enable-chunked-prefill.
+        send_seed: sampling then depends on a request's key alone. A server on a CPU needs
+            --no-enable-chunked-prefill.
     """
 
     trainable = True
@@ -92,13 +97,25 @@ class VLLMServers(Fleet):
         self._met = False
 
     def follow(
-        self, chat: ChatFormat, ends: frozenset[int], folder: Path, dtype: str, verify: Verify = unverified
+        self,
+        chat: ChatFormat,
+        ends: frozenset[int],
+        folder: Path,
+        dtype: str,
+        verify: Verify = unverified,
     ) -> None:
         """Makes the servers copies of a policy under training; weights are handed over in `folder`.
 
-        `verify` is called for every server that got weights, and raises EngineError where it is no copy.
+        `verify` is called for every server that got weights, and raises EngineError where it is no
+        copy.
         """
-        self._chat, self.ends, self.folder, self.dtype, self._verify = chat, ends, folder, dtype, verify
+        self._chat, self.ends, self.folder, self.dtype, self._verify = (
+            chat,
+            ends,
+            folder,
+            dtype,
+            verify,
+        )
 
     @property
     def chat(self) -> ChatFormat:
@@ -109,10 +126,17 @@ class VLLMServers(Fleet):
 
     def identity(self) -> dict[str, Any]:
         self._meet()
-        if self.folder is not None:  # a policy under training: whose weights these are is for others to say
+        # a policy under training: whose weights these are is for others to say
+        if self.folder is not None:
             return {"engine": type(self).__name__, "version": self.served, "dtype": self.dtype}
-        changed = sorted({str(server.weights_version()) for server in self.servers} - {"None", "default"})
-        files = files_of(str(self.path), self.template) if local_folder(str(self.path)) and not changed else {}
+        changed = sorted(
+            {str(server.weights_version()) for server in self.servers} - {"None", "default"}
+        )
+        files = (
+            files_of(str(self.path), self.template)
+            if local_folder(str(self.path)) and not changed
+            else {}
+        )
         return {
             "engine": type(self).__name__,
             "version": self.served,
@@ -146,7 +170,9 @@ class VLLMServers(Fleet):
             self._chat.images = hasattr(configs[0], "vision_config")
         self._met = True
 
-    # -- requests --------------------------------------------------------------------------------------------------
+    # -- requests
+    #
+    # ----------------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> int:
         check(request)
@@ -172,7 +198,9 @@ class VLLMServers(Fleet):
                     continue
                 failures += 1  # it is well, and does not answer this
                 if failures > self.retries:
-                    raise EngineError(self._clean(f"{server.url}: {error} (tried {failures} times)")) from None
+                    raise EngineError(
+                        self._clean(f"{server.url}: {error} (tried {failures} times)")
+                    ) from None
                 await self._pause(failures, error)
                 continue
             finally:
@@ -185,31 +213,42 @@ class VLLMServers(Fleet):
         try:
             said, versions = read(await self._watched(server, self._body(asked)))
         except Refused as error:
-            if error.status == 404 and self._expected is not None:  # it was started anew, and knows no adapters
+            # it was started anew, and knows no adapters
+            if error.status == 404 and self._expected is not None:
                 server.stale = server.restarted = True
                 raise Unanswered(str(error)) from None
             raise EngineError(f"{error}. {HOW}") if error.status in (403, 404) else error from None
         if self._expected is not None and versions != {self._expected}:
             server.stale = server.restarted = True
-            raise Unanswered(f"it answered with weights {', '.join(sorted(versions))} instead of {self._expected}")
+            raise Unanswered(
+                f"it answered with weights {', '.join(sorted(versions))} instead of "
+                f"{self._expected}"
+            )
         server.vain = 0
         if self._expected is None and versions != (self._first or versions):
-            raise EngineError(f"{server.url} answers with other weights than before ({versions}): they were changed")
+            raise EngineError(
+                f"{server.url} answers with other weights than before ({versions}): they were "
+                f"changed"
+            )
         self._first = self._first or versions
         return said
 
     def _body(self, asked: Asked) -> dict[str, Any]:
         ids, values = fields(asked, self.chat, self.ends, self.send_seed)
         role = asked.request.role
-        name = (role if role in self.adapters else self.adapters[0]) if self.adapters else self.model
+        name = (
+            (role if role in self.adapters else self.adapters[0]) if self.adapters else self.model
+        )
         body = {"model": name, "token_ids": ids, "sampling_params": values}
         if self.chat.images and (sources := pictures(asked.request.chat)):
-            body["content_parts"] = [{"type": "image_url", "url": picture_url(source)} for source in sources]
+            body["content_parts"] = [
+                {"type": "image_url", "url": picture_url(source)} for source in sources
+            ]
         return body
 
     async def _watched(self, server: Server, body: dict[str, Any]) -> httpx.Response:
-        """The answer to a request. Raises Unanswered when the server is silent about its health, too: a machine without
-        power or network closes no connection."""
+        """The answer to a request. Raises Unanswered when the server is silent about its health,
+        too: a machine without power or network closes no connection."""
         post, silent = asyncio.ensure_future(self._post(f"{server.url}{ROUTE}", body)), 0
         try:
             while not (await asyncio.wait({post}, timeout=HEARTBEAT))[0]:
@@ -220,7 +259,9 @@ class VLLMServers(Fleet):
         finally:
             post.cancel()
 
-    # -- weights ---------------------------------------------------------------------------------------------------
+    # -- weights
+    #
+    # ----------------------------------------------------------------------------------------------
 
     def update(self, version: int, weights: Weights | None = None) -> None:
         assert weights is not None, "servers have a copy of the weights"
@@ -243,15 +284,22 @@ class VLLMServers(Fleet):
     def _renew(self, server: Server) -> None:
         """Sends the weights to one server, and checks that it has them."""
         assert self._expected is not None
-        if server.vain > self.retries and time.monotonic() - server.since > min(self.patience, 30.0):
+        if server.vain > self.retries and time.monotonic() - server.since > min(
+            self.patience, 30.0
+        ):
             reason = f" ({server.problem})" if server.problem else ""
-            message = f"{server.url} was sent the weights {server.vain} times, and does not answer with them{reason}"
+            message = (
+                f"{server.url} was sent the weights {server.vain} times, and does not answer with "
+                f"them{reason}"
+            )
             raise EngineError(self._clean(message))
         if server.restarted:
             server.forget()
             server.restarted = False
         try:
-            server.push(self._weights, self._expected, self._written, self.address, self.dtype, self.alone)
+            server.push(
+                self._weights, self._expected, self._written, self.address, self.dtype, self.alone
+            )
             self._verify(partial(self._answer_now, server))
         except NoAnswer as error:
             server.problem = str(error)
@@ -259,7 +307,9 @@ class VLLMServers(Fleet):
         except RuntimeError as error:  # of NCCL, too
             if isinstance(error, EngineError):
                 raise
-            raise EngineError(f"{server.url} did not take the weights: {type(error).__name__}: {error}") from error
+            raise EngineError(
+                f"{server.url} did not take the weights: {type(error).__name__}: {error}"
+            ) from error
         else:
             server.stale = False
 
@@ -268,11 +318,16 @@ class VLLMServers(Fleet):
         asked = ask(self.chat, request, self.limit)
         while True:
             try:
-                said, versions = read(server.response("POST", ROUTE, self._body(asked), self.timeout))
+                said, versions = read(
+                    server.response("POST", ROUTE, self._body(asked), self.timeout)
+                )
             except Unanswered as error:
                 raise EngineError(f"{server.url}: {error}") from None
             if versions != {self._expected}:
-                raise EngineError(f"{server.url} answers with weights {versions} after it was sent {self._expected}")
+                raise EngineError(
+                    f"{server.url} answers with weights {versions} after it was sent "
+                    f"{self._expected}"
+                )
             server.vain = 0
             if not goes_on(asked, said, self.chat):
                 return reply(asked, said, self.chat, self.version)

@@ -60,7 +60,9 @@ def start(arguments: Mapping[str, Any], follows: bool) -> Any:
 
         more: dict[str, Any] = {}
         if follows:
-            more["weight_transfer_config"] = WeightTransferConfig(backend=vllm_setup.WEIGHTS_BACKEND)
+            more["weight_transfer_config"] = WeightTransferConfig(
+                backend=vllm_setup.WEIGHTS_BACKEND
+            )
             more["worker_extension_cls"] = "slm_math.engines.vllm_worker.Extension"
         core = LLMEngine.from_engine_args(EngineArgs(**arguments, **more))
     _running.append(core)
@@ -68,7 +70,9 @@ def start(arguments: Mapping[str, Any], follows: bool) -> Any:
 
 
 def stop(core: Any) -> None:
-    """Ends an engine. The last one takes what all of a process share with it; vLLM would at each."""
+    """Ends an engine. The last one takes what all of a process share with it; vLLM
+    would at each.
+    """
     _running.remove(core)
     if _running:
         with patch("vllm.v1.engine.core.cleanup_dist_env_and_memory"):

@@ -1,7 +1,8 @@
 """What runs inside of vLLM's workers: weights that arrive in memory or in a file.
 
-Naming this module's `Extension` as `--worker-extension-cls` registers the backend `slm_math` with vLLM's own weight
-transfer (https://docs.vllm.ai/en/latest/training/weight_transfer/), which NCCL and CUDA IPC, made for GPUs, use, too.
+Naming this module's `Extension` as `--worker-extension-cls` registers the backend `slm_math` with
+vLLM's own weight transfer (https://docs.vllm.ai/en/latest/training/weight_transfer/), which NCCL
+and CUDA IPC, made for GPUs, use, too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,
+    initialize_layerwise_reload,
+)
 
 from slm_math.engines.vllm_setup import WEIGHTS_BACKEND
 
@@ -29,7 +33,9 @@ class NoInit(WeightTransferInitInfo):
 
 @dataclass
 class Arrival(WeightTransferUpdateInfo):
-    """`tensors`: (name, tensor) pairs, in the process of the trainer; `path`: a safetensors file, anywhere else."""
+    """`tensors`: (name, tensor) pairs, in the process of the trainer; `path`: a safetensors file,
+    anywhere else.
+    """
 
     tensors: Iterable[tuple[str, Tensor]] | None = None
     path: str | None = None
@@ -52,7 +58,8 @@ class Transfer(WeightTransferEngine[NoInit, Arrival]):
 
     def receive_weights(self, update_info: Arrival) -> None:
         loaded = self.model.load_weights(arrived(update_info))
-        missing = set() if loaded is None else self.named - loaded  # not every model says what it took
+        # not every model says what it took
+        missing = set() if loaded is None else self.named - loaded
         if missing:
             raise ValueError(f"{len(missing)} weights did not arrive, {min(missing)} among them")
 
@@ -84,11 +91,16 @@ def arrived(update: Arrival) -> Iterable[tuple[str, Tensor]]:
 
 
 def tie_again(model: nn.Module) -> None:
-    """On a CPU a head that shares the embedding's weights keeps a packed copy of the old ones through a reload."""
+    """On a CPU a head that shares the embedding's weights keeps a packed copy of the old ones
+    through a reload.
+    """
     for inner in (model, getattr(model, "language_model", None)):
         head, body = getattr(inner, "lm_head", None), getattr(inner, "model", None)
         embedding = getattr(body, "embed_tokens", None)
-        head, embedding = getattr(head, "base_layer", head), getattr(embedding, "base_layer", embedding)
+        head, embedding = (
+            getattr(head, "base_layer", head),
+            getattr(embedding, "base_layer", embedding),
+        )
         config = getattr(inner, "config", None)
         if head is None or embedding is None or not getattr(config, "tie_word_embeddings", False):
             continue

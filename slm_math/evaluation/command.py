@@ -48,7 +48,8 @@ def evaluate(
         agents: name -> agent.
         source: the problems.
         out: folder; each agent's records go to `<out>/<name>`.
-        policy: model folder, adapter folder or hub id that serves every role without an engine of its own.
+        policy: model folder, adapter folder or hub id that serves every role without an engine of
+            its own.
         engines: role -> engine; "default" serves all other roles.
         split: train, validation or test.
         limit: so many problems, the same ones every time.
@@ -59,7 +60,8 @@ def evaluate(
         shots_source: where these come from; by default the source.
         sampling: decoding defaults; agents may override them per request.
         by: also break the results down by this tag of the problems (level, subject, kind).
-        engine: what decodes with `policy`: transformers, vllm, or auto: vLLM where it is installed and has a GPU.
+        engine: what decodes with `policy`: transformers, vllm, or auto: vLLM where it is installed
+            and has a GPU.
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 without.
         slots: requests that the policy decodes at once; by default 64, with vLLM 256.
         chat_template: chatml, plain or a Jinja file, instead of the tokenizer's own template.
@@ -81,11 +83,14 @@ def evaluate(
     roles = {role for agent in agents.values() for role in agent.roles}
     serving: dict[str, Engine] = dict(engines or {})
     if policy is None and "default" not in serving and roles - set(serving):
-        raise ValueError(f"nothing serves {', '.join(sorted(roles - set(serving)))}: give --policy or --engines")
+        raise ValueError(
+            f"nothing serves {', '.join(sorted(roles - set(serving)))}: give --policy or --engines"
+        )
     unknown = set(serving) - roles - {"default"}
     if unknown:
         raise ValueError(
-            f"engines names {', '.join(sorted(unknown))}; the agents' roles are {', '.join(sorted(roles))}"
+            f"engines names {', '.join(sorted(unknown))}; the agents' roles are "
+            f"{', '.join(sorted(roles))}"
         )
     for option, value in (("samples", samples), ("limit", limit), ("slots", slots)):
         if value is not None and value < 1:
@@ -94,15 +99,25 @@ def evaluate(
         check_path(policy)
     tasks = choose(source.tasks(split), where, shuffle, limit)
     if not tasks:
-        raise ValueError(f"{source.name} has no problems in its {split} split" + (f" with {where}" if where else ""))
+        raise ValueError(
+            f"{source.name} has no problems in its {split} split"
+            + (f" with {where}" if where else "")
+        )
     if by and not any(by in task.problem.tags for task in tasks):
         raise ValueError(f"no problem of {source.name} has a tag {by}")
     if sampling.temperature == 0 and samples > 1:
-        print("samples of an agent that sets no temperature of its own are all alike: sampling.temperature is 0")
+        print(
+            "samples of an agent that sets no temperature of its own are all alike: "
+            "sampling.temperature is 0"
+        )
     about = {"source": source.name, "split": split, "configuration": configuration.get()}
-    agents = {name: with_shots(agent, shots, shots_source or source, tasks, seed) for name, agent in agents.items()}
+    agents = {
+        name: with_shots(agent, shots, shots_source or source, tasks, seed)
+        for name, agent in agents.items()
+    }
     with suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what schedulers send ends it as Ctrl-C does
+        # what schedulers send ends it as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
     title = f"{source.name}/{split}"
     rows: dict[str, Any] = {}
@@ -115,7 +130,8 @@ def evaluate(
         with Live(console, *agents) as live:
             for name, agent in agents.items():
                 rows[name] = run(
-                    agent, tasks, serving, {"default": sampling}, Path(out) / name, sandbox, samples, seed,
+                    agent, tasks, serving, {"default": sampling}, Path(out) / name, sandbox,
+                    samples, seed,
                     watch=live.watcher(name), about=about,
                 )  # fmt: skip
     except KeyboardInterrupt:
@@ -150,7 +166,9 @@ def _tell(console: Console, title: str, out: Path, names: Sequence[str], by: str
     for name, found in records.items():
         errors = Counter(row["error"] for row in found if row["error"])
         for error, count in errors.most_common(1):
-            console.print(f"{name}: {errors.total()} broke, {count} of them with: {error}", markup=False)
+            console.print(
+                f"{name}: {errors.total()} broke, {count} of them with: {error}", markup=False
+            )
             console.print("a rerun of the same command tries those again", markup=False)
     if by:
         for name, found in records.items():

@@ -1,8 +1,10 @@
-"""Whether one run is better than another: paired on problems, with an interval, a test, and the problems that flipped.
+"""Whether one run is better than another: paired on problems, with an interval, a test, and the
+problems that flipped.
 
-With one sample of every problem in both runs: the difference's interval by Agresti and Min (2005, Statistics in
-Medicine 24:729) and McNemar's exact test. With several: the mean of the problems' differences, its interval on their
-spread, and a sign-flip permutation test. Several comparisons are corrected as Holm (1979) does.
+With one sample of every problem in both runs: the difference's interval by Agresti and Min (2005,
+Statistics in Medicine 24:729) and McNemar's exact test. With several: the mean of the problems'
+differences, its interval on their spread, and a sign-flip permutation test. Several comparisons are
+corrected as Holm (1979) does.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ EXACT = 14
 class Comparison:
     """Run `b` against the baseline `a`, over the same `problems`.
 
-    `accuracy` (of a, of b) and `difference` (b - a, with its 95 % interval `low`, `high`) are shares, means over
-    problems. `p` is two-sided; `p_adjusted` is Holm's, over all comparisons of the list. `gained` and `lost` are ids of
-    problems that b solves and a does not, and the other way round; with several samples, in most of them. `broken`
-    samples (of a, of b), which no verdict came from, count as not right.
+    `accuracy` (of a, of b) and `difference` (b - a, with its 95 % interval `low`, `high`) are
+    shares, means over problems. `p` is two-sided; `p_adjusted` is Holm's, over all comparisons of
+    the list. `gained` and `lost` are ids of problems that b solves and a does not, and the other
+    way round; with several samples, in most of them. `broken` samples (of a, of b), which no
+    verdict came from, count as not right.
     """
 
     a: str
@@ -49,7 +52,9 @@ class Comparison:
     broken: tuple[int, int] = (0, 0)
 
     def shown(self) -> str:
-        """As people read it, in per cent: `+12.0 [3.1, 20.9], p = 0.011 (Holm 0.022), 14 gained, 2 lost, n = 100`."""
+        """As people read it, in per cent: `+12.0 [3.1, 20.9], p = 0.011 (Holm 0.022), 14 gained, 2
+        lost, n = 100`.
+        """
         p, adjusted = shown_p(self.p), shown_p(self.p_adjusted)
         return (
             f"{self.shown_difference()}, p {'' if p.startswith('<') else '= '}{p}"
@@ -59,7 +64,9 @@ class Comparison:
 
     def shown_difference(self) -> str:
         """The difference in per cent, with its interval."""
-        difference, low, high = (round(100 * value, 1) + 0.0 for value in (self.difference, self.low, self.high))
+        difference, low, high = (
+            round(100 * value, 1) + 0.0 for value in (self.difference, self.low, self.high)
+        )
         return f"{difference:+.1f} [{low:.1f}, {high:.1f}]"
 
 
@@ -70,7 +77,8 @@ def shown_p(p: float) -> str:
 def compare(runs: Mapping[str, Sequence[Record]]) -> list[Comparison]:
     """Compares every run with the first, given the records of each by name.
 
-    Raises ValueError when there is nothing to compare, or when the runs are not of the same problems.
+    Raises ValueError when there is nothing to compare, or when the runs are not of the same
+    problems.
     """
     if len(runs) < 2:
         raise ValueError(f"nothing to compare: name two runs or more, got {len(runs)}")
@@ -78,7 +86,12 @@ def compare(runs: Mapping[str, Sequence[Record]]) -> list[Comparison]:
     (a, before), *others = runs.items()
     for b, after in others:
         check_paired(a, before, b, after)
-    return adjusted([_compared(a, b, marks[a], marks[b], _broken(before), _broken(after)) for b, after in others])
+    return adjusted(
+        [
+            _compared(a, b, marks[a], marks[b], _broken(before), _broken(after))
+            for b, after in others
+        ]
+    )
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -87,29 +100,40 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def check_paired(a: str, before: Sequence[Record], b: str, after: Sequence[Record]) -> None:
-    """Raises ValueError unless two runs are of the same problems, and graded against the same answers."""
+    """Raises ValueError unless two runs are of the same problems, and graded against the same
+    answers.
+    """
     rules = {row["id"]: _rules(row) for row in before}
     others = {row["id"]: _rules(row) for row in after}
     if rules.keys() != others.keys():
         missing = [
-            (n, [id for id in mine if id not in yours]) for n, mine, yours in ((a, rules, others), (b, others, rules))
+            (n, [id for id in mine if id not in yours])
+            for n, mine, yours in ((a, rules, others), (b, others, rules))
         ]
-        told = " and ".join(f"{len(ids)} only in {name} (such as {_short(ids[0])})" for name, ids in missing if ids)
+        told = " and ".join(
+            f"{len(ids)} only in {name} (such as {_short(ids[0])})" for name, ids in missing if ids
+        )
         raise ValueError(
-            f"{a} and {b} are not of the same problems: {told} besides {len(rules.keys() & others.keys())} in both; "
+            f"{a} and {b} are not of the same problems: {told} besides "
+            f"{len(rules.keys() & others.keys())} in both; "
             "evaluate both with the same --source, --split and --limit"
         )
     for id, mine in rules.items():
-        for name, value, other in zip(("problem", "gold", "answer_type", "choices", "tolerance"), mine, others[id]):
+        for name, value, other in zip(
+            ("problem", "gold", "answer_type", "choices", "tolerance"), mine, others[id]
+        ):
             if value != other:
                 raise ValueError(
-                    f"problem {_short(id)} has another {name} in {b} than in {a} ({_short(other)}, {_short(value)}): "
+                    f"problem {_short(id)} has another {name} in {b} than in {a} "
+                    f"({_short(other)}, {_short(value)}): "
                     "the runs are of different data; evaluate both on one source"
                 )
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Two-sided p of McNemar's exact test: of `gained + lost` problems that changed, either way is equally likely."""
+    """Two-sided p of McNemar's exact test: of `gained + lost` problems that changed, either way is
+    equally likely.
+    """
     n, term, total = gained + lost, 1, 0
     for i in range(min(gained, lost) + 1):
         total += term
@@ -118,26 +142,34 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def paired_interval(gained: float, lost: float, n: int) -> tuple[float, float]:
-    """95 % interval of `(gained - lost) / n` of n pairs: 1/2 is added to each of the four cells (Agresti, Min 2005)."""
+    """95 % interval of `(gained - lost) / n` of n pairs: 1/2 is added to each of the four cells
+    (Agresti, Min 2005).
+    """
     centre = (gained - lost) / (n + 2)
     half = Z * math.sqrt(gained + lost + 1 - (gained - lost) ** 2 / (n + 2)) / (n + 2)
     return max(centre - half, -1.0), min(centre + half, 1.0)
 
 
 def spread_interval(differences: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean of the problems' differences, on their spread; as if of one sample without any."""
+    """95 % interval of the mean of the problems' differences, on their spread; as if of one sample
+    without any.
+    """
     if len(set(differences)) > 1:
         n, mean = len(differences), math.fsum(differences) / len(differences)
-        half = t_point(n - 1) * math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1) / n)
+        half = t_point(n - 1) * math.sqrt(
+            math.fsum((d - mean) ** 2 for d in differences) / (n - 1) / n
+        )
         return max(mean - half, -1.0), min(mean + half, 1.0)
     gained, lost = sum(d for d in differences if d > 0), -sum(d for d in differences if d < 0)
     return paired_interval(gained, lost, len(differences))
 
 
 def sign_flip(differences: Sequence[Fraction], flips: int = FLIPS, seed: int = 0) -> float:
-    """Two-sided p of a mean difference of 0: how often random signs give a sum as far from 0 as the one found.
+    """Two-sided p of a mean difference of 0: how often random signs give a sum as far from 0 as the
+    one found.
 
-    Exact where at most `EXACT` differences are not 0; otherwise (hits + 1) / (flips + 1), the same for the same seed.
+    Exact where at most `EXACT` differences are not 0; otherwise (hits + 1) / (flips + 1), the same
+    for the same seed.
     """
     unit = math.lcm(*(d.denominator for d in differences))
     sizes = [int(abs(d) * unit) for d in differences if d]
@@ -145,7 +177,9 @@ def sign_flip(differences: Sequence[Fraction], flips: int = FLIPS, seed: int = 0
     if len(sizes) <= EXACT:
         sums = Counter({0: 1})
         for size in sizes:
-            sums = Counter({s + size: n for s, n in sums.items()}) + Counter({s - size: n for s, n in sums.items()})
+            sums = Counter({s + size: n for s, n in sums.items()}) + Counter(
+                {s - size: n for s, n in sums.items()}
+            )
         return sum(n for s, n in sums.items() if abs(s) >= found) / 2 ** len(sizes)
     draw, alike = random.Random(seed), Counter(sizes)
     hits = 0
@@ -156,7 +190,9 @@ def sign_flip(differences: Sequence[Fraction], flips: int = FLIPS, seed: int = 0
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p-values corrected for their number: the i-th smallest times those left, never below a smaller one's."""
+    """p-values corrected for their number: the i-th smallest times those left, never below a
+    smaller one's.
+    """
     result, least = [0.0] * len(ps), 0.0
     for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
         least = max(least, min(1.0, (len(ps) - rank) * ps[i]))
@@ -179,7 +215,9 @@ def _compared(a: str, b: str, before: _Marks, after: _Marks, *broken: int) -> Co
         low, high = spread_interval([float(d) for d in differences])
     first, second = (float(sum(pair[i] for pair in shares.values()) / n) for i in (0, 1))
     mean = float(sum(differences) / n)
-    return Comparison(a, b, n, mean, low, high, p, p, gained, lost, test, (first, second), (broken[0], broken[1]))
+    return Comparison(
+        a, b, n, mean, low, high, p, p, gained, lost, test, (first, second), (broken[0], broken[1])
+    )
 
 
 def _marks(name: str, rows: Sequence[Record]) -> _Marks:
@@ -189,7 +227,10 @@ def _marks(name: str, rows: Sequence[Record]) -> _Marks:
     marks: _Marks = {}
     for row in rows:
         if "correct" not in row:
-            raise ValueError(f"{name}: a sample of problem {_short(row['id'])} has no verdict (no field 'correct')")
+            raise ValueError(
+                f"{name}: a sample of problem {_short(row['id'])} has no verdict (no field "
+                f"'correct')"
+            )
         marks.setdefault(row["id"], []).append(bool(row["correct"]) and not _is_broken(row))
     return marks
 

@@ -1,4 +1,6 @@
-"""`slm-math compare`: runs against the first of them, as a table, with the problems that flipped."""
+"""`slm-math compare`: runs against the first of them, as a table, with the problems
+that flipped.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,18 @@ from slm_math.evaluation.runs import Run, identity_notes, load_runs, unshared
 
 
 def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None) -> None:
-    """Compares evaluations with the first of them, problem by problem: is the difference more than chance?
+    """Compares evaluations with the first of them, problem by problem: is the difference more than
+    chance?
 
-    Prints each difference of accuracy with its 95 % interval, its p-value (exact McNemar; sign-flip permutation for
-    several samples of a problem), also corrected for several comparisons (Holm), and the problems that flipped.
-    Refuses runs of other problems, runs that are not finished, and runs that another version graded.
+    Prints each difference of accuracy with its 95 % interval, its p-value (exact McNemar; sign-flip
+    permutation for several samples of a problem), also corrected for several comparisons (Holm),
+    and the problems that flipped. Refuses runs of other problems, runs that are not finished, and
+    runs that another version graded.
 
     Args:
-        folders: agents' folders (with records.jsonl), or folders of agents: outputs of `slm-math eval`, `eval/<epoch>`
-            of a training run. The first is the baseline; in folders of agents, that of the agent of the same name.
+        folders: agents' folders (with records.jsonl), or folders of agents: outputs of `slm-math
+            eval`, `eval/<epoch>` of a training run. The first is the baseline; in folders of
+            agents, that of the agent of the same name.
         flips: how many flipped problems to show each way.
         out: JSON file for all of it, every flipped problem included.
     """
@@ -34,7 +39,10 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
         raise ValueError(f"flips must be 0 or more, got {flips}")
     console = Console()
     groups = load_runs(folders)
-    found = {agent: compare({name: run.records for name, run in runs.items()}) for agent, runs in groups.items()}
+    found = {
+        agent: compare({name: run.records for name, run in runs.items()})
+        for agent, runs in groups.items()
+    }
     together = iter(adjusted([c for comparisons in found.values() for c in comparisons]))
     found = {agent: [next(together) for _ in comparisons] for agent, comparisons in found.items()}
     for agent, comparisons in found.items():
@@ -51,7 +59,11 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
             soft_wrap=True,
         )
     if out:
-        data = [_data(agent, c, groups[agent]) for agent, comparisons in found.items() for c in comparisons]
+        data = [
+            _data(agent, c, groups[agent])
+            for agent, comparisons in found.items()
+            for c in comparisons
+        ]
         notes = [note for runs in groups.values() for note in identity_notes(runs)]
         write_json(Path(out), {"comparisons": data, "notes": notes, "not_compared": left})
         console.print(f"written to {out}", markup=False, soft_wrap=True)
@@ -60,7 +72,10 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
 def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:
     """The comparisons of one agent with their common baseline, in per cent."""
     first = comparisons[0]
-    title = f"{agent}: accuracy in %, {first.problems} problems, {', '.join({c.test: 0 for c in comparisons})}"
+    title = (
+        f"{agent}: accuracy in %, {first.problems} problems, "
+        f"{', '.join({c.test: 0 for c in comparisons})}"
+    )
     table = Table(title=cell(title, 200), title_justify="left")
     table.add_column("run", overflow="fold")
     table.add_column("accuracy", justify="right", no_wrap=True)
@@ -68,10 +83,18 @@ def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:
     corrected = any(c.p_adjusted != c.p for c in comparisons)
     for name in ("p (Holm)" if corrected else "p", "gained", "lost"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(cell(first.a, 200), _accuracy(first.accuracy[0], first.broken[0]), "baseline", "", "", "")
+    table.add_row(
+        cell(first.a, 200), _accuracy(first.accuracy[0], first.broken[0]), "baseline", "", "", ""
+    )
     for c in comparisons:
         p = shown_p(c.p) + (f" ({shown_p(c.p_adjusted)})" if corrected else "")
-        shown = (_accuracy(c.accuracy[1], c.broken[1]), c.shown_difference(), p, str(len(c.gained)), str(len(c.lost)))
+        shown = (
+            _accuracy(c.accuracy[1], c.broken[1]),
+            c.shown_difference(),
+            p,
+            str(len(c.gained)),
+            str(len(c.lost)),
+        )
         table.add_row(cell(c.b, 200), *shown)
     return table
 
@@ -80,19 +103,25 @@ def _accuracy(share: float, broken: int) -> str:
     return f"{100 * share:.1f}" + (f", {broken} broken" if broken else "")
 
 
-def _show_flips(comparison: Comparison, runs: Mapping[str, Run], flips: int, console: Console) -> None:
+def _show_flips(
+    comparison: Comparison, runs: Mapping[str, Run], flips: int, console: Console
+) -> None:
     """The first problems that flipped, each way."""
     a, b = comparison.a, comparison.b
     for word, ids in (("gained", comparison.gained), ("lost", comparison.lost)):
         if not ids[:flips]:
             continue
-        title = f"{word} by {b} against {a}: {len(ids)}" + (f", the first {flips}" if len(ids) > flips else "")
+        title = f"{word} by {b} against {a}: {len(ids)}" + (
+            f", the first {flips}" if len(ids) > flips else ""
+        )
         table = Table(title=cell(title, 300), title_justify="left")
         for name in ("problem", "gold", "baseline's answer", "answer"):
             table.add_column(name, overflow="fold")
         for flip in _flips(ids[:flips], runs[a], runs[b]):
             answers = (_counted(flip["answers"][name]) for name in (a, b))
-            table.add_row(cell(flip["id"], 80), cell(flip["gold"]), *(cell(text) for text in answers))
+            table.add_row(
+                cell(flip["id"], 80), cell(flip["gold"]), *(cell(text) for text in answers)
+            )
         console.print(table)
 
 
@@ -106,7 +135,8 @@ def _flips(ids: Sequence[str], *runs: Run) -> list[dict[str, Any]]:
             "id": id,
             "gold": gold[id],
             "answers": {
-                run.name: [row.get("answer") for row in mine if row["id"] == id] for run, mine in zip(runs, rows)
+                run.name: [row.get("answer") for row in mine if row["id"] == id]
+                for run, mine in zip(runs, rows)
             },
         }
         for id in ids
@@ -118,7 +148,9 @@ def _counted(answers: Sequence[str | None]) -> str:
     told = ["no answer" if answer is None else answer for answer in answers]
     if len(told) == 1:
         return told[0]
-    return ", ".join(f"{count} x {plain(answer, 20)}" for answer, count in Counter(told).most_common())
+    return ", ".join(
+        f"{count} x {plain(answer, 20)}" for answer, count in Counter(told).most_common()
+    )
 
 
 def _data(agent: str, comparison: Comparison, runs: Mapping[str, Run]) -> dict[str, Any]:

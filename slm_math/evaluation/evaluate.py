@@ -27,12 +27,15 @@ def check_names(names: Iterable[str], what: str) -> None:
     for name in names:
         if not re.fullmatch(r"\w[\w.-]*", name) or re.search(r"^rank-\d+$|\.replaced-\d+$", name):
             raise ValueError(
-                f"{what} {name!r}: a name is made of letters, digits, _, - and ., and begins with none of -."
+                f"{what} {name!r}: a name is made of letters, digits, _, - and ., and begins with "
+                f"none of -."
             )
 
 
 def describe(agent: Agent) -> dict[str, Any]:
-    """An agent as data: its class and the code of it, its settings, and for a prompt also what the template says."""
+    """An agent as data: its class and the code of it, its settings, and for a prompt also what the
+    template says.
+    """
     kind = type(agent)
     data: dict[str, Any] = {"class": f"{kind.__module__}.{kind.__qualname__}", "code": _code(kind)}
     for name, value in vars(agent).items():
@@ -57,7 +60,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     kind = type(value)
-    return {"class": f"{kind.__module__}.{kind.__qualname__}", **_plain(getattr(value, "__dict__", {}))}
+    return {
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        **_plain(getattr(value, "__dict__", {})),
+    }
 
 
 def _code(kind: type) -> str | None:
@@ -67,7 +73,11 @@ def _code(kind: type) -> str | None:
     """
     ours = sorted(Path(agents.__file__).parent.glob("*.py"))
     texts = [file.read_text(encoding="utf-8") for file in ours]
-    own = {c.__module__ for c in kind.__mro__ if c is not object and not c.__module__.startswith(agents.__name__)}
+    own = {
+        c.__module__
+        for c in kind.__mro__
+        if c is not object and not c.__module__.startswith(agents.__name__)
+    }
     try:
         texts += [inspect.getsource(sys.modules[name]) for name in sorted(own)]
     except (OSError, TypeError, KeyError):
@@ -94,17 +104,20 @@ def evaluate(
     recorded: Callable[[Task, Trace], dict[str, Any]] = record,
     about: Mapping[str, Any] | None = None,
 ) -> Summary:
-    """Runs `agent` `samples` times on every task, writing `folder`/records.jsonl, manifest.json and summary.json.
+    """Runs `agent` `samples` times on every task, writing `folder`/records.jsonl, manifest.json and
+    summary.json.
 
-    What the folder already holds of the same evaluation is kept and not run again. An interrupted one leaves a summary
-    of what there is, marked partial.
+    What the folder already holds of the same evaluation is kept and not run again. An interrupted
+    one leaves a summary of what there is, marked partial.
 
     Args:
         identity: what else makes this evaluation what it is (the weights under training).
         watch: called after every record with (done, total, records so far).
         recorded: makes the record of a trace (under training one with rewards).
-        set_aside: another evaluation in the folder is moved out of the way; otherwise it is an error.
-        about: what else belongs into the manifest (the whole configuration); it may differ when a run goes on.
+        set_aside: another evaluation in the folder is moved out of the way; otherwise it is an
+            error.
+        about: what else belongs into the manifest (the whole configuration); it may differ when a
+            run goes on.
     """
     by_id = {task.problem.id: task for task in tasks}
     if len(by_id) < len(tasks):
@@ -124,7 +137,12 @@ def evaluate(
     file = RecordFile(folder, me, set_aside, about)
     file.check({(task.problem.id, sample) for task in tasks for sample in range(samples)})
     done = file.done
-    jobs = [(task.problem, s) for task in tasks for s in range(samples) if (task.problem.id, s) not in done]
+    jobs = [
+        (task.problem, s)
+        for task in tasks
+        for s in range(samples)
+        if (task.problem.id, s) not in done
+    ]
     total = len(tasks) * samples
     if not jobs and file.finished:
         file.close(None)
@@ -147,8 +165,8 @@ def evaluate(
 
 
 def occupancy(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, float]:
-    """What an engine did in between (see `Engine.usage`), and the share of its slots that had a token to sample in its
-    decode steps (`occupancy`); {} when it did nothing or does not tell."""
+    """What an engine did in between (see `Engine.usage`), and the share of its slots that had a
+    token to sample in its decode steps (`occupancy`); {} when it did nothing or does not tell."""
     steps = after.get("steps", 0) - before.get("steps", 0)
     if not steps:
         return {}

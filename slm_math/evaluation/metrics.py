@@ -26,7 +26,9 @@ def wilson(right: float, n: float) -> tuple[float, float]:
 
 
 def t_point(freedom: int) -> float:
-    """The 97.5 % point of Student's t, by its expansion at the normal's (Abramowitz and Stegun, 26.7.5)."""
+    """The 97.5 % point of Student's t, by its expansion at the normal's (Abramowitz and Stegun,
+    26.7.5).
+    """
     z, v = Z, freedom
     terms = (
         (z**3 + z) / 4,
@@ -38,11 +40,13 @@ def t_point(freedom: int) -> float:
 
 
 def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> tuple[float, float]:
-    """95 % interval of a mean over problems, each with a share of right samples, on the spread of problems.
+    """95 % interval of a mean over problems, each with a share of right samples, on the spread of
+    problems.
 
-    Wilson's, with as many samples as would leave the same variance, fewer when there are few problems (Korn and
-    Graubard 1998). `counts` says how many problems have each share; by default one. Problems without any spread count
-    as one sample each: that two problems are all wrong does not prove that the third one is.
+    Wilson's, with as many samples as would leave the same variance, fewer when there are few
+    problems (Korn and Graubard 1998). `counts` says how many problems have each share; by default
+    one. Problems without any spread count as one sample each: that two problems are all wrong does
+    not prove that the third one is.
     """
     weights = [1] * len(shares) if counts is None else counts
     n = sum(weights)
@@ -58,12 +62,14 @@ def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> t
 
 @dataclass(frozen=True)
 class Summary:
-    """What an evaluation came to: `figures` (see there) of `n` samples, accuracy with its 95 % interval.
+    """What an evaluation came to: `figures` (see there) of `n` samples, accuracy with its 95 %
+    interval.
 
-    Of several samples a problem, accuracy is the mean over problems. `intervals` has (low, high, n) of other shares,
-    `by` a summary of the problems with each value of a tag (level, subject), where there are at most 30.
-    `errors` and `undecided` samples (which broke, or which the grader could not settle) count as not right. `expected`
-    is the number of samples that the whole evaluation has.
+    Of several samples a problem, accuracy is the mean over problems. `intervals` has (low, high, n)
+    of other shares, `by` a summary of the problems with each value of a tag (level, subject), where
+    there are at most 30. `errors` and `undecided` samples (which broke, or which the grader could
+    not settle) count as not right. `expected` is the number of samples that the whole evaluation
+    has.
     """
 
     problems: int
@@ -102,16 +108,25 @@ class Summary:
             for value, part in parts.items()
             for name in ("accuracy", "low", "high", "n")
         }
-        return {name: float(value) for name, value in ({"programs": 0} | own | dict(self.figures) | tagged).items()}
+        return {
+            name: float(value)
+            for name, value in ({"programs": 0} | own | dict(self.figures) | tagged).items()
+        }
 
     def data(self) -> dict[str, Any]:
         """As written to summary.json."""
-        named = {name: dict(zip(("low", "high", "n"), found)) for name, found in self.intervals.items()}
+        named = {
+            name: dict(zip(("low", "high", "n"), found)) for name, found in self.intervals.items()
+        }
         return self.values() | {"intervals": named}
 
 
-def summarise(records: Iterable[Mapping[str, Any]], expected: int | None = None, tags: bool = True) -> Summary:
-    """A summary of records; `expected` samples, by default as many as there are; `tags`: also by tag."""
+def summarise(
+    records: Iterable[Mapping[str, Any]], expected: int | None = None, tags: bool = True
+) -> Summary:
+    """A summary of records; `expected` samples, by default as many as there are; `tags`: also by
+    tag.
+    """
     rows = list(records)
     by_problem: dict[str, list[bool]] = defaultdict(list)
     for row in rows:
@@ -119,7 +134,8 @@ def summarise(records: Iterable[Mapping[str, Any]], expected: int | None = None,
     shares = [sum(marks) / len(marks) for marks in by_problem.values()]
     found = figures(rows)
     if len(rows) > len(shares):
-        from slm_math.evaluation.samples import sampled  # numpy, which `slm-math grade` does without
+        # numpy, which `slm-math grade` does without
+        from slm_math.evaluation.samples import sampled
 
         found |= sampled(rows) | {"accuracy": sum(shares) / len(shares)}
     low, high = interval(shares, len(rows))
@@ -130,7 +146,9 @@ def summarise(records: Iterable[Mapping[str, Any]], expected: int | None = None,
         low=low,
         high=high,
         seconds=sum(row["seconds"] or 0 for row in rows) / max(len(rows), 1),
-        programs=programs(event for row in rows for event in row["events"] if event["kind"] == "run"),
+        programs=programs(
+            event for row in rows for event in row["events"] if event["kind"] == "run"
+        ),
         figures=found | rewarded(rows),
         expected=len(rows) if expected is None else expected,
         intervals=share_intervals(rows),
@@ -139,12 +157,16 @@ def summarise(records: Iterable[Mapping[str, Any]], expected: int | None = None,
 
 
 def interval(shares: Sequence[float], samples: int) -> tuple[float, float]:
-    """Of an accuracy, given the share of right samples of each problem: Wilson's for one sample each."""
+    """Of an accuracy, given the share of right samples of each problem: Wilson's for one sample
+    each.
+    """
     return wilson(sum(shares), len(shares)) if samples == len(shares) else clustered(shares)
 
 
 def share_intervals(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float, int]]:
-    """(low, high, n) of the shares that are means of marks (`rollout.rounds.marks`), on problems as accuracy's is."""
+    """(low, high, n) of the shares that are means of marks (`rollout.rounds.marks`), on problems as
+    accuracy's is.
+    """
     found = {}
     for name, given in marks(rows).items():
         by_problem: dict[str, list[float]] = defaultdict(list)
@@ -156,10 +178,11 @@ def share_intervals(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float,
 
 
 def pooled(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """95 % interval of the share of all marks, given those of each problem, of which some have more than others.
+    """95 % interval of the share of all marks, given those of each problem, of which some have more
+    than others.
 
-    Wilson's for one mark each. Else the variance is that of a ratio of sums over problems (Cochran 1977, section 6.3),
-    and the interval as in `clustered`.
+    Wilson's for one mark each. Else the variance is that of a ratio of sums over problems (Cochran
+    1977, section 6.3), and the interval as in `clustered`.
     """
     n, total = len(groups), sum(map(len, groups))
     share = sum(map(sum, groups)) / total

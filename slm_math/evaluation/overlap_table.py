@@ -1,4 +1,6 @@
-"""`slm-math overlap`: which test problems are among the training problems, as a table with examples."""
+"""`slm-math overlap`: which test problems are among the training problems, as a table with
+examples.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,17 @@ from slm_math.types import Problem
 
 
 def overlap_files(train: str, test: str, show: int = 5, out: str | None = None) -> None:
-    """Finds test problems among training problems: exactly, but for printing, or by 13 words in a row.
+    """Finds test problems among training problems: exactly, but for printing, or by 13 words in a
+    row.
 
-    Prints how many there are of each kind, by the closest training problem, and examples side by side. A problem of
-    fewer than 13 words is found only as a whole. Near-exact ones are the same problem: `fit` refuses to train on those
-    of its own evaluation.
+    Prints how many there are of each kind, by the closest training problem, and examples side by
+    side. A problem of fewer than 13 words is found only as a whole. Near-exact ones are the same
+    problem: `fit` refuses to train on those of its own evaluation.
 
     Args:
-        train: a file or folder of problems (JSONL, JSON, Parquet; field problem, question, prompt, ... or the first
-            user message of messages), or a source and its split: GSM8K:train, MATH:train=/local/copy, my.Source:train.
+        train: a file or folder of problems (JSONL, JSON, Parquet; field problem, question, prompt,
+            ... or the first user message of messages), or a source and its split: GSM8K:train,
+            MATH:train=/local/copy, my.Source:train.
         test: the problems to look for, given in the same ways.
         show: how many findings of each kind to print.
         out: JSON file for all findings.
@@ -41,7 +45,14 @@ def overlap_files(train: str, test: str, show: int = 5, out: str | None = None) 
     console.print(told, markup=False, highlight=False, soft_wrap=True)
     console.print(overlap_table(found))
     for kind in KINDS:
-        _show([finding for finding in found.findings if finding.kind == kind], trained, tested, show, kind, console)
+        _show(
+            [finding for finding in found.findings if finding.kind == kind],
+            trained,
+            tested,
+            show,
+            kind,
+            console,
+        )
     if out:
         write_json(Path(out), _data(found, trained, tested))
         console.print(f"written to {out}", markup=False, soft_wrap=True)
@@ -80,19 +91,31 @@ def _show(
     closest = sorted(findings, key=lambda f: (-f.near_exact, -f.together, f.test))[:show]
     if not closest:
         return
-    table = Table(title=f"{kind}: the closest {len(closest)} of {len(findings)}", title_justify="left", show_lines=True)
+    table = Table(
+        title=f"{kind}: the closest {len(closest)} of {len(findings)}",
+        title_justify="left",
+        show_lines=True,
+    )
     table.add_column("13-grams in it / in all", justify="right", max_width=13)
     for name in ("test", "train"):
         table.add_column(name, overflow="fold", ratio=1)
     for f in closest:
-        shares = f"{100 * f.together:.0f} % / {100 * f.anywhere:.0f} %" + ("\nnear-exact" if f.near_exact else "")
+        shares = f"{100 * f.together:.0f} % / {100 * f.anywhere:.0f} %" + (
+            "\nnear-exact" if f.near_exact else ""
+        )
         pair = (test[f.test], train[f.train])
-        table.add_row(shares, *(cell(f"{plain(problem.id, 80)}: {problem.text}", 400) for problem in pair))
+        table.add_row(
+            shares, *(cell(f"{plain(problem.id, 80)}: {problem.text}", 400) for problem in pair)
+        )
     console.print(table)
 
 
-def _watched(problems: Sequence[Problem], console: Console, patience: float = 2.0) -> Iterator[Problem]:
-    """The problems, with a progress bar on a terminal as soon as it takes longer than `patience` seconds."""
+def _watched(
+    problems: Sequence[Problem], console: Console, patience: float = 2.0
+) -> Iterator[Problem]:
+    """The problems, with a progress bar on a terminal as soon as it takes longer than `patience`
+    seconds.
+    """
     start = time.monotonic()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("training problems", total=len(problems), visible=False)

@@ -1,4 +1,6 @@
-"""Evaluation records: one JSON line per finished sample, written as it finishes, beside a manifest."""
+"""Evaluation records: one JSON line per finished sample, written as it finishes,
+beside a manifest.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,17 @@ configuration: ContextVar[Any] = ContextVar("configuration", default=None)
 
 
 class RecordFile:
-    """Appends records and knows which are there already, so that a rerun goes on where the last one stopped.
+    """Appends records and knows which are there already, so that a rerun goes on where the last one
+    stopped.
 
-    `identity` is what must be equal for two runs to be the same evaluation. A folder that holds another one is an
-    error, or, with `set_aside`, moved out of the way (`<name>.replaced-1`, `-2`, ...). A last line cut off by a kill is
-    removed; whole records are never rewritten. A sample that broke is tried again: the newest record of a sample
-    counts. One process at a time: the file is locked.
+    `identity` is what must be equal for two runs to be the same evaluation. A folder that holds
+    another one is an error, or, with `set_aside`, moved out of the way (`<name>.replaced-1`, `-2`,
+    ...). A last line cut off by a kill is removed; whole records are never rewritten. A sample that
+    broke is tried again: the newest record of a sample counts. One process at a time: the file is
+    locked.
 
-    The manifest tells of every leg of a run that was interrupted: when it began and ended, where it ran, and what local
-    engines did in it.
+    The manifest tells of every leg of a run that was interrupted: when it began and ended, where it
+    ran, and what local engines did in it.
     """
 
     def __init__(
@@ -52,11 +56,15 @@ class RecordFile:
         self._file = self._locked(folder)
         old = read_manifest(folder)
         if not old and self.path.stat().st_size:
-            raise ValueError(f"{folder} holds records without a manifest, of what nobody knows: name another --out")
+            raise ValueError(
+                f"{folder} holds records without a manifest, of what nobody knows: name another "
+                f"--out"
+            )
         changed = differences(old["identity"], self.identity) if old else []
         if changed and not set_aside:
             raise ValueError(
-                f"{folder} holds another evaluation ({', '.join(changed)} differ): name another --out, or remove it"
+                f"{folder} holds another evaluation ({', '.join(changed)} differ): name another "
+                f"--out, or remove it"
             )
         if changed:
             names = (folder.with_name(f"{folder.name}.replaced-{i}") for i in range(1, 1 << 30))
@@ -79,7 +87,9 @@ class RecordFile:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f"{folder} is being written by another process: name another --out") from error
+            raise ValueError(
+                f"{folder} is being written by another process: name another --out"
+            ) from error
         except OSError:  # a file system without locks
             pass
         return file
@@ -95,7 +105,10 @@ class RecordFile:
         """Raises ValueError for records of samples that the evaluation has not."""
         foreign = [key for key in self.done if key not in wanted or type(key[1]) is not int]
         if foreign:
-            raise ValueError(f"{self.path}: {len(foreign)} records are not of this evaluation, such as {foreign[0]}")
+            raise ValueError(
+                f"{self.path}: {len(foreign)} records are not of this evaluation, such as "
+                f"{foreign[0]}"
+            )
 
     @property
     def done(self) -> set[tuple[str, int]]:
@@ -107,10 +120,16 @@ class RecordFile:
         self.records.append(row)
 
     def close(self, finished: bool | None, decoding: Sequence[Mapping[str, float]] = ()) -> None:
-        """Ends the leg under way; None for one in which there was nothing to do, which leaves the manifest alone."""
+        """Ends the leg under way; None for one in which there was nothing to do, which leaves the
+        manifest alone.
+        """
         if finished is not None:
             ended = _now()
-            self._legs[-1] |= {"ended": ended, "finished": ended if finished else None, "decoding": list(decoding)}
+            self._legs[-1] |= {
+                "ended": ended,
+                "finished": ended if finished else None,
+                "decoding": list(decoding),
+            }
             self._write_manifest(finished)
         self._file.close()
 
@@ -134,20 +153,32 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return [] if old == new else [where or "all"]
     keys = {**new, **old}
-    return [d for key in keys for d in differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))]
+    return [
+        d
+        for key in keys
+        for d in differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
+    ]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an evaluation, {} where there is none. Raises ValueError naming a file that is none."""
+    """The manifest of an evaluation, {} where there is none. Raises ValueError naming a file that
+    is none.
+    """
     path = folder / "manifest.json"
     if not path.is_file():
         return {}
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): remove the folder, or name another --out") from error
-    if not (isinstance(data, dict) and isinstance(data.get("identity"), dict) and "partial" in data):
-        raise ValueError(f"{path} is no manifest of an evaluation: remove the folder, or name another --out")
+        raise ValueError(
+            f"{path} is not JSON ({error}): remove the folder, or name another --out"
+        ) from error
+    if not (
+        isinstance(data, dict) and isinstance(data.get("identity"), dict) and "partial" in data
+    ):
+        raise ValueError(
+            f"{path} is no manifest of an evaluation: remove the folder, or name another --out"
+        )
     return data
 
 
@@ -155,7 +186,9 @@ def write_json(path: Path, data: Any) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    new.write_text(
+        json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+    )
     os.replace(new, path)
 
 
@@ -187,7 +220,14 @@ def environment() -> dict[str, Any]:
 def _processor() -> str | None:
     info = Path("/proc/cpuinfo")
     text = info.read_text(errors="replace") if info.is_file() else ""
-    return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), None)
+    return next(
+        (
+            line.partition(":")[2].strip()
+            for line in text.splitlines()
+            if line.startswith("model name")
+        ),
+        None,
+    )
 
 
 def _memory() -> float | None:
@@ -221,7 +261,12 @@ def _commit() -> str | None:
 
 def _git(*arguments: str) -> str | None:
     """What git says in this folder; None when it fails or is not there."""
-    options: dict[str, Any] = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "timeout": 5}
+    options: dict[str, Any] = {
+        "cwd": Path(__file__).parent,
+        "capture_output": True,
+        "text": True,
+        "timeout": 5,
+    }
     try:
         done = subprocess.run(["git", *arguments], check=False, **options)
     except (OSError, subprocess.TimeoutExpired):
@@ -236,7 +281,11 @@ def _now() -> str:
 def expected(folder: Path) -> int | None:
     """How many samples the evaluation in a folder has when it is complete, by its manifest."""
     identity = read_manifest(folder).get("identity", {})
-    return identity["problems"] * identity["samples"] if {"problems", "samples"} <= set(identity) else None
+    return (
+        identity["problems"] * identity["samples"]
+        if {"problems", "samples"} <= set(identity)
+        else None
+    )
 
 
 def data_hash(tasks: list[Task]) -> str:
@@ -244,7 +293,11 @@ def data_hash(tasks: list[Task]) -> str:
     digest = hashlib.sha256()
     for task in tasks:
         problem = task.problem
-        rules = [problem.answer_type, list(problem.choices), task.tolerance] if problem.answer_type != "math" else []
+        rules = (
+            [problem.answer_type, list(problem.choices), task.tolerance]
+            if problem.answer_type != "math"
+            else []
+        )
         images = [_picture(image) for image in problem.images]
         whole = [problem.id, problem.text, task.gold, dict(problem.tags), *rules, *images]
         digest.update(json.dumps(whole, sort_keys=True).encode())
@@ -253,13 +306,18 @@ def data_hash(tasks: list[Task]) -> str:
 
 def _picture(image: Image) -> str:
     """What a picture is: its bytes where it is a file."""
-    file = Path(image.source) if len(image.source) < 4096 and not image.source.startswith("data:") else None
+    file = (
+        Path(image.source)
+        if len(image.source) < 4096 and not image.source.startswith("data:")
+        else None
+    )
     data = file.read_bytes() if file is not None and file.is_file() else image.source.encode()
     return hashlib.sha256(data).hexdigest()
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The whole records of a file, the newest of every sample, in the order in which samples first came.
+    """The whole records of a file, the newest of every sample, in the order in which samples first
+    came.
 
     Raises ValueError naming file and line for one that is not JSON.
     """
@@ -272,5 +330,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
                 row = json.loads(line)
                 newest[row["id"], row["sample"]] = row
             except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}: not an evaluation record ({error})") from error
+                raise ValueError(
+                    f"{path}, line {number}: not an evaluation record ({error})"
+                ) from error
     return list(newest.values())

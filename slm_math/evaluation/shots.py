@@ -11,8 +11,11 @@ from slm_math.data.overlap import near_exact
 from slm_math.types import Task
 
 
-def with_shots(agent: Agent, shots: int, source: Source, tasks: Sequence[Task], seed: int = 0) -> Agent:
-    """The agent, shown `shots` worked problems of the source's training split, none of which is in `tasks`.
+def with_shots(
+    agent: Agent, shots: int, source: Source, tasks: Sequence[Task], seed: int = 0
+) -> Agent:
+    """The agent, shown `shots` worked problems of the source's training split, none of which is in
+    `tasks`.
 
     Raises ValueError when there are not so many.
     """
@@ -25,9 +28,13 @@ def with_shots(agent: Agent, shots: int, source: Source, tasks: Sequence[Task], 
     except ValueError as error:
         raise ValueError(f"{error}: name another shots_source") from error
     # each finding is the closest only: copies of it show themselves when it is gone
-    while asked := set(near_exact([t.problem.text for t in worked], [t.problem.text for t in tasks]).values()):
+    while asked := set(
+        near_exact([t.problem.text for t in worked], [t.problem.text for t in tasks]).values()
+    ):
         worked = [task for index, task in enumerate(worked) if index not in asked]
     chosen = take(worked, shots, seed)
     if len(chosen) < shots:
-        raise ValueError(f"{source.name} has only {len(chosen)} worked training problems for shots {shots}")
+        raise ValueError(
+            f"{source.name} has only {len(chosen)} worked training problems for shots {shots}"
+        )
     return FewShot(agent, chosen)

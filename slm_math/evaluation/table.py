@@ -26,20 +26,30 @@ from slm_math.evaluation.records import read_manifest
 
 
 def results_table(
-    title: str, rows: Mapping[str, Summary], extra: str = "", values: Mapping[str, str] | None = None
+    title: str,
+    rows: Mapping[str, Summary],
+    extra: str = "",
+    values: Mapping[str, str] | None = None,
 ) -> Table:
-    """One row per agent: accuracy with interval, what went missing, programs, cost; `values` in a column `extra`.
+    """One row per agent: accuracy with interval, what went missing, programs, cost; `values` in a
+    column `extra`.
 
     Columns that say nothing about any of them are left out.
     """
     found = {name: s.figures for name, s in rows.items()}
     ran = {
-        name: f"{100 * s.programs.share_ok:.0f} % of {s.programs.runs}" for name, s in rows.items() if s.programs.runs
+        name: f"{100 * s.programs.share_ok:.0f} % of {s.programs.runs}"
+        for name, s in rows.items()
+        if s.programs.runs
     }
     columns = {
         extra: values or {},
-        "none": {name: f"{100 * f['no_answer']:.0f} %" for name, f in found.items() if f["no_answer"]},
-        "cut off": {name: f"{100 * f['truncated']:.0f} %" for name, f in found.items() if f["truncated"]},
+        "none": {
+            name: f"{100 * f['no_answer']:.0f} %" for name, f in found.items() if f["no_answer"]
+        },
+        "cut off": {
+            name: f"{100 * f['truncated']:.0f} %" for name, f in found.items() if f["truncated"]
+        },
         "ran": ran,
         "tokens": {name: f"{f['tokens']:.0f}" for name, f in found.items()},
     }
@@ -67,15 +77,21 @@ def figure_lines(rows: Mapping[str, Summary]) -> list[str]:
     lines = []
     for name, found in ((name, s.figures) for name, s in rows.items()):
         parts = [
-            f"{k} {100 * found[k]:.1f} [{100 * found[f'{k}_low']:.1f}, {100 * found[f'{k}_high']:.1f}]"
+            f"{k} {100 * found[k]:.1f} [{100 * found[f'{k}_low']:.1f}, "
+            f"{100 * found[f'{k}_high']:.1f}]"
             for k in found
             if "@" in k and f"{k}_low" in found
         ]
         if "rounds" in found:
-            shares = (f"{k.replace('_', ' ')} {100 * found[k]:.1f} %" for k in ("first_right", "improved", "degraded"))
+            shares = (
+                f"{k.replace('_', ' ')} {100 * found[k]:.1f} %"
+                for k in ("first_right", "improved", "degraded")
+            )
             parts.append(f"{found['rounds']:.1f} rounds, {', '.join(shares)}")
         if "verifier_accuracy" in found:
-            parts.append(f"verdicts that agree with the grader {100 * found['verifier_accuracy']:.1f} %")
+            parts.append(
+                f"verdicts that agree with the grader {100 * found['verifier_accuracy']:.1f} %"
+            )
         lines += [f"{name}: {'; '.join(parts)}"] if parts else []
     return lines
 
@@ -94,14 +110,19 @@ class Board(Progress):
 
 
 class Live:
-    """A live table, one row per name: how much is done, accuracy so far with its interval, rates, time left.
+    """A live table, one row per name: how much is done, accuracy so far with its interval, rates,
+    time left.
 
-    Without a terminal, a plain line every `seconds`. `amount` is the column that says how much is done, samples by
-    default.
+    Without a terminal, a plain line every `seconds`. `amount` is the column that says how much is
+    done, samples by default.
     """
 
     def __init__(
-        self, console: Console, *names: str, seconds: float = 30.0, amount: ProgressColumn | None = None
+        self,
+        console: Console,
+        *names: str,
+        seconds: float = 30.0,
+        amount: ProgressColumn | None = None,
     ) -> None:
         self.console = console
         self.names = names
@@ -124,7 +145,8 @@ class Live:
     def __enter__(self) -> Live:
         fields = {"rate": "", "figure": "", "programs": ""}
         self.tasks = {
-            name: self.progress.add_task(escape(name), total=None, start=False, **fields) for name in self.names
+            name: self.progress.add_task(escape(name), total=None, start=False, **fields)
+            for name in self.names
         }
         self.progress.start()
         return self
@@ -144,13 +166,25 @@ class Live:
             for at, record in enumerate(records[seen:done], seen):
                 marks[record["id"]].append(bool(record["correct"]))
                 programs += sum(event["kind"] == "run" for event in record["events"])
-                tokens += sum(event.get("tokens", 0) for event in record["events"]) if at >= first else 0
+                tokens += (
+                    sum(event.get("tokens", 0) for event in record["events"]) if at >= first else 0
+                )
             seen = done
             speed = tokens / max(time.monotonic() - start, 1e-9)
-            told = f"{done} of {total}, {speed:.0f} tokens/s" + (f", {programs} programs" if programs else "")
+            told = f"{done} of {total}, {speed:.0f} tokens/s" + (
+                f", {programs} programs" if programs else ""
+            )
             shares = [sum(some) / len(some) for some in marks.values()]
             found = sum(shares) / len(shares), *interval(shares, done)
-            self.show(name, done, total, found, f"{speed:.0f} tokens/s", told, f"{programs}" if programs else "")
+            self.show(
+                name,
+                done,
+                total,
+                found,
+                f"{speed:.0f} tokens/s",
+                told,
+                f"{programs}" if programs else "",
+            )
 
         return watch
 
@@ -164,23 +198,32 @@ class Live:
         told: str,
         programs: str = "",
     ) -> None:
-        """`at` of `total` is done (samples, bytes); `found`: accuracy so far, low, high; `told`: the plain line."""
+        """`at` of `total` is done (samples, bytes); `found`: accuracy so far, low, high; `told`:
+        the plain line.
+        """
         accuracy, low, high = (100 * value for value in found)
         figure = f"{accuracy:.1f} % [{low:.1f}, {high:.1f}]"
         task = self.tasks[name]
         if self.progress.tasks[task].start_time is None:
             self.progress.start_task(task)
-        self.progress.update(task, completed=at, total=total, figure=figure, rate=rate, programs=programs)
+        self.progress.update(
+            task, completed=at, total=total, figure=figure, rate=rate, programs=programs
+        )
         if not self.console.is_terminal and time.monotonic() - self._last >= self.seconds:
             self._last = time.monotonic()
             self.console.print(f"{name}: {told}, accuracy {figure}", markup=False)
 
 
 def decoding_line(name: str, folder: Path) -> str | None:
-    """A line about how well an agent's requests filled the slots of local engines, from its manifest."""
+    """A line about how well an agent's requests filled the slots of local engines, from its
+    manifest.
+    """
     used = [u for leg in read_manifest(folder).get("legs", []) for u in leg.get("decoding", [])]
     steps, room = sum(u["steps"] for u in used), sum(u["steps"] * u["slots"] for u in used)
     if not steps:
         return None
     tokens = sum(u["tokens"] for u in used)
-    return f"{name}: {tokens:.0f} tokens in {steps:.0f} decode steps, {100 * tokens / room:.0f} % of the slots"
+    return (
+        f"{name}: {tokens:.0f} tokens in {steps:.0f} decode steps, {100 * tokens / room:.0f} % of "
+        f"the slots"
+    )

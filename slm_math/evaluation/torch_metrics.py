@@ -16,8 +16,9 @@ from slm_math.rollout.record import json_line
 class AgentMetrics(Metric):
     """Collects records (`rollout.record`); `compute` is `Summary.values()` of those of all ranks.
 
-    Every figure is computed by pure functions from the records themselves, so it is the same for any number of ranks;
-    a rank without records takes part. State: each record as a line of JSON, (bytes,) uint8.
+    Every figure is computed by pure functions from the records themselves, so it is the same for
+    any number of ranks; a rank without records takes part. State: each record as a line of JSON,
+    (bytes,) uint8.
     """
 
     full_state_update = False
@@ -33,13 +34,16 @@ class AgentMetrics(Metric):
         self._begin()
 
     def _begin(self) -> None:
-        # a rank with an empty list would not take part in gathering, and the others would wait for it for ever
+        # a rank with an empty list would not take part in gathering, and the others would wait for
+        # it for ever
         self.lines.append(torch.zeros(0, dtype=torch.uint8, device=self.device))
 
     def update(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Adds records."""
         for record in records:
-            self.lines.append(torch.frombuffer(bytearray(json_line(record)), dtype=torch.uint8).to(self.device))
+            self.lines.append(
+                torch.frombuffer(bytearray(json_line(record)), dtype=torch.uint8).to(self.device)
+            )
 
     def compute(self) -> dict[str, float]:
         """What the records of all ranks come to, by name."""
@@ -56,4 +60,9 @@ class AgentMetrics(Metric):
 
     def _read(self) -> list[dict[str, Any]]:
         lines = self.lines if isinstance(self.lines, list) else [self.lines]
-        return [json.loads(line) for part in lines for line in bytes(part.cpu().tolist()).split(b"\n") if line]
+        return [
+            json.loads(line)
+            for part in lines
+            for line in bytes(part.cpu().tolist()).split(b"\n")
+            if line
+        ]

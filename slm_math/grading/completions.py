@@ -1,4 +1,6 @@
-"""What a row of saved completions says: fields by name or dotted path, chats, several samples, evaluation records."""
+"""What a row of saved completions says: fields by name or dotted path, chats, several samples,
+evaluation records.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,15 @@ from slm_math.evaluation.plain import plain
 from slm_math.grading.jsonl import RowError
 from slm_math.types import AnswerType, Problem, Task
 
-COMPLETION = ("completion", "response", "output", "prediction", "solution", "messages", "conversation")
+COMPLETION = (
+    "completion",
+    "response",
+    "output",
+    "prediction",
+    "solution",
+    "messages",
+    "conversation",
+)
 GOLD = ("answer", "gold", "ground_truth")
 PROBLEM = ("problem", "question", "prompt")
 VERDICT = ("correct", "is_correct")
@@ -39,8 +49,8 @@ class StopError(ValueError):
 class Fields:
     """How to read rows: names of fields (None: the usual ones), and what holds for all rows.
 
-    `records` says that rows are this project's evaluation records, whose answers are extracted already; `stored`
-    that rows carry verdicts to be compared.
+    `records` says that rows are this project's evaluation records, whose answers are extracted
+    already; `stored` that rows carry verdicts to be compared.
     """
 
     completion: str | None = None
@@ -59,8 +69,8 @@ class Fields:
 class Case:
     """One completion to grade, or, of an evaluation record, one `extracted` answer.
 
-    `cut`: whether it ended at the token limit, None when the row does not say. `stored`: the verdict that the row
-    carries. `broken`: why an evaluation has no answer.
+    `cut`: whether it ended at the token limit, None when the row does not say. `stored`: the
+    verdict that the row carries. `broken`: why an evaluation has no answer.
     """
 
     line: int
@@ -79,7 +89,9 @@ def is_record(row: Mapping[str, Any]) -> bool:
 
 
 def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
-    """The cases of a row, one a sample. Raises RowError, or StopError when the row can be understood in two ways."""
+    """The cases of a row, one a sample. Raises RowError, or StopError when the row can be
+    understood in two ways.
+    """
     if fields.records:
         return [_record(row, line, fields)]
     name, said = completed(row, fields.completion)
@@ -89,14 +101,20 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
     except RowError as error:
         raise RowError(f"field {name!r} {error}") from error
     task = _task(row, gold, fields)
-    verdicts = _verdicts(row, fields.verdict, len(samples)) if fields.stored else [None] * len(samples)
-    id = next((row[key] for key in ("id", "unique_id") if isinstance(row.get(key), str | int)), None)
+    verdicts = (
+        _verdicts(row, fields.verdict, len(samples)) if fields.stored else [None] * len(samples)
+    )
+    id = next(
+        (row[key] for key in ("id", "unique_id") if isinstance(row.get(key), str | int)), None
+    )
     cut = _cut(row, name, len(samples))
     return [Case(line, i, id, text, task, cut[i], verdicts[i]) for i, text in enumerate(samples)]
 
 
 def completed(row: Mapping[str, Any], name: str | None) -> tuple[str, Any]:
-    """The field that holds the completion; one that is null stands for a request that failed, and says nothing."""
+    """The field that holds the completion; one that is null stands for a request that failed, and
+    says nothing.
+    """
     try:
         name, said = find(row, name, COMPLETION, "completion")
     except NoField:
@@ -109,22 +127,46 @@ def completed(row: Mapping[str, Any], name: str | None) -> tuple[str, Any]:
 
 def _record(row: Mapping[str, Any], line: int, fields: Fields) -> Case:
     """An evaluation record (see `records.record`): its answer is judged as it stands."""
-    for key, kind in (("id", str), ("sample", int), ("gold", str), ("correct", bool), ("events", list)):
+    for key, kind in (
+        ("id", str),
+        ("sample", int),
+        ("gold", str),
+        ("correct", bool),
+        ("events", list),
+    ):
         if not isinstance(row.get(key), kind):
-            raise RowError(f"field {key!r} of an evaluation record is missing or not {kind.__name__}")
+            raise RowError(
+                f"field {key!r} of an evaluation record is missing or not {kind.__name__}"
+            )
     answer, error = row.get("answer"), row.get("error")
     if not isinstance(answer, str | None) or not isinstance(error, str | None):
         raise RowError("field 'answer' or 'error' of an evaluation record is not text")
-    cut = any(isinstance(event, dict) and event.get("finish") == "length" for event in row["events"])
+    cut = any(
+        isinstance(event, dict) and event.get("finish") == "length" for event in row["events"]
+    )
     task = _task(row, row["gold"], fields)
-    return Case(line, row["sample"], row["id"], answer, task, cut, row["correct"], extracted=True, broken=error)
+    return Case(
+        line,
+        row["sample"],
+        row["id"],
+        answer,
+        task,
+        cut,
+        row["correct"],
+        extracted=True,
+        broken=error,
+    )
 
 
-# -- fields ------------------------------------------------------------------------------------------------------
+# -- fields
+#
+# --------------------------------------------------------------------------------------------------
 
 
 def lookup(value: Any, path: str) -> Any:
-    """What stands at a dotted path (`choices.0.message.content`), MISSING if nothing; names may hold dots, too."""
+    """What stands at a dotted path (`choices.0.message.content`), MISSING if nothing; names may
+    hold dots, too.
+    """
     if isinstance(value, dict):
         if path in value:
             return value[path]
@@ -140,13 +182,21 @@ def lookup(value: Any, path: str) -> Any:
 
 def names(value: Any, prefix: str = "", depth: int = 3) -> Iterator[str]:
     """The dotted paths in an object, for people to choose from."""
-    items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value[:1])
+        if isinstance(value, list)
+        else ()
+    )
     for key, item in items:
         nested = list(names(item, f"{prefix}{key}.", depth - 1)) if depth > 1 else []
         yield from nested or [f"{prefix}{key}"]
 
 
-def find(row: Mapping[str, Any], name: str | None, known: Sequence[str], option: str) -> tuple[str, Any]:
+def find(
+    row: Mapping[str, Any], name: str | None, known: Sequence[str], option: str
+) -> tuple[str, Any]:
     """The field of that name, or the first of the usual ones that holds something."""
     if name is not None:
         value = lookup(row, name)
@@ -195,20 +245,33 @@ def _gold_text(name: str, value: Any) -> str:
 def _task(row: Mapping[str, Any], gold: str, fields: Fields) -> Task:
     kind = fields.answer_type or row.get("answer_type") or "math"
     if kind not in get_args(AnswerType):
-        raise RowError(f"field 'answer_type' must be one of {', '.join(get_args(AnswerType))}, got {plain(kind, 40)}")
+        raise RowError(
+            f"field 'answer_type' must be one of {', '.join(get_args(AnswerType))}, got "
+            f"{plain(kind, 40)}"
+        )
     tolerance = fields.tolerance if fields.tolerance is not None else row.get("tolerance")
     if kind != "num":
         tolerance = None
     elif isinstance(tolerance, bool) or not isinstance(tolerance, str | int | float | None):
-        raise RowError(f"field 'tolerance' is {_kind(tolerance)}, not a number or a text such as 1%")
+        raise RowError(
+            f"field 'tolerance' is {_kind(tolerance)}, not a number or a text such as 1%"
+        )
     choices = _choices(row, fields.choices) if kind == "mc" else ()
-    return Task(Problem("", _problem(row, fields.problem), kind, choices), gold, tolerance=tolerance)
+    return Task(
+        Problem("", _problem(row, fields.problem), kind, choices), gold, tolerance=tolerance
+    )
 
 
 def _problem(row: Mapping[str, Any], name: str | None) -> str:
-    value = lookup(row, name) if name else next((row[key] for key in PROBLEM if row.get(key) is not None), "")
+    value = (
+        lookup(row, name)
+        if name
+        else next((row[key] for key in PROBLEM if row.get(key) is not None), "")
+    )
     if name and not isinstance(value, str):
-        raise RowError(f"field {name!r} (the problem) " + ("is missing" if value is MISSING else "is not text"))
+        raise RowError(
+            f"field {name!r} (the problem) " + ("is missing" if value is MISSING else "is not text")
+        )
     return value if isinstance(value, str) else ""
 
 
@@ -237,7 +300,9 @@ def _verdicts(row: Mapping[str, Any], name: str | None, samples: int) -> list[bo
     return marks + [None] * (samples - len(marks))
 
 
-# -- values ------------------------------------------------------------------------------------------------------
+# -- values
+#
+# --------------------------------------------------------------------------------------------------
 
 
 def _text(value: Any) -> str | None:
@@ -265,7 +330,11 @@ def _samples(value: Any) -> list[str]:
 
 
 def _is_chat(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "role" in item for item in value)
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, dict) and "role" in item for item in value)
+    )
 
 
 def _said(value: Any) -> str:
@@ -282,7 +351,11 @@ def _said(value: Any) -> str:
         raise RowError("is a chat without an assistant message")
     content = last.get("content")
     if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        parts = [
+            part.get("text")
+            for part in content
+            if isinstance(part, dict) and part.get("type") == "text"
+        ]
         content = "".join(part for part in parts if isinstance(part, str)) if parts else None
     if not isinstance(content, str):
         raise RowError("is a chat whose last assistant message has no text")
@@ -290,17 +363,27 @@ def _said(value: Any) -> str:
 
 
 def _cut(row: Mapping[str, Any], path: str, samples: int) -> list[bool | None]:
-    """Whether each sample ended at the token limit, as the row, or an object around the completion, says."""
+    """Whether each sample ended at the token limit, as the row, or an object around the completion,
+    says.
+    """
     ends = [i for i, char in enumerate(path) if char == "."]
     for holder in (*(lookup(row, path[:end]) for end in reversed(ends)), row):
         for name in (*FINISH, "truncated") if isinstance(holder, dict) else ():
             value = holder.get(name)
             values = value if isinstance(value, list) else [value]
-            if len(values) == samples and all(isinstance(v, bool if name == "truncated" else str) for v in values):
+            if len(values) == samples and all(
+                isinstance(v, bool if name == "truncated" else str) for v in values
+            ):
                 return [v if isinstance(v, bool) else str(v).lower() in CUT for v in values]
     return [None] * samples
 
 
 def _kind(value: Any) -> str:
-    known = {dict: "an object", list: "a list", bool: "true or false", type(None): "null", str: "text"}
+    known = {
+        dict: "an object",
+        list: "a list",
+        bool: "true or false",
+        type(None): "null",
+        str: "text",
+    }
     return known.get(type(value), "NaN or infinite")

@@ -15,7 +15,9 @@ class RowError(ValueError):
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes | None, int]]:
-    """(number, content, offset of its end) of the lines that are not blank; content None for one over `MAX_LINE`."""
+    """(number, content, offset of its end) of the lines that are not blank; content None for one
+    over `MAX_LINE`.
+    """
     with path.open("rb") as file:
         number, end = 0, 0
         while line := file.readline(MAX_LINE + 1):
@@ -40,7 +42,8 @@ def parse(line: bytes | None) -> dict[str, Any]:
         raise RowError(f"not UTF-8 text (byte {error.start + 1} of the line)") from error
     except json.JSONDecodeError as error:
         raise RowError(f"not JSON ({error.msg}, column {error.colno})") from error
-    except (RecursionError, ValueError) as error:  # brackets in brackets, or a number of thousands of digits
+    # brackets in brackets, or a number of thousands of digits
+    except (RecursionError, ValueError) as error:
         raise RowError("JSON that is nested too deeply, or holds too long a number") from error
     if not isinstance(row, dict):
         raise RowError("not a JSON object")

@@ -34,9 +34,15 @@ PEEK = 100  # lines among which a first one that can be read is looked for
 
 
 def grade_saved(
-    path: Path, fields: Fields, out: Path | None, workers: int | None, expect: int | None, console: Console
+    path: Path,
+    fields: Fields,
+    out: Path | None,
+    workers: int | None,
+    expect: int | None,
+    console: Console,
 ) -> bool:
-    """Grades a file and writes the verdicts to `out`; False when rows could not be read or are not `expect`.
+    """Grades a file and writes the verdicts to `out`; False when rows could not be read or are not
+    `expect`.
 
     Raises ValueError for what must be mended first.
     """
@@ -50,7 +56,10 @@ def grade_saved(
             else:
                 sink.writelines(dump(item.written()) for item in row.items if item.broken is None)
         tally.finish()
-    say(console, f"{tally.total.right} of {tally.total.n} right: {accuracy(tally)}; verdicts: {target}")
+    say(
+        console,
+        f"{tally.total.right} of {tally.total.n} right: {accuracy(tally)}; verdicts: {target}",
+    )
     tell_fields(path, fields, console)
     tell(tally, console)
     return as_expected(tally, expect, console) and not tally.unread and not tally.twice
@@ -90,7 +99,9 @@ def first_row(path: Path) -> tuple[int, dict[str, Any]] | None:
 
 
 def understood(path: Path, fields: Fields) -> Fields:
-    """The fields, with the kind of rows that the first one shows. Raises ValueError when that one lacks a field."""
+    """The fields, with the kind of rows that the first one shows. Raises ValueError when that one
+    lacks a field.
+    """
     if not path.is_file():
         raise ValueError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
     if next(lines(path), None) is None:
@@ -108,7 +119,9 @@ def understood(path: Path, fields: Fields) -> Fields:
     except NoField as error:
         there = plain(", ".join(islice(names(row), 20)), 300) or "none"
         name = f"name it with --{error.option} FIELD"
-        raise ValueError(f"{path}, line {number}: {error}; fields there: {there}; {name}") from error
+        raise ValueError(
+            f"{path}, line {number}: {error}; fields there: {there}; {name}"
+        ) from error
     except StopError as error:
         raise ValueError(f"{path}, line {number}: {error}") from error
     except RowError:
@@ -117,13 +130,21 @@ def understood(path: Path, fields: Fields) -> Fields:
 
 
 def check_rules(fields: Fields, kind: object = None) -> None:
-    """Raises ValueError for rules that would not hold: an unreadable tolerance, or one of another kind of answers.
+    """Raises ValueError for rules that would not hold: an unreadable tolerance, or one of another
+    kind of answers.
 
     `kind`: the answer type of rows, where they say.
     """
-    for option, value, theirs in (("tolerance", fields.tolerance, "num"), ("choices", fields.choices, "mc")):
-        if value is not None and ((fields.answer_type or kind) is None or fields.answer_type not in (None, theirs)):
-            raise ValueError(f"the option --{option} is a rule of --answer_type {theirs}: give that, too")
+    for option, value, theirs in (
+        ("tolerance", fields.tolerance, "num"),
+        ("choices", fields.choices, "mc"),
+    ):
+        if value is not None and (
+            (fields.answer_type or kind) is None or fields.answer_type not in (None, theirs)
+        ):
+            raise ValueError(
+                f"the option --{option} is a rule of --answer_type {theirs}: give that, too"
+            )
     if fields.tolerance is not None:
         grade("0", "0", answer_type="num", tolerance=fields.tolerance)
 
@@ -134,12 +155,17 @@ def _written(source: Path, target: Path) -> Iterator[IO[bytes]]:
     partial = target.with_name(target.name + ".partial")
     for file in (target, partial):
         if file.is_dir() or (file.exists() and file.samefile(source)):
-            raise ValueError(f"{file} is {'a folder' if file.is_dir() else 'the input itself'}: name another --out")
+            raise ValueError(
+                f"{file} is {'a folder' if file.is_dir() else 'the input itself'}: name another "
+                f"--out"
+            )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         sink = partial.open("wb")
     except OSError as error:
-        raise ValueError(f"cannot write {partial} ({error.strerror}): name another --out") from error
+        raise ValueError(
+            f"cannot write {partial} ({error.strerror}): name another --out"
+        ) from error
     try:
         with sink:
             yield sink

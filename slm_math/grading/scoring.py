@@ -1,4 +1,6 @@
-"""Grade saved completions: rows in, verdicts out in the same order, in as many processes as there are cores."""
+"""Grade saved completions: rows in, verdicts out in the same order, in as many processes as there
+are cores.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ IN_FLIGHT = 4  # batches per worker: what bounds memory
 CLOSING = tuple(".!?。)]}>\"'”’»$*`|")
 
 WRITTEN = (
-    "line", "sample", "id", "correct", "answer", "method", "reason", "seconds", "grader", "completion_hash",
+    "line", "sample", "id", "correct", "answer", "method", "reason", "seconds", "grader",
+    "completion_hash",
     "gold_hash", "lenient",
 )  # fmt: skip
 
@@ -39,8 +42,9 @@ WRITTEN = (
 class Item:
     """The verdict on one sample; `lenient`: whether it is right when the last number is accepted.
 
-    `cut`: it ended at the token limit, or, where the row does not say (`estimated`), looks as if. `stored`: the
-    verdict that the row carries. `broken`: why an evaluation has no answer; there is no verdict then.
+    `cut`: it ended at the token limit, or, where the row does not say (`estimated`), looks as if.
+    `stored`: the verdict that the row carries. `broken`: why an evaluation has no answer; there is
+    no verdict then.
     """
 
     line: int
@@ -83,7 +87,8 @@ class Batch(NamedTuple):
 
 
 def stream(path: Path, fields: Fields, workers: int | None, console: Console) -> Generator[Row]:
-    """Graded rows in the order of the file, with a progress bar. Raises ValueError for what nobody should go on from.
+    """Graded rows in the order of the file, with a progress bar. Raises ValueError for what nobody
+    should go on from.
 
     `workers` None: all usable cores, once the file has turned out to be long.
     """
@@ -97,7 +102,9 @@ def stream(path: Path, fields: Fields, workers: int | None, console: Console) ->
                 yield row
             done += len(rows)
             rate = f"{done / (time.monotonic() - start):.1f} rows/s"
-            live.show(path.name, end, size, (right / max(n, 1), *wilson(right, n)), rate, f"{done} rows")
+            live.show(
+                path.name, end, size, (right / max(n, 1), *wilson(right, n)), rate, f"{done} rows"
+            )
 
 
 def _graded(path: Path, fields: Fields, workers: int | None) -> Iterator[tuple[list[Row], int]]:
@@ -132,9 +139,12 @@ def _batches(path: Path) -> Iterator[Batch]:
         yield Batch(batch, end)
 
 
-def _pooled(batches: Iterable[Batch], fields: Fields, where: str, workers: int) -> Iterator[tuple[list[Row], int]]:
+def _pooled(
+    batches: Iterable[Batch], fields: Fields, where: str, workers: int
+) -> Iterator[tuple[list[Row], int]]:
     """Batches graded in other processes, in order, a bounded number in flight."""
-    context = multiprocessing.get_context("forkserver")  # a fork of this process could inherit a lock that is held
+    # a fork of this process could inherit a lock that is held
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupt)
@@ -153,7 +163,8 @@ def _pooled(batches: Iterable[Batch], fields: Fields, where: str, workers: int) 
         executor.shutdown()
     except BaseException as error:
         executor.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - others:  # nobody waits for what they are doing
+        # nobody waits for what they are doing
+        for child in set(multiprocessing.active_children()) - others:
             child.terminate()
         if not isinstance(error, BrokenProcessPool):
             raise
@@ -173,7 +184,8 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-# -- one batch, in any process -----------------------------------------------------------------------------------
+# -- one batch, in any process
+# -----------------------------------------------------------------------------------
 
 
 def score_lines(batch: list[tuple[int, bytes | None]], fields: Fields, where: str) -> list[Row]:
@@ -182,7 +194,10 @@ def score_lines(batch: list[tuple[int, bytes | None]], fields: Fields, where: st
 
 def _score_line(number: int, line: bytes | None, fields: Fields, where: str) -> Row:
     try:
-        return Row(number, tuple(score(case, fields.last_number) for case in cases(parse(line), number, fields)))
+        return Row(
+            number,
+            tuple(score(case, fields.last_number) for case in cases(parse(line), number, fields)),
+        )
     except RowError as error:
         return Row(number, (), str(error))
     except StopError as error:
@@ -203,20 +218,37 @@ def score(case: Case, last_number: bool = False) -> Item:
         answer, method, reason = case.completion, "record", decision.reason
     else:
         text = case.completion or ""
-        rules = (task.gold, problem.text or None, problem.answer_type, problem.choices or None, task.tolerance)
+        rules = (
+            task.gold,
+            problem.text or None,
+            problem.answer_type,
+            problem.choices or None,
+            task.tolerance,
+        )
         verdict = grade(text, *rules, last_number=last_number)
-        correct, answer, method, reason = verdict.correct, verdict.answer, verdict.method, verdict.reason
-        lenient = correct or (answer is None and not last_number and grade(text, *rules, last_number=True).correct)
+        correct, answer, method, reason = (
+            verdict.correct,
+            verdict.answer,
+            verdict.method,
+            verdict.reason,
+        )
+        lenient = correct or (
+            answer is None and not last_number and grade(text, *rules, last_number=True).correct
+        )
     cut = looks_cut(case.completion or "", answer is not None) if case.cut is None else case.cut
     return Item(
-        case.line, case.sample, case.id, correct, answer, method, reason, round(time.perf_counter() - start, 6),
-        grader_version(), _hash(case.completion or ""), _hash(task.gold), lenient, cut, case.cut is None, case.stored,
+        case.line, case.sample, case.id, correct, answer, method, reason,
+        round(time.perf_counter() - start, 6),
+        grader_version(), _hash(case.completion or ""), _hash(task.gold), lenient, cut,
+        case.cut is None, case.stored,
         case.broken,
     )  # fmt: skip
 
 
 def looks_cut(text: str, answered: bool) -> bool:
-    """Whether a completion seems to have been cut off: an open box, code fence or thought, or a loose end."""
+    """Whether a completion seems to have been cut off: an open box, code fence or thought, or a
+    loose end.
+    """
     box = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
     if box >= 0 and _open_brace(text[box:]):
         return True

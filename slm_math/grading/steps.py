@@ -17,13 +17,16 @@ MOST = 2000  # characters of a step that are shown
 
 
 def show_steps(completion: str, fields: Fields, console: Console) -> None:
-    """Prints the steps for one case, of which `fields` holds the texts themselves. Raises ValueError."""
+    """Prints the steps for one case, of which `fields` holds the texts themselves. Raises
+    ValueError.
+    """
     if fields.gold is None:
         raise ValueError("give --gold TEXT, the reference answer, with --explain")
     check_rules(fields)
     table = Table("step", "what happened")
     steps = explain(
-        completion, gold_answer(fields.gold), fields.problem, fields.answer_type or "math", _choices(fields.choices),
+        completion, gold_answer(fields.gold), fields.problem, fields.answer_type or "math",
+        _choices(fields.choices),
         fields.tolerance, fields.last_number,
     )  # fmt: skip
     for step, happened in steps:
@@ -39,5 +42,7 @@ def _choices(text: str | None) -> list[str] | None:
     except json.JSONDecodeError:
         choices = None
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
-        raise ValueError("""with --explain, --choices is a JSON list of texts, such as '["red", "blue"]'""")
+        raise ValueError(
+            """with --explain, --choices is a JSON list of texts, such as '["red", "blue"]'"""
+        )
     return choices

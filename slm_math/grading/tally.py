@@ -20,7 +20,9 @@ SLOWEST = 3
 
 @dataclass
 class Group:
-    """The samples of one problem: how many, how many right, strictly and when the last number is accepted."""
+    """The samples of one problem: how many, how many right, strictly and when the last number is
+    accepted.
+    """
 
     n: int = 0
     right: int = 0
@@ -36,7 +38,8 @@ class Group:
 class Tally:
     """Statistics of a stream of rows, small whatever its length.
 
-    A problem is an id, or a row without one; of each id the numbers of samples, right ones and broken ones are kept.
+    A problem is an id, or a row without one; of each id the numbers of samples, right ones and
+    broken ones are kept.
     """
 
     records: bool = False
@@ -65,7 +68,10 @@ class Tally:
             self.first_unread = [*self.first_unread, (row.line, row.error)][:SHOWN]
             return row
         if self.records and (first := self._known(row.items[0], row.line)) is not None:
-            error = f"sample {row.items[0].sample} of {plain(row.items[0].id)} stands in line {first} already"
+            error = (
+                f"sample {row.items[0].sample} of {plain(row.items[0].id)} stands in line {first} "
+                f"already"
+            )
             self.twice += 1
             self.first_twice = [*self.first_twice, (row.line, error)][:SHOWN]
             return row._replace(error=error)
@@ -80,7 +86,9 @@ class Tally:
         return row
 
     def _known(self, item: Item, line: int) -> int | None:
-        """The line in which a record stands already. One that broke may be followed by another try."""
+        """The line in which a record stands already. One that broke may be followed
+        by another try.
+        """
         key = (item.id, item.sample)
         if key in self.seen and key not in self.broken:
             return self.seen[key]
@@ -123,7 +131,9 @@ def percent(share: float) -> str:
 
 
 def accuracy(tally: Tally, lenient: bool = False) -> str:
-    """`66.7 % [20.8, 93.9]`: Wilson for one sample a problem, on the spread of problems for several."""
+    """`66.7 % [20.8, 93.9]`: Wilson for one sample a problem, on the spread of problems for
+    several.
+    """
     right = tally.total.lenient if lenient else tally.total.right
     if tally.total.n == tally.problems:
         low, high = wilson(right, tally.total.n)
@@ -139,24 +149,44 @@ def summary(tally: Tally) -> Table:
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    rows = {"samples": f"{tally.total.n}, of {problems} problems", "accuracy, 95 % interval": accuracy(tally)}
+    rows = {
+        "samples": f"{tally.total.n}, of {problems} problems",
+        "accuracy, 95 % interval": accuracy(tally),
+    }
     if not (tally.records or tally.last_number):
-        change = f"{tally.changed} verdict{'s' * (tally.changed != 1)} change{'s' * (tally.changed == 1)}"
+        change = (
+            f"{tally.changed} verdict{'s' * (tally.changed != 1)} "
+            f"change{'s' * (tally.changed == 1)}"
+        )
         rows["if the last number counts"] = f"{accuracy(tally, lenient=True)}, {change}"
     if tally.total.n > problems:
         right = sum(count for (some, _, _), count in tally.shares.items() if some)
         low, high = wilson(right, problems)
         most = max(size for _, _, size in tally.shares)
-        rows[f"any of {most} right"] = f"{percent(right / problems)} [{100 * low:.1f}, {100 * high:.1f}]"
+        rows[f"any of {most} right"] = (
+            f"{percent(right / problems)} [{100 * low:.1f}, {100 * high:.1f}]"
+        )
     unanswered, hedged = tally.reasons["no answer"] / n, tally.reasons["hedged"] / n
     rows["no answer, hedged"] = f"{percent(unanswered)}, {percent(hedged)}"
     graded = max(tally.methods.total(), 1)
-    guess = f" (an estimate for {tally.guessed} of {graded})" if 0 < tally.guessed < graded else " (an estimate)"
+    guess = (
+        f" (an estimate for {tally.guessed} of {graded})"
+        if 0 < tally.guessed < graded
+        else " (an estimate)"
+    )
     rows["cut off"] = percent(tally.cut / graded) + (guess if tally.guessed else "")
-    rows["answer found by"] = ", ".join(f"{name} {percent(k / graded)}" for name, k in tally.methods.most_common())
-    rows["not correct"] = ", ".join(f"{plain(reason)} {count}" for reason, count in tally.reasons.most_common()) or "-"
+    rows["answer found by"] = ", ".join(
+        f"{name} {percent(k / graded)}" for name, k in tally.methods.most_common()
+    )
+    rows["not correct"] = (
+        ", ".join(f"{plain(reason)} {count}" for reason, count in tally.reasons.most_common())
+        or "-"
+    )
     several = tally.total.n > problems and not tally.records
-    slow = (f"line {line}{f', sample {k}' if several else ''} ({_time(seconds)})" for seconds, line, k in tally.slow)
+    slow = (
+        f"line {line}{f', sample {k}' if several else ''} ({_time(seconds)})"
+        for seconds, line, k in tally.slow
+    )
     rows["slowest"] = "; ".join(slow) or "-"
     for name, value in rows.items():
         table.add_row(name, value)
@@ -171,13 +201,28 @@ def tell(tally: Tally, console: Console) -> None:
     """The summary, and aloud: what nobody knows, and what could not be read."""
     console.print(summary(tally), markup=False)
     if tally.undecided:
-        kinds = ", ".join(f"{reason} {k}" for reason, k in tally.reasons.most_common() if reason in UNDECIDED)
-        lines = ", ".join(map(str, tally.undecided_at)) + (", ..." if tally.undecided > len(tally.undecided_at) else "")
-        say(console, f"undecided: {tally.undecided} ({kinds}), counted as not correct; in line {lines}")
+        kinds = ", ".join(
+            f"{reason} {k}" for reason, k in tally.reasons.most_common() if reason in UNDECIDED
+        )
+        lines = ", ".join(map(str, tally.undecided_at)) + (
+            ", ..." if tally.undecided > len(tally.undecided_at) else ""
+        )
+        say(
+            console,
+            f"undecided: {tally.undecided} ({kinds}), counted as not correct; in line {lines}",
+        )
     if tally.broken:
-        say(console, f"broken: {len(tally.broken)} of the evaluation's samples have no answer, counted as not correct")
+        say(
+            console,
+            f"broken: {len(tally.broken)} of the evaluation's samples have no answer, counted as "
+            f"not correct",
+        )
     if tally.twice:
-        say(console, f"there twice: {tally.twice} record{'s' * (tally.twice != 1)}; the first of each is counted")
+        say(
+            console,
+            f"there twice: {tally.twice} record{'s' * (tally.twice != 1)}; the first of each is "
+            f"counted",
+        )
         for line, error in tally.first_twice:
             say(console, f"  line {line}: {error}")
     tell_unread(tally, console)
@@ -187,7 +232,8 @@ def tell_unread(tally: Tally, console: Console) -> None:
     if tally.unread:
         say(
             console,
-            f"could not be read: {tally.unread} row{'s' * (tally.unread != 1)}, not counted" + _first(tally.unread),
+            f"could not be read: {tally.unread} row{'s' * (tally.unread != 1)}, not counted"
+            + _first(tally.unread),
         )
         for line, error in tally.first_unread:
             say(console, f"  line {line}: {plain(error, 300)}")

@@ -21,12 +21,21 @@ from slm_math.grading.tally import SHOWN, Tally, say, tell_unread
 
 COMPARED = ("correct", "answer", "method", "reason", "lenient")
 Key = tuple[int, int]  # line, sample
-STORED = {"line": int, "sample": int, "correct": bool, "answer": str | None, "completion_hash": str, "gold_hash": str}
+STORED = {
+    "line": int,
+    "sample": int,
+    "correct": bool,
+    "answer": str | None,
+    "completion_hash": str,
+    "gold_hash": str,
+}
 
 
 @dataclass
 class Findings:
-    """What a comparison found: how many agree, and of each kind of trouble the count and the first few cases."""
+    """What a comparison found: how many agree, and of each kind of trouble the count and the first
+    few cases.
+    """
 
     agree: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -44,15 +53,23 @@ class Findings:
             for case in self.first[kind]:
                 say(console, f"  {case}")
         others = [plain(name) for name in self.graders if name != grader_version()]
-        made = f" (made by grader {', '.join(others)}; this is {grader_version()})" if others else ""
+        made = (
+            f" (made by grader {', '.join(others)}; this is {grader_version()})" if others else ""
+        )
         every = "all " if self.agree and not self.counts else ""
         say(console, f"{every}{self.agree} verdicts agree with {where}{made}")
 
 
 def verify(
-    path: Path, fields: Fields, out: Path | None, workers: int | None, expect: int | None, console: Console
+    path: Path,
+    fields: Fields,
+    out: Path | None,
+    workers: int | None,
+    expect: int | None,
+    console: Console,
 ) -> bool:
-    """Grades a file again; False on any verdict that is different, missing or there twice, and when there is none.
+    """Grades a file again; False on any verdict that is different, missing or there twice, and when
+    there is none.
 
     Compared are the verdicts in the file beside it (or `out`), else those that its rows carry.
     """
@@ -65,7 +82,12 @@ def verify(
         if not own:
             raise ValueError(
                 f"nothing to verify: {verdicts} does not exist"
-                + ("" if out else f" and rows have no field {' or '.join(VERDICT)}; grade first, or name --verdict")
+                + (
+                    ""
+                    if out
+                    else f" and rows have no field {' or '.join(VERDICT)}; grade first, or name "
+                    f"--verdict"
+                )
             )
     fields = understood(path, replace(fields, stored=own))
     tally, found = Tally(records=fields.records, last_number=fields.last_number), Findings()
@@ -80,9 +102,17 @@ def verify(
         against_manifest(tally, path.with_name("manifest.json"), found)
     found.tell(console, "those in the rows" if own else str(verdicts))
     if tally.broken:
-        say(console, f"broken: {len(tally.broken)} of the evaluation's samples have no answer to verify")
+        say(
+            console,
+            f"broken: {len(tally.broken)} of the evaluation's samples have no answer to verify",
+        )
     tell_unread(tally, console)
-    return as_expected(tally, expect, console) and not found.counts and not tally.unread and found.agree > 0
+    return (
+        as_expected(tally, expect, console)
+        and not found.counts
+        and not tally.unread
+        and found.agree > 0
+    )
 
 
 def _items(rows: Iterable[Row], found: Findings, per_id: Counter[str | int]) -> Iterator[Item]:
@@ -97,12 +127,17 @@ def _items(rows: Iterable[Row], found: Findings, per_id: Counter[str | int]) -> 
 
 
 def against_each_other(per_id: Counter[str | int], found: Findings) -> None:
-    """Whether every id has as many rows as most of them (the fewer, where two numbers are as common)."""
+    """Whether every id has as many rows as most of them (the fewer, where two numbers are as
+    common).
+    """
     sizes = Counter(per_id.values())
     usual = min(sizes, key=lambda size: (-sizes[size], size), default=0)
     for id, size in per_id.items():
         if size != usual:
-            found.add("twice" if size > usual else "missing", f"{plain(id)} has {size} rows, most have {usual}")
+            found.add(
+                "twice" if size > usual else "missing",
+                f"{plain(id)} has {size} rows, most have {usual}",
+            )
 
 
 def against_rows(items: Iterable[Item], found: Findings) -> None:
@@ -111,13 +146,18 @@ def against_rows(items: Iterable[Item], found: Findings) -> None:
         if item.stored is None:
             found.add("missing", f"{_place(item.line, item.sample)} has no verdict")
         elif item.stored != item.correct:
-            found.add("different", f"{_place(item.line, item.sample)}: {_mark(item.stored)}, now {_now(item)}")
+            found.add(
+                "different",
+                f"{_place(item.line, item.sample)}: {_mark(item.stored)}, now {_now(item)}",
+            )
         else:
             found.agree += 1
 
 
 def against_file(items: Iterable[Item], path: Path, found: Findings) -> None:
-    """Compare with a file of verdicts, which is read alongside: nothing is held that stands in the usual order."""
+    """Compare with a file of verdicts, which is read alongside: nothing is held that stands in the
+    usual order.
+    """
     stored = _stored(path, found)
     missing: dict[Key, Item] = {}
     ahead = next(stored, None)
@@ -125,7 +165,9 @@ def against_file(items: Iterable[Item], path: Path, found: Findings) -> None:
     def late(old: dict[str, Any]) -> None:
         item = missing.pop((old["line"], old["sample"]), None)
         if item is None:
-            found.add("twice, or of no sample", f"{_place(old['line'], old['sample'])} in {old['place']}")
+            found.add(
+                "twice, or of no sample", f"{_place(old['line'], old['sample'])} in {old['place']}"
+            )
         else:
             _compare(item, old, found)
 
@@ -155,7 +197,11 @@ def _stored(path: Path, found: Findings) -> Iterator[dict[str, Any]]:
         except RowError as error:
             found.add("unreadable", f"{place}: {plain(error)}")
             continue
-        wrong = [name for name, kind in STORED.items() if name not in row or not isinstance(row[name], kind)]
+        wrong = [
+            name
+            for name, kind in STORED.items()
+            if name not in row or not isinstance(row[name], kind)
+        ]
         if not wrong:
             found.graders[str(row.get("grader"))] += 1
             yield row | {"place": place}
@@ -170,13 +216,17 @@ def _compare(item: Item, old: dict[str, Any], found: Findings) -> None:
     if changed:
         found.add("changed since", f"{place}: the {' and the '.join(changed)}")
     elif any(name in old and old[name] != getattr(item, name) for name in COMPARED):
-        found.add("different", f"{place}: {_mark(old['correct'])}, {_stored_as(old)}, now {_now(item)}")
+        found.add(
+            "different", f"{place}: {_mark(old['correct'])}, {_stored_as(old)}, now {_now(item)}"
+        )
     else:
         found.agree += 1
 
 
 def against_manifest(tally: Tally, path: Path, found: Findings) -> None:
-    """Whether an evaluation is whole: what its manifest says, and the same samples of every problem."""
+    """Whether an evaluation is whole: what its manifest says, and the same samples of every
+    problem.
+    """
     if path.is_file():
         try:
             manifest = parse(path.read_bytes())
@@ -186,7 +236,10 @@ def against_manifest(tally: Tally, path: Path, found: Findings) -> None:
         if manifest.get("partial") is not False:
             found.add("missing", f"{path}: the evaluation is partial")
         if manifest.get("records") != len(tally.seen):
-            found.add("missing", f"{path} counts {plain(manifest.get('records'))} records, not {len(tally.seen)}")
+            found.add(
+                "missing",
+                f"{path} counts {plain(manifest.get('records'))} records, not {len(tally.seen)}",
+            )
         environment = manifest.get("environment")
         if isinstance(environment, dict):
             found.graders[str(environment.get("grader"))] += 1
@@ -213,7 +266,9 @@ def _mark(correct: bool) -> str:
 
 
 def _now(item: Item) -> str:
-    return f"{'right' if item.correct else 'not right'} ({item.reason}, answer {_shown(item.answer)})"
+    return (
+        f"{'right' if item.correct else 'not right'} ({item.reason}, answer {_shown(item.answer)})"
+    )
 
 
 def _shown(answer: str | None) -> str:

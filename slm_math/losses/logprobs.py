@@ -22,16 +22,17 @@ def token_logprobs(
     support: Support | None = None,
     chunk: int = 2048,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """hidden (M, H), targets (M,), temperature (M,) -> log-probability, entropy (nats), argmax-hit: (M,) each.
+    """hidden (M, H), targets (M,), temperature (M,) -> log-probability, entropy (nats), argmax-hit:
+    (M,) each.
 
-    At least fp32. `head` maps (m, H) to logits (m, V), which exist for `chunk` tokens at a time, also in the backward
-    pass, which recomputes them. Entropy is 0 when nothing is wanted of it, and carries a gradient only when that is
-    wanted.
+    At least fp32. `head` maps (m, H) to logits (m, V), which exist for `chunk` tokens at a time,
+    also in the backward pass, which recomputes them. Entropy is 0 when nothing is wanted of it, and
+    carries a gradient only when that is wanted.
 
-    `support` = (starts (M + 1,), ids (K,)) lists the tokens that could be sampled at position m, ids[starts[m] :
-    starts[m + 1]], under top-p, top-k or min-p; none listed means all. Probabilities are then those of the distribution
-    that was really sampled from, softmax over these tokens: over the whole vocabulary the ratio would be off by what
-    they hold.
+    `support` = (starts (M + 1,), ids (K,)) lists the tokens that could be sampled at position m,
+    ids[starts[m] : starts[m + 1]], under top-p, top-k or min-p; none listed means all.
+    Probabilities are then those of the distribution that was really sampled from, softmax over
+    these tokens: over the whole vocabulary the ratio would be off by what they hold.
     """
     parts = []
     for start in range(0, max(len(targets), 1), chunk):
@@ -42,7 +43,9 @@ def token_logprobs(
             kept = starts - starts[0], support[1][starts[0] : starts[-1]]
         arguments = (head, hidden[piece], targets[piece], temperature[piece], entropy, kept)
         recompute = len(targets) > chunk and torch.is_grad_enabled()
-        parts.append(checkpoint(_piece, *arguments, use_reentrant=False) if recompute else _piece(*arguments))
+        parts.append(
+            checkpoint(_piece, *arguments, use_reentrant=False) if recompute else _piece(*arguments)
+        )
     logps, entropies, hits = (torch.cat(column) for column in zip(*parts))
     return logps, entropies, hits
 
@@ -62,8 +65,13 @@ def _piece(
         logits = logits.masked_fill(outside, -torch.inf)
     logps = torch.log_softmax(logits, dim=-1)
     with torch.set_grad_enabled(entropy == "gradient" and torch.is_grad_enabled()):
-        finite = logps if outside is None else logps.masked_fill(outside, 0.0)  # 0 * inf has no gradient
-        entropies = torch.zeros_like(logps[:, 0]) if entropy == "nothing" else -(logps.exp() * finite).sum(-1)
+        # 0 * inf has no gradient
+        finite = logps if outside is None else logps.masked_fill(outside, 0.0)
+        entropies = (
+            torch.zeros_like(logps[:, 0])
+            if entropy == "nothing"
+            else -(logps.exp() * finite).sum(-1)
+        )
     hits = logits.argmax(-1) == targets
     return logps.gather(-1, targets[:, None]).squeeze(-1), entropies, hits
 

@@ -1,4 +1,6 @@
-"""What SFT and GRPO share: a policy, an optimiser stepped by hand, checkpoints of what learns, and an engine."""
+"""What SFT and GRPO share: a policy, an optimiser stepped by hand, checkpoints of what learns, and
+an engine.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +25,21 @@ T = TypeVar("T")
 
 
 class PolicyModule(L.LightningModule):
-    """A policy under training. Subclasses implement `training_step` and call `step_optimizer` once per update.
+    """A policy under training. Subclasses implement `training_step` and call `step_optimizer` once
+    per update.
 
-    Optimisation is manual so that a loss is normalised over the whole optimiser step, whatever the split into
-    micro-batches of `tokens_per_batch` positions and over ranks.
+    Optimisation is manual so that a loss is normalised over the whole optimiser step, whatever the
+    split into micro-batches of `tokens_per_batch` positions and over ranks.
 
     Args:
         policy: the model.
         optim: optimiser and schedule.
-        tokens_per_batch: positions (padding included) of one forward and backward pass; bounds memory.
+        tokens_per_batch: positions (padding included) of one forward and backward pass; bounds
+            memory.
         train_roles: the roles whose turns are learnt.
         slots: requests that the rollout engine decodes at once.
-        engine: what samples: transformers, vllm, or auto: servers where some are named, else vLLM where it is installed
-            and has a GPU, else transformers.
+        engine: what samples: transformers, vllm, or auto: servers where some are named, else vLLM
+            where it is installed and has a GPU, else transformers.
         vllm: settings of vLLM.
     """
 
@@ -56,7 +60,9 @@ class PolicyModule(L.LightningModule):
     ) -> None:
         super().__init__()
         if tokens_per_batch < 1 or slots < 1:
-            raise ValueError(f"tokens_per_batch and slots must be at least 1, got {tokens_per_batch} and {slots}")
+            raise ValueError(
+                f"tokens_per_batch and slots must be at least 1, got {tokens_per_batch} and {slots}"
+            )
         self.policy = policy
         self.optim = optim
         self.tokens_per_batch = tokens_per_batch
@@ -70,8 +76,10 @@ class PolicyModule(L.LightningModule):
         self._rng: dict[str, Any] | None = None
         self.skipped = 0  # updates left out because their gradient was not finite
         self._skipped_in_a_row = 0
-        self.show: Callable[[str, int, int], None] = lambda phase, done, total: None  # set by progress displays
-        self.phase: tuple[str, int, int] = ("start", 0, 0)  # what goes on, and how much of it is done
+        # set by progress displays
+        self.show: Callable[[str, int, int], None] = lambda phase, done, total: None
+        # what goes on, and how much of it is done
+        self.phase: tuple[str, int, int] = ("start", 0, 0)
         self.pulse = 0  # grows whenever anything moves
 
     def watch(self, phase: str, done: int, total: int) -> None:
@@ -84,7 +92,8 @@ class PolicyModule(L.LightningModule):
         """Says that something moved, a token perhaps."""
         self.pulse += 1
 
-    # -- the policy ----------------------------------------------------------------------------------------------
+    # -- the policy
+    # ----------------------------------------------------------------------------------------------
 
     @property
     def chat(self) -> ChatFormat:
@@ -95,7 +104,10 @@ class PolicyModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision in ("16-mixed", "16-true"):
-            raise ValueError("fp16 needs a loss scaler, which manual updates do not use: set precision bf16-mixed")
+            raise ValueError(
+                "fp16 needs a loss scaler, which manual updates do not use: set precision "
+                "bf16-mixed"
+            )
         self.serving.tell()
 
     def teardown(self, stage: str) -> None:
@@ -116,7 +128,9 @@ class PolicyModule(L.LightningModule):
                 module.weight.is_embedding = True  # type: ignore[assignment]
 
     def engines(self) -> dict[str, Engine]:
-        """role -> engine, with the policy's weights as they are now. Roles that share weights share an engine."""
+        """role -> engine, with the policy's weights as they are now. Roles that share weights share
+        an engine.
+        """
         return self.serving.engines()
 
     @property
@@ -126,12 +140,16 @@ class PolicyModule(L.LightningModule):
 
     @contextmanager
     def forward_context(self, role: str) -> Iterator[None]:
-        """What every forward pass of a role's engine runs in: the trainer's precision, the role's adapter."""
+        """What every forward pass of a role's engine runs in: the trainer's precision, the role's
+        adapter.
+        """
         assert self.loaded is not None
         with self.trainer.precision_plugin.forward_context(), self.loaded.use(role):
             yield
 
-    # -- updates -------------------------------------------------------------------------------------------------
+    # -- updates
+    #
+    # ----------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
         assert self.loaded is not None
@@ -139,22 +157,30 @@ class PolicyModule(L.LightningModule):
         roles = self.train_roles if separate else self.train_roles[:1]
         groups = {role: self.loaded.parameters(role) for role in roles}
         optimizer = self.optim.build(groups)
-        steps = self.trainer.estimated_stepping_batches  # batches, or max_steps, which counts updates
+        # batches, or max_steps, which counts updates
+        steps = self.trainer.estimated_stepping_batches
         if self.trainer.max_steps == -1 or steps < self.trainer.max_steps:
             steps *= self.updates_per_batch
         if self.trainer.max_steps != -1:
             steps = min(steps, self.trainer.max_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.optim.factor(max(int(steps), 1)))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, self.optim.factor(max(int(steps), 1))
+        )
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def step_optimizer(self) -> float:
-        """Reduces gradients over ranks, clips them per role, steps; returns the gradient norm before clipping."""
+        """Reduces gradients over ranks, clips them per role, steps; returns the gradient norm
+        before clipping.
+        """
         optimizer = self.optimizers()
         groups: dict[str, list[nn.Parameter]] = {}
         for group in optimizer.param_groups:
             groups.setdefault(group["role"], []).extend(group["params"])
         self._sum_over_ranks(p for params in groups.values() for p in params)
-        norms = [torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf")) for params in groups.values()]
+        norms = [
+            torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf"))
+            for params in groups.values()
+        ]
         norm = torch.stack([n.float() for n in norms]).norm()
         if torch.isfinite(norm):
             optimizer.step()
@@ -167,17 +193,22 @@ class PolicyModule(L.LightningModule):
         return norm.item()
 
     def step_schedule(self, updated: bool) -> None:
-        """Steps the learning rate: with `max_steps`, which counts updates, only after one, else after every batch."""
+        """Steps the learning rate: with `max_steps`, which counts updates, only after one, else
+        after every batch.
+        """
         if updated or self.trainer.max_steps == -1:
             self.lr_schedulers().step()  # type: ignore[union-attr]
 
     def _skip(self, norm: float) -> None:
-        """An update without finite gradients changes nothing; three in a row are the end (on all ranks alike)."""
+        """An update without finite gradients changes nothing; three in a row are the end (on all
+        ranks alike).
+        """
         self.skipped += 1
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row == 3:
             raise ValueError(
-                f"training diverged: three updates in a row had no finite gradient (norm {norm}); lower optim.lr"
+                f"training diverged: three updates in a row had no finite gradient (norm {norm}); "
+                f"lower optim.lr"
             )
         if self.skipped == 1 and self.trainer.is_global_zero:
             print(f"update skipped: the gradient is not finite (norm {norm})", flush=True)
@@ -185,13 +216,17 @@ class PolicyModule(L.LightningModule):
     def _sum_over_ranks(self, parameters: Iterable[nn.Parameter]) -> None:
         """One flat all-reduce per update; ranks without rows take part with zeros.
 
-        What has no gradient on any rank keeps none: zeros would let the optimiser's momentum move it.
+        What has no gradient on any rank keeps none: zeros would let the optimiser's momentum move
+        it.
         """
         if self.trainer.world_size == 1:
             return
         params = list(parameters)
         there = torch.tensor([float(p.grad is not None) for p in params], device=self.device)
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in params] + [there])
+        flat = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in params]
+            + [there]
+        )
         torch.distributed.all_reduce(flat)
         start = 0
         for p, found in zip(params, flat[-len(params) :].tolist()):
@@ -214,7 +249,8 @@ class PolicyModule(L.LightningModule):
         torch.distributed.all_gather_object(found, value)
         return found
 
-    # -- checkpoints ---------------------------------------------------------------------------------------------
+    # -- checkpoints
+    # ---------------------------------------------------------------------------------------------
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Trainable weights only: a LoRA checkpoint has the size of its adapters."""
@@ -228,14 +264,16 @@ class PolicyModule(L.LightningModule):
         name, keys, *rest = np.random.get_state()
         state = {
             "python": random.getstate(),
-            "numpy": (name, keys.tolist(), *rest),  # plain values: torch loads no arrays from a checkpoint
+            # plain values: torch loads no arrays from a checkpoint
+            "numpy": (name, keys.tolist(), *rest),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
         checkpoint["rng"] = self.gathered(state)
         checkpoint["train_roles"] = list(self.train_roles)
         checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
-        if self.moves_reference and self.loaded is not None:  # one that stands still is loaded from where it came
+        # one that stands still is loaded from where it came
+        if self.moves_reference and self.loaded is not None:
             checkpoint["reference"] = self.loaded.reference_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -244,34 +282,50 @@ class PolicyModule(L.LightningModule):
             self._check_weights(checkpoint["state_dict"])
             trained = tuple(checkpoint.get("train_roles", self.train_roles))
             if trained != self.train_roles:  # the optimiser knows its groups by their order alone
-                raise ValueError(f"the checkpoint's train_roles are {', '.join(trained)}, in this order: set them so")
+                raise ValueError(
+                    f"the checkpoint's train_roles are {', '.join(trained)}, in this order: set "
+                    f"them so"
+                )
             if self.moves_reference and self.trainer.state.fn == "fit":
                 if "reference" not in checkpoint:
-                    raise ValueError("the checkpoint has no moving reference: set reference_update to what it was then")
+                    raise ValueError(
+                        "the checkpoint has no moving reference: set reference_update to what it "
+                        "was then"
+                    )
                 self.loaded.load_reference(checkpoint["reference"])
         self.skipped, self._skipped_in_a_row = checkpoint.get("skipped", (0, 0))
         states = checkpoint.get("rng") or [None]
         self._rng = states[self.global_rank] if self.global_rank < len(states) else None
 
     def _check_weights(self, saved: Mapping[str, Tensor]) -> None:
-        """Raises ValueError for weights of another policy: loading is not strict, and would take nothing in silence."""
+        """Raises ValueError for weights of another policy: loading is not strict, and would take
+        nothing in silence.
+        """
         assert self.loaded is not None
         named = dict(self.model.named_parameters())
         mine = {f"model.{name}": named[name].shape for name in self.loaded.trainable}
         kinds = {
             "missing": [name for name in mine if name not in saved],
             "unknown": [name for name in saved if name not in mine],
-            "of another shape": [name for name in mine if name in saved and saved[name].shape != mine[name]],
+            "of another shape": [
+                name for name in mine if name in saved and saved[name].shape != mine[name]
+            ],
         }
-        wrong = [f"{len(names)} {kind} ({', '.join(names[:2])})" for kind, names in kinds.items() if names]
+        wrong = [
+            f"{len(names)} {kind} ({', '.join(names[:2])})"
+            for kind, names in kinds.items()
+            if names
+        ]
         if wrong:
             raise ValueError(
-                f"the checkpoint is of another policy: of {len(mine)} trained weights, {'; '.join(wrong)}: "
+                f"the checkpoint is of another policy: of {len(mine)} trained weights, "
+                f"{'; '.join(wrong)}: "
                 "check policy.lora, policy.path, policy.scratch and train_roles"
             )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        if self._rng is not None:  # restored here, since the trainer's own start-up draws random numbers
+        # restored here, since the trainer's own start-up draws random numbers
+        if self._rng is not None:
             random.setstate(self._rng["python"])
             np.random.set_state(self._rng["numpy"])
             torch.set_rng_state(self._rng["torch"].cpu())
@@ -279,7 +333,8 @@ class PolicyModule(L.LightningModule):
                 torch.cuda.set_rng_state_all([state.cpu() for state in self._rng["cuda"]])
             self._rng = None
 
-    # -- evaluation is the business of callbacks: these steps only let the loops run ------------------------------
+    # -- evaluation is the business of callbacks: these steps only let the loops run
+    # ------------------------------
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         return None
@@ -290,12 +345,21 @@ class PolicyModule(L.LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> None:
         return None
 
-    def log_scalars(self, values: Mapping[str, float | None], rows: int, shown: Sequence[str] = ()) -> None:
-        """Logs numbers of one training step as `train/<name>`, those in `shown` also on the progress bar.
+    def log_scalars(
+        self, values: Mapping[str, float | None], rows: int, shown: Sequence[str] = ()
+    ) -> None:
+        """Logs numbers of one training step as `train/<name>`, those in `shown` also on the
+        progress bar.
 
-        `rows` weighs them where Lightning averages over an epoch. None says that there is nothing to log; NaN is
-        logged: a run that diverges must not look like its last good step.
+        `rows` weighs them where Lightning averages over an epoch. None says that there is nothing
+        to log; NaN is logged: a run that diverges must not look like its last good step.
         """
-        for name, value in (*values.items(), ("skipped_updates", self.skipped), ("engine_gap", self.serving.gap)):
+        for name, value in (
+            *values.items(),
+            ("skipped_updates", self.skipped),
+            ("engine_gap", self.serving.gap),
+        ):
             if value is not None:
-                self.log(f"train/{name}", float(value), prog_bar=name in shown, batch_size=max(rows, 1))
+                self.log(
+                    f"train/{name}", float(value), prog_bar=name in shown, batch_size=max(rows, 1)
+                )

@@ -29,9 +29,9 @@ from slm_math.types import Sampling, Task, Trace
 class GRPOModule(PolicyModule):
     """Group relative policy optimisation (Shao et al. 2024) of whatever `agent` does.
 
-    Solver, verifier and code-feedback training differ in `agent`, `rewards` and `train_roles` only. One batch of the
-    data is one step: P problems, G samples of each, `passes` updates. A group is the samples of one problem for one
-    role.
+    Solver, verifier and code-feedback training differ in `agent`, `rewards` and `train_roles` only.
+    One batch of the data is one step: P problems, G samples of each, `passes` updates. A group is
+    the samples of one problem for one role.
 
     Args:
         policy: the model.
@@ -40,16 +40,20 @@ class GRPOModule(PolicyModule):
         optim: optimiser and schedule.
         objective: surrogate, averaging, clipping, KL, entropy, correction for the engine.
         advantage: baseline and scale.
-        sampling: how trained roles sample; temperature > 0. With top_p, top_k or min_p probabilities are taken among
-            the tokens that could be sampled, as recorded by the engine, here and in the reference.
+        sampling: how trained roles sample; temperature > 0. With top_p, top_k or min_p
+            probabilities are taken among the tokens that could be sampled, as recorded by the
+            engine, here and in the reference.
         group_size: samples per problem (G), at least 2.
-        passes: updates per batch of rollouts (mu); each sees all rows, with ratios to the policy that sampled.
-        resample: None keeps groups whose rewards are all equal. A number drops them and samples further problems
-            instead, at most so many batches of them a step, until P groups are left (dynamic sampling, Yu et al. 2025,
-            eq. 11).
-        mask_truncated: samples with a reply that was cut off count in the baseline, but are not learnt.
-        reference_update: after every step the reference moves this share of the way to the policy (Gorbatovski et al.
-            2024, "Learn your reference model"); 0 leaves it where training started.
+        passes: updates per batch of rollouts (mu); each sees all rows, with ratios to the policy
+            that sampled.
+        resample: None keeps groups whose rewards are all equal. A number drops them and samples
+            further problems instead, at most so many batches of them a step, until P groups are
+            left (dynamic sampling, Yu et al. 2025, eq. 11).
+        mask_truncated: samples with a reply that was cut off count in the baseline, but are not
+            learnt.
+        reference_update: after every step the reference moves this share of the way to the policy
+            (Gorbatovski et al. 2024, "Learn your reference model"); 0 leaves it where training
+            started.
         train_roles: the roles that learn.
         engines: role -> engine for roles that do not learn and are served by another model.
         sandbox: runs the agent's programs; one with its default limits when left out.
@@ -143,16 +147,21 @@ class GRPOModule(PolicyModule):
         self.report(batches, sums, norm, rates)
 
     def groups(self, tasks: Sequence[Task], batch_idx: int) -> list[list[Rollout]]:
-        """P problems -> P lists of G scored rollouts; with `resample`, of problems whose rewards differ."""
+        """P problems -> P lists of G scored rollouts; with `resample`, of problems whose rewards
+        differ.
+        """
         if self.resample is None:
             return self.rollouts(tasks, (batch_idx, 0))
         wanted = int(self.over_ranks(len(tasks)))
-        kept: dict[tuple[int, int], list[Rollout]] = {}  # by (round, place in the batch of all ranks)
+        # by (round, place in the batch of all ranks)
+        kept: dict[tuple[int, int], list[Rollout]] = {}
         for draw in range(self.resample + 1):
             if draw:
                 tasks = self.trainer.datamodule.more().items
             for i, group in enumerate(self.rollouts(tasks, (batch_idx, draw))):
-                rewards = [[rollout.rewards[role] for rollout in group] for role in self.train_roles]
+                rewards = [
+                    [rollout.rewards[role] for rollout in group] for role in self.train_roles
+                ]
                 if spread(torch.tensor(rewards, dtype=torch.float64)).any():
                     kept[draw, i * self.trainer.world_size + self.global_rank] = group
             if self.over_ranks(len(kept)) >= wanted:
@@ -161,13 +170,19 @@ class GRPOModule(PolicyModule):
         return [kept[place] for place in first if place in kept]
 
     def rollouts(self, tasks: Sequence[Task], key: tuple[int, int]) -> list[list[Rollout]]:
-        """P problems -> P lists of G finished workflows with their rewards; `key` tells batches and draws apart."""
+        """P problems -> P lists of G finished workflows with their rewards; `key` tells batches and
+        draws apart.
+        """
         key = ("train", self.seed, self.current_epoch, *key)
         engines = self.engines() | self.other_engines
         self.clock.lap("sync")
-        rollouts = Rollouts(self.agent, engines, {"default": self.sampling}, self.sandbox, key, support=True)
+        rollouts = Rollouts(
+            self.agent, engines, {"default": self.sampling}, self.sandbox, key, support=True
+        )
         found: dict[tuple[str, int], Trace] = {}
-        for trace in rollouts.run((task.problem, g) for task in tasks for g in range(self.group_size)):
+        for trace in rollouts.run(
+            (task.problem, g) for task in tasks for g in range(self.group_size)
+        ):
             found[trace.problem.id, trace.sample] = trace
             self.watch("rollouts", len(found), len(tasks) * self.group_size)
         self.clock.lap("generate")
@@ -185,19 +200,24 @@ class GRPOModule(PolicyModule):
         rows = []
         for p, group in enumerate(groups):
             for g, rollout in enumerate(group):
-                for row in (row for role in self.train_roles for row in trace_rows(rollout.trace, role)):
+                for row in (
+                    row for role in self.train_roles for row in trace_rows(rollout.trace, role)
+                ):
                     row.group, row.sample = p, p * self.group_size + g
                     rows += [row] if row.loss_tokens else []
         return rows
 
     def refer(self, rows: Sequence[Row]) -> None:
-        """Writes the reference's log-probabilities, and a KL for the reward, into the rows if there is a KL term."""
+        """Writes the reference's log-probabilities, and a KL for the reward, into the rows if there
+        is a KL term.
+        """
         chunks = list(micro_batches(rows, self.tokens_per_batch)) if self.needs_reference else []
         for done, chunk in enumerate(chunks):
             batch = collate(chunk, self.device)
             logps = self.loaded.logprobs(batch, reference=True)[0]
             kl = torch.zeros(len(chunk), device=self.device)
-            if self.objective.kl_in == "reward":  # by the trainer on both sides: an engine's rounding is no divergence
+            # by the trainer on both sides: an engine's rounding is no divergence
+            if self.objective.kl_in == "reward":
                 with torch.no_grad():
                     old = self.loaded.logprobs(batch)[0]
                 kl.index_add_(0, batch.row, kl_estimate(old, logps, self.objective.kl))
@@ -213,7 +233,10 @@ class GRPOModule(PolicyModule):
         """Gives rows and rollouts their advantages; statistics are over all ranks."""
         flat = [rollout for group in groups for rollout in group]
         for role in self.train_roles:
-            own, rewards = [row for row in rows if row.role == role], [r for r in self.rewards if r.role == role]
+            own, rewards = (
+                [row for row in rows if row.role == role],
+                [r for r in self.rewards if r.role == role],
+            )
             values = [[r.rewards[role], *(r.parts[role][p.name] for p in rewards)] for r in flat]
             table = torch.tensor(values, dtype=torch.float64).reshape(len(flat), 1 + len(rewards))
             for row in own:
@@ -232,7 +255,9 @@ class GRPOModule(PolicyModule):
                 rollout.advantages[role] = value
 
     def batches(self, rows: Sequence[Row]) -> list[Batch]:
-        """The micro-batches of an update. Rows of advantage 0 count in averages; they are computed if they matter."""
+        """The micro-batches of an update. Rows of advantage 0 count in averages; they are computed
+        if they matter.
+        """
         needed = [row for row in rows if row.advantage or self.objective.dense]
         chunks = list(micro_batches(needed, self.tokens_per_batch))
         if self.objective.kind == "bnpo":  # averages over micro-batches instead of groups
@@ -244,18 +269,23 @@ class GRPOModule(PolicyModule):
             # a sample may have several rows
             groups = [row.group if reduction == "group" else row.sample for row in own]
             lengths = torch.tensor([row.loss_tokens for row in own], dtype=torch.long)
-            size = self.over_ranks(float(lengths.sum() if reduction == "token" else len(set(groups))))
+            size = self.over_ranks(
+                float(lengths.sum() if reduction == "token" else len(set(groups)))
+            )
             budget, index = self.sampling.max_new_tokens, torch.tensor(groups, dtype=torch.long)
             weights = row_weights(lengths, reduction, size, index, budget)
             for row, weight in zip(own, weights.tolist()):
                 row.weight = weight
         return [collate(chunk, self.device) for chunk in chunks]
 
-    def update(self, batches: Sequence[Batch], olds: list[Tensor | None], sums: Sums) -> float | None:
-        """One optimiser step over all rows of all ranks; returns the gradient norm (None when nothing was learnt).
+    def update(
+        self, batches: Sequence[Batch], olds: list[Tensor | None], sums: Sums
+    ) -> float | None:
+        """One optimiser step over all rows of all ranks; returns the gradient norm (None when
+        nothing was learnt).
 
-        `olds` are the log-probabilities of the policy that sampled. The first pass *is* that policy: it fills them in,
-        and they need no pass of their own.
+        `olds` are the log-probabilities of the policy that sampled. The first pass *is* that
+        policy: it fills them in, and they need no pass of their own.
         """
         if not self.over_ranks(len(batches)):
             self.step_schedule(updated=False)
@@ -267,7 +297,15 @@ class GRPOModule(PolicyModule):
                 if self.at_start and self.global_step == 0 and b.reference is not None:
                     check_reference(logps, b.reference, str(self.trainer.precision))
                 old = olds[k] = logps.detach() if olds[k] is None else olds[k]
-                given = (b.advantage, b.weight, b.row, self.objective, b.logps, b.reference, entropy)
+                given = (
+                    b.advantage,
+                    b.weight,
+                    b.row,
+                    self.objective,
+                    b.logps,
+                    b.reference,
+                    entropy,
+                )
                 loss, found = policy_loss(logps, old, *given)
                 loss.backward()
             sums.add(found)
@@ -275,9 +313,15 @@ class GRPOModule(PolicyModule):
         self.at_start = False
         return self.step_optimizer()
 
-    def report(self, batches: Sequence[Batch], sums: Sums, norm: float | None, rates: dict[str, float]) -> None:
+    def report(
+        self, batches: Sequence[Batch], sums: Sums, norm: float | None, rates: dict[str, float]
+    ) -> None:
         """Logs the step: the same figures on every rank, over all ranks."""
-        rows = [row for rows in self.gathered([light(rollout.data()) for rollout in self.last]) for row in rows]
+        rows = [
+            row
+            for rows in self.gathered([light(rollout.data()) for rollout in self.last])
+            for row in rows
+        ]
         whole = Sums()
         for found in self.gathered(sums.values | sizes(batches)):
             whole.add(found)
@@ -288,5 +332,7 @@ class GRPOModule(PolicyModule):
         values |= {f"{role}/lr": rate for role, rate in rates.items() if len(rates) > 1}
         self.log_scalars(values, len(rows), shown=("reward", "kl"))
         if self.trainer.is_global_zero:
-            for line in self.notices.step(self.trainer.fit_loop.epoch_loop.total_batch_idx, rows, self.last):
+            for line in self.notices.step(
+                self.trainer.fit_loop.epoch_loop.total_batch_idx, rows, self.last
+            ):
                 print(line)

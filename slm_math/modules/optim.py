@@ -17,8 +17,9 @@ class Optim:
 
     Args:
         lr: peak learning rate.
-        kind: "adamw"; "muon" (Jordan et al. 2024: orthogonalised momentum for the matrices inside the layers, AdamW
-            for the rest); "paged_adamw" (bitsandbytes, pages moments to host memory; NVIDIA GPUs).
+        kind: "adamw"; "muon" (Jordan et al. 2024: orthogonalised momentum for the matrices inside
+            the layers, AdamW for the rest); "paged_adamw" (bitsandbytes, pages moments to host
+            memory; NVIDIA GPUs).
         matrix_lr: peak learning rate of Muon's matrices.
         role_lr: role -> learning rate, where a role's adapter learns at its own.
         betas: AdamW's decay rates.
@@ -45,15 +46,19 @@ class Optim:
             raise ValueError("optim.kind paged_adamw needs an NVIDIA GPU: use adamw")
 
     def build(self, groups: dict[str, list[nn.Parameter]]) -> torch.optim.Optimizer:
-        """One optimiser; each role is a parameter group named after it. Raises ValueError for the rate of no group."""
+        """One optimiser; each role is a parameter group named after it. Raises ValueError for the
+        rate of no group.
+        """
         unknown = sorted(set(self.role_lr) - set(groups))
         if unknown:
             raise ValueError(
-                f"optim.role_lr names {', '.join(unknown)}; rates are for trained roles with an adapter of their own, "
+                f"optim.role_lr names {', '.join(unknown)}; rates are for trained roles with an "
+                f"adapter of their own, "
                 f"which are {', '.join(groups)} here"
             )
         named: list[dict[str, Any]] = [
-            {"params": params, "lr": self.role_lr.get(role, self.lr), "role": role} for role, params in groups.items()
+            {"params": params, "lr": self.role_lr.get(role, self.lr), "role": role}
+            for role, params in groups.items()
         ]
         adamw: dict[str, Any] = {"betas": self.betas, "weight_decay": self.weight_decay}
         if self.kind == "paged_adamw":
@@ -74,24 +79,35 @@ class Optim:
             if self.schedule == "constant":
                 return 1.0
             done = min((step - warm) / max(steps - warm, 1), 1.0)
-            shape = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "quadratic": (1 - done) ** 2}
+            shape = {
+                "cosine": 0.5 * (1 + math.cos(math.pi * done)),
+                "linear": 1 - done,
+                "quadratic": (1 - done) ** 2,
+            }
             return self.floor + (1 - self.floor) * shape[self.schedule]
 
         return at
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon on 2-D weights, AdamW on everything else, behind one optimiser (Lightning steps and saves just one).
+    """Muon on 2-D weights, AdamW on everything else, behind one optimiser (Lightning steps and
+    saves just one).
 
     Embeddings and the language-model head count as "everything else", as Muon's authors advise.
     """
 
     def __init__(
-        self, groups: list[dict[str, Any]], matrix_lr: float, betas: tuple[float, float], weight_decay: float
+        self,
+        groups: list[dict[str, Any]],
+        matrix_lr: float,
+        betas: tuple[float, float],
+        weight_decay: float,
     ) -> None:
         split: list[dict[str, Any]] = []
         for group in groups:
-            matrices = [p for p in group["params"] if p.ndim == 2 and not getattr(p, "is_embedding", False)]
+            matrices = [
+                p for p in group["params"] if p.ndim == 2 and not getattr(p, "is_embedding", False)
+            ]
             chosen = {id(p) for p in matrices}
             rest = [p for p in group["params"] if id(p) not in chosen]
             split.append({"params": matrices, "lr": matrix_lr, "role": group["role"], "muon": True})
@@ -104,8 +120,11 @@ class MuonAdamW(torch.optim.Optimizer):
                     group["params"], lr=group["lr"], weight_decay=weight_decay
                 )
             else:
-                part = torch.optim.AdamW(group["params"], lr=group["lr"], betas=betas, weight_decay=0.0)
-            part.state = self.state  # one state, so that a checkpoint of this optimiser holds all of it
+                part = torch.optim.AdamW(
+                    group["params"], lr=group["lr"], betas=betas, weight_decay=0.0
+                )
+            # one state, so that a checkpoint of this optimiser holds all of it
+            part.state = self.state
             self._parts.append(part)
 
     @torch.no_grad()

@@ -1,4 +1,6 @@
-"""The trained model: how it is loaded, which weights learn, which adapter serves a role, what the reference is."""
+"""The trained model: how it is loaded, which weights learn, which adapter serves a role, what the
+reference is.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +46,11 @@ class Policy:
 
     Args:
         path: a model folder, an adapter folder (training goes on with that adapter), or a hub id.
-        scratch: instead of `path`: a small model made from a config and trained from random weights.
+        scratch: instead of `path`: a small model made from a config and trained from random
+            weights.
         lora: train adapters instead of all weights.
-        quantize: "nf4" keeps the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023); needs `lora` or an adapter.
+        quantize: "nf4" keeps the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023); needs
+            `lora` or an adapter.
         attention: transformers' attention implementation (sdpa, eager, flash_attention_2).
         gradient_checkpointing: recompute activations in the backward pass, for memory.
         chat_template: chatml, plain or a Jinja file, when the tokenizer has none of its own.
@@ -62,16 +66,23 @@ class Policy:
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.scratch is None):
-            raise ValueError("policy needs either a path (folder or hub id) or scratch (a model made from a config)")
+            raise ValueError(
+                "policy needs either a path (folder or hub id) or scratch (a model made from a "
+                "config)"
+            )
         if self.path is not None:
             check_path(self.path)
         if self.adapter and self.lora:
-            raise ValueError(f"policy.path {self.path} is an adapter already: leave policy.lora out")
+            raise ValueError(
+                f"policy.path {self.path} is an adapter already: leave policy.lora out"
+            )
         if self.quantize == "nf4":
             if not (self.lora or self.adapter):
                 raise ValueError("policy.quantize nf4 trains adapters only: set policy.lora")
             if importlib.util.find_spec("bitsandbytes") is None:
-                raise ValueError('policy.quantize nf4 needs bitsandbytes: pip install "slm-math[quant]"')
+                raise ValueError(
+                    'policy.quantize nf4 needs bitsandbytes: pip install "slm-math[quant]"'
+                )
 
     @property
     def adapter(self) -> bool:
@@ -94,7 +105,9 @@ class Policy:
         return ChatFormat(self.tokenizer(), self.chat_template)
 
     def context(self) -> int | None:
-        """The most tokens that the model takes, as far as its config says; the model is not loaded."""
+        """The most tokens that the model takes, as far as its config says; the
+        model is not loaded.
+        """
         if self.scratch is not None:
             return self.scratch.context
         assert self.path is not None
@@ -117,8 +130,9 @@ class Policy:
     def keep_reference(self, loaded: LoadedPolicy, moves: bool = False) -> None:
         """Makes what the policy is now, before training, its reference.
 
-        Under full training that is a frozen copy of the model; with fresh adapters the model without them; a frozen
-        copy of the adapters when training starts from one, or when the reference is to move.
+        Under full training that is a frozen copy of the model; with fresh adapters the model
+        without them; a frozen copy of the adapters when training starts from one, or when the
+        reference is to move.
         """
         if not loaded.adapters:
             loaded.frozen = copy.deepcopy(loaded.model).requires_grad_(False).eval()
@@ -147,10 +161,14 @@ class Policy:
         from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 
         if self.quantize == "nf4":
-            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=self.gradient_checkpointing)
+            model = prepare_model_for_kbit_training(
+                model, use_gradient_checkpointing=self.gradient_checkpointing
+            )
         if self.adapter:
             assert self.path is not None
-            model = PeftModel.from_pretrained(model, self.path, adapter_name=names[0], is_trainable=True)
+            model = PeftModel.from_pretrained(
+                model, self.path, adapter_name=names[0], is_trainable=True
+            )
             for name in names[1:]:
                 model.load_adapter(self.path, name, is_trainable=True)
         else:
@@ -168,15 +186,19 @@ class Policy:
         model.set_adapter(names[0])
         for name, parameter in model.named_parameters():
             # set_adapter leaves the other roles' adapters frozen; what learns is fixed here, once
-            parameter.requires_grad_(any(f".{adapter}." in name for adapter in names) and "lora_" in name)
+            parameter.requires_grad_(
+                any(f".{adapter}." in name for adapter in names) and "lora_" in name
+            )
         return model
 
 
 @dataclass
 class LoadedPolicy:
-    """A loaded policy. `adapters`: role -> adapter name, empty when all weights are trained and shared by the roles.
+    """A loaded policy. `adapters`: role -> adapter name, empty when all weights are trained and
+    shared by the roles.
 
-    `frozen` is the reference: None, "base" (adapter off), "copies" (frozen adapters) or a frozen model.
+    `frozen` is the reference: None, "base" (adapter off), "copies" (frozen adapters) or a frozen
+    model.
     """
 
     model: Any
@@ -185,7 +207,9 @@ class LoadedPolicy:
     trainable: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.trainable = tuple(name for name, parameter in self.model.named_parameters() if parameter.requires_grad)
+        self.trainable = tuple(
+            name for name, parameter in self.model.named_parameters() if parameter.requires_grad
+        )
         if not self.trainable:
             raise ValueError("the policy has no trainable parameters: check policy.lora.targets")
 
@@ -239,7 +263,9 @@ class LoadedPolicy:
 
     @torch.no_grad()
     def move_reference(self, share: float) -> None:
-        """reference += share * (policy - reference), weight by weight; of adapters their two factors."""
+        """reference += share * (policy - reference), weight by weight; of adapters their two
+        factors.
+        """
         for of_reference, of_policy in self._reference_pairs():
             of_reference.lerp_(of_policy, share)
 
@@ -247,7 +273,9 @@ class LoadedPolicy:
         named = dict(self.model.named_parameters())
         if self.frozen == "copies":
             marks = [(f".{adapter}.", f".{adapter}{COPY}.") for adapter in self.adapters.values()]
-            return [(named[n.replace(*m)], named[n]) for n in self.trainable for m in marks if m[0] in n]
+            return [
+                (named[n.replace(*m)], named[n]) for n in self.trainable for m in marks if m[0] in n
+            ]
         return [(p, named[n]) for n, p in self.frozen.named_parameters()]
 
     def reference_state(self) -> list[Tensor]:
@@ -270,7 +298,9 @@ class LoadedPolicy:
             self._thaw()
 
     def _thaw(self) -> None:
-        """What learns requires gradients again, the rest does not: peft flips this whenever it switches adapters."""
+        """What learns requires gradients again, the rest does not: peft flips this whenever it
+        switches adapters.
+        """
         learning = set(self.trainable)
         for name, parameter in self.model.named_parameters():
             if parameter.is_floating_point():
@@ -279,18 +309,26 @@ class LoadedPolicy:
     def logprobs(
         self, batch: Batch, reference: bool = False, entropy: Wanted = "nothing"
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probability, entropy (nats) and argmax-hit of the batch's loss tokens, each (M,) fp32.
+        """Log-probability, entropy (nats) and argmax-hit of the batch's loss tokens, each (M,)
+        fp32.
 
-        The decoder runs on (N, T); the language-model head only on the M positions that predict a loss token.
+        The decoder runs on (N, T); the language-model head only on the M positions that predict a
+        loss token.
         """
         grad = torch.no_grad() if reference else nullcontext()
         with grad, self.reference(batch.role) if reference else self.use(batch.role) as model:
             base = inner(model)
-            positions = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
+            positions = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(
+                batch.ids
+            )
             # no mask: rows are padded on the right, where causal attention never looks
-            hidden = base.get_decoder()(input_ids=batch.ids, position_ids=positions, use_cache=False).last_hidden_state
+            hidden = base.get_decoder()(
+                input_ids=batch.ids, position_ids=positions, use_cache=False
+            ).last_hidden_state
             picked = hidden.flatten(0, 1)[batch.where]
-            return token_logprobs(picked, head_of(base), batch.targets, batch.temperature, entropy, batch.support)
+            return token_logprobs(
+                picked, head_of(base), batch.targets, batch.temperature, entropy, batch.support
+            )
 
 
 def inner(model: Any) -> Any:
@@ -299,7 +337,9 @@ def inner(model: Any) -> Any:
 
 
 def head_of(base: Any) -> Any:
-    """hidden (m, H) -> logits (m, V), with the scaling or capping that some architectures put behind the head."""
+    """hidden (m, H) -> logits (m, V), with the scaling or capping that some architectures put
+    behind the head.
+    """
     head = base.get_output_embeddings()
     config = base.config.get_text_config()
     cap = getattr(config, "final_logit_softcapping", None)

@@ -1,4 +1,6 @@
-"""The embedded model: a small Qwen2 made from a config, with a tokenizer made from the embedded data. No downloads."""
+"""The embedded model: a small Qwen2 made from a config, with a tokenizer made from the embedded
+data. No downloads.
+"""
 
 from __future__ import annotations
 
@@ -67,10 +69,11 @@ class Scratch:
 
 @cache
 def _tokenizer(vocabulary: int) -> Any:
-    """Byte-level BPE as Qwen2 has it (every digit is a token of its own), its merges learnt from the embedded data.
+    """Byte-level BPE as Qwen2 has it (every digit is a token of its own), its merges learnt from
+    the embedded data.
 
-    Of Qwen2's own class, because transformers reads the tokenizer of every Qwen2 folder with that class's rules for
-    splitting text, whatever the folder says.
+    Of Qwen2's own class, because transformers reads the tokenizer of every Qwen2 folder with that
+    class's rules for splitting text, whatever the folder says.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer

@@ -1,4 +1,6 @@
-"""Which engine samples from the policy under training, and how it comes to have the policy's weights."""
+"""Which engine samples from the policy under training, and how it comes to have the policy's
+weights.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ from slm_math.engines.vllm import VLLMEngine
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT
 from slm_math.engines.vllm_servers import VLLMServers
 from slm_math.modules.policy import LoadedPolicy, inner
-from slm_math.modules.weights import lora_options, save_adapter, save_config, tensors, training_bytes
+from slm_math.modules.weights import (
+    lora_options,
+    save_adapter,
+    save_config,
+    tensors,
+    training_bytes,
+)
 from slm_math.rollout.rows import collate, trace_rows
 from slm_math.types import Generate, Problem, Reply, Sampling, Trace, Turn, user
 
@@ -30,9 +38,10 @@ if TYPE_CHECKING:
 
 EngineName = Literal["auto", "transformers", "vllm"]
 CHECKED = ("What is 17 + 25?", "Name a prime number.")
-SAMPLED = Sampling(temperature=0.7, max_new_tokens=8)  # not 1: a server may leave the temperature out of its numbers
-# nats: fp32 engines agree to 1e-5 on a CPU, to TF32's 10 bits on a GPU; bf16 ones differ in single tokens, hardly on
-# average
+# not 1: a server may leave the temperature out of its numbers
+SAMPLED = Sampling(temperature=0.7, max_new_tokens=8)
+# nats: fp32 engines agree to 1e-5 on a CPU, to TF32's 10 bits on a GPU; bf16 ones differ in single
+# tokens, hardly on average
 MOST = {"cpu": 1e-4, "cuda": 1e-2}
 MOST_BF16 = 0.1
 
@@ -42,12 +51,15 @@ class Vllm:
     """vLLM as the engine of a policy under training.
 
     Args:
-        servers: addresses of `vllm serve` processes (http://host:8000); without any, vLLM runs in this process.
-        memory: the share of the GPU for vLLM in this process; computed from model, slots and sampling when left out.
+        servers: addresses of `vllm serve` processes (http://host:8000); without any, vLLM runs in
+            this process.
+        memory: the share of the GPU for vLLM in this process; computed from model, slots and
+            sampling when left out.
         patience: seconds that servers may stay away before the run ends.
         address: of this machine, as servers reach it over NCCL; found out when left out.
         timeout: seconds that one request to a server may take.
-        context: the most tokens of a prompt and its reply, in this process; the model's own when left out.
+        context: the most tokens of a prompt and its reply, in this process; the model's own when
+            left out.
     """
 
     servers: tuple[str, ...] = ()
@@ -61,7 +73,10 @@ class Vllm:
         if self.memory is not None and not 0 < self.memory < 1:
             raise ValueError(f"vllm.memory is a share between 0 and 1, got {self.memory}")
         if self.patience < 0 or self.timeout <= 0:
-            raise ValueError(f"vllm.patience must be >= 0 s and timeout > 0 s, got {self.patience} and {self.timeout}")
+            raise ValueError(
+                f"vllm.patience must be >= 0 s and timeout > 0 s, got {self.patience} and "
+                f"{self.timeout}"
+            )
         for url in self.servers:
             check_url(url, "VLLM_API_KEY", "vllm.servers", "http://host:8000")
 
@@ -69,20 +84,23 @@ class Vllm:
 def choose(engine: EngineName, vllm: Vllm = Vllm(), ranks: int = 1, gpu: bool | None = None) -> str:
     """transformers, vllm (in this process) or servers. Raises ValueError for what cannot be.
 
-    "auto" takes servers where there are any, else vLLM where it is installed, was tested, has a GPU (`gpu`: any that
-    torch can use, when left out) and only this process trains, else transformers.
+    "auto" takes servers where there are any, else vLLM where it is installed, was tested, has a GPU
+    (`gpu`: any that torch can use, when left out) and only this process trains, else transformers.
     """
     gpu = torch.cuda.is_available() if gpu is None else gpu
     if engine == "transformers":
         if vllm.servers:
-            raise ValueError("engine transformers uses no servers: leave vllm.servers out, or set engine auto")
+            raise ValueError(
+                "engine transformers uses no servers: leave vllm.servers out, or set engine auto"
+            )
         return engine
     if vllm.servers:
         return "servers"
     reason = vllm_setup.refusal()
     if reason is None and ranks > 1:
         reason = (
-            f"vLLM runs inside of one training process, and there are {ranks}: start `vllm serve`, set vllm.servers"
+            f"vLLM runs inside of one training process, and there are {ranks}: start `vllm serve`, "
+            f"set vllm.servers"
         )
     if engine == "vllm":
         if reason is not None:
@@ -94,8 +112,9 @@ def choose(engine: EngineName, vllm: Vllm = Vllm(), ranks: int = 1, gpu: bool | 
 class Serving:
     """The engines of a policy: role -> engine, with the policy's weights as they are now.
 
-    The transformers engine decodes with the very weights that are trained. vLLM has a copy, which is sent anew whenever
-    the policy has changed, and checked: the engine must then compute the policy's log-probabilities.
+    The transformers engine decodes with the very weights that are trained. vLLM has a copy, which
+    is sent anew whenever the policy has changed, and checked: the engine must then compute the
+    policy's log-probabilities.
     """
 
     def __init__(self, module: PolicyModule, engine: EngineName, vllm: Vllm) -> None:
@@ -130,13 +149,17 @@ class Serving:
         lines = {
             "transformers": "rollouts: transformers engine",
             "servers": f"rollouts: vLLM at {', '.join(self.vllm.servers)}",
-            "vllm": f"rollouts: vLLM {vllm_setup.installed()} in this process, on the {device.upper()}",
+            "vllm": f"rollouts: vLLM {vllm_setup.installed()} in this process, on the "
+            f"{device.upper()}",
         }
         if self._cut and (kind == "servers" or (kind == "vllm" and device == "cpu")):
             raise ValueError(WITHOUT_SUPPORT)
         reason = ""
         if kind == "transformers" and self.asked == "auto" and device == "cuda":
-            reason = vllm_setup.refusal() or "several processes train: vllm.servers would let vLLM sample"
+            reason = (
+                vllm_setup.refusal()
+                or "several processes train: vllm.servers would let vLLM sample"
+            )
         if trainer.is_global_zero:
             print(lines[kind] + (f" ({reason})" if reason else ""), flush=True)
 
@@ -177,7 +200,8 @@ class Serving:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
-    # -- the kinds of engines --------------------------------------------------------------------------------------
+    # -- the kinds of engines
+    # --------------------------------------------------------------------------------------
 
     def _own(self, role: str) -> Engine:
         module = self.module
@@ -188,7 +212,8 @@ class Serving:
         module = self.module
         loaded = module.loaded
         assert loaded is not None
-        self._temporary = tempfile.TemporaryDirectory(prefix="slm-math-vllm-")  # goes with the process, too
+        # goes with the process, too
+        self._temporary = tempfile.TemporaryDirectory(prefix="slm-math-vllm-")
         self._folder = Path(self._temporary.name)
         base = inner(loaded.model)
         model = self._folder / "model"
@@ -212,7 +237,9 @@ class Serving:
                 "enable_sleep_mode": True,
                 "return_sampling_mask": self._cut,
             }
-        engine = VLLMEngine(str(model), self._dtype, module.slots, memory=memory, context=self.vllm.context)
+        engine = VLLMEngine(
+            str(model), self._dtype, module.slots, memory=memory, context=self.vllm.context
+        )
         engine.follow(module.chat, module.ends, options, module.beat, self._verify)
         if module.device.type == "cuda":
             print(f"vLLM takes {memory:.0%} of the GPU (vllm.memory sets another share)")
@@ -221,7 +248,9 @@ class Serving:
     def _outside(self, role: str) -> Engine:
         module, vllm = self.module, self.vllm
         slots = module.slots * len(vllm.servers)
-        engine = VLLMServers(vllm.servers, concurrency=slots, timeout=vllm.timeout, patience=vllm.patience)
+        engine = VLLMServers(
+            vllm.servers, concurrency=slots, timeout=vllm.timeout, patience=vllm.patience
+        )
         self._folder = Path(module.trainer.default_root_dir).resolve() / "vllm"
         engine.follow(module.chat, module.ends, self._folder, self._dtype, self._verify)
         engine.address = vllm.address
@@ -239,8 +268,13 @@ class Serving:
         return "bfloat16" if "bf16" in str(self.module.trainer.precision) else "float32"
 
     def _share(self, base: Any) -> float:
-        """What vLLM needs of the GPU, beside what training keeps there: weights, gradients, two moments of Adam."""
-        module, total = self.module, torch.cuda.get_device_properties(self.module.device).total_memory
+        """What vLLM needs of the GPU, beside what training keeps there: weights, gradients, two
+        moments of Adam.
+        """
+        module, total = (
+            self.module,
+            torch.cuda.get_device_properties(self.module.device).total_memory,
+        )
         kept = torch.cuda.memory_allocated(module.device) - training_bytes(module)
         if module.trainer.state.fn == "fit":
             assert module.loaded is not None
@@ -248,14 +282,22 @@ class Serving:
         size = 4 if self._dtype == "float32" else 2
         own = base.config.get_text_config().max_position_embeddings
         context = min(self.vllm.context or own, own)
-        cache = vllm_setup.cache_bytes(base.config, module.slots, module.sampling.max_new_tokens + 1024, context, size)
+        cache = vllm_setup.cache_bytes(
+            base.config, module.slots, module.sampling.max_new_tokens + 1024, context, size
+        )
         least = vllm_setup.cache_bytes(base.config, 1, context, context, size)
-        return vllm_setup.share(sum(p.numel() for p in base.parameters()), cache, total, size, kept, least)
+        return vllm_setup.share(
+            sum(p.numel() for p in base.parameters()), cache, total, size, kept, least
+        )
 
-    # -- weights ---------------------------------------------------------------------------------------------------
+    # -- weights
+    #
+    # ----------------------------------------------------------------------------------------------
 
     def _send(self, engine: Engine) -> None:
-        """Brings vLLM's copy up to date on all ranks, and checks it. Raises EngineError when it is not the policy."""
+        """Brings vLLM's copy up to date on all ranks, and checks it. Raises EngineError when it is
+        not the policy.
+        """
         module = self.module
         loaded = module.loaded
         assert loaded is not None
@@ -287,20 +329,32 @@ class Serving:
         most = MOST.get(self.module.device.type, 1e-2) if self._dtype == "float32" else MOST_BF16
         if not gap <= most:  # NaN is no agreement
             raise EngineError(
-                f"after an update of its weights (step {self.module.global_step}) vLLM computes other "
-                f"log-probabilities than the policy: they differ by {gap:.3g} nats, and rounding explains {most:g}. "
-                "Nothing was trained on its samples. Check that servers serve the policy's base model in "
+                f"after an update of its weights (step {self.module.global_step}) vLLM computes "
+                f"other "
+                f"log-probabilities than the policy: they differ by {gap:.3g} nats, and rounding "
+                f"explains {most:g}. "
+                "Nothing was trained on its samples. Check that servers serve the policy's base "
+                "model in "
                 f"{self._dtype}, or take engine transformers"
             )
 
     @torch.no_grad()
     def _gap(self, answer: Callable[[Request], Reply], role: str) -> float:
-        """How far the log-probabilities of what an engine samples are from the policy's, in nats."""
+        """How far the log-probabilities of what an engine samples are from the
+        policy's, in nats.
+        """
         module, turns = self.module, []
         for number, text in enumerate(CHECKED):
             request = Generate(user(text), role)
-            turns.append(Turn(request, answer(Request(request.chat, SAMPLED, key=("check", number), role=role))))
-        batch = collate(trace_rows(Trace(Problem("check", ""), 0, tuple(turns), None), role), module.device)
+            turns.append(
+                Turn(
+                    request,
+                    answer(Request(request.chat, SAMPLED, key=("check", number), role=role)),
+                )
+            )
+        batch = collate(
+            trace_rows(Trace(Problem("check", ""), 0, tuple(turns), None), role), module.device
+        )
         training = module.model.training
         module.model.eval()
         try:

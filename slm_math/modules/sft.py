@@ -17,12 +17,14 @@ from slm_math.rollout.rows import Row, collate, micro_batches
 
 
 class SFTModule(PolicyModule):
-    """Full, LoRA and QLoRA fine-tuning, by what `policy` says. The data's batch is one optimiser step.
+    """Full, LoRA and QLoRA fine-tuning, by what `policy` says. The data's batch is one optimiser
+    step.
 
     Args:
         policy: the model.
         optim: optimiser and schedule.
-        tokens_per_batch: positions of one forward and backward pass; a step accumulates as many as it needs.
+        tokens_per_batch: positions of one forward and backward pass; a step accumulates as many as
+            it needs.
         slots: requests decoded at once when agents evaluate the model.
         engine: what they sample from: transformers, vllm, or auto (see `PolicyModule`).
         vllm: settings of vLLM.
@@ -76,7 +78,8 @@ class SFTModule(PolicyModule):
         )
 
     def on_validation_epoch_start(self) -> None:
-        for metric in (self.val_loss, self.val_accuracy):  # what `validate` leaves behind cannot be updated in `fit`
+        # what `validate` leaves behind cannot be updated in `fit`
+        for metric in (self.val_loss, self.val_accuracy):
             metric.reset()
 
     @torch.no_grad()
@@ -86,7 +89,8 @@ class SFTModule(PolicyModule):
         for chunk in micro_batches(batch.items, self.tokens_per_batch):
             part = collate(chunk, self.device)
             logps, _, hit = self.loaded.logprobs(part)
-            learnt = part.weight >= 1  # whole-weight tokens: a down-weighted prompt is not what the model is judged on
+            # whole-weight tokens: a down-weighted prompt is not what the model is judged on
+            learnt = part.weight >= 1
             self.val_loss.update(-logps[learnt], 1.0)
             self.val_accuracy.update(hit[learnt].float(), 1.0)
 

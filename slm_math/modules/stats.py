@@ -1,4 +1,6 @@
-"""What a GRPO step measures, and what it has to say about rollouts that teach nothing or the wrong thing."""
+"""What a GRPO step measures, and what it has to say about rollouts that teach nothing or the wrong
+thing.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +34,25 @@ class Clock:
 
 
 class Sums:
-    """Statistics of the tokens of all updates of a step: sums, and maxima and minima of what is named so."""
+    """Statistics of the tokens of all updates of a step: sums, and maxima and minima of what is
+    named so.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
 
     def add(self, found: Mapping[str, Any]) -> None:
         for name, value in found.items():
-            merge = {"max": max, "min": min}.get(name.rpartition("_")[2], lambda old, new: old + new)
+            merge = {"max": max, "min": min}.get(
+                name.rpartition("_")[2], lambda old, new: old + new
+            )
             value = float(value)
             self.values[name] = merge(self.values[name], value) if name in self.values else value
 
     def means(self, passes: int) -> dict[str, float]:
-        """Per token what was summed over the tokens that were computed (see `GRPOModule.batches`), losses per pass."""
+        """Per token what was summed over the tokens that were computed (see `GRPOModule.batches`),
+        losses per pass.
+        """
         found = self.values
         tokens = max(found.get("tokens", 0.0), 1.0)
         values = {name: found[name] / passes for name in ("loss", "policy_loss") if name in found}
@@ -54,14 +62,23 @@ class Sums:
             values["clip_region"] = values["clip_low"] + values["clip_high"]
         if found.get("scored"):  # tokens that the engine gave a log-probability
             scored = found["scored"]
-            values |= {"logp_diff": found["logp_diff"] / scored, "mismatch": found["mismatch"] / scored}
+            values |= {
+                "logp_diff": found["logp_diff"] / scored,
+                "mismatch": found["mismatch"] / scored,
+            }
             values["mismatch_corrected"] = found["mismatch_corrected"] / scored
-            values["effective_sample_size"] = found["mismatch"] ** 2 / max(scored * found["mismatch_squares"], 1e-300)
+            values["effective_sample_size"] = found["mismatch"] ** 2 / max(
+                scored * found["mismatch_squares"], 1e-300
+            )
         return values | {name: found[name] for name in found if name.endswith(("_min", "_max"))}
 
 
-def step_figures(rows: Sequence[Mapping[str, Any]], group_size: int, roles: Sequence[str]) -> dict[str, float]:
-    """Figures of the rollouts of a step over all ranks: `figures`, `reward_figures` and advantages."""
+def step_figures(
+    rows: Sequence[Mapping[str, Any]], group_size: int, roles: Sequence[str]
+) -> dict[str, float]:
+    """Figures of the rollouts of a step over all ranks: `figures`, `reward_figures`
+    and advantages.
+    """
     groups = [rows[start : start + group_size] for start in range(0, len(rows), group_size)]
     values = figures(rows) | reward_figures(groups, roles)
     for role in roles:
@@ -90,8 +107,9 @@ def cost(
     device: torch.device,
     ranks: int,
 ) -> dict[str, float]:
-    """Seconds per phase, tokens per second of all ranks, padding, memory in GiB, and on a known GPU the model FLOP
-    utilisation: positions went through forward and backward passes, at 6 FLOP per parameter (Kaplan et al. 2020).
+    """Seconds per phase, tokens per second of all ranks, padding, memory in GiB, and on a known GPU
+    the model FLOP utilisation: positions went through forward and backward passes, at 6 FLOP per
+    parameter (Kaplan et al. 2020).
     """
     sampled = sum(event.get("tokens", 0) for row in rows for event in row["events"])
     positions, filled = sums.values["positions"], sums.values["filled"]
@@ -115,7 +133,8 @@ def peak_memory(device: torch.device) -> float:
 
 
 class Notices:
-    """Tells people, once each, why a role cannot learn or learns from something else than they think.
+    """Tells people, once each, why a role cannot learn or learns from something else than they
+    think.
 
     Args:
         roles: the roles that learn.
@@ -130,17 +149,30 @@ class Notices:
         self._spoke: set[str] = set()
         self._greedy: set[str] = set()
 
-    def step(self, step: int, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout]) -> Iterable[str]:
-        """What there is to say about a step, a line each: the records of all ranks, and this rank's rollouts."""
+    def step(
+        self, step: int, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout]
+    ) -> Iterable[str]:
+        """What there is to say about a step, a line each: the records of all ranks, and this rank's
+        rollouts.
+        """
         broken = [row["error"] for row in rows if row["error"] is not None]
         if broken:
-            yield f"step {step}: {len(broken)} of {len(rows)} workflows broke, the first: {broken[0]}"
+            yield (
+                f"step {step}: {len(broken)} of {len(rows)} workflows broke, the first: {broken[0]}"
+            )
         if rows and not any(any(row["advantages"].values()) for row in rows):
-            rewards = [value for row in rows for value in row["rewards"].values() if not math.isnan(value)]
-            earned = f"mean reward {math.fsum(rewards) / len(rewards):.2f}" if rewards else "none was scored"
+            rewards = [
+                value for row in rows for value in row["rewards"].values() if not math.isnan(value)
+            ]
+            earned = (
+                f"mean reward {math.fsum(rewards) / len(rewards):.2f}"
+                if rewards
+                else "none was scored"
+            )
             groups = len({row["id"] for row in rows})
             yield (
-                f"step {step}: all {groups} groups are dead (the samples of a problem earned the same, {earned}): "
+                f"step {step}: all {groups} groups are dead (the samples of a problem earned the "
+                f"same, {earned}): "
                 "nothing to learn from"
             )
         yield from self._constant(rows)
@@ -151,17 +183,24 @@ class Notices:
             return
         self._seen += 1
         for role in self.roles:
-            self._spoke |= {event["role"] for row in rows for event in row["events"] if event["kind"] == "turn"}
+            self._spoke |= {
+                event["role"] for row in rows for event in row["events"] if event["kind"] == "turn"
+            }
             self._rewards[role] |= distinct(rows, role)
             if self._seen == self.steps and len(self._rewards[role]) == 1:
                 [value] = self._rewards[role]
                 yield (
-                    f"warning: every reward of role {role!r} was {value:g} in the first {self.steps} steps: there is "
-                    "nothing to learn. Check the rewards, the prompt, and whether replies are cut off (train/truncated)"
+                    f"warning: every reward of role {role!r} was {value:g} in the first "
+                    f"{self.steps} steps: there is "
+                    "nothing to learn. Check the rewards, the prompt, and whether replies are cut "
+                    "off (train/truncated)"
                 )
             if self._seen == self.steps and not self._rewards[role]:
                 what = "no reward scored" if role in self._spoke else "nothing was said by"
-                yield f"warning: {what} the trained role {role!r} in the first {self.steps} steps: it cannot learn"
+                yield (
+                    f"warning: {what} the trained role {role!r} in the first {self.steps} steps: "
+                    f"it cannot learn"
+                )
 
     def _decoding(self, traces: Sequence[Trace]) -> None:
         """Warns when an agent itself asked for greedy replies of a role that learns."""
@@ -170,5 +209,7 @@ class Notices:
             if role in self.roles and role not in self._greedy and turn.request.temperature == 0:
                 self._greedy.add(role)
                 warnings.warn(
-                    f"the agent asks the trained role {role!r} for greedy replies: these are not learnt", stacklevel=2
+                    f"the agent asks the trained role {role!r} for greedy replies: these are not "
+                    f"learnt",
+                    stacklevel=2,
                 )

@@ -1,4 +1,6 @@
-"""The policy's weights for an engine with a copy of its own: tensors named as in a checkpoint, adapters as folders."""
+"""The policy's weights for an engine with a copy of its own: tensors named as in a checkpoint,
+adapters as folders.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from slm_math.modules.policy import LoadedPolicy, inner
 
 
 def tensors(loaded: LoadedPolicy) -> Iterable[tuple[str, Tensor]]:
-    """The weights of the model without adapters, named as in its checkpoint; what is tied comes once."""
+    """The weights of the model without adapters, named as in its checkpoint; what is tied comes
+    once.
+    """
     model: nn.Module = inner(loaded.model)
     for name, parameter in model.named_parameters():
         if "lora_" not in name:
@@ -31,7 +35,9 @@ def save_config(model: Any, folder: Path) -> None:
 
 
 def save_adapter(loaded: LoadedPolicy, role: str, folder: Path) -> None:
-    """The adapter of a role as vLLM reads it; renamed into place, so that nobody reads half of it."""
+    """The adapter of a role as vLLM reads it; renamed into place, so that nobody
+    reads half of it.
+    """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -41,7 +47,8 @@ def save_adapter(loaded: LoadedPolicy, role: str, folder: Path) -> None:
     new.mkdir(parents=True)
     state: Mapping[str, Tensor] = get_peft_model_state_dict(loaded.model, adapter_name=name)
     save_file(
-        {key: value.detach().cpu().contiguous() for key, value in state.items()}, new / "adapter_model.safetensors"
+        {key: value.detach().cpu().contiguous() for key, value in state.items()},
+        new / "adapter_model.safetensors",
     )
     config = copy.deepcopy(loaded.model.peft_config[name])
     config.inference_mode = True
@@ -52,12 +59,21 @@ def save_adapter(loaded: LoadedPolicy, role: str, folder: Path) -> None:
 
 def lora_options(loaded: LoadedPolicy) -> dict[str, Any]:
     ranks = [loaded.model.peft_config[name].r for name in loaded.adapters.values()]
-    return {"enable_lora": True, "max_loras": len(ranks), "max_lora_rank": vllm_setup.lora_rank(max(ranks))}
+    return {
+        "enable_lora": True,
+        "max_loras": len(ranks),
+        "max_lora_rank": vllm_setup.lora_rank(max(ranks)),
+    }
 
 
 def training_bytes(module: L.LightningModule) -> int:
     """Bytes of gradients and optimiser states that are there already."""
     held = [p.grad for p in module.parameters() if p.grad is not None]
     for optimizer in module.trainer.optimizers:
-        held += [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+        held += [
+            value
+            for state in optimizer.state.values()
+            for value in state.values()
+            if isinstance(value, Tensor)
+        ]
     return sum(tensor.numel() * tensor.element_size() for tensor in held)

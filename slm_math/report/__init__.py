@@ -7,12 +7,19 @@ from collections.abc import Sequence
 __all__ = ["report"]
 
 
-def report(folders: Sequence[str], out: str = "report.html", plots: str | None = None, transcripts: int = 300) -> None:
-    """Writes one HTML file about finished evaluations, with their transcripts; it loads nothing from elsewhere.
+def report(
+    folders: Sequence[str],
+    out: str = "report.html",
+    plots: str | None = None,
+    transcripts: int = 300,
+) -> None:
+    """Writes one HTML file about finished evaluations, with their transcripts; it loads nothing
+    from elsewhere.
 
     Args:
-        folders: output folders of `slm-math eval`, single agents' folders in them, `eval/<epoch>` folders, or the
-            folder of a training run, whose last evaluation is shown and whose course is drawn.
+        folders: output folders of `slm-math eval`, single agents' folders in them, `eval/<epoch>`
+            folders, or the folder of a training run, whose last evaluation is shown and whose
+            course is drawn.
         out: the HTML file.
         plots: folder for every figure as PNG and SVG, and for summary.md and summary.tex.
         transcripts: at most so many of each agent; which, the page says.

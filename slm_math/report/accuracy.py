@@ -10,7 +10,18 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from slm_math.evaluation.metrics import Summary, by_tag
-from slm_math.report.drawing import Plot, bars, colour, drawing, face, key, label, rows, shares_axis, stroke
+from slm_math.report.drawing import (
+    Plot,
+    bars,
+    colour,
+    drawing,
+    face,
+    key,
+    label,
+    rows,
+    shares_axis,
+    stroke,
+)
 from slm_math.report.load import Curve, Reward, Run
 from slm_math.report.text import percent
 
@@ -32,7 +43,9 @@ def overall(runs: Sequence[Run], places: Mapping[str, int], name: str) -> Plot:
 
 
 def _ends(shares: Mapping[str, float]) -> str:
-    """A sentence about the highest and the lowest of several shares; about one that others share, nothing."""
+    """A sentence about the highest and the lowest of several shares; about one that others share,
+    nothing.
+    """
     found = []
     for word, end in (("highest", max(shares.values())), ("lowest", min(shares.values()))):
         names = [name for name, share in shares.items() if share == end]
@@ -43,7 +56,9 @@ def _ends(shares: Mapping[str, float]) -> str:
 
 
 def tags(runs: Sequence[Run]) -> list[str]:
-    """The tags that tell kinds of problems apart: level and subject first, then those with few values."""
+    """The tags that tell kinds of problems apart: level and subject first, then those with few
+    values.
+    """
     found: dict[str, set[str]] = {}
     for run in runs:
         for row in run.records:
@@ -51,11 +66,16 @@ def tags(runs: Sequence[Run]) -> list[str]:
                 found.setdefault(tag, set()).add(value)
     kept = [tag for tag, values in found.items() if 2 <= len(values) <= MOST_VALUES]
     first = ("level", "subject")
-    return sorted(kept, key=lambda tag: (first.index(tag) if tag in first else len(first), len(found[tag]), tag))
+    return sorted(
+        kept,
+        key=lambda tag: (first.index(tag) if tag in first else len(first), len(found[tag]), tag),
+    )
 
 
 def tag_summaries(runs: Sequence[Run], tag: str) -> dict[str, list[Summary | None]]:
-    """By value of a tag, the summary of every run, None for one without such problems; numbers in their order."""
+    """By value of a tag, the summary of every run, None for one without such problems; numbers in
+    their order.
+    """
     parts = [by_tag(run.records, tag) for run in runs]
     values = sorted({value for part in parts for value in part}, key=_natural)
     return {value: [part.get(value) for part in parts] for value in values}
@@ -75,15 +95,23 @@ def by_value(runs: Sequence[Run], tag: str, places: Mapping[str, int], name: str
             shown = [(y, row[i]) for y, row in enumerate(table.values())]
             at = [y - 0.4 + height * (i + 0.5) for y, s in shown if s is not None]
             shares = [(s.accuracy, s.low, s.high) for _, s in shown if s is not None]
-            bars(axes, at, shares, height * 0.92, face(places[run.name]) | {"label": label(run.name)})
+            bars(
+                axes, at, shares, height * 0.92, face(places[run.name]) | {"label": label(run.name)}
+            )
         counts = [max(s.problems for s in row if s is not None) for row in table.values()]
         rows(axes, range(len(table)), [f"{label(v, 28)} (n = {n})" for v, n in zip(table, counts)])
         axes.set_ylabel(label(tag))
         shares_axis(axes.xaxis, "accuracy")
         key(figure, axes, len(runs))
-    found = {label(value): [s.accuracy for s in row if s is not None] for value, row in table.items()}
+    found = {
+        label(value): [s.accuracy for s in row if s is not None] for value, row in table.items()
+    }
     means = _ends({value: sum(shares) / len(shares) for value, shares in found.items()})
-    lead = f"By the mean of the runs, {means[:1].lower()}{means[1:]}" if means and len(runs) > 1 else means
+    lead = (
+        f"By the mean of the runs, {means[:1].lower()}{means[1:]}"
+        if means and len(runs) > 1
+        else means
+    )
     caption = f"{lead}Accuracy by {label(tag)}, with 95 % intervals; n is the number of problems."
     return Plot(name, f"Accuracy by {label(tag)}", caption, figure)
 
@@ -95,7 +123,9 @@ def course(curves: Sequence[Curve], places: Mapping[str, int], name: str) -> Plo
         for number, curve in enumerate(curves):
             place = places.get(curve.name, len(places) + number)
             xs = [x for x, _ in curve.points]
-            axes.plot(xs, [s.accuracy for _, s in curve.points], marker="o", markersize=3, **stroke(place))
+            axes.plot(
+                xs, [s.accuracy for _, s in curve.points], marker="o", markersize=3, **stroke(place)
+            )
             axes.lines[-1].set_label(label(curve.name))
             low, high = [s.low for _, s in curve.points], [s.high for _, s in curve.points]
             axes.fill_between(xs, low, high, color=colour(place), alpha=0.15, linewidth=0)
@@ -105,10 +135,13 @@ def course(curves: Sequence[Curve], places: Mapping[str, int], name: str) -> Plo
         key(figure, axes, len(curves))
     told = "; ".join(
         f"{c.name} from {percent(c.points[0][1].accuracy)} after {c.points[0][0]} to "
-        f"{percent(c.points[-1][1].accuracy)} after {c.points[-1][0]} (n = {c.points[-1][1].problems})"
+        f"{percent(c.points[-1][1].accuracy)} after {c.points[-1][0]} (n = "
+        f"{c.points[-1][1].problems})"
         for c in curves
     )
-    return Plot(name, f"Accuracy over {unit}", f"Accuracy in training with 95 % bands: {told}.", figure)
+    return Plot(
+        name, f"Accuracy over {unit}", f"Accuracy in training with 95 % bands: {told}.", figure
+    )
 
 
 def rewards(found: Sequence[Reward], name: str) -> Plot:
@@ -117,7 +150,10 @@ def rewards(found: Sequence[Reward], name: str) -> Plot:
         for place, reward in enumerate(found):
             steps, values = zip(*reward.points)
             axes.plot(steps, values, color=colour(place), linewidth=0.6, alpha=0.5)
-            smooth = [sum(values[max(i - WINDOW + 1, 0) : i + 1]) / min(i + 1, WINDOW) for i in range(len(values))]
+            smooth = [
+                sum(values[max(i - WINDOW + 1, 0) : i + 1]) / min(i + 1, WINDOW)
+                for i in range(len(values))
+            ]
             axes.plot(steps, smooth, label=label(reward.name), **stroke(place))
         axes.grid(True)
         axes.set_xlabel("optimiser step")
@@ -142,11 +178,16 @@ def composition(run: Run, name: str) -> Plot | None:
         at = [i + names.index(tag) for i, (tag, _, _) in enumerate(found)]
         for y, (tag, _, count) in zip(at, found):
             axes.barh([y], [count / n], height=0.75, alpha=0.85, facecolor=colour(names.index(tag)))
-            axes.text(count / n + 0.01, y, f"{count} ({percent(count / n, 0)})", va="center", fontsize=8.5)
+            axes.text(
+                count / n + 0.01, y, f"{count} ({percent(count / n, 0)})", va="center", fontsize=8.5
+            )
         rows(axes, at, [f"{label(tag, 16)}: {label(value, 26)}" for tag, value, _ in found])
         shares_axis(axes.xaxis, "share of problems")
         axes.set_xlim(0, min(1.18, 1.25 * max(count for _, _, count in found) / n + 0.1))
         axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])
     most = max(found, key=lambda item: item[2])
-    caption = f"What the {n} problems are. The largest part is {label(most[0])} {label(most[1])} with {most[2]}."
+    caption = (
+        f"What the {n} problems are. The largest part is {label(most[0])} {label(most[1])} with "
+        f"{most[2]}."
+    )
     return Plot(name, "Data", caption, figure)

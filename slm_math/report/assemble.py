@@ -16,14 +16,23 @@ from slm_math.report.comparing import comparison_table
 from slm_math.report.drawing import Plot, colour
 from slm_math.report.load import Material, Run, load
 from slm_math.report.page import Section, page
-from slm_math.report.process import by_round, calibration, confusions, cumulative, outcomes, tokens_of
+from slm_math.report.process import (
+    by_round,
+    calibration,
+    confusions,
+    cumulative,
+    outcomes,
+    tokens_of,
+)
 from slm_math.report.tables import figures_table, settings_table, summary_table, tag_table
 from slm_math.report.text import line
 from slm_math.report.transcripts import browser
 
 
 def report(folders: Sequence[str], out: str, plots: str | None, transcripts: int) -> Path:
-    """Writes the report of `folders` to the file `out`, and figures and tables to the folder `plots`."""
+    """Writes the report of `folders` to the file `out`, and figures and tables to the folder
+    `plots`.
+    """
     if transcripts < 0:
         raise ValueError(f"transcripts must be 0 or more, got {transcripts}")
     if Path(out).is_dir():
@@ -37,12 +46,15 @@ def report(folders: Sequence[str], out: str, plots: str | None, transcripts: int
     left_out = data.pop("left_out")
     told = "; ".join(left_out)
     shown = (
-        f"Not all are shown: {told}. Those that changed between runs or rounds and wrong ones come first, then an even "
+        f"Not all are shown: {told}. Those that changed between runs or rounds and wrong ones "
+        f"come first, then an even "
         "sample; counts below are of what is shown."
         if left_out
         else f"All {len(data['entries'])} samples."
     )
-    text = page(_title(groups), _lead(groups), found, list(map(settings_table, material.runs)), shown, data)
+    text = page(
+        _title(groups), _lead(groups), found, list(map(settings_table, material.runs)), shown, data
+    )
     file = Path(out)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
@@ -52,7 +64,9 @@ def report(folders: Sequence[str], out: str, plots: str | None, transcripts: int
 
 
 def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs by what they were evaluated on: those of the same problems together, under a name for these."""
+    """Runs by what they were evaluated on: those of the same problems together, under a name for
+    these.
+    """
     by_data: dict[int, list[Run]] = {}
     for run in runs:
         by_data.setdefault(run.data, []).append(run)
@@ -73,7 +87,9 @@ def data_name(runs: Sequence[Run]) -> str:
     return line("/".join(parts[0] for parts in shared), 60) or "the problems"
 
 
-def sections(material: Material, groups: Mapping[str, Sequence[Run]], places: Mapping[str, int]) -> list[Section]:
+def sections(
+    material: Material, groups: Mapping[str, Sequence[Run]], places: Mapping[str, int]
+) -> list[Section]:
     """The parts of the page, without those that would be empty."""
     several = len(groups) > 1
 
@@ -82,15 +98,23 @@ def sections(material: Material, groups: Mapping[str, Sequence[Run]], places: Ma
 
     summaries = [summary_table(runs, titled("Results", name)) for name, runs in groups.items()]
     figures = [figures_table(runs, titled("All figures", name)) for name, runs in groups.items()]
-    compared = [comparison_table(runs, titled("Comparison", name)) for name, runs in groups.items() if len(runs) > 1]
+    compared = [
+        comparison_table(runs, titled("Comparison", name))
+        for name, runs in groups.items()
+        if len(runs) > 1
+    ]
     parts = [
-        tag_table(runs, tag, titled(f"Accuracy by {tag}", name)) for name, runs in groups.items() for tag in tags(runs)
+        tag_table(runs, tag, titled(f"Accuracy by {tag}", name))
+        for name, runs in groups.items()
+        for tag in tags(runs)
     ]
     found = [
         Section("results", "Results", summaries, folded=figures),
         Section("comparison", "Comparison", compared),
         Section("training", "In training", plots=list(_training(material, places))),
-        Section("accuracy", "Accuracy", plots=_each(groups, partial(_accuracy, places)), folded=parts),
+        Section(
+            "accuracy", "Accuracy", plots=_each(groups, partial(_accuracy, places)), folded=parts
+        ),
         Section("process", "On the way", plots=_each(groups, partial(_process, places))),
         Section("cost", "Cost", plots=_each(groups, partial(_cost, places))),
         Section("data", "Data", plots=_each(groups, _data)),
@@ -98,14 +122,18 @@ def sections(material: Material, groups: Mapping[str, Sequence[Run]], places: Ma
     return [section for section in found if section.tables or section.plots]
 
 
-def _each(groups: Mapping[str, Sequence[Run]], of: Callable[[Sequence[Run]], Iterable[Plot | None]]) -> list[Plot]:
+def _each(
+    groups: Mapping[str, Sequence[Run]], of: Callable[[Sequence[Run]], Iterable[Plot | None]]
+) -> list[Plot]:
     """The plots of every group of runs that has some, told apart by name and title."""
     found = []
     for number, (group, runs) in enumerate(groups.items(), 1):
         plots = [plot for plot in of([run for run in runs if run.records]) if plot is not None]
         several = len(groups) > 1
         found += [
-            replace(plot, name=f"{plot.name}-{number}", title=f"{plot.title}, {group}") if several else plot
+            replace(plot, name=f"{plot.name}-{number}", title=f"{plot.title}, {group}")
+            if several
+            else plot
             for plot in plots
         ]
     return found
@@ -153,12 +181,15 @@ def _file_name(text: str) -> str:
 
 def _title(groups: Mapping[str, Sequence[Run]]) -> str:
     names = list(groups)
-    return f"Evaluation on {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"Evaluation on {', '.join(names[:3])}" + (
+        f" and {len(names) - 3} more" if len(names) > 3 else ""
+    )
 
 
 def _lead(groups: Mapping[str, Sequence[Run]]) -> str:
     told = [
-        f"{name}: {max(run.summary.problems for run in runs)} problems, {len(runs)} run{'s' * (len(runs) > 1)}"
+        f"{name}: {max(run.summary.problems for run in runs)} problems, {len(runs)} "
+        f"run{'s' * (len(runs) > 1)}"
         for name, runs in groups.items()
     ]
     partial = [run.name for run in (run for runs in groups.values() for run in runs) if run.partial]
@@ -167,7 +198,9 @@ def _lead(groups: Mapping[str, Sequence[Run]]) -> str:
 
 
 def save(folder: Path, found: Sequence[Section]) -> None:
-    """Writes every figure as PNG and SVG, and all tables but the folded figures as Markdown and LaTeX."""
+    """Writes every figure as PNG and SVG, and all tables but the folded figures as Markdown and
+    LaTeX.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for plot in (plot for section in found for plot in section.plots):
         plot.save(folder)
@@ -177,6 +210,10 @@ def save(folder: Path, found: Sequence[Section]) -> None:
         for table in (*section.tables, *(section.folded if section.id == "accuracy" else ()))
         if table.rows
     ]
-    (folder / "summary.md").write_text("\n".join(table.markdown() for table in kept), encoding="utf-8")
+    (folder / "summary.md").write_text(
+        "\n".join(table.markdown() for table in kept), encoding="utf-8"
+    )
     head = "% needs \\usepackage{booktabs}\n"
-    (folder / "summary.tex").write_text(head + "\n".join(table.latex() for table in kept), encoding="utf-8")
+    (folder / "summary.tex").write_text(
+        head + "\n".join(table.latex() for table in kept), encoding="utf-8"
+    )

@@ -9,7 +9,9 @@ from slm_math.report.tables import Table
 
 
 def comparison_table(runs: Sequence[Run], title: str) -> Table:
-    """Every whole run against the first one, paired on problems; where that cannot be, no rows but the reason."""
+    """Every whole run against the first one, paired on problems; where that cannot be, no rows but
+    the reason.
+    """
     from slm_math.evaluation.compare import compare, shown_p
 
     columns = ("run", "against", "n", "difference in points", "p", "p (Holm)", "gained", "lost")
@@ -18,7 +20,12 @@ def comparison_table(runs: Sequence[Run], title: str) -> Table:
     graders = {found for run in whole if (found := _grader(run)) is not None}
     if len(graders) > 1:
         told = ", ".join(sorted(graders))
-        return Table(title, columns, (), f"Not compared: graded by different versions ({told}); grade them again.")
+        return Table(
+            title,
+            columns,
+            (),
+            f"Not compared: graded by different versions ({told}); grade them again.",
+        )
     try:
         found = compare({run.name: run.records for run in whole})
     except ValueError as error:
@@ -34,4 +41,8 @@ def comparison_table(runs: Sequence[Run], title: str) -> Table:
 
 def _grader(run: Run) -> str | None:
     environment = run.manifest.get("environment")
-    return str(environment["grader"]) if isinstance(environment, dict) and "grader" in environment else None
+    return (
+        str(environment["grader"])
+        if isinstance(environment, dict) and "grader" in environment
+        else None
+    )

@@ -1,4 +1,6 @@
-"""How figures are drawn: one size of type, one colour per run, and SVG whose text takes the page's colour."""
+"""How figures are drawn: one size of type, one colour per run, and SVG whose text takes the page's
+colour.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from matplotlib.figure import Figure
 
 from slm_math.report.text import line
 
-# Okabe and Ito 2008, told apart by colour-blind readers; black and yellow, which one of the themes hides, are left out
+# Okabe and Ito 2008, told apart by colour-blind readers; black and yellow, which one of the themes
+# hides, are left out
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 HATCHES = ("", "///", "...", "xxx")
 DASHES = ("-", "--", ":", "-.")
@@ -67,11 +70,14 @@ class Plot:
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
         text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
         text = re.sub(r'<g id="[^"]*"', "<g", text)
-        return text.replace(INK, "currentColor").replace("<svg", '<svg class="plot" aria-hidden="true"', 1)
+        return text.replace(INK, "currentColor").replace(
+            "<svg", '<svg class="plot" aria-hidden="true"', 1
+        )
 
     def svg(self) -> str:
         file = io.StringIO()
-        salted: dict[Any, Any] = {**STYLE, "svg.hashsalt": self.name}  # so that the same figure is the same file
+        # so that the same figure is the same file
+        salted: dict[Any, Any] = {**STYLE, "svg.hashsalt": self.name}
         with rc_context(salted), _any_script():
             self.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         return file.getvalue()
@@ -88,7 +94,9 @@ class Plot:
 
 @contextmanager
 def _any_script() -> Iterator[None]:
-    """Names in scripts that matplotlib's own font lacks are no reason to warn: a page has fonts of its own."""
+    """Names in scripts that matplotlib's own font lacks are no reason to warn: a page has fonts of
+    its own.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         yield
@@ -110,16 +118,29 @@ def colour(place: int) -> str:
 def face(place: int) -> dict[str, Any]:
     """The look of a run's bars: its colour, and hatches once all colours are taken."""
     hatch = HATCHES[place // len(COLOURS) % len(HATCHES)]
-    return {"facecolor": colour(place), "edgecolor": INK if hatch else "none", "hatch": hatch, "linewidth": 0.4}
+    return {
+        "facecolor": colour(place),
+        "edgecolor": INK if hatch else "none",
+        "hatch": hatch,
+        "linewidth": 0.4,
+    }
 
 
 def stroke(place: int) -> dict[str, Any]:
     """The look of a run's lines."""
-    return {"color": colour(place), "linestyle": DASHES[place // len(COLOURS) % len(DASHES)], "linewidth": 1.4}
+    return {
+        "color": colour(place),
+        "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
+        "linewidth": 1.4,
+    }
 
 
 def bars(
-    axes: Axes, places: Sequence[float], shares: Sequence[tuple[float, float, float]], height: float, look: dict
+    axes: Axes,
+    places: Sequence[float],
+    shares: Sequence[tuple[float, float, float]],
+    height: float,
+    look: dict,
 ) -> None:
     """Horizontal bars of (share, low, high), with whiskers."""
     values = [share for share, _, _ in shares]
@@ -146,7 +167,8 @@ def key(figure: Figure, axes: Axes, entries: int) -> None:
     """A legend above the figure, for two entries or more."""
     if entries > 1:
         handles, labels = axes.get_legend_handles_labels()
-        columns = max(1, min(entries, 72 // (max(map(len, labels)) + 7)))  # so many fit side by side
+        # so many fit side by side
+        columns = max(1, min(entries, 72 // (max(map(len, labels)) + 7)))
         figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 

@@ -21,7 +21,9 @@ _STEP = re.compile(r"step-(\d+)")
 
 @dataclass(frozen=True)
 class Run:
-    """What one agent did on one set of problems. Runs on the same problems have the same number `data`."""
+    """What one agent did on one set of problems. Runs on the same problems have the same number
+    `data`.
+    """
 
     name: str
     folder: Path
@@ -42,7 +44,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Curve:
-    """Summaries of one agent in the course of one training: (epochs or steps done, summary), in order.
+    """Summaries of one agent in the course of one training: (epochs or steps done, summary), in
+    order.
 
     Its name is that of the run of its last evaluation.
     """
@@ -75,9 +78,13 @@ def load(folders: Sequence[str]) -> Material:
     Raises ValueError naming a folder that is none of these, or that is named twice.
     """
     if not folders:
-        raise ValueError("report needs at least one folder of `slm-math eval`, or of a training run")
+        raise ValueError(
+            "report needs at least one folder of `slm-math eval`, or of a training run"
+        )
     places = [Path(folder).resolve() for folder in folders]
-    twice = next((folder for folder, place in zip(folders, places) if places.count(place) > 1), None)
+    twice = next(
+        (folder for folder, place in zip(folders, places) if places.count(place) > 1), None
+    )
     if twice is not None:
         raise ValueError(f"{twice} is named twice: name each folder once")
     found: list[tuple[str, str, Path]] = []  # (folder as named, agent, its folder)
@@ -86,7 +93,9 @@ def load(folders: Sequence[str]) -> Material:
     for folder in folders:
         root = Path(folder)
         if not root.is_dir():
-            raise ValueError(f"{folder} is no folder: name one that `slm-math eval` or `slm-math fit` wrote")
+            raise ValueError(
+                f"{folder} is no folder: name one that `slm-math eval` or `slm-math fit` wrote"
+            )
         if (root / RECORDS).is_file():
             found.append((str(root.resolve().parent), root.resolve().name, root))
         elif agents := evaluations(root):
@@ -96,8 +105,12 @@ def load(folders: Sequence[str]) -> Material:
             courses.append((folder, stages))
             rewards += _rewards(root)
         else:
-            raise ValueError(f"{folder} holds no evaluation: no {RECORDS}, */{RECORDS} or eval/*/*/{RECORDS}")
-    names = _names([(*Path(folder).resolve().parts, *agent.split("/")) for folder, agent, _ in found])
+            raise ValueError(
+                f"{folder} holds no evaluation: no {RECORDS}, */{RECORDS} or eval/*/*/{RECORDS}"
+            )
+    names = _names(
+        [(*Path(folder).resolve().parts, *agent.split("/")) for folder, agent, _ in found]
+    )
     named = {path: name for name, (_, _, path) in zip(names, found)}
     curves = [curve for folder, stages in courses for curve in _curves(folder, stages, named)]
     runs = _numbered([_run(name, path) for path, name in named.items()])
@@ -115,7 +128,9 @@ def _names(paths: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _numbered(runs: Sequence[Run]) -> list[Run]:
-    """The runs with their `data`; a partial one belongs to the first that has all of its problems."""
+    """The runs with their `data`; a partial one belongs to the first that has all
+    of its problems.
+    """
     problems = [frozenset(str(row["id"]) for row in run.records) for run in runs]
     whole = [ids for run, ids in zip(runs, problems) if not run.partial]
     meant = [
@@ -127,7 +142,9 @@ def _numbered(runs: Sequence[Run]) -> list[Run]:
 
 
 def _stages(folder: Path) -> list[Path]:
-    """The folders of a training's evaluations, in the order of training; others (test, validate) come first."""
+    """The folders of a training's evaluations, in the order of training; others (test, validate)
+    come first.
+    """
 
     def order(path: Path) -> tuple[int, int]:
         step, epoch = _STEP.fullmatch(path.name), _EPOCH.fullmatch(path.name)
@@ -148,7 +165,11 @@ def _curves(folder: str, stages: Sequence[Path], named: Mapping[Path, str]) -> l
         places = sorted(at.items(), key=lambda item: item[1])
         for agent in sorted({name for stage in at for name in evaluations(stage)}):
             files = [(x, stage / agent / RECORDS) for stage, x in places]
-            points = tuple((x, summarise(map(complete, read_records(file)))) for x, file in files if file.is_file())
+            points = tuple(
+                (x, summarise(map(complete, read_records(file))))
+                for x, file in files
+                if file.is_file()
+            )
             if len(points) > 1:
                 name = named.get(stages[-1] / agent, f"{Path(folder).resolve().name}/{agent}")
                 curves.append(Curve(name, unit, points))
@@ -157,7 +178,9 @@ def _curves(folder: str, stages: Sequence[Path], named: Mapping[Path, str]) -> l
 
 def _rewards(root: Path) -> list[Reward]:
     """`train/reward` of the newest log that has it."""
-    for file in sorted(root.glob("logs/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime, reverse=True):
+    for file in sorted(
+        root.glob("logs/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime, reverse=True
+    ):
         with file.open(encoding="utf-8", newline="") as lines:
             rows = [(row.get("step"), row.get("train/reward")) for row in csv.DictReader(lines)]
         points = [(int(float(step)), float(reward)) for step, reward in rows if step and reward]
@@ -173,8 +196,12 @@ def _run(name: str, folder: Path) -> Run:
 
 
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with all that statistics read, as older ones and those of other programs may lack some of it."""
-    events = [event for event in row.get("events") or () if isinstance(event, dict) and "kind" in event]
+    """A record with all that statistics read, as older ones and those of other programs may lack
+    some of it.
+    """
+    events = [
+        event for event in row.get("events") or () if isinstance(event, dict) and "kind" in event
+    ]
     tags = row.get("tags")
     rewarded = {"rewards", "parts"} if not isinstance(row.get("parts"), dict) else set()
     return {
@@ -194,16 +221,27 @@ def complete(row: Mapping[str, Any]) -> dict[str, Any]:
 def _event(event: dict[str, Any]) -> dict[str, Any]:
     if event["kind"] == "turn":
         told = {"role": "", "prompt": [], "reply": "", "finish": "stop"} | event
-        return told | {"tokens": _number(event.get("tokens")), "seconds": _number(event.get("seconds"))}
+        return told | {
+            "tokens": _number(event.get("tokens")),
+            "seconds": _number(event.get("seconds")),
+        }
     if event["kind"] == "run":
-        told = {"code": "", "output": ""} | event | {"error_type": str(event.get("error_type") or "")}
+        told = (
+            {"code": "", "output": ""} | event | {"error_type": str(event.get("error_type") or "")}
+        )
         marks = {"ok": event.get("ok") is True, "timed_out": event.get("timed_out") is True}
         return told | marks | {"seconds": _number(event.get("seconds"))}
     text, branch = event.get("text"), event.get("branch")
-    told = {k: v for k, v in event.items() if k != "branch"} | ({"branch": branch} if isinstance(branch, list) else {})
+    told = {k: v for k, v in event.items() if k != "branch"} | (
+        {"branch": branch} if isinstance(branch, list) else {}
+    )
     told |= {"note": str(event.get("note") or ""), "text": text if text is None else str(text)}
-    graded = {"correct": event.get("correct") is True} if told["note"] in ("draft", "candidate") else {}
-    return told | graded | ({"value": _number(event.get("value"))} if told["note"] == "vote" else {})
+    graded = (
+        {"correct": event.get("correct") is True} if told["note"] in ("draft", "candidate") else {}
+    )
+    return (
+        told | graded | ({"value": _number(event.get("value"))} if told["note"] == "vote" else {})
+    )
 
 
 def _number(value: Any) -> float:

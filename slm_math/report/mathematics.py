@@ -12,18 +12,25 @@ LONGEST = 1500  # characters of a formula; a longer one is shown as it was writt
 DEEPEST = 60  # elements in elements
 
 ELEMENTS = frozenset(
-    """math mrow mi mn mo mtext mspace mfrac msqrt mroot mstyle mpadded mphantom merror menclose msub msup msubsup
+    """math mrow mi mn mo mtext mspace mfrac msqrt mroot mstyle mpadded mphantom merror menclose
+    msub msup msubsup
     munder mover munderover mmultiscripts mprescripts none mtable mtr mtd mlabeledtr""".split()  # noqa: SIM905
 )
 ATTRIBUTES = frozenset(
-    """display displaystyle scriptlevel mathvariant stretchy fence separator form symmetric largeop movablelimits
-    lspace rspace accent accentunder linethickness width height depth minsize maxsize notation columnalign rowspacing
+    """display displaystyle scriptlevel mathvariant stretchy fence separator form symmetric largeop
+    movablelimits
+    lspace rspace accent accentunder linethickness width height depth minsize maxsize notation
+    columnalign rowspacing
     columnspacing columnlines rowlines frame""".split()  # noqa: SIM905
 )
 _VALUE = re.compile(r"[\w .%+-]{0,60}")
 # definitions of one's own could grow without end
-_DEFINES = re.compile(r"\\(?:[egx]?def|let|futurelet|(?:re)?new(?:command|environment)|providecommand)(?![a-zA-Z])")
-_OPENS = re.compile(r"\$\$|\$|\\\(|\\\[|\\boxed\s*\{|\\begin\{(align|aligned|equation|gather|cases)(\*?)\}")
+_DEFINES = re.compile(
+    r"\\(?:[egx]?def|let|futurelet|(?:re)?new(?:command|environment)|providecommand)(?![a-zA-Z])"
+)
+_OPENS = re.compile(
+    r"\$\$|\$|\\\(|\\\[|\\boxed\s*\{|\\begin\{(align|aligned|equation|gather|cases)(\*?)\}"
+)
 _DOLLARS = re.compile(r"\$((?:\\.|[^$\\])+)\$", re.DOTALL)
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _PROSE = re.compile(r"[A-Za-z]{3,} +[A-Za-z]{2,}")
@@ -34,8 +41,9 @@ _TEXT = re.compile(r"\\(?:text|mbox|textbf|mathrm|operatorname)\s*\{[^{}]*\}")
 def formulas(text: str) -> Iterator[tuple[str, str, bool]]:
     """(source, formula, display) of the parts of a text in order; the formula of plain text is "".
 
-    Formulas are `$..$`, `$$..$$`, `\\(..\\)`, `\\[..\\]`, `\\boxed{..}` and the environments of amsmath. A dollar opens
-    one as in Pandoc: no space inside of it, and no digit after the one that closes. Prose between prices is none.
+    Formulas are `$..$`, `$$..$$`, `\\(..\\)`, `\\[..\\]`, `\\boxed{..}` and the environments of
+    amsmath. A dollar opens one as in Pandoc: no space inside of it, and no digit after the one that
+    closes. Prose between prices is none.
     """
     at = 0
     while found := _OPENS.search(text, at):
@@ -84,16 +92,22 @@ def _between_dollars(text: str, start: int) -> tuple[str, str, bool] | None:
     if found is None or text[found.end() : found.end() + 1].isdigit():
         return None
     body = found[1]
-    if body != body.strip() or "\n\n" in body or _PROSE.search(_COMMAND.sub("", _TEXT.sub("", body))):
+    if (
+        body != body.strip()
+        or "\n\n" in body
+        or _PROSE.search(_COMMAND.sub("", _TEXT.sub("", body)))
+    ):
         return None
     return found[0], body, False
 
 
 @lru_cache(maxsize=50_000)
 def mathml(latex: str, display: bool = False) -> str | None:
-    """A formula as MathML, None for one that cannot be read or is too long; only `ELEMENTS` and `ATTRIBUTES` pass.
+    """A formula as MathML, None for one that cannot be read or is too long; only `ELEMENTS` and
+    `ATTRIBUTES` pass.
 
-    LaTeX is a model's output: `\\href`, `\\style` and the like would otherwise become a page's own links and styles.
+    LaTeX is a model's output: `\\href`, `\\style` and the like would otherwise become a page's own
+    links and styles.
     """
     from latex2mathml.converter import convert_to_element
 
@@ -106,10 +120,14 @@ def mathml(latex: str, display: bool = False) -> str | None:
 
 
 def rebuilt(element: Element, depth: int = 0) -> str:
-    """An element of MathML as text, from the lists of what may be in it. Others are replaced by their content."""
+    """An element of MathML as text, from the lists of what may be in it. Others are replaced by
+    their content.
+    """
     if depth > DEEPEST:
         raise ValueError(f"a formula nests more than {DEEPEST} elements")
-    inside = _text(element.text) + "".join(rebuilt(child, depth + 1) + _text(child.tail) for child in element)
+    inside = _text(element.text) + "".join(
+        rebuilt(child, depth + 1) + _text(child.tail) for child in element
+    )
     if element.tag not in ELEMENTS:
         return f"<mrow>{inside}</mrow>"
     kept = {k: v for k, v in element.attrib.items() if k in ATTRIBUTES and _VALUE.fullmatch(v)}

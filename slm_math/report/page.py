@@ -30,7 +30,12 @@ class Section:
 
 
 def page(
-    title: str, lead: str, sections: Sequence[Section], settings: Sequence[Table], shown: str, data: dict[str, Any]
+    title: str,
+    lead: str,
+    sections: Sequence[Section],
+    settings: Sequence[Table],
+    shown: str,
+    data: dict[str, Any],
 ) -> str:
     """The whole file. `shown` says which transcripts are in `data` (see `transcripts.browser`)."""
     script = _own("page.js")
@@ -52,9 +57,12 @@ def page(
 
 
 def policy(script: str) -> str:
-    """A content security policy under which the page's script runs and nothing else, and nothing is loaded."""
+    """A content security policy under which the page's script runs and nothing else, and nothing is
+    loaded.
+    """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    rules = ("default-src 'none'", "style-src 'unsafe-inline'", "img-src data:", f"script-src 'sha256-{digest}'",
+    rules = ("default-src 'none'", "style-src 'unsafe-inline'", "img-src data:", f"script-src "
+        f"'sha256-{digest}'",
              "base-uri 'none'", "form-action 'none'")  # fmt: skip
     return "; ".join(rules)
 
@@ -66,9 +74,18 @@ def embedded(data: Any) -> str:
 
 
 def _plain(section: Section) -> dict[str, Any]:
-    plots = [{"title": clean(p.title), "caption": clean(p.caption), "svg": Markup(p.inline())} for p in section.plots]
+    plots = [
+        {"title": clean(p.title), "caption": clean(p.caption), "svg": Markup(p.inline())}
+        for p in section.plots
+    ]
     tables, folded = (list(map(_cleaned, found)) for found in (section.tables, section.folded))
-    return {"id": section.id, "title": section.title, "tables": tables, "folded": folded, "plots": plots}
+    return {
+        "id": section.id,
+        "title": section.title,
+        "tables": tables,
+        "folded": folded,
+        "plots": plots,
+    }
 
 
 def _cleaned(table: Table) -> dict[str, Any]:

@@ -8,7 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from slm_math.evaluation.metrics import wilson
-from slm_math.report.drawing import INK, Plot, colour, drawing, key, label, rows, shares_axis, stroke
+from slm_math.report.drawing import (
+    INK,
+    Plot,
+    colour,
+    drawing,
+    key,
+    label,
+    rows,
+    shares_axis,
+    stroke,
+)
 from slm_math.report.load import Run
 from slm_math.report.text import percent
 from slm_math.rollout.rounds import drafts, rounds, verdicts, votes
@@ -39,9 +49,14 @@ def by_round(runs: Sequence[Run], places: Mapping[str, int], name: str) -> Plot 
     with drawing(2.6) as (figure, [axes]):
         for i, (run, points) in enumerate(found.items()):
             xs = [r + 0.05 * (i - (len(found) - 1) / 2) for r, *_ in points]
-            ends = [[max(v - low, 0) for _, v, low, _ in points], [max(high - v, 0) for _, v, _, high in points]]
+            ends = [
+                [max(v - low, 0) for _, v, low, _ in points],
+                [max(high - v, 0) for _, v, _, high in points],
+            ]
             look = stroke(places[run]) | {"marker": "o", "markersize": 3, "label": label(run)}
-            axes.errorbar(xs, [v for _, v, _, _ in points], yerr=ends, capsize=2, elinewidth=0.9, **look)
+            axes.errorbar(
+                xs, [v for _, v, _, _ in points], yerr=ends, capsize=2, elinewidth=0.9, **look
+            )
         axes.set_xticks(range(1, max(len(points) for points in found.values()) + 1))
         axes.set_xlabel("round at which to stop at the latest")
         shares_axis(axes.yaxis, "accuracy")
@@ -50,21 +65,41 @@ def by_round(runs: Sequence[Run], places: Mapping[str, int], name: str) -> Plot 
         f"{run} {percent(p[0][1])} after the first, {percent(p[-1][1])} after the last of {len(p)}"
         for run, p in found.items()
     )
-    caption = f"Accuracy if all had stopped after a round, of samples with drafts, with 95 % intervals: {told}."
+    caption = (
+        f"Accuracy if all had stopped after a round, of samples with drafts, with 95 % intervals: "
+        f"{told}."
+    )
     return Plot(name, "Accuracy by round", caption, figure)
 
 
 def outcomes(runs: Sequence[Run], name: str) -> Plot | None:
     """How the answer compares with the first draft."""
-    found = {run.name: (sum(bool(drafts(r)) for r in run.records), v) for run in runs if (v := rounds(run.records))}
+    found = {
+        run.name: (sum(bool(drafts(r)) for r in run.records), v)
+        for run in runs
+        if (v := rounds(run.records))
+    }
     if not found:
         return None
     with drawing(1.0 + 0.3 * len(found)) as (figure, [axes]):
         for y, (_, values) in enumerate(found.values()):
             left = 0.0
             for outcome, (words, shade, hatch) in OUTCOMES.items():
-                look = {"facecolor": shade, "hatch": hatch, "edgecolor": INK, "linewidth": 0.3, "alpha": 0.85}
-                axes.barh([y], [values[outcome]], left=[left], height=0.6, label=words if y == 0 else None, **look)
+                look = {
+                    "facecolor": shade,
+                    "hatch": hatch,
+                    "edgecolor": INK,
+                    "linewidth": 0.3,
+                    "alpha": 0.85,
+                }
+                axes.barh(
+                    [y],
+                    [values[outcome]],
+                    left=[left],
+                    height=0.6,
+                    label=words if y == 0 else None,
+                    **look,
+                )
                 left += values[outcome]
         rows(axes, range(len(found)), [f"{label(run)} (n = {n})" for run, (n, _) in found.items()])
         shares_axis(axes.xaxis, "share of samples with drafts")
@@ -83,14 +118,24 @@ def confusions(run: Run, place: int, name: str) -> list[Plot]:
     return [_confusion(run, place, named[role], role, found) for role, found in by_role.items()]
 
 
-def _confusion(run: Run, place: int, name: str, role: str, found: Counter[tuple[str, bool]]) -> Plot:
+def _confusion(
+    run: Run, place: int, name: str, role: str, found: Counter[tuple[str, bool]]
+) -> Plot:
     with drawing(1.55) as (figure, [axes]):
         for y, right in enumerate((True, False)):
             total = sum(found[word, right] for word in WORDS)
             for x, word in enumerate(WORDS):
                 share = found[word, right] / max(total, 1)
-                axes.barh([y], [1], left=[x], height=1, facecolor=colour(place), alpha=0.08 + 0.5 * share)
-                axes.text(x + 0.5, y, f"{found[word, right]} ({percent(share, 0)})", ha="center", va="center")
+                axes.barh(
+                    [y], [1], left=[x], height=1, facecolor=colour(place), alpha=0.08 + 0.5 * share
+                )
+                axes.text(
+                    x + 0.5,
+                    y,
+                    f"{found[word, right]} ({percent(share, 0)})",
+                    ha="center",
+                    va="center",
+                )
         axes.set_yticks((0, 1), ("right answers", "wrong answers"))
         axes.set_xticks((0.5, 1.5, 2.5), [f"said {word}" for word in WORDS])
         axes.set_xlim(0, 3)
@@ -109,12 +154,16 @@ def _confusion(run: Run, place: int, name: str, role: str, found: Counter[tuple[
 
 
 def vote_bins(run: Run) -> list[tuple[float, int, int]]:
-    """(mean share of the votes, right, n) of the votes in each of `BINS` equal ranges of shares that has some."""
+    """(mean share of the votes, right, n) of the votes in each of `BINS` equal ranges of shares
+    that has some.
+    """
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
     for share, right in votes(run.records):
         # a share of 0.6 belongs to (0.4, 0.6], whatever floating point makes of 0.6 * 5
         bins[min(max(math.ceil(share * BINS - 1e-6) - 1, 0), BINS - 1)].append((share, right))
-    return [(sum(s for s, _ in b) / len(b), sum(right for _, right in b), len(b)) for b in bins if b]
+    return [
+        (sum(s for s, _ in b) / len(b), sum(right for _, right in b), len(b)) for b in bins if b
+    ]
 
 
 def calibration(runs: Sequence[Run], places: Mapping[str, int], name: str) -> Plot | None:
@@ -127,11 +176,20 @@ def calibration(runs: Sequence[Run], places: Mapping[str, int], name: str) -> Pl
         for run, bins in found.items():
             xs, ys = [x for x, _, _ in bins], [right / n for _, right, n in bins]
             spans = [wilson(right, n) for _, right, n in bins]
-            ends = [[y - low for y, (low, _) in zip(ys, spans)], [high - y for y, (_, high) in zip(ys, spans)]]
+            ends = [
+                [y - low for y, (low, _) in zip(ys, spans)],
+                [high - y for y, (_, high) in zip(ys, spans)],
+            ]
             look = stroke(places[run]) | {"marker": "o", "markersize": 3.5, "label": label(run)}
             axes.errorbar(xs, ys, yerr=ends, capsize=2, elinewidth=0.9, **look)
             for x, y, (_, _, n) in zip(xs, ys, bins):
-                axes.annotate(f"n = {n}", (x, y), (5, -10 if y > 0.1 else 5), textcoords="offset points", fontsize=8)
+                axes.annotate(
+                    f"n = {n}",
+                    (x, y),
+                    (5, -10 if y > 0.1 else 5),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
         shares_axis(axes.xaxis, "share of the votes that the winner got")
         shares_axis(axes.yaxis, "winner is right")
         axes.set_xlim(0, 1.06)
@@ -149,7 +207,11 @@ def tokens_of(row: Mapping[str, Any]) -> float:
 
 
 def cumulative(
-    runs: Sequence[Run], places: Mapping[str, int], name: str, what: str, of: Callable[[Mapping[str, Any]], float]
+    runs: Sequence[Run],
+    places: Mapping[str, int],
+    name: str,
+    what: str,
+    of: Callable[[Mapping[str, Any]], float],
 ) -> Plot | None:
     """The share of samples that needed no more than so much of something."""
     found = {run.name: values for run in runs if any(values := sorted(map(of, run.records)))}
@@ -164,7 +226,8 @@ def cumulative(
         axes.set_xlabel(f"{what} per sample")
         key(figure, axes, len(found))
     told = "; ".join(
-        f"{run} {_amount(v[len(v) // 2])}, largest {_amount(v[-1])} (n = {len(v)})" for run, v in found.items()
+        f"{run} {_amount(v[len(v) // 2])}, largest {_amount(v[-1])} (n = {len(v)})"
+        for run, v in found.items()
     )
     caption = f"Share of samples with no more {what} than on the axis. Median: {told}."
     return Plot(name, what.capitalize(), caption, figure)

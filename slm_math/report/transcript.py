@@ -13,7 +13,8 @@ from slm_math.report.text import clean, escaped, line
 
 LONGEST_CODE = 12_000  # characters that are coloured; a longer program is shown plain
 _FENCE = re.compile(
-    r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
+    r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)",
+    re.DOTALL | re.MULTILINE,
 )
 _SPAN = re.compile(r"\*\*(?=\S)([^*\n]{1,400})(?<=\S)\*\*|`([^`\n]{1,400})`")
 
@@ -25,9 +26,14 @@ def transcript(row: Mapping[str, Any]) -> str:
         f'<section class="problem">{prose(row["problem"])}</section>',
         '<dl class="facts">',
         _fact("gold", prose(_formula(row["gold"]))),
-        _fact("answer", prose(_formula(row["answer"])) if row["answer"] is not None else "<em>none</em>"),
+        _fact(
+            "answer",
+            prose(_formula(row["answer"])) if row["answer"] is not None else "<em>none</em>",
+        ),
         _fact("verdict", f'<span class="{mark}">{mark}</span> {escaped(_why(row))}'),
-        _fact("tags", ", ".join(f"{escaped(k, 80)}: {escaped(v, 80)}" for k, v in row["tags"].items())),
+        _fact(
+            "tags", ", ".join(f"{escaped(k, 80)}: {escaped(v, 80)}" for k, v in row["tags"].items())
+        ),
         _fact("error", escaped(row["error"]) if row["error"] is not None else ""),
         _fact("rewards", _rewards(row)),
         "</dl>",
@@ -39,7 +45,9 @@ def transcript(row: Mapping[str, Any]) -> str:
 def _why(row: Mapping[str, Any]) -> str:
     how = f"stated as {line(row['method'], 40)}" if row.get("method") else ""
     hedged = "names alternatives" if row.get("hedged") else ""
-    lenient = "right if the last number counted" if row.get("lenient") and not row["correct"] else ""
+    lenient = (
+        "right if the last number counted" if row.get("lenient") and not row["correct"] else ""
+    )
     told = "; ".join(filter(None, (line(row["reason"]), how, hedged, lenient)))
     return f"({told})" if told else ""
 
@@ -48,7 +56,9 @@ def _rewards(row: Mapping[str, Any]) -> str:
     found = row.get("rewards")
     if not isinstance(found, dict):
         return ""
-    return ", ".join(f"{escaped(role, 40)} {escaped(value, 20) or 'not scored'}" for role, value in found.items())
+    return ", ".join(
+        f"{escaped(role, 40)} {escaped(value, 20) or 'not scored'}" for role, value in found.items()
+    )
 
 
 def _fact(name: str, value: str) -> str:
@@ -83,7 +93,8 @@ def _turn(event: Mapping[str, Any], seen: Sequence[Any]) -> str:
     cut = ' <span class="chip bad">cut off</span>' if event["finish"] == "length" else ""
     facts = f"{event['tokens']:,.0f} tokens, {event['seconds']:.3g} s"
     return (
-        f'<section class="turn"><h4><span class="role">{escaped(event["role"] or "model", 40)}</span>'
+        f'<section class="turn"><h4><span '
+        f'class="role">{escaped(event["role"] or "model", 40)}</span>'
         f'<span class="faint">{facts}</span>{cut}</h4>'
         f"<details><summary>prompt</summary>{lead}{''.join(map(_message, new))}</details>"
         f'<div class="reply">{prose(event["reply"]) or "<em>nothing</em>"}</div></section>'
@@ -100,14 +111,21 @@ def _message(message: Any) -> str:
 
 def _run(event: Mapping[str, Any], reply: Any) -> str:
     mark, word = ("good", "ran") if event["ok"] else ("bad", "failed")
-    kind = "" if event["ok"] else f" {line(event['error_type'], 60)}" + (" (out of time)" if event["timed_out"] else "")
+    kind = (
+        ""
+        if event["ok"]
+        else f" {line(event['error_type'], 60)}" + (" (out of time)" if event["timed_out"] else "")
+    )
     output, program = escaped(event["output"]), code(event["code"])
     if isinstance(reply, str) and str(event["code"]).strip() in reply:
         program = f"<details><summary>the program above</summary>{program}</details>"
     earlier = event.get("earlier")
     if isinstance(earlier, list) and earlier:
         before = "".join(map(code, earlier))
-        program = f"<details><summary>after {len(earlier)} earlier programs</summary>{before}</details>{program}"
+        program = (
+            f"<details><summary>after {len(earlier)} earlier "
+            f"programs</summary>{before}</details>{program}"
+        )
     return (
         '<section class="run"><h4><span class="role">program</span>'
         f'<span class="chip {mark}">{word}{escape(kind)}</span>'
@@ -126,20 +144,29 @@ def _note(event: Mapping[str, Any]) -> str:
     elif kind == "lost":
         mark = "bad"
     said = (
-        escaped(line(text, 300)) if text is not None else "no answer" if kind in ("draft", "candidate", "vote") else ""
+        escaped(line(text, 300))
+        if text is not None
+        else "no answer"
+        if kind in ("draft", "candidate", "vote")
+        else ""
     )
     branch = event.get("branch")
     where = f"branch {'.'.join(map(str, branch))}" if isinstance(branch, list) and branch else ""
     role = line(event.get("role"), 40)
-    rest = " ".join(f'<span class="faint">{escaped(part, 80)}</span>' for part in (role, where) if part)
+    rest = " ".join(
+        f'<span class="faint">{escaped(part, 80)}</span>' for part in (role, where) if part
+    )
     mean = f' <span class="chip {mark}">{escape(told)}</span>' if told else ""
     return (
-        f'<p class="note"><span class="chip {mark if not told else ""}">{escape(kind)}</span> {said}{mean} {rest}</p>'
+        f'<p class="note"><span class="chip {mark if not told else ""}">{escape(kind)}</span> '
+        f"{said}{mean} {rest}</p>"
     )
 
 
 def prose(text: Any) -> str:
-    """Text twice over, with its mathematics and programs rendered and as it is; once where that makes no difference."""
+    """Text twice over, with its mathematics and programs rendered and as it is; once where that
+    makes no difference.
+    """
     plain = clean(text)
     raw = escape(plain)
     rendered = "".join(_rendered(plain))
@@ -191,5 +218,7 @@ def _coloured(program: str, python: bool) -> str:
     from pygments.lexers import PythonLexer
 
     plain = len(program) > LONGEST_CODE or not python
-    made = escape(program) if plain else highlight(program, PythonLexer(), HtmlFormatter(nowrap=True))
+    made = (
+        escape(program) if plain else highlight(program, PythonLexer(), HtmlFormatter(nowrap=True))
+    )
     return f'<pre class="code">{made.rstrip()}</pre>'

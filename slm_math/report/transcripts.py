@@ -1,4 +1,6 @@
-"""Which transcripts a report shows, what a reader can filter them by, and how they travel in a page."""
+"""Which transcripts a report shows, what a reader can filter them by, and how they travel in a
+page.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def flags(row: Mapping[str, Any], flipped: bool) -> list[str]:
 
 
 def flipped(runs: Sequence[Run]) -> set[tuple[int, Any]]:
-    """(data, problem id) of problems that one run has right in most samples, and another one wrong."""
+    """(data, problem id) of problems that one run has right in most samples, and
+    another one wrong.
+    """
     marks: dict[tuple[int, Any], list[bool]] = defaultdict(list)
     for run in runs:
         samples: dict[Any, list[bool]] = defaultdict(list)
@@ -59,29 +63,39 @@ def flipped(runs: Sequence[Run]) -> set[tuple[int, Any]]:
     return {key for key, rights in marks.items() if any(rights) and not all(rights)}
 
 
-def chosen(records: Sequence[Mapping[str, Any]], named: Sequence[Sequence[str]], limit: int) -> list[int]:
+def chosen(
+    records: Sequence[Mapping[str, Any]], named: Sequence[Sequence[str]], limit: int
+) -> list[int]:
     """Which records to show when there are more than `limit`, in their order.
 
-    Half of them are those that changed between runs or rounds or broke, then wrong ones, each spread evenly; the rest
-    is an even sample of all.
+    Half of them are those that changed between runs or rounds or broke, then wrong ones, each
+    spread evenly; the rest is an even sample of all.
     """
     if len(records) <= limit:
         return list(range(len(records)))
     telling = {"flipped", "improved", "degraded", "broken"}
     first = _even([i for i, names in enumerate(named) if telling & set(names)], limit // 2)
     kept = set(first)
-    kept |= set(_even([i for i, names in enumerate(named) if "wrong" in names and i not in kept], limit // 4))
+    kept |= set(
+        _even(
+            [i for i, names in enumerate(named) if "wrong" in names and i not in kept], limit // 4
+        )
+    )
     kept |= set(_even([i for i in range(len(records)) if i not in kept], limit - len(kept)))
     return sorted(kept)
 
 
 def _even(items: Sequence[int], most: int) -> list[int]:
     """At most so many items, evenly spread."""
-    return list(items) if len(items) <= most else [items[i * len(items) // most] for i in range(most)]
+    return (
+        list(items) if len(items) <= most else [items[i * len(items) // most] for i in range(most)]
+    )
 
 
 def browser(runs: Sequence[Run], limit: int) -> dict[str, Any]:
-    """All that the page's browser of transcripts needs, as data for JSON: plain text, and HTML in packed chunks."""
+    """All that the page's browser of transcripts needs, as data for JSON: plain text, and HTML in
+    packed chunks.
+    """
     moved = flipped(runs)
     entries, texts, told = [], [], []
     for place, run in enumerate(runs):
@@ -127,4 +141,6 @@ def packed(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _pack(chunk: Sequence[str]) -> str:
-    return base64.b64encode(zlib.compress(json.dumps(chunk, ensure_ascii=False).encode(), 9)).decode()
+    return base64.b64encode(
+        zlib.compress(json.dumps(chunk, ensure_ascii=False).encode(), 9)
+    ).decode()

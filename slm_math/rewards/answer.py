@@ -1,4 +1,6 @@
-"""Rewards of a reply and of the answer in it: right, in the format asked for, readable, of some length."""
+"""Rewards of a reply and of the answer in it: right, in the format asked for, readable, of some
+length.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ class _Judged(Reward):
     """What depends on the agent's answer.
 
     Args:
-        finish: when True, an answer counts only if the role's last reply ended by itself, not by the token budget.
-        layout: when set, the score is 0 unless the role's last reply has this format (see `Format`).
+        finish: when True, an answer counts only if the role's last reply ended by itself, not by
+            the token budget.
+        layout: when set, the score is 0 unless the role's last reply has this format (see
+            `Format`).
     """
 
     def __init__(self, finish: bool = True, layout: Layout | None = None, **common: Any) -> None:
@@ -48,7 +52,8 @@ class Correct(_Judged):
         right: score of a right answer.
         wrong: score of a wrong answer.
         missing: score when there is no answer.
-        unreadable: score of an answer that the grader cannot read (see `Parsable`); None scores it as wrong.
+        unreadable: score of an answer that the grader cannot read (see `Parsable`); None scores it
+            as wrong.
     """
 
     def __init__(
@@ -67,15 +72,19 @@ class Correct(_Judged):
             return self.missing
         if judge(answer, task).equal:
             return self.right
-        return self.wrong if self.unreadable is None or readable(answer, task.problem) else self.unreadable
+        return (
+            self.wrong
+            if self.unreadable is None or readable(answer, task.problem)
+            else self.unreadable
+        )
 
 
 class Format(_Judged):
     r"""Does the role's last reply have the format that was asked for?
 
     Args:
-        kind: "boxed": the answer stands in a non-empty `\boxed{}`; "tags": one `<think>...</think>`, then one
-            `<answer>...</answer>`, and nothing else but blanks.
+        kind: "boxed": the answer stands in a non-empty `\boxed{}`; "tags": one
+            `<think>...</think>`, then one `<answer>...</answer>`, and nothing else but blanks.
         passed: score of a reply with this format.
         failed: score of one without.
         wrong: score of one with this format but no right answer; None makes no difference.
@@ -100,7 +109,8 @@ class Format(_Judged):
 
 
 class Parsable(_Judged):
-    """Is there an answer that the grader can read: an option ("mc"), a number ("num"), mathematics or text ("math")?
+    """Is there an answer that the grader can read: an option ("mc"), a number ("num"), mathematics
+    or text ("math")?
 
     Args:
         passed: score of a readable answer; a right one always is.
@@ -117,21 +127,23 @@ class Parsable(_Judged):
 
 
 class Length(_Judged):
-    """Rewards the length n of all replies of the role: `right` * f(n) where the answer is right, else `wrong` * f(n).
+    """Rewards the length n of all replies of the role: `right` * f(n) where the answer is right,
+    else `wrong` * f(n).
 
-    With x = (n - low) / (high - low), cut to [0, 1], f is: "ramp", x; "brief", 1 - x; "cosine", (1 + cos(pi x)) / 2;
-    "window", 1 for low <= n <= high, else 0. "cosine" is CosFn of Yeo et al. 2025 (Demystifying long chain-of-thought
-    reasoning) with r_0 = `right` and r_L = 0 (`wrong` likewise): `Correct` adds what does not depend on the length.
+    With x = (n - low) / (high - low), cut to [0, 1], f is: "ramp", x; "brief", 1 - x; "cosine", (1
+    + cos(pi x)) / 2; "window", 1 for low <= n <= high, else 0. "cosine" is CosFn of Yeo et al. 2025
+    (Demystifying long chain-of-thought reasoning) with r_0 = `right` and r_L = 0 (`wrong`
+    likewise): `Correct` adds what does not depend on the length.
 
     Args:
         shape: which f.
-        unit: what n, low and high count: "tokens", "chars", or "thinking", the characters between the first `<think>`
-            and `</think>`.
+        unit: what n, low and high count: "tokens", "chars", or "thinking", the characters between
+            the first `<think>` and `</think>`.
         low: length where f begins.
         high: length where f ends.
         right: factor for a right answer.
-        wrong: factor for any other; a negative one with "ramp" is a penalty that grows with the length of wrong
-            answers, which teaches short guesses.
+        wrong: factor for any other; a negative one with "ramp" is a penalty that grows with the
+            length of wrong answers, which teaches short guesses.
     """
 
     def __init__(
@@ -168,8 +180,8 @@ class Length(_Judged):
 class Overlong(Reward):
     """Soft overlong punishment (Yu et al. 2025, DAPO, eq. 13), of right and wrong answers alike.
 
-    With n the tokens of the role's longest reply: 0 up to limit - buffer, (limit - buffer - n) / buffer up to limit, -1
-    beyond.
+    With n the tokens of the role's longest reply: 0 up to limit - buffer, (limit - buffer - n) /
+    buffer up to limit, -1 beyond.
 
     Args:
         limit: L_max, tokens: at most the token budget of one reply.
@@ -179,7 +191,9 @@ class Overlong(Reward):
     def __init__(self, limit: int, buffer: int, **common: Any) -> None:
         super().__init__(**common)
         if not 0 < buffer <= limit:
-            raise ValueError(f"Overlong needs 0 < buffer <= limit, got buffer {buffer} and limit {limit}")
+            raise ValueError(
+                f"Overlong needs 0 < buffer <= limit, got buffer {buffer} and limit {limit}"
+            )
         self.limit, self.buffer = limit, buffer
 
     def __call__(self, task: Task, trace: Trace) -> float:

@@ -14,7 +14,8 @@ from slm_math.types import Note, Run, RunResult, Task, Trace, Turn
 
 
 class CodeRan(Reward):
-    """Did the role's last program run without an error? 0 where none ran; an error that was mended costs nothing.
+    """Did the role's last program run without an error? 0 where none ran; an error that was mended
+    costs nothing.
 
     Args:
         passed: score when it ran to its end.
@@ -31,10 +32,11 @@ class CodeRan(Reward):
 
 
 class CodeAgrees(Reward):
-    """Does what the role's last successful program printed agree with the boxed (or tagged) answer of its last reply?
+    """Does what the role's last successful program printed agree with the boxed (or tagged) answer
+    of its last reply?
 
-    What counts is the value of the program's last expression, else its last printed line; 0 without either, or without
-    a box. The reference answer plays no part.
+    What counts is the value of the program's last expression, else its last printed line; 0 without
+    either, or without a box. The reference answer plays no part.
 
     Args:
         agrees: score of an equivalent answer.
@@ -51,7 +53,12 @@ class CodeAgrees(Reward):
         boxed = extract(replies[-1].text) if replies else None
         lines = f"{ran[-1].stdout}\n{ran[-1].value}".split("\n") if ran else []
         printed = next((line.strip() for line in reversed(lines) if line.strip()), None)
-        if printed is None or boxed is None or boxed.value is None or boxed.method not in ("box", "tag"):
+        if (
+            printed is None
+            or boxed is None
+            or boxed.value is None
+            or boxed.method not in ("box", "tag")
+        ):
             return 0.0
         problem = task.problem
         said = extract(printed).value or printed
@@ -60,11 +67,12 @@ class CodeAgrees(Reward):
 
 
 class VerifierDecision(Reward):
-    """Is the verifier's verdict on an answer that of the grader? Over several rounds, the mean over the verdicts.
+    """Is the verifier's verdict on an answer that of the grader? Over several rounds, the mean over
+    the verdicts.
 
-    Verdicts and the answers that they are about are those that the agent noted; of an agent that notes none, a verdict
-    is about the answer in the last reply of another role, and a reply whose program was run next is none yet. None when
-    the verifier decided nothing.
+    Verdicts and the answers that they are about are those that the agent noted; of an agent that
+    notes none, a verdict is about the answer in the last reply of another role, and a reply whose
+    program was run next is none yet. None when the verifier decided nothing.
 
     Args:
         right: score of CORRECT for a right answer, and of INCORRECT for any other.
@@ -73,7 +81,12 @@ class VerifierDecision(Reward):
     """
 
     def __init__(
-        self, right: float = 1.0, wrong: float = -1.0, unclear: float = -0.3, role: str = "verifier", **common: Any
+        self,
+        right: float = 1.0,
+        wrong: float = -1.0,
+        unclear: float = -0.3,
+        role: str = "verifier",
+        **common: Any,
     ) -> None:
         super().__init__(role=role, **common)
         self.right, self.wrong, self.unclear = right, wrong, unclear
@@ -83,7 +96,9 @@ class VerifierDecision(Reward):
         for decision, answer in _verdicts(trace, self.role):
             is_right = judge(answer, task).equal
             agrees = decision == ("CORRECT" if is_right else "INCORRECT")
-            scores.append(self.unclear if decision == "UNCLEAR" else self.right if agrees else self.wrong)
+            scores.append(
+                self.unclear if decision == "UNCLEAR" else self.right if agrees else self.wrong
+            )
         return math.fsum(scores) / len(scores) if scores else None
 
 
@@ -126,7 +141,9 @@ def _results(trace: Trace, role: str) -> list[RunResult]:
 
 
 def _verdicts(trace: Trace, role: str) -> Iterator[tuple[str, str]]:
-    """(verdict, the answer that was judged), in order: as the agent noted them, else as its turns tell."""
+    """(verdict, the answer that was judged), in order: as the agent noted them, else as its turns
+    tell.
+    """
     noted = [note for note in trace.notes if note.kind != "verdict" or note.role == role]
     if noted:  # an agent that notes anything notes its verdicts
         for draft, said in reviewed((note.kind, note.branch, note) for note in noted):

@@ -1,4 +1,6 @@
-"""What became of the programs that agents ran: the same figures for a step of training and for an evaluation."""
+"""What became of the programs that agents ran: the same figures for a step of training and for an
+evaluation.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 # errors that a program invents would be a metric each
-KNOWN = frozenset(name for name in vars(builtins) if name.endswith(("Error", "Exit", "Exception", "Interrupt")))
+KNOWN = frozenset(
+    name for name in vars(builtins) if name.endswith(("Error", "Exit", "Exception", "Interrupt"))
+)
 OWN = frozenset(("OutputError", "Crash", "Exit"))
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Programs that ran, how many ended well, how many were out of time, mean seconds, and errors by type."""
+    """Programs that ran, how many ended well, how many were out of time, mean seconds, and errors
+    by type.
+    """
 
     runs: int
     ok: int
@@ -37,17 +43,23 @@ class Programs:
             "programs_timed_out": self.timed_out / self.runs,
             "program_seconds": self.seconds,
         }
-        return values | {f"program_errors/{name}": count / self.runs for name, count in self.errors.items()}
+        return values | {
+            f"program_errors/{name}": count / self.runs for name, count in self.errors.items()
+        }
 
     def shown(self) -> str:
-        """One line for people: `300 programs, 85 % ran, 0.02 s each; NameError 31, SyntaxError 9, TimeoutError 5`."""
+        """One line for people: `300 programs, 85 % ran, 0.02 s each; NameError 31, SyntaxError 9,
+        TimeoutError 5`.
+        """
         errors = ", ".join(f"{name} {count}" for name, count in list(self.errors.items())[:6])
         line = f"{self.runs} programs, {100 * self.share_ok:.0f} % ran, {self.seconds:.3f} s each"
         return f"{line}; {errors}" if errors else line
 
 
 def programs(results: Iterable[Mapping[str, Any]]) -> Programs:
-    """Count results (`ok`, `timed_out`, `seconds`, `error_type`, as of a RunResult or of a record of one)."""
+    """Count results (`ok`, `timed_out`, `seconds`, `error_type`, as of a RunResult or of a record
+    of one).
+    """
     rows = list(results)
     errors = Counter(_kind(row.get("error_type", "")) for row in rows if not row["ok"])
     return Programs(

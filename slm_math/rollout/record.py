@@ -1,4 +1,6 @@
-"""A graded trace as plain data: what evaluations and rollouts write down, and what figures are computed from."""
+"""A graded trace as plain data: what evaluations and rollouts write down, and what figures are
+computed from.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,16 @@ from slm_math.answers import Extracted, extract, grade, judge
 from slm_math.rewards import Reward, score, total
 from slm_math.types import Chat, Image, Note, Run, Task, Trace, Turn
 
-# characters that JSON leaves alone, though they steer terminals or end lines: C1 controls, Unicode's separators
+# characters that JSON leaves alone, though they steer terminals or end lines: C1 controls,
+# Unicode's separators
 ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
 @dataclass
 class Rollout:
-    """A trace in training. By role: unweighted reward parts, rewards (NaN: not scored), advantages (once known)."""
+    """A trace in training. By role: unweighted reward parts, rewards (NaN: not scored), advantages
+    (once known).
+    """
 
     task: Task
     trace: Trace
@@ -31,7 +36,11 @@ class Rollout:
     def data(self) -> dict[str, Any]:
         """Its record with rewards and advantages."""
         parts = {role: dict(values) for role, values in self.parts.items()}
-        return self.record | {"parts": parts, "rewards": dict(self.rewards), "advantages": self.advantages}
+        return self.record | {
+            "parts": parts,
+            "rewards": dict(self.rewards),
+            "advantages": self.advantages,
+        }
 
 
 def scored(task: Task, trace: Trace, rewards: Sequence[Reward], roles: Sequence[str]) -> Rollout:
@@ -44,17 +53,24 @@ def scored(task: Task, trace: Trace, rewards: Sequence[Reward], roles: Sequence[
 def record(task: Task, trace: Trace) -> dict[str, Any]:
     """A graded trace as plain data.
 
-    `answer`, `correct`, `reason`: what the agent returned, and the verdict. `method`: how the last reply that states
-    this answer does so (see `extract`); "program" where none does and programs ran. `hedged`: not right, and that reply
-    names alternatives. `lenient`: right also when, of the last reply of the role that spoke first, the last number is
-    accepted where the agent has no answer.
+    `answer`, `correct`, `reason`: what the agent returned, and the verdict. `method`: how the last
+    reply that states this answer does so (see `extract`); "program" where none does and programs
+    ran. `hedged`: not right, and that reply names alternatives. `lenient`: right also when, of the
+    last reply of the role that spoke first, the last number is accepted where the agent has no
+    answer.
     """
     problem = task.problem
     verdict = judge(trace.answer, task)
     first = trace.turns[0].request.role if trace.turns else ""
-    final = next((turn.reply.text for turn in reversed(trace.turns) if turn.request.role == first), "")
+    final = next(
+        (turn.reply.text for turn in reversed(trace.turns) if turn.request.role == first), ""
+    )
     found, method = _stated(trace)
-    rules = {"answer_type": problem.answer_type, "choices": list(problem.choices), "tolerance": task.tolerance}
+    rules = {
+        "answer_type": problem.answer_type,
+        "choices": list(problem.choices),
+        "tolerance": task.tolerance,
+    }
     return {
         "id": problem.id,
         "sample": trace.sample,
@@ -85,7 +101,13 @@ def _stated(trace: Trace) -> tuple[Extracted | None, str]:
 
 def _lenient(text: str, task: Task) -> bool:
     problem = task.problem
-    rules = (task.gold, problem.text or None, problem.answer_type, problem.choices or None, task.tolerance)
+    rules = (
+        task.gold,
+        problem.text or None,
+        problem.answer_type,
+        problem.choices or None,
+        task.tolerance,
+    )
     return grade(text, *rules, last_number=True).correct
 
 
@@ -131,7 +153,9 @@ def chat_data(chat: Chat) -> list[dict[str, str]]:
     data = []
     for message in chat:
         images = [part.source for part in message.content if isinstance(part, Image)]
-        names = [f"[image: {s if not s.startswith('data:') else f'{len(s)} characters'}]" for s in images]
+        names = [
+            f"[image: {s if not s.startswith('data:') else f'{len(s)} characters'}]" for s in images
+        ]
         data.append({"role": message.role, "content": "\n".join([*names, message.text])})
     return data
 
@@ -146,7 +170,9 @@ def light(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def json_line(row: Mapping[str, Any]) -> bytes:
-    """A record as a line of JSON in UTF-8; null for NaN and the infinities, which JSON has no number for."""
+    """A record as a line of JSON in UTF-8; null for NaN and the infinities, which JSON has no
+    number for.
+    """
     text = json.dumps(_finite(row), ensure_ascii=False, allow_nan=False, default=str)
     # half a surrogate pair, which UTF-8 has no bytes for, becomes its JSON escape
     return text.translate(ESCAPES).encode("utf-8", "backslashreplace") + b"\n"

@@ -17,13 +17,14 @@ from slm_math.types import Trace
 
 @dataclass
 class Row:
-    """A token sequence to train on. All lists have its length; `mask[t]` > 0 says that token t is learnt.
+    """A token sequence to train on. All lists have its length; `mask[t]` > 0 says that token t is
+    learnt.
 
-    `mask` weighs the token's loss (0 for context) and `weight` the whole row's; `logps` are sampling log-probabilities
-    in nats, `reference` those of the reference policy (0 for context); `kept[t]` packs the ids that could be sampled at
-    t, nothing where all could. `sample` is the index of the trace that the row is of, `group` that of its problem;
-    `cut` says that a reply of its role was cut off there; `kl` estimates KL(policy || reference), summed over loss
-    tokens.
+    `mask` weighs the token's loss (0 for context) and `weight` the whole row's; `logps` are
+    sampling log-probabilities in nats, `reference` those of the reference policy (0 for context);
+    `kept[t]` packs the ids that could be sampled at t, nothing where all could. `sample` is the
+    index of the trace that the row is of, `group` that of its problem; `cut` says that a reply of
+    its role was cut off there; `kl` estimates KL(policy || reference), summed over loss tokens.
     """
 
     ids: list[int]
@@ -42,7 +43,9 @@ class Row:
 
     @property
     def learnt(self) -> list[int]:
-        """The positions of the loss tokens (the first token of a row has nothing to be predicted from)."""
+        """The positions of the loss tokens (the first token of a row has nothing to be predicted
+        from).
+        """
         return [t for t in range(1, len(self.ids)) if self.mask[t] > 0]
 
     @property
@@ -51,11 +54,12 @@ class Row:
 
 
 def trace_rows(trace: Trace, role: str) -> list[Row]:
-    """The rows of one role in a trace: turns whose prompt extends prompt + reply of an earlier turn share a row.
+    """The rows of one role in a trace: turns whose prompt extends prompt + reply of an earlier turn
+    share a row.
 
-    Equality is checked on token ids, so what is trained on is exactly what was sampled. Tool output and user turns
-    are context. A turn at another temperature starts a row of its own. Empty replies (no token) and greedy
-    turns (no samples of the policy) make no row.
+    Equality is checked on token ids, so what is trained on is exactly what was sampled. Tool output
+    and user turns are context. A turn at another temperature starts a row of its own. Empty replies
+    (no token) and greedy turns (no samples of the policy) make no row.
     """
     rows: list[Row] = []
     cut = any(turn.reply.finish == "length" for turn in trace.turns if turn.request.role == role)
@@ -63,7 +67,8 @@ def trace_rows(trace: Trace, role: str) -> list[Row]:
         reply = turn.reply
         if turn.request.role != role or not reply.token_ids:
             continue
-        if turn.request.temperature == 0:  # by the agent's wish; a reply's own temperature is 1 then
+        # by the agent's wish; a reply's own temperature is 1 then
+        if turn.request.temperature == 0:
             continue
         prompt = list(reply.prompt_ids)
         row = next(
@@ -88,13 +93,15 @@ def trace_rows(trace: Trace, role: str) -> list[Row]:
 
 @dataclass
 class Batch:
-    """Right-padded rows as tensors, with everything that belongs to a loss token gathered into flat vectors.
+    """Right-padded rows as tensors, with everything that belongs to a loss token gathered into flat
+    vectors.
 
-    ids, attention (N, T); positions follow from right padding. For the M loss tokens: `where` (M,) flat index into
-    (N, T) of the position that *predicts* the token, `targets` (M,) its id, `weight` (M,) mask times the row's weight,
-    `row` (M,) its row, `logps` (M,) sampling log-probability, `reference` (M,) or None, `temperature` (M,), `advantage`
-    (M,); `support` lists what could be sampled (see `token_logprobs`), None where nothing was cut off. `role` is that
-    of all rows.
+    ids, attention (N, T); positions follow from right padding. For the M loss tokens: `where` (M,)
+    flat index into (N, T) of the position that *predicts* the token, `targets` (M,) its id,
+    `weight` (M,) mask times the row's weight, `row` (M,) its row, `logps` (M,) sampling
+    log-probability, `reference` (M,) or None, `temperature` (M,), `advantage` (M,); `support` lists
+    what could be sampled (see `token_logprobs`), None where nothing was cut off. `role` is that of
+    all rows.
     """
 
     ids: Tensor
@@ -121,21 +128,30 @@ def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
     attention = torch.zeros(len(rows), width, dtype=torch.long)
     for n, row in enumerate(rows):
         ids[n, : len(row.ids)] = torch.tensor(row.ids)
-        attention[n, : len(row.ids)] = 1  # from lengths, never from the pad id, which may be the EOS id
+        # from lengths, never from the pad id, which may be the EOS id
+        attention[n, : len(row.ids)] = 1
     learnt = [row.learnt for row in rows]
     sizes = torch.tensor(list(map(len, learnt)))
 
     def tokens(name: str, empty: Any = 0) -> list[Any]:
         """What the rows say of their loss tokens."""
         said = ((getattr(row, name), where) for row, where in zip(rows, learnt))
-        return [v for values, where in said for v in ([values[t] for t in where] if values else [empty] * len(where))]
+        return [
+            v
+            for values, where in said
+            for v in ([values[t] for t in where] if values else [empty] * len(where))
+        ]
 
     def spread(name: str) -> Tensor:
         """What the rows say of themselves, for each of their loss tokens."""
-        return torch.tensor([getattr(row, name) for row in rows], dtype=torch.float32).repeat_interleave(sizes)
+        return torch.tensor(
+            [getattr(row, name) for row in rows], dtype=torch.float32
+        ).repeat_interleave(sizes)
 
     vectors = {
-        "where": torch.tensor([n * width + t - 1 for n, where in enumerate(learnt) for t in where], dtype=torch.long),
+        "where": torch.tensor(
+            [n * width + t - 1 for n, where in enumerate(learnt) for t in where], dtype=torch.long
+        ),
         "targets": torch.tensor(tokens("ids"), dtype=torch.long),
         "weight": torch.tensor(tokens("mask"), dtype=torch.float32) * spread("weight"),
         "row": torch.arange(len(rows)).repeat_interleave(sizes),
@@ -148,20 +164,30 @@ def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
     if not all(row.reference for row in rows):
         fields["reference"] = None
     support = _support(tokens("kept", b""), device)
-    return Batch(ids=ids.to(device), attention=attention.to(device), support=support, role=roles.pop(), **fields)
+    return Batch(
+        ids=ids.to(device),
+        attention=attention.to(device),
+        support=support,
+        role=roles.pop(),
+        **fields,
+    )
 
 
 def _support(kept: Sequence[bytes], device: torch.device | str) -> tuple[Tensor, Tensor] | None:
     if not any(kept):
         return None
     starts = torch.tensor([0, *(len(packed) // 4 for packed in kept)]).cumsum(0)
-    return starts.to(device), torch.frombuffer(bytearray(b"".join(kept)), dtype=torch.int32).to(device, torch.long)
+    return starts.to(device), torch.frombuffer(bytearray(b"".join(kept)), dtype=torch.int32).to(
+        device, torch.long
+    )
 
 
 def micro_batches(rows: Sequence[Row], tokens: int) -> Iterator[list[Row]]:
-    """Splits rows into lists of one role with at most `tokens` positions each, padding included (at least one row).
+    """Splits rows into lists of one role with at most `tokens` positions each, padding included (at
+    least one row).
 
-    Rows of like length go together, which keeps padding low; the loss of a step does not depend on the split.
+    Rows of like length go together, which keeps padding low; the loss of a step does not depend on
+    the split.
     """
     chunk: list[Row] = []
     for row in sorted(rows, key=lambda row: (row.role, len(row.ids))):

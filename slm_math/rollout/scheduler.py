@@ -1,4 +1,6 @@
-"""Drives many workflows at once: hands their requests to executors, resumes them with the results, records traces."""
+"""Drives many workflows at once: hands their requests to executors, resumes them with the results,
+records traces.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,11 @@ class _Live:
 
     def note(self) -> None:
         """Writes down what was asked and answered."""
-        done = [(e, r) for e, r in zip(self.effects, self.results) if r is not None or isinstance(e, Note)]
+        done = [
+            (e, r)
+            for e, r in zip(self.effects, self.results)
+            if r is not None or isinstance(e, Note)
+        ]
         self.events += [_event(effect, result) for effect, result in done]
 
 
@@ -87,7 +93,9 @@ class Rollouts:
     ) -> None:
         for role in agent.roles:
             if role not in engines and "default" not in engines:
-                raise ValueError(f"agent {type(agent).__name__} asks for role {role!r}, and no engine serves it")
+                raise ValueError(
+                    f"agent {type(agent).__name__} asks for role {role!r}, and no engine serves it"
+                )
         if agent.uses_python and sandbox is None:
             raise ValueError(f"agent {type(agent).__name__} runs Python, and there is no sandbox")
         self.agent = agent
@@ -101,7 +109,9 @@ class Rollouts:
         self._executors: dict[int, Executor] = {}
 
     def run(self, jobs: Iterable[tuple[Problem, int]]) -> Iterator[Trace]:
-        """Yields a trace as soon as its workflow ends; `jobs` are (problem, sample index) and are drawn lazily."""
+        """Yields a trace as soon as its workflow ends; `jobs` are (problem, sample index) and are
+        drawn lazily.
+        """
         source = iter(jobs)
         live: dict[int, _Live] = {}
         exhausted = False
@@ -132,24 +142,32 @@ class Rollouts:
     def _start(self, problem: Problem, sample: int) -> _Live:
         workflow = self.agent.solve(problem)
         if not isinstance(workflow, Generator):
-            raise ValueError(f"{type(self.agent).__name__}.solve yields no request: it must be a generator")
+            raise ValueError(
+                f"{type(self.agent).__name__}.solve yields no request: it must be a generator"
+            )
         return _Live(problem, sample, workflow, (*self.key, problem.id, sample))
 
     def _finished(self) -> list[tuple[Executor, int, Any]]:
-        """What executors have finished. One that computes does so a step at a time while others owe something, too;
-        when all merely wait, so does this."""
+        """What executors have finished. One that computes does so a step at a time while others owe
+        something, too; when all merely wait, so does this."""
         owing = [self._executors[i] for i in {executor for executor, _ in self._pending}]
         if len(owing) == 1:
             return [(owing[0], *item) for item in owing[0].poll(timeout=1.0)]
         found = [(executor, *item) for executor in owing for item in executor.poll()]
         if not found and not any(getattr(executor, "computes", False) for executor in owing):
-            found = [(executor, *item) for executor in owing for item in executor.poll(timeout=0.02)]
+            found = [
+                (executor, *item) for executor in owing for item in executor.poll(timeout=0.02)
+            ]
         return found
 
-    def _deliver(self, item: _Live, index: int, result: Any, live: dict[int, _Live]) -> Iterator[Trace]:
+    def _deliver(
+        self, item: _Live, index: int, result: Any, live: dict[int, _Live]
+    ) -> Iterator[Trace]:
         if id(item) not in live:
             return
-        if isinstance(result, ContextFull) and any(isinstance(event, Turn) for event in item.events):
+        if isinstance(result, ContextFull) and any(
+            isinstance(event, Turn) for event in item.events
+        ):
             result = Reply("", finish="length")  # a long chat keeps the answers that it has
         if isinstance(result, EngineError):
             item.note()  # what was answered beside it
@@ -171,23 +189,35 @@ class Rollouts:
                 effects = item.workflow.send(item.results) if item.effects else next(item.workflow)
                 if not effects or not isinstance(effects, (list, tuple)):
                     raise ValueError(
-                        f"agent {type(self.agent).__name__} must yield lists of requests that are not empty, "
+                        f"agent {type(self.agent).__name__} must yield lists of requests that are "
+                        f"not empty, "
                         f"got {effects!r:.200}"
                     )
                 item.effects, item.results = list(effects), [None] * len(effects)
-                asked = [index for index, effect in enumerate(item.effects) if not isinstance(effect, Note)]
+                asked = [
+                    index
+                    for index, effect in enumerate(item.effects)
+                    if not isinstance(effect, Note)
+                ]
                 if not asked:
                     item.note()
                     if len(item.events) > MOST_EVENTS:
-                        raise ValueError(f"agent {type(self.agent).__name__} never ends: {MOST_EVENTS} events")
+                        raise ValueError(
+                            f"agent {type(self.agent).__name__} never ends: {MOST_EVENTS} events"
+                        )
         except StopIteration as end:
             yield self._end(item, live, end.value, None)
             return
         except Exception as error:
-            error.add_note(f"in agent {type(self.agent).__name__} on problem {item.problem.id}, sample {item.sample}")
+            error.add_note(
+                f"in agent {type(self.agent).__name__} on problem {item.problem.id}, sample "
+                f"{item.sample}"
+            )
             raise
         if len(item.events) > MOST_EVENTS:
-            yield self._end(item, live, None, f"the workflow had not ended after {MOST_EVENTS} events")
+            yield self._end(
+                item, live, None, f"the workflow had not ended after {MOST_EVENTS} events"
+            )
             return
         item.missing = len(asked)
         for index in asked:
@@ -202,15 +232,22 @@ class Rollouts:
         assert isinstance(effect, Generate)
         if effect.role not in self.agent.roles:
             roles = ", ".join(self.agent.roles)
-            raise ValueError(f"agent {type(self.agent).__name__} asks for role {effect.role!r}; its roles are {roles}")
+            raise ValueError(
+                f"agent {type(self.agent).__name__} asks for role {effect.role!r}; its roles are "
+                f"{roles}"
+            )
         engine = self.engines.get(effect.role) or self.engines["default"]
         default = self.sampling.get(effect.role) or self.sampling["default"]
         item.asked += 1
         key = (*item.key, item.asked)
-        request = Request(effect.chat, effect.sampling(default), effect.resume, key, self.support, effect.role)
+        request = Request(
+            effect.chat, effect.sampling(default), effect.resume, key, self.support, effect.role
+        )
         return engine, engine.submit(request)
 
-    def _end(self, item: _Live, live: dict[int, _Live], answer: str | None, error: str | None) -> Trace:
+    def _end(
+        self, item: _Live, live: dict[int, _Live], answer: str | None, error: str | None
+    ) -> Trace:
         del live[id(item)]
         item.workflow.close()
         seconds = time.perf_counter() - item.start

@@ -4,14 +4,18 @@ Four walls, each of which the kernel enforces and no program can take down again
 
 1. limits on memory, processor time, open files, processes, file size (`limit`);
 2. no capabilities, and none to be had (`give_up_privileges`);
-3. Landlock, where the kernel has it: no file, no TCP, no signal or abstract socket beyond this process (`hide_files`);
-4. seccomp: a short list of allowed system calls, everything else fails with "operation not permitted" (`filter_calls`).
+3. Landlock, where the kernel has it: no file, no TCP, no signal or abstract socket beyond this
+  process (`hide_files`);
+4. seccomp: a short list of allowed system calls, everything else fails with "operation not
+  permitted" (`filter_calls`).
 
-The fourth holds alone. A locked process computes, writes to what it has open, sleeps and ends; it opens no file, makes
-no socket, pipe, process or thread, maps no executable memory, and signals nobody but itself. `reading` adds opening
-files to read them, for packages that load parts of themselves late: then the third wall says which files.
+The fourth holds alone. A locked process computes, writes to what it has open, sleeps and ends; it
+opens no file, makes no socket, pipe, process or thread, maps no executable memory, and signals
+nobody but itself. `reading` adds opening files to read them, for packages that load parts of
+themselves late: then the third wall says which files.
 
-Standard library only, and without the rest of this package: the forked child runs it before anything else.
+Standard library only, and without the rest of this package: the forked child runs it before
+anything else.
 """
 
 from __future__ import annotations
@@ -24,20 +28,25 @@ import stat
 import struct
 from collections.abc import Iterable
 
-Numbers = tuple[int | None, int | None]  # a system call's number on x86-64 and on arm64, None where it has none
+# a system call's number on x86-64 and on arm64, None where it has none
+Numbers = tuple[int | None, int | None]
 
 # What every program may call.
 ALLOWED: dict[str, Numbers] = {
-    # its own open files: standard input (empty), output, error, and the report. None of them can be opened anew
-    "read": (0, 63), "readv": (19, 65), "write": (1, 64), "writev": (20, 66), "close": (3, 57), "lseek": (8, 62),
+    # its own open files: standard input (empty), output, error, and the report. None of them can be
+    # opened anew
+    "read": (0, 63), "readv": (19, 65), "write": (1, 64), "writev": (20, 66), "close": (3, 57),
+    "lseek": (8, 62),
     "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24), "fstat": (5, 80), "getcwd": (79, 17),
     # waiting on them, and on nothing: time.sleep is select or clock_nanosleep
-    "poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72), "pause": (34, None),
+    "poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72),
+    "pause": (34, None),
     "nanosleep": (35, 101), "restart_syscall": (219, 128), "sched_yield": (24, 124),
     # memory, counted by RLIMIT_AS (mmap, mremap, mprotect, madvise: see below)
     "brk": (12, 214), "munmap": (11, 215),
     # signals to itself (kill, tkill, tgkill: see below), timers that end in such a signal
-    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
+    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
+    "sigaltstack": (131, 132),
     "alarm": (37, None), "setitimer": (38, 103), "getitimer": (36, 102),
     # the clock, random bytes, its own number and use of the machine
     "gettimeofday": (96, 169), "time": (201, None),
@@ -48,30 +57,38 @@ ALLOWED: dict[str, Numbers] = {
 }  # fmt: skip
 # What it may call with some arguments only: `_conditions` says with which.
 CHECKED: dict[str, Numbers] = {
-    "mmap": (9, 222), "mremap": (25, 216), "mprotect": (10, 226), "madvise": (28, 233), "futex": (202, 98),
+    "mmap": (9, 222), "mremap": (25, 216), "mprotect": (10, 226), "madvise": (28, 233),
+    "futex": (202, 98),
     "fcntl": (72, 25), "ioctl": (16, 29), "prlimit64": (302, 261), "sched_getaffinity": (204, 123),
     "clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115),
     "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131),
 }  # fmt: skip
-# With reading=True: looking at files (hidden ones can be seen to exist, as Landlock does not cover that).
+# With reading=True: looking at files (hidden ones can be seen to exist, as Landlock does not cover
+# that).
 READING: dict[str, Numbers] = {
-    "newfstatat": (262, 79), "stat": (4, None), "lstat": (6, None), "statx": (332, 291), "access": (21, None),
-    "faccessat": (269, 48), "faccessat2": (439, 439), "readlink": (89, None), "readlinkat": (267, 78),
+    "newfstatat": (262, 79), "stat": (4, None), "lstat": (6, None), "statx": (332, 291),
+    "access": (21, None),
+    "faccessat": (269, 48), "faccessat2": (439, 439), "readlink": (89, None), "readlinkat": (267,
+    78),
     "getdents64": (217, 61), "pread64": (17, 67),
 }  # fmt: skip
 OPENING: dict[str, Numbers] = {"open": (2, None), "openat": (257, 56)}
 
-ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, kernel's name for it
-_ALLOW, _KILL, _REFUSE, _NOT_A_TERMINAL = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050019  # errno in the lower half
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _LEAVE = 0x20, 0x15, 0x35, 0x45, 0x06  # the BPF instructions that it takes
+# column of the tables, kernel's name for it
+ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+# errno in the lower half
+_ALLOW, _KILL, _REFUSE, _NOT_A_TERMINAL = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050019
+# the BPF instructions that it takes
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _LEAVE = 0x20, 0x15, 0x35, 0x45, 0x06
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def lock(memory: int, *, landlock: bool | None, reading: Iterable[str] | None = None) -> None:
-    """Lock this process for good, with `memory` bytes of address space; `reading` names what it may still read.
+    """Lock this process for good, with `memory` bytes of address space; `reading` names what it may
+    still read.
 
-    `landlock` says whether the third wall must stand (True), is left out (False), or stands where the kernel has it
-    (None). Raises OSError where the kernel refuses a wall.
+    `landlock` says whether the third wall must stand (True), is left out (False), or stands where
+    the kernel has it (None). Raises OSError where the kernel refuses a wall.
     """
     give_up_privileges()
     limit(memory)
@@ -105,7 +122,8 @@ def give_up_privileges() -> None:
     no_new_privileges = 38
     _call("prctl", no_new_privileges, 1, 0, 0, 0)
     _LIBC.personality(0)  # one of its bits would make all memory executable
-    _call("capset", struct.pack("=Ii", 0x20080522, 0), bytes(24))  # version 3, this process; three empty sets
+    # version 3, this process; three empty sets
+    _call("capset", struct.pack("=Ii", 0x20080522, 0), bytes(24))
 
 
 def hide_files(readable: Iterable[str] = ()) -> None:
@@ -116,8 +134,11 @@ def hide_files(readable: Iterable[str] = ()) -> None:
     create, add, restrict = 444, 445, 446
     version = min(_call("syscall", create, None, 0, 1), 6)
     files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
-    tcp, scope = (3 if version >= 4 else 0), (3 if version >= 6 else 0)  # bind, connect; abstract sockets, signals
-    attributes = struct.pack("=QQQ", files, tcp, scope)[: 8 if version < 4 else 16 if version < 6 else 24]
+    # bind, connect; abstract sockets, signals
+    tcp, scope = (3 if version >= 4 else 0), (3 if version >= 6 else 0)
+    attributes = struct.pack("=QQQ", files, tcp, scope)[
+        : 8 if version < 4 else 16 if version < 6 else 24
+    ]
     ruleset = _call("syscall", create, attributes, len(attributes), 0)
     read_file, read_folder = 1 << 2, 1 << 3
     for path in readable:
@@ -133,7 +154,9 @@ def hide_files(readable: Iterable[str] = ()) -> None:
 
 
 def filter_calls(reading: bool) -> None:
-    """From here on only the allowed system calls. Raises OSError where the kernel has no such filter."""
+    """From here on only the allowed system calls. Raises OSError where the kernel has no such
+    filter.
+    """
     seccomp, with_filter = 22, 2
     code = program(os.uname().machine, os.getpid(), reading)
     steps = ctypes.create_string_buffer(code, len(code))
@@ -142,13 +165,17 @@ def filter_calls(reading: bool) -> None:
 
 
 def program(machine: str, pid: int, reading: bool) -> bytes:
-    """The filter for process `pid`: an array of `struct sock_filter`, run by the kernel at every system call.
+    """The filter for process `pid`: an array of `struct sock_filter`, run by the kernel at every
+    system call.
 
-    Another architecture's calls (32-bit code in a 64-bit process) kill the process. Raises OSError for an
-    architecture without tables.
+    Another architecture's calls (32-bit code in a 64-bit process) kill the process. Raises OSError
+    for an architecture without tables.
     """
     if machine not in ARCHITECTURES:
-        raise OSError(f"no table of system calls for {machine}; there is one for {' and '.join(ARCHITECTURES)}")
+        raise OSError(
+            f"no table of system calls for {machine}; there is one for "
+            f"{' and '.join(ARCHITECTURES)}"
+        )
     column, name = ARCHITECTURES[machine]
     code = _step(_LOAD, 4) + _step(_EQUAL, name, 1, 0) + _leave(_KILL) + _step(_LOAD, 0)
     for numbers in (ALLOWED | (READING if reading else {})).values():
@@ -164,7 +191,8 @@ def _conditions(pid: int, reading: bool) -> dict[str, bytes]:
     """Call -> the steps that decide on its arguments; they always leave."""
     write, execute = 2, 4
     shared, anonymous, huge = 1, 0x20, 0x40000
-    never_killed = _unless_equal(signal.SIGKILL)  # by itself: its death by that signal means that the machine did it
+    # by itself: its death by that signal means that the machine did it
+    never_killed = _unless_equal(signal.SIGKILL)
     own = _only_equal(pid)
     no_code = _argument(2) + _unless_bits(execute)
     if reading:  # but the code of files, which is not to be written over
@@ -173,16 +201,20 @@ def _conditions(pid: int, reading: bool) -> dict[str, bytes]:
     # clocks have small numbers; the others are those of a process, which may be another's
     clock = _argument(0) + _step(_AT_LEAST, 12, 0, 1) + _leave(_REFUSE) + _leave(_ALLOW)
     conditions = {
-        # no machine code but what is there; no huge pages, which are the host's; nothing shared: such memory outlives
-        # its mapping uncounted, and what is shared with the zygote would reach the next program
+        # no machine code but what is there; no huge pages, which are the host's; nothing shared:
+        # such memory outlives its mapping uncounted, and what is shared with the zygote would reach
+        # the next program
         "mmap": _argument(3) + _unless_bits(huge | shared) + no_code + _leave(_ALLOW),
         "mprotect": _argument(2) + _unless_bits(execute) + _leave(_ALLOW),
-        "mremap": _argument(3) + _only_of(0, 1) + _leave(_ALLOW),  # it may move, not leave a copy behind
-        # use, free, huge pages of its own; not: punching holes in files, poisoning, merging, paging out
+        # it may move, not leave a copy behind
+        "mremap": _argument(3) + _only_of(0, 1) + _leave(_ALLOW),
+        # use, free, huge pages of its own; not: punching holes in files, poisoning, merging, paging
+        # out
         "madvise": _argument(2) + _only_of(0, 1, 2, 3, 4, 8, 14, 15) + _leave(_ALLOW),
-        # wait and wake, with a bitset or without, by either clock, within this process (128): others map libc's pages,
-        # too, and could be woken there
-        "futex": _argument(1) + _only_of(*(call | flags for call in (0, 1, 9, 10) for flags in (128, 384)))
+        # wait and wake, with a bitset or without, by either clock, within this process (128):
+        # others map libc's pages, too, and could be woken there
+        "futex": _argument(1) + _only_of(*(call | flags for call in (0, 1, 9, 10) for flags in (128,
+        384)))
         + _leave(_ALLOW),
         # duplicates and flags; not: owners of signals, sizes of pipes, locks, leases, seals
         "fcntl": _argument(1) + _only_of(0, 1, 2, 3, 1030) + _leave(_ALLOW),
@@ -195,10 +227,12 @@ def _conditions(pid: int, reading: bool) -> dict[str, bytes]:
         "clock_gettime": clock, "clock_getres": clock, "clock_nanosleep": clock,
         "kill": _argument(0) + own + _argument(1) + never_killed + _leave(_ALLOW),
         "tkill": _argument(0) + own + _argument(1) + never_killed + _leave(_ALLOW),
-        "tgkill": _argument(0) + own + _argument(1) + own + _argument(2) + never_killed + _leave(_ALLOW),
+        "tgkill": _argument(0) + own + _argument(1) + own
+        + _argument(2) + never_killed + _leave(_ALLOW),
     }  # fmt: skip
     if reading:
-        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_PATH  # a path alone, Landlock does not hide
+        # a path alone, Landlock does not hide
+        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_PATH
         for call, position in (("open", 1), ("openat", 2)):
             conditions[call] = _argument(position) + _unless_bits(writes) + _leave(_ALLOW)
     return conditions

@@ -1,6 +1,8 @@
-"""What every new worker is asked before its first real program: things that must fail, and one that must not.
+"""What every new worker is asked before its first real program: things that must fail, and one that
+must not.
 
-The program runs where all programs run. It names what it was able to do; silence and the control's sum are the proof.
+The program runs where all programs run. It names what it was able to do; silence and the control's
+sum are the proof.
 """
 
 from __future__ import annotations
@@ -10,11 +12,13 @@ from slm_math.sandbox import boundary
 CONTROL = "walls stand"
 LAST = 480  # system calls up to here are tried; Linux 6.18 has some 470
 
-# calls without arguments would act if they were allowed: vfork, sync, vhangup, setsid, fork (tried by itself below);
-# uretprobe and uprobe belong to the kernel's own trampolines, and end with SIGILL whoever else calls them
+# calls without arguments would act if they were allowed: vfork, sync, vhangup, setsid, fork (tried
+# by itself below); uretprobe and uprobe belong to the kernel's own trampolines, and end with SIGILL
+# whoever else calls them
 _UNTRIED_NUMBERS = ((57, 58, 112, 153, 162, 335, 336), (58, 81, 157))
 
-# put in front: READING, NAMESPACES, BYTES (more memory than there is), CONTROL, CALLS and FUTEX (numbers)
+# put in front: READING, NAMESPACES, BYTES (more memory than there is), CONTROL, CALLS and FUTEX
+# (numbers)
 PROGRAM = """
 import ctypes, mmap, os, signal, socket, threading
 import sympy
@@ -24,7 +28,8 @@ bad = [ctypes.c_long(-1)] * 6
 
 def refused(number, *arguments):
     # bad arguments: what gets past the filter fails, too, but with another error
-    return libc.syscall(ctypes.c_long(number), *(arguments or bad)) == -1 and ctypes.get_errno() == 1
+    result = libc.syscall(ctypes.c_long(number), *(arguments or bad))
+    return result == -1 and ctypes.get_errno() == 1
 
 def shared():
     mmap.mmap(-1, 4096, mmap.MAP_SHARED)
@@ -52,7 +57,9 @@ attacks = {
     "exceed its memory": lambda: bytearray(BYTES),
     "share memory": shared,
     "wake another": wake,
-    "map executable memory": lambda: mmap.mmap(-1, 4096, mmap.MAP_PRIVATE, mmap.PROT_EXEC | mmap.PROT_READ),
+    "map executable memory": lambda: mmap.mmap(
+        -1, 4096, mmap.MAP_PRIVATE, mmap.PROT_EXEC | mmap.PROT_READ
+    ),
 }
 if not READING:
     attacks["see a file"] = lambda: os.stat("/")
@@ -78,10 +85,19 @@ if sympy.sqrt(16) + 4 == 8:
 def program(machine: str, reading: bool, namespaces: bool, memory: int) -> str:
     """The canary for an architecture: every system call that is in no table is tried."""
     column = boundary.ARCHITECTURES[machine][0]
-    tables = boundary.ALLOWED | boundary.CHECKED | (boundary.READING | boundary.OPENING if reading else {})
+    tables = (
+        boundary.ALLOWED
+        | boundary.CHECKED
+        | (boundary.READING | boundary.OPENING if reading else {})
+    )
     known = {numbers[column] for numbers in tables.values()} | set(_UNTRIED_NUMBERS[column])
     calls = [number for number in range(LAST) if number not in known]
-    values = {"READING": reading, "NAMESPACES": namespaces, "BYTES": memory + (64 << 20), "CONTROL": CONTROL}
+    values = {
+        "READING": reading,
+        "NAMESPACES": namespaces,
+        "BYTES": memory + (64 << 20),
+        "CONTROL": CONTROL,
+    }
     values["FUTEX"] = boundary.CHECKED["futex"][column]
     head = "; ".join(f"{name} = {value!r}" for name, value in (values | {"CALLS": calls}).items())
     return f"{head}\n{PROGRAM}"

@@ -1,4 +1,5 @@
-"""One program in its locked process: compile, run, report. What is reported is the program's word, no more.
+"""One program in its locked process: compile, run, report. What is reported is the program's word,
+no more.
 
 Loaded by the zygote, so that every child has it; standard library only.
 """
@@ -20,7 +21,8 @@ from typing import Any
 
 OUT, ERR, REPORT, JOB, NOWHERE = 1, 2, 3, 4, 5  # open files of the child; 0 is empty
 READY = b"\1"  # the first byte of a report: every wall stands, what follows is the program's doing
-PROGRAM, EARLIER = "<program>", "<earlier block>"  # the file names that the program's own frames carry
+# the file names that the program's own frames carry
+PROGRAM, EARLIER = "<program>", "<earlier block>"
 MESSAGE, NAME = 400, 100  # characters of an error's message and of its class
 
 
@@ -53,7 +55,8 @@ def main() -> None:
 def _finish(*streams: io.TextIOWrapper | None) -> None:
     """What an interpreter does at its end: the program's own exit functions, then all output."""
     atexit._run_exitfuncs()
-    for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):  # the program's own, perhaps
+    # the program's own, perhaps
+    for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
         if stream not in streams:
             with contextlib.suppress(Exception):
                 stream.flush()  # type: ignore[union-attr]
@@ -63,7 +66,8 @@ def _finish(*streams: io.TextIOWrapper | None) -> None:
 
 
 def execute(code: str, earlier: list[str]) -> str:
-    """Run a program as `__main__` after the earlier blocks of its session; the value of a last expression as text.
+    """Run a program as `__main__` after the earlier blocks of its session; the value of a last
+    expression as text.
 
     An error in an earlier block was reported when that block ran; its names up to there exist.
     """
@@ -71,7 +75,8 @@ def execute(code: str, earlier: list[str]) -> str:
     main = sys.modules["__main__"] = type(sys)("__main__")
     names = main.__dict__
     names.update(exit=sys.exit, quit=sys.exit)
-    linecache.cache[PROGRAM] = len(code), None, code.splitlines(True), PROGRAM  # for inspect.getsource
+    # for inspect.getsource
+    linecache.cache[PROGRAM] = len(code), None, code.splitlines(True), PROGRAM
     if earlier:
         shown = [os.dup(OUT), os.dup(ERR)]
         os.dup2(NOWHERE, OUT)
@@ -108,7 +113,9 @@ class Unshown(Exception):
 
 
 def parsed(code: str, file: str = PROGRAM) -> tuple[CodeType, CodeType | None]:
-    """The program, and apart from it the expression that it ends with; forgives an indented block and mixed tabs."""
+    """The program, and apart from it the expression that it ends with; forgives an indented block
+    and mixed tabs.
+    """
     try:
         tree = ast.parse(code, file)
     except IndentationError:
@@ -124,7 +131,9 @@ def parsed(code: str, file: str = PROGRAM) -> tuple[CodeType, CodeType | None]:
         tree.body.pop()
     # or this file's own `from __future__` would hold for the program
     body = compile(tree, file, "exec", dont_inherit=True)
-    return body, None if last is None else compile(ast.Expression(last), file, "eval", dont_inherit=True)
+    return body, None if last is None else compile(
+        ast.Expression(last), file, "eval", dont_inherit=True
+    )
 
 
 def _stream(fd: int) -> io.TextIOWrapper:
@@ -149,7 +158,9 @@ def _exit(stop: SystemExit) -> tuple[bool, tuple[bytes, ...]]:
 
 
 def _described(error: BaseException) -> tuple[bytes, ...]:
-    """Class, line of the program and first line of the message. Never raises: a message may refuse to be made."""
+    """Class, line of the program and first line of the message. Never raises: a message may refuse
+    to be made.
+    """
     line = 0
     if isinstance(error, Unshown) and error.__cause__ is not None:
         line, error = error.args[0], error.__cause__
@@ -163,7 +174,12 @@ def _described(error: BaseException) -> tuple[bytes, ...]:
         message = (message.strip().splitlines() or [""])[0][:MESSAGE]
     except BaseException:
         message = ""
-    return str.encode(name, "utf-8", "replace"), str(line).encode(), message.encode("utf-8", "replace"), b""
+    return (
+        str.encode(name, "utf-8", "replace"),
+        str(line).encode(),
+        message.encode("utf-8", "replace"),
+        b"",
+    )
 
 
 def _line(error: BaseException) -> int:

@@ -1,8 +1,9 @@
 """Runs programs that a model wrote: each in a process of its own behind the walls of `boundary`.
 
-What a program cannot do: open or see a file, use the network, start a process or thread, signal others, see the
-environment, outlive its time, use more memory than its share, or pass anything on to the next program. Not stopped:
-bugs in the kernel behind some fifty system calls, side channels of the processor, and using up its own share.
+What a program cannot do: open or see a file, use the network, start a process or thread, signal
+others, see the environment, outlive its time, use more memory than its share, or pass anything on
+to the next program. Not stopped: bugs in the kernel behind some fifty system calls, side channels
+of the processor, and using up its own share.
 """
 
 from __future__ import annotations
@@ -26,19 +27,21 @@ TRIES = 3  # of one program, each on a new worker, before the machine is held to
 class Sandbox(Jobs):
     """Runs Python programs side by side, `workers` at a time, each worker with a thread of its own.
 
-    Limits per program: `cpu_seconds` of processor time, `wall_seconds` from its start (for sleepers; default twice the
-    processor time and 2 s more), `memory_mb` MiB beside what the libraries take, `output_kb` KiB of output; for a
-    program with a session behind it, the times are for each request of the session. The same program gives the same
-    output: hashes of text and random numbers have fixed seeds (not fixed: the clock, and the order of a set of things
-    that are hashed by address).
+    Limits per program: `cpu_seconds` of processor time, `wall_seconds` from its start (for
+    sleepers; default twice the processor time and 2 s more), `memory_mb` MiB beside what the
+    libraries take, `output_kb` KiB of output; for a program with a session behind it, the times are
+    for each request of the session. The same program gives the same output: hashes of text and
+    random numbers have fixed seeds (not fixed: the clock, and the order of a set of things that are
+    hashed by address).
 
-    `tier` is "A", "B", "C" (see `tiers`), "auto" for the first of them that holds here, or "unsafe": no walls at all.
-    Programs import the standard library, sympy, mpmath and numpy; `allow_imports` names further packages or modules
-    ("scipy.optimize"). They are loaded beforehand; on tiers A and B programs can then also read the folders of all
-    these packages, of Python and of the system's libraries, and see of any file that it exists.
+    `tier` is "A", "B", "C" (see `tiers`), "auto" for the first of them that holds here, or
+    "unsafe": no walls at all. Programs import the standard library, sympy, mpmath and numpy;
+    `allow_imports` names further packages or modules ("scipy.optimize"). They are loaded
+    beforehand; on tiers A and B programs can then also read the folders of all these packages, of
+    Python and of the system's libraries, and see of any file that it exists.
 
-    Raises SandboxError where programs cannot be confined: in the constructor when the system says so, otherwise with
-    the first program or in `start`.
+    Raises SandboxError where programs cannot be confined: in the constructor when the system says
+    so, otherwise with the first program or in `start`.
     """
 
     def __init__(
@@ -52,15 +55,21 @@ class Sandbox(Jobs):
         allow_imports: Sequence[str] = (),
     ) -> None:
         if tier not in ("auto", *tiers.TIERS, "unsafe"):
-            raise ValueError(f'the tier of a sandbox is "auto", "A", "B", "C" or "unsafe", not {tier!r}')
+            raise ValueError(
+                f'the tier of a sandbox is "auto", "A", "B", "C" or "unsafe", not {tier!r}'
+            )
         self.limits = Limits(
-            cpu_seconds, 2 * cpu_seconds + 2 if wall_seconds is None else wall_seconds, memory_mb, output_kb
+            cpu_seconds,
+            2 * cpu_seconds + 2 if wall_seconds is None else wall_seconds,
+            memory_mb,
+            output_kb,
         )
         self.tier = tier  # from the first program on the one that was found
         self._proven = False  # whether a worker of this tier has started here
         if tier == "unsafe":
             warnings.warn(
-                'tier="unsafe": programs that the model writes run with all rights of this user, with its files and '
+                'tier="unsafe": programs that the model writes run with all rights of this user, '
+                "with its files and "
                 "its network",
                 stacklevel=2,
             )
@@ -73,12 +82,23 @@ class Sandbox(Jobs):
 
     def identity(self) -> dict[str, Any]:
         """What can change a program's result."""
-        return {**vars(self.limits), "allow_imports": list(self.allow_imports), "unsafe": self.tier == "unsafe"}
+        return {
+            **vars(self.limits),
+            "allow_imports": list(self.allow_imports),
+            "unsafe": self.tier == "unsafe",
+        }
 
     def _perform(self, job: Job) -> RunResult:
         """Run a program; what the machine did to it is tried again on a new worker."""
-        cpu, wall = self.limits.cpu_seconds * job.request.turns, self.limits.wall_seconds * job.request.turns
-        code = {"code": job.request.code, "earlier": job.request.earlier, "value": self.limits.output + 1}
+        cpu, wall = (
+            self.limits.cpu_seconds * job.request.turns,
+            self.limits.wall_seconds * job.request.turns,
+        )
+        code = {
+            "code": job.request.code,
+            "earlier": job.request.earlier,
+            "value": self.limits.output + 1,
+        }
         why = ""
         for attempt in range(TRIES):
             try:
@@ -113,7 +133,9 @@ class Sandbox(Jobs):
             job.handle.stop()
 
     def _leave(self) -> None:
-        """Each thread has a worker, and outlives it: the kernel ends it when the thread that started it ends."""
+        """Each thread has a worker, and outlives it: the kernel ends it when the thread that
+        started it ends.
+        """
         if worker := getattr(self._own, "worker", None):
             worker.close()
         self._own.worker = None
@@ -137,7 +159,9 @@ class Sandbox(Jobs):
                 else:
                     self.tier, self._proven = tier, True
                     return worker
-        raise SandboxError(f"a model's programs cannot be confined here ({'; '.join(reasons)}). {tiers.WAYS_OUT}")
+        raise SandboxError(
+            f"a model's programs cannot be confined here ({'; '.join(reasons)}). {tiers.WAYS_OUT}"
+        )
 
     def _tested(self, tier: str) -> Worker:
         try:

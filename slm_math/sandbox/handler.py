@@ -76,7 +76,8 @@ class Handler(BaseHTTPRequestHandler):
     def _authorized(self) -> bool:
         token = self._owner.token
         if not token:
-            # only this machine can ask, but so can the web pages that somebody reads on it: browsers send an Origin
+            # only this machine can ask, but so can the web pages that somebody reads on it:
+            # browsers send an Origin
             return "Origin" not in self.headers
         sent = self.headers.get("Authorization", "").encode("utf-8", "replace")
         return hmac.compare_digest(sent, f"Bearer {token}".encode())
@@ -84,12 +85,17 @@ class Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         """The request's body. Raises Refusal when there is none or it is too large."""
         length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdecimal() and len(length) < 16) or "Transfer-Encoding" in self.headers:
+        if (
+            not (length.isascii() and length.isdecimal() and len(length) < 16)
+            or "Transfer-Encoding" in self.headers
+        ):
             raise Refusal(411, "a request needs a Content-Length")
         size = int(length)
         if size > wire.LARGEST_REQUEST:
             self._discard(length)
-            raise Refusal(413, f"a request may have at most {wire.LARGEST_REQUEST} bytes, this one has {size}")
+            raise Refusal(
+                413, f"a request may have at most {wire.LARGEST_REQUEST} bytes, this one has {size}"
+            )
         body = self.rfile.read(size)
         if len(body) < size:
             raise ConnectionAbortedError
@@ -97,11 +103,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def _discard(self, length: str) -> None:
         """Read a body away for a moment: who is hung up on while sending never sees the reply."""
-        left = min(int(length), 8 * wire.LARGEST_REQUEST) if length.isdecimal() and length.isascii() else 0
+        left = (
+            min(int(length), 8 * wire.LARGEST_REQUEST)
+            if length.isdecimal() and length.isascii()
+            else 0
+        )
         self.connection.settimeout(DISCARD_SECONDS)
         end = time.monotonic() + DISCARD_SECONDS
         with contextlib.suppress(OSError):
-            while left > 0 and time.monotonic() < end and (chunk := self.rfile.read1(min(left, 65536))):
+            while (
+                left > 0
+                and time.monotonic() < end
+                and (chunk := self.rfile.read1(min(left, 65536)))
+            ):
                 left -= len(chunk)
 
     def _gone(self) -> bool:

@@ -1,4 +1,6 @@
-"""Programs on their way through an executor: tickets, threads that take one after another, results, cancelling."""
+"""Programs on their way through an executor: tickets, threads that take one after another, results,
+cancelling.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +29,19 @@ class Job:
 
 
 class Jobs:
-    """Runs jobs on up to `workers` threads of its own, whether or not anybody polls. Safe to call from any thread.
+    """Runs jobs on up to `workers` threads of its own, whether or not anybody polls. Safe to call
+    from any thread.
 
-    A subclass says how one job is done (`_perform`), stopped (`_interrupt`), and what a thread leaves behind
-    (`_leave`).
+    A subclass says how one job is done (`_perform`), stopped (`_interrupt`), and what a thread
+    leaves behind (`_leave`).
     """
 
     def __init__(self, workers: int, closing_seconds: float | None = None) -> None:
         if workers < 1:
             raise ValueError(f"a sandbox needs at least one worker, got {workers}")
         self.workers = workers
-        self._closing_seconds = closing_seconds  # that `close` waits for threads; None: until they have ended
+        # that `close` waits for threads; None: until they have ended
+        self._closing_seconds = closing_seconds
         self._reset()
         this = weakref.ref(self)
         # a forked process has none of its parent's threads: its copy starts empty
@@ -75,13 +79,17 @@ class Jobs:
     def poll(self, timeout: float = 0.0) -> list[tuple[int, RunResult]]:
         """What has finished since the last call; waits at most `timeout` seconds if nothing has.
 
-        Raises SandboxError when a program could not be run, once all that went well is handed out; its
-        ticket is then closed.
+        Raises SandboxError when a program could not be run, once all that went well is handed out;
+        its ticket is then closed.
         """
         with self._change:
             self._change.wait_for(lambda: self._ready() or not self._jobs, timeout)
             ready = {ticket: self._done[ticket] for ticket in self._ready()}
-            results = [(ticket, result) for ticket, result in ready.items() if isinstance(result, RunResult)]
+            results = [
+                (ticket, result)
+                for ticket, result in ready.items()
+                if isinstance(result, RunResult)
+            ]
             for ticket, _ in results:
                 self._forget(ticket)
             for ticket, result in ready.items() if not results else ():  # the next call raises
@@ -133,7 +141,9 @@ class Jobs:
             self.cancel(ticket)
         with self._change:
             self._change.notify_all()
-        deadline = None if self._closing_seconds is None else time.monotonic() + self._closing_seconds
+        deadline = (
+            None if self._closing_seconds is None else time.monotonic() + self._closing_seconds
+        )
         for thread in self._threads:
             thread.join(None if deadline is None else max(deadline - time.monotonic(), 0))
 
@@ -177,7 +187,8 @@ class Jobs:
                     result: RunResult | SandboxError = self._perform(job)
                 except SandboxError as error:
                     result = error
-                except Exception as error:  # a thread that dies silently would leave its caller waiting for ever
+                # a thread that dies silently would leave its caller waiting for ever
+                except Exception as error:
                     result = SandboxError(f"the sandbox failed: {type(error).__name__}: {error}")
                 with self._change:
                     if not job.cancelled:

@@ -26,10 +26,14 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             whole = name in ("memory_mb", "output_kb")
-            number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+            number = isinstance(value, int if whole else (int, float)) and not isinstance(
+                value, bool
+            )
             if not number or not 0 < value < 10**7:
                 kind = "a whole number" if whole else "a number"
-                raise ValueError(f"{name} of a sandbox must be {kind} between 0 and 10,000,000, not {value!r}")
+                raise ValueError(
+                    f"{name} of a sandbox must be {kind} between 0 and 10,000,000, not {value!r}"
+                )
 
     @property
     def output(self) -> int:
@@ -39,7 +43,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Exit status (or minus the signal), seconds used, why it was killed, what it wrote (`report` after the mark)."""
+    """Exit status (or minus the signal), seconds used, why it was killed, what it wrote (`report`
+    after the mark).
+    """
 
     status: int
     cpu: float
@@ -51,17 +57,31 @@ class Outcome:
 
     def out_of_time(self, allowed: float) -> bool:
         """Whether it used up its processor time, whoever stopped it then."""
-        return self.why == BY_CPU or self.status == -signal.SIGXCPU or (self.status < 0 and self.cpu >= allowed)
+        return (
+            self.why == BY_CPU
+            or self.status == -signal.SIGXCPU
+            or (self.status < 0 and self.cpu >= allowed)
+        )
 
     def killed_from_outside(self, allowed: float) -> bool:
-        """By neither the sandbox nor itself (it cannot): the machine ran out of memory, or somebody cleaned up."""
-        return self.status == -signal.SIGKILL and self.why == BY_ITSELF and not self.out_of_time(allowed)
+        """By neither the sandbox nor itself (it cannot): the machine ran out of memory, or somebody
+        cleaned up.
+        """
+        return (
+            self.status == -signal.SIGKILL
+            and self.why == BY_ITSELF
+            and not self.out_of_time(allowed)
+        )
 
 
-def result(outcome: Outcome, limits: Limits, cpu: float, wall: float, hidden: Sequence[str]) -> RunResult:
-    """What the caller gets of a program that had `cpu` and `wall` seconds: no folders of this host, no addresses.
+def result(
+    outcome: Outcome, limits: Limits, cpu: float, wall: float, hidden: Sequence[str]
+) -> RunResult:
+    """What the caller gets of a program that had `cpu` and `wall` seconds: no folders of this host,
+    no addresses.
 
-    What the machine kills again and again counts as out of memory: the machine's memory is then too small for it.
+    What the machine kills again and again counts as out of memory: the machine's memory is then too
+    small for it.
     """
     told = child.report(outcome.report)
     value = told["value"]
@@ -70,7 +90,10 @@ def result(outcome: Outcome, limits: Limits, cpu: float, wall: float, hidden: Se
     timed_out = not truncated and (over or outcome.why == BY_CLOCK)
     kind, message, line = told["error_type"], told["message"], told["error_line"]
     if truncated:
-        kind, message = "OutputError", f"the program was stopped after {limits.output_kb} KB of output"
+        kind, message = (
+            "OutputError",
+            f"the program was stopped after {limits.output_kb} KB of output",
+        )
     elif timed_out:
         allowed = f"{cpu:g} s of processor time" if over else f"{wall:g} s"
         kind, message = "TimeoutError", f"the program took more than {allowed}"
@@ -79,7 +102,10 @@ def result(outcome: Outcome, limits: Limits, cpu: float, wall: float, hidden: Se
     elif outcome.status < 0:
         kind, message = "Crash", f"the program crashed ({_signal(-outcome.status)})"
     elif not kind and (outcome.status > 0 or not told["whole"]):
-        kind, message = "Exit", f"the program ended with status {outcome.status} before its last line"
+        kind, message = (
+            "Exit",
+            f"the program ended with status {outcome.status} before its last line",
+        )
     ok = outcome.status == 0 and told["whole"] and not truncated and not timed_out
     if ok:
         kind, message, line = "", "", 0

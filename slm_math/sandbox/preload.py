@@ -1,8 +1,9 @@
-"""What programs can import: loaded, or held ready in memory, before the first of them starts. Programs see no files.
+"""What programs can import: loaded, or held ready in memory, before the first of them starts.
+Programs see no files.
 
-Loaded once are the libraries, the parts of them that mathematics often reaches, and the compiled modules of the
-standard library that have a use in it. All other Python modules of those packages wait as code in memory and run when
-imported.
+Loaded once are the libraries, the parts of them that mathematics often reaches, and the compiled
+modules of the standard library that have a use in it. All other Python modules of those packages
+wait as code in memory and run when imported.
 """
 
 from __future__ import annotations
@@ -21,39 +22,56 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, ModuleType
 
 LIBRARIES = ("sympy", "mpmath", "numpy")
-# what programs would pay for again and again; what is rarer waits in memory, as every page here costs each fork
+# what programs would pay for again and again; what is rarer waits in memory, as every page here
+# costs each fork
 _OFTEN = """
-    sympy.abc sympy.assumptions.ask sympy.assumptions.handlers.calculus sympy.assumptions.handlers.common
-    sympy.assumptions.handlers.matrices sympy.assumptions.handlers.ntheory sympy.assumptions.handlers.order
-    sympy.assumptions.handlers.sets sympy.assumptions.lra_satask sympy.assumptions.satask sympy.assumptions.wrapper
-    sympy.combinatorics sympy.combinatorics.galois sympy.concrete.delta sympy.discrete.recurrences sympy.geometry
-    sympy.integrals.heurisch sympy.integrals.manualintegrate sympy.integrals.risch sympy.logic.algorithms.dpll2
+    sympy.abc sympy.assumptions.ask
+    sympy.assumptions.handlers.calculus sympy.assumptions.handlers.common
+    sympy.assumptions.handlers.matrices
+    sympy.assumptions.handlers.ntheory sympy.assumptions.handlers.order
+    sympy.assumptions.handlers.sets sympy.assumptions.lra_satask
+    sympy.assumptions.satask sympy.assumptions.wrapper
+    sympy.combinatorics sympy.combinatorics.galois
+    sympy.concrete.delta sympy.discrete.recurrences sympy.geometry
+    sympy.integrals.heurisch sympy.integrals.manualintegrate
+    sympy.integrals.risch sympy.logic.algorithms.dpll2
     sympy.ntheory sympy.polys.dispersion sympy.printing.codeprinter sympy.sets.handlers.add
-    sympy.sets.handlers.functions sympy.sets.handlers.issubset sympy.sets.handlers.mul sympy.sets.handlers.power
+    sympy.sets.handlers.functions sympy.sets.handlers.issubset
+    sympy.sets.handlers.mul sympy.sets.handlers.power
     sympy.sets.setexpr sympy.solvers.diophantine sympy.interactive.printing
     numpy.fft numpy.linalg numpy.polynomial numpy.random numpy.ma
-    array ast bisect calendar cmath collections copy csv datetime decimal dataclasses enum fractions functools heapq
-    inspect io itertools json locale math numbers operator pprint queue random re secrets statistics string textwrap
+    array ast bisect calendar cmath collections copy csv datetime decimal dataclasses enum fractions
+    functools heapq
+    inspect io itertools json locale math numbers operator pprint queue random re secrets statistics
+    string textwrap
     traceback types typing  _strptime
     encodings.ascii encodings.latin_1 encodings.utf_8 encodings.unicode_escape encodings.idna
 """.split()  # noqa: SIM905
-_UNUSED = frozenset(("test", "tests", "benchmarks", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip",
+_UNUSED = frozenset(("test", "tests", "benchmarks", "idlelib", "lib2to3", "tkinter", "turtledemo",
+"ensurepip",
                      "site-packages", "dist-packages", "__pycache__", "pygletplot"))  # fmt: skip
-# every compiled module costs each fork a little; these do nothing for mathematics, or have a twin in Python
-_COMPILED_OUT = """_test _tkinter _curses readline _dbm _gdbm _xx xx _ssl _sqlite3 nis _codecs_ _hashlib _lsprof _crypt
-    _bz2 _lzma audioop ossaudiodev spwd syslog termios _multibytecodec""".split()  # noqa: SIM905
+# every compiled module costs each fork a little; these do nothing for mathematics, or have a twin
+# in Python
+_COMPILED_OUT = """
+    _test _tkinter _curses readline _dbm _gdbm _xx xx _ssl _sqlite3 nis _codecs_ _hashlib _lsprof
+    _crypt     _bz2 _lzma audioop ossaudiodev spwd syslog termios _multibytecodec""".split()  # noqa: SIM905
 
 
 def load(packages: Sequence[tuple[str, str]], more: Iterable[str], readable: bool) -> None:
-    """Load everything. `packages` are (name, folder it lies in), `more` the modules to load besides the usual.
+    """Load everything. `packages` are (name, folder it lies in), `more` the modules to load besides
+    the usual.
 
-    A usual part that this version of a library lacks is passed over; a package or one of `more` that does not load
-    raises ImportError. With `readable`, what `packages` hold on disk can still be loaded later.
+    A usual part that this version of a library lacks is passed over; a package or one of `more`
+    that does not load raises ImportError. With `readable`, what `packages` hold on disk can still
+    be loaded later.
     """
     folders = [(os.path.join(place, name), f"{name}.") for name, place in packages]
     folders.append((os.path.dirname(os.__file__), ""))
     packed = Packed(
-        module for folder, prefix in folders if os.path.isdir(folder) for module in _modules(folder, prefix)
+        module
+        for folder, prefix in folders
+        if os.path.isdir(folder)
+        for module in _modules(folder, prefix)
     )
     compiled = [place for place in sys.path if place.endswith("lib-dynload")]
     finder = Folders(dict(packages))
@@ -71,16 +89,23 @@ def load(packages: Sequence[tuple[str, str]], more: Iterable[str], readable: boo
             importlib.import_module(name)
     sys.path[:] = []
     sys.path_importer_cache.clear()
-    sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, packed]
+    sys.meta_path[:] = [
+        importlib.machinery.BuiltinImporter,
+        importlib.machinery.FrozenImporter,
+        packed,
+    ]
     if readable:
         sys.meta_path.append(finder)
     _warm()
 
 
 def settle() -> None:
-    """Fix every source of chance that there is, so that a program is a function of its text; forget the host's name."""
+    """Fix every source of chance that there is, so that a program is a function of its text; forget
+    the host's name.
+    """
     random.seed(0)
-    # whoever asks for an unseeded generator gets this seed; numpy and `secrets` draw theirs from `_urandom`
+    # whoever asks for an unseeded generator gets this seed; numpy and `secrets` draw theirs from
+    # `_urandom`
     random.Random.__init__.__defaults__ = (0,)
     random.Random.seed.__defaults__ = (0, 2)
     random.__dict__["_urandom"] = os.__dict__["urandom"] = random.Random(0).randbytes
@@ -92,7 +117,9 @@ def settle() -> None:
     import platform
 
     # what a library asked for is remembered: the names of this host and of its kernel
-    platform.__dict__["_uname_cache"] = platform.uname_result("Linux", "", "", "", platform.machine())
+    platform.__dict__["_uname_cache"] = platform.uname_result(
+        "Linux", "", "", "", platform.machine()
+    )
     platform.__dict__["_platform_cache"] = {}
 
 
@@ -102,7 +129,9 @@ class Folders:
     def __init__(self, folders: dict[str, str]) -> None:
         self.folders = folders
 
-    def find_spec(self, name: str, path: object, target: object = None, /) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: object, target: object = None, /
+    ) -> importlib.machinery.ModuleSpec | None:
         package = name.partition(".")[0]
         if package not in self.folders:
             return None
@@ -110,7 +139,9 @@ class Folders:
 
 
 class Packed:
-    """Finds and loads the Python modules that are held in memory, in one piece, of which a fork copies nothing."""
+    """Finds and loads the Python modules that are held in memory, in one piece, of which a fork
+    copies nothing.
+    """
 
     def __init__(self, modules: Iterable[tuple[str, bytes, bool]]) -> None:
         self.places: dict[str, tuple[int, int, bool]] = {}
@@ -123,7 +154,9 @@ class Packed:
             # private: no program can change what the next one loads
             self.held = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
 
-    def find_spec(self, name: str, path: object, target: object = None, /) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: object, target: object = None, /
+    ) -> importlib.machinery.ModuleSpec | None:
         if name not in self.places:
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=self.places[name][2])  # pyright: ignore
@@ -144,7 +177,9 @@ def _code(held: bytes, name: str) -> CodeType:
 
 
 def _modules(folder: str, prefix: str) -> Iterator[tuple[str, bytes, bool]]:
-    """Name and code of every Python module in a folder and its packages, and whether it is a package itself."""
+    """Name and code of every Python module in a folder and its packages, and whether it is a
+    package itself.
+    """
     if prefix:
         yield from _module(os.path.join(folder, "__init__.py"), prefix.rstrip("."), True)
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -153,7 +188,9 @@ def _modules(folder: str, prefix: str) -> Iterator[tuple[str, bytes, bool]]:
             continue
         if kind == ".py":
             yield from _module(entry.path, prefix + name, False)
-        elif not kind and entry.is_dir() and os.path.exists(os.path.join(entry.path, "__init__.py")):
+        elif (
+            not kind and entry.is_dir() and os.path.exists(os.path.join(entry.path, "__init__.py"))
+        ):
             yield from _modules(entry.path, f"{prefix}{name}.")
 
 
@@ -167,7 +204,9 @@ def _module(path: str, name: str, package: bool) -> Iterator[tuple[str, bytes, b
 
 
 def _warm() -> None:
-    """Do a little of everything once, so that tables which libraries build when first used are there."""
+    """Do a little of everything once, so that tables which libraries build when first used are
+    there.
+    """
     with contextlib.suppress(ImportError):
         import sympy
 
@@ -178,7 +217,11 @@ def _warm() -> None:
             lambda: sympy.solveset(x**2 - 1, x, sympy.S.Reals),
             lambda: sympy.integrate(sympy.sin(x) * x, x),
             lambda: sympy.simplify(sympy.sin(x) ** 2 + sympy.cos(x) ** 2),
-            lambda: (sympy.latex(sympy.sqrt(x) / 2), sympy.pretty(sympy.sqrt(x) / 2), str(sympy.N(sympy.pi, 20))),
+            lambda: (
+                sympy.latex(sympy.sqrt(x) / 2),
+                sympy.pretty(sympy.sqrt(x) / 2),
+                str(sympy.N(sympy.pi, 20)),
+            ),
             lambda: (sympy.factorint(360), sympy.factor(x**2 - y**2), sympy.nsolve(x**2 - 2, 1)),
             lambda: sympy.Sum(x, (x, 1, y)).doit(),
             lambda: sympy.Sum(sympy.Rational(1, 3) ** x, (x, 0, sympy.oo)).doit(),

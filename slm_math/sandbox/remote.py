@@ -1,4 +1,6 @@
-"""A sandbox on another machine: sends programs to `slm_math.sandbox.serve`, is patient with it, and trusts no reply."""
+"""A sandbox on another machine: sends programs to `slm_math.sandbox.serve`, is patient with it, and
+trusts no reply.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,22 @@ from slm_math.sandbox.errors import SandboxError
 from slm_math.sandbox.jobs import Job, Jobs
 from slm_math.types import RunResult
 
-CLOSING_SECONDS = 1.0  # a thread that looks up a name cannot be woken; it ends soon, and holds nothing
+# a thread that looks up a name cannot be woken; it ends soon, and holds nothing
+CLOSING_SECONDS = 1.0
 LONGEST_WAIT = 60.0  # seconds that a server may ask us to wait before a retry
 
 
 class RemoteSandbox(Jobs):
-    """Runs Python programs on the server at `url`, at most `workers` at a time; used like a `Sandbox`.
+    """Runs Python programs on the server at `url`, at most `workers` at a time; used like a
+    `Sandbox`.
 
-    `url` is like http://10.0.0.2:8080 or https://host/path; the token is read from the environment variable
-    `token_variable` and appears nowhere else (http sends it in the clear). `timeout_seconds` is for one attempt, the
-    wait for the server's own workers included; a program with a session has as long for each of its requests. Broken
-    connections, time-outs, 408, 429, 5xx and malformed replies are tried again up to `retries` times, after `backoff`,
-    2 `backoff`, ... seconds or what the server asks for; what stays or is final raises SandboxError, so a failure of
-    the server never looks like one of the program.
+    `url` is like http://10.0.0.2:8080 or https://host/path; the token is read from the environment
+    variable `token_variable` and appears nowhere else (http sends it in the clear).
+    `timeout_seconds` is for one attempt, the wait for the server's own workers included; a program
+    with a session has as long for each of its requests. Broken connections, time-outs, 408, 429,
+    5xx and malformed replies are tried again up to `retries` times, after `backoff`, 2 `backoff`,
+    ... seconds or what the server asks for; what stays or is final raises SandboxError, so a
+    failure of the server never looks like one of the program.
     """
 
     def __init__(
@@ -59,7 +64,9 @@ class RemoteSandbox(Jobs):
             if failure is not None:
                 pause = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
                 with self._change:
-                    self._change.wait_for(lambda: job.cancelled, max(pause, min(failure.wait, LONGEST_WAIT)))
+                    self._change.wait_for(
+                        lambda: job.cancelled, max(pause, min(failure.wait, LONGEST_WAIT))
+                    )
             if job.cancelled:
                 raise SandboxError("cancelled")
             try:
@@ -79,7 +86,9 @@ class RemoteSandbox(Jobs):
 
     def _attempt(self, job: Job, body: bytes) -> RunResult:
         seconds = self.timeout_seconds * job.request.turns
-        status, data, wait = self._endpoint.ask("POST", "/run", body, seconds, lambda sock: self._connected(job, sock))
+        status, data, wait = self._endpoint.ask(
+            "POST", "/run", body, seconds, lambda sock: self._connected(job, sock)
+        )
         if status == 200:
             try:
                 return wire.read_result(data)

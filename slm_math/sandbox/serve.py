@@ -1,4 +1,6 @@
-"""Runs programs for other machines: the server that a `RemoteSandbox` talks to (see `wire` for the protocol)."""
+"""Runs programs for other machines: the server that a `RemoteSandbox` talks to (see `wire` for the
+protocol).
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,11 @@ class Runner(Protocol):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `sandbox` on `host`:`port` (0: any free one); at most `waiting` programs wait for a worker.
+    """Serves `sandbox` on `host`:`port` (0: any free one); at most `waiting` programs wait for a
+    worker.
 
-    Raises ValueError for a host that others can reach while there is no token, SandboxError where it cannot listen.
+    Raises ValueError for a host that others can reach while there is no token, SandboxError where
+    it cannot listen.
     """
 
     daemon_threads = True
@@ -67,12 +71,16 @@ class Server(ThreadingHTTPServer):
         self._closing = False
         try:
             # what is bound is the address that was checked, whatever a name says the next time
-            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            found = socket.getaddrinfo(
+                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
             self.address_family, address = found[0][0], cast(Any, found[0][4])
             if not self.token and not ipaddress.ip_address(address[0]).is_loopback:
                 raise ValueError(
-                    f"refusing to listen on {host or address[0]} without a token: put one into the environment variable"
-                    f" {token_variable}, here and where the programs come from, or listen on 127.0.0.1"
+                    f"refusing to listen on {host or address[0]} without a token: put one into "
+                    f"the environment variable"
+                    f" {token_variable}, here and where the programs come from, or listen on "
+                    f"127.0.0.1"
                 )
             super().__init__(address, Handler)
         except (OSError, OverflowError) as error:
@@ -86,7 +94,9 @@ class Server(ThreadingHTTPServer):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def run(self, request: RunPython, gone: Callable[[], bool]) -> RunResult:
-        """Run a program as soon as a worker is free, unless its client is `gone` by then. Raises Refusal."""
+        """Run a program as soon as a worker is free, unless its client is `gone` by then. Raises
+        Refusal.
+        """
         with self._lock:
             if self._programs >= self._room:
                 raise Refusal(503, f"busy: {self._programs} programs run or wait")
@@ -107,7 +117,9 @@ class Server(ThreadingHTTPServer):
                 self._programs -= 1
 
     def stop(self) -> None:
-        """Stop listening and every program; those who wait for one get a 503. Call when nothing serves any more."""
+        """Stop listening and every program; those who wait for one get a 503. Call when nothing
+        serves any more.
+        """
         self._closing = True
         self.server_close()
         self.sandbox.close()
@@ -145,13 +157,16 @@ class Server(ThreadingHTTPServer):
             print(f"sandbox: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
-def serve(sandbox: Sandbox | None = None, host: str = "127.0.0.1", port: int = 8080, waiting: int = 64) -> None:
+def serve(
+    sandbox: Sandbox | None = None, host: str = "127.0.0.1", port: int = 8080, waiting: int = 64
+) -> None:
     """Runs programs for other machines; a client sets `sandbox` to this server's url.
 
     Args:
         sandbox: what runs them; one with its default limits when left out.
-        host: address to listen on; any but this machine's own needs a token in SLM_MATH_SANDBOX_TOKEN. Without one,
-            everybody who is logged in on this machine can run programs.
+        host: address to listen on; any but this machine's own needs a token in
+            SLM_MATH_SANDBOX_TOKEN. Without one, everybody who is logged in on this machine can run
+            programs.
         port: port to listen on.
         waiting: programs that may wait for a worker.
     """
@@ -164,7 +179,9 @@ def serve(sandbox: Sandbox | None = None, host: str = "127.0.0.1", port: int = 8
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _interrupt)
         token = "asks for the token" if server.token else "no token, this machine only"
-        print(f"sandbox: {server.url}, {sandbox.workers} workers, {token}; Ctrl-C ends it", flush=True)
+        print(
+            f"sandbox: {server.url}, {sandbox.workers} workers, {token}; Ctrl-C ends it", flush=True
+        )
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
 

@@ -1,4 +1,6 @@
-"""Programs without walls, for systems that offer none: a fresh interpreter each, with this user's rights."""
+"""Programs without walls, for systems that offer none: a fresh interpreter each, with this user's
+rights.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +47,14 @@ class Unsafe:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, job: dict[str, Any], limits: Limits, cpu_seconds: float, wall_seconds: float) -> Outcome:
+    def run(
+        self, job: dict[str, Any], limits: Limits, cpu_seconds: float, wall_seconds: float
+    ) -> Outcome:
         start = time.monotonic()
         with contextlib.ExitStack() as stack:
-            held, report, stdout, stderr = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(4))
+            held, report, stdout, stderr = (
+                stack.enter_context(tempfile.TemporaryFile()) for _ in range(4)
+            )
             held.write(marshal.dumps(job))
             held.seek(0)
             files = [report.fileno(), held.fileno()]

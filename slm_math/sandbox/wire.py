@@ -1,10 +1,11 @@
-"""What goes between `remote` and `serve`: JSON over HTTP, of which neither side believes a word before it is checked.
+"""What goes between `remote` and `serve`: JSON over HTTP, of which neither side believes a word
+before it is checked.
 
-POST /run takes {"code": "...", "earlier": ["...", ...], "turns": 1} and answers 200 with the fields of a RunResult.
-Every other status has {"error": "..."}: 408, 429 and 5xx say nothing about the program and may be tried again, the rest
-is final.
-GET /health answers {"ok": true, "authorized": ...}: whether the token that came with the question would do.
-A token travels as `Authorization: Bearer ...`.
+POST /run takes {"code": "...", "earlier": ["...", ...], "turns": 1} and answers 200 with the fields
+of a RunResult. Every other status has {"error": "..."}: 408, 429 and 5xx say nothing about the
+program and may be tried again, the rest is final. GET /health answers {"ok": true, "authorized":
+...}: whether the token that came with the question would do. A token travels as `Authorization:
+Bearer ...`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ FIELDS = get_type_hints(RunResult)
 
 
 class Unanswered(Exception):
-    """An attempt that failed in a way that may pass; `wait` is the number of seconds the server asked for."""
+    """An attempt that failed in a way that may pass; `wait` is the number of seconds the server
+    asked for.
+    """
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -39,25 +42,38 @@ class Unanswered(Exception):
 
 
 class Endpoint:
-    """The server at a url like https://host/path, with the token from the environment variable `variable`."""
+    """The server at a url like https://host/path, with the token from the environment variable
+    `variable`.
+    """
 
     def __init__(self, url: str, variable: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("the sandbox's url must be like http://host:8080")
         if "@" in parts.netloc or parts.query or parts.fragment:
-            raise ValueError(f"the sandbox's url must hold no secrets: put the token into {variable}")
+            raise ValueError(
+                f"the sandbox's url must hold no secrets: put the token into {variable}"
+            )
         self.url, self.variable = url.rstrip("/"), variable
         self._host, self._port, self._path = parts.hostname, parts.port, parts.path.rstrip("/")
-        self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
         self._token = read_token(variable)
 
     def ask(
-        self, method: str, path: str, body: bytes | None, seconds: float, connected: Callable[[socket.socket], None]
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        seconds: float,
+        connected: Callable[[socket.socket], None],
     ) -> tuple[int, bytes, float]:
-        """One attempt of at most `seconds` once connected: status, body, and the seconds to wait if it failed.
+        """One attempt of at most `seconds` once connected: status, body, and the seconds to wait if
+        it failed.
 
-        Calls `connected` with the socket, which other threads may then `hang_up`. Raises Unanswered.
+        Calls `connected` with the socket, which other threads may then `hang_up`. Raises
+        Unanswered.
         """
         connection = self._kind(self._host, self._port, timeout=min(CONNECT_SECONDS, seconds))
         late = threading.Event()
@@ -67,11 +83,16 @@ class Endpoint:
             sock = connection.sock
             assert sock is not None
             sock.settimeout(seconds)
-            clock = threading.Timer(seconds, lambda: (late.set(), hang_up(sock)))  # a trickle never times out
+            # a trickle never times out
+            clock = threading.Timer(seconds, lambda: (late.set(), hang_up(sock)))
             clock.daemon = True
             clock.start()
             connected(sock)
-            headers = {"Accept": "application/json", "Connection": "close", "User-Agent": "slm-math"}
+            headers = {
+                "Accept": "application/json",
+                "Connection": "close",
+                "User-Agent": "slm-math",
+            }
             if body is not None:
                 headers["Content-Type"] = "application/json"
             if self._token:
@@ -81,7 +102,9 @@ class Endpoint:
             data = response.read(LARGEST_REPLY + 1)
         except (OSError, http.client.HTTPException) as error:
             if late.is_set() or isinstance(error, TimeoutError):
-                raise Unanswered(f"no reply within {connection.timeout if clock is None else seconds:g} s") from None
+                raise Unanswered(
+                    f"no reply within {connection.timeout if clock is None else seconds:g} s"
+                ) from None
             raise Unanswered(f"{type(error).__name__}: {error}") from None
         finally:
             if clock is not None:
@@ -99,7 +122,9 @@ class Endpoint:
         return f"the server {sent} the environment variable {self.variable}"
 
     def clean(self, message: str) -> str:
-        """One line that names the url, of some 400 characters, without the token, which a server may quote back."""
+        """One line that names the url, of some 400 characters, without the token, which a server
+        may quote back.
+        """
         message = f"the sandbox at {self.url}: {message}"
         if self._token:
             message = message.replace(self._token, "[token]")
@@ -108,10 +133,14 @@ class Endpoint:
 
 
 def read_token(variable: str) -> str:
-    """The token in an environment variable, "" for none. Raises ValueError when it cannot be one."""
+    """The token in an environment variable, "" for none. Raises ValueError when it
+    cannot be one.
+    """
     token = os.environ.get(variable, "").strip()
     if not (token.isascii() and token.isprintable()):
-        raise ValueError(f"the token in the environment variable {variable} has characters that no token has")
+        raise ValueError(
+            f"the token in the environment variable {variable} has characters that no token has"
+        )
     return token
 
 
@@ -133,7 +162,9 @@ def read_json(data: bytes) -> Any:
 
 def write_request(request: RunPython) -> bytes:
     """The body of a request; ASCII, so that lone surrogates survive."""
-    return json.dumps({"code": request.code, "earlier": list(request.earlier), "turns": request.turns}).encode("ascii")
+    return json.dumps(
+        {"code": request.code, "earlier": list(request.earlier), "turns": request.turns}
+    ).encode("ascii")
 
 
 def read_request(data: bytes) -> RunPython:
@@ -162,7 +193,9 @@ def write_result(result: RunResult) -> bytes:
 
 
 def read_result(data: bytes) -> RunResult:
-    """The result in the body of a reply; every field must be there. Raises ValueError with what is wrong with it."""
+    """The result in the body of a reply; every field must be there. Raises ValueError with what is
+    wrong with it.
+    """
     body = read_json(data)
     if not isinstance(body, dict):
         raise ValueError("not an object")
@@ -174,7 +207,8 @@ def read_result(data: bytes) -> RunResult:
         if value.__class__ is not kind:  # True is no number here
             raise ValueError(f"{name} is missing or not of type {kind.__name__}")
         if isinstance(value, str):
-            value = value.encode("utf-8", "replace").decode()  # lone surrogates could not be written to a file
+            # lone surrogates could not be written to a file
+            value = value.encode("utf-8", "replace").decode()
         elif not (0 <= value < math.inf):
             raise ValueError(f"{name} is out of range")
         values[name] = value
@@ -182,7 +216,9 @@ def read_result(data: bytes) -> RunResult:
 
 
 def said(data: bytes) -> str:
-    """What a server has to say for itself: the message in a reply's body, or the beginning of the body."""
+    """What a server has to say for itself: the message in a reply's body, or the beginning of the
+    body.
+    """
     with contextlib.suppress(ValueError):
         body = read_json(data)
         if isinstance(body, dict) and isinstance(body.get("error"), str):

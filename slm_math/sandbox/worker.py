@@ -1,4 +1,6 @@
-"""One warm worker, seen from this side: started, given one program after another, replaced when it vanishes."""
+"""One warm worker, seen from this side: started, given one program after another, replaced when it
+vanishes.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ ERRORS = 4096  # bytes of a report that are kept besides the value
 
 
 class Lost(Exception):
-    """The machine's failure, not the program's: the worker vanished, or a child ended before its walls stood."""
+    """The machine's failure, not the program's: the worker vanished, or a child ended before its
+    walls stood.
+    """
 
 
 class Stopped(Exception):
@@ -37,12 +41,16 @@ class Stopped(Exception):
 
 
 class Worker:
-    """A zygote process. Its own thread starts it and must outlive it: the kernel ends it with the thread.
+    """A zygote process. Its own thread starts it and must outlive it: the kernel ends it with the
+    thread.
 
-    Raises SandboxError, with what the process said, when it does not start, Lost when it was killed meanwhile.
+    Raises SandboxError, with what the process said, when it does not start, Lost when it was killed
+    meanwhile.
     """
 
-    def __init__(self, command: Sequence[str], environment: dict[str, str], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: dict[str, str], settings: dict[str, Any]
+    ) -> None:
         self._lock = threading.Lock()
         self._stopped = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -66,7 +74,10 @@ class Worker:
             finally:
                 os.close(number)
             theirs.close()
-            with contextlib.suppress(OSError), open(f"/proc/{self.process.pid}/oom_score_adj", "w") as file:
+            with (
+                contextlib.suppress(OSError),
+                open(f"/proc/{self.process.pid}/oom_score_adj", "w") as file,
+            ):
                 file.write("1000")
             answer = self._hello(settings)
             if answer != b"ready":
@@ -75,7 +86,9 @@ class Worker:
                 lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
                 if not answer and self.process.returncode in _KILLED:
                     raise Lost("the worker was killed while it started")
-                raise SandboxError(answer.decode("utf-8", "replace") or (lines or ["it ended without a word"])[-1])
+                raise SandboxError(
+                    answer.decode("utf-8", "replace") or (lines or ["it ended without a word"])[-1]
+                )
 
     def _hello(self, settings: dict[str, Any]) -> bytes:
         self._link.settimeout(START_SECONDS)
@@ -87,7 +100,9 @@ class Worker:
         except OSError:
             return b""
 
-    def run(self, job: dict[str, Any], limits: Limits, cpu_seconds: float, wall_seconds: float) -> Outcome:
+    def run(
+        self, job: dict[str, Any], limits: Limits, cpu_seconds: float, wall_seconds: float
+    ) -> Outcome:
         """Run one program. Raises Lost, and Stopped when `stop` came before it began."""
         with contextlib.ExitStack() as stack:
             readers, writers = [], []
@@ -112,8 +127,12 @@ class Worker:
         status, cpu, seconds, why = zygote.ENDED.unpack(ended)
         stdout, stderr, report = map(bytes, written)
         if not report.startswith(child.READY) and why == zygote.BY_ITSELF:
-            raise Lost(report.decode("utf-8", "replace") or f"a child ended at once (status {status})")
-        return Outcome(os.waitstatus_to_exitcode(status), cpu, seconds, why, stdout, stderr, report[1:])
+            raise Lost(
+                report.decode("utf-8", "replace") or f"a child ended at once (status {status})"
+            )
+        return Outcome(
+            os.waitstatus_to_exitcode(status), cpu, seconds, why, stdout, stderr, report[1:]
+        )
 
     def expect(self) -> None:
         """A new program comes: what was stopped before is over."""
@@ -136,8 +155,12 @@ class Worker:
             self.process.kill()
             self.process.wait()
 
-    def _follow(self, readers: list[Any], limit: list[int], wall_seconds: float) -> tuple[list[bytearray], bytes]:
-        """Read until the zygote tells the end; keep so many bytes of each pipe, stop a flood of output."""
+    def _follow(
+        self, readers: list[Any], limit: list[int], wall_seconds: float
+    ) -> tuple[list[bytearray], bytes]:
+        """Read until the zygote tells the end; keep so many bytes of each pipe, stop a flood of
+        output.
+        """
         written, ended = [bytearray() for _ in readers], b""
         deadline = time.monotonic() + wall_seconds + GRACE_SECONDS
         with selectors.DefaultSelector() as selector:

@@ -1,7 +1,9 @@
-"""A warm worker: loads the libraries once, then forks one child per program. Runs as a script of its own.
+"""A warm worker: loads the libraries once, then forks one child per program. Runs as a script of
+its own.
 
-It never sees a program or its output: the sandbox passes the ends of pipes, the zygote hands them to the child, and
-says afterwards how the child ended. So nothing can be forged, and nothing goes from one program to the next.
+It never sees a program or its output: the sandbox passes the ends of pipes, the zygote hands them
+to the child, and says afterwards how the child ended. So nothing can be forged, and nothing goes
+from one program to the next.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ import time
 from types import ModuleType
 
 JOB = struct.Struct("=dd")  # processor seconds, seconds
-ENDED = struct.Struct("=idd1s")  # wait status, processor seconds, seconds, why the zygote killed it (or a space)
+# wait status, processor seconds, seconds, why the zygote killed it (or a space)
+ENDED = struct.Struct("=idd1s")
 STOP, LEAVE = b"stop", b"leave"
 BY_CPU, BY_CLOCK, BY_REQUEST, BY_ITSELF = b"c", b"w", b"r", b" "
 CHILD_FILES = 4  # output, errors, report, job
@@ -47,7 +50,11 @@ def main() -> None:
             file.write("1000")  # where memory runs out, programs go first
         preload.load(settings["packages"], settings["modules"], settings["readable"] is not None)
         boundary.give_up_privileges()
-        limit, landlock, readable = address_space() + settings["memory"], settings["landlock"], settings["readable"]
+        limit, landlock, readable = (
+            address_space() + settings["memory"],
+            settings["landlock"],
+            settings["readable"],
+        )
         nowhere = os.open(NOWHERE, os.O_WRONLY)
         sys.argv[:], sys.executable, sys.prefix, sys.exec_prefix = [""], "", "/", "/"
         empty, other = os.pipe()
@@ -74,8 +81,8 @@ def main() -> None:
             try:
                 _become([*files, nowhere])
                 boundary.die_with(parent)
-                # in case this process fails to look: the kernel counts ticks, so processor time can seem longer than it
-                # was, but not longer than the clock's
+                # in case this process fails to look: the kernel counts ticks, so processor time can
+                # seem longer than it was, but not longer than the clock's
                 seconds = int(JOB.unpack(message)[1]) + 2
                 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
                 boundary.lock(limit, landlock=landlock, reading=readable)
@@ -130,7 +137,8 @@ def watch(link: socket.socket, pid: int, cpu_seconds: float, seconds: float) -> 
 
 
 def address_space() -> int:
-    """Bytes of address space that this process has now: the least limit under which one more page fits.
+    """Bytes of address space that this process has now: the least limit under which one more page
+    fits.
 
     /proc would tell, where there is one.
     """
@@ -151,7 +159,8 @@ def address_space() -> int:
 def _used(clock: int, pid: int) -> float:
     try:
         return time.clock_gettime(clock)
-    except OSError:  # it has ended, or the kernel does not say: the limit of the child itself is left
+    # it has ended, or the kernel does not say: the limit of the child itself is left
+    except OSError:
         return 0.0
 
 

@@ -3,19 +3,33 @@
 from typing import Any
 
 from slm_math.agents import Agent
-from slm_math.types import Chat, Generate, Image, Note, Problem, Reply, RunPython, RunResult, Workflow
+from slm_math.types import (
+    Chat,
+    Generate,
+    Image,
+    Note,
+    Problem,
+    Reply,
+    RunPython,
+    RunResult,
+    Workflow,
+)
 
 PROBLEM = Problem("p/1", "What is 3 + 4?")
 CHOICE = Problem("p/2", "What is 3 + 4?", "mc", ("5", "7", "9"))
 PICTURE = Image("seven.png")
 PICTURED = Problem("p/3", "What is 3 + 4?", images=(PICTURE,))
-FAILED = RunResult(False, error="line 1: NameError: name 'x' is not defined", error_type="NameError")
+FAILED = RunResult(
+    False, error="line 1: NameError: name 'x' is not defined", error_type="NameError"
+)
 STOPPED = RunResult(False, error="stopped after 5 s", error_type="TimeoutError", timed_out=True)
 SILENT = RunResult(True)
 
 
 class Driven:
-    """An agent that was run on scripted results: what it asked for (without notes), what it noted, and its answer."""
+    """An agent that was run on scripted results: what it asked for (without notes), what it noted,
+    and its answer.
+    """
 
     def __init__(self, agent: Agent, results: list[list[Any]], problem: Problem = PROBLEM) -> None:
         self.asked: list[list[Any]] = []
@@ -37,15 +51,22 @@ class Driven:
                         return
                     assert len(given) == len(requests), f"{len(requests)} requests: {requests}"
                     answers = iter(given)
-                effects = workflow.send([None if isinstance(e, Note) else next(answers) for e in effects])
+                effects = workflow.send(
+                    [None if isinstance(e, Note) else next(answers) for e in effects]
+                )
         except StopIteration as end:
             self.answer = end.value
         self.unused = len(list(script))
 
     @property
     def steps(self) -> list[str]:
-        """Who was asked, one entry a yield: "solver", "run", "solver+solver" for two requests at once."""
-        return ["+".join("run" if isinstance(r, RunPython) else r.role for r in asked) for asked in self.asked]
+        """Who was asked, one entry a yield: "solver", "run", "solver+solver" for two requests at
+        once.
+        """
+        return [
+            "+".join("run" if isinstance(r, RunPython) else r.role for r in asked)
+            for asked in self.asked
+        ]
 
     @property
     def warmth(self) -> list[float | None]:
@@ -71,7 +92,9 @@ def drive(agent: Agent, *answers: list[Any]) -> tuple[list[Any], Any]:
 
 
 def play(agent: Agent, *script: Any, problem: Problem = PROBLEM) -> Driven:
-    """Runs an agent to its end on results, a list where several are asked for at once; all of them must be used."""
+    """Runs an agent to its end on results, a list where several are asked for at once; all of them
+    must be used.
+    """
     driven = Driven(agent, [item if isinstance(item, list) else [item] for item in script], problem)
     assert driven.answer != "still running", f"not at its end after {driven.steps}"
     assert driven.unused == 0, f"at its end after {driven.steps}"

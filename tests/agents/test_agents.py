@@ -3,7 +3,14 @@
 import pytest
 from agents.driving import drive
 
-from slm_math.agents import CodeFeedback, MajorityVote, Session, SingleShot, SolverVerifier, parallel
+from slm_math.agents import (
+    CodeFeedback,
+    MajorityVote,
+    Session,
+    SingleShot,
+    SolverVerifier,
+    parallel,
+)
 from slm_math.agents.coding import program
 from slm_math.agents.verdicts import verdict
 from slm_math.types import Generate, Reply, RunPython, RunResult
@@ -36,7 +43,9 @@ def test_vote_of_silence_is_none() -> None:
 
 def test_code_feedback_shows_the_output_and_takes_what_is_written() -> None:
     code = "```python\nprint(3+4)\n```"
-    asked, answer = drive(CodeFeedback(), replies(code), [RunResult(True, "7\n")], replies(r"\boxed{7}"))
+    asked, answer = drive(
+        CodeFeedback(), replies(code), [RunResult(True, "7\n")], replies(r"\boxed{7}")
+    )
     assert asked[1] == [RunPython("print(3+4)")]
     final = asked[2][0]
     assert isinstance(final, Generate)
@@ -52,7 +61,9 @@ def test_code_feedback_shows_an_error() -> None:
 
 
 def test_solver_verifier_stops_at_correct() -> None:
-    asked, answer = drive(SolverVerifier(), replies(r"\boxed{7}"), replies("fine. VERDICT: CORRECT"))
+    asked, answer = drive(
+        SolverVerifier(), replies(r"\boxed{7}"), replies("fine. VERDICT: CORRECT")
+    )
     assert answer == "7"
     assert asked[1][0].role == "verifier"
 
@@ -81,7 +92,8 @@ def test_solver_verifier_without_an_answer_asks_no_verifier() -> None:
 
 def test_verifier_program_runs_and_its_output_goes_back() -> None:
     asked, answer = drive(
-        SolverVerifier(), replies(r"\boxed{7}"), replies("```python\nprint(3+4)\n```"), [RunResult(True, "7")],
+        SolverVerifier(), replies(r"\boxed{7}"), replies("```python\nprint(3+4)\n```"),
+        [RunResult(True, "7")],
         replies("VERDICT: CORRECT"),
     )  # fmt: skip
     assert asked[2] == [RunPython("print(3+4)")]
@@ -127,7 +139,10 @@ def test_verdict_words(text: str, expected: str) -> None:
     ("text", "expected"),
     [
         ("```python\na=1\n```\nthen\n```python\nprint(a)\n```", ("a=1", "print(a)")),
-        ("```python\na=1\n```\n```bash\nls\n```\n```py\nb=2\n```\n```python\na+b\n```", ("a=1", "b=2", "a+b")),
+        (
+            "```python\na=1\n```\n```bash\nls\n```\n```py\nb=2\n```\n```python\na+b\n```",
+            ("a=1", "b=2", "a+b"),
+        ),
         ("```python\nprint(1", ("print(1",)),
         ("```\nprint(1)\n```", ("print(1)",)),
         ("no code", None),
@@ -164,6 +179,8 @@ def test_a_session_forgets_a_stopped_request_with_all_its_blocks():
 
     steps = talk()
     assert next(steps) == [RunPython("print(1)", ("while True: pass",), turns=1)]
-    assert steps.send([RunResult(False, timed_out=True)]) == [RunPython("print(2)", ("b = 2",), turns=1)]
+    assert steps.send([RunResult(False, timed_out=True)]) == [
+        RunPython("print(2)", ("b = 2",), turns=1)
+    ]
     # two requests so far: three blocks have twice the time of one
     assert steps.send([RunResult(True)]) == [RunPython("print(3)", ("b = 2", "print(2)"), turns=2)]

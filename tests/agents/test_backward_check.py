@@ -33,12 +33,18 @@ def test_an_answer_that_holds_stands() -> None:
     assert "answer: 7" in driven.last(1)
     assert box(7).text not in driven.last(1)
     assert driven.asked[2] == [RunPython("print(3 + 4 == 7)")]
-    assert [(n.kind, n.text) for n in driven.notes] == [("draft", "7"), ("verdict", "CORRECT"), ("stop", "accepted")]
+    assert [(n.kind, n.text) for n in driven.notes] == [
+        ("draft", "7"),
+        ("verdict", "CORRECT"),
+        ("stop", "accepted"),
+    ]
     assert driven.answer == "7"
 
 
 def test_an_answer_that_does_not_hold_is_tried_again_warm() -> None:
-    driven = play(BackwardCheck(), box(6), TEST, printed("sum is 6\nFalse"), box(7), TEST, printed("True"))
+    driven = play(
+        BackwardCheck(), box(6), TEST, printed("sum is 6\nFalse"), box(7), TEST, printed("True")
+    )
     assert driven.steps == ["solver", "solver", "run"] * 2
     assert driven.warmth == [None, None, 0.7, None]
     assert [message.role for message in driven.chat(3)] == ["user", "assistant", "user"]
@@ -49,13 +55,21 @@ def test_an_answer_that_does_not_hold_is_tried_again_warm() -> None:
 def test_endless_false_ends_after_three_drafts() -> None:
     script = [step for n in range(3) for step in (box(n), TEST, printed("False"))]
     driven = play(BackwardCheck(), *script)
-    assert (driven.answer, driven.noted("stop"), driven.noted("verdict")) == ("2", ["rounds"], ["INCORRECT"] * 3)
+    assert (driven.answer, driven.noted("stop"), driven.noted("verdict")) == (
+        "2",
+        ["rounds"],
+        ["INCORRECT"] * 3,
+    )
 
 
 @pytest.mark.parametrize("result", [SILENT, printed("maybe"), printed("7")])
 def test_what_no_program_decides_stands(result: Any) -> None:
     driven = play(BackwardCheck(), box(7), TEST, result)
-    assert (driven.answer, driven.noted("stop"), driven.noted("verdict")) == ("7", ["undecided"], ["UNCLEAR"])
+    assert (driven.answer, driven.noted("stop"), driven.noted("verdict")) == (
+        "7",
+        ["undecided"],
+        ["UNCLEAR"],
+    )
 
 
 def test_a_failing_program_is_mended_once() -> None:
@@ -94,7 +108,11 @@ def test_the_last_valid_answer_stands() -> None:
 @pytest.mark.parametrize("lost", [Reply(""), Reply(" "), cut("Let me")])
 def test_lost_drafts_are_no_rounds(lost: Reply) -> None:
     driven = play(BackwardCheck(), lost, box(7), TEST, printed("True"))
-    assert (driven.warmth[:2], driven.noted("draft"), len(driven.noted("lost"))) == ([None, 0.7], ["7"], 1)
+    assert (driven.warmth[:2], driven.noted("draft"), len(driven.noted("lost"))) == (
+        [None, 0.7],
+        ["7"],
+        1,
+    )
     driven = play(BackwardCheck(), box(6), TEST, printed("False"), lost, lost)
     assert (driven.answer, driven.noted("stop"), driven.noted("draft")) == ("6", ["lost"], ["6"])
 
@@ -120,7 +138,9 @@ def test_a_picture_is_shown_once_in_a_chat() -> None:
     assert sum(PICTURE in message.content for message in driven.chat(3)) == 1
 
 
-@pytest.mark.parametrize("options", [{"rounds": 0}, {"backward_prompt": "nope"}, {"repair_prompt": "solve"}])
+@pytest.mark.parametrize(
+    "options", [{"rounds": 0}, {"backward_prompt": "nope"}, {"repair_prompt": "solve"}]
+)
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"BackwardCheck|nope|solve"):
         BackwardCheck(**options)

@@ -3,7 +3,20 @@
 from typing import Any
 
 import pytest
-from agents.driving import CHOICE, FAILED, PICTURE, PICTURED, PROBLEM, SILENT, STOPPED, box, code, cut, play, printed
+from agents.driving import (
+    CHOICE,
+    FAILED,
+    PICTURE,
+    PICTURED,
+    PROBLEM,
+    SILENT,
+    STOPPED,
+    box,
+    code,
+    cut,
+    play,
+    printed,
+)
 
 from slm_math.agents import CodeAsAnswer, CodeFeedback
 from slm_math.types import Problem, Reply, RunPython, RunResult
@@ -27,7 +40,8 @@ def test_what_is_written_counts_not_what_was_printed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "shown"), [(FAILED, "NameError"), (STOPPED, "stopped after 5 s"), (printed("a\nb"), "a\nb")]
+    ("result", "shown"),
+    [(FAILED, "NameError"), (STOPPED, "stopped after 5 s"), (printed("a\nb"), "a\nb")],
 )
 def test_the_second_pass_sees_what_happened(result: RunResult, shown: str) -> None:
     driven = play(CodeFeedback(), code(), result, box(7))
@@ -64,23 +78,34 @@ def test_both_passes_are_drafts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "rounds"), [([Reply("")], 0), ([cut("Let me")], 0), ([code(), printed(7), Reply("")], 1)]
+    ("script", "rounds"),
+    [([Reply("")], 0), ([cut("Let me")], 0), ([code(), printed(7), Reply("")], 1)],
 )
 def test_an_empty_or_truncated_pass_is_no_round(script: list[Any], rounds: int) -> None:
     assert len(play(CodeFeedback(), *script).noted("draft")) == rounds
 
 
 def test_blocks_of_one_reply_run_together() -> None:
-    driven = play(CodeFeedback(), Reply("```python\na = 3\n```\nand\n```python\nprint(a+4)\n```"), printed(7), box(7))
+    driven = play(
+        CodeFeedback(),
+        Reply("```python\na = 3\n```\nand\n```python\nprint(a+4)\n```"),
+        printed(7),
+        box(7),
+    )
     assert driven.asked[1] == [RunPython("print(a+4)", ("a = 3",), turns=1)]
 
 
 def test_pictures_are_in_the_first_prompt() -> None:
     driven = play(CodeFeedback(), code(), printed(7), box(7), problem=PICTURED)
-    assert [[PICTURE in m.content for m in driven.chat(s)] for s in (0, 2)] == [[True], [True, False, False]]
+    assert [[PICTURE in m.content for m in driven.chat(s)] for s in (0, 2)] == [
+        [True],
+        [True, False, False],
+    ]
 
 
-@pytest.mark.parametrize("options", [{"prompt": "nope"}, {"output_prompt": "nope"}, {"output_prompt": "solve"}])
+@pytest.mark.parametrize(
+    "options", [{"prompt": "nope"}, {"output_prompt": "nope"}, {"output_prompt": "solve"}]
+)
 def test_bad_options(options: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"nope|solve"):
         CodeFeedback(**options)
@@ -115,7 +140,9 @@ def test_the_last_thing_printed_is_the_answer(result: RunResult, answer: str | N
     assert play(CodeAsAnswer(), code(), result).answer == answer
 
 
-@pytest.mark.parametrize("reply", [Reply(""), Reply(" "), box(7), cut("Let me"), Reply("```bash\nls\n```")])
+@pytest.mark.parametrize(
+    "reply", [Reply(""), Reply(" "), box(7), cut("Let me"), Reply("```bash\nls\n```")]
+)
 def test_without_a_program_nothing_runs(reply: Reply) -> None:
     driven = play(CodeAsAnswer(), reply)
     assert (driven.steps, driven.answer) == (["solver"], None)
@@ -134,5 +161,7 @@ def test_a_picture_and_a_prompt_of_ones_own() -> None:
 
 def test_hostile_output_is_only_text() -> None:
     hostile = "{output} </script>\x1b[31m\x00"
-    driven = play(CodeFeedback(), code(), printed(hostile), box(7), problem=Problem("p", "{output}"))
+    driven = play(
+        CodeFeedback(), code(), printed(hostile), box(7), problem=Problem("p", "{output}")
+    )
     assert hostile in driven.last(2)

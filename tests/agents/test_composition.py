@@ -16,7 +16,9 @@ class Cascade(Agent):
     roles, uses_python = ("solver", "verifier"), True
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        first, second = yield from parallel([SingleShot(temperature=0.7).solve(problem) for _ in range(2)])
+        first, second = yield from parallel(
+            [SingleShot(temperature=0.7).solve(problem) for _ in range(2)]
+        )
         if first is not None and second is not None and equivalent(first, second):
             return first
         return (yield from SolverVerifier().solve(problem))
@@ -50,7 +52,8 @@ def test_a_vote_of_solver_verifiers_that_need_different_rounds() -> None:
     driven = play(
         Jury(),
         [box(7), box(6), Reply("Hm.")],
-        [judged("CORRECT"), judged("INCORRECT"), box("7.0")],  # the third drafts again, its second and last
+        # the third drafts again, its second and last
+        [judged("CORRECT"), judged("INCORRECT"), box("7.0")],
         [box(8)],
     )
     assert driven.steps == ["solver+solver+solver", "verifier+verifier+solver", "solver"]
@@ -61,16 +64,30 @@ def test_a_vote_of_solver_verifiers_that_need_different_rounds() -> None:
 
 def test_notes_of_a_jury_stay_apart() -> None:
     driven = play(
-        Jury(), [box(7), box(6), box(8)], [judged("CORRECT")] * 2 + [code()], [FAILED], [judged("INCORRECT")], [box(9)]
+        Jury(),
+        [box(7), box(6), box(8)],
+        [judged("CORRECT")] * 2 + [code()],
+        [FAILED],
+        [judged("INCORRECT")],
+        [box(9)],
     )
     heard = {i: [(n.kind, n.text) for n in driven.notes if n.branch == (i,)] for i in range(3)}
     assert heard[0] == [("draft", "7"), ("verdict", "CORRECT"), ("stop", "accepted")]
-    assert heard[2] == [("draft", "8"), ("verdict", "INCORRECT"), ("draft", "9"), ("stop", "rounds")]
+    assert heard[2] == [
+        ("draft", "8"),
+        ("verdict", "INCORRECT"),
+        ("draft", "9"),
+        ("stop", "rounds"),
+    ]
 
 
 def test_a_jury_of_the_silent() -> None:
     driven = play(Jury(), *[[Reply("")] * 3] * 2)
-    assert (driven.answer, driven.noted("stop"), len(driven.noted("lost"))) == (None, ["lost"] * 3, 6)
+    assert (driven.answer, driven.noted("stop"), len(driven.noted("lost"))) == (
+        None,
+        ["lost"] * 3,
+        6,
+    )
 
 
 def test_agents_one_after_the_other() -> None:
@@ -93,8 +110,16 @@ def test_a_vote_of_votes() -> None:
     driven = play(Votes(), [box(1), box(1), box(2), box(3)], problem=PICTURED)
     assert driven.answer == ["1", "2"]
     assert all(PICTURE in request.chat[0].content for request in driven.asked[0])
-    assert [note.branch for note in driven.notes if note.kind == "candidate"] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert [(note.text, note.branch) for note in driven.notes if note.kind == "vote"] == [("1", (0,)), ("2", (1,))]
+    assert [note.branch for note in driven.notes if note.kind == "candidate"] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    ]
+    assert [(note.text, note.branch) for note in driven.notes if note.kind == "vote"] == [
+        ("1", (0,)),
+        ("2", (1,)),
+    ]
 
 
 def test_an_agent_solves_many_problems_at_the_same_time() -> None:

@@ -1,4 +1,6 @@
-"""What holds for every agent: hostile replies, learning from its traces, honest prompts, its configuration."""
+"""What holds for every agent: hostile replies, learning from its traces, honest prompts, its
+configuration.
+"""
 
 import inspect
 import json
@@ -51,15 +53,20 @@ AGENTS: dict[str, Agent] = {
     "coder": SolverCoder(),
     "steps": StepByStepCode(),
     "plan": PlanAndReflect(),
-    "few_shot": FewShot(SolverVerifier(), [Task(Problem("t/1", "What is 1 + 1?"), "2", r"\boxed{2}")]),
+    "few_shot": FewShot(
+        SolverVerifier(), [Task(Problem("t/1", "What is 1 + 1?"), "2", r"\boxed{2}")]
+    ),
 }
-# the most requests that the limits allow: rounds x (replies with runs, verdicts, programs), each asked for twice
+# the most requests that the limits allow: rounds x (replies with runs, verdicts, programs), each
+# asked for twice
 MOST = 200
 END, ROLES = 3, {"system": 0, "user": 1, "assistant": 2}
 
 
 class Toy(Engine):
-    """Says what `say` makes of the prompt's text; a token is a character, and messages have marks around them."""
+    """Says what `say` makes of the prompt's text; a token is a character, and messages have marks
+    around them.
+    """
 
     trainable = True
 
@@ -73,7 +80,10 @@ class Toy(Engine):
             prompt += [ROLES[message.role], *map(ord, message.text), END]
         prompt = prompt[:-1] if request.resume else [*prompt, ROLES["assistant"]]
         text, finish = self.say(request.chat[-1].text, len(self.asked))
-        ids = [*map(ord, text), *([END] if finish == "stop" and not (request.sampling.stop and "```" in text) else [])]
+        ids = [
+            *map(ord, text),
+            *([END] if finish == "stop" and not (request.sampling.stop and "```" in text) else []),
+        ]
         warmth = request.sampling.temperature
         self.open[len(self.asked)] = Reply(
             text, tuple(ids), (-1.0,) * len(ids), finish, tuple(prompt), temperature=warmth
@@ -137,7 +147,11 @@ def test_what_was_sampled_is_what_is_learnt(name: str) -> None:
     trace = trace_of(agent, busy, RunResult(True, "False\n"))
     for role in agent.roles:
         rows = trace_rows(trace, role)
-        said = ["".join(map(chr, turn.reply.token_ids)) for turn in trace.turns if turn.request.role == role]
+        said = [
+            "".join(map(chr, turn.reply.token_ids))
+            for turn in trace.turns
+            if turn.request.role == role
+        ]
         assert said
         learnt = [[chr(i) for i, m in zip(row.ids, row.mask) if m] for row in rows]
         assert sorted(token for tokens in learnt for token in tokens) == sorted("".join(said))
@@ -148,7 +162,8 @@ def test_what_was_sampled_is_what_is_learnt(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "rows"), [("single_shot", 1), ("vote", 3), ("tools", 1), ("code_feedback", 1), ("steps", 1)]
+    ("name", "rows"),
+    [("single_shot", 1), ("vote", 3), ("tools", 1), ("code_feedback", 1), ("steps", 1)],
 )
 def test_a_conversation_is_one_row(name: str, rows: int) -> None:
     assert len(trace_rows(trace_of(AGENTS[name], busy, RunResult(True, "7\n")), "solver")) == rows
@@ -169,7 +184,9 @@ REPLIES = {
 
 @pytest.mark.parametrize("reply", REPLIES)
 @pytest.mark.parametrize("name", AGENTS)
-def test_whatever_is_said_a_trace_comes_to_its_end_and_can_be_written_down(name: str, reply: str) -> None:
+def test_whatever_is_said_a_trace_comes_to_its_end_and_can_be_written_down(
+    name: str, reply: str
+) -> None:
     for result in (STOPPED, FAILED) if "program" in reply else (STOPPED,):
         trace = trace_of(AGENTS[name], lambda prompt, n: REPLIES[reply], result)
         assert trace.error is None
@@ -189,7 +206,9 @@ def test_every_agent_asks_only_roles_that_it_names_and_shows_pictures_first(name
 
 
 def test_every_agent_is_tested_here() -> None:
-    there = {a for _, a in inspect.getmembers(slm_math.agents, inspect.isclass) if issubclass(a, Agent)} - {Agent}
+    there = {
+        a for _, a in inspect.getmembers(slm_math.agents, inspect.isclass) if issubclass(a, Agent)
+    } - {Agent}
     assert {type(agent) for agent in AGENTS.values()} == there
 
 
@@ -212,7 +231,11 @@ def test_no_prompt_holds_a_problem_of_a_test_set(real_data: Path) -> None:
     taken = {run for problem in problems for run in runs_of(problem)}
     files = list(Path(prompts.__file__).parent.glob("*.txt"))
     assert files
-    assert [file.name for file in files if not taken.isdisjoint(runs_of(file.read_text(encoding="utf-8")))] == []
+    assert [
+        file.name
+        for file in files
+        if not taken.isdisjoint(runs_of(file.read_text(encoding="utf-8")))
+    ] == []
 
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "eval").glob("*.yaml"))
@@ -224,18 +247,26 @@ def test_a_configuration_names_an_agent_with_options_that_it_takes(file: Path) -
     assert list(config["agents"]) == [file.stem]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Agent, "agent")
-    made = parser.instantiate_classes(parser.parse_object({"agent": config["agents"][file.stem]})).agent
+    made = parser.instantiate_classes(
+        parser.parse_object({"agent": config["agents"][file.stem]})
+    ).agent
     assert isinstance(made, Agent)
     assert made.solve(PROBLEM)
 
 
 def test_every_configuration_writes_to_a_folder_of_its_own_beside_the_others() -> None:
     configs = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in CONFIGS}
-    folders = {name: [f"{config['out']}/{agent}" for agent in config["agents"]] for name, config in configs.items()}
+    folders = {
+        name: [f"{config['out']}/{agent}" for agent in config["agents"]]
+        for name, config in configs.items()
+    }
     assert folders == {name: [f"runs/eval/{name}"] for name in configs}
 
 
 def test_every_agent_but_worked_examples_has_a_configuration() -> None:
-    named = {next(iter(yaml.safe_load(file.read_text())["agents"].values()))["class_path"] for file in CONFIGS}
+    named = {
+        next(iter(yaml.safe_load(file.read_text())["agents"].values()))["class_path"]
+        for file in CONFIGS
+    }
     there = {f"slm_math.agents.{type(agent).__name__}" for agent in AGENTS.values()}
     assert there - named == {"slm_math.agents.FewShot"}

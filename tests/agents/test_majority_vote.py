@@ -3,7 +3,19 @@
 from typing import Any
 
 import pytest
-from agents.driving import CHOICE, PICTURE, PICTURED, PROBLEM, SILENT, Driven, box, code, cut, judged, play
+from agents.driving import (
+    CHOICE,
+    PICTURE,
+    PICTURED,
+    PROBLEM,
+    SILENT,
+    Driven,
+    box,
+    code,
+    cut,
+    judged,
+    play,
+)
 
 from slm_math.agents import MajorityVote
 from slm_math.agents.majority_vote import elect
@@ -34,7 +46,9 @@ def test_equal_answers_in_other_spellings_vote_together() -> None:
 
 
 def test_options_and_their_values_vote_together() -> None:
-    driven = play(MajorityVote(k=5), [box("A"), box("(B)"), box("7"), box("A"), box("b")], problem=CHOICE)
+    driven = play(
+        MajorityVote(k=5), [box("A"), box("(B)"), box("7"), box("A"), box("b")], problem=CHOICE
+    )
     assert driven.answer == "(B)"
     assert voted(driven)[1] == 3 / 5
 
@@ -44,9 +58,14 @@ def test_a_tie_goes_to_the_answer_seen_first() -> None:
 
 
 def test_silence_does_not_vote_but_counts_as_a_sample() -> None:
-    driven = play(MajorityVote(k=5), [Reply(""), Reply(" \n"), cut("Let me"), Reply("no idea"), box(7)])
+    driven = play(
+        MajorityVote(k=5), [Reply(""), Reply(" \n"), cut("Let me"), Reply("no idea"), box(7)]
+    )
     assert (driven.answer, voted(driven)) == ("7", ("7", 1 / 5))
-    assert (driven.noted("candidate"), driven.noted("lost")) == ([None, "7"], ["empty", "empty", "truncated"])
+    assert (driven.noted("candidate"), driven.noted("lost")) == (
+        [None, "7"],
+        ["empty", "empty", "truncated"],
+    )
 
 
 def test_all_silent_is_no_answer() -> None:
@@ -61,30 +80,39 @@ def test_a_truncated_sample_with_an_answer_votes() -> None:
 def test_candidates_stand_side_by_side() -> None:
     notes = play(MajorityVote(k=3), [box(1), box(2), box(2)]).notes
     assert [(note.kind, note.text, note.branch) for note in notes] == [
-        ("candidate", "1", (0,)), ("candidate", "2", (1,)), ("candidate", "2", (2,)), ("vote", "2", ()),
+        ("candidate", "1", (0,)), ("candidate", "2", (1,)), ("candidate", "2", (2,)), ("vote", "2",
+        ()),
     ]  # fmt: skip
 
 
 def test_verifiers_see_the_candidates_that_answer() -> None:
     driven = play(
-        MajorityVote(k=3, pick="weighted"), [box(1), Reply(""), box(2)], [judged("CORRECT"), judged("INCORRECT")]
+        MajorityVote(k=3, pick="weighted"),
+        [box(1), Reply(""), box(2)],
+        [judged("CORRECT"), judged("INCORRECT")],
     )
     assert driven.steps == ["solver+solver+solver", "verifier+verifier"]
-    assert [box(n).text in request.chat[0].text for n, request in zip((1, 2), driven.asked[1])] == [True, True]
+    assert [box(n).text in request.chat[0].text for n, request in zip((1, 2), driven.asked[1])] == [
+        True,
+        True,
+    ]
     assert driven.warmth[3:] == [None, None]
     assert driven.answer == "1"
 
 
 def test_weights_outdo_numbers() -> None:
     samples = [box(8), box(8), box(8), box(7), box(7)]
-    words = ["INCORRECT", "INCORRECT", "UNCLEAR", "CORRECT", "UNCLEAR"]  # 8: 0 + 0 + 1/2, 7: 1 + 1/2
+    # 8: 0 + 0 + 1/2, 7: 1 + 1/2
+    words = ["INCORRECT", "INCORRECT", "UNCLEAR", "CORRECT", "UNCLEAR"]
     assert play(MajorityVote(k=5, pick="weighted"), samples, [*map(judged, words)]).answer == "7"
     assert play(MajorityVote(k=5), samples).answer == "8"
 
 
 def test_endless_incorrect_or_unclear_leaves_the_majority() -> None:
     for word in ("INCORRECT", "UNCLEAR"):
-        driven = play(MajorityVote(k=3, pick="weighted"), [box(8), box(7), box(7)], [judged(word)] * 3)
+        driven = play(
+            MajorityVote(k=3, pick="weighted"), [box(8), box(7), box(7)], [judged(word)] * 3
+        )
         assert driven.answer == "7"
 
 
@@ -97,11 +125,15 @@ def test_a_verifier_that_is_lost_is_unclear() -> None:
 
 def test_several_verdicts_on_each_are_averaged_and_warm() -> None:
     words = ["CORRECT", "INCORRECT", "INCORRECT", "CORRECT", "CORRECT", "UNCLEAR"]
-    driven = play(MajorityVote(k=2, pick="weighted", checks=3), [box(8), box(7)], [*map(judged, words)])
+    driven = play(
+        MajorityVote(k=2, pick="weighted", checks=3), [box(8), box(7)], [*map(judged, words)]
+    )
     assert driven.answer == "7"
     assert voted(driven)[1] == pytest.approx((1 + 1 + 0.5) / 3 / 2)
     assert set(driven.warmth) == {0.7}
-    assert [n.branch for n in driven.notes if n.kind == "verdict"] == [(i, j) for i in range(2) for j in range(3)]
+    assert [n.branch for n in driven.notes if n.kind == "verdict"] == [
+        (i, j) for i in range(2) for j in range(3)
+    ]
 
 
 def test_best_of_n_takes_the_one_the_verifier_likes() -> None:
@@ -128,11 +160,15 @@ def test_only_a_weighted_vote_needs_a_verifier_and_a_sandbox() -> None:
 
 
 def test_pictures_are_seen_by_all() -> None:
-    driven = play(MajorityVote(k=2, pick="best"), [box(7)] * 2, [judged("CORRECT")] * 2, problem=PICTURED)
+    driven = play(
+        MajorityVote(k=2, pick="best"), [box(7)] * 2, [judged("CORRECT")] * 2, problem=PICTURED
+    )
     assert all(PICTURE in request.chat[0].content for asked in driven.asked for request in asked)
 
 
-@pytest.mark.parametrize("options", [{"k": 0}, {"k": -1}, {"checks": 0}, {"prompt": "nope"}, {"verify_prompt": "nope"}])
+@pytest.mark.parametrize(
+    "options", [{"k": 0}, {"k": -1}, {"checks": 0}, {"prompt": "nope"}, {"verify_prompt": "nope"}]
+)
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"MajorityVote|nope"):
         MajorityVote(**options)

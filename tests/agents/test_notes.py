@@ -38,7 +38,11 @@ def test_requests_of_a_round_go_out_together_and_results_keep_their_order() -> N
     flow = parallel([asks("a"), asks("b", 2), asks("c")])
     assert questions(next(flow)) == ["a0", "b0", "c0"]
     second = flow.send([Reply("A"), Reply("B"), Reply("C")])
-    assert [(e.text, e.branch) for e in second if isinstance(e, Note)] == [("A", (0,)), ("B", (1,)), ("C", (2,))]
+    assert [(e.text, e.branch) for e in second if isinstance(e, Note)] == [
+        ("A", (0,)),
+        ("B", (1,)),
+        ("C", (2,)),
+    ]
     assert questions(second) == ["b1"]
     third = flow.send([None, None, None, Reply("BB")])
     assert third == [Note("draft", "BB", branch=(1,))]
@@ -49,7 +53,11 @@ def test_requests_of_a_round_go_out_together_and_results_keep_their_order() -> N
 
 def test_workflows_of_notes_only_say_them_and_return() -> None:
     driven = play(Flow(lambda: parallel([says("x", "y", then=1), says("z", then=2)])))
-    assert [(note.text, note.branch) for note in driven.notes] == [("x", (0,)), ("y", (0,)), ("z", (1,))]
+    assert [(note.text, note.branch) for note in driven.notes] == [
+        ("x", (0,)),
+        ("y", (0,)),
+        ("z", (1,)),
+    ]
     assert (driven.asked, driven.answer) == ([], [1, 2])
 
 
@@ -66,12 +74,23 @@ def test_one_that_ends_at_once_beside_one_that_asks() -> None:
 
 def test_notes_among_requests_of_one_list() -> None:
     def mixed() -> Iterator[Any]:
-        got = yield [Note("draft", "n"), Generate(user("q")), Note("candidate", "m"), RunPython("1")]
+        got = yield [
+            Note("draft", "n"),
+            Generate(user("q")),
+            Note("candidate", "m"),
+            RunPython("1"),
+        ]
         return got
 
     flow = parallel([asks("a"), mixed()])
     effects = next(flow)
-    assert [type(effect).__name__ for effect in effects] == ["Generate", "Note", "Generate", "Note", "RunPython"]
+    assert [type(effect).__name__ for effect in effects] == [
+        "Generate",
+        "Note",
+        "Generate",
+        "Note",
+        "RunPython",
+    ]
     assert [e.branch for e in effects if isinstance(e, Note)] == [(1,), (1,)]
     reply, result = Reply("r"), RunResult(True)
     assert flow.send([Reply("A"), None, reply, None, result]) == [Note("draft", "A", branch=(0,))]
@@ -162,10 +181,19 @@ def test_retries_are_so_many() -> None:
             [("draft", (), "d"), ("verdict", (), "v"), ("draft", (), "e"), ("verdict", (), "w")],
             [("d", "v"), ("e", "w")],
         ),
-        ([("draft", (), "d"), ("verdict", (), "v"), ("verdict", (), "w")], [("d", "v"), ("d", "w")]),
+        (
+            [("draft", (), "d"), ("verdict", (), "v"), ("verdict", (), "w")],
+            [("d", "v"), ("d", "w")],
+        ),
         ([("verdict", (), "v"), ("draft", (), "d")], []),
-        ([("candidate", (0,), "a"), ("candidate", (1,), "b"), ("verdict", (0,), "v")], [("a", "v")]),
-        ([("candidate", (0,), "a"), ("candidate", (1,), "b"), ("verdict", (1, 2), "v")], [("b", "v")]),
+        (
+            [("candidate", (0,), "a"), ("candidate", (1,), "b"), ("verdict", (0,), "v")],
+            [("a", "v")],
+        ),
+        (
+            [("candidate", (0,), "a"), ("candidate", (1,), "b"), ("verdict", (1, 2), "v")],
+            [("b", "v")],
+        ),
         ([("candidate", (0,), "a"), ("verdict", (), "v")], []),
         ([("candidate", (1,), "a"), ("verdict", (11,), "v")], []),
         ([("draft", (), "d"), ("verdict", (3,), "v")], [("d", "v")]),

@@ -3,7 +3,20 @@
 from typing import Any
 
 import pytest
-from agents.driving import FAILED, PICTURE, PICTURED, PROBLEM, STOPPED, Driven, box, code, cut, judged, play, printed
+from agents.driving import (
+    FAILED,
+    PICTURE,
+    PICTURED,
+    PROBLEM,
+    STOPPED,
+    Driven,
+    box,
+    code,
+    cut,
+    judged,
+    play,
+    printed,
+)
 
 from slm_math.agents import PlanAndReflect
 from slm_math.types import Reply
@@ -16,7 +29,9 @@ def plan(n: int) -> Reply:
 
 
 def parts(driven: Driven) -> int:
-    """How many parts the first plan was taken to have: requests before the first reflection, less the plan's."""
+    """How many parts the first plan was taken to have: requests before the first reflection, less
+    the plan's.
+    """
     return next(i for i in range(len(driven.asked)) if "VERDICT" in driven.last(i)) - 1
 
 
@@ -29,7 +44,10 @@ def test_a_plan_its_parts_a_look_back_and_the_answer() -> None:
     assert ("Find three." in driven.last(1), "Add four." in driven.last(1)) == (True, False)
     assert ("Add four." in driven.last(2), box(3).text in driven.last(2)) == (True, True)
     for step in (3, 4):
-        assert all(text in driven.last(step) for text in ("Find three.", box(3).text, "Add four.", box(7).text))
+        assert all(
+            text in driven.last(step)
+            for text in ("Find three.", box(3).text, "Add four.", box(7).text)
+        )
     assert driven.answer == "7"
     assert (driven.noted("draft"), driven.noted("verdict")) == (["7"], ["CORRECT"])
 
@@ -52,7 +70,9 @@ def test_endless_rejections_end_after_three_cycles() -> None:
 
 @pytest.mark.parametrize("word", ["UNCLEAR", "hm"])
 def test_what_is_not_rejected_is_put_together(word: str) -> None:
-    assert play(PlanAndReflect(), PLAN, box(3), box(7), judged(word), box(7)).noted("verdict") == ["UNCLEAR"]
+    assert play(PlanAndReflect(), PLAN, box(3), box(7), judged(word), box(7)).noted("verdict") == [
+        "UNCLEAR"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +109,16 @@ def test_without_a_plan_the_problem_is_its_only_part() -> None:
 
 def test_parts_run_programs() -> None:
     driven = play(
-        PlanAndReflect(), PLAN, code("x"), FAILED, box(3), code(), printed(7), box(7), judged("ACCEPT"), box(7)
+        PlanAndReflect(),
+        PLAN,
+        code("x"),
+        FAILED,
+        box(3),
+        code(),
+        printed(7),
+        box(7),
+        judged("ACCEPT"),
+        box(7),
     )
     assert driven.steps == ["solver"] + ["solver", "run", "solver"] * 2 + ["solver"] * 2
     assert "NameError" in driven.last(3)
@@ -97,9 +126,16 @@ def test_parts_run_programs() -> None:
 
 def test_programs_of_a_part_are_limited() -> None:
     agent = PlanAndReflect(runs=2)
-    driven = play(agent, PLAN, code(), STOPPED, code(), STOPPED, code(), box(7), judged("ACCEPT"), box(7))
+    driven = play(
+        agent, PLAN, code(), STOPPED, code(), STOPPED, code(), box(7), judged("ACCEPT"), box(7)
+    )
     assert driven.steps.count("run") == 2
-    assert play(PlanAndReflect(runs=0), PLAN, code(), code(), judged("ACCEPT"), box(7)).steps.count("run") == 0
+    assert (
+        play(PlanAndReflect(runs=0), PLAN, code(), code(), judged("ACCEPT"), box(7)).steps.count(
+            "run"
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("lost", [Reply(""), Reply(" "), cut("Let me")])
@@ -114,7 +150,9 @@ def test_a_look_back_that_is_lost_objects_to_nothing() -> None:
     assert (driven.answer, driven.noted("verdict")) == ("7", [])
 
 
-@pytest.mark.parametrize("end", [[Reply(""), Reply("")], [cut("So"), cut("So")], [Reply("They fit together well.")]])
+@pytest.mark.parametrize(
+    "end", [[Reply(""), Reply("")], [cut("So"), cut("So")], [Reply("They fit together well.")]]
+)
 def test_without_a_last_word_the_draft_stands(end: list[Reply]) -> None:
     assert play(PlanAndReflect(), PLAN, box(3), box(7), judged("ACCEPT"), *end).answer == "7"
 
@@ -130,15 +168,22 @@ def test_no_answer_anywhere() -> None:
 
 
 def test_why_it_stopped_is_noted() -> None:
-    assert len(play(PlanAndReflect(), PLAN, box(3), box(7), judged("ACCEPT"), box(7)).noted("stop")) == 1
+    assert (
+        len(play(PlanAndReflect(), PLAN, box(3), box(7), judged("ACCEPT"), box(7)).noted("stop"))
+        == 1
+    )
 
 
 def test_pictures_are_in_every_first_prompt() -> None:
-    driven = play(PlanAndReflect(), PLAN, box(3), box(7), judged("ACCEPT"), box(7), problem=PICTURED)
+    driven = play(
+        PlanAndReflect(), PLAN, box(3), box(7), judged("ACCEPT"), box(7), problem=PICTURED
+    )
     assert all(PICTURE in driven.chat(step)[0].content for step in range(5))
 
 
-@pytest.mark.parametrize("options", [{"cycles": 0}, {"runs": -1}, {"plan_prompt": "nope"}, {"part_prompt": "verify"}])
+@pytest.mark.parametrize(
+    "options", [{"cycles": 0}, {"runs": -1}, {"plan_prompt": "nope"}, {"part_prompt": "verify"}]
+)
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"PlanAndReflect|nope|verify"):
         PlanAndReflect(**options)

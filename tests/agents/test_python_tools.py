@@ -3,7 +3,18 @@
 from typing import Any
 
 import pytest
-from agents.driving import FAILED, PICTURE, PICTURED, PROBLEM, STOPPED, Driven, box, cut, play, printed
+from agents.driving import (
+    FAILED,
+    PICTURE,
+    PICTURED,
+    PROBLEM,
+    STOPPED,
+    Driven,
+    box,
+    cut,
+    play,
+    printed,
+)
 
 from slm_math.agents import PythonTools
 from slm_math.types import Reply, RunPython, Text
@@ -23,7 +34,9 @@ def injected(driven: Driven, step: int) -> Text:
 
 
 def test_the_reply_halts_runs_and_goes_on() -> None:
-    driven = play(PythonTools(), block("x = 3", "Let\n"), printed(""), block("print(x)"), printed(3), box(3))
+    driven = play(
+        PythonTools(), block("x = 3", "Let\n"), printed(""), block("print(x)"), printed(3), box(3)
+    )
     assert driven.steps == ["solver", "run", "solver", "run", "solver"]
     requests = [asked[0] for asked in driven.asked[::2]]
     assert [request.resume for request in requests] == [False, True, True]
@@ -47,7 +60,9 @@ def test_a_reply_that_ended_at_the_fence_gets_a_line_of_its_own() -> None:
     assert injected(driven, 2).text.startswith("\n```output\n")
 
 
-@pytest.mark.parametrize(("result", "shown"), [(FAILED, "NameError"), (STOPPED, "stopped after 5 s")])
+@pytest.mark.parametrize(
+    ("result", "shown"), [(FAILED, "NameError"), (STOPPED, "stopped after 5 s")]
+)
 def test_errors_are_put_in_and_the_reply_goes_on(result: Any, shown: str) -> None:
     driven = play(PythonTools(), block(), result, box(7))
     assert shown in injected(driven, 2).text
@@ -56,7 +71,14 @@ def test_errors_are_put_in_and_the_reply_goes_on(result: Any, shown: str) -> Non
 
 def test_what_was_stopped_is_forgotten() -> None:
     driven = play(
-        PythonTools(), block("a = 1"), printed(""), block("while a: pass"), STOPPED, block("a"), printed(1), box(1)
+        PythonTools(),
+        block("a = 1"),
+        printed(""),
+        block("while a: pass"),
+        STOPPED,
+        block("a"),
+        printed(1),
+        box(1),
     )
     assert driven.asked[5][0].earlier == ("a = 1",)
 
@@ -78,7 +100,12 @@ def test_a_reply_without_a_closed_program_ends_it(reply: Reply, answer: str | No
 
 
 def test_an_empty_continuation_ends_it_with_what_was_said_before() -> None:
-    assert play(PythonTools(), block(before=r"\boxed{7}, to be sure:" + "\n"), printed(7), Reply("")).answer == "7"
+    assert (
+        play(
+            PythonTools(), block(before=r"\boxed{7}, to be sure:" + "\n"), printed(7), Reply("")
+        ).answer
+        == "7"
+    )
 
 
 def test_output_is_no_answer() -> None:

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 from agents.driving import FAILED, PICTURE, PICTURED, PROBLEM, box, code, cut, judged, play
 
-from slm_math.agents import CodeFeedback, FewShot, PlanAndReflect, PythonTools, SingleShot, SolverVerifier
+from slm_math.agents import (
+    CodeFeedback,
+    FewShot,
+    PlanAndReflect,
+    PythonTools,
+    SingleShot,
+    SolverVerifier,
+)
 from slm_math.types import Problem, Reply, Task
 
 EXAMPLES = (
@@ -17,7 +24,12 @@ EXAMPLES = (
 def test_one_request_of_the_solver_in_the_roles_own_sampling() -> None:
     driven = play(SingleShot(), box(7))
     [request] = driven.asked[0]
-    assert (request.role, request.resume, request.temperature, request.not_first) == ("solver", False, None, None)
+    assert (request.role, request.resume, request.temperature, request.not_first) == (
+        "solver",
+        False,
+        None,
+        None,
+    )
     assert [message.role for message in request.chat] == ["user"]
     assert PROBLEM.text in request.chat[0].text
     assert (driven.answer, driven.notes) == ("7", [])
@@ -100,7 +112,10 @@ def test_examples_in_front_of_a_resumed_reply() -> None:
 def test_examples_take_on_what_the_agent_needs() -> None:
     shot = FewShot(SolverVerifier(), EXAMPLES)
     assert (shot.roles, shot.uses_python) == (("solver", "verifier"), True)
-    assert (FewShot(SingleShot(), ()).roles, FewShot(SingleShot(), ()).uses_python) == (("solver",), False)
+    assert (FewShot(SingleShot(), ()).roles, FewShot(SingleShot(), ()).uses_python) == (
+        ("solver",),
+        False,
+    )
 
 
 def test_no_examples_change_nothing() -> None:

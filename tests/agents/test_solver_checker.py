@@ -73,7 +73,9 @@ def test_with_a_chat_each_goes_on_with_its_own() -> None:
 
 
 def test_a_summary_is_written_by_the_solver_and_carried_on() -> None:
-    driven = play(SolverChecker(memory="summary"), *rejected("summary", "wrong A", "wrong B"), box(7))
+    driven = play(
+        SolverChecker(memory="summary"), *rejected("summary", "wrong A", "wrong B"), box(7)
+    )
     assert driven.steps == ["solver", "checker", "solver"] * 2 + ["solver"]
     first, second = driven.last(2), driven.last(5)
     assert all(text in first for text in (PROBLEM.text, box(0).text, "wrong A"))
@@ -87,7 +89,8 @@ def test_a_summary_is_written_by_the_solver_and_carried_on() -> None:
 
 def test_a_summary_that_is_lost_leaves_the_critique() -> None:
     driven = play(
-        SolverChecker(rounds=2, memory="summary"), box(6), Reply("wrong A\nVERDICT: INCORRECT"), Reply(""), Reply(" "),
+        SolverChecker(rounds=2, memory="summary"), box(6), Reply("wrong A\nVERDICT: INCORRECT"),
+        Reply(""), Reply(" "),
         box(7),
     )  # fmt: skip
     assert "wrong A" in driven.last(4)
@@ -100,7 +103,11 @@ def test_endless_doubt_ends_after_the_last_draft(memory: Any, word: str) -> None
     again = [Reply("notes")] if memory == "summary" else []
     script = [step for n in range(2) for step in (box(n), judged(word), *again)]
     driven = play(SolverChecker(memory=memory), *script, box(2))
-    assert (driven.answer, driven.noted("stop"), driven.noted("draft")) == ("2", ["rounds"], ["0", "1", "2"])
+    assert (driven.answer, driven.noted("stop"), driven.noted("draft")) == (
+        "2",
+        ["rounds"],
+        ["0", "1", "2"],
+    )
 
 
 def test_the_last_draft_is_not_checked_since_nothing_would_follow() -> None:
@@ -140,7 +147,9 @@ def test_a_truncated_draft_with_its_answer_counts() -> None:
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_a_checker_that_is_lost_gives_no_verdict(memory: Any) -> None:
     again = [Reply("notes")] if memory == "summary" else []
-    driven = play(SolverChecker(rounds=2, memory=memory), box(6), Reply(""), cut("The"), *again, box(7))
+    driven = play(
+        SolverChecker(rounds=2, memory=memory), box(6), Reply(""), cut("The"), *again, box(7)
+    )
     assert (driven.noted("verdict"), driven.answer) == ([], "7")
     assert [note.role for note in driven.notes if note.kind == "lost"] == ["checker"] * 2
 
@@ -153,7 +162,9 @@ def test_a_lost_question_is_no_part_of_the_checkers_chat() -> None:
 def test_without_tools_programs_are_text() -> None:
     agent = SolverChecker()
     assert not agent.uses_python
-    driven = play(agent, Reply(code().text + "\n" + box(7).text), Reply(code().text + "\nVERDICT: CORRECT"))
+    driven = play(
+        agent, Reply(code().text + "\n" + box(7).text), Reply(code().text + "\nVERDICT: CORRECT")
+    )
     assert driven.steps == ["solver", "checker"]
 
 
@@ -161,7 +172,15 @@ def test_with_tools_both_run_programs() -> None:
     agent = SolverChecker(runs=2)
     assert agent.uses_python
     driven = play(
-        agent, code("x"), FAILED, code(), printed(7), box(7), code("print(3+4)"), printed(7), judged("CORRECT")
+        agent,
+        code("x"),
+        FAILED,
+        code(),
+        printed(7),
+        box(7),
+        code("print(3+4)"),
+        printed(7),
+        judged("CORRECT"),
     )
     assert driven.steps == ["solver", "run", "solver", "run", "solver", "checker", "run", "checker"]
     assert ("NameError" in driven.last(2), "VERDICT" in driven.last(7)) == (True, True)
@@ -171,7 +190,13 @@ def test_with_tools_both_run_programs() -> None:
 def test_programs_are_limited_for_each() -> None:
     agent = SolverChecker(runs=1, rounds=2)
     driven = play(
-        agent, code(), printed(7), Reply(f"{code().text} so {box(7).text}"), code(), printed(7), judged("CORRECT")
+        agent,
+        code(),
+        printed(7),
+        Reply(f"{code().text} so {box(7).text}"),
+        code(),
+        printed(7),
+        judged("CORRECT"),
     )
     assert driven.steps == ["solver", "run", "solver", "checker", "run", "checker"]
 
@@ -180,12 +205,15 @@ def test_programs_are_limited_for_each() -> None:
 def test_pictures_are_in_the_first_prompts(memory: Any) -> None:
     driven = play(SolverChecker(memory=memory), box(7), judged("CORRECT"), problem=PICTURED)
     assert all(PICTURE in driven.chat(step)[0].content for step in (0, 1))
-    driven = play(SolverChecker(rounds=2, memory=memory), *rejected(memory, "no"), box(7), problem=PICTURED)
+    driven = play(
+        SolverChecker(rounds=2, memory=memory), *rejected(memory, "no"), box(7), problem=PICTURED
+    )
     assert PICTURE in driven.chat(-1)[0].content
 
 
 @pytest.mark.parametrize(
-    "options", [{"rounds": 0}, {"runs": -1}, {"check_prompt": "verify_plain"}, {"summary_prompt": "nope"}]
+    "options",
+    [{"rounds": 0}, {"runs": -1}, {"check_prompt": "verify_plain"}, {"summary_prompt": "nope"}],
 )
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"SolverChecker|verify|nope"):

@@ -3,7 +3,20 @@
 from typing import Any
 
 import pytest
-from agents.driving import FAILED, PICTURE, PICTURED, PROBLEM, SILENT, STOPPED, box, code, cut, judged, play, printed
+from agents.driving import (
+    FAILED,
+    PICTURE,
+    PICTURED,
+    PROBLEM,
+    SILENT,
+    STOPPED,
+    box,
+    code,
+    cut,
+    judged,
+    play,
+    printed,
+)
 
 from slm_math.agents import SolverCoder
 from slm_math.types import Reply, RunPython
@@ -31,7 +44,17 @@ def test_program_review_and_test_in_turn() -> None:
 
 
 def test_errors_are_mended_in_the_same_chat() -> None:
-    driven = play(SolverCoder(), code("x"), FAILED, code("y"), STOPPED, PROGRAM, printed(7), judged("CORRECT"), *HOLDS)
+    driven = play(
+        SolverCoder(),
+        code("x"),
+        FAILED,
+        code("y"),
+        STOPPED,
+        PROGRAM,
+        printed(7),
+        judged("CORRECT"),
+        *HOLDS,
+    )
     assert driven.steps[:6] == ["solver", "run"] * 3
     assert ("NameError" in driven.last(2), "stopped after 5 s" in driven.last(4)) == (True, True)
     assert [message.role for message in driven.chat(4)] == ["user", "assistant"] * 2 + ["user"]
@@ -50,7 +73,16 @@ def test_repairs_are_limited_and_then_a_new_program_is_asked_for() -> None:
 
 def test_a_review_that_objects_leads_to_a_new_program() -> None:
     critic = Reply("It multiplies.\nVERDICT: INCORRECT")
-    driven = play(SolverCoder(), code("print(12)"), printed(12), critic, PROGRAM, printed(7), judged("CORRECT"), *HOLDS)
+    driven = play(
+        SolverCoder(),
+        code("print(12)"),
+        printed(12),
+        critic,
+        PROGRAM,
+        printed(7),
+        judged("CORRECT"),
+        *HOLDS,
+    )
     assert driven.steps == ["solver", "run", "solver", "solver", "run", "solver", "checker", "run"]
     assert [message.role for message in driven.chat(3)] == ["user"]
     assert ("It multiplies." in driven.last(3), PROBLEM.text in driven.last(3)) == (True, True)
@@ -60,7 +92,8 @@ def test_a_review_that_objects_leads_to_a_new_program() -> None:
 
 def test_a_test_that_objects_leads_to_a_new_program() -> None:
     driven = play(
-        SolverCoder(), code("print(6)"), printed(6), judged("CORRECT"), *BREAKS, PROGRAM, printed(7), judged("CORRECT"),
+        SolverCoder(), code("print(6)"), printed(6), judged("CORRECT"), *BREAKS, PROGRAM,
+        printed(7), judged("CORRECT"),
         *HOLDS,
     )  # fmt: skip
     assert ("6" in driven.last(5), "False" in driven.last(5)) == (True, True)
@@ -69,11 +102,19 @@ def test_a_test_that_objects_leads_to_a_new_program() -> None:
 
 @pytest.mark.parametrize("objection", [(judged("INCORRECT"),), (judged("CORRECT"), *BREAKS)])
 def test_endless_objections_end_after_two_programs(objection: tuple[Any, ...]) -> None:
-    driven = play(SolverCoder(), code("print(6)"), printed(6), *objection, PROGRAM, printed(7), *objection)
-    assert (driven.answer, driven.noted("stop"), driven.noted("draft")) == ("7", ["rounds"], ["6", "7"])
+    driven = play(
+        SolverCoder(), code("print(6)"), printed(6), *objection, PROGRAM, printed(7), *objection
+    )
+    assert (driven.answer, driven.noted("stop"), driven.noted("draft")) == (
+        "7",
+        ["rounds"],
+        ["6", "7"],
+    )
 
 
-@pytest.mark.parametrize("review", [judged("UNCLEAR"), Reply("Looks fine."), Reply("It is correct")])
+@pytest.mark.parametrize(
+    "review", [judged("UNCLEAR"), Reply("Looks fine."), Reply("It is correct")]
+)
 def test_an_unclear_review_leaves_it_to_the_test(review: Reply) -> None:
     driven = play(SolverCoder(), PROGRAM, printed(7), review, *HOLDS)
     assert driven.noted("verdict") == ["UNCLEAR", "CORRECT"]
@@ -89,7 +130,9 @@ def test_a_review_that_is_lost_leaves_it_to_the_test(lost: Reply) -> None:
 def test_what_nobody_decides_passes() -> None:
     driven = play(SolverCoder(), PROGRAM, printed(7), judged("UNCLEAR"), TEST, printed("perhaps"))
     assert driven.answer == "7"
-    driven = play(SolverCoder(), PROGRAM, printed(7), judged("UNCLEAR"), code("x"), FAILED, code("x"), FAILED)
+    driven = play(
+        SolverCoder(), PROGRAM, printed(7), judged("UNCLEAR"), code("x"), FAILED, code("x"), FAILED
+    )
     assert driven.answer == "7"
 
 
@@ -107,17 +150,23 @@ def test_a_lost_second_program_leaves_the_first_answer() -> None:
 
 
 def test_a_failed_second_program_leaves_the_first_answer() -> None:
-    driven = play(SolverCoder(repairs=0), PROGRAM, printed(7), judged("INCORRECT"), code("x"), FAILED)
+    driven = play(
+        SolverCoder(repairs=0), PROGRAM, printed(7), judged("INCORRECT"), code("x"), FAILED
+    )
     assert (driven.answer, driven.noted("draft")) == ("7", ["7", None])
 
 
 def test_a_cut_off_reply_with_its_program_counts() -> None:
-    driven = play(SolverCoder(), cut(PROGRAM.text + "\nIt adds"), printed(7), judged("CORRECT"), *HOLDS)
+    driven = play(
+        SolverCoder(), cut(PROGRAM.text + "\nIt adds"), printed(7), judged("CORRECT"), *HOLDS
+    )
     assert driven.noted("lost") == []
 
 
 def test_a_program_without_output_is_a_draft_without_an_answer() -> None:
-    driven = play(SolverCoder(), code("3+4;"), SILENT, PROGRAM, printed(7), judged("CORRECT"), *HOLDS)
+    driven = play(
+        SolverCoder(), code("3+4;"), SILENT, PROGRAM, printed(7), judged("CORRECT"), *HOLDS
+    )
     assert driven.steps[:4] == ["solver", "run", "solver", "run"]
     assert driven.noted("draft") == [None, "7"]
 
@@ -134,7 +183,14 @@ def test_a_reply_without_a_program_does_not_void_the_rounds() -> None:
 
 def test_a_repair_without_a_program_does_not_void_the_rounds() -> None:
     driven = play(
-        SolverCoder(), code("x"), FAILED, Reply("I see no mistake."), PROGRAM, printed(7), judged("CORRECT"), *HOLDS
+        SolverCoder(),
+        code("x"),
+        FAILED,
+        Reply("I see no mistake."),
+        PROGRAM,
+        printed(7),
+        judged("CORRECT"),
+        *HOLDS,
     )
     assert driven.noted("draft") == [None, "7"]
 
@@ -146,15 +202,22 @@ def test_undecided_is_not_accepted() -> None:
 
 def test_pictures_are_in_the_first_prompts() -> None:
     driven = play(SolverCoder(), PROGRAM, printed(7), judged("CORRECT"), *HOLDS, problem=PICTURED)
-    assert [[PICTURE in m.content for m in driven.chat(s)] for s in (0, 2, 3)] == [[True], [True, False, False], [True]]
+    assert [[PICTURE in m.content for m in driven.chat(s)] for s in (0, 2, 3)] == [
+        [True],
+        [True, False, False],
+        [True],
+    ]
     driven = play(
-        SolverCoder(), PROGRAM, printed(7), judged("INCORRECT"), PROGRAM, printed(7), judged("CORRECT"), *HOLDS,
+        SolverCoder(), PROGRAM, printed(7), judged("INCORRECT"), PROGRAM, printed(7),
+        judged("CORRECT"), *HOLDS,
         problem=PICTURED,
     )  # fmt: skip
     assert PICTURE in driven.chat(3)[0].content
 
 
-@pytest.mark.parametrize("options", [{"rounds": 0}, {"repairs": -1}, {"again_prompt": "nope"}, {"prompt": "verify"}])
+@pytest.mark.parametrize(
+    "options", [{"rounds": 0}, {"repairs": -1}, {"again_prompt": "nope"}, {"prompt": "verify"}]
+)
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"SolverCoder|nope|verify"):
         SolverCoder(**options)

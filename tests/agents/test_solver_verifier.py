@@ -37,7 +37,11 @@ def test_an_accepted_draft_stands() -> None:
     assert PROBLEM.text in driven.last(1)
     assert box(7).text in driven.last(1)
     assert driven.answer == "7"
-    assert [(n.kind, n.text) for n in driven.notes] == [("draft", "7"), ("verdict", "CORRECT"), ("stop", "accepted")]
+    assert [(n.kind, n.text) for n in driven.notes] == [
+        ("draft", "7"),
+        ("verdict", "CORRECT"),
+        ("stop", "accepted"),
+    ]
 
 
 def test_the_critique_goes_back_and_the_retry_is_warm() -> None:
@@ -62,14 +66,18 @@ def test_endless_doubt_ends_after_five_drafts_with_the_last_answer(word: str) ->
     assert driven.noted("verdict") == ["UNCLEAR" if word == "maybe" else word] * 4
 
 
-@pytest.mark.parametrize(("first", "second"), [("0.5", r"\frac12"), ("1/2", "50\\%"), ("x=3", "3"), ("7", "7.0")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("0.5", r"\frac12"), ("1/2", "50\\%"), ("x=3", "3"), ("7", "7.0")]
+)
 def test_two_equal_answers_in_other_spellings_agree(first: str, second: str) -> None:
     driven = play(SolverVerifier(), box(first), judged("INCORRECT"), box(second))
     assert why(driven) == "agreed"
 
 
 def test_an_earlier_answer_that_comes_back_agrees() -> None:
-    driven = play(SolverVerifier(), box(6), judged("INCORRECT"), box(7), judged("UNCLEAR"), box("6.0"))
+    driven = play(
+        SolverVerifier(), box(6), judged("INCORRECT"), box(7), judged("UNCLEAR"), box("6.0")
+    )
     assert (driven.answer, why(driven)) == ("6.0", "agreed")
 
 
@@ -125,7 +133,9 @@ def test_a_verifier_that_stays_silent_gives_no_verdict() -> None:
 
 
 def test_the_solver_runs_programs_and_sees_their_errors() -> None:
-    driven = play(SolverVerifier(), code("x"), FAILED, code(), printed(7), box(7), judged("CORRECT"))
+    driven = play(
+        SolverVerifier(), code("x"), FAILED, code(), printed(7), box(7), judged("CORRECT")
+    )
     assert driven.steps == ["solver", "run", "solver", "run", "solver", "verifier"]
     assert "NameError" in driven.last(2)
     assert "7" in driven.last(4)
@@ -147,7 +157,9 @@ def test_retries_keep_the_programs_and_are_warm_throughout() -> None:
 
 
 def test_the_verifier_checks_with_a_program() -> None:
-    driven = play(SolverVerifier(), box(7), code("print(3+4==7)"), printed("True"), judged("CORRECT"))
+    driven = play(
+        SolverVerifier(), box(7), code("print(3+4==7)"), printed("True"), judged("CORRECT")
+    )
     assert driven.steps == ["solver", "verifier", "run", "verifier"]
     assert "True" in driven.last(3)
     assert [message.role for message in driven.chat(3)] == ["user", "assistant", "user"]
@@ -161,33 +173,44 @@ def test_a_verifiers_program_that_fails_leaves_the_verdict_to_it(result: Any) ->
 
 
 def test_the_answer_in_a_verifiers_words_is_nobodys_answer() -> None:
-    driven = play(SolverVerifier(rounds=2), box(6), Reply(r"\boxed{7} VERDICT: INCORRECT"), Reply("Hm."))
+    driven = play(
+        SolverVerifier(rounds=2), box(6), Reply(r"\boxed{7} VERDICT: INCORRECT"), Reply("Hm.")
+    )
     assert driven.answer == "6"
 
 
 def test_a_fresh_retry_is_a_new_chat() -> None:
-    driven = play(SolverVerifier(fresh=True), box(6), judged("INCORRECT"), box(7), judged("CORRECT"))
+    driven = play(
+        SolverVerifier(fresh=True), box(6), judged("INCORRECT"), box(7), judged("CORRECT")
+    )
     assert [message.role for message in driven.chat(2)] == ["user"]
     assert "VERDICT: INCORRECT" in driven.last(2)
 
 
 def test_a_fresh_retry_shows_the_problem() -> None:
-    driven = play(SolverVerifier(fresh=True), box(6), judged("INCORRECT"), box(7), judged("CORRECT"))
+    driven = play(
+        SolverVerifier(fresh=True), box(6), judged("INCORRECT"), box(7), judged("CORRECT")
+    )
     assert PROBLEM.text in driven.last(2)
 
 
 def test_pictures_are_in_the_first_prompt_of_each() -> None:
-    driven = play(SolverVerifier(), box(6), judged("INCORRECT"), box(7), judged("CORRECT"), problem=PICTURED)
+    driven = play(
+        SolverVerifier(), box(6), judged("INCORRECT"), box(7), judged("CORRECT"), problem=PICTURED
+    )
     assert all(PICTURE in driven.chat(step)[0].content for step in range(4))
 
 
 def test_a_picture_is_shown_once_in_a_chat() -> None:
-    driven = play(SolverVerifier(), box(6), judged("INCORRECT"), box(7), judged("CORRECT"), problem=PICTURED)
+    driven = play(
+        SolverVerifier(), box(6), judged("INCORRECT"), box(7), judged("CORRECT"), problem=PICTURED
+    )
     assert sum(PICTURE in message.content for message in driven.chat(2)) == 1
 
 
 @pytest.mark.parametrize(
-    "options", [{"rounds": 0}, {"rounds": -1}, {"runs": -1}, {"prompt": "nope"}, {"retry_prompt": "verify"}]
+    "options",
+    [{"rounds": 0}, {"rounds": -1}, {"runs": -1}, {"prompt": "nope"}, {"retry_prompt": "verify"}],
 )
 def test_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"SolverVerifier|nope|verify"):

@@ -3,7 +3,20 @@
 from typing import Any
 
 import pytest
-from agents.driving import CHOICE, FAILED, PICTURE, PICTURED, PROBLEM, SILENT, STOPPED, box, code, cut, play, printed
+from agents.driving import (
+    CHOICE,
+    FAILED,
+    PICTURE,
+    PICTURED,
+    PROBLEM,
+    SILENT,
+    STOPPED,
+    box,
+    code,
+    cut,
+    play,
+    printed,
+)
 
 from slm_math.agents import StepByStepCode
 from slm_math.types import Reply, RunPython
@@ -21,7 +34,9 @@ def test_steps_until_the_answer() -> None:
 
 
 def test_eight_steps_at_most_and_then_the_answer() -> None:
-    driven = play(StepByStepCode(), *[code(), printed(7)] * 8, Reply(code().text + r" so \boxed{7}"))
+    driven = play(
+        StepByStepCode(), *[code(), printed(7)] * 8, Reply(code().text + r" so \boxed{7}")
+    )
     assert driven.steps.count("run") == 8
     assert "next step" in driven.last(14)
     assert "next step" not in driven.last(16)
@@ -37,7 +52,9 @@ def test_no_step_at_all() -> None:
     assert play(StepByStepCode(), Reply("no idea")).answer is None
 
 
-@pytest.mark.parametrize(("result", "shown"), [(FAILED, "NameError"), (STOPPED, "stopped after 5 s")])
+@pytest.mark.parametrize(
+    ("result", "shown"), [(FAILED, "NameError"), (STOPPED, "stopped after 5 s")]
+)
 def test_errors_are_shown_and_count_as_steps(result: Any, shown: str) -> None:
     driven = play(StepByStepCode(steps=1), code(), result, box(7))
     assert shown in driven.last(2)
@@ -45,7 +62,16 @@ def test_errors_are_shown_and_count_as_steps(result: Any, shown: str) -> None:
 
 
 def test_a_stopped_step_is_forgotten() -> None:
-    driven = play(StepByStepCode(), code("a = 1"), SILENT, code("while a: pass"), STOPPED, code("a"), SILENT, box(1))
+    driven = play(
+        StepByStepCode(),
+        code("a = 1"),
+        SILENT,
+        code("while a: pass"),
+        STOPPED,
+        code("a"),
+        SILENT,
+        box(1),
+    )
     assert driven.asked[5][0].earlier == ("a = 1",)
 
 
@@ -63,7 +89,12 @@ def test_cut_off_replies_that_say_enough() -> None:
 
 
 def test_an_option_is_an_answer() -> None:
-    assert play(StepByStepCode(), code(), printed(7), Reply("The answer is (B)."), problem=CHOICE).answer is not None
+    assert (
+        play(
+            StepByStepCode(), code(), printed(7), Reply("The answer is (B)."), problem=CHOICE
+        ).answer
+        is not None
+    )
 
 
 def test_pictures_are_in_the_first_prompt() -> None:

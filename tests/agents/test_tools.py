@@ -27,13 +27,17 @@ def test_tools_put_the_output_where_the_program_was_and_go_on() -> None:
 
 def test_tools_remember_what_earlier_programs_defined() -> None:
     two = "```python\nx + 1\n```"
-    asked, _ = drive(PythonTools(), [Reply("```python\nx = 1\n```\n")], [RunResult(True)], [Reply(two)])
+    asked, _ = drive(
+        PythonTools(), [Reply("```python\nx = 1\n```\n")], [RunResult(True)], [Reply(two)]
+    )
     assert asked[-1] == [RunPython("x + 1", ("x = 1",), 2)]
 
 
 def test_tools_show_errors_and_end_without_a_program() -> None:
     failed = RunResult(False, "", "line 1: NameError: name 'y' is not defined")
-    asked, answer = drive(PythonTools(), [Reply("```python\ny\n```\n")], [failed], [Reply("I give up.")])
+    asked, answer = drive(
+        PythonTools(), [Reply("```python\ny\n```\n")], [failed], [Reply("I give up.")]
+    )
     assert "NameError" in asked[-1][0].chat[-1].content[1].text
     assert answer is None
 

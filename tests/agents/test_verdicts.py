@@ -75,13 +75,16 @@ def test_corrected_is_not_correct(text: str) -> None:
     assert verdict(text) == "UNCLEAR"
 
 
-@pytest.mark.parametrize("text", ["**Verdict**: correct", "Verdict : correct", "VERDICT: _correct_"])
+@pytest.mark.parametrize(
+    "text", ["**Verdict**: correct", "Verdict : correct", "VERDICT: _correct_"]
+)
 def test_markdown_around_the_mark(text: str) -> None:
     assert verdict(text) == "CORRECT"
 
 
 @pytest.mark.parametrize(
-    "text", ["VERDICT: The answer isn't correct.", "VERDICT: NOT QUITE CORRECT", "VERDICT: IN-CORRECT"]
+    "text",
+    ["VERDICT: The answer isn't correct.", "VERDICT: NOT QUITE CORRECT", "VERDICT: IN-CORRECT"],
 )
 def test_other_denials_are_not_correct(text: str) -> None:
     assert verdict(text) != "CORRECT"
@@ -90,7 +93,7 @@ def test_other_denials_are_not_correct(text: str) -> None:
 DOUBTS = """but the final answer is wrong|. However, the final answer 5 is wrong.|; but the arithmetic is wrong
  up to step 3, then it fails| except for the last step| only if x>0| unless x is 0|, mostly| in part| with errors
 , although the answer should be 7| would be 5| is 7| final answer: 8| method, bad result| reasoning but erroneous answer
-. No, INCORRECT.|? No.| or INCORRECT|/INCORRECT|, INCORRECT or UNCLEAR| \u274c|-ish| (50%)"""
+. No, INCORRECT.|? No.| or INCORRECT|/INCORRECT|, INCORRECT or UNCLEAR| \u274c|-ish| (50%)"""  # noqa: E501
 
 
 @pytest.mark.parametrize("rest", [rest for line in DOUBTS.split("\n") for rest in line.split("|")])

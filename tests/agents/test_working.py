@@ -57,19 +57,31 @@ def test_work_shows_each_output_and_returns_the_chat_before_the_last_reply() -> 
 
 
 @pytest.mark.parametrize(
-    ("result", "shown"), [(FAILED, "NameError"), (STOPPED, "stopped after 5 s"), (printed(42), "42")]
+    ("result", "shown"),
+    [(FAILED, "NameError"), (STOPPED, "stopped after 5 s"), (printed(42), "42")],
 )
 def test_work_shows_what_became_of_a_program(result: Any, shown: str) -> None:
     assert shown in play(working(), code(), result, box(7)).last(2)
 
 
 def test_work_forgets_what_a_stopped_program_defined() -> None:
-    driven = play(working(3), code("a = 1"), SILENT, code("while a: pass"), STOPPED, code("a"), printed(1), box(1))
+    driven = play(
+        working(3),
+        code("a = 1"),
+        SILENT,
+        code("while a: pass"),
+        STOPPED,
+        code("a"),
+        printed(1),
+        box(1),
+    )
     assert driven.asked[5][0].earlier == ("a = 1",)
 
 
 def test_work_runs_so_many_programs_and_asks_for_the_end_in_its_own_words() -> None:
-    driven = play(working(2, last_prompt="step_output"), code(), SILENT, code(), SILENT, code("late"))
+    driven = play(
+        working(2, last_prompt="step_output"), code(), SILENT, code(), SILENT, code("late")
+    )
     assert driven.steps.count("run") == 2
     assert driven.answer[1] == code("late")
     assert "Take the next step" in driven.last(4)
@@ -85,7 +97,9 @@ def test_work_takes_a_cut_off_reply_with_a_whole_program() -> None:
     assert driven.notes == []
 
 
-@pytest.mark.parametrize("text", ["```python\nprint(3", "Let me see", "```python\na=1\n```\nand\n```python\nprint(a"])
+@pytest.mark.parametrize(
+    "text", ["```python\nprint(3", "Let me see", "```python\na=1\n```\nand\n```python\nprint(a"]
+)
 def test_work_loses_a_cut_off_reply_without_one(text: str) -> None:
     driven = play(working(), cut(text), box(7))
     assert driven.notes == [Note("lost", "truncated", role="solver")]
@@ -135,7 +149,9 @@ def test_develop_returns_the_chat_with_the_program_and_its_result() -> None:
 
 
 def test_develop_shows_errors_until_it_runs() -> None:
-    driven = play(developing(temperature=0.3), code("x"), FAILED, code("y"), STOPPED, code(), printed(7))
+    driven = play(
+        developing(temperature=0.3), code("x"), FAILED, code("y"), STOPPED, code(), printed(7)
+    )
     assert driven.steps == ["solver", "run"] * 3
     assert driven.warmth == [0.3] * 3
     assert "NameError" in driven.last(2)

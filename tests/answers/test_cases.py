@@ -1,4 +1,6 @@
-"""The labelled set: every class of answer, each case with its reason, written from the verdict rules."""
+"""The labelled set: every class of answer, each case with its reason, written from the verdict
+rules.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,11 @@ import yaml
 from slm_math.answers import extract, grade
 
 FILES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
-CASES = [(file.stem, number, case) for file in FILES for number, case in enumerate(yaml.safe_load(file.read_text()))]
+CASES = [
+    (file.stem, number, case)
+    for file in FILES
+    for number, case in enumerate(yaml.safe_load(file.read_text()))
+]
 
 
 def reply(case: dict[str, Any]) -> str:
@@ -21,10 +27,16 @@ def reply(case: dict[str, Any]) -> str:
     return text.replace("@", repeat["text"] * repeat["times"]) if repeat else text
 
 
-@pytest.mark.parametrize(("file", "number", "case"), CASES, ids=[f"{f}-{c['class']}-{n}" for f, n, c in CASES])
+@pytest.mark.parametrize(
+    ("file", "number", "case"), CASES, ids=[f"{f}-{c['class']}-{n}" for f, n, c in CASES]
+)
 def test_case(file: str, number: int, case: dict[str, Any]) -> None:
     text = reply(case)
-    options = {name: case[name] for name in ("problem", "answer_type", "choices", "tolerance") if name in case}
+    options = {
+        name: case[name]
+        for name in ("problem", "answer_type", "choices", "tolerance")
+        if name in case
+    }
     verdict = grade(text, case["gold"], **options, last_number=case.get("last_number", False))
     assert verdict.correct == case["correct"], f"{verdict.reason}; {case['why']}"
     if "extracted" in case:

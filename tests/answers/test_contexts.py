@@ -16,7 +16,8 @@ import pytest
 from slm_math.answers import equivalence, grade, pool
 
 CASES = [
-    (r"So \boxed{\frac{1}{1+\sqrt{2}}}", r"\sqrt{2}-1", True),  # these three are for the algebra process
+    # these three are for the algebra process
+    (r"So \boxed{\frac{1}{1+\sqrt{2}}}", r"\sqrt{2}-1", True),
     (r"\boxed{\sin(2x)}", r"2\sin x\cos x", True),
     (r"\boxed{\sin(3x)}", r"2\sin x\cos x", False),
     ("The answer is 1,234.", "1234", True),
@@ -46,7 +47,8 @@ def test_in_asyncio() -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_in_worker_processes(method: str) -> None:
-    assert verdicts() == WANTED  # the parent's own algebra process is running when the workers start
+    # the parent's own algebra process is running when the workers start
+    assert verdicts() == WANTED
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as workers:
         assert list(workers.map(verdicts, range(2))) == [WANTED] * 2
 
@@ -89,8 +91,10 @@ def test_without_the_main_threads_signals() -> None:
         thread = threading.Thread(target=lambda: found.append(equivalent(r"\\sqrt{3+2\\sqrt{2}}", r"1+\\sqrt{2}")))
         thread.start(); thread.join()
         print(found, signal.getsignal(signal.SIGALRM) is before)
-    """
-    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    """  # noqa: E501
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == "[True] True"
 
 
@@ -98,7 +102,8 @@ CANARIES = [
     "__import__('os').system('touch {}')", "open('{}','w').write('1')", "exec(\"open('{}','w')\")",
     r"\text{{__import__('os').system('touch {}')}}", "[x for x in [open('{}','w')]]",
     "S('__import__(\"os\").mkdir(\"{}\")')",
-    "$(touch {})", "`touch {}`", "{{{{ open('{}','w') }}}}", r"\frac{{open('{}','w')}}{{1}}", "lambda: open('{}','w')",
+    "$(touch {})", "`touch {}`", "{{{{ open('{}','w') }}}}", r"\frac{{open('{}','w')}}{{1}}",
+    "lambda: open('{}','w')",
     r"\input{{|touch {}}}", r"\immediate\write18{{touch {}}}", "5; import os; os.mkdir('{}')",
 ]  # fmt: skip
 
@@ -108,18 +113,36 @@ def test_no_answer_is_ever_executed(tmp_path: Path, answer_type: str) -> None:
     marker = tmp_path / "owned"
     for canary in CANARIES:
         attack = canary.format(marker)
-        for reply, gold in [(f"\\boxed{{{attack}}}", "5"), (attack, r"\sqrt{2}"), ("\\boxed{5}", attack)]:
+        for reply, gold in [
+            (f"\\boxed{{{attack}}}", "5"),
+            (attack, r"\sqrt{2}"),
+            ("\\boxed{5}", attack),
+        ]:
             assert not grade(
-                reply, gold, attack, answer_type, [attack, "5"], 0.1 if answer_type == "num" else None
+                reply,
+                gold,
+                attack,
+                answer_type,
+                [attack, "5"],
+                0.1 if answer_type == "num" else None,
             ).correct  # type: ignore
         pool.ask("equal", attack, attack + "+1")  # past all guards
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux" or os.uname().machine not in ("x86_64", "aarch64"), reason="no filter here")
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.uname().machine not in ("x86_64", "aarch64"),
+    reason="no filter here",
+)
 @pytest.mark.parametrize(
     "attempt",
-    ["open('x', 'w')", "socket.socket()", "os.fork()", "os.execv('/bin/true', ['true'])", "os.kill(os.getppid(), 0)"],
+    [
+        "open('x', 'w')",
+        "socket.socket()",
+        "os.fork()",
+        "os.execv('/bin/true', ['true'])",
+        "os.kill(os.getppid(), 0)",
+    ],
 )
 def test_the_algebra_process_has_no_rights(attempt: str, tmp_path: Path) -> None:
     code = f"""
@@ -133,13 +156,24 @@ def test_the_algebra_process_has_no_rights(attempt: str, tmp_path: Path) -> None
             print("refused")
     """
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, cwd=tmp_path
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
     )
     assert run.stdout.strip() == "refused"
 
 
-def test_a_file_of_the_working_folder_is_not_imported_by_the_algebra_process(tmp_path: Path) -> None:
+def test_a_file_of_the_working_folder_is_not_imported_by_the_algebra_process(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "sympy.py").write_text("raise SystemExit('imported')")
-    code = r"from slm_math.answers import equivalent; print(equivalent(r'\sqrt{3+2\sqrt{2}}', r'1+\sqrt{2}'))"
-    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    code = (
+        r"from slm_math.answers import equivalent; print(equivalent(r'\sqrt{3+2\sqrt{2}}', "
+        r"r'1+\sqrt{2}'))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
     assert run.stdout.strip() == "True"

@@ -12,8 +12,13 @@ def steps(reply: str, gold: str, **rules) -> dict[str, str]:
 
 
 def test_it_says_what_is_read_found_and_taken() -> None:
-    found = explain(r"<think>\boxed{1}</think> The answer is 3. \boxed{\dfrac12}<|im_end|> \boxed{9}", "0.5")
-    assert ("reads", "skips 24 characters of thinking; stops at character 58, before <|im_end|> \\boxed{9}") in found
+    found = explain(
+        r"<think>\boxed{1}</think> The answer is 3. \boxed{\dfrac12}<|im_end|> \boxed{9}", "0.5"
+    )
+    assert (
+        "reads",
+        "skips 24 characters of thinking; stops at character 58, before <|im_end|> \\boxed{9}",
+    ) in found
     assert ("finds", r"box: \dfrac12 at 49-57") in found
     assert ("passes over", "phrase: 3 at 39-40") in found
     assert ("takes", r"\dfrac12") in found
@@ -40,7 +45,13 @@ def test_it_says_how_an_answer_is_read(reply: str, gold: str, said: str) -> None
 
 @pytest.mark.parametrize(
     ("reply", "gold"),
-    [(r"\boxed{2+3}", "5"), ("no", "5"), (r"\boxed{5} or \boxed{6}", "5"), (r"\boxed{9^{9^{9}}}", "5"), ("", "")],
+    [
+        (r"\boxed{2+3}", "5"),
+        ("no", "5"),
+        (r"\boxed{5} or \boxed{6}", "5"),
+        (r"\boxed{9^{9^{9}}}", "5"),
+        ("", ""),
+    ],
 )
 def test_its_verdict_is_the_graders(reply: str, gold: str) -> None:
     verdict = grade(reply, gold)

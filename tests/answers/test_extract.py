@@ -105,7 +105,11 @@ def test_alternatives_are_marked_as_a_hedge() -> None:
 
 @pytest.mark.parametrize(
     ("field", "gold"),
-    [("2 + 3 = 5\n#### 1,050", "1,050"), (r"is $\boxed{\frac12}$.", r"\frac12"), ("p - q", "p - q")],
+    [
+        ("2 + 3 = 5\n#### 1,050", "1,050"),
+        (r"is $\boxed{\frac12}$.", r"\frac12"),
+        ("p - q", "p - q"),
+    ],
 )
 def test_the_reference_answer_of_a_field(field: str, gold: str) -> None:
     assert gold_answer(field) == gold
@@ -113,8 +117,10 @@ def test_the_reference_answer_of_a_field(field: str, gold: str) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    [r"\boxed{", r"\boxed{1}", "{", "}", "answer is ", "#### x\n", "#### 1\n", "x\nQuestion 1:\n", "<answer>", ",111",
-     "1", " ", "*", "\n", "\\", "the answer is $", "<think></think>", r"\boxed{1} or ", "- ", "answer*", "```output\n",
+    [r"\boxed{", r"\boxed{1}", "{", "}", "answer is ", "#### x\n", "#### 1\n", "x\nQuestion 1:\n",
+    "<answer>", ",111",
+     "1", " ", "*", "\n", "\\", "the answer is $", "<think></think>", r"\boxed{1} or ", "- ",
+     "answer*", "```output\n",
      "```output\n1\n```\n", "a:", "\nA: ", "answer ", "NSWER", "result is"],
 )  # fmt: skip
 def test_extraction_takes_linear_time(piece: str) -> None:

@@ -16,7 +16,12 @@ def rows(path: Path) -> list[dict]:
 
 def test_a_verdict_says_what_was_answered_and_how() -> None:
     verdict = grade(r"So it is \boxed{1{,}050}.".replace("{,}", ","), "1050")
-    assert (verdict.correct, verdict.answer, verdict.method, verdict.reason) == (True, "1,050", "box", "equal")
+    assert (verdict.correct, verdict.answer, verdict.method, verdict.reason) == (
+        True,
+        "1,050",
+        "box",
+        "equal",
+    )
     assert verdict.grader_version
     assert verdict.seconds >= 0
 
@@ -49,7 +54,10 @@ def test_recorded_gsm8k_verdicts_are_reproduced(real_data: Path) -> None:
         gold = extract(row["ground_truth"]).value
         assert gold is not None
         for name, record in row.items():
-            if isinstance(record, dict) and grade(record["solution"], gold).correct != record["is_correct"]:
+            if (
+                isinstance(record, dict)
+                and grade(record["solution"], gold).correct != record["is_correct"]
+            ):
                 disagree.append((name, record["solution"][-80:], gold))
     assert disagree == []
 
@@ -64,7 +72,9 @@ def test_every_gsm8k_rationale_and_boxed_integer_is_right(real_data: Path) -> No
 
 def test_every_math_500_solution_is_right(real_data: Path) -> None:
     solved = rows(real_data / "math500" / "test.jsonl")
-    assert [row["answer"] for row in solved if not grade(row["solution"], row["answer"]).correct] == []
+    assert [
+        row["answer"] for row in solved if not grade(row["solution"], row["answer"]).correct
+    ] == []
 
 
 def test_every_math_solution_is_right_by_its_own_box(real_data: Path) -> None:
@@ -80,5 +90,7 @@ def test_math_500_answers_are_not_taken_for_each_other(real_data: Path) -> None:
 
 def test_an_answer_is_the_next_problems_only_where_the_two_are_the_same(real_data: Path) -> None:
     golds = [row["answer"] for row in rows(real_data / "math500" / "test.jsonl")]
-    taken = [(a, g) for a, g in zip(golds, golds[1:] + golds[:1]) if grade(f"\\boxed{{{a}}}", g).correct]
+    taken = [
+        (a, g) for a, g in zip(golds, golds[1:] + golds[:1]) if grade(f"\\boxed{{{a}}}", g).correct
+    ]
     assert sorted(taken) == [("3", "3"), ("5", "x=5"), ("7", "7")]

@@ -30,12 +30,17 @@ settings.load_profile("answers")
 numbers = st.builds(Fraction, st.integers(-10_000, 10_000), st.integers(1, 60))
 letters = st.sampled_from(["x", "y", "n", r"\theta", r"\pi"])
 leaves = st.one_of(
-    st.integers(0, 99).map(str), st.integers(100, 5000).map(str), letters, numbers.map(lambda q: f"{float(abs(q)):.3f}")
+    st.integers(0, 99).map(str),
+    st.integers(100, 5000).map(str),
+    letters,
+    numbers.map(lambda q: f"{float(abs(q)):.3f}"),
 )
 expressions = st.recursive(
     leaves,
     lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from(["+", "-", r" \cdot "]), inner).map(lambda t: f"({t[0]}{t[1]}{t[2]})"),
+        st.tuples(inner, st.sampled_from(["+", "-", r" \cdot "]), inner).map(
+            lambda t: f"({t[0]}{t[1]}{t[2]})"
+        ),
         st.tuples(inner, inner).map(lambda t: rf"\frac{{{t[0]}}}{{{t[1]}}}"),
         inner.map(lambda e: rf"\sqrt{{{e}}}"),
         st.tuples(inner, st.integers(2, 4)).map(lambda t: f"({t[0]})^{{{t[1]}}}"),
@@ -51,12 +56,14 @@ answers = st.one_of(
     expressions.map(lambda e: f"y = {e}"),
     numbers.map(lambda q: rf"{float(q):g}\%"),
     numbers.map(lambda q: rf"{q.numerator} \text{{ cm}}"),
-    st.sampled_from([r"\text{even}", "(B)", r"(-\infty, 3]", r"\{1, 2\}", r"1 \pm \sqrt{2}", r"x \le 4"]),
+    st.sampled_from(
+        [r"\text{even}", "(B)", r"(-\infty, 3]", r"\{1, 2\}", r"1 \pm \sqrt{2}", r"x \le 4"]
+    ),
 )
 PIECES = r"""
     \boxed{ \fbox{ { } } ( ) [ ] $ $$ \( \) \[ \] \frac \sqrt \text{ \left( \right) \\ & \begin{pmatrix} \end{pmatrix} 1
     2 5 10 0 . , ; : = < > \le + - * / ^ _ ! | % ° x y a b i e \pi \infty \cup \pm \in \{ \} cm dollars and or not
-    the answer is: #### <answer> </answer> <think> </think> <|im_end|> ```output ``` Question: √ ½ − × ² ٣ \u200f"""
+    the answer is: #### <answer> </answer> <think> </think> <|im_end|> ```output ``` Question: √ ½ − × ² ٣ \u200f"""  # noqa: E501
 pieces = st.sampled_from(PIECES.split())
 noise = st.lists(st.one_of(pieces, st.text(max_size=3)), max_size=30).map(" ".join)
 
@@ -75,7 +82,9 @@ def test_an_answer_in_a_box_is_found(answer: str) -> None:
 @settings(max_examples=60 * TIMES)
 @given(st.one_of(expressions, numbers.map(str)), st.one_of(expressions, numbers.map(str)))
 def test_values_agree_both_ways_round(a: str, b: str) -> None:
-    """Between values the order does not matter, except that arithmetic may be left undone only by the reference."""
+    """Between values the order does not matter, except that arithmetic may be left undone only by
+    the reference.
+    """
     forth, back = grade(f"\\boxed{{{a}}}", b), grade(f"\\boxed{{{b}}}", a)
     assume("unevaluated" not in (forth.reason, back.reason))
     assert forth.correct == back.correct
@@ -84,7 +93,12 @@ def test_values_agree_both_ways_round(a: str, b: str) -> None:
 @settings(max_examples=60 * TIMES)
 @given(answers)
 def test_layout_changes_nothing(answer: str) -> None:
-    spaced = answer.replace("(", r"\left(").replace(")", r"\right)").replace("frac", "dfrac").replace("+", r"\, +\; ")
+    spaced = (
+        answer.replace("(", r"\left(")
+        .replace(")", r"\right)")
+        .replace("frac", "dfrac")
+        .replace("+", r"\, +\; ")
+    )
     assert equivalent(f" ${spaced}$. ", answer)
     assert equivalent(answer, spaced)
 
@@ -117,7 +131,8 @@ def mirrored(tree: Node) -> Node:
 
 
 @given(expressions)
-@example(r"(\sin(\frac{91.933}{y}) \cdot \sqrt{\frac{51}{23.400}})")  # an unfamiliar form was slow in a fresh process
+# an unfamiliar form was slow in a fresh process
+@example(r"(\sin(\frac{91.933}{y}) \cdot \sqrt{\frac{51}{23.400}})")
 @example(r"\sqrt{(\sin(29) \cdot \sin(\pi))}")  # the noise of an exact zero
 def test_the_order_of_terms_and_factors_changes_nothing(text: str) -> None:
     assume(has_value(text))
@@ -164,7 +179,9 @@ def test_nothing_is_raised_and_time_is_bounded(reply: str, gold: str) -> None:
 @given(noise, st.sampled_from(["A", "A, C", "12"]), st.sampled_from(["mc", "num"]))
 def test_other_types_raise_nothing_either(reply: str, gold: str, answer_type: str) -> None:
     tolerance = "5%" if answer_type == "num" else None
-    verdict = grade(f"\\boxed{{{reply}}}", gold, None, answer_type, ["1", "2", r"\frac12"], tolerance)  # type: ignore
+    verdict = grade(
+        f"\\boxed{{{reply}}}", gold, None, answer_type, ["1", "2", r"\frac12"], tolerance
+    )  # type: ignore
     assert verdict.answer is None or isinstance(verdict.answer, str)
 
 

@@ -1,4 +1,6 @@
-"""What tests of `slm-math eval` and of what reads its results share: small models, small data, a way to ask."""
+"""What tests of `slm-math eval` and of what reads its results share: small models, small data, a
+way to ask.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,18 @@ def model_at(folder: Path, seed: int = 0) -> str:
 def data_at(folder: Path) -> Path:
     """GSM8K and MATH-500 in small."""
     for split, n in (("train", 40), ("test", 12)):
-        rows = [{"question": f"{split}: {i} and {i}?", "answer": f"{i}+{i}\n#### {2 * i}"} for i in range(n)]
+        rows = [
+            {"question": f"{split}: {i} and {i}?", "answer": f"{i}+{i}\n#### {2 * i}"}
+            for i in range(n)
+        ]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     math = [
-        {"problem": f"Find {i}.", "answer": str(i), "level": 1 + i % 5, "subject": ("Algebra", "Geometry")[i % 2]}
+        {
+            "problem": f"Find {i}.",
+            "answer": str(i),
+            "level": 1 + i % 5,
+            "subject": ("Algebra", "Geometry")[i % 2],
+        }
         for i in range(20)
     ]
     (folder / "math").mkdir()
@@ -50,11 +60,17 @@ def data_at(folder: Path) -> Path:
 
 
 def gsm8k(data: Path) -> str:
-    return f"--source={{class_path: slm_math.data.sources.GSM8K, init_args: {{path: {data}, validation: 0.1}}}}"
+    return (
+        f"--source={{class_path: slm_math.data.sources.GSM8K, init_args: {{path: {data}, "
+        f"validation: 0.1}}}}"
+    )
 
 
 def math500(data: Path) -> str:
-    return f"--source={{class_path: slm_math.data.sources.MATH500, init_args: {{path: {data / 'math'}}}}}"
+    return (
+        f"--source={{class_path: slm_math.data.sources.MATH500, init_args: {{path: "
+        f"{data / 'math'}}}}}"
+    )
 
 
 ONE = "--agents={one: {class_path: slm_math.agents.SingleShot, init_args: {prompt: solve_plain}}}"

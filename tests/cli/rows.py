@@ -12,7 +12,12 @@ FIVE = [
     {"id": "b", "completion": "we count up to 5 and", "answer": "5", "finish_reason": "length"},
     {"id": "c", "completion": r"\boxed{5 \text{ or } 6}", "answer": "5", "finish_reason": "stop"},
     {"id": "d", "completion": "#### 7", "answer": "5", "finish_reason": "stop"},
-    {"id": "e", "completion": [{"role": "assistant", "content": "#### 5"}], "answer": 5, "finish_reason": "stop"},
+    {
+        "id": "e",
+        "completion": [{"role": "assistant", "content": "#### 5"}],
+        "answer": 5,
+        "finish_reason": "stop",
+    },
 ]
 
 

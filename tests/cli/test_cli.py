@@ -1,4 +1,6 @@
-"""The command line: quick help, configs that parse, mistakes answered in a line or two, commands end to end."""
+"""The command line: quick help, configs that parse, mistakes answered in a line or two, commands
+end to end.
+"""
 
 import json
 import resource
@@ -34,9 +36,14 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]
 
 
 def test_help_is_quick_and_needs_no_torch() -> None:
-    code = "import sys; from slm_math.cli import run; run(['--help']); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from slm_math.cli import run; run(['--help']); assert 'torch' not in "
+        "sys.modules"
+    )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
     for command in ("fit", "test", "eval", "grade", "results", "download"):
@@ -44,11 +51,15 @@ def test_help_is_quick_and_needs_no_torch() -> None:
 
 
 def test_version_of_the_module() -> None:
-    done = subprocess.run([sys.executable, "-m", "slm_math", "--version"], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "slm_math", "--version"], check=True, capture_output=True, text=True
+    )
     assert done.stdout == f"{slm_math.__version__}\n"
 
 
-# -- configs -----------------------------------------------------------------------------------------------------
+# -- configs
+#
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -58,11 +69,15 @@ def test_config_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     if "agents" in content:
         assert set(shown(capsys, "eval", *files, "--out=x")["agents"]) == set(content["agents"])
     else:
-        assert shown(capsys, "fit", *files)["data"]["class_path"].startswith("slm_math.data.modules.")
+        assert shown(capsys, "fit", *files)["data"]["class_path"].startswith(
+            "slm_math.data.modules."
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("sft/", "grpo/"))])
-def test_fast_goes_over_every_training_config(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fast_goes_over_every_training_config(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     parts = [part for part in (OVERLAYS.get(name), name, "fast.yaml") if part]
     config = shown(capsys, "fit", *(f"--config={CONFIGS / part}" for part in parts))
     policy = config["model"]["init_args"]["policy"]
@@ -78,11 +93,21 @@ GRPO = {name: [] for name in FILES if name.startswith("grpo/")} | {
 
 
 @pytest.mark.parametrize("name", GRPO)
-def test_every_grpo_config_trains(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_grpo_config_trains(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = ["grpo/solver.yaml", *GRPO[name], name, "fast.yaml"]
     sizes = ["--model.init_args.sampling.max_new_tokens=12", "--model.init_args.group_size=4"]
     root = f"--trainer.default_root_dir={tmp_path}"
-    run(["fit", *(f"--config={CONFIGS / file}" for file in files), *sizes, root, "--data.init_args.batch_size=2"])
+    run(
+        [
+            "fit",
+            *(f"--config={CONFIGS / file}" for file in files),
+            *sizes,
+            root,
+            "--data.init_args.batch_size=2",
+        ]
+    )
     lines = (tmp_path / "rollouts.jsonl").read_text().splitlines()
     assert len(lines) >= 2 * 2 * 4
     assert json.loads(lines[0])["rewards"]["solver"] is not None
@@ -102,12 +127,19 @@ def test_environment_sets_options_and_files_beat_it(
 
 def test_callbacks_can_be_appended(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     more = tmp_path / "more.yaml"
-    more.write_text("trainer: {callbacks+: [{class_path: callbacks.RolloutTable, init_args: {rows: 2}}]}")
-    names = [item["class_path"] for item in shown(capsys, "fit", *FULL, f"--config={more}")["trainer"]["callbacks"]]
+    more.write_text(
+        "trainer: {callbacks+: [{class_path: callbacks.RolloutTable, init_args: {rows: 2}}]}"
+    )
+    names = [
+        item["class_path"]
+        for item in shown(capsys, "fit", *FULL, f"--config={more}")["trainer"]["callbacks"]
+    ]
     assert names == ["callbacks.AgentEval", "callbacks.ExportHF", "callbacks.RolloutTable"]
 
 
-# -- mistakes ----------------------------------------------------------------------------------------------------
+# -- mistakes
+#
+# --------------------------------------------------------------------------------------------------
 
 SOURCE = "--source={class_path: slm_math.data.sources.GSM8K, init_args: {path: DATA/FOLDER}}"
 EVAL = ["eval", f"--config={CONFIGS / 'eval/single_shot.yaml'}", "--policy=MODEL", "--out=OUT"]
@@ -118,18 +150,39 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown key": ([*FIT, "--config=DATA/key.yaml"], ["tokens_per_bach", "tokens_per_batch"]),
     "unknown option": ([*FIT, "--trainer.max_epocs=3"], ["max_epocs"]),
     "unknown key of eval": ([*EVAL, "--config=DATA/eval.yaml"], ["limt"]),
-    "misspelt module": ([*FIT, "--model.class_path=slm_math.modules.sft.SFTModul"], ["SFTModul", "SFTModule"]),
-    "misspelt callback": ([*FIT, "--config=DATA/callback.yaml"], ["callbacks.AgentEvall", "AgentEval"]),
-    "misspelt agent": ([*EVAL, "--agents={a: {class_path: slm_math.agents.SingelShot}}"], ["SingelShot", "SingleShot"]),
+    "misspelt module": (
+        [*FIT, "--model.class_path=slm_math.modules.sft.SFTModul"],
+        ["SFTModul", "SFTModule"],
+    ),
+    "misspelt callback": (
+        [*FIT, "--config=DATA/callback.yaml"],
+        ["callbacks.AgentEvall", "AgentEval"],
+    ),
+    "misspelt agent": (
+        [*EVAL, "--agents={a: {class_path: slm_math.agents.SingelShot}}"],
+        ["SingelShot", "SingleShot"],
+    ),
     "wrong type": ([*FIT, "--data.init_args.batch_size=many"], ["batch_size", "many"]),
     "wrong value": ([*FIT, "--data.init_args.batch_size=0"], ["batch_size must be at least 1"]),
-    "no such model": (["eval", EVAL[1], "--policy=./nowhere", "--out=OUT"], ["./nowhere", "does not exist"]),
-    "no such model to train": (["fit", FULL[0], "--model.init_args.policy.path=./nowhere"], ["./nowhere"]),
-    "missing field": ([*EVAL, SOURCE.replace("FOLDER", "field")], ["test.jsonl", "line 2", "answer"]),
+    "no such model": (
+        ["eval", EVAL[1], "--policy=./nowhere", "--out=OUT"],
+        ["./nowhere", "does not exist"],
+    ),
+    "no such model to train": (
+        ["fit", FULL[0], "--model.init_args.policy.path=./nowhere"],
+        ["./nowhere"],
+    ),
+    "missing field": (
+        [*EVAL, SOURCE.replace("FOLDER", "field")],
+        ["test.jsonl", "line 2", "answer"],
+    ),
     "broken line": ([*EVAL, SOURCE.replace("FOLDER", "json")], ["test.jsonl", "line 2", "JSON"]),
     "no data": ([*EVAL, SOURCE.replace("FOLDER", "nowhere")], ["DATA/nowhere"]),
     "grade nothing": (["grade", "--file=nowhere.jsonl"], ["nowhere.jsonl", "does not exist"]),
-    "grade broken line": (["grade", "--file=DATA/json/test.jsonl"], ["test.jsonl", "line 1", "completion"]),
+    "grade broken line": (
+        ["grade", "--file=DATA/json/test.jsonl"],
+        ["test.jsonl", "line 1", "completion"],
+    ),
     "no results": (["results", "--folders=[DATA]"], ["holds no evaluation"]),
     "no checkpoint": ([*FIT, "--ckpt_path=nowhere.ckpt"], ["nowhere.ckpt"]),
     "download nothing": (["download"], ["nothing to fetch"]),
@@ -154,7 +207,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
         (folder / name / "test.jsonl").write_text(f"{good}\n{bad}\n")
     (folder / "key.yaml").write_text("model: {init_args: {tokens_per_bach: 5}}")
     (folder / "eval.yaml").write_text("limt: 5")
-    (folder / "callback.yaml").write_text("trainer: {callbacks: [{class_path: callbacks.AgentEvall}]}")
+    (folder / "callback.yaml").write_text(
+        "trainer: {callbacks: [{class_path: callbacks.AgentEvall}]}"
+    )
     return str(folder)
 
 
@@ -187,7 +242,13 @@ def test_mistake_is_answered_in_a_line_or_two(
 
 @pytest.mark.slow
 def test_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "slm_math", *FIT, "--model.class_path=slm_math.modules.sft.SFTModul"]
+    command = [
+        sys.executable,
+        "-m",
+        "slm_math",
+        *FIT,
+        "--model.class_path=slm_math.modules.sft.SFTModul",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -195,14 +256,23 @@ def test_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert "SFTModule" in done.stderr
 
 
-# -- commands ----------------------------------------------------------------------------------------------------
+# -- commands
+#
+# --------------------------------------------------------------------------------------------------
 
 
 def evaluate(model: str, out: Path, *more: str) -> None:
     source = "{class_path: slm_math.data.arithmetic.Arithmetic, init_args: {test: 14}}"
     agents = "{one: {class_path: slm_math.agents.SingleShot, init_args: {prompt: solve_plain}}}"
     sampling = "{temperature: 0.0, max_new_tokens: 4}"
-    options = {"policy": model, "source": source, "agents": agents, "sampling": sampling, "out": str(out), "limit": "5"}
+    options = {
+        "policy": model,
+        "source": source,
+        "agents": agents,
+        "sampling": sampling,
+        "out": str(out),
+        "limit": "5",
+    }
     run(["eval", *(f"--{name}={value}" for name, value in options.items()), *more])
 
 
@@ -234,7 +304,9 @@ def test_eval_refuses_records_of_other_weights_in_the_same_folder(
 ) -> None:
     tokenizer = SCRATCH.tokenizer()
     for seed in (0, 1):
-        Scratch(hidden=32, layers=2, ffn=64, seed=seed).model(tokenizer).save_pretrained(tmp_path / "model")
+        Scratch(hidden=32, layers=2, ffn=64, seed=seed).model(tokenizer).save_pretrained(
+            tmp_path / "model"
+        )
         tokenizer.save_pretrained(tmp_path / "model")
         if seed == 0:
             evaluate(str(tmp_path / "model"), tmp_path)
@@ -244,7 +316,9 @@ def test_eval_refuses_records_of_other_weights_in_the_same_folder(
     assert "weights" in capsys.readouterr().err
 
 
-def test_results_shows_evaluations_side_by_side(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_shows_evaluations_side_by_side(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, samples in (("a", 1), ("b", 2)):
         evaluate(model, tmp_path / name, f"--samples={samples}")
     manifest = tmp_path / "b" / "one" / "manifest.json"
@@ -267,8 +341,14 @@ def test_grade_scores_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     run(["grade", f"--file={file}"])
     assert capsys.readouterr().out.startswith("2 of 3 right: 66.7 %")
-    verdicts = [json.loads(line) for line in (tmp_path / "said.graded.jsonl").read_text().splitlines()]
-    assert [(verdict["line"], verdict["correct"]) for verdict in verdicts] == [(1, True), (2, True), (3, False)]
+    verdicts = [
+        json.loads(line) for line in (tmp_path / "said.graded.jsonl").read_text().splitlines()
+    ]
+    assert [(verdict["line"], verdict["correct"]) for verdict in verdicts] == [
+        (1, True),
+        (2, True),
+        (3, False),
+    ]
 
 
 def test_download_fetches_what_configs_name(
@@ -288,7 +368,10 @@ def test_download_fetches_what_configs_name(
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", file)
-    files = f"[{CONFIGS / 'sft/full.yaml'}, {CONFIGS / 'eval/single_shot.yaml'}, {CONFIGS / 'quickstart/grpo.yaml'}]"
+    files = (
+        f"[{CONFIGS / 'sft/full.yaml'}, {CONFIGS / 'eval/single_shot.yaml'}, "
+        f"{CONFIGS / 'quickstart/grpo.yaml'}]"
+    )
     run(["download", f"--config={files}"])
     models = ["Qwen/Qwen2.5-Math-1.5B", "Qwen/Qwen2.5-Math-1.5B-Instruct"]
     assert [name for name in fetched if "gsm8k" not in name] == models
@@ -300,7 +383,9 @@ def test_download_fetches_what_configs_name(
     assert fetched[-1] == "a/b"
 
 
-def test_fit_is_resumed_tested_and_leaves_its_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_is_resumed_tested_and_leaves_its_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "run"
     fit = [*FIT, f"--trainer.default_root_dir={root}", "--trainer.accelerator=cpu"]
     run(fit)
@@ -311,5 +396,12 @@ def test_fit_is_resumed_tested_and_leaves_its_config(tmp_path: Path, capsys: pyt
     assert yaml.safe_load((first / "config.yaml").read_text())["trainer"]["max_epochs"] == 1
     assert yaml.safe_load((second / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
     assert "train/loss" in (first / "metrics.csv").read_text()
-    run(["test", *fit[1:], f"--model.init_args.policy.path={root / 'export'}", "--model.init_args.policy.scratch=null"])
+    run(
+        [
+            "test",
+            *fit[1:],
+            f"--model.init_args.policy.path={root / 'export'}",
+            "--model.init_args.policy.scratch=null",
+        ]
+    )
     assert (root / "eval" / "test" / "single_shot" / "records.jsonl").is_file()

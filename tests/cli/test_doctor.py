@@ -10,7 +10,9 @@ from slm_math.doctor import doctor
 
 
 def test_it_says_what_works_here():
-    done = subprocess.run([sys.executable, "-m", "slm_math", "doctor"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "slm_math", "doctor"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     for word in (
         "tier A",

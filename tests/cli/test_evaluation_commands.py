@@ -15,7 +15,19 @@ from typing import Any
 
 import pytest
 import tiny
-from cli.evaluating import LONG, ONE, SHORT, Said, ask, data_at, gsm8k, manifest, math500, model_at, rows
+from cli.evaluating import (
+    LONG,
+    ONE,
+    SHORT,
+    Said,
+    ask,
+    data_at,
+    gsm8k,
+    manifest,
+    math500,
+    model_at,
+    rows,
+)
 
 from slm_math.engines.base import Request
 from slm_math.engines.checkpoint import CheckpointEngine
@@ -40,12 +52,16 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     return partial(ask, capsys)
 
 
-# -- what is evaluated, by whom ----------------------------------------------------------------------------------
+# -- what is evaluated, by whom
+# ----------------------------------------------------------------------------------
 
 
-def test_each_role_is_served_by_its_engine(models: list[str], data: Path, tmp_path: Path, said: Said) -> None:
+def test_each_role_is_served_by_its_engine(
+    models: list[str], data: Path, tmp_path: Path, said: Said
+) -> None:
     engines = [
-        f"--engines.{role}={{class_path: slm_math.engines.checkpoint.CheckpointEngine, init_args: {{path: {path}}}}}"
+        f"--engines.{role}={{class_path: slm_math.engines.checkpoint.CheckpointEngine, init_args: "
+        f"{{path: {path}}}}}"
         for role, path in zip(("solver", "judge"), models)
     ]
     options = ["--agents={two: {class_path: tiny.Duo}}", *SHORT, *engines, "--limit=3"]
@@ -62,8 +78,13 @@ def test_each_role_is_served_by_its_engine(models: list[str], data: Path, tmp_pa
             assert said_by[role] == reply.text
 
 
-def test_engine_of_a_role_that_nobody_has_is_refused(models: list[str], data: Path, tmp_path: Path, said: Said) -> None:
-    engine = f"{{class_path: slm_math.engines.checkpoint.CheckpointEngine, init_args: {{path: {models[0]}}}}}"
+def test_engine_of_a_role_that_nobody_has_is_refused(
+    models: list[str], data: Path, tmp_path: Path, said: Said
+) -> None:
+    engine = (
+        f"{{class_path: slm_math.engines.checkpoint.CheckpointEngine, init_args: {{path: "
+        f"{models[0]}}}}}"
+    )
     out = tmp_path / "out"
     common = ["eval", gsm8k(data), ONE, f"--out={out}"]
     status, _, error = said(*common, f"--policy={models[0]}", f"--engines.verifier={engine}")
@@ -75,25 +96,39 @@ def test_engine_of_a_role_that_nobody_has_is_refused(models: list[str], data: Pa
     assert not out.exists()
 
 
-def test_subset_by_tags_and_order(models: list[str], data: Path, tmp_path: Path, said: Said) -> None:
+def test_subset_by_tags_and_order(
+    models: list[str], data: Path, tmp_path: Path, said: Said
+) -> None:
     common = ["eval", math500(data), ONE, *SHORT, f"--policy={models[0]}"]
     some = ["--where={level: [4, 5], subject: Algebra}", "--by=level"]
     status, shown, _ = said(*common, *some, f"--out={tmp_path / 'a'}")
     assert status == 0
-    # of 0, ..., 19 the even ones are algebra, and those with 3 or 4 over after division by five of level 4 or 5
+    # of 0, ..., 19 the even ones are algebra, and those with 3 or 4 over after division by five of
+    # level 4 or 5
     assert sorted(int(row["gold"]) for row in rows(tmp_path / "a")) == [4, 8, 14, 18]
     assert "one by level" in shown
     said(*common, "--shuffle=5", "--limit=6", f"--out={tmp_path / 'b'}")
     said(*common, "--shuffle=6", "--limit=6", f"--out={tmp_path / 'c'}")
     assert len(rows(tmp_path / "b")) == 6
-    assert {row["id"] for row in rows(tmp_path / "b")} != {row["id"] for row in rows(tmp_path / "c")}
+    assert {row["id"] for row in rows(tmp_path / "b")} != {
+        row["id"] for row in rows(tmp_path / "c")
+    }
     status, _, error = said(*common, "--where={levl: 4}", f"--out={tmp_path / 'd'}")
     assert (status, "no problem has such a tag" in error) == (2, True)
 
 
-def test_shots_are_of_the_training_split(models: list[str], data: Path, tmp_path: Path, said: Said) -> None:
+def test_shots_are_of_the_training_split(
+    models: list[str], data: Path, tmp_path: Path, said: Said
+) -> None:
     status, _, error = said(
-        "eval", gsm8k(data), ONE, *SHORT, f"--policy={models[0]}", "--shots=2", "--limit=3", f"--out={tmp_path}"
+        "eval",
+        gsm8k(data),
+        ONE,
+        *SHORT,
+        f"--policy={models[0]}",
+        "--shots=2",
+        "--limit=3",
+        f"--out={tmp_path}",
     )
     assert (status, error) == (0, "")
     for row in rows(tmp_path):
@@ -107,15 +142,29 @@ def test_shots_are_of_the_training_split(models: list[str], data: Path, tmp_path
 
 
 def test_manifest_says_what_ran(models: list[str], data: Path, tmp_path: Path, said: Said) -> None:
-    options = [*SHORT, "--chat_template=plain", "--samples=2", "--seed=7", "--limit=5", "--split=validation"]
-    assert said("eval", gsm8k(data), ONE, *options, f"--policy={models[0]}", f"--out={tmp_path}")[0] == 0
+    options = [
+        *SHORT,
+        "--chat_template=plain",
+        "--samples=2",
+        "--seed=7",
+        "--limit=5",
+        "--split=validation",
+    ]
+    assert (
+        said("eval", gsm8k(data), ONE, *options, f"--policy={models[0]}", f"--out={tmp_path}")[0]
+        == 0
+    )
     found = manifest(tmp_path)
     identity, environment, about = found["identity"], found["environment"], found["about"]
     n = identity["problems"]
     assert (identity["samples"], identity["seed"], found["records"]) == (2, 7, 2 * n)
     assert identity["sampling"]["default"]["max_new_tokens"] == 4
     engine = identity["engines"]["default"]
-    assert (engine["path"], engine["chat_template"], engine["dtype"]) == (models[0], "plain", "torch.float32")
+    assert (engine["path"], engine["chat_template"], engine["dtype"]) == (
+        models[0],
+        "plain",
+        "torch.float32",
+    )
     assert engine["weights"]
     assert "revision" in engine
     assert len(identity["data"]) == 16
@@ -126,34 +175,65 @@ def test_manifest_says_what_ran(models: list[str], data: Path, tmp_path: Path, s
     assert config["agents"]["one"]["init_args"]["prompt"] == "solve_plain"
     assert {"shuffle", "where", "shots", "slots", "sandbox", "engines", "dtype"} <= set(config)
     assert environment["versions"]["torch"] == version("torch")
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
     assert (environment["commit"] or "").removesuffix(" with changes") == head
-    assert {"python", "machine", "processor", "memory_gb", "gpus", "cores", "grader"} <= set(environment)
+    assert {"python", "machine", "processor", "memory_gb", "gpus", "cores", "grader"} <= set(
+        environment
+    )
     assert found["started"] <= found["finished"]
 
 
-def test_changed_option_is_refused_by_its_name(models: list[str], data: Path, tmp_path: Path, said: Said) -> None:
+def test_changed_option_is_refused_by_its_name(
+    models: list[str], data: Path, tmp_path: Path, said: Said
+) -> None:
     common = ["eval", gsm8k(data), ONE, *SHORT, f"--out={tmp_path}", "--limit=2"]
     assert said(*common, f"--policy={models[0]}")[0] == 0
-    for change, key in (("--seed=3", "seed"), ("--samples=2", "samples"), ("--chat_template=plain", "chat_template")):
+    for change, key in (
+        ("--seed=3", "seed"),
+        ("--samples=2", "samples"),
+        ("--chat_template=plain", "chat_template"),
+    ):
         status, _, error = said(*common, f"--policy={models[0]}", change)
         assert (status, key in error) == (2, True)
     status, _, error = said(*common, f"--policy={models[1]}")
     assert (status, "engines.default.weights" in error) == (2, True)
-    status, _, error = said(*common, f"--policy={models[0]}", "--slots=2")  # speed is no other evaluation
+    # speed is no other evaluation
+    status, _, error = said(*common, f"--policy={models[0]}", "--slots=2")
     assert (status, error) == (0, "")
 
 
-# -- Ctrl-C ------------------------------------------------------------------------------------------------------
+# -- Ctrl-C
+#
+# --------------------------------------------------------------------------------------------------
 
 
 def start(model: str, data: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "slm_math", "eval", gsm8k(data), ONE, *LONG, f"--policy={model}", f"--out={out}"]
-    options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": out.parent}
+    command = [
+        sys.executable,
+        "-m",
+        "slm_math",
+        "eval",
+        gsm8k(data),
+        ONE,
+        *LONG,
+        f"--policy={model}",
+        f"--out={out}",
+    ]
+    options: Any = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "cwd": out.parent,
+    }
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     # a background job of a shell would be deaf to it
     return subprocess.Popen(
-        command, env=environment, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options
+        command,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **options,
     )
 
 
@@ -165,7 +245,9 @@ def test_interrupt_leaves_a_partial_result_that_a_rerun_completes(
     file = out / "one" / "records.jsonl"
     process = start(models[0], data, out)
     try:
-        while process.poll() is None and not (file.is_file() and file.read_bytes().count(b"\n") >= 2):
+        while process.poll() is None and not (
+            file.is_file() and file.read_bytes().count(b"\n") >= 2
+        ):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         shown, error = process.communicate(timeout=60)
@@ -182,7 +264,9 @@ def test_interrupt_leaves_a_partial_result_that_a_rerun_completes(
     assert (manifest(out)["partial"], summary["partial"], summary["n"]) == (True, True, done)
     before = file.read_bytes()
     assert said("results", out)[1].count("partial") >= 1
-    status, shown, _ = said("eval", gsm8k(data), ONE, *LONG, f"--policy={models[0]}", f"--out={out}")
+    status, shown, _ = said(
+        "eval", gsm8k(data), ONE, *LONG, f"--policy={models[0]}", f"--out={out}"
+    )
     assert (status, "partial" in shown, "n = 12" in shown) == (0, False, True)
     assert file.read_bytes().startswith(before)
     assert (manifest(out)["partial"], len(rows(out))) == (False, 12)
@@ -229,7 +313,9 @@ def test_number_that_means_nothing_is_refused(
     option: str, models: list[str], data: Path, tmp_path: Path, said: Said
 ) -> None:
     out = tmp_path / "out"
-    status, _, error = said("eval", gsm8k(data), ONE, f"--policy={models[0]}", option, f"--out={out}")
+    status, _, error = said(
+        "eval", gsm8k(data), ONE, f"--policy={models[0]}", option, f"--out={out}"
+    )
     assert status == 2
     assert option.strip("-").partition("=")[0] in error
     assert not out.exists()

@@ -14,10 +14,14 @@ from cli.rows import FIVE, Rows, load, write
 
 from slm_math.grading import scoring
 
-# -- grading -----------------------------------------------------------------------------------------------------
+# -- grading
+#
+# --------------------------------------------------------------------------------------------------
 
 
-def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(tmp_path: Path, said: Any) -> None:
+def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(
+    tmp_path: Path, said: Any
+) -> None:
     file = write(tmp_path / "x.jsonl", FIVE)
     status, text = said(file)
     assert status == 0
@@ -45,7 +49,9 @@ def test_the_last_number_is_accepted_when_asked_for(tmp_path: Path, said: Any) -
 
 def test_a_row_that_cannot_be_read_does_not_lose_the_others(tmp_path: Path, said: Any) -> None:
     file = write(tmp_path / "x.jsonl", FIVE[:2])
-    file.write_text(file.read_text() + '{"completion": \n' + json.dumps({"completion": "#### 5"}) + "\n")
+    file.write_text(
+        file.read_text() + '{"completion": \n' + json.dumps({"completion": "#### 5"}) + "\n"
+    )
     status, text = said(file)
     assert status == 1
     assert "1 of 2 right" in text
@@ -58,13 +64,21 @@ def test_a_row_that_cannot_be_read_does_not_lose_the_others(tmp_path: Path, said
 
 
 def test_several_samples_are_counted_one_by_one_and_together(tmp_path: Path, said: Any) -> None:
-    rows = [{"output": ["#### 5", "#### 6"], "gold": 5}, {"output": ["#### 5", "#### 5"], "gold": 6}]
+    rows = [
+        {"output": ["#### 5", "#### 6"], "gold": 5},
+        {"output": ["#### 5", "#### 5"], "gold": 6},
+    ]
     _, text = said(write(tmp_path / "x.jsonl", rows))
     assert "1 of 4 right: 25.0 %" in text
     assert "samples 4, of 2 problems" in text
     assert "no answer, hedged 0.0 %, 0.0 %" in text
     assert "any of 2 right 50.0 % [9.5, 90.5]" in text  # Wilson for 1 of 2
-    assert [(v["line"], v["sample"]) for v in load(tmp_path / "x.graded.jsonl")] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert [(v["line"], v["sample"]) for v in load(tmp_path / "x.graded.jsonl")] == [
+        (1, 0),
+        (1, 1),
+        (2, 0),
+        (2, 1),
+    ]
 
 
 def test_an_estimate_says_so(tmp_path: Path, said: Any) -> None:
@@ -81,16 +95,22 @@ def test_what_the_grader_cannot_decide_is_counted_aloud(
     assert "undecided: 2 (timeout 2), counted as not correct; in line 1, 2" in text
 
 
-def test_a_fault_of_the_grader_costs_one_row(tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_grader_costs_one_row(
+    tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = scoring.grade
-    monkeypatch.setattr(scoring, "grade", lambda text, *a, **k: 1 // 0 if "7" in text else real(text, *a, **k))
+    monkeypatch.setattr(
+        scoring, "grade", lambda text, *a, **k: 1 // 0 if "7" in text else real(text, *a, **k)
+    )
     status, text = said(write(tmp_path / "x.jsonl", FIVE))
     assert status == 1
     assert "2 of 4 right" in text
     assert "line 4: the grader failed (ZeroDivisionError" in text
 
 
-def test_ctrl_c_keeps_what_was_graded(tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_what_was_graded(
+    tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(case: Any, last_number: bool) -> Any:
         if case.line == 4:
             raise KeyboardInterrupt
@@ -126,24 +146,45 @@ def test_neither_torch_nor_its_friends_are_needed(tmp_path: Path) -> None:
     file = write(tmp_path / "x.jsonl", FIVE)
     code = (
         "import sys\nfor name in ('torch', 'transformers', 'lightning'): sys.modules[name] = None\n"
-        f"from slm_math.cli import run; run(['grade', {str(file)!r}]); run(['grade', {str(file)!r}, '--verify'])"
+        f"from slm_math.cli import run; run(['grade', {str(file)!r}]); run(['grade', "
+        f"{str(file)!r}, '--verify'])"
     )
-    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
     assert "2 of 5 right" in out
     assert "all 5 verdicts agree" in out
 
 
-# -- mistakes ----------------------------------------------------------------------------------------------------
+# -- mistakes
+#
+# --------------------------------------------------------------------------------------------------
 
 MISTAKES: dict[str, tuple[Rows, list[str], list[str]]] = {
-    "no completion": ([{"text": {"x": "5"}, "answer": 5}], [], ["line 1", "text.x, answer", "--completion FIELD"]),
+    "no completion": (
+        [{"text": {"x": "5"}, "answer": 5}],
+        [],
+        ["line 1", "text.x, answer", "--completion FIELD"],
+    ),
     "no gold": ([{"completion": "5", "q": 1}], [], ["line 1", "completion, q", "--gold FIELD"]),
-    "no such field": (FIVE, ["--completion=text"], ["line 1", "'text' is missing", "--completion FIELD"]),
-    "two golds": ([{"completion": "5", "answer": "5", "gold": "6"}], [], ["line 1", "--gold answer or --gold gold"]),
+    "no such field": (
+        FIVE,
+        ["--completion=text"],
+        ["line 1", "'text' is missing", "--completion FIELD"],
+    ),
+    "two golds": (
+        [{"completion": "5", "answer": "5", "gold": "6"}],
+        [],
+        ["line 1", "--gold answer or --gold gold"],
+    ),
     "over the input": (FIVE, ["--out=FILE"], ["the input itself", "--out"]),
     "empty": ([], [], ["is empty"]),
     "nothing to verify": (FIVE, ["--verify"], ["x.graded.jsonl does not exist", "--verdict"]),
-    "no verdict": (FIVE, ["--verify", "--verdict=right"], ["line 1", "'right' is missing", "--verdict FIELD"]),
+    "no verdict": (
+        FIVE,
+        ["--verify", "--verdict=right"],
+        ["line 1", "'right' is missing", "--verdict FIELD"],
+    ),
     "verdict alone": (FIVE, ["--verdict=right"], ["give --verify"]),
     "tolerance of nothing": (FIVE, ["--tolerance=0.1"], ["--tolerance", "--answer_type num"]),
     "tolerance of math": (FIVE, ["--tolerance=0.1", "--answer_type=math"], ["--answer_type num"]),
@@ -156,7 +197,9 @@ MISTAKES: dict[str, tuple[Rows, list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("kind", MISTAKES)
-def test_a_mistake_is_answered_in_a_line_and_leaves_nothing(kind: str, tmp_path: Path, said: Any) -> None:
+def test_a_mistake_is_answered_in_a_line_and_leaves_nothing(
+    kind: str, tmp_path: Path, said: Any
+) -> None:
     rows, options, expected = MISTAKES[kind]
     file = write(tmp_path / "x.jsonl", rows)
     before = file.read_bytes()
@@ -168,7 +211,9 @@ def test_a_mistake_is_answered_in_a_line_and_leaves_nothing(kind: str, tmp_path:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_golds_that_differ_in_a_later_row_stop_the_run_and_keep_what_was_graded(tmp_path: Path, said: Any) -> None:
+def test_golds_that_differ_in_a_later_row_stop_the_run_and_keep_what_was_graded(
+    tmp_path: Path, said: Any
+) -> None:
     status, text = said(write(tmp_path / "x.jsonl", [*FIVE, FIVE[0] | {"gold": "9"}]))
     assert status == 2
     assert "line 6: fields 'answer' (5) and 'gold' (9) differ" in text
@@ -176,28 +221,39 @@ def test_golds_that_differ_in_a_later_row_stop_the_run_and_keep_what_was_graded(
     assert not (tmp_path / "x.graded.jsonl").exists()
 
 
-def test_the_input_is_not_overwritten_under_its_temporary_name_either(tmp_path: Path, said: Any) -> None:
+def test_the_input_is_not_overwritten_under_its_temporary_name_either(
+    tmp_path: Path, said: Any
+) -> None:
     file = write(tmp_path / "x.partial", FIVE)
     assert said(file, f"--out={tmp_path / 'x'}")[0] == 2
     assert load(file) == FIVE
 
 
-# -- explaining --------------------------------------------------------------------------------------------------
+# -- explaining
+# --------------------------------------------------------------------------------------------------
 
 
 def test_explain_shows_the_steps_for_texts(said: Any) -> None:
-    status, text = said("--explain", r"so \boxed{2+3}", "--gold", "#### 5", "--problem", "What is 2+3?")
+    status, text = said(
+        "--explain", r"so \boxed{2+3}", "--gold", "#### 5", "--problem", "What is 2+3?"
+    )
     assert status == 0
     assert "2+3" in text
     assert "unevaluated" in text
-    _, text = said("--explain", "(B)", "--gold=B", "--answer_type=mc", "--choices", '["[b]one", "two"]')
+    _, text = said(
+        "--explain", "(B)", "--gold=B", "--answer_type=mc", "--choices", '["[b]one", "two"]'
+    )
     assert "right" in text
 
 
 @pytest.mark.parametrize("text", ["#### 5", "null", "[5]", "5: 6", "-5", "'5'"])
-def test_texts_to_explain_are_not_read_as_yaml(text: str, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_to_explain_are_not_read_as_yaml(
+    text: str, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[str] = []
-    monkeypatch.setattr("slm_math.grading.steps.explain", lambda *texts: seen.extend(texts[:3]) or [])
+    monkeypatch.setattr(
+        "slm_math.grading.steps.explain", lambda *texts: seen.extend(texts[:3]) or []
+    )
     assert said("--explain", text, "--gold", "5 " + text, "--problem", text)[0] == 0
     assert seen == [text, "5" if text == "#### 5" else "5 " + text, text]
 

@@ -1,4 +1,6 @@
-"""A training that is killed at any moment, again and again, ends with the weights of one that ran through."""
+"""A training that is killed at any moment, again and again, ends with the weights of one that ran
+through.
+"""
 
 import os
 import random
@@ -28,7 +30,8 @@ COMMON = [
     "--model.init_args.objective.beta=0.05",
     "--model.init_args.optim.lr=1e-2",
     "--model.init_args.resample=2",
-    "--model.init_args.rewards=[{class_path: slm_math.rewards.Length, init_args: {right: 1.0, wrong: 1.0, high: 40}}]",
+    "--model.init_args.rewards=[{class_path: slm_math.rewards.Length, init_args: {right: 1.0, "
+    "wrong: 1.0, high: 40}}]",
     "--torch_threads=1",
 ]
 KINDS = {

@@ -1,4 +1,6 @@
-"""An evaluation that is killed again and again loses no record, and ends as one that ran through."""
+"""An evaluation that is killed again and again loses no record, and ends as one
+that ran through.
+"""
 
 import json
 import os
@@ -29,13 +31,23 @@ slots: 1
 dtype: float32
 torch_threads: 1
 samples: 2
-"""
+"""  # noqa: E501
 
 
 def start(folder: Path, out: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "slm_math", "eval", "--config=eval.yaml", "--policy=export", f"--out={out}"]
+    command = [
+        sys.executable,
+        "-m",
+        "slm_math",
+        "eval",
+        "--config=eval.yaml",
+        "--policy=export",
+        f"--out={out}",
+    ]
     options: Any = {"env": os.environ | {"PYTHONPATH": str(ROOT)}, "stdout": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=folder, stderr=(folder / f"{out}.err").open("wb"), **options)
+    return subprocess.Popen(
+        command, cwd=folder, stderr=(folder / f"{out}.err").open("wb"), **options
+    )
 
 
 def lines(file: Path) -> list[bytes]:
@@ -53,7 +65,9 @@ def test_killed_ten_times(tmp_path: Path) -> None:
     run = trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF()])
     run.fit(sft(), chats())
     (tmp_path / "eval.yaml").write_text(CONFIG)
-    assert start(tmp_path, "straight").wait(300) == 0, (tmp_path / "straight.err").read_text()[-2000:]
+    assert start(tmp_path, "straight").wait(300) == 0, (tmp_path / "straight.err").read_text()[
+        -2000:
+    ]
     file, draw, kills = tmp_path / "killed" / "checker" / "records.jsonl", random.Random(0), 0
     before: list[bytes] = []
     for _ in range(30):
@@ -64,7 +78,9 @@ def test_killed_ten_times(tmp_path: Path) -> None:
         if kills < 10 and process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
-        assert process.wait(300) in (0, -signal.SIGKILL), (tmp_path / "killed.err").read_text()[-2000:]
+        assert process.wait(300) in (0, -signal.SIGKILL), (tmp_path / "killed.err").read_text()[
+            -2000:
+        ]
         after = lines(file)
         assert after[: len(before)] == before
         before = after
@@ -75,5 +91,8 @@ def test_killed_ten_times(tmp_path: Path) -> None:
     assert kills == 10
     straight = lines(tmp_path / "straight" / "checker" / "records.jsonl")
     assert len(before) == len(straight) == 56
-    rows = [{(r["id"], r["sample"]): untimed(r) for r in map(json.loads, some)} for some in (before, straight)]
+    rows = [
+        {(r["id"], r["sample"]): untimed(r) for r in map(json.loads, some)}
+        for some in (before, straight)
+    ]
     assert rows[0] == rows[1]

@@ -1,4 +1,6 @@
-"""What reads evaluations, from the command line: grade --verify, compare, results, report, overlap."""
+"""What reads evaluations, from the command line: grade --verify, compare, results,
+report, overlap.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def test_records_are_verified(done: list[Path], tmp_path: Path, said: Said) -> N
     assert "11 verdicts agree" in shown
 
 
-def test_commands_take_what_stands_without_an_option(done: list[Path], data: Path, tmp_path: Path, said: Said) -> None:
+def test_commands_take_what_stands_without_an_option(
+    done: list[Path], data: Path, tmp_path: Path, said: Said
+) -> None:
     status, shown, error = said("compare", *done, "-o", tmp_path / "compared.json")
     assert (status, error) == (0, "")
     [pair] = json.loads((tmp_path / "compared.json").read_text())["comparisons"]
@@ -61,7 +65,9 @@ def test_commands_take_what_stands_without_an_option(done: list[Path], data: Pat
     status, _, error = said("report", *done, "-o", tmp_path / "report.html", "--transcripts=2")
     assert (status, error) == (0, "")
     assert (tmp_path / "report.html").read_text().startswith("<!")
-    status, shown, _ = said("overlap", data / "train.jsonl", data / "test.jsonl", "-o", tmp_path / "overlap.json")
+    status, shown, _ = said(
+        "overlap", data / "train.jsonl", data / "test.jsonl", "-o", tmp_path / "overlap.json"
+    )
     assert status == 0
     assert json.loads((tmp_path / "overlap.json").read_text())["test_problems"] == 12
 

@@ -14,7 +14,8 @@ from slm_math.evaluation.records import RecordFile
 from slm_math.rollout.record import record
 from slm_math.types import Problem, Task, Trace
 
-# -- verifying a file of verdicts --------------------------------------------------------------------------------
+# -- verifying a file of verdicts
+# --------------------------------------------------------------------------------
 
 
 def changed(verdicts: Rows, at: int, **values: Any) -> Rows:
@@ -22,12 +23,21 @@ def changed(verdicts: Rows, at: int, **values: Any) -> Rows:
 
 
 TAMPERED: dict[str, tuple[Callable[[Rows], Rows], list[str]]] = {
-    "right turned": (lambda v: changed(v, 3, correct=True), ["different: 1", "line 4, sample 0", "stored as right"]),
+    "right turned": (
+        lambda v: changed(v, 3, correct=True),
+        ["different: 1", "line 4, sample 0", "stored as right"],
+    ),
     "other answer": (lambda v: changed(v, 3, answer="8"), ["different: 1", "line 4", "'8'", "'7'"]),
     "missing": (lambda v: v[:1] + v[2:], ["missing: 1", "line 2, sample 0"]),
     "missing at the end": (lambda v: v[:-1], ["missing: 1", "line 5, sample 0"]),
-    "twice": (lambda v: [*v[:2], v[1], *v[2:]], ["twice", "line 2, sample 0 in x.graded.jsonl, line 3"]),
-    "twice at the end": (lambda v: [*v, v[0]], ["twice", "line 1, sample 0 in x.graded.jsonl, line 6"]),
+    "twice": (
+        lambda v: [*v[:2], v[1], *v[2:]],
+        ["twice", "line 2, sample 0 in x.graded.jsonl, line 3"],
+    ),
+    "twice at the end": (
+        lambda v: [*v, v[0]],
+        ["twice", "line 1, sample 0 in x.graded.jsonl, line 6"],
+    ),
     "of no row": (lambda v: [*v, v[0] | {"line": 9}], ["of no sample", "line 9"]),
     "of no sample": (lambda v: [*v, v[4] | {"sample": 1}], ["of no sample", "line 5, sample 1"]),
     "not a verdict": (lambda v: [*v, {"line": 1}], ["unreadable: 1", "line 6", "'sample'"]),
@@ -35,12 +45,17 @@ TAMPERED: dict[str, tuple[Callable[[Rows], Rows], list[str]]] = {
         lambda v: changed(v, 0, completion_hash="0"),
         ["changed since: 1", "line 1", "the completion"],
     ),
-    "other gold": (lambda v: changed(v, 0, gold_hash="0"), ["changed since: 1", "line 1", "the gold"]),
+    "other gold": (
+        lambda v: changed(v, 0, gold_hash="0"),
+        ["changed since: 1", "line 1", "the gold"],
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", TAMPERED)
-def test_verify_finds_what_is_wrong_with_a_file_of_verdicts(kind: str, tmp_path: Path, said: Any) -> None:
+def test_verify_finds_what_is_wrong_with_a_file_of_verdicts(
+    kind: str, tmp_path: Path, said: Any
+) -> None:
     file, graded = write(tmp_path / "x.jsonl", FIVE), tmp_path / "x.graded.jsonl"
     said(file)
     assert said(file, "--verify") == (0, f"all 5 verdicts agree with {graded}")
@@ -66,7 +81,10 @@ def test_verify_sees_a_completion_that_changed_since(tmp_path: Path, said: Any) 
     write(file, changed(FIVE, 0, completion=r"then \boxed{5}"))
     status, text = said(file, "--verify")
     assert status == 1
-    assert "changed since: 1 line 1, sample 0 (x.graded.jsonl, line 1): the completion 4 verdicts agree" in text
+    assert (
+        "changed since: 1 line 1, sample 0 (x.graded.jsonl, line 1): the completion 4 verdicts "
+        "agree" in text
+    )
 
 
 def test_only_the_first_ten_differences_are_shown(tmp_path: Path, said: Any) -> None:
@@ -78,7 +96,8 @@ def test_only_the_first_ten_differences_are_shown(tmp_path: Path, said: Any) -> 
     assert "line 12," not in text
 
 
-# -- verifying verdicts in rows ----------------------------------------------------------------------------------
+# -- verifying verdicts in rows
+# ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -110,7 +129,9 @@ def test_verdicts_of_samples_are_compared_one_by_one(tmp_path: Path, said: Any) 
 
 
 def test_a_later_row_without_a_verdict_is_a_missing_one(tmp_path: Path, said: Any) -> None:
-    status, text = said(write(tmp_path / "x.jsonl", [FIVE[0] | {"is_correct": True}, FIVE[0]]), "--verify")
+    status, text = said(
+        write(tmp_path / "x.jsonl", [FIVE[0] | {"is_correct": True}, FIVE[0]]), "--verify"
+    )
     assert status == 1
     assert "missing: 1 line 2, sample 0" in text
 
@@ -118,26 +139,38 @@ def test_a_later_row_without_a_verdict_is_a_missing_one(tmp_path: Path, said: An
 def test_published_verdicts_on_gsm8k_are_reproduced(real_data: Path, said: Any) -> None:
     file = real_data / "recorded" / "gsm8k_model_solutions.jsonl"
     name = "175b_verification"
-    fields = [f"--completion={name}.solution", "--gold=ground_truth", f"--verdict={name}.is_correct"]
+    fields = [
+        f"--completion={name}.solution",
+        "--gold=ground_truth",
+        f"--verdict={name}.is_correct",
+    ]
     status, text = said(file, *fields, "--verify", "--expect=1319")
     assert status == 0
     assert "all 1319 verdicts agree" in text
 
 
-# -- verifying an evaluation -------------------------------------------------------------------------------------
+# -- verifying an evaluation
+# -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def records(tmp_path: Path) -> Path:
-    """An evaluation of three problems, two samples each; one answer in four is right, one sample broke at first."""
+    """An evaluation of three problems, two samples each; one answer in four is right, one sample
+    broke at first.
+    """
     file = RecordFile(tmp_path, {"agent": "a"})
     for n in (1, 2, 3):
-        task = Task(Problem(f"p/{n}", f"What is {n} + 1?", "num" if n == 3 else "math"), str(n + 1), tolerance=0.1)
+        task = Task(
+            Problem(f"p/{n}", f"What is {n} + 1?", "num" if n == 3 else "math"),
+            str(n + 1),
+            tolerance=0.1,
+        )
         if n == 2:
             file.add(record(task, Trace(task.problem, 1, (), None, error="refused")))
         for sample, answer in enumerate(["2", "3.05" if n == 2 else "4.05"]):
             file.add(record(task, Trace(task.problem, sample, (), answer)))
-    file.records.pop()  # as a rerun counts them: a sample that broke and was tried again is one record
+    # as a rerun counts them: a sample that broke and was tried again is one record
+    file.records.pop()
     file.close(finished=True)
     return file.path
 
@@ -147,19 +180,33 @@ def test_stored_answers_of_an_evaluation_are_graded(records: Path, said: Any) ->
     assert status == 0
     assert text.startswith("2 of 6 right")  # 2 for 1 + 1, and 4.05 for 3 + 1 up to 0.1
     assert "samples 6, of 3 problems" in text
-    assert [v["id"] for v in load(records.with_name("records.graded.jsonl"))] == [f"p/{n}" for n in (1, 1, 2, 2, 3, 3)]
+    assert [v["id"] for v in load(records.with_name("records.graded.jsonl"))] == [
+        f"p/{n}" for n in (1, 1, 2, 2, 3, 3)
+    ]
 
 
 def test_verify_agrees_with_an_evaluation(records: Path, said: Any) -> None:
-    assert said(records, "--verify", "--expect=3") == (0, "all 6 verdicts agree with those in the rows")
+    assert said(records, "--verify", "--expect=3") == (
+        0,
+        "all 6 verdicts agree with those in the rows",
+    )
 
 
 BROKEN_EVALUATIONS: dict[str, tuple[Callable[[Rows], Rows], list[str]]] = {
-    "turned": (lambda r: changed(r, 0, correct=False), ["different: 1 line 1, sample 0: stored as not right"]),
-    "rules": (lambda r: changed(r, -1 + 7, tolerance=None), ["different: 1 line 7, sample 1: stored as right"]),
+    "turned": (
+        lambda r: changed(r, 0, correct=False),
+        ["different: 1 line 1, sample 0: stored as not right"],
+    ),
+    "rules": (
+        lambda r: changed(r, -1 + 7, tolerance=None),
+        ["different: 1 line 7, sample 1: stored as right"],
+    ),
     "twice": (lambda r: [*r, r[0]], ["twice: 1 line 8: sample 0 of p/1 stands in line 1 already"]),
     "missing": (lambda r: r[:-1], ["manifest.json counts 6 records, not 5", "sample 1 of p/3"]),
-    "error": (lambda r: changed(r, 6, answer=None, error="refused"), ["5 verdicts agree", "broken: 1"]),
+    "error": (
+        lambda r: changed(r, 6, answer=None, error="refused"),
+        ["5 verdicts agree", "broken: 1"],
+    ),
     "no record": (lambda r: [*r, FIVE[0]], ["could not be read: 1 row", "line 8", "'sample'"]),
 }
 
@@ -190,7 +237,10 @@ def test_a_sample_that_stayed_broken_counts_as_not_right(records: Path, said: An
 
 
 def test_verify_finds_a_row_that_stands_twice(tmp_path: Path, said: Any) -> None:
-    rows = [{"id": id, "completion": "#### 1", "answer": "1", "correct": True} for id in ("a", "b", "c", "b")]
+    rows = [
+        {"id": id, "completion": "#### 1", "answer": "1", "correct": True}
+        for id in ("a", "b", "c", "b")
+    ]
     file = tmp_path / "rows.jsonl"
     write(file, rows)
     status, text = said(file, "--verify")

@@ -15,7 +15,9 @@ EXPRESSION = {family.name: family.expression for family in FAMILIES}
 
 @pytest.fixture(scope="module")
 def source() -> Arithmetic:
-    return Arithmetic(train=1300, validation=260, test=260, solve=900, code=300, check=300, drills=200)
+    return Arithmetic(
+        train=1300, validation=260, test=260, solve=900, code=300, check=300, drills=200
+    )
 
 
 def numbers(text: str) -> list[int]:
@@ -23,8 +25,12 @@ def numbers(text: str) -> list[int]:
 
 
 def value(task: Task) -> float:
-    """The answer, from the numbers of the text and the family's expression, by Python's own arithmetic."""
-    return eval(EXPRESSION[task.problem.tags["family"]], dict(zip("abc", numbers(task.problem.text))))
+    """The answer, from the numbers of the text and the family's expression, by Python's own
+    arithmetic.
+    """
+    return eval(
+        EXPRESSION[task.problem.tags["family"]], dict(zip("abc", numbers(task.problem.text)))
+    )
 
 
 def shown(chat: Chat) -> str:
@@ -39,7 +45,9 @@ def test_gold_is_what_the_text_asks_for(source: Arithmetic, split: str) -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_worked_solutions_are_true_equations_that_end_in_the_gold_answer(source: Arithmetic, split: str) -> None:
+def test_worked_solutions_are_true_equations_that_end_in_the_gold_answer(
+    source: Arithmetic, split: str
+) -> None:
     for task in source.tasks(split):
         assert (task.solution is None) == (task.problem.tags["kind"] == ANSWERS_ONLY)
         if task.solution is None:
@@ -64,7 +72,10 @@ def test_dialogues_run_programs_and_judge_answers_truly(source: Arithmetic, spli
         else:
             judged += 1
             assert program[1].endswith("==" + chat[0].text.rpartition(" ")[2])
-            assert [m.text for m in chat[2:]] == [f"Output: {printed}", "CORRECT" if printed == "True" else "INCORRECT"]
+            assert [m.text for m in chat[2:]] == [
+                f"Output: {printed}",
+                "CORRECT" if printed == "True" else "INCORRECT",
+            ]
     assert judged > 10
 
 
@@ -72,7 +83,10 @@ def test_no_numbers_of_one_expression_are_in_two_splits(source: Arithmetic) -> N
     seen: dict[tuple[str, tuple[int, ...]], str] = {}
     for split in SPLITS:
         for task in source.tasks(split):
-            key = (EXPRESSION[task.problem.tags["family"]], tuple(sorted(numbers(task.problem.text))))
+            key = (
+                EXPRESSION[task.problem.tags["family"]],
+                tuple(sorted(numbers(task.problem.text))),
+            )
             assert seen.setdefault(key, split) == split
 
 
@@ -80,7 +94,9 @@ def test_dialogues_of_train_hold_no_problem_of_another_split(source: Arithmetic)
     def steps(reply: str) -> tuple[int, ...]:
         """The numbers that a worked solution takes from the problem."""
         lines = reply.split("\n")[:-1]
-        return tuple(sorted(numbers(lines[0].split("=")[0]) + [numbers(line)[1] for line in lines[1:]]))
+        return tuple(
+            sorted(numbers(lines[0].split("=")[0]) + [numbers(line)[1] for line in lines[1:]])
+        )
 
     held_out = {
         (EXPRESSION[task.problem.tags["family"]], tuple(sorted(numbers(task.problem.text))))
@@ -101,7 +117,9 @@ def test_dialogues_of_train_hold_no_problem_of_another_split(source: Arithmetic)
 
 def test_answers_only_families_are_never_demonstrated(source: Arithmetic) -> None:
     words = ("fewer", "puts", "times as many", "every day", "shared", "How many more")
-    assert not [chat for chat in source.dialogues("train") if any(word in shown(chat) for word in words)]
+    assert not [
+        chat for chat in source.dialogues("train") if any(word in shown(chat) for word in words)
+    ]
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -113,8 +131,12 @@ def test_every_family_is_in_every_split_evenly(source: Arithmetic, split: str) -
 
 
 def test_the_seed_fixes_everything_and_matters(source: Arithmetic) -> None:
-    again = Arithmetic(train=1300, validation=260, test=260, solve=900, code=300, check=300, drills=200)
-    other = Arithmetic(seed=1, train=1300, validation=260, test=260, solve=900, code=300, check=300, drills=200)
+    again = Arithmetic(
+        train=1300, validation=260, test=260, solve=900, code=300, check=300, drills=200
+    )
+    other = Arithmetic(
+        seed=1, train=1300, validation=260, test=260, solve=900, code=300, check=300, drills=200
+    )
     assert again.tasks("test") == source.tasks("test") != other.tasks("test")
     assert again.dialogues("train") == source.dialogues("train") != other.dialogues("train")
 
@@ -128,4 +150,6 @@ def test_ids_name_the_split_and_are_unique(source: Arithmetic) -> None:
 def test_corpus_is_fixed_and_knows_every_family() -> None:
     text = "\n".join(corpus())
     assert text == "\n".join(corpus())
-    assert all(word in text for word in ("fewer", "shared", "CORRECT", "INCORRECT", "```python", "####"))
+    assert all(
+        word in text for word in ("fewer", "shared", "CORRECT", "INCORRECT", "```python", "####")
+    )

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from slm_math.agents import Agent, CodeFeedback, FewShot, MajorityVote, PythonTools, SingleShot, SolverVerifier
+from slm_math.agents import (
+    Agent,
+    CodeFeedback,
+    FewShot,
+    MajorityVote,
+    PythonTools,
+    SingleShot,
+    SolverVerifier,
+)
 from slm_math.data.base import Source, Split
 from slm_math.data.modules import choose
 from slm_math.evaluation.shots import with_shots
@@ -16,7 +24,9 @@ from slm_math.types import Generate, Problem, Reply, Task
 
 
 def task(i: int, split: str = "test", solution: str | None = None, **tags: str) -> Task:
-    return Task(Problem(f"p/{split}/{i}", f"In {split}, what is {i} + 1?", tags=tags), str(i + 1), solution)
+    return Task(
+        Problem(f"p/{split}/{i}", f"In {split}, what is {i} + 1?", tags=tags), str(i + 1), solution
+    )
 
 
 # levels 1 to 5 of algebra, 1 to 3 of geometry, four of each; the last two have no tags
@@ -51,8 +61,13 @@ def ids(tasks: list[Task]) -> list[str]:
     ],
 )
 def test_where_keeps_what_has_the_tags(where: dict[str, Any] | None, count: int) -> None:
-    wanted = {k: set(map(str, v if isinstance(v, list | tuple) else [v])) for k, v in (where or {}).items()}
-    expected = [t for t in TASKS if all(t.problem.tags.get(k) in values for k, values in wanted.items())]
+    wanted = {
+        k: set(map(str, v if isinstance(v, list | tuple) else [v]))
+        for k, v in (where or {}).items()
+    }
+    expected = [
+        t for t in TASKS if all(t.problem.tags.get(k) in values for k, values in wanted.items())
+    ]
     assert len(expected) == count
     assert choose(TASKS, where) == expected
 
@@ -66,7 +81,9 @@ def test_where_keeps_what_has_the_tags(where: dict[str, Any] | None, count: int)
         ({"subject": "algebra"}, ["algebra", "Algebra, Geometry"]),
     ],
 )
-def test_tag_or_value_that_no_problem_has_is_refused(where: dict[str, Any], said: list[str]) -> None:
+def test_tag_or_value_that_no_problem_has_is_refused(
+    where: dict[str, Any], said: list[str]
+) -> None:
     with pytest.raises(ValueError, match="where names") as caught:
         choose(TASKS, where)
     assert all(text in str(caught.value) for text in said)
@@ -106,7 +123,11 @@ def test_limit_takes_the_first_of_a_shuffled_order() -> None:
 
 
 def test_limit_of_a_shuffled_order_is_the_same_every_time() -> None:
-    assert choose(TASKS, shuffle=7, limit=5) == choose(TASKS, shuffle=7, limit=5) != choose(TASKS, shuffle=8, limit=5)
+    assert (
+        choose(TASKS, shuffle=7, limit=5)
+        == choose(TASKS, shuffle=7, limit=5)
+        != choose(TASKS, shuffle=8, limit=5)
+    )
     assert len(set(ids(choose(TASKS, shuffle=7, limit=5)))) == 5
     assert len(choose(TASKS, shuffle=7, limit=1000)) == len(TASKS)
 
@@ -122,11 +143,14 @@ def test_limit_of_none_means_the_same_shuffled_or_not() -> None:
     assert len(choose(TASKS, shuffle=3, limit=0)) == len(choose(TASKS, limit=0))
 
 
-# -- worked examples ---------------------------------------------------------------------------------------------
+# -- worked examples
+# ---------------------------------------------------------------------------------------------
 
 
 class Lessons(Source):
-    """Training problems with solutions, some of them among `asked`; the test split has solutions too."""
+    """Training problems with solutions, some of them among `asked`; the test split has solutions
+    too.
+    """
 
     name = "lessons"
 
@@ -139,8 +163,13 @@ class Lessons(Source):
         if split != "train":
             return [task(i, split, f"test solution {i}") for i in range(40)]
         own = [task(i, "train", f"worked {i}") for i in range(self.worked)]
-        copies = [replace(task(i, "test", f"leaked {i}"), gold="0") for i in range(self.asked)] * self.times
-        copies = [replace(t, problem=replace(t.problem, id=f"p/train/copy{i}")) for i, t in enumerate(copies)]
+        copies = [
+            replace(task(i, "test", f"leaked {i}"), gold="0") for i in range(self.asked)
+        ] * self.times
+        copies = [
+            replace(t, problem=replace(t.problem, id=f"p/train/copy{i}"))
+            for i, t in enumerate(copies)
+        ]
         return copies + own + [task(900 + i, "train") for i in range(self.bare)]
 
 
@@ -195,10 +224,14 @@ def test_no_copy_of_an_evaluated_problem_is_an_example() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", [Lessons(worked=3), Lessons(worked=0), Lessons(worked=3, asked=20)], ids=["few", "none", "asked"]
+    "source",
+    [Lessons(worked=3), Lessons(worked=0), Lessons(worked=3, asked=20)],
+    ids=["few", "none", "asked"],
 )
 def test_too_few_worked_problems_are_refused(source: Lessons) -> None:
-    with pytest.raises(ValueError, match=r"lessons has only \d+ worked training problems for shots 4"):
+    with pytest.raises(
+        ValueError, match=r"lessons has only \d+ worked training problems for shots 4"
+    ):
         with_shots(SingleShot(), 4, source, ASKED)
 
 
@@ -239,7 +272,9 @@ def test_examples_are_asked_as_the_agent_asks(name: str) -> None:
     asked = chat[-1][1]
     for (_, question), (_, answer) in zip(chat[:-1:2], chat[1::2]):
         number = answer.removeprefix("worked ")
-        assert question == asked.replace("In test, what is 0 + 1?", f"In train, what is {number} + 1?")
+        assert question == asked.replace(
+            "In test, what is 0 + 1?", f"In train, what is {number} + 1?"
+        )
 
 
 def test_only_the_solver_sees_examples() -> None:
@@ -250,7 +285,9 @@ def test_only_the_solver_sees_examples() -> None:
         requests += [effect for effect in effects if isinstance(effect, Generate)]
         if any(request.role == "verifier" for request in requests):
             break
-        effects = workflow.send([Reply(r"\boxed{1}") if isinstance(e, Generate) else None for e in effects])
+        effects = workflow.send(
+            [Reply(r"\boxed{1}") if isinstance(e, Generate) else None for e in effects]
+        )
     texts = {request.role: [message.text for message in request.chat] for request in requests}
     assert sum(text.startswith("worked") for text in texts["solver"]) == 2
     assert not [text for text in texts["verifier"] if text.startswith("worked")]

@@ -66,7 +66,8 @@ def test_any_text_has_words(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["\\", "{", "}{a ", "\ud800", "\x00", "1,", "a-", "</script>", "$", "\\text{", ". ", "frac1"]
+    "piece",
+    ["\\", "{", "}{a ", "\ud800", "\x00", "1,", "a-", "</script>", "$", "\\text{", ". ", "frac1"],
 )
 def test_long_hostile_lines_take_no_time(piece: str) -> None:
     start = time.monotonic()

@@ -1,4 +1,6 @@
-"""Contamination: what is found in what, what `fit` refuses, and which problems a name stands for."""
+"""Contamination: what is found in what, what `fit` refuses, and which problems a
+name stands for.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,15 @@ from slm_math.evaluation.overlap_table import overlap_files
 from slm_math.types import Image, Problem, Task
 
 STORY = (
-    "A train leaves the northern station with 48 passengers on board and at each of the following 3 stops another 12 "
-    "people get on while nobody leaves it, so that the conductor has to check every ticket before the last stop. "
+    "A train leaves the northern station with 48 passengers on board and at each of the following "
+    "3 stops another 12 "
+    "people get on while nobody leaves it, so that the conductor has to check every ticket before "
+    "the last stop. "
     "How many tickets does the conductor check in total?"
 )
 OTHER = (
-    "Every morning the baker fills 7 trays with 15 rolls each and sells all but 4 of them to the people of the town."
+    "Every morning the baker fills 7 trays with 15 rolls each and sells all but 4 of them to the "
+    "people of the town."
 )
 
 
@@ -53,11 +58,19 @@ def test_shares_of_13_grams_in_one_problem_and_in_all() -> None:
     test = " ".join(words)
     train = [" ".join(["x", *words[:15]]), " ".join([*words[6:], "y"])]  # grams 0 to 2, and 6 to 7
     [f] = overlap(problems(*train), problems(test)).findings
-    assert (f.kind, f.train, f.together, f.anywhere, f.near_exact) == ("13-gram", 0, 3 / 8, 5 / 8, False)
+    assert (f.kind, f.train, f.together, f.anywhere, f.near_exact) == (
+        "13-gram",
+        0,
+        3 / 8,
+        5 / 8,
+        False,
+    )
 
 
 def test_a_short_problem_is_found_only_as_a_whole() -> None:
-    assert not overlap(problems("Tell me: what is two and two?"), problems("What is two and two?")).findings
+    assert not overlap(
+        problems("Tell me: what is two and two?"), problems("What is two and two?")
+    ).findings
 
 
 def test_a_text_without_words_is_in_nothing() -> None:
@@ -67,13 +80,18 @@ def test_a_text_without_words_is_in_nothing() -> None:
 def test_the_same_text_about_another_picture_is_another_problem(tmp_path: Path) -> None:
     for name, data in (("a", b"1"), ("b", b"2"), ("copy", b"1")):
         (tmp_path / f"{name}.png").write_bytes(data)
-    a, b, copy = (Problem(n, "Find x.", images=(Image(str(tmp_path / f"{n}.png")),)) for n in ("a", "b", "copy"))
+    a, b, copy = (
+        Problem(n, "Find x.", images=(Image(str(tmp_path / f"{n}.png")),))
+        for n in ("a", "b", "copy")
+    )
     assert not overlap([a], [b]).findings
     assert overlap([a], [copy]).findings[0].kind == "exact"
 
 
 def test_choices_belong_to_the_problem() -> None:
-    one, two = (Problem("p", "Which is right?", "mc", choices) for choices in (("1", "2"), ("3", "4")))
+    one, two = (
+        Problem("p", "Which is right?", "mc", choices) for choices in (("1", "2"), ("3", "4"))
+    )
     assert not overlap([one], [two]).findings
 
 
@@ -89,7 +107,11 @@ def by_hand(train: list[str], test: list[str]) -> dict[int, tuple[float, float]]
 
     def grams(text: str) -> set[tuple[str, ...]]:
         words = text.split()
-        return {tuple(words[i : i + 13]) for i in range(len(words) - 12)} if len(words) > 12 else {tuple(words)}
+        return (
+            {tuple(words[i : i + 13]) for i in range(len(words) - 12)}
+            if len(words) > 12
+            else {tuple(words)}
+        )
 
     result = {}
     for i, text in enumerate(test):
@@ -105,10 +127,14 @@ def by_hand(train: list[str], test: list[str]) -> dict[int, tuple[float, float]]
 def test_grams_agree_with_a_comparison_of_lists(data: st.DataObject) -> None:
     source = [f"{a}{b}" for a in "abcdefgh" for b in "abcde"]
     piece = st.builds(lambda i, n: source[i : i + n], st.integers(0, 30), st.integers(1, 25))
-    text = st.lists(piece, min_size=1, max_size=3).map(lambda parts: " ".join(word for part in parts for word in part))
+    text = st.lists(piece, min_size=1, max_size=3).map(
+        lambda parts: " ".join(word for part in parts for word in part)
+    )
     train, test = (data.draw(st.lists(text, min_size=1, max_size=6)) for _ in range(2))
     found = overlap(problems(*train), problems(*test))
-    assert {f.test: f.anywhere for f in found.findings} == {i: all for i, (_, all) in by_hand(train, test).items()}
+    assert {f.test: f.anywhere for f in found.findings} == {
+        i: all for i, (_, all) in by_hand(train, test).items()
+    }
     for f in found.findings:
         if f.kind == "13-gram" and not f.near_exact:
             assert f.together == by_hand(train, test)[f.test][0]
@@ -143,7 +169,10 @@ def test_other_numbers_or_another_question_are_another_problem(old: str, new: st
 
 
 def test_a_variable_more_in_the_question_is_another_problem() -> None:
-    text = r"There are $A$ and $B$ for which \[\frac A{x-1}+\frac B{x+1}=\frac{x+2}{x^2-1}\] for every $x$. Find $B$."
+    text = (
+        r"There are $A$ and $B$ for which \[\frac A{x-1}+\frac B{x+1}=\frac{x+2}{x^2-1}\] for "
+        r"every $x$. Find $B$."
+    )
     assert near_exact([text.replace("Find $B$", "Find $A-B$")], [text]) == {}
 
 
@@ -159,7 +188,8 @@ def test_the_error_counts_names_and_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="allow_overlap") as error:
         refuse_overlap(train, test, "the test split of gsm8k")
     assert str(error.value) == (
-        "2 of the 3 problems of the test split of gsm8k are among the training problems (gsm8k/0 = cot/1, "
+        "2 of the 3 problems of the test split of gsm8k are among the training problems (gsm8k/0 "
+        "= cot/1, "
         "gsm8k/2 = cot/0): leave them out of training, or set allow_overlap: true"
     )
 
@@ -172,7 +202,10 @@ def test_problems_of_their_own_are_let_through() -> None:
 
 
 def test_rows_of_any_shape_are_problems(tmp_path: Path) -> None:
-    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "Four?"}]}]
+    chat = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": [{"type": "text", "text": "Four?"}]},
+    ]
     shapes = [
         {"problem": "One?", "id": "mine"},
         {"question": "Two?"},
@@ -188,7 +221,9 @@ def test_rows_of_any_shape_are_problems(tmp_path: Path) -> None:
 
 
 def test_a_source_by_name_split_and_path(tmp_path: Path) -> None:
-    (tmp_path / "test.jsonl").write_text(json.dumps({"question": "One and one?", "answer": "#### 2"}))
+    (tmp_path / "test.jsonl").write_text(
+        json.dumps({"question": "One and one?", "answer": "#### 2"})
+    )
     [problem] = problems_of(f"GSM8K:test={tmp_path}")
     assert (problem.id, problem.text) == ("gsm8k/test/0", "One and one?")
     assert problems_of(f"slm_math.data.sources.GSM8K:test={tmp_path}") == [problem]
@@ -215,7 +250,10 @@ def test_errors_say_what_to_name(side: str, told: str) -> None:
     [
         ('{"text": 3}', "field 'text' must be text"),
         ('{"solution": "x"}', "line 1: none of the fields problem, .*; it has solution"),
-        ('{"messages": [{"role": "assistant", "content": "x"}]}', "field 'messages' has no message of the user"),
+        (
+            '{"messages": [{"role": "assistant", "content": "x"}]}',
+            "field 'messages' has no message of the user",
+        ),
     ],
 )
 def test_a_row_without_a_problem_is_named(tmp_path: Path, line: str, told: str) -> None:
@@ -224,7 +262,9 @@ def test_a_row_without_a_problem_is_named(tmp_path: Path, line: str, told: str) 
         problems_of(str(tmp_path))
 
 
-def test_the_command_shows_hostile_text_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_hostile_text_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     evil = f"[bold]\x1b[31m\x00\ud800 {STORY}"
     for name in ("train", "test"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"problem": evil, "id": evil[:20]}))
@@ -247,18 +287,27 @@ def texts(file: Path, field: str) -> list[str]:
 
 def test_real_test_sets_are_clean_of_their_training_sets(real_data: Path) -> None:
     """Nothing near-exact, though stories are reused: no false alarm either, as read by eye."""
-    for train, test, field in (("gsm8k/train", "gsm8k/test", "question"), ("math/train", "math500/test", "problem")):
+    for train, test, field in (
+        ("gsm8k/train", "gsm8k/test", "question"),
+        ("math/train", "math500/test", "problem"),
+    ):
         sides = (texts(real_data / f"{name}.jsonl", field) for name in (train, test))
         found = overlap(*(problems(*side) for side in sides))
         assert (len(found.near_exact), found.count("exact"), found.count("normalised")) == (0, 0, 0)
         assert found.count("13-gram") > 0
 
 
-def test_real_problems_are_found_when_printed_otherwise_but_not_with_another_number(real_data: Path) -> None:
+def test_real_problems_are_found_when_printed_otherwise_but_not_with_another_number(
+    real_data: Path,
+) -> None:
     test = texts(real_data / "math500/test.jsonl", "problem")[:200]
     printed = [text.replace("$", "").upper().replace(" ", "\n ") for text in test]
     assert near_exact(printed, test) == {i: i for i in range(len(test))}
     numbered = [text for text in test if re.search(r"\d", text)]
     assert (
-        near_exact([re.sub(r"\d+", lambda n: str(int(n[0]) + 1), text, count=1) for text in numbered], numbered) == {}
+        near_exact(
+            [re.sub(r"\d+", lambda n: str(int(n[0]) + 1), text, count=1) for text in numbered],
+            numbered,
+        )
+        == {}
     )

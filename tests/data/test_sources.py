@@ -1,4 +1,6 @@
-"""The same problems from every file format, clear errors for malformed rows, and no leak between splits."""
+"""The same problems from every file format, clear errors for malformed rows, and no leak between
+splits.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +30,29 @@ QUESTIONS = [
     for n in range(2, 42)
 ]
 PROBLEMS = [
-    {"problem": f"What is ${n}^2$?", "level": "Level 2", "type": "Algebra", "solution": f"It is $\\boxed{{{n * n}}}$."}
+    {
+        "problem": f"What is ${n}^2$?",
+        "level": "Level 2",
+        "type": "Algebra",
+        "solution": f"It is $\\boxed{{{n * n}}}$.",
+    }
     for n in range(40)
 ]
 HELD_OUT = [
-    {"problem": "What is $5^2$ ?\n", "solution": "$\\boxed{25}$", "answer": "25", "subject": "Algebra", "level": 2},
-    {"problem": "What is $0.5^2$?", "solution": "$\\boxed{0.25}$", "answer": "0.25", "subject": "Algebra", "level": 3},
+    {
+        "problem": "What is $5^2$ ?\n",
+        "solution": "$\\boxed{25}$",
+        "answer": "25",
+        "subject": "Algebra",
+        "level": 2,
+    },
+    {
+        "problem": "What is $0.5^2$?",
+        "solution": "$\\boxed{0.25}$",
+        "answer": "0.25",
+        "subject": "Algebra",
+        "level": 3,
+    },
 ]
 
 
@@ -77,7 +96,9 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(("name", "write"), FORMATS)
-def test_gsm8k_is_the_same_from_every_format(tmp_path: Path, name: str, write: Callable[..., Path]) -> None:
+def test_gsm8k_is_the_same_from_every_format(
+    tmp_path: Path, name: str, write: Callable[..., Path]
+) -> None:
     for split in ("train", "test"):
         write(tmp_path / name.format(split), QUESTIONS)
     write_jsonl(tmp_path / "reference" / "train.jsonl", QUESTIONS)
@@ -86,7 +107,9 @@ def test_gsm8k_is_the_same_from_every_format(tmp_path: Path, name: str, write: C
 
 
 @pytest.mark.parametrize(("name", "write"), [*FORMATS, ("{}", write_tree)])
-def test_math_is_the_same_from_every_format(tmp_path: Path, name: str, write: Callable[..., Path]) -> None:
+def test_math_is_the_same_from_every_format(
+    tmp_path: Path, name: str, write: Callable[..., Path]
+) -> None:
     write(tmp_path / name.format("train"), PROBLEMS[:30])
     write(tmp_path / name.format("test"), PROBLEMS[30:])
     held_out = str(write_jsonl(tmp_path / "500" / "test.jsonl", HELD_OUT))
@@ -99,7 +122,9 @@ def test_math_is_the_same_from_every_format(tmp_path: Path, name: str, write: Ca
 
 
 def test_a_gsm8k_task(tmp_path: Path) -> None:
-    [task] = GSM8K(str(write_jsonl(tmp_path / "train.jsonl", QUESTIONS[:1])), validation=0).tasks("train")
+    [task] = GSM8K(str(write_jsonl(tmp_path / "train.jsonl", QUESTIONS[:1])), validation=0).tasks(
+        "train"
+    )
     assert task.problem.id == "gsm8k/train/0"
     assert task.gold == "4"
     assert task.solution == "She has 2+2=4 pens.\nThe answer is \\boxed{4}."
@@ -116,7 +141,10 @@ def test_a_math_500_task(tmp_path: Path) -> None:
 def test_the_hold_out_depends_on_the_problem_alone(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a" / "train.jsonl", QUESTIONS)
     write_jsonl(tmp_path / "b" / "train.jsonl", QUESTIONS[::-1])
-    rows = [{"question": r["question"], "ground_truth": "1", "solution": "\\boxed{1}"} for r in QUESTIONS]
+    rows = [
+        {"question": r["question"], "ground_truth": "1", "solution": "\\boxed{1}"}
+        for r in QUESTIONS
+    ]
     held_out = [
         {task.problem.text for task in source.tasks("validation")}
         for source in (
@@ -128,7 +156,9 @@ def test_the_hold_out_depends_on_the_problem_alone(tmp_path: Path) -> None:
     assert held_out[0] == held_out[1] == held_out[2]
     assert 4 <= len(held_out[0]) <= 20
     trained = GSM8K(str(tmp_path / "a"), validation=0.3).tasks("train")
-    assert {task.problem.text for task in trained} == {row["question"] for row in QUESTIONS} - held_out[0]
+    assert {task.problem.text for task in trained} == {
+        row["question"] for row in QUESTIONS
+    } - held_out[0]
 
 
 def test_a_limit_keeps_the_first_problems(tmp_path: Path) -> None:
@@ -168,9 +198,15 @@ def test_dialogues_ask_for_the_worked_solutions(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ({"question": "1?"}, "train.jsonl, line 17: field 'answer' is missing"),
-        ({"question": "1?", "answer": 5}, "train.jsonl, line 17: field 'answer' must be text, got int"),
+        (
+            {"question": "1?", "answer": 5},
+            "train.jsonl, line 17: field 'answer' must be text, got int",
+        ),
         ({"question": " ", "answer": "#### 5"}, "train.jsonl, line 17: field 'question' is empty"),
-        ({"question": "1?", "answer": "5"}, "train.jsonl, line 17: field 'answer' does not end in '#### <answer>'"),
+        (
+            {"question": "1?", "answer": "5"},
+            "train.jsonl, line 17: field 'answer' does not end in '#### <answer>'",
+        ),
         ([], "train.jsonl, line 17: expected an object with named fields, got list"),
     ],
 )
@@ -191,7 +227,9 @@ def test_other_malformed_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train\.parquet: not a Parquet file"):
         GSM8K(str(tmp_path / "train.parquet")).tasks("train")
     path = write_jsonl(tmp_path / "cot.jsonl", [COT, COT | {"correct": "yes"}])
-    with pytest.raises(ValueError, match=r"cot\.jsonl, line 2: field 'correct' must be true or false, got 'yes'"):
+    with pytest.raises(
+        ValueError, match=r"cot\.jsonl, line 2: field 'correct' must be true or false, got 'yes'"
+    ):
         CoT(str(path)).tasks("train")
     path = write_jsonl(tmp_path / "math.jsonl", [PROBLEMS[0] | {"solution": "It is 5."}])
     with pytest.raises(ValueError, match=r"math\.jsonl, line 1: field 'solution' has no"):
@@ -246,7 +284,9 @@ def test_without_a_path_the_hub_is_read(tmp_path: Path, hub: list) -> None:
     assert [task.gold for task in MATH().tasks("test")] == ["25"]
 
 
-def test_a_missing_test_problem_stops_training_on_hub_data(hub: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_test_problem_stops_training_on_hub_data(
+    hub: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(HELD_OUT[0], "problem", "What is $5^3$?")
     with pytest.raises(ValueError, match="1 of MATH-500's problems not recognised"):
         MATH().tasks("train")
@@ -261,8 +301,10 @@ def test_an_unreachable_hub_is_one_line_with_a_way_out(monkeypatch: pytest.Monke
     with pytest.raises(FileNotFoundError) as error:
         GSM8K().tasks("test")
     assert str(error.value) == (
-        "cannot get openai/gsm8k/main/test-00000-of-00001.parquet from the hub: it is not in the cache and the hub "
-        "cannot be reached; check the network or HF_ENDPOINT; or set `path` to a local copy of openai/gsm8k"
+        "cannot get openai/gsm8k/main/test-00000-of-00001.parquet from the hub: it is not in the "
+        "cache and the hub "
+        "cannot be reached; check the network or HF_ENDPOINT; or set `path` to a local copy of "
+        "openai/gsm8k"
     )
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FileNotFoundError, match="HF_HUB_OFFLINE is set"):
@@ -289,7 +331,10 @@ def test_download_fetches_each_file_once_and_reports_failures(
 def test_the_real_data_sets(real_data: Path) -> None:
     gsm8k = GSM8K(str(real_data / "gsm8k"))
     math = MATH(str(real_data / "math"), math500=str(real_data / "math500"))
-    sizes = {split: (len(gsm8k.tasks(split)), len(math.tasks(split))) for split in ("train", "validation", "test")}
+    sizes = {
+        split: (len(gsm8k.tasks(split)), len(math.tasks(split)))
+        for split in ("train", "validation", "test")
+    }
     assert sizes["train"][0] + sizes["validation"][0] == 7473
     assert sizes["train"][1] + sizes["validation"][1] == 4500
     assert sizes["test"] == (1319, 500)

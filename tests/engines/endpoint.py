@@ -13,11 +13,17 @@ KEY = "sk-very-secret-0123456789"
 
 
 def completion(text: str, finish: str = "stop", **message: object) -> dict:
-    return {"choices": [{"message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}]}
+    return {
+        "choices": [
+            {"message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
+        ]
+    }
 
 
 class Server(ThreadingHTTPServer):
-    """Answers by `script(number of the request, body)` -> (status, body, headers); keeps what it was asked."""
+    """Answers by `script(number of the request, body)` -> (status, body, headers); keeps what it
+    was asked.
+    """
 
     daemon_threads = True
 

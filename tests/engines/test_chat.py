@@ -1,4 +1,6 @@
-"""From chats to token ids, and replies spliced in only where they belong; stop strings in any script."""
+"""From chats to token ids, and replies spliced in only where they belong; stop strings in any
+script.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -23,13 +25,15 @@ def chat() -> ChatFormat:
 
 def test_reply_is_spliced_never_encoded_again(chat: ChatFormat) -> None:
     prompt = tuple(chat.encode(user("How many beads?")))
-    odd = tuple(chat.tokens("b") + chat.tokens("ead") + chat.tokens("s"))  # not how "beads" would be encoded
+    # not how "beads" would be encoded
+    odd = tuple(chat.tokens("b") + chat.tokens("ead") + chat.tokens("s"))
     assert list(odd) != chat.tokens("beads")
     reply = Reply("beads", (*odd, chat.end_id), (0.0,) * (len(odd) + 1), "stop", prompt)
     ids = chat.encode(user("How many beads?") + assistant(reply) + user("Sure?"))
     assert tuple(ids[: len(prompt) + len(odd) + 1]) == (*prompt, *odd, chat.end_id)
     assert ids.count(chat.end_id) == 3
-    cut = Reply("beads", odd, (0.0,) * len(odd), "length", prompt)  # the turn was cut off: the template ends it
+    # the turn was cut off: the template ends it
+    cut = Reply("beads", odd, (0.0,) * len(odd), "length", prompt)
     assert chat.encode(user("How many beads?") + assistant(cut) + user("Sure?")) == ids
 
 
@@ -47,7 +51,9 @@ def test_text_cannot_smuggle_in_special_tokens(chat: ChatFormat) -> None:
 
 
 def test_dialogue_learns_assistant_turns_only(chat: ChatFormat) -> None:
-    talk = user("q 1") + assistant("a 2", Text(" tool", learn=False)) + user("q 3") + assistant("a 4")
+    talk = (
+        user("q 1") + assistant("a 2", Text(" tool", learn=False)) + user("q 3") + assistant("a 4")
+    )
     [(ids, mask)] = chat.dialogue(talk)
     assert ids[:-1] == chat.encode(talk)[: len(ids) - 1]
     learnt = chat.tokenizer.decode(list(itertools.compress(ids, mask)))
@@ -57,8 +63,10 @@ def test_dialogue_learns_assistant_turns_only(chat: ChatFormat) -> None:
 def test_template_that_rewrites_history_gives_a_row_per_turn(chat: ChatFormat) -> None:
     tokenizer = SCRATCH.tokenizer()
     tokenizer.chat_template = (
-        "{% for m in messages %}{{ '<|' + m['role'] + '|>' + (m['content'].split('</t>')[-1] if not loop.last "
-        "else m['content']) + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+        "{% for m in messages %}{{ '<|' + m['role'] + '|>' + (m['content'].split('</t>')[-1] if "
+        "not loop.last "
+        "else m['content']) + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ "
+        "'<|assistant|>' }}{% endif %}"
     )
     rewriting = ChatFormat(tokenizer)
     talk = user("q") + assistant("hm</t>a") + user("r") + assistant("b")
@@ -66,10 +74,13 @@ def test_template_that_rewrites_history_gives_a_row_per_turn(chat: ChatFormat) -
     prompt = tuple(rewriting.encode(user("q")))
     reply = Reply("hm</t>a", (*rewriting.tokens("hm</t>a"), rewriting.end_id), (), "stop", prompt)
     again = rewriting.encode(user("q") + assistant(reply) + user("r"))
-    assert again == rewriting.tokens("<|user|>q<|end|><|assistant|>a<|end|><|user|>r<|end|><|assistant|>")
+    assert again == rewriting.tokens(
+        "<|user|>q<|end|><|assistant|>a<|end|><|user|>r<|end|><|assistant|>"
+    )
 
 
-# -- whose prompt a reply has -------------------------------------------------------------------------------------
+# -- whose prompt a reply has
+# -------------------------------------------------------------------------------------
 
 
 def engine(chat: ChatFormat) -> TransformersEngine:
@@ -102,7 +113,11 @@ def test_turn_that_goes_on_has_not_ended(chat: ChatFormat) -> None:
     prompt = tuple(chat.encode(asked))
     ended = Reply("2", (*chat.tokens("2"), chat.end_id), (0.0, 0.0), "stop", prompt)
     open_turn = asked + assistant(ended, Text(" output: 5", learn=False))
-    assert chat.encode(open_turn, resume=True) == [*prompt, *chat.tokens("2"), *chat.tokens(" output: 5")]
+    assert chat.encode(open_turn, resume=True) == [
+        *prompt,
+        *chat.tokens("2"),
+        *chat.tokens(" output: 5"),
+    ]
     assert chat.end_id in chat.encode(open_turn + user("so?"))
 
 

@@ -23,7 +23,10 @@ def test_sends_the_chat_and_the_sampling_and_returns_the_reply(serve):
     assert server.bodies == [
         {
             "model": "some-model",
-            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}],
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "2 + 2?"},
+            ],
             "temperature": 0.7,
             "top_p": 0.9,
             "top_k": 20,
@@ -36,7 +39,13 @@ def test_sends_the_chat_and_the_sampling_and_returns_the_reply(serve):
 def test_fields_that_are_off_are_not_sent(serve):
     server, engine = serve(in_turn(OK), extra={"max_tokens": None, "max_completion_tokens": 7})
     ask(engine, key=(1,))
-    assert server.bodies[0].keys() == {"model", "messages", "temperature", "top_p", "max_completion_tokens"}
+    assert server.bodies[0].keys() == {
+        "model",
+        "messages",
+        "temperature",
+        "top_p",
+        "max_completion_tokens",
+    }
 
 
 def test_seeds_follow_the_key(serve):
@@ -67,7 +76,9 @@ def test_pictures_go_as_parts(serve, tmp_path):
     assert server.bodies[0]["messages"][0]["content"] == [
         {
             "type": "image_url",
-            "image_url": {"url": "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()},
+            "image_url": {
+                "url": "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+            },
         },
         {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lG"}},
         {"type": "text", "text": "What is this?"},
@@ -77,7 +88,9 @@ def test_pictures_go_as_parts(serve, tmp_path):
 
 
 def test_reasoning_that_comes_apart_is_part_of_the_text(serve):
-    _, engine = serve(in_turn((200, completion(None, reasoning_content="2 and 2\n")), (200, completion(None))))
+    _, engine = serve(
+        in_turn((200, completion(None, reasoning_content="2 and 2\n")), (200, completion(None)))
+    )
     assert ask(engine).text == "<think>\n2 and 2\n</think>\n\n"
     assert ask(engine).text == ""
 

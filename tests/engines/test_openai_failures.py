@@ -1,4 +1,6 @@
-"""What the OpenAI-compatible engine does when a server fails, refuses, or is silent; and where the key goes."""
+"""What the OpenAI-compatible engine does when a server fails, refuses, or is silent; and where the
+key goes.
+"""
 
 import logging
 import threading
@@ -26,7 +28,17 @@ from slm_math.types import Sampling, user
         (200, completion("half", "abort")),
         (200, completion(["a part"])),
     ],
-    ids=["429", "500", "503", "hang-up", "no-json", "no-choices", "no-message", "aborted", "no-text"],
+    ids=[
+        "429",
+        "500",
+        "503",
+        "hang-up",
+        "no-json",
+        "no-choices",
+        "no-message",
+        "aborted",
+        "no-text",
+    ],
 )
 def test_what_may_pass_is_tried_again(serve, failure):
     server, engine = serve(in_turn(failure, failure, OK))
@@ -50,7 +62,9 @@ def test_pauses_double(serve):
         assert pause >= least
 
 
-@pytest.mark.parametrize(("wanted", "least"), [(lambda: "0.4", 0.4), (lambda: formatdate(time.time() + 2), 0.9)])
+@pytest.mark.parametrize(
+    ("wanted", "least"), [(lambda: "0.4", 0.4), (lambda: formatdate(time.time() + 2), 0.9)]
+)
 def test_waits_as_long_as_the_server_asks(serve, wanted, least):
     def script(number, _):
         return (429, {}, {"Retry-After": wanted()}) if number == 0 else (*OK, {})
@@ -112,7 +126,10 @@ def test_a_filtered_reply_is_final(serve):
 
 def test_the_key_comes_from_the_environment_and_goes_nowhere_else(serve, caplog):
     caplog.set_level(logging.DEBUG)
-    answers = [(401, {"error": {"message": f"{'x' * 340} bad key {KEY} {KEY}"}}), (500, f"{KEY}".encode())]
+    answers = [
+        (401, {"error": {"message": f"{'x' * 340} bad key {KEY} {KEY}"}}),
+        (500, f"{KEY}".encode()),
+    ]
     server, engine = serve(in_turn(*answers), retries=1)
     errors = [ask(engine), ask(engine)]
     assert [headers["Authorization"] for headers in server.headers] == [f"Bearer {KEY}"] * 3
@@ -137,7 +154,9 @@ def test_a_cancelled_request_hangs_up_and_is_never_returned(serve):
         return (*OK, {})
 
     server, engine = serve(script, concurrency=1)
-    slow, waiting, quick = (engine.submit(Request(user(text), Sampling())) for text in ("slow", "never", "quick"))
+    slow, waiting, quick = (
+        engine.submit(Request(user(text), Sampling())) for text in ("slow", "never", "quick")
+    )
     while not server.bodies:
         time.sleep(0.01)
     engine.cancel(waiting)
@@ -176,7 +195,8 @@ def test_cannot_serve_a_trained_role(serve):
     _, engine = serve(in_turn(OK))
     assert not engine.trainable
     assert engine.refuse_training("solver") == (
-        "a chat endpoint returns no token ids and log-probabilities: it cannot serve the trained role 'solver'"
+        "a chat endpoint returns no token ids and log-probabilities: it cannot serve the trained "
+        "role 'solver'"
     )
 
 

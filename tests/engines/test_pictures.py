@@ -15,8 +15,10 @@ from slm_math.modules.scratch import Scratch
 from slm_math.types import Image, assistant, system, user
 
 TEMPLATE = (
-    "{% for m in messages %}[{{ m['role'] }}]{% if m['content'] is string %}{{ m['content'] }}{% else %}"
-    "{% for p in m['content'] %}{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}{% endfor %}"
+    "{% for m in messages %}[{{ m['role'] }}]{% if m['content'] is string %}{{ m['content'] }}{% "
+    "else %}"
+    "{% for p in m['content'] %}{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% "
+    "endif %}{% endfor %}"
     "{% endif %}<|end|>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 
@@ -30,13 +32,19 @@ def picture(tmp_path: Path) -> Path:
 @pytest.fixture
 def chat(tmp_path: Path) -> ChatFormat:
     tokenizer = Scratch().tokenizer()
-    tokenizer.add_special_tokens({"additional_special_tokens": [*tokenizer.all_special_tokens, "<image>"]})
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": [*tokenizer.all_special_tokens, "<image>"]}
+    )
     (tmp_path / "template.jinja").write_text(TEMPLATE)
     return ChatFormat(tokenizer, str(tmp_path / "template.jinja"))
 
 
 def test_sources_in_order() -> None:
-    chat = (*user("a", [Image("1.png"), Image("2.png")]), *assistant("b"), *user("c", [Image("3.png")]))
+    chat = (
+        *user("a", [Image("1.png"), Image("2.png")]),
+        *assistant("b"),
+        *user("c", [Image("3.png")]),
+    )
     assert pictures(chat) == ["1.png", "2.png", "3.png"]
 
 

@@ -40,7 +40,11 @@ def answer(engine: TransformersEngine, requests: list[Request]) -> list[Reply]:
 def requests(n: int, **sampling: Any) -> list[Request]:
     """Prompts of many lengths, some of them equal, with budgets of many lengths."""
     return [
-        Request(user("Mina has beads. " * (1 + i % 5)), Sampling(max_new_tokens=3 + i * 7 % 23, **sampling), key=(0, i))
+        Request(
+            user("Mina has beads. " * (1 + i % 5)),
+            Sampling(max_new_tokens=3 + i * 7 % 23, **sampling),
+            key=(0, i),
+        )
         for i in range(n)
     ]
 
@@ -58,31 +62,50 @@ def test_greedy_equals_generate(model: Any, chat: ChatFormat) -> None:
     for reply in answer(TransformersEngine(model, chat, slots=5), requests(11, temperature=0.0)):
         ids = torch.tensor([reply.prompt_ids])
         out = model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=len(reply.token_ids)
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=len(reply.token_ids),
         )
         assert tuple(out[0, ids.shape[1] :].tolist()) == reply.token_ids
 
 
 def test_samples_do_not_depend_on_slots_or_company(model: Any, chat: ChatFormat) -> None:
-    alone = [answer(TransformersEngine(model, chat, slots=1), [request])[0].token_ids for request in requests(9)]
-    together = [reply.token_ids for reply in answer(TransformersEngine(model, chat, slots=3), requests(9)[::-1])][::-1]
+    alone = [
+        answer(TransformersEngine(model, chat, slots=1), [request])[0].token_ids
+        for request in requests(9)
+    ]
+    together = [
+        reply.token_ids
+        for reply in answer(TransformersEngine(model, chat, slots=3), requests(9)[::-1])
+    ][::-1]
     assert alone == together
 
 
 def test_temperature_is_in_the_logprobs(model: Any, chat: ChatFormat) -> None:
-    [reply] = answer(TransformersEngine(model, chat), [Request(user("x"), Sampling(0.5, max_new_tokens=4), key=(1,))])
+    [reply] = answer(
+        TransformersEngine(model, chat),
+        [Request(user("x"), Sampling(0.5, max_new_tokens=4), key=(1,))],
+    )
     ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
     plain = (model(ids).logits[0] / 0.5).log_softmax(-1)
-    assert reply.logprobs[0] == pytest.approx(plain[len(reply.prompt_ids) - 1, reply.token_ids[0]].item(), abs=1e-5)
+    assert reply.logprobs[0] == pytest.approx(
+        plain[len(reply.prompt_ids) - 1, reply.token_ids[0]].item(), abs=1e-5
+    )
 
 
 def test_every_eos_of_the_config_ends_a_reply(model: Any, chat: ChatFormat) -> None:
     request = requests(1, temperature=0.0)[0]
-    [long] = answer(TransformersEngine(model, chat), [Request(request.chat, Sampling(0.0, max_new_tokens=9))])
+    [long] = answer(
+        TransformersEngine(model, chat), [Request(request.chat, Sampling(0.0, max_new_tokens=9))]
+    )
     assert long.finish == "length"
     model.generation_config.eos_token_id = [chat.tokenizer.eos_token_id, long.token_ids[4]]
     try:
-        [short] = answer(TransformersEngine(model, chat), [Request(request.chat, Sampling(0.0, max_new_tokens=9))])
+        [short] = answer(
+            TransformersEngine(model, chat),
+            [Request(request.chat, Sampling(0.0, max_new_tokens=9))],
+        )
     finally:
         model.generation_config.eos_token_id = chat.tokenizer.eos_token_id
     first = long.token_ids.index(long.token_ids[4])
@@ -95,7 +118,8 @@ def test_stop_string_ends_a_reply_with_whole_tokens(model: Any, chat: ChatFormat
     [long] = answer(TransformersEngine(model, chat), [plain])
     stop = long.text[5:8]
     [short] = answer(
-        TransformersEngine(model, chat), [Request(plain.chat, Sampling(0.0, max_new_tokens=20, stop=(stop,)))]
+        TransformersEngine(model, chat),
+        [Request(plain.chat, Sampling(0.0, max_new_tokens=20, stop=(stop,)))],
     )
     assert short.finish == "stop"
     assert stop in short.text
@@ -104,14 +128,18 @@ def test_stop_string_ends_a_reply_with_whole_tokens(model: Any, chat: ChatFormat
 
 
 def test_not_first_bans_a_first_token_only(model: Any, chat: ChatFormat) -> None:
-    [free] = answer(TransformersEngine(model, chat), [Request(user("x"), Sampling(0.0, max_new_tokens=3))])
+    [free] = answer(
+        TransformersEngine(model, chat), [Request(user("x"), Sampling(0.0, max_new_tokens=3))]
+    )
     word = chat.tokenizer.decode([free.token_ids[0]])
     banned = Sampling(0.0, max_new_tokens=3, not_first=(word,))
     [other] = answer(TransformersEngine(model, chat), [Request(user("x"), banned)])
     assert other.token_ids[0] != free.token_ids[0]
 
 
-def test_prompt_longer_than_the_context_is_that_requests_error(model: Any, chat: ChatFormat) -> None:
+def test_prompt_longer_than_the_context_is_that_requests_error(
+    model: Any, chat: ChatFormat
+) -> None:
     long = Request(user("Mina has 4 beads. " * 200), Sampling(max_new_tokens=3))
     bad, good = answer(TransformersEngine(model, chat), [long, requests(1)[0]])
     assert isinstance(bad, EngineError)
@@ -150,7 +178,12 @@ def test_sampling_frequencies(top_p: float, top_k: int) -> None:
     logits = probs.log().expand(n, 5)
     grid = (torch.arange(n) + 0.5) / n
     tokens, logps, _ = choose(
-        logits, torch.ones(n), torch.full((n,), top_p), torch.full((n,), top_k), torch.zeros(n), grid
+        logits,
+        torch.ones(n),
+        torch.full((n,), top_p),
+        torch.full((n,), top_k),
+        torch.zeros(n),
+        grid,
     )
     kept = probs.clone()
     order = probs.argsort(descending=True)

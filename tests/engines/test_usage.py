@@ -32,7 +32,9 @@ def model(chat: ChatFormat) -> Any:
     model = SCRATCH.model(chat.tokenizer).eval()
     never = torch.tensor(sorted({chat.tokenizer.eos_token_id, chat.end_id}))
     # no reply ends before its budget
-    model.lm_head.register_forward_hook(lambda head, given, logits: logits.index_fill(-1, never, -1e9))
+    model.lm_head.register_forward_hook(
+        lambda head, given, logits: logits.index_fill(-1, never, -1e9)
+    )
     return model
 
 
@@ -41,7 +43,10 @@ def engine_of(model: Any, chat: ChatFormat, slots: int = 64) -> TransformersEngi
 
 
 def requests(*lengths: int, text: str = "Mina has {} beads.") -> list[Request]:
-    return [Request(user(text.format(i)), Sampling(1.0, max_new_tokens=n), key=("k", i)) for i, n in enumerate(lengths)]
+    return [
+        Request(user(text.format(i)), Sampling(1.0, max_new_tokens=n), key=("k", i))
+        for i, n in enumerate(lengths)
+    ]
 
 
 def drained(engine: TransformersEngine, asked: list[Request], timeout: float = 0.0) -> list[Reply]:
@@ -95,7 +100,8 @@ def test_poll_of_nothing_does_nothing(model: Any, chat: ChatFormat) -> None:
 def test_replies_do_not_depend_on_how_long_polls_are(model: Any, chat: ChatFormat) -> None:
     asked = requests(5, 17, 3, 11, 20)
     said = [
-        [reply.token_ids for reply in drained(engine_of(model, chat, 3), asked, timeout)] for timeout in (0, 0.002, 9)
+        [reply.token_ids for reply in drained(engine_of(model, chat, 3), asked, timeout)]
+        for timeout in (0, 0.002, 9)
     ]
     assert said[0] == said[1] == said[2]
 
@@ -148,12 +154,18 @@ def test_poll_leaves_the_mode_of_the_model(model: Any, chat: ChatFormat) -> None
         model.eval()
 
 
-def test_evaluation_tells_how_full_the_slots_were(model: Any, chat: ChatFormat, tmp_path: Path) -> None:
+def test_evaluation_tells_how_full_the_slots_were(
+    model: Any, chat: ChatFormat, tmp_path: Path
+) -> None:
     engine = engine_of(model, chat, 2)
     drained(engine, requests(7))  # what was done before does not count
     tasks = [Task(Problem(f"p/{i}", f"What is {i}?"), "1") for i in range(3)]
     evaluate(
-        SingleShot("solve_plain"), tasks, {"default": engine}, {"default": Sampling(0.0, max_new_tokens=5)}, tmp_path
+        SingleShot("solve_plain"),
+        tasks,
+        {"default": engine},
+        {"default": Sampling(0.0, max_new_tokens=5)},
+        tmp_path,
     )
     line = decoding_line("one", tmp_path)
     # two replies side by side and one by itself: four steps of two tokens, four of one

@@ -1,4 +1,6 @@
-"""The engine's dealings with vLLM's core, with a core that only writes down what it is told; no vLLM needed."""
+"""The engine's dealings with vLLM's core, with a core that only writes down what it is told; no
+vLLM needed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class Core:
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any, **named: Any) -> bool:
-            self.told.append((name, *arguments, *(sorted(named) if name == "collective_rpc" else named.items())))
+            self.told.append(
+                (name, *arguments, *(sorted(named) if name == "collective_rpc" else named.items()))
+            )
             return True
 
         return call
@@ -107,13 +111,16 @@ def test_what_vllm_raises_is_said(engine: VLLMEngine, monkeypatch: pytest.Monkey
         engine.update(1, WEIGHTS)
 
 
-def test_a_cache_that_stays_is_an_error(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_stays_is_an_error(
+    engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(engine._core, "reset_prefix_cache", lambda: False, raising=False)
     with pytest.raises(EngineError, match="forget"):
         engine.update(1, WEIGHTS)
 
 
-# -- what is asked where vLLM reports what could be sampled: it then refuses greedy requests and top_k 0
+# -- what is asked where vLLM reports what could be sampled: it then refuses greedy requests and
+# top_k 0
 
 
 @pytest.mark.parametrize(
@@ -125,7 +132,9 @@ def test_a_cache_that_stays_is_an_error(engine: VLLMEngine, monkeypatch: pytest.
         (Sampling(top_p=0.9), 1.0, 531),
     ],
 )
-def test_requests_under_masks(chat: ChatFormat, sampling: Sampling, temperature: float, top_k: int) -> None:
+def test_requests_under_masks(
+    chat: ChatFormat, sampling: Sampling, temperature: float, top_k: int
+) -> None:
     asked = Asked(Request(user("x"), sampling), (1, 2), "", 5)
     _, values = fields(asked, chat, {4}, masks=531)
     assert (values["temperature"], values["top_k"]) == (temperature, top_k)
@@ -153,9 +162,15 @@ def test_adapter_folder_may_be_in_the_home(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(vllm_setup, "refusal", lambda found=None: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "x", "r": 12}')
+    (tmp_path / "adapter" / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "x", "r": 12}'
+    )
     text = SimpleNamespace(
-        max_position_embeddings=64, num_hidden_layers=1, num_attention_heads=1, hidden_size=8, vocab_size=9
+        max_position_embeddings=64,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        hidden_size=8,
+        vocab_size=9,
     )
     config = SimpleNamespace(get_text_config=lambda: text)
     found = VLLMEngine("~/adapter")._options(config, "x")

@@ -36,7 +36,10 @@ def test_a_sampled_reply_is_spliced_in_as_it_was_sampled(one) -> None:
     chat = user("a") + assistant(first) + user("b")
     second = ask(engine, request("b", chat))
     sent = server.bodies()[1]["token_ids"]
-    assert sent[: len(first.prompt_ids) + len(first.token_ids)] == [*first.prompt_ids, *first.token_ids]
+    assert sent[: len(first.prompt_ids) + len(first.token_ids)] == [
+        *first.prompt_ids,
+        *first.token_ids,
+    ]
     assert list(second.prompt_ids) == sent
 
 
@@ -94,7 +97,10 @@ def test_not_first_takes_two_requests(one) -> None:
     banned = server.tokenizer.decode([plain.token_ids[0]])
     reply = ask(engine, request(temperature=0.0, not_first=(banned,)))
     _, first, second = server.bodies()
-    assert (first["sampling_params"]["max_tokens"], second["sampling_params"]["max_tokens"]) == (1, 3)
+    assert (first["sampling_params"]["max_tokens"], second["sampling_params"]["max_tokens"]) == (
+        1,
+        3,
+    )
     assert second["token_ids"] == [*first["token_ids"], reply.token_ids[0]]
     assert second["sampling_params"]["logit_bias"] is None
     assert reply.token_ids[0] != plain.token_ids[0]
@@ -112,7 +118,9 @@ def test_not_first_with_room_for_one(one) -> None:
 def test_a_stop_string_may_begin_in_the_first_token_under_a_ban(one) -> None:
     server, engine = one
     text = [server.chat.tokens(c)[0] for c in "abcde"]
-    server.script = lambda body: (text[:1], "") if body["sampling_params"]["max_tokens"] == 1 else (text[1:], "length")
+    server.script = lambda body: (
+        (text[:1], "") if body["sampling_params"]["max_tokens"] == 1 else (text[1:], "length")
+    )
     reply = ask(engine, request(max_new_tokens=5, stop=("ab",), not_first=("z",)))
     assert (reply.text, reply.finish) == ("ab", "stop")
 
@@ -147,9 +155,17 @@ def test_greedy_replies_are_those_of_the_transformers_engine(one) -> None:
     [(_, mine)] = other.poll(10)
     theirs = ask(engine, asked)
     assert isinstance(mine, Reply)
-    assert (theirs.token_ids, theirs.text, theirs.finish) == (mine.token_ids, mine.text, mine.finish)
+    assert (theirs.token_ids, theirs.text, theirs.finish) == (
+        mine.token_ids,
+        mine.text,
+        mine.finish,
+    )
     assert theirs.logprobs == pytest.approx(mine.logprobs, abs=1e-5)
-    assert (theirs.prompt, theirs.prompt_ids, theirs.temperature) == (mine.prompt, mine.prompt_ids, mine.temperature)
+    assert (theirs.prompt, theirs.prompt_ids, theirs.temperature) == (
+        mine.prompt,
+        mine.prompt_ids,
+        mine.temperature,
+    )
 
 
 def test_training_on_truncated_samples_is_refused(one) -> None:
@@ -175,7 +191,9 @@ def test_no_more_requests_at_once_than_concurrency(tmp_path: Path) -> None:
     with serving(2) as servers, engine_of(servers, tmp_path, concurrency=3) as engine:
         for server in servers:
             server.delay = 0.05
-        results = answers(engine, [engine.submit(request(str(i), max_new_tokens=1)) for i in range(15)])
+        results = answers(
+            engine, [engine.submit(request(str(i), max_new_tokens=1)) for i in range(15)]
+        )
         assert all(isinstance(result, Reply) for result in results)
         assert sum(server.most for server in servers) <= 4
         assert max(server.most for server in servers) <= 3
@@ -196,13 +214,18 @@ def test_the_server_with_the_least_to_do_is_asked(tmp_path: Path) -> None:
         assert len(fast.bodies()) >= 3 * len(slow.bodies())
 
 
-def test_the_key_goes_with_every_request_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_goes_with_every_request_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VLLM_API_KEY", KEY)
     with serving() as servers, engine_of(servers, tmp_path) as engine:
         ask(engine)
         assert {headers["Authorization"] for headers in servers[0].headers} == {f"Bearer {KEY}"}
         assert KEY not in str(engine.identity())
-        servers[0].always["/inference/v1/generate"] = (400, {"error": {"message": f"bad key {KEY}"}})
+        servers[0].always["/inference/v1/generate"] = (
+            400,
+            {"error": {"message": f"bad key {KEY}"}},
+        )
         result = ask(engine)
         assert isinstance(result, EngineError)
         assert "bad key" in str(result)

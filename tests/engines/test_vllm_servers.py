@@ -1,4 +1,6 @@
-"""`vllm serve` processes that die, hang, lie and come back: retries, patience, refusals, never a hang."""
+"""`vllm serve` processes that die, hang, lie and come back: retries, patience, refusals, never a
+hang.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,8 @@ def wait(condition: Any, seconds: float = 5) -> None:
         time.sleep(0.01)
 
 
-# -- servers that die ----------------------------------------------------------------------------------------------
+# -- servers that die
+# ----------------------------------------------------------------------------------------------
 
 
 def test_others_take_over_what_a_dead_server_was_working_on(tmp_path: Path) -> None:
@@ -182,21 +185,24 @@ def test_a_server_that_never_takes_the_version_ends_in_an_error(tmp_path: Path) 
             start = time.monotonic()
             while time.monotonic() < start + 3:
                 found = engine.poll(0.05)
-                assert all(isinstance(result, EngineError) for _, result in found), "stale replies were returned"
+                assert all(isinstance(result, EngineError) for _, result in found), (
+                    "stale replies were returned"
+                )
                 if found:
                     return
             pytest.fail("it goes on for ever")
 
 
-# -- servers that are well, and do not answer ----------------------------------------------------------------------
+# -- servers that are well, and do not answer
+# ----------------------------------------------------------------------
 
 TRASH = {
     "no JSON": b"<html>hello</html>",
     "another shape": b'{"choices": []}',
     "a list": b"[1, 2]",
     "null": b"null",
-    "no logprobs": b'{"choices": [{"index": 0, "finish_reason": "stop", "token_ids": [5], "logprobs": null}]}',
-    "aborted": b'{"choices": [{"index": 0, "finish_reason": "abort", "token_ids": [], "logprobs": {"content": []}}]}',
+    "no logprobs": b'{"choices": [{"index": 0, "finish_reason": "stop", "token_ids": [5], "logprobs": null}]}',  # noqa: E501
+    "aborted": b'{"choices": [{"index": 0, "finish_reason": "abort", "token_ids": [], "logprobs": {"content": []}}]}',  # noqa: E501
     "half a body": "half",
     "hang up": "hang up",
     "500": (500, {"error": {"message": "EngineDeadError"}}),
@@ -234,13 +240,17 @@ def test_a_server_says_how_long_to_wait(tmp_path: Path) -> None:
     with serving() as [server], engine_of([server], tmp_path) as engine:
         server.faults[GENERATE] = [(429, {"error": "slow down"}, {"Retry-After": "0.7"})]
         ask(engine)
-        first, second = (t for t, (route, _) in zip(server.times, server.asked) if route == GENERATE)
+        first, second = (
+            t for t, (route, _) in zip(server.times, server.asked) if route == GENERATE
+        )
         assert second - first >= 0.7
 
 
 def test_a_refused_request_is_final(tmp_path: Path) -> None:
     with serving() as [server], engine_of([server], tmp_path) as engine:
-        server.faults[GENERATE] = [(400, {"error": {"message": "token_ids must not contain negative values"}})]
+        server.faults[GENERATE] = [
+            (400, {"error": {"message": "token_ids must not contain negative values"}})
+        ]
         result = ask(engine)
         assert isinstance(result, EngineError)
         assert "negative" in str(result)
@@ -266,7 +276,9 @@ def test_a_process_that_sends_no_weights_goes_on_when_another_has_sent_them(tmp_
         assert isinstance(answers(second, [waiting], 15)[0], Reply)
 
 
-def test_weights_are_sent_over_one_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_sent_over_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[str] = []
 
     class Transfer:
@@ -282,7 +294,11 @@ def test_weights_are_sent_over_one_connection(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(vllm_control, "trainer_side", make)
     with serving() as [server], engine_of([server], tmp_path) as engine:
-        monkeypatch.setattr(vllm_control.Server, "config", lambda self: {"weight_transfer_config": {"backend": "nccl"}})
+        monkeypatch.setattr(
+            vllm_control.Server,
+            "config",
+            lambda self: {"weight_transfer_config": {"backend": "nccl"}},
+        )
         _, weights = weights_of(5)
         for version in range(3):
             engine.update(version, weights)
@@ -294,7 +310,11 @@ def test_weights_are_sent_over_one_connection(tmp_path: Path, monkeypatch: pytes
 
 def test_ipc_is_for_one_training_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as [server], engine_of([server], tmp_path) as engine:
-        monkeypatch.setattr(vllm_control.Server, "config", lambda self: {"weight_transfer_config": {"backend": "ipc"}})
+        monkeypatch.setattr(
+            vllm_control.Server,
+            "config",
+            lambda self: {"weight_transfer_config": {"backend": "ipc"}},
+        )
         engine.alone = False
         with pytest.raises(EngineError, match="nccl"):
             engine.update(1, weights_of(5)[1])

@@ -1,4 +1,6 @@
-"""vLLM before it is used: versions, servers that cannot be used, memory worked out by hand, and no import."""
+"""vLLM before it is used: versions, servers that cannot be used, memory worked out by hand, and no
+import.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from engines.vllm_endpoint import GENERATE, KEY, FakeVLLM, ask, engine_of, request, serving, weights_of
+from engines.vllm_endpoint import (
+    GENERATE,
+    KEY,
+    FakeVLLM,
+    ask,
+    engine_of,
+    request,
+    serving,
+    weights_of,
+)
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError
@@ -24,14 +35,22 @@ GIB, KIB = 2**30, 2**10
 
 def config(layers: int, heads: int, kv_heads: int | None, hidden: int, **more: Any) -> Any:
     found = SimpleNamespace(
-        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads, hidden_size=hidden, **more
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        hidden_size=hidden,
+        **more,
     )
     found.get_text_config = lambda: found
     return found
 
 
 # layers, attention heads, key-value heads, width: as on the models' cards
-QWEN = {"0.5B": ((24, 14, 2, 896), 12), "1.5B": ((28, 12, 2, 1536), 28), "3B": ((36, 16, 2, 2048), 36)}
+QWEN = {
+    "0.5B": ((24, 14, 2, 896), 12),
+    "1.5B": ((28, 12, 2, 1536), 28),
+    "3B": ((36, 16, 2, 2048), 36),
+}
 
 
 @pytest.mark.parametrize("name", QWEN)
@@ -42,15 +61,19 @@ def test_keys_and_values_of_a_token(name: str) -> None:
 
 
 def test_keys_and_values_of_other_shapes() -> None:
-    assert kv_bytes(config(2, 4, None, 32), 4) == 2 * 2 * 4 * 8 * 4  # without groups: every head has its own
-    assert kv_bytes(config(28, 16, 8, 1024, head_dim=128), 2) == 112 * KIB  # Qwen3-0.6B: not 1024 / 16
+    # without groups: every head has its own
+    assert kv_bytes(config(2, 4, None, 32), 4) == 2 * 2 * 4 * 8 * 4
+    # Qwen3-0.6B: not 1024 / 16
+    assert kv_bytes(config(28, 16, 8, 1024, head_dim=128), 2) == 112 * KIB
 
 
 def test_cache_for_all_slots() -> None:
     qwen = config(*QWEN["1.5B"][0])
     assert cache_bytes(qwen, 64, 3072, 32768, 2) == 64 * 3072 * 28 * KIB  # 5.25 GiB
-    assert cache_bytes(qwen, 64, 3072, 2048, 2) == 64 * 2048 * 28 * KIB  # no chat is longer than the context
-    assert cache_bytes(qwen, 1, 1000, 32768, 2) == 32768 * 28 * KIB  # one that fills the context has room
+    # no chat is longer than the context
+    assert cache_bytes(qwen, 64, 3072, 2048, 2) == 64 * 2048 * 28 * KIB
+    # one that fills the context has room
+    assert cache_bytes(qwen, 1, 1000, 32768, 2) == 32768 * 28 * KIB
 
 
 def test_share_of_weights_overhead_and_cache() -> None:
@@ -59,11 +82,14 @@ def test_share_of_weights_overhead_and_cache() -> None:
     expected = (3e9 / GIB + 2 + 5.25) / 80
     assert share(1_500_000_000, int(5.25 * GIB), 80 * GIB, 2) == pytest.approx(expected, abs=6e-4)
     # what training keeps does not change what vLLM needs while both fit
-    assert share(1_500_000_000, int(5.25 * GIB), 80 * GIB, 2, 24 * GIB) == pytest.approx(expected, abs=6e-4)
+    assert share(1_500_000_000, int(5.25 * GIB), 80 * GIB, 2, 24 * GIB) == pytest.approx(
+        expected, abs=6e-4
+    )
 
 
 def test_a_cache_that_does_not_fit_is_cut_down() -> None:
-    # 24 GiB, of which 22.8 may be used: 10 for training, 4 for 1 Gi weights and overhead, so 8.8 are left of the cache
+    # 24 GiB, of which 22.8 may be used: 10 for training, 4 for 1 Gi weights and overhead, so 8.8
+    # are left of the cache
     assert share(GIB, 20 * GIB, 24 * GIB, 2, 10 * GIB) == pytest.approx(12.8 / 24, abs=6e-4)
 
 
@@ -76,7 +102,9 @@ def test_a_quarter_of_the_cache_must_fit() -> None:
     assert "24.0" in str(caught.value)
 
 
-@pytest.mark.parametrize(("rank", "bound"), [(1, 8), (8, 8), (9, 16), (16, 16), (33, 64), (200, 256), (512, 512)])
+@pytest.mark.parametrize(
+    ("rank", "bound"), [(1, 8), (8, 8), (9, 16), (16, 16), (33, 64), (200, 256), (512, 512)]
+)
 def test_bounds_of_adapter_ranks(rank: int, bound: int) -> None:
     assert lora_rank(rank) == bound
 
@@ -121,7 +149,8 @@ def test_nothing_imports_vllm_before_it_is_used() -> None:
     assert done.stdout.strip() == "[]"
 
 
-# -- servers, before anything is asked -----------------------------------------------------------------------------
+# -- servers, before anything is asked
+# -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", ["0.31.2", "0.33.0", "1.0.0"])
@@ -151,7 +180,10 @@ def test_what_is_no_version_is_refused_with_the_range(version: str, tmp_path: Pa
 def test_servers_of_different_models_are_refused(tmp_path: Path) -> None:
     one, other = FakeVLLM(root="/models/a"), FakeVLLM(root="/models/b")
     try:
-        with engine_of([one, other], tmp_path) as engine, pytest.raises(ValueError, match="/models/a, /models/b"):
+        with (
+            engine_of([one, other], tmp_path) as engine,
+            pytest.raises(ValueError, match="/models/a, /models/b"),
+        ):
             engine.submit(request())
     finally:
         one.kill()
@@ -184,7 +216,9 @@ def test_a_missing_route_for_requests_says_how_to_start(tmp_path: Path) -> None:
         assert HOW in str(ask(engine))
 
 
-def test_a_server_that_is_not_there_yet_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_is_not_there_yet_is_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with serving() as [server], engine_of([server], tmp_path, patience=0.5) as engine:
         server.kill()
         start = time.monotonic()
@@ -198,7 +232,9 @@ def test_a_server_that_is_not_there_yet_is_waited_for(tmp_path: Path, capsys: py
         assert isinstance(ask(engine), Reply)
 
 
-def test_a_control_route_never_shows_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_route_never_shows_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VLLM_API_KEY", KEY)
     with serving() as [server], engine_of([server], tmp_path) as engine:
         server.always["/version"] = (401, {"error": f"Bearer {KEY} is not known here"})

@@ -1,4 +1,6 @@
-"""New weights for `vllm serve` processes: the order of the routes, what arrives, what an error leaves behind."""
+"""New weights for `vllm serve` processes: the order of the routes, what arrives, what an error
+leaves behind.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from engines.vllm_endpoint import GENERATE, PUSH, UPDATE, answers, ask, engine_of, gap, request, serving, weights_of
+from engines.vllm_endpoint import (
+    GENERATE,
+    PUSH,
+    UPDATE,
+    answers,
+    ask,
+    engine_of,
+    gap,
+    request,
+    serving,
+    weights_of,
+)
 from tiny import SCRATCH
 
 from slm_math.engines.base import EngineError, Weights
@@ -37,10 +50,16 @@ def test_all_weights_arrive_on_all_servers(tmp_path: Path) -> None:
             engine.update(version, weights)
             for server in servers:
                 mine = dict(model.named_parameters())
-                assert all(torch.equal(mine[name], p) for name, p in server.model.named_parameters())
+                assert all(
+                    torch.equal(mine[name], p) for name, p in server.model.named_parameters()
+                )
             replies = answers(engine, [engine.submit(request(str(i))) for i in range(6)])
             assert all(gap(model, reply) < 1e-5 and reply.version == version for reply in replies)  # type: ignore
-        paths = {body["update_info"]["path"] for server in servers for body in server.bodies("/update_weights")}
+        paths = {
+            body["update_info"]["path"]
+            for server in servers
+            for body in server.bodies("/update_weights")
+        }
         assert len(paths) == 1
         assert Path(next(iter(paths))).is_absolute()
 
@@ -82,7 +101,8 @@ def test_a_server_goes_on_after_an_update_that_failed(route: str, one) -> None:
         engine.update(1, weights_of(5)[1])
     assert server.url in str(caught.value)
     assert route in str(caught.value)
-    half = route in ("/update_weights", "/finish_weight_update")  # with half a model it had better not go on
+    # with half a model it had better not go on
+    half = route in ("/update_weights", "/finish_weight_update")
     assert server.paused == half
     engine.update(1, weights_of(5)[1])
     assert not server.paused
@@ -128,11 +148,15 @@ def test_weights_do_not_change_under_requests(one) -> None:
     answers(engine, [ticket])
 
 
-# -- adapters ------------------------------------------------------------------------------------------------------
+# -- adapters
+#
+# --------------------------------------------------------------------------------------------------
 
 
 def adapted(roles: tuple[str, ...], folder: Path) -> tuple[LoadedPolicy, Weights]:
-    """A policy with an adapter that matters for each role, and the folders in which they are sent."""
+    """A policy with an adapter that matters for each role, and the folders in which
+    they are sent.
+    """
     loaded = Policy(scratch=SCRATCH, lora=Lora(r=4, alpha=8, dropout=0.0)).load(roles)
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -153,7 +177,13 @@ def test_each_role_has_its_adapter(one, tmp_path: Path) -> None:
     server, engine = one
     loaded, weights = adapted(("solver", "judge"), tmp_path)
     engine.update(1, weights)
-    sent = ["/pause", *["/v1/load_lora_adapter"] * 2, "/update_weight_version", "/reset_prefix_cache", "/resume"]
+    sent = [
+        "/pause",
+        *["/v1/load_lora_adapter"] * 2,
+        "/update_weight_version",
+        "/reset_prefix_cache",
+        "/resume",
+    ]
     assert server.routes() == sent
     for role, other in (("solver", "judge"), ("judge", "solver")):
         reply = ask(engine, request(role=role))
@@ -217,10 +247,15 @@ def test_a_server_without_the_adapter_route_says_how_to_start(one, tmp_path: Pat
 
 def test_an_update_that_somebody_left_unfinished_is_ended_first(one) -> None:
     server, engine = one
-    already = (500, {"error": "start_weight_update called while a weight update is already active."})
+    already = (
+        500,
+        {"error": "start_weight_update called while a weight update is already active."},
+    )
     server.faults["/start_weight_update"] = [already]
     engine.update(1, weights_of(5)[1])
-    routes = [route for route in server.routes() if "weight_update" in route or route == "/update_weights"]
+    routes = [
+        route for route in server.routes() if "weight_update" in route or route == "/update_weights"
+    ]
     assert routes == [
         "/start_weight_update",
         "/update_weights",  # which fails, and so ends it

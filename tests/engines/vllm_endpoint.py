@@ -1,4 +1,6 @@
-"""A fake `vllm serve`: a tiny transformers model behind vLLM's routes, which can die, hang, lie and come back."""
+"""A fake `vllm serve`: a tiny transformers model behind vLLM's routes, which can die, hang, lie and
+come back.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,23 @@ from slm_math.types import Chat, Reply, Sampling, user
 
 GENERATE = "/inference/v1/generate"
 KEY = "sk-very-secret-0123456789"
-UPDATE = ["/pause", "/start_weight_update", "/update_weights", "/finish_weight_update", "/update_weight_version"]
+UPDATE = [
+    "/pause",
+    "/start_weight_update",
+    "/update_weights",
+    "/finish_weight_update",
+    "/update_weight_version",
+]
 PUSH = [*UPDATE, "/reset_prefix_cache", "/resume"]  # the routes of one update, in order
 
 
 class FakeVLLM:
-    """One server. `faults[route]`: what it does instead of answering, one request after the other; "always" ones stay.
+    """One server. `faults[route]`: what it does instead of answering, one request after the other;
+    "always" ones stay.
 
-    A fault is a status with a body (429, {...}, {header: value}), "hang", "half" (half a body), "hang up" or bytes
-    (answered with status 200). `script(body)` gives the tokens of a reply and how it ended.
+    A fault is a status with a body (429, {...}, {header: value}), "hang", "half" (half a body),
+    "hang up" or bytes (answered with status 200). `script(body)` gives the tokens of a reply and
+    how it ended.
     """
 
     def __init__(self, root: str = "/models/tiny", seed: int = 0, version: str = "0.32.1") -> None:
@@ -116,8 +126,13 @@ class FakeVLLM:
         return 200, self.facts().get(route, {"success": True})
 
     def facts(self) -> dict[str, Any]:
-        models = [{"id": name, "root": self.root, "max_model_len": self.context, "parent": None} for name in self.names]
-        models += [{"id": name, "root": "/somewhere", "parent": self.names[0]} for name in self.adapters]
+        models = [
+            {"id": name, "root": self.root, "max_model_len": self.context, "parent": None}
+            for name in self.names
+        ]
+        models += [
+            {"id": name, "root": "/somewhere", "parent": self.names[0]} for name in self.adapters
+        ]
         return {
             "/health": None,
             "/version": {"version": self.vllm},
@@ -144,7 +159,9 @@ class FakeVLLM:
         return 200, {}
 
     def generate(self, body: dict[str, Any]) -> tuple[int, Any]:
-        model = {**dict.fromkeys(self.names, self.model), **self.adapters}.get(body.get("model") or self.names[0])
+        model = {**dict.fromkeys(self.names, self.model), **self.adapters}.get(
+            body.get("model") or self.names[0]
+        )
         if model is None:
             return 404, {"error": {"message": f"The model {body['model']} does not exist."}}
         life = self.lives
@@ -161,10 +178,17 @@ class FakeVLLM:
             with self.change:
                 self.now -= life == self.lives
                 self.change.notify_all()
-        content = [{"token_id": t, "logprob": p, "rank": 1, "top_logprobs": []} for t, p in zip(tokens, logps)]
+        content = [
+            {"token_id": t, "logprob": p, "rank": 1, "top_logprobs": []}
+            for t, p in zip(tokens, logps)
+        ]
         choice = {"index": 0, "finish_reason": finish, "stop_reason": None, "token_ids": tokens}
         spans = [{"version": version, "start": 0, "end": len(tokens)}]
-        choice |= {"logprobs": {"content": content}, "sampling_mask": mask, "weight_versions": spans}
+        choice |= {
+            "logprobs": {"content": content},
+            "sampling_mask": mask,
+            "weight_versions": spans,
+        }
         return 200, {"request_id": "x", "output_mode": "tokens", "choices": [choice]}
 
     @torch.no_grad()
@@ -177,11 +201,17 @@ class FakeVLLM:
         planned, end = self.script(body) if self.script else ([], "")
         tokens, logps, past = [], [], None
         for _ in range(min(params["max_tokens"], self.context - ids.shape[1])):
-            out = model(input_ids=ids if past is None else ids[:, -1:], past_key_values=past, use_cache=True)
+            out = model(
+                input_ids=ids if past is None else ids[:, -1:], past_key_values=past, use_cache=True
+            )
             past = out.past_key_values
-            p = ((out.logits[0, -1] + bias) / ((params["temperature"] or 1.0) * self.warp)).log_softmax(-1)
+            p = (
+                (out.logits[0, -1] + bias) / ((params["temperature"] or 1.0) * self.warp)
+            ).log_softmax(-1)
             token = (
-                int(p.argmax()) if not params["temperature"] else int(torch.multinomial(p.exp(), 1, generator=random))
+                int(p.argmax())
+                if not params["temperature"]
+                else int(torch.multinomial(p.exp(), 1, generator=random))
             )
             token = planned[len(tokens)] if len(tokens) < len(planned) else token
             tokens.append(token)
@@ -210,7 +240,11 @@ class Handler(BaseHTTPRequestHandler):
         fake: FakeVLLM = self.server.fake  # type: ignore[attr-defined]
         split = urlsplit(self.path)
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = json.loads(data) if data else {name: values[0] for name, values in parse_qs(split.query).items()}
+        body = (
+            json.loads(data)
+            if data
+            else {name: values[0] for name, values in parse_qs(split.query).items()}
+        )
         with fake.change:
             fake.asked.append((split.path, body))
             fake.headers.append(dict(self.headers))
@@ -229,7 +263,13 @@ class Handler(BaseHTTPRequestHandler):
             status, answer, headers = (*fault, {}, {})[:3]
         else:
             status, answer = fake.answer(split.path, body)
-        whole = answer if isinstance(answer, bytes) else b"" if answer is None else json.dumps(answer).encode()
+        whole = (
+            answer
+            if isinstance(answer, bytes)
+            else b""
+            if answer is None
+            else json.dumps(answer).encode()
+        )
         self.send_response(status)
         for name, value in {"Content-Length": str(len(whole)), **headers}.items():
             self.send_header(name, value)
@@ -263,7 +303,9 @@ def serving(n: int = 1, **options: Any) -> Iterator[list[FakeVLLM]]:
 @contextmanager
 def engine_of(servers: list[FakeVLLM], folder: Path, **options: Any) -> Iterator[VLLMServers]:
     """An engine that follows a policy of the servers' chat format. It retries fast."""
-    engine = VLLMServers([server.url for server in servers], **({"patience": 5, "timeout": 5} | options))
+    engine = VLLMServers(
+        [server.url for server in servers], **({"patience": 5, "timeout": 5} | options)
+    )
     engine.backoff = 0.01
     chat = servers[0].chat
     engine.follow(chat, chat.ends(servers[0].model.config), folder, "float32")
@@ -274,16 +316,26 @@ def engine_of(servers: list[FakeVLLM], folder: Path, **options: Any) -> Iterator
 
 
 def request(text: str = "2 + 2?", chat: Chat | None = None, **options: Any) -> Request:
-    own = {name: options.pop(name) for name in ("resume", "key", "support", "role") if name in options}
-    return Request(chat or user(text), Sampling(**({"max_new_tokens": 4} | options)), **({"key": (text,)} | own))
+    own = {
+        name: options.pop(name) for name in ("resume", "key", "support", "role") if name in options
+    }
+    return Request(
+        chat or user(text),
+        Sampling(**({"max_new_tokens": 4} | options)),
+        **({"key": (text,)} | own),
+    )
 
 
-def answers(engine: VLLMServers, tickets: list[int], seconds: float = 10) -> list[Reply | EngineError]:
+def answers(
+    engine: VLLMServers, tickets: list[int], seconds: float = 10
+) -> list[Reply | EngineError]:
     """Results in the order of tickets. Fails after `seconds`."""
     found: dict[int, Reply | EngineError] = {}
     end = time.monotonic() + seconds
     while len(found) < len(tickets):
-        assert time.monotonic() < end, f"{len(tickets) - len(found)} of {len(tickets)} requests were never answered"
+        assert time.monotonic() < end, (
+            f"{len(tickets) - len(found)} of {len(tickets)} requests were never answered"
+        )
         found |= dict(engine.poll(0.05))
     return [found[ticket] for ticket in tickets]
 
@@ -296,11 +348,15 @@ def ask(engine: VLLMServers, asked: Request | None = None, seconds: float = 10) 
 def weights_of(seed: int) -> tuple[Any, Weights]:
     """A model of the servers' shape with other weights, and how it is sent."""
     model = replace(SCRATCH, seed=seed).model(SCRATCH.tokenizer()).eval()
-    return model, Weights(tensors=lambda: [(name, p.detach()) for name, p in model.named_parameters()])
+    return model, Weights(
+        tensors=lambda: [(name, p.detach()) for name, p in model.named_parameters()]
+    )
 
 
 def gap(model: Any, reply: Reply) -> float:
-    """The largest difference (nats) between a reply's log-probabilities and a plain forward pass of a model."""
+    """The largest difference (nats) between a reply's log-probabilities and a plain forward pass of
+    a model.
+    """
     assert isinstance(reply, Reply), reply
     ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
     with torch.no_grad():

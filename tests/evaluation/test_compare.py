@@ -1,4 +1,6 @@
-"""Comparing runs: the statistics against published numbers and second implementations, and what is unpaired."""
+"""Comparing runs: the statistics against published numbers and second implementations, and what is
+unpaired.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,22 @@ Z = NormalDist().inv_cdf(0.975)
 
 
 def row(id: str, correct: bool, sample: int = 0, **more: Any) -> dict[str, Any]:
-    own = {"id": id, "sample": sample, "problem": f"What is {id}?", "gold": "1", "answer": "1" if correct else "2"}
-    return {**own, "correct": correct, "error": None, "seconds": 0.1, "tags": {}, "events": [], **more}
+    own = {
+        "id": id,
+        "sample": sample,
+        "problem": f"What is {id}?",
+        "gold": "1",
+        "answer": "1" if correct else "2",
+    }
+    return {
+        **own,
+        "correct": correct,
+        "error": None,
+        "seconds": 0.1,
+        "tags": {},
+        "events": [],
+        **more,
+    }
 
 
 def rows(marks: str) -> list[dict[str, Any]]:
@@ -45,7 +61,8 @@ def several(*marks: str) -> list[dict[str, Any]]:
 
 
 def test_mcnemar_of_a_published_example() -> None:
-    # airway hyper-responsiveness, Bentur et al. 2009, in Fagerland et al. 2013 (BMC Med. Res. Methodol. 13:91)
+    # airway hyper-responsiveness, Bentur et al. 2009, in Fagerland et al. 2013 (BMC Med. Res.
+    # Methodol. 13:91)
     assert mcnemar(1, 7) == pytest.approx(0.0703, abs=5e-5)
 
 
@@ -76,7 +93,9 @@ def test_the_interval_covers_what_it_should(up: float, down: float) -> None:
     for gained in range(n + 1):
         for lost in range(n - gained + 1):
             same = n - gained - lost
-            ways = math.factorial(n) // (math.factorial(gained) * math.factorial(lost) * math.factorial(same))
+            ways = math.factorial(n) // (
+                math.factorial(gained) * math.factorial(lost) * math.factorial(same)
+            )
             low, high = paired_interval(gained, lost, n)
             if low <= up - down <= high:
                 covered += ways * up**gained * down**lost * (1 - up - down) ** same
@@ -93,7 +112,9 @@ def test_the_interval_holds_the_difference(gained: int, lost: int, same: int) ->
 @given(st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=18))
 def test_one_sample_flipped_at_random_is_mcnemars_test(signs: list[int]) -> None:
     if sum(map(abs, signs)) <= 14:
-        assert sign_flip([Fraction(s) for s in signs]) == pytest.approx(mcnemar(signs.count(1), signs.count(-1)))
+        assert sign_flip([Fraction(s) for s in signs]) == pytest.approx(
+            mcnemar(signs.count(1), signs.count(-1))
+        )
 
 
 @settings(max_examples=30)
@@ -108,7 +129,8 @@ def test_sign_flips_are_all_tried(differences: list[Fraction]) -> None:
 
 
 def test_random_sign_flips_come_near_the_exact_value_and_repeat() -> None:
-    differences = [Fraction(x, 4) for x in (3, -1, 2, 2, -2, 1, 4, -3, 1, 1, 2, -1, 2, 1, -1, 3)]  # 2 ** 16 ways
+    # 2 ** 16 ways
+    differences = [Fraction(x, 4) for x in (3, -1, 2, 2, -2, 1, 4, -3, 1, 1, 2, -1, 2, 1, -1, 3)]
     sums = {0: 1}
     for d in differences:
         new: dict[Fraction, int] = {}
@@ -117,7 +139,9 @@ def test_random_sign_flips_come_near_the_exact_value_and_repeat() -> None:
             new[s - d] = new.get(s - d, 0) + count
         sums = new
     exact = sum(count for s, count in sums.items() if abs(s) >= sum(differences)) / 2**16
-    assert sign_flip(differences) == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 10_000))
+    assert sign_flip(differences) == pytest.approx(
+        exact, abs=4 * math.sqrt(exact * (1 - exact) / 10_000)
+    )
     assert sign_flip(differences) == sign_flip(differences)
 
 
@@ -129,12 +153,14 @@ def test_the_interval_of_several_samples_is_on_the_spread_of_problems() -> None:
     differences = [0.5, -0.25, 0.75, 0.0, 0.25]
     half = 2.776445 * stdev(differences) / math.sqrt(5)  # Student's t, 4 degrees of freedom
     expected = mean(differences) - half, mean(differences) + half
-    assert spread_interval(differences) == pytest.approx(expected, abs=1e-2)  # the expansion is short
+    # the expansion is short
+    assert spread_interval(differences) == pytest.approx(expected, abs=1e-2)
 
 
 def test_problems_that_all_differ_alike_do_not_make_the_interval_a_point() -> None:
     low, high = spread_interval([0.0] * 8)
-    assert (low, high) == pytest.approx((-Z / 10, Z / 10))  # Agresti and Min's of 8 pairs without a change
+    # Agresti and Min's of 8 pairs without a change
+    assert (low, high) == pytest.approx((-Z / 10, Z / 10))
 
 
 def test_holm_of_a_known_example() -> None:
@@ -211,7 +237,8 @@ def test_other_problems_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("gold", "2"), ("problem", "Another?"), ("answer_type", "num"), ("tolerance", 0.1)]
+    ("field", "value"),
+    [("gold", "2"), ("problem", "Another?"), ("answer_type", "num"), ("tolerance", 0.1)],
 )
 def test_the_same_id_with_other_rules_is_refused(field: str, value: object) -> None:
     other = rows("11")
@@ -235,7 +262,11 @@ def test_a_record_without_a_verdict_is_named() -> None:
 
 def test_published_accuracies_of_recorded_solutions(real_data: Path) -> None:
     """Cobbe et al. 2021: four models on GSM8K's test set; the flips add up to the differences."""
-    lines = (real_data / "recorded/gsm8k_model_solutions.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (real_data / "recorded/gsm8k_model_solutions.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     saved = [json.loads(line) for line in lines]
     names = ("6b_finetuning", "6b_verification", "175b_verification")
     runs = {n: [row(str(i), case[n]["is_correct"]) for i, case in enumerate(saved)] for n in names}

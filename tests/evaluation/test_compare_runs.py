@@ -16,7 +16,14 @@ def rows(marks: str) -> list[dict[str, Any]]:
     """One sample of each problem: `1` is right."""
     found = ((str(i), mark == "1") for i, mark in enumerate(marks))
     return [
-        {"id": id, "sample": 0, "gold": "1", "answer": "1" if right else "2", "correct": right, "error": None}
+        {
+            "id": id,
+            "sample": 0,
+            "gold": "1",
+            "answer": "1" if right else "2",
+            "correct": right,
+            "error": None,
+        }
         for id, right in found
     ]
 
@@ -26,8 +33,17 @@ def write(folder: Path, records: list[dict[str, Any]], samples: int = 1, **manif
     problems = len({record["id"] for record in records})
     text = "".join(json.dumps(record) + "\n" for record in records)
     (folder / "records.jsonl").write_text(text, encoding="utf-8")
-    identity = {"problems": problems, "samples": samples, "data": str(folder), "sampling": {"default": {"top_p": 1.0}}}
-    data = {"identity": identity | manifest.pop("identity", {}), "partial": False, "environment": {"grader": "2"}}
+    identity = {
+        "problems": problems,
+        "samples": samples,
+        "data": str(folder),
+        "sampling": {"default": {"top_p": 1.0}},
+    }
+    data = {
+        "identity": identity | manifest.pop("identity", {}),
+        "partial": False,
+        "environment": {"grader": "2"},
+    }
     (folder / "manifest.json").write_text(json.dumps(data | manifest), encoding="utf-8")
     return str(folder)
 
@@ -43,7 +59,10 @@ def test_folders_of_agents_are_compared_agent_by_agent(tmp_path: Path) -> None:
         for agent in agents:
             write(tmp_path / folder / agent, rows("10"))
     x, y, z = (str(tmp_path / name) for name in "xyz")
-    assert {agent: list(runs) for agent, runs in load_runs([x, y, z]).items()} == {"p": [x, y, z], "q": [x, y]}
+    assert {agent: list(runs) for agent, runs in load_runs([x, y, z]).items()} == {
+        "p": [x, y, z],
+        "q": [x, y],
+    }
 
 
 def test_folders_without_a_shared_agent_are_refused_with_both_lists(tmp_path: Path) -> None:
@@ -69,34 +88,48 @@ def test_the_same_folder_twice_is_refused(tmp_path: Path) -> None:
 def test_a_partial_run_is_refused_with_how_much_of_it_there_is(tmp_path: Path) -> None:
     a = write(tmp_path / "x/p", rows("10"))
     b = write(tmp_path / "y/p", rows("10"), partial=True, identity={"problems": 5})
-    with pytest.raises(ValueError, match=r"y/p is partial: 2 of 5 samples are there; .* to finish it"):
+    with pytest.raises(
+        ValueError, match=r"y/p is partial: 2 of 5 samples are there; .* to finish it"
+    ):
         load_runs([a, b])
 
 
 def test_an_empty_run_is_refused(tmp_path: Path) -> None:
-    a, b = write(tmp_path / "x/p", rows("10")), write(tmp_path / "y/p", [], identity={"problems": 2})
+    a, b = (
+        write(tmp_path / "x/p", rows("10")),
+        write(tmp_path / "y/p", [], identity={"problems": 2}),
+    )
     with pytest.raises(ValueError, match="y/p is empty: 0 of 2"):
         load_runs([a, b])
 
 
 def test_another_graders_run_is_refused(tmp_path: Path) -> None:
-    a, b = write(tmp_path / "x/p", rows("10")), write(tmp_path / "y/p", rows("10"), environment={"grader": "1"})
+    a, b = (
+        write(tmp_path / "x/p", rows("10")),
+        write(tmp_path / "y/p", rows("10"), environment={"grader": "1"}),
+    )
     with pytest.raises(ValueError, match=r"x/p was graded by 2 and .*y/p by 1"):
         load_runs([a, b])
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"identity": 3}', '{"identity": {"problems": "x", "samples": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"identity": 3}', '{"identity": {"problems": "x", "samples": 1}}']
+)
 def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
     a, b = write(tmp_path / "x/p", rows("10")), write(tmp_path / "y/p", rows("10"))
     (Path(b) / "manifest.json").write_text(text)
-    with pytest.raises(ValueError, match=r"y/p/manifest\.json is (not JSON|no manifest|not that of an evaluation)"):
+    with pytest.raises(
+        ValueError, match=r"y/p/manifest\.json is (not JSON|no manifest|not that of an evaluation)"
+    ):
         load_runs([a, b])
 
 
 def test_other_settings_are_told_with_their_values(tmp_path: Path) -> None:
     a = write(tmp_path / "x/p", rows("10"))
     b = write(tmp_path / "y/p", rows("10"), identity={"sampling": {"default": {"top_p": 0.9}}})
-    assert identity_notes(load_runs([a, b])["p"]) == [f"{b} differs from {a} in sampling.default.top_p (1.0 -> 0.9)"]
+    assert identity_notes(load_runs([a, b])["p"]) == [
+        f"{b} differs from {a} in sampling.default.top_p (1.0 -> 0.9)"
+    ]
 
 
 def test_the_command_shows_hostile_answers_as_they_are_and_writes_everything(
@@ -119,5 +152,9 @@ def test_the_command_shows_hostile_answers_as_they_are_and_writes_everything(
     [found] = json.loads(out.read_text(encoding="utf-8"))["comparisons"]
     assert [flip["id"] for flip in found["gained"]] == ["0", "1"]
     assert found["lost"] == [
-        {"id": "2", "gold": "1", "answers": {str(Path(x).parent): ["1"], str(Path(y).parent): [None]}}
+        {
+            "id": "2",
+            "gold": "1",
+            "answers": {str(Path(x).parent): ["1"], str(Path(y).parent): [None]},
+        }
     ]

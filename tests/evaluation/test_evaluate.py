@@ -1,4 +1,6 @@
-"""Evaluations as they run: what is on disk at every moment, what goes on, what is refused, what is counted."""
+"""Evaluations as they run: what is on disk at every moment, what goes on, what is refused, what is
+counted.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,23 @@ from slm_math.evaluation.records import expected, read_records
 from slm_math.evaluation.table import results_table
 from slm_math.types import Problem, Reply, Sampling, Task
 
-TASKS = [Task(Problem(f"p/{i}", f"What is {i} + 1?", tags={"level": str(i % 2)}), str(i + 1)) for i in range(6)]
+TASKS = [
+    Task(Problem(f"p/{i}", f"What is {i} + 1?", tags={"level": str(i % 2)}), str(i + 1))
+    for i in range(6)
+]
 GREEDY = {"default": Sampling(0.0)}
 
 
 class OneByOne(Engine):
-    """Answers one request a poll, in order, as `say` tells; `before` is called first, with how many are answered."""
+    """Answers one request a poll, in order, as `say` tells; `before` is called first, with how many
+    are answered.
+    """
 
     def __init__(
-        self, say: Any = r"\boxed{1}", before: Callable[[int], None] = lambda n: None, model: str = "a"
+        self,
+        say: Any = r"\boxed{1}",
+        before: Callable[[int], None] = lambda n: None,
+        model: str = "a",
     ) -> None:
         self.say, self.before, self.model = say, before, model
         self.requests: list[Request] = []
@@ -58,7 +68,13 @@ class OneByOne(Engine):
         self.open.pop(ticket, None)
 
 
-def run(folder: Path, engine: Engine, agent: Agent | None = None, tasks: Sequence[Task] = TASKS, **options: Any) -> Any:
+def run(
+    folder: Path,
+    engine: Engine,
+    agent: Agent | None = None,
+    tasks: Sequence[Task] = TASKS,
+    **options: Any,
+) -> Any:
     sampling = options.pop("sampling", GREEDY)
     return evaluate(agent or SingleShot(), tasks, {"default": engine}, sampling, folder, **options)
 
@@ -69,10 +85,13 @@ def lines(folder: Path) -> list[bytes]:
 
 def parts(folder: Path) -> tuple[dict[str, Any], ...]:
     """Manifest and summary."""
-    return tuple(json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "summary"))
+    return tuple(
+        json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "summary")
+    )
 
 
-# -- while it runs -----------------------------------------------------------------------------------------------
+# -- while it runs
+# -----------------------------------------------------------------------------------------------
 
 
 def test_record_is_on_disk_before_the_next_problem_ends(tmp_path: Path) -> None:
@@ -103,12 +122,19 @@ def test_manifest_says_partial_until_the_end(tmp_path: Path) -> None:
 
 def test_watch_hears_of_every_record(tmp_path: Path) -> None:
     heard: list[tuple[int, int, int]] = []
-    run(tmp_path, OneByOne(), watch=lambda at, total, records: heard.append((at, total, len(records))), samples=2)
+    run(
+        tmp_path,
+        OneByOne(),
+        watch=lambda at, total, records: heard.append((at, total, len(records))),
+        samples=2,
+    )
     assert heard == [(i, 12, i) for i in range(1, 13)]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_interrupt_leaves_a_partial_result_that_goes_on(error: type[BaseException], tmp_path: Path) -> None:
+def test_interrupt_leaves_a_partial_result_that_goes_on(
+    error: type[BaseException], tmp_path: Path
+) -> None:
     def stop(answered: int) -> None:
         if answered == 2:
             raise error
@@ -144,7 +170,9 @@ def test_interrupted_summary_is_shown_as_partial(tmp_path: Path) -> None:
     assert re.search(r"n = 5 of 12 samples of \d problems \(partial\)", out.getvalue())
 
 
-# -- goes on -----------------------------------------------------------------------------------------------------
+# -- goes on
+#
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 5])
@@ -156,7 +184,9 @@ def test_goes_on_after_the_last_whole_record(cut: int, tmp_path: Path) -> None:
     assert run(tmp_path, again).n == 6
     assert len(again.requests) == 6 - cut
     assert lines(tmp_path)[:cut] == whole[:cut]
-    assert [json.loads(line)["id"] for line in lines(tmp_path)] == [task.problem.id for task in TASKS]
+    assert [json.loads(line)["id"] for line in lines(tmp_path)] == [
+        task.problem.id for task in TASKS
+    ]
 
 
 def test_only_missing_samples_are_run(tmp_path: Path) -> None:
@@ -165,15 +195,24 @@ def test_only_missing_samples_are_run(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_bytes(b"".join(kept))
     again = OneByOne()
     run(tmp_path, again, samples=3)
-    assert [request.key[2:4] for request in again.requests] == [(task.problem.id, 1) for task in TASKS]
+    assert [request.key[2:4] for request in again.requests] == [
+        (task.problem.id, 1) for task in TASKS
+    ]
     assert len({request.key for request in again.requests}) == 6
 
 
 def test_broken_sample_is_recorded_and_counted_as_not_right(tmp_path: Path) -> None:
-    down = OneByOne(lambda request: EngineError("it is down") if request.key[2] == "p/0" else r"\boxed{1}")
+    down = OneByOne(
+        lambda request: EngineError("it is down") if request.key[2] == "p/0" else r"\boxed{1}"
+    )
     summary = run(tmp_path, down)
     broken = read_records(tmp_path / "records.jsonl")[0]
-    assert (broken["id"], broken["error"], broken["correct"], broken["answer"]) == ("p/0", "it is down", False, None)
+    assert (broken["id"], broken["error"], broken["correct"], broken["answer"]) == (
+        "p/0",
+        "it is down",
+        False,
+        None,
+    )
     assert (summary.n, summary.errors, summary.accuracy) == (6, 1, 0.0)
     before = lines(tmp_path)
     assert run(tmp_path, OneByOne()).accuracy == pytest.approx(1 / 6)
@@ -222,7 +261,9 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_another_evaluation_is_refused_by_the_name_of_what_changed(name: str, tmp_path: Path) -> None:
+def test_another_evaluation_is_refused_by_the_name_of_what_changed(
+    name: str, tmp_path: Path
+) -> None:
     run(tmp_path, OneByOne())
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     change, key = CHANGES[name]
@@ -247,7 +288,9 @@ MC = [Task(Problem("p/0", "Which?", "mc", choices=("1", "2")), "B")]
     ],
     ids=["tolerance", "answer type", "choices"],
 )
-def test_other_rules_of_grading_are_other_data(old: list[Task], new: list[Task], tmp_path: Path) -> None:
+def test_other_rules_of_grading_are_other_data(
+    old: list[Task], new: list[Task], tmp_path: Path
+) -> None:
     run(tmp_path, OneByOne(), tasks=old)
     with pytest.raises(ValueError, match="data"):
         run(tmp_path, OneByOne(), tasks=new)
@@ -261,11 +304,16 @@ def test_other_text_of_the_examples_is_another_evaluation(tmp_path: Path) -> Non
 
 def test_two_problems_of_one_id_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="same id"):
-        run(tmp_path / "out", OneByOne(), tasks=[TASKS[0], replace(TASKS[1], problem=TASKS[0].problem)])
+        run(
+            tmp_path / "out",
+            OneByOne(),
+            tasks=[TASKS[0], replace(TASKS[1], problem=TASKS[0].problem)],
+        )
     assert not (tmp_path / "out").exists()
 
 
-# -- what is recorded and counted --------------------------------------------------------------------------------
+# -- what is recorded and counted
+# --------------------------------------------------------------------------------
 
 NASTY = "\ud800 [red]x[/] \x00\x1b[2J \u2028</script>{{7*7}} " + "y" * 100_000 + r" \boxed{1}"
 
@@ -273,7 +321,9 @@ NASTY = "\ud800 [red]x[/] \x00\x1b[2J \u2028</script>{{7*7}} " + "y" * 100_000 +
 def test_text_of_any_kind_is_recorded_and_read_back(tmp_path: Path) -> None:
     run(tmp_path, OneByOne(NASTY))
     assert len(lines(tmp_path)) == 6
-    assert [row["events"][0]["reply"] for row in read_records(tmp_path / "records.jsonl")] == [NASTY] * 6
+    assert [row["events"][0]["reply"] for row in read_records(tmp_path / "records.jsonl")] == [
+        NASTY
+    ] * 6
     again = OneByOne()
     assert run(tmp_path, again).accuracy == pytest.approx(1 / 6)
     assert again.requests == []

@@ -9,7 +9,11 @@ from rich.console import Console
 from slm_math.evaluation.table import Live
 
 HALF = [
-    {"id": f"p/{right}", "correct": right, "events": [{"kind": "turn", "tokens": 5}, {"kind": "run"}, {"kind": "run"}]}
+    {
+        "id": f"p/{right}",
+        "correct": right,
+        "events": [{"kind": "turn", "tokens": 5}, {"kind": "run"}, {"kind": "run"}],
+    }
     for right in (True, False)
 ]
 
@@ -22,7 +26,8 @@ def test_live_without_a_terminal_prints_plain_lines() -> None:
         watch(2, 6, HALF)
     first, second = out.getvalue().splitlines()
     assert first.startswith("o[b]ne: 1 of 6, ")
-    assert first.endswith("tokens/s, 2 programs, accuracy 100.0 % [20.7, 100.0]")  # Wilson of 1 of 1
+    # Wilson of 1 of 1
+    assert first.endswith("tokens/s, 2 programs, accuracy 100.0 % [20.7, 100.0]")
     assert second.endswith("tokens/s, 4 programs, accuracy 50.0 % [9.5, 90.5]")
     assert "\x1b" not in out.getvalue()
 
@@ -36,10 +41,22 @@ def test_live_without_a_terminal_is_quiet_between_lines() -> None:
 
 def test_live_on_a_terminal_shows_headings_and_figures() -> None:
     out = io.StringIO()
-    with Live(Console(file=out, width=200, force_terminal=True, color_system=None), "o[b]ne", "other") as live:
+    with Live(
+        Console(file=out, width=200, force_terminal=True, color_system=None), "o[b]ne", "other"
+    ) as live:
         live.watcher("o[b]ne")(2, 6, HALF)
     shown = out.getvalue()
-    for text in ("done", "accuracy so far", "rate", "programs", "left", "o[b]ne", "other", "2/6", "tokens/s"):
+    for text in (
+        "done",
+        "accuracy so far",
+        "rate",
+        "programs",
+        "left",
+        "o[b]ne",
+        "other",
+        "2/6",
+        "tokens/s",
+    ):
         assert text in shown
     assert "50.0 % [9.5, 90.5]" in shown
 
@@ -47,7 +64,10 @@ def test_live_on_a_terminal_shows_headings_and_figures() -> None:
 def test_live_counts_what_was_done_before_but_not_its_speed() -> None:
     out = io.StringIO()
     with Live(Console(file=out, width=200), "one", seconds=0.0) as live:
-        earlier = [{"id": f"p/{i}", "correct": True, "events": [{"kind": "turn", "tokens": 10**12}]} for i in range(3)]
+        earlier = [
+            {"id": f"p/{i}", "correct": True, "events": [{"kind": "turn", "tokens": 10**12}]}
+            for i in range(3)
+        ]
         live.watcher("one")(4, 6, [*earlier, HALF[1]])
     [line] = out.getvalue().splitlines()
     assert line.endswith("accuracy 75.0 % [30.1, 95.4]")  # Wilson of 3 of 4

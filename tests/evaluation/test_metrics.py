@@ -17,7 +17,11 @@ def test_clustered_interval_ignores_how_often_a_problem_was_sampled() -> None:
 
 def test_interval_of_pooled_marks_is_around_their_share() -> None:
     """Also where problems have very different numbers of marks."""
-    for groups in ([[1.0] * 40, [0.0], [1.0, 0.0], [0.0, 0.0, 1.0]], [[1.0], [0.0] * 25, [1.0] * 3], [[1.0, 0.0]] * 9):
+    for groups in (
+        [[1.0] * 40, [0.0], [1.0, 0.0], [0.0, 0.0, 1.0]],
+        [[1.0], [0.0] * 25, [1.0] * 3],
+        [[1.0, 0.0]] * 9,
+    ):
         marks = [mark for some in groups for mark in some]
         low, high = pooled(groups)
         assert low <= sum(marks) / len(marks) <= high

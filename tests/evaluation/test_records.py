@@ -32,14 +32,19 @@ class Endpoint(Engine):
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
         done, self.open = self.open, {}
         broken = EngineError("connection refused")
-        return [(t, broken if self.down and self.down in text else Reply(r"\boxed{1}")) for t, text in done.items()]
+        return [
+            (t, broken if self.down and self.down in text else Reply(r"\boxed{1}"))
+            for t, text in done.items()
+        ]
 
     def cancel(self, ticket: int) -> None:
         self.open.pop(ticket, None)
 
 
 def run(folder: Path, engine: Engine, prompt: str = "solve") -> Any:
-    return evaluate(SingleShot(prompt), TASKS, {"default": engine}, {"default": Sampling(0.0)}, folder)
+    return evaluate(
+        SingleShot(prompt), TASKS, {"default": engine}, {"default": Sampling(0.0)}, folder
+    )
 
 
 def test_finished_records_are_not_run_again(tmp_path: Path) -> None:

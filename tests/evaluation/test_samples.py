@@ -20,22 +20,44 @@ Labels = Sequence[int | None]
 
 
 def by_hand(labels: Labels, right: Sequence[bool], k: int) -> Fraction:
-    """Majority@k by its definition: every choice of k samples, every class that ties, every member that may speak."""
+    """Majority@k by its definition: every choice of k samples, every class that ties, every member
+    that may speak.
+    """
     values = []
     for chosen in itertools.combinations(range(len(labels)), k):
         votes = Counter(labels[i] for i in chosen if labels[i] is not None)
         tied = [name for name, count in votes.items() if count == max(votes.values())]
         marks = [[right[i] for i in chosen if labels[i] == name] for name in tied]
-        values.append(sum((Fraction(sum(m), len(m)) for m in marks), Fraction()) / max(len(tied), 1))
+        values.append(
+            sum((Fraction(sum(m), len(m)) for m in marks), Fraction()) / max(len(tied), 1)
+        )
     return sum(values, Fraction()) / len(values)
 
 
 def row(id: str, answer: str | None, correct: bool = False, **more: Any) -> dict[str, Any]:
-    data = {"id": id, "sample": 0, "tags": {}, "answer": answer, "correct": correct, "reason": "", "error": None}
-    return {**data, "method": "box", "hedged": False, "lenient": correct, "seconds": 0.0, "events": [], **more}
+    data = {
+        "id": id,
+        "sample": 0,
+        "tags": {},
+        "answer": answer,
+        "correct": correct,
+        "reason": "",
+        "error": None,
+    }
+    return {
+        **data,
+        "method": "box",
+        "hedged": False,
+        "lenient": correct,
+        "seconds": 0.0,
+        "events": [],
+        **more,
+    }
 
 
-def rows(answers: dict[str, Sequence[str | None]], gold: str = "1", **more: Any) -> list[dict[str, Any]]:
+def rows(
+    answers: dict[str, Sequence[str | None]], gold: str = "1", **more: Any
+) -> list[dict[str, Any]]:
     """Records of problems with these answers, right when they are spelt as the gold."""
     return [
         row(id, answer, answer == gold, sample=s, **more)
@@ -51,7 +73,9 @@ def test_majority_is_that_of_all_choices_and_tie_breaks(seed: int) -> None:
     labels = [draw.choice([None, 0, 1, 2]) for _ in range(n)]
     right = [label is not None and draw.random() < 0.5 for label in labels]
     for k in range(1, n + 1):
-        assert maj_at_k(labels, right, k) == pytest.approx(float(by_hand(labels, right, k)), abs=1e-12)
+        assert maj_at_k(labels, right, k) == pytest.approx(
+            float(by_hand(labels, right, k)), abs=1e-12
+        )
 
 
 def test_tie_is_settled_by_lot() -> None:
@@ -67,10 +91,13 @@ def test_samples_without_an_answer_have_no_vote() -> None:
 
 
 def test_many_samples_are_estimated_close_to_the_closed_form() -> None:
-    # 12 right samples of 20 and 8 of one wrong answer, 10 of them vote: hypergeometric, half of the ties
+    # 12 right samples of 20 and 8 of one wrong answer, 10 of them vote: hypergeometric, half of the
+    # ties
     ways = [math.comb(12, x) * math.comb(8, 10 - x) for x in range(2, 11)]
     exact = (sum(ways[6 - 2 :]) + 0.5 * ways[5 - 2]) / math.comb(20, 10)
-    estimates = [maj_at_k([0] * 12 + [1] * 8, [True] * 12 + [False] * 8, 10, seed) for seed in range(8)]
+    estimates = [
+        maj_at_k([0] * 12 + [1] * 8, [True] * 12 + [False] * 8, 10, seed) for seed in range(8)
+    ]
     assert fmean(estimates) == pytest.approx(exact, abs=0.02)
     assert all(abs(estimate - exact) < 0.07 for estimate in estimates)
     assert maj_at_k([0] * 12 + [1] * 8, [True] * 12 + [False] * 8, 10, 3) == estimates[3]
@@ -80,12 +107,19 @@ def test_pass_at_k_is_that_of_all_choices() -> None:
     said = {"a": ["1", "2", "1", "3", "4"], "b": [None, "2", "3", "4", "5"], "c": ["1"] * 5}
     found = sampled(rows(said))
     for k in (2, 4, 5):
-        shares = [fmean(any(a == "1" for a in some) for some in itertools.combinations(s, k)) for s in said.values()]
+        shares = [
+            fmean(any(a == "1" for a in some) for some in itertools.combinations(s, k))
+            for s in said.values()
+        ]
         assert found[f"pass@{k}"] == pytest.approx(fmean(shares))
 
 
 def test_majority_of_records_is_that_of_all_choices() -> None:
-    said = {"a": ["1", "2", "1", "3", "2"], "b": [None, "2", "1", None, "1"], "c": ["7", "7", "1", "1", None]}
+    said = {
+        "a": ["1", "2", "1", "3", "2"],
+        "b": [None, "2", "1", None, "1"],
+        "c": ["7", "7", "1", "1", None],
+    }
     found = sampled(rows(said))
     for k in (2, 4, 5):
         names = [[None if a is None else int(a) for a in s] for s in said.values()]
@@ -94,11 +128,19 @@ def test_majority_of_records_is_that_of_all_choices() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "sizes"), [((5, 5), [2, 4, 5]), ((5, 3), [2, 3]), ((8, 9), [2, 4, 8]), ((4, 2), [2]), ((4, 1), [])]
+    ("counts", "sizes"),
+    [((5, 5), [2, 4, 5]), ((5, 3), [2, 3]), ((8, 9), [2, 4, 8]), ((4, 2), [2]), ((4, 1), [])],
 )
-def test_k_goes_up_to_the_least_number_of_samples(counts: tuple[int, int], sizes: list[int]) -> None:
+def test_k_goes_up_to_the_least_number_of_samples(
+    counts: tuple[int, int], sizes: list[int]
+) -> None:
     some = rows({f"p/{i}": (["1", "2"] * 5)[:n] for i, n in enumerate(counts)})
-    names = {f"{kind}@{k}{end}" for kind in ("pass", "maj") for k in sizes for end in ("", "_low", "_high")}
+    names = {
+        f"{kind}@{k}{end}"
+        for kind in ("pass", "maj")
+        for k in sizes
+        for end in ("", "_low", "_high")
+    }
     assert set(sampled(some)) == names
 
 
@@ -138,7 +180,9 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says() -> None
     assert 0.88 < hits / 100 <= 1.0
 
 
-@pytest.mark.parametrize("said", [{"a": ["1"] * 4}, {"a": ["1", "2"]}, {f"p/{i}": ["1"] * 3 for i in range(5)}])
+@pytest.mark.parametrize(
+    "said", [{"a": ["1"] * 4}, {"a": ["1", "2"]}, {f"p/{i}": ["1"] * 3 for i in range(5)}]
+)
 def test_figures_lie_in_their_intervals(said: dict[str, list[str]]) -> None:
     found = sampled(rows(said))
     for name in [name for name in found if not name.endswith(("_low", "_high"))]:
@@ -163,16 +207,19 @@ def test_summary_holds_figures_of_several_samples() -> None:
     assert found.figures["pass@2"] == 1.0
     assert found.figures["maj@2"] == 0.75
     assert found.figures["maj@2_low"] < 0.75 < found.figures["maj@2_high"]
-    # half of the problems at 1 and half at 1/2: the standard error is that of 20 shares, not of 40 samples
+    # half of the problems at 1 and half at 1/2: the standard error is that of 20 shares, not of 40
+    # samples
     variance = 20 * 0.25**2 / 19 / 20
-    effective = 0.75 * 0.25 / variance * (1.959964 / 2.093024) ** 2  # Student's t, 19 degrees of freedom
+    # Student's t, 19 degrees of freedom
+    effective = 0.75 * 0.25 / variance * (1.959964 / 2.093024) ** 2
     assert (found.low, found.high) == pytest.approx(wilson(0.75 * effective, effective), abs=1e-4)
     assert by_tag(said, "level")["3"].figures == found.figures
 
 
 # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3
 @pytest.mark.parametrize(
-    ("right", "n", "low", "high"), [(15, 148, 0.0624, 0.1605), (1, 29, 0.0061, 0.1718), (81, 263, 0.2553, 0.3662)]
+    ("right", "n", "low", "high"),
+    [(15, 148, 0.0624, 0.1605), (1, 29, 0.0061, 0.1718), (81, 263, 0.2553, 0.3662)],
 )
 def test_wilson_interval_as_published(right: int, n: int, low: float, high: float) -> None:
     assert wilson(right, n) == pytest.approx((low, high), abs=5.1e-5)

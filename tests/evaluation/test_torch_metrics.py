@@ -17,7 +17,13 @@ from slm_math.evaluation.torch_metrics import AgentMetrics
 
 def row(i: int, sample: int = 0, text: str = "x") -> dict[str, Any]:
     """A record, right when i is a multiple of three."""
-    turn = {"kind": "turn", "role": "solver", "reply": text, "finish": "stop" if i % 4 else "length", "tokens": i}
+    turn = {
+        "kind": "turn",
+        "role": "solver",
+        "reply": text,
+        "finish": "stop" if i % 4 else "length",
+        "tokens": i,
+    }
     return {
         "id": f"p/{i}",
         "sample": sample,
@@ -34,7 +40,8 @@ def row(i: int, sample: int = 0, text: str = "x") -> dict[str, Any]:
     }
 
 
-# records of rank 0 and rank 1: unequal, none on one of them, none at all, samples of a problem on both
+# records of rank 0 and rank 1: unequal, none on one of them, none at all, samples of a problem on
+# both
 SHARES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
     "equal": ([row(i) for i in range(4)], [row(i) for i in range(4, 8)]),
     "unequal": ([row(i) for i in range(9)], [row(9, text="é\ud800\u2028\n" * 50)]),
@@ -121,7 +128,12 @@ def work(rank: int, folder: Path) -> None:
         metrics.update([row(30 + rank)])
         later = metrics.records()
         metrics.reset()
-        found[kind] = {"first": first, "computed": computed, "later": later, "reset": metrics.records()}
+        found[kind] = {
+            "first": first,
+            "computed": computed,
+            "later": later,
+            "reset": metrics.records(),
+        }
     (folder / f"{rank}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()
@@ -144,7 +156,9 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, 
 
 
 @pytest.mark.parametrize("kind", SHARES)
-def test_two_processes_find_the_records_of_both(kind: str, ranks: list[dict[str, dict[str, Any]]]) -> None:
+def test_two_processes_find_the_records_of_both(
+    kind: str, ranks: list[dict[str, dict[str, Any]]]
+) -> None:
     first, second = SHARES[kind]
     for rank in ranks:
         assert rank[kind]["first"] == [*first, *second]
@@ -153,7 +167,9 @@ def test_two_processes_find_the_records_of_both(kind: str, ranks: list[dict[str,
 
 
 @pytest.mark.parametrize("kind", SHARES)
-def test_two_processes_compute_what_one_does(kind: str, ranks: list[dict[str, dict[str, Any]]]) -> None:
+def test_two_processes_compute_what_one_does(
+    kind: str, ranks: list[dict[str, dict[str, Any]]]
+) -> None:
     first, second = SHARES[kind]
     for rank in ranks:
         assert rank[kind]["computed"] == pytest.approx(summarise(first + second).values())

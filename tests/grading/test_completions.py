@@ -11,14 +11,19 @@ from slm_math.grading.jsonl import RowError
 from slm_math.grading.scoring import looks_cut, score
 
 USER, REPLY = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "R"}
-PARTS = {"role": "assistant", "content": [{"type": "thinking", "text": "no"}, {"type": "text", "text": "R"}]}
+PARTS = {
+    "role": "assistant",
+    "content": [{"type": "thinking", "text": "no"}, {"type": "text", "text": "R"}],
+}
 
 
 def read(row: dict[str, Any], **options: Any) -> list[Case]:
     return cases(row, 1, Fields(**options))
 
 
-# -- rows --------------------------------------------------------------------------------------------------------
+# -- rows
+#
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -119,7 +124,13 @@ def test_golds_that_differ_need_a_name() -> None:
 
 
 def test_rules_come_from_the_row_unless_they_hold_for_all() -> None:
-    row = {"completion": "R", "answer": "B", "answer_type": "mc", "choices": [1, "two"], "options": ["x"]}
+    row = {
+        "completion": "R",
+        "answer": "B",
+        "answer_type": "mc",
+        "choices": [1, "two"],
+        "options": ["x"],
+    }
     problem = read(row)[0].task.problem
     assert (problem.answer_type, problem.choices) == ("mc", ("1", "two"))
     assert read(row, choices="options")[0].task.problem.choices == ("x",)
@@ -134,8 +145,18 @@ def test_rules_come_from_the_row_unless_they_hold_for_all() -> None:
     [
         ({"completion": "7.05", "answer": 7, "answer_type": "num", "tolerance": 0.1}, "equal"),
         ({"completion": "7.05", "answer": 7, "answer_type": "num"}, "different"),
-        ({"completion": "red", "answer": "B", "answer_type": "mc", "choices": ["blue", "red"]}, "equal"),
-        ({"completion": r"\boxed{(x+1)^2-1}", "answer": "x^2+2x", "question": "Expand $(x+1)^2-1$."}, "copied"),
+        (
+            {"completion": "red", "answer": "B", "answer_type": "mc", "choices": ["blue", "red"]},
+            "equal",
+        ),
+        (
+            {
+                "completion": r"\boxed{(x+1)^2-1}",
+                "answer": "x^2+2x",
+                "question": "Expand $(x+1)^2-1$.",
+            },
+            "copied",
+        ),
         ({"completion": r"\boxed{(x+1)^2-1}", "answer": "x^2+2x"}, "equal"),
     ],
 )
@@ -145,7 +166,8 @@ def test_the_rules_of_a_row_reach_the_grader(row: dict[str, Any], reason: str) -
 
 def test_a_row_is_known_by_its_id() -> None:
     row = {"completion": "R", "answer": "1"}
-    assert [read(row | more)[0].id for more in ({"id": 7}, {"unique_id": "t/7"}, {"id": [7]}, {})] == [
+    assert [read(row | more)[0].id for more in ({"id": 7}, {"unique_id": "t/7"}, {"id": [7]},
+    {})] == [
         7, "t/7", None, None,
     ]  # fmt: skip
 
@@ -168,7 +190,9 @@ def test_a_chat_as_prompt_is_no_problem_text() -> None:
         ({"completion": ["a", "b"], "finish_reason": "length"}, [None, None]),
     ],
 )
-def test_a_row_may_say_that_a_completion_was_cut(more: dict[str, Any], expected: list[bool | None]) -> None:
+def test_a_row_may_say_that_a_completion_was_cut(
+    more: dict[str, Any], expected: list[bool | None]
+) -> None:
     assert [case.cut for case in read({"completion": "R", "answer": "1"} | more)] == expected
 
 

@@ -1,4 +1,6 @@
-"""From lines to verdicts and figures: what cannot be read, what is counted, what runs in other processes."""
+"""From lines to verdicts and figures: what cannot be read, what is counted, what runs in other
+processes.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,23 @@ from slm_math.grading.jsonl import RowError, dump, lines, parse
 from slm_math.grading.scoring import Batch, Row, score, stream
 from slm_math.grading.tally import Tally, accuracy
 
-# -- lines -------------------------------------------------------------------------------------------------------
+# -- lines
+#
+# --------------------------------------------------------------------------------------------------
 
 
-def test_lines_are_numbered_whatever_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_numbered_whatever_ends_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(jsonl, "MAX_LINE", 20)
     file = tmp_path / "a.jsonl"
     file.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n \n' + b"x" * 75 + b'\n{"a": 2}')
     found = list(lines(file))
-    assert [(number, line and parse(line)) for number, line, _ in found] == [(1, {"a": 1}), (4, None), (5, {"a": 2})]
+    assert [(number, line and parse(line)) for number, line, _ in found] == [
+        (1, {"a": 1}),
+        (4, None),
+        (5, {"a": 2}),
+    ]
     assert found[-1][2] == file.stat().st_size
 
 
@@ -59,29 +69,44 @@ def test_shown_text_has_no_control_characters() -> None:
     assert plain("x" * 100, 10) == "x" * 10 + " ..."
 
 
-# -- verdicts and figures ----------------------------------------------------------------------------------------
+# -- verdicts and figures
+# ----------------------------------------------------------------------------------------
 
 
 def row_of(line: int, *replies: str, gold: str = "5") -> Row:
     return Row(
-        line, tuple(score(case) for case in cases({"completion": list(replies), "answer": gold}, line, Fields()))
+        line,
+        tuple(
+            score(case)
+            for case in cases({"completion": list(replies), "answer": gold}, line, Fields())
+        ),
     )
 
 
 def test_lenient_accepts_the_last_number_only_where_no_answer_is_stated() -> None:
-    row = row_of(1, "We count up to 5 of them, no more", r"\boxed{6} and then 5", r"\boxed{5} and then 6")
-    assert [(item.correct, item.lenient) for item in row.items] == [(False, True), (False, False), (True, True)]
+    row = row_of(
+        1, "We count up to 5 of them, no more", r"\boxed{6} and then 5", r"\boxed{5} and then 6"
+    )
+    assert [(item.correct, item.lenient) for item in row.items] == [
+        (False, True),
+        (False, False),
+        (True, True),
+    ]
 
 
 def test_accuracy_of_several_samples_is_over_problems() -> None:
     tally = Tally()
-    for line, replies in enumerate([["#### 5", "#### 5"], ["#### 5", "#### 6"], ["#### 6", "#### 6"]], 1):
+    for line, replies in enumerate(
+        [["#### 5", "#### 5"], ["#### 5", "#### 6"], ["#### 6", "#### 6"]], 1
+    ):
         tally.add(row_of(line, *replies))
-    # shares 1, 1/2, 0: the variance of 3 samples; with Student's t (4.30) that of 3 (1.96 / 4.30)^2 = 0.62
+    # shares 1, 1/2, 0: the variance of 3 samples; with Student's t (4.30) that of 3 (1.96 / 4.30)^2
+    # = 0.62
     assert accuracy(tally).startswith("50.0 % [3.")
     for line in range(4, 64):
         tally.add(row_of(line, "#### 5", "#### 6"))
-    # variance 0.5 / 62 / 63, with Student's t (2.00): half width 2.00 * sqrt(0.5 / 62 / 63) = 0.0226
+    # variance 0.5 / 62 / 63, with Student's t (2.00): half width 2.00 * sqrt(0.5 / 62 / 63) =
+    # 0.0226
     assert accuracy(tally) == "50.0 % [47.7, 52.3]"
     assert tally.problems == 63
     assert accuracy(tally, lenient=True) == accuracy(tally)
@@ -98,7 +123,9 @@ def test_accuracy_of_one_sample_a_row_is_wilsons() -> None:
     assert accuracy(tally) == "30.8 % [25.5, 36.6]"
 
 
-# -- processes ---------------------------------------------------------------------------------------------------
+# -- processes
+#
+# --------------------------------------------------------------------------------------------------
 
 
 def write(file: Path, n: int) -> None:
@@ -150,13 +177,19 @@ def test_few_batches_are_under_way_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_null_completion_is_a_reply_that_says_nothing() -> None:
-    assert [case.completion for case in cases({"completion": None, "answer": "1"}, 1, Fields())] == [""]
-    assert [case.completion for case in cases({"output": ["R", None], "answer": "1"}, 1, Fields())] == ["R", ""]
+    assert [
+        case.completion for case in cases({"completion": None, "answer": "1"}, 1, Fields())
+    ] == [""]
+    assert [
+        case.completion for case in cases({"output": ["R", None], "answer": "1"}, 1, Fields())
+    ] == ["R", ""]
 
 
 def test_samples_of_one_id_are_one_problem() -> None:
     tally = Tally()
-    for line, (id, completion) in enumerate([("a", "#### 1"), ("a", "#### 2"), ("b", "#### 1"), ("b", "#### 1")], 1):
+    for line, (id, completion) in enumerate(
+        [("a", "#### 1"), ("a", "#### 2"), ("b", "#### 1"), ("b", "#### 1")], 1
+    ):
         [case] = cases({"id": id, "completion": completion, "answer": "1"}, line, Fields())
         tally.add(Row(line, (score(case),)))
     tally.finish()

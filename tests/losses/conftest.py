@@ -20,7 +20,9 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 @pytest.fixture
 def close(request: pytest.FixtureRequest) -> Close:
-    """Compares to 1e-10 in float64, or 1e-6 in a test of float32; relative to what is wanted where that exceeds 1."""
+    """Compares to 1e-10 in float64, or 1e-6 in a test of float32; relative to what is wanted where
+    that exceeds 1.
+    """
     names = request.fixturenames
     tolerance = TOLERANCE[request.getfixturevalue("dtype") if "dtype" in names else torch.float64]
 
@@ -31,6 +33,8 @@ def close(request: pytest.FixtureRequest) -> Close:
         assert got.shape == want.shape
         assert got.isfinite().all(), got
         error = (got - want).abs() / want.abs().clamp(min=1)
-        assert error.numel() == 0 or error.max().item() <= tolerance, f"off by {error.max().item():.2e}: {got}, {want}"
+        assert error.numel() == 0 or error.max().item() <= tolerance, (
+            f"off by {error.max().item():.2e}: {got}, {want}"
+        )
 
     return check

@@ -42,7 +42,11 @@ def expected(rewards: Table, baseline: str, scale: str, eps: float) -> Table:
                 line.append(0.0)
                 continue
             others = [q for j, q in enumerate(group) if j != i and not math.isnan(q)]
-            b = 0.0 if baseline == "none" else statistics.fmean({"group": scored, "batch": batch}.get(baseline, others))
+            b = (
+                0.0
+                if baseline == "none"
+                else statistics.fmean({"group": scored, "batch": batch}.get(baseline, others))
+            )
             s = {"group": deviation(scored), "batch": deviation(batch), "none": None}[scale]
             line.append(r - b if s is None else (r - b) / (s + eps))
         table.append(line)
@@ -67,20 +71,29 @@ def test_advantage_is_the_formula_of_its_baseline_and_scale(
 def test_samples_without_reward_count_in_no_statistic(
     baseline: str, scale: str, dtype: torch.dtype, close: Close
 ) -> None:
-    close(advantages(torch.tensor(HOLES, dtype=dtype), how(baseline, scale)), expected(HOLES, baseline, scale, 1e-4))
+    close(
+        advantages(torch.tensor(HOLES, dtype=dtype), how(baseline, scale)),
+        expected(HOLES, baseline, scale, 1e-4),
+    )
 
 
 def test_default_is_grpo_with_bessel_correction(close: Close) -> None:
     got = advantages(torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=torch.float64), Advantage(eps=0.0))
-    close(got, [[1.5, -0.5, -0.5, -0.5]])  # variance (0.75^2 + 3 * 0.25^2) / 3 = 1/4; over 4 it would be 3/16
+    # variance (0.75^2 + 3 * 0.25^2) / 3 = 1/4; over 4 it would be 3/16
+    close(got, [[1.5, -0.5, -0.5, -0.5]])
     assert Advantage() == Advantage("group", "group", per_part=False, eps=1e-4)
 
 
 def test_dr_grpo_advantage_is_only_centred(close: Close) -> None:
-    close(advantages(torch.tensor([[3.0, 0.0]], dtype=torch.float64), how("group", "none")), [[1.5, -1.5]])
+    close(
+        advantages(torch.tensor([[3.0, 0.0]], dtype=torch.float64), how("group", "none")),
+        [[1.5, -1.5]],
+    )
 
 
-def test_rloo_is_the_centred_reward_times_n_over_n_minus_one(dtype: torch.dtype, close: Close) -> None:
+def test_rloo_is_the_centred_reward_times_n_over_n_minus_one(
+    dtype: torch.dtype, close: Close
+) -> None:
     want = [[4 / 3 * value for value in line] for line in expected(REWARDS, "group", "none", 0.0)]
     close(advantages(torch.tensor(REWARDS, dtype=dtype), how("leave_one_out", "none")), want)
 
@@ -88,8 +101,12 @@ def test_rloo_is_the_centred_reward_times_n_over_n_minus_one(dtype: torch.dtype,
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("baseline", ["group", "leave_one_out"])
 @pytest.mark.parametrize("value", CONSTANTS)
-def test_constant_group_has_exactly_no_advantage(value: float, baseline: str, scale: str, dtype: torch.dtype) -> None:
-    rewards = torch.tensor([[value] * 7, [0.0, 1.0] * 3 + [0.0], [value, NAN] * 3 + [value]], dtype=dtype)
+def test_constant_group_has_exactly_no_advantage(
+    value: float, baseline: str, scale: str, dtype: torch.dtype
+) -> None:
+    rewards = torch.tensor(
+        [[value] * 7, [0.0, 1.0] * 3 + [0.0], [value, NAN] * 3 + [value]], dtype=dtype
+    )
     got = advantages(rewards, how(baseline, scale, 0.0))
     assert torch.equal(got[[0, 2]], torch.zeros(2, 7, dtype=dtype))
     assert (got[1] != 0).all()
@@ -97,12 +114,16 @@ def test_constant_group_has_exactly_no_advantage(value: float, baseline: str, sc
 
 @pytest.mark.parametrize("value", CONSTANTS)
 @pytest.mark.parametrize("scale", SCALES)
-def test_constant_batch_has_exactly_no_advantage(value: float, scale: str, dtype: torch.dtype) -> None:
+def test_constant_batch_has_exactly_no_advantage(
+    value: float, scale: str, dtype: torch.dtype
+) -> None:
     rewards = torch.full((3, 7), value, dtype=dtype)
     assert torch.equal(advantages(rewards, how("batch", scale)), torch.zeros_like(rewards))
 
 
-def test_constant_groups_teach_against_the_baseline_of_a_batch(dtype: torch.dtype, close: Close) -> None:
+def test_constant_groups_teach_against_the_baseline_of_a_batch(
+    dtype: torch.dtype, close: Close
+) -> None:
     rewards = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=dtype)
     close(advantages(rewards, how("batch", "none")), [[0.5, 0.5], [-0.5, -0.5]])
     close(advantages(rewards, how("none", "none")), [[1.0, 1.0], [0.0, 0.0]])
@@ -148,7 +169,9 @@ def test_group_of_one_is_refused(shape: tuple[int, ...]) -> None:
 
 
 def test_spread_asks_for_two_different_rewards() -> None:
-    rewards = torch.tensor([[0.1, 0.1, 0.1], [0.1, NAN, 0.1], [0.1, NAN, 0.2], [NAN, NAN, NAN], [NAN, 1.0, NAN]])
+    rewards = torch.tensor(
+        [[0.1, 0.1, 0.1], [0.1, NAN, 0.1], [0.1, NAN, 0.2], [NAN, NAN, NAN], [NAN, 1.0, NAN]]
+    )
     assert spread(rewards).tolist() == [False, False, True, False, False]
     assert spread(torch.zeros(0, 3)).tolist() == []
 
@@ -156,4 +179,7 @@ def test_spread_asks_for_two_different_rewards() -> None:
 @pytest.mark.parametrize("baseline", ["group", "leave_one_out", "batch"])
 def test_advantages_ignore_an_offset_of_all_rewards(baseline: str, close: Close) -> None:
     rewards = torch.tensor(REWARDS, dtype=torch.float64)
-    close(advantages(rewards + 64.0, how(baseline, "group")), advantages(rewards, how(baseline, "group")))
+    close(
+        advantages(rewards + 64.0, how(baseline, "group")),
+        advantages(rewards, how(baseline, "group")),
+    )

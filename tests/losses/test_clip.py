@@ -55,7 +55,9 @@ TABLE = [
 ]
 
 
-def one(ratio: float, advantage: float, objective: Objective, dtype: torch.dtype) -> tuple[Tensor, Tensor, dict]:
+def one(
+    ratio: float, advantage: float, objective: Objective, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, dict]:
     """-> loss, gradient, statistics of one token."""
     logps = torch.tensor([math.log(ratio)], dtype=dtype, requires_grad=True)
     ones = torch.ones(1, dtype=dtype)
@@ -126,8 +128,12 @@ def test_tokens_whose_weight_a_bound_set_are_counted(
 
 
 @pytest.mark.parametrize("kind", ["grpo", "gspo", "gspo_token", "cispo", "sapo"])
-@pytest.mark.parametrize(("advantage", "gap"), [(1.0, 100.0), (0.0, 100.0), (-1.0, -100.0), (1.0, -100.0)])
-def test_ratio_beyond_float32_gives_a_finite_loss_and_gradient(kind: str, advantage: float, gap: float) -> None:
+@pytest.mark.parametrize(
+    ("advantage", "gap"), [(1.0, 100.0), (0.0, 100.0), (-1.0, -100.0), (1.0, -100.0)]
+)
+def test_ratio_beyond_float32_gives_a_finite_loss_and_gradient(
+    kind: str, advantage: float, gap: float
+) -> None:
     logps = torch.tensor([min(gap, 0.0)], requires_grad=True)
     ones = torch.ones(1)
     objective = Objective(kind=kind, dual_clip=0.0 if kind in ("cispo", "sapo") else 3.0)  # type: ignore[arg-type]
@@ -139,7 +145,9 @@ def test_ratio_beyond_float32_gives_a_finite_loss_and_gradient(kind: str, advant
     assert logps.grad.isfinite().all()
 
 
-def test_ratio_beyond_the_cut_is_still_clipped_at_its_bound(dtype: torch.dtype, close: Close) -> None:
+def test_ratio_beyond_the_cut_is_still_clipped_at_its_bound(
+    dtype: torch.dtype, close: Close
+) -> None:
     loss, gradient, _ = one(math.exp(60), 1.0, Objective(kind="dapo"), dtype)
     close(loss, -1.2)
     close(gradient, [0.0])

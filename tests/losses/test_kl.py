@@ -1,7 +1,8 @@
-"""KL penalties by exact enumeration: expected values and expected gradients, against the derivatives on paper.
+"""KL penalties by exact enumeration: expected values and expected gradients, against the
+derivatives on paper.
 
-With p = softmax(z) and l = log p - log q: d KL(p||q) / dz_j = p_j (l_j - KL); d KL(q||p) / dz_j = p_j - q_j;
-sum_i p_i c_i dlog p_i / dz_j = p_j (c_j - E c) for c that does not depend on z.
+With p = softmax(z) and l = log p - log q: d KL(p||q) / dz_j = p_j (l_j - KL); d KL(q||p) / dz_j =
+p_j - q_j; sum_i p_i c_i dlog p_i / dz_j = p_j (c_j - E c) for c that does not depend on z.
 """
 
 from __future__ import annotations
@@ -57,21 +58,33 @@ GRAD_K2 = [a + b for a, b in zip(score_function(K2), GRAD_KL)]
 def outcomes() -> tuple[Tensor, Tensor, Tensor]:
     """-> logits with gradient, log-probabilities of all outcomes, those of the reference."""
     logits = torch.tensor(Z, dtype=torch.float64, requires_grad=True)
-    return logits, logits.log_softmax(-1), torch.tensor(REFERENCE, dtype=torch.float64).log_softmax(-1)
+    return (
+        logits,
+        logits.log_softmax(-1),
+        torch.tensor(REFERENCE, dtype=torch.float64).log_softmax(-1),
+    )
 
 
-def loss_gradient(options: dict[str, Any], advantages: list[float], sampled: list[float] = P) -> tuple[Tensor, Tensor]:
-    """Expectation of the policy loss, and its gradient, over the outcomes sampled with these probabilities."""
+def loss_gradient(
+    options: dict[str, Any], advantages: list[float], sampled: list[float] = P
+) -> tuple[Tensor, Tensor]:
+    """Expectation of the policy loss, and its gradient, over the outcomes sampled with these
+    probabilities.
+    """
     logits, logps, reference = outcomes()
     probs = torch.tensor(sampled, dtype=torch.float64)
     gains = torch.tensor(advantages, dtype=torch.float64)
     objective = Objective(kind="cispo", clip_low=1.0, clip_high=1e9, **options)
-    loss, _ = policy_loss(logps, probs.log(), gains, probs, torch.arange(6), objective, reference=reference)
+    loss, _ = policy_loss(
+        logps, probs.log(), gains, probs, torch.arange(6), objective, reference=reference
+    )
     return loss, torch.autograd.grad(loss, logits)[0]
 
 
 @pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
-def test_estimates_are_the_formulas_of_schulman(kind: str, dtype: torch.dtype, close: Close) -> None:
+def test_estimates_are_the_formulas_of_schulman(
+    kind: str, dtype: torch.dtype, close: Close
+) -> None:
     logps, reference = [k / 64 for k in (-40, -90, -3)], [k / 64 for k in (-64, -10, -3)]
     gaps = [r - p for r, p in zip(reference, logps)]
     want = {
@@ -79,7 +92,10 @@ def test_estimates_are_the_formulas_of_schulman(kind: str, dtype: torch.dtype, c
         "k2": [d * d / 2 for d in gaps],
         "k3": [math.exp(d) - 1 - d for d in gaps],
     }[kind]
-    close(kl_estimate(torch.tensor(logps, dtype=dtype), torch.tensor(reference, dtype=dtype), kind), want)
+    close(
+        kl_estimate(torch.tensor(logps, dtype=dtype), torch.tensor(reference, dtype=dtype), kind),
+        want,
+    )
 
 
 @pytest.mark.parametrize("kind", ["k1", "k3"])
@@ -110,7 +126,9 @@ def test_k3_is_never_negative_at_tiny_gaps(gap: float, dtype: torch.dtype) -> No
 
 @pytest.mark.parametrize("kind", ["k2", "k3"])
 @pytest.mark.parametrize("gap", [1.0, 19.0, 21.0, 50.0, 300.0, -1.0, -21.0, -300.0])
-def test_no_penalty_pushes_away_from_the_reference(kind: str, gap: float, dtype: torch.dtype) -> None:
+def test_no_penalty_pushes_away_from_the_reference(
+    kind: str, gap: float, dtype: torch.dtype
+) -> None:
     logps = torch.full((1,), -400.0, dtype=dtype, requires_grad=True)
     value = kl_estimate(logps, logps.detach() + gap, kind)
     [slope] = torch.autograd.grad(value.sum(), logps)
@@ -126,10 +144,14 @@ def test_k3_does_not_fall_as_the_gap_grows(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("kind", ["dapo", "gspo", "gspo_token", "cispo"])
-def test_weight_of_k3_is_the_ratio_of_the_token_whatever_the_objective(kind: str, close: Close) -> None:
+def test_weight_of_k3_is_the_ratio_of_the_token_whatever_the_objective(
+    kind: str, close: Close
+) -> None:
     gaps, distances = [0.5, -1.0, 0.25], [-0.5, 1.0, 0.75]  # log ratio, log reference - log policy
     logps = torch.tensor([-1.0, -2.0, -3.0], dtype=torch.float64, requires_grad=True)
-    old, reference = (logps.detach() + s * torch.tensor(v).double() for s, v in ((-1, gaps), (1, distances)))
+    old, reference = (
+        logps.detach() + s * torch.tensor(v).double() for s, v in ((-1, gaps), (1, distances))
+    )
     ones = torch.ones(3, dtype=torch.float64)
     objective = Objective(kind=kind, beta=1.0, kl="k3_weighted")  # type: ignore[arg-type]
     row = torch.zeros(3, dtype=torch.long)
@@ -159,7 +181,9 @@ IN_THE_REWARD = {
 @pytest.mark.parametrize("kind", IN_THE_REWARD)
 def test_expected_gradient_in_the_reward(kind: str, close: Close) -> None:
     penalty, gradient = IN_THE_REWARD[kind]
-    _, got = loss_gradient({"beta": 0.5, "kl": kind, "kl_in": "reward"}, [-0.5 * value for value in penalty])
+    _, got = loss_gradient(
+        {"beta": 0.5, "kl": kind, "kl_in": "reward"}, [-0.5 * value for value in penalty]
+    )
     close(got, [0.5 * value for value in gradient])
     close(got, [0.5 * value for value in score_function(penalty)])
 
@@ -168,7 +192,9 @@ def test_kl_in_the_reward_is_only_watched_by_the_loss(close: Close) -> None:
     _, logps, reference = outcomes()
     ones = torch.ones(6, dtype=torch.float64)
     objective = Objective(beta=0.5, kl_in="reward")
-    loss, stats = policy_loss(logps, logps.detach(), 0 * ones, ones, torch.arange(6), objective, reference=reference)
+    loss, stats = policy_loss(
+        logps, logps.detach(), 0 * ones, ones, torch.arange(6), objective, reference=reference
+    )
     close(loss, 0.0)
     close(stats["kl"], sum(K3))
 
@@ -185,23 +211,34 @@ def test_gradient_of_k3_in_the_reward_vanishes_to_second_order_near_the_referenc
         logits = (base + distance * torch.tensor(Z, dtype=torch.float64)).requires_grad_()
         logps = logits.log_softmax(-1)
         penalty = kl_estimate(logps, base.log_softmax(-1), kind).detach()
-        return torch.autograd.grad((logps.exp().detach() * penalty * logps).sum(), logits)[0].norm().item()
+        return (
+            torch.autograd.grad((logps.exp().detach() * penalty * logps).sum(), logits)[0]
+            .norm()
+            .item()
+        )
 
     assert size("k1", 1e-3) / size("k1", 1e-4) == pytest.approx(10, rel=0.01)
     assert size("k3", 1e-3) / size("k3", 1e-4) == pytest.approx(100, rel=0.01)
 
 
-# -- two steps -----------------------------------------------------------------------------------------------------
+# -- two steps
+#
+# --------------------------------------------------------------------------------------------------
 
 
 def sequences() -> tuple[Tensor, Tensor, Tensor]:
-    """-> parameters, log-probabilities (9, 2) of the tokens of all sequences of two out of three tokens, reference."""
+    """-> parameters, log-probabilities (9, 2) of the tokens of all sequences of two out of three
+    tokens, reference.
+    """
     generator = torch.Generator().manual_seed(3)
-    tables = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)  # first step; second by what came first
+    # first step; second by what came first
+    tables = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
 
     def both(table: Tensor) -> Tensor:
         steps = table.log_softmax(-1)
-        return torch.stack([torch.stack((steps[0, a], steps[1 + a, b])) for a in range(3) for b in range(3)])
+        return torch.stack(
+            [torch.stack((steps[0, a], steps[1 + a, b])) for a in range(3) for b in range(3)]
+        )
 
     parameters = tables[0].clone().requires_grad_()
     return parameters, both(parameters), both(tables[1])
@@ -209,7 +246,9 @@ def sequences() -> tuple[Tensor, Tensor, Tensor]:
 
 def sequence_kl_gradient(parameters: Tensor, logps: Tensor, reference: Tensor) -> Tensor:
     whole = logps.sum(1)
-    return torch.autograd.grad((whole.exp() * (whole - reference.sum(1))).sum(), parameters, retain_graph=True)[0]
+    return torch.autograd.grad(
+        (whole.exp() * (whole - reference.sum(1))).sum(), parameters, retain_graph=True
+    )[0]
 
 
 def test_k1_in_the_reward_has_the_gradient_of_the_kl_of_sequences(close: Close) -> None:

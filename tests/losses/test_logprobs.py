@@ -41,12 +41,23 @@ def problem(dtype: torch.dtype) -> tuple[Tensor, Head, Tensor, Tensor]:
 
 
 class Expected:
-    """Softmax over the tokens that could be sampled at each position: values, and derivatives of two weighted sums."""
+    """Softmax over the tokens that could be sampled at each position: values, and derivatives of
+    two weighted sums.
+    """
 
-    def __init__(self, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: Tensor, kept: list[list[int]]):
+    def __init__(
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        temperature: Tensor,
+        kept: list[list[int]],
+    ):
         self.logps, self.entropies, self.hits = [], [], []
         logp_slopes, entropy_slopes = [], []
-        for m, (h, target, t) in enumerate(zip(hidden.tolist(), targets.tolist(), temperature.tolist())):
+        for m, (h, target, t) in enumerate(
+            zip(hidden.tolist(), targets.tolist(), temperature.tolist())
+        ):
             allowed = kept[m] or list(range(VOCABULARY))
             z = {v: sum(a * b for a, b in zip(h, weight.tolist()[v])) / t for v in allowed}
             total = sum(map(math.exp, z.values()))
@@ -76,7 +87,9 @@ def support_of(kept: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 
 def kept_with(targets: Tensor) -> list[list[int]]:
-    """From one token (the target) to all but one, in no order; nothing listed at positions 2, 5 and 10."""
+    """From one token (the target) to all but one, in no order; nothing listed at positions 2, 5 and
+    10.
+    """
     kept = []
     for m, target in enumerate(targets.tolist()):
         others = [(target + 1 + 3 * k) % VOCABULARY for k in range(VOCABULARY - 1)]
@@ -92,7 +105,9 @@ def check(dtype: torch.dtype, chunk: int, restricted: bool, close: Close) -> Non
     kept = kept_with(targets) if restricted else EMPTY
     want = Expected(hidden, head.weight, targets, temperature, kept)
     support = support_of(kept) if restricted else None
-    logps, entropies, hits = token_logprobs(hidden, head, targets, temperature, "gradient", support, chunk)
+    logps, entropies, hits = token_logprobs(
+        hidden, head, targets, temperature, "gradient", support, chunk
+    )
     assert logps.dtype == entropies.dtype == dtype
     close(logps, want.logps)
     close(entropies, want.entropies)
@@ -105,12 +120,16 @@ def check(dtype: torch.dtype, chunk: int, restricted: bool, close: Close) -> Non
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
-def test_values_and_gradients_are_those_of_the_softmax(chunk: int, dtype: torch.dtype, close: Close) -> None:
+def test_values_and_gradients_are_those_of_the_softmax(
+    chunk: int, dtype: torch.dtype, close: Close
+) -> None:
     check(dtype, chunk, False, close)
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
-def test_support_renormalises_values_and_gradients(chunk: int, dtype: torch.dtype, close: Close) -> None:
+def test_support_renormalises_values_and_gradients(
+    chunk: int, dtype: torch.dtype, close: Close
+) -> None:
     check(dtype, chunk, True, close)
 
 
@@ -121,7 +140,9 @@ def test_support_of_the_whole_vocabulary_changes_nothing(chunk: int, dtype: torc
     whole = support_of([list(range(VOCABULARY))] * TOKENS)
     nothing = support_of(EMPTY)
     for support in (whole, nothing):
-        for got, want in zip(token_logprobs(hidden, head, targets, temperature, "value", support, chunk), plain):
+        for got, want in zip(
+            token_logprobs(hidden, head, targets, temperature, "value", support, chunk), plain
+        ):
             assert torch.equal(got, want)
 
 
@@ -141,7 +162,9 @@ def test_order_and_repetition_within_the_support_do_not_matter(close: Close) -> 
     kept = kept_with(targets)
     again = [list(reversed(ids)) + ids[:1] for ids in kept]
     got = token_logprobs(hidden, head, targets, temperature, "value", support_of(again), 4)
-    for value, want in zip(got[:2], token_logprobs(hidden, head, targets, temperature, "value", support_of(kept), 4)):
+    for value, want in zip(
+        got[:2], token_logprobs(hidden, head, targets, temperature, "value", support_of(kept), 4)
+    ):
         close(value, want)
 
 
@@ -157,8 +180,12 @@ def test_entropy_without_a_gradient_has_none(entropy: str, chunk: int, close: Cl
     close(torch.autograd.grad((weights * logps).sum(), hidden)[0], want.by_hidden[0])
 
 
-@pytest.mark.parametrize(("chunk", "forward"), [(3, [3, 3, 3, 2]), (4, [4, 4, 3]), (11, [11]), (12, [11])])
-def test_logits_exist_for_one_chunk_at_a_time_and_are_recomputed(chunk: int, forward: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("chunk", "forward"), [(3, [3, 3, 3, 2]), (4, [4, 4, 3]), (11, [11]), (12, [11])]
+)
+def test_logits_exist_for_one_chunk_at_a_time_and_are_recomputed(
+    chunk: int, forward: list[int]
+) -> None:
     hidden, head, targets, temperature = problem(torch.float64)
     logps, _, _ = token_logprobs(hidden, head, targets, temperature, chunk=chunk)
     assert head.sizes == forward
@@ -169,13 +196,17 @@ def test_logits_exist_for_one_chunk_at_a_time_and_are_recomputed(chunk: int, for
 def test_without_gradients_nothing_is_recomputed(close: Close) -> None:
     hidden, head, targets, temperature = problem(torch.float64)
     with torch.no_grad():
-        logps, entropies, _ = token_logprobs(hidden, head, targets, temperature, "gradient", None, 3)
+        logps, entropies, _ = token_logprobs(
+            hidden, head, targets, temperature, "gradient", None, 3
+        )
     assert not logps.requires_grad
     assert not entropies.requires_grad
     close(logps, Expected(hidden, head.weight, targets, temperature, EMPTY).logps)
 
 
-@pytest.mark.parametrize("support", [None, (torch.zeros(1, dtype=torch.long), torch.zeros(0, dtype=torch.long))])
+@pytest.mark.parametrize(
+    "support", [None, (torch.zeros(1, dtype=torch.long), torch.zeros(0, dtype=torch.long))]
+)
 def test_no_tokens_give_no_values(support: tuple[Tensor, Tensor] | None) -> None:
     hidden, head, targets, temperature = problem(torch.float64)
     got = token_logprobs(hidden[:0], head, targets[:0], temperature[:0], "value", support, 3)
@@ -185,7 +216,9 @@ def test_no_tokens_give_no_values(support: tuple[Tensor, Tensor] | None) -> None
 def test_half_precision_logits_are_normalised_in_float32() -> None:
     hidden, head, targets, temperature = problem(torch.float32)
     rounded = (hidden @ head.weight.T).bfloat16()
-    logps, entropies, _ = token_logprobs(rounded, lambda hidden: hidden, targets, temperature, "value")
+    logps, entropies, _ = token_logprobs(
+        rounded, lambda hidden: hidden, targets, temperature, "value"
+    )
     assert logps.dtype == entropies.dtype == torch.float32
     exact = rounded.double() / temperature[:, None].double()
     want = exact.log_softmax(-1)[torch.arange(TOKENS), targets]
@@ -194,10 +227,14 @@ def test_half_precision_logits_are_normalised_in_float32() -> None:
 
 @pytest.mark.parametrize("support", [False, True])
 def test_extreme_logits_keep_values_and_gradients_finite(support: bool, dtype: torch.dtype) -> None:
-    logits = torch.tensor([[1e4, -1e4, 0.0], [500.0, 500.0, -500.0]], dtype=dtype, requires_grad=True)
+    logits = torch.tensor(
+        [[1e4, -1e4, 0.0], [500.0, 500.0, -500.0]], dtype=dtype, requires_grad=True
+    )
     kept = support_of([[0, 1], [0, 1]]) if support else None
     targets, temperature = torch.tensor([1, 0]), torch.ones(2, dtype=dtype)
-    logps, entropies, _ = token_logprobs(logits, lambda x: x, targets, temperature, "gradient", kept)
+    logps, entropies, _ = token_logprobs(
+        logits, lambda x: x, targets, temperature, "gradient", kept
+    )
     assert logps.tolist() == pytest.approx([-2e4, -math.log(2)], rel=1e-6)
     assert entropies.tolist() == pytest.approx([0.0, math.log(2)], rel=1e-6)
     assert torch.autograd.grad((logps + entropies).sum(), logits)[0].isfinite().all()
@@ -209,7 +246,9 @@ def test_excluded_tokens_have_exactly_no_gradient() -> None:
     targets = torch.arange(TOKENS) % VOCABULARY
     kept = kept_with(targets)
     temperature = torch.full((TOKENS,), 0.7)
-    logps, entropies, _ = token_logprobs(logits, lambda x: x, targets, temperature, "gradient", support_of(kept), 4)
+    logps, entropies, _ = token_logprobs(
+        logits, lambda x: x, targets, temperature, "gradient", support_of(kept), 4
+    )
     (logps.sum() + entropies.sum()).backward()
     assert logits.grad is not None
     for m, ids in enumerate(kept):

@@ -41,7 +41,9 @@ def batch(dtype: torch.dtype) -> dict[str, Tensor]:
     }
 
 
-def run(columns: dict[str, Tensor], objective: Objective) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+def run(
+    columns: dict[str, Tensor], objective: Objective
+) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
     """-> loss, its gradients by log-probabilities and by entropies, statistics."""
     columns = dict(columns)
     logps = columns["logps"] = columns["logps"].clone().requires_grad_()
@@ -53,7 +55,9 @@ def run(columns: dict[str, Tensor], objective: Objective) -> tuple[Tensor, Tenso
 def compare(columns: dict[str, Tensor], objective: Objective, close: Close) -> None:
     """What is poisoned gives what is cut away."""
     loss, by_logps, by_entropy, stats = run(columns, objective)
-    want, want_logps, want_entropy, want_stats = run({k: v[LIVE] for k, v in columns.items()}, objective)
+    want, want_logps, want_entropy, want_stats = run(
+        {k: v[LIVE] for k, v in columns.items()}, objective
+    )
     close(loss, want)
     close(by_logps[LIVE], want_logps)
     close(by_entropy[LIVE], want_entropy)
@@ -97,12 +101,19 @@ def test_poison_under_every_kl(kl: str, poison: float, close: Close) -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_poison_does_not_reach_the_logits(kind: str) -> None:
-    logits = torch.tensor([[0.5, -1.0, 0.2], [0.1, -math.inf, 0.3]], dtype=torch.float64, requires_grad=True)
+    logits = torch.tensor(
+        [[0.5, -1.0, 0.2], [0.1, -math.inf, 0.3]], dtype=torch.float64, requires_grad=True
+    )
     logps = logits.log_softmax(-1)[torch.arange(2), torch.tensor([1, 1])]  # the second one is -inf
-    weights, ones = torch.tensor([1.0, 0.0], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+    weights, ones = (
+        torch.tensor([1.0, 0.0], dtype=torch.float64),
+        torch.ones(2, dtype=torch.float64),
+    )
     objective = Objective(kind=kind, beta=0.1)  # type: ignore[arg-type]
     more = {"reference": 0 * ones, "sampling": -ones}
-    loss, _ = policy_loss(logps, logps.detach(), ones, weights, torch.zeros(2, dtype=torch.long), objective, **more)
+    loss, _ = policy_loss(
+        logps, logps.detach(), ones, weights, torch.zeros(2, dtype=torch.long), objective, **more
+    )
     loss.backward()
     assert loss.isfinite()
     assert logits.grad is not None

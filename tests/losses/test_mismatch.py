@@ -34,13 +34,19 @@ def bounded(ratio: float, mode: str) -> float:
     return ratio if LOW <= ratio <= HIGH else 0.0
 
 
-def objective(level: str, mode: str = "truncate", low: float = LOW, high: float = HIGH, **more: Any) -> Objective:
+def objective(
+    level: str, mode: str = "truncate", low: float = LOW, high: float = HIGH, **more: Any
+) -> Objective:
     options = {"mismatch": level, "mismatch_mode": mode, "mismatch_low": low, "mismatch_high": high}
     return Objective(**options, **more)  # type: ignore[arg-type]
 
 
 def weights_of(
-    how: Objective, old: list[float], sampling: list[float], row: list[int], dtype: torch.dtype = torch.float64
+    how: Objective,
+    old: list[float],
+    sampling: list[float],
+    row: list[int],
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor]:
     live = torch.ones(len(row), dtype=torch.bool)
     tensors = torch.tensor(old, dtype=dtype), torch.tensor(sampling, dtype=dtype)
@@ -61,11 +67,14 @@ def loss_of(
 
 @pytest.mark.parametrize("level", ["token", "sequence", "geometric"])
 @pytest.mark.parametrize("mode", ["truncate", "mask"])
-def test_weight_is_the_bounded_ratio(level: str, mode: str, dtype: torch.dtype, close: Close) -> None:
+def test_weight_is_the_bounded_ratio(
+    level: str, mode: str, dtype: torch.dtype, close: Close
+) -> None:
     correction, ratios = weights_of(objective(level, mode), OLD, SAMPLING, ROW, dtype)
     close(ratios, raw(level))
     close(correction, [bounded(ratio, mode) for ratio in raw(level)])
-    assert {bounded(ratio, mode) == ratio for ratio in raw(level)} == {True, False}  # the data tell the two apart
+    # the data tell the two apart
+    assert {bounded(ratio, mode) == ratio for ratio in raw(level)} == {True, False}
 
 
 def test_none_weighs_nothing_and_still_measures(close: Close) -> None:
@@ -89,7 +98,9 @@ def test_engine_that_agrees_gets_weights_of_one(level: str) -> None:
 
 
 @pytest.mark.parametrize("drift", [0.01, -0.01])
-def test_product_of_a_long_row_leaves_the_bounds_where_the_geometric_mean_stays(drift: float, close: Close) -> None:
+def test_product_of_a_long_row_leaves_the_bounds_where_the_geometric_mean_stays(
+    drift: float, close: Close
+) -> None:
     count = 1500
     old, engine, row = [drift - 1.0] * count, [-1.0] * count, [0] * count
     sequence, ratios = weights_of(objective("sequence", "mask"), old, engine, row)
@@ -99,8 +110,12 @@ def test_product_of_a_long_row_leaves_the_bounds_where_the_geometric_mean_stays(
     close(geometric, [math.exp(drift)] * count)
 
 
-@pytest.mark.parametrize(("mode", "drift", "expected"), [("truncate", 1, HIGH), ("truncate", -1, LOW), ("mask", 1, 0)])
-def test_product_beyond_float32_stays_a_finite_weight(mode: str, drift: float, expected: float, close: Close) -> None:
+@pytest.mark.parametrize(
+    ("mode", "drift", "expected"), [("truncate", 1, HIGH), ("truncate", -1, LOW), ("mask", 1, 0)]
+)
+def test_product_beyond_float32_stays_a_finite_weight(
+    mode: str, drift: float, expected: float, close: Close
+) -> None:
     how = objective("sequence", mode)
     correction, _ = weights_of(how, [drift - 2.0] * 500, [-2.0] * 500, [0] * 500, torch.float32)
     close(correction, [expected] * 500)
@@ -120,7 +135,9 @@ def test_token_without_a_sampling_probability_has_ratio_one(
 
 @pytest.mark.parametrize("level", ["token", "sequence", "geometric"])
 @pytest.mark.parametrize("mode", ["truncate", "mask"])
-def test_loss_and_gradient_are_weighted(level: str, mode: str, dtype: torch.dtype, close: Close) -> None:
+def test_loss_and_gradient_are_weighted(
+    level: str, mode: str, dtype: torch.dtype, close: Close
+) -> None:
     want = [bounded(ratio, mode) for ratio in raw(level)]
     loss, gradient, _ = loss_of(objective(level, mode), SAMPLING, dtype)
     close(loss, -sum(want))
@@ -132,7 +149,9 @@ def test_no_gradient_flows_through_the_weights() -> None:
     engine = torch.tensor(SAMPLING, dtype=torch.float64, requires_grad=True)
     live = torch.ones(6, dtype=torch.bool)
     for level in ("token", "sequence", "geometric", "none"):
-        correction, ratios = mismatch_weights(old, engine, torch.tensor(ROW), live, objective(level))
+        correction, ratios = mismatch_weights(
+            old, engine, torch.tensor(ROW), live, objective(level)
+        )
         assert not correction.requires_grad
         assert not ratios.requires_grad
 
@@ -141,7 +160,11 @@ def test_kl_and_entropy_are_not_weighted(close: Close) -> None:
     old = torch.tensor(OLD, dtype=torch.float64)
     logps, ones = old.clone().requires_grad_(), torch.ones(6, dtype=torch.float64)
     how = objective("token", beta=0.5, kl="k2", entropy=0.25)
-    more = {"sampling": torch.tensor(SAMPLING).double(), "reference": old + 0.5, "entropy": 2 * ones}
+    more = {
+        "sampling": torch.tensor(SAMPLING).double(),
+        "reference": old + 0.5,
+        "entropy": 2 * ones,
+    }
     loss, _ = policy_loss(logps, old, 0 * ones, ones, torch.tensor(ROW), how, **more)
     close(loss, 6 * (0.5 * 0.5**2 / 2 - 0.25 * 2))
 

@@ -1,4 +1,6 @@
-"""Every objective against its formula: a hand-built batch of unequal rows, off-policy, advantages of both signs."""
+"""Every objective against its formula: a hand-built batch of unequal rows, off-policy, advantages
+of both signs.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ GROUPS = [0, 0, 1, 1]
 ROW = [n for n, length in enumerate(LENGTHS) for _ in range(length)]
 STARTS = [0, 3, 4, 8, 10]
 BUDGET = 8
-# multiples of 1/64 are exact in float32, too; the ratios lie within, above and below all bounds, for both signs
+# multiples of 1/64 are exact in float32, too; the ratios lie within, above and below all bounds,
+# for both signs
 LOGPS = [k / 64 for k in (-40, -90, -3, -200, -64, -10, -128, -70, -33, -150)]
 GAPS = [k / 64 for k in (6, 40, -50, 30, -30, 45, -4, 96, 0, -20)]
 OLD = [logp - gap for logp, gap in zip(LOGPS, GAPS)]
@@ -34,7 +37,9 @@ ALL = ["grpo", "dr_grpo", "dapo", "bnpo", "gspo", "gspo_token", "cispo", "sapo",
 
 
 def weight(kind: str, n: int) -> float:
-    """Of each token of row n, as the papers average: over tokens and rows, tokens, or tokens of a group and groups."""
+    """Of each token of row n, as the papers average: over tokens and rows, tokens, or tokens of a
+    group and groups.
+    """
     if kind in ("grpo", "gspo", "gspo_token", "sapo"):
         return 1 / LENGTHS[n] / len(LENGTHS)
     if kind in ("dapo", "cispo", "bnpo"):
@@ -45,7 +50,9 @@ def weight(kind: str, n: int) -> float:
     return 1 / sum(length for length, group in zip(LENGTHS, GROUPS) if group == GROUPS[n]) / 2
 
 
-def clipped(ratio: float, advantage: float, low: float, high: float, dual: float = 0.0) -> tuple[float, float]:
+def clipped(
+    ratio: float, advantage: float, low: float, high: float, dual: float = 0.0
+) -> tuple[float, float]:
     """-> loss and its derivative by log ratio."""
     gain = min(ratio * advantage, min(max(ratio, 1 - low), 1 + high) * advantage)
     flows = ratio <= 1 + high if advantage > 0 else ratio >= 1 - low
@@ -100,7 +107,9 @@ class Inputs:
         )
 
     def loss(self, objective: Objective, **more: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return policy_loss(self.logps, self.old, self.advantages, self.weights, self.row, objective, **more)
+        return policy_loss(
+            self.logps, self.old, self.advantages, self.weights, self.row, objective, **more
+        )
 
 
 def objective(kind: str, **more: Any) -> Objective:
@@ -108,7 +117,9 @@ def objective(kind: str, **more: Any) -> Objective:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_value_and_gradient_are_those_of_the_paper(kind: str, dtype: torch.dtype, close: Close) -> None:
+def test_value_and_gradient_are_those_of_the_paper(
+    kind: str, dtype: torch.dtype, close: Close
+) -> None:
     inputs = Inputs.of(kind, dtype)
     loss, _ = inputs.loss(objective(kind))
     loss.backward()
@@ -118,7 +129,9 @@ def test_value_and_gradient_are_those_of_the_paper(kind: str, dtype: torch.dtype
 
 
 @pytest.mark.parametrize("kind", ["grpo", "dapo", "dr_grpo", "adjusted", "gspo"])
-def test_dual_clip_bounds_what_a_bad_token_can_cost(kind: str, dtype: torch.dtype, close: Close) -> None:
+def test_dual_clip_bounds_what_a_bad_token_can_cost(
+    kind: str, dtype: torch.dtype, close: Close
+) -> None:
     inputs = Inputs.of(kind, dtype)
     loss, _ = inputs.loss(objective(kind, dual_clip=1.5))
     loss.backward()
@@ -138,7 +151,9 @@ def test_reduction_of_the_objective_gives_the_weights_of_the_paper(kind: str, cl
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_on_policy_gradient_is_the_plain_policy_gradient(kind: str, dtype: torch.dtype, close: Close) -> None:
+def test_on_policy_gradient_is_the_plain_policy_gradient(
+    kind: str, dtype: torch.dtype, close: Close
+) -> None:
     inputs = Inputs.of(kind, dtype, LOGPS)
     loss, stats = inputs.loss(objective(kind, dual_clip=0.0 if kind in ("cispo", "sapo") else 3.0))
     loss.backward()
@@ -154,8 +169,12 @@ def test_on_policy_gradient_survives_a_clip_of_no_width(kind: str, close: Close)
     close(inputs.logps.grad, [-weight(kind, n) * a for n, a in zip(ROW, FLAT)])
 
 
-def test_gspo_token_has_the_value_of_gspo_and_other_gradients_when_advantages_differ(close: Close) -> None:
-    mixed = torch.tensor([1.0, -0.5, 2.0, -0.75, -1.25, 0.25, -1.25, -2.0, 0.5, 1.5], dtype=torch.float64)
+def test_gspo_token_has_the_value_of_gspo_and_other_gradients_when_advantages_differ(
+    close: Close,
+) -> None:
+    mixed = torch.tensor(
+        [1.0, -0.5, 2.0, -0.75, -1.25, 0.25, -1.25, -2.0, 0.5, 1.5], dtype=torch.float64
+    )
     losses, gradients = [], []
     for kind in ("gspo", "gspo_token"):
         inputs = Inputs.of(kind, torch.float64)
@@ -183,7 +202,9 @@ def test_gspo_does_not_care_about_the_order_of_tokens(interleaved: list[int], cl
     close(loss, expected("gspo")[0])
 
 
-def test_entropy_bonus_pulls_along_the_gradient_of_the_entropy(dtype: torch.dtype, close: Close) -> None:
+def test_entropy_bonus_pulls_along_the_gradient_of_the_entropy(
+    dtype: torch.dtype, close: Close
+) -> None:
     logits = [[k / 8 for k in line] for line in ((3, -5, 8, 0), (1, 1, -9, 2), (0, 0, 0, 0))]
     temperatures, weights, bonus = [1.0, 0.5, 2.0], [0.5, 0.25, 0.125], 0.375
     want_loss, want = 0.0, []
@@ -195,10 +216,14 @@ def test_entropy_bonus_pulls_along_the_gradient_of_the_entropy(dtype: torch.dtyp
         want.append([w * bonus / temperature * p * (math.log(p) + entropy) for p in probs])
     hidden = torch.tensor(logits, dtype=dtype, requires_grad=True)
     heat = torch.tensor(temperatures, dtype=dtype)
-    logps, entropy, _ = token_logprobs(hidden, lambda x: x, torch.tensor([0, 1, 2]), heat, "gradient")
+    logps, entropy, _ = token_logprobs(
+        hidden, lambda x: x, torch.tensor([0, 1, 2]), heat, "gradient"
+    )
     zeros, row = torch.zeros(3, dtype=dtype), torch.arange(3)
     w = torch.tensor(weights, dtype=dtype)
-    loss, stats = policy_loss(logps, logps.detach(), zeros, w, row, Objective(entropy=bonus), entropy=entropy)
+    loss, stats = policy_loss(
+        logps, logps.detach(), zeros, w, row, Objective(entropy=bonus), entropy=entropy
+    )
     loss.backward()
     close(loss, want_loss)
     close(hidden.grad, want)
@@ -219,9 +244,17 @@ def test_no_gradient_flows_into_old_advantages_or_weights() -> None:
     for kind in ALL:
         inputs = Inputs.of(kind, torch.float64)
         reference = inputs.old.clone()
-        inputs.loss(objective(kind, beta=0.1), reference=reference, sampling=inputs.old)[0].backward()
+        inputs.loss(objective(kind, beta=0.1), reference=reference, sampling=inputs.old)[
+            0
+        ].backward()
         assert inputs.logps.grad is not None
-        assert inputs.old.grad is inputs.advantages.grad is inputs.weights.grad is reference.grad is None
+        assert (
+            inputs.old.grad
+            is inputs.advantages.grad
+            is inputs.weights.grad
+            is reference.grad
+            is None
+        )
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -230,6 +263,8 @@ def test_batch_without_loss_tokens_has_loss_zero(kind: str) -> None:
     logps = empty.clone().requires_grad_()
     row = torch.zeros(0, dtype=torch.long)
     more = {"sampling": empty, "reference": empty, "entropy": empty}
-    loss, _ = policy_loss(logps, empty, empty, empty, row, objective(kind, beta=0.1, entropy=0.1), **more)
+    loss, _ = policy_loss(
+        logps, empty, empty, empty, row, objective(kind, beta=0.1, entropy=0.1), **more
+    )
     loss.backward()
     assert loss.item() == 0

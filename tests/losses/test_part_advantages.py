@@ -1,4 +1,6 @@
-"""GDPO: advantages of every part of the reward by itself, then their weighted sum over its spread."""
+"""GDPO: advantages of every part of the reward by itself, then their weighted sum
+over its spread.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +46,13 @@ def expected(parts: list[Table], weights: list[float], eps: float) -> Table:
     return [flat[i : i + width] for i in range(0, len(flat), width)]
 
 
-def run(parts: list[Table], weights: list[float], dtype: torch.dtype = torch.float64, **how: Any) -> Tensor:
+def run(
+    parts: list[Table], weights: list[float], dtype: torch.dtype = torch.float64, **how: Any
+) -> Tensor:
     options = Advantage(per_part=True, **how)
-    return part_advantages(torch.tensor(parts, dtype=dtype), torch.tensor(weights, dtype=dtype), options)
+    return part_advantages(
+        torch.tensor(parts, dtype=dtype), torch.tensor(weights, dtype=dtype), options
+    )
 
 
 @pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [1.0, 0.25, 0.5], [1.0, -1.0, 2.0]])
@@ -73,7 +79,10 @@ def test_opposed_parts_cancel(close: Close) -> None:
 def test_one_part_has_its_own_z_scores_over_their_spread(close: Close) -> None:
     scores = [[1.0, -1.0], [-1.0, 1.0]]  # z-scores of two samples: +-1 / sqrt(2)
     std = math.sqrt(4 / 3)
-    close(run([[[5.0, 2.0], [0.0, 9.0]]], [3.0], eps=0.0), [[s / std for s in line] for line in scores])
+    close(
+        run([[[5.0, 2.0], [0.0, 9.0]]], [3.0], eps=0.0),
+        [[s / std for s in line] for line in scores],
+    )
 
 
 def test_only_the_proportion_of_weights_matters(close: Close) -> None:
@@ -82,10 +91,15 @@ def test_only_the_proportion_of_weights_matters(close: Close) -> None:
 
 def test_parts_of_weight_zero_are_ignored(dtype: torch.dtype, close: Close) -> None:
     broken: Table = [[NAN, 1.0, NAN, math.inf], [NAN, NAN, NAN, NAN]]
-    close(run([RIGHT, broken, LENGTH], [1.0, 0.0, 0.5], dtype), expected([RIGHT, LENGTH], [1.0, 0.5], 1e-4))
+    close(
+        run([RIGHT, broken, LENGTH], [1.0, 0.0, 0.5], dtype),
+        expected([RIGHT, LENGTH], [1.0, 0.5], 1e-4),
+    )
 
 
-def test_sample_with_a_missing_part_is_excluded_from_all_parts(dtype: torch.dtype, close: Close) -> None:
+def test_sample_with_a_missing_part_is_excluded_from_all_parts(
+    dtype: torch.dtype, close: Close
+) -> None:
     right: Table = [[NAN, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]]
     length: Table = [[100.0, 900.0, 250.0, 400.0], [30.0, 20.0, NAN, 70.0]]
     both_right: Table = [[NAN, 0.0, 0.0, 1.0], [0.0, 0.0, NAN, 0.0]]
@@ -97,7 +111,9 @@ def test_sample_with_a_missing_part_is_excluded_from_all_parts(dtype: torch.dtyp
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e6])
 @pytest.mark.parametrize("baseline", ["group", "leave_one_out"])
-def test_group_constant_in_every_part_has_exactly_no_advantage(value: float, baseline: str, dtype: torch.dtype) -> None:
+def test_group_constant_in_every_part_has_exactly_no_advantage(
+    value: float, baseline: str, dtype: torch.dtype
+) -> None:
     first: Table = [[value] * 3, [1.0, 0.0, 0.0]]
     second: Table = [[-value / 7] * 3, [3.0, 5.0, 8.0]]
     got = run([first, second], [1.0, 0.3], dtype, baseline=baseline, eps=0.0)
@@ -112,12 +128,18 @@ def test_step_without_any_spread_has_exactly_no_advantage(eps: float) -> None:
 
 
 def test_step_without_any_score_has_no_advantage() -> None:
-    assert torch.equal(run([[[NAN] * 4] * 2, RIGHT], [1.0, 1.0]), torch.zeros(2, 4, dtype=torch.float64))
+    assert torch.equal(
+        run([[[NAN] * 4] * 2, RIGHT], [1.0, 1.0]), torch.zeros(2, 4, dtype=torch.float64)
+    )
 
 
 @pytest.mark.parametrize("baseline", ["group", "leave_one_out"])
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
-def test_sum_has_mean_zero_and_deviation_one_over_the_step(baseline: str, scale: str, close: Close) -> None:
-    got = run([RIGHT, LENGTH, FORMAT], [1.0, 0.5, 2.0], baseline=baseline, scale=scale, eps=0.0).flatten()
+def test_sum_has_mean_zero_and_deviation_one_over_the_step(
+    baseline: str, scale: str, close: Close
+) -> None:
+    got = run(
+        [RIGHT, LENGTH, FORMAT], [1.0, 0.5, 2.0], baseline=baseline, scale=scale, eps=0.0
+    ).flatten()
     close(got.mean(), 0.0)
     close(got.std(), 1.0)

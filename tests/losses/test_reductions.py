@@ -1,4 +1,6 @@
-"""How per-token losses are averaged, and that the split of a step into micro-batches and ranks does not matter."""
+"""How per-token losses are averaged, and that the split of a step into micro-batches and ranks does
+not matter.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ Close = Callable[[Tensor | None, Any], None]
 
 LENGTHS = [3, 1, 4, 2, 6]
 GROUPS = [0, 1, 0, 1, 1]
-TABLE = [[float((7 * n + 3 * t) % 11 - 5) for t in range(length)] for n, length in enumerate(LENGTHS)]
+TABLE = [
+    [float((7 * n + 3 * t) % 11 - 5) for t in range(length)] for n, length in enumerate(LENGTHS)
+]
 BUDGET = 9
 
 MEANS = {
@@ -51,7 +55,9 @@ def test_reductions_differ_on_these_rows() -> None:
 
 
 @pytest.mark.parametrize("reduction", ["sequence", "token", "constant"])
-@pytest.mark.parametrize("split", [[[0], [1, 2], [3, 4]], [[4, 0, 2], [3, 1]], [[0], [1], [2], [3], [4]]])
+@pytest.mark.parametrize(
+    "split", [[[0], [1, 2], [3, 4]], [[4, 0, 2], [3, 1]], [[0], [1], [2], [3], [4]]]
+)
 def test_weights_of_a_part_of_the_step_need_only_the_total(
     reduction: str, split: list[list[int]], close: Close
 ) -> None:
@@ -71,15 +77,23 @@ def test_one_group_weighs_as_the_tokens_do(close: Close) -> None:
 
 def test_groups_of_one_row_weigh_as_sequences_do(close: Close) -> None:
     lengths = torch.tensor(LENGTHS)
-    close(row_weights(lengths, "group", 5, torch.tensor([3, 0, 4, 1, 2])), row_weights(lengths, "sequence", 5))
+    close(
+        row_weights(lengths, "group", 5, torch.tensor([3, 0, 4, 1, 2])),
+        row_weights(lengths, "sequence", 5),
+    )
 
 
 @pytest.mark.parametrize("reduction", MEANS)
-def test_row_without_loss_tokens_leaves_the_other_weights_alone(reduction: str, close: Close) -> None:
+def test_row_without_loss_tokens_leaves_the_other_weights_alone(
+    reduction: str, close: Close
+) -> None:
     lengths, groups = torch.tensor([*LENGTHS, 0, 0]), torch.tensor([*GROUPS, 1, 2])
     got = row_weights(lengths, reduction, TOTALS[reduction], groups, BUDGET)
     assert got.isfinite().all()
-    close(got[:5], row_weights(torch.tensor(LENGTHS), reduction, TOTALS[reduction], groups[:5], BUDGET))
+    close(
+        got[:5],
+        row_weights(torch.tensor(LENGTHS), reduction, TOTALS[reduction], groups[:5], BUDGET),
+    )
 
 
 def test_rows_of_one_sample_weigh_as_one_row_does(close: Close) -> None:
@@ -94,7 +108,8 @@ def test_step_without_rows_has_no_weights(reduction: str) -> None:
     assert row_weights(nothing, reduction, 0, nothing, BUDGET).shape == (0,)
 
 
-# -- the whole way: rows, micro-batches, a bigram model, the loss ----------------------------------------------------
+# -- the whole way: rows, micro-batches, a bigram model, the loss
+# ----------------------------------------------------
 
 IDS = [[(5 * n + 2 * t) % 7 for t in range(length + 2)] for n, length in enumerate(LENGTHS)]
 GAINS = [1.0, -0.5, 2.0, -1.5, 0.75]
@@ -111,14 +126,26 @@ REDUCED = {
 
 
 def rows_of(numbers: Sequence[int]) -> list[Row]:
-    """Two tokens of context, then what is learnt; the sampling log-probabilities are exact in float32."""
+    """Two tokens of context, then what is learnt; the sampling log-probabilities are exact in
+    float32.
+    """
     rows = []
     for n in numbers:
         length = LENGTHS[n]
         logps = [0.0, 0.0, *(-(1 + (n + t) % 5) / 4 for t in range(length))]
         reference = [0.0, 0.0, *(-(1 + (n + 2 * t) % 3) / 2 for t in range(length))]
         mask = [0.0, 0.0, *[1.0] * length]
-        rows.append(Row(IDS[n], mask, logps, reference=reference, advantage=GAINS[n], sample=n, group=GROUPS[n]))
+        rows.append(
+            Row(
+                IDS[n],
+                mask,
+                logps,
+                reference=reference,
+                advantage=GAINS[n],
+                sample=n,
+                group=GROUPS[n],
+            )
+        )
     return rows
 
 
@@ -131,22 +158,34 @@ def part_loss(rows: list[Row], table: Tensor, weights: Tensor, objective: Object
     """`weights` are those of all rows of the step, by sample."""
     batch = collate(rows)
     hidden = torch.eye(7, dtype=torch.float64)[batch.ids].flatten(0, 1)[batch.where]
-    logps, _, _ = token_logprobs(hidden, lambda h: h @ table, batch.targets, batch.temperature, chunk=4)
+    logps, _, _ = token_logprobs(
+        hidden, lambda h: h @ table, batch.targets, batch.temperature, chunk=4
+    )
     per_token = batch.weight * weights[[row.sample for row in rows]][batch.row]
     assert batch.reference is not None
-    return policy_loss(logps, batch.logps, batch.advantage, per_token, batch.row, objective, reference=batch.reference)[
-        0
-    ]
+    return policy_loss(
+        logps,
+        batch.logps,
+        batch.advantage,
+        per_token,
+        batch.row,
+        objective,
+        reference=batch.reference,
+    )[0]
 
 
-def step(ranks: list[list[int]], tokens: int, table: Tensor, objective: Objective, reduction: str) -> Tensor:
+def step(
+    ranks: list[list[int]], tokens: int, table: Tensor, objective: Objective, reduction: str
+) -> Tensor:
     weights = weights_of(range(5), reduction, TOTALS[reduction])
     parts = [chunk for rank in ranks for chunk in micro_batches(rows_of(rank), tokens)]
     return torch.stack([part_loss(chunk, table, weights, objective) for chunk in parts]).sum()
 
 
 @pytest.mark.parametrize("kind", REDUCED)
-@pytest.mark.parametrize("ranks", [[[0, 1, 2, 3, 4]], [[4, 2], [0, 1, 3]]], ids=["one rank", "two ranks"])
+@pytest.mark.parametrize(
+    "ranks", [[[0, 1, 2, 3, 4]], [[4, 2], [0, 1, 3]]], ids=["one rank", "two ranks"]
+)
 @pytest.mark.parametrize("tokens", [1, 12, 16])
 def test_loss_and_gradient_do_not_depend_on_the_split(
     kind: str, ranks: list[list[int]], tokens: int, close: Close
@@ -166,7 +205,10 @@ def test_bnpo_is_the_mean_over_micro_batches_of_the_mean_over_their_tokens(
     assert REDUCTION["bnpo"] == "group"
     part = torch.tensor([next(i for i, rows in enumerate(split) if n in rows) for n in range(5)])
     weights = row_weights(torch.tensor(LENGTHS), "group", len(split), part)
-    close(weighted_sum(range(5), weights), fmean(fmean(v for n in rows for v in TABLE[n]) for rows in split))
+    close(
+        weighted_sum(range(5), weights),
+        fmean(fmean(v for n in rows for v in TABLE[n]) for rows in split),
+    )
 
 
 def test_bnpo_depends_on_the_split() -> None:

@@ -1,4 +1,6 @@
-"""Rows and batches: each loss token meets the log-probability of itself, and nothing else is learnt."""
+"""Rows and batches: each loss token meets the log-probability of itself, and nothing else is
+learnt.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def bigram(batch: Batch, support: bool = True) -> Tensor:
     """The log-probabilities that a model gives which sees one token back."""
     hidden = torch.eye(VOCABULARY, dtype=torch.float64)[batch.ids].flatten(0, 1)[batch.where]
     kept = batch.support if support else None
-    return token_logprobs(hidden, lambda h: h @ TABLE, batch.targets, batch.temperature, support=kept)[0]
+    return token_logprobs(
+        hidden, lambda h: h @ TABLE, batch.targets, batch.temperature, support=kept
+    )[0]
 
 
 def pack(*ids: int) -> bytes:
@@ -99,7 +103,9 @@ def test_order_of_rows_does_not_change_what_they_get(close: Close) -> None:
 
 
 @pytest.mark.parametrize("end", [EOS, OTHER_EOS])
-def test_end_tokens_are_learnt_and_attended_even_when_they_are_the_padding(end: int, close: Close) -> None:
+def test_end_tokens_are_learnt_and_attended_even_when_they_are_the_padding(
+    end: int, close: Close
+) -> None:
     row = trace_rows(trace(turn([2, PAD, 3], [4, EOS, 5, end])), "solver")[0]
     batch = collate([row, Row([*range(2, 9), 2, 3], [0] + [1] * 8)])
     assert batch.attention[0].tolist() == [1] * 7 + [0, 0]
@@ -150,7 +156,9 @@ def test_batch_of_two_roles_is_refused() -> None:
 
 
 def test_kept_sets_land_at_their_tokens(close: Close) -> None:
-    first = trace_rows(trace(turn([2, 3], [4, 5, 6], kept=(pack(4, 8), b"", pack(7, 6, 1)))), "solver")[0]
+    first = trace_rows(
+        trace(turn([2, 3], [4, 5, 6], kept=(pack(4, 8), b"", pack(7, 6, 1)))), "solver"
+    )[0]
     second = trace_rows(trace(turn([7], [8, 2])), "solver")[0]
     third = trace_rows(trace(turn([2, 2, 2], [3], kept=(pack(3),))), "solver")[0]
     batch = collate([first, second, third])
@@ -174,7 +182,10 @@ def test_kept_sets_land_at_their_tokens(close: Close) -> None:
 
 def test_kept_sets_survive_turns_that_share_a_row() -> None:
     kept = (pack(4, 5),), (pack(7, 8), b"")
-    [row] = trace_rows(trace(turn([2, 3], [4], kept=kept[0]), turn([2, 3, 4, 5, 6], [7, 8], kept=kept[1])), "solver")
+    [row] = trace_rows(
+        trace(turn([2, 3], [4], kept=kept[0]), turn([2, 3, 4, 5, 6], [7, 8], kept=kept[1])),
+        "solver",
+    )
     assert row.kept == [b"", b"", pack(4, 5), b"", b"", pack(7, 8), b""]
     batch = collate([row])
     assert batch.support is not None
@@ -198,11 +209,19 @@ def test_tool_output_and_context_are_never_learnt() -> None:
 
 def test_reply_that_was_edited_in_the_history_is_context_of_a_new_row() -> None:
     rows = trace_rows(trace(turn([2], [3, 4]), turn([2, 3, 5], [6])), "solver")
-    assert [(row.ids, row.mask) for row in rows] == [([2, 3, 4], [0, 1, 1]), ([2, 3, 5, 6], [0, 0, 0, 1])]
+    assert [(row.ids, row.mask) for row in rows] == [
+        ([2, 3, 4], [0, 1, 1]),
+        ([2, 3, 5, 6], [0, 0, 0, 1]),
+    ]
 
 
 def test_every_sampled_token_is_learnt_exactly_once() -> None:
-    events = [turn([2], [3, 4]), turn([2, 3, 4, 5], [6]), turn([2, 3, 4, 7], [8]), turn([2, 3, 4, 5, 6], [1])]
+    events = [
+        turn([2], [3, 4]),
+        turn([2, 3, 4, 5], [6]),
+        turn([2, 3, 4, 7], [8]),
+        turn([2, 3, 4, 5, 6], [1]),
+    ]
     rows = trace_rows(trace(*events), "solver")
     assert sum(row.loss_tokens for row in rows) == 5
     assert sorted(t for row in rows for t in (row.ids[i] for i in row.learnt)) == [1, 3, 4, 6, 8]
@@ -215,7 +234,9 @@ def test_empty_and_greedy_replies_make_no_row() -> None:
 
 
 def test_greedy_turn_in_between_becomes_context() -> None:
-    [row] = trace_rows(trace(turn([2], [3]), turn([2, 3], [4], asked=0.0), turn([2, 3, 4, 5], [6])), "solver")
+    [row] = trace_rows(
+        trace(turn([2], [3]), turn([2, 3], [4], asked=0.0), turn([2, 3, 4, 5], [6])), "solver"
+    )
     assert (row.ids, row.mask) == ([2, 3, 4, 5, 6], [0, 1, 0, 0, 1])
 
 
@@ -233,7 +254,11 @@ def test_reply_without_log_probabilities_does_not_shift_those_after_it() -> None
 
 @pytest.mark.parametrize("tokens", [1, 8, 20, 1000])
 def test_micro_batches_hold_every_row_once_within_the_budget(tokens: int) -> None:
-    rows = [Row(list(range(n)), [1.0] * n, role=role) for n in (3, 9, 4, 4, 20, 1) for role in ("a", "b")]
+    rows = [
+        Row(list(range(n)), [1.0] * n, role=role)
+        for n in (3, 9, 4, 4, 20, 1)
+        for role in ("a", "b")
+    ]
     chunks = list(micro_batches(rows, tokens))
     assert sorted(id(row) for chunk in chunks for row in chunk) == sorted(map(id, rows))
     for chunk in chunks:

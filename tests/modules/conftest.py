@@ -1,4 +1,6 @@
-"""A model that has learnt one-step sums, half of them wrong: something for GRPO to improve, made in seconds."""
+"""A model that has learnt one-step sums, half of them wrong: something for GRPO to improve, made in
+seconds.
+"""
 
 import random
 from pathlib import Path
@@ -18,7 +20,9 @@ from slm_math.types import Chat, Problem, Task, assistant, user
 
 
 class Sums(Source):
-    """a + b for a, b < 12. Its dialogues give each sum its right answer once, and once the number after it."""
+    """a + b for a, b < 12. Its dialogues give each sum its right answer once, and once the number
+    after it.
+    """
 
     name = "sums"
 
@@ -30,7 +34,8 @@ class Sums(Source):
 
     def dialogues(self, split: Split, prompt: str = "solve_plain") -> list[Chat]:
         return [
-            user(render(prompt, problem=task.problem.text)) + assistant(f"#### {int(task.gold) + error}")
+            user(render(prompt, problem=task.problem.text))
+            + assistant(f"#### {int(task.gold) + error}")
             for task in self.tasks(split)
             for error in (0, 1)
         ]

@@ -34,7 +34,10 @@ class Unscored(Even):
 def groups(module: Any, *replies: list[list[int]]) -> list[list[Rollout]]:
     """Groups of scored rollouts, one reply a rollout."""
     task = Task(Problem("p", "x"), "1")
-    return [[scored(task, trace(tokens), module.rewards, module.train_roles) for tokens in group] for group in replies]
+    return [
+        [scored(task, trace(tokens), module.rewards, module.train_roles) for tokens in group]
+        for group in replies
+    ]
 
 
 def credited(module: Any, *replies: list[list[int]]) -> list[Row]:

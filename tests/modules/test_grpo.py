@@ -66,7 +66,13 @@ def gradients(root: Path, **options: Any) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
 
     def keep() -> float:
-        found.update({name: p.grad.clone() for name, p in module.model.named_parameters() if p.grad is not None})
+        found.update(
+            {
+                name: p.grad.clone()
+                for name, p in module.model.named_parameters()
+                if p.grad is not None
+            }
+        )
         return 0.0
 
     module.step_optimizer = keep
@@ -98,16 +104,23 @@ WEIGHTS: dict[str, Callable[[int, int, int], float]] = {
 
 @pytest.mark.parametrize("kind", WEIGHTS)
 def test_gradient_is_the_policy_gradient(kind: Any, tmp_path: Path) -> None:
-    """On-policy, the gradient is that of -sum of weight x advantage x log-probability over all tokens of the batch."""
+    """On-policy, the gradient is that of -sum of weight x advantage x log-probability over all
+    tokens of the batch.
+    """
     module: Any = grpo(objective=Objective(kind), sampling=RAGGED, group_size=2)
     found: dict[str, torch.Tensor] = {}
-    module.step_optimizer = lambda: found.update({n: p.grad.clone() for n, p in module.model.named_parameters()}) or 0.0
+    module.step_optimizer = lambda: (
+        found.update({n: p.grad.clone() for n, p in module.model.named_parameters()}) or 0.0
+    )
     fit(tmp_path, module)
     model = SCRATCH.model(SCRATCH.tokenizer())
     rewards = torch.tensor([rollout.rewards["solver"] for rollout in module.last]).view(-1, 2)
     std = rewards.std(1, keepdim=True)
-    assert 0 < (std == 0).sum() < len(std)  # dead groups have no gradient, and count in the averages
-    advantages = torch.where(std > 0, (rewards - rewards.mean(1, keepdim=True)) / (std + 1e-4), 0.0).flatten()
+    # dead groups have no gradient, and count in the averages
+    assert 0 < (std == 0).sum() < len(std)
+    advantages = torch.where(
+        std > 0, (rewards - rewards.mean(1, keepdim=True)) / (std + 1e-4), 0.0
+    ).flatten()
     lengths = [len(rollout.trace.turns[0].reply.token_ids) for rollout in module.last]
     assert len(set(lengths)) > 2
     loss = torch.zeros(())
@@ -116,14 +129,19 @@ def test_gradient_is_the_policy_gradient(kind: Any, tmp_path: Path) -> None:
         ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
         logps = model(ids).logits[0, len(reply.prompt_ids) - 1 : -1].log_softmax(-1)
         weight = WEIGHTS[kind](n, len(lengths), sum(lengths))
-        loss = loss - weight * advantage * logps.gather(-1, torch.tensor(reply.token_ids)[:, None]).sum()
+        loss = (
+            loss
+            - weight * advantage * logps.gather(-1, torch.tensor(reply.token_ids)[:, None]).sum()
+        )
     loss.backward()
     for name, parameter in model.named_parameters():
         assert torch.allclose(found[name], parameter.grad, atol=1e-6)
 
 
 def test_dropout_of_an_adapter_does_not_disturb_the_policy(tmp_path: Path) -> None:
-    module = grpo(Policy(scratch=SCRATCH, lora=Lora(r=4, dropout=0.5)), optim=Optim(lr=3e-2, warmup=0))
+    module = grpo(
+        Policy(scratch=SCRATCH, lora=Lora(r=4, dropout=0.5)), optim=Optim(lr=3e-2, warmup=0)
+    )
     logged = fit(tmp_path, module, batches=3).callback_metrics
     assert logged["train/logp_diff_max"] < 1e-4
 
@@ -155,7 +173,9 @@ def test_infinite_reward_is_refused_by_name(tmp_path: Path) -> None:
         def __call__(self, task: Task, trace: Trace) -> float:
             return math.inf
 
-    with pytest.raises(ValueError, match=r"reward 'endless' of role 'solver' is inf for problem arithmetic/train/"):
+    with pytest.raises(
+        ValueError, match=r"reward 'endless' of role 'solver' is inf for problem arithmetic/train/"
+    ):
         fit(tmp_path, grpo(rewards=[Endless()]))
 
 
@@ -174,7 +194,9 @@ def test_reference_is_there_also_after_an_evaluation(lora: Lora | None, tmp_path
     assert fit(tmp_path, module).callback_metrics["train/kl"] == pytest.approx(0, abs=1e-9)
 
 
-def test_dead_groups_change_nothing_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dead_groups_change_nothing_and_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = grpo(rewards=[Constant()])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -185,15 +207,23 @@ def test_dead_groups_change_nothing_and_say_so(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_only_the_rewarded_role_learns(tmp_path: Path) -> None:
-    module = grpo(Policy(scratch=SCRATCH, lora=TWO), agent=Duo(), rewards=ONE, train_roles=("solver", "judge"))
+    module = grpo(
+        Policy(scratch=SCRATCH, lora=TWO), agent=Duo(), rewards=ONE, train_roles=("solver", "judge")
+    )
     fit(tmp_path, module)
-    moved = {name for name, value in weights(module).items() if "lora_B" in name and value.abs().sum() > 0}
+    moved = {
+        name
+        for name, value in weights(module).items()
+        if "lora_B" in name and value.abs().sum() > 0
+    }
     assert moved
     assert all(".judge." in name for name in moved)
 
 
 def test_each_role_samples_with_its_own_adapter(tmp_path: Path) -> None:
-    """After some updates the adapters differ, and samples still have ratio 1 under the adapter of their role."""
+    """After some updates the adapters differ, and samples still have ratio 1 under the adapter of
+    their role.
+    """
 
     module = grpo(
         Policy(scratch=SCRATCH, lora=TWO),
@@ -214,7 +244,11 @@ def test_recomputed_activations_are_those_of_the_role(tmp_path: Path) -> None:
     for checkpointing in (False, True):
         torch.manual_seed(0)  # adapters are drawn from the global state
         policy = Policy(scratch=SCRATCH, lora=TWO, gradient_checkpointing=checkpointing)
-        found.append(gradients(tmp_path, policy=policy, agent=Duo(), rewards=ONE, train_roles=("solver", "judge")))
+        found.append(
+            gradients(
+                tmp_path, policy=policy, agent=Duo(), rewards=ONE, train_roles=("solver", "judge")
+            )
+        )
     assert max(gradient.abs().max() for gradient in found[0].values()) > 1e-4
     assert all(torch.allclose(found[0][name], found[1][name], atol=1e-7) for name in found[0])
 
@@ -229,7 +263,9 @@ def test_several_passes_make_several_updates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("passes", [1, 3])
-def test_learning_rate_steps_once_an_update_and_ends_at_the_floor(passes: int, tmp_path: Path) -> None:
+def test_learning_rate_steps_once_an_update_and_ends_at_the_floor(
+    passes: int, tmp_path: Path
+) -> None:
     module = grpo(passes=passes, optim=Optim(lr=0.01, warmup=0, schedule="linear", floor=0.2))
     rates: list[float] = []
 
@@ -255,7 +291,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "group of one": ({"group_size": 1}, "group_size must be at least 2"),
     "greedy": ({"sampling": Sampling(0.0)}, "temperature 0"),
     "unknown role": ({"train_roles": ("judge",)}, "'judge'; SingleShot has solver"),
-    "endpoint": ({"engines": {"solver": Endpoint()}}, "no token ids and log-probabilities.*'solver'"),
+    "endpoint": (
+        {"engines": {"solver": Endpoint()}},
+        "no token ids and log-probabilities.*'solver'",
+    ),
 }
 
 

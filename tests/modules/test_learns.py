@@ -27,8 +27,12 @@ class Practised:
 
 
 @pytest.fixture(scope="module")
-def accuracies(sums: Any, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
-    """Of samples at temperature 1, before and after GRPO, on the 108 practised sums (4 samples each)."""
+def accuracies(
+    sums: Any, pretrained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, float]]:
+    """Of samples at temperature 1, before and after GRPO, on the 108 practised sums (4 samples
+    each).
+    """
     root = tmp_path_factory.mktemp("learns")
     judge = AgentEval(
         {"sampled": SingleShot("solve_plain")},
@@ -61,7 +65,9 @@ def test_sampled_accuracy_rises_by_a_clear_margin(accuracies: list[dict[str, flo
     assert after["eval/sums/sampled/low"] > before["eval/sums/sampled/high"]
 
 
-def test_what_was_learnt_is_to_answer_right_more_often_not_something_new(accuracies: list[dict[str, float]]) -> None:
+def test_what_was_learnt_is_to_answer_right_more_often_not_something_new(
+    accuracies: list[dict[str, float]],
+) -> None:
     """Once in four samples the right answer was there before, too."""
     before, after = accuracies
     gain = {

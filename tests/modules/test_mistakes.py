@@ -1,4 +1,6 @@
-"""What goes wrong is said: foreign checkpoints, divergence, ids that occur twice, exports that would not stop."""
+"""What goes wrong is said: foreign checkpoints, divergence, ids that occur twice, exports that
+would not stop.
+"""
 
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from slm_math.types import Task
 
 
 @pytest.mark.parametrize(
-    "policy", [Policy(scratch=Scratch(hidden=32, layers=3, ffn=64)), Policy(scratch=SCRATCH, lora=Lora(r=4))]
+    "policy",
+    [Policy(scratch=Scratch(hidden=32, layers=3, ffn=64)), Policy(scratch=SCRATCH, lora=Lora(r=4))],
 )
 def test_checkpoint_of_another_policy_is_refused(policy: Policy, tmp_path: Path) -> None:
     first = trainer(tmp_path, limit_train_batches=1)

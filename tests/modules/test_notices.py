@@ -1,4 +1,6 @@
-"""What training tells people: skipped updates, roles that cannot learn, biased samples; and whose seed it takes."""
+"""What training tells people: skipped updates, roles that cannot learn, biased samples; and whose
+seed it takes.
+"""
 
 import warnings
 from pathlib import Path
@@ -32,13 +34,17 @@ def poison(module: Any, updates: set[int]) -> None:
 
     def poisoned() -> float:
         if next(made) in updates:
-            next(p for p in module.model.parameters() if p.grad is not None).grad.fill_(float("nan"))
+            next(p for p in module.model.parameters() if p.grad is not None).grad.fill_(
+                float("nan")
+            )
         return step()
 
     module.step_optimizer = poisoned
 
 
-def test_skipped_updates_are_counted_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipped_updates_are_counted_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = grpo()
     poison(module, {0, 2})
     norms: list[float] = []
@@ -62,7 +68,10 @@ def test_diverged_training_ends(tmp_path: Path) -> None:
 
 
 def test_passes_do_not_add_up_in_the_logged_loss(tmp_path: Path) -> None:
-    still: Any = {"optim": Optim(lr=0.0, warmup=0), "advantage": Advantage(baseline="none", scale="none")}
+    still: Any = {
+        "optim": Optim(lr=0.0, warmup=0),
+        "advantage": Advantage(baseline="none", scale="none"),
+    }
     once, twice = (fit(tmp_path, grpo(passes=n, **still)).callback_metrics for n in (1, 2))
     assert once["train/loss"] < -0.1  # minus the mean reward, nearly
     for name in ("train/loss", "train/policy_loss", "train/entropy"):
@@ -91,8 +100,14 @@ class Silent(Agent):
 
 
 MUTE: dict[str, tuple[dict[str, Any], str]] = {
-    "constant": ({"rewards": [Half()]}, "every reward of role 'solver' was 0.5 in the first 3 steps"),
-    "unscored": ({"rewards": [Nothing()]}, "no reward scored the trained role 'solver' in the first 3 steps"),
+    "constant": (
+        {"rewards": [Half()]},
+        "every reward of role 'solver' was 0.5 in the first 3 steps",
+    ),
+    "unscored": (
+        {"rewards": [Nothing()]},
+        "no reward scored the trained role 'solver' in the first 3 steps",
+    ),
     "silent": (
         {"agent": Silent(), "rewards": [Even(role="judge")], "train_roles": ("judge",)},
         "nothing was said by the trained role 'judge' in the first 3 steps",
@@ -113,7 +128,9 @@ def test_rewards_that_teach_nothing_are_named_once(
     assert capsys.readouterr().out.count(message) == 1
 
 
-def test_rewards_that_differ_are_not_called_constant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rewards_that_differ_are_not_called_constant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = grpo()
     module.notices = Notices(module.train_roles, steps=2)
     fit(tmp_path, module, batches=3)

@@ -26,7 +26,11 @@ SMALL: dict[str, Any] = {
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen2": {},
     "llama": {"tie_word_embeddings": True},
-    "gemma2": {"final_logit_softcapping": 3.0, "attn_logit_softcapping": 5.0, "query_pre_attn_scalar": 4},
+    "gemma2": {
+        "final_logit_softcapping": 3.0,
+        "attn_logit_softcapping": 5.0,
+        "query_pre_attn_scalar": 4,
+    },
     "granite": {"logits_scaling": 4.0, "embedding_multiplier": 3.0, "residual_multiplier": 0.5},
     "cohere": {"logit_scale": 0.25},
 }
@@ -60,7 +64,9 @@ def test_logprobs_are_those_of_a_plain_forward_pass(kind: str) -> None:
     from transformers import AutoConfig
 
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **(SMALL | ARCHITECTURES[kind])))
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(kind, **(SMALL | ARCHITECTURES[kind]))
+    )
     model.eval()
     logps, entropy, _ = LoadedPolicy(model, {}).logprobs(batch(), entropy="value")
     want = plain_logprobs(model)
@@ -69,7 +75,8 @@ def test_logprobs_are_those_of_a_plain_forward_pass(kind: str) -> None:
     assert (entropy > 0).all()
 
 
-# -- the reference -----------------------------------------------------------------------------------------------
+# -- the reference
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +107,12 @@ def stir(loaded: LoadedPolicy, role: str | None = None) -> None:
         parameter += 0.1 * torch.randn_like(parameter)
 
 
-@pytest.fixture(params=["full", "fresh adapter", "continued adapter", "two adapters", "two continued adapters"])
-def policy(request: pytest.FixtureRequest, base: Path, adapter: Path) -> tuple[Callable[[], LoadedPolicy], str]:
+@pytest.fixture(
+    params=["full", "fresh adapter", "continued adapter", "two adapters", "two continued adapters"]
+)
+def policy(
+    request: pytest.FixtureRequest, base: Path, adapter: Path
+) -> tuple[Callable[[], LoadedPolicy], str]:
     two = ("solver", "verifier")
     kinds: dict[str, Callable[[], LoadedPolicy]] = {
         "full": lambda: referred(Policy(scratch=SCRATCH)),
@@ -153,9 +164,15 @@ def test_gradient_reaches_the_adapter_of_its_role_only(role: str) -> None:
     stir(loaded)
     loaded.logprobs(batch(role), reference=True)
     loaded.logprobs(batch(role))[0].sum().backward()
-    got = {name for name, p in loaded.model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    got = {
+        name
+        for name, p in loaded.model.named_parameters()
+        if p.grad is not None and p.grad.abs().sum() > 0
+    }
     assert got == {name for name in loaded.trainable if f".{role}." in name}
-    assert {id(p) for p in loaded.parameters(role)} == {id(dict(loaded.model.named_parameters())[n]) for n in got}
+    assert {id(p) for p in loaded.parameters(role)} == {
+        id(dict(loaded.model.named_parameters())[n]) for n in got
+    }
 
 
 def test_gradient_checkpointing_changes_no_gradient() -> None:
@@ -173,7 +190,9 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_continued_adapter_is_recomputed_also_with_a_reference(adapter: Path, checkpointing: bool) -> None:
+def test_continued_adapter_is_recomputed_also_with_a_reference(
+    adapter: Path, checkpointing: bool
+) -> None:
     loaded = referred(Policy(path=str(adapter), gradient_checkpointing=checkpointing))
     assert loaded.model.training
     assert all(module.training for module in loaded.model.modules())

@@ -1,4 +1,6 @@
-"""A GRPO step whose agent runs programs: what is measured, and what happens when the machine fails."""
+"""A GRPO step whose agent runs programs: what is measured, and what happens when
+the machine fails.
+"""
 
 from pathlib import Path
 
@@ -17,7 +19,11 @@ class Runs(Agent):
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         yield [Generate(user(problem.text), max_new_tokens=4)]
-        yield [RunPython("print(1)"), RunPython("1 / 0"), RunPython("class Mine(Exception): pass\nraise Mine")]
+        yield [
+            RunPython("print(1)"),
+            RunPython("1 / 0"),
+            RunPython("class Mine(Exception): pass\nraise Mine"),
+        ]
         return "1"
 
 
@@ -34,7 +40,9 @@ def test_programs_are_measured_per_step(tmp_path: Path) -> None:
     assert values["train/program_errors/other"] == pytest.approx(1 / 3)
 
 
-def test_a_machine_that_cannot_run_programs_ends_training_before_a_model_loads(tmp_path: Path, monkeypatch) -> None:
+def test_a_machine_that_cannot_run_programs_ends_training_before_a_model_loads(
+    tmp_path: Path, monkeypatch
+) -> None:
     def broken(*_):
         raise SandboxError("no walls here")
 

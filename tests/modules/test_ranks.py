@@ -14,7 +14,9 @@ HERE = Path(__file__)
 
 
 def work(kind: str, devices: int, out: Path) -> None:
-    """Evaluates, makes two updates and saves the gradients of the first, the weights after it and what was logged."""
+    """Evaluates, makes two updates and saves the gradients of the first, the weights after it and
+    what was logged.
+    """
     import lightning as L
     from tiny import SCRATCH, chats, grpo, problems, sft, trainer, weights
 
@@ -31,43 +33,71 @@ def work(kind: str, devices: int, out: Path) -> None:
     class Keep(L.Callback):
         def on_before_optimizer_step(self, trainer: L.Trainer, module: Any, optimizer: Any) -> None:
             if not gradients:
-                gradients.update({n: p.grad.clone() for n, p in module.model.named_parameters() if p.grad is not None})
+                gradients.update(
+                    {
+                        n: p.grad.clone()
+                        for n, p in module.model.named_parameters()
+                        if p.grad is not None
+                    }
+                )
 
     optim = Optim(lr=1e-3, warmup=0, clip=0.0)
     lora = Policy(scratch=SCRATCH, lora=Lora(r=2, dropout=0.0))
     by_row = Objective("grpo")
     whole = Advantage(baseline="batch", scale="batch")
     makers: dict[str, Any] = {
-        "sft": lambda: (sft(optim=optim, tokens_per_batch=200), chats(batch_size=9, prompt_weight=0.2)),
+        "sft": lambda: (
+            sft(optim=optim, tokens_per_batch=200),
+            chats(batch_size=9, prompt_weight=0.2),
+        ),
         "grpo": lambda: (grpo(optim=optim, objective=Objective(beta=0.05)), problems()),
         "grpo-lora": lambda: (grpo(lora, optim=optim, objective=by_row), problems(batch_size=3)),
         "one-problem": lambda: (grpo(optim=optim, group_size=16), problems(batch_size=1)),
         "draws": lambda: (
-            grpo(optim=optim, passes=2, resample=2, group_size=2, objective=Objective("adjusted", beta=0.05)),
+            grpo(
+                optim=optim,
+                passes=2,
+                resample=2,
+                group_size=2,
+                objective=Objective("adjusted", beta=0.05),
+            ),
             problems(batch_size=3),
         ),
         "batch": lambda: (
-            grpo(lora, optim=optim, advantage=whole, objective=Objective("dr_grpo", beta=0.1, kl_in="reward")),
+            grpo(
+                lora,
+                optim=optim,
+                advantage=whole,
+                objective=Objective("dr_grpo", beta=0.1, kl_in="reward"),
+            ),
             problems(batch_size=5),
         ),
     }
     L.seed_everything(0, verbose=False)  # adapters are drawn from the global state
     module, data = makers[kind]()
-    judge = AgentEval({"one": SingleShot("solve_plain")}, limit=5, sampling=Sampling(0.0, max_new_tokens=4))
+    judge = AgentEval(
+        {"one": SingleShot("solve_plain")}, limit=5, sampling=Sampling(0.0, max_new_tokens=4)
+    )
     strategy = "auto" if devices == 1 else "ddp"
     options: Any = {"devices": devices, "strategy": strategy, "limit_train_batches": 2}
     run = trainer(out, callbacks=[Keep(), judge], **options)
     run.validate(module, data, verbose=False)
-    judged = {name: value for name, value in run.callback_metrics.items() if name.startswith("eval/")}
+    judged = {
+        name: value for name, value in run.callback_metrics.items() if name.startswith("eval/")
+    }
     run.fit(module, data)
     logged = dict(run.callback_metrics)
-    torch.save((gradients, weights(module), judged, logged), out / f"{kind}-{devices}-{run.global_rank}.pt")
+    torch.save(
+        (gradients, weights(module), judged, logged), out / f"{kind}-{devices}-{run.global_rank}.pt"
+    )
     if run.is_global_zero:
         (out / "eval").rename(out / f"eval-{devices}")
 
 
 def save_often(out: Path) -> None:
-    """Two ranks, one slower than the other, with a checkpoint after every 50 ms or so, by each rank's own clock."""
+    """Two ranks, one slower than the other, with a checkpoint after every 50 ms or so, by each
+    rank's own clock.
+    """
     import time
 
     import lightning as L
@@ -76,19 +106,31 @@ def save_often(out: Path) -> None:
     from callbacks import Checkpoints
 
     class Slow(L.Callback):
-        def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        def on_train_batch_start(
+            self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int
+        ) -> None:
             time.sleep(0.013 * trainer.global_rank * (batch_idx % 3))
 
     options: Any = {"devices": 2, "strategy": "ddp", "enable_checkpointing": True, "max_epochs": 4}
-    run = trainer(out, callbacks=[Slow(), Checkpoints(out / "checkpoints", minutes=0.05 / 60)], **options)
+    run = trainer(
+        out, callbacks=[Slow(), Checkpoints(out / "checkpoints", minutes=0.05 / 60)], **options
+    )
     run.fit(sft(), chats(batch_size=8))
 
 
 @pytest.mark.slow
 def test_ranks_agree_when_to_save(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}:{HERE.parents[2]}", "GLOO_SOCKET_IFNAME": "lo"}
+    environment = os.environ | {
+        "PYTHONPATH": f"{HERE.parents[1]}:{HERE.parents[2]}",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
     command = [sys.executable, str(HERE), "save", "2", str(tmp_path)]
-    options: Any = {"env": environment, "capture_output": True, "text": True, "cwd": HERE.parents[2]}
+    options: Any = {
+        "env": environment,
+        "capture_output": True,
+        "text": True,
+        "cwd": HERE.parents[2],
+    }
     done = subprocess.run(command, timeout=200, **options)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
@@ -98,15 +140,27 @@ def slow(*kinds: str) -> list[Any]:
     return [pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
 
 
-@pytest.mark.parametrize("kind", [*slow("sft", "grpo", "grpo-lora", "batch", "draws"), "one-problem"])
+@pytest.mark.parametrize(
+    "kind", [*slow("sft", "grpo", "grpo-lora", "batch", "draws"), "one-problem"]
+)
 def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}:{HERE.parents[2]}", "GLOO_SOCKET_IFNAME": "lo"}
+    environment = os.environ | {
+        "PYTHONPATH": f"{HERE.parents[1]}:{HERE.parents[2]}",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
     for devices in (1, 2):
         command = [sys.executable, str(HERE), kind, str(devices), str(tmp_path)]
-        options: Any = {"env": environment, "capture_output": True, "text": True, "cwd": HERE.parents[2]}
+        options: Any = {
+            "env": environment,
+            "capture_output": True,
+            "text": True,
+            "cwd": HERE.parents[2],
+        }
         done = subprocess.run(command, timeout=280, **options)
         assert done.returncode == 0, done.stderr[-3000:]
-    alone, first, second = (torch.load(tmp_path / f"{kind}-{name}.pt") for name in ("1-0", "2-0", "2-1"))
+    alone, first, second = (
+        torch.load(tmp_path / f"{kind}-{name}.pt") for name in ("1-0", "2-0", "2-1")
+    )
     assert alone[0]
     assert max(value.abs().max() for value in alone[0].values()) > 1e-4
     for name, gradient in alone[0].items():
@@ -131,10 +185,14 @@ def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
             "advantage_max",
         )
         for name in (f"train/{name}" for name in same):
-            assert first[3][name].item() == pytest.approx(alone[3][name].item(), rel=1e-3, abs=1e-5), name
+            assert first[3][name].item() == pytest.approx(
+                alone[3][name].item(), rel=1e-3, abs=1e-5
+            ), name
             assert second[3][name].item() == first[3][name].item()
     if kind == "sft":
-        assert first[3]["train/loss"].item() == pytest.approx(alone[3]["train/loss"].item(), rel=1e-3)
+        assert first[3]["train/loss"].item() == pytest.approx(
+            alone[3]["train/loss"].item(), rel=1e-3
+        )
         assert first[3]["val/loss"].item() == pytest.approx(alone[3]["val/loss"].item(), rel=1e-3)
 
 

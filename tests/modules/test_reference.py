@@ -1,4 +1,6 @@
-"""The reference policy: where it stands at the start, that it stays there, and that it moves when it should."""
+"""The reference policy: where it stands at the start, that it stays there, and that it moves when
+it should.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,11 @@ from slm_math.types import Sampling, Task, Trace
 
 TWO = Lora(r=2, dropout=0.0)
 FAST = Optim(lr=1e-2, warmup=0, schedule="constant")
-BOTH: dict[str, Any] = {"agent": Duo(), "rewards": [Even(), Even(role="judge")], "train_roles": ("solver", "judge")}
+BOTH: dict[str, Any] = {
+    "agent": Duo(),
+    "rewards": [Even(), Even(role="judge")],
+    "train_roles": ("solver", "judge"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,9 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     module = sft(Policy(scratch=SCRATCH), optim=Optim(lr=1e-3))
     trainer(root / "base", limit_train_batches=1, callbacks=[ExportHF()]).fit(module, chats())
     policy = Policy(path=str(root / "base" / "export"), lora=TWO)
-    trainer(root, limit_train_batches=3, callbacks=[ExportHF()]).fit(sft(policy, optim=Optim(lr=3e-2)), chats())
+    trainer(root, limit_train_batches=3, callbacks=[ExportHF()]).fit(
+        sft(policy, optim=Optim(lr=3e-2)), chats()
+    )
     return root / "export"
 
 
@@ -61,9 +69,13 @@ def curve(module: Any, root: Path, batches: int = 3) -> list[float]:
 
 @pytest.mark.parametrize("moves", [0.0, 0.3], ids=["still", "moving"])
 @pytest.mark.parametrize("kind", CASES)
-def test_kl_is_zero_at_the_start_and_grows(kind: str, moves: float, adapter: Path, tmp_path: Path) -> None:
+def test_kl_is_zero_at_the_start_and_grows(
+    kind: str, moves: float, adapter: Path, tmp_path: Path
+) -> None:
     policy, options = CASES[kind](adapter)
-    module = grpo(policy, objective=Objective(beta=0.01), optim=FAST, reference_update=moves, **options)
+    module = grpo(
+        policy, objective=Objective(beta=0.01), optim=FAST, reference_update=moves, **options
+    )
     first, *later = curve(module, tmp_path)
     assert first == pytest.approx(0, abs=1e-9)
     assert min(later) > 1e-6
@@ -71,7 +83,9 @@ def test_kl_is_zero_at_the_start_and_grows(kind: str, moves: float, adapter: Pat
 
 @pytest.mark.parametrize("kl_in", ["loss", "reward"])
 @pytest.mark.parametrize("kind", ["full", "fresh adapter", "sft adapter"])
-def test_wrong_reference_stops_the_first_update(kind: str, kl_in: Any, adapter: Path, tmp_path: Path) -> None:
+def test_wrong_reference_stops_the_first_update(
+    kind: str, kl_in: Any, adapter: Path, tmp_path: Path
+) -> None:
     class Disturb(L.Callback):
         def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
             named = dict(module.named_parameters())
@@ -86,14 +100,20 @@ def test_wrong_reference_stops_the_first_update(kind: str, kl_in: Any, adapter: 
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_reference_that_goes_all_the_way_is_the_policy(kind: str, adapter: Path, tmp_path: Path) -> None:
+def test_reference_that_goes_all_the_way_is_the_policy(
+    kind: str, adapter: Path, tmp_path: Path
+) -> None:
     policy, options = CASES[kind](adapter)
-    module = grpo(policy, objective=Objective(beta=0.01), optim=FAST, reference_update=1.0, **options)
+    module = grpo(
+        policy, objective=Objective(beta=0.01), optim=FAST, reference_update=1.0, **options
+    )
     assert curve(module, tmp_path) == pytest.approx([0, 0, 0], abs=1e-9)
 
 
 def test_slow_reference_is_the_moving_average(tmp_path: Path) -> None:
-    """After steps k = 1, 2 with share a: ref_k = ref_(k-1) + a (policy_k - ref_(k-1)), weight by weight."""
+    """After steps k = 1, 2 with share a: ref_k = ref_(k-1) + a (policy_k - ref_(k-1)), weight by
+    weight.
+    """
     module = grpo(objective=Objective(beta=0.01), optim=FAST, reference_update=0.25)
     states: list[dict[str, torch.Tensor]] = []
 
@@ -102,7 +122,9 @@ def test_slow_reference_is_the_moving_average(tmp_path: Path) -> None:
             self.on_train_batch_end(trainer, module)
 
         def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
-            states.append({n: p.detach().double().clone() for n, p in module.model.named_parameters()})
+            states.append(
+                {n: p.detach().double().clone() for n, p in module.model.named_parameters()}
+            )
 
     trainer(tmp_path, limit_train_batches=2, callbacks=[Keep()]).fit(module, problems())
     for name, got in module.loaded.frozen.named_parameters():
@@ -113,7 +135,12 @@ def test_slow_reference_is_the_moving_average(tmp_path: Path) -> None:
 
 
 def test_reference_does_not_learn(tmp_path: Path) -> None:
-    module = grpo(Policy(scratch=SCRATCH, lora=TWO), objective=Objective(beta=0.1), optim=FAST, reference_update=0.5)
+    module = grpo(
+        Policy(scratch=SCRATCH, lora=TWO),
+        objective=Objective(beta=0.1),
+        optim=FAST,
+        reference_update=0.5,
+    )
     curve(module, tmp_path, 1)
     assert not any("_reference" in name for name in module.loaded.trainable)
     assert not any(p.requires_grad for n, p in module.model.named_parameters() if "_reference" in n)
@@ -128,7 +155,9 @@ def test_no_reference_without_a_kl_term(tmp_path: Path) -> None:
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
 def test_kl_in_the_reward_is_taken_off_it(kind: Any, masked: bool, tmp_path: Path) -> None:
-    """A = (r - beta * sum of k_t) - mean of these, also for samples that are masked; by plain forward passes."""
+    """A = (r - beta * sum of k_t) - mean of these, also for samples that are masked; by plain
+    forward passes.
+    """
     objective = Objective(beta=0.5, kl=kind, kl_in="reward")
     ragged = Sampling(max_new_tokens=6, stop=("a", "e", "o", "t"))
     options: dict[str, Any] = {
@@ -154,7 +183,11 @@ def test_kl_in_the_reward_is_taken_off_it(kind: Any, masked: bool, tmp_path: Pat
         chosen = torch.tensor(reply.token_ids)[:, None]
         with torch.no_grad():
             one, other = (
-                model(ids).logits[0, len(reply.prompt_ids) - 1 : -1].log_softmax(-1).gather(-1, chosen).double()
+                model(ids)
+                .logits[0, len(reply.prompt_ids) - 1 : -1]
+                .log_softmax(-1)
+                .gather(-1, chosen)
+                .double()
                 for model in (policy, start)
             )
         d = other - one
@@ -162,7 +195,9 @@ def test_kl_in_the_reward_is_taken_off_it(kind: Any, masked: bool, tmp_path: Pat
         penalised.append(rollout.rewards["solver"] - 0.5 * k.sum().item())
     table = torch.tensor(penalised).view(-1, 4)
     want = (table - table.mean(1, keepdim=True)).flatten().tolist()
-    assert [rollout.advantages["solver"] for rollout in module.last] == pytest.approx(want, abs=1e-4)
+    assert [rollout.advantages["solver"] for rollout in module.last] == pytest.approx(
+        want, abs=1e-4
+    )
     assert max(penalised) > 1 or min(penalised) < -1e-3
 
 

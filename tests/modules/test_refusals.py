@@ -19,7 +19,9 @@ from slm_math.types import Problem, Sampling, Task
 def chatml(generation: bool) -> Any:
     tokenizer = SCRATCH.tokenizer()
     ending = "{% if add_generation_prompt %}<|assistant|>{% endif %}" if generation else ""
-    tokenizer.chat_template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}" + ending
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}" + ending
+    )
     return tokenizer
 
 
@@ -51,7 +53,9 @@ class Long(Source):
 
 def test_prompt_longer_than_the_context_is_named_before_the_model_is_loaded(tmp_path: Path) -> None:
     module = grpo()
-    with pytest.raises(ValueError, match=r"problem long/400 makes a prompt of \d+ tokens.*context holds 512"):
+    with pytest.raises(
+        ValueError, match=r"problem long/400 makes a prompt of \d+ tokens.*context holds 512"
+    ):
         trainer(tmp_path).fit(module, ProblemData(Long(), batch_size=1))
     assert module.loaded is None
 
@@ -74,11 +78,20 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "exclude each other",
     ),
     "moving nothing": ({"reference_update": 0.5}, "without objective.beta there is none"),
-    "no dead groups": ({"resample": 1, "advantage": Advantage(baseline="batch")}, "resample drops groups"),
+    "no dead groups": (
+        {"resample": 1, "advantage": Advantage(baseline="batch")},
+        "resample drops groups",
+    ),
     "tokens_per_batch": ({"tokens_per_batch": 0}, "must be at least 1"),
     "slots": ({"slots": 0}, "must be at least 1"),
-    "two of a name": ({"rewards": [Even(), Even()]}, "two rewards of role 'solver' are called 'even'"),
-    "reward of nobody": ({"rewards": [Even(), Even(role="judge")]}, "is for role 'judge', and trained are solver"),
+    "two of a name": (
+        {"rewards": [Even(), Even()]},
+        "two rewards of role 'solver' are called 'even'",
+    ),
+    "reward of nobody": (
+        {"rewards": [Even(), Even(role="judge")]},
+        "is for role 'judge', and trained are solver",
+    ),
 }
 
 
@@ -94,7 +107,10 @@ OBJECTIVES: dict[str, tuple[dict[str, Any], str]] = {
     "dual clip": ({"dual_clip": 0.5}, "dual_clip must be 0"),
     "beta": ({"beta": -0.1}, "beta must be >= 0"),
     "bounds": ({"mismatch_high": 0.9}, "must enclose 1"),
-    "weighted k3 in the reward": ({"beta": 0.1, "kl": "k3_weighted", "kl_in": "reward"}, "belongs into the loss"),
+    "weighted k3 in the reward": (
+        {"beta": 0.1, "kl": "k3_weighted", "kl_in": "reward"},
+        "belongs into the loss",
+    ),
 }
 
 

@@ -28,9 +28,18 @@ RUNS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "sft-lora-dropout": lambda: (sft(Policy(scratch=SCRATCH, lora=LORA)), chats(batch_size=8)),
     "sft-full-muon": lambda: (sft(optim=Optim(kind="muon", lr=3e-3)), chats(batch_size=16)),
     "grpo-full": lambda: (grpo(objective=Objective(beta=0.05)), problems(batch_size=14)),
-    "grpo-lora": lambda: (grpo(Policy(scratch=SCRATCH, lora=LORA), resample=2), problems(batch_size=14)),
+    "grpo-lora": lambda: (
+        grpo(Policy(scratch=SCRATCH, lora=LORA), resample=2),
+        problems(batch_size=14),
+    ),
     "grpo-full-passes": lambda: (
-        grpo(passes=2, resample=2, rewards=[Rare()], objective=Objective("gspo", beta=0.05), reference_update=0.5),
+        grpo(
+            passes=2,
+            resample=2,
+            rewards=[Rare()],
+            objective=Objective("gspo", beta=0.05),
+            reference_update=0.5,
+        ),
         problems(batch_size=14),
     ),
     "grpo-lora-passes": lambda: (
@@ -54,15 +63,22 @@ class Interrupt(L.Callback):
     def __init__(self, epoch: int, batch: int) -> None:
         self.at = (epoch, batch)
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int
+    ) -> None:
         if (trainer.current_epoch, batch_idx) == self.at:
             raise InterruptedError
 
 
-def fit(kind: str, root: Path, *callbacks: L.Callback, ckpt: Path | None = None) -> dict[str, torch.Tensor]:
-    L.seed_everything(5 if ckpt is None else 77, verbose=False)  # a resumed run starts from another random state
+def fit(
+    kind: str, root: Path, *callbacks: L.Callback, ckpt: Path | None = None
+) -> dict[str, torch.Tensor]:
+    # a resumed run starts from another random state
+    L.seed_everything(5 if ckpt is None else 77, verbose=False)
     module, data = RUNS[kind]()
-    run = trainer(root, max_epochs=2, callbacks=list(callbacks), enable_checkpointing=bool(callbacks))
+    run = trainer(
+        root, max_epochs=2, callbacks=list(callbacks), enable_checkpointing=bool(callbacks)
+    )
     run.fit(module, data, ckpt_path=ckpt)
     return weights(module)
 
@@ -88,7 +104,9 @@ def test_resuming_within_an_epoch_changes_nothing(kind: str, straight: Any, tmp_
 
 
 @pytest.mark.parametrize("kind", [kind for kind in RUNS if "muon" not in kind])
-def test_resuming_at_the_end_of_an_epoch_changes_nothing(kind: str, straight: Any, tmp_path: Path) -> None:
+def test_resuming_at_the_end_of_an_epoch_changes_nothing(
+    kind: str, straight: Any, tmp_path: Path
+) -> None:
     saver = ModelCheckpoint(tmp_path / "ckpt", save_on_train_epoch_end=True, save_top_k=-1)
     with pytest.raises(InterruptedError):
         fit(kind, tmp_path, saver, Interrupt(1, 0))
@@ -109,7 +127,9 @@ def test_the_resumed_runs_do_draw_further_problems(straight: Any, tmp_path: Path
 
 
 def only(folder: Path) -> Path:
-    return max(folder.glob("*.ckpt"), key=lambda path: torch.load(path, weights_only=True)["global_step"])
+    return max(
+        folder.glob("*.ckpt"), key=lambda path: torch.load(path, weights_only=True)["global_step"]
+    )
 
 
 def test_checkpoint_holds_what_learns_and_where_the_run_stood(tmp_path: Path) -> None:
@@ -129,13 +149,27 @@ def test_checkpoint_holds_what_learns_and_where_the_run_stood(tmp_path: Path) ->
 def test_the_compared_runs_do_learn(kind: str, straight: Any) -> None:
     start = RUNS[kind]()[0].policy.load()
     named = dict(start.model.named_parameters())
-    assert difference(straight(kind), {name: named[name].detach() for name in start.trainable}) > 1e-3
+    assert (
+        difference(straight(kind), {name: named[name].detach() for name in start.trainable}) > 1e-3
+    )
 
 
 OTHERS: dict[str, tuple[Policy, Policy, str]] = {
-    "full into lora": (Policy(scratch=SCRATCH), Policy(scratch=SCRATCH, lora=LORA), "missing .*unknown"),
-    "lora into full": (Policy(scratch=SCRATCH, lora=LORA), Policy(scratch=SCRATCH), "missing .*unknown"),
-    "other rank": (Policy(scratch=SCRATCH, lora=LORA), Policy(scratch=SCRATCH, lora=Lora(r=2)), "16 of another shape"),
+    "full into lora": (
+        Policy(scratch=SCRATCH),
+        Policy(scratch=SCRATCH, lora=LORA),
+        "missing .*unknown",
+    ),
+    "lora into full": (
+        Policy(scratch=SCRATCH, lora=LORA),
+        Policy(scratch=SCRATCH),
+        "missing .*unknown",
+    ),
+    "other rank": (
+        Policy(scratch=SCRATCH, lora=LORA),
+        Policy(scratch=SCRATCH, lora=Lora(r=2)),
+        "16 of another shape",
+    ),
 }
 
 
@@ -146,7 +180,9 @@ def test_checkpoint_of_another_policy_is_refused(kind: str, tmp_path: Path) -> N
     first.fit(sft(saved), chats())
     first.save_checkpoint(tmp_path / "one.ckpt")
     for verb in ("fit", "validate"):
-        with pytest.raises(ValueError, match=f"the checkpoint is of another policy: .*{message}") as caught:
+        with pytest.raises(
+            ValueError, match=f"the checkpoint is of another policy: .*{message}"
+        ) as caught:
             getattr(trainer(tmp_path), verb)(sft(other), chats(), ckpt_path=tmp_path / "one.ckpt")
         assert "\n" not in str(caught.value)
 
@@ -156,13 +192,17 @@ def test_roles_in_another_order_are_refused(tmp_path: Path) -> None:
     rewards = [Rare(), Rare(role="judge")]
 
     def module(*roles: str) -> Any:
-        return grpo(Policy(scratch=SCRATCH, lora=LORA), agent=Duo(), rewards=rewards, train_roles=roles)
+        return grpo(
+            Policy(scratch=SCRATCH, lora=LORA), agent=Duo(), rewards=rewards, train_roles=roles
+        )
 
     first = trainer(tmp_path, limit_train_batches=1)
     first.fit(module("solver", "judge"), problems())
     first.save_checkpoint(tmp_path / "one.ckpt")
     with pytest.raises(ValueError, match="train_roles are solver, judge, in this order"):
-        trainer(tmp_path, max_epochs=2).fit(module("judge", "solver"), problems(), ckpt_path=tmp_path / "one.ckpt")
+        trainer(tmp_path, max_epochs=2).fit(
+            module("judge", "solver"), problems(), ckpt_path=tmp_path / "one.ckpt"
+        )
 
 
 def test_moving_reference_needs_one_in_the_checkpoint(tmp_path: Path) -> None:
@@ -175,7 +215,9 @@ def test_moving_reference_needs_one_in_the_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("passes", "updates"), [(1, 3), (2, 3)])
-def test_max_steps_counts_updates_and_the_schedule_ends_with_them(passes: int, updates: int, tmp_path: Path) -> None:
+def test_max_steps_counts_updates_and_the_schedule_ends_with_them(
+    passes: int, updates: int, tmp_path: Path
+) -> None:
     module = grpo(passes=passes, optim=Optim(lr=0.01, warmup=0, schedule="linear"))
     run = trainer(tmp_path, max_steps=3, max_epochs=5)
     run.fit(module, problems())

@@ -1,4 +1,6 @@
-"""Which samples are learnt, and under which distribution: dynamic sampling, truncated replies, top-p, top-k, min-p."""
+"""Which samples are learnt, and under which distribution: dynamic sampling, truncated replies,
+top-p, top-k, min-p.
+"""
 
 from array import array
 from pathlib import Path
@@ -20,7 +22,11 @@ class Sometimes(Even):
     """Even for every third problem; all samples of the others earn the same."""
 
     def __call__(self, task: Task, trace: Trace) -> float:
-        return super().__call__(task, trace) if int(task.problem.id.rpartition("/")[2]) % 3 == 0 else 0.0
+        return (
+            super().__call__(task, trace)
+            if int(task.problem.id.rpartition("/")[2]) % 3 == 0
+            else 0.0
+        )
 
 
 class Same(Reward):
@@ -34,7 +40,8 @@ def fit(module: Any, root: Path, batches: int = 1, **data: Any) -> L.Trainer:
     return run
 
 
-# -- dynamic sampling --------------------------------------------------------------------------------------------
+# -- dynamic sampling
+# --------------------------------------------------------------------------------------------
 
 
 def learnt(module: Any) -> list[str]:
@@ -48,10 +55,16 @@ def test_dead_groups_make_room_for_further_problems(tmp_path: Path) -> None:
     assert len(learnt(module)) == 4
     seen = dict.fromkeys(r.task.problem.id for r in module.last)
     assert len(seen) > 4
-    alive = [p for p in seen if len({r.rewards["solver"] for r in module.last if r.task.problem.id == p}) > 1]
+    alive = [
+        p
+        for p in seen
+        if len({r.rewards["solver"] for r in module.last if r.task.problem.id == p}) > 1
+    ]
     assert learnt(module) == alive[:4]
     dead = 1 - len(alive) / len(seen)
-    assert run.callback_metrics["train/frac_reward_zero_std"].item() == pytest.approx(dead, abs=1e-6)
+    assert run.callback_metrics["train/frac_reward_zero_std"].item() == pytest.approx(
+        dead, abs=1e-6
+    )
 
 
 def test_further_problems_are_the_next_of_the_order(tmp_path: Path) -> None:
@@ -63,7 +76,9 @@ def test_further_problems_are_the_next_of_the_order(tmp_path: Path) -> None:
     assert data.state_dict() == {"epoch": 0, "position": 3}
 
 
-def test_sampling_again_ends_at_its_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sampling_again_ends_at_its_limit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = grpo(rewards=[Same()], resample=2)
     before = SCRATCH.model(SCRATCH.tokenizer())
     fit(module, tmp_path, batch_size=4)
@@ -74,7 +89,9 @@ def test_sampling_again_ends_at_its_limit(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_dropped_groups_do_not_count_in_the_average(tmp_path: Path) -> None:
-    """The same update whether dead groups were dropped or never asked for; kept, they make it smaller."""
+    """The same update whether dead groups were dropped or never asked for; kept, they make it
+    smaller.
+    """
 
     class Chosen(ProblemData):
         def setup(self, stage: str) -> None:
@@ -96,7 +113,8 @@ def test_dropped_groups_do_not_count_in_the_average(tmp_path: Path) -> None:
     assert norms[0] < 0.7 * norms[1]
 
 
-# -- truncated replies -------------------------------------------------------------------------------------------
+# -- truncated replies
+# -------------------------------------------------------------------------------------------
 
 
 def test_masked_truncated_replies_count_in_the_baseline_only(tmp_path: Path) -> None:
@@ -107,8 +125,12 @@ def test_masked_truncated_replies_count_in_the_baseline_only(tmp_path: Path) -> 
     cut = [r.trace.turns[0].reply.finish == "length" for r in module.last]
     assert 0 < sum(cut) < len(cut)
     rows = module.rows([module.last[i : i + 8] for i in range(0, len(module.last), 8)])
-    assert {row.sample for row in rows if row.cut} == {sample for sample, was_cut in enumerate(cut) if was_cut}
-    want = sum(len(r.trace.turns[0].reply.token_ids) for r, was_cut in zip(module.last, cut) if not was_cut)
+    assert {row.sample for row in rows if row.cut} == {
+        sample for sample, was_cut in enumerate(cut) if was_cut
+    }
+    want = sum(
+        len(r.trace.turns[0].reply.token_ids) for r, was_cut in zip(module.last, cut) if not was_cut
+    )
     assert learnt == [want]
     rewards = torch.tensor([r.rewards["solver"] for r in module.last]).view(-1, 8)
     first = [r.advantages["solver"] for r in module.last[:8]]
@@ -117,7 +139,8 @@ def test_masked_truncated_replies_count_in_the_baseline_only(tmp_path: Path) -> 
     assert run.callback_metrics["train/truncated"].item() == pytest.approx(sum(cut) / len(cut))
 
 
-# -- what could be sampled ---------------------------------------------------------------------------------------
+# -- what could be sampled
+# ---------------------------------------------------------------------------------------
 
 CUT = {
     "top_p": Sampling(top_p=0.6, max_new_tokens=6),
@@ -161,15 +184,22 @@ def test_recorded_support_is_what_the_rule_leaves(kind: str, tmp_path: Path) -> 
             left = [i for i in left if p[i] >= plan.min_p * p[order[0]]]
             got = packed(kept)
             assert token in got
-            assert len(set(got) ^ set(left)) <= 1  # rounding of the cumulative sum may move its edge by one
-            assert logp == pytest.approx(torch.tensor(p[token] / sum(p[i] for i in got)).log().item(), abs=1e-4)
+            # rounding of the cumulative sum may move its edge by one
+            assert len(set(got) ^ set(left)) <= 1
+            assert logp == pytest.approx(
+                torch.tensor(p[token] / sum(p[i] for i in got)).log().item(), abs=1e-4
+            )
 
 
 def test_gradient_on_truncated_samples_is_that_of_the_truncated_policy(tmp_path: Path) -> None:
-    """-sum of A * grad log (p_token / sum of p over the kept tokens), written out with a plain model."""
+    """-sum of A * grad log (p_token / sum of p over the kept tokens), written out with a plain
+    model.
+    """
     module: Any = grpo(sampling=CUT["all"])
     found: dict[str, torch.Tensor] = {}
-    module.step_optimizer = lambda: found.update({n: p.grad.clone() for n, p in module.model.named_parameters()}) or 0.0
+    module.step_optimizer = lambda: (
+        found.update({n: p.grad.clone() for n, p in module.model.named_parameters()}) or 0.0
+    )
     fit(module, tmp_path)
     model, loss, tokens = SCRATCH.model(SCRATCH.tokenizer()), torch.zeros(()), 0
     for rollout in module.last:
@@ -192,11 +222,14 @@ def test_without_truncation_nothing_is_recorded(tmp_path: Path) -> None:
     assert not any(r.trace.turns[0].reply.kept for r in module.last)
 
 
-# -- randomness --------------------------------------------------------------------------------------------------
+# -- randomness
+# --------------------------------------------------------------------------------------------------
 
 
 def test_every_step_draws_anew_and_every_problem_its_own(tmp_path: Path) -> None:
-    """With one problem in all batches, no two steps and no two samples of a step repeat each other."""
+    """With one problem in all batches, no two steps and no two samples of a step
+    repeat each other.
+    """
     said: list[tuple[int, ...]] = []
 
     class Keep(L.Callback):

@@ -1,4 +1,6 @@
-"""Training with rollouts by `vllm serve`: weights arrive at every step and are checked; a lie stops the run."""
+"""Training with rollouts by `vllm serve`: weights arrive at every step and are checked; a lie stops
+the run.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def module(servers: list[FakeVLLM], policy: Policy | None = None, **options: Any
 
 
 class Seen(L.Callback):
-    """What each step logged, and the largest difference between the policy that sampled and the servers' weights."""
+    """What each step logged, and the largest difference between the policy that sampled and the
+    servers' weights.
+    """
 
     def __init__(self, servers: list[FakeVLLM]) -> None:
         self.servers, self.steps, self.behind, self.versions = servers, [], [], []
@@ -46,11 +50,15 @@ class Seen(L.Callback):
         self.steps.append({name: float(value) for name, value in trainer.callback_metrics.items()})
         for server in self.servers:
             theirs = dict(server.model.named_parameters())
-            self.behind.append(max((theirs[name] - p).abs().max().item() for name, p in self.before.items()))
+            self.behind.append(
+                max((theirs[name] - p).abs().max().item() for name, p in self.before.items())
+            )
 
 
 def fit(root: Path, model: Any, batches: int = 3, seen: Any = (), **options: Any) -> Any:
-    training = trainer(root, limit_train_batches=batches, callbacks=[*([seen] if seen else [])], **options)
+    training = trainer(
+        root, limit_train_batches=batches, callbacks=[*([seen] if seen else [])], **options
+    )
     training.fit(model, problems(batch_size=3))
     return training
 
@@ -62,15 +70,23 @@ def test_weights_arrive_at_every_step(tmp_path: Path, capsys: pytest.CaptureFixt
         assert seen.behind == [0.0] * 6
         assert [step["train/logp_diff"] for step in seen.steps] == pytest.approx([0] * 3, abs=5e-6)
         assert all(0 <= step["train/engine_gap"] < 1e-4 for step in seen.steps)
-        assert {rollout.trace.turns[0].reply.version for rollout in model.last} == {seen.versions[-1]}
+        assert {rollout.trace.turns[0].reply.version for rollout in model.last} == {
+            seen.versions[-1]
+        }
         for server in servers:
             routes = [route for route in server.routes() if route != GENERATE]
-            assert routes == PUSH * len(set(seen.versions))  # nothing changed in a step of dead groups
+            # nothing changed in a step of dead groups
+            assert routes == PUSH * len(set(seen.versions))
         assert servers[0].url in capsys.readouterr().out  # the choice is printed
-        assert difference(weights(model), dict(SCRATCH.model(SCRATCH.tokenizer()).named_parameters())) > 1e-2
+        assert (
+            difference(weights(model), dict(SCRATCH.model(SCRATCH.tokenizer()).named_parameters()))
+            > 1e-2
+        )
 
 
-def steps_before_the_end(root: Path, servers: list[FakeVLLM], batches: int = 3, **options: Any) -> tuple[int, str]:
+def steps_before_the_end(
+    root: Path, servers: list[FakeVLLM], batches: int = 3, **options: Any
+) -> tuple[int, str]:
     """How many optimiser steps were made before EngineError, and what it says."""
     model = module(servers, **options)
     made: list[int] = []
@@ -82,7 +98,9 @@ def steps_before_the_end(root: Path, servers: list[FakeVLLM], batches: int = 3, 
 
 
 def test_a_server_that_ignores_updates_stops_the_run(tmp_path: Path) -> None:
-    """Its first weights happen to be the policy's, so the first step is sound; the second one must not be made."""
+    """Its first weights happen to be the policy's, so the first step is sound; the second one must
+    not be made.
+    """
     with serving() as servers:
         servers[0].ignores_weights = True
         made, message = steps_before_the_end(tmp_path, servers)
@@ -133,7 +151,9 @@ class Restart(L.Callback):
 def test_a_restart_in_the_middle_of_a_rollout(tmp_path: Path) -> None:
     with serving() as servers:
         model, seen = module(servers), Seen(servers)
-        training = trainer(tmp_path, limit_train_batches=2, callbacks=[Restart(servers[0], 1), seen])
+        training = trainer(
+            tmp_path, limit_train_batches=2, callbacks=[Restart(servers[0], 1), seen]
+        )
         training.fit(model, problems(batch_size=3))
         assert servers[0].lives == 3
         assert seen.steps[1]["train/logp_diff"] < 5e-6
@@ -165,7 +185,9 @@ def test_dead_servers_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with serving(2) as servers:
 
         class Kill(L.Callback):
-            def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
+            def on_train_batch_start(
+                self, trainer: Any, module: Any, batch: Any, index: int
+            ) -> None:
                 for server in servers if index == 1 else ():
                     server.kill()
 
@@ -206,7 +228,9 @@ def test_changed_weights_of_the_same_step_are_sent(tmp_path: Path) -> None:
                 module.serving.changed()
                 module.engines()
                 theirs = dict(servers[0].model.named_parameters())
-                self.gap = max((theirs[n] - p).abs().max().item() for n, p in module.model.named_parameters())
+                self.gap = max(
+                    (theirs[n] - p).abs().max().item() for n, p in module.model.named_parameters()
+                )
 
         load = Load()
         fit(tmp_path, module(servers), 1, load)
@@ -238,7 +262,9 @@ def test_an_adapter_that_is_not_taken_stops_the_run(tmp_path: Path) -> None:
             fit(tmp_path, model, 3)
 
 
-# -- the choice ----------------------------------------------------------------------------------------------------
+# -- the choice
+#
+# --------------------------------------------------------------------------------------------------
 
 SERVERS = Vllm(servers=("http://node2:8000",))
 CHOICES = [
@@ -263,7 +289,13 @@ CHOICES = [
 
 @pytest.mark.parametrize(("asked", "servers", "tested", "gpu", "ranks", "expected"), CHOICES)
 def test_the_choice(
-    asked: Any, servers: bool, tested: bool, gpu: bool, ranks: int, expected: Any, monkeypatch: pytest.MonkeyPatch
+    asked: Any,
+    servers: bool,
+    tested: bool,
+    gpu: bool,
+    ranks: int,
+    expected: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(vllm_setup, "installed", lambda: "0.32.0" if tested else "0.31.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
@@ -294,5 +326,9 @@ def test_the_manifest_names_the_engine(tmp_path: Path, monkeypatch: pytest.Monke
     TrainingCLI.before_fit(SimpleNamespace(model=model, trainer=made))  # type: ignore[arg-type]
     text = (tmp_path / "manifest.json").read_text()
     engine = json.loads(text)["engine"]
-    assert (engine["kind"], engine["asked"], engine["servers"]) == ("servers", "auto", list(SERVERS.servers))
+    assert (engine["kind"], engine["asked"], engine["servers"]) == (
+        "servers",
+        "auto",
+        list(SERVERS.servers),
+    )
     assert KEY not in text

@@ -25,18 +25,28 @@ class Watch(L.Callback):
         self.batches: list[list[Row]] = []
         self.rates: list[float] = []
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.batches.append(batch.items)
         self.rates.append(module.optimizers().param_groups[0]["lr"])
 
 
-def one_step(root: Path, data: ChatData, **options: Any) -> tuple[float, dict[str, torch.Tensor], list[Row]]:
+def one_step(
+    root: Path, data: ChatData, **options: Any
+) -> tuple[float, dict[str, torch.Tensor], list[Row]]:
     """Loss, gradients and rows of a first step that does not move the weights."""
     module: Any = sft(**options)
     gradients: dict[str, torch.Tensor] = {}
 
     def keep() -> float:
-        gradients.update({name: p.grad.clone() for name, p in module.model.named_parameters() if p.grad is not None})
+        gradients.update(
+            {
+                name: p.grad.clone()
+                for name, p in module.model.named_parameters()
+                if p.grad is not None
+            }
+        )
         return 0.0
 
     module.step_optimizer = keep
@@ -63,7 +73,9 @@ def padded(rows: list[Row], values: list[list[Any]], fill: Any) -> torch.Tensor:
 def test_loss_and_gradient_are_those_of_transformers_with_labels(tmp_path: Path) -> None:
     loss, gradients, rows = one_step(tmp_path, chats())
     model = SCRATCH.model(SCRATCH.tokenizer())
-    labels = [[token if weight else -100 for token, weight in zip(row.ids, row.mask)] for row in rows]
+    labels = [
+        [token if weight else -100 for token, weight in zip(row.ids, row.mask)] for row in rows
+    ]
     plain = model(
         input_ids=padded(rows, [row.ids for row in rows], 0),
         attention_mask=padded(rows, [[1] * len(row.ids) for row in rows], 0),
@@ -94,7 +106,12 @@ def test_assistants_words_are_learnt_and_nothing_else() -> None:
 
         def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
             tool = Text("[ 7 ]", learn=False)
-            return [user("3+4?") + assistant("I run it. ", tool, "7") + user("And 1 more?") + assistant("8")]
+            return [
+                user("3+4?")
+                + assistant("I run it. ", tool, "7")
+                + user("And 1 more?")
+                + assistant("8")
+            ]
 
     data, module = ChatData(Talk()), sft()
     fake: Any = type("Trainer", (), {"lightning_module": module, "is_global_zero": True})()
@@ -112,7 +129,8 @@ def test_validation_loss_is_the_mean_over_learnt_tokens(tmp_path: Path) -> None:
     for row in data.rows["validation"]:
         logps = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
         losses += [-logps[t - 1, row.ids[t]].item() for t in range(1, len(row.ids)) if row.mask[t]]
-    assert len(data.rows["validation"]) % 3 or len(data.rows["validation"]) > 3  # batches of unequal size, or several
+    # batches of unequal size, or several
+    assert len(data.rows["validation"]) % 3 or len(data.rows["validation"]) > 3
     assert logged["val/loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
 
 
@@ -135,7 +153,9 @@ def test_learning_rate_steps_once_an_update_and_ends_at_the_floor(tmp_path: Path
     assert module.optimizers().param_groups[0]["lr"] == pytest.approx(0.001)
 
 
-@pytest.mark.parametrize("policy", [Policy(scratch=SCRATCH), Policy(scratch=SCRATCH, lora=LORA)], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "policy", [Policy(scratch=SCRATCH), Policy(scratch=SCRATCH, lora=LORA)], ids=["full", "lora"]
+)
 def test_loss_falls(policy: Policy, tmp_path: Path) -> None:
     losses: list[float] = []
 
@@ -154,7 +174,9 @@ def test_speed_is_logged(tmp_path: Path) -> None:
     assert run.callback_metrics["train/skipped_updates"] == 0
 
 
-def test_rows_longer_than_max_length_are_left_out_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_longer_than_max_length_are_left_out_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole, data = chats(), chats()
     trainer(tmp_path, limit_train_batches=0).fit(sft(), whole)
     lengths = sorted(len(row.ids) for row in whole.rows["train"])

@@ -15,7 +15,9 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 @pytest.fixture(scope="session")
 def script() -> Any:
-    """The script as a module: its `generation`, `weights`, `inside` and `servers` hold the checks."""
+    """The script as a module: its `generation`, `weights`, `inside` and `servers`
+    hold the checks.
+    """
     sys.path.insert(0, str(SCRIPTS))
     spec = importlib.util.spec_from_file_location("check_vllm", SCRIPTS / "check_vllm.py")
     assert spec is not None
@@ -26,10 +28,15 @@ def script() -> Any:
 
 
 @pytest.fixture(scope="session")
-def models(script: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any, Any]]:
+def models(
+    script: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, Any, Any]]:
     """ "tied", "untied" -> folder, model, tokenizer."""
     root = tmp_path_factory.mktemp("models")
-    return {name: (root / name, *script.tiny(root / name, name == "tied")) for name in ("tied", "untied")}
+    return {
+        name: (root / name, *script.tiny(root / name, name == "tied"))
+        for name in ("tied", "untied")
+    }
 
 
 @pytest.fixture
@@ -45,7 +52,9 @@ def hold() -> Callable[[Iterator[Any]], None]:
 
 @pytest.fixture
 def forget_rotary() -> Iterator[None]:
-    """vLLM's models of one process share their rotary embeddings, which a failed update leaves without memory."""
+    """vLLM's models of one process share their rotary embeddings, which a failed update leaves
+    without memory.
+    """
     yield
     from vllm.model_executor.layers import rotary_embedding
 

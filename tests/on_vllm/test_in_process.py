@@ -1,4 +1,6 @@
-"""vLLM in this process against plain transformers: tokens, log-probabilities, ends, weights, adapters."""
+"""vLLM in this process against plain transformers: tokens, log-probabilities, ends, weights,
+adapters.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,23 @@ from slm_math.engines import vllm_setup
 
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.skipif(vllm_setup.refusal() is not None, reason=vllm_setup.refusal() or "vLLM is there"),
+    pytest.mark.skipif(
+        vllm_setup.refusal() is not None, reason=vllm_setup.refusal() or "vLLM is there"
+    ),
 ]
 Hold = Callable[[Iterator[Any]], None]
-GENERATION = ("greedy", "logprobs", "samples", "distribution", "stops", "ends", "first", "full", "resume", "cancel")
+GENERATION = (
+    "greedy",
+    "logprobs",
+    "samples",
+    "distribution",
+    "stops",
+    "ends",
+    "first",
+    "full",
+    "resume",
+    "cancel",
+)
 WEIGHTS = ("updates", "cached")
 
 

@@ -17,8 +17,10 @@ pytestmark = [
     pytest.mark.skipif(vllm_setup.refusal() is not None, reason=str(vllm_setup.refusal())),
 ]
 TEMPLATE = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{% if m['content'] is string %}{{ m['content'] }}{% else %}"
-    "{% for p in m['content'] %}{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}{% endfor %}"
+    "{% for m in messages %}<|{{ m['role'] }}|>{% if m['content'] is string %}{{ m['content'] "
+    "}}{% else %}"
+    "{% for p in m['content'] %}{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% "
+    "endif %}{% endfor %}"
     "{% endif %}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
@@ -40,13 +42,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = Scratch().tokenizer()
     marks = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
     marks += [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)]
-    tokenizer.add_special_tokens({"additional_special_tokens": [*tokenizer.all_special_tokens, *marks]})
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": [*tokenizer.all_special_tokens, *marks]}
+    )
     tokenizer.chat_template = TEMPLATE
-    text = {"model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": 128, "intermediate_size": 256}
+    text = {
+        "model_type": "llama",
+        "vocab_size": len(tokenizer),
+        "hidden_size": 128,
+        "intermediate_size": 256,
+    }
     text |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     text |= {"max_position_embeddings": 512, "eos_token_id": tokenizer.eos_token_id}
     text |= {"pad_token_id": tokenizer.pad_token_id}
-    vision = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     config = Idefics3Config(
         vision_config=vision | {"image_size": 56, "patch_size": 14},
         text_config=text,
@@ -88,18 +102,26 @@ def answers(folder: Path) -> Any:
 
 
 def gap(folder: Path, answers: Any, reply: Reply, pictures: list[str]) -> float:
-    """nats between the reply's log-probabilities and those of transformers, which expands the placeholders itself."""
+    """nats between the reply's log-probabilities and those of transformers, which expands the
+    placeholders itself.
+    """
     import torch
     from PIL import Image as Pillow
     from transformers import AutoProcessor, Idefics3ForConditionalGeneration
 
-    model = Idefics3ForConditionalGeneration.from_pretrained(folder / "model", dtype=torch.float32).eval()
+    model = Idefics3ForConditionalGeneration.from_pretrained(
+        folder / "model", dtype=torch.float32
+    ).eval()
     processor = AutoProcessor.from_pretrained(folder / "model")
     opened = [Pillow.open(path).convert("RGB") for path in pictures]
     mark = processor.tokenizer.convert_tokens_to_ids("<image>")
     block = processor(images=opened[:1], text="<image>")["input_ids"][0] if opened else []
     prompt = [i for token in reply.prompt_ids for i in (block if token == mark else [token])]
-    batch = processor(images=opened, text="<image>" * len(opened), return_tensors="pt") if opened else {}
+    batch = (
+        processor(images=opened, text="<image>" * len(opened), return_tensors="pt")
+        if opened
+        else {}
+    )
     batch["input_ids"], start = torch.tensor([[*prompt, *reply.token_ids]]), len(prompt)
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
     with torch.no_grad():
@@ -112,10 +134,15 @@ def sampled(chat: Any, number: int) -> Request:
     return Request(chat, Sampling(1.0, max_new_tokens=6), key=(number,))
 
 
-def test_log_probabilities_are_those_of_the_model_that_sees_the_picture(folder: Path, answers: Any) -> None:
+def test_log_probabilities_are_those_of_the_model_that_sees_the_picture(
+    folder: Path, answers: Any
+) -> None:
     red, green = str(folder / "red.png"), str(folder / "green.png")
     replies = answers(*(sampled(user("What colour?", [Image(path)]), 1) for path in (red, green)))
-    assert max(gap(folder, answers, reply, [path]) for reply, path in zip(replies, (red, green))) <= 1e-5
+    assert (
+        max(gap(folder, answers, reply, [path]) for reply, path in zip(replies, (red, green)))
+        <= 1e-5
+    )
     assert gap(folder, answers, replies[0], [green]) > 1e-4  # the picture matters
     assert replies[0].prompt_ids == replies[1].prompt_ids  # one placeholder each
 
@@ -139,7 +166,9 @@ def test_data_urls_and_text_alone(folder: Path, answers: Any) -> None:
     assert gap(folder, answers, plain, []) <= 1e-5
 
 
-@pytest.mark.parametrize("source", ["no-such-file.png", "https://example.com/x.png", "data:image/png;base64,AAAA"])
+@pytest.mark.parametrize(
+    "source", ["no-such-file.png", "https://example.com/x.png", "data:image/png;base64,AAAA"]
+)
 def test_picture_that_cannot_be_read_is_that_requests_error(answers: Any, source: str) -> None:
     bad, good = answers(sampled(user("x", [Image(source)]), 6), sampled(user("y"), 7))
     assert isinstance(bad, EngineError)

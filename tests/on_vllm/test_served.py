@@ -1,4 +1,6 @@
-"""`vllm serve` as it is started by scripts/serve_vllm.sh: the same checks over HTTP, and servers that are killed."""
+"""`vllm serve` as it is started by scripts/serve_vllm.sh: the same checks over HTTP, and servers
+that are killed.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,29 @@ from slm_math.modules.policy import Lora, Policy
 
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.skipif(vllm_setup.refusal() is not None, reason=vllm_setup.refusal() or "vLLM is there"),
+    pytest.mark.skipif(
+        vllm_setup.refusal() is not None, reason=vllm_setup.refusal() or "vLLM is there"
+    ),
 ]
 Hold = Callable[[Iterator[Any]], None]
-GENERATION = ("greedy", "logprobs", "samples", "distribution", "stops", "ends", "first", "full", "resume", "cancel")
+GENERATION = (
+    "greedy",
+    "logprobs",
+    "samples",
+    "distribution",
+    "stops",
+    "ends",
+    "first",
+    "full",
+    "resume",
+    "cancel",
+)
 
 
 @pytest.fixture(scope="module")
-def servers(script: Any, models: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
+def servers(
+    script: Any, models: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Any]]:
     running = script.servers.started(models["tied"][0], "file", 1, tmp_path_factory.mktemp("logs"))
     yield running
     for server in running:
@@ -28,7 +45,9 @@ def servers(script: Any, models: Any, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def subject(script: Any, models: Any, servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def subject(
+    script: Any, models: Any, servers: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     _, model, tokenizer = models["tied"]
     engine = script.servers.served(servers, tmp_path_factory.mktemp("weights"))
     yield script.Subject(engine, model, tokenizer)
@@ -45,7 +64,9 @@ def test_weights(script: Any, subject: Any, hold: Hold, check: str) -> None:
     hold(getattr(script.weights, check)(subject))
 
 
-def test_training(script: Any, models: Any, servers: Any, subject: Any, hold: Hold, tmp_path: Path) -> None:
+def test_training(
+    script: Any, models: Any, servers: Any, subject: Any, hold: Hold, tmp_path: Path
+) -> None:
     policy = Policy(path=str(models["tied"][0]))
     hold(script.inside.training(tmp_path, False, policy, [server.url for server in servers]))
     subject.send()  # the run left its own weights there
@@ -67,7 +88,11 @@ def test_adapters_and_killed_for_good(script: Any, models: Any, hold: Hold, tmp_
         subject = script.Subject(engine, script.weights.with_adapters(model), tokenizer)
         hold(script.weights.adapters(subject, tmp_path))
         policy = Policy(path=str(folder), lora=Lora(r=4, alpha=8, dropout=0.0))
-        hold(script.inside.training(tmp_path / "fit", True, policy, [server.url for server in running]))
+        hold(
+            script.inside.training(
+                tmp_path / "fit", True, policy, [server.url for server in running]
+            )
+        )
         script.weights.send_adapters(subject, tmp_path)
         hold(script.servers.lost(subject, running))
     finally:

@@ -12,7 +12,9 @@ from slm_math.engines import vllm_setup
 
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.skipif(vllm_setup.refusal() is not None, reason=vllm_setup.refusal() or "vLLM is there"),
+    pytest.mark.skipif(
+        vllm_setup.refusal() is not None, reason=vllm_setup.refusal() or "vLLM is there"
+    ),
 ]
 Hold = Callable[[Iterator[Any]], None]
 

@@ -20,16 +20,29 @@ def installed() -> str | None:
 
 
 class Browser:
-    """One page. `requests` are the addresses that it asked for, `errors` what its console said went wrong."""
+    """One page. `requests` are the addresses that it asked for, `errors` what its console said went
+    wrong.
+    """
 
     def __init__(self, profile: Path) -> None:
         there, mine = os.pipe()  # what the browser reads from its descriptor 3
         own, its = os.pipe()  # what it writes to its descriptor 4
         program = installed()
         assert program is not None, "no Chromium on PATH"
-        options = "--headless=new --no-sandbox --disable-gpu --hide-scrollbars --remote-debugging-pipe --no-first-run"
+        options = (
+            "--headless=new --no-sandbox --disable-gpu --hide-scrollbars --remote-debugging-pipe "
+            "--no-first-run"
+        )
         moved = f'exec "$0" "$@" 3<&{there} 4>&{its}'
-        command = ["bash", "-c", moved, program, *options.split(), f"--user-data-dir={profile}", "about:blank"]
+        command = [
+            "bash",
+            "-c",
+            moved,
+            program,
+            *options.split(),
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(command, pass_fds=(there, its), stdout=quiet, stderr=quiet)
         os.close(there)
@@ -88,7 +101,9 @@ class Browser:
 
     def value(self, script: str) -> Any:
         """What an expression of JavaScript comes to on the page."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        found = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
@@ -105,13 +120,25 @@ class Browser:
 
     def window(self, width: int, height: int = 900, dark: bool = False) -> None:
         phone = width < 600
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=phone,
+        )
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[theme])
 
     def screenshot(self, file: Path) -> None:
         """The whole page, however long."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 16000), "scale": 1}
+        clip = {
+            "x": 0,
+            "y": 0,
+            "width": size["width"],
+            "height": min(size["height"], 16000),
+            "scale": 1,
+        }
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         file.write_bytes(base64.b64decode(shot["data"]))

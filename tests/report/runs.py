@@ -8,16 +8,27 @@ from pathlib import Path
 from typing import Any
 
 HOSTILE = (
-    '</script><script>document.title="run"</script><img src=x onerror=alert(1)><!-- {{7*7}} {% raw %} '
-    "\x00\x1b[31m\ud800\u202e $\\href{javascript:alert(1)}{x}$ $$\\style{position:fixed}{y}$$ **<b onclick=a>** "
+    '</script><script>document.title="run"</script><img src=x onerror=alert(1)><!-- {{7*7}} {% '
+    "raw %} "
+    "\x00\x1b[31m\ud800\u202e $\\href{javascript:alert(1)}{x}$ $$\\style{position:fixed}{y}$$ "
+    "**<b onclick=a>** "
     "`<svg onload=a>`\n```python\nprint('</pre><script>alert(2)</script>')\n```"
 )
 
 
-def turn(reply: str = r"\boxed{4}", role: str = "solver", finish: str = "stop", tokens: int = 10) -> dict[str, Any]:
+def turn(
+    reply: str = r"\boxed{4}", role: str = "solver", finish: str = "stop", tokens: int = 10
+) -> dict[str, Any]:
     prompt = [{"role": "user", "content": "What is 2 + 2?"}]
     counts = {"prompt_tokens": 8, "tokens": tokens, "seconds": 0.5}
-    return {"kind": "turn", "role": role, "prompt": prompt, "reply": reply, "program": False, "finish": finish} | counts
+    return {
+        "kind": "turn",
+        "role": role,
+        "prompt": prompt,
+        "reply": reply,
+        "program": False,
+        "finish": finish,
+    } | counts
 
 
 def run(ok: bool = True, code: str = "print(4)", output: str = "4") -> dict[str, Any]:
@@ -32,8 +43,10 @@ def note(kind: str, text: str | None = None, **more: Any) -> dict[str, Any]:
 
 def record(number: int, right: bool, *events: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     row = {
-        "id": f"made/test/{number}", "sample": 0, "problem": f"What is {number} + 0?", "tags": {}, "gold": str(number),
-        "answer": str(number if right else -1), "correct": right, "reason": "equal" if right else "different",
+        "id": f"made/test/{number}", "sample": 0, "problem": f"What is {number} + 0?", "tags": {},
+        "gold": str(number),
+        "answer": str(number if right else -1), "correct": right,
+        "reason": "equal" if right else "different",
         "method": "box", "hedged": False, "lenient": right, "error": None, "seconds": 1.0,
         "events": list(events) or [turn()],
     }  # fmt: skip
@@ -43,10 +56,14 @@ def record(number: int, right: bool, *events: Mapping[str, Any], **more: Any) ->
 def write(folder: Path, rows: Sequence[Mapping[str, Any]], partial: bool = False) -> Path:
     """An agent's folder."""
     folder.mkdir(parents=True)
-    (folder / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "records.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
     manifest = {
-        "identity": {"agent": {"class": "SingleShot"}, "data": "0123", "problems": len(rows), "samples": 1},
-        "started": "2026-01-01T00:00:00Z", "finished": None if partial else "2026-01-01T00:01:00Z", "partial": partial,
+        "identity": {"agent": {"class": "SingleShot"}, "data": "0123", "problems": len(rows),
+        "samples": 1},
+        "started": "2026-01-01T00:00:00Z", "finished": None if partial else "2026-01-01T00:01:00Z",
+        "partial": partial,
         "records": len(rows), "environment": {"grader": "2"},
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")

@@ -1,4 +1,6 @@
-"""The page in a real browser: it filters, searches, opens transcripts, asks for nothing and fits a phone."""
+"""The page in a real browser: it filters, searches, opens transcripts, asks for nothing and fits a
+phone.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from report.runs import HOSTILE, note, record, turn, varied, write
 
 from slm_math.report import report
 
-pytestmark = pytest.mark.skipif(installed() is None, reason=f"no browser on PATH: {', '.join(NAMES)}")
+pytestmark = pytest.mark.skipif(
+    installed() is None, reason=f"no browser on PATH: {', '.join(NAMES)}"
+)
 COUNT = "document.getElementById('count').textContent"
 
 
@@ -42,10 +46,16 @@ def test_filters_combine_and_stay_in_the_address(browser: Browser, address: str)
     browser.value("document.querySelector('[data-name=flipped]').click()")
     browser.until(f"{COUNT}.startsWith('4 of 24')")
     assert browser.value("location.hash") == "#filter=wrong%2Cflipped"
-    browser.value("(s => { s.value = '1'; s.dispatchEvent(new Event('change')); })(document.getElementById('run'))")
+    browser.value(
+        "(s => { s.value = '1'; s.dispatchEvent(new Event('change')); "
+        "})(document.getElementById('run'))"
+    )
     browser.until(f"{COUNT}.startsWith('2 of 24')")
     assert browser.value("document.querySelector('[data-name=right]').textContent") == "right 0"
-    assert browser.value("document.querySelector('[data-name=wrong]').getAttribute('aria-pressed')") == "true"
+    assert (
+        browser.value("document.querySelector('[data-name=wrong]').getAttribute('aria-pressed')")
+        == "true"
+    )
 
 
 def test_tags_filter(browser: Browser, address: str) -> None:
@@ -60,7 +70,9 @@ def test_search_reads_replies_and_programs(browser: Browser, address: str) -> No
     shown(browser, f"{address}#q=span", 0)  # markup is no text
 
 
-def test_a_transcript_opens_with_rendered_mathematics_or_as_written(browser: Browser, address: str) -> None:
+def test_a_transcript_opens_with_rendered_mathematics_or_as_written(
+    browser: Browser, address: str
+) -> None:
     browser.open(f"{address}#open=1")
     browser.until("document.querySelector('.item[open] math')")
     height = "document.querySelector('.item[open] .turn .rendered').getBoundingClientRect().height"
@@ -75,34 +87,58 @@ def test_a_key_opens_a_transcript(browser: Browser, address: str) -> None:
     browser.value("document.querySelector('.item summary').focus()")
     for kind in ("keyDown", "keyUp"):
         browser.call(
-            "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r"
+            "Input.dispatchKeyEvent",
+            type=kind,
+            key="Enter",
+            code="Enter",
+            windowsVirtualKeyCode=13,
+            text="\r",
         )
     browser.until("document.querySelector('.item[open] .facts')")
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (390, False), (320, True)])
-def test_the_page_fits_and_follows_the_theme(browser: Browser, address: str, width: int, dark: bool) -> None:
+@pytest.mark.parametrize(
+    ("width", "dark"), [(1200, False), (1200, True), (390, False), (320, True)]
+)
+def test_the_page_fits_and_follows_the_theme(
+    browser: Browser, address: str, width: int, dark: bool
+) -> None:
     browser.window(width, dark=dark)
     browser.open(f"{address}#open=0")
     browser.until("document.querySelector('.item[open] .facts')")
     assert browser.value("document.documentElement.scrollWidth") == width
-    light = browser.value("getComputedStyle(document.documentElement).backgroundColor.match(/[0-9]+/g)[0] > 128")
+    light = browser.value(
+        "getComputedStyle(document.documentElement).backgroundColor.match(/[0-9]+/g)[0] > 128"
+    )
     assert light is not dark
     browser.value("document.getElementById('theme').click()")
-    assert browser.value("getComputedStyle(document.documentElement).backgroundColor.match(/[0-9]+/g)[0] > 128") is dark
+    assert (
+        browser.value(
+            "getComputedStyle(document.documentElement).backgroundColor.match(/[0-9]+/g)[0] > 128"
+        )
+        is dark
+    )
 
 
 def test_nothing_is_asked_for_and_nothing_goes_wrong(browser: Browser, address: str) -> None:
     browser.requests.clear()
     shown(browser, address, 24)
-    assert {request.partition("#")[0] for request in browser.requests} - {"about:blank"} == {address}
+    assert {request.partition("#")[0] for request in browser.requests} - {"about:blank"} == {
+        address
+    }
     assert browser.errors == []
 
 
 def test_hostile_records_do_nothing(browser: Browser, tmp_path: Path) -> None:
     rows = [
         record(
-            i, True, turn(HOSTILE), note("verdict", HOSTILE), problem=HOSTILE, answer=HOSTILE, tags={HOSTILE: str(i)}
+            i,
+            True,
+            turn(HOSTILE),
+            note("verdict", HOSTILE),
+            problem=HOSTILE,
+            answer=HOSTILE,
+            tags={HOSTILE: str(i)},
         )
         for i in range(3)
     ]
@@ -112,7 +148,12 @@ def test_hostile_records_do_nothing(browser: Browser, tmp_path: Path) -> None:
     browser.open(f"file://{tmp_path / 'r.html'}#open=0&q=script")
     browser.until("document.querySelector('.item[open] .turn')")
     assert browser.value("document.title") == "Evaluation on made/test"
-    assert browser.value("document.querySelectorAll('img, script, [onclick], [onerror], math [style]').length") == 2
+    assert (
+        browser.value(
+            "document.querySelectorAll('img, script, [onclick], [onerror], math [style]').length"
+        )
+        == 2
+    )
     assert all(request.startswith(("file://", "about:")) for request in browser.requests)
     assert browser.errors == []
 

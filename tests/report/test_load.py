@@ -40,7 +40,11 @@ def test_agents_on_several_data_sets_and_ranks(tmp_path: Path) -> None:
     for path in ("gsm/a", "math/a"):
         write(tmp_path / "t" / "eval" / "epoch-1" / path, [record(0, False)])
     material = load([str(tmp_path / "t")])
-    assert [run.name for run in material.runs] == [curve.name for curve in material.curves] == ["gsm/a", "math/a"]
+    assert (
+        [run.name for run in material.runs]
+        == [curve.name for curve in material.curves]
+        == ["gsm/a", "math/a"]
+    )
 
 
 def test_runs_are_put_together_by_their_problems(tmp_path: Path) -> None:
@@ -49,17 +53,32 @@ def test_runs_are_put_together_by_their_problems(tmp_path: Path) -> None:
         write(tmp_path / name, rows)
     write(tmp_path / "d", more[3:], partial=True)
     write(tmp_path / "e", [record(9, True)], partial=True)
-    assert [run.data for run in load([str(tmp_path / name) for name in "abcde"]).runs] == [0, 1, 0, 1, 2]
+    assert [run.data for run in load([str(tmp_path / name) for name in "abcde"]).runs] == [
+        0,
+        1,
+        0,
+        1,
+        2,
+    ]
 
 
 def test_a_training_run_is_its_last_epoch_and_a_curve(tmp_path: Path) -> None:
-    for stage, right in (("start", 1), ("epoch-9", 3), ("epoch-10", 4), ("epoch-2", 2), ("test", 0), ("step-7", 2)):
+    for stage, right in (
+        ("start", 1),
+        ("epoch-9", 3),
+        ("epoch-10", 4),
+        ("epoch-2", 2),
+        ("test", 0),
+        ("step-7", 2),
+    ):
         write(tmp_path / "t" / "eval" / stage / "a", [record(i, i < right) for i in range(5)])
     (tmp_path / "t" / "logs" / "version_0").mkdir(parents=True)
     log = "epoch,step,train/reward\n0,0,0.5\n0,,\n0,1,nan\n1,2,0.75\n"
     (tmp_path / "t" / "logs" / "version_0" / "metrics.csv").write_text(log, encoding="utf-8")
     material = load([str(tmp_path / "t")])
-    assert [(run.folder.parent.name, run.summary.accuracy) for run in material.runs] == [("epoch-10", 0.8)]
+    assert [(run.folder.parent.name, run.summary.accuracy) for run in material.runs] == [
+        ("epoch-10", 0.8)
+    ]
     epochs, steps = material.curves
     assert [(x, s.accuracy) for x, s in epochs.points] == [(0, 0.2), (3, 0.4), (10, 0.6), (11, 0.8)]
     assert [(x, s.accuracy) for x, s in steps.points] == [(0, 0.2), (7, 0.4)]
@@ -86,7 +105,10 @@ def test_folders_that_hold_no_evaluation_are_named(tmp_path: Path) -> None:
 
 def test_levels_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     levels = ["Level 10", "Level 9", "other"]
-    write(tmp_path / "a", [record(i, i == 1, tags={"level": level, "id": "x"}) for i, level in enumerate(levels)])
+    write(
+        tmp_path / "a",
+        [record(i, i == 1, tags={"level": level, "id": "x"}) for i, level in enumerate(levels)],
+    )
     runs = load([str(tmp_path / "a")]).runs
     assert tags(runs) == ["level"]
     found = tag_summaries(runs, "level")
@@ -102,16 +124,34 @@ def test_accuracy_by_round_of_several_samples_is_clustered(tmp_path: Path) -> No
         events = [turn(), *(note("draft", "1", correct=mark) for mark in marks)]
         return record(number, marks[-1], *events, sample=sample)
 
-    rows = [drafted(0, 0, False, True), drafted(0, 1, True), drafted(1, 0, False), drafted(1, 1, False, True)]
+    rows = [
+        drafted(0, 0, False, True),
+        drafted(0, 1, True),
+        drafted(1, 0, False),
+        drafted(1, 1, False, True),
+    ]
     write(tmp_path / "a", rows)
     (run,) = load([str(tmp_path / "a")]).runs
     # problems' shares after round 1: 1/2, 0; after round 2: 1, 1/2
-    assert round_points(run) == [(1, 0.25, *clustered([0.5, 0.0])), (2, 0.75, *clustered([1.0, 0.5]))]
+    assert round_points(run) == [
+        (1, 0.25, *clustered([0.5, 0.0])),
+        (2, 0.75, *clustered([1.0, 0.5])),
+    ]
 
 
 def test_votes_fall_into_bins_closed_at_their_upper_end(tmp_path: Path) -> None:
-    shares = [(0.2, False), (0.6, True), (0.6000001, False), (1.0, True), (0.0, False), (0.41, True)]
-    write(tmp_path / "a", [record(i, right, note("vote", "1", value=v)) for i, (v, right) in enumerate(shares)])
+    shares = [
+        (0.2, False),
+        (0.6, True),
+        (0.6000001, False),
+        (1.0, True),
+        (0.0, False),
+        (0.41, True),
+    ]
+    write(
+        tmp_path / "a",
+        [record(i, right, note("vote", "1", value=v)) for i, (v, right) in enumerate(shares)],
+    )
     (run,) = load([str(tmp_path / "a")]).runs
     assert [(right, n) for _, right, n in vote_bins(run)] == [(0, 2), (2, 3), (1, 1)]
 

@@ -36,15 +36,18 @@ def test_formulas(text: str) -> None:
 
 def test_a_fraction_is_mathml() -> None:
     assert mathml(r"\frac{1}{2}") == (
-        '<math display="inline"><mrow><mfrac><mrow><mn>1</mn></mrow><mrow><mn>2</mn></mrow></mfrac></mrow></math>'
+        "<math "
+        'display="inline"><mrow><mfrac><mrow><mn>1</mn></mrow><mrow><mn>2</mn></mrow></mfrac></mrow></math>'
     )
 
 
 @pytest.mark.parametrize(
     "latex",
     [
-        r"\href{javascript:alert(1)}{x}", r"\style{position:fixed}{x}", r"\class{item}{x}", r"\id{list}{x}",
-        r"\text{<img src=x onerror=alert(1)>}", r"\text{&lt;script&gt;}", r"\color{red;x:url(//a)}{x}", "x<script>",
+        r"\href{javascript:alert(1)}{x}", r"\style{position:fixed}{x}", r"\class{item}{x}",
+        r"\id{list}{x}",
+        r"\text{<img src=x onerror=alert(1)>}", r"\text{&lt;script&gt;}",
+        r"\color{red;x:url(//a)}{x}", "x<script>",
         r"\unicode{x3c}script>", r"\includegraphics{//a.b}", r"\mathchoice{<b>}{}{}{}",
     ],
 )  # fmt: skip
@@ -60,8 +63,10 @@ def test_definitions_are_shown_as_written() -> None:
     assert mathml(r"\delta\letter") is not None
 
 
-@pytest.mark.parametrize("text", ["{" * 1400, "^" * 1400, r"\frac" * 300, r"\left(" * 240, "$" * 20_000, "$a " * 6000,
-                                  r"\boxed{" * 2500, "\\(" * 9000, r"\begin{align}" * 1500, "$a$" * 6000])  # fmt: skip
+@pytest.mark.parametrize("text", ["{" * 1400, "^" * 1400, r"\frac" * 300, r"\left(" * 240,
+"$" * 20_000, "$a " * 6000,
+                                  r"\boxed{" * 2500, "\\(" * 9000, r"\begin{align}" * 1500,
+                                  "$a$" * 6000])  # fmt: skip
 def test_no_formula_takes_long(text: str) -> None:
     start = time.perf_counter()
     mathml(text[:1400])

@@ -18,8 +18,10 @@ from slm_math.evaluation.metrics import summarise
 from slm_math.report import report
 
 ALLOWED = set(
-    """html head meta title style body header h1 h2 h3 h4 button p nav a main section figure figcaption b div table
-    thead tbody tr th td details summary noscript form label select input span script em code pre dl dt dd
+    """html head meta title style body header h1 h2 h3 h4 button p nav a main section figure
+    figcaption b div table
+    thead tbody tr th td details summary noscript form label select input span script em code pre dl
+    dt dd
     svg g path defs use rect text tspan clippath pattern polygon lineargradient
     math mrow mi mn mo mtext mfrac msup msub msqrt mstyle menclose mspace""".split()  # noqa: SIM905
 )
@@ -42,7 +44,9 @@ class Elements(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.add(tag)
         self.attributes |= {name for name, _ in attrs}
-        self.links |= {str(value) for name, value in attrs if name in ("href", "src", "xlink:href", "action")}
+        self.links |= {
+            str(value) for name, value in attrs if name in ("href", "src", "xlink:href", "action")
+        }
 
     def handle_comment(self, data: str) -> None:
         self.comments += 1
@@ -55,12 +59,16 @@ def made(tmp_path: Path, *folders: Path, **options: Any) -> str:
 
 
 def data_of(page: str) -> dict[str, Any]:
-    return json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+    return json.loads(
+        re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)[1]
+    )
 
 
 def bodies(page: str) -> list[str]:
     chunks = data_of(page)["chunks"]
-    return [body for chunk in chunks for body in json.loads(zlib.decompress(base64.b64decode(chunk)))]
+    return [
+        body for chunk in chunks for body in json.loads(zlib.decompress(base64.b64decode(chunk)))
+    ]
 
 
 def check_inert(text: str) -> None:
@@ -78,15 +86,22 @@ def test_numbers_are_those_of_the_summary(tmp_path: Path) -> None:
     row = re.search(r'<th scope="row" class="name">mine</th>(.*?)</tr>', page, re.DOTALL)[1]
     cells = re.findall(r"<td>(.*?)</td>", row)
     assert cells[:3] == ["12", "58.3", f"{100 * s.low:.1f} \u2013 {100 * s.high:.1f}"]
-    # Wilson's interval of 7 of 12, from its formula: (p + z2/2n -+ z sqrt(p(1-p)/n + z2/4n2)) / (1 + z2/n)
+    # Wilson's interval of 7 of 12, from its formula: (p + z2/2n -+ z sqrt(p(1-p)/n + z2/4n2)) / (1
+    # + z2/n)
     assert cells[2] == "32.0 \u2013 80.7"
     assert "12, 75 % ran" in cells
 
 
 def test_every_figure_is_there_with_its_caption(tmp_path: Path) -> None:
-    page = made(tmp_path, write(tmp_path / "out" / "mine", varied()), write(tmp_path / "out" / "other", varied()))
-    for title in ("Accuracy", "Accuracy by level", "Accuracy by subject", "Accuracy by round", "First draft and answer",
-                  "Verifier: mine", "Calibration of votes", "Tokens", "Seconds", "Data"):  # fmt: skip
+    page = made(
+        tmp_path,
+        write(tmp_path / "out" / "mine", varied()),
+        write(tmp_path / "out" / "other", varied()),
+    )
+    for title in ("Accuracy", "Accuracy by level", "Accuracy by subject", "Accuracy by round",
+    "First draft and answer",
+                  "Verifier: mine", "Calibration of votes", "Tokens", "Seconds",
+                  "Data"):  # fmt: skip
         assert f"<h3>{title}</h3>" in page
     assert page.count('<svg class="plot"') == page.count('role="img"') == 11
     assert "currentColor" in page
@@ -98,15 +113,34 @@ def test_hostile_records_are_inert(tmp_path: Path) -> None:
     events = [
         turn(HOSTILE, role=HOSTILE) | {"prompt": [{"role": HOSTILE, "content": HOSTILE}, HOSTILE]},
         run(False, HOSTILE, HOSTILE) | {"error_type": HOSTILE, "earlier": [HOSTILE]},
-        note("draft", HOSTILE, correct=True), note("verdict", HOSTILE, role=HOSTILE), note(HOSTILE, HOSTILE),
+        note("draft", HOSTILE, correct=True), note("verdict", HOSTILE, role=HOSTILE), note(HOSTILE,
+        HOSTILE),
         note("vote", HOSTILE, value=float("nan")),
     ]  # fmt: skip
-    told = {"problem": HOSTILE, "gold": HOSTILE, "answer": HOSTILE, "reason": HOSTILE, "method": HOSTILE}
+    told = {
+        "problem": HOSTILE,
+        "gold": HOSTILE,
+        "answer": HOSTILE,
+        "reason": HOSTILE,
+        "method": HOSTILE,
+    }
     rows = [
-        record(i, bool(i), *events, **told, tags={HOSTILE: f"{i} {HOSTILE}"}, error=HOSTILE, id=HOSTILE + str(i))
+        record(
+            i,
+            bool(i),
+            *events,
+            **told,
+            tags={HOSTILE: f"{i} {HOSTILE}"},
+            error=HOSTILE,
+            id=HOSTILE + str(i),
+        )
         for i in range(3)
     ]
-    page = made(tmp_path, write(tmp_path / "out" / "<script>alert(3)<b>", rows), plots=str(tmp_path / "plots"))
+    page = made(
+        tmp_path,
+        write(tmp_path / "out" / "<script>alert(3)<b>", rows),
+        plots=str(tmp_path / "plots"),
+    )
     check_inert(page)
     assert page.count("<script") == 2
     assert "{{7*7}}" in page.replace("\\u007b", "{")  # a template would have made 49 of it
@@ -129,7 +163,9 @@ def test_the_policy_allows_the_page_s_script_alone(tmp_path: Path) -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/)", page)
 
 
-@pytest.mark.parametrize("rows", [[], [record(0, True)], [{"id": 1, "sample": 0}]], ids=["none", "one", "bare"])
+@pytest.mark.parametrize(
+    "rows", [[], [record(0, True)], [{"id": 1, "sample": 0}]], ids=["none", "one", "bare"]
+)
 def test_little_is_enough(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     page = made(tmp_path, write(tmp_path / "out" / "mine", rows))
     assert len(data_of(page)["entries"]) == len(rows)
@@ -146,8 +182,18 @@ def test_older_records_and_odd_values_are_shown(tmp_path: Path) -> None:
         {"kind": "else"},
         "no event",
     ]
-    odd = {"id": 2, "sample": "a", "events": events, "seconds": float("inf"), "tags": ["x"], "answer": 4, "correct": 1}
-    page = made(tmp_path, write(tmp_path / "out" / "mine", [odd, record(1, True, turn("x" * 100_000))]))
+    odd = {
+        "id": 2,
+        "sample": "a",
+        "events": events,
+        "seconds": float("inf"),
+        "tags": ["x"],
+        "answer": 4,
+        "correct": 1,
+    }
+    page = made(
+        tmp_path, write(tmp_path / "out" / "mine", [odd, record(1, True, turn("x" * 100_000))])
+    )
     assert len(bodies(page)) == 2
     assert "80,000 more characters" in bodies(page)[1]
 
@@ -162,7 +208,9 @@ def test_partial_runs_are_marked_and_not_compared(tmp_path: Path) -> None:
 
 def test_runs_of_other_answers_are_not_compared_and_the_page_says_why(tmp_path: Path) -> None:
     other = [row | {"gold": "77"} for row in PLAIN]
-    page = made(tmp_path, write(tmp_path / "out" / "a", PLAIN), write(tmp_path / "out" / "b", other))
+    page = made(
+        tmp_path, write(tmp_path / "out" / "a", PLAIN), write(tmp_path / "out" / "b", other)
+    )
     assert "Not compared: " in page
     assert "another gold" in page
 

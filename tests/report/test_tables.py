@@ -33,7 +33,8 @@ def test_text_is_escaped(text: str, tex: str, md: str) -> None:
 def test_latex_table() -> None:
     table = Table("T", ("run", "n"), (("a_1", "5"),), "Note.")
     assert table.latex() == (
-        "\\begin{table}\n\\centering\n\\caption{T. Note.}\n\\begin{tabular}{lr}\n\\toprule\nrun & n \\\\\n\\midrule\n"
+        "\\begin{table}\n\\centering\n\\caption{T. Note.}\n\\begin{tabular}{lr}\n\\toprule\nrun & "
+        "n \\\\\n\\midrule\n"
         "a\\_1 & 5 \\\\\n\\bottomrule\n\\end{tabular}\n\\end{table}\n"
     )
 
@@ -47,7 +48,13 @@ def test_files_for_papers(tmp_path: Path) -> None:
     write(tmp_path / "out" / "mine", varied())
     report([str(tmp_path / "out")], str(tmp_path / "r.html"), str(tmp_path / "plots"))
     names = {path.name for path in (tmp_path / "plots").iterdir()}
-    assert {"accuracy.png", "accuracy.svg", "accuracy-by-level.svg", "summary.md", "summary.tex"} <= names
+    assert {
+        "accuracy.png",
+        "accuracy.svg",
+        "accuracy-by-level.svg",
+        "summary.md",
+        "summary.tex",
+    } <= names
     assert (tmp_path / "plots" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     tex = (tmp_path / "plots" / "summary.tex").read_text(encoding="utf-8")
     assert tex.count(r"\begin{tabular}") == 3  # results, by level, by subject

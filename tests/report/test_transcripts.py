@@ -15,9 +15,21 @@ def test_flags() -> None:
     draft = [note("draft", "1", correct=False), note("draft", "2", correct=True)]
     assert flags(record(0, True, turn(), *draft), False) == ["right", "improved"]
     assert flags(record(0, False, turn(), *draft[::-1]), True) == ["wrong", "degraded", "flipped"]
-    assert flags(record(0, False, run(False), turn(finish="length")), False) == ["wrong", "code-failed", "truncated"]
-    assert flags(record(0, False, note("lost", "empty"), answer=None), False) == ["wrong", "lost", "no-answer"]
-    assert flags(record(0, False, error="down", answer=None), False) == ["wrong", "no-answer", "broken"]
+    assert flags(record(0, False, run(False), turn(finish="length")), False) == [
+        "wrong",
+        "code-failed",
+        "truncated",
+    ]
+    assert flags(record(0, False, note("lost", "empty"), answer=None), False) == [
+        "wrong",
+        "lost",
+        "no-answer",
+    ]
+    assert flags(record(0, False, error="down", answer=None), False) == [
+        "wrong",
+        "no-answer",
+        "broken",
+    ]
 
 
 def test_flipped_is_about_runs_of_the_same_problems(tmp_path: Path) -> None:
@@ -49,7 +61,11 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
 
 def test_a_prompt_that_goes_on_shows_what_is_new() -> None:
     first = turn("FIRST")
-    chat = [*first["prompt"], {"role": "assistant", "content": "FIRST"}, {"role": "user", "content": "AGAIN"}]
+    chat = [
+        *first["prompt"],
+        {"role": "assistant", "content": "FIRST"},
+        {"role": "user", "content": "AGAIN"},
+    ]
     text = transcript(record(0, True, first, turn("SECOND") | {"prompt": chat}))
     assert "goes on from the 2 messages above" in text
     assert text.count("What is 2 + 2?") == 1

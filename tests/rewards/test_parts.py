@@ -3,7 +3,20 @@
 import math
 
 import pytest
-from rewards.traces import EMPTY, MATH, MC, NESTED, NUM, PARTS, RIGHT, WRONG, ran, say, tagged, trace
+from rewards.traces import (
+    EMPTY,
+    MATH,
+    MC,
+    NESTED,
+    NUM,
+    PARTS,
+    RIGHT,
+    WRONG,
+    ran,
+    say,
+    tagged,
+    trace,
+)
 
 from slm_math.rewards import (
     CodeAgrees,
@@ -39,11 +52,18 @@ def test_correct_counts_a_truncated_answer_when_told_to() -> None:
 
 def test_correct_looks_at_the_end_of_the_last_reply() -> None:
     cut_off = say("I think", finish="length")
-    assert [Correct()(MATH, trace(*turns)) for turns in ((cut_off, RIGHT), (RIGHT, cut_off))] == [1.0, 0.0]
+    assert [Correct()(MATH, trace(*turns)) for turns in ((cut_off, RIGHT), (RIGHT, cut_off))] == [
+        1.0,
+        0.0,
+    ]
 
 
 def test_correct_reads_letters_and_values_of_choices() -> None:
-    assert [Correct()(MC, trace(rf"\boxed{{{said}}}", task=MC)) for said in ("(b)", "15", "A")] == [1.0, 1.0, 0.0]
+    assert [Correct()(MC, trace(rf"\boxed{{{said}}}", task=MC)) for said in ("(b)", "15", "A")] == [
+        1.0,
+        1.0,
+        0.0,
+    ]
 
 
 def test_correct_tells_unreadable_from_wrong() -> None:
@@ -53,11 +73,16 @@ def test_correct_tells_unreadable_from_wrong() -> None:
 
 
 def test_correct_behind_a_gate() -> None:
-    assert [Correct(layout="tags")(MATH, trace(text)) for text in (RIGHT, tagged("7", 60))] == [0.0, 1.0]
+    assert [Correct(layout="tags")(MATH, trace(text)) for text in (RIGHT, tagged("7", 60))] == [
+        0.0,
+        1.0,
+    ]
 
 
 def test_format_boxed() -> None:
-    assert [Format()(MATH, trace(text)) for text in (RIGHT, r"\boxed{}", "The answer is 7.", EMPTY)] == [1, 0, 0, 0]
+    assert [
+        Format()(MATH, trace(text)) for text in (RIGHT, r"\boxed{}", "The answer is 7.", EMPTY)
+    ] == [1, 0, 0, 0]
 
 
 TAGS = "<think>a</think>\n<answer>7</answer>"
@@ -68,13 +93,16 @@ def test_format_tags(text: str) -> None:
     assert Format("tags")(MATH, trace(text)) == 1.0
 
 
-@pytest.mark.parametrize(("old", "new"), [("\n", "so"), ("</answer>", ""), (">a", "><think>"), ("</think>", "")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("\n", "so"), ("</answer>", ""), (">a", "><think>"), ("</think>", "")]
+)
 def test_format_tags_broken(old: str, new: str) -> None:
     assert Format("tags")(MATH, trace(TAGS.replace(old, new))) == 0.0
 
 
 @pytest.mark.parametrize(
-    "text", ["So " + TAGS, TAGS + "!", TAGS + "<answer>8</answer>", "<answer>7</answer><think>a</think>"]
+    "text",
+    ["So " + TAGS, TAGS + "!", TAGS + "<answer>8</answer>", "<answer>7</answer><think>a</think>"],
 )
 def test_format_tags_more_or_in_another_order(text: str) -> None:
     assert Format("tags")(MATH, trace(text)) == 0.0
@@ -92,7 +120,11 @@ def test_format_looks_at_the_last_reply_of_its_role() -> None:
 @pytest.mark.parametrize(
     ("task", "reads", "does_not"),
     [
-        (MATH, ["8", r"\frac{1}{2} + x", "x = 5", "1, 2", "Tuesday"], [r"\frac{1}{", "1, +*", "1" * 5000, NESTED, ""]),
+        (
+            MATH,
+            ["8", r"\frac{1}{2} + x", "x = 5", "1, 2", "Tuesday"],
+            [r"\frac{1}{", "1, +*", "1" * 5000, NESTED, ""],
+        ),
         (MC, ["A", "b", "12", "18 cm"], ["19 cm", "A or B", "Tuesday"]),
         (NUM, ["2.5", r"x = \frac{5}{2}", r"\approx 3.14"], ["y + 1", "long", "1, 2", ""]),
     ],
@@ -104,7 +136,9 @@ def test_parsable(task: Task, reads: list[str], does_not: list[str]) -> None:
 
 
 def test_parsable_needs_an_answer_that_counts() -> None:
-    assert [Parsable()(MATH, trace(turn)) for turn in (say(EMPTY), say(RIGHT, finish="length"))] == [0.0, 0.0]
+    assert [
+        Parsable()(MATH, trace(turn)) for turn in (say(EMPTY), say(RIGHT, finish="length"))
+    ] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -142,9 +176,14 @@ def test_defaults_ignore_the_length_of_wrong_answers(cls) -> None:
     assert len({cls()(MATH, what) for what in traces}) == 1
 
 
-@pytest.mark.parametrize(("n", "expected"), [(0, 0), (80, 0), (90, -0.5), (95, -0.75), (100, -1), (500, -1)])
+@pytest.mark.parametrize(
+    ("n", "expected"), [(0, 0), (80, 0), (90, -0.5), (95, -0.75), (100, -1), (500, -1)]
+)
 def test_overlong(n: int, expected: float) -> None:
-    assert Overlong(limit=100, buffer=20)(MATH, trace(say(RIGHT, tokens=7), say(WRONG, tokens=n))) == expected
+    assert (
+        Overlong(limit=100, buffer=20)(MATH, trace(say(RIGHT, tokens=7), say(WRONG, tokens=n)))
+        == expected
+    )
 
 
 @pytest.mark.parametrize("buffer", [0, 101])
@@ -160,7 +199,15 @@ def test_overlong_refuses_a_bad_buffer(buffer: int) -> None:
         (("code", ran("7\n"), RIGHT), 0.05),
         (("code", ran(error="line 1: ZeroDivisionError"), RIGHT), -0.2),
         (("code", ran(error="line 1: NameError"), "code", ran("7"), RIGHT), 0.05),
-        ((RIGHT, say("code", "verifier"), ran(error="line 1: NameError"), say("CORRECT", "verifier")), 0.0),
+        (
+            (
+                RIGHT,
+                say("code", "verifier"),
+                ran(error="line 1: NameError"),
+                say("CORRECT", "verifier"),
+            ),
+            0.0,
+        ),
     ],
     ids=["none", "passed", "failed", "mended", "the verifier's"],
 )
@@ -190,7 +237,9 @@ def test_code_agrees(events, expected: float) -> None:
 
 
 def test_code_agrees_by_the_value_of_a_choice() -> None:
-    found = [CodeAgrees()(MC, trace("code", ran(out), r"\boxed{B}", task=MC)) for out in ("15", "12")]
+    found = [
+        CodeAgrees()(MC, trace("code", ran(out), r"\boxed{B}", task=MC)) for out in ("15", "12")
+    ]
     assert found == [0.1, -0.2]
 
 
@@ -212,7 +261,9 @@ def test_a_verdict(draft: str, said: str, decision: float, approval: float) -> N
 
 
 def test_verdicts_of_several_rounds() -> None:
-    yes, no, open_ = (say(f"VERDICT: {word}", "verifier") for word in ("CORRECT", "INCORRECT", "UNCLEAR"))
+    yes, no, open_ = (
+        say(f"VERDICT: {word}", "verifier") for word in ("CORRECT", "INCORRECT", "UNCLEAR")
+    )
     what = trace(WRONG, no, r"\boxed{9}", open_, RIGHT, yes)  # 1, -0.3, 1
     assert VerifierDecision()(MATH, what) == pytest.approx(1.7 / 3)
     assert VerifierApproval()(MATH, what) == 0.3

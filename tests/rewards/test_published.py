@@ -3,7 +3,21 @@
 import math
 
 import pytest
-from rewards.traces import CONFIGS, EMPTY, MC, NO, RIGHT, WRONG, YES, ran, reward_of, rewards, say, tagged, trace
+from rewards.traces import (
+    CONFIGS,
+    EMPTY,
+    MC,
+    NO,
+    RIGHT,
+    WRONG,
+    YES,
+    ran,
+    reward_of,
+    rewards,
+    say,
+    tagged,
+    trace,
+)
 
 from slm_math.rewards import (
     check,
@@ -61,7 +75,9 @@ def test_slm_math_multi_agent(events, solver: float, verifier: float) -> None:
         (EMPTY, 0, -2.0, -2.0, 0.0),
     ],
 )
-def test_small_math_r1(text: str, tokens: int, published: float, bonus: float, sound: float) -> None:
+def test_small_math_r1(
+    text: str, tokens: int, published: float, bonus: float, sound: float
+) -> None:
     what = trace(say(text, tokens=tokens))
     assert reward_of("small_math_r1", what) == pytest.approx(published)
     assert reward_of("small_math_r1", what, bonus=1.0) == pytest.approx(bonus)

@@ -38,7 +38,14 @@ class Named(OwnInit):
 
 def test_names() -> None:
     named = (CodeRan(), TwoWords(), OwnInit(1), Named(1), TwoWords(name="other"), TwoWords())
-    assert [r.name for r in named] == ["code_ran", "two_words", "own_init", "mine", "other", "two_words"]
+    assert [r.name for r in named] == [
+        "code_ran",
+        "two_words",
+        "own_init",
+        "mine",
+        "other",
+        "two_words",
+    ]
 
 
 def test_a_reward_without_the_base_initialiser_has_the_defaults() -> None:
@@ -80,7 +87,11 @@ def test_none_spoils_the_sum_only_where_it_counts() -> None:
             "VerifierDecision is for role 'verifier', and trained are solver",
         ),
         ([Correct()], ("solver", "verifier"), "role 'verifier' is trained and has no reward"),
-        ([Correct(weight=0.0)], ("solver",), "role 'solver' is trained and has no reward that counts"),
+        (
+            [Correct(weight=0.0)],
+            ("solver",),
+            "role 'solver' is trained and has no reward that counts",
+        ),
     ],
 )
 def test_check(parts: list[Reward], roles: tuple[str, ...], message: str) -> None:

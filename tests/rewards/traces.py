@@ -38,8 +38,14 @@ def ran(stdout: str = "", value: str = "", error: str = "") -> Run:
 def trace(*events: Turn | Run | str, error: str | None = None, task: Task = MATH) -> Trace:
     """A trace whose answer is that of the solver's last reply."""
     events = tuple(say(event) if isinstance(event, str) else event for event in events)
-    said = [event.reply.text for event in events if isinstance(event, Turn) and event.request.role == "solver"]
-    return Trace(task.problem, 0, events, extract(said[-1]).value if said and not error else None, error)
+    said = [
+        event.reply.text
+        for event in events
+        if isinstance(event, Turn) and event.request.role == "solver"
+    ]
+    return Trace(
+        task.problem, 0, events, extract(said[-1]).value if said and not error else None, error
+    )
 
 
 def rewards(name: str, **weights: float) -> list[Reward]:
@@ -54,7 +60,9 @@ def rewards(name: str, **weights: float) -> list[Reward]:
     return found
 
 
-def reward_of(name: str, what: Trace, role: str = "solver", task: Task = MATH, **weights: float) -> float:
+def reward_of(
+    name: str, what: Trace, role: str = "solver", task: Task = MATH, **weights: float
+) -> float:
     parts = rewards(name, **weights)
     return total(parts, score(parts, task, what, role), role)
 

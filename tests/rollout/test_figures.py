@@ -10,17 +10,35 @@ from slm_math.modules.stats import Sums, step_figures
 from slm_math.rollout.figures import figures, pass_at_k, reward_figures
 
 
-def row(id: str, sample: int, correct: bool, *turns: tuple[int, str], **more: Any) -> dict[str, Any]:
-    events = [{"kind": "turn", "role": "solver", "tokens": tokens, "finish": finish} for tokens, finish in turns]
-    data = {"id": id, "sample": sample, "correct": correct, "reason": "equal" if correct else "different"}
+def row(
+    id: str, sample: int, correct: bool, *turns: tuple[int, str], **more: Any
+) -> dict[str, Any]:
+    events = [
+        {"kind": "turn", "role": "solver", "tokens": tokens, "finish": finish}
+        for tokens, finish in turns
+    ]
+    data = {
+        "id": id,
+        "sample": sample,
+        "correct": correct,
+        "reason": "equal" if correct else "different",
+    }
     return data | {"answer": "1", "error": None, "events": events} | more
 
 
 def test_lengths_leave_cut_off_replies_out_where_they_say_so() -> None:
-    rows = [row("a", 0, True, (3, "stop"), (5, "stop")), row("a", 1, False, (10, "length")), row("b", 0, False)]
+    rows = [
+        row("a", 0, True, (3, "stop"), (5, "stop")),
+        row("a", 1, False, (10, "length")),
+        row("b", 0, False),
+    ]
     got = figures(rows)
     assert (got["length"], got["length_min"], got["length_max"]) == (6, 3, 10)
-    assert (got["length_terminated"], got["length_terminated_min"], got["length_terminated_max"]) == (4, 3, 5)
+    assert (
+        got["length_terminated"],
+        got["length_terminated_min"],
+        got["length_terminated_max"],
+    ) == (4, 3, 5)
     assert (got["truncated"], got["turns"], got["tokens"]) == (1 / 3, 1, 6)
     assert "length" not in figures([row("b", 0, False)])
 
@@ -37,7 +55,9 @@ def test_shares_and_counts_of_samples() -> None:
     assert [got[name] for name in names] == [0.25, 0.5, 0.25, 1, 1]
 
 
-@pytest.mark.parametrize(("n", "right", "k"), [(4, 1, 2), (8, 3, 4), (5, 5, 1), (6, 0, 6), (7, 2, 7), (16, 4, 8)])
+@pytest.mark.parametrize(
+    ("n", "right", "k"), [(4, 1, 2), (8, 3, 4), (5, 5, 1), (6, 0, 6), (7, 2, 7), (16, 4, 8)]
+)
 def test_pass_at_k_counts_the_subsets_with_a_right_sample(n: int, right: int, k: int) -> None:
     marks = [i < right for i in range(n)]
     subsets = list(combinations(marks, k))
@@ -82,8 +102,12 @@ def test_groups_without_spread_are_told_apart() -> None:
 
 def test_sums_over_micro_batches_keep_extremes() -> None:
     sums = Sums()
-    sums.add({"tokens": 2, "ratio": 2.5, "ratio_max": 1.5, "ratio_min": 1.0, "loss": 0.25, "kl": 1.0})
-    sums.add({"tokens": 3, "ratio": 2.5, "ratio_max": 1.1, "ratio_min": 0.3, "loss": 0.5, "kl": 0.0})
+    sums.add(
+        {"tokens": 2, "ratio": 2.5, "ratio_max": 1.5, "ratio_min": 1.0, "loss": 0.25, "kl": 1.0}
+    )
+    sums.add(
+        {"tokens": 3, "ratio": 2.5, "ratio_max": 1.1, "ratio_min": 0.3, "loss": 0.5, "kl": 0.0}
+    )
     got = sums.means(passes=1)
     assert got == {"loss": 0.75, "kl": 0.2, "ratio": 1.0, "ratio_max": 1.5, "ratio_min": 0.3}
 
@@ -92,7 +116,9 @@ def test_effective_sample_size_is_one_for_equal_weights_and_less_for_others() ->
     for weights in ([1.0, 1.0, 1.0], [0.2, 1.0, 2.3]):
         sums = Sums()
         squares, zero = sum(w * w for w in weights), {"logp_diff": 0.0, "mismatch_corrected": 1}
-        sums.add({"tokens": 3, "scored": 3, "mismatch": sum(weights), "mismatch_squares": squares} | zero)
+        sums.add(
+            {"tokens": 3, "scored": 3, "mismatch": sum(weights), "mismatch_squares": squares} | zero
+        )
         got = sums.means(1)
         assert got["effective_sample_size"] == pytest.approx(sum(weights) ** 2 / (3 * squares))
         assert got["mismatch_corrected"] == pytest.approx(1 / 3)

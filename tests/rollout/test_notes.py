@@ -15,7 +15,18 @@ from slm_math.evaluation.records import read_records
 from slm_math.rollout.record import json_line, record
 from slm_math.rollout.rounds import rounds, verdicts
 from slm_math.rollout.scheduler import Rollouts
-from slm_math.types import Generate, Note, Problem, Reply, RunPython, RunResult, Sampling, Task, Trace, user
+from slm_math.types import (
+    Generate,
+    Note,
+    Problem,
+    Reply,
+    RunPython,
+    RunResult,
+    Sampling,
+    Task,
+    Trace,
+    user,
+)
 
 TASK = Task(Problem("p/1", "What is 3 + 4?"), "7")
 
@@ -40,7 +51,9 @@ def traced(agent: Agent, say: Any = lambda request: Reply(r"\boxed{7}")) -> Trac
 
 
 def kinds(trace: Trace) -> list[str]:
-    return [event.kind if isinstance(event, Note) else type(event).__name__ for event in trace.events]
+    return [
+        event.kind if isinstance(event, Note) else type(event).__name__ for event in trace.events
+    ]
 
 
 def test_a_workflow_of_notes_only_is_a_trace() -> None:
@@ -62,8 +75,20 @@ def test_a_workflow_without_anything_is_a_trace() -> None:
 
 def test_notes_and_requests_of_one_list_stay_in_order() -> None:
     def scene() -> Iterator[Any]:
-        got = yield [Note("draft", "a"), Generate(user("q")), Note("verdict", "b"), RunPython("1"), Note("vote", "c")]
-        assert [type(result).__name__ for result in got] == ["NoneType", "Reply", "NoneType", "RunResult", "NoneType"]
+        got = yield [
+            Note("draft", "a"),
+            Generate(user("q")),
+            Note("verdict", "b"),
+            RunPython("1"),
+            Note("vote", "c"),
+        ]
+        assert [type(result).__name__ for result in got] == [
+            "NoneType",
+            "Reply",
+            "NoneType",
+            "RunResult",
+            "NoneType",
+        ]
         yield [Note("stop", "d")]
         return None
 
@@ -91,7 +116,11 @@ def test_notes_do_not_shift_the_keys_of_requests() -> None:
     for chatty in (False, True):
         engine = Scripted(lambda request: Reply("r"))
         agent, sandbox = Scene(lambda chatty=chatty: scene(chatty)), Scripted(None)
-        list(Rollouts(agent, {"default": engine}, {"default": Sampling()}, sandbox).run([(TASK.problem, 0)]))  # type: ignore[arg-type]
+        list(
+            Rollouts(agent, {"default": engine}, {"default": Sampling()}, sandbox).run(
+                [(TASK.problem, 0)]
+            )
+        )  # type: ignore[arg-type]
         keys.append([request.key for request in engine.asked])
     assert keys[0] == keys[1]
 
@@ -102,7 +131,11 @@ def test_requests_of_one_list_have_keys_in_their_order() -> None:
         yield [Generate(user("2"))]
 
     engine, sandbox = Scripted(lambda request: Reply("r")), Scripted(None)
-    list(Rollouts(Scene(scene), {"default": engine}, {"default": Sampling()}, sandbox).run([(TASK.problem, 5)]))  # type: ignore[arg-type]
+    list(
+        Rollouts(Scene(scene), {"default": engine}, {"default": Sampling()}, sandbox).run(
+            [(TASK.problem, 5)]
+        )
+    )  # type: ignore[arg-type]
     assert [(request.chat[0].text, request.key) for request in engine.asked] == [
         (str(n), ("p/1", 5, n + 1)) for n in range(3)
     ]
@@ -132,7 +165,9 @@ def test_an_empty_list_side_by_side_is_a_mistake_too() -> None:
 
 
 def fails_on(text: str) -> Any:
-    return lambda request: EngineError("down") if text in request.chat[0].text else Reply(r"\boxed{7}")
+    return lambda request: (
+        EngineError("down") if text in request.chat[0].text else Reply(r"\boxed{7}")
+    )
 
 
 def test_notes_before_an_engine_failed_are_kept() -> None:
@@ -171,7 +206,13 @@ def test_records_grade_drafts_and_candidates_and_nothing_else() -> None:
         {"kind": "note", "note": "draft", "text": r"\frac{14}{2}", "correct": True},
         {"kind": "note", "note": "draft", "text": None, "correct": False},
         {"kind": "note", "note": "candidate", "text": "8", "correct": False, "branch": [1, 0]},
-        {"kind": "note", "note": "verdict", "text": "CORRECT", "role": "verifier", "branch": [1, 0]},
+        {
+            "kind": "note",
+            "note": "verdict",
+            "text": "CORRECT",
+            "role": "verifier",
+            "branch": [1, 0],
+        },
         {"kind": "note", "note": "vote", "text": "7", "value": 0.6667},
         {"kind": "note", "note": "lost", "text": "empty", "role": "solver"},
         {"kind": "note", "note": "stop", "text": "rounds"},
@@ -210,11 +251,18 @@ def test_rounds_of_a_real_evaluation(tmp_path: Path) -> None:
     sandbox: Any = Scripted(None)
     sandbox.identity = dict
     engine = Scripted(say)
-    evaluate(SolverVerifier(), [TASK], {"default": engine}, {"default": Sampling()}, tmp_path, sandbox)
+    evaluate(
+        SolverVerifier(), [TASK], {"default": engine}, {"default": Sampling()}, tmp_path, sandbox
+    )
     rows = read_records(tmp_path / "records.jsonl")
     assert verdicts(rows)["verifier"] == {("INCORRECT", False): 1, ("CORRECT", True): 1}
     values = rounds(rows)
-    assert (values["rounds"], values["improved"], values["round_1/accuracy"], values["round_2/accuracy"]) == (
+    assert (
+        values["rounds"],
+        values["improved"],
+        values["round_1/accuracy"],
+        values["round_2/accuracy"],
+    ) == (
         2,
         1,
         0,
@@ -226,7 +274,8 @@ def test_rounds_of_a_real_evaluation(tmp_path: Path) -> None:
 
 def test_an_answer_in_a_box_counts_as_boxed_when_a_program_tests_it() -> None:
     trace = traced(
-        BackwardCheck(), lambda r: Reply("```python\n1\n```" if "propose" in r.chat[0].text else r"\boxed{7}")
+        BackwardCheck(),
+        lambda r: Reply("```python\n1\n```" if "propose" in r.chat[0].text else r"\boxed{7}"),
     )
     row = record(TASK, trace)
     assert (row["correct"], row["method"]) == (True, "box")

@@ -16,7 +16,9 @@ PROBLEMS = [Problem(f"p/{i}", f"What is {i} + 1?") for i in range(7)]
 
 
 class Scripted(Engine):
-    """Answers every request after a while, one a poll, the newest first; keeps what it was asked."""
+    """Answers every request after a while, one a poll, the newest first; keeps what
+    it was asked.
+    """
 
     trainable = True
 
@@ -51,7 +53,9 @@ class Calculator(Scripted):
 
 
 def run(agent: Agent, engine: Engine, sandbox: Any = None, **options: Any) -> list[Trace]:
-    rollouts = Rollouts(agent, {"default": engine}, {"default": Sampling()}, sandbox, ("k",), **options)
+    rollouts = Rollouts(
+        agent, {"default": engine}, {"default": Sampling()}, sandbox, ("k",), **options
+    )
     return list(rollouts.run((p, s) for p in PROBLEMS for s in range(2)))
 
 
@@ -78,7 +82,13 @@ def test_code_runs_and_is_recorded_in_order() -> None:
         return Reply(rf"\boxed{{{request.chat[2].text.split()[3]}}}")
 
     for trace in run(CodeFeedback(), Scripted(say), Calculator()):
-        assert [type(event).__name__ for event in trace.events] == ["Turn", "Run", "Note", "Turn", "Note"]
+        assert [type(event).__name__ for event in trace.events] == [
+            "Turn",
+            "Run",
+            "Note",
+            "Turn",
+            "Note",
+        ]
         assert trace.answer == str(int(trace.problem.id[2:]) + 1)
 
 
@@ -108,7 +118,9 @@ def test_leaving_early_cancels_what_is_open() -> None:
         break
     assert engine.busy in (0, len(PROBLEMS) - 1)
     engine2 = Scripted(lambda request: Reply(r"\boxed{1}"))
-    stream = Rollouts(SingleShot(), {"default": engine2}, {"default": Sampling()}).run((p, 0) for p in PROBLEMS)
+    stream = Rollouts(SingleShot(), {"default": engine2}, {"default": Sampling()}).run(
+        (p, 0) for p in PROBLEMS
+    )
     next(stream)
     stream.close()
     assert engine2.busy == 0
@@ -121,10 +133,13 @@ def test_missing_engine_or_sandbox_is_said_at_once() -> None:
         Rollouts(CodeFeedback(), {"default": Scripted(None)}, {})
 
 
-def turn(prompt: list[int], reply: list[int], role: str = "solver", temperature: float = 1.0) -> Turn:
+def turn(
+    prompt: list[int], reply: list[int], role: str = "solver", temperature: float = 1.0
+) -> Turn:
     logps = tuple(-float(token) for token in reply)
     return Turn(
-        Generate(user("x"), role), Reply("", tuple(reply), logps, "stop", tuple(prompt), temperature=temperature)
+        Generate(user("x"), role),
+        Reply("", tuple(reply), logps, "stop", tuple(prompt), temperature=temperature),
     )
 
 
@@ -146,7 +161,11 @@ def test_rewritten_history_other_roles_and_temperatures_get_rows_of_their_own() 
         turn([1, 2, 4], [5], "verifier"),
         turn([1, 2, 4], [6], temperature=0.7),
     )
-    assert [row.ids for row in trace_rows(trace(*events), "solver")] == [[1, 2], [1, 9, 3], [1, 2, 4, 6]]
+    assert [row.ids for row in trace_rows(trace(*events), "solver")] == [
+        [1, 2],
+        [1, 9, 3],
+        [1, 2, 4, 6],
+    ]
     assert [row.ids for row in trace_rows(trace(*events), "verifier")] == [[1, 2, 4, 5]]
 
 
@@ -155,7 +174,9 @@ def test_empty_reply_makes_no_row() -> None:
 
 
 def test_collate_points_at_the_predicting_position() -> None:
-    batch = collate([Row([5, 6, 7], [0, 1, 1], [0, -1, -2], advantage=2.0), Row([8, 9], [0, 1], [0, -3])])
+    batch = collate(
+        [Row([5, 6, 7], [0, 1, 1], [0, -1, -2], advantage=2.0), Row([8, 9], [0, 1], [0, -3])]
+    )
     assert batch.where.tolist() == [0, 1, 3]
     assert batch.targets.tolist() == [6, 7, 9]
     assert batch.logps.tolist() == [-1, -2, -3]
@@ -165,7 +186,9 @@ def test_collate_points_at_the_predicting_position() -> None:
 
 
 def test_micro_batches_keep_to_the_budget_and_lose_nothing() -> None:
-    rows = [Row(list(range(n)), [1.0] * n, role=role) for n in (3, 9, 4, 4, 20) for role in ("a", "b")]
+    rows = [
+        Row(list(range(n)), [1.0] * n, role=role) for n in (3, 9, 4, 4, 20) for role in ("a", "b")
+    ]
     chunks = list(micro_batches(rows, 16))
     assert sorted(id(row) for chunk in chunks for row in chunk) == sorted(map(id, rows))
     for chunk in chunks:
@@ -183,6 +206,10 @@ def test_a_chat_that_fills_the_context_keeps_its_answers() -> None:
 
     for trace in run(SolverVerifier(), Scripted(solves), Calculator()):
         assert (trace.answer, trace.error) == ("7", None)
-        assert [note.text for note in trace.notes if note.kind in ("lost", "stop")] == ["empty", "empty", "lost"]
+        assert [note.text for note in trace.notes if note.kind in ("lost", "stop")] == [
+            "empty",
+            "empty",
+            "lost",
+        ]
     for trace in run(SolverVerifier(), Scripted(lambda request: ContextFull("full")), Calculator()):
         assert (trace.answer, trace.error) == (None, "full")

@@ -10,7 +10,9 @@ from slm_math.rollout.record import light
 from slm_math.rollout.rounds import agent_figures, coded, confusion, drafts, rounds, verdicts, votes
 
 
-def draft(correct: bool, *branch: int, text: str | None = "x", kind: str = "draft") -> dict[str, Any]:
+def draft(
+    correct: bool, *branch: int, text: str | None = "x", kind: str = "draft"
+) -> dict[str, Any]:
     note = {"kind": "note", "note": kind, "text": text, "correct": correct}
     return note | ({"branch": list(branch)} if branch else {})
 
@@ -20,7 +22,13 @@ def candidate(correct: bool, *branch: int) -> dict[str, Any]:
 
 
 def note(kind: str, text: str | None, *branch: int, **more: Any) -> dict[str, Any]:
-    return {"kind": "note", "note": kind, "text": text, **more, **({"branch": list(branch)} if branch else {})}
+    return {
+        "kind": "note",
+        "note": kind,
+        "text": text,
+        **more,
+        **({"branch": list(branch)} if branch else {}),
+    }
 
 
 def said(word: str, *branch: int) -> dict[str, Any]:
@@ -32,7 +40,13 @@ def turn(program: bool) -> dict[str, Any]:
 
 
 def run(ok: bool) -> dict[str, Any]:
-    return {"kind": "run", "ok": ok, "timed_out": False, "seconds": 0.1, "error_type": "" if ok else "NameError"}
+    return {
+        "kind": "run",
+        "ok": ok,
+        "timed_out": False,
+        "seconds": 0.1,
+        "error_type": "" if ok else "NameError",
+    }
 
 
 def row(correct: bool, *events: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -74,7 +88,10 @@ def test_rounds_of_four_records() -> None:
 
 
 def test_accuracy_by_round_when_it_improves() -> None:
-    improving = [row(True, draft(False), draft(False), draft(True)), row(True, draft(False), draft(True))]
+    improving = [
+        row(True, draft(False), draft(False), draft(True)),
+        row(True, draft(False), draft(True)),
+    ]
     values = rounds(improving)
     assert [values[f"round_{r}/accuracy"] for r in (1, 2, 3)] == [0, 1 / 2, 1]
     assert "after_1/accuracy" not in values
@@ -83,7 +100,9 @@ def test_accuracy_by_round_when_it_improves() -> None:
 
 def test_shares_add_up_whatever_the_records() -> None:
     values = rounds([*FOUR, row(True, draft(False)), row(False, draft(True)), row(True)])
-    assert sum(values[name] for name in ("first_right", "improved", "degraded", "failed")) == pytest.approx(1)
+    assert sum(
+        values[name] for name in ("first_right", "improved", "degraded", "failed")
+    ) == pytest.approx(1)
     assert sum(values[f"after_{r}/share"] for r in (1, 2, 3)) == pytest.approx(1)
 
 
@@ -108,7 +127,12 @@ def test_verdicts_by_what_they_were_about() -> None:
         row(True, draft(False), said("INCORRECT"), draft(True), said("CORRECT")),
         row(False, draft(False), said("CORRECT")),
         row(
-            True, candidate(True, 0), candidate(False, 1), said("UNCLEAR", 0), said("UNCLEAR", 1), said("INCORRECT", 0)
+            True,
+            candidate(True, 0),
+            candidate(False, 1),
+            said("UNCLEAR", 0),
+            said("UNCLEAR", 1),
+            said("INCORRECT", 0),
         ),
         row(True, said("CORRECT")),
     ]
@@ -136,7 +160,9 @@ def test_without_verdicts_there_is_no_confusion() -> None:
 
 
 def test_a_draft_within_a_branch_is_not_what_an_outer_verdict_is_about() -> None:
-    assert verdicts([row(True, draft(True), draft(False, 0), said("CORRECT"))])["verifier"] == {("CORRECT", True): 1}
+    assert verdicts([row(True, draft(True), draft(False, 0), said("CORRECT"))])["verifier"] == {
+        ("CORRECT", True): 1
+    }
 
 
 def test_votes_of_the_whole_agent() -> None:
@@ -166,7 +192,11 @@ def test_programs_by_sample() -> None:
 
 def test_programs_that_nobody_wrote_or_that_all_failed() -> None:
     assert coded([]) == coded([row(True, turn(False))]) == {}
-    assert coded([row(True, turn(True), run(False))]) == {"code_written": 1, "code_run": 1, "code_succeeded": 0}
+    assert coded([row(True, turn(True), run(False))]) == {
+        "code_written": 1,
+        "code_run": 1,
+        "code_succeeded": 0,
+    }
 
 
 def test_old_records_have_no_figures_of_programs_or_notes() -> None:
@@ -187,7 +217,12 @@ def test_the_oracle_takes_any_answer_on_the_way() -> None:
 
 
 def test_lost_replies_per_sample() -> None:
-    rows = [row(True, note("lost", "empty"), note("lost", "truncated", 0)), row(True), row(True), row(True)]
+    rows = [
+        row(True, note("lost", "empty"), note("lost", "truncated", 0)),
+        row(True),
+        row(True),
+        row(True),
+    ]
     assert agent_figures(rows) == {"lost": 2 / 4}
     assert agent_figures([row(True)]) == agent_figures([]) == {"lost": 0.0}
 
@@ -202,7 +237,14 @@ def test_figures_of_an_evaluation_have_them_all() -> None:
 def test_a_light_or_reread_record_has_the_same_figures() -> None:
     rows = [
         *FOUR,
-        row(True, turn(True), run(True), candidate(True, 0), said("UNCLEAR", 0), note("vote", "7", value=0.5)),
+        row(
+            True,
+            turn(True),
+            run(True),
+            candidate(True, 0),
+            said("UNCLEAR", 0),
+            note("vote", "7", value=0.5),
+        ),
     ]
     again = json.loads(json.dumps(rows))
     for other in (again, [light(r) for r in rows]):

@@ -12,15 +12,29 @@ import pytest
 from slm_math.agents import Agent
 from slm_math.engines.base import Engine, Request
 from slm_math.rollout.scheduler import Rollouts
-from slm_math.types import Generate, Problem, Reply, RunPython, RunResult, Sampling, Trace, Workflow, user
+from slm_math.types import (
+    Generate,
+    Problem,
+    Reply,
+    RunPython,
+    RunResult,
+    Sampling,
+    Trace,
+    Workflow,
+    user,
+)
 
 
 class Computing(Engine):
-    """Sixteen tokens a reply, a step of all open requests in each poll, or as many as fit before `timeout` is over."""
+    """Sixteen tokens a reply, a step of all open requests in each poll, or as many as fit before
+    `timeout` is over.
+    """
 
     trainable = computes = True
 
-    def __init__(self, length: Callable[[Request], int] = lambda request: 16, pause: float = 0.0) -> None:
+    def __init__(
+        self, length: Callable[[Request], int] = lambda request: 16, pause: float = 0.0
+    ) -> None:
         self.length, self.pause = length, pause
         self.open: dict[int, list[Any]] = {}
         self.requests: list[Request] = []
@@ -52,7 +66,9 @@ class Computing(Engine):
 
 
 class Waiting(Engine):
-    """Work that goes on elsewhere: every request is over when `ready` says so of the seconds since it came."""
+    """Work that goes on elsewhere: every request is over when `ready` says so of the seconds since
+    it came.
+    """
 
     def __init__(self, ready: Callable[[float], bool], result: Any = RunResult(True, "1")) -> None:
         self.ready, self.result = ready, result
@@ -75,7 +91,9 @@ class Waiting(Engine):
         return [(ticket, self.result) for ticket in done if self.open.pop(ticket)]
 
     def _done(self) -> list[int]:
-        return [ticket for ticket, since in self.open.items() if self.ready(time.perf_counter() - since)]
+        return [
+            ticket for ticket, since in self.open.items() if self.ready(time.perf_counter() - since)
+        ]
 
     def cancel(self, ticket: int) -> None:
         self.open.pop(ticket, None)
@@ -85,7 +103,9 @@ class Waiting(Engine):
 
 
 class Coder(Agent):
-    """Problems whose text begins with `code` run a program and then speak; the others only speak."""
+    """Problems whose text begins with `code` run a program and then speak; the
+    others only speak.
+    """
 
     roles = ("solver", "judge")
     uses_python = True
@@ -93,7 +113,9 @@ class Coder(Agent):
     def solve(self, problem: Problem) -> Workflow[str | None]:
         if problem.text.startswith("code"):
             yield [RunPython("1")]
-        [reply] = yield [Generate(user(problem.text), "judge" if "judge" in problem.text else "solver")]
+        [reply] = yield [
+            Generate(user(problem.text), "judge" if "judge" in problem.text else "solver")
+        ]
         return reply.text
 
 
@@ -105,7 +127,8 @@ def traces(texts: list[str], sandbox: Any, **engines: Engine) -> list[Trace]:
 @pytest.mark.timeout(30)
 def test_decoding_goes_on_while_a_program_runs() -> None:
     engine = Computing(lambda request: 200 if request.chat[0].text == "long" else 10)
-    sandbox = Waiting(lambda seconds: engine.steps >= 150)  # a program that is over when decoding has gone far
+    # a program that is over when decoding has gone far
+    sandbox = Waiting(lambda seconds: engine.steps >= 150)
     found = traces(["code", "long", "short"], sandbox, default=engine)
     assert [trace.problem.text for trace in found] == ["short", "code", "long"]
     assert engine.steps == 200  # what the program was followed by shared steps with the long reply

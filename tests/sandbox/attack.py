@@ -2,13 +2,12 @@
 
 A file of attacks is a list of entries:
 
-    name    unique over all files
-    code    the program; names in capitals (see `Host.names` in surroundings.py) are set by a line put in front of it
-    each    optional list: the program runs once per item, with ITEM set to it
-    grow    optional: {text, times}; GROWN in the code is replaced by the text, that many times
-    uses    optional: `syscall` defines syscall(name, *args) -> (result, errno) and REFUSED, see helpers.yaml
-    then    optional second program, run after the first on the same target
-    breach  how an attack that got through shows:
+    name    unique over all files code    the program; names in capitals (see `Host.names` in
+    surroundings.py) are set by a line put in front of it each    optional list: the program runs
+    once per item, with ITEM set to it grow    optional: {text, times}; GROWN in the code is
+    replaced by the text, that many times uses    optional: `syscall` defines syscall(name, *args)
+    -> (result, errno) and REFUSED, see helpers.yaml then    optional second program, run after the
+    first on the same target breach  how an attack that got through shows:
               output   it printed BREACH (it does so only when the attack worked)
               ok       the last program's result was ok
               failure  run() raised instead of returning a result
@@ -16,10 +15,10 @@ A file of attacks is a list of entries:
     slow    true: it costs a whole limit and adds little to the others
     why     what would be wrong
 
-Whatever `breach` says, these are findings for every program: BREACH in the output, the secret in any field of the
-result, an exception from run(), a changed file, a connection, a signal to this process, a bystander that is dead,
-stopped or reniced, a process left behind, too much time, a field that is too long or not plain text, and a target on
-which the next program does not run.
+Whatever `breach` says, these are findings for every program: BREACH in the output, the secret in
+any field of the result, an exception from run(), a changed file, a connection, a signal to this
+process, a bystander that is dead, stopped or reniced, a process left behind, too much time, a field
+that is too long or not plain text, and a target on which the next program does not run.
 
     python tests/sandbox/attack.py --target naive
     python tests/sandbox/attack.py --target sandbox --cpu-seconds 0.5 --wall-seconds 2
@@ -86,25 +85,41 @@ class Naive:
     def run(self, code: str) -> RunResult:
         command = [sys.executable, "-c", code]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=self.wall_seconds, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                command, capture_output=True, timeout=self.wall_seconds, stdin=subprocess.DEVNULL
+            )
         except subprocess.TimeoutExpired as late:
-            out, err = ((part or b"").decode(errors="replace") for part in (late.stdout, late.stderr))
+            out, err = (
+                (part or b"").decode(errors="replace") for part in (late.stdout, late.stderr)
+            )
             return RunResult(False, out, "Timeout", timed_out=True, stderr=err)
         out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-        error = "" if done.returncode == 0 else err.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+        error = (
+            ""
+            if done.returncode == 0
+            else err.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+        )
         return RunResult(done.returncode == 0, out, error, stderr=err)
 
 
 def load_attacks(folder: Path = ATTACKS) -> list[Attack]:
-    """Every program of the folder, in the order of the files; raises ValueError on an entry that is not well formed."""
+    """Every program of the folder, in the order of the files; raises ValueError on an entry that is
+    not well formed.
+    """
     attacks: list[Attack] = []
     names = set()
     for path in sorted(folder.glob("*.yaml")):
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
         for entry in entries if isinstance(entries, list) else []:
             name = entry["name"]
-            if name in names or entry["breach"] not in ("output", "ok", "failure", "never") or not entry.get("why"):
-                raise ValueError(f"{path}: {name}: a name used twice, an unknown `breach` or no `why`")
+            if (
+                name in names
+                or entry["breach"] not in ("output", "ok", "failure", "never")
+                or not entry.get("why")
+            ):
+                raise ValueError(
+                    f"{path}: {name}: a name used twice, an unknown `breach` or no `why`"
+                )
             names.add(name)
             grow = entry.pop("grow", {"text": "", "times": 0})
             entry["code"] = entry["code"].replace("GROWN", grow["text"] * grow["times"])
@@ -121,7 +136,10 @@ def load_attacks(folder: Path = ATTACKS) -> list[Attack]:
 def entries(attacks: list[Attack]) -> dict[str, int]:
     """The number of entries per group; an entry with `each` counts once."""
     seen = {(attack.group, attack.name.partition("[")[0]) for attack in attacks}
-    return {group: sum(1 for other, _ in seen if other == group) for group in sorted({group for group, _ in seen})}
+    return {
+        group: sum(1 for other, _ in seen if other == group)
+        for group in sorted({group for group, _ in seen})
+    }
 
 
 def head(attack: Attack, host: Host, limits: Limits) -> str:
@@ -131,12 +149,18 @@ def head(attack: Attack, host: Host, limits: Limits) -> str:
     if attack.uses:
         helpers = yaml.safe_load((ATTACKS / "helpers.yaml").read_text(encoding="utf-8"))
         text = f"{attack.code} {attack.then} {attack.item}"
-        numbers = {name: pair for name, pair in helpers["numbers"].items() if re.search(rf"\b{name}\b", text)}
+        numbers = {
+            name: pair
+            for name, pair in helpers["numbers"].items()
+            if re.search(rf"\b{name}\b", text)
+        }
         line += f"; NUMBERS = {numbers!r}; exec({helpers[attack.uses]!r})"
     return line + "\n"
 
 
-def judge(attack: Attack, code: str, result: RunResult, limits: Limits, token: str) -> Iterator[str]:
+def judge(
+    attack: Attack, code: str, result: RunResult, limits: Limits, token: str
+) -> Iterator[str]:
     """What the result alone says, for one program."""
     texts = {name: value for name, value in asdict(result).items() if isinstance(value, str)}
     for name, kind in (("ok", bool), ("timed_out", bool), ("truncated", bool), ("error_line", int)):
@@ -156,8 +180,13 @@ def judge(attack: Attack, code: str, result: RunResult, limits: Limits, token: s
         yield f"error_line {result.error_line} is not a line of the program"
     if attack.breach != "never" and "BREACH" in f"{result.stdout} {result.value}":
         yield "printed BREACH"
-    if attack.breach == "never" and not (result.ok and result.stdout.rstrip("\n") == attack.expect.rstrip("\n")):
-        yield f"the control failed: ok={result.ok} stdout={result.stdout[-200:]!r} error={result.error[:200]!r}"
+    if attack.breach == "never" and not (
+        result.ok and result.stdout.rstrip("\n") == attack.expect.rstrip("\n")
+    ):
+        yield (
+            f"the control failed: ok={result.ok} stdout={result.stdout[-200:]!r} "
+            f"error={result.error[:200]!r}"
+        )
 
 
 def try_attack(attack: Attack, target: Target, host: Host, limits: Limits) -> Iterator[str]:
@@ -187,7 +216,8 @@ def try_attack(attack: Attack, target: Target, host: Host, limits: Limits) -> It
             yield f"took {seconds:.1f} s"
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak > 200 * 1024:
             yield "this process took 200 MB for the result"
-    # a target may replace its own processes, so only their number counts; the last ones get a moment to end
+    # a target may replace its own processes, so only their number counts; the last ones get a
+    # moment to end
     for _ in range(20):
         after = descendants(host.pid)
         if len(after) <= len(before):
@@ -219,17 +249,25 @@ def run_attacks(target: Target, host: Host, limits: Limits, attacks: list[Attack
             # one attack may be seen in several ways, or twice in the same way
             reasons = dict.fromkeys(try_attack(attack, target, host, limits))
         except HangError:
-            findings.append(Finding(attack.name, "run() did not come back, stopped here", attack.why))
+            findings.append(
+                Finding(attack.name, "run() did not come back, stopped here", attack.why)
+            )
             return findings
         findings += [Finding(attack.name, reason, attack.why) for reason in reasons]
     return findings
 
 
 def select_attacks(only: str = "", slow: bool = True, first: bool = False) -> list[Attack]:
-    """The attacks whose group/name matches `only`; without the slow ones, or with one item of each, where asked."""
-    chosen = [attack for attack in load_attacks() if re.search(only, f"{attack.group}/{attack.name}")]
+    """The attacks whose group/name matches `only`; without the slow ones, or with one item of each,
+    where asked.
+    """
+    chosen = [
+        attack for attack in load_attacks() if re.search(only, f"{attack.group}/{attack.name}")
+    ]
     if first:
-        chosen = list({attack.name.partition("[")[0]: attack for attack in reversed(chosen)}.values())[::-1]
+        chosen = list(
+            {attack.name.partition("[")[0]: attack for attack in reversed(chosen)}.values()
+        )[::-1]
     return [attack for attack in chosen if slow or not attack.slow]
 
 
@@ -247,7 +285,9 @@ def open_target(args: argparse.Namespace) -> Iterator[Target]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Runs the attacks on a target; exit status 1 when one got through.")
+    parser = argparse.ArgumentParser(
+        description="Runs the attacks on a target; exit status 1 when one got through."
+    )
     parser.add_argument("--target", choices=("naive", "sandbox"), required=True)
     parser.add_argument("--tier")
     parser.add_argument("--cpu-seconds", type=float, default=1.0)
@@ -257,7 +297,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only", default="", help="a regular expression on group/name")
     parser.add_argument("--fast", action="store_true", help="leaves out the slow ones")
-    parser.add_argument("--first", action="store_true", help="only the first of an attack's several items")
+    parser.add_argument(
+        "--first", action="store_true", help="only the first of an attack's several items"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     limits = Limits(args.wall_seconds, args.memory_mb, args.output_kb)
@@ -268,7 +310,9 @@ def main() -> int:
         with open_target(args) as target:
             findings = run_attacks(target, host, limits, attacks)
         end_by = time.monotonic() + 5  # what is killed takes a moment to be gone
-        while (left := descendants(host.pid) - before - {host.bystander.pid}) and time.monotonic() < end_by:
+        while (
+            left := descendants(host.pid) - before - {host.bystander.pid}
+        ) and time.monotonic() < end_by:
             time.sleep(0.05)
         if left:
             findings.append(Finding("the-end", f"{len(left)} processes outlived the target"))
@@ -280,7 +324,10 @@ def main() -> int:
             print(f"{finding.name}: {finding.reason}")
         broken = len({finding.name for finding in findings})
         counts = ", ".join(f"{group} {count}" for group, count in entries(attacks).items())
-        print(f"{broken} of {len(attacks)} programs with findings, {time.monotonic() - start:.0f} s ({counts})")
+        print(
+            f"{broken} of {len(attacks)} programs with findings, {time.monotonic() - start:.0f} s "
+            f"({counts})"
+        )
     return 1 if findings else 0
 
 

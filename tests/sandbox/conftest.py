@@ -45,7 +45,9 @@ def real():
 
 @pytest.fixture
 def scripted():
-    """A function that starts a server which says the given bytes to everybody, and returns its url."""
+    """A function that starts a server which says the given bytes to everybody, and
+    returns its url.
+    """
     servers = []
 
     def begin(answer: bytes, slowly: float = 0.0, times: list | None = None) -> str:
@@ -59,7 +61,9 @@ def scripted():
                     length = int(value) if name.lower() == b"content-length" else length
                 self.rfile.read(length)
                 try:
-                    for part in [answer] if not slowly else [answer[i : i + 1] for i in range(len(answer))]:
+                    for part in (
+                        [answer] if not slowly else [answer[i : i + 1] for i in range(len(answer))]
+                    ):
                         self.wfile.write(part)
                         time.sleep(slowly)
                 except OSError:

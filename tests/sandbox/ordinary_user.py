@@ -1,4 +1,6 @@
-"""Starts commands as an ordinary user from tests that run as root, also where the interpreter lies in /root."""
+"""Starts commands as an ordinary user from tests that run as root, also where the interpreter lies
+in /root.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +17,37 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(arguments: list[str]) -> list[str]:
-    """The command line that runs `arguments` as nobody: no capabilities, no groups, nothing of root's but to read.
+    """The command line that runs `arguments` as nobody: no capabilities, no groups, nothing of
+    root's but to read.
 
     Raises OSError where this cannot be had.
     """
     if shutil.which("setpriv") is None or shutil.which("unshare") is None:
         raise OSError("setpriv or unshare is not installed")
-    user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+    user = [
+        f"--reuid={NOBODY}",
+        f"--regid={NOBODY}",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+    ]
     drop = ["setpriv", *user]
     needed = [Path(os.path.realpath(place)) for place in (sys.base_prefix, sys.prefix, ROOT)]
     blocked = {place: wall for place in needed if (wall := _wall(place)) is not None}
     steps = ["set -e", "keep=/mnt", 'mount -t tmpfs none "$keep"']
     for number, place in enumerate(blocked):
-        steps += [f'mkdir "$keep/{number}"', f'mount --bind {shlex.quote(str(place))} "$keep/{number}"']
-    for wall in dict.fromkeys(blocked.values()):  # an empty, open folder in its place, seen by this command only
+        steps += [
+            f'mkdir "$keep/{number}"',
+            f'mount --bind {shlex.quote(str(place))} "$keep/{number}"',
+        ]
+    # an empty, open folder in its place, seen by this command only
+    for wall in dict.fromkeys(blocked.values()):
         steps.append(f"mount -t tmpfs -o mode=755 none {shlex.quote(str(wall))}")
     for number, place in enumerate(blocked):
-        steps += [f"mkdir -p {shlex.quote(str(place))}", f'mount --bind "$keep/{number}" {shlex.quote(str(place))}']
+        steps += [
+            f"mkdir -p {shlex.quote(str(place))}",
+            f'mount --bind "$keep/{number}" {shlex.quote(str(place))}',
+        ]
     steps.append("exec " + shlex.join([*drop, *arguments]))
     whole = ["unshare", "--mount", "sh", "-c", "\n".join(steps)] if blocked else [*drop, *arguments]
     if arguments != ["true"]:

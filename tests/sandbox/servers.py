@@ -31,9 +31,13 @@ def drain(box: RemoteSandbox, seconds: float = 10.0) -> list[tuple[int, RunResul
     return results
 
 
-def ask(url: str, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict]:
+def ask(
+    url: str, method: str, path: str, body: bytes | None = None, **headers: str
+) -> tuple[int, dict]:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
-    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    connection.request(
+        method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+    )
     response = connection.getresponse()
     answer = response.status, json.loads(response.read())
     connection.close()

@@ -1,4 +1,6 @@
-"""The world around a sandbox under attack: things to find and to break, and what happened to them."""
+"""The world around a sandbox under attack: things to find and to break, and what
+happened to them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ HARMLESS = ("SIGUSR1", "SIGUSR2", "SIGURG", "SIGWINCH", "SIGIO", "SIGCONT")
 
 @dataclass(frozen=True)
 class Limits:
-    """What the target was told to hold to; `memory_mb` also tells the attacks how much is too much."""
+    """What the target was told to hold to; `memory_mb` also tells the attacks how
+    much is too much.
+    """
 
     wall_seconds: float = 4.0
     memory_mb: int = 512
@@ -52,14 +56,26 @@ def descendants(root: int) -> set[int]:
 
 
 def standing(pid: int) -> list[Any]:
-    """What a process can have done to it by another: priority, processors, limits, readiness to be killed."""
-    limits = [resource.prlimit(pid, which) for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU)]
+    """What a process can have done to it by another: priority, processors, limits, readiness to be
+    killed.
+    """
+    limits = [
+        resource.prlimit(pid, which) for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU)
+    ]
     score = Path(f"/proc/{pid}/oom_score_adj").read_text()
-    return [os.getpriority(os.PRIO_PROCESS, pid), os.sched_getaffinity(pid), os.sched_getscheduler(pid), limits, score]
+    return [
+        os.getpriority(os.PRIO_PROCESS, pid),
+        os.sched_getaffinity(pid),
+        os.sched_getscheduler(pid),
+        limits,
+        score,
+    ]
 
 
 class Host:
-    """The side that is attacked: a secret, files, listeners, a bystander. A context; start the target inside it."""
+    """The side that is attacked: a secret, files, listeners, a bystander. A context; start the
+    target inside it.
+    """
 
     def __enter__(self) -> Host:
         self.pid = os.getpid()
@@ -69,10 +85,13 @@ class Host:
         self.folder.chmod(0o755)
         self.secret, self.scratch = self.folder / "secret.txt", self.folder / "scratch"
         self.signals = dict.fromkeys(HARMLESS, 0)
-        self.handlers = {name: signal.signal(getattr(signal, name), self._count) for name in HARMLESS}
+        self.handlers = {
+            name: signal.signal(getattr(signal, name), self._count) for name in HARMLESS
+        }
         self.alarm = signal.signal(signal.SIGALRM, self._hang)
         self.timer = signal.getitimer(signal.ITIMER_REAL)
-        # orphans of a program come to this process instead of init, so that they can be seen and ended
+        # orphans of a program come to this process instead of init, so that they can be seen and
+        # ended
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
         self.listeners = {
             "tcp": self._listen(socket.AF_INET, ("127.0.0.1", 0)),
@@ -113,7 +132,9 @@ class Host:
         }
 
     def traces(self) -> Iterator[str]:
-        """What was done to this side since the last call; undone, so that the next attack starts afresh."""
+        """What was done to this side since the last call; undone, so that the next attack starts
+        afresh.
+        """
         for name, listener in self.listeners.items():
             with contextlib.suppress(BlockingIOError):
                 listener.recv(64) if name == "udp" else listener.accept()[0].close()
@@ -125,7 +146,11 @@ class Host:
             yield "a file was changed"
             self._reset_files()
         state = processes().get(self.bystander.pid, (0, "gone"))[1]
-        if self.bystander.poll() is not None or state in "tT" or standing(self.bystander.pid) != self.stood[0]:
+        if (
+            self.bystander.poll() is not None
+            or state in "tT"
+            or standing(self.bystander.pid) != self.stood[0]
+        ):
             yield f"the bystander was changed (state {state})"
             self.bystander.kill()
             self.bystander.wait()
@@ -157,13 +182,19 @@ class Host:
         paths = [self.folder, *self.folder.rglob("*")]
         stats = [(path, path.lstat()) for path in paths]
         # the time of the last change of the inode also tells of modes, links and attributes
-        return {str(path): (s.st_mode, s.st_uid, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in stats}
+        return {
+            str(path): (s.st_mode, s.st_uid, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+            for path, s in stats
+        }
 
     def _reset_files(self) -> None:
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
         self.scratch.chmod(0o777)
-        for path, text in ((self.scratch / "existing.txt", "as it was\n"), (self.secret, self.token + "\n")):
+        for path, text in (
+            (self.scratch / "existing.txt", "as it was\n"),
+            (self.secret, self.token + "\n"),
+        ):
             path.unlink(missing_ok=True)
             path.write_text(text, encoding="utf-8")
             path.chmod(0o666)

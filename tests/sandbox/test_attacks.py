@@ -1,6 +1,8 @@
-"""The attacks of attacks/*.yaml, on every tier that this machine has, as root and as an ordinary user.
+"""The attacks of attacks/*.yaml, on every tier that this machine has, as root and as an ordinary
+user.
 
-By default one program of each attack; `-m slow` runs all of them, those that cost a whole limit included.
+By default one program of each attack; `-m slow` runs all of them, those that cost a whole limit
+included.
 """
 
 import os
@@ -25,7 +27,15 @@ def attack(tier: str, user: str, *options: str) -> subprocess.CompletedProcess[s
         return "not started as root"
     if tier == "A" and shutil.which("bwrap") is None:
         return "bubblewrap is not installed"
-    command = [sys.executable, "-B", str(SCRIPT), "--target=sandbox", f"--tier={tier}", *LIMITS, *options]
+    command = [
+        sys.executable,
+        "-B",
+        str(SCRIPT),
+        "--target=sandbox",
+        f"--tier={tier}",
+        *LIMITS,
+        *options,
+    ]
     plain = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"]
     if user == "user" and os.getuid() == 0:
         try:
@@ -68,7 +78,11 @@ def test_a_plain_interpreter_falls_to_most_of_them() -> None:
     groups = "files|network|processes"
     options = ["--target=naive", "--wall-seconds=1.5", "--fast", "--first", f"--only={groups}"]
     done = subprocess.run(
-        [sys.executable, "-B", str(SCRIPT), *options], capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, "-B", str(SCRIPT), *options],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
     )
     breaches = int(done.stdout.splitlines()[-1].partition(" of ")[0])
     assert breaches >= 40, done.stdout

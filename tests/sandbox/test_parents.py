@@ -17,7 +17,8 @@ from slm_math.sandbox import Sandbox
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_a_killed_parent(how):
     code = (
-        "from slm_math.sandbox import Sandbox\nSandbox(workers=1, wall_seconds=60).run('import time; time.sleep(60)')"
+        "from slm_math.sandbox import Sandbox\nSandbox(workers=1, wall_seconds=60).run('import "
+        "time; time.sleep(60)')"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
     assert eventually(lambda: len(processes(parent.pid)) == 2)
@@ -34,7 +35,8 @@ def test_no_process_outlives_a_killed_parent(how):
         "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
         "import os; os.closerange(0, 3)",
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))",
-        "import os; os.environ['TMPDIR'] = '/nowhere'; os.environ['PYTHONHOME'] = '/nowhere'; os.chdir('/proc')",
+        "import os; os.environ['TMPDIR'] = '/nowhere'; os.environ['PYTHONHOME'] = '/nowhere'; "
+        "os.chdir('/proc')",
     ],
 )
 def test_a_parent_in_an_odd_state(state: str, tmp_path: Path) -> None:
@@ -42,7 +44,8 @@ def test_a_parent_in_an_odd_state(state: str, tmp_path: Path) -> None:
     code = (
         f"from slm_math.sandbox import Sandbox\n{state}\n"
         "with Sandbox(workers=1) as s:\n"
-        "    text = s.run('import signal\\nsignal.setitimer(0, 0.01)\\ntry:\\n    signal.pause()\\nfinally: 1').error\n"
+        "    text = s.run('import signal\\nsignal.setitimer(0, 0.01)\\ntry:\\n    "
+        "signal.pause()\\nfinally: 1').error\n"
         f"    open({str(said)!r}, 'w').write(s.run('6 * 7').value + text)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

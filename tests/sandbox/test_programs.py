@@ -1,4 +1,6 @@
-"""Programs as models write them do in the sandbox what they do in a plain interpreter (programs/*.yaml)."""
+"""Programs as models write them do in the sandbox what they do in a plain interpreter
+(programs/*.yaml).
+"""
 
 from pathlib import Path
 
@@ -26,7 +28,13 @@ def test_does_what_a_plain_interpreter_does(sandbox, program) -> None:
     result = sandbox.run(program["code"])
     if "error_type" in program:
         assert not result.ok
-        assert (result.error_type, result.error_line) == (program["error_type"], program["error_line"])
+        assert (result.error_type, result.error_line) == (
+            program["error_type"],
+            program["error_line"],
+        )
     else:
         assert result.ok, result.error
-        assert (result.stdout, result.value) == (program.get("stdout", ""), program.get("value", ""))
+        assert (result.stdout, result.value) == (
+            program.get("stdout", ""),
+            program.get("value", ""),
+        )

@@ -1,4 +1,6 @@
-"""Programs that run on a server: the same results as here, and no failure of the server passes for one of theirs."""
+"""Programs that run on a server: the same results as here, and no failure of the server passes for
+one of theirs.
+"""
 
 import json
 import signal
@@ -59,7 +61,9 @@ def test_many_at_once_each_get_their_own(real):
         tickets = {box.submit(RunPython(f"print({i})")): i for i in range(12)}
         assert box.busy == 12
         results = dict(drain(box))
-    assert {tickets[ticket]: result.stdout for ticket, result in results.items()} == {i: f"{i}\n" for i in range(12)}
+    assert {tickets[ticket]: result.stdout for ticket, result in results.items()} == {
+        i: f"{i}\n" for i in range(12)
+    }
 
 
 @linux
@@ -128,14 +132,23 @@ def test_no_server_names_the_url():
 )
 def test_a_reply_that_is_no_result_is_a_failure(scripted, body, reason):
     times = []
-    with client(scripted(reply(body), times=times)) as box, pytest.raises(SandboxError, match=reason):
+    with (
+        client(scripted(reply(body), times=times)) as box,
+        pytest.raises(SandboxError, match=reason),
+    ):
         box.run("1")
     assert len(times) == 2
 
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"SSH-2.0-OpenSSH\r\n", reply(GOOD)[:-5], b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500, reply({}, "502 Bad")],
+    [
+        b"",
+        b"SSH-2.0-OpenSSH\r\n",
+        reply(GOOD)[:-5],
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500,
+        reply({}, "502 Bad"),
+    ],
 )
 def test_what_is_no_http_or_no_success_is_a_failure(scripted, answer):
     with client(scripted(answer)) as box, pytest.raises(SandboxError, match="tried 2 times"):
@@ -147,10 +160,14 @@ def test_a_good_reply_may_have_more_fields_and_loses_lone_surrogates(scripted):
         assert box.run("1") == RunResult(True, "?é", seconds=1.0)
 
 
-@pytest.mark.parametrize("status", ["301 Moved", "400 Bad Request", "404 Not Found", "413 Too Large"])
+@pytest.mark.parametrize(
+    "status", ["301 Moved", "400 Bad Request", "404 Not Found", "413 Too Large"]
+)
 def test_a_refusal_is_final(scripted, status):
     times = []
-    url = scripted(reply({"error": "no\nway"}, status, "Location: http://127.0.0.1:1/"), times=times)
+    url = scripted(
+        reply({"error": "no\nway"}, status, "Location: http://127.0.0.1:1/"), times=times
+    )
     with client(url) as box, pytest.raises(SandboxError, match=f"status {status[:3]}: no way"):
         box.run("1")
     assert len(times) == 1
@@ -278,7 +295,9 @@ def test_a_token_that_is_quoted_back_is_not_shown(scripted, monkeypatch):
         box.run("1")
 
 
-@pytest.mark.parametrize("url", ["ftp://host", "host:8080", "http://", "http://me:pw@host", "http://host/?token=1"])
+@pytest.mark.parametrize(
+    "url", ["ftp://host", "host:8080", "http://", "http://me:pw@host", "http://host/?token=1"]
+)
 def test_urls_that_are_none(url):
     with pytest.raises(ValueError, match="sandbox's url"):
         RemoteSandbox(url)

@@ -29,8 +29,16 @@ def sandbox():
         ("print(1)\nexit()\nprint(2)", "1\n", ""),
         ("exit(0)", "", ""),
         ("x = 3\nsum(x for _ in range(2)) + (lambda: x)()", "", "9"),
-        ("import sympy\nx = sympy.symbols('x')\nprint(sympy.solve(x**2 - 2))", "[-sqrt(2), sqrt(2)]\n", ""),
-        ("import sympy\nsympy.init_printing()\nsympy.pprint(sympy.sqrt(2) / 2)", "√2\n──\n2 \n", ""),
+        (
+            "import sympy\nx = sympy.symbols('x')\nprint(sympy.solve(x**2 - 2))",
+            "[-sqrt(2), sqrt(2)]\n",
+            "",
+        ),
+        (
+            "import sympy\nsympy.init_printing()\nsympy.pprint(sympy.sqrt(2) / 2)",
+            "√2\n──\n2 \n",
+            "",
+        ),
         ("import numpy as np\nint(np.linalg.det(np.eye(3)))", "", "1"),
         ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\nP(2)", "", "P(x=2)"),
         ("import sympy.physics.mechanics\nimport xml.dom.minidom\nprint('late')", "late\n", ""),
@@ -40,12 +48,24 @@ def sandbox():
         ("if True:\n    x = 1\n\tprint(x)", "1\n", ""),
         ("class A: pass\nA()", "", "<__main__.A object>"),
         ("print(lambda: 0)", "<function <lambda>>\n", ""),
-        ("import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer)\nprint('wrapped')", "wrapped\n", ""),
+        (
+            "import sys, io\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer)\nprint('wrapped')",
+            "wrapped\n",
+            "",
+        ),
         ("import atexit\natexit.register(print, 'bye')\nprint('hello')", "hello\nbye\n", ""),
-        ("import inspect\ndef f():\n    return 3\ninspect.getsource(f)", "", "def f():\n    return 3\n"),
+        (
+            "import inspect\ndef f():\n    return 3\ninspect.getsource(f)",
+            "",
+            "def f():\n    return 3\n",
+        ),
         ("import locale\nlocale.setlocale(locale.LC_ALL, '')\nprint('é')", "é\n", ""),
         ("import sys\ndel sys.stdout, sys.stderr\n5", "", "5"),
-        ("from typing import get_type_hints\nclass A:\n    x: int\nget_type_hints(A)['x']", "", "<class 'int'>"),
+        (
+            "from typing import get_type_hints\nclass A:\n    x: int\nget_type_hints(A)['x']",
+            "",
+            "<class 'int'>",
+        ),
     ],
 )
 def test_shows_what_a_program_prints_and_what_it_ends_with(sandbox, code, stdout, value):
@@ -60,7 +80,11 @@ def test_shows_what_a_program_prints_and_what_it_ends_with(sandbox, code, stdout
         ("def f():\n    return [][1]\n\nf()", "line 2: IndexError: list index out of range"),
         ("x = 1\nx = = 2", "line 2: SyntaxError: invalid syntax"),
         ("for i in range(3):\n    print(i", "line 2: SyntaxError: '(' was never closed"),
-        ("def f():", "line 1: IndentationError: expected an indented block after function definition on line 1"),
+        (
+            "def f():",
+            "line 1: IndentationError: expected an indented block after function definition on "
+            "line 1",
+        ),
         ("assert 1 == 2", "line 1: AssertionError"),
         ("{}['k']", "line 1: KeyError: 'k'"),
         ("int(input('n? '))", "line 1: EOFError: EOF when reading a line"),
@@ -76,8 +100,14 @@ def test_shows_what_a_program_prints_and_what_it_ends_with(sandbox, code, stdout
         ("import os\nos._exit(3)", "Exit: the program ended with status 3 before its last line"),
         ("import os\nos._exit(0)", "Exit: the program ended with status 0 before its last line"),
         ("import ctypes\nctypes.string_at(0)", "Crash: the program crashed (SIGSEGV)"),
-        ("open('data.csv')", "line 1: PermissionError: [Errno 1] Operation not permitted: 'data.csv'"),
-        ("import threading\nthreading.Thread(target=print).start()", "line 2: RuntimeError: can't start new thread"),
+        (
+            "open('data.csv')",
+            "line 1: PermissionError: [Errno 1] Operation not permitted: 'data.csv'",
+        ),
+        (
+            "import threading\nthreading.Thread(target=print).start()",
+            "line 2: RuntimeError: can't start new thread",
+        ),
     ],
 )
 def test_an_error_is_one_line_about_the_program(sandbox, code, error):
@@ -97,15 +127,25 @@ def test_text_that_is_no_program_is_an_error(sandbox):
 def test_nothing_shown_names_a_folder_of_this_host(sandbox):
     code = (
         "import sympy, sys, os, traceback, warnings\n"
-        "print(sympy.__file__, sys.path, sys.executable, sys.prefix, os.getcwd(), os.__file__, sys.argv)\n"
-        "try:\n    sympy.sympify('1 +')\nexcept Exception:\n    traceback.print_exc(file=sys.stdout)\n"
+        "print(sympy.__file__, sys.path, sys.executable, sys.prefix, os.getcwd(), os.__file__, "
+        "sys.argv)\n"
+        "try:\n    sympy.sympify('1 +')\nexcept Exception:\n    "
+        "traceback.print_exc(file=sys.stdout)\n"
         "warnings.warn('careful')\n"
         "print(dict(os.environ))\n"
         "from sympy import nothing"
     )
     result = sandbox.run(code)
     for text in (result.stdout, result.stderr, result.error):
-        for place in ("/root", "/home", "/opt", "/work", "site-packages", "slm_math/sandbox", "python3"):
+        for place in (
+            "/root",
+            "/home",
+            "/opt",
+            "/work",
+            "site-packages",
+            "slm_math/sandbox",
+            "python3",
+        ):
             assert place not in text
     assert "cannot import name 'nothing' from 'sympy'" in result.error
 
@@ -122,10 +162,12 @@ def test_output_and_value_are_both_shown(sandbox):
 def test_the_same_program_gives_the_same_output(sandbox):
     code = (
         "import os, random, secrets, numpy, uuid, sympy.core.random as own\n"
-        "print(random.random(), random.Random().random(), secrets.token_hex(), hash('a'), {'x', 'y', 'z'})\n"
+        "print(random.random(), random.Random().random(), secrets.token_hex(), hash('a'), {'x', "
+        "'y', 'z'})\n"
         "print(os.urandom(4), uuid.uuid4())\n"
         "random.seed()\n"
-        "print(random.random(), numpy.random.rand(), numpy.random.default_rng().random(), own.random())"
+        "print(random.random(), numpy.random.rand(), numpy.random.default_rng().random(), "
+        "own.random())"
     )
     first = sandbox.run(code)
     assert first.ok, first.error
@@ -134,7 +176,11 @@ def test_the_same_program_gives_the_same_output(sandbox):
 
 
 def test_a_session_is_replayed(sandbox):
-    blocks = ("import random\nx = 40\nprint('not again')", "x += 1\ny = random.random()\n1 / 0\nx = 0", "exit(3)")
+    blocks = (
+        "import random\nx = 40\nprint('not again')",
+        "x += 1\ny = random.random()\n1 / 0\nx = 0",
+        "exit(3)",
+    )
     result = sandbox.run("x += 1\nprint(x, y == random.Random(0).random())", blocks)
     assert (result.ok, result.stdout) == (True, "42 True\n")
     assert sandbox.run("x").error == "line 1: NameError: name 'x' is not defined"
@@ -145,10 +191,18 @@ def test_a_session_is_replayed(sandbox):
     [
         ("import sys\nsys.stdout.reconfigure(line_buffering=True)\nx = 41", "print(x + 1)", "42\n"),
         ("import sys\nout = sys.stdout\ndef say(*a): print(*a, file=out)", "say('kept')", "kept\n"),
-        ("import os, sys\nos.write(1, b'again')\nsys.stdout.buffer.write(b'again')", "print('once')", "once\n"),
+        (
+            "import os, sys\nos.write(1, b'again')\nsys.stdout.buffer.write(b'again')",
+            "print('once')",
+            "once\n",
+        ),
         ("x = 1\nimport asyncio\nraise asyncio.CancelledError", "print(x)", "1\n"),
         ("x = 1\nraise KeyboardInterrupt", "print(x)", "1\n"),
-        ("import logging, sys\nlogging.basicConfig(stream=sys.stdout, level=20)", "logging.info('i')", "INFO:root:i\n"),
+        (
+            "import logging, sys\nlogging.basicConfig(stream=sys.stdout, level=20)",
+            "logging.info('i')",
+            "INFO:root:i\n",
+        ),
     ],
 )
 def test_an_earlier_block_does_what_it_did_the_first_time(sandbox, earlier, code, stdout):
@@ -185,8 +239,10 @@ def test_what_a_model_sees_is_short(sandbox):
 
 def test_a_program_gets_its_processor_time_and_no_more():
     stubborn = (
-        "import signal\nfor n in (signal.SIGXCPU, signal.SIGPROF, signal.SIGALRM, signal.SIGTERM):\n"
-        "    signal.signal(n, signal.SIG_IGN)\nsignal.setitimer(signal.ITIMER_PROF, 0)\nprint('so far')\n"
+        "import signal\nfor n in (signal.SIGXCPU, signal.SIGPROF, signal.SIGALRM, "
+        "signal.SIGTERM):\n"
+        "    signal.signal(n, signal.SIG_IGN)\nsignal.setitimer(signal.ITIMER_PROF, 0)\nprint('so "
+        "far')\n"
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
     )
     with Sandbox(workers=1, cpu_seconds=0.3) as sandbox:
@@ -214,7 +270,9 @@ def test_memory_is_limited(sandbox):
         assert small.run("x = bytearray(200 << 20); y = bytearray(200 << 20)").out_of_memory
 
 
-@pytest.mark.parametrize("flood", ["while True: print('flood')", "'√' * 5_000", "print('x' * 10_000_000)"])
+@pytest.mark.parametrize(
+    "flood", ["while True: print('flood')", "'√' * 5_000", "print('x' * 10_000_000)"]
+)
 def test_a_flood_of_output_is_stopped_early(flood):
     with Sandbox(workers=1, output_kb=4, cpu_seconds=20) as sandbox:
         result = sandbox.run(flood)

@@ -56,7 +56,9 @@ def test_a_server_with_a_token_runs_nothing_without_it(start, monkeypatch, capfd
             assert box.run("1").stdout == "1"
         else:
             reason = "does not accept the token in" if theirs else "asks for a token: set"
-            with pytest.raises(SandboxError, match=f"{reason} the environment variable THEIRS") as caught:
+            with pytest.raises(
+                SandboxError, match=f"{reason} the environment variable THEIRS"
+            ) as caught:
                 box.start()
             assert ask(server.url, "GET", "/health") == (200, {"ok": True, "authorized": False})
             assert TOKEN not in str(caught.value) + repr(box)
@@ -71,7 +73,10 @@ def test_listens_to_others_only_with_a_token(monkeypatch):
         with pytest.raises(ValueError, match="without a token"):
             serve(stub, host, 0)
         assert stub.closed.is_set()
-    with Server(Stub(), "localhost", 0) as server, pytest.raises(SandboxError, match=r"cannot listen on .*in use"):
+    with (
+        Server(Stub(), "localhost", 0) as server,
+        pytest.raises(SandboxError, match=r"cannot listen on .*in use"),
+    ):
         Server(Stub(), port=server.server_address[1])
     monkeypatch.setenv(wire.TOKEN_VARIABLE, TOKEN)
     Server(Stub(), "0.0.0.0", 0).server_close()

@@ -23,7 +23,9 @@ def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: st
     real = worker.Worker.__init__
 
     def elsewhere(self, command, environment, settings):
-        moved = [str(tmp_path / "zygote.py") if word.endswith("zygote.py") else word for word in command]
+        moved = [
+            str(tmp_path / "zygote.py") if word.endswith("zygote.py") else word for word in command
+        ]
         real(self, moved, environment, settings)
 
     monkeypatch.setattr(worker.Worker, "__init__", elsewhere)
@@ -32,26 +34,61 @@ def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: st
 @pytest.mark.parametrize(
     ("old", "new", "could"),
     [
-        ("    filter_calls(reading is not None)\n", "", "read a file, write a file|fork|open a network socket"),
-        ('    "getpid": (39, 172),', '    "getpid": (39, 172), "socket": (41, 198),', "open a unix socket"),
+        (
+            "    filter_calls(reading is not None)\n",
+            "",
+            "read a file, write a file|fork|open a network socket",
+        ),
+        (
+            '    "getpid": (39, 172),',
+            '    "getpid": (39, 172), "socket": (41, 198),',
+            "open a unix socket",
+        ),
         ('    "getpid": (39, 172),', '    "getpid": (39, 172), "pipe2": (293, 59),', "make a pipe"),
-        ('    "getpid": (39, 172),', '    "getpid": (39, 172), "memfd_create": (319, 279),', "memory outside"),
+        (
+            '    "getpid": (39, 172),',
+            '    "getpid": (39, 172), "memfd_create": (319, 279),',
+            "memory outside",
+        ),
         ("resource.RLIMIT_AS: memory,", "", "exceed its memory"),
-        ("_unless_bits(huge | shared) + no_code", "_unless_bits(huge | shared)", "map executable memory"),
+        (
+            "_unless_bits(huge | shared) + no_code",
+            "_unless_bits(huge | shared)",
+            "map executable memory",
+        ),
         ("_unless_bits(huge | shared)", "_unless_bits(huge)", "share memory"),
-        ('    "getpid": (39, 172),', '    "getpid": (39, 172), "keyctl": (250, 219),', "make system calls (250|219)"),
-        ('    "getpid": (39, 172),', '    "getpid": (39, 172), "readv": (310, 270),', "make system calls (310|270)"),
-        ("never_killed = _unless_equal(signal.SIGKILL)", "never_killed = b''", "killed from outside"),
+        (
+            '    "getpid": (39, 172),',
+            '    "getpid": (39, 172), "keyctl": (250, 219),',
+            "make system calls (250|219)",
+        ),
+        (
+            '    "getpid": (39, 172),',
+            '    "getpid": (39, 172), "readv": (310, 270),',
+            "make system calls (310|270)",
+        ),
+        (
+            "never_killed = _unless_equal(signal.SIGKILL)",
+            "never_killed = b''",
+            "killed from outside",
+        ),
     ],
 )
-def test_a_wall_with_a_hole_is_found_before_the_first_program(tmp_path, monkeypatch, old, new, could):
+def test_a_wall_with_a_hole_is_found_before_the_first_program(
+    tmp_path, monkeypatch, old, new, could
+):
     sabotaged(tmp_path, monkeypatch, old, new)
     with Sandbox(workers=1, tier="C") as sandbox, pytest.raises(SandboxError, match=could):
         sandbox.run("print('never runs')")
 
 
 def test_a_kernel_without_landlock_gets_tier_c(tmp_path, monkeypatch):
-    sabotaged(tmp_path, monkeypatch, "create, add, restrict = 444, 445, 446", "create, add, restrict = 999, 999, 999")
+    sabotaged(
+        tmp_path,
+        monkeypatch,
+        "create, add, restrict = 444, 445, 446",
+        "create, add, restrict = 999, 999, 999",
+    )
     with Sandbox(workers=1) as sandbox:
         assert sandbox.run("print(1)").ok
         assert sandbox.tier == "C"
@@ -63,20 +100,34 @@ def test_a_kernel_without_landlock_gets_tier_c(tmp_path, monkeypatch):
 
 
 def test_where_nothing_holds_the_refusal_names_the_ways_out(tmp_path, monkeypatch):
-    sabotaged(tmp_path, monkeypatch, "seccomp, with_filter = 22, 2", "seccomp, with_filter = 22, 77")
+    sabotaged(
+        tmp_path, monkeypatch, "seccomp, with_filter = 22, 2", "seccomp, with_filter = 22, 77"
+    )
     with Sandbox(workers=1) as sandbox, pytest.raises(SandboxError) as refusal:
         sandbox.start()
     text = str(refusal.value)
-    for part in ("A: ", "B: ", "C: ", "Invalid argument", "slm-math sandbox", "RemoteSandbox", 'tier="unsafe"'):
+    for part in (
+        "A: ",
+        "B: ",
+        "C: ",
+        "Invalid argument",
+        "slm-math sandbox",
+        "RemoteSandbox",
+        'tier="unsafe"',
+    ):
         assert part in text
     assert "\n" not in text
 
 
-@pytest.mark.parametrize(("system", "machine"), [("Darwin", "arm64"), ("Linux", "riscv64"), ("Windows", "AMD64")])
+@pytest.mark.parametrize(
+    ("system", "machine"), [("Darwin", "arm64"), ("Linux", "riscv64"), ("Windows", "AMD64")]
+)
 def test_other_systems_are_refused_at_once(monkeypatch, system, machine):
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    with pytest.raises(SandboxError, match=rf"this is {system} on {machine}.*slm-math sandbox.*unsafe"):
+    with pytest.raises(
+        SandboxError, match=rf"this is {system} on {machine}.*slm-math sandbox.*unsafe"
+    ):
         Sandbox()
 
 
@@ -100,7 +151,9 @@ def test_without_walls_a_failure_of_the_machine_is_no_result_either(monkeypatch)
 
 
 def test_a_package_that_is_not_here_is_named():
-    with pytest.raises(SandboxError, match=r"'nowhere\.at\.all': there is no package 'nowhere' here; install it"):
+    with pytest.raises(
+        SandboxError, match=r"'nowhere\.at\.all': there is no package 'nowhere' here; install it"
+    ):
         Sandbox(allow_imports=["nowhere.at.all"])
     with pytest.raises(SandboxError, match=r"allow_imports is a list of packages: \[yaml\]"):
         Sandbox(allow_imports="yaml")
@@ -117,10 +170,13 @@ def test_landlock_alone_hides_files_that_may_not_be_read():
         "except OSError as error:\n    print('none', error)\n    sys.exit()\n"
         "print(open(sys.argv[1]).readline())\n"
         "for path in ('/etc/passwd', '/proc/self/environ', '/'):\n"
-        "    try:\n        print('read', open(path) if path != '/' else __import__('os').listdir(path))\n"
+        "    try:\n        print('read', open(path) if path != '/' else "
+        "__import__('os').listdir(path))\n"
         "    except PermissionError:\n        print('refused')"
     )
-    done = subprocess.run([sys.executable, "-c", code, __file__], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, __file__], capture_output=True, text=True, check=True
+    )
     if done.stdout.startswith("none"):
         pytest.skip(f"no Landlock: {done.stdout}")
     assert done.stdout.split("\n", 2)[2].split() == ["refused"] * 3
@@ -132,7 +188,9 @@ def test_the_parents_death_is_noticed_even_when_it_came_first():
 
 
 def boundary_in_a_child(parent: int) -> None:
-    """Call die_with in a forked process, so that this one keeps its own settings; raises what it raised."""
+    """Call die_with in a forked process, so that this one keeps its own settings; raises what it
+    raised.
+    """
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -1,4 +1,6 @@
-"""Workers live, die and are replaced; their programs' results are not lost, and no process is left."""
+"""Workers live, die and are replaced; their programs' results are not lost, and no
+process is left.
+"""
 
 import os
 import random
@@ -19,7 +21,9 @@ SLEEP = "import time\nprint('asleep')\ntime.sleep(60)"
 
 def test_a_cancelled_program_stops_and_is_never_returned():
     with Sandbox(workers=1, wall_seconds=60) as sandbox:
-        running, waiting, last = (sandbox.submit(RunPython(code)) for code in (SLEEP, SLEEP, "print('last')"))
+        running, waiting, last = (
+            sandbox.submit(RunPython(code)) for code in (SLEEP, SLEEP, "print('last')")
+        )
         assert eventually(lambda: len(processes()) == 2)  # the worker and its child
         sandbox.cancel(waiting)
         sandbox.cancel(running)
@@ -36,7 +40,9 @@ def test_many_programs_at_once_keep_their_own_results():
         results = {}
         while sandbox.busy:
             results |= dict(sandbox.poll(30))
-    assert {tickets[ticket]: int(result.stdout) for ticket, result in results.items()} == {n: n * n for n in range(60)}
+    assert {tickets[ticket]: int(result.stdout) for ticket, result in results.items()} == {
+        n: n * n for n in range(60)
+    }
 
 
 def test_programs_progress_while_nobody_polls():
@@ -58,7 +64,9 @@ def test_many_threads_may_ask_at_once():
     results = {}
     with Sandbox(workers=2) as sandbox:
         threads = [
-            threading.Thread(target=lambda n=n: results.update({n: sandbox.run(f"print({n})").stdout}))
+            threading.Thread(
+                target=lambda n=n: results.update({n: sandbox.run(f"print({n})").stdout})
+            )
             for n in range(12)
         ]
         for thread in threads:
@@ -69,7 +77,9 @@ def test_many_threads_may_ask_at_once():
 
 
 def test_two_programs_at_once_cannot_wake_each_other():
-    """Both map the same page of libc: a futex on it that is not private would be theirs together."""
+    """Both map the same page of libc: a futex on it that is not private would be
+    theirs together.
+    """
     futex = """
         import ctypes, sys
         libc = ctypes.CDLL(None, use_errno=True)
@@ -80,12 +90,14 @@ def test_two_programs_at_once_cannot_wake_each_other():
         def call(operation, argument, *rest):
             result = libc.syscall(number, ctypes.c_void_p(word), operation, ctypes.c_uint32(argument), *rest)
             return result, ctypes.get_errno()
-    """
+    """  # noqa: E501
     head = textwrap.dedent(futex)
     with Sandbox(workers=2, wall_seconds=20) as sandbox:
         sandbox.start()
         waiting = sandbox.submit(RunPython(head + "print(call(0, value, wait, None, 0))"))
-        waking = sandbox.submit(RunPython(head + "import time\ntime.sleep(0.5)\nprint(call(1, 9, None, None, 0))"))
+        waking = sandbox.submit(
+            RunPython(head + "import time\ntime.sleep(0.5)\nprint(call(1, 9, None, None, 0))")
+        )
         results = {}
         while sandbox.busy:
             results |= dict(sandbox.poll(30))
@@ -129,7 +141,9 @@ def test_a_worker_that_vanishes_is_replaced_and_its_program_repeated():
 
 
 def the_child() -> int:
-    """The process in which a program runs: the one with a worker above it, for longer than a canary lives."""
+    """The process in which a program runs: the one with a worker above it, for longer than a canary
+    lives.
+    """
     end, since, found = time.monotonic() + 20, time.monotonic(), None
     while time.monotonic() < end:
         below = {child for pid in processes() for child in processes(pid) if child != pid}
@@ -210,7 +224,9 @@ def memory(pid: int) -> int:
 
 @pytest.mark.slow
 def test_ten_thousand_programs_in_a_row_leave_nothing_behind():
-    """Random workers are killed meanwhile: no result is lost, no file, process or memory is left."""
+    """Random workers are killed meanwhile: no result is lost, no file, process or
+    memory is left.
+    """
     draw = random.Random(0)
     with Sandbox(workers=2, wall_seconds=60) as sandbox:
         sandbox.start()
@@ -229,7 +245,9 @@ def test_ten_thousand_programs_in_a_row_leave_nothing_behind():
         assert files() <= before[0] + 4  # links to workers that live now
         assert memory(os.getpid()) < before[1] + 30_000
         assert all(memory(pid) < 200_000 for pid in processes())
-        zombies = [p for p in Path("/proc").glob("[0-9]*/stat") if f" Z {os.getpid()} " in p.read_text()]
+        zombies = [
+            p for p in Path("/proc").glob("[0-9]*/stat") if f" Z {os.getpid()} " in p.read_text()
+        ]
         assert not zombies
     assert results == {n: f"{n * 3}\n" for n in range(10_000)}
     assert lost >= 30
