@@ -4,6 +4,7 @@ left-padded rows.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections import deque
 from collections.abc import Callable
@@ -78,6 +79,10 @@ class TransformersEngine(Engine):
         self._rows: list[_Row] = []
         self._cache: RowCache | None = None
         self._ended = frozenset[int]()
+        # transformers 5.24 renames `past_key_values`, and 5.40 drops it
+        forward = getattr(model, "get_base_model", lambda: model)().forward
+        known = inspect.signature(forward).parameters
+        self._cache_argument = "cache" if "cache" in known else "past_key_values"
 
     # -- the seam
     #
@@ -235,9 +240,9 @@ class TransformersEngine(Engine):
             input_ids=ids.to(device),
             attention_mask=None if bool(mask.all()) and ids.shape[1] == 1 else mask.to(device),
             position_ids=positions.to(device),
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_argument: cache},
         )
         self.beat()
         return out.logits[:, -1]

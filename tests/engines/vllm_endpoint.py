@@ -199,12 +199,9 @@ class FakeVLLM:
         for token, value in (params["logit_bias"] or {}).items():
             bias[int(token)] = value
         planned, end = self.script(body) if self.script else ([], "")
-        tokens, logps, past = [], [], None
+        tokens, logps = [], []
         for _ in range(min(params["max_tokens"], self.context - ids.shape[1])):
-            out = model(
-                input_ids=ids if past is None else ids[:, -1:], past_key_values=past, use_cache=True
-            )
-            past = out.past_key_values
+            out = model(input_ids=ids, use_cache=False)
             p = (
                 (out.logits[0, -1] + bias) / ((params["temperature"] or 1.0) * self.warp)
             ).log_softmax(-1)
