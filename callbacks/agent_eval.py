@@ -21,13 +21,13 @@ from slm_math.data.overlap import refuse_overlap
 from slm_math.engines.base import Engine
 from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import check_names, evaluate
-from slm_math.evaluation.metrics import summarise
-from slm_math.evaluation.records import configuration, read_records, write_json, write_records
 from slm_math.evaluation.table import figure_lines, program_lines, results_table
 from slm_math.evaluation.torch_metrics import AgentMetrics
+from slm_math.metrics.summary import summarise
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.grpo import GRPOModule
-from slm_math.rollout.record import record, scored
+from slm_math.records.files import configuration, read_records, write_json, write_records
+from slm_math.records.record import record, scored
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
 from slm_math.types import Problem, Sampling, Task, Trace
 

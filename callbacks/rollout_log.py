@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 
 from slm_math.modules.grpo import GRPOModule
-from slm_math.rollout.record import Rollout, json_line
+from slm_math.records.record import Rollout, json_line
 
 
 class RolloutLog(L.Callback):

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from slm_math.evaluation.records import read_manifest, read_records
+from slm_math.records.files import read_manifest, read_records
 
 
 def measure(folder: Path) -> list[str]:

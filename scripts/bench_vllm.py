@@ -27,8 +27,8 @@ from slm_math.data.modules import ProblemData
 from slm_math.engines.vllm_setup import installed, kv_bytes
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Policy
-from slm_math.modules.scratch import Scratch
+from slm_math.policy.config import Policy
+from slm_math.policy.scratch import Scratch
 from slm_math.rewards import Reward
 from slm_math.types import Sampling, Task, Trace
 

@@ -27,7 +27,7 @@ from rich.table import Table
 from vllm_checks import generation, inside, servers, weights
 from vllm_checks.subject import Figure, Subject, export, said, tiny
 
-from slm_math.modules.policy import Lora, Policy
+from slm_math.policy.config import Lora, Policy
 
 INSIDE, SERVED = "in process", "served"
 
@@ -159,7 +159,7 @@ def models(path: str | None, root: Path) -> dict[str, tuple[Path, Any, Any]]:
             f"{kind} embeddings": (root / kind, kind == "tied") for kind in ("untied", "tied")
         }
         return {title: (folder, *tiny(folder, tied)) for title, (folder, tied) in folders.items()}
-    from slm_math.engines.loading import load_model, load_tokenizer
+    from slm_math.policy.loading import load_model, load_tokenizer
 
     return {
         path: (

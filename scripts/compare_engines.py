@@ -16,7 +16,7 @@ import matplotlib
 from rich.console import Console
 from rich.table import Table
 
-from slm_math.evaluation.metrics import t_point
+from slm_math.metrics.intervals import t_point
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

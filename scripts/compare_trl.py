@@ -41,16 +41,17 @@ from transformers.models.qwen2 import modeling_qwen2 as qwen2
 
 from slm_math.agents import SingleShot
 from slm_math.data.modules import Batches
+from slm_math.data.rows import Row
 from slm_math.losses.policy import Objective
 from slm_math.modules import grpo
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Policy
-from slm_math.modules.scratch import Scratch
 from slm_math.modules.stats import Sums
+from slm_math.policy.batches import Batch, collate
+from slm_math.policy.config import Policy
+from slm_math.policy.scratch import Scratch
 from slm_math.prompts import render
+from slm_math.records.record import Rollout, scored
 from slm_math.rewards import Reward
-from slm_math.rollout.record import Rollout, scored
-from slm_math.rollout.rows import Batch, Row, collate
 from slm_math.types import Problem, Reply, Sampling, Task, Trace, Turn
 
 try:

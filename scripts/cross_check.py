@@ -40,7 +40,7 @@ from math_verify import parse, verify
 from sympy import Symbol
 
 from slm_math.answers import equivalent, gold_answer, grade
-from slm_math.evaluation.metrics import wilson
+from slm_math.metrics.intervals import wilson
 
 Pair = tuple[str, str, str, bool]  # kind, answer, reference, whether they are equal
 Variants = Iterator[tuple[str, str, bool]]  # the same without the reference

@@ -131,7 +131,7 @@ def _own(name: str, arguments: list[str]) -> None:
     if "config" not in function.__annotations__:
         parsed.pop("config", None)
     if name == "eval":
-        from slm_math.evaluation.records import configuration
+        from slm_math.records.files import configuration
 
         configuration.set(json.loads(parser.dump(parsed, format="json", skip_none=False)))
     function(**vars(parser.instantiate_classes(parsed)))

@@ -42,9 +42,9 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run.
         by: break down by this tag of the problems.
     """
-    from slm_math.evaluation.metrics import by_tag, summarise
-    from slm_math.evaluation.records import expected, read_manifest, read_records
     from slm_math.evaluation.runs import folders_of
+    from slm_math.metrics.summary import by_tag, summarise
+    from slm_math.records.files import expected, read_manifest, read_records
 
     console = Console()
     columns: dict[str, dict[str, Any]] = {}

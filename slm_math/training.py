@@ -33,12 +33,13 @@ import callbacks  # noqa: E402
 import slm_math.agents  # noqa: E402
 import slm_math.data  # noqa: E402
 import slm_math.rewards  # noqa: E402, F401
-from slm_math.engines.loading import free_cores, weights_hash  # noqa: E402
-from slm_math.evaluation.records import configuration, environment, write_json  # noqa: E402
 from slm_math.modules.base import PolicyModule  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
 from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
+from slm_math.policy.loading import free_cores, weights_hash  # noqa: E402
+from slm_math.records.environment import environment  # noqa: E402
+from slm_math.records.files import configuration, write_json  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)

@@ -19,10 +19,10 @@ from slm_math.data.base import Split
 from slm_math.data.modules import ChatData, ProblemData
 from slm_math.evaluation.compare import compare
 from slm_math.evaluation.evaluate import evaluate
-from slm_math.evaluation.metrics import summarise
-from slm_math.evaluation.records import read_records
-from slm_math.modules.policy import Policy
+from slm_math.metrics.summary import summarise
+from slm_math.policy.config import Policy
 from slm_math.prompts import render
+from slm_math.records.files import read_records
 from slm_math.types import Generate, Problem, Sampling, Task, Workflow, user
 
 

@@ -13,9 +13,9 @@ from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer
 from callbacks import AgentEval, ExportHF, Progress, RolloutTable
 from slm_math.agents import SingleShot
 from slm_math.engines.base import Request
-from slm_math.modules.policy import Lora, Policy
-from slm_math.modules.scratch import Scratch
-from slm_math.rollout.record import Rollout, record
+from slm_math.policy.config import Lora, Policy
+from slm_math.policy.scratch import Scratch
+from slm_math.records.record import Rollout, record
 from slm_math.types import Problem, Sampling, Task, Trace, user
 
 ASK = SingleShot("solve_plain")

@@ -15,9 +15,9 @@ from slm_math.data.modules import ChatData, ProblemData
 from slm_math.engines.base import Engine, Request
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Lora, Policy
-from slm_math.modules.scratch import Scratch
 from slm_math.modules.sft import SFTModule
+from slm_math.policy.config import Lora, Policy
+from slm_math.policy.scratch import Scratch
 from slm_math.rewards import Reward
 from slm_math.types import Chat, Generate, Problem, Reply, Sampling, Task, Trace, Workflow, user
 

@@ -17,8 +17,8 @@ import torch
 
 from slm_math.engines.base import EngineError
 from slm_math.engines.vllm import VLLMEngine
-from slm_math.modules.policy import Lora, Policy
 from slm_math.modules.serving import Vllm
+from slm_math.policy.config import Lora, Policy
 from vllm_checks.subject import CONTEXT, NATS, SCRATCH, Figure, Subject, gap, requests, said
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from slm_math.engines.base import Engine, Request, Weights
-from slm_math.engines.chat import ChatFormat
-from slm_math.modules.scratch import Scratch
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.scratch import Scratch
 from slm_math.types import Chat, Reply, Sampling, user
 
 CONTEXT = 512  # tokens

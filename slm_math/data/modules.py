@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import lightning as L
 
 from slm_math.data.base import Source, Split
-from slm_math.rollout.rows import Row
+from slm_math.data.rows import Row
 from slm_math.types import Task
 
 T = TypeVar("T")

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from slm_math.engines.base import Request
-from slm_math.engines.chat import ChatFormat
-from slm_math.engines.loading import (
+from slm_math.engines.transformers import TransformersEngine
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.loading import (
     DTYPES,
     check_path,
     files_of,
@@ -17,7 +18,6 @@ from slm_math.engines.loading import (
     load_tokenizer,
     local_folder,
 )
-from slm_math.engines.transformers import TransformersEngine
 
 
 class CheckpointEngine(TransformersEngine):

@@ -10,7 +10,7 @@ import httpx
 
 from slm_math.engines.base import EngineError, Request, seed_of
 from slm_math.engines.endpoint import EndpointEngine, Unanswered, check_url, said
-from slm_math.engines.pictures import picture_url
+from slm_math.engines.images import picture_url
 from slm_math.types import Chat, Finish, Image, Message, Reply
 
 

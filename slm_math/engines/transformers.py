@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,8 +18,10 @@ from torch import Tensor
 
 from slm_math.engines.base import ContextFull, Engine, EngineError, Request, Weights
 from slm_math.engines.cache import RowCache
-from slm_math.engines.chat import ChatFormat
+from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import choose, record_support, uniforms
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.forward import inner
 from slm_math.types import Reply
 
 
@@ -79,10 +82,6 @@ class TransformersEngine(Engine):
         self._rows: list[_Row] = []
         self._cache: RowCache | None = None
         self._ended = frozenset[int]()
-        # transformers 5.24 renames `past_key_values`, and 5.40 drops it
-        forward = getattr(model, "get_base_model", lambda: model)().forward
-        known = inspect.signature(forward).parameters
-        self._cache_argument = "cache" if "cache" in known else "past_key_values"
 
     # -- the seam
     #
@@ -176,7 +175,7 @@ class TransformersEngine(Engine):
                 or 1 << 30
             )
             try:
-                prompt, digest, budget = self.chat.fitted(request, limit)
+                prompt, digest, budget = fit_prompt(self.chat, request, limit)
             except ContextFull as error:
                 refused.append((ticket, error))
                 continue
@@ -289,6 +288,12 @@ class TransformersEngine(Engine):
             if any(stop in tail for stop in stops):
                 return "stop"
         return "length" if len(row.tokens) >= row.room else ""
+
+    @cached_property
+    def _cache_argument(self) -> str:
+        """The name of the cache: transformers 5.24 renames `past_key_values`, and 5.40 drops it."""
+        known = inspect.signature(inner(self.model).forward).parameters
+        return "cache" if "cache" in known else "past_key_values"
 
     @property
     def ends(self) -> frozenset[int]:

@@ -15,8 +15,11 @@ import torch
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import Engine, EngineError, Request, Verify, Weights, unverified
-from slm_math.engines.chat import ChatFormat
-from slm_math.engines.loading import (
+from slm_math.engines.images import opened, pictures
+from slm_math.engines.vllm_requests import Asked, Said, ask, check, fields, goes_on, packed, reply
+from slm_math.engines.vllm_start import cpu_options, gpu_options, options, start, stop
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.loading import (
     DTYPES,
     base_of,
     check_path,
@@ -25,9 +28,6 @@ from slm_math.engines.loading import (
     load_tokenizer,
     local_folder,
 )
-from slm_math.engines.pictures import opened, pictures
-from slm_math.engines.vllm_requests import Asked, Said, ask, check, fields, goes_on, packed, reply
-from slm_math.engines.vllm_start import cpu_options, gpu_options, options, start, stop
 from slm_math.types import Reply
 
 

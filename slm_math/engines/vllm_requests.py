@@ -11,9 +11,10 @@ import httpx
 import numpy as np
 
 from slm_math.engines.base import Request, seed_of
-from slm_math.engines.chat import ChatFormat
 from slm_math.engines.endpoint import Unanswered
 from slm_math.engines.endpoint import said as said_by
+from slm_math.engines.prompting import fit_prompt
+from slm_math.policy.chat import ChatFormat
 from slm_math.types import Reply
 
 COLDEST = 0.01  # vLLM takes this instead of what lies between 0 and it
@@ -77,7 +78,7 @@ def ask(chat: ChatFormat, request: Request, limit: int) -> Asked:
     """A request with its prompt. Raises ContextFull where the model's context, `limit` tokens,
     leaves no room.
     """
-    return Asked(request, *chat.fitted(request, limit))
+    return Asked(request, *fit_prompt(chat, request, limit))
 
 
 def fields(

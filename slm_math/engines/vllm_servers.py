@@ -15,13 +15,13 @@ from typing import Any
 import httpx
 
 from slm_math.engines.base import EngineError, Request, Verify, Weights, unverified
-from slm_math.engines.chat import ChatFormat
 from slm_math.engines.endpoint import Refused, Unanswered, check_url
 from slm_math.engines.fleet import Fleet
-from slm_math.engines.loading import configs_of, files_of, load_tokenizer, local_folder
-from slm_math.engines.pictures import picture_url, pictures
+from slm_math.engines.images import picture_url, pictures
 from slm_math.engines.vllm_control import HOW, NoAnswer, Server, tensors_file
 from slm_math.engines.vllm_requests import Asked, Said, ask, check, fields, goes_on, read, reply
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.loading import configs_of, files_of, load_tokenizer, local_folder
 from slm_math.types import Reply
 
 ROUTE = "/inference/v1/generate"

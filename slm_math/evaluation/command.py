@@ -70,12 +70,12 @@ def evaluate(
         seed: of the sampling.
     """
     from slm_math.data.modules import choose
-    from slm_math.engines.loading import check_path
     from slm_math.evaluation.evaluate import check_names
     from slm_math.evaluation.evaluate import evaluate as run
-    from slm_math.evaluation.records import configuration
     from slm_math.evaluation.shots import with_shots
     from slm_math.evaluation.table import Live
+    from slm_math.policy.loading import check_path
+    from slm_math.records.files import configuration
 
     if not agents:
         raise ValueError("eval needs at least one agent under agents:")
@@ -150,9 +150,9 @@ def evaluate(
 
 def _tell(console: Console, title: str, out: Path, names: Sequence[str], by: str | None) -> None:
     """What the evaluations in a folder came to."""
-    from slm_math.evaluation.metrics import by_tag, summarise
-    from slm_math.evaluation.records import expected, read_records
     from slm_math.evaluation.table import decoding_line, figure_lines, program_lines, results_table
+    from slm_math.metrics.summary import by_tag, summarise
+    from slm_math.records.files import expected, read_records
 
     records = {name: read_records(out / name / "records.jsonl") for name in names}
     rows = {name: summarise(found, expected(out / name)) for name, found in records.items()}
@@ -187,9 +187,9 @@ def _local(
     import torch
 
     from slm_math.engines.checkpoint import CheckpointEngine
-    from slm_math.engines.loading import free_cores
     from slm_math.engines.vllm import VLLMEngine
     from slm_math.modules.serving import choose
+    from slm_math.policy.loading import free_cores
 
     torch.set_num_threads(threads or free_cores())
     kind = choose(engine)

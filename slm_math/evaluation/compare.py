@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from slm_math.evaluation.metrics import Z, t_point
+from slm_math.metrics.intervals import Z, t_point
 
 Record: TypeAlias = Mapping[str, Any]
 _Marks: TypeAlias = dict[str, list[bool]]  # by problem

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from slm_math.evaluation.compare import Comparison, adjusted, compare, shown_p
 from slm_math.evaluation.plain import cell, encodable, plain
-from slm_math.evaluation.records import write_json
 from slm_math.evaluation.runs import Run, identity_notes, load_runs, unshared
+from slm_math.records.files import write_json
 
 
 def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None) -> None:

@@ -14,10 +14,10 @@ from slm_math import agents
 from slm_math.agents import Agent
 from slm_math.answers import grader_version
 from slm_math.engines.base import Engine
-from slm_math.evaluation.metrics import Summary, summarise
-from slm_math.evaluation.records import RecordFile, data_hash, write_json
+from slm_math.metrics.summary import Summary, summarise
 from slm_math.prompts import load
-from slm_math.rollout.record import record
+from slm_math.records.files import RecordFile, data_hash, write_json
+from slm_math.records.record import record
 from slm_math.rollout.scheduler import Rollouts, Sandbox
 from slm_math.types import Sampling, Task, Trace
 

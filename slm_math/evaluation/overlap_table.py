@@ -14,9 +14,9 @@ from rich.table import Table
 
 from slm_math.data.overlap import KINDS, Finding, Overlap, overlap
 from slm_math.data.problems import problems_of
-from slm_math.evaluation.metrics import wilson
 from slm_math.evaluation.plain import cell, encodable, plain
-from slm_math.evaluation.records import write_json
+from slm_math.metrics.intervals import wilson
+from slm_math.records.files import write_json
 from slm_math.types import Problem
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slm_math.evaluation.records import differences, read_manifest, read_records
+from slm_math.records.files import differences, read_manifest, read_records
 
 _PART = re.compile(r"^rank-\d+$|\.replaced-\d+$")
 

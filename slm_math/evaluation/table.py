@@ -21,8 +21,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from slm_math.evaluation.metrics import Summary, interval
-from slm_math.evaluation.records import read_manifest
+from slm_math.metrics.intervals import interval
+from slm_math.metrics.summary import Summary
+from slm_math.records.files import read_manifest
 
 
 def results_table(

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torchmetrics import Metric
 
-from slm_math.evaluation.metrics import Summary, summarise
-from slm_math.rollout.record import json_line
+from slm_math.metrics.summary import Summary, summarise
+from slm_math.records.record import json_line
 
 
 class AgentMetrics(Metric):

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.progress import TaskProgressColumn
 
 from slm_math.answers import grade, grader_version, judge
-from slm_math.evaluation.metrics import wilson
 from slm_math.evaluation.table import Live
 from slm_math.grading.completions import Case, Fields, StopError, cases
 from slm_math.grading.jsonl import RowError, lines, parse
+from slm_math.metrics.intervals import wilson
 
 BATCH_ROWS, BATCH_BYTES = 32, 1 << 18
 IN_PROCESS = 2000  # samples that are graded before other processes are worth their start

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from slm_math.answers import UNDECIDED
-from slm_math.evaluation.metrics import clustered, wilson
 from slm_math.evaluation.plain import plain
 from slm_math.grading.scoring import Item, Row
+from slm_math.metrics.intervals import clustered, wilson
 
 SHOWN = 10  # examples of what went wrong
 SLOWEST = 3

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from slm_math.engines.base import Engine
-from slm_math.engines.chat import ChatFormat
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import LoadedPolicy, Policy
 from slm_math.modules.serving import EngineName, Serving, Vllm
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.config import Policy
+from slm_math.policy.loaded import LoadedPolicy
 from slm_math.types import Sampling
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slm_math.agents import Agent
-from slm_math.engines.chat import ChatFormat
+from slm_math.policy.chat import ChatFormat
 from slm_math.rewards import check
 from slm_math.types import Generate, Task
 

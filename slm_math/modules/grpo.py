@@ -9,18 +9,20 @@ from torch import Tensor
 
 from slm_math.agents import Agent, SingleShot
 from slm_math.data.modules import Items, run_seed
+from slm_math.data.rows import Row
 from slm_math.engines.base import Engine
 from slm_math.losses.advantages import Advantage, advantages, part_advantages, spread
 from slm_math.losses.policy import Objective, kl_estimate, policy_loss, row_weights
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.checks import check_options, check_prompts, check_reference, without_dropout
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Policy
 from slm_math.modules.serving import EngineName, Vllm
 from slm_math.modules.stats import Clock, Notices, Sums, cost, sizes, step_figures
+from slm_math.policy.batches import Batch, collate, micro_batches
+from slm_math.policy.config import Policy
+from slm_math.records.record import Rollout, light, scored
 from slm_math.rewards import Correct, Reward
-from slm_math.rollout.record import Rollout, light, scored
-from slm_math.rollout.rows import Batch, Row, collate, micro_batches, trace_rows
+from slm_math.rollout.rows import trace_rows
 from slm_math.rollout.scheduler import Rollouts
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Sampling, Task, Trace

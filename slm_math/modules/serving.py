@@ -22,15 +22,16 @@ from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm import VLLMEngine
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT
 from slm_math.engines.vllm_servers import VLLMServers
-from slm_math.modules.policy import LoadedPolicy, inner
-from slm_math.modules.weights import (
-    lora_options,
+from slm_math.policy.batches import collate
+from slm_math.policy.forward import inner
+from slm_math.policy.loaded import LoadedPolicy
+from slm_math.policy.weights import (
     save_adapter,
     save_config,
     tensors,
     training_bytes,
 )
-from slm_math.rollout.rows import collate, trace_rows
+from slm_math.rollout.rows import trace_rows
 from slm_math.types import Generate, Problem, Reply, Sampling, Trace, Turn, user
 
 if TYPE_CHECKING:
@@ -364,3 +365,12 @@ class Serving:
             module.model.train(training)
         gap = (logps - batch.logps).abs()
         return (gap.max() if self._dtype == "float32" else gap.mean()).item()
+
+
+def lora_options(loaded: LoadedPolicy) -> dict[str, Any]:
+    ranks = [loaded.model.peft_config[name].r for name in loaded.adapters.values()]
+    return {
+        "enable_lora": True,
+        "max_loras": len(ranks),
+        "max_lora_rank": vllm_setup.lora_rank(max(ranks)),
+    }

@@ -9,11 +9,12 @@ import torch
 from torchmetrics import MeanMetric
 
 from slm_math.data.modules import Items
+from slm_math.data.rows import Row
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Policy
 from slm_math.modules.serving import EngineName, Vllm
-from slm_math.rollout.rows import Row, collate, micro_batches
+from slm_math.policy.batches import collate, micro_batches
+from slm_math.policy.config import Policy
 
 
 class SFTModule(PolicyModule):

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 
-from slm_math.rollout.figures import distinct, figures, reward_figures
-from slm_math.rollout.record import Rollout
-from slm_math.rollout.rows import Batch
+from slm_math.metrics.records import distinct, figures, reward_figures
+from slm_math.policy.batches import Batch
+from slm_math.records.record import Rollout
 from slm_math.types import Trace
 
 

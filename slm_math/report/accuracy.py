@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from slm_math.evaluation.metrics import Summary, by_tag
+from slm_math.metrics.summary import Summary, by_tag
 from slm_math.report.drawing import (
     Plot,
     bars,

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from slm_math.evaluation.metrics import Summary, summarise
-from slm_math.evaluation.records import read_manifest, read_records
 from slm_math.evaluation.runs import evaluations
+from slm_math.metrics.summary import Summary, summarise
+from slm_math.records.files import read_manifest, read_records
 
 RECORDS = "records.jsonl"
 _EPOCH = re.compile(r"epoch-(\d+)")

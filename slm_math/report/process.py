@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from slm_math.evaluation.metrics import wilson
+from slm_math.metrics.intervals import wilson
+from slm_math.metrics.rounds import drafts, rounds, verdicts, votes
 from slm_math.report.drawing import (
     INK,
     Plot,
@@ -21,7 +22,6 @@ from slm_math.report.drawing import (
 )
 from slm_math.report.load import Run
 from slm_math.report.text import percent
-from slm_math.rollout.rounds import drafts, rounds, verdicts, votes
 
 BINS = 5  # of vote shares
 OUTCOMES = {  # of `rounds`; a colour and whether it is hatched

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from slm_math.evaluation.metrics import Summary
+from slm_math.metrics.summary import Summary
 from slm_math.report.accuracy import tag_summaries
 from slm_math.report.load import Run
 from slm_math.report.text import line, percent

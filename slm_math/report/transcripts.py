@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from slm_math.metrics.rounds import drafts
 from slm_math.report.load import Run
 from slm_math.report.text import line
 from slm_math.report.transcript import transcript
-from slm_math.rollout.rounds import drafts
 
 FLAGS = {  # name in the address: what the page calls it
     "right": "right",

@@ -32,7 +32,7 @@ from slm_math.agents import (
     StepByStepCode,
 )
 from slm_math.engines.base import Engine, Request
-from slm_math.rollout.record import json_line, record
+from slm_math.records.record import json_line, record
 from slm_math.rollout.rows import trace_rows
 from slm_math.rollout.scheduler import Rollouts
 from slm_math.types import Problem, Reply, RunPython, RunResult, Sampling, Task, Trace

@@ -13,8 +13,8 @@ import pytest
 from tiny import SCRATCH
 
 from slm_math.cli import run
-from slm_math.evaluation.records import read_records
-from slm_math.modules.scratch import Scratch
+from slm_math.policy.scratch import Scratch
+from slm_math.records.files import read_records
 
 Said = Callable[..., tuple[int, str, str]]
 

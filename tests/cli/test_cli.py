@@ -15,7 +15,7 @@ from tiny import SCRATCH
 
 import slm_math
 from slm_math.cli import run
-from slm_math.modules.scratch import Scratch
+from slm_math.policy.scratch import Scratch
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"

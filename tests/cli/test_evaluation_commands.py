@@ -291,7 +291,7 @@ def test_interrupt_beside_the_folder_of_a_killed_run(
 def test_interrupt_before_the_first_file_of_records_is_open(
     data: Path, tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slm_math.evaluation.records.environment", interrupted)
+    monkeypatch.setattr("slm_math.records.files.environment", interrupted)
     assert said("eval", gsm8k(data), *AT_ONCE, f"--out={tmp_path}")[0] == 130
 
 

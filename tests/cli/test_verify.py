@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from cli.rows import FIVE, Rows, load, write
 
-from slm_math.evaluation.records import RecordFile
-from slm_math.rollout.record import record
+from slm_math.records.files import RecordFile
+from slm_math.records.record import record
 from slm_math.types import Problem, Task, Trace
 
 # -- verifying a file of verdicts

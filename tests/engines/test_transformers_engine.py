@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from slm_math.engines.base import EngineError, Request
-from slm_math.engines.chat import ChatFormat
 from slm_math.engines.sampling import choose, uniforms
 from slm_math.engines.transformers import TransformersEngine
-from slm_math.modules.scratch import Scratch
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.scratch import Scratch
 from slm_math.types import Reply, Sampling, user
 
 SCRATCH = Scratch(hidden=32, layers=2, heads=4, ffn=64)

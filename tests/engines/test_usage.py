@@ -11,11 +11,11 @@ import torch
 
 from slm_math.agents import SingleShot
 from slm_math.engines.base import Request
-from slm_math.engines.chat import ChatFormat
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.evaluation.evaluate import evaluate
 from slm_math.evaluation.table import decoding_line
-from slm_math.modules.scratch import Scratch
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.scratch import Scratch
 from slm_math.types import Problem, Reply, Sampling, Task, user
 
 SCRATCH = Scratch(hidden=32, layers=2, ffn=64)

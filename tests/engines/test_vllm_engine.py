@@ -12,10 +12,10 @@ import pytest
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError, Request, Weights
-from slm_math.engines.chat import ChatFormat
 from slm_math.engines.vllm import VLLMEngine
 from slm_math.engines.vllm_requests import Asked, check, fields
-from slm_math.modules.scratch import Scratch
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.scratch import Scratch
 from slm_math.types import Sampling, user
 
 

@@ -24,8 +24,9 @@ from engines.vllm_endpoint import (
 from tiny import SCRATCH
 
 from slm_math.engines.base import EngineError, Weights
-from slm_math.modules.policy import LoadedPolicy, Lora, Policy
-from slm_math.modules.weights import save_adapter
+from slm_math.policy.config import Lora, Policy
+from slm_math.policy.loaded import LoadedPolicy
+from slm_math.policy.weights import save_adapter
 
 pytestmark = pytest.mark.timeout(20)
 

@@ -20,8 +20,8 @@ import torch
 from tiny import SCRATCH
 
 from slm_math.engines.base import EngineError, Request, Weights
-from slm_math.engines.chat import ChatFormat
 from slm_math.engines.vllm_servers import VLLMServers
+from slm_math.policy.chat import ChatFormat
 from slm_math.types import Chat, Reply, Sampling, user
 
 GENERATE = "/inference/v1/generate"

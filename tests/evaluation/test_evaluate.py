@@ -18,9 +18,9 @@ from rich.console import Console
 from slm_math.agents import Agent, FewShot, MajorityVote, SingleShot
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.evaluation.evaluate import evaluate, occupancy
-from slm_math.evaluation.metrics import summarise
-from slm_math.evaluation.records import expected, read_records
 from slm_math.evaluation.table import results_table
+from slm_math.metrics.summary import summarise
+from slm_math.records.files import expected, read_records
 from slm_math.types import Problem, Reply, Sampling, Task
 
 TASKS = [

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from slm_math.evaluation.metrics import summarise
 from slm_math.evaluation.torch_metrics import AgentMetrics
+from slm_math.metrics.summary import summarise
 
 
 def row(i: int, sample: int = 0, text: str = "x") -> dict[str, Any]:

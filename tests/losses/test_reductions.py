@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from slm_math.data.rows import Row
 from slm_math.losses.logprobs import token_logprobs
 from slm_math.losses.policy import REDUCTION, Objective, policy_loss, row_weights
-from slm_math.rollout.rows import Row, collate, micro_batches
+from slm_math.policy.batches import collate, micro_batches
 
 Close = Callable[[Tensor | None, Any], None]
 

@@ -12,9 +12,9 @@ from callbacks import ExportHF
 from slm_math.data.base import Source, Split
 from slm_math.data.modules import ChatData
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Policy
-from slm_math.modules.scratch import Scratch
 from slm_math.modules.sft import SFTModule
+from slm_math.policy.config import Policy
+from slm_math.policy.scratch import Scratch
 from slm_math.prompts import render
 from slm_math.types import Chat, Problem, Task, assistant, user
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tiny import Duo, Even, grpo
 
+from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage
+from slm_math.records.record import Rollout, scored
 from slm_math.rewards import Reward
-from slm_math.rollout.record import Rollout, scored
-from slm_math.rollout.rows import Row
 from slm_math.types import Generate, Problem, Reply, Task, Trace, Turn, user
 
 

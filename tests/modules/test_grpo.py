@@ -12,11 +12,11 @@ import torch
 from tiny import SCRATCH, Duo, Endpoint, Even, difference, grpo, problems, trainer, weights
 
 from slm_math.agents import Agent, SingleShot
+from slm_math.data.rows import Row
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Lora, Policy
+from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward
-from slm_math.rollout.rows import Row
 from slm_math.types import Generate, Problem, Reply, Sampling, Task, Trace, Workflow, user
 
 TWO = Lora(r=2, dropout=0.0)

@@ -11,7 +11,7 @@ from slm_math.agents import SingleShot
 from slm_math.data.modules import ProblemData
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Policy
+from slm_math.policy.config import Policy
 from slm_math.types import Sampling
 
 

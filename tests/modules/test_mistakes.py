@@ -13,8 +13,8 @@ from callbacks import ExportHF
 from slm_math.data.base import Split
 from slm_math.data.modules import ProblemData
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Lora, Policy
-from slm_math.modules.scratch import Scratch
+from slm_math.policy.config import Lora, Policy
+from slm_math.policy.scratch import Scratch
 from slm_math.types import Task
 
 

@@ -16,8 +16,8 @@ from slm_math.engines.base import EngineError
 from slm_math.losses.advantages import Advantage
 from slm_math.modules.optim import Optim
 from slm_math.modules.stats import Notices
+from slm_math.records.record import scored
 from slm_math.rewards import Reward
-from slm_math.rollout.record import scored
 from slm_math.types import Generate, Problem, Reply, Task, Trace, Turn, Workflow, user
 
 

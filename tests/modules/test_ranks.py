@@ -25,7 +25,7 @@ def work(kind: str, devices: int, out: Path) -> None:
     from slm_math.losses.advantages import Advantage
     from slm_math.losses.policy import Objective
     from slm_math.modules.optim import Optim
-    from slm_math.modules.policy import Lora, Policy
+    from slm_math.policy.config import Lora, Policy
     from slm_math.types import Sampling
 
     gradients: dict[str, torch.Tensor] = {}

@@ -8,11 +8,12 @@ from tiny import SCRATCH, Even, grpo, problems, trainer
 
 from slm_math.data.base import Source, Split
 from slm_math.data.modules import ProblemData
-from slm_math.engines.chat import ChatFormat
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import LoadedPolicy, Lora, Policy
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.config import Lora, Policy
+from slm_math.policy.loaded import LoadedPolicy
 from slm_math.types import Problem, Sampling, Task
 
 

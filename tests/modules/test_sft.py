@@ -11,10 +11,10 @@ from tiny import LORA, SCRATCH, SOURCE, chats, sft, trainer
 
 from slm_math.data.base import Source, Split
 from slm_math.data.modules import ChatData
+from slm_math.data.rows import Row
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Policy
 from slm_math.modules.sft import SFTModule
-from slm_math.rollout.rows import Row
+from slm_math.policy.config import Policy
 from slm_math.types import Chat, Text, assistant, user
 
 

@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Idefics3Processor,
     )
 
-    from slm_math.modules.scratch import Scratch
+    from slm_math.policy.scratch import Scratch
 
     root = tmp_path_factory.mktemp("pictures")
     tokenizer = Scratch().tokenizer()

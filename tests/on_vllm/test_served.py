@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from slm_math.engines import vllm_setup
-from slm_math.modules.policy import Lora, Policy
+from slm_math.policy.config import Lora, Policy
 
 pytestmark = [
     pytest.mark.vllm,

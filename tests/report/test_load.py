@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from report.runs import note, record, turn, varied, write
 
-from slm_math.evaluation.metrics import clustered
+from slm_math.metrics.intervals import clustered
 from slm_math.report.accuracy import tag_summaries, tags
 from slm_math.report.load import load
 from slm_math.report.process import round_points, vote_bins

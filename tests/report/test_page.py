@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from report.runs import HOSTILE, note, record, run, turn, varied, write
 
-from slm_math.evaluation.metrics import summarise
+from slm_math.metrics.summary import summarise
 from slm_math.report import report
 
 ALLOWED = set(

@@ -11,9 +11,9 @@ from rollout.test_rollout import Scripted
 from slm_math.agents import Agent, BackwardCheck, MajorityVote, SolverVerifier, parallel
 from slm_math.engines.base import EngineError, Request
 from slm_math.evaluation.evaluate import evaluate
-from slm_math.evaluation.records import read_records
-from slm_math.rollout.record import json_line, record
-from slm_math.rollout.rounds import rounds, verdicts
+from slm_math.metrics.rounds import rounds, verdicts
+from slm_math.records.files import read_records
+from slm_math.records.record import json_line, record
 from slm_math.rollout.scheduler import Rollouts
 from slm_math.types import (
     Generate,

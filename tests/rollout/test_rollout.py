@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot, SolverVerifier
+from slm_math.data.rows import Row
 from slm_math.engines.base import ContextFull, Engine, EngineError, Request
-from slm_math.rollout.rows import Row, collate, micro_batches, trace_rows
+from slm_math.policy.batches import collate, micro_batches
+from slm_math.rollout.rows import trace_rows
 from slm_math.rollout.scheduler import Rollouts
 from slm_math.types import Generate, Problem, Reply, RunResult, Sampling, Trace, Turn, user
 

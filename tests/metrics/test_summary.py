@@ -1,6 +1,6 @@
 import pytest
 
-from slm_math.evaluation.metrics import clustered, pooled, wilson
+from slm_math.metrics.intervals import clustered, pooled, wilson
 
 
 def test_wilson_against_published_values() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from slm_math.metrics.records import figures, pass_at_k, reward_figures
 from slm_math.modules.stats import Sums, step_figures
-from slm_math.rollout.figures import figures, pass_at_k, reward_figures
 
 
 def row(

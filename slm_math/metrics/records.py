@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slm_math.answers import UNDECIDED
-from slm_math.rollout.programs import programs
-from slm_math.rollout.rounds import agent_figures, sample_marks
+from slm_math.metrics.programs import programs
+from slm_math.metrics.rounds import agent_figures, sample_marks
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from callbacks import ExportHF
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
-from slm_math.modules.policy import Lora, Policy
+from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward
 from slm_math.types import Sampling, Task, Trace
 

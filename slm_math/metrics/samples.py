@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from slm_math.answers import classes
-from slm_math.evaluation.metrics import wilson
-from slm_math.rollout.figures import pass_at_k
+from slm_math.metrics.intervals import wilson
+from slm_math.metrics.records import pass_at_k
 
 RESAMPLES = 2000
 SUBSETS = 300  # of a problem's samples, where there are more

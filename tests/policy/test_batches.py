@@ -13,8 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from slm_math.data.rows import Row
 from slm_math.losses.logprobs import token_logprobs
-from slm_math.rollout.rows import Batch, Row, collate, micro_batches, trace_rows
+from slm_math.policy.batches import Batch, collate, micro_batches
+from slm_math.rollout.rows import trace_rows
 from slm_math.types import Generate, Problem, Reply, Run, RunPython, RunResult, Trace, Turn, user
 
 Close = Callable[[Tensor | None, Any], None]

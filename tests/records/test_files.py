@@ -9,7 +9,7 @@ import pytest
 from slm_math.agents import SingleShot
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.evaluation.evaluate import evaluate
-from slm_math.evaluation.records import read_records
+from slm_math.records.files import read_records
 from slm_math.types import Problem, Reply, Sampling, Task
 
 TASKS = [Task(Problem(f"p/{i}", f"What is {i} + 1?"), str(i + 1)) for i in range(4)]

@@ -9,8 +9,10 @@ import torch
 from tiny import LORA, SCRATCH
 from transformers import AutoModelForCausalLM
 
-from slm_math.modules.policy import LoadedPolicy, Lora, Policy
-from slm_math.rollout.rows import Batch, Row, collate
+from slm_math.data.rows import Row
+from slm_math.policy.batches import Batch, collate
+from slm_math.policy.config import Lora, Policy
+from slm_math.policy.loaded import LoadedPolicy
 
 SMALL: dict[str, Any] = {
     "vocab_size": 60,

@@ -2,62 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from slm_math.rollout.figures import figures, reward_figures
-from slm_math.rollout.programs import Programs, programs
-from slm_math.rollout.rounds import marks
-
-Z = 1.959963984540054  # the normal distribution's 97.5 % point
-
-
-def wilson(right: float, n: float) -> tuple[float, float]:
-    """95 % interval of a share `right / n` (Wilson 1927); (0, 1) for n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    p = right / n
-    centre = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    return 0.0 if right == 0 else centre - half, 1.0 if right == n else centre + half
-
-
-def t_point(freedom: int) -> float:
-    """The 97.5 % point of Student's t, by its expansion at the normal's (Abramowitz and Stegun,
-    26.7.5).
-    """
-    z, v = Z, freedom
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / v**power for power, term in enumerate(terms, 1))
-
-
-def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> tuple[float, float]:
-    """95 % interval of a mean over problems, each with a share of right samples, on the spread of
-    problems.
-
-    Wilson's, with as many samples as would leave the same variance, fewer when there are few
-    problems (Korn and Graubard 1998). `counts` says how many problems have each share; by default
-    one. Problems without any spread count as one sample each: that two problems are all wrong does
-    not prove that the third one is.
-    """
-    weights = [1] * len(shares) if counts is None else counts
-    n = sum(weights)
-    if n < 2:
-        return 0.0, 1.0
-    mean = sum(w * share for w, share in zip(weights, shares)) / n
-    if all(share == shares[0] for share in shares):
-        return wilson(mean * n, n)
-    variance = sum(w * (share - mean) ** 2 for w, share in zip(weights, shares)) / (n - 1) / n
-    effective = mean * (1 - mean) / variance * (Z / t_point(n - 1)) ** 2
-    return wilson(mean * effective, effective)
+from slm_math.metrics.intervals import interval, pooled
+from slm_math.metrics.programs import Programs, programs
+from slm_math.metrics.records import figures, reward_figures
+from slm_math.metrics.rounds import marks
 
 
 @dataclass(frozen=True)
@@ -135,7 +88,7 @@ def summarise(
     found = figures(rows)
     if len(rows) > len(shares):
         # numpy, which `slm-math grade` does without
-        from slm_math.evaluation.samples import sampled
+        from slm_math.metrics.samples import sampled
 
         found |= sampled(rows) | {"accuracy": sum(shares) / len(shares)}
     low, high = interval(shares, len(rows))
@@ -156,13 +109,6 @@ def summarise(
     )
 
 
-def interval(shares: Sequence[float], samples: int) -> tuple[float, float]:
-    """Of an accuracy, given the share of right samples of each problem: Wilson's for one sample
-    each.
-    """
-    return wilson(sum(shares), len(shares)) if samples == len(shares) else clustered(shares)
-
-
 def share_intervals(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float, int]]:
     """(low, high, n) of the shares that are means of marks (`rollout.rounds.marks`), on problems as
     accuracy's is.
@@ -175,25 +121,6 @@ def share_intervals(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float,
         if given:
             found[name] = (*pooled(list(by_problem.values())), len(given))
     return found
-
-
-def pooled(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """95 % interval of the share of all marks, given those of each problem, of which some have more
-    than others.
-
-    Wilson's for one mark each. Else the variance is that of a ratio of sums over problems (Cochran
-    1977, section 6.3), and the interval as in `clustered`.
-    """
-    n, total = len(groups), sum(map(len, groups))
-    share = sum(map(sum, groups)) / total
-    if total == n or n < 2 or share in (0.0, 1.0):
-        return wilson(share * n, n)
-    residuals = [sum(some) - share * len(some) for some in groups]
-    variance = n / (n - 1) * sum(r * r for r in residuals) / total**2
-    if not variance:
-        return wilson(share * n, n)
-    effective = share * (1 - share) / variance * (Z / t_point(n - 1)) ** 2
-    return wilson(share * effective, effective)
 
 
 def rewarded(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

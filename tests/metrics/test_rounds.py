@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from slm_math.rollout.figures import figures
-from slm_math.rollout.record import light
-from slm_math.rollout.rounds import agent_figures, coded, confusion, drafts, rounds, verdicts, votes
+from slm_math.metrics.records import figures
+from slm_math.metrics.rounds import agent_figures, coded, confusion, drafts, rounds, verdicts, votes
+from slm_math.records.record import light
 
 
 def draft(

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from slm_math.evaluation.metrics import by_tag, summarise, wilson
-from slm_math.evaluation.samples import bootstrap, labelled, maj_at_k, sampled
+from slm_math.metrics.intervals import wilson
+from slm_math.metrics.samples import bootstrap, labelled, maj_at_k, sampled
+from slm_math.metrics.summary import by_tag, summarise
 
 Labels = Sequence[int | None]
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slm_math.engines.base import ContextFull, Request
 from slm_math.types import Chat, Image, Reply, Text
 
 TEMPLATES = {
@@ -182,18 +181,6 @@ class ChatFormat:
         """
         text = self.render(chat, resume)
         return self._spliced(chat, text, resume), digest(text)
-
-    def fitted(self, request: Request, limit: int) -> tuple[tuple[int, ...], str, int]:
-        """`prompt` of a request, and how many tokens its reply may have in a context of `limit`.
-        Raises ContextFull.
-        """
-        ids, digest = self.prompt(request.chat, request.resume)
-        room = min(request.sampling.max_new_tokens, limit - len(ids))
-        if room < 1:
-            raise ContextFull(
-                f"the prompt has {len(ids)} tokens, the model's context holds {limit}"
-            )
-        return tuple(ids), digest, room
 
     def _spliced(self, chat: Chat, text: str, resume: bool) -> list[int]:
         for index in range(len(chat) - 1, -1, -1):

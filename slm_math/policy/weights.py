@@ -13,8 +13,8 @@ from typing import Any
 import lightning as L
 from torch import Tensor, nn
 
-from slm_math.engines import vllm_setup
-from slm_math.modules.policy import LoadedPolicy, inner
+from slm_math.policy.forward import inner
+from slm_math.policy.loaded import LoadedPolicy
 
 
 def tensors(loaded: LoadedPolicy) -> Iterable[tuple[str, Tensor]]:
@@ -55,15 +55,6 @@ def save_adapter(loaded: LoadedPolicy, role: str, folder: Path) -> None:
     config.save_pretrained(new)
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
-
-
-def lora_options(loaded: LoadedPolicy) -> dict[str, Any]:
-    ranks = [loaded.model.peft_config[name].r for name in loaded.adapters.values()]
-    return {
-        "enable_lora": True,
-        "max_loras": len(ranks),
-        "max_lora_rank": vllm_setup.lora_rank(max(ranks)),
-    }
 
 
 def training_bytes(module: L.LightningModule) -> int:

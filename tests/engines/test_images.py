@@ -9,9 +9,9 @@ import pytest
 from PIL import Image as Pillow
 
 from slm_math.engines.base import EngineError
-from slm_math.engines.chat import ChatFormat
-from slm_math.engines.pictures import opened, picture_url, pictures
-from slm_math.modules.scratch import Scratch
+from slm_math.engines.images import opened, picture_url, pictures
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.scratch import Scratch
 from slm_math.types import Image, assistant, system, user
 
 TEMPLATE = (

@@ -8,18 +8,14 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from slm_math.answers import grader_version
-from slm_math.rollout.record import json_line
+from slm_math.records.environment import environment
+from slm_math.records.record import json_line
 from slm_math.types import Image, Task
 
 # the whole configuration of the command under way, for manifests; the command line sets it
@@ -197,81 +193,6 @@ def write_records(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     new = path.with_name(path.name + ".new")
     new.write_bytes(b"".join(json_line(row) for row in rows))
     os.replace(new, path)
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine and commit; nothing from the environment variables."""
-    packages = ("slm-math", "torch", "transformers", "lightning", "peft", "sympy", "math-verify")
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "cores": os.cpu_count(),
-        "processor": _processor(),
-        "memory_gb": _memory(),
-        "gpus": _gpus(),
-        "versions": {name: _version(name) for name in packages},
-        "grader": grader_version(),
-        "commit": _commit(),
-        "command": sys.argv[0].rpartition("/")[2],
-    }
-
-
-def _processor() -> str | None:
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(errors="replace") if info.is_file() else ""
-    return next(
-        (
-            line.partition(":")[2].strip()
-            for line in text.splitlines()
-            if line.startswith("model name")
-        ),
-        None,
-    )
-
-
-def _memory() -> float | None:
-    names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
-    if "SC_PHYS_PAGES" not in names:
-        return None
-    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
-
-
-def _gpus() -> list[str]:
-    torch = sys.modules.get("torch")  # what does not use torch does not pay for it
-    if torch is None or not torch.cuda.is_available():
-        return []
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the source tree that this package runs from, if it is one."""
-    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None  # an installed package may lie in somebody else's repository
-    changed = _git("status", "--porcelain", "--untracked-files=no", "..")
-    return f"{_git('rev-parse', 'HEAD')}{' with changes' if changed else ''}"
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says in this folder; None when it fails or is not there."""
-    options: dict[str, Any] = {
-        "cwd": Path(__file__).parent,
-        "capture_output": True,
-        "text": True,
-        "timeout": 5,
-    }
-    try:
-        done = subprocess.run(["git", *arguments], check=False, **options)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _now() -> str:

@@ -1,0 +1,156 @@
+"""A loaded policy: its trained weights, the adapter of each role, and the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slm_math.losses.logprobs import Wanted, token_logprobs
+from slm_math.policy.batches import Batch
+from slm_math.policy.forward import head_of, inner
+
+COPY = "_reference"  # the frozen copy of an adapter is named after it
+
+
+@dataclass
+class LoadedPolicy:
+    """A loaded policy. `adapters`: role -> adapter name, empty when all weights are trained and
+    shared by the roles.
+
+    `frozen` is the reference: None, "base" (adapter off), "copies" (frozen adapters) or a frozen
+    model.
+    """
+
+    model: Any
+    adapters: dict[str, str]
+    frozen: Any = None
+    trainable: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trainable = tuple(
+            name for name, parameter in self.model.named_parameters() if parameter.requires_grad
+        )
+        if not self.trainable:
+            raise ValueError("the policy has no trainable parameters: check policy.lora.targets")
+
+    @property
+    def size(self) -> int:
+        """The number of all weights, trained or not (4-bit ones are stored two in a byte)."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def parameters(self, role: str | None = None) -> list[torch.nn.Parameter]:
+        """The trainable parameters, of one role's adapter when roles have their own."""
+        named = dict(self.model.named_parameters())
+        mark = f".{self.adapters[role]}." if role and len(self.adapters) > 1 else ""
+        return [named[name] for name in self.trainable if mark in name]
+
+    @contextmanager
+    def use(self, role: str) -> Iterator[Any]:
+        """The model with the adapter of `role` switched on."""
+        if len(self.adapters) < 2:
+            yield self.model
+            return
+        with self._switched(self._adapter(role)):
+            yield self.model
+
+    def _adapter(self, role: str) -> str:
+        """The adapter of a role, the first one for a role that is not trained."""
+        return self.adapters.get(role, next(iter(self.adapters.values())))
+
+    @contextmanager
+    def reference(self, role: str) -> Iterator[Any]:
+        """The frozen reference policy of a role."""
+        if self.frozen == "base":
+            try:
+                with self.model.disable_adapter():
+                    yield self.model
+            finally:
+                self._thaw()
+        elif self.frozen == "copies":
+            with self._switched(self._adapter(role) + COPY):
+                yield self.model
+        else:
+            yield self.frozen.to(self.model.device)
+
+    def copy_adapters(self) -> None:
+        """Makes frozen copies of all adapters the reference."""
+        for adapter in self.adapters.values():
+            self.model.add_adapter(adapter + COPY, self.model.peft_config[adapter])
+        self.frozen = "copies"
+        self.move_reference(1.0)
+        self.model.train()  # adding an adapter may leave it in another mode
+        self._thaw()
+
+    @torch.no_grad()
+    def move_reference(self, share: float) -> None:
+        """reference += share * (policy - reference), weight by weight; of adapters their two
+        factors.
+        """
+        for of_reference, of_policy in self._reference_pairs():
+            of_reference.lerp_(of_policy, share)
+
+    def _reference_pairs(self) -> list[tuple[Tensor, Tensor]]:
+        named = dict(self.model.named_parameters())
+        if self.frozen == "copies":
+            marks = [(f".{adapter}.", f".{adapter}{COPY}.") for adapter in self.adapters.values()]
+            return [
+                (named[n.replace(*m)], named[n]) for n in self.trainable for m in marks if m[0] in n
+            ]
+        return [(p, named[n]) for n, p in self.frozen.named_parameters()]
+
+    def reference_state(self) -> list[Tensor]:
+        """The reference's weights, for a checkpoint."""
+        return [of_reference.detach().clone() for of_reference, _ in self._reference_pairs()]
+
+    @torch.no_grad()
+    def load_reference(self, state: Sequence[Tensor]) -> None:
+        for (of_reference, _), saved in zip(self._reference_pairs(), state, strict=True):
+            of_reference.copy_(saved)
+
+    @contextmanager
+    def _switched(self, adapter: str) -> Iterator[None]:
+        before = self.model.active_adapter
+        self.model.set_adapter(adapter)
+        try:
+            yield
+        finally:
+            self.model.set_adapter(before)
+            self._thaw()
+
+    def _thaw(self) -> None:
+        """What learns requires gradients again, the rest does not: peft flips this whenever it
+        switches adapters.
+        """
+        learning = set(self.trainable)
+        for name, parameter in self.model.named_parameters():
+            if parameter.is_floating_point():
+                parameter.requires_grad_(name in learning)
+
+    def logprobs(
+        self, batch: Batch, reference: bool = False, entropy: Wanted = "nothing"
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probability, entropy (nats) and argmax-hit of the batch's loss tokens, each (M,)
+        fp32.
+
+        The decoder runs on (N, T); the language-model head only on the M positions that predict a
+        loss token.
+        """
+        grad = torch.no_grad() if reference else nullcontext()
+        with grad, self.reference(batch.role) if reference else self.use(batch.role) as model:
+            base = inner(model)
+            positions = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(
+                batch.ids
+            )
+            # no mask: rows are padded on the right, where causal attention never looks
+            hidden = base.get_decoder()(
+                input_ids=batch.ids, position_ids=positions, use_cache=False
+            ).last_hidden_state
+            picked = hidden.flatten(0, 1)[batch.where]
+            return token_logprobs(
+                picked, head_of(base), batch.targets, batch.temperature, entropy, batch.support
+            )
