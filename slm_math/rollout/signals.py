@@ -1,0 +1,115 @@
+"""Signals: what an update needs to know of each loss token, beside the rows.
+
+Axes: N rows, M loss tokens of all rows: row by row, in the order of their positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slm_math.data.rows import Row
+from slm_math.losses.policy import row_weights
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What the rows teach, token by token; all tensors are (M,) float32.
+
+    Args:
+        advantages: the advantage of each token.
+        weights: what each token weighs in the loss of the step; 0 where it does not count.
+        old: the log-probability in nats under the policy that sampled; NaN where that policy is
+            the present one, whose first pass computes it.
+        reference: the log-probability in nats under the reference; None without a KL term.
+    """
+
+    advantages: Tensor
+    weights: Tensor
+    old: Tensor
+    reference: Tensor | None = None
+
+    def select(self, tokens: Tensor) -> Signals:
+        """The signals of some loss tokens, `tokens` (m,) indices into M."""
+        return Signals(
+            advantages=self.advantages[tokens],
+            weights=self.weights[tokens],
+            old=self.old[tokens],
+            reference=None if self.reference is None else self.reference[tokens],
+        )
+
+
+def token_counts(rows: Sequence[Row]) -> Tensor:
+    """The number of loss tokens of each row, (N,)."""
+    return torch.tensor([len(row.loss_positions) for row in rows], dtype=torch.long)
+
+
+def token_indices(rows: Sequence[Row], chosen: Sequence[int]) -> Tensor:
+    """The indices into M of the loss tokens of the rows `chosen`, in their order."""
+    ends = token_counts(rows).cumsum(0).tolist()
+    starts = [0, *ends]
+    return torch.cat(
+        [torch.arange(0), *(torch.arange(starts[n], ends[n]) for n in chosen)]
+    )
+
+
+def token_advantages(rows: Sequence[Row], by_role: dict[str, Tensor]) -> Tensor:
+    """Advantages of rollouts, role -> (rollouts,), to those of their loss tokens, (M,) float32."""
+    values = [by_role[row.role][row.rollout].item() for row in rows]
+    return torch.tensor(values, dtype=torch.float32).repeat_interleave(token_counts(rows))
+
+
+def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
+    """Log-probabilities (M,) float32 under the policy that sampled, where it is not the policy of
+    this version; NaN elsewhere.
+    """
+    values = [
+        row.logprobs[t] if row.version != version else float("nan")
+        for row in rows
+        for t in row.loss_positions
+    ]
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def loss_totals(
+    rows: Sequence[Row], groups: Sequence[int], reduction: str
+) -> dict[str, float]:
+    """By role what the losses of rows are divided by, as far as this rank knows: loss tokens with
+    the reduction "token", else groups.
+    """
+    totals: dict[str, float] = {}
+    for role in sorted({row.role for row in rows}):
+        own = [(row, group) for row, group in zip(rows, groups) if row.role == role]
+        tokens = sum(len(row.loss_positions) for row, _ in own)
+        totals[role] = float(tokens if reduction == "token" else len({group for _, group in own}))
+    return totals
+
+
+def token_weights(
+    rows: Sequence[Row],
+    groups: Sequence[int | None],
+    reduction: str,
+    totals: Mapping[str, float],
+    budget: int = 1,
+) -> Tensor:
+    """The weight (M,) float32 of each loss token; see `row_weights`. Each role has an average of
+    its own.
+
+    Args:
+        groups: (N,) the group of each row, whose tokens are averaged together; None for a row that
+            does not count: its tokens weigh 0.
+        reduction: see `row_weights`.
+        totals: role -> `loss_totals` of all ranks.
+        budget: the longest reply there can be, in tokens.
+    """
+    counts = token_counts(rows)
+    weights = torch.zeros(len(rows), dtype=torch.float64)
+    for role in totals:
+        own = [n for n, row in enumerate(rows) if row.role == role and groups[n] is not None]
+        index = torch.tensor([groups[n] for n in own], dtype=torch.long)
+        weights[own] = row_weights(counts[own], reduction, totals[role], index, budget)
+    masks = [row.mask[t] for row in rows for t in row.loss_positions]
+    return torch.tensor(masks, dtype=torch.float32) * weights.float().repeat_interleave(counts)
