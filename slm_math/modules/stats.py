@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 
-from slm_math.metrics.records import distinct, figures, reward_figures
+from slm_math.metrics.records import distinct_rewards, record_metrics, reward_metrics
 from slm_math.policy.batches import Batch
-from slm_math.records.record import Rollout
+from slm_math.records.record import Record, Rollout
 from slm_math.types import Trace
 
 
@@ -73,17 +73,15 @@ class Sums:
         return values | {name: found[name] for name in found if name.endswith(("_min", "_max"))}
 
 
-def step_figures(
-    rows: Sequence[Mapping[str, Any]], group_size: int, roles: Sequence[str]
-) -> dict[str, float]:
-    """Figures of the rollouts of a step over all ranks: `figures`, `reward_figures`
-    and advantages.
+def step_figures(rows: Sequence[Record], group_size: int, roles: Sequence[str]) -> dict[str, float]:
+    """Metrics of the rollouts of a step over all ranks: `record_metrics`, `reward_metrics` and
+    advantages.
     """
     groups = [rows[start : start + group_size] for start in range(0, len(rows), group_size)]
-    values = figures(rows) | reward_figures(groups, roles)
+    values = record_metrics(rows) | reward_metrics(groups, roles)
     for role in roles:
         prefix = f"{role}/" if len(roles) > 1 else ""
-        given = [row["advantages"][role] for row in rows if role in row["advantages"]]
+        given = [row.advantages[role] for row in rows if role in row.advantages]
         if given:
             values |= {f"{prefix}advantage_min": min(given), f"{prefix}advantage_max": max(given)}
             values[f"{prefix}advantage"] = math.fsum(given) / len(given)
@@ -100,7 +98,7 @@ def sizes(batches: Iterable[Batch]) -> dict[str, float]:
 
 def cost(
     laps: Mapping[str, float],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Record],
     sums: Sums,
     passes: int,
     parameters: int,
@@ -111,7 +109,7 @@ def cost(
     the model FLOP utilisation: positions went through forward and backward passes, at 6 FLOP per
     parameter (Kaplan et al. 2020).
     """
-    sampled = sum(event.get("tokens", 0) for row in rows for event in row["events"])
+    sampled = sum(row.tokens for row in rows)
     positions, filled = sums.values["positions"], sums.values["filled"]
     values = {f"seconds/{name}": seconds for name, seconds in laps.items()}
     values["tokens_per_second/generate"] = sampled / max(laps.get("generate", 0.0), 1e-9)
@@ -149,27 +147,25 @@ class Notices:
         self._spoke: set[str] = set()
         self._greedy: set[str] = set()
 
-    def step(
-        self, step: int, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout]
-    ) -> Iterable[str]:
+    def step(self, step: int, rows: Sequence[Record], rollouts: Sequence[Rollout]) -> Iterable[str]:
         """What there is to say about a step, a line each: the records of all ranks, and this rank's
         rollouts.
         """
-        broken = [row["error"] for row in rows if row["error"] is not None]
+        broken = [row.error for row in rows if row.error is not None]
         if broken:
             yield (
                 f"step {step}: {len(broken)} of {len(rows)} workflows broke, the first: {broken[0]}"
             )
-        if rows and not any(any(row["advantages"].values()) for row in rows):
+        if rows and not any(any(row.advantages.values()) for row in rows):
             rewards = [
-                value for row in rows for value in row["rewards"].values() if not math.isnan(value)
+                value for row in rows for value in row.rewards.values() if not math.isnan(value)
             ]
             earned = (
                 f"mean reward {math.fsum(rewards) / len(rewards):.2f}"
                 if rewards
                 else "none was scored"
             )
-            groups = len({row["id"] for row in rows})
+            groups = len({row.id for row in rows})
             yield (
                 f"step {step}: all {groups} groups are dead (the samples of a problem earned the "
                 f"same, {earned}): "
@@ -178,15 +174,13 @@ class Notices:
         yield from self._constant(rows)
         self._decoding([rollout.trace for rollout in rollouts])
 
-    def _constant(self, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    def _constant(self, rows: Sequence[Record]) -> Iterable[str]:
         if not rows or self._seen >= self.steps:
             return
         self._seen += 1
         for role in self.roles:
-            self._spoke |= {
-                event["role"] for row in rows for event in row["events"] if event["kind"] == "turn"
-            }
-            self._rewards[role] |= distinct(rows, role)
+            self._spoke |= {turn.role for row in rows for turn in row.turns}
+            self._rewards[role] |= distinct_rewards(rows, role)
             if self._seen == self.steps and len(self._rewards[role]) == 1:
                 [value] = self._rewards[role]
                 yield (

@@ -119,7 +119,7 @@ def from_json(row: Mapping[str, Any]) -> Record:
     answer_type, tolerance = row.get("answer_type", "math"), row.get("tolerance")
     correct = row.get("correct") is True
     answer, error = row.get("answer"), row.get("error")
-    # rewards of records without parts have another meaning
+    # metrics of rewards need their parts, too
     trained = row if isinstance(row.get("parts"), dict) else {}
     return Record(
         id=_text(row["id"]),
