@@ -20,7 +20,7 @@ from slm_math.modules.serving import EngineName, Vllm
 from slm_math.modules.stats import Clock, Notices, Sums, cost, sizes, step_figures
 from slm_math.policy.batches import Batch, collate, micro_batches
 from slm_math.policy.config import Policy
-from slm_math.records.record import Rollout, light, scored
+from slm_math.records.record import Rollout, scored
 from slm_math.rewards import Correct, Reward
 from slm_math.rollout.rows import trace_rows
 from slm_math.rollout.scheduler import Rollouts
@@ -321,7 +321,9 @@ class GRPOModule(PolicyModule):
         """Logs the step: the same figures on every rank, over all ranks."""
         rows = [
             row
-            for rows in self.gathered([light(rollout.data()) for rollout in self.last])
+            for rows in self.gathered(
+                [rollout.full_record().without_texts() for rollout in self.last]
+            )
             for row in rows
         ]
         whole = Sums()
