@@ -146,4 +146,3 @@ def slots_of(inference: Inference, kind: str, vllm_slots: int = 256) -> int:
     """Requests decoded at once by an engine of this kind (see `choose_engine`)."""
     default = 64 if kind == "transformers" else vllm_slots
     return default if inference.slots is None else inference.slots
-

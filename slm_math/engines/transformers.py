@@ -264,7 +264,9 @@ class TransformersEngine(Engine):
         self.heartbeat()
         return logits
 
-    def _sample(self, rows: list[_Decoding], logits: Tensor) -> list[tuple[int, Reply | EngineError]]:
+    def _sample(
+        self, rows: list[_Decoding], logits: Tensor
+    ) -> list[tuple[int, Reply | EngineError]]:
         plans = [row.request.sampling for row in rows]
         # requests that cannot sample every token
         restricted = [p.restricts_support and p.temperature > 0 for p in plans]

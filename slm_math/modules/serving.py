@@ -77,9 +77,7 @@ class Serving:
 
     def _kind(self, trainer: L.Trainer) -> str:
         gpu = trainer.strategy.root_device.type == "cuda"
-        return choose_engine(
-            self.inference.engine, self.inference.vllm, trainer.world_size, gpu
-        )
+        return choose_engine(self.inference.engine, self.inference.vllm, trainer.world_size, gpu)
 
     @property
     def slots(self) -> int:

@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 
-from slm_math.metrics.records import distinct, figures, reward_figures
 from slm_math.policy.batches import Batch
-from slm_math.records.record import Rollout
-from slm_math.types import Trace
+from slm_math.records.record import Record
 
 
 class PhaseTimer:
@@ -67,14 +65,12 @@ class StepMetrics:
         return means | {name: sums[name] for name in sums if name.endswith(("_min", "_max"))}
 
 
-def advantage_metrics(
-    rows: Sequence[Mapping[str, Any]], roles: Sequence[str]
-) -> dict[str, float]:
+def advantage_metrics(records: Sequence[Record], roles: Sequence[str]) -> dict[str, float]:
     """Mean, minimum and maximum of the advantages of records, by role."""
     metrics: dict[str, float] = {}
     for role in roles:
         prefix = f"{role}/" if len(roles) > 1 else ""
-        values = [row["advantages"][role] for row in rows if role in row["advantages"]]
+        values = [record.advantages[role] for record in records if role in record.advantages]
         if values:
             metrics |= {
                 f"{prefix}advantage_min": min(values),
@@ -94,21 +90,25 @@ def batch_sizes(batches: Iterable[Batch]) -> dict[str, float]:
 
 
 def cost_metrics(
-    seconds: Mapping[str, float], sampled: int, sums: Mapping[str, float], device: torch.device
+    seconds: Mapping[str, float],
+    sampled: int,
+    sizes: Mapping[str, float],
+    passes: int,
+    device: torch.device,
 ) -> dict[str, float]:
     """Seconds per phase, tokens per second, padding, and memory in GiB.
 
     Args:
         seconds: by phase.
         sampled: tokens sampled by all ranks.
-        sums: `StepMetrics.sums` of all ranks, with `batch_sizes` and `passes`.
+        sizes: `batch_sizes` of all ranks.
+        passes: how often the batches were trained on.
         device: that of this rank.
     """
-    positions, filled = sums["positions"], sums["filled"]
+    positions, filled = sizes["positions"], sizes["filled"]
     metrics = {f"seconds/{phase}": value for phase, value in seconds.items()}
-    trained = sums["passes_max"] * filled
     metrics["tokens_per_second/generate"] = sampled / max(seconds.get("generate", 0.0), 1e-9)
-    metrics["tokens_per_second/update"] = trained / max(seconds.get("update", 0.0), 1e-9)
+    metrics["tokens_per_second/update"] = passes * filled / max(seconds.get("update", 0.0), 1e-9)
     metrics["padding"] = 1 - filled / positions if positions else 0.0
     metrics["peak_memory_gib"] = peak_memory(device)
     return metrics

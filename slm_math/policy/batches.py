@@ -90,9 +90,7 @@ def _at_loss_tokens(rows: Sequence[Row], name: str, missing: Any = None) -> list
     )
 
 
-def _support(
-    packed: Sequence[bytes], device: torch.device | str
-) -> tuple[Tensor, Tensor] | None:
+def _support(packed: Sequence[bytes], device: torch.device | str) -> tuple[Tensor, Tensor] | None:
     if not any(packed):
         return None
     starts = torch.tensor([0, *(len(ids) // 4 for ids in packed)]).cumsum(0)

@@ -255,9 +255,7 @@ class ChatFormat:
 
 def chat_images(chat: Chat) -> tuple[Image, ...]:
     """The images of a chat, in order."""
-    return tuple(
-        part for message in chat for part in message.content if isinstance(part, Image)
-    )
+    return tuple(part for message in chat for part in message.content if isinstance(part, Image))
 
 
 def digest(text: str, images: Sequence[Image] = ()) -> str:

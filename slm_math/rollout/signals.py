@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from slm_math.data.rows import Row
+from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.policy import row_weights
+from slm_math.policy.ranks import gather_over_ranks, rank
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,34 @@ def token_indices(rows: Sequence[Row], chosen: Sequence[int]) -> Tensor:
     """The indices into M of the loss tokens of the rows `chosen`, in their order."""
     ends = token_counts(rows).cumsum(0).tolist()
     starts = [0, *ends]
-    return torch.cat(
-        [torch.arange(0), *(torch.arange(starts[n], ends[n]) for n in chosen)]
-    )
+    return torch.cat([torch.arange(0), *(torch.arange(starts[n], ends[n]) for n in chosen)])
 
 
-def token_advantages(rows: Sequence[Row], by_role: dict[str, Tensor]) -> Tensor:
+def rollout_advantages(
+    rewards: Tensor, weights: Sequence[float], group_size: int, advantage: Advantage
+) -> Tensor:
+    """The advantages (rollouts,) of this rank's rollouts for one role, with statistics over all
+    ranks.
+
+    Args:
+        rewards: (rollouts, 1 + K) float64: the reward, and its K unweighted parts; the rollouts of
+            a group stand together.
+        weights: (K,) of the parts.
+        group_size: rollouts of a group (G).
+        advantage: baseline and scale.
+    """
+    ranks = gather_over_ranks(rewards)
+    table = torch.cat(ranks).view(-1, group_size, rewards.shape[1])
+    if advantage.per_part:
+        own = torch.tensor(weights, dtype=torch.float64)
+        values = part_advantages(table[..., 1:].movedim(-1, 0), own, advantage)
+    else:
+        values = advantages(table[..., 0], advantage)
+    start = sum(map(len, ranks[: rank()]))
+    return values.flatten()[start : start + len(rewards)]
+
+
+def token_advantages(rows: Sequence[Row], by_role: Mapping[str, Tensor]) -> Tensor:
     """Advantages of rollouts, role -> (rollouts,), to those of their loss tokens, (M,) float32."""
     values = [by_role[row.role][row.rollout].item() for row in rows]
     return torch.tensor(values, dtype=torch.float32).repeat_interleave(token_counts(rows))
@@ -75,16 +99,16 @@ def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
 
 
 def loss_totals(
-    rows: Sequence[Row], groups: Sequence[int], reduction: str
+    rows: Sequence[Row], groups: Sequence[int | None], reduction: str, roles: Sequence[str]
 ) -> dict[str, float]:
-    """By role what the losses of rows are divided by, as far as this rank knows: loss tokens with
-    the reduction "token", else groups.
+    """By role what the losses of this rank's rows are divided by: their loss tokens with the
+    reduction "token", else their groups. Rows of group None do not count.
     """
-    totals: dict[str, float] = {}
-    for role in sorted({row.role for row in rows}):
-        own = [(row, group) for row, group in zip(rows, groups) if row.role == role]
-        tokens = sum(len(row.loss_positions) for row, _ in own)
-        totals[role] = float(tokens if reduction == "token" else len({group for _, group in own}))
+    totals = {}
+    for role in roles:
+        own = [n for n, row in enumerate(rows) if row.role == role and groups[n] is not None]
+        tokens = sum(len(rows[n].loss_positions) for n in own)
+        totals[role] = float(tokens if reduction == "token" else len({groups[n] for n in own}))
     return totals
 
 
@@ -93,7 +117,7 @@ def token_weights(
     groups: Sequence[int | None],
     reduction: str,
     totals: Mapping[str, float],
-    budget: int = 1,
+    budgets: Mapping[str, int],
 ) -> Tensor:
     """The weight (M,) float32 of each loss token; see `row_weights`. Each role has an average of
     its own.
@@ -103,13 +127,13 @@ def token_weights(
             does not count: its tokens weigh 0.
         reduction: see `row_weights`.
         totals: role -> `loss_totals` of all ranks.
-        budget: the longest reply there can be, in tokens.
+        budgets: role -> the longest reply there can be, in tokens.
     """
     counts = token_counts(rows)
     weights = torch.zeros(len(rows), dtype=torch.float64)
-    for role in totals:
+    for role, total in totals.items():
         own = [n for n, row in enumerate(rows) if row.role == role and groups[n] is not None]
         index = torch.tensor([groups[n] for n in own], dtype=torch.long)
-        weights[own] = row_weights(counts[own], reduction, totals[role], index, budget)
+        weights[own] = row_weights(counts[own], reduction, total, index, budgets[role])
     masks = [row.mask[t] for row in rows for t in row.loss_positions]
     return torch.tensor(masks, dtype=torch.float32) * weights.float().repeat_interleave(counts)
