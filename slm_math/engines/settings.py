@@ -85,9 +85,9 @@ class Inference:
 
     engine: EngineName = "auto"
     slots: int | None = None
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     roles: dict[str, RoleSampling] = field(default_factory=dict)
-    vllm: Vllm = Vllm()
+    vllm: Vllm = field(default_factory=Vllm)
 
     def __post_init__(self) -> None:
         if self.slots is not None and self.slots < 1:

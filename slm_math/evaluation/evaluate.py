@@ -18,7 +18,8 @@ from slm_math.metrics.summary import Summary, summarise
 from slm_math.prompts import load
 from slm_math.records.files import RecordFile, data_hash, write_json
 from slm_math.records.record import record
-from slm_math.rollout.scheduler import Rollouts, Sandbox
+from slm_math.rollout.collect import Draws, run_agent
+from slm_math.rollout.executors import Executors, Sandbox
 from slm_math.types import Sampling, Task, Trace
 
 
@@ -151,7 +152,8 @@ def evaluate(
     before = [engine.usage() for engine in distinct]
     finished = False
     try:
-        for trace in Rollouts(agent, engines, sampling, sandbox, ("eval", seed)).run(jobs):
+        executors = Executors(engines, sampling, sandbox)
+        for trace in run_agent(agent, jobs, executors, Draws(("eval", seed))):
             file.add(recorded(by_id[trace.problem.id], trace))
             if watch is not None:
                 watch(len(file.records), total, file.records)

@@ -17,37 +17,39 @@ from slm_math.engines.settings import Inference
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.logprobs import Wanted
 from slm_math.losses.policy import Objective, kl_estimate, policy_loss
-from slm_math.metrics.records import record_metrics, reward_metrics
 from slm_math.modules import checks
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
 from slm_math.modules.step_metrics import (
     PhaseTimer,
     StepMetrics,
-    advantage_metrics,
     batch_sizes,
     cost_metrics,
+    sampling_metrics,
     utilization,
 )
 from slm_math.modules.training_warnings import TrainingWarnings
 from slm_math.policy.batches import Batch, collate, micro_batches
 from slm_math.policy.config import Policy
 from slm_math.policy.ranks import gather_over_ranks, sum_over_ranks
-from slm_math.records.record import Record, record
-from slm_math.rewards import Correct, Reward
+from slm_math.records.record import Record
+from slm_math.rewards import Correct, Reward, score, total
 from slm_math.rollout.collect import Draws, collect
 from slm_math.rollout.executors import Executors
 from slm_math.rollout.groups import Group, Key, OnPolicyGroups, Rollout, SampledGroups
 from slm_math.rollout.rows import training_rows
 from slm_math.rollout.signals import (
     Signals,
+    any_by_row,
     loss_totals,
     old_logprobs,
+    reward_table,
     rollout_advantages,
     token_advantages,
     token_counts,
     token_indices,
     token_weights,
+    training_records,
 )
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Task
@@ -136,7 +138,7 @@ class GRPOModule(PolicyModule):
         if stage == "fit":  # before a model is loaded
             tasks = getattr(self.trainer.datamodule, "tasks", ())
             checks.check_prompts(self.agent, tasks, self.chat, self.policy.context())
-        if self.agent.uses_python or any(reward.uses_python for reward in self.rewards):
+        if self.agent.uses_python:
             self.sandbox = self.sandbox or Sandbox()
             self.sandbox.start()
         super().setup(stage)
@@ -168,7 +170,8 @@ class GRPOModule(PolicyModule):
         if self.moves_reference:
             self.loaded.move_reference(self.reference_update)
         self.timer.end("update")
-        self.remember(sampled, advantages)
+        self.last_rollouts = sampled.rollouts
+        self.last_records = training_records(sampled, advantages)
         self.log_step([batch for batch, _ in batches], metrics, norm, rates)
 
     def sample_groups(self, tasks: Sequence[Task], batch_idx: int) -> SampledGroups:
@@ -204,6 +207,18 @@ class GRPOModule(PolicyModule):
         size = self.group_size
         return [rollouts[start : start + size] for start in range(0, total, size)]
 
+    def score(self, graded: Sequence[GradedTrace], executors: Executors, key: Key) -> list[Rollout]:
+        """Graded traces with the rewards of every trained role."""
+        rollouts = []
+        for number, each in enumerate(graded):
+            self.progress("rewards", number, len(graded))
+            parts = {
+                role: score(self.rewards, each.task, each.trace, role) for role in self.train_roles
+            }
+            totals = {role: total(self.rewards, own, role) for role, own in parts.items()}
+            rollouts.append(Rollout(each, parts, totals))
+        return rollouts
+
     def executors(self) -> Executors:
         """What answers the requests of agents and rewards, with the policy as it is now."""
         engines = self.engines() | self.other_engines
@@ -238,22 +253,17 @@ class GRPOModule(PolicyModule):
     def assign_advantages(
         self, groups: Sequence[Group], rows: Sequence[Row], kl: Sequence[float]
     ) -> dict[str, Tensor]:
-        """role -> the advantages of this rank's rollouts, (rollouts,) float64; statistics are over
-        all ranks.
-        """
+        """role -> the advantages of this rank's rollouts, (rollouts,) float64."""
         rollouts = [rollout for group in groups for rollout in group]
         advantages = {}
         for role in self.train_roles:
-            own = [reward for reward in self.rewards if reward.role == role]
-            names = [reward.name for reward in own]
-            table = [[r.rewards[role], *(r.parts[role][name] for name in names)] for r in rollouts]
-            rewards = torch.tensor(table, dtype=torch.float64).reshape(len(rollouts), 1 + len(own))
+            parts = [reward for reward in self.rewards if reward.role == role]
+            rewards = reward_table(rollouts, role, [part.name for part in parts])
             for row, value in zip(rows, kl):
                 if row.role == role:
                     rewards[row.rollout, 0] -= self.objective.beta * value
-            advantages[role] = rollout_advantages(
-                rewards, [reward.weight for reward in own], self.group_size, self.advantage
-            )
+            weights = [part.weight for part in parts]
+            advantages[role] = rollout_advantages(rewards, weights, self.group_size, self.advantage)
         return advantages
 
     def signals(
@@ -266,20 +276,18 @@ class GRPOModule(PolicyModule):
         """What the rows teach: per token the advantage, the weight, and log-probabilities."""
         rollouts = [rollout for group in groups for rollout in group]
         by_token = token_advantages(rows, advantages)
-        teaches = [
-            not (self.mask_truncated and rollouts[row.rollout].hit_length_limit(row.role))
-            for row in rows
-        ]
         reduction = self.objective.reduction
-        averaged: list[int | None] = [
-            (row.rollout // self.group_size if reduction == "group" else row.rollout)
-            for row in rows
-        ]
+        size = self.group_size if reduction == "group" else 1
+        averaged: list[int | None] = [row.rollout // size for row in rows]
+        if self.mask_truncated:
+            for n, row in enumerate(rows):
+                if rollouts[row.rollout].hit_length_limit(row.role):
+                    averaged[n] = None
         if self.objective.kind == "bnpo":  # averages over micro-batches instead of groups
-            for number, chunk in enumerate(self.chunks(rows, by_token, teaches)):
+            there = [group is not None for group in averaged]
+            for number, chunk in enumerate(self.chunks(rows, by_token, there)):
                 for n in chunk:
                     averaged[n] = number
-        averaged = [group if there else None for group, there in zip(averaged, teaches)]
         totals = loss_totals(rows, averaged, reduction, self.train_roles)
         totals = {role: sum_over_ranks(size, self.device) for role, size in totals.items()}
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
@@ -291,15 +299,14 @@ class GRPOModule(PolicyModule):
         )
 
     def chunks(
-        self, rows: Sequence[Row], advantages: Tensor, teaches: Sequence[bool]
+        self, rows: Sequence[Row], advantages: Tensor, there: Sequence[bool]
     ) -> list[list[int]]:
-        """The micro-batches of an update, as indices into rows. Rows whose advantages are all 0
-        count in averages; they are computed if they matter.
+        """The micro-batches of an update as indices into rows, of the rows that are `there`. Rows
+        whose advantages are all 0 count in averages; they are computed if they matter.
         """
-        counts = token_counts(rows).tolist()
-        live = [bool(own.any()) for own in advantages.cpu().split(counts)]
+        live = any_by_row(rows, advantages)
         every = self.objective.needs_all_rows
-        needed = [n for n in range(len(rows)) if teaches[n] and (live[n] or every)]
+        needed = [n for n in range(len(rows)) if there[n] and (live[n] or every)]
         chunks = micro_batches([rows[n] for n in needed], self.tokens_per_batch)
         return [[needed[i] for i in chunk] for chunk in chunks]
 
@@ -307,14 +314,13 @@ class GRPOModule(PolicyModule):
         self, rows: Sequence[Row], signals: Signals
     ) -> list[tuple[Batch, Signals]]:
         """The micro-batches of an update, with their signals."""
-        counts = token_counts(rows).tolist()
-        teaches = [bool(own.any()) for own in signals.weights.cpu().split(counts)]
+        there = any_by_row(rows, signals.weights)
         return [
             (
                 collate([rows[n] for n in chunk], self.device),
                 signals.select(token_indices(rows, chunk).to(self.device)),
             )
-            for chunk in self.chunks(rows, signals.advantages, teaches)
+            for chunk in self.chunks(rows, signals.advantages, there)
         ]
 
     def update(self, batches: list[tuple[Batch, Signals]], metrics: StepMetrics) -> float | None:
@@ -353,20 +359,6 @@ class GRPOModule(PolicyModule):
         self.at_start = False
         return self.step_optimizer()
 
-    def remember(self, sampled: SampledGroups, advantages: Mapping[str, Tensor]) -> None:
-        """Keeps the rollouts of the step, and their records, for logs and displays."""
-        trained = [rollout for group in sampled.groups for rollout in group]
-        by_role = {role: values.tolist() for role, values in advantages.items()}
-        own = {
-            id(rollout): {role: values[n] for role, values in by_role.items()}
-            for n, rollout in enumerate(trained)
-        }
-        self.last_rollouts = sampled.rollouts
-        self.last_records = [
-            record(r.graded).with_training(r.parts, r.rewards, own.get(id(r), {}))
-            for r in sampled.rollouts
-        ]
-
     def log_step(
         self,
         batches: Sequence[Batch],
@@ -380,10 +372,8 @@ class GRPOModule(PolicyModule):
         whole = StepMetrics()
         for sums in gather_over_ranks(metrics.sums | batch_sizes(batches)):
             whole.add(sums)
-        size = self.group_size
-        groups = [records[start : start + size] for start in range(0, len(records), size)]
-        values = record_metrics(records) | reward_metrics(groups, self.train_roles)
-        values |= advantage_metrics(records, self.train_roles) | whole.means(self.passes)
+        values = sampling_metrics(records, self.group_size, self.train_roles)
+        values |= whole.means(self.passes)
         values |= cost_metrics(
             seconds=self.timer.seconds,
             sampled=sum(each.tokens for each in records),

@@ -10,7 +10,7 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """What `restore_random_state` takes; plain values, as torch loads no arrays from a checkpoint."""
+    """What `restore_random_state` takes: plain values, as torch loads no arrays."""
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),

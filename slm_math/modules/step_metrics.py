@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 
+from slm_math.metrics.records import record_metrics, reward_metrics
 from slm_math.policy.batches import Batch
 from slm_math.records.record import Record
 
@@ -78,6 +79,15 @@ def advantage_metrics(records: Sequence[Record], roles: Sequence[str]) -> dict[s
                 f"{prefix}advantage": math.fsum(values) / len(values),
             }
     return metrics
+
+
+def sampling_metrics(
+    records: Sequence[Record], group_size: int, roles: Sequence[str]
+) -> dict[str, float]:
+    """Metrics of the rollouts of a step: `record_metrics`, `reward_metrics` and advantages."""
+    groups = [records[start : start + group_size] for start in range(0, len(records), group_size)]
+    metrics = record_metrics(records) | reward_metrics(groups, roles)
+    return metrics | advantage_metrics(records, roles)
 
 
 def batch_sizes(batches: Iterable[Batch]) -> dict[str, float]:

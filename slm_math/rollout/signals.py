@@ -15,6 +15,8 @@ from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.policy import row_weights
 from slm_math.policy.ranks import gather_over_ranks, rank
+from slm_math.records.record import Record, record
+from slm_math.rollout.groups import Rollout, SampledGroups
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,19 @@ def token_indices(rows: Sequence[Row], chosen: Sequence[int]) -> Tensor:
     ends = token_counts(rows).cumsum(0).tolist()
     starts = [0, *ends]
     return torch.cat([torch.arange(0), *(torch.arange(starts[n], ends[n]) for n in chosen)])
+
+
+def any_by_row(rows: Sequence[Row], values: Tensor) -> list[bool]:
+    """Whether any of the values (M,) of a row's loss tokens is not 0, row by row."""
+    return [bool(own.any()) for own in values.cpu().split(token_counts(rows).tolist())]
+
+
+def reward_table(rollouts: Sequence[Rollout], role: str, parts: Sequence[str]) -> Tensor:
+    """The reward of each rollout for a role, and its K unweighted parts: (rollouts, 1 + K)
+    float64.
+    """
+    table = [[each.rewards[role], *(each.parts[role][part] for part in parts)] for each in rollouts]
+    return torch.tensor(table, dtype=torch.float64).reshape(len(rollouts), 1 + len(parts))
 
 
 def rollout_advantages(
@@ -137,3 +152,18 @@ def token_weights(
         weights[own] = row_weights(counts[own], reduction, total, index, budgets[role])
     masks = [row.mask[t] for row in rows for t in row.loss_positions]
     return torch.tensor(masks, dtype=torch.float32) * weights.float().repeat_interleave(counts)
+
+
+def training_records(sampled: SampledGroups, advantages: Mapping[str, Tensor]) -> list[Record]:
+    """The records of all rollouts of a step with their rewards, and with advantages for those that
+    were trained on.
+    """
+    by_role = {role: values.tolist() for role, values in advantages.items()}
+    trained = [rollout for group in sampled.groups for rollout in group]
+    place = {id(rollout): n for n, rollout in enumerate(trained)}
+    records = []
+    for rollout in sampled.rollouts:
+        n = place.get(id(rollout))
+        own = {} if n is None else {role: values[n] for role, values in by_role.items()}
+        records.append(record(rollout.graded).with_training(rollout.parts, rollout.rewards, own))
+    return records
