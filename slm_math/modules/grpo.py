@@ -22,8 +22,9 @@ from slm_math.policy.batches import Batch, collate, micro_batches
 from slm_math.policy.config import Policy
 from slm_math.records.record import Rollout, scored
 from slm_math.rewards import Correct, Reward
+from slm_math.rollout.collect import Draws, run_agent
+from slm_math.rollout.executors import Executors
 from slm_math.rollout.rows import trace_rows
-from slm_math.rollout.scheduler import Rollouts
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Sampling, Task, Trace
 
@@ -178,13 +179,10 @@ class GRPOModule(PolicyModule):
         key = ("train", self.seed, self.current_epoch, *key)
         engines = self.engines() | self.other_engines
         self.clock.lap("sync")
-        rollouts = Rollouts(
-            self.agent, engines, {"default": self.sampling}, self.sandbox, key, support=True
-        )
+        executors = Executors(engines, {"default": self.sampling}, self.sandbox)
+        jobs = ((task.problem, g) for task in tasks for g in range(self.group_size))
         found: dict[tuple[str, int], Trace] = {}
-        for trace in rollouts.run(
-            (task.problem, g) for task in tasks for g in range(self.group_size)
-        ):
+        for trace in run_agent(self.agent, jobs, executors, Draws(key, support=True)):
             found[trace.problem.id, trace.sample] = trace
             self.watch("rollouts", len(found), len(tasks) * self.group_size)
         self.clock.lap("generate")

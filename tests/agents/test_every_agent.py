@@ -33,8 +33,9 @@ from slm_math.agents import (
 )
 from slm_math.engines.base import Engine, Request
 from slm_math.records.record import json_line, record
+from slm_math.rollout.collect import run_agent
+from slm_math.rollout.executors import Executors
 from slm_math.rollout.rows import trace_rows
-from slm_math.rollout.scheduler import Rollouts
 from slm_math.types import Problem, Reply, RunPython, RunResult, Sampling, Task, Trace
 
 AGENTS: dict[str, Agent] = {
@@ -122,8 +123,8 @@ class Shell:
 
 def trace_of(agent: Agent, say: Any, result: RunResult, problem: Problem = PROBLEM) -> Trace:
     engine = Toy(say)
-    sampling = {"default": Sampling()}
-    [trace] = Rollouts(agent, {"default": engine}, sampling, Shell(result)).run([(problem, 0)])  # type: ignore[arg-type]
+    executors = Executors({"default": engine}, {"default": Sampling()}, Shell(result))  # type: ignore[arg-type]
+    [trace] = run_agent(agent, [(problem, 0)], executors)
     assert 0 < len(engine.asked) < MOST
     return trace
 

@@ -14,7 +14,8 @@ from slm_math.evaluation.evaluate import evaluate
 from slm_math.metrics.rounds import rounds, verdicts
 from slm_math.records.files import read_records
 from slm_math.records.record import json_line, record
-from slm_math.rollout.scheduler import Rollouts
+from slm_math.rollout.collect import run_agent
+from slm_math.rollout.executors import Executors
 from slm_math.types import (
     Generate,
     Note,
@@ -45,8 +46,8 @@ class Scene(Agent):
 
 def traced(agent: Agent, say: Any = lambda request: Reply(r"\boxed{7}")) -> Trace:
     sandbox: Any = Scripted(lambda request: RunResult(True, "7\n"))
-    rollouts = Rollouts(agent, {"default": Scripted(say)}, {"default": Sampling()}, sandbox)
-    [trace] = rollouts.run([(TASK.problem, 0)])
+    executors = Executors({"default": Scripted(say)}, {"default": Sampling()}, sandbox)
+    [trace] = run_agent(agent, [(TASK.problem, 0)], executors)
     return trace
 
 
@@ -69,8 +70,11 @@ def test_a_workflow_of_notes_only_is_a_trace() -> None:
 
 
 def test_a_workflow_without_anything_is_a_trace() -> None:
-    trace = traced(Scene(lambda: parallel([])))
-    assert (trace.events, trace.answer) == ((), [])
+    def scene() -> Iterator[Any]:
+        assert (yield from parallel([])) == []
+
+    trace = traced(Scene(scene))
+    assert (trace.events, trace.answer) == ((), None)
 
 
 def test_notes_and_requests_of_one_list_stay_in_order() -> None:
@@ -116,11 +120,8 @@ def test_notes_do_not_shift_the_keys_of_requests() -> None:
     for chatty in (False, True):
         engine = Scripted(lambda request: Reply("r"))
         agent, sandbox = Scene(lambda chatty=chatty: scene(chatty)), Scripted(None)
-        list(
-            Rollouts(agent, {"default": engine}, {"default": Sampling()}, sandbox).run(
-                [(TASK.problem, 0)]
-            )
-        )  # type: ignore[arg-type]
+        executors = Executors({"default": engine}, {"default": Sampling()}, sandbox)  # type: ignore[arg-type]
+        list(run_agent(agent, [(TASK.problem, 0)], executors))
         keys.append([request.key for request in engine.asked])
     assert keys[0] == keys[1]
 
@@ -131,11 +132,8 @@ def test_requests_of_one_list_have_keys_in_their_order() -> None:
         yield [Generate(user("2"))]
 
     engine, sandbox = Scripted(lambda request: Reply("r")), Scripted(None)
-    list(
-        Rollouts(Scene(scene), {"default": engine}, {"default": Sampling()}, sandbox).run(
-            [(TASK.problem, 5)]
-        )
-    )  # type: ignore[arg-type]
+    executors = Executors({"default": engine}, {"default": Sampling()}, sandbox)  # type: ignore[arg-type]
+    list(run_agent(Scene(scene), [(TASK.problem, 5)], executors))
     assert [(request.chat[0].text, request.key) for request in engine.asked] == [
         (str(n), ("p/1", 5, n + 1)) for n in range(3)
     ]

@@ -10,8 +10,9 @@ from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot, Solve
 from slm_math.data.rows import Row
 from slm_math.engines.base import ContextFull, Engine, EngineError, Request
 from slm_math.policy.batches import collate, micro_batches
+from slm_math.rollout.collect import Draws, run_agent
+from slm_math.rollout.executors import Executors
 from slm_math.rollout.rows import trace_rows
-from slm_math.rollout.scheduler import Rollouts
 from slm_math.types import Generate, Problem, Reply, RunResult, Sampling, Trace, Turn, user
 
 PROBLEMS = [Problem(f"p/{i}", f"What is {i} + 1?") for i in range(7)]
@@ -55,10 +56,12 @@ class Calculator(Scripted):
 
 
 def run(agent: Agent, engine: Engine, sandbox: Any = None, **options: Any) -> list[Trace]:
-    rollouts = Rollouts(
-        agent, {"default": engine}, {"default": Sampling()}, sandbox, ("k",), **options
-    )
-    return list(rollouts.run((p, s) for p in PROBLEMS for s in range(2)))
+    jobs = ((p, s) for p in PROBLEMS for s in range(2))
+    return list(run_agent(agent, jobs, served_by(engine, sandbox), Draws(("k",), **options)))
+
+
+def served_by(engine: Engine, sandbox: Any = None) -> Executors:
+    return Executors({"default": engine}, {"default": Sampling()}, sandbox)
 
 
 def test_every_job_ends_once_with_its_own_answer() -> None:
@@ -115,14 +118,11 @@ def test_bug_in_an_agent_names_the_problem() -> None:
 
 def test_leaving_early_cancels_what_is_open() -> None:
     engine = Scripted(lambda request: Reply(r"\boxed{1}"))
-    rollouts = Rollouts(SingleShot(), {"default": engine}, {"default": Sampling()})
-    for _ in rollouts.run((p, 0) for p in PROBLEMS):
+    for _ in run_agent(SingleShot(), ((p, 0) for p in PROBLEMS), served_by(engine)):
         break
     assert engine.busy in (0, len(PROBLEMS) - 1)
     engine2 = Scripted(lambda request: Reply(r"\boxed{1}"))
-    stream = Rollouts(SingleShot(), {"default": engine2}, {"default": Sampling()}).run(
-        (p, 0) for p in PROBLEMS
-    )
+    stream = run_agent(SingleShot(), ((p, 0) for p in PROBLEMS), served_by(engine2))
     next(stream)
     stream.close()
     assert engine2.busy == 0
@@ -130,9 +130,9 @@ def test_leaving_early_cancels_what_is_open() -> None:
 
 def test_missing_engine_or_sandbox_is_said_at_once() -> None:
     with pytest.raises(ValueError, match="role 'solver'"):
-        Rollouts(SingleShot(), {}, {})
+        run_agent(SingleShot(), [], Executors({}, {}))
     with pytest.raises(ValueError, match="sandbox"):
-        Rollouts(CodeFeedback(), {"default": Scripted(None)}, {})
+        run_agent(CodeFeedback(), [], served_by(Scripted(None)))
 
 
 def turn(

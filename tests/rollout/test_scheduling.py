@@ -11,7 +11,8 @@ import pytest
 
 from slm_math.agents import Agent
 from slm_math.engines.base import Engine, Request
-from slm_math.rollout.scheduler import Rollouts
+from slm_math.rollout.collect import run_agent
+from slm_math.rollout.executors import Executors
 from slm_math.types import (
     Generate,
     Problem,
@@ -121,7 +122,7 @@ class Coder(Agent):
 
 def traces(texts: list[str], sandbox: Any, **engines: Engine) -> list[Trace]:
     jobs = [(Problem(f"p/{i}", text), 0) for i, text in enumerate(texts)]
-    return list(Rollouts(Coder(), engines, {"default": Sampling()}, sandbox).run(jobs))
+    return list(run_agent(Coder(), jobs, Executors(engines, {"default": Sampling()}, sandbox)))
 
 
 @pytest.mark.timeout(30)
