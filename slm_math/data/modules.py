@@ -312,7 +312,7 @@ class ChatData(_Module):
                 if len(ids) > self.max_length:
                     dropped += 1
                 else:
-                    rows.append(Row(ids, weights))
+                    rows.append(Row(tuple(ids), tuple(weights)))
         if dropped and self.trainer.is_global_zero:
             print(
                 f"{self.source.name}/{split}: {dropped} of {dropped + len(rows)} rows are longer "

@@ -22,7 +22,7 @@ def uniforms(key: tuple[int | str, ...], n: int) -> np.ndarray:
     )
 
 
-def choose(
+def sample_tokens(
     logits: Tensor,
     temperature: Tensor,
     top_p: Tensor,
@@ -35,20 +35,19 @@ def choose(
 
     Returns token ids (B,); log-probabilities (B, V), in nats, under softmax(logits / temperature)
     *before* truncation (greedy: temperature 1), so that a policy that scores its own samples gets
-    ratio 1; and what truncation kept (B, V), None where it is off in all rows.
+    ratio 1; and the support, the tokens (B, V) that truncation left, None where it is off in all
+    rows.
     """
     logits = logits.float()
     greedy = temperature == 0
     logps = torch.log_softmax(logits / torch.where(greedy, 1.0, temperature)[:, None], dim=-1)
     probs = logps.exp()
-    truncated = ~greedy & ((top_p < 1) | (top_k > 0) | (min_p > 0))
-    kept = None
-    if truncated.any():
-        kept = torch.ones_like(probs, dtype=torch.bool)
-        kept[truncated] = _kept(
-            probs[truncated], top_p[truncated], top_k[truncated], min_p[truncated]
-        )
-        probs = probs * kept
+    limited = ~greedy & ((top_p < 1) | (top_k > 0) | (min_p > 0))
+    support = None
+    if limited.any():
+        support = torch.ones_like(probs, dtype=torch.bool)
+        support[limited] = _support(probs[limited], top_p[limited], top_k[limited], min_p[limited])
+        probs = probs * support
     cdf = probs.cumsum(-1)
     # `right=True` never lands on a token of probability 0 as long as the target is below the total
     target = (uniform * cdf[:, -1]).clamp(
@@ -59,10 +58,10 @@ def choose(
         .squeeze(-1)
         .clamp(max=logits.shape[-1] - 1)
     )
-    return torch.where(greedy, logits.argmax(-1), tokens), logps, kept
+    return torch.where(greedy, logits.argmax(-1), tokens), logps, support
 
 
-def _kept(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:
+def _support(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:
     """(B, V) bool: what top-k, top-p on what is left (renormalised), and min-p leave; the likeliest
     token always.
     """
@@ -84,14 +83,16 @@ def _kept(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:
     return torch.zeros_like(probs, dtype=torch.bool).scatter(-1, order, keep)
 
 
-def record_support(logps: Tensor, kept: Tensor | None, rows: Tensor) -> tuple[Tensor, list[bytes]]:
-    """What could be sampled, for the rows (B,) bool that ask: their log-probabilities among it, and
-    its ids, packed.
+def record_support(
+    logps: Tensor, support: Tensor | None, rows: Tensor
+) -> tuple[Tensor, list[bytes]]:
+    """The support of the rows (B,) bool that ask for it: log-probabilities renormalized over it,
+    and its token ids, packed.
 
-    logps and kept (B, V) as `choose` returns them; a token of log-probability -inf could not be
-    sampled either.
+    logps and support (B, V) as `sample_tokens` returns them; a token of log-probability -inf could
+    not be sampled either.
     """
-    left = logps.isfinite() if kept is None else kept & logps.isfinite()
+    left = logps.isfinite() if support is None else support & logps.isfinite()
     logps = torch.where(rows[:, None] & ~left, -torch.inf, logps)
     logps = torch.where(rows[:, None], logps.log_softmax(-1), logps)
     left = left & rows[:, None]

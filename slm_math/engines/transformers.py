@@ -4,13 +4,11 @@ left-padded rows.
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,31 +17,37 @@ from torch import Tensor
 from slm_math.engines.base import ContextFull, Engine, EngineError, Request, Weights
 from slm_math.engines.cache import RowCache
 from slm_math.engines.prompting import fit_prompt
-from slm_math.engines.sampling import choose, record_support, uniforms
-from slm_math.policy.chat import ChatFormat
-from slm_math.policy.forward import inner
-from slm_math.types import Reply
+from slm_math.engines.sampling import record_support, sample_tokens, uniforms
+from slm_math.policy.chat import ChatFormat, chat_images
+from slm_math.policy.forward import Inputs, next_logits
+from slm_math.types import Image, Reply
 
 
 @dataclass
-class _Row:
+class _Decoding:
     """A request that is being decoded."""
 
     ticket: int
     request: Request
     prompt: tuple[int, ...]
-    digest: str  # of the prompt's text
+    digest: str  # of the prompt's text and images
+    images: tuple[Image, ...]
     uniform: Any
     room: int  # tokens that may still be sampled
     tokens: list[int] = field(default_factory=list)
-    logps: list[float] = field(default_factory=list)
-    kept: list[bytes] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    support: list[bytes] = field(default_factory=list)
     start: float = field(default_factory=time.perf_counter)
     finish: str = ""
 
     @property
     def length(self) -> int:
         return len(self.prompt) + len(self.tokens)
+
+    @property
+    def read(self) -> tuple[tuple[int, ...], tuple[Image, ...]]:
+        """What the network reads before the reply; requests that agree in it share a prefill."""
+        return self.prompt, self.images
 
 
 class TransformersEngine(Engine):
@@ -52,7 +56,7 @@ class TransformersEngine(Engine):
 
     Equal prompts are prefilled once. Finished rows leave the batch when a quarter of it is idle or
     others wait. Sampling depends on the request's key alone. `context` wraps every forward pass
-    (autocast, adapter choice); `beat` is called after each.
+    (autocast, adapter choice); `heartbeat` is called after each.
     """
 
     trainable = True
@@ -65,7 +69,7 @@ class TransformersEngine(Engine):
         chat: ChatFormat,
         slots: int = 64,
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         if slots < 1:
             raise ValueError(f"an engine needs slots >= 1, got {slots}")
@@ -73,13 +77,13 @@ class TransformersEngine(Engine):
         self.chat = chat
         self.slots = slots
         self.context = context
-        self.beat = beat
+        self.heartbeat = heartbeat
         self.version = 0
         # forward passes that decode, tokens from these, other passes
         self.steps = self.decoded = self.prefills = 0
         self._tickets = 0
         self._waiting: deque[tuple[int, Request]] = deque()
-        self._rows: list[_Row] = []
+        self._rows: list[_Decoding] = []
         self._cache: RowCache | None = None
         self._ended = frozenset[int]()
 
@@ -167,7 +171,7 @@ class TransformersEngine(Engine):
 
     def _admit(self, room: int) -> list[tuple[int, Reply | EngineError]]:
         refused: list[tuple[int, Reply | EngineError]] = []
-        rows: list[_Row] = []
+        rows: list[_Decoding] = []
         while self._waiting and len(rows) < room:
             ticket, request = self._waiting.popleft()
             limit = (
@@ -180,7 +184,15 @@ class TransformersEngine(Engine):
                 refused.append((ticket, error))
                 continue
             rows.append(
-                _Row(ticket, request, prompt, digest, uniforms(request.key, budget), budget)
+                _Decoding(
+                    ticket=ticket,
+                    request=request,
+                    prompt=prompt,
+                    digest=digest,
+                    images=chat_images(request.chat),
+                    uniform=uniforms(request.key, budget),
+                    room=budget,
+                )
             )
         if not rows:
             return refused
@@ -192,21 +204,22 @@ class TransformersEngine(Engine):
         self._rows += rows
         return refused + self._sample(rows, logits)
 
-    def _prefill(self, rows: list[_Row]) -> tuple[Tensor, RowCache]:
-        """Runs each distinct prompt once; returns last logits (B, V) and the cache, expanded to all
-        rows.
+    def _prefill(self, rows: list[_Decoding]) -> tuple[Tensor, RowCache]:
+        """Runs each distinct prompt (ids and images) once; returns last logits (B, V) and the
+        cache, expanded to all rows.
         """
-        distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(row.prompt for row in rows))}
-        length = max(map(len, distinct))
-        ids = torch.zeros(len(distinct), length, dtype=torch.long)
-        for prompt, i in distinct.items():
-            ids[i, length - len(prompt) :] = torch.tensor(prompt)
-        lengths = torch.tensor([len(prompt) for prompt in distinct])
+        place = {read: n for n, read in enumerate(dict.fromkeys(row.read for row in rows))}
+        prompts = [prompt for prompt, _ in place]
+        length = max(map(len, prompts))
+        ids = torch.zeros(len(prompts), length, dtype=torch.long)
+        for n, prompt in enumerate(prompts):
+            ids[n, length - len(prompt) :] = torch.tensor(prompt)
+        lengths = torch.tensor(list(map(len, prompts)))
         cache = RowCache(self.model.config.get_text_config().num_hidden_layers)
-        logits = self._forward(ids, lengths, cache)
+        logits = self._forward(ids, lengths, cache, tuple(images for _, images in place))
         self.prefills += 1
-        index = torch.tensor([distinct[row.prompt] for row in rows], device=self.model.device)
-        if len(distinct) < len(rows):
+        index = torch.tensor([place[row.read] for row in rows], device=self.model.device)
+        if len(place) < len(rows):
             cache.keep(index)
         return logits[index], cache
 
@@ -225,37 +238,44 @@ class TransformersEngine(Engine):
         self.decoded += len(alive)
         return self._sample([self._rows[i] for i in alive], logits)
 
-    def _forward(self, ids: Tensor, lengths: Tensor, cache: RowCache) -> Tensor:
-        """ids (B, S): the newest tokens of left-padded rows of `lengths` (B,) tokens; returns last
-        logits (B, V).
+    def _forward(
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        cache: RowCache,
+        images: tuple[tuple[Image, ...], ...] = (),
+    ) -> Tensor:
+        """ids (B, T): the newest tokens of left-padded sequences of `lengths` (B,) tokens; returns
+        last logits (B, V).
         """
-        width = cache.length + ids.shape[1]
-        # (B, L): position in its row, negative where padded
+        width, device = cache.length + ids.shape[1], self.model.device
+        # (B, L): position in its sequence, negative where padded
         place = torch.arange(width) - (width - lengths[:, None])
         positions = place[:, -ids.shape[1] :].clamp(min=0)
         mask = (place >= 0).long()
-        device = self.model.device
-        out = self.model(
-            input_ids=ids.to(device),
-            attention_mask=None if bool(mask.all()) and ids.shape[1] == 1 else mask.to(device),
-            position_ids=positions.to(device),
-            use_cache=True,
-            logits_to_keep=1,
-            **{self._cache_argument: cache},
+        whole = bool(mask.all()) and ids.shape[1] == 1
+        inputs = Inputs(
+            ids=ids.to(device),
+            positions=positions.to(device),
+            mask=None if whole else mask.to(device),
+            images=images,
         )
-        self.beat()
-        return out.logits[:, -1]
+        logits = next_logits(self.model, inputs, cache)
+        self.heartbeat()
+        return logits
 
-    def _sample(self, rows: list[_Row], logits: Tensor) -> list[tuple[int, Reply | EngineError]]:
+    def _sample(
+        self, rows: list[_Decoding], logits: Tensor
+    ) -> list[tuple[int, Reply | EngineError]]:
         plans = [row.request.sampling for row in rows]
-        # rows that cannot sample every token
-        cut = [p.truncated and p.temperature > 0 for p in plans]
+        # requests that cannot sample every token
+        restricted = [p.restricts_support and p.temperature > 0 for p in plans]
         for i, row in enumerate(rows):
             if not row.tokens and plans[i].not_first:
                 banned = [self.chat.tokens(text)[0] for text in plans[i].not_first]
                 logits[i, banned] = -torch.inf
-                cut[i] = True
-            cut[i] &= row.request.support
+                restricted[i] = True
+            restricted[i] &= row.request.support
         numbers = torch.tensor(
             [
                 [p.temperature, p.top_p, p.top_k, p.min_p, row.uniform[len(row.tokens)]]
@@ -263,22 +283,23 @@ class TransformersEngine(Engine):
             ],
             device=logits.device,
         )
-        tokens, logps, kept = choose(logits, *numbers.unbind(1))
+        tokens, logps, possible = sample_tokens(logits, *numbers.unbind(1))
         support = [b""] * len(rows)
-        if any(cut):
-            logps, support = record_support(logps, kept, torch.tensor(cut, device=logits.device))
+        if any(restricted):
+            asking = torch.tensor(restricted, device=logits.device)
+            logps, support = record_support(logps, possible, asking)
         chosen = logps.gather(-1, tokens[:, None]).squeeze(-1)
         finished: list[tuple[int, Reply | EngineError]] = []
         for row, token, logp, could in zip(rows, tokens.tolist(), chosen.tolist(), support):
             row.tokens.append(token)
-            row.logps.append(logp)
-            row.kept.append(could)
+            row.logprobs.append(logp)
+            row.support.append(could)
             row.finish = self._over(row, token)
             if row.finish:
                 finished.append((row.ticket, self._reply(row)))
         return finished
 
-    def _over(self, row: _Row, token: int) -> str:
+    def _over(self, row: _Decoding, token: int) -> str:
         if token in self.ends:
             return "stop"
         stops = row.request.sampling.stop
@@ -289,12 +310,6 @@ class TransformersEngine(Engine):
                 return "stop"
         return "length" if len(row.tokens) >= row.room else ""
 
-    @cached_property
-    def _cache_argument(self) -> str:
-        """The name of the cache: transformers 5.24 renames `past_key_values`, and 5.40 drops it."""
-        known = inspect.signature(inner(self.model).forward).parameters
-        return "cache" if "cache" in known else "past_key_values"
-
     @property
     def ends(self) -> frozenset[int]:
         """Every token that ends a turn."""
@@ -304,13 +319,13 @@ class TransformersEngine(Engine):
             )
         return self._ended
 
-    def _reply(self, row: _Row) -> Reply:
+    def _reply(self, row: _Decoding) -> Reply:
         sampling = row.request.sampling
         return Reply(
             text=self.chat.text(row.tokens),
             token_ids=tuple(row.tokens),
-            logprobs=tuple(row.logps),
-            kept=tuple(row.kept) if any(row.kept) else (),
+            logprobs=tuple(row.logprobs),
+            support=tuple(row.support) if any(row.support) else (),
             finish="stop" if row.finish == "stop" else "length",
             prompt_ids=row.prompt,
             prompt=row.digest,

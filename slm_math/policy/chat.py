@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ class ChatFormat:
         anew, and training sees a row of its own.
         """
         text = self.render(chat, resume)
-        return self._spliced(chat, text, resume), digest(text)
+        return self._spliced(chat, text, resume), digest(text, chat_images(chat))
 
     def _spliced(self, chat: Chat, text: str, resume: bool) -> list[int]:
         for index in range(len(chat) - 1, -1, -1):
@@ -208,7 +209,9 @@ class ChatFormat:
         not its prompt.
         """
         head = self._before(chat, index) + self._content(chat[index].content[:part])
-        if chat[index].content[part].prompt not in ("", digest(head)):
+        before = chat[index].content[:part]
+        images = chat_images((*chat[:index], replace(chat[index], content=before)))
+        if chat[index].content[part].prompt not in ("", digest(head, images)):
             return None
         reply = self._content(chat[index].content[part : part + 1])
         for written in (reply, reply.strip()):  # many templates strip a message
@@ -250,5 +253,14 @@ class ChatFormat:
         return rows
 
 
-def digest(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+def chat_images(chat: Chat) -> tuple[Image, ...]:
+    """The images of a chat, in order."""
+    return tuple(part for message in chat for part in message.content if isinstance(part, Image))
+
+
+def digest(text: str, images: Sequence[Image] = ()) -> str:
+    """What tells prompts apart: their text and their images."""
+    hashed = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    for image in images:
+        hashed.update(b"\0" + image.source.encode("utf-8", "surrogatepass"))
+    return hashed.hexdigest()

@@ -1,11 +1,79 @@
-"""The one place that runs the network."""
+"""The one place that runs the network, for training and for the engine that decodes with it.
+
+Axes: B sequences, T tokens of the longest, L tokens in the cache and T new ones, M loss tokens, V
+tokens of the vocabulary.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from slm_math.types import Image
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the network reads.
+
+    Args:
+        ids: (B, T) token ids; in a prompt, an image is one placeholder.
+        positions: (B, T) the place of each token in its sequence.
+        mask: (B, L) 0 where a position is padding; None where causal attention sees no padding.
+        images: what the placeholders of each sequence stand for; () for no images at all.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor | None = None
+    images: tuple[tuple[Image, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(self.images):
+            raise ValueError("these sequences have images, and the model takes text only")
+
+    @classmethod
+    def of_rows(cls, ids: Tensor, images: tuple[tuple[Image, ...], ...] = ()) -> Inputs:
+        """Sequences that begin at the left; what pads them on the right needs no mask."""
+        positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        return cls(ids, positions, images=images)
+
+
+def hidden_states(model: Any, inputs: Inputs) -> Tensor:
+    """Inputs -> the decoder's last hidden states (B, T, H), for training and scoring."""
+    decoder = inner(model).get_decoder()
+    out = decoder(input_ids=inputs.ids, position_ids=inputs.positions, use_cache=False)
+    return out.last_hidden_state
+
+
+def next_logits(model: Any, inputs: Inputs, cache: Any) -> Tensor:
+    """Inputs, and the cache of what was read before -> logits (B, V) of the token after the last.
+
+    The cache takes up the new tokens.
+    """
+    out = model(
+        input_ids=inputs.ids,
+        attention_mask=inputs.mask,
+        position_ids=inputs.positions,
+        use_cache=True,
+        logits_to_keep=1,
+        **{_cache_argument(type(inner(model))): cache},
+    )
+    return out.logits[:, -1]
+
+
+@functools.cache
+def _cache_argument(architecture: type) -> str:
+    """The name of a model's argument for the cache: transformers 5.24 renames `past_key_values`,
+    and 5.40 drops the old name.
+    """
+    names = inspect.signature(architecture.forward).parameters  # type: ignore[attr-defined]
+    return "cache" if "cache" in names else "past_key_values"
 
 
 def inner(model: Any) -> Any:
@@ -13,10 +81,11 @@ def inner(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def head_of(base: Any) -> Any:
+def language_head(model: Any) -> Any:
     """hidden (m, H) -> logits (m, V), with the scaling or capping that some architectures put
     behind the head.
     """
+    base = inner(model)
     head = base.get_output_embeddings()
     config = base.config.get_text_config()
     cap = getattr(config, "final_logit_softcapping", None)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slm_math.losses.logprobs import Wanted, token_logprobs
 from slm_math.policy.batches import Batch
-from slm_math.policy.forward import head_of, inner
+from slm_math.policy.forward import hidden_states, language_head
 
 COPY = "_reference"  # the frozen copy of an adapter is named after it
 
@@ -142,15 +142,12 @@ class LoadedPolicy:
         """
         grad = torch.no_grad() if reference else nullcontext()
         with grad, self.reference(batch.role) if reference else self.use(batch.role) as model:
-            base = inner(model)
-            positions = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(
-                batch.ids
-            )
-            # no mask: rows are padded on the right, where causal attention never looks
-            hidden = base.get_decoder()(
-                input_ids=batch.ids, position_ids=positions, use_cache=False
-            ).last_hidden_state
-            picked = hidden.flatten(0, 1)[batch.where]
+            hidden = hidden_states(model, batch.inputs).flatten(0, 1)[batch.where]
             return token_logprobs(
-                picked, head_of(base), batch.targets, batch.temperature, entropy, batch.support
+                hidden=hidden,
+                head=language_head(model),
+                targets=batch.targets,
+                temperature=batch.temperature,
+                entropy=entropy,
+                support=batch.support,
             )

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from torch import Tensor, nn
 
 from slm_math.policy.forward import inner
@@ -57,14 +56,10 @@ def save_adapter(loaded: LoadedPolicy, role: str, folder: Path) -> None:
     new.rename(folder)
 
 
-def training_bytes(module: L.LightningModule) -> int:
-    """Bytes of gradients and optimiser states that are there already."""
-    held = [p.grad for p in module.parameters() if p.grad is not None]
-    for optimizer in module.trainer.optimizers:
-        held += [
-            value
-            for state in optimizer.state.values()
-            for value in state.values()
-            if isinstance(value, Tensor)
-        ]
+def training_bytes(parameters: Iterable[nn.Parameter], optimizers: Iterable[Any]) -> int:
+    """Bytes of gradients and optimizer states that exist already."""
+    held = [p.grad for p in parameters if p.grad is not None]
+    for optimizer in optimizers:
+        for state in optimizer.state.values():
+            held += [value for value in state.values() if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in held)
