@@ -70,12 +70,13 @@ def evaluate(
         seed: of the sampling.
     """
     from slm_math.data.modules import choose
-    from slm_math.evaluation.evaluate import check_names
+    from slm_math.evaluation.evaluate import Output, Plan, check_names
     from slm_math.evaluation.evaluate import evaluate as run
+    from slm_math.evaluation.live import Live
     from slm_math.evaluation.shots import with_shots
-    from slm_math.evaluation.table import Live
     from slm_math.policy.loading import check_path
     from slm_math.records.files import configuration
+    from slm_math.rollout.executors import Executors
 
     if not agents:
         raise ValueError("eval needs at least one agent under agents:")
@@ -130,10 +131,11 @@ def evaluate(
         with Live(console, *agents) as live:
             for name, agent in agents.items():
                 rows[name] = run(
-                    agent, tasks, serving, {"default": sampling}, Path(out) / name, sandbox,
-                    samples, seed,
-                    watch=live.watcher(name), about=about,
-                )  # fmt: skip
+                    Plan(agent, tasks, samples, seed),
+                    Executors(serving, {"default": sampling}, sandbox),
+                    Output(Path(out) / name, about=about),
+                    progress=live.progress(name),
+                ).summary
     except KeyboardInterrupt:
         begun = [name for name in agents if (Path(out) / name / "records.jsonl").is_file()]
         _tell(console, title + " (interrupted)", Path(out), begun, by)
@@ -150,21 +152,21 @@ def evaluate(
 
 def _tell(console: Console, title: str, out: Path, names: Sequence[str], by: str | None) -> None:
     """What the evaluations in a folder came to."""
-    from slm_math.evaluation.table import decoding_line, figure_lines, program_lines, results_table
-    from slm_math.metrics.summary import by_tag, summarise
-    from slm_math.records.files import expected, read_records
+    from slm_math.evaluation.table import decoding_line, metric_lines, program_lines, results_table
+    from slm_math.metrics.summary import by_tag, summarize
+    from slm_math.records.files import expected_samples, read_records
 
     records = {name: read_records(out / name / "records.jsonl") for name in names}
-    rows = {name: summarise(found, expected(out / name)) for name, found in records.items()}
+    rows = {name: summarize(found, expected_samples(out / name)) for name, found in records.items()}
     console.print(results_table(title, rows))
     for line in [
-        *figure_lines(rows),
+        *metric_lines(rows),
         *program_lines(rows),
         *filter(None, (decoding_line(name, out / name) for name in names)),
     ]:
         console.print(line, markup=False)
     for name, found in records.items():
-        errors = Counter(row["error"] for row in found if row["error"])
+        errors = Counter(record.error for record in found if record.error)
         for error, count in errors.most_common(1):
             console.print(
                 f"{name}: {errors.total()} broke, {count} of them with: {error}", markup=False

@@ -4,14 +4,13 @@ what metrics are computed from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 from slm_math.agents.coding import program
 from slm_math.answers import Extracted, extract, grade
-from slm_math.answers.graded import GradedTrace, grade_trace
-from slm_math.rewards import Reward, score, total
+from slm_math.answers.graded import GradedTrace
 from slm_math.types import AnswerType, Chat, Image, Note, Run, Task, Trace, Turn
 
 GRADED = ("draft", "candidate")  # the kinds of notes whose text is an answer
@@ -185,31 +184,6 @@ def record(graded: GradedTrace) -> Record:
         seconds=round(trace.seconds, 4),
         events=tuple(_event(event, graded) for event in trace.events),
     )
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """A trace in training. By role: unweighted reward parts, rewards (NaN: not scored), advantages
-    (once known).
-    """
-
-    task: Task
-    trace: Trace
-    record: Record
-    parts: Mapping[str, Mapping[str, float]]
-    rewards: Mapping[str, float]
-    advantages: dict[str, float] = field(default_factory=dict)
-
-    def full_record(self) -> Record:
-        """Its record with reward parts, rewards and advantages."""
-        return self.record.with_training(self.parts, self.rewards, self.advantages)
-
-
-def scored(task: Task, trace: Trace, rewards: Sequence[Reward], roles: Sequence[str]) -> Rollout:
-    """A trace with the rewards of every role."""
-    parts = {role: score(rewards, task, trace, role) for role in roles}
-    totals = {role: total(rewards, parts[role], role) for role in roles}
-    return Rollout(task, trace, record(grade_trace(task, trace)), parts, totals)
 
 
 def _stated(trace: Trace) -> tuple[Extracted | None, str]:
