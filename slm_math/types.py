@@ -38,11 +38,11 @@ class Reply:
     `token_ids` and `logprobs` (nats, one per token: log-softmax of logits / temperature before any
     truncation; at temperature 0, of the logits) are empty when the engine does not report them.
     `support`, when it was asked for, packs the ids (32-bit integers) that top-p, top-k or min-p
-    left at each token, nothing where all were left; the log-probability of such a token is that among
-    what was left (by vLLM always). `finish` is "stop" for an end-of-turn token or a stop string,
-    "length" for the token budget. `text` is what the tokens say, a stop string included, the
-    end-of-turn token not. `counted` is the number of tokens that a server says it sampled. `prompt`
-    is a digest of the prompt's text, by which a chat knows its own replies.
+    left at each token, nothing where all were left; the log-probability of such a token is that
+    among what was left (by vLLM always). `finish` is "stop" for an end-of-turn token or a stop
+    string, "length" for the token budget. `text` is what the tokens say, a stop string included,
+    the end-of-turn token not. `counted` is the number of tokens that a server says it sampled.
+    `prompt` is a digest of the prompt's text and images, by which a chat knows its own replies.
     """
 
     text: str
