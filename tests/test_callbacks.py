@@ -311,7 +311,7 @@ def test_rollout_table_shows_markup_and_control_characters_as_they_are(
     module = grpo()
     task = Task(Problem("p", "[red]a[/blue]"), "[link=x]2")
     trace = Trace(task.problem, 0, (), None, error="\x1b[2J[/]end\\")
-    module.last = [
+    module.last_rollouts = [
         Rollout(task, trace, record(task, trace), {"solver": {"[b]part": 1.0}}, {"solver": 1.0})
     ]
     fake: Any = SimpleNamespace(current_epoch=0, is_global_zero=True, progress_bar_callback=None)

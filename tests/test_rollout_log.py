@@ -92,7 +92,7 @@ def test_every_rollout_of_every_batch_has_a_line(straight: list[dict[str, Any]])
 def test_line_holds_what_was_asked_said_scored_and_learnt(tmp_path: Path) -> None:
     module = fit(tmp_path / "new" / "folder", max_epochs=1, limit_train_batches=1)
     for row, rollout in zip(
-        read(tmp_path / "new" / "folder" / "rollouts.jsonl"), module.last, strict=True
+        read(tmp_path / "new" / "folder" / "rollouts.jsonl"), module.last_rollouts, strict=True
     ):
         assert {**row, **rollout.data()} == row
         turn = rollout.trace.turns[0]
@@ -106,7 +106,7 @@ def test_line_holds_what_was_asked_said_scored_and_learnt(tmp_path: Path) -> Non
 def test_prompt_and_completion_are_those_of_the_trained_role(tmp_path: Path) -> None:
     module = grpo(agent=Duo(), rewards=[Even(role="judge")], train_roles=("judge",))
     trainer(tmp_path, limit_train_batches=1, callbacks=[RolloutLog()]).fit(module, problems())
-    for row, rollout in zip(read(tmp_path / "rollouts.jsonl"), module.last, strict=True):
+    for row, rollout in zip(read(tmp_path / "rollouts.jsonl"), module.last_rollouts, strict=True):
         assert row["completion"] == said(rollout.trace, "judge").text
         assert row["prompt"] == rollout.task.problem.text
 

@@ -119,7 +119,7 @@ def test_the_resumed_runs_do_draw_further_problems(straight: Any, tmp_path: Path
 
     class Draws(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
-            drawn.append(len(module.last))
+            drawn.append(len(module.last_rollouts))
 
     fit("grpo-full-passes", tmp_path, Draws())
     assert len(set(drawn)) > 1
