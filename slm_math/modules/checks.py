@@ -60,7 +60,7 @@ def check_options(module: GRPOModule) -> None:
             raise ValueError(
                 refusal or f"role {role!r} is trained: it is served by the policy, not by engines"
             )
-    check(module.rewards, module.train_roles)
+    check(module.rewards, module.train_roles, {*module.train_roles, *module.other_engines})
 
 
 def check_prompts(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from slm_math.agents import Agent, SingleShot
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.modules import Items, run_seed
 from slm_math.data.rows import Row
 from slm_math.engines.base import Engine
@@ -20,13 +22,14 @@ from slm_math.modules.serving import EngineName, Vllm
 from slm_math.modules.stats import Clock, Notices, Sums, cost, sizes, step_figures
 from slm_math.policy.batches import Batch, collate, micro_batches
 from slm_math.policy.config import Policy
-from slm_math.records.record import Rollout, light, scored
+from slm_math.records.record import Rollout, light, record
 from slm_math.rewards import Correct, Reward
-from slm_math.rollout.collect import Draws, run_agent
+from slm_math.rollout.collect import Draws, collect
 from slm_math.rollout.executors import Executors
 from slm_math.rollout.rows import trace_rows
+from slm_math.rollout.scoring import score_traces
 from slm_math.sandbox import RemoteSandbox, Sandbox
-from slm_math.types import Sampling, Task, Trace
+from slm_math.types import Sampling, Task
 
 
 class GRPOModule(PolicyModule):
@@ -116,7 +119,7 @@ class GRPOModule(PolicyModule):
         if stage == "fit":  # before a model is loaded
             tasks = getattr(self.trainer.datamodule, "tasks", ())
             check_prompts(self.agent, tasks, self.chat, self.policy.context())
-        if self.agent.uses_python:
+        if any(asker.uses_python for asker in (self.agent, *self.rewards)):
             self.sandbox = self.sandbox or Sandbox()
             self.sandbox.start()
         super().setup(stage)
@@ -180,17 +183,29 @@ class GRPOModule(PolicyModule):
         engines = self.engines() | self.other_engines
         self.clock.lap("sync")
         executors = Executors(engines, {"default": self.sampling}, self.sandbox)
-        jobs = ((task.problem, g) for task in tasks for g in range(self.group_size))
-        found: dict[tuple[str, int], Trace] = {}
-        for trace in run_agent(self.agent, jobs, executors, Draws(key, support=True)):
-            found[trace.problem.id, trace.sample] = trace
-            self.watch("rollouts", len(found), len(tasks) * self.group_size)
+        jobs = [(task, g) for task in tasks for g in range(self.group_size)]
+        found: dict[tuple[str, int], GradedTrace] = {}
+
+        def keep(graded: GradedTrace) -> None:
+            found[graded.task.problem.id, graded.trace.sample] = graded
+            self.watch("rollouts", len(found), len(jobs))
+
+        collect(self.agent, jobs, executors, keep, Draws(key, support=True))
         self.clock.lap("generate")
-        groups = []
-        for task in tasks:
-            self.watch("rewards", len(groups), len(tasks))
-            traces = [found[task.problem.id, g] for g in range(self.group_size)]
-            groups.append([scored(task, trace, self.rewards, self.train_roles) for trace in traces])
+        traces = [found[task.problem.id, g] for task, g in jobs]
+        scores = score_traces(
+            self.rewards,
+            traces,
+            self.train_roles,
+            executors,
+            key=key,
+            progress=partial(self.watch, "rewards"),
+        )
+        flat = [
+            Rollout(t.task, t.trace, record(t.task, t.trace), own.parts, own.totals)
+            for t, own in zip(traces, scores)
+        ]
+        groups = [flat[k : k + self.group_size] for k in range(0, len(flat), self.group_size)]
         self.last += [rollout for group in groups for rollout in group]
         self.clock.lap("reward")
         return groups

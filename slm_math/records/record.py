@@ -12,7 +12,8 @@ from typing import Any
 
 from slm_math.agents.coding import program
 from slm_math.answers import Extracted, extract, grade, judge
-from slm_math.rewards import Reward, score, total
+from slm_math.answers.graded import grade_trace
+from slm_math.rewards import Reward, score
 from slm_math.types import Chat, Image, Note, Run, Task, Trace, Turn
 
 # characters that JSON leaves alone, though they steer terminals or end lines: C1 controls,
@@ -45,9 +46,8 @@ class Rollout:
 
 def scored(task: Task, trace: Trace, rewards: Sequence[Reward], roles: Sequence[str]) -> Rollout:
     """A trace with the rewards of every role."""
-    parts = {role: score(rewards, task, trace, role) for role in roles}
-    totals = {role: total(rewards, parts[role], role) for role in roles}
-    return Rollout(task, trace, record(task, trace), parts, totals)
+    scores = score(rewards, grade_trace(task, trace), roles)
+    return Rollout(task, trace, record(task, trace), scores.parts, scores.totals)
 
 
 def record(task: Task, trace: Trace) -> dict[str, Any]:

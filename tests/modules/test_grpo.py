@@ -12,18 +12,19 @@ import torch
 from tiny import SCRATCH, Duo, Endpoint, Even, difference, grpo, problems, trainer, weights
 
 from slm_math.agents import Agent, SingleShot
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.rows import Row
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward
-from slm_math.types import Generate, Problem, Reply, Sampling, Task, Trace, Workflow, user
+from slm_math.types import Generate, Problem, Reply, Sampling, Workflow, user
 
 TWO = Lora(r=2, dropout=0.0)
 
 
 class Constant(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return 0.25
 
 
@@ -170,7 +171,7 @@ def test_sample_of_several_rows_weighs_as_much_as_one_of_one_row(tmp_path: Path)
 
 def test_infinite_reward_is_refused_by_name(tmp_path: Path) -> None:
     class Endless(Reward):
-        def __call__(self, task: Task, trace: Trace) -> float:
+        def __call__(self, graded: GradedTrace) -> float:
             return math.inf
 
     with pytest.raises(

@@ -11,26 +11,27 @@ import pytest
 import torch
 from tiny import SCRATCH, SOURCE, Even, difference, grpo, problems, trainer, weights
 
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.modules import ProblemData
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.rewards import Reward
-from slm_math.types import Sampling, Task, Trace
+from slm_math.types import Sampling
 
 
 class Sometimes(Even):
     """Even for every third problem; all samples of the others earn the same."""
 
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return (
-            super().__call__(task, trace)
-            if int(task.problem.id.rpartition("/")[2]) % 3 == 0
+            super().__call__(graded)
+            if int(graded.task.problem.id.rpartition("/")[2]) % 3 == 0
             else 0.0
         )
 
 
 class Same(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return 1.0
 
 
