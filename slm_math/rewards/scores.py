@@ -112,7 +112,7 @@ def _number(reward: Reward, value: Any, graded: GradedTrace) -> float:
     if value is None:
         return NAN
     try:
-        number = float(value)
+        number = math.inf if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         number = math.inf
     if math.isinf(number):  # it would leave nothing of its group
