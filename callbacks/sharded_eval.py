@@ -20,7 +20,7 @@ from slm_math.modules.base import PolicyModule
 from slm_math.modules.grpo import GRPOModule
 from slm_math.records.files import write_json, write_records
 from slm_math.records.record import Record, record
-from slm_math.rewards import score, total
+from slm_math.rewards import score
 from slm_math.rollout.executors import Executors
 
 
@@ -82,11 +82,8 @@ def record_in_training(module: PolicyModule, graded: GradedTrace) -> Record:
     made = record(graded)
     if not isinstance(module, GRPOModule):
         return made
-    parts = {
-        role: score(module.rewards, graded.task, graded.trace, role) for role in module.train_roles
-    }
-    rewards = {role: total(module.rewards, own, role) for role, own in parts.items()}
-    return made.with_training(parts, rewards)
+    scores = score(module.rewards, graded, module.train_roles)
+    return made.with_training(scores.parts, scores.totals)
 
 
 def fingerprint(module: PolicyModule) -> str:

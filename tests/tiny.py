@@ -10,6 +10,7 @@ import lightning as L
 import torch
 
 from slm_math.agents import Agent, SingleShot
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.arithmetic import Arithmetic
 from slm_math.data.base import Source, Split
 from slm_math.data.modules import ChatData, ProblemData
@@ -21,7 +22,7 @@ from slm_math.modules.sft import SFTModule
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.scratch import Scratch
 from slm_math.rewards import Reward
-from slm_math.types import Chat, Generate, Problem, Reply, Sampling, Task, Trace, Workflow, user
+from slm_math.types import Chat, Generate, Problem, Reply, Sampling, Trace, Workflow, user
 
 SCRATCH = Scratch(hidden=32, layers=2, ffn=64)
 LORA = Lora(r=4, alpha=8, dropout=0.3)
@@ -42,8 +43,8 @@ class Even(Reward):
     an even number.
     """
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        return float(sum(said(trace, self.role).token_ids) % 2 == 0)
+    def __call__(self, graded: GradedTrace) -> float:
+        return float(sum(said(graded.trace, self.role).token_ids) % 2 == 0)
 
 
 def said(trace: Trace, role: str) -> Reply:

@@ -12,18 +12,19 @@ import torch
 from tiny import SCRATCH, Duo, Endpoint, Even, difference, grpo, problems, trainer, weights
 
 from slm_math.agents import Agent, SingleShot
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.rows import Row
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward
-from slm_math.types import Generate, Problem, Reply, Sampling, Task, Trace, Workflow, user
+from slm_math.types import Generate, Problem, Reply, Sampling, Workflow, user
 
 TWO = Lora(r=2, dropout=0.0)
 
 
 class Constant(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return 0.25
 
 
@@ -114,7 +115,9 @@ def test_gradient_is_the_policy_gradient(kind: Any, tmp_path: Path) -> None:
     )
     fit(tmp_path, module)
     model = SCRATCH.model(SCRATCH.tokenizer())
-    rewards = torch.tensor([rollout.rewards["solver"] for rollout in module.last_rollouts]).view(-1, 2)
+    rewards = torch.tensor([rollout.rewards["solver"] for rollout in module.last_rollouts]).view(
+        -1, 2
+    )
     std = rewards.std(1, keepdim=True)
     # dead groups have no gradient, and count in the averages
     assert 0 < (std == 0).sum() < len(std)
@@ -158,7 +161,9 @@ class Shortening(Agent):
 def test_sample_of_several_rows_weighs_as_much_as_one_of_one_row(tmp_path: Path) -> None:
     module = grpo(agent=Shortening(), objective=Objective("grpo"))
     fit(tmp_path, module)
-    rows = module.rows([module.last_rollouts[i : i + 4] for i in range(0, len(module.last_rollouts), 4)])
+    rows = module.rows(
+        [module.last_rollouts[i : i + 4] for i in range(0, len(module.last_rollouts), 4)]
+    )
     module.batches(rows)
     by_sample: dict[int, list[Row]] = {}
     for row in rows:
@@ -170,7 +175,7 @@ def test_sample_of_several_rows_weighs_as_much_as_one_of_one_row(tmp_path: Path)
 
 def test_infinite_reward_is_refused_by_name(tmp_path: Path) -> None:
     class Endless(Reward):
-        def __call__(self, task: Task, trace: Trace) -> float:
+        def __call__(self, graded: GradedTrace) -> float:
             return math.inf
 
     with pytest.raises(

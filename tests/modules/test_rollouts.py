@@ -11,26 +11,27 @@ import pytest
 import torch
 from tiny import SCRATCH, SOURCE, Even, difference, grpo, problems, trainer, weights
 
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.modules import ProblemData
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.rewards import Reward
-from slm_math.types import Sampling, Task, Trace
+from slm_math.types import Sampling
 
 
 class Sometimes(Even):
     """Even for every third problem; all samples of the others earn the same."""
 
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return (
-            super().__call__(task, trace)
-            if int(task.problem.id.rpartition("/")[2]) % 3 == 0
+            super().__call__(graded)
+            if int(graded.task.problem.id.rpartition("/")[2]) % 3 == 0
             else 0.0
         )
 
 
 class Same(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return 1.0
 
 
@@ -124,12 +125,16 @@ def test_masked_truncated_replies_count_in_the_baseline_only(tmp_path: Path) -> 
     run = fit(module, tmp_path, batch_size=14)
     cut = [r.trace.turns[0].reply.finish == "length" for r in module.last_rollouts]
     assert 0 < sum(cut) < len(cut)
-    rows = module.rows([module.last_rollouts[i : i + 8] for i in range(0, len(module.last_rollouts), 8)])
+    rows = module.rows(
+        [module.last_rollouts[i : i + 8] for i in range(0, len(module.last_rollouts), 8)]
+    )
     assert {row.sample for row in rows if row.cut} == {
         sample for sample, was_cut in enumerate(cut) if was_cut
     }
     want = sum(
-        len(r.trace.turns[0].reply.token_ids) for r, was_cut in zip(module.last_rollouts, cut) if not was_cut
+        len(r.trace.turns[0].reply.token_ids)
+        for r, was_cut in zip(module.last_rollouts, cut)
+        if not was_cut
     )
     assert learnt == [want]
     rewards = torch.tensor([r.rewards["solver"] for r in module.last_rollouts]).view(-1, 8)

@@ -12,12 +12,13 @@ import torch
 from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer
 
 from callbacks import ExportHF
+from slm_math.answers.graded import GradedTrace
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward
-from slm_math.types import Sampling, Task, Trace
+from slm_math.types import Sampling
 
 TWO = Lora(r=2, dropout=0.0)
 FAST = Optim(lr=1e-2, warmup=0, schedule="constant")
@@ -216,7 +217,7 @@ def test_kl_in_the_reward_is_exactly_zero_at_the_start(
 
 
 class Same(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return 1.0
 
 
