@@ -8,6 +8,7 @@ from agents.driving import drive
 from tiny import Even, grpo, problems, trainer
 
 from slm_math.agents import CodeAsAnswer, PythonTools
+from slm_math.rollout.rows import training_rows
 from slm_math.types import Generate, Problem, Reply, RunPython, RunResult, Text
 
 CODE = "```python\nprint(3+4)\n```\n"
@@ -101,10 +102,12 @@ def test_turn_with_programs_is_one_row_and_its_output_is_not_learnt(tmp_path: Pa
     module = grpo(agent=Scripted(prompt="solve_plain"), rewards=[Even()], group_size=8)
     run = trainer(tmp_path, limit_train_batches=1)
     run.fit(module, problems(batch_size=2))
-    assert all(len(rollout.trace.runs) == 1 for rollout in module.last)
-    rows = module.rows([module.last[:8], module.last[8:]])
-    assert [row.sample for row in rows] == list(range(16))
-    for row, rollout in zip(rows, module.last):
-        assert row.loss_tokens == sum(len(turn.reply.token_ids) for turn in rollout.trace.turns)
+    assert all(len(rollout.trace.runs) == 1 for rollout in module.last_rollouts)
+    rows = training_rows([module.last_rollouts[:8], module.last_rollouts[8:]], module.train_roles)
+    assert [row.rollout for row in rows] == list(range(16))
+    for row, rollout in zip(rows, module.last_rollouts):
+        assert len(row.loss_positions) == sum(
+            len(turn.reply.token_ids) for turn in rollout.trace.turns
+        )
     assert run.callback_metrics["train/programs_ran"] == 1
     assert run.callback_metrics["train/logp_diff_max"] < 1e-4
