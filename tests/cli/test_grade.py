@@ -38,7 +38,7 @@ def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(
     assert text.startswith("2 of 5 right: 40.0 % [11.8, 76.9]")  # Wilson, by hand
     assert "if the last number counts 60.0 % [23.1, 88.2], 1 verdict changes" in text
     assert "no answer, hedged 20.0 %, 20.0 %" in text
-    assert "cut off 20.0 % answer found by box 40.0 %, hashes 40.0 %, none 20.0 %" in text
+    assert "truncated 20.0 % form of the answer box 40.0 %, hashes 40.0 %, none 20.0 %" in text
     assert "no answer 1, hedged 1, different 1" in text
     assert not (tmp_path / "x.graded.jsonl.partial").exists()
 
@@ -54,7 +54,7 @@ def test_a_row_that_cannot_be_read_does_not_lose_the_others(tmp_path: Path, said
     )
     status, text = said(file)
     assert status == 1
-    assert "1 of 2 right" in text
+    assert "1 of 2 correct" in text
     assert "could not be read: 2 rows" in text
     assert "line 3: not JSON" in text
     assert "line 4: no gold" in text
@@ -69,10 +69,10 @@ def test_several_samples_are_counted_one_by_one_and_together(tmp_path: Path, sai
         {"output": ["#### 5", "#### 5"], "gold": 6},
     ]
     _, text = said(write(tmp_path / "x.jsonl", rows))
-    assert "1 of 4 right: 25.0 %" in text
+    assert "1 of 4 correct: 25.0 %" in text
     assert "samples 4, of 2 problems" in text
     assert "no answer, hedged 0.0 %, 0.0 %" in text
-    assert "any of 2 right 50.0 % [9.5, 90.5]" in text  # Wilson for 1 of 2
+    assert "any of 2 correct 50.0 % [9.5, 90.5]" in text  # Wilson for 1 of 2
     assert [(v["line"], v["sample"]) for v in load(tmp_path / "x.graded.jsonl")] == [
         (1, 0),
         (1, 1),
@@ -83,7 +83,7 @@ def test_several_samples_are_counted_one_by_one_and_together(tmp_path: Path, sai
 
 def test_an_estimate_says_so(tmp_path: Path, said: Any) -> None:
     _, text = said(write(tmp_path / "x.jsonl", [{"completion": r"\boxed{5", "answer": 5}]))
-    assert "cut off 100.0 % (an estimate)" in text
+    assert "truncated 100.0 % (an estimate)" in text
 
 
 def test_what_the_grader_cannot_decide_is_counted_aloud(
@@ -92,7 +92,7 @@ def test_what_the_grader_cannot_decide_is_counted_aloud(
     verdict = replace(scoring.grade("#### 7", "5"), reason="timeout")
     monkeypatch.setattr(scoring, "grade", lambda *_, **__: verdict)
     _, text = said(write(tmp_path / "x.jsonl", FIVE[:2]))
-    assert "undecided: 2 (timeout 2), counted as not correct; in line 1, 2" in text
+    assert "undecided: 2 (timeout 2), counted as incorrect; in line 1, 2" in text
 
 
 def test_a_fault_of_the_grader_costs_one_row(
@@ -104,7 +104,7 @@ def test_a_fault_of_the_grader_costs_one_row(
     )
     status, text = said(write(tmp_path / "x.jsonl", FIVE))
     assert status == 1
-    assert "2 of 4 right" in text
+    assert "2 of 4 correct" in text
     assert "line 4: the grader failed (ZeroDivisionError" in text
 
 
@@ -120,7 +120,7 @@ def test_ctrl_c_keeps_what_was_graded(
     monkeypatch.setattr(scoring, "score", interrupted)
     status, text = said(write(tmp_path / "x.jsonl", FIVE))
     assert status == 130
-    assert "kept in" in text
+    assert "Interrupted. Verdicts so far are in" in text
     assert [v["line"] for v in load(tmp_path / "x.graded.jsonl.partial")] == [1, 2, 3]
     assert not (tmp_path / "x.graded.jsonl").exists()
 
