@@ -35,7 +35,7 @@ def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(
     # sha256sum of `so \boxed{5}` and of `5`
     assert verdicts[0]["completion_hash"] == "c6534cec12cef6e4"
     assert verdicts[0]["gold_hash"] == "ef2d127de37b942b"
-    assert text.startswith("2 of 5 right: 40.0 % [11.8, 76.9]")  # Wilson, by hand
+    assert text.startswith("2 of 5 correct: 40.0 % [11.8, 76.9]")  # Wilson, by hand
     assert "if the last number counts 60.0 % [23.1, 88.2], 1 verdict changes" in text
     assert "no answer, hedged 20.0 %, 20.0 %" in text
     assert "truncated 20.0 % form of the answer box 40.0 %, hashes 40.0 %, none 20.0 %" in text
@@ -44,7 +44,7 @@ def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(
 
 
 def test_the_last_number_is_accepted_when_asked_for(tmp_path: Path, said: Any) -> None:
-    assert said("--last_number", write(tmp_path / "x.jsonl", FIVE))[1].startswith("3 of 5 right")
+    assert said("--last_number", write(tmp_path / "x.jsonl", FIVE))[1].startswith("3 of 5 correct")
 
 
 def test_a_row_that_cannot_be_read_does_not_lose_the_others(tmp_path: Path, said: Any) -> None:
@@ -116,8 +116,8 @@ def test_ctrl_c_keeps_what_was_graded(
             raise KeyboardInterrupt
         return real(case, last_number)
 
-    real = scoring.score
-    monkeypatch.setattr(scoring, "score", interrupted)
+    real = scoring.grade_case
+    monkeypatch.setattr(scoring, "grade_case", interrupted)
     status, text = said(write(tmp_path / "x.jsonl", FIVE))
     assert status == 130
     assert "Interrupted. Verdicts so far are in" in text
@@ -152,7 +152,7 @@ def test_neither_torch_nor_its_friends_are_needed(tmp_path: Path) -> None:
     out = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout
-    assert "2 of 5 right" in out
+    assert "2 of 5 correct" in out
     assert "all 5 verdicts agree" in out
 
 
@@ -251,9 +251,12 @@ def test_texts_to_explain_are_not_read_as_yaml(
     text: str, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(
-        "slm_math.grading.steps.explain", lambda *texts: seen.extend(texts[:3]) or []
-    )
+
+    def explain(completion: str, gold: str, problem: str, **rules: Any) -> list[tuple[str, str]]:
+        seen.extend((completion, gold, problem))
+        return []
+
+    monkeypatch.setattr("slm_math.grading.steps.explain", explain)
     assert said("--explain", text, "--gold", "5 " + text, "--problem", text)[0] == 0
     assert seen == [text, "5" if text == "#### 5" else "5 " + text, text]
 

@@ -106,7 +106,7 @@ def test_only_the_first_ten_differences_are_shown(tmp_path: Path, said: Any) -> 
     [
         (True, 0, "all 2 verdicts agree"),
         ([1], 0, "all 2 verdicts agree"),
-        (False, 1, "different: 1 line 2, sample 0: stored as incorrect, now right"),
+        (False, 1, "different: 1 line 2, sample 0: stored as incorrect, now correct"),
         (None, 1, "missing: 1 line 2, sample 0"),
         ("yes", 1, "line 2: field 'check.ok' (the verdict) is neither true nor false"),
         ([True, True], 1, "2 verdicts for 1 samples"),

@@ -49,9 +49,8 @@ def test_a_path_to_nothing_is_missing(path: str) -> None:
 
 
 def test_fields_are_listed_as_paths_for_people_to_choose_from() -> None:
-    assert list(field_paths({"q": "x", "m": {"text": "y", "n": {}}, "l": [{"t": 1}, {"t": 2}]})) == [
-        "q", "m.text", "m.n", "l.0.t",
-    ]  # fmt: skip
+    row = {"q": "x", "m": {"text": "y", "n": {}}, "l": [{"t": 1}, {"t": 2}]}
+    assert list(field_paths(row)) == ["q", "m.text", "m.n", "l.0.t"]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +190,7 @@ def test_a_chat_as_prompt_is_no_problem_text() -> None:
         ({"completion": ["a", "b"], "finish_reason": "length"}, [None, None]),
     ],
 )
-def test_a_row_may_say_that_a_completion_was_cut(
+def test_a_row_may_say_that_a_completion_was_truncated(
     more: dict[str, Any], expected: list[bool | None]
 ) -> None:
     assert [case.truncated for case in read({"completion": "R", "answer": "1"} | more)] == expected
@@ -217,5 +216,7 @@ def test_a_finish_reason_around_a_nested_completion_is_seen() -> None:
         ("", False, False),
     ],
 )
-def test_a_cut_is_guessed_from_what_is_left_open(text: str, answered: bool, expected: bool) -> None:
+def test_truncation_is_guessed_from_what_is_left_open(
+    text: str, answered: bool, expected: bool
+) -> None:
     assert looks_truncated(text, answered) is expected
