@@ -22,6 +22,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from slm_math.agents import SingleShot
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.arithmetic import Arithmetic
 from slm_math.data.modules import ProblemData
 from slm_math.engines.vllm_setup import installed, kv_bytes
@@ -30,7 +31,7 @@ from slm_math.modules.optim import Optim
 from slm_math.policy.config import Policy
 from slm_math.policy.scratch import Scratch
 from slm_math.rewards import Reward
-from slm_math.types import Sampling, Task, Trace
+from slm_math.types import Sampling
 
 # hidden, layers, heads, key-value heads, feed-forward, vocabulary (Qwen2.5 technical report, table
 # 1)
@@ -52,8 +53,8 @@ BANDWIDTH = {
 class Even(Reward):
     """Something that random weights earn now and then."""
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        return float(sum(trace.turns[0].reply.token_ids) % 2)
+    def __call__(self, graded: GradedTrace) -> float:
+        return float(sum(graded.trace.turns[0].reply.token_ids) % 2)
 
 
 def model_folder(shape: str, folder: Path) -> Path:

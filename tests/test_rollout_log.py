@@ -15,9 +15,9 @@ from tiny import Duo, Even, chats, grpo, problems, said, sft, trainer
 
 from callbacks import Checkpoints, RolloutLog
 from callbacks.rollout_log import drop_from
+from slm_math.answers.graded import GradedTrace
 from slm_math.records.encoding import to_json
 from slm_math.records.record import Record
-from slm_math.types import Task, Trace
 
 BATCH_ROWS = 28  # rollouts of a batch: 7 problems, 4 samples of each
 
@@ -25,8 +25,8 @@ BATCH_ROWS = 28  # rollouts of a batch: 7 problems, 4 samples of each
 class Sometimes(Even):
     """No score for one sample of a group."""
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        return float("nan") if trace.sample == 1 else super().__call__(task, trace)
+    def __call__(self, graded: GradedTrace) -> float:
+        return float("nan") if graded.trace.sample == 1 else super().__call__(graded)
 
 
 class At(L.Callback):

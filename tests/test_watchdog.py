@@ -16,8 +16,9 @@ from tiny import Even, chats, grpo, problems, sft, trainer
 
 from callbacks import RolloutLog, Watchdog
 from slm_math.agents import SingleShot
+from slm_math.answers.graded import GradedTrace
 from slm_math.training import TrainingCLI
-from slm_math.types import Generate, Problem, Task, Trace, user
+from slm_math.types import Generate, Problem, user
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SOON = 0.005  # minutes: 0.3 s
@@ -47,10 +48,10 @@ class SleepyReward(Even):
         super().__init__()
         self.left = seconds
 
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         seconds, self.left = self.left, 0.0
         time.sleep(seconds)
-        return super().__call__(task, trace)
+        return super().__call__(graded)
 
 
 class Sleeper(L.Callback):

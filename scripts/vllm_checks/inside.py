@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from slm_math.engines.base import EngineError
+from slm_math.engines.settings import Vllm
 from slm_math.engines.vllm import VLLMEngine
-from slm_math.modules.serving import Vllm
 from slm_math.policy.config import Lora, Policy
 from vllm_checks.subject import CONTEXT, NATS, SCRATCH, Figure, Subject, gap, requests, said
 

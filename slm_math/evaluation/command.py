@@ -189,8 +189,8 @@ def _local(
     import torch
 
     from slm_math.engines.checkpoint import CheckpointEngine
+    from slm_math.engines.settings import choose_engine as choose
     from slm_math.engines.vllm import VLLMEngine
-    from slm_math.modules.serving import choose
     from slm_math.policy.loading import free_cores
 
     torch.set_num_threads(threads or free_cores())

@@ -80,7 +80,7 @@ def check_roles(
                 refusal or f"role {role!r} is trained: it is served by the policy, not by engines"
             )
     inference.check_roles(agent.roles)
-    check(rewards, trained)
+    check(rewards, trained, {*trained, *engines})
 
 
 def check_prompts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -33,11 +34,12 @@ from slm_math.policy.batches import Batch, collate, micro_batches
 from slm_math.policy.config import Policy
 from slm_math.policy.ranks import gather_over_ranks, sum_over_ranks
 from slm_math.records.record import Record
-from slm_math.rewards import Correct, Reward, score, total
+from slm_math.rewards import Correct, Reward
 from slm_math.rollout.collect import Draws, collect
 from slm_math.rollout.executors import Executors
 from slm_math.rollout.groups import Group, Key, OnPolicyGroups, Rollout, SampledGroups
 from slm_math.rollout.rows import training_rows
+from slm_math.rollout.scoring import score_traces
 from slm_math.rollout.signals import (
     Signals,
     any_by_row,
@@ -138,7 +140,7 @@ class GRPOModule(PolicyModule):
         if stage == "fit":  # before a model is loaded
             tasks = getattr(self.trainer.datamodule, "tasks", ())
             checks.check_prompts(self.agent, tasks, self.chat, self.policy.context())
-        if self.agent.uses_python:
+        if any(asker.uses_python for asker in (self.agent, *self.rewards)):
             self.sandbox = self.sandbox or Sandbox()
             self.sandbox.start()
         super().setup(stage)
@@ -202,22 +204,18 @@ class GRPOModule(PolicyModule):
         collect(self.agent, jobs, executors, sink, Draws(key, support=True))
         self.timer.end("generate")
         ordered = [graded[task.problem.id, g] for task, g in jobs]
-        rollouts = self.score(ordered, executors, key)
+        scores = score_traces(
+            self.rewards,
+            ordered,
+            self.train_roles,
+            executors,
+            key=key,
+            progress=partial(self.progress, "rewards"),
+        )
+        rollouts = list(map(Rollout, ordered, scores))
         self.timer.end("reward")
         size = self.group_size
         return [rollouts[start : start + size] for start in range(0, total, size)]
-
-    def score(self, graded: Sequence[GradedTrace], executors: Executors, key: Key) -> list[Rollout]:
-        """Graded traces with the rewards of every trained role."""
-        rollouts = []
-        for number, each in enumerate(graded):
-            self.progress("rewards", number, len(graded))
-            parts = {
-                role: score(self.rewards, each.task, each.trace, role) for role in self.train_roles
-            }
-            totals = {role: total(self.rewards, own, role) for role, own in parts.items()}
-            rollouts.append(Rollout(each, parts, totals))
-        return rollouts
 
     def executors(self) -> Executors:
         """What answers the requests of agents and rewards, with the policy as it is now."""
@@ -275,7 +273,7 @@ class GRPOModule(PolicyModule):
     ) -> Signals:
         """What the rows teach: per token the advantage, the weight, and log-probabilities."""
         rollouts = [rollout for group in groups for rollout in group]
-        by_token = token_advantages(rows, advantages)
+        by_token = token_advantages(rows, advantages, [each.scores.credits for each in rollouts])
         reduction = self.objective.reduction
         size = self.group_size if reduction == "group" else 1
         averaged: list[int | None] = [row.rollout // size for row in rows]

@@ -14,18 +14,26 @@ import torch
 from slm_math.answers.graded import GradedTrace
 from slm_math.losses.advantages import has_signal
 from slm_math.policy.ranks import gather_over_ranks, rank, rank_count, sum_over_ranks
+from slm_math.rewards import Scores
 from slm_math.types import Task, Trace
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """A graded trace with its rewards, by role: unweighted parts, and their weighted total (NaN:
-    not scored).
-    """
+    """A graded trace with its scores: by role the rewards, and credits of turns."""
 
     graded: GradedTrace
-    parts: Mapping[str, Mapping[str, float]]
-    rewards: Mapping[str, float]
+    scores: Scores
+
+    @property
+    def rewards(self) -> Mapping[str, float]:
+        """role -> weighted total of the reward; NaN: not scored."""
+        return self.scores.totals
+
+    @property
+    def parts(self) -> Mapping[str, Mapping[str, float]]:
+        """role -> the unweighted parts of the reward by name."""
+        return self.scores.parts
 
     @property
     def task(self) -> Task:

@@ -5,6 +5,7 @@ Axes: N rows, M loss tokens of all rows: row by row, in the order of their posit
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.policy import row_weights
 from slm_math.policy.ranks import gather_over_ranks, rank
 from slm_math.records.record import Record, record
+from slm_math.rewards.credits import turn_factors
 from slm_math.rollout.groups import Rollout, SampledGroups
 
 
@@ -95,10 +97,39 @@ def rollout_advantages(
     return values.flatten()[start : start + len(rewards)]
 
 
-def token_advantages(rows: Sequence[Row], by_role: Mapping[str, Tensor]) -> Tensor:
-    """Advantages of rollouts, role -> (rollouts,), to those of their loss tokens, (M,) float32."""
+def token_advantages(
+    rows: Sequence[Row],
+    by_role: Mapping[str, Tensor],
+    credits: Sequence[Mapping[str, Mapping[int, float]]] = (),
+) -> Tensor:
+    """Advantages of rollouts to those of their loss tokens, (M,) float32.
+
+    Without credits, all tokens of a rollout have its advantage. Credits distribute it over the
+    turns, and change no sum over the loss tokens of a role in a rollout (see `turn_factors`).
+
+    Args:
+        by_role: role -> the advantages (rollouts,).
+        credits: (rollouts,) role -> turn of the trace -> its weight, where rewards gave credits.
+    """
     values = [by_role[row.role][row.rollout].item() for row in rows]
-    return torch.tensor(values, dtype=torch.float32).repeat_interleave(token_counts(rows))
+    advantages = torch.tensor(values, dtype=torch.float32).repeat_interleave(token_counts(rows))
+    if not any(credits):
+        return advantages
+    turns: dict[tuple[int, str], Counter[int]] = {}
+    for row in rows:
+        counts = turns.setdefault((row.rollout, row.role), Counter())
+        counts.update(row.turns[t] for t in row.loss_positions)
+    factors = {
+        (rollout, role): turn_factors(credits[rollout][role], counts)
+        for (rollout, role), counts in turns.items()
+        if role in credits[rollout]
+    }
+    by_token = [
+        factors.get((row.rollout, row.role), {}).get(row.turns[t], 1.0)
+        for row in rows
+        for t in row.loss_positions
+    ]
+    return advantages * torch.tensor(by_token, dtype=torch.float32)
 
 
 def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:

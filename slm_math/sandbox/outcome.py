@@ -124,7 +124,7 @@ def result(
         error_line=line,
         timed_out=timed_out,
         out_of_memory=kind == "MemoryError",
-        truncated=truncated,
+        output_overflow=truncated,
         seconds=outcome.seconds,
     )
 

@@ -140,7 +140,7 @@ def test_nothing_imports_vllm_before_it_is_used() -> None:
         "import slm_math.training, slm_math.engines.vllm, slm_math.engines.vllm_servers\n"
         "import slm_math.engines.vllm_control, slm_math.modules.grpo, slm_math.evaluation.command\n"
         "from slm_math.engines.vllm_servers import VLLMServers\n"
-        "from slm_math.modules.serving import choose\n"
+        "from slm_math.engines.settings import choose_engine as choose\n"
         "VLLMServers(['http://localhost:1']).close(); choose('auto')\n"
         "print(sorted(name for name in sys.modules if name.startswith('vllm.')))"
     )

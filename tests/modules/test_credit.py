@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tiny import Duo, Even, grpo
 
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage
 from slm_math.records.record import Rollout, scored
@@ -15,7 +16,7 @@ from slm_math.types import Generate, Problem, Reply, Task, Trace, Turn, user
 
 
 class Constant(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return 0.25
 
 
@@ -27,8 +28,8 @@ def trace(tokens: list[int]) -> Trace:
 class Unscored(Even):
     """Even, and nothing at all for a reply that ends in token 6."""
 
-    def __call__(self, task: Task, trace: Trace) -> float | None:  # type: ignore[override]
-        return None if trace.turns[0].reply.token_ids[-1] == 6 else super().__call__(task, trace)
+    def __call__(self, graded: GradedTrace) -> float | None:  # type: ignore[override]
+        return None if graded.trace.turns[0].reply.token_ids[-1] == 6 else super().__call__(graded)
 
 
 def groups(module: Any, *replies: list[list[int]]) -> list[list[Rollout]]:
@@ -71,8 +72,8 @@ def test_rewards_of_a_role_are_added_up_and_a_silent_one_is_missing() -> None:
 
 def test_rewards_keep_all_their_digits() -> None:
     class Large(Even):
-        def __call__(self, task: Task, trace: Trace) -> float:
-            return 1e8 + super().__call__(task, trace)
+        def __call__(self, graded: GradedTrace) -> float:
+            return 1e8 + super().__call__(graded)
 
     rows = credited(grpo(rewards=[Large()], group_size=2), [[4], [5]])
     assert [row.advantage for row in rows] == pytest.approx([0.7070, -0.7070], abs=1e-3)

@@ -70,7 +70,7 @@ def test_weights_arrive_at_every_step(tmp_path: Path, capsys: pytest.CaptureFixt
         assert seen.behind == [0.0] * 6
         assert [step["train/logp_diff"] for step in seen.steps] == pytest.approx([0] * 3, abs=5e-6)
         assert all(0 <= step["train/engine_gap"] < 1e-4 for step in seen.steps)
-        assert {rollout.trace.turns[0].reply.version for rollout in model.last} == {
+        assert {rollout.trace.turns[0].reply.version for rollout in model.last_rollouts} == {
             seen.versions[-1]
         }
         for server in servers:

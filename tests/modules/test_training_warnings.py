@@ -11,6 +11,7 @@ import pytest
 from tiny import SOURCE, Duo, Endpoint, Even, chats, grpo, problems, trainer, weights
 
 from slm_math.agents import Agent
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.modules import ProblemData
 from slm_math.engines.base import EngineError
 from slm_math.losses.advantages import Advantage
@@ -80,12 +81,12 @@ def test_passes_do_not_add_up_in_the_logged_loss(tmp_path: Path) -> None:
 
 
 class Half(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float | None:
+    def __call__(self, graded: GradedTrace) -> float | None:
         return 0.5
 
 
 class Nothing(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float | None:
+    def __call__(self, graded: GradedTrace) -> float | None:
         return None
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from slm_math.answers import extract
+from slm_math.answers.graded import grade_trace
 from slm_math.rewards import (
     CodeAgrees,
     CodeRan,
@@ -17,7 +18,6 @@ from slm_math.rewards import (
     VerifierApproval,
     VerifierDecision,
     score,
-    total,
 )
 from slm_math.types import Generate, Problem, Reply, Run, RunResult, Task, Trace, Turn
 
@@ -63,8 +63,7 @@ def rewards(name: str, **weights: float) -> list[Reward]:
 def reward_of(
     name: str, what: Trace, role: str = "solver", task: Task = MATH, **weights: float
 ) -> float:
-    parts = rewards(name, **weights)
-    return total(parts, score(parts, task, what, role), role)
+    return score(rewards(name, **weights), grade_trace(task, what), (role,)).totals[role]
 
 
 def tagged(answer: str, chars: int) -> str:
