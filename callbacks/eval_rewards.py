@@ -1,4 +1,4 @@
-"""Rewards in the records of an evaluation during training: those that the policy is trained with."""
+"""The rewards of training, in the records of an evaluation during training."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from slm_math.modules.base import PolicyModule
 from slm_math.modules.grpo import GRPOModule
 from slm_math.records.files import write_json, write_records
 from slm_math.records.record import Record, record
+from slm_math.rollout.executors import Executors
 from slm_math.rollout.scoring import score_traces
 
 
@@ -60,7 +61,7 @@ class TrainingRewards:
             self.module.rewards,
             graded,
             self.module.train_roles,
-            self.module.executors(),
+            self.module.executors() if self.asks else Executors({}, {}),
             key=("eval", self.seed),
         )
         return [
