@@ -15,6 +15,7 @@ from tiny import Endpoint, Worked, chats, grpo, problems, sft, trainer
 
 from callbacks import AgentEval
 from slm_math.agents import Agent, SingleShot
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.base import Split
 from slm_math.data.modules import ChatData, ProblemData
 from slm_math.evaluation.compare import compare
@@ -24,6 +25,7 @@ from slm_math.policy.config import Policy
 from slm_math.prompts import render
 from slm_math.records.files import read_records
 from slm_math.records.record import NoteEvent, Record
+from slm_math.rewards import Reward
 from slm_math.rollout.executors import Executors
 from slm_math.types import Generate, Problem, Sampling, Task, Workflow, user
 
@@ -207,6 +209,29 @@ def test_role_with_an_engine_of_its_own_is_served_by_it(tmp_path: Path) -> None:
     fitted(tmp_path, eval_)
     assert [record.answer for record in records(tmp_path, "epoch-0")] == ["yes"] * 4
     assert endpoint.asked == 4
+
+
+class Approved(Reward):
+    """Asks a judge about every trace."""
+
+    roles = ("judge",)
+
+    def __call__(self, graded: GradedTrace) -> Workflow[float]:
+        [reply] = yield [Generate(user(graded.task.problem.text), "judge")]
+        return float(reply.text == "yes")
+
+
+def test_rewards_that_ask_are_in_the_records_of_an_evaluation(tmp_path: Path) -> None:
+    endpoint = Endpoint()
+    module = grpo(rewards=[Approved()], engines={"judge": endpoint})
+    run = trainer(tmp_path, callbacks=[judge(limit=3, samples=2)])
+    run.validate(module, ProblemData(Ones(), batch_size=4, seed=0), verbose=False)
+    assert endpoint.asked == 6
+    found = records(tmp_path, "validate")
+    assert [record.rewards for record in found] == [{"solver": 1.0}] * 6
+    assert [record.parts for record in found] == [{"solver": {"approved": 1.0}}] * 6
+    summary = json.loads((tmp_path / "eval" / "validate" / "odd" / "summary.json").read_text())
+    assert (summary["reward"], summary["n"], summary["partial"]) == (1.0, 6, False)
 
 
 @pytest.mark.parametrize(
