@@ -31,8 +31,10 @@ from slm_math.agents import (
     SolverVerifier,
     StepByStepCode,
 )
+from slm_math.answers.graded import grade_trace
 from slm_math.engines.base import Engine, Request
-from slm_math.records.record import json_line, record
+from slm_math.records.encoding import json_line
+from slm_math.records.record import record
 from slm_math.rollout.collect import run_agent
 from slm_math.rollout.executors import Executors
 from slm_math.rollout.rows import trace_rows
@@ -192,7 +194,7 @@ def test_whatever_is_said_a_trace_comes_to_its_end_and_can_be_written_down(
         trace = trace_of(AGENTS[name], lambda prompt, n: REPLIES[reply], result)
         assert trace.error is None
         assert trace.answer is None or reply in ("endless incorrect", "hostile", "long")
-        row = json.loads(json_line(record(Task(PROBLEM, "7"), trace)))
+        row = json.loads(json_line(record(grade_trace(Task(PROBLEM, "7"), trace))))
         assert row["correct"] is False
 
 

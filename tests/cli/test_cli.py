@@ -185,7 +185,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no results": (["results", "--folders=[DATA]"], ["holds no evaluation"]),
     "no checkpoint": ([*FIT, "--ckpt_path=nowhere.ckpt"], ["nowhere.ckpt"]),
-    "download nothing": (["download"], ["nothing to fetch"]),
+    "download nothing": (["download"], ["nothing to download"]),
 }
 
 

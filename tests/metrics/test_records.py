@@ -104,25 +104,25 @@ def test_groups_with_equal_rewards_are_split_by_correctness() -> None:
 
 
 def test_sums_over_micro_batches_keep_extremes() -> None:
-    sums = StepMetrics()
-    sums.add(
+    totals = StepMetrics()
+    totals.add(
         {"tokens": 2, "ratio": 2.5, "ratio_max": 1.5, "ratio_min": 1.0, "loss": 0.25, "kl": 1.0}
     )
-    sums.add(
+    totals.add(
         {"tokens": 3, "ratio": 2.5, "ratio_max": 1.1, "ratio_min": 0.3, "loss": 0.5, "kl": 0.0}
     )
-    got = sums.means(passes=1)
+    got = totals.means(passes=1)
     assert got == {"loss": 0.75, "kl": 0.2, "ratio": 1.0, "ratio_max": 1.5, "ratio_min": 0.3}
 
 
 def test_effective_sample_size_is_one_for_equal_weights_and_less_for_others() -> None:
     for weights in ([1.0, 1.0, 1.0], [0.2, 1.0, 2.3]):
-        sums = StepMetrics()
+        totals = StepMetrics()
         squares, zero = sum(w * w for w in weights), {"logp_diff": 0.0, "mismatch_corrected": 1}
-        sums.add(
+        totals.add(
             {"tokens": 3, "scored": 3, "mismatch": sum(weights), "mismatch_squares": squares} | zero
         )
-        got = sums.means(1)
+        got = totals.means(1)
         assert got["effective_sample_size"] == pytest.approx(sum(weights) ** 2 / (3 * squares))
         assert got["mismatch_corrected"] == pytest.approx(1 / 3)
 
