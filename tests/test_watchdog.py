@@ -195,10 +195,10 @@ def test_nothing_is_said_while_things_move(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
     module = grpo()
-    # 3 s are a stall, 3.6 s go by
-    run = trainer(tmp_path, callbacks=[Watchdog(0.05), Steady(0.9, clock)])
+    # 3 s are a stall, 4.8 s go by, of which the watchdog sees all but the first 1.2
+    run = trainer(tmp_path, callbacks=[Watchdog(0.05), Steady(1.2, clock)])
     run.fit(module, problems())
-    assert clock.now == pytest.approx(3.6)
+    assert clock.now == pytest.approx(4.8)
     assert capsys.readouterr().err.count("moved") == 0
     assert module.pulse > 100
 
@@ -207,10 +207,10 @@ def test_batch_ends_of_sft_are_moves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
     module = sft()
-    callbacks = [Watchdog(0.05), Steady(0.7, clock)]
+    callbacks = [Watchdog(0.05), Steady(1.0, clock)]
     run = trainer(tmp_path, limit_train_batches=5, callbacks=callbacks)
     run.fit(module, chats())
-    assert clock.now == pytest.approx(3.5)
+    assert clock.now == pytest.approx(5.0)
     assert "moved" not in capsys.readouterr().err
 
 
