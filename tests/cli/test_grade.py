@@ -31,7 +31,7 @@ def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(
     assert [v["correct"] for v in verdicts] == [True, False, False, False, True]
     assert [v["lenient"] for v in verdicts] == [True, True, False, False, True]
     assert [v["reason"] for v in verdicts] == ["equal", "no answer", "hedged", "different", "equal"]
-    assert all(0 < v["seconds"] < 60 for v in verdicts)
+    assert all(v["seconds"] > 0 for v in verdicts)
     # sha256sum of `so \boxed{5}` and of `5`
     assert verdicts[0]["completion_hash"] == "c6534cec12cef6e4"
     assert verdicts[0]["gold_hash"] == "ef2d127de37b942b"

@@ -25,7 +25,7 @@ from slm_math.policy.config import Lora, Policy
 from slm_math.training import TrainingCLI
 from slm_math.types import Sampling
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 OPTIM = Optim(lr=2e-2, warmup=0)  # a step that weights of the step before would betray
 
 
