@@ -6,10 +6,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from agents.driving import drive
 
 from slm_math.cli import run
-from slm_math.types import Reply
+from slm_math.testing import drive
+from slm_math.types import Problem
 
 ROOT = Path(__file__).parents[1]
 EMBEDDED = (
@@ -123,13 +123,13 @@ def test_the_grader_examples_of_the_readme_say_what_comes_out() -> None:
 def test_the_composed_agents_of_the_readme_solve() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, script, answer in (
-        ("Careful", [[Reply(r"\boxed{7}")]], "7"),
+        ("Careful", [r"\boxed{7}"], "7"),
         (
             "Careful",
-            [[Reply("hm")], [Reply(r"\boxed{1}")] * 3, [Reply("VERDICT: CORRECT")] * 3],
+            ["hm", *[r"\boxed{1}"] * 3, *["VERDICT: CORRECT"] * 3],
             "1",
         ),
-        ("SecondThought", [[Reply(r"\boxed{1}")], [Reply(r"\boxed{2}")]], "2"),
+        ("SecondThought", [r"\boxed{1}", r"\boxed{2}"], "2"),
     ):
         [block] = [
             part.split("```")[0] for part in text.split("```python") if f"class {name}" in part
@@ -137,7 +137,7 @@ def test_the_composed_agents_of_the_readme_solve() -> None:
         assert len(block[block.index("class ") :].splitlines()) < 30
         names: dict = {}
         exec(block, names)
-        assert drive(names[name](), *script)[1] == answer
+        assert drive(names[name](), Problem("p/1", "What?"), script).answer == answer
 
 
 def test_what_the_readme_does_with_results_runs(
