@@ -14,12 +14,11 @@ from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
 
 @dataclass(frozen=True)
 class BackwardCheck(Agent):
-    """Solves; then writes a program that takes the answer as known and prints whether the
-    conditions of the problem hold.
+    """Solves, then writes a program that puts the answer back into the problem.
 
-    After False the solver tries again, up to `rounds` drafts. An answer that holds, or that the
-    program could not decide about, is final; otherwise the last answer is. A check program that
-    fails is repaired at most once.
+    The program prints whether the conditions of the problem hold. After False the solver tries
+    again, up to `rounds` drafts. An answer that holds, or that the program could not decide about,
+    is final; otherwise the last answer is. A check program that fails is repaired at most once.
     """
 
     uses_python = True

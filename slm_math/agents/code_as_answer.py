@@ -13,9 +13,9 @@ from slm_math.types import Generate, Problem, Workflow
 
 @dataclass(frozen=True)
 class CodeAsAnswer(Agent):
-    """Asks for a program and runs it. The value of its last expression, else the last line that it
-    printed, is the answer.
+    """Asks for a program, whose output is the answer.
 
+    The answer is the value of the program's last expression, else the last line that it printed.
     There is no answer if there is no program, or if the program is truncated, fails or prints
     nothing.
     """

@@ -13,12 +13,12 @@ from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
 
 @dataclass(frozen=True)
 class CodeFeedback(Agent):
-    """First pass: reasoning with a Python program. The program runs and its output goes back; the
-    second pass answers.
+    """Writes a program, sees its output, then answers.
 
-    The answer is what the model *writes* after it has seen the output. A first pass without a
-    program is final. The first draft is the answer that the first pass states, else the answer of
-    its program.
+    The first pass is reasoning with a Python program. The program runs and its output goes back;
+    the second pass answers. The answer is what the model *writes* after it has seen the output. A
+    first pass without a program is final. The first draft is the answer that the first pass states,
+    else the answer of its program.
     """
 
     uses_python = True

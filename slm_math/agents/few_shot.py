@@ -13,8 +13,9 @@ from slm_math.types import Chat, Effect, Generate, Problem, Task, Workflow, assi
 
 @dataclass(frozen=True)
 class FewShot(Agent):
-    """Another agent, whose solver first sees worked problems, each asked with the agent's own
-    `prompt`.
+    """Another agent, whose solver first sees worked problems.
+
+    Each is asked with the agent's own `prompt`. Examples stand before every request of the solver.
 
     Args:
         agent: an agent with a field `prompt`.

@@ -20,8 +20,9 @@ WEIGHTS = {"CORRECT": 1.0, "UNCLEAR": 0.5, "INCORRECT": 0.0}
 
 @dataclass(frozen=True)
 class MajorityVote(Agent):
-    """Samples `k` solutions. The largest class of equivalent answers wins; of classes of equal
-    size, the one that came first.
+    """Samples `k` solutions and takes the answer that most of them state.
+
+    The largest class of equivalent answers wins; of classes of equal size, the one that came first.
 
     Args:
         k: number of samples.

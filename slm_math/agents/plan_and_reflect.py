@@ -26,12 +26,12 @@ def numbered_lines(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class PlanAndReflect(Agent):
-    """Splits the problem into two to five parts, solves one after the other, and reflects on them:
-    ACCEPT or REJECT.
+    """Splits the problem into two to five parts, solves each, and reflects on them.
 
-    Accepted parts, or those of the last cycle, are put together to the answer; rejected parts lead
-    to a new plan. The draft of a cycle is the answer that its last part states. If a plan names
-    fewer than two parts, the whole problem is the only part.
+    The reflection ends with ACCEPT or REJECT. Accepted parts, or those of the last cycle, are put
+    together to the answer; rejected parts lead to a new plan. The draft of a cycle is the answer
+    that its last part states. If a plan names fewer than two parts, the whole problem is the only
+    part.
 
     Args:
         cycles: plans at most.

@@ -36,10 +36,10 @@ def ends_in_program(text: str) -> bool:
 
 @dataclass(frozen=True)
 class PythonTools(Agent):
-    """One assistant turn in which up to `runs` programs run where they are written; later programs
-    see what earlier ones defined.
+    """One assistant turn in which programs run where they are written.
 
-    The output is context and never trained on. After the last run the reply continues to its end.
+    Later programs see what earlier ones defined. The output is context and never trained on. After
+    the last run the reply continues to its end.
 
     Args:
         runs: programs at most.

@@ -16,8 +16,10 @@ from slm_math.types import Chat, Generate, Note, Problem, Workflow, assistant, u
 
 @dataclass(frozen=True)
 class SolverChecker(Agent):
-    """Up to `rounds` drafts; each but the last is checked. Stops at CORRECT; otherwise the last
-    answer is final.
+    """Solver and checker take turns.
+
+    Up to `rounds` drafts; each but the last is checked. Stops at CORRECT; otherwise the last answer
+    is final.
 
     Args:
         memory: "none": both see the problem and the newest draft or critique; "chat": each

@@ -17,9 +17,9 @@ from slm_math.types import Chat, Generate, Note, Problem, Workflow, user
 
 @dataclass(frozen=True)
 class SolverCoder(Agent):
-    """The output of a program is the answer. Up to `rounds` programs, each repaired up to `repairs`
-    times.
+    """Writes a program, whose output is the answer; repairs, reviews and tests it.
 
+    Up to `rounds` programs, each repaired up to `repairs` times.
     The solver reviews its own program and output; then the checker writes a program that puts the
     answer back into the problem. If either objects, the solver starts again with the objection.
     """

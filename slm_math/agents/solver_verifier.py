@@ -19,10 +19,10 @@ NOT_CHECKED = "It could not be checked."
 
 @dataclass(frozen=True)
 class SolverVerifier(Agent):
-    """Up to `rounds` drafts. Stops when the verifier says CORRECT or when two drafts agree;
-    otherwise the last answer is final.
+    """Solves, asks a verifier, and tries again with its critique.
 
-    An unusable reply of the solver does not count as a round.
+    Up to `rounds` drafts. Stops when the verifier says CORRECT or when two drafts agree; otherwise
+    the last answer is final. An unusable reply of the solver does not count as a round.
 
     Args:
         retry_prompt: shows the critique of the last draft. By default the template "retry"; with

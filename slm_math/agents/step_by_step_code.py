@@ -13,10 +13,10 @@ from slm_math.types import Problem, Workflow
 
 @dataclass(frozen=True)
 class StepByStepCode(Agent):
-    """Up to `steps` short steps, each a reply with a program; later programs see what earlier ones
-    defined.
+    """Solves in short steps, each with a program.
 
-    A reply without a program, or the reply after the last step, gives the answer.
+    Up to `steps` steps; later programs see what earlier ones defined. A reply without a program, or
+    the reply after the last step, gives the answer.
     """
 
     uses_python = True
