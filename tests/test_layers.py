@@ -13,6 +13,7 @@ LAYERS = [
     {"sandbox"},
     {"answers", "prompts"},
     {"agents"},
+    {"testing"},
     {"rewards"},
     {"records"},
     {"metrics"},
@@ -69,7 +70,7 @@ def test_layers_before_the_engines_import_without_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
         "import slm_math.types, slm_math.answers, slm_math.prompts, slm_math.agents, "
-        "slm_math.rewards, slm_math.sandbox"
+        "slm_math.testing, slm_math.rewards, slm_math.sandbox"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
