@@ -146,7 +146,7 @@ def busy(prompt: str, n: int) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_what_was_sampled_is_what_is_learnt(name: str) -> None:
+def test_what_was_sampled_is_what_is_trained_on(name: str) -> None:
     agent = AGENTS[name]
     trace = trace_of(agent, busy, RunResult(True, "False\n"))
     for role in agent.roles:
@@ -157,12 +157,13 @@ def test_what_was_sampled_is_what_is_learnt(name: str) -> None:
             if turn.request.role == role
         ]
         assert said
-        learnt = [[chr(i) for i, m in zip(row.ids, row.mask) if m] for row in rows]
-        assert sorted(token for tokens in learnt for token in tokens) == sorted("".join(said))
-        assert all(any(text in "".join(tokens) for tokens in learnt) for text in said)
+        trained = [[chr(i) for i, m in zip(row.ids, row.mask) if m] for row in rows]
+        assert sorted(token for tokens in trained for token in tokens) == sorted("".join(said))
+        assert all(any(text in "".join(tokens) for tokens in trained) for text in said)
         for row in rows:
-            assert len(row.ids) == len(row.mask) == len(row.logps)
-            assert [logp for logp, m in zip(row.logps, row.mask) if m] == [-1.0] * row.loss_tokens
+            assert len(row.ids) == len(row.mask) == len(row.logprobs)
+            sampled = [logp for logp, weight in zip(row.logprobs, row.mask) if weight]
+            assert sampled == [-1.0] * len(row.loss_positions)
 
 
 @pytest.mark.parametrize(
