@@ -28,7 +28,7 @@ def measure(folder: Path) -> list[str]:
         raise SystemExit(f"{folder} is no evaluation that was made in one go with one local model")
     [used] = legs[0]["decoding"]
     records = read_records(folder / "records.jsonl")
-    chains = [sum(max(event.get("tokens", 0) - 1, 0) for event in row["events"]) for row in records]
+    chains = [sum(max(turn.tokens - 1, 0) for turn in record.turns) for record in records]
     if sum(chains) != used["tokens"]:
         raise ValueError(
             f"{folder}: the records hold {sum(chains)} tokens, the engine sampled {used['tokens']}"
