@@ -152,7 +152,7 @@ def forms(e: sympy.Expr) -> Iterator[tuple[str, str]]:
         yield "one radical", rf"\sqrt{{{tex(c * c * n)}}}"
         whole = Rational(c * n)
         yield (
-            "not rationalised",
+            "not rationalized",
             rf"\frac{{{whole.p}}}{{{whole.q if whole.q > 1 else ''}\sqrt{{{n}}}}}",
         )
     if e.is_number and e.is_real and not e.is_Integer:

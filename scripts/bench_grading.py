@@ -164,7 +164,7 @@ def measured(judge: Judge, replies: Replies) -> dict[str, float]:
     """One pass with an empty cache: rates, milliseconds per call, and how many calls asked the
     algebra process.
     """
-    ask, asked, right = pool.ask, 0, 0
+    ask, asked, right = pool.query, 0, 0
     times: dict[bool, list[float]] = {True: [], False: []}
 
     def counting(*question: str) -> str:
@@ -172,7 +172,7 @@ def measured(judge: Judge, replies: Replies) -> dict[str, float]:
         asked += 1
         return ask(*question)
 
-    pool.ask = counting
+    pool.query = counting
     equivalence._same.cache_clear()
     wall, used = time.perf_counter(), time.process_time()
     try:
@@ -181,7 +181,7 @@ def measured(judge: Judge, replies: Replies) -> dict[str, float]:
             right += judge(reply, gold)
             times[asked > before].append(time.perf_counter() - start)
     finally:
-        pool.ask = ask
+        pool.query = ask
     wall, used = time.perf_counter() - wall, time.process_time() - used
     every, n = times[True] + times[False], len(replies)
     return {
@@ -233,7 +233,7 @@ def main() -> None:
     for column in ("replies", "grader", "n", *COLUMNS):
         table.add_column(column, justify="left" if column in ("replies", "grader") else "right")
     theirs("\\boxed{x}", "x")
-    pool.ask("equal", "x", "x")  # both are warm
+    pool.query("equal", "x", "x")  # both are warm
     for name, replies in workloads(data, args.seed).items():
         few = random.Random(args.seed).sample(replies, min(args.sample, len(replies)))
         risky = name == "hostile"

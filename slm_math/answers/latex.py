@@ -105,7 +105,7 @@ _ROW_SPACE = re.compile(r"\x00\s*\[\s*-?[0-9.]+\s*(?:pt|em|ex|cm|mm|in)\s*\]")
 _OPEN, _CLOSE = "([{", ")]}"
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """The canonical spelling of a short answer; `＄` marks a currency sign and `°` a
     degree sign.
     """

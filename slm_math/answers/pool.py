@@ -46,12 +46,12 @@ class _Worker:
             # or what a dead process did not take would be written again when its pipe is closed
             bufsize=0,
         )
-        self._said = b""
+        self._unread = b""
         if self._read(PATIENCE) != "ready":
             self.kill()
             raise OSError(f"the grader's algebra process did not start; try: {' '.join(command)}")
 
-    def ask(self, question: str) -> str:
+    def query(self, question: str) -> str:
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(question.encode() + b"\n")
@@ -66,14 +66,14 @@ class _Worker:
         # select() itself fails above 1,024 open files
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._said:
+            while b"\n" not in self._unread:
                 if not selector.select(max(deadline - time.monotonic(), 0)):
                     return "timeout"
                 piece = os.read(self.process.stdout.fileno(), 4096)
                 if not piece:
                     return "died"
-                self._said += piece
-        line, _, self._said = self._said.partition(b"\n")
+                self._unread += piece
+        line, _, self._unread = self._unread.partition(b"\n")
         return line.decode()
 
     def kill(self) -> None:
@@ -92,7 +92,7 @@ class Pool:
         for _ in range(WORKERS):
             self.idle.put(None)
 
-    def ask(self, seconds: float, kind: str, *expressions: str) -> tuple[str, float]:
+    def query(self, seconds: float, kind: str, *expressions: str) -> tuple[str, float]:
         """ "yes", "no", "unread", "timeout" or "died" for one comparison, and the processor seconds
         that it took.
 
@@ -108,7 +108,7 @@ class Pool:
                     worker = worker or _Worker()
                 except OSError:  # no process to be had
                     break
-                reply, _, took = worker.ask(question).partition(" ")
+                reply, _, took = worker.query(question).partition(" ")
                 used = float(took or seconds)
                 # what a half-done computation leaves behind is not worth keeping
                 if reply in FAILURES:
@@ -128,12 +128,12 @@ class Pool:
 
 
 _pool: Pool | None = None
-_asked = 0
+_query_count = 0
 _local = threading.local()
 _lock = threading.Lock()
 
 
-class Spent(Exception):
+class BudgetSpent(Exception):
     """The answer under judgement has used up its time."""
 
 
@@ -151,29 +151,29 @@ def budget(seconds: float = SECONDS) -> Iterator[None]:
             del _local.left
 
 
-def ask(kind: str, *expressions: str) -> str:
-    """Ask the shared pool. Raises `Spent` when the budget of the answer under
+def query(kind: str, *expressions: str) -> str:
+    """Ask the shared pool. Raises `BudgetSpent` when the budget of the answer under
     judgement is used up.
     """
-    global _pool, _asked
+    global _pool, _query_count
     with _lock:
-        _asked += 1
+        _query_count += 1
         _pool = _pool or Pool()
         pool = _pool
     left = getattr(_local, "left", None)
     if left is not None and left <= 0:
-        raise Spent
-    reply, used = pool.ask(SECONDS if left is None else left, kind, *expressions)
+        raise BudgetSpent
+    reply, used = pool.query(SECONDS if left is None else left, kind, *expressions)
     if left is not None:
         _local.left = left - used
         if reply == "timeout" and left < SECONDS:
-            raise Spent  # with all the time there is, it might have been answered
+            raise BudgetSpent  # with all the time there is, it might have been answered
     return reply
 
 
-def asked() -> int:
+def query_count() -> int:
     """How many questions this process has put to its pool: what was not decided exactly."""
-    return _asked
+    return _query_count
 
 
 def close() -> None:

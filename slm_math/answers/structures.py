@@ -18,10 +18,10 @@ from slm_math.answers.values import (
     TEXT_GROUP,
     VARIABLE,
     Bag,
+    Bracketed,
     Matrix,
     Opaque,
     Relation,
-    Row,
     Scalar,
     Value,
     Words,
@@ -63,7 +63,7 @@ _REALS = re.compile(r"\\mathbb\s*\{?R\}?|ℝ")
 
 
 def parse(text: str, gold: bool = False) -> Value:
-    """The structure of a normalised answer. A reference answer (`gold`) may carry only units that
+    """The structure of a normalized answer. A reference answer (`gold`) may carry only units that
     are known as such.
     """
     text = strip_braces(text.strip())
@@ -79,7 +79,7 @@ def parse(text: str, gold: bool = False) -> Value:
         return Bag(tuple(parse(row.strip(" ,"), gold) for row in split_top(cases[1], _ROW) if row))
     if _THOUSANDS.fullmatch(text) and isinstance(number := scalar(text, gold), Scalar):
         return number
-    for reader in (_matrix, _set, _union, _list, _relation, _row, _either_sign, based):
+    for reader in (_matrix, _set, _union, _list, _relation, _bracketed, _either_sign, based):
         value = reader(text, gold)
         if value is not None:
             return value
@@ -132,7 +132,7 @@ def _set(text: str, gold: bool) -> Value | None:
         condition = parse(built[1], gold)
         bounds = (
             condition.variable
-            if isinstance(condition, Row)
+            if isinstance(condition, Bracketed)
             else getattr(condition, "kind", "") == "union"
         )
         return condition if bounds else Opaque(text)
@@ -152,7 +152,7 @@ def _reals_without(points: str, gold: bool) -> Value | None:
     if not ends or len(ends) < len(items):
         return None
     walls = [Words("-infinity"), *(item for _, item in ends), Words("infinity")]
-    return Bag(tuple(Row("(", (low, high), ")") for low, high in pairwise(walls)), "union")
+    return Bag(tuple(Bracketed("(", (low, high), ")") for low, high in pairwise(walls)), "union")
 
 
 def _flat(items: tuple[Value, ...]) -> tuple[Value, ...]:
@@ -185,7 +185,7 @@ def _list(text: str, gold: bool) -> Value | None:
 
 def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
     """`x < -2 or x > 3` as a union, `x > 2 and x < 6` as the interval between them."""
-    rows = [item for item in items if isinstance(item, Row) and item.variable]
+    rows = [item for item in items if isinstance(item, Bracketed) and item.variable]
     if len(rows) != len(items) or len({row.variable for row in rows}) > 1:
         return None
     if re.search(r"(?<![a-zA-Z])or(?![a-zA-Z])", text):
@@ -199,7 +199,7 @@ def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
     # x < -2, x > 3: nothing is both
     if "," in text and start is not None and stop is not None and start >= stop:
         return Bag(tuple(rows), "union")
-    return Row(above[0].opening, (low, high), below[0].closing, rows[0].variable)
+    return Bracketed(above[0].opening, (low, high), below[0].closing, rows[0].variable)
 
 
 def _relation(text: str, gold: bool) -> Value | None:
@@ -209,7 +209,7 @@ def _relation(text: str, gold: bool) -> Value | None:
     variable = bool(VARIABLE.fullmatch(sides[0]))
     if found == ["\\in"] and variable:
         within = parse(sides[1], gold)
-        return replace(within, variable=sides[0]) if isinstance(within, Row) else within
+        return replace(within, variable=sides[0]) if isinstance(within, Bracketed) else within
     if set(found) == {"="}:
         if len(sides) > 2 and all(VARIABLE.fullmatch(side) for side in sides[:-1]):  # x = y = 2
             return Bag(
@@ -255,7 +255,7 @@ def rising(sides: Sequence[str], operators: Sequence[str]) -> tuple[list[str], l
     return list(sides), list(operators)
 
 
-def interval(sides: list[str], operators: list[str], gold: bool = False) -> Row | None:
+def interval(sides: list[str], operators: list[str], gold: bool = False) -> Bracketed | None:
     """`2 < x \\le 7` as (2, 7] and `x > 3` as (3, \\infty); None for other relations."""
     sides, operators = rising(sides, operators)
     if not all(operator in _TURNED.values() for operator in operators):
@@ -267,7 +267,7 @@ def interval(sides: list[str], operators: list[str], gold: bool = False) -> Row 
     if len(sides) != 3 or not VARIABLE.fullmatch(sides[1]):
         return None
     brackets = ("(" if operators[0] == "<" else "[", ")" if operators[1] == "<" else "]")
-    return Row(
+    return Bracketed(
         brackets[0],
         (parse(sides[0], gold), parse(sides[2], gold)),
         brackets[1],
@@ -275,10 +275,10 @@ def interval(sides: list[str], operators: list[str], gold: bool = False) -> Row 
     )
 
 
-def _row(text: str, gold: bool) -> Value | None:
+def _bracketed(text: str, gold: bool) -> Value | None:
     text = re.sub(r"^\\langle\s*(.*?)\s*\\rangle$", "⟨\\1⟩", text)
     if text.startswith("⟨"):
-        return Row("⟨", _items(text[1:-1], gold, _COMMA), "⟩")
+        return Bracketed("⟨", _items(text[1:-1], gold, _COMMA), "⟩")
     if half := _OUTWARD.fullmatch(text):  # ]0, 1[ and [0, 1[
         text = {"]": "(", "[": "["}[half[1]] + half[2] + {"[": ")", "]": "]"}[half[3]]
     if text[:1] not in ("(", "[") or closing(text, 0) != len(text) - 1:
@@ -286,7 +286,7 @@ def _row(text: str, gold: bool) -> Value | None:
     pieces = split_top(text[1:-1], _COMMA)
     if len(pieces) < 2 or not all(pieces):
         return None
-    return Row(text[0], tuple(parse(piece, gold) for piece in pieces), text[-1])
+    return Bracketed(text[0], tuple(parse(piece, gold) for piece in pieces), text[-1])
 
 
 def _either_sign(text: str, gold: bool) -> Value | None:

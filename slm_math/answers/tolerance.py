@@ -8,7 +8,7 @@ from fractions import Fraction
 from slm_math.answers.arithmetic import Undefined, approximate, rational
 from slm_math.answers.equivalence import HARD, MAX_ANSWER, NO, OPEN, YES, Decision
 from slm_math.answers.guards import deep
-from slm_math.answers.latex import normalise
+from slm_math.answers.latex import normalize
 from slm_math.answers.structures import parse
 from slm_math.answers.unevaluated import unevaluated
 from slm_math.answers.values import Relation, Scalar, Value
@@ -41,7 +41,7 @@ def within(answer: str, gold: str, allowed: Fraction, relative: bool) -> Decisio
     """Whether two numbers differ by at most the allowed error; its border counts as inside."""
     if len(answer) > MAX_ANSWER or len(gold) > MAX_ANSWER:
         return HARD
-    answer, gold = _APPROXIMATE.sub("", normalise(answer)), normalise(gold)
+    answer, gold = _APPROXIMATE.sub("", normalize(answer)), normalize(gold)
     if deep(answer) or deep(gold):
         return HARD
     a, g = _number(parse(answer)), _number(parse(gold, gold=True))

@@ -83,7 +83,7 @@ class Bag:
 
 
 @dataclass(frozen=True)
-class Row:
+class Bracketed:
     """A tuple, a vector or an interval: ordered, with its brackets; `variable` where an inequality
     names one.
     """
@@ -117,7 +117,7 @@ class Opaque:
     text: str
 
 
-Value: TypeAlias = Scalar | Words | Based | Bag | Row | Matrix | Relation | Opaque
+Value: TypeAlias = Scalar | Words | Based | Bag | Bracketed | Matrix | Relation | Opaque
 
 
 def scalar(text: str, gold: bool = False) -> Scalar | None:

@@ -34,7 +34,7 @@ class Refusal(Exception):
         self.status, self.reason = status, reason
 
 
-class Handler(BaseHTTPRequestHandler):
+class RequestHandler(BaseHTTPRequestHandler):
     """One request; every connection ends with its reply."""
 
     protocol_version = "HTTP/1.1"

@@ -86,7 +86,7 @@ class RemoteSandbox(Jobs):
 
     def _attempt(self, job: Job, body: bytes) -> RunResult:
         seconds = self.timeout_seconds * job.request.turns
-        status, data, wait = self._endpoint.ask(
+        status, data, wait = self._endpoint.send(
             "POST", "/run", body, seconds, lambda sock: self._connected(job, sock)
         )
         if status == 200:
@@ -95,7 +95,7 @@ class RemoteSandbox(Jobs):
             except ValueError as error:
                 raise wire.Unanswered(f"the reply is no result of a program: {error}") from None
         if status in (408, 429) or status >= 500:
-            raise wire.Unanswered(f"status {status}: {wire.said(data)}", wait)
+            raise wire.Unanswered(f"status {status}: {wire.error_message(data)}", wait)
         if status == 401:
             raise SandboxError(self._endpoint.clean(self._endpoint.unauthorized()))
-        raise SandboxError(self._endpoint.clean(f"status {status}: {wire.said(data)}"))
+        raise SandboxError(self._endpoint.clean(f"status {status}: {wire.error_message(data)}"))

@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 from slm_math.sandbox import wire
 from slm_math.sandbox.errors import SandboxError
 from slm_math.sandbox.executor import Sandbox
-from slm_math.sandbox.handler import Handler, Refusal
+from slm_math.sandbox.handler import Refusal, RequestHandler
 from slm_math.types import RunPython, RunResult
 
 SPARE_CONNECTIONS = 32  # beyond those whose programs run or wait, for refusals and health checks
@@ -37,7 +37,7 @@ class Runner(Protocol):
     def close(self) -> None: ...
 
 
-class Server(ThreadingHTTPServer):
+class SandboxServer(ThreadingHTTPServer):
     """Serves `sandbox` on `host`:`port` (0: any free one); at most `waiting` programs wait for a
     worker.
 
@@ -82,7 +82,7 @@ class Server(ThreadingHTTPServer):
                     f" {token_variable}, here and where the programs come from, or listen on "
                     f"127.0.0.1"
                 )
-            super().__init__(address, Handler)
+            super().__init__(address, RequestHandler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SandboxError(f"cannot listen on {host}:{port}: {reason}") from None
@@ -173,7 +173,7 @@ def serve(
     sandbox = sandbox or Sandbox()
     with contextlib.ExitStack() as stack:
         stack.callback(sandbox.close)
-        server = stack.enter_context(Server(sandbox, host, port, waiting))
+        server = stack.enter_context(SandboxServer(sandbox, host, port, waiting))
         sandbox.start()  # better no server than one that cannot run anything
         stack.callback(server.stop)
         if threading.current_thread() is threading.main_thread():

@@ -61,7 +61,7 @@ class Endpoint:
         )
         self._token = read_token(variable)
 
-    def ask(
+    def send(
         self,
         method: str,
         path: str,
@@ -215,7 +215,7 @@ def read_result(data: bytes) -> RunResult:
     return RunResult(**values)
 
 
-def said(data: bytes) -> str:
+def error_message(data: bytes) -> str:
     """What a server has to say for itself: the message in a reply's body, or the beginning of the
     body.
     """

@@ -126,7 +126,7 @@ def test_no_answer_is_ever_executed(tmp_path: Path, answer_type: str) -> None:
                 [attack, "5"],
                 0.1 if answer_type == "num" else None,
             ).correct  # type: ignore
-        pool.ask("equal", attack, attack + "+1")  # past all guards
+        pool.query("equal", attack, attack + "+1")  # past all guards
     assert list(tmp_path.iterdir()) == []
 
 

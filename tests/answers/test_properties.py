@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from slm_math.answers import equivalent, extract, gold_answer, grade
 from slm_math.answers.arithmetic import Undefined, approximate
 from slm_math.answers.expressions import Node, Unread, read, spell
-from slm_math.answers.latex import normalise
+from slm_math.answers.latex import normalize
 
 # SLM_MATH_FUZZ=50 tries fifty times as many examples, other ones every time
 TIMES = int(os.environ.get("SLM_MATH_FUZZ", "1"))
@@ -116,7 +116,7 @@ def test_integers_have_no_tolerance(n: int, difference: int) -> None:
 
 
 def has_value(text: str) -> bool:
-    tree = read(normalise(text))
+    tree = read(normalize(text))
     try:
         approximate(tree, dict.fromkeys(tree.names, 1.7))
     except Undefined:
@@ -136,7 +136,7 @@ def mirrored(tree: Node) -> Node:
 @example(r"\sqrt{(\sin(29) \cdot \sin(\pi))}")  # the noise of an exact zero
 def test_the_order_of_terms_and_factors_changes_nothing(text: str) -> None:
     assume(has_value(text))
-    other = spell(mirrored(read(normalise(text))))
+    other = spell(mirrored(read(normalize(text))))
     assert equivalent(other, text)
     assert equivalent(text, other)
 
@@ -159,7 +159,7 @@ def test_a_modulus_is_neither_of_its_branches(a: int, b: int) -> None:
 @given(expressions)
 def test_a_spelled_out_tree_reads_as_the_same_tree(text: str) -> None:
     try:
-        tree = read(normalise(text))
+        tree = read(normalize(text))
     except Unread:
         assume(False)
     assert equivalent(spell(tree), text)

@@ -12,7 +12,7 @@ import pytest
 
 from slm_math.sandbox import tiers
 from slm_math.sandbox.remote import RemoteSandbox
-from slm_math.sandbox.serve import Server
+from slm_math.sandbox.serve import SandboxServer
 from slm_math.types import RunResult
 
 linux = pytest.mark.skipif(tiers.unsupported() is not None, reason=str(tiers.unsupported()))
@@ -72,8 +72,8 @@ class Stub:
         self.closed.set()
 
 
-def running(sandbox, **options) -> Server:
-    server = Server(sandbox, port=0, **options)
+def running(sandbox, **options) -> SandboxServer:
+    server = SandboxServer(sandbox, port=0, **options)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return server
 
