@@ -1,4 +1,4 @@
-"""Can the grader make anything of an answer?"""
+"""Whether the grader can read an answer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from slm_math.types import Problem
 
 
 def readable(answer: str, problem: Problem) -> bool:
-    """Whether an answer, right or wrong, is of the problem's type: an option, a number, mathematics
-    or text.
+    """Whether an answer, correct or not, is of the problem's type: an option, a number, or else
+    mathematics or text.
     """
     if len(answer) > MAX_ANSWER:
         return False

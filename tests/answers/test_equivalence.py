@@ -223,7 +223,7 @@ def test_an_answer_is_not_remembered_as_wrong_because_no_process_could_be_had(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(pool, "ask", lambda *_: "died")
+        broken.setattr(pool, "query", lambda *_: "died")
         assert grade(r"\boxed{\sqrt{7+2\sqrt{10}}}", r"\sqrt2+\sqrt5").reason == "died"
     assert grade(r"\boxed{\sqrt{7+2\sqrt{10}}}", r"\sqrt2+\sqrt5").correct
 
