@@ -181,7 +181,7 @@ def test_what_fails_before_the_walls_stand_is_the_machines_failure(monkeypatch):
 
     monkeypatch.setattr(worker.Worker, "run", broken)
     with Sandbox(workers=1, tier="C") as sandbox:
-        with pytest.raises(SandboxError, match="3 times over: OSError: prctl"):
+        with pytest.raises(SandboxError, match="in 3 attempts: OSError: prctl"):
             sandbox.run("print('mine')")
         assert len(calls) == 3
         sandbox.submit(RunPython("print('mine')"))
