@@ -12,8 +12,9 @@ from slm_math.types import Problem
 
 
 def readable(answer: str, problem: Problem) -> bool:
-    """Whether an answer, correct or not, is of the problem's type: an option, a number, or else
-    mathematics or text.
+    """Whether an answer, correct or not, can be read as the problem's type requires.
+
+    "mc" requires letters or the value of a choice, "num" a number, "math" mathematics or text.
     """
     if len(answer) > MAX_ANSWER:
         return False

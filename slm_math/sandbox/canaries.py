@@ -12,8 +12,8 @@ CONTROL = "walls stand"
 LAST = 480  # system calls up to this number are tried; Linux 6.18 has about 470
 
 # Calls that are not tried by number: vfork, sync, vhangup, setsid and fork take no arguments, so
-# they would act if they were allowed (fork is tried by itself below). uretprobe and uprobe belong to
-# the kernel's trampolines and end any other caller with SIGILL.
+# they would act if they were allowed (fork is tried by itself below). uretprobe and uprobe belong
+# to the kernel's trampolines and end any other caller with SIGILL.
 _UNTRIED_NUMBERS = ((57, 58, 112, 153, 162, 335, 336), (58, 81, 157))
 
 # `program` defines these names before it: READING, NAMESPACES, BYTES (more memory than the limit),

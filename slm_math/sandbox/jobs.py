@@ -76,8 +76,8 @@ class Jobs:
     def poll(self, timeout: float = 0.0) -> list[tuple[int, RunResult]]:
         """The (ticket, result) pairs that are new since the last call.
 
-        Waits at most `timeout` seconds for the first one. Raises SandboxError if a program could not
-        be run, after all results have been returned, and drops the ticket of that program.
+        Waits at most `timeout` seconds for the first one. Raises SandboxError if a program could
+        not be run, after all results have been returned, and drops the ticket of that program.
         """
         with self._change:
             self._change.wait_for(lambda: self._ready() or not self._jobs, timeout)

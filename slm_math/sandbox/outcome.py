@@ -45,8 +45,9 @@ class Limits:
 class Outcome:
     """How a program ended.
 
-    `status` is its exit status, or minus the number of the signal that ended it. `cpu` and `seconds`
-    are processor and wall time. `why` says why the zygote killed it. `report` is without its mark.
+    `status` is its exit status, or minus the number of the signal that ended it. `cpu` and
+    `seconds` are processor and wall time. `why` says why the zygote killed it. `report` comes
+    without its ready mark.
     """
 
     status: int

@@ -57,9 +57,9 @@ _COMPILED_OUT = """
 def load(packages: Sequence[tuple[str, str]], more: Iterable[str], readable: bool) -> None:
     """Load all modules.
 
-    `packages` are pairs (name, parent folder), `more` are further modules to load. Raises ImportError
-    if one of them does not load; a usual module that this version of a library lacks is skipped. With
-    `readable`, modules of `packages` can also be loaded from disk later.
+    `packages` are pairs (name, parent folder), `more` are further modules to load. Raises
+    ImportError if one of them does not load; a usual module that this version of a library lacks is
+    skipped. With `readable`, modules of `packages` can also be loaded from disk later.
     """
     folders = [(os.path.join(place, name), f"{name}.") for name, place in packages]
     folders.append((os.path.dirname(os.__file__), ""))
