@@ -1,4 +1,4 @@
-"""Which answers say the same. The pairs follow the verdict rules, one test each."""
+"""Which answers are equivalent. The pairs follow the seven rules, one test each."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ HOSTILE = [
 
 @pytest.fixture
 def spent(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The processor seconds of every question that the algebra system is asked."""
+    """The processor seconds of each question to the algebra process."""
     seconds: list[float] = []
     real = pool.Pool.query
 
@@ -219,7 +219,7 @@ def test_a_dead_worker_is_replaced_and_asked_again() -> None:
     assert pool.query("equal", "x+x", "2x") == "yes"
 
 
-def test_an_answer_is_not_remembered_as_wrong_because_no_process_could_be_had(
+def test_decision_died_is_not_cached(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as broken:
@@ -228,7 +228,7 @@ def test_an_answer_is_not_remembered_as_wrong_because_no_process_could_be_had(
     assert grade(r"\boxed{\sqrt{7+2\sqrt{10}}}", r"\sqrt2+\sqrt5").correct
 
 
-def test_no_process_at_all_is_an_outcome_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_process_is_decision_died(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         pool.subprocess,
         "Popen",
@@ -238,7 +238,7 @@ def test_no_process_at_all_is_an_outcome_and_no_error(monkeypatch: pytest.Monkey
     assert [workers.query(1.0, "equal", "x", "y")[0] for _ in range(5)] == ["died"] * 5
 
 
-def test_signals_blocked_by_whoever_calls_do_not_disarm_the_time_limit() -> None:
+def test_time_limit_holds_if_the_caller_blocks_signals() -> None:
     code = r"""
         import signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF, signal.SIGALRM})
@@ -257,7 +257,7 @@ def test_signals_blocked_by_whoever_calls_do_not_disarm_the_time_limit() -> None
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
     )
-    # the worker stopped itself and says how long it took; of a silent one it would be one word
+    # the worker stopped itself and reported its time; the reply of a killed worker is one word
     assert run.stdout.split() == ["timeout", "2"]
 
 

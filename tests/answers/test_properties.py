@@ -1,4 +1,4 @@
-"""What holds for every answer there is, tried on generated ones."""
+"""Properties that hold for all answers, tested on generated ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slm_math.answers.arithmetic import Undefined, approximate
 from slm_math.answers.expressions import Node, Unread, read, spell
 from slm_math.answers.latex import normalize
 
-# SLM_MATH_FUZZ=50 tries fifty times as many examples, other ones every time
+# SLM_MATH_FUZZ=50 runs fifty times as many examples, different ones in each run
 TIMES = int(os.environ.get("SLM_MATH_FUZZ", "1"))
 settings.register_profile(
     "answers",
@@ -75,8 +75,8 @@ def test_every_answer_is_itself(answer: str) -> None:
 
 @given(answers)
 def test_an_answer_in_a_box_is_found(answer: str) -> None:
-    found = extract(f"Then $2 + 2 = 4$, so the result is $\\boxed{{{answer}}}$.")
-    assert (found.value, found.method) == (answer, "box")
+    extracted = extract(f"Then $2 + 2 = 4$, so the result is $\\boxed{{{answer}}}$.")
+    assert (extracted.value, extracted.method) == (answer, "box")
 
 
 @settings(max_examples=60 * TIMES)
@@ -125,7 +125,7 @@ def has_value(text: str) -> bool:
 
 
 def mirrored(tree: Node) -> Node:
-    """The same value with every sum and product the other way round."""
+    """The same value with the order of all sums and products reversed."""
     args = tuple(mirrored(arg) for arg in tree.args)
     return replace(tree, args=args[::-1] if tree.kind in ("sum", "product") else args)
 
@@ -188,10 +188,10 @@ def test_other_types_raise_nothing_either(reply: str, gold: str, answer_type: st
 @settings(max_examples=150 * TIMES)
 @given(noise)
 def test_the_span_holds_the_answer(reply: str) -> None:
-    found = extract(reply, last_number=True)
-    if found.value is not None and "," not in found.value:
-        assert found.span is not None
-        assert reply[slice(*found.span)].strip() == found.value.strip()
+    extracted = extract(reply, last_number=True)
+    if extracted.value is not None and "," not in extracted.value:
+        assert extracted.span is not None
+        assert reply[slice(*extracted.span)].strip() == extracted.value.strip()
 
 
 @pytest.mark.parametrize("fraction", ["dfrac", "tfrac", "cfrac"])

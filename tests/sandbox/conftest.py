@@ -1,4 +1,4 @@
-"""Servers that stop after their test, and no token from outside."""
+"""Fixtures: servers that stop after their test, and an environment without a token."""
 
 import socketserver
 import threading
@@ -45,9 +45,7 @@ def real():
 
 @pytest.fixture
 def scripted():
-    """A function that starts a server which says the given bytes to everybody, and
-    returns its url.
-    """
+    """A function that starts a server with a fixed reply and returns its url."""
     servers = []
 
     def begin(

@@ -1,4 +1,4 @@
-"""Clients and servers for the tests of both: real ones, and some that play a part."""
+"""Real and fake clients and servers for the tests of remote and serve."""
 
 import http.client
 import json
@@ -45,7 +45,7 @@ def ask(
 
 
 class Stub:
-    """Stands for a Sandbox: `act(code)` says what a program gives; counts who runs at once."""
+    """A fake Sandbox: `act(code)` gives a program's result; it counts programs that run at once."""
 
     def __init__(self, act=lambda code: RunResult(True, code), workers: int = 2) -> None:
         self.act, self.workers = act, workers

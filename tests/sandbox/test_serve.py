@@ -1,4 +1,4 @@
-"""The server: whom it serves, how much at once, and what it says to the rest."""
+"""The server: which requests it accepts, how many at once, and how it refuses the others."""
 
 import threading
 import time
