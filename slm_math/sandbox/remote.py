@@ -78,7 +78,7 @@ class RemoteSandbox(Jobs):
         raise SandboxError(self._endpoint.clean(f"{failure} (tried {self.retries + 1} times)"))
 
     def _connected(self, job: Job, sock: socket.socket) -> None:
-        """Keep the socket of an attempt for `cancel`; shut it down if the job is already cancelled."""
+        """Keep the socket of an attempt for `cancel`, or shut it down if the job is cancelled."""
         with self._change:
             job.handle = sock
             if job.cancelled:

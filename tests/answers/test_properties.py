@@ -82,9 +82,7 @@ def test_an_answer_in_a_box_is_found(answer: str) -> None:
 @settings(max_examples=60 * TIMES)
 @given(st.one_of(expressions, numbers.map(str)), st.one_of(expressions, numbers.map(str)))
 def test_values_agree_both_ways_round(a: str, b: str) -> None:
-    """Between values the order does not matter, except that arithmetic may be left undone only by
-    the reference.
-    """
+    """Comparison is symmetric, except that only a reference may leave arithmetic undone."""
     forth, back = grade(f"\\boxed{{{a}}}", b), grade(f"\\boxed{{{b}}}", a)
     assume("unevaluated" not in (forth.reason, back.reason))
     assert forth.correct == back.correct
