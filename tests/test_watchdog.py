@@ -173,8 +173,8 @@ def test_stall_in_a_reward_shows_its_line_and_who_called_it(
     run = trainer(tmp_path, limit_train_batches=1, callbacks=[Watchdog(SOON)])
     run.fit(grpo(rewards=[SleepyReward(2.0)]), problems())
     (_, place, frames), *_ = stalls(capsys.readouterr().err, "__call__")
-    assert place == "rewards, 0 of 7 done (epoch 0, step 0)"
-    assert [frame.rsplit(" ", 1)[1] for frame in frames[1:4]] == ["score", "scored", "rollouts"]
+    assert place == "rewards, 0 of 28 done (epoch 0, step 0)"
+    assert [frame.rsplit(" ", 1)[1] for frame in frames[1:3]] == ["called", "score_traces"]
 
 
 def test_stall_is_told_at_doubling_intervals_and_so_is_its_end(

@@ -8,10 +8,11 @@ from tiny import Duo, Even, grpo
 
 from slm_math.answers.graded import GradedTrace, grade_trace
 from slm_math.losses.advantages import Advantage
+from slm_math.policy.batches import token_counts
 from slm_math.rewards import Credit, Reward, score
 from slm_math.rollout.groups import Rollout
 from slm_math.rollout.rows import training_rows
-from slm_math.rollout.signals import token_advantages, token_counts
+from slm_math.rollout.signals import token_advantages
 from slm_math.types import Generate, Problem, Reply, Task, Trace, Turn, user
 
 

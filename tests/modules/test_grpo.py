@@ -16,10 +16,10 @@ from slm_math.agents import Agent, SingleShot
 from slm_math.answers.graded import GradedTrace
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
+from slm_math.policy.batches import token_counts
 from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward
 from slm_math.rollout.rows import training_rows
-from slm_math.rollout.signals import token_counts
 from slm_math.types import Generate, Problem, Reply, Sampling, Workflow, user
 
 TWO = Lora(r=2, dropout=0.0)
