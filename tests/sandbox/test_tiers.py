@@ -40,14 +40,14 @@ def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: st
             "read a file, write a file|fork|open a network socket",
         ),
         (
-            '    "getpid": (39, 172),',
-            '    "getpid": (39, 172), "socket": (41, 198),',
+            '"getpid": (39, 172),',
+            '"getpid": (39, 172), "socket": (41, 198),',
             "open a unix socket",
         ),
-        ('    "getpid": (39, 172),', '    "getpid": (39, 172), "pipe2": (293, 59),', "make a pipe"),
+        ('"getpid": (39, 172),', '"getpid": (39, 172), "pipe2": (293, 59),', "make a pipe"),
         (
-            '    "getpid": (39, 172),',
-            '    "getpid": (39, 172), "memfd_create": (319, 279),',
+            '"getpid": (39, 172),',
+            '"getpid": (39, 172), "memfd_create": (319, 279),',
             "memory outside",
         ),
         ("resource.RLIMIT_AS: memory,", "", "exceed its memory"),
@@ -58,13 +58,13 @@ def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: st
         ),
         ("_unless_bits(huge | shared)", "_unless_bits(huge)", "share memory"),
         (
-            '    "getpid": (39, 172),',
-            '    "getpid": (39, 172), "keyctl": (250, 219),',
+            '"getpid": (39, 172),',
+            '"getpid": (39, 172), "keyctl": (250, 219),',
             "make system calls (250|219)",
         ),
         (
-            '    "getpid": (39, 172),',
-            '    "getpid": (39, 172), "readv": (310, 270),',
+            '"getpid": (39, 172),',
+            '"getpid": (39, 172), "readv": (310, 270),',
             "make system calls (310|270)",
         ),
         (
