@@ -72,8 +72,8 @@ class Engine:
     needs; `computes` that progress is made in `poll` itself, and not elsewhere meanwhile.
     """
 
-    trainable: bool = False
-    computes: bool = False
+    returns_logprobs: bool = False
+    runs_in_poll: bool = False
     name: str = "engine"
 
     def submit(self, request: Request) -> int:
@@ -122,7 +122,7 @@ class Engine:
 
     def refuse_training(self, role: str) -> str | None:
         """One line saying why this engine cannot serve a trained role, or None when it can."""
-        if self.trainable:
+        if self.returns_logprobs:
             return None
         return (
             f"{self.name} returns no token ids and log-probabilities: it cannot serve the trained "

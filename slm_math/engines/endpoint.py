@@ -21,7 +21,7 @@ from slm_math.types import Reply
 LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait before a retry
 
 
-class Unanswered(Exception):
+class TemporaryFailure(Exception):
     """An attempt that failed in a way that may pass; `wait` is the number of seconds the server
     asked for.
     """
@@ -156,26 +156,28 @@ class EndpointEngine(Engine):
                 self._change.notify_all()
 
     async def _post(self, url: str, body: dict[str, Any]) -> httpx.Response:
-        """One attempt. Raises Unanswered where another one may do better, EngineError where none
+        """One attempt. Raises TemporaryFailure where another one may do better, EngineError where none
         can.
         """
         try:
             async with asyncio.timeout(self.timeout):
                 response = await self._client.post(url, json=body)
         except TimeoutError:
-            raise Unanswered(f"no reply within {self.timeout:g} s") from None
+            raise TemporaryFailure(f"no reply within {self.timeout:g} s") from None
         except httpx.TransportError as error:
-            raise Unanswered(f"{type(error).__name__}: {error}") from None
+            raise TemporaryFailure(f"{type(error).__name__}: {error}") from None
         if response.status_code in (408, 429) or response.status_code >= 500:
-            raise Unanswered(
-                f"status {response.status_code}: {said(response)}", retry_after(response)
+            raise TemporaryFailure(
+                f"status {response.status_code}: {error_message(response)}", retry_after(response)
             )
         if response.status_code != 200:
-            message = self._clean(f"{url}: status {response.status_code}: {said(response)}")
+            message = self._clean(
+                f"{url}: status {response.status_code}: {error_message(response)}"
+            )
             raise Refused(message, response.status_code)
         return response
 
-    async def _pause(self, attempt: int, failure: Unanswered) -> None:
+    async def _pause(self, attempt: int, failure: TemporaryFailure) -> None:
         """Waits before attempt number `attempt` (from 1), longer every time, or as long as the
         server asks for.
         """
@@ -210,7 +212,7 @@ def check_url(
         )
 
 
-def said(response: httpx.Response) -> str:
+def error_message(response: httpx.Response) -> str:
     """What the server has to say for itself: the message in its body, or the body."""
     text = response.text
     try:

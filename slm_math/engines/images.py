@@ -12,23 +12,23 @@ from slm_math.engines.base import EngineError
 from slm_math.types import Chat, Image
 
 
-def pictures(chat: Chat) -> list[str]:
+def image_sources(chat: Chat) -> list[str]:
     """Where the pictures of a chat come from, in order."""
     return [part.source for message in chat for part in message.content if isinstance(part, Image)]
 
 
-def picture_url(source: str) -> str:
+def image_url(source: str) -> str:
     """A picture as a data URL. Raises EngineError for a file that is none: what a data set names
     goes to a server.
     """
     if source.startswith(("data:", "http://", "https://")):
         return source
-    opened(source)
+    open_image(source)
     kind = mimetypes.guess_type(source)[0] or "image/png"
     return f"data:{kind};base64,{base64.b64encode(_read(source)).decode()}"
 
 
-def opened(source: str) -> Any:
+def open_image(source: str) -> Any:
     """A picture as PIL has it, RGB. Raises EngineError for what is none, or is
     elsewhere than here.
     """

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 
 from slm_math.engines.base import EngineError, Request, seed_of
-from slm_math.engines.endpoint import EndpointEngine, Unanswered, check_url, said
-from slm_math.engines.images import picture_url
+from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure, check_url, error_message
+from slm_math.engines.images import image_url
 from slm_math.types import Chat, Finish, Image, Message, Reply
 
 
@@ -30,7 +30,7 @@ class OpenAIEngine(EndpointEngine):
     text has it in <think> tags.
     """
 
-    trainable = False
+    returns_logprobs = False
     name = "a chat endpoint"
 
     def __init__(
@@ -72,7 +72,7 @@ class OpenAIEngine(EndpointEngine):
 
     async def _answer(self, request: Request) -> Reply:
         body = self._body(request)
-        failure: Unanswered | None = None
+        failure: TemporaryFailure | None = None
         for attempt in range(self.retries + 1):
             if failure is not None:
                 await self._pause(attempt, failure)
@@ -80,7 +80,7 @@ class OpenAIEngine(EndpointEngine):
             try:
                 response = await self._post(self._url, body)
                 text, finish = read_completion(response)
-            except Unanswered as error:
+            except TemporaryFailure as error:
                 failure = error
                 continue
             seconds = time.monotonic() - started
@@ -90,7 +90,7 @@ class OpenAIEngine(EndpointEngine):
                 finish=finish,
                 temperature=temperature,
                 seconds=seconds,
-                counted=sampled(response),
+                counted=completion_tokens(response),
             )
         raise EngineError(self._clean(f"{self._url}: {failure} (tried {self.retries + 1} times)"))
 
@@ -126,7 +126,7 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
     if not any(isinstance(part, Image) for part in message.content):
         return message.text
     return [
-        {"type": "image_url", "image_url": {"url": picture_url(part.source)}}
+        {"type": "image_url", "image_url": {"url": image_url(part.source)}}
         if isinstance(part, Image)
         else {"type": "text", "text": part.text}
         for part in message.content
@@ -134,7 +134,7 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 
 
 def read_completion(response: httpx.Response) -> tuple[str, Finish]:
-    """Text and finish reason of a chat completion. Raises Unanswered when it is none, EngineError
+    """Text and finish reason of a chat completion. Raises TemporaryFailure when it is none, EngineError
     when filtered.
     """
     try:
@@ -145,18 +145,20 @@ def read_completion(response: httpx.Response) -> tuple[str, Finish]:
             message.get("reasoning_content") or message.get("reasoning"),
         )
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise Unanswered(f"the reply is no chat completion: {said(response)}") from None
+        raise TemporaryFailure(
+            f"the reply is no chat completion: {error_message(response)}"
+        ) from None
     if reason == "content_filter":
         raise EngineError("the server filtered its reply")
     if reason in ("abort", "error") or not isinstance(text, str | None):
-        raise Unanswered(f"the reply is not complete: {said(response)}")
+        raise TemporaryFailure(f"the reply is not complete: {error_message(response)}")
     text = text or ""
     if isinstance(thought, str):
         text = f"<think>\n{thought.strip()}\n</think>\n\n{text}"
     return text, "length" if reason == "length" else "stop"
 
 
-def sampled(response: httpx.Response) -> int:
+def completion_tokens(response: httpx.Response) -> int:
     """The number of tokens that the server says it sampled; 0 when it does not say."""
     usage = response.json().get("usage")
     count = usage.get("completion_tokens") if isinstance(usage, dict) else None

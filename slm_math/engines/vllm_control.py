@@ -14,29 +14,29 @@ import httpx
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError, Weights
-from slm_math.engines.endpoint import cleaned, said
+from slm_math.engines.endpoint import cleaned, error_message
 
-HOW = "Start it with scripts/serve_vllm.sh, for training with WEIGHTS=nccl, file or adapters"
+START_HINT = "Start it with scripts/serve_vllm.sh, for training with WEIGHTS=nccl, file or adapters"
 
 
-class NoAnswer(EngineError):
+class ServerUnavailable(EngineError):
     """A server that is not there, or not yet."""
 
 
-class Server:
-    """One server. `load`: requests that it works on for us; `away`: since when it does not answer
+class VLLMServer:
+    """One server. `load`: requests that it works on for us; `down_since`: since when it does not answer
     (None: it does); `stale`: it answers, but not with the weights that it was sent; `problem`: the
     last thing that went wrong."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         self.load = 0
-        self.away: float | None = None
+        self.down_since: float | None = None
         self.stale = False
         self.problem = ""
         self.restarted = False  # perhaps: it was away, or had other weights
-        self.since = 0.0  # when it was sent weights first that it did not answer with yet
-        self.vain = 0  # times that it got weights without an answer by them since
+        self.pushed_since = 0.0  # when it was sent weights first that it did not answer with yet
+        self.failed_pushes = 0  # times that it got weights without an answer by them since
         self.weights = Weights()
         self._key = key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -49,7 +49,7 @@ class Server:
         self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any
     ) -> Any:
         """The JSON that a route answers with. Raises EngineError, saying which server and what to
-        do; NoAnswer where it may do better later."""
+        do; ServerUnavailable where it may do better later."""
         response = self.response(method, path, body, seconds, **query)
         try:
             return response.json()
@@ -65,18 +65,22 @@ class Server:
                 method, where, json=body, params=query or None, timeout=timeout
             )
         except httpx.TransportError as error:
-            raise NoAnswer(
+            raise ServerUnavailable(
                 cleaned(f"{where}: {type(error).__name__}: {error}", self._key)
             ) from None
         if response.status_code == 200:
             return response
-        message = cleaned(f"{where}: status {response.status_code}: {said(response)}", self._key)
+        message = cleaned(
+            f"{where}: status {response.status_code}: {error_message(response)}", self._key
+        )
         if response.status_code in (429, 502, 503, 504):
-            raise NoAnswer(message)
+            raise ServerUnavailable(message)
         # its engine is dead
         if response.status_code >= 500 and path != "/health" and not self.healthy():
-            raise NoAnswer(message)
-        raise EngineError(f"{message}. {HOW}" if response.status_code in (403, 404) else message)
+            raise ServerUnavailable(message)
+        raise EngineError(
+            f"{message}. {START_HINT}" if response.status_code in (403, 404) else message
+        )
 
     def healthy(self) -> bool:
         try:
@@ -89,40 +93,40 @@ class Server:
     def wait(self, patience: float, tell: Callable[[str], None] = print) -> None:
         """Until it is up. Raises EngineError when that takes longer than `patience` seconds."""
         start = time.monotonic()
-        told = False
+        announced = False
         while not self.healthy():
             if time.monotonic() - start >= patience:
                 raise EngineError(
                     f"vLLM at {self.url} did not come up within {patience:g} s: {self.problem}. "
-                    f"{HOW}"
+                    f"{START_HINT}"
                 )
-            if not told:
+            if not announced:
                 tell(f"waiting for vLLM at {self.url} (at most {patience:g} s)")
-                told = True
+                announced = True
             time.sleep(min(1.0, patience / 10))
 
     def check_version(self) -> str:
-        said = self.ask("GET", "/version")
-        if not isinstance(said, dict) or not isinstance(said.get("version"), str):
-            raise EngineError(f"{self.url} is no vLLM server. {HOW}")
-        found = said["version"]
-        reason = vllm_setup.refusal(found)
+        answer = self.ask("GET", "/version")
+        if not isinstance(answer, dict) or not isinstance(answer.get("version"), str):
+            raise EngineError(f"{self.url} is no vLLM server. {START_HINT}")
+        version = answer["version"]
+        reason = vllm_setup.refusal(version)
         if reason is not None:
             raise ValueError(f"{self.url}: {reason}")
-        return found
+        return version
 
     def model(self) -> Mapping[str, Any]:
         """What it serves: `id`, `root` (a path there) and `max_model_len`; adapters are not models
         of their own.
         """
-        said = self.ask("GET", "/v1/models")
-        models = said.get("data") if isinstance(said, dict) else None
+        answer = self.ask("GET", "/v1/models")
+        models = answer.get("data") if isinstance(answer, dict) else None
         if (
             not isinstance(models, list)
             or not models
             or not all(isinstance(model, dict) for model in models)
         ):
-            raise EngineError(f"{self.url} lists no model. {HOW}")
+            raise EngineError(f"{self.url} lists no model. {START_HINT}")
         return next((model for model in models if not model.get("parent")), models[0])
 
     def weights_version(self) -> str | None:
@@ -147,17 +151,17 @@ class Server:
         file: Callable[[], Path],
         address: str | None,
         dtype: str,
-        alone: bool = True,
+        single_trainer: bool = True,
     ) -> None:
         """Sends weights, adapters and their `version`; `file` writes the weights to a file that the
-        server can read; `alone`: no other process trains."""
+        server can read; `single_trainer`: no other process trains."""
         self.weights = weights
         has_tensors = next(iter(weights.tensors()), None) is not None
         if not (has_tensors or weights.adapters):
             raise EngineError("there are no weights to send")
-        self.since = self.since if self.vain else time.monotonic()
-        self.vain += 1
-        backend = self._takes(alone) if has_tensors else None
+        self.pushed_since = self.pushed_since if self.failed_pushes else time.monotonic()
+        self.failed_pushes += 1
+        backend = self._backend_for(single_trainer) if has_tensors else None
         self.ask("POST", "/pause", mode="wait")
         try:
             if backend is not None:
@@ -174,7 +178,7 @@ class Server:
             if not self._half:  # half a model would end it at the first request
                 self.ask("POST", "/resume")
 
-    def _takes(self, alone: bool) -> str:
+    def _backend_for(self, single_trainer: bool) -> str:
         """How it takes weights. Raises EngineError when it takes none, or not from here."""
         if self._backend is None:
             self._backend = str((self.config().get("weight_transfer_config") or {}).get("backend"))
@@ -185,7 +189,7 @@ class Server:
                 "file (scripts/serve_vllm.sh), or train adapters (policy.lora) with "
                 "WEIGHTS=adapters"
             )
-        if self._backend == "ipc" and not alone:
+        if self._backend == "ipc" and not single_trainer:
             raise EngineError(
                 f"{self.url} takes weights by ipc, from one training process only: start it with "
                 f"nccl"
@@ -205,7 +209,7 @@ class Server:
                 self._transfer = trainer_side(self, backend, address, dtype)
             self._transfer.send_weights()
 
-    def forget(self) -> None:
+    def reconnect(self) -> None:
         """After a restart nothing of the old process is left to talk to."""
         if self._transfer is not None:
             self._transfer.shutdown()
@@ -240,7 +244,7 @@ class Server:
         self._half = False
 
 
-def trainer_side(server: Server, backend: str, address: str | None, dtype: str) -> Any:
+def trainer_side(server: VLLMServer, backend: str, address: str | None, dtype: str) -> Any:
     """vLLM's sender over NCCL (a group of this process and the server's workers) or CUDA IPC (on
     one and the same GPU).
 
@@ -250,7 +254,7 @@ def trainer_side(server: Server, backend: str, address: str | None, dtype: str) 
 
     import torch
 
-    vllm_setup.imported()
+    vllm_setup.import_vllm()
     from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
     from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 

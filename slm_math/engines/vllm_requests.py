@@ -11,8 +11,7 @@ import httpx
 import numpy as np
 
 from slm_math.engines.base import Request, seed_of
-from slm_math.engines.endpoint import Unanswered
-from slm_math.engines.endpoint import said as said_by
+from slm_math.engines.endpoint import TemporaryFailure, error_message
 from slm_math.engines.prompting import fit_prompt
 from slm_math.policy.chat import ChatFormat
 from slm_math.types import Reply
@@ -22,19 +21,19 @@ NEVER = -1e9  # added to a logit: JSON has no infinity
 
 
 @dataclass(frozen=True)
-class Said:
+class Sampled:
     """Tokens that were sampled, their log-probabilities (nats, after temperature and truncation),
-    what was `kept`.
+    what was `support`.
     """
 
     tokens: tuple[int, ...]
     logps: tuple[float, ...]
     finish: str
-    kept: tuple[bytes, ...] = ()
+    support: tuple[bytes, ...] = ()
 
 
 @dataclass
-class Asked:
+class Pending:
     """A request under way. `first` is the token that was sampled under a ban (`not_first`), before
     all others.
     """
@@ -44,12 +43,12 @@ class Asked:
     digest: str
     room: int
     start: float = field(default_factory=time.perf_counter)
-    first: Said | None = None
+    first: Sampled | None = None
 
     @property
-    def cut(self) -> bool:
+    def needs_support(self) -> bool:
         """True when the tokens that could be sampled are to be reported, and were not all."""
-        return cut(self.request)
+        return needs_support(self.request)
 
     @property
     def banned(self) -> bool:
@@ -57,7 +56,7 @@ class Asked:
         return bool(self.request.sampling.not_first) and self.first is None
 
 
-def cut(request: Request) -> bool:
+def needs_support(request: Request) -> bool:
     sampling = request.sampling
     return (
         request.support
@@ -66,44 +65,44 @@ def cut(request: Request) -> bool:
     )
 
 
-def check(request: Request, masks: int = 0) -> None:
+def check_request(request: Request, mask_size: int = 0) -> None:
     """Raises ValueError for what vLLM would do in another way than it is asked for."""
     if 0 < request.sampling.temperature < COLDEST:
         raise ValueError(f"vLLM samples at temperature {COLDEST} at least, or greedily at 0")
-    if cut(request) and not masks:
+    if needs_support(request) and not mask_size:
         raise ValueError(WITHOUT_SUPPORT)
 
 
-def ask(chat: ChatFormat, request: Request, limit: int) -> Asked:
+def prepare(chat: ChatFormat, request: Request, limit: int) -> Pending:
     """A request with its prompt. Raises ContextFull where the model's context, `limit` tokens,
     leaves no room.
     """
-    return Asked(request, *fit_prompt(chat, request, limit))
+    return Pending(request, *fit_prompt(chat, request, limit))
 
 
-def fields(
-    asked: Asked, chat: ChatFormat, ends: Iterable[int], seed: bool = True, masks: int = 0
+def sampling_fields(
+    pending: Pending, chat: ChatFormat, ends: Iterable[int], seed: bool = True, mask_size: int = 0
 ) -> tuple[list[int], dict[str, Any]]:
     """Prompt ids, and the fields of vLLM's SamplingParams. vLLM bans tokens from whole replies
     only, so under a ban the first token is a reply of its own.
 
-    `masks`: the size of the vocabulary when vLLM reports what could be sampled; it then takes no
+    `mask_size`: the size of the vocabulary when vLLM reports what could be sampled; it then takes no
     greedy request and none without top_k: the likeliest token alone, and all tokens, are the same
     (but for log-probabilities of greedy replies, which are then 0).
     """
-    request, sampling = asked.request, asked.request.sampling
-    ids, room, key = list(asked.prompt), asked.room, request.key
+    request, sampling = pending.request, pending.request.sampling
+    ids, room, key = list(pending.prompt), pending.room, request.key
     bias: dict[int, float] | None = None
-    if asked.first is not None:
-        ids, room, key = [*ids, *asked.first.tokens], room - 1, (*key, "after the first")
-    elif asked.banned:
+    if pending.first is not None:
+        ids, room, key = [*ids, *pending.first.tokens], room - 1, (*key, "after the first")
+    elif pending.banned:
         bias, room = {chat.tokens(text)[0]: NEVER for text in sampling.not_first}, 1
     seeded = seed and bool(key) and sampling.temperature > 0
     greedy = sampling.temperature == 0
     return ids, {
-        "temperature": 1.0 if masks and greedy else sampling.temperature,
+        "temperature": 1.0 if mask_size and greedy else sampling.temperature,
         "top_p": sampling.top_p,
-        "top_k": (1 if greedy else sampling.top_k or masks) if masks else sampling.top_k,
+        "top_k": (1 if greedy else sampling.top_k or mask_size) if mask_size else sampling.top_k,
         "min_p": sampling.min_p,
         "max_tokens": room,
         "stop": list(sampling.stop),
@@ -116,57 +115,57 @@ def fields(
     }
 
 
-def goes_on(asked: Asked, said: Said, chat: ChatFormat) -> bool:
-    """Whether the rest of a reply is still to be asked for, after its first token; `asked` is then
+def awaits_rest(pending: Pending, sampled: Sampled, chat: ChatFormat) -> bool:
+    """Whether the rest of a reply is still to be asked for, after its first token; `pending` is then
     ready for it.
     """
-    if not asked.banned or asked.room == 1 or said.finish != "length":
+    if not pending.banned or pending.room == 1 or sampled.finish != "length":
         return False
-    text = chat.text(said.tokens)
-    if any(stop in text for stop in asked.request.sampling.stop):
+    text = chat.text(sampled.tokens)
+    if any(stop in text for stop in pending.request.sampling.stop):
         return False
-    asked.first = said
+    pending.first = sampled
     return True
 
 
-def reply(asked: Asked, said: Said, chat: ChatFormat, version: int) -> Reply:
-    said = (
-        said
-        if asked.first is None
-        else _joined(asked.first, said, chat, asked.request.sampling.stop)
+def build_reply(pending: Pending, sampled: Sampled, chat: ChatFormat, version: int) -> Reply:
+    sampled = (
+        sampled
+        if pending.first is None
+        else _joined(pending.first, sampled, chat, pending.request.sampling.stop)
     )
     return Reply(
-        text=chat.text(said.tokens),
-        token_ids=said.tokens,
-        logprobs=said.logps,
-        support=said.kept if asked.cut else (),
-        finish="stop" if said.finish == "stop" else "length",
-        prompt_ids=asked.prompt,
-        prompt=asked.digest,
+        text=chat.text(sampled.tokens),
+        token_ids=sampled.tokens,
+        logprobs=sampled.logps,
+        support=sampled.support if pending.needs_support else (),
+        finish="stop" if sampled.finish == "stop" else "length",
+        prompt_ids=pending.prompt,
+        prompt=pending.digest,
         version=version,
-        temperature=asked.request.sampling.temperature or 1.0,
-        seconds=time.perf_counter() - asked.start,
+        temperature=pending.request.sampling.temperature or 1.0,
+        seconds=time.perf_counter() - pending.start,
     )
 
 
-def _joined(first: Said, rest: Said, chat: ChatFormat, stops: tuple[str, ...]) -> Said:
+def _joined(first: Sampled, rest: Sampled, chat: ChatFormat, stops: tuple[str, ...]) -> Sampled:
     """Both parts of a reply; a stop string that began in the first token ends it, of which vLLM
     could not know.
     """
-    tokens, logps, kept = (
+    tokens, logps, support = (
         first.tokens + rest.tokens,
         first.logps + rest.logps,
-        first.kept + rest.kept,
+        first.support + rest.support,
     )
     for end in range(2, len(tokens)) if stops else ():
         text = chat.text(tokens[:end])
         if any(stop in text for stop in stops):
-            return Said(tokens[:end], logps[:end], "stop", kept[:end])
+            return Sampled(tokens[:end], logps[:end], "stop", support[:end])
     stopped = any(stop in chat.text(tokens) for stop in stops)
-    return Said(tokens, logps, "stop" if stopped else rest.finish, kept)
+    return Sampled(tokens, logps, "stop" if stopped else rest.finish, support)
 
 
-def packed(mask: Sequence[Sequence[int]] | None) -> tuple[bytes, ...]:
+def pack_support(mask: Sequence[Sequence[int]] | None) -> tuple[bytes, ...]:
     """What could be sampled at each token, as `Reply.support` has it."""
     return tuple(np.asarray(ids, dtype=np.int32).tobytes() for ids in mask or ())
 
@@ -178,8 +177,8 @@ WITHOUT_SUPPORT = (
 )
 
 
-def read(response: httpx.Response) -> tuple[Said, set[str]]:
-    """What a server sampled, and by which weights. Raises Unanswered when the
+def parse_completion(response: httpx.Response) -> tuple[Sampled, set[str]]:
+    """What a server sampled, and by which weights. Raises TemporaryFailure when the
     answer is not whole.
     """
     try:
@@ -188,10 +187,12 @@ def read(response: httpx.Response) -> tuple[Said, set[str]]:
         logps = tuple(float(item["logprob"]) for item in choice["logprobs"]["content"])
         versions = {str(span["version"]) for span in choice.get("weight_versions") or ()}
     except (ValueError, LookupError, TypeError):
-        raise Unanswered(f"the answer is no completion: {said_by(response)[:200]}") from None
+        raise TemporaryFailure(
+            f"the answer is no completion: {error_message(response)[:200]}"
+        ) from None
     if finish not in ("stop", "length") or len(logps) != len(tokens) or not tokens:
-        raise Unanswered(
+        raise TemporaryFailure(
             f"the answer is not complete ({finish}, {len(tokens)} tokens, {len(logps)} "
             f"log-probabilities)"
         )
-    return Said(tokens, logps, finish), versions
+    return Sampled(tokens, logps, finish), versions

@@ -15,11 +15,20 @@ from typing import Any
 import httpx
 
 from slm_math.engines.base import EngineError, Request, Verify, Weights, unverified
-from slm_math.engines.endpoint import Refused, Unanswered, check_url
+from slm_math.engines.endpoint import Refused, TemporaryFailure, check_url
 from slm_math.engines.fleet import Fleet
-from slm_math.engines.images import picture_url, pictures
-from slm_math.engines.vllm_control import HOW, NoAnswer, Server, tensors_file
-from slm_math.engines.vllm_requests import Asked, Said, ask, check, fields, goes_on, read, reply
+from slm_math.engines.images import image_sources, image_url
+from slm_math.engines.vllm_control import START_HINT, ServerUnavailable, VLLMServer, tensors_file
+from slm_math.engines.vllm_requests import (
+    Pending,
+    Sampled,
+    awaits_rest,
+    build_reply,
+    check_request,
+    parse_completion,
+    prepare,
+    sampling_fields,
+)
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loading import configs_of, files_of, load_tokenizer, local_folder
 from slm_math.types import Reply
@@ -52,7 +61,7 @@ class VLLMServers(Fleet):
             --no-enable-chunked-prefill.
     """
 
-    trainable = True
+    returns_logprobs = True
     name = "vLLM servers"
 
     def __init__(
@@ -84,7 +93,7 @@ class VLLMServers(Fleet):
         self.adapters: tuple[str, ...] = ()
         self.folder: Path | None = None  # where weights are handed over
         self.address: str | None = None  # of this machine, for NCCL
-        self.alone = True  # no other process trains
+        self.single_trainer = True  # no other process trains
         self.dtype = "float32"  # of the weights on their way
         self.ends = frozenset[int]()  # tokens that end a reply
         self._chat: ChatFormat | None = None
@@ -94,9 +103,9 @@ class VLLMServers(Fleet):
         self._first: set[str] = set()  # the name of the weights that answered first
         self._file: Path | None = None
         self._verify: Verify = unverified
-        self._met = False
+        self._connected = False
 
-    def follow(
+    def attach_policy(
         self,
         chat: ChatFormat,
         ends: frozenset[int],
@@ -120,15 +129,19 @@ class VLLMServers(Fleet):
     @property
     def chat(self) -> ChatFormat:
         if self._chat is None:
-            self._meet()
+            self._handshake()
             assert self._chat is not None
         return self._chat
 
     def identity(self) -> dict[str, Any]:
-        self._meet()
+        self._handshake()
         # a policy under training: whose weights these are is for others to say
         if self.folder is not None:
-            return {"engine": type(self).__name__, "version": self.served, "dtype": self.dtype}
+            return {
+                "engine": type(self).__name__,
+                "version": self.server_versions,
+                "dtype": self.dtype,
+            }
         changed = sorted(
             {str(server.weights_version()) for server in self.servers} - {"None", "default"}
         )
@@ -139,7 +152,7 @@ class VLLMServers(Fleet):
         )
         return {
             "engine": type(self).__name__,
-            "version": self.served,
+            "version": self.server_versions,
             "model": self.model,
             "path": self.path,
             **files,  # where no training has sent others
@@ -149,13 +162,13 @@ class VLLMServers(Fleet):
             "send_seed": self.send_seed,
         }
 
-    def _meet(self) -> None:
+    def _handshake(self) -> None:
         """Waits for the servers, and learns what they serve."""
-        if self._met:
+        if self._connected:
             return
         for server in self.servers:
             server.wait(self.patience)
-        self.served = sorted({server.check_version() for server in self.servers})
+        self.server_versions = sorted({server.check_version() for server in self.servers})
         found = [server.model() for server in self.servers]
         roots = {str(model.get("root")) for model in found}
         if len(roots) > 1:
@@ -168,33 +181,33 @@ class VLLMServers(Fleet):
             configs = configs_of(self.path)
             self.ends = self._chat.ends(*configs)
             self._chat.images = hasattr(configs[0], "vision_config")
-        self._met = True
+        self._connected = True
 
     # -- requests
     #
     # ----------------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> int:
-        check(request)
-        self._meet()
+        check_request(request)
+        self._handshake()
         return super().submit(request)
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
         found = super().poll(min(timeout, 1.0))  # servers want to be looked after
-        self._look_after()
+        self._maintain()
         return found
 
     async def _answer(self, request: Request) -> Reply:
-        asked = ask(self.chat, request, self.limit)
+        pending = prepare(self.chat, request, self.limit)
         failures = 0
         while True:
-            server = await self._free()
+            server = await self._least_loaded()
             server.load += 1
             try:
-                said = await self._one(server, asked)
-            except Unanswered as error:
+                sampled = await self._attempt(server, pending)
+            except TemporaryFailure as error:
                 server.problem = self._clean(str(error))
-                if await self._lost(server):
+                if await self._is_lost(server):
                     continue
                 failures += 1  # it is well, and does not answer this
                 if failures > self.retries:
@@ -205,56 +218,60 @@ class VLLMServers(Fleet):
                 continue
             finally:
                 server.load -= 1
-            if not goes_on(asked, said, self.chat):
-                return reply(asked, said, self.chat, self.version)
+            if not awaits_rest(pending, sampled, self.chat):
+                return build_reply(pending, sampled, self.chat, self.version)
 
-    async def _one(self, server: Server, asked: Asked) -> Said:
-        """One attempt at one request. Raises Unanswered where another one may do better."""
+    async def _attempt(self, server: VLLMServer, pending: Pending) -> Sampled:
+        """One attempt at one request. Raises TemporaryFailure where another one may do better."""
         try:
-            said, versions = read(await self._watched(server, self._body(asked)))
+            sampled, versions = parse_completion(
+                await self._post_watched(server, self._body(pending))
+            )
         except Refused as error:
             # it was started anew, and knows no adapters
             if error.status == 404 and self._expected is not None:
                 server.stale = server.restarted = True
-                raise Unanswered(str(error)) from None
-            raise EngineError(f"{error}. {HOW}") if error.status in (403, 404) else error from None
+                raise TemporaryFailure(str(error)) from None
+            raise (
+                EngineError(f"{error}. {START_HINT}") if error.status in (403, 404) else error
+            ) from None
         if self._expected is not None and versions != {self._expected}:
             server.stale = server.restarted = True
-            raise Unanswered(
+            raise TemporaryFailure(
                 f"it answered with weights {', '.join(sorted(versions))} instead of "
                 f"{self._expected}"
             )
-        server.vain = 0
+        server.failed_pushes = 0
         if self._expected is None and versions != (self._first or versions):
             raise EngineError(
                 f"{server.url} answers with other weights than before ({versions}): they were "
                 f"changed"
             )
         self._first = self._first or versions
-        return said
+        return sampled
 
-    def _body(self, asked: Asked) -> dict[str, Any]:
-        ids, values = fields(asked, self.chat, self.ends, self.send_seed)
-        role = asked.request.role
+    def _body(self, pending: Pending) -> dict[str, Any]:
+        ids, values = sampling_fields(pending, self.chat, self.ends, self.send_seed)
+        role = pending.request.role
         name = (
             (role if role in self.adapters else self.adapters[0]) if self.adapters else self.model
         )
         body = {"model": name, "token_ids": ids, "sampling_params": values}
-        if self.chat.images and (sources := pictures(asked.request.chat)):
+        if self.chat.images and (sources := image_sources(pending.request.chat)):
             body["content_parts"] = [
-                {"type": "image_url", "url": picture_url(source)} for source in sources
+                {"type": "image_url", "url": image_url(source)} for source in sources
             ]
         return body
 
-    async def _watched(self, server: Server, body: dict[str, Any]) -> httpx.Response:
-        """The answer to a request. Raises Unanswered when the server is silent about its health,
+    async def _post_watched(self, server: VLLMServer, body: dict[str, Any]) -> httpx.Response:
+        """The answer to a request. Raises TemporaryFailure when the server is silent about its health,
         too: a machine without power or network closes no connection."""
         post, silent = asyncio.ensure_future(self._post(f"{server.url}{ROUTE}", body)), 0
         try:
             while not (await asyncio.wait({post}, timeout=HEARTBEAT))[0]:
-                silent = 0 if await self._well(server) else silent + 1
+                silent = 0 if await self._healthy(server) else silent + 1
                 if silent == 2 or server.stale:
-                    raise Unanswered("it does not answer, and is not well")
+                    raise TemporaryFailure("it does not answer, and is not well")
             return post.result()
         finally:
             post.cancel()
@@ -267,43 +284,48 @@ class VLLMServers(Fleet):
         assert weights is not None, "servers have a copy of the weights"
         if self.busy:
             raise EngineError("weights cannot change while requests are under way")
-        self._meet()
+        self._handshake()
         self._weights, self.version, self._file = weights, version, None
         self.adapters = tuple(weights.adapters)
         self._updates += 1
         self._expected = f"{self.run}-{version}.{self._updates}"
         for server in self.servers:
-            server.stale, server.vain = self.pushes, 0
-        while self.pushes:
-            self._look_after()
-            here = [server.stale for server in self.servers if server.away is None]
+            server.stale, server.failed_pushes = self.is_sender, 0
+        while self.is_sender:
+            self._maintain()
+            here = [server.stale for server in self.servers if server.down_since is None]
             if here and not any(here):
                 break
             time.sleep(0.1)
 
-    def _renew(self, server: Server) -> None:
+    def _push_weights(self, server: VLLMServer) -> None:
         """Sends the weights to one server, and checks that it has them."""
         assert self._expected is not None
-        if server.vain > self.retries and time.monotonic() - server.since > min(
+        if server.failed_pushes > self.retries and time.monotonic() - server.pushed_since > min(
             self.patience, 30.0
         ):
             reason = f" ({server.problem})" if server.problem else ""
             message = (
-                f"{server.url} was sent the weights {server.vain} times, and does not answer with "
+                f"{server.url} was sent the weights {server.failed_pushes} times, and does not answer with "
                 f"them{reason}"
             )
             raise EngineError(self._clean(message))
         if server.restarted:
-            server.forget()
+            server.reconnect()
             server.restarted = False
         try:
             server.push(
-                self._weights, self._expected, self._written, self.address, self.dtype, self.alone
+                self._weights,
+                self._expected,
+                self._weights_file,
+                self.address,
+                self.dtype,
+                self.single_trainer,
             )
             self._verify(partial(self._answer_now, server))
-        except NoAnswer as error:
+        except ServerUnavailable as error:
             server.problem = str(error)
-            self._gone(server)
+            self._mark_down(server)
         except RuntimeError as error:  # of NCCL, too
             if isinstance(error, EngineError):
                 raise
@@ -313,26 +335,26 @@ class VLLMServers(Fleet):
         else:
             server.stale = False
 
-    def _answer_now(self, server: Server, request: Request) -> Reply:
+    def _answer_now(self, server: VLLMServer, request: Request) -> Reply:
         """What a server says, at once and whether it is of use for others or not."""
-        asked = ask(self.chat, request, self.limit)
+        pending = prepare(self.chat, request, self.limit)
         while True:
             try:
-                said, versions = read(
-                    server.response("POST", ROUTE, self._body(asked), self.timeout)
+                sampled, versions = parse_completion(
+                    server.response("POST", ROUTE, self._body(pending), self.timeout)
                 )
-            except Unanswered as error:
+            except TemporaryFailure as error:
                 raise EngineError(f"{server.url}: {error}") from None
             if versions != {self._expected}:
                 raise EngineError(
                     f"{server.url} answers with weights {versions} after it was sent "
                     f"{self._expected}"
                 )
-            server.vain = 0
-            if not goes_on(asked, said, self.chat):
-                return reply(asked, said, self.chat, self.version)
+            server.failed_pushes = 0
+            if not awaits_rest(pending, sampled, self.chat):
+                return build_reply(pending, sampled, self.chat, self.version)
 
-    def _written(self) -> Path:
+    def _weights_file(self) -> Path:
         """The file with the weights, which is written once for all servers."""
         assert self.folder is not None
         if self._file is None:

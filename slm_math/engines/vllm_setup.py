@@ -51,7 +51,7 @@ def refusal(found: str | None = None) -> str | None:
     return None
 
 
-def imported() -> Any:
+def import_vllm() -> Any:
     """The module `vllm`, set up to run inside of this process. Raises ValueError where it cannot be
     used.
     """

@@ -32,7 +32,7 @@ class NoInit(WeightTransferInitInfo):
 
 
 @dataclass
-class Arrival(WeightTransferUpdateInfo):
+class WeightUpdate(WeightTransferUpdateInfo):
     """`tensors`: (name, tensor) pairs, in the process of the trainer; `path`: a safetensors file,
     anywhere else.
     """
@@ -41,11 +41,11 @@ class Arrival(WeightTransferUpdateInfo):
     path: str | None = None
 
 
-class Transfer(WeightTransferEngine[NoInit, Arrival]):
+class Transfer(WeightTransferEngine[NoInit, WeightUpdate]):
     """Loads weights named as in a checkpoint into the running model."""
 
     init_info_cls = NoInit
-    update_info_cls = Arrival
+    update_info_cls = WeightUpdate
 
     def init_transfer_engine(self, init_info: NoInit) -> None:
         pass
@@ -56,8 +56,8 @@ class Transfer(WeightTransferEngine[NoInit, Arrival]):
         self.named = {name for name in names if not (tied and name.endswith("lm_head.weight"))}
         initialize_layerwise_reload(self.model)
 
-    def receive_weights(self, update_info: Arrival) -> None:
-        loaded = self.model.load_weights(arrived(update_info))
+    def receive_weights(self, update_info: WeightUpdate) -> None:
+        loaded = self.model.load_weights(received_tensors(update_info))
         # not every model says what it took
         missing = set() if loaded is None else self.named - loaded
         if missing:
@@ -72,13 +72,13 @@ class Transfer(WeightTransferEngine[NoInit, Arrival]):
 
     def finish_weight_update(self) -> None:
         finalize_layerwise_reload(self.model, self.model_config)
-        tie_again(self.model)
+        retie_head(self.model)
 
     def shutdown(self) -> None:
         pass
 
 
-def arrived(update: Arrival) -> Iterable[tuple[str, Tensor]]:
+def received_tensors(update: WeightUpdate) -> Iterable[tuple[str, Tensor]]:
     if update.tensors is not None:
         yield from update.tensors
         return
@@ -90,7 +90,7 @@ def arrived(update: Arrival) -> Iterable[tuple[str, Tensor]]:
             yield name, file.get_tensor(name)
 
 
-def tie_again(model: nn.Module) -> None:
+def retie_head(model: nn.Module) -> None:
     """On a CPU a head that shares the embedding's weights keeps a packed copy of the old ones
     through a reload.
     """
