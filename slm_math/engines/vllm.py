@@ -1,6 +1,4 @@
-"""vLLM in this process: continuous batching by its scheduler, a step of which is a
-step of `poll`.
-"""
+"""vLLM in this process: `poll` drives vLLM's scheduler step by step."""
 
 from __future__ import annotations
 
@@ -41,19 +39,20 @@ from slm_math.types import Reply
 
 
 class VLLMEngine(Engine):
-    """A model served by vLLM (Kwon et al. 2023) in this process; loaded at the first request.
+    """Runs a model with vLLM (Kwon et al. 2023) in this process; loaded at the first request.
 
-    Sampling depends on the request's key alone. Greedy replies and log-probabilities are those of
-    the transformers engine up to rounding. Equal beginnings of prompts are computed once.
+    Sampling depends on the request's key alone. Greedy replies and log-probabilities match the
+    transformers engine up to rounding. Prompts that begin alike share one prefill.
 
     Args:
         path: model folder, adapter folder, or hub id.
-        dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 without.
-        slots: requests decoded at once, at most.
-        chat_template: chatml, plain or a Jinja file instead of the tokenizer's own template.
-        memory: the share of the GPU for weights and cache; 0.9 when left out, so that a second
-            engine needs less.
-        context: the most tokens of a prompt and its reply; the model's own when left out.
+        dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, otherwise float32.
+        slots: the most requests decoded at once.
+        chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
+        memory: the share of the GPU for weights and cache; by default 0.9, so a second engine on the
+            same GPU needs a smaller share.
+        context: the most tokens of a prompt and its reply together; by default the model's own
+            context.
     """
 
     returns_logprobs = True
@@ -90,10 +89,8 @@ class VLLMEngine(Engine):
         self.heartbeat: Callable[[], None] = lambda: None
         self._verify: Verify = unverified
         self.ends = frozenset[int]()  # tokens that end a reply
-        self._receives_weights = False  # whether its weights will be updated
-        self._policy_options: dict[
-            str, Any
-        ] = {}  # options of vLLM's engine, over those made from the above
+        self._receives_weights = False  # whether `update` will be called
+        self._policy_options: dict[str, Any] = {}  # see `attach_policy`
         self.adapters: dict[str, Path] = {}
         self.steps = self.decoded = self.prefills = 0
         self._chat: ChatFormat | None = None
@@ -111,10 +108,15 @@ class VLLMEngine(Engine):
         heartbeat: Callable[[], None],
         verify: Verify = unverified,
     ) -> None:
-        """Makes it a copy of a policy under training, whose weights come by `update`.
+        """Serves a policy under training, whose weights arrive through `update`.
 
-        `options` go to vLLM's engine; `heartbeat` is called after each of its steps; `verify` after each
-        update, and raises EngineError where it is no copy.
+        Args:
+            chat: the policy's chat format.
+            ends: the token ids that end a reply.
+            options: options of vLLM's engine, which override those made from the arguments.
+            heartbeat: called after each of vLLM's steps.
+            verify: called after each update; raises EngineError if vLLM does not compute the
+                policy's log-probabilities.
         """
         self._chat, self.ends, self._policy_options, self._receives_weights = (
             chat,
@@ -131,14 +133,14 @@ class VLLMEngine(Engine):
         return self._chat
 
     def identity(self) -> dict[str, Any]:
-        if self._receives_weights:  # whose weights these are is for others to say
+        if self._receives_weights:  # the trainer records whose weights these are
             return {
                 "engine": type(self).__name__,
                 "version": vllm_setup.installed(),
                 "dtype": self.dtype,
             }
         if local_folder(self.path) is None:
-            self._start()  # from the hub: only then there is something to tell
+            self._start()  # downloads the files that are hashed below
         return {
             "engine": type(self).__name__,
             "version": vllm_setup.installed(),
@@ -161,14 +163,14 @@ class VLLMEngine(Engine):
     def busy(self) -> int:
         return len(self._pending) + len(self._finished)
 
-    # -- requests
-    #
-    # ----------------------------------------------------------------------------------------------
+    # requests
 
     def submit(self, request: Request) -> int:
         self._start()
         if self.asleep:
-            raise EngineError("vLLM sleeps, without its weights perhaps: it wants an update first")
+            raise EngineError(
+                "vLLM is asleep and its weights may have been released: call update() before submit()"
+            )
         check_request(request, self._mask_size)
         self._tickets += 1
         try:
@@ -188,7 +190,7 @@ class VLLMEngine(Engine):
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
         end = time.perf_counter() + timeout
         while not self._finished and self._pending:
-            # from which it draws even under seeds
+            # on a CPU vLLM draws from torch's generator even for requests with a seed
             with nullcontext() if self.gpu else torch.random.fork_rng([]):
                 outputs = self._core.step()
             for output in outputs:
@@ -213,27 +215,27 @@ class VLLMEngine(Engine):
             self._core.add_request(
                 str(ticket), prompt, params, lora_request=self._lora(pending.request.role)
             )
-        except ValueError as error:  # pictures may need more tokens than there are
-            raise EngineError(f"vLLM refuses a request: {error}") from None
+        except ValueError as error:  # images may need more tokens than the context has
+            raise EngineError(f"vLLM rejects a request: {error}") from None
 
-    def _collect(self, ticket: int, found: Any) -> None:
-        """What vLLM has finished."""
+    def _collect(self, ticket: int, output: Any) -> None:
+        """Turns vLLM's output for a request into its result, or asks for the rest of the reply."""
         pending = self._pending[ticket]
         self.prefills += pending.first is None
-        self.decoded += max(len(found.token_ids) - 1, 0)
-        if found.finish_reason not in ("stop", "length"):
+        self.decoded += max(len(output.token_ids) - 1, 0)
+        if output.finish_reason not in ("stop", "length"):
             del self._pending[ticket]
             self._finished.append(
-                (ticket, EngineError(f"vLLM gave a request up: {found.finish_reason}"))
+                (ticket, EngineError(f"vLLM aborted a request: {output.finish_reason}"))
             )
             return
-        tokens = tuple(found.token_ids)
-        logps = tuple(row[token].logprob for row, token in zip(found.logprobs, tokens))
+        tokens = tuple(output.token_ids)
+        logps = tuple(row[token].logprob for row, token in zip(output.logprobs, tokens))
         sampled = Sampled(
-            tokens,
-            logps,
-            found.finish_reason,
-            pack_support(found.sampling_mask and found.sampling_mask.token_ids),
+            tokens=tokens,
+            logps=logps,
+            finish=output.finish_reason,
+            support=pack_support(output.sampling_mask and output.sampling_mask.token_ids),
         )
         if awaits_rest(pending, sampled, self.chat):
             self._add(ticket, pending)
@@ -241,12 +243,10 @@ class VLLMEngine(Engine):
         del self._pending[ticket]
         self._finished.append((ticket, build_reply(pending, sampled, self.chat, self.version)))
 
-    # -- the model
-    #
-    # ----------------------------------------------------------------------------------------------
+    # the model
 
     def _lora(self, role: str) -> Any:
-        """vLLM's name for the adapter of a role; the first one serves a role without its own."""
+        """vLLM's request for the adapter of a role; a role without an adapter gets the first one."""
         if not self.adapters:
             return None
         from vllm.lora.request import LoRARequest
@@ -261,7 +261,7 @@ class VLLMEngine(Engine):
         base = base_of(self.path)
         config, generation = configs_of(self.path)
         self.ends = self.ends or self.chat.ends(config, generation)
-        # a policy under training is scored from its tokens alone, so far
+        # the trainer does not score images yet
         self.chat.images = hasattr(config, "vision_config") and not self._receives_weights
         if base is not None:
             self.adapters = {"default": Path(self.path).expanduser()}
@@ -275,42 +275,42 @@ class VLLMEngine(Engine):
     def _options(self, config: Any, model: str) -> dict[str, Any]:
         own = config.get_text_config().max_position_embeddings
         context = min(self.context or own, own)
-        found = options(model, self.dtype, self.slots, context)
+        common = options(model, self.dtype, self.slots, context)
         if base_of(self.path) is not None:
             config_file = Path(self.path).expanduser() / "adapter_config.json"
             rank = json.loads(config_file.read_text(encoding="utf-8"))["r"]
-            found |= {"enable_lora": True, "max_lora_rank": vllm_setup.lora_rank(rank)}
+            common |= {"enable_lora": True, "max_lora_rank": vllm_setup.lora_rank(rank)}
         size = torch.finfo(DTYPES[self.dtype]).bits // 8
-        return found | (
+        return common | (
             gpu_options(self.memory) if self.gpu else cpu_options(config, self.slots, context, size)
         )
 
     def update(self, version: int, weights: Weights | None = None) -> None:
-        assert weights is not None, "vLLM has a copy of the weights"
+        assert weights is not None, "vLLM needs the weights"
         if self._pending:
-            raise EngineError("weights cannot change while requests are under way")
+            raise EngineError("weights cannot be updated while requests are unfinished")
         self._start()
         if self.asleep:
             self._core.wake_up(["weights"])
         self.adapters = dict(weights.adapters)
         try:
             self._load_weights(list(weights.tensors()))
-        except Exception as error:  # vLLM's own, of any kind; half of its model may be gone
+        except Exception as error:  # of any kind; the model may be half loaded
             raise EngineError(
-                f"vLLM did not take the weights: {type(error).__name__}: {error}"
+                f"vLLM could not load the weights: {type(error).__name__}: {error}"
             ) from error
         if self.asleep:
             self._core.wake_up(["kv_cache"])
             self.asleep = False
         if not self._core.reset_prefix_cache():
-            raise EngineError("vLLM would not forget what it computed with the old weights")
+            raise EngineError("vLLM could not reset its prefix cache after the weight update")
         self._core.set_weight_version(str(version))
         self.version = version
         self._verify(self._answer_now)
 
     def _load_weights(self, tensors: list[tuple[str, Any]]) -> None:
         if not (tensors or self.adapters):
-            raise EngineError("there were none")
+            raise EngineError("there are no weights to load")
         if tensors:
             self._core.collective_rpc("start_weight_update")
             self._core.collective_rpc(
@@ -323,7 +323,7 @@ class VLLMEngine(Engine):
             self._core.add_lora(lora)
 
     def _answer_now(self, request: Request) -> Reply:
-        """The answer to the only request there is."""
+        """Answers one request while there are no others."""
         self.submit(request)
         while self.busy:
             for _, result in self.poll(1.0):
@@ -333,8 +333,10 @@ class VLLMEngine(Engine):
         raise EngineError("vLLM did not answer")
 
     def release(self) -> None:
-        """On a GPU that is shared with training: sleeps, without the weights where all of them will
-        be sent anew.
+        """Puts vLLM to sleep if it shares the GPU with training.
+
+        The weights are kept in host memory if adapters are trained, and otherwise dropped, because
+        the next update sends all of them.
         """
         if (
             self._core is not None

@@ -1,4 +1,4 @@
-"""The one place that runs the network, for training and for the engine that decodes with it.
+"""The only module that runs the network, for training and for the transformers engine.
 
 Axes: B sequences, T tokens of the longest, L tokens in the cache and T new ones, M loss tokens, V
 tokens of the vocabulary.
@@ -19,13 +19,13 @@ from slm_math.types import Image
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the network reads.
+    """The network's inputs.
 
     Args:
-        ids: (B, T) token ids; in a prompt, an image is one placeholder.
-        positions: (B, T) the place of each token in its sequence.
-        mask: (B, L) 0 where a position is padding; None where causal attention sees no padding.
-        images: what the placeholders of each sequence stand for; () for no images at all.
+        ids: (B, T) token ids; an image is one placeholder.
+        positions: (B, T) the position of each token in its sequence, from 0.
+        mask: (B, L) 0 at padding, otherwise 1; None if causal attention never reaches padding.
+        images: the images of each sequence, in the order of their placeholders; () if there are none.
     """
 
     ids: Tensor
@@ -35,27 +35,24 @@ class Inputs:
 
     def __post_init__(self) -> None:
         if any(self.images):
-            raise ValueError("these sequences have images, and the model takes text only")
+            raise ValueError("these sequences have images, but the model takes text only")
 
     @classmethod
     def of_rows(cls, ids: Tensor, images: tuple[tuple[Image, ...], ...] = ()) -> Inputs:
-        """Sequences that begin at the left; what pads them on the right needs no mask."""
+        """Sequences (B, T) padded on the right, where causal attention needs no mask."""
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         return cls(ids, positions, images=images)
 
 
 def hidden_states(model: Any, inputs: Inputs) -> Tensor:
-    """Inputs -> the decoder's last hidden states (B, T, H), for training and scoring."""
+    """The decoder's last hidden states (B, T, H), for training and scoring."""
     decoder = inner(model).get_decoder()
     out = decoder(input_ids=inputs.ids, position_ids=inputs.positions, use_cache=False)
     return out.last_hidden_state
 
 
 def next_logits(model: Any, inputs: Inputs, cache: Any) -> Tensor:
-    """Inputs, and the cache of what was read before -> logits (B, V) of the token after the last.
-
-    The cache takes up the new tokens.
-    """
+    """The logits (B, V) after the last token; the new tokens are added to the cache."""
     out = model(
         input_ids=inputs.ids,
         attention_mask=inputs.mask,
@@ -77,13 +74,14 @@ def _cache_argument(architecture: type) -> str:
 
 
 def inner(model: Any) -> Any:
-    """The model itself, without peft around it."""
+    """The transformers model without peft's wrapper."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def language_head(model: Any) -> Any:
-    """hidden (m, H) -> logits (m, V), with the scaling or capping that some architectures put
-    behind the head.
+    """A function from hidden states (M, H) to logits (M, V).
+
+    It includes the scaling or soft-capping that some architectures apply after the head.
     """
     base = inner(model)
     head = base.get_output_embeddings()
