@@ -59,8 +59,8 @@ class TransformersEngine(Engine):
     (autocast, adapter choice); `heartbeat` is called after each.
     """
 
-    trainable = True
-    computes = True
+    returns_logprobs = True
+    runs_in_poll = True
     name = "the transformers engine"
 
     def __init__(
