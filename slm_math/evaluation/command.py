@@ -69,7 +69,7 @@ def evaluate(
         sandbox: runs the agents' programs; one with its default limits when left out.
         seed: of the sampling.
     """
-    from slm_math.data.modules import choose
+    from slm_math.data.selection import select_problems
     from slm_math.evaluation.evaluate import Output, Plan, check_names
     from slm_math.evaluation.evaluate import evaluate as run
     from slm_math.evaluation.live import Live
@@ -98,7 +98,7 @@ def evaluate(
             raise ValueError(f"{option} must be at least 1, got {value}")
     if policy is not None:
         check_path(policy)
-    tasks = choose(source.tasks(split), where, shuffle, limit)
+    tasks = select_problems(source.tasks(split), where, shuffle, limit)
     if not tasks:
         raise ValueError(
             f"{source.name} has no problems in its {split} split"
@@ -189,7 +189,6 @@ def _local(
     import torch
 
     from slm_math.engines.checkpoint import CheckpointEngine
-    from slm_math.engines.settings import choose_engine as choose
     from slm_math.engines.vllm import VLLMEngine
     from slm_math.policy.loading import free_cores
 

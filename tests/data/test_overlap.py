@@ -47,8 +47,8 @@ def test_the_closest_finding_of_each_problem() -> None:
     found = overlap(train, problems(STORY, OTHER + "!", "compute 1 + 1", "Compute 1 - 1."))
     assert [(f.test, f.train, f.kind) for f in found.findings] == [
         (0, 2, "exact"),
-        (1, 0, "normalised"),
-        (2, 3, "normalised"),
+        (1, 0, "normalized"),
+        (2, 3, "normalized"),
     ]
     assert (found.trained, found.problems, len(found.near_exact)) == (4, 4, 3)
 
@@ -293,7 +293,7 @@ def test_real_test_sets_are_clean_of_their_training_sets(real_data: Path) -> Non
     ):
         sides = (texts(real_data / f"{name}.jsonl", field) for name in (train, test))
         found = overlap(*(problems(*side) for side in sides))
-        assert (len(found.near_exact), found.count("exact"), found.count("normalised")) == (0, 0, 0)
+        assert (len(found.near_exact), found.count("exact"), found.count("normalized")) == (0, 0, 0)
         assert found.count("13-gram") > 0
 
 
