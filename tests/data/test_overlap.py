@@ -232,11 +232,11 @@ def test_a_source_by_name_split_and_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("side", "told"),
     [
-        ("/nowhere/x.jsonl", "is no file or folder: name one, or a source and its split"),
-        ("GSM8:test", "GSM8 is no source: name one of CoT, GSM8K, MATH, MATH500"),
-        ("Source:test", "Source is no source"),
+        ("/nowhere/x.jsonl", "is neither a file, a folder, nor a data set and its split"),
+        ("GSM8:test", "GSM8 is not a data set: use one of Arithmetic, CoT, GSM8K, MATH, MATH500"),
+        ("Source:test", "Source is not a data set"),
         ("nowhere.Own:test", "cannot import nowhere"),
-        ("CoT:train", "name its data, CoT:<split>=PATH"),
+        ("CoT:train", "give its data as CoT:<split>=PATH"),
         ("MATH500:train", "it has no train split"),
     ],
 )
@@ -252,7 +252,7 @@ def test_errors_say_what_to_name(side: str, told: str) -> None:
         ('{"solution": "x"}', "line 1: none of the fields problem, .*; it has solution"),
         (
             '{"messages": [{"role": "assistant", "content": "x"}]}',
-            "field 'messages' has no message of the user",
+            "field 'messages' has no user message",
         ),
     ],
 )
