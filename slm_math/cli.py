@@ -1,5 +1,5 @@
-"""The command line: `fit`, `validate`, `test` and `predict` through LightningCLI, all other commands
-through jsonargparse. A command is imported when it runs.
+"""The command line: Lightning's commands through LightningCLI, all others through jsonargparse. A
+command is imported when it runs.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ def _as_options(name: str, positional: list[str]) -> list[str]:
         return [f"--{options[0][:-1]}={json.dumps(positional)}"] if positional else []
     if len(positional) > len(options):
         raise ValueError(
-            f"slm-math {name} takes {len(options)} ({', '.join(options)}), got {', '.join(positional)}"
+            f"slm-math {name} takes {len(options)} arguments ({', '.join(options)}), got "
+            f"{', '.join(positional)}"
         )
     return [f"--{option}={value}" for option, value in zip(options, positional)]
 

@@ -1,6 +1,4 @@
-"""The commands `results`, `grade` and `download`. The signature of a command defines its options and
-its config file.
-"""
+"""The commands `results`, `grade` and `download`; the signature of each defines its options."""
 
 from __future__ import annotations
 

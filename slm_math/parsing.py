@@ -153,7 +153,7 @@ def with_nulls(arguments: list[str]) -> list[str]:
 
 
 def command_parser(function: Callable[..., Any], name: str) -> Parser:
-    """The parser of a command that is not Lightning's, from the function's signature and docstring."""
+    """The parser of a command, from the signature and the docstring of its function."""
     kind = EvalParser if name == "eval" else Parser
     parser = kind(
         prog=f"slm-math {name}", default_env=True, env_prefix=f"{ENV_PREFIX}_{name.upper()}"

@@ -54,9 +54,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     files = sorted(file for file in path.rglob("*") if file.suffix in FORMATS and file.is_file())
     if not files:
-        raise ValueError(
-            f"{path}: there is no file that ends in {', '.join(FORMATS)} in this folder"
-        )
+        raise ValueError(f"{path}: no file in this folder ends in {', '.join(FORMATS)}")
     return files
 
 
