@@ -12,15 +12,13 @@ from pathlib import Path
 
 import lightning as L
 
-from slm_math.answers.graded import GradedTrace
+from callbacks.eval_rewards import TrainingRewards
 from slm_math.evaluation.evaluate import Evaluation, Output, Plan, evaluate
 from slm_math.evaluation.torch_metrics import AgentMetrics
 from slm_math.metrics.summary import summarize
 from slm_math.modules.base import PolicyModule
-from slm_math.modules.grpo import GRPOModule
 from slm_math.records.files import write_json, write_records
-from slm_math.records.record import Record, record
-from slm_math.rewards import score
+from slm_math.records.record import Record
 from slm_math.rollout.executors import Executors
 
 
@@ -47,13 +45,15 @@ def evaluate_on_all_ranks(
             f"eval {label}, accuracy {correct / len(records):.3f}", len(records), samples
         )
 
+    rewards = TrainingRewards(module, plan.seed)
     evaluation = evaluate(
         share,
         executors,
         replace(output, folder=folder),
-        to_record=lambda graded: record_in_training(module, graded),
+        to_record=rewards.to_record,
         progress=progress,
     )
+    evaluation = rewards.complete(evaluation, folder)
     if ranks == 1:
         return evaluation
     metrics = AgentMetrics().to(module.device)
@@ -75,15 +75,6 @@ def _write_manifest(folder: Path, share: Path, problems: int, records: int) -> N
     data = json.loads((share / "manifest.json").read_text(encoding="utf-8"))
     data["identity"] |= {"problems": problems}
     write_json(folder / "manifest.json", data | {"records": records})
-
-
-def record_in_training(module: PolicyModule, graded: GradedTrace) -> Record:
-    """The record of a graded trace, with the rewards that the policy is trained with, if any."""
-    made = record(graded)
-    if not isinstance(module, GRPOModule):
-        return made
-    scores = score(module.rewards, graded, module.train_roles)
-    return made.with_training(scores.parts, scores.totals)
 
 
 def fingerprint(module: PolicyModule) -> str:

@@ -100,7 +100,7 @@ def grade_file(
         explain: a completion whose grading is explained step by step, instead of a file; gold and
             problem are then texts, and choices is a JSON list of texts.
     """
-    from slm_math.grading.completions import Fields
+    from slm_math.grading.fields import Fields
     from slm_math.grading.saved import Options, grade_saved
     from slm_math.grading.steps import show_steps
     from slm_math.grading.verify import verify_file

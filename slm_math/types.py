@@ -1,12 +1,11 @@
-"""What everything shares: problems, chats, requests, replies, traces. Plain frozen values, no
-torch.
-"""
+"""What everything shares: problems, chats, requests, replies, traces. Frozen values, no torch."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
@@ -99,9 +98,17 @@ def assistant(*parts: Part | str) -> Chat:
     )
 
 
+class Template(Protocol):
+    def fill(self, **values: str) -> str: ...
+
+
 @dataclass(frozen=True)
 class Problem:
-    """All that an agent may know. `tags` holds level, subject and the like, for reports only."""
+    """All that an agent may know about a task.
+
+    `choices` are in the order of their letters; `text` does not repeat them. `tags` holds level,
+    subject and the like, for reports only.
+    """
 
     id: str
     text: str
@@ -109,6 +116,24 @@ class Problem:
     choices: tuple[str, ...] = ()
     images: tuple[Image, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def statement(self) -> str:
+        """The text, and below it a line `(A) 5` for each choice."""
+        lines = [self.text]
+        for number, choice in enumerate(self.choices):
+            letter = chr(ord("A") + number)
+            own_letter = r"^(?:\({0}\)|{0}[.):])\s*".format(re.escape(letter))
+            lines.append(f"({letter}) {re.sub(own_letter, '', choice)}")
+        return "\n".join(lines)
+
+    def ask(self, prompt: Template, /, **slots: str) -> Chat:
+        """A user message that shows the whole problem: its images, and `prompt` (a
+        `slm_math.prompts.Prompt`) with text and choices in its slot {problem}, and `slots`.
+        """
+        if not hasattr(prompt, "fill"):
+            raise TypeError(f"Problem.ask takes Prompt({prompt!r:.100}), not a text")
+        return user(prompt.fill(problem=self.statement, **slots), self.images)
 
 
 @dataclass(frozen=True)

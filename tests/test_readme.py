@@ -6,10 +6,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from agents.driving import drive
 
 from slm_math.cli import run
-from slm_math.types import Reply
+from slm_math.testing import drive
+from slm_math.types import Image, Problem
 
 ROOT = Path(__file__).parents[1]
 EMBEDDED = (
@@ -120,24 +120,19 @@ def test_the_grader_examples_of_the_readme_say_what_comes_out() -> None:
         assert repr(eval(code, names)) == said.partition(":")[0], line
 
 
-def test_the_composed_agents_of_the_readme_solve() -> None:
+def test_the_agent_of_the_readme_solves() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, script, answer in (
-        ("Careful", [[Reply(r"\boxed{7}")]], "7"),
-        (
-            "Careful",
-            [[Reply("hm")], [Reply(r"\boxed{1}")] * 3, [Reply("VERDICT: CORRECT")] * 3],
-            "1",
-        ),
-        ("SecondThought", [[Reply(r"\boxed{1}")], [Reply(r"\boxed{2}")]], "2"),
-    ):
-        [block] = [
-            part.split("```")[0] for part in text.split("```python") if f"class {name}" in part
-        ]
-        assert len(block[block.index("class ") :].splitlines()) < 30
-        names: dict = {}
-        exec(block, names)
-        assert drive(names[name](), *script)[1] == answer
+    [block] = [
+        part.split("```")[0] for part in text.split("```python") if "class SecondThought" in part
+    ]
+    assert len(block[block.index("class ") :].splitlines()) < 30
+    names: dict = {}
+    exec(block, names)
+    problem = Problem("p/1", "Which?", "mc", ("5", "7"), (Image("figure.png"),))
+    driven = drive(names["SecondThought"](), problem, [r"\boxed{A}", r"\boxed{B}"])
+    assert driven.answer == "B"
+    assert driven.chat(0)[0].content[0] == Image("figure.png")
+    assert driven.chat(0)[0].text.startswith("Which?\n(A) 5\n(B) 7\n\n")
 
 
 def test_what_the_readme_does_with_results_runs(

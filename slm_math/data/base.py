@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from slm_math.data.files import HubFile
-from slm_math.prompts import render
-from slm_math.types import Chat, Task, assistant, user
+from slm_math.prompts import Prompt
+from slm_math.types import Chat, Task, assistant
 
 Split = Literal["train", "validation", "test"]
 
@@ -28,8 +28,7 @@ class Source:
         problem in the prompt that `SingleShot(prompt)` uses.
         """
         return [
-            user(render(prompt, problem=task.problem.text), task.problem.images)
-            + assistant(task.solution)
+            task.problem.ask(Prompt(prompt)) + assistant(task.solution)
             for task in self.tasks(split)
             if task.solution
         ]

@@ -17,7 +17,7 @@ from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.logprobs import Wanted
-from slm_math.losses.policy import Objective, kl_estimate, policy_loss
+from slm_math.losses.policy import Objective, policy_loss
 from slm_math.modules import checks
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
@@ -25,14 +25,14 @@ from slm_math.modules.step_metrics import (
     PhaseTimer,
     StepMetrics,
     batch_sizes,
-    cost_metrics,
-    sampling_metrics,
+    step_metrics,
     utilization,
 )
 from slm_math.modules.training_warnings import TrainingWarnings
-from slm_math.policy.batches import Batch, collate, micro_batches
+from slm_math.policy.batches import Batch, collate, micro_batches, token_indices
 from slm_math.policy.config import Policy
 from slm_math.policy.ranks import gather_over_ranks, sum_over_ranks
+from slm_math.policy.reference import reference_logprobs
 from slm_math.records.record import Record
 from slm_math.rewards import Correct, Reward
 from slm_math.rollout.collect import Draws, collect
@@ -43,13 +43,12 @@ from slm_math.rollout.scoring import score_traces
 from slm_math.rollout.signals import (
     Signals,
     any_by_row,
+    averaged_groups,
     loss_totals,
     old_logprobs,
     reward_table,
     rollout_advantages,
     token_advantages,
-    token_counts,
-    token_indices,
     token_weights,
     training_records,
 )
@@ -223,30 +222,21 @@ class GRPOModule(PolicyModule):
         return Executors(engines, self.inference.by_role(), self.sandbox)
 
     def reference_logprobs(self, rows: Sequence[Row]) -> tuple[Tensor | None, list[float]]:
-        """The reference's log-probabilities (M,), and of each row an estimate of KL(policy ||
-        reference) for the reward, summed over its loss tokens; (None, zeros) without a KL term.
+        """The reference log-probabilities (M,), and a KL of each row for the reward; (None, zeros)
+        without a KL term.
         """
-        kl = [0.0] * len(rows)
-        if not self.needs_reference:
-            self.timer.end("reference")
-            return None, kl
-        reference = torch.zeros(int(token_counts(rows).sum()), device=self.device)
-        chunks = list(micro_batches(rows, self.tokens_per_batch))
-        for number, chunk in enumerate(chunks):
-            batch = collate([rows[n] for n in chunk], self.device)
-            logprobs = self.loaded.logprobs(batch, reference=True)[0]
-            reference[token_indices(rows, chunk).to(self.device)] = logprobs
-            if self.objective.kl_in == "reward":
-                # by the trainer on both sides: an engine's rounding is no divergence
-                with torch.no_grad():
-                    own = self.loaded.logprobs(batch)[0]
-                estimate = kl_estimate(own, logprobs, self.objective.kl)
-                sums = torch.zeros(len(chunk), device=self.device)
-                for n, value in zip(chunk, sums.index_add_(0, batch.row, estimate).tolist()):
-                    kl[n] = value
-            self.progress("reference", number + 1, len(chunks))
+        logprobs, kl = None, [0.0] * len(rows)
+        if self.needs_reference:
+            in_reward = self.objective.kl_in == "reward"
+            logprobs, kl = reference_logprobs(
+                self.loaded,
+                rows,
+                self.tokens_per_batch,
+                kl=self.objective.kl if in_reward else None,
+                progress=partial(self.progress, "reference"),
+            )
         self.timer.end("reference")
-        return reference, kl
+        return logprobs, kl
 
     def assign_advantages(
         self, groups: Sequence[Group], rows: Sequence[Row], kl: Sequence[float]
@@ -276,11 +266,7 @@ class GRPOModule(PolicyModule):
         by_token = token_advantages(rows, advantages, [each.scores.credits for each in rollouts])
         reduction = self.objective.reduction
         size = self.group_size if reduction == "group" else 1
-        averaged: list[int | None] = [row.rollout // size for row in rows]
-        if self.mask_truncated:
-            for n, row in enumerate(rows):
-                if rollouts[row.rollout].hit_length_limit(row.role):
-                    averaged[n] = None
+        averaged = averaged_groups(rows, rollouts, size, self.mask_truncated)
         if self.objective.kind == "bnpo":  # averages over micro-batches instead of groups
             there = [group is not None for group in averaged]
             for number, chunk in enumerate(self.chunks(rows, by_token, there)):
@@ -370,13 +356,13 @@ class GRPOModule(PolicyModule):
         whole = StepMetrics()
         for sums in gather_over_ranks(metrics.sums | batch_sizes(batches)):
             whole.add(sums)
-        values = sampling_metrics(records, self.group_size, self.train_roles)
-        values |= whole.means(self.passes)
-        values |= cost_metrics(
-            seconds=self.timer.seconds,
-            sampled=sum(each.tokens for each in records),
-            sizes=whole.sums,
+        values = step_metrics(
+            records,
+            whole,
+            group_size=self.group_size,
+            roles=self.train_roles,
             passes=self.passes,
+            seconds=self.timer.seconds,
             device=self.device,
         )
         speed, ranks = values["tokens_per_second/update"], self.trainer.world_size

@@ -90,6 +90,34 @@ def sampling_metrics(
     return metrics | advantage_metrics(records, roles)
 
 
+def step_metrics(
+    records: Sequence[Record],
+    totals: StepMetrics,
+    group_size: int,
+    roles: Sequence[str],
+    passes: int,
+    seconds: Mapping[str, float],
+    device: torch.device,
+) -> dict[str, float]:
+    """All metrics of a step of all ranks but those of the optimizer.
+
+    Args:
+        records: of all rollouts of the step.
+        totals: of all micro-batches, with `batch_sizes`.
+        group_size: samples per problem.
+        roles: the trained roles.
+        passes: how often the batches were trained on.
+        seconds: by phase.
+        device: that of this rank.
+    """
+    sampled = sum(record.tokens for record in records)
+    return (
+        sampling_metrics(records, group_size, roles)
+        | totals.means(passes)
+        | cost_metrics(seconds, sampled, sizes=totals.sums, passes=passes, device=device)
+    )
+
+
 def batch_sizes(batches: Iterable[Batch]) -> dict[str, float]:
     """Positions of the micro-batches, and how many of them are not padding."""
     every = list(batches)

@@ -114,3 +114,15 @@ def micro_batches(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
         batch.append(n)
     if batch:
         yield batch
+
+
+def token_counts(rows: Sequence[Row]) -> Tensor:
+    """The number of loss tokens of each row, (N,)."""
+    return torch.tensor([len(row.loss_positions) for row in rows], dtype=torch.long)
+
+
+def token_indices(rows: Sequence[Row], chosen: Sequence[int]) -> Tensor:
+    """The indices into M of the loss tokens of the rows `chosen`, in their order."""
+    ends = token_counts(rows).cumsum(0).tolist()
+    starts = [0, *ends]
+    return torch.cat([torch.arange(0), *(torch.arange(starts[n], ends[n]) for n in chosen)])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from slm_math.agents.verdicts import certain, verdict
+from slm_math.agents.base import check_slots
+from slm_math.agents.verdicts import marked_verdict, verdict
 from slm_math.answers.graded import GradedTrace
-from slm_math.prompts import render
+from slm_math.prompts import Prompt
 from slm_math.rewards.base import Reward, replies_of
-from slm_math.types import Generate, Workflow, user
+from slm_math.types import Generate, Workflow
 
 
 class AsksJudge(Reward):
@@ -40,27 +41,22 @@ class AsksJudge(Reward):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        self.prompt = prompt
+        self.prompt = Prompt(prompt, "problem reference solution")
         self.scores = {"CORRECT": correct, "INCORRECT": incorrect, "UNCLEAR": unclear}
         self.roles = (judge,)
         self.temperature = temperature
         self.max_new_tokens = max_new_tokens
-        render(prompt, problem="", reference="", solution="")  # an unknown slot is an error here
+        check_slots(self.prompt, type(self).__name__, "prompt", must_show_problem=True)
 
     def __call__(self, graded: GradedTrace) -> Workflow[float | None]:
         problem = graded.task.problem
-        question = render(
-            self.prompt,
-            problem=problem.text,
-            reference=graded.task.gold,
-            solution="\n\n".join(reply.text for reply in replies_of(graded.trace, self.role)),
-        )
+        solution = "\n\n".join(reply.text for reply in replies_of(graded.trace, self.role))
         request = Generate(
-            user(question, problem.images),
+            problem.ask(self.prompt, reference=graded.task.gold, solution=solution),
             role=self.roles[0],
             temperature=self.temperature,
             max_new_tokens=self.max_new_tokens,
         )
         [opinion] = yield [request]
-        read = verdict if opinion.finish == "stop" else certain
+        read = verdict if opinion.finish == "stop" else marked_verdict
         return self.scores[read(opinion.text) or "UNCLEAR"]

@@ -58,11 +58,12 @@ def called(
     A trace whose workflow broke has no scores, and so has a role that said nothing in it.
     """
     speakers = {turn.request.role for turn in graded.trace.turns if not graded.trace.error}
-    return {
-        (reward.role, reward.name): reward(graded) if reward.role in speakers else None
-        for reward in rewards
-        if reward.role in roles
-    }
+    values: dict[Key, Scored | Workflow[Scored]] = {}
+    for reward in rewards:
+        if reward.role in roles:
+            spoke = reward.role in speakers
+            values[reward.role, reward.name] = reward(graded) if spoke else None
+    return values
 
 
 def assembled(

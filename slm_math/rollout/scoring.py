@@ -31,22 +31,32 @@ def score_traces(
         key: the first parts of every random key: purpose, seed, step. "reward" goes before them, so
             that no draw of an agent depends on the rewards; role and name of the reward, problem
             id, sample and the number of the request follow.
-        progress: called with (workflows done, all workflows).
+        progress: called with (traces done, all traces) before the first reward, after every trace
+            and after every workflow.
 
     Raises ValueError for a missing engine or sandbox, a score that is infinite or no number, and a
     credit that does not fit the turns of its role.
     """
     for reward in rewards:
         executors.check(_owner(reward), reward.roles, reward.uses_python)
-    values: list[dict[Key, Any]] = [called(rewards, trace, roles) for trace in graded]
+    values: list[dict[Key, Any]] = []
     errors: list[dict[Key, str]] = [{} for _ in graded]
-    jobs = list(_jobs(rewards, graded, values, ("reward", *key)))
-    for done, finished in enumerate(Scheduler(executors).run(jobs), 1):
+    waiting: list[int] = []  # workflows of each trace that have not ended
+    done = 0
+    progress(done, len(graded))
+    for trace in graded:
+        values.append(called(rewards, trace, roles))
+        waiting.append(sum(isinstance(value, Generator) for value in values[-1].values()))
+        done += waiting[-1] == 0
+        progress(done, len(graded))
+    for finished in Scheduler(executors).run(_jobs(rewards, graded, values, ("reward", *key))):
         place, reward_key = finished.job.subject
         values[place][reward_key] = finished.value
         if finished.error is not None:
             errors[place][reward_key] = finished.error
-        progress(done, len(jobs))
+        waiting[place] -= 1
+        done += waiting[place] == 0
+        progress(done, len(graded))
     return [
         assembled(rewards, trace, roles, values=own, errors=broken)
         for trace, own, broken in zip(graded, values, errors)
@@ -62,7 +72,7 @@ def _jobs(
     by_key = {(reward.role, reward.name): reward for reward in rewards}
     for place, (trace, own) in enumerate(zip(graded, values)):
         problem, sample = trace.task.problem, trace.trace.sample
-        for (role, name), value in own.items():
+        for (role, name), value in list(own.items()):
             if not isinstance(value, Generator):
                 continue
             reward = by_key[role, name]

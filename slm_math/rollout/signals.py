@@ -15,6 +15,7 @@ from torch import Tensor
 from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.policy import row_weights
+from slm_math.policy.batches import token_counts
 from slm_math.policy.ranks import gather_over_ranks, rank
 from slm_math.records.record import Record, record
 from slm_math.rewards.credits import turn_factors
@@ -46,18 +47,6 @@ class Signals:
             old=self.old[tokens],
             reference=None if self.reference is None else self.reference[tokens],
         )
-
-
-def token_counts(rows: Sequence[Row]) -> Tensor:
-    """The number of loss tokens of each row, (N,)."""
-    return torch.tensor([len(row.loss_positions) for row in rows], dtype=torch.long)
-
-
-def token_indices(rows: Sequence[Row], chosen: Sequence[int]) -> Tensor:
-    """The indices into M of the loss tokens of the rows `chosen`, in their order."""
-    ends = token_counts(rows).cumsum(0).tolist()
-    starts = [0, *ends]
-    return torch.cat([torch.arange(0), *(torch.arange(starts[n], ends[n]) for n in chosen)])
 
 
 def any_by_row(rows: Sequence[Row], values: Tensor) -> list[bool]:
@@ -142,6 +131,20 @@ def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
         for t in row.loss_positions
     ]
     return torch.tensor(values, dtype=torch.float32)
+
+
+def averaged_groups(
+    rows: Sequence[Row], rollouts: Sequence[Rollout], size: int, mask_truncated: bool
+) -> list[int | None]:
+    """The group of each row, (N,), whose tokens are averaged together: `size` rollouts each; None
+    for a row that does not count, since a reply of its role hit the token limit.
+    """
+    return [
+        None
+        if mask_truncated and rollouts[row.rollout].hit_length_limit(row.role)
+        else row.rollout // size
+        for row in rows
+    ]
 
 
 def loss_totals(

@@ -6,12 +6,13 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from agents.driving import FAILED, PICTURE, PICTURED, PROBLEM, STOPPED
+from agents.driving import CHOICE, FAILED, PICTURE, PICTURED, PROBLEM, STOPPED
 from jsonargparse import ArgumentParser
 
 import slm_math.agents
@@ -31,12 +32,14 @@ from slm_math.agents import (
     SolverVerifier,
     StepByStepCode,
 )
+from slm_math.answers.graded import grade_trace
 from slm_math.engines.base import Engine, Request
-from slm_math.records.record import json_line, record
+from slm_math.records.encoding import json_line
+from slm_math.records.record import record
 from slm_math.rollout.collect import run_agent
 from slm_math.rollout.executors import Executors
 from slm_math.rollout.rows import trace_rows
-from slm_math.types import Problem, Reply, RunPython, RunResult, Sampling, Task, Trace
+from slm_math.types import Problem, Reply, RunPython, RunResult, Sampling, Task, Text, Trace
 
 AGENTS: dict[str, Agent] = {
     "single_shot": SingleShot(),
@@ -143,7 +146,7 @@ def busy(prompt: str, n: int) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_what_was_sampled_is_what_is_learnt(name: str) -> None:
+def test_what_was_sampled_is_what_is_trained_on(name: str) -> None:
     agent = AGENTS[name]
     trace = trace_of(agent, busy, RunResult(True, "False\n"))
     for role in agent.roles:
@@ -154,12 +157,13 @@ def test_what_was_sampled_is_what_is_learnt(name: str) -> None:
             if turn.request.role == role
         ]
         assert said
-        learnt = [[chr(i) for i, m in zip(row.ids, row.mask) if m] for row in rows]
-        assert sorted(token for tokens in learnt for token in tokens) == sorted("".join(said))
-        assert all(any(text in "".join(tokens) for tokens in learnt) for text in said)
+        trained = [[chr(i) for i, m in zip(row.ids, row.mask) if m] for row in rows]
+        assert sorted(token for tokens in trained for token in tokens) == sorted("".join(said))
+        assert all(any(text in "".join(tokens) for tokens in trained) for text in said)
         for row in rows:
-            assert len(row.ids) == len(row.mask) == len(row.logps)
-            assert [logp for logp, m in zip(row.logps, row.mask) if m] == [-1.0] * row.loss_tokens
+            assert len(row.ids) == len(row.mask) == len(row.logprobs)
+            sampled = [logp for logp, weight in zip(row.logprobs, row.mask) if weight]
+            assert sampled == [-1.0] * len(row.loss_positions)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +196,7 @@ def test_whatever_is_said_a_trace_comes_to_its_end_and_can_be_written_down(
         trace = trace_of(AGENTS[name], lambda prompt, n: REPLIES[reply], result)
         assert trace.error is None
         assert trace.answer is None or reply in ("endless incorrect", "hostile", "long")
-        row = json.loads(json_line(record(Task(PROBLEM, "7"), trace)))
+        row = json.loads(json_line(record(grade_trace(Task(PROBLEM, "7"), trace))))
         assert row["correct"] is False
 
 
@@ -204,6 +208,30 @@ def test_every_agent_asks_only_roles_that_it_names_and_shows_pictures_first(name
     assert agent.uses_python or not trace.runs
     first = trace.turns[0].request.chat
     assert any(PICTURE in message.content for message in first)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_chat_that_shows_the_problem_shows_its_choices_and_its_image(name: str) -> None:
+    problem = replace(CHOICE, images=(PICTURE,))
+    trace = trace_of(AGENTS[name], busy, RunResult(True, "False\n"), problem)
+    shown = 0
+    for turn in trace.turns:
+        messages = [m for m in turn.request.chat if problem.text in m.text]
+        shown += len(messages)
+        for message in messages:
+            assert problem.statement in message.text, message.text
+        assert any(PICTURE in m.content for m in turn.request.chat), turn.request.role
+    assert shown >= len(AGENTS[name].roles)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_without_choices_and_images_a_prompt_is_its_template_and_the_text(name: str) -> None:
+    trace = trace_of(AGENTS[name], busy, RunResult(True, "False\n"))
+    agent = getattr(AGENTS[name], "agent", AGENTS[name])  # the one behind worked examples
+    prompt = getattr(agent, "prompt", None) or agent.plan_prompt  # type: ignore[attr-defined]
+    asked = [message.content for message in trace.turns[0].request.chat if message.role == "user"]
+    text = prompt.template.replace("{problem}", PROBLEM.text).replace("{critique}", "")
+    assert asked[-1] == (Text(text),)
 
 
 def test_every_agent_is_tested_here() -> None:

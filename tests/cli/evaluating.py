@@ -30,6 +30,12 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
     return (status, *capsys.readouterr())
 
 
+def ours(error: str) -> str:
+    """What this project said on stderr, where libraries may have said something before."""
+    start = error.find("slm-math: error:")
+    return error[start:] if start >= 0 else ""
+
+
 def model_at(folder: Path, seed: int = 0) -> str:
     tokenizer = SCRATCH.tokenizer()
     Scratch(hidden=32, layers=2, ffn=64, seed=seed).model(tokenizer).save_pretrained(folder)

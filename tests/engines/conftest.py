@@ -14,7 +14,7 @@ def serve(monkeypatch):
 
     def start(script, **options):
         server = Server(script)
-        options = {"api_key_env": "TEST_KEY", "backoff": 0.01, "timeout": 20, **options}
+        options = {"api_key_env": "TEST_KEY", "backoff": 0.01, "timeout": 120, **options}
         engine = OpenAIEngine(server.url, "some-model", **options)
         opened.extend([engine.close, server.shutdown, server.server_close])
         return server, engine

@@ -28,7 +28,7 @@ from slm_math.policy.config import Lora, Policy
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.weights import save_adapter
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

@@ -324,7 +324,7 @@ def request(text: str = "2 + 2?", chat: Chat | None = None, **options: Any) -> R
 
 
 def answers(
-    engine: VLLMServers, tickets: list[int], seconds: float = 10
+    engine: VLLMServers, tickets: list[int], seconds: float = 60
 ) -> list[Reply | EngineError]:
     """Results in the order of tickets. Fails after `seconds`."""
     found: dict[int, Reply | EngineError] = {}
@@ -337,7 +337,7 @@ def answers(
     return [found[ticket] for ticket in tickets]
 
 
-def ask(engine: VLLMServers, asked: Request | None = None, seconds: float = 10) -> Any:
+def ask(engine: VLLMServers, asked: Request | None = None, seconds: float = 60) -> Any:
     [result] = answers(engine, [engine.submit(asked or request())], seconds)
     return result
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slm_math.metrics.records import pass_at_k, record_metrics, reward_metrics
-from slm_math.modules.stats import Sums, step_figures
+from slm_math.modules.step_metrics import StepMetrics, sampling_metrics
 from slm_math.records.encoding import from_json, json_line
 from slm_math.records.record import Record
 
@@ -92,7 +92,7 @@ def test_groups_with_equal_rewards_are_split_by_correctness() -> None:
         *scored("c", [-1, -1], [False, False], None),
         *scored("d", [0.5, nan], [True, False], [0.0, 0.0]),
     ]
-    got = step_figures(rows, 2, ("solver",))
+    got = sampling_metrics(rows, 2, ("solver",))
     name = "frac_reward_zero_std"
     assert (got[name], got[f"{name}/all_right"], got[f"{name}/all_wrong"]) == (0.75, 0.25, 0.25)
     values = [1, 0, 1, 1, -1, -1, 0.5]
@@ -104,25 +104,25 @@ def test_groups_with_equal_rewards_are_split_by_correctness() -> None:
 
 
 def test_sums_over_micro_batches_keep_extremes() -> None:
-    sums = Sums()
-    sums.add(
+    totals = StepMetrics()
+    totals.add(
         {"tokens": 2, "ratio": 2.5, "ratio_max": 1.5, "ratio_min": 1.0, "loss": 0.25, "kl": 1.0}
     )
-    sums.add(
+    totals.add(
         {"tokens": 3, "ratio": 2.5, "ratio_max": 1.1, "ratio_min": 0.3, "loss": 0.5, "kl": 0.0}
     )
-    got = sums.means(passes=1)
+    got = totals.means(passes=1)
     assert got == {"loss": 0.75, "kl": 0.2, "ratio": 1.0, "ratio_max": 1.5, "ratio_min": 0.3}
 
 
 def test_effective_sample_size_is_one_for_equal_weights_and_less_for_others() -> None:
     for weights in ([1.0, 1.0, 1.0], [0.2, 1.0, 2.3]):
-        sums = Sums()
+        totals = StepMetrics()
         squares, zero = sum(w * w for w in weights), {"logp_diff": 0.0, "mismatch_corrected": 1}
-        sums.add(
+        totals.add(
             {"tokens": 3, "scored": 3, "mismatch": sum(weights), "mismatch_squares": squares} | zero
         )
-        got = sums.means(1)
+        got = totals.means(1)
         assert got["effective_sample_size"] == pytest.approx(sum(weights) ** 2 / (3 * squares))
         assert got["mismatch_corrected"] == pytest.approx(1 / 3)
 
@@ -132,7 +132,7 @@ def test_groups_of_a_role_without_a_correctness_reward_are_not_split() -> None:
         record.with_training({"solver": {"format": 1.0}}, {"solver": 1.0})
         for record in scored("a", [1, 1], [True, True], None)
     ]
-    got = step_figures(rows, 2, ("solver",))
+    got = sampling_metrics(rows, 2, ("solver",))
     assert got["frac_reward_zero_std"] == 1
     assert not [name for name in got if name.startswith("frac_reward_zero_std/")]
 

@@ -10,14 +10,16 @@ import lightning as L
 import pytest
 import torch
 from tiny import SCRATCH, Duo, Endpoint, Even, difference, grpo, problems, trainer, weights
+from torch import Tensor
 
 from slm_math.agents import Agent, SingleShot
 from slm_math.answers.graded import GradedTrace
-from slm_math.data.rows import Row
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
+from slm_math.policy.batches import token_counts
 from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward
+from slm_math.rollout.rows import training_rows
 from slm_math.types import Generate, Problem, Reply, Sampling, Workflow, user
 
 TWO = Lora(r=2, dropout=0.0)
@@ -161,16 +163,16 @@ class Shortening(Agent):
 def test_sample_of_several_rows_weighs_as_much_as_one_of_one_row(tmp_path: Path) -> None:
     module = grpo(agent=Shortening(), objective=Objective("grpo"))
     fit(tmp_path, module)
-    rows = module.rows(
-        [module.last_rollouts[i : i + 4] for i in range(0, len(module.last_rollouts), 4)]
-    )
-    module.batches(rows)
-    by_sample: dict[int, list[Row]] = {}
-    for row in rows:
-        by_sample.setdefault(row.sample, []).append(row)
-    assert {len(own) for own in by_sample.values()} == {1, 2}
-    for own in by_sample.values():
-        assert sum(row.weight * row.loss_tokens for row in own) == pytest.approx(1 / len(by_sample))
+    groups = [module.last_rollouts[i : i + 4] for i in range(0, len(module.last_rollouts), 4)]
+    rows = training_rows(groups, module.train_roles)
+    advantages = module.assign_advantages(groups, rows, [0.0] * len(rows))
+    weights = module.signals(groups, rows, advantages, None).weights
+    by_rollout: dict[int, list[Tensor]] = {}
+    for row, own in zip(rows, weights.split(token_counts(rows).tolist())):
+        by_rollout.setdefault(row.rollout, []).append(own)
+    assert {len(own) for own in by_rollout.values()} == {1, 2}
+    for own in by_rollout.values():
+        assert torch.cat(own).sum().item() == pytest.approx(1 / len(by_rollout))
 
 
 def test_infinite_reward_is_refused_by_name(tmp_path: Path) -> None:

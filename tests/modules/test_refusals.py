@@ -73,7 +73,7 @@ def test_adapter_that_trains_nothing_is_refused(tmp_path: Path) -> None:
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "passes": ({"passes": 0}, "passes must be at least 1"),
     "resample": ({"resample": -1}, "resample at least 0"),
-    "reference_update": ({"reference_update": 1.5}, r"reference_update in \[0, 1\]"),
+    "reference_update": ({"reference_update": 1.5}, r"reference_update must lie in \[0, 1\]"),
     "kl of parts": (
         {"advantage": Advantage(per_part=True), "objective": Objective(beta=0.1, kl_in="reward")},
         "exclude each other",

@@ -45,15 +45,15 @@ def fit(module: Any, root: Path, batches: int = 1, **data: Any) -> L.Trainer:
 # --------------------------------------------------------------------------------------------
 
 
-def learnt(module: Any) -> list[str]:
+def trained(module: Any) -> list[str]:
     """The problems of the groups that were given advantages."""
-    return list(dict.fromkeys(r.task.problem.id for r in module.last_rollouts if r.advantages))
+    return list(dict.fromkeys(each.id for each in module.last_records if each.advantages))
 
 
 def test_dead_groups_make_room_for_further_problems(tmp_path: Path) -> None:
     module = grpo(rewards=[Sometimes()], resample=9, group_size=8)
     run = fit(module, tmp_path, batch_size=4)
-    assert len(learnt(module)) == 4
+    assert len(trained(module)) == 4
     seen = dict.fromkeys(r.task.problem.id for r in module.last_rollouts)
     assert len(seen) > 4
     alive = [
@@ -61,7 +61,7 @@ def test_dead_groups_make_room_for_further_problems(tmp_path: Path) -> None:
         for p in seen
         if len({r.rewards["solver"] for r in module.last_rollouts if r.task.problem.id == p}) > 1
     ]
-    assert learnt(module) == alive[:4]
+    assert trained(module) == alive[:4]
     dead = 1 - len(alive) / len(seen)
     assert run.callback_metrics["train/frac_reward_zero_std"].item() == pytest.approx(
         dead, abs=1e-6
@@ -84,7 +84,7 @@ def test_sampling_again_ends_at_its_limit(
     before = SCRATCH.model(SCRATCH.tokenizer())
     fit(module, tmp_path, batch_size=4)
     assert len(module.last_rollouts) == 3 * 4 * 4
-    assert learnt(module) == []
+    assert trained(module) == []
     assert difference(weights(module), dict(before.named_parameters())) == 0
     assert "all 12 groups are dead" in capsys.readouterr().out
 
@@ -105,7 +105,7 @@ def test_dropped_groups_do_not_count_in_the_average(tmp_path: Path) -> None:
         run = trainer(tmp_path, limit_train_batches=1)
         run.fit(module, Chosen(SOURCE, batch_size=14, seed=0))
         norms.append(run.callback_metrics["train/grad_norm"].item())
-    keep = set(learnt(module))
+    keep = set(trained(module))
     run = trainer(tmp_path, limit_train_batches=1)
     run.fit(grpo(rewards=[Sometimes()], group_size=8), Chosen(SOURCE, batch_size=len(keep), seed=0))
     norms.append(run.callback_metrics["train/grad_norm"].item())
@@ -120,25 +120,24 @@ def test_dropped_groups_do_not_count_in_the_average(tmp_path: Path) -> None:
 
 def test_masked_truncated_replies_count_in_the_baseline_only(tmp_path: Path) -> None:
     module: Any = grpo(mask_truncated=True, sampling=Sampling(max_new_tokens=5), group_size=8)
-    make, learnt = module.batches, []
-    module.batches = lambda rows: learnt.append(sum(row.loss_tokens for row in rows)) or make(rows)
+    make, weights = module.signals, []
+
+    def signals(*arguments: Any) -> Any:
+        made = make(*arguments)
+        weights.append(made.weights)
+        return made
+
+    module.signals = signals
     run = fit(module, tmp_path, batch_size=14)
-    cut = [r.trace.turns[0].reply.finish == "length" for r in module.last_rollouts]
+    cut = [each.hit_length_limit("solver") for each in module.last_rollouts]
     assert 0 < sum(cut) < len(cut)
-    rows = module.rows(
-        [module.last_rollouts[i : i + 8] for i in range(0, len(module.last_rollouts), 8)]
-    )
-    assert {row.sample for row in rows if row.cut} == {
-        sample for sample, was_cut in enumerate(cut) if was_cut
-    }
-    want = sum(
-        len(r.trace.turns[0].reply.token_ids)
-        for r, was_cut in zip(module.last_rollouts, cut)
-        if not was_cut
-    )
-    assert learnt == [want]
+    lengths = [len(each.trace.turns[0].reply.token_ids) for each in module.last_rollouts]
+    by_rollout = weights[0].split(lengths)
+    want = 1 / sum(length for length, was_cut in zip(lengths, cut) if not was_cut)
+    for own, was_cut in zip(by_rollout, cut):
+        assert own.tolist() == pytest.approx([0.0 if was_cut else want] * len(own))
     rewards = torch.tensor([r.rewards["solver"] for r in module.last_rollouts]).view(-1, 8)
-    first = [r.advantages["solver"] for r in module.last_rollouts[:8]]
+    first = [each.advantages["solver"] for each in module.last_records[:8]]
     want = (rewards[0] - rewards[0].mean()) / (rewards[0].std() + 1e-4)
     assert first == pytest.approx(want.tolist(), abs=1e-6)
     assert run.callback_metrics["train/truncated"].item() == pytest.approx(sum(cut) / len(cut))
@@ -209,13 +208,13 @@ def test_gradient_on_truncated_samples_is_that_of_the_truncated_policy(tmp_path:
     )
     fit(module, tmp_path)
     model, loss, tokens = SCRATCH.model(SCRATCH.tokenizer()), torch.zeros(()), 0
-    for rollout in module.last_rollouts:
+    for rollout, record in zip(module.last_rollouts, module.last_records):
         reply = rollout.trace.turns[0].reply
         logits = model(torch.tensor([[*reply.prompt_ids, *reply.token_ids]])).logits[0] / 0.7
         for t, (token, kept) in enumerate(zip(reply.token_ids, reply.support)):
             here = logits[len(reply.prompt_ids) - 1 + t]
             left = packed(kept)
-            loss = loss - rollout.advantages["solver"] * (here[token] - here[left].logsumexp(0))
+            loss = loss - record.advantages["solver"] * (here[token] - here[left].logsumexp(0))
             tokens += 1
     (loss / tokens).backward()
     assert max(p.grad.abs().max() for p in model.parameters()) > 1e-3

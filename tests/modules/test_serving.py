@@ -18,13 +18,14 @@ from tiny import SCRATCH, Duo, Even, difference, grpo, problems, trainer, weight
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError
+from slm_math.engines.settings import Vllm
+from slm_math.engines.settings import choose_engine as choose
 from slm_math.modules.optim import Optim
-from slm_math.modules.serving import Vllm, choose
 from slm_math.policy.config import Lora, Policy
 from slm_math.training import TrainingCLI
 from slm_math.types import Sampling
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 OPTIM = Optim(lr=2e-2, warmup=0)  # a step that weights of the step before would betray
 
 

@@ -11,14 +11,15 @@ import pytest
 from tiny import SOURCE, Duo, Endpoint, Even, chats, grpo, problems, trainer, weights
 
 from slm_math.agents import Agent
-from slm_math.answers.graded import GradedTrace
+from slm_math.answers.graded import GradedTrace, grade_trace
 from slm_math.data.problem_data import ProblemData
 from slm_math.engines.base import EngineError
 from slm_math.losses.advantages import Advantage
 from slm_math.modules.optim import Optim
-from slm_math.modules.stats import Notices
-from slm_math.records.record import scored
-from slm_math.rewards import Reward
+from slm_math.modules.training_warnings import TrainingWarnings
+from slm_math.rewards import Reward, Scores
+from slm_math.rollout.groups import Rollout
+from slm_math.rollout.rows import training_rows
 from slm_math.types import Generate, Problem, Reply, Task, Trace, Turn, Workflow, user
 
 
@@ -122,7 +123,7 @@ def test_rewards_that_teach_nothing_are_named_once(
 ) -> None:
     options, message = MUTE[kind]
     module = grpo(**options)
-    module.notices = Notices(module.train_roles, steps=3)
+    module.warnings = TrainingWarnings(module.train_roles, steps=3)
     fit(tmp_path, module, batches=2)
     assert message not in capsys.readouterr().out
     fit(tmp_path, module, batches=3)
@@ -133,7 +134,7 @@ def test_rewards_that_differ_are_not_called_constant(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = grpo()
-    module.notices = Notices(module.train_roles, steps=2)
+    module.warnings = TrainingWarnings(module.train_roles, steps=2)
     fit(tmp_path, module, batches=3)
     assert "warning" not in capsys.readouterr().out
 
@@ -165,17 +166,19 @@ def test_greedy_replies_by_the_wish_of_the_agent_warn_once(tmp_path: Path) -> No
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit(tmp_path, grpo(agent=Asks(temperature=0.0)), batches=2)
-    assert len([w for w in caught if "greedy replies: these are not learnt" in str(w.message)]) == 1
+    assert (
+        len([w for w in caught if "greedy replies: these are not trained on" in str(w.message)])
+        == 1
+    )
 
 
-def test_greedy_turns_are_not_learnt() -> None:
+def test_greedy_turns_are_not_trained_on() -> None:
     sampled = Turn(Generate(user("x")), Reply("", (5,), (-1.0,), "stop", (1, 2)))
     greedy = Turn(Generate(user("x"), temperature=0.0), Reply("", (8,), (-1.0,), "stop", (3,)))
-    module = grpo(group_size=2)
     both = Trace(Problem("p", "x"), 0, (sampled, greedy), None)
-    rollout = scored(Task(both.problem, "1"), both, module.rewards, module.train_roles)
-    rows = module.rows([[rollout, rollout]])
-    assert [row.ids for row in rows] == [[1, 2, 5], [1, 2, 5]]
+    rollout = Rollout(grade_trace(Task(both.problem, "1"), both), Scores({}, {}))
+    rows = training_rows([[rollout, rollout]], ["solver"])
+    assert [row.ids for row in rows] == [(1, 2, 5), (1, 2, 5)]
 
 
 def test_seed_is_that_of_the_run_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:

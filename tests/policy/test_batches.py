@@ -109,6 +109,14 @@ def test_rows_do_not_read_across_their_borders() -> None:
     assert ((batch.where + 1) % width < lengths[batch.row]).all()
 
 
+def test_targets_stand_behind_the_positions_that_predict_them() -> None:
+    batch = collate([Row((5, 6, 7), (0, 1, 1)), Row((8, 9), (0, 1))])
+    assert batch.where.tolist() == [0, 1, 3]
+    assert batch.targets.tolist() == [6, 7, 9]
+    assert torch.equal(batch.inputs.ids.flatten()[batch.where + 1], batch.targets)
+    assert batch.inputs.positions.tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
 def test_order_of_rows_does_not_change_what_they_get(close: Close) -> None:
     forward, backward = collate(ROWS), collate(ROWS[::-1])
     for n in range(3):

@@ -196,7 +196,7 @@ def test_kl_in_the_reward_is_taken_off_it(kind: Any, masked: bool, tmp_path: Pat
         penalised.append(rollout.rewards["solver"] - 0.5 * k.sum().item())
     table = torch.tensor(penalised).view(-1, 4)
     want = (table - table.mean(1, keepdim=True)).flatten().tolist()
-    assert [rollout.advantages["solver"] for rollout in module.last_rollouts] == pytest.approx(
+    assert [each.advantages["solver"] for each in module.last_records] == pytest.approx(
         want, abs=1e-4
     )
     assert max(penalised) > 1 or min(penalised) < -1e-3
@@ -207,13 +207,13 @@ def test_kl_in_the_reward_is_taken_off_it(kind: Any, masked: bool, tmp_path: Pat
 def test_kl_in_the_reward_is_exactly_zero_at_the_start(
     kind: str, precision: Any, adapter: Path, tmp_path: Path
 ) -> None:
-    """Or rounding, divided by a standard deviation that is nothing else, would be learnt."""
+    """Or rounding, divided by a standard deviation that is nothing else, would be trained on."""
     policy, options = CASES[kind](adapter)
     objective = Objective(beta=0.5, kl="k1", kl_in="reward")
     module = grpo(policy, **({"rewards": [Same()]} | options), objective=objective)
     run = trainer(tmp_path, limit_train_batches=1, precision=precision)
     run.fit(module, problems())
-    assert {rollout.advantages["solver"] for rollout in module.last_rollouts} == {0.0}
+    assert {each.advantages["solver"] for each in module.last_records} == {0.0}
 
 
 class Same(Reward):

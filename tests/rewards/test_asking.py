@@ -183,7 +183,7 @@ def test_reward_may_run_programs() -> None:
         score_traces([Runs()], many(1, RIGHT), ("solver",), executors(Judge(likes)))
 
 
-def test_progress_counts_workflows() -> None:
+def test_progress_counts_traces_whose_rewards_are_all_known() -> None:
     seen: list[tuple[int, int]] = []
     score_traces(
         [Correct(), Twice()],
@@ -192,7 +192,19 @@ def test_progress_counts_workflows() -> None:
         executors(Judge(likes)),
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(0, 3)] * 4 + [(1, 3), (2, 3), (3, 3)]
+
+
+def test_progress_of_plain_rewards() -> None:
+    seen: list[int] = []
+    score_traces(
+        [Correct()],
+        many(3, RIGHT),
+        ("solver",),
+        executors(Judge(likes)),
+        progress=lambda done, total: seen.append(done),
+    )
+    assert seen == [0, 1, 2, 3]
 
 
 def test_bug_in_a_reward_names_it_and_the_problem() -> None:

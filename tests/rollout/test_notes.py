@@ -9,11 +9,13 @@ import pytest
 from rollout.test_rollout import Scripted
 
 from slm_math.agents import Agent, BackwardCheck, MajorityVote, SolverVerifier, parallel
+from slm_math.answers.graded import grade_trace
 from slm_math.engines.base import EngineError, Request
-from slm_math.evaluation.evaluate import evaluate
-from slm_math.metrics.rounds import rounds, verdicts
+from slm_math.evaluation.evaluate import Output, Plan, evaluate
+from slm_math.metrics.rounds import round_metrics, verdict_counts
+from slm_math.records.encoding import json_line, to_json
 from slm_math.records.files import read_records
-from slm_math.records.record import json_line, record
+from slm_math.records.record import record
 from slm_math.rollout.collect import run_agent
 from slm_math.rollout.executors import Executors
 from slm_math.types import (
@@ -190,6 +192,10 @@ def test_what_happened_beside_a_failing_request_is_kept() -> None:
     assert kinds(trace) == ["Turn", "Turn", "draft", "draft", "Turn"]
 
 
+def record_of(task: Task, trace: Trace) -> dict[str, Any]:
+    return to_json(record(grade_trace(task, trace)))
+
+
 def test_records_grade_drafts_and_candidates_and_nothing_else() -> None:
     notes = (
         Note("draft", r"\frac{14}{2}"),
@@ -200,7 +206,7 @@ def test_records_grade_drafts_and_candidates_and_nothing_else() -> None:
         Note("lost", "empty", role="solver"),
         Note("stop", "rounds"),
     )
-    assert record(TASK, Trace(TASK.problem, 0, notes, "7"))["events"] == [
+    assert record_of(TASK, Trace(TASK.problem, 0, notes, "7"))["events"] == [
         {"kind": "note", "note": "draft", "text": r"\frac{14}{2}", "correct": True},
         {"kind": "note", "note": "draft", "text": None, "correct": False},
         {"kind": "note", "note": "candidate", "text": "8", "correct": False, "branch": [1, 0]},
@@ -218,7 +224,7 @@ def test_records_grade_drafts_and_candidates_and_nothing_else() -> None:
 
 
 def test_a_share_of_zero_is_written_down() -> None:
-    [event] = record(TASK, Trace(TASK.problem, 0, (Note("vote", None, 0.0),), None))["events"]
+    [event] = record_of(TASK, Trace(TASK.problem, 0, (Note("vote", None, 0.0),), None))["events"]
     assert event == {"kind": "note", "note": "vote", "text": None, "value": 0.0}
 
 
@@ -226,13 +232,13 @@ def test_a_draft_is_graded_by_the_rules_of_its_problem() -> None:
     choice = Task(Problem("p", "?", "mc", ("5", "7")), "B")
     number = Task(Problem("p", "?", "num"), "7", tolerance="1%")
     for task, text in ((choice, "7"), (number, "7.05")):
-        [event] = record(task, Trace(task.problem, 0, (Note("draft", text),), None))["events"]
+        [event] = record_of(task, Trace(task.problem, 0, (Note("draft", text),), None))["events"]
         assert event["correct"] is True
 
 
 @pytest.mark.parametrize("text", ["\x00\x1b[31m", "\ud800", "</script>{}", "9" * 100_000, "\u2028"])
 def test_hostile_notes_are_one_line_of_json(text: str) -> None:
-    line = json_line(record(TASK, Trace(TASK.problem, 0, (Note("draft", text),), None)))
+    line = json_line(record_of(TASK, Trace(TASK.problem, 0, (Note("draft", text),), None)))
     assert len(line.splitlines()) == 1
     assert json.loads(line)["events"][0]["text"] == text
 
@@ -249,12 +255,11 @@ def test_rounds_of_a_real_evaluation(tmp_path: Path) -> None:
     sandbox: Any = Scripted(None)
     sandbox.identity = dict
     engine = Scripted(say)
-    evaluate(
-        SolverVerifier(), [TASK], {"default": engine}, {"default": Sampling()}, tmp_path, sandbox
-    )
+    executors = Executors({"default": engine}, {"default": Sampling()}, sandbox)
+    evaluate(Plan(SolverVerifier(), [TASK]), executors, Output(tmp_path))
     rows = read_records(tmp_path / "records.jsonl")
-    assert verdicts(rows)["verifier"] == {("INCORRECT", False): 1, ("CORRECT", True): 1}
-    values = rounds(rows)
+    assert verdict_counts(rows)["verifier"] == {("INCORRECT", False): 1, ("CORRECT", True): 1}
+    values = round_metrics(rows)
     assert (
         values["rounds"],
         values["improved"],
@@ -275,5 +280,5 @@ def test_an_answer_in_a_box_counts_as_boxed_when_a_program_tests_it() -> None:
         BackwardCheck(),
         lambda r: Reply("```python\n1\n```" if "propose" in r.chat[0].text else r"\boxed{7}"),
     )
-    row = record(TASK, trace)
+    row = record_of(TASK, trace)
     assert (row["correct"], row["method"]) == (True, "box")

@@ -48,7 +48,7 @@ from slm_math.types import RunResult
 
 ATTACKS = Path(__file__).resolve().parent / "attacks"
 PROBE, PROBED = "print(6 * 7)", "42"
-SLACK_SECONDS, SLACK_BYTES = 6.0, 1024  # the machine may be busy
+SLACK_SECONDS, SLACK_BYTES = 60.0, 1024  # the machine may be busy
 
 
 class Target(Protocol):
@@ -200,7 +200,7 @@ def try_attack(attack: Attack, target: Target, host: Host, limits: Limits) -> It
     codes = [head(attack, host, limits) + code for code in (attack.code, attack.then) if code]
     for number, code in enumerate([*codes, PROBE]):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        signal.setitimer(signal.ITIMER_REAL, limits.wall_seconds + 20)
+        signal.setitimer(signal.ITIMER_REAL, limits.wall_seconds + 2 * SLACK_SECONDS)
         start = time.monotonic()
         try:
             result = target.run(code)
@@ -314,7 +314,7 @@ def main() -> int:
         before = descendants(host.pid)
         with open_target(args) as target:
             findings = run_attacks(target, host, limits, attacks)
-        end_by = time.monotonic() + 5  # what is killed takes a moment to be gone
+        end_by = time.monotonic() + 60  # what is killed takes a moment to be gone
         while (
             left := descendants(host.pid) - before - {host.bystander.pid}
         ) and time.monotonic() < end_by:

@@ -50,7 +50,9 @@ def scripted():
     """
     servers = []
 
-    def begin(answer: bytes, slowly: float = 0.0, times: list | None = None) -> str:
+    def begin(
+        answer: bytes, slowly: float = 0.0, times: list | None = None, said: list | None = None
+    ) -> str:
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 if times is not None:
@@ -65,6 +67,8 @@ def scripted():
                         [answer] if not slowly else [answer[i : i + 1] for i in range(len(answer))]
                     ):
                         self.wfile.write(part)
+                        if said is not None:
+                            said.append(part)
                         time.sleep(slowly)
                 except OSError:
                     pass

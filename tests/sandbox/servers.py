@@ -21,10 +21,10 @@ GOOD = asdict(RunResult(True, "42\n"))
 
 
 def client(url: str, **options) -> RemoteSandbox:
-    return RemoteSandbox(url, **{"retries": 1, "backoff": 0.02, "timeout_seconds": 5, **options})
+    return RemoteSandbox(url, **{"retries": 1, "backoff": 0.02, "timeout_seconds": 60, **options})
 
 
-def drain(box: RemoteSandbox, seconds: float = 10.0) -> list[tuple[int, RunResult]]:
+def drain(box: RemoteSandbox, seconds: float = 120.0) -> list[tuple[int, RunResult]]:
     results, end = [], time.monotonic() + seconds
     while box.busy and time.monotonic() < end:
         results += box.poll(timeout=0.1)
@@ -34,7 +34,7 @@ def drain(box: RemoteSandbox, seconds: float = 10.0) -> list[tuple[int, RunResul
 def ask(
     url: str, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, dict]:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     connection.request(
         method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
     )

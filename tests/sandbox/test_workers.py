@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 from sandbox.watching import eventually, processes
@@ -144,7 +145,7 @@ def the_child() -> int:
     """The process in which a program runs: the one with a worker above it, for longer than a canary
     lives.
     """
-    end, since, found = time.monotonic() + 20, time.monotonic(), None
+    end, since, found = time.monotonic() + 120, time.monotonic(), None
     while time.monotonic() < end:
         below = {child for pid in processes() for child in processes(pid) if child != pid}
         if below != found:
@@ -195,22 +196,29 @@ def test_what_fails_before_the_walls_stand_is_the_machines_failure(monkeypatch):
 
 
 def test_a_cancel_that_comes_before_the_program_is_sent(monkeypatch):
-    real = worker.Worker.run
+    real, begun, cancelled, outcomes = worker.Worker.run, Event(), Event(), []
 
     def late(self, job, *rest):
-        if job["code"] == SLEEP:
-            time.sleep(0.3)
-        return real(self, job, *rest)
+        if job["code"] != SLEEP:
+            return real(self, job, *rest)
+        begun.set()
+        cancelled.wait(60)
+        try:
+            outcomes.append(real(self, job, *rest))
+        except worker.Stopped as stopped:
+            outcomes.append(stopped)
+            raise
+        return outcomes[-1]
 
     monkeypatch.setattr(worker.Worker, "run", late)
     with Sandbox(workers=1, wall_seconds=60) as sandbox:
         sandbox.start()
         ticket = sandbox.submit(RunPython(SLEEP))
-        time.sleep(0.1)
+        assert begun.wait(60)
         sandbox.cancel(ticket)
-        start = time.monotonic()
+        cancelled.set()
         assert sandbox.run("print(1)").ok
-        assert time.monotonic() - start < 20
+    assert [type(outcome) for outcome in outcomes] == [worker.Stopped]  # it never ran
 
 
 def files() -> int:

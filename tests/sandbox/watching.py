@@ -23,7 +23,7 @@ def processes(parent: int | None = None) -> list[int]:
     return sorted(pid for pid in below if pid in table and table[pid][1])
 
 
-def eventually(condition, seconds: float = 20.0) -> bool:
+def eventually(condition, seconds: float = 120.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
