@@ -15,8 +15,8 @@ from callbacks.sharded_eval import evaluate_on_all_ranks, fingerprint
 from callbacks.training_problems import training_problems
 from slm_math.agents import Agent
 from slm_math.data.base import Source, Split
-from slm_math.data.modules import take
 from slm_math.data.overlap import refuse_overlap
+from slm_math.data.selection import sample_tasks
 from slm_math.engines.base import Engine
 from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import Output, Plan, check_names
@@ -110,7 +110,10 @@ class AgentEval(L.Callback):
         self.tasks: dict[str, list[Task]] = {}
         self.names: dict[str, str] = {}
         for name, source in (self.sources or {"": own}).items():
-            self.tasks[name], self.names[name] = take(source.tasks(split), self.limit), source.name
+            self.tasks[name], self.names[name] = (
+                sample_tasks(source.tasks(split), self.limit),
+                source.name,
+            )
             if not self.tasks[name]:
                 raise ValueError(f"AgentEval: {source.name} has no problems in its {split} split")
             if stage == "fit" and own is not None and not self.allow_overlap:

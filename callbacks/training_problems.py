@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slm_math.data.base import Source
-from slm_math.data.modules import ProblemData
+from slm_math.data.problem_data import ProblemData
 from slm_math.types import Problem, Task
 
 

@@ -24,7 +24,7 @@ from lightning.pytorch.loggers import CSVLogger
 from slm_math.agents import SingleShot
 from slm_math.answers.graded import GradedTrace
 from slm_math.data.arithmetic import Arithmetic
-from slm_math.data.modules import ProblemData
+from slm_math.data.problem_data import ProblemData
 from slm_math.engines.vllm_setup import installed, kv_bytes
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.optim import Optim

@@ -41,7 +41,7 @@ from transformers.models.qwen2 import modeling_qwen2 as qwen2
 
 from slm_math.agents import SingleShot
 from slm_math.answers.graded import GradedTrace
-from slm_math.data.modules import Batches
+from slm_math.data.batches import Batches
 from slm_math.data.rows import Row
 from slm_math.losses.policy import Objective
 from slm_math.modules import grpo

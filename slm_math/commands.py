@@ -1,39 +1,18 @@
-"""The commands of slm-math that are not Lightning's. The signature of a command defines its options
-and its config file.
-"""
+"""The commands `results`, `grade` and `download`; the signature of each defines its options."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
+from slm_math.config_files import load
 from slm_math.data.base import Source
-from slm_math.doctor import doctor
-from slm_math.evaluation.command import evaluate
-from slm_math.evaluation.compare_table import compare_runs
-from slm_math.evaluation.overlap_table import overlap_files
-from slm_math.report import report
-from slm_math.sandbox.serve import serve
 from slm_math.types import AnswerType
-
-__all__ = [
-    "compare_runs",
-    "doctor",
-    "download",
-    "evaluate",
-    "grade_file",
-    "overlap_files",
-    "report",
-    "results",
-    "serve",
-]
 
 
 def results(folders: Sequence[str], by: str | None = None) -> None:
@@ -171,7 +150,7 @@ def download(config: str | list[str] | None = None, models: str | list[str] | No
     for file in [config] if isinstance(config, str) else config or []:
         if not Path(file).is_file():
             raise ValueError(f"config file does not exist: {file}")
-        _named_in(yaml.safe_load(Path(file).read_text(encoding="utf-8")), wanted, sources)
+        _named_in(load(Path(file).read_text(encoding="utf-8")), wanted, sources)
     if not wanted and not sources:
         raise ValueError(
             "nothing to download: give --config FILE or --models owner/name (several: '[A, B]')"
@@ -181,32 +160,36 @@ def download(config: str | list[str] | None = None, models: str | list[str] | No
 
 
 def _named_in(node: Any, models: list[str], sources: list[Source]) -> None:
-    """Collects the models and sources that a config names, at any depth."""
+    """Collects the models and data sets that a config names, at any depth."""
     if isinstance(node, list):
         for item in node:
             _named_in(item, models, sources)
     if not isinstance(node, dict):
         return
-    policy = node.get("policy")
-    named = policy.get("path") if isinstance(policy, dict) else policy
-    options = node.get("init_args") or {}
-    kind = _class(node.get("class_path"))
-    if kind is not None and issubclass(kind, Source):
+    name, options = node.get("class_path"), node.get("init_args") or {}
+    if isinstance(name, str) and (kind := _own_source(name)) is not None:
         sources.append(kind(**options))
         return
-    if kind is not None and kind.__name__ == "CheckpointEngine":
-        named = options.get("path")
-    # a path such as runs/x/export is the output of an earlier step, not a hub id
-    if isinstance(named, str) and named.count("/") == 1 and not Path(named).parent.is_dir():
-        models.append(named)
-    for item in node.values():
+    is_checkpoint = isinstance(name, str) and name.rpartition(".")[2] == "CheckpointEngine"
+    values = [options.get("path")] if is_checkpoint else [node.get("policy"), node.get("model")]
+    for value in values:
+        path = value.get("path") if isinstance(value, dict) else value
+        # a path such as runs/x/export is the output of an earlier step, not a hub id
+        if isinstance(path, str) and path.count("/") == 1 and not Path(path).parent.is_dir():
+            models.append(path)
+    for key, item in node.items():
+        if key in ("source", "shots_source") and isinstance(item, str):
+            item = {"class_path": item}
         _named_in(item, models, sources)
 
 
-def _class(path: Any) -> type | None:
-    """The class that a `class_path` names; None if it is not a class of this package."""
-    if not isinstance(path, str) or not path.startswith("slm_math."):
+def _own_source(name: str) -> type[Source] | None:
+    """The data set of this package with this name; None for any other class."""
+    from slm_math.data.named import source_class, source_names
+
+    if name not in source_names() and not name.startswith("slm_math.data."):
         return None
-    module, _, name = path.rpartition(".")
-    value = getattr(import_module(module), name, None)
-    return value if isinstance(value, type) else None
+    try:
+        return source_class(name)
+    except ValueError:
+        return None

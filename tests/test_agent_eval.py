@@ -17,7 +17,8 @@ from callbacks import AgentEval
 from slm_math.agents import Agent, SingleShot
 from slm_math.answers.graded import GradedTrace
 from slm_math.data.base import Split
-from slm_math.data.modules import ChatData, ProblemData
+from slm_math.data.chat_data import ChatData
+from slm_math.data.problem_data import ProblemData
 from slm_math.evaluation.compare import compare
 from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.metrics.summary import summarize

@@ -25,7 +25,8 @@ LAYERS = [
     {"modules"},
     {"evaluation", "synthesis"},
     {"grading", "report"},
-    {"cli", "commands", "doctor", "training", "parsing", "__main__", "callbacks"},
+    {"short_names", "config_files", "parsing"},
+    {"cli", "commands", "doctor", "training", "__main__", "callbacks"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FILES = [path for folder in ("slm_math", "callbacks") for path in (ROOT / folder).rglob("*.py")]

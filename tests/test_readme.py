@@ -12,9 +12,7 @@ from slm_math.testing import drive
 from slm_math.types import Image, Problem
 
 ROOT = Path(__file__).parents[1]
-EMBEDDED = (
-    "{class_path: slm_math.data.arithmetic.Arithmetic, init_args: {validation: 28, test: 28}}"
-)
+EMBEDDED = "{class_path: Arithmetic, validation: 28, test: 28}"
 
 
 def commands() -> list[str]:
@@ -67,11 +65,11 @@ def test_eval_commands_of_the_readme_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(ROOT)
-    small = ["--limit", "2", "--sampling.max_new_tokens", "8", "--torch_threads", "1"]
+    small = ["--limit", "2", "--inference.sampling.max_new_tokens", "8", "--torch_threads", "1"]
     run(
         [
             *shlex.split(command)[1:],
-            "--policy",
+            "--model",
             str(export),
             "--source",
             EMBEDDED,
@@ -146,13 +144,19 @@ def test_what_the_readme_does_with_results_runs(
     (tmp_path / "runs" / "sft-lora").mkdir(parents=True)
     (tmp_path / "runs" / "sft-lora" / "export").symlink_to(export)
     monkeypatch.chdir(tmp_path)
-    small = ["--limit=2", "--sampling.max_new_tokens=4", "--torch_threads=1", "--source", EMBEDDED]
+    small = [
+        "--limit=2",
+        "--inference.sampling.max_new_tokens=4",
+        "--torch_threads=1",
+        "--source",
+        EMBEDDED,
+    ]
     fit("slm-math fit --config configs/sft/full.yaml", tmp_path / "runs" / "grpo")
     done = []
     for command in commands():
         name = command.split()[1]
         if name == "eval" and "localhost" not in command:
-            run([*shlex.split(command)[1:], *small, "--policy", "runs/sft-lora/export"])
+            run([*shlex.split(command)[1:], *small, "--model", "runs/sft-lora/export"])
         elif name in ("results", "compare", "report"):
             run(shlex.split(command)[1:])
             done.append(name)

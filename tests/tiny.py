@@ -13,7 +13,8 @@ from slm_math.agents import Agent, SingleShot
 from slm_math.answers.graded import GradedTrace
 from slm_math.data.arithmetic import Arithmetic
 from slm_math.data.base import Source, Split
-from slm_math.data.modules import ChatData, ProblemData
+from slm_math.data.chat_data import ChatData
+from slm_math.data.problem_data import ProblemData
 from slm_math.engines.base import Engine, Request
 from slm_math.engines.settings import Inference
 from slm_math.modules.grpo import GRPOModule

@@ -1,7 +1,7 @@
 """Contamination: problems to test on that are among those to train on, alike, alike but for
 printing, or in part.
 
-A 13-gram is thirteen words of normalised text in a row (Brown et al. 2020, appendix C), a sign
+A 13-gram is thirteen words of normalized text in a row (Brown et al. 2020, appendix C), a sign
 being a word; a text of fewer words is one gram. A gram that more than `PHRASE` test problems have
 is a phrase, not a problem, and does not count in those that have others.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from slm_math.data.normalised import normalised
+from slm_math.data.normalized import normalized
 from slm_math.types import Image, Problem, Task
 
 GRAM = 13  # words
@@ -23,8 +23,8 @@ PHRASE = 10  # problems
 NEAR = 0.9  # of the test problem's 13-grams, in one training problem
 SHOWN = 3  # findings in an error
 
-Kind = Literal["exact", "normalised", "13-gram"]
-KINDS: tuple[Kind, ...] = ("exact", "normalised", "13-gram")
+Kind = Literal["exact", "normalized", "13-gram"]
+KINDS: tuple[Kind, ...] = ("exact", "normalized", "13-gram")
 
 _SIGNS = frozenset("+-*/^=<>%")
 _COUNTS = frozenset(
@@ -140,7 +140,7 @@ def overlap(train: Iterable[Problem], test: Sequence[Problem]) -> Overlap:
 def near_exact(train: Sequence[str], test: Sequence[str]) -> dict[int, int]:
     """The places of texts of `test` that are problems of `train`, each with the place of that one.
 
-    They are equal when normalised, or the training text has `NEAR` of the test problem's 13-grams
+    They are equal when normalized, or the training text has `NEAR` of the test problem's 13-grams
     (of at least 13 words), the last one included, and the same numbers, signs and variables there:
     a template with other numbers, or another question about the same story, is another problem.
     More text before and behind makes no difference.
@@ -177,7 +177,7 @@ class _Text:
 
 def _read(problem: Problem) -> _Text:
     text = "\n".join((problem.text, *problem.choices))
-    words = tuple(normalised(text).split())
+    words = tuple(normalized(text).split())
     return _Text(
         text.strip(), words, frozenset(_grams(words)), tuple(map(_picture, problem.images))
     )

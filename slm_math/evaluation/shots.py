@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from slm_math.agents import Agent, FewShot
 from slm_math.data.base import Source
-from slm_math.data.modules import take
 from slm_math.data.overlap import near_exact
+from slm_math.data.selection import sample_tasks
 from slm_math.types import Task
 
 
@@ -32,7 +32,7 @@ def with_shots(
         near_exact([t.problem.text for t in worked], [t.problem.text for t in tasks]).values()
     ):
         worked = [task for index, task in enumerate(worked) if index not in overlapping]
-    chosen = take(worked, shots, seed)
+    chosen = sample_tasks(worked, shots, seed)
     if len(chosen) < shots:
         raise ValueError(
             f"{source.name} has only {len(chosen)} worked training problems, but shots is {shots}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from slm_math.agents import Agent, SingleShot
 from slm_math.answers.graded import GradedTrace
-from slm_math.data.modules import Items, run_seed
+from slm_math.data.batches import ItemBatch, run_seed
 from slm_math.data.rows import Row
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
@@ -154,7 +154,7 @@ class GRPOModule(PolicyModule):
         # dropout would make the policy differ from the policy that sampled
         checks.without_dropout(self.model)
 
-    def training_step(self, batch: Items[Task], batch_idx: int) -> None:
+    def training_step(self, batch: ItemBatch[Task], batch_idx: int) -> None:
         self.timer = PhaseTimer()
         sampled = self.sample_groups(batch.items, batch_idx)  # P groups of G rollouts
         self.serving.release()
@@ -183,7 +183,7 @@ class GRPOModule(PolicyModule):
             self.roll_out,
             self.train_roles,
             self.resample,
-            more=lambda: self.trainer.datamodule.more().items,
+            more=lambda: self.trainer.datamodule.draw_batch().items,
             device=self.device,
         )
         return source.take(tasks, ("train", self.seed, self.current_epoch, batch_idx))

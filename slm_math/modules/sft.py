@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torchmetrics import MeanMetric
 
-from slm_math.data.modules import Items
+from slm_math.data.batches import ItemBatch
 from slm_math.data.rows import Row
 from slm_math.engines.settings import Inference
 from slm_math.modules.base import PolicyModule
@@ -42,7 +42,7 @@ class SFTModule(PolicyModule):
         self.val_loss = MeanMetric()
         self.val_accuracy = MeanMetric()
 
-    def training_step(self, batch: Items[Row], batch_idx: int) -> None:
+    def training_step(self, batch: ItemBatch[Row], batch_idx: int) -> None:
         self.serving.release()
         rows = batch.items
         start = time.perf_counter()
@@ -84,7 +84,7 @@ class SFTModule(PolicyModule):
             metric.reset()
 
     @torch.no_grad()
-    def validation_step(self, batch: Items[Any], batch_idx: int) -> None:
+    def validation_step(self, batch: ItemBatch[Any], batch_idx: int) -> None:
         if not isinstance(batch.items[0], Row):
             return
         for chunk in micro_batches(batch.items, self.tokens_per_batch):

@@ -67,22 +67,24 @@ def data_at(folder: Path) -> Path:
 
 
 def gsm8k(data: Path) -> str:
-    return (
-        f"--source={{class_path: slm_math.data.sources.GSM8K, init_args: {{path: {data}, "
-        f"validation: 0.1}}}}"
-    )
+    return f"--source={{class_path: GSM8K, init_args: {{path: {data}, validation: 0.1}}}}"
 
 
 def math500(data: Path) -> str:
-    return (
-        f"--source={{class_path: slm_math.data.sources.MATH500, init_args: {{path: "
-        f"{data / 'math'}}}}}"
-    )
+    return f"--source={{class_path: MATH500, init_args: {{path: {data / 'math'}}}}}"
 
 
-ONE = "--agents={one: {class_path: slm_math.agents.SingleShot, init_args: {prompt: solve_plain}}}"
-LONG = ["--sampling={temperature: 0.0, max_new_tokens: 120}", "--torch_threads=1", "--slots=1"]
-SHORT = ["--sampling={temperature: 0.0, max_new_tokens: 4}", "--torch_threads=1", "--slots=4"]
+ONE = "--agents={one: {class_path: SingleShot, init_args: {prompt: solve_plain}}}"
+LONG = [
+    "--inference.sampling={temperature: 0.0, max_new_tokens: 120}",
+    "--torch_threads=1",
+    "--inference.slots=1",
+]
+SHORT = [
+    "--inference.sampling={temperature: 0.0, max_new_tokens: 4}",
+    "--torch_threads=1",
+    "--inference.slots=4",
+]
 
 
 def rows(out: Path, agent: str = "one") -> list[dict[str, Any]]:

@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
 OVERLAYS = {name: "grpo/solver.yaml" for name in FILES if name.startswith(("grpo/", "rewards/"))}
+OVERLAYS |= {name: "eval/gsm8k.yaml" for name in FILES if name.startswith("eval/")}
 OVERLAYS |= {"fast.yaml": "sft/full.yaml"}
+del OVERLAYS["eval/gsm8k.yaml"]
 del OVERLAYS["grpo/solver.yaml"]
 FULL = [f"--config={CONFIGS / name}" for name in ("sft/full.yaml", "fast.yaml")]
 FIT = ["fit", *FULL]
@@ -65,12 +67,12 @@ def test_version_of_the_module() -> None:
 def test_config_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     files = [f"--config={CONFIGS / part}" for part in (OVERLAYS.get(name), name) if part]
     content = yaml.safe_load((CONFIGS / name).read_text())
-    if "agents" in content:
-        assert set(shown(capsys, "eval", *files, "--out=x")["agents"]) == set(content["agents"])
+    if "eval" in name:
+        more = [] if "agents" in content else ["--agents.one=SingleShot"]
+        agents = shown(capsys, "eval", *files, *more, "--out=x")["agents"]
+        assert set(agents) == set(content.get("agents", ["one"]))
     else:
-        assert shown(capsys, "fit", *files)["data"]["class_path"].startswith(
-            "slm_math.data.modules."
-        )
+        assert shown(capsys, "fit", *files)["data"]["class_path"].startswith("slm_math.data.")
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("sft/", "grpo/"))])
@@ -96,7 +98,7 @@ def test_every_grpo_config_trains(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = ["grpo/solver.yaml", *GRPO[name], name, "fast.yaml"]
-    sizes = ["--model.init_args.sampling.max_new_tokens=12", "--model.init_args.group_size=4"]
+    sizes = ["--model.inference.sampling.max_new_tokens=12", "--model.group_size=4"]
     root = f"--trainer.default_root_dir={tmp_path}"
     run(
         [
@@ -104,7 +106,7 @@ def test_every_grpo_config_trains(
             *(f"--config={CONFIGS / file}" for file in files),
             *sizes,
             root,
-            "--data.init_args.batch_size=2",
+            "--data.batch_size=2",
         ]
     )
     lines = (tmp_path / "rollouts.jsonl").read_text().splitlines()
@@ -121,7 +123,8 @@ def test_environment_sets_options_and_files_beat_it(
     assert trainer["max_steps"] == 7
     assert trainer["max_epochs"] == 1
     monkeypatch.setenv("SLM_MATH_EVAL_SAMPLES", "3")
-    assert shown(capsys, "eval", f"--config={CONFIGS / 'eval/single_shot.yaml'}")["samples"] == 3
+    evaluation = [f"--config={CONFIGS / 'eval/gsm8k.yaml'}", "--agents.one=SingleShot"]
+    assert shown(capsys, "eval", *evaluation)["samples"] == 3
 
 
 def test_callbacks_can_be_appended(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -151,14 +154,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def evaluate(model: str, out: Path, *more: str) -> None:
-    source = "{class_path: slm_math.data.arithmetic.Arithmetic, init_args: {test: 14}}"
-    agents = "{one: {class_path: slm_math.agents.SingleShot, init_args: {prompt: solve_plain}}}"
+    source = "{class_path: Arithmetic, init_args: {test: 14}}"
+    agents = "{one: {class_path: SingleShot, init_args: {prompt: solve_plain}}}"
     sampling = "{temperature: 0.0, max_new_tokens: 4}"
     options = {
-        "policy": model,
+        "model": model,
         "source": source,
         "agents": agents,
-        "sampling": sampling,
+        "inference.sampling": sampling,
         "out": str(out),
         "limit": "5",
     }
@@ -258,7 +261,7 @@ def test_download_fetches_what_configs_name(
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", file)
     files = (
-        f"[{CONFIGS / 'sft/full.yaml'}, {CONFIGS / 'eval/single_shot.yaml'}, "
+        f"[{CONFIGS / 'sft/full.yaml'}, {CONFIGS / 'eval/gsm8k.yaml'}, "
         f"{CONFIGS / 'quickstart/grpo.yaml'}]"
     )
     run(["download", f"--config={files}"])
@@ -289,8 +292,8 @@ def test_fit_is_resumed_tested_and_leaves_its_config(
         [
             "test",
             *fit[1:],
-            f"--model.init_args.policy.path={root / 'export'}",
-            "--model.init_args.policy.scratch=null",
+            f"--model.policy.path={root / 'export'}",
+            "--model.policy.scratch=null",
         ]
     )
     assert (root / "eval" / "test" / "single_shot" / "records.jsonl").is_file()

@@ -14,8 +14,15 @@ from slm_math.cli import run
 CONFIGS = Path(__file__).parents[2] / "configs"
 FULL = [f"--config={CONFIGS / name}" for name in ("sft/full.yaml", "fast.yaml")]
 SOURCE = "--source={class_path: slm_math.data.sources.GSM8K, init_args: {path: DATA/FOLDER}}"
-EVAL = ["eval", f"--config={CONFIGS / 'eval/single_shot.yaml'}", "--policy=MODEL", "--out=OUT"]
+EVAL = [
+    "eval",
+    f"--config={CONFIGS / 'eval/gsm8k.yaml'}",
+    "--agents.one=SingleShot",
+    "--model=MODEL",
+    "--out=OUT",
+]
 FIT = ["fit", *FULL]
+FIT_GRPO = ["fit", f"--config={CONFIGS / 'grpo/solver.yaml'}"]
 MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown command": (["evla"], ["evla", "slm-math --help"]),
     "no config file": ([*FIT, "--config=nowhere.yaml"], ["config file", "nowhere.yaml"]),
@@ -34,10 +41,16 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         [*EVAL, "--agents={a: {class_path: slm_math.agents.SingelShot}}"],
         ["SingelShot", "SingleShot"],
     ),
+    "misspelt source": ([*EVAL, "--source=GSM9K"], ["GSM9K", "known: Arithmetic, CoT, GSM8K"]),
+    "misspelt reward": ([*FIT_GRPO, "--model.rewards=[Corect]"], ["Corect", "Correct, Format"]),
+    "option twice": (
+        [*EVAL, "--source={class_path: GSM8K, limit: 1, init_args: {limit: 2}}"],
+        ["GSM8K", "limit", "both"],
+    ),
     "wrong type": ([*FIT, "--data.init_args.batch_size=many"], ["batch_size", "many"]),
     "wrong value": ([*FIT, "--data.init_args.batch_size=0"], ["batch_size must be at least 1"]),
     "no such model": (
-        ["eval", EVAL[1], "--policy=./nowhere", "--out=OUT"],
+        [*EVAL[:3], "--model=./nowhere", "--out=OUT"],
         ["./nowhere", "does not exist"],
     ),
     "no such model to train": (

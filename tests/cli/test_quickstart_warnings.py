@@ -56,7 +56,7 @@ def test_no_command_of_the_quickstart_warns(tmp_path: Path) -> None:
             configs["eval"],
             f"--source={source}",
             "--limit=2",
-            "--policy=runs/grpo/export",
+            "--model=runs/grpo/export",
             "--out=runs/test",
         ),
         "results": slm_math(tmp_path, "results", "runs/test"),

@@ -8,7 +8,7 @@ from tiny import trainer
 
 from callbacks import AgentEval
 from slm_math.agents import SingleShot
-from slm_math.data.modules import ProblemData
+from slm_math.data.problem_data import ProblemData
 from slm_math.engines.settings import Inference
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.optim import Optim

@@ -7,7 +7,7 @@ import pytest
 from tiny import SCRATCH, Even, grpo, problems, trainer
 
 from slm_math.data.base import Source, Split
-from slm_math.data.modules import ProblemData
+from slm_math.data.problem_data import ProblemData
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim

@@ -12,7 +12,7 @@ import torch
 from tiny import SCRATCH, SOURCE, Even, difference, grpo, problems, trainer, weights
 
 from slm_math.answers.graded import GradedTrace
-from slm_math.data.modules import ProblemData
+from slm_math.data.problem_data import ProblemData
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.rewards import Reward

@@ -12,7 +12,7 @@ from tiny import SOURCE, Duo, Endpoint, Even, chats, grpo, problems, trainer, we
 
 from slm_math.agents import Agent
 from slm_math.answers.graded import GradedTrace, grade_trace
-from slm_math.data.modules import ProblemData
+from slm_math.data.problem_data import ProblemData
 from slm_math.engines.base import EngineError
 from slm_math.losses.advantages import Advantage
 from slm_math.modules.optim import Optim

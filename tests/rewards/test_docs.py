@@ -101,8 +101,8 @@ def test_command_of_the_page_trains_with_the_judge(
     monkeypatch.chdir(ROOT)
     [command] = re.findall(r"^    (slm-math fit (?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
     words = shlex.split(command.replace("\\\n", " "))[1:]
-    at = words.index("--model.init_args.engines.judge")
-    words = [*words[:at], "--model.init_args.engines.judge", "my_judge.Scripted"]
+    at = words.index("--model.engines.judge")
+    words = [*words[:at], "--model.engines.judge", "my_judge.Scripted"]
     out = written / "run"
     small = ["--config", "configs/fast.yaml", "--trainer.default_root_dir", str(out)]
     run([*words, *small, "--torch_threads", "1"])

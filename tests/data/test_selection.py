@@ -18,7 +18,7 @@ from slm_math.agents import (
     SolverVerifier,
 )
 from slm_math.data.base import Source, Split
-from slm_math.data.modules import choose
+from slm_math.data.selection import select_problems
 from slm_math.evaluation.shots import with_shots
 from slm_math.types import Generate, Problem, Reply, Task
 
@@ -69,7 +69,7 @@ def test_where_keeps_what_has_the_tags(where: dict[str, Any] | None, count: int)
         t for t in TASKS if all(t.problem.tags.get(k) in values for k, values in wanted.items())
     ]
     assert len(expected) == count
-    assert choose(TASKS, where) == expected
+    assert select_problems(TASKS, where) == expected
 
 
 @pytest.mark.parametrize(
@@ -85,27 +85,27 @@ def test_tag_or_value_that_no_problem_has_is_refused(
     where: dict[str, Any], said: list[str]
 ) -> None:
     with pytest.raises(ValueError, match="where names") as caught:
-        choose(TASKS, where)
+        select_problems(TASKS, where)
     assert all(text in str(caught.value) for text in said)
     assert "\n" not in str(caught.value)
 
 
 def test_value_that_only_other_problems_have_selects_nothing_and_is_not_called_unknown() -> None:
-    assert len(choose(TASKS, {"subject": "Geometry", "level": [3, 4]})) == 4
+    assert len(select_problems(TASKS, {"subject": "Geometry", "level": [3, 4]})) == 4
 
 
 def test_limit_is_a_fair_sample_in_the_order_of_the_source() -> None:
-    chosen = choose(TASKS, limit=10)
-    assert chosen == choose(TASKS, limit=10)
+    chosen = select_problems(TASKS, limit=10)
+    assert chosen == select_problems(TASKS, limit=10)
     places = [TASKS.index(t) for t in chosen]
     assert places == sorted(set(places))
     assert len(places) == 10
     assert places != list(range(10))
-    assert choose(TASKS, limit=34) == choose(TASKS, limit=1000) == TASKS
+    assert select_problems(TASKS, limit=34) == select_problems(TASKS, limit=1000) == TASKS
 
 
 def test_shuffle_is_an_order_by_its_seed() -> None:
-    first, again, other = (choose(TASKS, shuffle=seed) for seed in (1, 1, 2))
+    first, again, other = (select_problems(TASKS, shuffle=seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other != TASKS != first
     assert Counter(ids(first)) == Counter(ids(other)) == Counter(ids(TASKS))
@@ -113,34 +113,37 @@ def test_shuffle_is_an_order_by_its_seed() -> None:
 
 
 def test_shuffle_puts_every_problem_first_now_and_then() -> None:
-    firsts = {choose(TASKS, shuffle=seed)[0].problem.id for seed in range(400)}
+    firsts = {select_problems(TASKS, shuffle=seed)[0].problem.id for seed in range(400)}
     assert len(firsts) > 30
 
 
 def test_limit_takes_the_first_of_a_shuffled_order() -> None:
     for limit in (1, 2, 5, 10, 20, 33, 34, 50):
-        assert choose(TASKS, shuffle=7, limit=limit) == choose(TASKS, shuffle=7)[:limit]
+        assert (
+            select_problems(TASKS, shuffle=7, limit=limit)
+            == select_problems(TASKS, shuffle=7)[:limit]
+        )
 
 
 def test_limit_of_a_shuffled_order_is_the_same_every_time() -> None:
     assert (
-        choose(TASKS, shuffle=7, limit=5)
-        == choose(TASKS, shuffle=7, limit=5)
-        != choose(TASKS, shuffle=8, limit=5)
+        select_problems(TASKS, shuffle=7, limit=5)
+        == select_problems(TASKS, shuffle=7, limit=5)
+        != select_problems(TASKS, shuffle=8, limit=5)
     )
-    assert len(set(ids(choose(TASKS, shuffle=7, limit=5)))) == 5
-    assert len(choose(TASKS, shuffle=7, limit=1000)) == len(TASKS)
+    assert len(set(ids(select_problems(TASKS, shuffle=7, limit=5)))) == 5
+    assert len(select_problems(TASKS, shuffle=7, limit=1000)) == len(TASKS)
 
 
 def test_limit_counts_what_where_left() -> None:
     for shuffle in (None, 3):
-        chosen = choose(TASKS, {"level": [1]}, shuffle, 5)
+        chosen = select_problems(TASKS, {"level": [1]}, shuffle, 5)
         assert len(chosen) == 5
         assert {t.problem.tags["level"] for t in chosen} == {"1"}
 
 
 def test_limit_of_none_means_the_same_shuffled_or_not() -> None:
-    assert len(choose(TASKS, shuffle=3, limit=0)) == len(choose(TASKS, limit=0))
+    assert len(select_problems(TASKS, shuffle=3, limit=0)) == len(select_problems(TASKS, limit=0))
 
 
 # -- worked examples
@@ -230,7 +233,7 @@ def test_no_copy_of_an_evaluated_problem_is_an_example() -> None:
 )
 def test_too_few_worked_problems_are_refused(source: Lessons) -> None:
     with pytest.raises(
-        ValueError, match=r"lessons has only \d+ worked training problems for shots 4"
+        ValueError, match=r"lessons has only \d+ worked training problems, but shots is 4"
     ):
         with_shots(SingleShot(), 4, source, ASKED)
 
@@ -242,7 +245,7 @@ def test_source_without_a_training_split_is_refused_with_a_way_out() -> None:
                 raise ValueError("only a test split here")
             return super().tasks(split)
 
-    with pytest.raises(ValueError, match="only a test split here: name another shots_source"):
+    with pytest.raises(ValueError, match="only a test split here: choose another shots_source"):
         with_shots(SingleShot(), 2, TestOnly(), ASKED)
 
 

@@ -92,7 +92,7 @@ _CHARACTERS = _Characters()
 
 
 @lru_cache(maxsize=1 << 15)  # a data set is read for several splits, and compared with others
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """A text's words, numbers and signs in lower case with single blanks between them.
 
     Gone are: how characters are encoded (NFKC), punctuation, dollar signs, LaTeX spacing, sizes and

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm_math.data.normalised import normalised
+from slm_math.data.normalized import normalized
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from slm_math.data.normalised import normalised
     ],
 )
 def test_two_printings_agree(one: str, two: str) -> None:
-    assert normalised(one) == normalised(two)
+    assert normalized(one) == normalized(two)
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def test_two_printings_agree(one: str, two: str) -> None:
     ],
 )
 def test_two_problems_stay_different(one: str, two: str) -> None:
-    assert normalised(one) != normalised(two)
+    assert normalized(one) != normalized(two)
 
 
 @given(st.text(alphabet=st.characters(), max_size=200))
 def test_any_text_has_words(text: str) -> None:
-    words = normalised(text)
+    words = normalized(text)
     assert words == " ".join(words.split())
     assert words.isprintable()
 
@@ -71,5 +71,5 @@ def test_any_text_has_words(text: str) -> None:
 )
 def test_long_hostile_lines_take_no_time(piece: str) -> None:
     start = time.monotonic()
-    normalised(piece * (100_000 // len(piece)))
+    normalized(piece * (100_000 // len(piece)))
     assert time.monotonic() - start < 2
