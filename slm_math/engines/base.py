@@ -20,7 +20,8 @@ class Request:
         sampling: the decoding settings.
         resume: whether the reply continues the last message, which is an open assistant message.
         key: (seed, step, problem, sample, turn); sampling depends on nothing else.
-        support: whether to report `Reply.support`, which training under top-p, top-k or min-p needs.
+        support: whether to report `Reply.support`, which training under top-p, top-k or min-p
+            needs.
         role: the role that asks; an engine with several adapters uses the adapter of this role.
     """
 
@@ -108,8 +109,8 @@ class Engine:
         return {"engine": type(self).__name__}
 
     def usage(self) -> dict[str, int]:
-        """Counts since the start: decoding `steps`, `tokens` sampled in these steps (a reply's first
-        token comes from its prefill), `prefills`, and the number of `slots`; {} if unknown.
+        """Counts since the start: decoding `steps`, `tokens` sampled in these steps (a reply's
+        first token comes from its prefill), `prefills`, and the number of `slots`; {} if unknown.
         """
         return {}
 

@@ -1,4 +1,6 @@
-"""The base of engines that send requests to HTTP servers: concurrency, retries, errors, API keys."""
+"""The base of engines that send requests to HTTP servers: concurrency, retries,
+errors, API keys.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +52,15 @@ class EndpointEngine(Engine):
     ) -> None:
         if concurrency < 1 or timeout <= 0 or retries < 0 or backoff < 0:
             raise ValueError(
-                "concurrency must be at least 1, timeout positive, retries and backoff at least 0, got "
+                "concurrency must be at least 1, timeout positive, retries and backoff at least "
+                "0, got "
                 f"{concurrency}, {timeout}, {retries} and {backoff}"
             )
         self._key = os.environ.get(api_key_env, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
             raise ValueError(
-                f"the environment variable {api_key_env} holds characters that no API key has: set it "
+                f"the environment variable {api_key_env} holds characters that no API key has: "
+                f"set it "
                 "again"
             )
         self.concurrency = concurrency

@@ -40,10 +40,10 @@ def sample_tokens(
         uniform: (B,) uniform random numbers in [0, 1).
 
     Returns:
-        Token ids (B,); log-probabilities (B, V) in nats under softmax(logits / temperature) *before*
-        truncation (temperature 1 if greedy), so that a policy that scores its own samples gets ratio
-        1; and the support (B, V) bool, the tokens that truncation leaves, or None if no row is
-        truncated.
+        Token ids (B,); log-probabilities (B, V) in nats under softmax(logits / temperature)
+        *before* truncation (temperature 1 if greedy), so that a policy that scores its own samples
+        gets ratio 1; and the support (B, V) bool, the tokens that truncation leaves, or None if no
+        row is truncated.
     """
     logits = logits.float()
     greedy = temperature == 0

@@ -49,8 +49,8 @@ class VLLMEngine(Engine):
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, otherwise float32.
         slots: the most requests decoded at once.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
-        memory: the share of the GPU for weights and cache; by default 0.9, so a second engine on the
-            same GPU needs a smaller share.
+        memory: the share of the GPU for weights and cache; by default 0.9, so a second engine on
+            the same GPU needs a smaller share.
         context: the most tokens of a prompt and its reply together; by default the model's own
             context.
     """
@@ -169,7 +169,8 @@ class VLLMEngine(Engine):
         self._start()
         if self.asleep:
             raise EngineError(
-                "vLLM is asleep and its weights may have been released: call update() before submit()"
+                "vLLM is asleep and its weights may have been released: call update() before "
+                "submit()"
             )
         check_request(request, self._mask_size)
         self._tickets += 1
@@ -246,7 +247,9 @@ class VLLMEngine(Engine):
     # the model
 
     def _lora(self, role: str) -> Any:
-        """vLLM's request for the adapter of a role; a role without an adapter gets the first one."""
+        """vLLM's request for the adapter of a role; a role without an adapter
+        gets the first one.
+        """
         if not self.adapters:
             return None
         from vllm.lora.request import LoRARequest

@@ -1,4 +1,6 @@
-"""An engine for any number of `vllm serve` processes, which exchange token ids and receive weights."""
+"""An engine for any number of `vllm serve` processes, which exchange token ids
+and receive weights.
+"""
 
 from __future__ import annotations
 
@@ -251,7 +253,8 @@ class VLLMServers(Fleet):
         server.failed_pushes = 0
         if self._expected is None and versions != (self._first or versions):
             raise EngineError(
-                f"{server.url} answers with other weights than before ({versions}): another process "
+                f"{server.url} answers with other weights than before ({versions}): another "
+                f"process "
                 "has changed them"
             )
         self._first = self._first or versions

@@ -45,7 +45,8 @@ def refusal(found: str | None = None) -> str | None:
         tested = False
     if not tested:
         return (
-            f"vLLM {found} was not tested with this version of slm-math: install a version that was, "
+            f"vLLM {found} was not tested with this version of slm-math: install a version that "
+            f"was, "
             f"vllm{TESTED}"
         )
     return None

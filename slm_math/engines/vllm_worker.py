@@ -33,8 +33,8 @@ class NoInit(WeightTransferInitInfo):
 
 @dataclass
 class WeightUpdate(WeightTransferUpdateInfo):
-    """One update: (name, tensor) pairs if vLLM runs in the trainer's process, otherwise the path of a
-    safetensors file.
+    """One update: (name, tensor) pairs if vLLM runs in the trainer's process, otherwise the path of
+    a safetensors file.
     """
 
     tensors: Iterable[tuple[str, Tensor]] | None = None

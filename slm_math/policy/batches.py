@@ -102,8 +102,8 @@ def micro_batches(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
     """Splits rows into micro-batches, given as lists of indices into `rows`.
 
     A micro-batch holds rows of one role: at most `tokens` positions, padding included, but at least
-    one row. Rows of similar length go together, which keeps padding low. The loss of a step does not
-    depend on the split.
+    one row. Rows of similar length go together, which keeps padding low. The loss of a step does
+    not depend on the split.
     """
     batch: list[int] = []
     for n in sorted(range(len(rows)), key=lambda n: (rows[n].role, len(rows[n].ids))):

@@ -27,9 +27,9 @@ TEMPLATES = {
 class ChatFormat:
     """Renders chats with a chat template and encodes them; never re-tokenizes a sampled reply.
 
-    `template`: "chatml", "plain" or the path of a Jinja file; by default the tokenizer's own. Raises
-    ValueError if there is no template, if it has no generation prompt, or if the tokenizer has no
-    end-of-sequence token.
+    `template`: "chatml", "plain" or the path of a Jinja file; by default the tokenizer's own.
+    Raises ValueError if there is no template, if it has no generation prompt, or if the tokenizer
+    has no end-of-sequence token.
     """
 
     def __init__(self, tokenizer: Any, template: str | None = None) -> None:
@@ -69,7 +69,8 @@ class ChatFormat:
         header = whole[len(bare) :].partition(mark)[0] if whole.startswith(bare) else ""
         if prompt == bare and header.strip():
             raise ValueError(
-                f"the chat template of {self.tokenizer.name_or_path or 'this model'} has no generation "
+                f"the chat template of {self.tokenizer.name_or_path or 'this model'} has no "
+                f"generation "
                 f"prompt: with add_generation_prompt it must end in {header!r}; set "
                 "policy.chat_template to chatml, plain or the path of a Jinja file"
             )
@@ -97,7 +98,9 @@ class ChatFormat:
         )
 
     def neutral(self, text: str) -> str:
-        """`text` with special tokens broken up, so that no problem or tool output can end a turn."""
+        """`text` with special tokens broken up, so that no problem or tool
+        output can end a turn.
+        """
         for token in self._special:
             if token in text:
                 text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
@@ -154,7 +157,9 @@ class ChatFormat:
         )
 
     def ends(self, *configs: Any) -> frozenset[int]:
-        """All tokens that end a turn: the tokenizer's, the template's and those in a model's configs."""
+        """All tokens that end a turn: the tokenizer's, the template's and those in a model's
+        configs.
+        """
         tokens = {self.tokenizer.eos_token_id, self.end_id}
         for config in configs:
             named = getattr(config, "eos_token_id", None)
@@ -200,8 +205,8 @@ class ChatFormat:
         return self.tokens(text)
 
     def _after(self, chat: Chat, index: int, part: int, text: str) -> str | None:
-        """The rest of `text` after the reply that is part `part` of message `index`; None if the reply
-        was not sampled after the text before it.
+        """The rest of `text` after the reply that is part `part` of message `index`; None if the
+        reply was not sampled after the text before it.
         """
         before = chat[index].content[:part]
         head = self._before(chat, index) + self._content(before)
@@ -221,9 +226,9 @@ class ChatFormat:
     ) -> list[tuple[list[int], list[float]]]:
         """Rows of a worked dialogue, each as token ids and their loss weights.
 
-        The weight is 1 for assistant turns and their end token, 0 for spans injected into them (tool
-        output), and `prompt_weight` elsewhere. A dialogue is one row, or one row per assistant turn
-        if the template rewrites history.
+        The weight is 1 for assistant turns and their end token, 0 for spans injected into them
+        (tool output), and `prompt_weight` elsewhere. A dialogue is one row, or one row per
+        assistant turn if the template rewrites history.
         """
         rows: list[tuple[list[int], list[float]]] = []
         ids: list[int] = []

@@ -59,7 +59,8 @@ class Policy:
     def __post_init__(self) -> None:
         if (self.path is None) == (self.scratch is None):
             raise ValueError(
-                "set either policy.path (a folder or hub id) or policy.scratch (a model with random "
+                "set either policy.path (a folder or hub id) or policy.scratch (a model with "
+                "random "
                 "weights)"
             )
         if self.path is not None:
@@ -95,7 +96,9 @@ class Policy:
         return ChatFormat(self.tokenizer(), self.chat_template)
 
     def context(self) -> int | None:
-        """The model's context in tokens, None if its config does not say; does not load the model."""
+        """The model's context in tokens, None if its config does not say; does
+        not load the model.
+        """
         if self.scratch is not None:
             return self.scratch.context
         assert self.path is not None

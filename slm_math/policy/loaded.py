@@ -23,7 +23,8 @@ class LoadedPolicy:
 
     Args:
         model: the model, with peft's wrapper if it has adapters.
-        adapters: role -> name of its adapter; {} if all weights are trained and shared by the roles.
+        adapters: role -> name of its adapter; {} if all weights are trained and shared by the
+            roles.
         frozen: the reference: None, "base" (the model without adapters), "copies" (frozen copies of
             the adapters) or a frozen model.
     """
@@ -90,7 +91,9 @@ class LoadedPolicy:
 
     @torch.no_grad()
     def move_reference(self, share: float) -> None:
-        """reference += share * (policy - reference), for each weight (of adapters, for each factor)."""
+        """reference += share * (policy - reference), for each weight (of adapters, for each
+        factor).
+        """
         for of_reference, of_policy in self._reference_pairs():
             of_reference.lerp_(of_policy, share)
 

@@ -14,7 +14,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def check_path(path: str) -> None:
-    """Raises ValueError if `path` is neither a model folder nor a possible hub id; loads nothing."""
+    """Raises ValueError if `path` is neither a model folder nor a possible hub
+    id; loads nothing.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -132,8 +134,8 @@ def context_of(path: str) -> int | None:
 def load_tokenizer(path: str) -> Any:
     """The tokenizer of a model.
 
-    If it has no padding token, the end-of-sequence token serves as one: masks are made from lengths,
-    never from ids.
+    If it has no padding token, the end-of-sequence token serves as one: masks are made from
+    lengths, never from ids.
     """
     from transformers import AutoTokenizer
 
@@ -169,7 +171,8 @@ def load_model(
 def _unloadable(path: str, error: OSError) -> ValueError:
     reason = str(error).strip().splitlines()[0]
     return ValueError(
-        f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` downloads it "
+        f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` "
+        f"downloads it "
         "ahead of time; a gated model needs HF_TOKEN in the environment)"
     )
 

@@ -135,7 +135,8 @@ def test_agents_of_agent_eval_are_merged_by_name_where_a_later_file_appends_it(
     files = write(
         tmp_path,
         one=TRAIN + start,
-        two="trainer: {callbacks+: [{class_path: AgentEval, agents: {two: CodeFeedback}}, ExportHF]}",
+        two="trainer: {callbacks+: [{class_path: AgentEval, agents: {two: CodeFeedback}}, "
+        "ExportHF]}",
     )
     callbacks = shown("fit", *files)["trainer"]["callbacks"]
     assert [item["class_path"] for item in callbacks] == [
