@@ -55,7 +55,7 @@ class Pending:
     request: Request
     prompt: tuple[int, ...]
     digest: str
-    room: int
+    budget: int
     start: float = field(default_factory=time.perf_counter)
     first: Sampled | None = None
 
