@@ -1,11 +1,10 @@
-"""How fast is GRPO with vLLM in the same process, and how far from what the memory's bandwidth
-allows?
+"""Measures GRPO with vLLM in the same process against the limit of the memory bandwidth.
 
-    python scripts/bench_vllm.py                       # Qwen2.5-1.5B's shape, random weights, 20
-    steps: needs a GPU python scripts/bench_vllm.py --shape tiny --steps 3   # tries the script
-    anywhere
+    python scripts/bench_vllm.py                           # needs a GPU
+    python scripts/bench_vllm.py --shape tiny --steps 3    # tries the script anywhere
 
-A decode step has to read all weights and the keys and values of every chat once, so
+By default the model has Qwen2.5-1.5B's shape and random weights, and is trained for 20 steps. A
+decode step has to read all weights and the keys and values of every chat once, so
 tokens/s <= batch * bandwidth / (weights + batch * context * bytes of keys and values of a token).
 """
 
@@ -51,7 +50,7 @@ BANDWIDTH = {
 
 
 class Even(Reward):
-    """Something that random weights earn now and then."""
+    """A reward that random weights sometimes earn."""
 
     def __call__(self, graded: GradedTrace) -> float:
         return float(sum(graded.trace.turns[0].reply.token_ids) % 2)

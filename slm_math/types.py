@@ -26,7 +26,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Image:
-    """A picture: a local path or a data URL."""
+    """An image: a local path or a data URL."""
 
     source: str
 

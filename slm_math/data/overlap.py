@@ -109,7 +109,7 @@ class Overlap:
 
 def overlap(train: Iterable[Problem], test: Sequence[Problem]) -> Overlap:
     """What of `test` is in `train`. Choices belong to a problem's text; the same text about other
-    pictures is no match.
+    images is no match.
 
     Memory grows with the test problems only.
     """
@@ -172,14 +172,14 @@ class _Text:
     text: str
     words: tuple[str, ...]
     grams: frozenset[int]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
 
 
 def _read(problem: Problem) -> _Text:
     text = "\n".join((problem.text, *problem.choices))
     words = tuple(normalized(text).split())
     return _Text(
-        text.strip(), words, frozenset(_grams(words)), tuple(map(_picture, problem.images))
+        text.strip(), words, frozenset(_grams(words)), tuple(map(_image_digest, problem.images))
     )
 
 
@@ -203,7 +203,7 @@ def _index(tests: list[_Text]) -> dict[int, list[int]]:
     index: dict[int, list[int]] = defaultdict(list)
     for number, text in enumerate(tests):
         own = text.grams - often or text.grams
-        tests[number] = _Text(text.text, text.words, own, text.pictures)
+        tests[number] = _Text(text.text, text.words, own, text.images)
         for gram in own:
             index[gram].append(number)
     return index
@@ -214,7 +214,7 @@ def _closeness(test: _Text, train: _Text, count: int) -> tuple[bool, int, float]
     for no match.
     """
     together = count / len(test.grams)
-    if test.pictures != train.pictures:
+    if test.images != train.images:
         return (False, 0, together) if len(test.words) >= GRAM else None
     if test.words == train.words:
         return True, 2 if test.text == train.text else 1, together
@@ -254,8 +254,8 @@ def _amounts(words: Sequence[str]) -> Counter[str]:
     )
 
 
-def _picture(image: Image) -> str:
-    """What a picture is, wherever it lies."""
+def _image_digest(image: Image) -> str:
+    """What identifies an image, wherever its file lies."""
     source = image.source
     data = source.encode("utf-8", "surrogatepass")
     if not source.startswith("data:") and Path(source).is_file():

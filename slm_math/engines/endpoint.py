@@ -1,6 +1,4 @@
-"""The base of engines that send requests to HTTP servers: concurrency, retries,
-errors, API keys.
-"""
+"""The base of engines that use HTTP servers: concurrency, retries, errors, API keys."""
 
 from __future__ import annotations
 
@@ -52,16 +50,14 @@ class EndpointEngine(Engine):
     ) -> None:
         if concurrency < 1 or timeout <= 0 or retries < 0 or backoff < 0:
             raise ValueError(
-                "concurrency must be at least 1, timeout positive, retries and backoff at least "
-                "0, got "
-                f"{concurrency}, {timeout}, {retries} and {backoff}"
+                "concurrency must be at least 1, timeout positive, retries and backoff at least 0, "
+                f"got {concurrency}, {timeout}, {retries} and {backoff}"
             )
         self._key = os.environ.get(api_key_env, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
             raise ValueError(
-                f"the environment variable {api_key_env} holds characters that no API key has: "
-                f"set it "
-                "again"
+                f"the environment variable {api_key_env} holds characters that no API key has: set "
+                "it again"
             )
         self.concurrency = concurrency
         self.timeout = timeout

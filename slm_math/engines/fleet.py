@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import httpx
 
 from slm_math.engines.base import EngineError
-from slm_math.engines.endpoint import EndpointEngine
+from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure
 from slm_math.engines.vllm_control import VLLMServer
+
+HEARTBEAT = 20.0  # seconds without a response after which the server's health is checked
 
 
 class Fleet(EndpointEngine):
@@ -99,6 +102,24 @@ class Fleet(EndpointEngine):
             server.problem = self._clean(f"{type(error).__name__}: {error}")
             return False
         return True
+
+    async def _post_watched(
+        self, server: VLLMServer, route: str, body: dict[str, Any]
+    ) -> httpx.Response:
+        """The response to a request, with health checks while it is in flight.
+
+        Raises TemporaryFailure if two checks in a row fail: a machine that loses power or network
+        does not close its connections.
+        """
+        post, silent = asyncio.ensure_future(self._post(f"{server.url}{route}", body)), 0
+        try:
+            while not (await asyncio.wait({post}, timeout=HEARTBEAT))[0]:
+                silent = 0 if await self._healthy(server) else silent + 1
+                if silent == 2 or server.stale:
+                    raise TemporaryFailure("no response, and its health check fails")
+            return post.result()
+        finally:
+            post.cancel()
 
     def _maintain(self) -> None:
         """Pushes weights to stale servers. Raises EngineError if all servers have been down for

@@ -1,6 +1,4 @@
-"""Generation with any transformers causal language model: continuous batching on
-left-padded rows.
-"""
+"""Continuous batching with any causal language model of transformers, on left-padded rows."""
 
 from __future__ import annotations
 
@@ -32,8 +30,8 @@ class _Decoding:
     digest: str  # of the prompt's text and images
     images: tuple[Image, ...]
     uniform: Any
-    room: int  # tokens that may still be sampled
-    restricted: bool  # top-p, top-k or min-p leave out tokens
+    budget: int  # the most tokens that may be sampled
+    restricted: bool  # whether top-p, top-k or min-p restricts the support
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     support: list[bytes] = field(default_factory=list)
@@ -45,18 +43,18 @@ class _Decoding:
         return len(self.prompt) + len(self.tokens)
 
     @property
-    def read(self) -> tuple[tuple[int, ...], tuple[Image, ...]]:
-        """What the network reads before the reply; requests that agree in it share a prefill."""
+    def prompt_key(self) -> tuple[tuple[int, ...], tuple[Image, ...]]:
+        """The prompt's token ids and images; requests with equal keys share a prefill."""
         return self.prompt, self.images
 
 
 class TransformersEngine(Engine):
-    """Decodes up to `slots` requests at once. A `poll` makes a step at least, until one has
-    finished or time is up.
+    """Decodes up to `slots` requests at once.
 
-    Equal prompts are prefilled once. Finished rows leave the batch when a quarter of it is idle or
-    others wait. Sampling depends on the request's key alone. `context` wraps every forward pass
-    (autocast, adapter choice); `heartbeat` is called after each.
+    A `poll` makes decoding steps, at least one, until a request has finished or its time is up.
+    Equal prompts are prefilled once. Finished rows leave the batch if a quarter of it is idle or if
+    other requests wait. Sampling depends on the request's key alone. `context` wraps every forward
+    pass (autocast, choice of the adapter); `heartbeat` is called after each.
     """
 
     returns_logprobs = True
@@ -72,14 +70,14 @@ class TransformersEngine(Engine):
         heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         if slots < 1:
-            raise ValueError(f"an engine needs slots >= 1, got {slots}")
+            raise ValueError(f"slots must be at least 1, got {slots}")
         self.model = model
         self.chat = chat
         self.slots = slots
         self.context = context
         self.heartbeat = heartbeat
         self.version = 0
-        # forward passes that decode, tokens from these, other passes
+        # decoding steps, tokens sampled in these steps, prefills (see `usage`)
         self.steps = self.decoded = self.prefills = 0
         self._tickets = 0
         self._waiting: deque[tuple[int, Request]] = deque()
@@ -87,9 +85,7 @@ class TransformersEngine(Engine):
         self._cache: RowCache | None = None
         self._ended = frozenset[int]()
 
-    # -- the seam
-    #
-    # ----------------------------------------------------------------------------------------------
+    # the interface of an engine
 
     def submit(self, request: Request) -> int:
         self._tickets += 1
@@ -103,7 +99,7 @@ class TransformersEngine(Engine):
                 row.finish = "cancelled"
 
     def update(self, version: int, weights: Weights | None = None) -> None:
-        self.version = version  # it decodes with the trainer's own weights
+        self.version = version  # this engine decodes with the trainer's own weights
 
     def release(self) -> None:
         if not self.busy:
@@ -137,29 +133,28 @@ class TransformersEngine(Engine):
                         break
         finally:
             self.model.train(training)
-            # casts made without gradient must not serve a later backward
+            # weights that autocast cast without gradients must not be reused in training
             torch.clear_autocast_cache()
         return finished
 
-    # -- rows come and go
-    # ----------------------------------------------------------------------------------------
+    # admission and removal of rows
 
     def _turnover(self) -> list[tuple[int, Reply | EngineError]]:
-        """Drops finished rows when it pays and admits waiting requests; returns what was over at
-        once.
+        """Removes finished rows and admits waiting requests if it is worth the cost; returns the
+        requests that have finished already.
         """
         alive = [i for i, row in enumerate(self._rows) if not row.finish]
-        room = self.slots - len(alive)
-        # a lone newcomer waits for company unless most slots are free: a prefill costs about as
-        # much as a decode step
+        free = self.slots - len(alive)
+        # a prefill costs about as much as a decoding step, so a few waiting requests are not
+        # admitted until more wait or most slots are free
         admit = (
             self._waiting
-            and room
-            and (len(self._waiting) >= self.slots // 8 or room >= self.slots // 2)
+            and free
+            and (len(self._waiting) >= self.slots // 8 or free >= self.slots // 2)
         )
         if len(alive) < len(self._rows) and (admit or len(alive) <= 0.75 * len(self._rows)):
             self._keep(alive)
-        return self._admit(room) if admit else []
+        return self._admit(free) if admit else []
 
     def _keep(self, alive: list[int]) -> None:
         self._rows = [self._rows[i] for i in alive]
@@ -169,20 +164,20 @@ class TransformersEngine(Engine):
             start = self._cache.length - max(row.length - 1 for row in self._rows)
             self._cache.keep(torch.tensor(alive, device=self.model.device), start)
 
-    def _admit(self, room: int) -> list[tuple[int, Reply | EngineError]]:
-        refused: list[tuple[int, Reply | EngineError]] = []
+    def _admit(self, free: int) -> list[tuple[int, Reply | EngineError]]:
+        rejected: list[tuple[int, Reply | EngineError]] = []
         rows: list[_Decoding] = []
-        while self._waiting and len(rows) < room:
+        while self._waiting and len(rows) < free:
             ticket, request = self._waiting.popleft()
+            sampling = request.sampling
             limit = (
                 getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
                 or 1 << 30
             )
-            plan = request.sampling
             try:
                 prompt, digest, budget = fit_prompt(self.chat, request, limit)
             except ContextFull as error:
-                refused.append((ticket, error))
+                rejected.append((ticket, error))
                 continue
             rows.append(
                 _Decoding(
@@ -192,41 +187,41 @@ class TransformersEngine(Engine):
                     digest=digest,
                     images=chat_images(request.chat),
                     uniform=uniforms(request.key, budget),
-                    room=budget,
-                    restricted=plan.restricts_support and plan.temperature > 0,
+                    budget=budget,
+                    restricted=sampling.restricts_support and sampling.temperature > 0,
                 )
             )
         if not rows:
-            return refused
+            return rejected
         logits, cache = self._prefill(rows)
         if self._cache is None:
             self._cache = cache
         else:
             self._cache.join(cache)
         self._rows += rows
-        return refused + self._sample(rows, logits)
+        return rejected + self._sample(rows, logits)
 
     def _prefill(self, rows: list[_Decoding]) -> tuple[Tensor, RowCache]:
-        """Runs each distinct prompt (ids and images) once; returns last logits (B, V) and the
-        cache, expanded to all rows.
+        """Runs each distinct prompt (ids and images) once. Returns the last logits (B, V) and the
+        cache, both expanded to all rows.
         """
-        place = {read: n for n, read in enumerate(dict.fromkeys(row.read for row in rows))}
-        prompts = [prompt for prompt, _ in place]
+        distinct = list(dict.fromkeys(row.prompt_key for row in rows))
+        prompts = [prompt for prompt, _ in distinct]
         length = max(map(len, prompts))
         ids = torch.zeros(len(prompts), length, dtype=torch.long)
         for n, prompt in enumerate(prompts):
             ids[n, length - len(prompt) :] = torch.tensor(prompt)
         lengths = torch.tensor(list(map(len, prompts)))
         cache = RowCache(self.model.config.get_text_config().num_hidden_layers)
-        logits = self._forward(ids, lengths, cache, tuple(images for _, images in place))
+        logits = self._forward(ids, lengths, cache, tuple(images for _, images in distinct))
         self.prefills += 1
-        index = torch.tensor([place[row.read] for row in rows], device=self.model.device)
-        if len(place) < len(rows):
+        place = {prompt_key: n for n, prompt_key in enumerate(distinct)}
+        index = torch.tensor([place[row.prompt_key] for row in rows], device=self.model.device)
+        if len(distinct) < len(rows):
             cache.keep(index)
         return logits[index], cache
 
-    # -- one token for every row
-    # ---------------------------------------------------------------------------------
+    # one token for every row
 
     def _step(self) -> list[tuple[int, Reply | EngineError]]:
         assert self._cache is not None
@@ -247,7 +242,7 @@ class TransformersEngine(Engine):
         cache: RowCache,
         images: tuple[tuple[Image, ...], ...] = (),
     ) -> Tensor:
-        """See `next_logits`."""
+        """The logits (B, V) after the last tokens, see `next_logits`."""
         logits = next_logits(self.model, ids, lengths, cache, images)
         self.heartbeat()
         return logits
@@ -256,7 +251,7 @@ class TransformersEngine(Engine):
         self, rows: list[_Decoding], logits: Tensor
     ) -> list[tuple[int, Reply | EngineError]]:
         plans = [row.request.sampling for row in rows]
-        # requests that cannot sample every token
+        # whether a row's support is restricted, and has to be recorded
         restricted = [row.restricted for row in rows]
         for i, row in enumerate(rows):
             if not row.tokens and plans[i].not_first:
@@ -271,36 +266,37 @@ class TransformersEngine(Engine):
             ],
             device=logits.device,
         )
-        tokens, logps, possible = sample_tokens(logits, *numbers.unbind(1))
-        support = [b""] * len(rows)
+        tokens, logps, support = sample_tokens(logits, *numbers.unbind(1))
+        packed = [b""] * len(rows)
         if any(restricted):
-            asking = torch.tensor(restricted, device=logits.device)
-            logps, support = record_support(logps, possible, asking)
+            recorded = torch.tensor(restricted, device=logits.device)
+            logps, packed = record_support(logps, support, recorded)
         chosen = logps.gather(-1, tokens[:, None]).squeeze(-1)
         finished: list[tuple[int, Reply | EngineError]] = []
-        for row, token, logp, could in zip(rows, tokens.tolist(), chosen.tolist(), support):
+        for row, token, logp, support_ids in zip(rows, tokens.tolist(), chosen.tolist(), packed):
             row.tokens.append(token)
             row.logprobs.append(logp)
-            row.support.append(could)
-            row.finish = self._over(row, token)
+            row.support.append(support_ids)
+            row.finish = self._finish_reason(row, token)
             if row.finish:
                 finished.append((row.ticket, self._reply(row)))
         return finished
 
-    def _over(self, row: _Decoding, token: int) -> str:
+    def _finish_reason(self, row: _Decoding, token: int) -> str:
+        """ "stop" or "length" if the reply ends with this token, otherwise ""."""
         if token in self.ends:
             return "stop"
         stops = row.request.sampling.stop
         if stops:
-            # a stop string cannot reach further back than one token a byte
+            # a token holds at least one byte, which bounds how many tokens a stop string spans
             tail = self.chat.text(row.tokens[-max(len(stop.encode()) for stop in stops) - 1 :])
             if any(stop in tail for stop in stops):
                 return "stop"
-        return "length" if len(row.tokens) >= row.room else ""
+        return "length" if len(row.tokens) >= row.budget else ""
 
     @property
     def ends(self) -> frozenset[int]:
-        """Every token that ends a turn."""
+        """All tokens that end a turn."""
         if not self._ended:
             self._ended = self.chat.ends(
                 self.model.config, getattr(self.model, "generation_config", None)

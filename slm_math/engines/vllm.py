@@ -49,10 +49,9 @@ class VLLMEngine(Engine):
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, otherwise float32.
         slots: the most requests decoded at once.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
-        memory: the share of the GPU for weights and cache; by default 0.9, so a second engine on
-            the same GPU needs a smaller share.
-        context: the most tokens of a prompt and its reply together; by default the model's own
-            context.
+        memory: the share of the GPU for weights and cache; by default 0.9. Set it if two engines
+            share the GPU.
+        context: the most tokens of a prompt and its reply; by default the model's own context.
     """
 
     returns_logprobs = True
@@ -133,17 +132,12 @@ class VLLMEngine(Engine):
         return self._chat
 
     def identity(self) -> dict[str, Any]:
+        engine = {"engine": type(self).__name__, "version": vllm_setup.installed()}
         if self._receives_weights:  # the trainer records whose weights these are
-            return {
-                "engine": type(self).__name__,
-                "version": vllm_setup.installed(),
-                "dtype": self.dtype,
-            }
+            return engine | {"dtype": self.dtype}
         if local_folder(self.path) is None:
             self._start()  # downloads the files that are hashed below
-        return {
-            "engine": type(self).__name__,
-            "version": vllm_setup.installed(),
+        return engine | {
             "path": self.path,
             **files_of(self.path, self.template),
             "dtype": self.dtype,
@@ -247,9 +241,7 @@ class VLLMEngine(Engine):
     # the model
 
     def _lora(self, role: str) -> Any:
-        """vLLM's request for the adapter of a role; a role without an adapter
-        gets the first one.
-        """
+        """vLLM's request for the adapter of a role; other roles get the first adapter."""
         if not self.adapters:
             return None
         from vllm.lora.request import LoRARequest

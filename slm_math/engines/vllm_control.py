@@ -205,15 +205,13 @@ class VLLMServer:
         if self._backend not in (vllm_setup.WEIGHTS_BACKEND, "nccl", "ipc"):
             raise EngineError(
                 f"{self.url} receives no weights (its weight transfer is {self._backend}): start "
-                f"it "
-                "with scripts/serve_vllm.sh and WEIGHTS=nccl or file, or train adapters "
+                "it with scripts/serve_vllm.sh and WEIGHTS=nccl or file, or train adapters "
                 "(policy.lora) with WEIGHTS=adapters"
             )
         if self._backend == "ipc" and not single_trainer:
             raise EngineError(
                 f"{self.url} receives weights by ipc, which supports a single training process "
-                f"only: "
-                "start it with WEIGHTS=nccl"
+                "only: start it with WEIGHTS=nccl"
             )
         return self._backend
 

@@ -66,9 +66,7 @@ class Pending:
 
     @property
     def bans_first(self) -> bool:
-        """Whether the next token is the reply's first, and `not_first` forbids
-        some tokens there.
-        """
+        """Whether the next token is the first of the reply and `not_first` forbids some."""
         return bool(self.request.sampling.not_first) and self.first is None
 
 
@@ -141,9 +139,7 @@ def sampling_fields(
 
 
 def awaits_rest(pending: Pending, sampled: Sampled, chat: ChatFormat) -> bool:
-    """Whether vLLM has sampled the first token only; `pending` then becomes the request for the
-    rest.
-    """
+    """Whether vLLM has sampled the first token only; `pending` then asks for the rest."""
     if not pending.bans_first or pending.budget == 1 or sampled.finish != "length":
         return False
     text = chat.text(sampled.tokens)
@@ -208,7 +204,6 @@ def parse_completion(response: httpx.Response) -> tuple[Sampled, set[str]]:
     if finish not in ("stop", "length") or len(logps) != len(tokens) or not tokens:
         raise TemporaryFailure(
             f"the response is incomplete (finish_reason {finish}, {len(tokens)} tokens, "
-            f"{len(logps)} "
-            "log-probabilities)"
+            f"{len(logps)} log-probabilities)"
         )
     return Sampled(tokens, logps, finish), versions

@@ -1,18 +1,13 @@
-"""An engine for any number of `vllm serve` processes, which exchange token ids
-and receive weights.
-"""
+"""An engine for `vllm serve` processes, which exchange token ids and receive weights."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from slm_math.engines.base import EngineError, Request, Verify, Weights, unverified
 from slm_math.engines.endpoint import Refused, TemporaryFailure, check_url
@@ -34,7 +29,6 @@ from slm_math.policy.loading import configs_of, files_of, load_tokenizer, local_
 from slm_math.types import Reply
 
 ROUTE = "/inference/v1/generate"
-HEARTBEAT = 20.0  # seconds without a response after which the server's health is checked
 
 
 class VLLMServers(Fleet):
@@ -234,7 +228,7 @@ class VLLMServers(Fleet):
         """
         try:
             sampled, versions = parse_completion(
-                await self._post_watched(server, self._body(pending))
+                await self._post_watched(server, ROUTE, self._body(pending))
             )
         except Refused as error:
             # the server has restarted and does not know the adapters
@@ -254,8 +248,7 @@ class VLLMServers(Fleet):
         if self._expected is None and versions != (self._first or versions):
             raise EngineError(
                 f"{server.url} answers with other weights than before ({versions}): another "
-                f"process "
-                "has changed them"
+                "process has changed them"
             )
         self._first = self._first or versions
         return sampled
@@ -272,22 +265,6 @@ class VLLMServers(Fleet):
                 {"type": "image_url", "url": image_url(source)} for source in sources
             ]
         return body
-
-    async def _post_watched(self, server: VLLMServer, body: dict[str, Any]) -> httpx.Response:
-        """The response to a request, with health checks while it is in flight.
-
-        Raises TemporaryFailure if two checks in a row fail: a machine that loses power or network
-        does not close its connections.
-        """
-        post, silent = asyncio.ensure_future(self._post(f"{server.url}{ROUTE}", body)), 0
-        try:
-            while not (await asyncio.wait({post}, timeout=HEARTBEAT))[0]:
-                silent = 0 if await self._healthy(server) else silent + 1
-                if silent == 2 or server.stale:
-                    raise TemporaryFailure("no response, and its health check fails")
-            return post.result()
-        finally:
-            post.cancel()
 
     # weights
 

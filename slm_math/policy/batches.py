@@ -122,7 +122,7 @@ def token_counts(rows: Sequence[Row]) -> Tensor:
 
 
 def token_indices(rows: Sequence[Row], chosen: Sequence[int]) -> Tensor:
-    """The indices into M of the loss tokens of the rows `chosen`, in their order."""
+    """The indices into M of the loss tokens of the rows `chosen`, in the order of `chosen`."""
     ends = token_counts(rows).cumsum(0).tolist()
     starts = [0, *ends]
     return torch.cat([torch.arange(0), *(torch.arange(starts[n], ends[n]) for n in chosen)])

@@ -70,8 +70,7 @@ class ChatFormat:
         if prompt == bare and header.strip():
             raise ValueError(
                 f"the chat template of {self.tokenizer.name_or_path or 'this model'} has no "
-                f"generation "
-                f"prompt: with add_generation_prompt it must end in {header!r}; set "
+                f"generation prompt: with add_generation_prompt it must end in {header!r}; set "
                 "policy.chat_template to chatml, plain or the path of a Jinja file"
             )
 
@@ -98,9 +97,7 @@ class ChatFormat:
         )
 
     def neutral(self, text: str) -> str:
-        """`text` with special tokens broken up, so that no problem or tool
-        output can end a turn.
-        """
+        """`text` with special tokens broken up: no problem or tool output can end a turn."""
         for token in self._special:
             if token in text:
                 text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
@@ -157,9 +154,7 @@ class ChatFormat:
         )
 
     def ends(self, *configs: Any) -> frozenset[int]:
-        """All tokens that end a turn: the tokenizer's, the template's and those in a model's
-        configs.
-        """
+        """All token ids that end a turn, of the tokenizer, the template and a model's configs."""
         tokens = {self.tokenizer.eos_token_id, self.end_id}
         for config in configs:
             named = getattr(config, "eos_token_id", None)
@@ -196,9 +191,7 @@ class ChatFormat:
                 assert isinstance(reply, Reply)
                 ids = reply.token_ids
                 if reply.finish == "stop" and self.end_id == ids[-1]:
-                    if (
-                        resume and index == len(chat) - 1
-                    ):  # the turn continues, so its end is dropped
+                    if resume and index == len(chat) - 1:  # the turn continues
                         ids = ids[:-1]
                     rest = rest.removeprefix(self.end_text)
                 return [*reply.prompt_ids, *ids, *self.tokens(rest)]

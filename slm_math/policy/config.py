@@ -60,8 +60,7 @@ class Policy:
         if (self.path is None) == (self.scratch is None):
             raise ValueError(
                 "set either policy.path (a folder or hub id) or policy.scratch (a model with "
-                "random "
-                "weights)"
+                "random weights)"
             )
         if self.path is not None:
             check_path(self.path)
@@ -96,9 +95,7 @@ class Policy:
         return ChatFormat(self.tokenizer(), self.chat_template)
 
     def context(self) -> int | None:
-        """The model's context in tokens, None if its config does not say; does
-        not load the model.
-        """
+        """The model's context in tokens by its config, None if unknown; loads no weights."""
         if self.scratch is not None:
             return self.scratch.context
         assert self.path is not None

@@ -1,4 +1,4 @@
-"""The one place that runs the network, for training and for the engine that decodes with it.
+"""The only module that runs the network, for training and for the transformers engine.
 
 Axes: B sequences, T tokens of the longest, L tokens in the cache and T new ones, M loss tokens, V
 tokens of the vocabulary.
@@ -20,13 +20,14 @@ from slm_math.types import Image
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the network reads.
+    """The network's inputs.
 
     Args:
-        ids: (B, T) token ids; in a prompt, an image is one placeholder.
-        positions: (B, T) the place of each token in its sequence.
-        mask: (B, L) 0 where a position is padding; None where causal attention sees no padding.
-        images: what the placeholders of each sequence stand for; () for no images at all.
+        ids: (B, T) token ids; an image is one placeholder.
+        positions: (B, T) the position of each token in its sequence, from 0.
+        mask: (B, L) 0 at padding, otherwise 1; None if causal attention never reaches padding.
+        images: the images of each sequence in the order of their placeholders; () if there are
+            none.
     """
 
     ids: Tensor
@@ -36,17 +37,17 @@ class Inputs:
 
     def __post_init__(self) -> None:
         if any(self.images):
-            raise ValueError("these sequences have images, and the model takes text only")
+            raise ValueError("these sequences have images, but the model takes text only")
 
     @classmethod
     def of_rows(cls, ids: Tensor, images: tuple[tuple[Image, ...], ...] = ()) -> Inputs:
-        """Sequences that begin at the left; what pads them on the right needs no mask."""
+        """Sequences (B, T) padded on the right, where causal attention needs no mask."""
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         return cls(ids, positions, images=images)
 
 
 def hidden_states(model: Any, inputs: Inputs) -> Tensor:
-    """Inputs -> the decoder's last hidden states (B, T, H), for training and scoring."""
+    """The decoder's last hidden states (B, T, H), for training and scoring."""
     decoder = inner(model).get_decoder()
     out = decoder(input_ids=inputs.ids, position_ids=inputs.positions, use_cache=False)
     return out.last_hidden_state
@@ -59,13 +60,14 @@ def next_logits(
     cache: RowCache,
     images: tuple[tuple[Image, ...], ...] = (),
 ) -> Tensor:
-    """The logits (B, V) of the token after the last of each sequence, for decoding.
+    """The logits (B, V) after the last token of each sequence, for decoding.
 
     Args:
-        ids: (B, T) the newest tokens of sequences that are padded on the left.
-        lengths: (B,) of the whole sequences.
-        cache: what was read before; it takes up the new tokens.
-        images: of each sequence, as far as its prompt is among the new tokens.
+        model: the model.
+        ids: (B, T) the tokens that the cache does not hold yet, padded on the left.
+        lengths: (B,) the number of tokens of each sequence, those in the cache included.
+        cache: keys and values of the earlier tokens; the new ones are added to it.
+        images: the images of each sequence if `ids` holds the prompts, otherwise ().
     """
     inputs = _decoding_inputs(model.device, ids, lengths, cache.length, images)
     out = model(
@@ -86,11 +88,12 @@ def _decoding_inputs(
     before: int,
     images: tuple[tuple[Image, ...], ...],
 ) -> Inputs:
-    """The inputs of the newest tokens of left-padded sequences, of which `before` columns were
-    read.
+    """The network's inputs for the new tokens of left-padded sequences.
+
+    `before` is the number of positions in the cache.
     """
     width = before + ids.shape[1]
-    # (B, L): position in its sequence, negative where padded
+    # (B, L): position in its sequence, negative at padding
     place = torch.arange(width) - (width - lengths[:, None])
     positions = place[:, -ids.shape[1] :].clamp(min=0)
     mask = (place >= 0).long()
@@ -113,13 +116,14 @@ def _cache_argument(architecture: type) -> str:
 
 
 def inner(model: Any) -> Any:
-    """The model itself, without peft around it."""
+    """The transformers model without peft's wrapper."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def language_head(model: Any) -> Any:
-    """hidden (m, H) -> logits (m, V), with the scaling or capping that some architectures put
-    behind the head.
+    """A function from hidden states (M, H) to logits (M, V).
+
+    It includes the scaling or soft-capping that some architectures apply after the head.
     """
     base = inner(model)
     head = base.get_output_embeddings()

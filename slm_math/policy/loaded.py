@@ -23,8 +23,7 @@ class LoadedPolicy:
 
     Args:
         model: the model, with peft's wrapper if it has adapters.
-        adapters: role -> name of its adapter; {} if all weights are trained and shared by the
-            roles.
+        adapters: role -> name of its adapter; {} if all weights are trained, for all roles.
         frozen: the reference: None, "base" (the model without adapters), "copies" (frozen copies of
             the adapters) or a frozen model.
     """
@@ -91,9 +90,7 @@ class LoadedPolicy:
 
     @torch.no_grad()
     def move_reference(self, share: float) -> None:
-        """reference += share * (policy - reference), for each weight (of adapters, for each
-        factor).
-        """
+        """reference += share * (policy - reference), for each weight or factor of an adapter."""
         for of_reference, of_policy in self._reference_pairs():
             of_reference.lerp_(of_policy, share)
 

@@ -14,9 +14,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def check_path(path: str) -> None:
-    """Raises ValueError if `path` is neither a model folder nor a possible hub
-    id; loads nothing.
-    """
+    """Raises ValueError if `path` is neither a model folder nor a possible hub id."""
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -172,8 +170,7 @@ def _unloadable(path: str, error: OSError) -> ValueError:
     reason = str(error).strip().splitlines()[0]
     return ValueError(
         f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` "
-        f"downloads it "
-        "ahead of time; a gated model needs HF_TOKEN in the environment)"
+        "downloads it ahead of time; a gated model needs HF_TOKEN in the environment)"
     )
 
 

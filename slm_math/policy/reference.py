@@ -1,4 +1,4 @@
-"""What the reference policy says of rows, token by token.
+"""The log-probabilities of rows under the reference.
 
 Axes: N rows, M loss tokens of all rows.
 """
@@ -24,13 +24,18 @@ def reference_logprobs(
     kl: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Tensor, list[float]]:
-    """The log-probabilities (M,) under the reference, in nats, and of each row (N,) an estimate of
-    KL(policy || reference), summed over its loss tokens.
+    """Runs the reference, and the policy if a KL estimate is needed, on rows.
 
     Args:
-        tokens_per_batch: positions of one forward pass.
-        kl: the estimator, see `kl_estimate`; None leaves the sums at 0 and the policy alone.
+        loaded: the policy with its reference.
+        rows: the N rows.
+        tokens_per_batch: the most positions in one forward pass.
+        kl: the KL estimator, see `kl_estimate`; None for none.
         progress: called with (micro-batches done, all micro-batches).
+
+    Returns:
+        The log-probabilities (M,) under the reference in nats, and for each row an estimate of
+        KL(policy || reference) in nats, summed over its loss tokens (0 if `kl` is None).
     """
     device = loaded.model.device
     logprobs = torch.zeros(int(token_counts(rows).sum()), device=device)
@@ -41,7 +46,8 @@ def reference_logprobs(
         own = loaded.logprobs(batch, reference=True)[0]
         logprobs[token_indices(rows, chunk).to(device)] = own
         if kl is not None:
-            # by the trainer on both sides: an engine's rounding is no divergence
+            # both log-probabilities come from the trainer, because the engine's rounding must not
+            # count as divergence
             estimate = kl_estimate(loaded.logprobs(batch)[0], own, kl)
             of_batch = torch.zeros(len(chunk), device=device)
             sums[chunk] = of_batch.index_add_(0, batch.row, estimate)

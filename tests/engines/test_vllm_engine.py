@@ -124,7 +124,7 @@ def test_a_cache_that_stays_is_an_error(
         engine.update(1, WEIGHTS)
 
 
-# -- what is asked where vLLM reports what could be sampled: it then refuses greedy requests and
+# what is asked where vLLM reports what could be sampled: it then refuses greedy requests and
 # top_k 0
 
 

@@ -50,8 +50,7 @@ def wait(condition: Any, seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
-# -- servers that die
-# ----------------------------------------------------------------------------------------------
+# servers that die
 
 
 def test_others_take_over_what_a_dead_server_was_working_on(tmp_path: Path) -> None:
@@ -193,8 +192,7 @@ def test_a_server_that_never_takes_the_version_ends_in_an_error(tmp_path: Path) 
             pytest.fail("it goes on for ever")
 
 
-# -- servers that are well, and do not answer
-# ----------------------------------------------------------------------
+# servers that are well, and do not answer
 
 TRASH = {
     "no JSON": b"<html>hello</html>",

@@ -149,8 +149,7 @@ def test_nothing_imports_vllm_before_it_is_used() -> None:
     assert done.stdout.strip() == "[]"
 
 
-# -- servers, before anything is asked
-# -----------------------------------------------------------------------------
+# servers, before anything is asked
 
 
 @pytest.mark.parametrize("version", ["0.31.2", "0.33.0", "1.0.0"])

@@ -149,9 +149,7 @@ def test_weights_do_not_change_under_requests(one) -> None:
     answers(engine, [ticket])
 
 
-# -- adapters
-#
-# --------------------------------------------------------------------------------------------------
+# adapters
 
 
 def adapted(roles: tuple[str, ...], folder: Path) -> tuple[LoadedPolicy, Weights]:

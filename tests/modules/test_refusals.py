@@ -28,7 +28,7 @@ def chatml(generation: bool) -> Any:
 
 def test_template_without_a_generation_prompt_is_refused() -> None:
     ChatFormat(chatml(True))
-    with pytest.raises(ValueError, match=r"knows no generation prompt.*'<\|assistant\|>'"):
+    with pytest.raises(ValueError, match=r"has no generation prompt.*'<\|assistant\|>'"):
         ChatFormat(chatml(False))
 
 

@@ -263,9 +263,7 @@ def test_an_adapter_that_is_not_taken_stops_the_run(tmp_path: Path) -> None:
             fit(tmp_path, model, 3)
 
 
-# -- the choice
-#
-# --------------------------------------------------------------------------------------------------
+# the choice
 
 SERVERS = Vllm(servers=("http://node2:8000",))
 CHOICES = [

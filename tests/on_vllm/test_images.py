@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from slm_math.policy.scratch import Scratch
 
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     tokenizer = Scratch().tokenizer()
     marks = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
     marks += [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)]
@@ -74,8 +74,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for parameter in model.parameters():
         parameter.data *= 4 if parameter.ndim > 1 else 1
     size = {"longest_edge": 56}
-    pictures = Idefics3ImageProcessorPil(size=size, max_image_size=size, do_image_splitting=False)
-    processor = Idefics3Processor(pictures, tokenizer, image_seq_len=4, chat_template=TEMPLATE)
+    image_processor = Idefics3ImageProcessorPil(
+        size=size, max_image_size=size, do_image_splitting=False
+    )
+    processor = Idefics3Processor(
+        image_processor, tokenizer, image_seq_len=4, chat_template=TEMPLATE
+    )
     for part in (model, processor, tokenizer):
         part.save_pretrained(root / "model")
     for name, colour in (("red", (200, 30, 30)), ("green", (10, 200, 30))):
@@ -101,7 +105,7 @@ def answers(folder: Path) -> Any:
     engine.close()
 
 
-def gap(folder: Path, answers: Any, reply: Reply, pictures: list[str]) -> float:
+def gap(folder: Path, answers: Any, reply: Reply, sources: list[str]) -> float:
     """nats between the reply's log-probabilities and those of transformers, which expands the
     placeholders itself.
     """
@@ -113,13 +117,13 @@ def gap(folder: Path, answers: Any, reply: Reply, pictures: list[str]) -> float:
         folder / "model", dtype=torch.float32
     ).eval()
     processor = AutoProcessor.from_pretrained(folder / "model")
-    opened = [Pillow.open(path).convert("RGB") for path in pictures]
+    images = [Pillow.open(path).convert("RGB") for path in sources]
     mark = processor.tokenizer.convert_tokens_to_ids("<image>")
-    block = processor(images=opened[:1], text="<image>")["input_ids"][0] if opened else []
+    block = processor(images=images[:1], text="<image>")["input_ids"][0] if images else []
     prompt = [i for token in reply.prompt_ids for i in (block if token == mark else [token])]
     batch = (
-        processor(images=opened, text="<image>" * len(opened), return_tensors="pt")
-        if opened
+        processor(images=images, text="<image>" * len(images), return_tensors="pt")
+        if images
         else {}
     )
     batch["input_ids"], start = torch.tensor([[*prompt, *reply.token_ids]]), len(prompt)
@@ -134,7 +138,7 @@ def sampled(chat: Any, number: int) -> Request:
     return Request(chat, Sampling(1.0, max_new_tokens=6), key=(number,))
 
 
-def test_log_probabilities_are_those_of_the_model_that_sees_the_picture(
+def test_log_probabilities_are_those_of_the_model_that_sees_the_image(
     folder: Path, answers: Any
 ) -> None:
     red, green = str(folder / "red.png"), str(folder / "green.png")
@@ -143,11 +147,11 @@ def test_log_probabilities_are_those_of_the_model_that_sees_the_picture(
         max(gap(folder, answers, reply, [path]) for reply, path in zip(replies, (red, green)))
         <= 1e-5
     )
-    assert gap(folder, answers, replies[0], [green]) > 1e-4  # the picture matters
+    assert gap(folder, answers, replies[0], [green]) > 1e-4  # the image matters
     assert replies[0].prompt_ids == replies[1].prompt_ids  # one placeholder each
 
 
-def test_second_turn_keeps_the_picture_and_the_ids(folder: Path, answers: Any) -> None:
+def test_second_turn_keeps_the_image_and_the_ids(folder: Path, answers: Any) -> None:
     red, green = str(folder / "red.png"), str(folder / "green.png")
     chat = user("What?", [Image(red)])
     [first] = answers(sampled(chat, 2))
@@ -169,13 +173,13 @@ def test_data_urls_and_text_alone(folder: Path, answers: Any) -> None:
 @pytest.mark.parametrize(
     "source", ["no-such-file.png", "https://example.com/x.png", "data:image/png;base64,AAAA"]
 )
-def test_picture_that_cannot_be_read_is_that_requests_error(answers: Any, source: str) -> None:
+def test_image_that_cannot_be_read_is_that_requests_error(answers: Any, source: str) -> None:
     bad, good = answers(sampled(user("x", [Image(source)]), 6), sampled(user("y"), 7))
     assert isinstance(bad, EngineError)
     assert isinstance(good, Reply)
 
 
-def test_text_cannot_pose_as_a_picture(folder: Path, answers: Any) -> None:
+def test_text_cannot_pose_as_an_image(folder: Path, answers: Any) -> None:
     [reply] = answers(sampled(((user("<image> look")[0]),), 8))
     assert isinstance(reply, Reply)
     assert answers.chat().tokenizer.convert_tokens_to_ids("<image>") not in reply.prompt_ids
