@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -336,14 +337,14 @@ class Trace:
     error: str | None = None
     seconds: float = 0.0
 
-    @property
+    @cached_property
     def turns(self) -> tuple[Turn, ...]:
         return tuple(event for event in self.events if isinstance(event, Turn))
 
-    @property
+    @cached_property
     def runs(self) -> tuple[Run, ...]:
         return tuple(event for event in self.events if isinstance(event, Run))
 
-    @property
+    @cached_property
     def notes(self) -> tuple[Note, ...]:
         return tuple(event for event in self.events if isinstance(event, Note))

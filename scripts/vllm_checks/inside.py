@@ -28,7 +28,7 @@ import tiny
 def inside(folder: Path, **options: Any) -> VLLMEngine:
     """An engine whose weights can be changed; it starts with its first request."""
     engine = VLLMEngine(str(folder), "float32", slots=64, context=CONTEXT)
-    engine.follow(None, frozenset(), options, lambda: None)  # type: ignore[arg-type]
+    engine.attach_policy(None, frozenset(), options, lambda: None)  # type: ignore[arg-type]
     return engine
 
 
@@ -153,22 +153,22 @@ def corrupted(root: Path, after: int, lr: float = 1e-2) -> Iterator[Figure]:
     """An engine that takes `after` updates and from then on drops them: nothing is
     learnt from it.
     """
-    take_in, taken = VLLMEngine._take_in, []
+    load_weights, taken = VLLMEngine._load_weights, []
 
     def drops(self: VLLMEngine, tensors: list[Any]) -> None:
         taken.append(len(tensors))
         if len(taken) <= after:
-            take_in(self, tensors)
+            load_weights(self, tensors)
 
     subject, raised = module(lora=False, lr=lr), ""
     run = tiny.trainer(root, limit_train_batches=after + 2)
-    VLLMEngine._take_in = drops  # type: ignore[method-assign]
+    VLLMEngine._load_weights = drops  # type: ignore[method-assign]
     try:
         run.fit(subject, tiny.problems())
     except EngineError as error:
         raised = str(error)
     finally:
-        VLLMEngine._take_in = take_in  # type: ignore[method-assign]
+        VLLMEngine._load_weights = load_weights  # type: ignore[method-assign]
         subject.serving.close()
     what = f"updates lost after the first {after}, learning rate {lr:g}"
     yield Figure(f"{what}: EngineError names the gap", "nats" in raised, least=1)

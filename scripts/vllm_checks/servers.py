@@ -22,7 +22,7 @@ from vllm_checks.subject import CONTEXT, NATS, Figure, Subject, gap, requests
 SCRIPT = Path(__file__).resolve().parents[1] / "serve_vllm.sh"
 
 
-class Server:
+class ServerProcess:
     """One server of a model folder, on a free port. `weights` is the script's WEIGHTS: file,
     adapters.
     """
@@ -77,9 +77,11 @@ class Server:
             self.process = None
 
 
-def started(folder: Path, weights: str, n: int, logs: Path) -> list[Server]:
+def started(folder: Path, weights: str, n: int, logs: Path) -> list[ServerProcess]:
     """`n` servers that are up; they start side by side."""
-    servers = [Server(folder, weights, logs / f"{folder.name}-{weights}-{i}.log") for i in range(n)]
+    servers = [
+        ServerProcess(folder, weights, logs / f"{folder.name}-{weights}-{i}.log") for i in range(n)
+    ]
     for server in servers:
         server.start()
     for server in servers:
@@ -87,10 +89,10 @@ def started(folder: Path, weights: str, n: int, logs: Path) -> list[Server]:
     return servers
 
 
-def served(servers: Sequence[Server], folder: Path) -> VLLMServers:
+def served(servers: Sequence[ServerProcess], folder: Path) -> VLLMServers:
     """The engine of these servers; weights are handed over in `folder`."""
     engine = VLLMServers([server.url for server in servers], concurrency=64, timeout=120)
-    engine.follow(None, frozenset(), folder, "float32")  # type: ignore[arg-type]
+    engine.attach_policy(None, frozenset(), folder, "float32")  # type: ignore[arg-type]
     return engine
 
 
@@ -105,7 +107,7 @@ def under_way(s: Subject, n: int) -> tuple[list[int], dict[int, Reply | EngineEr
     return tickets, found
 
 
-def killed(s: Subject, servers: Sequence[Server]) -> Iterator[Figure]:
+def killed(s: Subject, servers: Sequence[ServerProcess]) -> Iterator[Figure]:
     """kill -9 in the middle of a rollout, and a start of the same server, which comes with its
     folder's weights.
     """
@@ -133,7 +135,7 @@ def killed(s: Subject, servers: Sequence[Server]) -> Iterator[Figure]:
             server.wait()
 
 
-def lost(s: Subject, servers: Sequence[Server], patience: float = 5) -> Iterator[Figure]:
+def lost(s: Subject, servers: Sequence[ServerProcess], patience: float = 5) -> Iterator[Figure]:
     """kill -9 of all servers for good. Ends them."""
     s.engine.patience = patience  # type: ignore[attr-defined]
     under_way(s, 60)

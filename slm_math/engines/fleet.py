@@ -1,6 +1,4 @@
-"""Servers that come and go: which one is asked next, which ones are left out, and when there is
-nobody left to ask.
-"""
+"""Load balancing and failover over vLLM servers."""
 
 from __future__ import annotations
 
@@ -12,15 +10,14 @@ import httpx
 
 from slm_math.engines.base import EngineError
 from slm_math.engines.endpoint import EndpointEngine
-from slm_math.engines.vllm_control import Server
+from slm_math.engines.vllm_control import VLLMServer
 
 
 class Fleet(EndpointEngine):
-    """Copies of one model behind several addresses. Subclasses say how one is asked and how it gets
-    weights.
+    """Servers of one model. Subclasses define how a request is sent and how weights are pushed.
 
-    `patience`: seconds that all may stay away. `pushes`: whether this process sends weights (one of
-    several does).
+    `patience`: seconds for which all servers may be down. `is_sender`: whether this process pushes
+    the weights; of several training processes only one does.
     """
 
     def __init__(
@@ -32,76 +29,88 @@ class Fleet(EndpointEngine):
         retries: int,
         patience: float,
     ) -> None:
-        super().__init__(api_key_env, concurrency, timeout, retries, backoff=0.5)
-        self.servers = [Server(url, self._key) for url in urls]
+        super().__init__(
+            api_key_env=api_key_env,
+            concurrency=concurrency,
+            timeout=timeout,
+            retries=retries,
+            backoff=0.5,
+        )
+        self.servers = [VLLMServer(url, self._key) for url in urls]
         self.patience = patience
-        self.pushes = True
-        self._expected: str | None = None  # the servers' name for the weights that they were sent
+        self.is_sender = True
+        self._expected: str | None = None  # the version of the weights that were pushed last
 
-    def _renew(self, server: Server) -> None:
-        """Sends the weights to one server that has others."""
+    def _push_weights(self, server: VLLMServer) -> None:
+        """Sends the current weights to a server that has others."""
         raise NotImplementedError
 
-    async def _free(self) -> Server:
-        """The server with the least to do, as soon as there is one."""
+    async def _least_loaded(self) -> VLLMServer:
+        """The usable server with the fewest requests; waits until one is usable."""
         while True:
-            well = [server for server in self.servers if server.away is None and not server.stale]
-            if well:
-                return min(well, key=lambda server: server.load)
+            usable = [
+                server for server in self.servers if server.down_since is None and not server.stale
+            ]
+            if usable:
+                return min(usable, key=lambda server: server.load)
             await asyncio.sleep(0.1)
 
-    async def _lost(self, server: Server) -> bool:
-        """Whether a server that did not answer is gone, or has other weights."""
-        if server.away is None and not server.stale and not await self._well(server):
-            self._gone(server)
-        # another process sends the weights: to be asked when they are there
-        if server.stale and not self.pushes:
-            self._gone(server)
-        return server.away is not None or server.stale
+    async def _is_lost(self, server: VLLMServer) -> bool:
+        """Whether a server that did not answer is down, or has other weights than expected."""
+        if server.down_since is None and not server.stale and not await self._healthy(server):
+            self._mark_down(server)
+        # another process pushes the weights: wait until it has done so
+        if server.stale and not self.is_sender:
+            self._mark_down(server)
+        return server.down_since is not None or server.stale
 
-    def _gone(self, server: Server) -> None:
-        """Leaves a server out, and watches it until it is back."""
+    def _mark_down(self, server: VLLMServer) -> None:
+        """Sends no more requests to a server until its health check passes again."""
         with self._change:
-            if server.away is None and not self._closed:
-                server.away, server.restarted = time.monotonic(), True
+            if server.down_since is None and not self._closed:
+                server.down_since, server.restarted = time.monotonic(), True
                 asyncio.run_coroutine_threadsafe(self._watch(server), self._loop or self._begin())
 
-    async def _watch(self, server: Server) -> None:
-        while not await self._well(server) or (server.stale and not self.pushes):
+    async def _watch(self, server: VLLMServer) -> None:
+        """Marks a server as up again as soon as it is healthy and (if another process pushes the
+        weights) has the expected weights.
+        """
+        while not await self._healthy(server) or (server.stale and not self.is_sender):
             if server.stale:
                 server.problem = (
-                    "it has other weights than it was sent; the first training process sends them"
+                    "its weights are not those that were pushed last; the first training process "
+                    "pushes them again"
                 )
             await asyncio.sleep(0.5)
-        server.away = None
+        server.down_since = None
 
-    async def _well(self, server: Server) -> bool:
-        """Whether it answers; marks it stale where its weights are not those that it was sent."""
+    async def _healthy(self, server: VLLMServer) -> bool:
+        """Whether the health check passes; marks the server stale if it has other weights."""
         try:
-            # beside all requests
+            # a client of its own, so that the check does not wait for free connections
             async with httpx.AsyncClient(headers=self._client.headers, timeout=5.0) as client:
                 (await client.get(f"{server.url}/health")).raise_for_status()
                 if self._expected is not None:
                     info = (await client.get(f"{server.url}/weight_info")).raise_for_status()
                     server.stale = info.json()["weight_version"] != self._expected or (
-                        self.pushes and server.stale
+                        self.is_sender and server.stale
                     )
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
             server.problem = self._clean(f"{type(error).__name__}: {error}")
             return False
         return True
 
-    def _look_after(self) -> None:
-        """Sends weights to servers that lack them. Raises EngineError when none has been of use for
-        too long.
+    def _maintain(self) -> None:
+        """Pushes weights to stale servers. Raises EngineError if all servers have been down for
+        longer than `patience`.
         """
         for server in self.servers:
-            if server.stale and server.away is None and self.pushes:
-                self._renew(server)
-        gone = [server.away for server in self.servers if server.away is not None]
-        if len(gone) == len(self.servers) and time.monotonic() - max(gone) > self.patience:
+            if server.stale and server.down_since is None and self.is_sender:
+                self._push_weights(server)
+        down = [server.down_since for server in self.servers if server.down_since is not None]
+        if len(down) == len(self.servers) and time.monotonic() - max(down) > self.patience:
             reasons = "; ".join(f"{server.url}: {server.problem}" for server in self.servers)
             message = self._clean(
                 f"no vLLM server has answered for {self.patience:g} s ({reasons})"
             )
-            raise EngineError(f"{message}: start them again, and the same command goes on")
+            raise EngineError(f"{message}: start them again, then run the same command to continue")

@@ -17,18 +17,18 @@ EngineName = Literal["auto", "transformers", "vllm"]
 
 @dataclass(frozen=True)
 class Vllm:
-    """vLLM as the engine of a policy.
+    """Settings of vLLM.
 
     Args:
-        servers: addresses of `vllm serve` processes (http://host:8000); without any, vLLM runs in
+        servers: addresses of `vllm serve` processes (http://host:8000); by default vLLM runs in
             this process.
         memory: the share of the GPU for vLLM in this process; by default computed from model,
             slots and sampling.
-        patience: seconds that servers may stay away before the run ends.
-        address: of this machine, as servers reach it over NCCL; detected by default.
+        patience: seconds for which all servers may be down before the run ends.
+        address: this machine's address, as servers reach it over NCCL; detected by default.
         timeout: seconds that one request to a server may take.
-        context: the most tokens of a prompt and its reply, in this process; by default the
-            model's own.
+        context: the most tokens of a prompt and its reply together, for vLLM in this process; by
+            default the model's own context.
     """
 
     servers: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Vllm:
 
     def __post_init__(self) -> None:
         if self.memory is not None and not 0 < self.memory < 1:
-            raise ValueError(f"vllm.memory is a share between 0 and 1, got {self.memory}")
+            raise ValueError(f"vllm.memory must be a share between 0 and 1, got {self.memory}")
         if self.patience < 0 or self.timeout <= 0:
             raise ValueError(
                 "vllm.patience must be at least 0 s and vllm.timeout above 0 s, got "
@@ -52,7 +52,7 @@ class Vllm:
 
 @dataclass(frozen=True)
 class RoleSampling:
-    """What a role samples differently; None takes the setting of all roles. See `Sampling`."""
+    """The sampling settings of one role; None takes the setting for all roles. See `Sampling`."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -63,14 +63,14 @@ class RoleSampling:
     not_first: tuple[str, ...] | None = None
 
     def over(self, default: Sampling) -> Sampling:
-        """The settings of all roles with those of this role on top."""
+        """`default`, the settings of all roles, overridden by the settings of this role."""
         own = {each.name: getattr(self, each.name) for each in fields(self)}
-        return replace(default, **{k: value for k, value in own.items() if value is not None})
+        return replace(default, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True)
 class Inference:
-    """How replies are sampled, wherever a policy or a model is asked.
+    """How replies are sampled, in training and in evaluation.
 
     Args:
         engine: `auto` uses the vLLM servers if some are named, vLLM in this process if it is
@@ -78,8 +78,7 @@ class Inference:
             force the choice.
         slots: requests decoded at once; by default 64 with transformers and 256 with vLLM.
         sampling: the decoding settings of all roles; agents may override them per request.
-        roles: role -> the settings in which it differs, such as
-            `verifier: {max_new_tokens: 128}`.
+        roles: role -> settings that override `sampling`, such as `verifier: {max_new_tokens: 128}`.
         vllm: settings of vLLM.
     """
 
@@ -92,7 +91,7 @@ class Inference:
     def __post_init__(self) -> None:
         if self.slots is not None and self.slots < 1:
             raise ValueError(f"inference.slots must be at least 1, got {self.slots}")
-        self.by_role()  # a setting that cannot be is an error here
+        self.by_role()  # raises ValueError for invalid settings
 
     def sampling_of(self, role: str) -> Sampling:
         """The settings of one role."""
@@ -100,11 +99,11 @@ class Inference:
         return self.sampling if own is None else own.over(self.sampling)
 
     def by_role(self) -> dict[str, Sampling]:
-        """role -> settings; "default" is for all roles that are not named."""
+        """role -> settings; "default" applies to all roles that are not named."""
         return {"default": self.sampling} | {role: self.sampling_of(role) for role in self.roles}
 
     def check_roles(self, roles: Sequence[str]) -> None:
-        """Raises ValueError for settings of a role that no agent asks for."""
+        """Raises ValueError for settings of a role that the agent does not have."""
         unknown = sorted(set(self.roles) - set(roles))
         if unknown:
             raise ValueError(
@@ -115,16 +114,17 @@ class Inference:
 def choose_engine(
     engine: EngineName, vllm: Vllm = Vllm(), ranks: int = 1, gpu: bool | None = None
 ) -> str:
-    """transformers, vllm (in this process) or servers. Raises ValueError for what cannot be.
+    """The kind of engine to use: "transformers", "vllm" (in this process) or "servers".
 
-    "auto" takes servers if some are named, else vLLM if it is installed, was tested, has a GPU
-    (`gpu`: by default any that torch can use) and only this process trains, else transformers.
+    "auto" uses the servers if some are named; vLLM if a supported version is installed, a GPU is
+    available (`gpu`; by default torch is asked) and there is one rank only; otherwise transformers.
+    Raises ValueError if the choice is impossible.
     """
     gpu = torch.cuda.is_available() if gpu is None else gpu
     if engine == "transformers":
         if vllm.servers:
             raise ValueError(
-                "engine transformers uses no servers: remove vllm.servers, or set engine auto"
+                "engine transformers does not use servers: remove vllm.servers, or set engine auto"
             )
         return engine
     if vllm.servers:
@@ -132,8 +132,8 @@ def choose_engine(
     reason = vllm_setup.refusal()
     if reason is None and ranks > 1:
         reason = (
-            f"vLLM runs inside of one training process, and there are {ranks}: start `vllm serve` "
-            "and set vllm.servers"
+            f"vLLM in the training process needs a single process, but {ranks} train: start "
+            "`vllm serve` and set vllm.servers"
         )
     if engine == "vllm":
         if reason is not None:
@@ -143,6 +143,6 @@ def choose_engine(
 
 
 def slots_of(inference: Inference, kind: str, vllm_slots: int = 256) -> int:
-    """Requests decoded at once by an engine of this kind (see `choose_engine`)."""
+    """How many requests an engine of this kind (see `choose_engine`) decodes at once."""
     default = 64 if kind == "transformers" else vllm_slots
     return default if inference.slots is None else inference.slots

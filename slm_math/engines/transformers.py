@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from slm_math.engines.base import ContextFull, Engine, EngineError, Request, Weights
-from slm_math.engines.cache import RowCache
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import record_support, sample_tokens, uniforms
 from slm_math.policy.chat import ChatFormat, chat_images
-from slm_math.policy.forward import Inputs, next_logits
+from slm_math.policy.forward import RowCache, next_logits
 from slm_math.types import Image, Reply
 
 
@@ -34,6 +33,7 @@ class _Decoding:
     images: tuple[Image, ...]
     uniform: Any
     room: int  # tokens that may still be sampled
+    restricted: bool  # top-p, top-k or min-p leave out tokens
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     support: list[bytes] = field(default_factory=list)
@@ -59,8 +59,8 @@ class TransformersEngine(Engine):
     (autocast, adapter choice); `heartbeat` is called after each.
     """
 
-    trainable = True
-    computes = True
+    returns_logprobs = True
+    runs_in_poll = True
     name = "the transformers engine"
 
     def __init__(
@@ -178,6 +178,7 @@ class TransformersEngine(Engine):
                 getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
                 or 1 << 30
             )
+            plan = request.sampling
             try:
                 prompt, digest, budget = fit_prompt(self.chat, request, limit)
             except ContextFull as error:
@@ -192,6 +193,7 @@ class TransformersEngine(Engine):
                     images=chat_images(request.chat),
                     uniform=uniforms(request.key, budget),
                     room=budget,
+                    restricted=plan.restricts_support and plan.temperature > 0,
                 )
             )
         if not rows:
@@ -245,22 +247,8 @@ class TransformersEngine(Engine):
         cache: RowCache,
         images: tuple[tuple[Image, ...], ...] = (),
     ) -> Tensor:
-        """ids (B, T): the newest tokens of left-padded sequences of `lengths` (B,) tokens; returns
-        last logits (B, V).
-        """
-        width, device = cache.length + ids.shape[1], self.model.device
-        # (B, L): position in its sequence, negative where padded
-        place = torch.arange(width) - (width - lengths[:, None])
-        positions = place[:, -ids.shape[1] :].clamp(min=0)
-        mask = (place >= 0).long()
-        whole = bool(mask.all()) and ids.shape[1] == 1
-        inputs = Inputs(
-            ids=ids.to(device),
-            positions=positions.to(device),
-            mask=None if whole else mask.to(device),
-            images=images,
-        )
-        logits = next_logits(self.model, inputs, cache)
+        """See `next_logits`."""
+        logits = next_logits(self.model, ids, lengths, cache, images)
         self.heartbeat()
         return logits
 
@@ -269,7 +257,7 @@ class TransformersEngine(Engine):
     ) -> list[tuple[int, Reply | EngineError]]:
         plans = [row.request.sampling for row in rows]
         # requests that cannot sample every token
-        restricted = [p.restricts_support and p.temperature > 0 for p in plans]
+        restricted = [row.restricted for row in rows]
         for i, row in enumerate(rows):
             if not row.tokens and plans[i].not_first:
                 banned = [self.chat.tokens(text)[0] for text in plans[i].not_first]

@@ -146,7 +146,7 @@ def occupancy(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, 
     steps = after.get("steps", 0) - before.get("steps", 0)
     if not steps:
         return {}
-    done = {name: after[name] - before[name] for name in after if name != "slots"}
+    done: dict[str, float] = {name: after[name] - before[name] for name in after if name != "slots"}
     return done | {"slots": after["slots"], "occupancy": done["tokens"] / (steps * after["slots"])}
 
 

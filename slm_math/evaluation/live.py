@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -87,7 +88,7 @@ class Live:
         self.bars.headings = tuple(columns)
 
     def __enter__(self) -> Live:
-        fields = {"rate": "", "accuracy": "", "programs": ""}
+        fields: dict[str, Any] = {"rate": "", "accuracy": "", "programs": ""}
         self.rows = {
             name: self.bars.add_task(escape(name), total=None, start=False, **fields)
             for name in self.names

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from slm_math.answers import extract, gold_answer, judge
+from slm_math.answers import extract, gold_answer, grade_answer
 from slm_math.evaluation.plain import plain
 from slm_math.grading.fields import (
     COMPLETION,
@@ -150,7 +150,7 @@ def _gold(row: Mapping[str, Any], name: str | None) -> str:
             second = _gold_text(other, row[other])
         except RowError:
             continue
-        if second != gold and not judge(second, Task(Problem("", ""), gold)).equal:
+        if second != gold and not grade_answer(second, Task(Problem("", ""), gold)).equal:
             raise AmbiguousRow(
                 f"fields {first!r} ({plain(gold, 40)}) and {other!r} ({plain(second, 40)}) differ: "
                 f"say which is the reference with --gold {first} or --gold {other}"

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import TaskProgressColumn
 
-from slm_math.answers import Verdict, grade, grader_version, judge
+from slm_math.answers import Verdict, grade, grade_answer, grader_version
 from slm_math.evaluation.live import Live, State
 from slm_math.grading.completions import Case, cases
 from slm_math.grading.fields import AmbiguousRow, Fields
@@ -225,7 +225,7 @@ def grade_case(case: Case, last_number: bool = False) -> GradedSample:
     task, text = case.task, case.completion or ""
     start = time.perf_counter()
     if case.extracted:
-        decision = judge(case.completion, task)
+        decision = grade_answer(case.completion, task)
         correct = lenient = decision.equal
         answer, method, reason = case.completion, "record", decision.reason
     else:

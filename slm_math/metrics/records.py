@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from slm_math.answers import UNDECIDED
 from slm_math.metrics.programs import count_programs
@@ -121,5 +121,5 @@ def _mean_and_std(name: str, rewards: Sequence[float]) -> dict[str, float]:
 
 def distinct_rewards(records: Iterable[Record], role: str) -> set[float]:
     """The different rewards of a role, without NaN (not scored)."""
-    rewards: Iterable[Mapping[str, float]] = (record.rewards for record in records)
-    return {given[role] for given in rewards if not math.isnan(given[role])}
+    rewards = (record.rewards[role] for record in records)
+    return {reward for reward in rewards if not math.isnan(reward)}

@@ -64,6 +64,7 @@ def judgements(records: Sequence[Record]) -> list[Judgement]:
     return [
         Judgement(record.id, note.role, note.text or "", bool(draft.correct))
         for record in records
+        if any(note.kind == "verdict" for note in record.notes)
         for draft, note in reviewed((note.kind, note.branch, note) for note in record.notes)
     ]
 

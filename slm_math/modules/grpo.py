@@ -29,7 +29,7 @@ from slm_math.modules.step_metrics import (
     utilization,
 )
 from slm_math.modules.training_warnings import TrainingWarnings
-from slm_math.policy.batches import Batch, collate, micro_batches, token_indices
+from slm_math.policy.batches import Batch
 from slm_math.policy.config import Policy
 from slm_math.policy.ranks import gather_over_ranks, sum_over_ranks
 from slm_math.policy.reference import reference_logprobs
@@ -42,7 +42,6 @@ from slm_math.rollout.rows import training_rows
 from slm_math.rollout.scoring import score_traces
 from slm_math.rollout.signals import (
     Signals,
-    any_by_row,
     averaged_groups,
     loss_totals,
     old_logprobs,
@@ -52,6 +51,7 @@ from slm_math.rollout.signals import (
     token_weights,
     training_records,
 )
+from slm_math.rollout.training_batches import training_batches, update_chunks
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Task
 
@@ -59,7 +59,6 @@ from slm_math.types import Task
 class GRPOModule(PolicyModule):
     """Group relative policy optimization (Shao et al. 2024) of whatever `agent` does.
 
-    Solver, verifier and code-feedback training differ in `agent`, `rewards` and `train_roles` only.
     One batch of the data is one step: P problems, G samples of each, `passes` updates. A group is
     the samples of one problem for one role.
 
@@ -162,9 +161,11 @@ class GRPOModule(PolicyModule):
         reference, kl = self.reference_logprobs(rows)
         advantages = self.assign_advantages(sampled.groups, rows, kl)
         signals = self.signals(sampled.groups, rows, advantages, reference)
-        batches = self.training_batches(rows, signals)
+        batches = training_batches(
+            rows, signals, self.objective.needs_all_rows, self.tokens_per_batch, self.device
+        )
         metrics, norm = StepMetrics(), None
-        rates = {group["role"]: group["lr"] for group in self.optimizers().param_groups}
+        rates = {each["role"]: each["lr"] for each in self.optimizers().param_groups}
         for number in range(self.passes):  # one optimizer step each
             if not number or self.global_step != self.trainer.max_steps:
                 norm = self.update(batches, metrics)
@@ -193,13 +194,14 @@ class GRPOModule(PolicyModule):
         executors = self.executors()
         self.timer.end("sync")
         graded: dict[tuple[str, int], GradedTrace] = {}
-        total = len(tasks) * self.group_size
+        size = self.group_size
+        total = len(tasks) * size
 
         def sink(one: GradedTrace) -> None:
             graded[one.task.problem.id, one.trace.sample] = one
             self.progress("rollouts", len(graded), total)
 
-        jobs = [(task, g) for task in tasks for g in range(self.group_size)]
+        jobs = [(task, g) for task in tasks for g in range(size)]
         collect(self.agent, jobs, executors, sink, Draws(key, support=True))
         self.timer.end("generate")
         ordered = [graded[task.problem.id, g] for task, g in jobs]
@@ -213,7 +215,6 @@ class GRPOModule(PolicyModule):
         )
         rollouts = list(map(Rollout, ordered, scores))
         self.timer.end("reward")
-        size = self.group_size
         return [rollouts[start : start + size] for start in range(0, total, size)]
 
     def executors(self) -> Executors:
@@ -269,7 +270,8 @@ class GRPOModule(PolicyModule):
         averaged = averaged_groups(rows, rollouts, size, self.mask_truncated)
         if self.objective.kind == "bnpo":  # averages over micro-batches instead of groups
             there = [group is not None for group in averaged]
-            for number, chunk in enumerate(self.chunks(rows, by_token, there)):
+            chunks = update_chunks(rows, by_token, there, True, self.tokens_per_batch)
+            for number, chunk in enumerate(chunks):
                 for n in chunk:
                     averaged[n] = number
         totals = loss_totals(rows, averaged, reduction, self.train_roles)
@@ -282,37 +284,12 @@ class GRPOModule(PolicyModule):
             reference=reference,
         )
 
-    def chunks(
-        self, rows: Sequence[Row], advantages: Tensor, there: Sequence[bool]
-    ) -> list[list[int]]:
-        """The micro-batches of an update as indices into rows, of the rows that are `there`. Rows
-        whose advantages are all 0 count in averages; they are computed if they matter.
-        """
-        live = any_by_row(rows, advantages)
-        every = self.objective.needs_all_rows
-        needed = [n for n in range(len(rows)) if there[n] and (live[n] or every)]
-        chunks = micro_batches([rows[n] for n in needed], self.tokens_per_batch)
-        return [[needed[i] for i in chunk] for chunk in chunks]
-
-    def training_batches(
-        self, rows: Sequence[Row], signals: Signals
-    ) -> list[tuple[Batch, Signals]]:
-        """The micro-batches of an update, with their signals."""
-        there = any_by_row(rows, signals.weights)
-        return [
-            (
-                collate([rows[n] for n in chunk], self.device),
-                signals.select(token_indices(rows, chunk).to(self.device)),
-            )
-            for chunk in self.chunks(rows, signals.advantages, there)
-        ]
-
     def update(self, batches: list[tuple[Batch, Signals]], metrics: StepMetrics) -> float | None:
         """One optimizer step over all rows of all ranks; returns the gradient norm (None when
         nothing was trained on).
 
-        Where the present policy sampled, its first pass computes the old log-probabilities, which
-        need no pass of their own; they are kept in `batches` for later passes.
+        Where the present policy sampled, its first pass computes the old log-probabilities; they
+        are kept in `batches` for later passes.
         """
         if not sum_over_ranks(len(batches), self.device):
             self.step_schedule(updated=False)
@@ -367,7 +344,7 @@ class GRPOModule(PolicyModule):
         )
         speed, ranks = values["tokens_per_second/update"], self.trainer.world_size
         values |= utilization(speed, self.loaded.size, self.device, ranks)
-        values |= {"lr": rates[next(iter(rates))]}
+        values |= {"lr": next(iter(rates.values()))}
         values |= {f"{role}/lr": rate for role, rate in rates.items() if len(rates) > 1}
         self.log_scalars(values | {"grad_norm": norm}, len(records), shown=("reward", "kl"))
         if self.trainer.is_global_zero:

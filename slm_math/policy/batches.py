@@ -1,4 +1,4 @@
-"""From rows to tensors.
+"""Turns rows into tensors.
 
 Axes: N rows, T tokens of the longest row, M loss tokens of a batch.
 """
@@ -19,19 +19,19 @@ from slm_math.policy.forward import Inputs
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one role as tensors, with what belongs to each loss token gathered into flat vectors.
+    """Rows of one role as tensors; values of the loss tokens are gathered into flat vectors.
 
     Args:
         inputs: the rows, padded on the right.
-        where: (M,) flat index into (N, T) of the position that *predicts* the token.
+        where: (M,) flat index into (N, T) of the position that *predicts* the loss token.
         targets: (M,) the token's id.
         mask: (M,) the weight of the token's loss in its row.
-        row: (M,) the token's row.
-        sampling: (M,) the log-probability with which the engine sampled, NaN where unknown.
-        temperature: (M,) of sampling.
-        support: what could be sampled (see `token_logprobs`), None where nothing was cut off.
-        role: that of all rows.
-        filled: positions that are no padding.
+        row: (M,) the index of the token's row.
+        sampling: (M,) the engine's log-probability of the token in nats, NaN if unknown.
+        temperature: (M,) at which the token was sampled.
+        support: which tokens could be sampled (see `token_logprobs`), None if all could.
+        role: the role of all rows.
+        filled: the number of positions that are not padding.
     """
 
     inputs: Inputs
@@ -47,7 +47,7 @@ class Batch:
 
 
 def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
-    """Rows, all of one role, to a batch on `device`."""
+    """A batch on `device` of rows, all of one role. Raises ValueError for several roles."""
     roles = {row.role for row in rows}
     if len(roles) != 1:
         raise ValueError(f"a batch holds rows of one role, got {sorted(roles)}")
@@ -80,7 +80,7 @@ def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
 
 
 def _at_loss_tokens(rows: Sequence[Row], name: str, missing: Any = None) -> list[Any]:
-    """What the rows say of each loss token; `missing` where a row says nothing of its tokens."""
+    """The column `name` at all loss tokens; `missing` for rows that do not have the column."""
     columns = ((getattr(row, name), row.loss_positions) for row in rows)
     return list(
         chain.from_iterable(
@@ -99,11 +99,11 @@ def _support(packed: Sequence[bytes], device: torch.device | str) -> tuple[Tenso
 
 
 def micro_batches(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
-    """Splits rows into lists of indices: rows of one role with at most `tokens` positions each,
-    padding included (at least one row).
+    """Splits rows into micro-batches, given as lists of indices into `rows`.
 
-    Rows of like length go together, which keeps padding low; the loss of a step does not depend on
-    the split.
+    A micro-batch holds rows of one role: at most `tokens` positions, padding included, but at least
+    one row. Rows of similar length go together, which keeps padding low. The loss of a step does
+    not depend on the split.
     """
     batch: list[int] = []
     for n in sorted(range(len(rows)), key=lambda n: (rows[n].role, len(rows[n].ids))):

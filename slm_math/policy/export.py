@@ -1,4 +1,4 @@
-"""The trained model as a folder that transformers, peft and vLLM load."""
+"""Exports the policy as a folder that transformers, peft and vLLM can load."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def export_policy(
     merge: bool = False,
     dtype: str = "float32",
 ) -> None:
-    """Saves a policy to `folder`, which is replaced whole.
+    """Saves a policy, or only its adapters if it has some, to `folder`, which is replaced.
 
     Args:
-        loaded: the policy: its model, or its adapters.
-        chat: the chat format, whose tokenizer goes with it.
-        folder: where to; several adapters go to a folder each, named after them.
-        merge: adds adapters to the model's weights.
+        loaded: the policy.
+        chat: the chat format, whose tokenizer is saved too.
+        folder: where to save; several adapters get one subfolder each.
+        merge: whether to merge adapters into the model's weights.
         dtype: float32 or bfloat16.
     """
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # of shards: it tears ours
+    disable_progress_bar()  # it would break the trainer's progress bar
     new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -46,7 +46,7 @@ def export_policy(
         for name, value in model.state_dict().items()
         if not names or name in loaded.trainable
     }
-    if dtype == "bfloat16":  # weights that are tied stay one tensor, which is saved once
+    if dtype == "bfloat16":  # tied weights stay one tensor, which is saved once
         cast = {value.data_ptr(): value.to(torch.bfloat16) for value in state.values()}
         state = {name: cast[value.data_ptr()] for name, value in state.items()}
     if names:
@@ -54,7 +54,7 @@ def export_policy(
     else:
         model.save_pretrained(new, state_dict=state)
         config = copy.deepcopy(model.config)
-        config.use_cache = True  # off during training only
+        config.use_cache = True  # training switches it off
         config.eos_token_id = generation.eos_token_id
         config.save_pretrained(new)
     for part in [new, *(new / name for name in names if name != "default")]:
@@ -67,10 +67,10 @@ def export_policy(
 
 
 def stopping(model: Any, chat: ChatFormat) -> tuple[Any, Any]:
-    """Tokenizer and generation config that stop where the policy was trained to stop: at the end of
-    a turn.
+    """Copies of tokenizer and generation config that stop at the end of a turn, as in training.
 
-    A base model's own end-of-sequence token is often another one than its chat template's.
+    The end-of-sequence token of a base model often differs from the end-of-turn token of its chat
+    template.
     """
     tokenizer, generation = copy.deepcopy((chat.tokenizer, model.generation_config))
     if tokenizer.eos_token != chat.end_text:

@@ -1,4 +1,4 @@
-"""Numbers, values and gradients over all ranks; alone, a rank keeps its own."""
+"""Collective operations over all ranks; with a single rank they return its own values."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 def rank_count() -> int:
-    """How many ranks train together."""
-    there = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if there else 1
+    """The number of ranks."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if distributed else 1
 
 
 def rank() -> int:
-    """Which of the ranks this process is, from 0."""
+    """The rank of this process, from 0."""
     return torch.distributed.get_rank() if rank_count() > 1 else 0
 
 
@@ -43,18 +43,17 @@ def gather_over_ranks(value: T) -> list[T]:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter], device: torch.device | str = "cpu") -> None:
-    """Adds up gradients over ranks, by one flat all-reduce; a rank without rows takes part with
-    zeros.
+    """Sums gradients over all ranks in one all-reduce; a rank without rows contributes zeros.
 
-    A parameter without a gradient on any rank keeps none: zeros would let the optimizer's momentum
-    move it.
+    A parameter that has no gradient on any rank keeps none, because with a gradient of zero the
+    optimizer's momentum would still move it.
     """
     if rank_count() == 1:
         return
     params = list(parameters)
-    there = torch.tensor([float(p.grad is not None) for p in params], device=device)
+    has_gradient = torch.tensor([float(p.grad is not None) for p in params], device=device)
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
-    flat = torch.cat([*(gradient.flatten() for gradient in gradients), there])
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), has_gradient])
     torch.distributed.all_reduce(flat)
     start = 0
     for p, ranks_with_gradient in zip(params, flat[-len(params) :].tolist()):

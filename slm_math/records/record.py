@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from slm_math.agents.coding import program
@@ -112,15 +113,15 @@ class Record:
         """Problem id and sample number, which identify a record in an evaluation."""
         return self.id, self.sample
 
-    @property
+    @cached_property
     def turns(self) -> tuple[TurnEvent, ...]:
         return tuple(event for event in self.events if isinstance(event, TurnEvent))
 
-    @property
+    @cached_property
     def runs(self) -> tuple[RunEvent, ...]:
         return tuple(event for event in self.events if isinstance(event, RunEvent))
 
-    @property
+    @cached_property
     def notes(self) -> tuple[NoteEvent, ...]:
         return tuple(event for event in self.events if isinstance(event, NoteEvent))
 

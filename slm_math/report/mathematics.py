@@ -46,14 +46,14 @@ def formulas(text: str) -> Iterator[tuple[str, str, bool]]:
     dollar, and no digit after that. Prose between two prices is not a formula.
     """
     at = 0
-    while found := _OPENS.search(text, at):
-        start = found.start()
+    while opening := _OPENS.search(text, at):
+        start = opening.start()
         if start and text[start - 1] == "\\" and text[start] == "$":  # a price, as LaTeX writes it
-            yield text[at : found.end()], "", False
-            at = found.end()
+            yield text[at : opening.end()], "", False
+            at = opening.end()
             continue
-        whole = _formula(text, found)
-        end = start + len(whole[0]) if whole else found.end()
+        whole = _formula(text, opening)
+        end = start + len(whole[0]) if whole else opening.end()
         if whole is None:
             yield text[at:end], "", False
         else:
@@ -88,17 +88,17 @@ def _formula(text: str, opening: re.Match[str]) -> tuple[str, str, bool] | None:
 
 
 def _between_dollars(text: str, start: int) -> tuple[str, str, bool] | None:
-    found = _DOLLARS.match(text, start, start + LONGEST)
-    if found is None or text[found.end() : found.end() + 1].isdigit():
+    match = _DOLLARS.match(text, start, start + LONGEST)
+    if match is None or text[match.end() : match.end() + 1].isdigit():
         return None
-    body = found[1]
+    body = match[1]
     if (
         body != body.strip()
         or "\n\n" in body
         or _PROSE.search(_COMMAND.sub("", _TEXT.sub("", body)))
     ):
         return None
-    return found[0], body, False
+    return match[0], body, False
 
 
 @lru_cache(maxsize=50_000)

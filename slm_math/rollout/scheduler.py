@@ -143,7 +143,7 @@ class Scheduler:
         if len(busy) == 1:
             return [(busy[0], *item) for item in busy[0].poll(timeout=1.0)]
         results = [(executor, *item) for executor in busy for item in executor.poll()]
-        if not results and not any(getattr(executor, "computes", False) for executor in busy):
+        if not results and not any(getattr(executor, "runs_in_poll", False) for executor in busy):
             results = [(executor, *item) for executor in busy for item in executor.poll(0.02)]
         return results
 

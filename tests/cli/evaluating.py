@@ -14,6 +14,7 @@ from tiny import SCRATCH
 
 from slm_math.cli import run
 from slm_math.policy.scratch import Scratch
+from slm_math.records.encoding import to_json
 from slm_math.records.files import read_records
 
 Said = Callable[..., tuple[int, str, str]]
@@ -87,7 +88,7 @@ SHORT = [
 
 
 def rows(out: Path, agent: str = "one") -> list[dict[str, Any]]:
-    return read_records(out / agent / "records.jsonl")
+    return [to_json(record) for record in read_records(out / agent / "records.jsonl")]
 
 
 def manifest(out: Path, agent: str = "one") -> dict[str, Any]:

@@ -20,7 +20,7 @@ def completion(text: str, finish: str = "stop", **message: object) -> dict:
     }
 
 
-class Server(ThreadingHTTPServer):
+class ChatServer(ThreadingHTTPServer):
     """Answers by `script(number of the request, body)` -> (status, body, headers); keeps what it
     was asked.
     """

@@ -130,7 +130,7 @@ def test_without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm_setup, "installed", lambda: None)
     assert "pip install" in (refusal() or "")
     with pytest.raises(ValueError, match="pip install"):
-        vllm_setup.imported()
+        vllm_setup.import_vllm()
 
 
 def test_nothing_imports_vllm_before_it_is_used() -> None:

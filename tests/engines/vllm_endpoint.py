@@ -305,7 +305,7 @@ def engine_of(servers: list[FakeVLLM], folder: Path, **options: Any) -> Iterator
     )
     engine.backoff = 0.01
     chat = servers[0].chat
-    engine.follow(chat, chat.ends(servers[0].model.config), folder, "float32")
+    engine.attach_policy(chat, chat.ends(servers[0].model.config), folder, "float32")
     try:
         yield engine
     finally:

@@ -122,7 +122,7 @@ def test_one_sample_flipped_at_random_is_mcnemars_test(signs: list[int]) -> None
         )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.fractions(-1, 1, max_denominator=6), min_size=1, max_size=9))
 def test_sign_flips_are_all_tried(differences: list[Fraction]) -> None:
     found = abs(sum(differences))

@@ -1,4 +1,4 @@
-"""Clients and servers for the tests of both: real ones, and some that play a part."""
+"""Real and fake clients and servers for the tests of remote and serve."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ import pytest
 
 from slm_math.sandbox import tiers
 from slm_math.sandbox.remote import RemoteSandbox
-from slm_math.sandbox.serve import Server
+from slm_math.sandbox.serve import SandboxServer
 from slm_math.types import RunResult
 
 linux = pytest.mark.skipif(tiers.unsupported() is not None, reason=str(tiers.unsupported()))
@@ -45,7 +45,7 @@ def ask(
 
 
 class Stub:
-    """Stands for a Sandbox: `act(code)` says what a program gives; counts who runs at once."""
+    """A fake Sandbox: `act(code)` gives a program's result; it counts programs that run at once."""
 
     def __init__(self, act=lambda code: RunResult(True, code), workers: int = 2) -> None:
         self.act, self.workers = act, workers
@@ -72,8 +72,8 @@ class Stub:
         self.closed.set()
 
 
-def running(sandbox, **options) -> Server:
-    server = Server(sandbox, port=0, **options)
+def running(sandbox, **options) -> SandboxServer:
+    server = SandboxServer(sandbox, port=0, **options)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return server
 

@@ -1,6 +1,4 @@
-"""Programs that run on a server: the same results as here, and no failure of the server passes for
-one of theirs.
-"""
+"""Programs on a server have the same results as here, and errors of the server are not theirs."""
 
 import json
 import signal
@@ -112,8 +110,8 @@ def test_no_server_names_the_url():
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"", "no result"),
-        (b"<html>", "no result"),
+        (b"", "not a valid result"),
+        (b"<html>", "not a valid result"),
         (b"[" * 100_000, "nested"),
         ([], "not an object"),
         ({"ok": True}, "stdout is missing"),
@@ -127,7 +125,7 @@ def test_no_server_names_the_url():
         ({**GOOD, "error_line": True}, "error_line"),
         ({**GOOD, "error_line": 1.5}, "error_line"),
         ({**GOOD, "stdout": "x" * wire.LARGEST_REPLY}, "larger than 4 MiB"),
-        (b"\xff\xfe", "no result"),
+        (b"\xff\xfe", "not a valid result"),
     ],
 )
 def test_a_reply_that_is_no_result_is_a_failure(scripted, body, reason):

@@ -1,4 +1,4 @@
-"""What a program's caller and its model see."""
+"""The results that a program's caller and its model see."""
 
 import resource
 

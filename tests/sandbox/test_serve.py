@@ -1,4 +1,4 @@
-"""The server: whom it serves, how much at once, and what it says to the rest."""
+"""The server: which requests it accepts, how many at once, and how it refuses the others."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from sandbox.watching import eventually
 
 from slm_math.sandbox import Sandbox, wire
 from slm_math.sandbox.errors import SandboxError
-from slm_math.sandbox.serve import Server, serve
+from slm_math.sandbox.serve import SandboxServer, serve
 from slm_math.types import RunPython, RunResult
 
 
@@ -74,12 +74,12 @@ def test_listens_to_others_only_with_a_token(monkeypatch):
             serve(stub, host, 0)
         assert stub.closed.is_set()
     with (
-        Server(Stub(), "localhost", 0) as server,
+        SandboxServer(Stub(), "localhost", 0) as server,
         pytest.raises(SandboxError, match=r"cannot listen on .*in use"),
     ):
-        Server(Stub(), port=server.server_address[1])
+        SandboxServer(Stub(), port=server.server_address[1])
     monkeypatch.setenv(wire.TOKEN_VARIABLE, TOKEN)
-    Server(Stub(), "0.0.0.0", 0).server_close()
+    SandboxServer(Stub(), "0.0.0.0", 0).server_close()
 
 
 def test_a_sandbox_that_does_not_start_is_not_served():

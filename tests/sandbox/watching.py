@@ -1,4 +1,4 @@
-"""Waiting for what takes a moment, and seeing which processes a sandbox has."""
+"""Wait for a condition, and list the processes of a sandbox."""
 
 import os
 import time
