@@ -232,7 +232,7 @@ def test_grade_scores_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     file = tmp_path / "said.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     run(["grade", f"--file={file}"])
-    assert capsys.readouterr().out.startswith("2 of 3 right: 66.7 %")
+    assert capsys.readouterr().out.startswith("2 of 3 correct: 66.7 %")
     verdicts = [
         json.loads(line) for line in (tmp_path / "said.graded.jsonl").read_text().splitlines()
     ]

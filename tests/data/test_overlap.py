@@ -249,7 +249,7 @@ def test_errors_say_what_to_name(side: str, told: str) -> None:
     ("line", "told"),
     [
         ('{"text": 3}', "field 'text' must be text"),
-        ('{"solution": "x"}', "line 1: none of the fields problem, .*; it has solution"),
+        ('{"solution": "x"}', "line 1: none of the fields problem, .*; the row has solution"),
         (
             '{"messages": [{"role": "assistant", "content": "x"}]}',
             "field 'messages' has no user message",
