@@ -144,9 +144,7 @@ FAMILIES = (
 
 
 def split_of(family: Family, numbers: tuple[int, ...]) -> Split:
-    """The split of a problem. Its expression and its numbers, in any order, decide; its wording does
-    not.
-    """
+    """The split of a problem. Its expression and its numbers, in any order, decide, not words."""
     bucket = zlib.crc32(f"{family.expression}:{sorted(numbers)}".encode()) % 8
     return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
 
