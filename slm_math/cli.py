@@ -165,7 +165,7 @@ def _as_options(name: str, positional: list[str]) -> list[str]:
         return [f"--{options[0][:-1]}={json.dumps(positional)}"] if positional else []
     if len(positional) > len(options):
         raise ValueError(
-            f"slm-math {name} takes {len(options)} arguments ({', '.join(options)}), got "
+            f"slm-math {name} takes {len(options)} ({', '.join(options)}), got "
             f"{', '.join(positional)}"
         )
     return [f"--{option}={value}" for option, value in zip(options, positional)]

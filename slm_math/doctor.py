@@ -1,4 +1,4 @@
-"""`slm-math doctor`: what works on this machine, and what to do about what does not."""
+"""`slm-math doctor`: what works on this machine, and how to fix the rest."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from slm_math.engines import vllm_setup
 from slm_math.sandbox import SandboxError, tiers
 from slm_math.sandbox.outcome import Limits
 
-# fine, not fine or (None) simply a fact; about what; what was found
+# (works, does not work, or None for a fact; the subject; the details)
 Finding = tuple[bool | None, str, str]
 _MARKS = {True: Text("ok", "green"), False: Text("no", "red"), None: Text("")}
 
 
 def doctor() -> None:
-    """Says what works here: sandbox tiers, grader, torch and GPUs, vLLM, packages, data, memory.
+    """Checks sandbox tiers, grader, torch and GPUs, vLLM, packages, data and memory.
 
-    Exits with status 1 when a model's programs cannot be confined or the grader does not work;
-    training packages and GPUs may well be missing.
+    The exit status is 1 if programs of a model cannot be confined or the grader does not work.
+    Missing training packages and GPUs do not change it.
     """
     console = Console()
     table = Table(title="slm-math doctor", title_justify="left", show_lines=False)
-    for name in ("about", "", "found"):
+    for name in ("subject", "", "details"):
         table.add_column(name, overflow="fold")
     broken = False
     steps = {
@@ -43,10 +43,10 @@ def doctor() -> None:
         "data": _data,
     }
     for name, step in steps.items():
-        with console.status(f"looking at the {name}"):
-            for fine, about, found in step():
-                table.add_row(about, _MARKS[fine], Text(found))
-                broken |= fine is False and about in ("sandbox", "grader")
+        with console.status(f"checking: {name}"):
+            for works, subject, details in step():
+                table.add_row(subject, _MARKS[works], Text(details))
+                broken |= works is False and subject in ("sandbox", "grader")
         table.add_section()
     console.print(table)
     if broken:
@@ -62,9 +62,9 @@ def _machine() -> Iterator[Finding]:
         "machine",
         f"{platform.system()} {platform.release()} on {platform.machine()}, {cores} cores{load}",
     )
-    with_proc = Path("/proc/meminfo")
-    if with_proc.exists():
-        facts = dict(line.split(":", 1) for line in with_proc.read_text().splitlines())
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        facts = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
         total, free = (int(facts[name].split()[0]) / 2**20 for name in ("MemTotal", "MemAvailable"))
         limit = _container_limit()
         inside = (
@@ -91,27 +91,27 @@ def _sandbox() -> Iterator[Finding]:
         yield False, "sandbox", reason
         return
     walls = {"A": "bubblewrap, Landlock, seccomp", "B": "Landlock, seccomp", "C": "seccomp"}
-    wanted, found = tiers.packages(()), []
+    packages, holding = tiers.packages(()), []
     for tier, names in walls.items():
         start = time.perf_counter()
         try:
-            tiers.start(tier, wanted, Limits(5, 12, 1024, 16)).close()
+            tiers.start(tier, packages, Limits(5, 12, 1024, 16)).close()
         except SandboxError as error:
             yield None, f"tier {tier}", f"{names}: does not hold here: {error}"
         else:
-            found.append(tier)
+            holding.append(tier)
             seconds = time.perf_counter() - start
             yield (
                 True,
                 f"tier {tier}",
                 f"{names}: resists its canaries; a worker starts in {seconds:.1f} s",
             )
-    if found:
-        names = ", ".join(name for name, _ in wanted.folders)
+    if holding:
+        names = ", ".join(name for name, _ in packages.folders)
         yield (
             True,
             "sandbox",
-            f"programs run on tier {found[0]}, with {names} and the standard library",
+            f"programs run on tier {holding[0]}, with {names} and the standard library",
         )
     else:
         yield False, "sandbox", f"a model's programs cannot be confined here. {tiers.WAYS_OUT}"
@@ -121,41 +121,45 @@ def _grader() -> Iterator[Finding]:
     from slm_math.answers import grade, grader_version
 
     start = time.perf_counter()
-    fine = (
+    works = (
         grade(r"\boxed{\sqrt{3+2\sqrt{2}}}", r"1+\sqrt{2}").correct
         and not grade(r"\boxed{2}", "3").correct
     )
     seconds = time.perf_counter() - start
     yield (
-        fine,
+        works,
         "grader",
         f"version {grader_version()}; its algebra process answers after {seconds:.1f} s",
     )
 
 
 def _training() -> Iterator[Finding]:
-    fine = []
+    installed = []
     for line in requires("slm-math") or ():
-        wanted = Requirement(line)
+        requirement = Requirement(line)
         extra = next(
             (
                 e
                 for e in ("", "train", "quant")
-                if not wanted.marker or wanted.marker.evaluate({"extra": e})
+                if not requirement.marker or requirement.marker.evaluate({"extra": e})
             ),
             None,
         )
-        if extra is None or wanted.name in ("slm-math", "torch"):
+        if extra is None or requirement.name in ("slm-math", "torch"):
             continue
-        have = _version(wanted.name)
-        if have is None:
+        present = _version(requirement.name)
+        if present is None:
             install = f"pip install 'slm-math[{extra}]'" if extra else "install slm-math anew"
-            yield (None if extra == "quant" else False), wanted.name, f"not installed: {install}"
-        elif not wanted.specifier.contains(have, prereleases=True):
-            yield False, wanted.name, f"{have}, but {wanted.specifier} is needed"
+            yield (
+                (None if extra == "quant" else False),
+                requirement.name,
+                f"not installed: {install}",
+            )
+        elif not requirement.specifier.contains(present, prereleases=True):
+            yield False, requirement.name, f"{present}, but {requirement.specifier} is needed"
         else:
-            fine.append(f"{wanted.name} {have}")
-    yield True, "packages", ", ".join(fine)
+            installed.append(f"{requirement.name} {present}")
+    yield True, "packages", ", ".join(installed)
     yield from _torch()
     have, reason = vllm_setup.installed(), vllm_setup.refusal()
     yield (
@@ -181,7 +185,7 @@ def _torch() -> Iterator[Finding]:
         yield (
             None,
             "GPU",
-            "none that torch can use" + (", though there is an NVIDIA driver" if driver else ""),
+            "no GPU that torch can use" + (", but there is an NVIDIA driver" if driver else ""),
         )
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         card = torch.cuda.get_device_properties(index)
@@ -220,7 +224,7 @@ def _data() -> Iterator[Finding]:
         yield (
             (True if here else None),
             source.name,
-            "in the cache" if here else "not in the cache: the hub is asked",
+            "in the cache" if here else "not in the cache: read from the hub",
         )
 
 

@@ -82,7 +82,6 @@ _BASES = {
     "engines": "Engine",
     "model": "PolicyModule",
     "data": "SourceData",
-    "callbacks": "Callback",
     "sandbox": "Sandbox",
 }
 
@@ -91,8 +90,7 @@ def _base_class(message: str) -> type | None:
     """The base class of the class that an error is about, by the option that the error names."""
     keys = [key.rpartition(".")[2] for key in re.findall(r'Parser key "([^"]+)"', message)]
     base = next((_BASES[key] for key in reversed(keys) if key in _BASES), None)
-    classes = (vars(module).get(base) for module in list(sys.modules.values()) if base)
-    return next((cls for cls in classes if isinstance(cls, type)), None)
+    return next((cls for cls in _our_classes() if cls.__name__ == base), None)
 
 
 def _no_class(name: str, base: type | None) -> str:

@@ -101,7 +101,7 @@ def test_grade_commands_of_the_readme_run(
     for command in (c for c in commands() if c.startswith("slm-math grade")):
         run(shlex.split(command)[1:])
     said = capsys.readouterr().out
-    assert "1 of 1 right" in said
+    assert "1 of 1 correct" in said
     assert "all 1 verdicts agree" in said or "1 verdict agrees" in said
     assert "right: equal" in said
 

@@ -26,14 +26,16 @@ class Arithmetic(Source):
     """Word problems with two steps.
 
     Args:
-        seed: what is drawn; the split of a problem does not depend on it.
-        train, validation, test: how many problems each split has, evenly over the families.
-        solve: worked solutions to imitate (demonstrated families; a small part two-digit products).
-        bare: the share of them that give the answer without reasoning.
-        code, check: dialogues that write a program and read its output to answer, or to judge an
-            answer.
-        copies: drills in which the answer is what a program printed.
-        drills: drills with equations and no story.
+        seed: of the random draws; the split of a problem does not depend on it.
+        train: number of training problems, evenly over the families.
+        validation: number of validation problems.
+        test: number of test problems.
+        solve: number of worked solutions (of demonstrated families, 3 % two-digit products).
+        bare: the share of the worked solutions that are the answer alone, without reasoning.
+        code: number of dialogues that write a program and answer with its output.
+        check: number of dialogues that write a program to verify an answer.
+        copies: number of drills that repeat the output of a program as the answer.
+        drills: number of drills with equations and no story.
     """
 
     name = "arithmetic"
@@ -66,7 +68,7 @@ class Arithmetic(Source):
             family = FAMILIES[index % len(FAMILIES)]
             text, expression = pose(draw, family, split)
             if split != "train" and (family.name, expression) in seen:
-                continue  # the same sum in other words is not another observation
+                continue  # the same numbers in other words are no independent observation
             seen.add((family.name, expression))
             problem = Problem(
                 f"{self.name}/{split}/{index}",
@@ -79,11 +81,10 @@ class Arithmetic(Source):
         return tasks
 
     def dialogues(self, split: Split, prompt: str = "solve_plain") -> list[Chat]:
-        """The dialogues to imitate, in the order of study; for validation and test a twentieth of
-        them.
+        """The demonstrations in the order of training; for validation and test 5 % of them.
 
-        First come nine tenths of the drills, then all else, shuffled. No family of kind "answers
-        only" occurs.
+        They start with 90 % of the drills; all others follow in random order. No family of the kind
+        "answers only" occurs.
         """
         draw = random.Random(f"{self.seed} dialogues {split}")
         share = 1.0 if split == "train" else 0.05
@@ -127,7 +128,7 @@ class Arithmetic(Source):
 
 
 def equations(draw: random.Random) -> Chat:
-    """A drill: equations, of which only the results are learned."""
+    """A drill: equations, whose results alone are loss tokens."""
     parts: list[Text] = []
     for _ in range(8):
         kind, a, b = draw.random(), draw.randint(2, 9), draw.randint(2, 9)
@@ -147,7 +148,7 @@ def equations(draw: random.Random) -> Chat:
 
 
 def copying(draw: random.Random) -> Chat:
-    """A drill: the answer is what the program printed, whatever that was."""
+    """A drill: the answer is the output of the program, whatever it is."""
     chat: Chat = ()
     for _ in range(5):
         value = draw.randint(1, 10 ** draw.randint(2, 4))
@@ -156,8 +157,8 @@ def copying(draw: random.Random) -> Chat:
 
 
 def corpus() -> Iterator[str]:
-    """The text a tokenizer is trained on: the same for every seed and size, and from the train
-    split alone.
+    """The text that a tokenizer is trained on: the same for every seed and size, from the training
+    split only.
     """
     draw = random.Random("corpus")
     for family in FAMILIES * 60:

@@ -56,8 +56,7 @@ LOSSES = ("loses {}", "sells {}", "gives {} to a friend", "drops {}", "uses up {
 class Family:
     """An expression over a, b, c, and the stories that ask for its value.
 
-    In a story, `[+c]` stands for some way of gaining c things and `[-c]` for some way of losing
-    them.
+    In a story, `[+c]` stands for a phrase of gaining c things, and `[-c]` for one of losing them.
     """
 
     name: str
@@ -145,9 +144,7 @@ FAMILIES = (
 
 
 def split_of(family: Family, numbers: tuple[int, ...]) -> Split:
-    """The split a problem belongs to: decided by its expression and its numbers in any order,
-    whatever its wording.
-    """
+    """The split of a problem. Its expression and its numbers, in any order, decide, not words."""
     bucket = zlib.crc32(f"{family.expression}:{sorted(numbers)}".encode()) % 8
     return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
 
@@ -179,9 +176,7 @@ def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
 
 
 def numbers_for(draw: random.Random, family: Family) -> tuple[int, int, int]:
-    """Numbers for a, b and c such that a division comes out even; other demands are left to the
-    caller.
-    """
+    """Numbers for a, b and c such that divisions are exact. The caller checks everything else."""
 
     def small() -> int:
         return draw.randint(2, 9) if draw.random() < 0.75 else draw.randint(10, 20)

@@ -7,13 +7,13 @@ import re
 
 
 def evaluate(expression: str) -> int:
-    """The value of e.g. `8*6+35`; a division must come out even."""
+    """The value of an expression such as `8*6+35`. Raises ValueError if a division is not exact."""
     return int(worked(expression)[-1].rpartition("=")[2])
 
 
 def worked(expression: str) -> list[str]:
-    """One equation per step, e.g. `8*6+35` -> ["8*6=48", "48+35=83"], from left to right (products
-    stand first).
+    """One equation per step from left to right: `8*6+35` -> ["8*6=48", "48+35=83"]. A product must
+    come first.
     """
     total, *steps = re.findall(r"[-+*/]?\d+", expression)
     lines = [] if steps else [f"{total}={total}"]
@@ -29,7 +29,7 @@ def worked(expression: str) -> list[str]:
 
 
 def program(expression: str, claim: int | None = None) -> str:
-    """The program that prints the value, or whether a claim is right, as an assistant writes it."""
+    """The assistant's program, which prints the value, or whether the value `claim` is correct."""
     value = expression.replace("/", "//")
     return f"```python\nprint({value if claim is None else f'{value}=={claim}'})\n```"
 
@@ -40,7 +40,7 @@ def reasoning(expression: str) -> str:
 
 
 def mistaken(draw: random.Random, expression: str) -> int:
-    """A wrong answer: a slip of the arithmetic, a wrong operation, or a step left out."""
+    """A wrong answer: an arithmetic error, a wrong operation, or a missing step."""
     right = evaluate(expression)
     steps = [int(line.rpartition("=")[2]) for line in worked(expression)]
     swapped = evaluate(expression.translate(str.maketrans("+-", "-+")))

@@ -1,5 +1,6 @@
-"""Read rows from JSONL, JSON, Parquet, a folder of JSON files or the Hugging Face hub; every error
-says where.
+"""Rows of JSONL, JSON and Parquet files, of folders of JSON files and of the Hugging Face hub.
+
+Every error names the file and the line.
 """
 
 from __future__ import annotations
@@ -28,15 +29,13 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Row:
-    """One record and where it stands ("train.jsonl, line 17")."""
+    """One record and its place ("train.jsonl, line 17")."""
 
     place: str
     fields: Mapping[str, Any]
 
     def text(self, name: str) -> str:
-        """The field as text. Raises ValueError, with its place, when it is missing, empty or
-        something else.
-        """
+        """The field as text. Raises ValueError with its place if it is not text, or empty."""
         value = self.fields.get(name)
         if value is None:
             raise self.error(name, "is missing")
@@ -47,6 +46,7 @@ class Row:
         return value
 
     def flag(self, name: str, default: bool) -> bool:
+        """The field as a truth value; `default` if it is missing. Raises ValueError otherwise."""
         value = self.fields.get(name, default)
         if not isinstance(value, bool):
             raise self.error(name, f"must be true or false, got {value!r}")
@@ -58,12 +58,12 @@ class Row:
 
 def split_files(folder: Path, split: str) -> list[Path]:
     """The files of a split in a folder: `train.jsonl`, `train-*.parquet` (also in `main/` or
-    `data/`), or the tree `train/<subject>/<number>.json`; [] when there are none."""
+    `data/`), or the tree `train/<subject>/<number>.json`; [] if there are none."""
     for inside in (folder, folder / "main", folder / "data"):
         for pattern in (f"{split}{{}}", f"{split}-*{{}}"):
             for suffix in FORMATS:
-                if found := sorted(inside.glob(pattern.format(suffix))):
-                    return found
+                if files := sorted(inside.glob(pattern.format(suffix))):
+                    return files
     return sorted((folder / split).glob("*/*.json"), key=_tree_order)
 
 
@@ -72,8 +72,8 @@ def _tree_order(file: Path) -> tuple[str, int, str]:
 
 
 def read_rows(file: Path) -> list[Row]:
-    """All rows of a file. Raises FileNotFoundError, or ValueError naming the file and line of what
-    is not a record.
+    """All rows of a file. Raises FileNotFoundError, or ValueError with the file and the line of the
+    first malformed row.
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist")
@@ -143,10 +143,10 @@ def _row(place: str, content: Any) -> Row:
 
 
 def fetch(file: HubFile, instead: str = "") -> Path:
-    """The local copy of a hub file, downloaded when it is not in the cache.
+    """The path of a hub file in the local cache; downloads the file if it is not there.
 
-    HF_TOKEN and HF_HUB_OFFLINE hold. Raises FileNotFoundError with one line; `instead` says what
-    else would do.
+    HF_TOKEN and HF_HUB_OFFLINE apply. Raises FileNotFoundError with one line, which ends in the
+    alternative `instead`.
     """
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
@@ -164,7 +164,7 @@ def fetch(file: HubFile, instead: str = "") -> Path:
 
 
 def hub_problem(error: Exception) -> str:
-    """One clause on why the hub did not deliver, and what to do."""
+    """Why a download from the hub failed, and what to do, in one clause."""
     from huggingface_hub import constants, errors
 
     if isinstance(error, errors.GatedRepoError):

@@ -1,4 +1,4 @@
-"""The words of a problem, such that two printings of it agree and two problems do not."""
+"""The words of a problem: equal for two spellings of one problem, different for two problems."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SAME = {
     "cfrac": "frac",
     "degree": "circ",
 }
-_KEPT = frozenset("-/*%()[]")  # punctuation to Unicode, signs to us
+_KEPT = frozenset("-/*%()[]")  # Unicode calls them punctuation, here they are signs
 _DASHES = "‐‑‒–—―−﹣－"
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
@@ -46,12 +46,12 @@ _RULES = [
     for rule, new in (
         (r"\\\\(?:\[[^\]\s]*\])?", " "),  # a new row
         (r"(?<=\d)(?:\{,\}|,\\!|\\,)(?=\d{3}(?!\d))", ","),
-        (r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)", lambda found: found[0].replace(",", "")),
+        (r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)", lambda match: match[0].replace(",", "")),
         (r"(?<=\w)(?:\$|\\\))(?=-[^\W\d_]{2}|th\b)", ""),  # $x$-axis, $n$th
         (r"\\[,;:!> ()\[\]]|[$~]", " "),
         (rf"\\(?:{_SPACES})(?![a-zA-Z])\.?", " "),
         (rf"\\(?:{_FONT})(?![a-zA-Z])", " "),
-        (r"\\([a-zA-Z]+)", lambda found: f" {_SAME.get(found[1], found[1])} "),
+        (r"\\([a-zA-Z]+)", lambda match: f" {_SAME.get(match[1], match[1])} "),
         (r"\bfrac\s*(\d)(?=\d|\s*\{)", r" frac \1 "),
         (r"\{\s*(\w+(?:\.\d+)?)\s*\}", r" \1 "),
         (r"\{([^{}]*[^\W\d_]{2}[^{}=+*/^<>\\-]*)\}", r" \1 "),  # words in braces
@@ -66,8 +66,8 @@ _RULES = [
 
 
 class _Characters(dict[int, str]):
-    """What becomes of a character: letters, marks and digits stay, signs stand alone, the rest is a
-    blank.
+    """Code point -> replacement: letters, marks and digits stay, signs become words of their own,
+    and all other characters become spaces.
     """
 
     def __missing__(self, code: int) -> str:
@@ -91,16 +91,17 @@ class _Characters(dict[int, str]):
 _CHARACTERS = _Characters()
 
 
-@lru_cache(maxsize=1 << 15)  # a data set is read for several splits, and compared with others
+@lru_cache(maxsize=1 << 15)  # a data set is read once per split, and again for comparisons
 def normalized(text: str) -> str:
-    """A text's words, numbers and signs in lower case with single blanks between them.
+    """The words, numbers and signs of a text in lower case, separated by single spaces.
 
-    Gone are: how characters are encoded (NFKC), punctuation, dollar signs, LaTeX spacing, sizes and
-    fonts, braces around one thing. `1,000` is `1000`, `\\frac12` is `\\frac{1}{2}`, `x²` is `x^2`;
-    numbers, signs and round and square brackets survive, since problems differ in them.
+    Removes encoding differences (NFKC), punctuation, dollar signs, LaTeX spacing, sizes and fonts,
+    and braces around a single item. `1,000` becomes `1000`, `\\frac12` equals `\\frac{1}{2}`, and
+    `x²` equals `x^2`. Keeps numbers, signs, and round and square brackets, which distinguish
+    problems.
     """
     text = _INVISIBLE.sub("", text)
-    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda found: "^" + found[0].translate(_RAISED), text)
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda match: "^" + match[0].translate(_RAISED), text)
     text = re.sub("(?=[¼½¾⅐-⅞])", " ", text)  # 3½ is not 31/2
     text = re.sub(f"[{_DASHES}]", "-", text)
     text = unicodedata.normalize("NFKC", text).replace("\u2044", "/").casefold()

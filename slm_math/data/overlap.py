@@ -1,9 +1,8 @@
-"""Contamination: problems to test on that are among those to train on, alike, alike but for
-printing, or in part.
+"""Contamination: exact, normalized and 13-gram matches between test and training problems.
 
-A 13-gram is thirteen words of normalized text in a row (Brown et al. 2020, appendix C), a sign
-being a word; a text of fewer words is one gram. A gram that more than `PHRASE` test problems have
-is a phrase, not a problem, and does not count in those that have others.
+A 13-gram is thirteen successive words of normalized text (Brown et al. 2020, appendix C), where a
+sign is a word; a shorter text is one gram. A gram that occurs in more than `PHRASE` test problems
+is a common phrase, and is ignored in those of them that have other grams.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from slm_math.types import Image, Problem, Task
 GRAM = 13  # words
 PHRASE = 10  # problems
 NEAR = 0.9  # of the test problem's 13-grams, in one training problem
-SHOWN = 3  # findings in an error
+SHOWN = 3  # matches that an error names
 
 Kind = Literal["exact", "normalized", "13-gram"]
 KINDS: tuple[Kind, ...] = ("exact", "normalized", "13-gram")
@@ -74,11 +73,11 @@ _COUNTS = frozenset(
 
 @dataclass(frozen=True)
 class Finding:
-    """The training problem closest to a test problem; both by their places in what was compared.
+    """The closest training problem of a test problem; `test` and `train` are their indices.
 
-    `anywhere` is the share of the test problem's 13-grams that all training problems have together,
-    `together` the share that this one has. `near_exact`: they are the same problem, see
-    `near_exact`.
+    `anywhere` is the share of the test problem's 13-grams that occur in any training problem,
+    `together` the share that occurs in this one. `near_exact` means that both are the same problem
+    (see the function `near_exact`).
     """
 
     test: int
@@ -91,8 +90,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Overlap:
-    """The closest finding of each test problem that has one, in order, of
-    `problems` test problems.
+    """The findings of `problems` test problems among `trained` training problems: one for each test
+    problem with a match, in their order.
     """
 
     trained: int
@@ -108,66 +107,69 @@ class Overlap:
 
 
 def overlap(train: Iterable[Problem], test: Sequence[Problem]) -> Overlap:
-    """What of `test` is in `train`. Choices belong to a problem's text; the same text about other
-    images is no match.
+    """The matches of test problems among training problems. The choices belong to the text of a
+    problem; the same text about other images is no match.
 
-    Memory grows with the test problems only.
+    The memory needed depends on the number of test problems only.
     """
     tests = [_read(problem) for problem in test]
     index = _index(tests)
-    met: dict[int, set[int]] = defaultdict(set)
+    seen_grams: dict[int, set[int]] = defaultdict(set)
     best: dict[int, tuple[tuple[bool, int, float], int]] = {}
     trained = 0
-    for place, problem in enumerate(train):
+    for train_index, problem in enumerate(train):
         trained += 1
-        mine = _read(problem)
+        text = _read(problem)
         shared: Counter[int] = Counter()
-        for gram in mine.grams:
+        for gram in text.grams:
             for number in index.get(gram, ()):
                 shared[number] += 1
-                met[number].add(gram)
+                seen_grams[number].add(gram)
         for number, count in shared.items():
-            closeness = _closeness(tests[number], mine, count)
+            closeness = _closeness(tests[number], text, count)
             if closeness is not None and (number not in best or closeness > best[number][0]):
-                best[number] = closeness, place
+                best[number] = closeness, train_index
     findings = []
-    for number, ((near, level, together), place) in sorted(best.items()):
-        anywhere = len(met[number]) / len(tests[number].grams)
-        findings.append(Finding(number, place, KINDS[2 - level], anywhere, together, near))
+    for number, ((near, level, together), match) in sorted(best.items()):
+        anywhere = len(seen_grams[number]) / len(tests[number].grams)
+        findings.append(Finding(number, match, KINDS[2 - level], anywhere, together, near))
     return Overlap(trained, len(tests), tuple(findings))
 
 
 def near_exact(train: Sequence[str], test: Sequence[str]) -> dict[int, int]:
-    """The places of texts of `test` that are problems of `train`, each with the place of that one.
+    """Index of a test problem -> index of the training problem that is the same problem.
 
-    They are equal when normalized, or the training text has `NEAR` of the test problem's 13-grams
-    (of at least 13 words), the last one included, and the same numbers, signs and variables there:
-    a template with other numbers, or another question about the same story, is another problem.
-    More text before and behind makes no difference.
+    Two texts are the same problem if they are equal after normalization. A test problem of at least
+    13 words is also the same if the training text has the share `NEAR` of its 13-grams, including
+    the last one, and the same numbers, signs and variables in that part. So a template with other
+    numbers, or another question about the same story, is another problem, while text before or
+    after makes no difference.
     """
     problems = ([Problem(str(i), text) for i, text in enumerate(texts)] for texts in (train, test))
-    return {found.test: found.train for found in overlap(*problems).near_exact}
+    return {finding.test: finding.train for finding in overlap(*problems).near_exact}
 
 
 def refuse_overlap(train: Sequence[Task], test: Sequence[Task], where: str) -> None:
-    """Raises ValueError when training problems are near-exactly among those of the evaluation
-    called `where`.
+    """Raises ValueError if near-exact matches of test problems are among the training problems;
+    `where` names the test problems in the error.
     """
-    found = overlap([task.problem for task in train], [task.problem for task in test]).near_exact
-    if not found:
+    matches = overlap([task.problem for task in train], [task.problem for task in test]).near_exact
+    if not matches:
         return
-    pairs = [f"{_id(test[f.test].problem)} = {_id(train[f.train].problem)}" for f in found[:SHOWN]]
-    told = ", ".join(pairs) + (", ..." if len(found) > SHOWN else "")
+    pairs = [
+        f"{_id(test[match.test].problem)} = {_id(train[match.train].problem)}"
+        for match in matches[:SHOWN]
+    ]
+    examples = ", ".join(pairs) + (", ..." if len(matches) > SHOWN else "")
     raise ValueError(
-        f"{len(found)} of the {len(test)} problems of {where} are among the training problems "
-        f"({told}): "
-        "leave them out of training, or set allow_overlap: true"
+        f"{len(matches)} of the {len(test)} problems of {where} are among the training problems "
+        f"({examples}): remove them from the training data, or set allow_overlap: true"
     )
 
 
 @dataclass(frozen=True)
 class _Text:
-    """A problem as it is compared; `grams` are hashes."""
+    """A problem in the form that is compared; `grams` are hashes."""
 
     text: str
     words: tuple[str, ...]
@@ -194,7 +196,7 @@ def _gram(words: Sequence[str], place: int) -> int:
 
 
 def _index(tests: list[_Text]) -> dict[int, list[int]]:
-    """Where each gram is; phrases are taken out of the problems that have other grams too."""
+    """Gram -> the test problems with it. Removes phrases from problems that have other grams."""
     often = {
         gram
         for gram, count in Counter(g for text in tests for g in text.grams).items()
@@ -210,8 +212,8 @@ def _index(tests: list[_Text]) -> dict[int, list[int]]:
 
 
 def _closeness(test: _Text, train: _Text, count: int) -> tuple[bool, int, float] | None:
-    """(near-exact, place in `KINDS` counted from its end, share of grams), greater for closer; None
-    for no match.
+    """(near-exact, index in `KINDS` from its end, share of grams), greater for a closer match; None
+    if there is no match.
     """
     together = count / len(test.grams)
     if test.images != train.images:
@@ -222,11 +224,10 @@ def _closeness(test: _Text, train: _Text, count: int) -> tuple[bool, int, float]
 
 
 def _same_question(test: _Text, train: _Text) -> bool:
-    """Whether a training text ends its question as the test problem does, and has its numbers,
-    signs and variables.
+    """Whether a training text contains the last 13-gram of the test problem, and the same numbers,
+    signs and variables between the first and the last 13-gram in common.
 
-    Between the first and the last 13-gram in common; before it the test problem may have other
-    words, but no numbers.
+    Before the first one, the test problem may have other words, but no numbers.
     """
     last = len(test.words) - GRAM
     if last < 0 or _gram(test.words, last) not in train.grams:
@@ -243,7 +244,7 @@ def _same_question(test: _Text, train: _Text) -> bool:
 
 
 def _amounts(words: Sequence[str]) -> Counter[str]:
-    """How often each number, sign and variable stands in a text."""
+    """The number of occurrences of each number, sign and variable in a text."""
     return Counter(
         word
         for word in words
@@ -255,7 +256,7 @@ def _amounts(words: Sequence[str]) -> Counter[str]:
 
 
 def _image_digest(image: Image) -> str:
-    """What identifies an image, wherever its file lies."""
+    """A hash of the content of an image, independent of where it is stored."""
     source = image.source
     data = source.encode("utf-8", "surrogatepass")
     if not source.startswith("data:") and Path(source).is_file():

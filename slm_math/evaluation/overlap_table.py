@@ -129,6 +129,7 @@ def _to_json(
         "test_problems": result.problems,
         "near_exact": len(result.near_exact),
         **{kind: result.count(kind) for kind in KINDS},
+        "normalised": result.count("normalized"),  # the old spelling, kept for one version
         "findings": [
             {
                 "test": encodable(test[match.test].id),

@@ -174,7 +174,7 @@ def test_manifest_says_what_ran(models: list[str], data: Path, tmp_path: Path, s
     assert config["limit"] == 5
     assert config["source"]["init_args"]["path"] == str(data)
     assert config["agents"]["one"]["init_args"]["prompt"] == "solve_plain"
-    assert {"shuffle", "where", "shots", "slots", "sandbox", "engines", "dtype"} <= set(config)
+    assert {"shuffle", "where", "shots", "inference", "sandbox", "engines", "dtype"} <= set(config)
     assert environment["versions"]["torch"] == version("torch")
     head = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
@@ -260,7 +260,7 @@ def test_interrupt_leaves_a_partial_result_that_a_rerun_completes(
     assert "(interrupted)" in shown
     assert f"n = {done} of 12 (partial)" in shown
     assert "Traceback" not in error
-    assert error.count("interrupted: ") == 1
+    assert error.count("Interrupted. ") == 1
     assert ours(error) == ""
     summary = json.loads((out / "one" / "summary.json").read_text())
     assert (manifest(out)["partial"], summary["partial"], summary["n"]) == (True, True, done)

@@ -131,13 +131,10 @@ def test_agents_of_several_files_are_all_evaluated(shown: Shown, tmp_path: Path)
 def test_agents_of_agent_eval_are_merged_by_name_where_a_later_file_appends_it(
     shown: Shown, tmp_path: Path
 ) -> None:
-    start = "trainer: {callbacks: [{class_path: AgentEval, limit: 5, agents: {one: SingleShot}}]}"
-    files = write(
-        tmp_path,
-        one=TRAIN + start,
-        two="trainer: {callbacks+: [{class_path: AgentEval, agents: {two: CodeFeedback}}, "
-        "ExportHF]}",
-    )
+    first = "trainer: {callbacks: [{class_path: AgentEval, limit: 5, agents: {one: SingleShot}}]}"
+    evaluation = "{class_path: AgentEval, agents: {two: CodeFeedback}}"
+    second = f"trainer: {{callbacks+: [{evaluation}, ExportHF]}}"
+    files = write(tmp_path, one=TRAIN + first, two=second)
     callbacks = shown("fit", *files)["trainer"]["callbacks"]
     assert [item["class_path"] for item in callbacks] == [
         "callbacks.AgentEval",

@@ -190,7 +190,7 @@ def test_the_error_counts_names_and_says_what_to_do() -> None:
     assert str(error.value) == (
         "2 of the 3 problems of the test split of gsm8k are among the training problems (gsm8k/0 "
         "= cot/1, "
-        "gsm8k/2 = cot/0): leave them out of training, or set allow_overlap: true"
+        "gsm8k/2 = cot/0): remove them from the training data, or set allow_overlap: true"
     )
 
 
