@@ -289,10 +289,13 @@ def test_judge_prompt_with_an_unknown_slot_is_refused(tmp_path: Any) -> None:
 
 def test_rewards_never_grade_what_was_graded(monkeypatch: pytest.MonkeyPatch) -> None:
     graded_texts: list[str | None] = []
-    judge = grading.judge
-    monkeypatch.setattr(
-        grading, "judge", lambda answer, task: graded_texts.append(answer) or judge(answer, task)
-    )
+    grade_answer = grading.grade_answer
+
+    def counted(answer: str | None, task: Any) -> Any:
+        graded_texts.append(answer)
+        return grade_answer(answer, task)
+
+    monkeypatch.setattr(grading, "grade_answer", counted)
     notes = (Note("draft", "8"), NO, Note("verdict", "INCORRECT", role="verifier"))
     events = (WRONG, *notes, RIGHT, Note("draft", "7"), YES, *notes[2:])
     rewards = [
