@@ -37,12 +37,12 @@ class Reply:
 
     `token_ids` and `logprobs` (nats, one per token: log-softmax of logits / temperature before any
     truncation; at temperature 0, of the logits) are empty when the engine does not report them.
-    `kept`, when it was asked for, packs the ids (32-bit integers) that top-p, top-k or min-p left
-    at each token, nothing where all were left; the log-probability of such a token is that among
-    what was left (by vLLM always). `finish` is "stop" for an end-of-turn token or a stop string,
-    "length" for the token budget. `text` is what the tokens say, a stop string included, the
-    end-of-turn token not. `counted` is the number of tokens that a server says it sampled. `prompt`
-    is a digest of the prompt's text, by which a chat knows its own replies.
+    `support`, when it was asked for, packs for each token the ids (32-bit integers) that top-p,
+    top-k or min-p left, nothing where all were left; the log-probability of such a token is that
+    among what was left (by vLLM always). `finish` is "stop" for an end-of-turn token or a stop
+    string, "length" for the token budget. `text` is what the tokens say, a stop string included,
+    the end-of-turn token not. `counted` is the number of tokens that a server says it sampled.
+    `prompt` is a digest of the prompt's text, by which a chat knows its own replies.
     """
 
     text: str
@@ -54,7 +54,7 @@ class Reply:
     temperature: float = 1.0
     seconds: float = 0.0
     counted: int = 0
-    kept: tuple[bytes, ...] = ()
+    support: tuple[bytes, ...] = ()
     prompt: str = ""
 
     @property
@@ -157,7 +157,7 @@ class Sampling:
             raise ValueError("top_k must be >= 0 and max_new_tokens >= 1")
 
     @property
-    def truncated(self) -> bool:
+    def restricts_support(self) -> bool:
         """True when the sampling distribution is not the whole softmax (greedy, top-p, top-k,
         min-p).
         """
@@ -219,14 +219,14 @@ class RunResult:
     `value` is the last expression's, as `print` would show it ("" for None). `error` is one line,
     e.g. `line 3: NameError: name 'x' is not defined`; `error_type` its class (TimeoutError and
     OutputError also when it was stopped), Crash or Exit; `error_line` a line of the program, 0 when
-    it has none. `truncated`: stopped for too much output.
+    it has none. `output_overflow`: stopped for too much output.
     """
 
     ok: bool
     stdout: str = ""
     error: str = ""
     timed_out: bool = False
-    truncated: bool = False
+    output_overflow: bool = False
     seconds: float = 0.0
     stderr: str = ""
     value: str = ""

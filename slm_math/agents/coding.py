@@ -91,7 +91,7 @@ class Session:
         stopped = (
             result.timed_out
             or result.out_of_memory
-            or result.truncated
+            or result.output_overflow
             or result.error_type in ("Crash", "Exit")
         )
         if not stopped:

@@ -16,8 +16,8 @@ class Request:
     """One generation to make. `key` is all that its randomness depends on (seed, step, problem,
     sample, turn).
 
-    `support` asks for `Reply.kept`, which training on truncated samples needs. `role` is who asks:
-    an engine that holds several adapters answers with that role's.
+    `support` asks for `Reply.support`, which training needs where top-p, top-k or min-p restrict
+    sampling. `role` is the role that asks: an engine with several adapters uses that role's.
     """
 
     chat: Chat

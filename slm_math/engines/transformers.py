@@ -249,7 +249,7 @@ class TransformersEngine(Engine):
     def _sample(self, rows: list[_Row], logits: Tensor) -> list[tuple[int, Reply | EngineError]]:
         plans = [row.request.sampling for row in rows]
         # rows that cannot sample every token
-        cut = [p.truncated and p.temperature > 0 for p in plans]
+        cut = [p.restricts_support and p.temperature > 0 for p in plans]
         for i, row in enumerate(rows):
             if not row.tokens and plans[i].not_first:
                 banned = [self.chat.tokens(text)[0] for text in plans[i].not_first]
@@ -310,7 +310,7 @@ class TransformersEngine(Engine):
             text=self.chat.text(row.tokens),
             token_ids=tuple(row.tokens),
             logprobs=tuple(row.logps),
-            kept=tuple(row.kept) if any(row.kept) else (),
+            support=tuple(row.kept) if any(row.kept) else (),
             finish="stop" if row.finish == "stop" else "length",
             prompt_ids=row.prompt,
             prompt=row.digest,

@@ -62,7 +62,7 @@ def cut(request: Request) -> bool:
     return (
         request.support
         and sampling.temperature > 0
-        and (sampling.truncated or bool(sampling.not_first))
+        and (sampling.restricts_support or bool(sampling.not_first))
     )
 
 
@@ -139,7 +139,7 @@ def reply(asked: Asked, said: Said, chat: ChatFormat, version: int) -> Reply:
         text=chat.text(said.tokens),
         token_ids=said.tokens,
         logprobs=said.logps,
-        kept=said.kept if asked.cut else (),
+        support=said.kept if asked.cut else (),
         finish="stop" if said.finish == "stop" else "length",
         prompt_ids=asked.prompt,
         prompt=asked.digest,
@@ -167,7 +167,7 @@ def _joined(first: Said, rest: Said, chat: ChatFormat, stops: tuple[str, ...]) -
 
 
 def packed(mask: Sequence[Sequence[int]] | None) -> tuple[bytes, ...]:
-    """What could be sampled at each token, as `Reply.kept` has it."""
+    """What could be sampled at each token, as `Reply.support` has it."""
     return tuple(np.asarray(ids, dtype=np.int32).tobytes() for ids in mask or ())
 
 

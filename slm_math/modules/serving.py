@@ -262,7 +262,7 @@ class Serving:
     @property
     def _cut(self) -> bool:
         """Whether training samples from a part of the tokens only."""
-        return self.module.sampling.truncated or bool(self.module.sampling.not_first)
+        return self.module.sampling.restricts_support or bool(self.module.sampling.not_first)
 
     @property
     def _dtype(self) -> str:

@@ -43,5 +43,5 @@ def trace_rows(trace: Trace, role: str) -> list[Row]:
         row.ids += [*prompt[len(row.ids) :], *reply.token_ids]
         row.mask += [0.0] * context + [1.0] * sampled
         row.logps += [0.0] * context + list(reply.logprobs or [float("nan")] * sampled)
-        row.kept += [b""] * context + list(reply.kept or [b""] * sampled)
+        row.kept += [b""] * context + list(reply.support or [b""] * sampled)
     return rows

@@ -85,11 +85,11 @@ def result(
     """
     told = child.report(outcome.report)
     value = told["value"]
-    truncated = len(outcome.stdout) > limits.output or len(value) > limits.output
+    output_overflow = len(outcome.stdout) > limits.output or len(value) > limits.output
     over = outcome.out_of_time(cpu)
-    timed_out = not truncated and (over or outcome.why == BY_CLOCK)
+    timed_out = not output_overflow and (over or outcome.why == BY_CLOCK)
     kind, message, line = told["error_type"], told["message"], told["error_line"]
-    if truncated:
+    if output_overflow:
         kind, message = (
             "OutputError",
             f"the program was stopped after {limits.output_kb} KB of output",
@@ -106,7 +106,7 @@ def result(
             "Exit",
             f"the program ended with status {outcome.status} before its last line",
         )
-    ok = outcome.status == 0 and told["whole"] and not truncated and not timed_out
+    ok = outcome.status == 0 and told["whole"] and not output_overflow and not timed_out
     if ok:
         kind, message, line = "", "", 0
     elif kind != told["error_type"]:
@@ -124,7 +124,7 @@ def result(
         error_line=line,
         timed_out=timed_out,
         out_of_memory=kind == "MemoryError",
-        truncated=truncated,
+        output_overflow=output_overflow,
         seconds=outcome.seconds,
     )
 

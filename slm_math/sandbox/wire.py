@@ -29,6 +29,7 @@ LARGEST_REQUEST = 1 << 20  # bytes
 LARGEST_REPLY = 4 << 20  # bytes; with a server's default limits on output there are some 0.3 MB
 CONNECT_SECONDS = 10.0
 FIELDS = get_type_hints(RunResult)
+KEYS = {"output_overflow": "truncated"}  # where a field has another name in JSON
 
 
 class Unanswered(Exception):
@@ -189,7 +190,8 @@ def read_request(data: bytes) -> RunPython:
 
 def write_result(result: RunResult) -> bytes:
     """The body of a reply."""
-    return json.dumps(asdict(result)).encode("ascii")
+    fields = {KEYS.get(name, name): value for name, value in asdict(result).items()}
+    return json.dumps(fields).encode("ascii")
 
 
 def read_result(data: bytes) -> RunResult:
@@ -201,16 +203,17 @@ def read_result(data: bytes) -> RunResult:
         raise ValueError("not an object")
     values: dict[str, Any] = {}
     for name, kind in FIELDS.items():
-        value: Any = body.get(name)
+        key = KEYS.get(name, name)
+        value: Any = body.get(key)
         if kind is float and type(value) is int:
             value = float(min(value, 1 << 53))
         if value.__class__ is not kind:  # True is no number here
-            raise ValueError(f"{name} is missing or not of type {kind.__name__}")
+            raise ValueError(f"{key} is missing or not of type {kind.__name__}")
         if isinstance(value, str):
             # lone surrogates could not be written to a file
             value = value.encode("utf-8", "replace").decode()
         elif not (0 <= value < math.inf):
-            raise ValueError(f"{name} is out of range")
+            raise ValueError(f"{key} is out of range")
         values[name] = value
     return RunResult(**values)
 

@@ -173,7 +173,9 @@ def test_recorded_support_is_what_the_rule_leaves(kind: str, tmp_path: Path) -> 
         ids = [*reply.prompt_ids, *reply.token_ids]
         with torch.no_grad():
             probs = (model(torch.tensor([ids])).logits[0] / plan.temperature).softmax(-1).double()
-        for t, (token, kept, logp) in enumerate(zip(reply.token_ids, reply.kept, reply.logprobs)):
+        for t, (token, kept, logp) in enumerate(
+            zip(reply.token_ids, reply.support, reply.logprobs)
+        ):
             p = probs[len(reply.prompt_ids) - 1 + t].tolist()
             order = sorted(range(len(p)), key=lambda i: -p[i])[: plan.top_k or None]
             mass, left = sum(p[i] for i in order), []
@@ -205,7 +207,7 @@ def test_gradient_on_truncated_samples_is_that_of_the_truncated_policy(tmp_path:
     for rollout in module.last:
         reply = rollout.trace.turns[0].reply
         logits = model(torch.tensor([[*reply.prompt_ids, *reply.token_ids]])).logits[0] / 0.7
-        for t, (token, kept) in enumerate(zip(reply.token_ids, reply.kept)):
+        for t, (token, kept) in enumerate(zip(reply.token_ids, reply.support)):
             here = logits[len(reply.prompt_ids) - 1 + t]
             left = packed(kept)
             loss = loss - rollout.advantages["solver"] * (here[token] - here[left].logsumexp(0))
@@ -219,7 +221,7 @@ def test_gradient_on_truncated_samples_is_that_of_the_truncated_policy(tmp_path:
 def test_without_truncation_nothing_is_recorded(tmp_path: Path) -> None:
     module = grpo()
     fit(module, tmp_path)
-    assert not any(r.trace.turns[0].reply.kept for r in module.last)
+    assert not any(r.trace.turns[0].reply.support for r in module.last)
 
 
 # -- randomness

@@ -54,7 +54,7 @@ def turn(
         text="",
         token_ids=tuple(reply),
         logprobs=logprobs,
-        kept=kept,
+        support=kept,
         prompt_ids=tuple(prompt),
         temperature=temperature,
     )

@@ -163,7 +163,12 @@ def judge(
 ) -> Iterator[str]:
     """What the result alone says, for one program."""
     texts = {name: value for name, value in asdict(result).items() if isinstance(value, str)}
-    for name, kind in (("ok", bool), ("timed_out", bool), ("truncated", bool), ("error_line", int)):
+    for name, kind in (
+        ("ok", bool),
+        ("timed_out", bool),
+        ("output_overflow", bool),
+        ("error_line", int),
+    ):
         if type(getattr(result, name)) is not kind:
             yield f"{name} is {getattr(result, name)!r:.80}"
     for name in ("stdout", "stderr", "value", "error", "error_type"):

@@ -5,7 +5,6 @@ import json
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,11 +12,12 @@ import pytest
 from slm_math.sandbox import tiers
 from slm_math.sandbox.remote import RemoteSandbox
 from slm_math.sandbox.serve import Server
+from slm_math.sandbox.wire import write_result
 from slm_math.types import RunResult
 
 linux = pytest.mark.skipif(tiers.unsupported() is not None, reason=str(tiers.unsupported()))
 TOKEN = "a-very-secret-token-0123456789"
-GOOD = asdict(RunResult(True, "42\n"))
+GOOD = json.loads(write_result(RunResult(True, "42\n")))
 
 
 def client(url: str, **options) -> RemoteSandbox:

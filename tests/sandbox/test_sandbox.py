@@ -276,7 +276,7 @@ def test_memory_is_limited(sandbox):
 def test_a_flood_of_output_is_stopped_early(flood):
     with Sandbox(workers=1, output_kb=4, cpu_seconds=20) as sandbox:
         result = sandbox.run(flood)
-    assert (result.ok, result.truncated, result.timed_out) == (False, True, False)
+    assert (result.ok, result.output_overflow, result.timed_out) == (False, True, False)
     assert len(result.stdout) in (0, 4096)
     assert result.error == "OutputError: the program was stopped after 4 KB of output"
     assert result.seconds < 10

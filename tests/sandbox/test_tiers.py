@@ -139,7 +139,7 @@ def test_the_unsafe_switch_is_loud_and_runs_programs():
         assert (result.stdout, result.value) == ("True\n", "42")
         assert sandbox.run("\n1 / 0").error == "line 2: ZeroDivisionError: division by zero"
         assert sandbox.run("while True: pass").timed_out
-        assert sandbox.run("while True: print('x' * 999)").truncated
+        assert sandbox.run("while True: print('x' * 999)").output_overflow
 
 
 def test_without_walls_a_failure_of_the_machine_is_no_result_either(monkeypatch):
