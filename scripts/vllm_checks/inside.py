@@ -28,7 +28,7 @@ import tiny
 def inside(folder: Path, **options: Any) -> VLLMEngine:
     """An engine whose weights can be changed; it starts with its first request."""
     engine = VLLMEngine(str(folder), "float32", slots=64, context=CONTEXT)
-    engine.follow(None, frozenset(), options, lambda: None)  # type: ignore[arg-type]
+    engine.attach_policy(None, frozenset(), options, lambda: None)  # type: ignore[arg-type]
     return engine
 
 

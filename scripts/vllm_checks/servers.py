@@ -90,7 +90,7 @@ def started(folder: Path, weights: str, n: int, logs: Path) -> list[Server]:
 def served(servers: Sequence[Server], folder: Path) -> VLLMServers:
     """The engine of these servers; weights are handed over in `folder`."""
     engine = VLLMServers([server.url for server in servers], concurrency=64, timeout=120)
-    engine.follow(None, frozenset(), folder, "float32")  # type: ignore[arg-type]
+    engine.attach_policy(None, frozenset(), folder, "float32")  # type: ignore[arg-type]
     return engine
 
 

@@ -68,12 +68,12 @@ def unverified(answer: Callable[[Request], Reply]) -> None:
 class Engine:
     """Answers generation requests. One `poll` makes progress and returns what finished.
 
-    `trainable` tells whether replies carry token ids and log-probabilities, which a trained role
-    needs; `computes` that progress is made in `poll` itself, and not elsewhere meanwhile.
+    `returns_logprobs`: replies carry token ids and log-probabilities, which a trained role needs.
+    `runs_in_poll`: the engine makes progress inside `poll` only, not on a thread or a server.
     """
 
-    trainable: bool = False
-    computes: bool = False
+    returns_logprobs: bool = False
+    runs_in_poll: bool = False
     name: str = "engine"
 
     def submit(self, request: Request) -> int:
@@ -122,7 +122,7 @@ class Engine:
 
     def refuse_training(self, role: str) -> str | None:
         """One line saying why this engine cannot serve a trained role, or None when it can."""
-        if self.trainable:
+        if self.returns_logprobs:
             return None
         return (
             f"{self.name} returns no token ids and log-probabilities: it cannot serve the trained "

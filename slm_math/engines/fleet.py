@@ -1,6 +1,4 @@
-"""Servers that come and go: which one is asked next, which ones are left out, and when there is
-nobody left to ask.
-"""
+"""Load balancing and failover over vLLM servers."""
 
 from __future__ import annotations
 
@@ -16,11 +14,11 @@ from slm_math.engines.vllm_control import Server
 
 
 class Fleet(EndpointEngine):
-    """Copies of one model behind several addresses. Subclasses say how one is asked and how it gets
-    weights.
+    """Copies of one model at several addresses. Subclasses define a server's requests and how it
+    receives weights.
 
-    `patience`: seconds that all may stay away. `pushes`: whether this process sends weights (one of
-    several does).
+    `patience`: seconds for which all servers may be down. `is_sender`: this process sends the
+    weights (exactly one of several training processes does).
     """
 
     def __init__(
@@ -35,47 +33,49 @@ class Fleet(EndpointEngine):
         super().__init__(api_key_env, concurrency, timeout, retries, backoff=0.5)
         self.servers = [Server(url, self._key) for url in urls]
         self.patience = patience
-        self.pushes = True
+        self.is_sender = True
         self._expected: str | None = None  # the servers' name for the weights that they were sent
 
-    def _renew(self, server: Server) -> None:
+    def _push_weights(self, server: Server) -> None:
         """Sends the weights to one server that has others."""
         raise NotImplementedError
 
     async def _free(self) -> Server:
         """The server with the least to do, as soon as there is one."""
         while True:
-            well = [server for server in self.servers if server.away is None and not server.stale]
+            well = [
+                server for server in self.servers if server.down_since is None and not server.stale
+            ]
             if well:
                 return min(well, key=lambda server: server.load)
             await asyncio.sleep(0.1)
 
     async def _lost(self, server: Server) -> bool:
         """Whether a server that did not answer is gone, or has other weights."""
-        if server.away is None and not server.stale and not await self._well(server):
-            self._gone(server)
+        if server.down_since is None and not server.stale and not await self._healthy(server):
+            self._mark_down(server)
         # another process sends the weights: to be asked when they are there
-        if server.stale and not self.pushes:
-            self._gone(server)
-        return server.away is not None or server.stale
+        if server.stale and not self.is_sender:
+            self._mark_down(server)
+        return server.down_since is not None or server.stale
 
-    def _gone(self, server: Server) -> None:
+    def _mark_down(self, server: Server) -> None:
         """Leaves a server out, and watches it until it is back."""
         with self._change:
-            if server.away is None and not self._closed:
-                server.away, server.restarted = time.monotonic(), True
+            if server.down_since is None and not self._closed:
+                server.down_since, server.restarted = time.monotonic(), True
                 asyncio.run_coroutine_threadsafe(self._watch(server), self._loop or self._begin())
 
     async def _watch(self, server: Server) -> None:
-        while not await self._well(server) or (server.stale and not self.pushes):
+        while not await self._healthy(server) or (server.stale and not self.is_sender):
             if server.stale:
                 server.problem = (
                     "it has other weights than it was sent; the first training process sends them"
                 )
             await asyncio.sleep(0.5)
-        server.away = None
+        server.down_since = None
 
-    async def _well(self, server: Server) -> bool:
+    async def _healthy(self, server: Server) -> bool:
         """Whether it answers; marks it stale where its weights are not those that it was sent."""
         try:
             # beside all requests
@@ -84,7 +84,7 @@ class Fleet(EndpointEngine):
                 if self._expected is not None:
                     info = (await client.get(f"{server.url}/weight_info")).raise_for_status()
                     server.stale = info.json()["weight_version"] != self._expected or (
-                        self.pushes and server.stale
+                        self.is_sender and server.stale
                     )
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
             server.problem = self._clean(f"{type(error).__name__}: {error}")
@@ -96,9 +96,9 @@ class Fleet(EndpointEngine):
         too long.
         """
         for server in self.servers:
-            if server.stale and server.away is None and self.pushes:
-                self._renew(server)
-        gone = [server.away for server in self.servers if server.away is not None]
+            if server.stale and server.down_since is None and self.is_sender:
+                self._push_weights(server)
+        gone = [server.down_since for server in self.servers if server.down_since is not None]
         if len(gone) == len(self.servers) and time.monotonic() - max(gone) > self.patience:
             reasons = "; ".join(f"{server.url}: {server.problem}" for server in self.servers)
             message = self._clean(

@@ -10,7 +10,7 @@ import httpx
 
 from slm_math.engines.base import EngineError, Request, seed_of
 from slm_math.engines.endpoint import EndpointEngine, Unanswered, check_url, said
-from slm_math.engines.images import picture_url
+from slm_math.engines.images import image_url
 from slm_math.types import Chat, Finish, Image, Message, Reply
 
 
@@ -30,7 +30,7 @@ class OpenAIEngine(EndpointEngine):
     text has it in <think> tags.
     """
 
-    trainable = False
+    returns_logprobs = False
     name = "a chat endpoint"
 
     def __init__(
@@ -126,7 +126,7 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
     if not any(isinstance(part, Image) for part in message.content):
         return message.text
     return [
-        {"type": "image_url", "image_url": {"url": picture_url(part.source)}}
+        {"type": "image_url", "image_url": {"url": image_url(part.source)}}
         if isinstance(part, Image)
         else {"type": "text", "text": part.text}
         for part in message.content

@@ -52,11 +52,11 @@ class TransformersEngine(Engine):
 
     Equal prompts are prefilled once. Finished rows leave the batch when a quarter of it is idle or
     others wait. Sampling depends on the request's key alone. `context` wraps every forward pass
-    (autocast, adapter choice); `beat` is called after each.
+    (autocast, adapter choice); `heartbeat` is called after each.
     """
 
-    trainable = True
-    computes = True
+    returns_logprobs = True
+    runs_in_poll = True
     name = "the transformers engine"
 
     def __init__(
@@ -65,7 +65,7 @@ class TransformersEngine(Engine):
         chat: ChatFormat,
         slots: int = 64,
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         if slots < 1:
             raise ValueError(f"an engine needs slots >= 1, got {slots}")
@@ -73,7 +73,7 @@ class TransformersEngine(Engine):
         self.chat = chat
         self.slots = slots
         self.context = context
-        self.beat = beat
+        self.heartbeat = heartbeat
         self.version = 0
         # forward passes that decode, tokens from these, other passes
         self.steps = self.decoded = self.prefills = 0
@@ -243,7 +243,7 @@ class TransformersEngine(Engine):
             logits_to_keep=1,
             **{self._cache_argument: cache},
         )
-        self.beat()
+        self.heartbeat()
         return out.logits[:, -1]
 
     def _sample(self, rows: list[_Row], logits: Tensor) -> list[tuple[int, Reply | EngineError]]:

@@ -15,7 +15,7 @@ import torch
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import Engine, EngineError, Request, Verify, Weights, unverified
-from slm_math.engines.images import opened, pictures
+from slm_math.engines.images import image_sources, open_image
 from slm_math.engines.vllm_requests import Asked, Said, ask, check, fields, goes_on, packed, reply
 from slm_math.engines.vllm_start import cpu_options, gpu_options, options, start, stop
 from slm_math.policy.chat import ChatFormat
@@ -47,8 +47,8 @@ class VLLMEngine(Engine):
         context: the most tokens of a prompt and its reply; the model's own when left out.
     """
 
-    trainable = True
-    computes = True
+    returns_logprobs = True
+    runs_in_poll = True
     name = "vLLM"
 
     def __init__(
@@ -78,10 +78,10 @@ class VLLMEngine(Engine):
         self.memory = memory
         self.context = context
         self.version = 0
-        self.beat: Callable[[], None] = lambda: None
+        self.heartbeat: Callable[[], None] = lambda: None
         self._verify: Verify = unverified
         self.ends = frozenset[int]()  # tokens that end a reply
-        self._follows = False  # whether its weights will be updated
+        self._has_policy = False  # whether its weights will be updated
         self._more: dict[str, Any] = {}  # options of vLLM's engine, over those made from the above
         self.adapters: dict[str, Path] = {}
         self.steps = self.decoded = self.prefills = 0
@@ -92,21 +92,22 @@ class VLLMEngine(Engine):
         self._over: list[tuple[int, Reply | EngineError]] = []
         self.asleep = False
 
-    def follow(
+    def attach_policy(
         self,
         chat: ChatFormat,
         ends: frozenset[int],
         options: Mapping[str, Any],
-        beat: Callable[[], None],
+        heartbeat: Callable[[], None],
         verify: Verify = unverified,
     ) -> None:
         """Makes it a copy of a policy under training, whose weights come by `update`.
 
-        `options` go to vLLM's engine; `beat` is called after each of its steps; `verify` after each
-        update, and raises EngineError where it is no copy.
+        `options` are arguments of vLLM's engine; `heartbeat` is called after each of its steps;
+        `verify` after each update: it raises EngineError if vLLM does not compute the policy's
+        log-probabilities.
         """
-        self._chat, self.ends, self._more, self._follows = chat, ends, dict(options), True
-        self.beat, self._verify = beat, verify
+        self._chat, self.ends, self._more, self._has_policy = chat, ends, dict(options), True
+        self.heartbeat, self._verify = heartbeat, verify
 
     @property
     def chat(self) -> ChatFormat:
@@ -115,7 +116,7 @@ class VLLMEngine(Engine):
         return self._chat
 
     def identity(self) -> dict[str, Any]:
-        if self._follows:  # whose weights these are is for others to say
+        if self._has_policy:  # whose weights these are is for others to say
             return {
                 "engine": type(self).__name__,
                 "version": vllm_setup.installed(),
@@ -178,7 +179,7 @@ class VLLMEngine(Engine):
             for output in outputs:
                 self._take(int(output.request_id), output.outputs[0])
             self.steps += 1
-            self.beat()
+            self.heartbeat()
             if time.perf_counter() >= end:
                 break
         over, self._over = self._over, []
@@ -190,8 +191,8 @@ class VLLMEngine(Engine):
         ids, values = fields(asked, self.chat, self.ends, masks=self._masks)
         params = SamplingParams(**values, output_kind=RequestOutputKind.FINAL_ONLY)
         prompt: dict[str, Any] = {"prompt_token_ids": ids}
-        if self.chat.images and (sources := pictures(asked.request.chat)):
-            prompt["multi_modal_data"] = {"image": [opened(source) for source in sources]}
+        if self.chat.images and (sources := image_sources(asked.request.chat)):
+            prompt["multi_modal_data"] = {"image": [open_image(source) for source in sources]}
         try:
             (prompt,) = self._core.renderer.render_cmpl([prompt])
             self._core.add_request(
@@ -246,11 +247,11 @@ class VLLMEngine(Engine):
         config, generation = configs_of(self.path)
         self.ends = self.ends or self.chat.ends(config, generation)
         # a policy under training is scored from its tokens alone, so far
-        self.chat.images = hasattr(config, "vision_config") and not self._follows
+        self.chat.images = hasattr(config, "vision_config") and not self._has_policy
         if base is not None:
             self.adapters = {"default": Path(self.path).expanduser()}
         options = self._options(config, base or self.path) | self._more
-        self._core = start(options, self._follows)
+        self._core = start(options, self._has_policy)
         self.limit = self._core.vllm_config.model_config.max_model_len
         self._masks = (
             config.get_text_config().vocab_size if options.get("return_sampling_mask") else 0

@@ -24,19 +24,22 @@ class NoAnswer(EngineError):
 
 
 class Server:
-    """One server. `load`: requests that it works on for us; `away`: since when it does not answer
-    (None: it does); `stale`: it answers, but not with the weights that it was sent; `problem`: the
-    last thing that went wrong."""
+    """The control routes of one server, and what is known about it.
+
+    `load`: this process's requests that the server works on. `down_since`: the time
+    (`time.monotonic`) since which the server has not answered, None while it answers. `stale`: the
+    server answers, but not with the weights that were sent to it. `problem`: the last error.
+    """
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         self.load = 0
-        self.away: float | None = None
+        self.down_since: float | None = None
         self.stale = False
         self.problem = ""
         self.restarted = False  # perhaps: it was away, or had other weights
-        self.since = 0.0  # when it was sent weights first that it did not answer with yet
-        self.vain = 0  # times that it got weights without an answer by them since
+        self.first_push = 0.0  # when it was sent weights first that it did not answer with yet
+        self.failed_pushes = 0  # times that it got weights without an answer by them since
         self.weights = Weights()
         self._key = key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -147,17 +150,17 @@ class Server:
         file: Callable[[], Path],
         address: str | None,
         dtype: str,
-        alone: bool = True,
+        single_trainer: bool = True,
     ) -> None:
         """Sends weights, adapters and their `version`; `file` writes the weights to a file that the
-        server can read; `alone`: no other process trains."""
+        server can read; `single_trainer`: no other process trains."""
         self.weights = weights
         has_tensors = next(iter(weights.tensors()), None) is not None
         if not (has_tensors or weights.adapters):
             raise EngineError("there are no weights to send")
-        self.since = self.since if self.vain else time.monotonic()
-        self.vain += 1
-        backend = self._takes(alone) if has_tensors else None
+        self.first_push = self.first_push if self.failed_pushes else time.monotonic()
+        self.failed_pushes += 1
+        backend = self._takes(single_trainer) if has_tensors else None
         self.ask("POST", "/pause", mode="wait")
         try:
             if backend is not None:
@@ -174,7 +177,7 @@ class Server:
             if not self._half:  # half a model would end it at the first request
                 self.ask("POST", "/resume")
 
-    def _takes(self, alone: bool) -> str:
+    def _takes(self, single_trainer: bool) -> str:
         """How it takes weights. Raises EngineError when it takes none, or not from here."""
         if self._backend is None:
             self._backend = str((self.config().get("weight_transfer_config") or {}).get("backend"))
@@ -185,7 +188,7 @@ class Server:
                 "file (scripts/serve_vllm.sh), or train adapters (policy.lora) with "
                 "WEIGHTS=adapters"
             )
-        if self._backend == "ipc" and not alone:
+        if self._backend == "ipc" and not single_trainer:
             raise EngineError(
                 f"{self.url} takes weights by ipc, from one training process only: start it with "
                 f"nccl"

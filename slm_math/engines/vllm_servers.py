@@ -17,7 +17,7 @@ import httpx
 from slm_math.engines.base import EngineError, Request, Verify, Weights, unverified
 from slm_math.engines.endpoint import Refused, Unanswered, check_url
 from slm_math.engines.fleet import Fleet
-from slm_math.engines.images import picture_url, pictures
+from slm_math.engines.images import image_sources, image_url
 from slm_math.engines.vllm_control import HOW, NoAnswer, Server, tensors_file
 from slm_math.engines.vllm_requests import Asked, Said, ask, check, fields, goes_on, read, reply
 from slm_math.policy.chat import ChatFormat
@@ -52,7 +52,7 @@ class VLLMServers(Fleet):
             --no-enable-chunked-prefill.
     """
 
-    trainable = True
+    returns_logprobs = True
     name = "vLLM servers"
 
     def __init__(
@@ -84,7 +84,7 @@ class VLLMServers(Fleet):
         self.adapters: tuple[str, ...] = ()
         self.folder: Path | None = None  # where weights are handed over
         self.address: str | None = None  # of this machine, for NCCL
-        self.alone = True  # no other process trains
+        self.single_trainer = True  # no other process trains
         self.dtype = "float32"  # of the weights on their way
         self.ends = frozenset[int]()  # tokens that end a reply
         self._chat: ChatFormat | None = None
@@ -96,7 +96,7 @@ class VLLMServers(Fleet):
         self._verify: Verify = unverified
         self._met = False
 
-    def follow(
+    def attach_policy(
         self,
         chat: ChatFormat,
         ends: frozenset[int],
@@ -120,12 +120,12 @@ class VLLMServers(Fleet):
     @property
     def chat(self) -> ChatFormat:
         if self._chat is None:
-            self._meet()
+            self._handshake()
             assert self._chat is not None
         return self._chat
 
     def identity(self) -> dict[str, Any]:
-        self._meet()
+        self._handshake()
         # a policy under training: whose weights these are is for others to say
         if self.folder is not None:
             return {"engine": type(self).__name__, "version": self.served, "dtype": self.dtype}
@@ -149,7 +149,7 @@ class VLLMServers(Fleet):
             "send_seed": self.send_seed,
         }
 
-    def _meet(self) -> None:
+    def _handshake(self) -> None:
         """Waits for the servers, and learns what they serve."""
         if self._met:
             return
@@ -176,7 +176,7 @@ class VLLMServers(Fleet):
 
     def submit(self, request: Request) -> int:
         check(request)
-        self._meet()
+        self._handshake()
         return super().submit(request)
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
@@ -224,7 +224,7 @@ class VLLMServers(Fleet):
                 f"it answered with weights {', '.join(sorted(versions))} instead of "
                 f"{self._expected}"
             )
-        server.vain = 0
+        server.failed_pushes = 0
         if self._expected is None and versions != (self._first or versions):
             raise EngineError(
                 f"{server.url} answers with other weights than before ({versions}): they were "
@@ -240,9 +240,9 @@ class VLLMServers(Fleet):
             (role if role in self.adapters else self.adapters[0]) if self.adapters else self.model
         )
         body = {"model": name, "token_ids": ids, "sampling_params": values}
-        if self.chat.images and (sources := pictures(asked.request.chat)):
+        if self.chat.images and (sources := image_sources(asked.request.chat)):
             body["content_parts"] = [
-                {"type": "image_url", "url": picture_url(source)} for source in sources
+                {"type": "image_url", "url": image_url(source)} for source in sources
             ]
         return body
 
@@ -252,7 +252,7 @@ class VLLMServers(Fleet):
         post, silent = asyncio.ensure_future(self._post(f"{server.url}{ROUTE}", body)), 0
         try:
             while not (await asyncio.wait({post}, timeout=HEARTBEAT))[0]:
-                silent = 0 if await self._well(server) else silent + 1
+                silent = 0 if await self._healthy(server) else silent + 1
                 if silent == 2 or server.stale:
                     raise Unanswered("it does not answer, and is not well")
             return post.result()
@@ -267,30 +267,30 @@ class VLLMServers(Fleet):
         assert weights is not None, "servers have a copy of the weights"
         if self.busy:
             raise EngineError("weights cannot change while requests are under way")
-        self._meet()
+        self._handshake()
         self._weights, self.version, self._file = weights, version, None
         self.adapters = tuple(weights.adapters)
         self._updates += 1
         self._expected = f"{self.run}-{version}.{self._updates}"
         for server in self.servers:
-            server.stale, server.vain = self.pushes, 0
-        while self.pushes:
+            server.stale, server.failed_pushes = self.is_sender, 0
+        while self.is_sender:
             self._look_after()
-            here = [server.stale for server in self.servers if server.away is None]
+            here = [server.stale for server in self.servers if server.down_since is None]
             if here and not any(here):
                 break
             time.sleep(0.1)
 
-    def _renew(self, server: Server) -> None:
+    def _push_weights(self, server: Server) -> None:
         """Sends the weights to one server, and checks that it has them."""
         assert self._expected is not None
-        if server.vain > self.retries and time.monotonic() - server.since > min(
+        if server.failed_pushes > self.retries and time.monotonic() - server.first_push > min(
             self.patience, 30.0
         ):
             reason = f" ({server.problem})" if server.problem else ""
             message = (
-                f"{server.url} was sent the weights {server.vain} times, and does not answer with "
-                f"them{reason}"
+                f"{server.url} received the weights {server.failed_pushes} times and still does "
+                f"not answer with them{reason}"
             )
             raise EngineError(self._clean(message))
         if server.restarted:
@@ -298,12 +298,17 @@ class VLLMServers(Fleet):
             server.restarted = False
         try:
             server.push(
-                self._weights, self._expected, self._written, self.address, self.dtype, self.alone
+                self._weights,
+                self._expected,
+                self._written,
+                self.address,
+                self.dtype,
+                self.single_trainer,
             )
             self._verify(partial(self._answer_now, server))
         except NoAnswer as error:
             server.problem = str(error)
-            self._gone(server)
+            self._mark_down(server)
         except RuntimeError as error:  # of NCCL, too
             if isinstance(error, EngineError):
                 raise
@@ -328,7 +333,7 @@ class VLLMServers(Fleet):
                     f"{server.url} answers with weights {versions} after it was sent "
                     f"{self._expected}"
                 )
-            server.vain = 0
+            server.failed_pushes = 0
             if not goes_on(asked, said, self.chat):
                 return reply(asked, said, self.chat, self.version)
 

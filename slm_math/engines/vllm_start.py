@@ -50,8 +50,8 @@ def cpu_options(config: Any, slots: int, context: int, bytes_per_number: int) ->
     }
 
 
-def start(arguments: Mapping[str, Any], follows: bool) -> Any:
-    """vLLM's engine; with `follows`, one that takes new weights."""
+def start(arguments: Mapping[str, Any], receives_weights: bool) -> Any:
+    """vLLM's engine; with `receives_weights`, one that takes new weights."""
     with _undisturbed():
         vllm_setup.imported()
         from vllm import EngineArgs
@@ -59,7 +59,7 @@ def start(arguments: Mapping[str, Any], follows: bool) -> Any:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         more: dict[str, Any] = {}
-        if follows:
+        if receives_weights:
             more["weight_transfer_config"] = WeightTransferConfig(
                 backend=vllm_setup.WEIGHTS_BACKEND
             )

@@ -241,7 +241,7 @@ class Serving:
         engine = VLLMEngine(
             str(model), self._dtype, module.slots, memory=memory, context=self.vllm.context
         )
-        engine.follow(module.chat, module.ends, options, module.beat, self._verify)
+        engine.attach_policy(module.chat, module.ends, options, module.beat, self._verify)
         if module.device.type == "cuda":
             print(f"vLLM takes {memory:.0%} of the GPU (vllm.memory sets another share)")
         return engine
@@ -253,9 +253,10 @@ class Serving:
             vllm.servers, concurrency=slots, timeout=vllm.timeout, patience=vllm.patience
         )
         self._folder = Path(module.trainer.default_root_dir).resolve() / "vllm"
-        engine.follow(module.chat, module.ends, self._folder, self._dtype, self._verify)
+        engine.attach_policy(module.chat, module.ends, self._folder, self._dtype, self._verify)
         engine.address = vllm.address
-        engine.pushes, engine.alone = module.trainer.is_global_zero, module.trainer.world_size == 1
+        engine.is_sender = module.trainer.is_global_zero
+        engine.single_trainer = module.trainer.world_size == 1
         engine.run = module.gathered(engine.run)[0]  # all ranks call the weights the same
         return engine
 

@@ -154,7 +154,7 @@ class Rollouts:
         if len(owing) == 1:
             return [(owing[0], *item) for item in owing[0].poll(timeout=1.0)]
         found = [(executor, *item) for executor in owing for item in executor.poll()]
-        if not found and not any(getattr(executor, "computes", False) for executor in owing):
+        if not found and not any(getattr(executor, "runs_in_poll", False) for executor in owing):
             found = [
                 (executor, *item) for executor in owing for item in executor.poll(timeout=0.02)
             ]

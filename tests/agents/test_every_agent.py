@@ -68,7 +68,7 @@ class Toy(Engine):
     around them.
     """
 
-    trainable = True
+    returns_logprobs = True
 
     def __init__(self, say: Any) -> None:
         self.say, self.asked, self.open = say, [], {}

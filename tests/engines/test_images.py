@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 from slm_math.engines.base import EngineError
-from slm_math.engines.images import opened, picture_url, pictures
+from slm_math.engines.images import image_sources, image_url, open_image
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.scratch import Scratch
 from slm_math.types import Image, assistant, system, user
@@ -24,7 +24,7 @@ TEMPLATE = (
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     Pillow.new("RGB", (3, 2), (200, 30, 10)).save(tmp_path / "red.png")
     return tmp_path / "red.png"
 
@@ -45,20 +45,20 @@ def test_sources_in_order() -> None:
         *assistant("b"),
         *user("c", [Image("3.png")]),
     )
-    assert pictures(chat) == ["1.png", "2.png", "3.png"]
+    assert image_sources(chat) == ["1.png", "2.png", "3.png"]
 
 
-def test_file_and_data_url_are_the_same_picture(picture: Path) -> None:
-    url = picture_url(str(picture))
-    assert url == "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
-    for source in (str(picture), url):
-        assert opened(source).size == (3, 2)
-        assert opened(source).getpixel((0, 0)) == (200, 30, 10)
+def test_file_and_data_url_are_the_same_image(image: Path) -> None:
+    url = image_url(str(image))
+    assert url == "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode()
+    for source in (str(image), url):
+        assert open_image(source).size == (3, 2)
+        assert open_image(source).getpixel((0, 0)) == (200, 30, 10)
 
 
-def test_picture_with_an_alpha_channel_becomes_rgb(tmp_path: Path) -> None:
+def test_image_with_an_alpha_channel_becomes_rgb(tmp_path: Path) -> None:
     Pillow.new("RGBA", (1, 1), (1, 2, 3, 255)).save(tmp_path / "a.png")
-    assert opened(str(tmp_path / "a.png")).mode == "RGB"
+    assert open_image(str(tmp_path / "a.png")).mode == "RGB"
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_picture_with_an_alpha_channel_becomes_rgb(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_read_is_an_engine_error(source: str, reason: str) -> None:
     with pytest.raises(EngineError, match=reason):
-        opened(source)
+        open_image(source)
 
 
-def test_one_placeholder_for_each_picture(chat: ChatFormat) -> None:
+def test_one_placeholder_for_each_image(chat: ChatFormat) -> None:
     chat.images = True
     asked = (*system("s"), *user("What?", [Image("a"), Image("b")]))
     assert chat.render(asked) == "[system]s<|end|>[user]<image><image>What?<|end|>[assistant]"
@@ -83,12 +83,12 @@ def test_one_placeholder_for_each_picture(chat: ChatFormat) -> None:
     assert chat.encode(asked).count(mark) == 2
 
 
-def test_text_cannot_pose_as_a_picture(chat: ChatFormat) -> None:
+def test_text_cannot_pose_as_an_image(chat: ChatFormat) -> None:
     chat.images = True
     mark = chat.tokenizer.convert_tokens_to_ids("<image>")
     assert chat.encode(user("<image> look", [Image("a")])).count(mark) == 1
 
 
-def test_model_without_eyes_refuses_pictures(chat: ChatFormat) -> None:
+def test_text_only_model_refuses_images(chat: ChatFormat) -> None:
     with pytest.raises(ValueError, match="takes text only"):
         chat.render(user("What?", [Image("a")]))

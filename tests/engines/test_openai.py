@@ -68,16 +68,16 @@ def test_resume_leaves_the_last_message_open(serve):
         engine.submit(Request(user("2 + 2?"), Sampling(), resume=True))
 
 
-def test_pictures_go_as_parts(serve, tmp_path):
-    picture = tmp_path / "p.png"
-    Pillow.new("RGB", (1, 1)).save(picture)
+def test_images_go_as_parts(serve, tmp_path):
+    image = tmp_path / "p.png"
+    Pillow.new("RGB", (1, 1)).save(image)
     server, engine = serve(in_turn(OK))
-    ask(engine, user("What is this?", [Image(str(picture)), Image("data:image/gif;base64,R0lG")]))
+    ask(engine, user("What is this?", [Image(str(image)), Image("data:image/gif;base64,R0lG")]))
     assert server.bodies[0]["messages"][0]["content"] == [
         {
             "type": "image_url",
             "image_url": {
-                "url": "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+                "url": "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode()
             },
         },
         {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lG"}},

@@ -193,7 +193,7 @@ def test_closing_does_not_wait_for_servers(serve):
 
 def test_cannot_serve_a_trained_role(serve):
     _, engine = serve(in_turn(OK))
-    assert not engine.trainable
+    assert not engine.returns_logprobs
     assert engine.refuse_training("solver") == (
         "a chat endpoint returns no token ids and log-probabilities: it cannot serve the trained "
         "role 'solver'"

@@ -46,7 +46,7 @@ def engine(chat: ChatFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(vllm_setup, "refusal", lambda found=None: None)
     (tmp_path / "config.json").write_text("{}")
     engine = VLLMEngine(str(tmp_path))
-    engine.follow(chat, frozenset({4}), {"enable_sleep_mode": True}, lambda: None)
+    engine.attach_policy(chat, frozenset({4}), {"enable_sleep_mode": True}, lambda: None)
     engine._core, engine.limit, engine._masks = Core(), 512, 0
     return engine
 

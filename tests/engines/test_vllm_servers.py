@@ -66,7 +66,7 @@ def test_others_take_over_what_a_dead_server_was_working_on(tmp_path: Path) -> N
         others = [tuple(body["token_ids"]) for i in (0, 2) for body in servers[i].bodies()]
         assert lost
         assert set(lost) <= set(others)
-        assert [server.away is not None for server in engine.servers] == [False, True, False]
+        assert [server.down_since is not None for server in engine.servers] == [False, True, False]
 
 
 def test_a_retry_samples_the_same_reply(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_process_that_sends_no_weights_goes_on_when_another_has_sent_them(tmp_
         engine_of([server], tmp_path / "0", patience=10) as first,
         engine_of([server], tmp_path / "1", patience=10) as second,
     ):
-        second.pushes, second.run = False, first.run
+        second.is_sender, second.run = False, first.run
         _, weights = weights_of(5)
         for engine in (first, second):
             engine.update(1, weights)
@@ -315,7 +315,7 @@ def test_ipc_is_for_one_training_process(tmp_path: Path, monkeypatch: pytest.Mon
             "config",
             lambda self: {"weight_transfer_config": {"backend": "ipc"}},
         )
-        engine.alone = False
+        engine.single_trainer = False
         with pytest.raises(EngineError, match="nccl"):
             engine.update(1, weights_of(5)[1])
 

@@ -62,7 +62,7 @@ class FakeVLLM:
         self.times: list[float] = []
         self.now = self.most = self.hung_up = self.lives = 0
         self.change = threading.Condition()
-        self.computes = threading.Lock()
+        self.computing = threading.Lock()
         self.start()
 
     def start(self) -> None:
@@ -172,7 +172,7 @@ class FakeVLLM:
         try:
             version = self.version
             time.sleep(self.delay)
-            with self.computes:
+            with self.computing:
                 tokens, logps, mask, finish = self.sample(model, body)
         finally:
             with self.change:
@@ -305,7 +305,7 @@ def engine_of(servers: list[FakeVLLM], folder: Path, **options: Any) -> Iterator
     )
     engine.backoff = 0.01
     chat = servers[0].chat
-    engine.follow(chat, chat.ends(servers[0].model.config), folder, "float32")
+    engine.attach_policy(chat, chat.ends(servers[0].model.config), folder, "float32")
     try:
         yield engine
     finally:

@@ -22,7 +22,7 @@ class Scripted(Engine):
     it was asked.
     """
 
-    trainable = True
+    returns_logprobs = True
 
     def __init__(self, say: Any) -> None:
         self.say = say

@@ -30,7 +30,7 @@ class Computing(Engine):
     `timeout` is over.
     """
 
-    trainable = computes = True
+    returns_logprobs = runs_in_poll = True
 
     def __init__(
         self, length: Callable[[Request], int] = lambda request: 16, pause: float = 0.0
