@@ -31,9 +31,9 @@ class Progress(RichProgressBar):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         if isinstance(pl_module, PolicyModule) and trainer.is_global_zero:
-            pl_module.show = self.watch
+            pl_module.on_progress = self.show_progress
 
-    def watch(self, phase: str, done: int, total: int) -> None:
+    def show_progress(self, phase: str, done: int, total: int) -> None:
         """Shows that `done` of `total` things of a phase are over."""
         if self.progress is None or self._progress_stopped or not self.progress.console.is_terminal:
             self._line(f"{phase}: {done} of {total}")

@@ -1,4 +1,4 @@
-"""Every rollout of a GRPO training as a line of JSON, readable while training runs."""
+"""Every rollout of a GRPO training run as a line of JSON, readable while training runs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 import lightning as L
 
 from slm_math.modules.grpo import GRPOModule
-from slm_math.records.record import Rollout, json_line
+from slm_math.records.encoding import json_line, to_json
+from slm_math.records.record import Record
 
 
 class RolloutLog(L.Callback):
     """Appends the rollouts of every GRPO batch to `<root>/rollouts.jsonl`; other ranks to
     `rollouts.rank-<r>.jsonl`.
 
-    A line is a rollout: where it happened, its prompt and completion, its transcript, reward parts,
-    rewards and advantages by role; null where there is no score. Training that goes on from a
-    checkpoint drops the lines of the batches it repeats; one that starts anew moves an old log
-    aside (`rollouts.1.jsonl`, `.2`, ...).
+    A line holds a rollout: epoch, batch and step, prompt and completion, the record with its
+    transcript, and reward parts, rewards and advantages by role; null stands for no score. Training
+    that resumes from a checkpoint first drops the lines of the batches that it repeats; training
+    that starts anew renames an old log (`rollouts.1.jsonl`, `.2`, ...).
 
     Args:
         every_n_batches: logs every n-th batch of an epoch.
@@ -32,20 +33,20 @@ class RolloutLog(L.Callback):
         self.every_n_batches = every_n_batches
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._begun = False
+        self._ready = False
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Makes an old log ready. Not earlier: before its first batch a resumed trainer's counters
-        contradict.
+        """Prepares an old log. This must wait for the first batch: before it, the counters of a
+        resumed trainer contradict each other.
         """
-        if self._begun or not isinstance(pl_module, GRPOModule):
+        if self._ready or not isinstance(pl_module, GRPOModule):
             return
-        self._begun = True
+        self._ready = True
         Path(trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
         paths = [log_path(trainer, trainer.global_rank)]
-        if trainer.is_global_zero:  # also the logs of ranks that are no more
+        if trainer.is_global_zero:  # also the logs of ranks that no longer exist
             paths += takewhile(
                 Path.is_file, (log_path(trainer, rank) for rank in count(trainer.world_size))
             )
@@ -68,11 +69,11 @@ class RolloutLog(L.Callback):
             return
         place = {"epoch": trainer.current_epoch, "batch": batch_idx, "step": trainer.global_step}
         rows = (
-            place | texts(rollout, pl_module.train_roles[0]) | rollout.data()
-            for rollout in pl_module.last
+            place | texts(record, pl_module.train_roles[0]) | to_json(record)
+            for record in pl_module.last_records
         )
         with log_path(trainer, trainer.global_rank).open("ab") as file:
-            file.write(b"".join(json_line(row) for row in rows))  # at once: readers see whole lines
+            file.write(b"".join(map(json_line, rows)))  # in one call: readers see complete lines
 
 
 def log_path(trainer: L.Trainer, rank: int) -> Path:
@@ -81,35 +82,31 @@ def log_path(trainer: L.Trainer, rank: int) -> Path:
     )
 
 
-def texts(rollout: Rollout, role: str) -> dict[str, str | None]:
-    """What a role was asked first (the last user message) and what it replied; None where it never
-    spoke.
+def texts(record: Record, role: str) -> dict[str, str | None]:
+    """The first request to a role (its last user message) and the reply; None where the role has no
+    turn.
     """
-    turns = (
-        event
-        for event in rollout.record["events"]
-        if event["kind"] == "turn" and event["role"] == role
-    )
-    turn = next(turns, {"prompt": [], "reply": None})
-    asked = [message["content"] for message in turn["prompt"] if message["role"] == "user"]
-    return {"prompt": asked[-1] if asked else None, "completion": turn["reply"]}
+    turn = next((turn for turn in record.turns if turn.role == role), None)
+    if turn is None:
+        return {"prompt": None, "completion": None}
+    prompts = [message.content for message in turn.prompt if message.role == "user"]
+    return {"prompt": prompts[-1] if prompts else None, "completion": turn.reply}
 
 
 def drop_from(path: Path, epoch: int, batch: int) -> None:
-    """Rewrites a log without the batches from this one on, and without a last line that was cut
-    off.
-    """
+    """Rewrites a log without this batch and later ones, and without an incomplete last line."""
     new = path.with_name(path.name + ".new")
     with path.open("rb") as old, new.open("wb") as file:
         file.writelines(
-            line for line in old if line.endswith(b"\n") and not comes_again(line, epoch, batch)
+            line for line in old if line.endswith(b"\n") and not is_repeated(line, epoch, batch)
         )
     new.replace(path)
 
 
-def comes_again(line: bytes, epoch: int, batch: int) -> bool:
+def is_repeated(line: bytes, epoch: int, batch: int) -> bool:
+    """Whether a line is of this batch or a later one."""
     try:
         row = json.loads(line)
         return (row["epoch"], row["batch"]) >= (epoch, batch)
     except (ValueError, KeyError, TypeError):
-        return False  # not written here: not ours to lose
+        return False  # not a line of this callback: keep it

@@ -1,4 +1,4 @@
-"""A look at what the policy writes: a few rollouts with their rewards."""
+"""A table of a few rollouts with their rewards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import lightning as L
 from rich.table import Table
 from rich.text import Text
 
-from callbacks.agent_eval import console_of
+from callbacks.console import console_of
 from slm_math.modules.grpo import GRPOModule
 
 
@@ -16,8 +16,8 @@ class RolloutTable(L.Callback):
     """Prints a few rollouts of a GRPO step.
 
     Args:
-        every_n_batches: how often.
-        rows: how many; the samples of as few problems as possible, so that they can be compared.
+        every_n_batches: prints after every n-th batch of an epoch.
+        rows: number of rollouts, from as few problems as possible, so that they can be compared.
         width: characters of a prompt or reply that are shown.
     """
 
@@ -46,23 +46,21 @@ class RolloutTable(L.Callback):
         )
         for name in ("problem", "gold", "last reply", "reward"):
             table.add_column(name, overflow="fold")
-        for rollout in pl_module.last[: self.rows]:
-            task, trace = rollout.task, rollout.trace
-            reply = trace.turns[-1].reply.text if trace.turns else trace.error or ""
-            scored = "\n".join(
-                f"{role} {rollout.rewards[role]:.2f}: "
+        for record in pl_module.last_records[: self.rows]:
+            reply = record.turns[-1].reply if record.turns else record.error or ""
+            rewards = "\n".join(
+                f"{role} {record.rewards[role]:.2f}: "
                 + ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
-                for role, parts in rollout.parts.items()
+                for role, parts in record.parts.items()
             )
-            table.add_row(
-                *(plain(text, self.width) for text in (task.problem.text, task.gold, reply, scored))
-            )
+            texts = (record.problem, record.gold, reply, rewards)
+            table.add_row(*(plain(text, self.width) for text in texts))
         console_of(trainer).print(table)
 
 
 def plain(text: str, width: int) -> Text:
-    """Text that a console shows as it is: markup and control characters of a model's reply have no
+    """Text that a console shows literally: markup and control characters of a model's reply have no
     effect.
     """
-    clean = "".join(c if c == "\n" or c.isprintable() else "�" for c in text)
+    clean = "".join(char if char == "\n" or char.isprintable() else "�" for char in text)
     return Text(clean if len(clean) <= width else clean[: width - 1] + "…")

@@ -73,7 +73,7 @@ class Watchdog(L.Callback):
         while not stop.wait(min(1.0, patience / 10)):
             if trainer.state.status != "running":
                 return  # it ended without telling its callbacks
-            now, moves = time.monotonic(), (getattr(module, "pulse", 0), self._batches)
+            now, moves = time.monotonic(), (getattr(module, "heartbeats", 0), self._batches)
             if moves != seen:
                 if limit > patience:
                     say(f"{who}things move again after {minutes(now - since)}")

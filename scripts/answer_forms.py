@@ -1,6 +1,4 @@
-"""Reference answers of MATH taken apart, and their numbers and expressions in other forms: for
-`cross_check.py`.
-"""
+"""Parse reference answers of MATH and write them in other forms, for `cross_check.py`."""
 
 import random
 import re
@@ -22,16 +20,15 @@ MARK = re.compile(
 COMMA, CUP, ROW, CELL = re.compile(","), re.compile(r"\\cup"), re.compile(r"\\\\"), re.compile("&")
 REWRITES = (
     sympy.expand, sympy.factor, sympy.together, sympy.radsimp, sympy.sqrtdenest, sympy.simplify,
-    sympy.trigsimp,
-    sympy.apart,
+    sympy.trigsimp, sympy.apart,
 )  # fmt: skip
 
 
-# --- reading the reference answers
+# Reading the reference answers
 
 
 def tidy(text: str) -> str:
-    """One spelling, so that the pieces of an answer can be told apart."""
+    """Normalize the spelling of an answer, so that its parts can be found."""
     text = (
         re.sub(r"\\left|\\right|\\!|(?<!\\)\\(?= )", "", text)
         .replace("{,}", ",")
@@ -51,24 +48,23 @@ def tidy(text: str) -> str:
 
 
 def structure(text: str) -> tuple[str, list]:
-    """What kind of answer a tidy text is, and the LaTeX of its parts."""
-    if found := MATRIX.fullmatch(text):
-        return "matrix", [split_top(row, CELL) for row in split_top(found[1], ROW) if row]
-    if found := re.fullmatch(r"(\d+)_\{?(\d+)\}?", text):
-        return "base", [found[1], found[2]]
-    if found := re.fullmatch(r"(?:\\text\s*\{)?(\(?[A-Z]\)?|[A-Za-z ]{4,})\}?", text):
-        return "text", [found[1]]
-    if found := MARK.fullmatch(text):
-        mark = found[2] or found[3]
+    """The kind of a tidy answer, and the LaTeX of its parts."""
+    if match := MATRIX.fullmatch(text):
+        return "matrix", [split_top(row, CELL) for row in split_top(match[1], ROW) if row]
+    if match := re.fullmatch(r"(\d+)_\{?(\d+)\}?", text):
+        return "base", [match[1], match[2]]
+    if match := re.fullmatch(r"(?:\\text\s*\{)?(\(?[A-Z]\)?|[A-Za-z ]{4,})\}?", text):
+        return "text", [match[1]]
+    if match := MARK.fullmatch(text):
+        mark = match[2] or match[3]
         kind = {"\\%": "percent", "\\$": "money"}.get(mark, "degrees" if "circ" in mark else "unit")
-        return kind, [found[1] or found[4]]
+        return kind, [match[1] or match[4]]
     if len(pieces := split_top(text, CUP)) > 1:
         return "union", pieces
     if text[:1] in "([" and text[-1:] in ")]" and "(" not in text[1:] and "," in text:
         pieces = split_top(text[1:-1], COMMA)
-        return "interval" if len(pieces) == 2 and re.search(
-            r"\\infty|[\[\]]", text
-        ) else "tuple", pieces
+        is_interval = len(pieces) == 2 and re.search(r"\\infty|[\[\]]", text)
+        return "interval" if is_interval else "tuple", pieces
     if len(sides := text.split("=")) == 2:
         return "equation", sides
     pieces = split_top(text, COMMA)
@@ -77,7 +73,7 @@ def structure(text: str) -> tuple[str, list]:
 
 @cache
 def value(latex: str) -> sympy.Expr | None:
-    """The sympy expression; None when it is none that sympy writes back as it was meant."""
+    """The sympy expression of LaTeX; None if sympy could not write it back unambiguously."""
     try:
         e = latex2sympy(
             latex, is_real=False, conversion_config=ConversionConfig(lowercase_symbols=False)
@@ -93,14 +89,12 @@ def value(latex: str) -> sympy.Expr | None:
         )
         small = all(max(abs(n.p), n.q) < 10**30 for n in e.atoms(Rational))
         return e if usable and small and all(len(s.name) == 1 for s in e.free_symbols) else None
-    except Exception:  # a reader of LaTeX may fail in any way
+    except Exception:  # the LaTeX parser may fail in any way
         return None
 
 
 def same(a: sympy.Expr, b: sympy.Expr) -> bool | None:
-    """Whether two expressions agree at three points to 25 digits; None where that
-    cannot be told.
-    """
+    """Whether two expressions agree at three points to 25 digits; None if this is not decidable."""
     if a.free_symbols != b.free_symbols:
         return False
     for start in (Rational(83, 100), Rational(213, 91), Rational(31, 7)):
@@ -115,7 +109,7 @@ def same(a: sympy.Expr, b: sympy.Expr) -> bool | None:
     return True
 
 
-# --- one number or expression in other forms, and nearly right
+# One number or expression in other forms, and in wrong forms that look similar
 
 tex = partial(sympy.latex, ln_notation=True)
 
@@ -126,7 +120,7 @@ def decimal(e: sympy.Expr, digits: int) -> str:
 
 
 def forms(e: sympy.Expr) -> Iterator[tuple[str, str]]:
-    """Equal spellings, by name."""
+    """Other spellings of an expression, as (name, LaTeX)."""
     for rewrite in REWRITES if not e.is_Rational else ():
         with suppress(NotImplementedError, sympy.PolynomialError):
             if (rewrite is not sympy.apart or len(e.free_symbols) == 1) and same(
@@ -152,7 +146,7 @@ def forms(e: sympy.Expr) -> Iterator[tuple[str, str]]:
         yield "one radical", rf"\sqrt{{{tex(c * c * n)}}}"
         whole = Rational(c * n)
         yield (
-            "not rationalised",
+            "not rationalized",
             rf"\frac{{{whole.p}}}{{{whole.q if whole.q > 1 else ''}\sqrt{{{n}}}}}",
         )
     if e.is_number and e.is_real and not e.is_Integer:
@@ -178,37 +172,33 @@ def forms(e: sympy.Expr) -> Iterator[tuple[str, str]]:
 
 
 def near(e: sympy.Expr, draw: random.Random) -> list[tuple[str, str]]:
-    """Different spellings, by name."""
+    """Expressions that are similar but not equal, as (name, LaTeX)."""
     step = draw.choice((-1, 1))
-    found = [
+    variants = [
         ("sign", -e),
         ("plus one", e + 1),
         ("factor", e * Rational(10) ** draw.choice((-2, -1, 1, 2))),
     ]
     if e.is_Rational and e.q > 1:
-        found += [
+        variants += [
             ("denominator", Rational(e.p, 3 if e.q == 2 else e.q + step)),
             ("upside down", 1 / e),
         ]
-        found.append(("numerator", Rational(e.p + step, e.q)))
+        variants.append(("numerator", Rational(e.p + step, e.q)))
     elif not e.is_Rational and (numbers := sorted(e.atoms(Rational), key=str)):
-        found += [
+        variants += [
             ("coefficient", e.xreplace({n: n + step}))
             for n in draw.sample(numbers, min(2, len(numbers)))
         ]
     if powers := sorted(e.atoms(Pow), key=str):
-        found.append(
-            (
-                "exponent",
-                e.xreplace({(power := draw.choice(powers)): Pow(power.base, power.exp + step)}),
-            )
-        )
+        power = draw.choice(powers)
+        variants.append(("exponent", e.xreplace({power: Pow(power.base, power.exp + step)})))
     if e.has(I):
-        found.append(("conjugate", e.xreplace({I: -I})))
+        variants.append(("conjugate", e.xreplace({I: -I})))
     if names := sorted(e.free_symbols, key=str):
         other = next(letter for letter in "ntzu" if Symbol(letter) not in names)
-        found.append(("renamed", e.subs(names[0], Symbol(other))))
-    spelled = [(name, tex(other)) for name, other in found]
+        variants.append(("renamed", e.subs(names[0], Symbol(other))))
+    spelled = [(name, tex(variant)) for name, variant in variants]
     if e.is_number and e.is_real and not e.is_Integer:
         spelled.append(("rounded", decimal(e, 3)))
     return [
@@ -219,7 +209,7 @@ def near(e: sympy.Expr, draw: random.Random) -> list[tuple[str, str]]:
 
 
 def one(e: sympy.Expr | None, draw: random.Random) -> Iterator[tuple[str, bool, str]]:
-    """One other form and one wrong value for a member of a structure, where there are any."""
-    for name, equal, found in (("form", True, forms), ("wrong", False, partial(near, draw=draw))):
-        if e is not None and (texts := [text for _, text in found(e)]):
+    """One equal form and one wrong value of a member of a structure, if there are any."""
+    for name, equal, make in (("form", True, forms), ("wrong", False, partial(near, draw=draw))):
+        if e is not None and (texts := [text for _, text in make(e)]):
             yield name, equal, draw.choice(texts)

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Grades per second on one core, ours and math-verify's, in one run on the same replies.
+"""Measure the speed of grading on one core: this grader and math-verify on the same replies.
 
     python scripts/bench_grading.py [--repeats 5] [--sample 300]
 
-Four kinds of (reply, reference): recorded GSM8K solutions; a MATH-500 answer, typed a little
-differently, in a boxed sentence; full MATH-500 solutions; and replies made to break or stall a
-grader. The data are found through SLM_MATH_DATA (recorded/gsm8k_model_solutions.jsonl,
-math500/test.jsonl); without them, generated replies stand in. Each pass starts with an empty cache
-and a running algebra process, whose time counts as wall time but not as this process's CPU time.
-math-verify gets a random sample of the replies, as it is slow.
+There are four kinds of (reply, reference): recorded GSM8K solutions; MATH-500 answers in a sentence
+with a box, typed a little differently; full MATH-500 solutions; and replies that are made to break
+or stall a grader. The environment variable SLM_MATH_DATA names the folder of the data
+(recorded/gsm8k_model_solutions.jsonl, math500/test.jsonl); without it, generated replies are used.
+
+Each pass starts with an empty cache and a running algebra process, whose time is part of the wall
+time but not of this process's CPU time. math-verify gets a random sample of the replies, because it
+is slow.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from rich.table import Table
 from slm_math.answers import equivalence, grade, grader_version, pool
 
 Replies = list[tuple[str, str]]
-Judge = Callable[[str, str], bool]
+Grader = Callable[[str, str], bool]
 DEEP, LONG = 10_000, 1_000_000
 KILL_AFTER, MEMORY = 20, 4 << 30  # seconds and bytes for math-verify on one hostile reply
 KILLED: list[str] = []
@@ -41,26 +43,20 @@ COLUMNS = ("per CPU s", "per s", "p50", "p99", "max", "correct", "asked", "p99 n
 
 
 def hostile() -> Replies:
-    """Replies that cost a careless grader its time, its memory, its stack, or more."""
+    """Replies that make a careless grader run out of time, memory or stack, or execute code."""
     bodies = [
         "10^{10^{10}}", "9^{9^{9^{9}}}", "2^{2^{2^{2^{2^{2}}}}}", "10^{1000000000}", "(10^{9})!",
-        "1000000!",
-        r"\binom{10^9}{10^8}", r"\binom{1000000}{500000}", r"\sum_{k=1}^{10^{12}} k^2",
-        r"\prod_{k=1}^{10^9} k",
-        r"\int_0^{10^9} e^{x^{x}} dx", r"\lim_{x \to \infty} x^{x^{x}}", r"\log_{10^{-300}} "
-        r"10^{10^{9}}",
+        "1000000!", r"\binom{10^9}{10^8}", r"\binom{1000000}{500000}",
+        r"\sum_{k=1}^{10^{12}} k^2", r"\prod_{k=1}^{10^9} k", r"\int_0^{10^9} e^{x^{x}} dx",
+        r"\lim_{x \to \infty} x^{x^{x}}", r"\log_{10^{-300}} 10^{10^{9}}",
         r"\frac{" * DEEP + "1" + "}{2}" * DEEP, r"\sqrt{" * DEEP + "2" + "}" * DEEP,
-        "{" * DEEP + "1" + "}" * DEEP,
-        "(" * DEEP + "1" + ")" * DEEP, "-" * DEEP + "1", "2^" * DEEP + "2", "|" * DEEP,
-        r"\frac" * DEEP, "{" * DEEP,
-        "}" * DEEP, "7" * LONG, "0." + "3" * LONG, "+".join("1" * DEEP),
-        r" \cdot ".join(["3"] * DEEP), " " * LONG,
+        "{" * DEEP + "1" + "}" * DEEP, "(" * DEEP + "1" + ")" * DEEP, "-" * DEEP + "1",
+        "2^" * DEEP + "2", "|" * DEEP, r"\frac" * DEEP, "{" * DEEP, "}" * DEEP, "7" * LONG,
+        "0." + "3" * LONG, "+".join("1" * DEEP), r" \cdot ".join(["3"] * DEEP), " " * LONG,
         ",".join(map(str, range(DEEP))), "x^{100000}+1", "(x+y+z+w)^{2000}",
-        r"(\sqrt{2}+\sqrt{3})^{999}",
-        r"\sin(\sin(\sin(10^{10^{5}})))", r"\cos" * 2_000 + " x", "\x00", "4\x002",
-        "\u202e24\u202c", "\u200f42",
-        "__import__('os').system('sleep 9')", "().__class__.__bases__[0]", r"\input{/etc/passwd}",
-        r"\boxed{" * DEEP,
+        r"(\sqrt{2}+\sqrt{3})^{999}", r"\sin(\sin(\sin(10^{10^{5}})))", r"\cos" * 2_000 + " x",
+        "\x00", "4\x002", "\u202e24\u202c", "\u200f42", "__import__('os').system('sleep 9')",
+        "().__class__.__bases__[0]", r"\input{/etc/passwd}", r"\boxed{" * DEEP,
         r"\begin{pmatrix}" * 1_000 + "1", r"\left(" * DEEP + "42", "\ud800", "1e999999999", "NaN",
     ]  # fmt: skip
     return [
@@ -72,11 +68,13 @@ def hostile() -> Replies:
 def typed(gold: str, draw: random.Random) -> str:
     """An answer in a sentence, typed a little differently."""
     ways: list[Callable[[str], str]] = [
-        str, lambda t: t.replace(r"\frac", r"\dfrac"), lambda t: re.sub(r"\s*([-+])\s*", r" \1 ",
-        t),
-        lambda t: re.sub(r"(?<![\\a-z])\(", r"\\left(", t).replace(")",
-        r"\right)") if "left" not in t else t,
-        lambda t: t + ".", lambda t: f"x={t}" if re.fullmatch(r"-?[\d.]+", t) else t,
+        str,
+        lambda t: t.replace(r"\frac", r"\dfrac"),
+        lambda t: re.sub(r"\s*([-+])\s*", r" \1 ", t),
+        lambda t: t if "left" in t
+        else re.sub(r"(?<![\\a-z])\(", r"\\left(", t).replace(")", r"\right)"),
+        lambda t: t + ".",
+        lambda t: f"x={t}" if re.fullmatch(r"-?[\d.]+", t) else t,
     ]  # fmt: skip
     return (
         rf"Putting this together, we find that the answer is $\boxed{{{draw.choice(ways)(gold)}}}$."
@@ -84,18 +82,18 @@ def typed(gold: str, draw: random.Random) -> str:
 
 
 def recorded(data: Path) -> Replies | None:
-    """The solutions of four models to GSM8K's test problems."""
+    """The recorded solutions of four models to GSM8K test problems; None without the file."""
     path = data / "recorded/gsm8k_model_solutions.jsonl"
     if not path.is_file():
         return None
-    found = []
+    replies = []
     for row in map(json.loads, path.open()):
         gold = row["ground_truth"].rsplit("A:", 1)[-1].strip()
         solutions = [model["solution"] for model in row.values() if isinstance(model, dict)]
-        found += [
+        replies += [
             (re.sub(r"\bA:\s*(?=\S+\s*$)", "#### ", solution), gold) for solution in solutions
         ]
-    return found
+    return replies
 
 
 def workloads(data: Path, seed: int) -> dict[str, Replies]:
@@ -132,14 +130,12 @@ def ours(reply: str, gold: str) -> bool:
 def theirs(reply: str, gold: str) -> bool:
     try:
         return verify(parse(f"${gold}$"), parse(reply))
-    except Exception:  # it promises not to raise; hostile text makes it
+    except Exception:  # hostile text makes it raise, although it promises not to
         return False
 
 
 def apart(reply: str, gold: str) -> bool:
-    """math-verify in a process that can be killed: its own limits of 5 seconds do not stop every
-    computation.
-    """
+    """math-verify in a process that can be killed, as its own time limits do not always hold."""
     process = multiprocessing.get_context("fork").Process(target=_confined, args=(reply, gold))
     process.start()
     process.join(KILL_AFTER)
@@ -160,28 +156,26 @@ def percentile(times: list[float], share: float) -> float:
     return 1000 * sorted(times)[min(len(times) - 1, int(share * len(times)))]
 
 
-def measured(judge: Judge, replies: Replies) -> dict[str, float]:
-    """One pass with an empty cache: rates, milliseconds per call, and how many calls asked the
-    algebra process.
-    """
-    ask, asked, right = pool.ask, 0, 0
+def measured(grader: Grader, replies: Replies) -> dict[str, float]:
+    """One pass with an empty cache: rates, milliseconds per call, and calls with algebra."""
+    query, asked, right = pool.query, 0, 0
     times: dict[bool, list[float]] = {True: [], False: []}
 
     def counting(*question: str) -> str:
         nonlocal asked
         asked += 1
-        return ask(*question)
+        return query(*question)
 
-    pool.ask = counting
+    pool.query = counting
     equivalence._same.cache_clear()
     wall, used = time.perf_counter(), time.process_time()
     try:
         for reply, gold in replies:
             before, start = asked, time.perf_counter()
-            right += judge(reply, gold)
+            right += grader(reply, gold)
             times[asked > before].append(time.perf_counter() - start)
     finally:
-        pool.ask = ask
+        pool.query = query
     wall, used = time.perf_counter() - wall, time.process_time() - used
     every, n = times[True] + times[False], len(replies)
     return {
@@ -203,12 +197,12 @@ def shown(values: list[float]) -> str:
 
 
 def machine() -> str:
-    described = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", described.read_text()) if described.exists() else None
+    cpuinfo = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
     names = ("math-verify", "sympy", "latex2sympy2-extended")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     return (
-        f"{found[1] if found else platform.processor()}, {os.cpu_count()} cores, one used; "
+        f"{model[1] if model else platform.processor()}, {os.cpu_count()} cores, one used; "
         f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, {versions}, grader "
         f"{grader_version()}"
     )
@@ -233,16 +227,16 @@ def main() -> None:
     for column in ("replies", "grader", "n", *COLUMNS):
         table.add_column(column, justify="left" if column in ("replies", "grader") else "right")
     theirs("\\boxed{x}", "x")
-    pool.ask("equal", "x", "x")  # both are warm
+    pool.query("equal", "x", "x")  # both graders are warmed up
     for name, replies in workloads(data, args.seed).items():
         few = random.Random(args.seed).sample(replies, min(args.sample, len(replies)))
         risky = name == "hostile"
-        for who, judge, own in (
+        for who, grader, own in (
             ("ours", ours, replies),
             ("math-verify", apart if risky else theirs, few),
         ):
-            once = judge is apart
-            runs = [measured(judge, own) for _ in range(1 if once else args.repeats)]
+            once = grader is apart
+            runs = [measured(grader, own) for _ in range(1 if once else args.repeats)]
             cells = [shown([run[column] for run in runs]) for column in COLUMNS]
             if who != "ours":
                 cells[-2:] = ["", ""]

@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
-"""What a model's program costs in the sandbox, beside a fresh Python interpreter, measured in one
-run.
+"""Measure the time of programs in the sandbox and in a fresh Python interpreter, in one run.
 
     python scripts/bench_sandbox.py [--tier auto] [--workers 1 2 4] [--seconds 8] [--json FILE]
 
-The programs: a print; a sympy solve, a different quadratic each time; those of
-tests/sandbox/programs that succeed, all together, and apart from each other those that use sympy
-and those that do not. The fresh interpreter is `python -c` for the print. For the others it imports
-sympy first, also where a program does not ask for it: that is the environment that the sandbox
-gives to every program. Latency is of one program at a time; throughput with several workers, or
-threads that wait for one interpreter each. The runners take turns with the same programs; who is
-fast goes through them several times. Starting a sandbox is not counted. Every result is compared
-with what it should be: a bench of wrong results is worth nothing.
+The programs are: a print; a sympy solve with a different quadratic each time; and the programs of
+tests/sandbox/programs that succeed: all of them, those with sympy, and those without it.
+
+The fresh interpreter is `python -c` for the print. For all others it imports sympy first, because
+the sandbox gives this environment to every program. Latency is measured with one program at a time,
+throughput with several workers, or with several threads that run an interpreter each. The runners
+take turns with the same programs; fast runners repeat them. The start of a sandbox is not counted.
+Every result is compared with the expected one.
 """
 
 import argparse
@@ -71,9 +70,7 @@ Runner = Callable[[Sequence[Case]], list[RunResult]]
 
 
 def endless(what: str) -> Iterator[Case]:
-    """Prints; quadratics with two whole roots; or recorded programs that succeed, in a random
-    order.
-    """
+    """Prints, quadratics with two integer roots, or recorded programs in a random order."""
     draw = random.Random(0)
     chosen = [
         case
@@ -122,7 +119,7 @@ def fresh(threads: ThreadPoolExecutor, with_sympy: bool) -> Runner:
         done = subprocess.run(
             [*start, case.code], env=environment, stdin=subprocess.DEVNULL, capture_output=True
         )
-        # which it does not show
+        # an interpreter does not show the value of a last expression
         return RunResult(done.returncode == 0, done.stdout.decode(), value=case.value)
 
     return lambda cases: list(threads.map(one, cases)) if len(cases) > 1 else [one(cases[0])]
@@ -130,8 +127,9 @@ def fresh(threads: ThreadPoolExecutor, with_sympy: bool) -> Runner:
 
 @dataclass
 class Tally:
-    """What one runner did with one workload: (programs, seconds) of each batch, and the programs it
-    got wrong.
+    """The results of one runner with one workload.
+
+    `batches` are (number of programs, seconds); `wrong` counts the programs with a wrong result.
     """
 
     batches: list[tuple[int, float]] = field(default_factory=list)
@@ -149,8 +147,9 @@ class Tally:
 def measured(
     runners: dict[str, Runner], cases: Iterator[Case], share: float, workers: int, step
 ) -> dict[str, Tally]:
-    """About `share` seconds a round for each runner, `workers` programs at once; with 0 a batch is
-    one program.
+    """Run each runner for about `share` seconds a round, with `workers` programs at once.
+
+    With `workers` 0, each program is a batch of its own, which measures latency.
     """
     at_once = max(workers, 1)
     trial, tallies, passes = Tally(), {name: Tally() for name in runners}, {}
@@ -176,9 +175,7 @@ def measured(
 
 
 def ratio(mine: Tally, other: Tally, workers: int) -> list[float]:
-    """How many times as fast `mine` is, and a 95 % interval: bootstrap, batches of the same time
-    drawn together.
-    """
+    """The speed of `mine` relative to `other`, and its 95 % interval by a paired bootstrap."""
 
     def pace(batches: list[tuple[int, float]]) -> float:
         if workers:
@@ -188,11 +185,11 @@ def ratio(mine: Tally, other: Tally, workers: int) -> list[float]:
     def drawn(tally: Tally, seed: int) -> float:
         return pace(random.Random(seed).choices(tally.batches, k=len(tally.batches)))
 
-    found = sorted(drawn(other, seed) / drawn(mine, seed) for seed in range(RESAMPLES))
+    ratios = sorted(drawn(other, seed) / drawn(mine, seed) for seed in range(RESAMPLES))
     return [
         pace(other.batches) / pace(mine.batches),
-        found[int(0.025 * RESAMPLES)],
-        found[int(0.975 * RESAMPLES)],
+        ratios[int(0.025 * RESAMPLES)],
+        ratios[int(0.975 * RESAMPLES)],
     ]
 
 
@@ -237,7 +234,7 @@ def main() -> None:
     parser.add_argument("--tier", nargs="+", default=["auto"], choices=["auto", "A", "B", "C"])
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument(
-        "--seconds", type=float, default=8, help="for each runner with each workload (default 8)"
+        "--seconds", type=float, default=8, help="time for each runner and workload (default 8)"
     )
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     args = parser.parse_args()
@@ -272,11 +269,11 @@ def main() -> None:
                 threads = stack.enter_context(ThreadPoolExecutor(max(workers, 1)))
                 runners[FRESH] = fresh(threads, with_sympy=what != "print")
                 tallies = measured(
-                    runners,
-                    endless(what),
-                    args.seconds / ROUNDS,
-                    workers,
-                    partial(progress.advance, bar),
+                    runners=runners,
+                    cases=endless(what),
+                    share=args.seconds / ROUNDS,
+                    workers=workers,
+                    step=partial(progress.advance, bar),
                 )
             rows += [summary(what, workers, name, tallies) for name in runners]
     out = Console(width=150, highlight=False)
@@ -288,7 +285,7 @@ def main() -> None:
     for r in rows:
         wrong.update({(r["runner"], name): n for name, n in r["wrong"].items()})
     total = sum(r["n"] for r in rows) + len(RECORDED) * len(args.tier)
-    print(f"results that are not what they should be: {wrong.total()} of {total:,}")
+    print(f"wrong results: {wrong.total()} of {total:,}")
     print(
         "".join(
             f"  {runner}: {name}, {n} times\n" for (runner, name), n in (+wrong).most_common(20)

@@ -1,13 +1,12 @@
-"""How close the decode steps of an evaluation come to those of an ideal schedule, computed from its
-records.
+"""Compare the decode steps of an evaluation with those of an ideal schedule, from its records.
 
     python scripts/bench_scheduling.py RUN...
 
-RUN is an agent's folder written by `slm-math eval` in one go with one local model. The ideal is
-max(ceil(all tokens / slots), longest chain): no schedule can sample more than a token per slot and
-step, nor the tokens of one problem, whose turns follow each other, side by side. The first token of
-a reply comes from the pass over its prompt and is left out on both sides. Agents that ask for
-several replies at once have shorter chains than are counted.
+RUN is the folder of an agent, written by `slm-math eval` in one session with one local model. The
+ideal is max(ceil(all tokens / slots), longest chain): a schedule cannot sample more than one token
+per slot and step, and it cannot sample the tokens of one problem in parallel, as its turns follow
+each other. The first token of a reply comes from the pass over its prompt and is left out on both
+sides. For agents that request several replies at once, the longest chain is overestimated.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from slm_math.records.files import read_manifest, read_records
 def measure(folder: Path) -> list[str]:
     legs = read_manifest(folder).get("legs", [])
     if len(legs) != 1 or len(legs[0]["decoding"]) != 1:
-        raise SystemExit(f"{folder} is no evaluation that was made in one go with one local model")
+        raise SystemExit(f"{folder} is not an evaluation by one session with one local model")
     [used] = legs[0]["decoding"]
     records = read_records(folder / "records.jsonl")
-    chains = [sum(max(event.get("tokens", 0) - 1, 0) for event in row["events"]) for row in records]
+    chains = [sum(max(turn.tokens - 1, 0) for turn in record.turns) for record in records]
     if sum(chains) != used["tokens"]:
         raise ValueError(
             f"{folder}: the records hold {sum(chains)} tokens, the engine sampled {used['tokens']}"
@@ -43,18 +42,8 @@ def measure(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    table = Table(
-        "run",
-        "samples",
-        "slots",
-        "tokens",
-        "longest chain",
-        "steps",
-        "ideal",
-        "times",
-        "occupancy",
-        "at best",
-    )
+    counts = ("samples", "slots", "tokens", "longest chain", "steps", "ideal")
+    table = Table("run", *counts, "times", "occupancy", "at best")
     for folder in sys.argv[1:]:
         table.add_row(*measure(Path(folder)))
     Console(width=140).print(table)

@@ -1,11 +1,10 @@
-"""How fast is GRPO with vLLM in the same process, and how far from what the memory's bandwidth
-allows?
+"""Measures GRPO with vLLM in the same process against the limit of the memory bandwidth.
 
-    python scripts/bench_vllm.py                       # Qwen2.5-1.5B's shape, random weights, 20
-    steps: needs a GPU python scripts/bench_vllm.py --shape tiny --steps 3   # tries the script
-    anywhere
+    python scripts/bench_vllm.py                           # needs a GPU
+    python scripts/bench_vllm.py --shape tiny --steps 3    # tries the script anywhere
 
-A decode step has to read all weights and the keys and values of every chat once, so
+By default the model has Qwen2.5-1.5B's shape and random weights, and is trained for 20 steps. A
+decode step has to read all weights and the keys and values of every chat once, so
 tokens/s <= batch * bandwidth / (weights + batch * context * bytes of keys and values of a token).
 """
 
@@ -22,15 +21,16 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from slm_math.agents import SingleShot
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.arithmetic import Arithmetic
-from slm_math.data.modules import ProblemData
+from slm_math.data.problem_data import ProblemData
 from slm_math.engines.vllm_setup import installed, kv_bytes
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Policy
 from slm_math.policy.scratch import Scratch
 from slm_math.rewards import Reward
-from slm_math.types import Sampling, Task, Trace
+from slm_math.types import Sampling
 
 # hidden, layers, heads, key-value heads, feed-forward, vocabulary (Qwen2.5 technical report, table
 # 1)
@@ -50,10 +50,10 @@ BANDWIDTH = {
 
 
 class Even(Reward):
-    """Something that random weights earn now and then."""
+    """A reward that random weights sometimes earn."""
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        return float(sum(trace.turns[0].reply.token_ids) % 2)
+    def __call__(self, graded: GradedTrace) -> float:
+        return float(sum(graded.trace.turns[0].reply.token_ids) % 2)
 
 
 def model_folder(shape: str, folder: Path) -> Path:

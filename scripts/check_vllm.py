@@ -4,8 +4,8 @@ weights.
     python scripts/check_vllm.py [--model FOLDER] [--servers N]
 
 Without a model it makes two tiny random ones, with tied and untied embeddings. It starts
-`scripts/serve_vllm.sh` itself, kills it in the middle of rollouts, and ends with 1 when a figure
-misses its bar. Takes about seven minutes on one core.
+`scripts/serve_vllm.sh` itself, kills the servers in the middle of rollouts, and exits with 1 if a
+measurement is out of bounds. This takes about seven minutes on one core.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from vllm_checks import generation, inside, servers, weights
-from vllm_checks.subject import Figure, Subject, export, said, tiny
+from vllm_checks.subject import Measurement, Subject, error_text, export, tiny
 
 from slm_math.policy.config import Lora, Policy
 
@@ -33,27 +33,29 @@ INSIDE, SERVED = "in process", "served"
 
 
 class Findings:
-    """Figures by model and check, for both ways to run vLLM."""
+    """Measurements by model and check, for both ways to run vLLM."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.rows: dict[tuple[str, str], dict[str, Figure]] = {}
+        self.rows: dict[tuple[str, str], dict[str, Measurement]] = {}
 
     def take(
-        self, title: str, way: str, check: Callable[..., Iterator[Figure]], *given: Any
+        self, title: str, way: str, check: Callable[..., Iterator[Measurement]], *given: Any
     ) -> None:
-        """Runs a check; one that raises is a figure that missed its bar."""
+        """Runs a check; a check that raises counts as a measurement out of bounds."""
         start = time.monotonic()
-        figures = []
+        measurements = []
         try:
-            figures += check(*given)
+            measurements += check(*given)
         except Exception as error:
-            figures.append(
-                Figure(f"{check.__name__} ended early", math.nan, most=0, error=said(error))
+            measurements.append(
+                Measurement(
+                    f"{check.__name__} ended early", math.nan, most=0, error=error_text(error)
+                )
             )
-        for figure in figures:
-            self.rows.setdefault((title, figure.what), {})[way] = figure
-        fine = all(figure.passes for figure in figures)
+        for measurement in measurements:
+            self.rows.setdefault((title, measurement.what), {})[way] = measurement
+        fine = all(measurement.passes for measurement in measurements)
         seconds = time.monotonic() - start
         self.console.print(
             f"{title}, {way}: {check.__name__} {'passes' if fine else 'FAILS'} ({seconds:.1f} s)"
@@ -61,7 +63,7 @@ class Findings:
 
     @property
     def passes(self) -> bool:
-        return all(figure.passes for row in self.rows.values() for figure in row.values())
+        return all(measurement.passes for row in self.rows.values() for measurement in row.values())
 
     def table(self) -> Table:
         table = Table("check", INSIDE, SERVED, "bar", "pass")
@@ -74,24 +76,24 @@ class Findings:
                 title = model
                 table.add_section()
                 table.add_row(f"[bold]{escape(model)}[/bold]")
-            figures = [row.get(way) for way in (INSIDE, SERVED)]
-            known = [figure for figure in figures if figure is not None]
-            fine = all(figure.passes for figure in known)
+            measurements = [row.get(way) for way in (INSIDE, SERVED)]
+            known = [measurement for measurement in measurements if measurement is not None]
+            fine = all(measurement.passes for measurement in known)
             mark = "" if not known[0].bar else "yes" if fine else "[red]NO[/red]"
-            table.add_row(escape(what), *map(shown, figures), known[0].bar, mark)
+            table.add_row(escape(what), *map(shown, measurements), known[0].bar, mark)
         return table
 
 
-def shown(figure: Figure | None) -> str:
-    if figure is None:
+def shown(measured: Measurement | None) -> str:
+    if measured is None:
         return "-"
-    return escape(figure.error) if figure.error else f"{figure.value:.3g}"
+    return escape(measured.error) if measured.error else f"{measured.value:.3g}"
 
 
 def check_model(
     found: Findings, title: str, folder: Path, model: Any, tokenizer: Any, n: int, last: bool
 ) -> None:
-    """All that is asked of one model, here and over HTTP; `last`: the servers then come to harm."""
+    """All checks of one model, in process and served; `last`: finally the servers are killed."""
     here = Subject(inside.inside(folder), model, tokenizer)
     found.take(title, INSIDE, inside.start, here)
     for check in (*generation.CHECKS, *weights.CHECKS):
@@ -108,7 +110,7 @@ def check_model(
             root, policy = folder.parent / "fit-served", Policy(path=str(folder))
             urls = [server.url for server in running]
             found.take("training", SERVED, inside.training, root, False, policy, urls)
-            there.send()  # another run has had the servers meanwhile
+            there.send()  # the training run above has sent its own weights
             found.take(title, SERVED, servers.killed, there, running)
             found.take("failures", SERVED, weights.failed, there)  # ends the servers
         there.engine.close()
@@ -144,7 +146,7 @@ def check_adapters(found: Findings, folder: Path, model: Any, tokenizer: Any, n:
 
 
 def check_failures(found: Findings, folder: Path, model: Any, tokenizer: Any) -> None:
-    """What may leave vLLM useless comes last."""
+    """The checks that may leave vLLM unusable, which run last."""
     here = Subject(inside.inside(folder), model, tokenizer)
     found.take("failures", INSIDE, inside.company, here, folder)
     here.engine.close()
@@ -177,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no server outlives this
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no server outlives it
     console, begun = Console(width=150), time.monotonic()
     found = Findings(console)
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,7 +1,7 @@
-"""Rewards, KL and engine-against-trainer figures of the runs that scripts/compare_engines.sh made;
-a table and a plot.
+"""Compares runs of scripts/compare_engines.sh: a table and a plot of rewards, KL and the difference
+between engine and trainer.
 
-python scripts/compare_engines.py runs/compare-engines
+    python scripts/compare_engines.py runs/compare-engines
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def draw(found: dict[str, list[Path]], path: Path) -> None:
-    """The mean reward of the seeds, smoothed over five steps, and the seeds behind it."""
+    """The mean reward over seeds, smoothed over five steps, in front of the single seeds."""
     figure, axes = plt.subplots(figsize=(8, 4.5))
     for number, (arm, runs) in enumerate(found.items()):
         curves = [column(run, "train/reward") for run in runs]

@@ -16,8 +16,8 @@ run() { # LABEL SEED SAMPLING_SEED ENGINE [MORE]
   local folder=$out/$1/$2
   [ -e "$folder/export" ] && return
   slm-math fit --config configs/quickstart/grpo.yaml --trainer.default_root_dir "$folder" --seed_everything "$2" \
-    --model.init_args.policy.path "${models[$2]}" --model.init_args.seed "$3" --model.init_args.objective.beta 0.04 \
-    --data.init_args.seed "$2" --data.init_args.source.init_args.seed "$2" --model.init_args.engine "$4" "${@:5}" \
+    --model.policy.path "${models[$2]}" --model.seed "$3" --model.objective.beta 0.04 \
+    --data.seed "$2" --data.source.seed "$2" --model.inference.engine "$4" "${@:5}" \
     >"$out/$1-$2.log" 2>&1
 }
 
@@ -31,7 +31,7 @@ for seed in "${!models[@]}"; do
     PORT=${PORT:-8077} WEIGHTS=file VENV=${VENV:-none} setsid scripts/serve_vllm.sh "${models[$seed]}" >"$out/serve-$seed.log" 2>&1 &
     server=$!
     trap 'kill -- -"$server" 2>/dev/null || true' EXIT
-    run served "$seed" "$seed" auto --model.init_args.vllm.servers "[http://127.0.0.1:${PORT:-8077}]"
+    run served "$seed" "$seed" auto --model.inference.vllm.servers "[http://127.0.0.1:${PORT:-8077}]"
     kill -- -"$server"
     wait "$server" 2>/dev/null || true
   fi

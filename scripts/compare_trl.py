@@ -40,7 +40,8 @@ from torch import Tensor
 from transformers.models.qwen2 import modeling_qwen2 as qwen2
 
 from slm_math.agents import SingleShot
-from slm_math.data.modules import Batches
+from slm_math.answers.graded import GradedTrace
+from slm_math.data.batches import Batches
 from slm_math.data.rows import Row
 from slm_math.losses.policy import Objective
 from slm_math.modules import grpo
@@ -123,8 +124,8 @@ class Looked(Reward):
 
     samples: Samples
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        return self.samples[trace.problem.id, trace.sample][1]
+    def __call__(self, graded: GradedTrace) -> float:
+        return self.samples[graded.trace.problem.id, graded.trace.sample][1]
 
 
 class Ours(grpo.GRPOModule):

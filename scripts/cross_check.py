@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
-"""Compare our grader with math-verify on labelled pairs of answers whose truth neither grader
-decides.
+"""Compare our grader with math-verify on pairs of answers that were labelled without a grader.
 
     python scripts/cross_check.py [--limit 150] [--all]
 
-Reference answers of MATH are written in other forms (equal) and slightly wrong (different);
-MATH-500's are also set against themselves and against the next problem's. sympy makes and checks
-the values (through math-verify's LaTeX reader, on one number or expression at a time); lists,
-tuples, intervals, matrices and equations are taken apart here, and their truth follows from how a
-pair was made. Some kinds follow our rules where math-verify's are others by choice (OTHER_RULES).
-The data are found through SLM_MATH_DATA, a folder with math500/test.jsonl and math/train.jsonl.
+Reference answers of MATH are written in other forms (equal) and with small errors (different);
+those of MATH-500 are also compared with themselves and with the answer to the next problem. sympy
+makes and checks the values, one number or expression at a time, read by math-verify's LaTeX parser.
+Lists, tuples, intervals, matrices and equations are split here, and the label follows from how a
+pair was made. For the kinds in OTHER_RULES, math-verify's rules differ from ours by design. The
+environment variable SLM_MATH_DATA names a folder with math500/test.jsonl and math/train.jsonl.
 """
 
 import argparse
@@ -25,17 +24,7 @@ from functools import partial
 from pathlib import Path
 
 import sympy
-from answer_forms import (
-    decimal,
-    forms,
-    near,
-    one,
-    same,
-    structure,
-    tex,
-    tidy,
-    value,
-)
+from answer_forms import decimal, forms, near, one, same, structure, tex, tidy, value
 from math_verify import parse, verify
 from sympy import Symbol
 
@@ -50,7 +39,7 @@ OTHER_RULES = {
 }  # fmt: skip
 
 
-# --- variants of each kind of answer
+# Variants of each kind of answer
 
 
 def spellings(text: str) -> Iterator[tuple[str, str]]:
@@ -85,9 +74,7 @@ def expressions(kind: str, text: str, parts: list, draw: random.Random) -> Varia
 
 
 def marked(kind: str, text: str, parts: list, draw: random.Random) -> Variants:
-    """A number with a degree sign, a unit, a currency or a percent sign: dropped or kept, never
-    exchanged.
-    """
+    """A number with its degree sign, unit, currency or percent sign dropped, kept or exchanged."""
     if (e := value(parts[0])) is None or e.free_symbols or e.atoms(sympy.Function):
         return
     bare, off = (
@@ -227,8 +214,8 @@ def equations(kind: str, text: str, parts: list, draw: random.Random) -> Variant
         return
     name = sorted(left.free_symbols | right.free_symbols, key=str)[0]
     for kind, a, b, equal in (
-        ("turned", right, left, True), ("doubled", 2 * left, 2 * right, True), ("negative", -left,
-        -right, True),
+        ("turned", right, left, True), ("doubled", 2 * left, 2 * right, True),
+        ("negative", -left, -right, True),
         ("divided", left / 3, right / 3, True), ("one side zero", left - right, 0, True),
         ("constant", left, right + 1, False), ("sign", left, -right if right != 0 else 1, False),
         ("renamed", left.subs(name, Symbol("t")), right.subs(name, Symbol("t")), False),
@@ -239,10 +226,8 @@ def equations(kind: str, text: str, parts: list, draw: random.Random) -> Variant
 
 KINDS = {
     "expression": expressions, "degrees": marked, "unit": marked, "money": marked,
-    "percent": marked, "text": texts,
-    "base": based, "list": members, "tuple": members, "interval": members, "union": members,
-    "matrix": matrices,
-    "equation": equations,
+    "percent": marked, "text": texts, "base": based, "list": members, "tuple": members,
+    "interval": members, "union": members, "matrix": matrices, "equation": equations,
 }  # fmt: skip
 
 
@@ -258,9 +243,7 @@ def variants(gold: str, draw: random.Random) -> Iterator[Pair]:
 
 
 def agree(a: str, b: str) -> bool:
-    """Whether the answers to two problems are equal: as text or as numbers, a unit
-    or `x =` aside.
-    """
+    """Whether two answers are equal as text or as numbers, without units and `x =`."""
     kinds, (left, right) = zip(*(structure(re.sub(r"^x *= *", "", tidy(text))) for text in (a, b)))
     if left == right or len(left) != 1 or len(right) != 1 or {"text", "matrix"} & set(kinds):
         return left == right
@@ -280,8 +263,8 @@ def collect(data: Path, limit: int, seed: int) -> list[Pair]:
             kinds[pair[0]].append(pair)
     pairs = [
         pair
-        for found in kinds.values()
-        for pair in (draw.sample(found, min(limit or len(found), len(found))))
+        for of_kind in kinds.values()
+        for pair in (draw.sample(of_kind, min(limit or len(of_kind), len(of_kind))))
     ]
     pairs += [("itself", gold, gold, True) for gold in test]
     return pairs + [
@@ -289,13 +272,13 @@ def collect(data: Path, limit: int, seed: int) -> list[Pair]:
     ]
 
 
-# --- the comparison
+# The comparison
 
 
 def theirs(answer: str, gold: str) -> bool:
-    """math-verify's verdict; its own limits of 5 seconds hold in the main thread.
+    """math-verify's verdict. Its own time limits of 5 seconds work in the main thread.
 
-    Dollars around the box would make it miss answers that have their own.
+    The box has no dollar signs around it, since math-verify would then miss answers with their own.
     """
     return verify(parse(f"${gold}$"), parse(rf"\boxed{{{answer}}}"))
 
@@ -311,7 +294,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--limit", type=int, default=150, help="pairs of a kind, 0 for all")
+    parser.add_argument("--limit", type=int, default=150, help="pairs per kind, 0 for all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--all", action="store_true", help="print every pair where the two graders differ"
@@ -322,7 +305,7 @@ def main() -> None:
     if not (data / "math500/test.jsonl").is_file() or not (data / "math/train.jsonl").is_file():
         sys.exit(
             f"no math500/test.jsonl and math/train.jsonl in {data}: set SLM_MATH_DATA to the "
-            f"folder of the data"
+            "folder of the data"
         )
     counts: dict[str, Counter] = defaultdict(Counter)
     for kind, answer, gold, equal in collect(data, args.limit, args.seed):

@@ -23,13 +23,13 @@ begin=$(date +%s)
 last=$begin
 lap() { local now; now=$(date +%s); seconds="${seconds:+$seconds, }$1 $((now - last)) s"; last=$now; }
 test_split() {
-  slm-math eval --config configs/quickstart/eval.yaml --policy "$runs/$1/export" --out "$runs/test/$1" \
-    --seed "$seed" --source.init_args.seed "$seed"
+  slm-math eval --config configs/quickstart/eval.yaml --model "$runs/$1/export" --out "$runs/test/$1" \
+    --seed "$seed" --source.seed "$seed"
 }
 
 echo "== SFT: a model with random weights learns from worked solutions"
 slm-math fit --config configs/quickstart/sft.yaml --trainer.default_root_dir "$runs/sft" --seed_everything "$seed" \
-  --model.init_args.policy.scratch.seed "$seed" --data.init_args.seed "$seed" --data.init_args.source.init_args.seed "$seed"
+  --model.policy.scratch.seed "$seed" --data.seed "$seed" --data.source.seed "$seed"
 lap SFT
 
 # the test split after SFT is evaluated on the other core meanwhile
@@ -39,8 +39,8 @@ trap 'kill "$tested" 2>/dev/null || true' EXIT
 
 echo "== GRPO: the model practises on problems of which only the answers are known"
 slm-math fit --config configs/quickstart/grpo.yaml --trainer.default_root_dir "$runs/grpo" --seed_everything "$seed" \
-  --model.init_args.policy.path "$runs/sft/export" --model.init_args.seed "$seed" \
-  --data.init_args.seed "$seed" --data.init_args.source.init_args.seed "$seed"
+  --model.policy.path "$runs/sft/export" --model.seed "$seed" \
+  --data.seed "$seed" --data.source.seed "$seed"
 lap GRPO
 
 echo "== agents on the test split, which no training has seen"

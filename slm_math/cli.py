@@ -1,5 +1,5 @@
-"""The command line: Lightning's commands through LightningCLI, ours through jsonargparse, imported
-when asked for.
+"""The command line: Lightning's commands through LightningCLI, all others through jsonargparse. A
+command is imported when it runs.
 """
 
 from __future__ import annotations
@@ -17,22 +17,35 @@ TRAINING = {
     "test": "evaluate agents on the test split",
     "predict": "run agents on the test split, transcripts only",
 }
+# command -> (the function that runs it, what it does); the options are those of the function
 COMMANDS = {
-    "eval": ("evaluate", "evaluate agents with any model or endpoint"),
-    "grade": ("grade_file", "grade saved completions, or verify verdicts"),
-    "results": ("results", "print the results of finished evaluations"),
+    "eval": ("slm_math.evaluation.command:evaluate", "evaluate agents with any model or endpoint"),
+    "grade": ("slm_math.commands:grade_file", "grade saved completions, or verify verdicts"),
+    "results": ("slm_math.commands:results", "print the results of evaluations"),
     "compare": (
-        "compare_runs",
-        "compare evaluations problem by problem: paired difference, McNemar, what flipped",
+        "slm_math.evaluation.compare_table:compare_runs",
+        "compare evaluations problem by problem: paired difference, McNemar, flipped problems",
     ),
-    "report": ("report", "write an HTML report of evaluations, with plots and all transcripts"),
-    "overlap": ("overlap_files", "find test problems among training problems"),
-    "sandbox": ("serve", "run programs for machines that cannot confine them"),
-    "doctor": ("doctor", "say what works on this machine"),
-    "download": ("download", "fetch the models and data sets that configs name, for work offline"),
+    "report": (
+        "slm_math.report:report",
+        "write an HTML report of evaluations, with plots and all transcripts",
+    ),
+    "overlap": (
+        "slm_math.evaluation.overlap_table:overlap_files",
+        "find test problems among training problems",
+    ),
+    "sandbox": (
+        "slm_math.sandbox.serve:serve",
+        "run programs for machines that cannot confine them",
+    ),
+    "doctor": ("slm_math.doctor:doctor", "check what works on this machine"),
+    "download": (
+        "slm_math.commands:download",
+        "download the models and data sets that configs name, for offline use",
+    ),
 }
-# what stands behind a command without an option's name; a star takes all
-PLAIN = {
+# command -> the options that its positional arguments fill; a star takes all of them
+POSITIONAL = {
     "grade": "file",
     "results": "folders*",
     "compare": "folders*",
@@ -41,15 +54,15 @@ PLAIN = {
 }
 FLAGS = {"grade": ("--verify", "--last_number")}  # options that need no value to be true
 
-# packages of the extra `train`, which `grade` does without
+# packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(
     """torch lightning transformers peft torchmetrics accelerate httpx huggingface_hub pyarrow numpy
     jinja2
     latex2mathml matplotlib pygments""".split()  # noqa: SIM905
 )
 
-# errors of libraries (and of layers that are not imported here) whose message says what to do
-MENDABLE = {"MisconfigurationException", "SandboxError", "EngineError", "SafetensorError"}
+# errors of libraries, and of modules that are not imported here, whose message is enough for a user
+USER_ERRORS = {"MisconfigurationException", "SandboxError", "EngineError", "SafetensorError"}
 
 
 def usage() -> str:
@@ -59,16 +72,16 @@ def usage() -> str:
     lines += [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     lines += [
         "",
-        "slm-math COMMAND --help lists a command's options; --print_config shows what it would "
-        "run with.",
+        "slm-math COMMAND --help lists the options of a command; --print_config prints its "
+        "configuration.",
     ]
-    lines += ["Options also come from the environment, e.g. SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2."]
+    lines += ["The environment sets options, too, e.g. SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2."]
     return "\n".join(lines)
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Runs one command. Errors that a person can mend are one or two lines; SLM_MATH_TRACEBACK=1
-    shows where from.
+    """Runs one command. Errors that the user can correct are printed in one or two lines; with
+    SLM_MATH_TRACEBACK=1 they come with a traceback.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -84,25 +97,30 @@ def run(arguments: list[str] | None = None) -> None:
     from slm_math.parsing import short, with_nulls
 
     arguments = [arguments[0], *with_nulls(arguments[1:])]
-    sys.path.append(os.getcwd())  # so that a config can name a class of one's own project
+    sys.path.append(os.getcwd())  # configs may name classes of the user's project
     try:
         if arguments[0] in COMMANDS:
-            _own(arguments[0], arguments[1:])
+            _command(arguments[0], arguments[1:])
         else:
             _training(arguments)
     except KeyboardInterrupt:
-        print("interrupted: what was written is kept; the same command goes on", file=sys.stderr)
+        print(
+            "Interrupted. Results so far are saved; run the same command to resume.",
+            file=sys.stderr,
+        )
         sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAIN:
             raise
         fail(
-            f"`slm-math {arguments[0]}` needs {error.name}: install what trains models, pip "
-            f"install 'slm-math[train]'"
+            f"`slm-math {arguments[0]}` needs the package {error.name}: pip install "
+            "'slm-math[train]'"
         )
     except Exception as error:
-        mendable = isinstance(error, ValueError | OSError) or type(error).__name__ in MENDABLE
-        if not mendable or os.environ.get("SLM_MATH_TRACEBACK"):
+        is_user_error = (
+            isinstance(error, ValueError | OSError) or type(error).__name__ in USER_ERRORS
+        )
+        if not is_user_error or os.environ.get("SLM_MATH_TRACEBACK"):
             raise
         fail(short(str(error)))
 
@@ -112,21 +130,24 @@ def fail(message: str) -> None:
     sys.exit(2)
 
 
-def _own(name: str, arguments: list[str]) -> None:
+def _command(name: str, arguments: list[str]) -> None:
     from importlib import import_module
 
-    from slm_math.parsing import own_parser
+    from slm_math.config_files import arguments_with_new_names
+    from slm_math.parsing import command_parser
 
-    function = getattr(import_module("slm_math.commands"), COMMANDS[name][0])
-    if name in PLAIN:
-        plain, arguments = _plain(arguments, FLAGS.get(name, ()))
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    function = getattr(import_module(module), attribute)
+    if name in POSITIONAL:
+        positional, arguments = _positional(arguments, FLAGS.get(name, ()))
         arguments = [
-            *_named(name, plain),
+            *_as_options(name, positional),
             *("--out" if argument == "-o" else argument for argument in arguments),
         ]
     if name == "download":
         arguments = _gathered(arguments)
-    parser = own_parser(function, name)
+    parser = command_parser(function, name)
+    arguments = arguments_with_new_names(arguments, parser.renamed)
     parsed = parser.parse_args(arguments)
     if "config" not in function.__annotations__:
         parsed.pop("config", None)
@@ -137,48 +158,43 @@ def _own(name: str, arguments: list[str]) -> None:
     function(**vars(parser.instantiate_classes(parsed)))
 
 
-def _named(name: str, plain: list[str]) -> list[str]:
-    """What stands without an option's name as options: `results FOLDER FOLDER`, `overlap TRAIN
-    TEST`.
-    """
-    options = PLAIN[name].split()
+def _as_options(name: str, positional: list[str]) -> list[str]:
+    """Positional arguments as options: `results FOLDER FOLDER`, `overlap TRAIN TEST`."""
+    options = POSITIONAL[name].split()
     if options[0].endswith("*"):
-        return [f"--{options[0][:-1]}={json.dumps(plain)}"] if plain else []
-    if len(plain) > len(options):
+        return [f"--{options[0][:-1]}={json.dumps(positional)}"] if positional else []
+    if len(positional) > len(options):
         raise ValueError(
-            f"slm-math {name} takes {len(options)} ({', '.join(options)}), got {', '.join(plain)}"
+            f"slm-math {name} takes {len(options)} arguments ({', '.join(options)}), got "
+            f"{', '.join(positional)}"
         )
-    return [f"--{option}={value}" for option, value in zip(options, plain)]
+    return [f"--{option}={value}" for option, value in zip(options, positional)]
 
 
-def _plain(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """What stands without an option's name, wherever it stands, and the rest, with flags as
-    `--flag=true`.
-    """
-    plain: list[str] = []
+def _positional(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The positional arguments, and all others, with flags as `--flag=true`."""
+    positional: list[str] = []
     rest: list[str] = []
-    waiting = deque(arguments)
-    while waiting:
-        argument = waiting.popleft()
+    remaining = deque(arguments)
+    while remaining:
+        argument = remaining.popleft()
         if not argument.startswith("-"):
-            plain.append(argument)
-        elif argument in flags and (not waiting or waiting[0] not in ("true", "false")):
+            positional.append(argument)
+        elif argument in flags and (not remaining or remaining[0] not in ("true", "false")):
             rest.append(f"{argument}=true")
         else:
             rest.append(argument)
             if (
-                waiting
+                remaining
                 and "=" not in argument
                 and argument not in ("-h", "--help", "--print_config")
             ):
-                rest.append(waiting.popleft())
-    return plain, rest
+                rest.append(remaining.popleft())
+    return positional, rest
 
 
 def _gathered(arguments: list[str]) -> list[str]:
-    """Several `--config FILE` as one list, for a command to which they are data and not its own
-    options.
-    """
+    """Several `--config FILE` as one list, for a command that reads configs as data."""
     files = [value for option, value in pairwise(arguments) if option == "--config"]
     rest = [
         a
@@ -189,6 +205,7 @@ def _gathered(arguments: list[str]) -> list[str]:
 
 
 def _training(arguments: list[str]) -> Any:
-    from slm_math.training import TrainingCLI
+    from slm_math.config_files import arguments_with_new_names
+    from slm_math.training import TrainingCLI, TrainingParser
 
-    return TrainingCLI(args=arguments)
+    return TrainingCLI(args=arguments_with_new_names(arguments, TrainingParser.renamed))

@@ -200,7 +200,7 @@ def _data() -> Iterator[Finding]:
     except ImportError:
         yield None, "hub", "huggingface_hub is not installed: data come from local paths"
         return
-    from slm_math.data.sources import GSM8K, MATH, MATH500
+    from slm_math.data import GSM8K, MATH, MATH500
 
     offline = ", offline (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else ""
     token = (

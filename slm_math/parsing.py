@@ -7,12 +7,15 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from importlib import import_module
+from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser
 
+from slm_math.config_files import ConfigFile
+
 ENV_PREFIX = "SLM_MATH"
-# what jsonargparse says around the reason: union bookkeeping and dumps of the whole configuration
+# lines of jsonargparse's messages without a reason: attempts of a union, the whole configuration
 _NOISE = re.compile(
     r"^\s*(Does not validate|Subtypes:|Errors:|Given value|[-–]?\s*Expected a <class 'NoneType'>"
     r"|[-–]?\s*Expected a path but|Parser key \"(model|data|trainer)\":\s*$)"
@@ -20,26 +23,45 @@ _NOISE = re.compile(
 
 
 class Parser(ArgumentParser):
-    """A jsonargparse parser that answers a mistake in a line or two instead of a page."""
+    """A jsonargparse parser whose errors are one or two lines instead of a page.
+
+    `renamed` maps the old names of options, which work for one version, to the new ones.
+    """
+
+    renamed: ClassVar[dict[str, str]] = {}
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         print(f"slm-math: error: {short(message)}", file=sys.stderr)
         sys.exit(2)
 
 
+class EvalParser(Parser):
+    """The parser of `slm-math eval`."""
+
+    renamed: ClassVar[dict[str, str]] = {
+        "policy": "model",
+        "sampling": "inference.sampling",
+        "engine": "inference.engine",
+        "slots": "inference.slots",
+    }
+
+
 def short(message: str) -> str:
-    """The lines of a jsonargparse message that say what is wrong and where, a misspelt class with
-    what may be meant.
+    """The lines of a jsonargparse message that say what is wrong and where. For a misspelled class
+    they name similar classes and all known ones.
     """
     lines = [
         line.strip().lstrip("-–").strip() for line in message.splitlines() if not _NOISE.match(line)
     ]
     lines = list(dict.fromkeys(line for line in lines if line))
     text = " ".join(lines) if lines else message.splitlines()[0]
-    text = re.sub(r"Expected a dot import path string: (\S+)", lambda m: _no_class(m[1]), text)
+    base = _base_class(text)
+    text = re.sub(
+        r"Expected a dot import path string: (\S+)", lambda m: _no_class(m[1], base), text
+    )
     text = re.sub(
         r"Problem with given class_path '(\S+)': module \S+ has no attribute \S+",
-        lambda m: _no_class(m[1]),
+        lambda m: _no_class(m[1], base),
         text,
     )
     text = re.sub(r"Option '(\S+)' is not accepted", lambda m: _no_option(m[1]), text)
@@ -49,64 +71,101 @@ def short(message: str) -> str:
     return text if len(text) <= 600 else text[:600] + " ..."
 
 
-def _no_class(name: str) -> str:
-    return f"there is no class {name}" + _meant(
-        name.rpartition(".")[2], {cls.__name__ for cls in _ours()}
-    )
+# option -> the base class of what it takes
+_BASES = {
+    "source": "Source",
+    "shots_source": "Source",
+    "sources": "Source",
+    "agent": "Agent",
+    "agents": "Agent",
+    "rewards": "Reward",
+    "engines": "Engine",
+    "model": "PolicyModule",
+    "data": "SourceData",
+    "callbacks": "Callback",
+    "sandbox": "Sandbox",
+}
+
+
+def _base_class(message: str) -> type | None:
+    """The base class of the class that an error is about, by the option that the error names."""
+    keys = [key.rpartition(".")[2] for key in re.findall(r'Parser key "([^"]+)"', message)]
+    base = next((_BASES[key] for key in reversed(keys) if key in _BASES), None)
+    classes = (vars(module).get(base) for module in list(sys.modules.values()) if base)
+    return next((cls for cls in classes if isinstance(cls, type)), None)
+
+
+def _no_class(name: str, base: type | None) -> str:
+    known = {cls.__name__ for cls in _our_classes() if base is None or issubclass(cls, base)}
+    if base is not None:
+        known.discard(base.__name__)
+    text = f"there is no class {name}" + _similar(name.rpartition(".")[2], known)
+    if base is None:
+        return text
+    return f"{text} (known: {', '.join(sorted(known))}; for a class of your own, its dotted path)"
 
 
 def _no_option(name: str) -> str:
-    known = {option for cls in _ours() for option in getattr(cls.__init__, "__annotations__", {})}
-    return f"there is no option {name}" + _meant(name, known)
+    known = {
+        option for cls in _our_classes() for option in getattr(cls.__init__, "__annotations__", {})
+    }
+    return f"there is no option {name}" + _similar(name, known)
 
 
-def _meant(name: str, known: set[str]) -> str:
+def _similar(name: str, known: set[str]) -> str:
     close = difflib.get_close_matches(name, sorted(known - {name}), n=3)
     return f": did you mean {' or '.join(close)}?" if close else ""
 
 
-def _ours() -> Iterator[type]:
-    """The classes that a config may name by class_path."""
+def _our_classes() -> Iterator[type]:
+    """The public classes of the imported modules of slm-math and of its callbacks."""
     for module in [
         m for name, m in sys.modules.items() if name.partition(".")[0] in ("slm_math", "callbacks")
     ]:
-        yield from (value for value in vars(module).values() if isinstance(value, type))
+        yield from (
+            value
+            for value in vars(module).values()
+            if isinstance(value, type) and not value.__name__.startswith("_")
+        )
 
 
 def with_nulls(arguments: list[str]) -> list[str]:
-    """`--a.b null` as `--config '{"a": {"b": null}}'`: jsonargparse takes a nested null for the
-    text "None".
+    """`--a.b null` as `--config '{"a": {"b": null}}'`, because jsonargparse reads a nested null as
+    the text "None".
     """
-    found: list[str] = []
+    result: list[str] = []
     index = 0
     while index < len(arguments):
         argument = arguments[index]
         following = arguments[index + 1] if index + 1 < len(arguments) else None
         name, _, value = argument.partition("=")
-        given = value if "=" in argument else following
-        if not argument.startswith("--") or "." not in name or given != "null":
-            found.append(argument)
+        text = value if "=" in argument else following
+        if not argument.startswith("--") or "." not in name or text != "null":
+            result.append(argument)
             index += 1
             continue
         tree: Any = None
         for key in reversed(name[2:].split(".")):
             tree = {key: tree}
-        found += ["--config", json.dumps(tree)]
+        result += ["--config", json.dumps(tree)]
         index += 1 if "=" in argument else 2
-    return found
+    return result
 
 
-def own_parser(function: Callable[..., Any], name: str) -> Parser:
-    """The parser of one of our own commands, from the function's signature and docstring."""
-    parser = Parser(
+def command_parser(function: Callable[..., Any], name: str) -> Parser:
+    """The parser of a command, from the signature and the docstring of its function."""
+    kind = EvalParser if name == "eval" else Parser
+    parser = kind(
         prog=f"slm-math {name}", default_env=True, env_prefix=f"{ENV_PREFIX}_{name.upper()}"
     )
     takes_config = "config" in function.__annotations__
     if not takes_config:
         parser.add_argument(
             "--config",
-            action="config",
-            help="a YAML file; may be given several times, later ones win",
+            action=ConfigFile,
+            help="a YAML file; may be given several times, later files win",
         )
+    if name == "eval":  # short names of classes are those of imported modules
+        import_module("slm_math.short_names")
     parser.add_function_arguments(function, as_positional=False)
     return parser

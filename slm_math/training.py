@@ -8,11 +8,11 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-# Lightning and torch warn about each other's internals; nobody who runs this can act on it
+# warnings of Lightning and torch about each other's internals, which a user cannot change
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -20,9 +20,9 @@ warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*
 warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
 warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
 warnings.filterwarnings("ignore", message=".*no pre-optimization state was saved.*")
-# what callbacks and modules log are figures of all ranks already
+# callbacks and modules log metrics that are already those of all ranks
 warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")
-# true, and right, when a first batch has nothing to learn from
+# correct, and intended, if the first batch has no loss tokens
 warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\)` before `optimizer.step.*")
 
 import lightning as L  # noqa: E402
@@ -30,9 +30,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa:
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 
 import callbacks  # noqa: E402
-import slm_math.agents  # noqa: E402
-import slm_math.data  # noqa: E402
-import slm_math.rewards  # noqa: E402, F401
+from slm_math.config_files import ConfigFile  # noqa: E402
+from slm_math.data.chat_data import ChatData  # noqa: E402, F401
+from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
 from slm_math.modules.base import PolicyModule  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
@@ -44,11 +44,16 @@ from slm_math.records.files import configuration, write_json  # noqa: E402
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
-ROOT = "runs/default"  # where a run writes when its config does not say
+ROOT = "runs/default"  # default_root_dir of a run whose config sets none
 
 
 class TrainingParser(Parser, LightningArgumentParser):
     """LightningCLI's parser with short errors."""
+
+    renamed: ClassVar[dict[str, str]] = {
+        f"model.{name}": f"model.inference.{name}"
+        for name in ("sampling", "engine", "slots", "vllm")
+    }
 
 
 class TrainingCLI(LightningCLI):
@@ -76,8 +81,8 @@ class TrainingCLI(LightningCLI):
         parser.add_argument(
             "-c",
             "--config",
-            action="config",
-            help="a YAML file; may be given several times, later ones win",
+            action=ConfigFile,
+            help="a YAML file; may be given several times, later files win",
         )
         return parser
 
@@ -86,7 +91,7 @@ class TrainingCLI(LightningCLI):
             "--torch_threads",
             type=int,
             default=None,
-            help="CPU threads of torch; by default the cores that are free",
+            help="CPU threads of torch; by default the number of free cores",
         )
         quiet = {"trainer.enable_model_summary": False}
         parser.set_defaults(
@@ -98,14 +103,12 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand] if self.subcommand else self.config
         trainer = config.trainer
         if trainer.gradient_clip_val:
-            raise ValueError(
-                "trainer.gradient_clip_val has no effect here: set model.init_args.optim.clip"
-            )
+            raise ValueError("trainer.gradient_clip_val has no effect here: set model.optim.clip")
         if trainer.accumulate_grad_batches != 1:
             raise ValueError(
-                "trainer.accumulate_grad_batches has no effect here: data.init_args.batch_size is "
-                "one optimiser step, "
-                "and model.init_args.tokens_per_batch bounds what a forward pass holds"
+                "trainer.accumulate_grad_batches has no effect here: one optimizer step takes "
+                "data.batch_size rows or problems, and model.tokens_per_batch limits the size of a "
+                "forward pass"
             )
         folder = Path(trainer.default_root_dir or ROOT) / "checkpoints"
         if config.get("ckpt_path") == "last" and not any(folder.glob("last*.ckpt")):
@@ -114,8 +117,8 @@ class TrainingCLI(LightningCLI):
         torch.set_float32_matmul_precision("high")
 
     def before_fit(self) -> None:
-        """The run's manifest: what ran, where, from which weights; the whole configuration is in
-        logs/*/config.yaml.
+        """Writes the manifest of the run: command, start, weights, engine and environment. The
+        configuration is in logs/*/config.yaml.
         """
         path = self.model.policy.path
         data = {
@@ -137,8 +140,9 @@ class TrainingCLI(LightningCLI):
             extra.append(callbacks.Progress())
         if config.get("enable_checkpointing") is not False:
             extra.append(callbacks.Checkpoints(root / "checkpoints"))
-        given = config.get("callbacks") or []
-        present = {type(callback) for callback in (given if isinstance(given, list) else [given])}
+        configured = config.get("callbacks") or []
+        configured = configured if isinstance(configured, list) else [configured]
+        present = {type(callback) for callback in configured}
         extra = [callback for callback in extra if type(callback) not in present]
         if config.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(root, name="logs")
@@ -150,6 +154,6 @@ class TrainingCLI(LightningCLI):
 
 
 def default_precision(accelerator: str | None) -> str:
-    """bf16 autocast over fp32 weights on a GPU that has bf16, else fp32."""
+    """bf16 autocast over fp32 weights on a GPU with bf16, otherwise fp32."""
     gpu = accelerator in (None, "auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"

@@ -1,12 +1,12 @@
-"""What everything shares: problems, chats, requests, replies, traces. Plain frozen values, no
-torch.
-"""
+"""What everything shares: problems, chats, requests, replies, traces. Frozen values, no torch."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, TypeVar
+from functools import cached_property
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Image:
-    """A picture: a local path or a data URL."""
+    """An image: a local path or a data URL."""
 
     source: str
 
@@ -37,12 +37,12 @@ class Reply:
 
     `token_ids` and `logprobs` (nats, one per token: log-softmax of logits / temperature before any
     truncation; at temperature 0, of the logits) are empty when the engine does not report them.
-    `support`, when it was asked for, packs for each token the ids (32-bit integers) that top-p,
-    top-k or min-p left, nothing where all were left; the log-probability of such a token is that
+    `support`, when it was asked for, packs the ids (32-bit integers) that top-p, top-k or min-p
+    left at each token, nothing where all were left; the log-probability of such a token is that
     among what was left (by vLLM always). `finish` is "stop" for an end-of-turn token or a stop
     string, "length" for the token budget. `text` is what the tokens say, a stop string included,
     the end-of-turn token not. `counted` is the number of tokens that a server says it sampled.
-    `prompt` is a digest of the prompt's text, by which a chat knows its own replies.
+    `prompt` is a digest of the prompt's text and images, by which a chat knows its own replies.
     """
 
     text: str
@@ -99,9 +99,17 @@ def assistant(*parts: Part | str) -> Chat:
     )
 
 
+class Template(Protocol):
+    def fill(self, **values: str) -> str: ...
+
+
 @dataclass(frozen=True)
 class Problem:
-    """All that an agent may know. `tags` holds level, subject and the like, for reports only."""
+    """All that an agent may know about a task.
+
+    `choices` are in the order of their letters; `text` does not repeat them. `tags` holds level,
+    subject and the like, for reports only.
+    """
 
     id: str
     text: str
@@ -109,6 +117,24 @@ class Problem:
     choices: tuple[str, ...] = ()
     images: tuple[Image, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def statement(self) -> str:
+        """The text, and below it a line `(A) 5` for each choice."""
+        lines = [self.text]
+        for number, choice in enumerate(self.choices):
+            letter = chr(ord("A") + number)
+            own_letter = r"^(?:\({0}\)|{0}[.):])\s*".format(re.escape(letter))
+            lines.append(f"({letter}) {re.sub(own_letter, '', choice)}")
+        return "\n".join(lines)
+
+    def ask(self, prompt: Template, /, **slots: str) -> Chat:
+        """A user message that shows the whole problem: its images, and `prompt` (a
+        `slm_math.prompts.Prompt`) with text and choices in its slot {problem}, and `slots`.
+        """
+        if not hasattr(prompt, "fill"):
+            raise TypeError(f"Problem.ask takes Prompt({prompt!r:.100}), not a text")
+        return user(prompt.fill(problem=self.statement, **slots), self.images)
 
 
 @dataclass(frozen=True)
@@ -311,14 +337,14 @@ class Trace:
     error: str | None = None
     seconds: float = 0.0
 
-    @property
+    @cached_property
     def turns(self) -> tuple[Turn, ...]:
         return tuple(event for event in self.events if isinstance(event, Turn))
 
-    @property
+    @cached_property
     def runs(self) -> tuple[Run, ...]:
         return tuple(event for event in self.events if isinstance(event, Run))
 
-    @property
+    @cached_property
     def notes(self) -> tuple[Note, ...]:
         return tuple(event for event in self.events if isinstance(event, Note))

@@ -13,6 +13,26 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# Files that take a minute on a busy core: they come first, so that all workers end at about the
+# same time.
+LONG = (
+    "sandbox/test_attacks.py",
+    "modules/test_resume.py",
+    "cli/test_quickstart_warnings.py",
+    "sandbox/test_workers.py",
+    "sandbox/test_tiers.py",
+    "test_readme.py",
+    "test_agent_eval.py",
+    "modules/test_ranks.py",
+    "answers/test_equivalence.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = Path(__file__).parent
+    rank = {folder / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -15,14 +15,19 @@ from tiny import Endpoint, Worked, chats, grpo, problems, sft, trainer
 
 from callbacks import AgentEval
 from slm_math.agents import Agent, SingleShot
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.base import Split
-from slm_math.data.modules import ChatData, ProblemData
+from slm_math.data.chat_data import ChatData
+from slm_math.data.problem_data import ProblemData
 from slm_math.evaluation.compare import compare
-from slm_math.evaluation.evaluate import evaluate
-from slm_math.metrics.summary import summarise
+from slm_math.evaluation.evaluate import Output, Plan, evaluate
+from slm_math.metrics.summary import summarize
 from slm_math.policy.config import Policy
 from slm_math.prompts import render
 from slm_math.records.files import read_records
+from slm_math.records.record import NoteEvent, Record
+from slm_math.rewards import Reward
+from slm_math.rollout.executors import Executors
 from slm_math.types import Generate, Problem, Sampling, Task, Workflow, user
 
 
@@ -78,14 +83,22 @@ def logged(run: L.Trainer) -> dict[str, float]:
     return {name: value for name, value in found.items() if name.startswith("eval/")}
 
 
-def records(root: Path, name: str, agent: str = "odd") -> list[dict[str, Any]]:
+def records(root: Path, name: str, agent: str = "odd") -> list[Record]:
     return read_records(root / "eval" / name / agent / "records.jsonl")
 
 
-def untimed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: untimed(item) for key, item in value.items() if key != "seconds"}
-    return [untimed(item) for item in value] if isinstance(value, list) else value
+def untimed(records: list[Record]) -> list[Record]:
+    return [
+        replace(
+            record,
+            seconds=0.0,
+            events=tuple(
+                event if isinstance(event, NoteEvent) else replace(event, seconds=0.0)
+                for event in record.events
+            ),
+        )
+        for record in sorted(records, key=lambda record: record.key)
+    ]
 
 
 class Keep(L.Callback):
@@ -109,13 +122,13 @@ def test_two_data_sets_have_names_and_folders_of_their_own(tmp_path: Path) -> No
     for name, source in sources.items():
         folder = tmp_path / "eval" / "epoch-0" / name / "odd"
         rows = read_records(folder / "records.jsonl")
-        assert {row["problem"] for row in rows} <= {
+        assert {record.problem for record in rows} <= {
             task.problem.text for task in source.tasks("validation")
         }
         assert len(rows) == 9
         assert json.loads((folder / "manifest.json").read_text())["records"] == 9
         assert found[f"eval/{name}/odd/accuracy"] == pytest.approx(
-            sum(row["correct"] for row in rows) / 9
+            sum(record.correct for record in rows) / 9
         )
     assert not [name for name in found if name.split("/")[1] not in sources]
     assert (records(tmp_path, "epoch-0", "a/odd")) != (records(tmp_path, "epoch-0", "b/odd"))
@@ -145,7 +158,8 @@ def test_several_optimiser_steps_a_batch_do_not_skip_an_evaluation(tmp_path: Pat
 def test_limit_takes_the_same_problems_every_time(tmp_path: Path) -> None:
     fitted(tmp_path, judge(limit=5, at_start=True), max_epochs=2)
     chosen = [
-        [row["id"] for row in records(tmp_path, name)] for name in ("start", "epoch-0", "epoch-1")
+        [record.id for record in records(tmp_path, name)]
+        for name in ("start", "epoch-0", "epoch-1")
     ]
     assert sorted(chosen[0]) == sorted(chosen[1]) == sorted(chosen[2])
     assert len(set(chosen[0])) == 5
@@ -180,9 +194,9 @@ def test_names_are_the_same_in_every_evaluation(tmp_path: Path) -> None:
     }
     assert core <= names[0]
     assert names[1] - names[0] >= {"gain", "gain_low", "gain_high", "gain_p"}
-    figures = summarise(records(tmp_path, "epoch-1")).values()
+    metrics = summarize(records(tmp_path, "epoch-1")).all_metrics()
     for name in core:
-        assert keep.epochs[1][f"eval/odd/{name}"] == pytest.approx(figures[name]), name
+        assert keep.epochs[1][f"eval/odd/{name}"] == pytest.approx(metrics[name]), name
 
 
 def test_role_with_an_engine_of_its_own_is_served_by_it(tmp_path: Path) -> None:
@@ -194,8 +208,31 @@ def test_role_with_an_engine_of_its_own_is_served_by_it(tmp_path: Path) -> None:
     endpoint = Endpoint()
     eval_ = AgentEval({"odd": Judged()}, limit=4, engines={"judge": endpoint})
     fitted(tmp_path, eval_)
-    assert [row["answer"] for row in records(tmp_path, "epoch-0")] == ["yes"] * 4
+    assert [record.answer for record in records(tmp_path, "epoch-0")] == ["yes"] * 4
     assert endpoint.asked == 4
+
+
+class Approved(Reward):
+    """Asks a judge about every trace."""
+
+    roles = ("judge",)
+
+    def __call__(self, graded: GradedTrace) -> Workflow[float]:
+        [reply] = yield [Generate(user(graded.task.problem.text), "judge")]
+        return float(reply.text == "yes")
+
+
+def test_rewards_that_ask_are_in_the_records_of_an_evaluation(tmp_path: Path) -> None:
+    endpoint = Endpoint()
+    module = grpo(rewards=[Approved()], engines={"judge": endpoint})
+    run = trainer(tmp_path, callbacks=[judge(limit=3, samples=2)])
+    run.validate(module, ProblemData(Ones(), batch_size=4, seed=0), verbose=False)
+    assert endpoint.asked == 6
+    found = records(tmp_path, "validate")
+    assert [record.rewards for record in found] == [{"solver": 1.0}] * 6
+    assert [record.parts for record in found] == [{"solver": {"approved": 1.0}}] * 6
+    summary = json.loads((tmp_path / "eval" / "validate" / "odd" / "summary.json").read_text())
+    assert (summary["reward"], summary["n"], summary["partial"]) == (1.0, 6, False)
 
 
 @pytest.mark.parametrize(
@@ -217,14 +254,11 @@ def test_records_are_those_of_evaluate_with_the_same_engine(tmp_path: Path) -> N
     run.validate(module, data(), verbose=False)
     tasks = Ones().tasks("validation")
     plain = tmp_path / "plain"
-    evaluate(Parity(), tasks, module.engines(), {"default": sampling}, plain, samples=2, seed=3)
-    ours = read_records(plain / "records.jsonl")
-    theirs = records(tmp_path, "validate")
+    executors = Executors(module.engines(), {"default": sampling})
+    plan = Plan(Parity(), tasks, samples=2, seed=3)
+    ours = evaluate(plan, executors, Output(plain)).records
     assert len(ours) == 56
-    ours, theirs = (
-        sorted(found, key=lambda row: (row["id"], row["sample"])) for found in (ours, theirs)
-    )
-    assert untimed(ours) == untimed(theirs)
+    assert untimed(list(ours)) == untimed(records(tmp_path, "validate"))
     manifests = [
         json.loads((f / "manifest.json").read_text())
         for f in (plain, tmp_path / "eval" / "validate" / "odd")
@@ -238,9 +272,7 @@ def test_records_are_those_of_evaluate_with_the_same_engine(tmp_path: Path) -> N
 # --------------------------------------------------------------------------------------------------
 
 
-def check_gain(
-    found: dict[str, float], before: list[dict[str, Any]], after: list[dict[str, Any]]
-) -> None:
+def check_gain(found: dict[str, float], before: list[Record], after: list[Record]) -> None:
     [expected] = compare({"a": before, "b": after})
     values = {
         "": expected.difference,
@@ -249,7 +281,7 @@ def check_gain(
         "_p": expected.p,
     }
     assert {end: found[f"eval/odd/gain{end}"] for end in values} == pytest.approx(values)
-    share = [sum(row["correct"] for row in rows) / len(rows) for rows in (before, after)]
+    share = [sum(record.correct for record in rows) / len(rows) for rows in (before, after)]
     assert found["eval/odd/gain"] == pytest.approx(share[1] - share[0], abs=1e-6)
 
 
@@ -262,7 +294,7 @@ def test_gain_is_the_paired_difference_to_the_first_evaluation(
     fitted(tmp_path, judge(samples=samples, sampling=sampling), keep, max_epochs=3)
     rows = [records(tmp_path, f"epoch-{i}") for i in range(3)]
     # there is something to compare
-    assert [row["correct"] for row in rows[0]] != [row["correct"] for row in rows[2]]
+    assert [record.correct for record in rows[0]] != [record.correct for record in rows[2]]
     assert not [name for name in keep.epochs[0] if "/gain" in name]
     check_gain(keep.epochs[1], rows[0], rows[1])
     check_gain(keep.epochs[2], rows[0], rows[2])

@@ -15,8 +15,8 @@ from slm_math.agents import SingleShot
 from slm_math.engines.base import Request
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.scratch import Scratch
-from slm_math.records.record import Rollout, record
-from slm_math.types import Problem, Sampling, Task, Trace, user
+from slm_math.records.record import Record
+from slm_math.types import Sampling, user
 
 ASK = SingleShot("solve_plain")
 
@@ -309,10 +309,16 @@ def test_rollout_table_shows_markup_and_control_characters_as_they_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     module = grpo()
-    task = Task(Problem("p", "[red]a[/blue]"), "[link=x]2")
-    trace = Trace(task.problem, 0, (), None, error="\x1b[2J[/]end\\")
-    module.last = [
-        Rollout(task, trace, record(task, trace), {"solver": {"[b]part": 1.0}}, {"solver": 1.0})
+    module.last_records = [
+        Record(
+            "p",
+            0,
+            problem="[red]a[/blue]",
+            gold="[link=x]2",
+            error="\x1b[2J[/]end\\",
+            parts={"solver": {"[b]part": 1.0}},
+            rewards={"solver": 1.0},
+        )
     ]
     fake: Any = SimpleNamespace(current_epoch=0, is_global_zero=True, progress_bar_callback=None)
     RolloutTable(every_n_batches=1).on_train_batch_end(fake, module, None, None, 0)

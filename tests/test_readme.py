@@ -6,15 +6,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-from agents.driving import drive
 
 from slm_math.cli import run
-from slm_math.types import Reply
+from slm_math.testing import drive
+from slm_math.types import Image, Problem
 
 ROOT = Path(__file__).parents[1]
-EMBEDDED = (
-    "{class_path: slm_math.data.arithmetic.Arithmetic, init_args: {validation: 28, test: 28}}"
-)
+EMBEDDED = "{class_path: Arithmetic, validation: 28, test: 28}"
 
 
 def commands() -> list[str]:
@@ -67,11 +65,11 @@ def test_eval_commands_of_the_readme_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(ROOT)
-    small = ["--limit", "2", "--sampling.max_new_tokens", "8", "--torch_threads", "1"]
+    small = ["--limit", "2", "--inference.sampling.max_new_tokens", "8", "--torch_threads", "1"]
     run(
         [
             *shlex.split(command)[1:],
-            "--policy",
+            "--model",
             str(export),
             "--source",
             EMBEDDED,
@@ -120,24 +118,19 @@ def test_the_grader_examples_of_the_readme_say_what_comes_out() -> None:
         assert repr(eval(code, names)) == said.partition(":")[0], line
 
 
-def test_the_composed_agents_of_the_readme_solve() -> None:
+def test_the_agent_of_the_readme_solves() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, script, answer in (
-        ("Careful", [[Reply(r"\boxed{7}")]], "7"),
-        (
-            "Careful",
-            [[Reply("hm")], [Reply(r"\boxed{1}")] * 3, [Reply("VERDICT: CORRECT")] * 3],
-            "1",
-        ),
-        ("SecondThought", [[Reply(r"\boxed{1}")], [Reply(r"\boxed{2}")]], "2"),
-    ):
-        [block] = [
-            part.split("```")[0] for part in text.split("```python") if f"class {name}" in part
-        ]
-        assert len(block[block.index("class ") :].splitlines()) < 30
-        names: dict = {}
-        exec(block, names)
-        assert drive(names[name](), *script)[1] == answer
+    [block] = [
+        part.split("```")[0] for part in text.split("```python") if "class SecondThought" in part
+    ]
+    assert len(block[block.index("class ") :].splitlines()) < 30
+    names: dict = {}
+    exec(block, names)
+    problem = Problem("p/1", "Which?", "mc", ("5", "7"), (Image("figure.png"),))
+    driven = drive(names["SecondThought"](), problem, [r"\boxed{A}", r"\boxed{B}"])
+    assert driven.answer == "B"
+    assert driven.chat(0)[0].content[0] == Image("figure.png")
+    assert driven.chat(0)[0].text.startswith("Which?\n(A) 5\n(B) 7\n\n")
 
 
 def test_what_the_readme_does_with_results_runs(
@@ -151,13 +144,19 @@ def test_what_the_readme_does_with_results_runs(
     (tmp_path / "runs" / "sft-lora").mkdir(parents=True)
     (tmp_path / "runs" / "sft-lora" / "export").symlink_to(export)
     monkeypatch.chdir(tmp_path)
-    small = ["--limit=2", "--sampling.max_new_tokens=4", "--torch_threads=1", "--source", EMBEDDED]
+    small = [
+        "--limit=2",
+        "--inference.sampling.max_new_tokens=4",
+        "--torch_threads=1",
+        "--source",
+        EMBEDDED,
+    ]
     fit("slm-math fit --config configs/sft/full.yaml", tmp_path / "runs" / "grpo")
     done = []
     for command in commands():
         name = command.split()[1]
         if name == "eval" and "localhost" not in command:
-            run([*shlex.split(command)[1:], *small, "--policy", "runs/sft-lora/export"])
+            run([*shlex.split(command)[1:], *small, "--model", "runs/sft-lora/export"])
         elif name in ("results", "compare", "report"):
             run(shlex.split(command)[1:])
             done.append(name)

@@ -15,7 +15,9 @@ from tiny import Duo, Even, chats, grpo, problems, said, sft, trainer
 
 from callbacks import Checkpoints, RolloutLog
 from callbacks.rollout_log import drop_from
-from slm_math.types import Task, Trace
+from slm_math.answers.graded import GradedTrace
+from slm_math.records.encoding import to_json
+from slm_math.records.record import Record
 
 BATCH_ROWS = 28  # rollouts of a batch: 7 problems, 4 samples of each
 
@@ -23,8 +25,8 @@ BATCH_ROWS = 28  # rollouts of a batch: 7 problems, 4 samples of each
 class Sometimes(Even):
     """No score for one sample of a group."""
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        return float("nan") if trace.sample == 1 else super().__call__(task, trace)
+    def __call__(self, graded: GradedTrace) -> float:
+        return float("nan") if graded.trace.sample == 1 else super().__call__(graded)
 
 
 class At(L.Callback):
@@ -89,24 +91,24 @@ def test_every_rollout_of_every_batch_has_a_line(straight: list[dict[str, Any]])
     assert len({(row["epoch"], row["id"], row["sample"]) for row in straight}) == len(straight)
 
 
-def test_line_holds_what_was_asked_said_scored_and_learnt(tmp_path: Path) -> None:
+def test_line_holds_prompt_reply_rewards_and_advantages(tmp_path: Path) -> None:
     module = fit(tmp_path / "new" / "folder", max_epochs=1, limit_train_batches=1)
-    for row, rollout in zip(
-        read(tmp_path / "new" / "folder" / "rollouts.jsonl"), module.last, strict=True
-    ):
-        assert {**row, **rollout.data()} == row
+    rows = read(tmp_path / "new" / "folder" / "rollouts.jsonl")
+    for row, rollout, record in zip(rows, module.last_rollouts, module.last_records, strict=True):
+        assert {**row, **to_json(record)} == row
         turn = rollout.trace.turns[0]
         assert row["prompt"] == turn.request.chat[-1].text
         assert row["problem"] in row["prompt"]
         assert row["completion"] == turn.reply.text
-        assert row["advantages"] == rollout.advantages
+        assert row["rewards"] == rollout.rewards
+        assert row["advantages"] == record.advantages != {}
         assert (row["epoch"], row["batch"], row["step"]) == (0, 0, 1)
 
 
 def test_prompt_and_completion_are_those_of_the_trained_role(tmp_path: Path) -> None:
     module = grpo(agent=Duo(), rewards=[Even(role="judge")], train_roles=("judge",))
     trainer(tmp_path, limit_train_batches=1, callbacks=[RolloutLog()]).fit(module, problems())
-    for row, rollout in zip(read(tmp_path / "rollouts.jsonl"), module.last, strict=True):
+    for row, rollout in zip(read(tmp_path / "rollouts.jsonl"), module.last_rollouts, strict=True):
         assert row["completion"] == said(rollout.trace, "judge").text
         assert row["prompt"] == rollout.task.problem.text
 
@@ -125,14 +127,13 @@ def test_rewards_without_a_value_are_null(tmp_path: Path) -> None:
 
 def test_text_of_any_kind_becomes_one_line_of_json(tmp_path: Path) -> None:
     text, fake = '½\u2028\x00\r\n\ud800 "\\', grpo()
-    data = {"events": [], "problem": text, "answer": float("inf")}
-    fake.last = [SimpleNamespace(record=data, data=lambda: data)]
+    fake.last_records = [Record("p", 0, problem=text, seconds=float("inf"))]
     run: Any = SimpleNamespace(
         current_epoch=0, global_step=0, global_rank=3, default_root_dir=tmp_path
     )
     RolloutLog().on_train_batch_end(run, fake, None, None, 0)
     [row] = read(tmp_path / "rollouts.rank-3.jsonl")
-    assert (row["problem"], row["answer"], row["completion"]) == (text, None, None)
+    assert (row["problem"], row["seconds"], row["completion"]) == (text, None, None)
     shown = (tmp_path / "rollouts.rank-3.jsonl").read_text(encoding="utf-8")
     assert "½" in shown
     assert len(shown.splitlines()) == 1

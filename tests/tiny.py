@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,20 @@ import lightning as L
 import torch
 
 from slm_math.agents import Agent, SingleShot
+from slm_math.answers.graded import GradedTrace
 from slm_math.data.arithmetic import Arithmetic
 from slm_math.data.base import Source, Split
-from slm_math.data.modules import ChatData, ProblemData
+from slm_math.data.chat_data import ChatData
+from slm_math.data.problem_data import ProblemData
 from slm_math.engines.base import Engine, Request
+from slm_math.engines.settings import Inference
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.optim import Optim
 from slm_math.modules.sft import SFTModule
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.scratch import Scratch
 from slm_math.rewards import Reward
-from slm_math.types import Chat, Generate, Problem, Reply, Sampling, Task, Trace, Workflow, user
+from slm_math.types import Chat, Generate, Problem, Reply, Sampling, Trace, Workflow, user
 
 SCRATCH = Scratch(hidden=32, layers=2, ffn=64)
 LORA = Lora(r=4, alpha=8, dropout=0.3)
@@ -40,8 +44,8 @@ class Even(Reward):
     an even number.
     """
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        return float(sum(said(trace, self.role).token_ids) % 2 == 0)
+    def __call__(self, graded: GradedTrace) -> float:
+        return float(sum(said(graded.trace, self.role).token_ids) % 2 == 0)
 
 
 def said(trace: Trace, role: str) -> Reply:
@@ -92,7 +96,16 @@ def trainer(root: Path, **options: Any) -> L.Trainer:
 
 
 def sft(policy: Policy | None = None, **options: Any) -> SFTModule:
-    return SFTModule(policy or Policy(scratch=SCRATCH), **({"optim": Optim(lr=1e-2)} | options))
+    defaults = {"optim": Optim(lr=1e-2)}
+    return SFTModule(policy or Policy(scratch=SCRATCH), **with_inference(defaults | options))
+
+
+def with_inference(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a module; those of its `inference` may stand among them by themselves."""
+    names = {field.name for field in fields(Inference)}
+    own = {name: value for name, value in options.items() if name in names}
+    rest = {name: value for name, value in options.items() if name not in names}
+    return rest | ({"inference": Inference(**own)} if own else {})
 
 
 def grpo(policy: Policy | None = None, **options: Any) -> GRPOModule:
@@ -104,7 +117,7 @@ def grpo(policy: Policy | None = None, **options: Any) -> GRPOModule:
         "optim": Optim(lr=1e-3, warmup=0),
         "seed": 0,  # a test's outcome does not depend on the global seed that another one set
     }
-    return GRPOModule(policy or Policy(scratch=SCRATCH), **(defaults | options))
+    return GRPOModule(policy or Policy(scratch=SCRATCH), **with_inference(defaults | options))
 
 
 def chats(**options: Any) -> ChatData:

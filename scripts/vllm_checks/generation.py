@@ -13,10 +13,10 @@ import torch
 
 from slm_math.engines.base import ContextFull, Request
 from slm_math.types import Reply, Sampling, Text, assistant, user
-from vllm_checks.subject import CONTEXT, NATS, Figure, Subject, gap, plain, requests
+from vllm_checks.subject import CONTEXT, NATS, Measurement, Subject, gap, plain, requests
 
 
-def greedy(s: Subject) -> Iterator[Figure]:
+def greedy(s: Subject) -> Iterator[Measurement]:
     asked = requests(12, temperature=0.0)
     replies = s.answers(asked)
     unlike = [
@@ -24,41 +24,43 @@ def greedy(s: Subject) -> Iterator[Figure]:
         for a, r in zip(asked, replies)
         if r.token_ids != s.greedy(r.prompt_ids, a.sampling.max_new_tokens)
     ]
-    yield Figure("greedy replies unlike `generate`, of 12", len(unlike), most=0)
-    yield Figure("greedy: log-probabilities, max |d| (nats)", gap(s.model, *replies), most=NATS)
+    yield Measurement("greedy replies unlike `generate`, of 12", len(unlike), most=0)
+    yield Measurement(
+        "greedy: log-probabilities, max |d| (nats)", gap(s.model, *replies), most=NATS
+    )
 
 
-def logprobs(s: Subject) -> Iterator[Figure]:
+def logprobs(s: Subject) -> Iterator[Measurement]:
     asked = [*requests(16), *requests(16, 1, temperature=0.7), *requests(4, temperature=0.0)]
     replies = s.answers(asked)
-    yield Figure(
+    yield Measurement(
         "temperature 1: log-probabilities, max |d| (nats)", gap(s.model, *replies[:16]), most=NATS
     )
-    yield Figure(
+    yield Measurement(
         "temperature 0.7: log-probabilities, max |d| (nats)",
         gap(s.model, *replies[16:32]),
         most=NATS,
     )
-    yield Figure(
+    yield Measurement(
         "greedy among sampled: log-probabilities, max |d| (nats)",
         gap(s.model, *replies[32:]),
         most=NATS,
     )
 
 
-def samples(s: Subject) -> Iterator[Figure]:
+def samples(s: Subject) -> Iterator[Measurement]:
     asked = [Request(user("x"), Sampling(max_new_tokens=12), key=(7, i)) for i in range(8)]
     together = [reply.token_ids for reply in s.answers(asked)]
     alone = [s.answers([request])[0].token_ids for request in asked]
     others = s.answers([*requests(5), *asked[::-1]])[5:]
-    yield Figure("different replies among 8 samples of a prompt", len(set(together)), least=7)
+    yield Measurement("different replies among 8 samples of a prompt", len(set(together)), least=7)
     unlike = sum(a != b for a, b in zip(together, alone)) + sum(
         a != b.token_ids for a, b in zip(together, reversed(others))
     )
-    yield Figure("samples that depend on company or order, of 16", unlike, most=0)
+    yield Measurement("samples that depend on company or order, of 16", unlike, most=0)
 
 
-def distribution(s: Subject) -> Iterator[Figure]:
+def distribution(s: Subject) -> Iterator[Measurement]:
     n, temperature = 400, 0.5
     one = Sampling(temperature, max_new_tokens=1)
     replies = s.answers([Request(user("x"), one, key=(8, i)) for i in range(n)])
@@ -75,12 +77,12 @@ def distribution(s: Subject) -> Iterator[Figure]:
     bins[-1] = bins[-1][0] + want, bins[-1][1] + got
     chi = sum((got - want) ** 2 / want for want, got in bins)
     p = torch.special.gammaincc(torch.tensor((len(bins) - 1) / 2), torch.tensor(chi / 2)).item()
-    yield Figure(f"first tokens of {n} samples against the softmax: p", p, least=1e-4)
-    yield Figure("bins of that test", len(bins), least=5)
+    yield Measurement(f"first tokens of {n} samples against the softmax: p", p, least=1e-4)
+    yield Measurement("bins of that test", len(bins), least=5)
 
 
-def stops(s: Subject) -> Iterator[Figure]:
-    """Stop strings inside of a token, and such as begin in one token and end with the next."""
+def stops(s: Subject) -> Iterator[Measurement]:
+    """Stop strings inside a token, and stop strings that span two tokens."""
     cases: dict[str, list[tuple[Request, tuple[int, ...]]]] = {"inside": [], "across": []}
     for request in requests(20, temperature=0.0, max_new_tokens=24):
         chat = user(f"{request.chat[0].text} {len(cases['across'])}{request.key[1]}")
@@ -102,25 +104,25 @@ def stops(s: Subject) -> Iterator[Figure]:
                 reply.text.endswith(stop) or kind == "inside"
             )
             wrong += not (reply.token_ids == tokens and reply.finish == "stop" and said)
-        yield Figure(f"stop strings {kind} tokens: replies with another end", wrong, most=0)
-        yield Figure(f"stop strings {kind} tokens: tried", len(asked), least=2)
+        yield Measurement(f"stop strings {kind} tokens: replies with another end", wrong, most=0)
+        yield Measurement(f"stop strings {kind} tokens: tried", len(asked), least=2)
 
 
-def ends(s: Subject) -> Iterator[Figure]:
+def ends(s: Subject) -> Iterator[Measurement]:
     named = s.model.generation_config.eos_token_id
     replies = s.answers([Request(chat, Sampling(0.0, max_new_tokens=40)) for chat in s.ending])
     reached = {reply.token_ids[-1] for reply in replies if reply.finish == "stop"}
-    yield Figure(
+    yield Measurement(
         "EOS ids that end a reply, of the 2 that are tried", len(reached & set(named[1:])), least=2
     )
     replies += s.answers(requests(64, 2, max_new_tokens=40))
     beyond = [r for r in replies if set(r.token_ids[:-1]) & set(named)]
-    yield Figure("replies that go on after an EOS id", len(beyond), most=0)
+    yield Measurement("replies that go on after an EOS id", len(beyond), most=0)
     odd = [r for r in replies if (r.finish == "stop") != (r.token_ids[-1] in named)]
-    yield Figure("replies with the wrong finish", len(odd), most=0)
+    yield Measurement("replies with the wrong finish", len(odd), most=0)
 
 
-def first(s: Subject) -> Iterator[Figure]:
+def first(s: Subject) -> Iterator[Measurement]:
     """`not_first`: its first token cannot begin a reply, the log-probability is that among the
     others.
     """
@@ -136,14 +138,16 @@ def first(s: Subject) -> Iterator[Figure]:
             for i, t in enumerate([0.0] + [1.0] * 24)
         ]
     )
-    yield Figure(
+    yield Measurement(
         "replies that begin with what not_first names",
         sum(r.token_ids[0] == banned for r in sampled),
         most=0,
     )
     second = int(plain(s.model, best)[0].index_fill(0, torch.tensor([banned]), -math.inf).argmax())
     want = (second, *s.greedy([*best.prompt_ids, second], 9))
-    yield Figure("greedy reply under not_first unlike `generate`", best.token_ids != want, most=0)
+    yield Measurement(
+        "greedy reply under not_first unlike `generate`", best.token_ids != want, most=0
+    )
     gaps = []
     for reply in sampled:
         rows = plain(s.model, reply)
@@ -151,10 +155,10 @@ def first(s: Subject) -> Iterator[Figure]:
         rows[0] = rows[0].log_softmax(-1)
         want_logps = rows.gather(1, torch.tensor(reply.token_ids)[:, None])[:, 0]
         gaps.append((want_logps - torch.tensor(reply.logprobs)).abs().max().item())
-    yield Figure("not_first: log-probabilities, max |d| (nats)", max(gaps), most=NATS)
+    yield Measurement("not_first: log-probabilities, max |d| (nats)", max(gaps), most=NATS)
 
 
-def full(s: Subject) -> Iterator[Figure]:
+def full(s: Subject) -> Iterator[Measurement]:
     """A prompt beyond the context is that request's error; one that nearly fills it leaves what
     room there is.
     """
@@ -166,18 +170,18 @@ def full(s: Subject) -> Iterator[Figure]:
     bad, tight, good = s.answers(
         [Request(c, sampling) for c in (user(text * 2), user(text), user("x"))]
     )
-    yield Figure(
+    yield Measurement(
         "prompts beyond the context that end in ContextFull", isinstance(bad, ContextFull), least=1
     )
     ok = isinstance(tight, Reply) and tight.token_ids == s.greedy(tight.prompt_ids, room)
-    yield Figure("replies that fill the context to its last token", ok, least=1)
-    yield Figure(
+    yield Measurement("replies that fill the context to its last token", ok, least=1)
+    yield Measurement(
         "their neighbours answered", isinstance(good, Reply) and len(good.token_ids) > 0, least=1
     )
 
 
-def resume(s: Subject) -> Iterator[Figure]:
-    """An open assistant turn: what was sampled, then a text that was put in, then sampled on."""
+def resume(s: Subject) -> Iterator[Measurement]:
+    """An open assistant turn: sampled text, then injected text, then sampling continues."""
     injected, sampling = " So far: 12. ", Sampling(max_new_tokens=9)
     chats = [request.chat for request in requests(8)]
     begun = s.answers([Request(chat, sampling, key=(10, i)) for i, chat in enumerate(chats)])
@@ -191,11 +195,13 @@ def resume(s: Subject) -> Iterator[Figure]:
     for one, two in zip(begun, went_on):
         said = one.token_ids[:-1] if one.token_ids[-1] == s.chat.end_id else one.token_ids
         wrong += two.prompt_ids != (*one.prompt_ids, *said, *more)
-    yield Figure("resumed prompts that do not extend the sampled ids", wrong, most=0)
-    yield Figure("resumed: log-probabilities, max |d| (nats)", gap(s.model, *went_on), most=NATS)
+    yield Measurement("resumed prompts that do not extend the sampled ids", wrong, most=0)
+    yield Measurement(
+        "resumed: log-probabilities, max |d| (nats)", gap(s.model, *went_on), most=NATS
+    )
 
 
-def cancel(s: Subject) -> Iterator[Figure]:
+def cancel(s: Subject) -> Iterator[Measurement]:
     asked = requests(8, 3, max_new_tokens=120)
     calm = [reply.token_ids for reply in s.answers(asked)]
     tickets = [s.engine.submit(request) for request in asked]
@@ -210,15 +216,15 @@ def cancel(s: Subject) -> Iterator[Figure]:
         found |= dict(s.engine.poll(0.5))
     found |= dict(s.engine.poll(0.2))
     gone = {tickets[0], *victims}
-    yield Figure("cancelled under way, besides one that waits", len(victims), least=2)
-    yield Figure("cancelled requests that come back", len(gone & found.keys()), most=0)
+    yield Measurement("cancelled under way, besides one that waits", len(victims), least=2)
+    yield Measurement("cancelled requests that come back", len(gone & found.keys()), most=0)
     kept = [(t, tokens) for t, tokens in zip(tickets, calm) if t not in gone]
     unlike = sum(
         not isinstance(found.get(t), Reply) or found[t].token_ids != tokens for t, tokens in kept
     )
-    yield Figure("others that come to harm", unlike, most=0)
+    yield Measurement("others that come to harm", unlike, most=0)
     again = [reply.token_ids for reply in s.answers(asked)]
-    yield Figure(
+    yield Measurement(
         "requests after it that are not answered as before, of 8",
         sum(map(tuple.__ne__, again, calm)),
         most=0,

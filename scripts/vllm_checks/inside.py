@@ -1,6 +1,4 @@
-"""vLLM in this process: starting and ending it, and training with it or with `vllm serve`
-processes.
-"""
+"""Checks of vLLM in this process: start and end, and training with vLLM here or served."""
 
 from __future__ import annotations
 
@@ -16,17 +14,26 @@ import numpy as np
 import torch
 
 from slm_math.engines.base import EngineError
+from slm_math.engines.settings import Vllm
 from slm_math.engines.vllm import VLLMEngine
-from slm_math.modules.serving import Vllm
 from slm_math.policy.config import Lora, Policy
-from vllm_checks.subject import CONTEXT, NATS, SCRATCH, Figure, Subject, gap, requests, said
+from vllm_checks.subject import (
+    CONTEXT,
+    NATS,
+    SCRATCH,
+    Measurement,
+    Subject,
+    error_text,
+    gap,
+    requests,
+)
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 import tiny
 
 
 def inside(folder: Path, **options: Any) -> VLLMEngine:
-    """An engine whose weights can be changed; it starts with its first request."""
+    """An engine whose weights can be updated; it starts with its first request."""
     engine = VLLMEngine(str(folder), "float32", slots=64, context=CONTEXT)
     engine.attach_policy(None, frozenset(), options, lambda: None)  # type: ignore[arg-type]
     return engine
@@ -46,7 +53,7 @@ def _states() -> list[Any]:
     ]
 
 
-def start(s: Subject) -> Iterator[Figure]:
+def start(s: Subject) -> Iterator[Measurement]:
     """Starting it, for the first time and again after `close`."""
     replies: list[list[Any]] = []
     changed = []
@@ -57,44 +64,44 @@ def start(s: Subject) -> Iterator[Figure]:
         tickets += [s.engine.submit(request) for request in asked[1:]]
         replies.append(s.collect(tickets))
         s.engine.close()
-    yield Figure("random states and thread counts that a start changes", changed[0], most=0)
-    yield Figure("random states and thread counts that a second one changes", changed[1], most=0)
+    yield Measurement("random states and thread counts that a start changes", changed[0], most=0)
+    yield Measurement(
+        "random states and thread counts that a second one changes", changed[1], most=0
+    )
     unlike = sum(one.token_ids != two.token_ids for one, two in zip(*replies))
-    yield Figure("closed and started again: replies that change", unlike, most=0)
+    yield Measurement("closed and started again: replies that change", unlike, most=0)
     model = copy.deepcopy(s.model)
     with s.restored():
         s.perturb()
         s.send()
         after = s.answers(requests(6))
-        yield Figure(
+        yield Measurement(
             "closed and started again: an update, max |d| (nats)", gap(s.model, *after), most=NATS
         )
-        yield Figure(
+        yield Measurement(
             "closed and started again: from the old weights (nats)", gap(model, *after), least=1e-3
         )
 
 
-def company(s: Subject, folder: Path) -> Iterator[Figure]:
-    """Two engines in one process: that one is closed is nothing to the other."""
+def company(s: Subject, folder: Path) -> Iterator[Measurement]:
+    """Two engines in one process: closing one does not affect the other."""
     asked = requests(6)
     before = [reply.token_ids for reply in s.answers(asked)]
     other = Subject(inside(folder), s.model, s.tokenizer)
     unlike = sum(reply.token_ids != tokens for reply, tokens in zip(other.answers(asked), before))
-    yield Figure("a second engine: replies unlike the first one's", unlike, most=0)
+    yield Measurement("a second engine: replies unlike the first one's", unlike, most=0)
     other.engine.close()
     unlike, error = len(asked), ""
     try:
         unlike = sum(reply.token_ids != tokens for reply, tokens in zip(s.answers(asked), before))
     except Exception as raised:
-        error = said(raised)
-    yield Figure(
+        error = error_text(raised)
+    yield Measurement(
         "the second one closed: the first one's replies that change", unlike, most=0, error=error
     )
 
 
-# -- training
-#
-# --------------------------------------------------------------------------------------------------
+# training
 
 
 class Seen(L.Callback):
@@ -112,12 +119,12 @@ def module(
 ) -> Any:
     """GRPO of a tiny policy: all weights of one role, or an adapter for each of two."""
     options: dict[str, Any] = {}
-    learnt = Lora(r=4, alpha=8, dropout=0.0) if lora else None
+    adapters = Lora(r=4, alpha=8, dropout=0.0) if lora else None
     if lora:
         options = {"agent": tiny.Duo(), "train_roles": ("solver", "judge")}
         options["rewards"] = [tiny.Even(), tiny.Even(role="judge")]
     if policy is None:
-        policy = Policy(scratch=SCRATCH, lora=learnt)
+        policy = Policy(scratch=SCRATCH, lora=adapters)
     options |= {
         "engine": "vllm",
         "vllm": Vllm(tuple(servers)),
@@ -128,48 +135,46 @@ def module(
 
 def training(
     root: Path, lora: bool, policy: Policy | None = None, servers: Sequence[str] = ()
-) -> Iterator[Figure]:
-    """Two steps, after which the engine has been sent weights that were learnt."""
+) -> Iterator[Measurement]:
+    """Two steps of training, after which the engine has received trained weights."""
     subject, seen = module(lora, policy, servers), Seen()
     run = tiny.trainer(root, limit_train_batches=2, callbacks=[seen])
     run.fit(subject, tiny.problems())
     kind = "adapters of two roles" if lora else "all weights"
-    yield Figure(f"GRPO, {kind}: steps", run.global_step, least=2, most=2)
-    yield Figure(
+    yield Measurement(f"GRPO, {kind}: steps", run.global_step, least=2, most=2)
+    yield Measurement(
         f"GRPO, {kind}: engine_gap (nats)",
         max(s["train/engine_gap"] for s in seen.steps),
         most=1e-4,
     )
-    yield Figure(
+    yield Measurement(
         f"GRPO, {kind}: logp_diff, max (nats)",
         max(s["train/logp_diff_max"] for s in seen.steps),
         most=1e-4,
     )
     moved = min(s["train/grad_norm"] for s in seen.steps)
-    yield Figure(f"GRPO, {kind}: least gradient norm", moved, least=1e-6)
+    yield Measurement(f"GRPO, {kind}: least gradient norm", moved, least=1e-6)
 
 
-def corrupted(root: Path, after: int, lr: float = 1e-2) -> Iterator[Figure]:
-    """An engine that takes `after` updates and from then on drops them: nothing is
-    learnt from it.
-    """
-    take_in, taken = VLLMEngine._take_in, []
+def corrupted(root: Path, after: int, lr: float = 1e-2) -> Iterator[Measurement]:
+    """An engine that ignores all weight updates after the first `after`: training must stop."""
+    load_weights, taken = VLLMEngine._load_weights, []
 
     def drops(self: VLLMEngine, tensors: list[Any]) -> None:
         taken.append(len(tensors))
         if len(taken) <= after:
-            take_in(self, tensors)
+            load_weights(self, tensors)
 
     subject, raised = module(lora=False, lr=lr), ""
     run = tiny.trainer(root, limit_train_batches=after + 2)
-    VLLMEngine._take_in = drops  # type: ignore[method-assign]
+    VLLMEngine._load_weights = drops  # type: ignore[method-assign]
     try:
         run.fit(subject, tiny.problems())
     except EngineError as error:
         raised = str(error)
     finally:
-        VLLMEngine._take_in = take_in  # type: ignore[method-assign]
+        VLLMEngine._load_weights = load_weights  # type: ignore[method-assign]
         subject.serving.close()
     what = f"updates lost after the first {after}, learning rate {lr:g}"
-    yield Figure(f"{what}: EngineError names the gap", "nats" in raised, least=1)
-    yield Figure(f"{what}: optimiser steps on them", run.global_step - after, most=0)
+    yield Measurement(f"{what}: EngineError names the gap", "nats" in raised, least=1)
+    yield Measurement(f"{what}: optimizer steps on them", run.global_step - after, most=0)

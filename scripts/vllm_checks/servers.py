@@ -17,13 +17,13 @@ import httpx
 from slm_math.engines.base import EngineError
 from slm_math.engines.vllm_servers import VLLMServers
 from slm_math.types import Reply
-from vllm_checks.subject import CONTEXT, NATS, Figure, Subject, gap, requests
+from vllm_checks.subject import CONTEXT, NATS, Measurement, Subject, gap, requests
 
 SCRIPT = Path(__file__).resolve().parents[1] / "serve_vllm.sh"
 
 
-class Server:
-    """One server of a model folder, on a free port. `weights` is the script's WEIGHTS: file,
+class ServerProcess:
+    """One server of a model folder on a free port; `weights` is the script's WEIGHTS, file or
     adapters.
     """
 
@@ -55,7 +55,7 @@ class Server:
             )
 
     def wait(self, seconds: float = 240) -> None:
-        """Until it is up. Raises RuntimeError with the end of its log when it is not."""
+        """Waits until the server is up. Raises RuntimeError with the end of its log otherwise."""
         assert self.process is not None
         end = time.monotonic() + seconds
         while True:
@@ -77,9 +77,11 @@ class Server:
             self.process = None
 
 
-def started(folder: Path, weights: str, n: int, logs: Path) -> list[Server]:
-    """`n` servers that are up; they start side by side."""
-    servers = [Server(folder, weights, logs / f"{folder.name}-{weights}-{i}.log") for i in range(n)]
+def started(folder: Path, weights: str, n: int, logs: Path) -> list[ServerProcess]:
+    """Starts `n` servers at the same time and waits until all are up."""
+    servers = [
+        ServerProcess(folder, weights, logs / f"{folder.name}-{weights}-{i}.log") for i in range(n)
+    ]
     for server in servers:
         server.start()
     for server in servers:
@@ -87,16 +89,16 @@ def started(folder: Path, weights: str, n: int, logs: Path) -> list[Server]:
     return servers
 
 
-def served(servers: Sequence[Server], folder: Path) -> VLLMServers:
-    """The engine of these servers; weights are handed over in `folder`."""
+def served(servers: Sequence[ServerProcess], folder: Path) -> VLLMServers:
+    """The engine of these servers; weights are passed through files in `folder`."""
     engine = VLLMServers([server.url for server in servers], concurrency=64, timeout=120)
     engine.attach_policy(None, frozenset(), folder, "float32")  # type: ignore[arg-type]
     return engine
 
 
 def under_way(s: Subject, n: int) -> tuple[list[int], dict[int, Reply | EngineError]]:
-    """Tickets of `n` long requests and a few short ones, and what was answered when the first ones
-    were.
+    """Tickets of `n` long requests and a few short ones, and the results so far when the first
+    requests have finished.
     """
     asked = requests(4, 15, max_new_tokens=2) + requests(n, 16, max_new_tokens=400)
     tickets, found = [s.engine.submit(request) for request in asked], {}
@@ -105,9 +107,9 @@ def under_way(s: Subject, n: int) -> tuple[list[int], dict[int, Reply | EngineEr
     return tickets, found
 
 
-def killed(s: Subject, servers: Sequence[Server]) -> Iterator[Figure]:
-    """kill -9 in the middle of a rollout, and a start of the same server, which comes with its
-    folder's weights.
+def killed(s: Subject, servers: Sequence[ServerProcess]) -> Iterator[Measurement]:
+    """kill -9 in the middle of a rollout, and a restart of the same server, which then has the
+    weights of its folder.
     """
     with s.restored():
         s.perturb()
@@ -122,19 +124,23 @@ def killed(s: Subject, servers: Sequence[Server]) -> Iterator[Figure]:
                 break
         seconds = time.monotonic() - start
         whole = [reply for reply in found.values() if isinstance(reply, Reply)]
-        yield Figure(
+        yield Measurement(
             "killed and started again: requests without a reply, of 64", 64 - len(whole), most=0
         )
-        yield Figure("killed and started again: max |d| (nats)", gap(s.model, *whole), most=NATS)
+        yield Measurement(
+            "killed and started again: max |d| (nats)", gap(s.model, *whole), most=NATS
+        )
         versions = sum(reply.version != s.version for reply in whole)
-        yield Figure("killed and started again: replies of another version", versions, most=0)
-        yield Figure("killed and started again: until all are answered (s)", seconds, most=240)
+        yield Measurement("killed and started again: replies of another version", versions, most=0)
+        yield Measurement("killed and started again: until all are answered (s)", seconds, most=240)
         for server in servers:
             server.wait()
 
 
-def lost(s: Subject, servers: Sequence[Server], patience: float = 5) -> Iterator[Figure]:
-    """kill -9 of all servers for good. Ends them."""
+def lost(
+    s: Subject, servers: Sequence[ServerProcess], patience: float = 5
+) -> Iterator[Measurement]:
+    """kill -9 of all servers, without a restart."""
     s.engine.patience = patience  # type: ignore[attr-defined]
     under_way(s, 60)
     for server in servers:
@@ -146,16 +152,16 @@ def lost(s: Subject, servers: Sequence[Server], patience: float = 5) -> Iterator
         except EngineError as error:
             message = str(error)
     seconds = time.monotonic() - start
-    yield Figure(
+    yield Measurement(
         "killed for good, patience 5: until EngineError (s)", seconds, least=patience, most=30
     )
-    yield Figure(
+    yield Measurement(
         "killed for good: the error names the servers",
         all(x.url in message for x in servers),
         least=1,
     )
     closing = time.monotonic()
     s.engine.close()
-    yield Figure(
+    yield Measurement(
         "killed for good: until the engine is closed (s)", time.monotonic() - closing, most=5
     )

@@ -1,6 +1,4 @@
-"""What is checked: an engine beside the same model in plain transformers; and what comes of it:
-figures with bars.
-"""
+"""An engine under test, the same model in plain transformers, and measurements with bounds."""
 
 from __future__ import annotations
 
@@ -28,8 +26,8 @@ NATS = 1e-5  # fp32 engines on one machine agree better than this
 
 
 @dataclass(frozen=True)
-class Figure:
-    """What was measured, and between which bounds it has to lie; NaN passes none."""
+class Measurement:
+    """A measured value and its bounds; NaN never passes."""
 
     what: str
     value: float
@@ -50,8 +48,10 @@ class Figure:
 
 
 class Subject:
-    """An engine, and in transformers the model whose weights it has. `ending`: greedy replies to
-    these two chats come to an id that its generation config names as an end."""
+    """An engine, and the transformers model whose weights it holds.
+
+    `ending`: two chats whose greedy replies reach an end token of the generation config.
+    """
 
     def __init__(self, engine: Engine, model: Any, tokenizer: Any) -> None:
         self.engine, self.model, self.tokenizer = engine, model, tokenizer
@@ -75,7 +75,7 @@ class Subject:
         return [found[ticket] for ticket in tickets]
 
     def send(self) -> float:
-        """Gives the engine the model's weights; returns milliseconds."""
+        """Sends the model's weights to the engine; returns the milliseconds that this took."""
         start = time.perf_counter()
         self.version += 1
         self.engine.update(self.version, Weights(tensors=self.model.named_parameters))
@@ -88,7 +88,7 @@ class Subject:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Model and engine have their weights back afterwards."""
+        """Restores the weights of model and engine afterwards."""
         old = copy.deepcopy(self.model.state_dict())
         try:
             yield
@@ -109,14 +109,14 @@ class Subject:
         return [user("What is 3 + 4?"), user("Mina has 12 beads and buys 7.")]
 
 
-def said(error: Exception | None) -> str:
+def error_text(error: Exception | None) -> str:
     """One short line for the table."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:100]
 
 
 @torch.no_grad()
 def plain(model: Any, reply: Reply) -> Tensor:
-    """Log-softmax of a plain forward pass at the reply's places and temperature (T, V)."""
+    """Log-softmax (T, V) of a plain forward pass at the reply's positions and temperature."""
     ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
     return (model(ids).logits[0, len(reply.prompt_ids) - 1 : -1] / reply.temperature).log_softmax(
         -1
@@ -161,8 +161,8 @@ def tiny(folder: Path, tied: bool) -> tuple[Any, Any]:
 
 
 def export(model: Any, tokenizer: Any, folder: Path) -> tuple[Any, Any]:
-    """Writes a model whose generation config names three ends: its own, and two that greedy replies
-    come to.
+    """Saves a model whose generation config names three end tokens: its own, and two that greedy
+    replies reach.
     """
     model.generation_config.eos_token_id = [tokenizer.eos_token_id]
     model.generation_config.pad_token_id = tokenizer.pad_token_id

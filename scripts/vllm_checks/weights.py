@@ -12,10 +12,10 @@ import torch
 
 from slm_math.engines.base import EngineError, Request, Weights
 from slm_math.types import Sampling, user
-from vllm_checks.subject import CONTEXT, NATS, Figure, Subject, gap, requests, said
+from vllm_checks.subject import CONTEXT, NATS, Measurement, Subject, error_text, gap, requests
 
 
-def updates(s: Subject) -> Iterator[Figure]:
+def updates(s: Subject) -> Iterator[Measurement]:
     """Ten in a row; the same prompts before and after, of which the long one fills whole blocks of
     the cache.
     """
@@ -35,15 +35,15 @@ def updates(s: Subject) -> Iterator[Figure]:
             versions += sum(reply.version != s.version for reply in replies)
             [best] = s.answers(requests(1, temperature=0.0))
             unlike += best.token_ids != s.greedy(best.prompt_ids, 5)
-    yield Figure("10 updates: from the new weights, max |d| (nats)", max(new), most=NATS)
-    yield Figure("10 updates: from the old weights, least (nats)", min(old), least=1e-3)
-    yield Figure("10 updates: greedy replies unlike `generate`", unlike, most=0)
-    yield Figure("10 updates: replies with another version", versions, most=0)
-    yield Figure("an update: median (ms)", sorted(times)[5])
+    yield Measurement("10 updates: from the new weights, max |d| (nats)", max(new), most=NATS)
+    yield Measurement("10 updates: from the old weights, least (nats)", min(old), least=1e-3)
+    yield Measurement("10 updates: greedy replies unlike `generate`", unlike, most=0)
+    yield Measurement("10 updates: replies with another version", versions, most=0)
+    yield Measurement("an update: median (ms)", sorted(times)[5])
 
 
-def cached(s: Subject) -> Iterator[Figure]:
-    """A prompt that was computed twice with the old weights is computed anew with the new ones."""
+def cached(s: Subject) -> Iterator[Measurement]:
+    """A prompt cached under the old weights is computed again under the new ones."""
     text = "Mina has 4 beads and buys 3 more. "
     while len(s.chat.encode(user(text))) < CONTEXT - 60:
         text += "Then she gives 2 away. "
@@ -54,17 +54,21 @@ def cached(s: Subject) -> Iterator[Figure]:
         s.perturb()
         s.send()
         third = s.answers(asked)
-        yield Figure(
+        yield Measurement(
             "cached prompt: max |d| (nats)",
             max(gap(before, *first), gap(before, *second)),
             most=NATS,
         )
-        yield Figure("cached prompt, new weights: max |d| (nats)", gap(s.model, *third), most=NATS)
-        yield Figure("cached prompt: from the old weights (nats)", gap(before, *third), least=1e-3)
+        yield Measurement(
+            "cached prompt, new weights: max |d| (nats)", gap(s.model, *third), most=NATS
+        )
+        yield Measurement(
+            "cached prompt: from the old weights (nats)", gap(before, *third), least=1e-3
+        )
 
 
-def failed(s: Subject) -> Iterator[Figure]:
-    """Weights of a wrong shape raise, and say so. Run it last: it leaves the engine useless."""
+def failed(s: Subject) -> Iterator[Measurement]:
+    """Weights of a wrong shape raise an error. Run it last: it leaves the engine unusable."""
     wrong = next(p for n, p in s.model.named_parameters() if n.endswith("down_proj.weight"))
     tensors = [(n, p[: len(p) // 2] if p is wrong else p) for n, p in s.model.named_parameters()]
     error: Exception | None = None
@@ -73,24 +77,22 @@ def failed(s: Subject) -> Iterator[Figure]:
     except Exception as raised:
         error = raised
     fine = isinstance(error, EngineError) and len(str(error)) > 20
-    yield Figure(
+    yield Measurement(
         "a wrong shape ends in EngineError that says why",
         fine,
         least=1,
-        error="" if fine else said(error),
+        error="" if fine else error_text(error),
     )
     after = 0.0
     with suppress(Exception):
         s.send()
         after = gap(s.model, *s.answers(requests(4), 30))
-    yield Figure(
+    yield Measurement(
         "then it answers from the next weights, or not at all: max |d| (nats)", after, most=NATS
     )
 
 
-# -- adapters
-#
-# --------------------------------------------------------------------------------------------------
+# adapters
 
 ROLES = ("solver", "judge")
 
@@ -111,7 +113,7 @@ def with_adapters(model: Any) -> Any:
 
 
 def send_adapters(s: Subject, folder: Path) -> None:
-    """As peft saves them: a folder each."""
+    """Saves the adapters with peft, one folder each."""
     s.version += 1
     root = folder / str(s.version)
     s.model.save_pretrained(root, selected_adapters=list(ROLES))
@@ -128,21 +130,21 @@ def by_role(s: Subject, ask: str, *owners: str) -> list[float]:
     return found
 
 
-def adapters(s: Subject, folder: Path) -> Iterator[Figure]:
+def adapters(s: Subject, folder: Path) -> Iterator[Measurement]:
     send_adapters(s, folder)
     own, other = zip(
         by_role(s, "solver", "solver", "judge"), by_role(s, "judge", "judge", "solver")
     )
-    yield Figure("adapters: each role from its own, max |d| (nats)", max(own), most=1e-4)
-    yield Figure("adapters: from the other role's (nats)", min(other), least=1e-3)
-    yield Figure(
+    yield Measurement("adapters: each role from its own, max |d| (nats)", max(own), most=1e-4)
+    yield Measurement("adapters: from the other role's (nats)", min(other), least=1e-3)
+    yield Measurement(
         "adapters: a role without one, from the first (nats)",
         by_role(s, "critic", "solver")[0],
         most=1e-4,
     )
     with s.model.disable_adapter():
         base = gap(s.model, *s.answers(requests(6, 14, role="judge")))
-    yield Figure("adapters: from the model without (nats)", base, least=1e-3)
+    yield Measurement("adapters: from the model without (nats)", base, least=1e-3)
     solver = [reply.token_ids for reply in s.answers(requests(6, 14, role="solver"))]
     s.model.set_adapter("judge")
     before = copy.deepcopy(s.model)
@@ -152,9 +154,9 @@ def adapters(s: Subject, folder: Path) -> Iterator[Figure]:
                 parameter += 0.05 * torch.randn(parameter.shape, generator=s.noise)
     send_adapters(s, folder)
     replies = s.answers(requests(6, 14, role="judge"))
-    yield Figure("updated adapter: max |d| (nats)", gap(s.model, *replies), most=1e-4)
-    yield Figure("updated adapter: from what it was (nats)", gap(before, *replies), least=1e-3)
-    yield Figure(
+    yield Measurement("updated adapter: max |d| (nats)", gap(s.model, *replies), most=1e-4)
+    yield Measurement("updated adapter: from what it was (nats)", gap(before, *replies), least=1e-3)
+    yield Measurement(
         "updated adapter: replies with another version",
         sum(r.version != s.version for r in replies),
         most=0,
@@ -162,8 +164,8 @@ def adapters(s: Subject, folder: Path) -> Iterator[Figure]:
     unlike = sum(
         r.token_ids != t for r, t in zip(s.answers(requests(6, 14, role="solver")), solver)
     )
-    yield Figure("updated adapter: the other role's replies that change", unlike, most=0)
-    yield Figure(
+    yield Measurement("updated adapter: the other role's replies that change", unlike, most=0)
+    yield Measurement(
         "updated adapter: the other role's, max |d| (nats)",
         by_role(s, "solver", "solver")[0],
         most=1e-4,

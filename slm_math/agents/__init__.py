@@ -1,7 +1,7 @@
 """Workflows that solve problems: one idea per file."""
 
 from slm_math.agents.backward_check import BackwardCheck
-from slm_math.agents.base import Agent, ask, parallel, stated
+from slm_math.agents.base import Agent, check_answer, check_request, parallel
 from slm_math.agents.code_as_answer import CodeAsAnswer
 from slm_math.agents.code_feedback import CodeFeedback
 from slm_math.agents.coding import Session, program
@@ -9,6 +9,7 @@ from slm_math.agents.few_shot import FewShot
 from slm_math.agents.majority_vote import MajorityVote
 from slm_math.agents.plan_and_reflect import PlanAndReflect
 from slm_math.agents.python_tools import PythonTools
+from slm_math.agents.replies import stated_answer, usable_reply
 from slm_math.agents.single_shot import SingleShot
 from slm_math.agents.solver_checker import SolverChecker
 from slm_math.agents.solver_coder import SolverCoder
@@ -31,9 +32,11 @@ __all__ = [
     "SolverCoder",
     "SolverVerifier",
     "StepByStepCode",
-    "ask",
+    "check_answer",
+    "check_request",
     "parallel",
     "program",
-    "stated",
+    "stated_answer",
+    "usable_reply",
     "verdict",
 ]

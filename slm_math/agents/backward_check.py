@@ -2,71 +2,69 @@
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, ask, stated
-from slm_math.agents.judging import trial
-from slm_math.agents.solver_verifier import SILENT
-from slm_math.prompts import render
+from dataclasses import dataclass
+
+from slm_math.agents.base import Agent
+from slm_math.agents.judging import run_check_program
+from slm_math.agents.replies import stated_answer, usable_reply
+from slm_math.agents.solver_verifier import NO_ANSWER
+from slm_math.prompts import Prompt
 from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
 
 
+@dataclass(frozen=True)
 class BackwardCheck(Agent):
-    """Solves; then writes a program that takes the answer as given and prints whether the problem's
-    conditions hold.
+    """Solves, then writes a program that puts the answer back into the problem.
 
-    On False the solver tries again, up to `rounds` drafts. An answer that holds, or that no program
-    could decide about, stands; else the last one. A program that fails may be mended once.
+    The program prints whether the conditions of the problem hold. After False the solver tries
+    again, up to `rounds` drafts. An answer that holds, or that the program could not decide about,
+    is final; otherwise the last answer is. A check program that fails is repaired at most once.
     """
 
     uses_python = True
 
-    def __init__(
-        self,
-        rounds: int = 3,
-        prompt: str = "solve",
-        backward_prompt: str = "backward",
-        repair_prompt: str = "repair",
-        retry_prompt: str = "retry",
-        retry_temperature: float = 0.7,
-    ) -> None:
-        if rounds < 1:
-            raise ValueError(f"BackwardCheck needs rounds >= 1, got {rounds}")
-        self.rounds = rounds
-        self.prompt = prompt
-        self.backward_prompt = backward_prompt
-        self.repair_prompt = repair_prompt
-        self.retry_prompt = retry_prompt
-        self.retry_temperature = retry_temperature
-        self.takes("problem", "prompt")
-        self.takes("problem answer", "backward_prompt")
-        self.takes("output", "repair_prompt")
-        self.takes("problem critique", "retry_prompt")
+    rounds: int = 3
+    prompt: Prompt = Prompt("solve", "problem")
+    backward_prompt: Prompt = Prompt("backward", "problem answer")
+    repair_prompt: Prompt = Prompt("repair", "output")
+    retry_prompt: Prompt = Prompt("retry", "problem critique")
+    retry_temperature: float = 0.7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rounds < 1:
+            raise ValueError(f"BackwardCheck needs rounds >= 1, got {self.rounds}")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        chat = user(render(self.prompt, problem=problem.text), problem.images)
-        answer, why = None, "rounds"
-        for round in range(self.rounds):
-            draft = yield from ask(
-                Generate(chat, temperature=self.retry_temperature if round else None), stated
+        chat = problem.ask(self.prompt)
+        answer, reason = None, "rounds"
+        for attempt in range(self.rounds):
+            draft = yield from usable_reply(
+                Generate(chat, temperature=self.retry_temperature if attempt else None),
+                stated_answer,
             )
             if draft is None:
-                why = "lost"
+                reason = "lost"
                 break
-            said = stated(draft.text)
-            yield [Note("draft", said)]
-            answer = said or answer
-            critique = SILENT
-            if said is not None:
-                decision, output = yield from trial(
-                    problem, said, self.backward_prompt, self.repair_prompt
+            draft_answer = stated_answer(draft.text)
+            yield [Note("draft", draft_answer)]
+            answer = draft_answer or answer
+            critique = NO_ANSWER
+            if draft_answer is not None:
+                decision, output = yield from run_check_program(
+                    problem,
+                    draft_answer,
+                    prompt=self.backward_prompt,
+                    repair_prompt=self.repair_prompt,
                 )
                 if decision != "INCORRECT":
-                    why = "accepted" if decision == "CORRECT" else "undecided"
+                    reason = "accepted" if decision == "CORRECT" else "undecided"
                     break
                 critique = (
-                    f"A program that puts the answer {said} back into the problem "
+                    f"A program that puts the answer {draft_answer} back into the problem "
                     f"printed:\n{output}"
                 )
-            retry = render(self.retry_prompt, problem=problem.text, critique=critique)
+            retry = self.retry_prompt.fill(problem=problem.statement, critique=critique)
             chat += assistant(draft) + user(retry)
-        yield [Note("stop", why)]
+        yield [Note("stop", reason)]
         return answer

@@ -2,54 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar, cast
 
-from slm_math.answers import extract
-from slm_math.prompts import load, render
-from slm_math.types import Effect, Generate, Note, Problem, Reply, Workflow
+from slm_math.prompts import Prompt
+from slm_math.types import Effect, Generate, Note, Problem, RunPython, Workflow
 
 T = TypeVar("T")
-RETRY = 0.7  # temperature of a second try: a greedy one would only repeat itself
 
 
 class Agent:
     """Solves a problem by yielding lists of effects; each `yield` returns one result per effect, in
-    order.
+    the same order.
 
     A `Generate` is answered by a `Reply`, a `RunPython` by a `RunResult`, a `Note` by None. An
-    agent sees the problem only: the reference answer is not in its reach. `roles` names the engines
-    it asks for, `uses_python` whether it runs code.
+    agent sees the problem only, never the reference answer. `roles` names the engines that it asks
+    for; `uses_python` says whether it runs programs.
+
+    A subclass is a dataclass (frozen or not), and its fields are its settings. The default of a
+    prompt declares the slots that the agent fills: `retry_prompt: Prompt = Prompt("retry",
+    "problem critique")`. Raises ValueError for a template with any other slot, and if the first
+    prompt that may show {problem} does not.
     """
 
     roles: tuple[str, ...] = ("solver",)
     uses_python: bool = False
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        """The workflow for one problem; returns the final answer, or None when there is none."""
+        """The workflow for one problem. Returns the final answer, or None if there is none."""
         raise NotImplementedError
 
-    def takes(self, slots: str, *names: str) -> None:
-        """`takes("problem", "prompt")`: raises ValueError when the template `self.prompt` wants any
-        other slot.
+    def __post_init__(self) -> None:
+        """Checks the templates. A subclass with checks of its own calls this one, too."""
+        must_show_problem = True
+        for field in fields(cast(Any, self)):
+            value = getattr(self, field.name)
+            # a default that depends on other fields is a Prompt only by now
+            declared = field.default if isinstance(field.default, Prompt) else value
+            if not isinstance(declared, Prompt) or value is None:
+                continue
+            prompt = Prompt(value, declared.slots)
+            self.derive(**{field.name: prompt})
+            check_slots(prompt, type(self).__name__, field.name, must_show_problem)
+            must_show_problem = must_show_problem and "problem" not in prompt.slots
 
-        The first prompt of an agent, `prompt` or `plan_prompt`, must show the problem.
-        """
-        for name in names:
-            template = getattr(self, name)
-            render(template, **dict.fromkeys(slots.split(), ""))
-            if name in ("prompt", "plan_prompt") and "{problem}" not in load(template):
-                raise ValueError(
-                    f"prompt {template!r} has no {{problem}}: the model would not see what to solve"
-                )
+    def derive(self, **attributes: Any) -> None:
+        """For `__post_init__`: sets what follows from the fields, also in a frozen class."""
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
+
+
+def check_slots(prompt: Prompt, agent: str, field: str, must_show_problem: bool) -> None:
+    """Raises ValueError for a template that does not exist, has a slot that the prompt does not
+    declare, or hides the problem where it must be shown.
+    """
+    try:
+        unknown = prompt.unknown_slots
+    except ValueError as error:
+        raise ValueError(f"{agent}.{field}: {error}") from error
+    where = f"{agent}.{field}: template {str(prompt)!r}"
+    if unknown:
+        fills = " ".join(f"{{{slot}}}" for slot in prompt.slots)
+        raise ValueError(f"{where} has the slot {{{unknown[0]}}}; {agent} fills only {fills}")
+    if must_show_problem and "problem" in prompt.slots and "{problem}" not in prompt.template:
+        raise ValueError(f"{where} has no {{problem}}: the model would not see what to solve")
+
+
+def check_request(agent: Agent, request: object) -> None:
+    """Raises ValueError for a request that the agent's class does not announce: a role that is not
+    in `roles`, a program without `uses_python`, or something that is no request.
+    """
+    name = type(agent).__name__
+    if isinstance(request, Generate) and request.role not in agent.roles:
+        roles = ", ".join(agent.roles)
+        raise ValueError(f"agent {name} asks for role {request.role!r}; its roles are {roles}")
+    if isinstance(request, RunPython) and not agent.uses_python:
+        raise ValueError(
+            f"agent {name} runs a program, and its class does not say so: set uses_python = True"
+        )
+    if not isinstance(request, Generate | RunPython | Note):
+        raise ValueError(
+            f"agent {name} yielded {request!r:.100} in its list of requests: only Generate, "
+            f"RunPython and Note are known"
+        )
+
+
+def check_answer(agent: Agent, answer: object) -> str | None:
+    """What `solve` returned. Raises ValueError unless it is a string or None."""
+    if answer is None or isinstance(answer, str):
+        return answer
+    raise ValueError(
+        f"agent {type(agent).__name__} returned {answer!r:.100}, of type {type(answer).__name__}: "
+        f"solve must return the answer as a string, or None if there is none"
+    )
 
 
 def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
     """Runs workflows side by side inside one agent: `answers = yield from parallel([...])`.
 
-    Their requests of one round go out together; results come back in the order of `workflows`.
-    Notes get the index of their workflow in front of their `branch`.
+    Their requests go out together; results come back in the order of `workflows`. A note gets the
+    index of its workflow in front of its `branch`.
     """
     done: dict[int, T] = {}
     waiting: dict[int, list[Effect]] = {}
@@ -59,85 +112,28 @@ def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
         waiting.pop(index, None)
         try:
             effects = next(workflows[index]) if results is None else workflows[index].send(results)
-            # nobody waits for notes
+            # notes need no answer: go on to the next request
             while effects and all(isinstance(effect, Note) for effect in effects):
-                notes.extend(map(labelled, effects, [index] * len(effects)))
+                notes.extend(with_branch(effect, index) for effect in effects)
                 effects = workflows[index].send([None] * len(effects))
             if not effects:
                 raise ValueError("a workflow yielded an empty list of requests")
-            waiting[index] = [labelled(effect, index) for effect in effects]
+            waiting[index] = [with_branch(effect, index) for effect in effects]
         except StopIteration as end:
             done[index] = end.value
 
     for index in range(len(workflows)):
         advance(index, None)
     while waiting or notes:
-        asked, said = dict(waiting), len(notes)
-        results = yield [*notes, *(effect for effects in asked.values() for effect in effects)]
+        pending, start = dict(waiting), len(notes)
+        results = yield [*notes, *(effect for effects in pending.values() for effect in effects)]
         notes.clear()
-        start = said
-        for index, effects in asked.items():
+        for index, effects in pending.items():
             advance(index, results[start : start + len(effects)])
             start += len(effects)
     return [done[index] for index in range(len(workflows))]
 
 
-def labelled(effect: Effect, index: int) -> Effect:
-    """An effect of workflow `index` of several."""
+def with_branch(effect: Effect, index: int) -> Effect:
+    """A note marked as that of workflow `index`; other effects stay as they are."""
     return replace(effect, branch=(index, *effect.branch)) if isinstance(effect, Note) else effect
-
-
-def stated(text: str) -> str | None:
-    """The answer that a reply states, if it does."""
-    return extract(text).value
-
-
-def lost(reply: Reply, says: Callable[[str], object]) -> str | None:
-    """Why a reply is no round: "empty", or "truncated" before it said what it was asked for; None
-    when it is one.
-    """
-    if not reply.text.strip():
-        return "empty"
-    return None if reply.finish == "stop" or says(reply.text) else "truncated"
-
-
-def ask(
-    request: Generate, says: Callable[[str], object] = bool, retries: int = 1
-) -> Workflow[Reply | None]:
-    """One reply, or None. A reply is lost when it is empty, or cut off before it says what it was
-    asked for.
-
-    A lost reply is noted and asked for again, `retries` times, at a temperature above 0; it is
-    never a round.
-
-    Args:
-        says: whether a text that was cut off says enough all the same.
-    """
-    for again in range(retries + 1):
-        warm = replace(request, temperature=max(RETRY, request.temperature or 0.0))
-        [reply] = yield [warm if again else request]
-        why = lost(reply, says)
-        if why is None:
-            return reply
-        yield [Note("lost", why, role=request.role)]
-    return None
-
-
-def heard(reply: Reply, says: Callable[[str], object] = stated) -> Workflow[bool]:
-    """Whether a reply of the solver is none that is lost; a lost one is noted. For agents that ask
-    only once.
-    """
-    why = lost(reply, says)
-    if why is not None:
-        yield [Note("lost", why, role="solver")]
-    return why is None
-
-
-def draft(reply: Reply, says: Callable[[str], object] = stated) -> Workflow[str | None]:
-    """Notes the answer that a reply states as a draft, or a lost reply as such;
-    returns the answer.
-    """
-    answer = stated(reply.text)
-    if (yield from heard(reply, says)):
-        yield [Note("draft", answer)]
-    return answer

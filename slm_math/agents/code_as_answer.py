@@ -1,30 +1,33 @@
-"""A program is the solution: what it prints is the answer."""
+"""A program is the solution: its output is the answer."""
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, heard
-from slm_math.agents.coding import printed, program, written
-from slm_math.prompts import render
-from slm_math.types import Generate, Problem, Workflow, user
+from dataclasses import dataclass
+
+from slm_math.agents.base import Agent
+from slm_math.agents.coding import has_whole_program, program, program_answer
+from slm_math.agents.replies import is_usable
+from slm_math.prompts import Prompt
+from slm_math.types import Generate, Problem, Workflow
 
 
+@dataclass(frozen=True)
 class CodeAsAnswer(Agent):
-    """Asks for a program and runs it. The value of its last expression, else its last printed line,
-    is the answer.
+    """Asks for a program, whose output is the answer.
 
-    No program, or one that was cut off, fails or prints nothing, is no answer.
+    The answer is the value of the program's last expression, else the last line that it printed.
+    There is no answer if there is no program, or if the program is truncated, fails or prints
+    nothing.
     """
 
     uses_python = True
 
-    def __init__(self, prompt: str = "code") -> None:
-        self.prompt = prompt
-        self.takes("problem", "prompt")
+    prompt: Prompt = Prompt("code", "problem")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        [reply] = yield [Generate(user(render(self.prompt, problem=problem.text), problem.images))]
+        [reply] = yield [Generate(problem.ask(self.prompt))]
         request = program(reply.text)
-        if not (yield from heard(reply, written)) or request is None:
+        if not (yield from is_usable(reply, has_whole_program)) or request is None:
             return None
         [result] = yield [request]
-        return printed(result)
+        return program_answer(result)

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, draft, lost, stated
-from slm_math.agents.coding import printed, program, written
-from slm_math.prompts import render
+from dataclasses import dataclass
+
+from slm_math.agents.base import Agent
+from slm_math.agents.coding import has_whole_program, program, program_answer
+from slm_math.agents.replies import note_draft, stated_answer, why_unusable
+from slm_math.prompts import Prompt
 from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
 
 
+@dataclass(frozen=True)
 class CodeFeedback(Agent):
-    """First pass: reasoning with a Python program. The program runs, its output goes back, a second
-    pass answers.
+    """Writes a program, sees its output, then answers.
 
-    The answer is what the model *writes* after it has seen the output. A first pass without a
-    program is final. The first draft is what the first pass states, else what its program printed.
+    The first pass is reasoning with a Python program. The program runs and its output goes back;
+    the second pass answers. The answer is what the model *writes* after it has seen the output. A
+    first pass without a program is final. The first draft is the answer that the first pass states,
+    else the answer of its program.
     """
 
     uses_python = True
 
-    def __init__(self, prompt: str = "code", output_prompt: str = "output") -> None:
-        self.prompt = prompt
-        self.output_prompt = output_prompt
-        self.takes("problem", "prompt")
-        self.takes("output", "output_prompt")
+    prompt: Prompt = Prompt("code", "problem")
+    output_prompt: Prompt = Prompt("output", "output")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        chat = user(render(self.prompt, problem=problem.text), problem.images)
+        chat = problem.ask(self.prompt)
         [first] = yield [Generate(chat)]
         request = program(first.text)
-        if request is None or lost(first, written) is not None:
-            return (yield from draft(first))
+        if request is None or why_unusable(first, has_whole_program) is not None:
+            return (yield from note_draft(first))
         [result] = yield [request]
-        yield [Note("draft", stated(first.text) or printed(result))]
-        chat += assistant(first) + user(render(self.output_prompt, output=result.text))
+        yield [Note("draft", stated_answer(first.text) or program_answer(result))]
+        chat += assistant(first) + user(self.output_prompt.fill(output=result.text))
         [final] = yield [Generate(chat)]
-        return (yield from draft(final))
+        return (yield from note_draft(final))

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slm_math.agents.base import Agent
-from slm_math.prompts import render
-from slm_math.types import Effect, Generate, Problem, Task, Workflow, assistant, user
+from slm_math.prompts import Prompt
+from slm_math.types import Chat, Effect, Generate, Problem, Task, Workflow, assistant
 
 
+@dataclass(frozen=True)
 class FewShot(Agent):
-    """Another agent, whose solver sees worked problems first, asked as the agent's own `prompt`
-    asks.
+    """Another agent, whose solver first sees worked problems.
 
-    `examples` must come from a training split, and have solutions.
+    Each is asked with the agent's own `prompt`. Examples stand before every request of the solver.
+
+    Args:
+        agent: an agent with a field `prompt`.
+        examples: problems of a training split, with solutions.
     """
 
-    def __init__(self, agent: Agent, examples: Sequence[Task]) -> None:
-        bare = [task.problem.id for task in examples if not task.solution]
-        if bare:
-            raise ValueError(f"examples must have solutions, and {', '.join(bare[:3])} has none")
-        prompt = getattr(agent, "prompt", None)
-        if not isinstance(prompt, str):
+    agent: Agent
+    examples: Sequence[Task]
+    _examples_chat: Chat = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        unsolved = [task.problem.id for task in self.examples if not task.solution]
+        if unsolved:
             raise ValueError(
-                f"{type(agent).__name__} has no prompt of its own to show worked problems with"
+                f"FewShot needs examples with solutions; {', '.join(unsolved[:3])} has none"
             )
-        self.agent, self.prompt = agent, prompt
-        self.roles, self.uses_python = agent.roles, agent.uses_python
-        self.examples = [task.problem.id for task in examples]
-        texts = repr([(task.problem.text, task.solution) for task in examples])
-        self.examples_hash = hashlib.blake2b(
-            texts.encode("utf-8", "surrogatepass"), digest_size=8
-        ).hexdigest()
-        self._chat = tuple(
-            message
-            for task in examples
-            for message in user(render(prompt, problem=task.problem.text), task.problem.images)
-            + assistant(task.solution or task.gold)
+        prompt = getattr(self.agent, "prompt", None)
+        if not isinstance(prompt, Prompt):
+            raise ValueError(
+                f"{type(self.agent).__name__} has no prompt of its own to show worked problems with"
+            )
+        chat: Chat = ()
+        for task in self.examples:
+            chat += task.problem.ask(prompt) + assistant(task.solution or task.gold)
+        self.derive(
+            examples=tuple(self.examples),
+            prompt=prompt,
+            roles=self.agent.roles,
+            uses_python=self.agent.uses_python,
+            _examples_chat=chat,
         )
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
@@ -50,9 +56,12 @@ class FewShot(Agent):
                 effects = next(workflow) if results is None else workflow.send(results)
             except StopIteration as end:
                 return end.value
-            results = yield [self.shown(effect) for effect in effects]
+            results = yield [self.with_examples(effect) for effect in effects]
 
-    def shown(self, effect: Effect) -> Effect:
+    def with_examples(self, effect: Effect) -> Effect:
+        """A request of the solver with the examples in front of its chat; other effects stay as
+        they are.
+        """
         if isinstance(effect, Generate) and effect.role == self.roles[0]:
-            return replace(effect, chat=self._chat + effect.chat)
+            return replace(effect, chat=self._examples_chat + effect.chat)
         return effect

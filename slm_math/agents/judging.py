@@ -1,5 +1,5 @@
-"""Judging an answer: a verifier that may run programs, a program that decides, and which draft a
-verdict is about.
+"""Checks of an answer, by a verifier that may run programs or by a program alone; and which draft
+a verdict is about.
 """
 
 from __future__ import annotations
@@ -7,77 +7,86 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from slm_math.agents.coding import develop, printed, work
-from slm_math.agents.verdicts import certain, verdict
-from slm_math.prompts import render
-from slm_math.types import Note, Problem, Workflow, user
+from slm_math.agents.coding import program_answer, reply_with_tools, write_program
+from slm_math.agents.verdicts import marked_verdict, verdict
+from slm_math.prompts import Prompt
+from slm_math.types import Note, Problem, Workflow
 
 T = TypeVar("T")
 
 
 def reviewed(notes: Iterable[tuple[str, Sequence[int], T]]) -> Iterator[tuple[T, T]]:
-    """(draft or candidate, verdict on it) for notes given as (kind, branch, what to return), in
-    order.
+    """Pairs of a draft or candidate and a verdict on it, in the order of the verdicts.
 
-    A verdict is about the last one of its own branch or of one that it branched off.
+    `notes` are (kind, branch, value), and the pairs hold the values. A verdict is about the last
+    draft or candidate of its own branch, or of a branch that its own branch comes from.
     """
     drafts: list[tuple[Sequence[int], T]] = []
-    for kind, branch, what in notes:
+    for kind, branch, value in notes:
         if kind in ("draft", "candidate"):
-            drafts.append((branch, what))
+            drafts.append((branch, value))
         elif kind == "verdict":
-            about = next(
-                (d for at, d in reversed(drafts) if list(at) == list(branch[: len(at)])), None
-            )
-            if about is not None:
-                yield about, what
+            for draft_branch, draft in reversed(drafts):
+                if list(draft_branch) == list(branch[: len(draft_branch)]):
+                    yield draft, value
+                    break
 
 
-def judge(
+def ask_verifier(
     problem: Problem,
     draft: str,
     answer: str,
-    prompt: str,
-    output_prompt: str,
+    *,
+    prompt: Prompt,
+    output_prompt: Prompt,
     role: str = "verifier",
     runs: int = 1,
     temperature: float | None = None,
 ) -> Workflow[tuple[str, str]]:
-    """Asks `role` whether a draft's answer is right: (verdict, what it says in the end).
+    """Asks `role` whether the answer of a draft is right. Returns its verdict and its last reply.
 
-    It may write up to `runs` programs, and then sees their output before it decides. A lost reply
-    is UNCLEAR.
+    The role may write up to `runs` programs, and sees their output before it decides. The verdict
+    of an unusable reply is UNCLEAR, with an empty text.
+
+    Args:
+        prompt: a prompt with the slots problem, draft and answer.
+        output_prompt: shows the output of a program.
     """
-    question = user(
-        render(prompt, problem=problem.text, draft=draft, answer=answer), problem.images
+    _, reply = yield from reply_with_tools(
+        problem.ask(prompt, draft=draft, answer=answer),
+        output_prompt,
+        runs,
+        role=role,
+        temperature=temperature,
+        is_complete=marked_verdict,
     )
-    _, opinion = yield from work(question, output_prompt, runs, role, temperature, says=certain)
-    if opinion is None:
+    if reply is None:
         return "UNCLEAR", ""
-    decision = verdict(opinion.text)
+    decision = verdict(reply.text)
     yield [Note("verdict", decision, role=role)]
-    return decision, opinion.text
+    return decision, reply.text
 
 
-def trial(
+def run_check_program(
     problem: Problem,
     answer: str,
-    prompt: str,
-    repair_prompt: str,
+    *,
+    prompt: Prompt,
+    repair_prompt: Prompt,
     role: str = "solver",
     repairs: int = 1,
 ) -> Workflow[tuple[str, str]]:
-    """Asks for a program that puts an answer back into its problem and prints True or False:
-    (verdict, its output).
+    """Asks for a program that puts an answer back into its problem and prints True or False.
+    Returns the verdict and the program's output.
 
-    True is CORRECT, False INCORRECT; anything else (no program, an error that stays, a lost reply)
-    is UNCLEAR.
+    True is CORRECT, False INCORRECT. Anything else is UNCLEAR: no program, an error that remains
+    after `repairs`, an unusable reply.
     """
-    chat = user(render(prompt, problem=problem.text, answer=answer), problem.images)
-    _, result = yield from develop(chat, repair_prompt, repairs, role)
+    chat = problem.ask(prompt, answer=answer)
+    _, result = yield from write_program(chat, repair_prompt, repairs, role=role)
     if result is None:
         return "UNCLEAR", ""
-    said = printed(result)
-    decision = {"True": "CORRECT", "False": "INCORRECT"}.get(said or "", "UNCLEAR")
+    printed = program_answer(result)
+    decision = {"True": "CORRECT", "False": "INCORRECT"}.get(printed or "", "UNCLEAR")
     yield [Note("verdict", decision, role=role)]
     return decision, result.text

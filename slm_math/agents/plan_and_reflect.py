@@ -1,112 +1,112 @@
-"""Plan, solve the parts, look back, put together."""
+"""Plan, solve the parts, reflect, put the parts together."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from slm_math.agents.base import Agent, ask, stated
-from slm_math.agents.coding import work
-from slm_math.agents.verdicts import certain, verdict
-from slm_math.prompts import render
-from slm_math.types import Generate, Note, Problem, Workflow, user
+from slm_math.agents.base import Agent
+from slm_math.agents.coding import reply_with_tools
+from slm_math.agents.replies import stated_answer, usable_reply
+from slm_math.agents.verdicts import marked_verdict, verdict
+from slm_math.prompts import Prompt
+from slm_math.types import Generate, Note, Problem, Workflow
 
 _PART = re.compile(
     r"(?:[-*] *)?(?:\*\*)?(?:(?:Part|Step|Sub-?problem) *)?\d+ *[.):](?!\d) *(\S.*)", re.IGNORECASE
 )
-MOST = 5  # parts of a plan
+MAX_PARTS = 5
 
 
-def listed(text: str) -> list[str]:
+def numbered_lines(text: str) -> list[str]:
     """The numbered lines of a text, without their numbers."""
-    return [found[1].strip() for line in text.splitlines() if (found := _PART.match(line.strip()))]
+    matches = [_PART.match(line.strip()) for line in text.splitlines()]
+    return [match[1].strip() for match in matches if match]
 
 
+@dataclass(frozen=True)
 class PlanAndReflect(Agent):
-    """Breaks the problem into two to five parts, solves each in turn, and reflects on them: ACCEPT
-    or REJECT.
+    """Splits the problem into two to five parts, solves each, and reflects on them.
 
-    Accepted parts, or those of the last cycle, are put together to the answer; rejected ones lead
-    to a new plan. Each part may run up to `runs` programs. The draft of a cycle is what its last
-    part states. A plan that names fewer than two parts is no plan: the problem is then its only
+    The reflection ends with ACCEPT or REJECT. Accepted parts, or those of the last cycle, are put
+    together to the answer; rejected parts lead to a new plan. The draft of a cycle is the answer
+    that its last part states. If a plan names fewer than two parts, the whole problem is the only
     part.
+
+    Args:
+        cycles: plans at most.
+        runs: programs per part; 0: no tools.
+        plan_prompt: asks for a plan; {critique} is the reflection on the last one, or empty.
+        part_prompt: asks for one part; {done} shows the parts that are solved.
+        retry_temperature: of plans and parts after the first cycle.
     """
 
     uses_python = True
 
-    def __init__(
-        self,
-        cycles: int = 3,
-        runs: int = 1,
-        plan_prompt: str = "plan",
-        part_prompt: str = "part",
-        output_prompt: str = "output",
-        reflect_prompt: str = "reflect",
-        integrate_prompt: str = "integrate",
-        retry_temperature: float = 0.7,
-    ) -> None:
-        if cycles < 1 or runs < 0:
+    cycles: int = 3
+    runs: int = 1
+    plan_prompt: Prompt = Prompt("plan", "problem critique")
+    part_prompt: Prompt = Prompt("part", "problem done part")
+    output_prompt: Prompt = Prompt("output", "output")
+    reflect_prompt: Prompt = Prompt("reflect", "problem done")
+    integrate_prompt: Prompt = Prompt("integrate", "problem done")
+    retry_temperature: float = 0.7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cycles < 1 or self.runs < 0:
             raise ValueError(
-                f"PlanAndReflect needs cycles >= 1 and runs >= 0, got {cycles} and {runs}"
+                f"PlanAndReflect needs cycles >= 1 and runs >= 0, got {self.cycles} and {self.runs}"
             )
-        self.cycles, self.runs, self.retry_temperature = cycles, runs, retry_temperature
-        self.uses_python = runs > 0
-        self.plan_prompt, self.part_prompt, self.output_prompt = (
-            plan_prompt,
-            part_prompt,
-            output_prompt,
-        )
-        self.reflect_prompt, self.integrate_prompt = reflect_prompt, integrate_prompt
-        self.takes("problem critique", "plan_prompt")
-        self.takes("problem done part", "part_prompt")
-        self.takes("output", "output_prompt")
-        self.takes("problem done", "reflect_prompt", "integrate_prompt")
+        self.derive(uses_python=self.runs > 0)
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        done, critique, draft, why = "", "", None, "rounds"
+        done, critique, draft, reason = "", "", None, "rounds"
         for cycle in range(self.cycles):
-            solved = yield from self.parts(
-                problem, critique, self.retry_temperature if cycle else None
-            )
+            temperature = self.retry_temperature if cycle else None
+            solved = yield from self.solve_parts(problem, critique, temperature)
             if solved is None:
-                why = "lost"
+                reason = "lost"
                 break
             done, draft = solved
             yield [Note("draft", draft)]
-            question = user(
-                render(self.reflect_prompt, problem=problem.text, done=done), problem.images
+            reflection = yield from usable_reply(
+                Generate(problem.ask(self.reflect_prompt, done=done)), marked_verdict
             )
-            review = yield from ask(Generate(question), certain)
-            if review is None:  # nothing was objected to
-                why = "lost"
+            if reflection is None:  # there is no objection to plan anew with
+                reason = "lost"
                 break
-            decision = verdict(review.text)
+            decision = verdict(reflection.text)
             yield [Note("verdict", decision, role="solver")]
             if decision != "INCORRECT":
-                why = "accepted" if decision == "CORRECT" else "undecided"
+                reason = "accepted" if decision == "CORRECT" else "undecided"
                 break
-            critique = review.text
-        yield [Note("stop", why)]
-        last = user(render(self.integrate_prompt, problem=problem.text, done=done), problem.images)
-        final = yield from ask(Generate(last), stated)
-        return draft if final is None else stated(final.text) or draft
-
-    def parts(
-        self, problem: Problem, critique: str, warmth: float | None
-    ) -> Workflow[tuple[str, str | None] | None]:
-        """The parts of a new plan with their solutions, and what the last of them states; None when
-        all were lost.
-        """
-        asked = user(
-            render(self.plan_prompt, problem=problem.text, critique=critique), problem.images
+            critique = reflection.text
+        yield [Note("stop", reason)]
+        final = yield from usable_reply(
+            Generate(problem.ask(self.integrate_prompt, done=done)), stated_answer
         )
-        plan = yield from ask(Generate(asked, temperature=warmth), listed)
-        named = listed(plan.text)[:MOST] if plan is not None else []
-        done, answer, some = "", None, False
-        for part in named if len(named) > 1 else [problem.text]:
-            slots = {"problem": problem.text, "done": done or "(nothing yet)", "part": part.strip()}
-            chat = user(render(self.part_prompt, **slots), problem.images)
-            _, reply = yield from work(chat, self.output_prompt, self.runs, temperature=warmth)
+        return draft if final is None else stated_answer(final.text) or draft
+
+    def solve_parts(
+        self, problem: Problem, critique: str, temperature: float | None
+    ) -> Workflow[tuple[str, str | None] | None]:
+        """The parts of a new plan with their solutions, and the answer that the last one states;
+        None if all replies were unusable.
+        """
+        plan = yield from usable_reply(
+            Generate(problem.ask(self.plan_prompt, critique=critique), temperature=temperature),
+            numbered_lines,
+        )
+        parts = numbered_lines(plan.text)[:MAX_PARTS] if plan is not None else []
+        done, answer, any_usable = "", None, False
+        for part in parts if len(parts) > 1 else [problem.text]:
+            part = part.strip()
+            chat = problem.ask(self.part_prompt, done=done or "(nothing yet)", part=part)
+            _, reply = yield from reply_with_tools(
+                chat, self.output_prompt, self.runs, temperature=temperature
+            )
             solution = reply.text.strip() if reply is not None else "(no solution)"
-            done += f"{part.strip()}\n{solution}\n\n"
-            answer, some = stated(solution), some or reply is not None
-        return (done.strip(), answer) if some else None
+            done += f"{part}\n{solution}\n\n"
+            answer, any_usable = stated_answer(solution), any_usable or reply is not None
+        return (done.strip(), answer) if any_usable else None

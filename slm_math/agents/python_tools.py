@@ -1,15 +1,15 @@
-"""Python within the reasoning: the reply halts after a program, its output is put in, the reply
-goes on.
-"""
+"""Python within the reasoning: the reply stops after a program, gets its output, and continues."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
-from slm_math.agents.base import Agent, heard
+from slm_math.agents.base import Agent
 from slm_math.agents.coding import Session, blocks, program
+from slm_math.agents.replies import is_usable
 from slm_math.answers import extract
-from slm_math.prompts import render
+from slm_math.prompts import Prompt
 from slm_math.types import (
     Generate,
     Part,
@@ -19,29 +19,27 @@ from slm_math.types import (
     Text,
     Workflow,
     assistant,
-    user,
 )
 
 FENCE = "\n```\n"  # the fence that closes a block stands alone on its line
-HALTS = 4  # replies per program at most
+STOPS_PER_RUN = 4  # most replies for each program that may run: a fence may also open a block
 
 
-def closes(text: str) -> bool:
-    """Whether a text ends in a whole program."""
-    found = blocks(text.rstrip())
-    ends = (
-        bool(found)
-        and found[-1].closed
-        and found[-1].last_line == len(text.rstrip().splitlines()) - 1
-    )
-    return ends and (found[-1].language or "py").startswith("py") and bool(found[-1].code.strip())
+def ends_in_program(text: str) -> bool:
+    """Whether a text ends with a closed block of Python."""
+    fenced = blocks(text.rstrip())
+    if not fenced or fenced[-1].last_line != len(text.rstrip().splitlines()) - 1:
+        return False
+    last = fenced[-1]
+    return last.closed and (last.language or "py").startswith("py") and bool(last.code.strip())
 
 
+@dataclass(frozen=True)
 class PythonTools(Agent):
-    """One assistant turn in which up to `runs` programs run where they were written; what one
-    defines, later ones see.
+    """One assistant turn in which programs run where they are written.
 
-    Output is context, never learnt. After the last run the reply goes on without halting.
+    Later programs see what earlier ones defined. The output is context and never trained on. After
+    the last run the reply continues to its end.
 
     Args:
         runs: programs at most.
@@ -50,29 +48,32 @@ class PythonTools(Agent):
 
     uses_python = True
 
-    def __init__(self, runs: int = 5, prompt: str = "tools") -> None:
-        if runs < 1:
-            raise ValueError(f"PythonTools needs runs >= 1, got {runs}")
-        self.runs = runs
-        self.prompt = prompt
-        self.takes("problem", "prompt")
+    runs: int = 5
+    prompt: Prompt = Prompt("tools", "problem")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.runs < 1:
+            raise ValueError(f"PythonTools needs runs >= 1, got {self.runs}")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        asked = user(render(self.prompt, problem=problem.text), problem.images)
+        question = problem.ask(self.prompt)
         session = Session()
-        said: tuple[Part, ...] = ()
-        # what was said since the last output, programs that may still run
-        stretch, left = "", self.runs
-        for _ in range(HALTS * self.runs):
-            chat = asked + assistant(*said) if said else asked
-            [reply] = yield [Generate(chat, resume=bool(said), stop=(FENCE,) if left else None)]
-            said, stretch = (*said, reply), stretch + reply.text
-            if left and closes(stretch):
-                result = yield from session.run(cast(RunPython, program(stretch)))
-                gap = "" if stretch.endswith("\n") else "\n"
-                said += (Text(f"{gap}```output\n{result.text}\n```\n", learn=False),)
-                stretch, left = "", left - 1
-            elif not (left and reply.finish == "stop" and reply.text.endswith(FENCE)):
-                yield from heard(reply)
-                break  # not one of the halts at a fence that opens, or that closes something else
-        return extract("".join(part.text for part in said if isinstance(part, Reply))).value
+        turn: tuple[Part, ...] = ()
+        since_output, runs_left = "", self.runs
+        for _ in range(STOPS_PER_RUN * self.runs):
+            chat = question + assistant(*turn) if turn else question
+            [reply] = yield [
+                Generate(chat, resume=bool(turn), stop=(FENCE,) if runs_left else None)
+            ]
+            turn, since_output = (*turn, reply), since_output + reply.text
+            if runs_left and ends_in_program(since_output):
+                result = yield from session.run(cast(RunPython, program(since_output)))
+                gap = "" if since_output.endswith("\n") else "\n"
+                turn += (Text(f"{gap}```output\n{result.text}\n```\n", learn=False),)
+                since_output, runs_left = "", runs_left - 1
+            elif not (runs_left and reply.finish == "stop" and reply.text.endswith(FENCE)):
+                # the reply is at its end; at a fence that closes no program it continues
+                yield from is_usable(reply)
+                break
+        return extract("".join(part.text for part in turn if isinstance(part, Reply))).value

@@ -1,127 +1,123 @@
-"""A solver and a checker in turn, with as much memory as they are given."""
+"""A solver and a checker take turns, with as much memory as `memory` gives them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
-from slm_math.agents.base import Agent, ask, stated
-from slm_math.agents.coding import since, work
-from slm_math.agents.solver_verifier import SILENT, UNCHECKED
-from slm_math.agents.verdicts import certain, verdict
-from slm_math.prompts import render
+from slm_math.agents.base import Agent
+from slm_math.agents.coding import reply_with_tools, transcript_since
+from slm_math.agents.replies import stated_answer, usable_reply
+from slm_math.agents.solver_verifier import NO_ANSWER, NOT_CHECKED
+from slm_math.agents.verdicts import marked_verdict, verdict
+from slm_math.prompts import Prompt
 from slm_math.types import Chat, Generate, Note, Problem, Workflow, assistant, user
 
 
+@dataclass(frozen=True)
 class SolverChecker(Agent):
-    """Up to `rounds` drafts; each but the last is checked. Stops at CORRECT, else the last answer
-    stands.
+    """Solver and checker take turns.
+
+    Up to `rounds` drafts; each but the last is checked. Stops at CORRECT; otherwise the last answer
+    is final.
 
     Args:
-        memory: "none": both see the problem and the newest draft or feedback; "chat": each goes on
-            with its own chat; "summary": the solver sees a summary, which it writes itself, of all
-            that was tried and objected to.
-        runs: programs per reply of either, whose output comes back to it; 0 is without tools.
+        memory: "none": both see the problem and the newest draft or critique; "chat": each
+            continues its own chat; "summary": the solver sees a summary, which it writes itself, of
+            all attempts and critiques.
+        runs: programs per reply of either role; their output goes back to that role. 0: no tools.
+        retry_prompt: shows a critique in the solver's chat (memory "chat").
+        again_prompt: shows the problem and a critique or summary in a new chat.
         retry_temperature: of the drafts after the first.
     """
 
     roles = ("solver", "checker")
     uses_python = True
 
-    def __init__(
-        self,
-        rounds: int = 3,
-        memory: Literal["none", "chat", "summary"] = "chat",
-        runs: int = 0,
-        prompt: str = "solve",
-        check_prompt: str = "check",
-        retry_prompt: str = "retry",
-        again_prompt: str = "again",
-        summary_prompt: str = "summarise",
-        output_prompt: str = "output",
-        check_output_prompt: str = "verify_output",
-        retry_temperature: float = 0.7,
-    ) -> None:
-        if memory not in ("none", "chat", "summary"):
+    rounds: int = 3
+    memory: Literal["none", "chat", "summary"] = "chat"
+    runs: int = 0
+    prompt: Prompt = Prompt("solve", "problem")
+    check_prompt: Prompt = Prompt("check", "problem draft")
+    retry_prompt: Prompt = Prompt("retry", "problem critique")
+    again_prompt: Prompt = Prompt("again", "problem critique")
+    summary_prompt: Prompt = Prompt("summarize", "problem draft critique summary")
+    output_prompt: Prompt = Prompt("output", "output")
+    check_output_prompt: Prompt = Prompt("verify_output", "output")
+    retry_temperature: float = 0.7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.memory not in ("none", "chat", "summary"):
             raise ValueError(
-                f"SolverChecker's memory must be none, chat or summary, got {memory!r}"
+                f"SolverChecker's memory must be none, chat or summary, got {self.memory!r}"
             )
-        if rounds < 1 or runs < 0:
+        if self.rounds < 1 or self.runs < 0:
             raise ValueError(
-                f"SolverChecker needs rounds >= 1 and runs >= 0, got {rounds} and {runs}"
+                f"SolverChecker needs rounds >= 1 and runs >= 0, got {self.rounds} and {self.runs}"
             )
-        self.rounds, self.memory, self.runs = rounds, memory, runs
-        self.retry_temperature = retry_temperature
-        self.prompt, self.check_prompt = prompt, check_prompt
-        self.retry_prompt, self.again_prompt, self.summary_prompt = (
-            retry_prompt,
-            again_prompt,
-            summary_prompt,
-        )
-        self.output_prompt, self.check_output_prompt = output_prompt, check_output_prompt
-        self.uses_python = runs > 0
-        self.takes("problem", "prompt")
-        self.takes("problem draft", "check_prompt")
-        self.takes("problem critique", "retry_prompt", "again_prompt")
-        self.takes("problem draft critique summary", "summary_prompt")
-        self.takes("output", "output_prompt", "check_output_prompt")
+        self.derive(uses_python=self.runs > 0)
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        solving, checking = user(render(self.prompt, problem=problem.text), problem.images), ()
-        answer, summary, why = None, "", "rounds"
-        for round in range(self.rounds):
-            warmth, begin = self.retry_temperature if round else None, solving
-            solving, draft = yield from work(
-                solving, self.output_prompt, self.runs, temperature=warmth
+        solver_chat, checker_chat = problem.ask(self.prompt), ()
+        answer, summary, reason = None, "", "rounds"
+        for attempt in range(self.rounds):
+            chat_before = solver_chat
+            solver_chat, draft = yield from reply_with_tools(
+                solver_chat,
+                self.output_prompt,
+                self.runs,
+                temperature=self.retry_temperature if attempt else None,
             )
             if draft is None:
-                why = "lost"
+                reason = "lost"
                 break
-            said = stated(draft.text)
-            yield [Note("draft", said)]
-            answer = said or answer
-            if round + 1 == self.rounds:
+            draft_answer = stated_answer(draft.text)
+            yield [Note("draft", draft_answer)]
+            answer = draft_answer or answer
+            if attempt + 1 == self.rounds:
                 break
-            decision, critique = "INCORRECT", SILENT
-            if said is not None:
-                decision, critique, checking = yield from self.check(
-                    problem, since(begin, solving, draft), checking
+            decision, critique = "INCORRECT", NO_ANSWER
+            if draft_answer is not None:
+                transcript = transcript_since(chat_before, solver_chat, draft)
+                decision, critique, checker_chat = yield from self.check(
+                    problem, transcript, checker_chat
                 )
             if decision == "CORRECT":
-                why = "accepted"
+                reason = "accepted"
                 break
             if self.memory == "chat":
-                retry = render(self.retry_prompt, problem=problem.text, critique=critique)
-                solving += assistant(draft) + user(retry)
+                retry = self.retry_prompt.fill(problem=problem.statement, critique=critique)
+                solver_chat += assistant(draft) + user(retry)
                 continue
             if self.memory == "summary":
-                summary = critique = yield from self.summarise(
+                summary = critique = yield from self.summarize(
                     problem, draft.text, critique, summary
                 )
-            solving = user(
-                render(self.again_prompt, problem=problem.text, critique=critique), problem.images
-            )
-        yield [Note("stop", why)]
+            solver_chat = problem.ask(self.again_prompt, critique=critique)
+        yield [Note("stop", reason)]
         return answer
 
     def check(self, problem: Problem, draft: str, chat: Chat) -> Workflow[tuple[str, str, Chat]]:
-        """The checker's verdict, what it says, and the chat to go on with."""
-        question = user(
-            render(self.check_prompt, problem=problem.text, draft=draft), problem.images
+        """The checker's verdict, its last reply, and the chat that it continues next time."""
+        question = problem.ask(self.check_prompt, draft=draft)
+        asked, reply = yield from reply_with_tools(
+            chat + question if self.memory == "chat" else question,
+            self.check_output_prompt,
+            self.runs,
+            role="checker",
+            is_complete=marked_verdict,
         )
-        asked = chat + question if self.memory == "chat" else question
-        asked, said = yield from work(
-            asked, self.check_output_prompt, self.runs, "checker", says=certain
-        )
-        if said is None:
-            return "UNCLEAR", UNCHECKED, chat
-        decision = verdict(said.text)
+        if reply is None:
+            return "UNCLEAR", NOT_CHECKED, chat
+        decision = verdict(reply.text)
         yield [Note("verdict", decision, role="checker")]
-        return decision, said.text, asked + assistant(said)
+        return decision, reply.text, asked + assistant(reply)
 
-    def summarise(self, problem: Problem, draft: str, critique: str, summary: str) -> Workflow[str]:
-        """What was tried and objected to so far, in the solver's words; as before, or the critique,
-        where none came.
+    def summarize(self, problem: Problem, draft: str, critique: str, summary: str) -> Workflow[str]:
+        """All attempts and critiques so far, in the solver's words. If its reply is unusable: the
+        old summary, or else the critique.
         """
-        slots = {"problem": problem.text, "draft": draft, "critique": critique, "summary": summary}
-        reply = yield from ask(Generate(user(render(self.summary_prompt, **slots), problem.images)))
+        chat = problem.ask(self.summary_prompt, draft=draft, critique=critique, summary=summary)
+        reply = yield from usable_reply(Generate(chat))
         return summary or critique if reply is None else reply.text

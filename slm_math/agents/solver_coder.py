@@ -1,99 +1,103 @@
-"""A program solves the problem, is mended when it fails, looked over, and tested by another
+"""A program solves the problem. It is repaired if it fails, reviewed, and tested by a second
 program.
 """
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, ask
-from slm_math.agents.coding import develop, printed
-from slm_math.agents.judging import trial
-from slm_math.agents.verdicts import certain, verdict
-from slm_math.prompts import render
+from dataclasses import dataclass
+
+from slm_math.agents.base import Agent
+from slm_math.agents.coding import program_answer, write_program
+from slm_math.agents.judging import run_check_program
+from slm_math.agents.replies import usable_reply
+from slm_math.agents.verdicts import marked_verdict, verdict
+from slm_math.prompts import Prompt
 from slm_math.types import Chat, Generate, Note, Problem, Workflow, user
 
 
+@dataclass(frozen=True)
 class SolverCoder(Agent):
-    """What the program prints is the answer. Up to `rounds` programs, each mended up to `repairs`
-    times.
+    """Writes a program, whose output is the answer; repairs, reviews and tests it.
 
-    The solver looks its own program and output over; then the checker writes a program that puts
-    the answer back into the problem. When either objects, the solver starts again with the
-    objection.
+    Up to `rounds` programs, each repaired up to `repairs` times.
+    The solver reviews its own program and output; then the checker writes a program that puts the
+    answer back into the problem. If either objects, the solver starts again with the objection.
     """
 
     roles = ("solver", "checker")
     uses_python = True
 
-    def __init__(
-        self,
-        rounds: int = 2,
-        repairs: int = 3,
-        prompt: str = "code",
-        repair_prompt: str = "repair",
-        review_prompt: str = "review",
-        backward_prompt: str = "backward",
-        again_prompt: str = "recode",
-        retry_temperature: float = 0.7,
-    ) -> None:
-        if rounds < 1 or repairs < 0:
+    rounds: int = 2
+    repairs: int = 3
+    prompt: Prompt = Prompt("code", "problem")
+    repair_prompt: Prompt = Prompt("repair", "output")
+    review_prompt: Prompt = Prompt("review", "output")
+    backward_prompt: Prompt = Prompt("backward", "problem answer")
+    again_prompt: Prompt = Prompt("recode", "problem critique")
+    retry_temperature: float = 0.7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rounds < 1 or self.repairs < 0:
             raise ValueError(
-                f"SolverCoder needs rounds >= 1 and repairs >= 0, got {rounds} and {repairs}"
+                f"SolverCoder needs rounds >= 1 and repairs >= 0, got {self.rounds} and "
+                f"{self.repairs}"
             )
-        self.rounds, self.repairs, self.retry_temperature = rounds, repairs, retry_temperature
-        self.prompt, self.repair_prompt, self.review_prompt = prompt, repair_prompt, review_prompt
-        self.backward_prompt, self.again_prompt = backward_prompt, again_prompt
-        self.takes("problem", "prompt")
-        self.takes("output", "repair_prompt", "review_prompt")
-        self.takes("problem answer", "backward_prompt")
-        self.takes("problem critique", "again_prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        chat = user(render(self.prompt, problem=problem.text), problem.images)
-        answer, why = None, "rounds"
-        for round in range(self.rounds):
-            warmth = self.retry_temperature if round else None
-            chat, result = yield from develop(
-                chat, self.repair_prompt, self.repairs, temperature=warmth
+        chat = problem.ask(self.prompt)
+        answer, reason = None, "rounds"
+        for attempt in range(self.rounds):
+            chat, result = yield from write_program(
+                chat,
+                self.repair_prompt,
+                self.repairs,
+                temperature=self.retry_temperature if attempt else None,
             )
             if result is None:
-                why = "lost"
+                reason = "lost"
                 break
-            said = printed(result)
-            yield [Note("draft", said)]
-            answer = said or answer
+            draft_answer = program_answer(result)
+            yield [Note("draft", draft_answer)]
+            answer = draft_answer or answer
             critique = f"The program did not work:\n{result.text or 'It printed nothing.'}"
-            if said is not None:
-                decision, critique = yield from self.inspect(problem, chat, result.text, said)
+            if draft_answer is not None:
+                decision, critique = yield from self.inspect(
+                    problem, chat, result.text, draft_answer
+                )
                 if decision != "INCORRECT":
-                    why = "accepted" if decision == "CORRECT" else "undecided"
+                    reason = "accepted" if decision == "CORRECT" else "undecided"
                     break
-            chat = user(
-                render(self.again_prompt, problem=problem.text, critique=critique), problem.images
-            )
-        yield [Note("stop", why)]
+            chat = problem.ask(self.again_prompt, critique=critique)
+        yield [Note("stop", reason)]
         return answer
 
     def inspect(
         self, problem: Problem, chat: Chat, output: str, answer: str
     ) -> Workflow[tuple[str, str]]:
-        """The verdict of both checks on a program that ran, and the objection; one CORRECT is
-        enough.
+        """The verdict of review and check program together, and the objection.
+
+        One CORRECT is enough if the other does not object.
         """
-        seen = "UNCLEAR"
-        review = yield from ask(
-            Generate(chat + user(render(self.review_prompt, output=output))), certain
+        opinion = "UNCLEAR"
+        review = yield from usable_reply(
+            Generate(chat + user(self.review_prompt.fill(output=output))), marked_verdict
         )
         if review is not None:
-            seen = verdict(review.text)
-            yield [Note("verdict", seen, role="solver")]
-            if seen == "INCORRECT":
-                return seen, review.text
-        decision, said = yield from trial(
-            problem, answer, self.backward_prompt, self.repair_prompt, "checker"
+            opinion = verdict(review.text)
+            yield [Note("verdict", opinion, role="solver")]
+            if opinion == "INCORRECT":
+                return opinion, review.text
+        decision, check_output = yield from run_check_program(
+            problem,
+            answer,
+            prompt=self.backward_prompt,
+            repair_prompt=self.repair_prompt,
+            role="checker",
         )
         if decision == "INCORRECT":
-            return (
-                decision,
-                f"A program that puts the answer {answer} back into the problem printed:\n{said}",
+            return decision, (
+                f"A program that puts the answer {answer} back into the problem printed:\n"
+                f"{check_output}"
             )
-        return "CORRECT" if "CORRECT" in (seen, decision) else "UNCLEAR", ""
+        return "CORRECT" if "CORRECT" in (opinion, decision) else "UNCLEAR", ""

@@ -1,96 +1,106 @@
-"""Solve, let a verifier judge, try again with its critique."""
+"""Solve, ask a verifier, try again with its critique."""
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, stated
-from slm_math.agents.coding import since, work
-from slm_math.agents.judging import judge
+from dataclasses import dataclass
+
+from slm_math.agents.base import Agent
+from slm_math.agents.coding import reply_with_tools, transcript_since
+from slm_math.agents.judging import ask_verifier
+from slm_math.agents.replies import stated_answer
 from slm_math.answers import equivalent
-from slm_math.prompts import render
+from slm_math.prompts import Prompt
 from slm_math.types import Note, Problem, Workflow, assistant, user
 
-SILENT = "It does not state a final answer."
-UNCHECKED = "It could not be checked."
+# critiques of drafts that no verifier judged
+NO_ANSWER = "It does not state a final answer."
+NOT_CHECKED = "It could not be checked."
 
 
+@dataclass(frozen=True)
 class SolverVerifier(Agent):
-    """Up to `rounds` drafts; stops when the verifier says CORRECT or two drafts agree, else the
-    last answer stands.
+    """Solves, asks a verifier, and tries again with its critique.
 
-    Both may write programs: the solver up to `runs` a draft, which mends those that fail, the
-    verifier one, whose output it sees before it decides. The critique goes back to the solver; with
-    `fresh=True` in a new chat (of `retry_prompt`, by default one that shows the problem again).
-    Retries sample at `retry_temperature`, since a greedy solver would only repeat itself. A lost
-    reply is no round.
+    Up to `rounds` drafts. Stops when the verifier says CORRECT or when two drafts agree; otherwise
+    the last answer is final. An unusable reply of the solver does not count as a round.
+
+    Args:
+        retry_prompt: shows the critique of the last draft. By default the template "retry"; with
+            `fresh` the template "again", which shows the problem as well.
+        runs: programs that the solver may run for each draft; the verifier may run one.
+        repair_prompt: shows the error of a program that failed.
+        retry_temperature: of the drafts after the first: at temperature 0 the solver would repeat
+            itself.
+        fresh: the solver tries again in a new chat.
     """
 
     roles = ("solver", "verifier")
     uses_python = True
 
-    def __init__(
-        self,
-        rounds: int = 5,
-        prompt: str = "solve",
-        verify_prompt: str = "verify",
-        verify_output_prompt: str = "verify_output",
-        retry_prompt: str | None = None,
-        output_prompt: str = "output",
-        repair_prompt: str = "repair",
-        runs: int = 3,
-        retry_temperature: float = 0.7,
-        fresh: bool = False,
-    ) -> None:
-        if rounds < 1 or runs < 0:
+    rounds: int = 5
+    prompt: Prompt = Prompt("solve", "problem")
+    verify_prompt: Prompt = Prompt("verify", "problem draft answer")
+    verify_output_prompt: Prompt = Prompt("verify_output", "output")
+    retry_prompt: Prompt | None = None
+    output_prompt: Prompt = Prompt("output", "output")
+    repair_prompt: Prompt = Prompt("repair", "output")
+    runs: int = 3
+    retry_temperature: float = 0.7
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        retry_prompt = self.retry_prompt or ("again" if self.fresh else "retry")
+        self.derive(retry_prompt=Prompt(retry_prompt, "problem critique"))
+        super().__post_init__()
+        if self.rounds < 1 or self.runs < 0:
             raise ValueError(
-                f"SolverVerifier needs rounds >= 1 and runs >= 0, got {rounds} and {runs}"
+                f"SolverVerifier needs rounds >= 1 and runs >= 0, got {self.rounds} and {self.runs}"
             )
-        self.rounds, self.runs = rounds, runs
-        self.retry_temperature, self.fresh = retry_temperature, fresh
-        self.prompt, self.output_prompt, self.repair_prompt = prompt, output_prompt, repair_prompt
-        self.verify_prompt, self.verify_output_prompt = verify_prompt, verify_output_prompt
-        self.retry_prompt = retry_prompt or ("again" if fresh else "retry")
-        self.takes("problem", "prompt")
-        self.takes("problem draft answer", "verify_prompt")
-        self.takes("output", "verify_output_prompt", "output_prompt", "repair_prompt")
-        self.takes("problem critique", "retry_prompt")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        chat = user(render(self.prompt, problem=problem.text), problem.images)
+        assert self.retry_prompt is not None
+        chat = problem.ask(self.prompt)
         answers: list[str] = []
-        why = "rounds"
-        for round in range(self.rounds):
-            warmth, begin = self.retry_temperature if round else None, chat
-            chat, draft = yield from work(
+        reason = "rounds"
+        for attempt in range(self.rounds):
+            chat_before = chat
+            chat, draft = yield from reply_with_tools(
                 chat,
                 self.output_prompt,
                 self.runs,
-                temperature=warmth,
+                temperature=self.retry_temperature if attempt else None,
                 repair_prompt=self.repair_prompt,
             )
             if draft is None:
-                why = "lost"
+                reason = "lost"
                 break
-            answer, critique = stated(draft.text), SILENT
+            answer, critique = stated_answer(draft.text), NO_ANSWER
             yield [Note("draft", answer)]
             if answer is not None:
                 answers.append(answer)
                 if any(
-                    equivalent(answer, old, problem.answer_type, problem.choices)
-                    for old in answers[:-1]
+                    equivalent(answer, earlier, problem.answer_type, problem.choices)
+                    for earlier in answers[:-1]
                 ):
-                    why = "agreed"
+                    reason = "agreed"
                     break
-                if round + 1 == self.rounds:
+                if attempt + 1 == self.rounds:
                     break
-                shown = since(begin, chat, draft)
-                checks = self.verify_prompt, self.verify_output_prompt
-                decision, critique = yield from judge(problem, shown, answer, *checks)
+                decision, critique = yield from ask_verifier(
+                    problem,
+                    draft=transcript_since(chat_before, chat, draft),
+                    answer=answer,
+                    prompt=self.verify_prompt,
+                    output_prompt=self.verify_output_prompt,
+                )
                 if decision == "CORRECT":
-                    why = "accepted"
+                    reason = "accepted"
                     break
-            again = render(self.retry_prompt, problem=problem.text, critique=critique or UNCHECKED)
-            chat = (
-                user(again, problem.images) if self.fresh else chat + assistant(draft) + user(again)
-            )
-        yield [Note("stop", why)]
+            critique = critique or NOT_CHECKED
+            if self.fresh:
+                chat = problem.ask(self.retry_prompt, critique=critique)
+            else:
+                retry = self.retry_prompt.fill(problem=problem.statement, critique=critique)
+                chat += assistant(draft) + user(retry)
+        yield [Note("stop", reason)]
         return answers[-1] if answers else None

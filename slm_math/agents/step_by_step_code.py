@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from slm_math.agents.base import Agent, stated
-from slm_math.agents.coding import work
-from slm_math.prompts import render
-from slm_math.types import Problem, Workflow, user
+from dataclasses import dataclass
+
+from slm_math.agents.base import Agent
+from slm_math.agents.coding import reply_with_tools
+from slm_math.agents.replies import stated_answer
+from slm_math.prompts import Prompt
+from slm_math.types import Problem, Workflow
 
 
+@dataclass(frozen=True)
 class StepByStepCode(Agent):
-    """Up to `steps` short steps, each a reply with a program; later ones see what earlier ones
-    defined.
+    """Solves in short steps, each with a program.
 
-    A reply without a program, or the one after the last step, gives the answer.
+    Up to `steps` steps; later programs see what earlier ones defined. A reply without a program, or
+    the reply after the last step, gives the answer.
     """
 
     uses_python = True
 
-    def __init__(
-        self,
-        steps: int = 8,
-        prompt: str = "steps",
-        step_prompt: str = "step_output",
-        output_prompt: str = "output",
-    ) -> None:
-        if steps < 1:
-            raise ValueError(f"StepByStepCode needs steps >= 1, got {steps}")
-        self.steps = steps
-        self.prompt = prompt
-        self.step_prompt = step_prompt
-        self.output_prompt = output_prompt
-        self.takes("problem", "prompt")
-        self.takes("output", "step_prompt", "output_prompt")
+    steps: int = 8
+    prompt: Prompt = Prompt("steps", "problem")
+    step_prompt: Prompt = Prompt("step_output", "output")
+    output_prompt: Prompt = Prompt("output", "output")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 1:
+            raise ValueError(f"StepByStepCode needs steps >= 1, got {self.steps}")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        chat = user(render(self.prompt, problem=problem.text), problem.images)
-        _, reply = yield from work(
-            chat, self.step_prompt, self.steps, last_prompt=self.output_prompt
+        _, reply = yield from reply_with_tools(
+            problem.ask(self.prompt), self.step_prompt, self.steps, last_prompt=self.output_prompt
         )
-        return None if reply is None else stated(reply.text)
+        return None if reply is None else stated_answer(reply.text)

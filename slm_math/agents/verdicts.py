@@ -1,4 +1,4 @@
-"""What a verifier's text says: CORRECT, INCORRECT or UNCLEAR. In doubt, never CORRECT."""
+"""The verdict in a verifier's reply: CORRECT, INCORRECT or UNCLEAR. In doubt, never CORRECT."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _WORD = r"(IN ?CORRECT|CORRECT|UNCLEAR|ACCEPT(?:ED)?|REJECT(?:ED)?)"
 _MARK = re.compile(
     rf"\bVERDICT\b(?:\s+is)?\s*[:=]|\bVERDICT\s+(?=(?:NOT\s+)?{_WORD}\b)", re.IGNORECASE
 )
-# what may lead up to a verdict and says nothing itself
+# words that may lead up to a verdict and do not change it
 _LEAD = (
     r"it|this|the|that|is|are|so|yes|final|proposed|given|provided|above|answer|solution|student's|of|to|problem|"
     r"all|every|each|steps?|and|completely|entirely|fully|therefore|overall|\$?[\d.,/]+\$?"
@@ -24,7 +24,7 @@ _PRAISE = re.compile(
     re.IGNORECASE,
 )
 _REASON = re.compile(r"\b(?:because|since|as)\b.*", re.IGNORECASE)
-# a word that takes an approval back, bounds it, or offers another
+# words that withdraw an approval, limit it, or offer an alternative
 _DOUBT = re.compile(
     r"\b(?:not|never|no|neither|nor|cannot|wrong|false|part\w*|almost|nearly|mostly|or|but|however|except|unless|if|"
     r"only|al?though|though|yet|should|would|could|might|may|errors?|mista\w*|fail\w*|bad|erroneous|flaw\w*|until|"
@@ -48,21 +48,21 @@ _MEANS = {
 def verdict(text: str) -> str:
     """CORRECT, INCORRECT or UNCLEAR.
 
-    What follows the last "VERDICT:", on its line, counts. Without that mark, the last line that is
-    nothing but a verdict; INCORRECT where that is said in capitals. ACCEPT is CORRECT, REJECT and
-    "NOT CORRECT" are INCORRECT; whatever is denied, doubted, bounded ("CORRECT up to step 3"),
-    offered as a choice ("CORRECT or INCORRECT") or said of something else ("the correct answer is
-    5") is UNCLEAR.
+    What follows the last "VERDICT:" on its line counts. Without that mark, capitals that say
+    INCORRECT count, or else the last line that is nothing but a verdict. ACCEPT means CORRECT;
+    REJECT and "NOT CORRECT" mean INCORRECT. Negated, hedged, limited ("CORRECT up to step 3") or
+    multiple verdicts ("CORRECT or INCORRECT") are UNCLEAR, and so are those about something else
+    ("the correct answer is 5").
     """
-    return decided(text) or "UNCLEAR"
+    return stated_verdict(text) or "UNCLEAR"
 
 
-def decided(text: str) -> str | None:
-    """The verdict that a text states, None when it states none."""
+def stated_verdict(text: str) -> str | None:
+    """The verdict that a text states; None if it states none."""
     plain = _plain(text)
     marks = list(_MARK.finditer(plain))
     if len(marks) > 1 and "\n" not in plain[marks[-2].end() : marks[-1].start()]:
-        return "UNCLEAR"  # several on one line: the choices repeated
+        return "UNCLEAR"  # several on one line repeat the choices of the prompt
     if marks:
         return _after_mark(plain[marks[-1].end() :])
     if _REFUSED.search(plain):
@@ -73,31 +73,29 @@ def decided(text: str) -> str | None:
     return None
 
 
-def certain(text: str) -> str | None:
-    """The verdict of a text that was cut off: only one after a mark counts."""
-    return decided(text) if _MARK.search(_plain(text)) else None
+def marked_verdict(text: str) -> str | None:
+    """The verdict of a reply that hit the length limit: only one after a "VERDICT:" counts."""
+    return stated_verdict(text) if _MARK.search(_plain(text)) else None
 
 
 def _after_mark(after: str) -> str | None:
-    """The verdict on the first line that says something; a later INCORRECT takes an
-    approval back.
-    """
+    """The verdict on the first line that is not blank; a later INCORRECT withdraws an approval."""
     lines = [line for line in after.splitlines() if line.strip()]
-    found = _STATED.match(lines[0]) if lines else None
-    if found is None or _ASKED.match(lines[0]):
+    stated = _STATED.match(lines[0]) if lines else None
+    if stated is None or _ASKED.match(lines[0]):
         return None
-    said, rest = _meaning(found[2], found[1]), lines[0][found.end() :]
-    if said != "CORRECT":
-        return "UNCLEAR" if _choice(rest) else said
+    decision, rest = _meaning(stated[2], stated[1]), lines[0][stated.end() :]
+    if decision != "CORRECT":
+        return "UNCLEAR" if _is_choice(rest) else decision
     if re.search(r"[¬❌✗✘]|~~|[~!]\s*CORRECT", lines[0], re.IGNORECASE) or any(
         _REFUSED.search(_PRAISE.sub("", line)) for line in lines[1:]
     ):
         return "UNCLEAR"
-    return said if _plainly(rest) else "UNCLEAR"
+    return decision if _confirms(rest) else "UNCLEAR"
 
 
-def _plainly(rest: str) -> bool:
-    """Whether what follows an approval on its line leaves it standing."""
+def _confirms(rest: str) -> bool:
+    """Whether the rest of the line after an approval does not change it."""
     if thing := _THING.match(rest):
         return not re.search(r"\w", rest[thing.end() :])
     rest = _PRAISE.sub("", rest)
@@ -106,21 +104,23 @@ def _plainly(rest: str) -> bool:
     return _DOUBT.search(_REASON.sub("", rest)) is None
 
 
-def _choice(rest: str) -> bool:
-    """Whether what follows a verdict offers another one."""
+def _is_choice(rest: str) -> bool:
+    """Whether the rest of the line after a verdict offers another one."""
     return re.match(r"\W*(?:\bor\b)?\W*(?:IN ?)?CORRECT\b", rest, re.IGNORECASE) is not None
 
 
-def _meaning(word: str, denied: str | None) -> str:
-    said = word.upper().replace(" ", "")
-    said = _MEANS.get(said, said)
-    return {"CORRECT": "INCORRECT"}.get(said, "UNCLEAR") if denied else said
+def _meaning(word: str, negation: str | None) -> str:
+    decision = word.upper().replace(" ", "")
+    decision = _MEANS.get(decision, decision)
+    return {"CORRECT": "INCORRECT"}.get(decision, "UNCLEAR") if negation else decision
 
 
 def _plain(text: str) -> str:
-    """Without emphasis and invisible characters, every dash within INCORRECT gone."""
-    shown = "".join(
-        c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf"
+    """The text without emphasis, invisible characters and dashes within INCORRECT."""
+    visible = "".join(
+        character
+        for character in unicodedata.normalize("NFKC", text)
+        if unicodedata.category(character) != "Cf"
     )
-    shown = re.sub(r"\\(?:boxed|text\w*|math\w+)\s*\{|[*_`\[\]{}]", "", shown).replace("’", "'")
-    return re.sub(r"\b(in|non)\s*[-‐‑‒–—]\s*(correct)", r"in\2", shown, flags=re.IGNORECASE)
+    visible = re.sub(r"\\(?:boxed|text\w*|math\w+)\s*\{|[*_`\[\]{}]", "", visible).replace("’", "'")
+    return re.sub(r"\b(in|non)\s*[-‐‑‒–—]\s*(correct)", r"in\2", visible, flags=re.IGNORECASE)

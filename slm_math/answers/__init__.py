@@ -1,9 +1,9 @@
-r"""From a reply to a verdict: find the final answer, compare it with the reference, say why.
+r"""Grade a reply: extract its final answer, compare it with the reference answer, give a reason.
 
-The rules, one to seven (each line runs as a test):
+The seven rules (each example runs as a test):
 
-1. **Values are compared exactly.** Integers have no tolerance; a decimal is an exact value only at
-   full float precision (relative error below 1e-9). Unreduced fractions, mixed numbers, expanded
+1. **Values are compared exactly.** Integers have no tolerance. A decimal equals an exact value only
+   at full float precision (relative error below 1e-9). Unreduced fractions, mixed numbers, expanded
    and factored forms are equal by value.
 
    >>> (
@@ -19,8 +19,8 @@ The rules, one to seven (each line runs as a test):
    ... )
    (True, False, False)
 
-2. **Units, degree and currency signs may be dropped or added, not exchanged.** 50% is 50 and 0.5;
-   0.5 is not 50.
+2. **Units, degree and currency signs may be dropped or added, but not exchanged.** 50% equals both
+   50 and 0.5; 0.5 does not equal 50.
 
    >>> (
    ...     equivalent("5 cm", "5"),
@@ -36,8 +36,8 @@ The rules, one to seven (each line runs as a test):
    ... )
    (False, False, False)
 
-3. **Bare lists and sets are unordered and complete; tuples, vectors and matrices are ordered;
-   brackets matter.** An interval answers an inequality.
+3. **Bare lists and sets are complete and unordered; tuples, vectors and matrices are ordered;
+   brackets matter.** An inequality equals the interval of its solutions.
 
    >>> equivalent("1, -2", r"\{-2, 1\}"), equivalent("[-2,7]", r"-2 \le x \le 7")
    (True, True)
@@ -46,7 +46,8 @@ The rules, one to seven (each line runs as a test):
    >>> equivalent("1, 2", "1, 2, 3"), equivalent("(2,1)", "(1,2)"), equivalent("[1,2]", "(1,2)")
    (False, False, False)
 
-4. **x = 5 is 5; an equation is not one of its sides, but any non-zero multiple of itself.**
+4. **`x = 5` equals 5. An equation does not equal one of its sides, but it equals every non-zero
+   multiple of itself.**
 
    >>> (
    ...     equivalent("x = 5", "5"),
@@ -61,7 +62,7 @@ The rules, one to seven (each line runs as a test):
    ... )
    (False, False, False)
 
-5. **Text ignores case and** `\text{}`; (B) is B.
+5. **Text is compared without case and without** `\text{}`; (B) equals B.
 
    >>> (
    ...     equivalent("Even", r"\text{even}"),
@@ -70,9 +71,9 @@ The rules, one to seven (each line runs as a test):
    ... )
    (True, True, False)
 
-6. **The last non-empty box counts**, adjacent boxes form one list, alternatives are wrong for one
-   value; what follows the end of the turn, stands in an invented next question or only in a
-   thinking block is not the answer.
+6. **The last non-empty box counts.** Adjacent boxes form one list. Alternatives are wrong where the
+   reference has one value. Text after the end of the turn, text in a next question that the model
+   invented, and text that stands only in a thinking block are not the answer.
 
    >>> (
    ...     extract(r"\boxed{7}. Wait, no: \boxed{5} \boxed{}").value,
@@ -87,8 +88,8 @@ The rules, one to seven (each line runs as a test):
    >>> extract("<answer>5</answer><|im_end|> Question: 3 + 4? The answer is 7.")
    Extracted(value='5', method='tag', span=(8, 9), hedged=False)
 
-7. **Arithmetic left undone is not an answer**, nor is an expression copied from the problem whose
-   operation the reference has carried out. Fractions, powers and radicals stand.
+7. **Unevaluated arithmetic is not an answer.** Neither is an expression copied from the problem
+   whose operation the reference has carried out. Fractions, powers and radicals are accepted.
 
    >>> (
    ...     grade(r"\boxed{17 \times 23}", "391").reason,
@@ -98,7 +99,7 @@ The rules, one to seven (each line runs as a test):
    >>> grade(r"\boxed{2^{10}}", "1024", "How many subsets has a set of ten?").reason
    'equal'
 
-Multiple choice ("mc") compares letters, in any spelling, or the value of a choice; "num" allows a
+Multiple choice ("mc") compares letters, in any spelling, or the value of a choice. "num" allows a
 tolerance:
 
 >>> equivalent("option (b)", "B", "mc"), equivalent("15", "B", "mc", ["12 cm", "15 cm"])
@@ -111,17 +112,27 @@ False
 ... )
 (True, True)
 
-Nothing in an answer is ever executed. What the exact rules here cannot settle is asked of a worker
-process without rights, limited in time and memory; an answer that it cannot settle either is
-`UNDECIDED`: not correct, and counted.
+Nothing in an answer is ever executed. If the exact rules cannot decide, a worker process without
+privileges, limited in time and memory, compares the two answers with an algebra system. If that
+process cannot decide either, the answer counts as incorrect and its reason is one of `UNDECIDED`,
+so that such answers can be reported separately.
 """
 
 from slm_math.answers.decide import classes, equivalent
 from slm_math.answers.equivalence import UNDECIDED, Decision
 from slm_math.answers.explain import explain
 from slm_math.answers.extract import Extracted, extract, gold_answer
-from slm_math.answers.grade import Verdict, grade, grader_version, judge, judged
+from slm_math.answers.grade import (
+    Verdict,
+    grade,
+    grade_answer,
+    grade_extracted,
+    grader_version,
+)
 from slm_math.answers.readable import readable
+
+# The old name of `grade_answer`: it works for one more version, as rewards of users import it.
+judge = grade_answer
 
 __all__ = [
     "UNDECIDED",
@@ -134,8 +145,9 @@ __all__ = [
     "extract",
     "gold_answer",
     "grade",
+    "grade_answer",
+    "grade_extracted",
     "grader_version",
     "judge",
-    "judged",
     "readable",
 ]

@@ -1,5 +1,7 @@
-"""The worker process: compares with sympy what our grammar or math-verify reads. Started by `pool`,
-never imported.
+"""The algebra worker process: compares two expressions with sympy.
+
+Our own grammar or math-verify reads the expressions. `pool` starts this module as a process;
+nothing imports it.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from typing import Any
 from slm_math.answers.expressions import Node, Unread, read
 
 DIGITS = 50
-DEEP_DIGITS = 800  # to which a difference that shows nothing in 50 digits is looked at once more
+DEEP_DIGITS = 800  # the second look at two values that agree in the first 50 digits
 _POINTS = ("0.83", "-1.27", "2.39", "3", "-4", "6")
-# for what bends: moduli, roots, floors, inverse functions
+# further points for functions with kinks or branches: moduli, roots, floors, inverse functions
 _FAR = ("8.5", "-9.3", "-23", "57", "-137", "1009")
-# what the parser learns from: an unknown form costs it up to a quarter of a second, a known one a
-# millisecond
+# These warm up the parser: the first expression of a new form takes it up to a quarter of a second,
+# the next one of that form a millisecond.
 _FORMS = (
     r"\{1, 2, \sqrt{3}\}",
     r"(-\infty, \frac{1}{2}] \cup (3, \infty)",
@@ -35,14 +37,14 @@ _FORMS = (
 
 
 class OutOfTime(BaseException):
-    """Not an Exception: nothing in between may swallow it."""
+    """The time limit has passed. No `except Exception` of a library may catch it."""
 
 
 def main() -> None:
     """Answer questions, one JSON line each, until the input ends."""
     megabytes = int(sys.argv[1])
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints must not look like a reply
+    os.dup2(2, 1)  # output of a library must not look like a reply
     load()
     confine(megabytes)
     signal.signal(signal.SIGPROF, _out_of_time)
@@ -58,11 +60,10 @@ def main() -> None:
 
 
 def confine(megabytes: int) -> None:
-    """From here on this process can compute and read Python's own files: no writing, network,
-    processes, other files.
+    """Restrict this process for good: it can compute, and read the files of Python.
 
-    Where the system has no such filters, the limit on memory is all there is; the text is never
-    executed either way.
+    It can no longer write, use the network, start processes or read other files. On systems without
+    such filters only the memory limit holds; expressions are never executed on any system.
     """
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
@@ -71,7 +72,7 @@ def confine(megabytes: int) -> None:
     with contextlib.suppress(ImportError, AttributeError, OSError):
         from slm_math.sandbox.boundary import lock
 
-        places = [
+        readable_paths = [
             sys.prefix,
             sys.base_prefix,
             str(Path(__file__).parents[2]),
@@ -80,13 +81,11 @@ def confine(megabytes: int) -> None:
             "/usr/lib",
             *sys.path,
         ]
-        lock(megabytes << 20, landlock=None, reading=places)
+        lock(megabytes << 20, landlock=None, reading=readable_paths)
 
 
 def load() -> None:
-    """Import the libraries and show their parser every form of expression, so that no question pays
-    for the first.
-    """
+    """Import the libraries and warm up the parser with every form of expression."""
     import logging
 
     logging.disable(logging.CRITICAL)
@@ -100,7 +99,10 @@ def _out_of_time(*_: Any) -> None:
 
 
 def limited(seconds: float, kind: str, *expressions: str) -> str:
-    """The reply to one question within `seconds` of processor time, whatever was asked before."""
+    """The reply to one question, computed within `seconds` of processor time.
+
+    The cache is cleared first, so that the reply does not depend on earlier questions.
+    """
     from sympy.core.cache import clear_cache
 
     try:
@@ -118,8 +120,9 @@ def limited(seconds: float, kind: str, *expressions: str) -> str:
 
 
 def equal(answer: str, gold: str) -> bool | None:
-    """Whether two expressions are the same, as they are read or by their digits at `points`; None:
-    nobody can tell.
+    """Whether two expressions are equal, by structure or by their values at `points`.
+
+    None if this cannot be decided.
     """
     a, g, same_names = both(answer, gold)
     if a is None or g is None or _undefined(a) or _undefined(g):
@@ -130,13 +133,13 @@ def equal(answer: str, gold: str) -> bool | None:
         return False
     if not _both_expressions(a, g):
         return confirmed(a, g) if type(a).__name__ == type(g).__name__ else False
-    places = points(a, g)
-    agreed = [agree(a, g, point) for point in places]
+    compared_at = points(a, g)
+    agreed = [agree(a, g, point) for point in compared_at]
     if False in agreed:
         return False
     if True not in agreed:
         return (a - g).equals(0)
-    return not apart(a, g, places[agreed.index(True)])
+    return not apart(a, g, compared_at[agreed.index(True)])
 
 
 def proportional(answer: str, gold: str) -> bool | None:
@@ -153,10 +156,10 @@ def proportional(answer: str, gold: str) -> bool | None:
 
 
 def both(answer: str, gold: str) -> tuple[Any, Any, bool]:
-    """Two sympy objects (None: unreadable), and whether they speak of the same variables.
+    """(answer, gold, whether both have the same variables) as sympy objects; None if unreadable.
 
-    What this package can read itself goes straight from its tree to sympy: math-verify's grammar
-    costs up to a second for a form of expression that this process has not met before.
+    If our own grammar reads both, their trees are converted to sympy directly: math-verify's
+    grammar takes up to a second for a form of expression that is new to this process.
     """
     try:
         trees = read(answer), read(gold)
@@ -167,8 +170,9 @@ def both(answer: str, gold: str) -> tuple[Any, Any, bool]:
 
 
 def built(tree: Node) -> Any:
-    """The sympy object of a tree; None where a part has no finite value (sympy goes on: |1/0| is
-    its infinity).
+    """The sympy object of a tree; None if a part of the tree has no finite value.
+
+    sympy itself would continue with such a part: it takes |1/0| as infinity.
     """
     import sympy
 
@@ -212,38 +216,39 @@ def _made(tree: Node, args: list[Any]) -> Any:
 
 
 def parsed(latex: str) -> Any:
-    """The sympy object that math-verify's LaTeX grammar makes of an expression; None when it reads
-    no such thing.
-    """
+    """The sympy object that math-verify's LaTeX grammar reads; None if it cannot read one."""
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
     from sympy import E, I
 
-    # its removal of units would also remove variables: they are our business
+    # its removal of units would also remove variables: units are handled by `answers.units`
     spelling = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
     )
     config = LatexExtractionConfig(boxed_match_priority=-1, normalization_config=spelling)
-    found = parse(f"${latex}$", [config], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore
-    if len(found) != 1 or isinstance(found[0], str) or not hasattr(found[0], "free_symbols"):
+    objects = parse(f"${latex}$", [config], fallback_mode="no_fallback", parsing_timeout=None)  # pyright: ignore
+    if len(objects) != 1 or isinstance(objects[0], str) or not hasattr(objects[0], "free_symbols"):
         return None
-    # `i` and `e` are constants to the grammar of `expressions`, whose question this is
-    constants = {s: {"i": I, "e": E}[s.name] for s in found[0].free_symbols if s.name in ("i", "e")}
-    return found[0].subs(constants)
+    [expression] = objects
+    # `i` and `e` are constants, as in the grammar of `expressions`
+    constants = {
+        s: {"i": I, "e": E}[s.name] for s in expression.free_symbols if s.name in ("i", "e")
+    }
+    return expression.subs(constants)
 
 
 def confirmed(a: Any, g: Any) -> bool:
-    """math-verify's own comparison, for what has no numeric value: sets, matrices, symbolic
-    functions.
-    """
+    """math-verify's comparison of objects without a numeric value: sets, matrices, functions."""
     from math_verify import verify
 
     return verify(g, a, float_rounding=15, numeric_precision=DIGITS, timeout_seconds=None)
 
 
 def points(*expressions: Any) -> list[dict[Any, Any]]:
-    """Where expressions are compared: near 1, and, if they bend somewhere, far away and around
-    their own numbers.
+    """The points at which expressions are compared, as values of their variables.
+
+    The points lie near 1. If an expression has kinks or branches, points far from 1 and around the
+    numbers in the expressions are added.
     """
     from sympy import Abs, Integer, Pow, Rational, ceiling, floor, log, sign
     from sympy.functions.elementary.trigonometric import InverseTrigonometricFunction
@@ -268,22 +273,22 @@ def points(*expressions: Any) -> list[dict[Any, Any]]:
             for place in (n - 1, n, n + 1, -n - 1, 1 - n, 2 * n + 1, n + Rational(1, 3))
         ]
     steps = [Rational(i, 7) if i % 2 == 0 else -Rational(i, 7) for i in range(len(symbols))]
-    found = [
+    sampled = [
         {s: p + (step if p.q > 1 else i) for i, (s, step) in enumerate(zip(symbols, steps))}
         for p in places
     ]
-    if len(symbols) > 1:  # variables that are far from each other, too
-        found += [
-            {s: -v if i % 2 else v for i, (s, v) in enumerate(point.items())} for point in found
+    if len(symbols) > 1:  # also points whose variables are far from each other
+        sampled += [
+            {s: -v if i % 2 else v for i, (s, v) in enumerate(point.items())} for point in sampled
         ]
-    return found
+    return sampled
 
 
 def agree(a: Any, g: Any, point: dict[Any, Any]) -> bool | None:
-    """Whether two values agree in a relative sense, so that tiny numbers differ.
+    """Whether two expressions agree at a point up to a relative error, so that tiny numbers differ.
 
-    None where either has no value, and where variables take it off the real numbers: `\\sqrt{x^3}`
-    and `x\\sqrt{x}` are the same to people.
+    None if either has no value there, or if either has variables and is not real there: people take
+    `\\sqrt{x^3}` and `x\\sqrt{x}` as equal.
     """
     from sympy import I
 
@@ -300,28 +305,25 @@ def _is_real(value: Any) -> bool:
 
 
 def evaluated(expression: Any, point: dict[Any, Any]) -> Any:
+    """The value of an expression at a point; None if it has none or one out of range."""
     value = expression.subs(point).doit().evalf(DIGITS + 10)
     try:
         size = abs(complex(value))
     except (TypeError, OverflowError):
         return None
-    # what is left of an exact zero is noise, and a relative error of noise says nothing
+    # rounding noise around an exact zero has no meaningful relative error
     return value if value == 0 or (1e-40 < size < 1e300) else None
 
 
 def _undefined(expression: Any) -> bool:
-    """Whether it holds a division by zero: whatever is computed from that equals everything else
-    computed from it.
-    """
+    """Whether an expression holds a division by zero, whose results all compare as equal."""
     from sympy import nan, zoo
 
     return hasattr(expression, "has") and bool(expression.has(nan, zoo))
 
 
 def apart(a: Any, g: Any, point: dict[Any, Any]) -> bool:
-    """Whether two values that agree in `DIGITS` digits differ all the same, as 2
-    and 2 + 10^-60 do.
-    """
+    """Whether two values that agree in `DIGITS` digits still differ, such as 2 and 2 + 10^-60."""
     difference = (a - g).subs(point).doit()
     if difference == 0:
         return False

@@ -1,6 +1,4 @@
-"""Evaluate an expression tree: exactly where it is rational, in double precision elsewhere; compare
-two of them.
-"""
+"""Evaluate and compare expression trees: exactly if rational, otherwise in double precision."""
 
 from __future__ import annotations
 
@@ -16,11 +14,11 @@ from slm_math.answers.expressions import Node
 MAX_BITS = 20_000
 FLOAT_PRECISION = 1e-9
 _FUNCTIONS = {
-    "\\sin": cmath.sin, "\\cos": cmath.cos, "\\tan": cmath.tan, "\\ln": cmath.log,
-    "\\exp": cmath.exp,
+    "\\sin": cmath.sin, "\\cos": cmath.cos, "\\tan": cmath.tan,
     "\\cot": lambda x: 1 / cmath.tan(x), "\\sec": lambda x: 1 / cmath.cos(x),
     "\\csc": lambda x: 1 / cmath.sin(x),
     "\\arcsin": cmath.asin, "\\arccos": cmath.acos, "\\arctan": cmath.atan,
+    "\\ln": cmath.log, "\\exp": cmath.exp,
 }  # fmt: skip
 _CONSTANTS = {"\\pi": math.pi, "e": math.e, "i": 1j}
 
@@ -30,8 +28,9 @@ class Undefined(ArithmeticError):
 
 
 def exact(node: Node, values: Mapping[str, int]) -> Fraction:
-    """The rational value of a tree at integer values of its variables. Raises Undefined when it is
-    not rational.
+    """The rational value of a tree at integer values of its variables.
+
+    Raises Undefined if the value is not rational.
     """
     try:
         return _exact(node, values)
@@ -89,7 +88,7 @@ def _exact_power(base: Fraction, exponent: Fraction) -> Fraction:
 
 
 def _exact_root(base: Fraction, index: Fraction) -> Fraction:
-    """The real root, where it is rational."""
+    """The real root. Raises Undefined if it is not rational."""
     if index.denominator != 1 or not 2 <= index <= 20 or (base < 0 and index % 2 == 0):
         raise Undefined("root")
     n = int(index)
@@ -123,9 +122,7 @@ def _log(value: Fraction) -> float:
 
 
 def approximate(node: Node, values: Mapping[str, float]) -> complex:
-    """The value of a tree in double precision. Raises Undefined where there is none or where it is
-    too large.
-    """
+    """The value of a tree in double precision. Raises Undefined if it has none or overflows."""
     try:
         result = _approximate(node, values)
     except (ArithmeticError, ValueError, KeyError) as error:
@@ -149,7 +146,7 @@ def _approximate(node: Node, values: Mapping[str, float]) -> complex:
         case "product":
             return math.prod(args, start=1 + 0j)
         case "negative":
-            # -(16 + 0j) has a negative zero, and its root lies on the other branch
+            # -(16 + 0j) has a negative zero, which moves its root to the other branch
             return 0 - args[0]
         case "modulus":
             return complex(abs(args[0]))
@@ -163,7 +160,7 @@ def _approximate(node: Node, values: Mapping[str, float]) -> complex:
             return cmath.log(args[0]) / cmath.log(args[1])
         case "function":
             value = _FUNCTIONS[node.name](args[0])
-            # \sin\pi is 0, and no root or quotient is to magnify its noise
+            # \sin\pi is 0: a root or a quotient must not amplify its rounding error
             return 0j if abs(value) < 1e-15 else value
         case _:
             return complex(exact(node, {}))
@@ -178,7 +175,7 @@ def _approximate_root(base: complex, index: complex) -> complex:
 
 
 def rational(node: Node) -> Fraction | None:
-    """The value of a tree without variables when it is rational, else None."""
+    """The value of a tree without variables; None if it has variables or is not rational."""
     try:
         return None if node.names else exact(node, {})
     except Undefined:
@@ -186,8 +183,9 @@ def rational(node: Node) -> Fraction | None:
 
 
 def integer_points(names: frozenset[str]) -> list[dict[str, int]]:
-    """Four fixed random integer points, of both signs: where two rational functions agree there,
-    they are the same.
+    """Four fixed random integer points of both signs.
+
+    Two rational functions that agree at all of them are taken as equal.
     """
     draw = random.Random(20)
     ordered = sorted(names)
@@ -202,8 +200,9 @@ def integer_points(names: frozenset[str]) -> list[dict[str, int]]:
 
 
 def real_points(names: frozenset[str]) -> list[dict[str, float]]:
-    """Eight fixed points near 1, with all combinations of signs of three variables; whole numbers
-    among them.
+    """Eight fixed points near 1, some of them integers.
+
+    They cover all combinations of signs of three variables.
     """
     sizes = (0.83, 1.27, 2.39, 3.0, 4.0, 0.31, 1.91, 2.0)
     return [
@@ -216,8 +215,9 @@ def real_points(names: frozenset[str]) -> list[dict[str, float]]:
 
 
 def real_roots(node: Node) -> Node:
-    """The tree with odd roots of negative numbers as algebra systems need them told: minus the root
-    of the opposite.
+    """The tree with each odd root of a negative number as minus the root of its opposite.
+
+    Algebra systems would take the complex root instead of the real one.
     """
     args = tuple(real_roots(arg) for arg in node.args)
     tree = replace(node, args=args)
@@ -229,14 +229,12 @@ def real_roots(node: Node) -> Node:
 
 
 def close(a: complex, b: complex, tolerance: float = FLOAT_PRECISION) -> bool:
-    """Equal up to a relative error; absolute size never counts, so 1e-20 and 1e-21 differ."""
+    """Whether two values are equal up to a relative error, so that 1e-20 and 1e-21 differ."""
     return a == b or abs(a - b) <= tolerance * max(abs(a), abs(b))
 
 
 def identical(a: Node, b: Node) -> bool | None:
-    """Whether two trees have the same value everywhere; None when only an algebra
-    system can tell.
-    """
+    """Whether two trees have the same value everywhere; None if only an algebra system can tell."""
     names = a.names
     if names != b.names:
         return False
@@ -249,9 +247,7 @@ def identical(a: Node, b: Node) -> bool | None:
 
 
 def _alike(a: Node, b: Node) -> bool:
-    """Whether nothing tells two trees apart at points where both are defined and, if they have
-    variables, real.
-    """
+    """Whether two trees agree at all points where both are defined and, with variables, real."""
     for point in real_points(a.names):
         try:
             x, y = approximate(a, point), approximate(b, point)
@@ -268,8 +264,9 @@ def _has_i(tree: Node) -> bool:
 
 
 def _is_rational_function(tree: Node) -> bool:
-    """Made of numbers and variables by the four operations and whole powers: equal at a few points
-    is equal.
+    """Whether a tree has only numbers, variables, the four operations and integer powers.
+
+    Such trees are equal if they agree at a few points.
     """
     return all(
         node.kind in ("number", "variable", "sum", "product", "negative", "quotient")
@@ -283,7 +280,7 @@ def _is_rational_function(tree: Node) -> bool:
 
 
 def proportional(a: Node, b: Node) -> bool | None:
-    """Whether a = c b for one non-zero constant c; None when only an algebra system can tell."""
+    """Whether a = c b for a non-zero constant c; None if only an algebra system can tell."""
     if a.names != b.names or not a.names:
         return False
     if not (_is_rational_function(a) and _is_rational_function(b)):
@@ -298,9 +295,7 @@ def proportional(a: Node, b: Node) -> bool | None:
 
 
 def equal_decimal(decimal: Node, other: Node) -> bool:
-    """Whether a decimal written to float precision (10 digits or more) stands for a value that it
-    cannot hit.
-    """
+    """Whether a decimal of 10 digits or more equals a value up to float precision."""
     literal = decimal.args[0] if decimal.kind == "negative" else decimal
     if (
         literal.kind != "number"
@@ -314,14 +309,14 @@ def equal_decimal(decimal: Node, other: Node) -> bool:
     error = abs(written - value)
     if value.denominator == 1:
         return error <= abs(value) * Fraction(1, 10**9) and error < Fraction(1, 10**6)
-    # what a decimal can hit is missed by the noise of floats only
+    # a value with a finite expansion can be written exactly: only float noise is allowed
     return error <= abs(value) * (Fraction(1, 10**12) if _terminates(value) else Fraction(1, 10**9))
 
 
 def _terminates(value: Fraction) -> bool:
     """Whether a number has a finite decimal expansion."""
-    rest = value.denominator
+    denominator = value.denominator
     for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    return rest == 1
+        while denominator % prime == 0:
+            denominator //= prime
+    return denominator == 1

@@ -1,11 +1,11 @@
-"""Multiple choice: which letters an answer names, directly or by the value of a choice."""
+"""Multiple choice: the letters that an answer names, directly or by the value of a choice."""
 
 from __future__ import annotations
 
 import re
 
 from slm_math.answers.equivalence import HARD, MAX_ANSWER, NO, YES, Decision, same
-from slm_math.answers.latex import normalise
+from slm_math.answers.latex import normalize
 
 _WRAPPED = re.compile(r"\\(?:text|vec)\{([^{}]*)\}")
 _CALLED = re.compile(
@@ -23,29 +23,26 @@ _STATED = re.compile(
 )
 
 
-def choose(answer: str, gold: str, choices: tuple[str, ...]) -> Decision:
-    """Whether the letters that an answer names are those of the reference; several only if the
-    reference has several.
+def same_choice(answer: str, gold: str, choices: tuple[str, ...]) -> Decision:
+    """Whether an answer names exactly the letters that the reference names.
 
-    Where either names no letter, the two are compared as values.
+    If either names no letter, the two are compared as values.
     """
     if max(len(answer), len(gold)) > MAX_ANSWER:
         return HARD
-    if not normalise(answer):
+    if not normalize(answer):
         return Decision(False, "empty")
     if _plain(answer).casefold() == _plain(gold).casefold():
         return YES
-    wanted = letters(gold, choices)
-    given = letters(answer, choices)
-    if wanted and given is not None:
-        return YES if given == wanted else NO
+    gold_letters = letters(gold, choices)
+    answer_letters = letters(answer, choices)
+    if gold_letters and answer_letters is not None:
+        return YES if answer_letters == gold_letters else NO
     return same(answer, gold)
 
 
 def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
-    """The letters that a text names; an empty set where it contradicts itself, None where it names
-    none.
-    """
+    """The letters that a text names; an empty set if they contradict it, None if there are none."""
     plain = _CALLED.sub("", _plain(text)).strip(" .*")
     one = _ONE.fullmatch(plain)
     if one and (not choices or ord(one[1].upper()) - ord("A") < len(choices)):
@@ -56,9 +53,9 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
     known = {chr(ord("A") + i) for i in range(max(len(choices), 5))}
     if 1 < len(plain) == len(set(plain)) and known.issuperset(plain):  # "AC"
         return frozenset(plain)
-    hits = [i for i, choice in enumerate(choices) if _says(text, choice)]
-    if len(hits) == 1:
-        return frozenset(chr(ord("A") + hits[0]))
+    equal = [i for i, choice in enumerate(choices) if _equals_choice(text, choice)]
+    if len(equal) == 1:
+        return frozenset(chr(ord("A") + equal[0]))
     if one:
         return frozenset(one[1].upper())
     if _HEDGED.search(plain):
@@ -68,24 +65,24 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
         return None
     letter = (stated[1] or stated[2] or stated[3]).upper()
     if not choices:
-        return (
-            frozenset() if _DENIED.search(plain) or _ONE.fullmatch(stated[4]) else frozenset(letter)
-        )
-    at = ord(letter) - ord("A")
-    # the statement as it was written: markup may carry its value
-    own = _STATED.fullmatch(_plain(text))
-    agrees = at < len(choices) and (
-        _says(stated[4], choices[at]) or (own is not None and _says(own[4], choices[at]))
+        contradicted = _DENIED.search(plain) or _ONE.fullmatch(stated[4])
+        return frozenset() if contradicted else frozenset(letter)
+    index = ord(letter) - ord("A")
+    # also the statement before " .*" were stripped: these marks may belong to its value
+    unstripped = _STATED.fullmatch(_plain(text))
+    agrees = index < len(choices) and (
+        _equals_choice(stated[4], choices[index])
+        or (unstripped is not None and _equals_choice(unstripped[4], choices[index]))
     )
     return frozenset(letter) if agrees else frozenset()
 
 
 def _plain(text: str) -> str:
-    return " ".join(_WRAPPED.sub(r" \1 ", normalise(text)).split())
+    return " ".join(_WRAPPED.sub(r" \1 ", normalize(text)).split())
 
 
-def _says(text: str, choice: str) -> bool:
-    """Whether a text is a choice, with or without the choice's own letter."""
-    plain = normalise(choice)
+def _equals_choice(text: str, choice: str) -> bool:
+    """Whether a text equals a choice, with or without the choice's own letter."""
+    plain = normalize(choice)
     stated = _STATED.fullmatch(plain)
     return same(text, choice).equal or (stated is not None and same(text, stated[4]).equal)

@@ -1,6 +1,4 @@
-"""Answers that only repeat the problem: expressions copied from it, with operations that the
-reference carried out.
-"""
+"""Answers that copy an expression from the problem instead of evaluating it."""
 
 from __future__ import annotations
 
@@ -13,11 +11,11 @@ from functools import lru_cache
 from slm_math.answers.arithmetic import rational
 from slm_math.answers.expressions import Node, Unread, read
 from slm_math.answers.guards import deep
-from slm_math.answers.latex import normalise, split_top
+from slm_math.answers.latex import normalize, split_top
 from slm_math.answers.structures import parse
 from slm_math.answers.values import Bag, Relation, Scalar, Value, scalar
 
-MAX_PROBLEM = 20_000  # characters of a problem that are looked at
+MAX_PROBLEM = 20_000  # characters of a problem that are searched
 MAX_EXPRESSIONS = 200
 _MATHS = re.compile(
     r"\\begin\{(?:align|equation|gather|multline|eqnarray)\*?\}(.+?)\\end\{|\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]",
@@ -29,26 +27,24 @@ _LEAVES = frozenset(("number", "constant", "variable"))
 
 
 def copied(answer: str, gold: str, problem: str) -> bool:
-    """Whether `answer`, known to equal `gold`, stands in the problem with an operation that `gold`
-    carried out.
+    """Whether `answer`, which equals `gold`, is copied from the problem with an open operation.
 
-    What counts is the expression, not its notation: names, units, brackets and the order of terms
-    and factors are looked through (`x = 23*17`, `(17)(23)` and `17 \\cdot 23` are one copy).
+    The operation is open if `gold` has carried it out. Expressions are compared without regard to
+    names, units, brackets and the order of terms and factors: `x = 23*17`, `(17)(23)` and
+    `17 \\cdot 23` are the same copy.
     """
     if answer.strip() == gold.strip():
         return False
-    said = [form for form in _forms(normalise(answer)) if form is not None]
-    wanted = set(_forms(normalise(gold)))
-    if not said or not any(_operates(form) for form in said) or set(said) <= wanted:
+    answer_forms = _forms(normalize(answer))
+    operations = {form for form in answer_forms if _operates(form)}
+    if not operations or answer_forms <= _forms(normalize(gold)):
         return False
-    return set(said) <= _asked(problem[:MAX_PROBLEM]) | {
-        form for form in said if not _operates(form)
-    }
+    return operations <= _problem_forms(problem[:MAX_PROBLEM])
 
 
-def _forms(text: str) -> list[str | None]:
-    """The canonical forms of the expressions in an answer; None for what is not read."""
-    return [] if deep(text) else [_form(tree) for tree in _trees(parse(text))]
+def _forms(text: str) -> set[str]:
+    """The canonical forms of the expressions in an answer."""
+    return set() if deep(text) else {_form(tree) for tree in _trees(parse(text))}
 
 
 def _trees(value: Value) -> Iterator[Node]:
@@ -63,25 +59,25 @@ def _trees(value: Value) -> Iterator[Node]:
 
 
 @lru_cache(maxsize=1024)
-def _asked(problem: str) -> frozenset[str]:
-    """The canonical forms of all expressions, and parts of expressions, that a problem holds."""
-    problem = problem.replace("\\$", "＄").replace("&", "")  # a price opens no formula
-    texts = [next(filter(None, found.groups())) for found in _MATHS.finditer(problem)]
-    texts += [found.group() for found in _PLAIN.finditer(_MATHS.sub(" ", problem))]
+def _problem_forms(problem: str) -> frozenset[str]:
+    """The canonical forms of all expressions in a problem and of their parts."""
+    problem = problem.replace("\\$", "＄").replace("&", "")  # a price does not open a formula
+    texts = [next(filter(None, formula.groups())) for formula in _MATHS.finditer(problem)]
+    texts += [formula.group() for formula in _PLAIN.finditer(_MATHS.sub(" ", problem))]
     texts = [piece for text in texts for piece in text.split("\\\\")]  # the lines of an align
     forms: set[str] = set()
     for text in texts[:MAX_EXPRESSIONS]:
-        for piece in split_top(normalise(text), _BREAKS) if len(text) < 400 else ():
-            for run in _runs(piece):
-                forms.update(_form(part) for part in run.walk())
+        for piece in split_top(normalize(text), _BREAKS) if len(text) < 400 else ():
+            for tree in _expressions(piece):
+                forms.update(_form(part) for part in tree.walk())
     return frozenset(forms)
 
 
-def _runs(piece: str) -> Iterator[Node]:
-    """The expression of a piece; of plain text, also without the words around it."""
-    found = scalar(piece) if piece and not deep(piece) else None
-    if found is not None:
-        yield found.tree
+def _expressions(piece: str) -> Iterator[Node]:
+    """The expression that a piece is, or the expressions between the words of plain text."""
+    whole = scalar(piece) if piece and not deep(piece) else None
+    if whole is not None:
+        yield whole.tree
         return
     for part in re.split(r"[a-zA-Z]{2,}|(?<= )[a-z](?= )", piece) if "\\" not in piece else ():
         try:
@@ -95,9 +91,7 @@ def _operates(form: str) -> bool:
 
 
 def _form(node: Node) -> str:
-    """One spelling for a tree, whatever its notation: operations as `name(arguments)`, commuting
-    ones sorted.
-    """
+    """The canonical form of a tree: operations as `name(arguments)`, commuting ones sorted."""
     if node.kind == "number":
         return str(node.value)
     if node.kind in _LEAVES:
@@ -116,8 +110,10 @@ def _form(node: Node) -> str:
 
 
 def _plain_value(node: Node) -> str | None:
-    """What stands although it holds an operation: a reduced fraction, a root of a whole number
-    without squares.
+    """The form of a tree that counts as evaluated although it holds an operation; None otherwise.
+
+    Such trees are reduced fractions, square roots of square-free integers and moduli of expressions
+    that are not negative.
     """
     numbers = [rational(arg) for arg in node.args]
     if node.kind == "quotient" and all(n is not None and n.denominator == 1 for n in numbers):
@@ -144,7 +140,7 @@ def _even_power(node: Node) -> bool:
 
 
 def _flat_form(node: Node) -> str:
-    """Sums and products without their inner brackets, signs and ones."""
+    """The form of a sum or a product, with inner brackets, signs and ones removed."""
     if node.kind == "sum":
         terms = sorted(form for term in _members(node, "sum") if (form := _form(term)) != "0")
         return terms[0] if len(terms) == 1 else f"sum({','.join(terms)})"
@@ -166,7 +162,7 @@ def _members(node: Node, kind: str) -> Iterator[Node]:
 
 
 def _factors(node: Node) -> tuple[int, list[str], list[str]]:
-    """(sign, factors above, factors below the line) of a product, a quotient or a negative."""
+    """(sign, factors of the numerator, factors of the denominator) of a tree."""
     if node.kind == "negative":
         sign, above, below = _factors(node.args[0])
         return -sign, above, below

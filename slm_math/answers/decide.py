@@ -1,10 +1,10 @@
-"""One question for all types of answers: do these two agree?"""
+"""Compare two answers of any answer type."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slm_math.answers.choices import choose
+from slm_math.answers.choices import same_choice
 from slm_math.answers.equivalence import Decision, same
 from slm_math.answers.tolerance import allowance, within
 from slm_math.types import AnswerType
@@ -17,20 +17,20 @@ def decide(
     choices: Sequence[str] = (),
     tolerance: float | str | None = None,
 ) -> Decision:
-    """Whether `answer` says what `gold` says, with the reason.
+    """Whether `answer` is equivalent to `gold`, with the reason.
 
     `answer_type` "mc" compares letters (or the values of `choices`); "num" allows an error of
     `tolerance`: 0.01 is absolute, "1%" relative to the reference. Raises ValueError for an unknown
-    type or an unreadable tolerance.
+    answer type or an unreadable tolerance.
     """
     if answer_type == "math":
         return same(answer, gold)
     if answer_type == "mc":
-        return choose(answer, gold, tuple(choices))
+        return same_choice(answer, gold, tuple(choices))
     if answer_type == "num":
-        return (
-            same(answer, gold) if tolerance is None else within(answer, gold, *allowance(tolerance))
-        )
+        if tolerance is None:
+            return same(answer, gold)
+        return within(answer, gold, *allowance(tolerance))
     raise ValueError(f"answer type {answer_type!r} is not one of math, mc, num")
 
 
@@ -41,23 +41,27 @@ def equivalent(
     choices: Sequence[str] = (),
     tolerance: float | str | None = None,
 ) -> bool:
-    """Whether `answer` says what `gold` says; see `decide`."""
-    return decide(answer, gold, answer_type, choices, tolerance).equal
+    """Whether `answer` is equivalent to `gold`; see `decide`."""
+    decision = decide(
+        answer=answer, gold=gold, answer_type=answer_type, choices=choices, tolerance=tolerance
+    )
+    return decision.equal
 
 
 def classes(
     answers: Sequence[str], answer_type: AnswerType = "math", choices: Sequence[str] = ()
 ) -> list[list[int]]:
-    """Indices of equivalent answers together, in the order in which each class first came; the
-    first member decides.
+    """The indices of equivalent answers, class by class, in the order of their first members.
+
+    An answer belongs to the first class whose first member it is equivalent to.
     """
-    found: list[list[int]] = []
+    grouped: list[list[int]] = []
     for index, answer in enumerate(answers):
-        for members in found:
+        for members in grouped:
             first = answers[members[0]]
             if answer == first or equivalent(answer, first, answer_type, choices):
                 members.append(index)
                 break
         else:
-            found.append([index])
-    return found
+            grouped.append([index])
+    return grouped

@@ -1,6 +1,4 @@
-"""Decide whether two answers say the same: exactly where possible, by the algebra process where
-not.
-"""
+"""Decide whether two answers are equivalent: exactly if possible, else by the algebra process."""
 
 from __future__ import annotations
 
@@ -22,16 +20,16 @@ from slm_math.answers.arithmetic import (
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
 from slm_math.answers.guards import deep, hostile
 from slm_math.answers.intervals import joined
-from slm_math.answers.latex import normalise
+from slm_math.answers.latex import normalize
 from slm_math.answers.structures import parse, rising
 from slm_math.answers.unevaluated import unevaluated
 from slm_math.answers.values import (
     Bag,
     Based,
+    Bracketed,
     Matrix,
     Opaque,
     Relation,
-    Row,
     Scalar,
     Value,
     Words,
@@ -39,20 +37,21 @@ from slm_math.answers.values import (
     words,
 )
 
-MAX_ANSWER = 1_000  # characters; a longer answer can only be right word by word
+MAX_ANSWER = 1_000  # characters; a longer answer is correct only if its text equals the reference
 MAX_MEMBERS = 64
-# nobody knows: counted as not correct, aloud
+# the reasons of undecided answers: counted as incorrect and reported separately
 UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))
 _COORDINATES = frozenset(("x", "y", "z", "r", "\\theta"))
-_CAPITALS = re.compile(r"\\[A-Z][a-z]+")  # the algebra's reader takes \Delta for \delta
+_CAPITALS = re.compile(r"\\[A-Z][a-z]+")  # math-verify's grammar reads \Delta as \delta
 _DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
 _PLAIN_NUMBER = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,900})(?:\.[0-9]{1,20})?")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether two answers agree, and why (not): a few fixed words, so that reasons
-    can be counted.
+    """Whether two answers are equivalent, and the reason.
+
+    The reasons are a few fixed phrases, so that they can be counted (see `Verdict`).
     """
 
     equal: bool
@@ -64,30 +63,28 @@ OPEN, HARD = Decision(False, "unevaluated"), Decision(False, "too complex")
 
 
 def same(answer: str, gold: str) -> Decision:
-    """Whether two answers of any kind say the same, by the rules of values, lists, relations and
-    text.
+    """Whether two answers are equivalent by the rules for values, lists, relations and text.
 
-    Safe to call from any thread; hostile input costs a bounded time and nothing in it is ever
-    executed.
+    Safe to call from any thread. Hostile input takes bounded time, and none of it is ever executed.
     """
     if len(answer) > MAX_ANSWER or len(gold) > MAX_ANSWER:
         return YES if answer.strip() == gold.strip() else HARD
     if _PLAIN_NUMBER.fullmatch(answer) and _PLAIN_NUMBER.fullmatch(gold):
         if _number(answer) == _number(gold):
             return YES
-        # else: float precision
+        # longer decimals may still be equal up to float precision
         if ("." not in answer and "." not in gold) or max(len(answer), len(gold)) < 10:
             return NO
     try:
         return _same(answer, gold)
-    except Died:  # the machine's failure, not the answer's: not to be remembered
+    except Died:  # a failure of the machine, not of the answer: it must not be cached
         return Decision(False, "died")
-    except pool.Spent:
+    except pool.BudgetSpent:
         return Decision(False, "timeout")
 
 
 class Died(Exception):
-    """The algebra process could not answer."""
+    """The algebra process ended before it replied."""
 
 
 def _number(text: str) -> Fraction:
@@ -96,7 +93,7 @@ def _number(text: str) -> Fraction:
 
 @lru_cache(maxsize=16_384)
 def _same(answer: str, gold: str) -> Decision:
-    answer, gold = normalise(answer), normalise(gold)
+    answer, gold = normalize(answer), normalize(gold)
     if not answer or not gold:
         return Decision(False, "empty")
     if answer == gold:
@@ -107,7 +104,7 @@ def _same(answer: str, gold: str) -> Decision:
 
 
 def _only_member(value: Value) -> Value:
-    """The member of a set of one: what solves an equation is written with and without braces."""
+    """The member of a set of one, as solutions are written with and without braces."""
     if (
         not isinstance(value, Bag)
         or value.kind != "set"
@@ -119,20 +116,21 @@ def _only_member(value: Value) -> Value:
 
 
 def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
-    """Two parsed answers; the normalised texts are there for the algebra process."""
+    """Whether two parsed answers are equivalent.
+
+    `answer` and `gold` are their normalized texts, which the algebra process gets if needed.
+    """
     if isinstance(g, Relation) or isinstance(a, Relation):
         return _relations(a, g, answer, gold)
     match a, g:
-        case (Bag(kind="union"), Bag(kind="union") | Row()) | (Row(), Bag(kind="union")):
-            a, g = joined(a), joined(g)
-            if isinstance(a, Row) or isinstance(g, Row):
-                return _rows(a, g) if isinstance(a, Row) and isinstance(g, Row) else NO
-            return _unordered(a.items, g.items)
+        case Bag(kind="union"), Bag(kind="union") | Bracketed():
+            return _unions(a, g)
+        case Bracketed(), Bag(kind="union"):
+            return _unions(a, g)
         case Bag(), Bag() if (a.kind == "union") == (g.kind == "union"):
-            # bare values for x = 2, y = 3 come in that order
-            return (_ordered if _distinct_names(a) != _distinct_names(g) else _unordered)(
-                a.items, g.items
-            )
+            # the values of "x = 2, y = 3" may be given without names, in that order
+            in_order = _distinct_names(a) != _distinct_names(g)
+            return (_ordered if in_order else _unordered)(a.items, g.items)
         case Bag(), _ if a.kind == "list":  # several spellings of one answer ("0.5 or 1/2")
             return _first_failure(compare(item, g, _spell(item), gold) for item in a.items)
         case _, Bag() if g.kind == "list":
@@ -149,8 +147,8 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
             return YES if isinstance(a, Opaque) and words(answer) == g else NO
         case (Based(), _) | (_, Based()):
             return YES if a == g else NO
-        case Row(), Row():
-            return _rows(a, g)
+        case Bracketed(), Bracketed():
+            return _bracketed(a, g)
         case Matrix(), Matrix():
             if [len(row) for row in a.rows] != [len(row) for row in g.rows]:
                 return NO
@@ -162,13 +160,21 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
     return NO
 
 
+def _unions(a: Bag | Bracketed, g: Bag | Bracketed) -> Decision:
+    """Two unions of intervals, after their intervals were merged as far as possible."""
+    a, g = joined(a), joined(g)
+    if isinstance(a, Bag) and isinstance(g, Bag):
+        return _unordered(a.items, g.items)
+    return _bracketed(a, g) if isinstance(a, Bracketed) and isinstance(g, Bracketed) else NO
+
+
 def _distinct_names(bag: Bag) -> bool:
-    """Whether a list assigns values to several names."""
+    """Whether a list assigns a value to each of several different names."""
     names = {item.name for item in bag.items if isinstance(item, Relation) and item.name}
     return len(bag.items) > 1 and len(names) == len(bag.items)
 
 
-def _rows(a: Row, g: Row) -> Decision:
+def _bracketed(a: Bracketed, g: Bracketed) -> Decision:
     alike = (a.opening, a.closing) == (g.opening, g.closing) and a.variable in (
         "",
         g.variable or a.variable,
@@ -183,7 +189,7 @@ def _ordered(left: Sequence[Value], right: Sequence[Value]) -> Decision:
 
 
 def _first_failure(decisions: Iterable[Decision]) -> Decision:
-    """YES when there are decisions and all are."""
+    """The first decision that is not equal; the last one if all are equal; NO if there are none."""
     last = NO
     for last in decisions:
         if not last.equal:
@@ -192,25 +198,26 @@ def _first_failure(decisions: Iterable[Decision]) -> Decision:
 
 
 def _unordered(left: Sequence[Value], right: Sequence[Value]) -> Decision:
-    """Each member of one list has a partner of its own in the other; plain equality first, as it is
-    cheap.
+    """Whether each member of one list has a partner of its own in the other.
+
+    Identical members are paired first, as this is cheap.
     """
     if len(left) != len(right) or len(left) > MAX_MEMBERS:
         return NO
-    rest, open_items = list(right), []
+    unmatched_right, unmatched_left = list(right), []
     for a in left:
-        if a in rest:
-            rest.remove(a)
+        if a in unmatched_right:
+            unmatched_right.remove(a)
         else:
-            open_items.append(a)
+            unmatched_left.append(a)
     decision = YES
-    for a in open_items:
-        for g in rest:
+    for a in unmatched_left:
+        for g in unmatched_right:
             decision = compare(a, g, _spell(a), _spell(g))
             if decision.equal:
-                rest.remove(g)
+                unmatched_right.remove(g)
                 break
-            if decision.reason in pool.FAILURES:  # one such answer is enough
+            if decision.reason in pool.FAILURES:  # further comparisons would only take more time
                 return decision
         else:
             return decision
@@ -218,7 +225,7 @@ def _unordered(left: Sequence[Value], right: Sequence[Value]) -> Decision:
 
 
 def _spell(value: Value) -> str:
-    """The LaTeX of a member of a list."""
+    """The text of a member of a list, for the algebra process; "" for structures."""
     return value.text if isinstance(value, (Scalar, Opaque, Words)) else ""
 
 
@@ -255,7 +262,7 @@ def _same_value(a: Scalar, g: Scalar) -> Decision:
 
 
 def _decimal(a: Node, g: Node) -> bool:
-    """One of the two is a decimal that stands for the other at full float precision."""
+    """Whether one of the two is a decimal that equals the other up to float precision."""
     try:
         return equal_decimal(a, g) or equal_decimal(g, a)
     except Undefined:
@@ -263,8 +270,10 @@ def _decimal(a: Node, g: Node) -> bool:
 
 
 def _relations(a: Value, g: Value, answer: str, gold: str) -> Decision:
-    """x = 5 is 5, and f(x) = 2x is 2x; an equation is not one of its sides, but is any non-zero
-    multiple of itself.
+    """Compare two answers of which at least one is a relation.
+
+    `x = 5` equals 5, and `f(x) = 2x` equals 2x. An equation does not equal one of its sides, but
+    equals every non-zero multiple of itself.
     """
     if isinstance(a, Relation) and isinstance(g, Relation):
         if a.name and a.name == g.name:
@@ -289,7 +298,7 @@ def _relations(a: Value, g: Value, answer: str, gold: str) -> Decision:
 
 
 def _inequalities(a: Relation, g: Relation) -> Decision:
-    """Chains of comparisons: the same from the other end, and each side as the same expression."""
+    """Compare two chains of comparisons side by side, in either direction of reading."""
     (left, ops), (right, other_ops) = (
         rising(relation.sides, relation.operators) for relation in (a, g)
     )
@@ -316,14 +325,14 @@ def _equations(left: tuple[str, ...], right: tuple[str, ...]) -> Decision:
 
 
 def _hard(kind: str, answer: str, gold: str) -> Decision:
-    """Ask the algebra process, unless the answer looks as if it was made to keep it busy."""
+    """Query the algebra process, unless an expression looks made to keep it busy."""
     if answer.replace(" ", "") == gold.replace(" ", ""):
         return YES
     if "\\text" in answer or set(_CAPITALS.findall(answer)) != set(_CAPITALS.findall(gold)):
         return NO
     if hostile(answer) or hostile(gold):
         return HARD
-    reply = pool.ask(
+    reply = pool.query(
         kind, *(_DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text) for text in (answer, gold))
     )
     if reply == "died":

@@ -1,4 +1,4 @@
-"""How a verdict came about, step by step, for people."""
+"""Explain a verdict step by step, for people."""
 
 from __future__ import annotations
 
@@ -10,26 +10,36 @@ from slm_math.answers.equivalence import MAX_ANSWER, UNDECIDED
 from slm_math.answers.expressions import spell
 from slm_math.answers.extract import METHODS, extract
 from slm_math.answers.grade import grade
-from slm_math.answers.latex import normalise
+from slm_math.answers.latex import normalize
 from slm_math.answers.spoken import spoken
 from slm_math.answers.structures import parse
-from slm_math.answers.values import Bag, Based, Matrix, Opaque, Relation, Row, Scalar, Value, Words
+from slm_math.answers.values import (
+    Bag,
+    Based,
+    Bracketed,
+    Matrix,
+    Opaque,
+    Relation,
+    Scalar,
+    Value,
+    Words,
+)
 from slm_math.types import AnswerType
 
 Step = tuple[str, str]
 _MEANING = {
-    "equal": "the answer says what the reference says",
-    "different": "the answer says something else",
-    "no answer": "none is stated where an answer counts",
-    "hedged": "one of several alternatives does not answer",
-    "unevaluated": "arithmetic that the reference has carried out is left undone",
-    "copied": "it stands in the problem, with an operation that the reference has carried out",
-    "other unit": "both name a unit, and not the same one",
-    "empty": "there is nothing to compare",
-    "too complex": "too long, too deep or too large to be compared",
+    "equal": "the answer is equivalent to the reference",
+    "different": "the answer is not equivalent to the reference",
+    "no answer": "the reply states no final answer",
+    "hedged": "the reply offers several alternatives",
+    "unevaluated": "the answer leaves arithmetic undone that the reference has carried out",
+    "copied": "the answer copies an operation from the problem that the reference has carried out",
+    "other unit": "answer and reference name different units",
+    "empty": "the answer or the reference is empty",
+    "too complex": "the answer or the reference is too long, too deep or too large to compare",
     "timeout": "the algebra process ran out of time",
-    "died": "the algebra process broke off",
-    "unread": "not even the algebra process can read it",
+    "died": "the algebra process ended before it replied",
+    "unread": "the algebra process cannot read the answer or the reference",
 }
 _SHOWN = 160
 
@@ -43,62 +53,61 @@ def explain(
     tolerance: float | str | None = None,
     last_number: bool = False,
 ) -> list[Step]:
-    """The steps of `grade` for one case, as (step, what happened). The arguments are those of
-    `grade`.
+    """The steps of `grade` for one reply, as (step, what happened).
+
+    The arguments are those of `grade`.
     """
-    start, end = spoken(completion)
-    steps = [("reads", _reads(completion, start, end))]
-    for find in METHODS if last_number else METHODS[:-1]:
-        found = find(completion, start, end)
-        if found.value is not None:
-            step = "finds" if len(steps) == 1 else "passes over"
-            steps.append((step, f"{found.method}: {_short(found.value)} at {_span(found.span)}"))
-    found = extract(completion, last_number)
-    steps.append(
-        ("takes", "nothing: no answer is stated" if found.value is None else _short(found.value))
-    )
-    if found.hedged:
-        steps.append(
-            ("hedged", "several alternatives are offered: wrong unless the reference has them, too")
-        )
-    for name, text, is_gold in (("answer", found.value, False), ("reference", gold, True)):
+    steps = _extraction(completion, last_number)
+    extracted = extract(completion, last_number)
+    for name, text, is_gold in (("answer", extracted.value, False), ("reference", gold, True)):
         if text is not None and len(text) <= MAX_ANSWER:
-            spelled = normalise(text)
+            spelled = normalize(text)
+            structure = "an option" if answer_type == "mc" else _short(described(spelled, is_gold))
             steps.append((f"{name} spelled", _short(spelled)))
-            steps.append(
-                (
-                    f"{name} read as",
-                    "an option" if answer_type == "mc" else _short(described(spelled, is_gold)),
-                )
-            )
-    asked, began = pool.asked(), time.perf_counter()
+            steps.append((f"{name} read as", structure))
+    queries_before, began = pool.query_count(), time.perf_counter()
     verdict = grade(
-        completion, gold, problem, answer_type, choices, tolerance, last_number=last_number
+        completion=completion,
+        gold=gold,
+        problem=problem,
+        answer_type=answer_type,
+        choices=choices,
+        tolerance=tolerance,
+        last_number=last_number,
     )
     seconds = time.perf_counter() - began
-    questions = pool.asked() - asked
-    steps.append(
-        (
-            "compared",
-            f"by the algebra process ({questions} questions)"
-            if questions
-            else "exactly, in process",
-        )
-    )
-    outcome = (
-        "right"
-        if verdict.correct
-        else "undecided, so not right"
-        if verdict.reason in UNDECIDED
-        else "wrong"
-    )
+    queries = pool.query_count() - queries_before
+    by_algebra = f"by the algebra process ({queries} questions)"
+    steps.append(("compared", by_algebra if queries else "exactly, in process"))
+    outcome = "right" if verdict.correct else "wrong"
+    if verdict.reason in UNDECIDED:
+        outcome = "undecided, so not right"
     steps.append(("verdict", f"{outcome}: {verdict.reason}; {_MEANING[verdict.reason]}"))
     steps.append(("cost", f"{1000 * seconds:.1f} ms, grader {verdict.grader_version}"))
     return steps
 
 
+def _extraction(completion: str, last_number: bool) -> list[Step]:
+    """The part of the reply that is searched, what each method finds there, and the answer."""
+    start, end = spoken(completion)
+    steps = [("reads", _reads(completion, start, end))]
+    for find in METHODS if last_number else METHODS[:-1]:
+        match = find(completion, start, end)
+        if match.value is not None:
+            step = "finds" if len(steps) == 1 else "passes over"
+            steps.append((step, f"{match.method}: {_short(match.value)} at {_span(match.span)}"))
+    answer = extract(completion, last_number)
+    taken = "nothing: no answer is stated" if answer.value is None else _short(answer.value)
+    steps.append(("takes", taken))
+    if answer.hedged:
+        steps.append(
+            ("hedged", "several alternatives are offered: wrong unless the reference has them, too")
+        )
+    return steps
+
+
 def described(spelled: str, gold: bool = False) -> str:
-    """The structure that the grader sees in a normalised answer, in words."""
+    """The structure that the grader reads in a normalized answer, in words."""
     try:
         return _describe(parse(spelled, gold))
     except RecursionError:
@@ -108,11 +117,8 @@ def described(spelled: str, gold: bool = False) -> str:
 def _describe(value: Value) -> str:
     match value:
         case Scalar():
-            kind = (
-                "expression in " + ", ".join(sorted(value.tree.names))
-                if value.tree.names
-                else "number"
-            )
+            names = ", ".join(sorted(value.tree.names))
+            kind = f"expression in {names}" if names else "number"
             marks = " ".join(filter(None, ["percent" if value.percent else "", value.unit]))
             return f"{kind} {spell(value.tree)}" + (f" [{marks}]" if marks else "")
         case Words():
@@ -123,19 +129,19 @@ def _describe(value: Value) -> str:
             return f"{value.kind} of {len(value.items)}: " + "; ".join(
                 _describe(item) for item in value.items
             )
-        case Row():
+        case Bracketed():
             bound = f" for {value.variable}" if value.variable else ""
             inside = "; ".join(_describe(item) for item in value.items)
             return f"ordered, {value.opening} {inside} {value.closing}{bound}"
         case Matrix():
             return f"matrix of {len(value.rows)} rows: " + " | ".join(
-                "; ".join(map(_describe, r)) for r in value.rows
+                "; ".join(map(_describe, row)) for row in value.rows
             )
         case Relation():
             named = f"assignment to {value.name}" if value.name else "relation"
             return f"{named}: {f' {value.operators[0]} '.join(value.sides)}"
         case Opaque():
-            return "not readable in process: for the algebra process"
+            return "not readable in process: left to the algebra process"
 
 
 def _reads(text: str, start: int, end: int) -> str:

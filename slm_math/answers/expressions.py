@@ -1,7 +1,6 @@
-"""Read a LaTeX expression into a small tree, without ever handing text to an interpreter.
+"""Read a LaTeX expression into a small tree. No text is ever given to an interpreter.
 
-The grammar below is all that can happen. It settles most comparisons; what it cannot read goes to
-the worker process.
+Most comparisons need only this grammar. Expressions outside of it go to the algebra process.
 """
 
 from __future__ import annotations
@@ -16,37 +15,15 @@ _TOKEN = re.compile(
     r"|(?P<vector>\\vec\{[a-zA-Z]\})|(?P<command>\\[a-zA-Z]+|\\[{}])"
     r"|(?P<letter>[a-zA-Z](?:_(?:[0-9a-zA-Z]|\{[0-9a-zA-Z]+\}))?'*)|(?P<mark>[-+*/^(){}\[\]|!°%_]))"
 )
-FUNCTIONS = frozenset(
-    (
-        "\\sin",
-        "\\cos",
-        "\\tan",
-        "\\cot",
-        "\\sec",
-        "\\csc",
-        "\\arcsin",
-        "\\arccos",
-        "\\arctan",
-        "\\ln",
-        "\\exp",
-    )
-)
+FUNCTIONS = frozenset((
+    "\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\arcsin", "\\arccos", "\\arctan",
+    "\\ln", "\\exp",
+))  # fmt: skip
 CONSTANTS = frozenset(("\\pi", "e", "i"))
-_GREEK = frozenset(
-    (
-        "\\alpha",
-        "\\beta",
-        "\\gamma",
-        "\\delta",
-        "\\theta",
-        "\\lambda",
-        "\\mu",
-        "\\phi",
-        "\\omega",
-        "\\sigma",
-        "\\rho",
-    )
-)
+_GREEK = frozenset((
+    "\\alpha", "\\beta", "\\gamma", "\\delta", "\\theta", "\\lambda", "\\mu", "\\phi", "\\omega",
+    "\\sigma", "\\rho",
+))  # fmt: skip
 _TIMES = frozenset(("*", "\\cdot", "\\times"))
 
 
@@ -58,8 +35,8 @@ class Unread(ValueError):
 class Node:
     """An operation with its arguments, or a leaf.
 
-    `kind`: number, constant, variable; sum, product, quotient, negative, power, root, function,
-    logarithm (of, base), factorial, binomial, modulus.
+    `kind` of a leaf is number, constant or variable; of an operation it is sum, product, quotient,
+    negative, power, root, function, logarithm (argument, base), factorial, binomial or modulus.
     """
 
     kind: str
@@ -81,23 +58,18 @@ DEGREE = Node(
 
 
 def read(text: str) -> Node:
-    """The tree of a normalised LaTeX expression. Raises Unread."""
+    """The tree of a normalized LaTeX expression. Raises Unread."""
     return _Reader(text).all()
 
 
 def spell(node: Node) -> str:
-    r"""LaTeX for a tree that every grammar reads alike: `\cos\theta \cdot 2` comes back with all
-    its parentheses.
-    """
+    """Unambiguous LaTeX for a tree, with all its parentheses."""
     args = [spell(arg) for arg in node.args]
     match node.kind:
         case "number":
-            value = node.value
-            return (
-                str(value)
-                if value.denominator == 1
-                else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
-            )
+            if node.value.denominator == 1:
+                return str(node.value)
+            return f"\\frac{{{node.value.numerator}}}{{{node.value.denominator}}}"
         case "sum":
             return f"({'+'.join(args)})"
         case "product":
@@ -124,7 +96,7 @@ def spell(node: Node) -> str:
 
 
 class _Reader:
-    """Recursive descent: sum > product > sign > power > atom."""
+    """A parser by recursive descent: sum > product > sign > power > atom."""
 
     def __init__(self, text: str) -> None:
         if len(text) > MAX_LENGTH:
@@ -228,7 +200,7 @@ class _Reader:
         if self.peek() == "-":
             self.take()
             return Node("negative", (self.argument(),))
-        return self.atom()  # x^12 is x^1 followed by 2 in LaTeX, but nobody means that
+        return self.atom()  # LaTeX reads x^12 as x^1 followed by 2, but writers mean x^{12}
 
     def group(self, close: str) -> Node:
         self.take()
@@ -284,7 +256,7 @@ class _Reader:
         return Node("function", (self.operand(),), name=name)
 
     def operand(self) -> Node:
-        """What a function without parentheses applies to."""
+        """The argument of a function, with or without parentheses."""
         if self.peek() == "^":
             raise Unread("power of a function")
         if self.peek() in ("(", "{"):

@@ -1,29 +1,24 @@
-"""Find the final answer in a model's reply, in one pass over the text: no backtracking, no
-evaluation.
+"""Extract the final answer from a model's reply, in time linear in its length.
+
+Nothing in the reply is evaluated.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+from slm_math.answers.boxes import Box, find_boxes, last_group
 from slm_math.answers.spoken import Span, spoken
 
-_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])[ \t]*")
-_BARE_BOX = re.compile(r"[^\s{}$\\,;]+")
-_JOIN = re.compile(
-    r"(?:[\s,;$&*|/~()]|\\\\|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}"
-    r"|\b(?:and|or|maybe|perhaps|possibly)\b|\b[a-zA-Z](?:_\{?\w\}?)? ?=)*"
-)
 _ANSWER_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _HASH_NUMBER = re.compile(
     r"[-+$€£\\]{0,4}(?=[.,]{0,3}\d)[\d.,/]+\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?"
 )
-# The words that a phrase turns on, found from the end of the text, and what must follow them
-_TURNS = ("nswer", "ns:", "NSWER", "esult", "ESULT", "ption is", "hoice is", "a:", "A:")
+# Keywords of answer phrases: they are searched from the end, then `_PHRASE` is matched there.
+_KEYWORDS = ("nswer", "ns:", "NSWER", "esult", "ESULT", "ption is", "hoice is", "a:", "A:")
 _PHRASE = re.compile(
     r"(?:answer|result) (?:is|are|equals|comes to|(?:would|should|will|must) be)(?: that)?\b"
     r"[ \t]*:?[ \t]*\n{0,2}[ \t]*"
@@ -42,18 +37,18 @@ _NUMBER = re.compile(
     r"(?:(?:\d{1,3}(?:,\d{3}){1,9}(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s?\\?%)?"
 )
 _FENCE = re.compile(r"^[ \t]*```[ \t]*([a-zA-Z]*)[^\n]*$", re.MULTILINE)
-_MAX_WHOLE = 200  # characters; a reply that is nothing but an answer is short
+_MAX_WHOLE = 200  # characters of a reply that is only an answer
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MACRO = re.compile(
     r"\\(?:text|mbox|textbf|mathrm|operatorname|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+"
 )
 _COUNTED = re.compile(r"[-+$€£−]*[0-9][0-9.,/]*\s?%?(?:[ ][a-zA-Z]{2,15}){0,3}")
 _CHOSEN = re.compile(
-    r"(?<![\w$\\])\(?(?P<said>[A-H])\)?(?:[ .:][^.\n]{1,40})? is (?:the "
-    r")?(?:correct|right|answer)\b"
+    r"(?<![\w$\\])\(?(?P<said>[A-H])\)?(?:[ .:][^.\n]{1,40})?"
+    r" is (?:the )?(?:correct|right|answer)\b"
     r"|\b(?:choose|pick|select|go with) (?:option |choice |answer )?\(?(?P<chosen>[A-H])\b"
-    r"|\b(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),? (?:option |choice "
-    r")?\(?(?P<so>[A-H])\)?[.!]?(?=\s*\Z)"
+    r"|\b(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),?"
+    r" (?:option |choice )?\(?(?P<so>[A-H])\)?[.!]?(?=\s*\Z)"
 )
 _OPTION = re.compile(
     r"(?-i:[A-H])(?:(?:,? and |, ?| ?& ?)(?-i:[A-H]))+|\(?(?-i:[A-H])\)?(?: [-–])? \d.{0,60}"
@@ -68,11 +63,19 @@ _ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Extracted:
-    """An answer and where it stood: `span` are its characters, and `method` is one of
+    """An answer and how it was found.
 
-    box (`\\boxed{}`), tag (`<answer>`), hashes (`#### x`), phrase ("the answer is x"), output (what
-    a program of the reply printed), whole (the reply is nothing but an answer), number (the last
-    one, only when enabled), none. `hedged` says that several alternatives were offered ("3 or 4").
+    `span` is its (start, end) in the reply. `hedged` says whether the reply offers several
+    alternatives ("3 or 4"). `method` is one of:
+
+    - box: `\\boxed{}`
+    - tag: `<answer>`
+    - hashes: `#### x`
+    - phrase: "the answer is x"
+    - output: the last line that a program in the reply printed
+    - whole: the reply is only an answer
+    - number: the last number of the reply, if enabled
+    - none: no answer, `value` is None
     """
 
     value: str | None
@@ -85,115 +88,59 @@ NOTHING = Extracted(None, "none", None)
 
 
 def extract(completion: str, last_number: bool = False) -> Extracted:
-    """The final answer of a reply: the first of these that it holds, looked for where it speaks
-    (`spoken`).
+    """The final answer of a reply, by the first method that finds one in its answering part.
 
-    The last box or the only `<answer>`, whichever comes later; `#### x`; an answer phrase, or a
-    sentence that chooses an option; the last printed line of a program's output; a reply that is
-    nothing but an answer. Takes time linear in the length of the text.
-
-    With `last_number=True` the last number of the text is taken when all else is missing: lenient
-    reports only.
+    `spoken` gives the answering part. The methods, in order: the last box or the only `<answer>`,
+    whichever comes later; `#### x`; an answer phrase; a sentence that chooses an option; the last
+    printed line of a program's output; a reply that is only an answer. With `last_number=True` the
+    last number of the text is accepted if all others fail, which is for lenient reports only.
     """
     start, end = spoken(completion)
     for find in METHODS if last_number else METHODS[:-1]:
-        found = find(completion, start, end)
-        if found.value is not None:
-            return found
+        extracted = find(completion, start, end)
+        if extracted.value is not None:
+            return extracted
     return NOTHING
 
 
 def gold_answer(text: str) -> str:
-    """The reference answer of a field: after the last `####`, else the last box (or row of boxes),
-    else all.
+    """The reference answer in a field of a data set.
 
-    Of several lines without either, what an answer phrase at their end states ("A: 18"), if one
-    does.
+    It is the text after the last `####`, else the last box (or row of boxes), else the answer that
+    a phrase in a text of several lines states ("A: 18"), else the whole field.
     """
     if "####" in text:
         return text.rsplit("####", 1)[1].strip()
-    boxes = list(_boxes(text, 0, len(text)))
+    boxes = list(find_boxes(text, 0, len(text)))
     if boxes:
         return _last_boxes(text, boxes).value or ""
     stated = _phrase(text, 0, len(text)).value if "\n" in text.strip() else None
     return stated or text.strip()
 
 
-def _boxes(text: str, start: int, end: int) -> Iterator[tuple[Span, Span]]:
-    """(whole box, its content) for every outermost, balanced, non-empty box, in order."""
-    first = _BOX.search(text, start, end) if "box" in text else None
-    if first is None:
-        return
-    closing = _brace_pairs(text, first.start(), end)
-    done = start
-    for box in _BOX.finditer(text, first.start(), end):
-        if box.start() < done:
-            continue
-        if box.end() < end and text[box.end()] == "{":
-            close = closing.get(box.end())
-            if close is None or not text[box.end() + 1 : close].strip():
-                continue
-            content, done = (box.end() + 1, close), close + 1
-        else:
-            bare = _BARE_BOX.match(text, box.end(), end)
-            if bare is None:
-                continue
-            content, done = bare.span(), bare.end()
-        yield (box.start(), done), content
-
-
-def _brace_pairs(text: str, start: int, end: int) -> dict[int, int]:
-    """Position of each closed `{` -> position of its `}`; escaped braces are characters, not
-    delimiters.
-    """
-    pairs: dict[int, int] = {}
-    stack: list[int] = []
-    for brace in re.finditer(r"\\.|[{}]", text[start:end], re.DOTALL):
-        at = start + brace.start()
-        if brace.group() == "{":
-            stack.append(at)
-        elif brace.group() == "}" and stack:
-            pairs[stack.pop()] = at
-    return pairs
-
-
 def _boxed_or_tagged(text: str, start: int, end: int) -> Extracted:
-    boxes = list(_boxes(text, start, end))
+    boxes = list(find_boxes(text, start, end))
     tag = _tagged(text, start, end)
     if tag and not (boxes and boxes[-1][0][1] > tag[1]):
         inner = [box for box in boxes if tag[0] <= box[0][0] and box[0][1] <= tag[1]]
         if inner:
             return _last_boxes(text, inner)
-        said = _phrase(text, *tag)
-        span = said.span or _trim(text, *tag)
-        value = text[slice(*span)]
-        return (
-            Extracted(value, "tag", span, bool(_ALTERNATIVES.search(value))) if value else NOTHING
-        )
+        span = _phrase(text, *tag).span or _trim(text, *tag)
+        return _extracted(text, "tag", span)
     return _last_boxes(text, boxes) if boxes else NOTHING
 
 
 def _tagged(text: str, start: int, end: int) -> Span | None:
-    """The content of the only `<answer>` block; several blocks are not an answer but an attempt to
-    offer many.
-    """
+    """The content of the only `<answer>` block; None if there is none or more than one."""
     tags = list(_ANSWER_TAG.finditer(text, start, end)) if "<" in text else []
     if [tag.group().lower() for tag in tags] != ["<answer>", "</answer>"]:
         return None
     return tags[0].end(), tags[1].start()
 
 
-def _last_boxes(text: str, boxes: list[tuple[Span, Span]]) -> Extracted:
-    """The last box, with the boxes right before it when only separators stand between: together
-    they are one list.
-    """
-    group = [boxes[-1]]
-    for box in reversed(boxes[:-1]):
-        gap = text[box[0][1] : group[-1][0][0]]
-        if len(gap) > 100 or not _JOIN.fullmatch(gap):
-            break
-        group.append(box)
-    group.reverse()
+def _last_boxes(text: str, boxes: list[Box]) -> Extracted:
+    """The last box; with the boxes that belong to it, they are one list."""
+    group = last_group(text, boxes)
     values = list(dict.fromkeys(text[slice(*content)].strip() for _, content in group))
     span = (group[0][1][0], group[-1][1][1])
     between = "" if len(group) == 1 else text[slice(*span)]
@@ -202,9 +149,7 @@ def _last_boxes(text: str, boxes: list[tuple[Span, Span]]) -> Extracted:
 
 
 def _hashes(text: str, start: int, end: int) -> Extracted:
-    """The last `#### x`. A Markdown heading looks alike, so x is a number, or the
-    text's last line.
-    """
+    """The last `#### x`. As Markdown headings look alike, x is a number or ends the text."""
     last, text_end = None, start + len(text[start:end].rstrip())
     if "####" not in text:
         return NOTHING
@@ -218,9 +163,7 @@ def _hashes(text: str, start: int, end: int) -> Extracted:
 
 
 def _phrase(text: str, start: int, end: int) -> Extracted:
-    """What follows the last "the answer is", "Answer:" or line-initial "A:", up to the end of the
-    clause.
-    """
+    """The rest of the clause after the last "the answer is", "Answer:" or line-initial "A:"."""
     begin = _after_last_phrase(text, start, end)
     if begin is None:
         return NOTHING
@@ -228,59 +171,58 @@ def _phrase(text: str, start: int, end: int) -> Extracted:
     if stop and stop.group() == "?":  # "The answer is 5? No, ..."
         return NOTHING
     span = _trim(text, *_math_span(text, begin, end, stop.start() if stop else end))
-    if _OR.match(text, span[1], end):  # "5 (or 6)" is no 5
+    if _OR.match(text, span[1], end):  # "5 (or 6)" is not 5
         line_end = text.find("\n", span[1], end)
         span = _trim(text, span[0], line_end if line_end >= 0 else end)
-    value = text[slice(*span)]
-    return Extracted(value, "phrase", span, bool(_ALTERNATIVES.search(value))) if value else NOTHING
+    return _extracted(text, "phrase", span)
 
 
 def _after_last_phrase(text: str, start: int, end: int) -> int | None:
-    """Where the last answer phrase ends; its key words are looked for from behind, as most of a
-    text holds none.
+    """The position after the last answer phrase; None if there is none.
+
+    The keywords are searched from the end, as most of a text holds none of them.
     """
     last: tuple[int, int] | None = None
-    for word in _TURNS:
+    for word in _KEYWORDS:
         at = text.rfind(word, start, end)
         while at >= 0 and (last is None or at > last[0]):
-            found = _phrase_at(text, at, word, start, end)
-            if found is not None:
-                last = at, found
+            phrase_end = _phrase_end(text, at=at, word=word, start=start, end=end)
+            if phrase_end is not None:
+                last = at, phrase_end
                 break
             at = text.rfind(word, start, at)
     return last[1] if last else None
 
 
-def _phrase_at(text: str, at: int, word: str, start: int, end: int) -> int | None:
+def _phrase_end(text: str, at: int, word: str, start: int, end: int) -> int | None:
+    """The position after the answer phrase with the keyword `word` at `at`; None if it has none."""
     if len(word) == 2:  # "A:" counts at the start of a line
         before = text[max(start, at - 21) : at]
         if before.rpartition("\n")[2].strip(" \t") or ("\n" not in before and at - start > 21):
             return None
-        found = _SPACE.match(text, at + 2, end)
-        return found.end() if found else None
+        blanks = _SPACE.match(text, at + 2, end)
+        return blanks.end() if blanks else None
     begin = at - 1
     if begin < start or (begin > start and (text[begin - 1].isalnum() or text[begin - 1] == "_")):
         return None
-    found = _PHRASE.match(text, begin, end)
-    return found.end() if found else None
+    phrase = _PHRASE.match(text, begin, end)
+    return phrase.end() if phrase else None
 
 
 def _math_span(text: str, begin: int, end: int, stop: int) -> Span:
-    """Math delimiters right after the phrase decide where the answer ends, not the full stop within
-    them.
-    """
+    """The span of an answer: math delimiters right after the phrase overrule `stop`."""
     for opening, closing in (("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]"), ("$", "$")):
         if text.startswith(opening, begin):
             close = text.find(closing, begin + len(opening), min(end, begin + 400))
             line_end = text.find("\n", begin + 2, end)
-            # a lone `$` is a currency sign, and so is one whose partner belongs to the next amount
+            # a lone `$`, or one whose partner belongs to the next amount, is a currency sign
             if (
                 close > 0
                 and (opening != "$" or line_end < 0 or close < line_end)
                 and text[close - 1] != " "
             ):
-                rest = text[close + len(closing) : stop].strip(" .*")
-                return (begin, stop) if rest else (begin, close + len(closing))
+                after_math = text[close + len(closing) : stop].strip(" .*")
+                return (begin, stop) if after_math else (begin, close + len(closing))
     return begin, stop
 
 
@@ -294,9 +236,7 @@ def _trim(text: str, start: int, end: int) -> Span:
 
 
 def _option(text: str, start: int, end: int) -> Extracted:
-    """The option of the last sentence that chooses one: "(B) is correct", "I choose B", "Therefore,
-    B.".
-    """
+    """The option in the last sentence that chooses one: "(B) is correct", "Therefore, B."."""
     last = deque(_CHOSEN.finditer(text, start, end), maxlen=1)
     if not last:
         return NOTHING
@@ -308,14 +248,14 @@ def _output(text: str, start: int, end: int) -> Extracted:
     """The last line that the last program of a reply printed."""
     if "```" not in text:
         return NOTHING
-    span, opened = (0, 0), None
+    span, opening = (0, 0), None
     for fence in _FENCE.finditer(text, start, end):
-        if opened is None:
-            opened = fence
+        if opening is None:
+            opening = fence
             continue
-        if opened[1].lower() == "output":
-            span = (opened.end(), fence.start())
-        opened = None
+        if opening[1].lower() == "output":
+            span = (opening.end(), fence.start())
+        opening = None
     span = _trim(text, *span)
     if span[0] == span[1]:
         return NOTHING
@@ -325,9 +265,7 @@ def _output(text: str, start: int, end: int) -> Extracted:
 
 
 def _whole(text: str, start: int, end: int) -> Extracted:
-    """A short reply that is an answer and nothing else: a formula, a number of things, an option,
-    one word.
-    """
+    """A short reply that is only an answer: a formula, a number of things, an option, one word."""
     if end - start > 4 * _MAX_WHOLE:
         return NOTHING
     span = _trim(text, start, end)
@@ -346,7 +284,7 @@ def _whole(text: str, start: int, end: int) -> Extracted:
         and words[0] == bare.strip()
         and (len(words[0]) > 2 or words[0].lower() == "no")
     )
-    if "boxed" in value or "fbox" in value:  # one that is cut off
+    if "boxed" in value or "fbox" in value:  # a box that the length limit cut off
         return NOTHING
     counted = _COUNTED.fullmatch(value) and not _LINKING.intersection(words)
     if words and not single and not counted and not _OPTION.fullmatch(value):
@@ -355,8 +293,14 @@ def _whole(text: str, start: int, end: int) -> Extracted:
 
 
 def _last_number(text: str, start: int, end: int) -> Extracted:
-    found = deque(_NUMBER.finditer(text, start, end), maxlen=1)
-    return Extracted(found[0].group().strip(), "number", found[0].span()) if found else NOTHING
+    last = deque(_NUMBER.finditer(text, start, end), maxlen=1)
+    return Extracted(last[0].group().strip(), "number", last[0].span()) if last else NOTHING
+
+
+def _extracted(text: str, method: str, span: Span) -> Extracted:
+    """The answer in a span; `NOTHING` if the span is empty."""
+    value = text[slice(*span)]
+    return Extracted(value, method, span, bool(_ALTERNATIVES.search(value))) if value else NOTHING
 
 
 METHODS = (_boxed_or_tagged, _hashes, _phrase, _option, _output, _whole, _last_number)

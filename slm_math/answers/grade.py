@@ -1,4 +1,4 @@
-"""The verdict on one reply: what it answered, whether that is right, why, and by which grader."""
+"""Grade one reply: its answer, whether the answer is correct, the reason, the grader's version."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from slm_math.answers.equivalence import Decision
 from slm_math.answers.extract import Extracted, extract
 from slm_math.types import AnswerType, Problem, Task
 
-GRADER = "2"  # raise whenever any verdict may change
+GRADER = "2"  # increase this whenever a verdict may change
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a reply answered and whether that is right.
+    """The answer of a reply and whether it is correct.
 
-    `method` says where the answer stood (see `extract`), `reason` why it is right or not: "equal",
-    "different", "no answer", "hedged", "unevaluated", "copied", "other unit", "empty", or one of
-    `UNDECIDED`, for which nobody knows: they count as not correct, and are to be counted aloud.
-    `seconds` is wall time.
+    `method` says how the answer was found (see `Extracted`). `reason` is "equal", "different", "no
+    answer", "hedged", "unevaluated", "copied", "other unit", "empty" or one of `UNDECIDED`.
+    Undecided answers count as incorrect; reports should show their number separately. `seconds` is
+    wall time.
     """
 
     correct: bool
@@ -46,51 +46,58 @@ def grade(
     *,
     last_number: bool = False,
 ) -> Verdict:
-    """Find the final answer of a reply and compare it with the reference answer; a bare answer is a
-    reply, too.
+    """Extract the final answer of a reply and compare it with the reference answer.
 
     Args:
         completion: the reply, or only its answer.
-        gold: the reference answer (for a rationale with `####` or a box, see `gold_answer`).
-        problem: the problem's text: an expression copied from it, with its operations undone, is
-            not an answer.
-        answer_type: "math"; "mc" (the gold is a letter, or several); "num" (a number, up to
+        gold: the reference answer (for a worked solution with `####` or a box, see `gold_answer`).
+        problem: the problem's text; an unevaluated expression copied from it is not an answer.
+        answer_type: "math"; "mc" (the reference is one letter or several); "num" (a number, up to
             `tolerance`).
-        choices: of "mc", in the order of their letters.
-        tolerance: of "num": 0.01 is absolute, "1%" relative to the gold; None is exact.
-        last_number: accept the last number of a reply that states no answer; for lenient reports,
-            never for rewards.
+        choices: the choices of "mc", in the order of their letters.
+        tolerance: the allowed error of "num": 0.01 is absolute, "1%" relative to the reference;
+            None is exact.
+        last_number: accept the last number of a reply that states no answer. Use it for lenient
+            reports, never for rewards.
 
-    Raises ValueError for an unknown answer type or an unreadable tolerance, never because of
+    Raises ValueError for an unknown answer type or an unreadable tolerance, but never because of
     `completion` or `gold`.
     """
     start = time.perf_counter()
     task = Task(
         Problem("", problem or "", answer_type, tuple(choices or ())), gold, tolerance=tolerance
     )
-    found = extract(completion, last_number)
-    decision = judged(found, task)
-    seconds = time.perf_counter() - start
+    extracted = extract(completion, last_number)
+    decision = grade_extracted(extracted, task)
     return Verdict(
-        decision.equal, found.value, found.method, decision.reason, seconds, grader_version()
+        correct=decision.equal,
+        answer=extracted.value,
+        method=extracted.method,
+        reason=decision.reason,
+        seconds=time.perf_counter() - start,
+        grader_version=grader_version(),
     )
 
 
-def judged(found: Extracted, task: Task) -> Decision:
-    """`judge` for an answer with the marks of its extraction."""
-    decision = judge(found.value, task)
-    return Decision(False, "hedged") if found.hedged and not decision.equal else decision
+def grade_extracted(extracted: Extracted, task: Task) -> Decision:
+    """Grade an extracted answer; an incorrect one of several alternatives is "hedged"."""
+    decision = grade_answer(extracted.value, task)
+    return Decision(False, "hedged") if extracted.hedged and not decision.equal else decision
 
 
-def judge(answer: str | None, task: Task) -> Decision:
-    """Is an answer that was extracted already right? The one rule behind rewards, evaluation and
-    data filters.
-    """
+def grade_answer(answer: str | None, task: Task) -> Decision:
+    """Whether the text of an answer is correct. Rewards, evaluation and data filters all use it."""
     if answer is None:
         return Decision(False, "no answer")
     problem = task.problem
     with pool.budget():
-        decision = decide(answer, task.gold, problem.answer_type, problem.choices, task.tolerance)
+        decision = decide(
+            answer=answer,
+            gold=task.gold,
+            answer_type=problem.answer_type,
+            choices=problem.choices,
+            tolerance=task.tolerance,
+        )
     if decision.equal and problem.text and copied(answer, task.gold, problem.text):
         return Decision(False, "copied")
     return decision
@@ -98,7 +105,7 @@ def judge(answer: str | None, task: Task) -> Decision:
 
 @cache
 def grader_version() -> str:
-    """This grader's version and that of the algebra behind it."""
+    """The versions of this grader and of math-verify, which its algebra process uses."""
     try:
         return f"{GRADER}+math-verify-{version('math-verify')}"
     except PackageNotFoundError:

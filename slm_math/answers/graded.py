@@ -1,4 +1,4 @@
-"""A trace with its grades: each answer in it is graded once, for rewards, records and metrics."""
+"""A graded trace: each answer in it is graded once, for rewards, records and metrics."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from slm_math.answers.equivalence import Decision
-from slm_math.answers.grade import judge
+from slm_math.answers.grade import grade_answer
 from slm_math.types import Task, Trace
 
 
 @dataclass(frozen=True)
 class GradedTrace:
-    """A task, what an agent did with it, and the decision on every answer in it.
+    """A task, the trace of an agent that solved it, and the decisions on all answers in the trace.
 
-    `decision` is that on the agent's answer. `decisions` has those on the answer and on all drafts
-    and candidates that the agent noted, by their text.
+    `decision` is the decision on the agent's answer. `decisions` maps the text of the answer, and
+    of each draft and candidate that the agent noted, to its decision.
     """
 
     task: Task
@@ -29,13 +29,14 @@ class GradedTrace:
         return self.decision.equal
 
     def decide(self, answer: str | None) -> Decision:
-        """The decision on an answer; one that the agent noted is not graded again."""
+        """The decision on an answer; answers in the trace are not graded again."""
         decision = self.decisions.get(answer)
-        return judge(answer, self.task) if decision is None else decision
+        return grade_answer(answer, self.task) if decision is None else decision
 
 
 def grade_trace(task: Task, trace: Trace) -> GradedTrace:
-    """Grades the answer of a trace and its drafts and candidates, equal texts once."""
+    """Grade the answer of a trace and its drafts and candidates; equal texts are graded once."""
     drafts = (note.text for note in trace.notes if note.kind in ("draft", "candidate"))
-    decisions = {answer: judge(answer, task) for answer in dict.fromkeys((trace.answer, *drafts))}
+    answers = dict.fromkeys((trace.answer, *drafts))
+    decisions = {answer: grade_answer(answer, task) for answer in answers}
     return GradedTrace(task, trace, decisions[trace.answer], decisions)

@@ -1,34 +1,28 @@
-"""What the algebra process never gets to see: text that is long, deep, unknown to it, or made to
-keep it busy.
-"""
+"""Reject text that would overload the algebra process: long, deep, unknown or hostile."""
 
 from __future__ import annotations
 
 import re
 
 MAX_LENGTH, MAX_DEPTH = 300, 12
-MAX_NESTING = 40  # levels of brackets that are read at all, however little of the stack is left
+MAX_NESTING = 40  # levels of brackets that are parsed, so that the stack cannot overflow
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _SAFE = frozenset(
-    """frac sqrt pi cdot times div pm mp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh
-    log ln lg exp infty
-    cup cap setminus emptyset in le ge ne begin end text alpha beta gamma delta epsilon theta lambda
-    mu nu rho sigma tau
-    phi varphi omega binom lfloor rfloor lceil rceil mathbb mathbf mathrm vec overline  langle
-    rangle
-    parallel perp Delta Omega Phi Gamma Theta Lambda circ to""".split()  # noqa: SIM905
+    """frac sqrt pi cdot times div pm mp binom sin cos tan cot sec csc arcsin arccos arctan
+    sinh cosh tanh log ln lg exp infty cup cap setminus emptyset in le ge ne begin end text
+    alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi varphi omega
+    Delta Omega Phi Gamma Theta Lambda lfloor rfloor lceil rceil langle rangle
+    mathbb mathbf mathrm vec overline parallel perp circ to""".split()  # noqa: SIM905
 )
 _TOWER = re.compile(
     r"\^\s*(?:\{[^{}]*\^|\d{4}|\{\s*-?\d{4})|\d{40}|!|\\binom.*(?:\d{4}|\^)"
-    # what the algebra's reader would drop without a word: bases, primes, cross products
+    # math-verify's grammar would silently drop these: bases, primes, cross products
     r"|[\d)}]\s*_|\\(?!log)[a-zA-Z]+_|['\"`]|\\vec.*\\times|\.\."
 )
 
 
 def hostile(text: str) -> bool:
-    """Whether an expression is too long or too deep, stacks powers, holds huge numbers or what is
-    not algebra.
-    """
+    """Whether an expression is too long, too deep, no algebra, or stacks powers or huge numbers."""
     if (
         not text
         or len(text) > MAX_LENGTH
@@ -41,7 +35,7 @@ def hostile(text: str) -> bool:
 
 
 def deep(text: str) -> bool:
-    """Whether brackets are nested deeper than any answer's."""
+    """Whether brackets are nested deeper than in any sensible answer."""
     return len(text) > MAX_NESTING and _depth(text) > MAX_NESTING
 
 

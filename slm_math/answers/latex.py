@@ -1,6 +1,4 @@
-"""One spelling for an answer: LaTeX without layout, the same command for the same thing, no math
-delimiters.
-"""
+"""Normalize the LaTeX of an answer: no layout, one command per symbol, no math delimiters."""
 
 from __future__ import annotations
 
@@ -9,27 +7,23 @@ import unicodedata
 
 _UNICODE = str.maketrans(
     {
-        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "⋅": r"\cdot ",
-        "·": r"\cdot ",
-        "÷": r"\div ",
-        "π": r"\pi ", "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
-        "±": r"\pm ",
-        "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "θ": r"\theta ", "²": "^{2}", "³": "^{3}",
-        "⁴": "^{4}",
-        "∅": r"\emptyset ",
-        "º": r"^{\circ}", "˚": r"^{\circ}", "ℝ": r"\mathbb{R}", "∖": r"\setminus ",
+        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-",
+        "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": r"\div ", "±": r"\pm ",
+        "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "π": r"\pi ", "θ": r"\theta ", "∞": r"\infty ",
+        "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∖": r"\setminus ", "∅": r"\emptyset ",
+        "ℝ": r"\mathbb{R}", "°": r"^{\circ}", "º": r"^{\circ}", "˚": r"^{\circ}",
+        "²": "^{2}", "³": "^{3}", "⁴": "^{4}",
         **{chr(0x2080 + digit): f"_{digit}" for digit in range(10)},
-        "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}",
-        "¾": r" \frac{3}{4}",
+        "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}",
+        "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
         "，": ",", "（": "(", "）": ")", "＝": "=", "＋": "+", "－": "-", "．": ".", "／": "/",
-        "＜": "<",
-        "＞": ">",
-        "％": "%", "：": ":", "“": '"', "”": '"', "’": "'", "‘": "'",
+        "＜": "<", "＞": ">", "％": "%", "：": ":", "“": '"', "”": '"', "’": "'", "‘": "'",
         "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2061": "", "\u200b": "",
     }
 )  # fmt: skip
 _UNICODE_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9]+)?|[a-zA-Z]))")
-# (what must be in the text for the pattern to be worth a try, pattern, replacement), in this order
+# (a text that the pattern needs, so that most patterns can be skipped, pattern, replacement),
+# applied in this order
 _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
     (needle, re.compile(pattern), replacement)
     for needle, pattern, replacement in [
@@ -37,10 +31,10 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("{,}", r"(?<=\d)\{,\}(?=\d{3})", ""),
         ("{:}", r"\{:\}", ":"),
         ("\\",
-        r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg)(?![a-zA-Z])\s*\.?(?=[^a-zA-Z]|$)",
-         ""),
-        ("\\", r"\\(?:(?:displaystyle|textstyle|limits|nolimits|mathstrut|hfill)(?![a-zA-Z])|!)",
-        ""),
+         r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg)(?![a-zA-Z])"
+         r"\s*\.?(?=[^a-zA-Z]|$)", ""),
+        ("\\",
+         r"\\(?:(?:displaystyle|textstyle|limits|nolimits|mathstrut|hfill)(?![a-zA-Z])|!)", ""),
         ("\\", r"\\(?:[,;: ]|(?:quad|qquad|thinspace)(?![a-zA-Z]))", " "),
         ("~", r"~", " "),
         ("color", r"\\(?:text)?color\s*\{[a-zA-Z0-9!]*\}", ""),
@@ -49,20 +43,19 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("i}", r"\\(?:mathrm|text|rm|mathit|operatorname)\s*\{[\s~]*i\}", "i"),
         ("e}", r"\\mathrm\s*\{[\s~]*e\}", "e"),
         ("operatorname",
-        r"\\operatorname\s*\{(sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)\}", r"\\\1 "),
+         r"\\operatorname\s*\{(sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)\}", r"\\\1 "),
         ("\\", r"\\(?:tiny|small|large|Large|LARGE|huge|Huge)(?![a-zA-Z])", ""),
         ("over", r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
         ("choose", r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}", r"\\binom{\1}{\2}"),
         ("binom", r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
         ("bigcup", r"\\bigcup(?![a-zA-Z])", r"\\cup"),
         ("U", r"(?<=[)\]]) ?U ?(?=[(\[])", r"\\cup "),
-        ("\\", r"\\(?:mathbf|boldsymbol|vec|overrightarrow|hat|bm)\s*\{\s*([a-zA-Z])\s*\}",
-        r"\\vec{\1}"),
+        ("\\",
+         r"\\(?:mathbf|boldsymbol|vec|overrightarrow|hat|bm)\s*\{\s*([a-zA-Z])\s*\}", r"\\vec{\1}"),
         ("vec ", r"\\vec ([a-zA-Z])(?![a-zA-Z])", r"\\vec{\1}"),
         ("\\",
-        r"\\(?:[mh]box|text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf)|operatorname|boldsymbol|bm|emph|bf|rm)"
-         r"\s*\{",
-         r"\\text{"),
+         r"\\(?:[mh]box|text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf)"
+         r"|operatorname|boldsymbol|bm|emph|bf|rm)\s*\{", r"\\text{"),
         ("\\", r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![a-zA-Z]))", "°"),
         ("degree", r"\\(?:text)?degree(?![a-zA-Z])", "°"),
         ("^", r"(?<=\d)\^(?:o(?![a-zA-Z])|\{o\})", "°"),
@@ -78,8 +71,8 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("\\lt", r"\\lt(?![a-zA-Z])", "<"),
         ("\\gt", r"\\gt(?![a-zA-Z])", ">"),
         ("\\",
-        r"\\l[vV]ert(?![a-zA-Z])|\\r[vV]ert(?![a-zA-Z])|\\[vV]ert(?![a-zA-Z])|\\mid(?![a-zA-Z])",
-        "|"),
+         r"\\l[vV]ert(?![a-zA-Z])|\\r[vV]ert(?![a-zA-Z])|\\[vV]ert(?![a-zA-Z])|\\mid(?![a-zA-Z])",
+         "|"),
         ("brace", r"\\lbrace(?![a-zA-Z])", r"\\{"),
         ("brace", r"\\rbrace(?![a-zA-Z])", r"\\}"),
         ("varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset"),
@@ -89,8 +82,8 @@ _SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
         ("\\", r"\\[()\[\]]", " "),
         ("cbrt", r"(?<![a-zA-Z\\])cbrt\s*\(([^()]*)\)", r"\\sqrt[3]{\1}"),
         ("",
-        r"(?<![a-zA-Z\\])(sqrt|sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)(?![a-zA-Z])",
-        r"\\\1 "),
+         r"(?<![a-zA-Z\\])(sqrt|sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)(?![a-zA-Z])",
+         r"\\\1 "),
         ("sqrt", r"(?<![a-zA-Z\\])sqrt(?=[0-9])", r"\\sqrt "),
         ("10^", r"(?<=\d) ?[xX] ?(?=10\^)", r" \\cdot "),
         ("**", r"\*\*", "^"),
@@ -105,10 +98,8 @@ _ROW_SPACE = re.compile(r"\x00\s*\[\s*-?[0-9.]+\s*(?:pt|em|ex|cm|mm|in)\s*\]")
 _OPEN, _CLOSE = "([{", ")]}"
 
 
-def normalise(text: str) -> str:
-    """The canonical spelling of a short answer; `＄` marks a currency sign and `°` a
-    degree sign.
-    """
+def normalize(text: str) -> str:
+    """The canonical spelling of a short answer; `＄` marks currency and `°` marks degrees."""
     if not text.isascii() or not text.isprintable():
         text = _visible(text)
     text = text.strip(" *`\n\t").replace("\\\\", _ROW_END)
@@ -132,26 +123,24 @@ def normalise(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    """Without invisible marks; the decimal digits of every script as 0 to 9; other control
-    characters as blanks.
+    """The text without invisible marks, with the digits of all scripts as 0 to 9.
+
+    Control characters become blanks.
     """
-    found = []
+    visible = []
     for char in unicodedata.normalize("NFC", text):
-        kind = unicodedata.category(char)
-        if kind == "Nd":
-            char = str(unicodedata.decimal(char))
-        elif kind == "Cc":
-            char = " "
-        elif kind == "Cf":
-            char = ""
-        found.append(char)
-    return "".join(found)
+        category = unicodedata.category(char)
+        if category == "Nd":
+            visible.append(str(unicodedata.decimal(char)))
+        elif category == "Cc":
+            visible.append(" ")
+        elif category != "Cf":
+            visible.append(char)
+    return "".join(visible)
 
 
 def _braced_arguments(text: str) -> str:
-    r"""`\frac43`, `\frac 5{19}` and `\sqrt3` with braces around each argument, innermost
-    (rightmost) first.
-    """
+    r"""The text with braces around each argument of `\frac43`, `\frac 5{19}` and `\sqrt3`."""
     *heads, tail = _SQRT.sub(r"\\sqrt{\1}", text).split("\\frac")
     for head in reversed(heads):
         first, middle = _argument(tail, 0)
@@ -161,9 +150,7 @@ def _braced_arguments(text: str) -> str:
 
 
 def _argument(text: str, at: int) -> tuple[str, int]:
-    """The next LaTeX argument, in braces, and the position after it; ("", at) when
-    there is none.
-    """
+    """The next LaTeX argument, in braces, and the position after it; ("", at) if there is none."""
     while at < len(text) and text[at] == " ":
         at += 1
     if at >= len(text):
@@ -176,8 +163,9 @@ def _argument(text: str, at: int) -> tuple[str, int]:
 
 
 def closing(text: str, at: int) -> int | None:
-    """Position of the bracket that closes the one at `at` (any kind closes any kind: half-open
-    intervals).
+    """The position of the bracket that closes the one at `at`; None if there is none.
+
+    Any kind of bracket closes any other, as in half-open intervals.
     """
     depth = 0
     for i in range(at, len(text)):
@@ -191,7 +179,7 @@ def closing(text: str, at: int) -> int | None:
 
 
 def strip_braces(text: str) -> str:
-    """Without grouping braces around the whole."""
+    """The text without grouping braces around the whole of it."""
     while (
         len(text) > 1 and text[0] == "{" and text[-1] == "}" and closing(text, 0) == len(text) - 1
     ):
@@ -205,7 +193,7 @@ def split_top(text: str, separators: re.Pattern[str]) -> list[str]:
 
 
 def split_with(text: str, separators: re.Pattern[str]) -> tuple[list[str], list[str]]:
-    """The pieces, and the separators between them."""
+    """The pieces between separators outside all brackets, and these separators."""
     depth, last, skip = 0, 0, 0
     pieces: list[str] = []
     between: list[str] = []
@@ -216,9 +204,9 @@ def split_with(text: str, separators: re.Pattern[str]) -> tuple[list[str], list[
             depth += 1
         elif char in _CLOSE:
             depth -= 1
-        elif depth == 0 and (found := separators.match(text, i)) and found.end() > i:
+        elif depth == 0 and (separator := separators.match(text, i)) and separator.end() > i:
             pieces.append(text[last:i].strip())
-            between.append(found.group())
-            last = skip = found.end()
+            between.append(separator.group())
+            last = skip = separator.end()
     pieces.append(text[last:].strip())
     return pieces, between

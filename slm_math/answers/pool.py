@@ -1,6 +1,4 @@
-"""The algebra system in a process of its own, which can be killed: a hostile answer costs seconds,
-never the run.
-"""
+"""Worker processes for the algebra system: they can be killed if an answer is hostile."""
 
 from __future__ import annotations
 
@@ -17,9 +15,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# of processor time for all questions about one answer: a busy machine changes no verdict
+# Processor time for all questions about one answer. Wall time would let a busy machine change
+# verdicts.
 SECONDS = 1.0
-PATIENCE = 60.0  # of wall time before a silent worker is killed
+PATIENCE = 60.0  # seconds of wall time before a silent worker is killed
 MEMORY_MB = 2048
 WORKERS = 2
 TRIES = 2
@@ -29,12 +28,12 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class _Worker:
-    """One `python -m slm_math.answers.algebra` process; questions and answers are JSON lines."""
+    """One `python -m slm_math.answers.algebra` process: a question and a reply are a line each."""
 
     def __init__(self) -> None:
         path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
         command = [sys.executable, "-P", "-m", "slm_math.answers.algebra", str(MEMORY_MB)]
-        # sympy orders by hash
+        # sympy orders terms by hash
         fixed = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         environment = {**os.environ, "PYTHONPATH": path, **fixed}
         self.process = subprocess.Popen(
@@ -43,15 +42,16 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
-            # or what a dead process did not take would be written again when its pipe is closed
+            # a buffer would be written again when the pipe of a dead process is closed
             bufsize=0,
         )
-        self._said = b""
+        self._unread = b""
         if self._read(PATIENCE) != "ready":
             self.kill()
             raise OSError(f"the grader's algebra process did not start; try: {' '.join(command)}")
 
-    def ask(self, question: str) -> str:
+    def query(self, question: str) -> str:
+        """The reply to a question; "died" or "timeout" if there is none."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(question.encode() + b"\n")
@@ -60,20 +60,20 @@ class _Worker:
         return self._read(PATIENCE)
 
     def _read(self, seconds: float) -> str:
-        """One line; "died" when the process ended, "timeout" when it stays silent."""
+        """The next line; "died" if the process has ended, "timeout" if it stays silent."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + seconds
-        # select() itself fails above 1,024 open files
+        # select.select() fails for file numbers above 1,023
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._said:
+            while b"\n" not in self._unread:
                 if not selector.select(max(deadline - time.monotonic(), 0)):
                     return "timeout"
                 piece = os.read(self.process.stdout.fileno(), 4096)
                 if not piece:
                     return "died"
-                self._said += piece
-        line, _, self._said = self._said.partition(b"\n")
+                self._unread += piece
+        line, _, self._unread = self._unread.partition(b"\n")
         return line.decode()
 
     def kill(self) -> None:
@@ -85,19 +85,19 @@ class _Worker:
 
 
 class Pool:
-    """A few workers, started when first needed, shared by all threads of this process."""
+    """A few workers that all threads of this process share; each is started when first needed."""
 
     def __init__(self) -> None:
         self.idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(WORKERS):
             self.idle.put(None)
 
-    def ask(self, seconds: float, kind: str, *expressions: str) -> tuple[str, float]:
-        """ "yes", "no", "unread", "timeout" or "died" for one comparison, and the processor seconds
-        that it took.
+    def query(self, seconds: float, kind: str, *expressions: str) -> tuple[str, float]:
+        """One comparison: its reply and the processor seconds that it took.
 
-        Blocks while all workers are busy. A worker that was killed from outside is replaced, and
-        asked again; an answer that brings down two is "died".
+        The reply is "yes", "no", "unread", "timeout" or "died". Blocks while all workers are busy.
+        A worker that was killed from outside is replaced and queried again; if the second one ends
+        as well, the reply is "died".
         """
         worker = self.idle.get()
         question = json.dumps([seconds, kind, *expressions])
@@ -106,12 +106,11 @@ class Pool:
             for _ in range(TRIES):
                 try:
                     worker = worker or _Worker()
-                except OSError:  # no process to be had
+                except OSError:  # no process could be started
                     break
-                reply, _, took = worker.ask(question).partition(" ")
-                used = float(took or seconds)
-                # what a half-done computation leaves behind is not worth keeping
-                if reply in FAILURES:
+                reply, _, processor_seconds = worker.query(question).partition(" ")
+                used = float(processor_seconds or seconds)
+                if reply in FAILURES:  # its state may be inconsistent
                     broken, worker = worker, None
                     broken.kill()
                 if reply != "died":
@@ -128,19 +127,21 @@ class Pool:
 
 
 _pool: Pool | None = None
-_asked = 0
+_query_count = 0
 _local = threading.local()
 _lock = threading.Lock()
 
 
-class Spent(Exception):
-    """The answer under judgement has used up its time."""
+class BudgetSpent(Exception):
+    """The answer that is being graded has used up its processor time."""
 
 
 @contextlib.contextmanager
 def budget(seconds: float = SECONDS) -> Iterator[None]:
-    """All questions about one answer share `seconds` of processor time, however many members or
-    choices it has.
+    """All questions about one answer share `seconds` of processor time.
+
+    Otherwise an answer with many members, or a problem with many choices, could take that long for
+    each of them.
     """
     outer = getattr(_local, "left", None)
     _local.left = seconds if outer is None else outer
@@ -151,29 +152,27 @@ def budget(seconds: float = SECONDS) -> Iterator[None]:
             del _local.left
 
 
-def ask(kind: str, *expressions: str) -> str:
-    """Ask the shared pool. Raises `Spent` when the budget of the answer under
-    judgement is used up.
-    """
-    global _pool, _asked
+def query(kind: str, *expressions: str) -> str:
+    """Query the shared pool. Raises `BudgetSpent` if the answer's budget is used up."""
+    global _pool, _query_count
     with _lock:
-        _asked += 1
+        _query_count += 1
         _pool = _pool or Pool()
         pool = _pool
     left = getattr(_local, "left", None)
     if left is not None and left <= 0:
-        raise Spent
-    reply, used = pool.ask(SECONDS if left is None else left, kind, *expressions)
+        raise BudgetSpent
+    reply, used = pool.query(SECONDS if left is None else left, kind, *expressions)
     if left is not None:
         _local.left = left - used
         if reply == "timeout" and left < SECONDS:
-            raise Spent  # with all the time there is, it might have been answered
+            raise BudgetSpent  # the full budget might have sufficed: the reply must not be cached
     return reply
 
 
-def asked() -> int:
-    """How many questions this process has put to its pool: what was not decided exactly."""
-    return _asked
+def query_count() -> int:
+    """How many questions this process has put to its pool because they had no exact decision."""
+    return _query_count
 
 
 def close() -> None:
@@ -186,7 +185,7 @@ def close() -> None:
 
 
 def _forget() -> None:
-    """A forked child must not share its parent's pipes."""
+    """Drop the pool in a forked child, which must not share the pipes of its parent."""
     global _pool, _lock
     _pool, _lock = None, threading.Lock()
 

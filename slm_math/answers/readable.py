@@ -1,25 +1,26 @@
-"""Can the grader make anything of an answer?"""
+"""Whether the grader can read an answer."""
 
 from __future__ import annotations
 
 from slm_math.answers.choices import letters
 from slm_math.answers.equivalence import MAX_ANSWER
 from slm_math.answers.guards import deep
-from slm_math.answers.latex import normalise
+from slm_math.answers.latex import normalize
 from slm_math.answers.structures import parse
-from slm_math.answers.values import Bag, Opaque, Relation, Row, Value, real
+from slm_math.answers.values import Bag, Bracketed, Opaque, Relation, Value, real
 from slm_math.types import Problem
 
 
 def readable(answer: str, problem: Problem) -> bool:
-    """Whether an answer, right or wrong, is of the problem's type: an option, a number, mathematics
-    or text.
+    """Whether an answer, correct or not, can be read as the problem's type requires.
+
+    "mc" requires letters or the value of a choice, "num" a number, "math" mathematics or text.
     """
     if len(answer) > MAX_ANSWER:
         return False
     if problem.answer_type == "mc":
         return bool(letters(answer, problem.choices))
-    spelled = normalise(answer)
+    spelled = normalize(answer)
     if not spelled or deep(spelled):
         return False
     value = parse(spelled)
@@ -31,5 +32,5 @@ def readable(answer: str, problem: Problem) -> bool:
 def _opaque(value: Value) -> bool:
     """Whether an answer or a member of it is neither mathematics nor text."""
     return isinstance(value, Opaque) or (
-        isinstance(value, (Bag, Row)) and any(map(_opaque, value.items))
+        isinstance(value, (Bag, Bracketed)) and any(map(_opaque, value.items))
     )

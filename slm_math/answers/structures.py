@@ -1,6 +1,4 @@
-"""The structure of an answer: a list, a set, a tuple or interval, a matrix, a relation, down to its
-values.
-"""
+"""Parse an answer into a list, a set, an interval, a matrix, a relation or a single value."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ from slm_math.answers.values import (
     TEXT_GROUP,
     VARIABLE,
     Bag,
+    Bracketed,
     Matrix,
     Opaque,
     Relation,
-    Row,
     Scalar,
     Value,
     Words,
@@ -32,7 +30,7 @@ from slm_math.answers.values import (
     words,
 )
 
-# "1,000, 2,500": a comma within a number has no blank
+# "1,000, 2,500": only a comma within a number has no blank after it
 _SPACED = re.compile(r"\d,\d{3}(?!\d).*, |, .*\d,\d{3}(?!\d)")
 _SPACED_SEPARATOR = re.compile(r",(?!\d{3}(?!\d))|;")
 _SEPARATOR = re.compile(r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])")
@@ -59,12 +57,14 @@ _BUILT = re.compile(r"\s*[a-zA-Z](?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {
 _CASES = re.compile(r"\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
 _WITHOUT = re.compile(r"\\mathbb *\{?R\}? *(?:\\setminus|\\backslash|-) *\\\{(.*)\\\}")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
+_EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 _REALS = re.compile(r"\\mathbb\s*\{?R\}?|ℝ")
 
 
 def parse(text: str, gold: bool = False) -> Value:
-    """The structure of a normalised answer. A reference answer (`gold`) may carry only units that
-    are known as such.
+    """The structure of a normalized answer.
+
+    In a reference answer (`gold`), only known units are read as units.
     """
     text = strip_braces(text.strip())
     if text in ("\\emptyset", "\\{\\}", "\\{ \\}"):
@@ -79,7 +79,7 @@ def parse(text: str, gold: bool = False) -> Value:
         return Bag(tuple(parse(row.strip(" ,"), gold) for row in split_top(cases[1], _ROW) if row))
     if _THOUSANDS.fullmatch(text) and isinstance(number := scalar(text, gold), Scalar):
         return number
-    for reader in (_matrix, _set, _union, _list, _relation, _row, _either_sign, based):
+    for reader in (_matrix, _set, _union, _list, _relation, _bracketed, _either_sign, based):
         value = reader(text, gold)
         if value is not None:
             return value
@@ -91,22 +91,19 @@ def _items(text: str, gold: bool, separator: re.Pattern[str] = _SEPARATOR) -> tu
 
 
 def _matrix(text: str, gold: bool) -> Value | None:
-    found = _MATRIX.search(text) if text.endswith("}") and "\\begin" in text else None
-    if found is None or found.end() < len(text) or "\\begin" in found[2]:
+    matrix = _MATRIX.search(text) if text.endswith("}") and "\\begin" in text else None
+    if matrix is None or matrix.end() < len(text) or "\\begin" in matrix[2]:
         return None
-    before = re.sub(r"\s*(?:\\cdot|\\times)?\s*$", "", text[: found.start()])
-    factor = (
-        Fraction(-1)
-        if before == "-"
-        else rational(number.tree)
-        if (number := scalar(before))
-        else None
-    )
+    before = re.sub(r"\s*(?:\\cdot|\\times)?\s*$", "", text[: matrix.start()])
+    number = scalar(before)
+    factor = rational(number.tree) if number else None
+    if before == "-":
+        factor = Fraction(-1)
     if before and factor is None:
         return None
     rows = [
         [parse(cell, gold) for cell in split_top(row, _CELL)]
-        for row in split_top(found[2], _ROW)
+        for row in split_top(matrix[2], _ROW)
         if row
     ]
     return Matrix(
@@ -115,7 +112,7 @@ def _matrix(text: str, gold: bool) -> Value | None:
 
 
 def _times(cell: Value, factor: Fraction) -> Value:
-    """A cell of a matrix with the factor that stood before the matrix."""
+    """A cell of a matrix, multiplied by the factor before the matrix."""
     if not isinstance(cell, Scalar):
         return Opaque("")
     value = rational(cell.tree)
@@ -130,38 +127,33 @@ def _set(text: str, gold: bool) -> Value | None:
     inside = text[2:-2]
     if built := _BUILT.fullmatch(inside):
         condition = parse(built[1], gold)
-        bounds = (
-            condition.variable
-            if isinstance(condition, Row)
-            else getattr(condition, "kind", "") == "union"
-        )
-        return condition if bounds else Opaque(text)
-    return (
-        Opaque(text)
-        if "|" in inside or ":" in inside
-        else Bag(tuple(dict.fromkeys(_flat(_items(inside, gold)))), "set")
-    )
+        if isinstance(condition, Bracketed):
+            is_interval = bool(condition.variable)
+        else:
+            is_interval = isinstance(condition, Bag) and condition.kind == "union"
+        return condition if is_interval else Opaque(text)
+    if "|" in inside or ":" in inside:
+        return Opaque(text)
+    return Bag(tuple(dict.fromkeys(_flat(_items(inside, gold)))), "set")
 
 
 def _reals_without(points: str, gold: bool) -> Value | None:
-    """All real numbers but some, as a union of intervals."""
+    """All real numbers except some points, as a union of intervals; None if one is not a number."""
     items = _flat(_items(points, gold))
-    ends = sorted(
-        ((size, item) for item in items if (size := real(item)) is not None), key=lambda end: end[0]
-    )
-    if not ends or len(ends) < len(items):
+    sized = ((size, item) for item in items if (size := real(item)) is not None)
+    excluded = [item for _, item in sorted(sized, key=lambda pair: pair[0])]
+    if not excluded or len(excluded) < len(items):
         return None
-    walls = [Words("-infinity"), *(item for _, item in ends), Words("infinity")]
-    return Bag(tuple(Row("(", (low, high), ")") for low, high in pairwise(walls)), "union")
+    ends = [Words("-infinity"), *excluded, Words("infinity")]
+    return Bag(tuple(Bracketed("(", (low, high), ")") for low, high in pairwise(ends)), "union")
 
 
 def _flat(items: tuple[Value, ...]) -> tuple[Value, ...]:
-    """`1 \\pm \\sqrt 2` inside a list is two of its members."""
-    return tuple(
-        i
-        for item in items
-        for i in (item.items if isinstance(item, Bag) and item.kind == "list" else (item,))
-    )
+    """The members of a list, with lists among them, such as `1 \\pm \\sqrt 2`, as their members."""
+    members: list[Value] = []
+    for item in items:
+        members += item.items if isinstance(item, Bag) and item.kind == "list" else (item,)
+    return tuple(members)
 
 
 def _union(text: str, gold: bool) -> Value | None:
@@ -184,8 +176,8 @@ def _list(text: str, gold: bool) -> Value | None:
 
 
 def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
-    """`x < -2 or x > 3` as a union, `x > 2 and x < 6` as the interval between them."""
-    rows = [item for item in items if isinstance(item, Row) and item.variable]
+    """`x < -2 or x > 3` as a union, `x > 2 and x < 6` as an interval; None for other items."""
+    rows = [item for item in items if isinstance(item, Bracketed) and item.variable]
     if len(rows) != len(items) or len({row.variable for row in rows}) > 1:
         return None
     if re.search(r"(?<![a-zA-Z])or(?![a-zA-Z])", text):
@@ -196,38 +188,38 @@ def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
         return None
     low, high = above[0].items[0], below[0].items[1]
     start, stop = real(low), real(high)
-    # x < -2, x > 3: nothing is both
+    # "x < -2, x > 3": no number fulfills both, so the comma means "or"
     if "," in text and start is not None and stop is not None and start >= stop:
         return Bag(tuple(rows), "union")
-    return Row(above[0].opening, (low, high), below[0].closing, rows[0].variable)
+    return Bracketed(above[0].opening, (low, high), below[0].closing, rows[0].variable)
 
 
 def _relation(text: str, gold: bool) -> Value | None:
-    sides, found = split_with(text, _RELATION)
+    sides, operators = split_with(text, _RELATION)
     if len(sides) < 2 or not all(sides):
         return None
-    variable = bool(VARIABLE.fullmatch(sides[0]))
-    if found == ["\\in"] and variable:
-        within = parse(sides[1], gold)
-        return replace(within, variable=sides[0]) if isinstance(within, Row) else within
-    if set(found) == {"="}:
+    starts_with_variable = bool(VARIABLE.fullmatch(sides[0]))
+    if operators == ["\\in"] and starts_with_variable:
+        domain = parse(sides[1], gold)
+        return replace(domain, variable=sides[0]) if isinstance(domain, Bracketed) else domain
+    if set(operators) == {"="}:
         if len(sides) > 2 and all(VARIABLE.fullmatch(side) for side in sides[:-1]):  # x = y = 2
-            return Bag(
-                tuple(
-                    Relation((side, sides[-1]), ("=",), side.replace(" ", ""))
-                    for side in sides[:-1]
-                )
-            )
-        if len(sides) == 2 and VARIABLE.fullmatch(sides[1]) and not variable:  # 5 = x
+            return Bag(tuple(_assignment(side, sides[-1]) for side in sides[:-1]))
+        if len(sides) == 2 and VARIABLE.fullmatch(sides[1]) and not starts_with_variable:  # 5 = x
             sides = sides[::-1]
         if _is_name(sides[0]) and _links_agree(sides[1:]):
-            return Relation((sides[0], sides[-1]), ("=",), sides[0].replace(" ", ""))
-    return interval(sides, found, gold) or Relation(tuple(sides), tuple(found))
+            return _assignment(sides[0], sides[-1])
+    return interval(sides, operators, gold) or Relation(tuple(sides), tuple(operators))
+
+
+def _assignment(name: str, value: str) -> Relation:
+    return Relation((name, value), ("=",), name.replace(" ", ""))
 
 
 def _is_name(side: str) -> bool:
-    """Whether the left side of an equation names what the right side is: x, f(x), P(A), area, AB,
-    but not ab or 2x.
+    """Whether the left side of an equation names its right side: x, f(x), P(A), area, AB.
+
+    Products such as ab and 2x are no names.
     """
     if VARIABLE.fullmatch(side) or _FUNCTION_OF.fullmatch(side) or _NAMED.fullmatch(side):
         return True
@@ -235,27 +227,26 @@ def _is_name(side: str) -> bool:
 
 
 def _links_agree(sides: list[str]) -> bool:
-    """Whether a chain `= 10/4 = 2.5` contradicts itself nowhere: its last link is
-    then its value.
-    """
+    """Whether the numbers in a chain `= 10/4 = 2.5` agree, so that its last side is its value."""
     values = [scalar(side) for side in sides]
     last = values[-1]
     numbers = [value for value in values[:-1] if value is not None and not value.tree.names]
     return not numbers or (
-        last is not None and all(identical(v.tree, last.tree) is not False for v in numbers)
+        last is not None and all(identical(n.tree, last.tree) is not False for n in numbers)
     )
 
 
 def rising(sides: Sequence[str], operators: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A chain of comparisons from its small end: `a > b` is `b < a`; other
-    relations as they are.
+    """The sides and operators of a chain of comparisons, in rising order: `a > b` as `b < a`.
+
+    Other relations are returned unchanged.
     """
     if all(operator in _TURNED for operator in operators):
         return list(sides[::-1]), [_TURNED[operator] for operator in operators[::-1]]
     return list(sides), list(operators)
 
 
-def interval(sides: list[str], operators: list[str], gold: bool = False) -> Row | None:
+def interval(sides: list[str], operators: list[str], gold: bool = False) -> Bracketed | None:
     """`2 < x \\le 7` as (2, 7] and `x > 3` as (3, \\infty); None for other relations."""
     sides, operators = rising(sides, operators)
     if not all(operator in _TURNED.values() for operator in operators):
@@ -266,19 +257,18 @@ def interval(sides: list[str], operators: list[str], gold: bool = False) -> Row 
         sides, operators = [*sides, "\\infty"], [*operators, "<"]
     if len(sides) != 3 or not VARIABLE.fullmatch(sides[1]):
         return None
-    brackets = ("(" if operators[0] == "<" else "[", ")" if operators[1] == "<" else "]")
-    return Row(
-        brackets[0],
-        (parse(sides[0], gold), parse(sides[2], gold)),
-        brackets[1],
-        sides[1].replace(" ", ""),
+    return Bracketed(
+        opening="(" if operators[0] == "<" else "[",
+        items=(parse(sides[0], gold), parse(sides[2], gold)),
+        closing=")" if operators[1] == "<" else "]",
+        variable=sides[1].replace(" ", ""),
     )
 
 
-def _row(text: str, gold: bool) -> Value | None:
+def _bracketed(text: str, gold: bool) -> Value | None:
     text = re.sub(r"^\\langle\s*(.*?)\s*\\rangle$", "⟨\\1⟩", text)
     if text.startswith("⟨"):
-        return Row("⟨", _items(text[1:-1], gold, _COMMA), "⟩")
+        return Bracketed("⟨", _items(text[1:-1], gold, _COMMA), "⟩")
     if half := _OUTWARD.fullmatch(text):  # ]0, 1[ and [0, 1[
         text = {"]": "(", "[": "["}[half[1]] + half[2] + {"[": ")", "]": "]"}[half[3]]
     if text[:1] not in ("(", "[") or closing(text, 0) != len(text) - 1:
@@ -286,16 +276,12 @@ def _row(text: str, gold: bool) -> Value | None:
     pieces = split_top(text[1:-1], _COMMA)
     if len(pieces) < 2 or not all(pieces):
         return None
-    return Row(text[0], tuple(parse(piece, gold) for piece in pieces), text[-1])
+    return Bracketed(text[0], tuple(parse(piece, gold) for piece in pieces), text[-1])
 
 
 def _either_sign(text: str, gold: bool) -> Value | None:
-    if not re.search(r"\\[pm]{2}(?![a-zA-Z])", text) or not re.search(
-        r"\\(?:pm|mp)(?![a-zA-Z])", text
-    ):
+    if not _EITHER_SIGN.search(text):
         return None
-    flip = {"\\pm": ("+", "-"), "\\mp": ("-", "+")}
-    both = (
-        re.sub(r"\\(?:pm|mp)(?![a-zA-Z])", lambda m, i=i: flip[m.group()][i], text) for i in (0, 1)
-    )
+    signs = ({"\\pm": "+", "\\mp": "-"}, {"\\pm": "-", "\\mp": "+"})
+    both = (_EITHER_SIGN.sub(lambda mark, sign=sign: sign[mark.group()], text) for sign in signs)
     return Bag(tuple(parse(one, gold) for one in both))

@@ -1,7 +1,8 @@
-"""Arithmetic that an answer leaves undone although the reference has carried it out."""
+"""Detect arithmetic that an answer leaves undone although the reference has carried it out."""
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
 
 from slm_math.answers.arithmetic import Undefined, approximate, close, rational
@@ -9,12 +10,11 @@ from slm_math.answers.expressions import Node
 
 
 def unevaluated(answer: Node, gold: Node) -> bool:
-    """Whether the answer still holds plain arithmetic that the gold has carried out (`17 \\times
-    23` for 391).
+    """Whether an answer leaves arithmetic open that the reference has carried out.
 
-    Fractions of integers, powers, radicals and functions of numbers stand (where they are not
-    copied from the problem, see `copied`). What the gold leaves open, the answer may leave open
-    too.
+    An example is `17 \\times 23` for 391. Fractions of integers, powers, radicals and functions of
+    numbers are accepted, unless they are copied from the problem (see `copied`). An answer may
+    leave open the kinds of operations that the reference leaves open.
     """
     left, allowed = open_operations(answer), open_operations(gold)
     return any(
@@ -25,28 +25,30 @@ def unevaluated(answer: Node, gold: Node) -> bool:
 
 
 def open_operations(tree: Node) -> dict[str, int]:
-    """How many operations on constants a tree holds, by kind."""
-    found: dict[str, int] = {}
+    """How many operations on constants a tree leaves open, by kind."""
+    counts: Counter[str] = Counter()
     for node in tree.walk():
         kind = _open_kind(node)
         if kind:
-            found[kind] = found.get(kind, 0) + 1
-        if (
-            node.kind == "product"
-            and sum(arg.kind == "sum" and not arg.names for arg in node.args) > 1
-        ):
-            found["product of sums"] = found.get("product of sums", 0) + 1
+            counts[kind] += 1
+        if node.kind == "product" and _constant_sums(node) > 1:
+            counts["product of sums"] += 1
         if node.kind == "sum" and not node.names and _like_terms(node):
-            found["like terms"] = found.get("like terms", 0) + 1
-    return found
+            counts["like terms"] += 1
+    return counts
+
+
+def _constant_sums(node: Node) -> int:
+    return sum(arg.kind == "sum" and not arg.names for arg in node.args)
 
 
 def _like_terms(node: Node) -> bool:
-    """Whether two terms of a constant sum are rational multiples of each other, as in `\\sqrt{18} +
-    \\sqrt{8}`.
+    """Whether two terms of a constant sum are rational multiples of each other.
+
+    An example is `\\sqrt{18} + \\sqrt{8}`.
     """
     try:
-        # numbers: see `_open_kind`
+        # `_open_kind` treats rational terms
         values = [approximate(arg, {}) for arg in node.args[:8] if rational(arg) is None]
     except Undefined:
         return False
@@ -58,6 +60,7 @@ def _like_terms(node: Node) -> bool:
 
 
 def _open_kind(node: Node) -> str | None:
+    """The kind of an operation on rational numbers that can be carried out; None for others."""
     numbers = [value for arg in node.args if (value := _number_in_disguise(arg)) is not None]
     match node.kind:
         case "sum" if len(numbers) > 1:
@@ -71,8 +74,9 @@ def _open_kind(node: Node) -> str | None:
 
 
 def _number_in_disguise(node: Node) -> Fraction | None:
-    """The rational value of a tree, also of one such as `\\cos 0` or `10^{\\log 23}`, up to double
-    precision.
+    """The rational value of a tree, also of functions such as `\\cos 0` or `10^{\\log 23}`.
+
+    The values of functions are computed in double precision.
     """
     value = rational(node)
     if (

@@ -1,5 +1,6 @@
-"""Units, currencies and counted things beside a number: dropped or added freely, but never
-exchanged.
+"""Split units, currencies and counted things from a number.
+
+An answer may drop or add a unit, but not exchange it for another.
 """
 
 from __future__ import annotations
@@ -8,69 +9,62 @@ import re
 
 _KNOWN = {
     "dollar": "＄ dollar dollars usd buck bucks", "cent": "cent cents ¢", "euro": "€ euro euros",
-    "pound": "£",
+    "pound": "£", "yen": "yen ¥", "rupee": "rupee rupees rs",
+    "dime": "dime dimes", "nickel": "nickel nickels", "penny": "penny pennies",
     "degree": "° degree degrees", "radian": "radian radians rad",
-    "centimetre": "cm centimeter centimeters centimetre centimetres",
     "metre": "m meter meters metre metres",
-    "millimetre": "mm millimeter millimeters",
-    "kilometre": "km kilometer kilometers kilometre kilometres",
+    "kilometre": "km kilometer kilometers kilometre kilometres", "decimetre": "dm",
+    "centimetre": "cm centimeter centimeters centimetre centimetres",
+    "millimetre": "mm millimeter millimeters", "nanometre": "nm",
     "inch": "in inch inches", "foot": "ft foot feet", "yard": "yd yds yard yards",
-    "mile": "mi mile miles",
+    "mile": "mi mile miles", "acre": "acre acres", "hectare": "hectare hectares",
     "gram": "g gm gram grams", "kilogram": "kg kilogram kilograms",
-    "pound weight": "lb lbs pound pounds",
-    "ounce": "oz ounce ounces", "ton": "ton tons", "litre": "l liter liters litre litres",
-    "millilitre": "ml",
-    "second": "s sec secs second seconds", "minute": "min mins minute minutes",
-    "hour": "h hr hrs hour hours",
-    "day": "day days", "week": "week weeks", "month": "month months", "year": "yr yrs year years",
+    "milligram": "mg milligram milligrams", "ton": "ton tons", "tonne": "tonnes",
+    "pound weight": "lb lbs pound pounds", "ounce": "oz ounce ounces",
+    "litre": "l liter liters litre litres", "millilitre": "ml", "cup": "cup cups",
     "quart": "quart quarts qt", "gallon": "gallon gallons gal", "pint": "pint pints",
-    "cup": "cup cups",
-    "milligram": "mg milligram milligrams", "millisecond": "ms", "decimetre": "dm",
-    "nanometre": "nm",
-    "tonne": "tonnes",
-    "yen": "yen ¥", "rupee": "rupee rupees rs", "dime": "dime dimes", "nickel": "nickel nickels",
-    "penny": "penny pennies", "decade": "decade decades", "century": "century centuries",
-    "acre": "acre acres",
-    "hectare": "hectare hectares", "newton": "newton newtons", "joule": "joule joules",
-    "watt": "watt watts",
+    "second": "s sec secs second seconds", "millisecond": "ms",
+    "minute": "min mins minute minutes", "hour": "h hr hrs hour hours",
+    "day": "day days", "week": "week weeks", "month": "month months", "year": "yr yrs year years",
+    "decade": "decade decades", "century": "century centuries",
+    "am": "am a.m. a.m", "pm": "pm p.m. p.m",
     "mph": "mph", "kph": "kph kmh", "celsius": "celsius", "fahrenheit": "fahrenheit",
-    "am": "am a.m. a.m", "pm": "pm p.m. p.m", "unit": "unit units each of",
-    "per": "per", "square": "square sq", "cubic": "cubic",
+    "newton": "newton newtons", "joule": "joule joules", "watt": "watt watts",
+    "unit": "unit units each of", "per": "per", "square": "square sq", "cubic": "cubic",
 }  # fmt: skip
 _RATES = {"mph": "mile per hour", "kph": "kilometre per hour"}
 _CANONICAL = {
     spelling: unit for unit, spellings in _KNOWN.items() for spelling in spellings.split()
 }
-# One letter is a variable more often than a metre; it is a unit only inside \text{}.
+# A single letter is more often a variable than a unit; it is a unit only inside \text{}.
 _PLAIN = frozenset(spelling for spelling in _CANONICAL if len(spelling) > 1 and spelling.isalpha())
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-# Words that change a number's value, or say that it is not the answer: never units.
+# These words change a number's value or say that it is not the answer: they are never units.
 _NOT_UNITS = frozenset(
-    """and or to plus minus times over divided more less fewer than about not half quarter third
-    thirds fourth fifth
-    dozen dozens score pair pairs double twice triple remainder if when is are was but nor
-    approximately roughly between
-    through by squared cubed hundred thousand million billion trillion hundreds thousands millions
-    billions trillions
-    pi root sqrt base mod modulo factorial infinity one two three four five six seven eight nine ten
-    eleven twelve
-    twenty thirty forty fifty sixty seventy eighty ninety tens halves quadrillion quintillion lakh
-    crore gross grand
-    kilo mega k incorrect wrong false no none never negated negative opposite inverse reciprocal
-    below above short under
-    beyond bn mn zillion myriad micro centi milli nano pico giga tera hecto deca deci too low high
+    """and or to plus minus times over divided more less fewer than about if when is are was but nor
+    approximately roughly between through by below above short under beyond too low high
+    not no none never incorrect wrong false negated negative opposite inverse reciprocal remainder
+    half halves quarter third thirds fourth fifth double twice triple squared cubed
+    dozen dozens score pair pairs gross grand lakh crore zillion myriad bn mn k
+    one two three four five six seven eight nine ten tens eleven twelve
+    twenty thirty forty fifty sixty seventy eighty ninety
+    hundred thousand million billion trillion quadrillion quintillion
+    hundreds thousands millions billions trillions
+    kilo mega giga tera hecto deca deci centi milli micro nano pico
+    pi root sqrt base mod modulo factorial infinity
     alpha beta gamma delta theta phi lambda mu sigma omega rho epsilon""".split()  # noqa: SIM905
 )
-# sixths, twelfths, thousandths: parts of a number
+# sixths, twelfths, thousandths: they are parts of a number
 _ORDINAL = re.compile(
     r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w+teen|\w+tie|hundred|thousand|\w+illion)ths?"
 )
 _FILLER = frozenset("total in all of the each a an".split())  # noqa: SIM905
 _MARK = re.compile(
-    r"^(.*?[\d)}\]a-zA-Z.])\s*([%°€£¢＄]|(?:\\text\{[^{}]*\}|percent|[a-zA-Z./]+)(?:\^(?:\{[23]\}|[23]))?)$",
+    r"^(.*?[\d)}\]a-zA-Z.])\s*"
+    r"([%°€£¢＄]|(?:\\text\{[^{}]*\}|percent|[a-zA-Z./]+)(?:\^(?:\{[23]\}|[23]))?)$",
     re.DOTALL,
 )
-# a capital letter that stands for thousands or more, or for nothing known
+# capital letters that multiply a number: thousand, million, billion, trillion
 _MAGNITUDE = re.compile(r"[KMBT]")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z.']+|\^\{?[23]\}?|[/°]")
@@ -81,11 +75,10 @@ _CURRENCY = re.compile(r"^([-+]?)\s*([＄€£])\s*([-+]?)")
 
 
 def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
-    """(the bare number or expression, whether it is a percentage, its unit such as "kilometre^1
-    hour^-1" or "").
+    """(bare number or expression, whether it is a percentage, its unit or "").
 
-    What counts a thing ("12 apples") is dropped like a unit; without `\\text{}`, only known units
-    are in a reference.
+    A unit is spelled like "hour^-1 kilometre^1". Counted things ("12 apples") are split off like
+    units. In a reference answer (`gold`), only known units are split off outside `\\text{}`.
     """
     names: list[str] = []
     percent = False
@@ -93,11 +86,11 @@ def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
         names.append(currency[2])
         text = currency[1] + currency[3] + text[currency.end() :]
     scale = 0
-    while found := _MARK.match(text):
-        rest, mark = found[1].rstrip(), found[2]
+    while match := _MARK.match(text):
+        number, mark = match[1].rstrip(), match[2]
         if mark == "%" or re.fullmatch(r"(?:\\text\{\s*)?percent\s*\}?", mark):
             percent = True
-        elif mark == "°" and _OF_ANGLE.search(rest):
+        elif mark == "°" and _OF_ANGLE.search(number):
             break  # the degrees belong to the angle, not to its cosine
         elif mark in "°€£¢＄":
             names.insert(0, mark)
@@ -105,25 +98,25 @@ def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
             words = _names(_TEXT.sub(r"\1", mark))
             if _MAGNITUDE.fullmatch(_TEXT.sub(r"\1", mark).strip()):
                 break
-            if words and words[0] in _SCALES and not scale and _NUMBER_END.search(rest):
+            if words and words[0] in _SCALES and not scale and _NUMBER_END.search(number):
                 scale = _SCALES[words.pop(0)]
             if not all(map(_may_be_unit, words)) or not _READABLE.fullmatch(mark[5:]):
                 break
             names[:0] = words
-        elif mark in _SCALES and not scale and _NUMBER_END.search(rest):
+        elif mark in _SCALES and not scale and _NUMBER_END.search(number):
             scale = _SCALES[mark]
-        elif not _plain_unit(text, rest, mark, gold):
+        elif not _plain_unit(text, number, mark, gold):
             break
         else:
             names[:0] = _names(mark)
-        text = rest
+        text = number
     if scale:
         text = f"{text} \\cdot 10^{{{scale}}}"
     return text.strip(), percent, _signature(names) if names else ""
 
 
 def _may_be_unit(word: str) -> bool:
-    """Whether a word beside a number can name what is counted."""
+    """Whether a word beside a number can be a unit or the name of a counted thing."""
     word = word.strip(".")
     if "'" in word:  # isn't
         return False
@@ -139,8 +132,9 @@ def _names(text: str) -> list[str]:
 
 
 def _signature(names: list[str]) -> str:
-    """Units with their powers, in a fixed order: "km/h" and "kilometers per hour" are one; other
-    nouns as they are.
+    """The units with their powers, in a fixed order; unknown nouns in the singular.
+
+    "km/h" and "kilometers per hour" have the same signature.
     """
     powers: dict[str, int] = {}
     sign, next_power, last = 1, 1, ""
@@ -165,15 +159,16 @@ def _signature(names: list[str]) -> str:
     return " ".join(f"{unit}^{power}" for unit, power in sorted(powers.items()))
 
 
-def _plain_unit(text: str, rest: str, mark: str, gold: bool) -> bool:
-    """Whether unmarked letters after a number are a unit: known ones, or (not in a reference) a
-    lower-case word.
+def _plain_unit(text: str, number: str, mark: str, gold: bool) -> bool:
+    """Whether the letters `mark` after a number are a unit although they are not in `\\text{}`.
+
+    They are if they spell a known unit or, except in a reference, any lower-case word.
     """
     word = mark.split("^")[0].lower()
     parts = [part.strip(".") for part in word.split("/")]
     if not all(part.isalpha() and _may_be_unit(part) for part in parts):
         return False
-    separate = text[len(rest) : len(rest) + 1] == " "
+    separate = text[len(number) : len(number) + 1] == " "
     if parts[0] in _PLAIN or (len(parts) > 1 and _CANONICAL.keys() >= set(parts)):
-        return bool(_NUMBER_END.search(rest)) or separate
+        return bool(_NUMBER_END.search(number)) or separate
     return separate and not gold and len(word) >= 3 and mark[0].islower() and "^" not in mark

@@ -1,6 +1,4 @@
-"""The structure of an answer: a number with its units, text, a list, a tuple or interval, a matrix,
-a relation.
-"""
+"""The kinds of values that an answer can have, and the readers of numbers and text."""
 
 from __future__ import annotations
 
@@ -21,23 +19,25 @@ _BASES = {
 }
 _BASED = re.compile(
     r"(-?)\s*(?:\\text\{|\()?([0-9A-Z]*[0-9][0-9A-Z.]*)[})]?\s*"
-    r"(?:_\s*\{?\s*(?:\\text\{)?\s*(?:base\s*)?|(?:\\text\{)?\s*(?:in\s+)?base\s*\}?\s*)(\d{1,2}|[a-z]{3,5})\s*\}{0,2}",
-    re.I,
+    r"(?:_\s*\{?\s*(?:\\text\{)?\s*(?:base\s*)?|(?:\\text\{)?\s*(?:in\s+)?base\s*\}?\s*)"
+    r"(\d{1,2}|[a-z]{3,5})\s*\}{0,2}",
+    re.IGNORECASE,
 )
 _MIXED = re.compile(
-    r"(-?)\s*(\d+)(?: |(?=\\frac)|\s*\\text\{\s*and\s*\}\s*| and "
-    r")\s*(?:\\frac\{(\d+)\}\{(\d+)\}|(\d+)\s*/\s*(\d+))"
+    r"(-?)\s*(\d+)(?: |(?=\\frac)|\s*\\text\{\s*and\s*\}\s*| and )"
+    r"\s*(?:\\frac\{(\d+)\}\{(\d+)\}|(\d+)\s*/\s*(\d+))"
 )
 _SCIENTIFIC = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?\d{1,3})")
 _REPEATING = re.compile(
-    r"(-?)(\d*)\.(\d*?)(?:\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))|\((\d+)\)|(\d{1,6}?)\7{2,30}\\[cl]?dots)"
+    r"(-?)(\d*)\.(\d*?)"
+    r"(?:\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))|\((\d+)\)|(\d{1,6}?)\7{2,30}\\[cl]?dots)"
 )
 TEXT_GROUP = re.compile(r"\\text\{([^{}]*)\}")
 _WORDS = re.compile(r"(?=.*[A-Za-z:])[A-Za-z0-9][A-Za-z0-9 '\-.:]*")
 _STOP = re.compile(r"(?<!\d)\.|\.(?!\d)")  # a full stop, not a decimal point
 _CLOCK = re.compile(r"\b0(\d:\d\d)\b")
 _LETTER = re.compile(r"\(?\s*(?:\\(?:text|vec)\{)?\s*\(?([A-Za-z])\)?\s*\}?\s*\)?")
-_RUN = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
+_LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
 _MACRO = re.compile(r"\\[a-zA-Z]+(?:\{[a-zA-Z]+\})?")
 # `xy` is a product; longer runs of letters and capitals are text
 PRODUCT = re.compile(r"[a-z]{1,2}|[b-df-hj-np-tv-z]{3}")
@@ -51,9 +51,7 @@ VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?'?|\\(?:theta|alpha|beta|lam
 
 @dataclass(frozen=True)
 class Scalar:
-    """One number or expression; `text` is its spelling without the percent sign and the known
-    `unit` beside it.
-    """
+    """A number or an expression; `text` is its spelling without its percent sign and `unit`."""
 
     tree: Node
     text: str = field(default="", compare=False)
@@ -63,29 +61,32 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Words:
-    """Text, folded; a letter such as `(B)` is text too."""
+    """Text in lower case. A single letter such as `(B)` is text, too."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Based:
+    """A number written in another base than ten."""
+
     digits: str
     base: int
 
 
 @dataclass(frozen=True)
 class Bag:
-    """A list, a set or a union (`kind`): complete, in any order."""
+    """An unordered collection; `kind` is "list", "set" or "union" (of intervals)."""
 
     items: tuple[Value, ...]
     kind: str = "list"
 
 
 @dataclass(frozen=True)
-class Row:
-    """A tuple, a vector or an interval: ordered, with its brackets; `variable` where an inequality
-    names one.
+class Bracketed:
+    """A tuple, a vector or an interval: its ordered items and its brackets.
+
+    `variable` is the variable of an inequality, if the interval was written as one.
     """
 
     opening: str
@@ -96,13 +97,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Matrix:
+    """A matrix of values, row by row."""
+
     rows: tuple[tuple[Value, ...], ...]
 
 
 @dataclass(frozen=True)
 class Relation:
-    """`sides` joined by `operators`, as text; `name` is the left side of an assignment such as x =
-    5 or f(x) = 2x.
+    """The `sides` of a relation, as text, and the `operators` between them.
+
+    `name` is the left side of an assignment such as `x = 5` or `f(x) = 2x`.
     """
 
     sides: tuple[str, ...]
@@ -112,15 +116,16 @@ class Relation:
 
 @dataclass(frozen=True)
 class Opaque:
-    """What this module cannot read."""
+    """Text that this package cannot read."""
 
     text: str
 
 
-Value: TypeAlias = Scalar | Words | Based | Bag | Row | Matrix | Relation | Opaque
+Value: TypeAlias = Scalar | Words | Based | Bag | Bracketed | Matrix | Relation | Opaque
 
 
 def scalar(text: str, gold: bool = False) -> Scalar | None:
+    """The number or expression that a text is; None if it cannot be read as one."""
     if len(text) > MAX_LENGTH:
         return None
     bare, percent, unit = split_units(text, gold)
@@ -134,7 +139,7 @@ def scalar(text: str, gold: bool = False) -> Scalar | None:
 
 
 def real(value: Value) -> float | None:
-    """The size of a real number; None for anything else."""
+    """A real number in double precision; None for other values."""
     if not isinstance(value, Scalar) or value.tree.names:
         return None
     try:
@@ -145,6 +150,7 @@ def real(value: Value) -> float | None:
 
 
 def words(text: str) -> Words | None:
+    """The text of an answer in words, or an infinity; None for mathematics."""
     letter = _LETTER.fullmatch(text)
     if letter:
         return Words(letter.group(1).lower())
@@ -159,52 +165,52 @@ def words(text: str) -> Words | None:
 
 
 def plain(text: str) -> str:
-    r"""Without `\text{}` and parentheses around the whole."""
+    r"""The text without `\text{}` and without parentheses around the whole of it."""
     return TEXT_GROUP.sub(r"\1", text).strip("() ")
 
 
 def _is_text(text: str, tree: Node) -> bool:
-    """A word, a sentence or a capital letter that happens to read as a product of variables."""
+    """Whether a text is a word, a sentence or a capital letter, not a product of variables."""
     text = text.strip("()")
     if text.isalpha() and tree.kind in ("product", "variable") and not PRODUCT.fullmatch(text):
         return True
-    runs = [run.lower() for run in _RUN.findall(_MACRO.sub(" ", text))]
-    return (
-        any(len(run) > 4 or (len(run) > 1 and run in _ENGLISH) for run in runs)
-        or sum(len(r) > 2 for r in runs) > 1
-    )
+    runs = [run.lower() for run in _LETTERS.findall(_MACRO.sub(" ", text))]
+    if any(len(run) > 4 or (len(run) > 1 and run in _ENGLISH) for run in runs):
+        return True
+    return sum(len(run) > 2 for run in runs) > 1
 
 
 def _literal(text: str) -> Node | None:
-    """Mixed numbers, repeating decimals and 1e3: numbers that LaTeX's grammar would read as
-    something else.
-    """
+    """A mixed number, a repeating decimal or one like 1e3, which the grammar would misread."""
     if (value := mixed(text)) is not None:
         return Node("number", value=value, name="mixed")
-    if found := _REPEATING.fullmatch(text):
-        shift = 10 ** len(found[3])
-        whole = Fraction(int((found[2] + found[3]) or "0"), shift)
-        block = next(filter(None, found.groups()[3:]))
+    if match := _REPEATING.fullmatch(text):
+        shift = 10 ** len(match[3])
+        whole = Fraction(int((match[2] + match[3]) or "0"), shift)
+        block = next(filter(None, match.groups()[3:]))
         value = whole + Fraction(int(block), shift * (10 ** len(block) - 1))
-        return Node("number", value=-value if found[1] else value, name="repeating")
-    if found := _SCIENTIFIC.fullmatch(text):
-        return Node("number", value=Fraction(text), name=found[1].lstrip("+-"))
+        return Node("number", value=-value if match[1] else value, name="repeating")
+    if match := _SCIENTIFIC.fullmatch(text):
+        return Node("number", value=Fraction(text), name=match[1].lstrip("+-"))
     return None
 
 
 def mixed(text: str) -> Fraction | None:
-    """The value of a mixed number, whose fraction is proper."""
-    found = _MIXED.fullmatch(text)
-    above, below = (int(found[3] or found[5]), int(found[4] or found[6])) if found else (0, 0)
-    if found is None or not 0 < above < below:
+    """The value of a mixed number with a proper fraction; None for other texts."""
+    match = _MIXED.fullmatch(text)
+    if match is None:
         return None
-    value = int(found[2]) + Fraction(above, below)
-    return -value if found[1] else value
+    above, below = int(match[3] or match[5]), int(match[4] or match[6])
+    if not 0 < above < below:
+        return None
+    value = int(match[2]) + Fraction(above, below)
+    return -value if match[1] else value
 
 
 def based(text: str, gold: bool) -> Value | None:
-    found = _BASED.fullmatch(text)
-    if found is None:
+    """A number with its base, such as `101_2`; None for other texts. `gold` changes nothing."""
+    match = _BASED.fullmatch(text)
+    if match is None:
         return None
-    base = int(found[3]) if found[3].isdigit() else _BASES.get(found[3].lower())
-    return Based(found[1] + (found[2].upper().lstrip("0") or "0"), base) if base else None
+    base = int(match[3]) if match[3].isdigit() else _BASES.get(match[3].lower())
+    return Based(match[1] + (match[2].upper().lstrip("0") or "0"), base) if base else None

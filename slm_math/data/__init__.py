@@ -1,0 +1,40 @@
+"""Data sets and data modules. The data modules are imported when they are asked for, since they
+need lightning, and what only reads problems does not.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from slm_math.data.arithmetic import Arithmetic
+from slm_math.data.base import Source, Split
+from slm_math.data.competition_math import MATH
+from slm_math.data.cot import CoT
+from slm_math.data.gsm8k import GSM8K
+from slm_math.data.math500 import MATH500
+
+if TYPE_CHECKING:
+    from slm_math.data.chat_data import ChatData
+    from slm_math.data.problem_data import ProblemData
+
+__all__ = [
+    "GSM8K",
+    "MATH",
+    "MATH500",
+    "Arithmetic",
+    "ChatData",
+    "CoT",
+    "ProblemData",
+    "Source",
+    "Split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ChatData":
+        from slm_math.data.chat_data import ChatData
+
+        return ChatData
+    if name == "ProblemData":
+        from slm_math.data.problem_data import ProblemData
+
+        return ProblemData
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

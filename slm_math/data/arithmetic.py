@@ -1,186 +1,25 @@
-"""Generated word problems: small enough that a model learns them from nothing, on a processor, in
-minutes.
+"""Arithmetic: generated word problems with two steps, so easy that a small model learns them from
+random weights on a CPU, in minutes.
 
-A *family* is an expression and its wordings. Some families are *demonstrated*: supervised dialogues
-show how they are solved. Others are *answers only*: they use the same arithmetic behind words that
-no dialogue explains ("8 fewer", "6 times as many", "shares equally"), so what such words ask for
-has to be found out by reinforcement learning from right and wrong answers. A third kind, *two-digit
-product*, is arithmetic that only a program does well.
+A problem of the family "bags and a gain", and its worked solution:
+
+    Pia has 7 jars of 4 shells and finds 12 more. How many shells has Pia now?
+
+    7*4=28
+    28+12=40
+    #### 40
 """
 
 from __future__ import annotations
 
 import random
-import re
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from slm_math.data.arithmetic_families import ANSWERS_ONLY, DEMONSTRATED, FAMILIES, PRODUCT, pose
+from slm_math.data.arithmetic_steps import evaluate, mistaken, program, reasoning
 from slm_math.data.base import Source, Split
 from slm_math.prompts import render
 from slm_math.types import Chat, Problem, Task, Text, assistant, user
-
-DEMONSTRATED = "demonstrated"
-ANSWERS_ONLY = "answers only"
-PRODUCT = "two-digit product"
-
-NAMES = (
-    "Mina",
-    "Oskar",
-    "Juno",
-    "Teo",
-    "Lena",
-    "Ravi",
-    "Cleo",
-    "Hugo",
-    "Nora",
-    "Idris",
-    "Pia",
-    "Sven",
-)
-THINGS = (
-    "beads",
-    "stamps",
-    "shells",
-    "cards",
-    "plums",
-    "buttons",
-    "marbles",
-    "coins",
-    "pears",
-    "stickers",
-)
-HOLDERS = ("bags", "boxes", "jars", "trays", "baskets")
-GAINS = ("finds {} more", "buys {} more", "gets {} from a friend", "makes {} new ones", "wins {}")
-LOSSES = ("loses {}", "sells {}", "gives {} to a friend", "drops {}", "uses up {}")
-
-
-@dataclass(frozen=True)
-class Family:
-    """An expression over a, b, c, and the stories that ask for its value.
-
-    In a story, `[+c]` stands for some way of gaining c things and `[-c]` for some way of losing
-    them.
-    """
-
-    name: str
-    kind: str
-    expression: str
-    stories: tuple[str, ...]
-    question: str = "How many {things} has {name} now?"
-
-
-BAGS = (
-    "{name} has {a} {holders} of {b} {things}",
-    "In {a} {holders} are {b} {things} each. {name} takes all",
-    "{other} has {a} {things}. {name} has that in each of {b} {holders}",
-)
-PACKED = (
-    "{name} packs {a} {things} in {b} {holders}, keeps one",
-    "{a} {things} fill {b} {holders}. {name} takes one",
-)
-MORE = (
-    "{name} has {a} {things}, [+b] and [-c].",
-    "{other} has {a} {things}. {name} has {b} more and [-c].",
-    "{name} has {a} {things} and [+b]. {other} takes {c}.",
-)
-LESS = (
-    "{name} has {a} {things}, [-b] and [+c].",
-    "{other} has {a} {things}. {name} has {b} less and [+c].",
-)
-
-FAMILIES = (
-    Family("bags and a gain", DEMONSTRATED, "a*b+c", tuple(f"{bags} and [+c]." for bags in BAGS)),
-    Family("bags and a loss", DEMONSTRATED, "a*b-c", tuple(f"{bags} and [-c]." for bags in BAGS)),
-    Family(
-        "packed and a gain",
-        DEMONSTRATED,
-        "a/b+c",
-        tuple(f"{packed} and [+c]." for packed in PACKED),
-    ),
-    Family(
-        "packed and a loss",
-        DEMONSTRATED,
-        "a/b-c",
-        tuple(f"{packed} and [-c]." for packed in PACKED),
-    ),
-    Family("more and a loss", DEMONSTRATED, "a+b-c", MORE),
-    Family("less and a gain", DEMONSTRATED, "a-b+c", LESS),
-    Family("many bags", PRODUCT, "a*b+c", ("{name} has {a} {holders} of {b} {things} and [+c].",)),
-    Family(
-        "fewer",
-        ANSWERS_ONLY,
-        "a-b+c",
-        ("{other} has {a} {things}. {name} has {b} fewer and [+c].",),
-    ),
-    Family(
-        "together",
-        ANSWERS_ONLY,
-        "a+b-c",
-        ("{name} puts {a} {things} with {b} of {other} and [-c].",),
-    ),
-    Family(
-        "times",
-        ANSWERS_ONLY,
-        "a*b-c",
-        ("{other} has {a} {things}. {name} has {b} times as many and [-c].",),
-    ),
-    Family(
-        "every day",
-        ANSWERS_ONLY,
-        "a*b+c",
-        ("{name} paints {a} {things} every day for {b} days and [+c].",),
-    ),
-    Family(
-        "shares",
-        ANSWERS_ONLY,
-        "a/b+c",
-        ("{a} {things} are shared by {b} people. {name} is one and [+c].",),
-    ),
-    Family(
-        "how many more",
-        ANSWERS_ONLY,
-        "a+b-c",
-        ("{name} has {a} {things} and [+b]. {other} has {c}.",),
-        "How many more {things} has {name} now?",
-    ),
-)
-
-
-def evaluate(expression: str) -> int:
-    """The value of e.g. `8*6+35`; a division must come out even."""
-    return int(worked(expression)[-1].rpartition("=")[2])
-
-
-def worked(expression: str) -> list[str]:
-    """One equation per step, e.g. `8*6+35` -> ["8*6=48", "48+35=83"], from left to right (products
-    stand first).
-    """
-    total, *steps = re.findall(r"[-+*/]?\d+", expression)
-    lines = [] if steps else [f"{total}={total}"]
-    for step in steps:
-        left, right = int(total), int(step[1:])
-        if step[0] == "/" and left % right:
-            raise ValueError(f"{left}/{right} does not come out even")
-        total = str(
-            {"+": left + right, "-": left - right, "*": left * right, "/": left // right}[step[0]]
-        )
-        lines.append(f"{left}{step}={total}")
-    return lines
-
-
-def program(expression: str, claim: int | None = None) -> str:
-    """The program that prints the value, or whether a claim is right, as an assistant writes it."""
-    value = expression.replace("/", "//")
-    return f"```python\nprint({value if claim is None else f'{value}=={claim}'})\n```"
-
-
-def split_of(family: Family, numbers: tuple[int, ...]) -> Split:
-    """The split a problem belongs to: decided by its expression and its numbers in any order,
-    whatever its wording.
-    """
-    bucket = zlib.crc32(f"{family.expression}:{sorted(numbers)}".encode()) % 8
-    return "test" if bucket == 0 else "validation" if bucket == 1 else "train"
 
 
 class Arithmetic(Source):
@@ -285,69 +124,6 @@ class Arithmetic(Source):
         chats += drills[first:]
         draw.shuffle(chats)
         return drills[:first] + chats
-
-
-def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
-    """A problem of the family that belongs to the split: its text and its expression in numbers."""
-    while True:
-        numbers = numbers_for(draw, family)
-        expression = family.expression.translate(
-            {ord(letter): str(n) for letter, n in zip("abc", numbers)}
-        )
-        partial = [int(line.rpartition("=")[2]) for line in worked(expression)]
-        if min(partial) > 0 and split_of(family, numbers) == split:
-            break
-    gains, losses = draw.sample(GAINS, len(GAINS)), draw.sample(LOSSES, len(LOSSES))
-    text = re.sub(
-        r"\[([+-])([a-c])\]",
-        lambda mark: (gains if mark[1] == "+" else losses).pop().format("{" + mark[2] + "}"),
-        f"{draw.choice(family.stories)} {family.question}",
-    )
-    name, other = draw.sample(NAMES, 2)
-    words = {
-        "name": name,
-        "other": other,
-        "things": draw.choice(THINGS),
-        "holders": draw.choice(HOLDERS),
-    }
-    return text.format(**words, **dict(zip("abc", numbers))), expression
-
-
-def numbers_for(draw: random.Random, family: Family) -> tuple[int, int, int]:
-    """Numbers for a, b and c such that a division comes out even; other demands are left to the
-    caller.
-    """
-
-    def small() -> int:
-        return draw.randint(2, 9) if draw.random() < 0.75 else draw.randint(10, 20)
-
-    if family.kind == PRODUCT:
-        return draw.randint(12, 79), draw.randint(12, 79), small()
-    first, second = draw.randint(2, 9), draw.randint(2, 9)
-    if family.expression.startswith("a*b"):
-        return first, second, small()
-    if family.expression.startswith("a/b"):
-        return first * second, second, small()
-    return draw.randint(5, 49), small(), small()
-
-
-def reasoning(expression: str) -> str:
-    """A worked solution that ends in its answer."""
-    return "\n".join([*worked(expression), f"#### {evaluate(expression)}"])
-
-
-def mistaken(draw: random.Random, expression: str) -> int:
-    """A wrong answer: a slip of the arithmetic, a wrong operation, or a step left out."""
-    right = evaluate(expression)
-    steps = [int(line.rpartition("=")[2]) for line in worked(expression)]
-    swapped = evaluate(expression.translate(str.maketrans("+-", "-+")))
-    slips = [
-        right + draw.choice((-20, -10, -2, -1, 1, 2, 10, 20)),
-        steps[0],
-        swapped,
-        draw.randint(1, 99),
-    ]
-    return draw.choice([slip for slip in slips if slip > 0 and slip != right] or [right + 1])
 
 
 def equations(draw: random.Random) -> Chat:

@@ -1,6 +1,4 @@
-"""Fetch models and data sets ahead of time, so that a run on a machine without a network finds them
-in the cache.
-"""
+"""Download models and data sets into the cache, for runs on machines without a network."""
 
 from __future__ import annotations
 
@@ -9,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from slm_math.data.base import Source
-from slm_math.data.files import HubFile, fetch, hub_problem
+from slm_math.data.files import fetch, hub_problem
 
-# Weights for other frameworks, and second copies.
+# weights for other frameworks, and duplicates
 _NOT_NEEDED = (
     "*.gguf",
     "*.onnx",
@@ -27,28 +25,21 @@ _NOT_NEEDED = (
 
 
 def download(models: Sequence[str] = (), sources: Sequence[Source] = ()) -> list[str]:
-    """Bring hub models and the hub files of data sets into the cache, with progress; nothing is
-    fetched twice.
+    """Downloads hub models and the hub files of data sets into the cache, each once.
 
-    Every failure is one line on stderr and in the returned list; the rest is still fetched. An
-    interrupted download continues where it stopped.
+    Every failure is one line on stderr and in the returned list; the other downloads continue. An
+    interrupted download is resumed.
     """
     failures = []
     for model in dict.fromkeys(models):
         failures += _reported(model, lambda model=model: _model(model))
-    for file in dict.fromkeys(file for source in sources for file in hub_files(source)):
+    for file in dict.fromkeys(file for source in sources for file in source.hub_files()):
         failures += _reported(str(file), lambda file=file: fetch(file))
     return failures
 
 
-def hub_files(source: Source) -> list[HubFile]:
-    """The hub files that a source reads; [] when all its data is local."""
-    files = getattr(source, "hub_files", None)
-    return list(files()) if files else []
-
-
 def _model(name: str) -> Path:
-    """The local folder of a model: as it is, or a snapshot of a hub repository."""
+    """The folder of a model: a local one unchanged, else the snapshot of a hub repository."""
     if Path(name).is_dir():
         return Path(name)
     import huggingface_hub

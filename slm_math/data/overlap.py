@@ -1,7 +1,7 @@
 """Contamination: problems to test on that are among those to train on, alike, alike but for
 printing, or in part.
 
-A 13-gram is thirteen words of normalised text in a row (Brown et al. 2020, appendix C), a sign
+A 13-gram is thirteen words of normalized text in a row (Brown et al. 2020, appendix C), a sign
 being a word; a text of fewer words is one gram. A gram that more than `PHRASE` test problems have
 is a phrase, not a problem, and does not count in those that have others.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from slm_math.data.normalised import normalised
+from slm_math.data.normalized import normalized
 from slm_math.types import Image, Problem, Task
 
 GRAM = 13  # words
@@ -23,8 +23,8 @@ PHRASE = 10  # problems
 NEAR = 0.9  # of the test problem's 13-grams, in one training problem
 SHOWN = 3  # findings in an error
 
-Kind = Literal["exact", "normalised", "13-gram"]
-KINDS: tuple[Kind, ...] = ("exact", "normalised", "13-gram")
+Kind = Literal["exact", "normalized", "13-gram"]
+KINDS: tuple[Kind, ...] = ("exact", "normalized", "13-gram")
 
 _SIGNS = frozenset("+-*/^=<>%")
 _COUNTS = frozenset(
@@ -109,7 +109,7 @@ class Overlap:
 
 def overlap(train: Iterable[Problem], test: Sequence[Problem]) -> Overlap:
     """What of `test` is in `train`. Choices belong to a problem's text; the same text about other
-    pictures is no match.
+    images is no match.
 
     Memory grows with the test problems only.
     """
@@ -140,7 +140,7 @@ def overlap(train: Iterable[Problem], test: Sequence[Problem]) -> Overlap:
 def near_exact(train: Sequence[str], test: Sequence[str]) -> dict[int, int]:
     """The places of texts of `test` that are problems of `train`, each with the place of that one.
 
-    They are equal when normalised, or the training text has `NEAR` of the test problem's 13-grams
+    They are equal when normalized, or the training text has `NEAR` of the test problem's 13-grams
     (of at least 13 words), the last one included, and the same numbers, signs and variables there:
     a template with other numbers, or another question about the same story, is another problem.
     More text before and behind makes no difference.
@@ -172,14 +172,14 @@ class _Text:
     text: str
     words: tuple[str, ...]
     grams: frozenset[int]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
 
 
 def _read(problem: Problem) -> _Text:
     text = "\n".join((problem.text, *problem.choices))
-    words = tuple(normalised(text).split())
+    words = tuple(normalized(text).split())
     return _Text(
-        text.strip(), words, frozenset(_grams(words)), tuple(map(_picture, problem.images))
+        text.strip(), words, frozenset(_grams(words)), tuple(map(_image_digest, problem.images))
     )
 
 
@@ -203,7 +203,7 @@ def _index(tests: list[_Text]) -> dict[int, list[int]]:
     index: dict[int, list[int]] = defaultdict(list)
     for number, text in enumerate(tests):
         own = text.grams - often or text.grams
-        tests[number] = _Text(text.text, text.words, own, text.pictures)
+        tests[number] = _Text(text.text, text.words, own, text.images)
         for gram in own:
             index[gram].append(number)
     return index
@@ -214,7 +214,7 @@ def _closeness(test: _Text, train: _Text, count: int) -> tuple[bool, int, float]
     for no match.
     """
     together = count / len(test.grams)
-    if test.pictures != train.pictures:
+    if test.images != train.images:
         return (False, 0, together) if len(test.words) >= GRAM else None
     if test.words == train.words:
         return True, 2 if test.text == train.text else 1, together
@@ -254,8 +254,8 @@ def _amounts(words: Sequence[str]) -> Counter[str]:
     )
 
 
-def _picture(image: Image) -> str:
-    """What a picture is, wherever it lies."""
+def _image_digest(image: Image) -> str:
+    """What identifies an image, wherever its file lies."""
     source = image.source
     data = source.encode("utf-8", "surrogatepass")
     if not source.startswith("data:") and Path(source).is_file():

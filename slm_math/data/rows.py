@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+
+from slm_math.types import Image
 
 
-@dataclass
+@dataclass(frozen=True)
 class Row:
-    """A token sequence to train on. All lists have its length; `mask[t]` > 0 says that token t is
-    learnt.
+    """A sequence of T tokens to train on, made once and never changed.
 
-    `mask` weighs the token's loss (0 for context) and `weight` the whole row's; `logps` are
-    sampling log-probabilities in nats, `reference` those of the reference policy (0 for context);
-    `kept[t]` packs the ids that could be sampled at t, nothing where all could. `sample` is the
-    index of the trace that the row is of, `group` that of its problem; `cut` says that a reply of
-    its role was cut off there; `kl` estimates KL(policy || reference), summed over loss tokens.
+    The loss tokens are those that `mask` weighs above 0, except the first token of the row, which
+    nothing predicts.
+
+    Args:
+        ids: (T,) token ids.
+        mask: (T,) the weight of each token's loss; 0 for context.
+        logprobs: (T,) the log-probabilities in nats with which an engine sampled, 0 for context.
+            Empty for dialogues, which nobody sampled.
+        support: (T,) the ids that could be sampled at each token, packed as 32-bit integers;
+            nothing where all could. Empty for dialogues.
+        turns: (T,) the index of the turn of the trace that sampled each token, -1 for context.
+            Empty for dialogues.
+        temperature: the temperature of sampling.
+        version: the version of the weights that sampled.
+        images: what the placeholders among the ids stand for, in order.
+        role: the role that wrote the loss tokens.
+        rollout: which rollout of the step the row belongs to.
     """
 
-    ids: list[int]
-    mask: list[float]
-    logps: list[float] = field(default_factory=list)
-    kept: list[bytes] = field(default_factory=list)
-    reference: list[float] = field(default_factory=list)
+    ids: tuple[int, ...]
+    mask: tuple[float, ...]
+    logprobs: tuple[float, ...] = ()
+    support: tuple[bytes, ...] = ()
+    turns: tuple[int, ...] = ()
     temperature: float = 1.0
-    weight: float = 1.0
-    advantage: float = 0.0
+    version: int = 0
+    images: tuple[Image, ...] = ()
     role: str = "solver"
-    sample: int = 0
-    group: int = 0
-    cut: bool = False
-    kl: float = 0.0
+    rollout: int = 0
 
-    @property
-    def learnt(self) -> list[int]:
-        """The positions of the loss tokens (the first token of a row has nothing to be predicted
-        from).
-        """
-        return [t for t in range(1, len(self.ids)) if self.mask[t] > 0]
-
-    @property
-    def loss_tokens(self) -> int:
-        return len(self.learnt)
+    @cached_property
+    def loss_positions(self) -> tuple[int, ...]:
+        """The positions of the loss tokens in the row."""
+        return tuple(t for t in range(1, len(self.ids)) if self.mask[t] > 0)

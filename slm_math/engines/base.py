@@ -1,4 +1,4 @@
-"""The seam between the scheduler and whatever generates text: submit, poll, cancel."""
+"""The interface between the scheduler and whatever generates text: submit, poll, cancel."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from slm_math.types import Chat, Reply, Sampling
 
 @dataclass(frozen=True)
 class Request:
-    """One generation to make. `key` is all that its randomness depends on (seed, step, problem,
-    sample, turn).
+    """One generation request.
 
-    `support` asks for `Reply.support`, which training needs where top-p, top-k or min-p restrict
-    sampling. `role` is the role that asks: an engine with several adapters uses that role's.
+    Args:
+        chat: the messages to reply to.
+        sampling: the decoding settings.
+        resume: whether the reply continues the last message, which is an open assistant message.
+        key: (seed, step, problem, sample, turn); sampling depends on nothing else.
+        support: whether to report `Reply.support`, which training under top-p, top-k or min-p
+            needs.
+        role: the role that asks; an engine with several adapters uses the adapter of this role.
     """
 
     chat: Chat
@@ -29,47 +34,49 @@ class Request:
 
 
 def seed_of(key: tuple[int | str, ...]) -> int:
-    """A seed of 31 bits for engines that draw numbers of their own."""
+    """A 31-bit seed derived from `key`, for engines that draw their own random numbers."""
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4]) >> 1
 
 
 class EngineError(RuntimeError):
-    """A request that could not be answered; it ends its workflow, never the run."""
+    """A request failed. The scheduler ends the workflow that made the request, never the run."""
 
 
 class ContextFull(EngineError):
-    """A prompt that leaves no room for a reply. After its first turn, a workflow sees an empty,
-    truncated one.
+    """The prompt leaves no room for a reply in the model's context.
+
+    From the second turn on, the workflow receives an empty reply with finish="length" instead.
     """
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What an engine with a copy of its own needs to become the policy.
+    """The policy's weights, for an engine that holds its own copy of the model.
 
-    `tensors` yields (name, tensor) pairs, named as in a checkpoint, anew at every call: all
-    weights, or nothing where only adapters are trained. `adapters`: role -> a folder with its LoRA
-    adapter.
+    Args:
+        tensors: returns (name, tensor) pairs, named as in a checkpoint, from the start at every
+            call: all weights, or none if only adapters are trained.
+        adapters: role -> folder with the role's LoRA adapter.
     """
 
     tensors: Callable[[], Iterable[tuple[str, Any]]] = tuple
     adapters: Mapping[str, Path] = field(default_factory=dict)
 
 
-# gets what answers a request at once, with weights that were just sent; raises EngineError where
-# they did not arrive
+# Checks an engine after a weight update: receives a function that answers one request with the new
+# weights, and raises EngineError if the replies are not the policy's.
 Verify: TypeAlias = Callable[[Callable[["Request"], Reply]], None]
 
 
 def unverified(answer: Callable[[Request], Reply]) -> None:
-    """Believes that they arrived."""
+    """Accepts an update without checking it."""
 
 
 class Engine:
-    """Answers generation requests. One `poll` makes progress and returns what finished.
+    """Answers generation requests. `poll` returns the requests that have finished.
 
     `returns_logprobs`: replies carry token ids and log-probabilities, which a trained role needs.
-    `runs_in_poll`: the engine makes progress inside `poll` only, not on a thread or a server.
+    `runs_in_poll`: the engine computes only inside `poll`; other engines make progress elsewhere.
     """
 
     returns_logprobs: bool = False
@@ -77,51 +84,49 @@ class Engine:
     name: str = "engine"
 
     def submit(self, request: Request) -> int:
-        """Queue a request; returns its ticket."""
+        """Queues a request and returns its ticket."""
         raise NotImplementedError
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
-        """What has finished; waits (or computes, a step at least) for at most `timeout` seconds if
-        nothing has.
+        """The (ticket, reply or error) pairs that have finished.
+
+        If none has, waits up to `timeout` seconds; an engine that runs in `poll` makes at least one
+        decoding step.
         """
         raise NotImplementedError
 
     def cancel(self, ticket: int) -> None:
-        """Forget a request; its result is never returned."""
+        """Drops a request; its result is never returned."""
         raise NotImplementedError
 
     @property
     def busy(self) -> int:
-        """The number of requests under way."""
+        """The number of unfinished requests, including results not yet returned by `poll`."""
         raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
-        """What makes its answers what they are (model, address, precision), for manifests; never a
-        secret.
-        """
+        """What determines the replies (model, address, precision), for manifests; no secrets."""
         return {"engine": type(self).__name__}
 
     def usage(self) -> dict[str, int]:
-        """What it did so far: `steps` of decoding, `tokens` sampled in these (the first of a reply
-        comes from its prefill), `prefills`, its `slots`; {} where nobody knows."""
+        """Counts since the start: decoding `steps`, `tokens` sampled in these steps (a reply's
+        first token comes from its prefill), `prefills`, and the number of `slots`; {} if unknown.
+        """
         return {}
 
     def update(self, version: int, weights: Weights | None = None) -> None:
-        """Answer with the policy's weights as they are at `version` from now on, for all of its
-        roles.
+        """Makes all later replies, of all roles, use the policy's weights at `version`.
 
-        Nothing may be under way. `weights` are None for an engine that decodes with the trainer's
-        own. Raises EngineError when they do not arrive.
+        No request may be unfinished. `weights` is None for an engine that shares the trainer's
+        weights. Raises EngineError if the update fails.
         """
         raise NotImplementedError(f"{self.name} serves a model whose weights cannot be changed")
 
     def release(self) -> None:
-        """Give back what only decoding needs (caches, memory of a GPU); the next `update` takes it
-        again.
-        """
+        """Frees what only decoding needs (caches, GPU memory) until the next `update`."""
 
     def refuse_training(self, role: str) -> str | None:
-        """One line saying why this engine cannot serve a trained role, or None when it can."""
+        """Why this engine cannot serve a trained role, in one line; None if it can."""
         if self.returns_logprobs:
             return None
         return (
@@ -130,4 +135,4 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Give back what the engine holds."""
+        """Frees everything that the engine holds."""

@@ -21,15 +21,14 @@ from slm_math.policy.loading import (
 
 
 class CheckpointEngine(TransformersEngine):
-    """A frozen checkpoint as an engine of its own: loaded at the first request, from a folder or
-    the hub.
+    """Serves a frozen checkpoint, which is loaded at the first request.
 
     Args:
         path: model folder, adapter folder, or hub id.
         dtype: float32, bfloat16 or float16.
-        device: for example cuda; by default cuda when there is one.
+        device: for example cuda; by default cuda if it is available, otherwise cpu.
         slots: how many requests are decoded at once.
-        chat_template: chatml, plain or a Jinja file instead of the tokenizer's own template.
+        chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class CheckpointEngine(TransformersEngine):
     @cached_property
     def _files(self) -> dict[str, str | None]:
         if local_folder(self.path) is None:
-            self._load()  # from the hub: only then there is something to tell
+            self._load()  # downloads the files that are hashed below
         return files_of(self.path, self.template)
 
     def identity(self) -> dict[str, Any]:

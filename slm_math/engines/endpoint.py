@@ -1,6 +1,4 @@
-"""Servers as engines: many requests at once on a thread of its own, patient with errors, careful
-with the key.
-"""
+"""The base of engines that use HTTP servers: concurrency, retries, errors, API keys."""
 
 from __future__ import annotations
 
@@ -18,13 +16,11 @@ import httpx
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.types import Reply
 
-LONGEST_WAIT = 300.0  # seconds that a server may ask us to wait before a retry
+LONGEST_WAIT = 300.0  # seconds; a server cannot postpone a retry further
 
 
-class Unanswered(Exception):
-    """An attempt that failed in a way that may pass; `wait` is the number of seconds the server
-    asked for.
-    """
+class TemporaryFailure(Exception):
+    """An attempt failed, and another one may succeed. `wait`: seconds that the server asks for."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -32,7 +28,7 @@ class Unanswered(Exception):
 
 
 class Refused(EngineError):
-    """An answer that is final, with its HTTP `status`."""
+    """The server rejected a request for good, with this HTTP `status`."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -40,13 +36,13 @@ class Refused(EngineError):
 
 
 class EndpointEngine(Engine):
-    """Keeps up to `concurrency` requests under way, whoever polls; subclasses say what a request is
-    made of.
+    """Keeps up to `concurrency` requests in flight from a thread of its own. Subclasses define how
+    one request is answered.
 
-    The key is read from the environment variable `api_key_env` and appears nowhere else. `timeout`
-    (seconds) is for one attempt; 429, 5xx, broken connections, time-outs and malformed replies are
-    tried again up to `retries` times, after `backoff`, 2 `backoff`, ... seconds or what the server
-    asks for; other refusals are final.
+    The API key is read from the environment variable `api_key_env` and appears nowhere else.
+    `timeout` (seconds) applies to one attempt. Status 429 and 5xx, broken connections, timeouts and
+    malformed replies are retried up to `retries` times, after `backoff`, 2 `backoff`, ... seconds,
+    or later if the server asks for it; other error statuses are final.
     """
 
     def __init__(
@@ -54,19 +50,19 @@ class EndpointEngine(Engine):
     ) -> None:
         if concurrency < 1 or timeout <= 0 or retries < 0 or backoff < 0:
             raise ValueError(
-                "concurrency and timeout must be positive, retries and backoff not negative"
+                "concurrency must be at least 1, timeout positive, retries and backoff at least 0, "
+                f"got {concurrency}, {timeout}, {retries} and {backoff}"
             )
         self._key = os.environ.get(api_key_env, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
             raise ValueError(
-                f"the key in the environment variable {api_key_env} has characters that no key has"
+                f"the environment variable {api_key_env} holds characters that no API key has: set "
+                "it again"
             )
-        self.concurrency, self.timeout, self.retries, self.backoff = (
-            concurrency,
-            timeout,
-            retries,
-            backoff,
-        )
+        self.concurrency = concurrency
+        self.timeout = timeout
+        self.retries = retries
+        self.backoff = backoff
         self._change = threading.Condition()
         self._tasks: dict[int, Future[None]] = {}
         self._done: list[tuple[int, Reply | EngineError]] = []
@@ -75,7 +71,7 @@ class EndpointEngine(Engine):
         self._closed = False
 
     async def _answer(self, request: Request) -> Reply:
-        """Sends a request until it is answered. Raises EngineError when it is not."""
+        """Answers one request, with retries. Raises EngineError if all of them fail."""
         raise NotImplementedError
 
     def submit(self, request: Request) -> int:
@@ -101,7 +97,7 @@ class EndpointEngine(Engine):
             task = self._tasks.pop(ticket, None)
             self._done = [(other, result) for other, result in self._done if other != ticket]
         if task is not None:
-            task.cancel()  # closes the connection, so that the server can stop as well
+            task.cancel()  # closes the connection, so that the server stops as well
 
     @property
     def busy(self) -> int:
@@ -122,7 +118,7 @@ class EndpointEngine(Engine):
             loop.close()
 
     def _begin(self) -> asyncio.AbstractEventLoop:
-        """Start the thread. It waits for servers at all times, whoever polls."""
+        """Starts the thread that waits for servers, also while nobody polls."""
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx.Limits(
             max_connections=self.concurrency, max_keepalive_connections=self.concurrency
@@ -147,7 +143,7 @@ class EndpointEngine(Engine):
                 result: Reply | EngineError = await self._answer(request)
         except EngineError as error:
             result = error
-        # whatever a server can make of a reply, it ends this request only
+        # whatever the server sends, an error must end this request only
         except Exception as error:
             result = EngineError(self._clean(f"{self.name}: {type(error).__name__}: {error}"))
         with self._change:
@@ -156,27 +152,29 @@ class EndpointEngine(Engine):
                 self._change.notify_all()
 
     async def _post(self, url: str, body: dict[str, Any]) -> httpx.Response:
-        """One attempt. Raises Unanswered where another one may do better, EngineError where none
-        can.
+        """Makes one attempt. Raises TemporaryFailure if another one may succeed, otherwise
+        EngineError.
         """
         try:
             async with asyncio.timeout(self.timeout):
                 response = await self._client.post(url, json=body)
         except TimeoutError:
-            raise Unanswered(f"no reply within {self.timeout:g} s") from None
+            raise TemporaryFailure(f"no reply within {self.timeout:g} s") from None
         except httpx.TransportError as error:
-            raise Unanswered(f"{type(error).__name__}: {error}") from None
+            raise TemporaryFailure(f"{type(error).__name__}: {error}") from None
         if response.status_code in (408, 429) or response.status_code >= 500:
-            raise Unanswered(
-                f"status {response.status_code}: {said(response)}", retry_after(response)
+            raise TemporaryFailure(
+                f"status {response.status_code}: {error_message(response)}", retry_after(response)
             )
         if response.status_code != 200:
-            message = self._clean(f"{url}: status {response.status_code}: {said(response)}")
+            message = self._clean(
+                f"{url}: status {response.status_code}: {error_message(response)}"
+            )
             raise Refused(message, response.status_code)
         return response
 
-    async def _pause(self, attempt: int, failure: Unanswered) -> None:
-        """Waits before attempt number `attempt` (from 1), longer every time, or as long as the
+    async def _pause(self, attempt: int, failure: TemporaryFailure) -> None:
+        """Waits before retry number `attempt` (from 1): exponential backoff, or as long as the
         server asks for.
         """
         pause = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
@@ -187,8 +185,10 @@ class EndpointEngine(Engine):
 
 
 def cleaned(message: str, key: str) -> str:
-    """One line of at most 400 characters, without the key, which some servers quote back."""
-    if len(key) >= 4 and key != "EMPTY":  # which is no secret
+    """The message as one line of at most 400 characters, without the API key, which some servers
+    echo.
+    """
+    if len(key) >= 4 and key != "EMPTY":  # "EMPTY" is a placeholder, not a secret
         message = message.replace(key, "[key]")
     message = " ".join(message.split())
     return message if len(message) <= 400 else f"{message[:400]}..."
@@ -197,7 +197,10 @@ def cleaned(message: str, key: str) -> str:
 def check_url(
     url: str, api_key_env: str, name: str = "base_url", like: str = "https://host/v1"
 ) -> None:
-    """Raises ValueError for what is no address, or holds a secret."""
+    """Raises ValueError if `url` is not an HTTP address, or if it holds a secret.
+
+    `name` is the option to name in the error, `like` an example of a valid address.
+    """
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -210,8 +213,8 @@ def check_url(
         )
 
 
-def said(response: httpx.Response) -> str:
-    """What the server has to say for itself: the message in its body, or the body."""
+def error_message(response: httpx.Response) -> str:
+    """The error message in a response's body, or the body itself."""
     text = response.text
     try:
         body = response.json()
@@ -226,7 +229,7 @@ def said(response: httpx.Response) -> str:
 
 
 def retry_after(response: httpx.Response) -> float:
-    """Seconds that the server asks us to wait: the header holds a number or a date."""
+    """Seconds until a retry, from the header Retry-After, which holds a number or a date."""
     value = response.headers.get("Retry-After", "")
     try:
         return float(value)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import httpx
 
 from slm_math.engines.base import EngineError
-from slm_math.engines.endpoint import EndpointEngine
-from slm_math.engines.vllm_control import Server
+from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure
+from slm_math.engines.vllm_control import VLLMServer
+
+HEARTBEAT = 20.0  # seconds without a response after which the server's health is checked
 
 
 class Fleet(EndpointEngine):
-    """Copies of one model at several addresses. Subclasses define a server's requests and how it
-    receives weights.
+    """Servers of one model. Subclasses define how a request is sent and how weights are pushed.
 
-    `patience`: seconds for which all servers may be down. `is_sender`: this process sends the
-    weights (exactly one of several training processes does).
+    `patience`: seconds for which all servers may be down. `is_sender`: whether this process pushes
+    the weights; of several training processes only one does.
     """
 
     def __init__(
@@ -30,55 +32,65 @@ class Fleet(EndpointEngine):
         retries: int,
         patience: float,
     ) -> None:
-        super().__init__(api_key_env, concurrency, timeout, retries, backoff=0.5)
-        self.servers = [Server(url, self._key) for url in urls]
+        super().__init__(
+            api_key_env=api_key_env,
+            concurrency=concurrency,
+            timeout=timeout,
+            retries=retries,
+            backoff=0.5,
+        )
+        self.servers = [VLLMServer(url, self._key) for url in urls]
         self.patience = patience
         self.is_sender = True
-        self._expected: str | None = None  # the servers' name for the weights that they were sent
+        self._expected: str | None = None  # the version of the weights that were pushed last
 
-    def _push_weights(self, server: Server) -> None:
-        """Sends the weights to one server that has others."""
+    def _push_weights(self, server: VLLMServer) -> None:
+        """Sends the current weights to a server that has others."""
         raise NotImplementedError
 
-    async def _free(self) -> Server:
-        """The server with the least to do, as soon as there is one."""
+    async def _least_loaded(self) -> VLLMServer:
+        """The usable server with the fewest requests; waits until one is usable."""
         while True:
-            well = [
+            usable = [
                 server for server in self.servers if server.down_since is None and not server.stale
             ]
-            if well:
-                return min(well, key=lambda server: server.load)
+            if usable:
+                return min(usable, key=lambda server: server.load)
             await asyncio.sleep(0.1)
 
-    async def _lost(self, server: Server) -> bool:
-        """Whether a server that did not answer is gone, or has other weights."""
+    async def _is_lost(self, server: VLLMServer) -> bool:
+        """Whether a server that did not answer is down, or has other weights than expected."""
         if server.down_since is None and not server.stale and not await self._healthy(server):
             self._mark_down(server)
-        # another process sends the weights: to be asked when they are there
+        # another process pushes the weights: wait until it has done so
         if server.stale and not self.is_sender:
             self._mark_down(server)
         return server.down_since is not None or server.stale
 
-    def _mark_down(self, server: Server) -> None:
-        """Leaves a server out, and watches it until it is back."""
+    def _mark_down(self, server: VLLMServer) -> None:
+        """Sends no more requests to a server until its health check passes again."""
         with self._change:
             if server.down_since is None and not self._closed:
                 server.down_since, server.restarted = time.monotonic(), True
                 asyncio.run_coroutine_threadsafe(self._watch(server), self._loop or self._begin())
 
-    async def _watch(self, server: Server) -> None:
+    async def _watch(self, server: VLLMServer) -> None:
+        """Marks a server as up again as soon as it is healthy and (if another process pushes the
+        weights) has the expected weights.
+        """
         while not await self._healthy(server) or (server.stale and not self.is_sender):
             if server.stale:
                 server.problem = (
-                    "it has other weights than it was sent; the first training process sends them"
+                    "its weights are not those that were pushed last; the first training process "
+                    "pushes them again"
                 )
             await asyncio.sleep(0.5)
         server.down_since = None
 
-    async def _healthy(self, server: Server) -> bool:
-        """Whether it answers; marks it stale where its weights are not those that it was sent."""
+    async def _healthy(self, server: VLLMServer) -> bool:
+        """Whether the health check passes; marks the server stale if it has other weights."""
         try:
-            # beside all requests
+            # a client of its own, so that the check does not wait for free connections
             async with httpx.AsyncClient(headers=self._client.headers, timeout=5.0) as client:
                 (await client.get(f"{server.url}/health")).raise_for_status()
                 if self._expected is not None:
@@ -91,17 +103,35 @@ class Fleet(EndpointEngine):
             return False
         return True
 
-    def _look_after(self) -> None:
-        """Sends weights to servers that lack them. Raises EngineError when none has been of use for
-        too long.
+    async def _post_watched(
+        self, server: VLLMServer, route: str, body: dict[str, Any]
+    ) -> httpx.Response:
+        """The response to a request, with health checks while it is in flight.
+
+        Raises TemporaryFailure if two checks in a row fail: a machine that loses power or network
+        does not close its connections.
+        """
+        post, silent = asyncio.ensure_future(self._post(f"{server.url}{route}", body)), 0
+        try:
+            while not (await asyncio.wait({post}, timeout=HEARTBEAT))[0]:
+                silent = 0 if await self._healthy(server) else silent + 1
+                if silent == 2 or server.stale:
+                    raise TemporaryFailure("no response, and its health check fails")
+            return post.result()
+        finally:
+            post.cancel()
+
+    def _maintain(self) -> None:
+        """Pushes weights to stale servers. Raises EngineError if all servers have been down for
+        longer than `patience`.
         """
         for server in self.servers:
             if server.stale and server.down_since is None and self.is_sender:
                 self._push_weights(server)
-        gone = [server.down_since for server in self.servers if server.down_since is not None]
-        if len(gone) == len(self.servers) and time.monotonic() - max(gone) > self.patience:
+        down = [server.down_since for server in self.servers if server.down_since is not None]
+        if len(down) == len(self.servers) and time.monotonic() - max(down) > self.patience:
             reasons = "; ".join(f"{server.url}: {server.problem}" for server in self.servers)
             message = self._clean(
                 f"no vLLM server has answered for {self.patience:g} s ({reasons})"
             )
-            raise EngineError(f"{message}: start them again, and the same command goes on")
+            raise EngineError(f"{message}: start them again, then run the same command to continue")

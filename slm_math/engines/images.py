@@ -1,4 +1,4 @@
-"""Pictures on their way to an engine: a local path or a data URL."""
+"""Reads the images of a chat, given as local paths or data URLs."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from slm_math.types import Chat, Image
 
 
 def image_sources(chat: Chat) -> list[str]:
-    """Where the pictures of a chat come from, in order."""
+    """The sources of a chat's images, in order."""
     return [part.source for message in chat for part in message.content if isinstance(part, Image)]
 
 
 def image_url(source: str) -> str:
-    """A picture as a data URL. Raises EngineError for a file that is none: what a data set names
-    goes to a server.
+    """An image as a data URL; URLs are returned unchanged.
+
+    Raises EngineError for a file that is not an image: a data set must not make this process send
+    arbitrary files to a server.
     """
     if source.startswith(("data:", "http://", "https://")):
         return source
     open_image(source)
-    kind = mimetypes.guess_type(source)[0] or "image/png"
-    return f"data:{kind};base64,{base64.b64encode(_read(source)).decode()}"
+    mime_type = mimetypes.guess_type(source)[0] or "image/png"
+    return f"data:{mime_type};base64,{base64.b64encode(_read(source)).decode()}"
 
 
 def open_image(source: str) -> Any:
-    """A picture as PIL has it, RGB. Raises EngineError for what is none, or is
-    elsewhere than here.
+    """The image as an RGB PIL image.
+
+    Raises EngineError if it is not an image, or if it is not on this machine.
     """
     from PIL import Image as Pillow
 
     if source.startswith(("http://", "https://")):
-        raise EngineError(f"the image {source} is not on this machine: fetch it first")
+        raise EngineError(f"the image {source} is not on this machine: download it first")
     try:
         data = (
             base64.b64decode(source.partition(",")[2])

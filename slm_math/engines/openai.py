@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible chat server as an engine."""
+"""An engine for any OpenAI-compatible chat server."""
 
 from __future__ import annotations
 
@@ -9,25 +9,30 @@ from typing import Any
 import httpx
 
 from slm_math.engines.base import EngineError, Request, seed_of
-from slm_math.engines.endpoint import EndpointEngine, Unanswered, check_url, said
+from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure, check_url, error_message
 from slm_math.engines.images import image_url
 from slm_math.types import Chat, Finish, Image, Message, Reply
 
 
 class OpenAIEngine(EndpointEngine):
-    """Sends chats to `{base_url}/chat/completions`, at most `concurrency` at a time, on a thread of
-    its own.
+    """Sends chats to `{base_url}/chat/completions` from a thread of its own.
 
-    `base_url` is like https://api.example.com/v1; the key is read from the environment variable
-    `api_key_env` and appears nowhere else. `timeout` (seconds) is for one attempt; 429, 5xx, broken
-    connections, time-outs and malformed replies are tried again up to `retries` times, after
-    `backoff`, 2 `backoff`, ... seconds or what the server asks for; other refusals are final.
-    `send_seed` derives a seed from each request's key (vLLM on a CPU dies of it). `extra` adds
-    fields to every request body; a null removes one, so {"max_tokens": null} does.
+    Replies carry no token ids. If the server returns reasoning separately, the reply's text holds
+    it in <think> tags. A top_k of 0 is not sent, so the server's default applies: start vLLM with
+    `--generation-config vllm`.
 
-    A top_k of 0 is not sent, so a server's own default holds: start vLLM with `--generation-config
-    vllm`. Replies carry no token ids. Where a server returns reasoning apart from the reply, the
-    text has it in <think> tags.
+    Args:
+        base_url: for example https://api.example.com/v1.
+        model: the name under which the server knows the model.
+        api_key_env: environment variable with the API key, which appears nowhere else.
+        concurrency: the most requests in flight at once.
+        timeout: seconds for one attempt.
+        retries: how often a request is sent again after status 429 or 5xx, a broken connection, a
+            timeout or a malformed reply; other error statuses are final.
+        backoff: seconds before the first retry, doubled for each further one; the server may ask
+            for more.
+        send_seed: whether to derive a seed from each request's key (crashes vLLM on a CPU).
+        extra: fields added to every request body; null removes a field, e.g. {"max_tokens": null}.
     """
 
     returns_logprobs = False
@@ -46,7 +51,13 @@ class OpenAIEngine(EndpointEngine):
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         check_url(base_url, api_key_env)
-        super().__init__(api_key_env, concurrency, timeout, retries, backoff)
+        super().__init__(
+            api_key_env=api_key_env,
+            concurrency=concurrency,
+            timeout=timeout,
+            retries=retries,
+            backoff=backoff,
+        )
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         self.model = model
         self.send_seed = send_seed
@@ -65,14 +76,16 @@ class OpenAIEngine(EndpointEngine):
 
     def submit(self, request: Request) -> int:
         if request.sampling.not_first:
-            raise ValueError("a chat endpoint cannot forbid how a reply begins (not_first)")
+            raise ValueError(
+                "a chat endpoint cannot forbid how a reply begins: leave not_first out"
+            )
         if request.resume and (not request.chat or request.chat[-1].role != "assistant"):
-            raise ValueError("a chat can be resumed only where it ends in an assistant message")
+            raise ValueError("only a chat that ends in an assistant message can be resumed")
         return super().submit(request)
 
     async def _answer(self, request: Request) -> Reply:
         body = self._body(request)
-        failure: Unanswered | None = None
+        failure: TemporaryFailure | None = None
         for attempt in range(self.retries + 1):
             if failure is not None:
                 await self._pause(attempt, failure)
@@ -80,7 +93,7 @@ class OpenAIEngine(EndpointEngine):
             try:
                 response = await self._post(self._url, body)
                 text, finish = read_completion(response)
-            except Unanswered as error:
+            except TemporaryFailure as error:
                 failure = error
                 continue
             seconds = time.monotonic() - started
@@ -90,7 +103,7 @@ class OpenAIEngine(EndpointEngine):
                 finish=finish,
                 temperature=temperature,
                 seconds=seconds,
-                counted=sampled(response),
+                counted=completion_tokens(response),
             )
         raise EngineError(self._clean(f"{self._url}: {failure} (tried {self.retries + 1} times)"))
 
@@ -117,12 +130,12 @@ class OpenAIEngine(EndpointEngine):
 
 
 def messages(chat: Chat) -> list[dict[str, Any]]:
-    """The chat as a request body has it. Raises EngineError for a picture that cannot be read."""
+    """The chat as a request body holds it. Raises EngineError for an unreadable image."""
     return [{"role": message.role, "content": _content(message)} for message in chat]
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:
-    # plain text as a plain string: not every server knows lists of parts
+    # text without images is sent as a string, because some servers do not accept lists of parts
     if not any(isinstance(part, Image) for part in message.content):
         return message.text
     return [
@@ -134,30 +147,31 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 
 
 def read_completion(response: httpx.Response) -> tuple[str, Finish]:
-    """Text and finish reason of a chat completion. Raises Unanswered when it is none, EngineError
-    when filtered.
+    """Text and finish reason of a chat completion.
+
+    Raises TemporaryFailure if the response is malformed, EngineError if the server filtered it.
     """
     try:
         choice = response.json()["choices"][0]
         message, reason = choice["message"], choice.get("finish_reason")
-        text, thought = (
-            message.get("content"),
-            message.get("reasoning_content") or message.get("reasoning"),
-        )
+        text = message.get("content")
+        reasoning = message.get("reasoning_content") or message.get("reasoning")
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise Unanswered(f"the reply is no chat completion: {said(response)}") from None
+        raise TemporaryFailure(
+            f"the response is not a chat completion: {error_message(response)}"
+        ) from None
     if reason == "content_filter":
-        raise EngineError("the server filtered its reply")
+        raise EngineError("the server filtered its reply (finish_reason content_filter)")
     if reason in ("abort", "error") or not isinstance(text, str | None):
-        raise Unanswered(f"the reply is not complete: {said(response)}")
+        raise TemporaryFailure(f"the reply is incomplete: {error_message(response)}")
     text = text or ""
-    if isinstance(thought, str):
-        text = f"<think>\n{thought.strip()}\n</think>\n\n{text}"
+    if isinstance(reasoning, str):
+        text = f"<think>\n{reasoning.strip()}\n</think>\n\n{text}"
     return text, "length" if reason == "length" else "stop"
 
 
-def sampled(response: httpx.Response) -> int:
-    """The number of tokens that the server says it sampled; 0 when it does not say."""
+def completion_tokens(response: httpx.Response) -> int:
+    """The number of tokens sampled, as reported by the server; 0 if it reports none."""
     usage = response.json().get("usage")
     count = usage.get("completion_tokens") if isinstance(usage, dict) else None
     return count if isinstance(count, int) else 0

@@ -1,4 +1,4 @@
-"""What a request's prompt is in token ids, and how long its reply may be."""
+"""The token ids of a request's prompt, and the token budget of its reply."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from slm_math.policy.chat import ChatFormat
 
 
 def fit_prompt(chat: ChatFormat, request: Request, limit: int) -> tuple[tuple[int, ...], str, int]:
-    """The prompt's token ids and digest, and the number of tokens that its reply may have in a
-    context of `limit` tokens. Raises ContextFull if no token fits.
+    """The prompt's token ids, the prompt's digest, and the most tokens that the reply may have.
+
+    `limit` is the model's context in tokens. Raises ContextFull if it leaves no room for a reply.
     """
     ids, digest = chat.prompt(request.chat, request.resume)
     room = min(request.sampling.max_new_tokens, limit - len(ids))

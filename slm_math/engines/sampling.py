@@ -1,4 +1,4 @@
-"""Choosing the next token: temperature, top-k, top-p, by inverse CDF on given uniform numbers."""
+"""Samples the next token under temperature, top-k, top-p and min-p, by inverse CDF."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from torch import Tensor
 
 
 def uniforms(key: tuple[int | str, ...], n: int) -> np.ndarray:
-    """The `n` uniform numbers in [0, 1) that belong to `key`, whatever else is drawn: one per token
-    position.
+    """`n` uniform numbers in [0, 1), one per token position, which depend on `key` alone.
 
-    Philox (Salmon et al. 2011) seeded with a hash of the key, so a draw depends on what it is for,
-    not on batch order.
+    Philox (Salmon et al. 2011) is seeded with a hash of the key, so that the order of requests in a
+    batch does not matter.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest))).random(
@@ -22,7 +21,7 @@ def uniforms(key: tuple[int | str, ...], n: int) -> np.ndarray:
     )
 
 
-def choose(
+def sample_tokens(
     logits: Tensor,
     temperature: Tensor,
     top_p: Tensor,
@@ -30,27 +29,34 @@ def choose(
     min_p: Tensor,
     uniform: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Samples one token per row. logits (B, V) float; the others (B,); temperature 0 is greedy, see
-    `Sampling`.
+    """Samples one token per row.
 
-    Returns token ids (B,); log-probabilities (B, V), in nats, under softmax(logits / temperature)
-    *before* truncation (greedy: temperature 1), so that a policy that scores its own samples gets
-    ratio 1; and what truncation kept (B, V), None where it is off in all rows.
+    Args:
+        logits: (B, V) float.
+        temperature: (B,); 0 is greedy. This and the next three are described in `Sampling`.
+        top_p: (B,).
+        top_k: (B,).
+        min_p: (B,).
+        uniform: (B,) uniform random numbers in [0, 1).
+
+    Returns:
+        Token ids (B,); log-probabilities (B, V) in nats under softmax(logits / temperature)
+        *before* truncation (temperature 1 if greedy), so that a policy that scores its own samples
+        gets ratio 1; and the support (B, V) bool, the tokens that truncation leaves, or None if no
+        row is truncated.
     """
     logits = logits.float()
     greedy = temperature == 0
     logps = torch.log_softmax(logits / torch.where(greedy, 1.0, temperature)[:, None], dim=-1)
     probs = logps.exp()
-    truncated = ~greedy & ((top_p < 1) | (top_k > 0) | (min_p > 0))
-    kept = None
-    if truncated.any():
-        kept = torch.ones_like(probs, dtype=torch.bool)
-        kept[truncated] = _kept(
-            probs[truncated], top_p[truncated], top_k[truncated], min_p[truncated]
-        )
-        probs = probs * kept
+    limited = ~greedy & ((top_p < 1) | (top_k > 0) | (min_p > 0))
+    support = None
+    if limited.any():
+        support = torch.ones_like(probs, dtype=torch.bool)
+        support[limited] = _support(probs[limited], top_p[limited], top_k[limited], min_p[limited])
+        probs = probs * support
     cdf = probs.cumsum(-1)
-    # `right=True` never lands on a token of probability 0 as long as the target is below the total
+    # right=True never selects a token of probability 0 as long as the target is below the total
     target = (uniform * cdf[:, -1]).clamp(
         max=torch.nextafter(cdf[:, -1], torch.zeros_like(cdf[:, -1]))
     )
@@ -59,16 +65,17 @@ def choose(
         .squeeze(-1)
         .clamp(max=logits.shape[-1] - 1)
     )
-    return torch.where(greedy, logits.argmax(-1), tokens), logps, kept
+    return torch.where(greedy, logits.argmax(-1), tokens), logps, support
 
 
-def _kept(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:
-    """(B, V) bool: what top-k, top-p on what is left (renormalised), and min-p leave; the likeliest
-    token always.
+def _support(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:
+    """The support (B, V) bool: top-k, then top-p on the renormalized rest, then min-p.
+
+    It always contains the most likely token.
     """
     if not ((top_p < 1) | (top_k > 0)).any():
         return probs >= min_p[:, None] * probs.amax(-1, keepdim=True)
-    # a full sort of a large vocabulary is slow, and top-k never looks further than k
+    # sorting a large vocabulary is slow, and top-k needs the k most likely tokens only
     most = min(int(top_k.max()), probs.shape[-1]) if (top_k > 0).all() else probs.shape[-1]
     ordered, order = (
         probs.topk(most, dim=-1) if most < probs.shape[-1] else probs.sort(dim=-1, descending=True)
@@ -78,20 +85,27 @@ def _kept(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:
     share = ordered * keep
     share = share / share.sum(-1, keepdim=True)
     before = share.cumsum(-1) - share
-    # top_p = 1 keeps everything: rounding of the cumulative sum must not cut the tail
+    # top_p = 1 keeps everything: rounding of the cumulative sum must not drop the tail
     keep &= (before < top_p[:, None]) | (rank == 0) | (top_p[:, None] >= 1)
     keep &= ordered >= min_p[:, None] * ordered[:, :1]
     return torch.zeros_like(probs, dtype=torch.bool).scatter(-1, order, keep)
 
 
-def record_support(logps: Tensor, kept: Tensor | None, rows: Tensor) -> tuple[Tensor, list[bytes]]:
-    """What could be sampled, for the rows (B,) bool that ask: their log-probabilities among it, and
-    its ids, packed.
+def record_support(
+    logps: Tensor, support: Tensor | None, rows: Tensor
+) -> tuple[Tensor, list[bytes]]:
+    """Records the support of the rows that need it.
 
-    logps and kept (B, V) as `choose` returns them; a token of log-probability -inf could not be
-    sampled either.
+    Args:
+        logps: (B, V) as `sample_tokens` returns them; tokens with -inf are not in the support.
+        support: (B, V) as `sample_tokens` returns it.
+        rows: (B,) bool, which rows need it.
+
+    Returns:
+        Log-probabilities (B, V), renormalized over the support in these rows; and for each row the
+        packed token ids of the support, b"" in all other rows.
     """
-    left = logps.isfinite() if kept is None else kept & logps.isfinite()
+    left = logps.isfinite() if support is None else support & logps.isfinite()
     logps = torch.where(rows[:, None] & ~left, -torch.inf, logps)
     logps = torch.where(rows[:, None], logps.log_softmax(-1), logps)
     left = left & rows[:, None]

@@ -1,43 +1,40 @@
-"""Generation with any transformers causal language model: continuous batching on
-left-padded rows.
-"""
+"""Continuous batching with any causal language model of transformers, on left-padded rows."""
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from slm_math.engines.base import ContextFull, Engine, EngineError, Request, Weights
-from slm_math.engines.cache import RowCache
 from slm_math.engines.prompting import fit_prompt
-from slm_math.engines.sampling import choose, record_support, uniforms
-from slm_math.policy.chat import ChatFormat
-from slm_math.policy.forward import inner
-from slm_math.types import Reply
+from slm_math.engines.sampling import record_support, sample_tokens, uniforms
+from slm_math.policy.chat import ChatFormat, chat_images
+from slm_math.policy.forward import RowCache, next_logits
+from slm_math.types import Image, Reply
 
 
 @dataclass
-class _Row:
+class _Decoding:
     """A request that is being decoded."""
 
     ticket: int
     request: Request
     prompt: tuple[int, ...]
-    digest: str  # of the prompt's text
+    digest: str  # of the prompt's text and images
+    images: tuple[Image, ...]
     uniform: Any
-    room: int  # tokens that may still be sampled
+    budget: int  # the most tokens that may be sampled
+    restricted: bool  # whether top-p, top-k or min-p restricts the support
     tokens: list[int] = field(default_factory=list)
-    logps: list[float] = field(default_factory=list)
-    kept: list[bytes] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    support: list[bytes] = field(default_factory=list)
     start: float = field(default_factory=time.perf_counter)
     finish: str = ""
 
@@ -45,14 +42,19 @@ class _Row:
     def length(self) -> int:
         return len(self.prompt) + len(self.tokens)
 
+    @property
+    def prompt_key(self) -> tuple[tuple[int, ...], tuple[Image, ...]]:
+        """The prompt's token ids and images; requests with equal keys share a prefill."""
+        return self.prompt, self.images
+
 
 class TransformersEngine(Engine):
-    """Decodes up to `slots` requests at once. A `poll` makes a step at least, until one has
-    finished or time is up.
+    """Decodes up to `slots` requests at once.
 
-    Equal prompts are prefilled once. Finished rows leave the batch when a quarter of it is idle or
-    others wait. Sampling depends on the request's key alone. `context` wraps every forward pass
-    (autocast, adapter choice); `heartbeat` is called after each.
+    A `poll` makes decoding steps, at least one, until a request has finished or its time is up.
+    Equal prompts are prefilled once. Finished rows leave the batch if a quarter of it is idle or if
+    other requests wait. Sampling depends on the request's key alone. `context` wraps every forward
+    pass (autocast, choice of the adapter); `heartbeat` is called after each.
     """
 
     returns_logprobs = True
@@ -68,24 +70,22 @@ class TransformersEngine(Engine):
         heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         if slots < 1:
-            raise ValueError(f"an engine needs slots >= 1, got {slots}")
+            raise ValueError(f"slots must be at least 1, got {slots}")
         self.model = model
         self.chat = chat
         self.slots = slots
         self.context = context
         self.heartbeat = heartbeat
         self.version = 0
-        # forward passes that decode, tokens from these, other passes
+        # decoding steps, tokens sampled in these steps, prefills (see `usage`)
         self.steps = self.decoded = self.prefills = 0
         self._tickets = 0
         self._waiting: deque[tuple[int, Request]] = deque()
-        self._rows: list[_Row] = []
+        self._rows: list[_Decoding] = []
         self._cache: RowCache | None = None
         self._ended = frozenset[int]()
 
-    # -- the seam
-    #
-    # ----------------------------------------------------------------------------------------------
+    # the interface of an engine
 
     def submit(self, request: Request) -> int:
         self._tickets += 1
@@ -99,7 +99,7 @@ class TransformersEngine(Engine):
                 row.finish = "cancelled"
 
     def update(self, version: int, weights: Weights | None = None) -> None:
-        self.version = version  # it decodes with the trainer's own weights
+        self.version = version  # this engine decodes with the trainer's own weights
 
     def release(self) -> None:
         if not self.busy:
@@ -133,29 +133,28 @@ class TransformersEngine(Engine):
                         break
         finally:
             self.model.train(training)
-            # casts made without gradient must not serve a later backward
+            # weights that autocast cast without gradients must not be reused in training
             torch.clear_autocast_cache()
         return finished
 
-    # -- rows come and go
-    # ----------------------------------------------------------------------------------------
+    # admission and removal of rows
 
     def _turnover(self) -> list[tuple[int, Reply | EngineError]]:
-        """Drops finished rows when it pays and admits waiting requests; returns what was over at
-        once.
+        """Removes finished rows and admits waiting requests if it is worth the cost; returns the
+        requests that have finished already.
         """
         alive = [i for i, row in enumerate(self._rows) if not row.finish]
-        room = self.slots - len(alive)
-        # a lone newcomer waits for company unless most slots are free: a prefill costs about as
-        # much as a decode step
+        free = self.slots - len(alive)
+        # a prefill costs about as much as a decoding step, so a few waiting requests are not
+        # admitted until more wait or most slots are free
         admit = (
             self._waiting
-            and room
-            and (len(self._waiting) >= self.slots // 8 or room >= self.slots // 2)
+            and free
+            and (len(self._waiting) >= self.slots // 8 or free >= self.slots // 2)
         )
         if len(alive) < len(self._rows) and (admit or len(alive) <= 0.75 * len(self._rows)):
             self._keep(alive)
-        return self._admit(room) if admit else []
+        return self._admit(free) if admit else []
 
     def _keep(self, alive: list[int]) -> None:
         self._rows = [self._rows[i] for i in alive]
@@ -165,11 +164,12 @@ class TransformersEngine(Engine):
             start = self._cache.length - max(row.length - 1 for row in self._rows)
             self._cache.keep(torch.tensor(alive, device=self.model.device), start)
 
-    def _admit(self, room: int) -> list[tuple[int, Reply | EngineError]]:
-        refused: list[tuple[int, Reply | EngineError]] = []
-        rows: list[_Row] = []
-        while self._waiting and len(rows) < room:
+    def _admit(self, free: int) -> list[tuple[int, Reply | EngineError]]:
+        rejected: list[tuple[int, Reply | EngineError]] = []
+        rows: list[_Decoding] = []
+        while self._waiting and len(rows) < free:
             ticket, request = self._waiting.popleft()
+            sampling = request.sampling
             limit = (
                 getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
                 or 1 << 30
@@ -177,41 +177,51 @@ class TransformersEngine(Engine):
             try:
                 prompt, digest, budget = fit_prompt(self.chat, request, limit)
             except ContextFull as error:
-                refused.append((ticket, error))
+                rejected.append((ticket, error))
                 continue
             rows.append(
-                _Row(ticket, request, prompt, digest, uniforms(request.key, budget), budget)
+                _Decoding(
+                    ticket=ticket,
+                    request=request,
+                    prompt=prompt,
+                    digest=digest,
+                    images=chat_images(request.chat),
+                    uniform=uniforms(request.key, budget),
+                    budget=budget,
+                    restricted=sampling.restricts_support and sampling.temperature > 0,
+                )
             )
         if not rows:
-            return refused
+            return rejected
         logits, cache = self._prefill(rows)
         if self._cache is None:
             self._cache = cache
         else:
             self._cache.join(cache)
         self._rows += rows
-        return refused + self._sample(rows, logits)
+        return rejected + self._sample(rows, logits)
 
-    def _prefill(self, rows: list[_Row]) -> tuple[Tensor, RowCache]:
-        """Runs each distinct prompt once; returns last logits (B, V) and the cache, expanded to all
-        rows.
+    def _prefill(self, rows: list[_Decoding]) -> tuple[Tensor, RowCache]:
+        """Runs each distinct prompt (ids and images) once. Returns the last logits (B, V) and the
+        cache, both expanded to all rows.
         """
-        distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(row.prompt for row in rows))}
-        length = max(map(len, distinct))
-        ids = torch.zeros(len(distinct), length, dtype=torch.long)
-        for prompt, i in distinct.items():
-            ids[i, length - len(prompt) :] = torch.tensor(prompt)
-        lengths = torch.tensor([len(prompt) for prompt in distinct])
+        distinct = list(dict.fromkeys(row.prompt_key for row in rows))
+        prompts = [prompt for prompt, _ in distinct]
+        length = max(map(len, prompts))
+        ids = torch.zeros(len(prompts), length, dtype=torch.long)
+        for n, prompt in enumerate(prompts):
+            ids[n, length - len(prompt) :] = torch.tensor(prompt)
+        lengths = torch.tensor(list(map(len, prompts)))
         cache = RowCache(self.model.config.get_text_config().num_hidden_layers)
-        logits = self._forward(ids, lengths, cache)
+        logits = self._forward(ids, lengths, cache, tuple(images for _, images in distinct))
         self.prefills += 1
-        index = torch.tensor([distinct[row.prompt] for row in rows], device=self.model.device)
+        place = {prompt_key: n for n, prompt_key in enumerate(distinct)}
+        index = torch.tensor([place[row.prompt_key] for row in rows], device=self.model.device)
         if len(distinct) < len(rows):
             cache.keep(index)
         return logits[index], cache
 
-    # -- one token for every row
-    # ---------------------------------------------------------------------------------
+    # one token for every row
 
     def _step(self) -> list[tuple[int, Reply | EngineError]]:
         assert self._cache is not None
@@ -225,37 +235,30 @@ class TransformersEngine(Engine):
         self.decoded += len(alive)
         return self._sample([self._rows[i] for i in alive], logits)
 
-    def _forward(self, ids: Tensor, lengths: Tensor, cache: RowCache) -> Tensor:
-        """ids (B, S): the newest tokens of left-padded rows of `lengths` (B,) tokens; returns last
-        logits (B, V).
-        """
-        width = cache.length + ids.shape[1]
-        # (B, L): position in its row, negative where padded
-        place = torch.arange(width) - (width - lengths[:, None])
-        positions = place[:, -ids.shape[1] :].clamp(min=0)
-        mask = (place >= 0).long()
-        device = self.model.device
-        out = self.model(
-            input_ids=ids.to(device),
-            attention_mask=None if bool(mask.all()) and ids.shape[1] == 1 else mask.to(device),
-            position_ids=positions.to(device),
-            use_cache=True,
-            logits_to_keep=1,
-            **{self._cache_argument: cache},
-        )
+    def _forward(
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        cache: RowCache,
+        images: tuple[tuple[Image, ...], ...] = (),
+    ) -> Tensor:
+        """The logits (B, V) after the last tokens, see `next_logits`."""
+        logits = next_logits(self.model, ids, lengths, cache, images)
         self.heartbeat()
-        return out.logits[:, -1]
+        return logits
 
-    def _sample(self, rows: list[_Row], logits: Tensor) -> list[tuple[int, Reply | EngineError]]:
+    def _sample(
+        self, rows: list[_Decoding], logits: Tensor
+    ) -> list[tuple[int, Reply | EngineError]]:
         plans = [row.request.sampling for row in rows]
-        # rows that cannot sample every token
-        cut = [p.restricts_support and p.temperature > 0 for p in plans]
+        # whether a row's support is restricted, and has to be recorded
+        restricted = [row.restricted for row in rows]
         for i, row in enumerate(rows):
             if not row.tokens and plans[i].not_first:
                 banned = [self.chat.tokens(text)[0] for text in plans[i].not_first]
                 logits[i, banned] = -torch.inf
-                cut[i] = True
-            cut[i] &= row.request.support
+                restricted[i] = True
+            restricted[i] &= row.request.support
         numbers = torch.tensor(
             [
                 [p.temperature, p.top_p, p.top_k, p.min_p, row.uniform[len(row.tokens)]]
@@ -263,54 +266,50 @@ class TransformersEngine(Engine):
             ],
             device=logits.device,
         )
-        tokens, logps, kept = choose(logits, *numbers.unbind(1))
-        support = [b""] * len(rows)
-        if any(cut):
-            logps, support = record_support(logps, kept, torch.tensor(cut, device=logits.device))
+        tokens, logps, support = sample_tokens(logits, *numbers.unbind(1))
+        packed = [b""] * len(rows)
+        if any(restricted):
+            recorded = torch.tensor(restricted, device=logits.device)
+            logps, packed = record_support(logps, support, recorded)
         chosen = logps.gather(-1, tokens[:, None]).squeeze(-1)
         finished: list[tuple[int, Reply | EngineError]] = []
-        for row, token, logp, could in zip(rows, tokens.tolist(), chosen.tolist(), support):
+        for row, token, logp, support_ids in zip(rows, tokens.tolist(), chosen.tolist(), packed):
             row.tokens.append(token)
-            row.logps.append(logp)
-            row.kept.append(could)
-            row.finish = self._over(row, token)
+            row.logprobs.append(logp)
+            row.support.append(support_ids)
+            row.finish = self._finish_reason(row, token)
             if row.finish:
                 finished.append((row.ticket, self._reply(row)))
         return finished
 
-    def _over(self, row: _Row, token: int) -> str:
+    def _finish_reason(self, row: _Decoding, token: int) -> str:
+        """ "stop" or "length" if the reply ends with this token, otherwise ""."""
         if token in self.ends:
             return "stop"
         stops = row.request.sampling.stop
         if stops:
-            # a stop string cannot reach further back than one token a byte
+            # a token holds at least one byte, which bounds how many tokens a stop string spans
             tail = self.chat.text(row.tokens[-max(len(stop.encode()) for stop in stops) - 1 :])
             if any(stop in tail for stop in stops):
                 return "stop"
-        return "length" if len(row.tokens) >= row.room else ""
-
-    @cached_property
-    def _cache_argument(self) -> str:
-        """The name of the cache: transformers 5.24 renames `past_key_values`, and 5.40 drops it."""
-        known = inspect.signature(inner(self.model).forward).parameters
-        return "cache" if "cache" in known else "past_key_values"
+        return "length" if len(row.tokens) >= row.budget else ""
 
     @property
     def ends(self) -> frozenset[int]:
-        """Every token that ends a turn."""
+        """All tokens that end a turn."""
         if not self._ended:
             self._ended = self.chat.ends(
                 self.model.config, getattr(self.model, "generation_config", None)
             )
         return self._ended
 
-    def _reply(self, row: _Row) -> Reply:
+    def _reply(self, row: _Decoding) -> Reply:
         sampling = row.request.sampling
         return Reply(
             text=self.chat.text(row.tokens),
             token_ids=tuple(row.tokens),
-            logprobs=tuple(row.logps),
-            support=tuple(row.kept) if any(row.kept) else (),
+            logprobs=tuple(row.logprobs),
+            support=tuple(row.support) if any(row.support) else (),
             finish="stop" if row.finish == "stop" else "length",
             prompt_ids=row.prompt,
             prompt=row.digest,

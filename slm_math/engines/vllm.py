@@ -1,6 +1,4 @@
-"""vLLM in this process: continuous batching by its scheduler, a step of which is a
-step of `poll`.
-"""
+"""vLLM in this process: `poll` drives vLLM's scheduler step by step."""
 
 from __future__ import annotations
 
@@ -16,7 +14,16 @@ import torch
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import Engine, EngineError, Request, Verify, Weights, unverified
 from slm_math.engines.images import image_sources, open_image
-from slm_math.engines.vllm_requests import Asked, Said, ask, check, fields, goes_on, packed, reply
+from slm_math.engines.vllm_requests import (
+    Pending,
+    Sampled,
+    awaits_rest,
+    build_reply,
+    check_request,
+    pack_support,
+    prepare,
+    sampling_fields,
+)
 from slm_math.engines.vllm_start import cpu_options, gpu_options, options, start, stop
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loading import (
@@ -32,19 +39,19 @@ from slm_math.types import Reply
 
 
 class VLLMEngine(Engine):
-    """A model served by vLLM (Kwon et al. 2023) in this process; loaded at the first request.
+    """Runs a model with vLLM (Kwon et al. 2023) in this process; loaded at the first request.
 
-    Sampling depends on the request's key alone. Greedy replies and log-probabilities are those of
-    the transformers engine up to rounding. Equal beginnings of prompts are computed once.
+    Sampling depends on the request's key alone. Greedy replies and log-probabilities match the
+    transformers engine up to rounding. Prompts that begin alike share one prefill.
 
     Args:
         path: model folder, adapter folder, or hub id.
-        dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 without.
-        slots: requests decoded at once, at most.
-        chat_template: chatml, plain or a Jinja file instead of the tokenizer's own template.
-        memory: the share of the GPU for weights and cache; 0.9 when left out, so that a second
-            engine needs less.
-        context: the most tokens of a prompt and its reply; the model's own when left out.
+        dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, otherwise float32.
+        slots: the most requests decoded at once.
+        chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
+        memory: the share of the GPU for weights and cache; by default 0.9. Set it if two engines
+            share the GPU.
+        context: the most tokens of a prompt and its reply; by default the model's own context.
     """
 
     returns_logprobs = True
@@ -81,15 +88,15 @@ class VLLMEngine(Engine):
         self.heartbeat: Callable[[], None] = lambda: None
         self._verify: Verify = unverified
         self.ends = frozenset[int]()  # tokens that end a reply
-        self._has_policy = False  # whether its weights will be updated
-        self._more: dict[str, Any] = {}  # options of vLLM's engine, over those made from the above
+        self._receives_weights = False  # whether `update` will be called
+        self._policy_options: dict[str, Any] = {}  # see `attach_policy`
         self.adapters: dict[str, Path] = {}
         self.steps = self.decoded = self.prefills = 0
         self._chat: ChatFormat | None = None
         self._core: Any = None
         self._tickets = 0
-        self._asked: dict[int, Asked] = {}
-        self._over: list[tuple[int, Reply | EngineError]] = []
+        self._pending: dict[int, Pending] = {}
+        self._finished: list[tuple[int, Reply | EngineError]] = []
         self.asleep = False
 
     def attach_policy(
@@ -100,13 +107,22 @@ class VLLMEngine(Engine):
         heartbeat: Callable[[], None],
         verify: Verify = unverified,
     ) -> None:
-        """Makes it a copy of a policy under training, whose weights come by `update`.
+        """Serves a policy under training, whose weights arrive through `update`.
 
-        `options` are arguments of vLLM's engine; `heartbeat` is called after each of its steps;
-        `verify` after each update: it raises EngineError if vLLM does not compute the policy's
-        log-probabilities.
+        Args:
+            chat: the policy's chat format.
+            ends: the token ids that end a reply.
+            options: options of vLLM's engine, which override those made from the arguments.
+            heartbeat: called after each of vLLM's steps.
+            verify: called after each update; raises EngineError if vLLM does not compute the
+                policy's log-probabilities.
         """
-        self._chat, self.ends, self._more, self._has_policy = chat, ends, dict(options), True
+        self._chat, self.ends, self._policy_options, self._receives_weights = (
+            chat,
+            ends,
+            dict(options),
+            True,
+        )
         self.heartbeat, self._verify = heartbeat, verify
 
     @property
@@ -116,17 +132,12 @@ class VLLMEngine(Engine):
         return self._chat
 
     def identity(self) -> dict[str, Any]:
-        if self._has_policy:  # whose weights these are is for others to say
-            return {
-                "engine": type(self).__name__,
-                "version": vllm_setup.installed(),
-                "dtype": self.dtype,
-            }
+        engine = {"engine": type(self).__name__, "version": vllm_setup.installed()}
+        if self._receives_weights:  # the trainer records whose weights these are
+            return engine | {"dtype": self.dtype}
         if local_folder(self.path) is None:
-            self._start()  # from the hub: only then there is something to tell
-        return {
-            "engine": type(self).__name__,
-            "version": vllm_setup.installed(),
+            self._start()  # downloads the files that are hashed below
+        return engine | {
             "path": self.path,
             **files_of(self.path, self.template),
             "dtype": self.dtype,
@@ -144,94 +155,93 @@ class VLLMEngine(Engine):
 
     @property
     def busy(self) -> int:
-        return len(self._asked) + len(self._over)
+        return len(self._pending) + len(self._finished)
 
-    # -- requests
-    #
-    # ----------------------------------------------------------------------------------------------
+    # requests
 
     def submit(self, request: Request) -> int:
         self._start()
         if self.asleep:
-            raise EngineError("vLLM sleeps, without its weights perhaps: it wants an update first")
-        check(request, self._masks)
+            raise EngineError(
+                "vLLM is asleep and its weights may have been released: call update() before "
+                "submit()"
+            )
+        check_request(request, self._mask_size)
         self._tickets += 1
         try:
-            asked = ask(self.chat, request, self.limit)
-            self._add(self._tickets, asked)
+            pending = prepare(self.chat, request, self.limit)
+            self._add(self._tickets, pending)
         except EngineError as error:
-            self._over.append((self._tickets, error))
+            self._finished.append((self._tickets, error))
         else:
-            self._asked[self._tickets] = asked
+            self._pending[self._tickets] = pending
         return self._tickets
 
     def cancel(self, ticket: int) -> None:
-        self._over = [item for item in self._over if item[0] != ticket]
-        if self._asked.pop(ticket, None) is not None:
+        self._finished = [item for item in self._finished if item[0] != ticket]
+        if self._pending.pop(ticket, None) is not None:
             self._core.abort_request([str(ticket)])
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
         end = time.perf_counter() + timeout
-        while not self._over and self._asked:
-            # from which it draws even under seeds
+        while not self._finished and self._pending:
+            # on a CPU vLLM draws from torch's generator even for requests with a seed
             with nullcontext() if self.gpu else torch.random.fork_rng([]):
                 outputs = self._core.step()
             for output in outputs:
-                self._take(int(output.request_id), output.outputs[0])
+                self._collect(int(output.request_id), output.outputs[0])
             self.steps += 1
             self.heartbeat()
             if time.perf_counter() >= end:
                 break
-        over, self._over = self._over, []
+        over, self._finished = self._finished, []
         return over
 
-    def _add(self, ticket: int, asked: Asked) -> None:
+    def _add(self, ticket: int, pending: Pending) -> None:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        ids, values = fields(asked, self.chat, self.ends, masks=self._masks)
+        ids, values = sampling_fields(pending, self.chat, self.ends, mask_size=self._mask_size)
         params = SamplingParams(**values, output_kind=RequestOutputKind.FINAL_ONLY)
         prompt: dict[str, Any] = {"prompt_token_ids": ids}
-        if self.chat.images and (sources := image_sources(asked.request.chat)):
+        if self.chat.images and (sources := image_sources(pending.request.chat)):
             prompt["multi_modal_data"] = {"image": [open_image(source) for source in sources]}
         try:
             (prompt,) = self._core.renderer.render_cmpl([prompt])
             self._core.add_request(
-                str(ticket), prompt, params, lora_request=self._lora(asked.request.role)
+                str(ticket), prompt, params, lora_request=self._lora(pending.request.role)
             )
-        except ValueError as error:  # pictures may need more tokens than there are
-            raise EngineError(f"vLLM refuses a request: {error}") from None
+        except ValueError as error:  # images may need more tokens than the context has
+            raise EngineError(f"vLLM rejects a request: {error}") from None
 
-    def _take(self, ticket: int, found: Any) -> None:
-        """What vLLM has finished."""
-        asked = self._asked[ticket]
-        self.prefills += asked.first is None
-        self.decoded += max(len(found.token_ids) - 1, 0)
-        if found.finish_reason not in ("stop", "length"):
-            del self._asked[ticket]
-            self._over.append(
-                (ticket, EngineError(f"vLLM gave a request up: {found.finish_reason}"))
+    def _collect(self, ticket: int, output: Any) -> None:
+        """Turns vLLM's output for a request into its result, or asks for the rest of the reply."""
+        pending = self._pending[ticket]
+        self.prefills += pending.first is None
+        self.decoded += max(len(output.token_ids) - 1, 0)
+        if output.finish_reason not in ("stop", "length"):
+            del self._pending[ticket]
+            self._finished.append(
+                (ticket, EngineError(f"vLLM aborted a request: {output.finish_reason}"))
             )
             return
-        tokens = tuple(found.token_ids)
-        logps = tuple(row[token].logprob for row, token in zip(found.logprobs, tokens))
-        said = Said(
-            tokens,
-            logps,
-            found.finish_reason,
-            packed(found.sampling_mask and found.sampling_mask.token_ids),
+        tokens = tuple(output.token_ids)
+        logps = tuple(row[token].logprob for row, token in zip(output.logprobs, tokens))
+        sampled = Sampled(
+            tokens=tokens,
+            logps=logps,
+            finish=output.finish_reason,
+            support=pack_support(output.sampling_mask and output.sampling_mask.token_ids),
         )
-        if goes_on(asked, said, self.chat):
-            self._add(ticket, asked)
+        if awaits_rest(pending, sampled, self.chat):
+            self._add(ticket, pending)
             return
-        del self._asked[ticket]
-        self._over.append((ticket, reply(asked, said, self.chat, self.version)))
+        del self._pending[ticket]
+        self._finished.append((ticket, build_reply(pending, sampled, self.chat, self.version)))
 
-    # -- the model
-    #
-    # ----------------------------------------------------------------------------------------------
+    # the model
 
     def _lora(self, role: str) -> Any:
-        """vLLM's name for the adapter of a role; the first one serves a role without its own."""
+        """vLLM's request for the adapter of a role; other roles get the first adapter."""
         if not self.adapters:
             return None
         from vllm.lora.request import LoRARequest
@@ -246,56 +256,56 @@ class VLLMEngine(Engine):
         base = base_of(self.path)
         config, generation = configs_of(self.path)
         self.ends = self.ends or self.chat.ends(config, generation)
-        # a policy under training is scored from its tokens alone, so far
-        self.chat.images = hasattr(config, "vision_config") and not self._has_policy
+        # the trainer does not score images yet
+        self.chat.images = hasattr(config, "vision_config") and not self._receives_weights
         if base is not None:
             self.adapters = {"default": Path(self.path).expanduser()}
-        options = self._options(config, base or self.path) | self._more
-        self._core = start(options, self._has_policy)
+        options = self._options(config, base or self.path) | self._policy_options
+        self._core = start(options, self._receives_weights)
         self.limit = self._core.vllm_config.model_config.max_model_len
-        self._masks = (
+        self._mask_size = (
             config.get_text_config().vocab_size if options.get("return_sampling_mask") else 0
         )
 
     def _options(self, config: Any, model: str) -> dict[str, Any]:
         own = config.get_text_config().max_position_embeddings
         context = min(self.context or own, own)
-        found = options(model, self.dtype, self.slots, context)
+        common = options(model, self.dtype, self.slots, context)
         if base_of(self.path) is not None:
             config_file = Path(self.path).expanduser() / "adapter_config.json"
             rank = json.loads(config_file.read_text(encoding="utf-8"))["r"]
-            found |= {"enable_lora": True, "max_lora_rank": vllm_setup.lora_rank(rank)}
+            common |= {"enable_lora": True, "max_lora_rank": vllm_setup.lora_rank(rank)}
         size = torch.finfo(DTYPES[self.dtype]).bits // 8
-        return found | (
+        return common | (
             gpu_options(self.memory) if self.gpu else cpu_options(config, self.slots, context, size)
         )
 
     def update(self, version: int, weights: Weights | None = None) -> None:
-        assert weights is not None, "vLLM has a copy of the weights"
-        if self._asked:
-            raise EngineError("weights cannot change while requests are under way")
+        assert weights is not None, "vLLM needs the weights"
+        if self._pending:
+            raise EngineError("weights cannot be updated while requests are unfinished")
         self._start()
         if self.asleep:
             self._core.wake_up(["weights"])
         self.adapters = dict(weights.adapters)
         try:
-            self._take_in(list(weights.tensors()))
-        except Exception as error:  # vLLM's own, of any kind; half of its model may be gone
+            self._load_weights(list(weights.tensors()))
+        except Exception as error:  # of any kind; the model may be half loaded
             raise EngineError(
-                f"vLLM did not take the weights: {type(error).__name__}: {error}"
+                f"vLLM could not load the weights: {type(error).__name__}: {error}"
             ) from error
         if self.asleep:
             self._core.wake_up(["kv_cache"])
             self.asleep = False
         if not self._core.reset_prefix_cache():
-            raise EngineError("vLLM would not forget what it computed with the old weights")
+            raise EngineError("vLLM could not reset its prefix cache after the weight update")
         self._core.set_weight_version(str(version))
         self.version = version
         self._verify(self._answer_now)
 
-    def _take_in(self, tensors: list[tuple[str, Any]]) -> None:
+    def _load_weights(self, tensors: list[tuple[str, Any]]) -> None:
         if not (tensors or self.adapters):
-            raise EngineError("there were none")
+            raise EngineError("there are no weights to load")
         if tensors:
             self._core.collective_rpc("start_weight_update")
             self._core.collective_rpc(
@@ -308,7 +318,7 @@ class VLLMEngine(Engine):
             self._core.add_lora(lora)
 
     def _answer_now(self, request: Request) -> Reply:
-        """The answer to the only request there is."""
+        """Answers one request while there are no others."""
         self.submit(request)
         while self.busy:
             for _, result in self.poll(1.0):
@@ -318,14 +328,16 @@ class VLLMEngine(Engine):
         raise EngineError("vLLM did not answer")
 
     def release(self) -> None:
-        """On a GPU that is shared with training: sleeps, without the weights where all of them will
-        be sent anew.
+        """Puts vLLM to sleep if it shares the GPU with training.
+
+        The weights are kept in host memory if adapters are trained, and otherwise dropped, because
+        the next update sends all of them.
         """
         if (
             self._core is not None
-            and self._more.get("enable_sleep_mode")
+            and self._policy_options.get("enable_sleep_mode")
             and not self.asleep
-            and not self._asked
+            and not self._pending
         ):
             self._core.sleep(level=1 if self.adapters else 2)
             self.asleep = True
@@ -334,4 +346,4 @@ class VLLMEngine(Engine):
         if self._core is not None:
             stop(self._core)
             self._core = None
-            self._asked, self._over, self.asleep = {}, [], False
+            self._pending, self._finished, self.asleep = {}, [], False

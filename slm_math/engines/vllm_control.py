@@ -1,6 +1,4 @@
-"""The control routes of one `vllm serve` process: is it there, what is it, and how new weights get
-into it.
-"""
+"""A client for the control routes of one `vllm serve` process: health, model, weight updates."""
 
 from __future__ import annotations
 
@@ -14,21 +12,28 @@ import httpx
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError, Weights
-from slm_math.engines.endpoint import cleaned, said
+from slm_math.engines.endpoint import cleaned, error_message
 
-HOW = "Start it with scripts/serve_vllm.sh, for training with WEIGHTS=nccl, file or adapters"
-
-
-class NoAnswer(EngineError):
-    """A server that is not there, or not yet."""
+START_HINT = (
+    "Start the server with scripts/serve_vllm.sh, for training with WEIGHTS=nccl, file or adapters"
+)
 
 
-class Server:
-    """The control routes of one server, and what is known about it.
+class ServerUnavailable(EngineError):
+    """The server does not answer, or not yet; a later attempt may succeed."""
 
-    `load`: this process's requests that the server works on. `down_since`: the time
-    (`time.monotonic`) since which the server has not answered, None while it answers. `stale`: the
-    server answers, but not with the weights that were sent to it. `problem`: the last error.
+
+class VLLMServer:
+    """One server.
+
+    Attributes:
+        load: the number of this process's requests in flight.
+        down_since: when the server stopped answering (time.monotonic), None if it answers.
+        stale: whether it answers with other weights than those that were pushed last.
+        problem: the last error.
+        restarted: whether it may have restarted since the last push.
+        pushed_since: when weights were first pushed without a reply by them so far.
+        failed_pushes: how often they have been pushed since then.
     """
 
     def __init__(self, url: str, key: str) -> None:
@@ -37,22 +42,24 @@ class Server:
         self.down_since: float | None = None
         self.stale = False
         self.problem = ""
-        self.restarted = False  # perhaps: it was away, or had other weights
-        self.first_push = 0.0  # when it was sent weights first that it did not answer with yet
-        self.failed_pushes = 0  # times that it got weights without an answer by them since
+        self.restarted = False
+        self.pushed_since = 0.0
+        self.failed_pushes = 0
         self.weights = Weights()
         self._key = key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(headers=headers)
-        self._backend: str | None = None  # how it takes weights
-        self._half = False  # an update of its weights has begun, and not ended
-        self._transfer: Any = None  # vLLM's sender of the trainer's side, for NCCL and IPC
+        self._backend: str | None = None  # of the weight transfer
+        self._update_open = False  # whether an update has begun and not ended
+        self._transfer: Any = None  # vLLM's sender, for NCCL and IPC
 
     def ask(
         self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any
     ) -> Any:
-        """The JSON that a route answers with. Raises EngineError, saying which server and what to
-        do; NoAnswer where it may do better later."""
+        """The JSON response of a route, None if the body is not JSON.
+
+        Raises ServerUnavailable if a later attempt may succeed, otherwise EngineError.
+        """
         response = self.response(method, path, body, seconds, **query)
         try:
             return response.json()
@@ -68,18 +75,22 @@ class Server:
                 method, where, json=body, params=query or None, timeout=timeout
             )
         except httpx.TransportError as error:
-            raise NoAnswer(
+            raise ServerUnavailable(
                 cleaned(f"{where}: {type(error).__name__}: {error}", self._key)
             ) from None
         if response.status_code == 200:
             return response
-        message = cleaned(f"{where}: status {response.status_code}: {said(response)}", self._key)
+        message = cleaned(
+            f"{where}: status {response.status_code}: {error_message(response)}", self._key
+        )
         if response.status_code in (429, 502, 503, 504):
-            raise NoAnswer(message)
-        # its engine is dead
+            raise ServerUnavailable(message)
+        # the HTTP server still answers, but vLLM's engine has died
         if response.status_code >= 500 and path != "/health" and not self.healthy():
-            raise NoAnswer(message)
-        raise EngineError(f"{message}. {HOW}" if response.status_code in (403, 404) else message)
+            raise ServerUnavailable(message)
+        raise EngineError(
+            f"{message}. {START_HINT}" if response.status_code in (403, 404) else message
+        )
 
     def healthy(self) -> bool:
         try:
@@ -90,47 +101,47 @@ class Server:
         return True
 
     def wait(self, patience: float, tell: Callable[[str], None] = print) -> None:
-        """Until it is up. Raises EngineError when that takes longer than `patience` seconds."""
+        """Waits until the server is up. Raises EngineError after `patience` seconds."""
         start = time.monotonic()
-        told = False
+        announced = False
         while not self.healthy():
             if time.monotonic() - start >= patience:
                 raise EngineError(
                     f"vLLM at {self.url} did not come up within {patience:g} s: {self.problem}. "
-                    f"{HOW}"
+                    f"{START_HINT}"
                 )
-            if not told:
+            if not announced:
                 tell(f"waiting for vLLM at {self.url} (at most {patience:g} s)")
-                told = True
+                announced = True
             time.sleep(min(1.0, patience / 10))
 
     def check_version(self) -> str:
-        said = self.ask("GET", "/version")
-        if not isinstance(said, dict) or not isinstance(said.get("version"), str):
-            raise EngineError(f"{self.url} is no vLLM server. {HOW}")
-        found = said["version"]
-        reason = vllm_setup.refusal(found)
+        answer = self.ask("GET", "/version")
+        if not isinstance(answer, dict) or not isinstance(answer.get("version"), str):
+            raise EngineError(f"{self.url} is not a vLLM server. {START_HINT}")
+        version = answer["version"]
+        reason = vllm_setup.refusal(version)
         if reason is not None:
             raise ValueError(f"{self.url}: {reason}")
-        return found
+        return version
 
     def model(self) -> Mapping[str, Any]:
-        """What it serves: `id`, `root` (a path there) and `max_model_len`; adapters are not models
-        of their own.
+        """The served model: its `id`, `root` (a path on the server) and `max_model_len`; adapters
+        in the server's list are skipped.
         """
-        said = self.ask("GET", "/v1/models")
-        models = said.get("data") if isinstance(said, dict) else None
+        answer = self.ask("GET", "/v1/models")
+        models = answer.get("data") if isinstance(answer, dict) else None
         if (
             not isinstance(models, list)
             or not models
             or not all(isinstance(model, dict) for model in models)
         ):
-            raise EngineError(f"{self.url} lists no model. {HOW}")
+            raise EngineError(f"{self.url} lists no model. {START_HINT}")
         return next((model for model in models if not model.get("parent")), models[0])
 
     def weights_version(self) -> str | None:
-        """The name of its weights; None where control routes are closed, and nobody can have sent
-        it any.
+        """The version of the server's weights; None if its control routes are disabled, so that
+        nobody can have changed them.
         """
         try:
             return str(self.ask("GET", "/weight_info")["weight_version"])
@@ -138,7 +149,7 @@ class Server:
             return None
 
     def config(self) -> Mapping[str, Any]:
-        """vLLM's own configuration."""
+        """The configuration of vLLM on the server."""
         return (self.ask("GET", "/server_info", config_format="json") or {}).get(
             "vllm_config"
         ) or {}
@@ -152,15 +163,23 @@ class Server:
         dtype: str,
         single_trainer: bool = True,
     ) -> None:
-        """Sends weights, adapters and their `version`; `file` writes the weights to a file that the
-        server can read; `single_trainer`: no other process trains."""
+        """Sends weights and adapters.
+
+        Args:
+            weights: what to send.
+            version: the name of these weights.
+            file: writes the weights to a file that the server can read, and returns its path.
+            address: this machine's address for NCCL, None to detect it.
+            dtype: of the weights in transit.
+            single_trainer: whether this is the only training process.
+        """
         self.weights = weights
         has_tensors = next(iter(weights.tensors()), None) is not None
         if not (has_tensors or weights.adapters):
             raise EngineError("there are no weights to send")
-        self.first_push = self.first_push if self.failed_pushes else time.monotonic()
+        self.pushed_since = self.pushed_since if self.failed_pushes else time.monotonic()
         self.failed_pushes += 1
-        backend = self._takes(single_trainer) if has_tensors else None
+        backend = self._backend_for(single_trainer) if has_tensors else None
         self.ask("POST", "/pause", mode="wait")
         try:
             if backend is not None:
@@ -171,27 +190,28 @@ class Server:
             self.ask("POST", "/update_weight_version", {"new_version": version})
             if not (self.ask("POST", "/reset_prefix_cache") or {}).get("success"):
                 raise EngineError(
-                    f"{self.url} would not forget what it computed with the old weights"
+                    f"{self.url} could not reset its prefix cache after the weight update"
                 )
         finally:
-            if not self._half:  # half a model would end it at the first request
+            if (
+                not self._update_open
+            ):  # vLLM would crash at the first request of a half-loaded model
                 self.ask("POST", "/resume")
 
-    def _takes(self, single_trainer: bool) -> str:
-        """How it takes weights. Raises EngineError when it takes none, or not from here."""
+    def _backend_for(self, single_trainer: bool) -> str:
+        """The server's weight-transfer backend. Raises EngineError if it cannot be used."""
         if self._backend is None:
             self._backend = str((self.config().get("weight_transfer_config") or {}).get("backend"))
         if self._backend not in (vllm_setup.WEIGHTS_BACKEND, "nccl", "ipc"):
             raise EngineError(
-                f"{self.url} takes no weights (its weight transfer is {self._backend}): start it "
-                f"with WEIGHTS=nccl or "
-                "file (scripts/serve_vllm.sh), or train adapters (policy.lora) with "
-                "WEIGHTS=adapters"
+                f"{self.url} receives no weights (its weight transfer is {self._backend}): start "
+                "it with scripts/serve_vllm.sh and WEIGHTS=nccl or file, or train adapters "
+                "(policy.lora) with WEIGHTS=adapters"
             )
         if self._backend == "ipc" and not single_trainer:
             raise EngineError(
-                f"{self.url} takes weights by ipc, from one training process only: start it with "
-                f"nccl"
+                f"{self.url} receives weights by ipc, which supports a single training process "
+                "only: start it with WEIGHTS=nccl"
             )
         return self._backend
 
@@ -208,13 +228,13 @@ class Server:
                 self._transfer = trainer_side(self, backend, address, dtype)
             self._transfer.send_weights()
 
-    def forget(self) -> None:
-        """After a restart nothing of the old process is left to talk to."""
+    def reconnect(self) -> None:
+        """Drops the connections to a process that has restarted."""
         if self._transfer is not None:
             self._transfer.shutdown()
-        self._backend, self._transfer, self._half = None, None, False
+        self._backend, self._transfer, self._update_open = None, None, False
 
-    # what vLLM's senders call
+    # called by vLLM's senders
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         self.ask("POST", "/init_weight_transfer_engine", {"init_info": init_info})
@@ -225,11 +245,11 @@ class Server:
         except EngineError as error:
             if "already active" not in str(error):
                 raise
-            # somebody was stopped in the middle; an update that fails ends theirs
+            # an earlier update was interrupted; an invalid one ends it
             with suppress(EngineError):
                 self.ask("POST", "/update_weights", {"update_info": {"nothing": ""}})
             self.ask("POST", "/start_weight_update")
-        self._half = True
+        self._update_open = True
 
     def update_weights(self, update_info: Any) -> None:
         if "ipc_handles" in update_info:
@@ -240,20 +260,18 @@ class Server:
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         self.ask("POST", "/finish_weight_update")
-        self._half = False
+        self._update_open = False
 
 
-def trainer_side(server: Server, backend: str, address: str | None, dtype: str) -> Any:
-    """vLLM's sender over NCCL (a group of this process and the server's workers) or CUDA IPC (on
-    one and the same GPU).
-
-    Not tried without GPUs.
+def trainer_side(server: VLLMServer, backend: str, address: str | None, dtype: str) -> Any:
+    """vLLM's sender of weights over NCCL (a group of this process and the server's workers) or CUDA
+    IPC (trainer and server on the same GPU).
     """
     import socket
 
     import torch
 
-    vllm_setup.imported()
+    vllm_setup.import_vllm()
     from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
     from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
@@ -290,18 +308,19 @@ def trainer_side(server: Server, backend: str, address: str | None, dtype: str) 
 
 
 def reachable(url: str) -> str:
-    """The address of this machine on the way to a server."""
+    """This machine's address in the network that leads to a server."""
     import socket
 
     parsed = httpx.URL(url)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((parsed.host, parsed.port or 80))  # sends nothing
+        probe.connect((parsed.host, parsed.port or 80))  # for UDP this sends nothing
         return probe.getsockname()[0]
 
 
 def tensors_file(weights: Iterable[tuple[str, Any]], path: Path, dtype: str) -> Path:
-    """Writes weights where servers can read them; renamed into place, so that nobody reads half a
-    file.
+    """Writes weights to a safetensors file and returns its path.
+
+    The file is renamed into place, so that no server reads an incomplete file.
     """
     import torch
     from safetensors.torch import save_file

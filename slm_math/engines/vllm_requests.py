@@ -1,4 +1,4 @@
-"""What vLLM is asked and what it answers, in this process and over HTTP alike."""
+"""Requests to vLLM and its outputs, the same in this process and over HTTP."""
 
 from __future__ import annotations
 
@@ -11,53 +11,67 @@ import httpx
 import numpy as np
 
 from slm_math.engines.base import Request, seed_of
-from slm_math.engines.endpoint import Unanswered
-from slm_math.engines.endpoint import said as said_by
+from slm_math.engines.endpoint import TemporaryFailure, error_message
 from slm_math.engines.prompting import fit_prompt
 from slm_math.policy.chat import ChatFormat
 from slm_math.types import Reply
 
-COLDEST = 0.01  # vLLM takes this instead of what lies between 0 and it
-NEVER = -1e9  # added to a logit: JSON has no infinity
+LOWEST_TEMPERATURE = 0.01  # vLLM raises lower positive temperatures to this one
+BAN = -1e9  # added to the logit of a forbidden token, because JSON has no infinity
+
+WITHOUT_SUPPORT = (
+    "training on samples under top_p, top_k, min_p or not_first needs the support of each token, "
+    "which vLLM reports only in the training process on a GPU: set engine transformers, or remove "
+    "these options"
+)
 
 
 @dataclass(frozen=True)
-class Said:
-    """Tokens that were sampled, their log-probabilities (nats, after temperature and truncation),
-    what was `kept`.
+class Sampled:
+    """What vLLM sampled for one of its requests.
+
+    `logps` are in nats, after temperature and truncation; `support` is as in `Reply`.
     """
 
     tokens: tuple[int, ...]
     logps: tuple[float, ...]
     finish: str
-    kept: tuple[bytes, ...] = ()
+    support: tuple[bytes, ...] = ()
 
 
 @dataclass
-class Asked:
-    """A request under way. `first` is the token that was sampled under a ban (`not_first`), before
-    all others.
+class Pending:
+    """An unfinished request.
+
+    Args:
+        request: the request.
+        prompt: its token ids.
+        digest: of the prompt's text and images.
+        budget: the most tokens of the reply.
+        start: when the request was made (time.perf_counter).
+        first: the first token if it was sampled on its own, because `not_first` forbids some there.
     """
 
     request: Request
     prompt: tuple[int, ...]
     digest: str
-    room: int
+    budget: int
     start: float = field(default_factory=time.perf_counter)
-    first: Said | None = None
+    first: Sampled | None = None
 
     @property
-    def cut(self) -> bool:
-        """True when the tokens that could be sampled are to be reported, and were not all."""
-        return cut(self.request)
+    def needs_support(self) -> bool:
+        """Whether the reply must report its support."""
+        return needs_support(self.request)
 
     @property
-    def banned(self) -> bool:
-        """True while the next token is the first one, and some are forbidden there."""
+    def bans_first(self) -> bool:
+        """Whether the next token is the first of the reply and `not_first` forbids some."""
         return bool(self.request.sampling.not_first) and self.first is None
 
 
-def cut(request: Request) -> bool:
+def needs_support(request: Request) -> bool:
+    """Whether a request asks for the support and its sampling restricts it."""
     sampling = request.sampling
     return (
         request.support
@@ -66,121 +80,117 @@ def cut(request: Request) -> bool:
     )
 
 
-def check(request: Request, masks: int = 0) -> None:
-    """Raises ValueError for what vLLM would do in another way than it is asked for."""
-    if 0 < request.sampling.temperature < COLDEST:
-        raise ValueError(f"vLLM samples at temperature {COLDEST} at least, or greedily at 0")
-    if cut(request) and not masks:
+def check_request(request: Request, mask_size: int = 0) -> None:
+    """Raises ValueError for requests that vLLM would not serve as they are meant.
+
+    `mask_size` is the size of the vocabulary if vLLM reports the support, otherwise 0.
+    """
+    if 0 < request.sampling.temperature < LOWEST_TEMPERATURE:
+        raise ValueError(
+            f"vLLM samples at temperature 0 (greedy) or at least {LOWEST_TEMPERATURE}, got "
+            f"{request.sampling.temperature}"
+        )
+    if needs_support(request) and not mask_size:
         raise ValueError(WITHOUT_SUPPORT)
 
 
-def ask(chat: ChatFormat, request: Request, limit: int) -> Asked:
-    """A request with its prompt. Raises ContextFull where the model's context, `limit` tokens,
-    leaves no room.
-    """
-    return Asked(request, *fit_prompt(chat, request, limit))
+def prepare(chat: ChatFormat, request: Request, limit: int) -> Pending:
+    """A request with its prompt. Raises ContextFull if the context (`limit` tokens) has no room."""
+    prompt, digest, budget = fit_prompt(chat, request, limit)
+    return Pending(request, prompt, digest, budget)
 
 
-def fields(
-    asked: Asked, chat: ChatFormat, ends: Iterable[int], seed: bool = True, masks: int = 0
+def sampling_fields(
+    pending: Pending, chat: ChatFormat, ends: Iterable[int], seed: bool = True, mask_size: int = 0
 ) -> tuple[list[int], dict[str, Any]]:
-    """Prompt ids, and the fields of vLLM's SamplingParams. vLLM bans tokens from whole replies
-    only, so under a ban the first token is a reply of its own.
+    """The prompt's token ids and the fields of vLLM's SamplingParams.
 
-    `masks`: the size of the vocabulary when vLLM reports what could be sampled; it then takes no
-    greedy request and none without top_k: the likeliest token alone, and all tokens, are the same
-    (but for log-probabilities of greedy replies, which are then 0).
+    vLLM bans tokens from whole replies only, so `not_first` takes two requests: one for the first
+    token and one for the rest.
+
+    `mask_size` is the size of the vocabulary if vLLM reports the support, otherwise 0. vLLM then
+    rejects greedy requests and requests without top_k. They are replaced by top_k 1 and by top_k =
+    `mask_size`, which sample the same (but log-probabilities of greedy replies are then 0).
     """
-    request, sampling = asked.request, asked.request.sampling
-    ids, room, key = list(asked.prompt), asked.room, request.key
+    request, sampling = pending.request, pending.request.sampling
+    ids, budget, key = list(pending.prompt), pending.budget, request.key
     bias: dict[int, float] | None = None
-    if asked.first is not None:
-        ids, room, key = [*ids, *asked.first.tokens], room - 1, (*key, "after the first")
-    elif asked.banned:
-        bias, room = {chat.tokens(text)[0]: NEVER for text in sampling.not_first}, 1
+    if pending.first is not None:
+        ids = [*ids, *pending.first.tokens]
+        budget, key = budget - 1, (*key, "after the first")
+    elif pending.bans_first:
+        bias, budget = {chat.tokens(text)[0]: BAN for text in sampling.not_first}, 1
     seeded = seed and bool(key) and sampling.temperature > 0
     greedy = sampling.temperature == 0
     return ids, {
-        "temperature": 1.0 if masks and greedy else sampling.temperature,
+        "temperature": 1.0 if mask_size and greedy else sampling.temperature,
         "top_p": sampling.top_p,
-        "top_k": (1 if greedy else sampling.top_k or masks) if masks else sampling.top_k,
+        "top_k": (1 if greedy else sampling.top_k or mask_size) if mask_size else sampling.top_k,
         "min_p": sampling.min_p,
-        "max_tokens": room,
+        "max_tokens": budget,
         "stop": list(sampling.stop),
         "include_stop_str_in_output": True,
         "stop_token_ids": sorted(ends),
-        "detokenize": bool(sampling.stop),  # else the text is of no use to it
-        "logprobs": 0,  # that of the sampled token
+        "detokenize": bool(sampling.stop),  # vLLM needs the text for stop strings only
+        "logprobs": 0,  # 0: of the sampled token only
         "seed": seed_of(key) if seeded else None,
         "logit_bias": bias,
     }
 
 
-def goes_on(asked: Asked, said: Said, chat: ChatFormat) -> bool:
-    """Whether the rest of a reply is still to be asked for, after its first token; `asked` is then
-    ready for it.
-    """
-    if not asked.banned or asked.room == 1 or said.finish != "length":
+def awaits_rest(pending: Pending, sampled: Sampled, chat: ChatFormat) -> bool:
+    """Whether vLLM has sampled the first token only; `pending` then asks for the rest."""
+    if not pending.bans_first or pending.budget == 1 or sampled.finish != "length":
         return False
-    text = chat.text(said.tokens)
-    if any(stop in text for stop in asked.request.sampling.stop):
+    text = chat.text(sampled.tokens)
+    if any(stop in text for stop in pending.request.sampling.stop):
         return False
-    asked.first = said
+    pending.first = sampled
     return True
 
 
-def reply(asked: Asked, said: Said, chat: ChatFormat, version: int) -> Reply:
-    said = (
-        said
-        if asked.first is None
-        else _joined(asked.first, said, chat, asked.request.sampling.stop)
-    )
+def build_reply(pending: Pending, sampled: Sampled, chat: ChatFormat, version: int) -> Reply:
+    """The reply to a request; `version` is that of the weights."""
+    if pending.first is not None:
+        sampled = _joined(pending.first, sampled, chat, pending.request.sampling.stop)
     return Reply(
-        text=chat.text(said.tokens),
-        token_ids=said.tokens,
-        logprobs=said.logps,
-        support=said.kept if asked.cut else (),
-        finish="stop" if said.finish == "stop" else "length",
-        prompt_ids=asked.prompt,
-        prompt=asked.digest,
+        text=chat.text(sampled.tokens),
+        token_ids=sampled.tokens,
+        logprobs=sampled.logps,
+        support=sampled.support if pending.needs_support else (),
+        finish="stop" if sampled.finish == "stop" else "length",
+        prompt_ids=pending.prompt,
+        prompt=pending.digest,
         version=version,
-        temperature=asked.request.sampling.temperature or 1.0,
-        seconds=time.perf_counter() - asked.start,
+        temperature=pending.request.sampling.temperature or 1.0,
+        seconds=time.perf_counter() - pending.start,
     )
 
 
-def _joined(first: Said, rest: Said, chat: ChatFormat, stops: tuple[str, ...]) -> Said:
-    """Both parts of a reply; a stop string that began in the first token ends it, of which vLLM
-    could not know.
+def _joined(first: Sampled, rest: Sampled, chat: ChatFormat, stops: tuple[str, ...]) -> Sampled:
+    """The first token and the rest as one reply.
+
+    It ends at a stop string that begins in the first token, which vLLM cannot see.
     """
-    tokens, logps, kept = (
-        first.tokens + rest.tokens,
-        first.logps + rest.logps,
-        first.kept + rest.kept,
-    )
+    tokens, logps = first.tokens + rest.tokens, first.logps + rest.logps
+    support = first.support + rest.support
     for end in range(2, len(tokens)) if stops else ():
         text = chat.text(tokens[:end])
         if any(stop in text for stop in stops):
-            return Said(tokens[:end], logps[:end], "stop", kept[:end])
+            return Sampled(tokens[:end], logps[:end], "stop", support[:end])
     stopped = any(stop in chat.text(tokens) for stop in stops)
-    return Said(tokens, logps, "stop" if stopped else rest.finish, kept)
+    return Sampled(tokens, logps, "stop" if stopped else rest.finish, support)
 
 
-def packed(mask: Sequence[Sequence[int]] | None) -> tuple[bytes, ...]:
-    """What could be sampled at each token, as `Reply.support` has it."""
+def pack_support(mask: Sequence[Sequence[int]] | None) -> tuple[bytes, ...]:
+    """vLLM's sampling mask (token ids for each sampled token) packed as in `Reply.support`."""
     return tuple(np.asarray(ids, dtype=np.int32).tobytes() for ids in mask or ())
 
 
-WITHOUT_SUPPORT = (
-    "training on samples under top_p, top_k, min_p or not_first needs the tokens that could be "
-    "sampled, which vLLM "
-    "reports in the training process on a GPU only: take engine transformers, or leave these out"
-)
+def parse_completion(response: httpx.Response) -> tuple[Sampled, set[str]]:
+    """What a server sampled, and the versions of the weights that it used.
 
-
-def read(response: httpx.Response) -> tuple[Said, set[str]]:
-    """What a server sampled, and by which weights. Raises Unanswered when the
-    answer is not whole.
+    Raises TemporaryFailure if the response is malformed or incomplete.
     """
     try:
         [choice] = response.json()["choices"]
@@ -188,10 +198,12 @@ def read(response: httpx.Response) -> tuple[Said, set[str]]:
         logps = tuple(float(item["logprob"]) for item in choice["logprobs"]["content"])
         versions = {str(span["version"]) for span in choice.get("weight_versions") or ()}
     except (ValueError, LookupError, TypeError):
-        raise Unanswered(f"the answer is no completion: {said_by(response)[:200]}") from None
+        raise TemporaryFailure(
+            f"the response is not a completion: {error_message(response)[:200]}"
+        ) from None
     if finish not in ("stop", "length") or len(logps) != len(tokens) or not tokens:
-        raise Unanswered(
-            f"the answer is not complete ({finish}, {len(tokens)} tokens, {len(logps)} "
-            f"log-probabilities)"
+        raise TemporaryFailure(
+            f"the response is incomplete (finish_reason {finish}, {len(tokens)} tokens, "
+            f"{len(logps)} log-probabilities)"
         )
-    return Said(tokens, logps, finish), versions
+    return Sampled(tokens, logps, finish), versions

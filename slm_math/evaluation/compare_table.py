@@ -1,5 +1,5 @@
-"""`slm-math compare`: runs against the first of them, as a table, with the problems
-that flipped.
+"""`slm-math compare`: evaluations against the first one, as a table, with the problems that
+flipped.
 """
 
 from __future__ import annotations
@@ -15,57 +15,63 @@ from rich.table import Table
 
 from slm_math.evaluation.compare import Comparison, adjusted, compare, shown_p
 from slm_math.evaluation.plain import cell, encodable, plain
-from slm_math.evaluation.runs import Run, identity_notes, load_runs, unshared
+from slm_math.evaluation.runs import (
+    FinishedEvaluation,
+    identity_notes,
+    load_evaluations,
+    unshared,
+)
 from slm_math.records.files import write_json
 
 
 def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None) -> None:
-    """Compares evaluations with the first of them, problem by problem: is the difference more than
-    chance?
+    """Compares evaluations with the first of them, problem by problem: is the difference larger
+    than sampling noise?
 
-    Prints each difference of accuracy with its 95 % interval, its p-value (exact McNemar; sign-flip
-    permutation for several samples of a problem), also corrected for several comparisons (Holm),
-    and the problems that flipped. Refuses runs of other problems, runs that are not finished, and
-    runs that another version graded.
+    Prints every difference of accuracy with its 95 % interval, its p-value (exact McNemar test;
+    sign-flip permutation for several samples per problem), also corrected for several comparisons
+    (Holm), and the problems that flipped. Runs on different problems, unfinished runs and runs
+    that different versions graded are rejected.
 
     Args:
         folders: agents' folders (with records.jsonl), or folders of agents: outputs of `slm-math
             eval`, `eval/<epoch>` of a training run. The first is the baseline; in folders of
-            agents, that of the agent of the same name.
-        flips: how many flipped problems to show each way.
-        out: JSON file for all of it, every flipped problem included.
+            agents, each agent is compared with the baseline's agent of the same name.
+        flips: how many flipped problems to show in each direction.
+        out: JSON file for all results, with every flipped problem.
     """
     if flips < 0:
         raise ValueError(f"flips must be 0 or more, got {flips}")
     console = Console()
-    groups = load_runs(folders)
-    found = {
-        agent: compare({name: run.records for name, run in runs.items()})
-        for agent, runs in groups.items()
+    groups = load_evaluations(folders)
+    by_agent = {
+        agent: compare({name: one.records for name, one in group.items()})
+        for agent, group in groups.items()
     }
-    together = iter(adjusted([c for comparisons in found.values() for c in comparisons]))
-    found = {agent: [next(together) for _ in comparisons] for agent, comparisons in found.items()}
-    for agent, comparisons in found.items():
+    every = iter(adjusted([one for comparisons in by_agent.values() for one in comparisons]))
+    by_agent = {agent: [next(every) for _ in some] for agent, some in by_agent.items()}
+    for agent, comparisons in by_agent.items():
         console.print(comparison_table(agent, comparisons))
         for note in identity_notes(groups[agent]):
             console.print(plain(note, 2000), markup=False, highlight=False, soft_wrap=True)
         for comparison in comparisons:
             _show_flips(comparison, groups[agent], flips, console)
-    left = unshared(folders, groups)
-    if left:
+    left_out = unshared(folders, groups)
+    if left_out:
         console.print(
-            f"not compared, as only one folder has that agent: {plain(', '.join(left), 2000)}",
+            f"not compared, because only one folder has that agent: "
+            f"{plain(', '.join(left_out), 2000)}",
             markup=False,
             soft_wrap=True,
         )
     if out:
         data = [
-            _data(agent, c, groups[agent])
-            for agent, comparisons in found.items()
-            for c in comparisons
+            _to_json(agent, comparison, groups[agent])
+            for agent, comparisons in by_agent.items()
+            for comparison in comparisons
         ]
-        notes = [note for runs in groups.values() for note in identity_notes(runs)]
-        write_json(Path(out), {"comparisons": data, "notes": notes, "not_compared": left})
+        notes = [note for group in groups.values() for note in identity_notes(group)]
+        write_json(Path(out), {"comparisons": data, "notes": notes, "not_compared": left_out})
         console.print(f"written to {out}", markup=False, soft_wrap=True)
 
 
@@ -104,9 +110,9 @@ def _accuracy(share: float, broken: int) -> str:
 
 
 def _show_flips(
-    comparison: Comparison, runs: Mapping[str, Run], flips: int, console: Console
+    comparison: Comparison, runs: Mapping[str, FinishedEvaluation], flips: int, console: Console
 ) -> None:
-    """The first problems that flipped, each way."""
+    """Prints the first problems that flipped, in each direction."""
     a, b = comparison.a, comparison.b
     for word, ids in (("gained", comparison.gained), ("lost", comparison.lost)):
         if not ids[:flips]:
@@ -118,42 +124,44 @@ def _show_flips(
         for name in ("problem", "gold", "baseline's answer", "answer"):
             table.add_column(name, overflow="fold")
         for flip in _flips(ids[:flips], runs[a], runs[b]):
-            answers = (_counted(flip["answers"][name]) for name in (a, b))
+            answers = (_answers(flip["answers"][name]) for name in (a, b))
             table.add_row(
                 cell(flip["id"], 80), cell(flip["gold"]), *(cell(text) for text in answers)
             )
         console.print(table)
 
 
-def _flips(ids: Sequence[str], *runs: Run) -> list[dict[str, Any]]:
-    """Problems with their gold and all answers, by run."""
+def _flips(ids: Sequence[str], *runs: FinishedEvaluation) -> list[dict[str, Any]]:
+    """Problems with their reference answer and all answers, by run."""
     wanted = set(ids)
-    rows = [[row for row in run.records if row["id"] in wanted] for run in runs]
-    gold = {row["id"]: row.get("gold") for row in rows[0]}
+    records = [[record for record in run.records if record.id in wanted] for run in runs]
+    gold = {record.id: record.gold for record in records[0]}
     return [
         {
             "id": id,
             "gold": gold[id],
             "answers": {
-                run.name: [row.get("answer") for row in mine if row["id"] == id]
-                for run, mine in zip(runs, rows)
+                run.name: [record.answer for record in some if record.id == id]
+                for run, some in zip(runs, records)
             },
         }
         for id in ids
     ]
 
 
-def _counted(answers: Sequence[str | None]) -> str:
-    """The answers of a problem's samples, the commonest first."""
-    told = ["no answer" if answer is None else answer for answer in answers]
-    if len(told) == 1:
-        return told[0]
+def _answers(answers: Sequence[str | None]) -> str:
+    """The answers of a problem's samples, the most common first."""
+    texts = ["no answer" if answer is None else answer for answer in answers]
+    if len(texts) == 1:
+        return texts[0]
     return ", ".join(
-        f"{count} x {plain(answer, 20)}" for answer, count in Counter(told).most_common()
+        f"{count} x {plain(answer, 20)}" for answer, count in Counter(texts).most_common()
     )
 
 
-def _data(agent: str, comparison: Comparison, runs: Mapping[str, Run]) -> dict[str, Any]:
+def _to_json(
+    agent: str, comparison: Comparison, runs: Mapping[str, FinishedEvaluation]
+) -> dict[str, Any]:
     pair = runs[comparison.a], runs[comparison.b]
     flipped = {word: _flips(getattr(comparison, word), *pair) for word in ("gained", "lost")}
     return _encodable({"agent": agent, **asdict(comparison), **flipped})

@@ -1,11 +1,10 @@
-"""`slm-math overlap`: which test problems are among the training problems, as a table with
-examples.
-"""
+"""`slm-math overlap`: matches between test and training problems, as a table with examples."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -21,99 +20,96 @@ from slm_math.types import Problem
 
 
 def overlap_files(train: str, test: str, show: int = 5, out: str | None = None) -> None:
-    """Finds test problems among training problems: exactly, but for printing, or by 13 words in a
-    row.
+    """Finds exact, normalized and partial (13-gram) matches between test and training problems.
 
-    Prints how many there are of each kind, by the closest training problem, and examples side by
-    side. A problem of fewer than 13 words is found only as a whole. Near-exact ones are the same
-    problem: `fit` refuses to train on those of its own evaluation.
+    Prints the number of test problems with each kind of match, by their closest training problem,
+    and examples side by side. A problem of fewer than 13 words matches only as a whole. Near-exact
+    matches are the same problem: `fit` refuses to train on near-exact matches of the problems that
+    it is evaluated on.
 
     Args:
         train: a file or folder of problems (JSONL, JSON, Parquet; field problem, question, prompt,
             ... or the first user message of messages), or a source and its split: GSM8K:train,
             MATH:train=/local/copy, my.Source:train.
         test: the problems to look for, given in the same ways.
-        show: how many findings of each kind to print.
-        out: JSON file for all findings.
+        show: how many matches of each kind to print.
+        out: JSON file for all matches.
     """
     if show < 0:
         raise ValueError(f"show must be 0 or more, got {show}")
     console = Console()
     trained, tested = problems_of(train), problems_of(test)
-    found = overlap(_watched(trained, console), tested)
-    told = f"{plain(test, 200)}: {len(tested)} problems; {plain(train, 200)}: {len(trained)}"
-    console.print(told, markup=False, highlight=False, soft_wrap=True)
-    console.print(overlap_table(found))
+    result = overlap(_with_progress(trained, console), tested)
+    sizes = f"{plain(test, 200)}: {len(tested)} problems; {plain(train, 200)}: {len(trained)}"
+    console.print(sizes, markup=False, highlight=False, soft_wrap=True)
+    console.print(overlap_table(result))
     for kind in KINDS:
-        _show(
-            [finding for finding in found.findings if finding.kind == kind],
-            trained,
-            tested,
-            show,
-            kind,
-            console,
-        )
+        matches = [finding for finding in result.findings if finding.kind == kind]
+        _show(matches, _Problems(trained, tested), show, f"{kind}", console)
     if out:
-        write_json(Path(out), _data(found, trained, tested))
+        write_json(Path(out), _to_json(result, trained, tested))
         console.print(f"written to {out}", markup=False, soft_wrap=True)
 
 
-def overlap_table(found: Overlap) -> Table:
-    """How many test problems there are of each kind, with the share's 95 % interval (Wilson)."""
-    table = Table(title="test problems among the training problems", title_justify="left")
-    table.add_column("found", no_wrap=True)
+@dataclass(frozen=True)
+class _Problems:
+    train: Sequence[Problem]
+    test: Sequence[Problem]
+
+
+def overlap_table(result: Overlap) -> Table:
+    """The number of test problems with each kind of match, with the 95 % interval of the share
+    (Wilson).
+    """
+    table = Table(title="test problems with a match in training", title_justify="left")
+    table.add_column("match", no_wrap=True)
     table.add_column("problems", justify="right")
     table.add_column("share, 95 % interval", justify="right", no_wrap=True)
-    counts = {kind: found.count(kind) for kind in KINDS}
-    counts["normalised"] += counts["exact"]
-    rows = {
-        "exact": counts["exact"],
-        "exact or normalised": counts["normalised"],
-        "any 13 words in a row": len(found.findings),
-        "near-exact (fit refuses)": len(found.near_exact),
+    exact, normalized = (result.count(kind) for kind in KINDS[:2])
+    counts = {
+        "exact": exact,
+        "exact or normalized": exact + normalized,
+        "any 13 words in a row": len(result.findings),
+        "near-exact (fit refuses)": len(result.near_exact),
     }
-    for name, count in rows.items():
-        low, high = wilson(count, found.problems)
-        shown = f"{100 * count / found.problems:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-        table.add_row(name, f"{count} of {found.problems}", shown)
+    for name, count in counts.items():
+        low, high = wilson(count, result.problems)
+        shown = f"{100 * count / result.problems:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        table.add_row(name, f"{count} of {result.problems}", shown)
     return table
 
 
 def _show(
-    findings: Sequence[Finding],
-    train: Sequence[Problem],
-    test: Sequence[Problem],
-    show: int,
-    kind: str,
-    console: Console,
+    matches: Sequence[Finding], problems: _Problems, show: int, kind: str, console: Console
 ) -> None:
-    """The closest findings of a kind, test and training problem side by side."""
-    closest = sorted(findings, key=lambda f: (-f.near_exact, -f.together, f.test))[:show]
+    """Prints the closest matches of a kind, test and training problem side by side."""
+    closest = sorted(matches, key=lambda match: (-match.near_exact, -match.together, match.test))
+    closest = closest[:show]
     if not closest:
         return
     table = Table(
-        title=f"{kind}: the closest {len(closest)} of {len(findings)}",
+        title=f"{kind}: the closest {len(closest)} of {len(matches)}",
         title_justify="left",
         show_lines=True,
     )
     table.add_column("13-grams in it / in all", justify="right", max_width=13)
     for name in ("test", "train"):
         table.add_column(name, overflow="fold", ratio=1)
-    for f in closest:
-        shares = f"{100 * f.together:.0f} % / {100 * f.anywhere:.0f} %" + (
-            "\nnear-exact" if f.near_exact else ""
+    for match in closest:
+        shares = f"{100 * match.together:.0f} % / {100 * match.anywhere:.0f} %" + (
+            "\nnear-exact" if match.near_exact else ""
         )
-        pair = (test[f.test], train[f.train])
+        pair = (problems.test[match.test], problems.train[match.train])
         table.add_row(
             shares, *(cell(f"{plain(problem.id, 80)}: {problem.text}", 400) for problem in pair)
         )
     console.print(table)
 
 
-def _watched(
+def _with_progress(
     problems: Sequence[Problem], console: Console, patience: float = 2.0
 ) -> Iterator[Problem]:
-    """The problems, with a progress bar on a terminal as soon as it takes longer than `patience`
+    """The problems; on a terminal with a progress bar once they have taken longer than `patience`
     seconds.
     """
     start = time.monotonic()
@@ -125,21 +121,23 @@ def _watched(
             yield problem
 
 
-def _data(found: Overlap, train: Sequence[Problem], test: Sequence[Problem]) -> dict[str, object]:
+def _to_json(
+    result: Overlap, train: Sequence[Problem], test: Sequence[Problem]
+) -> dict[str, object]:
     return {
-        "training_problems": found.trained,
-        "test_problems": found.problems,
-        "near_exact": len(found.near_exact),
-        **{kind: found.count(kind) for kind in KINDS},
+        "training_problems": result.trained,
+        "test_problems": result.problems,
+        "near_exact": len(result.near_exact),
+        **{kind: result.count(kind) for kind in KINDS},
         "findings": [
             {
-                "test": encodable(test[f.test].id),
-                "train": encodable(train[f.train].id),
-                "kind": f.kind,
-                "near_exact": f.near_exact,
-                "together": round(f.together, 4),
-                "anywhere": round(f.anywhere, 4),
+                "test": encodable(test[match.test].id),
+                "train": encodable(train[match.train].id),
+                "kind": match.kind,
+                "near_exact": match.near_exact,
+                "together": round(match.together, 4),
+                "anywhere": round(match.anywhere, 4),
             }
-            for f in found.findings
+            for match in result.findings
         ],
     }

@@ -1,6 +1,4 @@
-"""Finished evaluations read back for comparing: which can be compared, and what else differs
-between them.
-"""
+"""Finished evaluations, read back for comparing: which can be compared, and how they differ."""
 
 from __future__ import annotations
 
@@ -12,20 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from slm_math.records.files import differences, read_manifest, read_records
+from slm_math.records.record import Record
 
-_PART = re.compile(r"^rank-\d+$|\.replaced-\d+$")
+# folders of one rank's share, and of evaluations that were set aside
+_NOT_AN_AGENT = re.compile(r"^rank-\d+$|\.replaced-\d+$")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One agent's evaluation: what it is called, its folder, its records (newest of every sample)
-    and its manifest.
+class FinishedEvaluation:
+    """One agent's evaluation: its name in the comparison, its folder, the agent's name, its records
+    (the newest of every sample) and its manifest.
     """
 
     name: str
     folder: Path
     agent: str
-    records: Sequence[Mapping[str, Any]]
+    records: Sequence[Record]
     manifest: Mapping[str, Any]
 
     @property
@@ -33,60 +33,64 @@ class Run:
         return str(self.manifest.get("environment", {}).get("grader", "unknown"))
 
 
-def load_runs(folders: Sequence[str]) -> dict[str, dict[str, Run]]:
-    """The runs to compare, by agent and then by folder; the first of each agent is its baseline.
+def load_evaluations(folders: Sequence[str]) -> dict[str, dict[str, FinishedEvaluation]]:
+    """The evaluations to compare, by agent and then by folder; the first of each agent is the
+    baseline.
 
-    Each folder is an agent's (it holds records.jsonl), or each holds agents' folders, of which
-    those are compared that the first and another one have. Agents' folders are compared whatever
-    the agents are.
+    Either every folder is an agent's (it holds records.jsonl), and all are compared whatever the
+    agents are. Or every folder holds agents' folders, and each agent is compared that the first
+    folder and another one have.
 
-    Raises ValueError for what cannot be compared: a run that is empty, unfinished, graded by
-    another version or named twice, or folders that have no agent in common.
+    Raises ValueError for what cannot be compared: an evaluation that is empty, unfinished, graded
+    by another version or named twice, or folders that have no agent in common.
     """
     if len(folders) < 2:
         raise ValueError(f"nothing to compare: name two folders or more, got {len(folders)}")
     seen: dict[Path, str] = {}
     for folder in folders:
-        place = Path(folder).resolve()
-        if place in seen:
+        path = Path(folder).resolve()
+        if path in seen:
             raise ValueError(
-                f"{folder} is named twice (first as {seen[place]}): name two different runs"
+                f"{folder} is named twice (first as {seen[path]}): name two different runs"
             )
-        seen[place] = folder
-    found = {folder: _agents(folder) for folder in folders}
-    single = [folder for folder in folders if "" in found[folder]]
+        seen[path] = folder
+    agents = {folder: _agent_folders(folder) for folder in folders}
+    single = [folder for folder in folders if "" in agents[folder]]
     if single and len(single) < len(folders):
         several = next(folder for folder in folders if folder not in single)
+        names = sorted(agents[several])
         raise ValueError(
-            f"{single[0]} is one agent's run, and {several} holds those of "
-            f"{', '.join(sorted(found[several]))}: "
-            f"name one of them, such as {several.rstrip('/')}/{sorted(found[several])[0]}"
+            f"{single[0]} is one agent's run, and {several} holds those of {', '.join(names)}: "
+            f"name one of them, such as {several.rstrip('/')}/{names[0]}"
         )
     if single:
-        runs = {folder: _read(folder, found[folder][""]) for folder in folders}
-        groups = {", ".join(dict.fromkeys(run.agent for run in runs.values())): runs}
+        evaluations = {folder: _read(folder, agents[folder][""]) for folder in folders}
+        title = ", ".join(dict.fromkeys(one.agent for one in evaluations.values()))
+        groups = {title: evaluations}
     else:
-        groups = _by_agent(found)
-    for runs in groups.values():
-        _check_grader(list(runs.values()))
+        groups = _by_agent(agents)
+    for evaluations in groups.values():
+        _check_grader(list(evaluations.values()))
     return groups
 
 
-def unshared(folders: Sequence[str], groups: Mapping[str, Mapping[str, Run]]) -> list[str]:
-    """Agents that are in the folders and not compared, as paths."""
-    compared = {run.folder.resolve() for runs in groups.values() for run in runs.values()}
-    found = [path for folder in folders for path in _agents(folder).values()]
-    return [str(path) for path in found if path.resolve() not in compared]
+def unshared(
+    folders: Sequence[str], groups: Mapping[str, Mapping[str, FinishedEvaluation]]
+) -> list[str]:
+    """The paths of agents in the folders that are not compared."""
+    compared = {one.folder.resolve() for group in groups.values() for one in group.values()}
+    paths = [path for folder in folders for path in _agent_folders(folder).values()]
+    return [str(path) for path in paths if path.resolve() not in compared]
 
 
-def identity_notes(runs: Mapping[str, Run], width: int = 40) -> list[str]:
-    """For every run but the first, a line on what else than its results differs from the first:
-    settings, models.
+def identity_notes(evaluations: Mapping[str, FinishedEvaluation], width: int = 40) -> list[str]:
+    """For every evaluation but the first, a line on the settings and models that differ from the
+    first.
     """
-    (first, base), *others = runs.items()
+    (first, baseline), *others = evaluations.items()
     lines = []
-    for name, run in others:
-        old, new = (_identity(each) for each in (base, run))
+    for name, evaluation in others:
+        old, new = (_identity(one) for one in (baseline, evaluation))
         changed = [
             f"{key} ({_short(_at(old, key), width)} -> {_short(_at(new, key), width)})"
             for key in differences(old, new)
@@ -96,10 +100,10 @@ def identity_notes(runs: Mapping[str, Run], width: int = 40) -> list[str]:
     return lines
 
 
-def _identity(run: Run) -> dict[str, Any]:
+def _identity(evaluation: FinishedEvaluation) -> dict[str, Any]:
     return {
         key: value
-        for key, value in run.manifest.get("identity", {}).items()
+        for key, value in evaluation.manifest.get("identity", {}).items()
         if key not in ("data", "problems")
     }
 
@@ -115,27 +119,27 @@ def _short(value: Any, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 4]} ..."
 
 
-def evaluations(folder: Path) -> dict[str, Path]:
-    """By name the folders of agents, or of agents on each of several data sets: `<agent>`,
-    `<set>/<agent>`.
+def evaluation_folders(folder: Path) -> dict[str, Path]:
+    """The folders of agents by name, `<agent>` or, with several data sets, `<set>/<agent>`.
 
-    In the order in which they were started; not the ranks' shares of a run, nor evaluations that
-    were replaced.
+    In the order in which they were started; without the shares of single ranks, and without
+    evaluations that were set aside.
     """
     files = (file for depth in ("*", "*/*") for file in folder.glob(f"{depth}/records.jsonl"))
-    found = [file.parent for file in files if not _PART.search(file.parent.name)]
-    found.sort(key=lambda path: (str(read_manifest(path).get("started", "")), str(path)))
-    return {path.relative_to(folder).as_posix(): path for path in found}
+    paths = [file.parent for file in files if not _NOT_AN_AGENT.search(file.parent.name)]
+    paths.sort(key=lambda path: (str(read_manifest(path).get("started", "")), str(path)))
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
-def folders_of(folder: str) -> dict[str, Path]:
-    """The evaluations in a folder that a person named, by agent; an agent's own folder holds that
-    one.
+def named_folders(folder: str) -> dict[str, Path]:
+    """The evaluations in a folder that a user named, by agent; an agent's own folder holds just
+    that one.
     """
-    return {name or Path(folder).resolve().name: path for name, path in _agents(folder).items()}
+    own_name = Path(folder).resolve().name
+    return {name or own_name: path for name, path in _agent_folders(folder).items()}
 
 
-def _agents(folder: str) -> dict[str, Path]:
+def _agent_folders(folder: str) -> dict[str, Path]:
     """The folders with records.jsonl by their names; "" for the folder itself."""
     path = Path(folder)
     if not path.is_dir():
@@ -144,38 +148,42 @@ def _agents(folder: str) -> dict[str, Path]:
         )
     if (path / "records.jsonl").is_file():
         return {"": path}
-    found = evaluations(path)
-    if not found:
+    agents = evaluation_folders(path)
+    if not agents:
         raise ValueError(
             f"{folder} holds no evaluation (neither records.jsonl nor <agent>/records.jsonl)"
         )
-    return found
+    return agents
 
 
-def _by_agent(found: Mapping[str, Mapping[str, Path]]) -> dict[str, dict[str, Run]]:
-    first, *others = found
+def _by_agent(
+    agents: Mapping[str, Mapping[str, Path]],
+) -> dict[str, dict[str, FinishedEvaluation]]:
+    """The evaluations of every agent that the first folder and another one have."""
+    first, *others = agents
     groups = {}
-    for agent in found[first]:
-        having = [folder for folder in others if agent in found[folder]]
-        if having:
+    for agent in agents[first]:
+        sharing = [folder for folder in others if agent in agents[folder]]
+        if sharing:
             groups[agent] = {
-                folder: _read(folder, found[folder][agent]) for folder in (first, *having)
+                folder: _read(folder, agents[folder][agent]) for folder in (first, *sharing)
             }
     if not groups:
-        told = "; ".join(f"{folder} has {', '.join(agents)}" for folder, agents in found.items())
+        lists = "; ".join(f"{folder} has {', '.join(names)}" for folder, names in agents.items())
         raise ValueError(
-            f"no agent in common ({told}): name agents' folders, such as "
-            f"{next(iter(found[first].values()))}"
+            f"no agent in common ({lists}): name agents' folders, such as "
+            f"{next(iter(agents[first].values()))}"
         )
     return groups
 
 
-def _read(name: str, path: Path) -> Run:
-    """Raises ValueError unless the run is whole."""
+def _read(name: str, path: Path) -> FinishedEvaluation:
+    """Raises ValueError unless the evaluation is complete."""
     manifest = read_manifest(path)
     if not manifest:
         raise ValueError(
-            f"{path} has no manifest.json: nothing says whether the run is whole; evaluate again"
+            f"{path} has no manifest.json, so nothing says whether the run is complete: evaluate "
+            f"again"
         )
     try:
         expected = int(manifest["identity"]["problems"]) * int(manifest["identity"]["samples"])
@@ -191,16 +199,16 @@ def _read(name: str, path: Path) -> Run:
             "run the same `slm-math eval` again to finish it"
         )
     if not records:
-        raise ValueError(f"{path} is empty: no sample of it was recorded")
-    return Run(name, path, path.resolve().name, records, manifest)
+        raise ValueError(f"{path} is empty: it has no records")
+    return FinishedEvaluation(name, path, path.resolve().name, records, manifest)
 
 
-def _check_grader(runs: Sequence[Run]) -> None:
-    first, *others = runs
-    for run in others:
-        if run.grader != first.grader:
+def _check_grader(evaluations: Sequence[FinishedEvaluation]) -> None:
+    first, *others = evaluations
+    for other in others:
+        if other.grader != first.grader:
             raise ValueError(
-                f"{first.folder} was graded by {first.grader} and {run.folder} by {run.grader}: "
-                f"their verdicts cannot "
-                "be compared; evaluate both again with one version"
+                f"{first.folder} was graded by {first.grader} and {other.folder} by "
+                f"{other.grader}: verdicts of different graders cannot be compared; evaluate both "
+                f"again with one version"
             )

@@ -1,4 +1,4 @@
-"""Few-shot prompting: worked examples from a training split in front of an agent's requests."""
+"""Few-shot prompting: worked examples from a training split before an agent's requests."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from slm_math.agents import Agent, FewShot
 from slm_math.data.base import Source
-from slm_math.data.modules import take
 from slm_math.data.overlap import near_exact
+from slm_math.data.selection import sample_tasks
 from slm_math.types import Task
 
 
 def with_shots(
     agent: Agent, shots: int, source: Source, tasks: Sequence[Task], seed: int = 0
 ) -> Agent:
-    """The agent, shown `shots` worked problems of the source's training split, none of which is in
+    """The agent with `shots` worked examples from the source's training split, none of which is in
     `tasks`.
 
-    Raises ValueError when there are not so many.
+    Raises ValueError if there are not enough.
     """
     if shots < 0:
         raise ValueError(f"shots must be 0 or more, got {shots}")
@@ -26,15 +26,15 @@ def with_shots(
     try:
         worked = [task for task in source.tasks("train") if task.solution]
     except ValueError as error:
-        raise ValueError(f"{error}: name another shots_source") from error
-    # each finding is the closest only: copies of it show themselves when it is gone
-    while asked := set(
+        raise ValueError(f"{error}: choose another shots_source") from error
+    # `near_exact` finds only the closest problem to each; its copies are found in the next round
+    while overlapping := set(
         near_exact([t.problem.text for t in worked], [t.problem.text for t in tasks]).values()
     ):
-        worked = [task for index, task in enumerate(worked) if index not in asked]
-    chosen = take(worked, shots, seed)
+        worked = [task for index, task in enumerate(worked) if index not in overlapping]
+    chosen = sample_tasks(worked, shots, seed)
     if len(chosen) < shots:
         raise ValueError(
-            f"{source.name} has only {len(chosen)} worked training problems for shots {shots}"
+            f"{source.name} has only {len(chosen)} worked training problems, but shots is {shots}"
         )
     return FewShot(agent, chosen)

@@ -1,24 +1,25 @@
-"""Evaluation records as a torchmetrics Metric: a thin shell around `summarise`, right under DDP."""
+"""Evaluation records as a torchmetrics Metric, which merges the records of all ranks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torchmetrics import Metric
 
-from slm_math.metrics.summary import Summary, summarise
-from slm_math.records.record import json_line
+from slm_math.metrics.summary import Summary, summarize
+from slm_math.records.encoding import from_json, json_line
+from slm_math.records.record import Record
 
 
 class AgentMetrics(Metric):
-    """Collects records (`rollout.record`); `compute` is `Summary.values()` of those of all ranks.
+    """Merges the records of all ranks; `compute` is `Summary.all_metrics()` of them.
 
-    Every figure is computed by pure functions from the records themselves, so it is the same for
-    any number of ranks; a rank without records takes part. State: each record as a line of JSON,
-    (bytes,) uint8.
+    Pure functions compute every metric from the records themselves, so the result is the same for
+    any number of ranks. A rank without records must take part, too. State: each record as a line of
+    JSON, (bytes,) uint8.
     """
 
     full_state_update = False
@@ -34,11 +35,11 @@ class AgentMetrics(Metric):
         self._begin()
 
     def _begin(self) -> None:
-        # a rank with an empty list would not take part in gathering, and the others would wait for
-        # it for ever
+        # torchmetrics leaves a rank with an empty list out of the gathering, for which the other
+        # ranks would wait forever
         self.lines.append(torch.zeros(0, dtype=torch.uint8, device=self.device))
 
-    def update(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def update(self, records: Iterable[Record]) -> None:
         """Adds records."""
         for record in records:
             self.lines.append(
@@ -46,22 +47,22 @@ class AgentMetrics(Metric):
             )
 
     def compute(self) -> dict[str, float]:
-        """What the records of all ranks come to, by name."""
-        return summarise(self._read()).values()
+        """The metrics of the records of all ranks, by name."""
+        return summarize(self._read()).all_metrics()
 
     def summary(self) -> Summary:
-        """The same as a `Summary`; to be called on all ranks."""
-        return summarise(self.records())
+        """The same as a `Summary`; must be called on all ranks."""
+        return summarize(self.records())
 
-    def records(self) -> list[dict[str, Any]]:
-        """The records of all ranks, in the order of ranks; to be called on all of them."""
+    def records(self) -> list[Record]:
+        """The records of all ranks, in the order of ranks; must be called on all of them."""
         with self.sync_context():
             return self._read()
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self) -> list[Record]:
         lines = self.lines if isinstance(self.lines, list) else [self.lines]
         return [
-            json.loads(line)
+            from_json(json.loads(line))
             for part in lines
             for line in bytes(part.cpu().tolist()).split(b"\n")
             if line

@@ -1,11 +1,11 @@
-"""Grade the completions of a file and write the verdicts beside it: `slm-math grade FILE`."""
+"""Grades the completions of a file and writes the verdicts beside it: `slm-math grade FILE`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -14,82 +14,93 @@ from rich.console import Console
 
 from slm_math.answers import grade
 from slm_math.evaluation.plain import plain
-from slm_math.grading.completions import (
+from slm_math.grading.completions import cases, completion_field, is_record
+from slm_math.grading.fields import (
     GOLD,
     VERDICT,
+    AmbiguousRow,
     Fields,
     NoField,
-    StopError,
-    cases,
-    completed,
-    find,
-    is_record,
-    names,
+    field_paths,
+    find_field,
 )
 from slm_math.grading.jsonl import RowError, dump, lines, parse
-from slm_math.grading.scoring import stream
-from slm_math.grading.tally import Tally, accuracy, say, tell
+from slm_math.grading.scoring import grade_lines
+from slm_math.grading.tally import Tally, accuracy, print_line, print_tally
 
-PEEK = 100  # lines among which a first one that can be read is looked for
+PEEK = 100  # lines among which the first readable one is searched
 
 
-def grade_saved(
-    path: Path,
-    fields: Fields,
-    out: Path | None,
-    workers: int | None,
-    expect: int | None,
-    console: Console,
-) -> bool:
-    """Grades a file and writes the verdicts to `out`; False when rows could not be read or are not
-    `expect`.
-
-    Raises ValueError for what must be mended first.
+@dataclass(frozen=True)
+class Options:
+    """How to grade a file: the fields of its rows, the file for the verdicts (None: beside it), the
+    number of processes (None: as many as are worth it) and the expected number of problems.
     """
-    fields = understood(path, fields)
-    target = out or beside(path)
+
+    fields: Fields
+    out: Path | None = None
+    workers: int | None = None
+    expect: int | None = None
+
+
+def grade_saved(path: Path, options: Options, console: Console) -> bool:
+    """Grades a file and writes the verdicts; False if rows could not be read or repeat a sample, or
+    if the number of problems is not the expected one.
+
+    Raises ValueError for a file or options that the user must correct first.
+    """
+    fields = with_row_kind(path, options.fields)
+    target = options.out or verdict_file(path)
     tally = Tally(records=fields.records, last_number=fields.last_number)
-    with _written(path, target) as sink, closing(stream(path, fields, workers, console)) as rows:
+    graded = grade_lines(path, fields, options.workers, console)
+    with _written(path, target) as sink, closing(graded) as rows:
         for row in map(tally.add, rows):
             if row.error is not None:
                 sink.write(dump({"line": row.line, "error": row.error}))
             else:
-                sink.writelines(dump(item.written()) for item in row.items if item.broken is None)
+                sink.writelines(
+                    dump(sample.to_json()) for sample in row.samples if sample.broken is None
+                )
         tally.finish()
-    say(
+    print_line(
         console,
-        f"{tally.total.right} of {tally.total.n} right: {accuracy(tally)}; verdicts: {target}",
+        f"{tally.total.correct} of {tally.total.n} correct: {accuracy(tally)}; verdicts: {target}",
     )
-    tell_fields(path, fields, console)
-    tell(tally, console)
-    return as_expected(tally, expect, console) and not tally.unread and not tally.twice
+    print_fields(path, fields, console)
+    print_tally(tally, console)
+    return has_expected_problems(tally, options.expect, console) and not (
+        tally.unread or tally.duplicates
+    )
 
 
-def tell_fields(path: Path, fields: Fields, console: Console) -> None:
-    """Says which fields of the first row are taken: a file may hold several texts."""
+def print_fields(path: Path, fields: Fields, console: Console) -> None:
+    """Prints which fields of the first row are used: a row may have several texts."""
     _, row = first_row(path) or (0, {})
     with suppress(RowError):
-        completion, gold = (
-            ("answer", "gold") if fields.records
-            else (completed(row, fields.completion)[0], find(row, fields.gold, GOLD, "gold")[0])
-        )  # fmt: skip
-        say(console, f"read: completion from {plain(completion)!r}, gold from {plain(gold)!r}")
+        if fields.records:
+            completion, gold = "answer", "gold"
+        else:
+            completion, _ = completion_field(row, fields.completion)
+            gold, _ = find_field(row, fields.gold, GOLD, "gold")
+        print_line(
+            console, f"read: completion from {plain(completion)!r}, gold from {plain(gold)!r}"
+        )
 
 
-def beside(path: Path) -> Path:
-    """Where the verdicts on a file are, when nobody says."""
+def verdict_file(path: Path) -> Path:
+    """The default file for the verdicts on a file."""
     return path.with_suffix(".graded.jsonl")
 
 
-def as_expected(tally: Tally, expect: int | None, console: Console) -> bool:
+def has_expected_problems(tally: Tally, expect: int | None, console: Console) -> bool:
     if expect is None or tally.problems == expect:
         return True
-    say(console, f"expected {expect} problems, but there are {tally.problems}")
+    print_line(console, f"expected {expect} problems, but there are {tally.problems}")
     return False
 
 
 def first_row(path: Path) -> tuple[int, dict[str, Any]] | None:
-    """The first row that can be read, with its line."""
+    """The first row that can be read, with its line number; None if there is none."""
     for number, line, _ in islice(lines(path), PEEK):
         try:
             return number, parse(line)
@@ -98,9 +109,10 @@ def first_row(path: Path) -> tuple[int, dict[str, Any]] | None:
     return None
 
 
-def understood(path: Path, fields: Fields) -> Fields:
-    """The fields, with the kind of rows that the first one shows. Raises ValueError when that one
-    lacks a field.
+def with_row_kind(path: Path, fields: Fields) -> Fields:
+    """The fields, with the kind of rows (`records`) that the first row shows.
+
+    Raises ValueError if there is no row, or the first one lacks a field.
     """
     if not path.is_file():
         raise ValueError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
@@ -115,35 +127,35 @@ def understood(path: Path, fields: Fields) -> Fields:
     try:
         cases(row, number, fields)
         if fields.stored and not fields.records:
-            find(row, fields.verdict, VERDICT, "verdict")
+            find_field(row, fields.verdict, VERDICT, "verdict")
     except NoField as error:
-        there = plain(", ".join(islice(names(row), 20)), 300) or "none"
+        there = plain(", ".join(islice(field_paths(row), 20)), 300) or "none"
         name = f"name it with --{error.option} FIELD"
         raise ValueError(
             f"{path}, line {number}: {error}; fields there: {there}; {name}"
         ) from error
-    except StopError as error:
+    except AmbiguousRow as error:
         raise ValueError(f"{path}, line {number}: {error}") from error
     except RowError:
-        pass  # told with the others
+        pass  # reported with the other unreadable rows
     return fields
 
 
 def check_rules(fields: Fields, kind: object = None) -> None:
-    """Raises ValueError for rules that would not hold: an unreadable tolerance, or one of another
-    kind of answers.
+    """Raises ValueError for rules that would have no effect or cannot be read: a tolerance or
+    choices for another type of answers, or an unreadable tolerance.
 
-    `kind`: the answer type of rows, where they say.
+    `kind` is the answer type in the rows, if they have one.
     """
-    for option, value, theirs in (
+    for option, value, its_type in (
         ("tolerance", fields.tolerance, "num"),
         ("choices", fields.choices, "mc"),
     ):
         if value is not None and (
-            (fields.answer_type or kind) is None or fields.answer_type not in (None, theirs)
+            (fields.answer_type or kind) is None or fields.answer_type not in (None, its_type)
         ):
             raise ValueError(
-                f"the option --{option} is a rule of --answer_type {theirs}: give that, too"
+                f"the option --{option} is a rule of --answer_type {its_type}: give both"
             )
     if fields.tolerance is not None:
         grade("0", "0", answer_type="num", tolerance=fields.tolerance)
@@ -151,12 +163,14 @@ def check_rules(fields: Fields, kind: object = None) -> None:
 
 @contextmanager
 def _written(source: Path, target: Path) -> Iterator[IO[bytes]]:
-    """A file under a temporary name, renamed when all went well, else kept and said to be."""
+    """A file under a temporary name, which is renamed at the end; after an error it is kept, and
+    the message names it.
+    """
     partial = target.with_name(target.name + ".partial")
     for file in (target, partial):
         if file.is_dir() or (file.exists() and file.samefile(source)):
             raise ValueError(
-                f"{file} is {'a folder' if file.is_dir() else 'the input itself'}: name another "
+                f"{file} is {'a folder' if file.is_dir() else 'the input itself'}: choose another "
                 f"--out"
             )
     try:
@@ -164,14 +178,14 @@ def _written(source: Path, target: Path) -> Iterator[IO[bytes]]:
         sink = partial.open("wb")
     except OSError as error:
         raise ValueError(
-            f"cannot write {partial} ({error.strerror}): name another --out"
+            f"cannot write {partial} ({error.strerror}): choose another --out"
         ) from error
     try:
         with sink:
             yield sink
         partial.replace(target)
     except KeyboardInterrupt:
-        print(f"interrupted: what was graded so far is kept in {partial}", file=sys.stderr)
+        print(f"Interrupted. Verdicts so far are in {partial}.", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{error}; what was graded so far is kept in {partial}") from error
+        raise ValueError(f"{error}; verdicts so far are in {partial}") from error

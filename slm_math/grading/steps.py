@@ -1,4 +1,4 @@
-"""Show step by step how one completion is graded: `slm-math grade --explain TEXT --gold TEXT`."""
+"""Shows step by step how a completion is graded: `slm-math grade --explain TEXT --gold TEXT`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from rich.text import Text
 
 from slm_math.answers import explain, gold_answer
 from slm_math.evaluation.plain import plain
-from slm_math.grading.completions import Fields
+from slm_math.grading.fields import Fields
 from slm_math.grading.saved import check_rules
 
-MOST = 2000  # characters of a step that are shown
+LONGEST = 2000  # characters of a step that are shown
 
 
 def show_steps(completion: str, fields: Fields, console: Console) -> None:
-    """Prints the steps for one case, of which `fields` holds the texts themselves. Raises
-    ValueError.
+    """Prints the steps for one completion; `fields` holds texts instead of names of fields.
+
+    Raises ValueError without a reference answer, and for rules that do not fit together.
     """
     if fields.gold is None:
         raise ValueError("give --gold TEXT, the reference answer, with --explain")
     check_rules(fields)
     table = Table("step", "what happened")
     steps = explain(
-        completion, gold_answer(fields.gold), fields.problem, fields.answer_type or "math",
-        _choices(fields.choices),
-        fields.tolerance, fields.last_number,
-    )  # fmt: skip
-    for step, happened in steps:
-        table.add_row(Text(plain(step)), Text(plain(happened, MOST)))
+        completion,
+        gold_answer(fields.gold),
+        problem=fields.problem,
+        answer_type=fields.answer_type or "math",
+        choices=_choices(fields.choices),
+        tolerance=fields.tolerance,
+        last_number=fields.last_number,
+    )
+    for step, result in steps:
+        table.add_row(Text(plain(step)), Text(plain(result, LONGEST)))
     console.print(table)
 
 

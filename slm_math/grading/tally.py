@@ -1,4 +1,4 @@
-"""Count verdicts on saved completions as they come, and tell people what they came to."""
+"""Counts verdicts on saved completions as they come, and prints the result."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from rich.table import Table
 
 from slm_math.answers import UNDECIDED
 from slm_math.evaluation.plain import plain
-from slm_math.grading.scoring import Item, Row
+from slm_math.grading.scoring import GradedLine, GradedSample
 from slm_math.metrics.intervals import clustered, wilson
 
-SHOWN = 10  # examples of what went wrong
+SHOWN = 10  # examples of each kind of trouble
 SLOWEST = 3
 
 
 @dataclass
 class Group:
-    """The samples of one problem: how many, how many right, strictly and when the last number is
-    accepted.
+    """The samples of one problem: how many, how many correct, and how many correct when the last
+    number is accepted.
     """
 
     n: int = 0
-    right: int = 0
+    correct: int = 0
     lenient: int = 0
 
-    def add(self, item: Item) -> None:
+    def add(self, sample: GradedSample) -> None:
         self.n += 1
-        self.right += item.correct
-        self.lenient += item.lenient
+        self.correct += sample.correct
+        self.lenient += sample.lenient
 
 
 @dataclass
 class Tally:
-    """Statistics of a stream of rows, small whatever its length.
+    """Statistics of a stream of graded lines, small for any number of lines.
 
-    A problem is an id, or a row without one; of each id the numbers of samples, right ones and
-    broken ones are kept.
+    A problem is an id, or a line without one; of each id only the numbers of samples, correct ones
+    and broken ones are kept.
     """
 
     records: bool = False
@@ -47,75 +47,71 @@ class Tally:
     total: Group = field(default_factory=Group)
     changed: int = 0
     unread: int = 0
-    twice: int = 0
+    duplicates: int = 0
     first_unread: list[tuple[int, str]] = field(default_factory=list)
-    first_twice: list[tuple[int, str]] = field(default_factory=list)
+    first_duplicates: list[tuple[int, str]] = field(default_factory=list)
     methods: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     undecided_at: list[int] = field(default_factory=list)
-    cut: int = 0
-    guessed: int = 0
+    truncated: int = 0
+    estimated: int = 0
     slow: list[tuple[float, int, int]] = field(default_factory=list)
     shares: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     groups: dict[str | int | None, Group] = field(default_factory=dict)
     seen: dict[tuple[str | int | None, int], int] = field(default_factory=dict)
     broken: set[tuple[str | int | None, int]] = field(default_factory=set)
 
-    def add(self, row: Row) -> Row:
-        """Count a row, and return it; a record that stands twice becomes an error."""
+    def add(self, row: GradedLine) -> GradedLine:
+        """Counts a line, and returns it; a record that repeats an earlier one becomes an error."""
         if row.error is not None:
             self.unread += 1
             self.first_unread = [*self.first_unread, (row.line, row.error)][:SHOWN]
             return row
-        if self.records and (first := self._known(row.items[0], row.line)) is not None:
-            error = (
-                f"sample {row.items[0].sample} of {plain(row.items[0].id)} stands in line {first} "
-                f"already"
-            )
-            self.twice += 1
-            self.first_twice = [*self.first_twice, (row.line, error)][:SHOWN]
+        first = row.samples[0]
+        if self.records and (line := self._earlier(first, row.line)) is not None:
+            error = f"sample {first.sample} of {plain(first.id)} is already in line {line}"
+            self.duplicates += 1
+            self.first_duplicates = [*self.first_duplicates, (row.line, error)][:SHOWN]
             return row._replace(error=error)
-        if row.items[0].broken is None:
-            id = row.items[0].id
-            group = Group() if id is None else self.groups.setdefault(id, Group())
-            for item in row.items:
-                group.add(item)
-                self._count(item)
-            if id is None:
-                self.shares[group.right, group.lenient, group.n] += 1
+        if first.broken is None:
+            group = Group() if first.id is None else self.groups.setdefault(first.id, Group())
+            for sample in row.samples:
+                group.add(sample)
+                self._count(sample)
+            if first.id is None:
+                self.shares[group.correct, group.lenient, group.n] += 1
         return row
 
-    def _known(self, item: Item, line: int) -> int | None:
-        """The line in which a record stands already. One that broke may be followed
-        by another try.
-        """
-        key = (item.id, item.sample)
+    def _earlier(self, sample: GradedSample, line: int) -> int | None:
+        """The line that has this record already; a broken record may be followed by another try."""
+        key = (sample.id, sample.sample)
         if key in self.seen and key not in self.broken:
             return self.seen[key]
         self.seen[key] = line
-        (self.broken.discard if item.broken is None else self.broken.add)(key)
+        (self.broken.discard if sample.broken is None else self.broken.add)(key)
         return None
 
-    def _count(self, item: Item) -> None:
-        self.total.add(item)
-        self.changed += item.lenient != item.correct
-        self.methods[item.method] += 1
-        if not item.correct:
-            self.reasons[item.reason] += 1
-        if item.reason in UNDECIDED and len(self.undecided_at) < SHOWN:
-            self.undecided_at.append(item.line)
-        self.cut += item.cut
-        self.guessed += item.estimated
-        self.slow = heapq.nlargest(SLOWEST, [*self.slow, (item.seconds, item.line, item.sample)])
+    def _count(self, sample: GradedSample) -> None:
+        self.total.add(sample)
+        self.changed += sample.lenient != sample.correct
+        self.methods[sample.method] += 1
+        if not sample.correct:
+            self.reasons[sample.reason] += 1
+        if sample.reason in UNDECIDED and len(self.undecided_at) < SHOWN:
+            self.undecided_at.append(sample.line)
+        self.truncated += sample.truncated
+        self.estimated += sample.estimated
+        slow = (sample.seconds, sample.line, sample.sample)
+        self.slow = heapq.nlargest(SLOWEST, [*self.slow, slow])
 
     def finish(self) -> None:
-        """Records that broke and were never tried again count as not right."""
+        """Counts records that broke, without a later attempt, as incorrect."""
         for id, _ in self.broken:
             self.groups.setdefault(id, Group()).n += 1
             self.total.n += 1
             self.reasons["broken"] += 1
         for group in self.groups.values():
-            self.shares[group.right, group.lenient, group.n] += 1
+            self.shares[group.correct, group.lenient, group.n] += 1
 
     @property
     def problems(self) -> int:
@@ -131,24 +127,21 @@ def percent(share: float) -> str:
 
 
 def accuracy(tally: Tally, lenient: bool = False) -> str:
-    """`66.7 % [20.8, 93.9]`: Wilson for one sample a problem, on the spread of problems for
-    several.
+    """`66.7 % [20.8, 93.9]`: Wilson's interval for one sample per problem, else that from the
+    variance between problems.
     """
-    right = tally.total.lenient if lenient else tally.total.right
+    correct = tally.total.lenient if lenient else tally.total.correct
     if tally.total.n == tally.problems:
-        low, high = wilson(right, tally.total.n)
+        low, high = wilson(correct, tally.total.n)
     else:
-        shares = [(some if lenient else strict) / n for strict, some, n in tally.shares]
+        shares = [(accepted if lenient else strict) / n for strict, accepted, n in tally.shares]
         low, high = clustered(shares, list(tally.shares.values()))
-    return f"{percent(right / max(tally.total.n, 1))} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{percent(correct / max(tally.total.n, 1))} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def summary(tally: Tally) -> Table:
-    """What the verdicts came to, one figure a row."""
+def summary_table(tally: Tally) -> Table:
+    """What the verdicts amount to, one number per row."""
     n, problems = max(tally.total.n, 1), tally.problems
-    table = Table(show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
     rows = {
         "samples": f"{tally.total.n}, of {problems} problems",
         "accuracy, 95 % interval": accuracy(tally),
@@ -160,89 +153,96 @@ def summary(tally: Tally) -> Table:
         )
         rows["if the last number counts"] = f"{accuracy(tally, lenient=True)}, {change}"
     if tally.total.n > problems:
-        right = sum(count for (some, _, _), count in tally.shares.items() if some)
-        low, high = wilson(right, problems)
+        solved = sum(count for (correct, _, _), count in tally.shares.items() if correct)
+        low, high = wilson(solved, problems)
         most = max(size for _, _, size in tally.shares)
-        rows[f"any of {most} right"] = (
-            f"{percent(right / problems)} [{100 * low:.1f}, {100 * high:.1f}]"
+        rows[f"any of {most} correct"] = (
+            f"{percent(solved / problems)} [{100 * low:.1f}, {100 * high:.1f}]"
         )
     unanswered, hedged = tally.reasons["no answer"] / n, tally.reasons["hedged"] / n
     rows["no answer, hedged"] = f"{percent(unanswered)}, {percent(hedged)}"
     graded = max(tally.methods.total(), 1)
-    guess = (
-        f" (an estimate for {tally.guessed} of {graded})"
-        if 0 < tally.guessed < graded
-        else " (an estimate)"
+    rows["truncated"] = percent(tally.truncated / graded) + _estimate(tally.estimated, graded)
+    rows["form of the answer"] = ", ".join(
+        f"{name} {percent(count / graded)}" for name, count in tally.methods.most_common()
     )
-    rows["cut off"] = percent(tally.cut / graded) + (guess if tally.guessed else "")
-    rows["answer found by"] = ", ".join(
-        f"{name} {percent(k / graded)}" for name, k in tally.methods.most_common()
-    )
-    rows["not correct"] = (
+    rows["incorrect"] = (
         ", ".join(f"{plain(reason)} {count}" for reason, count in tally.reasons.most_common())
         or "-"
     )
     several = tally.total.n > problems and not tally.records
-    slow = (
-        f"line {line}{f', sample {k}' if several else ''} ({_time(seconds)})"
-        for seconds, line, k in tally.slow
+    slowest = (
+        f"line {line}{f', sample {sample}' if several else ''} ({_time(seconds)})"
+        for seconds, line, sample in tally.slow
     )
-    rows["slowest"] = "; ".join(slow) or "-"
+    rows["slowest"] = "; ".join(slowest) or "-"
+    table = Table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _estimate(estimated: int, graded: int) -> str:
+    """A remark on a number that is estimated for some of the graded samples, or all."""
+    if not estimated:
+        return ""
+    return (
+        " (an estimate)" if estimated == graded else f" (an estimate for {estimated} of {graded})"
+    )
 
 
 def _time(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
 
 
-def tell(tally: Tally, console: Console) -> None:
-    """The summary, and aloud: what nobody knows, and what could not be read."""
-    console.print(summary(tally), markup=False)
+def print_tally(tally: Tally, console: Console) -> None:
+    """Prints the summary, then what is undecided, broken, repeated or unreadable."""
+    console.print(summary_table(tally), markup=False)
     if tally.undecided:
         kinds = ", ".join(
-            f"{reason} {k}" for reason, k in tally.reasons.most_common() if reason in UNDECIDED
+            f"{reason} {count}"
+            for reason, count in tally.reasons.most_common()
+            if reason in UNDECIDED
         )
         lines = ", ".join(map(str, tally.undecided_at)) + (
             ", ..." if tally.undecided > len(tally.undecided_at) else ""
         )
-        say(
+        print_line(
             console,
-            f"undecided: {tally.undecided} ({kinds}), counted as not correct; in line {lines}",
+            f"undecided: {tally.undecided} ({kinds}), counted as incorrect; in line {lines}",
         )
     if tally.broken:
-        say(
+        print_line(
             console,
             f"broken: {len(tally.broken)} of the evaluation's samples have no answer, counted as "
-            f"not correct",
+            f"incorrect",
         )
-    if tally.twice:
-        say(
+    if tally.duplicates:
+        print_line(
             console,
-            f"there twice: {tally.twice} record{'s' * (tally.twice != 1)}; the first of each is "
-            f"counted",
+            f"duplicates: {tally.duplicates} record{'s' * (tally.duplicates != 1)}; the first of "
+            f"each is counted",
         )
-        for line, error in tally.first_twice:
-            say(console, f"  line {line}: {error}")
-    tell_unread(tally, console)
+        for line, error in tally.first_duplicates:
+            print_line(console, f"  line {line}: {error}")
+    print_unread(tally, console)
 
 
-def tell_unread(tally: Tally, console: Console) -> None:
-    if tally.unread:
-        say(
-            console,
-            f"could not be read: {tally.unread} row{'s' * (tally.unread != 1)}, not counted"
-            + _first(tally.unread),
-        )
-        for line, error in tally.first_unread:
-            say(console, f"  line {line}: {plain(error, 300)}")
+def print_unread(tally: Tally, console: Console) -> None:
+    """Prints how many rows could not be read, and the first of them."""
+    if not tally.unread:
+        return
+    more = f"; the first {SHOWN}:" if tally.unread > SHOWN else ""
+    print_line(
+        console,
+        f"could not be read: {tally.unread} row{'s' * (tally.unread != 1)}, not counted{more}",
+    )
+    for line, error in tally.first_unread:
+        print_line(console, f"  line {line}: {plain(error, 300)}")
 
 
-def _first(count: int) -> str:
-    return f"; the first {SHOWN}:" if count > SHOWN else ""
-
-
-def say(console: Console, text: str) -> None:
-    """A line whose parts may be anybody's text."""
+def print_line(console: Console, text: str) -> None:
+    """Prints a line that may contain untrusted text."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)

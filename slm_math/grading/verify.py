@@ -1,4 +1,4 @@
-"""Compare verdicts that exist with fresh ones: `slm-math grade FILE --verify`."""
+"""Compares existing verdicts with fresh ones: `slm-math grade FILE --verify`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from rich.console import Console
 
 from slm_math.answers import grader_version
 from slm_math.evaluation.plain import plain
-from slm_math.grading.completions import VERDICT, Fields
+from slm_math.grading.fields import VERDICT
 from slm_math.grading.jsonl import RowError, lines, parse
-from slm_math.grading.saved import as_expected, beside, first_row, understood
-from slm_math.grading.scoring import Item, Row, stream
-from slm_math.grading.tally import SHOWN, Tally, say, tell_unread
+from slm_math.grading.saved import (
+    Options,
+    first_row,
+    has_expected_problems,
+    verdict_file,
+    with_row_kind,
+)
+from slm_math.grading.scoring import GradedLine, GradedSample, grade_lines
+from slm_math.grading.tally import SHOWN, Tally, print_line, print_unread
 
 COMPARED = ("correct", "answer", "method", "reason", "lenient")
 Key = tuple[int, int]  # line, sample
@@ -33,8 +39,8 @@ STORED = {
 
 @dataclass
 class Findings:
-    """What a comparison found: how many agree, and of each kind of trouble the count and the first
-    few cases.
+    """The result of a comparison: how many verdicts agree, and of each kind of trouble the count
+    and the first few cases.
     """
 
     agree: int = 0
@@ -47,155 +53,150 @@ class Findings:
         if len(self.first[kind]) < SHOWN:
             self.first[kind].append(case)
 
-    def tell(self, console: Console, where: str) -> None:
+    def print(self, console: Console, where: str) -> None:
         for kind, count in self.counts.items():
-            say(console, f"{kind}: {count}" + (f", the first {SHOWN}:" if count > SHOWN else ""))
+            more = f", the first {SHOWN}:" if count > SHOWN else ""
+            print_line(console, f"{kind}: {count}{more}")
             for case in self.first[kind]:
-                say(console, f"  {case}")
+                print_line(console, f"  {case}")
         others = [plain(name) for name in self.graders if name != grader_version()]
-        made = (
+        made_by = (
             f" (made by grader {', '.join(others)}; this is {grader_version()})" if others else ""
         )
         every = "all " if self.agree and not self.counts else ""
-        say(console, f"{every}{self.agree} verdicts agree with {where}{made}")
+        print_line(console, f"{every}{self.agree} verdicts agree with {where}{made_by}")
 
 
-def verify(
-    path: Path,
-    fields: Fields,
-    out: Path | None,
-    workers: int | None,
-    expect: int | None,
-    console: Console,
-) -> bool:
-    """Grades a file again; False on any verdict that is different, missing or there twice, and when
-    there is none.
+def verify_file(path: Path, options: Options, console: Console) -> bool:
+    """Grades a file again and compares the verdicts with those in the file beside it (or
+    `options.out`), or else with those that its rows carry.
 
-    Compared are the verdicts in the file beside it (or `out`), else those that its rows carry.
+    False if any verdict differs, is missing or is a duplicate, or if there is none.
     """
-    fields = understood(path, fields)
-    verdicts = out or beside(path)
-    own = fields.records or fields.verdict is not None
-    if not own and not verdicts.is_file():
+    fields = with_row_kind(path, options.fields)
+    verdicts = options.out or verdict_file(path)
+    in_rows = fields.records or fields.verdict is not None
+    if not in_rows and not verdicts.is_file():
         _, row = first_row(path) or (0, {})
-        own = out is None and any(name in row for name in VERDICT)
-        if not own:
-            raise ValueError(
-                f"nothing to verify: {verdicts} does not exist"
-                + (
-                    ""
-                    if out
-                    else f" and rows have no field {' or '.join(VERDICT)}; grade first, or name "
-                    f"--verdict"
-                )
+        in_rows = options.out is None and any(name in row for name in VERDICT)
+        if not in_rows:
+            also = (
+                ""
+                if options.out
+                else f" and rows have no field {' or '.join(VERDICT)}; grade first, or name "
+                f"--verdict"
             )
-    fields = understood(path, replace(fields, stored=own))
-    tally, found = Tally(records=fields.records, last_number=fields.last_number), Findings()
-    per_id: Counter[str | int] = Counter()
-    with closing(stream(path, fields, workers, console)) as rows:
-        items = _items(map(tally.add, rows), found, per_id)
-        against_rows(items, found) if own else against_file(items, verdicts, found)
+            raise ValueError(f"nothing to verify: {verdicts} does not exist{also}")
+    fields = with_row_kind(path, replace(fields, stored=in_rows))
+    tally, findings = Tally(records=fields.records, last_number=fields.last_number), Findings()
+    rows_per_id: Counter[str | int] = Counter()
+    with closing(grade_lines(path, fields, options.workers, console)) as rows:
+        samples = _samples(map(tally.add, rows), findings, rows_per_id)
+        if in_rows:
+            compare_with_rows(samples, findings)
+        else:
+            compare_with_file(samples, verdicts, findings)
     tally.finish()
-    if not fields.records:
-        against_each_other(per_id, found)
     if fields.records:
-        against_manifest(tally, path.with_name("manifest.json"), found)
-    found.tell(console, "those in the rows" if own else str(verdicts))
+        check_manifest(tally, path.with_name("manifest.json"), findings)
+    else:
+        check_rows_per_id(rows_per_id, findings)
+    findings.print(console, "those in the rows" if in_rows else str(verdicts))
     if tally.broken:
-        say(
+        print_line(
             console,
             f"broken: {len(tally.broken)} of the evaluation's samples have no answer to verify",
         )
-    tell_unread(tally, console)
+    print_unread(tally, console)
     return (
-        as_expected(tally, expect, console)
-        and not found.counts
+        has_expected_problems(tally, options.expect, console)
+        and not findings.counts
         and not tally.unread
-        and found.agree > 0
+        and findings.agree > 0
     )
 
 
-def _items(rows: Iterable[Row], found: Findings, per_id: Counter[str | int]) -> Iterator[Item]:
+def _samples(
+    rows: Iterable[GradedLine], findings: Findings, rows_per_id: Counter[str | int]
+) -> Iterator[GradedSample]:
     """The samples that have a verdict; counts the rows of each id."""
     for row in rows:
-        if row.items and row.items[0].id is not None:
-            per_id[row.items[0].id] += 1
+        if row.samples and row.samples[0].id is not None:
+            rows_per_id[row.samples[0].id] += 1
         if row.error is None:
-            yield from (item for item in row.items if item.broken is None)
-        elif row.items:
-            found.add("twice", f"line {row.line}: {row.error}")
+            yield from (sample for sample in row.samples if sample.broken is None)
+        elif row.samples:
+            findings.add("duplicate", f"line {row.line}: {row.error}")
 
 
-def against_each_other(per_id: Counter[str | int], found: Findings) -> None:
-    """Whether every id has as many rows as most of them (the fewer, where two numbers are as
-    common).
+def check_rows_per_id(rows_per_id: Counter[str | int], findings: Findings) -> None:
+    """Whether every id has as many rows as most ids (if two numbers are equally common, the smaller
+    one).
     """
-    sizes = Counter(per_id.values())
+    sizes = Counter(rows_per_id.values())
     usual = min(sizes, key=lambda size: (-sizes[size], size), default=0)
-    for id, size in per_id.items():
+    for id, size in rows_per_id.items():
         if size != usual:
-            found.add(
-                "twice" if size > usual else "missing",
+            findings.add(
+                "duplicate" if size > usual else "missing",
                 f"{plain(id)} has {size} rows, most have {usual}",
             )
 
 
-def against_rows(items: Iterable[Item], found: Findings) -> None:
-    """Compare with the verdicts that the rows themselves carry."""
-    for item in items:
-        if item.stored is None:
-            found.add("missing", f"{_place(item.line, item.sample)} has no verdict")
-        elif item.stored != item.correct:
-            found.add(
-                "different",
-                f"{_place(item.line, item.sample)}: {_mark(item.stored)}, now {_now(item)}",
-            )
+def compare_with_rows(samples: Iterable[GradedSample], findings: Findings) -> None:
+    """Compares with the verdicts that the rows themselves carry."""
+    for sample in samples:
+        place = _place(sample.line, sample.sample)
+        if sample.stored is None:
+            findings.add("missing", f"{place} has no verdict")
+        elif sample.stored != sample.correct:
+            findings.add("different", f"{place}: {_stored_as(sample.stored)}, now {_now(sample)}")
         else:
-            found.agree += 1
+            findings.agree += 1
 
 
-def against_file(items: Iterable[Item], path: Path, found: Findings) -> None:
-    """Compare with a file of verdicts, which is read alongside: nothing is held that stands in the
-    usual order.
+def compare_with_file(samples: Iterable[GradedSample], path: Path, findings: Findings) -> None:
+    """Compares with a file of verdicts, which is read in parallel: verdicts in the order of the
+    samples are not kept in memory.
     """
-    stored = _stored(path, found)
-    missing: dict[Key, Item] = {}
+    stored = _stored(path, findings)
+    missing: dict[Key, GradedSample] = {}
     ahead = next(stored, None)
 
-    def late(old: dict[str, Any]) -> None:
-        item = missing.pop((old["line"], old["sample"]), None)
-        if item is None:
-            found.add(
-                "twice, or of no sample", f"{_place(old['line'], old['sample'])} in {old['place']}"
-            )
+    def compare_late(old: dict[str, Any]) -> None:
+        """Compares a verdict that comes after its sample was passed."""
+        sample = missing.pop((old["line"], old["sample"]), None)
+        if sample is None:
+            place = f"{_place(old['line'], old['sample'])} in {old['place']}"
+            findings.add("duplicate, or of no sample", place)
         else:
-            _compare(item, old, found)
+            _compare(sample, old, findings)
 
-    for item in items:
-        key = (item.line, item.sample)
+    for sample in samples:
+        key = (sample.line, sample.sample)
         while ahead and (ahead["line"], ahead["sample"]) < key:
-            late(ahead)
+            compare_late(ahead)
             ahead = next(stored, None)
         if ahead and (ahead["line"], ahead["sample"]) == key:
-            _compare(item, ahead, found)
+            _compare(sample, ahead, findings)
             ahead = next(stored, None)
         else:
-            missing[key] = item
+            missing[key] = sample
     while ahead:
-        late(ahead)
+        compare_late(ahead)
         ahead = next(stored, None)
-    for line, sample in missing:
-        found.add("missing", f"{_place(line, sample)} has no verdict")
+    for line, number in missing:
+        findings.add("missing", f"{_place(line, number)} has no verdict")
 
 
-def _stored(path: Path, found: Findings) -> Iterator[dict[str, Any]]:
-    """The verdicts of a file, each with its own place."""
+def _stored(path: Path, findings: Findings) -> Iterator[dict[str, Any]]:
+    """The verdicts of a file, each with its place in it."""
     for number, line, _ in lines(path):
         place = f"{path.name}, line {number}"
         try:
             row = parse(line)
         except RowError as error:
-            found.add("unreadable", f"{place}: {plain(error)}")
+            findings.add("unreadable", f"{place}: {plain(error)}")
             continue
         wrong = [
             name
@@ -203,72 +204,70 @@ def _stored(path: Path, found: Findings) -> Iterator[dict[str, Any]]:
             if name not in row or not isinstance(row[name], kind)
         ]
         if not wrong:
-            found.graders[str(row.get("grader"))] += 1
+            findings.graders[str(row.get("grader"))] += 1
             yield row | {"place": place}
         elif "error" not in row:
-            found.add("unreadable", f"{place}: field {wrong[0]!r} is missing or of another kind")
+            findings.add(
+                "unreadable", f"{place}: field {wrong[0]!r} is missing or has a wrong type"
+            )
 
 
-def _compare(item: Item, old: dict[str, Any], found: Findings) -> None:
-    place = f"{_place(item.line, item.sample)} ({old['place']})"
-    parts = ("completion", item.completion_hash), ("gold", item.gold_hash)
+def _compare(sample: GradedSample, old: dict[str, Any], findings: Findings) -> None:
+    place = f"{_place(sample.line, sample.sample)} ({old['place']})"
+    parts = ("completion", sample.completion_hash), ("gold", sample.gold_hash)
     changed = [name for name, digest in parts if old[f"{name}_hash"] != digest]
     if changed:
-        found.add("changed since", f"{place}: the {' and the '.join(changed)}")
-    elif any(name in old and old[name] != getattr(item, name) for name in COMPARED):
-        found.add(
-            "different", f"{place}: {_mark(old['correct'])}, {_stored_as(old)}, now {_now(item)}"
+        findings.add("changed since", f"{place}: the {' and the '.join(changed)}")
+    elif any(name in old and old[name] != getattr(sample, name) for name in COMPARED):
+        reason = f"({plain(old.get('reason', '-'))}, answer {_shown(old['answer'])})"
+        findings.add(
+            "different", f"{place}: {_stored_as(old['correct'])}, {reason}, now {_now(sample)}"
         )
     else:
-        found.agree += 1
+        findings.agree += 1
 
 
-def against_manifest(tally: Tally, path: Path, found: Findings) -> None:
-    """Whether an evaluation is whole: what its manifest says, and the same samples of every
+def check_manifest(tally: Tally, path: Path, findings: Findings) -> None:
+    """Whether an evaluation is complete: by its manifest, and by having the same samples of every
     problem.
     """
     if path.is_file():
         try:
             manifest = parse(path.read_bytes())
         except RowError as error:
-            found.add("unreadable", f"{path}: {plain(error)}")
+            findings.add("unreadable", f"{path}: {plain(error)}")
             manifest = {"partial": False, "records": len(tally.seen)}
         if manifest.get("partial") is not False:
-            found.add("missing", f"{path}: the evaluation is partial")
+            findings.add("missing", f"{path}: the evaluation is partial")
         if manifest.get("records") != len(tally.seen):
-            found.add(
+            findings.add(
                 "missing",
                 f"{path} counts {plain(manifest.get('records'))} records, not {len(tally.seen)}",
             )
         environment = manifest.get("environment")
         if isinstance(environment, dict):
-            found.graders[str(environment.get("grader"))] += 1
+            findings.graders[str(environment.get("grader"))] += 1
     samples: defaultdict[str | int | None, set[int]] = defaultdict(set)
     for id, sample in tally.seen:
         samples[id].add(sample)
     most = max(map(len, samples.values()), default=0)
-    for id, there in samples.items():
+    for id, numbers in samples.items():
         for sample in range(most):
-            if sample not in there:
-                found.add("missing", f"sample {sample} of {plain(id)}")
+            if sample not in numbers:
+                findings.add("missing", f"sample {sample} of {plain(id)}")
 
 
 def _place(line: int, sample: int) -> str:
     return f"line {line}, sample {sample}"
 
 
-def _stored_as(old: dict[str, Any]) -> str:
-    return f"({plain(old.get('reason', '-'))}, answer {_shown(old['answer'])})"
+def _stored_as(correct: bool) -> str:
+    return "stored as correct" if correct else "stored as incorrect"
 
 
-def _mark(correct: bool) -> str:
-    return "stored as right" if correct else "stored as not right"
-
-
-def _now(item: Item) -> str:
-    return (
-        f"{'right' if item.correct else 'not right'} ({item.reason}, answer {_shown(item.answer)})"
-    )
+def _now(sample: GradedSample) -> str:
+    verdict = "correct" if sample.correct else "incorrect"
+    return f"{verdict} ({sample.reason}, answer {_shown(sample.answer)})"
 
 
 def _shown(answer: str | None) -> str:

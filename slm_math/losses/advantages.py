@@ -59,9 +59,9 @@ def advantages(rewards: Tensor, how: Advantage = Advantage()) -> Tensor:
         centred = centred / (_std(rewards, how.scale == "group") + how.eps)
     alive = torch.ones(len(rewards), dtype=torch.bool, device=rewards.device)
     if grouped or how.scale == "group":
-        alive = spread(rewards)
+        alive = has_signal(rewards)
     elif "batch" in (how.baseline, how.scale):
-        alive = spread(rewards.reshape(1, -1)).expand(len(rewards))
+        alive = has_signal(rewards.reshape(1, -1)).expand(len(rewards))
     return torch.where(scored & alive[:, None], centred, 0.0)
 
 
@@ -82,7 +82,7 @@ def part_advantages(parts: Tensor, weights: Tensor, how: Advantage) -> Tensor:
     return torch.where(scored & (total != 0), scaled, 0.0)
 
 
-def spread(rewards: Tensor) -> Tensor:
+def has_signal(rewards: Tensor) -> Tensor:
     """(P, G) -> (P,): True where at least two different rewards were given, so that the group
     teaches something.
     """

@@ -105,7 +105,7 @@ class Objective:
         return REDUCTION.get(self.kind, "sequence")
 
     @property
-    def dense(self) -> bool:
+    def needs_all_rows(self) -> bool:
         """True when rows of advantage 0 matter, too: their KL, their entropy, or their share of a
         micro-batch.
         """

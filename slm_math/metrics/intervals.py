@@ -1,4 +1,4 @@
-"""95 % intervals of shares: of single samples, and of several samples a problem."""
+"""95 % intervals of shares, for one sample per problem and for several."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Sequence
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
 
-def wilson(right: float, n: float) -> tuple[float, float]:
-    """95 % interval of a share `right / n` (Wilson 1927); (0, 1) for n = 0."""
+def wilson(successes: float, n: float) -> tuple[float, float]:
+    """95 % interval of a share `successes / n` (Wilson 1927); (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0
-    p = right / n
-    centre = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    p = successes / n
+    center = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    return 0.0 if right == 0 else centre - half, 1.0 if right == n else centre + half
+    return 0.0 if successes == 0 else center - half, 1.0 if successes == n else center + half
 
 
 def t_point(freedom: int) -> float:
-    """The 97.5 % point of Student's t, by its expansion at the normal's (Abramowitz and Stegun,
-    26.7.5).
+    """The 97.5 % point of Student's t with `freedom` degrees of freedom, by its expansion around
+    the normal distribution's (Abramowitz and Stegun, 26.7.5).
     """
     z, v = Z, freedom
     terms = (
@@ -33,13 +33,13 @@ def t_point(freedom: int) -> float:
 
 
 def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> tuple[float, float]:
-    """95 % interval of a mean over problems, each with a share of right samples, on the spread of
-    problems.
+    """95 % interval of a mean over problems, each with a share of correct samples, from the
+    variance between problems.
 
-    Wilson's, with as many samples as would leave the same variance, fewer when there are few
-    problems (Korn and Graubard 1998). `counts` says how many problems have each share; by default
-    one. Problems without any spread count as one sample each: that two problems are all wrong does
-    not prove that the third one is.
+    It is Wilson's interval for the number of independent samples that would have the same variance,
+    reduced if there are few problems (Korn and Graubard 1998). `counts` says how many problems have
+    each share; by default one. Problems that all have the same share count as one sample each: two
+    problems without a correct sample do not prove that the third one has none.
     """
     weights = [1] * len(shares) if counts is None else counts
     n = sum(weights)
@@ -54,25 +54,25 @@ def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> t
 
 
 def interval(shares: Sequence[float], samples: int) -> tuple[float, float]:
-    """Of an accuracy, given the share of right samples of each problem: Wilson's for one sample
-    each.
+    """95 % interval of an accuracy, from the share of correct samples of each problem: Wilson's for
+    one sample per problem, else `clustered`.
     """
     return wilson(sum(shares), len(shares)) if samples == len(shares) else clustered(shares)
 
 
 def pooled(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """95 % interval of the share of all marks, given those of each problem, of which some have more
-    than others.
+    """95 % interval of the mean of all values (0 or 1), given those of each problem, of which some
+    have more than others.
 
-    Wilson's for one mark each. Else the variance is that of a ratio of sums over problems (Cochran
+    Wilson's for one value each. Else the variance is that of a ratio of sums over problems (Cochran
     1977, section 6.3), and the interval as in `clustered`.
     """
     n, total = len(groups), sum(map(len, groups))
     share = sum(map(sum, groups)) / total
     if total == n or n < 2 or share in (0.0, 1.0):
         return wilson(share * n, n)
-    residuals = [sum(some) - share * len(some) for some in groups]
-    variance = n / (n - 1) * sum(r * r for r in residuals) / total**2
+    residuals = [sum(group) - share * len(group) for group in groups]
+    variance = n / (n - 1) * sum(residual * residual for residual in residuals) / total**2
     if not variance:
         return wilson(share * n, n)
     effective = share * (1 - share) / variance * (Z / t_point(n - 1)) ** 2

@@ -1,4 +1,4 @@
-"""What became of the programs that agents ran: the same figures for a step of training and for an
+"""How the programs that agents ran ended: the same metrics for a step of training and for an
 evaluation.
 """
 
@@ -8,19 +8,20 @@ import builtins
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-# errors that a program invents would be a metric each
-KNOWN = frozenset(
+from slm_math.records.record import RunEvent
+
+# error types with a metric of their own: a program can invent any number of others
+BUILTIN_ERRORS = frozenset(
     name for name in vars(builtins) if name.endswith(("Error", "Exit", "Exception", "Interrupt"))
 )
-OWN = frozenset(("OutputError", "Crash", "Exit"))
+SANDBOX_ERRORS = frozenset(("OutputError", "Crash", "Exit"))
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Programs that ran, how many ended well, how many were out of time, mean seconds, and errors
-    by type.
+    """Counts of programs: all, successful (`ok`), stopped at the time limit; their mean time in
+    seconds, and errors by type.
     """
 
     runs: int
@@ -33,43 +34,41 @@ class Programs:
     def share_ok(self) -> float:
         return self.ok / max(self.runs, 1)
 
-    def values(self) -> dict[str, float]:
-        """As metrics; nothing where no program ran."""
+    def metrics(self) -> dict[str, float]:
+        """The counts as metrics; {} if no program ran."""
         if not self.runs:
             return {}
-        values = {
+        metrics = {
             "programs": self.runs,
             "programs_ran": self.share_ok,
             "programs_timed_out": self.timed_out / self.runs,
             "program_seconds": self.seconds,
         }
-        return values | {
+        return metrics | {
             f"program_errors/{name}": count / self.runs for name, count in self.errors.items()
         }
 
     def shown(self) -> str:
-        """One line for people: `300 programs, 85 % ran, 0.02 s each; NameError 31, SyntaxError 9,
+        """One line for people: `300 programs, 85 % ok, 0.02 s each; NameError 31, SyntaxError 9,
         TimeoutError 5`.
         """
         errors = ", ".join(f"{name} {count}" for name, count in list(self.errors.items())[:6])
-        line = f"{self.runs} programs, {100 * self.share_ok:.0f} % ran, {self.seconds:.3f} s each"
+        line = f"{self.runs} programs, {100 * self.share_ok:.0f} % ok, {self.seconds:.3f} s each"
         return f"{line}; {errors}" if errors else line
 
 
-def programs(results: Iterable[Mapping[str, Any]]) -> Programs:
-    """Count results (`ok`, `timed_out`, `seconds`, `error_type`, as of a RunResult or of a record
-    of one).
-    """
-    rows = list(results)
-    errors = Counter(_kind(row.get("error_type", "")) for row in rows if not row["ok"])
+def count_programs(runs: Iterable[RunEvent]) -> Programs:
+    """Counts the programs of records."""
+    events = list(runs)
+    errors = Counter(_error_name(event.error_type) for event in events if not event.ok)
     return Programs(
-        runs=len(rows),
-        ok=sum(row["ok"] for row in rows),
-        timed_out=sum(row["timed_out"] for row in rows),
-        seconds=sum(row["seconds"] for row in rows) / max(len(rows), 1),
+        runs=len(events),
+        ok=sum(event.ok for event in events),
+        timed_out=sum(event.timed_out for event in events),
+        seconds=sum(event.seconds for event in events) / max(len(events), 1),
         errors=dict(sorted(errors.items(), key=lambda item: (-item[1], item[0]))),
     )
 
 
-def _kind(name: str) -> str:
-    return name if name in KNOWN or name in OWN else "other"
+def _error_name(name: str) -> str:
+    return name if name in BUILTIN_ERRORS or name in SANDBOX_ERRORS else "other"

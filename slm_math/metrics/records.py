@@ -1,124 +1,125 @@
-"""Figures about records: the same, under the same names, for a step of training and for an
-evaluation.
-"""
+"""Metrics of records: the same names in training and in evaluations."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from slm_math.answers import UNDECIDED
-from slm_math.metrics.programs import programs
-from slm_math.metrics.rounds import agent_figures, sample_marks
+from slm_math.metrics.programs import count_programs
+from slm_math.metrics.rounds import agent_metrics, answer_observations, means
+from slm_math.records.record import Record
 
 
-def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Of records (`rollout.record`): shares of samples, except that `undecided` (by the grader) and
-    `errors` (broken workflows) are counts; lengths in sampled tokens per reply; means per sample.
+def record_metrics(records: Sequence[Record]) -> dict[str, float]:
+    """All metrics that need no rewards, by name.
 
-    `truncated` and `empty`: a reply of the sample was cut off, or had no token.
-    `length_terminated*` leaves replies that were cut off out. `strict`: right, and stated in a box
-    or a tag; `lenient`: right, also when the last number of a reply that states nothing is
-    accepted; `boxed`: stated in a box or a tag; `hedged`: not right, and alternatives named.
-    `pass@k`: see `pass_at_k`, for k = 2, 4, ... up to the samples that every problem has. And
-    `agent_figures`.
+    They are shares of samples, except that `undecided` (by the grader) and `errors` (broken
+    workflows) are counts, `length*` are sampled tokens per reply, and `turns` and `tokens` are
+    means per sample.
+
+    `truncated` and `empty`: a reply of the sample hit the token limit, or had no token.
+    `length_terminated*` leaves truncated replies out. `strict`: correct, and stated in a box or a
+    tag; `lenient`: correct, also when the last number of a reply that states no answer is accepted;
+    `boxed`: stated in a box or a tag; `hedged`: incorrect, and the reply names alternatives.
+    `pass@k`: see `pass_at_k`, for k = 2, 4, ... up to the samples that every problem has. The rest
+    is `agent_metrics`.
     """
-    turns = [event for row in rows for event in row["events"] if event["kind"] == "turn"]
-    lengths = [turn["tokens"] for turn in turns]
-    ended = [turn["tokens"] for turn in turns if turn["finish"] == "stop"]
-    n = max(len(rows), 1)
-    values = {
-        "accuracy": sum(row["correct"] for row in rows) / n,
-        **{name: sum(mark for _, mark in given) / n for name, given in sample_marks(rows).items()},
-        "empty": sum(any(e.get("tokens") == 0 for e in row["events"]) for row in rows) / n,
-        "undecided": sum(row["reason"] in UNDECIDED for row in rows),
-        "errors": sum(row["error"] is not None for row in rows),
+    turns = [turn for record in records for turn in record.turns]
+    lengths = [turn.tokens for turn in turns]
+    terminated = [turn.tokens for turn in turns if turn.finish == "stop"]
+    n = max(len(records), 1)
+    shares = dict.fromkeys(answer_observations(()), 0.0) | means(answer_observations(records))
+    metrics = {
+        "accuracy": sum(record.correct for record in records) / n,
+        **shares,
+        "empty": sum(any(turn.tokens == 0 for turn in record.turns) for record in records) / n,
+        "undecided": sum(record.reason in UNDECIDED for record in records),
+        "errors": sum(record.error is not None for record in records),
         "turns": len(turns) / n,
         "tokens": sum(lengths) / n,
     }
-    for name, some in (("length", lengths), ("length_terminated", ended)):
-        if some:
-            values |= {
-                name: sum(some) / len(some),
-                f"{name}_min": min(some),
-                f"{name}_max": max(some),
+    for name, tokens in (("length", lengths), ("length_terminated", terminated)):
+        if tokens:
+            metrics |= {
+                name: sum(tokens) / len(tokens),
+                f"{name}_min": min(tokens),
+                f"{name}_max": max(tokens),
             }
-    runs = (event for row in rows for event in row["events"] if event["kind"] == "run")
-    return values | passes(rows) | programs(runs).values() | agent_figures(rows)
+    programs = count_programs(run for record in records for run in record.runs)
+    return metrics | mean_pass_at_k(records) | programs.metrics() | agent_metrics(records)
 
 
-def passes(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def mean_pass_at_k(records: Sequence[Record]) -> dict[str, float]:
     """`pass@2`, `pass@4`, ...: the mean over problems, for every k that all problems have samples
     for.
     """
-    right: dict[str, list[bool]] = defaultdict(list)
-    for row in rows:
-        right[row["id"]].append(row["correct"])
-    least = min(map(len, right.values()), default=0)
-    sizes = [1 << power for power in range(1, least.bit_length()) if 1 << power <= least]
+    verdicts: dict[str, list[bool]] = defaultdict(list)
+    for record in records:
+        verdicts[record.id].append(record.correct)
+    fewest = min(map(len, verdicts.values()), default=0)
+    sizes = [1 << power for power in range(1, fewest.bit_length()) if 1 << power <= fewest]
     return {
-        f"pass@{k}": sum(pass_at_k(len(r), sum(r), k) for r in right.values()) / len(right)
+        f"pass@{k}": sum(pass_at_k(len(some), sum(some), k) for some in verdicts.values())
+        / len(verdicts)
         for k in sizes
     }
 
 
-def pass_at_k(n: int, right: int, k: int) -> float:
-    """The chance that of k out of n samples, `right` of which are right, at least one is: 1 - C(n -
-    c, k) / C(n, k).
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """The probability that of k out of n samples, `correct` of which are correct, at least one is:
+    1 - C(n - c, k) / C(n, k).
 
     Unbiased. Source: Chen et al. 2021, "Evaluating large language models trained on code", eq. 1.
     """
-    return 1 - math.comb(n - right, k) / math.comb(n, k)
+    return 1 - math.comb(n - correct, k) / math.comb(n, k)
 
 
-def reward_figures(
-    groups: Sequence[Sequence[Mapping[str, Any]]], roles: Sequence[str]
-) -> dict[str, float]:
-    """Of records with `rewards` and `parts` by role, the samples of a problem in a group: mean and
-    standard deviation.
+def reward_metrics(groups: Sequence[Sequence[Record]], roles: Sequence[str]) -> dict[str, float]:
+    """Mean and standard deviation of rewards and reward parts, given records with rewards in groups
+    (the samples of one problem).
 
-    Rewards of several roles are named after their role. `unscored` is the share of samples without
-    a reward, `frac_reward_zero_std` that of groups whose rewards are all equal: nothing can be
-    learnt from them. Where a role is rewarded for right answers (part `correct`), `/all_right` and
-    `/all_wrong` say how many of these are so.
+    With several roles, every name starts with the role. `unscored` is the share of samples without
+    a reward, `frac_reward_zero_std` that of groups whose rewards are all equal: they give no
+    gradient. Where a role is rewarded for correct answers (part `correct`), `/all_right` and
+    `/all_wrong` split these groups by whether all answers are correct, or none.
     """
-    rows = [row for group in groups for row in group]
-    values: dict[str, float] = {}
+    records = [record for group in groups for record in group]
+    metrics: dict[str, float] = {}
     for role in roles:
         prefix = f"{role}/" if len(roles) > 1 else ""
-        parts = list(rows[0]["parts"][role]) if rows else []
-        columns = {"reward": [row["rewards"][role] for row in rows]}
-        columns |= {f"reward/{part}": [row["parts"][role][part] for row in rows] for part in parts}
+        parts = list(records[0].parts[role]) if records else []
+        columns = {"reward": [record.rewards[role] for record in records]}
+        columns |= {
+            f"reward/{part}": [record.parts[role][part] for record in records] for part in parts
+        }
         for name, column in columns.items():
-            scored = [value for value in column if not _missing(value)]
-            if scored:
-                mean = math.fsum(scored) / len(scored)
-                squares = math.fsum((value - mean) ** 2 for value in scored)
-                values[prefix + name] = mean
-                values[prefix + name.replace("reward", "reward_std", 1)] = math.sqrt(
-                    squares / max(len(scored) - 1, 1)
-                )
-        values[f"{prefix}unscored"] = sum(map(_missing, columns["reward"])) / max(len(rows), 1)
-        dead = [
-            [row["correct"] for row in group] for group in groups if len(distinct(group, role)) < 2
-        ]
-        name = f"{prefix}frac_reward_zero_std"
-        values[name] = len(dead) / max(len(groups), 1)
+            metrics |= {prefix + key: value for key, value in _mean_and_std(name, column).items()}
+        unscored = sum(map(math.isnan, columns["reward"]))
+        metrics[f"{prefix}unscored"] = unscored / max(len(records), 1)
+        equal = [group for group in groups if len(distinct_rewards(group, role)) < 2]
+        name, n = f"{prefix}frac_reward_zero_std", max(len(groups), 1)
+        metrics[name] = len(equal) / n
         if "correct" in parts:
-            values[f"{name}/all_right"] = sum(map(all, dead)) / max(len(groups), 1)
-            values[f"{name}/all_wrong"] = sum(not any(marks) for marks in dead) / max(
-                len(groups), 1
-            )
-    return values
+            verdicts = [[record.correct for record in group] for group in equal]
+            metrics[f"{name}/all_right"] = sum(map(all, verdicts)) / n
+            metrics[f"{name}/all_wrong"] = sum(not any(some) for some in verdicts) / n
+    return metrics
 
 
-def distinct(rows: Iterable[Mapping[str, Any]], role: str) -> set[float]:
-    """The different rewards that a role was given."""
-    return {row["rewards"][role] for row in rows if not _missing(row["rewards"][role])}
+def _mean_and_std(name: str, rewards: Sequence[float]) -> dict[str, float]:
+    """`reward...` and `reward_std...` of the rewards that are scored; {} without any."""
+    scored = [reward for reward in rewards if not math.isnan(reward)]
+    if not scored:
+        return {}
+    mean = math.fsum(scored) / len(scored)
+    squares = math.fsum((reward - mean) ** 2 for reward in scored)
+    std = math.sqrt(squares / max(len(scored) - 1, 1))
+    return {name: mean, name.replace("reward", "reward_std", 1): std}
 
 
-def _missing(reward: float | None) -> bool:
-    """NaN, which a record on disk has as null."""
-    return reward is None or math.isnan(reward)
+def distinct_rewards(records: Iterable[Record], role: str) -> set[float]:
+    """The different rewards of a role, without NaN (not scored)."""
+    rewards = (record.rewards[role] for record in records)
+    return {reward for reward in rewards if not math.isnan(reward)}

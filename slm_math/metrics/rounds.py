@@ -1,199 +1,216 @@
-"""What agents did on the way to their answers: rounds, verdicts, programs. Counted from records
-(`rollout.record`).
-"""
+"""Metrics of how agents came to their answers: rounds of drafts, verdicts, votes, programs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from slm_math.agents.judging import reviewed
+from slm_math.records.record import GRADED, Record
 
-FORMAL = ("box", "tag")  # forms that prompts ask for
+FORMAL = ("box", "tag")  # forms of stating an answer that prompts ask for
+VERDICTS = ("CORRECT", "INCORRECT", "UNCLEAR")
 
 
-def drafts(row: Mapping[str, Any]) -> list[bool]:
-    """Whether the answer after each round was right, in order; a draft without an answer leaves the
-    one before it.
+def correct_by_round(record: Record) -> list[bool]:
+    """Whether the answer after each round was correct, in order; a draft without an answer leaves
+    the earlier one in place.
 
-    Drafts of workflows side by side are not rounds.
+    Drafts of workflows that run side by side are not rounds.
     """
-    marks: list[bool] = []
-    for event in row["events"]:
-        if event.get("note") == "draft" and not event.get("branch"):
-            marks.append(marks[-1] if event["text"] is None and marks else event["correct"])
-    return marks
+    verdicts: list[bool] = []
+    for note in record.notes:
+        if note.kind == "draft" and not note.branch:
+            verdicts.append(verdicts[-1] if note.text is None and verdicts else bool(note.correct))
+    return verdicts
 
 
-def rounds(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Of records with drafts: how answers changed from round to round; {} where there are none.
+def round_metrics(records: Sequence[Record]) -> dict[str, float]:
+    """How answers changed from round to round, over records with drafts; {} if there are none.
 
-    `rounds` is the mean number. Shares, which add up to 1: `first_right` (the first draft was right
-    and so is the answer), `improved` (the answer only), `degraded` (the first draft only), `failed`
-    (neither). `round_r/accuracy`: accuracy if all had stopped after round r at the latest;
-    `after_r/accuracy`, `after_r/share`: accuracy of, and share of, those that ended after exactly r
-    rounds.
+    `rounds` is the mean number. Four shares add up to 1: `first_right` (the first draft and the
+    answer are correct), `improved` (the answer only), `degraded` (the first draft only), `failed`
+    (neither). `round_r/accuracy` is the accuracy if every sample had stopped after round r at the
+    latest; `after_r/accuracy` and `after_r/share` are accuracy and share of the samples that ended
+    after exactly r rounds.
     """
-    marked = [some for row in rows if (some := drafts(row))]
-    if not marked:
+    lengths = [len(rounds) for record in records if (rounds := correct_by_round(record))]
+    if not lengths:
         return {}
-    n = len(marked)
-    ended = Counter(map(len, marked))
+    n, ended = len(lengths), Counter(lengths)
     shares = {f"after_{r}/share": ended[r] / n for r in range(1, max(ended) + 1)}
-    return {"rounds": sum(map(len, marked)) / n} | means(round_marks(rows)) | shares
+    return {"rounds": sum(lengths) / n} | means(round_observations(records)) | shares
 
 
-def judgements(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, bool]]:
-    """(problem id, role, what it said, whether that answer was right) of every verdict."""
-    found = []
-    for row in rows:
-        notes = ((e["note"], e.get("branch", ()), e) for e in row["events"] if e["kind"] == "note")
-        said = [(v.get("role", ""), v["text"], draft["correct"]) for draft, v in reviewed(notes)]
-        found += [(row["id"], *what) for what in said]
-    return found
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict (CORRECT, INCORRECT, UNCLEAR), and whether the judged answer is correct."""
+
+    problem_id: str
+    role: str
+    verdict: str
+    correct: bool
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the verdict agrees with the grader; UNCLEAR never does."""
+        return self.verdict == ("CORRECT" if self.correct else "INCORRECT")
 
 
-def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Counter[tuple[str, bool]]]:
-    """By role, how often it said what (CORRECT, INCORRECT, UNCLEAR) about an answer that was right
-    (True) or not.
+def judgements(records: Sequence[Record]) -> list[Judgement]:
+    """Every verdict in the records, with the answer that it is about."""
+    return [
+        Judgement(record.id, note.role, note.text or "", bool(draft.correct))
+        for record in records
+        if any(note.kind == "verdict" for note in record.notes)
+        for draft, note in reviewed((note.kind, note.branch, note) for note in record.notes)
+    ]
+
+
+def verdict_counts(records: Sequence[Record]) -> dict[str, Counter[tuple[str, bool]]]:
+    """By role, how often each verdict was given about an answer that is correct (True) or not."""
+    counts: dict[str, Counter[tuple[str, bool]]] = {}
+    for judgement in judgements(records):
+        by_verdict = counts.setdefault(judgement.role, Counter())
+        by_verdict[judgement.verdict, judgement.correct] += 1
+    return counts
+
+
+def verdict_metrics(records: Sequence[Record]) -> dict[str, float]:
+    """`verdict_counts` as metrics; {} without verdicts.
+
+    `verdict_correct/right`, ... are counts; `verifier_accuracy` is the share of verdicts that are
+    CORRECT on correct and INCORRECT on incorrect answers (UNCLEAR is neither). If several roles
+    judge, every name starts with the role (`checker/verdict_correct/right`).
     """
-    found: dict[str, Counter[tuple[str, bool]]] = {}
-    for _, role, said, right in judgements(rows):
-        found.setdefault(role, Counter())[said, right] += 1
-    return found
+    metrics: dict[str, float] = {}
+    by_role = verdict_counts(records)
+    for role, counts in by_role.items():
+        prefix = f"{role}/" if len(by_role) > 1 else ""
+        for verdict in VERDICTS:
+            for correct, word in ((True, "right"), (False, "wrong")):
+                metrics[f"{prefix}verdict_{verdict.lower()}/{word}"] = counts[verdict, correct]
+    return metrics | means(verdict_observations(records))
 
 
-def confusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """`verdicts` as metrics: `verdict_correct/right`, ... are counts; `verifier_accuracy` is the
-    share of verdicts that are CORRECT on right and INCORRECT on wrong answers (UNCLEAR is neither).
-    Of several roles that judge, each has its name in front (`checker/verdict_correct/right`). {}
-    where there are none.
-    """
-    words = ("CORRECT", "INCORRECT", "UNCLEAR")
-    values: dict[str, float] = {}
-    by_role = verdicts(rows)
-    for role, found in by_role.items():
-        front = f"{role}/" if len(by_role) > 1 else ""
-        for word in words:
-            for right in (True, False):
-                values[f"{front}verdict_{word.lower()}/{'right' if right else 'wrong'}"] = found[
-                    word, right
-                ]
-    return values | means(verdict_marks(rows))
-
-
-def votes(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, bool]]:
-    """(share of the votes that the winner got, whether it was right) of every vote of a whole
+def votes(records: Sequence[Record]) -> list[tuple[float, bool]]:
+    """(the winner's share of the votes, whether the winner is correct) of every vote of a whole
     agent.
     """
     return [
-        (event["value"], row["correct"])
-        for row in rows
-        for event in row["events"]
-        if event.get("note") == "vote" and not event.get("branch") and event["text"] is not None
+        (note.value or 0.0, record.correct)
+        for record in records
+        for note in record.notes
+        if note.kind == "vote" and not note.branch and note.text is not None
     ]
 
 
-def coded(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Programs by sample, {} where no reply has one: shares of samples with a program in a reply
-    (`code_written`), with one that ran (`code_run`), whose last one succeeded (`code_succeeded`),
-    and the accuracy of these (`code_succeeded_accuracy`).
+def code_metrics(records: Sequence[Record]) -> dict[str, float]:
+    """Programs by sample; {} if no reply contains one.
+
+    Shares of samples with a program in a reply (`code_written`), with one that was run
+    (`code_run`), whose last one succeeded (`code_succeeded`), and the accuracy of the latter
+    (`code_succeeded_accuracy`).
     """
-    written = [row for row in rows if any(event.get("program") for event in row["events"])]
+    written = [record for record in records if any(turn.program for turn in record.turns)]
     if not written:
         return {}
-    ran = [(row, [e["ok"] for e in row["events"] if e["kind"] == "run"]) for row in rows]
-    ended = [row for row, runs in ran if runs and runs[-1]]
-    values = {
-        "code_written": len(written) / len(rows),
-        "code_run": sum(bool(runs) for _, runs in ran) / len(rows),
-        "code_succeeded": len(ended) / len(rows),
+    ran = [record for record in records if record.runs]
+    succeeded = [record for record in ran if record.runs[-1].ok]
+    metrics = {
+        "code_written": len(written) / len(records),
+        "code_run": len(ran) / len(records),
+        "code_succeeded": len(succeeded) / len(records),
     }
-    return values | (
-        {"code_succeeded_accuracy": sum(r["correct"] for r in ended) / len(ended)} if ended else {}
+    if succeeded:
+        correct = sum(record.correct for record in succeeded)
+        metrics["code_succeeded_accuracy"] = correct / len(succeeded)
+    return metrics
+
+
+def agent_metrics(records: Sequence[Record]) -> dict[str, float]:
+    """`round_metrics`, `verdict_metrics`, `code_metrics`, and two more: `oracle` (the answer, any
+    draft or any candidate is correct) and `lost` (unusable replies per sample).
+    """
+    metrics = round_metrics(records) | verdict_metrics(records) | code_metrics(records)
+    n = max(len(records), 1)
+    graded = [[note.correct for note in record.notes if note.kind in GRADED] for record in records]
+    if any(graded):
+        solved = (any(some) or record.correct for some, record in zip(graded, records))
+        metrics["oracle"] = sum(solved) / n
+    lost = sum(note.kind == "lost" for record in records for note in record.notes)
+    return metrics | {"lost": lost / n}
+
+
+# metric name -> (problem id, value) of every sample or verdict that it is the mean of
+Observations: TypeAlias = dict[str, list[tuple[str, float]]]
+
+
+def observations(records: Sequence[Record]) -> Observations:
+    """The single values whose means are the shares that people compare, for intervals."""
+    return (
+        answer_observations(records) | round_observations(records) | verdict_observations(records)
     )
 
 
-def agent_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """All of the above that apply, and `oracle`: any draft, candidate or the answer is right;
-    `lost`: replies that were no rounds, per sample."""
-    values = rounds(rows) | confusion(rows) | coded(rows)
-    graded = [
-        [e["correct"] for e in row["events"] if e.get("note") in ("draft", "candidate")]
-        for row in rows
-    ]
-    if any(graded):
-        values["oracle"] = sum(
-            any(marks) or row["correct"] for marks, row in zip(graded, rows)
-        ) / len(rows)
-    lost = sum(event.get("note") == "lost" for row in rows for event in row["events"])
-    return values | {"lost": lost / max(len(rows), 1)}
-
-
-Marks: TypeAlias = dict[str, list[tuple[str, float]]]
-
-
-def marks(rows: Sequence[Mapping[str, Any]]) -> Marks:
-    """(problem id, mark) of the shares that people compare, for intervals; a figure of this name is
-    their mean.
-    """
-    return sample_marks(rows) | round_marks(rows) | verdict_marks(rows)
-
-
-def means(found: Marks) -> dict[str, float]:
-    """The means of marks, where there are some."""
+def means(values: Observations) -> dict[str, float]:
+    """The mean of every metric that has values."""
     return {
-        name: sum(mark for _, mark in given) / len(given) for name, given in found.items() if given
+        name: sum(value for _, value in pairs) / len(pairs)
+        for name, pairs in values.items()
+        if pairs
     }
 
 
-def sample_marks(rows: Sequence[Mapping[str, Any]]) -> Marks:
-    """Of every sample."""
-    every = {
-        "strict": [row["correct"] and row.get("method") in FORMAL for row in rows],
-        "lenient": [row.get("lenient", row["correct"]) for row in rows],
-        "boxed": [row.get("method") in FORMAL for row in rows],
-        "hedged": [row.get("hedged", False) for row in rows],
-        "no_answer": [row["answer"] is None for row in rows],
-        "truncated": [any(e.get("finish") == "length" for e in row["events"]) for row in rows],
+def answer_observations(records: Sequence[Record]) -> Observations:
+    """How samples state their answers; a value per sample."""
+    columns = {
+        "strict": [record.correct and record.method in FORMAL for record in records],
+        "lenient": [record.lenient for record in records],
+        "boxed": [record.method in FORMAL for record in records],
+        "hedged": [record.hedged for record in records],
+        "no_answer": [record.answer is None for record in records],
+        "truncated": [record.truncated for record in records],
     }
     return {
-        name: [(row["id"], float(mark)) for row, mark in zip(rows, some)]
-        for name, some in every.items()
+        name: [(record.id, float(value)) for record, value in zip(records, column)]
+        for name, column in columns.items()
     }
 
 
-def round_marks(rows: Sequence[Mapping[str, Any]]) -> Marks:
-    """Of samples with drafts, see `rounds`."""
-    drafted = [(row["id"], some, row["correct"]) for row in rows if (some := drafts(row))]
-    kinds = {
-        (True, True): "first_right",
-        (False, True): "improved",
-        (True, False): "degraded",
-        (False, False): "failed",
+def round_observations(records: Sequence[Record]) -> Observations:
+    """A value per sample with drafts; see `round_metrics`."""
+    drafted = [(record, rounds) for record in records if (rounds := correct_by_round(record))]
+    outcomes = {  # (first draft is correct, answer is correct)
+        "first_right": (True, True),
+        "improved": (False, True),
+        "degraded": (True, False),
+        "failed": (False, False),
     }
-    found: Marks = {}
-    for kind, name in kinds.items() if drafted else ():
-        found[name] = [(id, float((some[0], right) == kind)) for id, some, right in drafted]
-    for r in range(1, max((len(some) for _, some, _ in drafted), default=0) + 1):
-        found[f"round_{r}/accuracy"] = [
-            (id, float(s[r - 1] if len(s) > r else right)) for id, s, right in drafted
+    values: Observations = {}
+    for name, outcome in outcomes.items() if drafted else ():
+        values[name] = [
+            (record.id, float((rounds[0], record.correct) == outcome)) for record, rounds in drafted
         ]
-        found[f"after_{r}/accuracy"] = [
-            (id, float(right)) for id, some, right in drafted if len(some) == r
+    for r in range(1, max((len(rounds) for _, rounds in drafted), default=0) + 1):
+        values[f"round_{r}/accuracy"] = [
+            (record.id, float(rounds[r - 1] if len(rounds) > r else record.correct))
+            for record, rounds in drafted
         ]
-    return found
+        values[f"after_{r}/accuracy"] = [
+            (record.id, float(record.correct)) for record, rounds in drafted if len(rounds) == r
+        ]
+    return values
 
 
-def verdict_marks(rows: Sequence[Mapping[str, Any]]) -> Marks:
-    """Of verdicts: whether they are CORRECT on right and INCORRECT on wrong answers."""
-    judged = judgements(rows)
-    several = len({role for _, role, _, _ in judged}) > 1
-    found: Marks = {}
-    for id, role, said, right in judged:
-        name = f"{role}/verifier_accuracy" if several else "verifier_accuracy"
-        found.setdefault(name, []).append(
-            (id, float((said, right) in (("CORRECT", True), ("INCORRECT", False))))
-        )
-    return found
+def verdict_observations(records: Sequence[Record]) -> Observations:
+    """Whether each verdict agrees with the grader."""
+    every = judgements(records)
+    several = len({judgement.role for judgement in every}) > 1
+    values: Observations = {}
+    for judgement in every:
+        name = f"{judgement.role}/verifier_accuracy" if several else "verifier_accuracy"
+        values.setdefault(name, []).append((judgement.problem_id, float(judgement.agrees)))
+    return values

@@ -1,4 +1,4 @@
-"""Numbers about evaluation records, each with its n and a 95 % interval."""
+"""The summary of an evaluation: metrics of its records, each with its n and a 95 % interval."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slm_math.metrics.intervals import interval, pooled
-from slm_math.metrics.programs import Programs, programs
-from slm_math.metrics.records import figures, reward_figures
-from slm_math.metrics.rounds import marks
+from slm_math.metrics.programs import Programs, count_programs
+from slm_math.metrics.records import record_metrics, reward_metrics
+from slm_math.metrics.rounds import observations
+from slm_math.records.record import Record
+
+MOST_TAG_VALUES = 30  # a tag with more values is not broken down
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What an evaluation came to: `figures` (see there) of `n` samples, accuracy with its 95 %
-    interval.
+    """The result of an evaluation: accuracy with its 95 % interval, and all `metrics` of `n`
+    samples.
 
-    Of several samples a problem, accuracy is the mean over problems. `intervals` has (low, high, n)
-    of other shares, `by` a summary of the problems with each value of a tag (level, subject), where
-    there are at most 30. `errors` and `undecided` samples (which broke, or which the grader could
-    not settle) count as not right. `expected` is the number of samples that the whole evaluation
-    has.
+    With several samples per problem, accuracy is the mean over problems. `intervals` has (low,
+    high, n) of other shares, `by` a summary of the problems with each value of a tag (level,
+    subject), for tags with at most 30 values. Samples that broke (`errors`) or that the grader
+    could not decide (`undecided`) count as incorrect. `expected` is the number of samples of the
+    complete evaluation; `seconds` is the mean time per sample.
     """
 
     problems: int
@@ -31,29 +34,29 @@ class Summary:
     high: float
     seconds: float
     programs: Programs
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     expected: int
     intervals: Mapping[str, tuple[float, float, int]] = field(default_factory=dict)
     by: Mapping[str, Mapping[str, Summary]] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
-        return self.figures["accuracy"]
+        return self.metrics["accuracy"]
 
     @property
     def errors(self) -> int:
-        return int(self.figures["errors"])
+        return int(self.metrics["errors"])
 
     def shown(self) -> str:
-        """Accuracy as people read it: `83.3 % [78.7, 87.1], n = 300`."""
+        """Accuracy in per cent as people read it: `83.3 [78.7, 87.1], n = 300`."""
         n = f"{self.problems}"
         if self.n < self.expected:
-            some = f" samples of {self.problems} problems" if self.n > self.problems else ""
-            n = f"{self.n} of {self.expected}{some} (partial)"
+            samples = f" samples of {self.problems} problems" if self.n > self.problems else ""
+            n = f"{self.n} of {self.expected}{samples} (partial)"
         return f"{100 * self.accuracy:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {n}"
 
-    def values(self) -> dict[str, float]:
-        """As metrics; accuracy by tag as `level/3/accuracy`."""
+    def all_metrics(self) -> dict[str, float]:
+        """Everything as flat metrics; accuracy by tag as `level/3/accuracy`."""
         own = {name: getattr(self, name) for name in ("problems", "n", "low", "high", "seconds")}
         tagged = {
             f"{tag}/{value}/{name}": getattr(part, name)
@@ -63,80 +66,81 @@ class Summary:
         }
         return {
             name: float(value)
-            for name, value in ({"programs": 0} | own | dict(self.figures) | tagged).items()
+            for name, value in ({"programs": 0} | own | dict(self.metrics) | tagged).items()
         }
 
-    def data(self) -> dict[str, Any]:
-        """As written to summary.json."""
-        named = {
-            name: dict(zip(("low", "high", "n"), found)) for name, found in self.intervals.items()
+    def to_json(self) -> dict[str, Any]:
+        """The data of summary.json."""
+        intervals = {
+            name: dict(zip(("low", "high", "n"), ends)) for name, ends in self.intervals.items()
         }
-        return self.values() | {"intervals": named}
+        return self.all_metrics() | {"intervals": intervals}
 
 
-def summarise(
-    records: Iterable[Mapping[str, Any]], expected: int | None = None, tags: bool = True
-) -> Summary:
-    """A summary of records; `expected` samples, by default as many as there are; `tags`: also by
-    tag.
+def summarize(records: Iterable[Record], expected: int | None = None, tags: bool = True) -> Summary:
+    """A summary of records.
+
+    Args:
+        records: the samples.
+        expected: samples of the complete evaluation; by default as many as there are.
+        tags: summarize also by tag.
     """
-    rows = list(records)
+    samples = list(records)
     by_problem: dict[str, list[bool]] = defaultdict(list)
-    for row in rows:
-        by_problem[row["id"]].append(row["correct"])
-    shares = [sum(marks) / len(marks) for marks in by_problem.values()]
-    found = figures(rows)
-    if len(rows) > len(shares):
-        # numpy, which `slm-math grade` does without
-        from slm_math.metrics.samples import sampled
+    for record in samples:
+        by_problem[record.id].append(record.correct)
+    shares = [sum(verdicts) / len(verdicts) for verdicts in by_problem.values()]
+    metrics = record_metrics(samples)
+    if len(samples) > len(shares):
+        # imports numpy, which `slm-math grade` does without
+        from slm_math.metrics.samples import sample_metrics
 
-        found |= sampled(rows) | {"accuracy": sum(shares) / len(shares)}
-    low, high = interval(shares, len(rows))
-    names = dict.fromkeys(tag for row in rows for tag in row["tags"]) if tags else {}
+        metrics |= sample_metrics(samples) | {"accuracy": sum(shares) / len(shares)}
+    low, high = interval(shares, len(samples))
+    names = dict.fromkeys(tag for record in samples for tag in record.tags) if tags else {}
+    by_tags = {tag: by_tag(samples, tag) for tag in names}
     return Summary(
         problems=len(shares),
-        n=len(rows),
+        n=len(samples),
         low=low,
         high=high,
-        seconds=sum(row["seconds"] or 0 for row in rows) / max(len(rows), 1),
-        programs=programs(
-            event for row in rows for event in row["events"] if event["kind"] == "run"
-        ),
-        figures=found | rewarded(rows),
-        expected=len(rows) if expected is None else expected,
-        intervals=share_intervals(rows),
-        by={tag: parts for tag in names if len(parts := by_tag(rows, tag)) <= 30},
+        seconds=sum(record.seconds for record in samples) / max(len(samples), 1),
+        programs=count_programs(run for record in samples for run in record.runs),
+        metrics=metrics | _reward_metrics(samples),
+        expected=len(samples) if expected is None else expected,
+        intervals=share_intervals(samples),
+        by={tag: parts for tag, parts in by_tags.items() if len(parts) <= MOST_TAG_VALUES},
     )
 
 
-def share_intervals(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float, int]]:
-    """(low, high, n) of the shares that are means of marks (`rollout.rounds.marks`), on problems as
-    accuracy's is.
+def share_intervals(records: Sequence[Record]) -> dict[str, tuple[float, float, int]]:
+    """(low, high, n) of the metrics that are means of observations; problems are the units, as for
+    accuracy.
     """
-    found = {}
-    for name, given in marks(rows).items():
+    intervals = {}
+    for name, pairs in observations(records).items():
         by_problem: dict[str, list[float]] = defaultdict(list)
-        for id, mark in given:
-            by_problem[id].append(mark)
-        if given:
-            found[name] = (*pooled(list(by_problem.values())), len(given))
-    return found
+        for problem_id, value in pairs:
+            by_problem[problem_id].append(value)
+        if pairs:
+            intervals[name] = (*pooled(list(by_problem.values())), len(pairs))
+    return intervals
 
 
-def rewarded(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """`reward_figures` of records that have rewards, the samples of a problem in a group."""
-    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        if "rewards" in row:
-            groups[row["id"]].append(row)
-    first = next(iter(groups.values()), None)
-    return reward_figures(list(groups.values()), list(first[0]["rewards"])) if first else {}
-
-
-def by_tag(records: Iterable[Mapping[str, Any]], tag: str) -> dict[str, Summary]:
-    """A summary for every value of a tag (level, subject, kind) that problems carry."""
-    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+def _reward_metrics(records: Sequence[Record]) -> dict[str, float]:
+    """`reward_metrics` of the records that have rewards; a group is the samples of a problem."""
+    groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        if tag in record["tags"]:
-            groups[record["tags"][tag]].append(record)
-    return {value: summarise(rows, tags=False) for value, rows in sorted(groups.items())}
+        if record.rewards:
+            groups[record.id].append(record)
+    first = next(iter(groups.values()), None)
+    return reward_metrics(list(groups.values()), list(first[0].rewards)) if first else {}
+
+
+def by_tag(records: Iterable[Record], tag: str) -> dict[str, Summary]:
+    """A summary for every value of a tag (level, subject, kind) of the problems."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if tag in record.tags:
+            groups[record.tags[tag]].append(record)
+    return {value: summarize(group, tags=False) for value, group in sorted(groups.items())}

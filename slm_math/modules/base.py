@@ -4,25 +4,24 @@ an engine.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from slm_math.engines.base import Engine
+from slm_math.engines.settings import Inference
 from slm_math.modules.optim import Optim
-from slm_math.modules.serving import EngineName, Serving, Vllm
+from slm_math.modules.random_state import random_state, restore_random_state
+from slm_math.modules.serving import Serving
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
+from slm_math.policy.ranks import gather_over_ranks, sum_gradients
 from slm_math.types import Sampling
-
-T = TypeVar("T")
 
 
 class PolicyModule(L.LightningModule):
@@ -34,18 +33,14 @@ class PolicyModule(L.LightningModule):
 
     Args:
         policy: the model.
-        optim: optimiser and schedule.
+        optim: optimizer and schedule.
         tokens_per_batch: positions (padding included) of one forward and backward pass; bounds
             memory.
-        train_roles: the roles whose turns are learnt.
-        slots: requests that the rollout engine decodes at once.
-        engine: what samples: transformers, vllm, or auto: servers where some are named, else vLLM
-            where it is installed and has a GPU, else transformers.
-        vllm: settings of vLLM.
+        train_roles: the roles whose turns are trained on.
+        inference: how rollouts and evaluations sample from the policy.
     """
 
     updates_per_batch = 1
-    sampling = Sampling(max_new_tokens=2048)  # what engines are made ready for
     needs_reference = False
     moves_reference = False
 
@@ -55,46 +50,43 @@ class PolicyModule(L.LightningModule):
         optim: Optim,
         tokens_per_batch: int = 16384,
         train_roles: Sequence[str] = ("solver",),
-        slots: int = 64,
-        engine: EngineName = "auto",
-        vllm: Vllm = Vllm(),
+        inference: Inference = Inference(sampling=Sampling(max_new_tokens=2048)),
     ) -> None:
         super().__init__()
-        if tokens_per_batch < 1 or slots < 1:
-            raise ValueError(
-                f"tokens_per_batch and slots must be at least 1, got {tokens_per_batch} and {slots}"
-            )
+        if tokens_per_batch < 1:
+            raise ValueError(f"tokens_per_batch must be at least 1, got {tokens_per_batch}")
         self.policy = policy
         self.optim = optim
         self.tokens_per_batch = tokens_per_batch
         self.train_roles = tuple(train_roles)
-        self.slots = slots
+        self.inference = inference
         self.automatic_optimization = False
-        self.strict_loading = False  # checkpoints hold what learns, not the frozen rest
+        self.strict_loading = False  # checkpoints hold what is trained, not the frozen rest
         self.loaded: LoadedPolicy | None = None
         self._chat: ChatFormat | None = None
-        self.serving = Serving(self, engine, vllm)
-        self._rng: dict[str, Any] | None = None
-        self.skipped = 0  # updates left out because their gradient was not finite
+        self.serving = Serving(self)
+        self._restored: dict[str, Any] | None = None  # random state, until training begins
+        self.skipped = 0  # updates without a finite gradient, which change nothing
         self._skipped_in_a_row = 0
         # set by progress displays
-        self.show: Callable[[str, int, int], None] = lambda phase, done, total: None
-        # what goes on, and how much of it is done
+        self.on_progress: Callable[[str, int, int], None] = lambda phase, done, total: None
+        # what is under way, and how much of it is done
         self.phase: tuple[str, int, int] = ("start", 0, 0)
-        self.pulse = 0  # grows whenever anything moves
+        self.heartbeats = 0  # grows whenever anything moves
 
-    def watch(self, phase: str, done: int, total: int) -> None:
-        """Says that `done` of `total` things of a phase are over, to people and to the watchdog."""
-        self.pulse += 1
+    def progress(self, phase: str, done: int, total: int) -> None:
+        """Reports that `done` of `total` things of a phase are over, to people and to the
+        watchdog.
+        """
+        self.heartbeat()
         self.phase = (phase, done, total)
-        self.show(phase, done, total)
+        self.on_progress(phase, done, total)
 
-    def beat(self) -> None:
-        """Says that something moved, a token perhaps."""
-        self.pulse += 1
+    def heartbeat(self) -> None:
+        """Reports that something moved, such as a token."""
+        self.heartbeats += 1
 
-    # -- the policy
-    # ----------------------------------------------------------------------------------------------
+    # the policy
 
     @property
     def chat(self) -> ChatFormat:
@@ -109,7 +101,7 @@ class PolicyModule(L.LightningModule):
                 "fp16 needs a loss scaler, which manual updates do not use: set precision "
                 "bf16-mixed"
             )
-        self.serving.tell()
+        self.serving.announce()
 
     def teardown(self, stage: str) -> None:
         self.serving.close()
@@ -177,7 +169,7 @@ class PolicyModule(L.LightningModule):
         groups: dict[str, list[nn.Parameter]] = {}
         for group in optimizer.param_groups:
             groups.setdefault(group["role"], []).extend(group["params"])
-        self._sum_over_ranks(p for params in groups.values() for p in params)
+        sum_gradients((p for params in groups.values() for p in params), self.device)
         norms = [
             torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf"))
             for params in groups.values()
@@ -214,44 +206,7 @@ class PolicyModule(L.LightningModule):
         if self.skipped == 1 and self.trainer.is_global_zero:
             print(f"update skipped: the gradient is not finite (norm {norm})", flush=True)
 
-    def _sum_over_ranks(self, parameters: Iterable[nn.Parameter]) -> None:
-        """One flat all-reduce per update; ranks without rows take part with zeros.
-
-        What has no gradient on any rank keeps none: zeros would let the optimiser's momentum move
-        it.
-        """
-        if self.trainer.world_size == 1:
-            return
-        params = list(parameters)
-        there = torch.tensor([float(p.grad is not None) for p in params], device=self.device)
-        flat = torch.cat(
-            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in params]
-            + [there]
-        )
-        torch.distributed.all_reduce(flat)
-        start = 0
-        for p, found in zip(params, flat[-len(params) :].tolist()):
-            p.grad = flat[start : start + p.numel()].view_as(p) if found else None
-            start += p.numel()
-
-    def over_ranks(self, value: float) -> float:
-        """The sum of a number over all ranks."""
-        if self.trainer.world_size == 1:
-            return value
-        total = torch.tensor(value, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(total)
-        return total.item()
-
-    def gathered(self, value: T) -> list[T]:
-        """The values of all ranks, in the order of ranks."""
-        if self.trainer.world_size == 1:
-            return [value]
-        found: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(found, value)
-        return found
-
-    # -- checkpoints
-    # ---------------------------------------------------------------------------------------------
+    # checkpoints
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Trainable weights only: a LoRA checkpoint has the size of its adapters."""
@@ -262,15 +217,7 @@ class PolicyModule(L.LightningModule):
         return {name: value for name, value in state.items() if name in keep}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        name, keys, *rest = np.random.get_state()
-        state = {
-            "python": random.getstate(),
-            # plain values: torch loads no arrays from a checkpoint
-            "numpy": (name, keys.tolist(), *rest),
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-        checkpoint["rng"] = self.gathered(state)
+        checkpoint["rng"] = gather_over_ranks(random_state())
         checkpoint["train_roles"] = list(self.train_roles)
         checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
         # one that stands still is loaded from where it came
@@ -296,7 +243,7 @@ class PolicyModule(L.LightningModule):
                 self.loaded.load_reference(checkpoint["reference"])
         self.skipped, self._skipped_in_a_row = checkpoint.get("skipped", (0, 0))
         states = checkpoint.get("rng") or [None]
-        self._rng = states[self.global_rank] if self.global_rank < len(states) else None
+        self._restored = states[self.global_rank] if self.global_rank < len(states) else None
 
     def _check_weights(self, saved: Mapping[str, Tensor]) -> None:
         """Raises ValueError for weights of another policy: loading is not strict, and would take
@@ -325,17 +272,12 @@ class PolicyModule(L.LightningModule):
             )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # restored here, since the trainer's own start-up draws random numbers
-        if self._rng is not None:
-            random.setstate(self._rng["python"])
-            np.random.set_state(self._rng["numpy"])
-            torch.set_rng_state(self._rng["torch"].cpu())
-            if self._rng["cuda"]:
-                torch.cuda.set_rng_state_all([state.cpu() for state in self._rng["cuda"]])
-            self._rng = None
+        if self._restored is not None:
+            # not earlier, since the trainer's own start-up draws random numbers
+            restore_random_state(self._restored)
+            self._restored = None
 
-    # -- evaluation is the business of callbacks: these steps only let the loops run
-    # ------------------------------
+    # evaluation is the business of callbacks: these steps only let the loops run
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         return None

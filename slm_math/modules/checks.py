@@ -2,65 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from slm_math.agents import Agent
+from slm_math.engines.base import Engine
+from slm_math.engines.settings import Inference
+from slm_math.losses.advantages import Advantage
+from slm_math.losses.policy import Objective
 from slm_math.policy.chat import ChatFormat
-from slm_math.rewards import check
+from slm_math.rewards import Reward, check
 from slm_math.types import Generate, Task
 
-if TYPE_CHECKING:
-    from slm_math.modules.grpo import GRPOModule
+
+def check_sampling(
+    inference: Inference,
+    roles: Sequence[str],
+    group_size: int,
+    passes: int,
+    resample: int | None,
+) -> None:
+    """Raises ValueError for a way to sample that gives nothing to learn from."""
+    if group_size < 2:
+        raise ValueError(
+            f"group_size must be at least 2 (advantages compare samples), got {group_size}"
+        )
+    if passes < 1 or (resample or 0) < 0:
+        raise ValueError(
+            f"passes must be at least 1 and resample at least 0, got {passes} and {resample}"
+        )
+    for role in roles:
+        if inference.sampling_of(role).temperature == 0:
+            raise ValueError(
+                f"temperature 0 makes all samples of a group equal: role {role!r} is trained, set "
+                "inference.sampling.temperature above 0"
+            )
 
 
-def check_options(module: GRPOModule) -> None:
-    """Raises ValueError for options that cannot work, exclude each other, or would
-    have no effect.
-    """
-    sampling, objective, advantage = module.sampling, module.objective, module.advantage
-    if module.group_size < 2:
-        raise ValueError(
-            f"group_size must be at least 2 (advantages compare samples), got {module.group_size}"
-        )
-    if module.passes < 1 or (module.resample or 0) < 0 or not 0 <= module.reference_update <= 1:
-        raise ValueError(
-            "passes must be at least 1, resample at least 0 and reference_update in [0, 1], "
-            f"got {module.passes}, {module.resample}, {module.reference_update}"
-        )
-    if sampling.temperature == 0:
-        raise ValueError(
-            "sampling.temperature 0 makes all samples of a group equal: set it above 0"
-        )
+def check_objective(
+    objective: Objective, advantage: Advantage, reference_update: float, resample: int | None
+) -> None:
+    """Raises ValueError for options that exclude each other, or would have no effect."""
+    if not 0 <= reference_update <= 1:
+        raise ValueError(f"reference_update must lie in [0, 1], got {reference_update}")
     if advantage.per_part and objective.beta and objective.kl_in == "reward":
         raise ValueError(
             "advantage.per_part and objective.kl_in reward exclude each other: use kl_in loss"
         )
-    if module.reference_update and not objective.beta:
+    if reference_update and not objective.beta:
         raise ValueError(
             "reference_update moves a reference, and without objective.beta there is none: set both"
         )
-    if module.resample is not None and advantage.baseline in ("batch", "none"):
+    if resample is not None and advantage.baseline in ("batch", "none"):
         raise ValueError(
-            f"resample drops groups whose rewards are all equal; with advantage.baseline "
-            f"{advantage.baseline} these "
-            "teach, too: leave resample out"
+            "resample drops groups whose rewards are all equal; with advantage.baseline "
+            f"{advantage.baseline} such groups still produce a gradient: unset resample"
         )
-    for role in module.train_roles:
-        if role not in module.agent.roles:
-            names = ", ".join(module.agent.roles)
-            raise ValueError(
-                f"train_roles names {role!r}; {type(module.agent).__name__} has {names}"
-            )
-        if role in module.other_engines:
-            refusal = module.other_engines[role].refuse_training(role)
+
+
+def check_roles(
+    agent: Agent,
+    rewards: Sequence[Reward],
+    trained: Sequence[str],
+    engines: Mapping[str, Engine],
+    inference: Inference,
+) -> None:
+    """Raises ValueError for roles that nobody plays, rewards, serves or can train."""
+    for role in trained:
+        if role not in agent.roles:
+            names = ", ".join(agent.roles)
+            raise ValueError(f"train_roles names {role!r}; {type(agent).__name__} has {names}")
+        if role in engines:
+            refusal = engines[role].refuse_training(role)
             raise ValueError(
                 refusal or f"role {role!r} is trained: it is served by the policy, not by engines"
             )
-    check(module.rewards, module.train_roles)
+    inference.check_roles(agent.roles)
+    check(rewards, trained, {*trained, *engines})
 
 
 def check_prompts(

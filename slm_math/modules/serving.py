@@ -1,113 +1,55 @@
-"""Which engine samples from the policy under training, and how it comes to have the policy's
-weights.
-"""
+"""Which engine samples from the policy under training, and how it gets the policy's weights."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Protocol
 
 import lightning as L
 import torch
 
 from slm_math.engines import vllm_setup
-from slm_math.engines.base import Engine, EngineError, Request, Weights
-from slm_math.engines.endpoint import check_url
+from slm_math.engines.base import Engine, Request, Weights
+from slm_math.engines.settings import Inference, choose_engine, slots_of
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm import VLLMEngine
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT
 from slm_math.engines.vllm_servers import VLLMServers
-from slm_math.policy.batches import collate
+from slm_math.modules.engine_check import EngineCheck
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.config import Policy
 from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.weights import (
-    save_adapter,
-    save_config,
-    tensors,
-    training_bytes,
-)
-from slm_math.rollout.rows import trace_rows
-from slm_math.types import Generate, Problem, Reply, Sampling, Trace, Turn, user
-
-if TYPE_CHECKING:
-    from slm_math.modules.base import PolicyModule
-
-EngineName = Literal["auto", "transformers", "vllm"]
-CHECKED = ("What is 17 + 25?", "Name a prime number.")
-# not 1: a server may leave the temperature out of its numbers
-SAMPLED = Sampling(temperature=0.7, max_new_tokens=8)
-# nats: fp32 engines agree to 1e-5 on a CPU, to TF32's 10 bits on a GPU; bf16 ones differ in single
-# tokens, hardly on average
-MOST = {"cpu": 1e-4, "cuda": 1e-2}
-MOST_BF16 = 0.1
+from slm_math.policy.ranks import gather_over_ranks
+from slm_math.policy.weights import save_adapter, save_config, tensors, training_bytes
+from slm_math.types import Reply
 
 
-@dataclass(frozen=True)
-class Vllm:
-    """vLLM as the engine of a policy under training.
+class Trainee(Protocol):
+    """What serving needs of a module under training."""
 
-    Args:
-        servers: addresses of `vllm serve` processes (http://host:8000); without any, vLLM runs in
-            this process.
-        memory: the share of the GPU for vLLM in this process; computed from model, slots and
-            sampling when left out.
-        patience: seconds that servers may stay away before the run ends.
-        address: of this machine, as servers reach it over NCCL; found out when left out.
-        timeout: seconds that one request to a server may take.
-        context: the most tokens of a prompt and its reply, in this process; the model's own when
-            left out.
-    """
+    policy: Policy
+    loaded: LoadedPolicy | None
+    inference: Inference
+    train_roles: tuple[str, ...]
+    forward_context: Any
+    trainer: L.Trainer
+    device: torch.device
+    global_step: int
 
-    servers: tuple[str, ...] = ()
-    memory: float | None = None
-    patience: float = 300.0
-    address: str | None = None
-    timeout: float = 600.0
-    context: int | None = None
+    @property
+    def chat(self) -> ChatFormat: ...
 
-    def __post_init__(self) -> None:
-        if self.memory is not None and not 0 < self.memory < 1:
-            raise ValueError(f"vllm.memory is a share between 0 and 1, got {self.memory}")
-        if self.patience < 0 or self.timeout <= 0:
-            raise ValueError(
-                f"vllm.patience must be >= 0 s and timeout > 0 s, got {self.patience} and "
-                f"{self.timeout}"
-            )
-        for url in self.servers:
-            check_url(url, "VLLM_API_KEY", "vllm.servers", "http://host:8000")
+    @property
+    def ends(self) -> frozenset[int]: ...
 
+    def progress(self, phase: str, done: int, total: int) -> None: ...
 
-def choose(engine: EngineName, vllm: Vllm = Vllm(), ranks: int = 1, gpu: bool | None = None) -> str:
-    """transformers, vllm (in this process) or servers. Raises ValueError for what cannot be.
-
-    "auto" takes servers where there are any, else vLLM where it is installed, was tested, has a GPU
-    (`gpu`: any that torch can use, when left out) and only this process trains, else transformers.
-    """
-    gpu = torch.cuda.is_available() if gpu is None else gpu
-    if engine == "transformers":
-        if vllm.servers:
-            raise ValueError(
-                "engine transformers uses no servers: leave vllm.servers out, or set engine auto"
-            )
-        return engine
-    if vllm.servers:
-        return "servers"
-    reason = vllm_setup.refusal()
-    if reason is None and ranks > 1:
-        reason = (
-            f"vLLM runs inside of one training process, and there are {ranks}: start `vllm serve`, "
-            f"set vllm.servers"
-        )
-    if engine == "vllm":
-        if reason is not None:
-            raise ValueError(f"engine vllm: {reason}")
-        return engine
-    return "vllm" if reason is None and gpu else "transformers"
+    def heartbeat(self) -> None: ...
 
 
 class Serving:
@@ -118,14 +60,16 @@ class Serving:
     policy's log-probabilities.
     """
 
-    def __init__(self, module: PolicyModule, engine: EngineName, vllm: Vllm) -> None:
+    def __init__(self, module: Trainee) -> None:
         self.module = module
-        self.asked: EngineName = engine
-        self.vllm = vllm
-        self.gap: float | None = None  # the last check: nats, the largest (fp32) or mean difference
+        self.gap: float | None = None  # nats, of the last check
         self._engines: dict[str, Engine] = {}
         self._sent: int | None = None  # the version that vLLM has
         self._folder: Path | None = None
+
+    @property
+    def inference(self) -> Inference:
+        return self.module.inference
 
     @property
     def kind(self) -> str:
@@ -133,34 +77,36 @@ class Serving:
 
     def _kind(self, trainer: L.Trainer) -> str:
         gpu = trainer.strategy.root_device.type == "cuda"
-        return choose(self.asked, self.vllm, trainer.world_size, gpu)
+        return choose_engine(self.inference.engine, self.inference.vllm, trainer.world_size, gpu)
+
+    @property
+    def slots(self) -> int:
+        return slots_of(self.inference, self.kind, vllm_slots=64)
 
     def describe(self, trainer: L.Trainer) -> dict[str, Any]:
         """For the run's manifest, before it begins."""
         kind = self._kind(trainer)
-        found: dict[str, Any] = {"kind": kind, "asked": self.asked}
+        description: dict[str, Any] = {"kind": kind, "asked": self.inference.engine}
         if kind == "servers":
-            return found | {"servers": list(self.vllm.servers)}
-        return found | ({"vllm": vllm_setup.installed()} if kind == "vllm" else {})
+            return description | {"servers": list(self.inference.vllm.servers)}
+        return description | ({"vllm": vllm_setup.installed()} if kind == "vllm" else {})
 
-    def tell(self) -> None:
-        """Says what samples, or why it cannot (ValueError), before a model is loaded."""
+    def announce(self) -> None:
+        """Prints which engine samples; raises ValueError before a model is loaded if it cannot."""
         kind, trainer = self.kind, self.module.trainer
         device = trainer.strategy.root_device.type
         lines = {
             "transformers": "rollouts: transformers engine",
-            "servers": f"rollouts: vLLM at {', '.join(self.vllm.servers)}",
+            "servers": f"rollouts: vLLM at {', '.join(self.inference.vllm.servers)}",
             "vllm": f"rollouts: vLLM {vllm_setup.installed()} in this process, on the "
             f"{device.upper()}",
         }
-        if self._cut and (kind == "servers" or (kind == "vllm" and device == "cpu")):
+        if self._restricts and (kind == "servers" or (kind == "vllm" and device == "cpu")):
             raise ValueError(WITHOUT_SUPPORT)
         reason = ""
-        if kind == "transformers" and self.asked == "auto" and device == "cuda":
-            reason = (
-                vllm_setup.refusal()
-                or "several processes train: vllm.servers would let vLLM sample"
-            )
+        if kind == "transformers" and self.inference.engine == "auto" and device == "cuda":
+            several = "several processes train: set vllm.servers to sample with vLLM"
+            reason = vllm_setup.refusal() or several
         if trainer.is_global_zero:
             print(lines[kind] + (f" ({reason})" if reason else ""), flush=True)
 
@@ -174,13 +120,13 @@ class Serving:
         for role in roles if separate else roles[:1]:
             if role not in self._engines:
                 self._engines[role] = make(role)
-        found = {role: self._engines[role if separate else roles[0]] for role in roles}
+        engines = {role: self._engines[role if separate else roles[0]] for role in roles}
         if kind == "transformers":
-            for engine in found.values():
+            for engine in engines.values():
                 engine.update(module.global_step)
         elif self._sent != module.global_step:
             self._send(self._engines[roles[0]])
-        return found | {"default": found[roles[0]]}
+        return engines | {"default": engines[roles[0]]}
 
     def changed(self) -> None:
         """The weights are others than those of the same step before (a checkpoint was loaded)."""
@@ -201,13 +147,18 @@ class Serving:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
-    # -- the kinds of engines
-    # --------------------------------------------------------------------------------------
+    # the kinds of engines
 
     def _own(self, role: str) -> Engine:
         module = self.module
-        context = partial(module.forward_context, role)
-        return TransformersEngine(module.model, module.chat, module.slots, context, module.beat)
+        assert module.loaded is not None
+        return TransformersEngine(
+            module.loaded.model,
+            module.chat,
+            self.slots,
+            context=partial(module.forward_context, role),
+            heartbeat=module.heartbeat,
+        )
 
     def _inside(self, role: str) -> Engine:
         module = self.module
@@ -228,87 +179,92 @@ class Serving:
         else:
             model = Path(module.policy.base)
         if loaded.adapters:
-            options |= lora_options(loaded)
+            options |= _lora_options(loaded)
         if module.policy.quantize == "nf4":
             options["quantization"] = "bitsandbytes"
-        memory = self.vllm.memory
+        memory, context = self.inference.vllm.memory, self.inference.vllm.context
         if module.device.type == "cuda":
             memory = memory or self._share(base)
-            options |= {
-                "enable_sleep_mode": True,
-                "return_sampling_mask": self._cut,
-            }
-        engine = VLLMEngine(
-            str(model), self._dtype, module.slots, memory=memory, context=self.vllm.context
+            options |= {"enable_sleep_mode": True, "return_sampling_mask": self._restricts}
+        engine = VLLMEngine(str(model), self._dtype, self.slots, memory=memory, context=context)
+        engine.attach_policy(
+            module.chat,
+            module.ends,
+            options=options,
+            heartbeat=module.heartbeat,
+            verify=self._verify,
         )
-        engine.attach_policy(module.chat, module.ends, options, module.beat, self._verify)
         if module.device.type == "cuda":
-            print(f"vLLM takes {memory:.0%} of the GPU (vllm.memory sets another share)")
+            print(f"vLLM takes {memory:.0%} of the GPU (set vllm.memory for another share)")
         return engine
 
     def _outside(self, role: str) -> Engine:
-        module, vllm = self.module, self.vllm
-        slots = module.slots * len(vllm.servers)
+        module, vllm = self.module, self.inference.vllm
         engine = VLLMServers(
-            vllm.servers, concurrency=slots, timeout=vllm.timeout, patience=vllm.patience
+            vllm.servers,
+            concurrency=self.slots * len(vllm.servers),
+            timeout=vllm.timeout,
+            patience=vllm.patience,
         )
         self._folder = Path(module.trainer.default_root_dir).resolve() / "vllm"
-        engine.attach_policy(module.chat, module.ends, self._folder, self._dtype, self._verify)
+        engine.attach_policy(
+            module.chat,
+            module.ends,
+            folder=self._folder,
+            dtype=self._dtype,
+            verify=self._verify,
+        )
         engine.address = vllm.address
         engine.is_sender = module.trainer.is_global_zero
         engine.single_trainer = module.trainer.world_size == 1
-        engine.run = module.gathered(engine.run)[0]  # all ranks call the weights the same
+        engine.run = gather_over_ranks(engine.run)[0]  # all ranks call the weights the same
         return engine
 
     @property
-    def _cut(self) -> bool:
-        """Whether training samples from a part of the tokens only."""
-        return self.module.sampling.restricts_support or bool(self.module.sampling.not_first)
+    def _restricts(self) -> bool:
+        """Whether a trained role samples from a part of the tokens only."""
+        settings = [self.inference.sampling_of(role) for role in self.module.train_roles]
+        return any(each.restricts_support or each.not_first for each in settings)
 
     @property
     def _dtype(self) -> str:
         return "bfloat16" if "bf16" in str(self.module.trainer.precision) else "float32"
 
     def _share(self, base: Any) -> float:
-        """What vLLM needs of the GPU, beside what training keeps there: weights, gradients, two
-        moments of Adam.
+        """The share of the GPU that vLLM needs, beside what training keeps there: weights,
+        gradients, two moments of Adam.
         """
-        module, total = (
-            self.module,
-            torch.cuda.get_device_properties(self.module.device).total_memory,
-        )
-        kept = torch.cuda.memory_allocated(module.device) - training_bytes(module)
+        module, loaded = self.module, self.module.loaded
+        assert loaded is not None
+        total = torch.cuda.get_device_properties(module.device).total_memory
+        kept = torch.cuda.memory_allocated(module.device)
+        kept -= training_bytes(loaded.parameters(), module.trainer.optimizers)
         if module.trainer.state.fn == "fit":
-            assert module.loaded is not None
-            kept += 3 * 4 * sum(p.numel() for p in module.loaded.parameters())
+            kept += 3 * 4 * sum(p.numel() for p in loaded.parameters())
         size = 4 if self._dtype == "float32" else 2
         own = base.config.get_text_config().max_position_embeddings
-        context = min(self.vllm.context or own, own)
-        cache = vllm_setup.cache_bytes(
-            base.config, module.slots, module.sampling.max_new_tokens + 1024, context, size
-        )
+        context = min(self.inference.vllm.context or own, own)
+        longest = max(each.max_new_tokens for each in self.inference.by_role().values()) + 1024
+        cache = vllm_setup.cache_bytes(base.config, self.slots, longest, context, size)
         least = vllm_setup.cache_bytes(base.config, 1, context, context, size)
         return vllm_setup.share(
             sum(p.numel() for p in base.parameters()), cache, total, size, kept, least
         )
 
-    # -- weights
-    #
-    # ----------------------------------------------------------------------------------------------
+    # the weights of an engine with a copy
 
     def _send(self, engine: Engine) -> None:
         """Brings vLLM's copy up to date on all ranks, and checks it. Raises EngineError when it is
         not the policy.
         """
         module = self.module
-        loaded = module.loaded
-        assert loaded is not None
-        module.watch("weights", 0, 1)
+        assert module.loaded is not None
+        module.progress("weights", 0, 1)
         self.gap = None
-        engine.update(module.global_step, self._weights(loaded))
+        engine.update(module.global_step, self._weights(module.loaded))
         module.trainer.strategy.barrier()  # nobody asks before the weights are there
         self._sent = module.global_step
-        module.watch("weights", 1, 1)
+        module.progress("weights", 1, 1)
 
     def _weights(self, loaded: LoadedPolicy) -> Weights:
         if not loaded.adapters:
@@ -326,49 +282,19 @@ class Serving:
 
     def _verify(self, answer: Callable[[Request], Reply]) -> None:
         """Raises EngineError where what an engine answers is not what the policy would say."""
-        gap = max(self._gap(answer, role) for role in self.module.train_roles)
-        self.gap = max(gap, self.gap or 0.0)
-        most = MOST.get(self.module.device.type, 1e-2) if self._dtype == "float32" else MOST_BF16
-        if not gap <= most:  # NaN is no agreement
-            raise EngineError(
-                f"after an update of its weights (step {self.module.global_step}) vLLM computes "
-                f"other "
-                f"log-probabilities than the policy: they differ by {gap:.3g} nats, and rounding "
-                f"explains {most:g}. "
-                "Nothing was trained on its samples. Check that servers serve the policy's base "
-                "model in "
-                f"{self._dtype}, or take engine transformers"
-            )
-
-    @torch.no_grad()
-    def _gap(self, answer: Callable[[Request], Reply], role: str) -> float:
-        """How far the log-probabilities of what an engine samples are from the
-        policy's, in nats.
-        """
-        module, turns = self.module, []
-        for number, text in enumerate(CHECKED):
-            request = Generate(user(text), role)
-            turns.append(
-                Turn(
-                    request,
-                    answer(Request(request.chat, SAMPLED, key=("check", number), role=role)),
-                )
-            )
-        batch = collate(
-            trace_rows(Trace(Problem("check", ""), 0, tuple(turns), None), role), module.device
+        module = self.module
+        assert module.loaded is not None
+        check = EngineCheck(
+            loaded=module.loaded,
+            roles=module.train_roles,
+            context=module.forward_context,
+            dtype=self._dtype,
+            device=module.device,
         )
-        training = module.model.training
-        module.model.eval()
-        try:
-            with module.forward_context(role):
-                logps = module.loaded.logprobs(batch)[0]  # type: ignore[union-attr]
-        finally:
-            module.model.train(training)
-        gap = (logps - batch.logps).abs()
-        return (gap.max() if self._dtype == "float32" else gap.mean()).item()
+        self.gap = max(check.gap(answer, module.global_step), self.gap or 0.0)
 
 
-def lora_options(loaded: LoadedPolicy) -> dict[str, Any]:
+def _lora_options(loaded: LoadedPolicy) -> dict[str, Any]:
     ranks = [loaded.model.peft_config[name].r for name in loaded.adapters.values()]
     return {
         "enable_lora": True,

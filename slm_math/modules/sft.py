@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torchmetrics import MeanMetric
 
-from slm_math.data.modules import Items
+from slm_math.data.batches import ItemBatch
 from slm_math.data.rows import Row
+from slm_math.engines.settings import Inference
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
-from slm_math.modules.serving import EngineName, Vllm
 from slm_math.policy.batches import collate, micro_batches
 from slm_math.policy.config import Policy
+from slm_math.policy.ranks import sum_over_ranks
+from slm_math.types import Sampling
 
 
 class SFTModule(PolicyModule):
@@ -23,12 +25,10 @@ class SFTModule(PolicyModule):
 
     Args:
         policy: the model.
-        optim: optimiser and schedule.
+        optim: optimizer and schedule.
         tokens_per_batch: positions of one forward and backward pass; a step accumulates as many as
             it needs.
-        slots: requests decoded at once when agents evaluate the model.
-        engine: what they sample from: transformers, vllm, or auto (see `PolicyModule`).
-        vllm: settings of vLLM.
+        inference: how agents that are evaluated sample from the model.
     """
 
     def __init__(
@@ -36,43 +36,43 @@ class SFTModule(PolicyModule):
         policy: Policy,
         optim: Optim = Optim(),
         tokens_per_batch: int = 16384,
-        slots: int = 64,
-        engine: EngineName = "auto",
-        vllm: Vllm = Vllm(),
+        inference: Inference = Inference(sampling=Sampling(max_new_tokens=2048)),
     ) -> None:
-        super().__init__(policy, optim, tokens_per_batch, slots=slots, engine=engine, vllm=vllm)
+        super().__init__(policy, optim, tokens_per_batch, inference=inference)
         self.val_loss = MeanMetric()
         self.val_accuracy = MeanMetric()
 
-    def training_step(self, batch: Items[Row], batch_idx: int) -> None:
+    def training_step(self, batch: ItemBatch[Row], batch_idx: int) -> None:
         self.serving.release()
         rows = batch.items
         start = time.perf_counter()
-        total = self.over_ranks(sum(sum(row.mask[1:]) for row in rows))
-        loss, hits, tokens, positions, real = 0.0, 0.0, 0, 0, 0
+        weight = sum_over_ranks(sum(sum(row.mask[1:]) for row in rows), self.device)
+        loss, hits, trained, positions, filled = 0.0, 0.0, 0, 0, 0
         chunks = list(micro_batches(rows, self.tokens_per_batch))
-        for done, chunk in enumerate(chunks):
-            self.watch("update", done, len(chunks))
-            part = collate(chunk, self.device)
-            logps, _, hit = self.loaded.logprobs(part)
-            piece = -(logps * part.weight).sum() / max(total, 1e-9)
+        for number, chunk in enumerate(chunks):
+            self.progress("update", number, len(chunks))
+            part = collate([rows[n] for n in chunk], self.device)
+            logprobs, _, hit = self.loaded.logprobs(part)
+            piece = -(logprobs * part.mask).sum() / max(weight, 1e-9)
             piece.backward()
+            # a down-weighted prompt is not what the model is judged on
+            whole = part.mask >= 1
             loss += piece.item()
-            hits += (hit & (part.weight >= 1)).sum().item()
-            tokens += int((part.weight >= 1).sum())
-            positions += part.ids.numel()
-            real += int(part.attention.sum())
+            hits += (hit & whole).sum().item()
+            trained += int(whole.sum())
+            positions += part.inputs.ids.numel()
+            filled += part.filled
         norm = self.step_optimizer()
-        loss = self.over_ranks(loss)
+        loss = sum_over_ranks(loss, self.device)
         self.log_scalars(
             {
                 "loss": loss,
-                "token_accuracy": hits / max(tokens, 1),
+                "token_accuracy": hits / max(trained, 1),
                 "grad_norm": norm,
                 "lr": self.optimizers().param_groups[-1]["lr"],
-                "tokens": real,
-                "tokens_per_second": real / (time.perf_counter() - start),
-                "padding": 1 - real / max(positions, 1),
+                "tokens": filled,
+                "tokens_per_second": filled / (time.perf_counter() - start),
+                "padding": 1 - filled / max(positions, 1),
             },
             len(rows),
             shown=("loss",),
@@ -84,16 +84,15 @@ class SFTModule(PolicyModule):
             metric.reset()
 
     @torch.no_grad()
-    def validation_step(self, batch: Items[Any], batch_idx: int) -> None:
+    def validation_step(self, batch: ItemBatch[Any], batch_idx: int) -> None:
         if not isinstance(batch.items[0], Row):
             return
         for chunk in micro_batches(batch.items, self.tokens_per_batch):
-            part = collate(chunk, self.device)
-            logps, _, hit = self.loaded.logprobs(part)
-            # whole-weight tokens: a down-weighted prompt is not what the model is judged on
-            learnt = part.weight >= 1
-            self.val_loss.update(-logps[learnt], 1.0)
-            self.val_accuracy.update(hit[learnt].float(), 1.0)
+            part = collate([batch.items[n] for n in chunk], self.device)
+            logprobs, _, hit = self.loaded.logprobs(part)
+            whole = part.mask >= 1
+            self.val_loss.update(-logprobs[whole], 1.0)
+            self.val_accuracy.update(hit[whole].float(), 1.0)
 
     def on_validation_epoch_end(self) -> None:
         if self.val_loss.update_called:

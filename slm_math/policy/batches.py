@@ -1,4 +1,4 @@
-"""Rows to train on, and from rows to tensors. Tensors begin here.
+"""Turns rows into tensors.
 
 Axes: N rows, T tokens of the longest row, M loss tokens of a batch.
 """
@@ -7,117 +7,122 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from slm_math.data.rows import Row
+from slm_math.policy.forward import Inputs
 
 
-@dataclass
+@dataclass(frozen=True)
 class Batch:
-    """Right-padded rows as tensors, with everything that belongs to a loss token gathered into flat
-    vectors.
+    """Rows of one role as tensors; values of the loss tokens are gathered into flat vectors.
 
-    ids, attention (N, T); positions follow from right padding. For the M loss tokens: `where` (M,)
-    flat index into (N, T) of the position that *predicts* the token, `targets` (M,) its id,
-    `weight` (M,) mask times the row's weight, `row` (M,) its row, `logps` (M,) sampling
-    log-probability, `reference` (M,) or None, `temperature` (M,), `advantage` (M,); `support` lists
-    what could be sampled (see `token_logprobs`), None where nothing was cut off. `role` is that of
-    all rows.
+    Args:
+        inputs: the rows, padded on the right.
+        where: (M,) flat index into (N, T) of the position that *predicts* the loss token.
+        targets: (M,) the token's id.
+        mask: (M,) the weight of the token's loss in its row.
+        row: (M,) the index of the token's row.
+        sampling: (M,) the engine's log-probability of the token in nats, NaN if unknown.
+        temperature: (M,) at which the token was sampled.
+        support: which tokens could be sampled (see `token_logprobs`), None if all could.
+        role: the role of all rows.
+        filled: the number of positions that are not padding.
     """
 
-    ids: Tensor
-    attention: Tensor
+    inputs: Inputs
     where: Tensor
     targets: Tensor
-    weight: Tensor
+    mask: Tensor
     row: Tensor
-    logps: Tensor
-    reference: Tensor | None
+    sampling: Tensor
     temperature: Tensor
-    advantage: Tensor
     support: tuple[Tensor, Tensor] | None
     role: str
+    filled: int
 
 
 def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
-    """Rows (all of one role) to a batch on `device`."""
+    """A batch on `device` of rows, all of one role. Raises ValueError for several roles."""
     roles = {row.role for row in rows}
     if len(roles) != 1:
         raise ValueError(f"a batch holds rows of one role, got {sorted(roles)}")
     width = max(len(row.ids) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
-    attention = torch.zeros(len(rows), width, dtype=torch.long)
     for n, row in enumerate(rows):
         ids[n, : len(row.ids)] = torch.tensor(row.ids)
-        # from lengths, never from the pad id, which may be the EOS id
-        attention[n, : len(row.ids)] = 1
-    learnt = [row.learnt for row in rows]
-    sizes = torch.tensor(list(map(len, learnt)))
-
-    def tokens(name: str, empty: Any = 0) -> list[Any]:
-        """What the rows say of their loss tokens."""
-        said = ((getattr(row, name), where) for row, where in zip(rows, learnt))
-        return [
-            v
-            for values, where in said
-            for v in ([values[t] for t in where] if values else [empty] * len(where))
-        ]
-
-    def spread(name: str) -> Tensor:
-        """What the rows say of themselves, for each of their loss tokens."""
-        return torch.tensor(
-            [getattr(row, name) for row in rows], dtype=torch.float32
-        ).repeat_interleave(sizes)
-
-    vectors = {
-        "where": torch.tensor(
-            [n * width + t - 1 for n, where in enumerate(learnt) for t in where], dtype=torch.long
-        ),
-        "targets": torch.tensor(tokens("ids"), dtype=torch.long),
-        "weight": torch.tensor(tokens("mask"), dtype=torch.float32) * spread("weight"),
-        "row": torch.arange(len(rows)).repeat_interleave(sizes),
-        "logps": torch.tensor(tokens("logps"), dtype=torch.float32),
-        "reference": torch.tensor(tokens("reference"), dtype=torch.float32),
-        "temperature": spread("temperature"),
-        "advantage": spread("advantage"),
+    positions = [row.loss_positions for row in rows]
+    counts = torch.tensor(list(map(len, positions)))
+    flat = [n * width + t - 1 for n, own in enumerate(positions) for t in own]
+    temperatures = torch.tensor([row.temperature for row in rows], dtype=torch.float32)
+    sampling = _at_loss_tokens(rows, "logprobs", float("nan"))
+    support = _at_loss_tokens(rows, "support", b"")
+    columns = {
+        "where": torch.tensor(flat, dtype=torch.long),
+        "targets": torch.tensor(_at_loss_tokens(rows, "ids"), dtype=torch.long),
+        "mask": torch.tensor(_at_loss_tokens(rows, "mask"), dtype=torch.float32),
+        "row": torch.arange(len(rows)).repeat_interleave(counts),
+        "sampling": torch.tensor(sampling, dtype=torch.float32),
+        "temperature": temperatures.repeat_interleave(counts),
     }
-    fields = {name: vector.to(device) for name, vector in vectors.items()}
-    if not all(row.reference for row in rows):
-        fields["reference"] = None
-    support = _support(tokens("kept", b""), device)
     return Batch(
-        ids=ids.to(device),
-        attention=attention.to(device),
-        support=support,
+        # no mask: rows are padded on the right, where causal attention never looks
+        inputs=Inputs.of_rows(ids.to(device), images=tuple(row.images for row in rows)),
+        support=_support(support, device),
         role=roles.pop(),
-        **fields,
+        filled=sum(len(row.ids) for row in rows),
+        **{name: column.to(device) for name, column in columns.items()},
     )
 
 
-def _support(kept: Sequence[bytes], device: torch.device | str) -> tuple[Tensor, Tensor] | None:
-    if not any(kept):
+def _at_loss_tokens(rows: Sequence[Row], name: str, missing: Any = None) -> list[Any]:
+    """The column `name` at all loss tokens; `missing` for rows that do not have the column."""
+    columns = ((getattr(row, name), row.loss_positions) for row in rows)
+    return list(
+        chain.from_iterable(
+            [values[t] for t in positions] if values else [missing] * len(positions)
+            for values, positions in columns
+        )
+    )
+
+
+def _support(packed: Sequence[bytes], device: torch.device | str) -> tuple[Tensor, Tensor] | None:
+    if not any(packed):
         return None
-    starts = torch.tensor([0, *(len(packed) // 4 for packed in kept)]).cumsum(0)
-    return starts.to(device), torch.frombuffer(bytearray(b"".join(kept)), dtype=torch.int32).to(
-        device, torch.long
-    )
+    starts = torch.tensor([0, *(len(ids) // 4 for ids in packed)]).cumsum(0)
+    ids = torch.frombuffer(bytearray(b"".join(packed)), dtype=torch.int32)
+    return starts.to(device), ids.to(device, torch.long)
 
 
-def micro_batches(rows: Sequence[Row], tokens: int) -> Iterator[list[Row]]:
-    """Splits rows into lists of one role with at most `tokens` positions each, padding included (at
-    least one row).
+def micro_batches(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
+    """Splits rows into micro-batches, given as lists of indices into `rows`.
 
-    Rows of like length go together, which keeps padding low; the loss of a step does not depend on
-    the split.
+    A micro-batch holds rows of one role: at most `tokens` positions, padding included, but at least
+    one row. Rows of similar length go together, which keeps padding low. The loss of a step does
+    not depend on the split.
     """
-    chunk: list[Row] = []
-    for row in sorted(rows, key=lambda row: (row.role, len(row.ids))):
-        if chunk and (chunk[0].role != row.role or (len(chunk) + 1) * len(row.ids) > tokens):
-            yield chunk
-            chunk = []
-        chunk.append(row)
-    if chunk:
-        yield chunk
+    batch: list[int] = []
+    for n in sorted(range(len(rows)), key=lambda n: (rows[n].role, len(rows[n].ids))):
+        other_role = batch and rows[batch[0]].role != rows[n].role
+        if batch and (other_role or (len(batch) + 1) * len(rows[n].ids) > tokens):
+            yield batch
+            batch = []
+        batch.append(n)
+    if batch:
+        yield batch
+
+
+def token_counts(rows: Sequence[Row]) -> Tensor:
+    """The number of loss tokens of each row, (N,)."""
+    return torch.tensor([len(row.loss_positions) for row in rows], dtype=torch.long)
+
+
+def token_indices(rows: Sequence[Row], chosen: Sequence[int]) -> Tensor:
+    """The indices into M of the loss tokens of the rows `chosen`, in the order of `chosen`."""
+    ends = token_counts(rows).cumsum(0).tolist()
+    starts = [0, *ends]
+    return torch.cat([torch.arange(0), *(torch.arange(starts[n], ends[n]) for n in chosen)])

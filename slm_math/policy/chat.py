@@ -1,11 +1,10 @@
-"""From a chat to token ids: the model's own template, and sampled replies spliced in as they were
-sampled.
-"""
+"""Turns chats into token ids with the model's template; sampled replies keep their token ids."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from slm_math.types import Chat, Image, Reply, Text
 
 TEMPLATES = {
     "chatml": (
-        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% "
-        "endfor %}"
+        "{% for m in messages %}"
+        "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     ),
     "plain": (
@@ -25,21 +25,20 @@ TEMPLATES = {
 
 
 class ChatFormat:
-    """Renders chats with a tokenizer's template and encodes them; never re-tokenises a reply.
+    """Renders chats with a chat template and encodes them; never re-tokenizes a sampled reply.
 
-    `template`: None for the tokenizer's own, "chatml", "plain", or the path of a Jinja file. Raises
-    ValueError when the tokenizer has no template and none is given, or when it has no
-    end-of-sequence token.
+    `template`: "chatml", "plain" or the path of a Jinja file; by default the tokenizer's own.
+    Raises ValueError if there is no template, if it has no generation prompt, or if the tokenizer
+    has no end-of-sequence token.
     """
 
     def __init__(self, tokenizer: Any, template: str | None = None) -> None:
         self.tokenizer = tokenizer
-        # whether the model looks at pictures; the prompt then has one placeholder for each
-        self.images = False
+        self.images = False  # whether the model reads images; each is one placeholder in the prompt
         if template is not None:
             if template not in TEMPLATES and not Path(template).is_file():
                 raise ValueError(
-                    f"policy.chat_template {template} is no file, and none of "
+                    f"policy.chat_template {template} is neither a file nor one of "
                     f"{', '.join(TEMPLATES)}"
                 )
             tokenizer.chat_template = TEMPLATES.get(template) or Path(template).read_text(
@@ -61,8 +60,8 @@ class ChatFormat:
             self._special.append(self.end_text)
 
     def _check_generation_prompt(self) -> None:
-        """Without what introduces an assistant's message, a prompt would ask the model to go on
-        with the user's.
+        """Raises ValueError if the template has no generation prompt: the model would then continue
+        the user's message.
         """
         asked, mark = [{"role": "user", "content": "x"}], "a-b-c"
         bare, prompt = self._template(asked, False), self._template(asked, True)
@@ -70,25 +69,23 @@ class ChatFormat:
         header = whole[len(bare) :].partition(mark)[0] if whole.startswith(bare) else ""
         if prompt == bare and header.strip():
             raise ValueError(
-                f"the chat template of {self.tokenizer.name_or_path or 'this model'} knows no "
-                f"generation prompt: with "
-                f"add_generation_prompt it must end in {header!r}; "
-                "set policy.chat_template to chatml, plain or the path of a Jinja file"
+                f"the chat template of {self.tokenizer.name_or_path or 'this model'} has no "
+                f"generation prompt: with add_generation_prompt it must end in {header!r}; set "
+                "policy.chat_template to chatml, plain or the path of a Jinja file"
             )
 
     def _end_of_turn(self) -> str:
-        """The token that the template writes after an assistant's message, else the tokenizer's
-        EOS.
+        """The token that the template writes after an assistant message; if it writes none, the
+        tokenizer's end-of-sequence token.
         """
         mark = "a-b-c"
         asked = [{"role": "user", "content": "x"}]
-        after = self._template([*asked, {"role": "assistant", "content": mark}], False).rpartition(
-            mark
-        )[2]
-        # a base model may not call it special
+        whole = self._template([*asked, {"role": "assistant", "content": mark}], False)
+        after = whole.rpartition(mark)[2].lstrip()
+        # base models may not mark this token as special
         known = {*self._special, *self.tokenizer.get_added_vocab()}
-        found = sorted((token for token in known if after.lstrip().startswith(token)), key=len)
-        return found[-1] if found else self.tokenizer.eos_token
+        candidates = [token for token in known if after.startswith(token)]
+        return max(candidates, key=len, default=self.tokenizer.eos_token)
 
     @property
     def end_id(self) -> int:
@@ -100,9 +97,7 @@ class ChatFormat:
         )
 
     def neutral(self, text: str) -> str:
-        """`text` with the model's special tokens broken up, so that no problem or tool output can
-        end a turn.
-        """
+        """`text` with special tokens broken up: no problem or tool output can end a turn."""
         for token in self._special:
             if token in text:
                 text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
@@ -110,12 +105,12 @@ class ChatFormat:
 
     def _content(self, parts: tuple[Any, ...]) -> str:
         if any(isinstance(part, Image) for part in parts):
-            raise ValueError("this problem has images, and the model takes text only")
+            raise ValueError("this problem has images, but the model takes text only")
         return "".join(self.neutral(part.text) for part in parts)
 
     def _messages(self, chat: Chat) -> list[dict[str, Any]]:
-        """The chat as templates take it: text, or a list of parts where there are pictures."""
-        found: list[dict[str, Any]] = []
+        """The chat as templates expect it: texts, or lists of parts for messages with images."""
+        messages: list[dict[str, Any]] = []
         for message in chat:
             content: Any
             if self.images and any(isinstance(part, Image) for part in message.content):
@@ -127,12 +122,12 @@ class ChatFormat:
                 ]
             else:
                 content = self._content(message.content)
-            found.append({"role": message.role, "content": content})
-        return found
+            messages.append({"role": message.role, "content": content})
+        return messages
 
     def render(self, chat: Chat, resume: bool = False) -> str:
-        """The chat as text, up to where the assistant starts to write (or, with `resume`, goes on
-        writing).
+        """The chat as text, up to where the assistant starts or (with `resume`) continues its
+        message.
         """
         if resume:
             return self._before(chat, len(chat) - 1) + self._content(chat[-1].content)
@@ -141,46 +136,45 @@ class ChatFormat:
         )
 
     def _before(self, chat: Chat, index: int) -> str:
-        """The text in front of assistant message `index`."""
+        """The text before assistant message `index`."""
         return self._template(self._messages(chat[:index]), generation=True)
 
     def tokens(self, text: str) -> list[int]:
-        # 20 times quicker than the wrapper around it
+        """The token ids of a text."""
+        # 20 times faster than the wrapper around it
         fast = getattr(self.tokenizer, "backend_tokenizer", None)
         if fast is not None:
             return fast.encode(text, add_special_tokens=False).ids
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def text(self, tokens: Sequence[int]) -> str:
-        """What sampled tokens say; the end of a turn is not said."""
+        """The text of sampled tokens, without the end-of-turn token."""
         return self.tokenizer.decode(
             tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
     def ends(self, *configs: Any) -> frozenset[int]:
-        """Every token that ends a turn: the tokenizer's, the template's and all that a model's
-        configs name.
-        """
-        found = {self.tokenizer.eos_token_id, self.end_id}
+        """All token ids that end a turn, of the tokenizer, the template and a model's configs."""
+        tokens = {self.tokenizer.eos_token_id, self.end_id}
         for config in configs:
             named = getattr(config, "eos_token_id", None)
-            found |= set(named) if isinstance(named, list) else {named}
-        return frozenset(found - {None})
+            tokens |= set(named) if isinstance(named, list) else {named}
+        return frozenset(tokens - {None})
 
     def encode(self, chat: Chat, resume: bool = False) -> list[int]:
         """The prompt's token ids, see `prompt`."""
         return self.prompt(chat, resume)[0]
 
     def prompt(self, chat: Chat, resume: bool = False) -> tuple[list[int], str]:
-        """The prompt's token ids, with those of the last sampled reply (and of its prompt) spliced
-        in unchanged, and a digest of its text.
+        """The prompt's token ids, and a digest of its text and images.
 
-        What was not sampled after this very beginning cannot be spliced (a template that rewrites
-        history, an agent that moves a reply to another chat): then the whole prompt is encoded
-        anew, and training sees a row of its own.
+        The token ids of the last sampled reply and of its prompt are kept unchanged. If that reply
+        was not sampled after the same prompt (because the template rewrites history, or the agent
+        moved the reply to another chat), the whole prompt is encoded, and training gets a separate
+        row for it.
         """
         text = self.render(chat, resume)
-        return self._spliced(chat, text, resume), digest(text)
+        return self._spliced(chat, text, resume), digest(text, chat_images(chat))
 
     def _spliced(self, chat: Chat, text: str, resume: bool) -> list[int]:
         for index in range(len(chat) - 1, -1, -1):
@@ -197,21 +191,25 @@ class ChatFormat:
                 assert isinstance(reply, Reply)
                 ids = reply.token_ids
                 if reply.finish == "stop" and self.end_id == ids[-1]:
-                    if resume and index == len(chat) - 1:  # the turn goes on: it has not ended here
+                    if resume and index == len(chat) - 1:  # the turn continues
                         ids = ids[:-1]
                     rest = rest.removeprefix(self.end_text)
                 return [*reply.prompt_ids, *ids, *self.tokens(rest)]
         return self.tokens(text)
 
     def _after(self, chat: Chat, index: int, part: int, text: str) -> str | None:
-        """What `text` has after the sampled part of message `index`; None when what was before is
-        not its prompt.
+        """The rest of `text` after the reply that is part `part` of message `index`; None if the
+        reply was not sampled after the text before it.
         """
-        head = self._before(chat, index) + self._content(chat[index].content[:part])
-        if chat[index].content[part].prompt not in ("", digest(head)):
+        before = chat[index].content[:part]
+        head = self._before(chat, index) + self._content(before)
+        images = chat_images((*chat[:index], replace(chat[index], content=before)))
+        sampled = chat[index].content[part]
+        assert isinstance(sampled, Reply)
+        if sampled.prompt not in ("", digest(head, images)):
             return None
-        reply = self._content(chat[index].content[part : part + 1])
-        for written in (reply, reply.strip()):  # many templates strip a message
+        reply = self._content((sampled,))
+        for written in (reply, reply.strip()):  # many templates strip messages
             if text.startswith(head + written):
                 return text[len(head) + len(written) :]
         return None
@@ -219,12 +217,11 @@ class ChatFormat:
     def dialogue(
         self, chat: Chat, prompt_weight: float = 0.0
     ) -> list[tuple[list[int], list[float]]]:
-        """Token ids and loss weights of a worked dialogue: assistant turns with their end token
-        weigh 1.
+        """Rows of a worked dialogue, each as token ids and their loss weights.
 
-        Everything outside of assistant turns weighs `prompt_weight`, spans injected into them (tool
-        output) nothing. One row for the whole dialogue; one row per assistant turn when the
-        template rewrites history.
+        The weight is 1 for assistant turns and their end token, 0 for spans injected into them
+        (tool output), and `prompt_weight` elsewhere. A dialogue is one row, or one row per
+        assistant turn if the template rewrites history.
         """
         rows: list[tuple[list[int], list[float]]] = []
         ids: list[int] = []
@@ -250,5 +247,14 @@ class ChatFormat:
         return rows
 
 
-def digest(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+def chat_images(chat: Chat) -> tuple[Image, ...]:
+    """The images of a chat, in order."""
+    return tuple(part for message in chat for part in message.content if isinstance(part, Image))
+
+
+def digest(text: str, images: Sequence[Image] = ()) -> str:
+    """A hash of a prompt's text and images."""
+    hashed = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    for image in images:
+        hashed.update(b"\0" + image.source.encode("utf-8", "surrogatepass"))
+    return hashed.hexdigest()

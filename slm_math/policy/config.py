@@ -1,6 +1,4 @@
-"""The trained model: how it is loaded, which weights learn, which adapter serves a role, what the
-reference is.
-"""
+"""The settings of the policy, the model under training, and how they are loaded."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ class Lora:
         r: rank.
         alpha: scale; the update is multiplied by alpha / r.
         dropout: dropout in front of the adapters.
-        targets: names of the linear layers that get one.
+        targets: names of the linear layers that get an adapter.
     """
 
     r: int = 16
@@ -37,18 +35,17 @@ class Lora:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is trained.
+    """The model under training.
 
     Args:
-        path: a model folder, an adapter folder (training goes on with that adapter), or a hub id.
-        scratch: instead of `path`: a small model made from a config and trained from random
-            weights.
+        path: a model folder, an adapter folder (training continues with that adapter), or a hub id.
+        scratch: instead of `path`, a small model with random weights.
         lora: train adapters instead of all weights.
         quantize: "nf4" keeps the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023); needs
             `lora` or an adapter.
         attention: transformers' attention implementation (sdpa, eager, flash_attention_2).
-        gradient_checkpointing: recompute activations in the backward pass, for memory.
-        chat_template: chatml, plain or a Jinja file, when the tokenizer has none of its own.
+        gradient_checkpointing: recompute activations in the backward pass, which saves memory.
+        chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
     """
 
     path: str | None = None
@@ -62,15 +59,13 @@ class Policy:
     def __post_init__(self) -> None:
         if (self.path is None) == (self.scratch is None):
             raise ValueError(
-                "policy needs either a path (folder or hub id) or scratch (a model made from a "
-                "config)"
+                "set either policy.path (a folder or hub id) or policy.scratch (a model with "
+                "random weights)"
             )
         if self.path is not None:
             check_path(self.path)
         if self.adapter and self.lora:
-            raise ValueError(
-                f"policy.path {self.path} is an adapter already: leave policy.lora out"
-            )
+            raise ValueError(f"policy.path {self.path} is an adapter already: remove policy.lora")
         if self.quantize == "nf4":
             if not (self.lora or self.adapter):
                 raise ValueError("policy.quantize nf4 trains adapters only: set policy.lora")
@@ -81,12 +76,12 @@ class Policy:
 
     @property
     def adapter(self) -> bool:
-        """True when `path` is an adapter folder."""
+        """Whether `path` is an adapter folder."""
         return self.path is not None and base_of(self.path) is not None
 
     @property
     def base(self) -> str:
-        """The path of the model itself, also where `path` is an adapter of it."""
+        """The path of the model, also if `path` is an adapter of it."""
         assert self.path is not None
         return base_of(self.path) or self.path
 
@@ -100,16 +95,14 @@ class Policy:
         return ChatFormat(self.tokenizer(), self.chat_template)
 
     def context(self) -> int | None:
-        """The most tokens that the model takes, as far as its config says; the
-        model is not loaded.
-        """
+        """The model's context in tokens by its config, None if unknown; loads no weights."""
         if self.scratch is not None:
             return self.scratch.context
         assert self.path is not None
         return context_of(self.path)
 
     def load(self, roles: Sequence[str] = ("solver",)) -> LoadedPolicy:
-        """Loads the model in fp32 (nf4 apart); with LoRA, one adapter per trained role."""
+        """Loads the model in fp32 (unless quantized); with LoRA, one adapter per trained role."""
         model = self._base()
         adapters: dict[str, str] = {}
         if self.lora or self.adapter:
@@ -123,11 +116,11 @@ class Policy:
         return LoadedPolicy(model.train(), adapters)
 
     def keep_reference(self, loaded: LoadedPolicy, moves: bool = False) -> None:
-        """Makes what the policy is now, before training, its reference.
+        """Makes the present policy its reference.
 
-        Under full training that is a frozen copy of the model; with fresh adapters the model
-        without them; a frozen copy of the adapters when training starts from one, or when the
-        reference is to move.
+        The reference is a frozen copy of the model if all weights are trained; a frozen copy of the
+        adapters if training starts from one, or if the reference will move (`moves`); otherwise the
+        model without adapters.
         """
         if not loaded.adapters:
             loaded.frozen = copy.deepcopy(loaded.model).requires_grad_(False).eval()
@@ -180,7 +173,7 @@ class Policy:
                 model.add_adapter(name, config)
         model.set_adapter(names[0])
         for name, parameter in model.named_parameters():
-            # set_adapter leaves the other roles' adapters frozen; what learns is fixed here, once
+            # set_adapter freezes the adapters of the other roles, but all of them are trained
             parameter.requires_grad_(
                 any(f".{adapter}." in name for adapter in names) and "lora_" in name
             )

@@ -12,18 +12,20 @@ from torch import Tensor
 
 from slm_math.losses.logprobs import Wanted, token_logprobs
 from slm_math.policy.batches import Batch
-from slm_math.policy.forward import head_of, inner
+from slm_math.policy.forward import hidden_states, language_head
 
-COPY = "_reference"  # the frozen copy of an adapter is named after it
+COPY = "_reference"  # suffix of the name of an adapter's frozen copy
 
 
 @dataclass
 class LoadedPolicy:
-    """A loaded policy. `adapters`: role -> adapter name, empty when all weights are trained and
-    shared by the roles.
+    """A loaded policy.
 
-    `frozen` is the reference: None, "base" (adapter off), "copies" (frozen adapters) or a frozen
-    model.
+    Args:
+        model: the model, with peft's wrapper if it has adapters.
+        adapters: role -> name of its adapter; {} if all weights are trained, for all roles.
+        frozen: the reference: None, "base" (the model without adapters), "copies" (frozen copies of
+            the adapters) or a frozen model.
     """
 
     model: Any
@@ -40,18 +42,18 @@ class LoadedPolicy:
 
     @property
     def size(self) -> int:
-        """The number of all weights, trained or not (4-bit ones are stored two in a byte)."""
+        """The number of stored weights, trained or not (two 4-bit weights count as one)."""
         return sum(p.numel() for p in self.model.parameters())
 
     def parameters(self, role: str | None = None) -> list[torch.nn.Parameter]:
-        """The trainable parameters, of one role's adapter when roles have their own."""
+        """The trainable parameters; only those of the role's adapter if each role has its own."""
         named = dict(self.model.named_parameters())
         mark = f".{self.adapters[role]}." if role and len(self.adapters) > 1 else ""
         return [named[name] for name in self.trainable if mark in name]
 
     @contextmanager
     def use(self, role: str) -> Iterator[Any]:
-        """The model with the adapter of `role` switched on."""
+        """The model with the adapter of `role` active."""
         if len(self.adapters) < 2:
             yield self.model
             return
@@ -59,18 +61,18 @@ class LoadedPolicy:
             yield self.model
 
     def _adapter(self, role: str) -> str:
-        """The adapter of a role, the first one for a role that is not trained."""
+        """The adapter of a role; the first one for a role that is not trained."""
         return self.adapters.get(role, next(iter(self.adapters.values())))
 
     @contextmanager
     def reference(self, role: str) -> Iterator[Any]:
-        """The frozen reference policy of a role."""
+        """The reference of a role."""
         if self.frozen == "base":
             try:
                 with self.model.disable_adapter():
                     yield self.model
             finally:
-                self._thaw()
+                self._restore_requires_grad()
         elif self.frozen == "copies":
             with self._switched(self._adapter(role) + COPY):
                 yield self.model
@@ -78,19 +80,17 @@ class LoadedPolicy:
             yield self.frozen.to(self.model.device)
 
     def copy_adapters(self) -> None:
-        """Makes frozen copies of all adapters the reference."""
+        """Makes frozen copies of all adapters, which become the reference."""
         for adapter in self.adapters.values():
             self.model.add_adapter(adapter + COPY, self.model.peft_config[adapter])
         self.frozen = "copies"
         self.move_reference(1.0)
-        self.model.train()  # adding an adapter may leave it in another mode
-        self._thaw()
+        self.model.train()  # adding an adapter may change the mode
+        self._restore_requires_grad()
 
     @torch.no_grad()
     def move_reference(self, share: float) -> None:
-        """reference += share * (policy - reference), weight by weight; of adapters their two
-        factors.
-        """
+        """reference += share * (policy - reference), for each weight or factor of an adapter."""
         for of_reference, of_policy in self._reference_pairs():
             of_reference.lerp_(of_policy, share)
 
@@ -120,37 +120,33 @@ class LoadedPolicy:
             yield
         finally:
             self.model.set_adapter(before)
-            self._thaw()
+            self._restore_requires_grad()
 
-    def _thaw(self) -> None:
-        """What learns requires gradients again, the rest does not: peft flips this whenever it
+    def _restore_requires_grad(self) -> None:
+        """Makes exactly the trainable parameters require gradients; peft changes this whenever it
         switches adapters.
         """
-        learning = set(self.trainable)
+        trainable = set(self.trainable)
         for name, parameter in self.model.named_parameters():
             if parameter.is_floating_point():
-                parameter.requires_grad_(name in learning)
+                parameter.requires_grad_(name in trainable)
 
     def logprobs(
         self, batch: Batch, reference: bool = False, entropy: Wanted = "nothing"
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probability, entropy (nats) and argmax-hit of the batch's loss tokens, each (M,)
-        fp32.
+        """Log-probability (nats), entropy (nats) and argmax hit of the loss tokens, each (M,) fp32.
 
-        The decoder runs on (N, T); the language-model head only on the M positions that predict a
-        loss token.
+        The decoder runs on all (N, T) positions, the language-model head only on the M positions
+        that predict a loss token.
         """
         grad = torch.no_grad() if reference else nullcontext()
         with grad, self.reference(batch.role) if reference else self.use(batch.role) as model:
-            base = inner(model)
-            positions = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(
-                batch.ids
-            )
-            # no mask: rows are padded on the right, where causal attention never looks
-            hidden = base.get_decoder()(
-                input_ids=batch.ids, position_ids=positions, use_cache=False
-            ).last_hidden_state
-            picked = hidden.flatten(0, 1)[batch.where]
+            hidden = hidden_states(model, batch.inputs).flatten(0, 1)[batch.where]
             return token_logprobs(
-                picked, head_of(base), batch.targets, batch.temperature, entropy, batch.support
+                hidden=hidden,
+                head=language_head(model),
+                targets=batch.targets,
+                temperature=batch.temperature,
+                entropy=entropy,
+                support=batch.support,
             )

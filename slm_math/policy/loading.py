@@ -1,4 +1,4 @@
-"""Models and tokenizers from a folder or the hub, with errors that say what to do."""
+"""Loads models and tokenizers from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def check_path(path: str) -> None:
-    """Raises ValueError when `path` looks like a folder and is none, or is a folder without a
-    model; loads nothing.
-    """
+    """Raises ValueError if `path` is neither a model folder nor a possible hub id."""
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-            raise ValueError(f"model folder {path} holds no config.json or adapter_config.json")
+            raise ValueError(f"model folder {path} contains no config.json or adapter_config.json")
     elif path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
         raise ValueError(f"model path {path} does not exist (a hub model is written owner/name)")
 
 
 def base_of(path: str) -> str | None:
-    """The base model's path when `path` is a folder that holds an adapter (LoRA), else None."""
+    """The base model's path if `path` is a LoRA adapter folder, otherwise None."""
     config = Path(path).expanduser() / "adapter_config.json"
     if not config.is_file():
         return None
@@ -34,8 +32,8 @@ def base_of(path: str) -> str | None:
 
 
 def local_folder(path: str) -> Path | None:
-    """Where a model's files lie: its folder, or that of a hub model in the cache, named by its
-    revision; else None.
+    """The folder with a model's files: `path`, or the folder of a hub model's revision in the
+    cache; None if the model was not downloaded.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -50,13 +48,13 @@ def local_folder(path: str) -> Path | None:
 
 
 def revision_of(path: str) -> str | None:
-    """The commit of a hub model that is in the cache; None for a folder."""
+    """The commit of a hub model in the cache; None for a folder."""
     folder = local_folder(path)
     return folder.name if folder is not None and folder.parent.name == "snapshots" else None
 
 
 def weights_hash(path: str) -> str | None:
-    """A hash of a model's weights, of an adapter's with its base; None where no files are (yet)."""
+    """A hash of a model's weights, for an adapter including its base; None without local files."""
     folder = local_folder(path)
     files = (
         []
@@ -74,8 +72,8 @@ def weights_hash(path: str) -> str | None:
 
 
 def files_hash(path: str) -> str | None:
-    """A hash of what else makes a model: configs, tokenizer, chat template; None where no files
-    are.
+    """A hash of a model's other files: configs, tokenizer, chat template; None without local
+    files.
     """
     folder = local_folder(path)
     names = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -89,7 +87,7 @@ def files_hash(path: str) -> str | None:
 
 
 def template_hash(template: str | None) -> str | None:
-    """A hash of a chat template that is a file; None for others."""
+    """A hash of a chat template's file; None if the template is not a file."""
     file = Path(template) if template else None
     return (
         hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
@@ -99,7 +97,7 @@ def template_hash(template: str | None) -> str | None:
 
 
 def files_of(path: str, template: str | None = None) -> dict[str, str | None]:
-    """What a model is made of, for manifests: its revision on the hub, and hashes of its files."""
+    """A model's revision on the hub and the hashes of its files, for manifests."""
     return {
         "revision": revision_of(path),
         "weights": weights_hash(path),
@@ -109,7 +107,7 @@ def files_of(path: str, template: str | None = None) -> dict[str, str | None]:
 
 
 def configs_of(path: str) -> tuple[Any, Any]:
-    """A model's config and its generation config, None where it has none; of an adapter those of
+    """A model's config and its generation config (None if there is none); for an adapter, those of
     its base.
     """
     from transformers import AutoConfig, GenerationConfig
@@ -126,14 +124,16 @@ def configs_of(path: str) -> tuple[Any, Any]:
 
 
 def context_of(path: str) -> int | None:
-    """The most tokens that a model takes, by its config; None when that does not say."""
+    """A model's context in tokens; None if its config does not say."""
     config, _ = configs_of(path)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model, padding set to EOS where none is named (masks come from lengths,
-    never from ids).
+    """The tokenizer of a model.
+
+    If it has no padding token, the end-of-sequence token serves as one: masks are made from
+    lengths, never from ids.
     """
     from transformers import AutoTokenizer
 
@@ -150,14 +150,14 @@ def load_tokenizer(path: str) -> Any:
 def load_model(
     path: str, dtype: torch.dtype = torch.float32, attention: str = "sdpa", **options: Any
 ) -> Any:
-    """A causal language model in `dtype` (never the checkpoint's own by accident); `options` go to
+    """A causal language model in `dtype`, whatever the checkpoint's own is; `options` are passed to
     transformers.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     check_path(path)
-    disable_progress_bar()  # of weight shards: it tears ours
+    disable_progress_bar()  # it would break the trainer's progress bar
     try:
         return AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, attn_implementation=attention, **options
@@ -169,15 +169,15 @@ def load_model(
 def _unloadable(path: str, error: OSError) -> ValueError:
     reason = str(error).strip().splitlines()[0]
     return ValueError(
-        f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` fetches "
-        f"it ahead of time; "
-        "a gated model needs HF_TOKEN in the environment)"
+        f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` "
+        "downloads it ahead of time; a gated model needs HF_TOKEN in the environment)"
     )
 
 
 def free_cores() -> int:
-    """Cores that nobody else keeps busy: two spinning threads on a busy core are many times slower
-    than one.
+    """The number of idle cores, at least 1.
+
+    Two threads that spin on one core are many times slower than a single thread.
     """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

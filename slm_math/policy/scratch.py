@@ -1,5 +1,5 @@
-"""The embedded model: a small Qwen2 made from a config, with a tokenizer made from the embedded
-data. No downloads.
+"""The embedded model: a small Qwen2 with random weights and a tokenizer trained on the embedded
+data, made without downloads.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Scratch:
     Args:
         hidden: width.
         layers: decoder layers.
-        heads: attention heads; a key-value head serves two of them.
+        heads: attention heads; two of them share a key-value head.
         ffn: width of the feed-forward layer.
-        vocabulary: at most so many tokens, bytes and special tokens included.
-        context: longest sequence in tokens.
-        seed: of the weights.
+        vocabulary: the most tokens of the vocabulary, bytes and special tokens included.
+        context: the longest sequence in tokens.
+        seed: seed of the random weights.
     """
 
     hidden: int = 128
@@ -40,11 +40,11 @@ class Scratch:
     seed: int = 0
 
     def tokenizer(self) -> Any:
-        """A fresh copy of the tokenizer; it is trained once a process."""
+        """A copy of the tokenizer, which is trained once per process."""
         return copy.deepcopy(_tokenizer(self.vocabulary))
 
     def model(self, tokenizer: Any) -> Any:
-        """The model with fresh weights, the same for the same seed."""
+        """The model with random weights, which depend on the seed alone."""
         import torch
         from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -69,11 +69,10 @@ class Scratch:
 
 @cache
 def _tokenizer(vocabulary: int) -> Any:
-    """Byte-level BPE as Qwen2 has it (every digit is a token of its own), its merges learnt from
-    the embedded data.
+    """Qwen2's byte-level BPE (each digit is a token), trained on the embedded data.
 
-    Of Qwen2's own class, because transformers reads the tokenizer of every Qwen2 folder with that
-    class's rules for splitting text, whatever the folder says.
+    Its class is Qwen2Tokenizer, because transformers loads the tokenizer of every Qwen2 folder with
+    that class's rules for splitting text, whatever the folder's files say.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
@@ -90,10 +89,10 @@ def _tokenizer(vocabulary: int) -> Any:
         show_progress=False,
     )
     bpe.train_from_iterator(corpus(), trainer)
-    learnt = json.loads(bpe.to_str())["model"]
+    trained = json.loads(bpe.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
-        vocab=learnt["vocab"],
-        merges=[tuple(pair) for pair in learnt["merges"]],
+        vocab=trained["vocab"],
+        merges=[tuple(pair) for pair in trained["merges"]],  # type: ignore[arg-type]
         unk_token="<|pad|>",
         pad_token="<|pad|>",
         eos_token="<|end|>",

@@ -1,6 +1,4 @@
-"""The policy's weights for an engine with a copy of its own: tensors named as in a checkpoint,
-adapters as folders.
-"""
+"""The policy's weights for engines that hold a copy: named tensors, and adapters as folders."""
 
 from __future__ import annotations
 
@@ -10,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from torch import Tensor, nn
 
 from slm_math.policy.forward import inner
@@ -18,9 +15,7 @@ from slm_math.policy.loaded import LoadedPolicy
 
 
 def tensors(loaded: LoadedPolicy) -> Iterable[tuple[str, Tensor]]:
-    """The weights of the model without adapters, named as in its checkpoint; what is tied comes
-    once.
-    """
+    """The model's weights without adapters, named as in a checkpoint; tied weights appear once."""
     model: nn.Module = inner(loaded.model)
     for name, parameter in model.named_parameters():
         if "lora_" not in name:
@@ -28,15 +23,16 @@ def tensors(loaded: LoadedPolicy) -> Iterable[tuple[str, Tensor]]:
 
 
 def save_config(model: Any, folder: Path) -> None:
-    """A model folder without weights."""
+    """Saves the config of a model, which makes `folder` a model folder without weights."""
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
 
 
 def save_adapter(loaded: LoadedPolicy, role: str, folder: Path) -> None:
-    """The adapter of a role as vLLM reads it; renamed into place, so that nobody
-    reads half of it.
+    """Saves the adapter of a role for vLLM.
+
+    The folder is renamed into place, so that no server reads an incomplete adapter.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -57,14 +53,10 @@ def save_adapter(loaded: LoadedPolicy, role: str, folder: Path) -> None:
     new.rename(folder)
 
 
-def training_bytes(module: L.LightningModule) -> int:
-    """Bytes of gradients and optimiser states that are there already."""
-    held = [p.grad for p in module.parameters() if p.grad is not None]
-    for optimizer in module.trainer.optimizers:
-        held += [
-            value
-            for state in optimizer.state.values()
-            for value in state.values()
-            if isinstance(value, Tensor)
-        ]
+def training_bytes(parameters: Iterable[nn.Parameter], optimizers: Iterable[Any]) -> int:
+    """Bytes of the gradients and optimizer states that exist so far."""
+    held = [p.grad for p in parameters if p.grad is not None]
+    for optimizer in optimizers:
+        for state in optimizer.state.values():
+            held += [value for value in state.values() if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in held)

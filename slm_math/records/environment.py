@@ -1,4 +1,4 @@
-"""Where a run takes place: versions, machine and commit."""
+"""The environment of a run: versions, machine and commit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slm_math.answers import grader_version
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and commit; nothing from the environment variables."""
+    """Versions, machine and commit; no environment variables."""
     packages = ("slm-math", "torch", "transformers", "lightning", "peft", "sympy", "math-verify")
     return {
         "python": platform.python_version(),
@@ -52,10 +52,10 @@ def _memory() -> float | None:
 
 
 def _gpus() -> list[str]:
-    torch = sys.modules.get("torch")  # what does not use torch does not pay for it
+    torch = sys.modules.get("torch")  # commands that do not use torch must not load it
     if torch is None or not torch.cuda.is_available():
         return []
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
 def _version(name: str) -> str | None:
@@ -68,13 +68,13 @@ def _version(name: str) -> str | None:
 def _commit() -> str | None:
     """The commit of the source tree that this package runs from, if it is one."""
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None  # an installed package may lie in somebody else's repository
+        return None  # an installed package may lie in a repository of another project
     changed = _git("status", "--porcelain", "--untracked-files=no", "..")
     return f"{_git('rev-parse', 'HEAD')}{' with changes' if changed else ''}"
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says in this folder; None when it fails or is not there."""
+    """The output of a git command in this folder; None if git fails or is not installed."""
     options: dict[str, Any] = {
         "cwd": Path(__file__).parent,
         "capture_output": True,
@@ -82,7 +82,7 @@ def _git(*arguments: str) -> str | None:
         "timeout": 5,
     }
     try:
-        done = subprocess.run(["git", *arguments], check=False, **options)
+        result = subprocess.run(["git", *arguments], check=False, **options)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return result.stdout.strip() if result.returncode == 0 else None

@@ -1,5 +1,5 @@
-"""Evaluation records: one JSON line per finished sample, written as it finishes,
-beside a manifest.
+"""Folders of evaluations: one JSON line per finished sample, written when it finishes, beside a
+manifest.
 """
 
 from __future__ import annotations
@@ -14,26 +14,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from slm_math.records.encoding import from_json, json_line
 from slm_math.records.environment import environment
-from slm_math.records.record import json_line
+from slm_math.records.record import Record
 from slm_math.types import Image, Task
 
-# the whole configuration of the command under way, for manifests; the command line sets it
+# the whole configuration of the running command, for manifests; the command line sets it
 configuration: ContextVar[Any] = ContextVar("configuration", default=None)
 
 
 class RecordFile:
-    """Appends records and knows which are there already, so that a rerun goes on where the last one
-    stopped.
+    """Appends records to a file and knows which samples it holds, so that a rerun continues an
+    interrupted evaluation.
 
-    `identity` is what must be equal for two runs to be the same evaluation. A folder that holds
-    another one is an error, or, with `set_aside`, moved out of the way (`<name>.replaced-1`, `-2`,
-    ...). A last line cut off by a kill is removed; whole records are never rewritten. A sample that
-    broke is tried again: the newest record of a sample counts. One process at a time: the file is
-    locked.
+    `identity` is what must be equal for two runs to be the same evaluation. If the folder holds
+    another evaluation, that is an error; with `set_aside` the folder is renamed instead
+    (`<name>.replaced-1`, `-2`, ...). An incomplete last line, left by a killed process, is removed;
+    complete records are never rewritten. A sample that broke is run again: the newest record of a
+    sample counts. The file is locked: only one process may write to it.
 
-    The manifest tells of every leg of a run that was interrupted: when it began and ended, where it
-    ran, and what local engines did in it.
+    The manifest describes every session of the evaluation (its `legs`; one that was resumed twice
+    has three): start and end, machine and versions, and how local engines decoded.
+
+    Raises ValueError for a folder that holds another evaluation, that cannot be resumed, or that
+    another process writes to.
     """
 
     def __init__(
@@ -47,20 +51,20 @@ class RecordFile:
         self.manifest = folder / "manifest.json"
         self.identity = json.loads(json.dumps(identity, default=str))
         self.about = dict(about or {})
-        self.records: list[dict[str, Any]] = []
+        self.records: list[Record] = []
         folder.mkdir(parents=True, exist_ok=True)
         self._file = self._locked(folder)
         old = read_manifest(folder)
         if not old and self.path.stat().st_size:
             raise ValueError(
-                f"{folder} holds records without a manifest, of what nobody knows: name another "
-                f"--out"
+                f"{folder} contains records.jsonl but no manifest.json, so it cannot be resumed: "
+                f"choose another --out"
             )
         changed = differences(old["identity"], self.identity) if old else []
         if changed and not set_aside:
             raise ValueError(
-                f"{folder} holds another evaluation ({', '.join(changed)} differ): name another "
-                f"--out, or remove it"
+                f"{folder} holds another evaluation ({', '.join(changed)} differ): choose another "
+                f"--out, or remove the folder"
             )
         if changed:
             names = (folder.with_name(f"{folder.name}.replaced-{i}") for i in range(1, 1 << 30))
@@ -70,7 +74,7 @@ class RecordFile:
             self._file, old = self._locked(folder), {}
         self._recover()
         self.finished = bool(old) and not old["partial"]
-        self._legs: list[dict[str, Any]] = [
+        self._sessions: list[dict[str, Any]] = [
             *old.get("legs", []),
             {"started": _now(), "finished": None, "environment": environment()},
         ]
@@ -78,13 +82,13 @@ class RecordFile:
             self._write_manifest(finished=False)
 
     def _locked(self, folder: Path) -> BinaryIO:
-        """The file of records, ours alone."""
+        """The file of records, locked by this process."""
         file = self.path.open("ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(
-                f"{folder} is being written by another process: name another --out"
+                f"{folder} is being written by another process: choose another --out"
             ) from error
         except OSError:  # a file system without locks
             pass
@@ -92,36 +96,38 @@ class RecordFile:
 
     def _recover(self) -> None:
         data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            self._file.truncate(whole)
-        self.records = [row for row in read_records(self.path) if row.get("error") is None]
+        complete = data.rfind(b"\n") + 1
+        if complete < len(data):
+            self._file.truncate(complete)
+        self.records = [record for record in read_records(self.path) if record.error is None]
 
     def check(self, wanted: Set[tuple[str, int]]) -> None:
-        """Raises ValueError for records of samples that the evaluation has not."""
-        foreign = [key for key in self.done if key not in wanted or type(key[1]) is not int]
+        """Raises ValueError for records of samples that the evaluation does not have."""
+        foreign = [key for key in self.done if key not in wanted]
         if foreign:
+            problem, sample = foreign[0]
             raise ValueError(
-                f"{self.path}: {len(foreign)} records are not of this evaluation, such as "
-                f"{foreign[0]}"
+                f"{self.path}: {len(foreign)} records do not belong to this evaluation, such as "
+                f"sample {sample} of problem {problem!r}: choose another --out"
             )
 
     @property
     def done(self) -> set[tuple[str, int]]:
-        return {(row["id"], row["sample"]) for row in self.records}
+        """Problem id and sample number of every record."""
+        return {record.key for record in self.records}
 
-    def add(self, row: dict[str, Any]) -> None:
-        self._file.write(json_line(row))
+    def add(self, record: Record) -> None:
+        self._file.write(json_line(record))
         self._file.flush()
-        self.records.append(row)
+        self.records.append(record)
 
     def close(self, finished: bool | None, decoding: Sequence[Mapping[str, float]] = ()) -> None:
-        """Ends the leg under way; None for one in which there was nothing to do, which leaves the
-        manifest alone.
+        """Ends the session. `finished` None stands for a session that had nothing to do, which
+        leaves the manifest alone.
         """
         if finished is not None:
             ended = _now()
-            self._legs[-1] |= {
+            self._sessions[-1] |= {
                 "ended": ended,
                 "finished": ended if finished else None,
                 "decoding": list(decoding),
@@ -130,7 +136,7 @@ class RecordFile:
         self._file.close()
 
     def _write_manifest(self, finished: bool) -> None:
-        first, last = self._legs[0], self._legs[-1]
+        first, last = self._sessions[0], self._sessions[-1]
         data = {
             "identity": self.identity,
             **({"about": self.about} if self.about else {}),
@@ -139,7 +145,7 @@ class RecordFile:
             "partial": not finished,
             "records": len(self.records),
             "environment": last["environment"],
-            "legs": self._legs,
+            "legs": self._sessions,
         }
         write_json(self.manifest, data)
 
@@ -150,15 +156,16 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
         return [] if old == new else [where or "all"]
     keys = {**new, **old}
     return [
-        d
+        difference
         for key in keys
-        for d in differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
+        for difference in differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
     ]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an evaluation, {} where there is none. Raises ValueError naming a file that
-    is none.
+    """The manifest of an evaluation; {} if the folder has none.
+
+    Raises ValueError for a file that is not JSON or not the manifest of an evaluation.
     """
     path = folder / "manifest.json"
     if not path.is_file():
@@ -167,19 +174,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(
-            f"{path} is not JSON ({error}): remove the folder, or name another --out"
+            f"{path} is not JSON ({error}): remove the folder, or choose another --out"
         ) from error
     if not (
         isinstance(data, dict) and isinstance(data.get("identity"), dict) and "partial" in data
     ):
         raise ValueError(
-            f"{path} is no manifest of an evaluation: remove the folder, or name another --out"
+            f"{path} is not the manifest of an evaluation: remove the folder, or choose another "
+            f"--out"
         )
     return data
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a JSON file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
     new.write_text(
@@ -188,10 +196,10 @@ def write_json(path: Path, data: Any) -> None:
     os.replace(new, path)
 
 
-def write_records(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a file of records whole or not at all."""
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Writes a file of records completely or not at all."""
     new = path.with_name(path.name + ".new")
-    new.write_bytes(b"".join(json_line(row) for row in rows))
+    new.write_bytes(b"".join(map(json_line, records)))
     os.replace(new, path)
 
 
@@ -199,8 +207,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def expected(folder: Path) -> int | None:
-    """How many samples the evaluation in a folder has when it is complete, by its manifest."""
+def expected_samples(folder: Path) -> int | None:
+    """The number of samples of the complete evaluation, from its manifest; None if unknown."""
     identity = read_manifest(folder).get("identity", {})
     return (
         identity["problems"] * identity["samples"]
@@ -210,7 +218,7 @@ def expected(folder: Path) -> int | None:
 
 
 def data_hash(tasks: list[Task]) -> str:
-    """A hash of problems, reference answers and what else answers are graded by, in order."""
+    """A hash of problems, images, reference answers and grading rules, in order."""
     digest = hashlib.sha256()
     for task in tasks:
         problem = task.problem
@@ -219,39 +227,41 @@ def data_hash(tasks: list[Task]) -> str:
             if problem.answer_type != "math"
             else []
         )
-        images = [_picture(image) for image in problem.images]
+        images = [_image_hash(image) for image in problem.images]
         whole = [problem.id, problem.text, task.gold, dict(problem.tags), *rules, *images]
         digest.update(json.dumps(whole, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 
-def _picture(image: Image) -> str:
-    """What a picture is: its bytes where it is a file."""
-    file = (
-        Path(image.source)
-        if len(image.source) < 4096 and not image.source.startswith("data:")
-        else None
-    )
-    data = file.read_bytes() if file is not None and file.is_file() else image.source.encode()
+def _image_hash(image: Image) -> str:
+    """A hash of an image: of its bytes if the source is a file, else of the source itself."""
+    is_path = len(image.source) < 4096 and not image.source.startswith("data:")
+    if is_path and Path(image.source).is_file():
+        data = Path(image.source).read_bytes()
+    else:
+        data = image.source.encode()
     return hashlib.sha256(data).hexdigest()
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The whole records of a file, the newest of every sample, in the order in which samples first
-    came.
+def read_records(path: Path) -> list[Record]:
+    """The complete records of a file: the newest of every sample, in the order in which samples
+    first occur.
 
-    Raises ValueError naming file and line for one that is not JSON.
+    Raises ValueError with file and line for a line that is not a record, or a record of an unknown
+    schema version.
     """
-    newest: dict[tuple[str, int], dict[str, Any]] = {}
+    newest: dict[tuple[str, int], Record] = {}
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
                 break
             try:
-                row = json.loads(line)
-                newest[row["id"], row["sample"]] = row
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                record = from_json(json.loads(line))
+            except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(
                     f"{path}, line {number}: not an evaluation record ({error})"
                 ) from error
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+            newest[record.key] = record
     return list(newest.values())

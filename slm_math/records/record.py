@@ -1,101 +1,198 @@
-"""A graded trace as plain data: what evaluations and rollouts write down, and what figures are
-computed from.
+"""A graded trace as a typed value without tensors: what evaluations and training write down, and
+what metrics are computed from.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple, TypeAlias
 
 from slm_math.agents.coding import program
-from slm_math.answers import Extracted, extract, grade, judge
-from slm_math.rewards import Reward, score, total
-from slm_math.types import Chat, Image, Note, Run, Task, Trace, Turn
+from slm_math.answers import Extracted, extract, grade
+from slm_math.answers.graded import GradedTrace
+from slm_math.types import AnswerType, Chat, Image, Note, Run, Task, Trace, Turn
 
-# characters that JSON leaves alone, though they steer terminals or end lines: C1 controls,
-# Unicode's separators
-ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
+GRADED = ("draft", "candidate")  # the kinds of notes whose text is an answer
 
 
-@dataclass
-class Rollout:
-    """A trace in training. By role: unweighted reward parts, rewards (NaN: not scored), advantages
-    (once known).
+class ChatMessage(NamedTuple):
+    """One message of a prompt, as text."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class TurnEvent:
+    """A reply that a model generated. `program` says whether the reply contains a program; `finish`
+    is "length" for a reply that hit the token limit, else "stop".
     """
 
-    task: Task
-    trace: Trace
-    record: dict[str, Any]
-    parts: Mapping[str, Mapping[str, float]]
-    rewards: Mapping[str, float]
-    advantages: dict[str, float] = field(default_factory=dict)
-
-    def data(self) -> dict[str, Any]:
-        """Its record with rewards and advantages."""
-        parts = {role: dict(values) for role, values in self.parts.items()}
-        return self.record | {
-            "parts": parts,
-            "rewards": dict(self.rewards),
-            "advantages": self.advantages,
-        }
+    role: str = ""
+    prompt: tuple[ChatMessage, ...] = ()
+    reply: str = ""
+    program: bool = False
+    finish: str = "stop"
+    prompt_tokens: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
 
 
-def scored(task: Task, trace: Trace, rewards: Sequence[Reward], roles: Sequence[str]) -> Rollout:
-    """A trace with the rewards of every role."""
-    parts = {role: score(rewards, task, trace, role) for role in roles}
-    totals = {role: total(rewards, parts[role], role) for role in roles}
-    return Rollout(task, trace, record(task, trace), parts, totals)
-
-
-def record(task: Task, trace: Trace) -> dict[str, Any]:
-    """A graded trace as plain data.
-
-    `answer`, `correct`, `reason`: what the agent returned, and the verdict. `method`: how the last
-    reply that states this answer does so (see `extract`); "program" where none does and programs
-    ran. `hedged`: not right, and that reply names alternatives. `lenient`: right also when, of the
-    last reply of the role that spoke first, the last number is accepted where the agent has no
-    answer.
+@dataclass(frozen=True)
+class RunEvent:
+    """A program that ran after the `earlier` blocks of its session. `output` is what the model got
+    to see.
     """
-    problem = task.problem
-    verdict = judge(trace.answer, task)
-    first = trace.turns[0].request.role if trace.turns else ""
-    final = next(
-        (turn.reply.text for turn in reversed(trace.turns) if turn.request.role == first), ""
+
+    code: str = ""
+    earlier: tuple[str, ...] = ()
+    ok: bool = False
+    output: str = ""
+    error_type: str = ""
+    timed_out: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class NoteEvent:
+    """A note of the agent (see `types.Note`). `correct` is the verdict on the answer of a draft or
+    candidate, None for other notes.
+    """
+
+    kind: str = ""
+    text: str | None = None
+    correct: bool | None = None
+    value: float | None = None
+    role: str = ""
+    branch: tuple[int, ...] = ()
+
+
+Event: TypeAlias = TurnEvent | RunEvent | NoteEvent
+
+
+@dataclass(frozen=True)
+class Record:
+    """One sample of one problem: the task, the verdict on the agent's answer, and what happened.
+
+    `answer`, `correct` and `reason`: what the agent returned and the verdict on it. `method`: how
+    the last reply that states this answer does so (see `extract`); "program" where no reply states
+    it and programs ran. `hedged`: incorrect, and that reply names alternatives. `lenient`: correct,
+    also when the agent has no answer and the last number of the final reply is accepted (the last
+    reply of the role that spoke first). `error`: why the workflow broke.
+
+    Training adds by role: the unweighted `parts` of the reward, `rewards` (NaN: not scored) and
+    `advantages`. `has_verdict` is False only for a record of another program that lacks `correct`.
+    """
+
+    id: str
+    sample: int
+    problem: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    gold: str = ""
+    answer_type: AnswerType = "math"
+    choices: tuple[str, ...] = ()
+    tolerance: float | str | None = None
+    answer: str | None = None
+    correct: bool = False
+    reason: str = ""
+    method: str = ""
+    hedged: bool = False
+    lenient: bool = False
+    error: str | None = None
+    seconds: float = 0.0
+    events: tuple[Event, ...] = ()
+    parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    advantages: Mapping[str, float] = field(default_factory=dict)
+    has_verdict: bool = True
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Problem id and sample number, which identify a record in an evaluation."""
+        return self.id, self.sample
+
+    @cached_property
+    def turns(self) -> tuple[TurnEvent, ...]:
+        return tuple(event for event in self.events if isinstance(event, TurnEvent))
+
+    @cached_property
+    def runs(self) -> tuple[RunEvent, ...]:
+        return tuple(event for event in self.events if isinstance(event, RunEvent))
+
+    @cached_property
+    def notes(self) -> tuple[NoteEvent, ...]:
+        return tuple(event for event in self.events if isinstance(event, NoteEvent))
+
+    @property
+    def tokens(self) -> int:
+        """Sampled tokens of all replies."""
+        return sum(turn.tokens for turn in self.turns)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether any reply hit the token limit."""
+        return any(turn.finish == "length" for turn in self.turns)
+
+    def with_training(
+        self,
+        parts: Mapping[str, Mapping[str, float]],
+        rewards: Mapping[str, float],
+        advantages: Mapping[str, float] | None = None,
+    ) -> Record:
+        """The record with reward parts, rewards and advantages by role."""
+        return replace(self, parts=parts, rewards=rewards, advantages=advantages or {})
+
+    def without_texts(self) -> Record:
+        """The record without its long texts: metrics are the same, and it is cheap to send to
+        another process.
+        """
+        return replace(self, problem="", events=tuple(map(_without_texts, self.events)))
+
+
+def _without_texts(event: Event) -> Event:
+    if isinstance(event, TurnEvent):
+        return replace(event, prompt=(), reply="")
+    if isinstance(event, RunEvent):
+        return replace(event, code="", earlier=(), output="")
+    return event
+
+
+def record(graded: GradedTrace) -> Record:
+    """The record of a graded trace; no answer is graded again."""
+    task, trace, problem = graded.task, graded.trace, graded.task.problem
+    first_role = trace.turns[0].request.role if trace.turns else ""
+    replies = (turn.reply.text for turn in reversed(trace.turns) if turn.request.role == first_role)
+    stated, method = _stated(trace)
+    has_rules = problem.answer_type != "math"  # choices and tolerance decide nothing else
+    return Record(
+        id=problem.id,
+        sample=trace.sample,
+        problem=problem.text,
+        tags=dict(problem.tags),
+        gold=task.gold,
+        answer_type=problem.answer_type,
+        choices=problem.choices if has_rules else (),
+        tolerance=task.tolerance if has_rules else None,
+        answer=trace.answer,
+        correct=graded.correct,
+        reason=graded.decision.reason,
+        method=method,
+        hedged=stated is not None and stated.hedged and not graded.correct,
+        lenient=graded.correct or (trace.answer is None and _lenient(next(replies, ""), task)),
+        error=trace.error,
+        seconds=round(trace.seconds, 4),
+        events=tuple(_event(event, graded) for event in trace.events),
     )
-    found, method = _stated(trace)
-    rules = {
-        "answer_type": problem.answer_type,
-        "choices": list(problem.choices),
-        "tolerance": task.tolerance,
-    }
-    return {
-        "id": problem.id,
-        "sample": trace.sample,
-        "problem": problem.text,
-        "tags": dict(problem.tags),
-        "gold": task.gold,
-        **(rules if problem.answer_type != "math" else {}),
-        "answer": trace.answer,
-        "correct": verdict.equal,
-        "reason": verdict.reason,
-        "method": method,
-        "hedged": found is not None and found.hedged and not verdict.equal,
-        "lenient": verdict.equal or (trace.answer is None and _lenient(final, task)),
-        "error": trace.error,
-        "seconds": round(trace.seconds, 4),
-        "events": [_event(event, task) for event in trace.events],
-    }
 
 
 def _stated(trace: Trace) -> tuple[Extracted | None, str]:
     """How the last reply that states the answer of a trace does so."""
     for turn in reversed(trace.turns if trace.answer is not None else ()):
-        found = extract(turn.reply.text)
-        if found.value == trace.answer:
-            return found, found.method
+        extracted = extract(turn.reply.text)
+        if extracted.value == trace.answer:
+            return extracted, extracted.method
     return None, "program" if trace.answer is not None and trace.runs else "none"
 
 
@@ -111,76 +208,48 @@ def _lenient(text: str, task: Task) -> bool:
     return grade(text, *rules, last_number=True).correct
 
 
-def _event(event: Turn | Run | Note, task: Task) -> dict[str, Any]:
+def _event(event: Turn | Run | Note, graded: GradedTrace) -> Event:
     if isinstance(event, Note):
-        graded = event.kind in ("draft", "candidate")
-        return {
-            "kind": "note",
-            "note": event.kind,
-            "text": event.text,
-            **({"correct": judge(event.text, task).equal} if graded else {}),
-            **({"value": round(event.value, 4)} if event.value is not None else {}),
-            **({"role": event.role} if event.role else {}),
-            **({"branch": list(event.branch)} if event.branch else {}),
-        }
+        return NoteEvent(
+            kind=event.kind,
+            text=event.text,
+            correct=graded.decide(event.text).equal if event.kind in GRADED else None,
+            value=None if event.value is None else round(event.value, 4),
+            role=event.role,
+            branch=event.branch,
+        )
     if isinstance(event, Run):
         result = event.result
-        return {
-            "kind": "run",
-            **({"earlier": list(event.earlier)} if event.earlier else {}),
-            "code": event.code,
-            "ok": result.ok,
-            "output": result.text,
-            "error_type": result.error_type,
-            "timed_out": result.timed_out,
-            "seconds": round(result.seconds, 4),
-        }
-    return {
-        "kind": "turn",
-        "role": event.request.role,
-        "prompt": chat_data(event.request.chat),
-        "reply": event.reply.text,
-        "program": program(event.reply.text) is not None,
-        "finish": event.reply.finish,
-        "prompt_tokens": len(event.reply.prompt_ids),
-        "tokens": event.reply.tokens,
-        "seconds": round(event.reply.seconds, 4),
-    }
+        return RunEvent(
+            code=event.code,
+            earlier=event.earlier,
+            ok=result.ok,
+            output=result.text,
+            error_type=result.error_type,
+            timed_out=result.timed_out,
+            seconds=round(result.seconds, 4),
+        )
+    return TurnEvent(
+        role=event.request.role,
+        prompt=chat_messages(event.request.chat),
+        reply=event.reply.text,
+        program=program(event.reply.text) is not None,
+        finish=event.reply.finish,
+        prompt_tokens=len(event.reply.prompt_ids),
+        tokens=event.reply.tokens,
+        seconds=round(event.reply.seconds, 4),
+    )
 
 
-def chat_data(chat: Chat) -> list[dict[str, str]]:
-    """A chat as role and text; an image by its source (a data URL by its size)."""
-    data = []
+def chat_messages(chat: Chat) -> tuple[ChatMessage, ...]:
+    """A chat as role and text; an image is shown by its source (a data URL by its size)."""
+    messages = []
     for message in chat:
-        images = [part.source for part in message.content if isinstance(part, Image)]
-        names = [
-            f"[image: {s if not s.startswith('data:') else f'{len(s)} characters'}]" for s in images
-        ]
-        data.append({"role": message.role, "content": "\n".join([*names, message.text])})
-    return data
-
-
-def light(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A record without its texts: what `figures` needs, cheap to send to another process."""
-    texts = ("problem", "prompt", "reply", "code", "output", "earlier")
-    return {
-        **{name: value for name, value in row.items() if name not in texts},
-        "events": [{k: v for k, v in event.items() if k not in texts} for event in row["events"]],
-    }
-
-
-def json_line(row: Mapping[str, Any]) -> bytes:
-    """A record as a line of JSON in UTF-8; null for NaN and the infinities, which JSON has no
-    number for.
-    """
-    text = json.dumps(_finite(row), ensure_ascii=False, allow_nan=False, default=str)
-    # half a surrogate pair, which UTF-8 has no bytes for, becomes its JSON escape
-    return text.translate(ESCAPES).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        sources = [part.source for part in message.content if isinstance(part, Image)]
+        images = [
+            f"[image: {len(source)} characters]" if source.startswith("data:")
+            else f"[image: {source}]"
+            for source in sources
+        ]  # fmt: skip
+        messages.append(ChatMessage(message.role, "\n".join([*images, message.text])))
+    return tuple(messages)

@@ -13,16 +13,16 @@ def report(
     plots: str | None = None,
     transcripts: int = 300,
 ) -> None:
-    """Writes one HTML file about finished evaluations, with their transcripts; it loads nothing
-    from elsewhere.
+    """Writes one HTML file about evaluations, with their transcripts; the page loads nothing from
+    elsewhere.
 
     Args:
-        folders: output folders of `slm-math eval`, single agents' folders in them, `eval/<epoch>`
-            folders, or the folder of a training run, whose last evaluation is shown and whose
-            course is drawn.
+        folders: output folders of `slm-math eval`, folders of single agents in them, `eval/<epoch>`
+            folders, or the folder of a training run: the page then shows its last evaluation and
+            the curves of training.
         out: the HTML file.
         plots: folder for every figure as PNG and SVG, and for summary.md and summary.tex.
-        transcripts: at most so many of each agent; which, the page says.
+        transcripts: at most so many of each agent; the page says which ones.
     """
     from slm_math.report.assemble import report as write
 

@@ -1,4 +1,4 @@
-"""From runs to the report's sections, page and files."""
+"""Puts a report together: its sections, the page, and the files of figures and tables."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
-from slm_math.report.accuracy import by_value, composition, course, overall, rewards, tags
+from slm_math.report.accuracy import (
+    by_value,
+    composition,
+    over_training,
+    overall,
+    rewards,
+    tags,
+)
 from slm_math.report.comparing import comparison_table
-from slm_math.report.drawing import Plot, colour
-from slm_math.report.load import Material, Run, load
+from slm_math.report.drawing import Plot, color
+from slm_math.report.load import AgentRun, Material, load
 from slm_math.report.page import Section, page
 from slm_math.report.process import (
     by_round,
@@ -22,9 +29,8 @@ from slm_math.report.process import (
     confusions,
     cumulative,
     outcomes,
-    tokens_of,
 )
-from slm_math.report.tables import figures_table, settings_table, summary_table, tag_table
+from slm_math.report.tables import metrics_table, settings_table, summary_table, tag_table
 from slm_math.report.text import line
 from slm_math.report.transcripts import browser
 
@@ -40,47 +46,43 @@ def report(folders: Sequence[str], out: str, plots: str | None, transcripts: int
     material = load(folders)
     groups = grouped(material.runs)
     places = {run.name: place for place, run in enumerate(material.runs)}
-    found = sections(material, groups, places)
+    parts = sections(material, groups, places)
     data = browser(material.runs, transcripts)
-    data["colours"] = [colour(place) for place in places.values()]
-    left_out = data.pop("left_out")
-    told = "; ".join(left_out)
+    data["colors"] = [color(place) for place in places.values()]
+    left_out = "; ".join(data.pop("left_out"))
     shown = (
-        f"Not all are shown: {told}. Those that changed between runs or rounds and wrong ones "
-        f"come first, then an even "
-        "sample; counts below are of what is shown."
+        f"A selection of the samples is shown: {left_out}. Samples that changed between runs or "
+        f"rounds and incorrect ones come first, then an even selection; counts below are "
+        f"of what is shown."
         if left_out
         else f"All {len(data['entries'])} samples."
     )
-    text = page(
-        _title(groups), _lead(groups), found, list(map(settings_table, material.runs)), shown, data
-    )
+    settings = list(map(settings_table, material.runs))
+    text = page(_title(groups), _lead(groups), parts, settings=settings, shown=shown, data=data)
     file = Path(out)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
     if plots is not None:
-        save(Path(plots), found)
+        save(Path(plots), parts)
     return file
 
 
-def grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs by what they were evaluated on: those of the same problems together, under a name for
-    these.
-    """
-    by_data: dict[int, list[Run]] = {}
+def grouped(runs: Sequence[AgentRun]) -> dict[str, list[AgentRun]]:
+    """Runs by their data set: those on the same problems are together, under a name for these."""
+    by_data: dict[int, list[AgentRun]] = {}
     for run in runs:
         by_data.setdefault(run.data, []).append(run)
-    named: dict[str, list[Run]] = {}
-    for found in by_data.values():
-        name = data_name(found)
-        same = sum(other == name or other.startswith(f"{name} (") for other in named)
-        named[f"{name} ({same + 1})" if same else name] = found
-    return named
+    groups: dict[str, list[AgentRun]] = {}
+    for group in by_data.values():
+        name = data_name(group)
+        same = sum(other == name or other.startswith(f"{name} (") for other in groups)
+        groups[f"{name} ({same + 1})" if same else name] = group
+    return groups
 
 
-def data_name(runs: Sequence[Run]) -> str:
-    """What the ids of the problems have in common, as in `gsm8k/test/17`."""
-    ids = [str(row["id"]).split("/")[:-1] for run in runs for row in run.records]
+def data_name(runs: Sequence[AgentRun]) -> str:
+    """The common beginning of the ids of the problems, such as gsm8k/test of `gsm8k/test/17`."""
+    ids = [record.id.split("/")[:-1] for run in runs for record in run.records]
     if not ids:
         return "no problems"
     shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*ids))
@@ -88,74 +90,75 @@ def data_name(runs: Sequence[Run]) -> str:
 
 
 def sections(
-    material: Material, groups: Mapping[str, Sequence[Run]], places: Mapping[str, int]
+    material: Material, groups: Mapping[str, Sequence[AgentRun]], places: Mapping[str, int]
 ) -> list[Section]:
-    """The parts of the page, without those that would be empty."""
+    """The sections of the page, without empty ones."""
     several = len(groups) > 1
 
     def titled(text: str, name: str) -> str:
         return f"{text}, {name}" if several else text
 
     summaries = [summary_table(runs, titled("Results", name)) for name, runs in groups.items()]
-    figures = [figures_table(runs, titled("All figures", name)) for name, runs in groups.items()]
+    metrics = [metrics_table(runs, titled("All metrics", name)) for name, runs in groups.items()]
     compared = [
         comparison_table(runs, titled("Comparison", name))
         for name, runs in groups.items()
         if len(runs) > 1
     ]
-    parts = [
+    by_tags = [
         tag_table(runs, tag, titled(f"Accuracy by {tag}", name))
         for name, runs in groups.items()
         for tag in tags(runs)
     ]
-    found = [
-        Section("results", "Results", summaries, folded=figures),
+    accuracy = _each(groups, partial(_accuracy, places))
+    every = [
+        Section("results", "Results", summaries, folded=metrics),
         Section("comparison", "Comparison", compared),
-        Section("training", "In training", plots=list(_training(material, places))),
+        Section("training", "Training", plots=list(_training(material, places))),
+        Section("accuracy", "Accuracy", plots=accuracy, folded=by_tags),
         Section(
-            "accuracy", "Accuracy", plots=_each(groups, partial(_accuracy, places)), folded=parts
+            "process", "Rounds, verdicts, votes", plots=_each(groups, partial(_process, places))
         ),
-        Section("process", "On the way", plots=_each(groups, partial(_process, places))),
         Section("cost", "Cost", plots=_each(groups, partial(_cost, places))),
         Section("data", "Data", plots=_each(groups, _data)),
     ]
-    return [section for section in found if section.tables or section.plots]
+    return [section for section in every if section.tables or section.plots]
 
 
 def _each(
-    groups: Mapping[str, Sequence[Run]], of: Callable[[Sequence[Run]], Iterable[Plot | None]]
+    groups: Mapping[str, Sequence[AgentRun]],
+    of: Callable[[Sequence[AgentRun]], Iterable[Plot | None]],
 ) -> list[Plot]:
-    """The plots of every group of runs that has some, told apart by name and title."""
-    found = []
+    """The plots of every group of runs; with several groups, name and title say which one."""
+    every: list[Plot] = []
     for number, (group, runs) in enumerate(groups.items(), 1):
         plots = [plot for plot in of([run for run in runs if run.records]) if plot is not None]
-        several = len(groups) > 1
-        found += [
-            replace(plot, name=f"{plot.name}-{number}", title=f"{plot.title}, {group}")
-            if several
-            else plot
-            for plot in plots
-        ]
-    return found
+        if len(groups) > 1:
+            plots = [
+                replace(plot, name=f"{plot.name}-{number}", title=f"{plot.title}, {group}")
+                for plot in plots
+            ]
+        every += plots
+    return every
 
 
 def _training(material: Material, places: Mapping[str, int]) -> Iterator[Plot]:
     for unit in ("epochs", "steps"):
         curves = [curve for curve in material.curves if curve.unit == unit]
         if curves:
-            yield course(curves, places, f"course-{unit}")
+            yield over_training(curves, places, f"course-{unit}")
     if material.rewards:
         yield rewards(material.rewards, "reward")
 
 
-def _accuracy(places: Mapping[str, int], runs: Sequence[Run]) -> Iterator[Plot | None]:
+def _accuracy(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Plot | None]:
     if runs:
         yield overall(runs, places, "accuracy")
     for tag in tags(runs):
         yield by_value(runs, tag, places, f"accuracy-by-{_file_name(tag)}")
 
 
-def _process(places: Mapping[str, int], runs: Sequence[Run]) -> Iterator[Plot | None]:
+def _process(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Plot | None]:
     yield by_round(runs, places, "rounds")
     yield outcomes(runs, "outcomes")
     for run in runs:
@@ -163,57 +166,57 @@ def _process(places: Mapping[str, int], runs: Sequence[Run]) -> Iterator[Plot | 
     yield calibration(runs, places, "votes")
 
 
-def _cost(places: Mapping[str, int], runs: Sequence[Run]) -> Iterator[Plot | None]:
-    yield cumulative(runs, places, "tokens", "tokens", tokens_of)
-    yield cumulative(runs, places, "seconds", "seconds", lambda row: row["seconds"])
+def _cost(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Plot | None]:
+    yield cumulative(runs, places, "tokens", lambda record: record.tokens)
+    yield cumulative(runs, places, "seconds", lambda record: record.seconds)
 
 
-def _data(runs: Sequence[Run]) -> Iterator[Plot | None]:
+def _data(runs: Sequence[AgentRun]) -> Iterator[Plot | None]:
     if runs:
         yield composition(max(runs, key=lambda run: run.summary.problems), "data")
 
 
 def _file_name(text: str) -> str:
-    """A part of a file's name; two tags that come to the same are told apart."""
+    """A tag as part of a file name; different tags give different names."""
     kept = re.sub(r"[^A-Za-z0-9_-]", "", text)[:40]
     return kept if kept == text else f"{kept}{zlib.crc32(text.encode('utf-8', 'replace')):08x}"
 
 
-def _title(groups: Mapping[str, Sequence[Run]]) -> str:
+def _title(groups: Mapping[str, Sequence[AgentRun]]) -> str:
     names = list(groups)
     return f"Evaluation on {', '.join(names[:3])}" + (
         f" and {len(names) - 3} more" if len(names) > 3 else ""
     )
 
 
-def _lead(groups: Mapping[str, Sequence[Run]]) -> str:
-    told = [
+def _lead(groups: Mapping[str, Sequence[AgentRun]]) -> str:
+    parts = [
         f"{name}: {max(run.summary.problems for run in runs)} problems, {len(runs)} "
         f"run{'s' * (len(runs) > 1)}"
         for name, runs in groups.items()
     ]
     partial = [run.name for run in (run for runs in groups.values() for run in runs) if run.partial]
     marked = f" Partial, so that numbers may change: {', '.join(partial)}." if partial else ""
-    return f"{'; '.join(told)}. Made on {time.strftime('%Y-%m-%d')}.{marked}"
+    return f"{'; '.join(parts)}. Made on {time.strftime('%Y-%m-%d')}.{marked}"
 
 
-def save(folder: Path, found: Sequence[Section]) -> None:
-    """Writes every figure as PNG and SVG, and all tables but the folded figures as Markdown and
+def save(folder: Path, parts: Sequence[Section]) -> None:
+    """Writes every figure as PNG and SVG, and all tables except that of all metrics as Markdown and
     LaTeX.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for plot in (plot for section in found for plot in section.plots):
+    for plot in (plot for section in parts for plot in section.plots):
         plot.save(folder)
-    kept = [
+    tables = [
         table
-        for section in found
+        for section in parts
         for table in (*section.tables, *(section.folded if section.id == "accuracy" else ()))
         if table.rows
     ]
     (folder / "summary.md").write_text(
-        "\n".join(table.markdown() for table in kept), encoding="utf-8"
+        "\n".join(table.markdown() for table in tables), encoding="utf-8"
     )
     head = "% needs \\usepackage{booktabs}\n"
     (folder / "summary.tex").write_text(
-        head + "\n".join(table.latex() for table in kept), encoding="utf-8"
+        head + "\n".join(table.latex() for table in tables), encoding="utf-8"
     )

@@ -4,42 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slm_math.report.load import Run
+from slm_math.report.load import AgentRun
 from slm_math.report.tables import Table
 
 
-def comparison_table(runs: Sequence[Run], title: str) -> Table:
-    """Every whole run against the first one, paired on problems; where that cannot be, no rows but
-    the reason.
+def comparison_table(runs: Sequence[AgentRun], title: str) -> Table:
+    """Every complete run against the first one, paired by problem. If they cannot be compared, the
+    table has no rows, and its note says why.
     """
     from slm_math.evaluation.compare import compare, shown_p
 
     columns = ("run", "against", "n", "difference in points", "p", "p (Holm)", "gained", "lost")
-    whole = [run for run in runs if not run.partial]
+    complete = [run for run in runs if not run.partial]
     left_out = [f"{run.name} is partial and left out." for run in runs if run.partial]
-    graders = {found for run in whole if (found := _grader(run)) is not None}
+    graders = {grader for run in complete if (grader := _grader(run)) is not None}
     if len(graders) > 1:
-        told = ", ".join(sorted(graders))
+        versions = ", ".join(sorted(graders))
         return Table(
             title,
             columns,
             (),
-            f"Not compared: graded by different versions ({told}); grade them again.",
+            f"Not compared: graded by different versions ({versions}); grade them again.",
         )
     try:
-        found = compare({run.name: run.records for run in whole})
+        comparisons = compare({run.name: run.records for run in complete})
     except ValueError as error:
         return Table(title, columns, (), " ".join((f"Not compared: {error}", *left_out)))
-    rows = []
-    for c in found:
-        tested = c.shown_difference(), shown_p(c.p), shown_p(c.p_adjusted)
-        rows.append((c.b, c.a, str(c.problems), *tested, str(len(c.gained)), str(len(c.lost))))
-    tests = ", ".join(sorted({c.test for c in found}))
-    note = f"Paired on problems; difference with its 95 % interval; test: {tests}, two-sided."
+    rows = [
+        (
+            one.b,
+            one.a,
+            str(one.problems),
+            one.shown_difference(),
+            shown_p(one.p),
+            shown_p(one.p_adjusted),
+            str(len(one.gained)),
+            str(len(one.lost)),
+        )
+        for one in comparisons
+    ]
+    tests = ", ".join(sorted({one.test for one in comparisons}))
+    note = f"Paired by problem; difference with its 95 % interval; test: {tests}, two-sided."
     return Table(title, columns, tuple(rows), " ".join((note, *left_out)), names=2)
 
 
-def _grader(run: Run) -> str | None:
+def _grader(run: AgentRun) -> str | None:
     environment = run.manifest.get("environment")
     return (
         str(environment["grader"])

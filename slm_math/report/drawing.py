@@ -1,6 +1,4 @@
-"""How figures are drawn: one size of type, one colour per run, and SVG whose text takes the page's
-colour.
-"""
+"""How figures are drawn: one font size, one color per run, SVG text in the color of the page."""
 
 from __future__ import annotations
 
@@ -20,12 +18,12 @@ from matplotlib.figure import Figure
 
 from slm_math.report.text import line
 
-# Okabe and Ito 2008, told apart by colour-blind readers; black and yellow, which one of the themes
-# hides, are left out
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Okabe and Ito 2008, distinguishable for color-blind readers; without black and yellow, which are
+# invisible in one of the themes
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 HATCHES = ("", "///", "...", "xxx")
 DASHES = ("-", "--", ":", "-.")
-INK = "#1a1b1c"  # a colour that nothing else has: the page's text colour takes its place
+INK = "#1a1b1c"  # no other element has this color; the page replaces it by its text color
 WIDTH = 5.4  # inches
 
 STYLE: dict[Any, Any] = {
@@ -76,14 +74,14 @@ class Plot:
 
     def svg(self) -> str:
         file = io.StringIO()
-        # so that the same figure is the same file
+        # ids in the file must not be random
         salted: dict[Any, Any] = {**STYLE, "svg.hashsalt": self.name}
         with rc_context(salted), _any_script():
             self.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         return file.getvalue()
 
     def save(self, folder: Path) -> None:
-        """Writes `<name>.svg` and, for where SVG is not taken, `<name>.png` on white."""
+        """Writes `<name>.svg` and, for programs that do not read SVG, `<name>.png` on white."""
         folder.mkdir(parents=True, exist_ok=True)
         with rc_context(STYLE), _any_script():
             title = self.figure.suptitle(line(self.title, 80))
@@ -94,9 +92,7 @@ class Plot:
 
 @contextmanager
 def _any_script() -> Iterator[None]:
-    """Names in scripts that matplotlib's own font lacks are no reason to warn: a page has fonts of
-    its own.
-    """
+    """Silences warnings about characters that matplotlib's font lacks: a page has its own fonts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         yield
@@ -111,15 +107,15 @@ def drawing(height: float, columns: int = 1) -> Iterator[tuple[Figure, list[Axes
         yield figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
-def colour(place: int) -> str:
-    return COLOURS[place % len(COLOURS)]
+def color(place: int) -> str:
+    return COLORS[place % len(COLORS)]
 
 
 def face(place: int) -> dict[str, Any]:
-    """The look of a run's bars: its colour, and hatches once all colours are taken."""
-    hatch = HATCHES[place // len(COLOURS) % len(HATCHES)]
+    """The style of a run's bars: its color, and hatches once all colors are in use."""
+    hatch = HATCHES[place // len(COLORS) % len(HATCHES)]
     return {
-        "facecolor": colour(place),
+        "facecolor": color(place),
         "edgecolor": INK if hatch else "none",
         "hatch": hatch,
         "linewidth": 0.4,
@@ -127,10 +123,10 @@ def face(place: int) -> dict[str, Any]:
 
 
 def stroke(place: int) -> dict[str, Any]:
-    """The look of a run's lines."""
+    """The style of a run's lines."""
     return {
-        "color": colour(place),
-        "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
+        "color": color(place),
+        "linestyle": DASHES[place // len(COLORS) % len(DASHES)],
         "linewidth": 1.4,
     }
 
@@ -140,12 +136,15 @@ def bars(
     places: Sequence[float],
     shares: Sequence[tuple[float, float, float]],
     height: float,
-    look: dict,
+    style: dict[str, Any],
 ) -> None:
     """Horizontal bars of (share, low, high), with whiskers."""
     values = [share for share, _, _ in shares]
-    axes.barh(places, values, height=height, alpha=0.85, **look)
-    ends = [[max(v - low, 0) for v, low, _ in shares], [max(high - v, 0) for v, _, high in shares]]
+    axes.barh(places, values, height=height, alpha=0.85, **style)
+    ends = [
+        [max(share - low, 0) for share, low, _ in shares],
+        [max(high - share, 0) for share, _, high in shares],
+    ]
     axes.errorbar(values, places, xerr=ends, fmt="none", ecolor=INK, elinewidth=0.9, capsize=2)
 
 
@@ -164,10 +163,10 @@ def shares_axis(axis: Any, label: str) -> None:
 
 
 def key(figure: Figure, axes: Axes, entries: int) -> None:
-    """A legend above the figure, for two entries or more."""
+    """A legend above the figure, if there are two or more entries."""
     if entries > 1:
         handles, labels = axes.get_legend_handles_labels()
-        # so many fit side by side
+        # as many as fit side by side
         columns = max(1, min(entries, 72 // (max(map(len, labels)) + 7)))
         figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 

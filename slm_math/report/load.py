@@ -1,4 +1,4 @@
-"""Folders of evaluations, and of training runs, as runs to report on."""
+"""Reads folders of evaluations and of training runs for a report."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from slm_math.evaluation.runs import evaluations
-from slm_math.metrics.summary import Summary, summarise
+from slm_math.evaluation.runs import evaluation_folders
+from slm_math.metrics.summary import Summary, summarize
 from slm_math.records.files import read_manifest, read_records
+from slm_math.records.record import Record
 
 RECORDS = "records.jsonl"
 _EPOCH = re.compile(r"epoch-(\d+)")
@@ -20,14 +21,14 @@ _STEP = re.compile(r"step-(\d+)")
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one agent did on one set of problems. Runs on the same problems have the same number
-    `data`.
+class AgentRun:
+    """The evaluation of one agent on one set of problems; runs on the same problems have the same
+    number `data`.
     """
 
     name: str
     folder: Path
-    records: Sequence[Mapping[str, Any]] = field(repr=False)
+    records: Sequence[Record] = field(repr=False)
     manifest: Mapping[str, Any] = field(repr=False)
     summary: Summary = field(repr=False)
     data: int = 0
@@ -38,16 +39,15 @@ class Run:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        found = self.manifest.get("identity")
-        return found if isinstance(found, dict) else {}
+        identity = self.manifest.get("identity")
+        return identity if isinstance(identity, dict) else {}
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Summaries of one agent in the course of one training: (epochs or steps done, summary), in
-    order.
+class AccuracyCurve:
+    """Summaries of one agent over one training run: (epochs or steps done, summary), in order.
 
-    Its name is that of the run of its last evaluation.
+    Its name is that of the run of the last evaluation.
     """
 
     name: str
@@ -56,8 +56,8 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Reward:
-    """Mean rewards of a training's steps: (optimiser step, reward)."""
+class RewardCurve:
+    """Mean rewards of training steps: (optimizer step, reward)."""
 
     name: str
     points: tuple[tuple[int, float], ...]
@@ -65,15 +65,15 @@ class Reward:
 
 @dataclass(frozen=True)
 class Material:
-    """All that a report is made from."""
+    """Everything that a report is made from."""
 
-    runs: tuple[Run, ...]
-    curves: tuple[Curve, ...] = ()
-    rewards: tuple[Reward, ...] = ()
+    runs: tuple[AgentRun, ...]
+    curves: tuple[AccuracyCurve, ...] = ()
+    rewards: tuple[RewardCurve, ...] = ()
 
 
 def load(folders: Sequence[str]) -> Material:
-    """Reads evaluation folders, agents' folders and training roots.
+    """Reads output folders of evaluations, folders of agents and folders of training runs.
 
     Raises ValueError naming a folder that is none of these, or that is named twice.
     """
@@ -81,44 +81,44 @@ def load(folders: Sequence[str]) -> Material:
         raise ValueError(
             "report needs at least one folder of `slm-math eval`, or of a training run"
         )
-    places = [Path(folder).resolve() for folder in folders]
-    twice = next(
-        (folder for folder, place in zip(folders, places) if places.count(place) > 1), None
-    )
+    paths = [Path(folder).resolve() for folder in folders]
+    twice = next((folder for folder, path in zip(folders, paths) if paths.count(path) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is named twice: name each folder once")
-    found: list[tuple[str, str, Path]] = []  # (folder as named, agent, its folder)
-    courses: list[tuple[str, list[Path]]] = []  # (folder, its evaluations in order)
-    rewards: list[Reward] = []
+    agents: list[tuple[str, str, Path]] = []  # (folder as named, agent, its folder)
+    trainings: list[tuple[str, list[Path]]] = []  # (folder, its evaluations in order)
+    rewards: list[RewardCurve] = []
     for folder in folders:
         root = Path(folder)
         if not root.is_dir():
             raise ValueError(
-                f"{folder} is no folder: name one that `slm-math eval` or `slm-math fit` wrote"
+                f"{folder} is not a folder: name one that `slm-math eval` or `slm-math fit` wrote"
             )
         if (root / RECORDS).is_file():
-            found.append((str(root.resolve().parent), root.resolve().name, root))
-        elif agents := evaluations(root):
-            found += [(folder, *item) for item in agents.items()]
+            agents.append((str(root.resolve().parent), root.resolve().name, root))
+        elif own := evaluation_folders(root):
+            agents += [(folder, *item) for item in own.items()]
         elif stages := _stages(root / "eval"):
-            found += [(folder, *item) for item in evaluations(stages[-1]).items()]
-            courses.append((folder, stages))
-            rewards += _rewards(root)
+            agents += [(folder, *item) for item in evaluation_folders(stages[-1]).items()]
+            trainings.append((folder, stages))
+            rewards += _reward_curves(root)
         else:
             raise ValueError(
                 f"{folder} holds no evaluation: no {RECORDS}, */{RECORDS} or eval/*/*/{RECORDS}"
             )
-    names = _names(
-        [(*Path(folder).resolve().parts, *agent.split("/")) for folder, agent, _ in found]
+    names = _unique_names(
+        [(*Path(folder).resolve().parts, *agent.split("/")) for folder, agent, _ in agents]
     )
-    named = {path: name for name, (_, _, path) in zip(names, found)}
-    curves = [curve for folder, stages in courses for curve in _curves(folder, stages, named)]
-    runs = _numbered([_run(name, path) for path, name in named.items()])
+    named = {path: name for name, (_, _, path) in zip(names, agents)}
+    curves = [
+        curve for folder, stages in trainings for curve in _accuracy_curves(folder, stages, named)
+    ]
+    runs = _numbered([_read(name, path) for path, name in named.items()])
     return Material(tuple(runs), tuple(curves), tuple(rewards))
 
 
-def _names(paths: Sequence[tuple[str, ...]]) -> list[str]:
-    """The agents' names; with as much of their folders before them as tells them apart."""
+def _unique_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """The agents' names, each with as many of its parent folders as make all names different."""
     for depth in range(1, max(map(len, paths)) + 1):
         names = ["/".join(path[-depth:]) for path in paths]
         if len(set(names)) == len(names):
@@ -127,23 +127,23 @@ def _names(paths: Sequence[tuple[str, ...]]) -> list[str]:
     raise ValueError(f"the same evaluation is named twice: {Path(*twice)}")
 
 
-def _numbered(runs: Sequence[Run]) -> list[Run]:
-    """The runs with their `data`; a partial one belongs to the first that has all
-    of its problems.
+def _numbered(runs: Sequence[AgentRun]) -> list[AgentRun]:
+    """The runs with their `data`; a partial run belongs to the first complete one that has all its
+    problems.
     """
-    problems = [frozenset(str(row["id"]) for row in run.records) for run in runs]
-    whole = [ids for run, ids in zip(runs, problems) if not run.partial]
-    meant = [
-        next((other for other in whole if ids <= other), ids) if run.partial else ids
+    problems = [frozenset(record.id for record in run.records) for run in runs]
+    complete = [ids for run, ids in zip(runs, problems) if not run.partial]
+    sets = [
+        next((other for other in complete if ids <= other), ids) if run.partial else ids
         for run, ids in zip(runs, problems)
     ]
-    known = list(dict.fromkeys(meant))
-    return [replace(run, data=known.index(ids)) for run, ids in zip(runs, meant)]
+    numbers = list(dict.fromkeys(sets))
+    return [replace(run, data=numbers.index(ids)) for run, ids in zip(runs, sets)]
 
 
 def _stages(folder: Path) -> list[Path]:
-    """The folders of a training's evaluations, in the order of training; others (test, validate)
-    come first.
+    """The folders of a training run's evaluations, in the order of training; others (test,
+    validate) come first.
     """
 
     def order(path: Path) -> tuple[int, int]:
@@ -152,31 +152,35 @@ def _stages(folder: Path) -> list[Path]:
             return 3, int(epoch[1])
         return (2, int(step[1])) if step else (int(path.name == "start"), 0)
 
-    return sorted((path for path in folder.glob("*") if evaluations(path)), key=order)
+    return sorted((path for path in folder.glob("*") if evaluation_folders(path)), key=order)
 
 
-def _curves(folder: str, stages: Sequence[Path], named: Mapping[Path, str]) -> list[Curve]:
+def _accuracy_curves(
+    folder: str, stages: Sequence[Path], named: Mapping[Path, str]
+) -> list[AccuracyCurve]:
     curves = []
     for unit, pattern, first in (("epochs", _EPOCH, 1), ("steps", _STEP, 0)):
-        at = {path: int(m[1]) + first for path in stages if (m := pattern.fullmatch(path.name))}
-        if not at:
+        done = {
+            path: int(match[1]) + first
+            for path in stages
+            if (match := pattern.fullmatch(path.name))
+        }
+        if not done:
             continue
-        at |= {path: 0 for path in stages if path.name == "start"}
-        places = sorted(at.items(), key=lambda item: item[1])
-        for agent in sorted({name for stage in at for name in evaluations(stage)}):
-            files = [(x, stage / agent / RECORDS) for stage, x in places]
+        done |= {path: 0 for path in stages if path.name == "start"}
+        ordered = sorted(done.items(), key=lambda item: item[1])
+        for agent in sorted({name for stage in done for name in evaluation_folders(stage)}):
+            files = [(x, stage / agent / RECORDS) for stage, x in ordered]
             points = tuple(
-                (x, summarise(map(complete, read_records(file))))
-                for x, file in files
-                if file.is_file()
+                (x, summarize(read_records(file))) for x, file in files if file.is_file()
             )
             if len(points) > 1:
                 name = named.get(stages[-1] / agent, f"{Path(folder).resolve().name}/{agent}")
-                curves.append(Curve(name, unit, points))
+                curves.append(AccuracyCurve(name, unit, points))
     return curves
 
 
-def _rewards(root: Path) -> list[Reward]:
+def _reward_curves(root: Path) -> list[RewardCurve]:
     """`train/reward` of the newest log that has it."""
     for file in sorted(
         root.glob("logs/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime, reverse=True
@@ -186,64 +190,10 @@ def _rewards(root: Path) -> list[Reward]:
         points = [(int(float(step)), float(reward)) for step, reward in rows if step and reward]
         points = [(step, reward) for step, reward in points if math.isfinite(reward)]
         if len(points) > 1:
-            return [Reward(root.resolve().name, tuple(points))]
+            return [RewardCurve(root.resolve().name, tuple(points))]
     return []
 
 
-def _run(name: str, folder: Path) -> Run:
-    records = [complete(row) for row in read_records(folder / RECORDS)]
-    return Run(name, folder, records, read_manifest(folder), summarise(records))
-
-
-def complete(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with all that statistics read, as older ones and those of other programs may lack
-    some of it.
-    """
-    events = [
-        event for event in row.get("events") or () if isinstance(event, dict) and "kind" in event
-    ]
-    tags = row.get("tags")
-    rewarded = {"rewards", "parts"} if not isinstance(row.get("parts"), dict) else set()
-    return {
-        "problem": "",
-        "gold": None,
-        "answer": None,
-        **{name: value for name, value in row.items() if name not in rewarded},
-        "correct": row.get("correct") is True,
-        "reason": str(row.get("reason") or ""),
-        "error": row.get("error"),
-        "seconds": _number(row.get("seconds")),
-        "tags": {str(k): str(v) for k, v in tags.items()} if isinstance(tags, dict) else {},
-        "events": [_event(event) for event in events],
-    }
-
-
-def _event(event: dict[str, Any]) -> dict[str, Any]:
-    if event["kind"] == "turn":
-        told = {"role": "", "prompt": [], "reply": "", "finish": "stop"} | event
-        return told | {
-            "tokens": _number(event.get("tokens")),
-            "seconds": _number(event.get("seconds")),
-        }
-    if event["kind"] == "run":
-        told = (
-            {"code": "", "output": ""} | event | {"error_type": str(event.get("error_type") or "")}
-        )
-        marks = {"ok": event.get("ok") is True, "timed_out": event.get("timed_out") is True}
-        return told | marks | {"seconds": _number(event.get("seconds"))}
-    text, branch = event.get("text"), event.get("branch")
-    told = {k: v for k, v in event.items() if k != "branch"} | (
-        {"branch": branch} if isinstance(branch, list) else {}
-    )
-    told |= {"note": str(event.get("note") or ""), "text": text if text is None else str(text)}
-    graded = (
-        {"correct": event.get("correct") is True} if told["note"] in ("draft", "candidate") else {}
-    )
-    return (
-        told | graded | ({"value": _number(event.get("value"))} if told["note"] == "vote" else {})
-    )
-
-
-def _number(value: Any) -> float:
-    """A number of a record; 0 for null, which stands for what JSON has no number for."""
-    return value if isinstance(value, int | float) and math.isfinite(value) else 0
+def _read(name: str, folder: Path) -> AgentRun:
+    records = read_records(folder / RECORDS)
+    return AgentRun(name, folder, records, read_manifest(folder), summarize(records))

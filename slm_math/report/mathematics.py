@@ -1,4 +1,4 @@
-"""Formulas in LaTeX as MathML that holds nothing but mathematics."""
+"""Formulas in LaTeX as MathML that contains only mathematics."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from xml.etree.ElementTree import Element
 
-LONGEST = 1500  # characters of a formula; a longer one is shown as it was written
-DEEPEST = 60  # elements in elements
+LONGEST = 1500  # characters of a formula; a longer one is shown as LaTeX
+DEEPEST = 60  # levels of nested elements
 
 ELEMENTS = frozenset(
     """math mrow mi mn mo mtext mspace mfrac msqrt mroot mstyle mpadded mphantom merror menclose
-    msub msup msubsup
-    munder mover munderover mmultiscripts mprescripts none mtable mtr mtd mlabeledtr""".split()  # noqa: SIM905
+    msub msup msubsup munder mover munderover mmultiscripts mprescripts none mtable mtr mtd
+    mlabeledtr""".split()  # noqa: SIM905
 )
 ATTRIBUTES = frozenset(
     """display displaystyle scriptlevel mathvariant stretchy fence separator form symmetric largeop
@@ -24,7 +24,7 @@ ATTRIBUTES = frozenset(
     columnspacing columnlines rowlines frame""".split()  # noqa: SIM905
 )
 _VALUE = re.compile(r"[\w .%+-]{0,60}")
-# definitions of one's own could grow without end
+# macros that a text defines could expand without end
 _DEFINES = re.compile(
     r"\\(?:[egx]?def|let|futurelet|(?:re)?new(?:command|environment)|providecommand)(?![a-zA-Z])"
 )
@@ -42,18 +42,18 @@ def formulas(text: str) -> Iterator[tuple[str, str, bool]]:
     """(source, formula, display) of the parts of a text in order; the formula of plain text is "".
 
     Formulas are `$..$`, `$$..$$`, `\\(..\\)`, `\\[..\\]`, `\\boxed{..}` and the environments of
-    amsmath. A dollar opens one as in Pandoc: no space inside of it, and no digit after the one that
-    closes. Prose between prices is none.
+    amsmath. A dollar opens a formula as in Pandoc: no space after it, none before the closing
+    dollar, and no digit after that. Prose between two prices is not a formula.
     """
     at = 0
-    while found := _OPENS.search(text, at):
-        start = found.start()
+    while opening := _OPENS.search(text, at):
+        start = opening.start()
         if start and text[start - 1] == "\\" and text[start] == "$":  # a price, as LaTeX writes it
-            yield text[at : found.end()], "", False
-            at = found.end()
+            yield text[at : opening.end()], "", False
+            at = opening.end()
             continue
-        whole = _formula(text, found)
-        end = start + len(whole[0]) if whole else found.end()
+        whole = _formula(text, opening)
+        end = start + len(whole[0]) if whole else opening.end()
         if whole is None:
             yield text[at:end], "", False
         else:
@@ -63,8 +63,8 @@ def formulas(text: str) -> Iterator[tuple[str, str, bool]]:
     yield text[at:], "", False
 
 
-def _formula(text: str, found: re.Match[str]) -> tuple[str, str, bool] | None:
-    start, inside, mark = found.start(), found.end(), found[0]
+def _formula(text: str, opening: re.Match[str]) -> tuple[str, str, bool] | None:
+    start, inside, mark = opening.start(), opening.end(), opening[0]
     if mark == "$":
         return _between_dollars(text, start)
     if mark.startswith("\\boxed"):
@@ -88,26 +88,26 @@ def _formula(text: str, found: re.Match[str]) -> tuple[str, str, bool] | None:
 
 
 def _between_dollars(text: str, start: int) -> tuple[str, str, bool] | None:
-    found = _DOLLARS.match(text, start, start + LONGEST)
-    if found is None or text[found.end() : found.end() + 1].isdigit():
+    match = _DOLLARS.match(text, start, start + LONGEST)
+    if match is None or text[match.end() : match.end() + 1].isdigit():
         return None
-    body = found[1]
+    body = match[1]
     if (
         body != body.strip()
         or "\n\n" in body
         or _PROSE.search(_COMMAND.sub("", _TEXT.sub("", body)))
     ):
         return None
-    return found[0], body, False
+    return match[0], body, False
 
 
 @lru_cache(maxsize=50_000)
 def mathml(latex: str, display: bool = False) -> str | None:
-    """A formula as MathML, None for one that cannot be read or is too long; only `ELEMENTS` and
-    `ATTRIBUTES` pass.
+    """A formula as MathML with only `ELEMENTS` and `ATTRIBUTES`; None for one that is too long or
+    that the converter rejects.
 
-    LaTeX is a model's output: `\\href`, `\\style` and the like would otherwise become a page's own
-    links and styles.
+    The LaTeX is a model's output: `\\href`, `\\style` and the like must not become links and styles
+    of the page.
     """
     from latex2mathml.converter import convert_to_element
 
@@ -115,13 +115,13 @@ def mathml(latex: str, display: bool = False) -> str | None:
         return None
     try:
         return rebuilt(convert_to_element(latex.strip(), display="block" if display else "inline"))
-    except Exception:  # whatever a parser does with what is no LaTeX
+    except Exception:  # the converter may fail in any way on text that is not LaTeX
         return None
 
 
 def rebuilt(element: Element, depth: int = 0) -> str:
-    """An element of MathML as text, from the lists of what may be in it. Others are replaced by
-    their content.
+    """An element of MathML as text. Elements that are not allowed are replaced by their content,
+    other attributes are dropped.
     """
     if depth > DEEPEST:
         raise ValueError(f"a formula nests more than {DEEPEST} elements")
@@ -130,11 +130,14 @@ def rebuilt(element: Element, depth: int = 0) -> str:
     )
     if element.tag not in ELEMENTS:
         return f"<mrow>{inside}</mrow>"
-    kept = {k: v for k, v in element.attrib.items() if k in ATTRIBUTES and _VALUE.fullmatch(v)}
-    marks = "".join(f' {name}="{html.escape(value)}"' for name, value in kept.items())
-    return f"<{element.tag}{marks}>{inside}</{element.tag}>"
+    attributes = "".join(
+        f' {name}="{html.escape(value)}"'
+        for name, value in element.attrib.items()
+        if name in ATTRIBUTES and _VALUE.fullmatch(value)
+    )
+    return f"<{element.tag}{attributes}>{inside}</{element.tag}>"
 
 
 def _text(text: str | None) -> str:
-    """Text that may spell characters as entities."""
+    """Escaped text; entities in it are resolved first."""
     return html.escape(html.unescape(text)) if text else ""

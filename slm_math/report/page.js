@@ -2,7 +2,7 @@
 // The browser of transcripts. The page's own words are set as text; a transcript's HTML was made and escaped in Python.
 const data = JSON.parse(document.getElementById("transcripts-data").textContent);
 const PAGE = 100;
-const COLOURS = data.colours;
+const COLORS = data.colors;
 const at = (id) => document.getElementById(id);
 const state = { run: "", tag: "", filter: new Set(), q: "", raw: false, page: 0, open: "" };
 const chunks = new Map();
@@ -93,16 +93,16 @@ async function fill(item, place) {
 function row(place) {
   const entry = data.entries[place];
   const right = entry.flags.includes("right");
-  const told = entry.flags.filter((name) => name !== "right" && name !== "wrong").map((name) => data.flags[name]);
+  const shownFlags = entry.flags.filter((name) => name !== "right" && name !== "wrong").map((name) => data.flags[name]);
   const sample = entry.sample ? `, sample ${entry.sample + 1}` : "";
   const dot = element("span", { className: "dot" });
-  dot.style.background = COLOURS[entry.run];
+  dot.style.background = COLORS[entry.run];
   const mark = element("span", { className: right ? "right" : "wrong", textContent: right ? "\u2713" : "\u2717" });
   mark.setAttribute("role", "img");
   mark.setAttribute("aria-label", right ? "right" : "wrong");
   const said = entry.answer === null ? "no answer" : entry.answer;
   const answer = element("span", { className: "said", textContent: right ? said : `${said}  (gold ${entry.gold})` });
-  const words = [data.runs[entry.run], entry.id + sample, ...Object.entries(entry.tags).map(([k, v]) => `${k}: ${v}`), ...told];
+  const words = [data.runs[entry.run], entry.id + sample, ...Object.entries(entry.tags).map(([k, v]) => `${k}: ${v}`), ...shownFlags];
   const meta = element("span", { className: "meta" }, [dot, words.join(" \u00b7 ")]);
   const head = element("span", { className: "head", textContent: entry.problem });
   const item = element("details", { className: "item" }, [

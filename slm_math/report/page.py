@@ -1,4 +1,4 @@
-"""The page: one HTML file that loads nothing and runs nothing but its own script."""
+"""The page: one HTML file that loads nothing and runs only its own script."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from slm_math.report.text import clean
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: tables, charts, and tables that are folded away."""
+    """A section of the page: tables, figures, and tables that are folded."""
 
     id: str
     title: str
@@ -33,11 +33,14 @@ def page(
     title: str,
     lead: str,
     sections: Sequence[Section],
+    *,
     settings: Sequence[Table],
     shown: str,
     data: dict[str, Any],
 ) -> str:
-    """The whole file. `shown` says which transcripts are in `data` (see `transcripts.browser`)."""
+    """The HTML of the page. `shown` says which transcripts are in `data` (see
+    `transcripts.browser`).
+    """
     script = _own("page.js")
     values = {
         "title": clean(title),
@@ -57,9 +60,7 @@ def page(
 
 
 def policy(script: str) -> str:
-    """A content security policy under which the page's script runs and nothing else, and nothing is
-    loaded.
-    """
+    """A content security policy that allows only the page's own script and forbids loading."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     rules = ("default-src 'none'", "style-src 'unsafe-inline'", "img-src data:", f"script-src "
         f"'sha256-{digest}'",
@@ -68,17 +69,21 @@ def policy(script: str) -> str:
 
 
 def embedded(data: Any) -> str:
-    """JSON for a script element: no text in it can end the element or open a comment."""
+    """JSON for a script element: no text in it can close the element or open a comment."""
     text = json.dumps(data, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _plain(section: Section) -> dict[str, Any]:
     plots = [
-        {"title": clean(p.title), "caption": clean(p.caption), "svg": Markup(p.inline())}
-        for p in section.plots
+        {
+            "title": clean(plot.title),
+            "caption": clean(plot.caption),
+            "svg": Markup(plot.inline()),
+        }
+        for plot in section.plots
     ]
-    tables, folded = (list(map(_cleaned, found)) for found in (section.tables, section.folded))
+    tables, folded = (list(map(_cleaned, some)) for some in (section.tables, section.folded))
     return {
         "id": section.id,
         "title": section.title,

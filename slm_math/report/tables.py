@@ -1,4 +1,4 @@
-"""Tables as data, and as Markdown and LaTeX; the page's template makes HTML of them."""
+"""Tables as data, Markdown and LaTeX; the template of the page makes HTML of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from slm_math.metrics.summary import Summary
 from slm_math.report.accuracy import tag_summaries
-from slm_math.report.load import Run
+from slm_math.report.load import AgentRun
 from slm_math.report.text import line, percent
 
 _LATEX = {
@@ -23,8 +23,8 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|$~!&])")
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain text under the names of their columns; columns after the first `names` hold
-    numbers.
+    """Rows of plain text with the names of their columns. The first `names` columns hold text, the
+    others numbers.
     """
 
     title: str
@@ -57,13 +57,13 @@ class Table:
 
 
 def markdown(text: str) -> str:
-    """Text of one line that Markdown shows as it is."""
+    """Text on one line that Markdown shows literally."""
     return _MARKDOWN.sub(r"\\\1", line(text)).replace("\\<", "&lt;").replace("\\&", "&amp;")
 
 
 def latex(text: str) -> str:
-    """Text of one line that LaTeX shows as it is; brackets would be read as an option after a
-    line's end.
+    """Text on one line that LaTeX shows literally; after the end of a line, LaTeX would take
+    brackets for an option.
     """
     return (
         "".join(_LATEX.get(char, char) for char in line(text))
@@ -72,53 +72,55 @@ def latex(text: str) -> str:
     )
 
 
-def summary_table(runs: Sequence[Run], title: str) -> Table:
-    """One row per run; what no run has is left out."""
+def summary_table(runs: Sequence[AgentRun], title: str) -> Table:
+    """One row per run, without the columns that are empty for all runs."""
     rows = [_summary_row(run) for run in runs]
     columns = [name for name in rows[0] if any(row[name] not in ("", "-") for row in rows)]
     note = (
-        "Intervals are at 95 %: Wilson, or on the spread of problems where they have several "
-        "samples."
+        "Intervals are at 95 %: Wilson, or from the variance between problems with several samples."
     )
     return Table(
         title, tuple(columns), tuple(tuple(row[name] for name in columns) for row in rows), note
     )
 
 
-def _summary_row(run: Run) -> dict[str, str]:
-    s, found = run.summary, run.summary.figures
-    ks = sorted(
-        (name for name in found if re.fullmatch(r"pass@\d+", name)), key=lambda name: int(name[5:])
-    )
-    broken = [f"{s.errors} broken"] if s.errors else []
-    unsettled = [f"{found['undecided']:.0f} undecided"] if found.get("undecided") else []
+def _summary_row(run: AgentRun) -> dict[str, str]:
+    summary, metrics = run.summary, run.summary.metrics
+    sizes = sorted(int(name[5:]) for name in metrics if re.fullmatch(r"pass@\d+", name))
+    broken = [f"{summary.errors} broken"] if summary.errors else []
+    undecided = [f"{metrics['undecided']:.0f} undecided"] if metrics.get("undecided") else []
+    programs = summary.programs
     return {
         "run": run.name,
-        "n": str(s.problems),
-        "samples": str(s.n) if s.n != s.problems else "",
-        "accuracy %": f"{100 * s.accuracy:.1f}",
-        "interval": f"{100 * s.low:.1f} \u2013 {100 * s.high:.1f}",
-        "pass@k": f"{100 * found[ks[-1]]:.1f} (k = {ks[-1][5:]})" if ks else "-",
-        "any draft right": _share(found, "oracle"),
-        "no answer": _share(found, "no_answer"),
-        "cut off": _share(found, "truncated"),
-        "programs": f"{s.programs.runs}, {percent(s.programs.share_ok, 0)} ran"
-        if s.programs.runs
+        "n": str(summary.problems),
+        "samples": str(summary.n) if summary.n != summary.problems else "",
+        "accuracy %": f"{100 * summary.accuracy:.1f}",
+        "interval": f"{100 * summary.low:.1f} \u2013 {100 * summary.high:.1f}",
+        "pass@k": f"{100 * metrics[f'pass@{sizes[-1]}']:.1f} (k = {sizes[-1]})" if sizes else "-",
+        "any draft correct": _share(metrics, "oracle"),
+        "no answer": _share(metrics, "no_answer"),
+        "truncated": _share(metrics, "truncated"),
+        "programs": f"{programs.runs}, {percent(programs.share_ok, 0)} ok"
+        if programs.runs
         else "-",
-        "tokens": f"{found['tokens']:.0f}",
-        "seconds": f"{s.seconds:.3g}",
-        "note": ", ".join((["partial"] if run.partial else []) + broken + unsettled),
+        "tokens": f"{metrics['tokens']:.0f}",
+        "seconds": f"{summary.seconds:.3g}",
+        "note": ", ".join((["partial"] if run.partial else []) + broken + undecided),
     }
 
 
-def _share(found: Mapping[str, float], name: str) -> str:
-    return percent(found[name]) if name in found else "-"
+def _share(metrics: Mapping[str, float], name: str) -> str:
+    return percent(metrics[name]) if name in metrics else "-"
 
 
-def tag_table(runs: Sequence[Run], tag: str, title: str) -> Table:
+def tag_table(runs: Sequence[AgentRun], tag: str, title: str) -> Table:
     """Accuracy with interval by the values of a tag, one column per run."""
     rows = [
-        (value, str(max(s.problems for s in row if s is not None)), *(_shown(s) for s in row))
+        (
+            value,
+            str(max(summary.problems for summary in row if summary is not None)),
+            *(_accuracy(summary) for summary in row),
+        )
         for value, row in tag_summaries(runs, tag).items()
     ]
     return Table(
@@ -126,25 +128,27 @@ def tag_table(runs: Sequence[Run], tag: str, title: str) -> Table:
     )
 
 
-def _shown(s: Summary | None) -> str:
-    return "-" if s is None else f"{100 * s.accuracy:.1f} [{100 * s.low:.1f}, {100 * s.high:.1f}]"
+def _accuracy(summary: Summary | None) -> str:
+    if summary is None:
+        return "-"
+    return f"{100 * summary.accuracy:.1f} [{100 * summary.low:.1f}, {100 * summary.high:.1f}]"
 
 
-def figures_table(runs: Sequence[Run], title: str) -> Table:
-    """Every figure of every run's summary."""
-    # by tag there are tables of their own
-    values = [replace(run.summary, by={}).values() for run in runs]
+def metrics_table(runs: Sequence[AgentRun], title: str) -> Table:
+    """All metrics of every run, except those by tag, which have tables of their own."""
+    metrics = [replace(run.summary, by={}).all_metrics() for run in runs]
     names = dict.fromkeys(
-        name for found in values for name in found if not name.endswith(("_low", "_high"))
+        name for values in metrics for name in values if not name.endswith(("_low", "_high"))
     )
     rows = tuple(
-        (name, *(_figure(name, v, run.summary) for v, run in zip(values, runs))) for name in names
+        (name, *(_metric(name, values, run.summary) for values, run in zip(metrics, runs)))
+        for name in names
     )
-    return Table(title, ("figure", *(run.name for run in runs)), rows)
+    return Table(title, ("metric", *(run.name for run in runs)), rows)
 
 
-def _figure(name: str, values: Mapping[str, float], summary: Summary) -> str:
-    """A figure with its 95 % interval where it has one."""
+def _metric(name: str, values: Mapping[str, float], summary: Summary) -> str:
+    """A metric, with its 95 % interval if it has one."""
     if name not in values:
         return "-"
     ends = values.get(f"{name}_low"), values.get(f"{name}_high")
@@ -154,13 +158,11 @@ def _figure(name: str, values: Mapping[str, float], summary: Summary) -> str:
     )
 
 
-def settings_table(run: Run) -> Table:
-    """What made the run what it is: its manifest, key by key."""
-    kept = {**run.identity, "environment": run.manifest.get("environment")}
+def settings_table(run: AgentRun) -> Table:
+    """The settings of a run: its manifest, key by key."""
     times = {name: run.manifest.get(name) for name in ("started", "finished")}
-    rows = tuple(
-        (name, line(value)) for name, value in _flat({**times, **kept}) if value is not None
-    )
+    settings = {**times, **run.identity, "environment": run.manifest.get("environment")}
+    rows = tuple((name, line(value)) for name, value in _flat(settings) if value is not None)
     return Table(f"{run.name}", ("setting", "value"), rows, names=2)
 
 

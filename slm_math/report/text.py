@@ -1,6 +1,4 @@
-"""Text that anybody may have written, made fit for a page: no control characters, no markup, no end
-of paper.
-"""
+"""Untrusted text, made safe for a page: without control characters and markup, and not too long."""
 
 from __future__ import annotations
 
@@ -10,20 +8,20 @@ from typing import Any
 
 LONGEST = 20_000  # characters of one text that a page shows
 
-# C0 and C1 controls but for tab and line feed, half surrogate pairs, Unicode's line ends, marks
-# that turn text round or hide in it, and what is no character at all
-_UNFIT = re.compile(
+# C0 and C1 controls except tab and line feed, half surrogate pairs, Unicode's line ends, invisible
+# marks and those that change the direction of text, and noncharacters
+_UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffc\ufffe\uffff]"
 )
 
 
 def clean(value: Any, limit: int = LONGEST) -> str:
-    """A value as text without characters that steer what shows it; each becomes U+FFFD. Cut, aloud,
-    after `limit`.
+    """A value as text; every control character becomes U+FFFD, and text beyond `limit` characters
+    is replaced by a remark.
     """
     text = value if isinstance(value, str) else "" if value is None else str(value)
     left = len(text) - limit
-    text = _UNFIT.sub("\ufffd", text[:limit].replace("\r\n", "\n").replace("\r", "\n"))
+    text = _UNSAFE.sub("\ufffd", text[:limit].replace("\r\n", "\n").replace("\r", "\n"))
     return f"{text} \u2026 ({left:,} more characters)" if left > 0 else text
 
 

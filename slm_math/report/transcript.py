@@ -1,17 +1,27 @@
-"""One record as HTML: everything that people, models and programs wrote in it is escaped."""
+"""One record as HTML; all text of people, models and programs in it is escaped."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from html import escape
 from typing import Any
 
+from slm_math.records.record import (
+    GRADED,
+    ChatMessage,
+    Event,
+    NoteEvent,
+    Record,
+    RunEvent,
+    TurnEvent,
+)
 from slm_math.report.mathematics import formulas, mathml
 from slm_math.report.text import clean, escaped, line
 
-LONGEST_CODE = 12_000  # characters that are coloured; a longer program is shown plain
+LONGEST_CODE = 12_000  # characters; a longer program is not colored
 _FENCE = re.compile(
     r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)",
     re.DOTALL | re.MULTILINE,
@@ -19,45 +29,43 @@ _FENCE = re.compile(
 _SPAN = re.compile(r"\*\*(?=\S)([^*\n]{1,400})(?<=\S)\*\*|`([^`\n]{1,400})`")
 
 
-def transcript(row: Mapping[str, Any]) -> str:
-    """Problem, answer and verdict of a record, then what happened, in order."""
-    mark = "right" if row["correct"] else "wrong"
+def transcript(record: Record) -> str:
+    """Problem, answer and verdict of a record, then the events in order."""
+    mark = "right" if record.correct else "wrong"
+    answer = prose(_formula(record.answer)) if record.answer is not None else "<em>none</em>"
+    tags = (f"{escaped(tag, 80)}: {escaped(value, 80)}" for tag, value in record.tags.items())
     parts = [
-        f'<section class="problem">{prose(row["problem"])}</section>',
+        f'<section class="problem">{prose(record.problem)}</section>',
         '<dl class="facts">',
-        _fact("gold", prose(_formula(row["gold"]))),
-        _fact(
-            "answer",
-            prose(_formula(row["answer"])) if row["answer"] is not None else "<em>none</em>",
-        ),
-        _fact("verdict", f'<span class="{mark}">{mark}</span> {escaped(_why(row))}'),
-        _fact(
-            "tags", ", ".join(f"{escaped(k, 80)}: {escaped(v, 80)}" for k, v in row["tags"].items())
-        ),
-        _fact("error", escaped(row["error"]) if row["error"] is not None else ""),
-        _fact("rewards", _rewards(row)),
+        _fact("gold", prose(_formula(record.gold))),
+        _fact("answer", answer),
+        _fact("verdict", f'<span class="{mark}">{mark}</span> {escaped(_reasons(record))}'),
+        _fact("tags", ", ".join(tags)),
+        _fact("error", escaped(record.error) if record.error is not None else ""),
+        _fact("rewards", _rewards(record)),
         "</dl>",
-        *_events(row["events"]),
+        *_events(record.events),
     ]
     return "".join(parts)
 
 
-def _why(row: Mapping[str, Any]) -> str:
-    how = f"stated as {line(row['method'], 40)}" if row.get("method") else ""
-    hedged = "names alternatives" if row.get("hedged") else ""
-    lenient = (
-        "right if the last number counted" if row.get("lenient") and not row["correct"] else ""
+def _reasons(record: Record) -> str:
+    """Why the verdict is what it is, in brackets."""
+    lenient = record.lenient and not record.correct
+    parts = (
+        line(record.reason),
+        f"stated as {line(record.method, 40)}" if record.method else "",
+        "names alternatives" if record.hedged else "",
+        "right if the last number counted" if lenient else "",
     )
-    told = "; ".join(filter(None, (line(row["reason"]), how, hedged, lenient)))
-    return f"({told})" if told else ""
+    text = "; ".join(filter(None, parts))
+    return f"({text})" if text else ""
 
 
-def _rewards(row: Mapping[str, Any]) -> str:
-    found = row.get("rewards")
-    if not isinstance(found, dict):
-        return ""
+def _rewards(record: Record) -> str:
     return ", ".join(
-        f"{escaped(role, 40)} {escaped(value, 20) or 'not scored'}" for role, value in found.items()
+        f"{escaped(role, 40)} {'not scored' if math.isnan(reward) else escaped(reward, 20)}"
+        for role, reward in record.rewards.items()
     )
 
 
@@ -66,106 +74,97 @@ def _fact(name: str, value: str) -> str:
 
 
 def _formula(text: Any) -> str:
-    """An answer, which is written without dollars, as the formula that it is."""
+    """An answer as a formula: answers are written without dollars."""
     answer = clean(text, 600)
     plain = not re.search(r"[\\^_{}]", answer) or "$" in answer
     return answer if plain else f"\\({answer}\\)"
 
 
-def _events(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    seen: list[Any] = []
+def _events(events: tuple[Event, ...]) -> Iterator[str]:
+    seen: tuple[ChatMessage, ...] = ()  # the conversation up to the last reply
     for event in events:
-        if event["kind"] == "turn":
+        if isinstance(event, TurnEvent):
             yield _turn(event, seen)
-            prompt = event["prompt"] if isinstance(event["prompt"], list) else []
-            seen = [*prompt, {"role": "assistant", "content": event["reply"]}]
-        elif event["kind"] == "run":
-            yield _run(event, seen[-1]["content"] if seen else "")
-        elif event["kind"] == "note":
+            seen = (*event.prompt, ChatMessage("assistant", event.reply))
+        elif isinstance(event, RunEvent):
+            yield _run(event, seen[-1].content if seen else "")
+        else:
             yield _note(event)
 
 
-def _turn(event: Mapping[str, Any], seen: Sequence[Any]) -> str:
-    prompt = event["prompt"] if isinstance(event["prompt"], list) else []
-    goes_on = bool(seen) and prompt[: len(seen)] == list(seen)
-    new = prompt[len(seen) :] if goes_on else prompt
-    lead = f'<p class="faint">goes on from the {len(seen)} messages above</p>' if goes_on else ""
-    cut = ' <span class="chip bad">cut off</span>' if event["finish"] == "length" else ""
-    facts = f"{event['tokens']:,.0f} tokens, {event['seconds']:.3g} s"
+def _turn(turn: TurnEvent, seen: tuple[ChatMessage, ...]) -> str:
+    continues = bool(seen) and turn.prompt[: len(seen)] == seen
+    new = turn.prompt[len(seen) :] if continues else turn.prompt
+    lead = f'<p class="faint">goes on from the {len(seen)} messages above</p>' if continues else ""
+    truncated = ' <span class="chip bad">truncated</span>' if turn.finish == "length" else ""
+    facts = f"{turn.tokens:,.0f} tokens, {turn.seconds:.3g} s"
     return (
         f'<section class="turn"><h4><span '
-        f'class="role">{escaped(event["role"] or "model", 40)}</span>'
-        f'<span class="faint">{facts}</span>{cut}</h4>'
+        f'class="role">{escaped(turn.role or "model", 40)}</span>'
+        f'<span class="faint">{facts}</span>{truncated}</h4>'
         f"<details><summary>prompt</summary>{lead}{''.join(map(_message, new))}</details>"
-        f'<div class="reply">{prose(event["reply"]) or "<em>nothing</em>"}</div></section>'
+        f'<div class="reply">{prose(turn.reply) or "<em>nothing</em>"}</div></section>'
     )
 
 
-def _message(message: Any) -> str:
-    told = message if isinstance(message, dict) else {"role": "?", "content": message}
+def _message(message: ChatMessage) -> str:
     return (
-        f'<div class="message"><span class="role">{escaped(told.get("role"), 40)}</span>'
-        f"<pre>{escaped(told.get('content'))}</pre></div>"
+        f'<div class="message"><span class="role">{escaped(message.role, 40)}</span>'
+        f"<pre>{escaped(message.content)}</pre></div>"
     )
 
 
-def _run(event: Mapping[str, Any], reply: Any) -> str:
-    mark, word = ("good", "ran") if event["ok"] else ("bad", "failed")
-    kind = (
-        ""
-        if event["ok"]
-        else f" {line(event['error_type'], 60)}" + (" (out of time)" if event["timed_out"] else "")
-    )
-    output, program = escaped(event["output"]), code(event["code"])
-    if isinstance(reply, str) and str(event["code"]).strip() in reply:
+def _run(run: RunEvent, reply: str) -> str:
+    mark, word, error = "good", "ok", ""
+    if not run.ok:
+        mark, word = "bad", "failed"
+        error = f" {line(run.error_type, 60)}" + (" (timed out)" if run.timed_out else "")
+    output, program = escaped(run.output), code(run.code)
+    if run.code.strip() in reply:
         program = f"<details><summary>the program above</summary>{program}</details>"
-    earlier = event.get("earlier")
-    if isinstance(earlier, list) and earlier:
-        before = "".join(map(code, earlier))
+    if run.earlier:
+        before = "".join(map(code, run.earlier))
         program = (
-            f"<details><summary>after {len(earlier)} earlier "
+            f"<details><summary>after {len(run.earlier)} earlier "
             f"programs</summary>{before}</details>{program}"
         )
     return (
         '<section class="run"><h4><span class="role">program</span>'
-        f'<span class="chip {mark}">{word}{escape(kind)}</span>'
-        f'<span class="faint">{event["seconds"]:.3g} s</span></h4>{program}'
+        f'<span class="chip {mark}">{word}{escape(error)}</span>'
+        f'<span class="faint">{run.seconds:.3g} s</span></h4>{program}'
         f'<pre class="output">{output or "(no output)"}</pre></section>'
     )
 
 
-def _note(event: Mapping[str, Any]) -> str:
-    kind, text = line(event["note"], 40), event["text"]
-    mark, told = "", ""
-    if "correct" in event:
-        mark, told = ("good", "right") if event["correct"] else ("bad", "wrong")
-    elif kind == "vote":
-        told = f"{100 * event.get('value', 0):.0f} % of the votes"
-    elif kind == "lost":
+def _note(note: NoteEvent) -> str:
+    kind = line(note.kind, 40)
+    mark, remark = "", ""
+    if note.correct is not None:
+        mark, remark = ("good", "right") if note.correct else ("bad", "wrong")
+    elif note.kind == "vote":
+        remark = f"{100 * (note.value or 0):.0f} % of the votes"
+    elif note.kind == "lost":
         mark = "bad"
-    said = (
-        escaped(line(text, 300))
-        if text is not None
-        else "no answer"
-        if kind in ("draft", "candidate", "vote")
-        else ""
-    )
-    branch = event.get("branch")
-    where = f"branch {'.'.join(map(str, branch))}" if isinstance(branch, list) and branch else ""
-    role = line(event.get("role"), 40)
+    if note.text is not None:
+        text = escaped(line(note.text, 300))
+    else:
+        text = "no answer" if note.kind in (*GRADED, "vote") else ""
+    branch = f"branch {'.'.join(map(str, note.branch))}" if note.branch else ""
     rest = " ".join(
-        f'<span class="faint">{escaped(part, 80)}</span>' for part in (role, where) if part
+        f'<span class="faint">{escaped(part, 80)}</span>'
+        for part in (line(note.role, 40), branch)
+        if part
     )
-    mean = f' <span class="chip {mark}">{escape(told)}</span>' if told else ""
+    chip = f' <span class="chip {mark}">{escape(remark)}</span>' if remark else ""
     return (
-        f'<p class="note"><span class="chip {mark if not told else ""}">{escape(kind)}</span> '
-        f"{said}{mean} {rest}</p>"
+        f'<p class="note"><span class="chip {mark if not remark else ""}">{escape(kind)}</span> '
+        f"{text}{chip} {rest}</p>"
     )
 
 
 def prose(text: Any) -> str:
-    """Text twice over, with its mathematics and programs rendered and as it is; once where that
-    makes no difference.
+    """Text in two forms, with its formulas and programs rendered and literally; once if both are
+    the same.
     """
     plain = clean(text)
     raw = escape(plain)
@@ -188,9 +187,9 @@ def _rendered(text: str) -> Iterator[str]:
 
 def _with_formulas(text: str) -> Iterator[str]:
     for source, latex, display in formulas(text):
-        made = mathml(latex, display) if latex else None
-        if made is not None:
-            yield made
+        rendered = mathml(latex, display) if latex else None
+        if rendered is not None:
+            yield rendered
         elif latex:
             yield f"<code>{escape(source)}</code>"
         else:
@@ -207,18 +206,18 @@ def _spans(text: str) -> Iterator[str]:
 
 
 def code(text: Any, language: str = "python") -> str:
-    """A program, coloured where it is Python or of no named language."""
-    return _coloured(clean(text).strip("\n"), language.lower() in ("", "python", "py", "python3"))
+    """A program, colored if it is Python or of no named language."""
+    return _colored(clean(text).strip("\n"), language.lower() in ("", "python", "py", "python3"))
 
 
 @lru_cache(maxsize=20_000)
-def _coloured(program: str, python: bool) -> str:
+def _colored(program: str, python: bool) -> str:
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
     plain = len(program) > LONGEST_CODE or not python
-    made = (
+    shown = (
         escape(program) if plain else highlight(program, PythonLexer(), HtmlFormatter(nowrap=True))
     )
-    return f'<pre class="code">{made.rstrip()}</pre>'
+    return f'<pre class="code">{shown.rstrip()}</pre>'

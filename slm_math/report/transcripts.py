@@ -1,6 +1,4 @@
-"""Which transcripts a report shows, what a reader can filter them by, and how they travel in a
-page.
-"""
+"""The browser of transcripts: which ones a report shows, their filters, and their packed form."""
 
 from __future__ import annotations
 
@@ -8,15 +6,16 @@ import base64
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from slm_math.metrics.rounds import drafts
-from slm_math.report.load import Run
+from slm_math.metrics.rounds import correct_by_round
+from slm_math.records.record import Record
+from slm_math.report.load import AgentRun
 from slm_math.report.text import line
 from slm_math.report.transcript import transcript
 
-FLAGS = {  # name in the address: what the page calls it
+FLAGS = {  # name in the address of the page -> label
     "right": "right",
     "wrong": "wrong",
     "improved": "improved",
@@ -28,103 +27,102 @@ FLAGS = {  # name in the address: what the page calls it
     "no-answer": "no answer",
     "broken": "broken",
 }
-CHUNK = 12  # transcripts that are packed together
+CHUNK = 12  # transcripts in one compressed piece
 
 
-def flags(row: Mapping[str, Any], flipped: bool) -> list[str]:
-    """The names of what holds for a sample."""
-    events, marks, right = row["events"], drafts(row), row["correct"]
+def flags(record: Record, flipped: bool) -> list[str]:
+    """The names of the flags that a sample has."""
+    rounds, correct = correct_by_round(record), record.correct
     holds = {
-        "right": right,
-        "wrong": not right,
-        "improved": bool(marks) and right and not marks[0],
-        "degraded": bool(marks) and marks[0] and not right,
+        "right": correct,
+        "wrong": not correct,
+        "improved": bool(rounds) and correct and not rounds[0],
+        "degraded": bool(rounds) and rounds[0] and not correct,
         "flipped": flipped,
-        "code-failed": any(e["kind"] == "run" and not e["ok"] for e in events),
-        "truncated": any(e["kind"] == "turn" and e["finish"] == "length" for e in events),
-        "lost": any(e["kind"] == "note" and e["note"] == "lost" for e in events),
-        "no-answer": row["answer"] is None,
-        "broken": row["error"] is not None,
+        "code-failed": any(not run.ok for run in record.runs),
+        "truncated": record.truncated,
+        "lost": any(note.kind == "lost" for note in record.notes),
+        "no-answer": record.answer is None,
+        "broken": record.error is not None,
     }
     return [name for name in FLAGS if holds[name]]
 
 
-def flipped(runs: Sequence[Run]) -> set[tuple[int, Any]]:
-    """(data, problem id) of problems that one run has right in most samples, and
-    another one wrong.
+def flipped_problems(runs: Sequence[AgentRun]) -> set[tuple[int, str]]:
+    """(data, problem id) of the problems that one run solves in most samples, and another one does
+    not.
     """
-    marks: dict[tuple[int, Any], list[bool]] = defaultdict(list)
+    solved: dict[tuple[int, str], list[bool]] = defaultdict(list)
     for run in runs:
-        samples: dict[Any, list[bool]] = defaultdict(list)
-        for row in run.records:
-            samples[row["id"]].append(row["correct"])
-        for problem, rights in samples.items():
-            marks[run.data, problem].append(2 * sum(rights) > len(rights))
-    return {key for key, rights in marks.items() if any(rights) and not all(rights)}
+        verdicts: dict[str, list[bool]] = defaultdict(list)
+        for record in run.records:
+            verdicts[record.id].append(record.correct)
+        for problem, some in verdicts.items():
+            solved[run.data, problem].append(2 * sum(some) > len(some))
+    return {key for key, by_run in solved.items() if any(by_run) and not all(by_run)}
 
 
-def chosen(
-    records: Sequence[Mapping[str, Any]], named: Sequence[Sequence[str]], limit: int
-) -> list[int]:
-    """Which records to show when there are more than `limit`, in their order.
+def selected(flagged: Sequence[Sequence[str]], limit: int) -> list[int]:
+    """The indices of the samples to show if there are more than `limit`, in order, given the flags
+    of all.
 
-    Half of them are those that changed between runs or rounds or broke, then wrong ones, each
-    spread evenly; the rest is an even sample of all.
+    Up to half are samples that changed between runs or rounds or broke, then up to a quarter
+    incorrect ones, each evenly spread; the rest is an even selection of the others.
     """
-    if len(records) <= limit:
-        return list(range(len(records)))
+    n = len(flagged)
+    if n <= limit:
+        return list(range(n))
     telling = {"flipped", "improved", "degraded", "broken"}
-    first = _even([i for i, names in enumerate(named) if telling & set(names)], limit // 2)
-    kept = set(first)
-    kept |= set(
-        _even(
-            [i for i, names in enumerate(named) if "wrong" in names and i not in kept], limit // 4
-        )
-    )
-    kept |= set(_even([i for i in range(len(records)) if i not in kept], limit - len(kept)))
-    return sorted(kept)
+    changed = [index for index, names in enumerate(flagged) if telling & set(names)]
+    kept = set(_evenly(changed, limit // 2))
+    wrong = [index for index, names in enumerate(flagged) if "wrong" in names and index not in kept]
+    kept |= set(_evenly(wrong, limit // 4))
+    others = [index for index in range(n) if index not in kept]
+    return sorted(kept | set(_evenly(others, limit - len(kept))))
 
 
-def _even(items: Sequence[int], most: int) -> list[int]:
-    """At most so many items, evenly spread."""
-    return (
-        list(items) if len(items) <= most else [items[i * len(items) // most] for i in range(most)]
-    )
+def _evenly(items: Sequence[int], most: int) -> list[int]:
+    """At most so many of the items, evenly spread."""
+    if len(items) <= most:
+        return list(items)
+    return [items[number * len(items) // most] for number in range(most)]
 
 
-def browser(runs: Sequence[Run], limit: int) -> dict[str, Any]:
-    """All that the page's browser of transcripts needs, as data for JSON: plain text, and HTML in
-    packed chunks.
+def browser(runs: Sequence[AgentRun], limit: int) -> dict[str, Any]:
+    """The data of the page's browser of transcripts, for JSON: plain text, and HTML in compressed
+    pieces.
     """
-    moved = flipped(runs)
-    entries, texts, told = [], [], []
+    flipped = flipped_problems(runs)
+    entries: list[dict[str, Any]] = []
+    texts: list[str] = []
+    left_out = []
     for place, run in enumerate(runs):
-        named = [flags(row, (run.data, row["id"]) in moved) for row in run.records]
-        kept = chosen(run.records, named, limit)
-        entries += [_entry(place, run.records[i], named[i]) for i in kept]
-        texts += [transcript(run.records[i]) for i in kept]
+        flagged = [flags(record, (run.data, record.id) in flipped) for record in run.records]
+        kept = selected(flagged, limit)
+        entries += [_entry(place, run.records[index], flagged[index]) for index in kept]
+        texts += [transcript(run.records[index]) for index in kept]
         if len(kept) < len(run.records):
-            told.append(f"{run.name}: {len(kept)} of {len(run.records)}")
+            left_out.append(f"{run.name}: {len(kept)} of {len(run.records)}")
     return {
         "runs": [line(run.name) for run in runs],
         "flags": FLAGS,
         "entries": entries,
-        "left_out": told,
+        "left_out": left_out,
         "chunk": CHUNK,
         "chunks": list(packed(texts)),
     }
 
 
-def _entry(run: int, row: Mapping[str, Any], named: Sequence[str]) -> dict[str, Any]:
+def _entry(run: int, record: Record, names: Sequence[str]) -> dict[str, Any]:
     return {
         "run": run,
-        "id": line(row["id"], 80),
-        "sample": row["sample"] if isinstance(row["sample"], int) else 0,
-        "problem": line(row["problem"], 160),
-        "gold": line(row["gold"], 60),
-        "answer": line(row["answer"], 60) if row["answer"] is not None else None,
-        "flags": list(named),
-        "tags": {line(tag, 40): line(value, 60) for tag, value in row["tags"].items()},
+        "id": line(record.id, 80),
+        "sample": max(record.sample, 0),
+        "problem": line(record.problem, 160),
+        "gold": line(record.gold, 60),
+        "answer": line(record.answer, 60) if record.answer is not None else None,
+        "flags": list(names),
+        "tags": {line(tag, 40): line(value, 60) for tag, value in record.tags.items()},
     }
 
 

@@ -1,21 +1,29 @@
-"""Rewards: small functions from a task and what happened to one number, combined by weights."""
+"""Rewards: a graded trace to a number, a credit per turn, or a workflow that asks a model."""
 
 from slm_math.rewards.answer import Correct, Format, Length, Overlong, Parsable
-from slm_math.rewards.base import Reward, check, score, total
+from slm_math.rewards.asking import AsksJudge
+from slm_math.rewards.base import Reward, check, replies_of
+from slm_math.rewards.credits import Credit, turn_factors
+from slm_math.rewards.scores import Scores, score, total
 from slm_math.rewards.work import CodeAgrees, CodeRan, VerifierApproval, VerifierDecision
 
 __all__ = [
+    "AsksJudge",
     "CodeAgrees",
     "CodeRan",
     "Correct",
+    "Credit",
     "Format",
     "Length",
     "Overlong",
     "Parsable",
     "Reward",
+    "Scores",
     "VerifierApproval",
     "VerifierDecision",
     "check",
+    "replies_of",
     "score",
     "total",
+    "turn_factors",
 ]

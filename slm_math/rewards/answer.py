@@ -1,16 +1,16 @@
-"""Rewards of a reply and of the answer in it: right, in the format asked for, readable, of some
-length.
-"""
+"""Rewards of a reply and its answer: right, well formatted, readable, of some length."""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from slm_math.answers import extract, judge, readable
+from slm_math.answers import extract, readable
+from slm_math.answers.graded import GradedTrace
 from slm_math.rewards.base import Reward, replies_of
-from slm_math.types import Reply, Task, Trace
+from slm_math.types import Problem, Reply
 
 Layout = Literal["boxed", "tags"]
 Shape = Literal["ramp", "brief", "cosine", "window"]
@@ -18,8 +18,20 @@ Unit = Literal["tokens", "chars", "thinking"]
 _TAGS = re.compile(r"(</?(?:think|answer)>)")
 
 
-class _Judged(Reward):
-    """What depends on the agent's answer.
+@dataclass(frozen=True)
+class Counted:
+    """What a reward of the answer looks at: the agent's answer if it counts, whether that is right,
+    and the replies of the role.
+    """
+
+    problem: Problem
+    answer: str | None
+    right: bool
+    replies: list[Reply]
+
+
+class _OfAnswer(Reward):
+    """A reward that depends on the agent's answer.
 
     Args:
         finish: when True, an answer counts only if the role's last reply ended by itself, not by
@@ -33,19 +45,21 @@ class _Judged(Reward):
         self.finish = finish
         self.layout: Layout | None = layout
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        replies = replies_of(trace, self.role)
+    def __call__(self, graded: GradedTrace) -> float:
+        replies = replies_of(graded.trace, self.role)
         if self.layout and not has_layout(self.layout, replies):
             return 0.0
-        cut_off = self.finish and replies and replies[-1].finish != "stop"
-        return self.judged(task, None if cut_off else trace.answer, replies)
+        hit_length_limit = bool(replies) and replies[-1].finish != "stop"
+        answer = None if self.finish and hit_length_limit else graded.trace.answer
+        right = answer is not None and graded.correct
+        return self.value(Counted(graded.task.problem, answer, right, replies))
 
-    def judged(self, task: Task, answer: str | None, replies: list[Reply]) -> float:
-        """The score of the answer that counts, if any, and of the role's replies."""
+    def value(self, counted: Counted) -> float:
+        """The score."""
         raise NotImplementedError
 
 
-class Correct(_Judged):
+class Correct(_OfAnswer):
     """Is the agent's final answer right?
 
     Args:
@@ -67,19 +81,17 @@ class Correct(_Judged):
         super().__init__(**common)
         self.right, self.wrong, self.missing, self.unreadable = right, wrong, missing, unreadable
 
-    def judged(self, task: Task, answer: str | None, replies: list[Reply]) -> float:
-        if answer is None:
+    def value(self, counted: Counted) -> float:
+        if counted.answer is None:
             return self.missing
-        if judge(answer, task).equal:
+        if counted.right:
             return self.right
-        return (
-            self.wrong
-            if self.unreadable is None or readable(answer, task.problem)
-            else self.unreadable
-        )
+        if self.unreadable is None or readable(counted.answer, counted.problem):
+            return self.wrong
+        return self.unreadable
 
 
-class Format(_Judged):
+class Format(_OfAnswer):
     r"""Does the role's last reply have the format that was asked for?
 
     Args:
@@ -102,13 +114,13 @@ class Format(_Judged):
         self.kind: Layout = kind
         self.passed, self.failed, self.wrong = passed, failed, wrong
 
-    def judged(self, task: Task, answer: str | None, replies: list[Reply]) -> float:
-        if not has_layout(self.kind, replies):
+    def value(self, counted: Counted) -> float:
+        if not has_layout(self.kind, counted.replies):
             return self.failed
-        return self.passed if self.wrong is None or judge(answer, task).equal else self.wrong
+        return self.passed if self.wrong is None or counted.right else self.wrong
 
 
-class Parsable(_Judged):
+class Parsable(_OfAnswer):
     """Is there an answer that the grader can read: an option ("mc"), a number ("num"), mathematics
     or text ("math")?
 
@@ -121,12 +133,13 @@ class Parsable(_Judged):
         super().__init__(**common)
         self.passed, self.failed = passed, failed
 
-    def judged(self, task: Task, answer: str | None, replies: list[Reply]) -> float:
-        read = answer is not None and (judge(answer, task).equal or readable(answer, task.problem))
-        return self.passed if read else self.failed
+    def value(self, counted: Counted) -> float:
+        answer = counted.answer
+        reads = answer is not None and (counted.right or readable(answer, counted.problem))
+        return self.passed if reads else self.failed
 
 
-class Length(_Judged):
+class Length(_OfAnswer):
     """Rewards the length n of all replies of the role: `right` * f(n) where the answer is right,
     else `wrong` * f(n).
 
@@ -164,9 +177,9 @@ class Length(_Judged):
         self.low, self.high = low, high
         self.right, self.wrong = right, wrong
 
-    def judged(self, task: Task, answer: str | None, replies: list[Reply]) -> float:
-        factor = self.right if judge(answer, task).equal else self.wrong
-        n = sum(_length(reply, self.unit) for reply in replies)
+    def value(self, counted: Counted) -> float:
+        factor = self.right if counted.right else self.wrong
+        n = sum(_length(reply, self.unit) for reply in counted.replies)
         x = min(max((n - self.low) / (self.high - self.low), 0.0), 1.0)
         f = {
             "ramp": x,
@@ -196,8 +209,8 @@ class Overlong(Reward):
             )
         self.limit, self.buffer = limit, buffer
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        n = max((reply.tokens for reply in replies_of(trace, self.role)), default=0)
+    def __call__(self, graded: GradedTrace) -> float:
+        n = max((reply.tokens for reply in replies_of(graded.trace, self.role)), default=0)
         return min(0.0, max(-1.0, (self.limit - self.buffer - n) / self.buffer))
 
 

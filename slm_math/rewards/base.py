@@ -1,22 +1,28 @@
-"""What a reward is, and how a role's rewards make one number."""
+"""What a reward is, and what is checked before training."""
 
 from __future__ import annotations
 
-import math
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
-from slm_math.types import Reply, Task, Trace
+from slm_math.answers.graded import GradedTrace
+from slm_math.rewards.credits import Credit
+from slm_math.types import Reply, Trace, Workflow
 
-NAN = float("nan")
+Scored: TypeAlias = float | Credit | None
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class Reward:
-    """Scores what one role did in a trace with one number; None when there is nothing to score.
+    """Scores what one role did in a trace with one number.
 
     A role's reward is the sum of weight * score over its rewards. Subclasses implement `__call__`;
     without an `__init__` of their own, or without `super().__init__`, they keep these defaults.
+
+    `roles` names the engines that the reward asks, `uses_python` tells whether it runs programs;
+    most rewards do neither.
 
     Args:
         weight: factor of the score; 0 only logs it.
@@ -27,10 +33,14 @@ class Reward:
     weight: float = 1.0
     role: str = "solver"
     name: str = "reward"
+    roles: tuple[str, ...] = ()
+    uses_python: bool = False
 
     def __init_subclass__(cls) -> None:
         if "name" not in vars(cls):
             cls.name = _WORD.sub("_", cls.__name__).lower()
+        if "__call__" in vars(cls):
+            _check_signature(cls)
 
     def __init__(self, weight: float = 1.0, role: str = "solver", name: str | None = None) -> None:
         self.weight = weight
@@ -38,41 +48,37 @@ class Reward:
         if name is not None:
             self.name = name
 
-    def __call__(self, task: Task, trace: Trace) -> float | None:
-        """The unweighted score of a whole trace in which the role spoke."""
+    def __call__(self, graded: GradedTrace) -> Scored | Workflow[Scored]:
+        """The unweighted score of a whole trace in which the role spoke.
+
+        Returns a number, None when there is nothing to score, or a `Credit`: a number and the
+        weights of the role's turns. A generator is a workflow like that of an agent: it yields
+        lists of requests (`Generate` for one of `roles`, `RunPython`) and returns the score.
+        """
         raise NotImplementedError
 
 
-def score(rewards: Sequence[Reward], task: Task, trace: Trace, role: str) -> dict[str, float]:
-    """The unweighted parts of a role's reward by name; NaN marks what has no score.
-
-    That is all of them when the workflow broke or the role said nothing in it, else those that
-    returned None. Raises ValueError for an infinite reward, which would leave nothing of its group.
-    """
-    own = [reward for reward in rewards if reward.role == role]
-    if trace.error or not replies_of(trace, role):
-        return {reward.name: NAN for reward in own}
-    values = {reward.name: reward(task, trace) for reward in own}
-    for name, value in values.items():
-        if value is not None and math.isinf(value):
-            raise ValueError(
-                f"reward {name!r} of role {role!r} is {value} for problem {task.problem.id}"
-            )
-    return {name: NAN if value is None else float(value) for name, value in values.items()}
+def _check_signature(cls: type[Reward]) -> None:
+    """Raises TypeError for a reward that takes (task, trace), as rewards did up to 0.1."""
+    try:
+        inspect.signature(cls.__call__).bind(None, None)
+    except TypeError:
+        raise TypeError(
+            f"reward {cls.__name__}: __call__ must take one graded trace. Write "
+            "`def __call__(self, graded)`, with graded.task and graded.trace for the former "
+            "arguments (task, trace), and graded.correct for whether the answer is right"
+        ) from None
 
 
-def total(rewards: Sequence[Reward], parts: dict[str, float], role: str) -> float:
-    """The weighted sum of a role's parts; NaN when a part that counts is NaN."""
-    return math.fsum(
-        reward.weight * parts[reward.name]
-        for reward in rewards
-        if reward.role == role and reward.weight
-    )
+def check(
+    rewards: Sequence[Reward], roles: Sequence[str], served: Collection[str] | None = None
+) -> None:
+    """Raises ValueError unless every reward goes to a trained role, under a name of its own, every
+    role has one, and all engines that rewards ask for are there.
 
-
-def check(rewards: Sequence[Reward], roles: Sequence[str]) -> None:
-    """Raises ValueError unless every reward goes to a trained role, under a name of its own, and
-    every role has one.
+    Args:
+        roles: the trained roles.
+        served: the roles that have an engine; None leaves out this part of the check.
     """
     seen: set[tuple[str, str]] = set()
     for reward in rewards:
@@ -87,10 +93,17 @@ def check(rewards: Sequence[Reward], roles: Sequence[str]) -> None:
                 f"{kind}"
             )
         seen.add(key)
+        for asked in reward.roles:
+            if served is not None and asked not in served:
+                raise ValueError(
+                    f"reward {kind} asks for role {asked!r}, and no engine serves this role: set "
+                    f"engines.{asked}"
+                )
     for role in roles:
         if not any(reward.role == role and reward.weight for reward in rewards):
             raise ValueError(f"role {role!r} is trained and has no reward that counts")
 
 
 def replies_of(trace: Trace, role: str) -> list[Reply]:
+    """The replies of a role, in order."""
     return [turn.reply for turn in trace.turns if turn.request.role == role]

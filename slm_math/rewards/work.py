@@ -1,4 +1,4 @@
-"""Rewards of what happened on the way: programs that ran, verdicts that were given."""
+"""Rewards of what happened before the answer: programs that ran, verdicts of a verifier."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 from slm_math.agents.judging import reviewed
 from slm_math.agents.verdicts import verdict
-from slm_math.answers import equivalent, extract, judge
+from slm_math.answers import equivalent, extract
+from slm_math.answers.graded import GradedTrace
 from slm_math.rewards.base import Reward, replies_of
-from slm_math.types import Note, Run, RunResult, Task, Trace, Turn
+from slm_math.types import Note, Run, RunResult, Trace, Turn
 
 
 class CodeRan(Reward):
@@ -26,8 +27,8 @@ class CodeRan(Reward):
         super().__init__(**common)
         self.passed, self.failed = passed, failed
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        results = _results(trace, self.role)
+    def __call__(self, graded: GradedTrace) -> float:
+        results = _results(graded.trace, self.role)
         return 0.0 if not results else self.passed if results[-1].ok else self.failed
 
 
@@ -47,9 +48,9 @@ class CodeAgrees(Reward):
         super().__init__(**common)
         self.agrees, self.differs = agrees, differs
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        ran = [result for result in _results(trace, self.role) if result.ok]
-        replies = replies_of(trace, self.role)
+    def __call__(self, graded: GradedTrace) -> float:
+        ran = [result for result in _results(graded.trace, self.role) if result.ok]
+        replies = replies_of(graded.trace, self.role)
         boxed = extract(replies[-1].text) if replies else None
         lines = f"{ran[-1].stdout}\n{ran[-1].value}".split("\n") if ran else []
         printed = next((line.strip() for line in reversed(lines) if line.strip()), None)
@@ -60,9 +61,14 @@ class CodeAgrees(Reward):
             or boxed.method not in ("box", "tag")
         ):
             return 0.0
-        problem = task.problem
-        said = extract(printed).value or printed
-        same = equivalent(said, boxed.value, problem.answer_type, problem.choices, task.tolerance)
+        problem = graded.task.problem
+        same = equivalent(
+            extract(printed).value or printed,
+            boxed.value,
+            answer_type=problem.answer_type,
+            choices=problem.choices,
+            tolerance=graded.task.tolerance,
+        )
         return self.agrees if same else self.differs
 
 
@@ -91,15 +97,16 @@ class VerifierDecision(Reward):
         super().__init__(role=role, **common)
         self.right, self.wrong, self.unclear = right, wrong, unclear
 
-    def __call__(self, task: Task, trace: Trace) -> float | None:
-        scores = []
-        for decision, answer in _verdicts(trace, self.role):
-            is_right = judge(answer, task).equal
-            agrees = decision == ("CORRECT" if is_right else "INCORRECT")
-            scores.append(
-                self.unclear if decision == "UNCLEAR" else self.right if agrees else self.wrong
-            )
+    def __call__(self, graded: GradedTrace) -> float | None:
+        verdicts = list(_verdicts(graded.trace, self.role))
+        correct = {answer: graded.decide(answer).equal for answer in {a for _, a in verdicts}}
+        scores = [self._score(opinion, correct[answer]) for opinion, answer in verdicts]
         return math.fsum(scores) / len(scores) if scores else None
+
+    def _score(self, opinion: str, correct: bool) -> float:
+        if opinion == "UNCLEAR":
+            return self.unclear
+        return self.right if (opinion == "CORRECT") == correct else self.wrong
 
 
 class VerifierApproval(Reward):
@@ -124,9 +131,9 @@ class VerifierApproval(Reward):
         self.scores = {"CORRECT": correct, "INCORRECT": incorrect, "UNCLEAR": unclear}
         self.verifier = verifier
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        decisions = [decision for decision, _ in _verdicts(trace, self.verifier)]
-        return self.scores[decisions[-1]] if decisions else 0.0
+    def __call__(self, graded: GradedTrace) -> float:
+        opinions = [opinion for opinion, _ in _verdicts(graded.trace, self.verifier)]
+        return self.scores[opinions[-1]] if opinions else 0.0
 
 
 def _results(trace: Trace, role: str) -> list[RunResult]:

@@ -1,119 +1,115 @@
-"""Drives many workflows at once: hands their requests to executors, resumes them with the results,
-records traces.
+"""Drives many workflows at once: sends their requests to executors, resumes them with the results,
+records what happened.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
-from slm_math.agents.base import Agent
-from slm_math.engines.base import ContextFull, Engine, EngineError, Request
+from slm_math.engines.base import ContextFull, EngineError, Request
+from slm_math.rollout.executors import Executor, Executors
 from slm_math.types import (
     Effect,
     Generate,
     Note,
-    Problem,
     Reply,
     Run,
     RunPython,
     RunResult,
-    Sampling,
-    Trace,
     Turn,
     Workflow,
 )
 
-MOST_EVENTS = 10_000  # of a trace: what asks for more is in a loop
+T = TypeVar("T")
+MOST_EVENTS = 10_000  # a workflow with more events is in a loop
 
 
-class Executor(Protocol):
-    """What engines and the sandbox have in common."""
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """A workflow to run, of an agent or of a reward.
 
-    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]: ...
+    Args:
+        workflow: a generator that was not started yet.
+        owner: whose workflow it is, for errors: "agent SingleShot".
+        about: what the workflow works on, for errors: "problem gsm8k/3, sample 0".
+        key: the first parts of the random key of its requests. The last part is the number of the
+            request within the workflow, from 1.
+        roles: the roles that it may ask.
+        uses_python: whether it may run programs.
+        support: ask the engines which tokens could be sampled, for training.
+        subject: anything that the caller needs to have beside the result.
+    """
 
-    def cancel(self, ticket: int) -> None: ...
+    workflow: Workflow[T]
+    owner: str
+    about: str
+    key: tuple[int | str, ...]
+    roles: tuple[str, ...] = ()
+    uses_python: bool = False
+    support: bool = False
+    subject: Any = None
 
 
-class Sandbox(Executor, Protocol):
-    def submit(self, request: RunPython) -> int: ...
+@dataclass(frozen=True)
+class Finished(Generic[T]):
+    """A workflow that ended.
 
-    def identity(self) -> dict[str, Any]: ...
+    `value` is what it returned. `error` is set when an engine could not answer one of its requests;
+    `value` is None then. `events` are its turns, runs and notes in order, `seconds` the wall time.
+    """
+
+    job: Job[T]
+    value: T | None
+    events: tuple[Turn | Run | Note, ...]
+    error: str | None
+    seconds: float
 
 
-@dataclass
-class _Live:
+@dataclass(eq=False)
+class _Live(Generic[T]):
     """A workflow under way."""
 
-    problem: Problem
-    sample: int
-    workflow: Workflow[str | None]
-    key: tuple[int | str, ...]
+    job: Job[T]
     start: float = field(default_factory=time.perf_counter)
     events: list[Turn | Run | Note] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     missing: int = 0
-    asked: int = 0  # generation requests so far: the "turn" of the random key
+    asked: int = 0  # generation requests so far: the last part of the random key
 
-    def note(self) -> None:
-        """Writes down what was asked and answered."""
-        done = [
-            (e, r)
-            for e, r in zip(self.effects, self.results)
-            if r is not None or isinstance(e, Note)
-        ]
-        self.events += [_event(effect, result) for effect, result in done]
+    def record(self) -> None:
+        """Adds the effects that were answered to the events."""
+        for effect, result in zip(self.effects, self.results):
+            if result is not None or isinstance(effect, Note):
+                self.events.append(_event(effect, result))
 
 
-class Rollouts:
-    """Runs an agent on problems with one engine per role and an optional sandbox.
+class Scheduler:
+    """Runs workflows side by side, so that their requests are decoded together.
 
     Args:
-        agent: the workflow.
-        engines: role -> engine; a role without its own takes "default".
-        sampling: role -> decoding defaults; likewise.
-        sandbox: for agents that run code.
-        key: the first parts of every random key (seed, step).
+        executors: answer the requests.
         window: workflows under way at once.
-        support: ask engines what could be sampled at each token, for training.
     """
 
-    def __init__(
-        self,
-        agent: Agent,
-        engines: Mapping[str, Engine],
-        sampling: Mapping[str, Sampling],
-        sandbox: Sandbox | None = None,
-        key: tuple[int | str, ...] = (),
-        window: int = 1024,
-        support: bool = False,
-    ) -> None:
-        for role in agent.roles:
-            if role not in engines and "default" not in engines:
-                raise ValueError(
-                    f"agent {type(agent).__name__} asks for role {role!r}, and no engine serves it"
-                )
-        if agent.uses_python and sandbox is None:
-            raise ValueError(f"agent {type(agent).__name__} runs Python, and there is no sandbox")
-        self.agent = agent
-        self.engines = engines
-        self.sampling = sampling
-        self.sandbox = sandbox
-        self.key = key
+    def __init__(self, executors: Executors, window: int = 1024) -> None:
+        self.executors = executors
         self.window = window
-        self.support = support
-        self._pending: dict[tuple[int, int], tuple[_Live, int]] = {}
-        self._executors: dict[int, Executor] = {}
+        self._pending: dict[tuple[int, int], tuple[_Live[Any], int]] = {}
+        self._used: dict[int, Executor] = {}
 
-    def run(self, jobs: Iterable[tuple[Problem, int]]) -> Iterator[Trace]:
-        """Yields a trace as soon as its workflow ends; `jobs` are (problem, sample index) and are
-        drawn lazily.
+    def run(self, jobs: Iterable[Job[T]]) -> Generator[Finished[T], None, None]:
+        """Yields every workflow as soon as it ends; `jobs` are drawn lazily.
+
+        Raises ValueError when an engine, a sandbox or a permission that a job needs is missing, or
+        a workflow yields something else than a list of requests. What a workflow itself raises is
+        raised with a note that names its owner.
         """
         source = iter(jobs)
-        live: dict[int, _Live] = {}
+        live: set[_Live[T]] = set()
         exhausted = False
         try:
             while True:
@@ -122,55 +118,48 @@ class Rollouts:
                     if job is None:
                         exhausted = True
                         break
-                    item = self._start(*job)
-                    live[id(item)] = item
+                    self.executors.check(job.owner, job.roles, job.uses_python)
+                    item = _Live(job)
+                    live.add(item)
                     yield from self._advance(item, live)
                 if not live:
                     return
-                for executor, ticket, result in self._finished():
-                    found = self._pending.pop((id(executor), ticket), None)
-                    if found is None:
-                        continue
-                    item, index = found
-                    yield from self._deliver(item, index, result, live)
+                for executor, ticket, result in self._poll():
+                    pending = self._pending.pop((id(executor), ticket), None)
+                    if pending is not None:
+                        item, index = pending
+                        yield from self._deliver(item, index, result, live)
         finally:
             # an interrupt or an error must not leave requests behind in engines that live on
             for executor, ticket in list(self._pending):
-                self._executors[executor].cancel(ticket)
+                self._used[executor].cancel(ticket)
             self._pending.clear()
 
-    def _start(self, problem: Problem, sample: int) -> _Live:
-        workflow = self.agent.solve(problem)
-        if not isinstance(workflow, Generator):
-            raise ValueError(
-                f"{type(self.agent).__name__}.solve yields no request: it must be a generator"
-            )
-        return _Live(problem, sample, workflow, (*self.key, problem.id, sample))
-
-    def _finished(self) -> list[tuple[Executor, int, Any]]:
-        """What executors have finished. One that computes does so a step at a time while others owe
-        something, too; when all merely wait, so does this."""
-        owing = [self._executors[i] for i in {executor for executor, _ in self._pending}]
-        if len(owing) == 1:
-            return [(owing[0], *item) for item in owing[0].poll(timeout=1.0)]
-        found = [(executor, *item) for executor in owing for item in executor.poll()]
-        if not found and not any(getattr(executor, "runs_in_poll", False) for executor in owing):
-            found = [
-                (executor, *item) for executor in owing for item in executor.poll(timeout=0.02)
-            ]
-        return found
+    def _poll(self) -> list[tuple[Executor, int, Any]]:
+        """The results that are ready. An executor that computes in poll() makes one step while
+        others have work pending; if all are only waiting, block.
+        """
+        busy = [self._used[executor] for executor in {executor for executor, _ in self._pending}]
+        if len(busy) == 1:
+            return [(busy[0], *item) for item in busy[0].poll(timeout=1.0)]
+        results = [(executor, *item) for executor in busy for item in executor.poll()]
+        if not results and not any(getattr(executor, "runs_in_poll", False) for executor in busy):
+            results = [(executor, *item) for executor in busy for item in executor.poll(0.02)]
+        return results
 
     def _deliver(
-        self, item: _Live, index: int, result: Any, live: dict[int, _Live]
-    ) -> Iterator[Trace]:
-        if id(item) not in live:
+        self, item: _Live[T], index: int, result: Any, live: set[_Live[T]]
+    ) -> Iterator[Finished[T]]:
+        """Hands one result to its workflow."""
+        if item not in live:
             return
-        if isinstance(result, ContextFull) and any(
-            isinstance(event, Turn) for event in item.events
-        ):
-            result = Reply("", finish="length")  # a long chat keeps the answers that it has
+        answered = any(isinstance(event, Turn) for event in item.events)
+        if isinstance(result, ContextFull) and answered:
+            # From the second turn on the workflow receives an empty reply with finish="length"
+            # instead, so that a long chat keeps the answers that it has.
+            result = Reply("", finish="length")
         if isinstance(result, EngineError):
-            item.note()  # what was answered beside it
+            item.record()  # the requests beside it that were answered
             yield self._end(item, live, None, str(result))
             return
         if isinstance(result, Exception):
@@ -178,80 +167,80 @@ class Rollouts:
         item.results[index] = result
         item.missing -= 1
         if item.missing == 0:
-            item.note()
+            item.record()
             yield from self._advance(item, live)
 
-    def _advance(self, item: _Live, live: dict[int, _Live]) -> Iterator[Trace]:
+    def _advance(self, item: _Live[T], live: set[_Live[T]]) -> Iterator[Finished[T]]:
         """Resumes a workflow until it asks for something or ends."""
-        asked: list[int] = []
         try:
-            while not asked:
-                effects = item.workflow.send(item.results) if item.effects else next(item.workflow)
-                if not effects or not isinstance(effects, (list, tuple)):
-                    raise ValueError(
-                        f"agent {type(self.agent).__name__} must yield lists of requests that are "
-                        f"not empty, "
-                        f"got {effects!r:.200}"
-                    )
-                item.effects, item.results = list(effects), [None] * len(effects)
-                asked = [
-                    index
-                    for index, effect in enumerate(item.effects)
-                    if not isinstance(effect, Note)
-                ]
-                if not asked:
-                    item.note()
-                    if len(item.events) > MOST_EVENTS:
-                        raise ValueError(
-                            f"agent {type(self.agent).__name__} never ends: {MOST_EVENTS} events"
-                        )
+            requests = self._resume(item)
         except StopIteration as end:
             yield self._end(item, live, end.value, None)
             return
         except Exception as error:
-            error.add_note(
-                f"in agent {type(self.agent).__name__} on problem {item.problem.id}, sample "
-                f"{item.sample}"
-            )
+            error.add_note(f"in {item.job.owner} on {item.job.about}")
             raise
         if len(item.events) > MOST_EVENTS:
-            yield self._end(
-                item, live, None, f"the workflow had not ended after {MOST_EVENTS} events"
-            )
+            error = f"the workflow had not ended after {MOST_EVENTS} events"
+            yield self._end(item, live, None, error)
             return
-        item.missing = len(asked)
-        for index in asked:
+        item.missing = len(requests)
+        for index in requests:
             executor, ticket = self._submit(item, item.effects[index])
-            self._executors[id(executor)] = executor
+            self._used[id(executor)] = executor
             self._pending[id(executor), ticket] = (item, index)
 
-    def _submit(self, item: _Live, effect: Effect) -> tuple[Executor, int]:
+    def _resume(self, item: _Live[Any]) -> list[int]:
+        """Resumes a workflow until it asks for something; returns which of its effects do."""
+        workflow, owner = item.job.workflow, item.job.owner
+        while True:
+            effects = workflow.send(item.results) if item.effects else next(workflow)
+            if not effects or not isinstance(effects, (list, tuple)):
+                raise ValueError(
+                    f"{owner} must yield lists of requests that are not empty, got {effects!r:.200}"
+                )
+            item.effects, item.results = list(effects), [None] * len(effects)
+            requests = [i for i, effect in enumerate(effects) if not isinstance(effect, Note)]
+            if requests:
+                return requests
+            item.record()
+            if len(item.events) > MOST_EVENTS:
+                raise ValueError(f"{owner} never ends: {MOST_EVENTS} events")
+
+    def _submit(self, item: _Live[Any], effect: Effect) -> tuple[Executor, int]:
+        job = item.job
         if isinstance(effect, RunPython):
-            assert self.sandbox is not None, "an agent that runs code must set uses_python"
-            return self.sandbox, self.sandbox.submit(effect)
-        assert isinstance(effect, Generate)
-        if effect.role not in self.agent.roles:
-            roles = ", ".join(self.agent.roles)
+            if not job.uses_python or self.executors.sandbox is None:
+                raise ValueError(
+                    f"{job.owner} runs Python on {job.about}, and its uses_python is False: "
+                    "set it to True"
+                )
+            return self.executors.sandbox, self.executors.sandbox.submit(effect)
+        if not isinstance(effect, Generate):
+            raise ValueError(f"{job.owner} yields {effect!r:.200}, which is no request")
+        if effect.role not in job.roles:
             raise ValueError(
-                f"agent {type(self.agent).__name__} asks for role {effect.role!r}; its roles are "
-                f"{roles}"
+                f"{job.owner} asks for role {effect.role!r}; its roles are {', '.join(job.roles)}"
             )
-        engine = self.engines.get(effect.role) or self.engines["default"]
-        default = self.sampling.get(effect.role) or self.sampling["default"]
         item.asked += 1
-        key = (*item.key, item.asked)
+        engine = self.executors.engine(effect.role)
         request = Request(
-            effect.chat, effect.sampling(default), effect.resume, key, self.support, effect.role
+            chat=effect.chat,
+            sampling=effect.sampling(self.executors.defaults(effect.role)),
+            resume=effect.resume,
+            key=(*job.key, item.asked),
+            support=job.support,
+            role=effect.role,
         )
         return engine, engine.submit(request)
 
     def _end(
-        self, item: _Live, live: dict[int, _Live], answer: str | None, error: str | None
-    ) -> Trace:
-        del live[id(item)]
-        item.workflow.close()
+        self, item: _Live[T], live: set[_Live[T]], value: T | None, error: str | None
+    ) -> Finished[T]:
+        live.remove(item)
+        item.job.workflow.close()
         seconds = time.perf_counter() - item.start
-        return Trace(item.problem, item.sample, tuple(item.events), answer, error, seconds)
+        return Finished(item.job, value, tuple(item.events), error, seconds)
 
 
 def _event(effect: Effect, result: Reply | RunResult | None) -> Turn | Run | Note:

@@ -1,4 +1,4 @@
-"""Runs programs that a model wrote, apart from everything else."""
+"""Run programs that a model wrote, isolated from everything else."""
 
 from slm_math.sandbox.errors import SandboxError
 from slm_math.sandbox.executor import Sandbox

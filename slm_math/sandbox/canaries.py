@@ -1,8 +1,7 @@
-"""What every new worker is asked before its first real program: things that must fail, and one that
-must not.
+"""The canary: a program that every new worker runs before its first real program.
 
-The program runs where all programs run. It names what it was able to do; silence and the control's
-sum are the proof.
+It tries actions that must fail and one that must succeed, in the place where all programs run. It
+prints what it was able to do. The walls stand if it prints nothing but the result of the control.
 """
 
 from __future__ import annotations
@@ -10,15 +9,15 @@ from __future__ import annotations
 from slm_math.sandbox import boundary
 
 CONTROL = "walls stand"
-LAST = 480  # system calls up to here are tried; Linux 6.18 has some 470
+LAST = 480  # system calls up to this number are tried; Linux 6.18 has about 470
 
-# calls without arguments would act if they were allowed: vfork, sync, vhangup, setsid, fork (tried
-# by itself below); uretprobe and uprobe belong to the kernel's own trampolines, and end with SIGILL
-# whoever else calls them
+# Calls that are not tried by number: vfork, sync, vhangup, setsid and fork take no arguments, so
+# they would act if they were allowed (fork is tried by itself below). uretprobe and uprobe belong
+# to the kernel's trampolines and end any other caller with SIGILL.
 _UNTRIED_NUMBERS = ((57, 58, 112, 153, 162, 335, 336), (58, 81, 157))
 
-# put in front: READING, NAMESPACES, BYTES (more memory than there is), CONTROL, CALLS and FUTEX
-# (numbers)
+# `program` defines these names before it: READING, NAMESPACES, BYTES (more memory than the limit),
+# CONTROL, CALLS and FUTEX (numbers of system calls)
 PROGRAM = """
 import ctypes, mmap, os, signal, socket, threading
 import sympy
@@ -27,7 +26,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 bad = [ctypes.c_long(-1)] * 6
 
 def refused(number, *arguments):
-    # bad arguments: what gets past the filter fails, too, but with another error
+    # with bad arguments, a call that passes the filter fails, too, but with another error
     result = libc.syscall(ctypes.c_long(number), *(arguments or bad))
     return result == -1 and ctypes.get_errno() == 1
 
@@ -71,8 +70,8 @@ for name, attack in attacks.items():
     except BaseException as error:
         name += f" ({type(error).__name__})"
     print(name)
-if found := [number for number in CALLS if not refused(number)]:
-    print("make system calls", *found)
+if allowed := [number for number in CALLS if not refused(number)]:
+    print("make system calls", *allowed)
 if len(os.environ) > 8:
     print("see the environment")
 if NAMESPACES and os.getpid() > 999:
@@ -83,7 +82,7 @@ if sympy.sqrt(16) + 4 == 8:
 
 
 def program(machine: str, reading: bool, namespaces: bool, memory: int) -> str:
-    """The canary for an architecture: every system call that is in no table is tried."""
+    """The canary program for an architecture: it tries every system call that is in no table."""
     column = boundary.ARCHITECTURES[machine][0]
     tables = (
         boundary.ALLOWED
@@ -92,12 +91,13 @@ def program(machine: str, reading: bool, namespaces: bool, memory: int) -> str:
     )
     known = {numbers[column] for numbers in tables.values()} | set(_UNTRIED_NUMBERS[column])
     calls = [number for number in range(LAST) if number not in known]
-    values = {
+    constants = {
         "READING": reading,
         "NAMESPACES": namespaces,
         "BYTES": memory + (64 << 20),
         "CONTROL": CONTROL,
+        "FUTEX": boundary.CHECKED["futex"][column],
+        "CALLS": calls,
     }
-    values["FUTEX"] = boundary.CHECKED["futex"][column]
-    head = "; ".join(f"{name} = {value!r}" for name, value in (values | {"CALLS": calls}).items())
+    head = "; ".join(f"{name} = {value!r}" for name, value in constants.items())
     return f"{head}\n{PROGRAM}"

@@ -1,7 +1,7 @@
-"""One program in its locked process: compile, run, report. What is reported is the program's word,
-no more.
+"""Compile and run one program in its locked process, and report how it ended.
 
-Loaded by the zygote, so that every child has it; standard library only.
+The program could forge the report, so nobody must trust it. The zygote loads this file, so that
+every child has it; it uses the standard library alone.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from collections.abc import Mapping
 from types import CodeType
 from typing import Any
 
-OUT, ERR, REPORT, JOB, NOWHERE = 1, 2, 3, 4, 5  # open files of the child; 0 is empty
-READY = b"\1"  # the first byte of a report: every wall stands, what follows is the program's doing
-# the file names that the program's own frames carry
+OUT, ERR, REPORT, JOB, NOWHERE = 1, 2, 3, 4, 5  # open files of the child; file 0 is empty
+READY = b"\1"  # the first byte of a report: all walls stand, and the program begins
+# the file names in the program's own frames
 PROGRAM, EARLIER = "<program>", "<earlier block>"
 MESSAGE, NAME = 400, 100  # characters of an error's message and of its class
 
 
 def main() -> None:
-    """Read the job, run it, write the report, end. Called in a locked process."""
+    """Read the job, run it, write the report and end. Must be called in a locked process."""
     os.write(REPORT, READY)
     failed, fields = False, (b"", b"", b"", b"")
     out = err = None
@@ -46,16 +46,16 @@ def main() -> None:
     try:
         _finish(out, err)
         os.write(REPORT, b"\0".join(field.replace(b"\0", b"\\0") for field in fields))
-    except BaseException as error:  # it closed its output, or has no memory left
+    except BaseException as error:  # the program closed its output, or no memory is left
         failed = True
         os.write(REPORT, type(error).__name__.encode("utf-8", "replace")[:NAME] + b"\0\0\0")
     os._exit(1 if failed else 0)
 
 
 def _finish(*streams: io.TextIOWrapper | None) -> None:
-    """What an interpreter does at its end: the program's own exit functions, then all output."""
+    """Run the program's exit functions, then flush all output, as an interpreter does."""
     atexit._run_exitfuncs()
-    # the program's own, perhaps
+    # the program may have replaced the streams by its own
     for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
         if stream not in streams:
             with contextlib.suppress(Exception):
@@ -66,10 +66,10 @@ def _finish(*streams: io.TextIOWrapper | None) -> None:
 
 
 def execute(code: str, earlier: list[str]) -> str:
-    """Run a program as `__main__` after the earlier blocks of its session; the value of a last
-    expression as text.
+    """Run a program as `__main__`, after the earlier blocks of its session.
 
-    An error in an earlier block was reported when that block ran; its names up to there exist.
+    Returns the value of its last expression as text, "" if there is none. An error in an earlier
+    block ends that block silently: it was reported when the block ran first.
     """
     body, last = parsed(code)  # a syntax error needs no replay
     main = sys.modules["__main__"] = type(sys)("__main__")
@@ -87,7 +87,7 @@ def execute(code: str, earlier: list[str]) -> str:
                 exec(before, names)
                 if value is not None:
                     eval(value, names)
-            except BaseException:  # reported then
+            except BaseException:  # it was reported when the block ran first
                 pass
         for place, file in zip((OUT, ERR), shown):
             with contextlib.suppress(Exception):
@@ -109,12 +109,13 @@ def execute(code: str, earlier: list[str]) -> str:
 
 
 class Unshown(Exception):
-    """The last expression has a value that has no text; the argument is its line."""
+    """The value of the last expression cannot be written as text; the argument is its line."""
 
 
 def parsed(code: str, file: str = PROGRAM) -> tuple[CodeType, CodeType | None]:
-    """The program, and apart from it the expression that it ends with; forgives an indented block
-    and mixed tabs.
+    """The compiled program without its last expression, and that expression, if there is one.
+
+    A program that is indented as a whole, or mixes tabs and blanks, is accepted.
     """
     try:
         tree = ast.parse(code, file)
@@ -129,7 +130,7 @@ def parsed(code: str, file: str = PROGRAM) -> tuple[CodeType, CodeType | None]:
     if tree.body and isinstance(end := tree.body[-1], ast.Expr):
         last = end.value
         tree.body.pop()
-    # or this file's own `from __future__` would hold for the program
+    # without dont_inherit, the `from __future__` of this file would apply to the program
     body = compile(tree, file, "exec", dont_inherit=True)
     return body, None if last is None else compile(
         ast.Expression(last), file, "eval", dont_inherit=True
@@ -137,7 +138,7 @@ def parsed(code: str, file: str = PROGRAM) -> tuple[CodeType, CodeType | None]:
 
 
 def _stream(fd: int) -> io.TextIOWrapper:
-    """Shows every line at once: what is printed before the end of the time is seen."""
+    """A text stream that flushes every line, so that output before a timeout is not lost."""
     raw = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
     return io.TextIOWrapper(raw, "utf-8", errors="backslashreplace", line_buffering=True)
 
@@ -148,7 +149,7 @@ def _text(value: object) -> str:
 
 
 def _exit(stop: SystemExit) -> tuple[bool, tuple[bytes, ...]]:
-    """`exit()` ends a program well; a message or a status other than 0 is an error."""
+    """Whether a program failed by `exit()`: with a message or a status other than 0 it did."""
     try:
         if stop.code is None or (isinstance(stop.code, int) and stop.code == 0):
             return False, (b"", b"", b"", b"")
@@ -158,8 +159,9 @@ def _exit(stop: SystemExit) -> tuple[bool, tuple[bytes, ...]]:
 
 
 def _described(error: BaseException) -> tuple[bytes, ...]:
-    """Class, line of the program and first line of the message. Never raises: a message may refuse
-    to be made.
+    """The fields of a report on an error: its class, its line and the first line of its message.
+
+    Never raises, also if an error of the program fails to produce its message.
     """
     line = 0
     if isinstance(error, Unshown) and error.__cause__ is not None:
@@ -183,7 +185,7 @@ def _described(error: BaseException) -> tuple[bytes, ...]:
 
 
 def _line(error: BaseException) -> int:
-    """The last line of the program itself on the way to the error; 0 when it was in none."""
+    """The innermost line of the program itself in the traceback of an error; 0 if there is none."""
     line = 0
     if isinstance(error, SyntaxError) and error.filename == PROGRAM:
         line = error.lineno or 0
@@ -196,14 +198,17 @@ def _line(error: BaseException) -> int:
 
 
 def report(written: bytes) -> Mapping[str, Any]:
-    """Read what a child wrote after the ready mark, on the other side; it may be anything."""
-    given = written.split(b"\0")
-    *texts, value = (given + [b""] * 4)[:4]
+    """The fields of a report, which a child wrote after the ready mark. It may hold any bytes.
+
+    Called on the other side, by the process that started the worker.
+    """
+    fields = written.split(b"\0")
+    *texts, value = (fields + [b""] * 4)[:4]
     name, line, message = (_one_line(text.decode("utf-8", "replace")) for text in texts)
     number = int(line) if line.isdecimal() and line.isascii() and len(line) < 9 else 0
     name = name if name.isidentifier() else "Exception" if name else ""
     return {
-        "whole": len(given) == 4,
+        "whole": len(fields) == 4,
         "error_type": name[:NAME],
         "error_line": number,
         "message": message[:MESSAGE],

@@ -1,5 +1,5 @@
-"""What can go wrong with a sandbox."""
+"""Errors of a sandbox."""
 
 
 class SandboxError(RuntimeError):
-    """The sandbox itself failed; says nothing about the program."""
+    """The sandbox itself failed. This says nothing about the program."""

@@ -1,9 +1,9 @@
-"""Runs programs that a model wrote: each in a process of its own behind the walls of `boundary`.
+"""Run programs that a model wrote, each in a process of its own behind the walls of `boundary`.
 
-What a program cannot do: open or see a file, use the network, start a process or thread, signal
-others, see the environment, outlive its time, use more memory than its share, or pass anything on
-to the next program. Not stopped: bugs in the kernel behind some fifty system calls, side channels
-of the processor, and using up its own share.
+A program cannot open or see a file, use the network, start a process or a thread, signal others,
+see the environment, exceed its limits on time and memory, or pass anything on to the next program.
+The sandbox does not protect against kernel bugs behind some fifty system calls, against side
+channels of the processor, or against programs that use up their own limits.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from slm_math.sandbox.unsafe import Unsafe
 from slm_math.sandbox.worker import Lost, Stopped, Worker
 from slm_math.types import RunResult
 
-TRIES = 3  # of one program, each on a new worker, before the machine is held to be broken
+TRIES = 3  # attempts to run one program, each on a new worker, before an error is raised
 
 
 class Sandbox(Jobs):
-    """Runs Python programs side by side, `workers` at a time, each worker with a thread of its own.
+    """Runs Python programs in parallel, `workers` at a time, each worker with a thread of its own.
 
-    Limits per program: `cpu_seconds` of processor time, `wall_seconds` from its start (for
-    sleepers; default twice the processor time and 2 s more), `memory_mb` MiB beside what the
-    libraries take, `output_kb` KiB of output; for a program with a session behind it, the times are
-    for each request of the session. The same program gives the same output: hashes of text and
-    random numbers have fixed seeds (not fixed: the clock, and the order of a set of things that are
-    hashed by address).
+    Limits per program: `cpu_seconds` of processor time; `wall_seconds` from its start, for programs
+    that sleep (by default twice the processor time plus 2 s); `memory_mb` MiB in addition to what
+    the libraries use; `output_kb` KiB of output. If a program continues a session, the times hold
+    for each request of the session.
 
-    `tier` is "A", "B", "C" (see `tiers`), "auto" for the first of them that holds here, or
-    "unsafe": no walls at all. Programs import the standard library, sympy, mpmath and numpy;
-    `allow_imports` names further packages or modules ("scipy.optimize"). They are loaded
-    beforehand; on tiers A and B programs can then also read the folders of all these packages, of
-    Python and of the system's libraries, and see of any file that it exists.
+    The same program gives the same output, because the hashes of text and random numbers have fixed
+    seeds. The clock, and the order of sets of objects that are hashed by address, are not fixed.
 
-    Raises SandboxError where programs cannot be confined: in the constructor when the system says
-    so, otherwise with the first program or in `start`.
+    `tier` is "A", "B" or "C" (see `tiers`), "auto" for the first of them that works here, or
+    "unsafe" for no walls at all. Programs can import the standard library, sympy, mpmath and numpy;
+    `allow_imports` names further packages or modules ("scipy.optimize"), which are loaded
+    beforehand. On tiers A and B, programs can then also read the folders of all these packages, of
+    Python and of the system's libraries, and can see which files exist.
+
+    Raises SandboxError if programs cannot be confined: in the constructor if the system does not
+    support it, otherwise with the first program or in `start`.
     """
 
     def __init__(
@@ -64,13 +65,12 @@ class Sandbox(Jobs):
             memory_mb,
             output_kb,
         )
-        self.tier = tier  # from the first program on the one that was found
+        self.tier = tier  # "auto" is replaced by the tier of the first worker
         self._proven = False  # whether a worker of this tier has started here
         if tier == "unsafe":
             warnings.warn(
                 'tier="unsafe": programs that the model writes run with all rights of this user, '
-                "with its files and "
-                "its network",
+                "including its files and its network",
                 stacklevel=2,
             )
         elif (reason := tiers.unsupported()) is not None:
@@ -81,7 +81,7 @@ class Sandbox(Jobs):
         super().__init__(workers)
 
     def identity(self) -> dict[str, Any]:
-        """What can change a program's result."""
+        """The settings that can change a program's result."""
         return {
             **vars(self.limits),
             "allow_imports": list(self.allow_imports),
@@ -89,16 +89,10 @@ class Sandbox(Jobs):
         }
 
     def _perform(self, job: Job) -> RunResult:
-        """Run a program; what the machine did to it is tried again on a new worker."""
-        cpu, wall = (
-            self.limits.cpu_seconds * job.request.turns,
-            self.limits.wall_seconds * job.request.turns,
-        )
-        code = {
-            "code": job.request.code,
-            "earlier": job.request.earlier,
-            "value": self.limits.output + 1,
-        }
+        """Run a program; if the machine disturbed it, run it again on a new worker."""
+        request, limits = job.request, self.limits
+        cpu, wall = limits.cpu_seconds * request.turns, limits.wall_seconds * request.turns
+        code = {"code": request.code, "earlier": request.earlier, "value": limits.output + 1}
         why = ""
         for attempt in range(TRIES):
             try:
@@ -114,10 +108,10 @@ class Sandbox(Jobs):
                 worker.expect()
                 job.handle = worker
             try:
-                outcome = worker.run(code, self.limits, cpu, wall)
+                outcome = worker.run(code, limits, cpu, wall)
                 why = "killed from outside"
                 if not outcome.killed_from_outside(cpu) or attempt == TRIES - 1 or job.cancelled:
-                    return result(outcome, self.limits, cpu, wall, self._hidden)
+                    return result(outcome, limits, cpu=cpu, wall=wall, hidden=self._hidden)
             except Stopped:
                 break
             except Lost as error:
@@ -126,16 +120,14 @@ class Sandbox(Jobs):
                 with self._change:
                     job.handle = None
             self._leave()
-        raise SandboxError(f"a program could not be run, {TRIES} times over: {why}")
+        raise SandboxError(f"a program could not be run in {TRIES} attempts: {why}")
 
     def _interrupt(self, job: Job) -> None:
         if job.handle is not None:
             job.handle.stop()
 
     def _leave(self) -> None:
-        """Each thread has a worker, and outlives it: the kernel ends it when the thread that
-        started it ends.
-        """
+        """Close the worker of this thread: the kernel would end it with the thread."""
         if worker := getattr(self._own, "worker", None):
             worker.close()
         self._own.worker = None

@@ -1,4 +1,4 @@
-"""One request to the server of `serve`: read with suspicion, run, answered."""
+"""Handle one HTTP request to the server of `serve`: check it, run its program, send the result."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from slm_math.sandbox import wire
 from slm_math.types import RunPython, RunResult
 
 DISCARD_SECONDS = 2.0
-IDLE_SECONDS = 30  # without a byte from a client, after which it is hung up on
+IDLE_SECONDS = 30  # the server closes a connection after so long without a byte from the client
 
 
 class Owner(Protocol):
-    """What a request needs of its server."""
+    """The part of a server that a request uses."""
 
     token: str
 
@@ -27,15 +27,15 @@ class Owner(Protocol):
 
 
 class Refusal(Exception):
-    """A request that is not served: an HTTP status, and one line for whoever sent it."""
+    """A request is refused, with an HTTP status and one line for the client."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One request; every connection ends with its reply."""
+class RequestHandler(BaseHTTPRequestHandler):
+    """One request. Every connection ends after its reply."""
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "slm-math", ""
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         try:
-            if not self._authorized():  # before anything of it is read
+            if not self._authorized():  # checked before the body is read
                 self._discard(self.headers.get("Content-Length", ""))
                 raise Refusal(401, "the token is missing or wrong")
             body = self._body()
@@ -64,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
             self._reply(refusal.status, {"error": refusal.reason})
         except OSError:
             raise
-        except Exception as error:  # a defect of ours is no verdict on the program
+        except Exception as error:  # a bug of the server must not look like an error of the program
             self._reply(500, {"error": f"{type(error).__name__}: {error}"})
         else:
             self._reply(200, reply)
@@ -76,14 +76,14 @@ class Handler(BaseHTTPRequestHandler):
     def _authorized(self) -> bool:
         token = self._owner.token
         if not token:
-            # only this machine can ask, but so can the web pages that somebody reads on it:
+            # only this machine can connect, but web pages in a browser on it could do so, too:
             # browsers send an Origin
             return "Origin" not in self.headers
         sent = self.headers.get("Authorization", "").encode("utf-8", "replace")
         return hmac.compare_digest(sent, f"Bearer {token}".encode())
 
     def _body(self) -> bytes:
-        """The request's body. Raises Refusal when there is none or it is too large."""
+        """The body of the request. Raises Refusal if it has no length or is too large."""
         length = self.headers.get("Content-Length", "")
         if (
             not (length.isascii() and length.isdecimal() and len(length) < 16)
@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         return body
 
     def _discard(self, length: str) -> None:
-        """Read a body away for a moment: who is hung up on while sending never sees the reply."""
+        """Discard a body for a moment: a client that is cut off while sending sees no reply."""
         left = (
             min(int(length), 8 * wire.LARGEST_REQUEST)
             if length.isdecimal() and length.isascii()
@@ -119,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
                 left -= len(chunk)
 
     def _gone(self) -> bool:
-        """True when the client has hung up."""
+        """Whether the client has closed the connection."""
         self.connection.setblocking(False)
         try:
             return self.connection.recv(1, socket.MSG_PEEK) == b""
@@ -147,4 +147,4 @@ class Handler(BaseHTTPRequestHandler):
         self._reply(code, {"error": message or f"status {int(code)}"})
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing: there may be thousands of programs, and they are nobody's business."""
+        """Log nothing: there may be thousands of requests, and programs are private."""

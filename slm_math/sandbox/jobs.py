@@ -1,6 +1,4 @@
-"""Programs on their way through an executor: tickets, threads that take one after another, results,
-cancelling.
-"""
+"""A queue of programs for worker threads, with tickets, results and cancellation."""
 
 from __future__ import annotations
 
@@ -19,28 +17,27 @@ from slm_math.types import RunPython, RunResult
 
 @dataclass(eq=False)
 class Job:
-    """One program under way."""
+    """A program that waits or runs."""
 
     ticket: int
     request: RunPython
-    awaited: bool = False  # by `run`, so `poll` leaves it alone
+    awaited: bool = False  # whether `run` waits for it, so that `poll` does not return it
     cancelled: bool = False
-    handle: Any = None  # what it runs on now, for whoever has to stop it
+    handle: Any = None  # the worker or the socket through which `_interrupt` can stop it
 
 
 class Jobs:
-    """Runs jobs on up to `workers` threads of its own, whether or not anybody polls. Safe to call
-    from any thread.
+    """Runs jobs on up to `workers` threads of its own, also while nobody polls.
 
-    A subclass says how one job is done (`_perform`), stopped (`_interrupt`), and what a thread
-    leaves behind (`_leave`).
+    All methods may be called from any thread. A subclass defines how to run a job (`_perform`), how
+    to stop one (`_interrupt`), and how a thread cleans up (`_leave`).
     """
 
     def __init__(self, workers: int, closing_seconds: float | None = None) -> None:
         if workers < 1:
             raise ValueError(f"a sandbox needs at least one worker, got {workers}")
         self.workers = workers
-        # that `close` waits for threads; None: until they have ended
+        # how long `close` waits for threads; None: until they have ended
         self._closing_seconds = closing_seconds
         self._reset()
         this = weakref.ref(self)
@@ -48,14 +45,14 @@ class Jobs:
         os.register_at_fork(after_in_child=lambda: (jobs := this()) and jobs._reset())
 
     def _perform(self, job: Job) -> RunResult:
-        """Run one program; called on one of the threads. Raises SandboxError."""
+        """Run one program. Called on one of the threads. Raises SandboxError."""
         raise NotImplementedError
 
     def _interrupt(self, job: Job) -> None:
-        """Stop a program that may be running; called with the lock held."""
+        """Stop a program that may be running. Called with the lock held."""
 
     def _leave(self) -> None:
-        """The last thing that a thread does."""
+        """Clean up at the end of a thread. Called on that thread."""
 
     def _reset(self) -> None:
         self._change = threading.Condition()
@@ -67,20 +64,20 @@ class Jobs:
         self._closed = False
 
     def start(self) -> None:
-        """See that programs can run; opens what was closed. Raises SandboxError."""
+        """Check that programs can run, and reopen a closed sandbox. Raises SandboxError."""
         if self._closed:
             self._reset()
         self.run("")
 
     def submit(self, request: RunPython) -> int:
-        """Queue a program; returns its ticket."""
+        """Queue a program and return its ticket."""
         return self._enqueue(request).ticket
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, RunResult]]:
-        """What has finished since the last call; waits at most `timeout` seconds if nothing has.
+        """The (ticket, result) pairs that are new since the last call.
 
-        Raises SandboxError when a program could not be run, once all that went well is handed out;
-        its ticket is then closed.
+        Waits at most `timeout` seconds for the first one. Raises SandboxError if a program could
+        not be run, after all results have been returned, and drops the ticket of that program.
         """
         with self._change:
             self._change.wait_for(lambda: self._ready() or not self._jobs, timeout)
@@ -92,14 +89,14 @@ class Jobs:
             ]
             for ticket, _ in results:
                 self._forget(ticket)
-            for ticket, result in ready.items() if not results else ():  # the next call raises
+            for ticket, result in ready.items() if not results else ():  # else the next call raises
                 self._forget(ticket)
                 if isinstance(result, SandboxError):
                     raise result
             return results
 
     def cancel(self, ticket: int) -> None:
-        """Forget a program, and stop it if it runs; its result is never returned."""
+        """Drop a program, and stop it if it runs. Its result is never returned."""
         with self._change:
             job = self._jobs.get(ticket)
             if job is None:
@@ -111,9 +108,9 @@ class Jobs:
             self._interrupt(job)
 
     def run(self, code: str, earlier: Sequence[str] = (), turns: int = 0) -> RunResult:
-        """Run one program, after the earlier blocks of its session, and wait for it; see RunPython.
+        """Run one program after the earlier blocks of its session, and wait for its result.
 
-        Raises SandboxError when it could not be run.
+        The arguments are those of `RunPython`. Raises SandboxError if the program could not be run.
         """
         job = self._enqueue(RunPython(code, tuple(earlier), turns), awaited=True)
         try:
@@ -128,12 +125,12 @@ class Jobs:
 
     @property
     def busy(self) -> int:
-        """The number of programs whose result has not been handed out."""
+        """The number of programs whose result has not been returned."""
         with self._change:
             return len(self._jobs)
 
     def close(self) -> None:
-        """Stop everything that runs; afterwards no process is left."""
+        """Stop all programs; afterwards no process is left."""
         with self._change:
             self._closed = True
             tickets = list(self._jobs)
@@ -187,7 +184,7 @@ class Jobs:
                     result: RunResult | SandboxError = self._perform(job)
                 except SandboxError as error:
                     result = error
-                # a thread that dies silently would leave its caller waiting for ever
+                # if the thread ended silently, the caller would wait forever
                 except Exception as error:
                     result = SandboxError(f"the sandbox failed: {type(error).__name__}: {error}")
                 with self._change:

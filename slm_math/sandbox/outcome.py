@@ -1,4 +1,4 @@
-"""How a program ended, as the kernel and the zygote saw it, and the result that a caller gets."""
+"""How a program ended, as seen by the kernel and the zygote, and the result for the caller."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{4,16}\b")  # "<function f at 0x7f3a0c1
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use: processor and wall seconds, MiB of memory, KiB of output."""
+    """The limits of one program: seconds of processor and wall time, MiB memory, KiB output."""
 
     cpu_seconds: float
     wall_seconds: float
@@ -37,14 +37,17 @@ class Limits:
 
     @property
     def output(self) -> int:
-        """Bytes of output, and of what else a program can send."""
+        """The limit in bytes on each output of a program: stdout, stderr and its value."""
         return self.output_kb << 10
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Exit status (or minus the signal), seconds used, why it was killed, what it wrote (`report`
-    after the mark).
+    """How a program ended.
+
+    `status` is its exit status, or minus the number of the signal that ended it. `cpu` and
+    `seconds` are processor and wall time. `why` says why the zygote killed it. `report` comes
+    without its ready mark.
     """
 
     status: int
@@ -56,7 +59,7 @@ class Outcome:
     report: bytes
 
     def out_of_time(self, allowed: float) -> bool:
-        """Whether it used up its processor time, whoever stopped it then."""
+        """Whether it used up its `allowed` processor seconds, by whatever it was stopped."""
         return (
             self.why == BY_CPU
             or self.status == -signal.SIGXCPU
@@ -64,8 +67,9 @@ class Outcome:
         )
 
     def killed_from_outside(self, allowed: float) -> bool:
-        """By neither the sandbox nor itself (it cannot): the machine ran out of memory, or somebody
-        cleaned up.
+        """Whether it was killed by neither the sandbox nor itself, as it cannot kill itself.
+
+        The machine ran out of memory, for example.
         """
         return (
             self.status == -signal.SIGKILL
@@ -77,23 +81,20 @@ class Outcome:
 def result(
     outcome: Outcome, limits: Limits, cpu: float, wall: float, hidden: Sequence[str]
 ) -> RunResult:
-    """What the caller gets of a program that had `cpu` and `wall` seconds: no folders of this host,
-    no addresses.
+    """The result of a program that was allowed `cpu` and `wall` seconds.
 
-    What the machine kills again and again counts as out of memory: the machine's memory is then too
-    small for it.
+    Folders of this host (`hidden`) and memory addresses are removed from all texts. A program that
+    the machine killed in every attempt counts as out of memory.
     """
-    told = child.report(outcome.report)
-    value = told["value"]
+    report = child.report(outcome.report)
+    value = report["value"]
     output_overflow = len(outcome.stdout) > limits.output or len(value) > limits.output
     over = outcome.out_of_time(cpu)
     timed_out = not output_overflow and (over or outcome.why == BY_CLOCK)
-    kind, message, line = told["error_type"], told["message"], told["error_line"]
+    kind, message, line = report["error_type"], report["message"], report["error_line"]
     if output_overflow:
-        kind, message = (
-            "OutputError",
-            f"the program was stopped after {limits.output_kb} KB of output",
-        )
+        kind = "OutputError"
+        message = f"the program was stopped after {limits.output_kb} KB of output"
     elif timed_out:
         allowed = f"{cpu:g} s of processor time" if over else f"{wall:g} s"
         kind, message = "TimeoutError", f"the program took more than {allowed}"
@@ -101,15 +102,13 @@ def result(
         kind, message = "MemoryError", "the program was killed: the machine had no memory left"
     elif outcome.status < 0:
         kind, message = "Crash", f"the program crashed ({_signal(-outcome.status)})"
-    elif not kind and (outcome.status > 0 or not told["whole"]):
-        kind, message = (
-            "Exit",
-            f"the program ended with status {outcome.status} before its last line",
-        )
-    ok = outcome.status == 0 and told["whole"] and not output_overflow and not timed_out
+    elif not kind and (outcome.status > 0 or not report["whole"]):
+        kind = "Exit"
+        message = f"the program ended with status {outcome.status} before its last line"
+    ok = outcome.status == 0 and report["whole"] and not output_overflow and not timed_out
     if ok:
         kind, message, line = "", "", 0
-    elif kind != told["error_type"]:
+    elif kind != report["error_type"]:
         line = 0
     head = f"line {line}: " if line else ""
     text = f"{head}{kind}{': ' if message else ''}{message}" if not ok else ""
@@ -130,7 +129,7 @@ def result(
 
 
 class _Cleaner:
-    """Takes the host's folders and memory addresses out of a text."""
+    """Removes the host's folders and memory addresses from a text."""
 
     def __init__(self, hidden: Sequence[str]) -> None:
         self.hidden = hidden

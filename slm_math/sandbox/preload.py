@@ -1,9 +1,8 @@
-"""What programs can import: loaded, or held ready in memory, before the first of them starts.
-Programs see no files.
+"""Prepare the modules that programs can import. Programs themselves cannot read files.
 
-Loaded once are the libraries, the parts of them that mathematics often reaches, and the compiled
-modules of the standard library that have a use in it. All other Python modules of those packages
-wait as code in memory and run when imported.
+Before the first program starts, this module loads the libraries, the parts of them that mathematics
+often uses, and the useful compiled modules of the standard library. It keeps the code of all other
+Python modules of these packages in memory, where it is run when a program imports the module.
 """
 
 from __future__ import annotations
@@ -22,48 +21,45 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, ModuleType
 
 LIBRARIES = ("sympy", "mpmath", "numpy")
-# what programs would pay for again and again; what is rarer waits in memory, as every page here
-# costs each fork
+# Modules that are loaded beforehand because many programs use them. Rarer modules stay in memory as
+# code, since each loaded page makes every fork slower.
 _OFTEN = """
     sympy.abc sympy.assumptions.ask
     sympy.assumptions.handlers.calculus sympy.assumptions.handlers.common
-    sympy.assumptions.handlers.matrices
-    sympy.assumptions.handlers.ntheory sympy.assumptions.handlers.order
-    sympy.assumptions.handlers.sets sympy.assumptions.lra_satask
-    sympy.assumptions.satask sympy.assumptions.wrapper
+    sympy.assumptions.handlers.matrices sympy.assumptions.handlers.ntheory
+    sympy.assumptions.handlers.order sympy.assumptions.handlers.sets
+    sympy.assumptions.lra_satask sympy.assumptions.satask sympy.assumptions.wrapper
     sympy.combinatorics sympy.combinatorics.galois
     sympy.concrete.delta sympy.discrete.recurrences sympy.geometry
-    sympy.integrals.heurisch sympy.integrals.manualintegrate
-    sympy.integrals.risch sympy.logic.algorithms.dpll2
-    sympy.ntheory sympy.polys.dispersion sympy.printing.codeprinter sympy.sets.handlers.add
-    sympy.sets.handlers.functions sympy.sets.handlers.issubset
+    sympy.integrals.heurisch sympy.integrals.manualintegrate sympy.integrals.risch
+    sympy.logic.algorithms.dpll2 sympy.ntheory sympy.polys.dispersion sympy.printing.codeprinter
+    sympy.sets.handlers.add sympy.sets.handlers.functions sympy.sets.handlers.issubset
     sympy.sets.handlers.mul sympy.sets.handlers.power
     sympy.sets.setexpr sympy.solvers.diophantine sympy.interactive.printing
     numpy.fft numpy.linalg numpy.polynomial numpy.random numpy.ma
-    array ast bisect calendar cmath collections copy csv datetime decimal dataclasses enum fractions
-    functools heapq
-    inspect io itertools json locale math numbers operator pprint queue random re secrets statistics
-    string textwrap
-    traceback types typing  _strptime
+    array ast bisect calendar cmath collections copy csv datetime decimal dataclasses enum
+    fractions functools heapq inspect io itertools json locale math numbers operator pprint queue
+    random re secrets statistics string textwrap traceback types typing _strptime
     encodings.ascii encodings.latin_1 encodings.utf_8 encodings.unicode_escape encodings.idna
 """.split()  # noqa: SIM905
-_UNUSED = frozenset(("test", "tests", "benchmarks", "idlelib", "lib2to3", "tkinter", "turtledemo",
-"ensurepip",
-                     "site-packages", "dist-packages", "__pycache__", "pygletplot"))  # fmt: skip
-# every compiled module costs each fork a little; these do nothing for mathematics, or have a twin
-# in Python
+_UNUSED = frozenset((
+    "test", "tests", "benchmarks", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip",
+    "site-packages", "dist-packages", "__pycache__", "pygletplot",
+))  # fmt: skip
+# Compiled modules that are left out, as each one makes every fork a little slower: they have no use
+# in mathematics, or there is a version in Python.
 _COMPILED_OUT = """
     _test _tkinter _curses readline _dbm _gdbm _xx xx _ssl _sqlite3 nis _codecs_ _hashlib _lsprof
-    _crypt     _bz2 _lzma audioop ossaudiodev spwd syslog termios _multibytecodec""".split()  # noqa: SIM905
+    _crypt _bz2 _lzma audioop ossaudiodev spwd syslog termios _multibytecodec
+""".split()  # noqa: SIM905
 
 
 def load(packages: Sequence[tuple[str, str]], more: Iterable[str], readable: bool) -> None:
-    """Load everything. `packages` are (name, folder it lies in), `more` the modules to load besides
-    the usual.
+    """Load all modules.
 
-    A usual part that this version of a library lacks is passed over; a package or one of `more`
-    that does not load raises ImportError. With `readable`, what `packages` hold on disk can still
-    be loaded later.
+    `packages` are pairs (name, parent folder), `more` are further modules to load. Raises
+    ImportError if one of them does not load; a usual module that this version of a library lacks is
+    skipped. With `readable`, modules of `packages` can also be loaded from disk later.
     """
     folders = [(os.path.join(place, name), f"{name}.") for name, place in packages]
     folders.append((os.path.dirname(os.__file__), ""))
@@ -100,23 +96,24 @@ def load(packages: Sequence[tuple[str, str]], more: Iterable[str], readable: boo
 
 
 def settle() -> None:
-    """Fix every source of chance that there is, so that a program is a function of its text; forget
-    the host's name.
+    """Fix the seeds of all sources of randomness, and hide the host's name.
+
+    After this, the output of a program depends on its text alone.
     """
     random.seed(0)
-    # whoever asks for an unseeded generator gets this seed; numpy and `secrets` draw theirs from
+    # the seed of generators that are made without one; numpy and `secrets` get theirs from
     # `_urandom`
     random.Random.__init__.__defaults__ = (0,)
     random.Random.seed.__defaults__ = (0, 2)
     random.__dict__["_urandom"] = os.__dict__["urandom"] = random.Random(0).randbytes
-    atexit._clear()  # what libraries would do at the end of this process is no program's business
+    atexit._clear()  # programs must not run the exit functions of libraries
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(0)
     if own := sys.modules.get("sympy.core.random"):
         own.seed(0)
     import platform
 
-    # what a library asked for is remembered: the names of this host and of its kernel
+    # a library may have cached the names of this host and of its kernel
     platform.__dict__["_uname_cache"] = platform.uname_result(
         "Linux", "", "", "", platform.machine()
     )
@@ -124,7 +121,7 @@ def settle() -> None:
 
 
 class Folders:
-    """Finds a few packages, each in its own folder."""
+    """An import finder for a few packages, each in its own parent folder."""
 
     def __init__(self, folders: dict[str, str]) -> None:
         self.folders = folders
@@ -139,8 +136,9 @@ class Folders:
 
 
 class Packed:
-    """Finds and loads the Python modules that are held in memory, in one piece, of which a fork
-    copies nothing.
+    """An import finder and loader for Python modules whose code is held in memory.
+
+    The code of all modules is one memory mapping, so a fork copies none of it.
     """
 
     def __init__(self, modules: Iterable[tuple[str, bytes, bool]]) -> None:
@@ -151,7 +149,7 @@ class Packed:
                 file.write(code)
                 self.places[name] = start, start + len(code), package
             file.flush()
-            # private: no program can change what the next one loads
+            # a private mapping: no program can change the code that the next one loads
             self.held = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
 
     def find_spec(
@@ -170,16 +168,14 @@ class Packed:
 
 
 def _code(held: bytes, name: str) -> CodeType:
-    """Compiled code as Python keeps it on disk, or source where it has not been compiled."""
+    """The code object of a module, from the content of its .pyc file or from its source."""
     if held[:4] == importlib.util.MAGIC_NUMBER:
         return marshal.loads(held[16:])
     return compile(held, f"<{name}>", "exec", dont_inherit=True)
 
 
 def _modules(folder: str, prefix: str) -> Iterator[tuple[str, bytes, bool]]:
-    """Name and code of every Python module in a folder and its packages, and whether it is a
-    package itself.
-    """
+    """(name, code, whether it is a package) of every Python module in a folder and its packages."""
     if prefix:
         yield from _module(os.path.join(folder, "__init__.py"), prefix.rstrip("."), True)
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -204,9 +200,7 @@ def _module(path: str, name: str, package: bool) -> Iterator[tuple[str, bytes, b
 
 
 def _warm() -> None:
-    """Do a little of everything once, so that tables which libraries build when first used are
-    there.
-    """
+    """Do typical computations once, so that the libraries build the tables of their first use."""
     with contextlib.suppress(ImportError):
         import sympy
 

@@ -1,6 +1,4 @@
-"""A sandbox on another machine: sends programs to `slm_math.sandbox.serve`, is patient with it, and
-trusts no reply.
-"""
+"""A sandbox on another machine: the client of `slm_math.sandbox.serve`."""
 
 from __future__ import annotations
 
@@ -13,22 +11,24 @@ from slm_math.sandbox.errors import SandboxError
 from slm_math.sandbox.jobs import Job, Jobs
 from slm_math.types import RunResult
 
-# a thread that looks up a name cannot be woken; it ends soon, and holds nothing
+# A thread that looks up a host name cannot be interrupted. It ends soon and holds nothing, so
+# `close` waits for it only this long.
 CLOSING_SECONDS = 1.0
-LONGEST_WAIT = 60.0  # seconds that a server may ask us to wait before a retry
+LONGEST_WAIT = 60.0  # seconds that a server may ask a client to wait before a retry
 
 
 class RemoteSandbox(Jobs):
-    """Runs Python programs on the server at `url`, at most `workers` at a time; used like a
-    `Sandbox`.
+    """Runs Python programs on the server at `url`, at most `workers` at a time, like a `Sandbox`.
 
-    `url` is like http://10.0.0.2:8080 or https://host/path; the token is read from the environment
-    variable `token_variable` and appears nowhere else (http sends it in the clear).
-    `timeout_seconds` is for one attempt, the wait for the server's own workers included; a program
-    with a session has as long for each of its requests. Broken connections, time-outs, 408, 429,
-    5xx and malformed replies are tried again up to `retries` times, after `backoff`, 2 `backoff`,
-    ... seconds or what the server asks for; what stays or is final raises SandboxError, so a
-    failure of the server never looks like one of the program.
+    `url` is like http://10.0.0.2:8080 or https://host/path. The token is read from the environment
+    variable `token_variable` and is shown nowhere; http sends it unencrypted. `timeout_seconds` is
+    the time for one attempt, including the wait for a worker of the server; a program that
+    continues a session has this time for each request of the session.
+
+    Broken connections, timeouts, status 408, 429 and 5xx, and malformed replies are retried up to
+    `retries` times, after `backoff`, 2 `backoff`, 4 `backoff`, ... seconds, or later if the server
+    asks for it. All other failures, and the last one, raise SandboxError, so that a failure of the
+    server never looks like an error of the program.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class RemoteSandbox(Jobs):
         return f"RemoteSandbox({self.url!r})"
 
     def identity(self) -> dict[str, Any]:
-        """What can change a program's result."""
+        """The settings that can change a program's result."""
         return {"url": self.url}
 
     def _interrupt(self, job: Job) -> None:
@@ -78,7 +78,7 @@ class RemoteSandbox(Jobs):
         raise SandboxError(self._endpoint.clean(f"{failure} (tried {self.retries + 1} times)"))
 
     def _connected(self, job: Job, sock: socket.socket) -> None:
-        """Keep an attempt's socket for `cancel` to hang up; do so at once if that came first."""
+        """Keep the socket of an attempt for `cancel`, or shut it down if the job is cancelled."""
         with self._change:
             job.handle = sock
             if job.cancelled:
@@ -86,16 +86,16 @@ class RemoteSandbox(Jobs):
 
     def _attempt(self, job: Job, body: bytes) -> RunResult:
         seconds = self.timeout_seconds * job.request.turns
-        status, data, wait = self._endpoint.ask(
+        status, data, wait = self._endpoint.send(
             "POST", "/run", body, seconds, lambda sock: self._connected(job, sock)
         )
         if status == 200:
             try:
                 return wire.read_result(data)
             except ValueError as error:
-                raise wire.Unanswered(f"the reply is no result of a program: {error}") from None
+                raise wire.Unanswered(f"the reply is not a valid result: {error}") from None
         if status in (408, 429) or status >= 500:
-            raise wire.Unanswered(f"status {status}: {wire.said(data)}", wait)
+            raise wire.Unanswered(f"status {status}: {wire.error_message(data)}", wait)
         if status == 401:
             raise SandboxError(self._endpoint.clean(self._endpoint.unauthorized()))
-        raise SandboxError(self._endpoint.clean(f"status {status}: {wire.said(data)}"))
+        raise SandboxError(self._endpoint.clean(f"status {status}: {wire.error_message(data)}"))

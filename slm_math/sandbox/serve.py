@@ -1,6 +1,4 @@
-"""Runs programs for other machines: the server that a `RemoteSandbox` talks to (see `wire` for the
-protocol).
-"""
+"""Run programs for other machines: the server of a `RemoteSandbox` (protocol: see `wire`)."""
 
 from __future__ import annotations
 
@@ -19,14 +17,14 @@ from typing import Any, Protocol, cast
 from slm_math.sandbox import wire
 from slm_math.sandbox.errors import SandboxError
 from slm_math.sandbox.executor import Sandbox
-from slm_math.sandbox.handler import Handler, Refusal
+from slm_math.sandbox.handler import Refusal, RequestHandler
 from slm_math.types import RunPython, RunResult
 
-SPARE_CONNECTIONS = 32  # beyond those whose programs run or wait, for refusals and health checks
+SPARE_CONNECTIONS = 32  # for refusals and health checks, beyond those whose programs run or wait
 
 
 class Runner(Protocol):
-    """What a server needs of a Sandbox."""
+    """The part of a Sandbox that a server uses."""
 
     workers: int
 
@@ -37,12 +35,12 @@ class Runner(Protocol):
     def close(self) -> None: ...
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `sandbox` on `host`:`port` (0: any free one); at most `waiting` programs wait for a
-    worker.
+class SandboxServer(ThreadingHTTPServer):
+    """Serves `sandbox` on `host`:`port` (0 for any free port).
 
-    Raises ValueError for a host that others can reach while there is no token, SandboxError where
-    it cannot listen.
+    At most `waiting` programs wait for a worker; further ones are refused. Raises ValueError for an
+    address that other machines can reach if there is no token, and SandboxError if the server
+    cannot listen.
     """
 
     daemon_threads = True
@@ -57,11 +55,11 @@ class Server(ThreadingHTTPServer):
         token_variable: str = wire.TOKEN_VARIABLE,
     ) -> None:
         if waiting < 1:
-            raise ValueError(f"at least one program must be allowed to wait, got {waiting}")
+            raise ValueError(f"waiting must be at least 1, got {waiting}")
         if not 0 <= port < 1 << 16:
             raise ValueError(f"a port is a number from 0 to 65535, not {port}")
         if getattr(sandbox, "tier", "") == "unsafe":
-            raise ValueError('tier="unsafe" is for one\'s own programs: it is not served to others')
+            raise ValueError('a sandbox with tier="unsafe" cannot be served to other machines')
         self.sandbox = sandbox
         self.token = wire.read_token(token_variable)
         self._room = sandbox.workers + waiting
@@ -70,19 +68,18 @@ class Server(ThreadingHTTPServer):
         self._programs = self._connections = 0
         self._closing = False
         try:
-            # what is bound is the address that was checked, whatever a name says the next time
-            found = socket.getaddrinfo(
+            # the name is resolved once, so that the checked address is the one that is bound
+            addresses = socket.getaddrinfo(
                 host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
-            self.address_family, address = found[0][0], cast(Any, found[0][4])
+            self.address_family, address = addresses[0][0], cast(Any, addresses[0][4])
             if not self.token and not ipaddress.ip_address(address[0]).is_loopback:
                 raise ValueError(
                     f"refusing to listen on {host or address[0]} without a token: put one into "
-                    f"the environment variable"
-                    f" {token_variable}, here and where the programs come from, or listen on "
-                    f"127.0.0.1"
+                    f"the environment variable {token_variable}, on this machine and on those that "
+                    "send programs, or listen on 127.0.0.1"
                 )
-            super().__init__(address, Handler)
+            super().__init__(address, RequestHandler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SandboxError(f"cannot listen on {host}:{port}: {reason}") from None
@@ -94,8 +91,9 @@ class Server(ThreadingHTTPServer):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def run(self, request: RunPython, gone: Callable[[], bool]) -> RunResult:
-        """Run a program as soon as a worker is free, unless its client is `gone` by then. Raises
-        Refusal.
+        """Run a program as soon as a worker is free, unless its client is `gone` by then.
+
+        Raises Refusal if the server is busy or closing, or if the sandbox failed.
         """
         with self._lock:
             if self._programs >= self._room:
@@ -117,8 +115,9 @@ class Server(ThreadingHTTPServer):
                 self._programs -= 1
 
     def stop(self) -> None:
-        """Stop listening and every program; those who wait for one get a 503. Call when nothing
-        serves any more.
+        """Stop listening, and stop all programs; their clients get status 503.
+
+        Call it after `serve_forever` has returned.
         """
         self._closing = True
         self.server_close()
@@ -128,7 +127,9 @@ class Server(ThreadingHTTPServer):
             time.sleep(0.01)
 
     def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # HTTPServer's looks the host's name up, which may take long
+        TCPServer.server_bind(
+            self
+        )  # that of HTTPServer looks up the host's name, which can be slow
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -139,7 +140,7 @@ class Server(ThreadingHTTPServer):
             return
         try:
             super().process_request(request, client_address)
-        except BaseException:  # no thread was to be had
+        except BaseException:  # no thread could be started
             with self._lock:
                 self._connections -= 1
             raise
@@ -160,27 +161,28 @@ class Server(ThreadingHTTPServer):
 def serve(
     sandbox: Sandbox | None = None, host: str = "127.0.0.1", port: int = 8080, waiting: int = 64
 ) -> None:
-    """Runs programs for other machines; a client sets `sandbox` to this server's url.
+    """Run programs for other machines, which set `sandbox` to the url of this server.
 
     Args:
-        sandbox: what runs them; one with its default limits when left out.
-        host: address to listen on; any but this machine's own needs a token in
-            SLM_MATH_SANDBOX_TOKEN. Without one, everybody who is logged in on this machine can run
-            programs.
+        sandbox: the sandbox that runs the programs; by default one with the default limits.
+        host: address to listen on. An address that other machines can reach needs a token in the
+            environment variable SLM_MATH_SANDBOX_TOKEN. Without a token, all users of this machine
+            can run programs.
         port: port to listen on.
-        waiting: programs that may wait for a worker.
+        waiting: number of programs that may wait for a worker.
     """
     sandbox = sandbox or Sandbox()
     with contextlib.ExitStack() as stack:
         stack.callback(sandbox.close)
-        server = stack.enter_context(Server(sandbox, host, port, waiting))
-        sandbox.start()  # better no server than one that cannot run anything
+        server = stack.enter_context(SandboxServer(sandbox, host, port, waiting))
+        sandbox.start()  # fail now if programs cannot run
         stack.callback(server.stop)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _interrupt)
-        token = "asks for the token" if server.token else "no token, this machine only"
+        token = "token required" if server.token else "no token, this machine only"
         print(
-            f"sandbox: {server.url}, {sandbox.workers} workers, {token}; Ctrl-C ends it", flush=True
+            f"sandbox: {server.url}, {sandbox.workers} workers, {token}; stop it with Ctrl-C",
+            flush=True,
         )
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -1,9 +1,9 @@
-"""Which walls there are on this machine: three tiers, tried in order, each believed only after its
-canaries.
+"""The tiers: the sets of walls that a machine may support. Each is used only after its canary ran.
 
-A: bubblewrap (namespaces of its own, a file system with Python in it and nothing else), Landlock,
-seccomp. B: Landlock and seccomp. Works without root and without user namespaces, in Docker and
-Kubernetes. C: seccomp alone. Enough, since a program may open no file on any tier.
+- A: bubblewrap (own namespaces, a file system with nothing but Python), Landlock and seccomp.
+- B: Landlock and seccomp. Works without root and without user namespaces, also in Docker and
+  Kubernetes.
+- C: seccomp alone. This suffices, since programs cannot open files on any tier.
 """
 
 from __future__ import annotations
@@ -26,31 +26,28 @@ from slm_math.sandbox.outcome import Limits
 from slm_math.sandbox.worker import Lost, Worker
 
 TIERS = ("A", "B", "C")
-TRIES = 3  # of a start that the machine spoils
+TRIES = 3  # attempts to start a worker if the machine kills it
 WAYS_OUT = (
-    "Two ways out: let a Linux machine run them (there: `slm-math sandbox`; here: "
-    "slm_math.sandbox.RemoteSandbox with "
-    'its url), or, if you trust the model with everything that you can do yourself, tier="unsafe".'
+    "Either run the programs on a Linux machine (start `slm-math sandbox` there and use "
+    "slm_math.sandbox.RemoteSandbox with its url here), or, if you trust the model with everything "
+    'that you can do yourself, set tier="unsafe".'
 )
 
 
 @dataclass(frozen=True)
 class Packages:
-    """What programs may import: (name, folder it lies in), further modules to load at once,
-    readable paths or None.
-    """
+    """The packages that programs may import."""
 
-    folders: tuple[tuple[str, str], ...]
-    modules: tuple[str, ...]
-    readable: tuple[str, ...] | None
+    folders: tuple[tuple[str, str], ...]  # (name, parent folder)
+    modules: tuple[str, ...]  # further modules to load beforehand
+    readable: tuple[str, ...] | None  # paths that programs may read; None for no reading at all
 
 
 def packages(allow_imports: Sequence[str]) -> Packages:
-    """The usual libraries, as far as they are installed, and those of `allow_imports`, which must
-    be.
+    """The usual libraries that are installed, and the packages of `allow_imports`.
 
-    The folders of the latter are readable where Landlock can confine reading to them. Raises
-    SandboxError.
+    With `allow_imports`, programs may read the folders of all these packages if Landlock can
+    confine reading to them. Raises SandboxError if a package of `allow_imports` is not installed.
     """
     folders: dict[str, str] = {}
     for name in preload.LIBRARIES:
@@ -58,13 +55,13 @@ def packages(allow_imports: Sequence[str]) -> Packages:
             folders[name] = str(home.parent)
     readable: list[str] = []
     if isinstance(allow_imports, str):
-        raise SandboxError(f"allow_imports is a list of packages: [{allow_imports}]")
+        raise SandboxError(f"allow_imports must be a list of packages, such as [{allow_imports}]")
     for module in allow_imports:
         name = module.partition(".")[0]
         home = _home(name)
         if home is None:
             raise SandboxError(
-                f"allow_imports names {module!r}: there is no package {name!r} here; install it"
+                f"allow_imports names {module!r}, but the package {name!r} is not installed"
             )
         folders[name] = str(home.parent)
     if allow_imports:
@@ -77,7 +74,7 @@ def packages(allow_imports: Sequence[str]) -> Packages:
 
 
 def hidden(wanted: Packages) -> list[str]:
-    """Folders of this host that nothing shown to a model names, longest first."""
+    """The folders of this host that no text for a model may name, longest first."""
     own = {
         str(Path(__file__).parent),
         sysconfig.get_path("stdlib"),
@@ -87,21 +84,19 @@ def hidden(wanted: Packages) -> list[str]:
 
 
 def unsupported() -> str | None:
-    """One line saying why no tier can work on this system, or None."""
+    """One line that says why no tier can work on this system; None if one may work."""
     system, machine = platform.system(), platform.machine()
     if system == "Linux" and machine in boundary.ARCHITECTURES:
         return None
     known = " or ".join(boundary.ARCHITECTURES)
     return (
-        f"a model's programs can be confined on Linux on {known} only (this is {system} on "
-        f"{machine}). {WAYS_OUT}"
+        f"a model's programs can be confined on Linux on {known} only; this is {system} on "
+        f"{machine}. {WAYS_OUT}"
     )
 
 
 def start(tier: str, wanted: Packages, limits: Limits) -> Worker:
-    """A new worker of a tier that has resisted its canaries. Raises SandboxError saying why there
-    is none.
-    """
+    """A new worker of a tier that has passed its canary. Raises SandboxError with the reason."""
     namespaces, landlock = tier == "A", tier in ("A", "B")
     readable = wanted.readable if landlock else None
     settings: dict[str, Any] = {
@@ -112,25 +107,13 @@ def start(tier: str, wanted: Packages, limits: Limits) -> Worker:
         "memory": limits.memory_mb << 20,
         "parent": 0 if namespaces else os.getpid(),
     }
-    environment = {
-        "PYTHONHASHSEED": "0",
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "LC_ALL": "C",
-    }
+    environment = {"PYTHONHASHSEED": "0", "LC_ALL": "C"}
+    environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     if libraries := os.environ.get("LD_LIBRARY_PATH"):  # the interpreter itself may need it
         environment["LD_LIBRARY_PATH"] = libraries
-    # -I would ignore PYTHONHASHSEED; there is nothing else in the environment to be ignored
-    python = [
-        _python(),
-        "-S",
-        "-s",
-        "-P",
-        "-B",
-        "-X",
-        "utf8",
-        str(Path(__file__).with_name("zygote.py")),
-    ]
+    # not -I, which would ignore PYTHONHASHSEED
+    zygote_file = str(Path(__file__).with_name("zygote.py"))
+    python = [_python(), *("-S", "-s", "-P", "-B", "-X", "utf8"), zygote_file]
     command = [*_bubblewrap(wanted), *python] if namespaces else python
     why = ""
     for _ in range(TRIES):
@@ -139,7 +122,7 @@ def start(tier: str, wanted: Packages, limits: Limits) -> Worker:
             worker = Worker(command, environment, settings)
             test(worker, limits, readable is not None, namespaces)
             return worker
-        except Lost as error:  # says nothing about the walls
+        except Lost as error:  # this says nothing about the walls
             why = str(error)
             if worker is not None:
                 worker.close()
@@ -151,56 +134,51 @@ def start(tier: str, wanted: Packages, limits: Limits) -> Worker:
 
 
 def test(worker: Worker, limits: Limits, reading: bool, namespaces: bool) -> None:
-    """Raises SandboxError when a canary gets through or an innocent program does not run, Lost when
-    it was lost.
+    """Run the canary in a worker.
+
+    Raises SandboxError if a forbidden action succeeded or the harmless one failed, and Lost if the
+    machine killed the canary.
     """
     code = canaries.program(platform.machine(), reading, namespaces, limits.memory_mb << 20)
     seconds = 60.0
     outcome = worker.run({"code": code, "earlier": [], "value": 100}, limits, seconds, 2 * seconds)
-    could = outcome.stdout.decode("utf-8", "replace").splitlines()
-    stands = could[-1:] == [canaries.CONTROL]
-    if could := could[:-1] if stands else could:
-        raise SandboxError(f"a program could {', '.join(could)}")
+    lines = outcome.stdout.decode("utf-8", "replace").splitlines()
+    control_passed = lines[-1:] == [canaries.CONTROL]
+    if breaches := lines[:-1] if control_passed else lines:
+        raise SandboxError(f"a program could {', '.join(breaches)}")
     if outcome.killed_from_outside(seconds):
         raise Lost("killed from outside")
-    if not stands:
-        what = (
-            outcome.report.decode("utf-8", "replace").replace("\0", " ").strip()
-            or f"status {outcome.status}"
-        )
-        raise SandboxError(f"a harmless program did not run: {what}")
+    if not control_passed:
+        report = outcome.report.decode("utf-8", "replace").replace("\0", " ").strip()
+        reason = report or f"status {outcome.status}"
+        raise SandboxError(f"a harmless program did not run: {reason}")
 
 
 def _home(name: str) -> Path | None:
-    """The folder of an installed package, or where it would be for a module of one file."""
+    """The folder of an installed package; for a module of one file, its path without .py."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         return None
     if spec is None or spec.origin is None:
         return None
-    return (
-        Path(spec.origin).parent
-        if spec.submodule_search_locations
-        else Path(spec.origin).with_name(name)
-    )
+    origin = Path(spec.origin)
+    return origin.parent if spec.submodule_search_locations else origin.with_name(name)
 
 
 def _places(name: str, folder: str) -> list[str]:
-    """Where a package lies, with the libraries that wheels put beside it; or a
-    module of one file.
-    """
+    """The existing paths of a package or module, and of the libraries that its wheel installed."""
     places = (Path(folder, name), Path(folder, f"{name}.libs"), Path(folder, f"{name}.py"))
     return [str(place) for place in places if place.exists()]
 
 
 def _python() -> str:
-    """The interpreter itself: what a virtual environment adds is not needed."""
+    """The path of the interpreter itself, without its virtual environment."""
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 
 def _system() -> list[str]:
-    """The standard library and the system's own libraries."""
+    """The paths of the standard library and of the system's libraries."""
     stdlib = Path(sysconfig.get_path("stdlib"))
     parts = [
         str(path)
@@ -213,7 +191,7 @@ def _system() -> list[str]:
 
 
 def _bubblewrap(wanted: Packages) -> list[str]:
-    """The command in front of the interpreter. Raises SandboxError where there is no bubblewrap."""
+    """The bubblewrap command, to be put before that of the interpreter. Raises SandboxError."""
     program = shutil.which("bwrap")
     if program is None:
         raise SandboxError("bubblewrap (bwrap) is not installed")

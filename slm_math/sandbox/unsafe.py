@@ -1,6 +1,4 @@
-"""Programs without walls, for systems that offer none: a fresh interpreter each, with this user's
-rights.
-"""
+"""Run programs without walls: each in a fresh interpreter, with all rights of this user."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ module.main()
 
 
 class Unsafe:
-    """Takes a worker's place. Keeps the limits on time and on output, not that on memory."""
+    """A replacement for `Worker` with limits on time and output, but not on memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,14 +76,23 @@ class Unsafe:
                 why = BY_CLOCK
                 self.stop()
                 process.wait()
-            with contextlib.suppress(ProcessLookupError):  # what the program left behind
+            with contextlib.suppress(ProcessLookupError):  # processes that the program started
                 os.killpg(process.pid, signal.SIGKILL)
             for file in (stdout, stderr, report):
                 file.seek(0)
-            out, err, said = stdout.read(), stderr.read(), report.read()
-        if not said.startswith(child.READY) and why == BY_ITSELF:
-            raise Lost(f"the interpreter did not come to the program (status {process.returncode})")
-        return Outcome(process.returncode, 0.0, time.monotonic() - start, why, out, err, said[1:])
+            out, err, written = stdout.read(), stderr.read(), report.read()
+        status = process.returncode
+        if not written.startswith(child.READY) and why == BY_ITSELF:
+            raise Lost(f"the interpreter ended before it ran the program (status {status})")
+        return Outcome(
+            status=status,
+            cpu=0.0,
+            seconds=time.monotonic() - start,
+            why=why,
+            stdout=out,
+            stderr=err,
+            report=written[1:],
+        )
 
     def expect(self) -> None:
         self._process = None

@@ -1,11 +1,12 @@
-"""What goes between `remote` and `serve`: JSON over HTTP, of which neither side believes a word
-before it is checked.
+"""The protocol between `remote` and `serve`: JSON over HTTP. Both sides check all that they read.
 
-POST /run takes {"code": "...", "earlier": ["...", ...], "turns": 1} and answers 200 with the fields
-of a RunResult. Every other status has {"error": "..."}: 408, 429 and 5xx say nothing about the
-program and may be tried again, the rest is final. GET /health answers {"ok": true, "authorized":
-...}: whether the token that came with the question would do. A token travels as `Authorization:
-Bearer ...`.
+- POST /run with {"code": "...", "earlier": ["...", ...], "turns": 1} returns status 200 and the
+  fields of a RunResult. Every other status comes with {"error": "..."}. Status 408, 429 and 5xx say
+  nothing about the program, and the request may be retried; all others are final.
+- GET /health returns {"ok": true, "authorized": ...}, where `authorized` says whether the server
+  accepts the token of this request.
+
+The token is sent as `Authorization: Bearer ...`.
 """
 
 from __future__ import annotations
@@ -26,16 +27,13 @@ from slm_math.types import RunPython, RunResult
 
 TOKEN_VARIABLE = "SLM_MATH_SANDBOX_TOKEN"
 LARGEST_REQUEST = 1 << 20  # bytes
-LARGEST_REPLY = 4 << 20  # bytes; with a server's default limits on output there are some 0.3 MB
+LARGEST_REPLY = 4 << 20  # bytes; the default limits on output allow about 0.3 MB
 CONNECT_SECONDS = 10.0
 FIELDS = get_type_hints(RunResult)
-KEYS = {"output_overflow": "truncated"}  # where a field has another name in JSON
 
 
 class Unanswered(Exception):
-    """An attempt that failed in a way that may pass; `wait` is the number of seconds the server
-    asked for.
-    """
+    """An attempt failed and may be retried; the server asked to `wait` so many seconds."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -43,9 +41,7 @@ class Unanswered(Exception):
 
 
 class Endpoint:
-    """The server at a url like https://host/path, with the token from the environment variable
-    `variable`.
-    """
+    """The server at a url like https://host/path; its token is in the environment's `variable`."""
 
     def __init__(self, url: str, variable: str) -> None:
         parts = urlsplit(url)
@@ -62,7 +58,7 @@ class Endpoint:
         )
         self._token = read_token(variable)
 
-    def ask(
+    def send(
         self,
         method: str,
         path: str,
@@ -70,11 +66,10 @@ class Endpoint:
         seconds: float,
         connected: Callable[[socket.socket], None],
     ) -> tuple[int, bytes, float]:
-        """One attempt of at most `seconds` once connected: status, body, and the seconds to wait if
-        it failed.
+        """Send one request: (status, body, seconds to wait before a retry).
 
-        Calls `connected` with the socket, which other threads may then `hang_up`. Raises
-        Unanswered.
+        The attempt takes at most `seconds` once connected. Calls `connected` with the socket, which
+        other threads may then `hang_up`. Raises Unanswered.
         """
         connection = self._kind(self._host, self._port, timeout=min(CONNECT_SECONDS, seconds))
         late = threading.Event()
@@ -84,7 +79,7 @@ class Endpoint:
             sock = connection.sock
             assert sock is not None
             sock.settimeout(seconds)
-            # a trickle never times out
+            # the socket's own timeout never ends a reply that arrives byte by byte
             clock = threading.Timer(seconds, lambda: (late.set(), hang_up(sock)))
             clock.daemon = True
             clock.start()
@@ -118,13 +113,14 @@ class Endpoint:
         return response.status, data, _seconds(response.headers.get("Retry-After", ""))
 
     def unauthorized(self) -> str:
-        """What to say when the server does not take the token, or the lack of one."""
+        """The error message for status 401."""
         sent = "does not accept the token in" if self._token else "asks for a token: set"
         return f"the server {sent} the environment variable {self.variable}"
 
     def clean(self, message: str) -> str:
-        """One line that names the url, of some 400 characters, without the token, which a server
-        may quote back.
+        """An error message with the url, in one line of about 400 characters, without the token.
+
+        A server may have quoted the token in its message.
         """
         message = f"the sandbox at {self.url}: {message}"
         if self._token:
@@ -134,22 +130,20 @@ class Endpoint:
 
 
 def read_token(variable: str) -> str:
-    """The token in an environment variable, "" for none. Raises ValueError when it
-    cannot be one.
-    """
+    """The token in an environment variable, "" for none. Raises ValueError for an invalid one."""
     token = os.environ.get(variable, "").strip()
     if not (token.isascii() and token.isprintable()):
         raise ValueError(
-            f"the token in the environment variable {variable} has characters that no token has"
+            f"the token in the environment variable {variable} must be printable ASCII"
         )
     return token
 
 
 def hang_up(sock: socket.socket | None) -> None:
-    """End a connection under whoever reads from it, on whatever thread."""
+    """Shut down a connection, also while another thread reads from it."""
     if sock is not None:
         with contextlib.suppress(OSError):
-            # not the method of an SSLSocket, which would take the encryption away first
+            # the method of SSLSocket would remove the encryption before it shuts down
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
@@ -169,7 +163,7 @@ def write_request(request: RunPython) -> bytes:
 
 
 def read_request(data: bytes) -> RunPython:
-    """The program in the body of a request. Raises ValueError with what is wrong with it."""
+    """The program in the body of a request. Raises ValueError that says what is wrong with it."""
     try:
         body = read_json(data)
     except ValueError as error:
@@ -181,7 +175,7 @@ def read_request(data: bytes) -> RunPython:
         raise ValueError("earlier must be a list of strings")
     turns = body.get("turns", 0)
     if type(turns) is not int or not 0 <= turns <= 1 + len(earlier):
-        raise ValueError("turns must be a whole number, and not more than there are blocks")
+        raise ValueError("turns must be a whole number from 0 to the number of blocks")
     unknown = sorted(set(body) - {"code", "earlier", "turns"})
     if unknown:
         raise ValueError(f"unknown field {unknown[0][:40]!r}")
@@ -190,38 +184,35 @@ def read_request(data: bytes) -> RunPython:
 
 def write_result(result: RunResult) -> bytes:
     """The body of a reply."""
-    fields = {KEYS.get(name, name): value for name, value in asdict(result).items()}
-    return json.dumps(fields).encode("ascii")
+    return json.dumps(asdict(result)).encode("ascii")
 
 
 def read_result(data: bytes) -> RunResult:
-    """The result in the body of a reply; every field must be there. Raises ValueError with what is
-    wrong with it.
+    """The result in the body of a reply, which must have all fields.
+
+    Raises ValueError that says what is wrong with it.
     """
     body = read_json(data)
     if not isinstance(body, dict):
         raise ValueError("not an object")
     values: dict[str, Any] = {}
     for name, kind in FIELDS.items():
-        key = KEYS.get(name, name)
-        value: Any = body.get(key)
+        value: Any = body.get(name)
         if kind is float and type(value) is int:
             value = float(min(value, 1 << 53))
-        if value.__class__ is not kind:  # True is no number here
-            raise ValueError(f"{key} is missing or not of type {kind.__name__}")
+        if value.__class__ is not kind:  # True must not count as a number
+            raise ValueError(f"{name} is missing or not of type {kind.__name__}")
         if isinstance(value, str):
             # lone surrogates could not be written to a file
             value = value.encode("utf-8", "replace").decode()
         elif not (0 <= value < math.inf):
-            raise ValueError(f"{key} is out of range")
+            raise ValueError(f"{name} is out of range")
         values[name] = value
     return RunResult(**values)
 
 
-def said(data: bytes) -> str:
-    """What a server has to say for itself: the message in a reply's body, or the beginning of the
-    body.
-    """
+def error_message(data: bytes) -> str:
+    """The error message in the body of a reply, or the beginning of the body if there is none."""
     with contextlib.suppress(ValueError):
         body = read_json(data)
         if isinstance(body, dict) and isinstance(body.get("error"), str):

@@ -1,6 +1,4 @@
-"""One warm worker, seen from this side: started, given one program after another, replaced when it
-vanishes.
-"""
+"""Control one warm worker from the side of the sandbox: start it, give it programs, close it."""
 
 from __future__ import annotations
 
@@ -23,29 +21,26 @@ from slm_math.sandbox import child, zygote
 from slm_math.sandbox.errors import SandboxError
 from slm_math.sandbox.outcome import Limits, Outcome
 
-START_SECONDS = 120.0  # a start takes about a second; this is for a machine that is swamped
-GRACE_SECONDS = 20.0  # that a worker may be late with its word on a program that is over its time
-LEAVE_SECONDS = 2.0  # for a worker that is asked to end
-_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the latter is bubblewrap's word for it
-ERRORS = 4096  # bytes of a report that are kept besides the value
+START_SECONDS = 120.0  # a start takes about a second; an overloaded machine may take longer
+GRACE_SECONDS = 20.0  # how much later than the wall limit a worker may report the end of a program
+LEAVE_SECONDS = 2.0  # how long a worker may take to end before it is killed
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the latter is the status of bubblewrap
+ERRORS = 4096  # bytes of a report that are kept in addition to the value
 
 
 class Lost(Exception):
-    """The machine's failure, not the program's: the worker vanished, or a child ended before its
-    walls stood.
-    """
+    """The machine failed, not the program: a worker vanished, or a child ended before its start."""
 
 
 class Stopped(Exception):
-    """The program was to be stopped before it was sent."""
+    """A program was stopped before it was sent."""
 
 
 class Worker:
-    """A zygote process. Its own thread starts it and must outlive it: the kernel ends it with the
-    thread.
+    """A zygote process, which the kernel ends together with the thread that started it.
 
-    Raises SandboxError, with what the process said, when it does not start, Lost when it was killed
-    meanwhile.
+    Raises SandboxError with the message of the process if it does not start, and Lost if it was
+    killed while it started.
     """
 
     def __init__(
@@ -55,18 +50,19 @@ class Worker:
         self._stopped = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._link = ours
-        with theirs, _held(b"") as complaints:
-            number = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)  # should 0, 1, 2 be closed here
+        with theirs, _memory_file(b"") as stderr:
+            # 3 or more, also if 0, 1 or 2 are closed in this process
+            number = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)
             try:
                 self.process = subprocess.Popen(
                     [*command, str(number)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=complaints,
+                    stderr=stderr,
                     env=environment,
                     cwd="/",
                     pass_fds=[number],
-                    start_new_session=True,  # Ctrl-C is for this process to handle
+                    start_new_session=True,  # Ctrl-C must reach this process alone
                 )
             except OSError as error:
                 ours.close()
@@ -82,12 +78,12 @@ class Worker:
             answer = self._hello(settings)
             if answer != b"ready":
                 self.close()
-                complaints.seek(0)
-                lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
+                stderr.seek(0)
+                lines = stderr.read().decode("utf-8", "replace").strip().splitlines()
                 if not answer and self.process.returncode in _KILLED:
                     raise Lost("the worker was killed while it started")
                 raise SandboxError(
-                    answer.decode("utf-8", "replace") or (lines or ["it ended without a word"])[-1]
+                    answer.decode("utf-8", "replace") or (lines or ["it ended without output"])[-1]
                 )
 
     def _hello(self, settings: dict[str, Any]) -> bytes:
@@ -103,14 +99,14 @@ class Worker:
     def run(
         self, job: dict[str, Any], limits: Limits, cpu_seconds: float, wall_seconds: float
     ) -> Outcome:
-        """Run one program. Raises Lost, and Stopped when `stop` came before it began."""
+        """Run one program. Raises Lost, and Stopped if `stop` was called before it began."""
         with contextlib.ExitStack() as stack:
             readers, writers = [], []
             for _ in range(child.REPORT):
                 reader, writer = os.pipe2(os.O_CLOEXEC)
                 readers.append(stack.enter_context(open(reader, "rb", 0)))
                 writers.append(stack.enter_context(open(writer, "wb", 0)))
-            file = stack.enter_context(_held(marshal.dumps(job)))
+            file = stack.enter_context(_memory_file(marshal.dumps(job)))
             files = array.array("i", [writer.fileno() for writer in writers] + [file.fileno()])
             with self._lock:
                 if self._stopped:
@@ -131,21 +127,27 @@ class Worker:
                 report.decode("utf-8", "replace") or f"a child ended at once (status {status})"
             )
         return Outcome(
-            os.waitstatus_to_exitcode(status), cpu, seconds, why, stdout, stderr, report[1:]
+            status=os.waitstatus_to_exitcode(status),
+            cpu=cpu,
+            seconds=seconds,
+            why=why,
+            stdout=stdout,
+            stderr=stderr,
+            report=report[1:],
         )
 
     def expect(self) -> None:
-        """A new program comes: what was stopped before is over."""
+        """Prepare for a new program: earlier calls of `stop` do not apply to it."""
         self._stopped = False
 
     def stop(self) -> None:
-        """Kill the program that runs now, if one does; for other threads."""
+        """Kill the program that runs now, if there is one. Called by other threads."""
         with self._lock, contextlib.suppress(OSError):
             self._stopped = True
             self._link.send(zygote.STOP)
 
     def close(self) -> None:
-        """End the process and all that it started."""
+        """End the worker's process and all processes that it started."""
         with contextlib.suppress(OSError):
             self._link.send(zygote.LEAVE)  # a fork of this process may keep the link open
         self._link.close()
@@ -158,8 +160,9 @@ class Worker:
     def _follow(
         self, readers: list[Any], limit: list[int], wall_seconds: float
     ) -> tuple[list[bytearray], bytes]:
-        """Read until the zygote tells the end; keep so many bytes of each pipe, stop a flood of
-        output.
+        """Read the pipes until the zygote reports the end: (bytes of each pipe, the report).
+
+        `limit` says how many bytes of each pipe to keep. A program with more output is stopped.
         """
         written, ended = [bytearray() for _ in readers], b""
         deadline = time.monotonic() + wall_seconds + GRACE_SECONDS
@@ -198,8 +201,8 @@ class Worker:
         return ended
 
 
-def _held(data: bytes) -> Any:
-    """A nameless file in memory with these bytes."""
+def _memory_file(data: bytes) -> Any:
+    """A file in memory, without a name, that holds these bytes."""
     file = open(os.memfd_create("program"), "w+b", 0)  # noqa: SIM115 (the caller closes it)
     file.write(data)
     file.seek(0)

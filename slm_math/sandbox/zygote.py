@@ -1,9 +1,8 @@
-"""A warm worker: loads the libraries once, then forks one child per program. Runs as a script of
-its own.
+"""The process of a warm worker: load the libraries once, then fork one child per program.
 
-It never sees a program or its output: the sandbox passes the ends of pipes, the zygote hands them
-to the child, and says afterwards how the child ended. So nothing can be forged, and nothing goes
-from one program to the next.
+This file runs as a script. It never reads a program or its output: the sandbox sends the ends of
+pipes, the zygote hands them to the child, and afterwards it reports how the child ended. So no
+program can forge that report or pass anything on to the next program.
 """
 
 from __future__ import annotations
@@ -25,18 +24,19 @@ import sys
 import time
 from types import ModuleType
 
-JOB = struct.Struct("=dd")  # processor seconds, seconds
-# wait status, processor seconds, seconds, why the zygote killed it (or a space)
+JOB = struct.Struct("=dd")  # limits: processor seconds, wall seconds
+# wait status, processor seconds, wall seconds, why the zygote killed the child
 ENDED = struct.Struct("=idd1s")
 STOP, LEAVE = b"stop", b"leave"
 BY_CPU, BY_CLOCK, BY_REQUEST, BY_ITSELF = b"c", b"w", b"r", b" "
 CHILD_FILES = 4  # output, errors, report, job
-NOWHERE = "/dev/null"  # one more open file of the child: for what nobody is to see
+NOWHERE = "/dev/null"  # one more open file of the child, for output that is discarded
 
 
 def main() -> None:
     for number in set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}:
-        if signal.getsignal(number) == signal.SIG_IGN and number != signal.SIGPIPE:  # inherited
+        # the process that started this one may have ignored signals
+        if signal.getsignal(number) == signal.SIG_IGN and number != signal.SIGPIPE:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.environ.pop("LD_LIBRARY_PATH", None)
@@ -47,14 +47,11 @@ def main() -> None:
         if settings["parent"]:
             boundary.die_with(settings["parent"])
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")  # where memory runs out, programs go first
+            file.write("1000")  # if memory runs out, the kernel should kill programs first
         preload.load(settings["packages"], settings["modules"], settings["readable"] is not None)
         boundary.give_up_privileges()
-        limit, landlock, readable = (
-            address_space() + settings["memory"],
-            settings["landlock"],
-            settings["readable"],
-        )
+        limit = address_space() + settings["memory"]
+        landlock, readable = settings["landlock"], settings["readable"]
         nowhere = os.open(NOWHERE, os.O_WRONLY)
         sys.argv[:], sys.executable, sys.prefix, sys.exec_prefix = [""], "", "/", "/"
         empty, other = os.pipe()
@@ -67,26 +64,26 @@ def main() -> None:
         raise
     gc.collect()
     gc.disable()
-    gc.freeze()  # what is here stays: children share its memory as long as nobody touches it
+    gc.freeze()  # children share this memory as long as no collection touches it
     link.send(b"ready")
     while True:
         message, files = _receive(link)
         if message in (b"", LEAVE):
             os._exit(0)
         if len(files) != CHILD_FILES or message == STOP:
-            continue  # a late request to stop what has ended
+            continue  # a late request to stop a program that has ended
         parent, start = os.getpid(), time.monotonic()
         pid = os.fork()
         if pid == 0:
             try:
                 _become([*files, nowhere])
                 boundary.die_with(parent)
-                # in case this process fails to look: the kernel counts ticks, so processor time can
-                # seem longer than it was, but not longer than the clock's
+                # A second limit, in case this process fails to watch. It is larger, because the
+                # kernel counts ticks and may overestimate the processor time.
                 seconds = int(JOB.unpack(message)[1]) + 2
                 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
                 boundary.lock(limit, landlock=landlock, reading=readable)
-                # programs are short: collecting less often saves a tenth of sympy's time
+                # programs are short: less frequent collections save a tenth of sympy's time
                 gc.set_threshold(50_000, 20, 100)
                 gc.enable()
                 child.main()
@@ -103,15 +100,15 @@ def main() -> None:
 
 
 def watch(link: socket.socket, pid: int, cpu_seconds: float, seconds: float) -> bytes:
-    """Wait for the end of a child; kill it at a limit or on request. Returns why it was killed."""
-    clock = (~pid << 3) | 2  # the kernel's name for the processor time of a process
+    """Wait for the end of a child, or kill it at a limit or on request; returns the reason."""
+    clock = (~pid << 3) | 2  # the kernel's number for the clock of a process's processor time
     deadline = time.monotonic() + seconds
     poller = select.poll()
     poller.register(link, select.POLLIN)
     try:
         ended = os.pidfd_open(pid)
         poller.register(ended, select.POLLIN)
-    except OSError:  # an old kernel: look often
+    except OSError:  # an old kernel: poll often instead
         ended = None
     try:
         while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -137,10 +134,9 @@ def watch(link: socket.socket, pid: int, cpu_seconds: float, seconds: float) -> 
 
 
 def address_space() -> int:
-    """Bytes of address space that this process has now: the least limit under which one more page
-    fits.
+    """The bytes of address space that this process uses: the least limit that allows one more page.
 
-    /proc would tell, where there is one.
+    /proc, which would show it, does not exist everywhere.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     low, high = 0, 1 << 46
@@ -159,13 +155,12 @@ def address_space() -> int:
 def _used(clock: int, pid: int) -> float:
     try:
         return time.clock_gettime(clock)
-    # it has ended, or the kernel does not say: the limit of the child itself is left
-    except OSError:
+    except OSError:  # the child has ended, or the kernel lacks the clock: RLIMIT_CPU still holds
         return 0.0
 
 
 def _become(files: list[int]) -> None:
-    """Put the files in their places, and close all others."""
+    """Give the files the numbers 1, 2, ... and close all others."""
     high = [fcntl.fcntl(file, fcntl.F_DUPFD, len(files) + 1) for file in files]
     for place, file in enumerate(high, 1):
         os.dup2(file, place)
@@ -173,7 +168,7 @@ def _become(files: list[int]) -> None:
 
 
 def _receive(link: socket.socket) -> tuple[bytes, list[int]]:
-    """One message and the files that came with it."""
+    """The next message and the files that came with it."""
     size = array.array("i").itemsize * CHILD_FILES
     message, extra, _, _ = link.recvmsg(64, socket.CMSG_LEN(size))
     files = array.array("i")
@@ -184,7 +179,7 @@ def _receive(link: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _sibling(name: str) -> ModuleType:
-    """A file beside this one, without the package around it."""
+    """A module beside this file, loaded without its package."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
     spec = importlib.util.spec_from_file_location(f"_slm_{name}", path)
     assert spec is not None

@@ -1,19 +1,10 @@
-"""Driving an agent by hand, request by request."""
+"""Problems, replies and program results for tests that drive agents by hand, and `play`."""
 
 from typing import Any
 
 from slm_math.agents import Agent
-from slm_math.types import (
-    Chat,
-    Generate,
-    Image,
-    Note,
-    Problem,
-    Reply,
-    RunPython,
-    RunResult,
-    Workflow,
-)
+from slm_math.testing import Driven, drive_workflow
+from slm_math.types import Generate, Image, Problem, Reply, RunPython, RunResult, Workflow
 
 PROBLEM = Problem("p/1", "What is 3 + 4?")
 CHOICE = Problem("p/2", "What is 3 + 4?", "mc", ("5", "7", "9"))
@@ -26,83 +17,37 @@ STOPPED = RunResult(False, error="stopped after 5 s", error_type="TimeoutError",
 SILENT = RunResult(True)
 
 
-class Driven:
-    """An agent that was run on scripted results: what it asked for (without notes), what it noted,
-    and its answer.
-    """
-
-    def __init__(self, agent: Agent, results: list[list[Any]], problem: Problem = PROBLEM) -> None:
-        self.asked: list[list[Any]] = []
-        self.unused = 0
-        self.notes: list[Note] = []
-        self.answer: Any = "still running"
-        script = iter(results)
-        workflow = agent.solve(problem)
-        try:
-            effects = next(workflow)
-            while True:
-                self.notes += [effect for effect in effects if isinstance(effect, Note)]
-                requests = [effect for effect in effects if not isinstance(effect, Note)]
-                answers = iter(())
-                if requests:
-                    self.asked.append(requests)
-                    given = next(script, None)
-                    if given is None:
-                        return
-                    assert len(given) == len(requests), f"{len(requests)} requests: {requests}"
-                    answers = iter(given)
-                effects = workflow.send(
-                    [None if isinstance(e, Note) else next(answers) for e in effects]
-                )
-        except StopIteration as end:
-            self.answer = end.value
-        self.unused = len(list(script))
-
-    @property
-    def steps(self) -> list[str]:
-        """Who was asked, one entry a yield: "solver", "run", "solver+solver" for two requests at
-        once.
-        """
-        return [
-            "+".join("run" if isinstance(r, RunPython) else r.role for r in asked)
-            for asked in self.asked
-        ]
-
-    @property
-    def warmth(self) -> list[float | None]:
-        """The temperature of every generation request."""
-        return [r.temperature for asked in self.asked for r in asked if isinstance(r, Generate)]
-
-    def chat(self, step: int) -> Chat:
-        """What the (first) request of a step shows."""
-        return self.asked[step][0].chat
-
-    def last(self, step: int) -> str:
-        """The text of the last message of a step's chat."""
-        return self.chat(step)[-1].text
-
-    def noted(self, kind: str) -> list[str | None]:
-        return [note.text for note in self.notes if note.kind == kind]
-
-
-def drive(agent: Agent, *answers: list[Any]) -> tuple[list[Any], Any]:
-    """Runs an agent on scripted results; returns its requests and its answer."""
-    driven = Driven(agent, list(answers))
-    return driven.asked, driven.answer
-
-
 def play(agent: Agent, *script: Any, problem: Problem = PROBLEM) -> Driven:
-    """Runs an agent to its end on results, a list where several are asked for at once; all of them
-    must be used.
+    """Runs an agent to its end on results in order, a list for several requests at once; all of
+    them must be used.
     """
-    driven = Driven(agent, [item if isinstance(item, list) else [item] for item in script], problem)
-    assert driven.answer != "still running", f"not at its end after {driven.steps}"
-    assert driven.unused == 0, f"at its end after {driven.steps}"
+    steps = [item if isinstance(item, list) else [item] for item in script]
+    driven = follow(agent.solve(problem), steps, problem, partial=False)
+    asked = [[type(request) for request in step] for step in driven.requests]
+    expected = [[Generate if isinstance(r, Reply) else RunPython for r in step] for step in steps]
+    assert asked == expected, driven.steps
     return driven
 
 
+def begin(agent: Agent, *steps: list[Any]) -> tuple[list[list[Any]], Any]:
+    """Runs an agent as far as the results go; returns its requests and its answer."""
+    driven = follow(agent.solve(PROBLEM), steps, PROBLEM, partial=True)
+    return driven.requests, driven.answer
+
+
+def follow(workflow: Workflow[Any], steps: Any, problem: Problem, partial: bool) -> Driven:
+    results = [result for step in steps for result in step]
+    return drive_workflow(
+        workflow,
+        [result for result in results if isinstance(result, Reply)],
+        [result for result in results if isinstance(result, RunResult)],
+        partial=partial,
+        problem=problem,
+    )
+
+
 class Flow(Agent):
-    """An agent that is one given workflow: `Flow(lambda: ask(request))`."""
+    """An agent that is one workflow: `Flow(lambda: usable_reply(request))`."""
 
     def __init__(self, make: Any) -> None:
         self.make = make

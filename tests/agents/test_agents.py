@@ -1,7 +1,7 @@
 """Agents driven by hand, request by request."""
 
 import pytest
-from agents.driving import drive
+from agents.driving import begin
 
 from slm_math.agents import (
     CodeFeedback,
@@ -21,29 +21,29 @@ def replies(*texts):
 
 
 def test_single_shot_reads_the_box() -> None:
-    asked, answer = drive(SingleShot(), replies(r"3+4 is \boxed{7}"))
+    asked, answer = begin(SingleShot(), replies(r"3+4 is \boxed{7}"))
     assert answer == "7"
     assert "3 + 4" in asked[0][0].chat[0].text
 
 
 def test_single_shot_without_answer_is_none() -> None:
-    assert drive(SingleShot(), replies(""))[1] is None
+    assert begin(SingleShot(), replies(""))[1] is None
 
 
 def test_vote_counts_equivalent_answers_together() -> None:
     texts = [rf"\boxed{{{x}}}" for x in ("8", "0.5", r"\frac{1}{2}", "8", r"\frac12")]
-    asked, answer = drive(MajorityVote(k=5), replies(*texts))
+    asked, answer = begin(MajorityVote(k=5), replies(*texts))
     assert len(asked[0]) == 5
     assert answer == "0.5"
 
 
 def test_vote_of_silence_is_none() -> None:
-    assert drive(MajorityVote(k=2), replies("no idea", ""))[1] is None
+    assert begin(MajorityVote(k=2), replies("no idea", ""))[1] is None
 
 
 def test_code_feedback_shows_the_output_and_takes_what_is_written() -> None:
     code = "```python\nprint(3+4)\n```"
-    asked, answer = drive(
+    asked, answer = begin(
         CodeFeedback(), replies(code), [RunResult(True, "7\n")], replies(r"\boxed{7}")
     )
     assert asked[1] == [RunPython("print(3+4)")]
@@ -56,12 +56,12 @@ def test_code_feedback_shows_the_output_and_takes_what_is_written() -> None:
 
 def test_code_feedback_shows_an_error() -> None:
     failed = RunResult(False, "", "line 1: NameError: name 'x' is not defined")
-    asked, _ = drive(CodeFeedback(), replies("```python\nprint(x)\n```"), [failed])
+    asked, _ = begin(CodeFeedback(), replies("```python\nprint(x)\n```"), [failed])
     assert "NameError" in asked[2][0].chat[2].text
 
 
 def test_solver_verifier_stops_at_correct() -> None:
-    asked, answer = drive(
+    asked, answer = begin(
         SolverVerifier(), replies(r"\boxed{7}"), replies("fine. VERDICT: CORRECT")
     )
     assert answer == "7"
@@ -69,7 +69,7 @@ def test_solver_verifier_stops_at_correct() -> None:
 
 
 def test_solver_verifier_sends_the_critique_back_and_retries_warm() -> None:
-    asked, answer = drive(
+    asked, answer = begin(
         SolverVerifier(rounds=2),
         replies(r"\boxed{6}"),
         replies("off by one\nVERDICT: INCORRECT"),
@@ -82,16 +82,16 @@ def test_solver_verifier_sends_the_critique_back_and_retries_warm() -> None:
 
 def test_solver_verifier_stops_when_two_drafts_agree() -> None:
     script = [replies(r"\boxed{6}"), replies("VERDICT: INCORRECT"), replies(r"\boxed{6.0}")]
-    assert drive(SolverVerifier(rounds=5), *script)[1] == "6.0"
+    assert begin(SolverVerifier(rounds=5), *script)[1] == "6.0"
 
 
 def test_solver_verifier_without_an_answer_asks_no_verifier() -> None:
-    asked, _ = drive(SolverVerifier(rounds=3), replies("hm"))
+    asked, _ = begin(SolverVerifier(rounds=3), replies("hm"))
     assert asked[1][0].role == "solver"
 
 
 def test_verifier_program_runs_and_its_output_goes_back() -> None:
-    asked, answer = drive(
+    asked, answer = begin(
         SolverVerifier(), replies(r"\boxed{7}"), replies("```python\nprint(3+4)\n```"),
         [RunResult(True, "7")],
         replies("VERDICT: CORRECT"),
@@ -104,7 +104,7 @@ def test_endless_incorrect_falls_back_to_the_last_answer() -> None:
     script = []
     for n in range(3):
         script += [replies(rf"\boxed{{{n}}}"), replies("VERDICT: INCORRECT")]
-    assert drive(SolverVerifier(rounds=3), *script)[1] == "2"
+    assert begin(SolverVerifier(rounds=3), *script[:-1])[1] == "2"
 
 
 def test_parallel_keeps_results_apart() -> None:
@@ -114,7 +114,7 @@ def test_parallel_keeps_results_apart() -> None:
             answers = yield from parallel([one, two])
             return "/".join(answers)
 
-    assert drive(Both(), replies(r"\boxed{1}", r"\boxed{2}"))[1] == "1/2"
+    assert begin(Both(), replies(r"\boxed{1}", r"\boxed{2}"))[1] == "1/2"
 
 
 @pytest.mark.parametrize(

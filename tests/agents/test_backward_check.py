@@ -27,12 +27,12 @@ TEST = code("print(3 + 4 == 7)")
 def test_an_answer_that_holds_stands() -> None:
     driven = play(BackwardCheck(), box(7), TEST, printed("True"))
     assert driven.steps == ["solver", "solver", "run"]
-    assert driven.warmth == [None, None]
+    assert driven.temperatures == [None, None]
     assert [message.role for message in driven.chat(1)] == ["user"]
-    assert PROBLEM.text in driven.last(1)
-    assert "answer: 7" in driven.last(1)
-    assert box(7).text not in driven.last(1)
-    assert driven.asked[2] == [RunPython("print(3 + 4 == 7)")]
+    assert PROBLEM.text in driven.shown(1)
+    assert "answer: 7" in driven.shown(1)
+    assert box(7).text not in driven.shown(1)
+    assert driven.requests[2] == [RunPython("print(3 + 4 == 7)")]
     assert [(n.kind, n.text) for n in driven.notes] == [
         ("draft", "7"),
         ("verdict", "CORRECT"),
@@ -46,9 +46,9 @@ def test_an_answer_that_does_not_hold_is_tried_again_warm() -> None:
         BackwardCheck(), box(6), TEST, printed("sum is 6\nFalse"), box(7), TEST, printed("True")
     )
     assert driven.steps == ["solver", "solver", "run"] * 2
-    assert driven.warmth == [None, None, 0.7, None]
+    assert driven.temperatures == [None, None, 0.7, None]
     assert [message.role for message in driven.chat(3)] == ["user", "assistant", "user"]
-    assert "sum is 6\nFalse" in driven.last(3)
+    assert "sum is 6\nFalse" in driven.shown(3)
     assert (driven.answer, driven.noted("draft")) == ("7", ["6", "7"])
 
 
@@ -75,7 +75,7 @@ def test_what_no_program_decides_stands(result: Any) -> None:
 def test_a_failing_program_is_mended_once() -> None:
     driven = play(BackwardCheck(rounds=1), box(7), code("x"), FAILED, TEST, printed("True"))
     assert driven.steps == ["solver", "solver", "run", "solver", "run"]
-    assert "NameError" in driven.last(3)
+    assert "NameError" in driven.shown(3)
     driven = play(BackwardCheck(rounds=1), box(7), code("x"), FAILED, code("y"), STOPPED)
     assert (driven.answer, driven.noted("stop")) == ("7", ["undecided"])
 
@@ -92,7 +92,7 @@ def test_a_lost_test_is_no_verdict() -> None:
 def test_a_draft_without_an_answer_is_not_put_back() -> None:
     driven = play(BackwardCheck(), Reply("Hm."), box(7), TEST, printed("True"))
     assert driven.steps == ["solver", "solver", "solver", "run"]
-    assert "final answer" in driven.last(1)
+    assert "final answer" in driven.shown(1)
     assert (driven.answer, driven.noted("draft")) == ("7", [None, "7"])
 
 
@@ -108,7 +108,7 @@ def test_the_last_valid_answer_stands() -> None:
 @pytest.mark.parametrize("lost", [Reply(""), Reply(" "), cut("Let me")])
 def test_lost_drafts_are_no_rounds(lost: Reply) -> None:
     driven = play(BackwardCheck(), lost, box(7), TEST, printed("True"))
-    assert (driven.warmth[:2], driven.noted("draft"), len(driven.noted("lost"))) == (
+    assert (driven.temperatures[:2], driven.noted("draft"), len(driven.noted("lost"))) == (
         [None, 0.7],
         ["7"],
         1,
@@ -124,7 +124,7 @@ def test_truncated_replies_that_say_enough() -> None:
 
 def test_an_option_is_put_back() -> None:
     driven = play(BackwardCheck(), box("B"), TEST, printed("True"), problem=CHOICE)
-    assert (driven.answer, "answer: B" in driven.last(1)) == ("B", True)
+    assert (driven.answer, "answer: B" in driven.shown(1)) == ("B", True)
 
 
 def test_pictures_are_in_both_first_prompts() -> None:

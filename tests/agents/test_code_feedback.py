@@ -26,12 +26,12 @@ def test_two_passes_around_a_program() -> None:
     first = Reply("I compute.\n" + code().text)
     driven = play(CodeFeedback(), first, printed(7), box(7))
     assert driven.steps == ["solver", "run", "solver"]
-    assert driven.warmth == [None, None]
-    assert not any(asked[0].resume for asked in driven.asked[::2])
-    assert PROBLEM.text in driven.last(0)
+    assert driven.temperatures == [None, None]
+    assert not any(asked[0].resume for asked in driven.requests[::2])
+    assert PROBLEM.text in driven.shown(0)
     assert [message.role for message in driven.chat(2)] == ["user", "assistant", "user"]
     assert driven.chat(2)[1].content == (first,)
-    assert "7" in driven.last(2)
+    assert "7" in driven.shown(2)
     assert (driven.answer, driven.noted("draft")) == ("7", ["7", "7"])
 
 
@@ -45,7 +45,7 @@ def test_what_is_written_counts_not_what_was_printed() -> None:
 )
 def test_the_second_pass_sees_what_happened(result: RunResult, shown: str) -> None:
     driven = play(CodeFeedback(), code(), result, box(7))
-    assert shown in driven.last(2)
+    assert shown in driven.shown(2)
     assert driven.answer == "7"
 
 
@@ -92,7 +92,7 @@ def test_blocks_of_one_reply_run_together() -> None:
         printed(7),
         box(7),
     )
-    assert driven.asked[1] == [RunPython("print(a+4)", ("a = 3",), turns=1)]
+    assert driven.requests[1] == [RunPython("print(a+4)", ("a = 3",), turns=1)]
 
 
 def test_pictures_are_in_the_first_prompt() -> None:
@@ -114,9 +114,9 @@ def test_bad_options(options: dict[str, str]) -> None:
 def test_the_program_is_the_answer() -> None:
     driven = play(CodeAsAnswer(), code("print(3+4)"), printed(7))
     assert driven.steps == ["solver", "run"]
-    assert driven.asked[1] == [RunPython("print(3+4)")]
-    assert PROBLEM.text in driven.last(0)
-    assert (driven.answer, driven.warmth, driven.notes) == ("7", [None], [])
+    assert driven.requests[1] == [RunPython("print(3+4)")]
+    assert PROBLEM.text in driven.shown(0)
+    assert (driven.answer, driven.temperatures, driven.notes) == ("7", [None], [])
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,10 @@ def test_an_option_printed_is_an_answer() -> None:
 
 def test_a_picture_and_a_prompt_of_ones_own() -> None:
     driven = play(CodeAsAnswer("code_plain"), code(), printed(7), problem=PICTURED)
-    assert (driven.last(0), PICTURE in driven.chat(0)[0].content) == (f"Code: {PROBLEM.text}", True)
+    assert (driven.shown(0), PICTURE in driven.chat(0)[0].content) == (
+        f"Code: {PROBLEM.text}",
+        True,
+    )
     with pytest.raises(ValueError, match="nope"):
         CodeAsAnswer("nope")
 
@@ -164,4 +167,4 @@ def test_hostile_output_is_only_text() -> None:
     driven = play(
         CodeFeedback(), code(), printed(hostile), box(7), problem=Problem("p", "{output}")
     )
-    assert hostile in driven.last(2)
+    assert hostile in driven.shown(2)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from agents.driving import FAILED, PICTURE, PICTURED, PROBLEM, Driven, box, code, judged, play
+from agents.driving import FAILED, PICTURE, PICTURED, PROBLEM, box, code, judged, play
 
 from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot, SolverVerifier, parallel
 from slm_math.agents.majority_vote import elect
 from slm_math.answers import equivalent
+from slm_math.testing import drive
 from slm_math.types import Note, Problem, Reply, Workflow
 
 
@@ -109,7 +110,7 @@ def test_a_vote_of_votes() -> None:
 
     driven = play(Votes(), [box(1), box(1), box(2), box(3)], problem=PICTURED)
     assert driven.answer == ["1", "2"]
-    assert all(PICTURE in request.chat[0].content for request in driven.asked[0])
+    assert all(PICTURE in request.chat[0].content for request in driven.requests[0])
     assert [note.branch for note in driven.notes if note.kind == "candidate"] == [
         (0, 0),
         (0, 1),
@@ -130,4 +131,4 @@ def test_an_agent_solves_many_problems_at_the_same_time() -> None:
     two.send([box(7)])
     assert box(7).text in two.send([None])[0].chat[0].text
     assert play(agent, box(7), judged("CORRECT")).answer == "7"
-    assert Driven(agent, [[box(8)]]).noted("draft") == ["8"]
+    assert drive(agent, PROBLEM, [box(8)], partial=True).noted("draft") == ["8"]

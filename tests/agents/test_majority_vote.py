@@ -9,7 +9,6 @@ from agents.driving import (
     PICTURED,
     PROBLEM,
     SILENT,
-    Driven,
     box,
     code,
     cut,
@@ -19,6 +18,7 @@ from agents.driving import (
 
 from slm_math.agents import MajorityVote
 from slm_math.agents.majority_vote import elect
+from slm_math.testing import Driven, drive
 from slm_math.types import Problem, Reply
 
 
@@ -30,14 +30,14 @@ def voted(driven: Driven) -> tuple[str | None, float | None]:
 def test_k_samples_at_once_warm() -> None:
     driven = play(MajorityVote(k=3), [box(7), box(7), box(8)])
     assert driven.steps == ["solver+solver+solver"]
-    assert {(r.temperature, r.top_p, r.resume) for r in driven.asked[0]} == {(0.7, 0.95, False)}
-    assert {r.chat for r in driven.asked[0]} == {driven.chat(0)}
-    assert PROBLEM.text in driven.last(0)
+    assert {(r.temperature, r.top_p, r.resume) for r in driven.requests[0]} == {(0.7, 0.95, False)}
+    assert {r.chat for r in driven.requests[0]} == {driven.chat(0)}
+    assert PROBLEM.text in driven.shown(0)
     assert (driven.answer, voted(driven)) == ("7", ("7", 2 / 3))
 
 
 def test_five_samples_by_default() -> None:
-    assert len(Driven(MajorityVote(), []).asked[0]) == 5
+    assert len(drive(MajorityVote(), PROBLEM, partial=True).requests[0]) == 5
 
 
 def test_equal_answers_in_other_spellings_vote_together() -> None:
@@ -92,11 +92,13 @@ def test_verifiers_see_the_candidates_that_answer() -> None:
         [judged("CORRECT"), judged("INCORRECT")],
     )
     assert driven.steps == ["solver+solver+solver", "verifier+verifier"]
-    assert [box(n).text in request.chat[0].text for n, request in zip((1, 2), driven.asked[1])] == [
+    assert [
+        box(n).text in request.chat[0].text for n, request in zip((1, 2), driven.requests[1])
+    ] == [
         True,
         True,
     ]
-    assert driven.warmth[3:] == [None, None]
+    assert driven.temperatures[3:] == [None, None]
     assert driven.answer == "1"
 
 
@@ -130,7 +132,7 @@ def test_several_verdicts_on_each_are_averaged_and_warm() -> None:
     )
     assert driven.answer == "7"
     assert voted(driven)[1] == pytest.approx((1 + 1 + 0.5) / 3 / 2)
-    assert set(driven.warmth) == {0.7}
+    assert set(driven.temperatures) == {0.7}
     assert [n.branch for n in driven.notes if n.kind == "verdict"] == [
         (i, j) for i in range(2) for j in range(3)
     ]
@@ -163,7 +165,7 @@ def test_pictures_are_seen_by_all() -> None:
     driven = play(
         MajorityVote(k=2, pick="best"), [box(7)] * 2, [judged("CORRECT")] * 2, problem=PICTURED
     )
-    assert all(PICTURE in request.chat[0].content for asked in driven.asked for request in asked)
+    assert all(PICTURE in request.chat[0].content for asked in driven.requests for request in asked)
 
 
 @pytest.mark.parametrize(

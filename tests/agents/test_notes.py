@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from agents.driving import Flow, box, cut, play
 
-from slm_math.agents import ask, parallel, stated
+from slm_math.agents import parallel, stated_answer, usable_reply
 from slm_math.agents.judging import reviewed
 from slm_math.types import Generate, Note, Reply, RunPython, RunResult, user
 
@@ -58,7 +58,7 @@ def test_workflows_of_notes_only_say_them_and_return() -> None:
         ("y", (0,)),
         ("z", (1,)),
     ]
-    assert (driven.asked, driven.answer) == ([], [1, 2])
+    assert (driven.requests, driven.answer) == ([], [1, 2])
 
 
 def test_workflows_that_end_at_once() -> None:
@@ -120,56 +120,62 @@ def test_an_error_of_one_workflow_is_the_whole_ones() -> None:
 
 
 def test_a_reply_is_asked_for_once() -> None:
-    driven = play(Flow(lambda: ask(REQUEST)), Reply("fine"))
-    assert (driven.asked, driven.answer, driven.notes) == ([[REQUEST]], Reply("fine"), [])
+    driven = play(Flow(lambda: usable_reply(REQUEST)), Reply("fine"))
+    assert (driven.requests, driven.answer, driven.notes) == ([[REQUEST]], Reply("fine"), [])
 
 
 @pytest.mark.parametrize("blank", ["", " \n\t", "\u2003"])
 def test_an_empty_or_blank_reply_is_noted_and_asked_for_again_warm(blank: str) -> None:
-    driven = play(Flow(lambda: ask(REQUEST)), Reply(blank), Reply("fine"))
+    driven = play(Flow(lambda: usable_reply(REQUEST)), Reply(blank), Reply("fine"))
     assert driven.answer == Reply("fine")
     assert driven.notes == [Note("lost", "empty", role="judge")]
-    first, again = driven.asked[0][0], driven.asked[1][0]
+    first, again = driven.requests[0][0], driven.requests[1][0]
     assert (again.chat, again.role) == (first.chat, "judge")
     assert again.temperature > 0
 
 
 def test_a_greedy_question_is_not_repeated_greedily() -> None:
-    driven = play(Flow(lambda: ask(Generate(user("q"), temperature=0.0))), Reply(""), Reply("x"))
-    assert driven.warmth[0] == 0 < driven.warmth[1]
+    driven = play(
+        Flow(lambda: usable_reply(Generate(user("q"), temperature=0.0))), Reply(""), Reply("x")
+    )
+    assert driven.temperatures[0] == 0 < driven.temperatures[1]
 
 
 def test_cut_off_after_what_it_was_asked_for_is_kept() -> None:
     reply = cut(r"\boxed{7} and furthermo")
-    assert play(Flow(lambda: ask(REQUEST, stated)), reply).answer is reply
+    assert play(Flow(lambda: usable_reply(REQUEST, stated_answer)), reply).answer is reply
 
 
 def test_cut_off_before_what_it_was_asked_for_is_lost() -> None:
-    driven = play(Flow(lambda: ask(REQUEST, stated)), cut("Let me thi"), box(7))
+    driven = play(Flow(lambda: usable_reply(REQUEST, stated_answer)), cut("Let me thi"), box(7))
     assert driven.notes == [Note("lost", "truncated", role="judge")]
     assert driven.answer == box(7)
 
 
 def test_cut_off_and_blank_is_empty() -> None:
-    assert play(Flow(lambda: ask(REQUEST, stated)), cut("  "), box(7)).noted("lost") == ["empty"]
+    assert play(Flow(lambda: usable_reply(REQUEST, stated_answer)), cut("  "), box(7)).noted(
+        "lost"
+    ) == ["empty"]
 
 
 def test_a_whole_reply_counts_whatever_it_says() -> None:
-    assert play(Flow(lambda: ask(REQUEST, stated)), Reply("no idea")).answer == Reply("no idea")
+    assert play(
+        Flow(lambda: usable_reply(REQUEST, stated_answer)), Reply("no idea")
+    ).answer == Reply("no idea")
 
 
 def test_anything_counts_by_default_when_cut_off() -> None:
-    assert play(Flow(lambda: ask(REQUEST)), cut("Let me thi")).answer == cut("Let me thi")
+    assert play(Flow(lambda: usable_reply(REQUEST)), cut("Let me thi")).answer == cut("Let me thi")
 
 
 def test_twice_lost_is_none() -> None:
-    driven = play(Flow(lambda: ask(REQUEST, stated)), Reply(""), cut("Let me"))
+    driven = play(Flow(lambda: usable_reply(REQUEST, stated_answer)), Reply(""), cut("Let me"))
     assert (driven.answer, driven.noted("lost")) == (None, ["empty", "truncated"])
 
 
 def test_retries_are_so_many() -> None:
-    assert len(play(Flow(lambda: ask(REQUEST, retries=0)), Reply("")).asked) == 1
-    assert len(play(Flow(lambda: ask(REQUEST, retries=3)), *[Reply("")] * 4).asked) == 4
+    assert len(play(Flow(lambda: usable_reply(REQUEST, retries=0)), Reply("")).requests) == 1
+    assert len(play(Flow(lambda: usable_reply(REQUEST, retries=3)), *[Reply("")] * 4).requests) == 4
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from agents.driving import (
     PICTURED,
     PROBLEM,
     STOPPED,
-    Driven,
     box,
     code,
     cut,
@@ -19,6 +18,7 @@ from agents.driving import (
 )
 
 from slm_math.agents import PlanAndReflect
+from slm_math.testing import Driven
 from slm_math.types import Reply
 
 PLAN = Reply("1. Find three.\n2. Add four.")
@@ -32,20 +32,20 @@ def parts(driven: Driven) -> int:
     """How many parts the first plan was taken to have: requests before the first reflection, less
     the plan's.
     """
-    return next(i for i in range(len(driven.asked)) if "VERDICT" in driven.last(i)) - 1
+    return next(i for i in range(len(driven.requests)) if "VERDICT" in driven.shown(i)) - 1
 
 
 def test_a_plan_its_parts_a_look_back_and_the_answer() -> None:
     driven = play(PlanAndReflect(), PLAN, box(3), box(7), judged("ACCEPT"), box(7))
     assert driven.steps == ["solver"] * 5
-    assert driven.warmth == [None] * 5
-    assert all(PROBLEM.text in driven.last(step) for step in range(5))
+    assert driven.temperatures == [None] * 5
+    assert all(PROBLEM.text in driven.shown(step) for step in range(5))
     assert all(len(driven.chat(step)) == 1 for step in range(5))
-    assert ("Find three." in driven.last(1), "Add four." in driven.last(1)) == (True, False)
-    assert ("Add four." in driven.last(2), box(3).text in driven.last(2)) == (True, True)
+    assert ("Find three." in driven.shown(1), "Add four." in driven.shown(1)) == (True, False)
+    assert ("Add four." in driven.shown(2), box(3).text in driven.shown(2)) == (True, True)
     for step in (3, 4):
         assert all(
-            text in driven.last(step)
+            text in driven.shown(step)
             for text in ("Find three.", box(3).text, "Add four.", box(7).text)
         )
     assert driven.answer == "7"
@@ -56,10 +56,10 @@ def test_rejected_parts_lead_to_a_new_plan_that_knows_why() -> None:
     critic = Reply("Part 2 subtracts.\nVERDICT: REJECT")
     first, second = [PLAN, box(3), box(-1), critic], [PLAN, box(3), box(7), judged("ACCEPT")]
     driven = play(PlanAndReflect(), *first, *second, box(7))
-    assert ("Part 2 subtracts." in driven.last(4), PROBLEM.text in driven.last(4)) == (True, True)
-    assert driven.warmth[:4] == [None] * 4
-    assert all(warmth == 0.7 for warmth in driven.warmth[4:7])
-    assert box(-1).text not in driven.last(8)
+    assert ("Part 2 subtracts." in driven.shown(4), PROBLEM.text in driven.shown(4)) == (True, True)
+    assert driven.temperatures[:4] == [None] * 4
+    assert all(warmth == 0.7 for warmth in driven.temperatures[4:7])
+    assert box(-1).text not in driven.shown(8)
     assert (driven.answer, driven.noted("draft")) == ("7", ["-1", "7"])
 
 
@@ -103,7 +103,7 @@ def test_a_number_is_no_part() -> None:
 
 def test_without_a_plan_the_problem_is_its_only_part() -> None:
     driven = play(PlanAndReflect(), Reply(""), cut("Well"), box(7), judged("ACCEPT"), box(7))
-    assert PROBLEM.text in driven.last(2).split("this part:")[1]
+    assert PROBLEM.text in driven.shown(2).split("this part:")[1]
     assert (driven.answer, driven.noted("lost")) == ("7", ["empty", "truncated"])
 
 
@@ -121,7 +121,7 @@ def test_parts_run_programs() -> None:
         box(7),
     )
     assert driven.steps == ["solver"] + ["solver", "run", "solver"] * 2 + ["solver"] * 2
-    assert "NameError" in driven.last(3)
+    assert "NameError" in driven.shown(3)
 
 
 def test_programs_of_a_part_are_limited() -> None:
@@ -141,7 +141,7 @@ def test_programs_of_a_part_are_limited() -> None:
 @pytest.mark.parametrize("lost", [Reply(""), Reply(" "), cut("Let me")])
 def test_a_part_that_is_lost_is_said_to_have_no_solution(lost: Reply) -> None:
     driven = play(PlanAndReflect(), PLAN, lost, lost, box(7), judged("ACCEPT"), box(7))
-    assert "no solution" in driven.last(3)
+    assert "no solution" in driven.shown(3)
     assert len(driven.noted("lost")) == 2
 
 

@@ -9,7 +9,6 @@ from agents.driving import (
     PICTURED,
     PROBLEM,
     STOPPED,
-    Driven,
     box,
     cut,
     play,
@@ -17,6 +16,7 @@ from agents.driving import (
 )
 
 from slm_math.agents import PythonTools
+from slm_math.testing import Driven, drive
 from slm_math.types import Reply, RunPython, Text
 
 HALT = "\n```\n"
@@ -38,13 +38,13 @@ def test_the_reply_halts_runs_and_goes_on() -> None:
         PythonTools(), block("x = 3", "Let\n"), printed(""), block("print(x)"), printed(3), box(3)
     )
     assert driven.steps == ["solver", "run", "solver", "run", "solver"]
-    requests = [asked[0] for asked in driven.asked[::2]]
+    requests = [asked[0] for asked in driven.requests[::2]]
     assert [request.resume for request in requests] == [False, True, True]
     assert {request.stop for request in requests} == {(HALT,)}
     assert {request.temperature for request in requests} == {None}
     assert [message.role for message in requests[2].chat] == ["user", "assistant"]
     assert PROBLEM.text in requests[0].chat[0].text
-    assert driven.asked[3] == [RunPython("print(x)", ("x = 3",))]
+    assert driven.requests[3] == [RunPython("print(x)", ("x = 3",))]
     parts = requests[2].chat[1].content
     assert [type(part).__name__ for part in parts] == ["Reply", "Text"] * 2
     assert driven.answer == "3"
@@ -80,7 +80,7 @@ def test_what_was_stopped_is_forgotten() -> None:
         printed(1),
         box(1),
     )
-    assert driven.asked[5][0].earlier == ("a = 1",)
+    assert driven.requests[5][0].earlier == ("a = 1",)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_output_is_no_answer() -> None:
 def test_five_programs_at_most_by_default() -> None:
     driven = play(PythonTools(), *[block(), printed(7)] * 5, Reply(block().text + r"\boxed{7}"))
     assert driven.steps.count("run") == 5
-    assert [asked[0].stop for asked in driven.asked[::2]] == [(HALT,)] * 5 + [None]
+    assert [asked[0].stop for asked in driven.requests[::2]] == [(HALT,)] * 5 + [None]
     assert driven.answer == "7"
 
 
@@ -131,17 +131,17 @@ def test_bad_options(options: dict[str, Any]) -> None:
 
 
 def test_a_fence_that_opens_is_not_run() -> None:
-    [_, second] = Driven(PythonTools(), [[Reply(f"The sum:{HALT}")]]).asked
+    [_, second] = drive(PythonTools(), PROBLEM, [f"The sum:{HALT}"], partial=True).requests
     assert not isinstance(second[0], RunPython)
 
 
 @pytest.mark.parametrize("language", ["text", "output", "latex"])
 def test_a_block_in_another_language_does_not_end_the_reply(language: str) -> None:
     driven = play(PythonTools(), Reply(f"```{language}\n3 + 4{HALT}"), box(7))
-    assert driven.asked[1][0].resume
+    assert driven.requests[1][0].resume
     assert driven.answer == "7"
 
 
 def test_a_program_that_begins_within_a_line_is_not_run_as_an_empty_one() -> None:
     driven = play(PythonTools(), block("print(7)", "I compute "), printed(7), box(7))
-    assert driven.asked[1] == [RunPython("print(7)")]
+    assert driven.requests[1] == [RunPython("print(7)")]

@@ -23,7 +23,7 @@ EXAMPLES = (
 
 def test_one_request_of_the_solver_in_the_roles_own_sampling() -> None:
     driven = play(SingleShot(), box(7))
-    [request] = driven.asked[0]
+    [request] = driven.requests[0]
     assert (request.role, request.resume, request.temperature, request.not_first) == (
         "solver",
         False,
@@ -57,14 +57,14 @@ def test_the_last_number_counts_on_request_only() -> None:
 
 
 def test_options_reach_the_request() -> None:
-    [request] = play(SingleShot(temperature=0.3, not_first=("\\",)), box(7)).asked[0]
+    [request] = play(SingleShot(temperature=0.3, not_first=("\\",)), box(7)).requests[0]
     assert (request.temperature, request.not_first) == (0.3, ("\\",))
 
 
 def test_a_users_own_prompt(tmp_path: Path) -> None:
     mine = tmp_path / "mine.txt"
     mine.write_text("Bitte: {problem} {not a slot}\n")
-    assert play(SingleShot(str(mine)), box(7)).last(0) == f"Bitte: {PROBLEM.text} {{not a slot}}"
+    assert play(SingleShot(str(mine)), box(7)).shown(0) == f"Bitte: {PROBLEM.text} {{not a slot}}"
 
 
 @pytest.mark.parametrize("prompt", ["no_such_prompt", "no/such/file.txt", "verify"])
@@ -76,8 +76,8 @@ def test_a_prompt_that_cannot_be_filled_is_said_at_once(prompt: str) -> None:
 def test_a_problem_with_slots_and_markup_stays_what_it_is() -> None:
     text = "{problem} {critique} <b>\x1b[31m \ud800"
     driven = play(SolverVerifier(), box("{answer}"), judged("CORRECT"), problem=Problem("p", text))
-    assert text in driven.last(0)
-    assert text in driven.last(1)
+    assert text in driven.shown(0)
+    assert text in driven.shown(1)
 
 
 def test_examples_stand_in_front_as_the_agent_itself_asks() -> None:
@@ -99,12 +99,16 @@ def test_examples_are_for_the_solver_only_and_in_every_turn_of_it() -> None:
 def test_examples_leave_programs_and_notes_alone() -> None:
     script = code(), FAILED, box(7)
     shown, bare = play(FewShot(CodeFeedback(), EXAMPLES), *script), play(CodeFeedback(), *script)
-    assert (shown.notes, shown.asked[1], shown.answer) == (bare.notes, bare.asked[1], bare.answer)
+    assert (shown.notes, shown.requests[1], shown.answer) == (
+        bare.notes,
+        bare.requests[1],
+        bare.answer,
+    )
 
 
 def test_examples_in_front_of_a_resumed_reply() -> None:
     driven = play(FewShot(PythonTools(), EXAMPLES), Reply("```python\n1\n```\n"), FAILED, box(7))
-    resumed = driven.asked[2][0]
+    resumed = driven.requests[2][0]
     assert resumed.resume
     assert [message.role for message in resumed.chat] == ["user", "assistant"] * 3
 
@@ -119,7 +123,7 @@ def test_examples_take_on_what_the_agent_needs() -> None:
 
 
 def test_no_examples_change_nothing() -> None:
-    assert play(FewShot(SingleShot(), ()), box(7)).asked == play(SingleShot(), box(7)).asked
+    assert play(FewShot(SingleShot(), ()), box(7)).requests == play(SingleShot(), box(7)).requests
 
 
 def test_examples_of_examples() -> None:

@@ -8,7 +8,6 @@ from agents.driving import (
     PICTURE,
     PICTURED,
     PROBLEM,
-    Driven,
     box,
     code,
     cut,
@@ -18,6 +17,7 @@ from agents.driving import (
 )  # fmt: skip
 
 from slm_math.agents import SolverChecker
+from slm_math.testing import Driven
 from slm_math.types import Reply
 
 MEMORIES = ["none", "chat", "summary"]
@@ -41,9 +41,9 @@ def test_an_accepted_draft_stands(memory: Any) -> None:
     driven = play(SolverChecker(memory=memory), box(7), judged("CORRECT"))
     assert driven.steps == ["solver", "checker"]
     assert (roles(driven, 0), roles(driven, 1)) == (["user"], ["user"])
-    assert PROBLEM.text in driven.last(0)
-    assert PROBLEM.text in driven.last(1)
-    assert box(7).text in driven.last(1)
+    assert PROBLEM.text in driven.shown(0)
+    assert PROBLEM.text in driven.shown(1)
+    assert box(7).text in driven.shown(1)
     assert [(n.kind, n.text, n.role) for n in driven.notes] == [
         ("draft", "7", ""), ("verdict", "CORRECT", "checker"), ("stop", "accepted", ""),
     ]  # fmt: skip
@@ -53,10 +53,10 @@ def test_without_memory_each_sees_the_newest_only() -> None:
     driven = play(SolverChecker(memory="none"), *rejected("none", "wrong A", "wrong B"), box(7))
     assert driven.steps == ["solver", "checker"] * 2 + ["solver"]
     assert [roles(driven, step) for step in range(5)] == [["user"]] * 5
-    assert ("wrong A" in driven.last(2), PROBLEM.text in driven.last(2)) == (True, True)
-    assert ("wrong A" in driven.last(4), "wrong B" in driven.last(4)) == (False, True)
-    assert (box(0).text in driven.last(3), box(1).text in driven.last(3)) == (False, True)
-    assert driven.warmth == [None, None, 0.7, None, 0.7]
+    assert ("wrong A" in driven.shown(2), PROBLEM.text in driven.shown(2)) == (True, True)
+    assert ("wrong A" in driven.shown(4), "wrong B" in driven.shown(4)) == (False, True)
+    assert (box(0).text in driven.shown(3), box(1).text in driven.shown(3)) == (False, True)
+    assert driven.temperatures == [None, None, 0.7, None, 0.7]
 
 
 def test_with_a_chat_each_goes_on_with_its_own() -> None:
@@ -69,7 +69,7 @@ def test_with_a_chat_each_goes_on_with_its_own() -> None:
     assert driven.chat(3)[:1] == driven.chat(1)
     assert "wrong A" in driven.chat(3)[1].text
     assert [box(n).text in "".join(m.text for m in driven.chat(4)) for n in (0, 1)] == [True, True]
-    assert "wrong B" in driven.last(4)
+    assert "wrong B" in driven.shown(4)
 
 
 def test_a_summary_is_written_by_the_solver_and_carried_on() -> None:
@@ -77,12 +77,12 @@ def test_a_summary_is_written_by_the_solver_and_carried_on() -> None:
         SolverChecker(memory="summary"), *rejected("summary", "wrong A", "wrong B"), box(7)
     )
     assert driven.steps == ["solver", "checker", "solver"] * 2 + ["solver"]
-    first, second = driven.last(2), driven.last(5)
+    first, second = driven.shown(2), driven.shown(5)
     assert all(text in first for text in (PROBLEM.text, box(0).text, "wrong A"))
     assert all(text in second for text in ("summary 0", box(1).text, "wrong B"))
     assert "wrong A" not in second
-    assert all(text in driven.last(3) for text in (PROBLEM.text, "summary 0"))
-    assert ("summary 0" in driven.last(6), "summary 1" in driven.last(6)) == (False, True)
+    assert all(text in driven.shown(3) for text in (PROBLEM.text, "summary 0"))
+    assert ("summary 0" in driven.shown(6), "summary 1" in driven.shown(6)) == (False, True)
     assert [roles(driven, step) for step in range(7)] == [["user"]] * 7
     assert driven.noted("draft") == ["0", "1", "7"]
 
@@ -93,7 +93,7 @@ def test_a_summary_that_is_lost_leaves_the_critique() -> None:
         Reply(""), Reply(" "),
         box(7),
     )  # fmt: skip
-    assert "wrong A" in driven.last(4)
+    assert "wrong A" in driven.shown(4)
     assert driven.noted("lost") == ["empty", "empty"]
 
 
@@ -183,7 +183,7 @@ def test_with_tools_both_run_programs() -> None:
         judged("CORRECT"),
     )
     assert driven.steps == ["solver", "run", "solver", "run", "solver", "checker", "run", "checker"]
-    assert ("NameError" in driven.last(2), "VERDICT" in driven.last(7)) == (True, True)
+    assert ("NameError" in driven.shown(2), "VERDICT" in driven.shown(7)) == (True, True)
     assert driven.answer == "7"
 
 

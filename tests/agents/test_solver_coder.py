@@ -29,13 +29,13 @@ BREAKS = TEST, printed("False")
 def test_program_review_and_test_in_turn() -> None:
     driven = play(SolverCoder(), PROGRAM, printed(7), judged("CORRECT"), *HOLDS)
     assert driven.steps == ["solver", "run", "solver", "checker", "run"]
-    assert driven.warmth == [None] * 3
-    assert PROBLEM.text in driven.last(0)
-    assert driven.asked[1] == [RunPython("print(3+4)")]
+    assert driven.temperatures == [None] * 3
+    assert PROBLEM.text in driven.shown(0)
+    assert driven.requests[1] == [RunPython("print(3+4)")]
     assert [message.role for message in driven.chat(2)] == ["user", "assistant", "user"]
-    assert "7" in driven.last(2)
+    assert "7" in driven.shown(2)
     assert [message.role for message in driven.chat(3)] == ["user"]
-    assert (PROBLEM.text in driven.last(3), "answer: 7" in driven.last(3)) == (True, True)
+    assert (PROBLEM.text in driven.shown(3), "answer: 7" in driven.shown(3)) == (True, True)
     assert [(n.kind, n.text, n.role) for n in driven.notes] == [
         ("draft", "7", ""), ("verdict", "CORRECT", "solver"), ("verdict", "CORRECT", "checker"),
         ("stop", "accepted", ""),
@@ -56,7 +56,7 @@ def test_errors_are_mended_in_the_same_chat() -> None:
         *HOLDS,
     )
     assert driven.steps[:6] == ["solver", "run"] * 3
-    assert ("NameError" in driven.last(2), "stopped after 5 s" in driven.last(4)) == (True, True)
+    assert ("NameError" in driven.shown(2), "stopped after 5 s" in driven.shown(4)) == (True, True)
     assert [message.role for message in driven.chat(4)] == ["user", "assistant"] * 2 + ["user"]
     assert driven.noted("draft") == ["7"]
 
@@ -65,7 +65,7 @@ def test_repairs_are_limited_and_then_a_new_program_is_asked_for() -> None:
     script = [step for _ in range(4) for step in (code("x"), FAILED)]
     driven = play(SolverCoder(), *script, PROGRAM, printed(7), judged("CORRECT"), *HOLDS)
     assert driven.noted("draft") == [None, "7"]
-    again = driven.asked[8][0]
+    again = driven.requests[8][0]
     assert (len(again.chat), again.temperature) == (1, 0.7)
     assert (PROBLEM.text in again.chat[0].text, "NameError" in again.chat[0].text) == (True, True)
     assert play(SolverCoder(rounds=1, repairs=0), code("x"), FAILED).answer is None
@@ -85,8 +85,8 @@ def test_a_review_that_objects_leads_to_a_new_program() -> None:
     )
     assert driven.steps == ["solver", "run", "solver", "solver", "run", "solver", "checker", "run"]
     assert [message.role for message in driven.chat(3)] == ["user"]
-    assert ("It multiplies." in driven.last(3), PROBLEM.text in driven.last(3)) == (True, True)
-    assert driven.warmth == [None, None, 0.7, None, None]
+    assert ("It multiplies." in driven.shown(3), PROBLEM.text in driven.shown(3)) == (True, True)
+    assert driven.temperatures == [None, None, 0.7, None, None]
     assert driven.answer == "7"
 
 
@@ -96,7 +96,7 @@ def test_a_test_that_objects_leads_to_a_new_program() -> None:
         printed(7), judged("CORRECT"),
         *HOLDS,
     )  # fmt: skip
-    assert ("6" in driven.last(5), "False" in driven.last(5)) == (True, True)
+    assert ("6" in driven.shown(5), "False" in driven.shown(5)) == (True, True)
     assert (driven.answer, driven.noted("draft")) == ("7", ["6", "7"])
 
 

@@ -11,7 +11,6 @@ from agents.driving import (
     PROBLEM,
     SILENT,
     STOPPED,
-    Driven,
     box,
     code,
     cut,
@@ -21,6 +20,7 @@ from agents.driving import (
 )  # fmt: skip
 
 from slm_math.agents import SolverVerifier
+from slm_math.testing import Driven
 from slm_math.types import Reply
 
 
@@ -32,10 +32,10 @@ def why(driven: Driven) -> str | None:
 def test_an_accepted_draft_stands() -> None:
     driven = play(SolverVerifier(), box(7), judged("CORRECT"))
     assert driven.steps == ["solver", "verifier"]
-    assert driven.warmth == [None, None]
-    assert PROBLEM.text in driven.last(0)
-    assert PROBLEM.text in driven.last(1)
-    assert box(7).text in driven.last(1)
+    assert driven.temperatures == [None, None]
+    assert PROBLEM.text in driven.shown(0)
+    assert PROBLEM.text in driven.shown(1)
+    assert box(7).text in driven.shown(1)
     assert driven.answer == "7"
     assert [(n.kind, n.text) for n in driven.notes] == [
         ("draft", "7"),
@@ -48,13 +48,13 @@ def test_the_critique_goes_back_and_the_retry_is_warm() -> None:
     critic = Reply("The sign is wrong.\nVERDICT: INCORRECT")
     driven = play(SolverVerifier(retry_temperature=0.6), box(6), critic, box(7), judged("CORRECT"))
     assert driven.steps == ["solver", "verifier"] * 2
-    assert driven.warmth == [None, None, 0.6, None]
+    assert driven.temperatures == [None, None, 0.6, None]
     assert [message.role for message in driven.chat(2)] == ["user", "assistant", "user"]
     assert driven.chat(2)[:1] == driven.chat(0)
     assert driven.chat(2)[1].content == (box(6),)
-    assert critic.text in driven.last(2)
+    assert critic.text in driven.shown(2)
     assert [message.role for message in driven.chat(3)] == ["user"]
-    assert box(6).text not in driven.last(3)
+    assert box(6).text not in driven.shown(3)
 
 
 @pytest.mark.parametrize("word", ["INCORRECT", "UNCLEAR", "maybe"])
@@ -89,7 +89,7 @@ def test_an_option_and_its_value_agree() -> None:
 def test_a_draft_without_an_answer_is_not_verified_and_said_so() -> None:
     driven = play(SolverVerifier(), Reply("Hm."), box(7), judged("CORRECT"))
     assert driven.steps == ["solver", "solver", "verifier"]
-    assert "final answer" in driven.last(1)
+    assert "final answer" in driven.shown(1)
     assert driven.noted("draft") == [None, "7"]
 
 
@@ -106,7 +106,7 @@ def test_the_last_valid_answer_stands() -> None:
 @pytest.mark.parametrize("lost", [Reply(""), Reply(" \n"), cut("Let me"), cut("```python\nprint(")])
 def test_an_empty_or_truncated_draft_is_retried_and_no_round(lost: Reply) -> None:
     driven = play(SolverVerifier(), lost, box(7), judged("CORRECT"))
-    assert driven.warmth[:2] == [None, 0.7]
+    assert driven.temperatures[:2] == [None, 0.7]
     assert driven.chat(1) == driven.chat(0)
     assert driven.noted("draft") == ["7"]
     assert [note.role for note in driven.notes if note.kind == "lost"] == ["solver"]
@@ -137,8 +137,8 @@ def test_the_solver_runs_programs_and_sees_their_errors() -> None:
         SolverVerifier(), code("x"), FAILED, code(), printed(7), box(7), judged("CORRECT")
     )
     assert driven.steps == ["solver", "run", "solver", "run", "solver", "verifier"]
-    assert "NameError" in driven.last(2)
-    assert "7" in driven.last(4)
+    assert "NameError" in driven.shown(2)
+    assert "7" in driven.shown(4)
     assert driven.noted("draft") == ["7"]
 
 
@@ -152,7 +152,7 @@ def test_retries_keep_the_programs_and_are_warm_throughout() -> None:
     driven = play(
         SolverVerifier(), box(6), judged("INCORRECT"), code(), SILENT, box(7), judged("CORRECT")
     )  # fmt: skip
-    assert driven.warmth == [None, None, 0.7, 0.7, None]
+    assert driven.temperatures == [None, None, 0.7, 0.7, None]
     assert [message.role for message in driven.chat(4)] == ["user", "assistant"] * 2 + ["user"]
 
 
@@ -161,7 +161,7 @@ def test_the_verifier_checks_with_a_program() -> None:
         SolverVerifier(), box(7), code("print(3+4==7)"), printed("True"), judged("CORRECT")
     )
     assert driven.steps == ["solver", "verifier", "run", "verifier"]
-    assert "True" in driven.last(3)
+    assert "True" in driven.shown(3)
     assert [message.role for message in driven.chat(3)] == ["user", "assistant", "user"]
     assert driven.answer == "7"
 
@@ -184,14 +184,14 @@ def test_a_fresh_retry_is_a_new_chat() -> None:
         SolverVerifier(fresh=True), box(6), judged("INCORRECT"), box(7), judged("CORRECT")
     )
     assert [message.role for message in driven.chat(2)] == ["user"]
-    assert "VERDICT: INCORRECT" in driven.last(2)
+    assert "VERDICT: INCORRECT" in driven.shown(2)
 
 
 def test_a_fresh_retry_shows_the_problem() -> None:
     driven = play(
         SolverVerifier(fresh=True), box(6), judged("INCORRECT"), box(7), judged("CORRECT")
     )
-    assert PROBLEM.text in driven.last(2)
+    assert PROBLEM.text in driven.shown(2)
 
 
 def test_pictures_are_in_the_first_prompt_of_each() -> None:

@@ -25,11 +25,11 @@ from slm_math.types import Reply, RunPython
 def test_steps_until_the_answer() -> None:
     driven = play(StepByStepCode(), code("a = 3"), SILENT, code("print(a + 4)"), printed(7), box(7))
     assert driven.steps == ["solver", "run"] * 2 + ["solver"]
-    assert driven.warmth == [None] * 3
-    assert PROBLEM.text in driven.last(0)
-    assert driven.asked[3] == [RunPython("print(a + 4)", ("a = 3",))]
+    assert driven.temperatures == [None] * 3
+    assert PROBLEM.text in driven.shown(0)
+    assert driven.requests[3] == [RunPython("print(a + 4)", ("a = 3",))]
     assert [message.role for message in driven.chat(4)] == ["user", "assistant"] * 2 + ["user"]
-    assert "7" in driven.last(4)
+    assert "7" in driven.shown(4)
     assert driven.answer == "7"
 
 
@@ -38,8 +38,8 @@ def test_eight_steps_at_most_and_then_the_answer() -> None:
         StepByStepCode(), *[code(), printed(7)] * 8, Reply(code().text + r" so \boxed{7}")
     )
     assert driven.steps.count("run") == 8
-    assert "next step" in driven.last(14)
-    assert "next step" not in driven.last(16)
+    assert "next step" in driven.shown(14)
+    assert "next step" not in driven.shown(16)
     assert driven.answer == "7"
 
 
@@ -57,7 +57,7 @@ def test_no_step_at_all() -> None:
 )
 def test_errors_are_shown_and_count_as_steps(result: Any, shown: str) -> None:
     driven = play(StepByStepCode(steps=1), code(), result, box(7))
-    assert shown in driven.last(2)
+    assert shown in driven.shown(2)
     assert driven.answer == "7"
 
 
@@ -72,7 +72,7 @@ def test_a_stopped_step_is_forgotten() -> None:
         SILENT,
         box(1),
     )
-    assert driven.asked[5][0].earlier == ("a = 1",)
+    assert driven.requests[5][0].earlier == ("a = 1",)
 
 
 @pytest.mark.parametrize("lost", [Reply(""), Reply("\n"), cut("Let me"), cut("```python\nprint(")])

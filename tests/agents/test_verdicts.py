@@ -3,7 +3,7 @@
 import pytest
 
 from slm_math.agents import verdict
-from slm_math.agents.verdicts import decided
+from slm_math.agents.verdicts import stated_verdict
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_the_verdict_is_read(text: str, expected: str) -> None:
     ],
 )
 def test_no_verdict_is_unclear_and_known_as_none(text: str) -> None:
-    assert (decided(text), verdict(text)) == (None, "UNCLEAR")
+    assert (stated_verdict(text), verdict(text)) == (None, "UNCLEAR")
 
 
 def test_a_verdict_that_says_unclear_is_one() -> None:
-    assert decided("VERDICT: UNCLEAR") == "UNCLEAR"
+    assert stated_verdict("VERDICT: UNCLEAR") == "UNCLEAR"
 
 
 @pytest.mark.parametrize(

@@ -19,27 +19,39 @@ from agents.driving import (
     printed,
 )
 
-from slm_math.agents.coding import NO_PROGRAM, develop, work, written
-from slm_math.agents.judging import judge, trial
+from slm_math.agents.coding import (
+    NO_PROGRAM,
+    has_whole_program,
+    reply_with_tools,
+    write_program,
+)
+from slm_math.agents.judging import ask_verifier, run_check_program
+from slm_math.prompts import Prompt
 from slm_math.types import Note, Reply, RunPython, user
 
 CHAT = user("the question")
+OUTPUT, REPAIR = Prompt("output", "output"), Prompt("repair", "output")
+VERIFIER = {
+    "prompt": Prompt("verify", "problem draft answer"),
+    "output_prompt": Prompt("verify_output", "output"),
+}
+CHECK = {"prompt": Prompt("backward", "problem answer"), "repair_prompt": REPAIR}
 
 
 def working(runs: int = 2, **options: Any) -> Flow:
-    return Flow(lambda: work(CHAT, "output", runs, **options))
+    return Flow(lambda: reply_with_tools(CHAT, OUTPUT, runs, **options))
 
 
 def developing(repairs: int = 2, **options: Any) -> Flow:
-    return Flow(lambda: develop(CHAT, "repair", repairs, **options))
+    return Flow(lambda: write_program(CHAT, REPAIR, repairs, **options))
 
 
 def judging(**options: Any) -> Flow:
-    return Flow(lambda: judge(PROBLEM, "my draft", "7", "verify", "verify_output", **options))
+    return Flow(lambda: ask_verifier(PROBLEM, "my draft", "7", **VERIFIER, **options))
 
 
 def trying(repairs: int = 1) -> Flow:
-    return Flow(lambda: trial(PROBLEM, "7", "backward", "repair", "checker", repairs))
+    return Flow(lambda: run_check_program(PROBLEM, "7", **CHECK, role="checker", repairs=repairs))
 
 
 def test_work_without_a_program_is_one_reply() -> None:
@@ -49,7 +61,7 @@ def test_work_without_a_program_is_one_reply() -> None:
 def test_work_shows_each_output_and_returns_the_chat_before_the_last_reply() -> None:
     driven = play(working(), code("a = 1"), SILENT, code("print(a)"), printed(1), box(1))
     assert driven.steps == ["solver", "run", "solver", "run", "solver"]
-    assert driven.asked[3] == [RunPython("print(a)", ("a = 1",))]
+    assert driven.requests[3] == [RunPython("print(a)", ("a = 1",))]
     chat, reply = driven.answer
     assert [message.role for message in chat] == ["user", "assistant"] * 2 + ["user"]
     assert (chat, reply) == (driven.chat(4), box(1))
@@ -61,7 +73,7 @@ def test_work_shows_each_output_and_returns_the_chat_before_the_last_reply() -> 
     [(FAILED, "NameError"), (STOPPED, "stopped after 5 s"), (printed(42), "42")],
 )
 def test_work_shows_what_became_of_a_program(result: Any, shown: str) -> None:
-    assert shown in play(working(), code(), result, box(7)).last(2)
+    assert shown in play(working(), code(), result, box(7)).shown(2)
 
 
 def test_work_forgets_what_a_stopped_program_defined() -> None:
@@ -75,17 +87,22 @@ def test_work_forgets_what_a_stopped_program_defined() -> None:
         printed(1),
         box(1),
     )
-    assert driven.asked[5][0].earlier == ("a = 1",)
+    assert driven.requests[5][0].earlier == ("a = 1",)
 
 
 def test_work_runs_so_many_programs_and_asks_for_the_end_in_its_own_words() -> None:
     driven = play(
-        working(2, last_prompt="step_output"), code(), SILENT, code(), SILENT, code("late")
+        working(2, last_prompt=Prompt("step_output", "output")),
+        code(),
+        SILENT,
+        code(),
+        SILENT,
+        code("late"),
     )
     assert driven.steps.count("run") == 2
     assert driven.answer[1] == code("late")
-    assert "Take the next step" in driven.last(4)
-    assert "Take the next step" not in driven.last(2)
+    assert "Take the next step" in driven.shown(4)
+    assert "Take the next step" not in driven.shown(2)
 
 
 def test_work_without_runs_runs_nothing() -> None:
@@ -128,7 +145,7 @@ def test_work_without_runs_left_loses_a_cut_off_program() -> None:
     ],
 )
 def test_a_program_is_whole_when_its_end_is_there(text: str, whole: bool) -> None:
-    assert written(text) == whole
+    assert has_whole_program(text) == whole
 
 
 @pytest.mark.parametrize(
@@ -140,7 +157,7 @@ def test_a_program_is_whole_when_its_end_is_there(text: str, whole: bool) -> Non
     ],
 )
 def test_a_program_is_whole_when_its_fence_is_closed(text: str, whole: bool) -> None:
-    assert written(text) == whole
+    assert has_whole_program(text) == whole
 
 
 def test_develop_returns_the_chat_with_the_program_and_its_result() -> None:
@@ -153,10 +170,10 @@ def test_develop_shows_errors_until_it_runs() -> None:
         developing(temperature=0.3), code("x"), FAILED, code("y"), STOPPED, code(), printed(7)
     )
     assert driven.steps == ["solver", "run"] * 3
-    assert driven.warmth == [0.3] * 3
-    assert "NameError" in driven.last(2)
-    assert "stopped after 5 s" in driven.last(4)
-    assert all(request.earlier == () for [request] in driven.asked[1::2])
+    assert driven.temperatures == [0.3] * 3
+    assert "NameError" in driven.shown(2)
+    assert "stopped after 5 s" in driven.shown(4)
+    assert all(request.earlier == () for [request] in driven.requests[1::2])
 
 
 def test_develop_gives_up_after_so_many_repairs() -> None:
@@ -176,9 +193,9 @@ def test_develop_asks_again_for_a_cut_off_program() -> None:
 
 def test_judge_shows_problem_draft_and_answer() -> None:
     driven = play(judging(role="critic", temperature=0.4), judged("CORRECT"))
-    assert (driven.steps, driven.warmth) == (["critic"], [0.4])
-    assert PROBLEM.text in driven.last(0)
-    assert "my draft" in driven.last(0)
+    assert (driven.steps, driven.temperatures) == (["critic"], [0.4])
+    assert PROBLEM.text in driven.shown(0)
+    assert "my draft" in driven.shown(0)
     assert driven.answer == ("CORRECT", judged("CORRECT").text)
     assert driven.notes == [Note("verdict", "CORRECT", role="critic")]
 
@@ -187,7 +204,7 @@ def test_judge_decides_after_its_program_ran() -> None:
     hasty = Reply(code().text + "\nVERDICT: CORRECT")
     driven = play(judging(), hasty, printed(8), judged("INCORRECT"))
     assert driven.steps == ["verifier", "run", "verifier"]
-    assert "8" in driven.last(2)
+    assert "8" in driven.shown(2)
     assert driven.noted("verdict") == ["INCORRECT"]
 
 
@@ -224,8 +241,8 @@ def test_a_trial_is_decided_by_what_the_program_prints(result: Any, decision: st
     driven = play(trying(), code(), result)
     assert driven.answer[0] == decision
     assert driven.notes == [Note("verdict", decision, role="checker")]
-    assert PROBLEM.text in driven.last(0)
-    assert "7" in driven.last(0)
+    assert PROBLEM.text in driven.shown(0)
+    assert "7" in driven.shown(0)
 
 
 def test_a_trial_that_fails_is_mended_once_and_then_unclear() -> None:
@@ -238,7 +255,7 @@ def test_a_trial_without_a_program_is_unclear() -> None:
 
 
 def test_judges_and_trials_see_the_pictures() -> None:
-    tried = Flow(lambda: trial(PICTURED, "7", "backward", "repair"))
-    looked = Flow(lambda: judge(PICTURED, "d", "7", "verify", "verify_output"))
+    tried = Flow(lambda: run_check_program(PICTURED, "7", **CHECK))
+    looked = Flow(lambda: ask_verifier(PICTURED, "d", "7", **VERIFIER))
     assert PICTURE in play(tried, Reply("x")).chat(0)[0].content
     assert PICTURE in play(looked, judged("CORRECT")).chat(0)[0].content

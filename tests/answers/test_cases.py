@@ -1,6 +1,4 @@
-"""The labelled set: every class of answer, each case with its reason, written from the verdict
-rules.
-"""
+"""The labelled set: cases of all kinds of answers, each with its reason, by the seven rules."""
 
 from __future__ import annotations
 

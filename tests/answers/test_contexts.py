@@ -1,4 +1,4 @@
-"""The same verdicts wherever the grader is called from; nothing in an answer ever runs."""
+"""Verdicts are the same in threads, processes and event loops; no answer is ever executed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _graded(rows: list[tuple[int, str, str]]) -> list[bool]:
 
 
 def test_without_the_main_threads_signals() -> None:
-    """Graders that time out by SIGALRM fail here: the handler belongs to whoever calls."""
+    """A grader that used SIGALRM for timeouts would fail here, as the caller owns the handler."""
     code = """
         import signal, threading
         signal.signal(signal.SIGALRM, lambda *_: None)
@@ -126,7 +126,7 @@ def test_no_answer_is_ever_executed(tmp_path: Path, answer_type: str) -> None:
                 [attack, "5"],
                 0.1 if answer_type == "num" else None,
             ).correct  # type: ignore
-        pool.ask("equal", attack, attack + "+1")  # past all guards
+        pool.query("equal", attack, attack + "+1")  # past all guards
     assert list(tmp_path.iterdir()) == []
 
 

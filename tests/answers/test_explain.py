@@ -1,4 +1,4 @@
-"""The steps of a verdict, for people."""
+"""The explanation of a verdict, step by step."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ def steps(reply: str, gold: str, **rules) -> dict[str, str]:
 
 
 def test_it_says_what_is_read_found_and_taken() -> None:
-    found = explain(
+    explained = explain(
         r"<think>\boxed{1}</think> The answer is 3. \boxed{\dfrac12}<|im_end|> \boxed{9}", "0.5"
     )
     assert (
         "reads",
         "skips 24 characters of thinking; stops at character 58, before <|im_end|> \\boxed{9}",
-    ) in found
-    assert ("finds", r"box: \dfrac12 at 49-57") in found
-    assert ("passes over", "phrase: 3 at 39-40") in found
-    assert ("takes", r"\dfrac12") in found
-    assert ("answer read as", r"number \frac{1}{2}") in found
-    assert ("compared", "exactly, in process") in found
+    ) in explained
+    assert ("finds", r"box: \dfrac12 at 49-57") in explained
+    assert ("passes over", "phrase: 3 at 39-40") in explained
+    assert ("takes", r"\dfrac12") in explained
+    assert ("answer read as", r"number \frac{1}{2}") in explained
+    assert ("compared", "exactly, in process") in explained
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where the final answer stands in a reply."""
+"""The extraction of the final answer from a reply."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def test_the_last_number_only_counts_when_asked_for(reply: str, number: str | No
 
 def test_the_span_points_at_the_answer() -> None:
     reply = r"<think>\boxed{1}</think> So \boxed{ 42 }, done."
-    found = extract(reply)
-    assert found.method == "box"
-    assert found.span is not None
-    assert reply[slice(*found.span)].strip() == found.value == "42"
+    extracted = extract(reply)
+    assert extracted.method == "box"
+    assert extracted.span is not None
+    assert reply[slice(*extracted.span)].strip() == extracted.value == "42"
 
 
 def test_alternatives_are_marked_as_a_hedge() -> None:

@@ -1,4 +1,4 @@
-"""What holds for every answer there is, tried on generated ones."""
+"""Properties that hold for all answers, tested on generated ones."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from slm_math.answers import equivalent, extract, gold_answer, grade
 from slm_math.answers.arithmetic import Undefined, approximate
 from slm_math.answers.expressions import Node, Unread, read, spell
-from slm_math.answers.latex import normalise
+from slm_math.answers.latex import normalize
 
-# SLM_MATH_FUZZ=50 tries fifty times as many examples, other ones every time
+# SLM_MATH_FUZZ=50 runs fifty times as many examples, different ones in each run
 TIMES = int(os.environ.get("SLM_MATH_FUZZ", "1"))
 settings.register_profile(
     "answers",
@@ -75,16 +75,14 @@ def test_every_answer_is_itself(answer: str) -> None:
 
 @given(answers)
 def test_an_answer_in_a_box_is_found(answer: str) -> None:
-    found = extract(f"Then $2 + 2 = 4$, so the result is $\\boxed{{{answer}}}$.")
-    assert (found.value, found.method) == (answer, "box")
+    extracted = extract(f"Then $2 + 2 = 4$, so the result is $\\boxed{{{answer}}}$.")
+    assert (extracted.value, extracted.method) == (answer, "box")
 
 
 @settings(max_examples=60 * TIMES)
 @given(st.one_of(expressions, numbers.map(str)), st.one_of(expressions, numbers.map(str)))
 def test_values_agree_both_ways_round(a: str, b: str) -> None:
-    """Between values the order does not matter, except that arithmetic may be left undone only by
-    the reference.
-    """
+    """Comparison is symmetric, except that only a reference may leave arithmetic undone."""
     forth, back = grade(f"\\boxed{{{a}}}", b), grade(f"\\boxed{{{b}}}", a)
     assume("unevaluated" not in (forth.reason, back.reason))
     assert forth.correct == back.correct
@@ -116,7 +114,7 @@ def test_integers_have_no_tolerance(n: int, difference: int) -> None:
 
 
 def has_value(text: str) -> bool:
-    tree = read(normalise(text))
+    tree = read(normalize(text))
     try:
         approximate(tree, dict.fromkeys(tree.names, 1.7))
     except Undefined:
@@ -125,7 +123,7 @@ def has_value(text: str) -> bool:
 
 
 def mirrored(tree: Node) -> Node:
-    """The same value with every sum and product the other way round."""
+    """The same value with the order of all sums and products reversed."""
     args = tuple(mirrored(arg) for arg in tree.args)
     return replace(tree, args=args[::-1] if tree.kind in ("sum", "product") else args)
 
@@ -136,7 +134,7 @@ def mirrored(tree: Node) -> Node:
 @example(r"\sqrt{(\sin(29) \cdot \sin(\pi))}")  # the noise of an exact zero
 def test_the_order_of_terms_and_factors_changes_nothing(text: str) -> None:
     assume(has_value(text))
-    other = spell(mirrored(read(normalise(text))))
+    other = spell(mirrored(read(normalize(text))))
     assert equivalent(other, text)
     assert equivalent(text, other)
 
@@ -159,7 +157,7 @@ def test_a_modulus_is_neither_of_its_branches(a: int, b: int) -> None:
 @given(expressions)
 def test_a_spelled_out_tree_reads_as_the_same_tree(text: str) -> None:
     try:
-        tree = read(normalise(text))
+        tree = read(normalize(text))
     except Unread:
         assume(False)
     assert equivalent(spell(tree), text)
@@ -172,7 +170,7 @@ def test_nothing_is_raised_and_time_is_bounded(reply: str, gold: str) -> None:
     verdict = grade(reply, gold, last_number=True)
     gold_answer(gold)
     assert isinstance(verdict.correct, bool)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 2
 
 
 @settings(max_examples=150 * TIMES)
@@ -188,10 +186,10 @@ def test_other_types_raise_nothing_either(reply: str, gold: str, answer_type: st
 @settings(max_examples=150 * TIMES)
 @given(noise)
 def test_the_span_holds_the_answer(reply: str) -> None:
-    found = extract(reply, last_number=True)
-    if found.value is not None and "," not in found.value:
-        assert found.span is not None
-        assert reply[slice(*found.span)].strip() == found.value.strip()
+    extracted = extract(reply, last_number=True)
+    if extracted.value is not None and "," not in extracted.value:
+        assert extracted.span is not None
+        assert reply[slice(*extracted.span)].strip() == extracted.value.strip()
 
 
 @pytest.mark.parametrize("fraction", ["dfrac", "tfrac", "cfrac"])

@@ -1,4 +1,4 @@
-"""The verdict rules as they are written for people: their examples run."""
+"""The examples in the documentation of the seven rules are correct."""
 
 import doctest
 

@@ -14,6 +14,7 @@ from tiny import SCRATCH
 
 from slm_math.cli import run
 from slm_math.policy.scratch import Scratch
+from slm_math.records.encoding import to_json
 from slm_math.records.files import read_records
 
 Said = Callable[..., tuple[int, str, str]]
@@ -28,6 +29,12 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
     except SystemExit as stop:
         status = int(stop.code or 0)
     return (status, *capsys.readouterr())
+
+
+def ours(error: str) -> str:
+    """What this project said on stderr, where libraries may have said something before."""
+    start = error.find("slm-math: error:")
+    return error[start:] if start >= 0 else ""
 
 
 def model_at(folder: Path, seed: int = 0) -> str:
@@ -60,26 +67,28 @@ def data_at(folder: Path) -> Path:
 
 
 def gsm8k(data: Path) -> str:
-    return (
-        f"--source={{class_path: slm_math.data.sources.GSM8K, init_args: {{path: {data}, "
-        f"validation: 0.1}}}}"
-    )
+    return f"--source={{class_path: GSM8K, init_args: {{path: {data}, validation: 0.1}}}}"
 
 
 def math500(data: Path) -> str:
-    return (
-        f"--source={{class_path: slm_math.data.sources.MATH500, init_args: {{path: "
-        f"{data / 'math'}}}}}"
-    )
+    return f"--source={{class_path: MATH500, init_args: {{path: {data / 'math'}}}}}"
 
 
-ONE = "--agents={one: {class_path: slm_math.agents.SingleShot, init_args: {prompt: solve_plain}}}"
-LONG = ["--sampling={temperature: 0.0, max_new_tokens: 120}", "--torch_threads=1", "--slots=1"]
-SHORT = ["--sampling={temperature: 0.0, max_new_tokens: 4}", "--torch_threads=1", "--slots=4"]
+ONE = "--agents={one: {class_path: SingleShot, init_args: {prompt: solve_plain}}}"
+LONG = [
+    "--inference.sampling={temperature: 0.0, max_new_tokens: 120}",
+    "--torch_threads=1",
+    "--inference.slots=1",
+]
+SHORT = [
+    "--inference.sampling={temperature: 0.0, max_new_tokens: 4}",
+    "--torch_threads=1",
+    "--inference.slots=4",
+]
 
 
 def rows(out: Path, agent: str = "one") -> list[dict[str, Any]]:
-    return read_records(out / agent / "records.jsonl")
+    return [to_json(record) for record in read_records(out / agent / "records.jsonl")]
 
 
 def manifest(out: Path, agent: str = "one") -> dict[str, Any]:

@@ -31,20 +31,20 @@ def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(
     assert [v["correct"] for v in verdicts] == [True, False, False, False, True]
     assert [v["lenient"] for v in verdicts] == [True, True, False, False, True]
     assert [v["reason"] for v in verdicts] == ["equal", "no answer", "hedged", "different", "equal"]
-    assert all(0 < v["seconds"] < 60 for v in verdicts)
+    assert all(v["seconds"] > 0 for v in verdicts)
     # sha256sum of `so \boxed{5}` and of `5`
     assert verdicts[0]["completion_hash"] == "c6534cec12cef6e4"
     assert verdicts[0]["gold_hash"] == "ef2d127de37b942b"
-    assert text.startswith("2 of 5 right: 40.0 % [11.8, 76.9]")  # Wilson, by hand
+    assert text.startswith("2 of 5 correct: 40.0 % [11.8, 76.9]")  # Wilson, by hand
     assert "if the last number counts 60.0 % [23.1, 88.2], 1 verdict changes" in text
     assert "no answer, hedged 20.0 %, 20.0 %" in text
-    assert "cut off 20.0 % answer found by box 40.0 %, hashes 40.0 %, none 20.0 %" in text
+    assert "truncated 20.0 % form of the answer box 40.0 %, hashes 40.0 %, none 20.0 %" in text
     assert "no answer 1, hedged 1, different 1" in text
     assert not (tmp_path / "x.graded.jsonl.partial").exists()
 
 
 def test_the_last_number_is_accepted_when_asked_for(tmp_path: Path, said: Any) -> None:
-    assert said("--last_number", write(tmp_path / "x.jsonl", FIVE))[1].startswith("3 of 5 right")
+    assert said("--last_number", write(tmp_path / "x.jsonl", FIVE))[1].startswith("3 of 5 correct")
 
 
 def test_a_row_that_cannot_be_read_does_not_lose_the_others(tmp_path: Path, said: Any) -> None:
@@ -54,7 +54,7 @@ def test_a_row_that_cannot_be_read_does_not_lose_the_others(tmp_path: Path, said
     )
     status, text = said(file)
     assert status == 1
-    assert "1 of 2 right" in text
+    assert "1 of 2 correct" in text
     assert "could not be read: 2 rows" in text
     assert "line 3: not JSON" in text
     assert "line 4: no gold" in text
@@ -69,10 +69,10 @@ def test_several_samples_are_counted_one_by_one_and_together(tmp_path: Path, sai
         {"output": ["#### 5", "#### 5"], "gold": 6},
     ]
     _, text = said(write(tmp_path / "x.jsonl", rows))
-    assert "1 of 4 right: 25.0 %" in text
+    assert "1 of 4 correct: 25.0 %" in text
     assert "samples 4, of 2 problems" in text
     assert "no answer, hedged 0.0 %, 0.0 %" in text
-    assert "any of 2 right 50.0 % [9.5, 90.5]" in text  # Wilson for 1 of 2
+    assert "any of 2 correct 50.0 % [9.5, 90.5]" in text  # Wilson for 1 of 2
     assert [(v["line"], v["sample"]) for v in load(tmp_path / "x.graded.jsonl")] == [
         (1, 0),
         (1, 1),
@@ -83,7 +83,7 @@ def test_several_samples_are_counted_one_by_one_and_together(tmp_path: Path, sai
 
 def test_an_estimate_says_so(tmp_path: Path, said: Any) -> None:
     _, text = said(write(tmp_path / "x.jsonl", [{"completion": r"\boxed{5", "answer": 5}]))
-    assert "cut off 100.0 % (an estimate)" in text
+    assert "truncated 100.0 % (an estimate)" in text
 
 
 def test_what_the_grader_cannot_decide_is_counted_aloud(
@@ -92,7 +92,7 @@ def test_what_the_grader_cannot_decide_is_counted_aloud(
     verdict = replace(scoring.grade("#### 7", "5"), reason="timeout")
     monkeypatch.setattr(scoring, "grade", lambda *_, **__: verdict)
     _, text = said(write(tmp_path / "x.jsonl", FIVE[:2]))
-    assert "undecided: 2 (timeout 2), counted as not correct; in line 1, 2" in text
+    assert "undecided: 2 (timeout 2), counted as incorrect; in line 1, 2" in text
 
 
 def test_a_fault_of_the_grader_costs_one_row(
@@ -104,7 +104,7 @@ def test_a_fault_of_the_grader_costs_one_row(
     )
     status, text = said(write(tmp_path / "x.jsonl", FIVE))
     assert status == 1
-    assert "2 of 4 right" in text
+    assert "2 of 4 correct" in text
     assert "line 4: the grader failed (ZeroDivisionError" in text
 
 
@@ -116,11 +116,11 @@ def test_ctrl_c_keeps_what_was_graded(
             raise KeyboardInterrupt
         return real(case, last_number)
 
-    real = scoring.score
-    monkeypatch.setattr(scoring, "score", interrupted)
+    real = scoring.grade_case
+    monkeypatch.setattr(scoring, "grade_case", interrupted)
     status, text = said(write(tmp_path / "x.jsonl", FIVE))
     assert status == 130
-    assert "kept in" in text
+    assert "Interrupted. Verdicts so far are in" in text
     assert [v["line"] for v in load(tmp_path / "x.graded.jsonl.partial")] == [1, 2, 3]
     assert not (tmp_path / "x.graded.jsonl").exists()
 
@@ -152,7 +152,7 @@ def test_neither_torch_nor_its_friends_are_needed(tmp_path: Path) -> None:
     out = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout
-    assert "2 of 5 right" in out
+    assert "2 of 5 correct" in out
     assert "all 5 verdicts agree" in out
 
 
@@ -251,9 +251,12 @@ def test_texts_to_explain_are_not_read_as_yaml(
     text: str, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(
-        "slm_math.grading.steps.explain", lambda *texts: seen.extend(texts[:3]) or []
-    )
+
+    def explain(completion: str, gold: str, problem: str, **rules: Any) -> list[tuple[str, str]]:
+        seen.extend((completion, gold, problem))
+        return []
+
+    monkeypatch.setattr("slm_math.grading.steps.explain", explain)
     assert said("--explain", text, "--gold", "5 " + text, "--problem", text)[0] == 0
     assert seen == [text, "5" if text == "#### 5" else "5 " + text, text]
 

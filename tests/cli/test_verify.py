@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cli.rows import FIVE, Rows, load, write
 
+from slm_math.answers.graded import grade_trace
 from slm_math.records.files import RecordFile
 from slm_math.records.record import record
 from slm_math.types import Problem, Task, Trace
@@ -23,20 +24,20 @@ def changed(verdicts: Rows, at: int, **values: Any) -> Rows:
 
 
 TAMPERED: dict[str, tuple[Callable[[Rows], Rows], list[str]]] = {
-    "right turned": (
+    "flipped": (
         lambda v: changed(v, 3, correct=True),
-        ["different: 1", "line 4, sample 0", "stored as right"],
+        ["different: 1", "line 4, sample 0", "stored as correct"],
     ),
     "other answer": (lambda v: changed(v, 3, answer="8"), ["different: 1", "line 4", "'8'", "'7'"]),
     "missing": (lambda v: v[:1] + v[2:], ["missing: 1", "line 2, sample 0"]),
     "missing at the end": (lambda v: v[:-1], ["missing: 1", "line 5, sample 0"]),
-    "twice": (
+    "duplicate": (
         lambda v: [*v[:2], v[1], *v[2:]],
-        ["twice", "line 2, sample 0 in x.graded.jsonl, line 3"],
+        ["duplicate", "line 2, sample 0 in x.graded.jsonl, line 3"],
     ),
-    "twice at the end": (
+    "duplicate at the end": (
         lambda v: [*v, v[0]],
-        ["twice", "line 1, sample 0 in x.graded.jsonl, line 6"],
+        ["duplicate", "line 1, sample 0 in x.graded.jsonl, line 6"],
     ),
     "of no row": (lambda v: [*v, v[0] | {"line": 9}], ["of no sample", "line 9"]),
     "of no sample": (lambda v: [*v, v[4] | {"sample": 1}], ["of no sample", "line 5, sample 1"]),
@@ -105,7 +106,7 @@ def test_only_the_first_ten_differences_are_shown(tmp_path: Path, said: Any) -> 
     [
         (True, 0, "all 2 verdicts agree"),
         ([1], 0, "all 2 verdicts agree"),
-        (False, 1, "different: 1 line 2, sample 0: stored as not right, now right"),
+        (False, 1, "different: 1 line 2, sample 0: stored as incorrect, now correct"),
         (None, 1, "missing: 1 line 2, sample 0"),
         ("yes", 1, "line 2: field 'check.ok' (the verdict) is neither true nor false"),
         ([True, True], 1, "2 verdicts for 1 samples"),
@@ -124,7 +125,7 @@ def test_verdicts_of_samples_are_compared_one_by_one(tmp_path: Path, said: Any) 
     row = {"completion": ["#### 5", "#### 6", "#### 5"], "answer": 5, "correct": [True, True]}
     status, text = said(write(tmp_path / "x.jsonl", [row]), "--verify")
     assert status == 1
-    assert "different: 1 line 1, sample 1: stored as right" in text
+    assert "different: 1 line 1, sample 1: stored as correct" in text
     assert "missing: 1 line 1, sample 2" in text
 
 
@@ -166,9 +167,9 @@ def records(tmp_path: Path) -> Path:
             tolerance=0.1,
         )
         if n == 2:
-            file.add(record(task, Trace(task.problem, 1, (), None, error="refused")))
+            file.add(record(grade_trace(task, Trace(task.problem, 1, (), None, error="refused"))))
         for sample, answer in enumerate(["2", "3.05" if n == 2 else "4.05"]):
-            file.add(record(task, Trace(task.problem, sample, (), answer)))
+            file.add(record(grade_trace(task, Trace(task.problem, sample, (), answer))))
     # as a rerun counts them: a sample that broke and was tried again is one record
     file.records.pop()
     file.close(finished=True)
@@ -178,7 +179,7 @@ def records(tmp_path: Path) -> Path:
 def test_stored_answers_of_an_evaluation_are_graded(records: Path, said: Any) -> None:
     status, text = said(records)
     assert status == 0
-    assert text.startswith("2 of 6 right")  # 2 for 1 + 1, and 4.05 for 3 + 1 up to 0.1
+    assert text.startswith("2 of 6 correct")  # 2 for 1 + 1, and 4.05 for 3 + 1 up to 0.1
     assert "samples 6, of 3 problems" in text
     assert [v["id"] for v in load(records.with_name("records.graded.jsonl"))] == [
         f"p/{n}" for n in (1, 1, 2, 2, 3, 3)
@@ -193,15 +194,18 @@ def test_verify_agrees_with_an_evaluation(records: Path, said: Any) -> None:
 
 
 BROKEN_EVALUATIONS: dict[str, tuple[Callable[[Rows], Rows], list[str]]] = {
-    "turned": (
+    "flipped": (
         lambda r: changed(r, 0, correct=False),
-        ["different: 1 line 1, sample 0: stored as not right"],
+        ["different: 1 line 1, sample 0: stored as incorrect"],
     ),
     "rules": (
         lambda r: changed(r, -1 + 7, tolerance=None),
-        ["different: 1 line 7, sample 1: stored as right"],
+        ["different: 1 line 7, sample 1: stored as correct"],
     ),
-    "twice": (lambda r: [*r, r[0]], ["twice: 1 line 8: sample 0 of p/1 stands in line 1 already"]),
+    "duplicate": (
+        lambda r: [*r, r[0]],
+        ["duplicate: 1 line 8: sample 0 of p/1 is already in line 1"],
+    ),
     "missing": (lambda r: r[:-1], ["manifest.json counts 6 records, not 5", "sample 1 of p/3"]),
     "error": (
         lambda r: changed(r, 6, answer=None, error="refused"),
@@ -229,14 +233,14 @@ def test_verify_says_that_an_evaluation_is_partial(records: Path, said: Any) -> 
     assert "the evaluation is partial" in text
 
 
-def test_a_sample_that_stayed_broken_counts_as_not_right(records: Path, said: Any) -> None:
+def test_broken_sample_counts_as_incorrect(records: Path, said: Any) -> None:
     write(records, changed(load(records), 6, answer=None, error="refused"))
     _, text = said(records)
-    assert text.startswith("1 of 6 right")
+    assert text.startswith("1 of 6 correct")
     assert "broken: 1 of the evaluation's samples" in text
 
 
-def test_verify_finds_a_row_that_stands_twice(tmp_path: Path, said: Any) -> None:
+def test_verify_finds_a_duplicate_row(tmp_path: Path, said: Any) -> None:
     rows = [
         {"id": id, "completion": "#### 1", "answer": "1", "correct": True}
         for id in ("a", "b", "c", "b")

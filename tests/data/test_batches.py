@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from slm_math.data.modules import Batches
+from slm_math.data.batches import Batches
 
 
 def seen(loader: Batches[int], n: int) -> list[int]:

@@ -47,8 +47,8 @@ def test_the_closest_finding_of_each_problem() -> None:
     found = overlap(train, problems(STORY, OTHER + "!", "compute 1 + 1", "Compute 1 - 1."))
     assert [(f.test, f.train, f.kind) for f in found.findings] == [
         (0, 2, "exact"),
-        (1, 0, "normalised"),
-        (2, 3, "normalised"),
+        (1, 0, "normalized"),
+        (2, 3, "normalized"),
     ]
     assert (found.trained, found.problems, len(found.near_exact)) == (4, 4, 3)
 
@@ -232,11 +232,11 @@ def test_a_source_by_name_split_and_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("side", "told"),
     [
-        ("/nowhere/x.jsonl", "is no file or folder: name one, or a source and its split"),
-        ("GSM8:test", "GSM8 is no source: name one of CoT, GSM8K, MATH, MATH500"),
-        ("Source:test", "Source is no source"),
+        ("/nowhere/x.jsonl", "is neither a file, a folder, nor a data set and its split"),
+        ("GSM8:test", "GSM8 is not a data set: use one of Arithmetic, CoT, GSM8K, MATH, MATH500"),
+        ("Source:test", "Source is not a data set"),
         ("nowhere.Own:test", "cannot import nowhere"),
-        ("CoT:train", "name its data, CoT:<split>=PATH"),
+        ("CoT:train", "give its data as CoT:<split>=PATH"),
         ("MATH500:train", "it has no train split"),
     ],
 )
@@ -249,10 +249,10 @@ def test_errors_say_what_to_name(side: str, told: str) -> None:
     ("line", "told"),
     [
         ('{"text": 3}', "field 'text' must be text"),
-        ('{"solution": "x"}', "line 1: none of the fields problem, .*; it has solution"),
+        ('{"solution": "x"}', "line 1: none of the fields problem, .*; the row has solution"),
         (
             '{"messages": [{"role": "assistant", "content": "x"}]}',
-            "field 'messages' has no message of the user",
+            "field 'messages' has no user message",
         ),
     ],
 )
@@ -293,7 +293,7 @@ def test_real_test_sets_are_clean_of_their_training_sets(real_data: Path) -> Non
     ):
         sides = (texts(real_data / f"{name}.jsonl", field) for name in (train, test))
         found = overlap(*(problems(*side) for side in sides))
-        assert (len(found.near_exact), found.count("exact"), found.count("normalised")) == (0, 0, 0)
+        assert (len(found.near_exact), found.count("exact"), found.count("normalized")) == (0, 0, 0)
         assert found.count("13-gram") > 0
 
 

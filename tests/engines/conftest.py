@@ -1,7 +1,7 @@
 """A server for the OpenAI-compatible engine."""
 
 import pytest
-from engines.endpoint import KEY, Server
+from engines.endpoint import KEY, ChatServer
 
 from slm_math.engines.openai import OpenAIEngine
 
@@ -13,8 +13,8 @@ def serve(monkeypatch):
     opened = []
 
     def start(script, **options):
-        server = Server(script)
-        options = {"api_key_env": "TEST_KEY", "backoff": 0.01, "timeout": 20, **options}
+        server = ChatServer(script)
+        options = {"api_key_env": "TEST_KEY", "backoff": 0.01, "timeout": 120, **options}
         engine = OpenAIEngine(server.url, "some-model", **options)
         opened.extend([engine.close, server.shutdown, server.server_close])
         return server, engine

@@ -20,7 +20,7 @@ def completion(text: str, finish: str = "stop", **message: object) -> dict:
     }
 
 
-class Server(ThreadingHTTPServer):
+class ChatServer(ThreadingHTTPServer):
     """Answers by `script(number of the request, body)` -> (status, body, headers); keeps what it
     was asked.
     """
@@ -88,7 +88,7 @@ OK = (200, completion("four"))
 def ask(engine: OpenAIEngine, chat=None, sampling: Sampling | None = None, **options):
     """The result of one request."""
     ticket = engine.submit(Request(chat or user("2 + 2?"), sampling or Sampling(), **options))
-    [(done, result)] = engine.poll(20)
+    [(done, result)] = engine.poll(120)
     assert done == ticket
     assert engine.busy == 0
     return result

@@ -24,7 +24,7 @@ TEMPLATE = (
 
 
 @pytest.fixture
-def image(tmp_path: Path) -> Path:
+def image_file(tmp_path: Path) -> Path:
     Pillow.new("RGB", (3, 2), (200, 30, 10)).save(tmp_path / "red.png")
     return tmp_path / "red.png"
 
@@ -48,10 +48,10 @@ def test_sources_in_order() -> None:
     assert image_sources(chat) == ["1.png", "2.png", "3.png"]
 
 
-def test_file_and_data_url_are_the_same_image(image: Path) -> None:
-    url = image_url(str(image))
-    assert url == "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode()
-    for source in (str(image), url):
+def test_file_and_data_url_are_the_same_image(image_file: Path) -> None:
+    url = image_url(str(image_file))
+    assert url == "data:image/png;base64," + base64.b64encode(image_file.read_bytes()).decode()
+    for source in (str(image_file), url):
         assert open_image(source).size == (3, 2)
         assert open_image(source).getpixel((0, 0)) == (200, 30, 10)
 
@@ -89,6 +89,6 @@ def test_text_cannot_pose_as_an_image(chat: ChatFormat) -> None:
     assert chat.encode(user("<image> look", [Image("a")])).count(mark) == 1
 
 
-def test_text_only_model_refuses_images(chat: ChatFormat) -> None:
+def test_text_model_rejects_images(chat: ChatFormat) -> None:
     with pytest.raises(ValueError, match="takes text only"):
         chat.render(user("What?", [Image("a")]))

@@ -18,7 +18,7 @@ def test_sends_the_chat_and_the_sampling_and_returns_the_reply(serve):
     assert isinstance(reply, Reply)
     assert (reply.text, reply.finish, reply.token_ids, reply.logprobs) == ("four", "length", (), ())
     assert reply.temperature == 0.7
-    assert 0 < reply.seconds < 20
+    assert reply.seconds > 0
     assert server.headers[0]["path"] == "/v1/chat/completions"
     assert server.bodies == [
         {
@@ -68,16 +68,18 @@ def test_resume_leaves_the_last_message_open(serve):
         engine.submit(Request(user("2 + 2?"), Sampling(), resume=True))
 
 
-def test_images_go_as_parts(serve, tmp_path):
-    image = tmp_path / "p.png"
-    Pillow.new("RGB", (1, 1)).save(image)
+def test_images_are_sent_as_parts(serve, tmp_path):
+    image_file = tmp_path / "p.png"
+    Pillow.new("RGB", (1, 1)).save(image_file)
     server, engine = serve(in_turn(OK))
-    ask(engine, user("What is this?", [Image(str(image)), Image("data:image/gif;base64,R0lG")]))
+    ask(
+        engine, user("What is this?", [Image(str(image_file)), Image("data:image/gif;base64,R0lG")])
+    )
     assert server.bodies[0]["messages"][0]["content"] == [
         {
             "type": "image_url",
             "image_url": {
-                "url": "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode()
+                "url": "data:image/png;base64," + base64.b64encode(image_file.read_bytes()).decode()
             },
         },
         {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lG"}},
@@ -105,7 +107,7 @@ def test_many_requests_are_under_way_at_once_but_no_more_than_allowed(serve):
     assert engine.busy == 30
     results = {}
     while engine.busy:
-        results |= dict(engine.poll(20))
+        results |= dict(engine.poll(120))
     assert {ticket: reply.text for ticket, reply in results.items()} == tickets
     assert 2 <= server.most <= 6
 
@@ -113,7 +115,7 @@ def test_many_requests_are_under_way_at_once_but_no_more_than_allowed(serve):
 def test_requests_progress_while_nobody_polls(serve):
     _, engine = serve(in_turn(OK))
     engine.submit(Request(user("2 + 2?"), Sampling()))
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while not engine._done and time.monotonic() < end:
         time.sleep(0.01)
     assert len(engine.poll()) == 1

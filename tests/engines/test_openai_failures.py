@@ -78,7 +78,7 @@ def test_a_silent_server_is_given_up(serve):
     release = threading.Event()
 
     def script(number, _):
-        release.wait(20)
+        release.wait(120)
         return (*OK, {})
 
     _, engine = serve(script, timeout=0.2, retries=1)
@@ -86,7 +86,7 @@ def test_a_silent_server_is_given_up(serve):
     error = ask(engine)
     release.set()
     assert "no reply within 0.2 s (tried 2 times)" in str(error)
-    assert 0.4 <= time.monotonic() - started < 10
+    assert time.monotonic() - started >= 0.4
 
 
 def test_a_server_that_is_not_there_is_an_error(serve):
@@ -150,7 +150,7 @@ def test_a_cancelled_request_hangs_up_and_is_never_returned(serve):
 
     def script(number, body):
         if body["messages"][0]["content"] == "slow":
-            release.wait(20)
+            release.wait(120)
         return (*OK, {})
 
     server, engine = serve(script, concurrency=1)
@@ -162,7 +162,7 @@ def test_a_cancelled_request_hangs_up_and_is_never_returned(serve):
     engine.cancel(waiting)
     engine.cancel(slow)
     engine.cancel(12345)
-    assert [ticket for ticket, _ in engine.poll(20)] == [quick]  # the slot was free at once
+    assert [ticket for ticket, _ in engine.poll(60)] == [quick]  # the slot was free at once
     assert not release.is_set()
     release.set()
     assert engine.busy == 0
@@ -170,10 +170,11 @@ def test_a_cancelled_request_hangs_up_and_is_never_returned(serve):
 
 
 def test_closing_does_not_wait_for_servers(serve):
-    release = threading.Event()
+    release, ended = threading.Event(), []
 
     def script(number, _):
-        release.wait(20)
+        release.wait(120)
+        ended.append(number)
         return (*OK, {})
 
     server, engine = serve(script)
@@ -181,9 +182,8 @@ def test_closing_does_not_wait_for_servers(serve):
         engine.submit(Request(user("2 + 2?"), Sampling()))
     while len(server.bodies) < 3:
         time.sleep(0.01)
-    started = time.monotonic()
     engine.close()
-    assert time.monotonic() - started < 5
+    assert not ended
     release.set()
     assert engine.poll(5) == []
     assert not [thread for thread in threading.enumerate() if thread.name == "chat endpoint"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slm_math.engines.base import EngineError, Request
-from slm_math.engines.sampling import choose, uniforms
+from slm_math.engines.sampling import sample_tokens, uniforms
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.scratch import Scratch
@@ -177,7 +177,7 @@ def test_sampling_frequencies(top_p: float, top_k: int) -> None:
     n = 4000
     logits = probs.log().expand(n, 5)
     grid = (torch.arange(n) + 0.5) / n
-    tokens, logps, _ = choose(
+    tokens, logps, _ = sample_tokens(
         logits,
         torch.ones(n),
         torch.full((n,), top_p),

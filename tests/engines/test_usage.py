@@ -12,10 +12,11 @@ import torch
 from slm_math.agents import SingleShot
 from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine
-from slm_math.evaluation.evaluate import evaluate
+from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.evaluation.table import decoding_line
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.scratch import Scratch
+from slm_math.rollout.executors import Executors
 from slm_math.types import Problem, Reply, Sampling, Task, user
 
 SCRATCH = Scratch(hidden=32, layers=2, ffn=64)
@@ -84,16 +85,13 @@ def test_poll_ends_when_time_is_up(model: Any, chat: ChatFormat) -> None:
     engine.poll(timeout=0)
     start = time.perf_counter()
     assert engine.poll(timeout=0.05) == []
-    took = time.perf_counter() - start
-    assert 0.05 <= took < 1.0
+    assert time.perf_counter() - start >= 0.05
     assert 1 < engine.usage()["steps"] < 399
 
 
 def test_poll_of_nothing_does_nothing(model: Any, chat: ChatFormat) -> None:
     engine = engine_of(model, chat)
-    start = time.perf_counter()
-    assert engine.poll(timeout=5.0) == []
-    assert time.perf_counter() - start < 1.0
+    assert engine.poll(timeout=3600.0) == []  # or the test would take an hour
     assert engine.usage() == {"slots": 64, "steps": 0, "tokens": 0, "prefills": 0}
 
 
@@ -160,13 +158,8 @@ def test_evaluation_tells_how_full_the_slots_were(
     engine = engine_of(model, chat, 2)
     drained(engine, requests(7))  # what was done before does not count
     tasks = [Task(Problem(f"p/{i}", f"What is {i}?"), "1") for i in range(3)]
-    evaluate(
-        SingleShot("solve_plain"),
-        tasks,
-        {"default": engine},
-        {"default": Sampling(0.0, max_new_tokens=5)},
-        tmp_path,
-    )
+    executors = Executors({"default": engine}, {"default": Sampling(0.0, max_new_tokens=5)})
+    evaluate(Plan(SingleShot("solve_plain"), tasks), executors, Output(tmp_path))
     line = decoding_line("one", tmp_path)
     # two replies side by side and one by itself: four steps of two tokens, four of one
     assert line == "one: 12 tokens in 8 decode steps, 75 % of the slots"

@@ -13,7 +13,7 @@ import pytest
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError, Request, Weights
 from slm_math.engines.vllm import VLLMEngine
-from slm_math.engines.vllm_requests import Asked, check, fields
+from slm_math.engines.vllm_requests import Pending, check_request, sampling_fields
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.scratch import Scratch
 from slm_math.types import Sampling, user
@@ -23,11 +23,11 @@ class Core:
     """Writes down what it is told."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.calls: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any, **named: Any) -> bool:
-            self.told.append(
+            self.calls.append(
                 (name, *arguments, *(sorted(named) if name == "collective_rpc" else named.items()))
             )
             return True
@@ -46,8 +46,13 @@ def engine(chat: ChatFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(vllm_setup, "refusal", lambda found=None: None)
     (tmp_path / "config.json").write_text("{}")
     engine = VLLMEngine(str(tmp_path))
-    engine.attach_policy(chat, frozenset({4}), {"enable_sleep_mode": True}, lambda: None)
-    engine._core, engine.limit, engine._masks = Core(), 512, 0
+    engine.attach_policy(
+        chat,
+        frozenset({4}),
+        options={"enable_sleep_mode": True},
+        heartbeat=lambda: None,
+    )
+    engine._core, engine.limit, engine._mask_size = Core(), 512, 0
     return engine
 
 
@@ -57,7 +62,7 @@ WEIGHTS = Weights(tensors=lambda: [("a.weight", 1)])
 def test_sleep_drops_weights_and_waking_sends_them(engine: VLLMEngine) -> None:
     engine.release()
     engine.update(7, WEIGHTS)
-    assert [told[:2] for told in engine._core.told] == [
+    assert [call[:2] for call in engine._core.calls] == [
         ("sleep", ("level", 2)),
         ("wake_up", ["weights"]),
         ("collective_rpc", "start_weight_update"),
@@ -72,20 +77,20 @@ def test_sleep_drops_weights_and_waking_sends_them(engine: VLLMEngine) -> None:
 
 def test_asleep_it_takes_no_requests(engine: VLLMEngine) -> None:
     engine.release()
-    with pytest.raises(EngineError, match="update first"):
+    with pytest.raises(EngineError, match=r"call update\(\) before submit"):
         engine.submit(Request(user("x"), Sampling()))
 
 
 def test_release_twice_sleeps_once(engine: VLLMEngine) -> None:
     engine.release()
     engine.release()
-    assert len(engine._core.told) == 1
+    assert len(engine._core.calls) == 1
 
 
 def test_without_a_shared_gpu_it_does_not_sleep(engine: VLLMEngine) -> None:
-    engine._more = {}
+    engine._policy_options = {}
     engine.release()
-    assert engine._core.told == []
+    assert engine._core.calls == []
 
 
 def test_every_update_is_verified(engine: VLLMEngine) -> None:
@@ -98,7 +103,7 @@ def test_every_update_is_verified(engine: VLLMEngine) -> None:
 
 
 def test_no_weights_at_all_are_an_error(engine: VLLMEngine) -> None:
-    with pytest.raises(EngineError, match="there were none"):
+    with pytest.raises(EngineError, match="no weights to load"):
         engine.update(1, Weights())
 
 
@@ -115,11 +120,11 @@ def test_a_cache_that_stays_is_an_error(
     engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine._core, "reset_prefix_cache", lambda: False, raising=False)
-    with pytest.raises(EngineError, match="forget"):
+    with pytest.raises(EngineError, match="prefix cache"):
         engine.update(1, WEIGHTS)
 
 
-# -- what is asked where vLLM reports what could be sampled: it then refuses greedy requests and
+# what is asked where vLLM reports what could be sampled: it then refuses greedy requests and
 # top_k 0
 
 
@@ -135,27 +140,28 @@ def test_a_cache_that_stays_is_an_error(
 def test_requests_under_masks(
     chat: ChatFormat, sampling: Sampling, temperature: float, top_k: int
 ) -> None:
-    asked = Asked(Request(user("x"), sampling), (1, 2), "", 5)
-    _, values = fields(asked, chat, {4}, masks=531)
+    pending = Pending(Request(user("x"), sampling), (1, 2), "", 5)
+    _, values = sampling_fields(pending, chat, {4}, mask_size=531)
     assert (values["temperature"], values["top_k"]) == (temperature, top_k)
 
 
 def test_requests_without_masks_are_as_asked_for(chat: ChatFormat) -> None:
-    _, values = fields(Asked(Request(user("x"), Sampling(0.0)), (1, 2), "", 5), chat, {4})
+    pending = Pending(Request(user("x"), Sampling(0.0)), (1, 2), "", 5)
+    _, values = sampling_fields(pending, chat, {4})
     assert (values["temperature"], values["top_k"]) == (0.0, 0)
 
 
 def test_training_under_truncation_needs_masks() -> None:
     request = Request(user("x"), Sampling(top_p=0.9), support=True)
     with pytest.raises(ValueError, match="top_p"):
-        check(request)
-    check(request, masks=531)
+        check_request(request)
+    check_request(request, mask_size=531)
 
 
 def test_temperatures_that_vllm_would_raise_are_refused() -> None:
     with pytest.raises(ValueError, match=r"0\.01"):
-        check(Request(user("x"), Sampling(0.001)))
-    check(Request(user("x"), Sampling(0.0)))
+        check_request(Request(user("x"), Sampling(0.001)))
+    check_request(Request(user("x"), Sampling(0.0)))
 
 
 def test_adapter_folder_may_be_in_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

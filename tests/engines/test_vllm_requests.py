@@ -13,7 +13,7 @@ from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm_servers import VLLMServers
 from slm_math.types import Reply, assistant, user
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_greedy_replies_are_those_of_the_transformers_engine(one) -> None:
     other = TransformersEngine(server.first, server.chat)
     asked = request("1 + 1", temperature=0.0, max_new_tokens=10)
     other.submit(asked)
-    [(_, mine)] = other.poll(10)
+    [(_, mine)] = other.poll(60)
     theirs = ask(engine, asked)
     assert isinstance(mine, Reply)
     assert (theirs.token_ids, theirs.text, theirs.finish) == (
@@ -178,7 +178,7 @@ def test_cancel_closes_the_connection(one) -> None:
     server, engine = one
     server.faults["/inference/v1/generate"] = ["hang"]
     ticket = engine.submit(request())
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not server.bodies() and time.monotonic() < end:
         time.sleep(0.01)
     engine.cancel(ticket)

@@ -62,7 +62,7 @@ class FakeVLLM:
         self.times: list[float] = []
         self.now = self.most = self.hung_up = self.lives = 0
         self.change = threading.Condition()
-        self.computing = threading.Lock()
+        self.computes = threading.Lock()
         self.start()
 
     def start(self) -> None:
@@ -172,7 +172,7 @@ class FakeVLLM:
         try:
             version = self.version
             time.sleep(self.delay)
-            with self.computing:
+            with self.computes:
                 tokens, logps, mask, finish = self.sample(model, body)
         finally:
             with self.change:
@@ -324,7 +324,7 @@ def request(text: str = "2 + 2?", chat: Chat | None = None, **options: Any) -> R
 
 
 def answers(
-    engine: VLLMServers, tickets: list[int], seconds: float = 10
+    engine: VLLMServers, tickets: list[int], seconds: float = 60
 ) -> list[Reply | EngineError]:
     """Results in the order of tickets. Fails after `seconds`."""
     found: dict[int, Reply | EngineError] = {}
@@ -337,7 +337,7 @@ def answers(
     return [found[ticket] for ticket in tickets]
 
 
-def ask(engine: VLLMServers, asked: Request | None = None, seconds: float = 10) -> Any:
+def ask(engine: VLLMServers, asked: Request | None = None, seconds: float = 60) -> Any:
     [result] = answers(engine, [engine.submit(asked or request())], seconds)
     return result
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from statistics import NormalDist, mean, stdev
@@ -25,11 +26,13 @@ from slm_math.evaluation.compare import (
     sign_flip,
     spread_interval,
 )
+from slm_math.records.encoding import from_json
+from slm_math.records.record import Record
 
 Z = NormalDist().inv_cdf(0.975)
 
 
-def row(id: str, correct: bool, sample: int = 0, **more: Any) -> dict[str, Any]:
+def row(id: str, correct: bool, sample: int = 0, **more: Any) -> Record:
     own = {
         "id": id,
         "sample": sample,
@@ -37,23 +40,25 @@ def row(id: str, correct: bool, sample: int = 0, **more: Any) -> dict[str, Any]:
         "gold": "1",
         "answer": "1" if correct else "2",
     }
-    return {
-        **own,
-        "correct": correct,
-        "error": None,
-        "seconds": 0.1,
-        "tags": {},
-        "events": [],
-        **more,
-    }
+    return from_json(
+        {
+            **own,
+            "correct": correct,
+            "error": None,
+            "seconds": 0.1,
+            "tags": {},
+            "events": [],
+            **more,
+        }
+    )
 
 
-def rows(marks: str) -> list[dict[str, Any]]:
+def rows(marks: str) -> list[Record]:
     """One sample of each problem: `1` is right."""
     return [row(str(i), mark == "1") for i, mark in enumerate(marks)]
 
 
-def several(*marks: str) -> list[dict[str, Any]]:
+def several(*marks: str) -> list[Record]:
     return [row(str(i), mark == "1", s) for i, of in enumerate(marks) for s, mark in enumerate(of)]
 
 
@@ -117,7 +122,7 @@ def test_one_sample_flipped_at_random_is_mcnemars_test(signs: list[int]) -> None
         )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.fractions(-1, 1, max_denominator=6), min_size=1, max_size=9))
 def test_sign_flips_are_all_tried(differences: list[Fraction]) -> None:
     found = abs(sum(differences))
@@ -221,7 +226,7 @@ def test_several_samples_are_compared_by_problem_even_in_different_numbers() -> 
 
 def test_broken_samples_are_not_right_and_are_counted() -> None:
     a, b = rows("11"), rows("11")
-    b[0] |= {"error": "connection refused"}
+    b[0] = replace(b[0], error="connection refused")
     [c] = compare({"a": a, "b": b})
     assert (c.lost, c.broken) == (("0",), (0, 1))
 
@@ -242,7 +247,7 @@ def test_other_problems_are_refused() -> None:
 )
 def test_the_same_id_with_other_rules_is_refused(field: str, value: object) -> None:
     other = rows("11")
-    other[1][field] = value
+    other[1] = replace(other[1], **{field: value})
     with pytest.raises(ValueError, match=f"problem '1' has another {field} in b than in a"):
         compare({"a": rows("11"), "b": other})
 
@@ -255,7 +260,7 @@ def test_an_empty_run_and_a_single_one_are_refused() -> None:
 
 
 def test_a_record_without_a_verdict_is_named() -> None:
-    bad = [{"id": "\x1b[2J", "sample": 0}]
+    bad = [from_json({"id": "\x1b[2J", "sample": 0})]
     with pytest.raises(ValueError, match=r"b: a sample of problem '\\x1b\[2J' has no verdict"):
         compare({"a": rows("1"), "b": bad})
 

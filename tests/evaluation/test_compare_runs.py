@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slm_math.evaluation.compare_table import compare_runs
-from slm_math.evaluation.runs import identity_notes, load_runs
+from slm_math.evaluation.runs import identity_notes, load_evaluations
 
 
 def rows(marks: str) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ def write(folder: Path, records: list[dict[str, Any]], samples: int = 1, **manif
 
 def test_agents_folders_are_compared_whatever_the_agents(tmp_path: Path) -> None:
     a, b = write(tmp_path / "x/solver", rows("10")), write(tmp_path / "x/voter", rows("01"))
-    [(agents, runs)] = load_runs([a, b]).items()
+    [(agents, runs)] = load_evaluations([a, b]).items()
     assert (agents, list(runs)) == ("solver, voter", [a, b])
 
 
@@ -59,7 +59,7 @@ def test_folders_of_agents_are_compared_agent_by_agent(tmp_path: Path) -> None:
         for agent in agents:
             write(tmp_path / folder / agent, rows("10"))
     x, y, z = (str(tmp_path / name) for name in "xyz")
-    assert {agent: list(runs) for agent, runs in load_runs([x, y, z]).items()} == {
+    assert {agent: list(runs) for agent, runs in load_evaluations([x, y, z]).items()} == {
         "p": [x, y, z],
         "q": [x, y],
     }
@@ -69,20 +69,20 @@ def test_folders_without_a_shared_agent_are_refused_with_both_lists(tmp_path: Pa
     write(tmp_path / "x/p", rows("10"))
     write(tmp_path / "y/q", rows("10"))
     with pytest.raises(ValueError, match=r"no agent in common \(.*x has p; .*y has q\)"):
-        load_runs([str(tmp_path / "x"), str(tmp_path / "y")])
+        load_evaluations([str(tmp_path / "x"), str(tmp_path / "y")])
 
 
 def test_an_agents_folder_and_one_of_agents_are_refused(tmp_path: Path) -> None:
     a, b = write(tmp_path / "x/p", rows("10")), write(tmp_path / "y/q", rows("10"))
     with pytest.raises(ValueError, match=r"name one of them, such as .*y/q"):
-        load_runs([a, str(Path(b).parent)])
+        load_evaluations([a, str(Path(b).parent)])
 
 
 def test_the_same_folder_twice_is_refused(tmp_path: Path) -> None:
     a = write(tmp_path / "x/p", rows("10"))
     for again in (a, f"{a}/../p/"):
         with pytest.raises(ValueError, match="named twice"):
-            load_runs([a, again])
+            load_evaluations([a, again])
 
 
 def test_a_partial_run_is_refused_with_how_much_of_it_there_is(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_partial_run_is_refused_with_how_much_of_it_there_is(tmp_path: Path) -
     with pytest.raises(
         ValueError, match=r"y/p is partial: 2 of 5 samples are there; .* to finish it"
     ):
-        load_runs([a, b])
+        load_evaluations([a, b])
 
 
 def test_an_empty_run_is_refused(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_an_empty_run_is_refused(tmp_path: Path) -> None:
         write(tmp_path / "y/p", [], identity={"problems": 2}),
     )
     with pytest.raises(ValueError, match="y/p is empty: 0 of 2"):
-        load_runs([a, b])
+        load_evaluations([a, b])
 
 
 def test_another_graders_run_is_refused(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_another_graders_run_is_refused(tmp_path: Path) -> None:
         write(tmp_path / "y/p", rows("10"), environment={"grader": "1"}),
     )
     with pytest.raises(ValueError, match=r"x/p was graded by 2 and .*y/p by 1"):
-        load_runs([a, b])
+        load_evaluations([a, b])
 
 
 @pytest.mark.parametrize(
@@ -119,15 +119,16 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
     a, b = write(tmp_path / "x/p", rows("10")), write(tmp_path / "y/p", rows("10"))
     (Path(b) / "manifest.json").write_text(text)
     with pytest.raises(
-        ValueError, match=r"y/p/manifest\.json is (not JSON|no manifest|not that of an evaluation)"
+        ValueError,
+        match=r"y/p/manifest\.json is (not JSON|not the manifest|not that of an evaluation)",
     ):
-        load_runs([a, b])
+        load_evaluations([a, b])
 
 
 def test_other_settings_are_told_with_their_values(tmp_path: Path) -> None:
     a = write(tmp_path / "x/p", rows("10"))
     b = write(tmp_path / "y/p", rows("10"), identity={"sampling": {"default": {"top_p": 0.9}}})
-    assert identity_notes(load_runs([a, b])["p"]) == [
+    assert identity_notes(load_evaluations([a, b])["p"]) == [
         f"{b} differs from {a} in sampling.default.top_p (1.0 -> 0.9)"
     ]
 

@@ -17,10 +17,11 @@ from rich.console import Console
 
 from slm_math.agents import Agent, FewShot, MajorityVote, SingleShot
 from slm_math.engines.base import Engine, EngineError, Request
-from slm_math.evaluation.evaluate import evaluate, occupancy
+from slm_math.evaluation.evaluate import Output, Plan, evaluate, occupancy
 from slm_math.evaluation.table import results_table
-from slm_math.metrics.summary import summarise
-from slm_math.records.files import expected, read_records
+from slm_math.metrics.summary import Summary, summarize
+from slm_math.records.files import expected_samples, read_records
+from slm_math.rollout.executors import Executors
 from slm_math.types import Problem, Reply, Sampling, Task
 
 TASKS = [
@@ -74,9 +75,17 @@ def run(
     agent: Agent | None = None,
     tasks: Sequence[Task] = TASKS,
     **options: Any,
-) -> Any:
-    sampling = options.pop("sampling", GREEDY)
-    return evaluate(agent or SingleShot(), tasks, {"default": engine}, sampling, folder, **options)
+) -> Summary:
+    names = ("identity", "about", "set_aside")
+    output = Output(folder, **{name: options.pop(name) for name in names if name in options})
+    executors = Executors({"default": engine}, options.pop("sampling", GREEDY))
+    progress = options.pop("progress", None)
+    plan = Plan(agent or SingleShot(), tasks, **options)
+    evaluation = evaluate(plan, executors, output, progress=progress)
+    assert sorted(evaluation.records, key=lambda record: record.key) == sorted(
+        read_records(folder / "records.jsonl"), key=lambda record: record.key
+    )
+    return evaluation.summary
 
 
 def lines(folder: Path) -> list[bytes]:
@@ -120,15 +129,15 @@ def test_manifest_says_partial_until_the_end(tmp_path: Path) -> None:
     assert manifest["started"] <= manifest["finished"]
 
 
-def test_watch_hears_of_every_record(tmp_path: Path) -> None:
-    heard: list[tuple[int, int, int]] = []
+def test_progress_is_told_of_every_record(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
     run(
         tmp_path,
         OneByOne(),
-        watch=lambda at, total, records: heard.append((at, total, len(records))),
+        progress=lambda records, total: calls.append((len(records), total)),
         samples=2,
     )
-    assert heard == [(i, 12, i) for i in range(1, 13)]
+    assert calls == [(i, 12) for i in range(1, 13)]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -164,7 +173,7 @@ def test_interrupted_summary_is_shown_as_partial(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, OneByOne(before=stop), samples=2)
-    found = summarise(read_records(tmp_path / "records.jsonl"), expected(tmp_path))
+    found = summarize(read_records(tmp_path / "records.jsonl"), expected_samples(tmp_path))
     out = io.StringIO()
     Console(file=out, width=160).print(results_table("x", {"one": found}))
     assert re.search(r"n = 5 of 12 samples of \d problems \(partial\)", out.getvalue())
@@ -207,7 +216,7 @@ def test_broken_sample_is_recorded_and_counted_as_not_right(tmp_path: Path) -> N
     )
     summary = run(tmp_path, down)
     broken = read_records(tmp_path / "records.jsonl")[0]
-    assert (broken["id"], broken["error"], broken["correct"], broken["answer"]) == (
+    assert (broken.id, broken.error, broken.correct, broken.answer) == (
         "p/0",
         "it is down",
         False,
@@ -321,7 +330,7 @@ NASTY = "\ud800 [red]x[/] \x00\x1b[2J \u2028</script>{{7*7}} " + "y" * 100_000 +
 def test_text_of_any_kind_is_recorded_and_read_back(tmp_path: Path) -> None:
     run(tmp_path, OneByOne(NASTY))
     assert len(lines(tmp_path)) == 6
-    assert [row["events"][0]["reply"] for row in read_records(tmp_path / "records.jsonl")] == [
+    assert [record.turns[0].reply for record in read_records(tmp_path / "records.jsonl")] == [
         NASTY
     ] * 6
     again = OneByOne()
@@ -338,7 +347,7 @@ def test_rates_are_counted_by_hand(tmp_path: Path) -> None:
         "p/4": Reply("I begin by", finish="length", counted=9),
         "p/5": r"\boxed{7}",
     }
-    found = run(tmp_path, OneByOne(lambda request: said[request.key[2]])).figures
+    found = run(tmp_path, OneByOne(lambda request: said[request.key[2]])).metrics
     counts = [round(6 * found[name]) for name in ("accuracy", "strict", "lenient", "hedged")]
     assert counts == [2, 1, 3, 1]
     assert (round(6 * found["truncated"]), found["tokens"]) == (1, pytest.approx((5 * 3 + 9) / 6))

@@ -6,24 +6,26 @@ import io
 
 from rich.console import Console
 
-from slm_math.evaluation.table import Live
+from slm_math.evaluation.live import Live
+from slm_math.records.record import Record, RunEvent, TurnEvent
 
 HALF = [
-    {
-        "id": f"p/{right}",
-        "correct": right,
-        "events": [{"kind": "turn", "tokens": 5}, {"kind": "run"}, {"kind": "run"}],
-    }
-    for right in (True, False)
+    Record(
+        f"p/{correct}",
+        0,
+        correct=correct,
+        events=(TurnEvent(tokens=5), RunEvent(), RunEvent()),
+    )
+    for correct in (True, False)
 ]
 
 
 def test_live_without_a_terminal_prints_plain_lines() -> None:
     out = io.StringIO()
     with Live(Console(file=out, width=200), "o[b]ne", "other", seconds=0.0) as live:
-        watch = live.watcher("o[b]ne")
-        watch(1, 6, HALF[:1])
-        watch(2, 6, HALF)
+        progress = live.progress("o[b]ne")
+        progress(HALF[:1], 6)
+        progress(HALF, 6)
     first, second = out.getvalue().splitlines()
     assert first.startswith("o[b]ne: 1 of 6, ")
     # Wilson of 1 of 1
@@ -35,16 +37,16 @@ def test_live_without_a_terminal_prints_plain_lines() -> None:
 def test_live_without_a_terminal_is_quiet_between_lines() -> None:
     out = io.StringIO()
     with Live(Console(file=out, width=200), "one", seconds=1000.0) as live:
-        live.watcher("one")(2, 6, HALF)
+        live.progress("one")(HALF, 6)
     assert out.getvalue() == ""
 
 
-def test_live_on_a_terminal_shows_headings_and_figures() -> None:
+def test_live_on_a_terminal_shows_headings_and_metrics() -> None:
     out = io.StringIO()
     with Live(
         Console(file=out, width=200, force_terminal=True, color_system=None), "o[b]ne", "other"
     ) as live:
-        live.watcher("o[b]ne")(2, 6, HALF)
+        live.progress("o[b]ne")(HALF, 6)
     shown = out.getvalue()
     for text in (
         "done",
@@ -65,10 +67,9 @@ def test_live_counts_what_was_done_before_but_not_its_speed() -> None:
     out = io.StringIO()
     with Live(Console(file=out, width=200), "one", seconds=0.0) as live:
         earlier = [
-            {"id": f"p/{i}", "correct": True, "events": [{"kind": "turn", "tokens": 10**12}]}
-            for i in range(3)
+            Record(f"p/{i}", 0, correct=True, events=(TurnEvent(tokens=10**12),)) for i in range(3)
         ]
-        live.watcher("one")(4, 6, [*earlier, HALF[1]])
+        live.progress("one")([*earlier, HALF[1]], 6)
     [line] = out.getvalue().splitlines()
     assert line.endswith("accuracy 75.0 % [30.1, 95.4]")  # Wilson of 3 of 4
     assert int(line.split(", ")[1].split()[0]) < 10**9

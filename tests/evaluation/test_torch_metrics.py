@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from slm_math.evaluation.torch_metrics import AgentMetrics
-from slm_math.metrics.summary import summarise
+from slm_math.metrics.summary import summarize
+from slm_math.records.encoding import from_json, to_json
+from slm_math.records.record import Record
 
 
-def row(i: int, sample: int = 0, text: str = "x") -> dict[str, Any]:
+def row(i: int, sample: int = 0, text: str = "x") -> Record:
     """A record, right when i is a multiple of three."""
     turn = {
         "kind": "turn",
@@ -24,25 +26,29 @@ def row(i: int, sample: int = 0, text: str = "x") -> dict[str, Any]:
         "finish": "stop" if i % 4 else "length",
         "tokens": i,
     }
-    return {
-        "id": f"p/{i}",
-        "sample": sample,
-        "tags": {},
-        "answer": str(i) if i % 5 else None,
-        "correct": i % 3 == 0,
-        "reason": "equal",
-        "method": "box",
-        "hedged": False,
-        "lenient": i % 3 == 0,
-        "error": None,
-        "seconds": i / 8,
-        "events": [{**turn, "program": False, "prompt": [], "prompt_tokens": 2, "seconds": 0.25}],
-    }
+    return from_json(
+        {
+            "id": f"p/{i}",
+            "sample": sample,
+            "tags": {},
+            "answer": str(i) if i % 5 else None,
+            "correct": i % 3 == 0,
+            "reason": "equal",
+            "method": "box",
+            "hedged": False,
+            "lenient": i % 3 == 0,
+            "error": None,
+            "seconds": i / 8,
+            "events": [
+                {**turn, "program": False, "prompt": [], "prompt_tokens": 2, "seconds": 0.25}
+            ],
+        }
+    )
 
 
 # records of rank 0 and rank 1: unequal, none on one of them, none at all, samples of a problem on
 # both
-SHARES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
+SHARES: dict[str, tuple[list[Record], list[Record]]] = {
     "equal": ([row(i) for i in range(4)], [row(i) for i in range(4, 8)]),
     "unequal": ([row(i) for i in range(9)], [row(9, text="é\ud800\u2028\n" * 50)]),
     "none on the first": ([], [row(i) for i in range(5)]),
@@ -52,7 +58,7 @@ SHARES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
 }
 
 
-def filled(*batches: list[dict[str, Any]]) -> AgentMetrics:
+def filled(*batches: list[Record]) -> AgentMetrics:
     metrics = AgentMetrics()
     for records in batches:
         metrics.update(records)
@@ -68,13 +74,13 @@ def test_nothing_is_nothing() -> None:
     assert AgentMetrics().records() == filled([]).records() == []
 
 
-def test_compute_is_what_summarise_finds() -> None:
+def test_compute_is_what_summarize_computes() -> None:
     records = [row(i, s) for i in range(7) for s in range(3)]
-    assert filled(records[:4], records[4:]).compute() == summarise(records).values()
+    assert filled(records[:4], records[4:]).compute() == summarize(records).all_metrics()
 
 
-def test_compute_of_nothing_is_what_summarise_finds() -> None:
-    assert filled([]).compute() == summarise([]).values()
+def test_compute_of_nothing_is_what_summarize_computes() -> None:
+    assert filled([]).compute() == summarize([]).all_metrics()
 
 
 def test_update_after_compute_counts_too() -> None:
@@ -87,7 +93,7 @@ def test_update_after_compute_counts_too() -> None:
 def test_called_on_a_batch_it_tells_of_the_batch_and_keeps_all() -> None:
     metrics = AgentMetrics()
     assert metrics([row(0), row(3)])["accuracy"] == 1.0
-    assert metrics([row(1)]) == summarise([row(1)]).values()
+    assert metrics([row(1)]) == summarize([row(1)]).all_metrics()
     assert metrics.records() == [row(0), row(3), row(1)]
 
 
@@ -110,6 +116,11 @@ def test_text_of_any_kind_comes_back() -> None:
     assert filled([nasty]).records() == [nasty]
 
 
+def plain(records: list[Record]) -> list[dict[str, Any]]:
+    """Records as JSON can hold them."""
+    return json.loads(json.dumps([to_json(record) for record in records]))
+
+
 def work(rank: int, folder: Path) -> None:
     """What one of two processes finds, kind by kind, written down for the test."""
     import torch.distributed as dist
@@ -129,10 +140,10 @@ def work(rank: int, folder: Path) -> None:
         later = metrics.records()
         metrics.reset()
         found[kind] = {
-            "first": first,
+            "first": plain(first),
             "computed": computed,
-            "later": later,
-            "reset": metrics.records(),
+            "later": plain(later),
+            "reset": plain(metrics.records()),
         }
     (folder / f"{rank}.json").write_text(json.dumps(found))
     dist.barrier()
@@ -161,8 +172,8 @@ def test_two_processes_find_the_records_of_both(
 ) -> None:
     first, second = SHARES[kind]
     for rank in ranks:
-        assert rank[kind]["first"] == [*first, *second]
-        assert rank[kind]["later"] == [*first, row(30), *second, row(31)]
+        assert rank[kind]["first"] == plain([*first, *second])
+        assert rank[kind]["later"] == plain([*first, row(30), *second, row(31)])
         assert rank[kind]["reset"] == []
 
 
@@ -172,4 +183,4 @@ def test_two_processes_compute_what_one_does(
 ) -> None:
     first, second = SHARES[kind]
     for rank in ranks:
-        assert rank[kind]["computed"] == pytest.approx(summarise(first + second).values())
+        assert rank[kind]["computed"] == pytest.approx(summarize(first + second).all_metrics())

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from slm_math.grading.completions import Case, Fields, NoField, StopError, cases, lookup, names
+from slm_math.grading.completions import Case, cases
+from slm_math.grading.fields import AmbiguousRow, Fields, NoField, field_paths, lookup
 from slm_math.grading.jsonl import RowError
-from slm_math.grading.scoring import looks_cut, score
+from slm_math.grading.scoring import grade_case, looks_truncated
 
 USER, REPLY = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "R"}
 PARTS = {
@@ -48,9 +49,8 @@ def test_a_path_to_nothing_is_missing(path: str) -> None:
 
 
 def test_fields_are_listed_as_paths_for_people_to_choose_from() -> None:
-    assert list(names({"q": "x", "m": {"text": "y", "n": {}}, "l": [{"t": 1}, {"t": 2}]})) == [
-        "q", "m.text", "m.n", "l.0.t",
-    ]  # fmt: skip
+    row = {"q": "x", "m": {"text": "y", "n": {}}, "l": [{"t": 1}, {"t": 2}]}
+    assert list(field_paths(row)) == ["q", "m.text", "m.n", "l.0.t"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_is_no_gold_makes_the_row_unreadable(gold: Any) -> None:
 
 def test_golds_that_differ_need_a_name() -> None:
     row = {"completion": "R", "answer": "so 5 #### 5", "ground_truth": "6"}
-    with pytest.raises(StopError, match="--gold answer or --gold ground_truth"):
+    with pytest.raises(AmbiguousRow, match="--gold answer or --gold ground_truth"):
         read(row)
     assert read(row, gold="ground_truth")[0].task.gold == "6"
     assert read(row | {"ground_truth": 5.0})[0].task.gold == "5"
@@ -161,7 +161,7 @@ def test_rules_come_from_the_row_unless_they_hold_for_all() -> None:
     ],
 )
 def test_the_rules_of_a_row_reach_the_grader(row: dict[str, Any], reason: str) -> None:
-    assert score(read(row)[0]).reason == reason
+    assert grade_case(read(row)[0]).reason == reason
 
 
 def test_a_row_is_known_by_its_id() -> None:
@@ -190,16 +190,16 @@ def test_a_chat_as_prompt_is_no_problem_text() -> None:
         ({"completion": ["a", "b"], "finish_reason": "length"}, [None, None]),
     ],
 )
-def test_a_row_may_say_that_a_completion_was_cut(
+def test_a_row_may_say_that_a_completion_was_truncated(
     more: dict[str, Any], expected: list[bool | None]
 ) -> None:
-    assert [case.cut for case in read({"completion": "R", "answer": "1"} | more)] == expected
+    assert [case.truncated for case in read({"completion": "R", "answer": "1"} | more)] == expected
 
 
 def test_a_finish_reason_around_a_nested_completion_is_seen() -> None:
     choice = {"message": {"content": "R"}, "finish_reason": "length"}
     [case] = read({"choices": [choice], "answer": "1"}, completion="choices.0.message.content")
-    assert case.cut is True
+    assert case.truncated is True
 
 
 @pytest.mark.parametrize(
@@ -216,5 +216,7 @@ def test_a_finish_reason_around_a_nested_completion_is_seen() -> None:
         ("", False, False),
     ],
 )
-def test_a_cut_is_guessed_from_what_is_left_open(text: str, answered: bool, expected: bool) -> None:
-    assert looks_cut(text, answered) is expected
+def test_truncation_is_guessed_from_what_is_left_open(
+    text: str, answered: bool, expected: bool
+) -> None:
+    assert looks_truncated(text, answered) is expected

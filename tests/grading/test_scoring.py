@@ -1,4 +1,4 @@
-"""From lines to verdicts and figures: what cannot be read, what is counted, what runs in other
+"""From lines to verdicts and statistics: what cannot be read, what is counted, what runs in other
 processes.
 """
 
@@ -17,9 +17,10 @@ from rich.console import Console
 
 from slm_math.evaluation.plain import plain
 from slm_math.grading import jsonl, scoring
-from slm_math.grading.completions import Fields, cases
+from slm_math.grading.completions import cases
+from slm_math.grading.fields import Fields
 from slm_math.grading.jsonl import RowError, dump, lines, parse
-from slm_math.grading.scoring import Batch, Row, score, stream
+from slm_math.grading.scoring import GradedLine, LineBatch, grade_case, grade_lines
 from slm_math.grading.tally import Tally, accuracy
 
 # -- lines
@@ -73,11 +74,11 @@ def test_shown_text_has_no_control_characters() -> None:
 # ----------------------------------------------------------------------------------------
 
 
-def row_of(line: int, *replies: str, gold: str = "5") -> Row:
-    return Row(
+def row_of(line: int, *replies: str, gold: str = "5") -> GradedLine:
+    return GradedLine(
         line,
         tuple(
-            score(case)
+            grade_case(case)
             for case in cases({"completion": list(replies), "answer": gold}, line, Fields())
         ),
     )
@@ -87,7 +88,7 @@ def test_lenient_accepts_the_last_number_only_where_no_answer_is_stated() -> Non
     row = row_of(
         1, "We count up to 5 of them, no more", r"\boxed{6} and then 5", r"\boxed{5} and then 6"
     )
-    assert [(item.correct, item.lenient) for item in row.items] == [
+    assert [(item.correct, item.lenient) for item in row.samples] == [
         (False, True),
         (False, False),
         (True, True),
@@ -136,15 +137,15 @@ def write(file: Path, n: int) -> None:
 def test_other_processes_give_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", 300)
     for workers in (1, 2):
-        rows = list(stream(tmp_path / "a.jsonl", Fields(), workers, Console(quiet=True)))
+        rows = list(grade_lines(tmp_path / "a.jsonl", Fields(), workers, Console(quiet=True)))
         assert [row.line for row in rows] == list(range(1, 301))
-        assert [row.items[0].correct for row in rows] == [True, False] * 150
+        assert [row.samples[0].correct for row in rows] == [True, False] * 150
 
 
 def test_a_process_that_dies_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", 5000)
     before = set(multiprocessing.active_children())
-    rows = stream(tmp_path / "a.jsonl", Fields(), 2, Console(quiet=True))
+    rows = grade_lines(tmp_path / "a.jsonl", Fields(), 2, Console(quiet=True))
     next(rows)
     for child in set(multiprocessing.active_children()) - before:
         os.kill(child.pid or 0, signal.SIGKILL)
@@ -156,8 +157,8 @@ def test_few_batches_are_under_way_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     class Instant:
         def __init__(self, *_: Any, **__: Any) -> None: ...
 
-        def submit(self, *_: Any) -> Future[list[Row]]:
-            future: Future[list[Row]] = Future()
+        def submit(self, *_: Any) -> Future[list[GradedLine]]:
+            future: Future[list[GradedLine]] = Future()
             future.set_result([])
             return future
 
@@ -168,7 +169,7 @@ def test_few_batches_are_under_way_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     def batches() -> Any:
         nonlocal taken
         for taken in range(1, 1001):
-            yield Batch([(taken, b"{}")], taken)
+            yield LineBatch([(taken, b"{}")], taken)
 
     monkeypatch.setattr(scoring, "ProcessPoolExecutor", Instant)
     ahead = [taken - end for _, end in scoring._pooled(batches(), Fields(), "a", 3)]
@@ -191,7 +192,7 @@ def test_samples_of_one_id_are_one_problem() -> None:
         [("a", "#### 1"), ("a", "#### 2"), ("b", "#### 1"), ("b", "#### 1")], 1
     ):
         [case] = cases({"id": id, "completion": completion, "answer": "1"}, line, Fields())
-        tally.add(Row(line, (score(case),)))
+        tally.add(GradedLine(line, (grade_case(case),)))
     tally.finish()
-    assert (tally.problems, tally.total.n, tally.total.right) == (2, 4, 3)
+    assert (tally.problems, tally.total.n, tally.total.correct) == (2, 4, 3)
     assert accuracy(tally) == "75.0 % [1.3, 99.9]"  # two problems say little

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slm_math.losses.advantages import Advantage, advantages, spread
+from slm_math.losses.advantages import Advantage, advantages, has_signal
 
 Close = Callable[[Tensor | None, Any], None]
 Table = list[list[float]]
@@ -139,7 +139,7 @@ def test_no_combination_gives_constant_groups_advantages_of_one_over_eps(baselin
 @pytest.mark.parametrize(("high", "low"), [(0.1 + 0.2, 0.3), (1 / 3, math.nextafter(1 / 3, 0))])
 def test_rewards_that_differ_in_the_last_bit_are_no_constant_group(high: float, low: float) -> None:
     rewards = torch.tensor([[high, low, low]], dtype=torch.float64)
-    assert spread(rewards).all()
+    assert has_signal(rewards).all()
     assert advantages(rewards).abs().max().item() < 1e-11  # and yet eps keeps them small
 
 
@@ -172,8 +172,8 @@ def test_spread_asks_for_two_different_rewards() -> None:
     rewards = torch.tensor(
         [[0.1, 0.1, 0.1], [0.1, NAN, 0.1], [0.1, NAN, 0.2], [NAN, NAN, NAN], [NAN, 1.0, NAN]]
     )
-    assert spread(rewards).tolist() == [False, False, True, False, False]
-    assert spread(torch.zeros(0, 3)).tolist() == []
+    assert has_signal(rewards).tolist() == [False, False, True, False, False]
+    assert has_signal(torch.zeros(0, 3)).tolist() == []
 
 
 @pytest.mark.parametrize("baseline", ["group", "leave_one_out", "batch"])

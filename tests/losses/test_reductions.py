@@ -5,6 +5,7 @@ not matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -15,7 +16,14 @@ from torch import Tensor
 from slm_math.data.rows import Row
 from slm_math.losses.logprobs import token_logprobs
 from slm_math.losses.policy import REDUCTION, Objective, policy_loss, row_weights
-from slm_math.policy.batches import collate, micro_batches
+from slm_math.policy.batches import collate, micro_batches, token_indices
+from slm_math.rollout.signals import (
+    Signals,
+    loss_totals,
+    old_logprobs,
+    token_advantages,
+    token_weights,
+)
 
 Close = Callable[[Tensor | None, Any], None]
 
@@ -25,6 +33,7 @@ TABLE = [
     [float((7 * n + 3 * t) % 11 - 5) for t in range(length)] for n, length in enumerate(LENGTHS)
 ]
 BUDGET = 9
+BUDGETS = {"solver": BUDGET}
 
 MEANS = {
     "sequence": fmean(fmean(row) for row in TABLE),
@@ -109,8 +118,7 @@ def test_step_without_rows_has_no_weights(reduction: str) -> None:
     assert row_weights(nothing, reduction, 0, nothing, BUDGET).shape == (0,)
 
 
-# -- the whole way: rows, micro-batches, a bigram model, the loss
-# ----------------------------------------------------
+# the whole way: rows, micro-batches, a bigram model, the loss
 
 IDS = [[(5 * n + 2 * t) % 7 for t in range(length + 2)] for n, length in enumerate(LENGTHS)]
 GAINS = [1.0, -0.5, 2.0, -1.5, 0.75]
@@ -127,27 +135,35 @@ REDUCED = {
 
 
 def rows_of(numbers: Sequence[int]) -> list[Row]:
-    """Two tokens of context, then what is learnt; the sampling log-probabilities are exact in
+    """Two tokens of context, then loss tokens; the sampling log-probabilities are exact in
     float32.
     """
     rows = []
     for n in numbers:
         length = LENGTHS[n]
-        logps = [0.0, 0.0, *(-(1 + (n + t) % 5) / 4 for t in range(length))]
-        reference = [0.0, 0.0, *(-(1 + (n + 2 * t) % 3) / 2 for t in range(length))]
-        mask = [0.0, 0.0, *[1.0] * length]
-        rows.append(
-            Row(
-                IDS[n],
-                mask,
-                logps,
-                reference=reference,
-                advantage=GAINS[n],
-                sample=n,
-                group=GROUPS[n],
-            )
-        )
+        logprobs = (0.0, 0.0, *(-(1 + (n + t) % 5) / 4 for t in range(length)))
+        mask = (0.0, 0.0, *[1.0] * length)
+        rows.append(Row(tuple(IDS[n]), mask, logprobs, rollout=n))
     return rows
+
+
+def signals_of(rows: Sequence[Row], reduction: str) -> Signals:
+    """What the whole step knows of the tokens of some of its rows."""
+    every = rows_of(range(5))
+    places = [GROUPS[n] if reduction == "group" else n for n in range(5)]
+    weights = token_weights(every, places, reduction, {"solver": TOTALS[reduction]}, BUDGETS)
+    own = token_indices(every, [row.rollout for row in rows])
+    reference = [-(1 + (row.rollout + 2 * t) % 3) / 2 for row in rows for t in row_range(row)]
+    return Signals(
+        advantages=token_advantages(rows, {"solver": torch.tensor(GAINS)}),
+        weights=weights[own],
+        old=old_logprobs(rows, version=1),
+        reference=torch.tensor(reference),
+    )
+
+
+def row_range(row: Row) -> range:
+    return range(LENGTHS[row.rollout])
 
 
 def model() -> Tensor:
@@ -155,32 +171,29 @@ def model() -> Tensor:
     return torch.randn(7, 7, generator=generator, dtype=torch.float64).requires_grad_()
 
 
-def part_loss(rows: list[Row], table: Tensor, weights: Tensor, objective: Objective) -> Tensor:
-    """`weights` are those of all rows of the step, by sample."""
-    batch = collate(rows)
-    hidden = torch.eye(7, dtype=torch.float64)[batch.ids].flatten(0, 1)[batch.where]
-    logps, _, _ = token_logprobs(
+def part_loss(rows: list[Row], table: Tensor, objective: Objective) -> Tensor:
+    batch, signals = collate(rows), signals_of(rows, objective.reduction)
+    hidden = torch.eye(7, dtype=torch.float64)[batch.inputs.ids].flatten(0, 1)[batch.where]
+    logprobs, _, _ = token_logprobs(
         hidden, lambda h: h @ table, batch.targets, batch.temperature, chunk=4
     )
-    per_token = batch.weight * weights[[row.sample for row in rows]][batch.row]
-    assert batch.reference is not None
     return policy_loss(
-        logps,
-        batch.logps,
-        batch.advantage,
-        per_token,
-        batch.row,
-        objective,
-        reference=batch.reference,
+        logprobs,
+        signals.old.double(),
+        advantages=signals.advantages.double(),
+        weights=signals.weights.double(),
+        row=batch.row,
+        objective=objective,
+        reference=signals.reference,
     )[0]
 
 
-def step(
-    ranks: list[list[int]], tokens: int, table: Tensor, objective: Objective, reduction: str
-) -> Tensor:
-    weights = weights_of(range(5), reduction, TOTALS[reduction])
-    parts = [chunk for rank in ranks for chunk in micro_batches(rows_of(rank), tokens)]
-    return torch.stack([part_loss(chunk, table, weights, objective) for chunk in parts]).sum()
+def step(ranks: list[list[int]], tokens: int, table: Tensor, objective: Objective) -> Tensor:
+    parts = []
+    for rank in ranks:
+        rows = rows_of(rank)
+        parts += [[rows[n] for n in chunk] for chunk in micro_batches(rows, tokens)]
+    return torch.stack([part_loss(part, table, objective) for part in parts]).sum()
 
 
 @pytest.mark.parametrize("kind", REDUCED)
@@ -193,8 +206,8 @@ def test_loss_and_gradient_do_not_depend_on_the_split(
 ) -> None:
     table, objective = model(), Objective(kind=kind, beta=0.5)  # type: ignore[arg-type]
     assert objective.reduction == REDUCED[kind]
-    want = step([[0, 1, 2, 3, 4]], 10**6, table, objective, REDUCED[kind])
-    got = step(ranks, tokens, table, objective, REDUCED[kind])
+    want = step([[0, 1, 2, 3, 4]], 10**6, table, objective)
+    got = step(ranks, tokens, table, objective)
     close(got, want)
     close(torch.autograd.grad(got, table)[0], torch.autograd.grad(want, table)[0])
 
@@ -219,7 +232,14 @@ def test_bnpo_depends_on_the_split() -> None:
 
 
 def test_weight_of_a_row_and_of_its_tokens_multiply(close: Close) -> None:
-    [row] = rows_of([0])
-    row.weight, row.mask = 0.5, [0.0, 0.0, 1.0, 0.25, 2.0]
-    batch = collate([row])
-    close(batch.weight.double(), [0.5, 0.125, 1.0])
+    row = replace(rows_of([0])[0], mask=(0.0, 0.0, 1.0, 0.25, 2.0))
+    weights = token_weights([row], [0], "constant", {"solver": 2.0}, {"solver": 1})
+    close(weights.double(), [0.5, 0.125, 1.0])
+
+
+def test_rows_that_do_not_count_weigh_nothing(close: Close) -> None:
+    rows = rows_of([0, 1])
+    weights = token_weights(rows, [0, None], "token", {"solver": 4.0}, BUDGETS)
+    close(weights.double(), [*[1 / 4] * 3, 0.0])
+    assert loss_totals(rows, [0, None], "token", ["solver"]) == {"solver": 3.0}
+    assert loss_totals(rows, [0, None], "sequence", ["solver"]) == {"solver": 1.0}

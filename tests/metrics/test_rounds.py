@@ -1,13 +1,22 @@
-"""Figures of rounds, verdicts, votes and programs, with values worked out by hand."""
+"""Metrics of rounds, verdicts, votes and programs, with values worked out by hand."""
 
 import json
 from typing import Any
 
 import pytest
 
-from slm_math.metrics.records import figures
-from slm_math.metrics.rounds import agent_figures, coded, confusion, drafts, rounds, verdicts, votes
-from slm_math.records.record import light
+from slm_math.metrics.records import record_metrics
+from slm_math.metrics.rounds import (
+    agent_metrics,
+    code_metrics,
+    correct_by_round,
+    round_metrics,
+    verdict_counts,
+    verdict_metrics,
+    votes,
+)
+from slm_math.records.encoding import from_json, json_line
+from slm_math.records.record import Record
 
 
 def draft(
@@ -49,9 +58,9 @@ def run(ok: bool) -> dict[str, Any]:
     }
 
 
-def row(correct: bool, *events: dict[str, Any], **more: Any) -> dict[str, Any]:
+def row(correct: bool, *events: dict[str, Any], **more: Any) -> Record:
     base = {"id": "p", "sample": 0, "answer": "x", "correct": correct, "reason": "", "error": None}
-    return base | {"events": list(events)} | more
+    return from_json(base | {"events": list(events)} | more)
 
 
 # right at once; mended in round 2; spoilt in round 2; wrong for three rounds
@@ -65,11 +74,11 @@ FOUR = [
 
 def test_drafts_side_by_side_are_no_rounds() -> None:
     events = [draft(True), note("stop", "rounds"), draft(True, 0), candidate(True), draft(False)]
-    assert drafts(row(True, *events)) == [True, False]
+    assert correct_by_round(row(True, *events)) == [True, False]
 
 
 def test_rounds_of_four_records() -> None:
-    assert rounds(FOUR) == {
+    assert round_metrics(FOUR) == {
         "rounds": (1 + 2 + 2 + 3) / 4,
         "first_right": 1 / 4,
         "improved": 1 / 4,
@@ -92,14 +101,14 @@ def test_accuracy_by_round_when_it_improves() -> None:
         row(True, draft(False), draft(False), draft(True)),
         row(True, draft(False), draft(True)),
     ]
-    values = rounds(improving)
+    values = round_metrics(improving)
     assert [values[f"round_{r}/accuracy"] for r in (1, 2, 3)] == [0, 1 / 2, 1]
     assert "after_1/accuracy" not in values
     assert values["after_1/share"] == 0
 
 
 def test_shares_add_up_whatever_the_records() -> None:
-    values = rounds([*FOUR, row(True, draft(False)), row(False, draft(True)), row(True)])
+    values = round_metrics([*FOUR, row(True, draft(False)), row(False, draft(True)), row(True)])
     assert sum(
         values[name] for name in ("first_right", "improved", "degraded", "failed")
     ) == pytest.approx(1)
@@ -107,18 +116,18 @@ def test_shares_add_up_whatever_the_records() -> None:
 
 
 def test_records_without_drafts_do_not_count() -> None:
-    assert rounds([]) == rounds([row(True), row(True, candidate(True, 0))]) == {}
-    assert rounds([*FOUR, row(True)]) == rounds(FOUR)
+    assert round_metrics([]) == round_metrics([row(True), row(True, candidate(True, 0))]) == {}
+    assert round_metrics([*FOUR, row(True)]) == round_metrics(FOUR)
 
 
 def test_an_answer_other_than_the_last_draft_is_the_final_one() -> None:
     """Plan and reflect puts the parts together after its last draft."""
-    values = rounds([row(True, draft(False), draft(False))])
+    values = round_metrics([row(True, draft(False), draft(False))])
     assert (values["round_1/accuracy"], values["round_2/accuracy"], values["improved"]) == (0, 1, 1)
 
 
 def test_stopped_after_a_silent_round_the_earlier_answer_stands() -> None:
-    values = rounds([row(False, draft(True), draft(False, text=None), draft(False))])
+    values = round_metrics([row(False, draft(True), draft(False, text=None), draft(False))])
     assert values["round_2/accuracy"] == 1
 
 
@@ -136,7 +145,7 @@ def test_verdicts_by_what_they_were_about() -> None:
         ),
         row(True, said("CORRECT")),
     ]
-    assert verdicts(rows)["verifier"] == {
+    assert verdict_counts(rows)["verifier"] == {
         ("INCORRECT", False): 1,
         ("CORRECT", True): 1,
         ("CORRECT", False): 1,
@@ -144,7 +153,7 @@ def test_verdicts_by_what_they_were_about() -> None:
         ("UNCLEAR", False): 1,
         ("INCORRECT", True): 1,
     }
-    assert confusion(rows) == {
+    assert verdict_metrics(rows) == {
         "verdict_correct/right": 1,
         "verdict_correct/wrong": 1,
         "verdict_incorrect/right": 1,
@@ -156,13 +165,18 @@ def test_verdicts_by_what_they_were_about() -> None:
 
 
 def test_without_verdicts_there_is_no_confusion() -> None:
-    assert confusion([]) == confusion(FOUR) == confusion([row(True, said("CORRECT"))]) == {}
+    assert (
+        verdict_metrics([])
+        == verdict_metrics(FOUR)
+        == verdict_metrics([row(True, said("CORRECT"))])
+        == {}
+    )
 
 
 def test_a_draft_within_a_branch_is_not_what_an_outer_verdict_is_about() -> None:
-    assert verdicts([row(True, draft(True), draft(False, 0), said("CORRECT"))])["verifier"] == {
-        ("CORRECT", True): 1
-    }
+    assert verdict_counts([row(True, draft(True), draft(False, 0), said("CORRECT"))])[
+        "verifier"
+    ] == {("CORRECT", True): 1}
 
 
 def test_votes_of_the_whole_agent() -> None:
@@ -182,7 +196,7 @@ def test_programs_by_sample() -> None:
         row(False, turn(False)),
         row(False, turn(True), run(True)),
     ]
-    assert coded(rows) == {
+    assert code_metrics(rows) == {
         "code_written": 4 / 5,
         "code_run": 3 / 5,
         "code_succeeded": 2 / 5,
@@ -191,17 +205,17 @@ def test_programs_by_sample() -> None:
 
 
 def test_programs_that_nobody_wrote_or_that_all_failed() -> None:
-    assert coded([]) == coded([row(True, turn(False))]) == {}
-    assert coded([row(True, turn(True), run(False))]) == {
+    assert code_metrics([]) == code_metrics([row(True, turn(False))]) == {}
+    assert code_metrics([row(True, turn(True), run(False))]) == {
         "code_written": 1,
         "code_run": 1,
         "code_succeeded": 0,
     }
 
 
-def test_old_records_have_no_figures_of_programs_or_notes() -> None:
+def test_old_records_have_no_metrics_of_programs_or_notes() -> None:
     old = row(True, {"kind": "turn", "role": "solver", "finish": "stop", "tokens": 3}, run(True))
-    assert agent_figures([old]) == {"lost": 0.0}
+    assert agent_metrics([old]) == {"lost": 0.0}
 
 
 def test_the_oracle_takes_any_answer_on_the_way() -> None:
@@ -211,9 +225,9 @@ def test_the_oracle_takes_any_answer_on_the_way() -> None:
         row(True, candidate(False, 0)),
         row(False, draft(False)),
     ]
-    assert agent_figures(rows)["oracle"] == 3 / 4
-    assert "oracle" not in agent_figures([row(True), row(False)])
-    assert agent_figures([row(False, draft(False))])["oracle"] == 0
+    assert agent_metrics(rows)["oracle"] == 3 / 4
+    assert "oracle" not in agent_metrics([row(True), row(False)])
+    assert agent_metrics([row(False, draft(False))])["oracle"] == 0
 
 
 def test_lost_replies_per_sample() -> None:
@@ -223,18 +237,18 @@ def test_lost_replies_per_sample() -> None:
         row(True),
         row(True),
     ]
-    assert agent_figures(rows) == {"lost": 2 / 4}
-    assert agent_figures([row(True)]) == agent_figures([]) == {"lost": 0.0}
+    assert agent_metrics(rows) == {"lost": 2 / 4}
+    assert agent_metrics([row(True)]) == agent_metrics([]) == {"lost": 0.0}
 
 
-def test_figures_of_an_evaluation_have_them_all() -> None:
+def test_record_metrics_include_agent_metrics() -> None:
     rows = [row(True, turn(True), run(True), draft(True), said("CORRECT"), note("lost", "empty"))]
-    values = figures(rows)
-    assert values.items() >= agent_figures(rows).items()
+    values = record_metrics(rows)
+    assert values.items() >= agent_metrics(rows).items()
     assert {"rounds", "verifier_accuracy", "code_written", "oracle", "lost"} <= values.keys()
 
 
-def test_a_light_or_reread_record_has_the_same_figures() -> None:
+def test_records_read_back_or_without_texts_have_the_same_metrics() -> None:
     rows = [
         *FOUR,
         row(
@@ -246,7 +260,7 @@ def test_a_light_or_reread_record_has_the_same_figures() -> None:
             note("vote", "7", value=0.5),
         ),
     ]
-    again = json.loads(json.dumps(rows))
-    for other in (again, [light(r) for r in rows]):
-        assert agent_figures(other) == agent_figures(rows)
+    again = [from_json(json.loads(json_line(record))) for record in rows]
+    for other in (again, [record.without_texts() for record in rows]):
+        assert agent_metrics(other) == agent_metrics(rows)
         assert votes(other) == votes(rows)

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from slm_math.metrics.intervals import wilson
-from slm_math.metrics.samples import bootstrap, labelled, maj_at_k, sampled
-from slm_math.metrics.summary import by_tag, summarise
+from slm_math.metrics.samples import answer_classes, bootstrap, maj_at_k, sample_metrics
+from slm_math.metrics.summary import by_tag, summarize
+from slm_math.records.encoding import from_json
+from slm_math.records.record import Record
 
 Labels = Sequence[int | None]
 
@@ -35,7 +37,7 @@ def by_hand(labels: Labels, right: Sequence[bool], k: int) -> Fraction:
     return sum(values, Fraction()) / len(values)
 
 
-def row(id: str, answer: str | None, correct: bool = False, **more: Any) -> dict[str, Any]:
+def row(id: str, answer: str | None, correct: bool = False, **more: Any) -> Record:
     data = {
         "id": id,
         "sample": 0,
@@ -45,20 +47,10 @@ def row(id: str, answer: str | None, correct: bool = False, **more: Any) -> dict
         "reason": "",
         "error": None,
     }
-    return {
-        **data,
-        "method": "box",
-        "hedged": False,
-        "lenient": correct,
-        "seconds": 0.0,
-        "events": [],
-        **more,
-    }
+    return from_json(data | {"method": "box", "lenient": correct} | more)
 
 
-def rows(
-    answers: dict[str, Sequence[str | None]], gold: str = "1", **more: Any
-) -> list[dict[str, Any]]:
+def rows(answers: dict[str, Sequence[str | None]], gold: str = "1", **more: Any) -> list[Record]:
     """Records of problems with these answers, right when they are spelt as the gold."""
     return [
         row(id, answer, answer == gold, sample=s, **more)
@@ -106,7 +98,7 @@ def test_many_samples_are_estimated_close_to_the_closed_form() -> None:
 
 def test_pass_at_k_is_that_of_all_choices() -> None:
     said = {"a": ["1", "2", "1", "3", "4"], "b": [None, "2", "3", "4", "5"], "c": ["1"] * 5}
-    found = sampled(rows(said))
+    found = sample_metrics(rows(said))
     for k in (2, 4, 5):
         shares = [
             fmean(any(a == "1" for a in some) for some in itertools.combinations(s, k))
@@ -121,7 +113,7 @@ def test_majority_of_records_is_that_of_all_choices() -> None:
         "b": [None, "2", "1", None, "1"],
         "c": ["7", "7", "1", "1", None],
     }
-    found = sampled(rows(said))
+    found = sample_metrics(rows(said))
     for k in (2, 4, 5):
         names = [[None if a is None else int(a) for a in s] for s in said.values()]
         exact = fmean(float(by_hand(s, [a == 1 for a in s], k)) for s in names)
@@ -142,24 +134,24 @@ def test_k_goes_up_to_the_least_number_of_samples(
         for k in sizes
         for end in ("", "_low", "_high")
     }
-    assert set(sampled(some)) == names
+    assert set(sample_metrics(some)) == names
 
 
-def test_no_records_and_single_samples_have_no_such_figures() -> None:
-    assert sampled([]) == {}
-    assert sampled(rows({"a": ["1"], "b": ["2"]})) == {}
+def test_no_records_and_single_samples_have_no_such_metrics() -> None:
+    assert sample_metrics([]) == {}
+    assert sample_metrics(rows({"a": ["1"], "b": ["2"]})) == {}
 
 
 def test_equivalent_spellings_vote_together() -> None:
     spelt = [r"\frac{1}{2}", "3", "0.5", "3", "1/2"]
-    assert labelled(rows({"a": spelt})) == [0, 1, 0, 1, 0]
+    assert answer_classes(rows({"a": spelt})) == [0, 1, 0, 1, 0]
     marked = [row("a", answer, answer != "3", sample=s) for s, answer in enumerate(spelt)]
-    assert sampled(marked)["maj@5"] == 1.0  # by spelling it would be 3, twice
+    assert sample_metrics(marked)["maj@5"] == 1.0  # by spelling it would be 3, twice
 
 
 def test_letters_vote_by_the_rules_of_choices() -> None:
     rules = {"answer_type": "mc", "choices": ["10", "20", "30"]}
-    assert labelled(rows({"a": ["A", "(B)", None, "B", "b"]}, **rules)) == [0, 1, None, 1, 1]
+    assert answer_classes(rows({"a": ["A", "(B)", None, "B", "b"]}, **rules)) == [0, 1, None, 1, 1]
 
 
 def test_bootstrap_interval_is_the_normal_one_on_many_problems() -> None:
@@ -184,8 +176,8 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says() -> None
 @pytest.mark.parametrize(
     "said", [{"a": ["1"] * 4}, {"a": ["1", "2"]}, {f"p/{i}": ["1"] * 3 for i in range(5)}]
 )
-def test_figures_lie_in_their_intervals(said: dict[str, list[str]]) -> None:
-    found = sampled(rows(said))
+def test_metrics_lie_in_their_intervals(said: dict[str, list[str]]) -> None:
+    found = sample_metrics(rows(said))
     for name in [name for name in found if not name.endswith(("_low", "_high"))]:
         assert 0 <= found[f"{name}_low"] <= found[name] + 1e-12
         assert found[name] - 1e-12 <= found[f"{name}_high"] <= 1
@@ -193,28 +185,28 @@ def test_figures_lie_in_their_intervals(said: dict[str, list[str]]) -> None:
 
 @pytest.mark.parametrize("problems", [1, 5])
 def test_problems_that_are_all_right_leave_some_doubt(problems: int) -> None:
-    assert sampled(rows({f"p/{i}": ["1"] * 4 for i in range(problems)}))["maj@4_low"] < 1
+    assert sample_metrics(rows({f"p/{i}": ["1"] * 4 for i in range(problems)}))["maj@4_low"] < 1
 
 
 def test_intervals_are_the_same_for_the_same_records() -> None:
     said = rows({f"p/{i}": ["1", "2", "1" if i % 3 else "2"] for i in range(30)})
-    assert sampled(said) == sampled(list(said))
+    assert sample_metrics(said) == sample_metrics(list(said))
 
 
-def test_summary_holds_figures_of_several_samples() -> None:
+def test_summary_holds_metrics_of_several_samples() -> None:
     said = rows({f"p/{i}": ["1", "2" if i % 2 else "1"] for i in range(20)}, tags={"level": "3"})
-    found = summarise(said)
+    found = summarize(said)
     assert (found.problems, found.n, found.accuracy) == (20, 40, 0.75)
-    assert found.figures["pass@2"] == 1.0
-    assert found.figures["maj@2"] == 0.75
-    assert found.figures["maj@2_low"] < 0.75 < found.figures["maj@2_high"]
+    assert found.metrics["pass@2"] == 1.0
+    assert found.metrics["maj@2"] == 0.75
+    assert found.metrics["maj@2_low"] < 0.75 < found.metrics["maj@2_high"]
     # half of the problems at 1 and half at 1/2: the standard error is that of 20 shares, not of 40
     # samples
     variance = 20 * 0.25**2 / 19 / 20
     # Student's t, 19 degrees of freedom
     effective = 0.75 * 0.25 / variance * (1.959964 / 2.093024) ** 2
     assert (found.low, found.high) == pytest.approx(wilson(0.75 * effective, effective), abs=1e-4)
-    assert by_tag(said, "level")["3"].figures == found.figures
+    assert by_tag(said, "level")["3"].metrics == found.metrics
 
 
 # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3
@@ -228,6 +220,6 @@ def test_wilson_interval_as_published(right: int, n: int, low: float, high: floa
 
 
 def test_one_sample_a_problem_has_the_wilson_interval() -> None:
-    found = summarise(rows({f"p/{i}": ["1" if i < 15 else "2"] for i in range(148)}))
+    found = summarize(rows({f"p/{i}": ["1" if i < 15 else "2"] for i in range(148)}))
     assert (found.low, found.high) == pytest.approx((0.0624, 0.1605), abs=5.1e-5)
     assert found.shown() == "10.1 [6.2, 16.0], n = 148"

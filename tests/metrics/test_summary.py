@@ -22,7 +22,7 @@ def test_interval_of_pooled_marks_is_around_their_share() -> None:
         [[1.0], [0.0] * 25, [1.0] * 3],
         [[1.0, 0.0]] * 9,
     ):
-        marks = [mark for some in groups for mark in some]
+        marks = [mark for group in groups for mark in group]
         low, high = pooled(groups)
         assert low <= sum(marks) / len(marks) <= high
     assert pooled([[1.0], [0.0], [1.0]]) == wilson(2, 3)

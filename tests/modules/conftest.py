@@ -10,7 +10,7 @@ from tiny import trainer
 
 from callbacks import ExportHF
 from slm_math.data.base import Source, Split
-from slm_math.data.modules import ChatData
+from slm_math.data.chat_data import ChatData
 from slm_math.modules.optim import Optim
 from slm_math.modules.sft import SFTModule
 from slm_math.policy.config import Policy

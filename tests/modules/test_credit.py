@@ -1,21 +1,23 @@
 """From scripted replies to rewards and advantages, without a model."""
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tiny import Duo, Even, grpo
 
-from slm_math.data.rows import Row
+from slm_math.answers.graded import GradedTrace, grade_trace
 from slm_math.losses.advantages import Advantage
-from slm_math.records.record import Rollout, scored
-from slm_math.rewards import Reward
+from slm_math.policy.batches import token_counts
+from slm_math.rewards import Credit, Reward, score
+from slm_math.rollout.groups import Rollout
+from slm_math.rollout.rows import training_rows
+from slm_math.rollout.signals import token_advantages
 from slm_math.types import Generate, Problem, Reply, Task, Trace, Turn, user
 
 
 class Constant(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return 0.25
 
 
@@ -27,36 +29,34 @@ def trace(tokens: list[int]) -> Trace:
 class Unscored(Even):
     """Even, and nothing at all for a reply that ends in token 6."""
 
-    def __call__(self, task: Task, trace: Trace) -> float | None:  # type: ignore[override]
-        return None if trace.turns[0].reply.token_ids[-1] == 6 else super().__call__(task, trace)
+    def __call__(self, graded: GradedTrace) -> float | None:  # type: ignore[override]
+        return None if graded.trace.turns[0].reply.token_ids[-1] == 6 else super().__call__(graded)
 
 
 def groups(module: Any, *replies: list[list[int]]) -> list[list[Rollout]]:
     """Groups of scored rollouts, one reply a rollout."""
     task = Task(Problem("p", "x"), "1")
-    return [
-        [scored(task, trace(tokens), module.rewards, module.train_roles) for tokens in group]
-        for group in replies
-    ]
+    return [[scored(module, task, trace(tokens)) for tokens in group] for group in replies]
 
 
-def credited(module: Any, *replies: list[list[int]]) -> list[Row]:
-    found = groups(module, *replies)
-    rows = module.rows(found)
-    attach(module)
-    module.credit(found, rows)
-    return rows
+def scored(module: Any, task: Task, trace: Trace) -> Rollout:
+    graded = grade_trace(task, trace)
+    return Rollout(graded, score(module.rewards, graded, module.train_roles))
 
 
-def attach(module: Any) -> None:
-    """A trainer of one rank for methods that ask how many there are."""
-    module._trainer = SimpleNamespace(world_size=1, global_rank=0)
+def advantages(module: Any, *replies: list[list[int]]) -> dict[int, float]:
+    """The last token of each rollout -> its advantage."""
+    made = groups(module, *replies)
+    rows = training_rows(made, module.train_roles)
+    by_role = module.assign_advantages(made, rows, [0.0] * len(rows))
+    by_token = token_advantages(rows, by_role).split(token_counts(rows).tolist())
+    assert all(len(set(own.tolist())) == 1 for own in by_token)
+    return {row.ids[-1]: own[0].item() for row, own in zip(rows, by_token)}
 
 
 def test_missing_reward_has_no_advantage() -> None:
     module = grpo(rewards=[Unscored()], advantage=Advantage(scale="none"), group_size=3)
-    rows = credited(module, [[4], [6], [7]])
-    assert {row.ids[-1]: row.advantage for row in rows} == {4: 0.5, 6: 0.0, 7: -0.5}
+    assert advantages(module, [[4], [6], [7]]) == {4: 0.5, 6: 0.0, 7: -0.5}
 
 
 def test_rewards_of_a_role_are_added_up_and_a_silent_one_is_missing() -> None:
@@ -71,8 +71,41 @@ def test_rewards_of_a_role_are_added_up_and_a_silent_one_is_missing() -> None:
 
 def test_rewards_keep_all_their_digits() -> None:
     class Large(Even):
-        def __call__(self, task: Task, trace: Trace) -> float:
-            return 1e8 + super().__call__(task, trace)
+        def __call__(self, graded: GradedTrace) -> float:
+            return 1e8 + super().__call__(graded)
 
-    rows = credited(grpo(rewards=[Large()], group_size=2), [[4], [5]])
-    assert [row.advantage for row in rows] == pytest.approx([0.7070, -0.7070], abs=1e-3)
+    values = advantages(grpo(rewards=[Large()], group_size=2), [[4], [5]])
+    assert values == pytest.approx({4: 0.7070, 5: -0.7070}, abs=1e-3)
+
+
+class LastTurn(Even):
+    """Even, and all of it the merit of the last turn."""
+
+    def __call__(self, graded: GradedTrace) -> Credit:  # type: ignore[override]
+        number = super().__call__(graded)
+        turns = len(graded.trace.turns)
+        return Credit(number, (*[0.0] * (turns - 1), 1.0))
+
+
+def two_turns(first: list[int], second: list[int]) -> Trace:
+    one = Reply("", tuple(first), (-1.0,) * len(first), "stop", (1, 2))
+    prompt = (1, 2, *first, 3)
+    other = Reply("", tuple(second), (-1.0,) * len(second), "stop", prompt)
+    turns = tuple(Turn(Generate(user("x")), reply) for reply in (one, other))
+    return Trace(Problem("p", "x"), 0, turns, None)
+
+
+def test_credits_move_the_advantage_between_turns_and_keep_its_sum() -> None:
+    """A rollout of 3 + 2 loss tokens: the second turn's two tokens carry what all five would."""
+    module = grpo(rewards=[LastTurn()], advantage=Advantage(scale="none"), group_size=2)
+    task = Task(Problem("p", "x"), "1")
+    traces = [two_turns([4, 5, 5], [6, 7]), two_turns([5, 5, 5], [7, 7])]
+    made = [[scored(module, task, each) for each in traces]]
+    rows = training_rows(made, module.train_roles)
+    by_role = module.assign_advantages(made, rows, [0.0] * len(rows))
+    plain = token_advantages(rows, by_role)
+    credited = token_advantages(rows, by_role, [each.scores.credits for each in made[0]])
+    assert credited[:5].tolist() == pytest.approx([0, 0, 0, *[plain[0].item() * 5 / 2] * 2])
+    for own, with_credits in zip(plain.split(5), credited.split(5)):
+        assert own.sum().item() == pytest.approx(with_credits.sum().item())
+        assert own.sum().item() != 0

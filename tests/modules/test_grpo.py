@@ -10,20 +10,23 @@ import lightning as L
 import pytest
 import torch
 from tiny import SCRATCH, Duo, Endpoint, Even, difference, grpo, problems, trainer, weights
+from torch import Tensor
 
 from slm_math.agents import Agent, SingleShot
-from slm_math.data.rows import Row
+from slm_math.answers.graded import GradedTrace
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
+from slm_math.policy.batches import token_counts
 from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward
-from slm_math.types import Generate, Problem, Reply, Sampling, Task, Trace, Workflow, user
+from slm_math.rollout.rows import training_rows
+from slm_math.types import Generate, Problem, Reply, Sampling, Workflow, user
 
 TWO = Lora(r=2, dropout=0.0)
 
 
 class Constant(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return 0.25
 
 
@@ -55,7 +58,7 @@ def test_update_raises_what_was_rewarded(tmp_path: Path) -> None:
     fit(tmp_path, module)
     before, after = SCRATCH.model(SCRATCH.tokenizer()).eval(), module.model.eval()
     gain: dict[float, list[float]] = {0.0: [], 1.0: []}
-    for rollout in module.last:
+    for rollout in module.last_rollouts:
         reply = rollout.trace.turns[0].reply
         gain[rollout.rewards["solver"]].append(logprob(after, reply) - logprob(before, reply))
     assert sum(gain[1.0]) / len(gain[1.0]) > sum(gain[0.0]) / len(gain[0.0]) + 0.01
@@ -114,17 +117,19 @@ def test_gradient_is_the_policy_gradient(kind: Any, tmp_path: Path) -> None:
     )
     fit(tmp_path, module)
     model = SCRATCH.model(SCRATCH.tokenizer())
-    rewards = torch.tensor([rollout.rewards["solver"] for rollout in module.last]).view(-1, 2)
+    rewards = torch.tensor([rollout.rewards["solver"] for rollout in module.last_rollouts]).view(
+        -1, 2
+    )
     std = rewards.std(1, keepdim=True)
     # dead groups have no gradient, and count in the averages
     assert 0 < (std == 0).sum() < len(std)
     advantages = torch.where(
         std > 0, (rewards - rewards.mean(1, keepdim=True)) / (std + 1e-4), 0.0
     ).flatten()
-    lengths = [len(rollout.trace.turns[0].reply.token_ids) for rollout in module.last]
+    lengths = [len(rollout.trace.turns[0].reply.token_ids) for rollout in module.last_rollouts]
     assert len(set(lengths)) > 2
     loss = torch.zeros(())
-    for advantage, n, rollout in zip(advantages, lengths, module.last):
+    for advantage, n, rollout in zip(advantages, lengths, module.last_rollouts):
         reply = rollout.trace.turns[0].reply
         ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
         logps = model(ids).logits[0, len(reply.prompt_ids) - 1 : -1].log_softmax(-1)
@@ -158,19 +163,21 @@ class Shortening(Agent):
 def test_sample_of_several_rows_weighs_as_much_as_one_of_one_row(tmp_path: Path) -> None:
     module = grpo(agent=Shortening(), objective=Objective("grpo"))
     fit(tmp_path, module)
-    rows = module.rows([module.last[i : i + 4] for i in range(0, len(module.last), 4)])
-    module.batches(rows)
-    by_sample: dict[int, list[Row]] = {}
-    for row in rows:
-        by_sample.setdefault(row.sample, []).append(row)
-    assert {len(own) for own in by_sample.values()} == {1, 2}
-    for own in by_sample.values():
-        assert sum(row.weight * row.loss_tokens for row in own) == pytest.approx(1 / len(by_sample))
+    groups = [module.last_rollouts[i : i + 4] for i in range(0, len(module.last_rollouts), 4)]
+    rows = training_rows(groups, module.train_roles)
+    advantages = module.assign_advantages(groups, rows, [0.0] * len(rows))
+    weights = module.signals(groups, rows, advantages, None).weights
+    by_rollout: dict[int, list[Tensor]] = {}
+    for row, own in zip(rows, weights.split(token_counts(rows).tolist())):
+        by_rollout.setdefault(row.rollout, []).append(own)
+    assert {len(own) for own in by_rollout.values()} == {1, 2}
+    for own in by_rollout.values():
+        assert torch.cat(own).sum().item() == pytest.approx(1 / len(by_rollout))
 
 
 def test_infinite_reward_is_refused_by_name(tmp_path: Path) -> None:
     class Endless(Reward):
-        def __call__(self, task: Task, trace: Trace) -> float:
+        def __call__(self, graded: GradedTrace) -> float:
             return math.inf
 
     with pytest.raises(
@@ -283,7 +290,7 @@ def test_other_roles_may_be_served_elsewhere(tmp_path: Path) -> None:
         module = grpo(agent=Duo(), engines={name: endpoint})
         fit(tmp_path, module)
         assert endpoint.asked == 7 * 4
-        assert all(entry.trace.turns[1].reply.text == "yes" for entry in module.last)
+        assert all(entry.trace.turns[1].reply.text == "yes" for entry in module.last_rollouts)
         assert difference(weights(module), start()) > 1e-4
 
 
@@ -310,6 +317,6 @@ def test_rollouts_depend_on_the_seed_and_nothing_else(tmp_path: Path) -> None:
     for seed, slots in ((0, 64), (0, 3), (1, 64)):
         module = grpo(seed=seed, slots=slots, agent=SingleShot("solve_plain"))
         fit(tmp_path, module)
-        said.append([entry.trace.turns[0].reply.token_ids for entry in module.last])
+        said.append([entry.trace.turns[0].reply.token_ids for entry in module.last_rollouts])
     assert said[0] == said[1]
     assert said[0] != said[2]

@@ -8,7 +8,8 @@ from tiny import trainer
 
 from callbacks import AgentEval
 from slm_math.agents import SingleShot
-from slm_math.data.modules import ProblemData
+from slm_math.data.problem_data import ProblemData
+from slm_math.engines.settings import Inference
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Policy
@@ -44,8 +45,7 @@ def accuracies(
         Policy(path=str(pretrained)),
         agent=SingleShot("solve_plain"),
         optim=Optim(lr=1e-3, betas=(0.9, 0.98), warmup=2, schedule="linear", floor=0.2),
-        sampling=Sampling(max_new_tokens=8),
-        slots=128,
+        inference=Inference(slots=128, sampling=Sampling(max_new_tokens=8)),
         seed=0,
     )
     found = []

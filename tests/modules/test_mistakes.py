@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from callbacks import ExportHF
 from slm_math.data.base import Split
-from slm_math.data.modules import ProblemData
+from slm_math.data.problem_data import ProblemData
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.scratch import Scratch

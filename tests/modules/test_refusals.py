@@ -7,7 +7,7 @@ import pytest
 from tiny import SCRATCH, Even, grpo, problems, trainer
 
 from slm_math.data.base import Source, Split
-from slm_math.data.modules import ProblemData
+from slm_math.data.problem_data import ProblemData
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
@@ -28,7 +28,7 @@ def chatml(generation: bool) -> Any:
 
 def test_template_without_a_generation_prompt_is_refused() -> None:
     ChatFormat(chatml(True))
-    with pytest.raises(ValueError, match=r"knows no generation prompt.*'<\|assistant\|>'"):
+    with pytest.raises(ValueError, match=r"has no generation prompt.*'<\|assistant\|>'"):
         ChatFormat(chatml(False))
 
 
@@ -73,7 +73,7 @@ def test_adapter_that_trains_nothing_is_refused(tmp_path: Path) -> None:
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "passes": ({"passes": 0}, "passes must be at least 1"),
     "resample": ({"resample": -1}, "resample at least 0"),
-    "reference_update": ({"reference_update": 1.5}, r"reference_update in \[0, 1\]"),
+    "reference_update": ({"reference_update": 1.5}, r"reference_update must lie in \[0, 1\]"),
     "kl of parts": (
         {"advantage": Advantage(per_part=True), "objective": Objective(beta=0.1, kl_in="reward")},
         "exclude each other",

@@ -10,18 +10,19 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny import LORA, SCRATCH, Duo, chats, difference, grpo, problems, said, sft, trainer, weights
 
+from slm_math.answers.graded import GradedTrace
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward
-from slm_math.types import Sampling, Task, Trace
+from slm_math.types import Sampling
 
 
 class Rare(Reward):
     """Right so seldom that many groups teach nothing and further problems are drawn."""
 
-    def __call__(self, task: Task, trace: Trace) -> float:
-        return float(sum(said(trace, "solver").token_ids) % 9 == 0)
+    def __call__(self, graded: GradedTrace) -> float:
+        return float(sum(said(graded.trace, "solver").token_ids) % 9 == 0)
 
 
 RUNS: dict[str, Callable[[], tuple[Any, Any]]] = {
@@ -119,7 +120,7 @@ def test_the_resumed_runs_do_draw_further_problems(straight: Any, tmp_path: Path
 
     class Draws(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
-            drawn.append(len(module.last))
+            drawn.append(len(module.last_rollouts))
 
     fit("grpo-full-passes", tmp_path, Draws())
     assert len(set(drawn)) > 1
@@ -231,7 +232,7 @@ def test_batches_that_teach_nothing_do_not_use_up_the_schedule_of_max_steps(tmp_
 
         steps = 0
 
-        def __call__(self, task: Task, trace: Trace) -> float:
+        def __call__(self, graded: GradedTrace) -> float:
             Half.steps += 1
             return float(Half.steps % 2) if (Half.steps - 1) // 28 % 2 else 0.0
 

@@ -11,26 +11,27 @@ import pytest
 import torch
 from tiny import SCRATCH, SOURCE, Even, difference, grpo, problems, trainer, weights
 
-from slm_math.data.modules import ProblemData
+from slm_math.answers.graded import GradedTrace
+from slm_math.data.problem_data import ProblemData
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.rewards import Reward
-from slm_math.types import Sampling, Task, Trace
+from slm_math.types import Sampling
 
 
 class Sometimes(Even):
     """Even for every third problem; all samples of the others earn the same."""
 
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return (
-            super().__call__(task, trace)
-            if int(task.problem.id.rpartition("/")[2]) % 3 == 0
+            super().__call__(graded)
+            if int(graded.task.problem.id.rpartition("/")[2]) % 3 == 0
             else 0.0
         )
 
 
 class Same(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return 1.0
 
 
@@ -44,23 +45,23 @@ def fit(module: Any, root: Path, batches: int = 1, **data: Any) -> L.Trainer:
 # --------------------------------------------------------------------------------------------
 
 
-def learnt(module: Any) -> list[str]:
+def trained(module: Any) -> list[str]:
     """The problems of the groups that were given advantages."""
-    return list(dict.fromkeys(r.task.problem.id for r in module.last if r.advantages))
+    return list(dict.fromkeys(each.id for each in module.last_records if each.advantages))
 
 
 def test_dead_groups_make_room_for_further_problems(tmp_path: Path) -> None:
     module = grpo(rewards=[Sometimes()], resample=9, group_size=8)
     run = fit(module, tmp_path, batch_size=4)
-    assert len(learnt(module)) == 4
-    seen = dict.fromkeys(r.task.problem.id for r in module.last)
+    assert len(trained(module)) == 4
+    seen = dict.fromkeys(r.task.problem.id for r in module.last_rollouts)
     assert len(seen) > 4
     alive = [
         p
         for p in seen
-        if len({r.rewards["solver"] for r in module.last if r.task.problem.id == p}) > 1
+        if len({r.rewards["solver"] for r in module.last_rollouts if r.task.problem.id == p}) > 1
     ]
-    assert learnt(module) == alive[:4]
+    assert trained(module) == alive[:4]
     dead = 1 - len(alive) / len(seen)
     assert run.callback_metrics["train/frac_reward_zero_std"].item() == pytest.approx(
         dead, abs=1e-6
@@ -72,7 +73,7 @@ def test_further_problems_are_the_next_of_the_order(tmp_path: Path) -> None:
     data = problems(batch_size=4)
     trainer(tmp_path, limit_train_batches=1).fit(module, data)
     want = [data.tasks[i].problem.id for batch in data._loader.plan()[:3] for i in batch]
-    assert list(dict.fromkeys(r.task.problem.id for r in module.last)) == want
+    assert list(dict.fromkeys(r.task.problem.id for r in module.last_rollouts)) == want
     assert data.state_dict() == {"epoch": 0, "position": 3}
 
 
@@ -82,8 +83,8 @@ def test_sampling_again_ends_at_its_limit(
     module = grpo(rewards=[Same()], resample=2)
     before = SCRATCH.model(SCRATCH.tokenizer())
     fit(module, tmp_path, batch_size=4)
-    assert len(module.last) == 3 * 4 * 4
-    assert learnt(module) == []
+    assert len(module.last_rollouts) == 3 * 4 * 4
+    assert trained(module) == []
     assert difference(weights(module), dict(before.named_parameters())) == 0
     assert "all 12 groups are dead" in capsys.readouterr().out
 
@@ -104,7 +105,7 @@ def test_dropped_groups_do_not_count_in_the_average(tmp_path: Path) -> None:
         run = trainer(tmp_path, limit_train_batches=1)
         run.fit(module, Chosen(SOURCE, batch_size=14, seed=0))
         norms.append(run.callback_metrics["train/grad_norm"].item())
-    keep = set(learnt(module))
+    keep = set(trained(module))
     run = trainer(tmp_path, limit_train_batches=1)
     run.fit(grpo(rewards=[Sometimes()], group_size=8), Chosen(SOURCE, batch_size=len(keep), seed=0))
     norms.append(run.callback_metrics["train/grad_norm"].item())
@@ -119,21 +120,24 @@ def test_dropped_groups_do_not_count_in_the_average(tmp_path: Path) -> None:
 
 def test_masked_truncated_replies_count_in_the_baseline_only(tmp_path: Path) -> None:
     module: Any = grpo(mask_truncated=True, sampling=Sampling(max_new_tokens=5), group_size=8)
-    make, learnt = module.batches, []
-    module.batches = lambda rows: learnt.append(sum(row.loss_tokens for row in rows)) or make(rows)
+    make, weights = module.signals, []
+
+    def signals(*arguments: Any) -> Any:
+        made = make(*arguments)
+        weights.append(made.weights)
+        return made
+
+    module.signals = signals
     run = fit(module, tmp_path, batch_size=14)
-    cut = [r.trace.turns[0].reply.finish == "length" for r in module.last]
+    cut = [each.hit_length_limit("solver") for each in module.last_rollouts]
     assert 0 < sum(cut) < len(cut)
-    rows = module.rows([module.last[i : i + 8] for i in range(0, len(module.last), 8)])
-    assert {row.sample for row in rows if row.cut} == {
-        sample for sample, was_cut in enumerate(cut) if was_cut
-    }
-    want = sum(
-        len(r.trace.turns[0].reply.token_ids) for r, was_cut in zip(module.last, cut) if not was_cut
-    )
-    assert learnt == [want]
-    rewards = torch.tensor([r.rewards["solver"] for r in module.last]).view(-1, 8)
-    first = [r.advantages["solver"] for r in module.last[:8]]
+    lengths = [len(each.trace.turns[0].reply.token_ids) for each in module.last_rollouts]
+    by_rollout = weights[0].split(lengths)
+    want = 1 / sum(length for length, was_cut in zip(lengths, cut) if not was_cut)
+    for own, was_cut in zip(by_rollout, cut):
+        assert own.tolist() == pytest.approx([0.0 if was_cut else want] * len(own))
+    rewards = torch.tensor([r.rewards["solver"] for r in module.last_rollouts]).view(-1, 8)
+    first = [each.advantages["solver"] for each in module.last_records[:8]]
     want = (rewards[0] - rewards[0].mean()) / (rewards[0].std() + 1e-4)
     assert first == pytest.approx(want.tolist(), abs=1e-6)
     assert run.callback_metrics["train/truncated"].item() == pytest.approx(sum(cut) / len(cut))
@@ -168,7 +172,7 @@ def test_recorded_support_is_what_the_rule_leaves(kind: str, tmp_path: Path) -> 
     module = grpo(sampling=CUT[kind], optim=Optim(lr=0.0, warmup=0))
     fit(module, tmp_path)
     plan, model = CUT[kind], SCRATCH.model(SCRATCH.tokenizer()).eval()
-    for rollout in module.last[:5]:
+    for rollout in module.last_rollouts[:5]:
         reply = rollout.trace.turns[0].reply
         ids = [*reply.prompt_ids, *reply.token_ids]
         with torch.no_grad():
@@ -204,13 +208,13 @@ def test_gradient_on_truncated_samples_is_that_of_the_truncated_policy(tmp_path:
     )
     fit(module, tmp_path)
     model, loss, tokens = SCRATCH.model(SCRATCH.tokenizer()), torch.zeros(()), 0
-    for rollout in module.last:
+    for rollout, record in zip(module.last_rollouts, module.last_records):
         reply = rollout.trace.turns[0].reply
         logits = model(torch.tensor([[*reply.prompt_ids, *reply.token_ids]])).logits[0] / 0.7
         for t, (token, kept) in enumerate(zip(reply.token_ids, reply.support)):
             here = logits[len(reply.prompt_ids) - 1 + t]
             left = packed(kept)
-            loss = loss - rollout.advantages["solver"] * (here[token] - here[left].logsumexp(0))
+            loss = loss - record.advantages["solver"] * (here[token] - here[left].logsumexp(0))
             tokens += 1
     (loss / tokens).backward()
     assert max(p.grad.abs().max() for p in model.parameters()) > 1e-3
@@ -221,7 +225,7 @@ def test_gradient_on_truncated_samples_is_that_of_the_truncated_policy(tmp_path:
 def test_without_truncation_nothing_is_recorded(tmp_path: Path) -> None:
     module = grpo()
     fit(module, tmp_path)
-    assert not any(r.trace.turns[0].reply.support for r in module.last)
+    assert not any(r.trace.turns[0].reply.support for r in module.last_rollouts)
 
 
 # -- randomness
@@ -236,7 +240,7 @@ def test_every_step_draws_anew_and_every_problem_its_own(tmp_path: Path) -> None
 
     class Keep(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
-            said.extend(r.trace.turns[0].reply.token_ids for r in module.last)
+            said.extend(r.trace.turns[0].reply.token_ids for r in module.last_rollouts)
 
     module = grpo(optim=Optim(lr=0.0, warmup=0), sampling=Sampling(max_new_tokens=24))
     trainer(tmp_path, max_epochs=3, callbacks=[Keep()]).fit(module, problems(limit=1, batch_size=1))

@@ -18,13 +18,14 @@ from tiny import SCRATCH, Duo, Even, difference, grpo, problems, trainer, weight
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError
+from slm_math.engines.settings import Vllm
+from slm_math.engines.settings import choose_engine as choose
 from slm_math.modules.optim import Optim
-from slm_math.modules.serving import Vllm, choose
 from slm_math.policy.config import Lora, Policy
 from slm_math.training import TrainingCLI
 from slm_math.types import Sampling
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 OPTIM = Optim(lr=2e-2, warmup=0)  # a step that weights of the step before would betray
 
 
@@ -70,7 +71,7 @@ def test_weights_arrive_at_every_step(tmp_path: Path, capsys: pytest.CaptureFixt
         assert seen.behind == [0.0] * 6
         assert [step["train/logp_diff"] for step in seen.steps] == pytest.approx([0] * 3, abs=5e-6)
         assert all(0 <= step["train/engine_gap"] < 1e-4 for step in seen.steps)
-        assert {rollout.trace.turns[0].reply.version for rollout in model.last} == {
+        assert {rollout.trace.turns[0].reply.version for rollout in model.last_rollouts} == {
             seen.versions[-1]
         }
         for server in servers:
@@ -262,9 +263,7 @@ def test_an_adapter_that_is_not_taken_stops_the_run(tmp_path: Path) -> None:
             fit(tmp_path, model, 3)
 
 
-# -- the choice
-#
-# --------------------------------------------------------------------------------------------------
+# the choice
 
 SERVERS = Vllm(servers=("http://node2:8000",))
 CHOICES = [

@@ -10,7 +10,7 @@ import torch
 from tiny import LORA, SCRATCH, SOURCE, chats, sft, trainer
 
 from slm_math.data.base import Source, Split
-from slm_math.data.modules import ChatData
+from slm_math.data.chat_data import ChatData
 from slm_math.data.rows import Row
 from slm_math.modules.optim import Optim
 from slm_math.modules.sft import SFTModule
@@ -116,7 +116,7 @@ def test_assistants_words_are_learnt_and_nothing_else() -> None:
     data, module = ChatData(Talk()), sft()
     fake: Any = type("Trainer", (), {"lightning_module": module, "is_global_zero": True})()
     data.trainer = fake
-    [row] = data.tokenise("train")
+    [row] = data.tokenize("train")
     learnt = list(itertools.compress(row.ids, row.mask))
     assert module.chat.tokenizer.decode(learnt) == "I run it. 7<|end|>8<|end|>"
 

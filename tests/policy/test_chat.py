@@ -79,8 +79,7 @@ def test_template_that_rewrites_history_gives_a_row_per_turn(chat: ChatFormat) -
     )
 
 
-# -- whose prompt a reply has
-# -------------------------------------------------------------------------------------
+# whose prompt a reply has
 
 
 def engine(chat: ChatFormat) -> TransformersEngine:

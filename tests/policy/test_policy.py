@@ -77,8 +77,7 @@ def test_logprobs_are_those_of_a_plain_forward_pass(kind: str) -> None:
     assert (entropy > 0).all()
 
 
-# -- the reference
-# -----------------------------------------------------------------------------------------------
+# the reference
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +220,8 @@ def test_weights_are_float32_whatever_the_checkpoint_holds(tmp_path: Path) -> No
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing": ({}, "path .* or scratch"),
-    "both": ({"path": "a/b", "scratch": SCRATCH}, "path .* or scratch"),
+    "nothing": ({}, "path .* or policy.scratch"),
+    "both": ({"path": "a/b", "scratch": SCRATCH}, "path .* or policy.scratch"),
     "no folder": ({"path": "./nowhere"}, "does not exist"),
     "nf4 without adapters": ({"scratch": SCRATCH, "quantize": "nf4"}, "policy.lora"),
 }
@@ -236,5 +235,5 @@ def test_wrong_policy_is_refused_before_anything_loads(kind: str) -> None:
 
 
 def test_adapter_on_an_adapter_is_refused(adapter: Path) -> None:
-    with pytest.raises(ValueError, match=r"leave policy\.lora out"):
+    with pytest.raises(ValueError, match=r"remove policy\.lora"):
         Policy(path=str(adapter), lora=LORA)

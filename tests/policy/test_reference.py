@@ -12,12 +12,13 @@ import torch
 from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer
 
 from callbacks import ExportHF
+from slm_math.answers.graded import GradedTrace
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.policy import Objective
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward
-from slm_math.types import Sampling, Task, Trace
+from slm_math.types import Sampling
 
 TWO = Lora(r=2, dropout=0.0)
 FAST = Optim(lr=1e-2, warmup=0, schedule="constant")
@@ -177,7 +178,7 @@ def test_kl_in_the_reward_is_taken_off_it(kind: Any, masked: bool, tmp_path: Pat
     start, policy = (SCRATCH.model(SCRATCH.tokenizer()).eval() for _ in range(2))
     policy.load_state_dict(before[1], strict=False)
     penalised = []
-    for rollout in module.last:
+    for rollout in module.last_rollouts:
         reply = rollout.trace.turns[0].reply
         ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
         chosen = torch.tensor(reply.token_ids)[:, None]
@@ -195,7 +196,7 @@ def test_kl_in_the_reward_is_taken_off_it(kind: Any, masked: bool, tmp_path: Pat
         penalised.append(rollout.rewards["solver"] - 0.5 * k.sum().item())
     table = torch.tensor(penalised).view(-1, 4)
     want = (table - table.mean(1, keepdim=True)).flatten().tolist()
-    assert [rollout.advantages["solver"] for rollout in module.last] == pytest.approx(
+    assert [each.advantages["solver"] for each in module.last_records] == pytest.approx(
         want, abs=1e-4
     )
     assert max(penalised) > 1 or min(penalised) < -1e-3
@@ -206,17 +207,17 @@ def test_kl_in_the_reward_is_taken_off_it(kind: Any, masked: bool, tmp_path: Pat
 def test_kl_in_the_reward_is_exactly_zero_at_the_start(
     kind: str, precision: Any, adapter: Path, tmp_path: Path
 ) -> None:
-    """Or rounding, divided by a standard deviation that is nothing else, would be learnt."""
+    """Or rounding, divided by a standard deviation that is nothing else, would be trained on."""
     policy, options = CASES[kind](adapter)
     objective = Objective(beta=0.5, kl="k1", kl_in="reward")
     module = grpo(policy, **({"rewards": [Same()]} | options), objective=objective)
     run = trainer(tmp_path, limit_train_batches=1, precision=precision)
     run.fit(module, problems())
-    assert {rollout.advantages["solver"] for rollout in module.last} == {0.0}
+    assert {each.advantages["solver"] for each in module.last_records} == {0.0}
 
 
 class Same(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return 1.0
 
 

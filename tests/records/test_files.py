@@ -8,8 +8,10 @@ import pytest
 
 from slm_math.agents import SingleShot
 from slm_math.engines.base import Engine, EngineError, Request
-from slm_math.evaluation.evaluate import evaluate
+from slm_math.evaluation.evaluate import Output, Plan, evaluate
+from slm_math.metrics.summary import Summary
 from slm_math.records.files import read_records
+from slm_math.rollout.executors import Executors
 from slm_math.types import Problem, Reply, Sampling, Task
 
 TASKS = [Task(Problem(f"p/{i}", f"What is {i} + 1?"), str(i + 1)) for i in range(4)]
@@ -41,10 +43,9 @@ class Endpoint(Engine):
         self.open.pop(ticket, None)
 
 
-def run(folder: Path, engine: Engine, prompt: str = "solve") -> Any:
-    return evaluate(
-        SingleShot(prompt), TASKS, {"default": engine}, {"default": Sampling(0.0)}, folder
-    )
+def run(folder: Path, engine: Engine, prompt: str = "solve") -> Summary:
+    executors = Executors({"default": engine}, {"default": Sampling(0.0)})
+    return evaluate(Plan(SingleShot(prompt), TASKS), executors, Output(folder)).summary
 
 
 def test_finished_records_are_not_run_again(tmp_path: Path) -> None:
@@ -75,5 +76,41 @@ def test_broken_samples_are_tried_again(tmp_path: Path) -> None:
     again = Endpoint()
     summary = run(tmp_path, again)
     assert (again.asked, summary.errors, summary.n) == (1, 0, 4)
-    assert [row["error"] for row in read_records(tmp_path / "records.jsonl")] == [None] * 4
+    assert [record.error for record in read_records(tmp_path / "records.jsonl")] == [None] * 4
     assert json.loads((tmp_path / "manifest.json").read_text())["partial"] is False
+
+
+def test_records_of_another_evaluation_are_refused(tmp_path: Path) -> None:
+    run(tmp_path, Endpoint())
+    row = json.loads((tmp_path / "records.jsonl").read_text().splitlines()[0])
+    with (tmp_path / "records.jsonl").open("a") as file:
+        file.write(json.dumps(row | {"id": "elsewhere"}) + "\n")
+    with pytest.raises(ValueError, match=r"1 records do not belong to this evaluation.*elsewhere"):
+        run(tmp_path, Endpoint())
+
+
+def test_records_without_a_manifest_are_refused(tmp_path: Path) -> None:
+    run(tmp_path, Endpoint())
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(ValueError, match=r"contains records\.jsonl but no manifest\.json"):
+        run(tmp_path, Endpoint())
+
+
+def test_records_of_a_newer_schema_are_refused_with_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    lines = [{"id": "p", "sample": 0}, {"id": "p", "sample": 1, "schema": 9}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ValueError, match=r"records\.jsonl, line 2: a record of schema version 9"):
+        read_records(path)
+
+
+def test_records_of_version_1_are_continued(tmp_path: Path) -> None:
+    run(tmp_path, Endpoint())
+    path = tmp_path / "records.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        assert row.pop("schema") == 2
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
+    again = Endpoint()
+    assert run(tmp_path, again).n == 4
+    assert again.asked == 1

@@ -68,7 +68,7 @@ def test_definitions_are_shown_as_written() -> None:
                                   r"\boxed{" * 2500, "\\(" * 9000, r"\begin{align}" * 1500,
                                   "$a$" * 6000])  # fmt: skip
 def test_no_formula_takes_long(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     mathml(text[:1400])
     assert "".join(source for source, _, _ in formulas(text)) == text
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 5  # the slowest takes half a second

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from report.runs import HOSTILE, note, record, run, turn, varied, write
 
-from slm_math.metrics.summary import summarise
+from slm_math.metrics.summary import summarize
+from slm_math.records.encoding import from_json
 from slm_math.report import report
 
 ALLOWED = set(
@@ -81,7 +82,7 @@ def check_inert(text: str) -> None:
 
 def test_numbers_are_those_of_the_summary(tmp_path: Path) -> None:
     page = made(tmp_path, write(tmp_path / "out" / "mine", varied()))
-    s = summarise(varied())
+    s = summarize(map(from_json, varied()))
     assert (s.accuracy, s.problems) == (pytest.approx(7 / 12), 12)
     row = re.search(r'<th scope="row" class="name">mine</th>(.*?)</tr>', page, re.DOTALL)[1]
     cells = re.findall(r"<td>(.*?)</td>", row)
@@ -89,7 +90,7 @@ def test_numbers_are_those_of_the_summary(tmp_path: Path) -> None:
     # Wilson's interval of 7 of 12, from its formula: (p + z2/2n -+ z sqrt(p(1-p)/n + z2/4n2)) / (1
     # + z2/n)
     assert cells[2] == "32.0 \u2013 80.7"
-    assert "12, 75 % ran" in cells
+    assert "12, 75 % ok" in cells
 
 
 def test_every_figure_is_there_with_its_caption(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_every_figure_is_there_with_its_caption(tmp_path: Path) -> None:
     assert page.count('<svg class="plot"') == page.count('role="img"') == 11
     assert "currentColor" in page
     assert "#1a1b1c" not in page
-    assert "Paired on problems" in page
+    assert "Paired by problem" in page
 
 
 def test_hostile_records_are_inert(tmp_path: Path) -> None:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from report.runs import note, record, run, turn, write
 
+from slm_math.records.encoding import from_json
+from slm_math.records.record import Record
 from slm_math.report.load import load
 from slm_math.report.transcript import code, prose, transcript
-from slm_math.report.transcripts import browser, chosen, flags, flipped
+from slm_math.report.transcripts import browser, flags, flipped_problems, selected
+
+
+def made(*values: Any, **more: Any) -> Record:
+    return from_json(record(*values, **more))
 
 
 def test_flags() -> None:
     draft = [note("draft", "1", correct=False), note("draft", "2", correct=True)]
-    assert flags(record(0, True, turn(), *draft), False) == ["right", "improved"]
-    assert flags(record(0, False, turn(), *draft[::-1]), True) == ["wrong", "degraded", "flipped"]
-    assert flags(record(0, False, run(False), turn(finish="length")), False) == [
+    assert flags(made(0, True, turn(), *draft), False) == ["right", "improved"]
+    assert flags(made(0, False, turn(), *draft[::-1]), True) == ["wrong", "degraded", "flipped"]
+    assert flags(made(0, False, run(False), turn(finish="length")), False) == [
         "wrong",
         "code-failed",
         "truncated",
     ]
-    assert flags(record(0, False, note("lost", "empty"), answer=None), False) == [
+    assert flags(made(0, False, note("lost", "empty"), answer=None), False) == [
         "wrong",
         "lost",
         "no-answer",
     ]
-    assert flags(record(0, False, error="down", answer=None), False) == [
+    assert flags(made(0, False, error="down", answer=None), False) == [
         "wrong",
         "no-answer",
         "broken",
@@ -37,19 +44,18 @@ def test_flipped_is_about_runs_of_the_same_problems(tmp_path: Path) -> None:
     write(tmp_path / "b", [record(0, True), record(1, False), record(2, False)])
     write(tmp_path / "c", [record(0, False), record(2, True)])
     runs = load([str(tmp_path / name) for name in "abc"]).runs
-    assert flipped(runs) == {(0, "made/test/1")}
+    assert flipped_problems(runs) == {(0, "made/test/1")}
 
 
 def test_few_are_kept_of_many_the_telling_ones_first() -> None:
     named = [["right"]] * 80 + [["wrong"]] * 10 + [["right", "improved"]] * 10
-    rows = [{}] * 100
-    kept = chosen(rows, named, 40)
+    kept = selected(named, 40)
     assert len(kept) == len(set(kept)) == 40
     assert kept == sorted(kept)
     assert set(range(90, 100)) <= set(kept)
     assert set(range(80, 90)) <= set(kept)
-    assert chosen(rows, named, 100) == list(range(100))
-    assert chosen(rows, named, 0) == []
+    assert selected(named, 100) == list(range(100))
+    assert selected(named, 0) == []
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
@@ -66,7 +72,7 @@ def test_a_prompt_that_goes_on_shows_what_is_new() -> None:
         {"role": "assistant", "content": "FIRST"},
         {"role": "user", "content": "AGAIN"},
     ]
-    text = transcript(record(0, True, first, turn("SECOND") | {"prompt": chat}))
+    text = transcript(made(0, True, first, turn("SECOND") | {"prompt": chat}))
     assert "goes on from the 2 messages above" in text
     assert text.count("What is 2 + 2?") == 1
     assert text.count("FIRST") == 1
@@ -74,8 +80,8 @@ def test_a_prompt_that_goes_on_shows_what_is_new() -> None:
 
 def test_a_program_that_the_reply_shows_is_folded() -> None:
     reply = "```python\nprint(4)\n```"
-    assert "the program above" in transcript(record(0, True, turn(reply), run()))
-    assert "the program above" not in transcript(record(0, True, turn("none"), run()))
+    assert "the program above" in transcript(made(0, True, turn(reply), run()))
+    assert "the program above" not in transcript(made(0, True, turn("none"), run()))
 
 
 def test_prose_is_kept_as_written_too() -> None:
@@ -86,7 +92,7 @@ def test_prose_is_kept_as_written_too() -> None:
     assert prose(None) == prose(" ") == ""
 
 
-def test_a_program_is_coloured_and_a_long_one_is_not() -> None:
+def test_a_program_is_colored_and_a_long_one_is_not() -> None:
     assert '<span class="nb">print</span>' in code("print(1)")
     assert "<span" not in code("print(1)\n" * 2000)
     assert code("<b>", "html") == '<pre class="code">&lt;b&gt;</pre>'

@@ -5,35 +5,40 @@ import math
 import pytest
 from rewards.traces import EMPTY, MATH, RIGHT, YES, say, trace
 
+from slm_math.answers.graded import GradedTrace, grade_trace
 from slm_math.rewards import (
     CodeRan,
     Correct,
     Format,
     Length,
     Reward,
+    Scores,
     VerifierDecision,
     check,
     score,
-    total,
 )
-from slm_math.types import Task, Trace
+from slm_math.types import Trace
 
 
 class TwoWords(Reward):
-    def __call__(self, task: Task, trace: Trace) -> float | None:
-        return None if trace.answer is None else 2.0
+    def __call__(self, graded: GradedTrace) -> float | None:
+        return None if graded.trace.answer is None else 2.0
 
 
 class OwnInit(Reward):
     def __init__(self, scale: float) -> None:
         self.scale = scale
 
-    def __call__(self, task: Task, trace: Trace) -> float:
+    def __call__(self, graded: GradedTrace) -> float:
         return self.scale
 
 
 class Named(OwnInit):
     name = "mine"
+
+
+def scores(parts: list[Reward], what: Trace, role: str = "solver") -> Scores:
+    return score(parts, grade_trace(MATH, what), (role,))
 
 
 def test_names() -> None:
@@ -51,30 +56,33 @@ def test_names() -> None:
 def test_a_reward_without_the_base_initialiser_has_the_defaults() -> None:
     parts = [OwnInit(3.0), TwoWords(weight=0.5)]
     check(parts, ("solver",))
-    found = score(parts, MATH, trace(RIGHT), "solver")
-    assert found == {"own_init": 3.0, "two_words": 2.0}
-    assert total(parts, found, "solver") == 4.0
+    found = scores(parts, trace(RIGHT))
+    assert found.parts == {"solver": {"own_init": 3.0, "two_words": 2.0}}
+    assert found.totals == {"solver": 4.0}
 
 
 def test_a_broken_or_silent_trace_has_no_reward() -> None:
     parts = [Correct(), Format()]
     for what in (trace(RIGHT, error="endpoint down"), trace(say(RIGHT, "verifier"))):
-        assert score(parts, MATH, what, "solver") == pytest.approx(
+        found = scores(parts, what)
+        assert found.parts["solver"] == pytest.approx(
             {"correct": math.nan, "format": math.nan}, nan_ok=True
         )
+        assert math.isnan(found.totals["solver"])
 
 
 def test_a_role_gets_its_own_rewards() -> None:
     parts = [Correct(), VerifierDecision()]
-    assert score(parts, MATH, trace(RIGHT, YES), "verifier") == {"verifier_decision": 1.0}
+    found = scores(parts, trace(RIGHT, YES), "verifier")
+    assert found.parts == {"verifier": {"verifier_decision": 1.0}}
 
 
 def test_none_spoils_the_sum_only_where_it_counts() -> None:
     for weight, expected in ((1.0, math.nan), (0.0, 0.0)):
         parts = [Correct(), TwoWords(weight=weight)]
-        found = score(parts, MATH, trace(EMPTY), "solver")
-        assert math.isnan(found["two_words"])
-        assert total(parts, found, "solver") == pytest.approx(expected, nan_ok=True)
+        found = scores(parts, trace(EMPTY))
+        assert math.isnan(found.parts["solver"]["two_words"])
+        assert found.totals["solver"] == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """Small traces to score, and the rewards of the configurations."""
 
-import importlib
 from pathlib import Path
 
-import yaml
-
+import slm_math.rewards
 from slm_math.answers import extract
+from slm_math.answers.graded import grade_trace
+from slm_math.config_files import load
 from slm_math.rewards import (
     CodeAgrees,
     CodeRan,
@@ -17,7 +17,6 @@ from slm_math.rewards import (
     VerifierApproval,
     VerifierDecision,
     score,
-    total,
 )
 from slm_math.types import Generate, Problem, Reply, Run, RunResult, Task, Trace, Turn
 
@@ -50,11 +49,10 @@ def trace(*events: Turn | Run | str, error: str | None = None, task: Task = MATH
 
 def rewards(name: str, **weights: float) -> list[Reward]:
     """The rewards of a configuration; `weights` replaces some by the part's name."""
-    config = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["model"]["init_args"]["rewards"]
-    found = []
-    for entry in config:
-        module, _, cls = entry["class_path"].rpartition(".")
-        found.append(getattr(importlib.import_module(module), cls)(**entry["init_args"]))
+    config = load((CONFIGS / f"{name}.yaml").read_text())["model"]["rewards"]
+    found = [
+        getattr(slm_math.rewards, entry["class_path"])(**entry["init_args"]) for entry in config
+    ]
     for reward in found:
         reward.weight = weights.get(reward.name, reward.weight)
     return found
@@ -63,8 +61,7 @@ def rewards(name: str, **weights: float) -> list[Reward]:
 def reward_of(
     name: str, what: Trace, role: str = "solver", task: Task = MATH, **weights: float
 ) -> float:
-    parts = rewards(name, **weights)
-    return total(parts, score(parts, task, what, role), role)
+    return score(rewards(name, **weights), grade_trace(task, what), (role,)).totals[role]
 
 
 def tagged(answer: str, chars: int) -> str:

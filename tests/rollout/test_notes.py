@@ -9,12 +9,15 @@ import pytest
 from rollout.test_rollout import Scripted
 
 from slm_math.agents import Agent, BackwardCheck, MajorityVote, SolverVerifier, parallel
+from slm_math.answers.graded import grade_trace
 from slm_math.engines.base import EngineError, Request
-from slm_math.evaluation.evaluate import evaluate
-from slm_math.metrics.rounds import rounds, verdicts
+from slm_math.evaluation.evaluate import Output, Plan, evaluate
+from slm_math.metrics.rounds import round_metrics, verdict_counts
+from slm_math.records.encoding import json_line, to_json
 from slm_math.records.files import read_records
-from slm_math.records.record import json_line, record
-from slm_math.rollout.scheduler import Rollouts
+from slm_math.records.record import record
+from slm_math.rollout.collect import run_agent
+from slm_math.rollout.executors import Executors
 from slm_math.types import (
     Generate,
     Note,
@@ -45,8 +48,8 @@ class Scene(Agent):
 
 def traced(agent: Agent, say: Any = lambda request: Reply(r"\boxed{7}")) -> Trace:
     sandbox: Any = Scripted(lambda request: RunResult(True, "7\n"))
-    rollouts = Rollouts(agent, {"default": Scripted(say)}, {"default": Sampling()}, sandbox)
-    [trace] = rollouts.run([(TASK.problem, 0)])
+    executors = Executors({"default": Scripted(say)}, {"default": Sampling()}, sandbox)
+    [trace] = run_agent(agent, [(TASK.problem, 0)], executors)
     return trace
 
 
@@ -69,8 +72,11 @@ def test_a_workflow_of_notes_only_is_a_trace() -> None:
 
 
 def test_a_workflow_without_anything_is_a_trace() -> None:
-    trace = traced(Scene(lambda: parallel([])))
-    assert (trace.events, trace.answer) == ((), [])
+    def scene() -> Iterator[Any]:
+        assert (yield from parallel([])) == []
+
+    trace = traced(Scene(scene))
+    assert (trace.events, trace.answer) == ((), None)
 
 
 def test_notes_and_requests_of_one_list_stay_in_order() -> None:
@@ -116,11 +122,8 @@ def test_notes_do_not_shift_the_keys_of_requests() -> None:
     for chatty in (False, True):
         engine = Scripted(lambda request: Reply("r"))
         agent, sandbox = Scene(lambda chatty=chatty: scene(chatty)), Scripted(None)
-        list(
-            Rollouts(agent, {"default": engine}, {"default": Sampling()}, sandbox).run(
-                [(TASK.problem, 0)]
-            )
-        )  # type: ignore[arg-type]
+        executors = Executors({"default": engine}, {"default": Sampling()}, sandbox)  # type: ignore[arg-type]
+        list(run_agent(agent, [(TASK.problem, 0)], executors))
         keys.append([request.key for request in engine.asked])
     assert keys[0] == keys[1]
 
@@ -131,11 +134,8 @@ def test_requests_of_one_list_have_keys_in_their_order() -> None:
         yield [Generate(user("2"))]
 
     engine, sandbox = Scripted(lambda request: Reply("r")), Scripted(None)
-    list(
-        Rollouts(Scene(scene), {"default": engine}, {"default": Sampling()}, sandbox).run(
-            [(TASK.problem, 5)]
-        )
-    )  # type: ignore[arg-type]
+    executors = Executors({"default": engine}, {"default": Sampling()}, sandbox)  # type: ignore[arg-type]
+    list(run_agent(Scene(scene), [(TASK.problem, 5)], executors))
     assert [(request.chat[0].text, request.key) for request in engine.asked] == [
         (str(n), ("p/1", 5, n + 1)) for n in range(3)
     ]
@@ -192,6 +192,10 @@ def test_what_happened_beside_a_failing_request_is_kept() -> None:
     assert kinds(trace) == ["Turn", "Turn", "draft", "draft", "Turn"]
 
 
+def record_of(task: Task, trace: Trace) -> dict[str, Any]:
+    return to_json(record(grade_trace(task, trace)))
+
+
 def test_records_grade_drafts_and_candidates_and_nothing_else() -> None:
     notes = (
         Note("draft", r"\frac{14}{2}"),
@@ -202,7 +206,7 @@ def test_records_grade_drafts_and_candidates_and_nothing_else() -> None:
         Note("lost", "empty", role="solver"),
         Note("stop", "rounds"),
     )
-    assert record(TASK, Trace(TASK.problem, 0, notes, "7"))["events"] == [
+    assert record_of(TASK, Trace(TASK.problem, 0, notes, "7"))["events"] == [
         {"kind": "note", "note": "draft", "text": r"\frac{14}{2}", "correct": True},
         {"kind": "note", "note": "draft", "text": None, "correct": False},
         {"kind": "note", "note": "candidate", "text": "8", "correct": False, "branch": [1, 0]},
@@ -220,7 +224,7 @@ def test_records_grade_drafts_and_candidates_and_nothing_else() -> None:
 
 
 def test_a_share_of_zero_is_written_down() -> None:
-    [event] = record(TASK, Trace(TASK.problem, 0, (Note("vote", None, 0.0),), None))["events"]
+    [event] = record_of(TASK, Trace(TASK.problem, 0, (Note("vote", None, 0.0),), None))["events"]
     assert event == {"kind": "note", "note": "vote", "text": None, "value": 0.0}
 
 
@@ -228,13 +232,13 @@ def test_a_draft_is_graded_by_the_rules_of_its_problem() -> None:
     choice = Task(Problem("p", "?", "mc", ("5", "7")), "B")
     number = Task(Problem("p", "?", "num"), "7", tolerance="1%")
     for task, text in ((choice, "7"), (number, "7.05")):
-        [event] = record(task, Trace(task.problem, 0, (Note("draft", text),), None))["events"]
+        [event] = record_of(task, Trace(task.problem, 0, (Note("draft", text),), None))["events"]
         assert event["correct"] is True
 
 
 @pytest.mark.parametrize("text", ["\x00\x1b[31m", "\ud800", "</script>{}", "9" * 100_000, "\u2028"])
 def test_hostile_notes_are_one_line_of_json(text: str) -> None:
-    line = json_line(record(TASK, Trace(TASK.problem, 0, (Note("draft", text),), None)))
+    line = json_line(record_of(TASK, Trace(TASK.problem, 0, (Note("draft", text),), None)))
     assert len(line.splitlines()) == 1
     assert json.loads(line)["events"][0]["text"] == text
 
@@ -251,12 +255,11 @@ def test_rounds_of_a_real_evaluation(tmp_path: Path) -> None:
     sandbox: Any = Scripted(None)
     sandbox.identity = dict
     engine = Scripted(say)
-    evaluate(
-        SolverVerifier(), [TASK], {"default": engine}, {"default": Sampling()}, tmp_path, sandbox
-    )
+    executors = Executors({"default": engine}, {"default": Sampling()}, sandbox)
+    evaluate(Plan(SolverVerifier(), [TASK]), executors, Output(tmp_path))
     rows = read_records(tmp_path / "records.jsonl")
-    assert verdicts(rows)["verifier"] == {("INCORRECT", False): 1, ("CORRECT", True): 1}
-    values = rounds(rows)
+    assert verdict_counts(rows)["verifier"] == {("INCORRECT", False): 1, ("CORRECT", True): 1}
+    values = round_metrics(rows)
     assert (
         values["rounds"],
         values["improved"],
@@ -277,5 +280,5 @@ def test_an_answer_in_a_box_counts_as_boxed_when_a_program_tests_it() -> None:
         BackwardCheck(),
         lambda r: Reply("```python\n1\n```" if "propose" in r.chat[0].text else r"\boxed{7}"),
     )
-    row = record(TASK, trace)
+    row = record_of(TASK, trace)
     assert (row["correct"], row["method"]) == (True, "box")

@@ -4,14 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
-from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot, SolverVerifier
-from slm_math.data.rows import Row
-from slm_math.engines.base import ContextFull, Engine, EngineError, Request
-from slm_math.policy.batches import collate, micro_batches
+from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot
+from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.rollout.collect import Draws, run_agent
+from slm_math.rollout.executors import Executors
 from slm_math.rollout.rows import trace_rows
-from slm_math.rollout.scheduler import Rollouts
 from slm_math.types import Generate, Problem, Reply, RunResult, Sampling, Trace, Turn, user
 
 PROBLEMS = [Problem(f"p/{i}", f"What is {i} + 1?") for i in range(7)]
@@ -55,10 +53,12 @@ class Calculator(Scripted):
 
 
 def run(agent: Agent, engine: Engine, sandbox: Any = None, **options: Any) -> list[Trace]:
-    rollouts = Rollouts(
-        agent, {"default": engine}, {"default": Sampling()}, sandbox, ("k",), **options
-    )
-    return list(rollouts.run((p, s) for p in PROBLEMS for s in range(2)))
+    jobs = ((p, s) for p in PROBLEMS for s in range(2))
+    return list(run_agent(agent, jobs, served_by(engine, sandbox), Draws(("k",), **options)))
+
+
+def served_by(engine: Engine, sandbox: Any = None) -> Executors:
+    return Executors({"default": engine}, {"default": Sampling()}, sandbox)
 
 
 def test_every_job_ends_once_with_its_own_answer() -> None:
@@ -115,14 +115,11 @@ def test_bug_in_an_agent_names_the_problem() -> None:
 
 def test_leaving_early_cancels_what_is_open() -> None:
     engine = Scripted(lambda request: Reply(r"\boxed{1}"))
-    rollouts = Rollouts(SingleShot(), {"default": engine}, {"default": Sampling()})
-    for _ in rollouts.run((p, 0) for p in PROBLEMS):
+    for _ in run_agent(SingleShot(), ((p, 0) for p in PROBLEMS), served_by(engine)):
         break
     assert engine.busy in (0, len(PROBLEMS) - 1)
     engine2 = Scripted(lambda request: Reply(r"\boxed{1}"))
-    stream = Rollouts(SingleShot(), {"default": engine2}, {"default": Sampling()}).run(
-        (p, 0) for p in PROBLEMS
-    )
+    stream = run_agent(SingleShot(), ((p, 0) for p in PROBLEMS), served_by(engine2))
     next(stream)
     stream.close()
     assert engine2.busy == 0
@@ -130,9 +127,9 @@ def test_leaving_early_cancels_what_is_open() -> None:
 
 def test_missing_engine_or_sandbox_is_said_at_once() -> None:
     with pytest.raises(ValueError, match="role 'solver'"):
-        Rollouts(SingleShot(), {}, {})
+        run_agent(SingleShot(), [], Executors({}, {}))
     with pytest.raises(ValueError, match="sandbox"):
-        Rollouts(CodeFeedback(), {"default": Scripted(None)}, {})
+        run_agent(CodeFeedback(), [], served_by(Scripted(None)))
 
 
 def turn(
@@ -151,9 +148,9 @@ def trace(*turns: Turn) -> Trace:
 
 def test_turns_that_extend_each_other_share_a_row() -> None:
     rows = trace_rows(trace(turn([1, 2], [3, 4]), turn([1, 2, 3, 4, 5, 6], [7])), "solver")
-    assert [row.ids for row in rows] == [[1, 2, 3, 4, 5, 6, 7]]
-    assert rows[0].mask == [0, 0, 1, 1, 0, 0, 1]
-    assert rows[0].logps == [0, 0, -3, -4, 0, 0, -7]
+    assert [row.ids for row in rows] == [(1, 2, 3, 4, 5, 6, 7)]
+    assert rows[0].mask == (0, 0, 1, 1, 0, 0, 1)
+    assert rows[0].logprobs == (0, 0, -3, -4, 0, 0, -7)
 
 
 def test_rewritten_history_other_roles_and_temperatures_get_rows_of_their_own() -> None:
@@ -164,54 +161,12 @@ def test_rewritten_history_other_roles_and_temperatures_get_rows_of_their_own() 
         turn([1, 2, 4], [6], temperature=0.7),
     )
     assert [row.ids for row in trace_rows(trace(*events), "solver")] == [
-        [1, 2],
-        [1, 9, 3],
-        [1, 2, 4, 6],
+        (1, 2),
+        (1, 9, 3),
+        (1, 2, 4, 6),
     ]
-    assert [row.ids for row in trace_rows(trace(*events), "verifier")] == [[1, 2, 4, 5]]
+    assert [row.ids for row in trace_rows(trace(*events), "verifier")] == [(1, 2, 4, 5)]
 
 
 def test_empty_reply_makes_no_row() -> None:
     assert trace_rows(trace(turn([1], [])), "solver") == []
-
-
-def test_collate_points_at_the_predicting_position() -> None:
-    batch = collate(
-        [Row([5, 6, 7], [0, 1, 1], [0, -1, -2], advantage=2.0), Row([8, 9], [0, 1], [0, -3])]
-    )
-    assert batch.where.tolist() == [0, 1, 3]
-    assert batch.targets.tolist() == [6, 7, 9]
-    assert batch.logps.tolist() == [-1, -2, -3]
-    assert batch.advantage.tolist() == [2, 2, 0]
-    assert batch.attention.tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert torch.equal(batch.ids.flatten()[batch.where + 1], batch.targets)
-
-
-def test_micro_batches_keep_to_the_budget_and_lose_nothing() -> None:
-    rows = [
-        Row(list(range(n)), [1.0] * n, role=role) for n in (3, 9, 4, 4, 20) for role in ("a", "b")
-    ]
-    chunks = list(micro_batches(rows, 16))
-    assert sorted(id(row) for chunk in chunks for row in chunk) == sorted(map(id, rows))
-    for chunk in chunks:
-        assert len({row.role for row in chunk}) == 1
-        assert len(chunk) == 1 or len(chunk) * max(len(row.ids) for row in chunk) <= 16
-
-
-def test_a_chat_that_fills_the_context_keeps_its_answers() -> None:
-    """The first prompt of a problem must fit; a later one that does not is a lost reply."""
-
-    def solves(request: Request) -> Any:
-        if len(request.chat) > 1:
-            return ContextFull("the prompt has 600 tokens")
-        return Reply("VERDICT: INCORRECT" if "Judge" in request.chat[0].text else r"\boxed{7}")
-
-    for trace in run(SolverVerifier(), Scripted(solves), Calculator()):
-        assert (trace.answer, trace.error) == ("7", None)
-        assert [note.text for note in trace.notes if note.kind in ("lost", "stop")] == [
-            "empty",
-            "empty",
-            "lost",
-        ]
-    for trace in run(SolverVerifier(), Scripted(lambda request: ContextFull("full")), Calculator()):
-        assert (trace.answer, trace.error) == (None, "full")

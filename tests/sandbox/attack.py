@@ -1,18 +1,21 @@
-"""Runs the programs of attacks/*.yaml on a sandbox and says which of them got through.
+"""Run the programs of attacks/*.yaml on a sandbox and report which of them succeeded.
 
 A file of attacks is a list of entries:
 
-    name    unique over all files code    the program; names in capitals (see `Host.names` in
-    surroundings.py) are set by a line put in front of it each    optional list: the program runs
-    once per item, with ITEM set to it grow    optional: {text, times}; GROWN in the code is
-    replaced by the text, that many times uses    optional: `syscall` defines syscall(name, *args)
-    -> (result, errno) and REFUSED, see helpers.yaml then    optional second program, run after the
-    first on the same target breach  how an attack that got through shows:
-              output   it printed BREACH (it does so only when the attack worked)
+    name    unique in all files
+    code    the program; a line before it defines the names in capitals (see `Host.names` in
+            surroundings.py)
+    each    optional list: the program runs once per item, with ITEM set to the item
+    grow    optional: {text, times}; GROWN in the code is replaced by the text, repeated
+    uses    optional: `syscall` defines syscall(name, *args) -> (result, errno) and REFUSED, see
+            helpers.yaml
+    then    optional second program, run after the first on the same target
+    breach  how a successful attack shows:
+              output   it printed BREACH (it does so only if the attack worked)
               ok       the last program's result was ok
-              failure  run() raised instead of returning a result
+              failure  run() raised an exception instead of returning a result
               never    a control: it must succeed and print `expect`
-    slow    true: it costs a whole limit and adds little to the others
+    slow    true: it takes a whole time limit and adds little to the others
     why     what would be wrong
 
 Whatever `breach` says, these are findings for every program: BREACH in the output, the secret in
@@ -48,7 +51,7 @@ from slm_math.types import RunResult
 
 ATTACKS = Path(__file__).resolve().parent / "attacks"
 PROBE, PROBED = "print(6 * 7)", "42"
-SLACK_SECONDS, SLACK_BYTES = 6.0, 1024  # the machine may be busy
+SLACK_SECONDS, SLACK_BYTES = 60.0, 1024  # the machine may be busy
 
 
 class Target(Protocol):
@@ -77,7 +80,7 @@ class Finding:
 
 
 class Naive:
-    """The target on which most attacks work: a plain interpreter with nothing but a time limit."""
+    """A target on which most attacks succeed: a plain interpreter with only a time limit."""
 
     def __init__(self, wall_seconds: float = 5.0) -> None:
         self.wall_seconds = wall_seconds
@@ -103,9 +106,7 @@ class Naive:
 
 
 def load_attacks(folder: Path = ATTACKS) -> list[Attack]:
-    """Every program of the folder, in the order of the files; raises ValueError on an entry that is
-    not well formed.
-    """
+    """All attacks of the folder, in the order of the files. Raises ValueError for a bad entry."""
     attacks: list[Attack] = []
     names = set()
     for path in sorted(folder.glob("*.yaml")):
@@ -143,7 +144,7 @@ def entries(attacks: list[Attack]) -> dict[str, int]:
 
 
 def head(attack: Attack, host: Host, limits: Limits) -> str:
-    """The one line in front of a program."""
+    """The line before a program, which defines its names in capitals."""
     names = host.names(limits) | ({} if attack.item is None else {"ITEM": attack.item})
     line = "; ".join(f"{name} = {value!r}" for name, value in names.items())
     if attack.uses:
@@ -161,7 +162,7 @@ def head(attack: Attack, host: Host, limits: Limits) -> str:
 def judge(
     attack: Attack, code: str, result: RunResult, limits: Limits, token: str
 ) -> Iterator[str]:
-    """What the result alone says, for one program."""
+    """The findings in the result of one program."""
     texts = {name: value for name, value in asdict(result).items() if isinstance(value, str)}
     for name, kind in (
         ("ok", bool),
@@ -195,12 +196,12 @@ def judge(
 
 
 def try_attack(attack: Attack, target: Target, host: Host, limits: Limits) -> Iterator[str]:
-    """Runs one attack, then looks at everything that it could have done."""
+    """Run one attack, then check everything that it could have done."""
     before = descendants(host.pid)
     codes = [head(attack, host, limits) + code for code in (attack.code, attack.then) if code]
     for number, code in enumerate([*codes, PROBE]):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        signal.setitimer(signal.ITIMER_REAL, limits.wall_seconds + 20)
+        signal.setitimer(signal.ITIMER_REAL, limits.wall_seconds + 2 * SLACK_SECONDS)
         start = time.monotonic()
         try:
             result = target.run(code)
@@ -235,7 +236,7 @@ def try_attack(attack: Attack, target: Target, host: Host, limits: Limits) -> It
 
 
 def end(pids: set[int]) -> None:
-    """Kills processes below this one and takes those that are its children off the table."""
+    """Kill processes below this one, and reap those that are its children."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -245,7 +246,7 @@ def end(pids: set[int]) -> None:
 
 
 def run_attacks(target: Target, host: Host, limits: Limits, attacks: list[Attack]) -> list[Finding]:
-    """Tries them in turn. `host` was entered before the target was started."""
+    """Run attacks one after another. `host` must be entered before the target is started."""
     target.run(PROBE)
     host.stood[1] = standing(host.pid)
     findings = []
@@ -263,9 +264,7 @@ def run_attacks(target: Target, host: Host, limits: Limits, attacks: list[Attack
 
 
 def select_attacks(only: str = "", slow: bool = True, first: bool = False) -> list[Attack]:
-    """The attacks whose group/name matches `only`; without the slow ones, or with one item of each,
-    where asked.
-    """
+    """The attacks whose group/name matches `only`, optionally the fast ones or one item of each."""
     chosen = [
         attack for attack in load_attacks() if re.search(only, f"{attack.group}/{attack.name}")
     ]
@@ -314,7 +313,7 @@ def main() -> int:
         before = descendants(host.pid)
         with open_target(args) as target:
             findings = run_attacks(target, host, limits, attacks)
-        end_by = time.monotonic() + 5  # what is killed takes a moment to be gone
+        end_by = time.monotonic() + 60  # what is killed takes a moment to be gone
         while (
             left := descendants(host.pid) - before - {host.bystander.pid}
         ) and time.monotonic() < end_by:

@@ -1,4 +1,4 @@
-"""Servers that stop after their test, and no token from outside."""
+"""Fixtures: servers that stop after their test, and an environment without a token."""
 
 import socketserver
 import threading
@@ -8,7 +8,7 @@ import pytest
 from sandbox.servers import running
 
 from slm_math.sandbox import Sandbox, wire
-from slm_math.sandbox.serve import Server
+from slm_math.sandbox.serve import SandboxServer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,7 +23,7 @@ def start():
     """A function that starts a server for a sandbox, and stops it after the test."""
     servers = []
 
-    def begin(sandbox, **options) -> Server:
+    def begin(sandbox, **options) -> SandboxServer:
         servers.append(running(sandbox, **options))
         return servers[-1]
 
@@ -45,13 +45,13 @@ def real():
 
 @pytest.fixture
 def scripted():
-    """A function that starts a server which says the given bytes to everybody, and
-    returns its url.
-    """
+    """A function that starts a server with a fixed reply and returns its url."""
     servers = []
 
-    def begin(answer: bytes, slowly: float = 0.0, times: list | None = None) -> str:
-        class Handler(socketserver.StreamRequestHandler):
+    def begin(
+        answer: bytes, slowly: float = 0.0, times: list | None = None, said: list | None = None
+    ) -> str:
+        class RequestHandler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 if times is not None:
                     times.append(time.monotonic())
@@ -65,11 +65,13 @@ def scripted():
                         [answer] if not slowly else [answer[i : i + 1] for i in range(len(answer))]
                     ):
                         self.wfile.write(part)
+                        if said is not None:
+                            said.append(part)
                         time.sleep(slowly)
                 except OSError:
                     pass
 
-        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), RequestHandler)
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)

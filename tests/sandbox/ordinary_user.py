@@ -1,5 +1,6 @@
-"""Starts commands as an ordinary user from tests that run as root, also where the interpreter lies
-in /root.
+"""Start commands as an ordinary user from tests that run as root.
+
+This works also if the interpreter lies in /root.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(arguments: list[str]) -> list[str]:
-    """The command line that runs `arguments` as nobody: no capabilities, no groups, nothing of
-    root's but to read.
+    """The command line that runs `arguments` as nobody, without capabilities and groups.
 
-    Raises OSError where this cannot be had.
+    It can read the files of root, but not write them. Raises OSError if this is not possible.
     """
     if shutil.which("setpriv") is None or shutil.which("unshare") is None:
         raise OSError("setpriv or unshare is not installed")
@@ -58,7 +58,7 @@ def command(arguments: list[str]) -> list[str]:
 
 
 def _wall(place: Path) -> Path | None:
-    """The outermost folder on the way to a place that others may not enter."""
+    """The outermost folder above a path that other users may not enter; None if there is none."""
     for folder in [*reversed(place.parents), place]:
         if not folder.stat().st_mode & stat.S_IXOTH:
             return folder

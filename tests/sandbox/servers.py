@@ -1,30 +1,30 @@
-"""Clients and servers for the tests of both: real ones, and some that play a part."""
+"""Real and fake clients and servers for the tests of remote and serve."""
 
 import http.client
 import json
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from urllib.parse import urlsplit
 
 import pytest
 
 from slm_math.sandbox import tiers
 from slm_math.sandbox.remote import RemoteSandbox
-from slm_math.sandbox.serve import Server
-from slm_math.sandbox.wire import write_result
+from slm_math.sandbox.serve import SandboxServer
 from slm_math.types import RunResult
 
 linux = pytest.mark.skipif(tiers.unsupported() is not None, reason=str(tiers.unsupported()))
 TOKEN = "a-very-secret-token-0123456789"
-GOOD = json.loads(write_result(RunResult(True, "42\n")))
+GOOD = asdict(RunResult(True, "42\n"))
 
 
 def client(url: str, **options) -> RemoteSandbox:
-    return RemoteSandbox(url, **{"retries": 1, "backoff": 0.02, "timeout_seconds": 5, **options})
+    return RemoteSandbox(url, **{"retries": 1, "backoff": 0.02, "timeout_seconds": 60, **options})
 
 
-def drain(box: RemoteSandbox, seconds: float = 10.0) -> list[tuple[int, RunResult]]:
+def drain(box: RemoteSandbox, seconds: float = 120.0) -> list[tuple[int, RunResult]]:
     results, end = [], time.monotonic() + seconds
     while box.busy and time.monotonic() < end:
         results += box.poll(timeout=0.1)
@@ -34,7 +34,7 @@ def drain(box: RemoteSandbox, seconds: float = 10.0) -> list[tuple[int, RunResul
 def ask(
     url: str, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, dict]:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     connection.request(
         method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
     )
@@ -45,7 +45,7 @@ def ask(
 
 
 class Stub:
-    """Stands for a Sandbox: `act(code)` says what a program gives; counts who runs at once."""
+    """A fake Sandbox: `act(code)` gives a program's result; it counts programs that run at once."""
 
     def __init__(self, act=lambda code: RunResult(True, code), workers: int = 2) -> None:
         self.act, self.workers = act, workers
@@ -72,8 +72,8 @@ class Stub:
         self.closed.set()
 
 
-def running(sandbox, **options) -> Server:
-    server = Server(sandbox, port=0, **options)
+def running(sandbox, **options) -> SandboxServer:
+    server = SandboxServer(sandbox, port=0, **options)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return server
 

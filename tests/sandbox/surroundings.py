@@ -1,6 +1,4 @@
-"""The world around a sandbox under attack: things to find and to break, and what
-happened to them.
-"""
+"""The surroundings of a sandbox under attack: things to find and to break, and their state."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ HARMLESS = ("SIGUSR1", "SIGUSR2", "SIGURG", "SIGWINCH", "SIGIO", "SIGCONT")
 
 @dataclass(frozen=True)
 class Limits:
-    """What the target was told to hold to; `memory_mb` also tells the attacks how
-    much is too much.
-    """
+    """The limits that were set for the target; attacks use `memory_mb` to exceed it."""
 
     wall_seconds: float = 4.0
     memory_mb: int = 512
@@ -34,11 +30,11 @@ class Limits:
 
 
 class HangError(BaseException):
-    """run() did not come back; not an Exception, so that no handler of the target swallows it."""
+    """run() did not return. No `except Exception` of the target may catch this."""
 
 
 def processes() -> dict[int, tuple[int, str]]:
-    """pid -> (parent, state) of every process that this one can see."""
+    """pid -> (parent, state) of all processes that this one can see."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
@@ -56,9 +52,7 @@ def descendants(root: int) -> set[int]:
 
 
 def standing(pid: int) -> list[Any]:
-    """What a process can have done to it by another: priority, processors, limits, readiness to be
-    killed.
-    """
+    """The settings of a process that others can change: priority, processors, limits, OOM score."""
     limits = [
         resource.prlimit(pid, which) for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU)
     ]
@@ -73,8 +67,9 @@ def standing(pid: int) -> list[Any]:
 
 
 class Host:
-    """The side that is attacked: a secret, files, listeners, a bystander. A context; start the
-    target inside it.
+    """The attacked side: a secret, files, listeners and a bystander process.
+
+    It is a context manager; start the target inside it.
     """
 
     def __enter__(self) -> Host:
@@ -118,7 +113,7 @@ class Host:
         del os.environ["ATTACK_SECRET"]
 
     def names(self, limits: Limits) -> dict[str, Any]:
-        """What a program is told of its surroundings."""
+        """The names that programs can use to find their surroundings."""
         return {
             "SECRET_FILE": str(self.secret),
             "SCRATCH": str(self.scratch),
@@ -132,9 +127,7 @@ class Host:
         }
 
     def traces(self) -> Iterator[str]:
-        """What was done to this side since the last call; undone, so that the next attack starts
-        afresh.
-        """
+        """The findings since the last call; all changes are undone for the next attack."""
         for name, listener in self.listeners.items():
             with contextlib.suppress(BlockingIOError):
                 listener.recv(64) if name == "udp" else listener.accept()[0].close()

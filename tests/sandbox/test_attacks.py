@@ -1,8 +1,7 @@
-"""The attacks of attacks/*.yaml, on every tier that this machine has, as root and as an ordinary
-user.
+"""The attacks of attacks/*.yaml on every tier of this machine, as root and as an ordinary user.
 
-By default one program of each attack; `-m slow` runs all of them, those that cost a whole limit
-included.
+By default one program of each attack runs; `-m slow` runs all of them, also those that take a whole
+time limit.
 """
 
 import os
@@ -22,7 +21,7 @@ PLACES = [(tier, user) for user in ("root", "user") for tier in ("A", "B", "C")]
 
 
 def attack(tier: str, user: str, *options: str) -> subprocess.CompletedProcess[str] | str:
-    """The attacks on a tier by a user; a word on why there can be none."""
+    """Run the attacks on a tier as a user; or the reason why this is not possible."""
     if user == "root" and os.getuid() != 0:
         return "not started as root"
     if tier == "A" and shutil.which("bwrap") is None:
@@ -58,7 +57,7 @@ def check(done: subprocess.CompletedProcess[str] | str, least: int) -> None:
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """All places at once: much of an attack's time is a limit that it sits out."""
+    """All places in parallel, as most attacks wait for a time limit."""
     with ThreadPoolExecutor(4) as lanes:
         yield {place: lanes.submit(attack, *place, "--fast", "--first") for place in PLACES}
 

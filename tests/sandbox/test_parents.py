@@ -1,4 +1,4 @@
-"""The process that has a sandbox: it may be killed, fork, or be in an odd state."""
+"""The process that owns a sandbox may be killed, fork, or be in an unusual state."""
 
 import multiprocessing
 import signal

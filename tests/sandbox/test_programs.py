@@ -1,6 +1,4 @@
-"""Programs as models write them do in the sandbox what they do in a plain interpreter
-(programs/*.yaml).
-"""
+"""Typical programs (programs/*.yaml) give the same results as in a plain interpreter."""
 
 from pathlib import Path
 

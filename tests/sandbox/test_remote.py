@@ -1,6 +1,4 @@
-"""Programs that run on a server: the same results as here, and no failure of the server passes for
-one of theirs.
-"""
+"""Programs on a server have the same results as here, and errors of the server are not theirs."""
 
 import json
 import signal
@@ -93,7 +91,7 @@ def test_a_server_that_is_killed_and_comes_back():
             [(found, result)] = drain(box)
             assert (found, result.ok, result.stdout) == (ticket, True, "done\n")
         server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=5) == 0
+        assert server.wait(timeout=60) == 0
     finally:
         server.kill()
         server.wait()
@@ -112,8 +110,8 @@ def test_no_server_names_the_url():
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"", "no result"),
-        (b"<html>", "no result"),
+        (b"", "not a valid result"),
+        (b"<html>", "not a valid result"),
         (b"[" * 100_000, "nested"),
         ([], "not an object"),
         ({"ok": True}, "stdout is missing"),
@@ -127,7 +125,7 @@ def test_no_server_names_the_url():
         ({**GOOD, "error_line": True}, "error_line"),
         ({**GOOD, "error_line": 1.5}, "error_line"),
         ({**GOOD, "stdout": "x" * wire.LARGEST_REPLY}, "larger than 4 MiB"),
-        (b"\xff\xfe", "no result"),
+        (b"\xff\xfe", "not a valid result"),
     ],
 )
 def test_a_reply_that_is_no_result_is_a_failure(scripted, body, reason):
@@ -183,19 +181,19 @@ def test_waits_as_long_as_the_server_asks(scripted):
 
 @pytest.mark.parametrize("slowly", [0.05, 5])
 def test_a_slow_server_has_so_long_for_all_of_its_reply(scripted, slowly):
-    started = time.monotonic()
-    url = scripted(reply(GOOD), slowly)
+    said = []
+    url = scripted(reply(GOOD), slowly, said=said)
     with (
         client(url, timeout_seconds=0.3, retries=0) as box,
         pytest.raises(SandboxError, match=r"no reply within 0\.3 s"),
     ):
         box.run("1")
-    assert time.monotonic() - started < 2
+    assert len(said) < len(reply(GOOD))  # nobody waited for all of it
 
 
 def test_a_session_has_as_long_for_each_block(start):
-    stub = Stub(lambda code: time.sleep(0.4) or RunResult(True, code))
-    with client(start(stub).url, timeout_seconds=0.3, retries=0) as box:
+    stub = Stub(lambda code: time.sleep(1.2) or RunResult(True, code))
+    with client(start(stub).url, timeout_seconds=1, retries=0) as box:
         assert box.run("c", ["a", "b"]).stdout == "c"
 
 
@@ -222,7 +220,7 @@ def test_hands_out_what_went_well_first(start):
 
 def test_run_is_not_seen_by_poll(start):
     gate = threading.Event()
-    stub = Stub(lambda code: gate.wait(5) and RunResult(True, code))
+    stub = Stub(lambda code: gate.wait(60) and RunResult(True, code))
     with client(start(stub).url) as box:
         found = []
         waiter = threading.Thread(target=lambda: found.append(box.run("mine")))
@@ -230,7 +228,7 @@ def test_run_is_not_seen_by_poll(start):
         assert eventually(lambda: stub.codes == ["mine"])
         assert (box.busy, box.poll(timeout=0.05)) == (1, [])
         gate.set()
-        waiter.join(5)
+        waiter.join(60)
         assert found == [RunResult(True, "mine")]
 
 
@@ -245,7 +243,7 @@ def test_goes_on_while_nobody_polls(start):
 
 def test_cancel_frees_the_worker(start):
     gate = threading.Event()
-    stub = Stub(lambda code: (code != "slow" or gate.wait(5)) and RunResult(True, code))
+    stub = Stub(lambda code: (code != "slow" or gate.wait(60)) and RunResult(True, code))
     with client(start(stub).url, workers=1) as box:
         slow, waiting, last = [box.submit(RunPython(code)) for code in ("slow", "waiting", "last")]
         assert eventually(lambda: stub.codes == ["slow"])
@@ -258,9 +256,14 @@ def test_cancel_frees_the_worker(start):
 
 
 def test_close_ends_what_runs_waits_or_backs_off(start, scripted):
-    gate = threading.Event()
-    stub = Stub(lambda code: gate.wait(5) and RunResult(True, code))
-    for url in (start(stub).url, scripted(reply({}, "503 Busy", "Retry-After: 50"))):
+    gate, ended = threading.Event(), []
+
+    def act(code: str) -> RunResult:
+        gate.wait(240)
+        ended.append(code)
+        return RunResult(True, code)
+
+    for url in (start(Stub(act)).url, scripted(reply({}, "503 Busy", "Retry-After: 900"))):
         box = client(url, workers=2)
         for _ in range(5):
             box.submit(RunPython("1"))
@@ -276,10 +279,9 @@ def test_close_ends_what_runs_waits_or_backs_off(start, scripted):
         waiter.start()
         assert eventually(lambda box=box: box.busy == 6)
         time.sleep(0.1)
-        started = time.monotonic()
         box.close()
-        waiter.join(2)
-        assert time.monotonic() - started < 3
+        waiter.join(60)
+        assert not ended  # nobody waited for the server
         assert failures == ["the sandbox was closed"]
         assert not any(thread.is_alive() for thread in box._threads)
         box.close()

@@ -1,4 +1,4 @@
-"""Walls are believed only after canaries; where none hold, people are told what to do."""
+"""A tier is used only after its canary; if no tier works, the error says what to do."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from slm_math.sandbox import Sandbox, SandboxError, boundary, worker
 
 
 def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
-    """Let workers run a copy of the boundary in which one line is another."""
+    """Let workers run a copy of the boundary in which one line is replaced."""
     source = Path(boundary.__file__).parent
     for name in ("zygote", "boundary", "child", "preload"):
         text = (source / f"{name}.py").read_text(encoding="utf-8")
@@ -40,14 +40,14 @@ def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: st
             "read a file, write a file|fork|open a network socket",
         ),
         (
-            '    "getpid": (39, 172),',
-            '    "getpid": (39, 172), "socket": (41, 198),',
+            '"getpid": (39, 172),',
+            '"getpid": (39, 172), "socket": (41, 198),',
             "open a unix socket",
         ),
-        ('    "getpid": (39, 172),', '    "getpid": (39, 172), "pipe2": (293, 59),', "make a pipe"),
+        ('"getpid": (39, 172),', '"getpid": (39, 172), "pipe2": (293, 59),', "make a pipe"),
         (
-            '    "getpid": (39, 172),',
-            '    "getpid": (39, 172), "memfd_create": (319, 279),',
+            '"getpid": (39, 172),',
+            '"getpid": (39, 172), "memfd_create": (319, 279),',
             "memory outside",
         ),
         ("resource.RLIMIT_AS: memory,", "", "exceed its memory"),
@@ -58,13 +58,13 @@ def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: st
         ),
         ("_unless_bits(huge | shared)", "_unless_bits(huge)", "share memory"),
         (
-            '    "getpid": (39, 172),',
-            '    "getpid": (39, 172), "keyctl": (250, 219),',
+            '"getpid": (39, 172),',
+            '"getpid": (39, 172), "keyctl": (250, 219),',
             "make system calls (250|219)",
         ),
         (
-            '    "getpid": (39, 172),',
-            '    "getpid": (39, 172), "readv": (310, 270),',
+            '"getpid": (39, 172),',
+            '"getpid": (39, 172), "readv": (310, 270),',
             "make system calls (310|270)",
         ),
         (
@@ -146,16 +146,21 @@ def test_without_walls_a_failure_of_the_machine_is_no_result_either(monkeypatch)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.warns(UserWarning, match="all rights"):
         sandbox = Sandbox(workers=1, tier="unsafe")
-    with sandbox, pytest.raises(SandboxError, match="the interpreter did not come to the program"):
+    with (
+        sandbox,
+        pytest.raises(SandboxError, match="the interpreter ended before it ran the program"),
+    ):
         sandbox.run("print(1)")
 
 
 def test_a_package_that_is_not_here_is_named():
     with pytest.raises(
-        SandboxError, match=r"'nowhere\.at\.all': there is no package 'nowhere' here; install it"
+        SandboxError, match=r"'nowhere\.at\.all', but the package 'nowhere' is not installed"
     ):
         Sandbox(allow_imports=["nowhere.at.all"])
-    with pytest.raises(SandboxError, match=r"allow_imports is a list of packages: \[yaml\]"):
+    with pytest.raises(
+        SandboxError, match=r"allow_imports must be a list of packages, such as \[yaml\]"
+    ):
         Sandbox(allow_imports="yaml")
     wanted = pytest.raises(SandboxError, match=r"No module named 'yaml\.nothing'")
     with Sandbox(workers=1, allow_imports=["yaml.nothing"]) as sandbox, wanted:
@@ -163,7 +168,7 @@ def test_a_package_that_is_not_here_is_named():
 
 
 def test_landlock_alone_hides_files_that_may_not_be_read():
-    """With reading allowed the filter lets files be opened: the third wall decides which."""
+    """With reading, the filter allows opening files, and Landlock decides which."""
     code = (
         "import sys\nfrom slm_math.sandbox import boundary\n"
         "try:\n    boundary.lock(1 << 32, landlock=True, reading=[sys.argv[1]])\n"
@@ -183,14 +188,12 @@ def test_landlock_alone_hides_files_that_may_not_be_read():
 
 
 def test_the_parents_death_is_noticed_even_when_it_came_first():
-    with pytest.raises(OSError, match="has gone"):
+    with pytest.raises(OSError, match="has ended"):
         boundary_in_a_child(os.getpid() + 1)
 
 
 def boundary_in_a_child(parent: int) -> None:
-    """Call die_with in a forked process, so that this one keeps its own settings; raises what it
-    raised.
-    """
+    """Call die_with in a forked process, so that this one keeps its settings; raises its error."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -1,4 +1,4 @@
-"""Waiting for what takes a moment, and seeing which processes a sandbox has."""
+"""Wait for a condition, and list the processes of a sandbox."""
 
 import os
 import time
@@ -23,7 +23,7 @@ def processes(parent: int | None = None) -> list[int]:
     return sorted(pid for pid in below if pid in table and table[pid][1])
 
 
-def eventually(condition, seconds: float = 20.0) -> bool:
+def eventually(condition, seconds: float = 120.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():

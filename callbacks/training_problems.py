@@ -1,0 +1,32 @@
+"""The problems that a data module trains on, to compare them with those of an evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slm_math.data.base import Source
+from slm_math.data.problem_data import ProblemData
+from slm_math.types import Problem, Task
+
+
+def training_problems(data: Any) -> list[Task]:
+    """The training problems of a data module; for dialogues that are not worked problems, every
+    message as a problem.
+    """
+    if isinstance(data, ProblemData):
+        return data.tasks
+    source = data.source
+    try:
+        tasks = source.tasks("train")
+    except (ValueError, NotImplementedError):  # a source that has only dialogues
+        tasks = []
+    if type(source).dialogues is Source.dialogues:
+        return tasks
+    texts = [message.text for chat in source.dialogues("train", data.prompt) for message in chat]
+    return [
+        *tasks,
+        *(
+            Task(Problem(f"{source.name}/message/{number}", text), "")
+            for number, text in enumerate(texts)
+        ),
+    ]

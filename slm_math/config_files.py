@@ -1,0 +1,132 @@
+"""What slm-math adds to jsonargparse's config files: shorter classes, agents that several files
+name together, and option names of the last version.
+
+- A class takes its options beside its name: `{class_path: SingleShot, prompt: solve_plain}` is
+  `{class_path: SingleShot, init_args: {prompt: solve_plain}}`.
+- `agents` of several files are merged by name. `callbacks+` appends to the callbacks of earlier
+  files, and a callback whose class is already there is merged with it: its mappings (`agents`,
+  `sources`, `engines`) by name, its other options one by one.
+- A renamed option keeps its old name for one version, with a note on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
+
+SPEC = ("class_path", "init_args", "dict_kwargs")
+_load_yaml = get_loader("yaml")
+
+
+def load(text: str) -> Any:
+    """The value of a YAML text, with the options of every class under its `init_args`."""
+    return with_init_args(_load_yaml(text))
+
+
+set_loader("yaml", load)
+
+
+def with_init_args(value: Any) -> Any:
+    """The same value with `{class_path, a, b}` as `{class_path, init_args: {a, b}}`, at any depth.
+
+    Raises ValueError for an option that is both beside the name and under `init_args`.
+    """
+    if isinstance(value, list):
+        return [with_init_args(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: with_init_args(item) for key, item in value.items()}
+    beside = {key: item for key, item in value.items() if key not in SPEC}
+    if "class_path" not in value or not beside:
+        return value
+    inside = value.get("init_args") or {}
+    if both := sorted(map(str, set(inside) & set(beside))):
+        raise ValueError(
+            f"{value['class_path']}: {', '.join(both)} is given both beside class_path and under "
+            "init_args"
+        )
+    return {key: value[key] for key in SPEC if key in value} | {"init_args": beside | inside}
+
+
+class ConfigFile(ActionConfigFile):
+    """`--config FILE`: reads one more config file; later files win."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
+        file = Path(values) if "\n" not in values and len(values) < 4096 else None
+        is_file = file is not None and file.is_file()
+        text = file.read_text(encoding="utf-8") if file is not None and is_file else values
+        content = load(text) if is_file or text.lstrip().startswith("{") else None
+        if isinstance(content, dict):
+            values = json.dumps(with_new_names(content, getattr(parser, "renamed", {})))
+        agents = cfg.get("agents")
+        super().__call__(parser, cfg, values, option_string)
+        if isinstance(agents, dict) and isinstance(cfg.get("agents"), dict):
+            cfg["agents"] = agents | cfg["agents"]
+        callbacks = cfg.get("trainer.callbacks")
+        if isinstance(callbacks, list):
+            cfg["trainer.callbacks"] = merged_by_class(callbacks)
+
+
+def merged_by_class(callbacks: list[Any]) -> list[Any]:
+    """The callbacks with the options of a class that occurs several times in its first place."""
+    merged: dict[Any, Any] = {}
+    for index, callback in enumerate(callbacks):
+        name = callback.get("class_path") if isinstance(callback, Namespace) else index
+        if name not in merged:
+            merged[name] = callback
+            continue
+        options = merged[name].get("init_args") or Namespace()
+        for key, value in vars(callback.get("init_args") or Namespace()).items():
+            old = options.get(key)
+            together = isinstance(value, dict) and isinstance(old, dict)
+            options[key] = old | value if together else value
+        merged[name]["init_args"] = options
+    return list(merged.values())
+
+
+def with_new_names(content: dict[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """The content of a config file with renamed options (old dotted name -> new) moved."""
+    for old, new in renamed.items():
+        *path, last = old.split(".")
+        node: Any = content
+        for key in path:
+            node = node.get(key) if isinstance(node, dict) else None
+            # options of a class may be under init_args
+            if isinstance(node, dict) and last not in node and "init_args" in node:
+                node = node["init_args"]
+        if not isinstance(node, dict) or last not in node:
+            continue
+        value = node.pop(last)
+        *groups, name = new.split(".")[len(path) :]
+        for group in groups:
+            node = node.setdefault(group, {})
+        node.setdefault(name, value)
+        note(old, new)
+    return content
+
+
+def arguments_with_new_names(arguments: list[str], renamed: Mapping[str, str]) -> list[str]:
+    """Command-line arguments with the new names of renamed options."""
+    result = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        name = option.removeprefix("--").replace("model.init_args.", "model.")
+        for old, new in renamed.items():
+            if option.startswith("--") and (name == old or name.startswith(f"{old}.")):
+                argument = f"--{new}{name[len(old) :]}{equals}{value}"
+                note(old, new)
+        result.append(argument)
+    return result
+
+
+def note(old: str, new: str) -> None:
+    print(
+        f"slm-math: note: the option {old} is now called {new}; the old name works in this "
+        "version only",
+        file=sys.stderr,
+    )

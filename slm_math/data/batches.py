@@ -1,0 +1,167 @@
+"""Batches that resume where a run stopped, and the part that the two data modules share."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import lightning as L
+
+from slm_math.data.base import Source
+
+T = TypeVar("T")
+
+
+class ItemBatch(Generic[T]):
+    """A batch of plain values. It is no list and no dataclass, because Lightning searches those for
+    tensors to move to the device.
+    """
+
+    def __init__(self, items: list[T]) -> None:
+        self.items = items
+
+
+class Batches(Generic[T]):
+    """Batches of `items` in an order that (seed, epoch) decides; checkpoints contain the position.
+
+    A last batch that is not full is dropped in training, unless it is the only one.
+
+    Args:
+        items: what batches are made of.
+        size: items per batch, over all ranks; each rank gets its share of every batch.
+        seed: of the order.
+        shuffle: use a new order in every epoch.
+        length: the length of an item. Items of similar length then share a batch (within windows of
+            16 batches), which reduces padding.
+        rank: the rank of this process.
+        ranks: the number of processes.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[T],
+        size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        length: Callable[[T], int] | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {size}")
+        if not items:
+            raise ValueError("there is no data to make batches of")
+        self.items = items
+        self.size = size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.length = length
+        self.rank = rank
+        self.ranks = ranks
+        self.epoch = 0
+        self.position = 0  # batches of this epoch that were returned
+        self._plan: tuple[int, list[list[int]]] | None = None  # (epoch, its batches)
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.items), self.size)
+        return full + (rest > 0 and (full == 0 or not self.shuffle))
+
+    def __iter__(self) -> Iterator[ItemBatch[T]]:
+        """As many batches as an epoch has, starting at the position.
+
+        A trainer that stops an epoch early (`limit_train_batches`) therefore continues with the
+        remaining data in the next epoch.
+        """
+        for _ in range(len(self)):
+            yield self.draw()
+
+    def draw(self) -> ItemBatch[T]:
+        """This rank's share of the next batch; a new order starts after the last batch."""
+        if self._plan is None or self._plan[0] != self.epoch:
+            self._plan = self.epoch, self.plan()
+        if self.position >= len(self._plan[1]):
+            self.epoch, self.position = self.epoch + 1, 0
+            self._plan = self.epoch, self.plan()
+        indices = self._plan[1][self.position]
+        self.position += 1
+        return ItemBatch([self.items[i] for i in indices[self.rank :: self.ranks]])
+
+    def plan(self) -> list[list[int]]:
+        """The item indices of every batch of this epoch."""
+        order = list(range(len(self.items)))
+        draw = random.Random(f"{self.seed} {self.epoch}")
+        if self.shuffle:
+            draw.shuffle(order)
+        if self.length is not None:
+            window = 16 * self.size
+            lengths = [self.length(item) for item in self.items]
+            order = [
+                i
+                for start in range(0, len(order), window)
+                for i in sorted(order[start : start + window], key=lengths.__getitem__)
+            ]
+        batches = [order[start : start + self.size] for start in range(0, len(order), self.size)]
+        batches = batches[: len(self)]
+        if self.shuffle and self.length is not None:
+            draw.shuffle(batches)
+        return batches
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch, self.position = state["epoch"], state["position"]
+
+
+def run_seed(seed: int | None) -> int:
+    """`seed`; if it is None, the seed of the run (Lightning stores `--seed_everything` in the
+    environment), or 0.
+    """
+    return int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+
+
+def empty_batches() -> Batches[None]:
+    """A loader with one empty batch, for Lightning loops in which only callbacks work."""
+    return Batches([None], 1, shuffle=False)
+
+
+class SourceData(L.LightningDataModule):
+    """A data module that reads a `Source`. Checkpoints contain the position of its training loader
+    in the data.
+    """
+
+    def __init__(self, source: Source, batch_size: int, seed: int | None) -> None:
+        super().__init__()
+        self.source = source
+        self.batch_size = batch_size
+        self.seed = run_seed(seed)
+        self._loader: Batches[Any] | None = None
+        self._state: dict[str, int] | None = None
+
+    def _batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
+        trainer = self.trainer
+        return Batches(
+            items,
+            self.batch_size,
+            self.seed,
+            rank=trainer.global_rank,
+            ranks=trainer.world_size,
+            **options,
+        )
+
+    def _training_batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
+        self._loader = self._batches(items, **options)
+        if self._state is not None:
+            self._loader.load_state_dict(self._state)
+        return self._loader
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._loader is None else self._loader.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._state = state_dict or None
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        return batch

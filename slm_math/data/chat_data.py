@@ -1,0 +1,93 @@
+"""The data module of supervised fine-tuning: tokenized dialogues."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from slm_math.data.base import Source, Split
+from slm_math.data.batches import Batches, SourceData, empty_batches
+from slm_math.data.rows import Row
+
+
+class ChatData(SourceData):
+    """Demonstrations, tokenized with the chat template of the policy: a batch holds `Row`s, and one
+    batch is one optimizer step.
+
+    The loss tokens are those of the assistant's turns, with the token that ends each turn. Prompts,
+    user turns and tool output are context.
+
+    Args:
+        source: the data set.
+        batch_size: rows per optimizer step, over all ranks.
+        prompt: the prompt template that asks for a solution; use that of the evaluated agents.
+        max_length: leave out rows of more tokens than this; their number is printed. No row is
+            truncated.
+        prompt_weight: loss weight of the tokens outside of the assistant's turns; 0 masks them.
+        limit: train on a random sample of at most this many rows.
+        shuffle: use a new order in every epoch, with rows of similar length in a batch; False keeps
+            the order of the source (a curriculum).
+        seed: of the order and the sample; by default the seed of the run (`--seed_everything`).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int = 32,
+        prompt: str = "solve",
+        max_length: int = 1536,
+        prompt_weight: float = 0.0,
+        limit: int | None = None,
+        shuffle: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(source, batch_size, seed)
+        self.shuffle = shuffle
+        self.prompt = prompt
+        self.max_length = max_length
+        self.prompt_weight = prompt_weight
+        self.limit = limit
+        self.rows: dict[Split, list[Row]] = {}
+
+    def setup(self, stage: str) -> None:
+        splits: tuple[Split, ...] = ("train", "validation") if stage == "fit" else ("validation",)
+        for split in splits:
+            if split not in self.rows:
+                self.rows[split] = self.tokenize(split)
+        if stage == "fit" and not self.rows["train"]:
+            raise ValueError(
+                f"{self.source.name} has no worked solutions to train on (max_length "
+                f"{self.max_length})"
+            )
+
+    def tokenize(self, split: Split) -> list[Row]:
+        """The rows of a split; training rows only up to `limit`."""
+        chat = self.trainer.lightning_module.chat
+        rows = [
+            Row(tuple(ids), tuple(weights))
+            for dialogue in self.source.dialogues(split, self.prompt)
+            for ids, weights in chat.dialogue(dialogue, self.prompt_weight)
+        ]
+        short = [row for row in rows if len(row.ids) <= self.max_length]
+        if len(short) < len(rows) and self.trainer.is_global_zero:
+            print(
+                f"{self.source.name}/{split}: {len(rows) - len(short)} of {len(rows)} rows have "
+                f"more than {self.max_length} tokens (max_length) and are left out"
+            )
+        if split == "train" and self.limit is not None:
+            size = min(self.limit, len(short))
+            return random.Random(f"limit {self.seed}").sample(short, size)
+        return short
+
+    def train_dataloader(self) -> Batches[Row]:
+        length = (lambda row: len(row.ids)) if self.shuffle else None
+        return self._training_batches(self.rows["train"], shuffle=self.shuffle, length=length)
+
+    def val_dataloader(self) -> Any:
+        rows = self.rows["validation"]
+        return self._batches(rows, shuffle=False) if rows else empty_batches()
+
+    def test_dataloader(self) -> Batches[None]:
+        return empty_batches()
+
+    predict_dataloader = test_dataloader

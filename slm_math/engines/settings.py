@@ -1,0 +1,148 @@
+"""How replies are sampled: by which engine, how many at once, and with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+import torch
+
+from slm_math.engines import vllm_setup
+from slm_math.engines.endpoint import check_url
+from slm_math.types import Sampling
+
+EngineName = Literal["auto", "transformers", "vllm"]
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """Settings of vLLM.
+
+    Args:
+        servers: addresses of `vllm serve` processes (http://host:8000); by default vLLM runs in
+            this process.
+        memory: the share of the GPU for vLLM in this process; by default computed from model,
+            slots and sampling.
+        patience: seconds for which all servers may be down before the run ends.
+        address: this machine's address, as servers reach it over NCCL; detected by default.
+        timeout: seconds that one request to a server may take.
+        context: the most tokens of a prompt and its reply together, for vLLM in this process; by
+            default the model's own context.
+    """
+
+    servers: tuple[str, ...] = ()
+    memory: float | None = None
+    patience: float = 300.0
+    address: str | None = None
+    timeout: float = 600.0
+    context: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory is not None and not 0 < self.memory < 1:
+            raise ValueError(f"vllm.memory must be a share between 0 and 1, got {self.memory}")
+        if self.patience < 0 or self.timeout <= 0:
+            raise ValueError(
+                "vllm.patience must be at least 0 s and vllm.timeout above 0 s, got "
+                f"{self.patience} and {self.timeout}"
+            )
+        for url in self.servers:
+            check_url(url, "VLLM_API_KEY", "vllm.servers", "http://host:8000")
+
+
+@dataclass(frozen=True)
+class RoleSampling:
+    """The sampling settings of one role; None takes the setting for all roles. See `Sampling`."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    max_new_tokens: int | None = None
+    stop: tuple[str, ...] | None = None
+    not_first: tuple[str, ...] | None = None
+
+    def over(self, default: Sampling) -> Sampling:
+        """`default`, the settings of all roles, overridden by the settings of this role."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return replace(default, **{name: value for name, value in own.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How replies are sampled, in training and in evaluation.
+
+    Args:
+        engine: `auto` uses the vLLM servers if some are named, vLLM in this process if it is
+            installed and a GPU is available, and otherwise transformers; `vllm` and `transformers`
+            force the choice.
+        slots: requests decoded at once; by default 64 with transformers and 256 with vLLM.
+        sampling: the decoding settings of all roles; agents may override them per request.
+        roles: role -> settings that override `sampling`, such as `verifier: {max_new_tokens: 128}`.
+        vllm: settings of vLLM.
+    """
+
+    engine: EngineName = "auto"
+    slots: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    roles: dict[str, RoleSampling] = field(default_factory=dict)
+    vllm: Vllm = field(default_factory=Vllm)
+
+    def __post_init__(self) -> None:
+        if self.slots is not None and self.slots < 1:
+            raise ValueError(f"inference.slots must be at least 1, got {self.slots}")
+        self.by_role()  # raises ValueError for invalid settings
+
+    def sampling_of(self, role: str) -> Sampling:
+        """The settings of one role."""
+        own = self.roles.get(role)
+        return self.sampling if own is None else own.over(self.sampling)
+
+    def by_role(self) -> dict[str, Sampling]:
+        """role -> settings; "default" applies to all roles that are not named."""
+        return {"default": self.sampling} | {role: self.sampling_of(role) for role in self.roles}
+
+    def check_roles(self, roles: Sequence[str]) -> None:
+        """Raises ValueError for settings of a role that the agent does not have."""
+        unknown = sorted(set(self.roles) - set(roles))
+        if unknown:
+            raise ValueError(
+                f"inference.roles names {', '.join(unknown)}; the roles are {', '.join(roles)}"
+            )
+
+
+def choose_engine(
+    engine: EngineName, vllm: Vllm = Vllm(), ranks: int = 1, gpu: bool | None = None
+) -> str:
+    """The kind of engine to use: "transformers", "vllm" (in this process) or "servers".
+
+    "auto" uses the servers if some are named; vLLM if a supported version is installed, a GPU is
+    available (`gpu`; by default torch is asked) and there is one rank only; otherwise transformers.
+    Raises ValueError if the choice is impossible.
+    """
+    gpu = torch.cuda.is_available() if gpu is None else gpu
+    if engine == "transformers":
+        if vllm.servers:
+            raise ValueError(
+                "engine transformers does not use servers: remove vllm.servers, or set engine auto"
+            )
+        return engine
+    if vllm.servers:
+        return "servers"
+    reason = vllm_setup.refusal()
+    if reason is None and ranks > 1:
+        reason = (
+            f"vLLM in the training process needs a single process, but {ranks} train: start "
+            "`vllm serve` and set vllm.servers"
+        )
+    if engine == "vllm":
+        if reason is not None:
+            raise ValueError(f"engine vllm: {reason}")
+        return engine
+    return "vllm" if reason is None and gpu else "transformers"
+
+
+def slots_of(inference: Inference, kind: str, vllm_slots: int = 256) -> int:
+    """How many requests an engine of this kind (see `choose_engine`) decodes at once."""
+    default = 64 if kind == "transformers" else vllm_slots
+    return default if inference.slots is None else inference.slots

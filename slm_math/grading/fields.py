@@ -1,0 +1,110 @@
+"""Fields of rows of saved completions: which ones to read, and finding them by name or path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slm_math.grading.jsonl import RowError
+from slm_math.types import AnswerType
+
+# the usual names, in the order in which they are tried
+COMPLETION = (
+    "completion",
+    "response",
+    "output",
+    "prediction",
+    "solution",
+    "messages",
+    "conversation",
+)
+GOLD = ("answer", "gold", "ground_truth")
+PROBLEM = ("problem", "question", "prompt")
+VERDICT = ("correct", "is_correct")
+FINISH = ("finish_reason", "finish", "stop_reason")
+MISSING = object()
+
+
+class NoField(RowError):
+    """A row without the completion or the reference answer under any known name; `option` is the
+    command's option that names the field.
+    """
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+class AmbiguousRow(ValueError):
+    """A row that can be understood in two ways; so could all other rows, so grading stops."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """How to read rows: names of fields (None: the usual ones), and what holds for all rows.
+
+    `records` says that rows are evaluation records of this project, whose answers are extracted
+    already; `stored` that rows carry verdicts to compare with.
+    """
+
+    completion: str | None = None
+    gold: str | None = None
+    problem: str | None = None
+    answer_type: AnswerType | None = None
+    choices: str | None = None
+    tolerance: float | str | None = None
+    verdict: str | None = None
+    last_number: bool = False
+    records: bool = False
+    stored: bool = False
+
+
+def lookup(value: Any, path: str) -> Any:
+    """The value at a dotted path (`choices.0.message.content`), MISSING if there is none; names may
+    contain dots, too.
+    """
+    if isinstance(value, dict):
+        if path in value:
+            return value[path]
+        dots = [index for index, char in enumerate(path) if char == "."]
+        nested = (lookup(value[path[:dot]], path[dot + 1 :]) for dot in dots if path[:dot] in value)
+        return next((item for item in nested if item is not MISSING), MISSING)
+    if isinstance(value, list):
+        index, _, rest = path.partition(".")
+        if index.isdecimal() and int(index) < len(value):
+            return lookup(value[int(index)], rest) if rest else value[int(index)]
+    return MISSING
+
+
+def field_paths(value: Any, prefix: str = "", depth: int = 3) -> Iterator[str]:
+    """The dotted paths in an object, for users to choose from."""
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value[:1])
+        if isinstance(value, list)
+        else ()
+    )
+    for key, item in items:
+        nested = list(field_paths(item, f"{prefix}{key}.", depth - 1)) if depth > 1 else []
+        yield from nested or [f"{prefix}{key}"]
+
+
+def find_field(
+    row: Mapping[str, Any], name: str | None, usual: Sequence[str], option: str
+) -> tuple[str, Any]:
+    """Name and value of the field called `name`, or of the first of the usual ones that is not
+    null.
+
+    Raises NoField.
+    """
+    if name is not None:
+        value = lookup(row, name)
+        if value is MISSING:
+            raise NoField(option, f"field {name!r} is missing")
+        return name, value
+    for candidate in usual:
+        if row.get(candidate) is not None:
+            return candidate, row[candidate]
+    raise NoField(option, f"no {option}: the row has none of the fields {', '.join(usual)}")

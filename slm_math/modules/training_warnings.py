@@ -1,0 +1,95 @@
+"""What a GRPO step has to say about rollouts that teach nothing, or not what people think."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+
+from slm_math.metrics.records import distinct_rewards
+from slm_math.records.record import Record
+from slm_math.rollout.groups import Rollout
+
+
+class TrainingWarnings:
+    """Tells people, once each, why a role cannot learn, or learns from other tokens than they
+    think.
+
+    Args:
+        roles: the trained roles.
+        steps: a reward that is the same in so many steps from the first one is called constant.
+    """
+
+    def __init__(self, roles: Sequence[str], steps: int = 5) -> None:
+        self.roles = tuple(roles)
+        self.steps = steps
+        self._seen = 0
+        self._rewards: dict[str, set[float]] = {role: set() for role in roles}
+        self._spoke: set[str] = set()
+        self._greedy: set[str] = set()
+
+    def of_step(
+        self, step: int, records: Sequence[Record], rollouts: Sequence[Rollout]
+    ) -> Iterable[str]:
+        """What there is to say about a step, a line each.
+
+        Args:
+            step: its number.
+            records: those of all ranks.
+            rollouts: those of this rank.
+        """
+        broken = [record.error for record in records if record.error is not None]
+        if broken:
+            yield (
+                f"step {step}: {len(broken)} of {len(records)} workflows broke, the first: "
+                f"{broken[0]}"
+            )
+        if records and not any(any(record.advantages.values()) for record in records):
+            yield f"step {step}: {_dead_groups(records)}"
+        yield from self._constant(records)
+        self._check_greedy(rollouts)
+
+    def _constant(self, records: Sequence[Record]) -> Iterable[str]:
+        if not records or self._seen >= self.steps:
+            return
+        self._seen += 1
+        self._spoke |= {turn.role for record in records for turn in record.turns}
+        for role in self.roles:
+            self._rewards[role] |= distinct_rewards(records, role)
+            if self._seen == self.steps and len(self._rewards[role]) == 1:
+                [reward] = self._rewards[role]
+                yield (
+                    f"warning: every reward of role {role!r} was {reward:g} in the first "
+                    f"{self.steps} steps: there is nothing to learn. Check the rewards, the "
+                    "prompt, and whether replies hit the token limit (train/truncated)"
+                )
+            if self._seen == self.steps and not self._rewards[role]:
+                what = "no reward scored" if role in self._spoke else "nothing was said by"
+                yield (
+                    f"warning: {what} the trained role {role!r} in the first {self.steps} steps: "
+                    "it cannot learn"
+                )
+
+    def _check_greedy(self, rollouts: Sequence[Rollout]) -> None:
+        """Warns when an agent itself asked for greedy replies of a trained role."""
+        turns = (turn for rollout in rollouts for turn in rollout.trace.turns)
+        asked = {turn.request.role for turn in turns if turn.request.temperature == 0}
+        for role in sorted(asked & set(self.roles) - self._greedy):
+            self._greedy.add(role)
+            warnings.warn(
+                f"the agent asks the trained role {role!r} for greedy replies: these are not "
+                "trained on",
+                stacklevel=2,
+            )
+
+
+def _dead_groups(records: Sequence[Record]) -> str:
+    rewards = [
+        reward for record in records for reward in record.rewards.values() if not math.isnan(reward)
+    ]
+    mean = f"mean reward {math.fsum(rewards) / len(rewards):.2f}" if rewards else "none was scored"
+    groups = len({record.id for record in records})
+    return (
+        f"all {groups} groups are dead (the samples of a problem earned the same, {mean}): "
+        "nothing to learn from"
+    )

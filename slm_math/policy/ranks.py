@@ -1,0 +1,61 @@
+"""Collective operations over all ranks; with a single rank they return its own values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed
+from torch import nn
+
+T = TypeVar("T")
+
+
+def rank_count() -> int:
+    """The number of ranks."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if distributed else 1
+
+
+def rank() -> int:
+    """The rank of this process, from 0."""
+    return torch.distributed.get_rank() if rank_count() > 1 else 0
+
+
+def sum_over_ranks(value: float, device: torch.device | str = "cpu") -> float:
+    """The sum of a number over all ranks, in float64."""
+    if rank_count() == 1:
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(total)
+    return total.item()
+
+
+def gather_over_ranks(value: T) -> list[T]:
+    """The values of all ranks, in the order of ranks."""
+    ranks = rank_count()
+    if ranks == 1:
+        return [value]
+    values: list[Any] = [None] * ranks
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter], device: torch.device | str = "cpu") -> None:
+    """Sums gradients over all ranks in one all-reduce; a rank without rows contributes zeros.
+
+    A parameter that has no gradient on any rank keeps none, because with a gradient of zero the
+    optimizer's momentum would still move it.
+    """
+    if rank_count() == 1:
+        return
+    params = list(parameters)
+    has_gradient = torch.tensor([float(p.grad is not None) for p in params], device=device)
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), has_gradient])
+    torch.distributed.all_reduce(flat)
+    start = 0
+    for p, ranks_with_gradient in zip(params, flat[-len(params) :].tolist()):
+        p.grad = flat[start : start + p.numel()].view_as(p) if ranks_with_gradient else None
+        start += p.numel()

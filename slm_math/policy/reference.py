@@ -1,0 +1,55 @@
+"""The log-probabilities of rows under the reference.
+
+Axes: N rows, M loss tokens of all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from slm_math.data.rows import Row
+from slm_math.losses.policy import kl_estimate
+from slm_math.policy.batches import collate, micro_batches, token_counts, token_indices
+from slm_math.policy.loaded import LoadedPolicy
+
+
+@torch.no_grad()
+def reference_logprobs(
+    loaded: LoadedPolicy,
+    rows: Sequence[Row],
+    tokens_per_batch: int,
+    kl: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Tensor, list[float]]:
+    """Runs the reference, and the policy if a KL estimate is needed, on rows.
+
+    Args:
+        loaded: the policy with its reference.
+        rows: the N rows.
+        tokens_per_batch: the most positions in one forward pass.
+        kl: the KL estimator, see `kl_estimate`; None for none.
+        progress: called with (micro-batches done, all micro-batches).
+
+    Returns:
+        The log-probabilities (M,) under the reference in nats, and for each row an estimate of
+        KL(policy || reference) in nats, summed over its loss tokens (0 if `kl` is None).
+    """
+    device = loaded.model.device
+    logprobs = torch.zeros(int(token_counts(rows).sum()), device=device)
+    sums = torch.zeros(len(rows), device=device)
+    chunks = list(micro_batches(rows, tokens_per_batch))
+    for number, chunk in enumerate(chunks, 1):
+        batch = collate([rows[n] for n in chunk], device)
+        own = loaded.logprobs(batch, reference=True)[0]
+        logprobs[token_indices(rows, chunk).to(device)] = own
+        if kl is not None:
+            # both log-probabilities come from the trainer, because the engine's rounding must not
+            # count as divergence
+            estimate = kl_estimate(loaded.logprobs(batch)[0], own, kl)
+            of_batch = torch.zeros(len(chunk), device=device)
+            sums[chunk] = of_batch.index_add_(0, batch.row, estimate)
+        progress(number, len(chunks))
+    return logprobs, sums.tolist()

@@ -1,0 +1,241 @@
+"""Records as JSON, with a schema number, and back.
+
+Version 1 has no number: all records written before there was one. Records of other programs may
+lack fields or hold odd values; a missing field takes its default.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, cast, get_args
+
+from slm_math.records.record import (
+    GRADED,
+    ChatMessage,
+    Event,
+    NoteEvent,
+    Record,
+    RunEvent,
+    TurnEvent,
+)
+from slm_math.types import AnswerType
+
+SCHEMA = 2
+
+# characters that JSON leaves alone although they control terminals or end lines: C1 controls,
+# Unicode's separators
+ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """A record as plain data. Fields that do not apply are left out: the rules of answers other
+    than "math", and what only training knows.
+    """
+    rules = {
+        "answer_type": record.answer_type,
+        "choices": list(record.choices),
+        "tolerance": record.tolerance,
+    }
+    training = {
+        "parts": {role: dict(parts) for role, parts in record.parts.items()},
+        "rewards": dict(record.rewards),
+        "advantages": dict(record.advantages),
+    }
+    return {
+        "schema": SCHEMA,
+        "id": record.id,
+        "sample": record.sample,
+        "problem": record.problem,
+        "tags": dict(record.tags),
+        "gold": record.gold,
+        **(rules if record.answer_type != "math" else {}),
+        "answer": record.answer,
+        **({"correct": record.correct} if record.has_verdict else {}),
+        "reason": record.reason,
+        "method": record.method,
+        "hedged": record.hedged,
+        "lenient": record.lenient,
+        "error": record.error,
+        "seconds": record.seconds,
+        "events": [_event_to_json(event) for event in record.events],
+        **{name: values for name, values in training.items() if values},
+    }
+
+
+def _event_to_json(event: Event) -> dict[str, Any]:
+    if isinstance(event, NoteEvent):
+        return {
+            "kind": "note",
+            "note": event.kind,
+            "text": event.text,
+            **({"correct": event.correct} if event.correct is not None else {}),
+            **({"value": event.value} if event.value is not None else {}),
+            **({"role": event.role} if event.role else {}),
+            **({"branch": list(event.branch)} if event.branch else {}),
+        }
+    if isinstance(event, RunEvent):
+        return {
+            "kind": "run",
+            **({"earlier": list(event.earlier)} if event.earlier else {}),
+            "code": event.code,
+            "ok": event.ok,
+            "output": event.output,
+            "error_type": event.error_type,
+            "timed_out": event.timed_out,
+            "seconds": event.seconds,
+        }
+    return {
+        "kind": "turn",
+        "role": event.role,
+        "prompt": [message._asdict() for message in event.prompt],
+        "reply": event.reply,
+        "program": event.program,
+        "finish": event.finish,
+        "prompt_tokens": event.prompt_tokens,
+        "tokens": event.tokens,
+        "seconds": event.seconds,
+    }
+
+
+def check_schema(row: Mapping[str, Any]) -> None:
+    """Raises ValueError for a record of an unknown version."""
+    schema = row.get("schema", 1)
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
+        raise ValueError(
+            f"a record of schema version {schema!r}, but this slm-math reads versions 1 to "
+            f"{SCHEMA}: use a newer slm-math"
+        )
+
+
+def from_json(row: Mapping[str, Any]) -> Record:
+    """The record that plain data describe.
+
+    Raises ValueError for an unknown schema version, KeyError without `id` or `sample`. A sample
+    number that is not an integer becomes -1, which no evaluation asks for.
+    """
+    check_schema(row)
+    answer_type, tolerance = row.get("answer_type", "math"), row.get("tolerance")
+    correct = row.get("correct") is True
+    answer, error = row.get("answer"), row.get("error")
+    # metrics of rewards need their parts, too
+    trained = row if isinstance(row.get("parts"), dict) else {}
+    return Record(
+        id=_text(row["id"]),
+        sample=row["sample"] if type(row["sample"]) is int else -1,
+        problem=_text(row.get("problem")),
+        tags={_text(tag): _text(value) for tag, value in _items(row.get("tags"))},
+        gold=_text(row.get("gold")),
+        answer_type=cast(
+            AnswerType, answer_type if answer_type in get_args(AnswerType) else "math"
+        ),
+        choices=_texts(row.get("choices")),
+        tolerance=tolerance if type(tolerance) in (int, float, str) else None,
+        answer=None if answer is None else _text(answer),
+        correct=correct,
+        reason=_text(row.get("reason")),
+        method=_text(row.get("method")),
+        hedged=row.get("hedged") is True,
+        lenient=row.get("lenient", correct) is True,
+        error=None if error is None else _text(error),
+        seconds=_number(row.get("seconds")),
+        events=tuple(
+            _event_from_json(event)
+            for event in _list(row.get("events"))
+            if isinstance(event, dict) and event.get("kind") in ("turn", "run", "note")
+        ),
+        parts={
+            _text(role): {_text(name): _score(value) for name, value in _items(parts)}
+            for role, parts in _items(trained.get("parts"))
+        },
+        rewards={_text(role): _score(value) for role, value in _items(trained.get("rewards"))},
+        advantages={
+            _text(role): _score(value) for role, value in _items(trained.get("advantages"))
+        },
+        has_verdict="correct" in row,
+    )
+
+
+def _event_from_json(event: Mapping[str, Any]) -> Event:
+    if event["kind"] == "turn":
+        return TurnEvent(
+            role=_text(event.get("role")),
+            prompt=tuple(map(_message, _list(event.get("prompt")))),
+            reply=_text(event.get("reply")),
+            program=event.get("program") is True,
+            finish=_text(event.get("finish", "stop")),
+            prompt_tokens=int(_number(event.get("prompt_tokens"))),
+            tokens=int(_number(event.get("tokens"))),
+            seconds=_number(event.get("seconds")),
+        )
+    if event["kind"] == "run":
+        return RunEvent(
+            code=_text(event.get("code")),
+            earlier=_texts(event.get("earlier")),
+            ok=event.get("ok") is True,
+            output=_text(event.get("output")),
+            error_type=_text(event.get("error_type")),
+            timed_out=event.get("timed_out") is True,
+            seconds=_number(event.get("seconds")),
+        )
+    kind, text = _text(event.get("note")), event.get("text")
+    branch = [index for index in _list(event.get("branch")) if type(index) is int]
+    return NoteEvent(
+        kind=kind,
+        text=None if text is None else _text(text),
+        correct=event.get("correct") is True if kind in GRADED else None,
+        value=_number(event.get("value")) if kind == "vote" or "value" in event else None,
+        role=_text(event.get("role")),
+        branch=tuple(branch),
+    )
+
+
+def _message(message: Any) -> ChatMessage:
+    if not isinstance(message, dict):
+        return ChatMessage("?", _text(message))
+    return ChatMessage(_text(message.get("role")), _text(message.get("content")))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(_text, _list(value)))
+
+
+def _items(value: Any) -> list[tuple[Any, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def _number(value: Any) -> float:
+    """A finite number; 0 for anything else, such as null, which JSON has instead of NaN."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
+def _score(value: Any) -> float:
+    """A reward or advantage; NaN for what was not scored, which JSON has as null."""
+    return float(value) if type(value) in (int, float) else math.nan
+
+
+def json_line(row: Record | Mapping[str, Any]) -> bytes:
+    """A record as a line of JSON in UTF-8; null for NaN and the infinities, which JSON cannot
+    express.
+    """
+    data = to_json(row) if isinstance(row, Record) else row
+    text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, default=str)
+    # half of a surrogate pair, which UTF-8 cannot encode, becomes its JSON escape
+    return text.translate(ESCAPES).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,110 @@
+"""An agent meets problems: what evaluation, training, synthesis and distillation share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from slm_math.agents.base import Agent
+from slm_math.answers.graded import GradedTrace, grade_trace
+from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Finished, Job, Scheduler
+from slm_math.types import Problem, Task, Trace
+
+_Results: TypeAlias = Generator[Finished[str | None], None, None]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How the samples of an agent are drawn.
+
+    Args:
+        key: the first parts of every random key: purpose, seed, step. Problem id, sample and the
+            number of the request within its workflow follow.
+        window: workflows under way at once.
+        support: ask the engines which tokens could be sampled, for training.
+    """
+
+    key: tuple[int | str, ...] = ()
+    window: int = 1024
+    support: bool = False
+
+
+def collect(
+    agent: Agent,
+    jobs: Iterable[tuple[Task, int]],
+    executors: Executors,
+    sink: Callable[[GradedTrace], Any],
+    draws: Draws = Draws(),
+) -> None:
+    """Runs an agent on (task, sample) pairs, grades every trace once, and hands it to `sink` as
+    soon as it is finished.
+
+    `jobs` are drawn lazily. The agent sees only the problem of a task. What `sink` raises ends the
+    run; requests that are still open are canceled. Raises ValueError before the first request when
+    an engine or a sandbox is missing.
+    """
+    meetings = ((task.problem, sample, task) for task, sample in jobs)
+    with closing(_finished(agent, meetings, executors, draws)) as finished:
+        for result in finished:
+            _, _, task = result.job.subject
+            sink(grade_trace(task, _trace(result)))
+
+
+def run_agent(
+    agent: Agent,
+    jobs: Iterable[tuple[Problem, int]],
+    executors: Executors,
+    draws: Draws = Draws(),
+) -> Generator[Trace, None, None]:
+    """The traces of an agent on (problem, sample) pairs, each as soon as it is finished.
+
+    `collect` for callers that have no reference answers; it raises likewise.
+    """
+    meetings = ((problem, sample, None) for problem, sample in jobs)
+    return _traces(_finished(agent, meetings, executors, draws))
+
+
+def _traces(finished: _Results) -> Generator[Trace, None, None]:
+    with closing(finished):
+        yield from map(_trace, finished)
+
+
+def _finished(
+    agent: Agent,
+    meetings: Iterable[tuple[Problem, int, Task | None]],
+    executors: Executors,
+    draws: Draws,
+) -> _Results:
+    owner = f"agent {type(agent).__name__}"
+    executors.check(owner, agent.roles, agent.uses_python)
+
+    def job(problem: Problem, sample: int, task: Task | None) -> Job[str | None]:
+        workflow = agent.solve(problem)
+        if not isinstance(workflow, Generator):
+            raise ValueError(f"{owner}: solve yields no request, it must be a generator")
+        return Job(
+            workflow=workflow,
+            owner=owner,
+            about=f"problem {problem.id}, sample {sample}",
+            key=(*draws.key, problem.id, sample),
+            roles=tuple(agent.roles),
+            uses_python=agent.uses_python,
+            support=draws.support,
+            subject=(problem, sample, task),
+        )
+
+    return Scheduler(executors, draws.window).run(job(*meeting) for meeting in meetings)
+
+
+def _trace(result: Finished[str | None]) -> Trace:
+    job, answer = result.job, result.value
+    if not isinstance(answer, str | None):
+        raise ValueError(
+            f"{job.owner} returned {answer!r:.200} for {job.about}: solve must return the answer "
+            "as a string, or None when there is none"
+        )
+    problem, sample, _ = job.subject
+    return Trace(problem, sample, result.events, answer, result.error, result.seconds)

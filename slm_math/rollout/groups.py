@@ -1,0 +1,125 @@
+"""Where groups come from: problems are rolled out, graded, rewarded, and sampled anew if need be.
+
+Axes: P problems, G samples of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import torch
+
+from slm_math.answers.graded import GradedTrace
+from slm_math.losses.advantages import has_signal
+from slm_math.policy.ranks import gather_over_ranks, rank, rank_count, sum_over_ranks
+from slm_math.rewards import Scores
+from slm_math.types import Task, Trace
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A graded trace with its scores: by role the rewards, and credits of turns."""
+
+    graded: GradedTrace
+    scores: Scores
+
+    @property
+    def rewards(self) -> Mapping[str, float]:
+        """role -> weighted total of the reward; NaN: not scored."""
+        return self.scores.totals
+
+    @property
+    def parts(self) -> Mapping[str, Mapping[str, float]]:
+        """role -> the unweighted parts of the reward by name."""
+        return self.scores.parts
+
+    @property
+    def task(self) -> Task:
+        return self.graded.task
+
+    @property
+    def trace(self) -> Trace:
+        return self.graded.trace
+
+    def hit_length_limit(self, role: str) -> bool:
+        """Whether a reply of a role was cut off by its token budget."""
+        turns = (turn for turn in self.trace.turns if turn.request.role == role)
+        return any(turn.reply.finish == "length" for turn in turns)
+
+
+Group: TypeAlias = list[Rollout]
+Key: TypeAlias = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class SampledGroups:
+    """Groups to train on, each with G rollouts, and all rollouts that were sampled for them, also
+    those of groups that were dropped.
+    """
+
+    groups: list[Group]
+    rollouts: list[Rollout]
+
+
+class GroupSource(Protocol):
+    """Gives the groups of a step. Rows carry the version of the weights that sampled them, so a
+    source may also give groups that an earlier policy sampled.
+    """
+
+    def take(self, tasks: Sequence[Task], key: Key) -> SampledGroups:
+        """This rank's share of the groups of a step, for its share of P problems."""
+        ...
+
+
+class OnPolicyGroups:
+    """Samples groups from the present policy when they are asked for.
+
+    Args:
+        sample: (problems, key) -> for each a group of G scored rollouts; the key tells draws apart.
+        roles: the trained roles.
+        resample: None keeps all groups. A number drops groups whose rewards are all equal and
+            samples further problems instead, at most so many batches of them, until P groups are
+            left (dynamic sampling, Yu et al. 2025, eq. 11).
+        more: this rank's share of a further batch of problems, for `resample`.
+        device: where ranks exchange numbers.
+    """
+
+    def __init__(
+        self,
+        sample: Callable[[Sequence[Task], Key], list[Group]],
+        roles: Sequence[str],
+        resample: int | None = None,
+        more: Callable[[], Sequence[Task]] = list,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.sample = sample
+        self.roles = tuple(roles)
+        self.resample = resample
+        self.more = more
+        self.device = device
+
+    def take(self, tasks: Sequence[Task], key: Key) -> SampledGroups:
+        if self.resample is None:
+            groups = self.sample(tasks, (*key, 0))
+            return SampledGroups(groups, [rollout for group in groups for rollout in group])
+        wanted = int(sum_over_ranks(len(tasks), self.device))
+        rollouts: list[Rollout] = []
+        live: dict[tuple[int, int], Group] = {}  # by (draw, place in the batch of all ranks)
+        for draw in range(self.resample + 1):
+            if draw:
+                tasks = self.more()
+            for place, group in enumerate(self.sample(tasks, (*key, draw))):
+                rollouts += group
+                if self._teaches(group):
+                    live[draw, place * rank_count() + rank()] = group
+            if sum_over_ranks(len(live), self.device) >= wanted:
+                break
+        first = sorted(at for places in gather_over_ranks(list(live)) for at in places)[:wanted]
+        return SampledGroups([live[at] for at in first if at in live], rollouts)
+
+    def _teaches(self, group: Group) -> bool:
+        """Whether the rewards of some trained role differ within a group."""
+        rewards = [[rollout.rewards[role] for rollout in group] for role in self.roles]
+        return bool(has_signal(torch.tensor(rewards, dtype=torch.float64)).any())

@@ -1,0 +1,143 @@
+"""Mistakes on the command line and in configs are answered in a line or two that say what to do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli.evaluating import ours
+from tiny import SCRATCH
+
+from slm_math.cli import run
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FULL = [f"--config={CONFIGS / name}" for name in ("sft/full.yaml", "fast.yaml")]
+SOURCE = "--source={class_path: slm_math.data.sources.GSM8K, init_args: {path: DATA/FOLDER}}"
+EVAL = [
+    "eval",
+    f"--config={CONFIGS / 'eval/gsm8k.yaml'}",
+    "--agents.one=SingleShot",
+    "--model=MODEL",
+    "--out=OUT",
+]
+FIT = ["fit", *FULL]
+FIT_GRPO = ["fit", f"--config={CONFIGS / 'grpo/solver.yaml'}"]
+MISTAKES: dict[str, tuple[list[str], list[str]]] = {
+    "unknown command": (["evla"], ["evla", "slm-math --help"]),
+    "no config file": ([*FIT, "--config=nowhere.yaml"], ["config file", "nowhere.yaml"]),
+    "unknown key": ([*FIT, "--config=DATA/key.yaml"], ["tokens_per_bach", "tokens_per_batch"]),
+    "unknown option": ([*FIT, "--trainer.max_epocs=3"], ["max_epocs"]),
+    "unknown key of eval": ([*EVAL, "--config=DATA/eval.yaml"], ["limt"]),
+    "misspelt module": (
+        [*FIT, "--model.class_path=slm_math.modules.sft.SFTModul"],
+        ["SFTModul", "SFTModule"],
+    ),
+    "misspelt callback": (
+        [*FIT, "--config=DATA/callback.yaml"],
+        ["callbacks.AgentEvall", "AgentEval"],
+    ),
+    "misspelt agent": (
+        [*EVAL, "--agents={a: {class_path: slm_math.agents.SingelShot}}"],
+        ["SingelShot", "SingleShot"],
+    ),
+    "misspelt source": ([*EVAL, "--source=GSM9K"], ["GSM9K", "known: Arithmetic, CoT, GSM8K"]),
+    "misspelt reward": ([*FIT_GRPO, "--model.rewards=[Corect]"], ["Corect", "Correct, Format"]),
+    "option twice": (
+        [*EVAL, "--source={class_path: GSM8K, limit: 1, init_args: {limit: 2}}"],
+        ["GSM8K", "limit", "both"],
+    ),
+    "wrong type": ([*FIT, "--data.init_args.batch_size=many"], ["batch_size", "many"]),
+    "wrong value": ([*FIT, "--data.init_args.batch_size=0"], ["batch_size must be at least 1"]),
+    "no such model": (
+        [*EVAL[:3], "--model=./nowhere", "--out=OUT"],
+        ["./nowhere", "does not exist"],
+    ),
+    "no such model to train": (
+        ["fit", FULL[0], "--model.init_args.policy.path=./nowhere"],
+        ["./nowhere"],
+    ),
+    "missing field": (
+        [*EVAL, SOURCE.replace("FOLDER", "field")],
+        ["test.jsonl", "line 2", "answer"],
+    ),
+    "broken line": ([*EVAL, SOURCE.replace("FOLDER", "json")], ["test.jsonl", "line 2", "JSON"]),
+    "no data": ([*EVAL, SOURCE.replace("FOLDER", "nowhere")], ["DATA/nowhere"]),
+    "grade nothing": (["grade", "--file=nowhere.jsonl"], ["nowhere.jsonl", "does not exist"]),
+    "grade broken line": (
+        ["grade", "--file=DATA/json/test.jsonl"],
+        ["test.jsonl", "line 1", "completion"],
+    ),
+    "no results": (["results", "--folders=[DATA]"], ["holds no evaluation"]),
+    "no checkpoint": ([*FIT, "--ckpt_path=nowhere.ckpt"], ["nowhere.ckpt"]),
+    "download nothing": (["download"], ["nothing to download"]),
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = SCRATCH.tokenizer()
+    SCRATCH.model(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data")
+    good = json.dumps({"question": "1 + 1?", "answer": "2 #### 2"})
+    for name, bad in (("field", json.dumps({"question": "x"})), ("json", '{"question": ')):
+        (folder / name).mkdir()
+        (folder / name / "test.jsonl").write_text(f"{good}\n{bad}\n")
+    (folder / "key.yaml").write_text("model: {init_args: {tokens_per_bach: 5}}")
+    (folder / "eval.yaml").write_text("limt: 5")
+    (folder / "callback.yaml").write_text(
+        "trainer: {callbacks: [{class_path: callbacks.AgentEvall}]}"
+    )
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_mistake_is_answered_in_a_line_or_two(
+    kind: str,
+    model: str,
+    data: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, expected = MISTAKES[kind]
+    places = {"DATA": data, "MODEL": model, "OUT": str(tmp_path / "out")}
+    for name, place in places.items():
+        arguments = [argument.replace(name, place) for argument in arguments]
+        expected = [text.replace(name, place) for text in expected]
+    with pytest.raises(SystemExit) as stop:
+        run(arguments)
+    error = capsys.readouterr().err
+    said = ours(error)
+    assert stop.value.code == 2
+    assert 1 <= said.count("\n") <= 2, error
+    assert len(said) < 800, said
+    assert "Traceback" not in error
+    for text in expected:
+        assert text in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "slm_math",
+        *FIT,
+        "--model.class_path=slm_math.modules.sft.SFTModul",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert 1 <= ours(done.stderr).count("\n") <= 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "SFTModule" in ours(done.stderr)

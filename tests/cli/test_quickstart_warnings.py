@@ -1,0 +1,71 @@
+"""Who runs the quickstart reads no warning: neither of a library that changes nor of ours."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SMALL = "{train: 8, validation: 4, test: 4, solve: 20, code: 20, check: 20, copies: 4, drills: 4}"
+OF_USERS = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+# what pytest and its configuration set, and what would silence somebody
+NOT_OF_USERS = ("PYTHONWARNINGS", "PYTEST_", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY")
+
+
+def slm_math(folder: Path, *arguments: str) -> str:
+    """What a command says on stdout and stderr, in the environment that the quickstart makes."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(NOT_OF_USERS)
+    }
+    command = [sys.executable, "-m", "slm_math", *arguments]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment | OF_USERS | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_no_command_of_the_quickstart_warns(tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    source = f"{{class_path: slm_math.data.arithmetic.Arithmetic, init_args: {SMALL}}}"
+    fit = ["--trainer.limit_train_batches=2", f"--data.init_args.source={source}"]
+    configs = {name: f"--config=configs/quickstart/{name}.yaml" for name in ("sft", "grpo", "eval")}
+    said = {
+        "sft": slm_math(
+            tmp_path, "fit", configs["sft"], *fit, "--trainer.default_root_dir=runs/sft"
+        ),
+        "grpo": slm_math(
+            tmp_path,
+            "fit",
+            configs["grpo"],
+            *fit,
+            "--trainer.default_root_dir=runs/grpo",
+            "--trainer.max_epochs=1",
+            "--data.init_args.batch_size=4",
+            "--model.init_args.policy.path=runs/sft/export",
+        ),
+        "eval": slm_math(
+            tmp_path,
+            "eval",
+            configs["eval"],
+            f"--source={source}",
+            "--limit=2",
+            "--model=runs/grpo/export",
+            "--out=runs/test",
+        ),
+        "results": slm_math(tmp_path, "results", "runs/test"),
+    }
+    assert "solver_verifier" in said["results"]
+    warned = [
+        f"{command}: {line}"
+        for command, text in said.items()
+        for line in text.splitlines()
+        if re.search("warn|deprecat", line, re.IGNORECASE)
+    ]
+    assert not warned, "\n".join(warned)

@@ -1,0 +1,184 @@
+"""Classes by short names, options beside class_path, agents of several files, renamed options."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from slm_math.cli import run
+from slm_math.config_files import with_init_args
+
+Shown = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str]) -> Shown:
+    """The configuration that a command would run with; the notes are under "stderr"."""
+
+    def configuration(*arguments: str) -> dict[str, Any]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            run([*arguments, "--print_config"])
+        streams = capsys.readouterr()
+        assert stop.value.code in (0, None), streams.err
+        return yaml.safe_load(streams.out) | {"stderr": streams.err}
+
+    return configuration
+
+
+def write(folder: Path, **files: str) -> list[str]:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return [f"--config={folder / name}.yaml" for name in files]
+
+
+EVAL = ["eval", "--out=x", "--model=a/b"]
+TRAIN = """
+model: {class_path: GRPOModule, policy: {path: a/b}, agent: SingleShot, rewards: [Correct]}
+data: {class_path: ProblemData, source: GSM8K}
+"""
+
+
+def test_a_fresh_process_knows_every_short_name_without_a_config() -> None:
+    arguments = [
+        *("fit", "--model", "GRPOModule", "--model.policy.path", "a/b"),
+        *("--model.agent", "SingleShot", "--model.rewards+", "Correct"),
+        *("--data", "ProblemData", "--data.source", "GSM8K", "--data.source.limit", "7"),
+        *("--trainer.callbacks+", "RolloutTable", "--print_config"),
+    ]
+    command = [sys.executable, "-m", "slm_math", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    config = yaml.safe_load(done.stdout)
+    assert config["model"]["class_path"] == "slm_math.modules.grpo.GRPOModule"
+    assert config["model"]["init_args"]["policy"]["path"] == "a/b"
+    assert config["model"]["init_args"]["agent"]["class_path"] == "slm_math.agents.SingleShot"
+    rewards = config["model"]["init_args"]["rewards"]
+    assert rewards[-1]["class_path"] == "slm_math.rewards.Correct"
+    source = config["data"]["init_args"]["source"]
+    assert source["class_path"] == "slm_math.data.GSM8K"
+    assert source["init_args"]["limit"] == 7
+    assert [item["class_path"] for item in config["trainer"]["callbacks"]] == [
+        "callbacks.RolloutTable"
+    ]
+
+
+def test_eval_knows_agents_sources_and_engines(shown: Shown) -> None:
+    agents = ["--agents.x=SolverVerifier", "--engines.verifier=OpenAIEngine"]
+    engine = ["--engines.verifier.base_url=http://localhost:1", "--engines.verifier.model=m"]
+    config = shown(*EVAL, "--source=Arithmetic", *agents, *engine)
+    assert config["source"]["class_path"] == "slm_math.data.Arithmetic"
+    assert config["agents"]["x"]["class_path"] == "slm_math.agents.SolverVerifier"
+    assert config["engines"]["verifier"]["class_path"].endswith(".OpenAIEngine")
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (
+            "{class_path: slm_math.data.GSM8K, limit: 3}",
+            "{class_path: slm_math.data.sources.GSM8K, init_args: {limit: 3}}",
+        ),
+        ("Arithmetic", "slm_math.data.arithmetic.Arithmetic"),
+        (
+            "{class_path: GSM8K, validation: 0.1}",
+            "{class_path: slm_math.data.gsm8k.GSM8K, init_args: {validation: 0.1}}",
+        ),
+    ],
+)
+def test_the_short_and_the_long_form_mean_the_same(shown: Shown, short: str, long: str) -> None:
+    one, two = (
+        shown(*EVAL, "--agents.x=SingleShot", f"--source={text}")["source"]
+        for text in (short, long)
+    )
+    assert one["init_args"] == two["init_args"]
+    assert one["class_path"].rpartition(".")[2] == two["class_path"].rpartition(".")[2]
+
+
+def test_the_old_places_of_data_sets_are_the_same_classes() -> None:
+    from slm_math import data
+    from slm_math.data import modules, sources
+
+    for name in ("GSM8K", "MATH", "MATH500", "CoT"):
+        assert getattr(sources, name) is getattr(data, name)
+    for name in ("ProblemData", "ChatData"):
+        assert getattr(modules, name) is getattr(data, name)
+
+
+def test_options_beside_the_class_at_any_depth() -> None:
+    value = [{"class_path": "A", "b": {"class_path": "B", "c": 1}}, {"d": {"e": 2}}]
+    inner = {"class_path": "B", "init_args": {"c": 1}}
+    assert with_init_args(value) == [
+        {"class_path": "A", "init_args": {"b": inner}},
+        {"d": {"e": 2}},
+    ]
+
+
+def test_agents_of_several_files_are_all_evaluated(shown: Shown, tmp_path: Path) -> None:
+    files = write(
+        tmp_path,
+        one="source: GSM8K\nagents: {one: SingleShot, both: {class_path: MajorityVote, k: 3}}",
+        two="agents: {two: CodeFeedback, both: {class_path: MajorityVote, k: 7}}",
+    )
+    agents = shown(*EVAL, *files, "--agents.three=SolverVerifier")["agents"]
+    assert list(agents) == ["one", "both", "two", "three"]
+    assert agents["both"]["init_args"]["k"] == 7
+
+
+def test_agents_of_agent_eval_are_merged_by_name_where_a_later_file_appends_it(
+    shown: Shown, tmp_path: Path
+) -> None:
+    start = "trainer: {callbacks: [{class_path: AgentEval, limit: 5, agents: {one: SingleShot}}]}"
+    files = write(
+        tmp_path,
+        one=TRAIN + start,
+        two="trainer: {callbacks+: [{class_path: AgentEval, agents: {two: CodeFeedback}}, "
+        "ExportHF]}",
+    )
+    callbacks = shown("fit", *files)["trainer"]["callbacks"]
+    assert [item["class_path"] for item in callbacks] == [
+        "callbacks.AgentEval",
+        "callbacks.ExportHF",
+    ]
+    assert list(callbacks[0]["init_args"]["agents"]) == ["one", "two"]
+    assert callbacks[0]["init_args"]["limit"] == 5
+
+
+def test_callbacks_without_a_plus_replace_those_of_earlier_files(
+    shown: Shown, tmp_path: Path
+) -> None:
+    files = write(
+        tmp_path,
+        one=TRAIN + "trainer: {callbacks: [{class_path: AgentEval, agents: {one: SingleShot}}]}",
+        two="trainer: {callbacks: [{class_path: AgentEval, agents: {two: CodeFeedback}}]}",
+    )
+    [callback] = shown("fit", *files)["trainer"]["callbacks"]
+    assert list(callback["init_args"]["agents"]) == ["two"]
+
+
+def test_old_names_of_the_options_of_eval_work_and_say_so(shown: Shown, tmp_path: Path) -> None:
+    old = "policy: a/b\nsource: GSM8K\nagents: {one: SingleShot}\nslots: 3\nsampling: {top_p: 0.5}"
+    files = write(tmp_path, old=old)
+    config = shown(
+        "eval", "--out=x", *files, "--sampling.temperature", "0.7", "--engine=transformers"
+    )
+    assert config["model"] == "a/b"
+    assert config["inference"]["slots"] == 3
+    assert config["inference"]["engine"] == "transformers"
+    assert config["inference"]["sampling"]["top_p"] == 0.5
+    assert config["inference"]["sampling"]["temperature"] == 0.7
+    assert "slots is now called inference.slots" in config["stderr"]
+
+
+def test_old_names_of_the_options_of_training_work(shown: Shown, tmp_path: Path) -> None:
+    old = "model: {init_args: {slots: 3, sampling: {max_new_tokens: 9}}}"
+    files = write(tmp_path, new=TRAIN, old=old)
+    inference = shown(
+        "fit", *files, "--model.init_args.sampling.temperature=0.7", "--model.engine=vllm"
+    )["model"]["init_args"]["inference"]
+    assert (inference["slots"], inference["engine"]) == (3, "vllm")
+    assert inference["sampling"]["max_new_tokens"] == 9
+    assert inference["sampling"]["temperature"] == 0.7

@@ -1,0 +1,5 @@
+"""The precision of closed forms."""
+
+from closeness import close, dtype
+
+__all__ = ["close", "dtype"]
