@@ -40,13 +40,13 @@ class Findings:
         self.rows: dict[tuple[str, str], dict[str, Measurement]] = {}
 
     def take(
-        self, title: str, way: str, check: Callable[..., Iterator[Measurement]], *given: Any
+        self, title: str, way: str, check: Callable[..., Iterator[Measurement]], *inputs: Any
     ) -> None:
         """Runs a check; a check that raises counts as a measurement out of bounds."""
         start = time.monotonic()
         measurements = []
         try:
-            measurements += check(*given)
+            measurements += check(*inputs)
         except Exception as error:
             measurements.append(
                 Measurement(
@@ -91,13 +91,13 @@ def shown(measured: Measurement | None) -> str:
 
 
 def check_model(
-    found: Findings, title: str, folder: Path, model: Any, tokenizer: Any, n: int, last: bool
+    findings: Findings, title: str, folder: Path, model: Any, tokenizer: Any, n: int, last: bool
 ) -> None:
     """All checks of one model, in process and served; `last`: finally the servers are killed."""
     here = Subject(inside.inside(folder), model, tokenizer)
-    found.take(title, INSIDE, inside.start, here)
+    findings.take(title, INSIDE, inside.start, here)
     for check in (*generation.CHECKS, *weights.CHECKS):
-        found.take(title, INSIDE, check, here)
+        findings.take(title, INSIDE, check, here)
     here.engine.close()
 
     running = servers.started(folder, "file", n, folder.parent)
@@ -105,24 +105,24 @@ def check_model(
         there = Subject(servers.served(running, folder.parent / "handed"), model, tokenizer)
         there.send()
         for check in (*generation.CHECKS, *weights.CHECKS):
-            found.take(title, SERVED, check, there)
+            findings.take(title, SERVED, check, there)
         if last:
             root, policy = folder.parent / "fit-served", Policy(path=str(folder))
             urls = [server.url for server in running]
-            found.take("training", SERVED, inside.training, root, False, policy, urls)
+            findings.take("training", SERVED, inside.training, root, False, policy, urls)
             there.send()  # the training run above has sent its own weights
-            found.take(title, SERVED, servers.killed, there, running)
-            found.take("failures", SERVED, weights.failed, there)  # ends the servers
+            findings.take(title, SERVED, servers.killed, there, running)
+            findings.take("failures", SERVED, weights.failed, there)  # ends the servers
         there.engine.close()
     finally:
         for server in running:
             server.kill()
 
 
-def check_adapters(found: Findings, folder: Path, model: Any, tokenizer: Any, n: int) -> None:
+def check_adapters(findings: Findings, folder: Path, model: Any, tokenizer: Any, n: int) -> None:
     title, peft = "adapters", weights.with_adapters(model)
     here = Subject(inside.for_adapters(folder), peft, tokenizer)
-    found.take(title, INSIDE, weights.adapters, here, folder.parent / "adapters-here")
+    findings.take(title, INSIDE, weights.adapters, here, folder.parent / "adapters-here")
     here.engine.close()
 
     running = servers.started(folder, "adapters", n, folder.parent)
@@ -132,27 +132,27 @@ def check_adapters(found: Findings, folder: Path, model: Any, tokenizer: Any, n:
             weights.with_adapters(model),
             tokenizer,
         )
-        found.take(title, SERVED, weights.adapters, there, folder.parent / "adapters-there")
+        findings.take(title, SERVED, weights.adapters, there, folder.parent / "adapters-there")
         policy = Policy(path=str(folder), lora=Lora(r=4, alpha=8, dropout=0.0))
         urls = [server.url for server in running]
-        found.take(
+        findings.take(
             "training", SERVED, inside.training, folder.parent / "fit-adapters", True, policy, urls
         )
         weights.send_adapters(there, folder.parent / "adapters-there")
-        found.take("failures", SERVED, servers.lost, there, running)
+        findings.take("failures", SERVED, servers.lost, there, running)
     finally:
         for server in running:
             server.kill()
 
 
-def check_failures(found: Findings, folder: Path, model: Any, tokenizer: Any) -> None:
+def check_failures(findings: Findings, folder: Path, model: Any, tokenizer: Any) -> None:
     """The checks that may leave vLLM unusable, which run last."""
     here = Subject(inside.inside(folder), model, tokenizer)
-    found.take("failures", INSIDE, inside.company, here, folder)
+    findings.take("failures", INSIDE, inside.company, here, folder)
     here.engine.close()
     here = Subject(inside.inside(folder), model, tokenizer)
     here.send()
-    found.take("failures", INSIDE, weights.failed, here)
+    findings.take("failures", INSIDE, weights.failed, here)
 
 
 def models(path: str | None, root: Path) -> dict[str, tuple[Path, Any, Any]]:
@@ -177,30 +177,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--servers", type=int, default=1, help="`vllm serve` processes side by side"
     )
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no server outlives it
     console, begun = Console(width=150), time.monotonic()
-    found = Findings(console)
+    findings = Findings(console)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        subjects = models(given.model, root)
+        subjects = models(options.model, root)
         for i, (title, (folder, model, tokenizer)) in enumerate(subjects.items()):
             check_model(
-                found, title, folder, model, tokenizer, given.servers, last=i == len(subjects) - 1
+                findings,
+                title,
+                folder,
+                model,
+                tokenizer,
+                options.servers,
+                last=i == len(subjects) - 1,
             )
-        check_adapters(found, folder, model, tokenizer, given.servers)
+        check_adapters(findings, folder, model, tokenizer, options.servers)
         for lora in (False, True):
-            found.take("training", INSIDE, inside.training, root / f"fit-{lora}", lora)
+            findings.take("training", INSIDE, inside.training, root / f"fit-{lora}", lora)
         for after, lr in ((0, 1e-2), (1, 1e-2), (1, 1e-6)):
-            found.take("training", INSIDE, inside.corrupted, root / f"fit-{after}-{lr}", after, lr)
-        check_failures(found, folder, model, tokenizer)
-    console.print(found.table())
+            findings.take(
+                "training", INSIDE, inside.corrupted, root / f"fit-{after}-{lr}", after, lr
+            )
+        check_failures(findings, folder, model, tokenizer)
+    console.print(findings.table())
     console.print(
         f"{time.monotonic() - begun:.0f} s; "
-        f"{'all bars met' if found.passes else 'SOME BARS MISSED'}"
+        f"{'all bars met' if findings.passes else 'SOME BARS MISSED'}"
     )
-    return 0 if found.passes else 1
+    return 0 if findings.passes else 1
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def interval(values: Sequence[float]) -> str:
 
 def main() -> None:
     root = Path(sys.argv[1])
-    found = {arm: sorted(path for path in (root / arm).glob("*") if path.is_dir()) for arm in ARMS}
+    by_arm = {arm: sorted(path for path in (root / arm).glob("*") if path.is_dir()) for arm in ARMS}
     table = Table(title="GRPO of the embedded model, means over seeds with 95 % intervals")
     for name in (
         "",
@@ -60,14 +60,14 @@ def main() -> None:
         table.add_column(name)
     for name in ("|d logp| mean", "largest", "ESS", "accuracy", "s / step"):
         table.add_column(name)
-    for arm, runs in found.items():
+    for arm, runs in by_arm.items():
         if not runs:
             continue
         rewards = [column(run, "train/reward") for run in runs]
         thirds = [
             [fmean(r[i * len(r) // 3 : (i + 1) * len(r) // 3]) for r in rewards] for i in range(3)
         ]
-        base = [fmean(column(run, "train/reward")) for run in found["transformers"]]
+        base = [fmean(column(run, "train/reward")) for run in by_arm["transformers"]]
         gaps = [fmean(r) - b for r, b in zip(rewards, base)]
         seconds = [
             sum(
@@ -89,13 +89,13 @@ def main() -> None:
             f"{fmean(seconds):.2f}",
         )
     Console(width=220).print(table)
-    draw(found, root / "rewards.png")
+    draw(by_arm, root / "rewards.png")
 
 
-def draw(found: dict[str, list[Path]], path: Path) -> None:
+def draw(by_arm: dict[str, list[Path]], path: Path) -> None:
     """The mean reward over seeds, smoothed over five steps, in front of the single seeds."""
     figure, axes = plt.subplots(figsize=(8, 4.5))
-    for number, (arm, runs) in enumerate(found.items()):
+    for number, (arm, runs) in enumerate(by_arm.items()):
         curves = [column(run, "train/reward") for run in runs]
         if not curves:
             continue

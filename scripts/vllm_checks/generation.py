@@ -90,8 +90,8 @@ def stops(s: Subject) -> Iterator[Measurement]:
         before = [s.chat.text(tokens[:k]) for k in range(len(tokens) + 1)]
         for k in range(1, len(tokens) - 1):
             one, two = before[k][len(before[k - 1]) :], before[k + 1][len(before[k]) :]
-            found = {"inside": two[:-1], "across": one[-1:] + two}
-            for kind, stop in found.items():
+            stops = {"inside": two[:-1], "across": one[-1:] + two}
+            for kind, stop in stops.items():
                 fits = len(one) > 0 and len(two) > 1 and stop.isascii() and stop.isprintable()
                 if fits and stop not in before[k] and len(cases[kind]) < 4:
                     asked = Sampling(0.0, max_new_tokens=24, stop=("never said", stop))
@@ -100,10 +100,10 @@ def stops(s: Subject) -> Iterator[Measurement]:
         wrong = 0
         for (request, tokens), reply in zip(asked, s.answers([request for request, _ in asked])):
             stop = request.sampling.stop[1]
-            said = reply.text == s.chat.text(tokens) and (
+            text_agrees = reply.text == s.chat.text(tokens) and (
                 reply.text.endswith(stop) or kind == "inside"
             )
-            wrong += not (reply.token_ids == tokens and reply.finish == "stop" and said)
+            wrong += not (reply.token_ids == tokens and reply.finish == "stop" and text_agrees)
         yield Measurement(f"stop strings {kind} tokens: replies with another end", wrong, most=0)
         yield Measurement(f"stop strings {kind} tokens: tried", len(asked), least=2)
 
@@ -193,8 +193,8 @@ def resume(s: Subject) -> Iterator[Measurement]:
     )
     more, wrong = tuple(s.tokenizer(injected, add_special_tokens=False)["input_ids"]), 0
     for one, two in zip(begun, went_on):
-        said = one.token_ids[:-1] if one.token_ids[-1] == s.chat.end_id else one.token_ids
-        wrong += two.prompt_ids != (*one.prompt_ids, *said, *more)
+        own = one.token_ids[:-1] if one.token_ids[-1] == s.chat.end_id else one.token_ids
+        wrong += two.prompt_ids != (*one.prompt_ids, *own, *more)
     yield Measurement("resumed prompts that do not extend the sampled ids", wrong, most=0)
     yield Measurement(
         "resumed: log-probabilities, max |d| (nats)", gap(s.model, *went_on), most=NATS
@@ -210,17 +210,18 @@ def cancel(s: Subject) -> Iterator[Measurement]:
     victims = [ticket for ticket in tickets[1:] if ticket not in early][-2:]
     for ticket in victims:
         s.engine.cancel(ticket)
-    found = early
+    results = early
     end = time.monotonic() + 60
     while s.engine.busy and time.monotonic() < end:
-        found |= dict(s.engine.poll(0.5))
-    found |= dict(s.engine.poll(0.2))
+        results |= dict(s.engine.poll(0.5))
+    results |= dict(s.engine.poll(0.2))
     gone = {tickets[0], *victims}
     yield Measurement("cancelled under way, besides one that waits", len(victims), least=2)
-    yield Measurement("cancelled requests that come back", len(gone & found.keys()), most=0)
-    kept = [(t, tokens) for t, tokens in zip(tickets, calm) if t not in gone]
+    yield Measurement("cancelled requests that come back", len(gone & results.keys()), most=0)
+    others = [(t, tokens) for t, tokens in zip(tickets, calm) if t not in gone]
     unlike = sum(
-        not isinstance(found.get(t), Reply) or found[t].token_ids != tokens for t, tokens in kept
+        not isinstance(results.get(t), Reply) or results[t].token_ids != tokens
+        for t, tokens in others
     )
     yield Measurement("others that come to harm", unlike, most=0)
     again = [reply.token_ids for reply in s.answers(asked)]

@@ -101,10 +101,10 @@ def under_way(s: Subject, n: int) -> tuple[list[int], dict[int, Reply | EngineEr
     requests have finished.
     """
     asked = requests(4, 15, max_new_tokens=2) + requests(n, 16, max_new_tokens=400)
-    tickets, found = [s.engine.submit(request) for request in asked], {}
-    while not found:
-        found |= dict(s.engine.poll(1.0))
-    return tickets, found
+    tickets, results = [s.engine.submit(request) for request in asked], {}
+    while not results:
+        results |= dict(s.engine.poll(1.0))
+    return tickets, results
 
 
 def killed(s: Subject, servers: Sequence[ServerProcess]) -> Iterator[Measurement]:
@@ -114,16 +114,16 @@ def killed(s: Subject, servers: Sequence[ServerProcess]) -> Iterator[Measurement
     with s.restored():
         s.perturb()
         s.send()
-        tickets, found = under_way(s, 60)
+        tickets, results = under_way(s, 60)
         servers[0].kill()
         start = time.monotonic()
         servers[0].start()
-        while len(found) < len(tickets) and time.monotonic() < start + 280:
-            found |= dict(s.engine.poll(1.0))
-            if len(found) == len(tickets):
+        while len(results) < len(tickets) and time.monotonic() < start + 280:
+            results |= dict(s.engine.poll(1.0))
+            if len(results) == len(tickets):
                 break
         seconds = time.monotonic() - start
-        whole = [reply for reply in found.values() if isinstance(reply, Reply)]
+        whole = [reply for reply in results.values() if isinstance(reply, Reply)]
         yield Measurement(
             "killed and started again: requests without a reply, of 64", 64 - len(whole), most=0
         )

@@ -64,15 +64,14 @@ class Subject:
 
     def collect(self, tickets: Sequence[int], seconds: float = 200) -> list[Any]:
         """The results of tickets in their order. Raises TimeoutError: no check hangs."""
-        found: dict[int, Any] = {}
+        results: dict[int, Any] = {}
         end = time.monotonic() + seconds
-        while not found.keys() >= set(tickets):
+        while not results.keys() >= set(tickets):
             if time.monotonic() > end:
-                raise TimeoutError(
-                    f"{len(set(tickets) - found.keys())} requests not answered within {seconds:g} s"
-                )
-            found |= dict(self.engine.poll(1.0))
-        return [found[ticket] for ticket in tickets]
+                missing = len(set(tickets) - results.keys())
+                raise TimeoutError(f"{missing} requests not answered within {seconds:g} s")
+            results |= dict(self.engine.poll(1.0))
+        return [results[ticket] for ticket in tickets]
 
     def send(self) -> float:
         """Sends the model's weights to the engine; returns the milliseconds that this took."""
@@ -167,14 +166,12 @@ def export(model: Any, tokenizer: Any, folder: Path) -> tuple[Any, Any]:
     model.generation_config.eos_token_id = [tokenizer.eos_token_id]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     subject = Subject(Engine(), model, tokenizer)
-    found: list[int] = []
+    ends: list[int] = []
     for chat in subject.ending:
         reply = subject.greedy(subject.chat.encode(chat), 16)
-        new = [
-            token for k, token in enumerate(reply) if k > 3 and token not in (*reply[:k], *found)
-        ]
-        found.append(next(token for token in reversed(new) if token != tokenizer.eos_token_id))
-    model.generation_config.eos_token_id = [tokenizer.eos_token_id, *found]
+        new = [token for k, token in enumerate(reply) if k > 3 and token not in (*reply[:k], *ends)]
+        ends.append(next(token for token in reversed(new) if token != tokenizer.eos_token_id))
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, *ends]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model, tokenizer

@@ -123,11 +123,11 @@ def send_adapters(s: Subject, folder: Path) -> None:
 def by_role(s: Subject, ask: str, *owners: str) -> list[float]:
     """How far replies that `ask` gets are from the log-probabilities of each owner's adapter."""
     replies = s.answers(requests(6, 14, role=ask))
-    found = []
+    gaps = []
     for owner in owners:
         s.model.set_adapter(owner)
-        found.append(gap(s.model, *replies))
-    return found
+        gaps.append(gap(s.model, *replies))
+    return gaps
 
 
 def adapters(s: Subject, folder: Path) -> Iterator[Measurement]:

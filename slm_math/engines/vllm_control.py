@@ -275,7 +275,7 @@ def trainer_side(server: VLLMServer, backend: str, address: str | None, dtype: s
     from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
     from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
-    class Source(WeightSource):
+    class TrainerWeights(WeightSource):
         def metadata(self) -> list[Any]:
             return [
                 ParamMeta(name, wire, tuple(tensor.shape))
@@ -304,7 +304,7 @@ def trainer_side(server: VLLMServer, backend: str, address: str | None, dtype: s
             master_port=port,
             world_size=size,
         )
-    return WeightTransferTrainerFactory.trainer_init(info, client=server, source=Source())
+    return WeightTransferTrainerFactory.trainer_init(info, client=server, source=TrainerWeights())
 
 
 def reachable(url: str) -> str:

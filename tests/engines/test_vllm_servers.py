@@ -10,18 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines.vllm_endpoint import (
-    GENERATE,
-    KEY,
-    PUSH,
-    answers,
-    ask,
-    engine_of,
-    gap,
-    request,
-    serving,
-    weights_of,
-)
+from engines.vllm_client import answers, ask, engine_of, gap, request, weights_of
+from engines.vllm_endpoint import GENERATE, KEY, PUSH, serving
 
 from slm_math.engines import vllm_control
 from slm_math.engines.base import EngineError

@@ -12,16 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from engines.vllm_endpoint import (
-    GENERATE,
-    KEY,
-    FakeVLLM,
-    ask,
-    engine_of,
-    request,
-    serving,
-    weights_of,
-)
+from engines.vllm_client import ask, engine_of, request, weights_of
+from engines.vllm_endpoint import GENERATE, KEY, FakeVLLM, serving
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError

@@ -9,18 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from engines.vllm_endpoint import (
-    GENERATE,
-    PUSH,
-    UPDATE,
-    answers,
-    ask,
-    engine_of,
-    gap,
-    request,
-    serving,
-    weights_of,
-)
+from engines.vllm_client import answers, ask, engine_of, gap, request, weights_of
+from engines.vllm_endpoint import GENERATE, PUSH, UPDATE, serving
 from tiny import SCRATCH
 
 from slm_math.engines.base import EngineError, Weights

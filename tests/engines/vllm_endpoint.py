@@ -12,17 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import torch
 from tiny import SCRATCH
 
-from slm_math.engines.base import EngineError, Request, Weights
-from slm_math.engines.vllm_servers import VLLMServers
 from slm_math.policy.chat import ChatFormat
-from slm_math.types import Chat, Reply, Sampling, user
 
 GENERATE = "/inference/v1/generate"
 KEY = "sk-very-secret-0123456789"
@@ -62,7 +58,7 @@ class FakeVLLM:
         self.times: list[float] = []
         self.now = self.most = self.hung_up = self.lives = 0
         self.change = threading.Condition()
-        self.computes = threading.Lock()
+        self.computing = threading.Lock()
         self.start()
 
     def start(self) -> None:
@@ -172,7 +168,7 @@ class FakeVLLM:
         try:
             version = self.version
             time.sleep(self.delay)
-            with self.computes:
+            with self.computing:
                 tokens, logps, mask, finish = self.sample(model, body)
         finally:
             with self.change:
@@ -295,69 +291,3 @@ def serving(n: int = 1, **options: Any) -> Iterator[list[FakeVLLM]]:
     finally:
         for server in servers:
             server.kill()
-
-
-@contextmanager
-def engine_of(servers: list[FakeVLLM], folder: Path, **options: Any) -> Iterator[VLLMServers]:
-    """An engine that follows a policy of the servers' chat format. It retries fast."""
-    engine = VLLMServers(
-        [server.url for server in servers], **({"patience": 5, "timeout": 5} | options)
-    )
-    engine.backoff = 0.01
-    chat = servers[0].chat
-    engine.attach_policy(chat, chat.ends(servers[0].model.config), folder, "float32")
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-def request(text: str = "2 + 2?", chat: Chat | None = None, **options: Any) -> Request:
-    own = {
-        name: options.pop(name) for name in ("resume", "key", "support", "role") if name in options
-    }
-    return Request(
-        chat or user(text),
-        Sampling(**({"max_new_tokens": 4} | options)),
-        **({"key": (text,)} | own),
-    )
-
-
-def answers(
-    engine: VLLMServers, tickets: list[int], seconds: float = 60
-) -> list[Reply | EngineError]:
-    """Results in the order of tickets. Fails after `seconds`."""
-    found: dict[int, Reply | EngineError] = {}
-    end = time.monotonic() + seconds
-    while len(found) < len(tickets):
-        assert time.monotonic() < end, (
-            f"{len(tickets) - len(found)} of {len(tickets)} requests were never answered"
-        )
-        found |= dict(engine.poll(0.05))
-    return [found[ticket] for ticket in tickets]
-
-
-def ask(engine: VLLMServers, asked: Request | None = None, seconds: float = 60) -> Any:
-    [result] = answers(engine, [engine.submit(asked or request())], seconds)
-    return result
-
-
-def weights_of(seed: int) -> tuple[Any, Weights]:
-    """A model of the servers' shape with other weights, and how it is sent."""
-    model = replace(SCRATCH, seed=seed).model(SCRATCH.tokenizer()).eval()
-    return model, Weights(
-        tensors=lambda: [(name, p.detach()) for name, p in model.named_parameters()]
-    )
-
-
-def gap(model: Any, reply: Reply) -> float:
-    """The largest difference (nats) between a reply's log-probabilities and a plain forward pass of
-    a model.
-    """
-    assert isinstance(reply, Reply), reply
-    ids = torch.tensor([[*reply.prompt_ids, *reply.token_ids]])
-    with torch.no_grad():
-        logps = (model(input_ids=ids).logits[0] / reply.temperature).log_softmax(-1)
-    start = len(reply.prompt_ids)
-    mine = [logps[start + i - 1, token].item() for i, token in enumerate(reply.token_ids)]
-    return max(abs(a - b) for a, b in zip(mine, reply.logprobs, strict=True))

@@ -82,8 +82,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for part in (model, processor, tokenizer):
         part.save_pretrained(root / "model")
-    for name, colour in (("red", (200, 30, 30)), ("green", (10, 200, 30))):
-        Pillow.new("RGB", (40, 40), colour).save(root / f"{name}.png")
+    for name, color in (("red", (200, 30, 30)), ("green", (10, 200, 30))):
+        Pillow.new("RGB", (40, 40), color).save(root / f"{name}.png")
     return root
 
 
@@ -142,7 +142,7 @@ def test_log_probabilities_are_those_of_the_model_that_sees_the_image(
     folder: Path, answers: Any
 ) -> None:
     red, green = str(folder / "red.png"), str(folder / "green.png")
-    replies = answers(*(sampled(user("What colour?", [Image(path)]), 1) for path in (red, green)))
+    replies = answers(*(sampled(user("What color?", [Image(path)]), 1) for path in (red, green)))
     assert (
         max(gap(folder, answers, reply, [path]) for reply, path in zip(replies, (red, green)))
         <= 1e-5
