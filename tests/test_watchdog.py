@@ -201,7 +201,7 @@ def test_nothing_is_said_while_things_move(
     run.fit(module, problems())
     assert clock.now == pytest.approx(4.8)
     assert capsys.readouterr().err.count("moved") == 0
-    assert module.pulse > 100
+    assert module.heartbeats > 100
 
 
 def test_batch_ends_of_sft_are_moves(

@@ -80,8 +80,8 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "results of a file": (["results", "nowhere"], "nowhere"),
     "report of nothing": (["report"], "folders"),
     "overlap of one": (["overlap", "FIRST"], "test"),
-    "overlap of three": (["overlap", "a", "b", "c"], "takes 2 arguments (train, test)"),
-    "grade two": (["grade", "a", "b"], "takes 1 arguments (file)"),
+    "overlap of three": (["overlap", "a", "b", "c"], "takes 2 (train, test)"),
+    "grade two": (["grade", "a", "b"], "takes 1 (file)"),
 }
 
 

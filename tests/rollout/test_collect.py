@@ -108,10 +108,13 @@ def test_each_distinct_answer_is_graded_once(monkeypatch: pytest.MonkeyPatch) ->
         return "2"
 
     answers: list[str | None] = []
-    judge = graded.judge
-    monkeypatch.setattr(
-        graded, "judge", lambda answer, task: answers.append(answer) or judge(answer, task)
-    )
+    grade_answer = graded.grade_answer
+
+    def counted(answer: str | None, task: Task) -> Any:
+        answers.append(answer)
+        return grade_answer(answer, task)
+
+    monkeypatch.setattr(graded, "grade_answer", counted)
     found: list[GradedTrace] = []
     collect(Scene(scene), [(TASKS[1], 0)], executors(Model()), found.append)
     assert sorted(map(str, answers)) == ["2", "3"]
