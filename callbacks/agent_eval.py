@@ -25,7 +25,7 @@ from slm_math.metrics.summary import Summary
 from slm_math.modules.base import PolicyModule
 from slm_math.records.files import configuration, read_records
 from slm_math.records.record import Record
-from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Executors
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
 from slm_math.types import Sampling, Task
 

@@ -19,7 +19,7 @@ from slm_math.metrics.summary import summarize
 from slm_math.modules.base import PolicyModule
 from slm_math.records.files import write_json, write_records
 from slm_math.records.record import Record
-from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Executors
 
 
 def evaluate_on_all_ranks(

@@ -54,8 +54,8 @@ from slm_math.policy.config import Policy
 from slm_math.policy.scratch import Scratch
 from slm_math.prompts import render
 from slm_math.rewards import Reward
-from slm_math.rollout.executors import Executors
 from slm_math.rollout.groups import Group, Key, Rollout
+from slm_math.rollout.scheduler import Executors
 from slm_math.rollout.scoring import score_traces
 from slm_math.types import Problem, Reply, Sampling, Task, Trace, Turn
 
@@ -160,7 +160,7 @@ class Ours(grpo.GRPOModule):
             self.timer.end(phase)
         graded = [grade_trace(t, self.trace(t.problem, g)) for t in tasks for g in range(G)]
         scores = score_traces(self.rewards, graded, self.train_roles, Executors({}, {}))
-        rollouts = list(map(Rollout, graded, scores))
+        rollouts = list(map(Rollout.of, graded, scores))
         return [rollouts[i : i + G] for i in range(0, len(rollouts), G)]
 
     def trace(self, problem: Problem, g: int) -> Trace:

@@ -27,7 +27,7 @@ from slm_math.prompts import render
 from slm_math.records.files import read_records
 from slm_math.records.record import NoteEvent, Record
 from slm_math.rewards import Reward
-from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Executors
 from slm_math.types import Generate, Problem, Sampling, Task, Workflow, user
 
 

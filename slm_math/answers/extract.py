@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 
 from slm_math.answers.boxes import Box, find_boxes, last_group
 from slm_math.answers.spoken import Span, spoken
@@ -95,6 +96,11 @@ def extract(completion: str, last_number: bool = False) -> Extracted:
     printed line of a program's output; a reply that is only an answer. With `last_number=True` the
     last number of the text is accepted if all others fail, which is for lenient reports only.
     """
+    return _extract(completion, last_number)
+
+
+@lru_cache(maxsize=1024)  # agents, rewards and records read the same replies
+def _extract(completion: str, last_number: bool) -> Extracted:
     start, end = spoken(completion)
     for find in METHODS if last_number else METHODS[:-1]:
         extracted = find(completion, start, end)

@@ -72,7 +72,7 @@ def evaluate(
     from slm_math.evaluation.shots import with_shots
     from slm_math.policy.loading import check_path
     from slm_math.records.files import configuration
-    from slm_math.rollout.executors import Executors
+    from slm_math.rollout.scheduler import Executors
 
     if not agents:
         raise ValueError("eval needs at least one agent under agents:")

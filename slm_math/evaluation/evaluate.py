@@ -16,7 +16,7 @@ from slm_math.metrics.summary import Summary, summarize
 from slm_math.records.files import RecordFile, data_hash, write_json
 from slm_math.records.record import Record, record
 from slm_math.rollout.collect import Draws, collect
-from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Executors
 from slm_math.types import Task
 
 # called after every record with all records so far and the number of samples of the evaluation

@@ -21,13 +21,7 @@ from slm_math.losses.policy import Objective, policy_loss
 from slm_math.modules import checks
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
-from slm_math.modules.step_metrics import (
-    PhaseTimer,
-    StepMetrics,
-    batch_sizes,
-    step_metrics,
-    utilization,
-)
+from slm_math.modules.step_metrics import PhaseTimer, StepMetrics, step_metrics
 from slm_math.modules.training_warnings import TrainingWarnings
 from slm_math.policy.batches import Batch
 from slm_math.policy.config import Policy
@@ -36,9 +30,9 @@ from slm_math.policy.reference import reference_logprobs
 from slm_math.records.record import Record
 from slm_math.rewards import Correct, Reward
 from slm_math.rollout.collect import Draws, collect
-from slm_math.rollout.executors import Executors
 from slm_math.rollout.groups import Group, Key, OnPolicyGroups, Rollout, SampledGroups
 from slm_math.rollout.rows import training_rows
+from slm_math.rollout.scheduler import Executors
 from slm_math.rollout.scoring import score_traces
 from slm_math.rollout.signals import (
     Signals,
@@ -49,9 +43,10 @@ from slm_math.rollout.signals import (
     rollout_advantages,
     token_advantages,
     token_weights,
+    training_batches,
     training_records,
+    update_chunks,
 )
-from slm_math.rollout.training_batches import training_batches, update_chunks
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Task
 
@@ -213,7 +208,7 @@ class GRPOModule(PolicyModule):
             key=key,
             progress=partial(self.progress, "rewards"),
         )
-        rollouts = list(map(Rollout, ordered, scores))
+        rollouts = list(map(Rollout.of, ordered, scores))
         self.timer.end("reward")
         return [rollouts[start : start + size] for start in range(0, total, size)]
 
@@ -264,7 +259,7 @@ class GRPOModule(PolicyModule):
     ) -> Signals:
         """What the rows teach: per token the advantage, the weight, and log-probabilities."""
         rollouts = [rollout for group in groups for rollout in group]
-        by_token = token_advantages(rows, advantages, [each.scores.credits for each in rollouts])
+        by_token = token_advantages(rows, advantages, [each.credits for each in rollouts])
         reduction = self.objective.reduction
         size = self.group_size if reduction == "group" else 1
         averaged = averaged_groups(rows, rollouts, size, self.mask_truncated)
@@ -330,20 +325,16 @@ class GRPOModule(PolicyModule):
         """Logs the step: the same metrics on every rank, over all ranks."""
         own = [each.without_texts() for each in self.last_records]
         records = [each for ranks in gather_over_ranks(own) for each in ranks]
-        whole = StepMetrics()
-        for sums in gather_over_ranks(metrics.sums | batch_sizes(batches)):
-            whole.add(sums)
         values = step_metrics(
             records,
-            whole,
+            metrics.over_ranks(batches),
             group_size=self.group_size,
             roles=self.train_roles,
             passes=self.passes,
             seconds=self.timer.seconds,
             device=self.device,
+            parameters=self.loaded.size,
         )
-        speed, ranks = values["tokens_per_second/update"], self.trainer.world_size
-        values |= utilization(speed, self.loaded.size, self.device, ranks)
         values |= {"lr": next(iter(rates.values()))}
         values |= {f"{role}/lr": rate for role, rate in rates.items() if len(rates) > 1}
         self.log_scalars(values | {"grad_norm": norm}, len(records), shown=("reward", "kl"))

@@ -65,6 +65,7 @@ class Serving:
         self.gap: float | None = None  # nats, of the last check
         self._engines: dict[str, Engine] = {}
         self._sent: int | None = None  # the version that vLLM has
+        self._chosen: str | None = None  # the kind, from the first question until close()
         self._folder: Path | None = None
 
     @property
@@ -73,7 +74,9 @@ class Serving:
 
     @property
     def kind(self) -> str:
-        return self._kind(self.module.trainer)
+        if self._chosen is None:
+            self._chosen = self._kind(self.module.trainer)
+        return self._chosen
 
     def _kind(self, trainer: L.Trainer) -> str:
         gpu = trainer.strategy.root_device.type == "cuda"
@@ -142,7 +145,7 @@ class Serving:
     def close(self) -> None:
         for engine in self._engines.values():
             engine.close()
-        self._engines, self._sent = {}, None
+        self._engines, self._sent, self._chosen = {}, None, None
         if self._folder is not None and self.module.trainer.is_global_zero:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None

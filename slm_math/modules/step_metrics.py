@@ -14,6 +14,7 @@ from lightning.fabric.utilities.throughput import get_available_flops
 
 from slm_math.metrics.records import record_metrics, reward_metrics
 from slm_math.policy.batches import Batch
+from slm_math.policy.ranks import gather_over_ranks, rank_count
 from slm_math.records.record import Record
 
 
@@ -46,8 +47,15 @@ class StepMetrics:
             value = float(metric)
             self.sums[name] = merge(self.sums[name], value) if name in self.sums else value
 
+    def over_ranks(self, batches: Iterable[Batch]) -> StepMetrics:
+        """These sums over all ranks, with `batch_sizes` of this rank's micro-batches."""
+        whole = StepMetrics()
+        for sums in gather_over_ranks(self.sums | batch_sizes(batches)):
+            whole.add(sums)
+        return whole
+
     def means(self, passes: int) -> dict[str, float]:
-        """Means over the tokens that were computed (see `GRPOModule.training_batches`), and losses
+        """Means over the tokens that were computed (see `training_batches`), and losses
         per pass.
         """
         sums = self.sums
@@ -98,6 +106,7 @@ def step_metrics(
     passes: int,
     seconds: Mapping[str, float],
     device: torch.device,
+    parameters: int,
 ) -> dict[str, float]:
     """All metrics of a step of all ranks but those of the optimizer.
 
@@ -109,12 +118,15 @@ def step_metrics(
         passes: how often the batches were trained on.
         seconds: by phase.
         device: that of this rank.
+        parameters: of the model.
     """
     sampled = sum(record.tokens for record in records)
+    costs = cost_metrics(seconds, sampled, sizes=totals.sums, passes=passes, device=device)
     return (
         sampling_metrics(records, group_size, roles)
         | totals.means(passes)
-        | cost_metrics(seconds, sampled, sizes=totals.sums, passes=passes, device=device)
+        | costs
+        | utilization(costs["tokens_per_second/update"], parameters, device, rank_count())
     )
 
 

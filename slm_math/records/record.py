@@ -163,8 +163,9 @@ def record(graded: GradedTrace) -> Record:
     """The record of a graded trace; no answer is graded again."""
     task, trace, problem = graded.task, graded.trace, graded.task.problem
     first_role = trace.turns[0].request.role if trace.turns else ""
-    replies = (turn.reply.text for turn in reversed(trace.turns) if turn.request.role == first_role)
+    replies = [turn.reply.text for turn in trace.turns if turn.request.role == first_role]
     stated, method = _stated(trace)
+    correct = graded.correct
     has_rules = problem.answer_type != "math"  # choices and tolerance decide nothing else
     return Record(
         id=problem.id,
@@ -176,11 +177,11 @@ def record(graded: GradedTrace) -> Record:
         choices=problem.choices if has_rules else (),
         tolerance=task.tolerance if has_rules else None,
         answer=trace.answer,
-        correct=graded.correct,
+        correct=correct,
         reason=graded.decision.reason,
         method=method,
-        hedged=stated is not None and stated.hedged and not graded.correct,
-        lenient=graded.correct or (trace.answer is None and _lenient(next(replies, ""), task)),
+        hedged=stated is not None and stated.hedged and not correct,
+        lenient=correct or (trace.answer is None and _lenient(["", *replies][-1], task)),
         error=trace.error,
         seconds=round(trace.seconds, 4),
         events=tuple(_event(event, graded) for event in trace.events),

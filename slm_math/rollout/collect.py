@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 
 from slm_math.agents.base import Agent
 from slm_math.answers.graded import GradedTrace, grade_trace
-from slm_math.rollout.executors import Executors
-from slm_math.rollout.scheduler import Finished, Job, Scheduler
+from slm_math.rollout.scheduler import Executors, Finished, Job, Scheduler
 from slm_math.types import Problem, Task, Trace
 
 _Results: TypeAlias = Generator[Finished[str | None], None, None]
@@ -79,7 +78,6 @@ def _finished(
     draws: Draws,
 ) -> _Results:
     owner = f"agent {type(agent).__name__}"
-    executors.check(owner, agent.roles, agent.uses_python)
 
     def job(problem: Problem, sample: int, task: Task | None) -> Job[str | None]:
         workflow = agent.solve(problem)

@@ -6,7 +6,7 @@ Axes: P problems, G samples of each.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import torch
@@ -15,33 +15,31 @@ from slm_math.answers.graded import GradedTrace
 from slm_math.losses.advantages import has_signal
 from slm_math.policy.ranks import gather_over_ranks, rank, rank_count, sum_over_ranks
 from slm_math.rewards import Scores
-from slm_math.types import Task, Trace
+from slm_math.types import Task
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """A graded trace with its scores: by role the rewards, and credits of turns."""
+class Rollout(GradedTrace):
+    """A graded trace with its scores, see `Scores`.
 
-    graded: GradedTrace
-    scores: Scores
+    By role: `rewards` (weighted totals; NaN: not scored), `parts` (unweighted, by the name of the
+    reward), `credits` (weights of turns) and `errors` (by the name of the reward).
+    """
 
-    @property
-    def rewards(self) -> Mapping[str, float]:
-        """role -> weighted total of the reward; NaN: not scored."""
-        return self.scores.totals
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    credits: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    @property
-    def parts(self) -> Mapping[str, Mapping[str, float]]:
-        """role -> the unweighted parts of the reward by name."""
-        return self.scores.parts
-
-    @property
-    def task(self) -> Task:
-        return self.graded.task
-
-    @property
-    def trace(self) -> Trace:
-        return self.graded.trace
+    @classmethod
+    def of(cls, graded: GradedTrace, scores: Scores) -> Rollout:
+        return cls(
+            **vars(graded),
+            rewards=scores.totals,
+            parts=scores.parts,
+            credits=scores.credits,
+            errors=scores.errors,
+        )
 
     def hit_length_limit(self, role: str) -> bool:
         """Whether a reply of a role was cut off by its token budget."""

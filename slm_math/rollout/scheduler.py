@@ -5,12 +5,11 @@ records what happened.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from slm_math.engines.base import ContextFull, EngineError, Request
-from slm_math.rollout.executors import Executor, Executors
+from slm_math.engines.base import ContextFull, Engine, EngineError, Request
 from slm_math.types import (
     Effect,
     Generate,
@@ -19,12 +18,62 @@ from slm_math.types import (
     Run,
     RunPython,
     RunResult,
+    Sampling,
     Turn,
     Workflow,
 )
 
 T = TypeVar("T")
 MOST_EVENTS = 10_000  # a workflow with more events is in a loop
+
+
+class Executor(Protocol):
+    """What engines and the sandbox have in common."""
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]: ...
+
+    def cancel(self, ticket: int) -> None: ...
+
+
+class Sandbox(Executor, Protocol):
+    """An executor that runs programs."""
+
+    def submit(self, request: RunPython) -> int: ...
+
+    def identity(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Executors:
+    """Who answers which request.
+
+    Args:
+        engines: role -> engine; "default" serves the roles that have no engine of their own.
+        sampling: role -> decoding defaults; "default" likewise.
+        sandbox: runs the programs of workflows that use Python.
+    """
+
+    engines: Mapping[str, Engine]
+    sampling: Mapping[str, Sampling]
+    sandbox: Sandbox | None = None
+
+    def engine(self, role: str) -> Engine:
+        """The engine that serves a role."""
+        return self.engines.get(role) or self.engines["default"]
+
+    def defaults(self, role: str) -> Sampling:
+        """How a role samples where its request does not say."""
+        return self.sampling.get(role) or self.sampling["default"]
+
+    def check(self, owner: str, roles: Iterable[str], uses_python: bool) -> None:
+        """Raises ValueError when `owner` ("agent SingleShot") asks for an engine or a sandbox that
+        does not exist.
+        """
+        for role in roles:
+            if role not in self.engines and "default" not in self.engines:
+                raise ValueError(f"{owner} asks for role {role!r}, and no engine serves this role")
+        if uses_python and self.sandbox is None:
+            raise ValueError(f"{owner} runs Python, and there is no sandbox")
 
 
 @dataclass(frozen=True)

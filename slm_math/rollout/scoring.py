@@ -8,8 +8,7 @@ from typing import Any
 from slm_math.answers.graded import GradedTrace
 from slm_math.rewards import Reward, Scores
 from slm_math.rewards.scores import Key, assembled, called
-from slm_math.rollout.executors import Executors
-from slm_math.rollout.scheduler import Job, Scheduler
+from slm_math.rollout.scheduler import Executors, Job, Scheduler
 
 
 def score_traces(

@@ -1,4 +1,5 @@
-"""Signals: what an update needs to know of each loss token, beside the rows.
+"""Signals: what an update needs to know of each loss token, beside the rows, and the micro-batches
+that carry both.
 
 Axes: N rows, M loss tokens of all rows: row by row, in the order of their positions.
 """
@@ -15,7 +16,7 @@ from torch import Tensor
 from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.policy import row_weights
-from slm_math.policy.batches import token_counts
+from slm_math.policy.batches import Batch, collate, micro_batches, token_counts, token_indices
 from slm_math.policy.ranks import gather_over_ranks, rank
 from slm_math.records.record import Record, record
 from slm_math.rewards.credits import turn_factors
@@ -188,6 +189,48 @@ def token_weights(
     return torch.tensor(masks, dtype=torch.float32) * weights.float().repeat_interleave(counts)
 
 
+def update_chunks(
+    rows: Sequence[Row],
+    advantages: Tensor,
+    there: Sequence[bool],
+    needs_all_rows: bool,
+    tokens: int,
+) -> list[list[int]]:
+    """The micro-batches of an update as indices into rows.
+
+    Args:
+        rows: (N,) all rows of the step.
+        advantages: (M,).
+        there: (N,) whether a row counts at all.
+        needs_all_rows: whether rows whose advantages are all 0 matter beyond their share of the
+            averages.
+        tokens: positions of a micro-batch, padding included.
+    """
+    live = any_by_row(rows, advantages)
+    needed = [n for n in range(len(rows)) if there[n] and (live[n] or needs_all_rows)]
+    chunks = micro_batches([rows[n] for n in needed], tokens)
+    return [[needed[place] for place in chunk] for chunk in chunks]
+
+
+def training_batches(
+    rows: Sequence[Row],
+    signals: Signals,
+    needs_all_rows: bool,
+    tokens: int,
+    device: torch.device,
+) -> list[tuple[Batch, Signals]]:
+    """The micro-batches of an update on `device`, each with its signals (see `update_chunks`)."""
+    there = any_by_row(rows, signals.weights)
+    chunks = update_chunks(rows, signals.advantages, there, needs_all_rows, tokens)
+    return [
+        (
+            collate([rows[n] for n in chunk], device),
+            signals.select(token_indices(rows, chunk).to(device)),
+        )
+        for chunk in chunks
+    ]
+
+
 def training_records(sampled: SampledGroups, advantages: Mapping[str, Tensor]) -> list[Record]:
     """The records of all rollouts of a step with their rewards, and with advantages for those that
     were trained on.
@@ -199,5 +242,5 @@ def training_records(sampled: SampledGroups, advantages: Mapping[str, Tensor]) -
     for rollout in sampled.rollouts:
         n = place.get(id(rollout))
         own = {} if n is None else {role: values[n] for role, values in by_role.items()}
-        records.append(record(rollout.graded).with_training(rollout.parts, rollout.rewards, own))
+        records.append(record(rollout).with_training(rollout.parts, rollout.rewards, own))
     return records

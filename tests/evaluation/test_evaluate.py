@@ -21,7 +21,7 @@ from slm_math.evaluation.evaluate import Output, Plan, evaluate, occupancy
 from slm_math.evaluation.table import results_table
 from slm_math.metrics.summary import Summary, summarize
 from slm_math.records.files import expected_samples, read_records
-from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Executors
 from slm_math.types import Problem, Reply, Sampling, Task
 
 TASKS = [

@@ -41,7 +41,7 @@ def groups(module: Any, *replies: list[list[int]]) -> list[list[Rollout]]:
 
 def scored(module: Any, task: Task, trace: Trace) -> Rollout:
     graded = grade_trace(task, trace)
-    return Rollout(graded, score(module.rewards, graded, module.train_roles))
+    return Rollout.of(graded, score(module.rewards, graded, module.train_roles))
 
 
 def advantages(module: Any, *replies: list[list[int]]) -> dict[int, float]:

@@ -176,7 +176,7 @@ def test_greedy_turns_are_not_trained_on() -> None:
     sampled = Turn(Generate(user("x")), Reply("", (5,), (-1.0,), "stop", (1, 2)))
     greedy = Turn(Generate(user("x"), temperature=0.0), Reply("", (8,), (-1.0,), "stop", (3,)))
     both = Trace(Problem("p", "x"), 0, (sampled, greedy), None)
-    rollout = Rollout(grade_trace(Task(both.problem, "1"), both), Scores({}, {}))
+    rollout = Rollout.of(grade_trace(Task(both.problem, "1"), both), Scores({}, {}))
     rows = training_rows([[rollout, rollout]], ["solver"])
     assert [row.ids for row in rows] == [(1, 2, 5), (1, 2, 5)]
 

@@ -12,8 +12,7 @@ from slm_math.answers import graded
 from slm_math.answers.graded import GradedTrace
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.rollout.collect import Draws, collect, run_agent
-from slm_math.rollout.executors import Executors
-from slm_math.rollout.scheduler import Finished, Job, Scheduler
+from slm_math.rollout.scheduler import Executors, Finished, Job, Scheduler
 from slm_math.types import (
     Generate,
     Note,

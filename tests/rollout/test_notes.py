@@ -17,7 +17,7 @@ from slm_math.records.encoding import json_line, to_json
 from slm_math.records.files import read_records
 from slm_math.records.record import record
 from slm_math.rollout.collect import run_agent
-from slm_math.rollout.executors import Executors
+from slm_math.rollout.scheduler import Executors
 from slm_math.types import (
     Generate,
     Note,
