@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import lightning as L
 
@@ -18,6 +20,7 @@ from slm_math.data.base import Source, Split
 from slm_math.data.overlap import refuse_overlap
 from slm_math.data.selection import sample_tasks
 from slm_math.engines.base import Engine
+from slm_math.engines.settings import Inference
 from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import Output, Plan, check_names
 from slm_math.evaluation.table import metric_lines, program_lines, results_table
@@ -28,6 +31,8 @@ from slm_math.records.record import Record
 from slm_math.rollout.scheduler import Executors
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
 from slm_math.types import Sampling, Task
+
+GREEDY = Inference(sampling=Sampling(temperature=0.0))
 
 
 class AgentEval(L.Callback):
@@ -50,11 +55,13 @@ class AgentEval(L.Callback):
         every_n_epochs: evaluate after every n-th epoch, and after the last.
         every_n_steps: also evaluate after every n optimizer steps.
         at_start: also evaluate before training.
-        sampling: decoding defaults of all roles; agents may override them per request.
+        inference: how agents sample: its `sampling` and `roles`. Engine, slots and vLLM are those
+            of the model.
         engines: role -> engine for roles that the policy does not serve.
         sandbox: runs the agents' programs; by default one with the default limits.
         seed: of the sampling.
         allow_overlap: train although problems of the evaluation are among the training problems.
+        sampling: the former name of `inference.sampling`; it works for one more version.
     """
 
     def __init__(
@@ -67,11 +74,12 @@ class AgentEval(L.Callback):
         every_n_epochs: int = 1,
         every_n_steps: int | None = None,
         at_start: bool = False,
-        sampling: Sampling = Sampling(temperature=0.0),
+        inference: Inference = GREEDY,
         engines: dict[str, Engine] | None = None,
         sandbox: Sandbox | RemoteSandbox | None = None,
         seed: int = 0,
         allow_overlap: bool = False,
+        sampling: Sampling | None = None,
     ) -> None:
         if not agents:
             raise ValueError("AgentEval needs at least one agent")
@@ -80,6 +88,15 @@ class AgentEval(L.Callback):
                 f"AgentEval needs every_n_epochs and every_n_steps of at least 1, got "
                 f"{every_n_epochs} and {every_n_steps}"
             )
+        if sampling is not None:
+            warn("AgentEval: sampling is called inference.sampling now", stacklevel=2)
+            inference = replace(inference, sampling=sampling)
+        if replace(inference, sampling=GREEDY.sampling, roles={}) != GREEDY:
+            raise ValueError(
+                "AgentEval samples with the engine, the slots and the vLLM of the model: set them "
+                "in model.inference, and leave inference.sampling and inference.roles here"
+            )
+        inference.check_roles(sorted({role for agent in agents.values() for role in agent.roles}))
         check_names(agents, "agent")
         check_names(sources or (), "source")
         self.agents = agents
@@ -90,7 +107,7 @@ class AgentEval(L.Callback):
         self.every_n_epochs = every_n_epochs
         self.every_n_steps = every_n_steps
         self.at_start = at_start
-        self.sampling = sampling
+        self.inference = inference
         self.engines = engines or {}
         self.sandbox = sandbox
         self.seed = seed
@@ -214,7 +231,7 @@ class AgentEval(L.Callback):
                 module,
                 plan=Plan(self.agents[agent], self.tasks[data], self.samples, self.seed),
                 executors=Executors(
-                    module.engines() | self.engines, {"default": self.sampling}, self.sandbox
+                    module.engines() | self.engines, self.inference.by_role(), self.sandbox
                 ),
                 output=output,
                 label=key,

@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 import pytest
-from tiny import Endpoint, Worked, chats, grpo, problems, sft, trainer
+from tiny import Endpoint, Worked, chats, grpo, problems, sft, trainer, with_inference
 
 from callbacks import AgentEval
 from slm_math.agents import Agent, SingleShot
@@ -19,6 +19,7 @@ from slm_math.answers.graded import GradedTrace
 from slm_math.data.base import Split
 from slm_math.data.chat_data import ChatData
 from slm_math.data.problem_data import ProblemData
+from slm_math.engines.settings import Inference, RoleSampling
 from slm_math.evaluation.compare import compare
 from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.metrics.summary import summarize
@@ -63,7 +64,7 @@ class Ones(Worked):
 
 def judge(**options: Any) -> AgentEval:
     defaults: dict[str, Any] = {"limit": None, "sampling": Sampling(0.0, max_new_tokens=6)}
-    return AgentEval({"odd": Parity()}, **(defaults | options))
+    return AgentEval({"odd": Parity()}, **with_inference(defaults | options))
 
 
 def data(source: Any = None, batch_size: int = 8) -> ChatData:
@@ -241,6 +242,24 @@ def test_rewards_that_ask_are_in_the_records_of_an_evaluation(tmp_path: Path) ->
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="AgentEval needs"):
         AgentEval(**({"agents": {"odd": Parity()}} | options))
+
+
+@pytest.mark.parametrize(
+    ("inference", "message"),
+    [
+        (Inference(slots=8, sampling=Sampling(0.0)), "set them in model.inference"),
+        (Inference(sampling=Sampling(0.0), roles={"critic": RoleSampling(0.5)}), "names critic"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(inference: Inference, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AgentEval({"odd": Parity()}, inference=inference)
+
+
+def test_the_former_name_of_sampling_works_and_says_so() -> None:
+    with pytest.warns(UserWarning, match=r"called inference\.sampling now"):
+        old = AgentEval({"odd": Parity()}, sampling=Sampling(0.5))
+    assert old.inference == Inference(sampling=Sampling(0.5))
 
 
 # -- the path

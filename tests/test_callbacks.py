@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer
+from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer, with_inference
 
 from callbacks import AgentEval, ExportHF, Progress, RolloutTable
 from slm_math.agents import SingleShot
@@ -22,9 +22,8 @@ ASK = SingleShot("solve_plain")
 
 
 def agent_eval(**options: Any) -> AgentEval:
-    return AgentEval(
-        {"one": ASK}, **({"limit": 5, "sampling": Sampling(0.0, max_new_tokens=4)} | options)
-    )
+    defaults = {"limit": 5, "sampling": Sampling(0.0, max_new_tokens=4)}
+    return AgentEval({"one": ASK}, **with_inference(defaults | options))
 
 
 def validate(root: Path, seed: int = 0) -> L.Trainer:

@@ -47,7 +47,7 @@ def record_metrics(records: Sequence[Record]) -> dict[str, float]:
                 f"{name}_min": min(tokens),
                 f"{name}_max": max(tokens),
             }
-    programs = count_programs(run for record in records for run in record.runs)
+    programs = count_programs([run for record in records for run in record.runs])
     return metrics | mean_pass_at_k(records) | programs.metrics() | agent_metrics(records)
 
 

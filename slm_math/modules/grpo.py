@@ -327,7 +327,7 @@ class GRPOModule(PolicyModule):
         records = [each for ranks in gather_over_ranks(own) for each in ranks]
         values = step_metrics(
             records,
-            metrics.over_ranks(batches),
+            metrics.summed(batches),
             group_size=self.group_size,
             roles=self.train_roles,
             passes=self.passes,

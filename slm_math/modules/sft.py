@@ -48,7 +48,7 @@ class SFTModule(PolicyModule):
         start = time.perf_counter()
         weight = sum_over_ranks(sum(sum(row.mask[1:]) for row in rows), self.device)
         loss, hits, trained, positions, filled = 0.0, 0.0, 0, 0, 0
-        chunks = list(micro_batches(rows, self.tokens_per_batch))
+        chunks = micro_batches(rows, self.tokens_per_batch)
         for number, chunk in enumerate(chunks):
             self.progress("update", number, len(chunks))
             part = collate([rows[n] for n in chunk], self.device)

@@ -47,7 +47,7 @@ class StepMetrics:
             value = float(metric)
             self.sums[name] = merge(self.sums[name], value) if name in self.sums else value
 
-    def over_ranks(self, batches: Iterable[Batch]) -> StepMetrics:
+    def summed(self, batches: Iterable[Batch]) -> StepMetrics:
         """These sums over all ranks, with `batch_sizes` of this rank's micro-batches."""
         whole = StepMetrics()
         for sums in gather_over_ranks(self.sums | batch_sizes(batches)):

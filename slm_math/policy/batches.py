@@ -5,7 +5,7 @@ Axes: N rows, T tokens of the longest row, M loss tokens of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -98,22 +98,22 @@ def _support(packed: Sequence[bytes], device: torch.device | str) -> tuple[Tenso
     return starts.to(device), ids.to(device, torch.long)
 
 
-def micro_batches(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
+def micro_batches(rows: Sequence[Row], tokens: int) -> list[list[int]]:
     """Splits rows into micro-batches, given as lists of indices into `rows`.
 
     A micro-batch holds rows of one role: at most `tokens` positions, padding included, but at least
     one row. Rows of similar length go together, which keeps padding low. The loss of a step does
     not depend on the split.
     """
-    batch: list[int] = []
+    batches: list[list[int]] = []
     for n in sorted(range(len(rows)), key=lambda n: (rows[n].role, len(rows[n].ids))):
+        batch = batches[-1] if batches else []
         other_role = batch and rows[batch[0]].role != rows[n].role
-        if batch and (other_role or (len(batch) + 1) * len(rows[n].ids) > tokens):
-            yield batch
-            batch = []
-        batch.append(n)
-    if batch:
-        yield batch
+        if batch and not other_role and (len(batch) + 1) * len(rows[n].ids) <= tokens:
+            batch.append(n)
+        else:
+            batches.append([n])
+    return batches
 
 
 def token_counts(rows: Sequence[Row]) -> Tensor:

@@ -78,6 +78,7 @@ def _finished(
     draws: Draws,
 ) -> _Results:
     owner = f"agent {type(agent).__name__}"
+    executors.check(owner, agent.roles, agent.uses_python)
 
     def job(problem: Problem, sample: int, task: Task | None) -> Job[str | None]:
         workflow = agent.solve(problem)

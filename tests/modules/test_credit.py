@@ -104,7 +104,7 @@ def test_credits_move_the_advantage_between_turns_and_keep_its_sum() -> None:
     rows = training_rows(made, module.train_roles)
     by_role = module.assign_advantages(made, rows, [0.0] * len(rows))
     plain = token_advantages(rows, by_role)
-    credited = token_advantages(rows, by_role, [each.scores.credits for each in made[0]])
+    credited = token_advantages(rows, by_role, [each.credits for each in made[0]])
     assert credited[:5].tolist() == pytest.approx([0, 0, 0, *[plain[0].item() * 5 / 2] * 2])
     for own, with_credits in zip(plain.split(5), credited.split(5)):
         assert own.sum().item() == pytest.approx(with_credits.sum().item())

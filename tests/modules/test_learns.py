@@ -39,7 +39,7 @@ def accuracies(
         {"sampled": SingleShot("solve_plain")},
         sources={"sums": Practised(sums)},  # type: ignore[dict-item]
         samples=4,
-        sampling=Sampling(1.0, max_new_tokens=8),
+        inference=Inference(sampling=Sampling(1.0, max_new_tokens=8)),
     )
     module = GRPOModule(
         Policy(path=str(pretrained)),

@@ -22,6 +22,7 @@ def work(kind: str, devices: int, out: Path) -> None:
 
     from callbacks import AgentEval
     from slm_math.agents import SingleShot
+    from slm_math.engines.settings import Inference
     from slm_math.losses.advantages import Advantage
     from slm_math.losses.policy import Objective
     from slm_math.modules.optim import Optim
@@ -76,7 +77,9 @@ def work(kind: str, devices: int, out: Path) -> None:
     L.seed_everything(0, verbose=False)  # adapters are drawn from the global state
     module, data = makers[kind]()
     judge = AgentEval(
-        {"one": SingleShot("solve_plain")}, limit=5, sampling=Sampling(0.0, max_new_tokens=4)
+        {"one": SingleShot("solve_plain")},
+        limit=5,
+        inference=Inference(sampling=Sampling(0.0, max_new_tokens=4)),
     )
     strategy = "auto" if devices == 1 else "ddp"
     options: Any = {"devices": devices, "strategy": strategy, "limit_train_batches": 2}
