@@ -9,7 +9,18 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from tiny import SCRATCH, Duo, Endpoint, Even, difference, grpo, problems, trainer, weights
+from tiny import (
+    SCRATCH,
+    Duo,
+    Endpoint,
+    Even,
+    difference,
+    grpo,
+    problems,
+    trainer,
+    watch_gradients,
+    weights,
+)
 from torch import Tensor
 
 from slm_math.agents import Agent, SingleShot
@@ -66,19 +77,7 @@ def test_update_raises_what_was_rewarded(tmp_path: Path) -> None:
 
 def gradients(root: Path, **options: Any) -> dict[str, torch.Tensor]:
     module: Any = grpo(**options)
-    found: dict[str, torch.Tensor] = {}
-
-    def keep() -> float:
-        found.update(
-            {
-                name: p.grad.clone()
-                for name, p in module.model.named_parameters()
-                if p.grad is not None
-            }
-        )
-        return 0.0
-
-    module.step_optimizer = keep
+    found = watch_gradients(module)
     fit(root, module)
     return found
 

@@ -8,7 +8,6 @@ import pytest
 from rollout.scripted import Scene, Scripted, printing, served_by
 
 from slm_math.agents import Agent, SingleShot
-from slm_math.answers import graded
 from slm_math.answers.graded import GradedTrace
 from slm_math.rollout.collect import Draws, collect, run_agent
 from slm_math.rollout.scheduler import Finished, Job, Scheduler
@@ -48,23 +47,15 @@ def test_equal_problems_may_be_collected_twice() -> None:
     assert len(found) == 2
 
 
-def test_each_distinct_answer_is_graded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_distinct_answer_is_graded_once(graded_answers: list[str | None]) -> None:
     def scene() -> Workflow[str]:
         yield [Note("draft", "3"), Note("candidate", "3"), Note("verdict", "9")]
         yield [Note("draft", "2")]
         return "2"
 
-    answers: list[str | None] = []
-    grade_answer = graded.grade_answer
-
-    def counted(answer: str | None, task: Task) -> Any:
-        answers.append(answer)
-        return grade_answer(answer, task)
-
-    monkeypatch.setattr(graded, "grade_answer", counted)
     found: list[GradedTrace] = []
     collect(Scene(scene), [(TASKS[1], 0)], served_by(model()), found.append)
-    assert sorted(map(str, answers)) == ["2", "3"]
+    assert sorted(map(str, graded_answers)) == ["2", "3"]
     assert found[0].correct
     assert not found[0].decide("3").equal
 
