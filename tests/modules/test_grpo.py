@@ -293,24 +293,6 @@ def test_other_roles_may_be_served_elsewhere(tmp_path: Path) -> None:
         assert difference(weights(module), start()) > 1e-4
 
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "group of one": ({"group_size": 1}, "group_size must be at least 2"),
-    "greedy": ({"sampling": Sampling(0.0)}, "temperature 0"),
-    "unknown role": ({"train_roles": ("judge",)}, "'judge'; SingleShot has solver"),
-    "endpoint": (
-        {"engines": {"solver": Endpoint()}},
-        "no token ids and log-probabilities.*'solver'",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_refused(kind: str) -> None:
-    options, message = REFUSED[kind]
-    with pytest.raises(ValueError, match=message):
-        grpo(**options)
-
-
 def test_rollouts_depend_on_the_seed_and_nothing_else(tmp_path: Path) -> None:
     said = []
     for seed, slots in ((0, 64), (0, 3), (1, 64)):
