@@ -171,14 +171,7 @@ class AgentEval(L.Callback):
         if self.at_start and trainer.global_step == 0:
             self._run(trainer, pl_module, "start", log=False)
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         steps = trainer.global_step
         if self.every_n_steps and steps // self.every_n_steps > self._steps // self.every_n_steps:
             self._steps = steps

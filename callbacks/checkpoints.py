@@ -57,14 +57,10 @@ class Checkpoints(ModelCheckpoint):
         self._in_step = True
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *step: Any
     ) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        super().on_train_batch_end(trainer, pl_module, *step)
+        _, _, batch_idx = step  # outputs, batch and its number
         self._in_step = False
         one_left = batch_idx + 2 == trainer.num_training_batches
         late = time.monotonic() - self._saved > 60 * self.minutes

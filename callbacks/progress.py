@@ -49,14 +49,10 @@ class Progress(RichProgressBar):
             self._phase = None
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *step: Any
     ) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        super().on_train_batch_end(trainer, pl_module, *step)
+        _, _, batch_idx = step  # outputs, batch and its number
         if self.progress is None or not self.progress.console.is_terminal:
             figures = {
                 k: v

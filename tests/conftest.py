@@ -1,11 +1,12 @@
-"""What every test shares: single-threaded numerics, and the folder of real data
-where there is one.
+"""What every test shares: single-threaded numerics, the folder of real data where there is one, and
+what is graded.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folder = Path(__file__).parent
     rank = {folder / name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path, len(LONG)))
+
+
+@pytest.fixture
+def graded_answers(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The answers that are graded during the test, in order."""
+    from slm_math.answers import graded
+
+    answers: list[str | None] = []
+    grade_answer = graded.grade_answer
+
+    def counted(answer: str | None, task: Any) -> Any:
+        answers.append(answer)
+        return grade_answer(answer, task)
+
+    monkeypatch.setattr(graded, "grade_answer", counted)
+    return answers
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,18 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer, with_inference
+from tiny import (
+    SCRATCH,
+    Duo,
+    Even,
+    chats,
+    grpo,
+    model_folder,
+    problems,
+    sft,
+    trainer,
+    with_inference,
+)
 
 from callbacks import AgentEval, ExportHF, Progress, RolloutTable
 from slm_math.agents import SingleShot
@@ -169,12 +180,7 @@ def generated(
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder, as a hub would hold it."""
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = SCRATCH.tokenizer()
-    SCRATCH.model(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return model_folder(tmp_path_factory.mktemp("base"))
 
 
 @pytest.mark.parametrize("lora", [None, Lora(r=4)], ids=["full", "merged adapter"])

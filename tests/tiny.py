@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,27 @@ def chats(**options: Any) -> ChatData:
 
 def problems(**options: Any) -> ProblemData:
     return ProblemData(SOURCE, **({"batch_size": 7, "limit": 28, "seed": 0} | options))
+
+
+def model_folder(folder: Path, seed: int = 0) -> Path:
+    """A small model with its tokenizer, in a folder as a hub would hold it."""
+    tokenizer = SCRATCH.tokenizer()
+    replace(SCRATCH, seed=seed).model(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def watch_gradients(module: Any) -> dict[str, torch.Tensor]:
+    """The gradients of the module's last step, once it is made; no step moves the weights."""
+    found: dict[str, torch.Tensor] = {}
+
+    def keep() -> float:
+        named = module.model.named_parameters()
+        found.update({name: p.grad.clone() for name, p in named if p.grad is not None})
+        return 0.0
+
+    module.step_optimizer = keep
+    return found
 
 
 def weights(module: Any) -> dict[str, torch.Tensor]:

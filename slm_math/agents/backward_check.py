@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from slm_math.agents.base import Agent
 from slm_math.agents.judging import run_check_program
@@ -22,6 +23,7 @@ class BackwardCheck(Agent):
     """
 
     uses_python = True
+    minimums: ClassVar = {"rounds": 1}
 
     rounds: int = 3
     prompt: Prompt = Prompt("solve", "problem")
@@ -29,11 +31,6 @@ class BackwardCheck(Agent):
     repair_prompt: Prompt = Prompt("repair", "output")
     retry_prompt: Prompt = Prompt("retry", "problem critique")
     retry_temperature: float = 0.7
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rounds < 1:
-            raise ValueError(f"BackwardCheck needs rounds >= 1, got {self.rounds}")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = problem.ask(self.prompt)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from slm_math.prompts import Prompt
 from slm_math.types import Effect, Generate, Note, Problem, RunPython, Workflow
@@ -22,19 +22,20 @@ class Agent:
 
     A subclass is a dataclass (frozen or not), and its fields are its settings. The default of a
     prompt declares the slots that the agent fills: `retry_prompt: Prompt = Prompt("retry",
-    "problem critique")`. Raises ValueError for a template with any other slot, and if the first
-    prompt that may show {problem} does not.
+    "problem critique")`. Raises ValueError for a template with any other slot, if the first prompt
+    that may show {problem} does not, and for a field below its smallest value in `minimums`.
     """
 
     roles: tuple[str, ...] = ("solver",)
     uses_python: bool = False
+    minimums: ClassVar[Mapping[str, int]] = {}
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         """The workflow for one problem. Returns the final answer, or None if there is none."""
         raise NotImplementedError
 
     def __post_init__(self) -> None:
-        """Checks the templates. A subclass with checks of its own calls this one, too."""
+        """Checks the fields. A subclass with checks of its own calls this one, too."""
         must_show_problem = True
         for field in fields(cast(Any, self)):
             value = getattr(self, field.name)
@@ -46,6 +47,11 @@ class Agent:
             self.derive(**{field.name: prompt})
             check_slots(prompt, type(self).__name__, field.name, must_show_problem)
             must_show_problem = must_show_problem and "problem" not in prompt.slots
+        values = {name: getattr(self, name) for name in self.minimums}
+        if any(values[name] < least for name, least in self.minimums.items()):
+            needs = " and ".join(f"{name} >= {least}" for name, least in self.minimums.items())
+            got = " and ".join(map(str, values.values()))
+            raise ValueError(f"{type(self).__name__} needs {needs}, got {got}")
 
     def derive(self, **attributes: Any) -> None:
         """For `__post_init__`: sets what follows from the fields, also in a frozen class."""

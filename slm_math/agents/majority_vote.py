@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from slm_math.agents.base import Agent, parallel
 from slm_math.agents.judging import ask_verifier
@@ -34,6 +34,8 @@ class MajorityVote(Agent):
         check_temperature: temperature of the verdicts if there are several.
     """
 
+    minimums: ClassVar = {"k": 1, "checks": 1}
+
     k: int = 5
     prompt: Prompt = Prompt("solve", "problem")
     temperature: float = 0.7
@@ -46,10 +48,6 @@ class MajorityVote(Agent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k < 1 or self.checks < 1:
-            raise ValueError(
-                f"MajorityVote needs k >= 1 and checks >= 1, got {self.k} and {self.checks}"
-            )
         if self.pick not in ("votes", "weighted", "best"):
             raise ValueError(
                 f"MajorityVote's pick must be votes, weighted or best, got {self.pick!r}"

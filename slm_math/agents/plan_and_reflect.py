@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import reply_with_tools
@@ -42,6 +43,7 @@ class PlanAndReflect(Agent):
     """
 
     uses_python = True
+    minimums: ClassVar = {"cycles": 1, "runs": 0}
 
     cycles: int = 3
     runs: int = 1
@@ -54,10 +56,6 @@ class PlanAndReflect(Agent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.cycles < 1 or self.runs < 0:
-            raise ValueError(
-                f"PlanAndReflect needs cycles >= 1 and runs >= 0, got {self.cycles} and {self.runs}"
-            )
         self.derive(uses_python=self.runs > 0)
 
     def solve(self, problem: Problem) -> Workflow[str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import Session, blocks, program
@@ -47,14 +47,10 @@ class PythonTools(Agent):
     """
 
     uses_python = True
+    minimums: ClassVar = {"runs": 1}
 
     runs: int = 5
     prompt: Prompt = Prompt("tools", "problem")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.runs < 1:
-            raise ValueError(f"PythonTools needs runs >= 1, got {self.runs}")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         question = problem.ask(self.prompt)

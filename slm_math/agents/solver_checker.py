@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import reply_with_tools, transcript_since
@@ -33,6 +33,7 @@ class SolverChecker(Agent):
 
     roles = ("solver", "checker")
     uses_python = True
+    minimums: ClassVar = {"rounds": 1, "runs": 0}
 
     rounds: int = 3
     memory: Literal["none", "chat", "summary"] = "chat"
@@ -51,10 +52,6 @@ class SolverChecker(Agent):
         if self.memory not in ("none", "chat", "summary"):
             raise ValueError(
                 f"SolverChecker's memory must be none, chat or summary, got {self.memory!r}"
-            )
-        if self.rounds < 1 or self.runs < 0:
-            raise ValueError(
-                f"SolverChecker needs rounds >= 1 and runs >= 0, got {self.rounds} and {self.runs}"
             )
         self.derive(uses_python=self.runs > 0)
 

@@ -5,6 +5,7 @@ program.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import program_answer, write_program
@@ -26,6 +27,7 @@ class SolverCoder(Agent):
 
     roles = ("solver", "checker")
     uses_python = True
+    minimums: ClassVar = {"rounds": 1, "repairs": 0}
 
     rounds: int = 2
     repairs: int = 3
@@ -35,14 +37,6 @@ class SolverCoder(Agent):
     backward_prompt: Prompt = Prompt("backward", "problem answer")
     again_prompt: Prompt = Prompt("recode", "problem critique")
     retry_temperature: float = 0.7
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rounds < 1 or self.repairs < 0:
-            raise ValueError(
-                f"SolverCoder needs rounds >= 1 and repairs >= 0, got {self.rounds} and "
-                f"{self.repairs}"
-            )
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         chat = problem.ask(self.prompt)

@@ -52,10 +52,6 @@ class SolverVerifier(Agent):
         retry_prompt = self.retry_prompt or ("again" if self.fresh else "retry")
         self.derive(retry_prompt=Prompt(retry_prompt, "problem critique"))
         super().__post_init__()
-        if self.rounds < 1 or self.runs < 0:
-            raise ValueError(
-                f"SolverVerifier needs rounds >= 1 and runs >= 0, got {self.rounds} and {self.runs}"
-            )
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         assert self.retry_prompt is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import reply_with_tools
@@ -20,16 +21,12 @@ class StepByStepCode(Agent):
     """
 
     uses_python = True
+    minimums: ClassVar = {"steps": 1}
 
     steps: int = 8
     prompt: Prompt = Prompt("steps", "problem")
     step_prompt: Prompt = Prompt("step_output", "output")
     output_prompt: Prompt = Prompt("output", "output")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.steps < 1:
-            raise ValueError(f"StepByStepCode needs steps >= 1, got {self.steps}")
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         _, reply = yield from reply_with_tools(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from slm_math.answers import pool
+from slm_math.answers import pool, values
 from slm_math.answers.equivalence import MAX_ANSWER, UNDECIDED
 from slm_math.answers.expressions import spell
 from slm_math.answers.extract import METHODS, extract
@@ -13,17 +13,6 @@ from slm_math.answers.grade import grade
 from slm_math.answers.latex import normalize
 from slm_math.answers.spoken import spoken
 from slm_math.answers.structures import parse
-from slm_math.answers.values import (
-    Bag,
-    Based,
-    Bracketed,
-    Matrix,
-    Opaque,
-    Relation,
-    Scalar,
-    Value,
-    Words,
-)
 from slm_math.types import AnswerType
 
 Step = tuple[str, str]
@@ -114,33 +103,33 @@ def described(spelled: str, gold: bool = False) -> str:
         return "too deep to be read"
 
 
-def _describe(value: Value) -> str:
+def _describe(value: values.Value) -> str:
     match value:
-        case Scalar():
+        case values.Scalar():
             names = ", ".join(sorted(value.tree.names))
             kind = f"expression in {names}" if names else "number"
             marks = " ".join(filter(None, ["percent" if value.percent else "", value.unit]))
             return f"{kind} {spell(value.tree)}" + (f" [{marks}]" if marks else "")
-        case Words():
+        case values.Words():
             return f"text {value.text!r}"
-        case Based():
+        case values.Based():
             return f"digits {value.digits} in base {value.base}"
-        case Bag():
+        case values.Bag():
             return f"{value.kind} of {len(value.items)}: " + "; ".join(
                 _describe(item) for item in value.items
             )
-        case Bracketed():
+        case values.Bracketed():
             bound = f" for {value.variable}" if value.variable else ""
             inside = "; ".join(_describe(item) for item in value.items)
             return f"ordered, {value.opening} {inside} {value.closing}{bound}"
-        case Matrix():
+        case values.Matrix():
             return f"matrix of {len(value.rows)} rows: " + " | ".join(
                 "; ".join(map(_describe, row)) for row in value.rows
             )
-        case Relation():
+        case values.Relation():
             named = f"assignment to {value.name}" if value.name else "relation"
             return f"{named}: {f' {value.operators[0]} '.join(value.sides)}"
-        case Opaque():
+        case values.Opaque():
             return "not readable in process: left to the algebra process"
 
 

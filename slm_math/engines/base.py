@@ -136,3 +136,22 @@ class Engine:
 
     def close(self) -> None:
         """Frees everything that the engine holds."""
+
+
+class LocalEngine(Engine):
+    """An engine that decodes in this process, up to `slots` requests at once, and counts."""
+
+    returns_logprobs = True
+    runs_in_poll = True
+
+    slots: int
+    # decoding steps, tokens sampled in these steps, prefills (see `usage`)
+    steps = decoded = prefills = 0
+
+    def usage(self) -> dict[str, int]:
+        return {
+            "slots": self.slots,
+            "steps": self.steps,
+            "tokens": self.decoded,
+            "prefills": self.prefills,
+        }

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slm_math.engines.base import ContextFull, Engine, EngineError, Request, Weights
+from slm_math.engines.base import ContextFull, EngineError, LocalEngine, Request, Weights
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import record_support, sample_tokens, uniforms
 from slm_math.policy.chat import ChatFormat, chat_images
@@ -48,7 +48,7 @@ class _Decoding:
         return self.prompt, self.images
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(LocalEngine):
     """Decodes up to `slots` requests at once.
 
     A `poll` makes decoding steps, at least one, until a request has finished or its time is up.
@@ -57,8 +57,6 @@ class TransformersEngine(Engine):
     pass (autocast, choice of the adapter); `heartbeat` is called after each.
     """
 
-    returns_logprobs = True
-    runs_in_poll = True
     name = "the transformers engine"
 
     def __init__(
@@ -77,8 +75,6 @@ class TransformersEngine(Engine):
         self.context = context
         self.heartbeat = heartbeat
         self.version = 0
-        # decoding steps, tokens sampled in these steps, prefills (see `usage`)
-        self.steps = self.decoded = self.prefills = 0
         self._tickets = 0
         self._waiting: deque[tuple[int, Request]] = deque()
         self._rows: list[_Decoding] = []
@@ -104,14 +100,6 @@ class TransformersEngine(Engine):
     def release(self) -> None:
         if not self.busy:
             self._rows, self._cache = [], None
-
-    def usage(self) -> dict[str, int]:
-        return {
-            "slots": self.slots,
-            "steps": self.steps,
-            "tokens": self.decoded,
-            "prefills": self.prefills,
-        }
 
     @property
     def busy(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from slm_math.engines import vllm_setup
-from slm_math.engines.base import Engine, EngineError, Request, Verify, Weights, unverified
+from slm_math.engines.base import EngineError, LocalEngine, Request, Verify, Weights, unverified
 from slm_math.engines.images import image_sources, open_image
 from slm_math.engines.vllm_requests import (
     Pending,
@@ -38,7 +38,7 @@ from slm_math.policy.loading import (
 from slm_math.types import Reply
 
 
-class VLLMEngine(Engine):
+class VLLMEngine(LocalEngine):
     """Runs a model with vLLM (Kwon et al. 2023) in this process; loaded at the first request.
 
     Sampling depends on the request's key alone. Greedy replies and log-probabilities match the
@@ -54,8 +54,6 @@ class VLLMEngine(Engine):
         context: the most tokens of a prompt and its reply; by default the model's own context.
     """
 
-    returns_logprobs = True
-    runs_in_poll = True
     name = "vLLM"
 
     def __init__(
@@ -91,7 +89,6 @@ class VLLMEngine(Engine):
         self._receives_weights = False  # whether `update` will be called
         self._policy_options: dict[str, Any] = {}  # see `attach_policy`
         self.adapters: dict[str, Path] = {}
-        self.steps = self.decoded = self.prefills = 0
         self._chat: ChatFormat | None = None
         self._core: Any = None
         self._tickets = 0
@@ -143,14 +140,6 @@ class VLLMEngine(Engine):
             "dtype": self.dtype,
             "context": self.context,
             "chat_template": self.template,
-        }
-
-    def usage(self) -> dict[str, int]:
-        return {
-            "slots": self.slots,
-            "steps": self.steps,
-            "tokens": self.decoded,
-            "prefills": self.prefills,
         }
 
     @property

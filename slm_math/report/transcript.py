@@ -9,15 +9,7 @@ from functools import lru_cache
 from html import escape
 from typing import Any
 
-from slm_math.records.record import (
-    GRADED,
-    ChatMessage,
-    Event,
-    NoteEvent,
-    Record,
-    RunEvent,
-    TurnEvent,
-)
+from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, RunEvent, TurnEvent
 from slm_math.report.mathematics import formulas, mathml
 from slm_math.report.text import clean, escaped, line
 
@@ -44,7 +36,7 @@ def transcript(record: Record) -> str:
         _fact("error", escaped(record.error) if record.error is not None else ""),
         _fact("rewards", _rewards(record)),
         "</dl>",
-        *_events(record.events),
+        *_events(record),
     ]
     return "".join(parts)
 
@@ -80,9 +72,9 @@ def _formula(text: Any) -> str:
     return answer if plain else f"\\({answer}\\)"
 
 
-def _events(events: tuple[Event, ...]) -> Iterator[str]:
+def _events(record: Record) -> Iterator[str]:
     seen: tuple[ChatMessage, ...] = ()  # the conversation up to the last reply
-    for event in events:
+    for event in record.events:
         if isinstance(event, TurnEvent):
             yield _turn(event, seen)
             seen = (*event.prompt, ChatMessage("assistant", event.reply))

@@ -1,20 +1,12 @@
-"""Problems, replies and program results for tests that drive agents by hand, and `play`."""
+"""Agents driven by hand: `play`, and the replies and program results it goes through."""
 
 from typing import Any
 
+from agents.inputs import PROBLEM
+
 from slm_math.agents import Agent
 from slm_math.testing import Driven, drive_workflow
-from slm_math.types import Generate, Image, Problem, Reply, RunPython, RunResult, Workflow
-
-PROBLEM = Problem("p/1", "What is 3 + 4?")
-CHOICE = Problem("p/2", "What is 3 + 4?", "mc", ("5", "7", "9"))
-PICTURE = Image("seven.png")
-PICTURED = Problem("p/3", "What is 3 + 4?", images=(PICTURE,))
-FAILED = RunResult(
-    False, error="line 1: NameError: name 'x' is not defined", error_type="NameError"
-)
-STOPPED = RunResult(False, error="stopped after 5 s", error_type="TimeoutError", timed_out=True)
-SILENT = RunResult(True)
+from slm_math.types import Generate, Problem, Reply, RunPython, RunResult, Workflow
 
 
 def play(agent: Agent, *script: Any, problem: Problem = PROBLEM) -> Driven:

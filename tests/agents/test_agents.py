@@ -12,7 +12,6 @@ from slm_math.agents import (
     parallel,
 )
 from slm_math.agents.coding import program
-from slm_math.agents.verdicts import verdict
 from slm_math.types import Generate, Reply, RunPython, RunResult
 
 
@@ -115,24 +114,6 @@ def test_parallel_keeps_results_apart() -> None:
             return "/".join(answers)
 
     assert begin(Both(), replies(r"\boxed{1}", r"\boxed{2}"))[1] == "1/2"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("VERDICT: INCORRECT", "INCORRECT"),
-        ("VERDICT: CORRECT", "CORRECT"),
-        ("It looks CORRECT.\nVERDICT: INCORRECT", "INCORRECT"),
-        ("this is NOT CORRECT", "INCORRECT"),
-        ("correct in spirit", "UNCLEAR"),
-        ("", "UNCLEAR"),
-        ("VERDICT: UNCLEAR", "UNCLEAR"),
-        ("Verdict: correct", "CORRECT"),
-        ("**VERDICT: Incorrect**", "INCORRECT"),
-    ],
-)
-def test_verdict_words(text: str, expected: str) -> None:
-    assert verdict(text) == expected
 
 
 @pytest.mark.parametrize(

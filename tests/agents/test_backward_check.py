@@ -3,20 +3,8 @@
 from typing import Any
 
 import pytest
-from agents.driving import (
-    CHOICE,
-    FAILED,
-    PICTURE,
-    PICTURED,
-    PROBLEM,
-    SILENT,
-    STOPPED,
-    box,
-    code,
-    cut,
-    play,
-    printed,
-)  # fmt: skip
+from agents.driving import box, code, cut, play, printed
+from agents.inputs import CHOICE, FAILED, PICTURE, PICTURED, PROBLEM, SILENT, STOPPED
 
 from slm_math.agents import BackwardCheck
 from slm_math.types import Reply, RunPython

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from agents.driving import FAILED, PICTURE, PICTURED, PROBLEM, box, code, judged, play
+from agents.driving import box, code, judged, play
+from agents.inputs import FAILED, PICTURE, PICTURED, PROBLEM
 
 from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot, SolverVerifier, parallel
 from slm_math.agents.majority_vote import elect

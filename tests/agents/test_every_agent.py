@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from agents.driving import CHOICE, FAILED, PICTURE, PICTURED, PROBLEM, STOPPED
+from agents.inputs import CHOICE, FAILED, PICTURE, PICTURED, PROBLEM, STOPPED
 from jsonargparse import ArgumentParser
 
 import slm_math.agents

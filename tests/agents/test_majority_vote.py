@@ -3,18 +3,8 @@
 from typing import Any
 
 import pytest
-from agents.driving import (
-    CHOICE,
-    PICTURE,
-    PICTURED,
-    PROBLEM,
-    SILENT,
-    box,
-    code,
-    cut,
-    judged,
-    play,
-)
+from agents.driving import box, code, cut, judged, play
+from agents.inputs import CHOICE, PICTURE, PICTURED, PROBLEM, SILENT
 
 from slm_math.agents import MajorityVote
 from slm_math.agents.majority_vote import elect

@@ -3,19 +3,8 @@
 from typing import Any
 
 import pytest
-from agents.driving import (
-    FAILED,
-    PICTURE,
-    PICTURED,
-    PROBLEM,
-    STOPPED,
-    box,
-    code,
-    cut,
-    judged,
-    play,
-    printed,
-)
+from agents.driving import box, code, cut, judged, play, printed
+from agents.inputs import FAILED, PICTURE, PICTURED, PROBLEM, STOPPED
 
 from slm_math.agents import PlanAndReflect
 from slm_math.testing import Driven

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from agents.driving import CHOICE, PICTURE, PICTURED, PROBLEM, box
+from agents.driving import box
+from agents.inputs import CHOICE, PICTURE, PICTURED, PROBLEM
 from jsonargparse import ArgumentParser
 
 from slm_math.agents import Agent, SolverChecker, SolverVerifier

@@ -3,17 +3,8 @@
 from typing import Any
 
 import pytest
-from agents.driving import (
-    FAILED,
-    PICTURE,
-    PICTURED,
-    PROBLEM,
-    STOPPED,
-    box,
-    cut,
-    play,
-    printed,
-)
+from agents.driving import box, cut, play, printed
+from agents.inputs import FAILED, PICTURE, PICTURED, PROBLEM, STOPPED
 
 from slm_math.agents import PythonTools
 from slm_math.testing import Driven, drive

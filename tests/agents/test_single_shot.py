@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from agents.driving import FAILED, PICTURE, PICTURED, PROBLEM, box, code, cut, judged, play
+from agents.driving import box, code, cut, judged, play
+from agents.inputs import FAILED, PICTURE, PICTURED, PROBLEM
 
 from slm_math.agents import (
     CodeFeedback,

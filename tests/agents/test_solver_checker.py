@@ -3,18 +3,8 @@
 from typing import Any
 
 import pytest
-from agents.driving import (
-    FAILED,
-    PICTURE,
-    PICTURED,
-    PROBLEM,
-    box,
-    code,
-    cut,
-    judged,
-    play,
-    printed,
-)  # fmt: skip
+from agents.driving import box, code, cut, judged, play, printed
+from agents.inputs import FAILED, PICTURE, PICTURED, PROBLEM
 
 from slm_math.agents import SolverChecker
 from slm_math.testing import Driven

@@ -3,20 +3,8 @@
 from typing import Any
 
 import pytest
-from agents.driving import (
-    FAILED,
-    PICTURE,
-    PICTURED,
-    PROBLEM,
-    SILENT,
-    STOPPED,
-    box,
-    code,
-    cut,
-    judged,
-    play,
-    printed,
-)
+from agents.driving import box, code, cut, judged, play, printed
+from agents.inputs import FAILED, PICTURE, PICTURED, PROBLEM, SILENT, STOPPED
 
 from slm_math.agents import SolverCoder
 from slm_math.types import Reply, RunPython

@@ -5,7 +5,8 @@ import sys
 from typing import Any
 
 import pytest
-from agents.driving import FAILED, PROBLEM, box, code, printed
+from agents.driving import box, code, printed
+from agents.inputs import FAILED, PROBLEM
 
 import slm_math.testing
 from slm_math.agents import Agent, CodeFeedback, MajorityVote, SolverVerifier

@@ -3,21 +3,8 @@
 from typing import Any
 
 import pytest
-from agents.driving import (
-    FAILED,
-    PICTURE,
-    PICTURED,
-    PROBLEM,
-    SILENT,
-    STOPPED,
-    Flow,
-    box,
-    code,
-    cut,
-    judged,
-    play,
-    printed,
-)
+from agents.driving import Flow, box, code, cut, judged, play, printed
+from agents.inputs import FAILED, PICTURE, PICTURED, PROBLEM, SILENT, STOPPED
 
 from slm_math.agents.coding import (
     NO_PROGRAM,

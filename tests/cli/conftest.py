@@ -1,4 +1,4 @@
-"""How tests run `slm-math grade`."""
+"""Small data, and how tests run `slm-math grade`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cli.evaluating import data_at
 
 from slm_math.cli import run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_at(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

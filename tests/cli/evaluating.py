@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import SCRATCH
 
 from slm_math.cli import run
-from slm_math.policy.scratch import Scratch
 from slm_math.records.encoding import to_json
 from slm_math.records.files import read_records
 
@@ -35,13 +33,6 @@ def ours(error: str) -> str:
     """What this project said on stderr, where libraries may have said something before."""
     start = error.find("slm-math: error:")
     return error[start:] if start >= 0 else ""
-
-
-def model_at(folder: Path, seed: int = 0) -> str:
-    tokenizer = SCRATCH.tokenizer()
-    Scratch(hidden=32, layers=2, ffn=64, seed=seed).model(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 def data_at(folder: Path) -> Path:

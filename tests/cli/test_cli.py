@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny import SCRATCH
+from tiny import model_folder
 
 import slm_math
 from slm_math.cli import run
-from slm_math.policy.scratch import Scratch
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -146,11 +145,7 @@ def test_callbacks_can_be_appended(capsys: pytest.CaptureFixture[str], tmp_path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = SCRATCH.tokenizer()
-    SCRATCH.model(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return str(model_folder(tmp_path_factory.mktemp("model")))
 
 
 def evaluate(model: str, out: Path, *more: str) -> None:
@@ -194,12 +189,8 @@ def test_eval_goes_on_after_a_cut_and_refuses_another_evaluation(
 def test_eval_refuses_records_of_other_weights_in_the_same_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tokenizer = SCRATCH.tokenizer()
     for seed in (0, 1):
-        Scratch(hidden=32, layers=2, ffn=64, seed=seed).model(tokenizer).save_pretrained(
-            tmp_path / "model"
-        )
-        tokenizer.save_pretrained(tmp_path / "model")
+        model_folder(tmp_path / "model", seed)
         if seed == 0:
             evaluate(str(tmp_path / "model"), tmp_path)
     with pytest.raises(SystemExit) as stop:

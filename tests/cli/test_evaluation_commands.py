@@ -21,11 +21,9 @@ from cli.evaluating import (
     SHORT,
     Said,
     ask,
-    data_at,
     gsm8k,
     manifest,
     math500,
-    model_at,
     ours,
     rows,
 )
@@ -39,12 +37,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return [model_at(tmp_path_factory.mktemp(f"model{seed}"), seed) for seed in (0, 1)]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return data_at(tmp_path_factory.mktemp("data"))
+    folders = [tmp_path_factory.mktemp(f"model{seed}") for seed in (0, 1)]
+    return [str(tiny.model_folder(folder, seed)) for seed, folder in enumerate(folders)]
 
 
 @pytest.fixture

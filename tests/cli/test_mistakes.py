@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cli.evaluating import ours
-from tiny import SCRATCH
+from tiny import model_folder
 
 from slm_math.cli import run
 
@@ -76,11 +76,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = SCRATCH.tokenizer()
-    SCRATCH.model(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return str(model_folder(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture(scope="module")

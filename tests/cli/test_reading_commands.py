@@ -9,14 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cli.evaluating import ONE, SHORT, Said, ask, data_at, gsm8k, model_at, ours
+from cli.evaluating import ONE, SHORT, Said, ask, gsm8k, ours
+from tiny import model_folder
 
 from slm_math.cli import run
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return data_at(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
@@ -30,7 +26,7 @@ def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two finished evaluations."""
     folders = [tmp_path_factory.mktemp("done") / name for name in ("first", "second")]
     for seed, out in enumerate(folders):
-        model = model_at(tmp_path_factory.mktemp(f"model{seed}"), seed)
+        model = model_folder(tmp_path_factory.mktemp(f"model{seed}"), seed)
         run(["eval", gsm8k(data), ONE, *SHORT, f"--policy={model}", f"--out={out}"])
     return folders
 

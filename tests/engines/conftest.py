@@ -1,9 +1,18 @@
-"""A server for the OpenAI-compatible engine."""
+"""A chat format, and a server for the OpenAI-compatible engine."""
 
 import pytest
+import torch
 from engines.endpoint import KEY, ChatServer
+from tiny import SCRATCH
 
 from slm_math.engines.openai import OpenAIEngine
+from slm_math.policy.chat import ChatFormat
+
+
+@pytest.fixture(scope="module")
+def chat() -> ChatFormat:
+    torch.set_num_threads(1)
+    return ChatFormat(SCRATCH.tokenizer())
 
 
 @pytest.fixture

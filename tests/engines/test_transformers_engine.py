@@ -4,21 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import SCRATCH
 
 from slm_math.engines.base import EngineError, Request
 from slm_math.engines.sampling import sample_tokens, uniforms
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.policy.chat import ChatFormat
-from slm_math.policy.scratch import Scratch
 from slm_math.types import Reply, Sampling, user
-
-SCRATCH = Scratch(hidden=32, layers=2, heads=4, ffn=64)
-
-
-@pytest.fixture(scope="module")
-def chat() -> ChatFormat:
-    torch.set_num_threads(1)
-    return ChatFormat(SCRATCH.tokenizer())
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import SCRATCH
 
 from slm_math.agents import SingleShot
 from slm_math.engines.base import Request
@@ -15,17 +16,8 @@ from slm_math.engines.transformers import TransformersEngine
 from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.evaluation.table import decoding_line
 from slm_math.policy.chat import ChatFormat
-from slm_math.policy.scratch import Scratch
 from slm_math.rollout.scheduler import Executors
 from slm_math.types import Problem, Reply, Sampling, Task, user
-
-SCRATCH = Scratch(hidden=32, layers=2, ffn=64)
-
-
-@pytest.fixture(scope="module")
-def chat() -> ChatFormat:
-    torch.set_num_threads(1)
-    return ChatFormat(SCRATCH.tokenizer())
 
 
 @pytest.fixture(scope="module")

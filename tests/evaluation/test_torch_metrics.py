@@ -150,8 +150,11 @@ def work(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+Found = list[dict[str, dict[str, Any]]]
+
+
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What each of two processes found, by kind of shares."""
     folder = tmp_path_factory.mktemp("ranks")
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -167,9 +170,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, 
 
 
 @pytest.mark.parametrize("kind", SHARES)
-def test_two_processes_find_the_records_of_both(
-    kind: str, ranks: list[dict[str, dict[str, Any]]]
-) -> None:
+def test_two_processes_find_the_records_of_both(kind: str, ranks: Found) -> None:
     first, second = SHARES[kind]
     for rank in ranks:
         assert rank[kind]["first"] == plain([*first, *second])
@@ -178,9 +179,7 @@ def test_two_processes_find_the_records_of_both(
 
 
 @pytest.mark.parametrize("kind", SHARES)
-def test_two_processes_compute_what_one_does(
-    kind: str, ranks: list[dict[str, dict[str, Any]]]
-) -> None:
+def test_two_processes_compute_what_one_does(kind: str, ranks: Found) -> None:
     first, second = SHARES[kind]
     for rank in ranks:
         assert rank[kind]["computed"] == pytest.approx(summarize(first + second).all_metrics())

@@ -9,7 +9,18 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from tiny import SCRATCH, Duo, Endpoint, Even, difference, grpo, problems, trainer, weights
+from tiny import (
+    SCRATCH,
+    Duo,
+    Endpoint,
+    Even,
+    difference,
+    grpo,
+    problems,
+    trainer,
+    watch_gradients,
+    weights,
+)
 from torch import Tensor
 
 from slm_math.agents import Agent, SingleShot
@@ -66,19 +77,7 @@ def test_update_raises_what_was_rewarded(tmp_path: Path) -> None:
 
 def gradients(root: Path, **options: Any) -> dict[str, torch.Tensor]:
     module: Any = grpo(**options)
-    found: dict[str, torch.Tensor] = {}
-
-    def keep() -> float:
-        found.update(
-            {
-                name: p.grad.clone()
-                for name, p in module.model.named_parameters()
-                if p.grad is not None
-            }
-        )
-        return 0.0
-
-    module.step_optimizer = keep
+    found = watch_gradients(module)
     fit(root, module)
     return found
 
@@ -292,24 +291,6 @@ def test_other_roles_may_be_served_elsewhere(tmp_path: Path) -> None:
         assert endpoint.asked == 7 * 4
         assert all(entry.trace.turns[1].reply.text == "yes" for entry in module.last_rollouts)
         assert difference(weights(module), start()) > 1e-4
-
-
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "group of one": ({"group_size": 1}, "group_size must be at least 2"),
-    "greedy": ({"sampling": Sampling(0.0)}, "temperature 0"),
-    "unknown role": ({"train_roles": ("judge",)}, "'judge'; SingleShot has solver"),
-    "endpoint": (
-        {"engines": {"solver": Endpoint()}},
-        "no token ids and log-probabilities.*'solver'",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_refused(kind: str) -> None:
-    options, message = REFUSED[kind]
-    with pytest.raises(ValueError, match=message):
-        grpo(**options)
 
 
 def test_rollouts_depend_on_the_seed_and_nothing_else(tmp_path: Path) -> None:

@@ -121,21 +121,23 @@ def save_often(out: Path) -> None:
     run.fit(sft(), chats(batch_size=8))
 
 
+def run_program(kind: str, devices: int, out: Path) -> None:
+    """Runs this file as a program, which starts a process for each device."""
+    path = f"{HERE.parents[1]}:{HERE.parents[2]}"
+    done = subprocess.run(
+        [sys.executable, str(HERE), kind, str(devices), str(out)],
+        env=os.environ | {"PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        cwd=HERE.parents[2],
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.slow
 def test_ranks_agree_when_to_save(tmp_path: Path) -> None:
-    environment = os.environ | {
-        "PYTHONPATH": f"{HERE.parents[1]}:{HERE.parents[2]}",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    command = [sys.executable, str(HERE), "save", "2", str(tmp_path)]
-    options: Any = {
-        "env": environment,
-        "capture_output": True,
-        "text": True,
-        "cwd": HERE.parents[2],
-    }
-    done = subprocess.run(command, timeout=200, **options)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_program("save", 2, tmp_path)
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
@@ -147,20 +149,8 @@ def slow(*kinds: str) -> list[Any]:
     "kind", [*slow("sft", "grpo", "grpo-lora", "batch", "draws"), "one-problem"]
 )
 def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
-    environment = os.environ | {
-        "PYTHONPATH": f"{HERE.parents[1]}:{HERE.parents[2]}",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
     for devices in (1, 2):
-        command = [sys.executable, str(HERE), kind, str(devices), str(tmp_path)]
-        options: Any = {
-            "env": environment,
-            "capture_output": True,
-            "text": True,
-            "cwd": HERE.parents[2],
-        }
-        done = subprocess.run(command, timeout=280, **options)
-        assert done.returncode == 0, done.stderr[-3000:]
+        run_program(kind, devices, tmp_path)
     alone, first, second = (
         torch.load(tmp_path / f"{kind}-{name}.pt") for name in ("1-0", "2-0", "2-1")
     )

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from tiny import LORA, SCRATCH, SOURCE, chats, sft, trainer
+from tiny import LORA, SCRATCH, SOURCE, chats, sft, trainer, watch_gradients
 
 from slm_math.data.base import Source, Split
 from slm_math.data.chat_data import ChatData
@@ -37,19 +37,7 @@ def one_step(
 ) -> tuple[float, dict[str, torch.Tensor], list[Row]]:
     """Loss, gradients and rows of a first step that does not move the weights."""
     module: Any = sft(**options)
-    gradients: dict[str, torch.Tensor] = {}
-
-    def keep() -> float:
-        gradients.update(
-            {
-                name: p.grad.clone()
-                for name, p in module.model.named_parameters()
-                if p.grad is not None
-            }
-        )
-        return 0.0
-
-    module.step_optimizer = keep
+    gradients = watch_gradients(module)
     watch = Watch()
     run = trainer(root, limit_train_batches=1, limit_val_batches=0, callbacks=[watch])
     run.fit(module, data)

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from on_vllm.checks import NEEDS_VLLM
 
-from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError, Request
 from slm_math.types import Image, Reply, Sampling, assistant, user
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(vllm_setup.refusal() is not None, reason=str(vllm_setup.refusal())),
-]
+pytestmark = NEEDS_VLLM
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{% if m['content'] is string %}{{ m['content'] "
     "}}{% else %}"

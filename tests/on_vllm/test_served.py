@@ -4,34 +4,16 @@ that are killed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from on_vllm.checks import GENERATION, NEEDS_VLLM, Hold
 
-from slm_math.engines import vllm_setup
 from slm_math.policy.config import Lora, Policy
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(
-        vllm_setup.refusal() is not None, reason=vllm_setup.refusal() or "vLLM is there"
-    ),
-]
-Hold = Callable[[Iterator[Any]], None]
-GENERATION = (
-    "greedy",
-    "logprobs",
-    "samples",
-    "distribution",
-    "stops",
-    "ends",
-    "first",
-    "full",
-    "resume",
-    "cancel",
-)
+pytestmark = NEEDS_VLLM
 
 
 @pytest.fixture(scope="module")

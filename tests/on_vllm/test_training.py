@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from on_vllm.checks import NEEDS_VLLM, Hold
 
-from slm_math.engines import vllm_setup
-
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(
-        vllm_setup.refusal() is not None, reason=vllm_setup.refusal() or "vLLM is there"
-    ),
-]
-Hold = Callable[[Iterator[Any]], None]
+pytestmark = NEEDS_VLLM
 
 
 @pytest.mark.parametrize("lora", [False, True])

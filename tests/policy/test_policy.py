@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import LORA, SCRATCH
+from tiny import LORA, SCRATCH, model_folder
 from transformers import AutoModelForCausalLM
 
 from slm_math.data.rows import Row
@@ -82,11 +82,7 @@ def test_logprobs_are_those_of_a_plain_forward_pass(kind: str) -> None:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = SCRATCH.tokenizer()
-    SCRATCH.model(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return model_folder(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

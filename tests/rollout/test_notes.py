@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rollout.test_rollout import Scripted
+from rollout.scripted import Scene, Scripted, printing, served_by
 
 from slm_math.agents import Agent, BackwardCheck, MajorityVote, SolverVerifier, parallel
 from slm_math.answers.graded import grade_trace
@@ -17,39 +17,14 @@ from slm_math.records.encoding import json_line, to_json
 from slm_math.records.files import read_records
 from slm_math.records.record import record
 from slm_math.rollout.collect import run_agent
-from slm_math.rollout.scheduler import Executors
-from slm_math.types import (
-    Generate,
-    Note,
-    Problem,
-    Reply,
-    RunPython,
-    RunResult,
-    Sampling,
-    Task,
-    Trace,
-    user,
-)
+from slm_math.types import Generate, Note, Problem, Reply, RunPython, Task, Trace, user
 
 TASK = Task(Problem("p/1", "What is 3 + 4?"), "7")
 
 
-class Scene(Agent):
-    """One given workflow."""
-
-    uses_python = True
-
-    def __init__(self, make: Any) -> None:
-        self.make = make
-
-    def solve(self, problem: Problem) -> Iterator[Any]:
-        return (yield from self.make())
-
-
 def traced(agent: Agent, say: Any = lambda request: Reply(r"\boxed{7}")) -> Trace:
-    sandbox: Any = Scripted(lambda request: RunResult(True, "7\n"))
-    executors = Executors({"default": Scripted(say)}, {"default": Sampling()}, sandbox)
-    [trace] = run_agent(agent, [(TASK.problem, 0)], executors)
+    engines = served_by(Scripted(say), printing("7\n"))
+    [trace] = run_agent(agent, [(TASK.problem, 0)], engines)
     return trace
 
 
@@ -98,7 +73,15 @@ def test_notes_and_requests_of_one_list_stay_in_order() -> None:
         yield [Note("stop", "d")]
         return None
 
-    assert kinds(traced(Scene(scene))) == ["draft", "Turn", "verdict", "Run", "vote", "stop"]
+    trace = traced(Scene(scene, uses_python=True))
+    assert kinds(trace) == [
+        "draft",
+        "Turn",
+        "verdict",
+        "Run",
+        "vote",
+        "stop",
+    ]
 
 
 def test_replies_that_come_in_any_order_are_written_down_as_asked() -> None:
@@ -122,8 +105,7 @@ def test_notes_do_not_shift_the_keys_of_requests() -> None:
     for chatty in (False, True):
         engine = Scripted(lambda request: Reply("r"))
         agent, sandbox = Scene(lambda chatty=chatty: scene(chatty)), Scripted(None)
-        executors = Executors({"default": engine}, {"default": Sampling()}, sandbox)  # type: ignore[arg-type]
-        list(run_agent(agent, [(TASK.problem, 0)], executors))
+        list(run_agent(agent, [(TASK.problem, 0)], served_by(engine, sandbox)))
         keys.append([request.key for request in engine.asked])
     assert keys[0] == keys[1]
 
@@ -134,8 +116,7 @@ def test_requests_of_one_list_have_keys_in_their_order() -> None:
         yield [Generate(user("2"))]
 
     engine, sandbox = Scripted(lambda request: Reply("r")), Scripted(None)
-    executors = Executors({"default": engine}, {"default": Sampling()}, sandbox)  # type: ignore[arg-type]
-    list(run_agent(Scene(scene), [(TASK.problem, 5)], executors))
+    list(run_agent(Scene(scene), [(TASK.problem, 5)], served_by(engine, sandbox)))
     assert [(request.chat[0].text, request.key) for request in engine.asked] == [
         (str(n), ("p/1", 5, n + 1)) for n in range(3)
     ]
@@ -255,8 +236,7 @@ def test_rounds_of_a_real_evaluation(tmp_path: Path) -> None:
     sandbox: Any = Scripted(None)
     sandbox.identity = dict
     engine = Scripted(say)
-    executors = Executors({"default": engine}, {"default": Sampling()}, sandbox)
-    evaluate(Plan(SolverVerifier(), [TASK]), executors, Output(tmp_path))
+    evaluate(Plan(SolverVerifier(), [TASK]), served_by(engine, sandbox), Output(tmp_path))
     rows = read_records(tmp_path / "records.jsonl")
     assert verdict_counts(rows)["verifier"] == {("INCORRECT", False): 1, ("CORRECT", True): 1}
     values = round_metrics(rows)

@@ -4,47 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from rollout.scripted import Scripted, served_by
 
 from slm_math.agents import Agent, CodeFeedback, MajorityVote, SingleShot
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.rollout.collect import Draws, run_agent
 from slm_math.rollout.rows import trace_rows
 from slm_math.rollout.scheduler import Executors
-from slm_math.types import Generate, Problem, Reply, RunResult, Sampling, Trace, Turn, user
+from slm_math.types import Generate, Problem, Reply, RunResult, Trace, Turn, user
 
 PROBLEMS = [Problem(f"p/{i}", f"What is {i} + 1?") for i in range(7)]
-
-
-class Scripted(Engine):
-    """Answers every request after a while, one a poll, the newest first; keeps what
-    it was asked.
-    """
-
-    returns_logprobs = True
-
-    def __init__(self, say: Any) -> None:
-        self.say = say
-        self.asked: list[Request] = []
-        self.open: list[int] = []
-
-    def submit(self, request: Request) -> int:
-        self.asked.append(request)
-        self.open.append(len(self.asked))
-        return len(self.asked)
-
-    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
-        if not self.open:
-            return []
-        ticket = self.open.pop()
-        return [(ticket, self.say(self.asked[ticket - 1]))]
-
-    def cancel(self, ticket: int) -> None:
-        if ticket in self.open:
-            self.open.remove(ticket)
-
-    @property
-    def busy(self) -> int:
-        return len(self.open)
 
 
 class Calculator(Scripted):
@@ -55,10 +24,6 @@ class Calculator(Scripted):
 def run(agent: Agent, engine: Engine, sandbox: Any = None, **options: Any) -> list[Trace]:
     jobs = ((p, s) for p in PROBLEMS for s in range(2))
     return list(run_agent(agent, jobs, served_by(engine, sandbox), Draws(("k",), **options)))
-
-
-def served_by(engine: Engine, sandbox: Any = None) -> Executors:
-    return Executors({"default": engine}, {"default": Sampling()}, sandbox)
 
 
 def test_every_job_ends_once_with_its_own_answer() -> None:

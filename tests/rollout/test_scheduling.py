@@ -8,22 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rollout.scripted import served_by
 
 from slm_math.agents import Agent
 from slm_math.engines.base import Engine, Request
 from slm_math.rollout.collect import run_agent
-from slm_math.rollout.scheduler import Executors
-from slm_math.types import (
-    Generate,
-    Problem,
-    Reply,
-    RunPython,
-    RunResult,
-    Sampling,
-    Trace,
-    Workflow,
-    user,
-)
+from slm_math.types import Generate, Problem, Reply, RunPython, RunResult, Trace, Workflow, user
 
 
 class Computing(Engine):
@@ -122,7 +112,7 @@ class Coder(Agent):
 
 def traces(texts: list[str], sandbox: Any, **engines: Engine) -> list[Trace]:
     jobs = [(Problem(f"p/{i}", text), 0) for i, text in enumerate(texts)]
-    return list(run_agent(Coder(), jobs, Executors(engines, {"default": Sampling()}, sandbox)))
+    return list(run_agent(Coder(), jobs, served_by(sandbox=sandbox, **engines)))
 
 
 @pytest.mark.timeout(120)
