@@ -45,15 +45,13 @@ def evaluate_on_all_ranks(
             f"eval {label}, accuracy {correct / len(records):.3f}", len(records), samples
         )
 
-    rewards = TrainingRewards(module, plan.seed)
     evaluation = evaluate(
         share,
         executors,
         replace(output, folder=folder),
-        to_record=rewards.to_record,
+        recorder=TrainingRewards(module, plan.seed),
         progress=progress,
     )
-    evaluation = rewards.complete(evaluation, folder)
     if ranks == 1:
         return evaluation
     metrics = AgentMetrics().to(module.device)

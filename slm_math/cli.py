@@ -122,7 +122,9 @@ def run(arguments: list[str] | None = None) -> None:
         )
         if not is_user_error or os.environ.get("SLM_MATH_TRACEBACK"):
             raise
-        fail(short(str(error)))
+        notes = getattr(error, "__notes__", [])  # whose code it was: an agent, a reward
+        hint = "; SLM_MATH_TRACEBACK=1 shows where" if notes else ""
+        fail(short(str(error)) + "".join(f" ({note}{hint})" for note in notes[:1]))
 
 
 def fail(message: str) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from slm_math.agents.base import Agent, check_answer, check_request
+from slm_math.agents.base import Agent, check_answer, check_request, owner_name
 from slm_math.types import (
     Chat,
     Effect,
@@ -126,10 +126,12 @@ def drive(
         replies,
         programs,
         partial=partial,
-        check=lambda request: check_request(agent, request),
+        check=lambda request: check_request(
+            request, owner_name(agent), agent.roles, agent.uses_python
+        ),
         problem=problem,
     )
-    check_answer(agent, driven.answer)
+    check_answer(driven.answer, owner_name(agent))
     return driven
 
 

@@ -1,7 +1,7 @@
 """Workflows that solve problems: one idea per file."""
 
 from slm_math.agents.backward_check import BackwardCheck
-from slm_math.agents.base import Agent, check_answer, check_request, parallel
+from slm_math.agents.base import Agent, parallel
 from slm_math.agents.code_as_answer import CodeAsAnswer
 from slm_math.agents.code_feedback import CodeFeedback
 from slm_math.agents.coding import Session, program
@@ -32,8 +32,6 @@ __all__ = [
     "SolverCoder",
     "SolverVerifier",
     "StepByStepCode",
-    "check_answer",
-    "check_request",
     "parallel",
     "program",
     "stated_answer",

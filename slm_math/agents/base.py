@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any, ClassVar, TypeVar, cast
 
 from slm_math.prompts import Prompt
-from slm_math.types import Effect, Generate, Note, Problem, RunPython, Workflow
+from slm_math.types import Effect, Generate, Message, Note, Problem, RunPython, Workflow
 
 T = TypeVar("T")
 
@@ -75,32 +75,53 @@ def check_slots(prompt: Prompt, agent: str, field: str, must_show_problem: bool)
         raise ValueError(f"{where} has no {{problem}}: the model would not see what to solve")
 
 
-def check_request(agent: Agent, request: object) -> None:
-    """Raises ValueError for a request that the agent's class does not announce: a role that is not
-    in `roles`, a program without `uses_python`, or something that is no request.
+def owner_name(asker: object) -> str:
+    """How errors name whose workflow it is: "agent SingleShot", "reward Correct"."""
+    return f"{'agent' if isinstance(asker, Agent) else 'reward'} {type(asker).__name__}"
+
+
+def check_request(
+    request: object, owner: str, roles: Sequence[str], uses_python: bool, about: str = ""
+) -> None:
+    """Raises ValueError for a request that the class of its owner does not announce: a role that is
+    not in `roles`, a program without `uses_python`, or something that is no request.
+
+    Args:
+        owner: whose workflow yielded it, see `owner_name`.
+        about: what the workflow works on: "problem gsm8k/3, sample 0".
     """
-    name = type(agent).__name__
-    if isinstance(request, Generate) and request.role not in agent.roles:
-        roles = ", ".join(agent.roles)
-        raise ValueError(f"agent {name} asks for role {request.role!r}; its roles are {roles}")
-    if isinstance(request, RunPython) and not agent.uses_python:
+    where = f" on {about}" if about else ""
+    if isinstance(request, Generate):
+        if request.role not in roles:
+            raise ValueError(
+                f"{owner} asks for role {request.role!r}{where}; its roles are {', '.join(roles)}"
+            )
+        if not all(isinstance(message, Message) for message in request.chat):
+            raise ValueError(
+                f"{owner} asks with the chat {request.chat!r:.100}{where}: a chat is a tuple of "
+                "messages, such as problem.ask(prompt) or user(text) returns"
+            )
+    elif isinstance(request, RunPython):
+        if not uses_python:
+            raise ValueError(
+                f"{owner} runs a program{where}, and its class does not say so: set "
+                "uses_python = True"
+            )
+    elif not isinstance(request, Note):
         raise ValueError(
-            f"agent {name} runs a program, and its class does not say so: set uses_python = True"
-        )
-    if not isinstance(request, Generate | RunPython | Note):
-        raise ValueError(
-            f"agent {name} yielded {request!r:.100} in its list of requests: only Generate, "
-            f"RunPython and Note are known"
+            f"{owner} yielded {request!r:.100} in its list of requests{where}: only Generate, "
+            "RunPython and Note are known"
         )
 
 
-def check_answer(agent: Agent, answer: object) -> str | None:
+def check_answer(answer: object, owner: str, about: str = "") -> str | None:
     """What `solve` returned. Raises ValueError unless it is a string or None."""
     if answer is None or isinstance(answer, str):
         return answer
+    where = f" for {about}" if about else ""
     raise ValueError(
-        f"agent {type(agent).__name__} returned {answer!r:.100}, of type {type(answer).__name__}: "
-        f"solve must return the answer as a string, or None if there is none"
+        f"{owner} returned {answer!r:.100}, of type {type(answer).__name__}{where}: solve must "
+        "return the answer as a string, or None if there is none"
     )
 
 

@@ -136,17 +136,17 @@ def overlap(train: Iterable[Problem], test: Sequence[Problem]) -> Overlap:
     return Overlap(trained, len(tests), tuple(findings))
 
 
-def near_exact(train: Sequence[str], test: Sequence[str]) -> dict[int, int]:
+def near_exact(train: Sequence[Problem], test: Sequence[Problem]) -> dict[int, int]:
     """Index of a test problem -> index of the training problem that is the same problem.
 
-    Two texts are the same problem if they are equal after normalization. A test problem of at least
+    Two problems are the same if texts and choices are equal after normalization, and so are the
+    images. A test problem of at least
     13 words is also the same if the training text has the share `NEAR` of its 13-grams, including
     the last one, and the same numbers, signs and variables in that part. So a template with other
     numbers, or another question about the same story, is another problem, while text before or
     after makes no difference.
     """
-    problems = ([Problem(str(i), text) for i, text in enumerate(texts)] for texts in (train, test))
-    return {finding.test: finding.train for finding in overlap(*problems).near_exact}
+    return {finding.test: finding.train for finding in overlap(train, test).near_exact}
 
 
 def refuse_overlap(train: Sequence[Task], test: Sequence[Task], where: str) -> None:

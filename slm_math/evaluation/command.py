@@ -209,7 +209,8 @@ def _local_engine(model: str, inference: Inference, dtype: str, template: str | 
             patience=inference.vllm.patience,
         )
     if kind == "vllm":
-        return VLLMEngine(model, dtype, slots, template)
+        vllm = inference.vllm
+        return VLLMEngine(model, dtype, slots, template, memory=vllm.memory, context=vllm.context)
     if dtype == "auto":
         dtype = "bfloat16" if torch.cuda.is_available() else "float32"
     return CheckpointEngine(model, dtype=dtype, slots=slots, chat_template=template)

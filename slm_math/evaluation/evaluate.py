@@ -80,6 +80,26 @@ class Output:
     set_aside: bool = False
 
 
+class Recorder:
+    """Makes the records of an evaluation. A subclass may add to them what takes longer, such as
+    rewards that ask a model.
+    """
+
+    def record(self, graded: GradedTrace) -> Record:
+        """The record of a finished workflow, which is written at once."""
+        return record(graded)
+
+    def is_complete(self, record: Record) -> bool:
+        """Whether a record that an interrupted evaluation left needs nothing more; the workflow of
+        another one runs again.
+        """
+        return True
+
+    def complete(self, records: Sequence[Record]) -> Sequence[Record]:
+        """All records of the evaluation with everything in them, before it counts as finished."""
+        return records
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The records of a finished evaluation, and their summary."""
@@ -92,7 +112,7 @@ def evaluate(
     plan: Plan,
     executors: Executors,
     output: Output,
-    to_record: Callable[[GradedTrace], Record] = record,
+    recorder: Recorder = Recorder(),
     progress: Progress | None = None,
 ) -> Evaluation:
     """Runs the agent of a plan on its tasks and writes every record when its workflow ends.
@@ -104,7 +124,7 @@ def evaluate(
         plan: agent, tasks, samples, seed.
         executors: engines, decoding defaults and sandbox.
         output: the folder, and what its manifest says.
-        to_record: makes the record of a graded trace (in training one with rewards).
+        recorder: makes the records (in training with rewards).
         progress: called after every record with (records so far, samples in all).
 
     Raises ValueError if the folder cannot be used (see `RecordFile`).
@@ -112,6 +132,7 @@ def evaluate(
     jobs = plan.jobs()
     identity = plan.identity(executors) | dict(output.identity)
     file = RecordFile(output.folder, identity, output.set_aside, output.about)
+    file.keep(recorder.is_complete)
     file.check({(task.problem.id, sample) for task, sample in jobs})
     done = file.done
     missing = [(task, sample) for task, sample in jobs if (task.problem.id, sample) not in done]
@@ -120,7 +141,7 @@ def evaluate(
         return Evaluation(tuple(file.records), summarize(file.records))
 
     def add(graded: GradedTrace) -> None:
-        file.add(to_record(graded))
+        file.add(recorder.record(graded))
         if progress is not None:
             progress(file.records, len(jobs))
 
@@ -129,6 +150,7 @@ def evaluate(
     finished = False
     try:
         collect(plan.agent, missing, executors, add, Draws(key=("eval", plan.seed)))
+        file.replace(recorder.complete(file.records))
         finished = True
     finally:
         decoding = [occupancy(before, engine.usage()) for before, engine in zip(usage, engines)]

@@ -29,7 +29,7 @@ def with_shots(
         raise ValueError(f"{error}: choose another shots_source") from error
     # `near_exact` finds only the closest problem to each; its copies are found in the next round
     while overlapping := set(
-        near_exact([t.problem.text for t in worked], [t.problem.text for t in tasks]).values()
+        near_exact([t.problem for t in worked], [t.problem for t in tasks]).values()
     ):
         worked = [task for index, task in enumerate(worked) if index not in overlapping]
     chosen = sample_tasks(worked, shots, seed)

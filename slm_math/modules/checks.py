@@ -79,7 +79,8 @@ def check_roles(
             raise ValueError(
                 refusal or f"role {role!r} is trained: it is served by the policy, not by engines"
             )
-    inference.check_roles(agent.roles)
+    asked = [role for reward in rewards for role in reward.roles]
+    inference.check_roles([*agent.roles, *asked])
     check(rewards, trained, {*trained, *engines})
 
 

@@ -44,6 +44,7 @@ class TrainingWarnings:
                 f"step {step}: {len(broken)} of {len(records)} workflows broke, the first: "
                 f"{broken[0]}"
             )
+        yield from _unscored(step, records)
         if records and not any(any(record.advantages.values()) for record in records):
             yield f"step {step}: {_dead_groups(records)}"
         yield from self._constant(records)
@@ -81,6 +82,20 @@ class TrainingWarnings:
                 "trained on",
                 stacklevel=2,
             )
+
+
+def _unscored(step: int, records: Sequence[Record]) -> Iterable[str]:
+    """A line for each reward that could not be computed for some samples."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        for role, errors in record.reward_errors.items():
+            for name, reason in errors.items():
+                reasons.setdefault((role, name), []).append(reason)
+    for (role, name), those in reasons.items():
+        yield (
+            f"step {step}: reward {name!r} of role {role!r} is missing for {len(those)} of "
+            f"{len(records)} samples, the first: {those[0]}"
+        )
 
 
 def _dead_groups(records: Sequence[Record]) -> str:

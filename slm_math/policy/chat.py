@@ -254,7 +254,9 @@ def chat_images(chat: Chat) -> tuple[Image, ...]:
 
 def digest(text: str, images: Sequence[Image] = ()) -> str:
     """A hash of a prompt's text and images."""
+    # hashes of the parts: no text can look like a text with an image
     hashed = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
     for image in images:
-        hashed.update(b"\0" + image.source.encode("utf-8", "surrogatepass"))
+        source = hashlib.blake2b(image.source.encode("utf-8", "surrogatepass"), digest_size=8)
+        hashed = hashlib.blake2b(hashed.digest() + source.digest(), digest_size=8, person=b"image")
     return hashed.hexdigest()

@@ -33,15 +33,13 @@ def to_json(record: Record) -> dict[str, Any]:
     """A record as plain data. Fields that do not apply are left out: the rules of answers other
     than "math", and what only training knows.
     """
-    rules = {
-        "answer_type": record.answer_type,
-        "choices": list(record.choices),
-        "tolerance": record.tolerance,
-    }
+    choices = {"choices": list(record.choices)}
+    rules = {"answer_type": record.answer_type, **choices, "tolerance": record.tolerance}
     training = {
         "parts": {role: dict(parts) for role, parts in record.parts.items()},
         "rewards": dict(record.rewards),
         "advantages": dict(record.advantages),
+        "reward_errors": {role: dict(errors) for role, errors in record.reward_errors.items()},
     }
     return {
         "schema": SCHEMA,
@@ -50,7 +48,7 @@ def to_json(record: Record) -> dict[str, Any]:
         "problem": record.problem,
         "tags": dict(record.tags),
         "gold": record.gold,
-        **(rules if record.answer_type != "math" else {}),
+        **(rules if record.answer_type != "math" else choices if record.choices else {}),
         "answer": record.answer,
         **({"correct": record.correct} if record.has_verdict else {}),
         "reason": record.reason,
@@ -152,6 +150,10 @@ def from_json(row: Mapping[str, Any]) -> Record:
         rewards={_text(role): _score(value) for role, value in _items(trained.get("rewards"))},
         advantages={
             _text(role): _score(value) for role, value in _items(trained.get("advantages"))
+        },
+        reward_errors={
+            _text(role): {_text(name): _text(error) for name, error in _items(errors)}
+            for role, errors in _items(trained.get("reward_errors"))
         },
         has_verdict="correct" in row,
     )

@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +30,8 @@ class RecordFile:
     `identity` is what must be equal for two runs to be the same evaluation. If the folder holds
     another evaluation, that is an error; with `set_aside` the folder is renamed instead
     (`<name>.replaced-1`, `-2`, ...). An incomplete last line, left by a killed process, is removed;
-    complete records are never rewritten. A sample that broke is run again: the newest record of a
-    sample counts. The file is locked: only one process may write to it.
+    only `replace` rewrites complete records. A sample that broke is run again: the newest record
+    of a sample counts. The file is locked: only one process may write to it.
 
     The manifest describes every session of the evaluation (its `legs`; one that was resumed twice
     has three): start and end, machine and versions, and how local engines decoded.
@@ -110,6 +110,19 @@ class RecordFile:
                 f"{self.path}: {len(foreign)} records do not belong to this evaluation, such as "
                 f"sample {sample} of problem {problem!r}: choose another --out"
             )
+
+    def keep(self, is_complete: Callable[[Record], bool]) -> None:
+        """Forgets the records that are not complete: their samples are run again."""
+        self.records = [record for record in self.records if is_complete(record)]
+
+    def replace(self, records: Sequence[Record]) -> None:
+        """Rewrites the file, completely or not at all, if any record changed."""
+        if all(new is old for new, old in zip(records, self.records, strict=True)):
+            return
+        write_records(self.path, records)
+        self._file.close()
+        self._file = self._locked(self.path.parent)
+        self.records = list(records)
 
     @property
     def done(self) -> set[tuple[str, int]]:
@@ -218,13 +231,13 @@ def expected_samples(folder: Path) -> int | None:
 
 
 def data_hash(tasks: list[Task]) -> str:
-    """A hash of problems, images, reference answers and grading rules, in order."""
+    """A hash of problems, choices, images, reference answers and grading rules, in order."""
     digest = hashlib.sha256()
     for task in tasks:
         problem = task.problem
         rules = (
             [problem.answer_type, list(problem.choices), task.tolerance]
-            if problem.answer_type != "math"
+            if problem.answer_type != "math" or problem.choices
             else []
         )
         images = [_image_hash(image) for image in problem.images]

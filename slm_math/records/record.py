@@ -82,8 +82,9 @@ class Record:
     also when the agent has no answer and the last number of the final reply is accepted (the last
     reply of the role that spoke first). `error`: why the workflow broke.
 
-    Training adds by role: the unweighted `parts` of the reward, `rewards` (NaN: not scored) and
-    `advantages`. `has_verdict` is False only for a record of another program that lacks `correct`.
+    Training adds by role: the unweighted `parts` of the reward, `rewards` (NaN: not scored),
+    `advantages`, and in `reward_errors` why a part could not be scored. `has_verdict` is False only
+    for a record of another program that lacks `correct`.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Record:
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     rewards: Mapping[str, float] = field(default_factory=dict)
     advantages: Mapping[str, float] = field(default_factory=dict)
+    reward_errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     has_verdict: bool = True
 
     @property
@@ -140,9 +142,16 @@ class Record:
         parts: Mapping[str, Mapping[str, float]],
         rewards: Mapping[str, float],
         advantages: Mapping[str, float] | None = None,
+        errors: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Record:
-        """The record with reward parts, rewards and advantages by role."""
-        return replace(self, parts=parts, rewards=rewards, advantages=advantages or {})
+        """The record with reward parts, rewards, advantages and errors of rewards by role."""
+        return replace(
+            self,
+            parts=parts,
+            rewards=rewards,
+            advantages=advantages or {},
+            reward_errors=errors or {},
+        )
 
     def without_texts(self) -> Record:
         """The record without its long texts: metrics are the same, and it is cheap to send to
@@ -166,7 +175,7 @@ def record(graded: GradedTrace) -> Record:
     replies = [turn.reply.text for turn in trace.turns if turn.request.role == first_role]
     stated, method = _stated(trace)
     correct = graded.correct
-    has_rules = problem.answer_type != "math"  # choices and tolerance decide nothing else
+    has_rules = problem.answer_type != "math"  # a tolerance decides nothing else
     return Record(
         id=problem.id,
         sample=trace.sample,
@@ -174,7 +183,7 @@ def record(graded: GradedTrace) -> Record:
         tags=dict(problem.tags),
         gold=task.gold,
         answer_type=problem.answer_type,
-        choices=problem.choices if has_rules else (),
+        choices=problem.choices,
         tolerance=task.tolerance if has_rules else None,
         answer=trace.answer,
         correct=correct,

@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from slm_math.agents.base import owner_name
 from slm_math.answers.graded import GradedTrace
 from slm_math.rewards.base import Reward, Scored, replies_of
 from slm_math.rewards.credits import Credit, combined
@@ -55,15 +56,25 @@ def called(
 ) -> dict[Key, Scored | Workflow[Scored]]:
     """What the rewards of `roles` return for a trace: scores, and workflows that were not started.
 
-    A trace whose workflow broke has no scores, and so has a role that said nothing in it.
+    A trace whose workflow broke has no scores, and so has a role that said nothing in it. What a
+    reward raises is raised with a note that names it.
     """
     speakers = {turn.request.role for turn in graded.trace.turns if not graded.trace.error}
     values: dict[Key, Scored | Workflow[Scored]] = {}
     for reward in rewards:
         if reward.role in roles:
             spoke = reward.role in speakers
-            values[reward.role, reward.name] = reward(graded) if spoke else None
+            try:
+                values[reward.role, reward.name] = reward(graded) if spoke else None
+            except Exception as error:
+                error.add_note(f"in {owner_name(reward)} on {about(graded)}")
+                raise
     return values
+
+
+def about(graded: GradedTrace) -> str:
+    """How errors name what a reward works on."""
+    return f"problem {graded.task.problem.id}, sample {graded.trace.sample}"
 
 
 def assembled(

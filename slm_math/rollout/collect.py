@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from slm_math.agents.base import Agent
+from slm_math.agents.base import Agent, check_answer, owner_name
 from slm_math.answers.graded import GradedTrace, grade_trace
 from slm_math.rollout.scheduler import Executors, Finished, Job, Scheduler
 from slm_math.types import Problem, Task, Trace
@@ -77,7 +77,7 @@ def _finished(
     executors: Executors,
     draws: Draws,
 ) -> _Results:
-    owner = f"agent {type(agent).__name__}"
+    owner = owner_name(agent)
     executors.check(owner, agent.roles, agent.uses_python)
 
     def job(problem: Problem, sample: int, task: Task | None) -> Job[str | None]:
@@ -99,11 +99,7 @@ def _finished(
 
 
 def _trace(result: Finished[str | None]) -> Trace:
-    job, answer = result.job, result.value
-    if not isinstance(answer, str | None):
-        raise ValueError(
-            f"{job.owner} returned {answer!r:.200} for {job.about}: solve must return the answer "
-            "as a string, or None when there is none"
-        )
+    job = result.job
+    answer = check_answer(result.value, job.owner, job.about)
     problem, sample, _ = job.subject
     return Trace(problem, sample, result.events, answer, result.error, result.seconds)

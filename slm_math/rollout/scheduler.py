@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from slm_math.agents.base import check_request
 from slm_math.engines.base import ContextFull, Engine, EngineError, Request
 from slm_math.types import (
     Effect,
@@ -257,20 +258,12 @@ class Scheduler:
                 raise ValueError(f"{owner} never ends: {MOST_EVENTS} events")
 
     def _submit(self, item: _Live[Any], effect: Effect) -> tuple[Executor, int]:
-        job = item.job
+        job, sandbox = item.job, self.executors.sandbox
+        check_request(effect, job.owner, job.roles, job.uses_python, job.about)
         if isinstance(effect, RunPython):
-            if not job.uses_python or self.executors.sandbox is None:
-                raise ValueError(
-                    f"{job.owner} runs Python on {job.about}, and its uses_python is False: "
-                    "set it to True"
-                )
-            return self.executors.sandbox, self.executors.sandbox.submit(effect)
-        if not isinstance(effect, Generate):
-            raise ValueError(f"{job.owner} yields {effect!r:.200}, which is no request")
-        if effect.role not in job.roles:
-            raise ValueError(
-                f"{job.owner} asks for role {effect.role!r}; its roles are {', '.join(job.roles)}"
-            )
+            assert sandbox is not None  # checked when the job came
+            return sandbox, sandbox.submit(effect)
+        assert isinstance(effect, Generate)
         item.asked += 1
         engine = self.executors.engine(effect.role)
         request = Request(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
+from slm_math.agents.base import owner_name
 from slm_math.answers.graded import GradedTrace
 from slm_math.rewards import Reward, Scores
-from slm_math.rewards.scores import Key, assembled, called
+from slm_math.rewards.scores import Key, about, assembled, called
 from slm_math.rollout.scheduler import Executors, Job, Scheduler
 
 
@@ -37,7 +38,7 @@ def score_traces(
     credit that does not fit the turns of its role.
     """
     for reward in rewards:
-        executors.check(_owner(reward), reward.roles, reward.uses_python)
+        executors.check(owner_name(reward), reward.roles, reward.uses_python)
     values: list[dict[Key, Any]] = []
     errors: list[dict[Key, str]] = [{} for _ in graded]
     waiting: list[int] = []  # workflows of each trace that have not ended
@@ -77,14 +78,10 @@ def _jobs(
             reward = by_key[role, name]
             yield Job(
                 workflow=value,
-                owner=_owner(reward),
-                about=f"problem {problem.id}, sample {sample}",
+                owner=owner_name(reward),
+                about=about(trace),
                 key=(*key, role, name, problem.id, sample),
                 roles=tuple(reward.roles),
                 uses_python=reward.uses_python,
                 subject=(place, (role, name)),
             )
-
-
-def _owner(reward: Reward) -> str:
-    return f"reward {type(reward).__name__}"

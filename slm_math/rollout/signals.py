@@ -242,5 +242,6 @@ def training_records(sampled: SampledGroups, advantages: Mapping[str, Tensor]) -
     for rollout in sampled.rollouts:
         n = place.get(id(rollout))
         own = {} if n is None else {role: values[n] for role, values in by_role.items()}
-        records.append(record(rollout).with_training(rollout.parts, rollout.rewards, own))
+        made = record(rollout)
+        records.append(made.with_training(rollout.parts, rollout.rewards, own, rollout.errors))
     return records

@@ -130,6 +130,37 @@ def test_rewards_that_teach_nothing_are_named_once(
     assert capsys.readouterr().out.count(message) == 1
 
 
+class Broken(Endpoint):
+    """A judge that is not there for every second request."""
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
+        error = EngineError("no judge answers")
+        return [(n, reply if n % 2 else error) for n, reply in super().poll(timeout)]
+
+
+class Asked(Reward):
+    """A reward that asks a judge."""
+
+    roles = ("judge",)
+
+    def __call__(self, graded: GradedTrace) -> Workflow[float]:
+        [reply] = yield [Generate(user("Good?"), "judge")]
+        return float(len(reply.text))
+
+
+def test_missing_scores_are_said_with_their_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = grpo(rewards=[Even(), Asked(weight=0.5)], engines={"judge": Broken()})
+    fit(tmp_path, module)
+    assert (
+        "step 0: reward 'asked' of role 'solver' is missing for 14 of 28 samples, the first: "
+        "no judge answers" in capsys.readouterr().out
+    )
+    errors = [record.reward_errors for record in module.last_records]
+    assert errors.count({}) == errors.count({"solver": {"asked": "no judge answers"}}) == 14
+
+
 def test_rewards_that_differ_are_not_called_constant(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
