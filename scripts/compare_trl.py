@@ -177,11 +177,11 @@ class Ours(grpo.GRPOModule):
         )
         return Trace(problem, g, (Turn(request, reply),), None)
 
-    def update(self, batches: Any, metrics: StepMetrics) -> float | None:
+    def update(self, batches: Any, metrics: StepMetrics) -> Any:
         before = metrics.sums.get("loss", 0.0)
-        norm = super().update(batches, metrics)
+        updated = super().update(batches, metrics)
         self.losses.append(metrics.sums["loss"] - before)
-        return norm
+        return updated
 
 
 class Theirs(GRPOTrainer):

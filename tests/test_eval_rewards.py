@@ -34,6 +34,9 @@ class Killed(Endpoint):
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
         raise KeyboardInterrupt
 
+    def cancel(self, ticket: int) -> None:
+        self.open.remove(ticket)
+
 
 def validate(root: Path, judge: Endpoint) -> None:
     agents = AgentEval(

@@ -28,6 +28,7 @@ LAYERS = [
     {"short_names", "config_files", "parsing"},
     {"cli", "commands", "doctor", "training", "__main__", "callbacks"},
 ]
+PAGE = 45  # lines
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FILES = [path for folder in ("slm_math", "callbacks") for path in (ROOT / folder).rglob("*.py")]
 
@@ -104,3 +105,16 @@ def needed(path: Path, modules: set[str]) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_is_one_idea(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+
+
+def test_a_training_step_is_read_in_a_glance() -> None:
+    """`training_step`, and each method of the module that it calls, is at most a page long."""
+    source = (ROOT / "slm_math/modules/grpo.py").read_text(encoding="utf-8")
+    [module] = [n for n in ast.parse(source).body if isinstance(n, ast.ClassDef)]
+    methods = {n.name: n for n in module.body if isinstance(n, ast.FunctionDef)}
+    step = methods["training_step"]
+    called = {n.attr for n in ast.walk(step) if isinstance(n, ast.Attribute)} & set(methods)
+    assert called >= {"sample_groups", "reference_logprobs", "signals", "updates", "log_step"}
+    lengths = {name: methods[name].end_lineno - methods[name].lineno for name in called}
+    assert max(lengths.values()) <= PAGE, lengths
+    assert step.end_lineno - step.lineno <= PAGE // 3

@@ -21,7 +21,7 @@ from slm_math.losses.policy import Objective, policy_loss
 from slm_math.modules import checks
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
-from slm_math.modules.step_metrics import PhaseTimer, StepMetrics, step_metrics
+from slm_math.modules.step_metrics import PhaseTimer, StepMetrics, batch_sizes, step_metrics
 from slm_math.modules.training_warnings import TrainingWarnings
 from slm_math.policy.batches import Batch
 from slm_math.policy.config import Policy
@@ -37,7 +37,9 @@ from slm_math.rollout.scoring import score_traces
 from slm_math.rollout.signals import (
     Signals,
     averaged_groups,
+    charge,
     loss_totals,
+    micro_batch_groups,
     old_logprobs,
     reward_table,
     rollout_advantages,
@@ -45,7 +47,6 @@ from slm_math.rollout.signals import (
     token_weights,
     training_batches,
     training_records,
-    update_chunks,
 )
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Task
@@ -148,41 +149,32 @@ class GRPOModule(PolicyModule):
         # dropout would make the policy differ from the policy that sampled
         checks.without_dropout(self.model)
 
-    def training_step(self, batch: ItemBatch[Task], batch_idx: int) -> None:
-        self.timer = PhaseTimer()
-        sampled = self.sample_groups(batch.items, batch_idx)  # P groups of G rollouts
-        self.serving.release()
-        rows = training_rows(sampled.groups, self.train_roles)  # frozen; signals stand beside them
-        reference, kl = self.reference_logprobs(rows)
-        advantages = self.assign_advantages(sampled.groups, rows, kl)
-        signals = self.signals(sampled.groups, rows, advantages, reference)
-        batches = training_batches(
-            rows, signals, self.objective.needs_all_rows, self.tokens_per_batch, self.device
-        )
-        metrics, norm = StepMetrics(), None
-        rates = {each["role"]: each["lr"] for each in self.optimizers().param_groups}
-        for number in range(self.passes):  # one optimizer step each
-            if not number or self.global_step != self.trainer.max_steps:
-                norm = self.update(batches, metrics)
-        if self.moves_reference:
-            self.loaded.move_reference(self.reference_update)
-        self.timer.end("update")
-        self.last_rollouts = sampled.rollouts
-        self.last_records = training_records(sampled, advantages)
-        self.log_step([batch for batch, _ in batches], metrics, norm, rates)
-
-    def sample_groups(self, tasks: Sequence[Task], batch_idx: int) -> SampledGroups:
-        """P problems -> P groups of G scored rollouts; with `resample`, of problems whose rewards
-        differ.
-        """
-        source = OnPolicyGroups(
+    def on_fit_start(self) -> None:
+        self.source = OnPolicyGroups(
             self.roll_out,
             self.train_roles,
             self.resample,
             more=lambda: self.trainer.datamodule.draw_batch().items,
             device=self.device,
         )
-        return source.take(tasks, ("train", self.seed, self.current_epoch, batch_idx))
+
+    def training_step(self, batch: ItemBatch[Task], batch_idx: int) -> None:
+        self.timer = PhaseTimer()
+        sampled = self.sample_groups(batch.items, batch_idx)  # P groups of G rollouts
+        rows = training_rows(sampled.groups, self.train_roles)  # frozen; signals stand beside them
+        reference, kl = self.reference_logprobs(rows)
+        advantages = self.assign_advantages(sampled.groups, rows, kl)
+        signals = self.signals(sampled.groups, rows, advantages, reference)
+        metrics, updates = self.updates(rows, signals)
+        self.last_rollouts = sampled.rollouts
+        self.last_records = training_records(sampled, advantages)
+        self.log_step(metrics, updates)
+
+    def sample_groups(self, tasks: Sequence[Task], batch_idx: int) -> SampledGroups:
+        """P problems -> P groups of G scored rollouts; all teach something with `resample`."""
+        sampled = self.source.take(tasks, ("train", self.seed, self.current_epoch, batch_idx))
+        self.serving.release()
+        return sampled
 
     def roll_out(self, tasks: Sequence[Task], key: Key) -> list[Group]:
         """P problems -> P groups of G finished workflows with their rewards."""
@@ -217,11 +209,11 @@ class GRPOModule(PolicyModule):
         engines = self.engines() | self.other_engines
         return Executors(engines, self.inference.by_role(), self.sandbox)
 
-    def reference_logprobs(self, rows: Sequence[Row]) -> tuple[Tensor | None, list[float]]:
-        """The reference log-probabilities (M,), and a KL of each row for the reward; (None, zeros)
-        without a KL term.
+    def reference_logprobs(self, rows: Sequence[Row]) -> tuple[Tensor | None, Tensor]:
+        """The reference log-probabilities (M,), and a KL of each row for the reward, (N,) float64;
+        (None, zeros) without a KL term.
         """
-        logprobs, kl = None, [0.0] * len(rows)
+        logprobs, kl = None, torch.zeros(len(rows), dtype=torch.float64)
         if self.needs_reference:
             in_reward = self.objective.kl_in == "reward"
             logprobs, kl = reference_logprobs(
@@ -235,17 +227,15 @@ class GRPOModule(PolicyModule):
         return logprobs, kl
 
     def assign_advantages(
-        self, groups: Sequence[Group], rows: Sequence[Row], kl: Sequence[float]
+        self, groups: Sequence[Group], rows: Sequence[Row], kl: Tensor
     ) -> dict[str, Tensor]:
-        """role -> the advantages of this rank's rollouts, (rollouts,) float64."""
+        """role -> the advantages of this rank's rollouts, (rollouts,) float64; `kl` is (N,)."""
         rollouts = [rollout for group in groups for rollout in group]
         advantages = {}
         for role in self.train_roles:
             parts = [reward for reward in self.rewards if reward.role == role]
             rewards = reward_table(rollouts, role, [part.name for part in parts])
-            for row, value in zip(rows, kl):
-                if row.role == role:
-                    rewards[row.rollout, 0] -= self.objective.beta * value
+            charge(rewards, rows, role, self.objective.beta * kl)
             weights = [part.weight for part in parts]
             advantages[role] = rollout_advantages(rewards, weights, self.group_size, self.advantage)
         return advantages
@@ -263,12 +253,8 @@ class GRPOModule(PolicyModule):
         reduction = self.objective.reduction
         size = self.group_size if reduction == "group" else 1
         averaged = averaged_groups(rows, rollouts, size, self.mask_truncated)
-        if self.objective.kind == "bnpo":  # averages over micro-batches instead of groups
-            there = [group is not None for group in averaged]
-            chunks = update_chunks(rows, by_token, there, True, self.tokens_per_batch)
-            for number, chunk in enumerate(chunks):
-                for n in chunk:
-                    averaged[n] = number
+        if self.objective.kind == "bnpo":  # averages over micro-batches
+            averaged = micro_batch_groups(rows, averaged, self.tokens_per_batch)
         totals = loss_totals(rows, averaged, reduction, self.train_roles)
         totals = {role: sum_over_ranks(size, self.device) for role, size in totals.items()}
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
@@ -279,16 +265,43 @@ class GRPOModule(PolicyModule):
             reference=reference,
         )
 
-    def update(self, batches: list[tuple[Batch, Signals]], metrics: StepMetrics) -> float | None:
-        """One optimizer step over all rows of all ranks; returns the gradient norm (None when
-        nothing was trained on).
-
-        Where the present policy sampled, its first pass computes the old log-probabilities; they
-        are kept in `batches` for later passes.
+    def updates(
+        self, rows: Sequence[Row], signals: Signals
+    ) -> tuple[StepMetrics, dict[str, float | None]]:
+        """`passes` optimizer steps over all rows; returns the metrics of tokens, and those of the
+        optimizer.
         """
+        batches = training_batches(
+            rows,
+            signals,
+            needs_all_rows=self.objective.needs_all_rows,
+            tokens=self.tokens_per_batch,
+            device=self.device,
+        )
+        metrics, norm = StepMetrics(batch_sizes(batch for batch, _ in batches)), None
+        rates = {each["role"]: each["lr"] for each in self.optimizers().param_groups}
+        for number in range(self.passes):
+            if not number or self.global_step != self.trainer.max_steps:
+                batches, norm = self.update(batches, metrics)
+        if self.moves_reference:
+            self.loaded.move_reference(self.reference_update)
+        self.timer.end("update")
+        by_role = {f"{role}/lr": rate for role, rate in rates.items() if len(rates) > 1}
+        return metrics, {"lr": next(iter(rates.values())), **by_role, "grad_norm": norm}
+
+    def update(
+        self, batches: Sequence[tuple[Batch, Signals]], metrics: StepMetrics
+    ) -> tuple[list[tuple[Batch, Signals]], float | None]:
+        """One optimizer step over all rows of all ranks; returns the batches for the next pass, and
+        the gradient norm (None when nothing was trained on).
+
+        Where the present policy sampled, this pass computes the old log-probabilities of the next
+        ones.
+        """
+        after = list(batches)
         if not sum_over_ranks(len(batches), self.device):
             self.step_schedule(updated=False)
-            return None
+            return after, None
         entropy: Wanted = "gradient" if self.objective.entropy else "value"
         for number, (batch, signals) in enumerate(batches):
             # also while the backward pass recomputes activations
@@ -297,7 +310,7 @@ class GRPOModule(PolicyModule):
                 if self.at_start and self.global_step == 0 and signals.reference is not None:
                     checks.check_reference(logprobs, signals.reference, str(self.trainer.precision))
                 old = torch.where(signals.old.isnan(), logprobs.detach(), signals.old)
-                batches[number] = batch, replace(signals, old=old)
+                after[number] = batch, replace(signals, old=old)
                 loss, tokens = policy_loss(
                     logprobs,
                     old,
@@ -313,21 +326,15 @@ class GRPOModule(PolicyModule):
             metrics.add(tokens)
             self.progress("update", number + 1, len(batches))
         self.at_start = False
-        return self.step_optimizer()
+        return after, self.step_optimizer()
 
-    def log_step(
-        self,
-        batches: Sequence[Batch],
-        metrics: StepMetrics,
-        norm: float | None,
-        rates: dict[str, float],
-    ) -> None:
+    def log_step(self, metrics: StepMetrics, updates: Mapping[str, float | None]) -> None:
         """Logs the step: the same metrics on every rank, over all ranks."""
         own = [each.without_texts() for each in self.last_records]
         records = [each for ranks in gather_over_ranks(own) for each in ranks]
         values = step_metrics(
             records,
-            metrics.summed(batches),
+            metrics.summed(),
             group_size=self.group_size,
             roles=self.train_roles,
             passes=self.passes,
@@ -335,9 +342,7 @@ class GRPOModule(PolicyModule):
             device=self.device,
             parameters=self.loaded.size,
         )
-        values |= {"lr": next(iter(rates.values()))}
-        values |= {f"{role}/lr": rate for role, rate in rates.items() if len(rates) > 1}
-        self.log_scalars(values | {"grad_norm": norm}, len(records), shown=("reward", "kl"))
+        self.log_scalars(values | updates, len(records), shown=("reward", "kl"))
         if self.trainer.is_global_zero:
             step = self.trainer.fit_loop.epoch_loop.total_batch_idx
             for line in self.warnings.of_step(step, records, self.last_rollouts):

@@ -37,8 +37,8 @@ class StepMetrics:
     minima.
     """
 
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
+    def __init__(self, sums: Mapping[str, float] | None = None) -> None:
+        self.sums: dict[str, float] = dict(sums or {})
 
     def add(self, metrics: Mapping[str, Any]) -> None:
         """Adds the metrics of a micro-batch, or those of another rank."""
@@ -47,10 +47,10 @@ class StepMetrics:
             value = float(metric)
             self.sums[name] = merge(self.sums[name], value) if name in self.sums else value
 
-    def summed(self, batches: Iterable[Batch]) -> StepMetrics:
-        """These sums over all ranks, with `batch_sizes` of this rank's micro-batches."""
+    def summed(self) -> StepMetrics:
+        """These sums over all ranks."""
         whole = StepMetrics()
-        for sums in gather_over_ranks(self.sums | batch_sizes(batches)):
+        for sums in gather_over_ranks(self.sums):
             whole.add(sums)
         return whole
 

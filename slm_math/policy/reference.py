@@ -23,7 +23,7 @@ def reference_logprobs(
     tokens_per_batch: int,
     kl: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Tensor, list[float]]:
+) -> tuple[Tensor, Tensor]:
     """Runs the reference, and the policy if a KL estimate is needed, on rows.
 
     Args:
@@ -35,7 +35,8 @@ def reference_logprobs(
 
     Returns:
         The log-probabilities (M,) under the reference in nats, and for each row an estimate of
-        KL(policy || reference) in nats, summed over its loss tokens (0 if `kl` is None).
+        KL(policy || reference) in nats, summed over its loss tokens (0 if `kl` is None): (N,)
+        float64 on the CPU.
     """
     device = loaded.model.device
     logprobs = torch.zeros(int(token_counts(rows).sum()), device=device)
@@ -52,4 +53,4 @@ def reference_logprobs(
             of_batch = torch.zeros(len(chunk), device=device)
             sums[chunk] = of_batch.index_add_(0, batch.row, estimate)
         progress(number, len(chunks))
-    return logprobs, sums.tolist()
+    return logprobs, sums.to("cpu", torch.float64)

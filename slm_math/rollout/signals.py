@@ -6,6 +6,7 @@ Axes: N rows, M loss tokens of all rows: row by row, in the order of their posit
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,13 @@ def reward_table(rollouts: Sequence[Rollout], role: str, parts: Sequence[str]) -
     return torch.tensor(table, dtype=torch.float64).reshape(len(rollouts), 1 + len(parts))
 
 
+def charge(rewards: Tensor, rows: Sequence[Row], role: str, penalties: Tensor) -> None:
+    """Takes the penalties (N,) of a role's rows from the rewards in its `reward_table`."""
+    own = [n for n, row in enumerate(rows) if row.role == role]
+    rollouts = torch.tensor([rows[n].rollout for n in own], dtype=torch.long)
+    rewards[:, 0].index_add_(0, rollouts, -penalties[own].double())
+
+
 def rollout_advantages(
     rewards: Tensor, weights: Sequence[float], group_size: int, advantage: Advantage
 ) -> Tensor:
@@ -101,8 +109,11 @@ def token_advantages(
         by_role: role -> the advantages (rollouts,).
         credits: (rollouts,) role -> turn of the trace -> its weight, where rewards gave credits.
     """
-    values = [by_role[row.role][row.rollout].item() for row in rows]
-    advantages = torch.tensor(values, dtype=torch.float32).repeat_interleave(token_counts(rows))
+    by_row = torch.zeros(len(rows))
+    for role, values in by_role.items():
+        own = [n for n, row in enumerate(rows) if row.role == role]
+        by_row[own] = values[[rows[n].rollout for n in own]].float()
+    advantages = by_row.repeat_interleave(token_counts(rows))
     if not any(credits):
         return advantages
     turns: dict[tuple[int, str], Counter[int]] = {}
@@ -125,7 +136,16 @@ def token_advantages(
 def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
     """Log-probabilities (M,) float32 under the policy that sampled, where it is not the policy of
     this version; NaN elsewhere.
+
+    Raises ValueError for a row of another version without log-probabilities.
     """
+    for row in rows:
+        if row.version != version and any(math.isnan(row.logprobs[t]) for t in row.loss_positions):
+            raise ValueError(
+                f"version {row.version} of the weights sampled a row of role {row.role!r}, the "
+                f"present version is {version}, and the engine gave no log-probabilities: such "
+                "rows cannot be trained on"
+            )
     values = [
         row.logprobs[t] if row.version != version else float("nan")
         for row in rows
@@ -146,6 +166,20 @@ def averaged_groups(
         else row.rollout // size
         for row in rows
     ]
+
+
+def micro_batch_groups(
+    rows: Sequence[Row], groups: Sequence[int | None], tokens: int
+) -> list[int | None]:
+    """The micro-batch of each row that counts (with a group), (N,), as a group to average over, for
+    BNPO; None for the others. `tokens` bounds a micro-batch.
+    """
+    counted = [n for n, group in enumerate(groups) if group is not None]
+    numbers: list[int | None] = [None] * len(rows)
+    for number, chunk in enumerate(micro_batches([rows[n] for n in counted], tokens)):
+        for place in chunk:
+            numbers[counted[place]] = number
+    return numbers
 
 
 def loss_totals(

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from tiny import Duo, Even, grpo
 
 from slm_math.answers.graded import GradedTrace, grade_trace
@@ -48,7 +49,7 @@ def advantages(module: Any, *replies: list[list[int]]) -> dict[int, float]:
     """The last token of each rollout -> its advantage."""
     made = groups(module, *replies)
     rows = training_rows(made, module.train_roles)
-    by_role = module.assign_advantages(made, rows, [0.0] * len(rows))
+    by_role = module.assign_advantages(made, rows, torch.zeros(len(rows)))
     by_token = token_advantages(rows, by_role).split(token_counts(rows).tolist())
     assert all(len(set(own.tolist())) == 1 for own in by_token)
     return {row.ids[-1]: own[0].item() for row, own in zip(rows, by_token)}
@@ -102,7 +103,7 @@ def test_credits_move_the_advantage_between_turns_and_keep_its_sum() -> None:
     traces = [two_turns([4, 5, 5], [6, 7]), two_turns([5, 5, 5], [7, 7])]
     made = [[scored(module, task, each) for each in traces]]
     rows = training_rows(made, module.train_roles)
-    by_role = module.assign_advantages(made, rows, [0.0] * len(rows))
+    by_role = module.assign_advantages(made, rows, torch.zeros(len(rows)))
     plain = token_advantages(rows, by_role)
     credited = token_advantages(rows, by_role, [each.credits for each in made[0]])
     assert credited[:5].tolist() == pytest.approx([0, 0, 0, *[plain[0].item() * 5 / 2] * 2])

@@ -164,7 +164,7 @@ def test_sample_of_several_rows_weighs_as_much_as_one_of_one_row(tmp_path: Path)
     fit(tmp_path, module)
     groups = [module.last_rollouts[i : i + 4] for i in range(0, len(module.last_rollouts), 4)]
     rows = training_rows(groups, module.train_roles)
-    advantages = module.assign_advantages(groups, rows, [0.0] * len(rows))
+    advantages = module.assign_advantages(groups, rows, torch.zeros(len(rows)))
     weights = module.signals(groups, rows, advantages, None).weights
     by_rollout: dict[int, list[Tensor]] = {}
     for row, own in zip(rows, weights.split(token_counts(rows).tolist())):

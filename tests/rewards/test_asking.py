@@ -66,6 +66,18 @@ class Shell(Judge):
         return {}
 
 
+class Raising(Reward):
+    def __call__(self, graded: GradedTrace) -> float:
+        return float("abc")
+
+
+def test_an_error_names_the_reward_and_the_problem() -> None:
+    graded = grade_trace(MATH, trace(RIGHT))
+    with pytest.raises(ValueError, match="could not convert") as caught:
+        score([Raising()], graded, ["solver"])
+    assert caught.value.__notes__ == ["in reward Raising on problem p/1, sample 0"]
+
+
 class Twice(Reward):
     """Asks about every reply of its role, then once more about all; credits what it liked."""
 

@@ -86,7 +86,9 @@ def test_program_of_an_agent_that_does_not_use_python_is_an_error() -> None:
     def scene() -> Workflow[None]:
         yield [RunPython("1")]
 
-    with pytest.raises(ValueError, match=r"agent Scene runs Python .* uses_python is False"):
+    with pytest.raises(
+        ValueError, match=r"agent Scene runs a program on problem p/0, .* set uses_"
+    ):
         list(run_agent(Scene(scene), [(TASKS[0].problem, 0)], served_by(model(), printing("2"))))
 
 
@@ -94,7 +96,15 @@ def test_request_of_no_kind_is_an_error() -> None:
     def scene() -> Workflow[None]:
         yield ["print(1)"]  # type: ignore[list-item]
 
-    with pytest.raises(ValueError, match=r"agent Scene yields 'print\(1\)'"):
+    with pytest.raises(ValueError, match=r"agent Scene yielded 'print\(1\)' .* on problem p/0"):
+        list(run_agent(Scene(scene), [(TASKS[0].problem, 0)], served_by(model())))
+
+
+def test_chat_that_is_a_text_is_an_error() -> None:
+    def scene() -> Workflow[None]:
+        yield [Generate("hello")]  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match=r"agent Scene asks with the chat 'hello' on problem p/0"):
         list(run_agent(Scene(scene), [(TASKS[0].problem, 0)], served_by(model())))
 
 
