@@ -18,7 +18,7 @@ class Executor(Protocol):
     def cancel(self, ticket: int) -> None: ...
 
 
-class Sandbox(Executor, Protocol):
+class ProgramExecutor(Executor, Protocol):
     """An executor that runs programs."""
 
     def submit(self, request: RunPython) -> int: ...
@@ -38,7 +38,7 @@ class Executors:
 
     engines: Mapping[str, Engine]
     sampling: Mapping[str, Sampling]
-    sandbox: Sandbox | None = None
+    sandbox: ProgramExecutor | None = None
 
     def engine(self, role: str) -> Engine:
         """The engine that serves a role."""

@@ -311,6 +311,16 @@ def test_other_text_of_the_examples_is_another_evaluation(tmp_path: Path) -> Non
         run(tmp_path, OneByOne(), FewShot(SingleShot(), [replace(LESSON, solution="Four.")]))
 
 
+def test_manifest_holds_a_digest_of_the_examples_instead_of_their_answers(tmp_path: Path) -> None:
+    lesson = Task(Problem("t/1", "What is 2 + 2?"), "four-as-gold", "four-as-solution")
+    run(tmp_path, OneByOne(), FewShot(SingleShot(), [lesson, LESSON]))
+    text = (tmp_path / "manifest.json").read_text()
+    assert "four-as" not in text
+    examples = json.loads(text)["identity"]["agent"]["examples"]
+    assert examples["count"] == 2
+    assert len(bytes.fromhex(examples["sha256"])) == 8
+
+
 def test_two_problems_of_one_id_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="same id"):
         run(
