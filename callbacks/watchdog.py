@@ -63,9 +63,6 @@ class Watchdog(L.Callback):
             self._stop.set()
             self._stop = None
 
-    # -- the thread
-    # ----------------------------------------------------------------------------------------------
-
     def _watch(self, trainer: L.Trainer, module: Any, watched: int, stop: threading.Event) -> None:
         patience = 60 * self.minutes
         who = f"rank {trainer.global_rank}: " if trainer.world_size > 1 else ""

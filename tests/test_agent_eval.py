@@ -111,10 +111,6 @@ class Keep(L.Callback):
         self.epochs.append(logged(trainer))
 
 
-# -- what is evaluated, and when
-# ---------------------------------------------------------------------------------
-
-
 def test_two_data_sets_have_names_and_folders_of_their_own(tmp_path: Path) -> None:
     sources = {"a": Ones("first", seed=1), "b": Ones("second", seed=2)}
     run = fitted(tmp_path, judge(sources=sources, limit=9))
@@ -243,11 +239,6 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
         AgentEval(**({"agents": {"odd": Parity()}} | options))
 
 
-# -- the path
-#
-# --------------------------------------------------------------------------------------------------
-
-
 def test_records_are_those_of_evaluate_with_the_same_engine(tmp_path: Path) -> None:
     module, sampling = sft(), Sampling(0.8, max_new_tokens=6)
     run = trainer(tmp_path, callbacks=[judge(samples=2, sampling=sampling, seed=3)])
@@ -265,11 +256,6 @@ def test_records_are_those_of_evaluate_with_the_same_engine(tmp_path: Path) -> N
     ]
     for name in ("agent", "data", "problems", "samples", "seed", "sampling", "engines"):
         assert manifests[0]["identity"][name] == manifests[1]["identity"][name]
-
-
-# -- gains
-#
-# --------------------------------------------------------------------------------------------------
 
 
 def check_gain(found: dict[str, float], before: list[Record], after: list[Record]) -> None:
@@ -325,10 +311,6 @@ def test_first_evaluation_is_remembered_by_a_resumed_run(tmp_path: Path) -> None
         "start",
     ]
     check_gain(keep.epochs[-1], records(tmp_path, "start"), records(tmp_path, "epoch-1"))
-
-
-# -- what must not be trained on
-# ---------------------------------------------------------------------------------
 
 
 def refused(

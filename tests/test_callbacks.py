@@ -132,11 +132,6 @@ def test_evaluation_runs_every_n_epochs_and_after_the_last(tmp_path: Path) -> No
     assert "eval/one/accuracy" in run.callback_metrics
 
 
-# -- exports
-#
-# --------------------------------------------------------------------------------------------------
-
-
 def prompts() -> list[Request]:
     greedy = Sampling(0.0, max_new_tokens=8)
     return [Request(user(f"Mina has {n} beads and finds {n} more."), greedy) for n in range(2, 8)]
@@ -286,10 +281,6 @@ def test_export_stops_at_the_end_of_turn_that_was_trained(
         )
         said = exported.generate(torch.tensor([[5, 6]]), do_sample=False, max_new_tokens=5)
         assert said[0].tolist() == [5, 6, end]
-
-
-# -- what a console shows
-# ----------------------------------------------------------------------------------------
 
 
 def test_rollout_table_shows_problems_and_rewards(

@@ -140,10 +140,6 @@ class PolicyModule(L.LightningModule):
         with self.trainer.precision_plugin.forward_context(), self.loaded.use(role):
             yield
 
-    # -- updates
-    #
-    # ----------------------------------------------------------------------------------------------
-
     def configure_optimizers(self) -> Any:
         assert self.loaded is not None
         separate = len(self.loaded.adapters) > 1

@@ -58,11 +58,6 @@ def test_version_of_the_module() -> None:
     assert done.stdout == f"{slm_math.__version__}\n"
 
 
-# -- configs
-#
-# --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_config_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     files = [f"--config={CONFIGS / part}" for part in (OVERLAYS.get(name), name) if part]
@@ -137,11 +132,6 @@ def test_callbacks_can_be_appended(capsys: pytest.CaptureFixture[str], tmp_path:
         for item in shown(capsys, "fit", *FULL, f"--config={more}")["trainer"]["callbacks"]
     ]
     assert names == ["callbacks.AgentEval", "callbacks.ExportHF", "callbacks.RolloutTable"]
-
-
-# -- commands
-#
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

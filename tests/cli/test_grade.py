@@ -14,10 +14,6 @@ from cli.rows import FIVE, Rows, load, write
 
 from slm_math.grading import scoring
 
-# -- grading
-#
-# --------------------------------------------------------------------------------------------------
-
 
 def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(
     tmp_path: Path, said: Any
@@ -156,10 +152,6 @@ def test_neither_torch_nor_its_friends_are_needed(tmp_path: Path) -> None:
     assert "all 5 verdicts agree" in out
 
 
-# -- mistakes
-#
-# --------------------------------------------------------------------------------------------------
-
 MISTAKES: dict[str, tuple[Rows, list[str], list[str]]] = {
     "no completion": (
         [{"text": {"x": "5"}, "answer": 5}],
@@ -227,10 +219,6 @@ def test_the_input_is_not_overwritten_under_its_temporary_name_either(
     file = write(tmp_path / "x.partial", FIVE)
     assert said(file, f"--out={tmp_path / 'x'}")[0] == 2
     assert load(file) == FIVE
-
-
-# -- explaining
-# --------------------------------------------------------------------------------------------------
 
 
 def test_explain_shows_the_steps_for_texts(said: Any) -> None:

@@ -99,10 +99,6 @@ def parts(folder: Path) -> tuple[dict[str, Any], ...]:
     )
 
 
-# -- while it runs
-# -----------------------------------------------------------------------------------------------
-
-
 def test_record_is_on_disk_before_the_next_problem_ends(tmp_path: Path) -> None:
     seen: list[int] = []
 
@@ -177,11 +173,6 @@ def test_interrupted_summary_is_shown_as_partial(tmp_path: Path) -> None:
     out = io.StringIO()
     Console(file=out, width=160).print(results_table("x", {"one": found}))
     assert re.search(r"n = 5 of 12 samples of \d problems \(partial\)", out.getvalue())
-
-
-# -- goes on
-#
-# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 5])
@@ -330,9 +321,6 @@ def test_two_problems_of_one_id_are_refused(tmp_path: Path) -> None:
         )
     assert not (tmp_path / "out").exists()
 
-
-# -- what is recorded and counted
-# --------------------------------------------------------------------------------
 
 NASTY = "\ud800 [red]x[/] \x00\x1b[2J \u2028</script>{{7*7}} " + "y" * 100_000 + r" \boxed{1}"
 

@@ -23,10 +23,6 @@ from slm_math.grading.jsonl import RowError, dump, lines, parse
 from slm_math.grading.scoring import GradedLine, LineBatch, grade_case, grade_lines
 from slm_math.grading.tally import Tally, accuracy
 
-# -- lines
-#
-# --------------------------------------------------------------------------------------------------
-
 
 def test_lines_are_numbered_whatever_ends_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -68,10 +64,6 @@ def test_half_a_surrogate_pair_survives_being_written() -> None:
 def test_shown_text_has_no_control_characters() -> None:
     assert plain("a\x1b[31m\nb") == r"a\x1b[31m\nb"
     assert plain("x" * 100, 10) == "x" * 10 + " ..."
-
-
-# -- verdicts and figures
-# ----------------------------------------------------------------------------------------
 
 
 def row_of(line: int, *replies: str, gold: str = "5") -> GradedLine:
@@ -122,11 +114,6 @@ def test_accuracy_of_one_sample_a_row_is_wilsons() -> None:
     for line in range(263):  # Newcombe 1998, table I: 81/263 -> .2553, .3662
         tally.add(row_of(line, "#### 5" if line < 81 else "#### 6"))
     assert accuracy(tally) == "30.8 % [25.5, 36.6]"
-
-
-# -- processes
-#
-# --------------------------------------------------------------------------------------------------
 
 
 def write(file: Path, n: int) -> None:
