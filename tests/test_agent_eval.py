@@ -140,7 +140,7 @@ def test_evaluates_every_so_many_steps_too(tmp_path: Path) -> None:
     assert [about["step"] for about in abouts] == [5, 2, 4]
 
 
-def test_several_optimiser_steps_a_batch_do_not_skip_an_evaluation(tmp_path: Path) -> None:
+def test_several_optimizer_steps_a_batch_do_not_skip_an_evaluation(tmp_path: Path) -> None:
     run = trainer(tmp_path, callbacks=[judge(every_n_steps=3, limit=3)], limit_train_batches=3)
     run.fit(grpo(passes=2), ProblemData(Ones(), batch_size=4, seed=0))
     assert run.global_step == 6

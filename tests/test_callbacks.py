@@ -55,7 +55,7 @@ def test_evaluation_writes_every_transcript_and_logs_their_mean(tmp_path: Path) 
     assert logged["eval/one/low"] <= mean < logged["eval/one/high"]
 
 
-def test_cut_off_evaluation_goes_on_without_touching_whole_records(tmp_path: Path) -> None:
+def test_interrupted_evaluation_resumes_without_touching_whole_records(tmp_path: Path) -> None:
     validate(tmp_path)
     file = tmp_path / "eval" / "validate" / "one" / "records.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)

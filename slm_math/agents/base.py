@@ -79,7 +79,7 @@ def check_request(agent: Agent, request: object) -> None:
         raise ValueError(f"agent {name} asks for role {request.role!r}; its roles are {roles}")
     if isinstance(request, RunPython) and not agent.uses_python:
         raise ValueError(
-            f"agent {name} runs a program, and its class does not say so: set uses_python = True"
+            f"agent {name} runs a program, but its class does not allow it: set uses_python = True"
         )
     if not isinstance(request, Generate | RunPython | Note):
         raise ValueError(
@@ -112,7 +112,7 @@ def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
         waiting.pop(index, None)
         try:
             effects = next(workflows[index]) if results is None else workflows[index].send(results)
-            # notes need no answer: go on to the next request
+            # notes need no result: continue with the next request
             while effects and all(isinstance(effect, Note) for effect in effects):
                 notes.extend(with_branch(effect, index) for effect in effects)
                 effects = workflows[index].send([None] * len(effects))

@@ -78,7 +78,7 @@ class _Live(Generic[T]):
     effects: list[Effect] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     missing: int = 0
-    asked: int = 0  # generation requests so far: the last part of the random key
+    requested: int = 0  # generation requests so far: the last part of the random key
 
     def record(self) -> None:
         """Adds the effects that were answered to the events."""
@@ -222,13 +222,13 @@ class Scheduler:
             raise ValueError(
                 f"{job.owner} asks for role {effect.role!r}; its roles are {', '.join(job.roles)}"
             )
-        item.asked += 1
+        item.requested += 1
         engine = self.executors.engine(effect.role)
         request = Request(
             chat=effect.chat,
             sampling=effect.sampling(self.executors.defaults(effect.role)),
             resume=effect.resume,
-            key=(*job.key, item.asked),
+            key=(*job.key, item.requested),
             support=job.support,
             role=effect.role,
         )

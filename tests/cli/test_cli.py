@@ -158,7 +158,7 @@ def evaluate(model: str, out: Path, *more: str) -> None:
     run(["eval", *(f"--{name}={value}" for name, value in options.items()), *more])
 
 
-def test_eval_goes_on_after_a_cut_and_refuses_another_evaluation(
+def test_eval_resumes_after_an_interrupt_and_refuses_another_evaluation(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(model, tmp_path)

@@ -82,7 +82,7 @@ def test_an_estimate_says_so(tmp_path: Path, said: Any) -> None:
     assert "truncated 100.0 % (an estimate)" in text
 
 
-def test_what_the_grader_cannot_decide_is_counted_aloud(
+def test_undecided_answers_are_counted_and_reported(
     tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdict = replace(scoring.grade("#### 7", "5"), reason="timeout")
@@ -258,7 +258,7 @@ def test_texts_to_explain_are_not_read_as_yaml(
         ([], "either a file"),
     ],
 )
-def test_a_mistake_in_explaining_is_told(options: list[str], expected: str, said: Any) -> None:
+def test_error_in_an_explanation_is_reported(options: list[str], expected: str, said: Any) -> None:
     status, text = said(*options)
     assert status == 2
     assert expected in text

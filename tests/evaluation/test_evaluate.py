@@ -125,7 +125,7 @@ def test_manifest_says_partial_until_the_end(tmp_path: Path) -> None:
     assert manifest["started"] <= manifest["finished"]
 
 
-def test_progress_is_told_of_every_record(tmp_path: Path) -> None:
+def test_every_record_is_reported_to_progress(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     run(
         tmp_path,
@@ -137,7 +137,7 @@ def test_progress_is_told_of_every_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_interrupt_leaves_a_partial_result_that_goes_on(
+def test_interrupt_leaves_a_partial_result_that_resumes(
     error: type[BaseException], tmp_path: Path
 ) -> None:
     def stop(answered: int) -> None:
@@ -176,7 +176,7 @@ def test_interrupted_summary_is_shown_as_partial(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 5])
-def test_goes_on_after_the_last_whole_record(cut: int, tmp_path: Path) -> None:
+def test_evaluation_resumes_after_the_last_whole_record(cut: int, tmp_path: Path) -> None:
     run(tmp_path, OneByOne())
     whole = lines(tmp_path)
     (tmp_path / "records.jsonl").write_bytes(b"".join(whole[:cut]) + whole[cut][:-9])
@@ -228,7 +228,7 @@ def test_settings_of_tuples_are_the_same_when_read_back(tmp_path: Path) -> None:
     assert again.requests == []
 
 
-def test_what_else_the_manifest_says_may_change(tmp_path: Path) -> None:
+def test_manifest_entries_outside_the_identity_may_change(tmp_path: Path) -> None:
     run(
         tmp_path,
         OneByOne(lambda request: EngineError("it is down")),

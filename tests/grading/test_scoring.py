@@ -164,7 +164,7 @@ def test_few_batches_are_under_way_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert max(ahead) < scoring.IN_FLIGHT * 3
 
 
-def test_a_null_completion_is_a_reply_that_says_nothing() -> None:
+def test_null_completion_is_an_empty_reply() -> None:
     assert [
         case.completion for case in cases({"completion": None, "answer": "1"}, 1, Fields())
     ] == [""]

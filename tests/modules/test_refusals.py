@@ -91,7 +91,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "reward of nobody": (
         {"rewards": [Even(), Even(role="judge")]},
-        "is for role 'judge', and trained are solver",
+        "is for role 'judge', but the trained roles are solver",
     ),
 }
 

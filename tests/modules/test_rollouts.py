@@ -1,4 +1,4 @@
-"""Which samples are learnt, and under which distribution: dynamic sampling, truncated replies,
+"""Which samples are trained on, and under which distribution: dynamic sampling, truncated replies,
 top-p, top-k, min-p.
 """
 

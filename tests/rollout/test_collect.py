@@ -169,7 +169,7 @@ def test_solve_that_is_no_generator_is_an_error() -> None:
         list(run_agent(Plain(), [(TASKS[0].problem, 0)], executors(Model())))
 
 
-def test_support_is_asked_for_only_when_wanted() -> None:
+def test_support_is_recorded_only_on_request() -> None:
     for support in (False, True):
         engine = Model()
         jobs = [(TASKS[0].problem, 0)]
