@@ -16,12 +16,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 class Checkpoints(ModelCheckpoint):
     """Keeps `<root>/checkpoints/last.ckpt`, always of a moment between two steps; `--ckpt_path
-    last` goes on from it.
+    last` resumes from it.
 
-    Also written before the last step of an epoch: who interrupts the evaluation that follows
-    repeats one step, not all, and the evaluation goes on with its records, since the step leads to
-    the same weights. The first Ctrl-C lets a step finish and saves; a second one, or one outside of
-    a step, stops at once.
+    Also written before the last step of an epoch: after an interrupt in the evaluation that
+    follows, one step is repeated, and the evaluation continues with its records, as the repeated
+    step leads to the same weights. The first Ctrl-C lets a step finish and saves; a second one, or
+    one outside of a step, stops at once.
 
     Args:
         dirpath: the folder; `checkpoints` under the trainer's root when left out on the command
@@ -78,12 +78,12 @@ class Checkpoints(ModelCheckpoint):
         super().on_exception(trainer, pl_module, exception)
         if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
             saved = self.last_model_path and Path(self.last_model_path).exists()
-            kept = (
-                f"{self.last_model_path} is kept, --ckpt_path last goes on"
+            outcome = (
+                f"{self.last_model_path} is saved, --ckpt_path last resumes from it"
                 if saved
                 else "no checkpoint was written yet"
             )
-            print(f"interrupted: {kept}; finished evaluation records stay", flush=True)
+            print(f"interrupted: {outcome}; finished evaluation records are saved", flush=True)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().teardown(trainer, pl_module, stage)

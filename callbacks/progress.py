@@ -54,17 +54,17 @@ class Progress(RichProgressBar):
         super().on_train_batch_end(trainer, pl_module, *step)
         _, _, batch_idx = step  # outputs, batch and its number
         if self.progress is None or not self.progress.console.is_terminal:
-            figures = {
+            metrics = {
                 k: v
                 for k, v in self.get_metrics(trainer, pl_module).items()
                 if isinstance(v, float)
             }
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            text = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
             place = (
                 f"epoch {trainer.current_epoch}, step {batch_idx + 1} of "
                 f"{trainer.num_training_batches}"
             )
-            self._line(f"{place}: {shown}")
+            self._line(f"{place}: {text}")
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         items = super().get_metrics(trainer, pl_module)

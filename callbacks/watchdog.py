@@ -18,16 +18,16 @@ FRAMES = 4  # of this project's, innermost first
 
 
 class Watchdog(L.Callback):
-    """Says on stderr when nothing has moved for a while: how long, in which phase, at which lines
-    of code.
+    """Reports on stderr when there has been no progress for a while: for how long, in which phase
+    and at which lines of code.
 
-    A token, a finished rollout, a micro-batch or a batch counts as a move. While a stall lasts it
-    is told again after twice the time, and its end is told too. With several ranks each speaks for
-    itself: who waits for another rank is stuck as well. Python code that never lets other threads
-    run (one huge integer power, say) silences it.
+    A token, a finished rollout, a micro-batch or a batch counts as progress. A stall that lasts is
+    reported again after twice the time, and its end is reported too. With several ranks, each
+    reports its own stall: a rank that waits for another one stalls as well. Python code that never
+    lets other threads run (one huge integer power, say) silences the watchdog.
 
     Args:
-        minutes: how long nothing may move.
+        minutes: without progress before the first report.
     """
 
     def __init__(self, minutes: float = 5.0) -> None:
@@ -63,9 +63,6 @@ class Watchdog(L.Callback):
             self._stop.set()
             self._stop = None
 
-    # -- the thread
-    # ----------------------------------------------------------------------------------------------
-
     def _watch(self, trainer: L.Trainer, module: Any, watched: int, stop: threading.Event) -> None:
         patience = 60 * self.minutes
         who = f"rank {trainer.global_rank}: " if trainer.world_size > 1 else ""
@@ -83,7 +80,7 @@ class Watchdog(L.Callback):
                     f"\n  {line}" for line in stack(sys._current_frames().get(watched))
                 )
                 say(
-                    f"{who}nothing has moved for {minutes(now - since)}: "
+                    f"{who}no progress for {minutes(now - since)}: "
                     f"{place(trainer, module)}; it stands at{stands}"
                 )
                 limit *= 2

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare our grader with math-verify on pairs of answers that were labelled without a grader.
+"""Compare our grader with math-verify on pairs of answers that were labeled without a grader.
 
     python scripts/cross_check.py [--limit 150] [--all]
 

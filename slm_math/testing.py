@@ -173,10 +173,10 @@ def drive_workflow(
             )
         for effect in effects:
             check(effect)
-        asked = [effect for effect in effects if not isinstance(effect, Note)]
-        if asked:
-            requests.append(asked)
-        missing = _first_without_result(asked, script)
+        pending = [effect for effect in effects if not isinstance(effect, Note)]
+        if pending:
+            requests.append(pending)
+        missing = _first_without_result(pending, script)
         if missing is not None and partial:
             workflow.close()
             return Driven(None, False, requests, tuple(events), problem)
@@ -188,11 +188,13 @@ def drive_workflow(
         events += map(_event, effects, results)
 
 
-def _first_without_result(asked: Sequence[Asked], script: dict[type, deque[Any]]) -> Asked | None:
-    left = {kind: len(results) for kind, results in script.items()}
-    for request in asked:
-        left[type(request)] -= 1
-        if left[type(request)] < 0:
+def _first_without_result(
+    requests: Sequence[Asked], script: dict[type, deque[Any]]
+) -> Asked | None:
+    available = {kind: len(results) for kind, results in script.items()}
+    for request in requests:
+        available[type(request)] -= 1
+        if available[type(request)] < 0:
             return request
     return None
 

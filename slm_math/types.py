@@ -262,7 +262,7 @@ class RunResult:
 
     @property
     def text(self) -> str:
-        """What the model gets to see: the output, then the last expression's value or the line of
+        """The text that a model sees: the output, then the last expression's value or the line of
         the error.
 
         Of long ones the beginning and the end: what is in the middle would fill its context.

@@ -112,10 +112,6 @@ class Keep(L.Callback):
         self.epochs.append(logged(trainer))
 
 
-# -- what is evaluated, and when
-# ---------------------------------------------------------------------------------
-
-
 def test_two_data_sets_have_names_and_folders_of_their_own(tmp_path: Path) -> None:
     sources = {"a": Ones("first", seed=1), "b": Ones("second", seed=2)}
     run = fitted(tmp_path, judge(sources=sources, limit=9))
@@ -145,7 +141,7 @@ def test_evaluates_every_so_many_steps_too(tmp_path: Path) -> None:
     assert [about["step"] for about in abouts] == [5, 2, 4]
 
 
-def test_several_optimiser_steps_a_batch_do_not_skip_an_evaluation(tmp_path: Path) -> None:
+def test_several_optimizer_steps_a_batch_do_not_skip_an_evaluation(tmp_path: Path) -> None:
     run = trainer(tmp_path, callbacks=[judge(every_n_steps=3, limit=3)], limit_train_batches=3)
     run.fit(grpo(passes=2), ProblemData(Ones(), batch_size=4, seed=0))
     assert run.global_step == 6
@@ -262,11 +258,6 @@ def test_the_former_name_of_sampling_works_and_says_so() -> None:
     assert old.inference == Inference(sampling=Sampling(0.5))
 
 
-# -- the path
-#
-# --------------------------------------------------------------------------------------------------
-
-
 def test_records_are_those_of_evaluate_with_the_same_engine(tmp_path: Path) -> None:
     module, sampling = sft(), Sampling(0.8, max_new_tokens=6)
     run = trainer(tmp_path, callbacks=[judge(samples=2, sampling=sampling, seed=3)])
@@ -284,11 +275,6 @@ def test_records_are_those_of_evaluate_with_the_same_engine(tmp_path: Path) -> N
     ]
     for name in ("agent", "data", "problems", "samples", "seed", "sampling", "engines"):
         assert manifests[0]["identity"][name] == manifests[1]["identity"][name]
-
-
-# -- gains
-#
-# --------------------------------------------------------------------------------------------------
 
 
 def check_gain(found: dict[str, float], before: list[Record], after: list[Record]) -> None:
@@ -344,10 +330,6 @@ def test_first_evaluation_is_remembered_by_a_resumed_run(tmp_path: Path) -> None
         "start",
     ]
     check_gain(keep.epochs[-1], records(tmp_path, "start"), records(tmp_path, "epoch-1"))
-
-
-# -- what must not be trained on
-# ---------------------------------------------------------------------------------
 
 
 def refused(

@@ -65,7 +65,7 @@ def test_evaluation_writes_every_transcript_and_logs_their_mean(tmp_path: Path) 
     assert logged["eval/one/low"] <= mean < logged["eval/one/high"]
 
 
-def test_cut_off_evaluation_goes_on_without_touching_whole_records(tmp_path: Path) -> None:
+def test_interrupted_evaluation_resumes_without_touching_whole_records(tmp_path: Path) -> None:
     validate(tmp_path)
     file = tmp_path / "eval" / "validate" / "one" / "records.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
@@ -140,11 +140,6 @@ def test_evaluation_runs_every_n_epochs_and_after_the_last(tmp_path: Path) -> No
         "start",
     ]
     assert "eval/one/accuracy" in run.callback_metrics
-
-
-# -- exports
-#
-# --------------------------------------------------------------------------------------------------
 
 
 def prompts() -> list[Request]:
@@ -291,10 +286,6 @@ def test_export_stops_at_the_end_of_turn_that_was_trained(
         )
         said = exported.generate(torch.tensor([[5, 6]]), do_sample=False, max_new_tokens=5)
         assert said[0].tolist() == [5, 6, end]
-
-
-# -- what a console shows
-# ----------------------------------------------------------------------------------------
 
 
 def test_rollout_table_shows_problems_and_rewards(

@@ -155,11 +155,6 @@ def test_only_every_nth_batch_is_logged(tmp_path: Path) -> None:
     assert {row["batch"] for row in read(tmp_path / "rollouts.jsonl")} == {0, 3}
 
 
-# -- resuming
-#
-# --------------------------------------------------------------------------------------------------
-
-
 BATCH = {"every_n_train_steps": 1, "save_top_k": -1}
 EPOCH = {"save_on_train_epoch_end": True, "save_top_k": -1}
 

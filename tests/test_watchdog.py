@@ -22,7 +22,7 @@ from slm_math.types import Generate, Problem, user
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SOON = 0.005  # minutes: 0.3 s
-STALL = re.compile(r"nothing has moved for ([\d.]+) s: (.*); it stands at\n((?:  .*\n)+)")
+STALL = re.compile(r"no progress for ([\d.]+) s: (.*); it stands at\n((?:  .*\n)+)")
 
 
 class SleepyAgent(SingleShot):
@@ -177,7 +177,7 @@ def test_stall_in_a_reward_shows_its_line_and_who_called_it(
     assert [frame.rsplit(" ", 1)[1] for frame in frames[1:3]] == ["called", "score_traces"]
 
 
-def test_stall_is_told_at_doubling_intervals_and_so_is_its_end(
+def test_stall_is_reported_at_doubling_intervals_and_so_is_its_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], said: list[str]
 ) -> None:
     sleeper = Sleeper(said, stalls=3)
@@ -192,7 +192,7 @@ def test_stall_is_told_at_doubling_intervals_and_so_is_its_end(
     assert max(ends) >= 1.2  # on a busy machine something else may have stood still, too
 
 
-def test_nothing_is_said_while_things_move(
+def test_no_report_while_there_is_progress(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
     module = grpo()
@@ -245,7 +245,7 @@ def test_watchdog_ends_with_a_stage_that_breaks(error: type[BaseException], tmp_
     assert gone()
 
 
-def test_watchdog_ends_when_nobody_tells_it_to(tmp_path: Path) -> None:
+def test_watchdog_ends_without_a_stop_call(tmp_path: Path) -> None:
     dog = Watchdog(SOON)
     state = SimpleNamespace(status="running", fn=None)
     dog.setup(SimpleNamespace(world_size=1, state=state), SimpleNamespace(pulse=0), "fit")  # type: ignore[arg-type]
@@ -269,7 +269,7 @@ def test_each_of_several_ranks_says_its_name(
         time.sleep(0.05)
     dog.teardown(run, None, "fit")  # type: ignore[arg-type]
     err = capsys.readouterr().err
-    assert re.match(r"rank 1: nothing has moved for [\d.]+ s: update", err)
+    assert re.match(r"rank 1: no progress for [\d.]+ s: update", err)
     assert ": update, 2 of 4 done (epoch 3, step 9); it stands at" in err
     assert gone()
 

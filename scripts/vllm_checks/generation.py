@@ -176,7 +176,7 @@ def full(s: Subject) -> Iterator[Measurement]:
     ok = isinstance(tight, Reply) and tight.token_ids == s.greedy(tight.prompt_ids, room)
     yield Measurement("replies that fill the context to its last token", ok, least=1)
     yield Measurement(
-        "their neighbours answered", isinstance(good, Reply) and len(good.token_ids) > 0, least=1
+        "their neighbors answered", isinstance(good, Reply) and len(good.token_ids) > 0, least=1
     )
 
 

@@ -104,7 +104,7 @@ def check_request(
     elif isinstance(request, RunPython):
         if not uses_python:
             raise ValueError(
-                f"{owner} runs a program{where}, and its class does not say so: set "
+                f"{owner} runs a program{where}, but its class does not allow it: set "
                 "uses_python = True"
             )
     elif not isinstance(request, Note):
@@ -139,7 +139,7 @@ def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
         waiting.pop(index, None)
         try:
             effects = next(workflows[index]) if results is None else workflows[index].send(results)
-            # notes need no answer: go on to the next request
+            # notes need no result: continue with the next request
             while effects and all(isinstance(effect, Note) for effect in effects):
                 notes.extend(with_branch(effect, index) for effect in effects)
                 effects = workflows[index].send([None] * len(effects))

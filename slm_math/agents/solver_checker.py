@@ -98,7 +98,7 @@ class SolverChecker(Agent):
     def check(self, problem: Problem, draft: str, chat: Chat) -> Workflow[tuple[str, str, Chat]]:
         """The checker's verdict, its last reply, and the chat that it continues next time."""
         question = problem.ask(self.check_prompt, draft=draft)
-        asked, reply = yield from reply_with_tools(
+        context, reply = yield from reply_with_tools(
             chat + question if self.memory == "chat" else question,
             self.check_output_prompt,
             self.runs,
@@ -109,7 +109,7 @@ class SolverChecker(Agent):
             return "UNCLEAR", NOT_CHECKED, chat
         decision = verdict(reply.text)
         yield [Note("verdict", decision, role="checker")]
-        return decision, reply.text, asked + assistant(reply)
+        return decision, reply.text, context + assistant(reply)
 
     def summarize(self, problem: Problem, draft: str, critique: str, summary: str) -> Workflow[str]:
         """All attempts and critiques so far, in the solver's words. If its reply is unusable: the

@@ -88,11 +88,13 @@ class Arithmetic(Source):
         """
         draw = random.Random(f"{self.seed} dialogues {split}")
         share = 1.0 if split == "train" else 0.05
-        shown = [family for family in FAMILIES if family.kind == DEMONSTRATED]
+        demonstrated = [family for family in FAMILIES if family.kind == DEMONSTRATED]
         hard = [family for family in FAMILIES if family.kind == PRODUCT]
 
         def posed(product_share: float) -> tuple[str, str]:
-            return pose(draw, draw.choice(hard if draw.random() < product_share else shown), split)
+            return pose(
+                draw, draw.choice(hard if draw.random() < product_share else demonstrated), split
+            )
 
         chats = []
         for _ in range(round(self.solve * share)):
@@ -114,11 +116,11 @@ class Arithmetic(Source):
             text, expression = posed(0.25)
             right = draw.random() < 0.5
             answer = evaluate(expression) if right else mistaken(draw, expression)
-            asked = user(render("verify_plain", problem=text, answer=str(answer)))
+            question = user(render("verify_plain", problem=text, answer=str(answer)))
             ran = assistant(program(expression, answer)) + user(
                 render("output_plain", output=str(right))
             )
-            chats.append(asked + ran + assistant("CORRECT" if right else "INCORRECT"))
+            chats.append(question + ran + assistant("CORRECT" if right else "INCORRECT"))
         chats += [copying(draw) for _ in range(round(self.copies * share))]
         drills = [equations(draw) for _ in range(round(self.drills * share))]
         first = len(drills) * 9 // 10
@@ -133,17 +135,17 @@ def equations(draw: random.Random) -> Chat:
     for _ in range(8):
         kind, a, b = draw.random(), draw.randint(2, 9), draw.randint(2, 9)
         if kind < 0.25:
-            left = f"{a}*{b}"
+            term = f"{a}*{b}"
         elif kind < 0.4:
-            left = f"{a * b}/{b}"
+            term = f"{a * b}/{b}"
         else:
             a, b = (
                 draw.randint(2, draw.choice((30, 89))),
                 draw.randint(*draw.choice(((2, 9), (2, 9), (10, 20)))),
             )
-            left = f"{a}+{b}" if kind < 0.7 or a <= b else f"{a}-{b}"
-        result = str(evaluate(left))
-        parts += [Text(f"{left}=" if not parts else f"\n{left}=", learn=False), Text(result)]
+            term = f"{a}+{b}" if kind < 0.7 or a <= b else f"{a}-{b}"
+        result = str(evaluate(term))
+        parts += [Text(f"{term}=" if not parts else f"\n{term}=", learn=False), Text(result)]
     return user("") + assistant(*parts)
 
 

@@ -3,7 +3,7 @@
 A *family* is an expression and its wordings. Some families are *demonstrated*: dialogues show how
 to solve them. Others are *answers only*: they need the same arithmetic, but no dialogue explains
 their words ("8 fewer", "6 times as many", "shares equally"); only reinforcement learning from right
-and wrong answers can teach these. Problems of the third kind, *two-digit product*, need arithmetic
+and wrong answers can teach them. Problems of the third kind, *two-digit product*, need arithmetic
 that only a program does reliably.
 """
 

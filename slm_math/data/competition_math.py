@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from slm_math.answers import gold_answer
 from slm_math.data.base import Source, Split
-from slm_math.data.files import HubFile, Row
+from slm_math.data.files import FileRow, HubFile
 from slm_math.data.math500 import MATH500, math_tags
 from slm_math.data.published import (
     checked_fraction,
@@ -85,7 +85,7 @@ class MATH(Source):
         return HubFile(REPOSITORY, f"data/{part}-00000-of-00001.parquet", REVISION)
 
 
-def _math_task(id: str, row: Row) -> Task:
+def _math_task(id: str, row: FileRow) -> Task:
     problem, solution = row.text("problem"), row.text("solution")
     gold = gold_answer(solution)
     if gold == solution.strip():

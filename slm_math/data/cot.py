@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from slm_math.answers import gold_answer
 from slm_math.data.base import Source, Split
-from slm_math.data.files import Row, read_rows
+from slm_math.data.files import FileRow, read_rows
 from slm_math.data.published import checked_fraction, checked_limit, existing_path, split_part
 from slm_math.types import Problem, Task
 
@@ -57,7 +57,7 @@ class CoT(Source):
         return split_part(usable, split, self.validation)[: self.limit]
 
 
-def _cot_task(id: str, row: Row) -> Task:
+def _cot_task(id: str, row: FileRow) -> Task:
     tags = {
         name: str(row.fields[name]) for name in ("dataset", "teacher_model") if row.fields.get(name)
     }

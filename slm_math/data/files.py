@@ -28,7 +28,7 @@ class HubFile:
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """One record and its place ("train.jsonl, line 17")."""
 
     place: str
@@ -71,7 +71,7 @@ def _tree_order(file: Path) -> tuple[str, int, str]:
     return file.parent.name, int(file.stem) if file.stem.isdigit() else 0, file.stem
 
 
-def read_rows(file: Path) -> list[Row]:
+def read_rows(file: Path) -> list[FileRow]:
     """All rows of a file. Raises FileNotFoundError, or ValueError with the file and the line of the
     first malformed row.
     """
@@ -96,7 +96,7 @@ def _is_lines(text: str) -> bool:
     return first.startswith("{") and first.rstrip().endswith("}") and bool(rest.strip())
 
 
-def _lines(file: Path, text: str) -> Iterator[Row]:
+def _lines(file: Path, text: str) -> Iterator[FileRow]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             place = f"{file.name}, line {number}"
@@ -108,7 +108,7 @@ def _lines(file: Path, text: str) -> Iterator[Row]:
                 ) from error
 
 
-def _json(file: Path, text: str) -> Iterator[Row]:
+def _json(file: Path, text: str) -> Iterator[FileRow]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -122,7 +122,7 @@ def _json(file: Path, text: str) -> Iterator[Row]:
         yield _row(f"{file.name}, item {number}", item)
 
 
-def _parquet(file: Path) -> Iterator[Row]:
+def _parquet(file: Path) -> Iterator[FileRow]:
     import pyarrow
     import pyarrow.parquet
 
@@ -134,12 +134,12 @@ def _parquet(file: Path) -> Iterator[Row]:
         yield _row(f"{file.name}, row {number}", record)
 
 
-def _row(place: str, content: Any) -> Row:
+def _row(place: str, content: Any) -> FileRow:
     if not isinstance(content, dict):
         raise ValueError(
             f"{place}: expected an object with named fields, got {type(content).__name__}"
         )
-    return Row(place, content)
+    return FileRow(place, content)
 
 
 def fetch(file: HubFile, instead: str = "") -> Path:

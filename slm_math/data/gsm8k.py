@@ -12,7 +12,7 @@ import re
 
 from slm_math.answers import gold_answer
 from slm_math.data.base import Source, Split
-from slm_math.data.files import HubFile, Row
+from slm_math.data.files import FileRow, HubFile
 from slm_math.data.published import (
     checked_fraction,
     checked_limit,
@@ -60,7 +60,7 @@ class GSM8K(Source):
         return HubFile(REPOSITORY, f"main/{part}-00000-of-00001.parquet", REVISION)
 
 
-def _gsm8k_task(id: str, row: Row) -> Task:
+def _gsm8k_task(id: str, row: FileRow) -> Task:
     question, answer = row.text("question"), row.text("answer")
     rationale, marked, gold = answer.rpartition("####")
     if not marked or not gold.strip():

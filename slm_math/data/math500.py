@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from slm_math.answers import gold_answer
 from slm_math.data.base import Source, Split
-from slm_math.data.files import HubFile, Row
+from slm_math.data.files import FileRow, HubFile
 from slm_math.data.published import checked_limit, existing_path, published_rows
 from slm_math.types import Problem, Task
 
@@ -42,13 +42,13 @@ class MATH500(Source):
         return [] if self.path else [FILE]
 
 
-def _math500_task(id: str, row: Row) -> Task:
+def _math500_task(id: str, row: FileRow) -> Task:
     solution = row.text("solution") if row.fields.get("solution") else None
     problem = Problem(id, row.text("problem"), tags=math_tags(row))
     return Task(problem, gold_answer(row.text("answer")), solution)
 
 
-def math_tags(row: Row) -> dict[str, str]:
+def math_tags(row: FileRow) -> dict[str, str]:
     """The level ("1" to "5") and the subject of a row of MATH or MATH-500."""
     level, subject = row.fields.get("level"), row.fields.get("subject") or row.fields.get("type")
     tags = {} if level is None else {"level": str(level).removeprefix("Level ")}

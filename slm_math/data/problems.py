@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from slm_math.data.base import Source, Split
-from slm_math.data.files import FORMATS, Row, read_rows
+from slm_math.data.files import FORMATS, FileRow, read_rows
 from slm_math.data.named import source_class
 from slm_math.types import Problem
 
@@ -68,7 +68,7 @@ def _source(name: str, path: str | None) -> Source:
         raise ValueError(f"data set {name}: {error}; {hint}") from error
 
 
-def _problem(row: Row) -> Problem:
+def _problem(row: FileRow) -> Problem:
     """The problem of a row: its text is in the first of `FIELDS` that the row has."""
     name = next((name for name in FIELDS if row.fields.get(name)), None)
     if name is None:

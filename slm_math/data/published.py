@@ -6,14 +6,14 @@ import hashlib
 from pathlib import Path
 
 from slm_math.data.base import Split
-from slm_math.data.files import HubFile, Row, fetch, read_rows, split_files
+from slm_math.data.files import FileRow, HubFile, fetch, read_rows, split_files
 from slm_math.data.normalized import normalized
 from slm_math.types import Task
 
 
 def published_rows(
     path: Path | None, part: str, hub: HubFile, required: bool = True, any_name: bool = False
-) -> list[Row]:
+) -> list[FileRow]:
     """The rows of the published split `part` ("train" or "test"), local or from the hub.
 
     The name of a single file says which split it is: `test...` is the test split, any other name

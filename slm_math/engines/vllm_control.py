@@ -141,7 +141,7 @@ class VLLMServer:
 
     def weights_version(self) -> str | None:
         """The version of the server's weights; None if its control routes are disabled, so that
-        nobody can have changed them.
+        no other process can have changed them.
         """
         try:
             return str(self.ask("GET", "/weight_info")["weight_version"])

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from slm_math import agents
 from slm_math.agents import Agent
 from slm_math.prompts import load
+from slm_math.records.files import data_hash
+from slm_math.types import Task
 
 
 def describe(agent: Agent) -> dict[str, Any]:
     """An agent as data: its class, a hash of its code, its settings, and for each prompt also a
-    hash of the template.
+    hash of the template. Of worked examples only their number and a hash are in it, as they
+    contain reference answers.
     """
     kind = type(agent)
     data: dict[str, Any] = {"class": f"{kind.__module__}.{kind.__qualname__}", "code": _code(kind)}
@@ -36,6 +40,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
+        if value and all(isinstance(item, Task) for item in value):
+            return _examples(value)
         return [_plain(item) for item in value]
     if isinstance(value, (set, frozenset)):
         return sorted(map(repr, value))
@@ -46,6 +52,12 @@ def _plain(value: Any) -> Any:
         "class": f"{kind.__module__}.{kind.__qualname__}",
         **_plain(getattr(value, "__dict__", {})),
     }
+
+
+def _examples(tasks: Sequence[Task]) -> dict[str, Any]:
+    """The number of worked examples, and a hash of all that they consist of, in order."""
+    whole = json.dumps([data_hash(list(tasks)), [task.solution for task in tasks]])
+    return {"count": len(tasks), "sha256": hashlib.sha256(whole.encode()).hexdigest()[:16]}
 
 
 def _code(kind: type) -> str | None:

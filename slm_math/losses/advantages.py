@@ -42,8 +42,10 @@ def advantages(rewards: Tensor, how: Advantage = Advantage()) -> Tensor:
     NaN marks a sample without a reward: it counts in no statistic and gets advantage 0. Where the
     baseline or the scale is the group's, a group whose rewards are all equal gets exactly 0, tested
     on max == min: rounding makes the standard deviation of equal floats nonzero. (With neither,
-    such groups do teach: that is the point of a batch's baseline, or of none.) Raises ValueError
-    for G < 2. Source: Shao et al. 2024, "DeepSeekMath", section 4.1.2, and see `Advantage`.
+    such groups produce a gradient: that is the point of a batch baseline, or of none.)
+
+    Raises ValueError for G < 2. Source: Shao et al. 2024, "DeepSeekMath", section 4.1.2, and see
+    `Advantage`.
     """
     if rewards.ndim != 2 or rewards.shape[1] < 2:
         raise ValueError(
@@ -51,18 +53,18 @@ def advantages(rewards: Tensor, how: Advantage = Advantage()) -> Tensor:
         )
     grouped = how.baseline in ("group", "leave_one_out")
     scored = ~rewards.isnan()
-    centred = rewards - (_mean(rewards, grouped) if how.baseline != "none" else 0.0)
+    centered = rewards - (_mean(rewards, grouped) if how.baseline != "none" else 0.0)
     if how.baseline == "leave_one_out":  # r - mean of the others = (r - mean of all) * n / (n - 1)
         n = scored.sum(1, keepdim=True)
-        centred = centred * n / (n - 1).clamp(min=1)
+        centered = centered * n / (n - 1).clamp(min=1)
     if how.scale != "none":
-        centred = centred / (_std(rewards, how.scale == "group") + how.eps)
+        centered = centered / (_std(rewards, how.scale == "group") + how.eps)
     alive = torch.ones(len(rewards), dtype=torch.bool, device=rewards.device)
     if grouped or how.scale == "group":
         alive = has_signal(rewards)
     elif "batch" in (how.baseline, how.scale):
         alive = has_signal(rewards.reshape(1, -1)).expand(len(rewards))
-    return torch.where(scored & alive[:, None], centred, 0.0)
+    return torch.where(scored & alive[:, None], centered, 0.0)
 
 
 def part_advantages(parts: Tensor, weights: Tensor, how: Advantage) -> Tensor:
@@ -83,8 +85,8 @@ def part_advantages(parts: Tensor, weights: Tensor, how: Advantage) -> Tensor:
 
 
 def has_signal(rewards: Tensor) -> Tensor:
-    """(P, G) -> (P,): True where at least two different rewards were given, so that the group
-    teaches something.
+    """(P, G) -> (P,): True where at least two different rewards were given, so that the
+    group produces a gradient.
     """
     if not rewards.numel():
         return torch.zeros(len(rewards), dtype=torch.bool)

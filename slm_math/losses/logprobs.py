@@ -37,11 +37,18 @@ def token_logprobs(
     parts = []
     for start in range(0, max(len(targets), 1), chunk):
         piece = slice(start, start + chunk)
-        kept = support
+        piece_support = support
         if support is not None:
             starts = support[0][start : start + chunk + 1]
-            kept = starts - starts[0], support[1][starts[0] : starts[-1]]
-        arguments = (head, hidden[piece], targets[piece], temperature[piece], entropy, kept)
+            piece_support = starts - starts[0], support[1][starts[0] : starts[-1]]
+        arguments = (
+            head,
+            hidden[piece],
+            targets[piece],
+            temperature[piece],
+            entropy,
+            piece_support,
+        )
         recompute = len(targets) > chunk and torch.is_grad_enabled()
         parts.append(
             checkpoint(_piece, *arguments, use_reentrant=False) if recompute else _piece(*arguments)

@@ -1,6 +1,6 @@
 """The policy-gradient objectives, on flat vectors of loss tokens. Axes: M loss tokens, N rows.
 
-Nothing here is padded: whoever calls gathers the tokens that are learnt, so there is one mask, and
+Nothing here is padded: whoever calls gathers the loss tokens, so there is one mask, and
 it is the gathering. r_t = exp(log pi_t - log old_t) is the ratio to the policy that sampled, A_t
 the advantage, w_t the weight of a token; every objective is a sum over tokens of w_t * (per-token
 loss).
@@ -26,12 +26,12 @@ REDUCTION = {
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: a surrogate per token (a), averaged in some way (b), plus what is added to
+    """What is minimized: a surrogate per token (a), averaged in some way (b), plus what is added to
     it (c).
 
     Args:
         kind: "grpo" (a: clipped ratio, b: mean over a row's tokens, then over rows; Shao et al.
-            2024, eq. 3); "dapo" (b: mean over all tokens of the optimiser step, as trainers
+            2024, eq. 3); "dapo" (b: mean over all tokens of the optimizer step, as trainers
             implement Yu et al. 2025); "adjusted" (b: mean over the tokens of each problem's group,
             then over groups, as Yu et al. write it in eq. 8 and Small-Math-R1 trains); "dr_grpo"
             (b: sum over tokens divided by rows times the token budget; Liu et al. 2025); "bnpo" (b:
@@ -51,7 +51,7 @@ class Objective:
         kl: its estimator, see `kl_estimate`; "k3_weighted" is k3 times r.
         kl_in: "loss" adds beta * k_t to each token's loss; "reward" takes beta * (sum of k_t over
             the sample's tokens, at the policy that sampled) off the reward, before a scale of the
-            advantages divides both. What each really pulls towards: see `kl_estimate`.
+            advantages divides both. What each really pulls toward: see `kl_estimate`.
         entropy: weight of the entropy bonus; it is averaged as the loss is.
         mismatch: correction for an engine whose probabilities differ from the trainer's, see
             `mismatch_weights`.
@@ -117,7 +117,7 @@ def row_weights(
 ) -> Tensor:
     """lengths (N,) in loss tokens -> (N,): the weight of every loss token of each row.
 
-    With `total` over all rows, micro-batches and ranks of the optimiser step, so that a loss is a
+    With `total` over all rows, micro-batches and ranks of the optimizer step, so that a loss is a
     plain sum and does not depend on how the step is split (what is masked or empty counts nowhere):
 
     - "token": 1 / total, total = loss tokens;
@@ -148,16 +148,18 @@ def kl_estimate(logps: Tensor, reference: Tensor, kind: str = "k3") -> Tensor:
     divergence"). Gradients (of the expectation, on-policy, for the distribution of one token; Tang
     & Munos 2025, "On a few pitfalls in KL divergence gradient estimation"):
 
-    - in the loss: k1 has none (it teaches nothing); k2 has that of KL(pi || ref); k3 that of KL(ref
-      || pi), which pulls towards covering all that the reference does; k3_weighted = r * k3 again
+    - in the loss: k1 has zero expected gradient; k2 has that of KL(pi || ref); k3 that of KL(ref
+      || pi), which pulls toward covering all that the reference does; k3_weighted = r * k3 again
       that of KL(pi || ref) (DeepSeek-V3.2, eq. 7);
     - in the reward: k1 has that of KL(pi || ref), over whole sequences, too; k2 has grad E[k2] -
       grad KL(pi || ref); k3 has grad KL(pi || ref) - grad KL(ref || pi): near the reference these
       two cancel, and little is left of a penalty.
     """
     d = reference - logps
-    cut = d.clamp(max=20.0)  # exp overflows, and nothing is left to tell apart
-    return {"k1": lambda: -d, "k2": lambda: d.square() / 2}.get(kind, lambda: cut.expm1() - cut)()
+    bounded = d.clamp(max=20.0)  # exp overflows, and nothing is left to tell apart
+    return {"k1": lambda: -d, "k2": lambda: d.square() / 2}.get(
+        kind, lambda: bounded.expm1() - bounded
+    )()
 
 
 def policy_loss(
@@ -201,33 +203,33 @@ def policy_loss(
         high = high | ((advantages < 0) & (ratio > (objective.dual_clip or torch.inf)))
     if objective.kind == "sapo":  # which clips nothing
         low, high = torch.zeros_like(low), torch.zeros_like(high)
-    stats = {
+    metrics = {
         "tokens": live.sum(),
         "ratio": ratio[live].sum(),
         "clip_low": low.sum(),
         "clip_high": high.sum(),
     }
-    stats |= (
+    metrics |= (
         {"ratio_max": ratio[live].amax(), "ratio_min": ratio[live].amin()} if live.any() else {}
     )
     if sampling is not None:
         correction, raw = mismatch_weights(old, sampling, row, live, objective)
         loss_t = loss_t * correction
-        stats |= mismatch_stats(correction, raw, old, sampling, live)
-    stats["policy_loss"] = (weights * torch.where(live, loss_t, 0.0)).sum()
+        metrics |= mismatch_metrics(correction, raw, old, sampling, live)
+    metrics["policy_loss"] = (weights * torch.where(live, loss_t, 0.0)).sum()
     if reference is not None:
         reference = torch.where(live, reference, 0.0)
-        stats["kl"] = kl_estimate(logps, reference).sum()
+        metrics["kl"] = kl_estimate(logps, reference).sum()
         if objective.kl_in == "loss":
             weight = token_ratio if objective.kl == "k3_weighted" else 1.0
             loss_t = loss_t + objective.beta * weight * kl_estimate(logps, reference, objective.kl)
     if entropy is not None:
         entropy = torch.where(live, entropy, 0.0)
-        stats["entropy"] = entropy.sum()
+        metrics["entropy"] = entropy.sum()
         if objective.entropy:
             loss_t = loss_t - objective.entropy * entropy
     loss = (weights * torch.where(live, loss_t, 0.0)).sum()
-    return loss, {name: value.detach() for name, value in (stats | {"loss": loss}).items()}
+    return loss, {name: value.detach() for name, value in (metrics | {"loss": loss}).items()}
 
 
 def _ratio(logps: Tensor, old: Tensor, row: Tensor, live: Tensor, kind: str) -> Tensor:
@@ -240,7 +242,7 @@ def _ratio(logps: Tensor, old: Tensor, row: Tensor, live: Tensor, kind: str) -> 
 
 
 def _exp(gap: Tensor) -> Tensor:
-    """exp(gap), cut off at exp(20): nothing is to be learnt from a larger ratio, and inf * 0 has no
+    """exp(gap), cut off at exp(20): a larger ratio carries no information, and inf * 0 has no
     gradient.
     """
     return gap.clamp(max=20.0).exp()
@@ -298,7 +300,7 @@ def mismatch_weights(
     return torch.where((raw >= low) & (raw <= high), raw, 0.0), raw
 
 
-def mismatch_stats(
+def mismatch_metrics(
     correction: Tensor, raw: Tensor, old: Tensor, sampling: Tensor, live: Tensor
 ) -> dict[str, Tensor]:
     """Statistics of engine against trainer, of the raw ratios (truncated ones would hide what goes

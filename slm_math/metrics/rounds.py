@@ -45,7 +45,7 @@ def round_metrics(records: Sequence[Record]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """A verdict (CORRECT, INCORRECT, UNCLEAR), and whether the judged answer is correct."""
 
     problem_id: str
@@ -59,10 +59,10 @@ class Judgement:
         return self.verdict == ("CORRECT" if self.correct else "INCORRECT")
 
 
-def judgements(records: Sequence[Record]) -> list[Judgement]:
+def judgments(records: Sequence[Record]) -> list[Judgment]:
     """Every verdict in the records, with the answer that it is about."""
     return [
-        Judgement(record.id, note.role, note.text or "", bool(draft.correct))
+        Judgment(record.id, note.role, note.text or "", bool(draft.correct))
         for record in records
         if any(note.kind == "verdict" for note in record.notes)
         for draft, note in reviewed((note.kind, note.branch, note) for note in record.notes)
@@ -72,9 +72,9 @@ def judgements(records: Sequence[Record]) -> list[Judgement]:
 def verdict_counts(records: Sequence[Record]) -> dict[str, Counter[tuple[str, bool]]]:
     """By role, how often each verdict was given about an answer that is correct (True) or not."""
     counts: dict[str, Counter[tuple[str, bool]]] = {}
-    for judgement in judgements(records):
-        by_verdict = counts.setdefault(judgement.role, Counter())
-        by_verdict[judgement.verdict, judgement.correct] += 1
+    for judgment in judgments(records):
+        by_verdict = counts.setdefault(judgment.role, Counter())
+        by_verdict[judgment.verdict, judgment.correct] += 1
     return counts
 
 
@@ -207,10 +207,10 @@ def round_observations(records: Sequence[Record]) -> Observations:
 
 def verdict_observations(records: Sequence[Record]) -> Observations:
     """Whether each verdict agrees with the grader."""
-    every = judgements(records)
-    several = len({judgement.role for judgement in every}) > 1
+    every = judgments(records)
+    several = len({judgment.role for judgment in every}) > 1
     values: Observations = {}
-    for judgement in every:
-        name = f"{judgement.role}/verifier_accuracy" if several else "verifier_accuracy"
-        values.setdefault(name, []).append((judgement.problem_id, float(judgement.agrees)))
+    for judgment in every:
+        name = f"{judgment.role}/verifier_accuracy" if several else "verifier_accuracy"
+        values.setdefault(name, []).append((judgment.problem_id, float(judgment.agrees)))
     return values

@@ -1,4 +1,4 @@
-"""What SFT and GRPO share: a policy, an optimiser stepped by hand, checkpoints of what learns, and
+"""What SFT and GRPO share: a policy, an optimizer stepped by hand, checkpoints of what learns, and
 an engine.
 """
 
@@ -28,7 +28,7 @@ class PolicyModule(L.LightningModule):
     """A policy under training. Subclasses implement `training_step` and call `step_optimizer` once
     per update.
 
-    Optimisation is manual so that a loss is normalised over the whole optimiser step, whatever the
+    Optimization is manual so that a loss is normalized over the whole optimizer step, whatever the
     split into micro-batches of `tokens_per_batch` positions and over ranks.
 
     Args:
@@ -140,10 +140,6 @@ class PolicyModule(L.LightningModule):
         with self.trainer.precision_plugin.forward_context(), self.loaded.use(role):
             yield
 
-    # -- updates
-    #
-    # ----------------------------------------------------------------------------------------------
-
     def configure_optimizers(self) -> Any:
         assert self.loaded is not None
         separate = len(self.loaded.adapters) > 1
@@ -229,7 +225,7 @@ class PolicyModule(L.LightningModule):
         if self.loaded is not None:
             self._check_weights(checkpoint["state_dict"])
             trained = tuple(checkpoint.get("train_roles", self.train_roles))
-            if trained != self.train_roles:  # the optimiser knows its groups by their order alone
+            if trained != self.train_roles:  # the optimizer knows its groups by their order alone
                 raise ValueError(
                     f"the checkpoint's train_roles are {', '.join(trained)}, in this order: set "
                     f"them so"

@@ -69,7 +69,9 @@ def check_roles(
     engines: Mapping[str, Engine],
     inference: Inference,
 ) -> None:
-    """Raises ValueError for roles that nobody plays, rewards, serves or can train."""
+    """Raises ValueError for roles that no agent plays, no reward scores or no engine serves, or
+    that cannot be trained.
+    """
     for role in trained:
         if role not in agent.roles:
             names = ", ".join(agent.roles)

@@ -188,10 +188,10 @@ class GRPOModule(PolicyModule):
             graded[one.task.problem.id, one.trace.sample] = one
             self.progress("rollouts", len(graded), total)
 
-        jobs = [(task, g) for task in tasks for g in range(size)]
+        jobs = [(task, sample) for task in tasks for sample in range(size)]
         collect(self.agent, jobs, executors, sink, Draws(key, support=True))
         self.timer.end("generate")
-        ordered = [graded[task.problem.id, g] for task, g in jobs]
+        ordered = [graded[task.problem.id, sample] for task, sample in jobs]
         scores = score_traces(
             self.rewards,
             ordered,
@@ -247,7 +247,7 @@ class GRPOModule(PolicyModule):
         advantages: Mapping[str, Tensor],
         reference: Tensor | None,
     ) -> Signals:
-        """What the rows teach: per token the advantage, the weight, and log-probabilities."""
+        """The training signals of the rows: advantages, weights and log-probabilities by token."""
         rollouts = [rollout for group in groups for rollout in group]
         by_token = token_advantages(rows, advantages, [each.credits for each in rollouts])
         reduction = self.objective.reduction

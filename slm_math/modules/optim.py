@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule from a few numbers."""
+"""Optimizer and learning-rate schedule from a few numbers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Optim:
             raise ValueError("optim.kind paged_adamw needs an NVIDIA GPU: use adamw")
 
     def build(self, groups: dict[str, list[nn.Parameter]]) -> torch.optim.Optimizer:
-        """One optimiser; each role is a parameter group named after it. Raises ValueError for the
+        """One optimizer; each role is a parameter group named after it. Raises ValueError for the
         rate of no group.
         """
         unknown = sorted(set(self.role_lr) - set(groups))
@@ -70,7 +70,7 @@ class Optim:
         return torch.optim.AdamW(named, **adamw)
 
     def factor(self, steps: int) -> Callable[[int], float]:
-        """step -> multiple of the peak learning rate, for `steps` optimiser steps in all."""
+        """step -> multiple of the peak learning rate, for `steps` optimizer steps in all."""
         warm = int(self.warmup if self.warmup >= 1 else self.warmup * steps)
 
         def at(step: int) -> float:
@@ -90,7 +90,7 @@ class Optim:
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon on 2-D weights, AdamW on everything else, behind one optimiser (Lightning steps and
+    """Muon on 2-D weights, AdamW on everything else, behind one optimizer (Lightning steps and
     saves just one).
 
     Embeddings and the language-model head count as "everything else", as Muon's authors advise.
@@ -123,7 +123,7 @@ class MuonAdamW(torch.optim.Optimizer):
                 part = torch.optim.AdamW(
                     group["params"], lr=group["lr"], betas=betas, weight_decay=0.0
                 )
-            # one state, so that a checkpoint of this optimiser holds all of it
+            # one state, so that a checkpoint of this optimizer holds all of it
             part.state = self.state
             self._parts.append(part)
 

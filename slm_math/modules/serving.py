@@ -240,10 +240,10 @@ class Serving:
         module, loaded = self.module, self.module.loaded
         assert loaded is not None
         total = torch.cuda.get_device_properties(module.device).total_memory
-        kept = torch.cuda.memory_allocated(module.device)
-        kept -= training_bytes(loaded.parameters(), module.trainer.optimizers)
+        reserved = torch.cuda.memory_allocated(module.device)
+        reserved -= training_bytes(loaded.parameters(), module.trainer.optimizers)
         if module.trainer.state.fn == "fit":
-            kept += 3 * 4 * sum(p.numel() for p in loaded.parameters())
+            reserved += 3 * 4 * sum(p.numel() for p in loaded.parameters())
         size = 4 if self._dtype == "float32" else 2
         own = base.config.get_text_config().max_position_embeddings
         context = min(self.inference.vllm.context or own, own)
@@ -251,7 +251,7 @@ class Serving:
         cache = vllm_setup.cache_bytes(base.config, self.slots, longest, context, size)
         least = vllm_setup.cache_bytes(base.config, 1, context, context, size)
         return vllm_setup.share(
-            sum(p.numel() for p in base.parameters()), cache, total, size, kept, least
+            sum(p.numel() for p in base.parameters()), cache, total, size, reserved, least
         )
 
     # the weights of an engine with a copy
@@ -265,7 +265,7 @@ class Serving:
         module.progress("weights", 0, 1)
         self.gap = None
         engine.update(module.global_step, self._weights(module.loaded))
-        module.trainer.strategy.barrier()  # nobody asks before the weights are there
+        module.trainer.strategy.barrier()  # no rank samples before the weights have arrived
         self._sent = module.global_step
         module.progress("weights", 1, 1)
 

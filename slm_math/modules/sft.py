@@ -20,7 +20,7 @@ from slm_math.types import Sampling
 
 
 class SFTModule(PolicyModule):
-    """Full, LoRA and QLoRA fine-tuning, by what `policy` says. The data's batch is one optimiser
+    """Full, LoRA and QLoRA fine-tuning, by what `policy` says. The data's batch is one optimizer
     step.
 
     Args:

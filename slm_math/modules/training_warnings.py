@@ -1,4 +1,4 @@
-"""What a GRPO step has to say about rollouts that teach nothing, or not what people think."""
+"""Warnings of a GRPO step about rollouts that give no gradient, or a misleading one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TrainingWarnings:
                     "prompt, and whether replies hit the token limit (train/truncated)"
                 )
             if self._seen == self.steps and not self._rewards[role]:
-                what = "no reward scored" if role in self._spoke else "nothing was said by"
+                what = "no reward scored" if role in self._spoke else "no reply came from"
                 yield (
                     f"warning: {what} the trained role {role!r} in the first {self.steps} steps: "
                     "it cannot learn"
@@ -74,8 +74,8 @@ class TrainingWarnings:
     def _check_greedy(self, rollouts: Sequence[Rollout]) -> None:
         """Warns when an agent itself asked for greedy replies of a trained role."""
         turns = (turn for rollout in rollouts for turn in rollout.trace.turns)
-        asked = {turn.request.role for turn in turns if turn.request.temperature == 0}
-        for role in sorted(asked & set(self.roles) - self._greedy):
+        greedy_roles = {turn.request.role for turn in turns if turn.request.temperature == 0}
+        for role in sorted(greedy_roles & set(self.roles) - self._greedy):
             self._greedy.add(role)
             warnings.warn(
                 f"the agent asks the trained role {role!r} for greedy replies: these are not "

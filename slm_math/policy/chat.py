@@ -63,9 +63,9 @@ class ChatFormat:
         """Raises ValueError if the template has no generation prompt: the model would then continue
         the user's message.
         """
-        asked, mark = [{"role": "user", "content": "x"}], "a-b-c"
-        bare, prompt = self._template(asked, False), self._template(asked, True)
-        whole = self._template([*asked, {"role": "assistant", "content": mark}], False)
+        question, mark = [{"role": "user", "content": "x"}], "a-b-c"
+        bare, prompt = self._template(question, False), self._template(question, True)
+        whole = self._template([*question, {"role": "assistant", "content": mark}], False)
         header = whole[len(bare) :].partition(mark)[0] if whole.startswith(bare) else ""
         if prompt == bare and header.strip():
             raise ValueError(
@@ -79,8 +79,8 @@ class ChatFormat:
         tokenizer's end-of-sequence token.
         """
         mark = "a-b-c"
-        asked = [{"role": "user", "content": "x"}]
-        whole = self._template([*asked, {"role": "assistant", "content": mark}], False)
+        question = [{"role": "user", "content": "x"}]
+        whole = self._template([*question, {"role": "assistant", "content": mark}], False)
         after = whole.rpartition(mark)[2].lstrip()
         # base models may not mark this token as special
         known = {*self._special, *self.tokenizer.get_added_vocab()}

@@ -41,9 +41,9 @@ def local_folder(path: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     for name in ("config.json", "adapter_config.json"):
-        found = try_to_load_from_cache(path, name) if path.count("/") == 1 else None
-        if isinstance(found, str):
-            return Path(found).parent
+        cached = try_to_load_from_cache(path, name) if path.count("/") == 1 else None
+        if isinstance(cached, str):
+            return Path(cached).parent
     return None
 
 

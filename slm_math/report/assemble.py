@@ -178,8 +178,8 @@ def _data(runs: Sequence[AgentRun]) -> Iterator[Plot | None]:
 
 def _file_name(text: str) -> str:
     """A tag as part of a file name; different tags give different names."""
-    kept = re.sub(r"[^A-Za-z0-9_-]", "", text)[:40]
-    return kept if kept == text else f"{kept}{zlib.crc32(text.encode('utf-8', 'replace')):08x}"
+    safe = re.sub(r"[^A-Za-z0-9_-]", "", text)[:40]
+    return safe if safe == text else f"{safe}{zlib.crc32(text.encode('utf-8', 'replace')):08x}"
 
 
 def _title(groups: Mapping[str, Sequence[AgentRun]]) -> str:

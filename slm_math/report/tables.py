@@ -35,8 +35,12 @@ class Table:
 
     def markdown(self) -> str:
         """A table of GitHub's Markdown."""
-        marks = ["---" if i < self.names else "---:" for i in range(len(self.columns))]
-        lines = [map(markdown, self.columns), marks, *(map(markdown, row) for row in self.rows)]
+        alignments = ["---" if i < self.names else "---:" for i in range(len(self.columns))]
+        lines = [
+            map(markdown, self.columns),
+            alignments,
+            *(map(markdown, row) for row in self.rows),
+        ]
         table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
         return f"**{markdown(self.title)}**\n\n{table}\n" + (
             f"\n{markdown(self.note)}\n" if self.note else ""

@@ -87,7 +87,7 @@ def _events(record: Record) -> Iterator[str]:
 def _turn(turn: TurnEvent, seen: tuple[ChatMessage, ...]) -> str:
     continues = bool(seen) and turn.prompt[: len(seen)] == seen
     new = turn.prompt[len(seen) :] if continues else turn.prompt
-    lead = f'<p class="faint">goes on from the {len(seen)} messages above</p>' if continues else ""
+    lead = f'<p class="faint">continues the {len(seen)} messages above</p>' if continues else ""
     truncated = ' <span class="chip bad">truncated</span>' if turn.finish == "length" else ""
     facts = f"{turn.tokens:,.0f} tokens, {turn.seconds:.3g} s"
     return (

@@ -74,11 +74,13 @@ def selected(flagged: Sequence[Sequence[str]], limit: int) -> list[int]:
         return list(range(n))
     telling = {"flipped", "improved", "degraded", "broken"}
     changed = [index for index, names in enumerate(flagged) if telling & set(names)]
-    kept = set(_evenly(changed, limit // 2))
-    wrong = [index for index, names in enumerate(flagged) if "wrong" in names and index not in kept]
-    kept |= set(_evenly(wrong, limit // 4))
-    others = [index for index in range(n) if index not in kept]
-    return sorted(kept | set(_evenly(others, limit - len(kept))))
+    chosen = set(_evenly(changed, limit // 2))
+    wrong = [
+        index for index, names in enumerate(flagged) if "wrong" in names and index not in chosen
+    ]
+    chosen |= set(_evenly(wrong, limit // 4))
+    others = [index for index in range(n) if index not in chosen]
+    return sorted(chosen | set(_evenly(others, limit - len(chosen))))
 
 
 def _evenly(items: Sequence[int], most: int) -> list[int]:
@@ -98,11 +100,11 @@ def browser(runs: Sequence[AgentRun], limit: int) -> dict[str, Any]:
     left_out = []
     for place, run in enumerate(runs):
         flagged = [flags(record, (run.data, record.id) in flipped) for record in run.records]
-        kept = selected(flagged, limit)
-        entries += [_entry(place, run.records[index], flagged[index]) for index in kept]
-        texts += [transcript(run.records[index]) for index in kept]
-        if len(kept) < len(run.records):
-            left_out.append(f"{run.name}: {len(kept)} of {len(run.records)}")
+        chosen = selected(flagged, limit)
+        entries += [_entry(place, run.records[index], flagged[index]) for index in chosen]
+        texts += [transcript(run.records[index]) for index in chosen]
+        if len(chosen) < len(run.records):
+            left_out.append(f"{run.name}: {len(chosen)} of {len(run.records)}")
     return {
         "runs": [line(run.name) for run in runs],
         "flags": FLAGS,

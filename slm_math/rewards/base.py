@@ -85,7 +85,8 @@ def check(
         kind, key = type(reward).__name__, (reward.role, reward.name)
         if reward.role not in roles:
             raise ValueError(
-                f"reward {kind} is for role {reward.role!r}, and trained are {', '.join(roles)}"
+                f"reward {kind} is for role {reward.role!r}, but the trained roles are "
+                f"{', '.join(roles)}"
             )
         if key in seen:
             raise ValueError(
@@ -93,15 +94,15 @@ def check(
                 f"{kind}"
             )
         seen.add(key)
-        for asked in reward.roles:
-            if served is not None and asked not in served:
+        for name in reward.roles:
+            if served is not None and name not in served:
                 raise ValueError(
-                    f"reward {kind} asks for role {asked!r}, and no engine serves this role: set "
-                    f"engines.{asked}"
+                    f"reward {kind} asks for role {name!r}, and no engine serves this role: set "
+                    f"engines.{name}"
                 )
     for role in roles:
         if not any(reward.role == role and reward.weight for reward in rewards):
-            raise ValueError(f"role {role!r} is trained and has no reward that counts")
+            raise ValueError(f"role {role!r} is trained but has no reward with a weight")
 
 
 def replies_of(trace: Trace, role: str) -> list[Reply]:

@@ -37,7 +37,7 @@ class Scores:
 
 
 def score(rewards: Sequence[Reward], graded: GradedTrace, roles: Sequence[str]) -> Scores:
-    """The scores of one trace by rewards that ask nobody; those that ask stay without a score.
+    """The scores of one trace by rewards that ask no model; rewards that ask one have no score yet.
 
     `rollout.scoring.score_traces` runs both kinds. Raises ValueError for a score that is infinite
     or no number, and for a credit that does not fit the turns of its role.
@@ -56,8 +56,8 @@ def called(
 ) -> dict[Key, Scored | Workflow[Scored]]:
     """What the rewards of `roles` return for a trace: scores, and workflows that were not started.
 
-    A trace whose workflow broke has no scores, and so has a role that said nothing in it. What a
-    reward raises is raised with a note that names it.
+    A trace whose workflow broke has no scores, and neither has a role without a reply in it. What a
+    reward raises is raised with a note that names the reward.
     """
     speakers = {turn.request.role for turn in graded.trace.turns if not graded.trace.error}
     values: dict[Key, Scored | Workflow[Scored]] = {}
@@ -102,7 +102,7 @@ def assembled(
             _check_turns(reward, value, graded)
             value = value.score
         parts[role][name] = _number(reward, value, graded)
-    turns = {role: _by_turn(combined(given), graded, role) for role, given in credits.items()}
+    turns = {role: _by_turn(combined(each), graded, role) for role, each in credits.items()}
     return Scores(
         parts=parts,
         totals={role: total(rewards, parts[role], role) for role in roles},

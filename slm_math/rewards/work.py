@@ -153,9 +153,9 @@ def _verdicts(trace: Trace, role: str) -> Iterator[tuple[str, str]]:
     """
     noted = [note for note in trace.notes if note.kind != "verdict" or note.role == role]
     if noted:  # an agent that notes anything notes its verdicts
-        for draft, said in reviewed((note.kind, note.branch, note) for note in noted):
-            if draft.text is not None and said.text is not None:
-                yield said.text, draft.text
+        for draft, decision in reviewed((note.kind, note.branch, note) for note in noted):
+            if draft.text is not None and decision.text is not None:
+                yield decision.text, draft.text
         return
     answer = None
     events = [event for event in trace.events if not isinstance(event, Note)]

@@ -36,7 +36,7 @@ class Executor(Protocol):
     def cancel(self, ticket: int) -> None: ...
 
 
-class Sandbox(Executor, Protocol):
+class ProgramExecutor(Executor, Protocol):
     """An executor that runs programs."""
 
     def submit(self, request: RunPython) -> int: ...
@@ -56,7 +56,7 @@ class Executors:
 
     engines: Mapping[str, Engine]
     sampling: Mapping[str, Sampling]
-    sandbox: Sandbox | None = None
+    sandbox: ProgramExecutor | None = None
 
     def engine(self, role: str) -> Engine:
         """The engine that serves a role."""
@@ -128,7 +128,7 @@ class _Live(Generic[T]):
     effects: list[Effect] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     missing: int = 0
-    asked: int = 0  # generation requests so far: the last part of the random key
+    requested: int = 0  # generation requests so far: the last part of the random key
 
     def record(self) -> None:
         """Adds the effects that were answered to the events."""
@@ -264,13 +264,13 @@ class Scheduler:
             assert sandbox is not None  # checked when the job came
             return sandbox, sandbox.submit(effect)
         assert isinstance(effect, Generate)
-        item.asked += 1
+        item.requested += 1
         engine = self.executors.engine(effect.role)
         request = Request(
             chat=effect.chat,
             sampling=effect.sampling(self.executors.defaults(effect.role)),
             resume=effect.resume,
-            key=(*job.key, item.asked),
+            key=(*job.key, item.requested),
             support=job.support,
             role=effect.role,
         )

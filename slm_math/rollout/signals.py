@@ -26,7 +26,7 @@ from slm_math.rollout.groups import Rollout, SampledGroups
 
 @dataclass(frozen=True)
 class Signals:
-    """What the rows teach, token by token; all tensors are (M,) float32.
+    """The training signals of the rows, one value per loss token; all tensors are (M,) float32.
 
     Args:
         advantages: the advantage of each token.

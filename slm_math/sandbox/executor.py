@@ -15,7 +15,7 @@ from typing import Any
 
 from slm_math.sandbox import tiers
 from slm_math.sandbox.errors import SandboxError
-from slm_math.sandbox.jobs import Job, Jobs
+from slm_math.sandbox.jobs import Jobs, ProgramJob
 from slm_math.sandbox.outcome import Limits, result
 from slm_math.sandbox.unsafe import Unsafe
 from slm_math.sandbox.worker import Lost, Stopped, Worker
@@ -88,7 +88,7 @@ class Sandbox(Jobs):
             "unsafe": self.tier == "unsafe",
         }
 
-    def _perform(self, job: Job) -> RunResult:
+    def _perform(self, job: ProgramJob) -> RunResult:
         """Run a program; if the machine disturbed it, run it again on a new worker."""
         request, limits = job.request, self.limits
         cpu, wall = limits.cpu_seconds * request.turns, limits.wall_seconds * request.turns
@@ -122,7 +122,7 @@ class Sandbox(Jobs):
             self._leave()
         raise SandboxError(f"a program could not be run in {TRIES} attempts: {why}")
 
-    def _interrupt(self, job: Job) -> None:
+    def _interrupt(self, job: ProgramJob) -> None:
         if job.handle is not None:
             job.handle.stop()
 

@@ -16,7 +16,7 @@ from slm_math.types import RunPython, RunResult
 
 
 @dataclass(eq=False)
-class Job:
+class ProgramJob:
     """A program that waits or runs."""
 
     ticket: int
@@ -44,11 +44,11 @@ class Jobs:
         # a forked process has none of its parent's threads: its copy starts empty
         os.register_at_fork(after_in_child=lambda: (jobs := this()) and jobs._reset())
 
-    def _perform(self, job: Job) -> RunResult:
+    def _perform(self, job: ProgramJob) -> RunResult:
         """Run one program. Called on one of the threads. Raises SandboxError."""
         raise NotImplementedError
 
-    def _interrupt(self, job: Job) -> None:
+    def _interrupt(self, job: ProgramJob) -> None:
         """Stop a program that may be running. Called with the lock held."""
 
     def _leave(self) -> None:
@@ -56,8 +56,8 @@ class Jobs:
 
     def _reset(self) -> None:
         self._change = threading.Condition()
-        self._waiting: deque[Job] = deque()
-        self._jobs: dict[int, Job] = {}
+        self._waiting: deque[ProgramJob] = deque()
+        self._jobs: dict[int, ProgramJob] = {}
         self._done: dict[int, RunResult | SandboxError] = {}
         self._threads: list[threading.Thread] = []
         self._tickets = 0
@@ -150,12 +150,12 @@ class Jobs:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _enqueue(self, request: RunPython, awaited: bool = False) -> Job:
+    def _enqueue(self, request: RunPython, awaited: bool = False) -> ProgramJob:
         with self._change:
             if self._closed:
                 raise SandboxError("the sandbox is closed")
             self._tickets += 1
-            job = self._jobs[self._tickets] = Job(self._tickets, request, awaited)
+            job = self._jobs[self._tickets] = ProgramJob(self._tickets, request, awaited)
             self._waiting.append(job)
             if len(self._threads) < min(self.workers, len(self._jobs)):
                 thread = threading.Thread(target=self._work, name="sandbox", daemon=True)

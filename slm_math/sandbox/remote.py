@@ -8,7 +8,7 @@ from typing import Any
 
 from slm_math.sandbox import wire
 from slm_math.sandbox.errors import SandboxError
-from slm_math.sandbox.jobs import Job, Jobs
+from slm_math.sandbox.jobs import Jobs, ProgramJob
 from slm_math.types import RunResult
 
 # A thread that looks up a host name cannot be interrupted. It ends soon and holds nothing, so
@@ -54,12 +54,12 @@ class RemoteSandbox(Jobs):
         """The settings that can change a program's result."""
         return {"url": self.url}
 
-    def _interrupt(self, job: Job) -> None:
+    def _interrupt(self, job: ProgramJob) -> None:
         wire.hang_up(job.handle)
 
-    def _perform(self, job: Job) -> RunResult:
+    def _perform(self, job: ProgramJob) -> RunResult:
         body = wire.write_request(job.request)
-        failure: wire.Unanswered | None = None
+        failure: wire.AttemptFailed | None = None
         for attempt in range(self.retries + 1):
             if failure is not None:
                 pause = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
@@ -71,20 +71,20 @@ class RemoteSandbox(Jobs):
                 raise SandboxError("cancelled")
             try:
                 return self._attempt(job, body)
-            except wire.Unanswered as error:
+            except wire.AttemptFailed as error:
                 failure = error
             finally:
                 job.handle = None
         raise SandboxError(self._endpoint.clean(f"{failure} (tried {self.retries + 1} times)"))
 
-    def _connected(self, job: Job, sock: socket.socket) -> None:
+    def _connected(self, job: ProgramJob, sock: socket.socket) -> None:
         """Keep the socket of an attempt for `cancel`, or shut it down if the job is cancelled."""
         with self._change:
             job.handle = sock
             if job.cancelled:
                 wire.hang_up(sock)
 
-    def _attempt(self, job: Job, body: bytes) -> RunResult:
+    def _attempt(self, job: ProgramJob, body: bytes) -> RunResult:
         seconds = self.timeout_seconds * job.request.turns
         status, data, wait = self._endpoint.send(
             "POST", "/run", body, seconds, lambda sock: self._connected(job, sock)
@@ -93,9 +93,9 @@ class RemoteSandbox(Jobs):
             try:
                 return wire.read_result(data)
             except ValueError as error:
-                raise wire.Unanswered(f"the reply is not a valid result: {error}") from None
+                raise wire.AttemptFailed(f"the reply is not a valid result: {error}") from None
         if status in (408, 429) or status >= 500:
-            raise wire.Unanswered(f"status {status}: {wire.error_message(data)}", wait)
+            raise wire.AttemptFailed(f"status {status}: {wire.error_message(data)}", wait)
         if status == 401:
             raise SandboxError(self._endpoint.clean(self._endpoint.unauthorized()))
         raise SandboxError(self._endpoint.clean(f"status {status}: {wire.error_message(data)}"))

@@ -32,7 +32,7 @@ CONNECT_SECONDS = 10.0
 FIELDS = get_type_hints(RunResult)
 
 
-class Unanswered(Exception):
+class AttemptFailed(Exception):
     """An attempt failed and may be retried; the server asked to `wait` so many seconds."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
@@ -69,7 +69,7 @@ class Endpoint:
         """Send one request: (status, body, seconds to wait before a retry).
 
         The attempt takes at most `seconds` once connected. Calls `connected` with the socket, which
-        other threads may then `hang_up`. Raises Unanswered.
+        other threads may then `hang_up`. Raises AttemptFailed.
         """
         connection = self._kind(self._host, self._port, timeout=min(CONNECT_SECONDS, seconds))
         late = threading.Event()
@@ -98,18 +98,18 @@ class Endpoint:
             data = response.read(LARGEST_REPLY + 1)
         except (OSError, http.client.HTTPException) as error:
             if late.is_set() or isinstance(error, TimeoutError):
-                raise Unanswered(
+                raise AttemptFailed(
                     f"no reply within {connection.timeout if clock is None else seconds:g} s"
                 ) from None
-            raise Unanswered(f"{type(error).__name__}: {error}") from None
+            raise AttemptFailed(f"{type(error).__name__}: {error}") from None
         finally:
             if clock is not None:
                 clock.cancel()
             connection.close()
         if late.is_set():
-            raise Unanswered(f"no reply within {seconds:g} s")
+            raise AttemptFailed(f"no reply within {seconds:g} s")
         if len(data) > LARGEST_REPLY:
-            raise Unanswered(f"the reply is larger than {LARGEST_REPLY >> 20} MiB")
+            raise AttemptFailed(f"the reply is larger than {LARGEST_REPLY >> 20} MiB")
         return response.status, data, _seconds(response.headers.get("Retry-After", ""))
 
     def unauthorized(self) -> str:

@@ -60,7 +60,7 @@ def test_what_no_program_decides_stands(result: Any) -> None:
     )
 
 
-def test_a_failing_program_is_mended_once() -> None:
+def test_failing_program_is_repaired_once() -> None:
     driven = play(BackwardCheck(rounds=1), box(7), code("x"), FAILED, TEST, printed("True"))
     assert driven.steps == ["solver", "solver", "run", "solver", "run"]
     assert "NameError" in driven.shown(3)
@@ -115,12 +115,12 @@ def test_an_option_is_put_back() -> None:
     assert (driven.answer, "answer: B" in driven.shown(1)) == ("B", True)
 
 
-def test_pictures_are_in_both_first_prompts() -> None:
+def test_images_are_in_both_first_prompts() -> None:
     driven = play(BackwardCheck(), box(7), TEST, printed("True"), problem=PICTURED)
     assert all(PICTURE in driven.chat(step)[0].content for step in (0, 1))
 
 
-def test_a_picture_is_shown_once_in_a_chat() -> None:
+def test_image_is_shown_once_in_a_chat() -> None:
     script = box(6), TEST, printed("False"), box(7), TEST, printed("True")
     driven = play(BackwardCheck(), *script, problem=PICTURED)
     assert sum(PICTURE in message.content for message in driven.chat(3)) == 1

@@ -56,7 +56,7 @@ def test_a_second_pass_without_an_answer_is_no_answer(reply: Reply) -> None:
     assert play(CodeFeedback(), code(), printed(7), reply).answer is None
 
 
-def test_a_second_pass_that_was_cut_off_after_its_answer() -> None:
+def test_truncated_second_pass_with_an_answer_counts() -> None:
     assert play(CodeFeedback(), code(), printed(7), cut(r"\boxed{7} and")).answer == "7"
 
 
@@ -83,7 +83,7 @@ def test_blocks_of_one_reply_run_together() -> None:
     assert driven.requests[1] == [RunPython("print(a+4)", ("a = 3",), turns=1)]
 
 
-def test_pictures_are_in_the_first_prompt() -> None:
+def test_images_are_in_the_first_prompt() -> None:
     driven = play(CodeFeedback(), code(), printed(7), box(7), problem=PICTURED)
     assert [[PICTURE in m.content for m in driven.chat(s)] for s in (0, 2)] == [
         [True],
@@ -140,7 +140,7 @@ def test_an_option_printed_is_an_answer() -> None:
     assert play(CodeAsAnswer(), code(), printed("B"), problem=CHOICE).answer == "B"
 
 
-def test_a_picture_and_a_prompt_of_ones_own() -> None:
+def test_image_with_a_custom_prompt() -> None:
     driven = play(CodeAsAnswer("code_plain"), code(), printed(7), problem=PICTURED)
     assert (driven.shown(0), PICTURE in driven.chat(0)[0].content) == (
         f"Code: {PROBLEM.text}",

@@ -43,7 +43,7 @@ def test_a_cascade_ends_where_cheap_answers_agree() -> None:
     assert (driven.answer, driven.notes) == ("0.5", [])
 
 
-def test_a_cascade_goes_on_where_they_differ() -> None:
+def test_cascade_continues_where_answers_differ() -> None:
     for cheap in ([box(6), box(7)], [Reply(""), box(7)], [Reply(""), Reply("")]):
         driven = play(Cascade(), cheap, box(7), judged("CORRECT"))
         assert driven.steps == ["solver+solver", "solver", "verifier"]

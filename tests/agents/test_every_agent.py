@@ -190,9 +190,7 @@ REPLIES = {
 
 @pytest.mark.parametrize("reply", REPLIES)
 @pytest.mark.parametrize("name", AGENTS)
-def test_whatever_is_said_a_trace_comes_to_its_end_and_can_be_written_down(
-    name: str, reply: str
-) -> None:
+def test_any_replies_give_a_trace_that_can_be_recorded(name: str, reply: str) -> None:
     for result in (STOPPED, FAILED) if "program" in reply else (STOPPED,):
         trace = trace_of(AGENTS[name], lambda prompt, n: REPLIES[reply], result)
         assert trace.error is None
@@ -202,7 +200,7 @@ def test_whatever_is_said_a_trace_comes_to_its_end_and_can_be_written_down(
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_every_agent_asks_only_roles_that_it_names_and_shows_pictures_first(name: str) -> None:
+def test_every_agent_asks_only_its_roles_and_shows_images_first(name: str) -> None:
     agent = AGENTS[name]
     trace = trace_of(agent, busy, RunResult(True, "False\n"), PICTURED)
     assert {turn.request.role for turn in trace.turns} == set(agent.roles)

@@ -151,7 +151,7 @@ def test_only_a_weighted_vote_needs_a_verifier_and_a_sandbox() -> None:
         assert (vote.roles, vote.uses_python) == (("solver", "verifier"), True)
 
 
-def test_pictures_are_seen_by_all() -> None:
+def test_images_reach_all_samples() -> None:
     driven = play(
         MajorityVote(k=2, pick="best"), [box(7)] * 2, [judged("CORRECT")] * 2, problem=PICTURED
     )

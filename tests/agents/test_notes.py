@@ -125,7 +125,7 @@ def test_a_reply_is_asked_for_once() -> None:
 
 
 @pytest.mark.parametrize("blank", ["", " \n\t", "\u2003"])
-def test_an_empty_or_blank_reply_is_noted_and_asked_for_again_warm(blank: str) -> None:
+def test_empty_reply_is_noted_and_sampled_again_above_temperature_0(blank: str) -> None:
     driven = play(Flow(lambda: usable_reply(REQUEST)), Reply(blank), Reply("fine"))
     assert driven.answer == Reply("fine")
     assert driven.notes == [Note("lost", "empty", role="judge")]
@@ -141,30 +141,30 @@ def test_a_greedy_question_is_not_repeated_greedily() -> None:
     assert driven.temperatures[0] == 0 < driven.temperatures[1]
 
 
-def test_cut_off_after_what_it_was_asked_for_is_kept() -> None:
+def test_truncated_after_completion_is_used() -> None:
     reply = cut(r"\boxed{7} and furthermo")
     assert play(Flow(lambda: usable_reply(REQUEST, stated_answer)), reply).answer is reply
 
 
-def test_cut_off_before_what_it_was_asked_for_is_lost() -> None:
+def test_truncated_before_completion_is_lost() -> None:
     driven = play(Flow(lambda: usable_reply(REQUEST, stated_answer)), cut("Let me thi"), box(7))
     assert driven.notes == [Note("lost", "truncated", role="judge")]
     assert driven.answer == box(7)
 
 
-def test_cut_off_and_blank_is_empty() -> None:
+def test_truncated_and_blank_is_empty() -> None:
     assert play(Flow(lambda: usable_reply(REQUEST, stated_answer)), cut("  "), box(7)).noted(
         "lost"
     ) == ["empty"]
 
 
-def test_a_whole_reply_counts_whatever_it_says() -> None:
+def test_whole_reply_counts_with_any_text() -> None:
     assert play(
         Flow(lambda: usable_reply(REQUEST, stated_answer)), Reply("no idea")
     ).answer == Reply("no idea")
 
 
-def test_anything_counts_by_default_when_cut_off() -> None:
+def test_truncated_reply_counts_by_default() -> None:
     assert play(Flow(lambda: usable_reply(REQUEST)), cut("Let me thi")).answer == cut("Let me thi")
 
 

@@ -128,7 +128,7 @@ def test_programs_of_a_part_are_limited() -> None:
 
 
 @pytest.mark.parametrize("lost", [Reply(""), Reply(" "), cut("Let me")])
-def test_a_part_that_is_lost_is_said_to_have_no_solution(lost: Reply) -> None:
+def test_prompt_states_that_a_lost_part_has_no_solution(lost: Reply) -> None:
     driven = play(PlanAndReflect(), PLAN, lost, lost, box(7), judged("ACCEPT"), box(7))
     assert "no solution" in driven.shown(3)
     assert len(driven.noted("lost")) == 2
@@ -163,7 +163,7 @@ def test_why_it_stopped_is_noted() -> None:
     )
 
 
-def test_pictures_are_in_every_first_prompt() -> None:
+def test_images_are_in_every_first_prompt() -> None:
     driven = play(
         PlanAndReflect(), PLAN, box(3), box(7), judged("ACCEPT"), box(7), problem=PICTURED
     )

@@ -36,9 +36,6 @@ class Plain(Agent):
     prompt: Prompt = Prompt("code", "problem")
 
 
-# -- the value
-
-
 def test_prompt_is_the_name_of_its_template() -> None:
     prompt = Prompt("retry", "problem critique")
     assert prompt == "retry"
@@ -77,9 +74,6 @@ def test_old_name_of_a_template_is_accepted() -> None:
     slots = "problem draft critique summary"
     assert Prompt("summarise", slots).template == Prompt("summarize", slots).template
     assert SolverChecker(memory="summary", summary_prompt=Prompt("summarise"))
-
-
-# -- agents
 
 
 def test_a_template_takes_the_slots_that_the_field_declares() -> None:
@@ -147,9 +141,6 @@ def test_yaml_names_a_template() -> None:
     agents = parser.instantiate(config).agents
     assert (agents["a"].prompt, agents["b"].prompt) == ("steps", "solve")
     assert agents["a"].prompt.slots == ("problem",)
-
-
-# -- problems
 
 
 def test_without_choices_the_statement_is_the_text() -> None:

@@ -24,7 +24,7 @@ def injected(driven: Driven, step: int) -> Text:
     return part
 
 
-def test_the_reply_halts_runs_and_goes_on() -> None:
+def test_reply_stops_for_a_program_and_continues() -> None:
     driven = play(
         PythonTools(), block("x = 3", "Let\n"), printed(""), block("print(x)"), printed(3), box(3)
     )
@@ -41,7 +41,7 @@ def test_the_reply_halts_runs_and_goes_on() -> None:
     assert driven.answer == "3"
 
 
-def test_what_is_put_in_is_not_learnt() -> None:
+def test_program_output_is_not_trained_on() -> None:
     driven = play(PythonTools(), block(), printed(7), box(7))
     assert injected(driven, 2) == Text("```output\n7\n```\n", learn=False)
 
@@ -54,7 +54,7 @@ def test_a_reply_that_ended_at_the_fence_gets_a_line_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("result", "shown"), [(FAILED, "NameError"), (STOPPED, "stopped after 5 s")]
 )
-def test_errors_are_put_in_and_the_reply_goes_on(result: Any, shown: str) -> None:
+def test_errors_are_inserted_and_the_reply_continues(result: Any, shown: str) -> None:
     driven = play(PythonTools(), block(), result, box(7))
     assert shown in injected(driven, 2).text
     assert driven.answer == "7"
@@ -90,7 +90,7 @@ def test_a_reply_without_a_closed_program_ends_it(reply: Reply, answer: str | No
     assert play(PythonTools(), reply).answer == answer
 
 
-def test_an_empty_continuation_ends_it_with_what_was_said_before() -> None:
+def test_empty_continuation_keeps_the_earlier_text() -> None:
     assert (
         play(
             PythonTools(), block(before=r"\boxed{7}, to be sure:" + "\n"), printed(7), Reply("")
@@ -110,7 +110,7 @@ def test_five_programs_at_most_by_default() -> None:
     assert driven.answer == "7"
 
 
-def test_pictures_stay_where_they_are() -> None:
+def test_images_keep_their_places() -> None:
     driven = play(PythonTools(), block(), printed(7), box(7), problem=PICTURED)
     assert [sum(PICTURE in m.content for m in driven.chat(step)) for step in (0, 2)] == [1, 1]
 

@@ -69,7 +69,7 @@ def test_a_users_own_prompt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["no_such_prompt", "no/such/file.txt", "verify"])
-def test_a_prompt_that_cannot_be_filled_is_said_at_once(prompt: str) -> None:
+def test_prompt_that_cannot_be_filled_is_an_error_at_once(prompt: str) -> None:
     with pytest.raises(ValueError, match=prompt):
         SingleShot(prompt)
 
@@ -137,7 +137,7 @@ def test_an_agent_that_asks_for_something_else_first_shows_no_examples() -> None
         FewShot(PlanAndReflect(), EXAMPLES)
 
 
-def test_pictures_of_examples_and_of_the_problem() -> None:
+def test_images_of_examples_and_of_the_problem() -> None:
     chat = play(FewShot(SingleShot(), EXAMPLES), box(7), problem=PICTURED).chat(0)
     assert [PICTURE in message.content for message in chat] == [False, False, True, False, True]
 

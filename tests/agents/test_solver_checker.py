@@ -49,7 +49,7 @@ def test_without_memory_each_sees_the_newest_only() -> None:
     assert driven.temperatures == [None, None, 0.7, None, 0.7]
 
 
-def test_with_a_chat_each_goes_on_with_its_own() -> None:
+def test_with_chat_memory_each_continues_its_own_chat() -> None:
     driven = play(SolverChecker(memory="chat"), *rejected("chat", "wrong A", "wrong B"), box(7))
     assert (roles(driven, 2), roles(driven, 4)) == (
         ["user", "assistant", "user"],
@@ -192,7 +192,7 @@ def test_programs_are_limited_for_each() -> None:
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
-def test_pictures_are_in_the_first_prompts(memory: Any) -> None:
+def test_images_are_in_the_first_prompts(memory: Any) -> None:
     driven = play(SolverChecker(memory=memory), box(7), judged("CORRECT"), problem=PICTURED)
     assert all(PICTURE in driven.chat(step)[0].content for step in (0, 1))
     driven = play(

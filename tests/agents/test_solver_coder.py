@@ -31,7 +31,7 @@ def test_program_review_and_test_in_turn() -> None:
     assert driven.answer == "7"
 
 
-def test_errors_are_mended_in_the_same_chat() -> None:
+def test_errors_are_repaired_in_the_same_chat() -> None:
     driven = play(
         SolverCoder(),
         code("x"),
@@ -144,7 +144,7 @@ def test_a_failed_second_program_leaves_the_first_answer() -> None:
     assert (driven.answer, driven.noted("draft")) == ("7", ["7", None])
 
 
-def test_a_cut_off_reply_with_its_program_counts() -> None:
+def test_truncated_reply_with_a_whole_program_counts() -> None:
     driven = play(
         SolverCoder(), cut(PROGRAM.text + "\nIt adds"), printed(7), judged("CORRECT"), *HOLDS
     )
@@ -188,7 +188,7 @@ def test_undecided_is_not_accepted() -> None:
     assert driven.noted("stop") == ["undecided"]
 
 
-def test_pictures_are_in_the_first_prompts() -> None:
+def test_images_are_in_the_first_prompts() -> None:
     driven = play(SolverCoder(), PROGRAM, printed(7), judged("CORRECT"), *HOLDS, problem=PICTURED)
     assert [[PICTURE in m.content for m in driven.chat(s)] for s in (0, 2, 3)] == [
         [True],

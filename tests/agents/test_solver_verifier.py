@@ -73,7 +73,7 @@ def test_an_option_and_its_value_agree() -> None:
     assert why(driven) == "agreed"
 
 
-def test_a_draft_without_an_answer_is_not_verified_and_said_so() -> None:
+def test_unanswered_draft_skips_verifier() -> None:
     driven = play(SolverVerifier(), Reply("Hm."), box(7), judged("CORRECT"))
     assert driven.steps == ["solver", "solver", "verifier"]
     assert "final answer" in driven.shown(1)
@@ -159,7 +159,7 @@ def test_a_verifiers_program_that_fails_leaves_the_verdict_to_it(result: Any) ->
     assert driven.noted("verdict") == ["CORRECT"]
 
 
-def test_the_answer_in_a_verifiers_words_is_nobodys_answer() -> None:
+def test_answer_in_a_critique_is_not_the_draft() -> None:
     driven = play(
         SolverVerifier(rounds=2), box(6), Reply(r"\boxed{7} VERDICT: INCORRECT"), Reply("Hm.")
     )
@@ -181,14 +181,14 @@ def test_a_fresh_retry_shows_the_problem() -> None:
     assert PROBLEM.text in driven.shown(2)
 
 
-def test_pictures_are_in_the_first_prompt_of_each() -> None:
+def test_images_are_in_the_first_prompt_of_each() -> None:
     driven = play(
         SolverVerifier(), box(6), judged("INCORRECT"), box(7), judged("CORRECT"), problem=PICTURED
     )
     assert all(PICTURE in driven.chat(step)[0].content for step in range(4))
 
 
-def test_a_picture_is_shown_once_in_a_chat() -> None:
+def test_image_is_shown_once_in_a_chat() -> None:
     driven = play(
         SolverVerifier(), box(6), judged("INCORRECT"), box(7), judged("CORRECT"), problem=PICTURED
     )

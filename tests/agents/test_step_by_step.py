@@ -71,7 +71,7 @@ def test_a_lost_step_is_asked_for_again(lost: Reply) -> None:
     assert play(StepByStepCode(), lost, lost).answer is None
 
 
-def test_cut_off_replies_that_say_enough() -> None:
+def test_truncated_replies_that_are_complete_count() -> None:
     driven = play(StepByStepCode(), cut(code().text + "\nNext"), printed(7), cut(r"\boxed{7} an"))
     assert (driven.answer, driven.noted("lost")) == ("7", [])
 
@@ -85,7 +85,7 @@ def test_an_option_is_an_answer() -> None:
     )
 
 
-def test_pictures_are_in_the_first_prompt() -> None:
+def test_images_are_in_the_first_prompt() -> None:
     driven = play(StepByStepCode(), code(), printed(7), box(7), problem=PICTURED)
     assert [PICTURE in message.content for message in driven.chat(2)] == [True, False, False]
 

@@ -28,7 +28,7 @@ class Doing(Agent):
         return self.answer
 
 
-def test_a_run_is_told_in_full() -> None:
+def test_run_is_described_in_full() -> None:
     driven = drive(CodeFeedback(), PROBLEM, [PROGRAM, r"\boxed{7}"], ["7\n"])
     assert (driven.answer, driven.finished) == ("7", True)
     assert driven.steps == ["solver", "run", "solver"]

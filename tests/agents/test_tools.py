@@ -83,7 +83,7 @@ def test_no_program_is_no_answer() -> None:
     assert begin(CodeAsAnswer(), [Reply(r"\boxed{7}")]) == ([begin(CodeAsAnswer())[0][0]], None)
 
 
-def test_turn_with_programs_is_one_row_and_its_output_is_not_learnt(tmp_path: Path) -> None:
+def test_turn_with_programs_is_one_row_and_its_output_is_not_trained_on(tmp_path: Path) -> None:
     """A real run in which every first reply is taken to end in a program."""
 
     class Scripted(PythonTools):

@@ -61,7 +61,7 @@ def test_no_verdict_is_unclear_and_known_as_none(text: str) -> None:
     assert (stated_verdict(text), verdict(text)) == (None, "UNCLEAR")
 
 
-def test_a_verdict_that_says_unclear_is_one() -> None:
+def test_stated_unclear_is_a_verdict() -> None:
     assert stated_verdict("VERDICT: UNCLEAR") == "UNCLEAR"
 
 

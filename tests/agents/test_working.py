@@ -41,11 +41,11 @@ def trying(repairs: int = 1) -> Flow:
     return Flow(lambda: run_check_program(PROBLEM, "7", **CHECK, role="checker", repairs=repairs))
 
 
-def test_work_without_a_program_is_one_reply() -> None:
+def test_reply_with_tools_without_a_program_is_one_reply() -> None:
     assert play(working(), box(7)).answer == (CHAT, box(7))
 
 
-def test_work_shows_each_output_and_returns_the_chat_before_the_last_reply() -> None:
+def test_reply_with_tools_shows_each_output_and_returns_the_chat_before_the_last_reply() -> None:
     driven = play(working(), code("a = 1"), SILENT, code("print(a)"), printed(1), box(1))
     assert driven.steps == ["solver", "run", "solver", "run", "solver"]
     assert driven.requests[3] == [RunPython("print(a)", ("a = 1",))]
@@ -59,11 +59,11 @@ def test_work_shows_each_output_and_returns_the_chat_before_the_last_reply() -> 
     ("result", "shown"),
     [(FAILED, "NameError"), (STOPPED, "stopped after 5 s"), (printed(42), "42")],
 )
-def test_work_shows_what_became_of_a_program(result: Any, shown: str) -> None:
+def test_reply_with_tools_shows_what_became_of_a_program(result: Any, shown: str) -> None:
     assert shown in play(working(), code(), result, box(7)).shown(2)
 
 
-def test_work_forgets_what_a_stopped_program_defined() -> None:
+def test_reply_with_tools_forgets_what_a_stopped_program_defined() -> None:
     driven = play(
         working(3),
         code("a = 1"),
@@ -77,7 +77,7 @@ def test_work_forgets_what_a_stopped_program_defined() -> None:
     assert driven.requests[5][0].earlier == ("a = 1",)
 
 
-def test_work_runs_so_many_programs_and_asks_for_the_end_in_its_own_words() -> None:
+def test_reply_with_tools_runs_so_many_programs_and_asks_for_the_end_in_its_own_words() -> None:
     driven = play(
         working(2, last_prompt=Prompt("step_output", "output")),
         code(),
@@ -92,11 +92,11 @@ def test_work_runs_so_many_programs_and_asks_for_the_end_in_its_own_words() -> N
     assert "Take the next step" not in driven.shown(2)
 
 
-def test_work_without_runs_runs_nothing() -> None:
+def test_reply_with_tools_without_runs_runs_nothing() -> None:
     assert play(working(0), code()).steps == ["solver"]
 
 
-def test_work_takes_a_cut_off_reply_with_a_whole_program() -> None:
+def test_reply_with_tools_uses_a_truncated_reply_with_a_whole_program() -> None:
     driven = play(working(), cut(code().text + "\nThis gives"), printed(7), box(7))
     assert driven.notes == []
 
@@ -104,19 +104,19 @@ def test_work_takes_a_cut_off_reply_with_a_whole_program() -> None:
 @pytest.mark.parametrize(
     "text", ["```python\nprint(3", "Let me see", "```python\na=1\n```\nand\n```python\nprint(a"]
 )
-def test_work_loses_a_cut_off_reply_without_one(text: str) -> None:
+def test_reply_with_tools_discards_a_truncated_reply_without_program(text: str) -> None:
     driven = play(working(), cut(text), box(7))
     assert driven.notes == [Note("lost", "truncated", role="solver")]
     assert driven.answer == (CHAT, box(7))
 
 
-def test_work_lost_twice_has_no_reply_but_the_chat_so_far() -> None:
+def test_reply_with_tools_lost_twice_has_no_reply_but_the_chat_so_far() -> None:
     chat, reply = play(working(), code(), printed(7), Reply(""), Reply("")).answer
     assert reply is None
     assert [message.role for message in chat] == ["user", "assistant", "user"]
 
 
-def test_work_without_runs_left_loses_a_cut_off_program() -> None:
+def test_reply_with_tools_without_runs_left_discards_a_truncated_program() -> None:
     driven = play(working(0), cut(code().text + "\nThis gives"), box(7))
     assert driven.noted("lost") == ["truncated"]
 
@@ -173,12 +173,12 @@ def test_develop_without_a_program_has_no_result() -> None:
     assert (len(chat), result) == (len(CHAT) + 1, NO_PROGRAM)
 
 
-def test_develop_asks_again_for_a_cut_off_program() -> None:
+def test_write_program_asks_again_for_a_truncated_program() -> None:
     driven = play(developing(), cut("```python\nprint("), code(), printed(7))
     assert (driven.noted("lost"), driven.answer[1]) == (["truncated"], printed(7))
 
 
-def test_judge_shows_problem_draft_and_answer() -> None:
+def test_verifier_sees_problem_draft_and_answer() -> None:
     driven = play(judging(role="critic", temperature=0.4), judged("CORRECT"))
     assert (driven.steps, driven.temperatures) == (["critic"], [0.4])
     assert PROBLEM.text in driven.shown(0)
@@ -187,7 +187,7 @@ def test_judge_shows_problem_draft_and_answer() -> None:
     assert driven.notes == [Note("verdict", "CORRECT", role="critic")]
 
 
-def test_judge_decides_after_its_program_ran() -> None:
+def test_verdict_follows_the_program_run() -> None:
     hasty = Reply(code().text + "\nVERDICT: CORRECT")
     driven = play(judging(), hasty, printed(8), judged("INCORRECT"))
     assert driven.steps == ["verifier", "run", "verifier"]
@@ -195,21 +195,21 @@ def test_judge_decides_after_its_program_ran() -> None:
     assert driven.noted("verdict") == ["INCORRECT"]
 
 
-def test_judge_that_goes_on_programming_is_unclear() -> None:
+def test_verifier_that_only_writes_programs_is_unclear() -> None:
     assert play(judging(), code(), printed(7), code()).answer[0] == "UNCLEAR"
 
 
-def test_judge_cut_off_after_its_verdict_has_judged() -> None:
+def test_verdict_before_truncation_counts() -> None:
     assert play(judging(), cut("VERDICT: INCORRECT, as I sa")).answer[0] == "INCORRECT"
 
 
-def test_judge_that_is_lost_is_unclear_and_gives_no_verdict() -> None:
+def test_lost_verifier_reply_is_unclear_without_a_verdict() -> None:
     driven = play(judging(), Reply(""), cut("Hm"))
     assert driven.answer == ("UNCLEAR", "")
     assert [(note.kind, note.role) for note in driven.notes] == [("lost", "verifier")] * 2
 
 
-def test_judge_cut_off_in_another_program_is_lost() -> None:
+def test_verifier_truncated_in_another_program_is_lost() -> None:
     driven = play(judging(), code(), printed(7), cut(code().text + "\nNow"), judged("CORRECT"))
     assert driven.answer[0] == "CORRECT"
 
@@ -232,7 +232,7 @@ def test_a_trial_is_decided_by_what_the_program_prints(result: Any, decision: st
     assert "7" in driven.shown(0)
 
 
-def test_a_trial_that_fails_is_mended_once_and_then_unclear() -> None:
+def test_failing_check_program_is_repaired_once_then_unclear() -> None:
     assert play(trying(), code(), FAILED, code(), printed("False")).answer[0] == "INCORRECT"
     assert play(trying(), code(), FAILED, code(), STOPPED).answer[0] == "UNCLEAR"
 
@@ -241,7 +241,7 @@ def test_a_trial_without_a_program_is_unclear() -> None:
     assert play(trying(), Reply("True")).answer == ("UNCLEAR", NO_PROGRAM.text)
 
 
-def test_judges_and_trials_see_the_pictures() -> None:
+def test_verifiers_and_check_programs_see_the_images() -> None:
     tried = Flow(lambda: run_check_program(PICTURED, "7", **CHECK))
     looked = Flow(lambda: ask_verifier(PICTURED, "d", "7", **VERIFIER))
     assert PICTURE in play(tried, Reply("x")).chat(0)[0].content

@@ -1,4 +1,4 @@
-"""The labelled set: cases of all kinds of answers, each with its reason, by the seven rules."""
+"""The labeled set: cases of all kinds of answers, each with its reason, by the seven rules."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ def steps(reply: str, gold: str, **rules) -> dict[str, str]:
     return dict(explain(reply, gold, **rules))
 
 
-def test_it_says_what_is_read_found_and_taken() -> None:
+def test_explanation_shows_reading_extraction_and_decision() -> None:
     explained = explain(
         r"<think>\boxed{1}</think> The answer is 3. \boxed{\dfrac12}<|im_end|> \boxed{9}", "0.5"
     )
@@ -58,7 +58,7 @@ def test_its_verdict_is_the_graders(reply: str, gold: str) -> None:
     assert f": {verdict.reason};" in steps(reply, gold)["verdict"]
 
 
-def test_it_says_when_algebra_was_asked() -> None:
+def test_explanation_shows_the_use_of_algebra() -> None:
     assert steps(r"\boxed{\frac{1}{1+\sqrt{7}}}", r"\frac{\sqrt7-1}{6}")["compared"].startswith(
         "by the algebra process"
     )

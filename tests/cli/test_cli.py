@@ -57,11 +57,6 @@ def test_version_of_the_module() -> None:
     assert done.stdout == f"{slm_math.__version__}\n"
 
 
-# -- configs
-#
-# --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_config_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     files = [f"--config={CONFIGS / part}" for part in (OVERLAYS.get(name), name) if part]
@@ -138,11 +133,6 @@ def test_callbacks_can_be_appended(capsys: pytest.CaptureFixture[str], tmp_path:
     assert names == ["callbacks.AgentEval", "callbacks.ExportHF", "callbacks.RolloutTable"]
 
 
-# -- commands
-#
-# --------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(model_folder(tmp_path_factory.mktemp("model")))
@@ -163,7 +153,7 @@ def evaluate(model: str, out: Path, *more: str) -> None:
     run(["eval", *(f"--{name}={value}" for name, value in options.items()), *more])
 
 
-def test_eval_goes_on_after_a_cut_and_refuses_another_evaluation(
+def test_eval_resumes_after_an_interrupt_and_refuses_another_evaluation(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(model, tmp_path)

@@ -47,10 +47,6 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     return partial(ask, capsys)
 
 
-# -- what is evaluated, by whom
-# ----------------------------------------------------------------------------------
-
-
 def test_each_role_is_served_by_its_engine(
     models: list[str], data: Path, tmp_path: Path, said: Said
 ) -> None:
@@ -197,11 +193,6 @@ def test_changed_option_is_refused_by_its_name(
     # speed is no other evaluation
     status, _, error = said(*common, f"--policy={models[0]}", "--slots=2")
     assert (status, ours(error)) == (0, "")
-
-
-# -- Ctrl-C
-#
-# --------------------------------------------------------------------------------------------------
 
 
 def start(model: str, data: Path, out: Path) -> subprocess.Popen[str]:

@@ -14,10 +14,6 @@ from cli.rows import FIVE, Rows, load, write
 
 from slm_math.grading import scoring
 
-# -- grading
-#
-# --------------------------------------------------------------------------------------------------
-
 
 def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(
     tmp_path: Path, said: Any
@@ -86,7 +82,7 @@ def test_an_estimate_says_so(tmp_path: Path, said: Any) -> None:
     assert "truncated 100.0 % (an estimate)" in text
 
 
-def test_what_the_grader_cannot_decide_is_counted_aloud(
+def test_undecided_answers_are_counted_and_reported(
     tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdict = replace(scoring.grade("#### 7", "5"), reason="timeout")
@@ -155,10 +151,6 @@ def test_neither_torch_nor_its_friends_are_needed(tmp_path: Path) -> None:
     assert "2 of 5 correct" in out
     assert "all 5 verdicts agree" in out
 
-
-# -- mistakes
-#
-# --------------------------------------------------------------------------------------------------
 
 MISTAKES: dict[str, tuple[Rows, list[str], list[str]]] = {
     "no completion": (
@@ -229,10 +221,6 @@ def test_the_input_is_not_overwritten_under_its_temporary_name_either(
     assert load(file) == FIVE
 
 
-# -- explaining
-# --------------------------------------------------------------------------------------------------
-
-
 def test_explain_shows_the_steps_for_texts(said: Any) -> None:
     status, text = said(
         "--explain", r"so \boxed{2+3}", "--gold", "#### 5", "--problem", "What is 2+3?"
@@ -270,7 +258,7 @@ def test_texts_to_explain_are_not_read_as_yaml(
         ([], "either a file"),
     ],
 )
-def test_a_mistake_in_explaining_is_told(options: list[str], expected: str, said: Any) -> None:
+def test_error_in_an_explanation_is_reported(options: list[str], expected: str, said: Any) -> None:
     status, text = said(*options)
     assert status == 2
     assert expected in text

@@ -29,20 +29,20 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown key": ([*FIT, "--config=DATA/key.yaml"], ["tokens_per_bach", "tokens_per_batch"]),
     "unknown option": ([*FIT, "--trainer.max_epocs=3"], ["max_epocs"]),
     "unknown key of eval": ([*EVAL, "--config=DATA/eval.yaml"], ["limt"]),
-    "misspelt module": (
+    "misspelled module": (
         [*FIT, "--model.class_path=slm_math.modules.sft.SFTModul"],
         ["SFTModul", "SFTModule"],
     ),
-    "misspelt callback": (
+    "misspelled callback": (
         [*FIT, "--config=DATA/callback.yaml"],
         ["callbacks.AgentEvall", "AgentEval"],
     ),
-    "misspelt agent": (
+    "misspelled agent": (
         [*EVAL, "--agents={a: {class_path: slm_math.agents.SingelShot}}"],
         ["SingelShot", "SingleShot"],
     ),
-    "misspelt source": ([*EVAL, "--source=GSM9K"], ["GSM9K", "known: Arithmetic, CoT, GSM8K"]),
-    "misspelt reward": ([*FIT_GRPO, "--model.rewards=[Corect]"], ["Corect", "Correct, Format"]),
+    "misspelled source": ([*EVAL, "--source=GSM9K"], ["GSM9K", "known: Arithmetic, CoT, GSM8K"]),
+    "misspelled reward": ([*FIT_GRPO, "--model.rewards=[Corect]"], ["Corect", "Correct, Format"]),
     "option twice": (
         [*EVAL, "--source={class_path: GSM8K, limit: 1, init_args: {limit: 2}}"],
         ["GSM8K", "limit", "both"],

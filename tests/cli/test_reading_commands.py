@@ -82,7 +82,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_count_is_said_in_a_line(name: str, done: list[Path], said: Said) -> None:
+def test_wrong_count_is_a_one_line_error(name: str, done: list[Path], said: Said) -> None:
     arguments, text = WRONG[name]
     status, _, error = said(*(argument.replace("FIRST", str(done[0])) for argument in arguments))
     assert status == 2

@@ -15,9 +15,6 @@ from slm_math.records.files import RecordFile
 from slm_math.records.record import record
 from slm_math.types import Problem, Task, Trace
 
-# -- verifying a file of verdicts
-# --------------------------------------------------------------------------------
-
 
 def changed(verdicts: Rows, at: int, **values: Any) -> Rows:
     return [v | values if i == at else v for i, v in enumerate(verdicts)]
@@ -97,10 +94,6 @@ def test_only_the_first_ten_differences_are_shown(tmp_path: Path, said: Any) -> 
     assert "line 12," not in text
 
 
-# -- verifying verdicts in rows
-# ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("stored", "status", "expected"),
     [
@@ -148,10 +141,6 @@ def test_published_verdicts_on_gsm8k_are_reproduced(real_data: Path, said: Any) 
     status, text = said(file, *fields, "--verify", "--expect=1319")
     assert status == 0
     assert "all 1319 verdicts agree" in text
-
-
-# -- verifying an evaluation
-# -------------------------------------------------------------------------------------
 
 
 @pytest.fixture

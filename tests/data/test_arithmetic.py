@@ -60,7 +60,7 @@ def test_worked_solutions_are_true_equations_that_end_in_the_gold_answer(
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_dialogues_run_programs_and_judge_answers_truly(source: Arithmetic, split: str) -> None:
+def test_programs_and_verdicts_of_dialogues_are_true(source: Arithmetic, split: str) -> None:
     judged = 0
     for chat in source.dialogues(split):
         program = re.fullmatch(r"```python\nprint\((.*)\)\n```", chat[1].text)

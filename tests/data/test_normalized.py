@@ -1,4 +1,4 @@
-"""Normalised problems: which printings agree, and which problems stay different."""
+"""Normalized problems: which printings agree, and which problems stay different."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_a_text_without_words_is_in_nothing() -> None:
     assert not overlap(problems("", "???", "!"), problems("", "?!")).findings
 
 
-def test_the_same_text_about_another_picture_is_another_problem(tmp_path: Path) -> None:
+def test_same_text_about_another_image_is_another_problem(tmp_path: Path) -> None:
     for name, data in (("a", b"1"), ("b", b"2"), ("copy", b"1")):
         (tmp_path / f"{name}.png").write_bytes(data)
     a, b, copy = (
@@ -187,7 +187,7 @@ def test_a_text_that_repeats_itself_is_no_trouble() -> None:
     assert time.monotonic() - start < 2
 
 
-def test_the_error_counts_names_and_says_what_to_do() -> None:
+def test_error_gives_count_names_and_remedy() -> None:
     train, test = tasks("cot", OTHER, STORY), tasks("gsm8k", STORY, "What is 1 + 1?", OTHER)
     with pytest.raises(ValueError, match="allow_overlap") as error:
         refuse_overlap(train, test, "the test split of gsm8k")

@@ -146,10 +146,6 @@ def test_limit_of_none_means_the_same_shuffled_or_not() -> None:
     assert len(select_problems(TASKS, shuffle=3, limit=0)) == len(select_problems(TASKS, limit=0))
 
 
-# -- worked examples
-# ---------------------------------------------------------------------------------------------
-
-
 class Lessons(Source):
     """Training problems with solutions, some of them among `asked`; the test split has solutions
     too.

@@ -164,7 +164,7 @@ def test_uniforms_depend_on_the_key_alone() -> None:
 
 @pytest.mark.parametrize(("top_p", "top_k"), [(1.0, 0), (0.6, 0), (1.0, 2), (0.95, 3)])
 def test_sampling_frequencies(top_p: float, top_k: int) -> None:
-    """Frequencies over a fine grid of uniforms equal the truncated, renormalised distribution."""
+    """Frequencies over a fine grid of uniforms equal the truncated, renormalized distribution."""
     probs = torch.tensor([0.1, 0.4, 0.05, 0.3, 0.15])
     n = 4000
     logits = probs.log().expand(n, 5)

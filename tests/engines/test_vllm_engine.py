@@ -107,7 +107,7 @@ def test_no_weights_at_all_are_an_error(engine: VLLMEngine) -> None:
         engine.update(1, Weights())
 
 
-def test_what_vllm_raises_is_said(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_vllm_are_reported(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: Any, **named: Any) -> None:
         raise AssertionError("shape")
 
@@ -145,7 +145,7 @@ def test_requests_under_masks(
     assert (values["temperature"], values["top_k"]) == (temperature, top_k)
 
 
-def test_requests_without_masks_are_as_asked_for(chat: ChatFormat) -> None:
+def test_requests_without_masks_are_unchanged(chat: ChatFormat) -> None:
     pending = Pending(Request(user("x"), Sampling(0.0)), (1, 2), "", 5)
     _, values = sampling_fields(pending, chat, {4})
     assert (values["temperature"], values["top_k"]) == (0.0, 0)

@@ -44,7 +44,7 @@ def test_a_sampled_reply_is_spliced_in_as_it_was_sampled(one) -> None:
     assert list(second.prompt_ids) == sent
 
 
-def test_an_open_turn_goes_on(one) -> None:
+def test_open_turn_continues(one) -> None:
     server, engine = one
     chat = user("a") + assistant("The sum is ")
     reply = ask(engine, request("a", chat, resume=True))
@@ -208,7 +208,7 @@ def test_load_is_spread(tmp_path: Path) -> None:
         assert [len(server.bodies()) for server in servers] == [4, 4, 4]
 
 
-def test_the_server_with_the_least_to_do_is_asked(tmp_path: Path) -> None:
+def test_least_loaded_server_gets_the_request(tmp_path: Path) -> None:
     with serving(2) as (slow, fast), engine_of([slow, fast], tmp_path, concurrency=4) as engine:
         slow.delay, fast.delay = 0.5, 0.02
         answers(engine, [engine.submit(request(str(i), max_new_tokens=1)) for i in range(20)])

@@ -245,7 +245,7 @@ def test_a_refused_request_is_final(tmp_path: Path) -> None:
         assert len(server.bodies()) == 1
 
 
-def test_a_process_that_sends_no_weights_goes_on_when_another_has_sent_them(tmp_path: Path) -> None:
+def test_receiver_continues_once_the_sender_has_sent_weights(tmp_path: Path) -> None:
     with (
         serving() as [server],
         engine_of([server], tmp_path / "0", patience=10) as first,
@@ -308,7 +308,7 @@ def test_ipc_is_for_one_training_process(tmp_path: Path, monkeypatch: pytest.Mon
             engine.update(1, weights_of(5)[1])
 
 
-def test_a_server_that_is_well_and_takes_no_weights_ends_in_an_error(tmp_path: Path) -> None:
+def test_healthy_server_that_rejects_weights_is_an_error(tmp_path: Path) -> None:
     with serving() as [server], engine_of([server], tmp_path, patience=1, retries=1) as engine:
         server.always["/pause"] = (503, {"error": "busy"})
         with pytest.raises(EngineError, match="busy"):

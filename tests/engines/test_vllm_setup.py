@@ -79,7 +79,7 @@ def test_share_of_weights_overhead_and_cache() -> None:
     )
 
 
-def test_a_cache_that_does_not_fit_is_cut_down() -> None:
+def test_cache_that_does_not_fit_is_reduced() -> None:
     # 24 GiB, of which 22.8 may be used: 10 for training, 4 for 1 Gi weights and overhead, so 8.8
     # are left of the cache
     assert share(GIB, 20 * GIB, 24 * GIB, 2, 10 * GIB) == pytest.approx(12.8 / 24, abs=6e-4)

@@ -85,7 +85,7 @@ def test_bf16_weights_are_rounded_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("route", [*UPDATE[1:], "/reset_prefix_cache"])
-def test_a_server_goes_on_after_an_update_that_failed(route: str, one) -> None:
+def test_server_continues_after_a_failed_update(route: str, one) -> None:
     server, engine = one
     server.faults[route] = [(500, {"error": "out of memory"})]
     with pytest.raises(EngineError, match="out of memory") as caught:
@@ -99,7 +99,7 @@ def test_a_server_goes_on_after_an_update_that_failed(route: str, one) -> None:
     assert not server.paused
 
 
-def test_a_cache_that_is_kept_is_an_error(one) -> None:
+def test_prefix_cache_that_is_not_reset_is_an_error(one) -> None:
     server, engine = one
     server.always["/reset_prefix_cache"] = (200, {"success": False})
     with pytest.raises(EngineError, match="prefix cache"):

@@ -125,7 +125,7 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
         load_evaluations([a, b])
 
 
-def test_other_settings_are_told_with_their_values(tmp_path: Path) -> None:
+def test_other_settings_are_reported_with_their_values(tmp_path: Path) -> None:
     a = write(tmp_path / "x/p", rows("10"))
     b = write(tmp_path / "y/p", rows("10"), identity={"sampling": {"default": {"top_p": 0.9}}})
     assert identity_notes(load_evaluations([a, b])["p"]) == [

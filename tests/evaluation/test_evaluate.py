@@ -99,10 +99,6 @@ def parts(folder: Path) -> tuple[dict[str, Any], ...]:
     )
 
 
-# -- while it runs
-# -----------------------------------------------------------------------------------------------
-
-
 def test_record_is_on_disk_before_the_next_problem_ends(tmp_path: Path) -> None:
     seen: list[int] = []
 
@@ -129,7 +125,7 @@ def test_manifest_says_partial_until_the_end(tmp_path: Path) -> None:
     assert manifest["started"] <= manifest["finished"]
 
 
-def test_progress_is_told_of_every_record(tmp_path: Path) -> None:
+def test_every_record_is_reported_to_progress(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     run(
         tmp_path,
@@ -141,7 +137,7 @@ def test_progress_is_told_of_every_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_interrupt_leaves_a_partial_result_that_goes_on(
+def test_interrupt_leaves_a_partial_result_that_resumes(
     error: type[BaseException], tmp_path: Path
 ) -> None:
     def stop(answered: int) -> None:
@@ -179,13 +175,8 @@ def test_interrupted_summary_is_shown_as_partial(tmp_path: Path) -> None:
     assert re.search(r"n = 5 of 12 samples of \d problems \(partial\)", out.getvalue())
 
 
-# -- goes on
-#
-# --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("cut", [0, 1, 2, 5])
-def test_goes_on_after_the_last_whole_record(cut: int, tmp_path: Path) -> None:
+def test_evaluation_resumes_after_the_last_whole_record(cut: int, tmp_path: Path) -> None:
     run(tmp_path, OneByOne())
     whole = lines(tmp_path)
     (tmp_path / "records.jsonl").write_bytes(b"".join(whole[:cut]) + whole[cut][:-9])
@@ -237,7 +228,7 @@ def test_settings_of_tuples_are_the_same_when_read_back(tmp_path: Path) -> None:
     assert again.requests == []
 
 
-def test_what_else_the_manifest_says_may_change(tmp_path: Path) -> None:
+def test_manifest_entries_outside_the_identity_may_change(tmp_path: Path) -> None:
     run(
         tmp_path,
         OneByOne(lambda request: EngineError("it is down")),
@@ -311,6 +302,16 @@ def test_other_text_of_the_examples_is_another_evaluation(tmp_path: Path) -> Non
         run(tmp_path, OneByOne(), FewShot(SingleShot(), [replace(LESSON, solution="Four.")]))
 
 
+def test_manifest_holds_a_digest_of_the_examples_instead_of_their_answers(tmp_path: Path) -> None:
+    lesson = Task(Problem("t/1", "What is 2 + 2?"), "four-as-gold", "four-as-solution")
+    run(tmp_path, OneByOne(), FewShot(SingleShot(), [lesson, LESSON]))
+    text = (tmp_path / "manifest.json").read_text()
+    assert "four-as" not in text
+    examples = json.loads(text)["identity"]["agent"]["examples"]
+    assert examples["count"] == 2
+    assert len(bytes.fromhex(examples["sha256"])) == 8
+
+
 def test_two_problems_of_one_id_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="same id"):
         run(
@@ -320,9 +321,6 @@ def test_two_problems_of_one_id_are_refused(tmp_path: Path) -> None:
         )
     assert not (tmp_path / "out").exists()
 
-
-# -- what is recorded and counted
-# --------------------------------------------------------------------------------
 
 NASTY = "\ud800 [red]x[/] \x00\x1b[2J \u2028</script>{{7*7}} " + "y" * 100_000 + r" \boxed{1}"
 

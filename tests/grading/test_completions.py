@@ -22,11 +22,6 @@ def read(row: dict[str, Any], **options: Any) -> list[Case]:
     return cases(row, 1, Fields(**options))
 
 
-# -- rows
-#
-# --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("path", "expected"),
     [

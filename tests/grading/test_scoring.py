@@ -23,10 +23,6 @@ from slm_math.grading.jsonl import RowError, dump, lines, parse
 from slm_math.grading.scoring import GradedLine, LineBatch, grade_case, grade_lines
 from slm_math.grading.tally import Tally, accuracy
 
-# -- lines
-#
-# --------------------------------------------------------------------------------------------------
-
 
 def test_lines_are_numbered_whatever_ends_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -68,10 +64,6 @@ def test_half_a_surrogate_pair_survives_being_written() -> None:
 def test_shown_text_has_no_control_characters() -> None:
     assert plain("a\x1b[31m\nb") == r"a\x1b[31m\nb"
     assert plain("x" * 100, 10) == "x" * 10 + " ..."
-
-
-# -- verdicts and figures
-# ----------------------------------------------------------------------------------------
 
 
 def row_of(line: int, *replies: str, gold: str = "5") -> GradedLine:
@@ -124,11 +116,6 @@ def test_accuracy_of_one_sample_a_row_is_wilsons() -> None:
     assert accuracy(tally) == "30.8 % [25.5, 36.6]"
 
 
-# -- processes
-#
-# --------------------------------------------------------------------------------------------------
-
-
 def write(file: Path, n: int) -> None:
     rows = ({"completion": f"#### {i}", "answer": i + i % 2} for i in range(n))
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -177,7 +164,7 @@ def test_few_batches_are_under_way_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert max(ahead) < scoring.IN_FLIGHT * 3
 
 
-def test_a_null_completion_is_a_reply_that_says_nothing() -> None:
+def test_null_completion_is_an_empty_reply() -> None:
     assert [
         case.completion for case in cases({"completion": None, "answer": "1"}, 1, Fields())
     ] == [""]

@@ -84,14 +84,14 @@ def test_default_is_grpo_with_bessel_correction(close: Close) -> None:
     assert Advantage() == Advantage("group", "group", per_part=False, eps=1e-4)
 
 
-def test_dr_grpo_advantage_is_only_centred(close: Close) -> None:
+def test_dr_grpo_advantage_is_only_centered(close: Close) -> None:
     close(
         advantages(torch.tensor([[3.0, 0.0]], dtype=torch.float64), how("group", "none")),
         [[1.5, -1.5]],
     )
 
 
-def test_rloo_is_the_centred_reward_times_n_over_n_minus_one(
+def test_rloo_is_the_centered_reward_times_n_over_n_minus_one(
     dtype: torch.dtype, close: Close
 ) -> None:
     want = [[4 / 3 * value for value in line] for line in expected(REWARDS, "group", "none", 0.0)]

@@ -145,9 +145,7 @@ def test_ratio_beyond_float32_gives_a_finite_loss_and_gradient(
     assert logps.grad.isfinite().all()
 
 
-def test_ratio_beyond_the_cut_is_still_clipped_at_its_bound(
-    dtype: torch.dtype, close: Close
-) -> None:
+def test_ratio_beyond_the_overflow_bound_is_still_clipped(dtype: torch.dtype, close: Close) -> None:
     loss, gradient, _ = one(math.exp(60), 1.0, Objective(kind="dapo"), dtype)
     close(loss, -1.2)
     close(gradient, [0.0])

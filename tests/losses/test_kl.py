@@ -221,11 +221,6 @@ def test_gradient_of_k3_in_the_reward_vanishes_to_second_order_near_the_referenc
     assert size("k3", 1e-3) / size("k3", 1e-4) == pytest.approx(100, rel=0.01)
 
 
-# -- two steps
-#
-# --------------------------------------------------------------------------------------------------
-
-
 def sequences() -> tuple[Tensor, Tensor, Tensor]:
     """-> parameters, log-probabilities (9, 2) of the tokens of all sequences of two out of three
     tokens, reference.

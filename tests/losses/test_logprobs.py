@@ -127,7 +127,7 @@ def test_values_and_gradients_are_those_of_the_softmax(
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
-def test_support_renormalises_values_and_gradients(
+def test_support_renormalizes_values_and_gradients(
     chunk: int, dtype: torch.dtype, close: Close
 ) -> None:
     check(dtype, chunk, True, close)
@@ -213,7 +213,7 @@ def test_no_tokens_give_no_values(support: tuple[Tensor, Tensor] | None) -> None
     assert [value.shape for value in got] == [(0,)] * 3
 
 
-def test_half_precision_logits_are_normalised_in_float32() -> None:
+def test_half_precision_logits_are_normalized_in_float32() -> None:
     hidden, head, targets, temperature = problem(torch.float32)
     rounded = (hidden @ head.weight.T).bfloat16()
     logps, entropies, _ = token_logprobs(

@@ -57,7 +57,7 @@ def run(
 
 @pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [1.0, 0.25, 0.5], [1.0, -1.0, 2.0]])
 @pytest.mark.parametrize("eps", [0.0, 1e-4])
-def test_parts_are_normalised_each_then_their_sum_over_the_batch(
+def test_parts_are_normalized_each_then_their_sum_over_the_batch(
     weights: list[float], eps: float, dtype: torch.dtype, close: Close
 ) -> None:
     got = run([RIGHT, LENGTH, FORMAT], weights, dtype, eps=eps)

@@ -51,7 +51,7 @@ def row(id: str, answer: str | None, correct: bool = False, **more: Any) -> Reco
 
 
 def rows(answers: dict[str, Sequence[str | None]], gold: str = "1", **more: Any) -> list[Record]:
-    """Records of problems with these answers, right when they are spelt as the gold."""
+    """Records of problems with these answers, right when they are spelled as the gold."""
     return [
         row(id, answer, answer == gold, sample=s, **more)
         for id, said in answers.items()
@@ -143,9 +143,9 @@ def test_no_records_and_single_samples_have_no_such_metrics() -> None:
 
 
 def test_equivalent_spellings_vote_together() -> None:
-    spelt = [r"\frac{1}{2}", "3", "0.5", "3", "1/2"]
-    assert answer_classes(rows({"a": spelt})) == [0, 1, 0, 1, 0]
-    marked = [row("a", answer, answer != "3", sample=s) for s, answer in enumerate(spelt)]
+    spelled = [r"\frac{1}{2}", "3", "0.5", "3", "1/2"]
+    assert answer_classes(rows({"a": spelled})) == [0, 1, 0, 1, 0]
+    marked = [row("a", answer, answer != "3", sample=s) for s, answer in enumerate(spelled)]
     assert sample_metrics(marked)["maj@5"] == 1.0  # by spelling it would be 3, twice
 
 
@@ -164,7 +164,7 @@ def test_bootstrap_interval_is_the_normal_one_on_many_problems() -> None:
         assert high == pytest.approx(mean + 1.96 * spread, abs=0.2 * spread)
 
 
-def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_bootstrap_interval_has_about_its_nominal_coverage() -> None:
     draw = random.Random(1)
     hits = 0
     for trial in range(100):

@@ -15,7 +15,7 @@ def test_clustered_interval_ignores_how_often_a_problem_was_sampled() -> None:
     assert clustered([1.0, 0.0] * 50) == pytest.approx((0.5 - 0.0985, 0.5 + 0.0985), abs=1e-3)
 
 
-def test_interval_of_pooled_marks_is_around_their_share() -> None:
+def test_interval_of_pooled_observations_is_around_their_share() -> None:
     """Also where problems have very different numbers of marks."""
     for groups in (
         [[1.0] * 40, [0.0], [1.0, 0.0], [0.0, 0.0, 1.0]],

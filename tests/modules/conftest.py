@@ -1,4 +1,4 @@
-"""A model that has learnt one-step sums, half of them wrong: something for GRPO to improve, made in
+"""A model trained on one-step sums, half of them wrong: something for GRPO to improve, made in
 seconds.
 """
 

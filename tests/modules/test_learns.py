@@ -16,7 +16,7 @@ from slm_math.policy.config import Policy
 from slm_math.types import Sampling
 
 
-class Practised:
+class Practiced:
     """The problems of a source's training split as its validation split."""
 
     def __init__(self, source: Any) -> None:
@@ -31,13 +31,13 @@ class Practised:
 def accuracies(
     sums: Any, pretrained: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[dict[str, float]]:
-    """Of samples at temperature 1, before and after GRPO, on the 108 practised sums (4 samples
+    """Of samples at temperature 1, before and after GRPO, on the 108 practiced sums (4 samples
     each).
     """
     root = tmp_path_factory.mktemp("learns")
     judge = AgentEval(
         {"sampled": SingleShot("solve_plain")},
-        sources={"sums": Practised(sums)},  # type: ignore[dict-item]
+        sources={"sums": Practiced(sums)},  # type: ignore[dict-item]
         samples=4,
         inference=Inference(sampling=Sampling(1.0, max_new_tokens=8)),
     )
@@ -65,7 +65,7 @@ def test_sampled_accuracy_rises_by_a_clear_margin(accuracies: list[dict[str, flo
     assert after["eval/sums/sampled/low"] > before["eval/sums/sampled/high"]
 
 
-def test_what_was_learnt_is_to_answer_right_more_often_not_something_new(
+def test_training_raises_accuracy_but_adds_no_new_answers(
     accuracies: list[dict[str, float]],
 ) -> None:
     """Once in four samples the right answer was there before, too."""

@@ -45,7 +45,7 @@ def test_ids_that_occur_twice_are_refused(tmp_path: Path) -> None:
         trainer(tmp_path).fit(grpo(), ProblemData(Twice(train=8), batch_size=4))
 
 
-def test_gradient_checkpointing_stays_on_when_an_adapter_goes_on(tmp_path: Path) -> None:
+def test_gradient_checkpointing_stays_on_when_an_adapter_is_continued(tmp_path: Path) -> None:
     base = SCRATCH.model(SCRATCH.tokenizer())
     base.save_pretrained(tmp_path / "base")
     SCRATCH.tokenizer().save_pretrained(tmp_path / "base")

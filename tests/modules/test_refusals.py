@@ -104,7 +104,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "reward of nobody": (
         lambda: grpo(rewards=[Even(), Even(role="judge")]),
-        "is for role 'judge', and trained are solver",
+        "is for role 'judge', but the trained roles are solver",
     ),
     "clip": (lambda: Objective(clip_low=1.5), "clip_low must lie in"),
     "dual clip": (lambda: Objective(dual_clip=0.5), "dual_clip must be 0"),

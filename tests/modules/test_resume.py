@@ -189,7 +189,7 @@ def test_checkpoint_of_another_policy_is_refused(kind: str, tmp_path: Path) -> N
 
 
 def test_roles_in_another_order_are_refused(tmp_path: Path) -> None:
-    """The optimiser's state goes by the order of its groups alone."""
+    """The optimizer's state goes by the order of its groups alone."""
     rewards = [Rare(), Rare(role="judge")]
 
     def module(*roles: str) -> Any:

@@ -1,4 +1,4 @@
-"""Which samples are learnt, and under which distribution: dynamic sampling, truncated replies,
+"""Which samples are trained on, and under which distribution: dynamic sampling, truncated replies,
 top-p, top-k, min-p.
 """
 
@@ -39,10 +39,6 @@ def fit(module: Any, root: Path, batches: int = 1, **data: Any) -> L.Trainer:
     run = trainer(root, limit_train_batches=batches)
     run.fit(module, problems(**data))
     return run
-
-
-# -- dynamic sampling
-# --------------------------------------------------------------------------------------------
 
 
 def trained(module: Any) -> list[str]:
@@ -114,10 +110,6 @@ def test_dropped_groups_do_not_count_in_the_average(tmp_path: Path) -> None:
     assert norms[0] < 0.7 * norms[1]
 
 
-# -- truncated replies
-# -------------------------------------------------------------------------------------------
-
-
 def test_masked_truncated_replies_count_in_the_baseline_only(tmp_path: Path) -> None:
     module: Any = grpo(mask_truncated=True, sampling=Sampling(max_new_tokens=5), group_size=8)
     make, weights = module.signals, []
@@ -142,9 +134,6 @@ def test_masked_truncated_replies_count_in_the_baseline_only(tmp_path: Path) -> 
     assert first == pytest.approx(want.tolist(), abs=1e-6)
     assert run.callback_metrics["train/truncated"].item() == pytest.approx(sum(cut) / len(cut))
 
-
-# -- what could be sampled
-# ---------------------------------------------------------------------------------------
 
 CUT = {
     "top_p": Sampling(top_p=0.6, max_new_tokens=6),
@@ -226,10 +215,6 @@ def test_without_truncation_nothing_is_recorded(tmp_path: Path) -> None:
     module = grpo()
     fit(module, tmp_path)
     assert not any(r.trace.turns[0].reply.support for r in module.last_rollouts)
-
-
-# -- randomness
-# --------------------------------------------------------------------------------------------------
 
 
 def test_every_step_draws_anew_and_every_problem_its_own(tmp_path: Path) -> None:

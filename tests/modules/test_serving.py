@@ -88,7 +88,7 @@ def test_weights_arrive_at_every_step(tmp_path: Path, capsys: pytest.CaptureFixt
 def steps_before_the_end(
     root: Path, servers: list[FakeVLLM], batches: int = 3, **options: Any
 ) -> tuple[int, str]:
-    """How many optimiser steps were made before EngineError, and what it says."""
+    """How many optimizer steps were made before EngineError, and what it says."""
     model = module(servers, **options)
     made: list[int] = []
     inner = model.step_optimizer
@@ -313,7 +313,7 @@ def test_memory_is_a_share(memory: float) -> None:
     assert Vllm(memory=0.4).memory == 0.4
 
 
-def test_a_run_says_what_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_prints_the_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(tmp_path, grpo(group_size=2, sampling=Sampling(max_new_tokens=2)), 1)
     assert "rollouts: transformers engine" in capsys.readouterr().out
 

@@ -88,7 +88,7 @@ def test_prompt_weight_weighs_context_tokens(tmp_path: Path) -> None:
     assert loss == pytest.approx(above / below, abs=1e-5)
 
 
-def test_assistants_words_are_learnt_and_nothing_else() -> None:
+def test_only_assistant_tokens_are_loss_tokens() -> None:
     class Talk(Source):
         name = "talk"
 
@@ -105,11 +105,11 @@ def test_assistants_words_are_learnt_and_nothing_else() -> None:
     fake: Any = type("Trainer", (), {"lightning_module": module, "is_global_zero": True})()
     data.trainer = fake
     [row] = data.tokenize("train")
-    learnt = list(itertools.compress(row.ids, row.mask))
-    assert module.chat.tokenizer.decode(learnt) == "I run it. 7<|end|>8<|end|>"
+    trained = list(itertools.compress(row.ids, row.mask))
+    assert module.chat.tokenizer.decode(trained) == "I run it. 7<|end|>8<|end|>"
 
 
-def test_validation_loss_is_the_mean_over_learnt_tokens(tmp_path: Path) -> None:
+def test_validation_loss_is_the_mean_over_loss_tokens(tmp_path: Path) -> None:
     data = chats(batch_size=3)
     [logged] = trainer(tmp_path).validate(sft(tokens_per_batch=1), data, verbose=False)
     model = SCRATCH.model(SCRATCH.tokenizer()).eval()
@@ -162,7 +162,7 @@ def test_speed_is_logged(tmp_path: Path) -> None:
     assert run.callback_metrics["train/skipped_updates"] == 0
 
 
-def test_rows_longer_than_max_length_are_left_out_aloud(
+def test_rows_longer_than_max_length_are_left_out_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, data = chats(), chats()

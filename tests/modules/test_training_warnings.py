@@ -112,7 +112,7 @@ MUTE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "silent": (
         {"agent": Silent(), "rewards": [Even(role="judge")], "train_roles": ("judge",)},
-        "nothing was said by the trained role 'judge' in the first 3 steps",
+        "no reply came from the trained role 'judge' in the first 3 steps",
     ),
 }
 

@@ -37,7 +37,7 @@ def test_reply_is_spliced_never_encoded_again(chat: ChatFormat) -> None:
     assert chat.encode(user("How many beads?") + assistant(cut) + user("Sure?")) == ids
 
 
-def test_resume_goes_on_with_the_open_turn(chat: ChatFormat) -> None:
+def test_resume_continues_the_open_turn(chat: ChatFormat) -> None:
     prompt = tuple(chat.encode(user("x")))
     reply = Reply("beads", tuple(chat.tokens("beads")), (0.0,), "stop", prompt)
     ids = chat.encode(user("x") + assistant(reply, Text(" 4", learn=False)), resume=True)
@@ -56,8 +56,8 @@ def test_dialogue_learns_assistant_turns_only(chat: ChatFormat) -> None:
     )
     [(ids, mask)] = chat.dialogue(talk)
     assert ids[:-1] == chat.encode(talk)[: len(ids) - 1]
-    learnt = chat.tokenizer.decode(list(itertools.compress(ids, mask)))
-    assert learnt == "a 2<|end|>a 4<|end|>"
+    trained = chat.tokenizer.decode(list(itertools.compress(ids, mask)))
+    assert trained == "a 2<|end|>a 4<|end|>"
 
 
 def test_template_that_rewrites_history_gives_a_row_per_turn(chat: ChatFormat) -> None:
@@ -107,7 +107,7 @@ def test_reply_that_moves_to_another_chat_is_encoded_anew(chat: ChatFormat) -> N
     assert chat.encode(dropped) == chat.tokens(chat.render(dropped))
 
 
-def test_turn_that_goes_on_has_not_ended(chat: ChatFormat) -> None:
+def test_resumed_turn_has_not_ended(chat: ChatFormat) -> None:
     asked = user("What is 1 + 1?")
     prompt = tuple(chat.encode(asked))
     ended = Reply("2", (*chat.tokens("2"), chat.end_id), (0.0, 0.0), "stop", prompt)

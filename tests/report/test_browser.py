@@ -120,7 +120,7 @@ def test_the_page_fits_and_follows_the_theme(
     )
 
 
-def test_nothing_is_asked_for_and_nothing_goes_wrong(browser: Browser, address: str) -> None:
+def test_no_request_is_no_error(browser: Browser, address: str) -> None:
     browser.requests.clear()
     shown(browser, address, 24)
     assert {request.partition("#")[0] for request in browser.requests} - {"about:blank"} == {

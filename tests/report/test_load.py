@@ -156,7 +156,7 @@ def test_votes_fall_into_bins_closed_at_their_upper_end(tmp_path: Path) -> None:
     assert [(right, n) for _, right, n in vote_bins(run)] == [(0, 2), (2, 3), (1, 1)]
 
 
-def test_the_same_figures_whatever_the_folder_is_called(tmp_path: Path) -> None:
+def test_figures_do_not_depend_on_the_folder_name(tmp_path: Path) -> None:
     write(tmp_path / "out" / "a", varied())
     one, two = load([str(tmp_path / "out")]).runs, load([str(tmp_path / "out" / "a")]).runs
     assert one[0].summary == two[0].summary

@@ -93,7 +93,7 @@ def test_numbers_are_those_of_the_summary(tmp_path: Path) -> None:
     assert "12, 75 % ok" in cells
 
 
-def test_every_figure_is_there_with_its_caption(tmp_path: Path) -> None:
+def test_every_figure_has_a_caption(tmp_path: Path) -> None:
     page = made(
         tmp_path,
         write(tmp_path / "out" / "mine", varied()),
@@ -207,7 +207,7 @@ def test_partial_runs_are_marked_and_not_compared(tmp_path: Path) -> None:
     assert "+0.0 [" in page
 
 
-def test_runs_of_other_answers_are_not_compared_and_the_page_says_why(tmp_path: Path) -> None:
+def test_runs_of_other_answers_are_not_compared_and_the_page_explains(tmp_path: Path) -> None:
     other = [row | {"gold": "77"} for row in PLAIN]
     page = made(
         tmp_path, write(tmp_path / "out" / "a", PLAIN), write(tmp_path / "out" / "b", other)

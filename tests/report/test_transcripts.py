@@ -47,7 +47,7 @@ def test_flipped_is_about_runs_of_the_same_problems(tmp_path: Path) -> None:
     assert flipped_problems(runs) == {(0, "made/test/1")}
 
 
-def test_few_are_kept_of_many_the_telling_ones_first() -> None:
+def test_informative_samples_are_selected_first() -> None:
     named = [["right"]] * 80 + [["wrong"]] * 10 + [["right", "improved"]] * 10
     kept = selected(named, 40)
     assert len(kept) == len(set(kept)) == 40
@@ -58,14 +58,14 @@ def test_few_are_kept_of_many_the_telling_ones_first() -> None:
     assert selected(named, 0) == []
 
 
-def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+def test_page_states_what_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / "a", [record(i, True) for i in range(9)])
     data = browser(load([str(tmp_path / "a")]).runs, 4)
     assert len(data["entries"]) == 4
     assert data["left_out"] == ["a: 4 of 9"]
 
 
-def test_a_prompt_that_goes_on_shows_what_is_new() -> None:
+def test_continued_prompt_shows_only_new_messages() -> None:
     first = turn("FIRST")
     chat = [
         *first["prompt"],
@@ -84,7 +84,7 @@ def test_a_program_that_the_reply_shows_is_folded() -> None:
     assert "the program above" not in transcript(made(0, True, turn("none"), run()))
 
 
-def test_prose_is_kept_as_written_too() -> None:
+def test_prose_is_shown_as_written() -> None:
     assert prose("plain < text") == '<div class="prose">plain &lt; text</div>'
     both = prose("**so** $x$")
     assert both.startswith('<div class="prose rendered"><b>so</b> <math')

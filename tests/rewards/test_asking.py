@@ -171,7 +171,7 @@ def test_judge_that_is_down_does_not_matter_to_a_part_that_is_only_logged() -> N
     assert scores.errors == {"solver": {"twice": "down"}}
 
 
-def test_broken_and_silent_traces_are_not_asked_about() -> None:
+def test_broken_and_silent_traces_are_not_sent_to_the_judge() -> None:
     judge = Judge(likes)
     broken = grade_trace(MATH, trace(RIGHT, error="endpoint down"))
     silent = grade_trace(MATH, trace(say("VERDICT: CORRECT", "verifier")))

@@ -47,7 +47,7 @@ def test_correct(what: Trace, expected: float) -> None:
     assert Correct(1.0, -1.0, -0.5)(grade_trace(MATH, what)) == expected
 
 
-def test_correct_counts_a_truncated_answer_when_told_to() -> None:
+def test_correct_counts_a_truncated_answer_if_configured() -> None:
     assert Correct(finish=False)(grade_trace(MATH, trace(say(RIGHT, finish="length")))) == 1.0
 
 

@@ -53,7 +53,7 @@ def test_names() -> None:
     ]
 
 
-def test_a_reward_without_the_base_initialiser_has_the_defaults() -> None:
+def test_a_reward_without_the_base_initializer_has_the_defaults() -> None:
     parts = [OwnInit(3.0), TwoWords(weight=0.5)]
     check(parts, ("solver",))
     found = scores(parts, trace(RIGHT))
@@ -92,13 +92,13 @@ def test_none_spoils_the_sum_only_where_it_counts() -> None:
         (
             [VerifierDecision(), Correct()],
             ("solver",),
-            "VerifierDecision is for role 'verifier', and trained are solver",
+            "VerifierDecision is for role 'verifier', but the trained roles are solver",
         ),
         ([Correct()], ("solver", "verifier"), "role 'verifier' is trained and has no reward"),
         (
             [Correct(weight=0.0)],
             ("solver",),
-            "role 'solver' is trained and has no reward that counts",
+            "role 'solver' is trained but has no reward with a weight",
         ),
     ],
 )

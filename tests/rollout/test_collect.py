@@ -117,7 +117,7 @@ def test_solve_that_is_no_generator_is_an_error() -> None:
         list(run_agent(Plain(), [(TASKS[0].problem, 0)], served_by(model())))
 
 
-def test_support_is_asked_for_only_when_wanted() -> None:
+def test_support_is_recorded_only_on_request() -> None:
     for support in (False, True):
         engine = model()
         jobs = [(TASKS[0].problem, 0)]

@@ -84,7 +84,7 @@ def test_notes_and_requests_of_one_list_stay_in_order() -> None:
     ]
 
 
-def test_replies_that_come_in_any_order_are_written_down_as_asked() -> None:
+def test_replies_are_recorded_in_request_order() -> None:
     def scene() -> Iterator[Any]:
         replies = yield [Generate(user(str(n))) for n in range(4)]
         return "".join(reply.text for reply in replies)
@@ -122,7 +122,7 @@ def test_requests_of_one_list_have_keys_in_their_order() -> None:
     ]
 
 
-def test_a_note_after_the_last_reply_is_kept() -> None:
+def test_note_after_the_last_reply_is_recorded() -> None:
     trace = traced(MajorityVote(k=2))
     assert kinds(trace) == ["Turn", "Turn", "candidate", "candidate", "vote"]
     assert [note.branch for note in trace.notes] == [(0,), (1,), ()]
@@ -151,7 +151,7 @@ def fails_on(text: str) -> Any:
     )
 
 
-def test_notes_before_an_engine_failed_are_kept() -> None:
+def test_notes_before_an_engine_error_are_recorded() -> None:
     def scene() -> Iterator[Any]:
         yield [Generate(user("fine"))]
         yield [Note("draft", "7")]
@@ -161,7 +161,7 @@ def test_notes_before_an_engine_failed_are_kept() -> None:
     assert (kinds(trace), trace.answer, trace.error) == (["Turn", "draft"], None, "down")
 
 
-def test_what_happened_beside_a_failing_request_is_kept() -> None:
+def test_results_beside_a_failing_request_are_recorded() -> None:
     """Newest first, the executor answers "fine" before it fails on "broken"."""
 
     def asks(text: str) -> Iterator[Any]:

@@ -90,7 +90,7 @@ def test_leaving_early_cancels_what_is_open() -> None:
     assert engine2.busy == 0
 
 
-def test_missing_engine_or_sandbox_is_said_at_once() -> None:
+def test_missing_engine_or_sandbox_is_an_error_at_once() -> None:
     with pytest.raises(ValueError, match="role 'solver'"):
         run_agent(SingleShot(), [], Executors({}, {}))
     with pytest.raises(ValueError, match="sandbox"):

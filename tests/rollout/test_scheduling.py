@@ -116,7 +116,7 @@ def traces(texts: list[str], sandbox: Any, **engines: Engine) -> list[Trace]:
 
 
 @pytest.mark.timeout(120)
-def test_decoding_goes_on_while_a_program_runs() -> None:
+def test_decoding_continues_while_a_program_runs() -> None:
     engine = Computing(lambda request: 200 if request.chat[0].text == "long" else 10)
     # a program that is over when decoding has gone far
     sandbox = Waiting(lambda seconds: engine.steps >= 150)

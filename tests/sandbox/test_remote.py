@@ -232,7 +232,7 @@ def test_run_is_not_seen_by_poll(start):
         assert found == [RunResult(True, "mine")]
 
 
-def test_goes_on_while_nobody_polls(start):
+def test_programs_run_while_nobody_polls(start):
     stub = Stub()
     with client(start(stub).url, workers=1) as box:
         for i in range(5):
