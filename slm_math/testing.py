@@ -166,7 +166,7 @@ def drive_workflow(
                 f"the workflow ended after {len(requests)} steps; unused: "
                 f"{[*script[Generate], *script[RunPython]]}"
             )
-            return Driven(end.value, True, requests, tuple(events), problem)
+            return Driven(end.value, True, requests=requests, events=tuple(events), problem=problem)
         if not effects or not isinstance(effects, list | tuple):
             raise ValueError(
                 f"a workflow must yield lists that are not empty, got {effects!r:.100}"
@@ -179,7 +179,7 @@ def drive_workflow(
         missing = _first_without_result(pending, script)
         if missing is not None and partial:
             workflow.close()
-            return Driven(None, False, requests, tuple(events), problem)
+            return Driven(None, False, requests=requests, events=tuple(events), problem=problem)
         assert missing is None, f"the script has no result for step {len(requests)}: {missing}"
         results = [
             None if isinstance(effect, Note) else script[type(effect)].popleft()

@@ -118,3 +118,19 @@ def test_a_training_step_is_read_in_a_glance() -> None:
     lengths = {name: methods[name].end_lineno - methods[name].lineno for name in called}
     assert max(lengths.values()) <= PAGE, lengths
     assert step.end_lineno - step.lineno <= PAGE // 3
+
+
+# these take any number of values
+VARIADIC = {"pack", "uname_result", "_call", "_only_of", "add_row"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_calls_with_many_arguments_name_them(path: Path) -> None:
+    unnamed = [
+        f"{path}:{call.lineno} {ast.unparse(call.func)}"
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and len(call.args) > 4
+        and ast.unparse(call.func).rpartition(".")[2] not in VARIADIC
+    ]
+    assert unnamed == []

@@ -216,8 +216,8 @@ def cancel(s: Subject) -> Iterator[Measurement]:
         results |= dict(s.engine.poll(0.5))
     results |= dict(s.engine.poll(0.2))
     gone = {tickets[0], *victims}
-    yield Measurement("cancelled under way, besides one that waits", len(victims), least=2)
-    yield Measurement("cancelled requests that come back", len(gone & results.keys()), most=0)
+    yield Measurement("canceled under way, besides one that waits", len(victims), least=2)
+    yield Measurement("canceled requests that come back", len(gone & results.keys()), most=0)
     others = [(t, tokens) for t, tokens in zip(tickets, calm) if t not in gone]
     unlike = sum(
         not isinstance(results.get(t), Reply) or results[t].token_ids != tokens

@@ -136,9 +136,9 @@ FAMILIES = (
     Family(
         "how many more",
         ANSWERS_ONLY,
-        "a+b-c",
-        ("{name} has {a} {things} and [+b]. {other} has {c}.",),
-        "How many more {things} has {name} now?",
+        expression="a+b-c",
+        stories=("{name} has {a} {things} and [+b]. {other} has {c}.",),
+        question="How many more {things} has {name} now?",
     ),
 )
 

@@ -132,7 +132,16 @@ def overlap(train: Iterable[Problem], test: Sequence[Problem]) -> Overlap:
     findings = []
     for number, ((near, level, together), match) in sorted(best.items()):
         anywhere = len(seen_grams[number]) / len(tests[number].grams)
-        findings.append(Finding(number, match, KINDS[2 - level], anywhere, together, near))
+        findings.append(
+            Finding(
+                number,
+                match,
+                kind=KINDS[2 - level],
+                anywhere=anywhere,
+                together=together,
+                near_exact=near,
+            )
+        )
     return Overlap(trained, len(tests), tuple(findings))
 
 

@@ -92,7 +92,7 @@ class TransformersEngine(LocalEngine):
         self._waiting = deque(item for item in self._waiting if item[0] != ticket)
         for row in self._rows:
             if row.ticket == ticket:
-                row.finish = "cancelled"
+                row.finish = "canceled"
 
     def update(self, version: int, weights: Weights | None = None) -> None:
         self.version = version  # this engine decodes with the trainer's own weights
@@ -231,7 +231,7 @@ class TransformersEngine(LocalEngine):
         images: tuple[tuple[Image, ...], ...] = (),
     ) -> Tensor:
         """The logits (B, V) after the last tokens, see `next_logits`."""
-        logits = next_logits(self.model, ids, lengths, cache, images)
+        logits = next_logits(self.model, ids, lengths=lengths, cache=cache, images=images)
         self.heartbeat()
         return logits
 

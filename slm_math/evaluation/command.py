@@ -110,7 +110,7 @@ def evaluate(
         )
     about = {"source": source.name, "split": split, "configuration": configuration.get()}
     agents = {
-        name: with_shots(agent, shots, shots_source or source, tasks, seed)
+        name: with_shots(agent, shots, source=shots_source or source, tasks=tasks, seed=seed)
         for name, agent in agents.items()
     }
     with suppress(ValueError):  # signals can be set in the main thread only
@@ -136,14 +136,14 @@ def evaluate(
                 ).summary
     except KeyboardInterrupt:
         started = [name for name in agents if (Path(out) / name / "records.jsonl").is_file()]
-        _print_results(console, title + " (interrupted)", Path(out), started, by)
+        _print_results(console, title + " (interrupted)", out=Path(out), names=started, by=by)
         raise
     finally:
         if sandbox is not None:
             sandbox.close()
         for engine in serving.values():
             engine.close()
-    _print_results(console, title, Path(out), list(rows), by)
+    _print_results(console, title, out=Path(out), names=list(rows), by=by)
     if rows and all(summary.errors == summary.n for summary in rows.values()):
         sys.exit(1)
 

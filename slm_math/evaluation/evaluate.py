@@ -149,7 +149,9 @@ def evaluate(
     usage = [engine.usage() for engine in engines]
     finished = False
     try:
-        collect(plan.agent, missing, executors, add, Draws(key=("eval", plan.seed)))
+        collect(
+            plan.agent, missing, executors=executors, sink=add, draws=Draws(key=("eval", plan.seed))
+        )
         file.replace(recorder.complete(file.records))
         finished = True
     finally:

@@ -45,7 +45,7 @@ def overlap_files(train: str, test: str, show: int = 5, out: str | None = None) 
     console.print(overlap_table(result))
     for kind in KINDS:
         matches = [finding for finding in result.findings if finding.kind == kind]
-        _show(matches, _Problems(trained, tested), show, f"{kind}", console)
+        _show(matches, _Problems(trained, tested), show=show, kind=f"{kind}", console=console)
     if out:
         write_json(Path(out), _to_json(result, trained, tested))
         console.print(f"written to {out}", markup=False, soft_wrap=True)

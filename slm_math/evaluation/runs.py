@@ -200,7 +200,9 @@ def _read(name: str, path: Path) -> FinishedEvaluation:
         )
     if not records:
         raise ValueError(f"{path} is empty: it has no records")
-    return FinishedEvaluation(name, path, path.resolve().name, records, manifest)
+    return FinishedEvaluation(
+        name, path, agent=path.resolve().name, records=records, manifest=manifest
+    )
 
 
 def _check_grader(evaluations: Sequence[FinishedEvaluation]) -> None:

@@ -193,7 +193,7 @@ def policy_loss(
     live = weights > 0
     logps, old = torch.where(live, logps, 0.0), torch.where(live, old, 0.0)
     token_ratio = _exp(logps - old)
-    ratio = _ratio(logps, old, row, live, objective.kind)
+    ratio = _ratio(logps, old, row=row, live=live, kind=objective.kind)
     advantages = torch.where(live, advantages, 0.0)
     loss_t = _surrogate(ratio, advantages, logps, objective)
     low, high = ratio < 1 - objective.clip_low, ratio > 1 + objective.clip_high
@@ -213,9 +213,9 @@ def policy_loss(
         {"ratio_max": ratio[live].amax(), "ratio_min": ratio[live].amin()} if live.any() else {}
     )
     if sampling is not None:
-        correction, raw = mismatch_weights(old, sampling, row, live, objective)
+        correction, raw = mismatch_weights(old, sampling, row=row, live=live, objective=objective)
         loss_t = loss_t * correction
-        metrics |= mismatch_metrics(correction, raw, old, sampling, live)
+        metrics |= mismatch_metrics(correction, raw, old=old, sampling=sampling, live=live)
     metrics["policy_loss"] = (weights * torch.where(live, loss_t, 0.0)).sum()
     if reference is not None:
         reference = torch.where(live, reference, 0.0)

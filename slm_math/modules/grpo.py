@@ -106,7 +106,7 @@ class GRPOModule(PolicyModule):
         tokens_per_batch: int = 16384,
         seed: int | None = None,
     ) -> None:
-        super().__init__(policy, optim, tokens_per_batch, train_roles, inference)
+        super().__init__(policy, optim, tokens_per_batch, train_roles, inference=inference)
         self.agent = agent
         self.rewards = tuple(rewards)
         self.objective = objective
@@ -126,9 +126,11 @@ class GRPOModule(PolicyModule):
         self.warnings = TrainingWarnings(self.train_roles)
         self.last_rollouts: list[Rollout] = []  # of the step, for display
         self.last_records: list[Record] = []  # their records, with rewards and advantages
-        checks.check_sampling(inference, self.train_roles, group_size, passes, resample)
+        checks.check_sampling(inference, self.train_roles, group_size, passes, resample=resample)
         checks.check_objective(objective, advantage, reference_update, resample)
-        checks.check_roles(agent, self.rewards, self.train_roles, self.other_engines, inference)
+        checks.check_roles(
+            agent, self.rewards, self.train_roles, self.other_engines, inference=inference
+        )
 
     def setup(self, stage: str) -> None:
         if stage == "fit":  # before a model is loaded
@@ -189,7 +191,7 @@ class GRPOModule(PolicyModule):
             self.progress("rollouts", len(graded), total)
 
         jobs = [(task, sample) for task in tasks for sample in range(size)]
-        collect(self.agent, jobs, executors, sink, Draws(key, support=True))
+        collect(self.agent, jobs, executors=executors, sink=sink, draws=Draws(key, support=True))
         self.timer.end("generate")
         ordered = [graded[task.problem.id, sample] for task, sample in jobs]
         scores = score_traces(
@@ -255,12 +257,12 @@ class GRPOModule(PolicyModule):
         averaged = averaged_groups(rows, rollouts, size, self.mask_truncated)
         if self.objective.kind == "bnpo":  # averages over micro-batches
             averaged = micro_batch_groups(rows, averaged, self.tokens_per_batch)
-        totals = loss_totals(rows, averaged, reduction, self.train_roles)
-        totals = {role: sum_over_ranks(size, self.device) for role, size in totals.items()}
+        totals = loss_totals(rows, averaged, reduction, self.train_roles, device=self.device)
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
+        weights = token_weights(rows, averaged, reduction, totals=totals, budgets=budgets)
         return Signals(
             advantages=by_token.to(self.device),
-            weights=token_weights(rows, averaged, reduction, totals, budgets).to(self.device),
+            weights=weights.to(self.device),
             old=old_logprobs(rows, self.global_step).to(self.device),
             reference=reference,
         )

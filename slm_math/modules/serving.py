@@ -248,10 +248,19 @@ class Serving:
         own = base.config.get_text_config().max_position_embeddings
         context = min(self.inference.vllm.context or own, own)
         longest = max(each.max_new_tokens for each in self.inference.by_role().values()) + 1024
-        cache = vllm_setup.cache_bytes(base.config, self.slots, longest, context, size)
-        least = vllm_setup.cache_bytes(base.config, 1, context, context, size)
+        cache = vllm_setup.cache_bytes(
+            base.config, self.slots, tokens=longest, context=context, bytes_per_number=size
+        )
+        least = vllm_setup.cache_bytes(
+            base.config, 1, tokens=context, context=context, bytes_per_number=size
+        )
         return vllm_setup.share(
-            sum(p.numel() for p in base.parameters()), cache, total, size, reserved, least
+            sum(p.numel() for p in base.parameters()),
+            cache,
+            total,
+            size,
+            trainer=reserved,
+            least=least,
         )
 
     # the weights of an engine with a copy

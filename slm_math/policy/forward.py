@@ -69,7 +69,9 @@ def next_logits(
         cache: keys and values of the earlier tokens; the new ones are added to it.
         images: the images of each sequence if `ids` holds the prompts, otherwise ().
     """
-    inputs = _decoding_inputs(model.device, ids, lengths, cache.length, images)
+    inputs = _decoding_inputs(
+        model.device, ids, lengths=lengths, before=cache.length, images=images
+    )
     out = model(
         input_ids=inputs.ids,
         attention_mask=inputs.mask,

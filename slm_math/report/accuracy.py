@@ -33,7 +33,7 @@ def overall(runs: Sequence[AgentRun], places: Mapping[str, int], name: str) -> P
     with drawing(0.75 + 0.3 * len(runs)) as (figure, [axes]):
         for y, run in enumerate(runs):
             share = (run.summary.accuracy, run.summary.low, run.summary.high)
-            bars(axes, [y], [share], 0.62, face(places[run.name]))
+            bars(axes, [y], shares=[share], height=0.62, style=face(places[run.name]))
         rows(axes, range(len(runs)), [label(run.name) for run in runs])
         shares_axis(axes.xaxis, "accuracy")
     results = "; ".join(f"{run.name} {run.summary.shown()}" for run in runs)
@@ -95,7 +95,7 @@ def by_value(runs: Sequence[AgentRun], tag: str, places: Mapping[str, int], name
             at = [y - 0.4 + height * (number + 0.5) for y, _ in shown]
             shares = [(summary.accuracy, summary.low, summary.high) for _, summary in shown]
             style = face(places[run.name]) | {"label": label(run.name)}
-            bars(axes, at, shares, height * 0.92, style)
+            bars(axes, at, shares=shares, height=height * 0.92, style=style)
         counts = [_most_problems(row) for row in table.values()]
         names = [f"{label(value, 28)} (n = {n})" for value, n in zip(table, counts)]
         rows(axes, range(len(table)), names)

@@ -196,4 +196,6 @@ def _reward_curves(root: Path) -> list[RewardCurve]:
 
 def _read(name: str, folder: Path) -> AgentRun:
     records = read_records(folder / RECORDS)
-    return AgentRun(name, folder, records, read_manifest(folder), summarize(records))
+    return AgentRun(
+        name, folder, records=records, manifest=read_manifest(folder), summary=summarize(records)
+    )

@@ -48,7 +48,7 @@ def score(rewards: Sequence[Reward], graded: GradedTrace, roles: Sequence[str]) 
         if isinstance(value, Generator):
             value.close()
             errors[key] = "asks a model, which only training does"
-    return assembled(rewards, graded, roles, values, errors)
+    return assembled(rewards, graded, roles=roles, values=values, errors=errors)
 
 
 def called(

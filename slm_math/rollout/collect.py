@@ -102,4 +102,11 @@ def _trace(result: Finished[str | None]) -> Trace:
     job = result.job
     answer = check_answer(result.value, job.owner, job.about)
     problem, sample, _ = job.subject
-    return Trace(problem, sample, result.events, answer, result.error, result.seconds)
+    return Trace(
+        problem,
+        sample,
+        events=result.events,
+        answer=answer,
+        error=result.error,
+        seconds=result.seconds,
+    )

@@ -259,7 +259,7 @@ class Scheduler:
 
     def _submit(self, item: _Live[Any], effect: Effect) -> tuple[Executor, int]:
         job, sandbox = item.job, self.executors.sandbox
-        check_request(effect, job.owner, job.roles, job.uses_python, job.about)
+        check_request(effect, job.owner, job.roles, job.uses_python, about=job.about)
         if isinstance(effect, RunPython):
             assert sandbox is not None  # checked when the job came
             return sandbox, sandbox.submit(effect)
@@ -282,7 +282,7 @@ class Scheduler:
         live.remove(item)
         item.job.workflow.close()
         seconds = time.perf_counter() - item.start
-        return Finished(item.job, value, tuple(item.events), error, seconds)
+        return Finished(item.job, value, events=tuple(item.events), error=error, seconds=seconds)
 
 
 def _event(effect: Effect, result: Reply | RunResult | None) -> Turn | Run | Note:

@@ -18,7 +18,7 @@ from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.policy import row_weights
 from slm_math.policy.batches import Batch, collate, micro_batches, token_counts, token_indices
-from slm_math.policy.ranks import gather_over_ranks, rank
+from slm_math.policy.ranks import gather_over_ranks, rank, sum_over_ranks
 from slm_math.records.record import Record, record
 from slm_math.rewards.credits import turn_factors
 from slm_math.rollout.groups import Rollout, SampledGroups
@@ -183,16 +183,22 @@ def micro_batch_groups(
 
 
 def loss_totals(
-    rows: Sequence[Row], groups: Sequence[int | None], reduction: str, roles: Sequence[str]
+    rows: Sequence[Row],
+    groups: Sequence[int | None],
+    reduction: str,
+    roles: Sequence[str],
+    device: torch.device | str = "cpu",
 ) -> dict[str, float]:
-    """By role what the losses of this rank's rows are divided by: their loss tokens with the
-    reduction "token", else their groups. Rows of group None do not count.
+    """By role what the losses of all ranks' rows are divided by: their loss tokens with the
+    reduction "token", else their groups. Rows of group None do not count. `device` is where ranks
+    exchange numbers.
     """
     totals = {}
     for role in roles:
         own = [n for n, row in enumerate(rows) if row.role == role and groups[n] is not None]
         tokens = sum(len(rows[n].loss_positions) for n in own)
-        totals[role] = float(tokens if reduction == "token" else len({groups[n] for n in own}))
+        count = tokens if reduction == "token" else len({groups[n] for n in own})
+        totals[role] = float(sum_over_ranks(count, device))
     return totals
 
 
@@ -210,7 +216,7 @@ def token_weights(
         groups: (N,) the group of each row, whose tokens are averaged together; None for a row that
             does not count: its tokens weigh 0.
         reduction: see `row_weights`.
-        totals: role -> `loss_totals` of all ranks.
+        totals: role -> `loss_totals`.
         budgets: role -> the longest reply there can be, in tokens.
     """
     counts = token_counts(rows)
@@ -218,7 +224,9 @@ def token_weights(
     for role, total in totals.items():
         own = [n for n, row in enumerate(rows) if row.role == role and groups[n] is not None]
         index = torch.tensor([groups[n] for n in own], dtype=torch.long)
-        weights[own] = row_weights(counts[own], reduction, total, index, budgets[role])
+        weights[own] = row_weights(
+            counts[own], reduction, total=total, groups=index, budget=budgets[role]
+        )
     masks = [row.mask[t] for row in rows for t in row.loss_positions]
     return torch.tensor(masks, dtype=torch.float32) * weights.float().repeat_interleave(counts)
 
@@ -255,7 +263,9 @@ def training_batches(
 ) -> list[tuple[Batch, Signals]]:
     """The micro-batches of an update on `device`, each with its signals (see `update_chunks`)."""
     there = any_by_row(rows, signals.weights)
-    chunks = update_chunks(rows, signals.advantages, there, needs_all_rows, tokens)
+    chunks = update_chunks(
+        rows, signals.advantages, there=there, needs_all_rows=needs_all_rows, tokens=tokens
+    )
     return [
         (
             collate([rows[n] for n in chunk], device),

@@ -103,14 +103,14 @@ class Sandbox(Jobs):
                 why = str(error)
                 continue
             with self._change:
-                if job.cancelled:
+                if job.canceled:
                     break
                 worker.expect()
                 job.handle = worker
             try:
                 outcome = worker.run(code, limits, cpu, wall)
                 why = "killed from outside"
-                if not outcome.killed_from_outside(cpu) or attempt == TRIES - 1 or job.cancelled:
+                if not outcome.killed_from_outside(cpu) or attempt == TRIES - 1 or job.canceled:
                     return result(outcome, limits, cpu=cpu, wall=wall, hidden=self._hidden)
             except Stopped:
                 break

@@ -22,7 +22,7 @@ class ProgramJob:
     ticket: int
     request: RunPython
     awaited: bool = False  # whether `run` waits for it, so that `poll` does not return it
-    cancelled: bool = False
+    canceled: bool = False
     handle: Any = None  # the worker or the socket through which `_interrupt` can stop it
 
 
@@ -102,7 +102,7 @@ class Jobs:
             if job is None:
                 return
             self._forget(ticket)
-            job.cancelled = True
+            job.canceled = True
             if job in self._waiting:
                 self._waiting.remove(job)
             self._interrupt(job)
@@ -115,7 +115,7 @@ class Jobs:
         job = self._enqueue(RunPython(code, tuple(earlier), turns), awaited=True)
         try:
             with self._change:
-                self._change.wait_for(lambda: job.ticket in self._done or job.cancelled)
+                self._change.wait_for(lambda: job.ticket in self._done or job.canceled)
                 result = self._done.get(job.ticket, SandboxError("the sandbox was closed"))
         finally:
             self.cancel(job.ticket)  # also after Ctrl-C
@@ -188,7 +188,7 @@ class Jobs:
                 except Exception as error:
                     result = SandboxError(f"the sandbox failed: {type(error).__name__}: {error}")
                 with self._change:
-                    if not job.cancelled:
+                    if not job.canceled:
                         self._done[job.ticket] = result
                     self._change.notify_all()
         finally:

@@ -65,10 +65,10 @@ class RemoteSandbox(Jobs):
                 pause = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
                 with self._change:
                     self._change.wait_for(
-                        lambda: job.cancelled, max(pause, min(failure.wait, LONGEST_WAIT))
+                        lambda: job.canceled, max(pause, min(failure.wait, LONGEST_WAIT))
                     )
-            if job.cancelled:
-                raise SandboxError("cancelled")
+            if job.canceled:
+                raise SandboxError("canceled")
             try:
                 return self._attempt(job, body)
             except wire.AttemptFailed as error:
@@ -78,16 +78,20 @@ class RemoteSandbox(Jobs):
         raise SandboxError(self._endpoint.clean(f"{failure} (tried {self.retries + 1} times)"))
 
     def _connected(self, job: ProgramJob, sock: socket.socket) -> None:
-        """Keep the socket of an attempt for `cancel`, or shut it down if the job is cancelled."""
+        """Keep the socket of an attempt for `cancel`, or shut it down if the job is canceled."""
         with self._change:
             job.handle = sock
-            if job.cancelled:
+            if job.canceled:
                 wire.hang_up(sock)
 
     def _attempt(self, job: ProgramJob, body: bytes) -> RunResult:
         seconds = self.timeout_seconds * job.request.turns
         status, data, wait = self._endpoint.send(
-            "POST", "/run", body, seconds, lambda sock: self._connected(job, sock)
+            "POST",
+            "/run",
+            body=body,
+            seconds=seconds,
+            connected=lambda sock: self._connected(job, sock),
         )
         if status == 200:
             try:

@@ -145,7 +145,7 @@ def test_no_key_no_header(serve, monkeypatch):
     assert "Authorization" not in server.headers[0]
 
 
-def test_a_cancelled_request_hangs_up_and_is_never_returned(serve):
+def test_a_canceled_request_hangs_up_and_is_never_returned(serve):
     release = threading.Event()
 
     def script(number, body):

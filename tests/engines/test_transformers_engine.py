@@ -139,7 +139,7 @@ def test_prompt_longer_than_the_context_is_that_requests_error(
     assert isinstance(good, Reply)
 
 
-def test_cancelled_request_never_comes_back(model: Any, chat: ChatFormat) -> None:
+def test_canceled_request_never_comes_back(model: Any, chat: ChatFormat) -> None:
     engine = TransformersEngine(model, chat, slots=2)
     tickets = [engine.submit(request) for request in requests(4)]
     seen = {ticket for ticket, _ in engine.poll()}

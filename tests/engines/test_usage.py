@@ -117,7 +117,7 @@ def test_equal_prompts_are_one_prefill(model: Any, chat: ChatFormat) -> None:
     assert engine.usage() == {"slots": 64, "steps": 5, "tokens": 20, "prefills": 1}
 
 
-def test_cancelled_requests_are_not_counted_further(model: Any, chat: ChatFormat) -> None:
+def test_canceled_requests_are_not_counted_further(model: Any, chat: ChatFormat) -> None:
     engine = engine_of(model, chat, 2)
     first, second = (engine.submit(request) for request in requests(30, 10))
     for _ in range(3):

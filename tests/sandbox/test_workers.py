@@ -18,7 +18,7 @@ from slm_math.types import RunPython
 SLEEP = "import time\nprint('asleep')\ntime.sleep(60)"
 
 
-def test_a_cancelled_program_stops_and_is_never_returned():
+def test_a_canceled_program_stops_and_is_never_returned():
     with Sandbox(workers=1, wall_seconds=60) as sandbox:
         running, waiting, last = (
             sandbox.submit(RunPython(code)) for code in (SLEEP, SLEEP, "print('last')")
@@ -190,13 +190,13 @@ def test_what_fails_before_the_walls_stand_is_the_machines_failure(monkeypatch):
 
 
 def test_a_cancel_that_comes_before_the_program_is_sent(monkeypatch):
-    real, begun, cancelled, outcomes = worker.Worker.run, Event(), Event(), []
+    real, begun, canceled, outcomes = worker.Worker.run, Event(), Event(), []
 
     def late(self, job, *rest):
         if job["code"] != SLEEP:
             return real(self, job, *rest)
         begun.set()
-        cancelled.wait(60)
+        canceled.wait(60)
         try:
             outcomes.append(real(self, job, *rest))
         except worker.Stopped as stopped:
@@ -210,7 +210,7 @@ def test_a_cancel_that_comes_before_the_program_is_sent(monkeypatch):
         ticket = sandbox.submit(RunPython(SLEEP))
         assert begun.wait(60)
         sandbox.cancel(ticket)
-        cancelled.set()
+        canceled.set()
         assert sandbox.run("print(1)").ok
     assert [type(outcome) for outcome in outcomes] == [worker.Stopped]  # it never ran
 
