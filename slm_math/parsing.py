@@ -6,8 +6,9 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
+from types import ModuleType
 from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser
@@ -94,7 +95,7 @@ def _base_class(message: str) -> type | None:
 
 
 def _no_class(name: str, base: type | None) -> str:
-    known = {cls.__name__ for cls in _our_classes() if base is None or issubclass(cls, base)}
+    known = {cls.__name__ for cls in _named_classes() if base is None or issubclass(cls, base)}
     if base is not None:
         known.discard(base.__name__)
     text = f"there is no class {name}" + _similar(name.rpartition(".")[2], known)
@@ -115,11 +116,30 @@ def _similar(name: str, known: set[str]) -> str:
     return f": did you mean {' or '.join(close)}?" if close else ""
 
 
+# the modules whose classes a config may name
+_NAMED = (
+    "slm_math.agents",
+    "slm_math.data",
+    "slm_math.rewards",
+    "slm_math.short_names",
+    "slm_math.training",
+    "callbacks",
+)
+
+
+def _named_classes() -> Iterator[type]:
+    """The classes of slm-math that a config of the command may name."""
+    return _classes(module for name, module in sys.modules.items() if name in _NAMED)
+
+
 def _our_classes() -> Iterator[type]:
     """The public classes of the imported modules of slm-math and of its callbacks."""
-    for module in [
-        m for name, m in sys.modules.items() if name.partition(".")[0] in ("slm_math", "callbacks")
-    ]:
+    ours = ("slm_math", "callbacks")
+    return _classes(m for name, m in sys.modules.items() if name.partition(".")[0] in ours)
+
+
+def _classes(modules: Iterable[ModuleType]) -> Iterator[type]:
+    for module in list(modules):
         yield from (
             value
             for value in vars(module).values()

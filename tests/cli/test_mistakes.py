@@ -42,6 +42,13 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["SingelShot", "SingleShot"],
     ),
     "misspelt source": ([*EVAL, "--source=GSM9K"], ["GSM9K", "known: Arithmetic, CoT, GSM8K"]),
+    "misspelt engine": (
+        [*FIT_GRPO, "--model.engines.judge=CheckpointEngin"],
+        [
+            "did you mean CheckpointEngine",
+            "known: CheckpointEngine, OpenAIEngine, VLLMEngine, VLLMS",
+        ],
+    ),
     "misspelt reward": ([*FIT_GRPO, "--model.rewards=[Corect]"], ["Corect", "Correct, Format"]),
     "option twice": (
         [*EVAL, "--source={class_path: GSM8K, limit: 1, init_args: {limit: 2}}"],

@@ -144,6 +144,34 @@ def test_agents_of_agent_eval_are_merged_by_name_where_a_later_file_appends_it(
     assert callbacks[0]["init_args"]["limit"] == 5
 
 
+def test_several_callbacks_of_one_class_in_a_file_all_stay(shown: Shown, tmp_path: Path) -> None:
+    monitors = (
+        "{class_path: ModelCheckpoint, monitor: a}, {class_path: ModelCheckpoint, monitor: b}"
+    )
+    first = f"trainer: {{callbacks: [{monitors}]}}"
+    files = write(tmp_path, one=TRAIN + first, two="trainer: {max_epochs: 3}")
+    callbacks = shown("fit", *files)["trainer"]["callbacks"]
+    assert [item["init_args"]["monitor"] for item in callbacks] == ["a", "b"]
+
+
+def test_a_callback_that_a_file_appends_to_several_of_its_class_is_one_more(
+    shown: Shown, tmp_path: Path
+) -> None:
+    checkpoint = "{{class_path: ModelCheckpoint, monitor: {}}}"
+    a, b, c, d = map(checkpoint.format, "abcd")
+    one = write(tmp_path, one=f"{TRAIN}trainer: {{callbacks: [{a}, {b}]}}")
+    single = write(tmp_path, single=f"{TRAIN}trainer: {{callbacks: [{a}]}}")
+    more = write(tmp_path, more=f"trainer: {{callbacks+: [{c}]}}")
+    two = write(tmp_path, two=f"trainer: {{callbacks+: [{c}, {d}]}}")
+    for files, expected in (
+        ([*one, *more], "abc"),
+        ([*single, *two], "acd"),
+        ([*single, *more], "c"),
+    ):
+        callbacks = shown("fit", *files)["trainer"]["callbacks"]
+        assert [item["init_args"]["monitor"] for item in callbacks] == list(expected)
+
+
 def test_callbacks_without_a_plus_replace_those_of_earlier_files(
     shown: Shown, tmp_path: Path
 ) -> None:
@@ -179,3 +207,16 @@ def test_old_names_of_the_options_of_training_work(shown: Shown, tmp_path: Path)
     assert (inference["slots"], inference["engine"]) == (3, "vllm")
     assert inference["sampling"]["max_new_tokens"] == 9
     assert inference["sampling"]["temperature"] == 0.7
+
+
+def test_a_fresh_fit_knows_every_engine(tmp_path: Path) -> None:
+    engines = "x: {class_path: OpenAIEngine, base_url: 'http://a:1', model: m}"
+    evaluation = f"{{class_path: AgentEval, agents: {{x: SingleShot}}, engines: {{{engines}}}}}"
+    files = write(tmp_path, train=f"{TRAIN}trainer: {{callbacks: [{evaluation}]}}")
+    judge = ["--model.engines.judge", "CheckpointEngine", "--model.engines.judge.path", "a/b"]
+    server = "--model.engines.server={class_path: VLLMServers, urls: ['http://a:1']}"
+    command = [sys.executable, "-m", "slm_math", "fit", *files, *judge, server, "--print_config"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("OpenAIEngine", "CheckpointEngine", "VLLMServers"):
+        assert f".{name}\n" in done.stdout
