@@ -94,7 +94,8 @@ def run(arguments: list[str] | None = None) -> None:
         return
     if arguments[0] not in TRAINING and arguments[0] not in COMMANDS:
         fail(f"there is no command {arguments[0]!r}; slm-math --help lists them")
-    from slm_math.parsing import short, with_nulls
+    from slm_math.messages import short
+    from slm_math.parsing import with_nulls
 
     arguments = [arguments[0], *with_nulls(arguments[1:])]
     sys.path.append(os.getcwd())  # configs may name classes of the user's project
