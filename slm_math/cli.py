@@ -135,7 +135,7 @@ def _command(name: str, arguments: list[str]) -> None:
     from importlib import import_module
 
     from slm_math.config_files import arguments_with_new_names
-    from slm_math.parsing import command_parser
+    from slm_math.parsing import classes_first, command_parser
 
     module, _, attribute = COMMANDS[name][0].partition(":")
     function = getattr(import_module(module), attribute)
@@ -148,7 +148,7 @@ def _command(name: str, arguments: list[str]) -> None:
     if name == "download":
         arguments = _gathered(arguments)
     parser = command_parser(function, name)
-    arguments = arguments_with_new_names(arguments, parser.renamed)
+    arguments = classes_first(arguments_with_new_names(arguments, parser.renamed))
     parsed = parser.parse_args(arguments)
     if "config" not in function.__annotations__:
         parsed.pop("config", None)
@@ -207,6 +207,8 @@ def _gathered(arguments: list[str]) -> list[str]:
 
 def _training(arguments: list[str]) -> Any:
     from slm_math.config_files import arguments_with_new_names
+    from slm_math.parsing import classes_first
     from slm_math.training import TrainingCLI, TrainingParser
 
-    return TrainingCLI(args=arguments_with_new_names(arguments, TrainingParser.renamed))
+    arguments = arguments_with_new_names(arguments, TrainingParser.renamed)
+    return TrainingCLI(args=classes_first(arguments))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -14,6 +15,8 @@ from slm_math.config_files import ConfigFile
 from slm_math.messages import short
 
 ENV_PREFIX = "SLM_MATH"
+# a class as the value of an option: GSM8K, my_data.Mine, {class_path: GSM8K, limit: 100}
+_CLASS = re.compile(r"(\w+\.)*[A-Z]\w*$|\{.*\bclass_path\b", re.DOTALL)
 
 
 class Parser(ArgumentParser):
@@ -63,6 +66,33 @@ def with_nulls(arguments: list[str]) -> list[str]:
         result += ["--config", json.dumps(tree)]
         index += 1 if "=" in argument else 2
     return result
+
+
+def classes_first(arguments: list[str]) -> list[str]:
+    """The arguments with the options of a class behind the class that they belong to, so that
+    `--data.source GSM8K --data ProblemData` is `--data ProblemData --data.source GSM8K`.
+
+    The order stays as it is otherwise, and where a class is named before.
+    """
+    units: list[list[str]] = []  # an option and its values
+    for argument in arguments:
+        if argument.startswith("--") or not units:
+            units.append([])
+        units[-1].append(argument)
+    names = [unit[0].partition("=")[0].removesuffix(".class_path") for unit in units]
+    classes: dict[str, int] = {}  # option -> where it names a class for the first time
+    for index, (unit, name) in enumerate(zip(units, names)):
+        value = " ".join(unit).removeprefix(unit[0].partition("=")[0]).lstrip("= ")
+        if name.startswith("--") and _CLASS.match(value):
+            classes.setdefault(name, index)
+
+    def place(index: int) -> tuple[int, int, int]:
+        parts = names[index].split(".")
+        above = [".".join(parts[:count]) for count in range(1, len(parts))]
+        at = max([index, *(classes[name] for name in above if name in classes)])
+        return at, len(parts), index  # of options behind the same class, the outer ones first
+
+    return [word for index in sorted(range(len(units)), key=place) for word in units[index]]
 
 
 def command_parser(function: Callable[..., Any], name: str) -> Parser:

@@ -11,6 +11,7 @@ import yaml
 
 from slm_math.cli import run
 from slm_math.config_files import with_init_args
+from slm_math.parsing import classes_first
 
 Shown = Callable[..., dict[str, Any]]
 
@@ -220,3 +221,38 @@ def test_a_fresh_fit_knows_every_engine(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for name in ("OpenAIEngine", "CheckpointEngine", "VLLMServers"):
         assert f".{name}\n" in done.stdout
+
+
+def test_the_order_of_a_class_and_its_options_does_not_matter(shown: Shown) -> None:
+    options = [
+        *("--data.source.limit", "7", "--data.batch_size=3", "--data.source", "GSM8K"),
+        *("--data.source.validation=0.1", "--data", "ProblemData", "--model.agent.k", "5"),
+        *("--model.policy.path", "a/b", "--model.agent=MajorityVote", "--model", "GRPOModule"),
+    ]
+    config = shown("fit", *options)
+    data, model = (config[name]["init_args"] for name in ("data", "model"))
+    assert (data["batch_size"], data["source"]["class_path"]) == (3, "slm_math.data.GSM8K")
+    assert data["source"]["init_args"] == {"path": None, "validation": 0.1, "limit": 7}
+    assert (model["policy"]["path"], model["agent"]["init_args"]["k"]) == ("a/b", 5)
+    agents = shown(*EVAL, "--source=GSM8K", "--agents.x.k=3", "--agents.x", "MajorityVote")
+    assert agents["agents"]["x"]["init_args"]["k"] == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("--a.b 1 --a K", "--a K --a.b 1"),
+        (
+            "--a.b.c -1 --a.b={class_path:K} --d 2 --a my.K",
+            "--d 2 --a my.K --a.b={class_path:K} --a.b.c -1",
+        ),
+        # a class that was named before, what is no class, and lists, whose order counts
+        ("--a K --a.b 1 --a L", "--a K --a.b 1 --a L"),
+        ("--trainer.x 1 --trainer file.yaml", "--trainer.x 1 --trainer file.yaml"),
+        ("--r+ K --r.w 1 --r+ L --r.w 2", "--r+ K --r.w 1 --r+ L --r.w 2"),
+        ("--r.w 1 --config f --help", "--r.w 1 --config f --help"),
+        ("fit --a.b 1 2 --a.class_path=K", "fit --a.class_path=K --a.b 1 2"),
+    ],
+)
+def test_only_options_without_their_class_move(given: str, expected: str) -> None:
+    assert classes_first(given.split()) == expected.split()
