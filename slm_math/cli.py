@@ -75,7 +75,11 @@ def usage() -> str:
         "slm-math COMMAND --help lists the options of a command; --print_config prints its "
         "configuration.",
     ]
-    lines += ["The environment sets options, too, e.g. SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2."]
+    lines += [
+        "The environment sets options, too: SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2 for fit, "
+        "SLM_MATH_EVAL_SAMPLES=4",
+        "for eval; a dot in an option is two underscores.",
+    ]
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,37 @@ def arguments_with_new_names(arguments: list[str], renamed: Mapping[str, str]) -
                 argument = f"--{new}{name[len(old) :]}{equals}{value}"
                 note(old, new)
         result.append(argument)
+    return result
+
+
+def environment_with_new_names(
+    environment: Mapping[str, str],
+    prefix: str,
+    options: Iterable[str],
+    renamed: Mapping[str, str],
+) -> dict[str, str]:
+    """The environment with the variables of renamed options under their new names. `prefix` starts
+    the variables of a command, and `options` are its options.
+    """
+
+    def variable(option: str) -> str:
+        return (prefix + option).replace(".", "__").upper()
+
+    known = set(map(variable, options))
+    result = dict(environment)
+    for old, new in renamed.items():
+        for name, value in environment.items():
+            present = variable(new) + name[len(variable(old)) :]
+            if f"{name}__".startswith(f"{variable(old)}__") and present in known:
+                del result[name]
+                result.setdefault(present, value)
+                note(old, new)
+    for group in {old.partition(".")[0] for old in renamed if "." in old}:
+        if (name := variable(group)) in result:  # a class with its options
+            content = load(result[name])
+            if isinstance(content, dict):
+                content = with_new_names({group: content}, renamed)[group]
+                result[name] = json.dumps(content)
     return result
 
 

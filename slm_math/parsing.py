@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
-from slm_math.config_files import ConfigFile
+from slm_math.config_files import ConfigFile, environment_with_new_names
 from slm_math.messages import short
 
 ENV_PREFIX = "SLM_MATH"
@@ -26,6 +26,15 @@ class Parser(ArgumentParser):
     """
 
     renamed: ClassVar[dict[str, str]] = {}
+    _environment: dict[str, str] | None = None  # with the new names of options
+
+    def _load_env_vars(self, env: Mapping[str, str], defaults: bool) -> Namespace:
+        """Reads the environment, in which options may have their old names, too."""
+        if self._environment is None:  # it is read several times, and noted once
+            prefix = f"{self.env_prefix}_"
+            options = [action.dest for action in self._actions]
+            self._environment = environment_with_new_names(env, prefix, options, self.renamed)
+        return super()._load_env_vars(env=self._environment, defaults=defaults)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # the parser of a class inside; the outer one says where it is

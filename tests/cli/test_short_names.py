@@ -1,5 +1,6 @@
 """Classes by short names, options beside class_path, agents of several files, renamed options."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -256,3 +257,44 @@ def test_the_order_of_a_class_and_its_options_does_not_matter(shown: Shown) -> N
 )
 def test_only_options_without_their_class_move(given: str, expected: str) -> None:
     assert classes_first(given.split()) == expected.split()
+
+
+def test_old_names_work_in_the_environment_and_say_so(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = ["eval", "--out=x", "--source=GSM8K", "--agents.x=SingleShot"]
+    monkeypatch.setenv("SLM_MATH_EVAL_POLICY", "a/b")
+    monkeypatch.setenv("SLM_MATH_EVAL_SLOTS", "3")
+    monkeypatch.setenv("SLM_MATH_EVAL_SAMPLING__TOP_P", "0.5")
+    config = shown(*evaluation)
+    assert config["model"] == "a/b"
+    assert config["inference"]["slots"] == 3
+    assert config["inference"]["sampling"]["top_p"] == 0.5
+    assert config["stderr"].count("option policy is now called model") == 1
+    assert config["stderr"].count("option sampling is now called inference.sampling") == 1
+    monkeypatch.setenv("SLM_MATH_EVAL_MODEL", "c/d")
+    assert shown(*evaluation)["model"] == "c/d"
+    monkeypatch.setenv("SLM_MATH_FIT__MODEL", "{class_path: GRPOModule, slots: 3}")
+    fit = ["--model.policy.path=a/b", "--data=ProblemData", "--data.source=GSM8K"]
+    config = shown("fit", *fit)
+    assert config["model"]["init_args"]["inference"]["slots"] == 3
+    assert config["stderr"].count("option model.slots is now called model.inference.slots") == 1
+
+
+def test_the_environment_of_the_help_works(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["--help"])
+    said = re.findall(r"(SLM_MATH_\w+)=(\d+)", capsys.readouterr().out)
+    assert [name.split("_")[2] for name, _ in said] == ["FIT", "EVAL"]
+    for name, value in said:
+        monkeypatch.setenv(name, value)
+    fit = shown(
+        "fit",
+        "--model=GRPOModule",
+        "--model.policy.path=a/b",
+        "--data=ProblemData",
+        "--data.source=GSM8K",
+    )
+    evaluation = shown(*EVAL, "--source=GSM8K", "--agents.x=SingleShot")
+    assert (fit["trainer"]["max_epochs"], evaluation["samples"]) == (2, 4)
