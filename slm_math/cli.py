@@ -75,7 +75,11 @@ def usage() -> str:
         "slm-math COMMAND --help lists the options of a command; --print_config prints its "
         "configuration.",
     ]
-    lines += ["The environment sets options, too, e.g. SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2."]
+    lines += [
+        "The environment sets options, too: SLM_MATH_FIT__TRAINER__MAX_EPOCHS=2 for fit, "
+        "SLM_MATH_EVAL_SAMPLES=4",
+        "for eval; a dot in an option is two underscores.",
+    ]
     return "\n".join(lines)
 
 
@@ -94,7 +98,8 @@ def run(arguments: list[str] | None = None) -> None:
         return
     if arguments[0] not in TRAINING and arguments[0] not in COMMANDS:
         fail(f"there is no command {arguments[0]!r}; slm-math --help lists them")
-    from slm_math.parsing import short, with_nulls
+    from slm_math.messages import short
+    from slm_math.parsing import with_nulls
 
     arguments = [arguments[0], *with_nulls(arguments[1:])]
     sys.path.append(os.getcwd())  # configs may name classes of the user's project
@@ -136,7 +141,7 @@ def _command(name: str, arguments: list[str]) -> None:
     from importlib import import_module
 
     from slm_math.config_files import arguments_with_new_names
-    from slm_math.parsing import command_parser
+    from slm_math.parsing import classes_first, command_parser
 
     module, _, attribute = COMMANDS[name][0].partition(":")
     function = getattr(import_module(module), attribute)
@@ -149,7 +154,7 @@ def _command(name: str, arguments: list[str]) -> None:
     if name == "download":
         arguments = _gathered(arguments)
     parser = command_parser(function, name)
-    arguments = arguments_with_new_names(arguments, parser.renamed)
+    arguments = classes_first(arguments_with_new_names(arguments, parser.renamed))
     parsed = parser.parse_args(arguments)
     if "config" not in function.__annotations__:
         parsed.pop("config", None)
@@ -208,6 +213,8 @@ def _gathered(arguments: list[str]) -> list[str]:
 
 def _training(arguments: list[str]) -> Any:
     from slm_math.config_files import arguments_with_new_names
+    from slm_math.parsing import classes_first
     from slm_math.training import TrainingCLI, TrainingParser
 
-    return TrainingCLI(args=arguments_with_new_names(arguments, TrainingParser.renamed))
+    arguments = arguments_with_new_names(arguments, TrainingParser.renamed)
+    return TrainingCLI(args=classes_first(arguments))

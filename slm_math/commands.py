@@ -12,6 +12,8 @@ from rich.table import Table
 
 from slm_math.config_files import load
 from slm_math.data.base import Source
+from slm_math.data.named import source_names
+from slm_math.parsing import Parser
 from slm_math.types import AnswerType
 
 
@@ -167,8 +169,8 @@ def _named_in(node: Any, models: list[str], sources: list[Source]) -> None:
     if not isinstance(node, dict):
         return
     name, options = node.get("class_path"), node.get("init_args") or {}
-    if isinstance(name, str) and (kind := _own_source(name)) is not None:
-        sources.append(kind(**options))
+    if name in source_names():
+        sources.append(_built(node))
         return
     is_checkpoint = isinstance(name, str) and name.rpartition(".")[2] == "CheckpointEngine"
     values = [options.get("path")] if is_checkpoint else [node.get("policy"), node.get("model")]
@@ -178,18 +180,24 @@ def _named_in(node: Any, models: list[str], sources: list[Source]) -> None:
         if isinstance(path, str) and path.count("/") == 1 and not Path(path).parent.is_dir():
             models.append(path)
     for key, item in node.items():
-        if key in ("source", "shots_source") and isinstance(item, str):
-            item = {"class_path": item}
-        _named_in(item, models, sources)
+        if key == "where":  # tags of problems, which may be called `source`, too
+            continue
+        places = {"source": [item], "shots_source": [item]}.get(key, [])
+        if key == "sources" and isinstance(item, dict):
+            places = list(item.values())
+        for place in places or [item]:
+            if places and _names_a_class(place):
+                sources.append(_built(place))
+            else:
+                _named_in(place, models, sources)
 
 
-def _own_source(name: str) -> type[Source] | None:
-    """The data set of this package with this name; None for any other class."""
-    from slm_math.data.named import source_class, source_names
+def _names_a_class(node: Any) -> bool:
+    return isinstance(node, str) or (isinstance(node, dict) and "class_path" in node)
 
-    if name not in source_names() and not name.startswith("slm_math.data."):
-        return None
-    try:
-        return source_class(name)
-    except ValueError:
-        return None
+
+def _built(source: Any) -> Source:
+    """The data set of a config, as `fit` and `eval` build it: one of ours, or one's own."""
+    parser = Parser(prog="slm-math download")
+    parser.add_argument("--source", type=Source)
+    return parser.instantiate_classes(parser.parse_object({"source": source})).source

@@ -4,7 +4,7 @@ name together, and option names of the last version.
 - A class takes its options beside its name: `{class_path: SingleShot, prompt: solve_plain}` is
   `{class_path: SingleShot, init_args: {prompt: solve_plain}}`.
 - `agents` of several files are merged by name. `callbacks+` appends to the callbacks of earlier
-  files, and a callback whose class is already there is merged with it: its mappings (`agents`,
+  files, and a callback whose class is there once is merged with it: its mappings (`agents`,
   `sources`, `engines`) by name, its other options one by one.
 - A renamed option keeps its old name for one version, with a note on stderr.
 """
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,30 +64,44 @@ class ConfigFile(ActionConfigFile):
         content = load(text) if is_file or text.lstrip().startswith("{") else None
         if isinstance(content, dict):
             values = json.dumps(with_new_names(content, getattr(parser, "renamed", {})))
-        agents = cfg.get("agents")
+        agents, callbacks = cfg.get("agents"), cfg.get("trainer.callbacks")
         super().__call__(parser, cfg, values, option_string)
         if isinstance(agents, dict) and isinstance(cfg.get("agents"), dict):
             cfg["agents"] = agents | cfg["agents"]
-        callbacks = cfg.get("trainer.callbacks")
-        if isinstance(callbacks, list):
-            cfg["trainer.callbacks"] = merged_by_class(callbacks)
+        if isinstance(callbacks, list) and _only_appends(content):
+            count = len(callbacks)
+            together = cfg["trainer.callbacks"]
+            cfg["trainer.callbacks"] = merged_by_class(together[:count], together[count:])
 
 
-def merged_by_class(callbacks: list[Any]) -> list[Any]:
-    """The callbacks with the options of a class that occurs several times in its first place."""
-    merged: dict[Any, Any] = {}
-    for index, callback in enumerate(callbacks):
-        name = callback.get("class_path") if isinstance(callback, Namespace) else index
-        if name not in merged:
-            merged[name] = callback
+def _only_appends(content: Any) -> bool:
+    """Whether a config file adds to the callbacks of earlier files, without any of its own."""
+    trainer = content.get("trainer") if isinstance(content, dict) else None
+    return isinstance(trainer, dict) and "callbacks+" in trainer and "callbacks" not in trainer
+
+
+def merged_by_class(earlier: list[Any], added: list[Any]) -> list[Any]:
+    """The earlier callbacks and the added ones. The options of an added callback go into the
+    earlier one of its class if each list has one such callback; of several nobody could tell which
+    is meant, so these are appended.
+    """
+    result, classes = list(earlier), Counter(map(_class_of, added))
+    for callback in added:
+        same = [old for old in earlier if _class_of(old) == _class_of(callback) is not None]
+        if len(same) != 1 or classes[_class_of(callback)] != 1:
+            result.append(callback)
             continue
-        options = merged[name].get("init_args") or Namespace()
+        options = same[0].get("init_args") or Namespace()
         for key, value in vars(callback.get("init_args") or Namespace()).items():
             old = options.get(key)
             together = isinstance(value, dict) and isinstance(old, dict)
             options[key] = old | value if together else value
-        merged[name]["init_args"] = options
-    return list(merged.values())
+        same[0]["init_args"] = options
+    return result
+
+
+def _class_of(callback: Any) -> str | None:
+    return callback.get("class_path") if isinstance(callback, Namespace) else None
 
 
 def with_new_names(content: dict[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
@@ -121,6 +136,37 @@ def arguments_with_new_names(arguments: list[str], renamed: Mapping[str, str]) -
                 argument = f"--{new}{name[len(old) :]}{equals}{value}"
                 note(old, new)
         result.append(argument)
+    return result
+
+
+def environment_with_new_names(
+    environment: Mapping[str, str],
+    prefix: str,
+    options: Iterable[str],
+    renamed: Mapping[str, str],
+) -> dict[str, str]:
+    """The environment with the variables of renamed options under their new names. `prefix` starts
+    the variables of a command, and `options` are its options.
+    """
+
+    def variable(option: str) -> str:
+        return (prefix + option).replace(".", "__").upper()
+
+    known = set(map(variable, options))
+    result = dict(environment)
+    for old, new in renamed.items():
+        for name, value in environment.items():
+            present = variable(new) + name[len(variable(old)) :]
+            if f"{name}__".startswith(f"{variable(old)}__") and present in known:
+                del result[name]
+                result.setdefault(present, value)
+                note(old, new)
+    for group in {old.partition(".")[0] for old in renamed if "." in old}:
+        if (name := variable(group)) in result:  # a class with its options
+            content = load(result[name])
+            if isinstance(content, dict):
+                content = with_new_names({group: content}, renamed)[group]
+                result[name] = json.dumps(content)
     return result
 
 

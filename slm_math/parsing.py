@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
-from slm_math.config_files import ConfigFile
+from slm_math.config_files import ConfigFile, environment_with_new_names
+from slm_math.messages import short
 
 ENV_PREFIX = "SLM_MATH"
-# lines of jsonargparse's messages without a reason: attempts of a union, the whole configuration
-_NOISE = re.compile(
-    r"^\s*(Does not validate|Subtypes:|Errors:|Given value|[-–]?\s*Expected a <class 'NoneType'>"
-    r"|[-–]?\s*Expected a path but|Parser key \"(model|data|trainer)\":\s*$)"
-)
+# a class as the value of an option: GSM8K, my_data.Mine, {class_path: GSM8K, limit: 100}
+_CLASS = re.compile(r"(\w+\.)*[A-Z]\w*$|\{.*\bclass_path\b", re.DOTALL)
 
 
 class Parser(ArgumentParser):
@@ -29,9 +26,20 @@ class Parser(ArgumentParser):
     """
 
     renamed: ClassVar[dict[str, str]] = {}
+    _environment: dict[str, str] | None = None  # with the new names of options
+
+    def _load_env_vars(self, env: Mapping[str, str], defaults: bool) -> Namespace:
+        """Reads the environment, in which options may have their old names, too."""
+        if self._environment is None:  # it is read several times, and noted once
+            prefix = f"{self.env_prefix}_"
+            options = [action.dest for action in self._actions]
+            self._environment = environment_with_new_names(env, prefix, options, self.renamed)
+        return super()._load_env_vars(env=self._environment, defaults=defaults)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        print(f"slm-math: error: {short(message)}", file=sys.stderr)
+        if not self.exit_on_error:  # the parser of a class inside; the outer one says where it is
+            super().error(message, ex)
+        print(f"slm-math: error: {short(message, getattr(self, 'args', ()))}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -44,87 +52,6 @@ class EvalParser(Parser):
         "engine": "inference.engine",
         "slots": "inference.slots",
     }
-
-
-def short(message: str) -> str:
-    """The lines of a jsonargparse message that say what is wrong and where. For a misspelled class
-    they name similar classes and all known ones.
-    """
-    lines = [
-        line.strip().lstrip("-–").strip() for line in message.splitlines() if not _NOISE.match(line)
-    ]
-    lines = list(dict.fromkeys(line for line in lines if line))
-    text = " ".join(lines) if lines else message.splitlines()[0]
-    base = _base_class(text)
-    text = re.sub(
-        r"Expected a dot import path string: (\S+)", lambda m: _no_class(m[1], base), text
-    )
-    text = re.sub(
-        r"Problem with given class_path '(\S+)': module \S+ has no attribute \S+",
-        lambda m: _no_class(m[1], base),
-        text,
-    )
-    text = re.sub(r"Option '(\S+)' is not accepted", lambda m: _no_option(m[1]), text)
-    text = re.sub(
-        r"^Parser key \"config\": File does not exist: ", "config file does not exist: ", text
-    )
-    return text if len(text) <= 600 else text[:600] + " ..."
-
-
-# option -> the base class of what it takes
-_BASES = {
-    "source": "Source",
-    "shots_source": "Source",
-    "sources": "Source",
-    "agent": "Agent",
-    "agents": "Agent",
-    "rewards": "Reward",
-    "engines": "Engine",
-    "model": "PolicyModule",
-    "data": "SourceData",
-    "sandbox": "Sandbox",
-}
-
-
-def _base_class(message: str) -> type | None:
-    """The base class of the class that an error is about, by the option that the error names."""
-    keys = [key.rpartition(".")[2] for key in re.findall(r'Parser key "([^"]+)"', message)]
-    base = next((_BASES[key] for key in reversed(keys) if key in _BASES), None)
-    return next((cls for cls in _our_classes() if cls.__name__ == base), None)
-
-
-def _no_class(name: str, base: type | None) -> str:
-    known = {cls.__name__ for cls in _our_classes() if base is None or issubclass(cls, base)}
-    if base is not None:
-        known.discard(base.__name__)
-    text = f"there is no class {name}" + _similar(name.rpartition(".")[2], known)
-    if base is None:
-        return text
-    return f"{text} (known: {', '.join(sorted(known))}; for a class of your own, its dotted path)"
-
-
-def _no_option(name: str) -> str:
-    known = {
-        option for cls in _our_classes() for option in getattr(cls.__init__, "__annotations__", {})
-    }
-    return f"there is no option {name}" + _similar(name, known)
-
-
-def _similar(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known - {name}), n=3)
-    return f": did you mean {' or '.join(close)}?" if close else ""
-
-
-def _our_classes() -> Iterator[type]:
-    """The public classes of the imported modules of slm-math and of its callbacks."""
-    for module in [
-        m for name, m in sys.modules.items() if name.partition(".")[0] in ("slm_math", "callbacks")
-    ]:
-        yield from (
-            value
-            for value in vars(module).values()
-            if isinstance(value, type) and not value.__name__.startswith("_")
-        )
 
 
 def with_nulls(arguments: list[str]) -> list[str]:
@@ -148,6 +75,33 @@ def with_nulls(arguments: list[str]) -> list[str]:
         result += ["--config", json.dumps(tree)]
         index += 1 if "=" in argument else 2
     return result
+
+
+def classes_first(arguments: list[str]) -> list[str]:
+    """The arguments with the options of a class behind the class that they belong to, so that
+    `--data.source GSM8K --data ProblemData` is `--data ProblemData --data.source GSM8K`.
+
+    The order stays as it is otherwise, and where a class is named before.
+    """
+    units: list[list[str]] = []  # an option and its values
+    for argument in arguments:
+        if argument.startswith("--") or not units:
+            units.append([])
+        units[-1].append(argument)
+    names = [unit[0].partition("=")[0].removesuffix(".class_path") for unit in units]
+    classes: dict[str, int] = {}  # option -> where it names a class for the first time
+    for index, (unit, name) in enumerate(zip(units, names)):
+        value = " ".join(unit).removeprefix(unit[0].partition("=")[0]).lstrip("= ")
+        if name.startswith("--") and _CLASS.match(value):
+            classes.setdefault(name, index)
+
+    def place(index: int) -> tuple[int, int, int]:
+        parts = names[index].split(".")
+        above = [".".join(parts[:count]) for count in range(1, len(parts))]
+        at = max([index, *(classes[name] for name in above if name in classes)])
+        return at, len(parts), index  # of options behind the same class, the outer ones first
+
+    return [word for index in sorted(range(len(units)), key=place) for word in units[index]]
 
 
 def command_parser(function: Callable[..., Any], name: str) -> Parser:

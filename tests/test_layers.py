@@ -25,7 +25,7 @@ LAYERS = [
     {"modules"},
     {"evaluation", "synthesis"},
     {"grading", "report"},
-    {"short_names", "config_files", "parsing"},
+    {"short_names", "messages", "config_files", "parsing"},
     {"cli", "commands", "doctor", "training", "__main__", "callbacks"},
 ]
 PAGE = 45  # lines

@@ -61,7 +61,7 @@ class GRPOModule(PolicyModule):
     Args:
         policy: the model.
         agent: the workflow that is rolled out.
-        rewards: parts that are added up by their weights, per role.
+        rewards: parts that are added up by their weights, per role; by default only Correct.
         optim: optimizer and schedule.
         objective: surrogate, averaging, clipping, KL, entropy, correction for the engine.
         advantage: baseline and scale.
@@ -90,7 +90,7 @@ class GRPOModule(PolicyModule):
         self,
         policy: Policy,
         agent: Agent = SingleShot(),
-        rewards: Sequence[Reward] = (Correct(),),
+        rewards: Sequence[Reward] | None = None,
         optim: Optim = Optim(lr=1e-6),
         objective: Objective = Objective(),
         advantage: Advantage = Advantage(),
@@ -108,7 +108,8 @@ class GRPOModule(PolicyModule):
     ) -> None:
         super().__init__(policy, optim, tokens_per_batch, train_roles, inference=inference)
         self.agent = agent
-        self.rewards = tuple(rewards)
+        # a default in the signature would be an object, which no config.yaml can hold
+        self.rewards = (Correct(),) if rewards is None else tuple(rewards)
         self.objective = objective
         self.advantage = advantage
         self.group_size = group_size

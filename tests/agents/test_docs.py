@@ -74,8 +74,8 @@ def test_the_agent_is_trained_and_evaluated_by_one_command_each(here: Path) -> N
     [line, *_] = (here / "runs/mine/rollouts.jsonl").read_text(encoding="utf-8").splitlines()
     assert "Check each step." in line
 
-    small = ["--limit", "2", "--sampling.max_new_tokens", "8", "--torch_threads", "1"]
-    source = ["--source", "quiz.Quiz", "--policy", "runs/mine/export", "--out", "runs/test"]
+    small = ["--limit", "2", "--inference.sampling.max_new_tokens", "8", "--torch_threads", "1"]
+    source = ["--source", "quiz.Quiz", "--model", "runs/mine/export", "--out", "runs/test"]
     run([*command("eval"), *source, *small])
     records = records_of(here / "runs/test/second_thought/records.jsonl")
     assert [record["problem"] for record in records] == ["What is 0 + 7 - 0?", "What is 1 + 7 - 1?"]

@@ -42,6 +42,44 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["SingelShot", "SingleShot"],
     ),
     "misspelled source": ([*EVAL, "--source=GSM9K"], ["GSM9K", "known: Arithmetic, CoT, GSM8K"]),
+    "misspelled model": (["fit", "--model=SFTModulee"], ["model: there is no class SFTModulee: did"]),
+    "misspelled option": ([*FIT_GRPO, "--model.agent.promt=x"], ["model.agent.promt", "prompt?"]),
+    "class of a section": (
+        ["fit", f"--config={CONFIGS / 'fast.yaml'}", "--model=GRPOModule"],
+        ["data has no class yet", "name the class first: --data ChatData or --data ProblemData"],
+    ),
+    "data without a class": (
+        ["fit", "--data.source=GSM8K", "--model=GRPOModule"],
+        ["option source", "name the class first: --data ChatData or --data ProblemData"],
+    ),
+    "model without a class": (
+        ["fit", "--model.agent=SingleShot", "--data=ProblemData"],
+        ["option agent", "name the class first: --model GRPOModule"],
+    ),
+    "agent without a class": (
+        [*EVAL, "--agents.x.k=3"],
+        ["agents.x has no class yet", "name the class first: --agents.x MajorityVote"],
+    ),
+    "null for a class": (
+        [*EVAL, "--agents.two=null"],
+        ["agents: expected an Agent, got null: name a class (known: BackwardCheck, "],
+    ),
+    "null for an engine": (
+        [*FIT_GRPO, "--model.engines.judge=null"],
+        ["model.engines: expected an Engine, got null: name a class (known: CheckpointEngine, "],
+    ),
+    "wrong class": (
+        [*FIT_GRPO, "--model.agent=slm_math.rewards.Correct"],
+        ["model.agent: slm_math.rewards.Correct is not an Agent (known: BackwardCheck, "],
+    ),
+    "no options": (["fit", "--data=ProblemData"], ["options are required: --data.source"]),
+    "misspelled engine": (
+        [*FIT_GRPO, "--model.engines.judge=CheckpointEngin"],
+        [
+            "did you mean CheckpointEngine",
+            "known: CheckpointEngine, OpenAIEngine, VLLMEngine, VLLMS",
+        ],
+    ),
     "misspelled reward": ([*FIT_GRPO, "--model.rewards=[Corect]"], ["Corect", "Correct, Format"]),
     "option twice": (
         [*EVAL, "--source={class_path: GSM8K, limit: 1, init_args: {limit: 2}}"],
@@ -117,6 +155,8 @@ def test_mistake_is_answered_in_a_line_or_two(
     assert 1 <= said.count("\n") <= 2, error
     assert len(said) < 800, said
     assert "Traceback" not in error
+    for jargon in ("subclass", "Union", "Parser key", "NoneType"):
+        assert jargon not in said.replace(" ".join(arguments), "")
     for text in expected:
         assert text in said
     assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SMALL = "{train: 8, validation: 4, test: 4, solve: 20, code: 20, check: 20, copies: 4, drills: 4}"
+SMALL = "train: 8, validation: 4, test: 4, solve: 20, code: 20, check: 20, copies: 4, drills: 4"
 OF_USERS = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 # what pytest and its configuration set, and what would silence somebody
 NOT_OF_USERS = ("PYTHONWARNINGS", "PYTEST_", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY")
@@ -33,8 +33,8 @@ def slm_math(folder: Path, *arguments: str) -> str:
 
 def test_no_command_of_the_quickstart_warns(tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    source = f"{{class_path: slm_math.data.arithmetic.Arithmetic, init_args: {SMALL}}}"
-    fit = ["--trainer.limit_train_batches=2", f"--data.init_args.source={source}"]
+    source = f"{{class_path: Arithmetic, {SMALL}}}"
+    fit = ["--trainer.limit_train_batches=2", f"--data.source={source}"]
     configs = {name: f"--config=configs/quickstart/{name}.yaml" for name in ("sft", "grpo", "eval")}
     said = {
         "sft": slm_math(
@@ -47,8 +47,8 @@ def test_no_command_of_the_quickstart_warns(tmp_path: Path) -> None:
             *fit,
             "--trainer.default_root_dir=runs/grpo",
             "--trainer.max_epochs=1",
-            "--data.init_args.batch_size=4",
-            "--model.init_args.policy.path=runs/sft/export",
+            "--data.batch_size=4",
+            "--model.policy.path=runs/sft/export",
         ),
         "eval": slm_math(
             tmp_path,

@@ -1,5 +1,6 @@
 """Classes by short names, options beside class_path, agents of several files, renamed options."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import yaml
 
 from slm_math.cli import run
 from slm_math.config_files import with_init_args
+from slm_math.parsing import classes_first
 
 Shown = Callable[..., dict[str, Any]]
 
@@ -144,6 +146,34 @@ def test_agents_of_agent_eval_are_merged_by_name_where_a_later_file_appends_it(
     assert callbacks[0]["init_args"]["limit"] == 5
 
 
+def test_several_callbacks_of_one_class_in_a_file_all_stay(shown: Shown, tmp_path: Path) -> None:
+    monitors = (
+        "{class_path: ModelCheckpoint, monitor: a}, {class_path: ModelCheckpoint, monitor: b}"
+    )
+    first = f"trainer: {{callbacks: [{monitors}]}}"
+    files = write(tmp_path, one=TRAIN + first, two="trainer: {max_epochs: 3}")
+    callbacks = shown("fit", *files)["trainer"]["callbacks"]
+    assert [item["init_args"]["monitor"] for item in callbacks] == ["a", "b"]
+
+
+def test_a_callback_that_a_file_appends_to_several_of_its_class_is_one_more(
+    shown: Shown, tmp_path: Path
+) -> None:
+    checkpoint = "{{class_path: ModelCheckpoint, monitor: {}}}"
+    a, b, c, d = map(checkpoint.format, "abcd")
+    one = write(tmp_path, one=f"{TRAIN}trainer: {{callbacks: [{a}, {b}]}}")
+    single = write(tmp_path, single=f"{TRAIN}trainer: {{callbacks: [{a}]}}")
+    more = write(tmp_path, more=f"trainer: {{callbacks+: [{c}]}}")
+    two = write(tmp_path, two=f"trainer: {{callbacks+: [{c}, {d}]}}")
+    for files, expected in (
+        ([*one, *more], "abc"),
+        ([*single, *two], "acd"),
+        ([*single, *more], "c"),
+    ):
+        callbacks = shown("fit", *files)["trainer"]["callbacks"]
+        assert [item["init_args"]["monitor"] for item in callbacks] == list(expected)
+
+
 def test_callbacks_without_a_plus_replace_those_of_earlier_files(
     shown: Shown, tmp_path: Path
 ) -> None:
@@ -179,3 +209,92 @@ def test_old_names_of_the_options_of_training_work(shown: Shown, tmp_path: Path)
     assert (inference["slots"], inference["engine"]) == (3, "vllm")
     assert inference["sampling"]["max_new_tokens"] == 9
     assert inference["sampling"]["temperature"] == 0.7
+
+
+def test_a_fresh_fit_knows_every_engine(tmp_path: Path) -> None:
+    engines = "x: {class_path: OpenAIEngine, base_url: 'http://a:1', model: m}"
+    evaluation = f"{{class_path: AgentEval, agents: {{x: SingleShot}}, engines: {{{engines}}}}}"
+    files = write(tmp_path, train=f"{TRAIN}trainer: {{callbacks: [{evaluation}]}}")
+    judge = ["--model.engines.judge", "CheckpointEngine", "--model.engines.judge.path", "a/b"]
+    server = "--model.engines.server={class_path: VLLMServers, urls: ['http://a:1']}"
+    command = [sys.executable, "-m", "slm_math", "fit", *files, *judge, server, "--print_config"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("OpenAIEngine", "CheckpointEngine", "VLLMServers"):
+        assert f".{name}\n" in done.stdout
+
+
+def test_the_order_of_a_class_and_its_options_does_not_matter(shown: Shown) -> None:
+    options = [
+        *("--data.source.limit", "7", "--data.batch_size=3", "--data.source", "GSM8K"),
+        *("--data.source.validation=0.1", "--data", "ProblemData", "--model.agent.k", "5"),
+        *("--model.policy.path", "a/b", "--model.agent=MajorityVote", "--model", "GRPOModule"),
+    ]
+    config = shown("fit", *options)
+    data, model = (config[name]["init_args"] for name in ("data", "model"))
+    assert (data["batch_size"], data["source"]["class_path"]) == (3, "slm_math.data.GSM8K")
+    assert data["source"]["init_args"] == {"path": None, "validation": 0.1, "limit": 7}
+    assert (model["policy"]["path"], model["agent"]["init_args"]["k"]) == ("a/b", 5)
+    agents = shown(*EVAL, "--source=GSM8K", "--agents.x.k=3", "--agents.x", "MajorityVote")
+    assert agents["agents"]["x"]["init_args"]["k"] == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("--a.b 1 --a K", "--a K --a.b 1"),
+        (
+            "--a.b.c -1 --a.b={class_path:K} --d 2 --a my.K",
+            "--d 2 --a my.K --a.b={class_path:K} --a.b.c -1",
+        ),
+        # a class that was named before, what is no class, and lists, whose order counts
+        ("--a K --a.b 1 --a L", "--a K --a.b 1 --a L"),
+        ("--trainer.x 1 --trainer file.yaml", "--trainer.x 1 --trainer file.yaml"),
+        ("--r+ K --r.w 1 --r+ L --r.w 2", "--r+ K --r.w 1 --r+ L --r.w 2"),
+        ("--r.w 1 --config f --help", "--r.w 1 --config f --help"),
+        ("fit --a.b 1 2 --a.class_path=K", "fit --a.class_path=K --a.b 1 2"),
+    ],
+)
+def test_only_options_without_their_class_move(given: str, expected: str) -> None:
+    assert classes_first(given.split()) == expected.split()
+
+
+def test_old_names_work_in_the_environment_and_say_so(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = ["eval", "--out=x", "--source=GSM8K", "--agents.x=SingleShot"]
+    monkeypatch.setenv("SLM_MATH_EVAL_POLICY", "a/b")
+    monkeypatch.setenv("SLM_MATH_EVAL_SLOTS", "3")
+    monkeypatch.setenv("SLM_MATH_EVAL_SAMPLING__TOP_P", "0.5")
+    config = shown(*evaluation)
+    assert config["model"] == "a/b"
+    assert config["inference"]["slots"] == 3
+    assert config["inference"]["sampling"]["top_p"] == 0.5
+    assert config["stderr"].count("option policy is now called model") == 1
+    assert config["stderr"].count("option sampling is now called inference.sampling") == 1
+    monkeypatch.setenv("SLM_MATH_EVAL_MODEL", "c/d")
+    assert shown(*evaluation)["model"] == "c/d"
+    monkeypatch.setenv("SLM_MATH_FIT__MODEL", "{class_path: GRPOModule, slots: 3}")
+    fit = ["--model.policy.path=a/b", "--data=ProblemData", "--data.source=GSM8K"]
+    config = shown("fit", *fit)
+    assert config["model"]["init_args"]["inference"]["slots"] == 3
+    assert config["stderr"].count("option model.slots is now called model.inference.slots") == 1
+
+
+def test_the_environment_of_the_help_works(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["--help"])
+    said = re.findall(r"(SLM_MATH_\w+)=(\d+)", capsys.readouterr().out)
+    assert [name.split("_")[2] for name, _ in said] == ["FIT", "EVAL"]
+    for name, value in said:
+        monkeypatch.setenv(name, value)
+    fit = shown(
+        "fit",
+        "--model=GRPOModule",
+        "--model.policy.path=a/b",
+        "--data=ProblemData",
+        "--data.source=GSM8K",
+    )
+    evaluation = shown(*EVAL, "--source=GSM8K", "--agents.x=SingleShot")
+    assert (fit["trainer"]["max_epochs"], evaluation["samples"]) == (2, 4)

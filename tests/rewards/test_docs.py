@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 from rewards.traces import MATH, RIGHT, WRONG, YES, trace
 
 from slm_math.answers.graded import grade_trace
@@ -94,13 +97,31 @@ def test_example_of_a_plain_reward(written: Path) -> None:
     assert [scores.totals["solver"] for scores in found] == [1.0, 0.0]
 
 
+def words_of_the_command() -> list[str]:
+    [command] = re.findall(r"^    (slm-math fit (?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
+    return shlex.split(command.replace("\\\n", " "))[1:]
+
+
+def test_command_of_the_page_is_understood_as_written(written: Path) -> None:
+    """In a process of its own, which has imported nothing before."""
+    command = [sys.executable, "-m", "slm_math", *words_of_the_command(), "--print_config"]
+    path = os.pathsep.join([str(written), str(ROOT)])
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    options = yaml.safe_load(done.stdout)["model"]["init_args"]
+    assert options["engines"]["judge"]["class_path"].endswith(".OpenAIEngine")
+    assert options["engines"]["judge"]["init_args"]["model"] == "my-judge"
+    assert options["rewards"][-1]["class_path"] == "my_rewards.SoundSteps"
+
+
 def test_command_of_the_page_trains_with_the_judge(
     written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The judge of the page is a server; here a class answers in its place."""
     monkeypatch.chdir(ROOT)
-    [command] = re.findall(r"^    (slm-math fit (?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
-    words = shlex.split(command.replace("\\\n", " "))[1:]
+    words = words_of_the_command()
     at = words.index("--model.engines.judge")
     words = [*words[:at], "--model.engines.judge", "my_judge.Scripted"]
     out = written / "run"
