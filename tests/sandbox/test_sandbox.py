@@ -255,7 +255,7 @@ def test_a_program_gets_its_processor_time_and_no_more(light):
         result = sandbox.run(stubborn)
     assert (result.ok, result.timed_out, result.error_type) == (False, True, "TimeoutError")
     assert result.text == "so far\nTimeoutError: the program took more than 0.3 s of processor time"
-    assert of_children() - before < 5
+    assert of_children() - before < 20  # without the limit it takes 120
 
 
 def test_a_sleeper_is_stopped_by_the_clock(light):
