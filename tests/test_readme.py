@@ -31,6 +31,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fit(command: str, root: Path) -> None:
     arguments = shlex.split(command)[1:]
+    small = ["--model.inference.sampling.max_new_tokens", "8", "--model.group_size", "4"]
     run(
         [
             *arguments,
@@ -40,6 +41,7 @@ def fit(command: str, root: Path) -> None:
             str(root),
             "--torch_threads",
             "1",
+            *(small if "configs/grpo/" in command else []),
         ]
     )
 
@@ -143,6 +145,7 @@ def test_what_the_readme_does_with_results_runs(
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "runs" / "sft-lora").mkdir(parents=True)
     (tmp_path / "runs" / "sft-lora" / "export").symlink_to(export)
+    (tmp_path / "runs" / "grpo").symlink_to(export.parent)
     monkeypatch.chdir(tmp_path)
     small = [
         "--limit=2",
@@ -151,7 +154,6 @@ def test_what_the_readme_does_with_results_runs(
         "--source",
         EMBEDDED,
     ]
-    fit("slm-math fit --config configs/sft/full.yaml", tmp_path / "runs" / "grpo")
     done = []
     for command in commands():
         name = command.split()[1]

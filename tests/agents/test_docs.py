@@ -70,7 +70,8 @@ def test_the_example_is_short() -> None:
 
 def test_the_agent_is_trained_and_evaluated_by_one_command_each(here: Path) -> None:
     fast = ["--config", "configs/fast.yaml", "--torch_threads", "1"]
-    run([*command("fit"), *fast, "--trainer.default_root_dir", "runs/mine"])
+    few = ["--model.inference.sampling.max_new_tokens", "12", "--model.group_size", "4"]
+    run([*command("fit"), *fast, *few, "--trainer.default_root_dir", "runs/mine"])
     [line, *_] = (here / "runs/mine/rollouts.jsonl").read_text(encoding="utf-8").splitlines()
     assert "Check each step." in line
 

@@ -170,7 +170,7 @@ def test_nothing_is_raised_and_time_is_bounded(reply: str, gold: str) -> None:
     verdict = grade(reply, gold, last_number=True)
     gold_answer(gold)
     assert isinstance(verdict.correct, bool)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 20  # far more than any takes, and no search without end
 
 
 @settings(max_examples=150 * TIMES)

@@ -1,7 +1,6 @@
 """The command line: quick help, configs that parse, commands end to end."""
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -35,17 +34,15 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]
     return yaml.safe_load(capsys.readouterr().out)
 
 
-def test_help_is_quick_and_needs_no_torch() -> None:
+def test_help_imports_nothing_that_is_slow() -> None:
     code = (
-        "import sys; from slm_math.cli import run; run(['--help']); assert 'torch' not in "
-        "sys.modules"
+        "import sys; from slm_math.cli import run; run(['--help'])\n"
+        "slow = {'torch', 'lightning', 'transformers', 'sympy', 'numpy', 'jsonargparse'}\n"
+        "assert not slow & sys.modules.keys()"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     out = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3.5
     for command in ("fit", "test", "eval", "grade", "results", "download"):
         assert f"  {command} " in out
 

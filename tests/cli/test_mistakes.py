@@ -42,7 +42,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["SingelShot", "SingleShot"],
     ),
     "misspelled source": ([*EVAL, "--source=GSM9K"], ["GSM9K", "known: Arithmetic, CoT, GSM8K"]),
-    "misspelled model": (["fit", "--model=SFTModulee"], ["model: there is no class SFTModulee: did"]),
+    "misspelled model": (
+        ["fit", "--model=SFTModulee"],
+        ["model: there is no class SFTModulee: did"],
+    ),
     "misspelled option": ([*FIT_GRPO, "--model.agent.promt=x"], ["model.agent.promt", "prompt?"]),
     "class of a section": (
         ["fit", f"--config={CONFIGS / 'fast.yaml'}", "--model=GRPOModule"],

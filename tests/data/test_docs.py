@@ -48,14 +48,14 @@ def test_the_example_is_short() -> None:
     assert len(EXAMPLE.splitlines()) < 30
 
 
-def fit(command: list[str], root: str) -> None:
+def fit(command: list[str], root: str, *more: str) -> None:
     """Runs a command of the page with a tiny model: fast.yaml comes before the page's own options,
     which therefore win.
     """
     fit, config, file, *options = command
     assert (fit, config) == ("fit", "--config")
     small = ["--config=configs/fast.yaml", "--torch_threads=1", "--trainer.default_root_dir", root]
-    run(["fit", "--config", file, *small, *options])
+    run(["fit", "--config", file, *small, *options, *more])
 
 
 def test_the_data_set_is_trained_on_and_evaluated(
@@ -63,7 +63,8 @@ def test_the_data_set_is_trained_on_and_evaluated(
 ) -> None:
     evaluate, tune, reinforce = COMMANDS
     fit(tune, "runs/sft")
-    fit(reinforce, "runs/grpo")
+    few = ["--model.inference.sampling.max_new_tokens=12", "--model.group_size=4"]
+    fit(reinforce, "runs/grpo", *few)
     first = (here / "runs/grpo/rollouts.jsonl").read_text(encoding="utf-8").splitlines()[0]
     assert json.loads(first)["id"].startswith("mine/train/")
     options = ["--limit=4", "--inference.sampling.max_new_tokens=4", "--torch_threads=1"]

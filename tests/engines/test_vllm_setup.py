@@ -4,9 +4,11 @@ import.
 
 from __future__ import annotations
 
-import subprocess
+import importlib
+import multiprocessing
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -125,20 +127,32 @@ def test_without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
         vllm_setup.import_vllm()
 
 
+def imports_again(channel: Connection) -> None:
+    """Imports our packages anew where importing any of vllm is an error."""
+    ours = ("slm_math", "callbacks")
+    for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
+        del sys.modules[name]
+    sys.modules["vllm"] = None  # type: ignore[assignment]
+    for name in (
+        *("slm_math.training", "slm_math.modules.grpo", "slm_math.evaluation.command"),
+        *("slm_math.engines.vllm", "slm_math.engines.vllm_control"),
+    ):
+        importlib.import_module(name)
+    servers = importlib.import_module("slm_math.engines.vllm_servers")
+    servers.VLLMServers(["http://localhost:1"]).close()
+    importlib.import_module("slm_math.engines.settings").choose_engine("auto")
+    channel.send([name for name in sys.modules if name.startswith("vllm.")])
+
+
 def test_nothing_imports_vllm_before_it_is_used() -> None:
-    """Importing any of it is an error here; looking for its version is not."""
-    code = (
-        "import sys; sys.modules['vllm'] = None\n"  # makes `import vllm` raise ImportError
-        "import slm_math.training, slm_math.engines.vllm, slm_math.engines.vllm_servers\n"
-        "import slm_math.engines.vllm_control, slm_math.modules.grpo, slm_math.evaluation.command\n"
-        "from slm_math.engines.vllm_servers import VLLMServers\n"
-        "from slm_math.engines.settings import choose_engine as choose\n"
-        "VLLMServers(['http://localhost:1']).close(); choose('auto')\n"
-        "print(sorted(name for name in sys.modules if name.startswith('vllm.')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "[]"
+    """Looking for its version is no import. A fork of this process has torch already."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=imports_again, args=(theirs,))
+    process.start()
+    theirs.close()
+    assert ours.recv() == []  # and EOFError if it failed
+    process.join()
 
 
 # servers, before anything is asked

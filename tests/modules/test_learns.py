@@ -15,6 +15,8 @@ from slm_math.modules.optim import Optim
 from slm_math.policy.config import Policy
 from slm_math.types import Sampling
 
+pytestmark = pytest.mark.slow
+
 
 class Practiced:
     """The problems of a source's training split as its validation split."""

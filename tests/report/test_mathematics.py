@@ -71,4 +71,4 @@ def test_no_formula_takes_long(text: str) -> None:
     start = time.process_time()
     mathml(text[:1400])
     assert "".join(source for source, _, _ in formulas(text)) == text
-    assert time.process_time() - start < 5  # the slowest takes half a second
+    assert time.process_time() - start < 30  # the slowest takes half a second

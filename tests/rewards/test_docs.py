@@ -126,6 +126,7 @@ def test_command_of_the_page_trains_with_the_judge(
     words = [*words[:at], "--model.engines.judge", "my_judge.Scripted"]
     out = written / "run"
     small = ["--config", "configs/fast.yaml", "--trainer.default_root_dir", str(out)]
+    small += ["--model.inference.sampling.max_new_tokens", "12", "--model.group_size", "4"]
     run([*words, *small, "--torch_threads", "1"])
     rows = [json.loads(line) for line in (out / "rollouts.jsonl").read_text().splitlines()]
     scored = [row["parts"]["solver"]["sound_steps"] for row in rows]

@@ -263,8 +263,13 @@ def run_attacks(target: Target, host: Host, limits: Limits, attacks: list[Attack
     return findings
 
 
-def select_attacks(only: str = "", slow: bool = True, first: bool = False) -> list[Attack]:
-    """The attacks whose group/name matches `only`, optionally the fast ones or one item of each."""
+def select_attacks(
+    only: str = "", slow: bool = True, first: bool = False, part: str = "1/1"
+) -> list[Attack]:
+    """The attacks whose group/name matches `only`, optionally the fast ones or one item of each.
+
+    The parts 1/n to n/n are all of them, and each has some of every group.
+    """
     chosen = [
         attack for attack in load_attacks() if re.search(only, f"{attack.group}/{attack.name}")
     ]
@@ -272,7 +277,8 @@ def select_attacks(only: str = "", slow: bool = True, first: bool = False) -> li
         chosen = list(
             {attack.name.partition("[")[0]: attack for attack in reversed(chosen)}.values()
         )[::-1]
-    return [attack for attack in chosen if slow or not attack.slow]
+    number, parts = map(int, part.split("/"))
+    return [attack for attack in chosen if slow or not attack.slow][number - 1 :: parts]
 
 
 @contextlib.contextmanager
@@ -304,10 +310,11 @@ def main() -> int:
     parser.add_argument(
         "--first", action="store_true", help="only the first of an attack's several items"
     )
+    parser.add_argument("--part", default="1/1", help="2/3: the second third of them")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     limits = Limits(args.wall_seconds, args.memory_mb, args.output_kb)
-    attacks = select_attacks(args.only, not args.fast, args.first)
+    attacks = select_attacks(args.only, not args.fast, args.first, args.part)
     start = time.monotonic()
     with Host() as host:
         before = descendants(host.pid)

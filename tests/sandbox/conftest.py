@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from sandbox.light import lighten
 from sandbox.servers import running
 
 from slm_math.sandbox import Sandbox, wire
@@ -16,6 +17,12 @@ def no_token():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(wire.TOKEN_VARIABLE, raising=False)
         yield
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """Workers that start in this test load no libraries."""
+    lighten(monkeypatch)
 
 
 @pytest.fixture
@@ -36,11 +43,13 @@ def start():
 @pytest.fixture(scope="module")
 def real():
     """A server of a real sandbox, and the sandbox."""
-    with Sandbox(workers=2, wall_seconds=30) as sandbox:
-        server = running(sandbox)
-        yield server, sandbox
-        server.shutdown()
-        server.server_close()
+    with pytest.MonkeyPatch.context() as patch:
+        lighten(patch)
+        with Sandbox(workers=2, wall_seconds=30) as sandbox:
+            server = running(sandbox)
+            yield server, sandbox
+            server.shutdown()
+            server.server_close()
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """The attacks of attacks/*.yaml on every tier of this machine, as root and as an ordinary user.
 
-By default one program of each attack runs; `-m slow` runs all of them, also those that take a whole
-time limit.
+By default one program of each attack runs, as root on one of the tiers that work without bubblewrap
+and as an ordinary user on the other; `-m slow` runs all of them everywhere, also those that take a
+whole time limit.
 """
 
 import os
@@ -55,16 +56,21 @@ def check(done: subprocess.CompletedProcess[str] | str, least: int) -> None:
     assert int(summary[2]) >= least
 
 
+# What each place runs by default: B and C together have all attacks, with root and without.
+PARTS = dict(zip(PLACES, ("1/2", "1/2", "2/2", "2/2", "2/2", "1/2")))
+
+
 @pytest.fixture(scope="module")
 def outcomes():
-    """All places in parallel, as most attacks wait for a time limit."""
-    with ThreadPoolExecutor(4) as lanes:
-        yield {place: lanes.submit(attack, *place, "--fast", "--first") for place in PLACES}
+    """Two places at a time, as many attacks wait for a time limit."""
+    with ThreadPoolExecutor(2) as lanes:
+        options = {place: ("--fast", "--first", f"--part={PARTS[place]}") for place in PLACES}
+        yield {place: lanes.submit(attack, *place, *options[place]) for place in PLACES}
 
 
 @pytest.mark.parametrize(("tier", "user"), PLACES)
 def test_no_attack_gets_through(outcomes, tier: str, user: str) -> None:
-    check(outcomes[tier, user].result(), 240)
+    check(outcomes[tier, user].result(), 120)
 
 
 @pytest.mark.slow
@@ -74,7 +80,7 @@ def test_no_variation_of_an_attack_gets_through(tier: str, user: str) -> None:
 
 
 def test_a_plain_interpreter_falls_to_most_of_them() -> None:
-    groups = "files|network|processes"
+    groups = "^(files|network)/"
     options = ["--target=naive", "--wall-seconds=1.5", "--fast", "--first", f"--only={groups}"]
     done = subprocess.run(
         [sys.executable, "-B", str(SCRIPT), *options],
@@ -84,4 +90,4 @@ def test_a_plain_interpreter_falls_to_most_of_them() -> None:
         check=False,
     )
     breaches = int(done.stdout.splitlines()[-1].partition(" of ")[0])
-    assert breaches >= 40, done.stdout
+    assert breaches >= 35, done.stdout

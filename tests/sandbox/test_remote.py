@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from sandbox import light
 from sandbox.servers import GOOD, TOKEN, Stub, client, drain, linux, reply
 from sandbox.watching import eventually
 
@@ -69,7 +70,10 @@ def test_a_server_that_is_killed_and_comes_back():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = f"from slm_math.sandbox.serve import Sandbox, serve; serve(Sandbox(1), port={port})"
+    code = (
+        f"{light.CODE}\nfrom slm_math.sandbox.serve import Sandbox, serve\n"
+        f"serve(Sandbox(1), port={port})"
+    )
     command = [sys.executable, "-c", code]
 
     def begin() -> subprocess.Popen:

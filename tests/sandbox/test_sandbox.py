@@ -152,12 +152,9 @@ def test_nothing_shown_names_a_folder_of_this_host(sandbox):
     assert "cannot import name 'nothing' from 'sympy'" in result.error
 
 
-def test_output_before_an_error_is_returned(sandbox):
-    result = sandbox.run("print('so far')\n1 / 0")
-    assert result.text == "so far\nline 2: ZeroDivisionError: division by zero"
-
-
-def test_output_and_value_are_both_shown(sandbox):
+def test_output_is_shown_with_the_error_or_the_value(sandbox):
+    text = "so far\nline 2: ZeroDivisionError: division by zero"
+    assert sandbox.run("print('so far')\n1 / 0").text == text
     assert sandbox.run("print('x =', 3)\n3 + 4").text == "x = 3\n7"
 
 
@@ -217,16 +214,16 @@ def test_an_error_in_an_earlier_function_has_the_line_that_called_it(sandbox):
     assert result.error == "line 2: ZeroDivisionError: division by zero"
 
 
-def test_each_block_of_a_session_has_its_time():
-    half = "import time\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass"
-    with Sandbox(workers=1, cpu_seconds=0.6) as sandbox:
+def test_each_block_of_a_session_has_its_time(light):
+    half = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
+    with Sandbox(workers=1, cpu_seconds=0.3, wall_seconds=60) as sandbox:
         assert sandbox.run("print(1)", [half, half]).ok
         late = sandbox.run(FOREVER, [half, half])
-        assert late.error == "TimeoutError: the program took more than 1.8 s of processor time"
+        assert late.error == "TimeoutError: the program took more than 0.9 s of processor time"
 
 
-def test_the_blocks_of_one_request_share_its_time():
-    with Sandbox(workers=1, cpu_seconds=0.4) as sandbox:
+def test_the_blocks_of_one_request_share_its_time(light):
+    with Sandbox(workers=1, cpu_seconds=0.4, wall_seconds=60) as sandbox:
         result = sandbox.run(FOREVER, [""] * 20, turns=1)
     assert result.error == "TimeoutError: the program took more than 0.4 s of processor time"
 
@@ -245,7 +242,7 @@ def of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_a_program_gets_its_processor_time_and_no_more():
+def test_a_program_gets_its_processor_time_and_no_more(light):
     stubborn = (
         "import signal\nfor n in (signal.SIGXCPU, signal.SIGPROF, signal.SIGALRM, "
         "signal.SIGTERM):\n"
@@ -258,19 +255,28 @@ def test_a_program_gets_its_processor_time_and_no_more():
         result = sandbox.run(stubborn)
     assert (result.ok, result.timed_out, result.error_type) == (False, True, "TimeoutError")
     assert result.text == "so far\nTimeoutError: the program took more than 0.3 s of processor time"
-    assert of_children() - before < 5
+    assert of_children() - before < 20  # without the limit it takes 120
 
 
-def test_a_sleeper_is_stopped_by_the_clock():
-    with Sandbox(workers=1, wall_seconds=0.5) as sandbox:
-        result = sandbox.run("import time\nprint('asleep')\ntime.sleep(60)")
-        assert (result.timed_out, result.stdout) == (True, "asleep\n")
-        assert result.error == "TimeoutError: the program took more than 0.5 s"
-        assert sandbox.run("import os, time\nos.closerange(0, 64)\ntime.sleep(60)").timed_out
-        assert sandbox.run("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)").timed_out
+def test_a_sleeper_is_stopped_by_the_clock(light):
+    """Three at a time, with a limit in which a busy machine, too, comes to `print`."""
+    sleepers = (
+        "import time\nprint('asleep')\ntime.sleep(600)",
+        "import os, time\nos.closerange(0, 64)\ntime.sleep(600)",
+        "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
+    )
+    with Sandbox(workers=3, wall_seconds=1.5) as sandbox:
+        sandbox.start()
+        tickets, results = [sandbox.submit(RunPython(code)) for code in sleepers], {}
+        while sandbox.busy:
+            results |= dict(sandbox.poll(60))
+    first = results[tickets[0]]
+    assert first.stdout == "asleep\n"
+    assert first.error == "TimeoutError: the program took more than 1.5 s"
+    assert [results[ticket].timed_out for ticket in tickets] == [True] * 3
 
 
-def test_memory_is_limited(sandbox):
+def test_memory_is_limited(sandbox, light):
     result = sandbox.run("x = bytearray(2 << 30)")
     assert (result.error, result.out_of_memory) == ("line 1: MemoryError", True)
     assert sandbox.run("import numpy\nnumpy.ones((1 << 28,))").out_of_memory
@@ -282,7 +288,7 @@ def test_memory_is_limited(sandbox):
 @pytest.mark.parametrize(
     "flood", ["while True: print('flood')", "'√' * 5_000", "print('x' * 10_000_000)"]
 )
-def test_a_flood_of_output_is_stopped_early(flood):
+def test_a_flood_of_output_is_stopped_early(flood, light):
     before = of_children()
     with Sandbox(workers=1, output_kb=4, cpu_seconds=20, wall_seconds=120) as sandbox:
         result = sandbox.run(flood)
@@ -292,19 +298,19 @@ def test_a_flood_of_output_is_stopped_early(flood):
     assert of_children() - before < 10
 
 
-def test_flood_into_other_files_is_discarded():
+def test_flood_into_other_files_is_discarded(light):
     flood = (
         "import os\nwhile True:\n    for fd in range(2, 20):\n"
         "        try: os.write(fd, b'x' * 65536)\n        except OSError: pass"
     )
-    with Sandbox(workers=1, cpu_seconds=0.5, output_kb=4) as sandbox:
+    with Sandbox(workers=1, cpu_seconds=0.5, wall_seconds=60, output_kb=4) as sandbox:
         result = sandbox.run(flood)
     assert not result.ok
     assert len(result.error) <= 500
     assert len(result.stderr) <= 4096
 
 
-def test_a_program_that_does_not_fit_is_its_own_failure():
+def test_a_program_that_does_not_fit_is_its_own_failure(light):
     with Sandbox(workers=1, memory_mb=64) as sandbox:
         assert sandbox.run("x = 1\n#" + "a" * (70 << 20)).out_of_memory
 
@@ -339,7 +345,6 @@ def test_a_setting_that_makes_no_sense_is_refused(bad):
         Sandbox(**bad)
 
 
-def test_a_request_brings_its_session_through_the_queue():
-    with Sandbox(workers=1) as sandbox:
-        ticket = sandbox.submit(RunPython("print(a)", ("a = 5",)))
-        assert [(t, r.stdout) for t, r in sandbox.poll(60)] == [(ticket, "5\n")]
+def test_a_request_brings_its_session_through_the_queue(sandbox):
+    ticket = sandbox.submit(RunPython("print(a)", ("a = 5",)))
+    assert [(t, r.stdout) for t, r in sandbox.poll(60)] == [(ticket, "5\n")]

@@ -124,6 +124,7 @@ def test_the_server_knows_two_paths(start):
 
 
 @linux
+@pytest.mark.usefixtures("light")
 def test_stopping_while_a_program_runs_is_a_failure_of_the_server():
     sandbox = Sandbox(workers=1, wall_seconds=250)
     sandbox.start()

@@ -10,6 +10,8 @@ import pytest
 
 from slm_math.sandbox import Sandbox, SandboxError, boundary, worker
 
+pytestmark = pytest.mark.usefixtures("light")
+
 
 def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
     """Let workers run a copy of the boundary in which one line is replaced."""
@@ -133,7 +135,7 @@ def test_other_systems_are_refused_at_once(monkeypatch, system, machine):
 
 def test_the_unsafe_switch_is_loud_and_runs_programs():
     with pytest.warns(UserWarning, match="all rights of this user"):
-        sandbox = Sandbox(workers=1, tier="unsafe", wall_seconds=5)
+        sandbox = Sandbox(workers=1, tier="unsafe", cpu_seconds=1, wall_seconds=60)
     with sandbox:
         result = sandbox.run("import os\nprint(os.getcwd() != '/')\n6 * 7", ["a = 1"])
         assert (result.stdout, result.value) == ("True\n", "42")

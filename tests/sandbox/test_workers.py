@@ -5,7 +5,6 @@ import random
 import signal
 import textwrap
 import threading
-import time
 from pathlib import Path
 from threading import Event
 
@@ -15,6 +14,7 @@ from sandbox.watching import eventually, processes
 from slm_math.sandbox import Sandbox, SandboxError, worker
 from slm_math.types import RunPython
 
+pytestmark = pytest.mark.usefixtures("light")
 SLEEP = "import time\nprint('asleep')\ntime.sleep(60)"
 
 
@@ -34,13 +34,13 @@ def test_a_canceled_program_stops_and_is_never_returned():
 
 def test_many_programs_at_once_keep_their_own_results():
     with Sandbox(workers=3, wall_seconds=60) as sandbox:
-        tickets = {sandbox.submit(RunPython(f"print({n} ** 2)")): n for n in range(60)}
-        assert sandbox.busy == 60
+        tickets = {sandbox.submit(RunPython(f"print({n} ** 2)")): n for n in range(30)}
+        assert sandbox.busy == 30
         results = {}
         while sandbox.busy:
             results |= dict(sandbox.poll(30))
     assert {tickets[ticket]: int(result.stdout) for ticket, result in results.items()} == {
-        n: n * n for n in range(60)
+        n: n * n for n in range(30)
     }
 
 
@@ -138,16 +138,22 @@ def test_a_worker_that_vanishes_is_replaced_and_its_program_repeated():
 
 
 def the_child() -> int:
-    """The process of a program: a child of a worker that lives longer than a canary."""
-    end, since, found = time.monotonic() + 120, time.monotonic(), None
-    while time.monotonic() < end:
+    """The process of SLEEP: a child of a worker that sleeps, as a canary never does."""
+    seen: list[set[int]] = []
+
+    def asleep(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+        except OSError:
+            return False
+
+    def always_asleep() -> bool:
         below = {child for pid in processes() for child in processes(pid) if child != pid}
-        if below != found:
-            since, found = time.monotonic(), below
-        if len(found) == 1 and time.monotonic() > since + 0.4:
-            return found.pop()
-        time.sleep(0.02)
-    raise AssertionError("no program runs")
+        seen.append({pid for pid in below if asleep(pid)})
+        return len(seen[-1]) == 1 and len(seen) > 5 and all(seen[-1] == s for s in seen[-5:])
+
+    assert eventually(always_asleep), "no program runs"
+    return seen[-1].pop()
 
 
 def test_a_child_that_the_machine_kills_is_repeated_then_called_out_of_memory():
