@@ -1,4 +1,4 @@
-"""What goes wrong is said: foreign checkpoints, divergence, ids that occur twice, exports that
+"""Errors name what is wrong: foreign checkpoints, divergence, ids that occur twice, exports that
 would not stop.
 """
 

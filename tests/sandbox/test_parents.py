@@ -40,17 +40,17 @@ def test_no_process_outlives_a_killed_parent(how):
     ],
 )
 def test_a_parent_in_an_odd_state(state: str, tmp_path: Path) -> None:
-    said = tmp_path / "said"
+    report = tmp_path / "report"
     code = (
         f"from slm_math.sandbox import Sandbox\n{state}\n"
         "with Sandbox(workers=1) as s:\n"
         "    text = s.run('import signal\\nsignal.setitimer(0, 0.01)\\ntry:\\n    "
         "signal.pause()\\nfinally: 1').error\n"
-        f"    open({str(said)!r}, 'w').write(s.run('6 * 7').value + text)"
+        f"    open({str(report)!r}, 'w').write(s.run('6 * 7').value + text)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert said.exists(), done.stderr
-    assert said.read_text() == "42Crash: the program crashed (SIGALRM)"
+    assert report.exists(), done.stderr
+    assert report.read_text() == "42Crash: the program crashed (SIGALRM)"
 
 
 def _in_a_fork(sandbox, channel):
