@@ -335,7 +335,7 @@ def test_first_evaluation_is_remembered_by_a_resumed_run(tmp_path: Path) -> None
 def refused(
     tmp_path: Path, module: Any, datamodule: Any, eval_: AgentEval, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """What is said instead of training; no model may be loaded before."""
+    """The error instead of training; no model may be loaded before."""
 
     def load(self: Policy, *arguments: Any, **options: Any) -> Any:
         raise AssertionError("a model was loaded")
@@ -350,14 +350,14 @@ def refused(
 def test_training_on_evaluated_problems_is_refused_before_a_model_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = refused(tmp_path, sft(), data(Ones(leak=3)), judge(), monkeypatch)
+    message = refused(tmp_path, sft(), data(Ones(leak=3)), judge(), monkeypatch)
     for text in (
         "3 of the 31 problems",
         "validation split of ones",
         "copy/0",
         "allow_overlap: true",
     ):
-        assert text in said
+        assert text in message
 
 
 def test_grpo_on_evaluated_problems_of_another_source_is_refused(

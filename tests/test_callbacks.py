@@ -284,8 +284,8 @@ def test_export_stops_at_the_end_of_turn_that_was_trained(
         exported.lm_head.register_forward_hook(
             lambda head, given, logits: logits.index_fill(-1, always, 99.0)
         )
-        said = exported.generate(torch.tensor([[5, 6]]), do_sample=False, max_new_tokens=5)
-        assert said[0].tolist() == [5, 6, end]
+        generated = exported.generate(torch.tensor([[5, 6]]), do_sample=False, max_new_tokens=5)
+        assert generated[0].tolist() == [5, 6, end]
 
 
 def test_rollout_table_shows_problems_and_rewards(

@@ -102,13 +102,13 @@ def test_grade_commands_of_the_readme_run(
     Path("completions.jsonl").write_text('{"completion": "so \\\\boxed{4}", "answer": "#### 4"}\n')
     for command in (c for c in commands() if c.startswith("slm-math grade")):
         run(shlex.split(command)[1:])
-    said = capsys.readouterr().out
-    assert "1 of 1 correct" in said
-    assert "all 1 verdicts agree" in said or "1 verdict agrees" in said
-    assert "right: equal" in said
+    out = capsys.readouterr().out
+    assert "1 of 1 correct" in out
+    assert "all 1 verdicts agree" in out or "1 verdict agrees" in out
+    assert "right: equal" in out
 
 
-def test_the_grader_examples_of_the_readme_say_what_comes_out() -> None:
+def test_the_grader_examples_of_the_readme_show_their_results() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     [block] = [part for part in text.split("```python") if "answers import extract, grade" in part]
     names: dict = {}
@@ -116,8 +116,8 @@ def test_the_grader_examples_of_the_readme_say_what_comes_out() -> None:
     lines = [line for line in block.split("```")[0].splitlines() if "  # " in line]
     assert len(lines) == 6
     for line in lines:
-        code, _, said = line.partition("  # ")
-        assert repr(eval(code, names)) == said.partition(":")[0], line
+        code, _, expected = line.partition("  # ")
+        assert repr(eval(code, names)) == expected.partition(":")[0], line
 
 
 def test_the_agent_of_the_readme_solves() -> None:

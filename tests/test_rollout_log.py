@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny import Duo, Even, chats, grpo, problems, said, sft, trainer
+from tiny import Duo, Even, chats, first_reply, grpo, problems, sft, trainer
 
 from callbacks import Checkpoints, RolloutLog
 from callbacks.rollout_log import drop_from
@@ -109,7 +109,7 @@ def test_prompt_and_completion_are_those_of_the_trained_role(tmp_path: Path) -> 
     module = grpo(agent=Duo(), rewards=[Even(role="judge")], train_roles=("judge",))
     trainer(tmp_path, limit_train_batches=1, callbacks=[RolloutLog()]).fit(module, problems())
     for row, rollout in zip(read(tmp_path / "rollouts.jsonl"), module.last_rollouts, strict=True):
-        assert row["completion"] == said(rollout.trace, "judge").text
+        assert row["completion"] == first_reply(rollout.trace, "judge").text
         assert row["prompt"] == rollout.task.problem.text
 
 

@@ -62,7 +62,11 @@ REPLACED = {
         "labelled": "with_branch",
         # data
         "choose": "choose_engine, same_choice, select_problems",
+        # one name per class
+        "Unanswered": "AttemptFailed",
+        "mismatch_stats": "mismatch_metrics",
         # American spelling
+        "Judgement": "Judgment",
         "normalise": "normalize",
         "normalised": "normalized",
         "tokenise": "tokenize",

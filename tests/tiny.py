@@ -45,10 +45,10 @@ class Even(Reward):
     """
 
     def __call__(self, graded: GradedTrace) -> float:
-        return float(sum(said(graded.trace, self.role).token_ids) % 2 == 0)
+        return float(sum(first_reply(graded.trace, self.role).token_ids) % 2 == 0)
 
 
-def said(trace: Trace, role: str) -> Reply:
+def first_reply(trace: Trace, role: str) -> Reply:
     """The first reply of a role."""
     return next(turn.reply for turn in trace.turns if turn.request.role == role)
 

@@ -110,14 +110,14 @@ class OnPolicyGroups:
                 tasks = self.more()
             for place, group in enumerate(self.sample(tasks, (*key, draw))):
                 rollouts += group
-                if self._teaches(group):
+                if self._has_signal(group):
                     live[draw, place * rank_count() + rank()] = group
             if sum_over_ranks(len(live), self.device) >= wanted:
                 break
         first = sorted(at for places in gather_over_ranks(list(live)) for at in places)[:wanted]
         return SampledGroups([live[at] for at in first if at in live], rollouts)
 
-    def _teaches(self, group: Group) -> bool:
+    def _has_signal(self, group: Group) -> bool:
         """Whether the rewards of some trained role differ within a group."""
         rewards = [[rollout.rewards[role] for rollout in group] for role in self.roles]
         return bool(has_signal(torch.tensor(rewards, dtype=torch.float64)).any())

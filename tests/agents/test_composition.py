@@ -73,9 +73,9 @@ def test_notes_of_a_jury_stay_apart() -> None:
         [judged("INCORRECT")],
         [box(9)],
     )
-    heard = {i: [(n.kind, n.text) for n in driven.notes if n.branch == (i,)] for i in range(3)}
-    assert heard[0] == [("draft", "7"), ("verdict", "CORRECT"), ("stop", "accepted")]
-    assert heard[2] == [
+    notes = {i: [(n.kind, n.text) for n in driven.notes if n.branch == (i,)] for i in range(3)}
+    assert notes[0] == [("draft", "7"), ("verdict", "CORRECT"), ("stop", "accepted")]
+    assert notes[2] == [
         ("draft", "8"),
         ("verdict", "INCORRECT"),
         ("draft", "9"),

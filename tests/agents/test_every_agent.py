@@ -152,15 +152,15 @@ def test_what_was_sampled_is_what_is_trained_on(name: str) -> None:
     trace = trace_of(agent, busy, RunResult(True, "False\n"))
     for role in agent.roles:
         rows = trace_rows(trace, role)
-        said = [
+        sampled = [
             "".join(map(chr, turn.reply.token_ids))
             for turn in trace.turns
             if turn.request.role == role
         ]
-        assert said
+        assert sampled
         trained = [[chr(i) for i, m in zip(row.ids, row.mask) if m] for row in rows]
-        assert sorted(token for tokens in trained for token in tokens) == sorted("".join(said))
-        assert all(any(text in "".join(tokens) for tokens in trained) for text in said)
+        assert sorted(token for tokens in trained for token in tokens) == sorted("".join(sampled))
+        assert all(any(text in "".join(tokens) for tokens in trained) for text in sampled)
         for row in rows:
             assert len(row.ids) == len(row.mask) == len(row.logprobs)
             sampled = [logp for logp, weight in zip(row.logprobs, row.mask) if weight]
@@ -245,8 +245,8 @@ def words(text: str) -> list[str]:
 
 
 def runs_of(text: str, n: int = 8) -> Iterator[tuple[str, ...]]:
-    said = words(text)
-    yield from zip(*(said[i:] for i in range(n)))
+    spoken = words(text)
+    yield from zip(*(spoken[i:] for i in range(n)))
 
 
 def test_no_prompt_holds_a_problem_of_a_test_set(real_data: Path) -> None:

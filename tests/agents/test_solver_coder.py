@@ -1,4 +1,4 @@
-"""A program, mended, looked over, and tested by another program."""
+"""A program that is repaired, reviewed and tested by another program."""
 
 from typing import Any
 

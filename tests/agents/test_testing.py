@@ -85,7 +85,7 @@ def test_a_part_of_a_run() -> None:
     [
         (Doing(answer=7), "agent Doing returned 7, of type int: solve must return the answer as a"),
         (Doing(answer=["7"]), r"agent Doing returned \['7'\], of type list"),
-        (Doing([RunPython("1")]), "agent Doing runs a program, and .* set uses_python = True"),
+        (Doing([RunPython("1")]), "agent Doing runs a program, but .* set uses_python = True"),
         (Doing([Generate(user("q"), "judge")]), "agent Doing asks for role 'judge'; its roles are"),
         (Doing(["q"]), "agent Doing yielded 'q' in its list of requests: only Generate, RunPython"),
         (Doing([]), r"must yield lists that are not empty, got \[\]"),

@@ -1,4 +1,4 @@
-"""What agents are made of: replies with programs, programs that are mended, judges and trials."""
+"""Building blocks of agents: replies with programs, repairs, verifiers and check programs."""
 
 from typing import Any
 

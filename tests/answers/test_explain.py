@@ -27,7 +27,7 @@ def test_explanation_shows_reading_extraction_and_decision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "gold", "said"),
+    ("reply", "gold", "reading"),
     [
         ("12 cm", "12", "number 12 [centimetre^1]"),
         ("x = 5", "5", "assignment to x"),
@@ -39,8 +39,8 @@ def test_explanation_shows_reading_extraction_and_decision() -> None:
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "1", "matrix of 2 rows"),
     ],
 )
-def test_it_says_how_an_answer_is_read(reply: str, gold: str, said: str) -> None:
-    assert said in steps(f"\\boxed{{{reply}}}", gold)["answer read as"]
+def test_explanation_shows_how_an_answer_is_read(reply: str, gold: str, reading: str) -> None:
+    assert reading in steps(f"\\boxed{{{reply}}}", gold)["answer read as"]
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,11 @@ def test_poll_of_nothing_does_nothing(model: Any, chat: ChatFormat) -> None:
 
 def test_replies_do_not_depend_on_how_long_polls_are(model: Any, chat: ChatFormat) -> None:
     asked = requests(5, 17, 3, 11, 20)
-    said = [
+    replies = [
         [reply.token_ids for reply in drained(engine_of(model, chat, 3), asked, timeout)]
         for timeout in (0, 0.002, 9)
     ]
-    assert said[0] == said[1] == said[2]
+    assert replies[0] == replies[1] == replies[2]
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 16])

@@ -1,4 +1,4 @@
-"""The engine's dealings with vLLM's core, with a core that only writes down what it is told; no
+"""The engine's dealings with vLLM's core, with a core that only records its calls; no
 vLLM needed.
 """
 

@@ -115,11 +115,11 @@ def test_a_server_that_dies_in_an_update_is_an_error_or_left_out(tmp_path: Path)
         try:
             engine.update(1, weights)
         except EngineError as error:
-            said = str(error)
+            message = str(error)
         else:
-            said = servers[0].url
+            message = servers[0].url
             assert gap(model, ask(engine)) < 1e-5
-        assert servers[0].url in said
+        assert servers[0].url in message
 
 
 def test_a_server_that_takes_no_weights_says_how_to_start(one) -> None:

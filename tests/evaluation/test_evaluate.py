@@ -61,9 +61,9 @@ class OneByOne(Engine):
         self.before(self.answered)
         ticket = min(self.open)
         request = self.open.pop(ticket)
-        said = self.say(request) if callable(self.say) else self.say
+        reply = self.say(request) if callable(self.say) else self.say
         self.answered += 1
-        return [(ticket, Reply(said, counted=3) if isinstance(said, str) else said)]
+        return [(ticket, Reply(reply, counted=3) if isinstance(reply, str) else reply)]
 
     def cancel(self, ticket: int) -> None:
         self.open.pop(ticket, None)
@@ -337,7 +337,7 @@ def test_text_of_any_kind_is_recorded_and_read_back(tmp_path: Path) -> None:
 
 
 def test_rates_are_counted_by_hand(tmp_path: Path) -> None:
-    said = {
+    replies = {
         "p/0": r"so \boxed{1}",  # right, in a box
         "p/1": "The answer is 2.",  # right, not in a box
         "p/2": "2 and 1 make 3",  # states nothing, the last number is right
@@ -345,7 +345,7 @@ def test_rates_are_counted_by_hand(tmp_path: Path) -> None:
         "p/4": Reply("I begin by", finish="length", counted=9),
         "p/5": r"\boxed{7}",
     }
-    found = run(tmp_path, OneByOne(lambda request: said[request.key[2]])).metrics
+    found = run(tmp_path, OneByOne(lambda request: replies[request.key[2]])).metrics
     counts = [round(6 * found[name]) for name in ("accuracy", "strict", "lenient", "hedged")]
     assert counts == [2, 1, 3, 1]
     assert (round(6 * found["truncated"]), found["tokens"]) == (1, pytest.approx((5 * 3 + 9) / 6))

@@ -40,7 +40,7 @@ def note(kind: str, text: str | None, *branch: int, **more: Any) -> dict[str, An
     }
 
 
-def said(word: str, *branch: int) -> dict[str, Any]:
+def verdict(word: str, *branch: int) -> dict[str, Any]:
     return note("verdict", word, *branch, role="verifier")
 
 
@@ -63,7 +63,7 @@ def row(correct: bool, *events: dict[str, Any], **more: Any) -> Record:
     return from_json(base | {"events": list(events)} | more)
 
 
-# right at once; mended in round 2; spoilt in round 2; wrong for three rounds
+# right at once; corrected in round 2; degraded in round 2; wrong for three rounds
 FOUR = [
     row(True, draft(True)),
     row(True, draft(False), draft(True)),
@@ -133,17 +133,17 @@ def test_stopped_after_a_silent_round_the_earlier_answer_stands() -> None:
 
 def test_verdicts_by_what_they_were_about() -> None:
     rows = [
-        row(True, draft(False), said("INCORRECT"), draft(True), said("CORRECT")),
-        row(False, draft(False), said("CORRECT")),
+        row(True, draft(False), verdict("INCORRECT"), draft(True), verdict("CORRECT")),
+        row(False, draft(False), verdict("CORRECT")),
         row(
             True,
             candidate(True, 0),
             candidate(False, 1),
-            said("UNCLEAR", 0),
-            said("UNCLEAR", 1),
-            said("INCORRECT", 0),
+            verdict("UNCLEAR", 0),
+            verdict("UNCLEAR", 1),
+            verdict("INCORRECT", 0),
         ),
-        row(True, said("CORRECT")),
+        row(True, verdict("CORRECT")),
     ]
     assert verdict_counts(rows)["verifier"] == {
         ("INCORRECT", False): 1,
@@ -168,13 +168,13 @@ def test_without_verdicts_there_is_no_confusion() -> None:
     assert (
         verdict_metrics([])
         == verdict_metrics(FOUR)
-        == verdict_metrics([row(True, said("CORRECT"))])
+        == verdict_metrics([row(True, verdict("CORRECT"))])
         == {}
     )
 
 
 def test_a_draft_within_a_branch_is_not_what_an_outer_verdict_is_about() -> None:
-    assert verdict_counts([row(True, draft(True), draft(False, 0), said("CORRECT"))])[
+    assert verdict_counts([row(True, draft(True), draft(False, 0), verdict("CORRECT"))])[
         "verifier"
     ] == {("CORRECT", True): 1}
 
@@ -242,7 +242,9 @@ def test_lost_replies_per_sample() -> None:
 
 
 def test_record_metrics_include_agent_metrics() -> None:
-    rows = [row(True, turn(True), run(True), draft(True), said("CORRECT"), note("lost", "empty"))]
+    rows = [
+        row(True, turn(True), run(True), draft(True), verdict("CORRECT"), note("lost", "empty"))
+    ]
     values = record_metrics(rows)
     assert values.items() >= agent_metrics(rows).items()
     assert {"rounds", "verifier_accuracy", "code_written", "oracle", "lost"} <= values.keys()
@@ -256,7 +258,7 @@ def test_records_read_back_or_without_texts_have_the_same_metrics() -> None:
             turn(True),
             run(True),
             candidate(True, 0),
-            said("UNCLEAR", 0),
+            verdict("UNCLEAR", 0),
             note("vote", "7", value=0.5),
         ),
     ]

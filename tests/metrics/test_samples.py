@@ -54,8 +54,8 @@ def rows(answers: dict[str, Sequence[str | None]], gold: str = "1", **more: Any)
     """Records of problems with these answers, right when they are spelled as the gold."""
     return [
         row(id, answer, answer == gold, sample=s, **more)
-        for id, said in answers.items()
-        for s, answer in enumerate(said)
+        for id, sampled in answers.items()
+        for s, answer in enumerate(sampled)
     ]
 
 
@@ -97,25 +97,25 @@ def test_many_samples_are_estimated_close_to_the_closed_form() -> None:
 
 
 def test_pass_at_k_is_that_of_all_choices() -> None:
-    said = {"a": ["1", "2", "1", "3", "4"], "b": [None, "2", "3", "4", "5"], "c": ["1"] * 5}
-    found = sample_metrics(rows(said))
+    answers = {"a": ["1", "2", "1", "3", "4"], "b": [None, "2", "3", "4", "5"], "c": ["1"] * 5}
+    found = sample_metrics(rows(answers))
     for k in (2, 4, 5):
         shares = [
             fmean(any(a == "1" for a in some) for some in itertools.combinations(s, k))
-            for s in said.values()
+            for s in answers.values()
         ]
         assert found[f"pass@{k}"] == pytest.approx(fmean(shares))
 
 
 def test_majority_of_records_is_that_of_all_choices() -> None:
-    said = {
+    answers = {
         "a": ["1", "2", "1", "3", "2"],
         "b": [None, "2", "1", None, "1"],
         "c": ["7", "7", "1", "1", None],
     }
-    found = sample_metrics(rows(said))
+    found = sample_metrics(rows(answers))
     for k in (2, 4, 5):
-        names = [[None if a is None else int(a) for a in s] for s in said.values()]
+        names = [[None if a is None else int(a) for a in s] for s in answers.values()]
         exact = fmean(float(by_hand(s, [a == 1 for a in s], k)) for s in names)
         assert found[f"maj@{k}"] == pytest.approx(exact)
 
@@ -174,10 +174,10 @@ def test_bootstrap_interval_has_about_its_nominal_coverage() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [{"a": ["1"] * 4}, {"a": ["1", "2"]}, {f"p/{i}": ["1"] * 3 for i in range(5)}]
+    "answers", [{"a": ["1"] * 4}, {"a": ["1", "2"]}, {f"p/{i}": ["1"] * 3 for i in range(5)}]
 )
-def test_metrics_lie_in_their_intervals(said: dict[str, list[str]]) -> None:
-    found = sample_metrics(rows(said))
+def test_metrics_lie_in_their_intervals(answers: dict[str, list[str]]) -> None:
+    found = sample_metrics(rows(answers))
     for name in [name for name in found if not name.endswith(("_low", "_high"))]:
         assert 0 <= found[f"{name}_low"] <= found[name] + 1e-12
         assert found[name] - 1e-12 <= found[f"{name}_high"] <= 1
@@ -189,13 +189,13 @@ def test_problems_that_are_all_right_leave_some_doubt(problems: int) -> None:
 
 
 def test_intervals_are_the_same_for_the_same_records() -> None:
-    said = rows({f"p/{i}": ["1", "2", "1" if i % 3 else "2"] for i in range(30)})
-    assert sample_metrics(said) == sample_metrics(list(said))
+    records = rows({f"p/{i}": ["1", "2", "1" if i % 3 else "2"] for i in range(30)})
+    assert sample_metrics(records) == sample_metrics(list(records))
 
 
 def test_summary_holds_metrics_of_several_samples() -> None:
-    said = rows({f"p/{i}": ["1", "2" if i % 2 else "1"] for i in range(20)}, tags={"level": "3"})
-    found = summarize(said)
+    records = rows({f"p/{i}": ["1", "2" if i % 2 else "1"] for i in range(20)}, tags={"level": "3"})
+    found = summarize(records)
     assert (found.problems, found.n, found.accuracy) == (20, 40, 0.75)
     assert found.metrics["pass@2"] == 1.0
     assert found.metrics["maj@2"] == 0.75
@@ -206,7 +206,7 @@ def test_summary_holds_metrics_of_several_samples() -> None:
     # Student's t, 19 degrees of freedom
     effective = 0.75 * 0.25 / variance * (1.959964 / 2.093024) ** 2
     assert (found.low, found.high) == pytest.approx(wilson(0.75 * effective, effective), abs=1e-4)
-    assert by_tag(said, "level")["3"].metrics == found.metrics
+    assert by_tag(records, "level")["3"].metrics == found.metrics
 
 
 # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3

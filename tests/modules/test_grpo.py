@@ -294,10 +294,10 @@ def test_other_roles_may_be_served_elsewhere(tmp_path: Path) -> None:
 
 
 def test_rollouts_depend_on_the_seed_and_nothing_else(tmp_path: Path) -> None:
-    said = []
+    sampled = []
     for seed, slots in ((0, 64), (0, 3), (1, 64)):
         module = grpo(seed=seed, slots=slots, agent=SingleShot("solve_plain"))
         fit(tmp_path, module)
-        said.append([entry.trace.turns[0].reply.token_ids for entry in module.last_rollouts])
-    assert said[0] == said[1]
-    assert said[0] != said[2]
+        sampled.append([entry.trace.turns[0].reply.token_ids for entry in module.last_rollouts])
+    assert sampled[0] == sampled[1]
+    assert sampled[0] != sampled[2]

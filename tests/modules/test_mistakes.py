@@ -1,4 +1,4 @@
-"""What goes wrong is said: foreign checkpoints, divergence, ids that occur twice, exports that
+"""Errors name what is wrong: foreign checkpoints, divergence, ids that occur twice, exports that
 would not stop.
 """
 
@@ -81,5 +81,5 @@ def test_export_stops_where_training_stopped(tmp_path: Path) -> None:
 
 
 def test_a_trained_role_without_a_reward_is_refused() -> None:
-    with pytest.raises(ValueError, match="role 'solver' is trained and has no reward"):
+    with pytest.raises(ValueError, match="role 'solver' is trained but has no reward"):
         grpo(rewards=[])

@@ -8,7 +8,19 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny import LORA, SCRATCH, Duo, chats, difference, grpo, problems, said, sft, trainer, weights
+from tiny import (
+    LORA,
+    SCRATCH,
+    Duo,
+    chats,
+    difference,
+    first_reply,
+    grpo,
+    problems,
+    sft,
+    trainer,
+    weights,
+)
 
 from slm_math.answers.graded import GradedTrace
 from slm_math.losses.policy import Objective
@@ -22,7 +34,7 @@ class Rare(Reward):
     """Right so seldom that many groups teach nothing and further problems are drawn."""
 
     def __call__(self, graded: GradedTrace) -> float:
-        return float(sum(said(graded.trace, "solver").token_ids) % 9 == 0)
+        return float(sum(first_reply(graded.trace, "solver").token_ids) % 9 == 0)
 
 
 RUNS: dict[str, Callable[[], tuple[Any, Any]]] = {

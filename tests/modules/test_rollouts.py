@@ -221,13 +221,13 @@ def test_every_step_draws_anew_and_every_problem_its_own(tmp_path: Path) -> None
     """With one problem in all batches, no two steps and no two samples of a step
     repeat each other.
     """
-    said: list[tuple[int, ...]] = []
+    sampled: list[tuple[int, ...]] = []
 
     class Keep(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
-            said.extend(r.trace.turns[0].reply.token_ids for r in module.last_rollouts)
+            sampled.extend(r.trace.turns[0].reply.token_ids for r in module.last_rollouts)
 
     module = grpo(optim=Optim(lr=0.0, warmup=0), sampling=Sampling(max_new_tokens=24))
     trainer(tmp_path, max_epochs=3, callbacks=[Keep()]).fit(module, problems(limit=1, batch_size=1))
-    assert len(said) == 12
-    assert len(set(said)) == 12
+    assert len(sampled) == 12
+    assert len(set(sampled)) == 12

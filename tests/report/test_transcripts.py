@@ -73,7 +73,7 @@ def test_continued_prompt_shows_only_new_messages() -> None:
         {"role": "user", "content": "AGAIN"},
     ]
     text = transcript(made(0, True, first, turn("SECOND") | {"prompt": chat}))
-    assert "goes on from the 2 messages above" in text
+    assert "continues the 2 messages above" in text
     assert text.count("What is 2 + 2?") == 1
     assert text.count("FIRST") == 1
 

@@ -94,7 +94,7 @@ def test_none_spoils_the_sum_only_where_it_counts() -> None:
             ("solver",),
             "VerifierDecision is for role 'verifier', but the trained roles are solver",
         ),
-        ([Correct()], ("solver", "verifier"), "role 'verifier' is trained and has no reward"),
+        ([Correct()], ("solver", "verifier"), "role 'verifier' is trained but has no reward"),
         (
             [Correct(weight=0.0)],
             ("solver",),

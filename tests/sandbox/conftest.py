@@ -58,7 +58,7 @@ def scripted():
     servers = []
 
     def begin(
-        answer: bytes, slowly: float = 0.0, times: list | None = None, said: list | None = None
+        answer: bytes, slowly: float = 0.0, times: list | None = None, sent: list | None = None
     ) -> str:
         class RequestHandler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
@@ -74,8 +74,8 @@ def scripted():
                         [answer] if not slowly else [answer[i : i + 1] for i in range(len(answer))]
                     ):
                         self.wfile.write(part)
-                        if said is not None:
-                            said.append(part)
+                        if sent is not None:
+                            sent.append(part)
                         time.sleep(slowly)
                 except OSError:
                     pass

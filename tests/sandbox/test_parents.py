@@ -44,7 +44,7 @@ def test_no_process_outlives_a_killed_parent(how):
     ],
 )
 def test_a_parent_in_an_odd_state(state: str, tmp_path: Path) -> None:
-    said = tmp_path / "said"
+    report = tmp_path / "report"
     code = (
         # what a worker loads may depend on the environment and on open files, not on signals
         f"{light.CODE if 'signal' in state else ''}\n"
@@ -52,11 +52,11 @@ def test_a_parent_in_an_odd_state(state: str, tmp_path: Path) -> None:
         "with Sandbox(workers=1) as s:\n"
         "    text = s.run('import signal\\nsignal.setitimer(0, 0.01)\\ntry:\\n    "
         "signal.pause()\\nfinally: 1').error\n"
-        f"    open({str(said)!r}, 'w').write(s.run('6 * 7').value + text)"
+        f"    open({str(report)!r}, 'w').write(s.run('6 * 7').value + text)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert said.exists(), done.stderr
-    assert said.read_text() == "42Crash: the program crashed (SIGALRM)"
+    assert report.exists(), done.stderr
+    assert report.read_text() == "42Crash: the program crashed (SIGALRM)"
 
 
 def _in_a_fork(sandbox, channel):

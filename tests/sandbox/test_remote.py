@@ -185,14 +185,14 @@ def test_waits_as_long_as_the_server_asks(scripted):
 
 @pytest.mark.parametrize("slowly", [0.05, 5])
 def test_a_slow_server_has_so_long_for_all_of_its_reply(scripted, slowly):
-    said = []
-    url = scripted(reply(GOOD), slowly, said=said)
+    sent = []
+    url = scripted(reply(GOOD), slowly, sent=sent)
     with (
         client(url, timeout_seconds=0.3, retries=0) as box,
         pytest.raises(SandboxError, match=r"no reply within 0\.3 s"),
     ):
         box.run("1")
-    assert len(said) < len(reply(GOOD))  # nobody waited for all of it
+    assert len(sent) < len(reply(GOOD))  # nobody waited for all of it
 
 
 def test_a_session_has_as_long_for_each_block(start):

@@ -206,7 +206,7 @@ def boundary_in_a_child(parent: int) -> None:
         os._exit(0)
     os.close(write)
     with open(read) as file:
-        said = file.read()
+        message = file.read()
     os.waitpid(pid, 0)
-    if said:
-        raise OSError(said)
+    if message:
+        raise OSError(message)
