@@ -66,8 +66,7 @@ class GRPOModule(PolicyModule):
         objective: surrogate, averaging, clipping, KL, entropy, correction for the engine.
         advantage: baseline and scale.
         inference: how the policy samples; trained roles need a temperature above 0. With top_p,
-            top_k or min_p probabilities are those among the tokens that could be sampled, as the
-            engine recorded them, here and in the reference.
+            top_k or min_p all probabilities are those among the tokens that could be sampled.
         group_size: samples per problem (G), at least 2.
         passes: updates per batch of rollouts (mu); each sees all rows, with ratios to the policy
             that sampled.
@@ -77,8 +76,7 @@ class GRPOModule(PolicyModule):
         mask_truncated: samples with a reply that hit the token limit count in the baseline, but are
             not trained on.
         reference_update: after every step the reference moves this share of the way to the policy
-            (Gorbatovski et al. 2024, "Learn your reference model"); 0 leaves it where training
-            started.
+            (Gorbatovski et al. 2024, "Learn your reference model"); 0 keeps it where it started.
         train_roles: the roles that are trained.
         engines: role -> engine for roles that are not trained and served by another model.
         sandbox: runs the agent's programs; by default one with its default limits.
