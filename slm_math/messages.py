@@ -154,7 +154,9 @@ def _no_option(
     if owner in _UNNAMED:
         option = name.partition(".")[0]
         place = _of_many(where, arguments, option) or where
-        return _name_first(place, _base_class(where), option)
+        in_file = not any(argument.startswith(f"--{place}.") for argument in arguments)
+        text = _name_first(place, _base_class(where), option)
+        return f"{text}, before the file that sets its options" if in_file and arguments else text
     group = "" if group in _COMMANDS else group
     option = ".".join(part for part in (where, group, name) if part)
     first, last = option.partition(".")[0], option.rpartition(".")[2]

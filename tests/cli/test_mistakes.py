@@ -49,7 +49,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "misspelled option": ([*FIT_GRPO, "--model.agent.promt=x"], ["model.agent.promt", "prompt?"]),
     "class of a section": (
         ["fit", f"--config={CONFIGS / 'fast.yaml'}", "--model=GRPOModule"],
-        ["data has no class yet", "name the class first: --data ChatData or --data ProblemData"],
+        ["data has no class yet", "first: --data ChatData or --data ProblemData, before the file"],
     ),
     "data without a class": (
         ["fit", "--data.source=GSM8K", "--model=GRPOModule"],
