@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from slm_math.engines.base import EngineError
-from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure
+from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure, certificates
 from slm_math.engines.vllm_control import VLLMServer
 
 HEARTBEAT = 20.0  # seconds without a response after which the server's health is checked
@@ -91,7 +91,9 @@ class Fleet(EndpointEngine):
         """Whether the health check passes; marks the server stale if it has other weights."""
         try:
             # a client of its own, so that the check does not wait for free connections
-            async with httpx.AsyncClient(headers=self._client.headers, timeout=5.0) as client:
+            async with httpx.AsyncClient(
+                headers=self._client.headers, timeout=5.0, verify=certificates()
+            ) as client:
                 (await client.get(f"{server.url}/health")).raise_for_status()
                 if self._expected is not None:
                     info = (await client.get(f"{server.url}/weight_info")).raise_for_status()

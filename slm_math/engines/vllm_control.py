@@ -12,7 +12,7 @@ import httpx
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError, Weights
-from slm_math.engines.endpoint import cleaned, error_message
+from slm_math.engines.endpoint import certificates, cleaned, error_message
 
 START_HINT = (
     "Start the server with scripts/serve_vllm.sh, for training with WEIGHTS=nccl, file or adapters"
@@ -48,7 +48,7 @@ class VLLMServer:
         self.weights = Weights()
         self._key = key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(headers=headers)
+        self._http = httpx.Client(headers=headers, verify=certificates())
         self._backend: str | None = None  # of the weight transfer
         self._update_open = False  # whether an update has begun and not ended
         self._transfer: Any = None  # vLLM's sender, for NCCL and IPC

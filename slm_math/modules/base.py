@@ -4,6 +4,7 @@ an engine.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -185,8 +186,11 @@ class PolicyModule(L.LightningModule):
         """Steps the learning rate: with `max_steps`, which counts updates, only after one, else
         after every batch.
         """
-        if updated or self.trainer.max_steps == -1:
-            self.lr_schedulers().step()  # type: ignore[union-attr]
+        with warnings.catch_warnings():
+            # on purpose where nothing was trained yet; torch cannot know that there was no update
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step", UserWarning)
+            if updated or self.trainer.max_steps == -1:
+                self.lr_schedulers().step()  # type: ignore[union-attr]
 
     def _skip(self, norm: float) -> None:
         """An update without finite gradients changes nothing; three in a row are the end (on all
