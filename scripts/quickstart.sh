@@ -37,7 +37,7 @@ test_split sft >"$runs/test-sft.log" 2>&1 &
 tested=$!
 trap 'kill "$tested" 2>/dev/null || true' EXIT
 
-echo "== GRPO: the model practices on problems of which only the answers are known"
+echo "== GRPO: problems with known answers but no worked solutions"
 slm-math fit --config configs/quickstart/grpo.yaml --trainer.default_root_dir "$runs/grpo" --seed_everything "$seed" \
   --model.policy.path "$runs/sft/export" --model.seed "$seed" \
   --data.seed "$seed" --data.source.seed "$seed"
