@@ -110,10 +110,13 @@ def check_schema(row: Mapping[str, Any]) -> None:
 def from_json(row: Mapping[str, Any]) -> Record:
     """The record that plain data describe.
 
-    Raises ValueError for an unknown schema version, KeyError without `id` or `sample`. A sample
-    number that is not an integer becomes -1, which no evaluation asks for.
+    Raises ValueError for an unknown schema version, and for a record of version 2 whose fields are
+    not what this program writes; KeyError without `id` or `sample`. In version 1 a sample number
+    that is not an integer becomes -1, which no evaluation asks for.
     """
     check_schema(row)
+    if row.get("schema", 1) > 1:
+        _check_fields(row)
     answer_type, tolerance = row.get("answer_type", "math"), row.get("tolerance")
     correct = row.get("correct") is True
     answer, error = row.get("answer"), row.get("error")
@@ -157,6 +160,26 @@ def from_json(row: Mapping[str, Any]) -> Record:
         },
         has_verdict="correct" in row,
     )
+
+
+def _check_fields(row: Mapping[str, Any]) -> None:
+    """Raises ValueError for a field that a record of this program cannot have."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "id": str,
+        "sample": int,
+        "answer": (str, type(None)),
+        "error": (str, type(None)),
+        "events": list,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(row[name], kind):
+            raise ValueError(
+                f"field {name} is {row[name]!r:.60}, of type {type(row[name]).__name__}"
+            )
+    for number, event in enumerate(row["events"]):
+        kind = event.get("kind") if isinstance(event, dict) else None
+        if kind not in ("turn", "run", "note"):
+            raise ValueError(f"event {number} is of the unknown kind {kind!r:.60}")
 
 
 def _event_from_json(event: Mapping[str, Any]) -> Event:

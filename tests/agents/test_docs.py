@@ -34,6 +34,45 @@ class Quiz(Source):
         ]
 """
 
+CLOCKS = """
+from slm_math.data.base import Source
+from slm_math.engines.base import Engine
+from slm_math.types import Image, Problem, Reply, Task
+
+
+class Clocks(Source):
+    name = "clocks"
+
+    def tasks(self, split):
+        choices = ("3:00", "6:00", "9:00")
+        images = [(Image(f"clock-{i}.png"),) for i in range(3)]
+        return [
+            Task(Problem(f"clock/{i}", "What does the clock show?", "mc", choices, images[i]), "C")
+            for i in range(3)
+        ]
+
+
+class Reader(Engine):
+    \"\"\"Knows the time from the name of the image in the first message.\"\"\"
+
+    def __init__(self):
+        self.open = []
+
+    def submit(self, request):
+        [question, *_] = request.chat
+        [image] = [part for part in question.content if isinstance(part, Image)]
+        assert "(C) 9:00" in question.text
+        self.open.append((len(self.open), "C" if image.source == "clock-2.png" else "A"))
+        return self.open[-1][0]
+
+    def poll(self, timeout=0.0):
+        done, self.open = self.open, []
+        return [(ticket, Reply(f"It is \\\\boxed{{{letter}}}.")) for ticket, letter in done]
+
+    def identity(self):
+        return {"engine": "Reader"}
+"""
+
 
 def block(text: str) -> str:
     """The Python block of the page that has this text."""
@@ -57,10 +96,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "my_agent.py").write_text(block("class SecondThought"), encoding="utf-8")
     (tmp_path / "quiz.py").write_text(QUIZ, encoding="utf-8")
+    (tmp_path / "clocks.py").write_text(CLOCKS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    for name in ("my_agent", "quiz"):
+    for name in ("my_agent", "quiz", "clocks"):
         sys.modules.pop(name, None)
 
 
@@ -85,6 +125,19 @@ def test_the_agent_is_trained_and_evaluated_by_one_command_each(here: Path) -> N
         shown = "What is {0} + 7 - {0}?\n(A) five\n(B) seven\n(C) nine\n\n".format(record["id"][-1])
         assert first["prompt"][0]["content"].startswith(shown)
         assert second["prompt"][:1] == first["prompt"]
+
+
+def test_the_agent_shows_choices_and_images_in_an_evaluation(here: Path) -> None:
+    options = ["--source", "clocks.Clocks", "--engines.default", "clocks.Reader"]
+    run([*command("eval"), *options, "--model", "null", "--out", "runs/clocks"])
+    records = records_of(here / "runs/clocks/second_thought/records.jsonl")
+    assert [record["answer"] for record in records] == ["A", "A", "C"]
+    assert [record["correct"] for record in records] == [False, False, True]
+    for record in records:
+        first, second = (event for event in record["events"] if "prompt" in event)
+        image = f"[image: clock-{record['id'][-1]}.png]"
+        assert image in first["prompt"][0]["content"]
+        assert image in second["prompt"][0]["content"]
 
 
 def records_of(file: Path) -> list[dict[str, Any]]:

@@ -146,3 +146,20 @@ def test_record_without_texts_keeps_what_metrics_need() -> None:
     assert small.runs == (RunEvent(ok=True, seconds=0.25),)
     assert small.notes == made.notes
     assert b"3 + 4" not in json_line(small)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sample": "zero"}, "field sample is 'zero', of type str"),
+        ({"events": [{"kind": "dance"}]}, "event 0 is of the unknown kind 'dance'"),
+        ({"answer": 7}, "field answer is 7"),
+    ],
+)
+def test_a_record_of_this_schema_with_odd_fields_is_refused(
+    change: dict[str, object], message: str
+) -> None:
+    row = to_json(record(grade_trace(TASK, TRACE))) | change
+    with pytest.raises(ValueError, match=message):
+        from_json(row)
+    assert from_json({**row, "schema": 1}).id == TASK.problem.id
