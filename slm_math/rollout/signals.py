@@ -1,4 +1,4 @@
-"""Signals: what an update needs to know of each loss token, beside the rows.
+"""Signals: the values that an update needs for each loss token, in addition to the rows.
 
 Axes: N rows, M loss tokens of all rows: row by row, in the order of their positions.
 """
