@@ -49,8 +49,8 @@ class Driven:
 
     Args:
         answer: what it returned; None if it did not finish.
-        finished: whether it came to its end.
-        requests: what it asked for: one list for each `yield`, notes left out.
+        finished: whether the workflow ended.
+        requests: one list of requests for each `yield`, without notes.
         events: what happened, in order, as in a trace.
         problem: the problem of the agent.
     """

@@ -282,15 +282,15 @@ def _shortened(text: str, most: int = 2000) -> str:
 
 @dataclass(frozen=True)
 class Note:
-    """Something for the record; it asks for nothing and is answered with None.
+    """An entry in the trace. It needs no result: the workflow is resumed with None.
 
-    kind "draft": the answer that a round came to, None when it stated none; "candidate": one of
-    several answers side by side. Both are graded in records. "verdict": what `role` thinks of the
-    last draft or candidate (CORRECT, INCORRECT, UNCLEAR). "vote": the answer that won, `value` its
-    share of the votes. "lost": a reply of `role` that was no round (empty, truncated). "stop": why
-    a loop of rounds ended.
+    kind "draft": the answer of a round, None if it stated none; "candidate": one of several answers
+    side by side. Both are graded in records. "verdict": the decision of `role` on the last draft or
+    candidate (CORRECT, INCORRECT, UNCLEAR). "vote": the answer that won, `value` its share of the
+    votes. "lost": a reply of `role` that is unusable (empty, truncated). "stop": why a loop of
+    rounds ended.
 
-    `branch` says where it stands among workflows that run side by side; `parallel` fills it in.
+    `branch` is the place of the note among workflows that run side by side; `parallel` sets it.
     """
 
     kind: Literal["draft", "candidate", "verdict", "vote", "lost", "stop"]

@@ -1,4 +1,4 @@
-"""Worked examples in front of whatever an agent asks its solver."""
+"""Worked examples before every request of an agent's solver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slm_math.types import Chat, Effect, Generate, Problem, Task, Workflow, assi
 class FewShot(Agent):
     """Another agent, whose solver first sees worked problems.
 
-    Each is asked with the agent's own `prompt`. Examples stand before every request of the solver.
+    Each example is shown with the agent's own `prompt`, before every request of the solver.
 
     Args:
         agent: an agent with a field `prompt`.

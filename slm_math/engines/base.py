@@ -1,4 +1,4 @@
-"""The interface between the scheduler and whatever generates text: submit, poll, cancel."""
+"""The interface between the scheduler and the engines: submit, poll, cancel."""
 
 from __future__ import annotations
 

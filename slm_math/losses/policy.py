@@ -1,9 +1,8 @@
 """The policy-gradient objectives, on flat vectors of loss tokens. Axes: M loss tokens, N rows.
 
-Nothing here is padded: whoever calls gathers the loss tokens, so there is one mask, and
-it is the gathering. r_t = exp(log pi_t - log old_t) is the ratio to the policy that sampled, A_t
-the advantage, w_t the weight of a token; every objective is a sum over tokens of w_t * (per-token
-loss).
+Nothing here is padded and there is no mask, because the caller gathers the loss tokens. r_t =
+exp(log pi_t - log old_t) is the ratio to the policy that sampled, A_t the advantage, w_t the weight
+of a token; every objective is a sum over tokens of w_t * (per-token loss).
 """
 
 from __future__ import annotations

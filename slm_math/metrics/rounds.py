@@ -1,4 +1,4 @@
-"""Metrics of how agents came to their answers: rounds of drafts, verdicts, votes, programs."""
+"""Metrics of the way to an answer: rounds of drafts, verdicts, votes, programs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def round_metrics(records: Sequence[Record]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Judgment:
-    """A verdict (CORRECT, INCORRECT, UNCLEAR), and whether the judged answer is correct."""
+    """A verdict (CORRECT, INCORRECT, UNCLEAR), and whether the verified answer is correct."""
 
     problem_id: str
     role: str
@@ -83,7 +83,7 @@ def verdict_metrics(records: Sequence[Record]) -> dict[str, float]:
 
     `verdict_correct/right`, ... are counts; `verifier_accuracy` is the share of verdicts that are
     CORRECT on correct and INCORRECT on incorrect answers (UNCLEAR is neither). If several roles
-    judge, every name starts with the role (`checker/verdict_correct/right`).
+    verify, every name starts with the role (`checker/verdict_correct/right`).
     """
     metrics: dict[str, float] = {}
     by_role = verdict_counts(records)

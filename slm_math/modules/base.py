@@ -1,4 +1,4 @@
-"""What SFT and GRPO share: a policy, an optimizer stepped by hand, checkpoints of what learns, and
+"""The base of SFT and GRPO: a policy, manual optimization, checkpoints of the trained weights, and
 an engine.
 """
 
@@ -29,7 +29,7 @@ class PolicyModule(L.LightningModule):
     """A policy under training. Subclasses implement `training_step` and call `step_optimizer` once
     per update.
 
-    Optimization is manual so that a loss is normalized over the whole optimizer step, whatever the
+    Optimization is manual so that a loss is normalized over the whole optimizer step, for any
     split into micro-batches of `tokens_per_batch` positions and over ranks.
 
     Args:

@@ -53,7 +53,7 @@ from slm_math.types import Task
 
 
 class GRPOModule(PolicyModule):
-    """Group relative policy optimization (Shao et al. 2024) of whatever `agent` does.
+    """Group relative policy optimization (Shao et al. 2024) of the traces of `agent`.
 
     One batch of the data is one step: P problems, G samples of each, `passes` updates. A group is
     the samples of one problem for one role.

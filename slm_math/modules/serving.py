@@ -234,8 +234,8 @@ class Serving:
         return "bfloat16" if "bf16" in str(self.module.trainer.precision) else "float32"
 
     def _share(self, base: Any) -> float:
-        """The share of the GPU that vLLM needs, beside what training keeps there: weights,
-        gradients, two moments of Adam.
+        """The share of the GPU that vLLM needs, after what training reserves: weights, gradients,
+        two moments of Adam.
         """
         module, loaded = self.module, self.module.loaded
         assert loaded is not None

@@ -150,7 +150,7 @@ def load_tokenizer(path: str) -> Any:
 def load_model(
     path: str, dtype: torch.dtype = torch.float32, attention: str = "sdpa", **options: Any
 ) -> Any:
-    """A causal language model in `dtype`, whatever the checkpoint's own is; `options` are passed to
+    """A causal language model in `dtype`, also if the checkpoint has another; `options` go to
     transformers.
     """
     from transformers import AutoModelForCausalLM

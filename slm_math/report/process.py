@@ -1,4 +1,4 @@
-"""Figures of how agents came to their answers: rounds, verdicts, votes, and their cost."""
+"""Figures of the way to an answer: rounds, verdicts, votes, and their cost."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def outcomes(runs: Sequence[AgentRun], name: str) -> Plot | None:
 
 
 def confusions(run: AgentRun, place: int, name: str) -> list[Plot]:
-    """The verdicts of each judging role of a run on correct and incorrect answers."""
+    """The verdicts of each verifying role of a run on correct and incorrect answers."""
     by_role = verdict_counts(run.records)
     names = {role: f"{name}-{role}" if len(by_role) > 1 else name for role in by_role}
     return [

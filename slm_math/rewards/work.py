@@ -15,8 +15,8 @@ from slm_math.types import Note, Run, RunResult, Trace, Turn
 
 
 class CodeRan(Reward):
-    """Did the role's last program run without an error? 0 where none ran; an error that was mended
-    costs nothing.
+    """Whether the role's last program ran without an error; 0 if no program ran. An error that a
+    later program repaired costs nothing.
 
     Args:
         passed: score when it ran to its end.
@@ -148,8 +148,8 @@ def _results(trace: Trace, role: str) -> list[RunResult]:
 
 
 def _verdicts(trace: Trace, role: str) -> Iterator[tuple[str, str]]:
-    """(verdict, the answer that was judged), in order: as the agent noted them, else as its turns
-    tell.
+    """(verdict, the verified answer), in order: from the agent's notes, or without notes from its
+    turns.
     """
     noted = [note for note in trace.notes if note.kind != "verdict" or note.role == role]
     if noted:  # an agent that notes anything notes its verdicts

@@ -1,4 +1,4 @@
-"""Where groups come from: problems are rolled out, graded, rewarded, and sampled anew if need be.
+"""Samples the groups of a step: rolls out, grades and scores problems, and draws more if needed.
 
 Axes: P problems, G samples of each.
 """
@@ -42,7 +42,7 @@ class Rollout(GradedTrace):
         )
 
     def hit_length_limit(self, role: str) -> bool:
-        """Whether a reply of a role was cut off by its token budget."""
+        """Whether a reply of a role hit the length limit."""
         turns = (turn for turn in self.trace.turns if turn.request.role == role)
         return any(turn.reply.finish == "length" for turn in turns)
 
@@ -62,7 +62,7 @@ class SampledGroups:
 
 
 class GroupSource(Protocol):
-    """Gives the groups of a step. Rows carry the version of the weights that sampled them, so a
+    """The groups of a step. Rows carry the version of the weights that sampled them, so a
     source may also give groups that an earlier policy sampled.
     """
 

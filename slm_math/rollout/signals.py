@@ -1,5 +1,5 @@
-"""Signals: what an update needs to know of each loss token, beside the rows, and the micro-batches
-that carry both.
+"""Signals: the values that an update needs for each loss token, in addition to the rows; and the
+micro-batches that carry both.
 
 Axes: N rows, M loss tokens of all rows: row by row, in the order of their positions.
 """

@@ -59,7 +59,7 @@ class Outcome:
     report: bytes
 
     def out_of_time(self, allowed: float) -> bool:
-        """Whether it used up its `allowed` processor seconds, by whatever it was stopped."""
+        """Whether the program used up its `allowed` processor seconds, however it was stopped."""
         return (
             self.why == BY_CPU
             or self.status == -signal.SIGXCPU
