@@ -57,7 +57,7 @@ def short(message: str, arguments: Sequence[str] = ()) -> str:
     where = ".".join(keys)
     given = re.search(r"^\s*Given value: (.+)$", message, re.MULTILINE)
     value = given[1] if given else ""
-    found = [_plain(reason, where, path, value, arguments) for reason in reasons]
+    found = [_plain(reason, where, path, value, arguments=arguments) for reason in reasons]
     # of several types that a value could have, the class is what was meant
     said = [text for text in found if not text.startswith("expected ")] or found
     text = "; ".join(dict.fromkeys(said)) or message.splitlines()[0]
@@ -105,9 +105,9 @@ def _plain(reason: str, where: str, path: str | None, value: str, arguments: Seq
     if match := re.match(
         r"(?:(?:Group|Subcommand) '(\S+)' does not accept o|O)ption '(\S+)'", reason
     ):
-        return _no_option(match[2], match[1] or "", where, path, arguments)
+        return _no_option(match[2], match[1] or "", where, path, arguments=arguments)
     if match := re.match(r"unrecognized arguments: --([^\s=]+)", reason):
-        return _no_option(match[1], "", where, path, arguments)
+        return _no_option(match[1], "", where, path, arguments=arguments)
     if match := re.match(r"the following arguments are required: (.*)", reason):
         names = [re.sub(rf"^({'|'.join(_COMMANDS)})\.", "", n) for n in match[1].split(", ")]
         options = ", ".join(f"--{where}.{name}" if where else f"--{name}" for name in names)

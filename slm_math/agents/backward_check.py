@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from slm_math.agents.base import Agent
 from slm_math.agents.judging import run_check_program
@@ -23,7 +22,7 @@ class BackwardCheck(Agent):
     """
 
     uses_python = True
-    minimums: ClassVar = {"rounds": 1}
+    minimums = {"rounds": 1}
 
     rounds: int = 3
     prompt: Prompt = Prompt("solve", "problem")

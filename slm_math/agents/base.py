@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from slm_math.prompts import Prompt
 from slm_math.types import Effect, Generate, Message, Note, Problem, RunPython, Workflow
@@ -28,7 +28,9 @@ class Agent:
 
     roles: tuple[str, ...] = ("solver",)
     uses_python: bool = False
-    minimums: ClassVar[Mapping[str, int]] = {}
+    # Without annotation: jsonargparse looks up the names of annotations in the module of a subclass,
+    # which may not import ClassVar.
+    minimums = {}
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         """The workflow for one problem. Returns the final answer, or None if there is none."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from slm_math.agents.base import Agent, parallel
 from slm_math.agents.judging import ask_verifier
@@ -34,7 +34,7 @@ class MajorityVote(Agent):
         check_temperature: temperature of the verdicts if there are several.
     """
 
-    minimums: ClassVar = {"k": 1, "checks": 1}
+    minimums = {"k": 1, "checks": 1}
 
     k: int = 5
     prompt: Prompt = Prompt("solve", "problem")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import reply_with_tools
@@ -43,7 +42,7 @@ class PlanAndReflect(Agent):
     """
 
     uses_python = True
-    minimums: ClassVar = {"cycles": 1, "runs": 0}
+    minimums = {"cycles": 1, "runs": 0}
 
     cycles: int = 3
     runs: int = 1

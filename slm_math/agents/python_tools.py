@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import cast
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import Session, blocks, program
@@ -47,7 +47,7 @@ class PythonTools(Agent):
     """
 
     uses_python = True
-    minimums: ClassVar = {"runs": 1}
+    minimums = {"runs": 1}
 
     runs: int = 5
     prompt: Prompt = Prompt("tools", "problem")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import reply_with_tools, transcript_since
@@ -33,7 +33,7 @@ class SolverChecker(Agent):
 
     roles = ("solver", "checker")
     uses_python = True
-    minimums: ClassVar = {"rounds": 1, "runs": 0}
+    minimums = {"rounds": 1, "runs": 0}
 
     rounds: int = 3
     memory: Literal["none", "chat", "summary"] = "chat"

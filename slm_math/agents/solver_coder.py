@@ -5,7 +5,6 @@ program.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import program_answer, write_program
@@ -27,7 +26,7 @@ class SolverCoder(Agent):
 
     roles = ("solver", "checker")
     uses_python = True
-    minimums: ClassVar = {"rounds": 1, "repairs": 0}
+    minimums = {"rounds": 1, "repairs": 0}
 
     rounds: int = 2
     repairs: int = 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import reply_with_tools, transcript_since
@@ -37,7 +36,7 @@ class SolverVerifier(Agent):
 
     roles = ("solver", "verifier")
     uses_python = True
-    minimums: ClassVar = {"rounds": 1, "runs": 0}
+    minimums = {"rounds": 1, "runs": 0}
 
     rounds: int = 5
     prompt: Prompt = Prompt("solve", "problem")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import reply_with_tools
@@ -21,7 +20,7 @@ class StepByStepCode(Agent):
     """
 
     uses_python = True
-    minimums: ClassVar = {"steps": 1}
+    minimums = {"steps": 1}
 
     steps: int = 8
     prompt: Prompt = Prompt("steps", "problem")
