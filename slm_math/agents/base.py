@@ -28,8 +28,8 @@ class Agent:
 
     roles: tuple[str, ...] = ("solver",)
     uses_python: bool = False
-    # Without annotation: jsonargparse looks up the names of annotations in the module of a subclass,
-    # which may not import ClassVar.
+    # Without annotation: jsonargparse looks up the names of annotations in the module of a
+    # subclass, which may not import ClassVar.
     minimums = {}
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
