@@ -13,8 +13,8 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# Files that take half a minute on a busy core: they come first, so that all workers end at about the
-# same time.
+# Files that take half a minute on a busy core: they come first, so that all workers end at about
+# the same time.
 LONG = (
     "cli/test_quickstart_warnings.py",
     "sandbox/test_attacks.py",
