@@ -14,18 +14,20 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# Files that take a minute on a busy core: they come first, so that all workers end at about the
-# same time.
+# Files that take half a minute on a busy core: they come first, so that all workers end at about
+# the same time.
 LONG = (
-    "sandbox/test_attacks.py",
-    "modules/test_resume.py",
     "cli/test_quickstart_warnings.py",
-    "sandbox/test_workers.py",
-    "sandbox/test_tiers.py",
-    "test_readme.py",
-    "test_agent_eval.py",
+    "sandbox/test_attacks.py",
     "modules/test_ranks.py",
+    "test_readme.py",
+    "cli/test_cli.py",
     "answers/test_equivalence.py",
+    "modules/test_serving.py",
+    "engines/test_vllm_servers.py",
+    "policy/test_reference.py",
+    "modules/test_resume.py",
+    "cli/test_evaluation_commands.py",
 )
 
 
