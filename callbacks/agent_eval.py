@@ -20,7 +20,7 @@ from slm_math.data.base import Source, Split
 from slm_math.data.overlap import refuse_overlap
 from slm_math.data.selection import sample_tasks
 from slm_math.engines.base import Engine
-from slm_math.engines.settings import Inference
+from slm_math.engines.settings import Inference, RoleSampling
 from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import Output, Plan, check_names
 from slm_math.evaluation.table import metric_lines, program_lines, results_table
@@ -79,7 +79,7 @@ class AgentEval(L.Callback):
         sandbox: Sandbox | RemoteSandbox | None = None,
         seed: int = 0,
         allow_overlap: bool = False,
-        sampling: Sampling | None = None,
+        sampling: RoleSampling | Sampling | None = None,
     ) -> None:
         if not agents:
             raise ValueError("AgentEval needs at least one agent")
@@ -90,6 +90,8 @@ class AgentEval(L.Callback):
             )
         if sampling is not None:
             warn("AgentEval: sampling is called inference.sampling now", stacklevel=2)
+            if isinstance(sampling, RoleSampling):
+                sampling = sampling.over(inference.sampling)
             inference = replace(inference, sampling=sampling)
         if replace(inference, sampling=GREEDY.sampling, roles={}) != GREEDY:
             raise ValueError(

@@ -39,7 +39,7 @@ class TrainingRewards(Recorder):
         return self._scored([graded])[0]
 
     def is_complete(self, record: Record) -> bool:
-        return bool(record.rewards) or not self.asks
+        return not self.asks or (bool(record.rewards) and not record.reward_errors)
 
     def complete(self, records: Sequence[Record]) -> Sequence[Record]:
         if not self.waiting:

@@ -161,7 +161,8 @@ def _no_option(
     option = ".".join(part for part in (where, group, name) if part)
     first, last = option.partition(".")[0], option.rpartition(".")[2]
     if first == "trainer":
-        own = set(_options(sys.modules["lightning"].Trainer))
+        lightning = sys.modules.get("lightning")  # commands other than training do without
+        own = set(_options(lightning.Trainer)) if lightning else set()
     else:
         own = {
             option for cls in _our_classes() if cls.__name__ == owner for option in _options(cls)

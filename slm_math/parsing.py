@@ -81,11 +81,12 @@ def classes_first(arguments: list[str]) -> list[str]:
     """The arguments with the options of a class behind the class that they belong to, so that
     `--data.source GSM8K --data ProblemData` is `--data ProblemData --data.source GSM8K`.
 
-    The order stays as it is otherwise, and where a class is named before.
+    The order stays as it is otherwise, and where a class is named before. No option moves past a
+    config file: later files win over it.
     """
     units: list[list[str]] = []  # an option and its values
     for argument in arguments:
-        if argument.startswith("--") or not units:
+        if argument == "-c" or argument.startswith("--") or not units:
             units.append([])
         units[-1].append(argument)
     names = [unit[0].partition("=")[0].removesuffix(".class_path") for unit in units]
@@ -99,6 +100,8 @@ def classes_first(arguments: list[str]) -> list[str]:
         parts = names[index].split(".")
         above = [".".join(parts[:count]) for count in range(1, len(parts))]
         at = max([index, *(classes[name] for name in above if name in classes)])
+        if {"--config", "-c"} & set(names[index:at]):
+            at = index
         return at, len(parts), index  # of options behind the same class, the outer ones first
 
     return [word for index in sorted(range(len(units)), key=place) for word in units[index]]

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning as L
 import pytest
+from jsonargparse import ArgumentParser
 from tiny import Endpoint, Worked, chats, grpo, problems, sft, trainer, with_inference
 
 from callbacks import AgentEval
@@ -256,6 +257,17 @@ def test_the_former_name_of_sampling_works_and_says_so() -> None:
     with pytest.warns(UserWarning, match=r"called inference\.sampling now"):
         old = AgentEval({"odd": Parity()}, sampling=Sampling(0.5))
     assert old.inference == Inference(sampling=Sampling(0.5))
+
+
+def test_the_former_sampling_of_a_config_keeps_the_rest_of_the_defaults() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(AgentEval, "eval")
+    agents = {"one": {"class_path": "slm_math.agents.SingleShot"}}
+    options = {"agents": agents, "sampling": {"max_new_tokens": 64}}
+    config = {"class_path": "callbacks.AgentEval", "init_args": options}
+    with pytest.warns(UserWarning, match="called inference"):
+        made = parser.instantiate_classes(parser.parse_object({"eval": config})).eval
+    assert made.inference == Inference(sampling=Sampling(0.0, max_new_tokens=64))
 
 
 def test_records_are_those_of_evaluate_with_the_same_engine(tmp_path: Path) -> None:

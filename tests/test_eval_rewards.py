@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Endpoint, grpo, problems, trainer
+from tiny import SOURCE, Endpoint, grpo, problems, trainer
 
 from callbacks import AgentEval
 from slm_math.agents import SingleShot
 from slm_math.answers.graded import GradedTrace
+from slm_math.engines.base import Engine, EngineError
 from slm_math.engines.settings import Inference
+from slm_math.evaluation.evaluate import Output, Plan, Recorder, evaluate
 from slm_math.records.files import read_manifest, read_records
 from slm_math.records.record import Record
 from slm_math.rewards import Reward
+from slm_math.rollout.scheduler import Executors
 from slm_math.types import Generate, Sampling, Workflow, user
 
 
@@ -49,9 +53,40 @@ def validate(root: Path, judge: Endpoint) -> None:
     trainer(root, callbacks=[agents]).validate(module, problems(), verbose=False)
 
 
+def served_by(engine: Engine) -> Executors:
+    return Executors({"default": engine}, {"default": Sampling()})
+
+
 def rewards(root: Path) -> dict[tuple[str, int], Any]:
     records: list[Record] = read_records(root / "eval/validate/one/records.jsonl")
     return {record.key: (record.answer, record.rewards, record.parts) for record in records}
+
+
+def test_a_record_without_rewards_stays_where_its_sample_breaks_now(tmp_path: Path) -> None:
+    class Late(Recorder):
+        def is_complete(self, record: Record) -> bool:
+            return bool(record.rewards)
+
+        def complete(self, records: Sequence[Record]) -> Sequence[Record]:
+            raise KeyboardInterrupt
+
+    class Service(Endpoint):
+        down = False
+
+        def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
+            error = EngineError("down") if self.down else None
+            return [(ticket, error or reply) for ticket, reply in super().poll(timeout)]
+
+    service = Service()
+    plan = Plan(SingleShot("solve_plain"), SOURCE.tasks("test")[:3])
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(plan, served_by(service), Output(tmp_path), recorder=Late())
+    before = read_records(tmp_path / "records.jsonl")
+    service.down = True
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(plan, served_by(service), Output(tmp_path), recorder=Late())
+    assert read_records(tmp_path / "records.jsonl") == before
+    assert [record.error for record in before] == [None] * 3
 
 
 def test_an_evaluation_without_its_rewards_is_not_finished(tmp_path: Path) -> None:

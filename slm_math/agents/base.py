@@ -98,9 +98,10 @@ def check_request(
             raise ValueError(
                 f"{owner} asks for role {request.role!r}{where}; its roles are {', '.join(roles)}"
             )
-        if not all(isinstance(message, Message) for message in request.chat):
+        chat = request.chat
+        if not (isinstance(chat, tuple | list) and all(isinstance(each, Message) for each in chat)):
             raise ValueError(
-                f"{owner} asks with the chat {request.chat!r:.100}{where}: a chat is a tuple of "
+                f"{owner} asks with the chat {chat!r:.100}{where}: a chat is a tuple of "
                 "messages, such as problem.ask(prompt) or user(text) returns"
             )
     elif isinstance(request, RunPython):

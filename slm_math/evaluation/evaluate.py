@@ -90,8 +90,8 @@ class Recorder:
         return record(graded)
 
     def is_complete(self, record: Record) -> bool:
-        """Whether a record that an interrupted evaluation left needs nothing more; the workflow of
-        another one runs again.
+        """Whether a record that an interrupted evaluation left needs nothing more. The workflow of
+        an incomplete one runs again; the record stays if that breaks.
         """
         return True
 
@@ -132,7 +132,8 @@ def evaluate(
     jobs = plan.jobs()
     identity = plan.identity(executors) | dict(output.identity)
     file = RecordFile(output.folder, identity, output.set_aside, output.about)
-    file.keep(recorder.is_complete)
+    if not file.finished:
+        file.set_apart(recorder.is_complete)
     file.check({(task.problem.id, sample) for task, sample in jobs})
     done = file.done
     missing = [(task, sample) for task, sample in jobs if (task.problem.id, sample) not in done]

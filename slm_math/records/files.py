@@ -52,6 +52,7 @@ class RecordFile:
         self.identity = json.loads(json.dumps(identity, default=str))
         self.about = dict(about or {})
         self.records: list[Record] = []
+        self._incomplete: dict[tuple[str, int], Record] = {}  # samples that are run again
         folder.mkdir(parents=True, exist_ok=True)
         self._file = self._locked(folder)
         old = read_manifest(folder)
@@ -111,9 +112,11 @@ class RecordFile:
                 f"sample {sample} of problem {problem!r}: choose another --out"
             )
 
-    def keep(self, is_complete: Callable[[Record], bool]) -> None:
-        """Forgets the records that are not complete: their samples are run again."""
-        self.records = [record for record in self.records if is_complete(record)]
+    def set_apart(self, is_complete: Callable[[Record], bool]) -> None:
+        """Sets the records apart that are not complete: their samples are run again."""
+        incomplete = [record for record in self.records if not is_complete(record)]
+        self._incomplete = {record.key: record for record in incomplete}
+        self.records = [record for record in self.records if record.key not in self._incomplete]
 
     def replace(self, records: Sequence[Record]) -> None:
         """Rewrites the file, completely or not at all, if any record changed."""
@@ -130,6 +133,11 @@ class RecordFile:
         return {record.key for record in self.records}
 
     def add(self, record: Record) -> None:
+        """Writes a record. A record set apart stays where the new one of its sample broke."""
+        old = self._incomplete.get(record.key)
+        if old is not None and record.error is not None:
+            self.records.append(old)
+            return
         self._file.write(json_line(record))
         self._file.flush()
         self.records.append(record)

@@ -140,7 +140,10 @@ def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
     Raises ValueError for a row of another version without log-probabilities.
     """
     for row in rows:
-        if row.version != version and any(math.isnan(row.logprobs[t]) for t in row.loss_positions):
+        known = bool(row.logprobs) and not any(
+            math.isnan(row.logprobs[t]) for t in row.loss_positions
+        )
+        if row.version != version and not known:
             raise ValueError(
                 f"version {row.version} of the weights sampled a row of role {row.role!r}, the "
                 f"present version is {version}, and the engine gave no log-probabilities: such "

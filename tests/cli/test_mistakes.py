@@ -47,6 +47,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["model: there is no class SFTModulee: did"],
     ),
     "misspelled option": ([*FIT_GRPO, "--model.agent.promt=x"], ["model.agent.promt", "prompt?"]),
+    "option of training": (
+        ["eval", "--trainer.max_epochs=1"],
+        ["there is no option trainer.max_epochs"],
+    ),
     "class of a section": (
         ["fit", f"--config={CONFIGS / 'fast.yaml'}", "--model=GRPOModule"],
         ["data has no class yet", "first: --data ChatData or --data ProblemData, before the file"],

@@ -253,6 +253,9 @@ def test_the_order_of_a_class_and_its_options_does_not_matter(shown: Shown) -> N
         ("--r+ K --r.w 1 --r+ L --r.w 2", "--r+ K --r.w 1 --r+ L --r.w 2"),
         ("--r.w 1 --config f --help", "--r.w 1 --config f --help"),
         ("fit --a.b 1 2 --a.class_path=K", "fit --a.class_path=K --a.b 1 2"),
+        # later files win over an option, and so it stays in front of them
+        ("--a.b 1 --config f --a K", "--a.b 1 --config f --a K"),
+        ("--a.b 1 -c f --a K", "--a.b 1 -c f --a K"),
     ],
 )
 def test_only_options_without_their_class_move(given: str, expected: str) -> None:
