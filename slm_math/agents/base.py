@@ -82,11 +82,16 @@ def owner_name(asker: object) -> str:
     return f"{'agent' if isinstance(asker, Agent) else 'reward'} {type(asker).__name__}"
 
 
+def work_name(problem: Problem, sample: int) -> str:
+    """How errors name what a workflow or a reward works on."""
+    return f"problem {problem.id}, sample {sample}"
+
+
 def check_request(
     request: object, owner: str, roles: Sequence[str], uses_python: bool, about: str = ""
 ) -> None:
     """Raises ValueError for a request that the class of its owner does not announce: a role that is
-    not in `roles`, a program without `uses_python`, or something that is no request.
+    not in `roles`, a program without `uses_python`, or an object of another type.
 
     Args:
         owner: whose workflow yielded it, see `owner_name`.

@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from slm_math.agents.base import owner_name
+from slm_math.agents.base import owner_name, work_name
 from slm_math.answers.graded import GradedTrace
 from slm_math.rewards.base import Reward, Scored, replies_of
 from slm_math.rewards.credits import Credit, combined
@@ -60,6 +60,7 @@ def called(
     reward raises is raised with a note that names the reward.
     """
     speakers = {turn.request.role for turn in graded.trace.turns if not graded.trace.error}
+    where = work_name(graded.task.problem, graded.trace.sample)
     values: dict[Key, Scored | Workflow[Scored]] = {}
     for reward in rewards:
         if reward.role in roles:
@@ -67,14 +68,9 @@ def called(
             try:
                 values[reward.role, reward.name] = reward(graded) if spoke else None
             except Exception as error:
-                error.add_note(f"in {owner_name(reward)} on {about(graded)}")
+                error.add_note(f"in {owner_name(reward)} on {where}")
                 raise
     return values
-
-
-def about(graded: GradedTrace) -> str:
-    """How errors name what a reward works on."""
-    return f"problem {graded.task.problem.id}, sample {graded.trace.sample}"
 
 
 def assembled(

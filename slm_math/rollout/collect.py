@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from slm_math.agents.base import Agent, check_answer, owner_name
+from slm_math.agents.base import Agent, check_answer, owner_name, work_name
 from slm_math.answers.graded import GradedTrace, grade_trace
 from slm_math.rollout.scheduler import Executors, Finished, Job, Scheduler
 from slm_math.types import Problem, Task, Trace
@@ -87,7 +87,7 @@ def _finished(
         return Job(
             workflow=workflow,
             owner=owner,
-            about=f"problem {problem.id}, sample {sample}",
+            about=work_name(problem, sample),
             key=(*draws.key, problem.id, sample),
             roles=tuple(agent.roles),
             uses_python=agent.uses_python,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-from slm_math.agents.base import owner_name
+from slm_math.agents.base import owner_name, work_name
 from slm_math.answers.graded import GradedTrace
 from slm_math.rewards import Reward, Scores
-from slm_math.rewards.scores import Key, about, assembled, called
+from slm_math.rewards.scores import Key, assembled, called
 from slm_math.rollout.scheduler import Executors, Job, Scheduler
 
 
@@ -79,7 +79,7 @@ def _jobs(
             yield Job(
                 workflow=value,
                 owner=owner_name(reward),
-                about=about(trace),
+                about=work_name(problem, sample),
                 key=(*key, role, name, problem.id, sample),
                 roles=tuple(reward.roles),
                 uses_python=reward.uses_python,
