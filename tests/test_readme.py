@@ -1,5 +1,5 @@
-"""The README's slm-math commands run, made fast and offline by the `fast.yaml` overlay and embedded
-data.
+"""The slm-math commands of the README and its pages run, made fast and offline by the `fast.yaml`
+overlay and embedded data.
 """
 
 import shlex
@@ -12,12 +12,18 @@ from slm_math.testing import drive
 from slm_math.types import Image, Problem
 
 ROOT = Path(__file__).parents[1]
+# what a reader of the README reads next, in this order
+PAGES = ("grpo", "vllm", "grader", "sandbox", "evaluation", "architecture")
+TEXT = "\n".join(
+    path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in PAGES))
+)
 EMBEDDED = "{class_path: Arithmetic, validation: 28, test: 28}"
 
 
 def commands() -> list[str]:
     """The indented `slm-math ...` lines, continuation lines joined."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    text = TEXT.replace("\\\n", " ")
     return [line.strip() for line in text.splitlines() if line.startswith("    slm-math ")]
 
 
@@ -109,8 +115,7 @@ def test_grade_commands_of_the_readme_run(
 
 
 def test_the_grader_examples_of_the_readme_show_their_results() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    [block] = [part for part in text.split("```python") if "answers import extract, grade" in part]
+    [block] = [part for part in TEXT.split("```python") if "answers import extract, grade" in part]
     names: dict = {}
     exec(block.split("grade(", 1)[0], names)
     lines = [line for line in block.split("```")[0].splitlines() if "  # " in line]
@@ -121,9 +126,8 @@ def test_the_grader_examples_of_the_readme_show_their_results() -> None:
 
 
 def test_the_agent_of_the_readme_solves() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
     [block] = [
-        part.split("```")[0] for part in text.split("```python") if "class SecondThought" in part
+        part.split("```")[0] for part in TEXT.split("```python") if "class SecondThought" in part
     ]
     assert len(block[block.index("class ") :].splitlines()) < 30
     names: dict = {}
