@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
-import time
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,9 +37,9 @@ from slm_math.modules.base import PolicyModule  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
 from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
-from slm_math.policy.loading import free_cores, weights_hash  # noqa: E402
-from slm_math.records.environment import environment  # noqa: E402
-from slm_math.records.files import configuration, write_json  # noqa: E402
+from slm_math.policy.loading import free_cores  # noqa: E402
+from slm_math.records.files import configuration  # noqa: E402
+from slm_math.records.run_folder import refuse_second_run  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -111,31 +110,23 @@ class TrainingCLI(LightningCLI):
                 "data.batch_size rows or problems, and model.tokens_per_batch limits the size of a "
                 "forward pass"
             )
-        folder = Path(trainer.default_root_dir or ROOT) / "checkpoints"
+        root = Path(trainer.default_root_dir or ROOT)
+        folder = root / "checkpoints"
         if config.get("ckpt_path") == "last" and not any(folder.glob("last*.ckpt")):
             raise ValueError(f"--ckpt_path last: there is no checkpoint in {folder}")
+        requeued = any(root.glob("hpc_ckpt_*.ckpt"))  # Lightning resumes from it by itself
+        starts = self.subcommand == "fit" and config.get("ckpt_path") is None and not requeued
+        if starts and not trainer.fast_dev_run:
+            refuse_second_run(root)  # also checked, for all, where the run begins
         torch.set_num_threads(config.torch_threads or free_cores())
         torch.set_float32_matmul_precision("high")
-
-    def before_fit(self) -> None:
-        """Writes the manifest of the run: command, start, weights, engine and environment. The
-        configuration is in logs/*/config.yaml.
-        """
-        path = self.model.policy.path
-        data = {
-            "command": sys.argv[1:],
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "policy": path,
-            "weights": None if path is None else weights_hash(path),
-            "engine": self.model.serving.describe(self.trainer),
-            "environment": environment(),
-        }
-        if self.trainer.is_global_zero:
-            write_json(Path(self.trainer.default_root_dir) / "manifest.json", data)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self._get(self.config_init, "trainer", default={})
         root = Path(kwargs.get("default_root_dir") or config.get("default_root_dir") or ROOT)
+        if config.get("fast_dev_run"):  # a trial leaves nothing behind, as Lightning promises
+            self._trial = tempfile.TemporaryDirectory(prefix="slm-math-")
+            root = Path(self._trial.name)
         extra: list[L.Callback] = [callbacks.RolloutLog(), callbacks.Watchdog()]
         if config.get("enable_progress_bar") is not False:
             extra.append(callbacks.Progress())

@@ -67,6 +67,7 @@ class PolicyModule(L.LightningModule):
         self._chat: ChatFormat | None = None
         self.serving = Serving(self)
         self._restored: dict[str, Any] | None = None  # random state, until training begins
+        self.run: str | None = None  # the identity of the training run, once it has begun
         self.skipped = 0  # updates without a finite gradient, which change nothing
         self._skipped_in_a_row = 0
         # set by progress displays
@@ -218,6 +219,7 @@ class PolicyModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["rng"] = gather_over_ranks(random_state())
+        checkpoint["run"] = self.run
         checkpoint["train_roles"] = list(self.train_roles)
         checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
         # one that stands still is loaded from where it came
@@ -226,6 +228,8 @@ class PolicyModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.serving.changed()
+        if self.trainer.state.fn == "fit":
+            self.run = checkpoint.get("run")
         if self.loaded is not None:
             self._check_weights(checkpoint["state_dict"])
             trained = tuple(checkpoint.get("train_roles", self.train_roles))
