@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -25,8 +26,8 @@ warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")
 warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\)` before `optimizer.step.*")
 
 import lightning as L  # noqa: E402
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
-from lightning.pytorch.loggers import CSVLogger  # noqa: E402
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback  # noqa: E402
+from lightning.pytorch.loggers import CSVLogger, Logger  # noqa: E402
 
 import callbacks  # noqa: E402
 import slm_math.short_names  # noqa: E402, F401
@@ -45,6 +46,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
 ROOT = "runs/default"  # default_root_dir of a run whose config sets none
+SECRET = re.compile(r"(^|_)(api_key|token|password|secret)$")
 
 
 class TrainingParser(Parser, LightningArgumentParser):
@@ -54,6 +56,24 @@ class TrainingParser(Parser, LightningArgumentParser):
         f"model.{name}": f"model.inference.{name}"
         for name in ("sampling", "engine", "slots", "vllm")
     }
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the configuration beside the log of metrics, and hands it to all loggers as
+    hyper-parameters.
+    """
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        values = plain(self.parser, self.config)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(values)
+        logs = [logger.log_dir for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+        # ours is the last one; without a logger, the trainer's root
+        folder = Path(logs[-1] if logs else trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(
+            self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False
+        )
 
 
 class TrainingCLI(LightningCLI):
@@ -68,7 +88,8 @@ class TrainingCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
             auto_configure_optimizers=False,
             parser_kwargs={"default_env": True, "env_prefix": ENV_PREFIX},
             args=args,
@@ -99,7 +120,7 @@ class TrainingCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        configuration.set(json.loads(self.parser.dump(self.config, format="json", skip_none=False)))
+        configuration.set(plain(self.parser, self.config))
         config = self.config[self.subcommand] if self.subcommand else self.config
         trainer = config.trainer
         if trainer.gradient_clip_val:
@@ -136,8 +157,7 @@ class TrainingCLI(LightningCLI):
         configured = configured if isinstance(configured, list) else [configured]
         present = {type(callback) for callback in configured}
         extra = [callback for callback in extra if type(callback) not in present]
-        if config.get("logger") in (None, True):
-            kwargs["logger"] = CSVLogger(root, name="logs")
+        kwargs["logger"] = loggers_of(config.get("logger"), root)
         if config.get("precision") is None:
             kwargs["precision"] = default_precision(config.get("accelerator"))
         kwargs["default_root_dir"] = str(root)
@@ -149,3 +169,33 @@ def default_precision(accelerator: str | None) -> str:
     """bf16 autocast over fp32 weights on a GPU with bf16, otherwise fp32."""
     gpu = accelerator in (None, "auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def loggers_of(configured: Any, root: Path) -> Any:
+    """The configured loggers, and after them the log in `root` that reports read; False (no logger)
+    stays False.
+    """
+    if configured in (None, True):
+        configured = []
+    elif not configured:
+        return False
+    chosen = [configured] if isinstance(configured, Logger) else list(configured)
+    own = (root / "logs").resolve()
+    for logger in chosen:
+        if isinstance(logger, CSVLogger) and Path(logger.root_dir).resolve() == own:
+            return chosen
+    return [*chosen, CSVLogger(root, name="logs", flush_logs_every_n_steps=1)]
+
+
+def plain(parser: Any, config: Any) -> Any:
+    """A configuration as plain data, without secrets."""
+    return json.loads(
+        parser.dump(config, format="json", skip_none=False), object_hook=_without_secrets
+    )
+
+
+def _without_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: "(not shown)" if SECRET.search(key) and isinstance(value, str) else value
+        for key, value in values.items()
+    }

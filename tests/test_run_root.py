@@ -69,7 +69,7 @@ def test_second_fit_into_a_root_is_refused_before_anything_loads(
     monkeypatch.setattr("slm_math.policy.config.Policy.load", None)
     for second in ([*GRPO, root], [*SFT, root]):
         said = refusal(second, capsys)
-        assert re.search(r"run holds a run of 20\S+Z \(checkpoints, rollouts, logs, eval, ex", said)
+        assert re.search(r"run holds a run of 20\S+Z, and a folder holds one", said)
         assert "--ckpt_path last goes on" in said
         assert "--trainer.default_root_dir OTHER" in said
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-METRICS = "logs/version_*/metrics.csv"
+# by `slm-math fit`, and by a Trainer of one's own whose logger is Lightning's default
+METRICS = ("logs/*/metrics.csv", "lightning_logs/*/metrics.csv")
 # evaluations that training made; those of `validate`, `test` and `predict` are no part of a run
 TRAINED = re.compile(r"(epoch|step)-\d+")
 
@@ -30,11 +31,11 @@ def refuse_second_run(root: Path) -> None:
     if not traces:
         return
     started = read_run(root).get("started")
-    run = f"a run of {started}" if started else "a training run"
+    run = f"a run of {started}" if started else f"a run ({', '.join(traces)})"
     goes_on = any((root / "checkpoints").glob("last*.ckpt"))
     resume = "--ckpt_path last goes on with it, " if goes_on else ""
     raise ValueError(
-        f"{root} holds {run} ({', '.join(traces)}), and a folder holds one: {resume}"
+        f"{root} holds {run}, and a folder holds one: {resume}"
         "--trainer.default_root_dir OTHER starts a new one elsewhere, or move the folder away"
     )
 
@@ -45,7 +46,7 @@ def traces_of_training(root: Path) -> list[str]:
     found = {
         "checkpoints": any((root / "checkpoints").glob("*.ckpt")),
         "rollouts": any(map(_filled, root.glob("rollouts*.jsonl"))),
-        "logs": any(map(_has_steps, root.glob(METRICS))),
+        "logs": any(map(_has_steps, logs_of(root))),
         "eval": any(
             TRAINED.fullmatch(path.relative_to(root / "eval").parts[0]) and _filled(path)
             for path in evaluations
@@ -53,6 +54,16 @@ def traces_of_training(root: Path) -> list[str]:
         "export": (root / "export").is_dir(),
     }
     return [name for name, there in found.items() if there]
+
+
+def logs_of(root: Path) -> list[Path]:
+    """The logs of metrics in a folder, in the order in which their sessions began."""
+    return sorted((path for each in METRICS for path in root.glob(each)), key=_session)
+
+
+def _session(path: Path) -> tuple[int, str]:
+    number = path.parent.name.removeprefix("version_")
+    return int(number) if number.isdecimal() else -1, str(path)
 
 
 def _filled(path: Path) -> bool:

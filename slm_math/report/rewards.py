@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from slm_math.records.run_folder import METRICS
+from slm_math.records.run_folder import logs_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def reward_curve(root: Path) -> tuple[list[RewardCurve], list[str]]:
     A run that was resumed has a log for every session: a later one replaces the steps that it
     repeated.
     """
-    files = sorted(root.glob(METRICS), key=_session)
+    files = logs_of(root)
     if not files:
         reason = "no metrics were logged, as with --trainer.logger false"
         return [], [f"{root}: no curve of rewards, since {reason}"]
@@ -37,11 +37,6 @@ def reward_curve(root: Path) -> tuple[list[RewardCurve], list[str]]:
             points = {step: reward for step, reward in points.items() if step < begin} | session
     curve = tuple(sorted((step, reward) for step, reward in points.items()))
     return [RewardCurve(root.resolve().name, curve)] if len(curve) > 1 else [], []
-
-
-def _session(file: Path) -> tuple[int, str]:
-    number = file.parent.name.removeprefix("version_")
-    return int(number) if number.isdecimal() else -1, number
 
 
 def _rewards(file: Path) -> dict[int, float] | None:
