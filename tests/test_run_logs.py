@@ -1,4 +1,4 @@
-"""Whatever loggers a run has, its metrics are in the root's log, and all of them get its options."""
+"""Whatever loggers a run has, its metrics are in the root's log, and all get its options."""
 
 import json
 from pathlib import Path
