@@ -35,6 +35,7 @@ from slm_math.config_files import ConfigFile  # noqa: E402
 from slm_math.data.chat_data import ChatData  # noqa: E402, F401
 from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
 from slm_math.modules.base import PolicyModule  # noqa: E402
+from slm_math.modules.checks import check_strategy  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
 from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
@@ -131,6 +132,7 @@ class TrainingCLI(LightningCLI):
                 "data.batch_size rows or problems, and model.tokens_per_batch limits the size of a "
                 "forward pass"
             )
+        check_strategy(str(trainer.strategy))  # by its name, before its packages are asked for
         root = Path(trainer.default_root_dir or ROOT)
         folder = root / "checkpoints"
         if config.get("ckpt_path") == "last" and not any(folder.glob("last*.ckpt")):
@@ -162,7 +164,9 @@ class TrainingCLI(LightningCLI):
             kwargs["precision"] = default_precision(config.get("accelerator"))
         kwargs["default_root_dir"] = str(root)
         self.trainer_defaults["callbacks"] = extra
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        check_strategy(trainer.strategy)
+        return trainer
 
 
 def default_precision(accelerator: str | None) -> str:

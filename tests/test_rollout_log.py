@@ -106,7 +106,8 @@ def test_line_holds_prompt_reply_rewards_and_advantages(tmp_path: Path) -> None:
 
 
 def test_prompt_and_completion_are_those_of_the_trained_role(tmp_path: Path) -> None:
-    module = grpo(agent=Duo(), rewards=[Even(role="judge")], train_roles=("judge",))
+    judge = {"rewards": [Even(role="judge"), Even()], "train_roles": ("judge", "solver")}
+    module = grpo(agent=Duo(), **judge)
     trainer(tmp_path, limit_train_batches=1, callbacks=[RolloutLog()]).fit(module, problems())
     for row, rollout in zip(read(tmp_path / "rollouts.jsonl"), module.last_rollouts, strict=True):
         assert row["completion"] == first_reply(rollout.trace, "judge").text
