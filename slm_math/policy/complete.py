@@ -17,8 +17,9 @@ PROBE = "What is 17 + 25?"
 
 
 def check_weights(path: str, info: Mapping[str, Any]) -> None:
-    """Raises ValueError for weights that the files of a model lack, or have in another shape; `info`
-    is what transformers says of loading them.
+    """Raises ValueError for weights that a model's files lack, or have in another shape.
+
+    `info` is what transformers says of loading them.
     """
     check_missing(path, info["missing_keys"])
     wrong = sorted(info["mismatched_keys"])
