@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"shortening"},
+    {"shortening", "visible"},
     {"types"},
     {"sandbox"},
     {"answers", "prompts"},
