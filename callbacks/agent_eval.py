@@ -24,6 +24,7 @@ from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference, RoleSampling
 from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import Output, Plan, check_names
+from slm_math.evaluation.plain import print_line
 from slm_math.evaluation.table import metric_lines, program_lines, results_table
 from slm_math.metrics.summary import Summary
 from slm_math.modules.base import PolicyModule
@@ -32,6 +33,7 @@ from slm_math.records.record import Record
 from slm_math.rollout.scheduler import Executors
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
 from slm_math.types import Sampling, Task
+from slm_math.visible import visible
 
 GREEDY = Inference(sampling=Sampling(temperature=0.0))
 
@@ -283,7 +285,7 @@ class AgentEval(L.Callback):
         cells = {key: gain.shown_difference() for key, gain in gains.items()}
         console.print(results_table(title, summaries, heading, cells))
         for line in [*metric_lines(summaries), *program_lines(summaries)]:
-            console.print(line, markup=False)
+            print_line(console, line)
 
     def _gain(self, trainer: L.Trainer, key: str, records: Sequence[Record]) -> Comparison | None:
         """The paired difference to the first evaluation of this training run; None if there is none
@@ -296,7 +298,7 @@ class AgentEval(L.Callback):
             return compare({self._first: read_records(path), "now": records})[0]
         except (FileNotFoundError, ValueError) as error:
             if trainer.is_global_zero:
-                print(f"{key} is not compared with {self._first}: {error}")
+                print(f"{key} is not compared with {self._first}: {visible(str(error))}")
             return None
 
 

@@ -133,7 +133,9 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def fail(message: str) -> None:
-    print(f"slm-math: error: {message}", file=sys.stderr)
+    from slm_math.visible import visible
+
+    print(f"slm-math: error: {visible(message)}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -24,6 +24,7 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run.
         by: also break the results down by this tag of the problems.
     """
+    from slm_math.evaluation.plain import cell, print_line
     from slm_math.evaluation.runs import named_folders
     from slm_math.metrics.summary import Summary, by_tag, summarize
     from slm_math.records.files import expected_samples, read_manifest, read_records
@@ -36,7 +37,7 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
             records = read_records(path / "records.jsonl")
             column[name] = summarize(records, expected_samples(path))
             if read_manifest(path).get("partial"):
-                console.print(f"{path} is partial", markup=False)
+                print_line(console, f"{path} is partial")
             if by:
                 parts = by_tag(records, by)
                 if not parts:
@@ -45,10 +46,10 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     table = Table(title="accuracy in %, 95 % interval", title_justify="left")
     table.add_column("agent")
     for folder in columns:
-        table.add_column(folder, justify="right", min_width=26)
+        table.add_column(cell(folder, 200), justify="right", min_width=26)
     for name in dict.fromkeys(name for column in columns.values() for name in column):
         cells = (column[name].shown() if name in column else "-" for column in columns.values())
-        table.add_row(name, *cells)
+        table.add_row(cell(name, 200), *cells)
     console.print(table)
 
 

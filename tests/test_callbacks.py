@@ -340,7 +340,7 @@ def test_rollout_table_shows_markup_and_control_characters_as_they_are(
     RolloutTable(every_n_batches=1).on_train_batch_end(fake, module, None, None, 0)
     shown = capsys.readouterr().out
     assert "\x1b[2J" not in shown
-    for text in ("[red]a[/blue]", "[link=x]2", "�[2J[/]end\\", "[b]part"):
+    for text in ("[red]a[/blue]", "[link=x]2", "\\x1b[2J[/]end\\", "[b]part"):
         assert text in shown
 
 

@@ -8,7 +8,7 @@ from slm_math.agents.base import Agent
 from slm_math.agents.coding import has_whole_program, program, program_answer
 from slm_math.agents.replies import note_draft, stated_answer, why_unusable
 from slm_math.prompts import Prompt
-from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
+from slm_math.types import Generate, Note, Problem, Run, Workflow, assistant, user
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class CodeFeedback(Agent):
         if request is None or why_unusable(first, has_whole_program) is not None:
             return (yield from note_draft(first))
         [result] = yield [request]
-        yield [Note("draft", stated_answer(first.text) or program_answer(result))]
+        computed = program_answer(Run(request.code, result))
+        yield [Note("draft", stated_answer(first.text) or computed)]
         chat += assistant(first) + user(self.output_prompt.fill(output=result.text))
         [final] = yield [Generate(chat)]
         return (yield from note_draft(final))

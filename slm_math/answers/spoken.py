@@ -43,15 +43,7 @@ def spoken(text: str) -> Span:
 
     It lies after the thinking, before the end of the turn and before any invented question.
     """
-    start, end = 0, len(text)
-    if _FINAL in text or "<|channel|>analysis" in text:
-        start = (text.rfind(_FINAL) + len(_FINAL)) if _FINAL in text else end
-        turn = _TURN_END.search(text, start)
-        end = turn.start() if turn else end
-    elif any(mark in text for mark in "<[◁‹"):
-        turn = _TURN_END.search(text)
-        end = turn.start() if turn else end
-        start, end = _after_thinking(text, end)
+    start, end = own_turn(text)
     if not any(hint in text for hint in _HINTS):
         return start, end
     questions = list(_NEXT_QUESTION.finditer(text, start, end))
@@ -63,6 +55,20 @@ def spoken(text: str) -> Span:
             part = own and not (answered and answered.start() < question.start())
             if opening and opening.start() < question.start() and not part:
                 return start, question.start()
+    return start, end
+
+
+def own_turn(text: str) -> Span:
+    """The (start, end) of a reply after the thinking and before the end of the turn."""
+    start, end = 0, len(text)
+    if _FINAL in text or "<|channel|>analysis" in text:
+        start = (text.rfind(_FINAL) + len(_FINAL)) if _FINAL in text else end
+        turn = _TURN_END.search(text, start)
+        end = turn.start() if turn else end
+    elif any(mark in text for mark in "<[◁‹"):
+        turn = _TURN_END.search(text)
+        end = turn.start() if turn else end
+        start, end = _after_thinking(text, end)
     return start, end
 
 

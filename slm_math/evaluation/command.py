@@ -152,6 +152,7 @@ def _print_results(
     console: Console, title: str, out: Path, names: Sequence[str], by: str | None
 ) -> None:
     """Prints the results of the evaluations in a folder."""
+    from slm_math.evaluation.plain import print_line
     from slm_math.evaluation.table import decoding_line, metric_lines, program_lines, results_table
     from slm_math.metrics.summary import by_tag, summarize
     from slm_math.records.files import expected_samples, read_records
@@ -164,19 +165,18 @@ def _print_results(
         *program_lines(rows),
         *filter(None, (decoding_line(name, out / name) for name in names)),
     ]:
-        console.print(line, markup=False)
+        print_line(console, line)
     for name in names:
         errors = Counter(record.error for record in records[name] if record.error)
         for error, count in errors.most_common(1):
-            console.print(
-                f"{name}: {errors.total()} workflows failed, {count} of them with: {error}",
-                markup=False,
+            print_line(
+                console, f"{name}: {errors.total()} workflows failed, {count} of them with: {error}"
             )
-            console.print("run the same command to retry them", markup=False)
+            print_line(console, "run the same command to retry them")
     if by:
         for name in names:
             console.print(results_table(f"{name} by {by}", by_tag(records[name], by)))
-    console.print(f"transcripts: {out}/<agent>/records.jsonl", markup=False)
+    print_line(console, f"transcripts: {out}/<agent>/records.jsonl")
 
 
 def _set_torch_threads(threads: int | None) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
+from slm_math.evaluation.plain import cell
 from slm_math.metrics.summary import Summary
 from slm_math.records.files import read_manifest
 
@@ -36,7 +36,7 @@ def results_table(
         "tokens": {name: f"{values['tokens']:.0f}" for name, values in metrics.items()},
     }
     columns = {heading: cells for heading, cells in columns.items() if heading and cells}
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=cell(title, 200), title_justify="left")
     table.add_column("agent", no_wrap=True)
     table.add_column("accuracy, 95 % interval", justify="right", no_wrap=True)
     for heading in columns:
@@ -46,7 +46,7 @@ def results_table(
         broken = f", {summary.errors} broken" if summary.errors else ""
         undecided = f", {count} undecided" if count else ""
         row = (cells.get(name, "-") for cells in columns.values())
-        table.add_row(escape(name), summary.shown() + broken + undecided, *row)
+        table.add_row(cell(name, 200), summary.shown() + broken + undecided, *row)
     return table
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from slm_math.answers import UNDECIDED
-from slm_math.evaluation.plain import plain
+from slm_math.evaluation.plain import plain, print_line
 from slm_math.grading.fields import Fields
 from slm_math.grading.scoring import GradedLine, GradedSample
 from slm_math.metrics.intervals import clustered, wilson
@@ -304,8 +304,3 @@ def print_unread(tally: Tallies, console: Console) -> None:
     )
     for line, error in tally.first_unread:
         print_line(console, f"  line {line}: {plain(error, 300)}")
-
-
-def print_line(console: Console, text: str) -> None:
-    """Prints a line that may contain untrusted text."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from slm_math.metrics.records import distinct_rewards
 from slm_math.records.record import Record
 from slm_math.rollout.groups import Rollout
+from slm_math.visible import visible
 
 
 class TrainingWarnings:
@@ -42,7 +43,7 @@ class TrainingWarnings:
         if broken:
             yield (
                 f"step {step}: {len(broken)} of {len(records)} workflows broke, the first: "
-                f"{broken[0]}"
+                f"{visible(broken[0])}"
             )
         yield from _unscored(step, records)
         if records and not any(any(record.advantages.values()) for record in records):
@@ -109,7 +110,7 @@ def _unscored(step: int, records: Sequence[Record]) -> Iterable[str]:
     for (role, name), those in reasons.items():
         yield (
             f"step {step}: reward {name!r} of role {role!r} is missing for {len(those)} of "
-            f"{len(records)} samples, the first: {those[0]}"
+            f"{len(records)} samples, the first: {visible(those[0])}"
         )
 
 
