@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 
 from slm_math.engines.base import EngineError, Request, seed_of
-from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure, check_url, error_message
+from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure, check_url
 from slm_math.engines.images import image_url
+from slm_math.engines.responses import error_message
 from slm_math.types import Chat, Finish, Image, Message, Reply
 
 
@@ -91,7 +92,7 @@ class OpenAIEngine(EndpointEngine):
                 await self._pause(attempt, failure)
             started = time.monotonic()
             try:
-                response = await self._post(self._url, body)
+                response = await self._post(self._url, body, request.sampling.max_new_tokens)
                 text, finish = read_completion(response)
             except TemporaryFailure as error:
                 failure = error

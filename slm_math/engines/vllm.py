@@ -25,7 +25,7 @@ from slm_math.engines.vllm_requests import (
     sampling_fields,
 )
 from slm_math.engines.vllm_start import cpu_options, gpu_options, options, start, stop
-from slm_math.policy.chat import ChatFormat
+from slm_math.policy.chat import ChatFormat, check_template
 from slm_math.policy.loading import (
     DTYPES,
     base_of,
@@ -69,6 +69,7 @@ class VLLMEngine(LocalEngine):
         if reason is not None:
             raise ValueError(reason)
         check_path(path)
+        check_template(chat_template)
         if dtype not in ("auto", *DTYPES):
             raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
         if slots < 1 or not (memory is None or 0 < memory <= 1):

@@ -11,8 +11,9 @@ import httpx
 import numpy as np
 
 from slm_math.engines.base import Request, seed_of
-from slm_math.engines.endpoint import TemporaryFailure, error_message
+from slm_math.engines.endpoint import TemporaryFailure
 from slm_math.engines.prompting import fit_prompt
+from slm_math.engines.responses import error_message
 from slm_math.policy.chat import ChatFormat
 from slm_math.types import Reply
 

@@ -24,6 +24,14 @@ TEMPLATES = {
 }
 
 
+def check_template(template: str | None) -> None:
+    """Raises ValueError for a template that is neither a file nor one of `TEMPLATES`."""
+    if template is not None and template not in TEMPLATES and not Path(template).is_file():
+        raise ValueError(
+            f"chat_template {template} is neither a file nor one of {', '.join(TEMPLATES)}"
+        )
+
+
 class ChatFormat:
     """Renders chats with a chat template and encodes them; never re-tokenizes a sampled reply.
 
@@ -36,11 +44,7 @@ class ChatFormat:
         self.tokenizer = tokenizer
         self.images = False  # whether the model reads images; each is one placeholder in the prompt
         if template is not None:
-            if template not in TEMPLATES and not Path(template).is_file():
-                raise ValueError(
-                    f"policy.chat_template {template} is neither a file nor one of "
-                    f"{', '.join(TEMPLATES)}"
-                )
+            check_template(template)
             tokenizer.chat_template = TEMPLATES.get(template) or Path(template).read_text(
                 encoding="utf-8"
             )
