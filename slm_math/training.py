@@ -38,6 +38,7 @@ from slm_math.modules.base import PolicyModule  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
 from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
+from slm_math.policy.chat import template_identity  # noqa: E402
 from slm_math.policy.loading import free_cores, weights_hash  # noqa: E402
 from slm_math.records.environment import environment  # noqa: E402
 from slm_math.records.files import configuration, write_json  # noqa: E402
@@ -127,6 +128,7 @@ class TrainingCLI(LightningCLI):
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "policy": path,
             "weights": None if path is None else weights_hash(path),
+            **template_identity(self.model.policy.chat_template),
             "engine": self.model.serving.describe(self.trainer),
             "environment": environment(),
         }

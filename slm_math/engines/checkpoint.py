@@ -9,7 +9,7 @@ import torch
 
 from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine
-from slm_math.policy.chat import ChatFormat, check_template
+from slm_math.policy.chat import ChatFormat, check_template, template_identity
 from slm_math.policy.loading import (
     DTYPES,
     check_path,
@@ -61,7 +61,7 @@ class CheckpointEngine(TransformersEngine):
             "path": self.path,
             **self._files,
             "dtype": str(self.dtype),
-            "chat_template": self.template,
+            **template_identity(self.template),
         }
 
     def submit(self, request: Request) -> int:

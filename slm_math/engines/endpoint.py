@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.engines.base import Engine, EngineError, ModelError, Request
 from slm_math.engines.responses import (
     BYTES_PER_TOKEN,
     MOST_BYTES,
@@ -103,7 +103,10 @@ class EndpointEngine(Engine):
         with self._change:
             self._change.wait_for(lambda: self._done or not self._tasks, timeout)
             done, self._done = self._done, []
-            return done
+        for _, result in done:
+            if isinstance(result, ModelError):
+                raise result
+        return done
 
     def cancel(self, ticket: int) -> None:
         with self._change:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 
-from slm_math.engines.base import EngineError, Request, seed_of
-from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure, check_url
+from slm_math.engines.base import ContextFull, EngineError, Request, seed_of
+from slm_math.engines.endpoint import EndpointEngine, Refused, TemporaryFailure, check_url
 from slm_math.engines.images import image_url
 from slm_math.engines.responses import error_message
 from slm_math.engines.stops import restored
@@ -100,6 +101,8 @@ class OpenAIEngine(EndpointEngine):
             except TemporaryFailure as error:
                 failure = error
                 continue
+            except Refused as error:
+                raise (ContextFull(str(error)) if is_full(error) else error) from None
             seconds = time.monotonic() - started
             return Reply(
                 text,
@@ -130,6 +133,16 @@ class OpenAIEngine(EndpointEngine):
         if self.send_seed and request.key:
             body["seed"] = seed_of(request.key)
         return {name: value for name, value in (body | self.extra).items() if value is not None}
+
+
+def is_full(error: Refused) -> bool:
+    """Whether the prompt alone does not fit into the model's context.
+
+    Where the tokens of the reply do not fit beside it, a smaller `max_new_tokens` helps.
+    """
+    says = str(error).lower()
+    too_long = re.search(r"context[ _](length|size|window)|exceed\w* .{0,40}context", says)
+    return bool(too_long) and not re.search(r"max_(completion_)?tokens|in the completion", says)
 
 
 def messages(chat: Chat) -> list[dict[str, Any]]:

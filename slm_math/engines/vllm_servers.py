@@ -24,7 +24,7 @@ from slm_math.engines.vllm_requests import (
     prepare,
     sampling_fields,
 )
-from slm_math.policy.chat import ChatFormat, check_template
+from slm_math.policy.chat import ChatFormat, check_template, template_identity
 from slm_math.policy.loading import configs_of, files_of, load_tokenizer, local_folder
 from slm_math.types import Reply
 
@@ -161,7 +161,7 @@ class VLLMServers(Fleet):
             **files,  # {} if training has changed the weights
             **({"weights_versions": changed} if changed else {}),
             "context": self.limit,
-            "chat_template": self.template,
+            **template_identity(self.template),
             "send_seed": self.send_seed,
         }
 

@@ -100,8 +100,8 @@ class RecordFile:
         self._superseded = data.count(b"\n") > len(self.records)
 
     def _whole_records(self) -> list[Record]:
-        """The records of workflows that came to their end."""
-        return [record for record in read_records(self.path) if record.error is None]
+        """The records of workflows that did not break."""
+        return [record for record in read_records(self.path) if not record.broken]
 
     def _old_manifest(self, folder: Path) -> dict[str, Any]:
         """The manifest of an earlier session; {} if there was none."""
@@ -163,7 +163,7 @@ class RecordFile:
     def add(self, record: Record) -> None:
         """Writes a record. A record set apart stays where the new one of its sample broke."""
         old = self._incomplete.get(record.key)
-        if old is not None and record.error is not None:
+        if old is not None and record.broken:
             self.records.append(old)
             return
         self._file.write(json_line(record))
