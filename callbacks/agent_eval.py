@@ -25,9 +25,15 @@ from slm_math.engines.settings import Inference, RoleSampling
 from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import Output, Plan, check_names
 from slm_math.evaluation.plain import print_line
-from slm_math.evaluation.table import metric_lines, program_lines, results_table
+from slm_math.evaluation.table import (
+    metric_lines,
+    program_lines,
+    results_table,
+    warning_lines,
+)
 from slm_math.metrics.summary import Summary
 from slm_math.modules.base import PolicyModule
+from slm_math.policy.chat import template_identity
 from slm_math.records.files import configuration, read_records
 from slm_math.records.record import Record
 from slm_math.rollout.scheduler import Executors
@@ -223,6 +229,7 @@ class AgentEval(L.Callback):
                     "weights": weights,
                     "policy": module.policy.path,
                     "ranks": trainer.world_size,
+                    **template_identity(module.policy.chat_template),
                 },
                 about=self._about(trainer, module, data),
                 set_aside=True,
@@ -284,7 +291,11 @@ class AgentEval(L.Callback):
         heading = f"since {self._first}" if gains else ""
         cells = {key: gain.shown_difference() for key, gain in gains.items()}
         console.print(results_table(title, summaries, heading, cells))
-        for line in [*metric_lines(summaries), *program_lines(summaries)]:
+        for line in (
+            *metric_lines(summaries),
+            *program_lines(summaries),
+            *warning_lines(summaries),
+        ):
             print_line(console, line)
 
     def _gain(self, trainer: L.Trainer, key: str, records: Sequence[Record]) -> Comparison | None:

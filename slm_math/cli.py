@@ -62,7 +62,13 @@ TRAIN = frozenset(
 )
 
 # errors of libraries, and of modules that are not imported here, whose message is enough for a user
-USER_ERRORS = {"MisconfigurationException", "SandboxError", "EngineError", "SafetensorError"}
+USER_ERRORS = {
+    "MisconfigurationException",
+    "SandboxError",
+    "EngineError",
+    "ModelError",
+    "SafetensorError",
+}
 
 
 def usage() -> str:

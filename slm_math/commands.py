@@ -26,16 +26,16 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     """
     from slm_math.evaluation.plain import cell, print_line
     from slm_math.evaluation.runs import named_folders
-    from slm_math.metrics.summary import Summary, by_tag, summarize
-    from slm_math.records.files import expected_samples, read_manifest, read_records
+    from slm_math.evaluation.table import warning_lines
+    from slm_math.metrics.summary import Summary, by_tag, read_summary
+    from slm_math.records.files import read_manifest
 
     console = Console()
     columns: dict[str, dict[str, Summary]] = {}
     for folder in folders:
         column = columns.setdefault(folder, {})
         for name, path in named_folders(folder).items():
-            records = read_records(path / "records.jsonl")
-            column[name] = summarize(records, expected_samples(path))
+            records, column[name] = read_summary(path)
             if read_manifest(path).get("partial"):
                 print_line(console, f"{path} is partial")
             if by:
@@ -51,6 +51,9 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         cells = (column[name].shown() if name in column else "-" for column in columns.values())
         table.add_row(cell(name, 200), *cells)
     console.print(table)
+    for column in columns.values():
+        for line in warning_lines(column):
+            console.print(line, markup=False)
 
 
 def grade_file(

@@ -320,11 +320,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Trace:
-    """What happened when an agent met a problem, and what it noted, in order; it never holds the
-    reference answer.
+    """What happened when an agent met a problem, in order; it never holds the reference answer.
 
-    `answer` is what the agent returned; `error` is set when the workflow could not be finished (an
-    endpoint that stayed down), in which case `answer` is None.
+    `answer` is what the agent returned, None with an `error`: why the workflow did not end (an
+    endpoint that stayed down; `skipped`: the problem does not fit into the model's context).
     """
 
     problem: Problem
@@ -333,6 +332,7 @@ class Trace:
     answer: str | None
     error: str | None = None
     seconds: float = 0.0
+    skipped: bool = False
 
     @cached_property
     def turns(self) -> tuple[Turn, ...]:

@@ -84,7 +84,7 @@ def check_roles(
                 refusal or f"role {role!r} is trained: it is served by the policy, not by engines"
             )
     left_out = [role for role in agent.roles if role not in trained and role not in engines]
-    if left_out:
+    if left_out and "default" not in engines:
         role, name, every = left_out[0], type(agent).__name__, ", ".join(agent.roles)
         raise ValueError(
             f"train_roles leaves out {', '.join(left_out)} of {name}, which would not stay as it "

@@ -39,11 +39,17 @@ class TrainingWarnings:
             records: those of all ranks.
             rollouts: those of this rank.
         """
-        broken = [record.error for record in records if record.error is not None]
+        broken = [record.error for record in records if record.broken]
+        skipped = [record.error for record in records if record.skipped]
         if broken:
             yield (
                 f"step {step}: {len(broken)} of {len(records)} workflows broke, the first: "
                 f"{visible(broken[0])}"
+            )
+        if skipped:
+            yield (
+                f"step {step}: {len(skipped)} of {len(records)} workflows were skipped, the first: "
+                f"{skipped[0]}"
             )
         yield from _unscored(step, records)
         if records and not any(any(record.advantages.values()) for record in records):
