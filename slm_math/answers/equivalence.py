@@ -9,16 +9,10 @@ from fractions import Fraction
 from functools import lru_cache
 
 from slm_math.answers import pool
-from slm_math.answers.arithmetic import (
-    Undefined,
-    equal_decimal,
-    identical,
-    proportional,
-    rational,
-    real_roots,
-)
+from slm_math.answers.arithmetic import Undefined, equal_decimal, rational, real_roots
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
 from slm_math.answers.guards import deep, hostile
+from slm_math.answers.identity import identical, proportional
 from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalize
 from slm_math.answers.structures import parse, rising

@@ -9,21 +9,24 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from slm_math.answers import symbols
+
 MAX_LENGTH, MAX_DEPTH = 400, 40
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.\d+|\.\d+|\d+\.?)"
-    r"|(?P<vector>\\vec\{[a-zA-Z]\})|(?P<command>\\[a-zA-Z]+|\\[{}])"
-    r"|(?P<letter>[a-zA-Z](?:_(?:[0-9a-zA-Z]|\{[0-9a-zA-Z]+\}))?'*)|(?P<mark>[-+*/^(){}\[\]|!°%_]))"
+    rf"|(?P<vector>\\vec\{{[a-zA-Z]\}})|(?P<symbol>{symbols.SYMBOL})|(?P<command>\\[a-zA-Z]+|\\[{{}}])"
+    r"|(?P<mark>[-+*/^(){}\[\]|!°%_=]))"
 )
 FUNCTIONS = frozenset((
     "\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\arcsin", "\\arccos", "\\arctan",
-    "\\ln", "\\exp",
+    "\\sinh", "\\cosh", "\\tanh", "\\ln", "\\exp", "\\cosec", "\\cis",
 ))  # fmt: skip
+_INVERSES = {"\\sin": "\\arcsin", "\\cos": "\\arccos", "\\tan": "\\arctan"}
+_LOGARITHMS = ("\\log", "\\lg")
 CONSTANTS = frozenset(("\\pi", "e", "i"))
-_GREEK = frozenset((
-    "\\alpha", "\\beta", "\\gamma", "\\delta", "\\theta", "\\lambda", "\\mu", "\\phi", "\\omega",
-    "\\sigma", "\\rho",
-))  # fmt: skip
+SERIES = {"\\sum": "total", "\\prod": "repeated"}
+MAX_SERIES = 2  # levels of sums in sums
+_SYMBOL = re.compile(symbols.SYMBOL)
 _TIMES = frozenset(("*", "\\cdot", "\\times"))
 
 
@@ -36,7 +39,9 @@ class Node:
     """An operation with its arguments, or a leaf.
 
     `kind` of a leaf is number, constant or variable; of an operation it is sum, product, quotient,
-    negative, power, root, function, logarithm (argument, base), factorial, binomial or modulus.
+    negative, power, root, function, logarithm (argument, base), factorial, binomial, modulus, total
+    or repeated (variable, first, last, term). The variable of a sum or product over a range has the
+    name `#0`, `#1`, ..., so that its letter does not matter; it is not among the `names`.
     """
 
     kind: str
@@ -49,7 +54,9 @@ class Node:
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset(node.name for node in self.walk() if node.kind == "variable")
+        return frozenset(
+            node.name for node in self.walk() if node.kind == "variable" and node.name[0] != "#"
+        )
 
 
 DEGREE = Node(
@@ -92,6 +99,11 @@ def spell(node: Node) -> str:
             return f"\\binom{{{args[0]}}}{{{args[1]}}}"
         case "modulus":
             return f"|{args[0]}|"
+        case "total" | "repeated":
+            sign = "\\sum" if node.kind == "total" else "\\prod"
+            return f"({sign}_{{{args[0]}={args[1]}}}^{{{args[2]}}} {args[3]})"
+        case "variable":
+            return symbols.spelled(node.name)
     return node.name
 
 
@@ -102,7 +114,9 @@ class _Reader:
         if len(text) > MAX_LENGTH:
             raise Unread("too long")
         self.tokens: list[str] = []
+        self.bound: list[str] = []  # the variables of the sums around this place
         self.at, self.depth, position = 0, 0, 0
+        text = symbols.tidied(text)
         while position < len(text.rstrip()):
             token = _TOKEN.match(text, position)
             if token is None:
@@ -173,8 +187,9 @@ class _Reader:
 
     def starts_factor(self, token: str) -> bool:
         return token[0].isalnum() or token[0] == "." or token in ("(", "{") or (
-            token in FUNCTIONS or token in _GREEK or token.startswith("\\vec")
-            or token in ("\\pi", "\\frac", "\\sqrt", "\\binom", "\\log", "\\lg")
+            token in FUNCTIONS or _SYMBOL.fullmatch(token) is not None or token in SERIES
+            or token.startswith("\\vec")
+            or token in ("\\pi", "\\frac", "\\sqrt", "\\binom", *_LOGARITHMS)
         )  # fmt: skip
 
     def power(self) -> Node:
@@ -227,13 +242,53 @@ class _Reader:
             return self.root()
         if token in FUNCTIONS:
             return self.function(token)
-        if token in ("\\log", "\\lg"):
+        if token in _LOGARITHMS:
             return self.logarithm()
+        if token in SERIES:
+            return self.series(SERIES[token])
+        if token in self.bound:
+            return Node("variable", name=f"#{self.bound.index(token)}")
         if token in CONSTANTS:
             return Node("constant", name=token)
-        if token in _GREEK or token[0].isalpha() or token.startswith("\\vec"):
+        if token.startswith("\\vec"):
             return Node("variable", name=token.replace("{", "").replace("}", ""))
+        if _SYMBOL.fullmatch(token):
+            return self.symbol(symbols.name(token))
         raise Unread(token)
+
+    def symbol(self, name: str) -> Node:
+        if any(symbols.indexed_by(name, letter) for letter in self.bound):
+            raise Unread("a sequence")
+        if name in ("\\Gamma", "\\Delta") and self.peek() == "(":
+            raise Unread("an operator")
+        return Node("variable", name=name)
+
+    def series(self, kind: str) -> Node:
+        r"""The sum or product over a range: `\sum_{k=1}^{n}` and the product after it."""
+        last = self.last() if self.peek() == "^" else None
+        self.take("_")
+        self.take("{")
+        letter = self.take()
+        if (
+            not _SYMBOL.fullmatch(letter)
+            or "_" in letter
+            or letter in self.bound
+            or len(self.bound) == MAX_SERIES
+        ):
+            raise Unread("the variable of a sum")
+        self.take("=")
+        first = self.sum()
+        self.take("}")
+        last = last or self.last()
+        variable = Node("variable", name=f"#{len(self.bound)}")
+        self.bound.append(letter)
+        term = self.product()
+        self.bound.pop()
+        return Node(kind, (variable, first, last, term))
+
+    def last(self) -> Node:
+        self.take("^")
+        return self.argument()
 
     def root(self) -> Node:
         index = Node("number", value=Fraction(2))
@@ -243,6 +298,7 @@ class _Reader:
 
     def logarithm(self) -> Node:
         base = Node("number", value=Fraction(10), name="10")
+        exponent = self.exponent()
         if self.peek() == "_":
             self.take()
             token = self.peek()
@@ -250,21 +306,46 @@ class _Reader:
             if token.isdigit() and len(token) > 1 and self.at + 1 == len(self.tokens):
                 self.tokens[self.at : self.at + 1] = [token[0], token[1:]]
             base = self.argument()
-        return Node("logarithm", (self.operand(), base))
+        exponent = exponent or self.exponent()
+        if exponent is not None and _is_minus_one(exponent):
+            raise Unread("the inverse of a logarithm")
+        value = Node("logarithm", (self.operand(), base))
+        return Node("power", (value, exponent)) if exponent else value
 
     def function(self, name: str) -> Node:
-        return Node("function", (self.operand(),), name=name)
+        exponent = self.exponent()
+        if exponent is not None and _is_minus_one(exponent):
+            if name not in _INVERSES:
+                raise Unread("the inverse of a function")
+            name, exponent = _INVERSES[name], None
+        value = _applied(name, self.operand())
+        return Node("power", (value, exponent)) if exponent else value
+
+    def exponent(self) -> Node | None:
+        r"""The exponent that stands before the argument of a function, as in `\sin^2 x`."""
+        if self.peek() != "^":
+            return None
+        self.take()
+        return self.argument()
 
     def operand(self) -> Node:
         """The argument of a function, with or without parentheses."""
-        if self.peek() == "^":
-            raise Unread("power of a function")
         if self.peek() in ("(", "{"):
             return self.atom()
         # \sin 2x takes the whole product, up to the next sign or function
         factors = [self.power()]
-        while (
-            self.peek() and self.starts_factor(self.peek()) and self.peek() not in (*FUNCTIONS, "(")
-        ):
+        stops = (*FUNCTIONS, *_LOGARITHMS, *SERIES, "(")
+        while self.peek() and self.starts_factor(self.peek()) and self.peek() not in stops:
             factors.append(self.power())
         return factors[0] if len(factors) == 1 else Node("product", tuple(factors))
+
+
+def _is_minus_one(node: Node) -> bool:
+    return node.kind == "negative" and node.args[0].value == 1
+
+
+def _applied(name: str, argument: Node) -> Node:
+    if name == "\\cis":
+        cosine, sine = _applied("\\cos", argument), _applied("\\sin", argument)
+        return Node("sum", (cosine, Node("product", (Node("constant", name="i"), sine))))
+    return Node("function", (argument,), name="\\csc" if name == "\\cosec" else name)
