@@ -5,7 +5,6 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import TypeVar
@@ -237,20 +236,6 @@ def rational(node: Node) -> Fraction | None:
         return None if node.names else exact(node, {})
     except Undefined:
         return None
-
-
-def real_roots(node: Node) -> Node:
-    """The tree with each odd root of a negative number as minus the root of its opposite.
-
-    Algebra systems would take the complex root instead of the real one.
-    """
-    args = tuple(real_roots(arg) for arg in node.args)
-    tree = replace(node, args=args)
-    if node.kind == "root" and (index := rational(args[1])) is not None and index % 2 == 1:
-        value = rational(args[0])
-        if value is not None and value < 0:
-            return Node("negative", (replace(tree, args=(Node("number", value=-value), args[1])),))
-    return tree
 
 
 def close(a: complex, b: complex, tolerance: float = FLOAT_PRECISION) -> bool:

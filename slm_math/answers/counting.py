@@ -25,6 +25,7 @@ ENOUGH = 12  # places at which both expressions must have a value
 _COUNTING = ("factorial", "binomial", *SERIES.values())
 _MANY = 240
 _FAR = (23, 40, 61, 97)
+_MOST_BITS = 2_000  # of a number that is written out
 _MOST_TERMS = 60  # of a sum that is written out
 
 
@@ -49,7 +50,9 @@ def counted_points(a: Node, b: Node, counted: frozenset[str]) -> Iterator[dict[s
         yield {**dict(zip(names, numbers)), **dict(zip(others, signs))}
 
 
-def _natural_numbers(count: int, edges: list[int], draw: random.Random) -> Iterator[tuple[int, ...]]:
+def _natural_numbers(
+    count: int, edges: list[int], draw: random.Random
+) -> Iterator[tuple[int, ...]]:
     if count == 1:
         yield from ((n,) for n in (*range(17), *_FAR))
         yield from ((n,) for edge in edges for n in (edge - 1, edge, edge + 1, 2 * edge + 1))
@@ -76,14 +79,12 @@ def _numbers_in(a: Node, b: Node) -> list[int]:
 
 
 def settled(tree: Node, point: Mapping[str, int]) -> Node:
-    """The tree with numbers for its variables, and with its counting carried out.
+    """The tree with numbers for some variables, and with its counting carried out.
 
     Raises Undefined if a part has no value, as the factorial of a negative number.
     """
     if tree.kind == "variable":
-        if tree.name not in point:
-            raise Undefined(tree.name)
-        return _number(point[tree.name])
+        return _number(point[tree.name]) if tree.name in point else tree
     if tree.kind in SERIES.values():
         numbers = indices(tree, point)
         if len(numbers) > _MOST_TERMS:
@@ -93,6 +94,8 @@ def settled(tree: Node, point: Mapping[str, int]) -> Node:
         return Node(kind, (_number(neutral), *terms))
     if tree.kind in _COUNTING:
         value = exact(tree, point)
+        if value.numerator.bit_length() > _MOST_BITS:
+            raise Undefined("too large")
         return replace(_number(0), value=value)
     return replace(tree, args=tuple(settled(arg, point) for arg in tree.args))
 

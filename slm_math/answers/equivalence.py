@@ -9,10 +9,10 @@ from fractions import Fraction
 from functools import lru_cache
 
 from slm_math.answers import pool
-from slm_math.answers.arithmetic import Undefined, equal_decimal, rational, real_roots
+from slm_math.answers.arithmetic import Undefined, equal_decimal, rational
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
 from slm_math.answers.guards import deep, hostile
-from slm_math.answers.identity import identical, proportional
+from slm_math.answers.identity import identical, proportional, special
 from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalize
 from slm_math.answers.structures import parse, rising
@@ -69,16 +69,27 @@ def same(answer: str, gold: str) -> Decision:
         # longer decimals may still be equal up to float precision
         if ("." not in answer and "." not in gold) or max(len(answer), len(gold)) < 10:
             return NO
-    try:
-        return _same(answer, gold)
-    except Died:  # a failure of the machine, not of the answer: it must not be cached
-        return Decision(False, "died")
-    except pool.BudgetSpent:
-        return Decision(False, "timeout")
+    with pool.budget():
+        before = pool.steps_left()
+        try:
+            decision, steps = _same(answer, gold)
+            pool.charge(steps, before)
+        except Failed as failure:
+            return Decision(False, failure.reason)
+        except pool.BudgetSpent:
+            return HARD
+    return decision
 
 
-class Died(Exception):
-    """The algebra process ended before it replied."""
+class Failed(Exception):
+    """The algebra process ended or ran out of time.
+
+    This is a failure of the machine, not of the answer: it must not be remembered.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def _number(text: str) -> Fraction:
@@ -86,7 +97,14 @@ def _number(text: str) -> Fraction:
 
 
 @lru_cache(maxsize=16_384)
-def _same(answer: str, gold: str) -> Decision:
+def _same(answer: str, gold: str) -> tuple[Decision, int]:
+    """The decision on two answers, and the steps of algebra that it took."""
+    before = pool.steps_left()
+    decision = _decided(answer, gold)
+    return decision, before - pool.steps_left()
+
+
+def _decided(answer: str, gold: str) -> Decision:
     answer, gold = normalize(answer), normalize(gold)
     if not answer or not gold:
         return Decision(False, "empty")
@@ -211,8 +229,6 @@ def _unordered(left: Sequence[Value], right: Sequence[Value]) -> Decision:
             if decision.equal:
                 unmatched_right.remove(g)
                 break
-            if decision.reason in pool.FAILURES:  # further comparisons would only take more time
-                return decision
         else:
             return decision
     return YES
@@ -248,11 +264,12 @@ def _same_value(a: Scalar, g: Scalar) -> Decision:
         return YES
     if not a.tree.names and not g.tree.names and _decimal(a.tree, g.tree):
         return YES
-    return (
-        NO
-        if same is False
-        else _hard("equal", spell(real_roots(a.tree)), spell(real_roots(g.tree)))
-    )
+    if same is False:
+        return NO
+    pairs = special(a.tree, g.tree)
+    if not pairs:
+        return HARD
+    return _first_failure(_hard("equal", spell(left), spell(right)) for left, right in pairs)
 
 
 def _decimal(a: Node, g: Node) -> bool:
@@ -322,13 +339,26 @@ def _hard(kind: str, answer: str, gold: str) -> Decision:
     """Query the algebra process, unless an expression looks made to keep it busy."""
     if answer.replace(" ", "") == gold.replace(" ", ""):
         return YES
-    if "\\text" in answer or set(_CAPITALS.findall(answer)) != set(_CAPITALS.findall(gold)):
-        return NO
-    if hostile(answer) or hostile(gold):
+    readable = _is_read(answer) and _is_read(gold)
+    if not readable:
+        if "\\text" in answer or set(_CAPITALS.findall(answer)) != set(_CAPITALS.findall(gold)):
+            return NO
+        if hostile(answer) or hostile(gold):
+            return HARD
+        answer, gold = (
+            _DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text) for text in (answer, gold)
+        )
+    reply = pool.query(kind, answer, gold)
+    if reply in pool.FAILURES:
+        raise Failed(reply)
+    if reply == "steps" or (reply == "unread" and readable):
         return HARD
-    reply = pool.query(
-        kind, *(_DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text) for text in (answer, gold))
-    )
-    if reply == "died":
-        raise Died
     return YES if reply == "yes" else NO if reply == "no" else Decision(False, reply)
+
+
+def _is_read(text: str) -> bool:
+    try:
+        read(text, spelled=True)
+    except Unread:
+        return False
+    return True

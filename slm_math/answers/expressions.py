@@ -12,6 +12,7 @@ from fractions import Fraction
 from slm_math.answers import symbols
 
 MAX_LENGTH, MAX_DEPTH = 400, 40
+SPELLED = 4  # how much longer and deeper the same tree may be in the spelling of `spell`
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.\d+|\.\d+|\d+\.?)"
     rf"|(?P<vector>\\vec\{{[a-zA-Z]\}})|(?P<symbol>{symbols.SYMBOL})|(?P<command>\\[a-zA-Z]+|\\[{{}}])"
@@ -64,9 +65,9 @@ DEGREE = Node(
 )
 
 
-def read(text: str) -> Node:
-    """The tree of a normalized LaTeX expression. Raises Unread."""
-    return _Reader(text).all()
+def read(text: str, spelled: bool = False) -> Node:
+    """The tree of a normalized LaTeX expression, or of one that `spell` wrote. Raises Unread."""
+    return _Reader(text, SPELLED if spelled else 1).all()
 
 
 def spell(node: Node) -> str:
@@ -110,8 +111,9 @@ def spell(node: Node) -> str:
 class _Reader:
     """A parser by recursive descent: sum > product > sign > power > atom."""
 
-    def __init__(self, text: str) -> None:
-        if len(text) > MAX_LENGTH:
+    def __init__(self, text: str, scale: int) -> None:
+        self.most = scale * MAX_DEPTH
+        if len(text) > scale * MAX_LENGTH:
             raise Unread("too long")
         self.tokens: list[str] = []
         self.bound: list[str] = []  # the variables of the sums around this place
@@ -142,7 +144,7 @@ class _Reader:
 
     def sum(self) -> Node:
         self.depth += 1
-        if self.depth > MAX_DEPTH:
+        if self.depth > self.most:
             raise Unread("too deep")
         terms = [self.product()]
         while self.peek() in ("+", "-") and self.peek():
@@ -156,7 +158,7 @@ class _Reader:
         if self.peek() in ("-", "+") and self.peek():
             minus = self.take() == "-"
             self.depth += 1
-            if self.depth > MAX_DEPTH:
+            if self.depth > self.most:
                 raise Unread("too deep")
             term = self.product()
             self.depth -= 1

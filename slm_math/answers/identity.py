@@ -7,6 +7,8 @@ coefficients, sums and products over a range) are compared exactly at natural nu
 
 from __future__ import annotations
 
+from itertools import islice
+
 from slm_math.answers.arithmetic import Undefined, approximate, close, exact, rational
 from slm_math.answers.counting import ENOUGH, counted_names, counted_points, settled
 from slm_math.answers.expressions import Node
@@ -39,15 +41,40 @@ def _same_counts(a: Node, b: Node, counted: frozenset[str]) -> bool | None:
         try:
             same: bool | None = exact(a, point) == exact(b, point)
         except Undefined:
-            try:
-                same = identical(settled(a, point), settled(b, point))
-            except Undefined:
+            pair = _settled(a, b, point, counted)
+            if pair is None:
                 continue
+            same = identical(*pair)
         if same is False:
             return False
         agreed += same is True
         open_points += same is None
     return True if agreed >= ENOUGH and not open_points else None
+
+
+def special(a: Node, b: Node) -> list[tuple[Node, Node]]:
+    """The pairs that the algebra process compares instead of two trees that are not decided.
+
+    These are the trees themselves; trees that count get numbers for their variables.
+    """
+    counted = counted_names(a) | counted_names(b)
+    if not counted:
+        return [(a, b)]
+    settled_pairs = (_settled(a, b, point, counted) for point in counted_points(a, b, counted))
+    pairs = list(islice((pair for pair in settled_pairs if pair), ENOUGH))
+    return pairs[ENOUGH // 2 :] if len(pairs) == ENOUGH else []
+
+
+def _settled(
+    a: Node, b: Node, point: dict[str, int], counted: frozenset[str]
+) -> tuple[Node, Node] | None:
+    """Two trees with numbers for their counted variables; None where they cannot be compared."""
+    numbers = {name: point[name] for name in counted}
+    try:
+        pair = settled(a, numbers), settled(b, numbers)
+    except Undefined:
+        return None
+    return pair if pair[0].names == pair[1].names else None  # an empty sum has lost its variables
 
 
 def _alike(a: Node, b: Node) -> bool:
