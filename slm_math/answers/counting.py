@@ -2,11 +2,11 @@
 
 Such expressions are defined for natural numbers, and two of them are compared there, exactly, with
 whole numbers: one place where they differ refutes their equality. Why agreement at `ENOUGH` places
-proves it in practice: a product or a quotient of factorials, binomials, powers and polynomials has
-a ratio of neighboring values R(n+1)/R(n) that is a rational function. If it is of degree d, the
-ratio of two such expressions is constant as soon as it is so at d + 1 neighboring numbers, and d is
-the number of factorials in one of them, counted with the factors of n. The same holds for a sum over
-a range, whose neighboring values differ by one term. Places far away, and just above the numbers in
+is proof in practice: let R(n) be the quotient of two products of factorials, binomials, powers and
+polynomials. Then R(n+1)/R(n) is a rational function, and R is constant if this function is 1 at
+more neighboring numbers than its degree, which is about the number of factorials, each counted with
+its factor of n. A sum over a range is determined by its first value and by the term by which
+neighboring values differ, which is such a product. Places far away, and just above the numbers in
 the expressions, separate what vanishes at small numbers, such as binomials with a large index.
 """
 
@@ -64,7 +64,7 @@ def _natural_numbers(
             yield tuple(draw.randint(0, 4 + 2 * count) for _ in range(count))
     for far in (*_FAR, *(edge + 1 for edge in edges)):
         for _ in range(2 * count):
-            yield tuple(draw.randint(0, far) for _ in range(count - 1)) + (far,)
+            yield (*(draw.randint(0, far) for _ in range(count - 1)), far)
             yield (far, *sorted((draw.randint(0, far) for _ in range(count - 1)), reverse=True))
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
 from slm_math.answers import pool
 from slm_math.answers.arithmetic import Undefined, equal_decimal, rational
+from slm_math.answers.decisions import HARD, NO, OPEN, YES, Decision
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
-from slm_math.answers.guards import deep, hostile
+from slm_math.answers.guards import deep
+from slm_math.answers.hard import Failed, ask
 from slm_math.answers.identity import identical, proportional, special
 from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalize
@@ -36,24 +37,7 @@ MAX_MEMBERS = 64
 # the reasons of undecided answers: counted as incorrect and reported separately
 UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))
 _COORDINATES = frozenset(("x", "y", "z", "r", "\\theta"))
-_CAPITALS = re.compile(r"\\[A-Z][a-z]+")  # math-verify's grammar reads \Delta as \delta
-_DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
 _PLAIN_NUMBER = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,900})(?:\.[0-9]{1,20})?")
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether two answers are equivalent, and the reason.
-
-    The reasons are a few fixed phrases, so that they can be counted (see `Verdict`).
-    """
-
-    equal: bool
-    reason: str
-
-
-YES, NO = Decision(True, "equal"), Decision(False, "different")
-OPEN, HARD = Decision(False, "unevaluated"), Decision(False, "too complex")
 
 
 def same(answer: str, gold: str) -> Decision:
@@ -79,17 +63,6 @@ def same(answer: str, gold: str) -> Decision:
         except pool.BudgetSpent:
             return HARD
     return decision
-
-
-class Failed(Exception):
-    """The algebra process ended or ran out of time.
-
-    This is a failure of the machine, not of the answer: it must not be remembered.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def _number(text: str) -> Fraction:
@@ -168,7 +141,7 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case Opaque(), Scalar() if rational(g.tree) is not None:
             return NO  # every spelling of a rational number is readable
         case (Opaque(), _) | (_, Opaque()):
-            return _hard("equal", answer, gold)
+            return ask("equal", answer, gold)
     return NO
 
 
@@ -269,7 +242,7 @@ def _same_value(a: Scalar, g: Scalar) -> Decision:
     pairs = special(a.tree, g.tree)
     if not pairs:
         return HARD
-    return _first_failure(_hard("equal", spell(left), spell(right)) for left, right in pairs)
+    return _first_failure(ask("equal", spell(left), spell(right)) for left, right in pairs)
 
 
 def _decimal(a: Node, g: Node) -> bool:
@@ -331,34 +304,5 @@ def _equations(left: tuple[str, ...], right: tuple[str, ...]) -> Decision:
     except Unread:
         same = None
     if same is None:
-        return _hard("proportional", *differences)
+        return ask("proportional", *differences)
     return YES if same else NO
-
-
-def _hard(kind: str, answer: str, gold: str) -> Decision:
-    """Query the algebra process, unless an expression looks made to keep it busy."""
-    if answer.replace(" ", "") == gold.replace(" ", ""):
-        return YES
-    readable = _is_read(answer) and _is_read(gold)
-    if not readable:
-        if "\\text" in answer or set(_CAPITALS.findall(answer)) != set(_CAPITALS.findall(gold)):
-            return NO
-        if hostile(answer) or hostile(gold):
-            return HARD
-        answer, gold = (
-            _DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text) for text in (answer, gold)
-        )
-    reply = pool.query(kind, answer, gold)
-    if reply in pool.FAILURES:
-        raise Failed(reply)
-    if reply == "steps" or (reply == "unread" and readable):
-        return HARD
-    return YES if reply == "yes" else NO if reply == "no" else Decision(False, reply)
-
-
-def _is_read(text: str) -> bool:
-    try:
-        read(text, spelled=True)
-    except Unread:
-        return False
-    return True

@@ -23,6 +23,7 @@ FUNCTIONS = frozenset((
     "\\sinh", "\\cosh", "\\tanh", "\\ln", "\\exp", "\\cosec", "\\cis",
 ))  # fmt: skip
 _INVERSES = {"\\sin": "\\arcsin", "\\cos": "\\arccos", "\\tan": "\\arctan"}
+_PAIRS = {"\\frac": "quotient", "\\binom": "binomial"}
 _LOGARITHMS = ("\\log", "\\lg")
 CONSTANTS = frozenset(("\\pi", "e", "i"))
 SERIES = {"\\sum": "total", "\\prod": "repeated"}
@@ -236,10 +237,8 @@ class _Reader:
         self.take()
         if token[0].isdigit() or token[0] == ".":
             return Node("number", value=Fraction(token.replace(",", "")), name=token)
-        if token in ("\\frac", "\\binom"):
-            return Node(
-                "quotient" if token == "\\frac" else "binomial", (self.argument(), self.argument())
-            )
+        if token in _PAIRS:
+            return Node(_PAIRS[token], (self.argument(), self.argument()))
         if token == "\\sqrt":
             return self.root()
         if token in FUNCTIONS:
@@ -267,7 +266,7 @@ class _Reader:
 
     def series(self, kind: str) -> Node:
         r"""The sum or product over a range: `\sum_{k=1}^{n}` and the product after it."""
-        last = self.last() if self.peek() == "^" else None
+        last = self.exponent()
         self.take("_")
         self.take("{")
         letter = self.take()
@@ -281,16 +280,14 @@ class _Reader:
         self.take("=")
         first = self.sum()
         self.take("}")
-        last = last or self.last()
+        last = last or self.exponent()
+        if last is None:
+            raise Unread("the end of a sum")
         variable = Node("variable", name=f"#{len(self.bound)}")
         self.bound.append(letter)
         term = self.product()
         self.bound.pop()
         return Node(kind, (variable, first, last, term))
-
-    def last(self) -> Node:
-        self.take("^")
-        return self.argument()
 
     def root(self) -> Node:
         index = Node("number", value=Fraction(2))

@@ -6,7 +6,8 @@ import re
 from fractions import Fraction
 
 from slm_math.answers.arithmetic import Undefined, approximate, rational
-from slm_math.answers.equivalence import HARD, MAX_ANSWER, NO, OPEN, YES, Decision
+from slm_math.answers.decisions import HARD, NO, OPEN, YES, Decision
+from slm_math.answers.equivalence import MAX_ANSWER
 from slm_math.answers.guards import deep
 from slm_math.answers.latex import normalize
 from slm_math.answers.structures import parse
