@@ -5,6 +5,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import TypeVar
@@ -70,8 +71,8 @@ def _exact(node: Node, values: Mapping[str, float]) -> Fraction:
             result = _exact_root(*args)
         case "logarithm":
             result = _exact_logarithm(*args)
-        case "factorial" | "binomial":
-            result = Fraction(_counted(*map(_natural, args)))
+        case "factorial" | "semifactorial" | "binomial":
+            result = Fraction(_counted(node.kind, *map(_natural, args)))
         case _:
             raise Undefined(f"{node.kind} is not rational")
     if max(result.numerator.bit_length(), result.denominator.bit_length()) > MAX_BITS:
@@ -120,12 +121,14 @@ def _natural(value: Fraction) -> int:
     return int(value)
 
 
-def _counted(n: int, k: int | None = None) -> int:
-    """n!, or the number of ways to choose k of n."""
-    factors = n if k is None else max(min(k, n - k), 0)
+def _counted(kind: str, n: int, k: int = 0) -> int:
+    """n!, n!! = n (n - 2) (n - 4)..., or the number of ways to choose k of n."""
+    factors = max(min(k, n - k), 0) if kind == "binomial" else n
     if factors * n.bit_length() > 2 * MAX_BITS:
         raise Undefined("too large")
-    return math.factorial(n) if k is None else math.comb(n, k)
+    if kind == "binomial":
+        return math.comb(n, k)
+    return math.factorial(n) if kind == "factorial" else math.prod(range(n, 0, -2))
 
 
 def _exact_power(base: Fraction, exponent: Fraction) -> Fraction:
@@ -216,8 +219,8 @@ def _approximate(node: Node, values: Mapping[str, float]) -> complex:
             value = _FUNCTIONS[node.name](args[0])
             # \sin\pi is 0: a root or a quotient must not amplify its rounding error
             return 0j if abs(value) < 1e-15 else value
-        case "factorial" | "binomial" if all(abs(arg) < 1000 for arg in args):
-            return complex(_counted(*(_natural(Fraction(arg.real)) for arg in args)))
+        case "factorial" | "semifactorial" | "binomial" if all(abs(arg) < 1000 for arg in args):
+            return complex(_counted(node.kind, *(_natural(Fraction(arg.real)) for arg in args)))
         case _:
             return complex(exact(node, {}))
 
@@ -246,11 +249,7 @@ def close(a: complex, b: complex, tolerance: float = FLOAT_PRECISION) -> bool:
 def equal_decimal(decimal: Node, other: Node) -> bool:
     """Whether a decimal of 10 digits or more equals a value up to float precision."""
     literal = decimal.args[0] if decimal.kind == "negative" else decimal
-    if (
-        literal.kind != "number"
-        or literal.value.denominator == 1
-        or len(literal.name.strip("0.")) < 10
-    ):
+    if not _is_long(literal):
         return False
     written, value = rational(decimal), rational(other)
     if written is None or value is None:
@@ -260,6 +259,27 @@ def equal_decimal(decimal: Node, other: Node) -> bool:
         return error <= abs(value) * Fraction(1, 10**9) and error < Fraction(1, 10**6)
     # a value with a finite expansion can be written exactly: only float noise is allowed
     return error <= abs(value) * (Fraction(1, 10**12) if _terminates(value) else Fraction(1, 10**9))
+
+
+def with_fractions(node: Node) -> Node:
+    """The tree with the fraction that each decimal of 10 digits or more stands for, if it has one.
+
+    0.3333333333 x is x/3, but 0.1234567891 is itself.
+    """
+    if not any(map(_is_long, node.walk())):
+        return node
+    if node.kind == "number":
+        value = node.value.limit_denominator(1000)
+        near = abs(node.value - value) <= abs(value) * Fraction(1, 10**10)
+        return replace(node, value=value, name=str(value)) if near else node
+    return replace(node, args=tuple(with_fractions(arg) for arg in node.args))
+
+
+def _is_long(literal: Node) -> bool:
+    """Whether a node is a decimal of 10 digits or more."""
+    if literal.kind != "number" or literal.value.denominator == 1:
+        return False
+    return len(literal.name.strip("0.")) >= 10
 
 
 def _terminates(value: Fraction) -> bool:

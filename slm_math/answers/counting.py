@@ -22,7 +22,7 @@ from slm_math.answers.arithmetic import Undefined, exact, indices
 from slm_math.answers.expressions import SERIES, Node
 
 ENOUGH = 12  # places at which both expressions must have a value
-_COUNTING = ("factorial", "binomial", *SERIES.values())
+_COUNTS = ("factorial", "semifactorial", "binomial")
 _MANY = 240
 _FAR = (23, 40, 61, 97)
 _MOST_BITS = 2_000  # of a number that is written out
@@ -33,7 +33,7 @@ def counted_names(tree: Node) -> frozenset[str]:
     """The variables that stand for natural numbers: in factorials, binomials, ends of ranges."""
     names: frozenset[str] = frozenset()
     for node in tree.walk():
-        if node.kind in ("factorial", "binomial"):
+        if node.kind in _COUNTS:
             names |= node.names
         elif node.kind in SERIES.values():
             names |= node.args[1].names | node.args[2].names
@@ -92,7 +92,7 @@ def settled(tree: Node, point: Mapping[str, int]) -> Node:
         terms = [settled(tree.args[3], {**point, tree.args[0].name: n}) for n in numbers]
         kind, neutral = ("sum", 0) if tree.kind == "total" else ("product", 1)
         return Node(kind, (_number(neutral), *terms))
-    if tree.kind in _COUNTING:
+    if tree.kind in _COUNTS:
         value = exact(tree, point)
         if value.numerator.bit_length() > _MOST_BITS:
             raise Undefined("too large")

@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from slm_math.answers import pool
-from slm_math.answers.arithmetic import Undefined, equal_decimal, rational
+from slm_math.answers.arithmetic import Undefined, equal_decimal, rational, with_fractions
 from slm_math.answers.decisions import HARD, NO, OPEN, YES, Decision
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
 from slm_math.answers.guards import deep
@@ -125,8 +125,10 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case Words(), Words():
             return YES if a == g else NO
         case Scalar(), Words():
-            return YES if words(answer) == g else NO
+            return YES if words(answer) == g or _is_product(a.tree, plain(gold)) else NO
         case Words(), Scalar():  # a variable keeps its case
+            if _is_product(g.tree, plain(answer)):
+                return YES
             return YES if plain(answer) == gold or (len(gold) > 1 and words(gold) == a) else NO
         case (Opaque(), Words()) | (Words(), Opaque()):
             return YES if isinstance(a, Opaque) and words(answer) == g else NO
@@ -143,6 +145,12 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case (Opaque(), _) | (_, Opaque()):
             return ask("equal", answer, gold)
     return NO
+
+
+def _is_product(tree: Node, text: str) -> bool:
+    """Whether a word is a product of variables, such as `nRT`, which is written out elsewhere."""
+    letters = [node.name for node in tree.args if node.kind in ("variable", "constant")]
+    return tree.kind == "product" and len(letters) == len(tree.args) and "".join(letters) == text
 
 
 def _unions(a: Bag | Bracketed, g: Bag | Bracketed) -> Decision:
@@ -232,17 +240,20 @@ def _scalars(a: Scalar, g: Scalar) -> Decision:
 
 
 def _same_value(a: Scalar, g: Scalar) -> Decision:
-    same = identical(a.tree, g.tree)
+    left, right = a.tree, g.tree
+    if left.names:  # decimals among the coefficients
+        left, right = with_fractions(left), with_fractions(right)
+    same = identical(left, right)
     if same:
         return YES
-    if not a.tree.names and not g.tree.names and _decimal(a.tree, g.tree):
+    if not left.names and not right.names and _decimal(left, right):
         return YES
     if same is False:
         return NO
-    pairs = special(a.tree, g.tree)
+    pairs = special(left, right)
     if not pairs:
         return HARD
-    return _first_failure(ask("equal", spell(left), spell(right)) for left, right in pairs)
+    return _first_failure(ask("equal", spell(one), spell(other)) for one, other in pairs)
 
 
 def _decimal(a: Node, g: Node) -> bool:

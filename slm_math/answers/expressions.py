@@ -16,7 +16,7 @@ SPELLED = 4  # how much longer and deeper the same tree may be in the spelling o
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.\d+|\.\d+|\d+\.?)"
     rf"|(?P<vector>\\vec\{{[a-zA-Z]\}})|(?P<symbol>{symbols.SYMBOL})|(?P<command>\\[a-zA-Z]+|\\[{{}}])"
-    r"|(?P<mark>[-+*/^(){}\[\]|!°%_=]))"
+    r"|(?P<mark>!!(?!!)|[-+*/^(){}\[\]|!°%_=]))"
 )
 FUNCTIONS = frozenset((
     "\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\arcsin", "\\arccos", "\\arctan",
@@ -41,9 +41,9 @@ class Node:
     """An operation with its arguments, or a leaf.
 
     `kind` of a leaf is number, constant or variable; of an operation it is sum, product, quotient,
-    negative, power, root, function, logarithm (argument, base), factorial, binomial, modulus, total
-    or repeated (variable, first, last, term). The variable of a sum or product over a range has the
-    name `#0`, `#1`, ..., so that its letter does not matter; it is not among the `names`.
+    negative, power, root, function, logarithm (argument, base), factorial, semifactorial (n!!),
+    binomial, modulus, total or repeated. The last two are a sum and a product over a range, of
+    (variable, first, last, term); their variable is named `#0` or `#1` and not among the `names`.
     """
 
     kind: str
@@ -95,8 +95,8 @@ def spell(node: Node) -> str:
             return f"{node.name}({args[0]})"
         case "logarithm":
             return f"\\log_{{{args[1]}}}({args[0]})"
-        case "factorial":
-            return f"({args[0]})!"
+        case "factorial" | "semifactorial":
+            return f"({args[0]})" + ("!" if node.kind == "factorial" else "!!")
         case "binomial":
             return f"\\binom{{{args[0]}}}{{{args[1]}}}"
         case "modulus":
@@ -197,12 +197,14 @@ class _Reader:
 
     def power(self) -> Node:
         base = self.atom()
-        while self.peek() in ("^", "!", "°", "%") and self.peek():
+        while self.peek() in ("^", "!", "!!", "°", "%") and self.peek():
             mark = self.take()
             if mark == "^":
                 base = Node("power", (base, self.argument()))
                 if self.peek() == "^":
                     raise Unread("two exponents")
+            elif mark == "!!":
+                base = Node("semifactorial", (base,))
             elif mark == "!":
                 base = Node("factorial", (base,))
             elif mark == "°":
@@ -270,12 +272,8 @@ class _Reader:
         self.take("_")
         self.take("{")
         letter = self.take()
-        if (
-            not _SYMBOL.fullmatch(letter)
-            or "_" in letter
-            or letter in self.bound
-            or len(self.bound) == MAX_SERIES
-        ):
+        usable = _SYMBOL.fullmatch(letter) and "_" not in letter and letter not in self.bound
+        if not usable or len(self.bound) == MAX_SERIES:
             raise Unread("the variable of a sum")
         self.take("=")
         first = self.sum()

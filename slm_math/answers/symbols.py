@@ -26,7 +26,7 @@ _PARTS = re.compile(
     rf"(\\Delta(?![a-zA-Z]))?\s*({_BASE})?('*)({_INDEX})?((?:'+|{_PRIMES})?)", re.DOTALL
 )
 _BOUND = ("\\iota ", "\\upsilon ")  # letters that nobody uses
-_LAYOUT = re.compile(r"\\text(?![a-zA-Z])|[\\{} _]")
+_LAYOUT = re.compile(r"\\(?:text|(?:math)?(?:rm|it|bf|sf))(?![a-zA-Z])|[\\{} _]")
 # {g}_{k} is g_{k}, but \frac{x}{g}_{k} is not
 _BRACED = re.compile(rf"(?<![}}\]a-zA-Z_^])\{{\s*({_BASE})\s*\}}(?=\s*_)")
 _INDEX_LAST = re.compile(rf"({_BASE})\s*(\^\s*(?:[0-9]|\{{[^{{}}]*\}}))({_INDEX})")
