@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from slm_math.answers.choices import same_choice
 from slm_math.answers.equivalence import Decision, same
-from slm_math.answers.tolerance import allowance, within
+from slm_math.answers.tolerance import compared
 from slm_math.types import AnswerType
 
 
@@ -28,9 +28,7 @@ def decide(
     if answer_type == "mc":
         return same_choice(answer, gold, tuple(choices))
     if answer_type == "num":
-        if tolerance is None:
-            return same(answer, gold)
-        return within(answer, gold, *allowance(tolerance))
+        return compared(answer, gold, tolerance)
     raise ValueError(f"answer type {answer_type!r} is not one of math, mc, num")
 
 

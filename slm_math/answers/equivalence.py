@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
 from slm_math.answers import pool
-from slm_math.answers.arithmetic import (
-    Undefined,
-    equal_decimal,
-    identical,
-    proportional,
-    rational,
-    real_roots,
-)
+from slm_math.answers.arithmetic import Undefined, equal_decimal, rational, with_fractions
+from slm_math.answers.decisions import HARD, NO, OPEN, YES, Decision
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
-from slm_math.answers.guards import deep, hostile
+from slm_math.answers.guards import deep
+from slm_math.answers.hard import Failed, ask
+from slm_math.answers.identity import identical, proportional, special
 from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalize
 from slm_math.answers.structures import parse, rising
@@ -42,24 +37,7 @@ MAX_MEMBERS = 64
 # the reasons of undecided answers: counted as incorrect and reported separately
 UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))
 _COORDINATES = frozenset(("x", "y", "z", "r", "\\theta"))
-_CAPITALS = re.compile(r"\\[A-Z][a-z]+")  # math-verify's grammar reads \Delta as \delta
-_DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
 _PLAIN_NUMBER = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,900})(?:\.[0-9]{1,20})?")
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether two answers are equivalent, and the reason.
-
-    The reasons are a few fixed phrases, so that they can be counted (see `Verdict`).
-    """
-
-    equal: bool
-    reason: str
-
-
-YES, NO = Decision(True, "equal"), Decision(False, "different")
-OPEN, HARD = Decision(False, "unevaluated"), Decision(False, "too complex")
 
 
 def same(answer: str, gold: str) -> Decision:
@@ -75,16 +53,16 @@ def same(answer: str, gold: str) -> Decision:
         # longer decimals may still be equal up to float precision
         if ("." not in answer and "." not in gold) or max(len(answer), len(gold)) < 10:
             return NO
-    try:
-        return _same(answer, gold)
-    except Died:  # a failure of the machine, not of the answer: it must not be cached
-        return Decision(False, "died")
-    except pool.BudgetSpent:
-        return Decision(False, "timeout")
-
-
-class Died(Exception):
-    """The algebra process ended before it replied."""
+    with pool.budget():
+        before = pool.steps_left()
+        try:
+            decision, steps = _same(answer, gold)
+            pool.charge(steps, before)
+        except Failed as failure:
+            return Decision(False, failure.reason)
+        except pool.BudgetSpent:
+            return HARD
+    return decision
 
 
 def _number(text: str) -> Fraction:
@@ -92,7 +70,14 @@ def _number(text: str) -> Fraction:
 
 
 @lru_cache(maxsize=16_384)
-def _same(answer: str, gold: str) -> Decision:
+def _same(answer: str, gold: str) -> tuple[Decision, int]:
+    """The decision on two answers, and the steps of algebra that it took."""
+    before = pool.steps_left()
+    decision = _decided(answer, gold)
+    return decision, before - pool.steps_left()
+
+
+def _decided(answer: str, gold: str) -> Decision:
     answer, gold = normalize(answer), normalize(gold)
     if not answer or not gold:
         return Decision(False, "empty")
@@ -140,8 +125,10 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case Words(), Words():
             return YES if a == g else NO
         case Scalar(), Words():
-            return YES if words(answer) == g else NO
+            return YES if words(answer) == g or _is_product(a.tree, plain(gold)) else NO
         case Words(), Scalar():  # a variable keeps its case
+            if _is_product(g.tree, plain(answer)):
+                return YES
             return YES if plain(answer) == gold or (len(gold) > 1 and words(gold) == a) else NO
         case (Opaque(), Words()) | (Words(), Opaque()):
             return YES if isinstance(a, Opaque) and words(answer) == g else NO
@@ -156,8 +143,14 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case Opaque(), Scalar() if rational(g.tree) is not None:
             return NO  # every spelling of a rational number is readable
         case (Opaque(), _) | (_, Opaque()):
-            return _hard("equal", answer, gold)
+            return ask("equal", answer, gold)
     return NO
+
+
+def _is_product(tree: Node, text: str) -> bool:
+    """Whether a word is a product of variables, such as `nRT`, which is written out elsewhere."""
+    letters = [node.name for node in tree.args if node.kind in ("variable", "constant")]
+    return tree.kind == "product" and len(letters) == len(tree.args) and "".join(letters) == text
 
 
 def _unions(a: Bag | Bracketed, g: Bag | Bracketed) -> Decision:
@@ -217,8 +210,6 @@ def _unordered(left: Sequence[Value], right: Sequence[Value]) -> Decision:
             if decision.equal:
                 unmatched_right.remove(g)
                 break
-            if decision.reason in pool.FAILURES:  # further comparisons would only take more time
-                return decision
         else:
             return decision
     return YES
@@ -249,16 +240,20 @@ def _scalars(a: Scalar, g: Scalar) -> Decision:
 
 
 def _same_value(a: Scalar, g: Scalar) -> Decision:
-    same = identical(a.tree, g.tree)
+    left, right = a.tree, g.tree
+    if left.names:  # decimals among the coefficients
+        left, right = with_fractions(left), with_fractions(right)
+    same = identical(left, right)
     if same:
         return YES
-    if not a.tree.names and not g.tree.names and _decimal(a.tree, g.tree):
+    if not left.names and not right.names and _decimal(left, right):
         return YES
-    return (
-        NO
-        if same is False
-        else _hard("equal", spell(real_roots(a.tree)), spell(real_roots(g.tree)))
-    )
+    if same is False:
+        return NO
+    pairs = special(left, right)
+    if not pairs:
+        return HARD
+    return _first_failure(ask("equal", spell(one), spell(other)) for one, other in pairs)
 
 
 def _decimal(a: Node, g: Node) -> bool:
@@ -320,21 +315,5 @@ def _equations(left: tuple[str, ...], right: tuple[str, ...]) -> Decision:
     except Unread:
         same = None
     if same is None:
-        return _hard("proportional", *differences)
+        return ask("proportional", *differences)
     return YES if same else NO
-
-
-def _hard(kind: str, answer: str, gold: str) -> Decision:
-    """Query the algebra process, unless an expression looks made to keep it busy."""
-    if answer.replace(" ", "") == gold.replace(" ", ""):
-        return YES
-    if "\\text" in answer or set(_CAPITALS.findall(answer)) != set(_CAPITALS.findall(gold)):
-        return NO
-    if hostile(answer) or hostile(gold):
-        return HARD
-    reply = pool.query(
-        kind, *(_DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text) for text in (answer, gold))
-    )
-    if reply == "died":
-        raise Died
-    return YES if reply == "yes" else NO if reply == "no" else Decision(False, reply)

@@ -8,8 +8,9 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
-from slm_math.answers.arithmetic import identical, rational
+from slm_math.answers.arithmetic import rational
 from slm_math.answers.expressions import Node, spell
+from slm_math.answers.identity import identical
 from slm_math.answers.latex import closing, split_top, split_with, strip_braces
 from slm_math.answers.values import (
     PRODUCT,

@@ -44,6 +44,7 @@ _NOT_UNITS = frozenset(
     """and or to plus minus times over divided more less fewer than about if when is are was but nor
     approximately roughly between through by below above short under beyond too low high
     not no none never incorrect wrong false negated negative opposite inverse reciprocal remainder
+    least most than
     half halves quarter third thirds fourth fifth double twice triple squared cubed
     dozen dozens score pair pairs gross grand lakh crore zillion myriad bn mn k
     one two three four five six seven eight nine ten tens eleven twelve
