@@ -77,6 +77,11 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
     return frozenset(letter) if agrees else frozenset()
 
 
+def names_option(text: str) -> bool:
+    """Whether a text names one letter or several, whatever the choices are."""
+    return len(text) <= MAX_ANSWER and bool(letters(text, ()))
+
+
 def _plain(text: str) -> str:
     return " ".join(_WRAPPED.sub(r" \1 ", normalize(text)).split())
 

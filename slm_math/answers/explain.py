@@ -46,8 +46,8 @@ def explain(
 
     The arguments are those of `grade`.
     """
-    steps = _extraction(completion, last_number)
-    extracted = extract(completion, last_number)
+    steps = _extraction(completion, last_number, answer_type)
+    extracted = extract(completion, last_number, answer_type)
     for name, text, is_gold in (("answer", extracted.value, False), ("reference", gold, True)):
         if text is not None and len(text) <= MAX_ANSWER:
             spelled = normalize(text)
@@ -76,7 +76,7 @@ def explain(
     return steps
 
 
-def _extraction(completion: str, last_number: bool) -> list[Step]:
+def _extraction(completion: str, last_number: bool, answer_type: AnswerType) -> list[Step]:
     """The part of the reply that is searched, what each method finds there, and the answer."""
     start, end = spoken(completion)
     steps = [("reads", _reads(completion, start, end))]
@@ -85,7 +85,7 @@ def _extraction(completion: str, last_number: bool) -> list[Step]:
         if match.value is not None:
             step = "finds" if len(steps) == 1 else "passes over"
             steps.append((step, f"{match.method}: {_short(match.value)} at {_span(match.span)}"))
-    answer = extract(completion, last_number)
+    answer = extract(completion, last_number, answer_type)
     taken = "nothing: no answer is stated" if answer.value is None else _short(answer.value)
     steps.append(("takes", taken))
     if answer.hedged:

@@ -67,7 +67,7 @@ def grade(
     task = Task(
         Problem("", problem or "", answer_type, tuple(choices or ())), gold, tolerance=tolerance
     )
-    extracted = extract(completion, last_number)
+    extracted = extract(completion, last_number, answer_type)
     decision = grade_extracted(extracted, task)
     return Verdict(
         correct=decision.equal,
