@@ -20,7 +20,7 @@ _DECORATION = re.compile(
 )
 _CONFIDENCE = re.compile(r"\bconfiden(?:ce|t)[^\n\\]{0,25}\Z", re.IGNORECASE)
 _JOIN = re.compile(
-    r"(?:[\s,;$&*|/~()]|\\\\|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}"
+    r"(?:[\s,;$&*|/~()?!]|\\\\|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}"
     r"|\b(?:and|or|maybe|perhaps|possibly)\b|\b[a-zA-Z](?:_\{?\w\}?)? ?="
     r"|(?:[Pp]art )?\([a-z]\):?)*"
 )

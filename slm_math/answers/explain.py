@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from slm_math.answers import pool, values
+from slm_math.answers.choices import Choices
 from slm_math.answers.equivalence import MAX_ANSWER, UNDECIDED
 from slm_math.answers.expressions import spell
 from slm_math.answers.extract import METHODS, extract
@@ -38,7 +38,7 @@ def explain(
     gold: str,
     problem: str | None = None,
     answer_type: AnswerType = "math",
-    choices: Sequence[str] | None = None,
+    choices: Choices = None,
     tolerance: float | str | None = None,
     last_number: bool = False,
 ) -> list[Step]:

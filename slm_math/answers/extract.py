@@ -10,12 +10,12 @@ from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
 
-from slm_math.answers import phrases
+from slm_math.answers import statements
 from slm_math.answers.boxes import Box, box_value, find_boxes, last_group
 from slm_math.answers.choices import names_option
-from slm_math.answers.phrases import trim
 from slm_math.answers.sentences import only_number, unlabeled
 from slm_math.answers.spoken import spoken
+from slm_math.answers.statements import trim
 from slm_math.answers.turns import Span
 from slm_math.types import AnswerType
 
@@ -63,6 +63,7 @@ _CHOSEN = re.compile(
     r" (?:option |choice )?\(?(?P<so>[A-H])\)?[.!]?(?=\s*\Z)"
     r"|\bleaving (?:only )?(?:option |choice )?\(?(?P<left>[A-H])\)?[.!]?(?=\s*\Z)"
 )
+_WITHDRAWN = re.compile(r"nswer(?: is|:)? \**\(?([A-H])\)?\**[!.,]*\s+[Nn]o\b")
 _CHOSEN_ANYWHERE = re.compile(
     rf"{_CHOSEN.pattern}"
     r"|(?<![不别別勿])(?:选择?|選擇?)[项項]?[ \t]*[:：]?[ \t]*[(（]?(?P<east>[A-H])(?![A-Za-z])"
@@ -134,6 +135,8 @@ def extract(
 @lru_cache(maxsize=1024)  # agents, rewards and records read the same replies
 def _extract(completion: str, last_number: bool, choice: bool) -> Extracted:
     start, end = spoken(completion)
+    if choice and len(set(_WITHDRAWN.findall(completion, start, end))) > 1:
+        return NOTHING  # one letter after the other
     for find in METHODS if last_number else METHODS[:-1]:
         extracted = find(completion, start, end)
         if extracted.value is None:
@@ -168,7 +171,7 @@ def _boxed_or_tagged(text: str, start: int, end: int) -> Extracted:
         inner = [box for box in boxes if tag[0] <= box[0][0] and box[0][1] <= tag[1]]
         if inner:
             return _last_boxes(text, inner)
-        return _extracted(text, "tag", phrases.stated(text, *tag) or trim(text, *tag))
+        return _extracted(text, "tag", statements.stated_span(text, *tag) or trim(text, *tag))
     if not boxes:
         return NOTHING
     return _labeled_after(text, boxes[-1][0][1], end) or _last_boxes(text, boxes)
@@ -208,6 +211,8 @@ def _last_boxes(text: str, boxes: list[Box]) -> Extracted:
 
 def _json(text: str, start: int, end: int) -> Extracted:
     """The field "answer" of a reply that is a JSON object, with or without a fence."""
+    if 'answer"' not in text:
+        return NOTHING
     span = trim(text, start, end)
     fenced = _JSON_FENCE.match(text, *span)
     if not text.startswith("{", fenced.end() if fenced else span[0]) or text[span[1] - 1] != "}":
@@ -239,9 +244,9 @@ def _hashes(text: str, start: int, end: int) -> Extracted:
 
 def _phrase(text: str, start: int, end: int) -> Extracted:
     """What the last answer phrase states; of a sentence with one number, the number."""
-    span = phrases.stated(text, start, end)
+    span = statements.stated_span(text, start, end)
     if span and "\n" in text[slice(*span)]:
-        value = phrases.bulleted(text[slice(*span)])
+        value = statements.bulleted(text[slice(*span)])
         return Extracted(value, "phrase", span, bool(_ALTERNATIVES.search(value)))
     return _extracted(text, "phrase", span) if span else NOTHING
 
@@ -250,7 +255,7 @@ def _option(text: str, start: int, end: int) -> Extracted:
     """The option in the last sentence that chooses one: "(B) is correct", "Therefore, B."."""
     pattern = _CHOSEN if text.isascii() else _CHOSEN_ANYWHERE
     last = deque(pattern.finditer(text, start, end), maxlen=1)
-    if not last or phrases.taken_back(text, last[0].end(), end):
+    if not last or statements.taken_back(text, last[0].end(), end):
         return NOTHING
     group = last[0].lastgroup or ""
     return Extracted(last[0][group], "phrase", last[0].span(group))

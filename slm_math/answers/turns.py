@@ -7,19 +7,23 @@ import re
 Span = tuple[int, int]
 
 # Tokens that end a turn or begin another, in the chat templates of many model families. A chat
-# model may run past the end of its turn; the text after it does not answer the problem.
-TURN_END = re.compile(
-    r"<\|(?i:im[_:](?:end|start|sep|user|assistant|system|middle)|end(?!_of_(?:thought|box))(?:_?of_?[a-z_]+)?"
-    r"|start_of_role|(?:start|end)_header_id|header_(?:start|end)|eo[admst](?:_id)?"
-    r"|(?:start|end)_of_turn_token|end_(?:response|text)|separator|sep|pad|return|observation"
+# model may run past the end of its turn; the text after it does not answer the problem. Each
+# alternative begins with one character, so that the search skips to such characters.
+_PIPED = (
+    r"(?i:im[_:](?:end|start|sep|user|assistant|system|middle)"
+    r"|end(?!_of_(?:thought|box))(?:_?of_?[a-z_]+)?|(?:start|end)_header_id|header_(?:start|end)"
+    r"|start_of_role|role_end|eo[admst](?:_id)?|(?:start|end)_of_turn_token|end_(?:response|text)"
     r"|(?:hy_)?(?:user|assistant|system|human|bot|chatbot|prompter)(?:_(?:token|start|end)|prompt)?"
-    r"|role_end|extra_\d+|reserved_[a-z_]*\d+)\|>"
-    r"|</s>|<(?:end|start)_of_turn>|<(?:end|beginning)_of_sentence>|<(?:eo[adhms]|bos|pad|sep)>"
-    r"|<EOS_TOKEN>|<(?:extra_id|SPECIAL|TOKENS_UNUSED)_\d+>|<reserved_(?:token_)?\d+>"
-    r"|<seed:[eb]os>|<role>|<_(?:user|bot|end|system)>|<用户>|<turn\|>|<\|turn>"
-    r"|\[/?INST\]|\[\|(?i:endofturn|user|human|assistant|ai|system)\|\]|\[(?:EOS|EOT)\]"
-    r"|\[(?:UNUSED_TOKEN_|unused)\d+\]|\[e~\[|\]~b\]"
-    r"|[<‹][｜|](?:end▁of▁sentence|User|Assistant|begin▁of▁sentence|hy_[A-Z]\w{2,12})[｜|][>›]"
+    r"|separator|sep|pad|return|observation|extra_\d+|reserved_[a-z_]*\d+)\|>"
+)
+_WIDE = r"[｜|](?:(?:end|begin)▁of▁sentence|User|Assistant|hy_[A-Z]\w{2,12})[｜|][>›]"
+TURN_END = re.compile(
+    rf"<(?:\|{_PIPED}|{_WIDE}|/s>|(?:end|start)_of_turn>|(?:end|beginning)_of_sentence>"
+    r"|(?:eo[adhms]|bos|pad|sep)>|EOS_TOKEN>|(?:extra_id|SPECIAL|TOKENS_UNUSED)_\d+>"
+    r"|reserved_(?:token_)?\d+>|seed:[eb]os>|role>|_(?:user|bot|end|system)>|用户>|turn\|>|\|turn>)"
+    rf"|‹{_WIDE}"
+    r"|\[(?:/?INST|\|(?i:endofturn|user|human|assistant|ai|system)\||EOS|EOT"
+    r"|(?:UNUSED_TOKEN_|unused)\d+)\]|\[e~\[|\]~b\]"
 )
 # The tokens with which a turn of the model itself begins.
 _OPENING = re.compile(
@@ -72,7 +76,7 @@ def final_channel(text: str) -> Span | None:
         start = max(final.end() for final in _FINAL.finditer(text, first.start(), end))
         over = _CHANNEL_END.search(text, start, end)
         return start, over.start() if over else end
-    if "assistant" not in text and not text.lstrip()[:10].startswith(("analysis", "commentary")):
+    if "assistant" not in text and not _BARE_START.match(text):
         return None
     finals = list(_BARE_FINAL.finditer(text)) if "final" in text else []
     if not finals:

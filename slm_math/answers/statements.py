@@ -73,7 +73,7 @@ _DOUBTED = re.compile(
 _AFTER_IS = re.compile(r"[*]*(?:[.!,;:*]|\s*\Z|\s*\n| (?:to|for|of|because|since|and|so)\b)")
 
 
-def stated(text: str, start: int, end: int) -> Span | None:
+def stated_span(text: str, start: int, end: int) -> Span | None:
     """The span of the answer that the last answer phrase states; None without one."""
     phrase_end = after_last_phrase(text, start, end)
     span = None if phrase_end is None else answer_span(text, phrase_end, end)
