@@ -31,9 +31,11 @@ class CodeFeedback(Agent):
         [first] = yield [Generate(chat)]
         request = program(first.text)
         if request is None or why_unusable(first, has_whole_program) is not None:
-            return (yield from note_draft(first))
+            return (yield from note_draft(first, answer_type=problem.answer_type))
         [result] = yield [request]
-        yield [Note("draft", stated_answer(first.text) or program_answer(result))]
+        yield [
+            Note("draft", stated_answer(first.text, problem.answer_type) or program_answer(result))
+        ]
         chat += assistant(first) + user(self.output_prompt.fill(output=result.text))
         [final] = yield [Generate(chat)]
-        return (yield from note_draft(final))
+        return (yield from note_draft(final, answer_type=problem.answer_type))

@@ -7,8 +7,7 @@ from typing import cast
 
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import Session, blocks, program
-from slm_math.agents.replies import is_usable
-from slm_math.answers import extract
+from slm_math.agents.replies import is_usable, stated_answer
 from slm_math.prompts import Prompt
 from slm_math.types import (
     Generate,
@@ -72,4 +71,5 @@ class PythonTools(Agent):
                 # the reply is at its end; at a fence that closes no program it continues
                 yield from is_usable(reply)
                 break
-        return extract("".join(part.text for part in turn if isinstance(part, Reply))).value
+        written = "".join(part.text for part in turn if isinstance(part, Reply))
+        return stated_answer(written, problem.answer_type)

@@ -6,6 +6,7 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
+from slm_math.answers.copied import MAX_PROBLEM
 from slm_math.answers.latex import normalize
 
 _MAX_SENTENCE = 600
@@ -52,7 +53,7 @@ def echoed(answer: str, gold: str, problem: str) -> bool:
         return False
     if _PLAIN.fullmatch(said) and _PLAIN.fullmatch(wanted):  # 0.50 and .5 have one form
         return Fraction(said) != Fraction(wanted)
-    return said in _objects(problem)
+    return said in _objects(problem[:MAX_PROBLEM])
 
 
 @lru_cache(maxsize=1024)

@@ -95,11 +95,10 @@ def last_label(text: str, start: int, end: int, english: bool) -> tuple[int, int
     """
     pattern = _OTHER_PHRASE if not text.isascii() and _SCRIPT.search(text, start, end) else None
     for searched in (pattern, None if english else _LATIN_PHRASE):
-        found = [
-            match.span()
-            for match in (searched.finditer(text, start, end) if searched else ())
-            if not _WRONG.search(text[max(start, match.start() - 16) : match.start()])
+        spans = [
+            match.span() for match in (searched.finditer(text, start, end) if searched else ())
         ]
-        if found:
-            return found[-1]
+        for span in reversed(spans):
+            if not _WRONG.search(text[max(start, span[0] - 16) : span[0]]):
+                return span
     return None
