@@ -66,7 +66,8 @@ _CHOSEN = re.compile(
 _WITHDRAWN = re.compile(r"nswer(?: is|:)? \**\(?([A-H])\)?\**[!.,]*\s+[Nn]o\b")
 _CHOSEN_ANYWHERE = re.compile(
     rf"{_CHOSEN.pattern}"
-    r"|(?<![不别別勿])(?:选择?|選擇?)[项項]?[ \t]*[:：]?[ \t]*[(（]?(?P<east>[A-H])(?![A-Za-z])"
+    r"|(?<![不别別勿])(?:选择?|選擇?)[项項]?[ \t]*[:：]?[ \t]*[(（]?"
+    r"(?P<east>[A-H])(?![A-Za-z]|[ ）)]*[或和与、，])"
     r"|(?<![A-Za-z])(?P<right>[A-H])[)）]?[选選]?[项項]?(?:是|为|為)?正[确確]"
 )
 _OPTION = re.compile(
@@ -238,7 +239,7 @@ def _hashes(text: str, start: int, end: int) -> Extracted:
             last = line
     if last is None:
         return NOTHING
-    value = last.group(1).strip()
+    value = unlabeled(last.group(1))
     return Extracted(value, "hashes", last.span(1), bool(_ALTERNATIVES.search(value)))
 
 

@@ -43,7 +43,7 @@ def _compiled(rows: list[tuple[str, str, str]]) -> str:
     phrases = []
     for nouns, adjectives, verbs in rows:
         beside = rf"(?: (?:{adjectives}))?" if adjectives else ""
-        said = rf" (?:{verbs})\b(?:[ \t]*:)?|" if verbs else ""
+        said = rf" (?:{verbs})(?!\w)(?:[ \t]*:)?|" if verbs else ""
         phrases.append(rf"(?:{nouns}){beside}\**(?:{said}[ \t\xa0]*\**{_MARK}\**)")
     return rf"(?<!\w)(?:{'|'.join(phrases)}){_GAP}"
 
@@ -56,7 +56,8 @@ _HEADINGS = (
 )
 _LATIN_PHRASE = re.compile(rf"{_compiled(_LATIN)}|{_HEADINGS}", re.IGNORECASE)
 _OTHER_PHRASE = re.compile(
-    rf"{_compiled(_OTHERS)}|(?:{_EAST})(?:(?<=[是为為は은는等于於])|[ \t]*{_MARK}){_GAP}",
+    rf"{_compiled(_OTHERS)}|(?<!\w)(?:उत्तर|जवाब) (?=[\d$\\(])"
+    rf"|(?:{_EAST})(?:(?<=[是为為は은는等于於])|[ \t]*{_MARK}){_GAP}",
     re.IGNORECASE,
 )
 # Greek and Cyrillic letters are common in formulas, too; the rest are scripts.

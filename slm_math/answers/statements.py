@@ -11,8 +11,9 @@ from slm_math.answers.turns import Span
 _KEYWORDS = ("nswer", "ns:", "NSWER", "esult", "ESULT", "ption is", "hoice is", "a:", "A:")
 _BLANKS = r"[ \t]*\n{0,2}[ \t]*"
 _ASIDE = r"(?:[ \t]*[(\[][^()\[\]\n]{1,60}[)\]]\**)?"  # "Answer (as a fraction): 3/4"
+_TO = r"(?: to (?:the|this|your|our) (?:[a-z]{2,12} )?(?:problem|question|exercise|equation))?"
 _PHRASE = re.compile(
-    rf"(?:answer|result){_ASIDE} (?:is|are|equals|comes to|(?:would|should|will|must) be)"
+    rf"(?:answer|result){_TO}{_ASIDE} (?:is|are|equals|comes to|(?:would|should|will|must) be)"
     rf"(?: that)?\b[ \t]*[:：]?{_BLANKS}"
     rf"|answer\**{_ASIDE}[ \t]*(?:[:=：→]|->)\**{_BLANKS}"
     r"|(?<=final )answer\**[ \t]*\n{1,2}[ \t]*"  # a heading
@@ -22,7 +23,7 @@ _PHRASE = re.compile(
 )
 # What stands before "answer" when the phrase states none: "a wrong answer is 5", "if the answer is"
 _UNMEANT = re.compile(
-    r"\b(?:incorrect|wrong|false|mistaken|erroneous|invalid|tempting|naive|careless|bad)"
+    r"\b(?:incorrect|wrong|false|mistaken|erroneous|invalid|tempting|naive|careless|bad|worst)"
     r"(?: final)? $"
     r"|\b(?:if|whether|suppose(?: that)?|assuming(?: that)?|unless)(?: (?:the|your|my|an))?"
     r"(?: (?:final|correct))? $"
@@ -60,7 +61,7 @@ _TAKEN_BACK = re.compile(
 _IS_THE = re.compile(r" is (?:the|our|my)(?: (?:final|correct|right|required|desired))* \Z")
 _BEFORE_IS = re.compile(
     r"(?:(?P<math>\$[^$\n]{1,80}\$|\\\([^\n]{1,80}?\\\))"
-    r"|(?<![\w.,/*^+×÷·=<>≤≥-])(?<![-+*/^×÷·<>≤≥] )(?P<number>[-−]?[$€£]?"
+    r"|(?<![\w.,/*^+×÷·=<>≤≥-])(?<![-+*/^×÷·<>≤≥] )(?:\*\*)?(?P<number>[-−]?[$€£]?"
     r"(?:\d{1,3}(?:,\d{3}){1,5}|\d{1,30})(?:\.\d{1,20})?(?:/\d{1,20})?%?"
     r"(?: [a-z]{2,15}){0,2}))\**\Z"
 )
