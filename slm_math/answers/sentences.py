@@ -56,7 +56,10 @@ _MAX_SENTENCE = 300
 
 def unlabeled(value: str) -> str:
     """An answer without a label ("Answer:"), a connective in front and backslashes at the end."""
-    value = value.strip().translate(_CONTROL)
+    value = value.strip()
+    if value[:1].isdigit() and "\\" not in value and "\x0c" not in value:  # most answers
+        return value
+    value = value.translate(_CONTROL)
     inside = _LABEL_INSIDE.fullmatch(value)
     value = (
         inside[1].strip()

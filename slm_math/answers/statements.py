@@ -31,6 +31,12 @@ _UNMEANT = re.compile(
     r"[^.!?\n]{0,20}$|\btempt[a-z]{2,3}\b[^.!?\n]{0,40}$",
     re.IGNORECASE,
 )
+# a text without any of these holds no `_UNMEANT`
+_HINTS = (
+    "rong", "orrec", "alse", "istak", "rroneo", "nvalid", "empt", "aive", "areless", "ad ", "orst",
+    "f ", "hether", "uppose", "ssum", "nless", "think", "say", "guess", "elieve", "laim", "onclude",
+    "WRONG", "ORREC", "BAD", "IF ",
+)  # fmt: skip
 # "Answer:", and then the label of something else
 _EMPTY = re.compile(
     r"[*\s]*(?:confidence|explanation|reasoning|justification|note|probability|certainty)"
@@ -144,9 +150,12 @@ def _phrase_end(text: str, at: int, word: str, start: int, end: int) -> int | No
     if begin < start or (begin > start and (text[begin - 1].isalnum() or text[begin - 1] == "_")):
         return None
     phrase = _PHRASE.match(text, begin, end)
-    if phrase is None or _UNMEANT.search(text[max(start, begin - 80) : begin]):
+    if phrase is None:
         return None
-    return phrase.end()
+    before = text[max(start, begin - 80) : begin]
+    return (
+        None if any(map(before.__contains__, _HINTS)) and _UNMEANT.search(before) else phrase.end()
+    )
 
 
 def _answer_before(text: str, start: int, end: int) -> Span | None:

@@ -43,7 +43,7 @@ def test_numbers_are_choices() -> None:
     "choices", ["3 kg, 5 kg", {"A": "3", "C": "5"}, {1: "3", 2: "5"}, {"3", "5"}, 7, [None, "3"]]
 )
 def test_unreadable_choices_are_an_error(choices: object) -> None:
-    with pytest.raises(ValueError, match="choices .* cannot be read"):
+    with pytest.raises(ValueError, match=r"choices .* cannot be read"):
         grade(r"\boxed{B}", "B", None, "mc", choices)  # type: ignore[arg-type]
 
 
