@@ -31,10 +31,10 @@ class CodeFeedback(Agent):
         [first] = yield [Generate(chat)]
         request = program(first.text)
         if request is None or why_unusable(first, has_whole_program) is not None:
-            return (yield from note_draft(first))
+            return (yield from note_draft(first, answer_type=problem.answer_type))
         [result] = yield [request]
         computed = program_answer(Run(request.code, result))
-        yield [Note("draft", stated_answer(first.text) or computed)]
+        yield [Note("draft", stated_answer(first.text, problem.answer_type) or computed)]
         chat += assistant(first) + user(self.output_prompt.fill(output=result.text))
         [final] = yield [Generate(chat)]
-        return (yield from note_draft(final))
+        return (yield from note_draft(final, answer_type=problem.answer_type))

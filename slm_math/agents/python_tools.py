@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from slm_math.agents.base import Agent
 from slm_math.agents.blocks import Block, blocks
 from slm_math.agents.coding import Session, combined
-from slm_math.agents.replies import is_usable
-from slm_math.answers import extract
+from slm_math.agents.replies import is_usable, stated_answer
 from slm_math.answers.spoken import own_turn
 from slm_math.prompts import Prompt
 from slm_math.types import (
@@ -81,4 +80,5 @@ class PythonTools(Agent):
                 # the reply is at its end; at a fence that closes no program it continues
                 yield from is_usable(reply)
                 break
-        return extract("".join(part.text for part in turn if isinstance(part, Reply))).value
+        written = "".join(part.text for part in turn if isinstance(part, Reply))
+        return stated_answer(written, problem.answer_type)

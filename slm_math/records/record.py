@@ -183,7 +183,7 @@ def record(graded: GradedTrace) -> Record:
     task, trace, problem = graded.task, graded.trace, graded.task.problem
     first_role = trace.turns[0].request.role if trace.turns else ""
     replies = [turn.reply.text for turn in trace.turns if turn.request.role == first_role]
-    stated, method = _stated(trace)
+    stated, method = _stated(trace, problem.answer_type)
     correct = graded.correct
     has_rules = problem.answer_type != "math"  # a tolerance decides nothing else
     return Record(
@@ -208,10 +208,10 @@ def record(graded: GradedTrace) -> Record:
     )
 
 
-def _stated(trace: Trace) -> tuple[Extracted | None, str]:
+def _stated(trace: Trace, answer_type: AnswerType) -> tuple[Extracted | None, str]:
     """How the last reply that states the answer of a trace does so."""
     for turn in reversed(trace.turns if trace.answer is not None else ()):
-        extracted = extract(turn.reply.text)
+        extracted = extract(turn.reply.text, answer_type=answer_type)
         if extracted.value == trace.answer:
             return extracted, extracted.method
     return None, "program" if trace.answer is not None and trace.runs else "none"
