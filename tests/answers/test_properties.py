@@ -174,7 +174,7 @@ def test_nothing_is_raised_and_time_is_bounded(reply: str, gold: str) -> None:
 
 
 @settings(max_examples=150 * TIMES)
-@given(noise, st.sampled_from(["A", "A, C", "12"]), st.sampled_from(["mc", "num"]))
+@given(noise, st.sampled_from(["A", "A, C", "12 cm"]), st.sampled_from(["mc", "num"]))
 def test_other_types_raise_nothing_either(reply: str, gold: str, answer_type: str) -> None:
     tolerance = "5%" if answer_type == "num" else None
     verdict = grade(
