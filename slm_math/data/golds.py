@@ -17,7 +17,7 @@ import math
 import re
 from decimal import Decimal
 from fractions import Fraction
-from numbers import Integral, Rational, Real
+from numbers import Integral, Real
 from typing import Any
 
 from slm_math.answers import extract, gold_answer
@@ -76,8 +76,8 @@ def _as_text(value: Any) -> str:
         return f"{value:f}"
     if isinstance(value, Integral):
         return str(int(value))
-    if isinstance(value, Rational):
-        return str(Fraction(value.numerator, value.denominator))
+    if isinstance(value, Fraction):
+        return str(value)
     return f"{Decimal(str(value)).normalize():f}"
 
 
