@@ -23,6 +23,7 @@ from typing import Any
 from slm_math.answers import extract, gold_answer
 from slm_math.answers.boxes import find_boxes
 from slm_math.answers.choices import letters
+from slm_math.answers.equivalence import MAX_ANSWER
 from slm_math.answers.tolerance import within
 from slm_math.types import Problem
 
@@ -31,6 +32,7 @@ _ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
 _WORD = re.compile(r"(?<!\\)(?<![^\W\d_])[^\W\d_]{2,}")  # of any script; LaTeX's commands are none
 _ABBREVIATIONS = frozenset("dr eq fig ft hr in lb min mr mrs ms mt no oz sec sq st vs yd".split())  # noqa: SIM905
 _SENTENCE_END = re.compile(r"([^\W\d_]{2,}|[\d)\]}$%])(?:[.!?؟][\"')]{0,2}\s+|[。！？]\s*)(?=\S)")
+_FORMULA = re.compile(r"[\\^_{}]")
 _COMPUTATION = re.compile(r"\d\s?[-+*/×÷]\s?\d[\d.,]*\s?=")
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
 _PHRASE = re.compile(r"answer|result|option|choice|\bans\b", re.IGNORECASE)
@@ -125,15 +127,17 @@ def _stated(text: str) -> str:
 
 def _check_prose(text: str) -> None:
     """Raises ValueError for a text that explains something instead of being an answer."""
+    if len(text) > MAX_ANSWER:
+        raise ValueError(f"{_shown(text)} is a text of {len(text)} characters: {WAY_OUT}")
     plain = _ENVIRONMENT.sub(" ", text)
     sentences = _sentences(plain)
     lines = [line for line in plain.splitlines() if line.strip(" $")]
     words = len(_WORD.findall(plain))
     if sentences > 1:
         reason = f"is a text of {sentences} sentences"
-    elif len(lines) > 1 and not re.search(r"[\\^_{}]", plain):  # a formula may break its lines
+    elif len(lines) > 1 and words and not _FORMULA.search(plain):  # formulas may break their lines
         reason = f"is a text of {len(lines)} lines"
-    elif words > 1 and _COMPUTATION.search(plain):
+    elif (len(lines) > 1 or words > 1) and _COMPUTATION.search(plain):
         reason = "explains how it is computed"
     else:
         return
