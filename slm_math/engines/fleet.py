@@ -15,6 +15,7 @@ from slm_math.engines.responses import MOST_BYTES, TooLarge, bounded
 from slm_math.engines.vllm_control import VLLMServer
 
 HEARTBEAT = 20.0  # seconds without a response after which the server's health is checked
+MOST_LOSSES = 20  # a request that loses servers more often than this may be what ends them
 
 
 class Fleet(EndpointEngine):

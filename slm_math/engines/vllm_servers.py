@@ -11,7 +11,7 @@ from typing import Any
 
 from slm_math.engines.base import EngineError, Request, Verify, Weights, unverified
 from slm_math.engines.endpoint import Refused, TemporaryFailure, check_url
-from slm_math.engines.fleet import Fleet
+from slm_math.engines.fleet import MOST_LOSSES, Fleet
 from slm_math.engines.images import image_sources, image_url
 from slm_math.engines.vllm_control import START_HINT, ServerUnavailable, VLLMServer, tensors_file
 from slm_math.engines.vllm_requests import (
@@ -200,7 +200,7 @@ class VLLMServers(Fleet):
 
     async def _answer(self, request: Request) -> Reply:
         pending = prepare(self.chat, request, self.limit)
-        failures = 0
+        failures = losses = 0
         while True:
             server = await self._least_loaded()
             server.load += 1
@@ -208,14 +208,13 @@ class VLLMServers(Fleet):
                 sampled = await self._attempt(server, pending)
             except TemporaryFailure as error:
                 server.problem = self._clean(str(error))
-                if await self._is_lost(server):
-                    continue
-                failures += 1  # the server is healthy, but does not answer this request
-                if failures > self.retries:
-                    raise EngineError(
-                        self._clean(f"{server.url}: {error} (tried {failures} times)")
-                    ) from None
-                await self._pause(failures, error)
+                lost = await self._is_lost(server)  # otherwise it is healthy, but does not answer
+                losses, failures = losses + lost, failures + (not lost)
+                if failures > self.retries or losses > MOST_LOSSES:
+                    message = f"{server.url}: {error} (tried {failures + losses} times)"
+                    raise EngineError(self._clean(message)) from None
+                if not lost:
+                    await self._pause(failures, error)
                 continue
             finally:
                 server.load -= 1

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from slm_math.agents.base import check_request
+from slm_math.agents.base import MOST_EVENTS, check_request
 from slm_math.engines.base import ContextFull, Engine, EngineError, Request
 from slm_math.types import (
     Effect,
@@ -25,7 +25,6 @@ from slm_math.types import (
 )
 
 T = TypeVar("T")
-MOST_EVENTS = 10_000  # a workflow with more events is in a loop
 
 
 class Executor(Protocol):
