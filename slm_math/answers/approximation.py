@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from slm_math.answers.arithmetic import identical
+from slm_math.answers.identity import identical
 from slm_math.answers.names import is_name
 from slm_math.answers.unevaluated import open_operations
 from slm_math.answers.values import Scalar, real, scalar

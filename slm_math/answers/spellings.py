@@ -58,11 +58,6 @@ def _interval(match: re.Match[str]) -> str:
     return opening + match[2] + closing
 
 
-def _cis(match: re.Match[str]) -> str:
-    """`r cis t` as `r e^{i t}`; the angle reaches to the next sign."""
-    return rf"e^{{i \cdot ({match[1].strip()})}}"
-
-
 # (a text that the pattern needs, so that most patterns can be skipped, pattern, replacement),
 # applied in this order
 _TABLE: list[tuple[str, str, Replacement]] = [
@@ -84,7 +79,7 @@ _TABLE: list[tuple[str, str, Replacement]] = [
     ("i}", r"\\(?:mathrm|text|rm|mathit|operatorname)\s*\{[\s~]*i\}", "i"),
     ("e}", r"\\mathrm\s*\{[\s~]*e\}", "e"),
     ("operatorname",
-     r"\\operatorname\s*\{(sin|cos|tan|cot|sec|csc|cosec|c?tg|arcc?tg|ln|log|arcsin|arccos|arctan|exp|min|max|gcd)"
+     r"\\operatorname\s*\{(sinh?|cosh?|tanh?|cot|sec|csc|cosec|c?tg|arcc?tg|ln|log|arcsin|arccos|arctan|exp|min|max|gcd)"
      r"\}", r"\\\1 "),
     ("text{", r"\\text\s*\{\s*(sin|cos|tan|cot|ln|log)\s*\}", r"\\\1 "),
     ("cosec", r"\\?(?<![a-zA-Z])cosec(?![a-zA-Z])", r"\\csc "),
@@ -179,6 +174,8 @@ _TABLE: list[tuple[str, str, Replacement]] = [
     ("EmptySet", r"^\s*(?:S\.)?EmptySet(?:\(\))?\s*$", r"\\emptyset"),
     ("{", r"^\s*\{\s*([a-z]\w*: ?[^,:{}]+(?:, ?[a-z]\w*: ?[^,:{}]+)*)\}\s*$",
      lambda found: found[1].replace(":", "=")),
-    ("cis", r"(?:\\text\s*\{\s*cis\s*\}|(?<![a-zA-Z])\\?cis(?![a-zA-Z]))\s*([^-+,;=]*)", _cis),
+    ("cis",
+     r"\\(?:operatorname|text|mathrm|rm)\s*\{\s*cis\s*\}|(?<![a-zA-Z\\])cis(?![a-zA-Z])",
+     r"\\cis "),
 ]  # fmt: skip
 SPELLINGS = [(needle, re.compile(pattern), replacement) for needle, pattern, replacement in _TABLE]

@@ -7,9 +7,10 @@ from fractions import Fraction
 from itertools import product
 
 from slm_math.answers.approximation import one_number, without_approximations
-from slm_math.answers.arithmetic import identical, rational
+from slm_math.answers.arithmetic import rational
 from slm_math.answers.conditions import combined
 from slm_math.answers.expressions import Node, spell
+from slm_math.answers.identity import identical
 from slm_math.answers.inequalities import interval
 from slm_math.answers.intervals import difference, intersection, named, region, union
 from slm_math.answers.latex import closing, split_top, split_with, strip_braces

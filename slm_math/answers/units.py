@@ -9,7 +9,8 @@ import re
 
 _KNOWN = {
     "dollar": "＄ dollar dollars usd buck bucks 美元", "cent": "cent cents ¢",
-    "euro": "€ euro euros eur 欧元", "pound": "£ gbp", "yen": "yen ¥ jpy", "yuan": "yuan rmb cny 元",
+    "euro": "€ euro euros eur 欧元", "pound": "£ gbp", "yen": "yen ¥ jpy",
+    "yuan": "yuan rmb cny 元",
     "rupee": "₹ rupee rupees rs rs. inr", "won": "₩ won krw",
     "dime": "dime dimes", "nickel": "nickel nickels", "penny": "penny pennies",
     "degree": "° degree degrees 度", "radian": "radian radians rad",
@@ -26,7 +27,8 @@ _KNOWN = {
     "quart": "quart quarts qt", "gallon": "gallon gallons gal", "pint": "pint pints",
     "second": "s sec secs second seconds 秒", "millisecond": "ms",
     "minute": "min mins minute minutes 分钟", "hour": "h hr hrs hour hours 小时 时",
-    "day": "day days 天", "week": "week weeks 周", "month": "month months 月", "year": "yr yrs year years 年",
+    "day": "day days 天", "week": "week weeks 周", "month": "month months 月",
+    "year": "yr yrs year years 年",
     "decade": "decade decades", "century": "century centuries",
     "permille": "permille ‰",
     "am": "am a.m. a.m", "pm": "pm p.m. p.m",
@@ -55,6 +57,7 @@ _NOT_UNITS = frozenset(
     most least maximum minimum almost nearly within except excluding permille
     approximately roughly between through by below above short under beyond too low high
     not no none never incorrect wrong false negated negative opposite inverse reciprocal remainder
+    least most than
     half halves quarter third thirds fourth fifth double twice triple squared cubed
     dozen dozens score pair pairs gross grand lakh crore zillion myriad bn mn k
     one two three four five six seven eight nine ten tens eleven twelve

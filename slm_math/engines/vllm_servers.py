@@ -24,7 +24,7 @@ from slm_math.engines.vllm_requests import (
     prepare,
     sampling_fields,
 )
-from slm_math.policy.chat import ChatFormat
+from slm_math.policy.chat import ChatFormat, check_template, template_identity
 from slm_math.policy.loading import configs_of, files_of, load_tokenizer, local_folder
 from slm_math.types import Reply
 
@@ -75,6 +75,7 @@ class VLLMServers(Fleet):
             raise ValueError("vLLM servers need at least one address in urls")
         if patience < 0:
             raise ValueError(f"patience must be at least 0 s, got {patience}")
+        check_template(chat_template)
         for url in urls:
             check_url(url, api_key_env, "urls", "http://host:8000")
         super().__init__(
@@ -91,9 +92,8 @@ class VLLMServers(Fleet):
         self.send_seed = send_seed
         self.version = 0
         self.adapters: tuple[str, ...] = ()
-        self.folder: Path | None = (
-            None  # for weights and adapters, on a disk that the servers share
-        )
+        # for weights and adapters, on a disk that the servers share
+        self.folder: Path | None = None
         self.address: str | None = None  # this machine's address, for NCCL
         self.single_trainer = True  # whether this is the only training process
         self.dtype = "float32"  # of the weights in transit
@@ -161,7 +161,7 @@ class VLLMServers(Fleet):
             **files,  # {} if training has changed the weights
             **({"weights_versions": changed} if changed else {}),
             "context": self.limit,
-            "chat_template": self.template,
+            **template_identity(self.template),
             "send_seed": self.send_seed,
         }
 
@@ -228,7 +228,7 @@ class VLLMServers(Fleet):
         """
         try:
             sampled, versions = parse_completion(
-                await self._post_watched(server, ROUTE, self._body(pending))
+                await self._post_watched(server, ROUTE, self._body(pending), pending.budget)
             )
         except Refused as error:
             # the server has restarted and does not know the adapters
