@@ -9,6 +9,7 @@ from slm_math.answers.names import is_name
 from slm_math.answers.unevaluated import open_operations
 from slm_math.answers.values import Scalar, real, scalar
 
+_NUMBER = re.compile(r"^[^\d]*[\d.,]+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
 _DECIMAL = re.compile(r"-?\d*\.?\d+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
 
 
@@ -27,7 +28,16 @@ def without_approximations(
     exact = scalar(sides[first])
     if exact is None or not all(_approximates(side, exact) for side in sides[first + 1 :]):
         return None
-    return sides[: first + 1], operators[:first]
+    unit = "" if exact.unit else next(filter(None, map(_unit_of, sides[first + 1 :])), "")
+    return [*sides[:first], sides[first] + unit], operators[:first]
+
+
+def _unit_of(side: str) -> str:
+    """The spelling of the unit after a decimal."""
+    decimal = scalar(side)
+    if decimal is None or not decimal.unit:
+        return ""
+    return _NUMBER.sub("", side, count=1)
 
 
 def _approximates(side: str, exact: Scalar) -> bool:

@@ -45,7 +45,7 @@ _MATRIX = re.compile(
     r"\\begin\{([pb]?(?:small)?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL
 )
 _THOUSANDS = re.compile(
-    r"[-+＄ ]*[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*"
+    r"[-+ ]*(?:[＄€£¥₹₩]|(?:\\text\{ *)?(?:USD|EUR|GBP|INR|JPY|CNY|RMB|Rs\.?)(?: *\})?)?[-+＄ ]*[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*"
     r"|-?\d[\d.]*\s*/\s*[1-9]\d{0,2}(?:,\d{3})+|-?[1-9]\d{0,2}(?:,\d{3})+\s*/\s*[1-9]\d{0,2}(?:,\d{3})+"
 )
 _OUTWARD = re.compile(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])")
@@ -264,6 +264,8 @@ def _relation(text: str, gold: bool) -> Value | None:
         if isinstance(domain, Bracketed) or (isinstance(domain, Bag) and domain.kind == "union"):
             return named(domain, sides[0])
         return domain
+    if operators == ["\\ne"] and VARIABLE.fullmatch(sides[1]) and not starts_with_variable:
+        return _all_but(sides[1], sides[0], gold)
     if "\\approx" in operators and (kept := without_approximations(sides, operators)):
         sides, operators = kept
         if len(sides) == 1:

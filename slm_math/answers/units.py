@@ -153,7 +153,10 @@ def _may_be_unit(word: str) -> bool:
     if not known and not word.isascii() and _CHINESE_NOT_UNIT.search(word):
         return False
     return word not in _NOT_UNITS and (
-        known or (len(word) != 1 and not _ORDINAL.fullmatch(word)) or not word.isalpha()
+        known
+        or not word.isalpha()
+        or not word.isascii()
+        or (len(word) != 1 and not _ORDINAL.fullmatch(word))
     )
 
 
