@@ -44,9 +44,11 @@ _ROW, _CELL = re.compile(r"\\\\"), re.compile(r"&")
 _MATRIX = re.compile(
     r"\\begin\{([pb]?(?:small)?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL
 )
+_GROUPS = r"[1-9]\d{0,2}(?:,\d{3})+"
+_MONEY = r"(?:[＄€£¥₹₩]|(?:\\text\{ *)?(?:USD|EUR|GBP|INR|JPY|CNY|RMB|Rs\.?)(?: *\})?)"
 _THOUSANDS = re.compile(
-    r"[-+ ]*(?:[＄€£¥₹₩]|(?:\\text\{ *)?(?:USD|EUR|GBP|INR|JPY|CNY|RMB|Rs\.?)(?: *\})?)?[-+＄ ]*[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*"
-    r"|-?\d[\d.]*\s*/\s*[1-9]\d{0,2}(?:,\d{3})+|-?[1-9]\d{0,2}(?:,\d{3})+\s*/\s*[1-9]\d{0,2}(?:,\d{3})+"
+    rf"[-+ ]*{_MONEY}?[-+＄ ]*{_GROUPS}(?:\.\d+)?(?![\d,])[^,;]*"
+    rf"|-?\d[\d.]*\s*/\s*{_GROUPS}|-?{_GROUPS}\s*/\s*{_GROUPS}"
 )
 _OUTWARD = re.compile(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])")
 _BUILT = re.compile(r"\s*[a-zA-Z](?:_\w)?(?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {x : x > 2}
