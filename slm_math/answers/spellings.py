@@ -174,8 +174,6 @@ _TABLE: list[tuple[str, str, Replacement]] = [
     ("EmptySet", r"^\s*(?:S\.)?EmptySet(?:\(\))?\s*$", r"\\emptyset"),
     ("{", r"^\s*\{\s*([a-z]\w*: ?[^,:{}]+(?:, ?[a-z]\w*: ?[^,:{}]+)*)\}\s*$",
      lambda found: found[1].replace(":", "=")),
-    ("(", r"(?<![a-zA-Z\\])(?:Rational|Fraction)\((-?\d+), ?(\d+)\)", r"\\frac{\1}{\2}"),
-    ("Decimal", r"(?<![a-zA-Z])Decimal\(['\"](-?[\d.]+)['\"]\)", r"\1"),
     ("cis",
      r"\\(?:operatorname|text|mathrm|rm)\s*\{\s*cis\s*\}|(?<![a-zA-Z\\])cis(?![a-zA-Z])",
      r"\\cis "),
