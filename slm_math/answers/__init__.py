@@ -119,7 +119,7 @@ so that such answers can be reported separately.
 """
 
 from slm_math.answers.decide import classes, equivalent
-from slm_math.answers.equivalence import UNDECIDED, Decision
+from slm_math.answers.decisions import Decision
 from slm_math.answers.explain import explain
 from slm_math.answers.extract import Extracted, extract, gold_answer
 from slm_math.answers.grade import (
@@ -129,6 +129,7 @@ from slm_math.answers.grade import (
     grade_extracted,
     grader_version,
 )
+from slm_math.answers.hard import UNDECIDED
 from slm_math.answers.readable import readable
 
 # The old name of `grade_answer`: it works for one more version, as rewards of users import it.

@@ -8,15 +8,19 @@ from fractions import Fraction
 from functools import lru_cache
 
 from slm_math.answers import pool
+from slm_math.answers.alignment import aligned, same_function
 from slm_math.answers.arithmetic import Undefined, equal_decimal, rational, with_fractions
 from slm_math.answers.decisions import HARD, NO, OPEN, YES, Decision
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
 from slm_math.answers.guards import deep
 from slm_math.answers.hard import Failed, ask
 from slm_math.answers.identity import identical, proportional, special
+from slm_math.answers.inequalities import rising
 from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalize
-from slm_math.answers.structures import parse, rising
+from slm_math.answers.phrases import NO_SOLUTION, same_time
+from slm_math.answers.structures import parse
+from slm_math.answers.texts import rows_of, same_text
 from slm_math.answers.unevaluated import unevaluated
 from slm_math.answers.values import (
     Bag,
@@ -28,16 +32,15 @@ from slm_math.answers.values import (
     Scalar,
     Value,
     Words,
-    plain,
     words,
 )
 
 MAX_ANSWER = 1_000  # characters; a longer answer is correct only if its text equals the reference
 MAX_MEMBERS = 64
-# the reasons of undecided answers: counted as incorrect and reported separately
-UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))
 _COORDINATES = frozenset(("x", "y", "z", "r", "\\theta"))
-_PLAIN_NUMBER = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,900})(?:\.[0-9]{1,20})?")
+_PLAIN_NUMBER = re.compile(
+    r"[-+]?\$?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]{1,900})(?:\.[0-9]{1,20})?"
+)
 
 
 def same(answer: str, gold: str) -> Decision:
@@ -78,7 +81,7 @@ def _same(answer: str, gold: str) -> tuple[Decision, int]:
 
 
 def _decided(answer: str, gold: str) -> Decision:
-    answer, gold = normalize(answer), normalize(gold)
+    answer, gold = aligned(normalize(answer), normalize(gold))
     if not answer or not gold:
         return Decision(False, "empty")
     if answer == gold:
@@ -108,14 +111,16 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
     if isinstance(g, Relation) or isinstance(a, Relation):
         return _relations(a, g, answer, gold)
     match a, g:
-        case Bag(kind="union"), Bag(kind="union") | Bracketed():
-            return _unions(a, g)
-        case Bracketed(), Bag(kind="union"):
+        case (Bag(kind="union"), Bag(kind="union" | "set") | Bracketed()) | (
+            Bag(kind="set") | Bracketed(), Bag(kind="union"),
+        ):  # fmt: skip
             return _unions(a, g)
         case Bag(), Bag() if (a.kind == "union") == (g.kind == "union"):
             # the values of "x = 2, y = 3" may be given without names, in that order
             in_order = _distinct_names(a) != _distinct_names(g)
             return (_ordered if in_order else _unordered)(a.items, g.items)
+        case Bracketed(opening="[", closing="]"), Bag(kind="list"):  # a list of Python
+            return _unordered(a.items, g.items)
         case Bag(), _ if a.kind == "list":  # several spellings of one answer ("0.5 or 1/2")
             return _first_failure(compare(item, g, _spell(item), gold) for item in a.items)
         case _, Bag() if g.kind == "list":
@@ -123,13 +128,16 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case Scalar(), Scalar():
             return _scalars(a, g)
         case Words(), Words():
-            return YES if a == g else NO
-        case Scalar(), Words():
-            return YES if words(answer) == g or _is_product(a.tree, plain(gold)) else NO
-        case Words(), Scalar():  # a variable keeps its case
-            if _is_product(g.tree, plain(answer)):
-                return YES
-            return YES if plain(answer) == gold or (len(gold) > 1 and words(gold) == a) else NO
+            return YES if a == g or same_time(a.text, g.text) else NO
+        case (Scalar(), Words()) | (Words(), Scalar()):
+            return YES if same_text(a, g, answer, gold) else NO
+        case (Words(text=text), Bag(items=(), kind="set")) | (
+            Bag(items=(), kind="set"), Words(text=text),
+        ):  # fmt: skip
+            return YES if text == NO_SOLUTION else NO
+        case (Bracketed(), Matrix()) | (Matrix(), Bracketed()):
+            pair = rows_of(a, g)
+            return _ordered(*pair) if pair else NO
         case (Opaque(), Words()) | (Words(), Opaque()):
             return YES if isinstance(a, Opaque) and words(answer) == g else NO
         case (Based(), _) | (_, Based()):
@@ -145,12 +153,6 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case (Opaque(), _) | (_, Opaque()):
             return ask("equal", answer, gold)
     return NO
-
-
-def _is_product(tree: Node, text: str) -> bool:
-    """Whether a word is a product of variables, such as `nRT`, which is written out elsewhere."""
-    letters = [node.name for node in tree.args if node.kind in ("variable", "constant")]
-    return tree.kind == "product" and len(letters) == len(tree.args) and "".join(letters) == text
 
 
 def _unions(a: Bag | Bracketed, g: Bag | Bracketed) -> Decision:
@@ -272,7 +274,9 @@ def _relations(a: Value, g: Value, answer: str, gold: str) -> Decision:
     """
     if isinstance(a, Relation) and isinstance(g, Relation):
         if a.name and a.name == g.name:
-            return compare(parse(a.sides[1]), parse(g.sides[1], gold=True), a.sides[1], g.sides[1])
+            return _sides(a.sides[1:], g.sides[1:])
+        if a.name and g.name and (same := same_function(a.name, g.name, a.sides[1])) is not None:
+            return _sides((same,), g.sides[1:])
         if a.operators == g.operators == ("=",):
             return _equations(a.sides, g.sides)
         return _inequalities(a, g) if len(a.operators) == len(g.operators) else NO

@@ -6,10 +6,11 @@ import time
 
 from slm_math.answers import pool, values
 from slm_math.answers.choices import Choices
-from slm_math.answers.equivalence import MAX_ANSWER, UNDECIDED
+from slm_math.answers.equivalence import MAX_ANSWER
 from slm_math.answers.expressions import spell
 from slm_math.answers.extract import METHODS, extract
 from slm_math.answers.grade import grade
+from slm_math.answers.hard import UNDECIDED
 from slm_math.answers.latex import normalize
 from slm_math.answers.spoken import spoken
 from slm_math.answers.structures import parse

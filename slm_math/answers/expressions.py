@@ -14,7 +14,7 @@ from slm_math.answers import symbols
 MAX_LENGTH, MAX_DEPTH = 400, 40
 SPELLED = 4  # how much longer and deeper the same tree may be in the spelling of `spell`
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.\d+|\.\d+|\d+\.?)"
+    r"\s*(?:(?P<number>[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.\d+|\.\d+|\d+\.?)"
     rf"|(?P<vector>\\vec\{{[a-zA-Z]\}})|(?P<symbol>{symbols.SYMBOL})|(?P<command>\\[a-zA-Z]+|\\[{{}}])"
     r"|(?P<mark>!!(?!!)|[-+*/^(){}\[\]|!°%_=]))"
 )

@@ -9,6 +9,8 @@ from slm_math.answers.decisions import HARD, NO, YES, Decision
 from slm_math.answers.expressions import Unread, read
 from slm_math.answers.guards import hostile
 
+# the reasons of undecided answers: counted as incorrect and reported separately
+UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))
 _CAPITALS = re.compile(r"\\[A-Z][a-z]+")  # math-verify's grammar reads \Delta as \delta
 _DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
 
