@@ -15,11 +15,21 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from slm_math.data.arithmetic_families import ANSWERS_ONLY, DEMONSTRATED, FAMILIES, PRODUCT, pose
+from slm_math.data.arithmetic_families import (
+    ANSWERS_ONLY,
+    DEMONSTRATED,
+    FAMILIES,
+    PRODUCT,
+    largest_size,
+    pose,
+)
 from slm_math.data.arithmetic_steps import evaluate, mistaken, program, reasoning
 from slm_math.data.base import Source, Split
 from slm_math.prompts import render
 from slm_math.types import Chat, Problem, Task, Text, assistant, user
+
+# the splits without repetitions: the same numbers in other words are no independent observation
+HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
 class Arithmetic(Source):
@@ -28,8 +38,8 @@ class Arithmetic(Source):
     Args:
         seed: of the random draws; the split of a problem does not depend on it.
         train: number of training problems, evenly over the families.
-        validation: number of validation problems.
-        test: number of test problems.
+        validation: number of validation problems, all of them different.
+        test: number of test problems, all of them different.
         solve: number of worked solutions (of demonstrated families, 3 % two-digit products).
         bare: the share of the worked solutions that are the answer alone, without reasoning.
         code: number of dialogues that write a program and answer with its output.
@@ -55,6 +65,12 @@ class Arithmetic(Source):
     ) -> None:
         self.seed = seed
         self.sizes: dict[Split, int] = {"train": train, "validation": validation, "test": test}
+        for split in HELD_OUT:
+            if self.sizes[split] > largest_size(split):
+                raise ValueError(
+                    f"Arithmetic has at most {largest_size(split)} different problems in its "
+                    f"{split} split (evenly over the families), got {self.sizes[split]}"
+                )
         self.solve, self.bare, self.code, self.check = solve, bare, code, check
         self.copies, self.drills = copies, drills
 
@@ -67,8 +83,8 @@ class Arithmetic(Source):
             index = len(tasks)
             family = FAMILIES[index % len(FAMILIES)]
             text, expression = pose(draw, family, split)
-            if split != "train" and (family.name, expression) in seen:
-                continue  # the same numbers in other words are no independent observation
+            if split in HELD_OUT and (family.name, expression) in seen:
+                continue
             seen.add((family.name, expression))
             problem = Problem(
                 f"{self.name}/{split}/{index}",

@@ -12,7 +12,10 @@ from __future__ import annotations
 import random
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice, product
 
 from slm_math.data.arithmetic_steps import worked
 from slm_math.data.base import Split
@@ -151,14 +154,10 @@ def split_of(family: Family, numbers: tuple[int, ...]) -> Split:
 
 def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
     """A problem of the family that belongs to the split: its text and its expression in numbers."""
-    while True:
+    expression = None
+    while expression is None:  # every family has problems in every split (see `expressions`)
         numbers = numbers_for(draw, family)
-        expression = family.expression.translate(
-            {ord(letter): str(n) for letter, n in zip("abc", numbers)}
-        )
-        partial = [int(line.rpartition("=")[2]) for line in worked(expression)]
-        if min(partial) > 0 and split_of(family, numbers) == split:
-            break
+        expression = _expression(family, numbers, split)
     gains, losses = draw.sample(GAINS, len(GAINS)), draw.sample(LOSSES, len(LOSSES))
     text = re.sub(
         r"\[([+-])([a-c])\]",
@@ -173,6 +172,51 @@ def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
         "holders": draw.choice(HOLDERS),
     }
     return text.format(**words, **dict(zip("abc", numbers))), expression
+
+
+def _expression(family: Family, numbers: tuple[int, int, int], split: Split) -> str | None:
+    """The expression in numbers; None if it is of another split, or not positive at every step."""
+    if split_of(family, numbers) != split:
+        return None
+    expression = family.expression.translate(
+        {ord(letter): str(n) for letter, n in zip("abc", numbers)}
+    )
+    partial = [int(line.rpartition("=")[2]) for line in worked(expression)]
+    return expression if min(partial) > 0 else None
+
+
+def expressions(family: Family, split: Split) -> Iterator[str]:
+    """All expressions of a family in a split, each once."""
+    for numbers in numbers_of(family):
+        expression = _expression(family, numbers, split)
+        if expression is not None:
+            yield expression
+
+
+@cache
+def largest_size(split: Split) -> int:
+    """The number of different problems in a split, one of each family in turn, until a family has
+    none left.
+    """
+    size = len(list(expressions(FAMILIES[0], split))) * len(FAMILIES)
+    for place, family in enumerate(FAMILIES[1:], 1):
+        most = size // len(FAMILIES) + 1  # a large family need not be counted to its end
+        count = sum(1 for _ in islice(expressions(family, split), most))
+        size = min(size, count * len(FAMILIES) + place)
+    return size
+
+
+def numbers_of(family: Family) -> Iterator[tuple[int, int, int]]:
+    """All numbers that `numbers_for` may draw."""
+    one, two, small = range(2, 10), range(12, 80), range(2, 21)
+    if family.kind == PRODUCT:
+        yield from product(two, two, small)
+    elif family.expression.startswith("a*b"):
+        yield from product(one, one, small)
+    elif family.expression.startswith("a/b"):
+        yield from ((a * b, b, c) for a, b, c in product(one, one, small))
+    else:
+        yield from product(range(5, 50), small, small)
 
 
 def numbers_for(draw: random.Random, family: Family) -> tuple[int, int, int]:

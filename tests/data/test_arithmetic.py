@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import re
+import zlib
+from typing import Any
 
 import pytest
 
-from slm_math.data.arithmetic import ANSWERS_ONLY, FAMILIES, Arithmetic, corpus
+from slm_math.data.arithmetic import ANSWERS_ONLY, FAMILIES, HELD_OUT, Arithmetic, corpus
+from slm_math.data.arithmetic_families import largest_size, numbers_for, numbers_of
 from slm_math.types import Chat, Task
 
 SPLITS = ("train", "validation", "test")
@@ -153,3 +157,33 @@ def test_corpus_is_fixed_and_knows_every_family() -> None:
     assert all(
         word in text for word in ("fewer", "shared", "CORRECT", "INCORRECT", "```python", "####")
     )
+
+
+@pytest.mark.parametrize("split", HELD_OUT)
+def test_a_split_that_asks_for_more_than_there_is_names_the_largest_size(split: str) -> None:
+    """Counted without the source's own functions: the family that runs out first subtracts from a
+    quotient.
+    """
+    [place] = [i for i, family in enumerate(FAMILIES) if family.name == "packed and a loss"]
+    bucket = HELD_OUT[::-1].index(split)
+    count = sum(
+        zlib.crc32(f"a/b-c:{sorted((a * b, b, c))}".encode()) % 8 == bucket
+        for a in range(2, 10)
+        for b in range(2, 10)
+        for c in range(2, a)
+    )
+    largest = count * len(FAMILIES) + place
+    assert len(Arithmetic(3, **{split: largest}).tasks(split)) == largest
+    with pytest.raises(ValueError, match=f"at most {largest} different .* {split} .*{largest + 1}"):
+        Arithmetic(3, **{split: largest + 1})
+
+
+def test_training_problems_may_repeat_and_have_no_largest_size() -> None:
+    size = largest_size("train") + 100
+    assert len(Arithmetic(train=size).tasks("train")) == size
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_all_numbers_that_can_be_drawn_are_known(family: Any) -> None:
+    draw, known = random.Random(4), set(numbers_of(family))
+    assert all(numbers_for(draw, family) in known for _ in range(200))
