@@ -69,20 +69,21 @@ def grade_file(
     explain: str = "",
 ) -> None:
     """Grades the saved completions of a file, and writes the verdicts beside it: `slm-math grade
-    FILE.jsonl`.
+    FILE`.
 
     The exit status is 1 if rows could not be read, or if --verify or --expect found a difference.
 
     Args:
-        file: completions with their reference answers, one JSON object per line, or the
-            records.jsonl of an evaluation. Options name its fields; a path reaches into objects and
-            lists: response.body.choices.0.message.content.
+        file: completions with their reference answers, or the records.jsonl of an evaluation. JSON
+            lines, JSON arrays, CSV, TSV, Parquet, and .gz of these. Options name its fields; a path
+            reaches into objects and lists: response.body.choices.0.message.content.
         completion: field of the completion: text, a number, a chat (its last assistant message
-            counts) or a list of samples; by default the first of completion, response, output,
-            prediction, solution, messages, conversation.
-        gold: field of the reference answer; by default the first of answer, gold, ground_truth. If
-            it holds a whole solution, the answer at its end counts (#### 5, a box, "The answer is
-            5").
+            counts) or a list of samples; by default completion(s), response(s), output(s),
+            generation(s), generated_text or model_output(s), else the first of resps,
+            filtered_resps, code, prediction(s), pred(s), messages, conversation, solution.
+        gold: field of the reference answer; by default the first of answer, gold, ground_truth, gt,
+            gts, target, expected_answer, reference_answer, solution. If it holds a whole solution,
+            the answer at its end counts (#### 5, a box, "The answer is 5").
         problem: field of the problem's text; by default the first of problem, question, prompt. An
             expression that a completion copies from the problem is not an answer.
         answer_type: math, mc (a letter) or num (a number with a tolerance), for all rows; by

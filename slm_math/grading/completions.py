@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -10,10 +10,13 @@ from slm_math.answers import extract, gold_answer, grade_answer
 from slm_math.evaluation.plain import plain
 from slm_math.grading.fields import (
     COMPLETION,
+    COMPLETION_RANKS,
     FINISH,
     GOLD,
+    ID,
     MISSING,
     PROBLEM,
+    SAMPLE,
     VERDICT,
     AmbiguousRow,
     Fields,
@@ -27,6 +30,7 @@ from slm_math.records.encoding import check_schema
 from slm_math.types import AnswerType, Problem, Task
 
 TOKEN_LIMIT = ("length", "max_tokens")  # finish reasons of a completion that hit the token limit
+_VERDICT_TEXTS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 RECORD = frozenset({"id", "sample", "problem", "gold", "answer", "correct", "reason", "events"})
 
 
@@ -35,7 +39,9 @@ class Case:
     """One completion to grade, or the answer of an evaluation record, which is `extracted` already.
 
     `truncated`: whether the completion hit the token limit; None if the row does not say. `stored`:
-    the verdict that the row carries. `broken`: why an evaluation has no answer.
+    the verdict that the row carries. `broken`: why an evaluation has no answer. `repeat`: what
+    tells the rows of one problem apart, if the row says. `filter`: the filter of lm-eval that the
+    row belongs to; its files hold the rows of each problem once per filter.
     """
 
     line: int
@@ -47,6 +53,8 @@ class Case:
     stored: bool | None = None
     extracted: bool = False
     broken: str | None = None
+    repeat: str | int | None = None
+    filter: str | None = None
 
 
 def is_record(row: Mapping[str, Any]) -> bool:
@@ -62,16 +70,16 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
     if fields.records:
         return [_record_case(row, line, fields)]
     name, completion = completion_field(row, fields.completion)
-    gold = _gold(row, fields.gold)
+    gold = _gold(row, fields.gold, name)
     try:
         texts = sample_texts(completion)
     except RowError as error:
         raise RowError(f"field {name!r} {error}") from error
     task = _task(row, gold, fields)
     stored = _verdicts(row, fields.verdict, len(texts)) if fields.stored else [None] * len(texts)
-    id = next(
-        (row[key] for key in ("id", "unique_id") if isinstance(row.get(key), str | int)), None
-    )
+    id = _number_or_name(row, ID)
+    repeat = _number_or_name(row, SAMPLE)
+    kind = row.get("filter") if "doc_id" in row else None
     truncated = _truncated(row, name, len(texts))
     return [
         Case(
@@ -82,6 +90,8 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
             task=task,
             truncated=truncated[sample],
             stored=stored[sample],
+            repeat=repeat,
+            filter=kind if isinstance(kind, str) else None,
         )
         for sample, text in enumerate(texts)
     ]
@@ -90,15 +100,36 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
 def completion_field(row: Mapping[str, Any], name: str | None) -> tuple[str, Any]:
     """Name and value of the field that holds the completion. A null stands for a request that
     failed; it counts as an empty completion.
+
+    A null keeps its rank, so that the reference in `solution` is never read instead of it. Raises
+    NoField, or AmbiguousRow for different completions under names of one rank.
     """
-    try:
+    if name is not None:
         name, value = find_field(row, name, COMPLETION, "completion")
-    except NoField:
-        null = next((key for key in COMPLETION if key in row), None) if name is None else None
-        if null is None:
-            raise
-        name, value = null, ""
-    return name, "" if value is None else value
+        return name, "" if value is None else value
+    for rank in COMPLETION_RANKS:
+        there = [key for key in rank if key in row]
+        said = [key for key in there if row[key] is not None]
+        for other in said[1:]:
+            if row[other] != row[said[0]]:
+                raise AmbiguousRow(
+                    f"fields {said[0]!r} and {other!r} differ: say which is the completion with "
+                    f"--completion {said[0]} or --completion {other}"
+                )
+        if there:
+            return (said[0], row[said[0]]) if said else (there[0], "")
+    raise NoField(
+        "completion", f"no completion: the row has none of the fields {', '.join(COMPLETION)}"
+    )
+
+
+def gold_field(row: Mapping[str, Any], name: str | None, completion: str) -> tuple[str, Any]:
+    """Name and value of the field that holds the reference; `completion` is the completion's field.
+
+    A `solution` comes last: beside the answer it is the whole solution of the reference.
+    """
+    usual = tuple(key for key in GOLD if key != completion)
+    return find_field(row, name, usual, "gold")
 
 
 def _record_case(row: Mapping[str, Any], line: int, fields: Fields) -> Case:
@@ -139,12 +170,16 @@ def _record_case(row: Mapping[str, Any], line: int, fields: Fields) -> Case:
     )
 
 
-def _gold(row: Mapping[str, Any], name: str | None) -> str:
+def _number_or_name(row: Mapping[str, Any], names: Sequence[str]) -> str | int | None:
+    return next((row[key] for key in names if isinstance(row.get(key), str | int)), None)
+
+
+def _gold(row: Mapping[str, Any], name: str | None, completion: str) -> str:
     """The reference answer. Raises AmbiguousRow if the usual fields hold different ones."""
-    first, value = find_field(row, name, GOLD, "gold")
+    first, value = gold_field(row, name, completion)
     gold = _gold_text(first, value)
     for other in () if name else GOLD:
-        if other == first or row.get(other) is None:
+        if other in (first, completion, "solution") or row.get(other) is None:
             continue
         try:
             second = _gold_text(other, row[other])
@@ -196,7 +231,7 @@ def _problem(row: Mapping[str, Any], name: str | None) -> str:
     value = (
         lookup(row, name)
         if name
-        else next((row[key] for key in PROBLEM if row.get(key) is not None), "")
+        else next((text for key in PROBLEM if isinstance(text := lookup(row, key), str)), "")
     )
     if name and not isinstance(value, str):
         raise RowError(
@@ -221,7 +256,10 @@ def _verdicts(row: Mapping[str, Any], name: str | None, samples: int) -> list[bo
         key, value = find_field(row, name, VERDICT, "verdict")
     except NoField:
         return [None] * samples
-    values = value if isinstance(value, list) else [value]
+    values = [
+        _VERDICT_TEXTS.get(item.lower(), item) if isinstance(item, str) else item
+        for item in (value if isinstance(value, list) else [value])
+    ]
     if any(item not in (None, True, False) for item in values):
         raise RowError(f"field {key!r} (the verdict) is neither true nor false")
     if len(values) > samples:

@@ -9,18 +9,29 @@ from typing import Any
 from slm_math.grading.jsonl import RowError
 from slm_math.types import AnswerType
 
-# the usual names, in the order in which they are tried
-COMPLETION = (
-    "completion",
-    "response",
-    "output",
-    "prediction",
+# The usual names of completions, best first. Where a row uses several names of one rank, nobody can
+# tell which one the model wrote.
+COMPLETION_RANKS = (
+    (
+        "completion", "completions", "response", "responses", "output", "outputs",
+        "generation", "generations", "generated_text", "model_output", "model_outputs",
+    ),
+    ("resps",),  # lm-eval; beside it stands what a filter left of it
+    ("filtered_resps",),
+    ("code",),  # Qwen2.5-Math; elsewhere the program of a completion
+    ("prediction", "predictions", "pred", "preds"),  # often only the answer of a completion
+    ("messages",),  # a conversation may be the prompt alone
+    ("conversation",),
+    ("solution",),  # in many data sets the reference
+)  # fmt: skip
+COMPLETION = tuple(name for rank in COMPLETION_RANKS for name in rank)
+GOLD = (
+    "answer", "gold", "ground_truth", "gt", "gts", "target", "expected_answer", "reference_answer",
     "solution",
-    "messages",
-    "conversation",
-)
-GOLD = ("answer", "gold", "ground_truth")
-PROBLEM = ("problem", "question", "prompt")
+)  # fmt: skip
+ID = ("id", "unique_id", "problem_id", "question_id", "doc_id", "idx")
+SAMPLE = ("sample", "sample_id", "sample_index", "sample_idx", "repeat", "seed")
+PROBLEM = ("problem", "question", "prompt", "doc.problem", "doc.question")
 VERDICT = ("correct", "is_correct")
 FINISH = ("finish_reason", "finish", "stop_reason")
 MISSING = object()
