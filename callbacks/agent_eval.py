@@ -16,7 +16,7 @@ from callbacks.console import console_of
 from callbacks.sharded_eval import evaluate_on_all_ranks, fingerprint
 from callbacks.training_problems import training_problems
 from slm_math.agents import Agent
-from slm_math.data.base import Source, Split
+from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.overlap import refuse_overlap
 from slm_math.data.selection import sample_tasks
 from slm_math.engines.base import Engine
@@ -130,7 +130,7 @@ class AgentEval(L.Callback):
         self.names: dict[str, str] = {}
         for name, source in (self.sources or {"": own}).items():
             self.tasks[name], self.names[name] = (
-                sample_tasks(source.tasks(split), self.limit),
+                sample_tasks(read_tasks(source, split), self.limit),
                 source.name,
             )
             if not self.tasks[name]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from slm_math.data.checked import checked_tasks
 from slm_math.data.files import HubFile
 from slm_math.prompts import Prompt
 from slm_math.types import Chat, Task, assistant
@@ -29,10 +30,26 @@ class Source:
         """
         return [
             task.problem.ask(Prompt(prompt)) + assistant(task.solution)
-            for task in self.tasks(split)
+            for task in read_tasks(self, split)
             if task.solution
         ]
 
     def hub_files(self) -> list[HubFile]:
         """The files on the Hugging Face hub that the data set reads; [] for local data."""
         return []
+
+
+def read_tasks(source: Source, split: Split) -> list[Task]:
+    """The problems of a split, checked, with their reference answers as the grader takes them.
+    Everything that uses a data set reads it here.
+
+    Raises ValueError, with the class and the problem, for what cannot be used.
+    """
+    place = f"{type(source).__module__}.{type(source).__qualname__}"
+    if not isinstance(getattr(source, "name", None), str):
+        raise ValueError(f"{place} has no name: set the class attribute `name` to a text")
+    try:
+        tasks = source.tasks(split)
+    except NotImplementedError as error:
+        raise ValueError(f"{place} defines no tasks(split), so it has no problems") from error
+    return checked_tasks(tasks, f"{place}.tasks({split!r})")

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from slm_math.agents import Agent
-from slm_math.data.base import Source, Split
+from slm_math.data.base import Source, Split, read_tasks
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference, choose_engine, slots_of
 from slm_math.sandbox import RemoteSandbox, Sandbox
@@ -95,7 +95,7 @@ def evaluate(
             raise ValueError(f"{option} must be at least 1, got {value}")
     if model is not None:
         check_path(model)
-    tasks = select_problems(source.tasks(split), where, shuffle, limit)
+    tasks = select_problems(read_tasks(source, split), where, shuffle, limit)
     if not tasks:
         raise ValueError(
             f"{source.name} has no problems in its {split} split"
