@@ -13,6 +13,7 @@ from warnings import warn
 import lightning as L
 
 from callbacks.console import console_of
+from callbacks.run_root import begin_run
 from callbacks.sharded_eval import evaluate_on_all_ranks, fingerprint
 from callbacks.training_problems import training_problems
 from slm_math.agents import Agent
@@ -169,6 +170,9 @@ class AgentEval(L.Callback):
             self._skipped = set(names)
             print(f"AgentEval skips {', '.join(names)}: {reason}")
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        begin_run(trainer, pl_module)
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.at_start and trainer.global_step == 0:
             self._run(trainer, pl_module, "start", log=False)
@@ -218,7 +222,7 @@ class AgentEval(L.Callback):
                     "policy": module.policy.path,
                     "ranks": trainer.world_size,
                 },
-                about=self._about(trainer, data),
+                about=self._about(trainer, module, data),
                 set_aside=True,
             )
             evaluation = evaluate_on_all_ranks(
@@ -255,9 +259,11 @@ class AgentEval(L.Callback):
             seconds = time.perf_counter() - start
             self._print(trainer, f"agents after {name} ({seconds:.0f} s)", summaries, gains)
 
-    def _about(self, trainer: L.Trainer, data: str) -> dict[str, Any]:
+    def _about(self, trainer: L.Trainer, module: PolicyModule, data: str) -> dict[str, Any]:
         """What else the manifest says."""
+        run = {"run": module.run} if trainer.state.fn == "fit" else {}
         return {
+            **run,
             "source": self.names[data],
             "split": self.split if trainer.state.fn == "fit" else str(trainer.state.fn.value),
             "epoch": trainer.current_epoch,

@@ -10,9 +10,10 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from slm_math.grading.jsonl import MAX_LINE, Line, RowError, dump, lines_of
 
@@ -53,9 +54,11 @@ def rows(path: Path) -> Rows:
                 try:
                     head = unpacked.read(HEAD)
                     unpacked.seek(0)
-                    for number, line, _ in _read(path, inside.suffix, head, unpacked):
+                    for number, line, _ in _read(
+                        path, inside.suffix, head, cast(IO[bytes], unpacked)
+                    ):
                         yield number, line, raw.tell()
-                except (EOFError, OSError) as error:
+                except (EOFError, OSError, zlib.error) as error:
                     raise ValueError(f"{path}: not a whole gzip file ({error})") from error
         else:
             yield from _read(path, path.suffix, head, raw)

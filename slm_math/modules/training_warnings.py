@@ -62,7 +62,8 @@ class TrainingWarnings:
                 yield (
                     f"warning: every reward of role {role!r} was {reward:g} in the first "
                     f"{self.steps} steps: there is nothing to learn. Check the rewards, the "
-                    "prompt, and whether replies hit the token limit (train/truncated)"
+                    "prompt, and whether replies hit the token limit (train/truncated). "
+                    f"{_example(records)}"
                 )
             if self._seen == self.steps and not self._rewards[role]:
                 what = "no reward scored" if role in self._spoke else "no reply came from"
@@ -82,6 +83,20 @@ class TrainingWarnings:
                 "trained on",
                 stacklevel=2,
             )
+
+
+def _example(records: Sequence[Record]) -> str:
+    """What the grader compared in one sample, in a line: a gold answer in a form that no reply can
+    equal shows here. A sample with an answer says more than one without.
+    """
+    record = max(records, key=lambda one: (bool(one.answer), one.error is None))
+    answer = _line(record.answer) if record.answer else "no answer"
+    return f"For example {record.id}: gold {_line(record.gold)}, got {answer} ({record.reason})"
+
+
+def _line(text: str, width: int = 60) -> str:
+    """A text in quotes on a line, shortened."""
+    return repr(text if len(text) <= width else f"{text[: width - 3]}...")
 
 
 def _unscored(step: int, records: Sequence[Record]) -> Iterable[str]:

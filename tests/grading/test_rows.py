@@ -96,6 +96,7 @@ OTHERS = {
     "x.yaml": (b"response: 5\nanswer: 5\n", "unknown format"),
     "y.jsonl": ("{}".encode("utf-16"), "UTF-16"),
     "y.json": (b'[{"response": "5"', "not JSON"),
+    "z.gz": (gzip.compress(b"{}")[:10] + b"xxxxxxxx", "not a whole gzip file"),
     "y.gz": (gzip.compress(b'{"response": "5"}' * 99)[:-9], "not a whole gzip file"),
     "y.parquet": (_parquet(ROWS)[:-30], "not a whole Parquet file"),
     "z.csv": (b'response,answer\n"5,5\n', "not CSV"),
