@@ -154,10 +154,11 @@ def split_of(family: Family, numbers: tuple[int, ...]) -> Split:
 
 def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
     """A problem of the family that belongs to the split: its text and its expression in numbers."""
-    expression = None
-    while expression is None:  # every family has problems in every split (see `expressions`)
+    while True:  # it ends: every family has problems in every split (see `expressions`)
         numbers = numbers_for(draw, family)
         expression = _expression(family, numbers, split)
+        if expression is not None:
+            break
     gains, losses = draw.sample(GAINS, len(GAINS)), draw.sample(LOSSES, len(LOSSES))
     text = re.sub(
         r"\[([+-])([a-c])\]",
