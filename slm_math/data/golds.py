@@ -23,8 +23,14 @@ from slm_math.answers.tolerance import within
 from slm_math.types import AnswerType
 
 # a sentence that ends in a word or a number (not in an abbreviation such as "Dr."), and another one
-_SENTENCES = re.compile(r"(?:[^\W\d_]{3,}(?<!\bMrs)|\d\w?)[\"')\]$]?[.!?]\s+(?=[$\\\w])")
+_SENTENCES = re.compile(
+    r"(?:[^\W\d_]{3,}(?<!\bMrs)|\d\w?)[\"')\]$]?[.!?]\s+(?=[$\\\w])|[。！？]\s*(?=\S)"
+)
+_WORD_OR_SIGN = re.compile(r"[^\s\u3000-\u9fff]+|[\u4e00-\u9fff]")  # Chinese has no spaces
 _CALCULATION = re.compile(r"\d\s*[-+*/×÷·]\s*\$?\d[\d\s.,+*/×÷·()-]*=\s*\$?[\d\\]")
+_WRAPPED = re.compile(r"(?<=[-+*/=,<>])\s*\n")  # a formula that goes on in the next line
+_MISSING = ("nan", "<na>", "nat")  # how tables print a missing value
+_PHRASE = re.compile(r"\b(?:answer|ans|result)\b", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\\\w])[^\W\d_]{2,}")
 # line breaks inside of these are of one expression
 _BLOCKS = re.compile(
@@ -54,8 +60,8 @@ def read_gold(value: Any, answer_type: AnswerType = "math", choices: Sequence[st
         raise ValueError(f"has {len(gold)} characters, more than an answer may have; {MARKS}")
     if answer_type == "mc":
         _check_letter(gold, choices)
-    elif gold.casefold() == "nan":
-        raise ValueError("is 'nan': the value is missing in the data")
+    elif gold.casefold() in _MISSING:
+        raise ValueError(f"is {gold!r}: the value is missing in the data")
     elif _is_rationale(gold):
         raise ValueError(f"is a text of several sentences or steps; {MARKS}")
     elif answer_type == "num":
@@ -64,9 +70,15 @@ def read_gold(value: Any, answer_type: AnswerType = "math", choices: Sequence[st
 
 
 def _stated(text: str) -> str | None:
-    """The short answer that a phrase at the end of a text states ("So the answer is 12.")."""
+    """The answer in `<answer>`, or the short one that a phrase at the end of a text states ("So the
+    answer is 12.").
+    """
     stated = extract(text)
-    if stated.method != "phrase" or stated.value is None or stated.span is None:
+    if stated.value is None or stated.span is None:
+        return None
+    if stated.method == "tag":
+        return stated.value
+    if stated.method != "phrase" or not _PHRASE.search(text[: stated.span[0]]):  # "A:B" is a ratio
         return None
     at_end = not text[stated.span[1] :].strip(" .$*!\n")
     short = len(_WORD.findall(stated.value)) < FEW_WORDS and not _CALCULATION.search(stated.value)
@@ -90,7 +102,11 @@ def _text(value: Any, answer_type: AnswerType) -> str:
         return f"{value.numerator}/{value.denominator}"
     if not math.isfinite(value):
         raise ValueError(f"is {value}, not a number")
-    return f"{value if isinstance(value, Decimal) else Decimal(repr(float(value))):f}"
+    if not isinstance(value, Decimal):
+        # the shortest digits that tell the number from others of its own type (numpy has several)
+        number = Decimal(str(value))
+        return f"{number.to_integral() if number == int(number) else number:f}"
+    return f"{value:f}"
 
 
 def _is_rationale(text: str) -> bool:
@@ -100,10 +116,11 @@ def _is_rationale(text: str) -> bool:
     prose = text
     while (shorter := _BLOCKS.sub(" ", prose)) != prose:  # each pass removes characters
         prose = shorter
+    prose = _WRAPPED.sub(" ", prose)
     lines = [line for line in _DELIMITERS.sub(" ", prose).split("\n") if line.strip()]
     return (
         len(lines) > 1
-        or (_SENTENCES.search(prose) is not None and len(text.split()) > FEW_WORDS)
+        or (_SENTENCES.search(prose) is not None and len(_WORD_OR_SIGN.findall(text)) > FEW_WORDS)
         or len(_CALCULATION.findall(text)) > 1
         or (_CALCULATION.search(text) is not None and len(_WORD.findall(text)) >= FEW_WORDS)
     )

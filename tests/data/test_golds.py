@@ -6,6 +6,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import numpy
 import pytest
 
 from slm_math.data import Source
@@ -42,6 +43,10 @@ def gold_of(value: Any, *kind: Any) -> str:
         ("5 + 4 = 9\nA: 9", "9"),
         (31, "31"),
         (0.25, "0.25"),
+        (17.0, "17"),
+        (numpy.float32(0.7), "0.7"),
+        (numpy.int64(9), "9"),
+        ("<answer>9</answer>", "9"),
         (Fraction(3, 8), "3/8"),
         (Decimal("1.50"), "1.50"),
         ("  8 ", "8"),
@@ -61,9 +66,12 @@ def test_a_clear_gold_is_normalized(value: Any, expected: str) -> None:
         "5 p.m. on Friday",
         "x=3, y=-1",
         "2+3=5",
+        "a:b",
+        "A:C=3:7",
         "all primes p with p = 3 mod 4",
         "\\begin{pmatrix}1 & 2\\\\\n3 & 4\\end{pmatrix}",
         "$$\n7\n$$",
+        "x^3 +\n5x",
         "1,200",
     ],
 )
@@ -80,6 +88,8 @@ def test_an_answer_stays_as_it_is(gold: str) -> None:
         (float("nan"), "nan"),
         (float("inf"), "inf"),
         ("nan", "missing in the data"),
+        ("<NA>", "missing in the data"),
+        ("他有4个苹果。又买了5个。", "several sentences"),
         ("  ", "empty"),
         ("so it is\n####  ", "empty"),
         (r"so it is \boxed{}", "empty"),
