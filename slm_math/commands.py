@@ -83,11 +83,13 @@ def grade_file(
             reaches into objects and lists: response.body.choices.0.message.content.
         completion: field of the completion: text, a number, a chat (its last assistant message
             counts) or a list of samples; by default completion(s), response(s), output(s),
-            generation(s), generated_text or model_output(s), else the first of resps,
-            filtered_resps, code, prediction(s), pred(s), messages, conversation, solution.
+            generation(s), a name of that kind such as generated_solution or model_response, else
+            the first of resps, filtered_resps, code, prediction(s), pred(s), messages,
+            conversation, solution. Of two that may be meant, one has to be named.
         gold: field of the reference answer; by default the first of answer, gold, ground_truth, gt,
-            gts, target, expected_answer, reference_answer, solution. If it holds a whole solution,
-            the answer at its end counts (#### 5, a box, "The answer is 5").
+            gts, target, expected_answer, reference_answer, reward_model.ground_truth, solution. If
+            it holds a whole solution, the answer at its end counts (#### 5, a box, "The answer is
+            5").
         problem: field of the problem's text; by default the first of problem, question, prompt. An
             expression that a completion copies from the problem is not an answer.
         answer_type: math, mc (a letter) or num (a number with a tolerance), for all rows; by

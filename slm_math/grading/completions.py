@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from slm_math.answers import extract, gold_answer, grade_answer
+from slm_math.data.golds import read_gold
 from slm_math.evaluation.plain import plain
 from slm_math.grading.fields import (
-    COMPLETION,
-    COMPLETION_RANKS,
     FINISH,
     GOLD,
     ID,
@@ -25,6 +24,7 @@ from slm_math.grading.fields import (
     lookup,
 )
 from slm_math.grading.jsonl import RowError
+from slm_math.grading.roles import completion_field, gold_field
 from slm_math.grading.texts import as_text, kind_of, sample_texts
 from slm_math.records.encoding import check_schema
 from slm_math.types import AnswerType, Problem, Task
@@ -70,7 +70,9 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
     if fields.records:
         return [_record_case(row, line, fields)]
     name, completion = completion_field(row, fields.completion)
-    gold = _gold(row, fields.gold, name)
+    if name == "solution" and fields.reference:
+        raise RowError("no completion: the row has only 'solution', the reference of other rows")
+    gold = _gold(row, fields, name)
     try:
         texts = sample_texts(completion)
     except RowError as error:
@@ -95,41 +97,6 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
         )
         for sample, text in enumerate(texts)
     ]
-
-
-def completion_field(row: Mapping[str, Any], name: str | None) -> tuple[str, Any]:
-    """Name and value of the field that holds the completion. A null stands for a request that
-    failed; it counts as an empty completion.
-
-    A null keeps its rank, so that the reference in `solution` is never read instead of it. Raises
-    NoField, or AmbiguousRow for different completions under names of one rank.
-    """
-    if name is not None:
-        name, value = find_field(row, name, COMPLETION, "completion")
-        return name, "" if value is None else value
-    for rank in COMPLETION_RANKS:
-        there = [key for key in rank if key in row]
-        said = [key for key in there if row[key] is not None]
-        for other in said[1:]:
-            if row[other] != row[said[0]]:
-                raise AmbiguousRow(
-                    f"fields {said[0]!r} and {other!r} differ: say which is the completion with "
-                    f"--completion {said[0]} or --completion {other}"
-                )
-        if there:
-            return (said[0], row[said[0]]) if said else (there[0], "")
-    raise NoField(
-        "completion", f"no completion: the row has none of the fields {', '.join(COMPLETION)}"
-    )
-
-
-def gold_field(row: Mapping[str, Any], name: str | None, completion: str) -> tuple[str, Any]:
-    """Name and value of the field that holds the reference; `completion` is the completion's field.
-
-    A `solution` comes last: beside the answer it is the whole solution of the reference.
-    """
-    usual = tuple(key for key in GOLD if key != completion)
-    return find_field(row, name, usual, "gold")
 
 
 def _record_case(row: Mapping[str, Any], line: int, fields: Fields) -> Case:
@@ -171,18 +138,21 @@ def _record_case(row: Mapping[str, Any], line: int, fields: Fields) -> Case:
 
 
 def _number_or_name(row: Mapping[str, Any], names: Sequence[str]) -> str | int | None:
-    return next((row[key] for key in names if isinstance(row.get(key), str | int)), None)
+    values = (lookup(row, name) for name in names)
+    return next((value for value in values if isinstance(value, str | int)), None)
 
 
-def _gold(row: Mapping[str, Any], name: str | None, completion: str) -> str:
+def _gold(row: Mapping[str, Any], fields: Fields, completion: str) -> str:
     """The reference answer. Raises AmbiguousRow if the usual fields hold different ones."""
-    first, value = gold_field(row, name, completion)
-    gold = _gold_text(first, value)
-    for other in () if name else GOLD:
-        if other in (first, completion, "solution") or row.get(other) is None:
+    first, value = gold_field(row, fields.gold, completion)
+    kind = fields.answer_type or row.get("answer_type")
+    gold = _gold_text(first, value, kind)
+    for other in () if fields.gold else GOLD:
+        another = lookup(row, other)
+        if other in (first, completion, "solution") or another is None or another is MISSING:
             continue
         try:
-            second = _gold_text(other, row[other])
+            second = _gold_text(other, another, kind)
         except RowError:
             continue
         if second != gold and not grade_answer(second, Task(Problem("", ""), gold)).equal:
@@ -193,7 +163,7 @@ def _gold(row: Mapping[str, Any], name: str | None, completion: str) -> str:
     return gold
 
 
-def _gold_text(name: str, value: Any) -> str:
+def _gold_text(name: str, value: Any, kind: Any) -> str:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     text = as_text(value)
@@ -202,9 +172,10 @@ def _gold_text(name: str, value: Any) -> str:
     gold = gold_answer(text)
     if "\n" in gold:  # a solution that ends in "A: 18" or "The answer is 18."
         gold = extract(gold).value or gold
-    if not gold:
-        raise RowError(f"field {name!r} (the gold) holds no answer")
-    return gold
+    try:
+        return read_gold(gold, Problem("", "", kind if kind in get_args(AnswerType) else "math"))
+    except ValueError as error:
+        raise RowError(f"field {name!r} (the gold) {error}") from error
 
 
 def _task(row: Mapping[str, Any], gold: str, fields: Fields) -> Task:

@@ -10,11 +10,13 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from slm_math.evaluation.plain import plain
 from slm_math.grading.jsonl import MAX_LINE, Line, RowError, dump, lines_of
 
 Rows = Iterator[tuple[int, Line, int]]
@@ -35,6 +37,11 @@ OTHERS = {
     b"\x89PNG": "a picture",
     b"SQLite": "an SQLite database",
 }
+# ['a', "b"], or as numpy prints it, ['a' "b"]
+_ITEM = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""", re.DOTALL)
+_PRINTED = re.compile(rf"\[(?:\s*+(?:{_ITEM.pattern}),?)++\s*\]", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 HEAD = 4096  # bytes from which the format is told
 
 
@@ -76,6 +83,8 @@ def _read(path: Path, suffix: str, head: bytes, file: IO[bytes]) -> Rows:
             f"are {KNOWN}"
         )
     if suffix.lower() in (".csv", ".tsv"):
+        if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b'{"', b'[{"')):
+            raise ValueError(f"{path}: is JSON, not CSV: rename it to .jsonl or .json")
         return _table(path, head, file, "\t" if suffix.lower() == ".tsv" else None)
     first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if first == b"[" and _is_array(head):
@@ -119,6 +128,9 @@ def _table(path: Path, head: bytes, file: IO[bytes], delimiter: str | None) -> R
     table = csv.reader(text, delimiter=delimiter, strict=True)
     try:
         names = next(table, [])
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{path}: the header names {plain(twice)!r} twice")
         for number, cells in enumerate(table, 1):
             if not cells:
                 continue
@@ -137,12 +149,19 @@ def _table(path: Path, head: bytes, file: IO[bytes], delimiter: str | None) -> R
 
 
 def _cell(text: str) -> Any:
+    """The value of a cell; a list of texts as Python prints it is one, too: pandas writes so."""
     if text.startswith(('["', "[{", '[["')):
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            return text
+            pass
+    if text.startswith(("['", '["')) and _PRINTED.fullmatch(text):
+        return [_unescaped(item[1:-1]) for item in _ITEM.findall(text)]
     return text or None
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[1]), text)
 
 
 def _parquet(path: Path, file: IO[bytes]) -> Rows:

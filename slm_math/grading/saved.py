@@ -14,7 +14,7 @@ from rich.console import Console
 
 from slm_math.answers import grade
 from slm_math.evaluation.plain import plain
-from slm_math.grading.completions import cases, completion_field, gold_field, is_record
+from slm_math.grading.completions import cases, is_record
 from slm_math.grading.fields import (
     VERDICT,
     AmbiguousRow,
@@ -24,6 +24,7 @@ from slm_math.grading.fields import (
     find_field,
 )
 from slm_math.grading.jsonl import RowError, dump, parse
+from slm_math.grading.roles import check_reference, completion_field, gold_field
 from slm_math.grading.rows import rows
 from slm_math.grading.scoring import grade_lines
 from slm_math.grading.tally import Tallies, accuracy, print_line, print_tally, print_unread
@@ -153,6 +154,10 @@ def with_row_kind(path: Path, fields: Fields) -> Fields:
     fields = replace(fields, records=is_record(row) and not (fields.completion or fields.gold))
     try:
         cases(row, number, fields)
+        if not fields.records and fields.completion is None:
+            name, completion = completion_field(row, None)
+            check_reference(row, name, completion)
+            fields = replace(fields, reference=name != "solution")
         if fields.stored and not fields.records:
             find_field(row, fields.verdict, VERDICT, "verdict")
     except NoField as error:

@@ -33,6 +33,21 @@ LAYOUTS: dict[str, dict[str, Any]] = {
         "target": "7 + 5 = 12\n#### 12", "resps": [[RIGHT, WRONG]], "filtered_resps": ["12"],
         "filter": "strict-match",
     },
+    "OpenMathInstruct": {
+        "problem": "7 and 5?", "generated_solution": [RIGHT, WRONG], "expected_answer": "12",
+    },
+    "a response of a model beside the solution": {
+        "problem": "7 and 5?", "solution": REFERENCE, "answer": "12",
+        "model_response": [RIGHT, WRONG],
+    },
+    "lighteval": {
+        "doc": {"query": "7 and 5?", "choices": ["11", "12"], "gold_index": [1], "id": "0"},
+        "model_response": {"text": [RIGHT, WRONG], "input": "7 and 5?"}, "metric": {"em": 0.5},
+    },
+    "verl's parquet": {
+        "prompt": [{"role": "user", "content": "7 and 5?"}], "responses": [RIGHT, WRONG],
+        "reward_model": {"style": "rule", "ground_truth": "12"},
+    },
     "verl": {"input": "7 and 5?", "output": [RIGHT, WRONG], "gts": "12", "score": 1.0},
 }  # fmt: skip
 
@@ -62,6 +77,63 @@ def test_of_two_different_completions_one_must_be_named(tmp_path: Path, said: An
     assert status == 2
     assert "--completion response or --completion output" in text
     assert said(file, "--completion=output")[1].startswith("1 of 1 correct")
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ({"output": REFERENCE, "prediction": WRONG}, ("output", "prediction")),
+        ({"response": REFERENCE, "generation": WRONG}, ("response", "generation")),
+        ({"solution": REFERENCE, "llm_text": WRONG}, ("solution", "llm_text")),
+        ({"solution": REFERENCE, "sampled": [WRONG, WRONG]}, ("solution", "sampled")),
+        (
+            {"solution": REFERENCE, "messages": [{"role": "assistant", "content": REFERENCE}]},
+            ("messages", "solution"),
+        ),
+    ],
+)
+def test_what_may_be_the_reference_is_asked_for(
+    row: dict[str, Any], names: tuple[str, str], tmp_path: Path, said: Any
+) -> None:
+    status, text = said(write(tmp_path / "x.jsonl", [row | {"answer": "12"}]))
+    assert status == 2
+    assert f"fields {names[0]!r} and {names[1]!r}" in text
+    assert f"--completion {names[0]}" in text
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"response": r"We get one half: \boxed{\frac12}", "prediction": "1/2"},
+        {"output": r"We get one half of it: \boxed{1/2}", "prediction": "one half of it"},
+        {"solution": r"We get \boxed{1/2}", "response_time": 3.5, "model_name": "a"},
+    ],
+)
+def test_an_extracted_answer_beside_a_completion_is_no_doubt(
+    row: dict[str, Any], tmp_path: Path, said: Any
+) -> None:
+    file = write(tmp_path / "x.jsonl", [row | {"answer": "1/2"}])
+    assert said(file)[1].startswith("1 of 1 correct")
+
+
+def test_a_row_with_the_reference_alone_is_not_graded_like_those_before(
+    tmp_path: Path, said: Any
+) -> None:
+    rows: Rows = [
+        {"generation": WRONG, "solution": REFERENCE, "answer": "12"},
+        {"solution": REFERENCE, "answer": "12"},
+    ]
+    status, text = said(write(tmp_path / "x.jsonl", rows))
+    assert status == 1
+    assert text.startswith("0 of 1 correct")
+    assert "line 2: no completion" in text
+
+
+def test_a_gold_that_no_reply_can_equal_is_not_graded(tmp_path: Path, said: Any) -> None:
+    row = {"response": RIGHT, "answer": "Tim has 7 of them. Then he gets 5 more."}
+    status, text = said(write(tmp_path / "x.jsonl", [row]))
+    assert status == 2
+    assert "field 'answer' (the gold) is a text of several sentences" in text
 
 
 def test_a_solution_without_another_completion_is_graded_and_said(

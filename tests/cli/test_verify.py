@@ -254,5 +254,5 @@ def test_verify_compares_reasons_and_methods(tmp_path: Path, said: Any) -> None:
 
 def test_it_says_which_fields_are_compared(tmp_path: Path, said: Any) -> None:
     file = tmp_path / "rows.jsonl"
-    write(file, [{"solution": "#### 1", "answer": "1", "generated": "#### 2"}])
+    write(file, [{"solution": "#### 1", "answer": "1", "other": "#### 2"}])
     assert "completion from 'solution', gold from 'answer'" in said(file)[1]

@@ -13,10 +13,11 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from growth import grows_linearly
 
 from slm_math.cli import run
 from slm_math.grading.jsonl import RowError, parse
-from slm_math.grading.rows import rows
+from slm_math.grading.rows import _cell, rows
 
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "question": "2 and 3, in all?", "response": "so \\boxed{5}", "answer": "5"},
@@ -101,6 +102,8 @@ OTHERS = {
     "y.parquet": (_parquet(ROWS)[:-30], "not a whole Parquet file"),
     "z.csv": (b'response,answer\n"5,5\n', "not CSV"),
     "z.jsonl": (b"response: 5\n" * 160, "no row can be read (line 1: not JSON"),
+    "twice.csv": (b"answer,response,response\n5,5,6\n", "names 'response' twice"),
+    "lines.csv": (b'{"response": "5", "answer": "5"}\n', "is JSON, not CSV"),
     "empty.csv": (b"response,answer\n", "is empty"),
 }
 
@@ -128,6 +131,31 @@ def test_cells_of_a_table_may_hold_lists_and_nothing(tmp_path: Path) -> None:
     assert parse(second)["response"] == "[1, 2]"  # an answer, which lists two numbers
     with pytest.raises(RowError, match="has 1 cells, the header 3"):
         parse(third)
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("""['so it is 5', "isn't 6"]""", ["so it is 5", "isn't 6"]),
+        (r"""['a\nb', '\\boxed{5}', 'it\'s']""", ["a\nb", r"\boxed{5}", "it's"]),
+        ("['a' 'b'\n 'c']", ["a", "b", "c"]),
+        ("['a', 5]", "['a', 5]"),
+        ("[1, 2]", "[1, 2]"),
+        ("['a'", "['a'"),
+    ],
+)
+def test_lists_of_texts_as_python_prints_them_are_lists(
+    cell: str, expected: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.csv"
+    file.write_bytes(_csv([{"response": cell, "answer": "5"}]))
+    [(_, line, _)] = rows(file)
+    assert parse(line)["response"] == expected
+
+
+def test_long_cells_that_look_like_lists_take_linear_time() -> None:
+    for piece in ("'a' ", "'a", "\\", "' '", '"a",'):
+        assert grows_linearly(lambda size, p=piece: _cell("['" + p * (size // len(p))), 25_000)
 
 
 def test_a_long_cell_is_read(tmp_path: Path) -> None:
