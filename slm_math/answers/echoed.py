@@ -51,8 +51,9 @@ def echoed(answer: str, gold: str, problem: str) -> bool:
     said, wanted = (_NAMED.sub("", _spelled(text), count=1) for text in (answer, gold))
     if not any(char.isdigit() for char in said) or said == wanted or len(said) > 60:
         return False
-    if _PLAIN.fullmatch(said) and _PLAIN.fullmatch(wanted):  # 0.50 and .5 have one form
-        return Fraction(said) != Fraction(wanted)
+    both_plain = _PLAIN.fullmatch(said) and _PLAIN.fullmatch(wanted)
+    if both_plain and Fraction(said) == Fraction(wanted):  # 0.50 and .5 have one form
+        return False
     return said in _objects(problem[:MAX_PROBLEM])
 
 

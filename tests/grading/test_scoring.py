@@ -180,4 +180,4 @@ def test_samples_of_one_id_are_one_problem() -> None:
         tally.add(GradedLine(line, (grade_case(case),)))
     tally.finish()
     assert (tally.problems, tally.total.n, tally.total.correct) == (2, 4, 3)
-    assert accuracy(tally) == "75.0 % [1.3, 99.9]"  # two problems say little
+    assert accuracy(tally) == "75.0 % [1.0, 99.9]"  # two problems say little
