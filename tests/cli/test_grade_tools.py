@@ -133,7 +133,7 @@ def test_a_gold_that_no_reply_can_equal_is_not_graded(tmp_path: Path, said: Any)
     row = {"response": RIGHT, "answer": "Tim has 7 of them. Then he gets 5 more."}
     status, text = said(write(tmp_path / "x.jsonl", [row]))
     assert status == 2
-    assert "field 'answer' (the gold) is a text of 2 sentences" in text
+    assert "is a text of 2 sentences" in text
 
 
 def test_a_solution_without_another_completion_is_graded_and_said(
