@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-from slm_math.answers.identity import identical
 from slm_math.answers.names import is_name
-from slm_math.answers.unevaluated import open_operations
 from slm_math.answers.values import Scalar, real, scalar
 
 _NUMBER = re.compile(r"^[^\d]*[\d.,]+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
@@ -52,14 +50,3 @@ def _approximates(side: str, exact: Scalar) -> bool:
     mantissa = float(digits) or 1.0
     step = 10.0 ** -len(digits.partition(".")[2]) * abs(number / mantissa if number else 1.0)
     return abs(number - value) < step * (1 + 1e-9)
-
-
-def one_number(sides: list[str]) -> bool:
-    """Whether the sides are spellings of one number without open operations: `1/2 = 0.5`."""
-    values = [scalar(side) for side in sides]
-    trees = [value.tree for value in values if value is not None and not value.tree.names]
-    return (
-        len(trees) == len(sides)
-        and all(identical(trees[0], tree) for tree in trees[1:])
-        and not any(open_operations(tree) for tree in trees)
-    )

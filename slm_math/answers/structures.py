@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from itertools import product
 
-from slm_math.answers.approximation import one_number, without_approximations
+from slm_math.answers.approximation import without_approximations
 from slm_math.answers.arithmetic import rational
 from slm_math.answers.conditions import combined
 from slm_math.answers.expressions import Node, spell
@@ -279,8 +279,6 @@ def _relation(text: str, gold: bool) -> Value | None:
             sides = sides[::-1]
         if is_name(sides[0]) and _links_agree(sides[1:]):
             return _assignment(sides[0], sides[-1])
-        if one_number(sides):
-            return parse(sides[0], gold)
     return interval(sides, operators, lambda side: parse(side, gold)) or Relation(
         tuple(sides), tuple(operators)
     )
