@@ -202,7 +202,7 @@ def load_model(
         return model.to(dtype)
     try:
         with _quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path,
                 dtype=dtype,
                 attn_implementation=attention,
@@ -212,6 +212,7 @@ def load_model(
             )
     except OSError as error:
         raise _unloadable(path, error) from error
+    model, info = loaded
     check_weights(path, info)
     check_finite(path, model.named_parameters())
     return model
