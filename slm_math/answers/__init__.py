@@ -119,7 +119,7 @@ so that such answers can be reported separately.
 """
 
 from slm_math.answers.decide import classes, equivalent
-from slm_math.answers.equivalence import UNDECIDED, Decision
+from slm_math.answers.decision import UNDECIDED, Decision
 from slm_math.answers.explain import explain
 from slm_math.answers.extract import Extracted, extract, gold_answer
 from slm_math.answers.grade import (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
 from slm_math.answers import pool
+from slm_math.answers.alignment import aligned, same_function
 from slm_math.answers.arithmetic import (
     Undefined,
     equal_decimal,
@@ -17,11 +17,14 @@ from slm_math.answers.arithmetic import (
     rational,
     real_roots,
 )
+from slm_math.answers.decision import HARD, NO, OPEN, YES, Decision, Died, hard
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
-from slm_math.answers.guards import deep, hostile
+from slm_math.answers.guards import deep
+from slm_math.answers.inequalities import rising
 from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalize
-from slm_math.answers.structures import parse, rising
+from slm_math.answers.phrases import NO_SOLUTION, number_word, same_time
+from slm_math.answers.structures import parse
 from slm_math.answers.unevaluated import unevaluated
 from slm_math.answers.values import (
     Bag,
@@ -39,27 +42,10 @@ from slm_math.answers.values import (
 
 MAX_ANSWER = 1_000  # characters; a longer answer is correct only if its text equals the reference
 MAX_MEMBERS = 64
-# the reasons of undecided answers: counted as incorrect and reported separately
-UNDECIDED = frozenset(("too complex", *pool.FAILURES, "unread"))
 _COORDINATES = frozenset(("x", "y", "z", "r", "\\theta"))
-_CAPITALS = re.compile(r"\\[A-Z][a-z]+")  # math-verify's grammar reads \Delta as \delta
-_DEGREES = re.compile(r"(\d+\.?\d*)\s*°")
-_PLAIN_NUMBER = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,900})(?:\.[0-9]{1,20})?")
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether two answers are equivalent, and the reason.
-
-    The reasons are a few fixed phrases, so that they can be counted (see `Verdict`).
-    """
-
-    equal: bool
-    reason: str
-
-
-YES, NO = Decision(True, "equal"), Decision(False, "different")
-OPEN, HARD = Decision(False, "unevaluated"), Decision(False, "too complex")
+_PLAIN_NUMBER = re.compile(
+    r"[-+]?\$?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]{1,900})(?:\.[0-9]{1,20})?"
+)
 
 
 def same(answer: str, gold: str) -> Decision:
@@ -83,17 +69,13 @@ def same(answer: str, gold: str) -> Decision:
         return Decision(False, "timeout")
 
 
-class Died(Exception):
-    """The algebra process ended before it replied."""
-
-
 def _number(text: str) -> Fraction:
     return Fraction(text.replace(",", "").replace("$", ""))
 
 
 @lru_cache(maxsize=16_384)
 def _same(answer: str, gold: str) -> Decision:
-    answer, gold = normalize(answer), normalize(gold)
+    answer, gold = aligned(normalize(answer), normalize(gold))
     if not answer or not gold:
         return Decision(False, "empty")
     if answer == gold:
@@ -123,14 +105,16 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
     if isinstance(g, Relation) or isinstance(a, Relation):
         return _relations(a, g, answer, gold)
     match a, g:
-        case Bag(kind="union"), Bag(kind="union") | Bracketed():
-            return _unions(a, g)
-        case Bracketed(), Bag(kind="union"):
+        case (Bag(kind="union"), Bag(kind="union" | "set") | Bracketed()) | (
+            Bag(kind="set") | Bracketed(), Bag(kind="union"),
+        ):  # fmt: skip
             return _unions(a, g)
         case Bag(), Bag() if (a.kind == "union") == (g.kind == "union"):
             # the values of "x = 2, y = 3" may be given without names, in that order
             in_order = _distinct_names(a) != _distinct_names(g)
             return (_ordered if in_order else _unordered)(a.items, g.items)
+        case Bracketed(opening="[", closing="]"), Bag(kind="list"):  # a list of Python
+            return _unordered(a.items, g.items)
         case Bag(), _ if a.kind == "list":  # several spellings of one answer ("0.5 or 1/2")
             return _first_failure(compare(item, g, _spell(item), gold) for item in a.items)
         case _, Bag() if g.kind == "list":
@@ -138,11 +122,15 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case Scalar(), Scalar():
             return _scalars(a, g)
         case Words(), Words():
-            return YES if a == g else NO
-        case Scalar(), Words():
-            return YES if words(answer) == g else NO
-        case Words(), Scalar():  # a variable keeps its case
-            return YES if plain(answer) == gold or (len(gold) > 1 and words(gold) == a) else NO
+            return YES if a == g or same_time(a.text, g.text) else NO
+        case (Scalar(), Words()) | (Words(), Scalar()):
+            return YES if _same_text(a, g, answer, gold) else NO
+        case (Words(text=text), Bag(items=(), kind="set")) | (
+            Bag(items=(), kind="set"), Words(text=text),
+        ):  # fmt: skip
+            return YES if text == NO_SOLUTION else NO
+        case (Bracketed(), Matrix()) | (Matrix(), Bracketed()):
+            return _rows_of(a, g)
         case (Opaque(), Words()) | (Words(), Opaque()):
             return YES if isinstance(a, Opaque) and words(answer) == g else NO
         case (Based(), _) | (_, Based()):
@@ -156,8 +144,43 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case Opaque(), Scalar() if rational(g.tree) is not None:
             return NO  # every spelling of a rational number is readable
         case (Opaque(), _) | (_, Opaque()):
-            return _hard("equal", answer, gold)
+            return hard("equal", answer, gold)
     return NO
+
+
+def _same_text(a: Value, g: Value, answer: str, gold: str) -> bool:
+    """Whether words equal a number or an expression: by text, by time or as a number word."""
+    (text, other), (tree, spelled) = (
+        ((a, answer), (g, gold)) if isinstance(a, Words) else ((g, gold), (a, answer))
+    )
+    assert isinstance(text, Words)
+    assert isinstance(tree, Scalar)
+    if (number := number_word(text.text)) is not None:
+        return rational(tree.tree) == number
+    same = words(spelled)
+    if same is not None and same_time(text.text, same.text):
+        return True
+    if text is g:
+        return same == g or plain(spelled).replace(" ", "") == plain(other)
+    # a variable keeps its case
+    return plain(other) == spelled.replace(" ", "") or (len(spelled) > 1 and same == text)
+
+
+def _rows_of(a: Value, g: Value) -> Decision:
+    """A matrix and a tuple of its rows, or of the entries of its column."""
+    matrix, tuple_ = (a, g) if isinstance(a, Matrix) else (g, a)
+    assert isinstance(matrix, Matrix)
+    assert isinstance(tuple_, Bracketed)
+    rows = [
+        row.items if isinstance(row, Bracketed) and row.opening == tuple_.opening else (row,)
+        for row in tuple_.items
+    ]
+    if tuple_.opening == "[" and not any(isinstance(row, Bracketed) for row in tuple_.items):
+        return NO  # an interval
+    if [len(row) for row in matrix.rows] != [len(row) for row in rows]:
+        return NO
+    pair = sum(matrix.rows, ()), sum(rows, ())
+    return _ordered(*(pair if matrix is a else pair[::-1]))
 
 
 def _unions(a: Bag | Bracketed, g: Bag | Bracketed) -> Decision:
@@ -255,9 +278,7 @@ def _same_value(a: Scalar, g: Scalar) -> Decision:
     if not a.tree.names and not g.tree.names and _decimal(a.tree, g.tree):
         return YES
     return (
-        NO
-        if same is False
-        else _hard("equal", spell(real_roots(a.tree)), spell(real_roots(g.tree)))
+        NO if same is False else hard("equal", spell(real_roots(a.tree)), spell(real_roots(g.tree)))
     )
 
 
@@ -277,7 +298,9 @@ def _relations(a: Value, g: Value, answer: str, gold: str) -> Decision:
     """
     if isinstance(a, Relation) and isinstance(g, Relation):
         if a.name and a.name == g.name:
-            return compare(parse(a.sides[1]), parse(g.sides[1], gold=True), a.sides[1], g.sides[1])
+            return _sides(a.sides[1:], g.sides[1:])
+        if a.name and g.name and (same := same_function(a.name, g.name, a.sides[1])) is not None:
+            return _sides((same,), g.sides[1:])
         if a.operators == g.operators == ("=",):
             return _equations(a.sides, g.sides)
         return _inequalities(a, g) if len(a.operators) == len(g.operators) else NO
@@ -320,21 +343,5 @@ def _equations(left: tuple[str, ...], right: tuple[str, ...]) -> Decision:
     except Unread:
         same = None
     if same is None:
-        return _hard("proportional", *differences)
+        return hard("proportional", *differences)
     return YES if same else NO
-
-
-def _hard(kind: str, answer: str, gold: str) -> Decision:
-    """Query the algebra process, unless an expression looks made to keep it busy."""
-    if answer.replace(" ", "") == gold.replace(" ", ""):
-        return YES
-    if "\\text" in answer or set(_CAPITALS.findall(answer)) != set(_CAPITALS.findall(gold)):
-        return NO
-    if hostile(answer) or hostile(gold):
-        return HARD
-    reply = pool.query(
-        kind, *(_DEGREES.sub(r"(\1\\cdot\\frac{\\pi}{180})", text) for text in (answer, gold))
-    )
-    if reply == "died":
-        raise Died
-    return YES if reply == "yes" else NO if reply == "no" else Decision(False, reply)

@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 
 from slm_math.answers import pool, values
-from slm_math.answers.equivalence import MAX_ANSWER, UNDECIDED
+from slm_math.answers.decision import UNDECIDED
+from slm_math.answers.equivalence import MAX_ANSWER
 from slm_math.answers.expressions import spell
 from slm_math.answers.extract import METHODS, extract
 from slm_math.answers.grade import grade

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 MAX_LENGTH, MAX_DEPTH = 400, 40
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.\d+|\.\d+|\d+\.?)"
+    r"\s*(?:(?P<number>[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+\.\d+|\.\d+|\d+\.?)"
     r"|(?P<vector>\\vec\{[a-zA-Z]\})|(?P<command>\\[a-zA-Z]+|\\[{}])"
     r"|(?P<letter>[a-zA-Z](?:_(?:[0-9a-zA-Z]|\{[0-9a-zA-Z]+\}))?'*)|(?P<mark>[-+*/^(){}\[\]|!°%_]))"
 )

@@ -3,140 +3,67 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
-_UNICODE = str.maketrans(
-    {
-        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-",
-        "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": r"\div ", "±": r"\pm ",
-        "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "π": r"\pi ", "θ": r"\theta ", "∞": r"\infty ",
-        "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∖": r"\setminus ", "∅": r"\emptyset ",
-        "ℝ": r"\mathbb{R}", "°": r"^{\circ}", "º": r"^{\circ}", "˚": r"^{\circ}",
-        "²": "^{2}", "³": "^{3}", "⁴": "^{4}",
-        **{chr(0x2080 + digit): f"_{digit}" for digit in range(10)},
-        "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}",
-        "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
-        "，": ",", "（": "(", "）": ")", "＝": "=", "＋": "+", "－": "-", "．": ".", "／": "/",
-        "＜": "<", "＞": ">", "％": "%", "：": ":", "“": '"', "”": '"', "’": "'", "‘": "'",
-        "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2061": "", "\u200b": "",
-    }
-)  # fmt: skip
-_UNICODE_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9]+)?|[a-zA-Z]))")
-# (a text that the pattern needs, so that most patterns can be skipped, pattern, replacement),
-# applied in this order
-_SPELLINGS: list[tuple[str, re.Pattern[str], str]] = [
-    (needle, re.compile(pattern), replacement)
-    for needle, pattern, replacement in [
-        ("\\", r"(?<=\d)(?:,(?:\s*\\[,;:])?\s*\\!\s*|\\[,;:](?=\d{3}(?!\d)))(?=\d{3})", ""),
-        ("{,}", r"(?<=\d)\{,\}(?=\d{3})", ""),
-        ("{:}", r"\{:\}", ":"),
-        ("\\",
-         r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg)(?![a-zA-Z])"
-         r"\s*\.?(?=[^a-zA-Z]|$)", ""),
-        ("\\",
-         r"\\(?:(?:displaystyle|textstyle|limits|nolimits|mathstrut|hfill)(?![a-zA-Z])|!)", ""),
-        ("\\", r"\\(?:[,;: ]|(?:quad|qquad|thinspace)(?![a-zA-Z]))", " "),
-        ("~", r"~", " "),
-        ("color", r"\\(?:text)?color\s*\{[a-zA-Z0-9!]*\}", ""),
-        ("underline", r"\\underline(?=\s*\{)", ""),
-        ("frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        ("i}", r"\\(?:mathrm|text|rm|mathit|operatorname)\s*\{[\s~]*i\}", "i"),
-        ("e}", r"\\mathrm\s*\{[\s~]*e\}", "e"),
-        ("operatorname",
-         r"\\operatorname\s*\{(sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)\}", r"\\\1 "),
-        ("\\", r"\\(?:tiny|small|large|Large|LARGE|huge|Huge)(?![a-zA-Z])", ""),
-        ("over", r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
-        ("choose", r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}", r"\\binom{\1}{\2}"),
-        ("binom", r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
-        ("bigcup", r"\\bigcup(?![a-zA-Z])", r"\\cup"),
-        ("U", r"(?<=[)\]]) ?U ?(?=[(\[])", r"\\cup "),
-        ("\\",
-         r"\\(?:mathbf|boldsymbol|vec|overrightarrow|hat|bm)\s*\{\s*([a-zA-Z])\s*\}", r"\\vec{\1}"),
-        ("vec ", r"\\vec ([a-zA-Z])(?![a-zA-Z])", r"\\vec{\1}"),
-        ("\\",
-         r"\\(?:[mh]box|text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf)"
-         r"|operatorname|boldsymbol|bm|emph|bf|rm)\s*\{", r"\\text{"),
-        ("\\", r"\^\s*(?:\{\s*\\(?:circ|degree)\s*\}|\\(?:circ|degree)(?![a-zA-Z]))", "°"),
-        ("degree", r"\\(?:text)?degree(?![a-zA-Z])", "°"),
-        ("^", r"(?<=\d)\^(?:o(?![a-zA-Z])|\{o\})", "°"),
-        ("°", r"°\s*(?:\\text\{\s*C\s*\}|C(?![a-zA-Z]))", r" \\text{celsius}"),
-        ("°", r"°\s*(?:\\text\{\s*F\s*\}|F(?![a-zA-Z]))", r" \\text{fahrenheit}"),
-        ("°", r"\\frac\s*\{([^{}]*)°\s*\}\s*\{([^{}]*)\}", r"\\frac{\1}{\2}°"),
-        ("le", r"\\leqslant(?![a-zA-Z])|\\leq(?![a-zA-Z])", r"\\le "),
-        ("ge", r"\\geqslant(?![a-zA-Z])|\\geq(?![a-zA-Z])", r"\\ge "),
-        ("neq", r"\\neq(?![a-zA-Z])", r"\\ne "),
-        ("<=", r"<=", r"\\le "),
-        (">=", r">=", r"\\ge "),
-        ("!=", r"!=", r"\\ne "),
-        ("\\lt", r"\\lt(?![a-zA-Z])", "<"),
-        ("\\gt", r"\\gt(?![a-zA-Z])", ">"),
-        ("\\",
-         r"\\l[vV]ert(?![a-zA-Z])|\\r[vV]ert(?![a-zA-Z])|\\[vV]ert(?![a-zA-Z])|\\mid(?![a-zA-Z])",
-         "|"),
-        ("brace", r"\\lbrace(?![a-zA-Z])", r"\\{"),
-        ("brace", r"\\rbrace(?![a-zA-Z])", r"\\}"),
-        ("varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset"),
-        ("%", r"\\%", "%"),
-        ("$", r"\\\$", "＄"),
-        ("$", r"\$", " "),
-        ("\\", r"\\[()\[\]]", " "),
-        ("cbrt", r"(?<![a-zA-Z\\])cbrt\s*\(([^()]*)\)", r"\\sqrt[3]{\1}"),
-        ("",
-         r"(?<![a-zA-Z\\])(sqrt|sin|cos|tan|cot|sec|csc|ln|log|arcsin|arccos|arctan)(?![a-zA-Z])",
-         r"\\\1 "),
-        ("sqrt", r"(?<![a-zA-Z\\])sqrt(?=[0-9])", r"\\sqrt "),
-        ("10^", r"(?<=\d) ?[xX] ?(?=10\^)", r" \\cdot "),
-        ("**", r"\*\*", "^"),
-        ("pi", r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
-    ]
-]  # fmt: skip
+from slm_math.answers.characters import spelled_out
+from slm_math.answers.spellings import SPELLINGS
+
 _SQRT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
 _BLANKS = re.compile(r"\s+")
 _OUTER_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _ROW_END = "\x00"  # stands for the two backslashes that end a row of a matrix
 _ROW_SPACE = re.compile(r"\x00\s*\[\s*-?[0-9.]+\s*(?:pt|em|ex|cm|mm|in)\s*\]")
+_ESCAPED_BEGIN = "\\\\begin"
+_ESCAPED_COMMAND = re.compile(r"\\\\(?=[a-zA-Z]{2}|[{}%$,;!|()])")
+_LEAD = re.compile(
+    r"^(?:=|\\(?:therefore|implies|[rR]ightarrow|Longrightarrow|hence)(?![a-zA-Z]))\s*(?=\S)"
+)
+_LABEL = re.compile(
+    r"(\\text\{)?\s*(?:the )?(?:final |correct )?(?:answer|ans\.?|result|solution|total)\s*\}?\s*:"
+    r"\s*(?:\}\s*:?\s*)?",
+    re.IGNORECASE,
+)
 _OPEN, _CLOSE = "([{", ")]}"
 
 
 def normalize(text: str) -> str:
     """The canonical spelling of a short answer; `＄` marks currency and `°` marks degrees."""
     if not text.isascii() or not text.isprintable():
-        text = _visible(text)
-    text = text.strip(" *`\n\t").replace("\\\\", _ROW_END)
-    if _ROW_END in text:
-        text = _ROW_SPACE.sub(_ROW_END, text)
+        text = spelled_out(text)
+    text = text.strip(" *`\n\t")
+    if "\\\\" in text:
+        text = _ROW_SPACE.sub(_ROW_END, _unescaped(text).replace("\\\\", _ROW_END))
     if text.count("$") == 1:  # a delimiter would have a partner
         text = text.replace("\\$", "$").replace("$", "＄")
-    if not text.isascii():
-        text = _UNICODE_ROOT.sub(
-            lambda m: r"\sqrt{" + (m[1] or m[2] or m[3] or "") + "}", text
-        ).translate(_UNICODE)
-    for needle, pattern, replacement in _SPELLINGS:
+    for needle, pattern, replacement in SPELLINGS:
         if needle in text:
             text = pattern.sub(replacement, text)
     if "\\" in text:
         text = _braced_arguments(_OUTER_BOX.sub("{", text))
-    text = _BLANKS.sub(" ", text.replace(_ROW_END, "\\\\")).strip(' *`"')
+    text = _BLANKS.sub(" ", text.replace(_ROW_END, "\\\\")).strip(' *`"').rstrip(" \\")
     while len(text) > 1 and text[-1] in ".,;:" and not text.endswith((".m.", "\\;")):
         text = text[:-1].rstrip()
+    if text[:1] in "=\\" or ":" in text:
+        text = _without_label(_LEAD.sub("", text))
     return strip_braces(text)
 
 
-def _visible(text: str) -> str:
-    """The text without invisible marks, with the digits of all scripts as 0 to 9.
+def _unescaped(text: str) -> str:
+    r"""The text with `\frac` for `\\frac`: text that was escaped for JSON once too often.
 
-    Control characters become blanks.
+    Two backslashes that end a row of a matrix stay.
     """
-    visible = []
-    for char in unicodedata.normalize("NFC", text):
-        category = unicodedata.category(char)
-        if category == "Nd":
-            visible.append(str(unicodedata.decimal(char)))
-        elif category == "Cc":
-            visible.append(" ")
-        elif category != "Cf":
-            visible.append(char)
-    return "".join(visible)
+    if _ESCAPED_BEGIN in text:
+        return text.replace("\\\\", "\\")
+    return text if "\\begin" in text else _ESCAPED_COMMAND.sub(r"\\", text)
+
+
+def _without_label(text: str) -> str:
+    """The text without a label such as "Answer:" before it."""
+    if label := _LABEL.match(text):
+        opened = bool(label[1]) and "}" not in label[0]
+        rest = text[label.end() :]
+        return (label[1] if opened else "") + rest if rest.strip("{} ") else text
+    return text
 
 
 def _braced_arguments(text: str) -> str:

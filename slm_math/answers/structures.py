@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import product
 
+from slm_math.answers.approximation import one_number, without_approximations
 from slm_math.answers.arithmetic import identical, rational
+from slm_math.answers.conditions import combined
 from slm_math.answers.expressions import Node, spell
+from slm_math.answers.inequalities import interval
+from slm_math.answers.intervals import difference, intersection, named, region, union
 from slm_math.answers.latex import closing, split_top, split_with, strip_braces
+from slm_math.answers.names import VARIABLE, is_name
+from slm_math.answers.phrases import is_one_phrase
+from slm_math.answers.quantities import compound
 from slm_math.answers.values import (
-    PRODUCT,
     TEXT_GROUP,
-    VARIABLE,
     Bag,
     Bracketed,
     Matrix,
@@ -22,43 +25,51 @@ from slm_math.answers.values import (
     Relation,
     Scalar,
     Value,
-    Words,
     based,
     mixed,
-    real,
     scalar,
     words,
 )
 
 # "1,000, 2,500": only a comma within a number has no blank after it
-_SPACED = re.compile(r"\d,\d{3}(?!\d).*, |, .*\d,\d{3}(?!\d)")
-_SPACED_SEPARATOR = re.compile(r",(?!\d{3}(?!\d))|;")
+_SPACED = re.compile(r"[1-9]\d{0,2},\d{3}(?!\d).*, |, .*[1-9]\d{0,2},\d{3}(?!\d)")
+_SPACED_SEPARATOR = re.compile(r",(?!\d{3}(?!\d))|;|(?<=\b0),")
 _SEPARATOR = re.compile(r"[,;]|\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])")
+_COMMON = re.compile(r"\\cap(?![a-zA-Z])")
 _UNION = re.compile(r"\\cup(?![a-zA-Z])")
 _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|in|approx|equiv|to|sim)(?![a-zA-Z])")
-_TURNED = {">": "<", "\\ge": "\\le"}
 _COMMA = re.compile(r"[,;]")
 _ROW, _CELL = re.compile(r"\\\\"), re.compile(r"&")
 _MATRIX = re.compile(
-    r"\\begin\{([pb]?matrix|smallmatrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL
+    r"\\begin\{([pb]?(?:small)?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL
 )
-_THOUSANDS = re.compile(r"[-+＄ ]*\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*")
-_FUNCTION_OF = re.compile(
-    r"[a-zA-Z](?:_\w)?(?:\^\{-1\})?'?\s*\([a-zA-Z, ]+\)"
-    r"|[fghFGHpqT](?:\^\{-1\})?'{0,2}\s*\([-0-9a-z+., ]*\)|(?:\\Pr|[PE])\s*[(\[].*[)\]]"
+_THOUSANDS = re.compile(
+    r"[-+＄ ]*[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*"
+    r"|-?\d[\d.]*\s*/\s*[1-9]\d{0,2}(?:,\d{3})+|-?[1-9]\d{0,2}(?:,\d{3})+\s*/\s*[1-9]\d{0,2}(?:,\d{3})+"
 )
 _OUTWARD = re.compile(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])")
-_LABEL = re.compile(r"(?:[a-zA-Z]+[ -])*[a-zA-Z]+|\\text\{[a-zA-Z' -]+\}")
-_NAMED = re.compile(
-    r"[A-Z]\^\{?(?:-1|T)\}?|\|[A-Z]{1,2}\||\[[A-Z]{3,4}\]"
-    r"|m?\s*\\(?:angle|triangle|overline|vec)\s*\{?\s*[a-zA-Z]+\s*\}?|\([a-zA-Z](?:, ?[a-zA-Z])+\)"
-)
-_BUILT = re.compile(r"\s*[a-zA-Z](?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {x : x > 2}
+_BUILT = re.compile(r"\s*[a-zA-Z](?:_\w)?(?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {x : x > 2}
 _CASES = re.compile(r"\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
-_WITHOUT = re.compile(r"\\mathbb *\{?R\}? *(?:\\setminus|\\backslash|-) *\\\{(.*)\\\}")
-_GROUPED = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
+_WITHOUT = re.compile(
+    r"\\(?:setminus|backslash|smallsetminus)(?![a-zA-Z])|(?<=[})\]R]) ?[-\\] ?(?=\\\{)"
+)
+_GROUPED = re.compile(
+    r"[-+]?[1-9]\d{0,2}(?:(?: \d{3})+(?:\.\d+)?|(?:'\d{3})+(?:\.\d+)?|(?:\.\d{3}){2,})"
+)
+_NAMED_REALS = re.compile(
+    r"(?:\\text\{)?\s*(?:the set of )?all real(?:s|(?: |-)numbers)"
+    r"\s*(?:(?:except|other than|besides)(?: for)?\s*\}?(.+))?\}?"
+)
+_EXCLUDED = re.compile(rf"({VARIABLE.pattern})\s*\\ne(?!.*\\ne)([^=<>]*)")
+_CONDITION_WORD = re.compile(r"\\text\{\s*(?:if|when|for|where)\s*\}|^(?:if|when|for)(?![a-zA-Z])")
 _EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
-_REALS = re.compile(r"\\mathbb\s*\{?R\}?|ℝ")
+_OPPOSITE = {"+": "-", "-": "+"}
+MAX_SIGNS = 3
+_REALS = re.compile(r"\\mathbb\s*\{?R\}?")
+_ANGLES = re.compile(r"\\langle((?:(?!\\langle).)*)\\rangle")
+_WRAPPED = re.compile(
+    r"[(\[]\s*(\\begin\{(?:small)?(?:matrix|array)\}.*\\end\{\w+\})\s*[)\]]", re.DOTALL
+)
 
 
 def parse(text: str, gold: bool = False) -> Value:
@@ -71,15 +82,33 @@ def parse(text: str, gold: bool = False) -> Value:
         return Bag((), "set")
     if _REALS.fullmatch(text):
         text = r"(-\infty, \infty)"
-    if without := _WITHOUT.fullmatch(text):
-        return _reals_without(without[1], gold) or Opaque(text)
+    if "all real" in text and (reals := _NAMED_REALS.fullmatch(text)):
+        points = rf" \setminus \{{{reals[1]}\}}" if reals[1] else ""
+        text = rf"(-\infty, \infty){points}"
+    if text.startswith("\\langle") and (angles := _ANGLES.fullmatch(text)):
+        return Bracketed("⟨", _items(angles[1], gold, _COMMA), "⟩")
     if _GROUPED.fullmatch(text):
-        text = text.replace(" ", "")
+        text = re.sub(r"[ ']|\.(?=.*\.)|\.(?=\d{3}$)(?<=\d{3}\.)", "", text)
+    if "\\begin" in text and (wrapped := _WRAPPED.fullmatch(text)):
+        text = wrapped[1]
     if (cases := _CASES.fullmatch(text)) and "&" not in text and "\\begin" not in cases[1]:
         return Bag(tuple(parse(row.strip(" ,"), gold) for row in split_top(cases[1], _ROW) if row))
+    if cases and "\\begin" not in cases[1]:
+        return Bag(tuple(_case(row, gold) for row in split_top(cases[1], _ROW) if row))
     if _THOUSANDS.fullmatch(text) and isinstance(number := scalar(text, gold), Scalar):
         return number
-    for reader in (_matrix, _set, _union, _list, _relation, _bracketed, _either_sign, based):
+    readers = (
+        _matrix,
+        _set,
+        _operation,
+        compound,
+        _list,
+        _either_sign,
+        _relation,
+        _bracketed,
+        based,
+    )
+    for reader in readers:
         value = reader(text, gold)
         if value is not None:
             return value
@@ -88,6 +117,15 @@ def parse(text: str, gold: bool = False) -> Value:
 
 def _items(text: str, gold: bool, separator: re.Pattern[str] = _SEPARATOR) -> tuple[Value, ...]:
     return tuple(parse(piece, gold) for piece in split_top(text, separator) if piece)
+
+
+def _case(row: str, gold: bool) -> Value:
+    """A row of a function by cases: its value and its condition."""
+    cells = split_top(row, _CELL)
+    if len(cells) != 2 or cells[1].startswith("="):
+        return parse(row.replace("&", ""), gold)
+    value, condition = (_CONDITION_WORD.sub("", cell).strip(" ,.;") for cell in cells)
+    return Bracketed("{", (parse(value, gold), parse(condition, gold)), "}")
 
 
 def _matrix(text: str, gold: bool) -> Value | None:
@@ -137,17 +175,6 @@ def _set(text: str, gold: bool) -> Value | None:
     return Bag(tuple(dict.fromkeys(_flat(_items(inside, gold)))), "set")
 
 
-def _reals_without(points: str, gold: bool) -> Value | None:
-    """All real numbers except some points, as a union of intervals; None if one is not a number."""
-    items = _flat(_items(points, gold))
-    sized = ((size, item) for item in items if (size := real(item)) is not None)
-    excluded = [item for _, item in sorted(sized, key=lambda pair: pair[0])]
-    if not excluded or len(excluded) < len(items):
-        return None
-    ends = [Words("-infinity"), *excluded, Words("infinity")]
-    return Bag(tuple(Bracketed("(", (low, high), ")") for low, high in pairwise(ends)), "union")
-
-
 def _flat(items: tuple[Value, ...]) -> tuple[Value, ...]:
     """The members of a list, with lists among them, such as `1 \\pm \\sqrt 2`, as their members."""
     members: list[Value] = []
@@ -156,74 +183,109 @@ def _flat(items: tuple[Value, ...]) -> tuple[Value, ...]:
     return tuple(members)
 
 
-def _union(text: str, gold: bool) -> Value | None:
+def _operation(text: str, gold: bool) -> Value | None:
+    """A union, an intersection or a difference of sets."""
+    if "\\" not in text:
+        return None
     pieces = split_top(text, _UNION)
-    return Bag(tuple(parse(piece, gold) for piece in pieces), "union") if len(pieces) > 1 else None
+    if len(pieces) > 1:
+        return Bag(tuple(parse(piece, gold) for piece in pieces), "union")
+    for sign, operation in ((_COMMON, intersection), (_WITHOUT, difference)):
+        pieces = split_top(text, sign) if sign.search(text) else []
+        if len(pieces) > 1:
+            parts = [region(_as_set(parse(piece, gold))) for piece in pieces]
+            known = [part for part in parts if part is not None]
+            if len(known) < len(parts):
+                return Opaque(text)
+            rows = known[0]
+            for part in known[1:]:
+                rows = operation(rows, part)
+            return union(rows)
+    return None
+
+
+def _as_set(value: Value) -> Value:
+    return Bag(value.items, "set") if isinstance(value, Bag) and value.kind == "list" else value
 
 
 def _list(text: str, gold: bool) -> Value | None:
     if mixed(text) is not None:
         return None
+    if excluded := _EXCLUDED.fullmatch(text):
+        return _all_but(excluded[1], excluded[2], gold)
     grouped = TEXT_GROUP.fullmatch(text)
+    if grouped and is_one_phrase(grouped[1]):
+        return None
     if grouped and (number := scalar(grouped[1], gold)) and not number.tree.names:
         return number
     separator = _SPACED_SEPARATOR if _SPACED.search(text) else _SEPARATOR
-    pieces = [piece for piece in split_top(grouped[1] if grouped else text, separator) if piece]
+    pieces, between = split_with(grouped[1] if grouped else text, separator)
+    if len(pieces) < 2:
+        return None
+    pieces, between = _filled(pieces, between)
     if len(pieces) < 2:
         return None
     items = tuple((words(piece) if grouped else None) or parse(piece, gold) for piece in pieces)
-    return _conditions(text, items) or Bag(_flat(items))
+    return combined(items, between, parse) or Bag(_flat(items))
 
 
-def _conditions(text: str, items: tuple[Value, ...]) -> Value | None:
-    """`x < -2 or x > 3` as a union, `x > 2 and x < 6` as an interval; None for other items."""
-    rows = [item for item in items if isinstance(item, Bracketed) and item.variable]
-    if len(rows) != len(items) or len({row.variable for row in rows}) > 1:
+def _filled(pieces: list[str], between: list[str]) -> tuple[list[str], list[str]]:
+    """The pieces that are not empty, and the separators between them: `, or` is one."""
+    filled, separators = [], [""]
+    for piece, separator in zip(pieces, [*between, ""]):
+        if piece:
+            filled.append(piece)
+            separators.append(separator)
+        else:
+            separators[-1] += separator
+    return filled, separators[1 : len(filled)]
+
+
+def _all_but(variable: str, points: str, gold: bool) -> Value | None:
+    """`x \\ne 0, 2` as a union of intervals; None if a point is not a number."""
+    items = _flat(_items(points, gold))
+    rows = region(Bag(items, "set")) if items else None
+    everything = region(parse(r"\mathbb{R}"))
+    if rows is None or everything is None:
         return None
-    if re.search(r"(?<![a-zA-Z])or(?![a-zA-Z])", text):
-        return Bag(tuple(rows), "union")
-    above = [row for row in rows if row.items[1] == Words("infinity")]
-    below = [row for row in rows if row.items[0] == Words("-infinity")]
-    if len(above) != 1 or len(below) != 1 or len(rows) != 2:
-        return None
-    low, high = above[0].items[0], below[0].items[1]
-    start, stop = real(low), real(high)
-    # "x < -2, x > 3": no number fulfills both, so the comma means "or"
-    if "," in text and start is not None and stop is not None and start >= stop:
-        return Bag(tuple(rows), "union")
-    return Bracketed(above[0].opening, (low, high), below[0].closing, rows[0].variable)
+    return named(union(difference(everything, rows)), variable)
 
 
 def _relation(text: str, gold: bool) -> Value | None:
     sides, operators = split_with(text, _RELATION)
+    if len(sides) == 2 and operators == ["\\approx"] and not sides[0] and sides[1]:
+        return parse(sides[1], gold)
     if len(sides) < 2 or not all(sides):
         return None
     starts_with_variable = bool(VARIABLE.fullmatch(sides[0]))
     if operators == ["\\in"] and starts_with_variable:
         domain = parse(sides[1], gold)
-        return replace(domain, variable=sides[0]) if isinstance(domain, Bracketed) else domain
+        if isinstance(domain, Bracketed) or (isinstance(domain, Bag) and domain.kind == "union"):
+            return named(domain, sides[0])
+        return domain
+    if operators == ["\\ne"] and VARIABLE.fullmatch(sides[1]) and not starts_with_variable:
+        others = _all_but(sides[1], sides[0], gold)  # 5 \ne x
+        return others or Relation(tuple(sides), tuple(operators))
+    if "\\approx" in operators and (kept := without_approximations(sides, operators)):
+        sides, operators = kept
+        if len(sides) == 1:
+            return parse(sides[0], gold)
     if set(operators) == {"="}:
         if len(sides) > 2 and all(VARIABLE.fullmatch(side) for side in sides[:-1]):  # x = y = 2
             return Bag(tuple(_assignment(side, sides[-1]) for side in sides[:-1]))
-        if len(sides) == 2 and VARIABLE.fullmatch(sides[1]) and not starts_with_variable:  # 5 = x
+        if len(sides) == 2 and VARIABLE.fullmatch(sides[1]) and not is_name(sides[0]):  # 5 = x
             sides = sides[::-1]
-        if _is_name(sides[0]) and _links_agree(sides[1:]):
+        if is_name(sides[0]) and _links_agree(sides[1:]):
             return _assignment(sides[0], sides[-1])
-    return interval(sides, operators, gold) or Relation(tuple(sides), tuple(operators))
+        if one_number(sides):
+            return parse(sides[0], gold)
+    return interval(sides, operators, lambda side: parse(side, gold)) or Relation(
+        tuple(sides), tuple(operators)
+    )
 
 
 def _assignment(name: str, value: str) -> Relation:
     return Relation((name, value), ("=",), name.replace(" ", ""))
-
-
-def _is_name(side: str) -> bool:
-    """Whether the left side of an equation names its right side: x, f(x), P(A), area, AB.
-
-    Products such as ab and 2x are no names.
-    """
-    if VARIABLE.fullmatch(side) or _FUNCTION_OF.fullmatch(side) or _NAMED.fullmatch(side):
-        return True
-    return bool(_LABEL.fullmatch(side)) and not PRODUCT.fullmatch(side)
 
 
 def _links_agree(sides: list[str]) -> bool:
@@ -236,39 +298,7 @@ def _links_agree(sides: list[str]) -> bool:
     )
 
 
-def rising(sides: Sequence[str], operators: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The sides and operators of a chain of comparisons, in rising order: `a > b` as `b < a`.
-
-    Other relations are returned unchanged.
-    """
-    if all(operator in _TURNED for operator in operators):
-        return list(sides[::-1]), [_TURNED[operator] for operator in operators[::-1]]
-    return list(sides), list(operators)
-
-
-def interval(sides: list[str], operators: list[str], gold: bool = False) -> Bracketed | None:
-    """`2 < x \\le 7` as (2, 7] and `x > 3` as (3, \\infty); None for other relations."""
-    sides, operators = rising(sides, operators)
-    if not all(operator in _TURNED.values() for operator in operators):
-        return None
-    if len(sides) == 2 and VARIABLE.fullmatch(sides[0]):
-        sides, operators = ["-\\infty", *sides], ["<", *operators]
-    elif len(sides) == 2 and VARIABLE.fullmatch(sides[1]):
-        sides, operators = [*sides, "\\infty"], [*operators, "<"]
-    if len(sides) != 3 or not VARIABLE.fullmatch(sides[1]):
-        return None
-    return Bracketed(
-        opening="(" if operators[0] == "<" else "[",
-        items=(parse(sides[0], gold), parse(sides[2], gold)),
-        closing=")" if operators[1] == "<" else "]",
-        variable=sides[1].replace(" ", ""),
-    )
-
-
 def _bracketed(text: str, gold: bool) -> Value | None:
-    text = re.sub(r"^\\langle\s*(.*?)\s*\\rangle$", "⟨\\1⟩", text)
-    if text.startswith("⟨"):
-        return Bracketed("⟨", _items(text[1:-1], gold, _COMMA), "⟩")
     if half := _OUTWARD.fullmatch(text):  # ]0, 1[ and [0, 1[
         text = {"]": "(", "[": "["}[half[1]] + half[2] + {"[": ")", "]": "]"}[half[3]]
     if text[:1] not in ("(", "[") or closing(text, 0) != len(text) - 1:
@@ -280,8 +310,23 @@ def _bracketed(text: str, gold: bool) -> Value | None:
 
 
 def _either_sign(text: str, gold: bool) -> Value | None:
-    if not _EITHER_SIGN.search(text):
+    """All choices of the signs; those of \\pm are opposite to those of \\mp beside them."""
+    if "\\pm" not in text and "\\mp" not in text:
         return None
-    signs = ({"\\pm": "+", "\\mp": "-"}, {"\\pm": "-", "\\mp": "+"})
-    both = (_EITHER_SIGN.sub(lambda mark, sign=sign: sign[mark.group()], text) for sign in signs)
-    return Bag(tuple(parse(one, gold) for one in both))
+    marks = len(_EITHER_SIGN.findall(text))
+    if not 0 < marks <= MAX_SIGNS or "\\in" in text:
+        return None
+    choices = [("+",) * marks, ("-",) * marks]
+    if "\\mp" not in text:
+        choices = list(product("+-", repeat=marks))
+    values: list[Value] = []
+    for signs in choices:
+        left = iter(signs)
+        one = _EITHER_SIGN.sub(
+            lambda mark: _OPPOSITE[next(left)] if mark[0] == "\\mp" else next(left),  # noqa: B023
+            text,
+        )
+        value = parse(one, gold)
+        if value not in values:
+            values.append(value)
+    return Bag(_flat(tuple(values)))

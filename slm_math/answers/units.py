@@ -8,25 +8,29 @@ from __future__ import annotations
 import re
 
 _KNOWN = {
-    "dollar": "＄ dollar dollars usd buck bucks", "cent": "cent cents ¢", "euro": "€ euro euros",
-    "pound": "£", "yen": "yen ¥", "rupee": "rupee rupees rs",
+    "dollar": "＄ dollar dollars usd buck bucks 美元", "cent": "cent cents ¢",
+    "euro": "€ euro euros eur 欧元", "pound": "£ gbp", "yen": "yen ¥ jpy",
+    "yuan": "yuan rmb cny 元",
+    "rupee": "₹ rupee rupees rs rs. inr", "won": "₩ won krw",
     "dime": "dime dimes", "nickel": "nickel nickels", "penny": "penny pennies",
-    "degree": "° degree degrees", "radian": "radian radians rad",
-    "metre": "m meter meters metre metres",
-    "kilometre": "km kilometer kilometers kilometre kilometres", "decimetre": "dm",
-    "centimetre": "cm centimeter centimeters centimetre centimetres",
+    "degree": "° degree degrees 度", "radian": "radian radians rad",
+    "metre": "m meter meters metre metres 米",
+    "kilometre": "km kilometer kilometers kilometre kilometres 千米 公里", "decimetre": "dm",
+    "centimetre": "cm centimeter centimeters centimetre centimetres 厘米",
     "millimetre": "mm millimeter millimeters", "nanometre": "nm",
     "inch": "in inch inches", "foot": "ft foot feet", "yard": "yd yds yard yards",
     "mile": "mi mile miles", "acre": "acre acres", "hectare": "hectare hectares",
-    "gram": "g gm gram grams", "kilogram": "kg kilogram kilograms",
+    "gram": "g gm gram grams 克", "kilogram": "kg kilogram kilograms 千克 公斤",
     "milligram": "mg milligram milligrams", "ton": "ton tons", "tonne": "tonnes",
     "pound weight": "lb lbs pound pounds", "ounce": "oz ounce ounces",
-    "litre": "l liter liters litre litres", "millilitre": "ml", "cup": "cup cups",
+    "litre": "l liter liters litre litres 升", "millilitre": "ml", "cup": "cup cups",
     "quart": "quart quarts qt", "gallon": "gallon gallons gal", "pint": "pint pints",
-    "second": "s sec secs second seconds", "millisecond": "ms",
-    "minute": "min mins minute minutes", "hour": "h hr hrs hour hours",
-    "day": "day days", "week": "week weeks", "month": "month months", "year": "yr yrs year years",
+    "second": "s sec secs second seconds 秒", "millisecond": "ms",
+    "minute": "min mins minute minutes 分钟", "hour": "h hr hrs hour hours 小时 时",
+    "day": "day days 天", "week": "week weeks 周", "month": "month months 月",
+    "year": "yr yrs year years 年",
     "decade": "decade decades", "century": "century centuries",
+    "permille": "permille ‰",
     "am": "am a.m. a.m", "pm": "pm p.m. p.m",
     "mph": "mph", "kph": "kph kmh", "celsius": "celsius", "fahrenheit": "fahrenheit",
     "newton": "newton newtons", "joule": "joule joules", "watt": "watt watts",
@@ -38,10 +42,19 @@ _CANONICAL = {
 }
 # A single letter is more often a variable than a unit; it is a unit only inside \text{}.
 _PLAIN = frozenset(spelling for spelling in _CANONICAL if len(spelling) > 1 and spelling.isalpha())
-_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALES = {
+    "hundred": 2,
+    "thousand": 3,
+    "million": 6,
+    "billion": 9,
+    "trillion": 12,
+    "万": 4,
+    "亿": 8,
+}
 # These words change a number's value or say that it is not the answer: they are never units.
 _NOT_UNITS = frozenset(
     """and or to plus minus times over divided more less fewer than about if when is are was but nor
+    most least maximum minimum almost nearly within except excluding permille
     approximately roughly between through by below above short under beyond too low high
     not no none never incorrect wrong false negated negative opposite inverse reciprocal remainder
     half halves quarter third thirds fourth fifth double twice triple squared cubed
@@ -58,20 +71,32 @@ _NOT_UNITS = frozenset(
 _ORDINAL = re.compile(
     r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w+teen|\w+tie|hundred|thousand|\w+illion)ths?"
 )
+# Chinese characters that count, compare or deny
+_CHINESE_NOT_UNIT = re.compile("[零一二三四五六七八九十百千万亿半倍分以上下不非约多少超过至和或]")
 _FILLER = frozenset("total in all of the each a an".split())  # noqa: SIM905
 _MARK = re.compile(
     r"^(.*?[\d)}\]a-zA-Z.])\s*"
-    r"([%°€£¢＄]|(?:\\text\{[^{}]*\}|percent|[a-zA-Z./]+)(?:\^(?:\{[23]\}|[23]))?)$",
+    r"([%°€£¢＄¥₹₩]|(?:\\text\{[^{}]*\}|percent(?:age)?|[a-zA-Z./]+|[一-鿿]+)"
+    r"(?:\^(?:\{-?[123]\}|-?[123]))?)$",
     re.DOTALL,
 )
 # capital letters that multiply a number: thousand, million, billion, trillion
 _MAGNITUDE = re.compile(r"[KMBT]")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
-_NAME = re.compile(r"[a-z.']+|\^\{?[23]\}?|[/°]")
-_READABLE = re.compile(r"[a-zA-Z.,/'\-()°^{}23\s]*")
+_NAME = re.compile(r"[a-z.']+|[一-鿿]+|\^\{?-?[123]\}?|[/°‰]")
+_READABLE = re.compile(r"[a-zA-Z.,/'\-()°^{}123\s一-鿿]*")
 _NUMBER_END = re.compile(r"[\d)}]\s*$|\\pi\s*$|\d\.$")
 _OF_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
-_CURRENCY = re.compile(r"^([-+]?)\s*([＄€£])\s*([-+]?)")
+_CURRENCY = re.compile(
+    r"^([-+]?)\s*(?:([＄€£¥₹₩])"
+    r"|(?:\\text\{\s*)?(USD|EUR|GBP|INR|JPY|CNY|RMB|Rs\.?)\s*\}?(?=[\s\d＄]))\s*＄?\s*([-+]?)"
+)
+_INNER_POWER = re.compile(r"(?<=[a-zA-Z}])\^\{(-[1-3])\}")
+# `\frac{km}{h}` after a number
+_UNIT_FRACTION = re.compile(
+    r"(?<=[\d)}])\s*\\frac\{\s*(?:\\text\{)?\s*([a-zA-Z]+)\s*\}?\s*\}"
+    r"\{\s*(?:\\text\{)?\s*([a-zA-Z]+)\s*\}?(\^\{?[23]\}?)?\s*\}?\s*\}$"
+)
 
 
 def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
@@ -82,17 +107,20 @@ def split_units(text: str, gold: bool = False) -> tuple[str, bool, str]:
     """
     names: list[str] = []
     percent = False
+    if "\\" in text and ("^{-" in text or "\\frac" in text):
+        text = _INNER_POWER.sub(r"^\1", text)
+        text = _UNIT_FRACTION.sub(_rate, text)
     if currency := _CURRENCY.match(text):
-        names.append(currency[2])
-        text = currency[1] + currency[3] + text[currency.end() :]
+        names.append(currency[2] or currency[3].lower())
+        text = currency[1] + currency[4] + text[currency.end() :]
     scale = 0
     while match := _MARK.match(text):
         number, mark = match[1].rstrip(), match[2]
-        if mark == "%" or re.fullmatch(r"(?:\\text\{\s*)?percent\s*\}?", mark):
+        if mark == "%" or re.fullmatch(r"(?:\\text\{\s*)?percent(?:age)?\s*\}?", mark):
             percent = True
         elif mark == "°" and _OF_ANGLE.search(number):
             break  # the degrees belong to the angle, not to its cosine
-        elif mark in "°€£¢＄":
+        elif mark in "°€£¢＄¥₹₩":
             names.insert(0, mark)
         elif mark.startswith("\\text"):
             words = _names(_TEXT.sub(r"\1", mark))
@@ -121,6 +149,8 @@ def _may_be_unit(word: str) -> bool:
     if "'" in word:  # isn't
         return False
     known = word in _CANONICAL
+    if not known and not word.isascii() and _CHINESE_NOT_UNIT.search(word):
+        return False
     return word not in _NOT_UNITS and (
         known or (len(word) != 1 and not _ORDINAL.fullmatch(word)) or not word.isalpha()
     )
@@ -146,7 +176,7 @@ def _signature(names: list[str]) -> str:
             next_power = 2 if unit == "square" else 3
         elif unit.startswith("^"):
             if last in powers:
-                powers[last] *= int(unit[1])
+                powers[last] *= int(unit[1:])
         elif unit in _KNOWN and unit != "unit":
             powers[unit] = powers.get(unit, 0) + sign * next_power
             next_power, last = 1, unit
@@ -159,6 +189,20 @@ def _signature(names: list[str]) -> str:
     return " ".join(f"{unit}^{power}" for unit, power in sorted(powers.items()))
 
 
+def canonical(word: str) -> str:
+    """The name of a known unit; "" for other words."""
+    word = word.lower()
+    return _CANONICAL.get(word) or _CANONICAL.get(word.strip(".")) or ""
+
+
+def _rate(match: re.Match[str]) -> str:
+    """`\\frac{km}{h}` as `\\text{km/h}` if both are units."""
+    if not (canonical(match[1]) and canonical(match[2])):
+        return match[0]
+    power = (match[3] or "").strip("^{}")
+    return rf" \text{{{match[1]}/{match[2]}{'^' + power if power else ''}}}"
+
+
 def _plain_unit(text: str, number: str, mark: str, gold: bool) -> bool:
     """Whether the letters `mark` after a number are a unit although they are not in `\\text{}`.
 
@@ -168,6 +212,8 @@ def _plain_unit(text: str, number: str, mark: str, gold: bool) -> bool:
     parts = [part.strip(".") for part in word.split("/")]
     if not all(part.isalpha() and _may_be_unit(part) for part in parts):
         return False
+    if not word.isascii():
+        return bool(_NUMBER_END.search(number))
     separate = text[len(number) : len(number) + 1] == " "
     if parts[0] in _PLAIN or (len(parts) > 1 and _CANONICAL.keys() >= set(parts)):
         return bool(_NUMBER_END.search(number)) or separate

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from slm_math.answers.arithmetic import Undefined, approximate
 from slm_math.answers.expressions import MAX_LENGTH, Node, Unread, read
+from slm_math.answers.phrases import phrase
 from slm_math.answers.units import split_units
 
 _BASES = {
@@ -46,7 +47,6 @@ _ENGLISH = frozenset(
     with""".split()  # noqa: SIM905
 )
 _INFINITY = re.compile(r"(?:\+|(-)|)\s*(?:\\infty|infty|infinity|inf)")
-VARIABLE = re.compile(r"[a-zA-Z](?:_(?:\w|\{\w+\}))?'?|\\(?:theta|alpha|beta|lambda|phi|omega)")
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def words(text: str) -> Words | None:
         return None
     if "\\" in inner or "{" in inner:
         return None
-    return Words(" ".join(_CLOCK.sub(r"\1", _STOP.sub("", inner.casefold())).split()))
+    return Words(phrase(" ".join(_CLOCK.sub(r"\1", _STOP.sub("", inner.casefold())).split())))
 
 
 def plain(text: str) -> str:

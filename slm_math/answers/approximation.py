@@ -1,0 +1,55 @@
+"""An exact value with its approximation, such as `10\\pi \\approx 31.4`."""
+
+from __future__ import annotations
+
+import re
+
+from slm_math.answers.arithmetic import identical
+from slm_math.answers.names import is_name
+from slm_math.answers.unevaluated import open_operations
+from slm_math.answers.values import Scalar, real, scalar
+
+_DECIMAL = re.compile(r"-?\d*\.?\d+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
+
+
+def without_approximations(
+    sides: list[str], operators: list[str]
+) -> tuple[list[str], list[str]] | None:
+    """The exact part of `x = 10\\pi \\approx 31.4`; None if 31.4 is not an approximation of it.
+
+    In `x \\approx 31.4`, it is the value of a name.
+    """
+    first = operators.index("\\approx")
+    if len(sides) == 2 and is_name(sides[0]):
+        return sides, ["="]
+    if any(operator != "\\approx" for operator in operators[first:]):
+        return None
+    exact = scalar(sides[first])
+    if exact is None or not all(_approximates(side, exact) for side in sides[first + 1 :]):
+        return None
+    return sides[: first + 1], operators[:first]
+
+
+def _approximates(side: str, exact: Scalar) -> bool:
+    """Whether a decimal agrees with a value to its last digit, rounded or cut off."""
+    decimal, value = scalar(side), real(exact)
+    if decimal is None or value is None or not _DECIMAL.fullmatch(decimal.text):
+        return False
+    if decimal.unit and exact.unit and decimal.unit != exact.unit:
+        return False
+    number = real(decimal) or 0.0
+    digits = re.split(r"\\", decimal.text)[0].strip()
+    mantissa = float(digits) or 1.0
+    step = 10.0 ** -len(digits.partition(".")[2]) * abs(number / mantissa if number else 1.0)
+    return abs(number - value) < step * (1 + 1e-9)
+
+
+def one_number(sides: list[str]) -> bool:
+    """Whether the sides are spellings of one number without open operations: `1/2 = 0.5`."""
+    values = [scalar(side) for side in sides]
+    trees = [value.tree for value in values if value is not None and not value.tree.names]
+    return (
+        len(trees) == len(sides)
+        and all(identical(trees[0], tree) for tree in trees[1:])
+        and not any(open_operations(tree) for tree in trees)
+    )
