@@ -159,7 +159,8 @@ _TABLE: list[tuple[str, str, Replacement]] = [
     ("appro", r"\\text\{\s*\(?\s*(?:or\s+)?(?:approximately|approx\.?)\s*([-\d.,]*)\s*\)?\s*\}",
      r"\\approx \1"),
     ("appro", r"(?<=\S)\s*\(\s*(?:\\approx|approx\.|approximately)([^()]*)\)", r" \\approx \1"),
-    ("q", r"\\(?:simeq|doteq|thickapprox|approxeq)(?![a-zA-Z])", r"\\approx "),
+    *[(name, rf"\\{name}(?![a-zA-Z])", r"\\approx ")
+      for name in ("simeq", "doteq", "thickapprox", "approxeq")],
     ("union", r"(?<=[)\]}])\s*(?:\\text\{\s*union\s*\}|union)\s*(?=[(\[\\])", r" \\cup "),
     ("\\lor", r"\\lor(?![a-zA-Z])", r" \\text{ or } "),
     ("\\vee", r"\\vee(?![a-zA-Z])", r" \\text{ or } "),
@@ -172,7 +173,8 @@ _TABLE: list[tuple[str, str, Replacement]] = [
     ("I", r"^[^I]*I(?![a-zA-Z])[^a-zA-Z]*$", _imaginary),
     ("j", r"(?<=\d)j(?=\)?$)", "i"),
     ("bs(", r"^.*(?<![a-zA-Z\\])[aA]bs\(.*$", _moduli),
-    ("a", r"(?<![a-zA-Z\\])a(sin|cos|tan)(?=\s*\()", r"\\arc\1 "),
+    *[(f"a{name}", rf"(?<![a-zA-Z\\])a{name}(?=\s*\()", rf"\\arc{name} ")
+      for name in ("sin", "cos", "tan")],
     ("Matrix", r"^\s*Matrix\(\[(.*)\]\)\s*$", _rows),
     ("Interval", r"(?<![a-zA-Z\\])Interval(\.open|\.Lopen|\.Ropen)?\(([^()]*)\)", _interval),
     ("FiniteSet", r"(?<![a-zA-Z\\])FiniteSet\(([^()]*)\)", r"\\{\1\\}"),
