@@ -13,24 +13,33 @@ from warnings import warn
 import lightning as L
 
 from callbacks.console import console_of
+from callbacks.run_root import begin_run
 from callbacks.sharded_eval import evaluate_on_all_ranks, fingerprint
 from callbacks.training_problems import training_problems
 from slm_math.agents import Agent
-from slm_math.data.base import Source, Split
+from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.overlap import refuse_overlap
 from slm_math.data.selection import sample_tasks
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference, RoleSampling
 from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import Output, Plan, check_names
-from slm_math.evaluation.table import metric_lines, program_lines, results_table
+from slm_math.evaluation.plain import print_line
+from slm_math.evaluation.table import (
+    metric_lines,
+    program_lines,
+    results_table,
+    warning_lines,
+)
 from slm_math.metrics.summary import Summary
 from slm_math.modules.base import PolicyModule
+from slm_math.policy.chat import template_identity
 from slm_math.records.files import configuration, read_records
 from slm_math.records.record import Record
 from slm_math.rollout.scheduler import Executors
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
 from slm_math.types import Sampling, Task
+from slm_math.visible import visible
 
 GREEDY = Inference(sampling=Sampling(temperature=0.0))
 
@@ -130,7 +139,7 @@ class AgentEval(L.Callback):
         self.names: dict[str, str] = {}
         for name, source in (self.sources or {"": own}).items():
             self.tasks[name], self.names[name] = (
-                sample_tasks(source.tasks(split), self.limit),
+                sample_tasks(read_tasks(source, split), self.limit),
                 source.name,
             )
             if not self.tasks[name]:
@@ -168,6 +177,9 @@ class AgentEval(L.Callback):
         if not trainer.strategy.reduce_boolean_decision(self.sandbox is not None):
             self._skipped = set(names)
             print(f"AgentEval skips {', '.join(names)}: {reason}")
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        begin_run(trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.at_start and trainer.global_step == 0:
@@ -217,8 +229,9 @@ class AgentEval(L.Callback):
                     "weights": weights,
                     "policy": module.policy.path,
                     "ranks": trainer.world_size,
+                    **template_identity(module.policy.chat_template),
                 },
-                about=self._about(trainer, data),
+                about=self._about(trainer, module, data),
                 set_aside=True,
             )
             evaluation = evaluate_on_all_ranks(
@@ -255,9 +268,11 @@ class AgentEval(L.Callback):
             seconds = time.perf_counter() - start
             self._print(trainer, f"agents after {name} ({seconds:.0f} s)", summaries, gains)
 
-    def _about(self, trainer: L.Trainer, data: str) -> dict[str, Any]:
+    def _about(self, trainer: L.Trainer, module: PolicyModule, data: str) -> dict[str, Any]:
         """What else the manifest says."""
+        run = {"run": module.run} if trainer.state.fn == "fit" else {}
         return {
+            **run,
             "source": self.names[data],
             "split": self.split if trainer.state.fn == "fit" else str(trainer.state.fn.value),
             "epoch": trainer.current_epoch,
@@ -276,8 +291,12 @@ class AgentEval(L.Callback):
         heading = f"since {self._first}" if gains else ""
         cells = {key: gain.shown_difference() for key, gain in gains.items()}
         console.print(results_table(title, summaries, heading, cells))
-        for line in [*metric_lines(summaries), *program_lines(summaries)]:
-            console.print(line, markup=False)
+        for line in (
+            *metric_lines(summaries),
+            *program_lines(summaries),
+            *warning_lines(summaries),
+        ):
+            print_line(console, line)
 
     def _gain(self, trainer: L.Trainer, key: str, records: Sequence[Record]) -> Comparison | None:
         """The paired difference to the first evaluation of this training run; None if there is none
@@ -290,7 +309,7 @@ class AgentEval(L.Callback):
             return compare({self._first: read_records(path), "now": records})[0]
         except (FileNotFoundError, ValueError) as error:
             if trainer.is_global_zero:
-                print(f"{key} is not compared with {self._first}: {error}")
+                print(f"{key} is not compared with {self._first}: {visible(str(error))}")
             return None
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from callbacks.run_root import begin_run
+
 
 class Checkpoints(ModelCheckpoint):
     """Keeps `<root>/checkpoints/last.ckpt`, always of a moment between two steps; `--ckpt_path
@@ -38,6 +40,9 @@ class Checkpoints(ModelCheckpoint):
         self._stop = False
         self._in_step = False
         self._before: Any = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        begin_run(trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lightning as L
 
+from callbacks.run_root import begin_run
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.export import export_policy
 
@@ -27,6 +28,9 @@ class ExportHF(L.Callback):
             raise ValueError(f"ExportHF writes float32 or bfloat16, not {dtype!r}")
         self.folder = folder
         self.dtype = dtype
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        begin_run(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 
+from callbacks.run_root import begin_run
 from slm_math.modules.grpo import GRPOModule
 from slm_math.records.encoding import json_line, to_json
 from slm_math.records.record import Record
@@ -20,8 +21,7 @@ class RolloutLog(L.Callback):
 
     A line holds a rollout: epoch, batch and step, prompt and completion, the record with its
     transcript, and reward parts, rewards and advantages by role; null stands for no score. Training
-    that resumes from a checkpoint first drops the lines of the batches that it repeats; training
-    that starts anew renames an old log (`rollouts.1.jsonl`, `.2`, ...).
+    that resumes from a checkpoint first drops the lines of the batches that it repeats.
 
     Args:
         every_n_batches: logs every n-th batch of an epoch.
@@ -31,6 +31,9 @@ class RolloutLog(L.Callback):
         if every_n_batches < 1:
             raise ValueError(f"RolloutLog needs every_n_batches >= 1, got {every_n_batches}")
         self.every_n_batches = every_n_batches
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        begin_run(trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._ready = False
@@ -51,11 +54,7 @@ class RolloutLog(L.Callback):
                 Path.is_file, (log_path(trainer, rank) for rank in count(trainer.world_size))
             )
         for path in filter(Path.is_file, paths):
-            if (trainer.current_epoch, batch_idx) == (0, 0):
-                asides = (path.with_suffix(f".{number}.jsonl") for number in count(1))
-                path.rename(next(aside for aside in asides if not aside.exists()))
-            else:
-                drop_from(path, trainer.current_epoch, batch_idx)
+            drop_from(path, trainer.current_epoch, batch_idx)
 
     def on_train_batch_end(
         self,

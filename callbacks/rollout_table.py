@@ -10,6 +10,7 @@ from rich.text import Text
 
 from callbacks.console import console_of
 from slm_math.modules.grpo import GRPOModule
+from slm_math.visible import visible
 
 
 class RolloutTable(L.Callback):
@@ -62,5 +63,5 @@ def plain(text: str, width: int) -> Text:
     """Text that a console shows literally: markup and control characters of a model's reply have no
     effect.
     """
-    clean = "".join(char if char == "\n" or char.isprintable() else "�" for char in text)
+    clean = visible(text)
     return Text(clean if len(clean) <= width else clean[: width - 1] + "…")

@@ -58,12 +58,13 @@ def evaluate_on_all_ranks(
     metrics.update(evaluation.records)
     order = {task.problem.id: number for number, task in enumerate(plan.tasks)}
     records = sorted(metrics.records(), key=lambda one: (order[one.id], one.sample))
-    whole = Evaluation(tuple(records), summarize(records))
+    summary = summarize(records, uses_python=plan.agent.uses_python)
+    whole = Evaluation(tuple(records), summary)
     if rank == 0:
         write_records(output.folder / "records.jsonl", records)
         _write_manifest(output.folder, folder, len(plan.tasks), len(records))
-        summary = whole.summary.to_json() | {"partial": False}
-        write_json(output.folder / "summary.json", summary)
+        data = summary.to_json() | {"partial": False}
+        write_json(output.folder / "summary.json", data)
     trainer.strategy.barrier()  # other ranks may read the files, which must be complete
     return whole
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slm_math.data.base import Source
+from slm_math.data.base import Source, read_tasks
 from slm_math.data.problem_data import ProblemData
 from slm_math.types import Problem, Task
 
@@ -17,8 +17,8 @@ def training_problems(data: Any) -> list[Task]:
         return data.tasks
     source = data.source
     try:
-        tasks = source.tasks("train")
-    except (ValueError, NotImplementedError):  # a source that has only dialogues
+        tasks = read_tasks(source, "train", graded=False)
+    except ValueError:  # a source that has only dialogues
         tasks = []
     if type(source).dialogues is Source.dialogues:
         return tasks

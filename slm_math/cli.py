@@ -62,7 +62,13 @@ TRAIN = frozenset(
 )
 
 # errors of libraries, and of modules that are not imported here, whose message is enough for a user
-USER_ERRORS = {"MisconfigurationException", "SandboxError", "EngineError", "SafetensorError"}
+USER_ERRORS = {
+    "MisconfigurationException",
+    "SandboxError",
+    "EngineError",
+    "ModelError",
+    "SafetensorError",
+}
 
 
 def usage() -> str:
@@ -133,7 +139,9 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def fail(message: str) -> None:
-    print(f"slm-math: error: {message}", file=sys.stderr)
+    from slm_math.visible import visible
+
+    print(f"slm-math: error: {visible(message)}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -24,19 +24,20 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run.
         by: also break the results down by this tag of the problems.
     """
+    from slm_math.evaluation.plain import cell, print_line
     from slm_math.evaluation.runs import named_folders
-    from slm_math.metrics.summary import Summary, by_tag, summarize
-    from slm_math.records.files import expected_samples, read_manifest, read_records
+    from slm_math.evaluation.table import warning_lines
+    from slm_math.metrics.summary import Summary, by_tag, read_summary
+    from slm_math.records.files import read_manifest
 
     console = Console()
     columns: dict[str, dict[str, Summary]] = {}
     for folder in folders:
         column = columns.setdefault(folder, {})
         for name, path in named_folders(folder).items():
-            records = read_records(path / "records.jsonl")
-            column[name] = summarize(records, expected_samples(path))
+            records, column[name] = read_summary(path)
             if read_manifest(path).get("partial"):
-                console.print(f"{path} is partial", markup=False)
+                print_line(console, f"{path} is partial")
             if by:
                 parts = by_tag(records, by)
                 if not parts:
@@ -45,11 +46,14 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     table = Table(title="accuracy in %, 95 % interval", title_justify="left")
     table.add_column("agent")
     for folder in columns:
-        table.add_column(folder, justify="right", min_width=26)
+        table.add_column(cell(folder, 200), justify="right", min_width=26)
     for name in dict.fromkeys(name for column in columns.values() for name in column):
         cells = (column[name].shown() if name in column else "-" for column in columns.values())
-        table.add_row(name, *cells)
+        table.add_row(cell(name, 200), *cells)
     console.print(table)
+    for column in columns.values():
+        for line in warning_lines(column):
+            console.print(line, markup=False)
 
 
 def grade_file(
@@ -69,18 +73,21 @@ def grade_file(
     explain: str = "",
 ) -> None:
     """Grades the saved completions of a file, and writes the verdicts beside it: `slm-math grade
-    FILE.jsonl`.
+    FILE`.
 
     The exit status is 1 if rows could not be read, or if --verify or --expect found a difference.
 
     Args:
-        file: completions with their reference answers, one JSON object per line, or the
-            records.jsonl of an evaluation. Options name its fields; a path reaches into objects and
-            lists: response.body.choices.0.message.content.
+        file: completions with their reference answers, or the records.jsonl of an evaluation. JSON
+            lines, JSON arrays, CSV, TSV, Parquet, and .gz of these. Options name its fields; a path
+            reaches into objects and lists: response.body.choices.0.message.content.
         completion: field of the completion: text, a number, a chat (its last assistant message
-            counts) or a list of samples; by default the first of completion, response, output,
-            prediction, solution, messages, conversation.
-        gold: field of the reference answer; by default the first of answer, gold, ground_truth. If
+            counts) or a list of samples; by default completion(s), response(s), output(s),
+            generation(s), a name of that kind such as generated_solution or model_response, else
+            the first of resps, filtered_resps, code, prediction(s), pred(s), messages,
+            conversation, solution. Of two that may be meant, one has to be named.
+        gold: field of the reference answer; by default the first of answer, gold, ground_truth, gt,
+            gts, target, expected_answer, reference_answer, reward_model.ground_truth, solution. If
             it holds a whole solution, the answer at its end counts (#### 5, a box, "The answer is
             5").
         problem: field of the problem's text; by default the first of problem, question, prompt. An

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from slm_math.config_files import ConfigFile, environment_with_new_names
 from slm_math.messages import short
+from slm_math.visible import visible
 
 ENV_PREFIX = "SLM_MATH"
 # a class as the value of an option: GSM8K, my_data.Mine, {class_path: GSM8K, limit: 100}
@@ -39,7 +40,8 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # the parser of a class inside; the outer one says where it is
             super().error(message, ex)
-        print(f"slm-math: error: {short(message, getattr(self, 'args', ()))}", file=sys.stderr)
+        shown = visible(short(message, getattr(self, "args", ())))
+        print(f"slm-math: error: {shown}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from slm_math.agents.base import Agent, check_answer, check_request, owner_name
+from slm_math.agents.base import MOST_EVENTS, Agent, check_answer, check_request, owner_name
 from slm_math.types import (
     Chat,
     Effect,
@@ -186,6 +186,8 @@ def drive_workflow(
             for effect in effects
         ]
         events += map(_event, effects, results)
+        if len(events) > MOST_EVENTS:
+            raise ValueError(f"the workflow never ends: {MOST_EVENTS} events")
 
 
 def _first_without_result(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
-import time
+import re
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,8 +26,8 @@ warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")
 warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\)` before `optimizer.step.*")
 
 import lightning as L  # noqa: E402
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
-from lightning.pytorch.loggers import CSVLogger  # noqa: E402
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback  # noqa: E402
+from lightning.pytorch.loggers import CSVLogger, Logger  # noqa: E402
 
 import callbacks  # noqa: E402
 import slm_math.short_names  # noqa: E402, F401
@@ -35,17 +35,19 @@ from slm_math.config_files import ConfigFile  # noqa: E402
 from slm_math.data.chat_data import ChatData  # noqa: E402, F401
 from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
 from slm_math.modules.base import PolicyModule  # noqa: E402
+from slm_math.modules.checks import check_strategy  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
 from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
-from slm_math.policy.loading import free_cores, weights_hash  # noqa: E402
-from slm_math.records.environment import environment  # noqa: E402
-from slm_math.records.files import configuration, write_json  # noqa: E402
+from slm_math.policy.loading import free_cores  # noqa: E402
+from slm_math.records.files import configuration  # noqa: E402
+from slm_math.records.run_folder import refuse_second_run  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
 ROOT = "runs/default"  # default_root_dir of a run whose config sets none
+SECRET = re.compile(r"(^|_)(api_key|token|password|secret)$")
 
 
 class TrainingParser(Parser, LightningArgumentParser):
@@ -55,6 +57,24 @@ class TrainingParser(Parser, LightningArgumentParser):
         f"model.{name}": f"model.inference.{name}"
         for name in ("sampling", "engine", "slots", "vllm")
     }
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the configuration beside the log of metrics, and hands it to all loggers as
+    hyper-parameters.
+    """
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        values = plain(self.parser, self.config)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(values)
+        logs = [logger.log_dir for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+        # ours is the last one; without a logger, the trainer's root
+        folder = Path(logs[-1] if logs else trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(
+            self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False
+        )
 
 
 class TrainingCLI(LightningCLI):
@@ -69,7 +89,8 @@ class TrainingCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
             auto_configure_optimizers=False,
             parser_kwargs={"default_env": True, "env_prefix": ENV_PREFIX},
             args=args,
@@ -100,7 +121,7 @@ class TrainingCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        configuration.set(json.loads(self.parser.dump(self.config, format="json", skip_none=False)))
+        configuration.set(plain(self.parser, self.config))
         config = self.config[self.subcommand] if self.subcommand else self.config
         trainer = config.trainer
         if trainer.gradient_clip_val:
@@ -111,31 +132,24 @@ class TrainingCLI(LightningCLI):
                 "data.batch_size rows or problems, and model.tokens_per_batch limits the size of a "
                 "forward pass"
             )
-        folder = Path(trainer.default_root_dir or ROOT) / "checkpoints"
+        check_strategy(str(trainer.strategy))  # by its name, before its packages are asked for
+        root = Path(trainer.default_root_dir or ROOT)
+        folder = root / "checkpoints"
         if config.get("ckpt_path") == "last" and not any(folder.glob("last*.ckpt")):
             raise ValueError(f"--ckpt_path last: there is no checkpoint in {folder}")
+        requeued = any(root.glob("hpc_ckpt_*.ckpt"))  # Lightning resumes from it by itself
+        starts = self.subcommand == "fit" and config.get("ckpt_path") is None and not requeued
+        if starts and not trainer.fast_dev_run:
+            refuse_second_run(root)  # also checked, for all, where the run begins
         torch.set_num_threads(config.torch_threads or free_cores())
         torch.set_float32_matmul_precision("high")
-
-    def before_fit(self) -> None:
-        """Writes the manifest of the run: command, start, weights, engine and environment. The
-        configuration is in logs/*/config.yaml.
-        """
-        path = self.model.policy.path
-        data = {
-            "command": sys.argv[1:],
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "policy": path,
-            "weights": None if path is None else weights_hash(path),
-            "engine": self.model.serving.describe(self.trainer),
-            "environment": environment(),
-        }
-        if self.trainer.is_global_zero:
-            write_json(Path(self.trainer.default_root_dir) / "manifest.json", data)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config = self._get(self.config_init, "trainer", default={})
         root = Path(kwargs.get("default_root_dir") or config.get("default_root_dir") or ROOT)
+        if config.get("fast_dev_run"):  # a trial leaves nothing behind, as Lightning promises
+            self._trial = tempfile.TemporaryDirectory(prefix="slm-math-")
+            root = Path(self._trial.name)
         extra: list[L.Callback] = [callbacks.RolloutLog(), callbacks.Watchdog()]
         if config.get("enable_progress_bar") is not False:
             extra.append(callbacks.Progress())
@@ -145,16 +159,47 @@ class TrainingCLI(LightningCLI):
         configured = configured if isinstance(configured, list) else [configured]
         present = {type(callback) for callback in configured}
         extra = [callback for callback in extra if type(callback) not in present]
-        if config.get("logger") in (None, True):
-            kwargs["logger"] = CSVLogger(root, name="logs")
+        kwargs["logger"] = loggers_of(config.get("logger"), root)
         if config.get("precision") is None:
             kwargs["precision"] = default_precision(config.get("accelerator"))
         kwargs["default_root_dir"] = str(root)
         self.trainer_defaults["callbacks"] = extra
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        check_strategy(trainer.strategy)
+        return trainer
 
 
 def default_precision(accelerator: str | None) -> str:
     """bf16 autocast over fp32 weights on a GPU with bf16, otherwise fp32."""
     gpu = accelerator in (None, "auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def loggers_of(configured: Any, root: Path) -> Any:
+    """The configured loggers, and after them the log in `root` that reports read; False (no logger)
+    stays False.
+    """
+    if configured in (None, True):
+        configured = []
+    elif not configured:
+        return False
+    chosen = [configured] if isinstance(configured, Logger) else list(configured)
+    own = (root / "logs").resolve()
+    for logger in chosen:
+        if isinstance(logger, CSVLogger) and Path(logger.root_dir).resolve() == own:
+            return chosen
+    return [*chosen, CSVLogger(root, name="logs", flush_logs_every_n_steps=1)]
+
+
+def plain(parser: Any, config: Any) -> Any:
+    """A configuration as plain data, without secrets."""
+    return json.loads(
+        parser.dump(config, format="json", skip_none=False), object_hook=_without_secrets
+    )
+
+
+def _without_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: "(not shown)" if SECRET.search(key) and isinstance(value, str) else value
+        for key, value in values.items()
+    }

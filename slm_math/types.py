@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
+from slm_math.shortening import shortened
+
 T = TypeVar("T")
 
 AnswerType = Literal["math", "mc", "num"]
@@ -245,7 +247,8 @@ class RunResult:
     `value` is the last expression's, as `print` would show it ("" for None). `error` is one line,
     e.g. `line 3: NameError: name 'x' is not defined`; `error_type` its class (TimeoutError and
     OutputError also when it was stopped), Crash or Exit; `error_line` a line of the program, 0 when
-    it has none. `output_overflow`: stopped for too much output.
+    it has none. `stdout`, `stderr` and `value` hold the beginning and the end of what is long.
+    `output_overflow`: stopped for a flood of output.
     """
 
     ok: bool
@@ -268,16 +271,10 @@ class RunResult:
         Of long ones the beginning and the end: what is in the middle would fill its context.
         """
         parts = (
-            _shortened(self.stdout.strip("\n")),
-            _shortened(self.value) if self.ok else self.error,
+            shortened(self.stdout.strip("\n")),
+            shortened(self.value) if self.ok else self.error,
         )
         return "\n".join(filter(None, parts))
-
-
-def _shortened(text: str, most: int = 2000) -> str:
-    if len(text) <= most:
-        return text
-    return f"{text[: most // 2]}\n... ({len(text) - most} characters) ...\n{text[-most // 2 :]}"
 
 
 @dataclass(frozen=True)
@@ -323,11 +320,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Trace:
-    """What happened when an agent met a problem, and what it noted, in order; it never holds the
-    reference answer.
+    """What happened when an agent met a problem, in order; it never holds the reference answer.
 
-    `answer` is what the agent returned; `error` is set when the workflow could not be finished (an
-    endpoint that stayed down), in which case `answer` is None.
+    `answer` is what the agent returned, None with an `error`: why the workflow did not end (an
+    endpoint that stayed down; `skipped`: the problem does not fit into the model's context).
     """
 
     problem: Problem
@@ -336,6 +332,7 @@ class Trace:
     answer: str | None
     error: str | None = None
     seconds: float = 0.0
+    skipped: bool = False
 
     @cached_property
     def turns(self) -> tuple[Turn, ...]:

@@ -24,6 +24,7 @@ from tiny import (
 from callbacks import AgentEval, ExportHF, Progress, RolloutTable
 from slm_math.agents import SingleShot
 from slm_math.engines.base import Request
+from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.scratch import Scratch
 from slm_math.records.record import Record
@@ -242,6 +243,25 @@ def test_each_role_is_exported_on_its_own(base: Path, tmp_path: Path) -> None:
         assert generated(model, pairs) == [reply for _, reply in pairs]
 
 
+def test_each_role_of_a_model_from_scratch_is_exported_on_its_own(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    module = grpo(
+        Policy(scratch=SCRATCH, lora=Lora(r=4, dropout=0.0)),
+        agent=Duo(),
+        rewards=[Even(), Even(role="judge")],
+        train_roles=("solver", "judge"),
+        optim=Optim(lr=0.05, warmup=0),
+    )
+    trainer(tmp_path, callbacks=[ExportHF()]).fit(module, problems())
+    ids = torch.tensor([[5, 6, 7, 8]])
+    for role in ("solver", "judge"):
+        exported = AutoModelForCausalLM.from_pretrained(tmp_path / "export" / role)
+        with torch.no_grad(), module.loaded.use(role) as model:
+            expected = model.eval()(ids).logits
+            torch.testing.assert_close(exported(ids).logits, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_export_leaves_training_as_it_was(tmp_path: Path) -> None:
     module = sft(Policy(scratch=SCRATCH, lora=Lora(r=4)))
     trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF()]).fit(module, chats())
@@ -320,7 +340,7 @@ def test_rollout_table_shows_markup_and_control_characters_as_they_are(
     RolloutTable(every_n_batches=1).on_train_batch_end(fake, module, None, None, 0)
     shown = capsys.readouterr().out
     assert "\x1b[2J" not in shown
-    for text in ("[red]a[/blue]", "[link=x]2", "�[2J[/]end\\", "[b]part"):
+    for text in ("[red]a[/blue]", "[link=x]2", "\\x1b[2J[/]end\\", "[b]part"):
         assert text in shown
 
 

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
+    {"shortening", "visible"},
     {"types"},
     {"sandbox"},
     {"answers", "prompts"},

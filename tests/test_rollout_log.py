@@ -106,7 +106,8 @@ def test_line_holds_prompt_reply_rewards_and_advantages(tmp_path: Path) -> None:
 
 
 def test_prompt_and_completion_are_those_of_the_trained_role(tmp_path: Path) -> None:
-    module = grpo(agent=Duo(), rewards=[Even(role="judge")], train_roles=("judge",))
+    judge = {"rewards": [Even(role="judge"), Even()], "train_roles": ("judge", "solver")}
+    module = grpo(agent=Duo(), **judge)
     trainer(tmp_path, limit_train_batches=1, callbacks=[RolloutLog()]).fit(module, problems())
     for row, rollout in zip(read(tmp_path / "rollouts.jsonl"), module.last_rollouts, strict=True):
         assert row["completion"] == first_reply(rollout.trace, "judge").text
@@ -205,18 +206,6 @@ def test_rewriting_keeps_lines_that_it_does_not_know(tmp_path: Path) -> None:
     log.write_bytes(b"# a note\n[1]\n" + known + repeated + b"\xff\n" + b'{"epoch"')
     drop_from(log, 1, 5)
     assert log.read_bytes() == b"# a note\n[1]\n" + known + b"\xff\n"
-
-
-def test_new_training_moves_older_logs_aside(tmp_path: Path) -> None:
-    old = {f"rollouts{rank}.jsonl": f"old{rank}".encode() for rank in ("", ".rank-1", ".rank-2")}
-    for name, data in old.items():
-        (tmp_path / name).write_bytes(data)
-    for _ in range(2):
-        trainer(tmp_path, limit_train_batches=1, callbacks=[RolloutLog()]).fit(grpo(), problems())
-    for name, data in old.items():
-        assert (tmp_path / name.replace(".jsonl", ".1.jsonl")).read_bytes() == data
-    assert len(read(tmp_path / "rollouts.jsonl")) == len(read(tmp_path / "rollouts.2.jsonl")) == 28
-    assert len(list(tmp_path.glob("rollouts*"))) == 5
 
 
 def test_training_further_with_the_same_trainer_adds_to_the_log(

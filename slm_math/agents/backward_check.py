@@ -42,7 +42,7 @@ class BackwardCheck(Agent):
             if draft is None:
                 reason = "lost"
                 break
-            draft_answer = stated_answer(draft.text)
+            draft_answer = stated_answer(draft.text, problem.answer_type)
             yield [Note("draft", draft_answer)]
             answer = draft_answer or answer
             critique = NO_ANSWER

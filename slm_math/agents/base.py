@@ -10,6 +10,7 @@ from slm_math.prompts import Prompt
 from slm_math.types import Effect, Generate, Message, Note, Problem, RunPython, Workflow
 
 T = TypeVar("T")
+MOST_EVENTS = 10_000  # a workflow with more events is in a loop
 
 
 class Agent:
@@ -150,6 +151,8 @@ def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
             # notes need no result: continue with the next request
             while effects and all(isinstance(effect, Note) for effect in effects):
                 notes.extend(with_branch(effect, index) for effect in effects)
+                if len(notes) > MOST_EVENTS:
+                    raise ValueError(f"a workflow never ends: {MOST_EVENTS} notes and no request")
                 effects = workflows[index].send([None] * len(effects))
             if not effects:
                 raise ValueError("a workflow yielded an empty list of requests")

@@ -8,16 +8,16 @@ from slm_math.agents.base import Agent
 from slm_math.agents.coding import has_whole_program, program, program_answer
 from slm_math.agents.replies import is_usable
 from slm_math.prompts import Prompt
-from slm_math.types import Generate, Problem, Workflow
+from slm_math.types import Generate, Problem, Run, Workflow
 
 
 @dataclass(frozen=True)
 class CodeAsAnswer(Agent):
     """Asks for a program, whose output is the answer.
 
-    The answer is the value of the program's last expression, else the last line that it printed.
-    There is no answer if there is no program, or if the program is truncated, fails or prints
-    nothing.
+    The answer is the value of the program's last expression, else the last line that it printed
+    (see `program_answer`). There is no answer if there is no program, or if the program is
+    truncated, fails or prints nothing.
     """
 
     uses_python = True
@@ -30,4 +30,4 @@ class CodeAsAnswer(Agent):
         if not (yield from is_usable(reply, has_whole_program)) or request is None:
             return None
         [result] = yield [request]
-        return program_answer(result)
+        return program_answer(Run(request.code, result))

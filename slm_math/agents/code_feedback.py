@@ -8,7 +8,7 @@ from slm_math.agents.base import Agent
 from slm_math.agents.coding import has_whole_program, program, program_answer
 from slm_math.agents.replies import note_draft, stated_answer, why_unusable
 from slm_math.prompts import Prompt
-from slm_math.types import Generate, Note, Problem, Workflow, assistant, user
+from slm_math.types import Generate, Note, Problem, Run, Workflow, assistant, user
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class CodeFeedback(Agent):
         [first] = yield [Generate(chat)]
         request = program(first.text)
         if request is None or why_unusable(first, has_whole_program) is not None:
-            return (yield from note_draft(first))
+            return (yield from note_draft(first, answer_type=problem.answer_type))
         [result] = yield [request]
-        yield [Note("draft", stated_answer(first.text) or program_answer(result))]
+        computed = program_answer(Run(request.code, result))
+        yield [Note("draft", stated_answer(first.text, problem.answer_type) or computed)]
         chat += assistant(first) + user(self.output_prompt.fill(output=result.text))
         [final] = yield [Generate(chat)]
-        return (yield from note_draft(final))
+        return (yield from note_draft(final, answer_type=problem.answer_type))

@@ -3,67 +3,49 @@
 from __future__ import annotations
 
 import re
-import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
+from slm_math.agents.blocks import Block, blocks
 from slm_math.agents.replies import stated_answer, usable_reply
+from slm_math.answers.spoken import own_turn
 from slm_math.prompts import Prompt
-from slm_math.types import Chat, Generate, Reply, RunPython, RunResult, Workflow, assistant, user
+from slm_math.types import (
+    Chat,
+    Generate,
+    Reply,
+    Run,
+    RunPython,
+    RunResult,
+    Workflow,
+    assistant,
+    user,
+)
 
-NO_PROGRAM = RunResult(False, error="There was no program in the reply.")
-_OPENS = re.compile(r"(?:^|.*[^`~])(```|~~~)\s*(?:py[\w.]*)\s*$|^(```|~~~)([^`]*)$", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a text: its language in lower case, its lines, whether its fence is closed,
-    and the number of its last line in the text.
-    """
-
-    language: str
-    lines: tuple[str, ...]
-    closed: bool
-    last_line: int
-
-    @property
-    def code(self) -> str:
-        return textwrap.dedent("\n".join(self.lines)).strip("\n")
-
-
-def blocks(text: str) -> list[Block]:
-    """The fenced blocks of a text, in order. A fence opens at the start of a line; one for Python
-    may also stand at the end of a line.
-    """
-    result: list[Block] = []
-    fence, language, lines = "", "", []
-    all_lines = text.splitlines()
-    for number, line in enumerate(all_lines):
-        stripped = line.strip()
-        if fence and stripped == fence:
-            result.append(Block(language, tuple(lines), True, number))
-            fence = ""
-        elif fence:
-            lines.append(line)
-        elif opening := _OPENS.match(stripped):
-            fence = opening[1] or opening[2]
-            language, lines = "python" if opening[1] else opening[3].strip().lower(), []
-    if fence:
-        result.append(Block(language, tuple(lines), False, len(all_lines) - 1))
-    return result
+NO_PROGRAM = Run("", RunResult(False, error="There was no program in the reply."))
+# values of a last expression that only say that it was evaluated: print(x); [print(x) for x in y]
+_NO_VALUE = re.compile(r"(?:None|[(\[{](?:None,? ?)+[)\]}])")
+_BOOL = ("True", "False")
+# last lines whose value is a status or a number of characters
+_RETURNS_STATUS = re.compile(r"(?:main|run_main)\(.*\)\s*;?\s*(?:#.*)?")
+_RETURNS_LENGTH = re.compile(r"(?:[\w.]+\.)?write\(.*\)\s*;?\s*(?:#.*)?")
 
 
 def program(text: str) -> RunPython | None:
-    """The fenced Python of a reply as one request, or None.
+    """The Python of a reply as one request, or None.
 
     Models define names in one block and use them in the next. Therefore the last block runs after
     the blocks before it, whose output and errors are not shown. An open block extends to the end of
-    the text. Blocks without a language count if no block is marked as Python. Indented blocks (in a
-    list, for example) are dedented; empty blocks are ignored.
+    the text. Blocks without a language count if no block is marked as Python, except those after
+    "Output:" and the like. Indented blocks (in a list, for example) are dedented; empty blocks are
+    ignored. Programs in the thinking before a reply are drafts, and do not run.
     """
-    fenced = blocks(text)
-    for accepts in (lambda language: language.startswith("py"), lambda language: not language):
-        codes = [block.code for block in fenced if accepts(block.language) and block.code.strip()]
+    return combined(_own_blocks(text))
+
+
+def combined(found: Sequence[Block]) -> RunPython | None:
+    """The program of these blocks."""
+    for language in ("python", ""):
+        codes = [block.code for block in found if block.language == language and block.code.strip()]
         if codes:
             return RunPython(codes[-1], tuple(codes[:-1]), turns=1)
     return None
@@ -71,7 +53,13 @@ def program(text: str) -> RunPython | None:
 
 def has_whole_program(text: str) -> bool:
     """Whether a text holds a program, and every block in it is closed."""
-    return program(text) is not None and all(block.closed for block in blocks(text))
+    found = _own_blocks(text)
+    return combined(found) is not None and all(block.closed for block in found)
+
+
+def _own_blocks(text: str) -> list[Block]:
+    start, end = own_turn(text)
+    return blocks(text[start:end])
 
 
 class Session:
@@ -150,14 +138,14 @@ def write_program(
     *,
     role: str = "solver",
     temperature: float | None = None,
-) -> Workflow[tuple[Chat, RunResult | None]]:
+) -> Workflow[tuple[Chat, Run | None]]:
     """Asks for a program and runs it. A program that fails goes back with its error, up to
     `repairs` times.
 
-    Returns the chat with all replies, and the last result: `NO_PROGRAM` if no reply had a program,
+    Returns the chat with all replies, and the last run: `NO_PROGRAM` if no reply had a program,
     None if the first reply was unusable.
     """
-    result = None
+    run = None
     for repairs_left in range(repairs, -1, -1):
         reply = yield from usable_reply(
             Generate(chat, role, temperature=temperature), has_whole_program
@@ -167,12 +155,13 @@ def write_program(
         chat += assistant(reply)
         request = program(reply.text)
         if request is None:
-            return chat, result or NO_PROGRAM
+            return chat, run or NO_PROGRAM
         [result] = yield [request]
+        run = Run(request.code, result, request.earlier)
         if result.ok or not repairs_left:
             break
         chat += user(repair_prompt.fill(output=result.text))
-    return chat, result
+    return chat, run
 
 
 def transcript_since(before: Chat, chat: Chat, reply: Reply) -> str:
@@ -182,13 +171,33 @@ def transcript_since(before: Chat, chat: Chat, reply: Reply) -> str:
     return "\n\n".join([*(message.text for message in chat[len(before) :]), reply.text])
 
 
-def program_answer(result: RunResult) -> str | None:
+def program_answer(run: Run) -> str | None:
     """The answer of a program: the value of its last expression, else the last line that it
     printed; None if it failed or printed nothing.
+
+    After output, a value that says nothing about the problem does not count: None, True or False
+    (`x == 3` checks the answer that was printed), the status 0 of `main()`, the number of
+    characters that `write` returns.
     """
-    lines = [
-        line.strip() for line in f"{result.stdout}\n{result.value}".splitlines() if line.strip()
-    ]
-    if not result.ok or not lines:
+    if not run.result.ok:
         return None
-    return stated_answer(lines[-1]) or lines[-1]
+    printed, value = last_line(run.result.stdout), last_line(run.result.value)
+    if value is None or (printed is not None and is_by_product(value, run.code)):
+        value = printed
+    return value and (stated_answer(value) or value)
+
+
+def is_by_product(value: str, code: str) -> bool:
+    """Whether the value of the last expression of a program is not what the program computes."""
+    last = last_line(code) or ""
+    return (
+        value in _BOOL
+        or _NO_VALUE.fullmatch(value) is not None
+        or (value == "0" and _RETURNS_STATUS.fullmatch(last) is not None)
+        or (value.isdecimal() and _RETURNS_LENGTH.fullmatch(last) is not None)
+    )
+
+
+def last_line(text: str) -> str | None:
+    """The last line of a text that is not blank, without blanks around it."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)

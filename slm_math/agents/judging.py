@@ -13,6 +13,7 @@ from slm_math.prompts import Prompt
 from slm_math.types import Note, Problem, Workflow
 
 T = TypeVar("T")
+DECISIONS = {"True": "CORRECT", "False": "INCORRECT"}  # by what a check program prints
 
 
 def reviewed(notes: Iterable[tuple[str, Sequence[int], T]]) -> Iterator[tuple[T, T]]:
@@ -83,10 +84,11 @@ def run_check_program(
     after `repairs`, an unusable reply.
     """
     chat = problem.ask(prompt, answer=answer)
-    _, result = yield from write_program(chat, repair_prompt, repairs, role=role)
-    if result is None:
+    _, run = yield from write_program(chat, repair_prompt, repairs, role=role)
+    if run is None:
         return "UNCLEAR", ""
-    printed = program_answer(result)
-    decision = {"True": "CORRECT", "False": "INCORRECT"}.get(printed or "", "UNCLEAR")
+    value = run.result.value.strip() if run.result.ok else ""
+    outcome = value if value in DECISIONS else program_answer(run)
+    decision = DECISIONS.get(outcome or "", "UNCLEAR")
     yield [Note("verdict", decision, role=role)]
-    return decision, result.text
+    return decision, run.result.text

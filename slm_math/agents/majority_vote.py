@@ -65,7 +65,7 @@ class MajorityVote(Agent):
         """One answer and its weight."""
         chat = problem.ask(self.prompt)
         [reply] = yield [Generate(chat, temperature=self.temperature, top_p=self.top_p)]
-        answer = stated_answer(reply.text)
+        answer = stated_answer(reply.text, problem.answer_type)
         if (yield from is_usable(reply)):
             yield [Note("candidate", answer)]
         if answer is None or self.pick == "votes":

@@ -83,7 +83,7 @@ class PlanAndReflect(Agent):
         final = yield from usable_reply(
             Generate(problem.ask(self.integrate_prompt, done=done)), stated_answer
         )
-        return draft if final is None else stated_answer(final.text) or draft
+        return draft if final is None else stated_answer(final.text, problem.answer_type) or draft
 
     def solve_parts(
         self, problem: Problem, critique: str, temperature: float | None
@@ -105,5 +105,6 @@ class PlanAndReflect(Agent):
             )
             solution = reply.text.strip() if reply is not None else "(no solution)"
             done += f"{part}\n{solution}\n\n"
-            answer, any_usable = stated_answer(solution), any_usable or reply is not None
+            answer = stated_answer(solution, problem.answer_type)
+            any_usable = any_usable or reply is not None
         return (done.strip(), answer) if any_usable else None

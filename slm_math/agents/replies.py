@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from slm_math.answers import extract
-from slm_math.types import Generate, Note, Reply, Workflow
+from slm_math.types import AnswerType, Generate, Note, Reply, Workflow
 
 RETRY_TEMPERATURE = 0.7  # a second try at temperature 0 would only repeat the first
 
 
-def stated_answer(text: str) -> str | None:
-    """The final answer that a reply states, or None."""
-    return extract(text).value
+def stated_answer(text: str, answer_type: AnswerType = "math") -> str | None:
+    """The final answer that a reply to a problem of that answer type states, or None."""
+    return extract(text, answer_type=answer_type).value
 
 
 def why_unusable(reply: Reply, is_complete: Callable[[str], object]) -> str | None:
@@ -55,12 +55,14 @@ def is_usable(reply: Reply, is_complete: Callable[[str], object] = stated_answer
 
 
 def note_draft(
-    reply: Reply, is_complete: Callable[[str], object] = stated_answer
+    reply: Reply,
+    is_complete: Callable[[str], object] = stated_answer,
+    answer_type: AnswerType = "math",
 ) -> Workflow[str | None]:
     """Notes the answer of a usable reply as a draft, and an unusable reply as such. Returns the
     answer that the reply states.
     """
-    answer = stated_answer(reply.text)
+    answer = stated_answer(reply.text, answer_type)
     if (yield from is_usable(reply, is_complete)):
         yield [Note("draft", answer)]
     return answer

@@ -33,4 +33,4 @@ class SingleShot(Agent):
         chat = problem.ask(self.prompt)
         [reply] = yield [Generate(chat, temperature=self.temperature, not_first=self.not_first)]
         yield from is_usable(reply)
-        return extract(reply.text, self.last_number).value
+        return extract(reply.text, self.last_number, problem.answer_type).value

@@ -69,7 +69,7 @@ class SolverChecker(Agent):
             if draft is None:
                 reason = "lost"
                 break
-            draft_answer = stated_answer(draft.text)
+            draft_answer = stated_answer(draft.text, problem.answer_type)
             yield [Note("draft", draft_answer)]
             answer = draft_answer or answer
             if attempt + 1 == self.rounds:

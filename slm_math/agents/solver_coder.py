@@ -41,23 +41,21 @@ class SolverCoder(Agent):
         chat = problem.ask(self.prompt)
         answer, reason = None, "rounds"
         for attempt in range(self.rounds):
-            chat, result = yield from write_program(
+            chat, run = yield from write_program(
                 chat,
                 self.repair_prompt,
                 self.repairs,
                 temperature=self.retry_temperature if attempt else None,
             )
-            if result is None:
+            if run is None:
                 reason = "lost"
                 break
-            draft_answer = program_answer(result)
+            draft_answer, output = program_answer(run), run.result.text
             yield [Note("draft", draft_answer)]
             answer = draft_answer or answer
-            critique = f"The program did not work:\n{result.text or 'It printed nothing.'}"
+            critique = f"The program did not work:\n{output or 'It printed nothing.'}"
             if draft_answer is not None:
-                decision, critique = yield from self.inspect(
-                    problem, chat, result.text, draft_answer
-                )
+                decision, critique = yield from self.inspect(problem, chat, output, draft_answer)
                 if decision != "INCORRECT":
                     reason = "accepted" if decision == "CORRECT" else "undecided"
                     break

@@ -71,7 +71,8 @@ class SolverVerifier(Agent):
             if draft is None:
                 reason = "lost"
                 break
-            answer, critique = stated_answer(draft.text), NO_ANSWER
+            answer = stated_answer(draft.text, problem.answer_type)
+            critique = NO_ANSWER
             yield [Note("draft", answer)]
             if answer is not None:
                 answers.append(answer)

@@ -31,4 +31,4 @@ class StepByStepCode(Agent):
         _, reply = yield from reply_with_tools(
             problem.ask(self.prompt), self.step_prompt, self.steps, last_prompt=self.output_prompt
         )
-        return None if reply is None else stated_answer(reply.text)
+        return None if reply is None else stated_answer(reply.text, problem.answer_type)

@@ -99,6 +99,64 @@ The seven rules (each example runs as a test):
    >>> grade(r"\boxed{2^{10}}", "1024", "How many subsets has a set of ten?").reason
    'equal'
 
+Matters of taste, each decided once:
+
+- A name, an index or a decoration names a value; a product, a sum or a power does not.
+
+  >>> equivalent(r"V_{\max} = 12", "12"), equivalent(r"\mu = 2", "2"), equivalent("2x = 6", "3")
+  (True, True, False)
+
+- An exact value may be followed by its approximation, which alone is not enough. A chain of equal
+  numbers is an equation (rule 4).
+
+  >>> equivalent(r"10\pi \approx 31.4", r"10\pi"), equivalent(r"10\pi \approx 30", r"10\pi")
+  (True, False)
+  >>> equivalent("31.4", r"10\pi"), equivalent(r"\frac{10}{4} = 2.5", "2.5")
+  (False, False)
+
+- The letter of an argument, the constant of integration and the integer of a family, if it is said
+  to be one, may be called otherwise.
+
+  >>> equivalent("f(t) = 3t", "f(x) = 3x"), equivalent("x^2 + c", "x^2 + C")
+  (True, True)
+  >>> equivalent(r"k\pi, k \in \mathbb{Z}", r"n\pi, n \in \mathbb{Z}"), equivalent(r"k\pi", r"n\pi")
+  (True, False)
+
+- A sign or code of a currency, the ending of an ordinal and the half of the day are units: they may
+  be left out. Other units of the same quantity are not converted.
+
+  >>> equivalent("Rs. 40", "40"), equivalent("21st", "21"), equivalent("3:30 p.m.", "3:30")
+  (True, True, True)
+  >>> equivalent(r"25 \text{ cents}", r"\$0.25"), equivalent("3:30 p.m.", "3:30 a.m.")
+  (False, False)
+
+- No group of thousands begins with 0, and a comma is a decimal comma only beside the same number
+  with a point.
+
+  >>> equivalent("0,125", "125"), equivalent("0,180", "0, 180"), equivalent("3,14", "3.14")
+  (False, True, True)
+
+- Values are read as programs print them, but no constructor is evaluated. Ratios are compared as
+  they are written, dots stand for no digits, and text has no synonyms.
+
+  >>> equivalent("1 + 2*I", "1+2i"), equivalent("Rational(1, 2)", "1/2"), equivalent("4:2", "2:1")
+  (True, False, False)
+  >>> equivalent("0.333...", r"\frac13"), equivalent("isosceles triangle", "isosceles")
+  (False, False)
+
+- A sentence after an answer phrase that has exactly one number states this number; a sentence
+  without such a phrase states nothing.
+
+  >>> extract("Answer: She has 12 apples left.").value, extract("She has 12 apples left.").value
+  ('12 apples', None)
+  >>> extract("答案：12").value, extract("A wrong answer is 5.").value
+  ('12', None)
+
+- A number that the problem asks to convert is no answer as it stands there.
+
+  >>> grade(r"\boxed{3/8}", "0.375", "Write 3/8 as a decimal.").reason
+  'copied'
+
 Multiple choice ("mc") compares letters, in any spelling, or the value of a choice. "num" allows a
 tolerance:
 
@@ -119,7 +177,7 @@ so that such answers can be reported separately.
 """
 
 from slm_math.answers.decide import classes, equivalent
-from slm_math.answers.decision import UNDECIDED, Decision
+from slm_math.answers.decisions import Decision
 from slm_math.answers.explain import explain
 from slm_math.answers.extract import Extracted, extract, gold_answer
 from slm_math.answers.grade import (
@@ -129,6 +187,7 @@ from slm_math.answers.grade import (
     grade_extracted,
     grader_version,
 )
+from slm_math.answers.hard import UNDECIDED
 from slm_math.answers.readable import readable
 
 # The old name of `grade_answer`: it works for one more version, as rewards of users import it.

@@ -1,7 +1,7 @@
-"""The algebra worker process: compares two expressions with sympy.
+"""The algebra worker process: compares two expressions.
 
-Our own grammar or math-verify reads the expressions. `pool` starts this module as a process;
-nothing imports it.
+What our own grammar reads is compared by `numeric`; the rest is read by math-verify and compared
+with sympy. `pool` starts this module as a process; nothing imports it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slm_math.answers.expressions import Node, Unread, read
+from slm_math.answers import effort, numeric
+from slm_math.answers.expressions import Unread, read
 
 DIGITS = 50
 DEEP_DIGITS = 800  # the second look at two values that agree in the first 50 digits
@@ -46,6 +47,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # output of a library must not look like a reply
     load()
+    effort.count_libraries()
     confine(megabytes)
     signal.signal(signal.SIGPROF, _out_of_time)
     # the process that started this one may have blocked signals
@@ -53,8 +55,10 @@ def main() -> None:
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
         start = time.process_time()
-        reply = limited(*json.loads(line))
-        print(reply, round(time.process_time() - start, 4), file=replies, flush=True)
+        steps, *question = json.loads(line)
+        reply = limited(steps, *question)
+        used = round(time.process_time() - start, 4)
+        print(reply, steps - effort.left(), used, file=replies, flush=True)
         if reply == "timeout":
             break
 
@@ -91,27 +95,33 @@ def load() -> None:
     logging.disable(logging.CRITICAL)
     for form in _FORMS:
         parsed(form)
-    equal("\\frac{x}{2}+\\sqrt{3}", "\\sqrt{3}+\\frac{x}{2}")
+    equal_objects(parsed("\\frac{x}{2}+\\sqrt{3}"), parsed("\\sqrt{3}+\\frac{x}{2}"))
 
 
 def _out_of_time(*_: Any) -> None:
     raise OutOfTime
 
 
-def limited(seconds: float, kind: str, *expressions: str) -> str:
-    """The reply to one question, computed within `seconds` of processor time.
+def limited(steps: int, seconds: float, kind: str, *expressions: str) -> str:
+    """The reply to one question: at most so many steps, and seconds of processor time.
 
-    The cache is cleared first, so that the reply does not depend on earlier questions.
+    The steps decide, so that every machine gives the same reply. The seconds are far more than the
+    steps take; they end what takes long without steps. The cache is cleared first, so that the
+    reply does not depend on earlier questions.
     """
     from sympy.core.cache import clear_cache
 
     try:
+        effort.allow(1_000_000)
         clear_cache()
+        effort.allow(steps)
         signal.setitimer(signal.ITIMER_PROF, seconds, 0.1)
         verdict = {"equal": equal, "proportional": proportional}[kind](*expressions)
         signal.setitimer(signal.ITIMER_PROF, 0)
     except OutOfTime:
         return "timeout"
+    except effort.OutOfSteps:
+        return "steps"
     except (Exception, RecursionError, MemoryError):  # untrusted text may break sympy in any way
         verdict = None
     finally:
@@ -120,99 +130,57 @@ def limited(seconds: float, kind: str, *expressions: str) -> str:
 
 
 def equal(answer: str, gold: str) -> bool | None:
-    """Whether two expressions are equal, by structure or by their values at `points`.
+    """Whether two expressions are equal; None if this cannot be decided."""
+    try:
+        trees = read(answer, spelled=True), read(gold, spelled=True)
+    except Unread:
+        return equal_objects(parsed(answer), parsed(gold))
+    return numeric.same(*trees)
+
+
+def proportional(answer: str, gold: str) -> bool | None:
+    """Whether two expressions differ by a non-zero constant factor."""
+    try:
+        trees = read(answer, spelled=True), read(gold, spelled=True)
+    except Unread:
+        return proportional_objects(parsed(answer), parsed(gold))
+    return numeric.proportional(*trees)
+
+
+def equal_objects(a: Any, g: Any) -> bool | None:
+    """Whether two objects of sympy are equal, by structure or by their values at `points`.
 
     None if this cannot be decided.
     """
-    a, g, same_names = both(answer, gold)
     if a is None or g is None or _undefined(a) or _undefined(g):
         return None
     if a == g:
         return True
-    if not same_names:
+    if getattr(a, "free_symbols", None) != getattr(g, "free_symbols", 0):
         return False
     if not _both_expressions(a, g):
         return confirmed(a, g) if type(a).__name__ == type(g).__name__ else False
     compared_at = points(a, g)
-    agreed = [agree(a, g, point) for point in compared_at]
-    if False in agreed:
-        return False
+    agreed = []
+    for point in compared_at:
+        agreed.append(agree(a, g, point))
+        if agreed[-1] is False:
+            return False
     if True not in agreed:
         return (a - g).equals(0)
     return not apart(a, g, compared_at[agreed.index(True)])
 
 
-def proportional(answer: str, gold: str) -> bool | None:
-    """Whether two expressions differ by a non-zero constant factor."""
-    a, g, same_names = both(answer, gold)
+def proportional_objects(a: Any, g: Any) -> bool | None:
+    """Whether two objects of sympy differ by a non-zero constant factor."""
     if a is None or g is None or not _both_expressions(a, g):
         return None
-    if not same_names or not (a.free_symbols or g.free_symbols):
+    if a.free_symbols != g.free_symbols or not (a.free_symbols or g.free_symbols):
         return False
     (first, *others) = [(evaluated(a, point), evaluated(g, point)) for point in points(a, g)]
     if any(None in pair or 0 in pair for pair in (first, *others)):
         return None
     return all(_near(first[0] * pair[1], pair[0] * first[1]) for pair in others)
-
-
-def both(answer: str, gold: str) -> tuple[Any, Any, bool]:
-    """(answer, gold, whether both have the same variables) as sympy objects; None if unreadable.
-
-    If our own grammar reads both, their trees are converted to sympy directly: math-verify's
-    grammar takes up to a second for a form of expression that is new to this process.
-    """
-    try:
-        trees = read(answer), read(gold)
-    except Unread:
-        a, g = parsed(answer), parsed(gold)
-        return a, g, getattr(a, "free_symbols", None) == getattr(g, "free_symbols", 0)
-    return built(trees[0]), built(trees[1]), trees[0].names == trees[1].names
-
-
-def built(tree: Node) -> Any:
-    """The sympy object of a tree; None if a part of the tree has no finite value.
-
-    sympy itself would continue with such a part: it takes |1/0| as infinity.
-    """
-    import sympy
-
-    args = [built(arg) for arg in tree.args]
-    if any(arg is None for arg in args):
-        return None
-    value = _made(tree, args)
-    return None if value in (sympy.nan, sympy.zoo, sympy.oo, -sympy.oo) else value
-
-
-def _made(tree: Node, args: list[Any]) -> Any:
-    import sympy
-
-    match tree.kind:
-        case "number":
-            return sympy.Rational(tree.value.numerator, tree.value.denominator)
-        case "constant":
-            return {"\\pi": sympy.pi, "e": sympy.E, "i": sympy.I}[tree.name]
-        case "sum":
-            return sympy.Add(*args)
-        case "product":
-            return sympy.Mul(*args)
-        case "negative":
-            return -args[0]
-        case "quotient":
-            return args[0] / args[1]
-        case "power":
-            return args[0] ** args[1]
-        case "root":
-            return sympy.root(args[0], args[1])
-        case "modulus":
-            return sympy.Abs(args[0])
-        case "logarithm":
-            return sympy.log(args[0]) / sympy.log(args[1])
-        case "factorial" | "binomial":
-            return getattr(sympy, tree.kind)(*args)
-        case "function":
-            name = tree.name.removeprefix("\\").replace("arc", "a")
-            return getattr(sympy, name)(args[0])
-    return sympy.Symbol(tree.name)
 
 
 def parsed(latex: str) -> Any:

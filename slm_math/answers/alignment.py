@@ -15,7 +15,8 @@ _INTEGER = re.compile(
     r"[\s,(]*(?:\\text\{[\s,]*(?:for|where)?(?: an?y?)?(?: integers?)?\s*\}\s*)?"
     r"([a-z]) ?(?:\\in ?\\mathbb ?\{?([ZN])\}?|\\text\{ ?(?:is|be) an?y? integer ?\})\)?$"
 )
-_CONSTANT = re.compile(r"(.*\+ ?)([Cc])")
+_CONSTANT = re.compile(r"(.*\+ ?)([CcKk])")
+_CONSTANTS = ("C", "c", "K", "k")
 _COMMA = re.compile(r"([-+]?\d+),(\d+)")
 _GROUP = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 _POINT = re.compile(r"[-+]?\d+\.\d+")
@@ -29,7 +30,7 @@ def aligned(answer: str, gold: str) -> tuple[str, str]:
         answer = _decimal_comma(answer, gold)
     elif "," in gold and _POINT.fullmatch(answer):
         gold = _decimal_comma(gold, answer)
-    if gold[-1:] in ("C", "c") and answer[-1:] != gold[-1] and answer[-1:] in ("C", "c"):
+    if gold[-1:] in _CONSTANTS and answer[-1:] in _CONSTANTS and answer[-1] != gold[-1]:
         answer = _same_constant(answer, gold)
     if "\\mathbb" in gold or "integer" in gold:
         return _same_parameter(answer, gold)
@@ -64,7 +65,9 @@ def _same_constant(answer: str, gold: str) -> str:
         return answer
     letters = set(re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", ends[0][1]))) - {"e"}
     # c is a constant of its own only beside a function of one variable
-    return ends[0][1] + ends[1][2] if len(letters) == 1 and not letters & {"c", "C"} else answer
+    return (
+        ends[0][1] + ends[1][2] if len(letters) == 1 and not letters & set(_CONSTANTS) else answer
+    )
 
 
 def _same_parameter(answer: str, gold: str) -> tuple[str, str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from slm_math.answers.arithmetic import identical
 from slm_math.answers.names import is_name
-from slm_math.answers.unevaluated import open_operations
 from slm_math.answers.values import Scalar, real, scalar
 
+_NUMBER = re.compile(r"^[^\d]*[\d.,]+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
 _DECIMAL = re.compile(r"-?\d*\.?\d+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
 
 
@@ -27,7 +26,16 @@ def without_approximations(
     exact = scalar(sides[first])
     if exact is None or not all(_approximates(side, exact) for side in sides[first + 1 :]):
         return None
-    return sides[: first + 1], operators[:first]
+    unit = "" if exact.unit else next(filter(None, map(_unit_of, sides[first + 1 :])), "")
+    return [*sides[:first], sides[first] + unit], operators[:first]
+
+
+def _unit_of(side: str) -> str:
+    """The spelling of the unit after a decimal."""
+    decimal = scalar(side)
+    if decimal is None or not decimal.unit:
+        return ""
+    return _NUMBER.sub("", side, count=1)
 
 
 def _approximates(side: str, exact: Scalar) -> bool:
@@ -42,14 +50,3 @@ def _approximates(side: str, exact: Scalar) -> bool:
     mantissa = float(digits) or 1.0
     step = 10.0 ** -len(digits.partition(".")[2]) * abs(number / mantissa if number else 1.0)
     return abs(number - value) < step * (1 + 1e-9)
-
-
-def one_number(sides: list[str]) -> bool:
-    """Whether the sides are spellings of one number without open operations: `1/2 = 0.5`."""
-    values = [scalar(side) for side in sides]
-    trees = [value.tree for value in values if value is not None and not value.tree.names]
-    return (
-        len(trees) == len(sides)
-        and all(identical(trees[0], tree) for tree in trees[1:])
-        and not any(open_operations(tree) for tree in trees)
-    )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import cmath
 import math
-import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
+from typing import TypeVar
 
-from slm_math.answers.expressions import Node
+from slm_math.answers.expressions import SERIES, Node
 
-MAX_BITS = 20_000
+MAX_BITS = 50_000
 FLOAT_PRECISION = 1e-9
+MAX_TERMS = 2_000  # of a sum over a range
+_Number = TypeVar("_Number", Fraction, complex)
 _FUNCTIONS = {
     "\\sin": cmath.sin, "\\cos": cmath.cos, "\\tan": cmath.tan,
     "\\cot": lambda x: 1 / cmath.tan(x), "\\sec": lambda x: 1 / cmath.cos(x),
     "\\csc": lambda x: 1 / cmath.sin(x),
     "\\arcsin": cmath.asin, "\\arccos": cmath.acos, "\\arctan": cmath.atan,
+    "\\sinh": cmath.sinh, "\\cosh": cmath.cosh, "\\tanh": cmath.tanh,
     "\\ln": cmath.log, "\\exp": cmath.exp,
 }  # fmt: skip
 _CONSTANTS = {"\\pi": math.pi, "e": math.e, "i": 1j}
@@ -27,18 +31,22 @@ class Undefined(ArithmeticError):
     """The expression has no value here (division by zero, overflow, not rational)."""
 
 
-def exact(node: Node, values: Mapping[str, int]) -> Fraction:
-    """The rational value of a tree at integer values of its variables.
+def exact(node: Node, values: Mapping[str, float]) -> Fraction:
+    """The rational value of a tree at rational values of its variables.
 
     Raises Undefined if the value is not rational.
     """
     try:
         return _exact(node, values)
-    except (ArithmeticError, ValueError) as error:
+    except (ArithmeticError, ValueError, KeyError) as error:
         raise Undefined(str(error)) from error
 
 
-def _exact(node: Node, values: Mapping[str, int]) -> Fraction:
+def _exact(node: Node, values: Mapping[str, float]) -> Fraction:
+    if node.kind in SERIES.values():
+        if not values:
+            return _constant_series(node)
+        return fold(node, values, _exact, Fraction(node.kind == "repeated"))
     args = [_exact(arg, values) for arg in node.args]
     match node.kind:
         case "number":
@@ -63,17 +71,64 @@ def _exact(node: Node, values: Mapping[str, int]) -> Fraction:
             result = _exact_root(*args)
         case "logarithm":
             result = _exact_logarithm(*args)
-        case "factorial" | "binomial" if all(
-            arg.denominator == 1 and 0 <= arg <= 500 for arg in args
-        ):
-            result = Fraction(
-                (math.factorial if node.kind == "factorial" else math.comb)(*map(int, args))
-            )
+        case "factorial" | "semifactorial" | "binomial":
+            result = Fraction(_counted(node.kind, *map(_natural, args)))
         case _:
             raise Undefined(f"{node.kind} is not rational")
     if max(result.numerator.bit_length(), result.denominator.bit_length()) > MAX_BITS:
         raise Undefined("too large")
     return result
+
+
+@lru_cache(maxsize=256)
+def _constant_series(node: Node) -> Fraction:
+    return fold(node, {}, _exact, Fraction(node.kind == "repeated"))
+
+
+def fold(
+    node: Node,
+    values: Mapping[str, float],
+    evaluate: Callable[[Node, Mapping[str, float]], _Number],
+    start: _Number,
+) -> _Number:
+    """The value of a sum or a product over a range, whose ends have integer values."""
+    result = start
+    for number in indices(node, values):
+        term = evaluate(node.args[3], {**values, node.args[0].name: number})
+        result = result + term if node.kind == "total" else result * term
+        if isinstance(result, Fraction) and result.denominator.bit_length() > MAX_BITS:
+            raise Undefined("too large")
+    return result
+
+
+def indices(node: Node, values: Mapping[str, float]) -> range:
+    """The values of the variable of a sum over a range.
+
+    A range may be empty, but one that ends before that has no value: formulas for sums from 1 to n
+    hold for n = 0, not for n = -1.
+    """
+    first, last = (_exact(arg, values) for arg in node.args[1:3])
+    nested = any(part.kind in SERIES.values() for part in node.args[3].walk())
+    most = math.isqrt(MAX_TERMS) if nested else MAX_TERMS
+    if first.denominator != 1 or last.denominator != 1 or not -1 <= last - first < most:
+        raise Undefined("a range")
+    return range(int(first), int(last) + 1)
+
+
+def _natural(value: Fraction) -> int:
+    if value.denominator != 1 or value < 0:
+        raise Undefined("not a natural number")
+    return int(value)
+
+
+def _counted(kind: str, n: int, k: int = 0) -> int:
+    """n!, n!! = n (n - 2) (n - 4)..., or the number of ways to choose k of n."""
+    factors = max(min(k, n - k), 0) if kind == "binomial" else n
+    if factors * n.bit_length() > 2 * MAX_BITS:
+        raise Undefined("too large")
+    if kind == "binomial":
+        return math.comb(n, k)
+    return math.factorial(n) if kind == "factorial" else math.prod(range(n, 0, -2))
 
 
 def _exact_power(base: Fraction, exponent: Fraction) -> Fraction:
@@ -133,6 +188,8 @@ def approximate(node: Node, values: Mapping[str, float]) -> complex:
 
 
 def _approximate(node: Node, values: Mapping[str, float]) -> complex:
+    if node.kind in SERIES.values():
+        return fold(node, values, _approximate, complex(node.kind == "repeated"))
     args = [_approximate(arg, values) for arg in node.args]
     match node.kind:
         case "number":
@@ -162,6 +219,8 @@ def _approximate(node: Node, values: Mapping[str, float]) -> complex:
             value = _FUNCTIONS[node.name](args[0])
             # \sin\pi is 0: a root or a quotient must not amplify its rounding error
             return 0j if abs(value) < 1e-15 else value
+        case "factorial" | "semifactorial" | "binomial" if all(abs(arg) < 1000 for arg in args):
+            return complex(_counted(node.kind, *(_natural(Fraction(arg.real)) for arg in args)))
         case _:
             return complex(exact(node, {}))
 
@@ -182,126 +241,15 @@ def rational(node: Node) -> Fraction | None:
         return None
 
 
-def integer_points(names: frozenset[str]) -> list[dict[str, int]]:
-    """Four fixed random integer points of both signs.
-
-    Two rational functions that agree at all of them are taken as equal.
-    """
-    draw = random.Random(20)
-    ordered = sorted(names)
-    sizes = [{name: draw.randint(1_000, 99_999) for name in ordered} for _ in range(4)]
-    return [
-        {
-            name: size if (j >> (i % 2)) & 1 else -size
-            for i, (name, size) in enumerate(point.items())
-        }
-        for j, point in enumerate(sizes)
-    ]
-
-
-def real_points(names: frozenset[str]) -> list[dict[str, float]]:
-    """Eight fixed points near 1, some of them integers.
-
-    They cover all combinations of signs of three variables.
-    """
-    sizes = (0.83, 1.27, 2.39, 3.0, 4.0, 0.31, 1.91, 2.0)
-    return [
-        {
-            name: (-1.0 if (j >> (i % 3)) & 1 else 1.0) * (size + 0.61 * i)
-            for i, name in enumerate(sorted(names))
-        }
-        for j, size in enumerate(sizes)
-    ]
-
-
-def real_roots(node: Node) -> Node:
-    """The tree with each odd root of a negative number as minus the root of its opposite.
-
-    Algebra systems would take the complex root instead of the real one.
-    """
-    args = tuple(real_roots(arg) for arg in node.args)
-    tree = replace(node, args=args)
-    if node.kind == "root" and (index := rational(args[1])) is not None and index % 2 == 1:
-        value = rational(args[0])
-        if value is not None and value < 0:
-            return Node("negative", (replace(tree, args=(Node("number", value=-value), args[1])),))
-    return tree
-
-
 def close(a: complex, b: complex, tolerance: float = FLOAT_PRECISION) -> bool:
     """Whether two values are equal up to a relative error, so that 1e-20 and 1e-21 differ."""
     return a == b or abs(a - b) <= tolerance * max(abs(a), abs(b))
 
 
-def identical(a: Node, b: Node) -> bool | None:
-    """Whether two trees have the same value everywhere; None if only an algebra system can tell."""
-    names = a.names
-    if names != b.names:
-        return False
-    if not names or (_is_rational_function(a) and _is_rational_function(b)):
-        try:
-            return all(exact(a, point) == exact(b, point) for point in integer_points(names))
-        except Undefined:
-            pass
-    return None if _alike(a, b) else False
-
-
-def _alike(a: Node, b: Node) -> bool:
-    """Whether two trees agree at all points where both are defined and, with variables, real."""
-    for point in real_points(a.names):
-        try:
-            x, y = approximate(a, point), approximate(b, point)
-        except Undefined:
-            continue
-        real = abs(x.imag) <= 1e-9 * abs(x) and abs(y.imag) <= 1e-9 * abs(y)
-        if (real or not a.names or _has_i(a)) and not close(x, y, 1e-7):
-            return False
-    return True
-
-
-def _has_i(tree: Node) -> bool:
-    return any(node.kind == "constant" and node.name == "i" for node in tree.walk())
-
-
-def _is_rational_function(tree: Node) -> bool:
-    """Whether a tree has only numbers, variables, the four operations and integer powers.
-
-    Such trees are equal if they agree at a few points.
-    """
-    return all(
-        node.kind in ("number", "variable", "sum", "product", "negative", "quotient")
-        or (
-            node.kind == "power"
-            and (exponent := rational(node.args[1])) is not None
-            and exponent.denominator == 1
-        )
-        for node in tree.walk()
-    )
-
-
-def proportional(a: Node, b: Node) -> bool | None:
-    """Whether a = c b for a non-zero constant c; None if only an algebra system can tell."""
-    if a.names != b.names or not a.names:
-        return False
-    if not (_is_rational_function(a) and _is_rational_function(b)):
-        return None
-    try:
-        ratios = {exact(a, point) / exact(b, point) for point in integer_points(a.names)}
-    except ZeroDivisionError:
-        return False
-    except Undefined:
-        return None
-    return len(ratios) == 1 and 0 not in ratios
-
-
 def equal_decimal(decimal: Node, other: Node) -> bool:
     """Whether a decimal of 10 digits or more equals a value up to float precision."""
     literal = decimal.args[0] if decimal.kind == "negative" else decimal
-    if (
-        literal.kind != "number"
-        or literal.value.denominator == 1
-        or len(literal.name.strip("0.")) < 10
-    ):
+    if not _is_long(literal):
         return False
     written, value = rational(decimal), rational(other)
     if written is None or value is None:
@@ -311,6 +259,27 @@ def equal_decimal(decimal: Node, other: Node) -> bool:
         return error <= abs(value) * Fraction(1, 10**9) and error < Fraction(1, 10**6)
     # a value with a finite expansion can be written exactly: only float noise is allowed
     return error <= abs(value) * (Fraction(1, 10**12) if _terminates(value) else Fraction(1, 10**9))
+
+
+def with_fractions(node: Node) -> Node:
+    """The tree with the fraction that each decimal of 10 digits or more stands for, if it has one.
+
+    0.3333333333 x is x/3, but 0.1234567891 is itself.
+    """
+    if not any(map(_is_long, node.walk())):
+        return node
+    if node.kind == "number":
+        value = node.value.limit_denominator(1000)
+        near = abs(node.value - value) <= abs(value) * Fraction(1, 10**10)
+        return replace(node, value=value, name=str(value)) if near else node
+    return replace(node, args=tuple(with_fractions(arg) for arg in node.args))
+
+
+def _is_long(literal: Node) -> bool:
+    """Whether a node is a decimal of 10 digits or more."""
+    if literal.kind != "number" or literal.value.denominator == 1:
+        return False
+    return len(literal.name.strip("0.")) >= 10
 
 
 def _terminates(value: Fraction) -> bool:

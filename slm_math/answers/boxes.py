@@ -5,20 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from slm_math.answers.spoken import Span
+from slm_math.answers.turns import Span
 
 Box = tuple[Span, Span]  # the whole box, its content
-_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])[ \t]*")
+# also `\framebox`, a slip (`\beginboxed`), and what JSON makes of an unescaped `\boxed`
+_BOX = re.compile(r"(?:\\(?:(?:begin)?boxed|f(?:rame)?box)|\x08oxed)(?![a-zA-Z])[ \t]*")
+_SLIP = re.compile(r"\{([^{}\\\n]*[^{}\\\s])\\\}")  # `\boxed{5\}`
 _BARE_BOX = re.compile(r"[^\s{}$\\,;]+")
+# Boxes without an answer: the end of a proof, a percentage of confidence
+_DECORATION = re.compile(
+    r"\s*(?:\\(?:checkmark|(?:black)?square|Box|qed|l?dots)|[✓✔✅■□∎]"
+    r"|(?:\\text\{\s*)?q\.?e\.?d\.?(?:\s*\})?)\s*",
+    re.IGNORECASE,
+)
+_CONFIDENCE = re.compile(r"\bconfiden(?:ce|t)[^\n\\]{0,25}\Z", re.IGNORECASE)
 _JOIN = re.compile(
-    r"(?:[\s,;$&*|/~()]|\\\\|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}"
-    r"|\b(?:and|or|maybe|perhaps|possibly)\b|\b[a-zA-Z](?:_\{?\w\}?)? ?=)*"
+    r"(?:[\s,;$&*|/~()?!]|\\\\|\\[()\[\],;! ]|\\quad|\\qquad|\\text\{\s*(?:and|or)\s*\}"
+    r"|\b(?:and|or|maybe|perhaps|possibly)\b|\b[a-zA-Z](?:_\{?\w\}?)? ?="
+    r"|(?:[Pp]art )?\([a-z]\):?)*"
 )
 
 
 def find_boxes(text: str, start: int, end: int) -> Iterator[Box]:
     """All outermost, balanced, non-empty boxes, in order."""
-    first = _BOX.search(text, start, end) if "box" in text else None
+    first = _BOX.search(text, start, end) if "box" in text or "\x08" in text else None
     if first is None:
         return
     closing = _brace_pairs(text, first.start(), end)
@@ -28,15 +38,33 @@ def find_boxes(text: str, start: int, end: int) -> Iterator[Box]:
             continue
         if box.end() < end and text[box.end()] == "{":
             close = closing.get(box.end())
-            if close is None or not text[box.end() + 1 : close].strip():
+            slip = _SLIP.match(text, box.end(), end) if close is None else None
+            if slip:
+                content, done = slip.span(1), slip.end()
+            elif close is None or not text[box.end() + 1 : close].strip():
                 continue
-            content, done = (box.end() + 1, close), close + 1
+            else:
+                content, done = (box.end() + 1, close), close + 1
         else:
             bare = _BARE_BOX.match(text, box.end(), end)
             if bare is None:
                 continue
             content, done = bare.span(), bare.end()
+        if _DECORATION.fullmatch(text, *content) or _CONFIDENCE.search(
+            text[max(start, box.start() - 40) : box.start()]
+        ):
+            continue
         yield (box.start(), done), content
+
+
+def box_value(text: str, box: Box) -> str:
+    """The content of a box; backslashes that JSON has escaped (`\\\\boxed`) are restored."""
+    (opening, _), (start, end) = box
+    value = text[start:end].strip()
+    escaped = text[max(0, opening - 2) : opening]
+    if escaped.endswith("\\") and escaped != "\\\\":  # not a line break before a box
+        return value.replace("\\\\", "\\")
+    return value
 
 
 def last_group(text: str, boxes: list[Box]) -> list[Box]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from slm_math.answers.equivalence import HARD, MAX_ANSWER, NO, YES, Decision, same
 from slm_math.answers.latex import normalize
@@ -21,6 +23,79 @@ _HEDGED = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
 _STATED = re.compile(
     r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):,=]|([A-Z])(?: [-–]| (?=[0-9])))\s*(.+)", re.DOTALL
 )
+
+_OWN_LETTER = re.compile(r"\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):])\s*(?=\S)")
+
+Choices: TypeAlias = "Sequence[str | float] | Mapping[str, object] | str | None"
+
+
+def in_order(choices: Choices) -> tuple[str, ...]:
+    """Choices of any shape as texts in the order of their letters.
+
+    The shapes are a list of texts or numbers, whose texts may begin with their own letters; a
+    mapping of letters to texts; a mapping of "label" and "text" to lists; lines that begin with
+    letters. Raises ValueError for anything else.
+    """
+    if choices is None or (isinstance(choices, tuple) and not choices):
+        return ()
+    if isinstance(choices, Mapping):
+        return _of_mapping(choices)
+    if isinstance(choices, str):
+        lines = [line.strip() for line in choices.splitlines() if line.strip()]
+        if len(lines) < 2 or _own_letters(lines) is None:
+            raise _unordered(choices, "a text has to have a line per choice, such as '(A) 12 cm'")
+        choices = lines
+    if isinstance(choices, (set, frozenset)) or not isinstance(choices, Iterable):
+        raise _unordered(choices, "they need the order of their letters")
+    texts = [_text(choice, choices) for choice in choices]
+    letters_of = _own_letters(texts)
+    if letters_of is not None and letters_of != sorted(letters_of):
+        return tuple(text for _, text in sorted(zip(letters_of, texts)))
+    return tuple(texts)
+
+
+def _of_mapping(choices: Mapping[str, object]) -> tuple[str, ...]:
+    labels, texts = (choices.get("label"), choices.get("text"))
+    if isinstance(labels, Iterable) and isinstance(texts, Iterable):
+        pairs = dict(zip(map(str, labels), texts))
+    else:
+        pairs = {str(key): text for key, text in choices.items()}
+    named = {key.strip(" ().:").upper(): _text(text, choices) for key, text in pairs.items()}
+    expected = [chr(ord("A") + index) for index in range(len(pairs))]
+    if sorted(named) != expected:
+        raise _unordered(choices, "the keys have to be the letters A, B, C and so on")
+    return tuple(named[letter] for letter in expected)
+
+
+def _text(choice: object, choices: object) -> str:
+    if isinstance(choice, bool) or not isinstance(choice, (str, int, float)):
+        raise _unordered(choices, f"{choice!r:.40} is no text")
+    return str(choice)
+
+
+def _own_letters(texts: Sequence[str]) -> list[str] | None:
+    """The letters with which choices begin; None unless they are A, B, C ... in any order."""
+    found = [match and (match[1] or match[2]).upper() for match in map(_OWN_LETTER.match, texts)]
+    own = [letter for letter in found if letter]
+    expected = [chr(ord("A") + index) for index in range(len(texts))]
+    return own if sorted(own) == expected else None
+
+
+def _unordered(choices: object, why: str) -> ValueError:
+    return ValueError(
+        f"choices {choices!r:.80} cannot be read: {why}; pass a list of texts, or a mapping such as"
+        " {'A': '12 cm', 'B': '15 cm'}"
+    )
+
+
+def check_reference(gold: object, choices: tuple[str, ...]) -> None:
+    """Raises ValueError if the reference is the index of a choice."""
+    index = isinstance(gold, str) and gold.strip().isdecimal() and choices
+    if not isinstance(gold, str) or (index and letters(gold, choices) is None):
+        raise ValueError(
+            f"the reference of a multiple-choice problem is a letter or the text of a choice, not"
+            f" {gold!r:.40}: an index has to be made a letter"
+        )
 
 
 def same_choice(answer: str, gold: str, choices: tuple[str, ...]) -> Decision:
@@ -75,6 +150,11 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
         or (unstripped is not None and _equals_choice(unstripped[4], choices[index]))
     )
     return frozenset(letter) if agrees else frozenset()
+
+
+def names_option(text: str) -> bool:
+    """Whether a text names one letter or several, whatever the choices are."""
+    return len(text) <= MAX_ANSWER and bool(letters(text, ()))
 
 
 def _plain(text: str) -> str:

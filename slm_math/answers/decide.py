@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slm_math.answers.choices import same_choice
+from slm_math.answers.choices import Choices, in_order, same_choice
 from slm_math.answers.equivalence import Decision, same
-from slm_math.answers.tolerance import allowance, within
+from slm_math.answers.systems import one_line
+from slm_math.answers.tolerance import compared
 from slm_math.types import AnswerType
 
 
@@ -14,7 +15,7 @@ def decide(
     answer: str,
     gold: str,
     answer_type: AnswerType = "math",
-    choices: Sequence[str] = (),
+    choices: Choices = (),
     tolerance: float | str | None = None,
 ) -> Decision:
     """Whether `answer` is equivalent to `gold`, with the reason.
@@ -23,14 +24,13 @@ def decide(
     `tolerance`: 0.01 is absolute, "1%" relative to the reference. Raises ValueError for an unknown
     answer type or an unreadable tolerance.
     """
+    answer, gold = one_line(answer), one_line(gold)
     if answer_type == "math":
         return same(answer, gold)
     if answer_type == "mc":
-        return same_choice(answer, gold, tuple(choices))
+        return same_choice(answer, gold, in_order(choices))
     if answer_type == "num":
-        if tolerance is None:
-            return same(answer, gold)
-        return within(answer, gold, *allowance(tolerance))
+        return compared(answer, gold, tolerance)
     raise ValueError(f"answer type {answer_type!r} is not one of math, mc, num")
 
 
@@ -38,7 +38,7 @@ def equivalent(
     answer: str,
     gold: str,
     answer_type: AnswerType = "math",
-    choices: Sequence[str] = (),
+    choices: Choices = (),
     tolerance: float | str | None = None,
 ) -> bool:
     """Whether `answer` is equivalent to `gold`; see `decide`."""
@@ -49,7 +49,7 @@ def equivalent(
 
 
 def classes(
-    answers: Sequence[str], answer_type: AnswerType = "math", choices: Sequence[str] = ()
+    answers: Sequence[str], answer_type: AnswerType = "math", choices: Choices = ()
 ) -> list[list[int]]:
     """The indices of equivalent answers, class by class, in the order of their first members.
 

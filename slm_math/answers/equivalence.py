@@ -9,22 +9,18 @@ from functools import lru_cache
 
 from slm_math.answers import pool
 from slm_math.answers.alignment import aligned, same_function
-from slm_math.answers.arithmetic import (
-    Undefined,
-    equal_decimal,
-    identical,
-    proportional,
-    rational,
-    real_roots,
-)
-from slm_math.answers.decision import HARD, NO, OPEN, YES, Decision, Died, hard
+from slm_math.answers.arithmetic import Undefined, equal_decimal, rational, with_fractions
+from slm_math.answers.decisions import HARD, NO, OPEN, YES, Decision
 from slm_math.answers.expressions import DEGREE, Node, Unread, read, spell
 from slm_math.answers.guards import deep
+from slm_math.answers.hard import Failed, ask
+from slm_math.answers.identity import identical, proportional, special
 from slm_math.answers.inequalities import rising
 from slm_math.answers.intervals import joined
 from slm_math.answers.latex import normalize
-from slm_math.answers.phrases import NO_SOLUTION, number_word, same_time
+from slm_math.answers.phrases import NO_SOLUTION, same_time
 from slm_math.answers.structures import parse
+from slm_math.answers.texts import rows_of, same_text
 from slm_math.answers.unevaluated import unevaluated
 from slm_math.answers.values import (
     Bag,
@@ -36,7 +32,6 @@ from slm_math.answers.values import (
     Scalar,
     Value,
     Words,
-    plain,
     words,
 )
 
@@ -61,12 +56,16 @@ def same(answer: str, gold: str) -> Decision:
         # longer decimals may still be equal up to float precision
         if ("." not in answer and "." not in gold) or max(len(answer), len(gold)) < 10:
             return NO
-    try:
-        return _same(answer, gold)
-    except Died:  # a failure of the machine, not of the answer: it must not be cached
-        return Decision(False, "died")
-    except pool.BudgetSpent:
-        return Decision(False, "timeout")
+    with pool.budget():
+        before = pool.steps_left()
+        try:
+            decision, steps = _same(answer, gold)
+            pool.charge(steps, before)
+        except Failed as failure:
+            return Decision(False, failure.reason)
+        except pool.BudgetSpent:
+            return HARD
+    return decision
 
 
 def _number(text: str) -> Fraction:
@@ -74,7 +73,14 @@ def _number(text: str) -> Fraction:
 
 
 @lru_cache(maxsize=16_384)
-def _same(answer: str, gold: str) -> Decision:
+def _same(answer: str, gold: str) -> tuple[Decision, int]:
+    """The decision on two answers, and the steps of algebra that it took."""
+    before = pool.steps_left()
+    decision = _decided(answer, gold)
+    return decision, before - pool.steps_left()
+
+
+def _decided(answer: str, gold: str) -> Decision:
     answer, gold = aligned(normalize(answer), normalize(gold))
     if not answer or not gold:
         return Decision(False, "empty")
@@ -124,13 +130,14 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case Words(), Words():
             return YES if a == g or same_time(a.text, g.text) else NO
         case (Scalar(), Words()) | (Words(), Scalar()):
-            return YES if _same_text(a, g, answer, gold) else NO
+            return YES if same_text(a, g, answer, gold) else NO
         case (Words(text=text), Bag(items=(), kind="set")) | (
             Bag(items=(), kind="set"), Words(text=text),
         ):  # fmt: skip
             return YES if text == NO_SOLUTION else NO
         case (Bracketed(), Matrix()) | (Matrix(), Bracketed()):
-            return _rows_of(a, g)
+            pair = rows_of(a, g)
+            return _ordered(*pair) if pair else NO
         case (Opaque(), Words()) | (Words(), Opaque()):
             return YES if isinstance(a, Opaque) and words(answer) == g else NO
         case (Based(), _) | (_, Based()):
@@ -144,43 +151,8 @@ def compare(a: Value, g: Value, answer: str, gold: str) -> Decision:
         case Opaque(), Scalar() if rational(g.tree) is not None:
             return NO  # every spelling of a rational number is readable
         case (Opaque(), _) | (_, Opaque()):
-            return hard("equal", answer, gold)
+            return ask("equal", answer, gold)
     return NO
-
-
-def _same_text(a: Value, g: Value, answer: str, gold: str) -> bool:
-    """Whether words equal a number or an expression: by text, by time or as a number word."""
-    (text, other), (tree, spelled) = (
-        ((a, answer), (g, gold)) if isinstance(a, Words) else ((g, gold), (a, answer))
-    )
-    assert isinstance(text, Words)
-    assert isinstance(tree, Scalar)
-    if (number := number_word(text.text)) is not None:
-        return rational(tree.tree) == number
-    same = words(spelled)
-    if same is not None and same_time(text.text, same.text):
-        return True
-    if text is g:
-        return same == g or plain(spelled).replace(" ", "") == plain(other)
-    # a variable keeps its case
-    return plain(other) == spelled.replace(" ", "") or (len(spelled) > 1 and same == text)
-
-
-def _rows_of(a: Value, g: Value) -> Decision:
-    """A matrix and a tuple of its rows, or of the entries of its column."""
-    matrix, tuple_ = (a, g) if isinstance(a, Matrix) else (g, a)
-    assert isinstance(matrix, Matrix)
-    assert isinstance(tuple_, Bracketed)
-    rows = [
-        row.items if isinstance(row, Bracketed) and row.opening == tuple_.opening else (row,)
-        for row in tuple_.items
-    ]
-    if tuple_.opening == "[" and not any(isinstance(row, Bracketed) for row in tuple_.items):
-        return NO  # an interval
-    if [len(row) for row in matrix.rows] != [len(row) for row in rows]:
-        return NO
-    pair = sum(matrix.rows, ()), sum(rows, ())
-    return _ordered(*(pair if matrix is a else pair[::-1]))
 
 
 def _unions(a: Bag | Bracketed, g: Bag | Bracketed) -> Decision:
@@ -240,8 +212,6 @@ def _unordered(left: Sequence[Value], right: Sequence[Value]) -> Decision:
             if decision.equal:
                 unmatched_right.remove(g)
                 break
-            if decision.reason in pool.FAILURES:  # further comparisons would only take more time
-                return decision
         else:
             return decision
     return YES
@@ -272,14 +242,20 @@ def _scalars(a: Scalar, g: Scalar) -> Decision:
 
 
 def _same_value(a: Scalar, g: Scalar) -> Decision:
-    same = identical(a.tree, g.tree)
+    left, right = a.tree, g.tree
+    if left.names:  # decimals among the coefficients
+        left, right = with_fractions(left), with_fractions(right)
+    same = identical(left, right)
     if same:
         return YES
-    if not a.tree.names and not g.tree.names and _decimal(a.tree, g.tree):
+    if not left.names and not right.names and _decimal(left, right):
         return YES
-    return (
-        NO if same is False else hard("equal", spell(real_roots(a.tree)), spell(real_roots(g.tree)))
-    )
+    if same is False:
+        return NO
+    pairs = special(left, right)
+    if not pairs:
+        return HARD
+    return _first_failure(ask("equal", spell(one), spell(other)) for one, other in pairs)
 
 
 def _decimal(a: Node, g: Node) -> bool:
@@ -343,5 +319,5 @@ def _equations(left: tuple[str, ...], right: tuple[str, ...]) -> Decision:
     except Unread:
         same = None
     if same is None:
-        return hard("proportional", *differences)
+        return ask("proportional", *differences)
     return YES if same else NO

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from slm_math.answers import pool, values
-from slm_math.answers.decision import UNDECIDED
+from slm_math.answers.choices import Choices
 from slm_math.answers.equivalence import MAX_ANSWER
 from slm_math.answers.expressions import spell
 from slm_math.answers.extract import METHODS, extract
 from slm_math.answers.grade import grade
+from slm_math.answers.hard import UNDECIDED
 from slm_math.answers.latex import normalize
 from slm_math.answers.spoken import spoken
 from slm_math.answers.structures import parse
@@ -39,7 +39,7 @@ def explain(
     gold: str,
     problem: str | None = None,
     answer_type: AnswerType = "math",
-    choices: Sequence[str] | None = None,
+    choices: Choices = None,
     tolerance: float | str | None = None,
     last_number: bool = False,
 ) -> list[Step]:
@@ -47,8 +47,8 @@ def explain(
 
     The arguments are those of `grade`.
     """
-    steps = _extraction(completion, last_number)
-    extracted = extract(completion, last_number)
+    steps = _extraction(completion, last_number, answer_type)
+    extracted = extract(completion, last_number, answer_type)
     for name, text, is_gold in (("answer", extracted.value, False), ("reference", gold, True)):
         if text is not None and len(text) <= MAX_ANSWER:
             spelled = normalize(text)
@@ -77,7 +77,7 @@ def explain(
     return steps
 
 
-def _extraction(completion: str, last_number: bool) -> list[Step]:
+def _extraction(completion: str, last_number: bool, answer_type: AnswerType) -> list[Step]:
     """The part of the reply that is searched, what each method finds there, and the answer."""
     start, end = spoken(completion)
     steps = [("reads", _reads(completion, start, end))]
@@ -86,7 +86,7 @@ def _extraction(completion: str, last_number: bool) -> list[Step]:
         if match.value is not None:
             step = "finds" if len(steps) == 1 else "passes over"
             steps.append((step, f"{match.method}: {_short(match.value)} at {_span(match.span)}"))
-    answer = extract(completion, last_number)
+    answer = extract(completion, last_number, answer_type)
     taken = "nothing: no answer is stated" if answer.value is None else _short(answer.value)
     steps.append(("takes", taken))
     if answer.hedged:

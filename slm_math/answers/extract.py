@@ -10,14 +10,24 @@ from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
 
-from slm_math.answers.boxes import Box, find_boxes, last_group
-from slm_math.answers.spoken import Span, spoken
+from slm_math.answers import statements
+from slm_math.answers.boxes import Box, box_value, find_boxes, last_group
+from slm_math.answers.choices import names_option
+from slm_math.answers.sentences import only_number, unlabeled
+from slm_math.answers.spoken import spoken
+from slm_math.answers.statements import trim
+from slm_math.answers.turns import Span
+from slm_math.types import AnswerType
 
-_ANSWER_TAG = re.compile(r"<answer>|</answer>", re.IGNORECASE)
+_ANSWER_TAG = re.compile(
+    r"<(?P<close>\\?/|\\)?(?:final[_ ]?)?answer>|<\|(?:begin|(?P<close_2>end))_of_box\|>",
+    re.IGNORECASE,
+)
 _HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _HASH_NUMBER = re.compile(
     r"[-+$€£\\]{0,4}(?=[.,]{0,3}\d)[\d.,/]+\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?"
 )
+_NUMBER = re.compile(r"[-+$€£\\]{0,4}(?=[.,]{0,3}\d)[\d.,/]+\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?")
 # Keywords of answer phrases: they are searched from the end, then `_PHRASE` is matched there.
 _KEYWORDS = ("nswer", "ns:", "NSWER", "esult", "ESULT", "ption is", "hoice is", "a:", "A:")
 _PHRASE = re.compile(
@@ -39,6 +49,7 @@ _NUMBER = re.compile(
 )
 _FENCE = re.compile(r"^[ \t]*```[ \t]*([a-zA-Z]*)[^\n]*$", re.MULTILINE)
 _MAX_WHOLE = 200  # characters of a reply that is only an answer
+_WRAPPED = re.compile(r"<(output|solution|response|final|result)>([^<]*)</\1>", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _MACRO = re.compile(
     r"\\(?:text|mbox|textbf|mathrm|operatorname|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+"
@@ -50,6 +61,14 @@ _CHOSEN = re.compile(
     r"|\b(?:choose|pick|select|go with) (?:option |choice |answer )?\(?(?P<chosen>[A-H])\b"
     r"|\b(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),?"
     r" (?:option |choice )?\(?(?P<so>[A-H])\)?[.!]?(?=\s*\Z)"
+    r"|\bleaving (?:only )?(?:option |choice )?\(?(?P<left>[A-H])\)?[.!]?(?=\s*\Z)"
+)
+_WITHDRAWN = re.compile(r"nswer(?: is|:)? \**\(?([A-H])\)?\**[!.,]*\s+[Nn]o\b")
+_CHOSEN_ANYWHERE = re.compile(
+    rf"{_CHOSEN.pattern}"
+    r"|(?<![不别別勿])(?:选择?|選擇?)[项項]?[ \t]*[:：]?[ \t]*[(（]?"
+    r"(?P<east>[A-H])(?![A-Za-z]|[ ）)]*[或和与、，])"
+    r"|(?<![A-Za-z])(?P<right>[A-H])[)）]?[选選]?[项項]?(?:是|为|為)?正[确確]"
 )
 _OPTION = re.compile(
     r"(?-i:[A-H])(?:(?:,? and |, ?| ?& ?)(?-i:[A-H]))+|\(?(?-i:[A-H])\)?(?: [-–])? \d.{0,60}"
@@ -58,7 +77,17 @@ _OPTION = re.compile(
 )
 _LINKING = frozenset("and or then so is are was to the of we it plus minus times".split())  # noqa: SIM905
 _FUNCTIONS = frozenset(("sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "inf", "infinity"))
-_OR = re.compile(r"[ .,*$]{0,4}\(?(?:or|maybe|perhaps|possibly)\b", re.IGNORECASE)
+_LABELED = re.compile(
+    r"^[ \t#>*]*(?:(?:the|my|so the) )?(?:final |correct )?answer[ \t*]*[:：][ \t*]*"
+    r"(?P<value>\$[^$\n]{1,80}\$|\\\([^\n]{1,80}?\\\)|\\?[$€£]?[-+−]?\d[\d.,/]{0,40}(?:\s?\\?%)?)"
+    r"(?:[ \t]+[a-z]{2,15}){0,2}[ \t*.]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_JSON_FENCE = re.compile(r"(?:json)?\s*(?=\{)", re.IGNORECASE)  # the backticks are trimmed
+_JSON_FIELD = re.compile(
+    r'answer"\s*:\s*(?:"(?P<text>(?:[^"\\]|\\.)*)"|(?P<number>-?\d[\d.eE+-]*))\s*[,}]'
+)
+_OR_ASIDE = re.compile(r"([^()\n]{1,100})\s\(or(?:,? equivalently,?)?\s+([^\n]{1,100})\)")
 _ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
 
 
@@ -72,6 +101,7 @@ class Extracted:
     - box: `\\boxed{}`
     - tag: `<answer>`
     - hashes: `#### x`
+    - json: the field "answer" of a reply that is a JSON object
     - phrase: "the answer is x"
     - output: the last line that a program in the reply printed
     - whole: the reply is only an answer
@@ -88,24 +118,35 @@ class Extracted:
 NOTHING = Extracted(None, "none", None)
 
 
-def extract(completion: str, last_number: bool = False) -> Extracted:
+def extract(
+    completion: str, last_number: bool = False, answer_type: AnswerType = "math"
+) -> Extracted:
     """The final answer of a reply, by the first method that finds one in its answering part.
 
     `spoken` gives the answering part. The methods, in order: the last box or the only `<answer>`,
-    whichever comes later; `#### x`; an answer phrase; a sentence that chooses an option; the last
-    printed line of a program's output; a reply that is only an answer. With `last_number=True` the
-    last number of the text is accepted if all others fail, which is for lenient reports only.
+    whichever comes later, unless a line "Answer: x" with a number or formula follows; `#### x`; the
+    "answer" of a JSON object; an answer phrase; a sentence that chooses an option; the last printed
+    line of a program's output; a reply that is only an answer. With `last_number=True` the last
+    number of the text is accepted if all others fail, which is for lenient reports only. With
+    `answer_type="mc"`, a letter that is stated after a box without a letter is the answer.
     """
-    return _extract(completion, last_number)
+    return _extract(completion, last_number, answer_type == "mc")
 
 
 @lru_cache(maxsize=1024)  # agents, rewards and records read the same replies
-def _extract(completion: str, last_number: bool) -> Extracted:
+def _extract(completion: str, last_number: bool, choice: bool) -> Extracted:
     start, end = spoken(completion)
+    if choice and len(set(_WITHDRAWN.findall(completion, start, end))) > 1:
+        return NOTHING  # one letter after the other
     for find in METHODS if last_number else METHODS[:-1]:
         extracted = find(completion, start, end)
-        if extracted.value is not None:
-            return extracted
+        if extracted.value is None:
+            continue
+        if choice and extracted.method == "box" and not names_option(extracted.value):
+            after = (extracted.span or (end, end))[1]
+            stated = (other(completion, after, end) for other in (_phrase, _option))
+            return next((it for it in stated if it.value and names_option(it.value)), extracted)
+        return extracted
     return NOTHING
 
 
@@ -131,27 +172,61 @@ def _boxed_or_tagged(text: str, start: int, end: int) -> Extracted:
         inner = [box for box in boxes if tag[0] <= box[0][0] and box[0][1] <= tag[1]]
         if inner:
             return _last_boxes(text, inner)
-        span = _phrase(text, *tag).span or _trim(text, *tag)
-        return _extracted(text, "tag", span)
-    return _last_boxes(text, boxes) if boxes else NOTHING
+        return _extracted(text, "tag", statements.stated_span(text, *tag) or trim(text, *tag))
+    if not boxes:
+        return NOTHING
+    return _labeled_after(text, boxes[-1][0][1], end) or _last_boxes(text, boxes)
+
+
+def _labeled_after(text: str, start: int, end: int) -> Extracted | None:
+    """The number or formula of a line "Final answer: x" after the last box; None without one.
+
+    The box holds an earlier step then. A letter names an option, whose value the box has.
+    """
+    labels = deque(_LABELED.finditer(text, start, end), maxlen=1) if ":" in text[start:end] else ()
+    return _extracted(text, "phrase", trim(text, *labels[0].span("value"))) if labels else None
 
 
 def _tagged(text: str, start: int, end: int) -> Span | None:
-    """The content of the only `<answer>` block; None if there is none or more than one."""
+    """The content of the only `<answer>` block; None if there is none or more than one.
+
+    A block may stand directly in another one.
+    """
     tags = list(_ANSWER_TAG.finditer(text, start, end)) if "<" in text else []
-    if [tag.group().lower() for tag in tags] != ["<answer>", "</answer>"]:
+    half = len(tags) // 2
+    closes = [bool(tag["close"] or tag["close_2"]) for tag in tags]
+    if not 1 <= half <= 2 or closes != [False] * half + [True] * half:
         return None
-    return tags[0].end(), tags[1].start()
+    return tags[half - 1].end(), tags[half].start()
 
 
 def _last_boxes(text: str, boxes: list[Box]) -> Extracted:
     """The last box; with the boxes that belong to it, they are one list."""
     group = last_group(text, boxes)
-    values = list(dict.fromkeys(text[slice(*content)].strip() for _, content in group))
+    values = list(dict.fromkeys(box_value(text, box) for box in group))
     span = (group[0][1][0], group[-1][1][1])
     between = "" if len(group) == 1 else text[slice(*span)]
     hedged = any(_ALTERNATIVES.search(part) for part in (*values, between))
-    return Extracted(", ".join(values), "box", span, hedged)
+    return Extracted(", ".join(map(_reduced, values)), "box", span, hedged)
+
+
+def _json(text: str, start: int, end: int) -> Extracted:
+    """The field "answer" of a reply that is a JSON object, with or without a fence."""
+    if 'answer"' not in text:
+        return NOTHING
+    span = trim(text, start, end)
+    fenced = _JSON_FENCE.match(text, *span)
+    if not text.startswith("{", fenced.end() if fenced else span[0]) or text[span[1] - 1] != "}":
+        return NOTHING
+    at = max(text.rfind(f'{name}answer"', *span) for name in ('"', '"final_', '"final '))
+    field = _JSON_FIELD.search(text, at, span[1]) if at >= 0 else None
+    if field is None:
+        return NOTHING
+    group = field.lastgroup or ""
+    value = field[group].replace("\\\\", "\\").replace('\\"', '"').strip()
+    if not value:
+        return NOTHING
+    return Extracted(_reduced(value), "json", field.span(group), bool(_ALTERNATIVES.search(value)))
 
 
 def _hashes(text: str, start: int, end: int) -> Extracted:
@@ -164,87 +239,24 @@ def _hashes(text: str, start: int, end: int) -> Extracted:
             last = line
     if last is None:
         return NOTHING
-    value = last.group(1).strip()
+    value = unlabeled(last.group(1))
     return Extracted(value, "hashes", last.span(1), bool(_ALTERNATIVES.search(value)))
 
 
 def _phrase(text: str, start: int, end: int) -> Extracted:
-    """The rest of the clause after the last "the answer is", "Answer:" or line-initial "A:"."""
-    begin = _after_last_phrase(text, start, end)
-    if begin is None:
-        return NOTHING
-    stop = _CLAUSE.search(text, begin, end)
-    if stop and stop.group() == "?":  # "The answer is 5? No, ..."
-        return NOTHING
-    span = _trim(text, *_math_span(text, begin, end, stop.start() if stop else end))
-    if _OR.match(text, span[1], end):  # "5 (or 6)" is not 5
-        line_end = text.find("\n", span[1], end)
-        span = _trim(text, span[0], line_end if line_end >= 0 else end)
-    return _extracted(text, "phrase", span)
-
-
-def _after_last_phrase(text: str, start: int, end: int) -> int | None:
-    """The position after the last answer phrase; None if there is none.
-
-    The keywords are searched from the end, as most of a text holds none of them.
-    """
-    last: tuple[int, int] | None = None
-    for word in _KEYWORDS:
-        at = text.rfind(word, start, end)
-        while at >= 0 and (last is None or at > last[0]):
-            phrase_end = _phrase_end(text, at=at, word=word, start=start, end=end)
-            if phrase_end is not None:
-                last = at, phrase_end
-                break
-            at = text.rfind(word, start, at)
-    return last[1] if last else None
-
-
-def _phrase_end(text: str, at: int, word: str, start: int, end: int) -> int | None:
-    """The position after the answer phrase with the keyword `word` at `at`; None if it has none."""
-    if len(word) == 2:  # "A:" counts at the start of a line
-        before = text[max(start, at - 21) : at]
-        if before.rpartition("\n")[2].strip(" \t") or ("\n" not in before and at - start > 21):
-            return None
-        blanks = _SPACE.match(text, at + 2, end)
-        return blanks.end() if blanks else None
-    begin = at - 1
-    if begin < start or (begin > start and (text[begin - 1].isalnum() or text[begin - 1] == "_")):
-        return None
-    phrase = _PHRASE.match(text, begin, end)
-    return phrase.end() if phrase else None
-
-
-def _math_span(text: str, begin: int, end: int, stop: int) -> Span:
-    """The span of an answer: math delimiters right after the phrase overrule `stop`."""
-    for opening, closing in (("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]"), ("$", "$")):
-        if text.startswith(opening, begin):
-            close = text.find(closing, begin + len(opening), min(end, begin + 400))
-            line_end = text.find("\n", begin + 2, end)
-            # a lone `$`, or one whose partner belongs to the next amount, is a currency sign
-            if (
-                close > 0
-                and (opening != "$" or line_end < 0 or close < line_end)
-                and text[close - 1] != " "
-            ):
-                after_math = text[close + len(closing) : stop].strip(" .*")
-                return (begin, stop) if after_math else (begin, close + len(closing))
-    return begin, stop
-
-
-def _trim(text: str, start: int, end: int) -> Span:
-    """The span without surrounding blanks, Markdown emphasis and final punctuation."""
-    while start < end and text[start] in " \t\n*`:_":
-        start += 1
-    while start < end and text[end - 1] in " \t\n*`,;._":
-        end -= 1
-    return start, end
+    """What the last answer phrase states; of a sentence with one number, the number."""
+    span = statements.stated_span(text, start, end)
+    if span and "\n" in text[slice(*span)]:
+        value = statements.bulleted(text[slice(*span)])
+        return Extracted(value, "phrase", span, bool(_ALTERNATIVES.search(value)))
+    return _extracted(text, "phrase", span) if span else NOTHING
 
 
 def _option(text: str, start: int, end: int) -> Extracted:
     """The option in the last sentence that chooses one: "(B) is correct", "Therefore, B."."""
-    last = deque(_CHOSEN.finditer(text, start, end), maxlen=1)
-    if not last:
+    pattern = _CHOSEN if text.isascii() else _CHOSEN_ANYWHERE
+    last = deque(pattern.finditer(text, start, end), maxlen=1)
+    if not last or statements.taken_back(text, last[0].end(), end):
         return NOTHING
     group = last[0].lastgroup or ""
     return Extracted(last[0][group], "phrase", last[0].span(group))
@@ -262,19 +274,21 @@ def _output(text: str, start: int, end: int) -> Extracted:
         if opening[1].lower() == "output":
             span = (opening.end(), fence.start())
         opening = None
-    span = _trim(text, *span)
+    span = trim(text, *span)
     if span[0] == span[1]:
         return NOTHING
-    span = _trim(text, max(text.rfind("\n", *span) + 1, span[0]), span[1])
+    span = trim(text, max(text.rfind("\n", *span) + 1, span[0]), span[1])
     value = text[slice(*span)]
-    return Extracted(value, "output", span, bool(_ALTERNATIVES.search(value)))
+    return Extracted(_reduced(value), "output", span, bool(_ALTERNATIVES.search(value)))
 
 
 def _whole(text: str, start: int, end: int) -> Extracted:
     """A short reply that is only an answer: a formula, a number of things, an option, one word."""
     if end - start > 4 * _MAX_WHOLE:
         return NOTHING
-    span = _trim(text, start, end)
+    span = trim(text, start, end)
+    wrapped = _WRAPPED.fullmatch(text, *span)
+    span = trim(text, *wrapped.span(2)) if wrapped else span
     value = text[slice(*span)]
     bare = _MACRO.sub(" ", value)
     if (
@@ -295,7 +309,7 @@ def _whole(text: str, start: int, end: int) -> Extracted:
     counted = _COUNTED.fullmatch(value) and not _LINKING.intersection(words)
     if words and not single and not counted and not _OPTION.fullmatch(value):
         return NOTHING
-    return Extracted(value, "whole", span)
+    return Extracted(unlabeled(value), "whole", span)
 
 
 def _last_number(text: str, start: int, end: int) -> Extracted:
@@ -306,7 +320,17 @@ def _last_number(text: str, start: int, end: int) -> Extracted:
 def _extracted(text: str, method: str, span: Span) -> Extracted:
     """The answer in a span; `NOTHING` if the span is empty."""
     value = text[slice(*span)]
-    return Extracted(value, method, span, bool(_ALTERNATIVES.search(value))) if value else NOTHING
+    if not value:
+        return NOTHING
+    return Extracted(_reduced(value), method, span, bool(_ALTERNATIVES.search(value)))
 
 
-METHODS = (_boxed_or_tagged, _hashes, _phrase, _option, _output, _whole, _last_number)
+def _reduced(value: str) -> str:
+    """An answer without labels; of a sentence with one number, the number."""
+    bare = unlabeled(value)
+    if aside := _OR_ASIDE.fullmatch(bare):
+        bare = f"{aside[1]} or {aside[2]}"
+    return (only_number(bare) or bare) if " " in bare else bare
+
+
+METHODS = (_boxed_or_tagged, _hashes, _json, _phrase, _option, _output, _whole, _last_number)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from slm_math.answers import pool
+from slm_math.answers.choices import Choices, check_reference, in_order
 from slm_math.answers.copied import copied
 from slm_math.answers.decide import decide
+from slm_math.answers.echoed import echoed
 from slm_math.answers.equivalence import Decision
 from slm_math.answers.extract import Extracted, extract
 from slm_math.types import AnswerType, Problem, Task
@@ -41,7 +42,7 @@ def grade(
     gold: str,
     problem: str | None = None,
     answer_type: AnswerType = "math",
-    choices: Sequence[str] | None = None,
+    choices: Choices = None,
     tolerance: float | str | None = None,
     *,
     last_number: bool = False,
@@ -54,20 +55,21 @@ def grade(
         problem: the problem's text; an unevaluated expression copied from it is not an answer.
         answer_type: "math"; "mc" (the reference is one letter or several); "num" (a number, up to
             `tolerance`).
-        choices: the choices of "mc", in the order of their letters.
+        choices: the choices of "mc": a list in the order of their letters, a mapping of letters to
+            texts, or lines that begin with letters.
         tolerance: the allowed error of "num": 0.01 is absolute, "1%" relative to the reference;
             None is exact.
         last_number: accept the last number of a reply that states no answer. Use it for lenient
             reports, never for rewards.
 
-    Raises ValueError for an unknown answer type or an unreadable tolerance, but never because of
-    `completion` or `gold`.
+    Raises ValueError for an unknown answer type, an unreadable tolerance, unreadable choices, or an
+    index as the reference of "mc", but never because of `completion`.
     """
     start = time.perf_counter()
     task = Task(
-        Problem("", problem or "", answer_type, tuple(choices or ())), gold, tolerance=tolerance
+        Problem("", problem or "", answer_type, in_order(choices)), gold, tolerance=tolerance
     )
-    extracted = extract(completion, last_number)
+    extracted = extract(completion, last_number, answer_type)
     decision = grade_extracted(extracted, task)
     return Verdict(
         correct=decision.equal,
@@ -87,9 +89,11 @@ def grade_extracted(extracted: Extracted, task: Task) -> Decision:
 
 def grade_answer(answer: str | None, task: Task) -> Decision:
     """Whether the text of an answer is correct. Rewards, evaluation and data filters all use it."""
+    problem = task.problem
+    if problem.answer_type == "mc":
+        check_reference(task.gold, in_order(problem.choices))
     if answer is None:
         return Decision(False, "no answer")
-    problem = task.problem
     with pool.budget():
         decision = decide(
             answer=answer,
@@ -98,7 +102,11 @@ def grade_answer(answer: str | None, task: Task) -> Decision:
             choices=problem.choices,
             tolerance=task.tolerance,
         )
-    if decision.equal and problem.text and copied(answer, task.gold, problem.text):
+    if (
+        decision.equal
+        and problem.text
+        and (copied(answer, task.gold, problem.text) or echoed(answer, task.gold, problem.text))
+    ):
         return Decision(False, "copied")
     return decision
 

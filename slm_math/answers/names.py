@@ -20,14 +20,16 @@ FUNCTION_OF = re.compile(
     rf"({_LETTER}(?: ?{_INDEX})?(?:\^\{{-1\}})?'*)\s*\(((?:[a-zA-Z, ]|{_GREEK})+)\)"
 )
 _FUNCTION_AT = re.compile(
-    r"[fghFGHpqT](?:\^\{-1\})?'{0,2}\s*\([-0-9a-z+., ]*\)|(?:\\Pr|[PE])\s*[(\[].*[)\]]"
+    r"[fghFGHpqT](?:\^\{-1\})?'{0,2}\s*\([-0-9a-z+., ]*\)"
+    r"|(?:\\Pr|\\text\{ ?[PE] ?\}|[PE])\s*[(\[].*[)\]]"
     r"|\\?(?:gcd|lcm|det|dim|deg|rank)\s*\(.*\)"
 )
 _LABEL = re.compile(r"(?:[a-zA-Z]+[ -])*[a-zA-Z]+|\\text\{[a-zA-Z' -]+\}")
 _NAMED = re.compile(
-    r"[A-Z]\^\{?(?:-1|T)\}?|\|[A-Z]{1,2}\||\[[A-Z]{3,4}\]"
+    r"[A-Z]\^\{?(?:-1|T)\}?|\|(?:[A-Z]{1,2}|z)\||\[[A-Z]{3,4}\]"
     r"|m?\s*\\(?:angle|triangle|overline|vec)\s*\{?\s*[a-zA-Z]+\s*\}?|\([a-zA-Z](?:, ?[a-zA-Z])+\)"
     rf"|{_DECORATED}|\|\s*{_DECORATED}\s*\||\\Delta {_NAME}"
+    rf"|{_LETTER}\([a-z]\){_INDEX}"
     # operations that an answer has carried out: a limit, a sum, an extremum, the sine of an angle
     r"|\\(?:lim|sum|prod|int)_.*"
     rf"|\\(?:max|min|sup|inf)(?:_\{{[^{{}}]*\}})?(?: ?{_NAME}(?:\([^()]*\))?)?"

@@ -13,18 +13,39 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-# Processor time for all questions about one answer. Wall time would let a busy machine change
-# verdicts.
-SECONDS = 1.0
-PATIENCE = 60.0  # seconds of wall time before a silent worker is killed
+# Steps of algebra for all questions about one answer (see `effort`): about a second. Time would let
+# the machine change verdicts.
+STEPS = 100_000
+# Processor time for all questions about one answer, about ten times what the steps take. A question
+# that this ends is asked again when it comes again.
+SECONDS = 10.0
+PATIENCE = 120.0  # seconds of wall time before a silent worker is killed
 MEMORY_MB = 2048
 WORKERS = 2
 TRIES = 2
 FAILURES = ("timeout", "died")
 
 _ROOT = str(Path(__file__).resolve().parents[2])
+
+
+@dataclass
+class Budget:
+    """What the questions about one answer may take: steps of algebra, and processor seconds."""
+
+    steps: int = STEPS
+    seconds: float = SECONDS
+
+
+class Reply(NamedTuple):
+    """The text of a reply, with the processor seconds and the steps that it took."""
+
+    text: str
+    seconds: float = 0.0
+    steps: int = 0
 
 
 class _Worker:
@@ -92,30 +113,33 @@ class Pool:
         for _ in range(WORKERS):
             self.idle.put(None)
 
-    def query(self, seconds: float, kind: str, *expressions: str) -> tuple[str, float]:
-        """One comparison: its reply and the processor seconds that it took.
+    def query(self, limits: Budget, kind: str, *expressions: str) -> Reply:
+        """One comparison within limits.
 
-        The reply is "yes", "no", "unread", "timeout" or "died". Blocks while all workers are busy.
-        A worker that was killed from outside is replaced and queried again; if the second one ends
-        as well, the reply is "died".
+        The reply is "yes", "no", "unread", "steps" if there were too few of them, "timeout" or
+        "died". Blocks while all workers are busy. A worker that was killed from outside is replaced
+        and queried again; if the second one ends as well, the reply is "died".
         """
         worker = self.idle.get()
-        question = json.dumps([seconds, kind, *expressions])
-        reply, used = "died", 0.0
+        question = json.dumps([limits.steps, limits.seconds, kind, *expressions])
+        reply = Reply("died")
         try:
             for _ in range(TRIES):
                 try:
                     worker = worker or _Worker()
                 except OSError:  # no process could be started
                     break
-                reply, _, processor_seconds = worker.query(question).partition(" ")
-                used = float(processor_seconds or seconds)
-                if reply in FAILURES:  # its state may be inconsistent
+                text, *used = worker.query(question).split()
+                if used:
+                    reply = Reply(text, seconds=float(used[1]), steps=int(used[0]))
+                else:
+                    reply = Reply(text, limits.seconds)
+                if text in FAILURES:  # its state may be inconsistent
                     broken, worker = worker, None
                     broken.kill()
-                if reply != "died":
+                if text != "died":
                     break
-            return reply, used
+            return reply
         finally:
             self.idle.put(worker)
 
@@ -133,41 +157,66 @@ _lock = threading.Lock()
 
 
 class BudgetSpent(Exception):
-    """The answer that is being graded has used up its processor time."""
+    """The answer that is being graded has used up its steps."""
 
 
 @contextlib.contextmanager
-def budget(seconds: float = SECONDS) -> Iterator[None]:
-    """All questions about one answer share `seconds` of processor time.
+def budget() -> Iterator[None]:
+    """All questions about one answer share `STEPS`, and `SECONDS` of processor time.
 
     Otherwise an answer with many members, or a problem with many choices, could take that long for
     each of them.
     """
-    outer = getattr(_local, "left", None)
-    _local.left = seconds if outer is None else outer
+    if getattr(_local, "budget", None) is not None:
+        yield
+        return
+    _local.budget = Budget(STEPS, SECONDS)
     try:
         yield
     finally:
-        if outer is None:
-            del _local.left
+        _local.budget = None
+
+
+def steps_left() -> int:
+    """The steps that are left for the answer that this thread is grading."""
+    left = getattr(_local, "budget", None)
+    return STEPS if left is None else left.steps
+
+
+def charge(steps: int, before: int) -> None:
+    """Leave as many steps as a comparison leaves that begins with `before` and takes `steps`.
+
+    A remembered verdict costs what it cost first, so that the verdicts on the other members of an
+    answer do not depend on what is remembered. Raises `BudgetSpent` if it costs too much.
+    """
+    left = getattr(_local, "budget", None)
+    if left is not None:
+        left.steps = before - steps
+    if steps > before:
+        raise BudgetSpent
 
 
 def query(kind: str, *expressions: str) -> str:
-    """Query the shared pool. Raises `BudgetSpent` if the answer's budget is used up."""
+    """Query the shared pool. Raises `BudgetSpent` if the answer's steps are used up."""
     global _pool, _query_count
     with _lock:
         _query_count += 1
         _pool = _pool or Pool()
         pool = _pool
-    left = getattr(_local, "left", None)
-    if left is not None and left <= 0:
+    left = getattr(_local, "budget", None) or Budget(STEPS, SECONDS)
+    if left.steps <= 0:
         raise BudgetSpent
-    reply, used = pool.query(SECONDS if left is None else left, kind, *expressions)
-    if left is not None:
-        _local.left = left - used
-        if reply == "timeout" and left < SECONDS:
-            raise BudgetSpent  # the full budget might have sufficed: the reply must not be cached
-    return reply
+    if left.seconds <= 0:
+        return "timeout"
+    allowed = left.steps
+    reply = pool.query(left, kind, *expressions)
+    left.steps -= reply.steps
+    left.seconds -= reply.seconds
+    if reply.text == "steps":
+        left.steps = 0
+        if allowed < STEPS:
+            raise BudgetSpent  # all steps might have sufficed: the reply must not be remembered
+    return reply.text
 
 
 def query_count() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slm_math.answers.choices import letters
+from slm_math.answers.choices import in_order, letters
 from slm_math.answers.equivalence import MAX_ANSWER
 from slm_math.answers.guards import deep
 from slm_math.answers.latex import normalize
@@ -19,7 +19,7 @@ def readable(answer: str, problem: Problem) -> bool:
     if len(answer) > MAX_ANSWER:
         return False
     if problem.answer_type == "mc":
-        return bool(letters(answer, problem.choices))
+        return bool(letters(answer, in_order(problem.choices)))
     spelled = normalize(answer)
     if not spelled or deep(spelled):
         return False

@@ -58,11 +58,6 @@ def _interval(match: re.Match[str]) -> str:
     return opening + match[2] + closing
 
 
-def _cis(match: re.Match[str]) -> str:
-    """`r cis t` as `r e^{i t}`; the angle reaches to the next sign."""
-    return rf"e^{{i \cdot ({match[1].strip()})}}"
-
-
 # (a text that the pattern needs, so that most patterns can be skipped, pattern, replacement),
 # applied in this order
 _TABLE: list[tuple[str, str, Replacement]] = [
@@ -84,7 +79,7 @@ _TABLE: list[tuple[str, str, Replacement]] = [
     ("i}", r"\\(?:mathrm|text|rm|mathit|operatorname)\s*\{[\s~]*i\}", "i"),
     ("e}", r"\\mathrm\s*\{[\s~]*e\}", "e"),
     ("operatorname",
-     r"\\operatorname\s*\{(sin|cos|tan|cot|sec|csc|cosec|c?tg|arcc?tg|ln|log|arcsin|arccos|arctan|exp|min|max|gcd)"
+     r"\\operatorname\s*\{(sinh?|cosh?|tanh?|cot|sec|csc|cosec|c?tg|arcc?tg|ln|log|arcsin|arccos|arctan|exp|min|max|gcd)"
      r"\}", r"\\\1 "),
     ("text{", r"\\text\s*\{\s*(sin|cos|tan|cot|ln|log)\s*\}", r"\\\1 "),
     ("cosec", r"\\?(?<![a-zA-Z])cosec(?![a-zA-Z])", r"\\csc "),
@@ -159,8 +154,7 @@ _TABLE: list[tuple[str, str, Replacement]] = [
     ("appro", r"\\text\{\s*\(?\s*(?:or\s+)?(?:approximately|approx\.?)\s*([-\d.,]*)\s*\)?\s*\}",
      r"\\approx \1"),
     ("appro", r"(?<=\S)\s*\(\s*(?:\\approx|approx\.|approximately)([^()]*)\)", r" \\approx \1"),
-    *[(name, rf"\\{name}(?![a-zA-Z])", r"\\approx ")
-      for name in ("simeq", "doteq", "thickapprox", "approxeq")],
+    ("q", r"\\(?:simeq|doteq|thickapprox|approxeq)(?![a-zA-Z])", r"\\approx "),
     ("union", r"(?<=[)\]}])\s*(?:\\text\{\s*union\s*\}|union)\s*(?=[(\[\\])", r" \\cup "),
     ("\\lor", r"\\lor(?![a-zA-Z])", r" \\text{ or } "),
     ("\\vee", r"\\vee(?![a-zA-Z])", r" \\text{ or } "),
@@ -173,14 +167,15 @@ _TABLE: list[tuple[str, str, Replacement]] = [
     ("I", r"^[^I]*I(?![a-zA-Z])[^a-zA-Z]*$", _imaginary),
     ("j", r"(?<=\d)j(?=\)?$)", "i"),
     ("bs(", r"^.*(?<![a-zA-Z\\])[aA]bs\(.*$", _moduli),
-    *[(f"a{name}", rf"(?<![a-zA-Z\\])a{name}(?=\s*\()", rf"\\arc{name} ")
-      for name in ("sin", "cos", "tan")],
+    ("a", r"(?<![a-zA-Z\\])a(sin|cos|tan)(?=\s*\()", r"\\arc\1 "),
     ("Matrix", r"^\s*Matrix\(\[(.*)\]\)\s*$", _rows),
     ("Interval", r"(?<![a-zA-Z\\])Interval(\.open|\.Lopen|\.Ropen)?\(([^()]*)\)", _interval),
     ("FiniteSet", r"(?<![a-zA-Z\\])FiniteSet\(([^()]*)\)", r"\\{\1\\}"),
     ("EmptySet", r"^\s*(?:S\.)?EmptySet(?:\(\))?\s*$", r"\\emptyset"),
     ("{", r"^\s*\{\s*([a-z]\w*: ?[^,:{}]+(?:, ?[a-z]\w*: ?[^,:{}]+)*)\}\s*$",
      lambda found: found[1].replace(":", "=")),
-    ("cis", r"(?:\\text\s*\{\s*cis\s*\}|(?<![a-zA-Z])\\?cis(?![a-zA-Z]))\s*([^-+,;=]*)", _cis),
+    ("cis",
+     r"\\(?:operatorname|text|mathrm|rm)\s*\{\s*cis\s*\}|(?<![a-zA-Z\\])cis(?![a-zA-Z])",
+     r"\\cis "),
 ]  # fmt: skip
 SPELLINGS = [(needle, re.compile(pattern), replacement) for needle, pattern, replacement in _TABLE]

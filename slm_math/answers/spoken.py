@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import re
 
-Span = tuple[int, int]
+from slm_math.answers.turns import Span, final_channel, turn
 
-# A chat model may run past the end of its turn; the text after it does not answer the problem.
-_TURN_END = re.compile(
-    r"<\|(?:im_end|im_start|im_sep|endoftext|eot_id|eot|end_of_text|end|eom_id|start_header_id|user|assistant|system|return)\|>"
-    r"|</s>|<end_of_turn>|<start_of_turn>|<eos>|<bos>|<pad>|\[/?INST\]"
-    r"|[<‹][｜|](?:end▁of▁sentence|User|Assistant|begin▁of▁sentence)[｜|][>›]"
-)
 _THOUGHT = r"(?:seed:)?(?:think|thinking|thought|reasoning|scratchpad)\s*"
-_FINAL = "<|channel|>final<|message|>"  # models with channels put their answer there
 _THINKS = re.compile(
     rf"<(?P<close>/)?(?:{_THOUGHT})>|\[(?P<close_2>/)?THINK\]|◁(?P<close_3>/)?think▷"
-    r"|<\|(?:begin|(?P<close_4>end))_of_thought\|>|<\|(?:START|(?P<close_5>END))_THINKING\|>",
+    r"|<\|(?:begin|(?P<close_4>end))_of_thought\|>|<\|(?:START|(?P<close_5>END))_THINKING\|>"
+    r"|<\|(?P<close_6>begin_of_solution|START_RESPONSE)\|>",
     re.IGNORECASE,
 )
 # A base model tends to invent the next question of a list and to answer that, too.
@@ -26,13 +20,15 @@ _NEXT_QUESTION = re.compile(
     r"|q\d*:|human:|user:|\[?instruction\]?:|### ?instruction)"
     r"|(?P<after>(?:question|problem|exercise|example) \d+\**[.:)]"
     r"|(?:question|problem|exercise)(?: \d+)?\**[ \t]*$"
+    r"|(?:let(?:'s|’s| us)|now let(?:'s|’s| us)) [a-z]{2,9} (?:another|the next|a new|one more) "
+    r"(?:problem|question|exercise|example)|input:|题目[:：]"
     r"|example:|assistant:|(?:user|human|assistant)[ \t]*$))",
     re.IGNORECASE | re.MULTILINE,
 )
 # a text without any of these holds no `_NEXT_QUESTION`
 _HINTS = (
     "uestion", "roblem", "xercise", "xample", "nstruction", "ser", "uman", "ssistant", "Q", "q",
-    "QUEST", "PROB",
+    "QUEST", "PROB", "nput", "题目",
 )  # fmt: skip
 _ANSWERED = re.compile(r"\\boxed|\\fbox|####|</answer>|answer is|answer:", re.IGNORECASE)
 _MEANS = re.compile(r"[^#*\s]")
@@ -43,15 +39,7 @@ def spoken(text: str) -> Span:
 
     It lies after the thinking, before the end of the turn and before any invented question.
     """
-    start, end = 0, len(text)
-    if _FINAL in text or "<|channel|>analysis" in text:
-        start = (text.rfind(_FINAL) + len(_FINAL)) if _FINAL in text else end
-        turn = _TURN_END.search(text, start)
-        end = turn.start() if turn else end
-    elif any(mark in text for mark in "<[◁‹"):
-        turn = _TURN_END.search(text)
-        end = turn.start() if turn else end
-        start, end = _after_thinking(text, end)
+    start, end = own_turn(text)
     if not any(hint in text for hint in _HINTS):
         return start, end
     questions = list(_NEXT_QUESTION.finditer(text, start, end))
@@ -66,10 +54,19 @@ def spoken(text: str) -> Span:
     return start, end
 
 
-def _after_thinking(text: str, end: int) -> Span:
+def own_turn(text: str) -> Span:
+    """The (start, end) of a reply after the thinking and before the end of the turn."""
+    channel = final_channel(text)
+    start, end = channel or turn(text)
+    if channel is None and any(mark in text for mark in "<[◁"):
+        start, end = _after_thinking(text, start, end)
+    return start, end
+
+
+def _after_thinking(text: str, start: int, end: int) -> Span:
     """The span after the last closed block of thinking, up to a block that is not closed."""
-    start, opened = 0, None
-    for mark in _THINKS.finditer(text, 0, end):
+    opened = None
+    for mark in _THINKS.finditer(text, start, end):
         if any(mark.groups()):
             start, opened = mark.end(), None
         elif opened is None:

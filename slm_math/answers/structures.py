@@ -6,10 +6,11 @@ import re
 from fractions import Fraction
 from itertools import product
 
-from slm_math.answers.approximation import one_number, without_approximations
-from slm_math.answers.arithmetic import identical, rational
+from slm_math.answers.approximation import without_approximations
+from slm_math.answers.arithmetic import rational
 from slm_math.answers.conditions import combined
 from slm_math.answers.expressions import Node, spell
+from slm_math.answers.identity import identical
 from slm_math.answers.inequalities import interval
 from slm_math.answers.intervals import difference, intersection, named, region, union
 from slm_math.answers.latex import closing, split_top, split_with, strip_braces
@@ -43,9 +44,11 @@ _ROW, _CELL = re.compile(r"\\\\"), re.compile(r"&")
 _MATRIX = re.compile(
     r"\\begin\{([pb]?(?:small)?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL
 )
+_GROUPS = r"[1-9]\d{0,2}(?:,\d{3})+"
+_MONEY = r"(?:[＄€£¥₹₩]|(?:\\text\{ *)?(?:USD|EUR|GBP|INR|JPY|CNY|RMB|Rs\.?)(?: *\})?)"
 _THOUSANDS = re.compile(
-    r"[-+＄ ]*[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*"
-    r"|-?\d[\d.]*\s*/\s*[1-9]\d{0,2}(?:,\d{3})+|-?[1-9]\d{0,2}(?:,\d{3})+\s*/\s*[1-9]\d{0,2}(?:,\d{3})+"
+    rf"[-+ ]*{_MONEY}?[-+＄ ]*{_GROUPS}(?:\.\d+)?(?![\d,])[^,;]*"
+    rf"|-?\d[\d.]*\s*/\s*{_GROUPS}|-?{_GROUPS}\s*/\s*{_GROUPS}"
 )
 _OUTWARD = re.compile(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])")
 _BUILT = re.compile(r"\s*[a-zA-Z](?:_\w)?(?: *\\in *\\mathbb *\{?R\}?)? *[|:](.*)")  # {x : x > 2}
@@ -264,8 +267,7 @@ def _relation(text: str, gold: bool) -> Value | None:
             return named(domain, sides[0])
         return domain
     if operators == ["\\ne"] and VARIABLE.fullmatch(sides[1]) and not starts_with_variable:
-        others = _all_but(sides[1], sides[0], gold)  # 5 \ne x
-        return others or Relation(tuple(sides), tuple(operators))
+        return _all_but(sides[1], sides[0], gold)
     if "\\approx" in operators and (kept := without_approximations(sides, operators)):
         sides, operators = kept
         if len(sides) == 1:
@@ -277,8 +279,6 @@ def _relation(text: str, gold: bool) -> Value | None:
             sides = sides[::-1]
         if is_name(sides[0]) and _links_agree(sides[1:]):
             return _assignment(sides[0], sides[-1])
-        if one_number(sides):
-            return parse(sides[0], gold)
     return interval(sides, operators, lambda side: parse(side, gold)) or Relation(
         tuple(sides), tuple(operators)
     )

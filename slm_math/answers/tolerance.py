@@ -3,38 +3,55 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 
 from slm_math.answers.arithmetic import Undefined, approximate, rational
-from slm_math.answers.equivalence import HARD, MAX_ANSWER, NO, OPEN, YES, Decision
+from slm_math.answers.decisions import HARD, NO, OPEN, YES, Decision
+from slm_math.answers.equivalence import MAX_ANSWER, same
 from slm_math.answers.guards import deep
 from slm_math.answers.latex import normalize
 from slm_math.answers.structures import parse
 from slm_math.answers.unevaluated import unevaluated
-from slm_math.answers.values import Relation, Scalar, Value
+from slm_math.answers.values import Relation, Scalar, Value, Words
 
 _AMOUNT = re.compile(
-    r"\s*([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE]([-+]?[0-9]{1,2}))?\s*(%?)\s*"
+    r"\s*(?:±|\+/?-)?\s*([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE]([-+]?[0-9]{1,3}))?"
+    r"\s*(\\?%|percent)?\s*"
 )
+_NAN = re.compile(r"[-+]?(?:\\text\{)?\s*nan\s*\}?", re.IGNORECASE)
 # everything up to the last "approximately" of an answer
 _APPROXIMATE = re.compile(
     r"^.*\\approx(?![a-zA-Z])|^(?:\\text\{)?\s*(?:approximately|about|roughly)\s*\}?", re.IGNORECASE
 )
 
+_INFINITIES = (Words("infinity"), Words("-infinity"))
 
-def allowance(tolerance: float | str) -> tuple[Fraction, bool]:
+
+def allowance(tolerance: float | str | Fraction | Decimal) -> tuple[Fraction, bool]:
     """(allowed error, whether it is relative to the reference): 0.01 is absolute, "1%" relative.
 
-    Raises ValueError for anything else.
+    "0.01", "±0.01", "1 %" and fractions are the same numbers. Raises ValueError for anything else,
+    also for negative numbers, infinity and NaN.
     """
+    if isinstance(tolerance, Fraction) and tolerance >= 0:
+        return tolerance, False
     match = _AMOUNT.fullmatch(str(tolerance)) if not isinstance(tolerance, bool) else None
     if match is None:
         raise ValueError(
-            f"tolerance {tolerance!r} is neither a number such as 0.01 "
-            "nor a percentage such as '1%'"
+            f"tolerance {tolerance!r} is neither a number of at least 0, such as 0.01, "
+            "nor a percentage such as '1%'; for exact answers leave it out"
         )
     amount = Fraction(f"{match[1]}e{match[2] or 0}")
     return (amount / 100, True) if match[3] else (amount, False)
+
+
+def compared(answer: str, gold: str, tolerance: float | str | None) -> Decision:
+    """Whether two numbers are equal up to a tolerance; None is exact. NaN equals nothing."""
+    limits = None if tolerance is None else allowance(tolerance)
+    if len(gold) < MAX_ANSWER and _NAN.fullmatch(normalize(gold)):
+        return NO
+    return same(answer, gold) if limits is None else within(answer, gold, *limits)
 
 
 def within(answer: str, gold: str, allowed: Fraction, relative: bool) -> Decision:
@@ -44,7 +61,10 @@ def within(answer: str, gold: str, allowed: Fraction, relative: bool) -> Decisio
     answer, gold = _APPROXIMATE.sub("", normalize(answer)), normalize(gold)
     if deep(answer) or deep(gold):
         return HARD
-    a, g = _number(parse(answer)), _number(parse(gold, gold=True))
+    values = parse(answer), parse(gold, gold=True)
+    if values[0] == values[1] and values[0] in _INFINITIES:
+        return YES
+    a, g = map(_number, values)
     if a is None or g is None:
         return NO
     if a.unit and g.unit and a.unit != g.unit:

@@ -6,7 +6,7 @@ from collections import Counter
 from fractions import Fraction
 
 from slm_math.answers.arithmetic import Undefined, approximate, close, rational
-from slm_math.answers.expressions import Node
+from slm_math.answers.expressions import SERIES, Node
 
 
 def unevaluated(answer: Node, gold: Node) -> bool:
@@ -33,13 +33,25 @@ def open_operations(tree: Node) -> dict[str, int]:
             counts[kind] += 1
         if node.kind == "product" and _constant_sums(node) > 1:
             counts["product of sums"] += 1
-        if node.kind == "sum" and not node.names and _like_terms(node):
+        if node.kind == "sum" and _constant(node) and _like_terms(node):
             counts["like terms"] += 1
     return counts
 
 
 def _constant_sums(node: Node) -> int:
-    return sum(arg.kind == "sum" and not arg.names for arg in node.args)
+    return sum(arg.kind == "sum" and _constant(arg) for arg in node.args)
+
+
+def _constant(node: Node) -> bool:
+    """Whether a tree has no variables, not even those of a sum around it."""
+    return all(part.kind != "variable" for part in node.walk())
+
+
+def _is_closed(series: Node) -> bool:
+    """Whether a sum over a range has no variables but its own and those of sums in it."""
+    own = series.args[0].name
+    variables = [part.name for part in series.walk() if part.kind == "variable"]
+    return all(name[0] == "#" and name >= own for name in variables)
 
 
 def _like_terms(node: Node) -> bool:
@@ -61,6 +73,8 @@ def _like_terms(node: Node) -> bool:
 
 def _open_kind(node: Node) -> str | None:
     """The kind of an operation on rational numbers that can be carried out; None for others."""
+    if node.kind in SERIES.values() and _is_closed(node):
+        return "series"
     numbers = [value for arg in node.args if (value := _number_in_disguise(arg)) is not None]
     match node.kind:
         case "sum" if len(numbers) > 1:

@@ -57,6 +57,7 @@ _NOT_UNITS = frozenset(
     most least maximum minimum almost nearly within except excluding permille
     approximately roughly between through by below above short under beyond too low high
     not no none never incorrect wrong false negated negative opposite inverse reciprocal remainder
+    least most than
     half halves quarter third thirds fourth fifth double twice triple squared cubed
     dozen dozens score pair pairs gross grand lakh crore zillion myriad bn mn k
     one two three four five six seven eight nine ten tens eleven twelve
@@ -152,7 +153,10 @@ def _may_be_unit(word: str) -> bool:
     if not known and not word.isascii() and _CHINESE_NOT_UNIT.search(word):
         return False
     return word not in _NOT_UNITS and (
-        known or (len(word) != 1 and not _ORDINAL.fullmatch(word)) or not word.isalpha()
+        known
+        or not word.isalpha()
+        or not word.isascii()
+        or (len(word) != 1 and not _ORDINAL.fullmatch(word))
     )
 
 

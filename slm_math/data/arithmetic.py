@@ -15,7 +15,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from slm_math.data.arithmetic_families import ANSWERS_ONLY, DEMONSTRATED, FAMILIES, PRODUCT, pose
+from slm_math.data.arithmetic_families import (
+    ANSWERS_ONLY,
+    DEMONSTRATED,
+    FAMILIES,
+    PRODUCT,
+    largest_size,
+    pose,
+)
 from slm_math.data.arithmetic_steps import evaluate, mistaken, program, reasoning
 from slm_math.data.base import Source, Split
 from slm_math.prompts import render
@@ -28,8 +35,8 @@ class Arithmetic(Source):
     Args:
         seed: of the random draws; the split of a problem does not depend on it.
         train: number of training problems, evenly over the families.
-        validation: number of validation problems.
-        test: number of test problems.
+        validation: number of validation problems, all with different numbers; at most 341.
+        test: number of test problems, all with different numbers; at most 302.
         solve: number of worked solutions (of demonstrated families, 3 % two-digit products).
         bare: the share of the worked solutions that are the answer alone, without reasoning.
         code: number of dialogues that write a program and answer with its output.
@@ -55,6 +62,13 @@ class Arithmetic(Source):
     ) -> None:
         self.seed = seed
         self.sizes: dict[Split, int] = {"train": train, "validation": validation, "test": test}
+        for split in ("validation", "test"):
+            largest = largest_size(split, self.sizes[split])
+            if self.sizes[split] > largest:
+                raise ValueError(
+                    f"Arithmetic has at most {largest} {split} problems with different numbers, "
+                    f"evenly over its families; {split} is {self.sizes[split]}"
+                )
         self.solve, self.bare, self.code, self.check = solve, bare, code, check
         self.copies, self.drills = copies, drills
 

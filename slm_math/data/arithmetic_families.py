@@ -12,7 +12,10 @@ from __future__ import annotations
 import random
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice, product
 
 from slm_math.data.arithmetic_steps import worked
 from slm_math.data.base import Split
@@ -143,6 +146,10 @@ FAMILIES = (
 )
 
 
+SMALL, TINY, MIDDLE, LARGE = range(2, 21), range(2, 10), range(5, 50), range(12, 80)
+MOST_DRAWS = 100_000  # numbers drawn for one problem; of the rarest ones, every 30th fits
+
+
 def split_of(family: Family, numbers: tuple[int, ...]) -> Split:
     """The split of a problem. Its expression and its numbers, in any order, decide, not words."""
     bucket = zlib.crc32(f"{family.expression}:{sorted(numbers)}".encode()) % 8
@@ -150,15 +157,16 @@ def split_of(family: Family, numbers: tuple[int, ...]) -> Split:
 
 
 def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
-    """A problem of the family that belongs to the split: its text and its expression in numbers."""
-    while True:
+    """A problem of the family that belongs to the split: its text and its expression in numbers.
+
+    Raises ValueError if the family has no problem in the split.
+    """
+    for _ in range(MOST_DRAWS):
         numbers = numbers_for(draw, family)
-        expression = family.expression.translate(
-            {ord(letter): str(n) for letter, n in zip("abc", numbers)}
-        )
-        partial = [int(line.rpartition("=")[2]) for line in worked(expression)]
-        if min(partial) > 0 and split_of(family, numbers) == split:
+        if is_posed(family, numbers, split):
             break
+    else:
+        raise ValueError(f"{family.name!r} has no problem in the {split} split")
     gains, losses = draw.sample(GAINS, len(GAINS)), draw.sample(LOSSES, len(LOSSES))
     text = re.sub(
         r"\[([+-])([a-c])\]",
@@ -172,20 +180,63 @@ def pose(draw: random.Random, family: Family, split: Split) -> tuple[str, str]:
         "things": draw.choice(THINGS),
         "holders": draw.choice(HOLDERS),
     }
-    return text.format(**words, **dict(zip("abc", numbers))), expression
+    return text.format(**words, **dict(zip("abc", numbers))), expression_of(family, numbers)
+
+
+def expression_of(family: Family, numbers: tuple[int, ...]) -> str:
+    """The expression of a family in numbers: `8*6+35`. Other numbers give another one."""
+    return family.expression.translate({ord(letter): str(n) for letter, n in zip("abc", numbers)})
+
+
+def is_posed(family: Family, numbers: tuple[int, ...], split: Split) -> bool:
+    """Whether the numbers make a problem of the split: all its results are positive."""
+    lines = worked(expression_of(family, numbers))
+    return (
+        min(int(line.rpartition("=")[2]) for line in lines) > 0
+        and split_of(family, numbers) == split
+    )
 
 
 def numbers_for(draw: random.Random, family: Family) -> tuple[int, int, int]:
     """Numbers for a, b and c such that divisions are exact. The caller checks everything else."""
 
     def small() -> int:
-        return draw.randint(2, 9) if draw.random() < 0.75 else draw.randint(10, 20)
+        return one_of(TINY) if draw.random() < 0.75 else draw.randint(TINY[-1] + 1, SMALL[-1])
+
+    def one_of(values: range) -> int:
+        return draw.randint(values[0], values[-1])
 
     if family.kind == PRODUCT:
-        return draw.randint(12, 79), draw.randint(12, 79), small()
-    first, second = draw.randint(2, 9), draw.randint(2, 9)
+        return one_of(LARGE), one_of(LARGE), small()
+    first, second = one_of(TINY), one_of(TINY)
     if family.expression.startswith("a*b"):
         return first, second, small()
     if family.expression.startswith("a/b"):
         return first * second, second, small()
-    return draw.randint(5, 49), small(), small()
+    return one_of(MIDDLE), small(), small()
+
+
+def all_numbers(family: Family) -> Iterator[tuple[int, int, int]]:
+    """All that `numbers_for` can draw."""
+    if family.kind == PRODUCT:
+        return product(LARGE, LARGE, SMALL)
+    if family.expression.startswith("a*b"):
+        return product(TINY, TINY, SMALL)
+    if family.expression.startswith("a/b"):
+        return ((first * second, second, c) for first, second, c in product(TINY, TINY, SMALL))
+    return product(MIDDLE, SMALL, SMALL)
+
+
+@cache
+def largest_size(split: Split, wanted: int) -> int:
+    """The number of problems with different numbers that a split can hold, evenly over the
+    families in their order; `wanted` if it can hold as many.
+    """
+    largest = wanted
+    for place, family in enumerate(FAMILIES):
+        needed = len(range(place, largest, len(FAMILIES)))
+        fitting = (numbers for numbers in all_numbers(family) if is_posed(family, numbers, split))
+        found = sum(1 for _ in islice(fitting, needed))
+        if found < needed:
+            largest = found * len(FAMILIES) + place
+    return largest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from slm_math.data.checks import check_dialogues, check_tasks
 from slm_math.data.files import HubFile
 from slm_math.prompts import Prompt
 from slm_math.types import Chat, Task, assistant
@@ -14,13 +15,17 @@ Split = Literal["train", "validation", "test"]
 class Source:
     """A data set. `name` starts the ids of its problems (`gsm8k/train/12`) and is in every record.
 
-    A subclass defines `name` and `tasks`; everything else has a default.
+    A subclass defines `name` and `tasks`; everything else has a default. What it returns is read
+    by `read_tasks` and `read_dialogues`, which check it.
     """
 
     name: str
 
     def tasks(self, split: Split) -> list[Task]:
-        """The problems of a split, always in the same order, each with an id of its own."""
+        """The problems of a split, always in the same order, each with an id of its own.
+
+        The gold of a task is the reference answer, or a worked solution that ends in it.
+        """
         raise NotImplementedError
 
     def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
@@ -29,10 +34,31 @@ class Source:
         """
         return [
             task.problem.ask(Prompt(prompt)) + assistant(task.solution)
-            for task in self.tasks(split)
+            for task in read_tasks(self, split, graded=False)
             if task.solution
         ]
 
     def hub_files(self) -> list[HubFile]:
         """The files on the Hugging Face hub that the data set reads; [] for local data."""
         return []
+
+
+def read_tasks(source: Source, split: Split, graded: bool = True) -> list[Task]:
+    """The problems of a split, checked, with reference answers that the grader can compare.
+
+    Everything that uses problems reads them here. `graded=False` leaves ids and reference answers
+    as they are, where nobody answers the problems. Raises ValueError that names the class and the
+    problem.
+    """
+    kind = type(source).__name__
+    if not isinstance(getattr(source, "name", None), str):
+        raise ValueError(f'{kind} has no name: write name = "..." in the class')
+    if type(source).tasks is Source.tasks:
+        raise ValueError(f"{kind} has dialogues only: it defines no tasks(split), so no problems")
+    return check_tasks(source.tasks(split), f"{kind}.tasks({split!r})", graded)
+
+
+def read_dialogues(source: Source, split: Split, prompt: str) -> list[Chat]:
+    """The demonstrations of a split, checked. Raises ValueError that names the class."""
+    dialogues = source.dialogues(split, prompt)
+    return check_dialogues(dialogues, f"{type(source).__name__}.dialogues({split!r})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from slm_math.data.base import Source, Split
+from slm_math.data.base import Source, Split, read_dialogues
 from slm_math.data.batches import Batches, SourceData, empty_batches
 from slm_math.data.rows import Row
 
@@ -65,7 +65,7 @@ class ChatData(SourceData):
         chat = self.trainer.lightning_module.chat
         rows = [
             Row(tuple(ids), tuple(weights))
-            for dialogue in self.source.dialogues(split, self.prompt)
+            for dialogue in read_dialogues(self.source, split, self.prompt)
             for ids, weights in chat.dialogue(dialogue, self.prompt_weight)
         ]
         short = [row for row in rows if len(row.ids) <= self.max_length]

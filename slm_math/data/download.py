@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slm_math.data.base import Source
 from slm_math.data.files import fetch, hub_problem
+from slm_math.visible import visible
 
 # weights for other frameworks, and duplicates
 _NOT_NEEDED = (
@@ -57,6 +58,6 @@ def _reported(name: str, get: Callable[[], Path]) -> list[str]:
     try:
         print(f"{name}: {get()}", flush=True)
     except FileNotFoundError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {visible(str(error))}", file=sys.stderr, flush=True)
         return [str(error)]
     return []

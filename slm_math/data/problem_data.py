@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
-from slm_math.data.base import Source, Split
+from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.batches import Batches, ItemBatch, SourceData, empty_batches
 from slm_math.data.selection import sample_tasks
 from slm_math.types import Task
@@ -33,19 +31,12 @@ class ProblemData(SourceData):
     def setup(self, stage: str) -> None:
         split: dict[str, Split] = {"fit": "train", "validate": "validation"}
         self.tasks = sample_tasks(
-            self.source.tasks(split.get(stage, "test")),
+            read_tasks(self.source, split.get(stage, "test")),
             self.limit if stage == "fit" else None,
             self.seed,
         )
         if not self.tasks:
             raise ValueError(f"{self.source.name} has no problems in the split for {stage}")
-        counts = Counter(task.problem.id for task in self.tasks)
-        repeated = [id for id, count in counts.items() if count > 1]
-        if repeated:
-            raise ValueError(
-                f"{self.source.name}: {len(repeated)} problem ids occur twice, for example "
-                f"{repeated[0]}"
-            )
 
     def train_dataloader(self) -> Batches[Task]:
         return self._training_batches(self.tasks)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from slm_math.data.base import Source, Split
+from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.files import FORMATS, FileRow, read_rows
 from slm_math.data.named import source_class
 from slm_math.types import Problem
@@ -37,9 +37,8 @@ def problems_of(side: str) -> list[Problem]:
     if path.exists():
         problems = [_problem(row) for file in _files(path) for row in read_rows(file)]
     elif named := _NAMED.fullmatch(side):
-        problems = [
-            task.problem for task in _source(named[1], named[3]).tasks(cast(Split, named[2]))
-        ]
+        tasks = read_tasks(_source(named[1], named[3]), cast(Split, named[2]), graded=False)
+        problems = [task.problem for task in tasks]
     else:
         raise ValueError(
             f"{side} is neither a file, a folder, nor a data set and its split such as GSM8K:train"

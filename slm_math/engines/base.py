@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +46,29 @@ class EngineError(RuntimeError):
 class ContextFull(EngineError):
     """The prompt leaves no room for a reply in the model's context.
 
-    From the second turn on, the workflow receives an empty reply with finish="length" instead.
+    From the second turn on, the workflow receives an empty reply with finish="length" instead; at
+    the first one the problem is skipped.
     """
+
+
+class ModelError(EngineError):
+    """The model itself computes no numbers: `poll` raises it, and the run ends, because no reply of
+    this model means anything.
+    """
+
+
+def check_logprobs(logprobs: Iterable[float], model: str, dtype: str = "") -> None:
+    """Raises ModelError unless the log-probabilities of sampled tokens are finite.
+
+    A single logit that is NaN or infinite makes those of all tokens NaN.
+    """
+    if not all(map(math.isfinite, logprobs)):
+        kind = f" in {dtype}" if dtype else ""
+        raise ModelError(
+            f"the model {model} computes logits that are no numbers (NaN or infinite){kind}: its "
+            "weights are damaged, or their type is too small for it (try dtype float32); nothing "
+            "that it says can be scored"
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine
-from slm_math.policy.chat import ChatFormat
+from slm_math.policy.chat import ChatFormat, check_template, template_identity
 from slm_math.policy.loading import (
     DTYPES,
     check_path,
@@ -40,6 +40,7 @@ class CheckpointEngine(TransformersEngine):
         chat_template: str | None = None,
     ) -> None:
         check_path(path)
+        check_template(chat_template)
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
         super().__init__(None, None, slots)  # type: ignore[arg-type]
@@ -60,7 +61,7 @@ class CheckpointEngine(TransformersEngine):
             "path": self.path,
             **self._files,
             "dtype": str(self.dtype),
-            "chat_template": self.template,
+            **template_identity(self.template),
         }
 
     def submit(self, request: Request) -> int:

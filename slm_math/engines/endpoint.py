@@ -9,16 +9,24 @@ import ssl
 import threading
 import time
 from concurrent.futures import Future
-from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
 
 import httpx
 
-from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.engines.base import Engine, EngineError, ModelError, Request
+from slm_math.engines.responses import (
+    BYTES_PER_TOKEN,
+    MOST_BYTES,
+    TooLarge,
+    bounded,
+    error_message,
+    retry_after,
+)
 from slm_math.types import Reply
 
-LONGEST_WAIT = 300.0  # seconds; a server cannot postpone a retry further
+LONGEST_WAIT = 60.0  # seconds; a server cannot postpone a retry further
+TOLD_WAIT = 5.0  # seconds; shorter waits are not worth a line
 
 
 class TemporaryFailure(Exception):
@@ -42,9 +50,11 @@ class EndpointEngine(Engine):
     one request is answered.
 
     The API key is read from the environment variable `api_key_env` and appears nowhere else.
-    `timeout` (seconds) applies to one attempt. Status 429 and 5xx, broken connections, timeouts and
-    malformed replies are retried up to `retries` times, after `backoff`, 2 `backoff`, ... seconds,
-    or later if the server asks for it; other error statuses are final.
+    `timeout` (seconds) applies to one attempt from its first to its last byte. Status 429 and 5xx,
+    broken connections, timeouts and malformed replies are retried up to `retries` times, after
+    `backoff`, 2 `backoff`, ... seconds, or later (at most a minute) if the server asks for it, and
+    says so; other error statuses are final. So is a reply that is larger than any reply of the
+    tokens asked for: it is not read to its end.
     """
 
     def __init__(
@@ -71,6 +81,7 @@ class EndpointEngine(Engine):
         self._tickets = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._told_until = 0.0  # when the wait ends that was printed last (time.monotonic)
 
     async def _answer(self, request: Request) -> Reply:
         """Answers one request, with retries. Raises EngineError if all of them fail."""
@@ -92,7 +103,10 @@ class EndpointEngine(Engine):
         with self._change:
             self._change.wait_for(lambda: self._done or not self._tasks, timeout)
             done, self._done = self._done, []
-            return done
+        for _, result in done:
+            if isinstance(result, ModelError):
+                raise result
+        return done
 
     def cancel(self, ticket: int) -> None:
         with self._change:
@@ -155,17 +169,20 @@ class EndpointEngine(Engine):
                 self._done.append((ticket, result))
                 self._change.notify_all()
 
-    async def _post(self, url: str, body: dict[str, Any]) -> httpx.Response:
-        """Makes one attempt. Raises TemporaryFailure if another one may succeed, otherwise
-        EngineError.
+    async def _post(self, url: str, body: dict[str, Any], tokens: int) -> httpx.Response:
+        """Makes one attempt for a reply of at most `tokens` tokens. Raises TemporaryFailure if
+        another one may succeed, otherwise EngineError.
         """
+        most = MOST_BYTES + BYTES_PER_TOKEN * tokens
         try:
             async with asyncio.timeout(self.timeout):
-                response = await self._client.post(url, json=body)
+                response = await bounded(self._client.stream("POST", url, json=body), most)
         except TimeoutError:
             raise TemporaryFailure(f"no reply within {self.timeout:g} s") from None
         except httpx.TransportError as error:
             raise TemporaryFailure(f"{type(error).__name__}: {error}") from None
+        except TooLarge as error:
+            raise EngineError(self._clean(f"{url}: {error}")) from None
         if response.status_code in (408, 429) or response.status_code >= 500:
             raise TemporaryFailure(
                 f"status {response.status_code}: {error_message(response)}", retry_after(response)
@@ -181,8 +198,12 @@ class EndpointEngine(Engine):
         """Waits before retry number `attempt` (from 1): exponential backoff, or as long as the
         server asks for.
         """
+        wait = min(failure.wait, LONGEST_WAIT)
         pause = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
-        await asyncio.sleep(max(pause, min(failure.wait, LONGEST_WAIT)))
+        if wait >= TOLD_WAIT and time.monotonic() >= self._told_until:
+            self._told_until = time.monotonic() + wait
+            print(self._clean(f"{self.name} asks to wait {wait:.0f} s ({failure})"), flush=True)
+        await asyncio.sleep(max(pause, wait))
 
     def _clean(self, message: str) -> str:
         return cleaned(message, self._key)
@@ -221,31 +242,3 @@ def check_url(
         raise ValueError(
             f"{name} must hold no secrets: put the key into the environment variable {api_key_env}"
         )
-
-
-def error_message(response: httpx.Response) -> str:
-    """The error message in a response's body, or the body itself."""
-    text = response.text
-    try:
-        body = response.json()
-        body = body.get("error", body)
-        return (
-            body
-            if isinstance(body, str)
-            else str(body.get("message") or body.get("detail") or text)
-        )
-    except (ValueError, AttributeError):
-        return text
-
-
-def retry_after(response: httpx.Response) -> float:
-    """Seconds until a retry, from the header Retry-After, which holds a number or a date."""
-    value = response.headers.get("Retry-After", "")
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return parsedate_to_datetime(value).timestamp() - time.time()
-    except ValueError:
-        return 0.0

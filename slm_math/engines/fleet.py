@@ -11,9 +11,11 @@ import httpx
 
 from slm_math.engines.base import EngineError
 from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure, certificates
+from slm_math.engines.responses import MOST_BYTES, TooLarge, bounded
 from slm_math.engines.vllm_control import VLLMServer
 
 HEARTBEAT = 20.0  # seconds without a response after which the server's health is checked
+MOST_LOSSES = 20  # a request that loses servers more often than this may be what ends them
 
 
 class Fleet(EndpointEngine):
@@ -94,26 +96,40 @@ class Fleet(EndpointEngine):
             async with httpx.AsyncClient(
                 headers=self._client.headers, timeout=5.0, verify=certificates()
             ) as client:
-                (await client.get(f"{server.url}/health")).raise_for_status()
+
+                async def get(route: str) -> httpx.Response:
+                    async with asyncio.timeout(5.0):
+                        stream = client.stream("GET", f"{server.url}{route}")
+                        return (await bounded(stream, MOST_BYTES)).raise_for_status()
+
+                await get("/health")
                 if self._expected is not None:
-                    info = (await client.get(f"{server.url}/weight_info")).raise_for_status()
+                    info = await get("/weight_info")
                     server.stale = info.json()["weight_version"] != self._expected or (
                         self.is_sender and server.stale
                     )
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        except (
+            httpx.HTTPError,
+            ValueError,
+            LookupError,
+            TypeError,
+            TimeoutError,
+            TooLarge,
+        ) as error:
             server.problem = self._clean(f"{type(error).__name__}: {error}")
             return False
         return True
 
     async def _post_watched(
-        self, server: VLLMServer, route: str, body: dict[str, Any]
+        self, server: VLLMServer, route: str, body: dict[str, Any], tokens: int
     ) -> httpx.Response:
-        """The response to a request, with health checks while it is in flight.
+        """The response to a request for `tokens` tokens, with health checks while it is in flight.
 
         Raises TemporaryFailure if two checks in a row fail: a machine that loses power or network
         does not close its connections.
         """
-        post, silent = asyncio.ensure_future(self._post(f"{server.url}{route}", body)), 0
+        url, silent = f"{server.url}{route}", 0
+        post = asyncio.ensure_future(self._post(url, body, tokens))
         try:
             while not (await asyncio.wait({post}, timeout=HEARTBEAT))[0]:
                 silent = 0 if await self._healthy(server) else silent + 1

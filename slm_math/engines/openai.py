@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 
-from slm_math.engines.base import EngineError, Request, seed_of
-from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure, check_url, error_message
+from slm_math.engines.base import ContextFull, EngineError, Request, seed_of
+from slm_math.engines.endpoint import EndpointEngine, Refused, TemporaryFailure, check_url
 from slm_math.engines.images import image_url
+from slm_math.engines.responses import error_message
+from slm_math.engines.stops import restored
 from slm_math.types import Chat, Finish, Image, Message, Reply
 
 
@@ -18,7 +21,8 @@ class OpenAIEngine(EndpointEngine):
     """Sends chats to `{base_url}/chat/completions` from a thread of its own.
 
     Replies carry no token ids. If the server returns reasoning separately, the reply's text holds
-    it in <think> tags. A top_k of 0 is not sent, so the server's default applies: start vLLM with
+    it in <think> tags. Servers cut the stop string off that ended a reply; it is put back (see
+    `stops.restored`). A top_k of 0 is not sent, so the server's default applies: start vLLM with
     `--generation-config vllm`.
 
     Args:
@@ -84,24 +88,26 @@ class OpenAIEngine(EndpointEngine):
         return super().submit(request)
 
     async def _answer(self, request: Request) -> Reply:
-        body = self._body(request)
+        body, sampling = self._body(request), request.sampling
+        before = request.chat[-1].text if request.resume else ""
         failure: TemporaryFailure | None = None
         for attempt in range(self.retries + 1):
             if failure is not None:
                 await self._pause(attempt, failure)
             started = time.monotonic()
             try:
-                response = await self._post(self._url, body)
-                text, finish = read_completion(response)
+                response = await self._post(self._url, body, sampling.max_new_tokens)
+                text, finish = read_completion(response, sampling.stop, before)
             except TemporaryFailure as error:
                 failure = error
                 continue
+            except Refused as error:
+                raise (ContextFull(str(error)) if is_full(error) else error) from None
             seconds = time.monotonic() - started
-            temperature = request.sampling.temperature
             return Reply(
                 text,
                 finish=finish,
-                temperature=temperature,
+                temperature=sampling.temperature,
                 seconds=seconds,
                 counted=completion_tokens(response),
             )
@@ -129,6 +135,16 @@ class OpenAIEngine(EndpointEngine):
         return {name: value for name, value in (body | self.extra).items() if value is not None}
 
 
+def is_full(error: Refused) -> bool:
+    """Whether the prompt alone does not fit into the model's context.
+
+    Where the tokens of the reply do not fit beside it, a smaller `max_new_tokens` helps.
+    """
+    says = str(error).lower()
+    too_long = re.search(r"context[ _](length|size|window)|exceed\w* .{0,40}context", says)
+    return bool(too_long) and not re.search(r"max_(completion_)?tokens|in the completion", says)
+
+
 def messages(chat: Chat) -> list[dict[str, Any]]:
     """The chat as a request body holds it. Raises EngineError for an unreadable image."""
     return [{"role": message.role, "content": _content(message)} for message in chat]
@@ -146,8 +162,15 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
     ]
 
 
-def read_completion(response: httpx.Response) -> tuple[str, Finish]:
+def read_completion(
+    response: httpx.Response, stops: Sequence[str] = (), before: str = ""
+) -> tuple[str, Finish]:
     """Text and finish reason of a chat completion.
+
+    Args:
+        response: with status 200.
+        stops: the stop strings of the request; the text holds the one that ended it.
+        before: what the reply continues.
 
     Raises TemporaryFailure if the response is malformed, EngineError if the server filtered it.
     """
@@ -164,10 +187,15 @@ def read_completion(response: httpx.Response) -> tuple[str, Finish]:
         raise EngineError("the server filtered its reply (finish_reason content_filter)")
     if reason in ("abort", "error") or not isinstance(text, str | None):
         raise TemporaryFailure(f"the reply is incomplete: {error_message(response)}")
-    text = text or ""
-    if isinstance(reasoning, str):
-        text = f"<think>\n{reasoning.strip()}\n</think>\n\n{text}"
-    return text, "length" if reason == "length" else "stop"
+    thought = reasoning.strip() if isinstance(reasoning, str) else ""
+    finish: Finish = "length" if reason == "length" else "stop"
+    if finish == "stop" and thought and not text:  # it may have been stopped while it reasoned
+        whole = restored(thought, stops, choice, before)
+        if whole != thought:
+            return f"<think>\n{whole}", finish
+    elif finish == "stop":
+        text = restored(text or "", stops, choice, before)
+    return (f"<think>\n{thought}\n</think>\n\n" if thought else "") + (text or ""), finish
 
 
 def completion_tokens(response: httpx.Response) -> int:

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slm_math.engines.base import ContextFull, EngineError, LocalEngine, Request, Weights
+from slm_math.engines.base import (
+    ContextFull,
+    EngineError,
+    LocalEngine,
+    Request,
+    Weights,
+    check_logprobs,
+)
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import record_support, sample_tokens, uniforms
 from slm_math.policy.chat import ChatFormat, chat_images
@@ -260,8 +267,10 @@ class TransformersEngine(LocalEngine):
             recorded = torch.tensor(restricted, device=logits.device)
             logps, packed = record_support(logps, support, recorded)
         chosen = logps.gather(-1, tokens[:, None]).squeeze(-1)
+        logprobs = chosen.tolist()
+        check_logprobs(logprobs, self.model_name, str(self.model.dtype).removeprefix("torch."))
         finished: list[tuple[int, Reply | EngineError]] = []
-        for row, token, logp, support_ids in zip(rows, tokens.tolist(), chosen.tolist(), packed):
+        for row, token, logp, support_ids in zip(rows, tokens.tolist(), logprobs, packed):
             row.tokens.append(token)
             row.logprobs.append(logp)
             row.support.append(support_ids)
@@ -281,6 +290,11 @@ class TransformersEngine(LocalEngine):
             if any(stop in tail for stop in stops):
                 return "stop"
         return "length" if len(row.tokens) >= row.budget else ""
+
+    @property
+    def model_name(self) -> str:
+        """The model as errors name it."""
+        return str(getattr(self.model.config, "name_or_path", "")) or "in training"
 
     @property
     def ends(self) -> frozenset[int]:

@@ -12,7 +12,15 @@ from typing import Any
 import torch
 
 from slm_math.engines import vllm_setup
-from slm_math.engines.base import EngineError, LocalEngine, Request, Verify, Weights, unverified
+from slm_math.engines.base import (
+    EngineError,
+    LocalEngine,
+    Request,
+    Verify,
+    Weights,
+    check_logprobs,
+    unverified,
+)
 from slm_math.engines.images import image_sources, open_image
 from slm_math.engines.vllm_requests import (
     Pending,
@@ -25,7 +33,7 @@ from slm_math.engines.vllm_requests import (
     sampling_fields,
 )
 from slm_math.engines.vllm_start import cpu_options, gpu_options, options, start, stop
-from slm_math.policy.chat import ChatFormat
+from slm_math.policy.chat import ChatFormat, check_template, template_identity
 from slm_math.policy.loading import (
     DTYPES,
     base_of,
@@ -69,6 +77,7 @@ class VLLMEngine(LocalEngine):
         if reason is not None:
             raise ValueError(reason)
         check_path(path)
+        check_template(chat_template)
         if dtype not in ("auto", *DTYPES):
             raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
         if slots < 1 or not (memory is None or 0 < memory <= 1):
@@ -139,7 +148,7 @@ class VLLMEngine(LocalEngine):
             **files_of(self.path, self.template),
             "dtype": self.dtype,
             "context": self.context,
-            "chat_template": self.template,
+            **template_identity(self.template),
         }
 
     @property
@@ -215,6 +224,7 @@ class VLLMEngine(LocalEngine):
             return
         tokens = tuple(output.token_ids)
         logps = tuple(row[token].logprob for row, token in zip(output.logprobs, tokens))
+        check_logprobs(logps, self.path, self.dtype)
         sampled = Sampled(
             tokens=tokens,
             logps=logps,

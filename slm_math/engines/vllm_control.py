@@ -12,7 +12,8 @@ import httpx
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError, Weights
-from slm_math.engines.endpoint import certificates, cleaned, error_message
+from slm_math.engines.endpoint import certificates, cleaned
+from slm_math.engines.responses import MOST_BYTES, TooLarge, bounded_sync, error_message
 
 START_HINT = (
     "Start the server with scripts/serve_vllm.sh, for training with WEIGHTS=nccl, file or adapters"
@@ -71,10 +72,11 @@ class VLLMServer:
     ) -> httpx.Response:
         where, timeout = f"{self.url}{path}", httpx.Timeout(seconds, connect=5.0)
         try:
-            response = self._http.request(
+            stream = self._http.stream(
                 method, where, json=body, params=query or None, timeout=timeout
             )
-        except httpx.TransportError as error:
+            response = bounded_sync(stream, MOST_BYTES, seconds)
+        except (httpx.TransportError, TooLarge) as error:
             raise ServerUnavailable(
                 cleaned(f"{where}: {type(error).__name__}: {error}", self._key)
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ from typing import Any
 import httpx
 import numpy as np
 
-from slm_math.engines.base import Request, seed_of
-from slm_math.engines.endpoint import TemporaryFailure, error_message
+from slm_math.engines.base import Request, check_logprobs, seed_of
+from slm_math.engines.endpoint import TemporaryFailure
 from slm_math.engines.prompting import fit_prompt
+from slm_math.engines.responses import error_message
 from slm_math.policy.chat import ChatFormat
 from slm_math.types import Reply
 
@@ -190,12 +192,17 @@ def pack_support(mask: Sequence[Sequence[int]] | None) -> tuple[bytes, ...]:
 def parse_completion(response: httpx.Response) -> tuple[Sampled, set[str]]:
     """What a server sampled, and the versions of the weights that it used.
 
-    Raises TemporaryFailure if the response is malformed or incomplete.
+    Raises TemporaryFailure if the response is malformed or incomplete, ModelError if the model
+    computes no numbers.
     """
     try:
         [choice] = response.json()["choices"]
         tokens, finish = tuple(choice["token_ids"]), choice["finish_reason"]
-        logps = tuple(float(item["logprob"]) for item in choice["logprobs"]["content"])
+        # JSON has null instead of NaN
+        logps = tuple(
+            math.nan if item["logprob"] is None else float(item["logprob"])
+            for item in choice["logprobs"]["content"]
+        )
         versions = {str(span["version"]) for span in choice.get("weight_versions") or ()}
     except (ValueError, LookupError, TypeError):
         raise TemporaryFailure(
@@ -206,4 +213,5 @@ def parse_completion(response: httpx.Response) -> tuple[Sampled, set[str]]:
             f"the response is incomplete (finish_reason {finish}, {len(tokens)} tokens, "
             f"{len(logps)} log-probabilities)"
         )
+    check_logprobs(logps, f"of {response.request.url}")
     return Sampled(tokens, logps, finish), versions

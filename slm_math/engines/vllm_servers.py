@@ -11,7 +11,7 @@ from typing import Any
 
 from slm_math.engines.base import EngineError, Request, Verify, Weights, unverified
 from slm_math.engines.endpoint import Refused, TemporaryFailure, check_url
-from slm_math.engines.fleet import Fleet
+from slm_math.engines.fleet import MOST_LOSSES, Fleet
 from slm_math.engines.images import image_sources, image_url
 from slm_math.engines.vllm_control import START_HINT, ServerUnavailable, VLLMServer, tensors_file
 from slm_math.engines.vllm_requests import (
@@ -24,7 +24,7 @@ from slm_math.engines.vllm_requests import (
     prepare,
     sampling_fields,
 )
-from slm_math.policy.chat import ChatFormat
+from slm_math.policy.chat import ChatFormat, check_template, template_identity
 from slm_math.policy.loading import configs_of, files_of, load_tokenizer, local_folder
 from slm_math.types import Reply
 
@@ -75,6 +75,7 @@ class VLLMServers(Fleet):
             raise ValueError("vLLM servers need at least one address in urls")
         if patience < 0:
             raise ValueError(f"patience must be at least 0 s, got {patience}")
+        check_template(chat_template)
         for url in urls:
             check_url(url, api_key_env, "urls", "http://host:8000")
         super().__init__(
@@ -91,9 +92,8 @@ class VLLMServers(Fleet):
         self.send_seed = send_seed
         self.version = 0
         self.adapters: tuple[str, ...] = ()
-        self.folder: Path | None = (
-            None  # for weights and adapters, on a disk that the servers share
-        )
+        # for weights and adapters, on a disk that the servers share
+        self.folder: Path | None = None
         self.address: str | None = None  # this machine's address, for NCCL
         self.single_trainer = True  # whether this is the only training process
         self.dtype = "float32"  # of the weights in transit
@@ -161,7 +161,7 @@ class VLLMServers(Fleet):
             **files,  # {} if training has changed the weights
             **({"weights_versions": changed} if changed else {}),
             "context": self.limit,
-            "chat_template": self.template,
+            **template_identity(self.template),
             "send_seed": self.send_seed,
         }
 
@@ -200,7 +200,7 @@ class VLLMServers(Fleet):
 
     async def _answer(self, request: Request) -> Reply:
         pending = prepare(self.chat, request, self.limit)
-        failures = 0
+        failures = losses = 0
         while True:
             server = await self._least_loaded()
             server.load += 1
@@ -208,14 +208,13 @@ class VLLMServers(Fleet):
                 sampled = await self._attempt(server, pending)
             except TemporaryFailure as error:
                 server.problem = self._clean(str(error))
-                if await self._is_lost(server):
-                    continue
-                failures += 1  # the server is healthy, but does not answer this request
-                if failures > self.retries:
-                    raise EngineError(
-                        self._clean(f"{server.url}: {error} (tried {failures} times)")
-                    ) from None
-                await self._pause(failures, error)
+                lost = await self._is_lost(server)  # otherwise it is healthy, but does not answer
+                losses, failures = losses + lost, failures + (not lost)
+                if failures > self.retries or losses > MOST_LOSSES:
+                    message = f"{server.url}: {error} (tried {failures + losses} times)"
+                    raise EngineError(self._clean(message)) from None
+                if not lost:
+                    await self._pause(failures, error)
                 continue
             finally:
                 server.load -= 1
@@ -228,7 +227,7 @@ class VLLMServers(Fleet):
         """
         try:
             sampled, versions = parse_completion(
-                await self._post_watched(server, ROUTE, self._body(pending))
+                await self._post_watched(server, ROUTE, self._body(pending), pending.budget)
             )
         except Refused as error:
             # the server has restarted and does not know the adapters

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from slm_math.agents import Agent
-from slm_math.data.base import Source, Split
+from slm_math.data.base import Source, Split, read_tasks
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference, choose_engine, slots_of
 from slm_math.sandbox import RemoteSandbox, Sandbox
@@ -43,6 +43,9 @@ def evaluate(
 ) -> None:
     """Evaluates agents and writes every transcript. Run the same command to resume an evaluation.
 
+    The exit status is 1 if a workflow broke (the same command tries it again), or if no problem
+    fits into the model's context.
+
     Args:
         agents: name -> agent; those of several config files are merged by name.
         source: the data set.
@@ -70,6 +73,7 @@ def evaluate(
     from slm_math.evaluation.evaluate import evaluate as run
     from slm_math.evaluation.live import Live
     from slm_math.evaluation.shots import with_shots
+    from slm_math.metrics.summary import Summary
     from slm_math.policy.loading import check_path
     from slm_math.records.files import configuration
     from slm_math.rollout.scheduler import Executors
@@ -95,7 +99,7 @@ def evaluate(
             raise ValueError(f"{option} must be at least 1, got {value}")
     if model is not None:
         check_path(model)
-    tasks = select_problems(source.tasks(split), where, shuffle, limit)
+    tasks = select_problems(read_tasks(source, split), where, shuffle, limit)
     if not tasks:
         raise ValueError(
             f"{source.name} has no problems in its {split} split"
@@ -144,7 +148,9 @@ def evaluate(
         for engine in serving.values():
             engine.close()
     _print_results(console, title, out=Path(out), names=list(rows), by=by)
-    if rows and all(summary.errors == summary.n for summary in rows.values()):
+    summaries: list[Summary] = list(rows.values())
+    nothing_tried = all(summary.metrics["skipped"] == summary.n for summary in summaries)
+    if nothing_tried or any(summary.errors for summary in summaries):
         sys.exit(1)
 
 
@@ -152,31 +158,38 @@ def _print_results(
     console: Console, title: str, out: Path, names: Sequence[str], by: str | None
 ) -> None:
     """Prints the results of the evaluations in a folder."""
-    from slm_math.evaluation.table import decoding_line, metric_lines, program_lines, results_table
-    from slm_math.metrics.summary import by_tag, summarize
-    from slm_math.records.files import expected_samples, read_records
+    from slm_math.evaluation.plain import print_line
+    from slm_math.evaluation.table import (
+        decoding_line,
+        metric_lines,
+        program_lines,
+        results_table,
+        warning_lines,
+    )
+    from slm_math.metrics.summary import by_tag, read_summary
 
-    records = {name: read_records(out / name / "records.jsonl") for name in names}
-    rows = {name: summarize(records[name], expected_samples(out / name)) for name in names}
+    read = {name: read_summary(out / name) for name in names}
+    records = {name: some for name, (some, _) in read.items()}
+    rows = {name: summary for name, (_, summary) in read.items()}
     console.print(results_table(title, rows))
     for line in [
         *metric_lines(rows),
         *program_lines(rows),
         *filter(None, (decoding_line(name, out / name) for name in names)),
+        *warning_lines(rows),
     ]:
-        console.print(line, markup=False)
+        print_line(console, line)
     for name in names:
-        errors = Counter(record.error for record in records[name] if record.error)
+        errors = Counter(record.error for record in records[name] if record.broken)
         for error, count in errors.most_common(1):
-            console.print(
-                f"{name}: {errors.total()} workflows failed, {count} of them with: {error}",
-                markup=False,
+            print_line(
+                console, f"{name}: {errors.total()} workflows failed, {count} of them with: {error}"
             )
-            console.print("run the same command to retry them", markup=False)
+            print_line(console, "run the same command to retry them")
     if by:
         for name in names:
             console.print(results_table(f"{name} by {by}", by_tag(records[name], by)))
-    console.print(f"transcripts: {out}/<agent>/records.jsonl", markup=False)
+    print_line(console, f"transcripts: {out}/<agent>/records.jsonl")
 
 
 def _set_torch_threads(threads: int | None) -> None:

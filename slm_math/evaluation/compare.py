@@ -223,8 +223,8 @@ def _outcome(name: str, records: Sequence[Record]) -> _Outcome:
                 f"{name}: a sample of problem {_short(record.id)} has no verdict (no field "
                 f"'correct')"
             )
-        verdicts.setdefault(record.id, []).append(record.correct and record.error is None)
-    return _Outcome(name, verdicts, sum(record.error is not None for record in records))
+        verdicts.setdefault(record.id, []).append(record.correct and not record.broken)
+    return _Outcome(name, verdicts, sum(record.broken for record in records))
 
 
 def _comparison(before: _Outcome, after: _Outcome) -> Comparison:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from slm_math.evaluation.compare import Comparison, adjusted, compare, shown_p
-from slm_math.evaluation.plain import cell, encodable, plain
+from slm_math.evaluation.plain import cell, encodable, plain, print_line
 from slm_math.evaluation.runs import (
     FinishedEvaluation,
     identity_notes,
@@ -53,17 +53,13 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
     for agent, comparisons in by_agent.items():
         console.print(comparison_table(agent, comparisons))
         for note in identity_notes(groups[agent]):
-            console.print(plain(note, 2000), markup=False, highlight=False, soft_wrap=True)
+            print_line(console, plain(note, 2000))
         for comparison in comparisons:
             _show_flips(comparison, groups[agent], flips, console)
     left_out = unshared(folders, groups)
     if left_out:
-        console.print(
-            f"not compared, because only one folder has that agent: "
-            f"{plain(', '.join(left_out), 2000)}",
-            markup=False,
-            soft_wrap=True,
-        )
+        agents = plain(", ".join(left_out), 2000)
+        print_line(console, f"not compared, because only one folder has that agent: {agents}")
     if out:
         data = [
             _to_json(agent, comparison, groups[agent])
@@ -72,7 +68,7 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
         ]
         notes = [note for group in groups.values() for note in identity_notes(group)]
         write_json(Path(out), {"comparisons": data, "notes": notes, "not_compared": left_out})
-        console.print(f"written to {out}", markup=False, soft_wrap=True)
+        print_line(console, f"written to {out}")
 
 
 def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:

@@ -137,9 +137,13 @@ def evaluate(
     file.check({(task.problem.id, sample) for task, sample in jobs})
     done = file.done
     missing = [(task, sample) for task, sample in jobs if (task.problem.id, sample) not in done]
+
+    def summary() -> Summary:
+        return summarize(file.records, expected=len(jobs), uses_python=plan.agent.uses_python)
+
     if not missing and file.finished:
         file.close(None)
-        return Evaluation(tuple(file.records), summarize(file.records))
+        return Evaluation(tuple(file.records), summary())
 
     def add(graded: GradedTrace) -> None:
         file.add(recorder.record(graded))
@@ -158,9 +162,9 @@ def evaluate(
     finally:
         decoding = [occupancy(before, engine.usage()) for before, engine in zip(usage, engines)]
         file.close(finished, [values for values in decoding if values])
-        summary = summarize(file.records, expected=len(jobs))
-        write_json(output.folder / "summary.json", summary.to_json() | {"partial": not finished})
-    return Evaluation(tuple(file.records), summary)
+        result = summary()
+        write_json(output.folder / "summary.json", result.to_json() | {"partial": not finished})
+    return Evaluation(tuple(file.records), result)
 
 
 def occupancy(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, float]:

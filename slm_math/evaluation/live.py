@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from slm_math.evaluation.plain import plain, print_line
 from slm_math.metrics.intervals import interval
 from slm_math.records.record import Record
 
@@ -74,7 +74,7 @@ class Live:
         self.seconds = seconds
         self._last_line = time.monotonic()
         columns = {
-            "": TextColumn("{task.description}"),
+            "": TextColumn("{task.description}", markup=False),
             " ": BarColumn(bar_width=20),
             "done": amount or MofNCompleteColumn(),
             "accuracy so far": TextColumn("{task.fields[accuracy]}"),
@@ -90,7 +90,7 @@ class Live:
     def __enter__(self) -> Live:
         fields: dict[str, Any] = {"rate": "", "accuracy": "", "programs": ""}
         self.rows = {
-            name: self.bars.add_task(escape(name), total=None, start=False, **fields)
+            name: self.bars.add_task(plain(name, 200), total=None, start=False, **fields)
             for name in self.names
         }
         self.bars.start()
@@ -152,4 +152,4 @@ class Live:
         )
         if not self.console.is_terminal and time.monotonic() - self._last_line >= self.seconds:
             self._last_line = time.monotonic()
-            self.console.print(f"{name}: {state.line}, accuracy {shown}", markup=False)
+            print_line(self.console, f"{name}: {state.line}, accuracy {shown}")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from slm_math.data.overlap import KINDS, Finding, Overlap, overlap
 from slm_math.data.problems import problems_of
-from slm_math.evaluation.plain import cell, encodable, plain
+from slm_math.evaluation.plain import cell, encodable, plain, print_line
 from slm_math.metrics.intervals import wilson
 from slm_math.records.files import write_json
 from slm_math.types import Problem
@@ -41,14 +41,14 @@ def overlap_files(train: str, test: str, show: int = 5, out: str | None = None) 
     trained, tested = problems_of(train), problems_of(test)
     result = overlap(_with_progress(trained, console), tested)
     sizes = f"{plain(test, 200)}: {len(tested)} problems; {plain(train, 200)}: {len(trained)}"
-    console.print(sizes, markup=False, highlight=False, soft_wrap=True)
+    print_line(console, sizes)
     console.print(overlap_table(result))
     for kind in KINDS:
         matches = [finding for finding in result.findings if finding.kind == kind]
         _show(matches, _Problems(trained, tested), show=show, kind=f"{kind}", console=console)
     if out:
         write_json(Path(out), _to_json(result, trained, tested))
-        console.print(f"written to {out}", markup=False, soft_wrap=True)
+        print_line(console, f"written to {out}")
 
 
 @dataclass(frozen=True)

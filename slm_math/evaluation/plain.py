@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
+
+from slm_math.visible import visible
 
 
 def plain(value: Any, limit: int = 60) -> str:
     """One line without control characters, shortened to `limit` characters."""
     text = str(value)
     text = text if len(text) <= limit else text[:limit] + " ..."
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return visible(text, allowed="")
 
 
 def cell(value: Any, limit: int = 60) -> Text:
     """The same as a cell of a table; rich would interpret a string as markup."""
     return Text(plain(value, limit))
+
+
+def print_line(console: Console, text: str) -> None:
+    """Prints a text, in which neither markup nor control characters have an effect."""
+    console.print(Text(visible(text)), soft_wrap=True)
 
 
 def encodable(text: str) -> str:

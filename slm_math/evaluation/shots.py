@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slm_math.agents import Agent, FewShot
-from slm_math.data.base import Source
+from slm_math.data.base import Source, read_tasks
 from slm_math.data.overlap import near_exact
 from slm_math.data.selection import sample_tasks
 from slm_math.types import Task
@@ -24,7 +24,7 @@ def with_shots(
     if not shots:
         return agent
     try:
-        worked = [task for task in source.tasks("train") if task.solution]
+        worked = [task for task in read_tasks(source, "train", graded=False) if task.solution]
     except ValueError as error:
         raise ValueError(f"{error}: choose another shots_source") from error
     # `near_exact` finds only the closest problem to each; its copies are found in the next round

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
+from slm_math.evaluation.plain import cell
 from slm_math.metrics.summary import Summary
 from slm_math.records.files import read_manifest
 
@@ -36,7 +36,7 @@ def results_table(
         "tokens": {name: f"{values['tokens']:.0f}" for name, values in metrics.items()},
     }
     columns = {heading: cells for heading, cells in columns.items() if heading and cells}
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=cell(title, 200), title_justify="left")
     table.add_column("agent", no_wrap=True)
     table.add_column("accuracy, 95 % interval", justify="right", no_wrap=True)
     for heading in columns:
@@ -44,9 +44,10 @@ def results_table(
     for name, summary in summaries.items():
         count = metrics[name]["undecided"]
         broken = f", {summary.errors} broken" if summary.errors else ""
+        skipped = f", {metrics[name]['skipped']} skipped" if metrics[name]["skipped"] else ""
         undecided = f", {count} undecided" if count else ""
         row = (cells.get(name, "-") for cells in columns.values())
-        table.add_row(escape(name), summary.shown() + broken + undecided, *row)
+        table.add_row(cell(name, 200), summary.shown() + broken + skipped + undecided, *row)
     return table
 
 
@@ -60,6 +61,11 @@ def _percents(metrics: Mapping[str, Mapping[str, float]], metric: str) -> dict[s
 def program_lines(summaries: Mapping[str, Summary]) -> list[str]:
     """A line about the programs of every agent that ran some."""
     return [f"{name}: {s.programs.shown()}" for name, s in summaries.items() if s.programs.runs]
+
+
+def warning_lines(summaries: Mapping[str, Summary]) -> list[str]:
+    """What the numbers of an agent do not show, a line each."""
+    return [f"warning: {name}: {line}" for name, s in summaries.items() for line in s.warnings]
 
 
 def metric_lines(summaries: Mapping[str, Summary]) -> list[str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from slm_math.answers import extract, gold_answer, grade_answer
+from slm_math.data.golds import read_gold
 from slm_math.evaluation.plain import plain
 from slm_math.grading.fields import (
-    COMPLETION,
     FINISH,
     GOLD,
+    ID,
     MISSING,
     PROBLEM,
+    SAMPLE,
     VERDICT,
     AmbiguousRow,
     Fields,
@@ -22,11 +24,13 @@ from slm_math.grading.fields import (
     lookup,
 )
 from slm_math.grading.jsonl import RowError
+from slm_math.grading.roles import completion_field, gold_field
 from slm_math.grading.texts import as_text, kind_of, sample_texts
 from slm_math.records.encoding import check_schema
 from slm_math.types import AnswerType, Problem, Task
 
 TOKEN_LIMIT = ("length", "max_tokens")  # finish reasons of a completion that hit the token limit
+_VERDICT_TEXTS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 RECORD = frozenset({"id", "sample", "problem", "gold", "answer", "correct", "reason", "events"})
 
 
@@ -35,7 +39,9 @@ class Case:
     """One completion to grade, or the answer of an evaluation record, which is `extracted` already.
 
     `truncated`: whether the completion hit the token limit; None if the row does not say. `stored`:
-    the verdict that the row carries. `broken`: why an evaluation has no answer.
+    the verdict that the row carries. `broken`: why an evaluation has no answer. `repeat`: what
+    tells the rows of one problem apart, if the row says. `filter`: the filter of lm-eval that the
+    row belongs to; its files hold the rows of each problem once per filter.
     """
 
     line: int
@@ -47,6 +53,8 @@ class Case:
     stored: bool | None = None
     extracted: bool = False
     broken: str | None = None
+    repeat: str | int | None = None
+    filter: str | None = None
 
 
 def is_record(row: Mapping[str, Any]) -> bool:
@@ -62,16 +70,18 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
     if fields.records:
         return [_record_case(row, line, fields)]
     name, completion = completion_field(row, fields.completion)
-    gold = _gold(row, fields.gold)
+    if name == "solution" and fields.reference:
+        raise RowError("no completion: the row has only 'solution', the reference of other rows")
+    gold = _gold(row, fields, name)
     try:
         texts = sample_texts(completion)
     except RowError as error:
         raise RowError(f"field {name!r} {error}") from error
     task = _task(row, gold, fields)
     stored = _verdicts(row, fields.verdict, len(texts)) if fields.stored else [None] * len(texts)
-    id = next(
-        (row[key] for key in ("id", "unique_id") if isinstance(row.get(key), str | int)), None
-    )
+    id = _number_or_name(row, ID)
+    repeat = _number_or_name(row, SAMPLE)
+    kind = row.get("filter") if "doc_id" in row else None
     truncated = _truncated(row, name, len(texts))
     return [
         Case(
@@ -82,23 +92,11 @@ def cases(row: Mapping[str, Any], line: int, fields: Fields) -> list[Case]:
             task=task,
             truncated=truncated[sample],
             stored=stored[sample],
+            repeat=repeat,
+            filter=kind if isinstance(kind, str) else None,
         )
         for sample, text in enumerate(texts)
     ]
-
-
-def completion_field(row: Mapping[str, Any], name: str | None) -> tuple[str, Any]:
-    """Name and value of the field that holds the completion. A null stands for a request that
-    failed; it counts as an empty completion.
-    """
-    try:
-        name, value = find_field(row, name, COMPLETION, "completion")
-    except NoField:
-        null = next((key for key in COMPLETION if key in row), None) if name is None else None
-        if null is None:
-            raise
-        name, value = null, ""
-    return name, "" if value is None else value
 
 
 def _record_case(row: Mapping[str, Any], line: int, fields: Fields) -> Case:
@@ -139,15 +137,22 @@ def _record_case(row: Mapping[str, Any], line: int, fields: Fields) -> Case:
     )
 
 
-def _gold(row: Mapping[str, Any], name: str | None) -> str:
+def _number_or_name(row: Mapping[str, Any], names: Sequence[str]) -> str | int | None:
+    values = (lookup(row, name) for name in names)
+    return next((value for value in values if isinstance(value, str | int)), None)
+
+
+def _gold(row: Mapping[str, Any], fields: Fields, completion: str) -> str:
     """The reference answer. Raises AmbiguousRow if the usual fields hold different ones."""
-    first, value = find_field(row, name, GOLD, "gold")
-    gold = _gold_text(first, value)
-    for other in () if name else GOLD:
-        if other == first or row.get(other) is None:
+    first, value = gold_field(row, fields.gold, completion)
+    kind = fields.answer_type or row.get("answer_type")
+    gold = _gold_text(first, value, kind)
+    for other in () if fields.gold else GOLD:
+        another = lookup(row, other)
+        if other in (first, completion, "solution") or another is None or another is MISSING:
             continue
         try:
-            second = _gold_text(other, row[other])
+            second = _gold_text(other, another, kind)
         except RowError:
             continue
         if second != gold and not grade_answer(second, Task(Problem("", ""), gold)).equal:
@@ -158,7 +163,7 @@ def _gold(row: Mapping[str, Any], name: str | None) -> str:
     return gold
 
 
-def _gold_text(name: str, value: Any) -> str:
+def _gold_text(name: str, value: Any, kind: Any) -> str:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     text = as_text(value)
@@ -167,9 +172,10 @@ def _gold_text(name: str, value: Any) -> str:
     gold = gold_answer(text)
     if "\n" in gold:  # a solution that ends in "A: 18" or "The answer is 18."
         gold = extract(gold).value or gold
-    if not gold:
-        raise RowError(f"field {name!r} (the gold) holds no answer")
-    return gold
+    try:
+        return read_gold(gold, Problem("", "", kind if kind in get_args(AnswerType) else "math"))
+    except ValueError as error:
+        raise RowError(f"field {name!r} (the gold) {error}") from error
 
 
 def _task(row: Mapping[str, Any], gold: str, fields: Fields) -> Task:
@@ -196,7 +202,7 @@ def _problem(row: Mapping[str, Any], name: str | None) -> str:
     value = (
         lookup(row, name)
         if name
-        else next((row[key] for key in PROBLEM if row.get(key) is not None), "")
+        else next((text for key in PROBLEM if isinstance(text := lookup(row, key), str)), "")
     )
     if name and not isinstance(value, str):
         raise RowError(
@@ -221,7 +227,10 @@ def _verdicts(row: Mapping[str, Any], name: str | None, samples: int) -> list[bo
         key, value = find_field(row, name, VERDICT, "verdict")
     except NoField:
         return [None] * samples
-    values = value if isinstance(value, list) else [value]
+    values = [
+        _VERDICT_TEXTS.get(item.lower(), item) if isinstance(item, str) else item
+        for item in (value if isinstance(value, list) else [value])
+    ]
     if any(item not in (None, True, False) for item in values):
         raise RowError(f"field {key!r} (the verdict) is neither true nor false")
     if len(values) > samples:

@@ -9,21 +9,38 @@ from typing import Any
 from slm_math.grading.jsonl import RowError
 from slm_math.types import AnswerType
 
-# the usual names, in the order in which they are tried
-COMPLETION = (
-    "completion",
-    "response",
-    "output",
-    "prediction",
-    "solution",
-    "messages",
-    "conversation",
-)
-GOLD = ("answer", "gold", "ground_truth")
-PROBLEM = ("problem", "question", "prompt")
+# The usual names of completions, best first. Where a row uses several names of one rank, nobody can
+# tell which one the model wrote.
+COMPLETION_RANKS = (
+    ("model_response.text",),  # lighteval
+    (
+        "completion", "completions", "response", "responses", "output", "outputs",
+        "generation", "generations", "generated", "generated_text", "generated_solution",
+        "generated_response", "model_output", "model_outputs", "model_response", "model_solution",
+        "model_completion", "model_generation",
+    ),
+    ("resps",),  # lm-eval; beside it stands what a filter left of it
+    ("filtered_resps",),
+    ("code",),  # Qwen2.5-Math; elsewhere the program of a completion
+    # often only the answer of a completion
+    ("prediction", "predictions", "predict", "pred", "preds"),
+    ("predicted_answer", "model_answer"),
+    ("messages",),  # a conversation may be the prompt alone
+    ("conversation",),
+    ("solution",),  # in many data sets the reference
+)  # fmt: skip
+COMPLETION = tuple(name for rank in COMPLETION_RANKS for name in rank)
+GOLD = (
+    "answer", "gold", "ground_truth", "gt", "gts", "target", "expected_answer", "reference_answer",
+    "reward_model.ground_truth", "solution",
+)  # fmt: skip
+ID = ("id", "unique_id", "problem_id", "question_id", "doc_id", "idx", "doc.id")
+SAMPLE = ("sample", "sample_id", "sample_index", "sample_idx", "repeat", "seed")
+PROBLEM = ("problem", "question", "prompt", "doc.problem", "doc.question")
 VERDICT = ("correct", "is_correct")
 FINISH = ("finish_reason", "finish", "stop_reason")
 MISSING = object()
+SHOWN = 6  # usual names in an error, which has to fit beside the row's own
 
 
 class NoField(RowError):
@@ -45,7 +62,8 @@ class Fields:
     """How to read rows: names of fields (None: the usual ones), and what holds for all rows.
 
     `records` says that rows are evaluation records of this project, whose answers are extracted
-    already; `stored` that rows carry verdicts to compare with.
+    already; `stored` that rows carry verdicts to compare with; `reference` that their `solution` is
+    the reference, since the first row has a completion beside it.
     """
 
     completion: str | None = None
@@ -58,6 +76,7 @@ class Fields:
     last_number: bool = False
     records: bool = False
     stored: bool = False
+    reference: bool = False
 
 
 def lookup(value: Any, path: str) -> Any:
@@ -105,6 +124,12 @@ def find_field(
             raise NoField(option, f"field {name!r} is missing")
         return name, value
     for candidate in usual:
-        if row.get(candidate) is not None:
-            return candidate, row[candidate]
-    raise NoField(option, f"no {option}: the row has none of the fields {', '.join(usual)}")
+        value = lookup(row, candidate)
+        if value is not MISSING and value is not None:
+            return candidate, value
+    raise no_usual_field(option, usual)
+
+
+def no_usual_field(option: str, usual: Sequence[str]) -> NoField:
+    names = ", ".join(usual[:SHOWN])
+    return NoField(option, f"no {option}: the row has no field {names}, or of another usual name")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 MAX_LINE = 64 << 20  # bytes; a longer line would be held in memory several times
 
@@ -14,28 +14,35 @@ class RowError(ValueError):
     """A row that cannot be read; the other rows can."""
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes | None, int]]:
-    """(number, content, offset of its end in bytes) of every line that is not blank; the content of
-    a line over `MAX_LINE` is None.
-    """
+Line = bytes | RowError  # an error stands in the place of a row that cannot be had
+
+
+def lines(path: Path) -> Iterator[tuple[int, Line, int]]:
+    """(number, content, offset of its end in bytes) of every line of a file that is not blank."""
     with path.open("rb") as file:
-        number, end = 0, 0
-        while line := file.readline(MAX_LINE + 1):
-            number, end, complete = number + 1, end + len(line), len(line) <= MAX_LINE
-            part = line
-            while not complete and part and not part.endswith(b"\n"):
-                part = file.readline(MAX_LINE)
-                end += len(part)
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if line.strip():
-                yield number, line if complete else None, end
+        yield from lines_of(file)
 
 
-def parse(line: bytes | None) -> dict[str, Any]:
+def lines_of(file: IO[bytes]) -> Iterator[tuple[int, Line, int]]:
+    """As `lines`, of an open file; a line over `MAX_LINE` is an error in its place."""
+    number, end = 0, 0
+    while line := file.readline(MAX_LINE + 1):
+        number, end, complete = number + 1, end + len(line), len(line) <= MAX_LINE
+        part = line
+        while not complete and part and not part.endswith(b"\n"):
+            part = file.readline(MAX_LINE)
+            end += len(part)
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if line.strip():
+            too_long = RowError(f"longer than {MAX_LINE >> 20} MiB")
+            yield number, line if complete else too_long, end
+
+
+def parse(line: Line) -> dict[str, Any]:
     """The JSON object on a line. Raises RowError."""
-    if line is None:
-        raise RowError(f"longer than {MAX_LINE >> 20} MiB")
+    if isinstance(line, RowError):
+        raise line
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -51,8 +58,8 @@ def parse(line: bytes | None) -> dict[str, Any]:
 
 
 def dump(row: dict[str, Any]) -> bytes:
-    """An object as one line of JSON."""
+    """An object as one line of JSON; dates and other values of tables become text."""
     try:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can only escape
-        return json.dumps(row).encode() + b"\n"
+        return json.dumps(row, default=str).encode() + b"\n"

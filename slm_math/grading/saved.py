@@ -14,9 +14,8 @@ from rich.console import Console
 
 from slm_math.answers import grade
 from slm_math.evaluation.plain import plain
-from slm_math.grading.completions import cases, completion_field, is_record
+from slm_math.grading.completions import cases, is_record
 from slm_math.grading.fields import (
-    GOLD,
     VERDICT,
     AmbiguousRow,
     Fields,
@@ -24,9 +23,11 @@ from slm_math.grading.fields import (
     field_paths,
     find_field,
 )
-from slm_math.grading.jsonl import RowError, dump, lines, parse
+from slm_math.grading.jsonl import RowError, dump, parse
+from slm_math.grading.roles import check_reference, completion_field, gold_field
+from slm_math.grading.rows import rows
 from slm_math.grading.scoring import grade_lines
-from slm_math.grading.tally import Tally, accuracy, print_line, print_tally
+from slm_math.grading.tally import Tallies, accuracy, print_line, print_tally, print_unread
 
 PEEK = 100  # lines among which the first readable one is searched
 
@@ -51,62 +52,94 @@ def grade_saved(path: Path, options: Options, console: Console) -> bool:
     """
     fields = with_row_kind(path, options.fields)
     target = options.out or verdict_file(path)
-    tally = Tally(records=fields.records, last_number=fields.last_number)
+    tallies = Tallies(fields)
     graded = grade_lines(path, fields, options.workers, console)
     with _written(path, target) as sink, closing(graded) as rows:
-        for row in map(tally.add, rows):
+        for row in map(tallies.add, rows):
             if row.error is not None:
                 sink.write(dump({"line": row.line, "error": row.error}))
             else:
                 sink.writelines(
                     dump(sample.to_json()) for sample in row.samples if sample.broken is None
                 )
-        tally.finish()
-    print_line(
-        console,
-        f"{tally.total.correct} of {tally.total.n} correct: {accuracy(tally)}; verdicts: {target}",
-    )
+    if not tallies.graded:
+        raise ValueError(f"{path}: no row could be graded; line {tallies.first_error}")
+    for tally in tallies.finish():
+        name = f"{plain(tally.filter)}: " if tally.filter and tallies.several else ""
+        print_line(
+            console,
+            f"{name}{tally.total.correct} of {tally.total.n} correct: {accuracy(tally)}; verdicts: "
+            f"{target}",
+        )
     print_fields(path, fields, console)
-    print_tally(tally, console)
-    return has_expected_problems(tally, options.expect, console) and not (
-        tally.unread or tally.duplicates
+    for tally in tallies.finished:
+        if tallies.several:
+            print_line(console, f"filter {plain(tally.filter)}:")
+        print_tally(tally, console)
+    if len(tallies.same) > 1:
+        print_line(
+            console,
+            f"filters: the rows of {', '.join(map(plain, tallies.same))} hold the same completions,"
+            " which are counted once",
+        )
+    print_unread(tallies, console)
+    return has_expected_problems(tallies, options.expect, console) and not (
+        tallies.unread or any(tally.duplicates for tally in tallies.finished)
     )
 
 
 def print_fields(path: Path, fields: Fields, console: Console) -> None:
     """Prints which fields of the first row are used: a row may have several texts."""
-    _, row = first_row(path) or (0, {})
+    _, row = first_row(path)
     with suppress(RowError):
         if fields.records:
             completion, gold = "answer", "gold"
         else:
             completion, _ = completion_field(row, fields.completion)
-            gold, _ = find_field(row, fields.gold, GOLD, "gold")
+            gold, _ = gold_field(row, fields.gold, completion)
         print_line(
             console, f"read: completion from {plain(completion)!r}, gold from {plain(gold)!r}"
         )
+        if completion == "solution" and fields.completion is None:
+            print_line(
+                console,
+                "note: in many data sets 'solution' is the reference; if it is in this file, these "
+                "figures say nothing: name the model's field with --completion",
+            )
 
 
 def verdict_file(path: Path) -> Path:
     """The default file for the verdicts on a file."""
+    if path.suffix in (".csv", ".tsv", ".parquet", ".gz"):  # x.csv and x.jsonl may be neighbors
+        return path.with_name(path.name + ".graded.jsonl")
     return path.with_suffix(".graded.jsonl")
 
 
-def has_expected_problems(tally: Tally, expect: int | None, console: Console) -> bool:
-    if expect is None or tally.problems == expect:
+def has_expected_problems(tallies: Tallies, expect: int | None, console: Console) -> bool:
+    counts = {tally.problems for tally in tallies.finished}
+    if expect is None or counts == {expect}:
         return True
-    print_line(console, f"expected {expect} problems, but there are {tally.problems}")
+    print_line(
+        console,
+        f"expected {expect} problems, but there are {' or '.join(map(str, sorted(counts)))}",
+    )
     return False
 
 
-def first_row(path: Path) -> tuple[int, dict[str, Any]] | None:
-    """The first row that can be read, with its line number; None if there is none."""
-    for number, line, _ in islice(lines(path), PEEK):
+def first_row(path: Path) -> tuple[int, dict[str, Any]]:
+    """The first row that can be read, with its line number.
+
+    Raises ValueError if none of the first `PEEK` rows can be read, and says why.
+    """
+    why = ""
+    for number, line, _ in islice(rows(path), PEEK):
         try:
             return number, parse(line)
-        except RowError:
-            continue
-    return None
+        except RowError as error:
+            why = why or f"line {number}: {error}"
+    raise ValueError(
+        f"{path}: no row can be read ({why})" if why else f"{path} is empty: nothing to grade"
+    )
 
 
 def with_row_kind(path: Path, fields: Fields) -> Fields:
@@ -116,16 +149,15 @@ def with_row_kind(path: Path, fields: Fields) -> Fields:
     """
     if not path.is_file():
         raise ValueError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
-    if next(lines(path), None) is None:
-        raise ValueError(f"{path} is empty: there is nothing to grade")
-    first = first_row(path)
-    if first is None:
-        return fields
-    number, row = first
+    number, row = first_row(path)
     check_rules(fields, row.get("answer_type"))
     fields = replace(fields, records=is_record(row) and not (fields.completion or fields.gold))
     try:
         cases(row, number, fields)
+        if not fields.records and fields.completion is None:
+            name, completion = completion_field(row, None)
+            check_reference(row, name, completion)
+            fields = replace(fields, reference=name != "solution")
         if fields.stored and not fields.records:
             find_field(row, fields.verdict, VERDICT, "verdict")
     except NoField as error:

@@ -22,7 +22,8 @@ from slm_math.answers import Verdict, grade, grade_answer, grader_version
 from slm_math.evaluation.live import Live, State
 from slm_math.grading.completions import Case, cases
 from slm_math.grading.fields import AmbiguousRow, Fields
-from slm_math.grading.jsonl import RowError, lines, parse
+from slm_math.grading.jsonl import Line, RowError, parse
+from slm_math.grading.rows import rows
 from slm_math.metrics.intervals import wilson
 from slm_math.types import Task
 
@@ -44,7 +45,8 @@ class GradedSample:
 
     `truncated`: the completion hit the token limit, or, if the row does not say (`estimated`),
     looks as if it had. `stored`: the verdict that the row carries. `broken`: why an evaluation has
-    no answer; there is no verdict then.
+    no answer; there is no verdict then. `filter`: see `Case`. `repeats`: a digest of what tells
+    this sample from others, None if nothing does: a row that repeats it is no further sample.
     """
 
     line: int
@@ -63,6 +65,8 @@ class GradedSample:
     estimated: bool
     stored: bool | None
     broken: str | None
+    filter: str | None = None
+    repeats: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         row = {name: getattr(self, name) for name in WRITTEN}
@@ -82,7 +86,7 @@ class GradedLine(NamedTuple):
 class LineBatch(NamedTuple):
     """Lines with their numbers, and the offset in the file at which they end."""
 
-    lines: list[tuple[int, bytes | None]]
+    lines: list[tuple[int, Line]]
     end: int
 
 
@@ -138,11 +142,11 @@ def usable_cores() -> int:
 
 
 def _batches(path: Path) -> Iterator[LineBatch]:
-    batch: list[tuple[int, bytes | None]] = []
+    batch: list[tuple[int, Line]] = []
     size = end = 0
-    for number, line, end in lines(path):
+    for number, line, end in rows(path):
         batch.append((number, line))
-        size += len(line or b"")
+        size += len(line) if isinstance(line, bytes) else 0
         if len(batch) == BATCH_ROWS or size >= BATCH_BYTES:
             yield LineBatch(batch, end)
             batch, size = [], 0
@@ -200,13 +204,11 @@ def _ignore_interrupt() -> None:
 # one batch, in any process
 
 
-def grade_batch(
-    batch: list[tuple[int, bytes | None]], fields: Fields, where: str
-) -> list[GradedLine]:
+def grade_batch(batch: list[tuple[int, Line]], fields: Fields, where: str) -> list[GradedLine]:
     return [_grade_line(number, line, fields, where) for number, line in batch]
 
 
-def _grade_line(number: int, line: bytes | None, fields: Fields, where: str) -> GradedLine:
+def _grade_line(number: int, line: Line, fields: Fields, where: str) -> GradedLine:
     try:
         samples = cases(parse(line), number, fields)
         return GradedLine(number, tuple(grade_case(case, fields.last_number) for case in samples))
@@ -254,6 +256,10 @@ def grade_case(case: Case, last_number: bool = False) -> GradedSample:
         estimated=estimated,
         stored=case.stored,
         broken=case.broken,
+        filter=case.filter,
+        repeats=None
+        if case.id is None
+        else _hash(repr((case.id, case.repeat, task.problem.text, task.gold, text))),
     )
 
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from slm_math.answers import UNDECIDED
-from slm_math.evaluation.plain import plain
+from slm_math.evaluation.plain import plain, print_line
+from slm_math.grading.fields import Fields
 from slm_math.grading.scoring import GradedLine, GradedSample
 from slm_math.metrics.intervals import clustered, wilson
 
@@ -39,16 +40,17 @@ class Tally:
     """Statistics of a stream of graded lines, small for any number of lines.
 
     A problem is an id, or a line without one; of each id only the numbers of samples, correct ones
-    and broken ones are kept.
+    and broken ones are kept. A row with the id, the problem and the completion of an earlier row is
+    no further sample: tools that resume write rows twice.
     """
 
     records: bool = False
     last_number: bool = False
+    filter: str | None = None
     total: Group = field(default_factory=Group)
     changed: int = 0
-    unread: int = 0
     duplicates: int = 0
-    first_unread: list[tuple[int, str]] = field(default_factory=list)
+    repeated: int = 0
     first_duplicates: list[tuple[int, str]] = field(default_factory=list)
     methods: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -60,19 +62,21 @@ class Tally:
     groups: dict[str | int | None, Group] = field(default_factory=dict)
     seen: dict[tuple[str | int | None, int], int] = field(default_factory=dict)
     broken: set[tuple[str | int | None, int]] = field(default_factory=set)
+    rows: dict[tuple[str | None, ...], int] = field(default_factory=dict)
 
     def add(self, row: GradedLine) -> GradedLine:
-        """Counts a line, and returns it; a record that repeats an earlier one becomes an error."""
-        if row.error is not None:
-            self.unread += 1
-            self.first_unread = [*self.first_unread, (row.line, row.error)][:SHOWN]
-            return row
+        """Counts a line, and returns it; a line that repeats an earlier one becomes an error."""
         first = row.samples[0]
         if self.records and (line := self._earlier(first, row.line)) is not None:
             error = f"sample {first.sample} of {plain(first.id)} is already in line {line}"
             self.duplicates += 1
             self.first_duplicates = [*self.first_duplicates, (row.line, error)][:SHOWN]
             return row._replace(error=error)
+        if not self.records and first.repeats is not None:
+            line = self.rows.setdefault(tuple(sample.repeats for sample in row.samples), row.line)
+            if line != row.line:
+                self.repeated += 1
+                return row._replace(error=f"the same id and completion as in line {line}")
         if first.broken is None:
             group = Group() if first.id is None else self.groups.setdefault(first.id, Group())
             for sample in row.samples:
@@ -120,6 +124,60 @@ class Tally:
     @property
     def undecided(self) -> int:
         return sum(count for reason, count in self.reasons.items() if reason in UNDECIDED)
+
+
+class Tallies:
+    """A tally for each filter of an lm-eval file, whose rows hold every problem once per filter;
+    one tally for any other file.
+
+    Where filters left the completions as they are, only the first filter counts, and `same` names
+    them all. `unread` counts the rows that could not be read.
+    """
+
+    def __init__(self, fields: Fields) -> None:
+        self.fields = fields
+        self.by_filter: dict[str | None, Tally] = {}
+        self.finished: list[Tally] = []
+        self.same: list[str] = []
+        self.unread = 0
+        self.first_unread: list[tuple[int, str]] = []
+
+    def add(self, row: GradedLine) -> GradedLine:
+        """Counts a line, and returns it; a line that repeats an earlier one becomes an error."""
+        if row.error is not None:
+            self.unread += 1
+            self.first_unread = [*self.first_unread, (row.line, row.error)][:SHOWN]
+            return row
+        name = row.samples[0].filter
+        if name not in self.by_filter:
+            self.by_filter[name] = Tally(self.fields.records, self.fields.last_number, name)
+        return self.by_filter[name].add(row)
+
+    def finish(self) -> list[Tally]:
+        """The tallies to report, after the last line."""
+        first: dict[frozenset[tuple[str | None, ...]], Tally] = {}
+        for tally in self.by_filter.values():
+            tally.finish()
+            completions = frozenset(tally.rows)
+            if tally.filter is None or not completions or completions not in first:
+                self.finished.append(tally)
+            first.setdefault(completions, tally)
+        if len(self.by_filter) > len(self.finished) == 1:
+            self.same = [str(name) for name in self.by_filter]
+        return self.finished
+
+    @property
+    def graded(self) -> bool:
+        return bool(self.by_filter)
+
+    @property
+    def several(self) -> bool:
+        return len(self.finished) > 1
+
+    @property
+    def first_error(self) -> str:
+        line, error = next(iter(self.first_unread), (0, "nothing"))
+        return f"{line}: {error}"
 
 
 def percent(share: float) -> str:
@@ -227,10 +285,15 @@ def print_tally(tally: Tally, console: Console) -> None:
         )
         for line, error in tally.first_duplicates:
             print_line(console, f"  line {line}: {error}")
-    print_unread(tally, console)
+    if tally.repeated:
+        print_line(
+            console,
+            f"repeated: {tally.repeated} row{'s' * (tally.repeated != 1)} with the id and the "
+            "completion of an earlier row, counted once",
+        )
 
 
-def print_unread(tally: Tally, console: Console) -> None:
+def print_unread(tally: Tallies, console: Console) -> None:
     """Prints how many rows could not be read, and the first of them."""
     if not tally.unread:
         return
@@ -241,8 +304,3 @@ def print_unread(tally: Tally, console: Console) -> None:
     )
     for line, error in tally.first_unread:
         print_line(console, f"  line {line}: {plain(error, 300)}")
-
-
-def print_line(console: Console, text: str) -> None:
-    """Prints a line that may contain untrusted text."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

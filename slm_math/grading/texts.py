@@ -19,7 +19,11 @@ def as_text(value: Any) -> str | None:
 
 
 def sample_texts(value: Any) -> list[str]:
-    """The texts of one completion, or of a list of several. Raises RowError."""
+    """The texts of one completion, or of a list of several; lm-eval puts the list of a problem's
+    samples into another list. Raises RowError.
+    """
+    if isinstance(value, list) and len(value) == 1 and _is_list_of_texts(value[0]):
+        value = value[0]
     if not isinstance(value, list) or _is_chat(value):
         return [_completion_text(value)]
     if not value:
@@ -31,6 +35,10 @@ def sample_texts(value: Any) -> list[str]:
         except RowError as error:
             raise RowError(f"(sample {number}) {error}") from error
     return texts
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 def _is_chat(value: Any) -> bool:

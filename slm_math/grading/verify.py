@@ -23,10 +23,11 @@ from slm_math.grading.saved import (
     with_row_kind,
 )
 from slm_math.grading.scoring import GradedLine, GradedSample, grade_lines
-from slm_math.grading.tally import SHOWN, Tally, print_line, print_unread
+from slm_math.grading.tally import SHOWN, Tallies, Tally, print_line, print_unread
 
 COMPARED = ("correct", "answer", "method", "reason", "lenient")
 Key = tuple[int, int]  # line, sample
+RowKey = tuple[str | int, str | None]  # id, filter
 STORED = {
     "line": int,
     "sample": int,
@@ -77,7 +78,7 @@ def verify_file(path: Path, options: Options, console: Console) -> bool:
     verdicts = options.out or verdict_file(path)
     in_rows = fields.records or fields.verdict is not None
     if not in_rows and not verdicts.is_file():
-        _, row = first_row(path) or (0, {})
+        _, row = first_row(path)
         in_rows = options.out is None and any(name in row for name in VERDICT)
         if not in_rows:
             also = (
@@ -88,54 +89,55 @@ def verify_file(path: Path, options: Options, console: Console) -> bool:
             )
             raise ValueError(f"nothing to verify: {verdicts} does not exist{also}")
     fields = with_row_kind(path, replace(fields, stored=in_rows))
-    tally, findings = Tally(records=fields.records, last_number=fields.last_number), Findings()
-    rows_per_id: Counter[str | int] = Counter()
+    tallies, findings = Tallies(fields), Findings()
+    rows_per_id: Counter[RowKey] = Counter()
     with closing(grade_lines(path, fields, options.workers, console)) as rows:
-        samples = _samples(map(tally.add, rows), findings, rows_per_id)
+        samples = _samples(map(tallies.add, rows), findings, rows_per_id)
         if in_rows:
             compare_with_rows(samples, findings)
         else:
             compare_with_file(samples, verdicts, findings)
-    tally.finish()
+    tallies.finish()
     if fields.records:
+        [tally] = tallies.finished
         check_manifest(tally, path.with_name("manifest.json"), findings)
     else:
         check_rows_per_id(rows_per_id, findings)
     findings.print(console, "those in the rows" if in_rows else str(verdicts))
-    if tally.broken:
+    if broken := sum(len(tally.broken) for tally in tallies.finished):
         print_line(
             console,
-            f"broken: {len(tally.broken)} of the evaluation's samples have no answer to verify",
+            f"broken: {broken} of the evaluation's samples have no answer to verify",
         )
-    print_unread(tally, console)
+    print_unread(tallies, console)
     return (
-        has_expected_problems(tally, options.expect, console)
+        has_expected_problems(tallies, options.expect, console)
         and not findings.counts
-        and not tally.unread
+        and not tallies.unread
         and findings.agree > 0
     )
 
 
 def _samples(
-    rows: Iterable[GradedLine], findings: Findings, rows_per_id: Counter[str | int]
+    rows: Iterable[GradedLine], findings: Findings, rows_per_id: Counter[RowKey]
 ) -> Iterator[GradedSample]:
     """The samples that have a verdict; counts the rows of each id."""
     for row in rows:
         if row.samples and row.samples[0].id is not None:
-            rows_per_id[row.samples[0].id] += 1
+            rows_per_id[row.samples[0].id, row.samples[0].filter] += 1
         if row.error is None:
             yield from (sample for sample in row.samples if sample.broken is None)
         elif row.samples:
             findings.add("duplicate", f"line {row.line}: {row.error}")
 
 
-def check_rows_per_id(rows_per_id: Counter[str | int], findings: Findings) -> None:
+def check_rows_per_id(rows_per_id: Counter[RowKey], findings: Findings) -> None:
     """Whether every id has as many rows as most ids (if two numbers are equally common, the smaller
     one).
     """
     sizes = Counter(rows_per_id.values())
     usual = min(sizes, key=lambda size: (-sizes[size], size), default=0)
-    for id, size in rows_per_id.items():
+    for (id, _), size in rows_per_id.items():
         if size != usual:
             findings.add(
                 "duplicate" if size > usual else "missing",

@@ -15,9 +15,9 @@ from slm_math.records.record import Record
 def record_metrics(records: Sequence[Record]) -> dict[str, float]:
     """All metrics that need no rewards, by name.
 
-    They are shares of samples, except that `undecided` (by the grader) and `errors` (broken
-    workflows) are counts, `length*` are sampled tokens per reply, and `turns` and `tokens` are
-    means per sample.
+    They are shares of samples, except that `undecided` (by the grader), `errors` (broken workflows)
+    and `skipped` (problems that do not fit into the model's context) are counts, `length*` are
+    sampled tokens per reply, and `turns` and `tokens` are means per sample.
 
     `truncated` and `empty`: a reply of the sample hit the token limit, or had no token.
     `length_terminated*` leaves truncated replies out. `strict`: correct, and stated in a box or a
@@ -36,7 +36,8 @@ def record_metrics(records: Sequence[Record]) -> dict[str, float]:
         **shares,
         "empty": sum(any(turn.tokens == 0 for turn in record.turns) for record in records) / n,
         "undecided": sum(record.reason in UNDECIDED for record in records),
-        "errors": sum(record.error is not None for record in records),
+        "errors": sum(record.broken for record in records),
+        "skipped": sum(record.skipped for record in records),
         "turns": len(turns) / n,
         "tokens": sum(lengths) / n,
     }

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from slm_math.metrics.intervals import interval, pooled
 from slm_math.metrics.programs import Programs, count_programs
 from slm_math.metrics.records import record_metrics, reward_metrics
 from slm_math.metrics.rounds import observations
+from slm_math.metrics.warnings import summary_warnings
+from slm_math.records.files import expected_samples, read_manifest, read_records
 from slm_math.records.record import Record
 
 MOST_TAG_VALUES = 30  # a tag with more values is not broken down
@@ -23,9 +26,10 @@ class Summary:
 
     With several samples per problem, accuracy is the mean over problems. `intervals` has (low,
     high, n) of other shares, `by` a summary of the problems with each value of a tag (level,
-    subject), for tags with at most 30 values. Samples that broke (`errors`) or that the grader
-    could not decide (`undecided`) count as incorrect. `expected` is the number of samples of the
-    complete evaluation; `seconds` is the mean time per sample.
+    subject), for tags with at most 30 values. Samples that broke (`errors`), that do not fit into
+    the model's context (`skipped`) or that the grader could not decide (`undecided`) count as
+    incorrect. `warnings` are lines on what the numbers do not show. `expected` is the number of
+    samples of the complete evaluation; `seconds` is the mean time per sample.
     """
 
     problems: int
@@ -38,6 +42,7 @@ class Summary:
     expected: int
     intervals: Mapping[str, tuple[float, float, int]] = field(default_factory=dict)
     by: Mapping[str, Mapping[str, Summary]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -74,16 +79,22 @@ class Summary:
         intervals = {
             name: dict(zip(("low", "high", "n"), ends)) for name, ends in self.intervals.items()
         }
-        return self.all_metrics() | {"intervals": intervals}
+        return self.all_metrics() | {"intervals": intervals, "warnings": list(self.warnings)}
 
 
-def summarize(records: Iterable[Record], expected: int | None = None, tags: bool = True) -> Summary:
+def summarize(
+    records: Iterable[Record],
+    expected: int | None = None,
+    tags: bool = True,
+    uses_python: bool = False,
+) -> Summary:
     """A summary of records.
 
     Args:
         records: the samples.
         expected: samples of the complete evaluation; by default as many as there are.
         tags: summarize also by tag.
+        uses_python: whether the agent can run programs; warns if none ran.
     """
     samples = list(records)
     by_problem: dict[str, list[bool]] = defaultdict(list)
@@ -110,7 +121,15 @@ def summarize(records: Iterable[Record], expected: int | None = None, tags: bool
         expected=len(samples) if expected is None else expected,
         intervals=share_intervals(samples),
         by={tag: parts for tag, parts in by_tags.items() if len(parts) <= MOST_TAG_VALUES},
+        warnings=summary_warnings(samples, uses_python),
     )
+
+
+def read_summary(folder: Path) -> tuple[list[Record], Summary]:
+    """The records of an evaluation's folder, and their summary."""
+    records = read_records(folder / "records.jsonl")
+    programs = "sandbox" in read_manifest(folder).get("identity", {})
+    return records, summarize(records, expected_samples(folder), uses_python=programs)
 
 
 def share_intervals(records: Sequence[Record]) -> dict[str, tuple[float, float, int]]:

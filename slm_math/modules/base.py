@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
+from slm_math.modules.checks import check_strategy
 from slm_math.modules.optim import Optim
 from slm_math.modules.random_state import random_state, restore_random_state
 from slm_math.modules.serving import Serving
@@ -23,6 +24,10 @@ from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.ranks import gather_over_ranks, sum_gradients
 from slm_math.types import Sampling
+
+
+def unseen(phase: str, done: int, total: int) -> None:
+    """Progress that nobody displays; a function with a name, since spawned processes get a copy."""
 
 
 class PolicyModule(L.LightningModule):
@@ -67,10 +72,11 @@ class PolicyModule(L.LightningModule):
         self._chat: ChatFormat | None = None
         self.serving = Serving(self)
         self._restored: dict[str, Any] | None = None  # random state, until training begins
+        self.run: str | None = None  # the identity of the training run, once it has begun
         self.skipped = 0  # updates without a finite gradient, which change nothing
         self._skipped_in_a_row = 0
         # set by progress displays
-        self.on_progress: Callable[[str, int, int], None] = lambda phase, done, total: None
+        self.on_progress: Callable[[str, int, int], None] = unseen
         # what is under way, and how much of it is done
         self.phase: tuple[str, int, int] = ("start", 0, 0)
         self.heartbeats = 0  # grows whenever anything moves
@@ -97,6 +103,7 @@ class PolicyModule(L.LightningModule):
         return self._chat
 
     def setup(self, stage: str) -> None:
+        check_strategy(self.trainer.strategy)
         if self.trainer.precision in ("16-mixed", "16-true"):
             raise ValueError(
                 "fp16 needs a loss scaler, which manual updates do not use: set precision "
@@ -218,6 +225,7 @@ class PolicyModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["rng"] = gather_over_ranks(random_state())
+        checkpoint["run"] = self.run
         checkpoint["train_roles"] = list(self.train_roles)
         checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
         # one that stands still is loaded from where it came
@@ -226,6 +234,8 @@ class PolicyModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.serving.changed()
+        if self.trainer.state.fn == "fit":
+            self.run = checkpoint.get("run")
         if self.loaded is not None:
             self._check_weights(checkpoint["state_dict"])
             trained = tuple(checkpoint.get("train_roles", self.train_roles))

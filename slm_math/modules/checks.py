@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
 from slm_math.agents import Agent
@@ -69,8 +71,8 @@ def check_roles(
     engines: Mapping[str, Engine],
     inference: Inference,
 ) -> None:
-    """Raises ValueError for roles that no agent plays, no reward scores or no engine serves, or
-    that cannot be trained.
+    """Raises ValueError for roles that no agent plays, no reward scores or no engine serves, that
+    cannot be trained, or that would change although they are not trained.
     """
     for role in trained:
         if role not in agent.roles:
@@ -81,9 +83,39 @@ def check_roles(
             raise ValueError(
                 refusal or f"role {role!r} is trained: it is served by the policy, not by engines"
             )
+    left_out = [role for role in agent.roles if role not in trained and role not in engines]
+    if left_out and "default" not in engines:
+        role, name, every = left_out[0], type(agent).__name__, ", ".join(agent.roles)
+        raise ValueError(
+            f"train_roles leaves out {', '.join(left_out)} of {name}, which would not stay as it "
+            f"is: it shares weights with {', '.join(trained)}. Train all roles (train_roles: "
+            f"[{every}], each with a reward), or let a frozen model serve it (engines: {{{role}: "
+            "{class_path: CheckpointEngine, path: MODEL}})"
+        )
     asked = [role for reward in rewards for role in reward.roles]
     inference.check_roles([*agent.roles, *asked])
     check(rewards, trained, {*trained, *engines})
+
+
+def check_strategy(strategy: Any) -> None:
+    """Raises ValueError for a strategy of the trainer, or its name, that could not do here what the
+    name says.
+
+    Every device holds the whole model, and gradients are summed by hand: a strategy that shards
+    weights or optimizer states would shard nothing.
+    """
+    if isinstance(strategy, str):
+        name, whole = strategy, not strategy.startswith(("fsdp", "deepspeed", "model_parallel"))
+    else:
+        name = type(strategy).__name__
+        whole = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
+        whole = whole and not isinstance(strategy, DeepSpeedStrategy)
+    if not whole:
+        raise ValueError(
+            f"trainer.strategy {name} would shard nothing here, since every device holds the whole "
+            "model: use ddp, and to save memory policy.lora, policy.quantize nf4, "
+            "policy.gradient_checkpointing or a smaller tokens_per_batch"
+        )
 
 
 def check_prompts(

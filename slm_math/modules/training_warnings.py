@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from slm_math.metrics.records import distinct_rewards
 from slm_math.records.record import Record
 from slm_math.rollout.groups import Rollout
+from slm_math.visible import visible
 
 
 class TrainingWarnings:
@@ -38,11 +39,17 @@ class TrainingWarnings:
             records: those of all ranks.
             rollouts: those of this rank.
         """
-        broken = [record.error for record in records if record.error is not None]
+        broken = [record.error for record in records if record.broken]
+        skipped = [record.error for record in records if record.skipped]
         if broken:
             yield (
                 f"step {step}: {len(broken)} of {len(records)} workflows broke, the first: "
-                f"{broken[0]}"
+                f"{visible(broken[0])}"
+            )
+        if skipped:
+            yield (
+                f"step {step}: {len(skipped)} of {len(records)} workflows were skipped, the first: "
+                f"{skipped[0]}"
             )
         yield from _unscored(step, records)
         if records and not any(any(record.advantages.values()) for record in records):
@@ -62,7 +69,8 @@ class TrainingWarnings:
                 yield (
                     f"warning: every reward of role {role!r} was {reward:g} in the first "
                     f"{self.steps} steps: there is nothing to learn. Check the rewards, the "
-                    "prompt, and whether replies hit the token limit (train/truncated)"
+                    "prompt, and whether replies hit the token limit (train/truncated). "
+                    f"{_example(records)}"
                 )
             if self._seen == self.steps and not self._rewards[role]:
                 what = "no reward scored" if role in self._spoke else "no reply came from"
@@ -84,6 +92,20 @@ class TrainingWarnings:
             )
 
 
+def _example(records: Sequence[Record]) -> str:
+    """What the grader compared in one sample, in a line: a gold answer in a form that no reply can
+    equal shows here. A sample with an answer says more than one without.
+    """
+    record = max(records, key=lambda one: (bool(one.answer), one.error is None))
+    answer = _line(record.answer) if record.answer else "no answer"
+    return f"For example {record.id}: gold {_line(record.gold)}, got {answer} ({record.reason})"
+
+
+def _line(text: str, width: int = 60) -> str:
+    """A text in quotes on a line, shortened."""
+    return repr(text if len(text) <= width else f"{text[: width - 3]}...")
+
+
 def _unscored(step: int, records: Sequence[Record]) -> Iterable[str]:
     """A line for each reward that could not be computed for some samples."""
     reasons: dict[tuple[str, str], list[str]] = {}
@@ -94,7 +116,7 @@ def _unscored(step: int, records: Sequence[Record]) -> Iterable[str]:
     for (role, name), those in reasons.items():
         yield (
             f"step {step}: reward {name!r} of role {role!r} is missing for {len(those)} of "
-            f"{len(records)} samples, the first: {those[0]}"
+            f"{len(records)} samples, the first: {visible(those[0])}"
         )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from jinja2 import TemplateError
 
 from slm_math.types import Chat, Image, Reply, Text
 
@@ -24,8 +27,38 @@ TEMPLATES = {
 }
 
 
+def check_template(template: str | None) -> None:
+    """Raises ValueError for a template that is neither a file nor one of `TEMPLATES`."""
+    if template is not None and template not in TEMPLATES and not Path(template).is_file():
+        raise ValueError(
+            f"chat_template {template} is neither a file nor one of {', '.join(TEMPLATES)}"
+        )
+
+
+# Templates that print today's date (Llama 3.2, SmolLM3, gpt-oss, ...) print this one, so that a
+# prompt is the same on every day, in training, evaluation and a resumed evaluation. It is the date
+# that Llama's own templates fall back to.
+TODAY = datetime(2024, 7, 26)
+_DIRECTIVES = (
+    *("%Y", "%y", "%m", "%-m", "%B", "%b", "%d", "%-d", "%e", "%j", "%A", "%a", "%w", "%u", "%F"),
+    *("%H", "%I", "%M", "%S", "%p", "%D", "%T", "%c", "%x", "%X"),
+)
+# transformers gives templates a function of the clock; a macro of the same name takes its place
+_DATED = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f".replace({code!r}, {TODAY.strftime(code)!r})" for code in _DIRECTIVES)
+    + " }}{% endmacro %}\n"
+)
+
+
+def template_identity(template: str | None) -> dict[str, Any]:
+    """What decides how chats are rendered, for manifests."""
+    return {"chat_template": template, "template_date": f"{TODAY:%Y-%m-%d}"}
+
+
 class ChatFormat:
     """Renders chats with a chat template and encodes them; never re-tokenizes a sampled reply.
+    Every template is told that today is `TODAY`.
 
     `template`: "chatml", "plain" or the path of a Jinja file; by default the tokenizer's own.
     Raises ValueError if there is no template, if it has no generation prompt, or if the tokenizer
@@ -34,13 +67,14 @@ class ChatFormat:
 
     def __init__(self, tokenizer: Any, template: str | None = None) -> None:
         self.tokenizer = tokenizer
+        self._source = (
+            f"chat template {template}"
+            if template
+            else f"the chat template of {tokenizer.name_or_path or 'this model'}"
+        )
         self.images = False  # whether the model reads images; each is one placeholder in the prompt
         if template is not None:
-            if template not in TEMPLATES and not Path(template).is_file():
-                raise ValueError(
-                    f"policy.chat_template {template} is neither a file nor one of "
-                    f"{', '.join(TEMPLATES)}"
-                )
+            check_template(template)
             tokenizer.chat_template = TEMPLATES.get(template) or Path(template).read_text(
                 encoding="utf-8"
             )
@@ -49,6 +83,8 @@ class ChatFormat:
                 f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template: "
                 "set policy.chat_template to chatml, plain or the path of a Jinja file"
             )
+        own = tokenizer.get_chat_template()
+        self._dated = {"chat_template": _DATED + own} if "strftime_now" in own else {}
         if tokenizer.eos_token_id is None:
             raise ValueError(
                 f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token"
@@ -92,9 +128,14 @@ class ChatFormat:
         return self.tokenizer.convert_tokens_to_ids(self.end_text)
 
     def _template(self, messages: list[dict[str, Any]], generation: bool) -> str:
-        return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=generation
-        )
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=generation, **self._dated
+            )
+        except TemplateError as error:  # a mistake in the template, or what it does not accept
+            line = getattr(error, "lineno", None)
+            where = f"{self._source}, line {line - bool(self._dated)}" if line else self._source
+            raise ValueError(f"{where}: {error}") from error
 
     def neutral(self, text: str) -> str:
         """`text` with special tokens broken up: no problem or tool output can end a turn."""

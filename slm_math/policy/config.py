@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from slm_math.policy.chat import ChatFormat
+from slm_math.policy.complete import check_missing
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import base_of, check_path, context_of, load_model, load_tokenizer
 from slm_math.policy.scratch import Scratch
@@ -146,7 +147,14 @@ class Policy:
         return load_model(self.base, torch.float32, self.attention, **options)
 
     def _with_adapters(self, model: Any, names: list[str]) -> Any:
-        from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+        from peft import (
+            LoraConfig,
+            PeftModel,
+            get_peft_model,
+            get_peft_model_state_dict,
+            prepare_model_for_kbit_training,
+        )
+        from peft.utils import load_peft_weights
 
         if self.quantize == "nf4":
             model = prepare_model_for_kbit_training(
@@ -159,6 +167,8 @@ class Policy:
             )
             for name in names[1:]:
                 model.load_adapter(self.path, name, is_trainable=True)
+            needed = get_peft_model_state_dict(model, adapter_name=names[0])
+            check_missing(self.path, needed.keys() - load_peft_weights(self.path).keys(), "adapter")
         else:
             assert self.lora is not None
             config = LoraConfig(

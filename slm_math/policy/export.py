@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loaded import LoadedPolicy
@@ -23,10 +25,12 @@ def export_policy(
 ) -> None:
     """Saves a policy, or only its adapters if it has some, to `folder`, which is replaced.
 
+    Several adapters, or models with one of them merged in, get a subfolder each, named after it.
+
     Args:
         loaded: the policy.
         chat: the chat format, whose tokenizer is saved too.
-        folder: where to save; several adapters get one subfolder each.
+        folder: where to save.
         merge: whether to merge adapters into the model's weights.
         dtype: float32 or bfloat16.
     """
@@ -37,33 +41,41 @@ def export_policy(
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     names = sorted(set(loaded.adapters.values()))
-    model = loaded.model
-    tokenizer, generation = stopping(model, chat)
-    if names and merge:
-        model, names = copy.deepcopy(model).merge_and_unload(), []
-    state = {
-        name: value
-        for name, value in model.state_dict().items()
-        if not names or name in loaded.trainable
-    }
-    if dtype == "bfloat16":  # tied weights stay one tensor, which is saved once
-        cast = {value.data_ptr(): value.to(torch.bfloat16) for value in state.values()}
-        state = {name: cast[value.data_ptr()] for name, value in state.items()}
-    if names:
-        model.save_pretrained(new, state_dict=state, selected_adapters=names)
-    else:
-        model.save_pretrained(new, state_dict=state)
-        config = copy.deepcopy(model.config)
-        config.use_cache = True  # training switches it off
-        config.eos_token_id = generation.eos_token_id
-        config.save_pretrained(new)
-    for part in [new, *(new / name for name in names if name != "default")]:
+    parts = [new / name if name != "default" else new for name in names] or [new]
+    tokenizer, generation = stopping(loaded.model, chat)
+    if names and not merge:
+        state = {
+            n: value for n, value in loaded.model.state_dict().items() if n in loaded.trainable
+        }
+        state = cast(state, dtype)
+        loaded.model.save_pretrained(new, state_dict=state, selected_adapters=names)
+    for name, part in zip(names or ["default"], parts, strict=True):
+        if merge or not names:
+            model = merged(loaded.model, name) if names else loaded.model
+            model.save_pretrained(part, state_dict=cast(model.state_dict(), dtype))
+            config = copy.deepcopy(model.config)
+            config.use_cache = True  # training switches it off
+            config.eos_token_id = generation.eos_token_id
+            config.save_pretrained(part)
         tokenizer.save_pretrained(part)
         generation.save_pretrained(part)
     if folder.exists():
         os.rename(folder, old)
     os.rename(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def merged(model: Any, adapter: str) -> Any:
+    """A copy of a model, with one of its adapters merged into its weights."""
+    return copy.deepcopy(model).merge_and_unload(adapter_names=[adapter])
+
+
+def cast(state: Mapping[str, Tensor], dtype: str) -> Mapping[str, Tensor]:
+    """Tensors in a dtype; tied weights stay one tensor, which is saved once."""
+    if dtype != "bfloat16":
+        return state
+    made = {value.data_ptr(): value.to(torch.bfloat16) for value in state.values()}
+    return {name: made[value.data_ptr()] for name, value in state.items()}
 
 
 def stopping(model: Any, chat: ChatFormat) -> tuple[Any, Any]:

@@ -5,10 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from slm_math.policy.complete import (
+    check_finite,
+    check_missing,
+    check_tokenizer,
+    check_weights,
+    no_tokenizer,
+)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -16,11 +26,32 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def check_path(path: str) -> None:
     """Raises ValueError if `path` is neither a model folder nor a possible hub id."""
     folder = Path(path).expanduser()
-    if folder.is_dir():
-        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-            raise ValueError(f"model folder {path} contains no config.json or adapter_config.json")
-    elif path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
+    if folder.is_dir() and not _is_model(folder):
+        raise ValueError(
+            f"model folder {path} contains no config.json or adapter_config.json{_nearby(folder)}"
+        )
+    if folder.is_file():
+        kind = "a trainer's checkpoint" if folder.suffix == ".ckpt" else "a file"
+        raise ValueError(
+            f"{path} is {kind}, and a model is a folder with config.json or adapter_config.json, "
+            f"such as ExportHF writes{_nearby(folder.parent)}"
+        )
+    if not folder.is_dir() and (
+        path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir()
+    ):
         raise ValueError(f"model path {path} does not exist (a hub model is written owner/name)")
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+
+
+def _nearby(folder: Path) -> str:
+    """A hint at model folders in a folder, or in the export of the run that it belongs to."""
+    places = [folder, folder / "export", folder.parent / "export"]
+    inside = [sub for place in places[:2] if place.is_dir() for sub in sorted(place.iterdir())]
+    found = [str(place) for place in [*places, *inside] if _is_model(place)]
+    return f": name {' or '.join(dict.fromkeys(found[:3]))}" if found else ""
 
 
 def base_of(path: str) -> str | None:
@@ -130,7 +161,7 @@ def context_of(path: str) -> int | None:
 
 
 def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model.
+    """The tokenizer of a model. Raises ValueError if it is incomplete, or does not fit the model.
 
     If it has no padding token, the end-of-sequence token serves as one: masks are made from
     lengths, never from ids.
@@ -142,6 +173,10 @@ def load_tokenizer(path: str) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except OSError as error:
         raise _unloadable(path, error) from error
+    except ValueError as error:  # no file that transformers could make one from
+        raise no_tokenizer(path, "its files are missing or incomplete") from error
+    rows = getattr(configs_of(path)[0].get_text_config(), "vocab_size", None)
+    check_tokenizer(path, tokenizer, local_folder(path), rows)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -151,19 +186,49 @@ def load_model(
     path: str, dtype: torch.dtype = torch.float32, attention: str = "sdpa", **options: Any
 ) -> Any:
     """A causal language model in `dtype`, also if the checkpoint has another; `options` go to
-    transformers.
+    transformers. An adapter is loaded into its base.
+
+    Raises ValueError for weights that are missing, of another shape or not finite.
     """
     from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
 
     check_path(path)
-    disable_progress_bar()  # it would break the trainer's progress bar
+    base = base_of(path)
+    if base is not None:
+        model = load_model(base, dtype, attention, **options)
+        with _quiet():
+            info = model.load_adapter(str(Path(path).expanduser()))
+        check_missing(path, info.missing_keys, "adapter")
+        return model.to(dtype)
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, attn_implementation=attention, **options
-        )
+        with _quiet():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=dtype,
+                attn_implementation=attention,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told by the check, with a reason
+                **options,
+            )
     except OSError as error:
         raise _unloadable(path, error) from error
+    check_weights(path, info)
+    check_finite(path, model.named_parameters())
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bar of transformers, which breaks the trainer's, and its tables."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _unloadable(path: str, error: OSError) -> ValueError:

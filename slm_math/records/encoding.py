@@ -56,6 +56,7 @@ def to_json(record: Record) -> dict[str, Any]:
         "hedged": record.hedged,
         "lenient": record.lenient,
         "error": record.error,
+        **({"skipped": True} if record.skipped else {}),
         "seconds": record.seconds,
         "events": [_event_to_json(event) for event in record.events],
         **{name: values for name, values in training.items() if values},
@@ -94,6 +95,7 @@ def _event_to_json(event: Event) -> dict[str, Any]:
         "prompt_tokens": event.prompt_tokens,
         "tokens": event.tokens,
         "seconds": event.seconds,
+        **({"prompt_hash": event.prompt_hash} if event.prompt_hash else {}),
     }
 
 
@@ -140,6 +142,7 @@ def from_json(row: Mapping[str, Any]) -> Record:
         hedged=row.get("hedged") is True,
         lenient=row.get("lenient", correct) is True,
         error=None if error is None else _text(error),
+        skipped=row.get("skipped") is True,
         seconds=_number(row.get("seconds")),
         events=tuple(
             _event_from_json(event)
@@ -193,6 +196,7 @@ def _event_from_json(event: Mapping[str, Any]) -> Event:
             prompt_tokens=int(_number(event.get("prompt_tokens"))),
             tokens=int(_number(event.get("tokens"))),
             seconds=_number(event.get("seconds")),
+            prompt_hash=_text(event.get("prompt_hash")),
         )
     if event["kind"] == "run":
         return RunEvent(

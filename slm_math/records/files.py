@@ -29,9 +29,12 @@ class RecordFile:
 
     `identity` is what must be equal for two runs to be the same evaluation. If the folder holds
     another evaluation, that is an error; with `set_aside` the folder is renamed instead
-    (`<name>.replaced-1`, `-2`, ...). An incomplete last line, left by a killed process, is removed;
-    only `replace` rewrites complete records. A sample that broke is run again: the newest record
-    of a sample counts. The file is locked: only one process may write to it.
+    (`<name>.replaced-1`, `-2`, ...). An evaluation in which no workflow came to its end is nobody's
+    (a first attempt with a wrong model or address): it is replaced if it has no records, and
+    renamed if it has records of broken workflows. An incomplete last line, left by a killed
+    process, is removed; only `replace` rewrites complete records. A sample that broke is run again:
+    the newest record of a sample counts, and `replace` removes the older ones. The file is locked:
+    only one process may write to it.
 
     The manifest describes every session of the evaluation (its `legs`; one that was resumed twice
     has three): start and end, machine and versions, and how local engines decoded.
@@ -55,24 +58,17 @@ class RecordFile:
         self._incomplete: dict[tuple[str, int], Record] = {}  # samples that are run again
         folder.mkdir(parents=True, exist_ok=True)
         self._file = self._locked(folder)
-        old = read_manifest(folder)
-        if not old and self.path.stat().st_size:
-            raise ValueError(
-                f"{folder} contains records.jsonl but no manifest.json, so it cannot be resumed: "
-                f"choose another --out"
-            )
+        old = self._old_manifest(folder)
         changed = differences(old["identity"], self.identity) if old else []
-        if changed and not set_aside:
+        if changed and not set_aside and self._whole_records():
             raise ValueError(
                 f"{folder} holds another evaluation ({', '.join(changed)} differ): choose another "
                 f"--out, or remove the folder"
             )
         if changed:
-            names = (folder.with_name(f"{folder.name}.replaced-{i}") for i in range(1, 1 << 30))
-            os.rename(folder, next(name for name in names if not name.exists()))
-            folder.mkdir()
-            self._file.close()
-            self._file, old = self._locked(folder), {}
+            if read_records(self.path):
+                self._rename(folder)
+            old = {}
         self._recover()
         self.finished = bool(old) and not old["partial"]
         self._sessions: list[dict[str, Any]] = [
@@ -100,7 +96,35 @@ class RecordFile:
         complete = data.rfind(b"\n") + 1
         if complete < len(data):
             self._file.truncate(complete)
-        self.records = [record for record in read_records(self.path) if record.error is None]
+        self.records = self._whole_records()
+        self._superseded = data.count(b"\n") > len(self.records)
+
+    def _whole_records(self) -> list[Record]:
+        """The records of workflows that did not break."""
+        return [record for record in read_records(self.path) if not record.broken]
+
+    def _old_manifest(self, folder: Path) -> dict[str, Any]:
+        """The manifest of an earlier session; {} if there was none."""
+        if self.path.stat().st_size:
+            old = read_manifest(folder)
+            if not old:
+                raise ValueError(
+                    f"{folder} contains records.jsonl but no manifest.json, so it cannot be "
+                    f"resumed: choose another --out"
+                )
+            return old
+        try:
+            return read_manifest(folder)
+        except ValueError:  # without records there is nothing that could be mistaken
+            return {}
+
+    def _rename(self, folder: Path) -> None:
+        """Renames the folder to `<name>.replaced-<n>` and begins a new one."""
+        names = (folder.with_name(f"{folder.name}.replaced-{i}") for i in range(1, 1 << 30))
+        os.rename(folder, next(name for name in names if not name.exists()))
+        folder.mkdir()
+        self._file.close()
+        self._file = self._locked(folder)
 
     def check(self, wanted: Set[tuple[str, int]]) -> None:
         """Raises ValueError for records of samples that the evaluation does not have."""
@@ -117,15 +141,19 @@ class RecordFile:
         incomplete = [record for record in self.records if not is_complete(record)]
         self._incomplete = {record.key: record for record in incomplete}
         self.records = [record for record in self.records if record.key not in self._incomplete]
+        self._superseded |= bool(incomplete)
 
     def replace(self, records: Sequence[Record]) -> None:
-        """Rewrites the file, completely or not at all, if any record changed."""
-        if all(new is old for new, old in zip(records, self.records, strict=True)):
+        """Rewrites the file, completely or not at all, if any record changed or if it has older
+        records of the same samples.
+        """
+        changed = any(new is not old for new, old in zip(records, self.records, strict=True))
+        if not (changed or self._superseded):
             return
         write_records(self.path, records)
         self._file.close()
         self._file = self._locked(self.path.parent)
-        self.records = list(records)
+        self.records, self._superseded = list(records), False
 
     @property
     def done(self) -> set[tuple[str, int]]:
@@ -135,7 +163,7 @@ class RecordFile:
     def add(self, record: Record) -> None:
         """Writes a record. A record set apart stays where the new one of its sample broke."""
         old = self._incomplete.get(record.key)
-        if old is not None and record.error is not None:
+        if old is not None and record.broken:
             self.records.append(old)
             return
         self._file.write(json_line(record))

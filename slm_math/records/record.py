@@ -27,7 +27,8 @@ class ChatMessage(NamedTuple):
 @dataclass(frozen=True)
 class TurnEvent:
     """A reply that a model generated. `program` says whether the reply contains a program; `finish`
-    is "length" for a reply that hit the token limit, else "stop".
+    is "length" for a reply that hit the token limit, else "stop". `prompt_hash` is that of the
+    prompt as the chat template rendered it, "" where a server does that.
     """
 
     role: str = ""
@@ -38,6 +39,7 @@ class TurnEvent:
     prompt_tokens: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    prompt_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class Record:
     the last reply that states this answer does so (see `extract`); "program" where no reply states
     it and programs ran. `hedged`: incorrect, and that reply names alternatives. `lenient`: correct,
     also when the agent has no answer and the last number of the final reply is accepted (the last
-    reply of the role that spoke first). `error`: why the workflow broke.
+    reply of the role that spoke first). `error`: why the workflow broke, or with `skipped` why it
+    did not begin: the problem does not fit into the model's context, which another attempt does not
+    change.
 
     Training adds by role: the unweighted `parts` of the reward, `rewards` (NaN: not scored),
     `advantages`, and in `reward_errors` why a part could not be scored. `has_verdict` is False only
@@ -102,6 +106,7 @@ class Record:
     hedged: bool = False
     lenient: bool = False
     error: str | None = None
+    skipped: bool = False
     seconds: float = 0.0
     events: tuple[Event, ...] = ()
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -114,6 +119,11 @@ class Record:
     def key(self) -> tuple[str, int]:
         """Problem id and sample number, which identify a record in an evaluation."""
         return self.id, self.sample
+
+    @property
+    def broken(self) -> bool:
+        """Whether the workflow broke; another attempt may come to its end."""
+        return self.error is not None and not self.skipped
 
     @cached_property
     def turns(self) -> tuple[TurnEvent, ...]:
@@ -173,7 +183,7 @@ def record(graded: GradedTrace) -> Record:
     task, trace, problem = graded.task, graded.trace, graded.task.problem
     first_role = trace.turns[0].request.role if trace.turns else ""
     replies = [turn.reply.text for turn in trace.turns if turn.request.role == first_role]
-    stated, method = _stated(trace)
+    stated, method = _stated(trace, problem.answer_type)
     correct = graded.correct
     has_rules = problem.answer_type != "math"  # a tolerance decides nothing else
     return Record(
@@ -192,15 +202,16 @@ def record(graded: GradedTrace) -> Record:
         hedged=stated is not None and stated.hedged and not correct,
         lenient=correct or (trace.answer is None and _lenient(["", *replies][-1], task)),
         error=trace.error,
+        skipped=trace.skipped,
         seconds=round(trace.seconds, 4),
         events=tuple(_event(event, graded) for event in trace.events),
     )
 
 
-def _stated(trace: Trace) -> tuple[Extracted | None, str]:
+def _stated(trace: Trace, answer_type: AnswerType) -> tuple[Extracted | None, str]:
     """How the last reply that states the answer of a trace does so."""
     for turn in reversed(trace.turns if trace.answer is not None else ()):
-        extracted = extract(turn.reply.text)
+        extracted = extract(turn.reply.text, answer_type=answer_type)
         if extracted.value == trace.answer:
             return extracted, extracted.method
     return None, "program" if trace.answer is not None and trace.runs else "none"
@@ -248,6 +259,7 @@ def _event(event: Turn | Run | Note, graded: GradedTrace) -> Event:
         prompt_tokens=len(event.reply.prompt_ids),
         tokens=event.reply.tokens,
         seconds=round(event.reply.seconds, 4),
+        prompt_hash=event.reply.prompt,
     )
 
 

@@ -21,7 +21,8 @@ from slm_math.report.drawing import (
     shares_axis,
     stroke,
 )
-from slm_math.report.load import AccuracyCurve, AgentRun, RewardCurve
+from slm_math.report.load import AccuracyCurve, AgentRun
+from slm_math.report.rewards import RewardCurve
 from slm_math.report.text import percent
 
 MOST_VALUES = 24  # a tag with more values identifies problems rather than kinds of problems

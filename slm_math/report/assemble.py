@@ -58,7 +58,10 @@ def report(folders: Sequence[str], out: str, plots: str | None, transcripts: int
         else f"All {len(data['entries'])} samples."
     )
     settings = list(map(settings_table, material.runs))
-    text = page(_title(groups), _lead(groups), parts, settings=settings, shown=shown, data=data)
+    lead = " ".join([_lead(groups), *(f"{note}." for note in material.notes)])
+    text = page(_title(groups), lead, parts, settings=settings, shown=shown, data=data)
+    for note in material.notes:
+        print(note)
     file = Path(out)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,10 +12,13 @@ from slm_math.evaluation.runs import evaluation_folders
 from slm_math.metrics.summary import Summary, summarize
 from slm_math.records.files import read_manifest, read_records
 from slm_math.records.record import Record
+from slm_math.records.run_folder import TRAINED, read_run
+from slm_math.report.rewards import RewardCurve, reward_curve
 
 RECORDS = "records.jsonl"
 _EPOCH = re.compile(r"epoch-(\d+)")
 _STEP = re.compile(r"step-(\d+)")
+_SECONDS = len("2026-01-31T23:59:59")
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,13 @@ class AccuracyCurve:
 
 
 @dataclass(frozen=True)
-class RewardCurve:
-    """Mean rewards of training steps: (optimizer step, reward)."""
-
-    name: str
-    points: tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True)
 class Material:
     """Everything that a report is made from."""
 
     runs: tuple[AgentRun, ...]
     curves: tuple[AccuracyCurve, ...] = ()
     rewards: tuple[RewardCurve, ...] = ()
+    notes: tuple[str, ...] = ()  # what is not shown, and why
 
 
 def load(folders: Sequence[str]) -> Material:
@@ -88,6 +82,7 @@ def load(folders: Sequence[str]) -> Material:
     agents: list[tuple[str, str, Path]] = []  # (folder as named, agent, its folder)
     trainings: list[tuple[str, list[Path]]] = []  # (folder, its evaluations in order)
     rewards: list[RewardCurve] = []
+    notes: list[str] = []
     for folder in folders:
         root = Path(folder)
         if not root.is_dir():
@@ -99,9 +94,12 @@ def load(folders: Sequence[str]) -> Material:
         elif own := evaluation_folders(root):
             agents += [(folder, *item) for item in own.items()]
         elif stages := _stages(root / "eval"):
+            stages, told = _of_one_run(root, stages)
             agents += [(folder, *item) for item in evaluation_folders(stages[-1]).items()]
             trainings.append((folder, stages))
-            rewards += _reward_curves(root)
+            curve, reason = reward_curve(root)
+            rewards += curve
+            notes += told + reason
         else:
             raise ValueError(
                 f"{folder} holds no evaluation: no {RECORDS}, */{RECORDS} or eval/*/*/{RECORDS}"
@@ -114,7 +112,7 @@ def load(folders: Sequence[str]) -> Material:
         curve for folder, stages in trainings for curve in _accuracy_curves(folder, stages, named)
     ]
     runs = _numbered([_read(name, path) for path, name in named.items()])
-    return Material(tuple(runs), tuple(curves), tuple(rewards))
+    return Material(tuple(runs), tuple(curves), tuple(rewards), tuple(notes))
 
 
 def _unique_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
@@ -180,18 +178,28 @@ def _accuracy_curves(
     return curves
 
 
-def _reward_curves(root: Path) -> list[RewardCurve]:
-    """`train/reward` of the newest log that has it."""
-    for file in sorted(
-        root.glob("logs/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime, reverse=True
-    ):
-        with file.open(encoding="utf-8", newline="") as lines:
-            rows = [(row.get("step"), row.get("train/reward")) for row in csv.DictReader(lines)]
-        points = [(int(float(step)), float(reward)) for step, reward in rows if step and reward]
-        points = [(step, reward) for step, reward in points if math.isfinite(reward)]
-        if len(points) > 1:
-            return [RewardCurve(root.resolve().name, tuple(points))]
-    return []
+def _of_one_run(root: Path, stages: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The stages that the run of the root's manifest evaluated, and a note on those of an earlier
+    run, which versions that allowed a second run in a root left there.
+    """
+    run = read_run(root)
+    fresh = "run" not in run and not any("--ckpt_path" in str(a) for a in run.get("command", ()))
+
+    def foreign(stage: Path) -> bool:
+        if not (TRAINED.fullmatch(stage.name) or stage.name == "start"):
+            return False
+        [manifest, *_] = map(read_manifest, evaluation_folders(stage).values())
+        own, started = manifest.get("about", {}).get("run"), str(manifest.get("started", ""))
+        if own is not None or not fresh:
+            return own not in (None, run.get("run"))
+        return bool(run and started) and started[:_SECONDS] < str(run["started"])[:_SECONDS]
+
+    others = [stage for stage in stages if foreign(stage)]
+    mine = [stage for stage in stages if stage not in others]
+    if not mine:  # the run has evaluated nothing yet
+        return list(stages), [f"{root}: the evaluations are of an earlier run in this folder"]
+    names = ", ".join(stage.name for stage in others)
+    return mine, [f"{root}: left out, of an earlier run in this folder: {names}"] if others else []
 
 
 def _read(name: str, folder: Path) -> AgentRun:

@@ -43,7 +43,7 @@ def flags(record: Record, flipped: bool) -> list[str]:
         "truncated": record.truncated,
         "lost": any(note.kind == "lost" for note in record.notes),
         "no-answer": record.answer is None,
-        "broken": record.error is not None,
+        "broken": record.broken,
     }
     return [name for name in FLAGS if holds[name]]
 

@@ -109,4 +109,5 @@ def _trace(result: Finished[str | None]) -> Trace:
         answer=answer,
         error=result.error,
         seconds=result.seconds,
+        skipped=result.skipped,
     )

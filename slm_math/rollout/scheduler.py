@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from slm_math.agents.base import check_request
+from slm_math.agents.base import MOST_EVENTS, check_request
 from slm_math.engines.base import ContextFull, Engine, EngineError, Request
 from slm_math.types import (
     Effect,
@@ -25,7 +25,6 @@ from slm_math.types import (
 )
 
 T = TypeVar("T")
-MOST_EVENTS = 10_000  # a workflow with more events is in a loop
 
 
 class Executor(Protocol):
@@ -109,6 +108,7 @@ class Finished(Generic[T]):
 
     `value` is what it returned. `error` is set when an engine could not answer one of its requests;
     `value` is None then. `events` are its turns, runs and notes in order, `seconds` the wall time.
+    `skipped`: its first request does not fit into the model's context.
     """
 
     job: Job[T]
@@ -116,6 +116,7 @@ class Finished(Generic[T]):
     events: tuple[Turn | Run | Note, ...]
     error: str | None
     seconds: float
+    skipped: bool = False
 
 
 @dataclass(eq=False)
@@ -210,7 +211,8 @@ class Scheduler:
             result = Reply("", finish="length")
         if isinstance(result, EngineError):
             item.record()  # the requests beside it that were answered
-            yield self._end(item, live, None, str(result))
+            ended = self._end(item, live, None, str(result))
+            yield replace(ended, skipped=isinstance(result, ContextFull))
             return
         if isinstance(result, Exception):
             raise result

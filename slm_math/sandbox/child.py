@@ -20,7 +20,7 @@ from types import CodeType
 from typing import Any
 
 OUT, ERR, REPORT, JOB, NOWHERE = 1, 2, 3, 4, 5  # open files of the child; file 0 is empty
-READY = b"\1"  # the first byte of a report: all walls stand, and the program begins
+READY = "\1"  # the first byte of a report: all walls stand, and the program begins
 # the file names in the program's own frames
 PROGRAM, EARLIER = "<program>", "<earlier block>"
 MESSAGE, NAME = 400, 100  # characters of an error's message and of its class
@@ -28,7 +28,7 @@ MESSAGE, NAME = 400, 100  # characters of an error's message and of its class
 
 def main() -> None:
     """Read the job, run it, write the report and end. Must be called in a locked process."""
-    os.write(REPORT, READY)
+    os.write(REPORT, READY.encode())
     failed, fields = False, (b"", b"", b"", b"")
     out = err = None
     try:
@@ -37,7 +37,7 @@ def main() -> None:
         sys.stdout = sys.__stdout__ = out = _stream(OUT)
         sys.stderr = sys.__stderr__ = err = _stream(ERR)
         value = execute(job["code"], job["earlier"])
-        fields = (b"", b"", b"", value.encode("utf-8", "backslashreplace")[: job["value"]])
+        fields = (b"", b"", b"", value.encode("utf-8", "backslashreplace")[: job["most"]])
         _finish(out, err)
     except SystemExit as stop:
         failed, fields = _exit(stop)
@@ -197,14 +197,14 @@ def _line(error: BaseException) -> int:
     return line
 
 
-def report(written: bytes) -> Mapping[str, Any]:
-    """The fields of a report, which a child wrote after the ready mark. It may hold any bytes.
+def report(written: str) -> Mapping[str, Any]:
+    """The fields of a report, which a child wrote after the ready mark. It may hold any text.
 
     Called on the other side, by the process that started the worker.
     """
-    fields = written.split(b"\0")
-    *texts, value = (fields + [b""] * 4)[:4]
-    name, line, message = (_one_line(text.decode("utf-8", "replace")) for text in texts)
+    fields = written.split("\0")
+    *texts, value = (fields + [""] * 4)[:4]
+    name, line, message = map(_one_line, texts)
     number = int(line) if line.isdecimal() and line.isascii() and len(line) < 9 else 0
     name = name if name.isidentifier() else "Exception" if name else ""
     return {

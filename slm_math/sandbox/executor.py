@@ -29,8 +29,9 @@ class Sandbox(Jobs):
 
     Limits per program: `cpu_seconds` of processor time; `wall_seconds` from its start, for programs
     that sleep (by default twice the processor time plus 2 s); `memory_mb` MiB in addition to what
-    the libraries use; `output_kb` KiB of output. If a program continues a session, the times hold
-    for each request of the session.
+    the libraries use; `output_kb` KiB that are kept of each output, the beginning and the end of a
+    longer one. A program that writes 80 times as much is stopped. If a program continues a session,
+    the times hold for each request of the session.
 
     The same program gives the same output, because the hashes of text and random numbers have fixed
     seeds. The clock, and the order of sets of objects that are hashed by address, are not fixed.
@@ -92,7 +93,7 @@ class Sandbox(Jobs):
         """Run a program; if the machine disturbed it, run it again on a new worker."""
         request, limits = job.request, self.limits
         cpu, wall = limits.cpu_seconds * request.turns, limits.wall_seconds * request.turns
-        code = {"code": request.code, "earlier": request.earlier, "value": limits.output + 1}
+        code = {"code": request.code, "earlier": request.earlier, "most": limits.flood + 1}
         why = ""
         for attempt in range(TRIES):
             try:

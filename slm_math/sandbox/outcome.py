@@ -11,12 +11,16 @@ from slm_math.sandbox import child
 from slm_math.sandbox.zygote import BY_CLOCK, BY_CPU, BY_ITSELF
 from slm_math.types import RunResult
 
+# how many times as much as is kept a program may write before it is stopped
+FLOOD = 80
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{4,16}\b")  # "<function f at 0x7f3a0c1d2e50>"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of one program: seconds of processor and wall time, MiB memory, KiB output."""
+    """The limits of one program: seconds of processor and wall time, MiB memory, and KiB output:
+    so much is kept of each output, the beginning and the end.
+    """
 
     cpu_seconds: float
     wall_seconds: float
@@ -37,8 +41,13 @@ class Limits:
 
     @property
     def output(self) -> int:
-        """The limit in bytes on each output of a program: stdout, stderr and its value."""
+        """The bytes that are kept of each output of a program: stdout, stderr and its value."""
         return self.output_kb << 10
+
+    @property
+    def flood(self) -> int:
+        """The bytes of all outputs together after which a program is stopped."""
+        return FLOOD * self.output
 
 
 @dataclass(frozen=True)
@@ -46,17 +55,19 @@ class Outcome:
     """How a program ended.
 
     `status` is its exit status, or minus the number of the signal that ended it. `cpu` and
-    `seconds` are processor and wall time. `why` says why the zygote killed it. `report` comes
-    without its ready mark.
+    `seconds` are processor and wall time. `why` says why the zygote killed it. Of `stdout`,
+    `stderr` and `report` the beginning and the end are kept; `report` comes without its ready mark.
+    `written` counts the bytes of all three.
     """
 
     status: int
     cpu: float
     seconds: float
     why: bytes
-    stdout: bytes
-    stderr: bytes
-    report: bytes
+    stdout: str
+    stderr: str
+    report: str
+    written: int
 
     def out_of_time(self, allowed: float) -> bool:
         """Whether the program used up its `allowed` processor seconds, however it was stopped."""
@@ -87,14 +98,13 @@ def result(
     the machine killed in every attempt counts as out of memory.
     """
     report = child.report(outcome.report)
-    value = report["value"]
-    output_overflow = len(outcome.stdout) > limits.output or len(value) > limits.output
+    output_overflow = outcome.written > limits.flood
     over = outcome.out_of_time(cpu)
     timed_out = not output_overflow and (over or outcome.why == BY_CLOCK)
     kind, message, line = report["error_type"], report["message"], report["error_line"]
     if output_overflow:
         kind = "OutputError"
-        message = f"the program was stopped after {limits.output_kb} KB of output"
+        message = f"the program was stopped after {limits.flood >> 10} KB of output"
     elif timed_out:
         allowed = f"{cpu:g} s of processor time" if over else f"{wall:g} s"
         kind, message = "TimeoutError", f"the program took more than {allowed}"
@@ -115,9 +125,9 @@ def result(
     clean = _Cleaner(hidden)
     return RunResult(
         ok=ok,
-        stdout=clean(outcome.stdout[: limits.output].decode("utf-8", "replace")),
-        stderr=clean(outcome.stderr[: limits.output].decode("utf-8", "replace")),
-        value=clean(value[: limits.output].decode("utf-8", "replace")) if ok else "",
+        stdout=clean(outcome.stdout),
+        stderr=clean(outcome.stderr),
+        value=clean(report["value"]) if ok else "",
         error=clean(text),
         error_type=kind,
         error_line=line,

@@ -19,6 +19,7 @@ from slm_math.sandbox.errors import SandboxError
 from slm_math.sandbox.executor import Sandbox
 from slm_math.sandbox.handler import Refusal, RequestHandler
 from slm_math.types import RunPython, RunResult
+from slm_math.visible import visible
 
 SPARE_CONNECTIONS = 32  # for refusals and health checks, beyond those whose programs run or wait
 
@@ -108,7 +109,7 @@ class SandboxServer(ThreadingHTTPServer):
                 return self.sandbox.run(request.code, request.earlier, request.turns)
         except SandboxError as error:
             reason = " ".join(str(error).split())[:400]
-            print(f"sandbox: {reason}", file=sys.stderr, flush=True)
+            print(f"sandbox: {visible(reason)}", file=sys.stderr, flush=True)
             raise Refusal(503, reason) from None
         finally:
             with self._lock:
@@ -155,7 +156,8 @@ class SandboxServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):  # clients come and go
-            print(f"sandbox: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            reason = visible(f"{type(error).__name__}: {error}")
+            print(f"sandbox: {reason}", file=sys.stderr, flush=True)
 
 
 def serve(

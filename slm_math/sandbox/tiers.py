@@ -141,15 +141,15 @@ def test(worker: Worker, limits: Limits, reading: bool, namespaces: bool) -> Non
     """
     code = canaries.program(platform.machine(), reading, namespaces, limits.memory_mb << 20)
     seconds = 60.0
-    outcome = worker.run({"code": code, "earlier": [], "value": 100}, limits, seconds, 2 * seconds)
-    lines = outcome.stdout.decode("utf-8", "replace").splitlines()
+    outcome = worker.run({"code": code, "earlier": [], "most": 100}, limits, seconds, 2 * seconds)
+    lines = outcome.stdout.splitlines()
     control_passed = lines[-1:] == [canaries.CONTROL]
     if breaches := lines[:-1] if control_passed else lines:
         raise SandboxError(f"a program could {', '.join(breaches)}")
     if outcome.killed_from_outside(seconds):
         raise Lost("killed from outside")
     if not control_passed:
-        report = outcome.report.decode("utf-8", "replace").replace("\0", " ").strip()
+        report = outcome.report.replace("\0", " ").strip()
         reason = report or f"status {outcome.status}"
         raise SandboxError(f"a harmless program did not run: {reason}")
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from slm_math.sandbox import child
 from slm_math.sandbox.outcome import Limits, Outcome
-from slm_math.sandbox.worker import Lost
+from slm_math.sandbox.output import Kept
+from slm_math.sandbox.worker import ERRORS, Lost
 from slm_math.sandbox.zygote import BY_CLOCK, BY_ITSELF
 
 _START = """
@@ -56,7 +57,7 @@ class Unsafe:
             held.write(marshal.dumps(job))
             held.seek(0)
             files = [report.fileno(), held.fileno()]
-            numbers = [*files, math.ceil(cpu_seconds) + 1, 2 * limits.output + 8192]
+            numbers = [*files, math.ceil(cpu_seconds) + 1, limits.flood + 1]
             command = [sys.executable, "-c", _START, *map(str, numbers), str(Path(__file__).parent)]
             with self._lock:
                 self._process = process = subprocess.Popen(
@@ -78,9 +79,12 @@ class Unsafe:
                 process.wait()
             with contextlib.suppress(ProcessLookupError):  # processes that the program started
                 os.killpg(process.pid, signal.SIGKILL)
+            outputs = []
             for file in (stdout, stderr, report):
                 file.seek(0)
-            out, err, written = stdout.read(), stderr.read(), report.read()
+                most = max(limits.output, ERRORS if file is report else 0)
+                outputs.append(Kept(most, file.read()))
+        out, err, written = (each.text for each in outputs)
         status = process.returncode
         if not written.startswith(child.READY) and why == BY_ITSELF:
             raise Lost(f"the interpreter ended before it ran the program (status {status})")
@@ -92,6 +96,7 @@ class Unsafe:
             stdout=out,
             stderr=err,
             report=written[1:],
+            written=sum(each.size for each in outputs),
         )
 
     def expect(self) -> None:

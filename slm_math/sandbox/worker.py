@@ -20,12 +20,13 @@ from typing import Any
 from slm_math.sandbox import child, zygote
 from slm_math.sandbox.errors import SandboxError
 from slm_math.sandbox.outcome import Limits, Outcome
+from slm_math.sandbox.output import Kept
 
 START_SECONDS = 120.0  # a start takes about a second; an overloaded machine may take longer
 GRACE_SECONDS = 20.0  # how much later than the wall limit a worker may report the end of a program
 LEAVE_SECONDS = 2.0  # how long a worker may take to end before it is killed
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the latter is the status of bubblewrap
-ERRORS = 4096  # bytes of a report that are kept in addition to the value
+ERRORS = 4400  # bytes of a report that are kept in any case: twice the longest error
 
 
 class Lost(Exception):
@@ -118,14 +119,13 @@ class Worker:
                     raise Lost(str(error)) from error
             for end in writers:
                 end.close()
-            limit = [limits.output + 1, limits.output, limits.output + 1 + ERRORS]
-            written, ended = self._follow(readers, limit, wall_seconds)
+            report_most = max(limits.output, ERRORS)
+            outputs = [Kept(most) for most in (limits.output, limits.output, report_most)]
+            ended = self._follow(readers, outputs, limits.flood, wall_seconds)
         status, cpu, seconds, why = zygote.ENDED.unpack(ended)
-        stdout, stderr, report = map(bytes, written)
+        stdout, stderr, report = (each.text for each in outputs)
         if not report.startswith(child.READY) and why == zygote.BY_ITSELF:
-            raise Lost(
-                report.decode("utf-8", "replace") or f"a child ended at once (status {status})"
-            )
+            raise Lost(report or f"a child ended at once (status {status})")
         return Outcome(
             status=os.waitstatus_to_exitcode(status),
             cpu=cpu,
@@ -134,6 +134,7 @@ class Worker:
             stdout=stdout,
             stderr=stderr,
             report=report[1:],
+            written=sum(each.size for each in outputs),
         )
 
     def expect(self) -> None:
@@ -158,13 +159,13 @@ class Worker:
             self.process.wait()
 
     def _follow(
-        self, readers: list[Any], limit: list[int], wall_seconds: float
-    ) -> tuple[list[bytearray], bytes]:
-        """Read the pipes until the zygote reports the end: (bytes of each pipe, the report).
+        self, readers: list[Any], outputs: list[Kept], flood: int, wall_seconds: float
+    ) -> bytes:
+        """Read the pipes, each into its `Kept`, until the zygote reports the end; returns that.
 
-        `limit` says how many bytes of each pipe to keep. A program with more output is stopped.
+        A program that writes more than `flood` bytes, wherever it writes them, is stopped.
         """
-        written, ended = [bytearray() for _ in readers], b""
+        written, ended = 0, b""
         deadline = time.monotonic() + wall_seconds + GRACE_SECONDS
         with selectors.DefaultSelector() as selector:
             for index, reader in enumerate(readers):
@@ -185,11 +186,11 @@ class Worker:
                     chunk = os.read(key.fd, 65536)
                     if not chunk:
                         selector.unregister(key.fileobj)
-                    buffer = written[key.data]
-                    buffer.extend(chunk[: limit[key.data] - len(buffer)])
-                    if key.data == 0 and len(buffer) == limit[0] and not self._stopped:
+                    outputs[key.data].add(chunk)
+                    written += len(chunk)
+                    if written > flood and not self._stopped:
                         self.stop()
-        return written, ended
+        return ended
 
     def _ending(self) -> bytes:
         try:

@@ -8,6 +8,7 @@ from agents.driving import Flow, box, cut, play
 
 from slm_math.agents import parallel, stated_answer, usable_reply
 from slm_math.agents.judging import reviewed
+from slm_math.testing import drive_workflow
 from slm_math.types import Generate, Note, Reply, RunPython, RunResult, user
 
 REQUEST = Generate(user("q"), role="judge", temperature=0.2)
@@ -208,3 +209,18 @@ def test_retries_are_so_many() -> None:
 )
 def test_a_verdict_is_about_the_last_draft_of_its_branch(notes: Any, expected: Any) -> None:
     assert list(reviewed(notes)) == expected
+
+
+def notes_for_ever() -> Iterator[Any]:
+    while True:
+        yield [Note("draft", "1")]
+
+
+def test_notes_without_end_are_stopped_in_a_parallel_workflow() -> None:
+    with pytest.raises(ValueError, match="a workflow never ends: 10000 notes and no request"):
+        next(parallel([asks("a"), notes_for_ever()]))
+
+
+def test_notes_without_end_are_stopped_in_a_test_of_ones_own() -> None:
+    with pytest.raises(ValueError, match="the workflow never ends: 10000 events"):
+        drive_workflow(notes_for_ever())

@@ -14,7 +14,7 @@ from slm_math.agents.coding import (
 )
 from slm_math.agents.judging import ask_verifier, run_check_program
 from slm_math.prompts import Prompt
-from slm_math.types import Note, Reply, RunPython, user
+from slm_math.types import Note, Reply, Run, RunPython, RunResult, user
 
 CHAT = user("the question")
 OUTPUT, REPAIR = Prompt("output", "output"), Prompt("repair", "output")
@@ -148,8 +148,9 @@ def test_a_program_is_whole_when_its_fence_is_closed(text: str, whole: bool) -> 
 
 
 def test_develop_returns_the_chat_with_the_program_and_its_result() -> None:
-    chat, result = play(developing(), code(), printed(7)).answer
-    assert ([message.role for message in chat], result) == (["user", "assistant"], printed(7))
+    chat, run = play(developing(), code(), printed(7)).answer
+    assert [message.role for message in chat] == ["user", "assistant"]
+    assert run == Run("print(3+4)", printed(7))
 
 
 def test_develop_shows_errors_until_it_runs() -> None:
@@ -165,7 +166,7 @@ def test_develop_shows_errors_until_it_runs() -> None:
 
 def test_develop_gives_up_after_so_many_repairs() -> None:
     driven = play(developing(2), *[code(), FAILED] * 3)
-    assert driven.answer[1] is FAILED
+    assert driven.answer[1].result is FAILED
 
 
 def test_develop_without_a_program_has_no_result() -> None:
@@ -175,7 +176,7 @@ def test_develop_without_a_program_has_no_result() -> None:
 
 def test_write_program_asks_again_for_a_truncated_program() -> None:
     driven = play(developing(), cut("```python\nprint("), code(), printed(7))
-    assert (driven.noted("lost"), driven.answer[1]) == (["truncated"], printed(7))
+    assert (driven.noted("lost"), driven.answer[1].result) == (["truncated"], printed(7))
 
 
 def test_verifier_sees_problem_draft_and_answer() -> None:
@@ -221,6 +222,8 @@ def test_verifier_truncated_in_another_program_is_lost() -> None:
         (printed("False"), "INCORRECT"),
         (printed("checking\nTrue"), "CORRECT"),
         (printed(1), "UNCLEAR"),
+        (RunResult(True, "the sum fits\n", value="True"), "CORRECT"),
+        (RunResult(True, "False\n", value="0"), "UNCLEAR"),
         (SILENT, "UNCLEAR"),
     ],
 )
@@ -232,13 +235,18 @@ def test_a_trial_is_decided_by_what_the_program_prints(result: Any, decision: st
     assert "7" in driven.shown(0)
 
 
+def test_a_check_program_may_end_with_its_main_function() -> None:
+    checked = code("def main():\n    print(3 + 4 == 7)\n    return 0\nmain()")
+    assert play(trying(), checked, RunResult(True, "True\n", value="0")).answer[0] == "CORRECT"
+
+
 def test_failing_check_program_is_repaired_once_then_unclear() -> None:
     assert play(trying(), code(), FAILED, code(), printed("False")).answer[0] == "INCORRECT"
     assert play(trying(), code(), FAILED, code(), STOPPED).answer[0] == "UNCLEAR"
 
 
 def test_a_trial_without_a_program_is_unclear() -> None:
-    assert play(trying(), Reply("True")).answer == ("UNCLEAR", NO_PROGRAM.text)
+    assert play(trying(), Reply("True")).answer == ("UNCLEAR", NO_PROGRAM.result.text)
 
 
 def test_verifiers_and_check_programs_see_the_images() -> None:

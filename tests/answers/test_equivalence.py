@@ -158,29 +158,29 @@ HOSTILE = [
 
 
 @pytest.fixture
-def spent(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The processor seconds of each question to the algebra process."""
-    seconds: list[float] = []
+def spent(monkeypatch: pytest.MonkeyPatch) -> list[pool.Reply]:
+    """The replies of the algebra process, with their seconds and steps."""
+    replies: list[pool.Reply] = []
     real = pool.Pool.query
 
-    def query(self: pool.Pool, *question: Any) -> tuple[str, float]:
-        reply, used = real(self, *question)
-        seconds.append(used)
-        return reply, used
+    def query(self: pool.Pool, *question: Any) -> pool.Reply:
+        replies.append(real(self, *question))
+        return replies[-1]
 
     monkeypatch.setattr(pool.Pool, "query", query)
-    return seconds
+    return replies
 
 
 @pytest.mark.parametrize("gold", ["5", r"\sqrt{2}", "x^2+1", "(1,2)"])
-def test_hostile_answers_are_wrong_and_cheap(gold: str, spent: list[float]) -> None:
+def test_hostile_answers_are_wrong_and_cheap(gold: str, spent: list[pool.Reply]) -> None:
     start = time.process_time()
     assert not [answer for answer in HOSTILE if equivalent(answer, gold)]
     assert not [answer for answer in HOSTILE if equivalent(answer, gold, "num", tolerance="1%")]
     assert not [answer for answer in HOSTILE if equivalent(answer, gold, "mc", [answer, "7"])]
     # processor time: about 0.5 s here, and 4 s of algebra for all of the answers
     assert time.process_time() - start < 30
-    assert sum(spent) < 60
+    assert sum(reply.seconds for reply in spent) < 60
+    assert not [reply for reply in spent if reply.text in pool.FAILURES]
 
 
 @pytest.mark.parametrize("answer", HOSTILE)
@@ -198,11 +198,15 @@ def test_the_answers_of_four_threads_are_those_of_one() -> None:
         ]
 
 
+# beyond our own grammar, and beyond the guards: sympy multiplies for a minute
+ENDLESS = r"\lfloor " + "+".join(f"(x+{n})^{{99999}}" for n in range(30)) + r"\rfloor"
+
+
 def test_a_stuck_worker_is_stopped_and_replaced() -> None:
     workers = pool.Pool()
-    endless = "+".join(f"(x+{n})^{{99999}}" for n in range(30))
-    assert workers.query(0.3, "equal", endless, rf"\frac{{1}}{{{endless}}}")[0] in pool.FAILURES
-    assert workers.query(1.0, "equal", r"\sqrt{8}", r"2\sqrt{2}")[0] == "yes"
+    limits = pool.Budget(seconds=0.3)
+    assert workers.query(limits, "equal", ENDLESS, rf"{ENDLESS}+1")[0] in pool.FAILURES
+    assert workers.query(pool.Budget(), "equal", r"\sqrt{8}", r"2\sqrt{2}")[0] == "yes"
     workers.close()
 
 
@@ -235,7 +239,7 @@ def test_missing_process_is_decision_died(monkeypatch: pytest.MonkeyPatch) -> No
         lambda *_, **__: (_ for _ in ()).throw(OSError(24, "too many files")),
     )
     workers = pool.Pool()
-    assert [workers.query(1.0, "equal", "x", "y")[0] for _ in range(5)] == ["died"] * 5
+    assert [workers.query(pool.Budget(), "equal", "x", "y")[0] for _ in range(5)] == ["died"] * 5
 
 
 def test_time_limit_holds_if_the_caller_blocks_signals() -> None:
@@ -243,7 +247,8 @@ def test_time_limit_holds_if_the_caller_blocks_signals() -> None:
         import signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF, signal.SIGALRM})
         from slm_math.answers import pool
-        endless = "+".join(f"(x+{n})^{{99999}}" for n in range(30))
+        pool.SECONDS = 1.0
+        endless = r"\lfloor " + "+".join(f"(x+{n})^{{99999}}" for n in range(30)) + r"\rfloor"
         real = pool._Worker.query
 
         def query(worker, question):
@@ -252,26 +257,70 @@ def test_time_limit_holds_if_the_caller_blocks_signals() -> None:
             return reply
 
         pool._Worker.query = query
-        pool.query("equal", endless, rf"\frac{{1}}{{{endless}}}")
+        with pool.budget():
+            pool.query("equal", endless, rf"{endless}+1")
     """
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
     )
     # the worker stopped itself and reported its time; the reply of a killed worker is one word
-    assert run.stdout.split() == ["timeout", "2"]
+    assert run.stdout.split() == ["timeout", "3"]
 
 
-def test_all_members_of_one_answer_share_its_time(spent: list[float]) -> None:
-    factor = r"\sqrt2+\tanh(0)\cdot" + r"\cdot".join(rf"\sinh^{{2}}({k})" for k in range(1, 7))
-    answer = ", ".join(f"{factor}+{k}" for k in range(6))
-    gold = ", ".join(rf"\sqrt2+{k}" for k in range(6))
-    grade(f"\\boxed{{({answer})}}", f"({gold})")
-    assert (
-        0.9 * pool.SECONDS < sum(spent) < 3 * pool.SECONDS
-    )  # each of the six takes all that there is
+# sympy compares it term by term: a few of them take all steps that there are
+LONG = r"\lfloor x\rfloor+" + "+".join(rf"\sqrt{{x+{k}}}" for k in range(1, 9))
+LONG_TOO = "+".join(rf"\sqrt{{x+{k}}}" for k in range(8, 0, -1)) + r"+\lfloor x\rfloor"
+
+
+def test_all_members_of_one_answer_share_its_steps(spent: list[pool.Reply]) -> None:
+    answer = ", ".join(f"{k}+{LONG}" for k in range(9))
+    gold = ", ".join(f"{k}+{LONG_TOO}" for k in range(9))
+    assert grade(f"\\boxed{{({answer})}}", f"({gold})").reason == "too complex"
+    assert len(spent) > 1
+    assert 0.5 * pool.STEPS < sum(reply.steps for reply in spent) <= pool.STEPS
     spent.clear()
-    grade(f"\\boxed{{{factor}}}", "A", None, "mc", [f"{gold}^{k}" for k in range(5)])
-    assert 0.9 * pool.SECONDS < sum(spent) < 3 * pool.SECONDS
+    choices = [f"{k}+{LONG_TOO}" for k in range(9)]
+    assert not grade(f"\\boxed{{20+{LONG}}}", "A", None, "mc", choices).correct
+    assert sum(reply.steps for reply in spent) <= pool.STEPS
+
+
+def test_a_remembered_verdict_costs_the_steps_that_it_took(spent: list[pool.Reply]) -> None:
+    """Otherwise the verdict on the last member would depend on what was graded before."""
+    pair = LONG.replace("x", "t"), LONG_TOO.replace("x", "t")
+    left = []
+    for _ in range(2):
+        with pool.budget():
+            assert equivalent(*pair)
+            left.append(pool.steps_left())
+    assert len(spent) == 1
+    assert left[0] == left[1] < pool.STEPS
+
+
+def test_every_worker_counts_the_same_steps() -> None:
+    """A worker beside busy neighbors is only slower: the steps decide, and they are the same."""
+    question = "equal", r"\frac{\sqrt{x^2+y}}{\sin z}", r"\sqrt{x^2+y}\csc z"
+    first, second = pool.Pool(), pool.Pool()
+    counted = [workers.query(pool.Budget(), *question).steps for workers in (first, second, first)]
+    assert len(set(counted)) == 1
+    enough, few = pool.Budget(counted[0]), pool.Budget(counted[0] - 1)
+    assert first.query(enough, *question).text == second.query(enough, *question).text == "yes"
+    assert first.query(few, *question).text == second.query(few, *question).text == "steps"
+    first.close()
+    second.close()
+
+
+def test_too_few_seconds_are_no_verdict_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = r"\sqrt{u^2+2u+1}+v", r"v+\sqrt{1+2u+u^2}"
+    with monkeypatch.context() as slow:
+        slow.setattr(pool.Pool, "query", lambda *_: pool.Reply("timeout", pool.SECONDS))
+        assert grade(rf"\boxed{{{pair[0]}}}", pair[1]).reason == "timeout"
+    assert grade(rf"\boxed{{{pair[0]}}}", pair[1]).correct
+
+
+def test_too_few_steps_are_a_verdict_for_good(spent: list[pool.Reply]) -> None:
+    pair = f"{LONG}+{LONG.replace('x', 'w')}", f"{LONG_TOO.replace('x', 'w')}+{LONG_TOO}"
+    assert [grade(rf"\boxed{{{pair[0]}}}", pair[1]).reason for _ in range(2)] == ["too complex"] * 2
+    assert [reply.text for reply in spent] == ["steps"]
 
 
 def test_importing_the_grader_does_not_import_sympy() -> None:

@@ -120,7 +120,12 @@ def test_the_reference_answer_of_a_field(field: str, gold: str) -> None:
     "<answer>", ",111",
      "1", " ", "*", "\n", "\\", "the answer is $", "<think></think>", r"\boxed{1} or ", "- ",
      "answer*", "```output\n",
-     "```output\n1\n```\n", "a:", "\nA: ", "answer ", "NSWER", "result is"],
+     "```output\n1\n```\n", "a:", "\nA: ", "answer ", "NSWER", "result is",
+     "5 is the answer ", "answer (a", "the answer is 5. No, wait ", "答案", "答案是", "选", "답은 ",
+     "Antwort ", "respuesta es ", "if the answer ", 'answer": "', '{"answer": "', "assistantfinal",
+     "analysis", "<|channel|>final", "<|channel|>final<|message|>", "<|", "<|im_", "[|",
+     "<extra_id_", "\n- 5", "Answer: 5\n", "\\\\boxed{", "confidence ", "\\boxed{5\\}",
+     "<final_answer>", "Answer is A! No, ", "\\text{answer: ", "leaving B ", "The answer is:\n- 5"],
 )  # fmt: skip
 def test_extraction_takes_linear_time(piece: str) -> None:
     def work(size: int) -> None:

@@ -124,7 +124,7 @@ def test_verdicts_of_samples_are_compared_one_by_one(tmp_path: Path, said: Any) 
 
 def test_a_later_row_without_a_verdict_is_a_missing_one(tmp_path: Path, said: Any) -> None:
     status, text = said(
-        write(tmp_path / "x.jsonl", [FIVE[0] | {"is_correct": True}, FIVE[0]]), "--verify"
+        write(tmp_path / "x.jsonl", [FIVE[0] | {"is_correct": True}, FIVE[1]]), "--verify"
     )
     assert status == 1
     assert "missing: 1 line 2, sample 0" in text
@@ -254,5 +254,5 @@ def test_verify_compares_reasons_and_methods(tmp_path: Path, said: Any) -> None:
 
 def test_it_says_which_fields_are_compared(tmp_path: Path, said: Any) -> None:
     file = tmp_path / "rows.jsonl"
-    write(file, [{"solution": "#### 1", "answer": "1", "generated": "#### 2"}])
+    write(file, [{"solution": "#### 1", "answer": "1", "other": "#### 2"}])
     assert "completion from 'solution', gold from 'answer'" in said(file)[1]

@@ -19,10 +19,15 @@ SMALL = [
     *("--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"),
 ]
 
+SEVERAL = [
+    *("--model.agent", "SolverVerifier", "--model.train_roles", "[solver, verifier]"),
+    *("--model.rewards", "[Correct, VerifierDecision]"),
+]
+
 
 @pytest.mark.parametrize(
     "given",
-    [[], ["--model.rewards+", "Format"], ["--model.agent", "SolverVerifier"]],
+    [[], ["--model.rewards+", "Format"], SEVERAL],
     ids=["defaults", "rewards", "agent"],
 )
 def test_written_config_of_a_run_runs_again_without_a_warning(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 import pytest
 
 from slm_math.data.arithmetic import ANSWERS_ONLY, FAMILIES, Arithmetic, corpus
+from slm_math.data.arithmetic_families import Family, all_numbers, numbers_for, pose
 from slm_math.types import Chat, Task
 
 SPLITS = ("train", "validation", "test")
@@ -153,3 +155,56 @@ def test_corpus_is_fixed_and_knows_every_family() -> None:
     assert all(
         word in text for word in ("fewer", "shared", "CORRECT", "INCORRECT", "```python", "####")
     )
+
+
+LARGEST = {"validation": 341, "test": 302}
+
+
+@pytest.mark.parametrize("split", LARGEST)
+@pytest.mark.parametrize("more", [1, 9, 10**9])
+def test_a_split_with_more_problems_than_there_are_is_refused(split: str, more: int) -> None:
+    """The error names the split, the number that was asked for, and the largest one."""
+    wanted = LARGEST[split] + more
+    with pytest.raises(
+        ValueError, match=rf"at most {LARGEST[split]} {split} .*{split} is {wanted}$"
+    ):
+        Arithmetic(**{split: wanted})
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_the_largest_splits_hold_different_numbers_only(seed: int) -> None:
+    source = Arithmetic(seed, **LARGEST)
+    for split, size in LARGEST.items():
+        tasks = source.tasks(split)
+        posed = {(task.problem.tags["family"], *numbers(task.problem.text)) for task in tasks}
+        assert len(posed) == len(tasks) == size
+
+
+def test_training_problems_may_repeat() -> None:
+    assert len(Arithmetic(train=2_600).tasks("train")) == 2_600  # one family has 175
+
+
+def test_problems_of_a_seed_stay_what_they_were() -> None:
+    [first, *_, last] = Arithmetic(test=301).tasks("test")
+    assert (first.problem.text, first.gold) == (
+        "In 3 boxes are 3 stickers each. Teo takes all and finds 5 more. How many stickers has Teo "
+        "now?",
+        "14",
+    )
+    assert (last.problem.text, last.gold) == (
+        "Cleo has 7 stickers. Sven has that in each of 9 trays and drops 6. How many stickers has "
+        "Sven now?",
+        "57",
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_numbers_are_drawn_from_the_ones_that_are_counted(family: Family) -> None:
+    draw, counted = random.Random(3), set(all_numbers(family))
+    assert {numbers_for(draw, family) for _ in range(500)} <= counted
+
+
+def test_a_family_without_problems_in_a_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slm_math.data.arithmetic_families.MOST_DRAWS", 500)
+    with pytest.raises(ValueError, match="'fewer' has no problem in the nowhere split"):
+        pose(random.Random(0), FAMILIES[7], "nowhere")

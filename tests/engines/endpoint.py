@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from slm_math.engines.base import Request
@@ -33,7 +34,7 @@ class ChatServer(ThreadingHTTPServer):
         self.bodies: list[dict] = []
         self.headers: list[dict] = []
         self.times: list[float] = []
-        self.now = self.most = 0
+        self.now = self.most = self.sent = 0
         self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -65,6 +66,14 @@ class Handler(BaseHTTPRequestHandler):
                 server.now -= 1
         if status is None:  # hang up without a word
             self.close_connection = True
+            return
+        if isinstance(answer, Iterator):  # chunks of unknown number
+            self.close_connection = True
+            self.send_response(status)
+            self.end_headers()
+            for chunk in answer:
+                self.wfile.write(chunk)
+                server.sent += len(chunk)
             return
         data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)

@@ -2,6 +2,8 @@
 key goes.
 """
 
+import gzip
+import json
 import logging
 import threading
 import time
@@ -87,6 +89,62 @@ def test_a_silent_server_is_given_up(serve):
     release.set()
     assert "no reply within 0.2 s (tried 2 times)" in str(error)
     assert time.monotonic() - started >= 0.4
+
+
+def endless(chunk=b"x" * 2**16):
+    yield b'{"choices": [{"message": {"content": "'
+    while True:
+        yield chunk
+
+
+def test_an_endless_reply_is_not_read_to_its_end(serve):
+    server, engine = serve(lambda *_: (200, endless(), {}), retries=3)
+    error = ask(engine, sampling=Sampling(max_new_tokens=2048))
+    assert str(error) == f"{server.url}/chat/completions: the reply is larger than 18 MiB"
+    assert len(server.bodies) == 1  # another attempt would read it again
+    assert server.sent < 64 * 2**20
+
+
+def test_an_endless_error_is_cut_off(serve):
+    server, engine = serve(lambda *_: (400, endless(), {}))
+    assert "status 400" in str(ask(engine))
+    assert server.sent < 16 * 2**20
+
+
+def test_a_packed_reply_is_read(serve):
+    packed = gzip.compress(json.dumps(completion("four")).encode())
+    _, engine = serve(lambda *_: (200, packed, {"Content-Encoding": "gzip"}))
+    assert ask(engine).text == "four"
+
+
+def test_a_reply_that_arrives_byte_by_byte_is_given_up(serve):
+    def slowly():
+        while True:
+            time.sleep(0.05)
+            yield b" "
+
+    _, engine = serve(lambda *_: (200, slowly(), {}), timeout=0.3, retries=0)
+    assert "no reply within 0.3 s" in str(ask(engine))
+
+
+@pytest.mark.parametrize("header", ["86400", "inf", formatdate(time.time() + 7200, usegmt=True)])
+def test_no_server_can_postpone_a_retry_for_long_and_a_wait_is_shown(
+    serve, monkeypatch, capsys, header
+):
+    waits = []
+
+    async def sleep(seconds):
+        waits.append(seconds)
+
+    monkeypatch.setattr("slm_math.engines.endpoint.asyncio.sleep", sleep)
+    busy = (429, {"error": {"message": f"over quota of {KEY}"}}, {"Retry-After": header})
+    _, engine = serve(lambda number, _: (*OK, {}) if number > 1 else busy)
+    assert ask(engine).text == "four"
+    assert waits == [60, 60]
+    # the second wait would end while the first one lasts
+    assert capsys.readouterr().out == (
+        "a chat endpoint asks to wait 60 s (status 429: over quota of [key])\n"
+    )
 
 
 def test_a_server_that_is_not_there_is_an_error(serve):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import SCRATCH
 
-from slm_math.engines.base import EngineError, Request
+from slm_math.engines.base import EngineError, ModelError, Request
 from slm_math.engines.sampling import sample_tokens, uniforms
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.policy.chat import ChatFormat
@@ -48,6 +48,22 @@ def test_logprobs_are_those_of_a_plain_forward_pass(model: Any, chat: ChatFormat
         start = len(reply.prompt_ids) - 1
         want = plain[torch.arange(start, ids.shape[1] - 1), ids[0, start + 1 :]]
         assert torch.allclose(torch.tensor(reply.logprobs), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_end_the_run(
+    chat: ChatFormat, temperature: float, value: float
+) -> None:
+    broken = SCRATCH.model(chat.tokenizer).eval()
+    broken.config.name_or_path = "some/model"
+    head = broken.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    head.weight.data[7, :] = value
+    engine = TransformersEngine(broken, chat)
+    engine.submit(Request(user("x"), Sampling(temperature, max_new_tokens=4), key=(1,)))
+    with pytest.raises(ModelError, match=r"some/model computes logits .* in float32"):
+        engine.poll(60)
 
 
 def test_greedy_equals_generate(model: Any, chat: ChatFormat) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from engines.vllm_client import answers, ask, engine_of, gap, request
-from engines.vllm_endpoint import KEY, serving
+from engines.vllm_endpoint import GENERATE, KEY, serving
 
-from slm_math.engines.base import ContextFull, EngineError
+from slm_math.engines.base import ContextFull, EngineError, ModelError
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm_servers import VLLMServers
 from slm_math.types import Reply, assistant, user
@@ -59,6 +59,18 @@ def test_logprobs_are_the_models(one, temperature: float) -> None:
     reply = ask(engine, request(temperature=temperature, max_new_tokens=8))
     assert gap(server.model, reply) < 1e-5
     assert reply.temperature == (temperature or 1.0)
+
+
+@pytest.mark.parametrize("logprob", [None, float("nan"), float("inf")])
+def test_a_model_that_computes_no_numbers_ends_the_run(one, logprob: float | None) -> None:
+    server, engine = one
+    item = {"token_id": 5, "logprob": logprob}
+    choice = {"token_ids": [5], "finish_reason": "length", "logprobs": {"content": [item]}}
+    server.faults[GENERATE] = [(200, {"choices": [choice]}, {})]
+    engine.submit(request())
+    with pytest.raises(ModelError, match="computes logits that are no numbers"):
+        engine.poll(60)
+    assert isinstance(ask(engine, request()), Reply)  # the next request is answered
 
 
 def test_text_and_length(one) -> None:

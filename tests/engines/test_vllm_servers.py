@@ -182,6 +182,23 @@ def test_a_server_that_never_takes_the_version_ends_in_an_error(tmp_path: Path) 
             pytest.fail("it goes on for ever")
 
 
+def test_a_request_that_ends_every_server_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the server is down for a moment, and well again: its patience never ends."""
+
+    async def lost(*_: object) -> bool:
+        return True
+
+    with serving() as [server], engine_of([server], tmp_path, retries=2) as engine:
+        monkeypatch.setattr(engine, "_is_lost", lost)
+        server.faults[GENERATE] = ["hang up"] * 40
+        result = ask(engine)
+        assert isinstance(result, EngineError)
+        assert "(tried 21 times)" in str(result)
+        assert len(server.bodies()) == 21
+
+
 # servers that are well, and do not answer
 
 TRASH = {

@@ -1,6 +1,6 @@
 import pytest
 
-from slm_math.metrics.intervals import clustered, pooled, wilson
+from slm_math.metrics.intervals import clustered, pooled, t_point, wilson
 
 
 def test_wilson_against_published_values() -> None:
@@ -9,6 +9,27 @@ def test_wilson_against_published_values() -> None:
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
     assert wilson(0, 20) == (0.0, pytest.approx(0.1611, abs=1e-4))
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "point"),
+    # published tables of Student's t, two-sided 95 %
+    [
+        (1, 12.706205),
+        (2, 4.302653),
+        (3, 3.182446),
+        (4, 2.776445),
+        (5, 2.570582),
+        (7, 2.364624),
+        (10, 2.228139),
+        (30, 2.042272),
+        (31, 2.039513),
+        (60, 2.000298),
+        (120, 1.979930),
+    ],
+)
+def test_points_of_student_t_are_those_of_the_tables(freedom: int, point: float) -> None:
+    assert t_point(freedom) == pytest.approx(point, abs=1e-6)
 
 
 def test_clustered_interval_ignores_how_often_a_problem_was_sampled() -> None:

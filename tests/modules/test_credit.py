@@ -16,6 +16,8 @@ from slm_math.rollout.rows import training_rows
 from slm_math.rollout.signals import token_advantages
 from slm_math.types import Generate, Problem, Reply, Task, Trace, Turn, user
 
+BOTH = ("solver", "judge")
+
 
 class Constant(Reward):
     def __call__(self, graded: GradedTrace) -> float:
@@ -65,7 +67,7 @@ def test_rewards_of_a_role_are_added_up_and_a_silent_one_is_missing() -> None:
     [[one, other]] = groups(module, [[4], [5]])
     assert [one.rewards, other.rewards] == [{"solver": 1.0}, {"solver": 0.5}]
     assert one.parts == {"solver": {"even": 1.0, "constant": 0.25}}
-    silent = grpo(rewards=[Even(role="judge")], agent=Duo(), train_roles=("judge",))
+    silent = grpo(rewards=[Even(), Even(role="judge")], agent=Duo(), train_roles=BOTH)
     [[one]] = groups(silent, [[4]])
     assert math.isnan(one.rewards["judge"])
 

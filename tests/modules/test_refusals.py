@@ -5,12 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import SCRATCH, Endpoint, Even, grpo, problems, trainer
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+)
+from tiny import SCRATCH, Duo, Endpoint, Even, grpo, problems, trainer
 
+from slm_math.cli import run
 from slm_math.data.base import Source, Split
 from slm_math.data.problem_data import ProblemData
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.policy import Objective
+from slm_math.modules.checks import check_strategy
 from slm_math.modules.optim import Optim
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Lora, Policy
@@ -75,6 +83,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "group of one": (lambda: grpo(group_size=1), "group_size must be at least 2"),
     "greedy": (lambda: grpo(sampling=Sampling(0.0)), "temperature 0"),
     "unknown role": (lambda: grpo(train_roles=("judge",)), "'judge'; SingleShot has solver"),
+    "role that is not trained": (
+        lambda: grpo(agent=Duo()),
+        r"leaves out judge of Duo.* shares weights with solver.*\[solver, judge\].*engines: \{j",
+    ),
     "endpoint": (
         lambda: grpo(engines={"solver": Endpoint()}),
         "no token ids and log-probabilities.*'solver'",
@@ -122,6 +134,26 @@ def test_options_that_make_no_sense_are_refused(kind: str) -> None:
     make, message = WRONG[kind]
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_role_of_a_frozen_engine_needs_no_training() -> None:
+    assert grpo(agent=Duo(), engines={"judge": Endpoint()}).train_roles == ("solver",)
+
+
+@pytest.mark.parametrize("strategy", [FSDPStrategy(), ModelParallelStrategy(), "deepspeed_stage_2"])
+def test_strategies_that_would_shard_nothing_are_refused(strategy: Any) -> None:
+    with pytest.raises(ValueError, match=r"would shard nothing here.*use ddp.*policy\.lora"):
+        check_strategy(strategy)
+    for whole in ("auto", "ddp", "ddp_spawn", DDPStrategy(), SingleDeviceStrategy("cpu")):
+        check_strategy(whole)
+
+
+def test_strategy_is_refused_before_its_packages_are_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        run(["fit", "--config=configs/sft/full.yaml", "--trainer.strategy=deepspeed"])
+    assert "strategy deepspeed would shard nothing" in capsys.readouterr().err
 
 
 def test_rate_of_a_role_without_an_adapter_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -16,13 +15,13 @@ import torch
 from engines.vllm_endpoint import GENERATE, KEY, PUSH, FakeVLLM, serving
 from tiny import SCRATCH, Duo, Even, difference, grpo, problems, trainer, weights
 
+from callbacks.run_root import begin_run
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError
 from slm_math.engines.settings import Vllm
 from slm_math.engines.settings import choose_engine as choose
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
-from slm_math.training import TrainingCLI
 from slm_math.types import Sampling
 
 pytestmark = pytest.mark.timeout(240)
@@ -322,7 +321,7 @@ def test_the_manifest_names_the_engine(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("VLLM_API_KEY", KEY)
     model = grpo(vllm=SERVERS)
     made = trainer(tmp_path)
-    TrainingCLI.before_fit(SimpleNamespace(model=model, trainer=made))  # type: ignore[arg-type]
+    begin_run(made, model)
     text = (tmp_path / "manifest.json").read_text()
     engine = json.loads(text)["engine"]
     assert (engine["kind"], engine["asked"], engine["servers"]) == (

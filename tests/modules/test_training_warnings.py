@@ -17,6 +17,7 @@ from slm_math.engines.base import EngineError
 from slm_math.losses.advantages import Advantage
 from slm_math.modules.optim import Optim
 from slm_math.modules.training_warnings import TrainingWarnings
+from slm_math.records.record import Record
 from slm_math.rewards import Reward, Scores
 from slm_math.rollout.groups import Rollout
 from slm_math.rollout.rows import training_rows
@@ -111,7 +112,11 @@ MUTE: dict[str, tuple[dict[str, Any], str]] = {
         "no reward scored the trained role 'solver' in the first 3 steps",
     ),
     "silent": (
-        {"agent": Silent(), "rewards": [Even(role="judge")], "train_roles": ("judge",)},
+        {
+            "agent": Silent(),
+            "rewards": [Even(), Even(role="judge")],
+            "train_roles": ("solver", "judge"),
+        },
         "no reply came from the trained role 'judge' in the first 3 steps",
     ),
 }
@@ -128,6 +133,20 @@ def test_rewards_that_teach_nothing_are_named_once(
     assert message not in capsys.readouterr().out
     fit(tmp_path, module, batches=3)
     assert capsys.readouterr().out.count(message) == 1
+
+
+def test_warning_of_constant_rewards_shows_what_was_compared() -> None:
+    speaks = TrainingWarnings(("solver",), steps=1)
+    long = "Half of 30 apples are 15, and " * 9
+    some = {"reason": "different", "gold": f"{long}#### 15"}
+    records = [
+        Record("shop/8", 0, gold="15", reason="no answer", rewards={"solver": 0.0}),
+        Record("shop/9", 1, answer="15", rewards={"solver": 0.0}, **some),
+    ]
+    [warning] = [line for line in speaks.of_step(0, records, []) if "warning" in line]
+    assert warning.endswith("...', got '15' (different)")
+    assert "For example shop/9: gold 'Half of 30 apples are 15" in warning
+    assert len(warning) < 420
 
 
 class Broken(Endpoint):

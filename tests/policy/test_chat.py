@@ -11,7 +11,7 @@ import torch
 
 from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine
-from slm_math.policy.chat import ChatFormat
+from slm_math.policy.chat import TEMPLATES, ChatFormat, template_identity
 from slm_math.policy.scratch import Scratch
 from slm_math.types import Chat, Reply, Sampling, Text, assistant, system, user
 
@@ -42,6 +42,32 @@ def test_resume_continues_the_open_turn(chat: ChatFormat) -> None:
     reply = Reply("beads", tuple(chat.tokens("beads")), (0.0,), "stop", prompt)
     ids = chat.encode(user("x") + assistant(reply, Text(" 4", learn=False)), resume=True)
     assert ids == [*prompt, *chat.tokens("beads"), *chat.tokens(" 4")]
+
+
+@pytest.mark.parametrize(
+    ("template", "header"),
+    [
+        # as Llama 3.2, SmolLM3 and gpt-oss ask for the date
+        (
+            "{%- if strftime_now is defined %}{%- set date_string = strftime_now('%d %b %Y') %}"
+            "{%- else %}{%- set date_string = 'unknown' %}{%- endif %}"
+            "{{ 'Today Date: ' + date_string }}\n",
+            "Today Date: 26 Jul 2024\n",
+        ),
+        ("{{ 'Today: ' + strftime_now('%d %B %Y') }}\n", "Today: 26 July 2024\n"),
+        ("{% set day = strftime_now('%Y-%m-%d') %}It is {{ day }}.\n", "It is 2024-07-26.\n"),
+        ("{{ strftime_now('%H:%M') }}\n", "00:00\n"),
+    ],
+)
+def test_a_prompt_is_the_same_on_every_day(tmp_path, template: str, header: str) -> None:
+    file = tmp_path / "dated.jinja"
+    file.write_text(template + TEMPLATES["chatml"])
+    dated = ChatFormat(SCRATCH.tokenizer(), str(file))
+    assert dated.render(user("x")).startswith(header + "<|im_start|>user")
+
+
+def test_what_decides_the_prompt_is_known(tmp_path) -> None:
+    assert template_identity("plain") == {"chat_template": "plain", "template_date": "2024-07-26"}
 
 
 def test_text_cannot_smuggle_in_special_tokens(chat: ChatFormat) -> None:

@@ -80,6 +80,52 @@ def test_broken_samples_are_tried_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "manifest.json").read_text())["partial"] is False
 
 
+def test_records_of_failures_do_not_stay_beside_those_of_the_rerun(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    run(tmp_path, Endpoint(down="2 + 1"))
+    run(tmp_path, Endpoint(down="2 + 1"))  # breaks again: one line, not two
+    assert path.read_bytes().count(b"\n") == 4
+    run(tmp_path, Endpoint())
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted(row["id"] for row in rows) == ["p/0", "p/1", "p/2", "p/3"]
+    assert [row["error"] for row in rows] == [None] * 4
+
+
+class NotThere(Endpoint):
+    """Fails at the first request, as an engine does whose options are wrong."""
+
+    def submit(self, request: Request) -> int:
+        raise ValueError("no such template")
+
+
+@pytest.mark.parametrize("left", ["", '{"id": "p/0", "samp', "broken manifest"])
+def test_an_attempt_without_a_record_does_not_block_the_next(tmp_path: Path, left: str) -> None:
+    with pytest.raises(ValueError, match="no such template"):
+        run(tmp_path / "out", NotThere("misspelled"))
+    if left == "broken manifest":
+        (tmp_path / "out" / "manifest.json").write_text("{")
+    else:
+        (tmp_path / "out" / "records.jsonl").write_text(left)
+    assert run(tmp_path / "out", Endpoint()).n == 4
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["identity"]["engines"]["default"] == {"model": "a"}
+    assert len(manifest["legs"]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_attempt_in_which_everything_broke_does_not_block_the_next(tmp_path: Path) -> None:
+    assert run(tmp_path / "out", Endpoint("b", down="What")).errors == 4
+    summary = run(tmp_path / "out", Endpoint())
+    assert (summary.n, summary.errors) == (4, 0)
+    assert len(read_records(tmp_path / "out.replaced-1" / "records.jsonl")) == 4
+
+
+def test_one_sample_that_came_to_its_end_protects_an_evaluation(tmp_path: Path) -> None:
+    run(tmp_path, Endpoint("b", down="1 + 1"))
+    with pytest.raises(ValueError, match="holds another evaluation"):
+        run(tmp_path, Endpoint())
+
+
 def test_records_of_another_evaluation_are_refused(tmp_path: Path) -> None:
     run(tmp_path, Endpoint())
     row = json.loads((tmp_path / "records.jsonl").read_text().splitlines()[0])

@@ -86,7 +86,7 @@ def test_a_server_that_is_killed_and_comes_back():
     try:
         with client(f"http://127.0.0.1:{port}", retries=8, backoff=0.1) as box:
             box.start()
-            ticket = box.submit(RunPython("import time\ntime.sleep(1)\nprint('done')"))
+            ticket = box.submit(RunPython("import time\ntime.sleep(3)\nprint('done')"))
             time.sleep(0.35)
             server.kill()
             server.wait()

@@ -1,0 +1,61 @@
+"""The identity of a training run: one per root, in its manifest, checkpoints and evaluations."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import lightning as L
+
+from slm_math.modules.base import PolicyModule
+from slm_math.policy.chat import template_identity
+from slm_math.policy.loading import weights_hash
+from slm_math.records.environment import environment
+from slm_math.records.files import write_json
+from slm_math.records.run_folder import read_run, refuse_second_run, traces_of_training
+
+_begun: WeakSet[L.Trainer] = WeakSet()
+
+
+def begin_run(trainer: L.Trainer, module: L.LightningModule) -> None:
+    """Makes the trainer's root that of this run, before its first step; every callback that writes
+    into the root calls this from `on_fit_start`.
+
+    A run that goes on from its checkpoint keeps its identity. The manifest has command, start,
+    weights, engine and environment; the configuration is in the logs. Raises ValueError for a root
+    that holds another run.
+    """
+    if not isinstance(module, PolicyModule) or (trainer in _begun and module.run is not None):
+        return
+    root = Path(trainer.default_root_dir)
+    old, before = read_run(root), traces_of_training(root)
+    same = module.run is None or old.get("run") in (None, module.run)
+    goes_on = trainer.ckpt_path is not None and same
+    if before and not goes_on:
+        refuse_second_run(root)
+    kept = goes_on and (before or old.get("run") == module.run)
+    module.run = trainer.strategy.broadcast(old.get("run") if kept else secrets.token_hex(4))
+    _begun.add(trainer)
+    if trainer.is_global_zero:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        times: dict[str, Any] = {"started": now}
+        if kept:
+            times = {"started": old.get("started", now), "resumed": [*old.get("resumed", []), now]}
+        write_json(root / "manifest.json", {"run": module.run} | times | _about(module, trainer))
+    trainer.strategy.barrier()  # no rank writes before all have looked
+
+
+def _about(module: PolicyModule, trainer: L.Trainer) -> dict[str, Any]:
+    path = module.policy.path
+    return {
+        "command": sys.argv[1:],
+        "policy": path,
+        "weights": None if path is None else weights_hash(path),
+        **template_identity(module.policy.chat_template),
+        "engine": module.serving.describe(trainer),
+        "environment": environment(),
+    }

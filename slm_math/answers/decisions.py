@@ -1,0 +1,20 @@
+"""What a comparison finds: whether two answers are equivalent, and the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether two answers are equivalent, and the reason.
+
+    The reasons are a few fixed phrases, so that they can be counted (see `Verdict`).
+    """
+
+    equal: bool
+    reason: str
+
+
+YES, NO = Decision(True, "equal"), Decision(False, "different")
+OPEN, HARD = Decision(False, "unevaluated"), Decision(False, "too complex")

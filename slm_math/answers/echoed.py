@@ -1,0 +1,90 @@
+"""Answers that repeat the number which a problem asks to write in another form."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+from slm_math.answers.copied import MAX_PROBLEM
+from slm_math.answers.latex import normalize
+
+_MAX_SENTENCE = 600
+_SENTENCE_END = re.compile(r"(?<=[.?!:])\s+|\n+")
+_FORM = (
+    r"(?:fractions?|decimals?|percent(?:age)?s?|integers?|mixed number|radicals?|ratios?|powers?"
+    r"|(?:scientific|exponential|decimal|standard|percent|fraction\w*) notation|whole number)"
+)
+_CONVERTS = re.compile(
+    r"\b(?:express|write|rewrite|convert|change|represent|turn|simplify|reduce|transform|put)\b"
+    rf"|\b(?:as|to|into|in|what|which) (?:an? |the )?(?:\w+ ){{0,3}}{_FORM}\b"
+    r"|\b(?:in|to|into) (?:radians|degrees|(?:its )?(?:simplest|lowest) (?:form|terms))\b"
+    r"|\b(?:decimal|fraction\w*|percent\w*|simplest|standard|expanded|scientific) "
+    r"(?:form|equivalent|representation|expansion|notation|value)\b",
+    re.IGNORECASE,
+)
+_REPEATS = re.compile(r"(?:\\(?:l|c)?dots(?![a-zA-Z])|…|\.{2,})(?:\s*\.)?")
+_SPELLINGS = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in [
+        (r"\\\(|\\\)|\\\[|\\\]|\$", ""),
+        (r"(?<=\d)\s*\\frac\{(\d+)\}\{(\d+)\}", r"_\1/\2"),
+        (r"(?<=\d)\s+(\d+)\s*/\s*(\d+)", r"_\1/\2"),
+        (r"\\frac\{([^{}]+)\}\{([^{}]+)\}", r"\1/\2"),
+        (r"(?<=\d),(?=\d{3})", ""),
+        (r"\\%|\s*percent\b", "%"),
+        (r"\^\{?\\circ\}?|\s*\bdegrees?\b", "°"),
+        (r"\\(?:text|mathrm)\s*\{([^{}]*)\}", r"\1"),
+        (r"(?<![\d.])0(?=\.\d)", ""),
+        (r"[{}\s]", ""),
+    ]
+]
+_NAMED = re.compile(r"[a-zA-Z](?:\([a-z]\))?=")
+_PLAIN = re.compile(r"-?\d*\.?\d+")
+
+
+def echoed(answer: str, gold: str, problem: str) -> bool:
+    """Whether an answer is the number that the problem asks to convert, as the problem spells it.
+
+    "Write 3/8 as a decimal" is not answered by 3/8, unless the reference is spelled like that.
+    """
+    said, wanted = (_NAMED.sub("", _spelled(text), count=1) for text in (answer, gold))
+    if not any(char.isdigit() for char in said) or said == wanted or len(said) > 60:
+        return False
+    both_plain = _PLAIN.fullmatch(said) and _PLAIN.fullmatch(wanted)
+    if both_plain and Fraction(said) == Fraction(wanted):  # 0.50 and .5 have one form
+        return False
+    return said in _objects(problem[:MAX_PROBLEM])
+
+
+@lru_cache(maxsize=1024)
+def _objects(problem: str) -> _Objects:
+    """The numbers that stand first in the sentences of a problem that ask for a conversion."""
+    sentences = _SENTENCE_END.split(problem)
+    asked: list[str] = []
+    for sentence, following in zip(sentences, [*sentences[1:], ""]):
+        if len(sentence) > _MAX_SENTENCE or not _CONVERTS.search(sentence):
+            continue
+        if sentence.endswith(":") or not any(char.isdigit() for char in sentence):
+            sentence += following[:_MAX_SENTENCE]  # "Write as a fraction: 0.5"
+        asked.append(_spelled(sentence))
+    return _Objects(tuple(asked))
+
+
+class _Objects:
+    """Spelled sentences; `in` finds a number that is the first one of a sentence."""
+
+    def __init__(self, sentences: tuple[str, ...]) -> None:
+        self._sentences = sentences
+
+    def __contains__(self, number: object) -> bool:
+        first = re.compile(rf"[^\d]*?(?<![\d.,/^_*+=-]){re.escape(str(number))}(?![\d/^_*%°]|\.\d)")
+        return any(first.match(sentence) for sentence in self._sentences)
+
+
+def _spelled(text: str) -> str:
+    """A text without blanks and math delimiters, its fractions, percents and dots in one way."""
+    text = _REPEATS.sub("...", normalize(text))
+    for pattern, replacement in _SPELLINGS:
+        text = pattern.sub(replacement, text)
+    return text.rstrip(".") + ("..." if text.endswith("...") else "")
