@@ -96,4 +96,6 @@ def same_function(answer: str, gold: str, value: str) -> str | None:
         return None
     if any(len(set(names)) < len(names) or any(len(x) != 1 for x in names) for names in letters):
         return None
+    if not all(letter.islower() for names in letters for letter in names):  # P(A) is not P(B)
+        return None
     return renamed(value, dict(zip(*letters)))

@@ -49,4 +49,7 @@ def _approximates(side: str, exact: Scalar) -> bool:
     digits = re.split(r"\\", decimal.text)[0].strip()
     mantissa = float(digits) or 1.0
     step = 10.0 ** -len(digits.partition(".")[2]) * abs(number / mantissa if number else 1.0)
-    return abs(number - value) < step * (1 + 1e-9)
+    error, slack = abs(number) - abs(value), step * 1e-9
+    if number * value < 0:
+        return False
+    return abs(error) <= step / 2 + slack or -step + slack < error <= 0  # rounded, or cut off

@@ -48,18 +48,28 @@ def echoed(answer: str, gold: str, problem: str) -> bool:
 
     "Write 3/8 as a decimal" is not answered by 3/8, unless the reference is spelled like that.
     """
+    if answer == gold or not any(char.isdigit() for char in answer):
+        return False
+    asked = _asked(problem[:MAX_PROBLEM])
+    if not asked:
+        return False
     said, wanted = (_NAMED.sub("", _spelled(text), count=1) for text in (answer, gold))
-    if not any(char.isdigit() for char in said) or said == wanted or len(said) > 60:
+    if said == wanted or len(said) > 60:
         return False
     both_plain = _PLAIN.fullmatch(said) and _PLAIN.fullmatch(wanted)
     if both_plain and Fraction(said) == Fraction(wanted):  # 0.50 and .5 have one form
         return False
-    return said in _objects(problem[:MAX_PROBLEM])
+    first = re.compile(rf"[^\d]*?(?<![\d.,/^_*+=-]){re.escape(said)}(?![\d/^_*%°]|\.\d)")
+    return any(first.match(sentence) for sentence in asked)
 
 
 @lru_cache(maxsize=1024)
-def _objects(problem: str) -> _Objects:
-    """The numbers that stand first in the sentences of a problem that ask for a conversion."""
+def _asked(problem: str) -> tuple[str, ...]:
+    """The sentences of a problem that ask for a conversion, spelled in one way; the first number of
+    each is the one to convert.
+    """
+    if not _CONVERTS.search(problem):
+        return ()
     sentences = _SENTENCE_END.split(problem)
     asked: list[str] = []
     for sentence, following in zip(sentences, [*sentences[1:], ""]):
@@ -68,18 +78,7 @@ def _objects(problem: str) -> _Objects:
         if sentence.endswith(":") or not any(char.isdigit() for char in sentence):
             sentence += following[:_MAX_SENTENCE]  # "Write as a fraction: 0.5"
         asked.append(_spelled(sentence))
-    return _Objects(tuple(asked))
-
-
-class _Objects:
-    """Spelled sentences; `in` finds a number that is the first one of a sentence."""
-
-    def __init__(self, sentences: tuple[str, ...]) -> None:
-        self._sentences = sentences
-
-    def __contains__(self, number: object) -> bool:
-        first = re.compile(rf"[^\d]*?(?<![\d.,/^_*+=-]){re.escape(str(number))}(?![\d/^_*%°]|\.\d)")
-        return any(first.match(sentence) for sentence in self._sentences)
+    return tuple(asked)
 
 
 def _spelled(text: str) -> str:

@@ -277,6 +277,8 @@ def _relations(a: Value, g: Value, answer: str, gold: str) -> Decision:
             return _sides(a.sides[1:], g.sides[1:])
         if a.name and g.name and (same := same_function(a.name, g.name, a.sides[1])) is not None:
             return _sides((same,), g.sides[1:])
+        if a.name and g.name and ("(" in a.name or "(" in g.name):
+            return NO  # values of two functions
         if a.operators == g.operators == ("=",):
             return _equations(a.sides, g.sides)
         return _inequalities(a, g) if len(a.operators) == len(g.operators) else NO

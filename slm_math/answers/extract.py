@@ -57,8 +57,9 @@ _MACRO = re.compile(
 _COUNTED = re.compile(r"[-+$€£−]*[0-9][0-9.,/]*\s?%?(?:[ ][a-zA-Z]{2,15}){0,3}")
 _CHOSEN = re.compile(
     r"(?<![\w$\\])\(?(?P<said>[A-H])\)?(?:[ .:][^.\n]{1,40})?"
-    r" is (?:the )?(?:correct|right|answer)\b"
-    r"|\b(?:choose|pick|select|go with) (?:option |choice |answer )?\(?(?P<chosen>[A-H])\b"
+    r" is (?:the )?(?:correct|right|answer)\b(?!\s*\?)"
+    r"|\b(?<!not )(?<!n't )(?<!never )(?<!often )(?<!you )(?:choose|pick|select|go with)"
+    r" (?:option |choice |answer )?\(?(?P<chosen>[A-H])\b"
     r"|\b(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o),?"
     r" (?:option |choice )?\(?(?P<so>[A-H])\)?[.!]?(?=\s*\Z)"
     r"|\bleaving (?:only )?(?:option |choice )?\(?(?P<left>[A-H])\)?[.!]?(?=\s*\Z)"
@@ -67,7 +68,7 @@ _WITHDRAWN = re.compile(r"nswer(?: is|:)? \**\(?([A-H])\)?\**[!.,]*\s+[Nn]o\b")
 _CHOSEN_ANYWHERE = re.compile(
     rf"{_CHOSEN.pattern}"
     r"|(?<![不别別勿])(?:选择?|選擇?)[项項]?[ \t]*[:：]?[ \t]*[(（]?"
-    r"(?P<east>[A-H])(?![A-Za-z]|[ ）)]*[或和与、，])"
+    r"(?P<east>[A-H])(?![A-Za-z]|[ ）)]*[或和与、，错錯])"
     r"|(?<![A-Za-z])(?P<right>[A-H])[)）]?[选選]?[项項]?(?:是|为|為)?正[确確]"
 )
 _OPTION = re.compile(

@@ -21,14 +21,14 @@ _NEXT_QUESTION = re.compile(
     r"|(?P<after>(?:question|problem|exercise|example) \d+\**[.:)]"
     r"|(?:question|problem|exercise)(?: \d+)?\**[ \t]*$"
     r"|(?:let(?:'s|’s| us)|now let(?:'s|’s| us)) [a-z]{2,9} (?:another|the next|a new|one more) "
-    r"(?:problem|question|exercise|example)|input:|题目[:：]"
+    r"(?:problem|question|exercise|example)|input:|(?:题目|问题|用户)[:：]"
     r"|example:|assistant:|(?:user|human|assistant)[ \t]*$))",
     re.IGNORECASE | re.MULTILINE,
 )
 # a text without any of these holds no `_NEXT_QUESTION`
 _HINTS = (
     "uestion", "roblem", "xercise", "xample", "nstruction", "ser", "uman", "ssistant", "Q", "q",
-    "QUEST", "PROB", "nput", "题目",
+    "QUEST", "PROB", "nput", "题目", "问题", "用户",
 )  # fmt: skip
 _ANSWERED = re.compile(r"\\boxed|\\fbox|####|</answer>|answer is|answer:", re.IGNORECASE)
 _MEANS = re.compile(r"[^#*\s]")

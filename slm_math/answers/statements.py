@@ -60,7 +60,10 @@ _TAKEN_BACK = re.compile(
     r"[\s.!*$\\)\]]{0,8}(?:(?:oh|hmm+|ah)[,.!]? )?"
     r"(?:no,|no!|no\.\.|no wait|wait[,.!]? no\b|actually,? no\b|oops|correction\b|scratch that"
     r"|no (?:it|that) (?:is|was|should)"
-    r"|wait[,.!]? (?:it|that|the answer)(?:'s| is| should)(?! (?:right|correct|indeed)))",
+    r"|wait[,.!]? (?:it|that|the answer)(?:'s| is| should)(?! (?:right|correct|indeed))"
+    r"|actually,? it'?s\b|sorry\b|(?:but )?(?:that|this) is (?:wrong|not right|incorrect)"
+    r"|nein\b|nee,|non,|нет\b|いや|不对|不對|不，|，不对|，不對)"
+    r"|[。\s]{0,3}(?:不对|不對|いや|です。いや)",
     re.IGNORECASE,
 )
 # "50 is the answer", read backwards from "answer"
@@ -74,10 +77,13 @@ _BEFORE_IS = re.compile(
 _DOUBTED = re.compile(
     r"\b(?:not|never|nor|neither|if|whether|unless|doubt|suppose|assum\w+|maybe|perhaps|possibly|might"
     r"|may|could|cannot|can't|why|or|either|check|verify|think|thought|claim\w*|guess\w*|wrong|says?"
-    r"|said|\w+n't)\b",
+    r"|said|false|lie|write|wrote|looks?|seems?|\w+n't)\b",
     re.IGNORECASE,
 )
-_AFTER_IS = re.compile(r"[*]*(?:[.!,;:*]|\s*\Z|\s*\n| (?:to|for|of|because|since|and|so)\b)")
+_AFTER_IS = re.compile(
+    r"[*]*(?:[.!;:*]|,(?! but\b)|\s*\Z|\s*\n| (?:for|of|because|since|and|so)\b"
+    r"| to (?:the|this|your|our)\b)"
+)
 
 
 def stated_span(text: str, start: int, end: int) -> Span | None:

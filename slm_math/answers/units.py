@@ -57,7 +57,9 @@ _NOT_UNITS = frozenset(
     most least maximum minimum almost nearly within except excluding permille
     approximately roughly between through by below above short under beyond too low high
     not no none never incorrect wrong false negated negative opposite inverse reciprocal remainder
-    least most than
+    least most than rejected extraneous excluded discarded impossible invalid fails refuted
+    mil mille milles millones millions millon mio thou fold basis points douzaine douzaines docena
+    docenas tausend millionen dutzend milliarden mila milioni тысяч тысячи миллионов
     half halves quarter third thirds fourth fifth double twice triple squared cubed
     dozen dozens score pair pairs gross grand lakh crore zillion myriad bn mn k
     one two three four five six seven eight nine ten tens eleven twelve
@@ -73,7 +75,11 @@ _ORDINAL = re.compile(
     r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w+teen|\w+tie|hundred|thousand|\w+illion)ths?"
 )
 # Chinese characters that count, compare or deny
-_CHINESE_NOT_UNIT = re.compile("[零一二三四五六七八九十百千万亿半倍分以上下不非约多少超过至和或]")
+# Measures and counters; other characters after a number may change it, as 的平方 (squared) does.
+_CHINESE_UNIT = re.compile(
+    r"(?:平方|立方)?(?:毫|厘|分|千|公)?[米克里升斤吨]|[个個只隻人名位本条张块件支枝棵头匹辆次种岁歳页颗粒朵瓶杯盒箱袋台"
+    r"间户组度元角]|[个個]?(?:人|苹果|学生|小时|月)|枚|匹|冊|円|年|月|日|号|点|개|명|원"
+)
 _FILLER = frozenset("total in all of the each a an".split())  # noqa: SIM905
 _MARK = re.compile(
     r"^(.*?[\d)}\]a-zA-Z.])\s*"
@@ -150,7 +156,7 @@ def _may_be_unit(word: str) -> bool:
     if "'" in word:  # isn't
         return False
     known = word in _CANONICAL
-    if not known and not word.isascii() and _CHINESE_NOT_UNIT.search(word):
+    if not known and not word.isascii() and not _CHINESE_UNIT.fullmatch(word):
         return False
     return word not in _NOT_UNITS and (
         known
