@@ -193,7 +193,7 @@ def is_by_product(value: str, code: str) -> bool:
     return (
         value in _BOOL
         or _NO_VALUE.fullmatch(value) is not None
-        or (value == "0" and _RETURNS_STATUS.fullmatch(last) is not None)
+        or (value in ("0", "1") and _RETURNS_STATUS.fullmatch(last) is not None)
         or (value.isdecimal() and _RETURNS_LENGTH.fullmatch(last) is not None)
     )
 

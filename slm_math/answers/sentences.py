@@ -49,7 +49,7 @@ _CHANGES = frozenset(
     remainder multiple multiples divisible dozen dozens score pair pairs hundred hundreds thousand
     thousands million millions billion billions trillion trillions tens
     figure step chapter theorem lemma case question problem example page section part option
-    choice item line equation level age fewer less more younger older taller shorter decrease
+    choice item line equation level age fewer less younger older taller shorter decrease
     decreased decreases increase increased increases refuse add sum first base digits numbers
     before ago twelve eleven ten nine eight seven six five four three two one""".split()  # noqa: SIM905
 )

@@ -46,7 +46,7 @@ _LEAVES = re.compile(r"<\|return\|>|<\|start\|>\s*user")
 # text that mentions these words, with blanks or quotes around them, has no channels.
 _BARE_START = re.compile(r"\s*(?:analysis(?=[\w\\$*\"'`(\[{])|commentary(?= to=|[\w\\$*]))")
 _BARE_FINAL = re.compile(
-    r"(?<![ \t\"'`(“‘])assistantfinal(?![\"'`)”’])(?: ?(?:json|<\|message\|>))?"
+    r"(?<![ \t\"'`(“‘])assistantfinal(?![\"')”’]|`(?!``))(?: ?(?:json|<\|message\|>))?"
 )
 _BARE_END = re.compile(r"(?<![ \t\"'`(“‘])assistant(?:analysis|commentary)")
 

@@ -27,7 +27,7 @@ from slm_math.answers.equivalence import MAX_ANSWER
 from slm_math.answers.tolerance import within
 from slm_math.types import Problem
 
-_MISSING = frozenset(("nan", "<na>", "nat", "null"))  # how tables print a missing value
+_MISSING = frozenset(("nan", "<na>", "nat", "null", "n/a"))  # how tables print a missing value
 _ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
 _WORD = re.compile(r"(?<!\\)(?<![^\W\d_])[^\W\d_]{2,}")  # of any script; LaTeX's commands are none
 _ABBREVIATIONS = frozenset("dr eq fig ft hr in lb min mr mrs ms mt no oz sec sq st vs yd".split())  # noqa: SIM905
@@ -72,12 +72,14 @@ def _as_text(value: Any) -> str:
         return value.strip()
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         raise ValueError(f"is {value!r:.40} ({type(value).__name__}), neither text nor a number")
+    if isinstance(value, Integral):  # of any size
+        if abs(value) >= 10**MAX_ANSWER:
+            raise ValueError(f"has more than {MAX_ANSWER} digits")
+        return str(int(value))
     if not math.isfinite(value):
         raise ValueError(f"is {value}, not a number")
     if isinstance(value, Decimal):
         return f"{value:f}"
-    if isinstance(value, Integral):
-        return str(int(value))
     if isinstance(value, Fraction):
         return str(value)
     return f"{Decimal(str(value)).normalize():f}"

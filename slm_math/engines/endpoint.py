@@ -24,6 +24,7 @@ from slm_math.engines.responses import (
     retry_after,
 )
 from slm_math.types import Reply
+from slm_math.visible import visible
 
 LONGEST_WAIT = 60.0  # seconds; a server cannot postpone a retry further
 TOLD_WAIT = 5.0  # seconds; shorter waits are not worth a line
@@ -202,7 +203,9 @@ class EndpointEngine(Engine):
         pause = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
         if wait >= TOLD_WAIT and time.monotonic() >= self._told_until:
             self._told_until = time.monotonic() + wait
-            print(self._clean(f"{self.name} asks to wait {wait:.0f} s ({failure})"), flush=True)
+            asked = f"{self.name} asks to wait {failure.wait:.0f} s ({failure})"
+            capped = f"; trying again in {wait:.0f} s" if wait < failure.wait else ""
+            print(visible(self._clean(asked + capped)), flush=True)
         await asyncio.sleep(max(pause, wait))
 
     def _clean(self, message: str) -> str:

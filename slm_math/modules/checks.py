@@ -105,7 +105,8 @@ def check_strategy(strategy: Any) -> None:
     weights or optimizer states would shard nothing.
     """
     if isinstance(strategy, str):
-        name, whole = strategy, not strategy.startswith(("fsdp", "deepspeed", "model_parallel"))
+        name, words = strategy, ("fsdp", "deepspeed", "model_parallel", "modelparallel")
+        whole = not any(word in strategy.lower() for word in words)
     else:
         name = type(strategy).__name__
         whole = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)

@@ -174,3 +174,9 @@ def test_what_was_printed_beats_a_value_that_says_nothing(
 ) -> None:
     reply = Reply(f"{FENCE}python\n{code}\n{FENCE}")
     assert play(CodeAsAnswer(), reply, RunResult(True, stdout, value=value)).answer == answer
+
+
+def test_a_program_right_after_the_name_of_the_final_channel_runs() -> None:
+    request = program("analysisLet me see.assistantfinal```python\nprint(24)\n```")
+    assert request is not None
+    assert request.code.strip() == "print(24)"

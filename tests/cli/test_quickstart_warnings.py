@@ -75,5 +75,6 @@ def test_no_command_of_the_quickstart_warns(tmp_path: Path) -> None:
         line
         for line in (training + evaluation).splitlines()
         if re.search("warn|deprecat", line, re.IGNORECASE)
+        and "no program ran" not in line  # two steps teach no model to write programs
     ]
     assert not warned, "\n".join(warned)

@@ -90,6 +90,8 @@ def test_answers_stay_as_they_are(gold: str) -> None:
     ("gold", "reason"),
     [
         (None, "NoneType"),
+        (10**2000, "more than 1000 digits"),
+        ("N/A", "a missing value"),
         (True, "bool"),
         (np.bool_(False), "bool"),
         (["36"], "list"),

@@ -140,7 +140,9 @@ def test_role_of_a_frozen_engine_needs_no_training() -> None:
     assert grpo(agent=Duo(), engines={"judge": Endpoint()}).train_roles == ("solver",)
 
 
-@pytest.mark.parametrize("strategy", [FSDPStrategy(), ModelParallelStrategy(), "deepspeed_stage_2"])
+@pytest.mark.parametrize(
+    "strategy", [FSDPStrategy(), ModelParallelStrategy(), "deepspeed_stage_2", "xla_fsdp"]
+)
 def test_strategies_that_would_shard_nothing_are_refused(strategy: Any) -> None:
     with pytest.raises(ValueError, match=r"would shard nothing here.*use ddp.*policy\.lora"):
         check_strategy(strategy)

@@ -177,6 +177,6 @@ def test_rows_longer_than_max_length_are_left_out_and_reported(
 
 def test_fp16_is_refused(tmp_path: Path) -> None:
     module = SFTModule(Policy(scratch=SCRATCH))
-    module._trainer = type("Trainer", (), {"precision": "16-mixed"})()
+    module._trainer = type("Trainer", (), {"precision": "16-mixed", "strategy": "ddp"})()
     with pytest.raises(ValueError, match="bf16-mixed"):
         module.setup("fit")
