@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from slm_math.answers.characters import spelled_out
-from slm_math.answers.spellings import SPELLINGS
+from slm_math.answers.spellings import PROGRAM_SPELLINGS, SPELLINGS
 
 _SQRT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
 _BLANKS = re.compile(r"\s+")
@@ -27,6 +27,7 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 def normalize(text: str) -> str:
     """The canonical spelling of a short answer; `＄` marks currency and `°` marks degrees."""
+    spellings = SPELLINGS if "\\" in text else PROGRAM_SPELLINGS
     if not text.isascii() or not text.isprintable():
         text = spelled_out(text)
     text = text.strip(" *`\n\t")
@@ -34,7 +35,7 @@ def normalize(text: str) -> str:
         text = _ROW_SPACE.sub(_ROW_END, _unescaped(text).replace("\\\\", _ROW_END))
     if text.count("$") == 1:  # a delimiter would have a partner
         text = text.replace("\\$", "$").replace("$", "＄")
-    for needle, pattern, replacement in SPELLINGS:
+    for needle, pattern, replacement in spellings:
         if needle in text:
             text = pattern.sub(replacement, text)
     if "\\" in text:

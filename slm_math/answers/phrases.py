@@ -83,7 +83,7 @@ def phrase(text: str) -> str:
 
 def is_one_phrase(text: str) -> bool:
     """Whether a comma in a text separates no members of a list: a date, "No, it is not"."""
-    text = text.casefold().strip()
+    text = text.casefold().replace(".", "").strip()
     return bool(_DATE.fullmatch(text)) or text.partition(", ")[0] in ("yes", "no")
 
 

@@ -154,15 +154,20 @@ _TABLE: list[tuple[str, str, Replacement]] = [
     ("appro", r"\\text\{\s*\(?\s*(?:or\s+)?(?:approximately|approx\.?)\s*([-\d.,]*)\s*\)?\s*\}",
      r"\\approx \1"),
     ("appro", r"(?<=\S)\s*\(\s*(?:\\approx|approx\.|approximately)([^()]*)\)", r" \\approx \1"),
-    ("q", r"\\(?:simeq|doteq|thickapprox|approxeq)(?![a-zA-Z])", r"\\approx "),
+    ("eq", r"\\(?:simeq|doteq|approxeq)(?![a-zA-Z])", r"\\approx "),
     ("union", r"(?<=[)\]}])\s*(?:\\text\{\s*union\s*\}|union)\s*(?=[(\[\\])", r" \\cup "),
     ("\\lor", r"\\lor(?![a-zA-Z])", r" \\text{ or } "),
     ("\\vee", r"\\vee(?![a-zA-Z])", r" \\text{ or } "),
     ("\\land", r"\\land(?![a-zA-Z])", r" \\text{ and } "),
+    ("<", r"^\s*<([^<>]*,[^<>]*)>\s*$", r"\\langle \1\\rangle "),
+    ("cis",
+     r"\\(?:operatorname|text|mathrm|rm)\s*\{\s*cis\s*\}|(?<![a-zA-Z\\])cis(?![a-zA-Z])",
+     r"\\cis "),
+]  # fmt: skip
+# the spelling of programs, which holds no commands
+_PROGRAM_TABLE: list[tuple[str, str, Replacement]] = [
     ("&", r"\(([^()&|]*[<>=][^()&|]*)\)\s*&\s*\(([^()&|]*)\)", r"\1 \\text{ and } \2"),
     ("|", r"\(([^()&|]*[<>=][^()&|]*)\)\s*\|\s*\(([^()&|]*)\)", r"\1 \\text{ or } \2"),
-    ("<", r"^\s*<([^<>]*,[^<>]*)>\s*$", r"\\langle \1\\rangle "),
-    # the spelling of programs
     ("oo", r"(?<![a-zA-Z\\])oo(?![a-zA-Z])", r"\\infty "),
     ("I", r"^[^I]*I(?![a-zA-Z])[^a-zA-Z]*$", _imaginary),
     ("j", r"(?<=\d)j(?=\)?$)", "i"),
@@ -174,8 +179,14 @@ _TABLE: list[tuple[str, str, Replacement]] = [
     ("EmptySet", r"^\s*(?:S\.)?EmptySet(?:\(\))?\s*$", r"\\emptyset"),
     ("{", r"^\s*\{\s*([a-z]\w*: ?[^,:{}]+(?:, ?[a-z]\w*: ?[^,:{}]+)*)\}\s*$",
      lambda found: found[1].replace(":", "=")),
-    ("cis",
-     r"\\(?:operatorname|text|mathrm|rm)\s*\{\s*cis\s*\}|(?<![a-zA-Z\\])cis(?![a-zA-Z])",
-     r"\\cis "),
 ]  # fmt: skip
-SPELLINGS = [(needle, re.compile(pattern), replacement) for needle, pattern, replacement in _TABLE]
+
+
+def _compiled(
+    table: list[tuple[str, str, Replacement]],
+) -> list[tuple[str, re.Pattern[str], Replacement]]:
+    return [(needle, re.compile(pattern), replacement) for needle, pattern, replacement in table]
+
+
+SPELLINGS = _compiled(_TABLE)
+PROGRAM_SPELLINGS = SPELLINGS + _compiled(_PROGRAM_TABLE)

@@ -10,6 +10,8 @@ _LINES = re.compile(
     re.DOTALL,
 )
 _BREAK = re.compile(r"\\\\(?:\[[^\]]{0,10}\])?")
+# `x^2 & x > 0`: a value and its condition, where `x & = 2` is one equation
+_BY_CASES = re.compile(r"[^&=<>]*&\s*(?!=|<|>|\\(?:le|ge|ne)|\s)[^&]*$")
 _RELATION = re.compile(r"=|\\(?:le|ge|ne)q?(?![a-zA-Z])|<|>")
 
 
@@ -20,6 +22,8 @@ def one_line(answer: str) -> str:
     """
     lines = _LINES.fullmatch(answer) if "\\begin" in answer else None
     if lines is None or "\\begin" in lines[3] or "\\text" in lines[3]:
+        return answer
+    if any(map(_BY_CASES.match, _BREAK.split(lines[3]))):
         return answer
     rows = [row.replace("&", " ").strip(" \n\t,;.") for row in _BREAK.split(lines[3])]
     rows = [row for row in rows if row]
