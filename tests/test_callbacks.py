@@ -1,4 +1,4 @@
-"""Callbacks: evaluations on disk, exports that others load, and what a console shows."""
+"""Callbacks: evaluations on disk, and what a console shows."""
 
 import json
 from pathlib import Path
@@ -9,26 +9,20 @@ import lightning as L
 import pytest
 import torch
 from tiny import (
-    SCRATCH,
-    Duo,
-    Even,
     chats,
     grpo,
-    model_folder,
     problems,
     sft,
     trainer,
     with_inference,
 )
 
-from callbacks import AgentEval, ExportHF, Progress, RolloutTable
+from callbacks import AgentEval, Progress, RolloutTable
 from slm_math.agents import SingleShot
-from slm_math.engines.base import Request
-from slm_math.modules.optim import Optim
-from slm_math.policy.config import Lora, Policy
+from slm_math.policy.config import Policy
 from slm_math.policy.scratch import Scratch
 from slm_math.records.record import Record
-from slm_math.types import Sampling, user
+from slm_math.types import Sampling
 
 ASK = SingleShot("solve_plain")
 
@@ -141,171 +135,6 @@ def test_evaluation_runs_every_n_epochs_and_after_the_last(tmp_path: Path) -> No
         "start",
     ]
     assert "eval/one/accuracy" in run.callback_metrics
-
-
-def prompts() -> list[Request]:
-    greedy = Sampling(0.0, max_new_tokens=8)
-    return [Request(user(f"Mina has {n} beads and finds {n} more."), greedy) for n in range(2, 8)]
-
-
-def greedy(module: Any, engine: Any = None) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """(prompt, reply) ids of the module's engine."""
-    engine = engine or module.engines()["default"]
-    tickets = [engine.submit(request) for request in prompts()]
-    found: dict[int, Any] = {}
-    while engine.busy:
-        found |= dict(engine.poll())
-    return [(found[ticket].prompt_ids, found[ticket].token_ids) for ticket in tickets]
-
-
-def generated(
-    model: Any, pairs: list[tuple[tuple[int, ...], tuple[int, ...]]]
-) -> list[tuple[int, ...]]:
-    """What plain `generate` says to the same prompts."""
-    replies = []
-    for prompt, reply in pairs:
-        ids = torch.tensor([prompt])
-        options = {
-            "attention_mask": torch.ones_like(ids),
-            "do_sample": False,
-            "max_new_tokens": len(reply),
-        }
-        replies.append(tuple(model.generate(ids, **options)[0, len(prompt) :].tolist()))
-    return replies
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return model_folder(tmp_path_factory.mktemp("base"))
-
-
-@pytest.mark.parametrize("lora", [None, Lora(r=4)], ids=["full", "merged adapter"])
-def test_full_export_is_the_trained_model(lora: Lora | None, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    module = sft(Policy(scratch=SCRATCH, lora=lora))
-    trainer(tmp_path, callbacks=[ExportHF()]).fit(module, chats())
-    pairs = greedy(module)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
-    assert generated(model, pairs) == [reply for _, reply in pairs]
-    assert model.config.use_cache
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "export")
-    chat = [{"role": "user", "content": prompts()[0].chat[0].text}]
-    asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)[
-        "input_ids"
-    ]
-    assert tuple(asked) == pairs[0][0]
-
-
-def test_bfloat16_export_halves_the_weights(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    module = sft()
-    trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF(dtype="bfloat16")]).fit(
-        module, chats()
-    )
-    saved = load_file(tmp_path / "export" / "model.safetensors")
-    for name, value in module.model.named_parameters():
-        assert torch.equal(saved[name], value.detach().bfloat16())
-    assert "lm_head.weight" not in saved  # tied to the embedding, in the file as in memory
-
-
-def test_adapter_export_is_loaded_by_peft_and_trained_further(base: Path, tmp_path: Path) -> None:
-    from peft import AutoPeftModelForCausalLM
-
-    module = sft(Policy(path=str(base), lora=Lora(r=4)))
-    trainer(tmp_path, callbacks=[ExportHF()]).fit(module, chats())
-    pairs = greedy(module)
-    folder = tmp_path / "export"
-    assert (folder / "adapter_config.json").is_file()
-    assert not list(folder.glob("model*.safetensors"))
-    assert generated(AutoPeftModelForCausalLM.from_pretrained(folder), pairs) == [
-        reply for _, reply in pairs
-    ]
-    further = sft(Policy(path=str(folder)))
-    trainer(tmp_path / "further", limit_train_batches=0).fit(further, chats())
-    assert greedy(further) == pairs
-
-
-def test_each_role_is_exported_on_its_own(base: Path, tmp_path: Path) -> None:
-    from peft import AutoPeftModelForCausalLM
-
-    module = grpo(
-        Policy(path=str(base), lora=Lora(r=4, dropout=0.0)),
-        agent=Duo(),
-        rewards=[Even(), Even(role="judge")],
-        train_roles=("solver", "judge"),
-    )
-    trainer(tmp_path, callbacks=[ExportHF()]).fit(module, problems())
-    for role in ("solver", "judge"):
-        pairs = greedy(module, module.engines()[role])
-        model = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "export" / role)
-        assert generated(model, pairs) == [reply for _, reply in pairs]
-
-
-def test_each_role_of_a_model_from_scratch_is_exported_on_its_own(tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    module = grpo(
-        Policy(scratch=SCRATCH, lora=Lora(r=4, dropout=0.0)),
-        agent=Duo(),
-        rewards=[Even(), Even(role="judge")],
-        train_roles=("solver", "judge"),
-        optim=Optim(lr=0.05, warmup=0),
-    )
-    trainer(tmp_path, callbacks=[ExportHF()]).fit(module, problems())
-    ids = torch.tensor([[5, 6, 7, 8]])
-    for role in ("solver", "judge"):
-        exported = AutoModelForCausalLM.from_pretrained(tmp_path / "export" / role)
-        with torch.no_grad(), module.loaded.use(role) as model:
-            expected = model.eval()(ids).logits
-            torch.testing.assert_close(exported(ids).logits, expected, atol=1e-4, rtol=1e-4)
-
-
-def test_export_leaves_training_as_it_was(tmp_path: Path) -> None:
-    module = sft(Policy(scratch=SCRATCH, lora=Lora(r=4)))
-    trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF()]).fit(module, chats())
-    learning = {name for name, p in module.model.named_parameters() if p.requires_grad}
-    assert learning == set(module.loaded.trainable)
-    assert not module.model.config.use_cache
-
-
-@pytest.mark.parametrize("lora", [None, Lora(r=4)], ids=["full", "adapter"])
-def test_export_stops_at_the_end_of_turn_that_was_trained(
-    lora: Lora | None, base: Path, tmp_path: Path
-) -> None:
-    """The template's end of turn is <|im_end|>, which neither the tokenizer nor the base model
-    calls an end.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-
-    model, tokenizer = (
-        AutoModelForCausalLM.from_pretrained(base),
-        AutoTokenizer.from_pretrained(base),
-    )
-    old = tokenizer.eos_token_id
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    model.resize_token_embeddings(len(tokenizer))
-    for part in (model, tokenizer):
-        part.save_pretrained(tmp_path / "base")
-    module = sft(Policy(path=str(tmp_path / "base"), lora=lora, chat_template="chatml"))
-    trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF()]).fit(module, chats())
-    end = module.chat.end_id
-    assert end == tokenizer.convert_tokens_to_ids("<|im_end|>") != old
-    # the live ones stay
-    assert module.chat.tokenizer.eos_token_id == module.model.config.eos_token_id == old
-    folder = tmp_path / "export"
-    assert GenerationConfig.from_pretrained(folder).eos_token_id == sorted([old, end])
-    assert AutoTokenizer.from_pretrained(folder).eos_token == "<|im_end|>"
-    if lora is None:
-        exported = AutoModelForCausalLM.from_pretrained(folder)
-        assert exported.config.eos_token_id == sorted([old, end])
-        always = torch.tensor([end])
-        exported.lm_head.register_forward_hook(
-            lambda head, given, logits: logits.index_fill(-1, always, 99.0)
-        )
-        generated = exported.generate(torch.tensor([[5, 6]]), do_sample=False, max_new_tokens=5)
-        assert generated[0].tolist() == [5, 6, end]
 
 
 def test_rollout_table_shows_problems_and_rewards(

@@ -24,7 +24,7 @@ _ATTRIBUTES = re.compile(r"""(?:\s*[\w-]+=(?:"[^"]*"|'[^']*'))*\s*""")
 _CODE = re.compile(r"\s+(?:.*[(=]|import\s|from\s)")
 # a fence that closes a block and has a language opens the next one
 _OPENS_NEXT = re.compile(r"\{?\.?\w[\w.+#-]*\}?[ \t]*$", re.MULTILINE)
-# A block without a language is no program after a line that consists of these words.
+# After a line that consists of these words, a block without a language shows output.
 _OUTPUT = re.compile(r"outputs?|results?|stdout|prints|printed|inputs?")
 _BESIDE_OUTPUT = re.compile(
     r"the|this|its?|that|which|expected|sample|example|actual|correct|final|console|python|program"

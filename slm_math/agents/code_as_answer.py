@@ -16,8 +16,8 @@ class CodeAsAnswer(Agent):
     """Asks for a program, whose output is the answer.
 
     The answer is the value of the program's last expression, else the last line that it printed
-    (see `program_answer`). There is no answer if there is no program, or if the program is
-    truncated, fails or prints nothing.
+    (see `program_answer`). A reply without a program, and a program
+    that is truncated, fails or prints nothing, give no answer.
     """
 
     uses_python = True

@@ -152,7 +152,7 @@ Matters of taste, each decided once:
   >>> extract("答案：12").value, extract("A wrong answer is 5.").value
   ('12', None)
 
-- A number that the problem asks to convert is no answer as it stands there.
+- A reply must convert the number that the problem asks to convert.
 
   >>> grade(r"\boxed{3/8}", "0.375", "Write 3/8 as a decimal.").reason
   'copied'

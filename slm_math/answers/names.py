@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 
+from slm_math.answers.symbols import GREEK
 from slm_math.answers.values import PRODUCT
 
-_GREEK = (
-    r"\\(?:alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|(?:var)?theta|iota|kappa|lambda|mu|nu|xi"
-    r"|rho|sigma|tau|upsilon|(?:var)?phi|chi|psi|omega|ell|hbar"
-    r"|Gamma|Delta|Theta|Lambda|Xi|Sigma|Upsilon|Phi|Psi|Omega)(?![a-zA-Z])"
-)
+_GREEK = rf"\\(?:{GREEK}|Delta)(?![a-zA-Z])"
 _LETTER = rf"(?:[a-zA-Z]|{_GREEK})"
 _INDEX = r"_(?:\w|\\[a-zA-Z]+(?: [A-Z]+)?|\{(?:[^{}]|\{[^{}]*\})*\})"
 _NAME = rf"{_LETTER}(?: ?{_INDEX})?'*"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 _MONTHS = [
     "january",
@@ -39,30 +38,6 @@ _SAME_PHRASES = (
     ("infinitely many", "infinitely many solutions"),
 )  # fmt: skip
 _SPOKEN = {phrase: phrases[0] for phrases in _SAME_PHRASES for phrase in phrases}
-_UNITS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8}
 NO_SOLUTION = "no solution"
 
 
@@ -108,20 +83,3 @@ def same_time(answer: str, gold: str) -> bool:
     return hours[0] == hours[1] and minutes[0] == minutes[1] and (
         None in halves or halves[0] == halves[1]
     )  # fmt: skip
-
-
-def number_word(text: str) -> Fraction | None:
-    """The number that a text spells, such as "twenty-one" or "one half"; None for other texts."""
-    first, _, second = text.replace("-", " ").partition(" ")
-    if first in _TENS:
-        tens = 10 * (_TENS.index(first) + 2)
-        if not second:
-            return Fraction(tens)
-        return Fraction(tens + _UNITS.index(second)) if second in _UNITS[1:10] else None
-    if first not in _UNITS:
-        return None
-    count = _UNITS.index(first)
-    if not second:
-        return Fraction(count)
-    part = _PARTS.get(second) or _PARTS.get(second.removesuffix("s"))
-    return Fraction(count, part) if part and 0 < count < part else None

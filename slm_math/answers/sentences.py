@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from slm_math.answers.latex import normalize
+from slm_math.answers.number_words import UNITS
 from slm_math.answers.units import split_units
 
 _COMMAND = r"\\(?:text|textbf|textrm|textit|textsf|mathrm|mathbf|mathsf|mbox)\s*\{"
@@ -37,9 +38,10 @@ _AMOUNT = re.compile(
 _TEXT = re.compile(r"\\(?:text|textbf|mbox|textrm|mathrm)\s*\{([^{}]*)\}")
 _PLAIN_WORD = re.compile(r"[A-Za-z]+(?:['’][a-z]{1,2})?|[.,!;:'’\"()-]+")
 # A sentence with one of these words does not say that its number is the answer.
-_CHANGES = frozenset(
-    """not no none never nor neither without cannot except unless if or either but than least most
-    under over above below between beyond exceed exceeds up past at-least at-most other others
+_CHANGES = (
+    frozenset(
+        """not no none never nor neither without cannot except unless if or either but than least
+    most under over above below between beyond exceed exceeds up past at-least at-most other others
     about around nearly almost roughly approximately estimate estimated maybe perhaps possibly
     probably might may could would should guess sure unsure unclear unable unknown undefined
     undetermined impossible infinite infinitely indeterminate any wrong incorrect false
@@ -51,7 +53,9 @@ _CHANGES = frozenset(
     figure step chapter theorem lemma case question problem example page section part option
     choice item line equation level age fewer less younger older taller shorter decrease
     decreased decreases increase increased increases refuse add sum first base digits numbers
-    before ago twelve eleven ten nine eight seven six five four three two one""".split()  # noqa: SIM905
+    before ago""".split()  # noqa: SIM905
+    )
+    | {*UNITS[1:13]}
 )
 _MAX_SENTENCE = 300
 

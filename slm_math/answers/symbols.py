@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 
-_GREEK = (
+GREEK = (
     r"(?:alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|vartheta|iota|kappa|lambda|mu|nu"
     r"|xi|rho|varrho|sigma|tau|upsilon|phi|varphi|chi|psi|omega|hbar|ell"
     r"|Gamma|Theta|Lambda|Xi|Sigma|Upsilon|Phi|Psi|Omega)"
 )
-_BASE = rf"(?:[a-zA-Z]|\\{_GREEK}(?![a-zA-Z]))"
+_BASE = rf"(?:[a-zA-Z]|\\{GREEK}(?![a-zA-Z]))"
 _COMMAND = r"\\[a-zA-Z]+(?![a-zA-Z])"
 _WORD = r"\\text\{[a-zA-Z0-9 ]*\}"
 _INDEX = (

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from slm_math.answers.arithmetic import rational
 from slm_math.answers.expressions import Node
-from slm_math.answers.phrases import number_word, same_time
+from slm_math.answers.number_words import number_word
+from slm_math.answers.phrases import same_time
 from slm_math.answers.values import Bracketed, Matrix, Scalar, Value, Words, plain, words
 
 

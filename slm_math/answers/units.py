@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from slm_math.answers.number_words import TENS, UNITS
+
 _KNOWN = {
     "dollar": "＄ dollar dollars usd buck bucks 美元", "cent": "cent cents ¢",
     "euro": "€ euro euros eur 欧元", "pound": "£ gbp", "yen": "yen ¥ jpy",
@@ -52,9 +54,10 @@ _SCALES = {
     "亿": 8,
 }
 # These words change a number's value or say that it is not the answer: they are never units.
-_NOT_UNITS = frozenset(
-    """and or to plus minus times over divided more less fewer than about if when is are was but nor
-    most least maximum minimum almost nearly within except excluding permille
+_NOT_UNITS = (
+    frozenset(
+        """and or to plus minus times over divided more less fewer than about if when is are was but
+    nor most least maximum minimum almost nearly within except excluding permille
     approximately roughly between through by below above short under beyond too low high
     not no none never incorrect wrong false negated negative opposite inverse reciprocal remainder
     least most than rejected extraneous excluded discarded impossible invalid fails refuted
@@ -62,13 +65,14 @@ _NOT_UNITS = frozenset(
     docenas tausend millionen dutzend milliarden mila milioni тысяч тысячи миллионов
     half halves quarter third thirds fourth fifth double twice triple squared cubed
     dozen dozens score pair pairs gross grand lakh crore zillion myriad bn mn k
-    one two three four five six seven eight nine ten tens eleven twelve
-    twenty thirty forty fifty sixty seventy eighty ninety
+    tens
     hundred thousand million billion trillion quadrillion quintillion
     hundreds thousands millions billions trillions
     kilo mega giga tera hecto deca deci centi milli micro nano pico
     pi root sqrt base mod modulo factorial infinity
     alpha beta gamma delta theta phi lambda mu sigma omega rho epsilon""".split()  # noqa: SIM905
+    )
+    | {*UNITS[1:13], *TENS}
 )
 # sixths, twelfths, thousandths: they are parts of a number
 _ORDINAL = re.compile(

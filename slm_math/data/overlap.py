@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from slm_math.answers.number_words import TENS, UNITS
 from slm_math.data.normalized import normalized
 from slm_math.types import Image, Problem, Task
 
@@ -26,49 +27,10 @@ Kind = Literal["exact", "normalized", "13-gram"]
 KINDS: tuple[Kind, ...] = ("exact", "normalized", "13-gram")
 
 _SIGNS = frozenset("+-*/^=<>%")
-_COUNTS = frozenset(
-    (
-        *(
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-        ),
-        *(
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-            "thirty",
-        ),
-        *(
-            "forty",
-            "fifty",
-            "sixty",
-            "seventy",
-            "eighty",
-            "ninety",
-            "hundred",
-            "thousand",
-            "million",
-            "billion",
-        ),
-        *("half", "third", "quarter", "fifth", "twice", "thrice", "double", "triple", "dozen"),
-    )
-)
+_COUNTS = frozenset((
+    *UNITS, *TENS, "hundred", "thousand", "million", "billion",
+    "half", "third", "quarter", "fifth", "twice", "thrice", "double", "triple", "dozen",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from slm_math.answers import extract, gold_answer, grade_answer
+from slm_math.answers import grade_answer
 from slm_math.data.golds import read_gold
 from slm_math.evaluation.plain import plain
 from slm_math.grading.fields import (
@@ -169,11 +169,8 @@ def _gold_text(name: str, value: Any, kind: Any) -> str:
     text = as_text(value)
     if text is None:
         raise RowError(f"field {name!r} (the gold) is {kind_of(value)}, not text or a number")
-    gold = gold_answer(text)
-    if "\n" in gold:  # a solution that ends in "A: 18" or "The answer is 18."
-        gold = extract(gold).value or gold
     try:
-        return read_gold(gold, Problem("", "", kind if kind in get_args(AnswerType) else "math"))
+        return read_gold(text, Problem("", "", kind if kind in get_args(AnswerType) else "math"))
     except ValueError as error:
         raise RowError(f"field {name!r} (the gold) {error}") from error
 
