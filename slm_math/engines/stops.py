@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slm_math.agents.coding import blocks
+from slm_math.agents.blocks import blocks
 
 # where vLLM and SGLang report the stop string or the stop token; null at the model's own end
 _REPORTS = ("stop_reason", "matched_stop")
