@@ -62,6 +62,7 @@ class Batches(Generic[T]):
         self.ranks = ranks
         self.epoch = 0
         self.position = 0  # batches of this epoch that were returned
+        self.step_start = self.state_dict()  # before the last batch that a loop took
         self._plan: tuple[int, list[list[int]]] | None = None  # (epoch, its batches)
 
     def __len__(self) -> int:
@@ -75,6 +76,7 @@ class Batches(Generic[T]):
         remaining data in the next epoch.
         """
         for _ in range(len(self)):
+            self.step_start = self.state_dict()
             yield self.draw()
 
     def draw(self) -> ItemBatch[T]:
@@ -115,6 +117,12 @@ class Batches(Generic[T]):
         self.epoch, self.position = state["epoch"], state["position"]
 
 
+def in_step(trainer: L.Trainer) -> bool:
+    """Whether a training batch is taken and not yet trained."""
+    batch = trainer.fit_loop.epoch_loop.batch_progress.current
+    return batch.ready != batch.processed
+
+
 def run_seed(seed: int | None) -> int:
     """`seed`; if it is None, the seed of the run (Lightning stores `--seed_everything` in the
     environment), or 0.
@@ -138,7 +146,8 @@ class SourceData(L.LightningDataModule):
         self.batch_size = batch_size
         self.seed = run_seed(seed)
         self._loader: Batches[Any] | None = None
-        self._state: dict[str, int] | None = None
+        self._loads_for: L.Trainer | None = None  # whose position the loader has
+        self._state: dict[str, int] | None = None  # of a checkpoint, until a loader has it
 
     def _batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
         trainer = self.trainer
@@ -152,13 +161,19 @@ class SourceData(L.LightningDataModule):
         )
 
     def _training_batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
-        self._loader = self._batches(items, **options)
-        if self._state is not None:
-            self._loader.load_state_dict(self._state)
+        state, self._state = self._state, None
+        if state is None and self._loader is not None and self._loads_for is self.trainer:
+            state = self._loader.state_dict()  # reloaded within a run
+        self._loader, self._loads_for = self._batches(items, **options), self.trainer
+        if state is not None:
+            self._loader.load_state_dict(state)
         return self._loader
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._loader is None else self._loader.state_dict()
+        """The position in the data; inside a step that of its beginning, as it is to be repeated."""
+        if self._loader is None:
+            return self._state or {}
+        return self._loader.step_start if in_step(self.trainer) else self._loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._state = state_dict or None

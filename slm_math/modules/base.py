@@ -17,12 +17,12 @@ from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.modules.checks import check_strategy
 from slm_math.modules.optim import Optim
-from slm_math.modules.random_state import random_state, restore_random_state
+from slm_math.modules.position import Resumption
 from slm_math.modules.serving import Serving
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.ranks import gather_over_ranks, sum_gradients
+from slm_math.policy.ranks import sum_gradients
 from slm_math.types import Sampling
 
 
@@ -71,7 +71,7 @@ class PolicyModule(L.LightningModule):
         self.loaded: LoadedPolicy | None = None
         self._chat: ChatFormat | None = None
         self.serving = Serving(self)
-        self._restored: dict[str, Any] | None = None  # random state, until training begins
+        self._resumption = Resumption()
         self.run: str | None = None  # the identity of the training run, once it has begun
         self.skipped = 0  # updates without a finite gradient, which change nothing
         self._skipped_in_a_row = 0
@@ -224,7 +224,7 @@ class PolicyModule(L.LightningModule):
         return {name: value for name, value in state.items() if name in keep}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["rng"] = gather_over_ranks(random_state())
+        self._resumption.save(self.trainer, checkpoint)
         checkpoint["run"] = self.run
         checkpoint["train_roles"] = list(self.train_roles)
         checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
@@ -236,6 +236,7 @@ class PolicyModule(L.LightningModule):
         self.serving.changed()
         if self.trainer.state.fn == "fit":
             self.run = checkpoint.get("run")
+            self._resumption.load(checkpoint, self.global_rank)
         if self.loaded is not None:
             self._check_weights(checkpoint["state_dict"])
             trained = tuple(checkpoint.get("train_roles", self.train_roles))
@@ -252,8 +253,6 @@ class PolicyModule(L.LightningModule):
                     )
                 self.loaded.load_reference(checkpoint["reference"])
         self.skipped, self._skipped_in_a_row = checkpoint.get("skipped", (0, 0))
-        states = checkpoint.get("rng") or [None]
-        self._restored = states[self.global_rank] if self.global_rank < len(states) else None
 
     def _check_weights(self, saved: Mapping[str, Tensor]) -> None:
         """Raises ValueError for weights of another policy: loading is not strict, and would take
@@ -281,11 +280,14 @@ class PolicyModule(L.LightningModule):
                 "check policy.lora, policy.path, policy.scratch and train_roles"
             )
 
+    def on_train_start(self) -> None:
+        self._resumption.begin(self.trainer)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        if self._restored is not None:
-            # not earlier, since the trainer's own start-up draws random numbers
-            restore_random_state(self._restored)
-            self._restored = None
+        self._resumption.step(self.trainer)
+
+    def on_fit_end(self) -> None:
+        self._resumption.end(self.trainer)
 
     # evaluation is the business of callbacks: these steps only let the loops run
 
