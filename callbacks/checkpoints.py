@@ -1,19 +1,23 @@
-"""Checkpoints that make an interrupt cheap: every epoch, every few minutes, and at Ctrl-C after the
-step under way.
+"""Checkpoints that make an end at any time cheap: every epoch, every few minutes, and after the
+step under way when the run is asked to stop.
 """
 
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from callbacks.run_root import begin_run
+from slm_math.checkpoint_files import remove_unfinished, use_checkpoint_files
+from slm_math.records.run_lock import lock_run, sign_lock, unlock_run
+from slm_math.stopping import Stopped, say, stopping
 
 
 class Checkpoints(ModelCheckpoint):
@@ -22,12 +26,16 @@ class Checkpoints(ModelCheckpoint):
 
     Also written before the last step of an epoch: after an interrupt in the evaluation that
     follows, one step is repeated, and the evaluation continues with its records, as the repeated
-    step leads to the same weights. The first Ctrl-C lets a step finish and saves; a second one, or
-    one outside of a step, stops at once.
+    step leads to the same weights.
+
+    The first Ctrl-C, SIGTERM or SIGHUP between the first and the last step of an epoch lets a step
+    finish and saves; a second one, or one at another time (a model loads, agents are evaluated),
+    stops at once. A stdout that was closed counts as a request, too. All ranks save and stop
+    together. Slurm's requeue signal waits for the end of a step as well; where it is in use,
+    SIGTERM saves and training goes on, since the job ends when it is requeued.
 
     Args:
-        dirpath: the folder; `checkpoints` under the trainer's root when left out on the command
-            line.
+        dirpath: the folder; `checkpoints` under the trainer's root when left out.
         minutes: a checkpoint is also written every so many minutes.
     """
 
@@ -37,66 +45,129 @@ class Checkpoints(ModelCheckpoint):
         )
         self.minutes = minutes
         self._saved = time.monotonic()
-        self._stop = False
-        self._in_step = False
-        self._before: Any = None
+        self._requeue: Any = None  # Lightning's handler of Slurm's signal
+        self._requeues = False
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self.dirpath is None:  # Lightning's default is a folder of the logger, new every time
+            self.dirpath = str(Path(trainer.default_root_dir).absolute() / "checkpoints")
+        super().setup(trainer, pl_module, stage)
+        use_checkpoint_files(trainer)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            root = Path(trainer.default_root_dir)
+            lock_run(root)
+            sign_lock(root)
         begin_run(trainer, pl_module)
+        if trainer.is_global_zero:
+            folders = (getattr(each, "dirpath", None) for each in trainer.checkpoint_callbacks)
+            remove_unfinished([Path(trainer.default_root_dir), *map(Path, filter(None, folders))])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._saved = time.monotonic()
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._interrupted)
+        self._take_signals(trainer)
 
-    def _interrupted(self, number: int, frame: Any) -> None:
-        if self._stop or not self._in_step:
-            raise KeyboardInterrupt
-        self._stop = True
-        print("\nstopping after this step (Ctrl-C again stops at once)", flush=True)
+    def _take_signals(self, trainer: L.Trainer, *_: Any) -> None:
+        """Replaces the handlers that Lightning has just installed, and will remove: they end
+        training without a checkpoint, and talk to other ranks while these compute.
+        """
+        stopping.announces = trainer.is_global_zero
+        stopping.take_signals()
+        slurm = trainer._accelerator_connector.cluster_environment
+        if isinstance(slurm, SLURMEnvironment) and slurm.auto_requeue and slurm.requeue_signal:
+            handler = signal.getsignal(slurm.requeue_signal)
+            if callable(handler) and handler != self._asked_to_requeue:
+                self._requeue = handler
+                signal.signal(slurm.requeue_signal, self._asked_to_requeue)
+
+    on_validation_start = on_test_start = on_predict_start = _take_signals
+
+    def _asked_to_requeue(self, number: int, frame: Any) -> None:
+        if stopping.finishes:
+            self._requeues = True
+        else:
+            self._requeue(number, frame)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._in_step = True
+        stopping.finishes = True
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *step: Any
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, *step)
         _, _, batch_idx = step  # outputs, batch and its number
-        self._in_step = False
-        one_left = batch_idx + 2 == trainer.num_training_batches
+        left = trainer.num_training_batches - batch_idx - 1
         late = time.monotonic() - self._saved > 60 * self.minutes
-        # all ranks save, or none
-        stop, save = anywhere(trainer, self._stop), anywhere(trainer, late)
-        if stop or save or one_left:
+        stop, requeues, late = self._agreed(trainer, late)
+        if stop is not None or late or left == 1:
             self._saved = time.monotonic()
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
-        if stop:
-            raise KeyboardInterrupt
+        if requeues:
+            self._requeues = False
+            self._requeue(signal.SIGUSR1, None)
+        if stop is not None and not self._bypasses(stop):
+            raise stop
+        # what follows an epoch can be interrupted at any time
+        done = trainer.should_stop or trainer.fit_loop.epoch_loop._is_training_done
+        stopping.finishes = left > 0 and not done
+
+    def _agreed(self, trainer: L.Trainer, late: bool) -> tuple[Stopped | None, bool, bool]:
+        """What any rank was asked to do: all ranks save and stop, or none."""
+        mine = stopping.pending
+        flags = [0 if mine is None else mine.status, self._requeues, late]
+        status, requeues, late = most(trainer, flags)
+        if mine is None and status:
+            mine = Stopped(status)
+        if mine is not None and not trainer.is_global_zero:
+            mine.status = 0  # the first rank tells; the failure of one that it started kills it
+        return mine, bool(requeues), bool(late)
+
+    def _bypasses(self, stop: Stopped) -> bool:
+        """Whether a saved run goes on: Slurm sends SIGTERM to a job that it requeues, too."""
+        if self._requeue is None or stop.reason != "SIGTERM":
+            return False
+        stopping.pending = None
+        return True
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
+        self._end(trainer)
         super().on_exception(trainer, pl_module, exception)
-        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
-            saved = self.last_model_path and Path(self.last_model_path).exists()
-            outcome = (
-                f"{self.last_model_path} is saved, --ckpt_path last resumes from it"
-                if saved
-                else "no checkpoint was written yet"
-            )
-            print(f"interrupted: {outcome}; finished evaluation records are saved", flush=True)
+        if not isinstance(exception, KeyboardInterrupt) or trainer.state.fn != "fit":
+            return
+        if trainer.is_global_zero:
+            stop = Stopped.of(exception)
+            how = stop.how[0].lower() + stop.how[1:]
+            say(f"{how} after step {trainer.global_step}: {self._outcome()}")
+        if isinstance(exception, Stopped):
+            exception.reported = True
+
+    def _outcome(self) -> str:
+        if not self.last_model_path or not Path(self.last_model_path).exists():
+            return "no checkpoint was written yet"
+        step = self._last_global_step_saved
+        of = f" of step {step}" if step else ""
+        return (
+            f"{self.last_model_path}{of} is saved, --ckpt_path last resumes from it; finished "
+            "evaluation records are saved"
+        )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().teardown(trainer, pl_module, stage)
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        self._end(trainer)
+
+    def _end(self, trainer: L.Trainer) -> None:
+        stopping.reset()
+        if trainer.state.fn == "fit" and trainer.is_global_zero:
+            unlock_run(Path(trainer.default_root_dir))
 
 
-def anywhere(trainer: L.Trainer, flag: bool) -> bool:
-    """Whether a flag is set on any rank."""
-    return bool(trainer.strategy.reduce_boolean_decision(flag, all=False))
+def most(trainer: L.Trainer, values: list[Any]) -> list[int]:
+    """The largest of each value over all ranks."""
+    tensor = torch.tensor([int(value) for value in values], device=trainer.strategy.root_device)
+    return trainer.strategy.reduce(tensor, reduce_op="max").tolist()

@@ -11,6 +11,8 @@ from collections import deque
 from itertools import pairwise
 from typing import Any
 
+from slm_math.stopping import Stopped, say, stoppable
+
 TRAINING = {
     "fit": "train a model: SFT or GRPO, with agents evaluated every epoch",
     "validate": "evaluate agents on the validation split",
@@ -91,9 +93,20 @@ def usage() -> str:
 
 def run(arguments: list[str] | None = None) -> None:
     """Runs one command. Errors that the user can correct are printed in one or two lines; with
-    SLM_MATH_TRACEBACK=1 they come with a traceback.
+    SLM_MATH_TRACEBACK=1 they come with a traceback. Signals and a closed output stop a command, and
+    their exit statuses are those of a shell.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        with stoppable():
+            _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt as error:
+        stop = Stopped.of(error)
+        if not stop.reported:
+            say(f"{stop.how}. Results so far are saved; run the same command to resume.")
+        sys.exit(stop.status)
+
+
+def _run(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return
@@ -114,12 +127,6 @@ def run(arguments: list[str] | None = None) -> None:
             _command(arguments[0], arguments[1:])
         else:
             _training(arguments)
-    except KeyboardInterrupt:
-        print(
-            "Interrupted. Results so far are saved; run the same command to resume.",
-            file=sys.stderr,
-        )
-        sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAIN:
             raise
@@ -225,4 +232,9 @@ def _training(arguments: list[str]) -> Any:
     from slm_math.training import TrainingCLI, TrainingParser
 
     arguments = arguments_with_new_names(arguments, TrainingParser.renamed)
-    return TrainingCLI(args=classes_first(arguments))
+    try:
+        return TrainingCLI(args=classes_first(arguments))
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # for which Lightning exits with 1
+            raise end.__context__ from None
+        raise

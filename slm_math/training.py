@@ -31,6 +31,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger  # noqa: E402
 
 import callbacks  # noqa: E402
 import slm_math.short_names  # noqa: E402, F401
+from slm_math.checkpoint_files import use_checkpoint_files  # noqa: E402
 from slm_math.config_files import ConfigFile  # noqa: E402
 from slm_math.data.chat_data import ChatData  # noqa: E402, F401
 from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
@@ -41,7 +42,7 @@ from slm_math.modules.sft import SFTModule  # noqa: E402, F401
 from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
 from slm_math.policy.loading import free_cores  # noqa: E402
 from slm_math.records.files import configuration  # noqa: E402
-from slm_math.records.run_folder import refuse_second_run  # noqa: E402
+from slm_math.resuming import begin  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -133,14 +134,8 @@ class TrainingCLI(LightningCLI):
                 "forward pass"
             )
         check_strategy(str(trainer.strategy))  # by its name, before its packages are asked for
-        root = Path(trainer.default_root_dir or ROOT)
-        folder = root / "checkpoints"
-        if config.get("ckpt_path") == "last" and not any(folder.glob("last*.ckpt")):
-            raise ValueError(f"--ckpt_path last: there is no checkpoint in {folder}")
-        requeued = any(root.glob("hpc_ckpt_*.ckpt"))  # Lightning resumes from it by itself
-        starts = self.subcommand == "fit" and config.get("ckpt_path") is None and not requeued
-        if starts and not trainer.fast_dev_run:
-            refuse_second_run(root)  # also checked, for all, where the run begins
+        if self.subcommand is not None:
+            begin(self.subcommand, config, Path(trainer.default_root_dir or ROOT))
         torch.set_num_threads(config.torch_threads or free_cores())
         torch.set_float32_matmul_precision("high")
 
@@ -154,11 +149,10 @@ class TrainingCLI(LightningCLI):
         if config.get("enable_progress_bar") is not False:
             extra.append(callbacks.Progress())
         if config.get("enable_checkpointing") is not False:
-            extra.append(callbacks.Checkpoints(root / "checkpoints"))
+            extra.append(callbacks.Checkpoints())
         configured = config.get("callbacks") or []
         configured = configured if isinstance(configured, list) else [configured]
-        present = {type(callback) for callback in configured}
-        extra = [callback for callback in extra if type(callback) not in present]
+        extra = [new for new in extra if not any(isinstance(old, type(new)) for old in configured)]
         kwargs["logger"] = loggers_of(config.get("logger"), root)
         if config.get("precision") is None:
             kwargs["precision"] = default_precision(config.get("accelerator"))
@@ -166,6 +160,7 @@ class TrainingCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = extra
         trainer = super().instantiate_trainer(**kwargs)
         check_strategy(trainer.strategy)
+        use_checkpoint_files(trainer)
         return trainer
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"shortening", "visible"},
+    {"shortening", "stopping", "visible"},
     {"types"},
     {"sandbox"},
     {"answers", "prompts"},
@@ -23,11 +23,11 @@ LAYERS = [
     {"policy"},
     {"engines"},
     {"rollout"},
-    {"modules"},
+    {"modules", "checkpoint_files"},
     {"evaluation", "synthesis"},
     {"grading", "report"},
     {"short_names", "messages", "config_files", "parsing"},
-    {"cli", "commands", "doctor", "training", "__main__", "callbacks"},
+    {"cli", "commands", "doctor", "training", "resuming", "__main__", "callbacks"},
 ]
 PAGE = 45  # lines
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +115,6 @@ def evaluate(
         name: with_shots(agent, shots, source=shots_source or source, tasks=tasks, seed=seed)
         for name, agent in agents.items()
     }
-    with suppress(ValueError):  # signals can be set in the main thread only
-        # SIGTERM, which job schedulers send, then interrupts like Ctrl-C
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
     title = f"{source.name}/{split}"
     rows: dict[str, Any] = {}

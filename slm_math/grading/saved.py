@@ -28,6 +28,7 @@ from slm_math.grading.roles import check_reference, completion_field, gold_field
 from slm_math.grading.rows import rows
 from slm_math.grading.scoring import grade_lines
 from slm_math.grading.tally import Tallies, accuracy, print_line, print_tally, print_unread
+from slm_math.stopping import Stopped
 
 PEEK = 100  # lines among which the first readable one is searched
 
@@ -216,8 +217,9 @@ def _written(source: Path, target: Path) -> Iterator[IO[bytes]]:
         with sink:
             yield sink
         partial.replace(target)
-    except KeyboardInterrupt:
-        print(f"Interrupted. Verdicts so far are in {partial}.", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        stop = Stopped.of(error)
+        print(f"{stop.how}. Verdicts so far are in {partial}.", file=sys.stderr)
+        sys.exit(stop.status)
     except (ValueError, OSError) as error:
         raise ValueError(f"{error}; verdicts so far are in {partial}") from error

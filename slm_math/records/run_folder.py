@@ -11,6 +11,10 @@ from typing import Any
 METRICS = ("logs/*/metrics.csv", "lightning_logs/*/metrics.csv")
 # evaluations that training made; those of `validate`, `test` and `predict` are no part of a run
 TRAINED = re.compile(r"(epoch|step)-\d+")
+# the value of `--ckpt_path` that resumes from the newest checkpoint, and starts a run without one
+LAST_IF_ANY = "last_if_any"
+# what a run writes into its folder
+PARTS = ("manifest.json", "checkpoints", "logs", "lightning_logs", "eval", "export")
 
 
 def read_run(root: Path) -> dict[str, Any]:
@@ -32,12 +36,29 @@ def refuse_second_run(root: Path) -> None:
         return
     started = read_run(root).get("started")
     run = f"a run of {started}" if started else f"a run ({', '.join(traces)})"
-    goes_on = any((root / "checkpoints").glob("last*.ckpt"))
-    resume = "--ckpt_path last goes on with it, " if goes_on else ""
+    goes_on = any((root / "checkpoints").glob("*.ckpt"))
+    resume = (
+        "--ckpt_path last goes on with it, "
+        if goes_on
+        else f"--ckpt_path {LAST_IF_ANY} sets it aside, since it has no checkpoint, "
+    )
     raise ValueError(
         f"{root} holds {run}, and a folder holds one: {resume}"
         "--trainer.default_root_dir OTHER starts a new one elsewhere, or move the folder away"
     )
+
+
+def set_run_aside(root: Path) -> Path:
+    """Moves what a run left in a folder to `<root>/replaced-<n>`, which it returns; other files,
+    such as the log of a job, stay.
+    """
+    names = (root / f"replaced-{i}" for i in range(1, 1 << 30))
+    aside = next(name for name in names if not name.exists())
+    aside.mkdir()
+    for path in (*(root / name for name in PARTS), *root.glob("rollouts*.jsonl")):
+        if path.exists():
+            path.rename(aside / path.name)
+    return aside
 
 
 def traces_of_training(root: Path) -> list[str]:

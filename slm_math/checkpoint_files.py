@@ -1,0 +1,175 @@
+"""Files of checkpoints: written completely or not at all, checked before they are loaded."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import zipfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.cloud_io import _is_local_file_protocol
+from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
+
+UNFINISHED = ".ckpt.new"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and renames it, so that a kill, a full disk or a full
+    TMPDIR leaves the file before it. `L.Trainer(plugins=[CheckpointFiles()])` uses it for every
+    checkpoint; `slm-math` and `callbacks.Checkpoints` do so by themselves.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        if storage_options is not None or not _is_local_file_protocol(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        new = unfinished(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with new.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(target)
+            _sync_folder(target.parent)
+        except (OSError, RuntimeError) as error:
+            cause = _cause(error)
+            if cause is None:
+                raise
+            raise OSError(_not_saved(target, cause)) from error
+        finally:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        try:
+            return super().load_checkpoint(path, map_location, weights_only)
+        except (EOFError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+            raise ValueError(refused(Path(path), _first_line(error))) from error
+
+
+def use_checkpoint_files(trainer: L.Trainer) -> None:
+    """Lets a trainer write checkpoints with `CheckpointFiles`, unless the user chose otherwise."""
+    chosen = trainer.strategy._checkpoint_io
+    if chosen is None or type(chosen) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = CheckpointFiles()
+    elif isinstance(chosen, _WrappingCheckpointIO):
+        chosen.checkpoint_io = CheckpointFiles()  # keeps a base that the user chose
+
+
+def unfinished(path: Path) -> Path:
+    """The name of a checkpoint while it is written. Lightning takes all names with `hpc_ckpt_` for
+    checkpoints.
+    """
+    name = path.name.replace("hpc_ckpt_", "hpc_").removesuffix(".ckpt")
+    return path.with_name(name + UNFINISHED)
+
+
+def remove_unfinished(folders: Iterable[Path]) -> None:
+    """Removes what a killed process left."""
+    for folder in folders:
+        for path in folder.glob("*" + UNFINISHED):
+            path.unlink(missing_ok=True)
+
+
+def _cause(error: BaseException | None) -> OSError | None:
+    """The error of the file system behind an error, which torch replaces by one of its own."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+def _not_saved(path: Path, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.errno in FULL:
+        disk = next(p for p in path.absolute().parents if p.is_mount())
+        reason += f" on the disk of {disk}"
+    before = "; the checkpoint of this name that was there is kept" if path.exists() else ""
+    return f"{path} was not saved: {reason}{before}"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last."""
+    with suppress(OSError):  # not every file system can
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+# choosing one
+
+
+def newest_checkpoint(root: Path, folders: Iterable[Path]) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint of a run, and what to say about damaged or missing ones.
+
+    Those that Lightning calls the last one, and those of Slurm's requeues, come first; others are
+    used where these are damaged. None if there is no checkpoint.
+
+    Raises ValueError if there are checkpoints, and none of them can be resumed from.
+    """
+    found = [path for folder in dict.fromkeys(folders) for path in folder.glob("*.ckpt")]
+    last = sorted(
+        [*(path for path in found if path.name.startswith("last")), *root.glob("hpc_ckpt_*.ckpt")],
+        key=_time,
+        reverse=True,
+    )
+    others = sorted((path for path in found if path not in last), key=_time, reverse=True)
+    notes: list[str] = []
+    for path in [*last, *others]:
+        reason = damage(path)
+        if reason is None:
+            if notes or path in others:
+                notes.append(f"resuming from {path}")
+            return path, notes
+        notes.append(refused(path, reason))
+    if notes:
+        raise ValueError("; ".join(notes))
+    return None, []
+
+
+def _time(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def refused(path: Path, reason: str) -> str:
+    return f"{path} is damaged, or no checkpoint to resume from ({reason})"
+
+
+def damage(path: Path, resumes: bool = True) -> str | None:
+    """Why a file is not a whole checkpoint; None if it is one. It is read once, and not kept."""
+    try:
+        if not path.stat().st_size:
+            return "0 bytes"
+        if not zipfile.is_zipfile(path):
+            return "its end is missing"
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+        if part is not None:
+            return f"{part} is not what was written"
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        return getattr(error, "strerror", None) or _first_line(error)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        return "it has no state_dict"
+    if resumes and "optimizer_states" not in content:
+        return "it has weights only"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
