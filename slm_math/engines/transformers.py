@@ -1,4 +1,4 @@
-"""Continuous batching with any causal language model of transformers, on left-padded rows."""
+"""Continuous batching with any causal language model of transformers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from slm_math.engines.base import (
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import record_support, sample_tokens, uniforms
 from slm_math.policy.chat import ChatFormat, chat_images
-from slm_math.policy.forward import RowCache, next_logits
+from slm_math.policy.caches import DecodingCache, new_cache
+from slm_math.policy.forward import next_logits
 from slm_math.types import Image, Reply
 
 
@@ -85,7 +86,7 @@ class TransformersEngine(LocalEngine):
         self._tickets = 0
         self._waiting: deque[tuple[int, Request]] = deque()
         self._rows: list[_Decoding] = []
-        self._cache: RowCache | None = None
+        self._cache: DecodingCache | None = None
         self._ended = frozenset[int]()
 
     # the interface of an engine
@@ -156,8 +157,8 @@ class TransformersEngine(LocalEngine):
         if not self._rows:
             self._cache = None
         elif self._cache is not None:
-            start = self._cache.length - max(row.length - 1 for row in self._rows)
-            self._cache.keep(torch.tensor(alive, device=self.model.device), start)
+            longest = max(row.length - 1 for row in self._rows)
+            self._cache.keep(torch.tensor(alive, device=self.model.device), longest)
 
     def _admit(self, free: int) -> list[tuple[int, Reply | EngineError]]:
         rejected: list[tuple[int, Reply | EngineError]] = []
@@ -196,7 +197,7 @@ class TransformersEngine(LocalEngine):
         self._rows += rows
         return rejected + self._sample(rows, logits)
 
-    def _prefill(self, rows: list[_Decoding]) -> tuple[Tensor, RowCache]:
+    def _prefill(self, rows: list[_Decoding]) -> tuple[Tensor, DecodingCache]:
         """Runs each distinct prompt (ids and images) once. Returns the last logits (B, V) and the
         cache, both expanded to all rows.
         """
@@ -207,7 +208,7 @@ class TransformersEngine(LocalEngine):
         for n, prompt in enumerate(prompts):
             ids[n, length - len(prompt) :] = torch.tensor(prompt)
         lengths = torch.tensor(list(map(len, prompts)))
-        cache = RowCache(self.model.config.get_text_config().num_hidden_layers)
+        cache = new_cache(self.model)
         logits = self._forward(ids, lengths, cache, tuple(images for _, images in distinct))
         self.prefills += 1
         place = {prompt_key: n for n, prompt_key in enumerate(distinct)}
@@ -234,7 +235,7 @@ class TransformersEngine(LocalEngine):
         self,
         ids: Tensor,
         lengths: Tensor,
-        cache: RowCache,
+        cache: DecodingCache,
         images: tuple[tuple[Image, ...], ...] = (),
     ) -> Tensor:
         """The logits (B, V) after the last tokens, see `next_logits`."""

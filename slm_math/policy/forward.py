@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.modeling_outputs import BaseModelOutput
 
+from slm_math.policy.caches import DecodingCache, OwnCaches
 from slm_math.types import Image
 
 
@@ -49,15 +52,15 @@ class Inputs:
 def hidden_states(model: Any, inputs: Inputs) -> Tensor:
     """The decoder's last hidden states (B, T, H), for training and scoring."""
     decoder = inner(model).get_decoder()
-    out = decoder(input_ids=inputs.ids, position_ids=inputs.positions, use_cache=False)
-    return out.last_hidden_state
+    options = {"position_ids": inputs.positions, "use_cache": False}
+    return decoder(input_ids=inputs.ids, **_accepted(decoder, options)).last_hidden_state
 
 
 def next_logits(
     model: Any,
     ids: Tensor,
     lengths: Tensor,
-    cache: RowCache,
+    cache: DecodingCache,
     images: tuple[tuple[Image, ...], ...] = (),
 ) -> Tensor:
     """The logits (B, V) after the last token of each sequence, for decoding.
@@ -66,21 +69,45 @@ def next_logits(
         model: the model.
         ids: (B, T) the tokens that the cache does not hold yet, padded on the left.
         lengths: (B,) the number of tokens of each sequence, those in the cache included.
-        cache: keys and values of the earlier tokens; the new ones are added to it.
+        cache: what is remembered of the earlier tokens; the new ones are added to it.
         images: the images of each sequence if `ids` holds the prompts, otherwise ().
     """
+    if isinstance(cache, OwnCaches):
+        return _unpadded_logits(model, ids, lengths=lengths, cache=cache, images=images)
     inputs = _decoding_inputs(
         model.device, ids, lengths=lengths, before=cache.length, images=images
     )
-    out = model(
-        input_ids=inputs.ids,
-        attention_mask=inputs.mask,
-        position_ids=inputs.positions,
-        use_cache=True,
-        logits_to_keep=1,
-        **{_cache_argument(type(inner(model))): cache},
-    )
-    return out.logits[:, -1]
+    options = {"attention_mask": inputs.mask, "position_ids": inputs.positions}
+    return _last_logits(model, inputs.ids, cache, options)
+
+
+def _unpadded_logits(
+    model: Any,
+    ids: Tensor,
+    lengths: Tensor,
+    cache: OwnCaches,
+    images: tuple[tuple[Image, ...], ...],
+) -> Tensor:
+    """`next_logits` with a forward pass for each group of rows of one length, which need neither
+    padding nor mask.
+    """
+    parts, order = [], []
+    for rows, own in cache.groups(lengths):
+        new = ids[rows][:, -int(lengths[rows[0]]) :]
+        positions = lengths[rows][:, None] - new.shape[1] + torch.arange(new.shape[1])
+        of_rows = tuple(images[row] for row in rows) if images else ()
+        inputs = Inputs(new.to(model.device), positions.to(model.device), images=of_rows)
+        parts.append(_last_logits(model, inputs.ids, own, {"position_ids": inputs.positions}))
+        order.append(rows)
+    return torch.cat(parts)[torch.cat(order).argsort().to(model.device)]
+
+
+def _last_logits(model: Any, ids: Tensor, cache: Any, options: dict[str, Any]) -> Tensor:
+    """The logits (B, V) after the last of the tokens `ids` (B, T), which the cache receives."""
+    base = inner(model)
+    options = options | {"use_cache": True, "logits_to_keep": 1}
+    argument = {cache_argument(type(base)): cache}
+    return model(input_ids=ids, **_accepted(base, options), **argument).logits[:, -1]
 
 
 def _decoding_inputs(
@@ -109,12 +136,22 @@ def _decoding_inputs(
 
 
 @functools.cache
-def _cache_argument(architecture: type) -> str:
-    """The name of a model's argument for the cache: transformers 5.24 renames `past_key_values`,
-    and 5.40 drops the old name.
+def _arguments(architecture: type) -> frozenset[str]:
+    return frozenset(inspect.signature(architecture.forward).parameters)  # type: ignore[attr-defined]
+
+
+def _accepted(module: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a network's forward pass names; not all have positions, for example."""
+    names = _arguments(type(module))
+    return {name: value for name, value in options.items() if name in names}
+
+
+def cache_argument(architecture: type) -> str | None:
+    """The name of a model's argument for the cache, None if it has none: transformers 5.24 renames
+    `past_key_values` and `cache_params`, and 5.40 drops the old names.
     """
-    names = inspect.signature(architecture.forward).parameters  # type: ignore[attr-defined]
-    return "cache" if "cache" in names else "past_key_values"
+    names = _arguments(architecture)
+    return next((n for n in ("cache", "past_key_values", "cache_params") if n in names), None)
 
 
 def inner(model: Any) -> Any:
@@ -125,112 +162,36 @@ def inner(model: Any) -> Any:
 def language_head(model: Any) -> Any:
     """A function from hidden states (M, H) to logits (M, V).
 
-    It includes the scaling or soft-capping that some architectures apply after the head.
+    It is the model's own forward pass with these states in place of the decoder's, since many
+    architectures scale or cap what they hand to the head or what comes out of it.
     """
     base = inner(model)
-    head = base.get_output_embeddings()
-    config = base.config.get_text_config()
-    cap = getattr(config, "final_logit_softcapping", None)
-    scale = getattr(config, "logit_scale", None)  # Cohere multiplies
-    divisor = getattr(config, "logits_scaling", None)  # Granite divides
+    decoder = base.get_decoder()
 
     def logits(hidden: Tensor) -> Tensor:
-        out = head(hidden)
-        if scale is not None:
-            out = out * scale
-        if divisor is not None:
-            out = out / divisor
-        return out if cap is None else torch.tanh(out / cap) * cap
+        ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
+        with _replaced(decoder, lambda *args, **kwargs: _Given(last_hidden_state=hidden[None])):
+            return base(input_ids=ids, **_accepted(base, {"use_cache": False})).logits[0]
 
     return logits
 
 
-class _Layer(DynamicLayer):
-    """Keys and values (B, H, L, D) of one layer.
+class _Given(BaseModelOutput):
+    """A decoder's output with its hidden states only; whatever else is asked for is None."""
 
-    They are views of buffers that grow by half, so that a decoding step copies one position only.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._buffers: tuple[Tensor, Tensor] | None = None
-        self._length = 0
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        if self._buffers is None:
-            self.lazy_initialization(key_states, value_states)
-            self.load(key_states, value_states)
-            return key_states, value_states
-        end = self._length + key_states.shape[-2]
-        if end > self._buffers[0].shape[-2]:
-            capacity = end + max(32, end // 2)
-            self._buffers = (
-                self._grown(self._buffers[0], capacity),
-                self._grown(self._buffers[1], capacity),
-            )
-        for buffer, states in zip(self._buffers, (key_states, value_states)):
-            buffer[:, :, self._length : end] = states
-        self._length = end
-        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
-        return self.states
-
-    @property
-    def states(self) -> tuple[Tensor, Tensor]:
-        """Keys and values. The layer must have some."""
-        assert self.keys is not None
-        assert self.values is not None
-        return self.keys, self.values
-
-    def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
-        batch, heads, _, width = buffer.shape
-        grown = buffer.new_zeros(batch, heads, capacity, width)
-        grown[:, :, : self._length] = buffer[:, :, : self._length]
-        return grown
-
-    def load(self, keys: Tensor, values: Tensor) -> None:
-        """Replaces keys and values."""
-        self._buffers, self._length = (keys, values), keys.shape[-2]
-        self.keys, self.values = keys, values
-
-    def get_seq_length(self) -> int:
-        return self._length
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
 
 
-class RowCache(Cache):
-    """A transformers cache from which rows are selected (`keep`) and to which others are added
-    (`join`).
-    """
-
-    def __init__(self, layers: int) -> None:
-        super().__init__(layers=[_Layer() for _ in range(layers)])
-
-    @property
-    def _own_layers(self) -> list[_Layer]:
-        return cast(list[_Layer], self.layers)
-
-    @property
-    def length(self) -> int:
-        """The number of positions in the cache, padding included."""
-        return self._own_layers[0].get_seq_length()
-
-    def keep(self, rows: Tensor, start: int = 0) -> None:
-        """Keeps `rows` (indices, repeats allowed) and the positions from `start` on."""
-        for layer in self._own_layers:
-            keys, values = layer.states
-            layer.load(keys[rows, :, start:].contiguous(), values[rows, :, start:].contiguous())
-
-    def join(self, other: RowCache) -> None:
-        """Appends the rows of `other`; the shorter cache is padded on the left."""
-        length = max(self.length, other.length)
-        for mine, theirs in zip(self._own_layers, other._own_layers):
-            keys, values = (
-                torch.cat([_pad_left(old, length), _pad_left(new, length)])
-                for old, new in zip(mine.states, theirs.states)
-            )
-            mine.load(keys, values)
-
-
-def _pad_left(states: Tensor, length: int) -> Tensor:
-    return torch.nn.functional.pad(states, (0, 0, length - states.shape[-2], 0))
+@contextmanager
+def _replaced(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    """The module with another forward pass."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before

@@ -1,0 +1,153 @@
+"""Which models can be trained and decoded: by their config, before anything is loaded, and by what
+they compute, once they are.
+
+Both ask for what the project relies on, not for names: a new architecture works if it is a causal
+language model whose decoder, cache and head can be used apart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slm_math.policy.caches import new_cache
+from slm_math.policy.forward import (
+    Inputs,
+    cache_argument,
+    hidden_states,
+    inner,
+    language_head,
+    next_logits,
+)
+
+INSTEAD = "take a causal decoder such as those of docs/models.md"
+CLOSE = 1e-2  # nats; rounding in 32 bits explains a hundredth of it, a wrong scale far more
+LENGTHS = (7, 4, 7)  # tokens of the sequences that are computed in several ways
+
+
+def check_architecture(path: str) -> None:
+    """Raises ValueError if the config in a model folder says that the model cannot be trained or
+    decoded; for an adapter's folder, or a model that is not here, nothing is known.
+    """
+    folder = Path(path).expanduser()
+    if not (folder / "config.json").is_file():
+        return
+    from transformers import AutoConfig, __version__
+
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except OSError:
+        return  # told when the model is loaded
+    except ValueError as error:
+        raise ValueError(
+            f"model {path}: transformers {__version__} does not know its architecture, or its "
+            f"config.json is damaged: {str(error).strip().splitlines()[0]}"
+        ) from error
+    reason = refusal(config)
+    if reason is not None:
+        raise ValueError(f"model {path} ({config.model_type}) {reason}: {INSTEAD}")
+
+
+def refusal(config: Any) -> str | None:
+    """Why a model with this config cannot be trained or decoded; None if it may work."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL
+    from transformers import MODEL_FOR_MASKED_LM_MAPPING as MASKED
+
+    if config.is_encoder_decoder:
+        return "is an encoder-decoder, and this project takes one sequence that goes on"
+    if type(config) not in CAUSAL:
+        return "has no causal language model in transformers"
+    if type(config) in MASKED and not getattr(config, "is_decoder", False):
+        return "reads text in both directions and cannot go on with it"
+    architecture = CAUSAL[type(config)]
+    state = "keeps what it has read in a form of its own, from which rows cannot be taken"
+    if cache_argument(architecture) is None or hasattr(architecture, "_setup_cache"):
+        return state
+    return None if architecture._supports_default_dynamic_cache() else state
+
+
+@torch.no_grad()
+def check_computation(path: str, model: Any) -> None:
+    """Raises ValueError unless training and decoding compute what a plain forward pass of each
+    sequence does, on a few short ones. The weights must be of 32 bits at least.
+    """
+    training = model.training
+    model.eval()
+    try:
+        wrong = _differences(model)
+    finally:
+        model.train(training)
+    if wrong:
+        found = ", ".join(f"{kind} by {gap:.2g} nats" for kind, gap in wrong.items())
+        kind = inner(model).config.model_type
+        raise ValueError(
+            f"model {path} ({kind}) computes other log-probabilities than in a plain forward pass "
+            f"of one sequence: {found}: this architecture, or attention "
+            f"{model.config._attn_implementation!r} with it, does not work here: {INSTEAD}"
+        )
+
+
+def _differences(model: Any) -> dict[str, float]:
+    """The differences in nats by what is computed, where rounding does not explain them."""
+    rows = _sequences(model)
+    plain = [inner(model)(input_ids=row[None]).logits[0] for row in rows]
+    gaps = {
+        "training": _gap(_as_trained(model, rows), plain),
+        "decoding": _gap(_as_decoded(model, rows), [logits[-2:] for logits in plain]),
+    }
+    return {kind: gap for kind, gap in gaps.items() if not gap <= CLOSE}
+
+
+def _sequences(model: Any) -> list[Tensor]:
+    """Sequences of ordinary tokens."""
+    size = model.get_input_embeddings().weight.shape[0]
+    total = sum(LENGTHS)
+    ids = (torch.arange(1, total + 1, device=model.device) * size) // (total + 2)
+    return list(ids.split(LENGTHS))
+
+
+def _as_trained(model: Any, rows: list[Tensor]) -> list[Tensor]:
+    """The logits of each sequence in a batch padded on the right."""
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    hidden = hidden_states(model, Inputs.of_rows(ids))
+    head = language_head(model)
+    return [head(states[: len(row)]) for states, row in zip(hidden, rows)]
+
+
+def _as_decoded(model: Any, rows: list[Tensor]) -> list[Tensor]:
+    """The logits of the last two tokens of each sequence, from prompts that are read at two times
+    and rows of which the last is dropped and comes back.
+    """
+    prompts = [row[:-1] for row in rows]
+    cache, later = new_cache(model), new_cache(model)
+    first = _read(model, prompts[:2], cache)
+    last = _read(model, prompts[2:], later)
+    cache.keep(torch.tensor([1, 0], device=model.device))
+    cache.join(later)  # type: ignore[arg-type]
+    order = [1, 0, 2]
+    new = torch.stack([rows[n][-1:] for n in order]).cpu()
+    lengths = torch.tensor([len(rows[n]) for n in order])
+    then = next_logits(model, new, lengths=lengths, cache=cache)
+    before = torch.cat([first, last])
+    return [torch.stack([before[n], then[order.index(n)]]) for n in range(len(rows))]
+
+
+def _read(model: Any, prompts: list[Tensor], cache: Any) -> Tensor:
+    lengths = torch.tensor(list(map(len, prompts)))
+    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
+    for row, prompt in zip(ids, prompts):
+        row[len(row) - len(prompt) :] = prompt
+    return next_logits(model, ids, lengths=lengths, cache=cache)
+
+
+def _gap(logits: list[Tensor], plain: list[Tensor]) -> float:
+    """The largest difference of log-probabilities in nats, weighed by what is likely."""
+    worst = 0.0
+    for own, want in zip(logits, plain):
+        own, want = own.float().log_softmax(-1), want.float().log_softmax(-1)
+        gap = ((own - want).abs() * want.exp()).sum(-1).max().item()
+        worst = gap if not gap <= worst else worst
+    return worst
