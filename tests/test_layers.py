@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"shortening", "visible"},
+    {"ranges", "shortening", "visible"},
     {"types"},
     {"sandbox"},
     {"answers", "prompts"},

@@ -23,6 +23,7 @@ from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.ranks import gather_over_ranks, sum_gradients
+from slm_math.ranges import check_whole
 from slm_math.types import Sampling
 
 
@@ -59,8 +60,7 @@ class PolicyModule(L.LightningModule):
         inference: Inference = Inference(sampling=Sampling(max_new_tokens=2048)),
     ) -> None:
         super().__init__()
-        if tokens_per_batch < 1:
-            raise ValueError(f"tokens_per_batch must be at least 1, got {tokens_per_batch}")
+        check_whole("tokens_per_batch", tokens_per_batch)
         self.policy = policy
         self.optim = optim
         self.tokens_per_batch = tokens_per_batch

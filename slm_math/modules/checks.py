@@ -13,8 +13,9 @@ from slm_math.agents import Agent
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.losses.advantages import Advantage
-from slm_math.losses.policy import Objective
+from slm_math.losses.objective import Objective
 from slm_math.policy.chat import ChatFormat
+from slm_math.ranges import check_number, check_whole
 from slm_math.rewards import Reward, check
 from slm_math.types import Generate, Task
 
@@ -27,14 +28,9 @@ def check_sampling(
     resample: int | None,
 ) -> None:
     """Raises ValueError for a way to sample that gives nothing to learn from."""
-    if group_size < 2:
-        raise ValueError(
-            f"group_size must be at least 2 (advantages compare samples), got {group_size}"
-        )
-    if passes < 1 or (resample or 0) < 0:
-        raise ValueError(
-            f"passes must be at least 1 and resample at least 0, got {passes} and {resample}"
-        )
+    check_whole("group_size", group_size, low=2)  # advantages compare samples
+    check_whole("passes", passes)
+    check_whole("resample", resample, low=0, optional=True)
     for role in roles:
         if inference.sampling_of(role).temperature == 0:
             raise ValueError(
@@ -47,8 +43,7 @@ def check_objective(
     objective: Objective, advantage: Advantage, reference_update: float, resample: int | None
 ) -> None:
     """Raises ValueError for options that exclude each other, or would have no effect."""
-    if not 0 <= reference_update <= 1:
-        raise ValueError(f"reference_update must lie in [0, 1], got {reference_update}")
+    check_number("reference_update", reference_update, low=0, high=1)
     if advantage.per_part and objective.beta and objective.kl_in == "reward":
         raise ValueError(
             "advantage.per_part and objective.kl_in reward exclude each other: use kl_in loss"
