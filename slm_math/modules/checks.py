@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
 from slm_math.agents import Agent
@@ -90,28 +88,6 @@ def check_roles(
     asked = [role for reward in rewards for role in reward.roles]
     inference.check_roles([*agent.roles, *asked])
     check(rewards, trained, {*trained, *engines})
-
-
-def check_strategy(strategy: Any) -> None:
-    """Raises ValueError for a strategy of the trainer, or its name, that could not do here what the
-    name says.
-
-    Every device holds the whole model, and gradients are summed by hand: a strategy that shards
-    weights or optimizer states would shard nothing.
-    """
-    if isinstance(strategy, str):
-        name, words = strategy, ("fsdp", "deepspeed", "model_parallel", "modelparallel")
-        whole = not any(word in strategy.lower() for word in words)
-    else:
-        name = type(strategy).__name__
-        whole = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
-        whole = whole and not isinstance(strategy, DeepSpeedStrategy)
-    if not whole:
-        raise ValueError(
-            f"trainer.strategy {name} would shard nothing here, since every device holds the whole "
-            "model: use ddp, and to save memory policy.lora, policy.quantize nf4, "
-            "policy.gradient_checkpointing or a smaller tokens_per_batch"
-        )
 
 
 def check_prompts(

@@ -18,8 +18,8 @@ from slm_math.data.base import Source, Split
 from slm_math.data.problem_data import ProblemData
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.objective import Objective
-from slm_math.modules.checks import check_strategy
 from slm_math.modules.optim import Optim
+from slm_math.modules.trainer_checks import check_strategy
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.loaded import LoadedPolicy
@@ -146,7 +146,7 @@ def test_role_of_a_frozen_engine_needs_no_training() -> None:
 def test_strategies_that_would_shard_nothing_are_refused(strategy: Any) -> None:
     with pytest.raises(ValueError, match=r"would shard nothing here.*use ddp.*policy\.lora"):
         check_strategy(strategy)
-    for whole in ("auto", "ddp", "ddp_spawn", DDPStrategy(), SingleDeviceStrategy("cpu")):
+    for whole in ("auto", "ddp", DDPStrategy(), SingleDeviceStrategy("cpu")):
         check_strategy(whole)
 
 
