@@ -6,6 +6,7 @@ from callbacks.export import ExportHF
 from callbacks.progress import Progress
 from callbacks.rollout_log import RolloutLog
 from callbacks.rollout_table import RolloutTable
+from callbacks.stop_reason import StopReason
 from callbacks.watchdog import Watchdog
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "Progress",
     "RolloutLog",
     "RolloutTable",
+    "StopReason",
     "Watchdog",
 ]

@@ -34,6 +34,7 @@ from slm_math.evaluation.table import (
 from slm_math.metrics.summary import Summary
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.chat import template_identity
+from slm_math.ranges import check_whole
 from slm_math.records.files import configuration, read_records
 from slm_math.records.record import Record
 from slm_math.rollout.scheduler import Executors
@@ -92,11 +93,10 @@ class AgentEval(L.Callback):
     ) -> None:
         if not agents:
             raise ValueError("AgentEval needs at least one agent")
-        if every_n_epochs < 1 or (every_n_steps is not None and every_n_steps < 1):
-            raise ValueError(
-                f"AgentEval needs every_n_epochs and every_n_steps of at least 1, got "
-                f"{every_n_epochs} and {every_n_steps}"
-            )
+        for name, count in (("samples", samples), ("every_n_epochs", every_n_epochs)):
+            check_whole(f"AgentEval.{name}", count)
+        for name, count in (("limit", limit), ("every_n_steps", every_n_steps)):
+            check_whole(f"AgentEval.{name}", count, optional=True)
         if sampling is not None:
             warn("AgentEval: sampling is called inference.sampling now", stacklevel=2)
             if isinstance(sampling, RoleSampling):

@@ -11,6 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 
 from slm_math.modules.base import PolicyModule
+from slm_math.ranges import check_number, check_whole
 
 
 class Progress(RichProgressBar):
@@ -22,6 +23,8 @@ class Progress(RichProgressBar):
     """
 
     def __init__(self, refresh_rate: int = 5, line_seconds: float = 30.0) -> None:
+        check_whole("Progress.refresh_rate", refresh_rate)
+        check_number("Progress.line_seconds", line_seconds, low=0)
         super().__init__(refresh_rate=refresh_rate, leave=False)
         self.line_seconds = line_seconds
         self._phase: Any = None

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from callbacks.console import console_of
 from slm_math.modules.grpo import GRPOModule
+from slm_math.ranges import check_whole
 from slm_math.visible import visible
 
 
@@ -23,6 +24,8 @@ class RolloutTable(L.Callback):
     """
 
     def __init__(self, every_n_batches: int = 50, rows: int = 4, width: int = 400) -> None:
+        for name, count in (("every_n_batches", every_n_batches), ("rows", rows), ("width", width)):
+            check_whole(f"RolloutTable.{name}", count)
         self.every_n_batches = every_n_batches
         self.rows = rows
         self.width = width

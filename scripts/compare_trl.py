@@ -45,7 +45,8 @@ from slm_math.answers.graded import GradedTrace, grade_trace
 from slm_math.data.batches import Batches
 from slm_math.data.rows import Row
 from slm_math.engines.settings import Inference
-from slm_math.losses.policy import Objective, row_weights
+from slm_math.losses.objective import Objective
+from slm_math.losses.policy import row_weights
 from slm_math.modules import grpo
 from slm_math.modules.optim import Optim
 from slm_math.modules.step_metrics import StepMetrics
@@ -92,7 +93,7 @@ def cases() -> Iterator[Case]:
     yield Case("dapo, 4 micro-batches", {"kind": "dapo"}, {"loss_type": "dapo", **k3}, micro=4)
     yield Case(
         "gspo",
-        {"kind": "gspo"},
+        {"kind": "gspo", "clip_low": 0.2, "clip_high": 0.2},  # TRL's defaults
         {"loss_type": "grpo", "importance_sampling_level": "sequence", **k3},
     )
     # TRL's epsilon_high is the upper bound itself; TRL has no lower bound

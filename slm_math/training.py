@@ -36,9 +36,15 @@ from slm_math.config_files import ConfigFile  # noqa: E402
 from slm_math.data.chat_data import ChatData  # noqa: E402, F401
 from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
 from slm_math.modules.base import PolicyModule  # noqa: E402
-from slm_math.modules.checks import check_strategy  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
+from slm_math.modules.trainer_checks import (  # noqa: E402
+    check_callbacks,
+    check_end,
+    check_precision,
+    check_strategy,
+    check_trainer,
+)
 from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
 from slm_math.policy.loading import free_cores  # noqa: E402
 from slm_math.records.files import configuration  # noqa: E402
@@ -46,6 +52,7 @@ from slm_math.resuming import begin  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # their reports
 
 ROOT = "runs/default"  # default_root_dir of a run whose config sets none
 SECRET = re.compile(r"(^|_)(api_key|token|password|secret)$")
@@ -134,6 +141,8 @@ class TrainingCLI(LightningCLI):
                 "forward pass"
             )
         check_strategy(str(trainer.strategy))  # by its name, before its packages are asked for
+        if trainer.precision is not None:
+            check_precision(trainer.precision)
         if self.subcommand is not None:
             begin(self.subcommand, config, Path(trainer.default_root_dir or ROOT))
         torch.set_num_threads(config.torch_threads or free_cores())
@@ -145,7 +154,11 @@ class TrainingCLI(LightningCLI):
         if config.get("fast_dev_run"):  # a trial leaves nothing behind, as Lightning promises
             self._trial = tempfile.TemporaryDirectory(prefix="slm-math-")
             root = Path(self._trial.name)
-        extra: list[L.Callback] = [callbacks.RolloutLog(), callbacks.Watchdog()]
+        extra: list[L.Callback] = [
+            callbacks.RolloutLog(),
+            callbacks.StopReason(),
+            callbacks.Watchdog(),
+        ]
         if config.get("enable_progress_bar") is not False:
             extra.append(callbacks.Progress())
         if config.get("enable_checkpointing") is not False:
@@ -159,9 +172,14 @@ class TrainingCLI(LightningCLI):
         kwargs["default_root_dir"] = str(root)
         self.trainer_defaults["callbacks"] = extra
         trainer = super().instantiate_trainer(**kwargs)
-        check_strategy(trainer.strategy)
+        check_trainer(trainer)
+        check_callbacks(trainer)
         use_checkpoint_files(trainer)
         return trainer
+
+    def after_instantiate_classes(self) -> None:
+        if self.subcommand == "fit":
+            check_end(self.trainer, self.model.optim)  # also before other ranks are started
 
 
 def default_precision(accelerator: str | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
+from slm_math.ranges import check_number, check_whole
 from slm_math.shortening import shortened
 
 T = TypeVar("T")
@@ -173,16 +174,13 @@ class Sampling:
     not_first: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature must be 0 (greedy) or positive, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        check_number("temperature", self.temperature, low=0)
+        check_number("top_p", self.top_p, above=0, high=1)
+        check_number("min_p", self.min_p, low=0, high=1)
+        check_whole("top_k", self.top_k, low=0)
+        check_whole("max_new_tokens", self.max_new_tokens)
         if "" in (*self.stop, *self.not_first):
             raise ValueError("stop and not_first take texts that are not empty")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p must lie in [0, 1], got {self.min_p}")
-        if self.top_k < 0 or self.max_new_tokens < 1:
-            raise ValueError("top_k must be >= 0 and max_new_tokens >= 1")
 
     @property
     def restricts_support(self) -> bool:

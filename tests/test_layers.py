@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"shortening", "stopping", "visible"},
+    {"ranges", "shortening", "stopping", "visible"},
     {"types"},
     {"sandbox"},
     {"answers", "prompts"},

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar, cast
 
 from slm_math.prompts import Prompt
+from slm_math.ranges import check_number
 from slm_math.types import Effect, Generate, Message, Note, Problem, RunPython, Workflow
 
 T = TypeVar("T")
@@ -42,6 +43,10 @@ class Agent:
         must_show_problem = True
         for field in fields(cast(Any, self)):
             value = getattr(self, field.name)
+            if value is not None and field.name.endswith("temperature"):
+                check_number(f"{type(self).__name__}.{field.name}", value, low=0)
+            if value is not None and field.name == "top_p":
+                check_number(f"{type(self).__name__}.top_p", value, above=0, high=1)
             # a default that depends on other fields is a Prompt only by now
             declared = field.default if isinstance(field.default, Prompt) else value
             if not isinstance(declared, Prompt) or value is None:

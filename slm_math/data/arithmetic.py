@@ -26,6 +26,7 @@ from slm_math.data.arithmetic_families import (
 from slm_math.data.arithmetic_steps import evaluate, mistaken, program, reasoning
 from slm_math.data.base import Source, Split
 from slm_math.prompts import render
+from slm_math.ranges import check_number, check_whole
 from slm_math.types import Chat, Problem, Task, Text, assistant, user
 
 
@@ -60,6 +61,11 @@ class Arithmetic(Source):
         copies: int = 1000,
         drills: int = 9000,
     ) -> None:
+        counts = {"train": train, "validation": validation, "test": test, "solve": solve}
+        counts |= {"code": code, "check": check, "copies": copies, "drills": drills}
+        for name, count in counts.items():
+            check_whole(f"Arithmetic.{name}", count, low=0)
+        check_number("Arithmetic.bare", bare, low=0, high=1)
         self.seed = seed
         self.sizes: dict[Split, int] = {"train": train, "validation": validation, "test": test}
         for split in ("validation", "test"):

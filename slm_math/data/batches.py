@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import lightning as L
 
 from slm_math.data.base import Source
+from slm_math.ranges import check_whole
 
 T = TypeVar("T")
 
@@ -49,8 +50,7 @@ class Batches(Generic[T]):
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        if size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {size}")
+        check_whole("batch_size", size)
         if not items:
             raise ValueError("there is no data to make batches of")
         self.items = items
@@ -140,10 +140,15 @@ class SourceData(L.LightningDataModule):
     in the data.
     """
 
-    def __init__(self, source: Source, batch_size: int, seed: int | None) -> None:
+    def __init__(
+        self, source: Source, batch_size: int, seed: int | None, limit: int | None = None
+    ) -> None:
         super().__init__()
+        check_whole("data.batch_size", batch_size)
+        check_whole("data.limit", limit, optional=True)
         self.source = source
         self.batch_size = batch_size
+        self.limit = limit
         self.seed = run_seed(seed)
         self._loader: Batches[Any] | None = None
         self._loads_for: L.Trainer | None = None  # whose position the loader has

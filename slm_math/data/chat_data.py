@@ -8,6 +8,7 @@ from typing import Any
 from slm_math.data.base import Source, Split, read_dialogues
 from slm_math.data.batches import Batches, SourceData, empty_batches
 from slm_math.data.rows import Row
+from slm_math.ranges import check_number, check_whole
 
 
 class ChatData(SourceData):
@@ -41,12 +42,13 @@ class ChatData(SourceData):
         shuffle: bool = True,
         seed: int | None = None,
     ) -> None:
-        super().__init__(source, batch_size, seed)
+        super().__init__(source, batch_size, seed, limit)
+        check_whole("data.max_length", max_length, low=2)
+        check_number("data.prompt_weight", prompt_weight, low=0)
         self.shuffle = shuffle
         self.prompt = prompt
         self.max_length = max_length
         self.prompt_weight = prompt_weight
-        self.limit = limit
         self.rows: dict[Split, list[Row]] = {}
 
     def setup(self, stage: str) -> None:

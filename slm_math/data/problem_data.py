@@ -25,8 +25,7 @@ class ProblemData(SourceData):
         limit: int | None = None,
         seed: int | None = None,
     ) -> None:
-        super().__init__(source, batch_size, seed)
-        self.limit = limit
+        super().__init__(source, batch_size, seed, limit)
 
     def setup(self, stage: str) -> None:
         split: dict[str, Split] = {"fit": "train", "validate": "validation"}

@@ -10,6 +10,7 @@ import torch
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.endpoint import check_url
+from slm_math.ranges import check_number, check_whole
 from slm_math.types import Sampling
 
 EngineName = Literal["auto", "transformers", "vllm"]
@@ -41,11 +42,9 @@ class Vllm:
     def __post_init__(self) -> None:
         if self.memory is not None and not 0 < self.memory < 1:
             raise ValueError(f"vllm.memory must be a share between 0 and 1, got {self.memory}")
-        if self.patience < 0 or self.timeout <= 0:
-            raise ValueError(
-                "vllm.patience must be at least 0 s and vllm.timeout above 0 s, got "
-                f"{self.patience} and {self.timeout}"
-            )
+        check_number("vllm.patience", self.patience, low=0)
+        check_number("vllm.timeout", self.timeout, above=0)
+        check_whole("vllm.context", self.context, optional=True)
         for url in self.servers:
             check_url(url, "VLLM_API_KEY", "vllm.servers", "http://host:8000")
 
@@ -89,8 +88,7 @@ class Inference:
     vllm: Vllm = field(default_factory=Vllm)
 
     def __post_init__(self) -> None:
-        if self.slots is not None and self.slots < 1:
-            raise ValueError(f"inference.slots must be at least 1, got {self.slots}")
+        check_whole("inference.slots", self.slots, optional=True)
         self.by_role()  # raises ValueError for invalid settings
 
     def sampling_of(self, role: str) -> Sampling:

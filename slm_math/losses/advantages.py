@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from slm_math.ranges import check_choices, check_number
+
 
 @dataclass(frozen=True)
 class Advantage:
@@ -33,6 +35,10 @@ class Advantage:
     scale: Literal["group", "batch", "none"] = "group"
     per_part: bool = False
     eps: float = 1e-4
+
+    def __post_init__(self) -> None:
+        check_choices("advantage", self)
+        check_number("advantage.eps", self.eps, low=0)
 
 
 def advantages(rewards: Tensor, how: Advantage = Advantage()) -> Tensor:

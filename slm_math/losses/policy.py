@@ -7,108 +7,10 @@ of a token; every objective is a sum over tokens of w_t * (per-token loss).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-# how objectives average that do not do it as "grpo" does: see `row_weights`
-REDUCTION = {
-    "dapo": "token",
-    "cispo": "token",
-    "dr_grpo": "constant",
-    "bnpo": "group",
-    "adjusted": "group",
-}
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What is minimized: a surrogate per token (a), averaged in some way (b), plus what is added to
-    it (c).
-
-    Args:
-        kind: "grpo" (a: clipped ratio, b: mean over a row's tokens, then over rows; Shao et al.
-            2024, eq. 3); "dapo" (b: mean over all tokens of the optimizer step, as trainers
-            implement Yu et al. 2025); "adjusted" (b: mean over the tokens of each problem's group,
-            then over groups, as Yu et al. write it in eq. 8 and Small-Math-R1 trains); "dr_grpo"
-            (b: sum over tokens divided by rows times the token budget; Liu et al. 2025); "bnpo" (b:
-            mean over the tokens of each micro-batch, so it depends on `tokens_per_batch`; Xiao et
-            al. 2025, as trainers implement it); "gspo" (a: one ratio per row, the geometric mean of
-            its tokens', b as grpo; Zheng et al. 2025, eq. 5 to 7); "gspo_token" (the same value
-            with a gradient per token; eq. 13 and 14); "cispo" (a: -clip(r) A log pi, no gradient
-            through the clipped ratio, b as dapo; MiniMax 2025, eq. 4 and 5); "sapo" (a: a sigmoid
-            gate instead of the clip, b as grpo; Gao et al. 2025).
-        clip_low: the ratio is clipped from below at 1 - clip_low.
-        clip_high: ... and from above at 1 + clip_high ("clip higher" when it is larger; Yu et al.
-            2025).
-        dual_clip: where A < 0, a ratio above this has no more effect (Ye et al. 2020, eq. 5); above
-            1, 0 is off.
-        sapo_tau: sapo's temperatures for A > 0 and A <= 0.
-        beta: weight of the KL penalty to the reference policy; 0 needs no reference.
-        kl: its estimator, see `kl_estimate`; "k3_weighted" is k3 times r.
-        kl_in: "loss" adds beta * k_t to each token's loss; "reward" takes beta * (sum of k_t over
-            the sample's tokens, at the policy that sampled) off the reward, before a scale of the
-            advantages divides both. What each really pulls toward: see `kl_estimate`.
-        entropy: weight of the entropy bonus; it is averaged as the loss is.
-        mismatch: correction for an engine whose probabilities differ from the trainer's, see
-            `mismatch_weights`.
-        mismatch_mode: "truncate" clips those weights into the bounds, "mask" drops tokens (or rows)
-            outside of them.
-        mismatch_low, mismatch_high: the bounds.
-    """
-
-    kind: Literal[
-        "grpo", "dr_grpo", "dapo", "bnpo", "gspo", "gspo_token", "cispo", "sapo", "adjusted"
-    ] = "dapo"
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    dual_clip: float = 0.0
-    sapo_tau: tuple[float, float] = (1.0, 1.05)
-    beta: float = 0.0
-    kl: Literal["k1", "k2", "k3", "k3_weighted"] = "k3"
-    kl_in: Literal["loss", "reward"] = "loss"
-    entropy: float = 0.0
-    mismatch: Literal["none", "token", "sequence", "geometric"] = "token"
-    mismatch_mode: Literal["truncate", "mask"] = "truncate"
-    mismatch_low: float = 0.0
-    mismatch_high: float = 2.0
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.clip_low <= 1 and self.clip_high >= 0):
-            raise ValueError(
-                f"objective: clip_low must lie in [0, 1] and clip_high be >= 0, got "
-                f"{self.clip_low}, {self.clip_high}"
-            )
-        if self.dual_clip and (self.dual_clip <= 1 or self.kind in ("cispo", "sapo")):
-            raise ValueError(
-                f"objective.dual_clip must be 0 (off) or above 1, and 0 for {self.kind} here"
-            )
-        if self.beta < 0 or min(self.sapo_tau) <= 0:
-            raise ValueError(
-                f"objective: beta must be >= 0 and sapo_tau > 0, got {self.beta}, {self.sapo_tau}"
-            )
-        if not 0 <= self.mismatch_low < 1 < self.mismatch_high:
-            raise ValueError(
-                f"objective: mismatch bounds must enclose 1, got {self.mismatch_low}, "
-                f"{self.mismatch_high}"
-            )
-        if self.kl == "k3_weighted" and self.kl_in == "reward":
-            raise ValueError(
-                "objective.kl k3_weighted belongs into the loss: in the reward there is no ratio"
-            )
-
-    @property
-    def reduction(self) -> str:
-        return REDUCTION.get(self.kind, "sequence")
-
-    @property
-    def needs_all_rows(self) -> bool:
-        """True when rows of advantage 0 matter, too: their KL, their entropy, or their share of a
-        micro-batch.
-        """
-        return self.beta > 0 or self.entropy != 0 or self.kind == "bnpo"
+from slm_math.losses.objective import Objective
 
 
 def row_weights(
@@ -195,13 +97,12 @@ def policy_loss(
     ratio = _ratio(logps, old, row=row, live=live, kind=objective.kind)
     advantages = torch.where(live, advantages, 0.0)
     loss_t = _surrogate(ratio, advantages, logps, objective)
-    low, high = ratio < 1 - objective.clip_low, ratio > 1 + objective.clip_high
+    least, most = objective.bounds
+    low, high = ratio < least, ratio > most
     # which bounds the weight of a token, whatever the sign of its advantage
     if objective.kind != "cispo":
         low, high = low & (advantages < 0), high & (advantages > 0)
         high = high | ((advantages < 0) & (ratio > (objective.dual_clip or torch.inf)))
-    if objective.kind == "sapo":  # which clips nothing
-        low, high = torch.zeros_like(low), torch.zeros_like(high)
     metrics = {
         "tokens": live.sum(),
         "ratio": ratio[live].sum(),
@@ -249,7 +150,7 @@ def _exp(gap: Tensor) -> Tensor:
 
 def _surrogate(ratio: Tensor, advantages: Tensor, logps: Tensor, objective: Objective) -> Tensor:
     """(M,): the loss of each token before averaging."""
-    clipped = ratio.clamp(1 - objective.clip_low, 1 + objective.clip_high)
+    clipped = ratio.clamp(*objective.bounds)
     if objective.kind == "cispo":
         return -clipped.detach() * advantages * logps
     if objective.kind == "sapo":

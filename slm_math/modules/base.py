@@ -4,6 +4,7 @@ an engine.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,14 +16,16 @@ from torch import Tensor, nn
 
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
-from slm_math.modules.checks import check_strategy
+from slm_math.modules.idle import IdleBatches
 from slm_math.modules.optim import Optim
 from slm_math.modules.position import Resumption
 from slm_math.modules.serving import Serving
+from slm_math.modules.trainer_checks import check_callbacks, check_end, check_trainer
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.ranks import sum_gradients
+from slm_math.ranges import check_whole
 from slm_math.types import Sampling
 
 
@@ -59,8 +62,7 @@ class PolicyModule(L.LightningModule):
         inference: Inference = Inference(sampling=Sampling(max_new_tokens=2048)),
     ) -> None:
         super().__init__()
-        if tokens_per_batch < 1:
-            raise ValueError(f"tokens_per_batch must be at least 1, got {tokens_per_batch}")
+        check_whole("tokens_per_batch", tokens_per_batch)
         self.policy = policy
         self.optim = optim
         self.tokens_per_batch = tokens_per_batch
@@ -75,6 +77,7 @@ class PolicyModule(L.LightningModule):
         self.run: str | None = None  # the identity of the training run, once it has begun
         self.skipped = 0  # updates without a finite gradient, which change nothing
         self._skipped_in_a_row = 0
+        self.idle = IdleBatches()
         # set by progress displays
         self.on_progress: Callable[[str, int, int], None] = unseen
         # what is under way, and how much of it is done
@@ -102,13 +105,17 @@ class PolicyModule(L.LightningModule):
             self._chat = self.policy.chat()
         return self._chat
 
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Adds none, but refuses some: Lightning calls this first, and averaging callbacks load the
+        model in their own `setup`.
+        """
+        check_callbacks(self.trainer)
+        if self.trainer.state.fn == "fit":
+            check_end(self.trainer, self.optim)
+        return []
+
     def setup(self, stage: str) -> None:
-        check_strategy(self.trainer.strategy)
-        if self.trainer.precision in ("16-mixed", "16-true"):
-            raise ValueError(
-                "fp16 needs a loss scaler, which manual updates do not use: set precision "
-                "bf16-mixed"
-            )
+        check_trainer(self.trainer)
         self.serving.announce()
 
     def teardown(self, stage: str) -> None:
@@ -154,8 +161,8 @@ class PolicyModule(L.LightningModule):
         roles = self.train_roles if separate else self.train_roles[:1]
         groups = {role: self.loaded.parameters(role) for role in roles}
         optimizer = self.optim.build(groups)
-        # batches, or max_steps, which counts updates
-        steps = self.trainer.estimated_stepping_batches
+        # batches, or max_steps, which counts updates; a rate without an end is constant (check_end)
+        steps = min(self.trainer.estimated_stepping_batches, sys.maxsize)
         if self.trainer.max_steps == -1 or steps < self.trainer.max_steps:
             steps *= self.updates_per_batch
         if self.trainer.max_steps != -1:
@@ -288,6 +295,9 @@ class PolicyModule(L.LightningModule):
 
     def on_fit_end(self) -> None:
         self._resumption.end(self.trainer)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.idle.batch_ended(self.trainer)
 
     # evaluation is the business of callbacks: these steps only let the loops run
 

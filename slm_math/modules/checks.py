@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
 from slm_math.agents import Agent
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.losses.advantages import Advantage
-from slm_math.losses.policy import Objective
+from slm_math.losses.objective import Objective
 from slm_math.policy.chat import ChatFormat
+from slm_math.ranges import check_number, check_whole
 from slm_math.rewards import Reward, check
 from slm_math.types import Generate, Task
 
@@ -27,14 +26,9 @@ def check_sampling(
     resample: int | None,
 ) -> None:
     """Raises ValueError for a way to sample that gives nothing to learn from."""
-    if group_size < 2:
-        raise ValueError(
-            f"group_size must be at least 2 (advantages compare samples), got {group_size}"
-        )
-    if passes < 1 or (resample or 0) < 0:
-        raise ValueError(
-            f"passes must be at least 1 and resample at least 0, got {passes} and {resample}"
-        )
+    check_whole("group_size", group_size, low=2)  # advantages compare samples
+    check_whole("passes", passes)
+    check_whole("resample", resample, low=0, optional=True)
     for role in roles:
         if inference.sampling_of(role).temperature == 0:
             raise ValueError(
@@ -47,8 +41,7 @@ def check_objective(
     objective: Objective, advantage: Advantage, reference_update: float, resample: int | None
 ) -> None:
     """Raises ValueError for options that exclude each other, or would have no effect."""
-    if not 0 <= reference_update <= 1:
-        raise ValueError(f"reference_update must lie in [0, 1], got {reference_update}")
+    check_number("reference_update", reference_update, low=0, high=1)
     if advantage.per_part and objective.beta and objective.kl_in == "reward":
         raise ValueError(
             "advantage.per_part and objective.kl_in reward exclude each other: use kl_in loss"
@@ -95,28 +88,6 @@ def check_roles(
     asked = [role for reward in rewards for role in reward.roles]
     inference.check_roles([*agent.roles, *asked])
     check(rewards, trained, {*trained, *engines})
-
-
-def check_strategy(strategy: Any) -> None:
-    """Raises ValueError for a strategy of the trainer, or its name, that could not do here what the
-    name says.
-
-    Every device holds the whole model, and gradients are summed by hand: a strategy that shards
-    weights or optimizer states would shard nothing.
-    """
-    if isinstance(strategy, str):
-        name, words = strategy, ("fsdp", "deepspeed", "model_parallel", "modelparallel")
-        whole = not any(word in strategy.lower() for word in words)
-    else:
-        name = type(strategy).__name__
-        whole = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
-        whole = whole and not isinstance(strategy, DeepSpeedStrategy)
-    if not whole:
-        raise ValueError(
-            f"trainer.strategy {name} would shard nothing here, since every device holds the whole "
-            "model: use ddp, and to save memory policy.lora, policy.quantize nf4, "
-            "policy.gradient_checkpointing or a smaller tokens_per_batch"
-        )
 
 
 def check_prompts(

@@ -17,7 +17,8 @@ from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.logprobs import Wanted
-from slm_math.losses.policy import Objective, policy_loss
+from slm_math.losses.objective import Objective
+from slm_math.losses.policy import policy_loss
 from slm_math.modules import checks
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
@@ -296,8 +297,7 @@ class GRPOModule(PolicyModule):
         """One optimizer step over all rows of all ranks; returns the batches for the next pass, and
         the gradient norm (None when nothing was trained on).
 
-        Where the present policy sampled, this pass computes the old log-probabilities of the next
-        ones.
+        Where the present policy sampled, this pass computes the old log-probabilities of the next.
         """
         after = list(batches)
         if not sum_over_ranks(len(batches), self.device):

@@ -10,13 +10,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from slm_math.ranges import check_choices, check_number, check_pair
+
 
 @dataclass(frozen=True)
 class Optim:
     """How weights move.
 
     Args:
-        lr: peak learning rate.
+        lr: peak learning rate; 0 moves nothing, and says so.
         kind: "adamw"; "muon" (Jordan et al. 2024: orthogonalised momentum for the matrices inside
             the layers, AdamW for the rest); "paged_adamw" (bitsandbytes, pages moments to host
             memory; NVIDIA GPUs).
@@ -42,6 +44,20 @@ class Optim:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
+        check_choices("optim", self)
+        rates = {f"role_lr.{role}": rate for role, rate in self.role_lr.items()}
+        for name, rate in {"lr": self.lr, "matrix_lr": self.matrix_lr, **rates}.items():
+            check_number(f"optim.{name}", rate, low=0)
+        check_pair("optim.betas", self.betas, low=0, below=1)
+        check_number("optim.weight_decay", self.weight_decay, low=0)
+        check_number("optim.warmup", self.warmup, low=0)
+        if self.warmup > 1 and self.warmup != int(self.warmup):
+            raise ValueError(
+                "optim.warmup is a share of all steps below 1, or a whole number of steps, got "
+                f"{self.warmup}"
+            )
+        check_number("optim.floor", self.floor, low=0, high=1)
+        check_number("optim.clip", self.clip, low=0)
         if self.kind == "paged_adamw" and not torch.cuda.is_available():
             raise ValueError("optim.kind paged_adamw needs an NVIDIA GPU: use adamw")
 

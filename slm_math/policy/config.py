@@ -15,6 +15,7 @@ from slm_math.policy.complete import check_missing
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import base_of, check_path, context_of, load_model, load_tokenizer
 from slm_math.policy.scratch import Scratch
+from slm_math.ranges import check_number, check_whole
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Lora:
     alpha: int = 32
     dropout: float = 0.05
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+    def __post_init__(self) -> None:
+        check_whole("policy.lora.r", self.r)
+        check_number("policy.lora.alpha", self.alpha, above=0)
+        check_number("policy.lora.dropout", self.dropout, low=0, below=1)
 
 
 @dataclass(frozen=True)

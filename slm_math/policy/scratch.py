@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from slm_math.ranges import check_whole
+
 SPECIAL = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
@@ -38,6 +40,15 @@ class Scratch:
     vocabulary: int = 640
     context: int = 512
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "heads", "ffn", "vocabulary", "context"):
+            check_whole(f"policy.scratch.{name}", getattr(self, name))
+        if self.hidden % self.heads:
+            raise ValueError(
+                f"policy.scratch.hidden must be a multiple of its heads, got {self.hidden} and "
+                f"{self.heads}"
+            )
 
     def tokenizer(self) -> Any:
         """A copy of the tokenizer, which is trained once per process."""

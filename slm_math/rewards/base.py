@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 from slm_math.answers.graded import GradedTrace
+from slm_math.ranges import check_number
 from slm_math.rewards.credits import Credit
 from slm_math.types import Reply, Trace, Workflow
 
@@ -94,6 +95,9 @@ def check(
                 f"{kind}"
             )
         seen.add(key)
+        for name, value in vars(reward).items():
+            if isinstance(value, float):  # a NaN would make every sample one without a reward
+                check_number(f"{kind}.{name}", value)
         for name in reward.roles:
             if served is not None and name not in served:
                 raise ValueError(

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from slm_math.losses.policy import Objective, policy_loss
+from slm_math.losses.objective import Objective
+from slm_math.losses.policy import policy_loss
 
 Close = Callable[[Tensor | None, Any], None]
 
@@ -50,8 +51,8 @@ TABLE = [
     *((*case, Objective(kind="dapo")) for case in SYMMETRIC),
     *((*case, Objective(kind="grpo", clip_low=0.5, clip_high=0.25)) for case in ASYMMETRIC),
     *((*case, Objective(kind="dapo", dual_clip=3.0)) for case in DUAL),
-    *((*case, Objective(kind="gspo", dual_clip=3.0)) for case in DUAL),
-    *((*case, Objective(kind="gspo_token", dual_clip=3.0)) for case in DUAL),
+    *((*case, Objective("gspo", 0.2, 0.2, dual_clip=3.0)) for case in DUAL),
+    *((*case, Objective("gspo_token", 0.2, 0.2, dual_clip=3.0)) for case in DUAL),
 ]
 
 
@@ -81,6 +82,55 @@ def test_clip_table(
     close(gradient, [-ratio * advantage if flows else 0.0])
 
 
+# kind -> the smallest and the largest ratio that its source leaves as it is
+OWN = {
+    "grpo": (0.8, 1.2),
+    "dapo": (0.8, 1.2),
+    "dr_grpo": (0.8, 1.2),
+    "bnpo": (0.8, 1.2),
+    "adjusted": (0.8, 1.2),
+    "gspo": (0.9997, 1.0004),
+    "gspo_token": (0.9997, 1.0004),
+    "cispo": (0.0, 5.0),
+    "sapo": (0.0, math.inf),
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_bounds_that_nobody_set_are_those_of_the_kind(kind: Any) -> None:
+    assert Objective(kind).bounds == pytest.approx(OWN[kind])
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.6, 1.7, 4.9])
+@pytest.mark.parametrize("advantage", [1.5, -1.5])
+def test_cispo_by_itself_weighs_a_token_by_its_ratio(
+    ratio: float, advantage: float, dtype: torch.dtype, close: Close
+) -> None:
+    _, gradient, _ = one(ratio, advantage, Objective("cispo"), dtype)
+    close(gradient, [-ratio * advantage])
+
+
+def test_a_bound_that_was_set_stays_when_the_other_is_the_kinds() -> None:
+    assert Objective("cispo", clip_high=1.5).bounds == (0.0, 2.5)
+    assert Objective("gspo", clip_low=0.1).bounds == pytest.approx((0.9, 1.0004))
+
+
+IGNORED = {
+    "clip_low of sapo": {"kind": "sapo", "clip_low": 0.3},
+    "clip_high of sapo": {"kind": "sapo", "clip_high": 0.3},
+    "dual_clip of sapo": {"kind": "sapo", "dual_clip": 4.0},
+    "dual_clip of cispo": {"kind": "cispo", "dual_clip": 4.0},
+    "sapo_tau of gspo": {"kind": "gspo", "sapo_tau": (1.0, 2.0)},
+}
+
+
+@pytest.mark.parametrize("case", IGNORED)
+def test_an_option_that_the_kind_does_not_read_is_refused(case: str) -> None:
+    name, _, kind = case.partition(" of ")
+    with pytest.raises(ValueError, match=rf"objective\.{name} .*{kind}"):
+        Objective(**IGNORED[case])  # type: ignore[arg-type]
+
+
 CISPO = [(1.0, 1.0), (1.5, 1.2), (0.5, 0.8), (1.1, 1.1)]
 
 
@@ -89,7 +139,7 @@ CISPO = [(1.0, 1.0), (1.5, 1.2), (0.5, 0.8), (1.1, 1.1)]
 def test_cispo_gradient_is_the_clipped_ratio_times_the_advantage(
     ratio: float, cut: float, advantage: float, dtype: torch.dtype, close: Close
 ) -> None:
-    loss, gradient, _ = one(ratio, advantage, Objective(kind="cispo"), dtype)
+    loss, gradient, _ = one(ratio, advantage, Objective("cispo", 0.2, 0.2), dtype)
     close(loss, -cut * advantage * math.log(ratio))
     close(gradient, [-cut * advantage])
 
@@ -123,7 +173,7 @@ COUNTED = [
 def test_tokens_whose_weight_a_bound_set_are_counted(
     kind: str, ratio: float, advantage: float, low: int, high: int
 ) -> None:
-    _, _, stats = one(ratio, advantage, Objective(kind=kind), torch.float64)  # type: ignore[arg-type]
+    _, _, stats = one(ratio, advantage, Objective(kind, 0.2, 0.2), torch.float64)  # type: ignore[arg-type]
     assert (stats["clip_low"].item(), stats["clip_high"].item()) == (low, high)
 
 
@@ -158,6 +208,14 @@ WRONG = [
     {"clip_low": -0.1},
     {"clip_low": 1.1},
     {"clip_high": -0.1},
+    {"clip_low": math.nan},
+    {"clip_high": math.inf},
+    {"clip_high": "0.2"},
+    {"beta": math.nan},
+    {"entropy": math.inf},
+    {"mismatch_high": math.inf},
+    {"kind": "gspa"},
+    {"kl": "k4"},
     {"dual_clip": 0.5},
     {"dual_clip": 1.0},
     {"beta": -1.0},

@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from slm_math.losses.policy import Objective, kl_estimate, policy_loss
+from slm_math.losses.objective import Objective
+from slm_math.losses.policy import kl_estimate, policy_loss
 
 Close = Callable[[Tensor | None, Any], None]
 

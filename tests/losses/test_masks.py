@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from slm_math.losses.policy import Objective, policy_loss
+from slm_math.losses.objective import Objective
+from slm_math.losses.policy import policy_loss
 
 Close = Callable[[Tensor | None, Any], None]
 

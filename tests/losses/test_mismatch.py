@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from slm_math.losses.policy import Objective, mismatch_weights, policy_loss
+from slm_math.losses.objective import Objective
+from slm_math.losses.policy import mismatch_weights, policy_loss
 
 Close = Callable[[Tensor | None, Any], None]
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from slm_math.data.rows import Row
 from slm_math.losses.logprobs import token_logprobs
-from slm_math.losses.policy import REDUCTION, Objective, policy_loss, row_weights
+from slm_math.losses.objective import REDUCTION, Objective
+from slm_math.losses.policy import policy_loss, row_weights
 from slm_math.policy.batches import collate, micro_batches, token_indices
 from slm_math.rollout.signals import (
     Signals,

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from slm_math.agents import Agent, SingleShot
 from slm_math.answers.graded import GradedTrace
-from slm_math.losses.policy import Objective
+from slm_math.losses.objective import Objective
 from slm_math.modules.optim import Optim
 from slm_math.policy.batches import token_counts
 from slm_math.policy.config import Lora, Policy

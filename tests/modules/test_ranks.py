@@ -31,7 +31,7 @@ def work(kind: str, devices: int, out: Path) -> None:
     from slm_math.agents import SingleShot
     from slm_math.engines.settings import Inference
     from slm_math.losses.advantages import Advantage
-    from slm_math.losses.policy import Objective
+    from slm_math.losses.objective import Objective
     from slm_math.modules.optim import Optim
     from slm_math.policy.config import Lora, Policy
     from slm_math.types import Sampling

@@ -17,9 +17,9 @@ from slm_math.cli import run
 from slm_math.data.base import Source, Split
 from slm_math.data.problem_data import ProblemData
 from slm_math.losses.advantages import Advantage
-from slm_math.losses.policy import Objective
-from slm_math.modules.checks import check_strategy
+from slm_math.losses.objective import Objective
 from slm_math.modules.optim import Optim
+from slm_math.modules.trainer_checks import check_strategy
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.loaded import LoadedPolicy
@@ -92,10 +92,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         "no token ids and log-probabilities.*'solver'",
     ),
     "passes": (lambda: grpo(passes=0), "passes must be at least 1"),
-    "resample": (lambda: grpo(resample=-1), "resample at least 0"),
+    "resample": (lambda: grpo(resample=-1), "resample must be at least 0"),
     "reference_update": (
         lambda: grpo(reference_update=1.5),
-        r"reference_update must lie in \[0, 1\]",
+        "reference_update must be a number of at least 0 and of at most 1",
     ),
     "kl of parts": (
         lambda: grpo(
@@ -146,7 +146,7 @@ def test_role_of_a_frozen_engine_needs_no_training() -> None:
 def test_strategies_that_would_shard_nothing_are_refused(strategy: Any) -> None:
     with pytest.raises(ValueError, match=r"would shard nothing here.*use ddp.*policy\.lora"):
         check_strategy(strategy)
-    for whole in ("auto", "ddp", "ddp_spawn", DDPStrategy(), SingleDeviceStrategy("cpu")):
+    for whole in ("auto", "ddp", DDPStrategy(), SingleDeviceStrategy("cpu")):
         check_strategy(whole)
 
 

@@ -23,7 +23,7 @@ from tiny import (
 )
 
 from slm_math.answers.graded import GradedTrace
-from slm_math.losses.policy import Objective
+from slm_math.losses.objective import Objective
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward

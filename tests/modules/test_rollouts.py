@@ -13,7 +13,7 @@ from tiny import SCRATCH, SOURCE, Even, difference, grpo, problems, trainer, wei
 
 from slm_math.answers.graded import GradedTrace
 from slm_math.data.problem_data import ProblemData
-from slm_math.losses.policy import Objective
+from slm_math.losses.objective import Objective
 from slm_math.modules.optim import Optim
 from slm_math.rewards import Reward
 from slm_math.types import Sampling

@@ -14,7 +14,7 @@ from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer
 from callbacks import ExportHF
 from slm_math.answers.graded import GradedTrace
 from slm_math.losses.advantages import Advantage
-from slm_math.losses.policy import Objective
+from slm_math.losses.objective import Objective
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
 from slm_math.rewards import Reward

@@ -1,0 +1,137 @@
+"""What a trainer must not be asked for, since it would do nothing here, or harm: refused in one
+line before a model is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch import callbacks
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+)
+
+from slm_math.modules.optim import Optim
+
+PRECISIONS = ("32-true", "bf16-mixed")
+# what Lightning takes for these two
+_SAME_PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
+_SHARDING = ("fsdp", "deepspeed", "model_parallel", "modelparallel")
+_IN_PROCESS = ("spawn", "fork", "notebook")  # ways in which Lightning makes processes by itself
+# callback -> why it cannot work here, and what does
+_AVERAGED = (
+    "evaluations, rollouts and exports take the weights under training, never their average, and "
+    "its checkpoints hold frozen weights that nothing here loads: remove it (a learning rate that "
+    "ends near 0 has a similar effect: optim.schedule)"
+)
+_REFUSED: dict[type[L.Callback], str] = {
+    callbacks.WeightAveraging: _AVERAGED,
+    callbacks.StochasticWeightAveraging: _AVERAGED,
+    callbacks.GradientAccumulationScheduler: (
+        "one optimizer step takes data.batch_size rows or problems: remove it, and set "
+        "model.tokens_per_batch for the size of a forward pass"
+    ),
+    callbacks.LearningRateFinder: "it cannot run manual updates: remove it, and set optim.lr",
+    callbacks.BatchSizeFinder: (
+        "memory depends on model.tokens_per_batch, not on the batch that it changes: remove it"
+    ),
+    callbacks.BaseFinetuning: (
+        "which weights are trained is decided when the policy is loaded: remove it (policy.lora "
+        "trains a part)"
+    ),
+    callbacks.ModelPruning: "engines, exports and checkpoints know no masks of weights: remove it",
+    callbacks.SpikeDetection: (
+        "a training step returns no loss: remove it (updates without a finite gradient are skipped)"
+    ),
+}
+
+
+def check_trainer(trainer: L.Trainer) -> None:
+    """Raises ValueError for a strategy or a precision that cannot work here."""
+    check_strategy(trainer.strategy)
+    check_precision(trainer.precision)
+
+
+def check_strategy(strategy: Strategy | str) -> None:
+    """Raises ValueError for a strategy of the trainer, or its name, that could not do here what the
+    name says.
+
+    Every device holds the whole model, and gradients are summed by hand: a strategy that shards
+    weights or optimizer states would shard nothing. Processes are started by running the command
+    again, since a policy and its agents cannot be copied into a process.
+    """
+    if isinstance(strategy, str):
+        name, lower = strategy, strategy.lower()
+        whole = not any(word in lower for word in _SHARDING)
+        copies = any(word in lower for word in _IN_PROCESS)
+    else:
+        name, copies = type(strategy).__name__, False
+        whole = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
+        whole = whole and not isinstance(strategy, DeepSpeedStrategy)
+        if isinstance(strategy, DDPStrategy) and strategy._start_method != "popen":
+            name, copies = f"DDPStrategy(start_method={strategy._start_method!r})", True
+    if not whole:
+        raise ValueError(
+            f"trainer.strategy {name} would shard nothing here, since every device holds the whole "
+            "model: use ddp, and to save memory policy.lora, policy.quantize nf4, "
+            "policy.gradient_checkpointing or a smaller tokens_per_batch"
+        )
+    if copies:
+        raise ValueError(
+            f"trainer.strategy {name} copies this process, which cannot be done with a policy and "
+            "its agents: use ddp, which runs the command once per device"
+        )
+
+
+def check_precision(precision: Any) -> None:
+    """Raises ValueError for a precision, by its name, other than fp32 and bf16 autocast.
+
+    At learning rates of reinforcement learning (1e-6), weights in bf16 do not move: an update is
+    smaller than the distance to the next number.
+    """
+    name = _SAME_PRECISION.get(str(precision), str(precision))
+    if name in PRECISIONS:
+        return
+    reasons = {
+        "bf16-true": "weights in bf16 hardly move at small learning rates",
+        "16-true": "fp16 needs a loss scaler, which manual updates do not use",
+        "16-mixed": "fp16 needs a loss scaler, which manual updates do not use",
+        "16": "fp16 needs a loss scaler, which manual updates do not use",
+    }
+    reason = reasons.get(name, "policies are loaded and trained in fp32")
+    raise ValueError(
+        f"trainer.precision {name} is not supported ({reason}): set bf16-mixed, or 32-true without "
+        "a GPU; policy.lora and policy.quantize nf4 save memory"
+    )
+
+
+def check_callbacks(trainer: L.Trainer) -> None:
+    """Raises ValueError for callbacks, and subclasses of them, that change how weights are updated:
+    updates are manual here, and such callbacks would do nothing, or half of what they say.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for kind, reason in _REFUSED.items():
+            if isinstance(callback, kind):
+                raise ValueError(f"callback {type(callback).__name__} cannot work here: {reason}")
+
+
+def check_end(trainer: L.Trainer, optim: Optim) -> None:
+    """Raises ValueError for a schedule of the learning rate that needs the number of steps, in a
+    run that has no such number.
+    """
+    endless = trainer.max_epochs == -1 and trainer.max_steps == -1
+    if endless and (optim.schedule != "constant" or 0 < optim.warmup < 1):
+        part = (
+            f"optim.schedule {optim.schedule}"
+            if optim.schedule != "constant"
+            else f"optim.warmup {optim.warmup:g} as a share of all steps"
+        )
+        raise ValueError(
+            f"{part} needs an end that is known in steps, and the run has neither "
+            "trainer.max_epochs nor trainer.max_steps: set one of them, or optim.schedule constant "
+            "with a warm-up of whole steps or 0"
+        )
