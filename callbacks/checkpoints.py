@@ -67,14 +67,14 @@ class Checkpoints(ModelCheckpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._saved = time.monotonic()
-        self._take_signals(trainer)
+        self._take_signals(trainer, pl_module)
 
-    def _take_signals(self, trainer: L.Trainer, *_: Any) -> None:
+    def _take_signals(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Replaces the handlers that Lightning has just installed, and will remove: they end
         training without a checkpoint, and talk to other ranks while these compute.
         """
         stopping.announces = trainer.is_global_zero
-        stopping.take_signals()
+        stopping.take_signals(trainer._signal_connector._original_handlers)
         slurm = trainer._accelerator_connector.cluster_environment
         if isinstance(slurm, SLURMEnvironment) and slurm.auto_requeue and slurm.requeue_signal:
             handler = signal.getsignal(slurm.requeue_signal)
@@ -119,12 +119,12 @@ class Checkpoints(ModelCheckpoint):
         """What any rank was asked to do: all ranks save and stop, or none."""
         mine = stopping.pending
         flags = [0 if mine is None else mine.status, self._requeues, late]
-        status, requeues, late = most(trainer, flags)
+        status, requeues, saves = most(trainer, flags)
         if mine is None and status:
             mine = Stopped(status)
         if mine is not None and not trainer.is_global_zero:
             mine.status = 0  # the first rank tells; the failure of one that it started kills it
-        return mine, bool(requeues), bool(late)
+        return mine, bool(requeues), bool(saves)
 
     def _bypasses(self, stop: Stopped) -> bool:
         """Whether a saved run goes on: Slurm sends SIGTERM to a job that it requeues, too."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning as L
 
 from callbacks.run_root import begin_run
+from slm_math.checkpoint_files import saving
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.export import export_policy
 
@@ -36,12 +37,14 @@ class ExportHF(L.Callback):
         if trainer.is_global_zero:
             assert isinstance(pl_module, PolicyModule)
             assert pl_module.loaded is not None
-            export_policy(
-                pl_module.loaded,
-                pl_module.chat,
-                Path(trainer.default_root_dir) / self.folder,
-                # an adapter is of no use without its base, which exists only here
-                merge=pl_module.policy.scratch is not None,
-                dtype=self.dtype,
-            )
+            folder = Path(trainer.default_root_dir) / self.folder
+            with saving(folder):
+                export_policy(
+                    pl_module.loaded,
+                    pl_module.chat,
+                    folder,
+                    # an adapter is of no use without its base, which exists only here
+                    merge=pl_module.policy.scratch is not None,
+                    dtype=self.dtype,
+                )
         trainer.strategy.barrier()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
 import zipfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,14 @@ class CheckpointFiles(TorchCheckpointIO):
         target = Path(path)
         new = unfinished(target)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with new.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(target)
-            _sync_folder(target.parent)
-        except (OSError, RuntimeError) as error:
-            cause = _cause(error)
-            if cause is None:
-                raise
-            raise OSError(_not_saved(target, cause)) from error
+            with saving(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with new.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.replace(target)
+                _sync_folder(target.parent)
         finally:
             with suppress(OSError):
                 new.unlink(missing_ok=True)
@@ -57,8 +54,12 @@ class CheckpointFiles(TorchCheckpointIO):
     ) -> dict[str, Any]:
         try:
             return super().load_checkpoint(path, map_location, weights_only)
-        except (EOFError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-            raise ValueError(refused(Path(path), _first_line(error))) from error
+        except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+            local = Path(path) if _is_local_file_protocol(path) else None
+            reason = damage(local, resumes=False) if local is not None and local.exists() else None
+            if local is None or reason is None:
+                raise
+            raise ValueError(refused(local, reason)) from error
 
 
 def use_checkpoint_files(trainer: L.Trainer) -> None:
@@ -85,9 +86,24 @@ def remove_unfinished(folders: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Says of an error of the file system what was not saved, and which disk is full."""
+    try:
+        yield
+    except Exception as error:
+        cause = _cause(error)
+        if cause is None:
+            raise
+        raise OSError(_not_saved(path, cause)) from error
+
+
 def _cause(error: BaseException | None) -> OSError | None:
-    """The error of the file system behind an error, which torch replaces by one of its own."""
+    """The error of the file system behind an error; torch and safetensors raise their own."""
     while error is not None and not isinstance(error, OSError):
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number:
+            return OSError(int(number[1]), os.strerror(int(number[1])))
         error = error.__context__
     return error
 
@@ -97,7 +113,7 @@ def _not_saved(path: Path, error: OSError) -> str:
     if error.errno in FULL:
         disk = next(p for p in path.absolute().parents if p.is_mount())
         reason += f" on the disk of {disk}"
-    before = "; the checkpoint of this name that was there is kept" if path.exists() else ""
+    before = "; the one that was there is kept" if path.exists() else ""
     return f"{path} was not saved: {reason}{before}"
 
 

@@ -32,7 +32,7 @@ def begin(command: str, config: Any, root: Path) -> None:
     checkpoint that is missing or damaged.
     """
     trains = command == "fit" and not config.trainer.fast_dev_run
-    first = rank_zero_only.rank == 0  # the other ranks share what it holds
+    first = is_first_rank()  # the other ranks share what it holds
     if trains and first:
         lock_run(root)
     given = config.get("ckpt_path")
@@ -51,7 +51,7 @@ def checkpoint_of(given: Any, config: Any, root: Path, resumes: bool) -> Any:
     if given in ("last", LAST_IF_ANY):
         folders = [root / "checkpoints", *checkpoint_folders(config.trainer)]
         path, notes = newest_checkpoint(root, folders)
-        if notes and rank_zero_only.rank == 0:
+        if notes and is_first_rank():
             say(f"--ckpt_path {given}: {'; '.join(notes)}")
         if path is None and (given == "last" or not resumes):
             places = ", ".join(map(str, dict.fromkeys(folders)))
@@ -67,6 +67,11 @@ def checkpoint_of(given: Any, config: Any, root: Path, resumes: bool) -> Any:
     if reason is not None:
         raise ValueError(f"--ckpt_path: {refused(path, reason)}")
     return str(path)
+
+
+def is_first_rank() -> bool:
+    """Whether the environment of this process makes it the first one of a run."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def checkpoint_folders(trainer: Any) -> Iterator[Path]:

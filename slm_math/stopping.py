@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -58,17 +58,20 @@ class Stopping:
     def reset(self) -> None:
         self.pending, self.finishes = None, False
 
-    def take_signals(self) -> dict[int, Any]:
-        """Handles Ctrl-C, SIGTERM and SIGHUP from now on; returns the handlers before. A signal
-        that is ignored stays ignored (nohup, background jobs).
+    def take_signals(self, first: Mapping[Any, Any] | None = None) -> dict[int, Any]:
+        """Handles Ctrl-C, SIGTERM and SIGHUP from now on; returns the handlers before.
+
+        A signal that is ignored stays ignored (`nohup`, background jobs); `first` has the handlers
+        before a library installed its own.
         """
         if threading.current_thread() is not threading.main_thread():
             return {}
         before = {number: signal.getsignal(number) for number in SIGNALS}
-        taken = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
-        for number in taken:
-            signal.signal(number, self._signaled)
-        return taken
+        for number, handler in before.items():
+            ignored = signal.SIG_IGN in (handler, (first or {}).get(number))
+            if handler is not None:
+                signal.signal(number, signal.SIG_IGN if ignored else self._signaled)
+        return {number: handler for number, handler in before.items() if handler is not None}
 
     def _signaled(self, number: int, frame: Any) -> None:
         if os.getpid() != self._process:  # a forked worker: its parent decides, and ends it
