@@ -20,9 +20,9 @@ class Checkpoints(ModelCheckpoint):
     """Keeps `<root>/checkpoints/last.ckpt`, always of a moment between two steps; `--ckpt_path
     last` resumes from it.
 
-    Also written before the last step of an epoch: after an interrupt in the evaluation that
-    follows, one step is repeated, and the evaluation continues with its records, as the repeated
-    step leads to the same weights. The first Ctrl-C lets a step finish and saves; a second one, or
+    Also written after the last step of an epoch, and at its end: after an interrupt in the
+    evaluation in between, no step is repeated, and the evaluation continues with its records. The
+    first Ctrl-C lets a step finish and saves; a second one, or
     one outside of a step, stops at once.
 
     Args:
@@ -67,15 +67,19 @@ class Checkpoints(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, *step)
         _, _, batch_idx = step  # outputs, batch and its number
         self._in_step = False
-        one_left = batch_idx + 2 == trainer.num_training_batches
+        last = batch_idx + 1 == trainer.num_training_batches
         late = time.monotonic() - self._saved > 60 * self.minutes
         # all ranks save, or none
         stop, save = anywhere(trainer, self._stop), anywhere(trainer, late)
-        if stop or save or one_left:
+        if stop or save or last:
             self._saved = time.monotonic()
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         if stop:
             raise KeyboardInterrupt
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_global_step_saved = -1  # that step was saved before the evaluation
+        super().on_train_epoch_end(trainer, pl_module)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
