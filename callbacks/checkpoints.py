@@ -24,9 +24,8 @@ class Checkpoints(ModelCheckpoint):
     """Keeps `<root>/checkpoints/last.ckpt`, always of a moment between two steps; `--ckpt_path
     last` resumes from it.
 
-    Also written before the last step of an epoch: after an interrupt in the evaluation that
-    follows, one step is repeated, and the evaluation continues with its records, as the repeated
-    step leads to the same weights.
+    Also written after the last step of an epoch, and at its end: after an interrupt in the
+    evaluation in between, no step is repeated, and the evaluation continues with its records.
 
     The first Ctrl-C, SIGTERM or SIGHUP between the first and the last step of an epoch lets a step
     finish and saves; a second one, or one at another time (a model loads, agents are evaluated),
@@ -103,7 +102,7 @@ class Checkpoints(ModelCheckpoint):
         left = trainer.num_training_batches - batch_idx - 1
         late = time.monotonic() - self._saved > 60 * self.minutes
         stop, requeues, late = self._agreed(trainer, late)
-        if stop is not None or late or left == 1:
+        if stop is not None or late or left == 0:
             self._saved = time.monotonic()
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         if requeues:
@@ -132,6 +131,10 @@ class Checkpoints(ModelCheckpoint):
             return False
         stopping.pending = None
         return True
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_global_step_saved = -1  # that step was saved before the evaluation
+        super().on_train_epoch_end(trainer, pl_module)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException

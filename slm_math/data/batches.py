@@ -119,8 +119,8 @@ class Batches(Generic[T]):
 
 def in_step(trainer: L.Trainer) -> bool:
     """Whether a training batch is taken and not yet trained."""
-    batch = trainer.fit_loop.epoch_loop.batch_progress.current
-    return batch.ready != batch.processed
+    batch = trainer.fit_loop.epoch_loop.batch_progress.state_dict()["current"]
+    return batch["ready"] != batch["processed"]
 
 
 def run_seed(seed: int | None) -> int:
@@ -175,10 +175,11 @@ class SourceData(L.LightningDataModule):
         return self._loader
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the data; inside a step that of its beginning, as it is to be repeated."""
+        """The position in the data; inside a step, which will be repeated, that before it."""
         if self._loader is None:
             return self._state or {}
-        return self._loader.step_start if in_step(self.trainer) else self._loader.state_dict()
+        inside = self.trainer is not None and in_step(self.trainer)
+        return self._loader.step_start if inside else self._loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._state = state_dict or None

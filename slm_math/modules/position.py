@@ -53,9 +53,9 @@ class Position:
         last = batches["is_last_batch"] and batch["ready"] == batch["processed"]
         epoch, trained = epochs["processed"], batch["processed"]
         if epochs["started"] > epoch:  # it is under way
-            validated = batch["completed"] == trained if validated is None else validated
             if trained:
-                return cls(epoch, trained, total, last=last, validated=validated)
+                done = batch["completed"] == trained if validated is None else validated
+                return cls(epoch, trained, total, last=last, validated=done)
         elif epochs["ready"] == epoch and trained and not last:  # a limit stopped it in the middle
             return cls(epoch - 1, trained, total, validated=True)
         return cls(epoch, 0, total)
@@ -94,14 +94,13 @@ def position_of(
     """The position of a running trainer: `loops` is the state of its fit loop, `step` the step
     under way.
     """
-    loop = trainer.fit_loop.epoch_loop
     if trainer.validating:
-        progress = loop.val_loop.batch_progress
-        current = progress.current
-        validated = progress.is_last_batch and current.ready == current.completed
+        progress = loops["epoch_loop.val_loop.batch_progress"]
+        current = progress["current"]
+        validated = progress["is_last_batch"] and current["ready"] == current["completed"]
     else:
-        current = loop.batch_progress.current
-        validated = current.processed == current.completed
+        current = loops["epoch_loop.batch_progress"]["current"]
+        validated = current["processed"] == current["completed"]
     torn = step is not None and step.updates != _updates(trainer)
     return replace(Position.of(loops, validated), torn=torn)
 
@@ -156,10 +155,9 @@ def go_on(trainer: L.Trainer, position: Position) -> None:
 
 def nothing_left(trainer: L.Trainer) -> str:
     """Says why a run that was resumed trained nothing."""
-    epochs = trainer.fit_loop.epoch_progress.current.processed
     if 0 <= trainer.max_steps <= trainer.global_step:
         return f"nothing left to train: max_steps {trainer.max_steps} is reached; raise it to go on"
-    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs:
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
         return (
             f"nothing left to train: max_epochs {trainer.max_epochs} is reached; raise it to go on"
         )

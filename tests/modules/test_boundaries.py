@@ -164,7 +164,7 @@ EPOCHS: dict[str, dict[str, Any]] = {
     "validated by steps": {"check_val_every_n_epoch": None, "val_check_interval": 3},
     "never validated": {"limit_val_batches": 0},
     "with a new loader": {"reload_dataloaders_every_n_epochs": 1},
-    "counted in steps": {"max_steps": 5},
+    "counted in steps": {"max_steps": 99},
 }
 
 
