@@ -38,6 +38,8 @@ class Batches(Generic[T]):
             16 batches), which reduces padding.
         rank: the rank of this process.
         ranks: the number of processes.
+        repeat: every epoch has the first so many batches of the first one, again and again.
+        restart: every pass begins with the first batch, as a validation must.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class Batches(Generic[T]):
         length: Callable[[T], int] | None = None,
         rank: int = 0,
         ranks: int = 1,
+        repeat: int | None = None,
+        restart: bool = False,
     ) -> None:
         check_whole("batch_size", size)
         if not items:
@@ -60,6 +64,8 @@ class Batches(Generic[T]):
         self.length = length
         self.rank = rank
         self.ranks = ranks
+        self.repeat = repeat
+        self.restart = restart
         self.epoch = 0
         self.position = 0  # batches of this epoch that were returned
         self.step_start = self.state_dict()  # before the last batch that a loop took
@@ -73,8 +79,10 @@ class Batches(Generic[T]):
         """As many batches as an epoch has, starting at the position.
 
         A trainer that stops an epoch early (`limit_train_batches`) therefore continues with the
-        remaining data in the next epoch.
+        remaining data in the next epoch, unless batches `repeat`.
         """
+        if self.restart:
+            self.epoch = self.position = 0
         for _ in range(len(self)):
             self.step_start = self.state_dict()
             yield self.draw()
@@ -93,7 +101,7 @@ class Batches(Generic[T]):
     def plan(self) -> list[list[int]]:
         """The item indices of every batch of this epoch."""
         order = list(range(len(self.items)))
-        draw = random.Random(f"{self.seed} {self.epoch}")
+        draw = random.Random(f"{self.seed} {0 if self.repeat else self.epoch}")
         if self.shuffle:
             draw.shuffle(order)
         if self.length is not None:
@@ -108,7 +116,7 @@ class Batches(Generic[T]):
         batches = batches[: len(self)]
         if self.shuffle and self.length is not None:
             draw.shuffle(batches)
-        return batches
+        return batches[: self.repeat]
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "position": self.position}
@@ -170,6 +178,10 @@ class SourceData(L.LightningDataModule):
         if state is None and self._loader is not None and self._loads_for is self.trainer:
             state = self._loader.state_dict()  # reloaded within a run
         self._loader, self._loads_for = self._batches(items, **options), self.trainer
+        share = self.trainer.overfit_batches  # type: ignore[union-attr]
+        if share:  # a number of batches, or a share of them
+            count = share if isinstance(share, int) else int(share * len(self._loader))
+            self._loader.repeat = max(count, 1)
         if state is not None:
             self._loader.load_state_dict(state)
         return self._loader

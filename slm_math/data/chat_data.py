@@ -22,8 +22,8 @@ class ChatData(SourceData):
         source: the data set.
         batch_size: rows per optimizer step, over all ranks.
         prompt: the prompt template that asks for a solution; use that of the evaluated agents.
-        max_length: leave out rows of more tokens than this; their number is printed. No row is
-            truncated.
+        max_length: leave out rows of more tokens than this, or than the model's context; their
+            number is printed. No row is truncated.
         prompt_weight: loss weight of the tokens outside of the assistant's turns; 0 masks them.
         limit: train on a random sample of at most this many rows.
         shuffle: use a new order in every epoch, with rows of similar length in a batch; False keeps
@@ -58,8 +58,8 @@ class ChatData(SourceData):
                 self.rows[split] = self.tokenize(split)
         if stage == "fit" and not self.rows["train"]:
             raise ValueError(
-                f"{self.source.name} has no worked solutions to train on (max_length "
-                f"{self.max_length})"
+                f"{self.source.name} has no worked solutions to train on (of at most "
+                f"{self._longest()[0]} tokens: {self._longest()[1]})"
             )
 
     def tokenize(self, split: Split) -> list[Row]:
@@ -70,16 +70,26 @@ class ChatData(SourceData):
             for dialogue in read_dialogues(self.source, split, self.prompt)
             for ids, weights in chat.dialogue(dialogue, self.prompt_weight)
         ]
-        short = [row for row in rows if len(row.ids) <= self.max_length]
+        longest, reason = self._longest()
+        short = [row for row in rows if len(row.ids) <= longest]
         if len(short) < len(rows) and self.trainer.is_global_zero:
             print(
                 f"{self.source.name}/{split}: {len(rows) - len(short)} of {len(rows)} rows have "
-                f"more than {self.max_length} tokens (max_length) and are left out"
+                f"more than {longest} tokens ({reason}) and are left out"
             )
         if split == "train" and self.limit is not None:
             size = min(self.limit, len(short))
             return random.Random(f"limit {self.seed}").sample(short, size)
         return short
+
+    def _longest(self) -> tuple[int, str]:
+        """The most tokens of a row, and what says so: `max_length`, or the model's context, beyond
+        which a model fails, or trains on positions that it cannot use.
+        """
+        context = self.trainer.lightning_module.policy.context()
+        if context is not None and context < self.max_length:
+            return context, f"the model's context; max_length is {self.max_length}"
+        return self.max_length, "max_length"
 
     def train_dataloader(self) -> Batches[Row]:
         length = (lambda row: len(row.ids)) if self.shuffle else None
@@ -87,7 +97,7 @@ class ChatData(SourceData):
 
     def val_dataloader(self) -> Any:
         rows = self.rows["validation"]
-        return self._batches(rows, shuffle=False) if rows else empty_batches()
+        return self._batches(rows, shuffle=False, restart=True) if rows else empty_batches()
 
     def test_dataloader(self) -> Batches[None]:
         return empty_batches()

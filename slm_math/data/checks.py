@@ -4,13 +4,14 @@ of one's own is an error that names its class and the problem.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
 from slm_math.answers.tolerance import allowance
-from slm_math.data.golds import read_gold
+from slm_math.data.golds import is_number, number_text, read_gold
 from slm_math.types import AnswerType, Chat, Image, Message, Problem, Task
 
 
@@ -82,6 +83,8 @@ def _check_kind(task: Any, number: int, owner: str) -> None:
 
 def _checked_task(task: Task, graded: bool) -> Task:
     """The task in the types that everything else relies on. Raises ValueError."""
+    if is_number(task.solution) and math.isfinite(task.solution):  # type: ignore[arg-type]
+        task = replace(task, solution=number_text(task.solution))
     problem = task.problem
     if not isinstance(problem.text, str):
         raise ValueError(f"its text is {_shown(problem.text)}, not text")

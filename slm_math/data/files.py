@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slm_math.data.golds import is_number, number_text
+
 FORMATS = (".jsonl", ".json", ".parquet")
 
 
@@ -34,11 +36,22 @@ class FileRow:
     place: str
     fields: Mapping[str, Any]
 
+    def is_number(self, name: str) -> bool:
+        """Whether the field is a number, which `text` takes as text."""
+        return is_number(self.fields.get(name))
+
     def text(self, name: str) -> str:
-        """The field as text. Raises ValueError with its place if it is not text, or empty."""
+        """The field as text; a number becomes the text that a reference answer would. Raises
+        ValueError with its place if it is neither, or empty.
+        """
         value = self.fields.get(name)
         if value is None:
             raise self.error(name, "is missing")
+        if self.is_number(name):
+            try:
+                return number_text(value)
+            except ValueError as error:
+                raise self.error(name, str(error)) from None
         if not isinstance(value, str):
             raise self.error(name, f"must be text, got {type(value).__name__}")
         if not value.strip():

@@ -70,8 +70,22 @@ def _as_text(value: Any) -> str:
     """Text without blanks around it, or a finite number as text. Raises ValueError."""
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+    if not is_number(value):
         raise ValueError(f"is {value!r:.40} ({type(value).__name__}), neither text nor a number")
+    return number_text(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, which is taken as text (`number_text`); true and false are
+    none.
+    """
+    return isinstance(value, Real | Decimal) and not isinstance(value, bool)
+
+
+def number_text(value: Any) -> str:
+    """A finite number as a person writes it: 12 and 12.0 are "12", 0.5 is "0.5", 1e-07 is
+    "0.0000001". Raises ValueError.
+    """
     if isinstance(value, Integral):  # of any size
         if abs(value) >= 10**MAX_ANSWER:
             raise ValueError(f"has more than {MAX_ANSWER} digits")

@@ -85,10 +85,14 @@ class SFTModule(PolicyModule):
 
     @torch.no_grad()
     def validation_step(self, batch: ItemBatch[Any], batch_idx: int) -> None:
-        if not isinstance(batch.items[0], Row):
-            return
-        for chunk in micro_batches(batch.items, self.tokens_per_batch):
-            part = collate([batch.items[n] for n in chunk], self.device)
+        rows = batch.items
+        if not all(isinstance(row, Row) for row in rows):
+            return  # a loop for callbacks alone
+        if not rows:  # nor may a rank without rows leave out what all ranks add up in the end
+            for metric in (self.val_loss, self.val_accuracy):
+                metric.update(torch.zeros(0, device=self.device), 1.0)
+        for chunk in micro_batches(rows, self.tokens_per_batch):
+            part = collate([rows[n] for n in chunk], self.device)
             logprobs, _, hit = self.loaded.logprobs(part)
             whole = part.mask >= 1
             self.val_loss.update(-logprobs[whole], 1.0)

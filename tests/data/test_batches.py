@@ -42,3 +42,26 @@ def test_ranks_share_every_batch() -> None:
 def test_items_of_like_length_meet() -> None:
     loader = Batches(list(range(64)), 8, length=lambda item: item)
     assert all(max(batch.items) - min(batch.items) == 7 for batch in loader)
+
+
+def test_repeated_batches_are_those_of_the_first_epoch() -> None:
+    straight = Batches(range(24), 4, seed=3)
+    begin = seen(straight, 2)
+    again = Batches(range(24), 4, seed=3, repeat=2)
+    assert seen(again, 2) == seen(again, 2) == seen(again, 2) == begin
+
+
+def test_repeated_batches_resume_in_the_middle_and_at_the_end() -> None:
+    for done in (1, 2, 3):
+        straight = Batches(range(24), 4, repeat=2)
+        for _ in range(done):
+            straight.draw()
+        resumed = Batches(range(24), 4, repeat=2)
+        resumed.load_state_dict(straight.state_dict())
+        assert seen(straight, 3) == seen(resumed, 3)
+
+
+def test_validation_begins_with_the_first_batch() -> None:
+    loader = Batches(range(10), 3, shuffle=False, restart=True)
+    assert seen(loader, 2) == seen(loader, 2) == [0, 1, 2, 3, 4, 5]
+    assert seen(loader, 4) == list(range(10))

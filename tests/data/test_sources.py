@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pyarrow
@@ -17,10 +18,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from slm_math.answers import grade
 from slm_math.data import GSM8K, MATH, MATH500, CoT
-from slm_math.data.base import Source
+from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.download import download
 from slm_math.data.files import HubFile
-from slm_math.types import Task
+from slm_math.types import Problem, Task
 
 QUESTIONS = [
     {
@@ -199,8 +200,12 @@ def test_dialogues_ask_for_the_worked_solutions(tmp_path: Path) -> None:
     [
         ({"question": "1?"}, "train.jsonl, line 17: field 'answer' is missing"),
         (
-            {"question": "1?", "answer": 5},
-            "train.jsonl, line 17: field 'answer' must be text, got int",
+            {"question": "1?", "answer": True},
+            "train.jsonl, line 17: field 'answer' must be text, got bool",
+        ),
+        (
+            {"question": "1?", "answer": float("nan")},
+            "train.jsonl, line 17: field 'answer' is nan, not a number",
         ),
         ({"question": " ", "answer": "#### 5"}, "train.jsonl, line 17: field 'question' is empty"),
         (
@@ -214,6 +219,40 @@ def test_a_malformed_row_is_named(tmp_path: Path, row: dict, message: str) -> No
     path = write_jsonl(tmp_path / "train.jsonl", [*QUESTIONS[:16], row, *QUESTIONS[16:]])
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         GSM8K(str(path)).tasks("train")
+
+
+NUMBERS = [
+    (-48, "-48"),
+    (7.0, "7"),
+    (0.125, "0.125"),
+    (3e-7, "0.0000003"),
+    (10**30, "1" + "0" * 30),
+]
+
+
+@pytest.mark.parametrize(("number", "text"), NUMBERS)
+def test_a_number_is_taken_as_text(tmp_path: Path, number: float, text: str) -> None:
+    def one(source: type[Source], split: Split, row: dict[str, Any]) -> Task:
+        path = str(write_jsonl(tmp_path / f"{split}.jsonl", [row]))
+        options = {} if source is MATH500 else {"validation": 0}
+        [task] = read_tasks(source(path, **options), split)  # type: ignore[call-arg]
+        return task
+
+    assert one(GSM8K, "train", {"question": number, "answer": number}).gold == text
+    assert one(MATH500, "test", {"problem": "1?", "answer": number}).gold == text
+    made = one(CoT, "train", {"question": "1?", "ground_truth": number, "solution": number})
+    assert (made.gold, made.solution) == (text, text)
+
+
+def test_a_solution_that_is_a_number_is_taken_as_text() -> None:
+    class Numbers(Source):
+        name = "numbers"
+
+        def tasks(self, split: Split) -> list[Task]:
+            return [Task(Problem("n", "How many?"), 4.5, solution=4.5)]  # type: ignore[arg-type]
+
+    [task] = read_tasks(Numbers(), "train")
+    assert (task.gold, task.solution) == ("4.5", "4.5")
 
 
 def test_other_malformed_files_are_named(tmp_path: Path) -> None:

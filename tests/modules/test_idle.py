@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,3 +114,9 @@ def test_end_of_the_last_epoch_needs_no_reason(
 ) -> None:
     trainer(tmp_path, callbacks=[StopReason()]).fit(sft(), chats(limit=16))
     assert "train" not in capsys.readouterr().out.replace("transformers", "")
+
+
+def test_report_of_a_profiler_is_not_silenced() -> None:
+    import_module("slm_math.training")  # which silences Lightning
+    assert logging.getLogger("lightning.pytorch.profilers.profiler").isEnabledFor(logging.INFO)
+    assert not logging.getLogger("lightning.pytorch.utilities.rank_zero").isEnabledFor(logging.INFO)

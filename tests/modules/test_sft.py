@@ -1,7 +1,9 @@
 """Supervised fine-tuning against losses computed plainly."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -10,12 +12,15 @@ import torch
 from tiny import LORA, SCRATCH, SOURCE, chats, sft, trainer, watch_gradients
 
 from slm_math.data.base import Source, Split
+from slm_math.data.batches import Batches
 from slm_math.data.chat_data import ChatData
 from slm_math.data.rows import Row
 from slm_math.modules.optim import Optim
 from slm_math.modules.sft import SFTModule
 from slm_math.policy.config import Policy
 from slm_math.types import Chat, Text, assistant, user
+
+SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 class Watch(L.Callback):
@@ -120,6 +125,73 @@ def test_validation_loss_is_the_mean_over_loss_tokens(tmp_path: Path) -> None:
     # batches of unequal size, or several
     assert len(data.rows["validation"]) % 3 or len(data.rows["validation"]) > 3
     assert logged["val/loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*compute")
+def test_rank_without_rows_takes_part_in_training_and_validation(tmp_path: Path) -> None:
+    class Second(ChatData):
+        """What the second of two ranks gets of batches of one row: nothing."""
+
+        def train_dataloader(self) -> Batches[Row]:
+            return Batches(self.rows["train"], 1, rank=1, ranks=2)
+
+        def val_dataloader(self) -> Batches[Row]:
+            return Batches(self.rows["validation"], 1, shuffle=False, rank=1, ranks=2)
+
+    run = trainer(tmp_path, limit_train_batches=2)
+    run.fit(sft(), Second(SOURCE, prompt="solve_plain"))
+    assert run.global_step == 2
+    assert "val/loss" in run.callback_metrics  # or the other rank would wait for this one
+
+
+def test_rows_beyond_the_context_are_left_out_and_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def tokenized(context: int) -> dict[str, list[int]]:
+        data, module = chats(), sft(Policy(scratch=replace(SCRATCH, context=context)))
+        data.trainer = SimpleNamespace(lightning_module=module, is_global_zero=True)  # type: ignore
+        return {split: [len(row.ids) for row in data.tokenize(split)] for split in SPLITS}
+
+    whole = tokenized(512)
+    assert capsys.readouterr().out == ""
+    middle = sorted(whole["train"])[len(whole["train"]) // 2]
+    short, said = tokenized(middle), capsys.readouterr().out
+    for split, lengths in short.items():
+        over = sum(length > middle for length in whole[split])
+        assert 0 < over < len(whole[split])
+        assert lengths == [length for length in whole[split] if length <= middle]
+        assert (
+            f"/{split}: {over} of {len(whole[split])} rows have more than {middle} tokens (the "
+            "model's context; max_length is 1536) and are left out"
+        ) in said
+
+
+def test_data_of_which_nothing_fits_the_context_is_refused(tmp_path: Path) -> None:
+    module = sft(Policy(scratch=replace(SCRATCH, context=5)))
+    with pytest.raises(ValueError, match=r"no worked solutions to train on .of at most 5 tokens"):
+        trainer(tmp_path).fit(module, chats())
+    assert module.loaded is None
+
+
+def test_overfitting_sees_the_same_batches_in_every_epoch(tmp_path: Path) -> None:
+    watch = Watch()
+    run = trainer(tmp_path, overfit_batches=2, max_epochs=3, callbacks=[watch])
+    run.fit(sft(), chats(batch_size=4))
+    assert watch.batches[0] != watch.batches[1]
+    assert watch.batches == watch.batches[:2] * 3
+
+
+def test_validation_of_a_part_is_of_the_same_part_every_time(tmp_path: Path) -> None:
+    losses: list[float] = []
+
+    class Losses(L.Callback):
+        def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
+            losses.append(trainer.callback_metrics["val/loss"].item())
+
+    still = sft(optim=Optim(lr=0.0))
+    run = trainer(tmp_path, limit_val_batches=1, max_epochs=3, callbacks=[Losses()])
+    run.fit(still, chats(batch_size=5, limit=10))
+    assert losses == [losses[0]] * 3
 
 
 def test_training_after_an_evaluation(tmp_path: Path) -> None:
