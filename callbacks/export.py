@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
@@ -14,7 +15,8 @@ from slm_math.policy.export import export_policy
 
 class ExportHF(L.Callback):
     """Writes `<root>/export` after every epoch: the full model, or the adapter, with its tokenizer,
-    as safetensors.
+    as safetensors. It does so before validation and before other callbacks, wherever it stands
+    among them: an evaluation that fails leaves the export of its epoch behind.
 
     With one adapter per role, `<root>/export/<role>` holds each. The folder is replaced whole,
     never half-written.
@@ -29,11 +31,26 @@ class ExportHF(L.Callback):
             raise ValueError(f"ExportHF writes float32 or bfloat16, not {dtype!r}")
         self.folder = folder
         self.dtype = dtype
+        self._written: tuple[int, int] | None = None  # epoch and step of the last export
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
+        trainer.callbacks = [self, *others]  # type: ignore[attr-defined]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         begin_run(trainer, pl_module)
 
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if trainer.is_last_batch:
+            self._export(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._export(trainer, pl_module)  # of an epoch that ends early, too
+
+    def _export(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        moment = trainer.current_epoch, trainer.global_step
+        if self._written == moment:
+            return
         if trainer.is_global_zero:
             assert isinstance(pl_module, PolicyModule)
             assert pl_module.loaded is not None
@@ -48,3 +65,4 @@ class ExportHF(L.Callback):
                     dtype=self.dtype,
                 )
         trainer.strategy.barrier()
+        self._written = moment

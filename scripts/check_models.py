@@ -28,12 +28,12 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from slm_math.data.rows import Row
 from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine
-from slm_math.policy.architectures import check_architecture, check_computation
+from slm_math.policy.architectures import check_computation
 from slm_math.policy.batches import collate
 from slm_math.policy.caches import RowCache, new_cache
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.loading import check_path
+from slm_math.policy.loading import check_model
 from slm_math.policy.scratch import Scratch
 from slm_math.types import Reply, Sampling, user
 
@@ -106,9 +106,7 @@ MODELS = {
     "Qwen2-MoE": Model("qwen2_moe", {**EXPERTS, "shared_expert_intermediate_size": 32}),
     "Qwen3": Model("qwen3", {"head_dim": 8}),
     "Qwen3-MoE": Model("qwen3_moe", {"head_dim": 8, **EXPERTS}),
-    "Qwen3-Next": Model(
-        "qwen3_next", {**DELTA, **EXPERTS, "shared_expert_intermediate_size": 32}
-    ),
+    "Qwen3-Next": Model("qwen3_next", {**DELTA, **EXPERTS, "shared_expert_intermediate_size": 32}),
     "Qwen3.5": Model("qwen3_5_text", DELTA),
     "Gemma": Model("gemma", {"head_dim": 8}),
     "Gemma 2": Model("gemma2", {**GEMMA, **SLIDING, "final_logit_softcapping": 3.0}, torch.float32),
@@ -166,7 +164,9 @@ MODELS = {
     "Falcon, rotary": Model("falcon", {"alibi": False, "new_decoder_architecture": True}),
     "Falcon-H1": Model("falcon_h1", {**MAMBA, "mamba_d_ssm": 64, "lm_head_multiplier": 0.3}),
     "BLOOM": Model("bloom", {"n_layer": 2, "n_head": 4}, torch.float32),
-    "MPT": Model("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 512}, torch.float32),
+    "MPT": Model(
+        "mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 512}, torch.float32
+    ),
     "GPT-2": Model("gpt2", {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 512}),
     "GPT-Neo": Model(
         "gpt_neo",
@@ -188,7 +188,9 @@ MODELS = {
         "codegen", {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 512, "rotary_dim": 4}
     ),
     "OPT": Model("opt", {"ffn_dim": 64, "word_embed_proj_dim": 32}),
-    "XGLM": Model("xglm", {"d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 64}, torch.float32),
+    "XGLM": Model(
+        "xglm", {"d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 64}, torch.float32
+    ),
     "BioGPT": Model("biogpt"),
     "StableLM": Model("stablelm"),
     "StarCoder2": Model("starcoder2", {"sliding_window": WINDOW}),
@@ -398,8 +400,7 @@ def refusal(model: Model, tokenizer: Any) -> str:
     with tempfile.TemporaryDirectory() as folder:
         config_of(model, tokenizer).save_pretrained(folder)
         try:
-            check_path(folder)
-            check_architecture(folder)
+            check_model(folder)
         except ValueError as error:
             return str(error).replace(folder, "MODEL")
     return ""

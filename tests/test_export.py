@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from tiny import (
@@ -21,6 +22,7 @@ from callbacks import ExportHF
 from slm_math.engines.base import Request
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
+from slm_math.policy.loading import load_model
 from slm_math.types import Sampling, user
 
 
@@ -53,6 +55,30 @@ def generated(
         }
         replies.append(tuple(model.generate(ids, **options)[0, len(prompt) :].tolist()))
     return replies
+
+
+class Failing(L.Callback):
+    """An evaluation that ends the run."""
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, self.fail)
+
+    def fail(self, *_: Any) -> None:
+        raise RuntimeError("no engine for this")
+
+
+@pytest.mark.parametrize(
+    "hook", ["on_train_batch_end", "on_validation_start", "on_train_epoch_end"]
+)
+def test_export_is_written_before_an_evaluation_that_fails(hook: str, tmp_path: Path) -> None:
+    fit = trainer(tmp_path, callbacks=[Failing(hook), ExportHF()], limit_train_batches=1)
+    module = sft()
+    with pytest.raises(RuntimeError, match="no engine"):
+        fit.fit(module, datamodule=chats())
+    exported = load_model(str(tmp_path / "export"))
+    assert torch.equal(
+        exported.get_input_embeddings().weight, module.model.get_input_embeddings().weight
+    )
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from slm_math.engines.transformers import TransformersEngine
 from slm_math.policy.chat import ChatFormat, check_template, template_identity
 from slm_math.policy.loading import (
     DTYPES,
-    check_path,
+    check_model,
     files_of,
     load_model,
     load_tokenizer,
@@ -39,7 +39,7 @@ class CheckpointEngine(TransformersEngine):
         slots: int = 64,
         chat_template: str | None = None,
     ) -> None:
-        check_path(path)
+        check_model(path)
         check_template(chat_template)
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")

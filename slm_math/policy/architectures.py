@@ -7,7 +7,6 @@ language model whose decoder, cache and head can be used apart.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from slm_math.policy.forward import (
     Inputs,
     cache_argument,
     hidden_states,
-    inner,
     language_head,
     next_logits,
 )
@@ -28,24 +26,8 @@ CLOSE = 1e-2  # nats; rounding in 32 bits explains a hundredth of it, a wrong sc
 LENGTHS = (7, 4, 7)  # tokens of the sequences that are computed in several ways
 
 
-def check_architecture(path: str) -> None:
-    """Raises ValueError if the config in a model folder says that the model cannot be trained or
-    decoded; for an adapter's folder, or a model that is not here, nothing is known.
-    """
-    folder = Path(path).expanduser()
-    if not (folder / "config.json").is_file():
-        return
-    from transformers import AutoConfig, __version__
-
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except OSError:
-        return  # told when the model is loaded
-    except ValueError as error:
-        raise ValueError(
-            f"model {path}: transformers {__version__} does not know its architecture, or its "
-            f"config.json is damaged: {str(error).strip().splitlines()[0]}"
-        ) from error
+def check_architecture(path: str, config: Any) -> None:
+    """Raises ValueError if a model's config says that the model cannot be trained or decoded."""
     reason = refusal(config)
     if reason is not None:
         raise ValueError(f"model {path} ({config.model_type}) {reason}: {INSTEAD}")
@@ -69,6 +51,15 @@ def refusal(config: Any) -> str | None:
     return None if architecture._supports_default_dynamic_cache() else state
 
 
+def own_attention(config: Any, attention: str) -> str:
+    """The attention implementation that a model is loaded with: eager in place of sdpa, which is
+    the default, if its architecture has none.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL
+
+    return "eager" if attention == "sdpa" and not CAUSAL[type(config)]._supports_sdpa else attention
+
+
 @torch.no_grad()
 def check_computation(path: str, model: Any) -> None:
     """Raises ValueError unless training and decoding compute what a plain forward pass of each
@@ -76,24 +67,29 @@ def check_computation(path: str, model: Any) -> None:
     """
     training = model.training
     model.eval()
+    kind = model.config.model_type
     try:
         wrong = _differences(model)
+    except Exception as error:  # whatever an architecture raises that cannot do this
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"model {path} ({kind}) cannot be trained and decoded here ({reason}): {INSTEAD}"
+        ) from error
     finally:
         model.train(training)
     if wrong:
-        found = ", ".join(f"{kind} by {gap:.2g} nats" for kind, gap in wrong.items())
-        kind = inner(model).config.model_type
+        found = ", ".join(f"{what} by {gap:.2g} nats" for what, gap in wrong.items())
         raise ValueError(
-            f"model {path} ({kind}) computes other log-probabilities than in a plain forward pass "
-            f"of one sequence: {found}: this architecture, or attention "
-            f"{model.config._attn_implementation!r} with it, does not work here: {INSTEAD}"
+            f"model {path} ({kind}) computes other log-probabilities here than in a plain forward "
+            f"pass of one sequence ({found}), with attention "
+            f"{model.config._attn_implementation}: {INSTEAD}"
         )
 
 
 def _differences(model: Any) -> dict[str, float]:
     """The differences in nats by what is computed, where rounding does not explain them."""
     rows = _sequences(model)
-    plain = [inner(model)(input_ids=row[None]).logits[0] for row in rows]
+    plain = [model(input_ids=row[None]).logits[0] for row in rows]
     gaps = {
         "training": _gap(_as_trained(model, rows), plain),
         "decoding": _gap(_as_decoded(model, rows), [logits[-2:] for logits in plain]),

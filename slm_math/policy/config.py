@@ -13,7 +13,7 @@ import torch
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.complete import check_missing
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.loading import base_of, check_path, context_of, load_model, load_tokenizer
+from slm_math.policy.loading import base_of, check_model, context_of, load_model, load_tokenizer
 from slm_math.policy.scratch import Scratch
 from slm_math.ranges import check_number, check_whole
 
@@ -50,7 +50,8 @@ class Policy:
         lora: train adapters instead of all weights.
         quantize: "nf4" keeps the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023); needs
             `lora` or an adapter.
-        attention: transformers' attention implementation (sdpa, eager, flash_attention_2).
+        attention: transformers' attention implementation (sdpa, eager, flash_attention_2); eager in
+            place of sdpa for architectures without sdpa.
         gradient_checkpointing: recompute activations in the backward pass, which saves memory.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
     """
@@ -70,7 +71,7 @@ class Policy:
                 "random weights)"
             )
         if self.path is not None:
-            check_path(self.path)
+            check_model(self.path)
         if self.adapter and self.lora:
             raise ValueError(f"policy.path {self.path} is an adapter already: remove policy.lora")
         if self.quantize == "nf4":

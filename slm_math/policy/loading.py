@@ -12,6 +12,11 @@ from typing import Any
 
 import torch
 
+from slm_math.policy.architectures import (
+    check_architecture,
+    check_computation,
+    own_attention,
+)
 from slm_math.policy.complete import (
     check_finite,
     check_missing,
@@ -40,6 +45,17 @@ def check_path(path: str) -> None:
         path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir()
     ):
         raise ValueError(f"model path {path} does not exist (a hub model is written owner/name)")
+
+
+def check_model(path: str) -> None:
+    """`check_path`, and a ValueError if the config of a model that is here, or of an adapter's
+    base, says that it cannot be trained or decoded.
+    """
+    check_path(path)
+    base = base_of(path) or path
+    folder = local_folder(base)
+    if folder is not None and (folder / "config.json").is_file():
+        check_architecture(base, config_of(base))
 
 
 def _is_model(folder: Path) -> bool:
@@ -137,27 +153,38 @@ def files_of(path: str, template: str | None = None) -> dict[str, str | None]:
     }
 
 
+def config_of(path: str) -> Any:
+    """A model's config; for an adapter, that of its base."""
+    from transformers import AutoConfig, __version__
+
+    path = base_of(path) or path
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except OSError as error:
+        raise _unloadable(path, error) from error
+    except ValueError as error:
+        raise ValueError(
+            f"model {path}: transformers {__version__} cannot make its architecture from "
+            f"config.json (code that comes with a model is never run): {_first_line(error)}"
+        ) from error
+
+
 def configs_of(path: str) -> tuple[Any, Any]:
     """A model's config and its generation config (None if there is none); for an adapter, those of
     its base.
     """
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import GenerationConfig
 
-    path = base_of(path) or path
+    config = config_of(path)
     try:
-        config = AutoConfig.from_pretrained(path)
-    except OSError as error:
-        raise _unloadable(path, error) from error
-    try:
-        return config, GenerationConfig.from_pretrained(path)
+        return config, GenerationConfig.from_pretrained(base_of(path) or path)
     except OSError:
         return config, None
 
 
 def context_of(path: str) -> int | None:
     """A model's context in tokens; None if its config does not say."""
-    config, _ = configs_of(path)
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    return getattr(config_of(path).get_text_config(), "max_position_embeddings", None)
 
 
 def load_tokenizer(path: str) -> Any:
@@ -175,7 +202,7 @@ def load_tokenizer(path: str) -> Any:
         raise _unloadable(path, error) from error
     except ValueError as error:  # no file that transformers could make one from
         raise no_tokenizer(path, "its files are missing or incomplete") from error
-    rows = getattr(configs_of(path)[0].get_text_config(), "vocab_size", None)
+    rows = getattr(config_of(path).get_text_config(), "vocab_size", None)
     check_tokenizer(path, tokenizer, local_folder(path), rows)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -188,7 +215,8 @@ def load_model(
     """A causal language model in `dtype`, also if the checkpoint has another; `options` go to
     transformers. An adapter is loaded into its base.
 
-    Raises ValueError for weights that are missing, of another shape or not finite.
+    Raises ValueError for an architecture that cannot be trained or decoded, and for weights that
+    are missing, of another shape or not finite.
     """
     from transformers import AutoModelForCausalLM
 
@@ -200,6 +228,9 @@ def load_model(
             info = model.load_adapter(str(Path(path).expanduser()))
         check_missing(path, info.missing_keys, "adapter")
         return model.to(dtype)
+    config = config_of(path)
+    check_architecture(path, config)
+    attention = own_attention(config, attention)
     try:
         with _quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -212,9 +243,17 @@ def load_model(
             )
     except OSError as error:
         raise _unloadable(path, error) from error
+    except (ImportError, ValueError) as error:  # no such attention here, or a kind of weights
+        raise ValueError(
+            f"model {path} cannot be loaded with attention {attention}: "
+            f"{_first_line(error).partition('. ')[0]}"
+        ) from error
     model, info = loaded
     check_weights(path, info)
     check_finite(path, model.named_parameters())
+    # other kinds of attention need a GPU, and rounding in fewer bits would hide what is wrong
+    if dtype == torch.float32 and attention in ("sdpa", "eager") and not options:
+        check_computation(path, model)
     return model
 
 
@@ -233,11 +272,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _unloadable(path: str, error: OSError) -> ValueError:
-    reason = str(error).strip().splitlines()[0]
     return ValueError(
-        f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` "
+        f"model {path} could not be loaded: {_first_line(error)} (`slm-math download --models {path}` "
         "downloads it ahead of time; a gated model needs HF_TOKEN in the environment)"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def free_cores() -> int:
