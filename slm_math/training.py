@@ -80,9 +80,9 @@ class SaveConfig(SaveConfigCallback):
         # ours is the last one; without a logger, the trainer's root
         folder = Path(logs[-1] if logs else trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(
-            self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False
-        )
+        new = folder / "config.yaml.new"
+        self.parser.save(self.config, new, skip_none=False, overwrite=True, multifile=False)
+        new.replace(folder / "config.yaml")
 
 
 class TrainingCLI(LightningCLI):
