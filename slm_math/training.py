@@ -39,7 +39,7 @@ from slm_math.modules.checks import check_strategy  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
 from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
-from slm_math.policy.loading import free_cores  # noqa: E402
+from slm_math.policy.threads import set_threads  # noqa: E402
 from slm_math.records.files import configuration  # noqa: E402
 from slm_math.records.run_folder import refuse_second_run  # noqa: E402
 
@@ -113,7 +113,8 @@ class TrainingCLI(LightningCLI):
             "--torch_threads",
             type=int,
             default=None,
-            help="CPU threads of torch; by default the number of free cores",
+            help="CPU threads of torch; by default the number of free cores (of all cores if "
+            "inference.deterministic), and on resume that of the interrupted run",
         )
         quiet = {"trainer.enable_model_summary": False}
         parser.set_defaults(
@@ -141,7 +142,9 @@ class TrainingCLI(LightningCLI):
         starts = self.subcommand == "fit" and config.get("ckpt_path") is None and not requeued
         if starts and not trainer.fast_dev_run:
             refuse_second_run(root)  # also checked, for all, where the run begins
-        torch.set_num_threads(config.torch_threads or free_cores())
+        set_threads(
+            config.torch_threads, bool(config.get("model.init_args.inference.deterministic"))
+        )
         torch.set_float32_matmul_precision("high")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:

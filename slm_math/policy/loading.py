@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -238,16 +237,3 @@ def _unloadable(path: str, error: OSError) -> ValueError:
         f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` "
         "downloads it ahead of time; a gated model needs HF_TOKEN in the environment)"
     )
-
-
-def free_cores() -> int:
-    """The number of idle cores, at least 1.
-
-    Two threads that spin on one core are many times slower than a single thread.
-    """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    if not hasattr(os, "getloadavg"):
-        return cores
-    return max(1, min(cores, round(cores - os.getloadavg()[0])))
