@@ -65,8 +65,8 @@ class AgentEval(L.Callback):
         every_n_epochs: evaluate after every n-th epoch, and after the last.
         every_n_steps: also evaluate after every n optimizer steps.
         at_start: also evaluate before training.
-        inference: how agents sample: its `sampling` and `roles`. Engine, slots and vLLM are those
-            of the model.
+        inference: how agents sample: its `sampling` and `roles`. Engine, slots, vLLM and
+            `deterministic` are those of the model.
         engines: role -> engine for roles that the policy does not serve.
         sandbox: runs the agents' programs; by default one with the default limits.
         seed: of the sampling.
@@ -104,8 +104,8 @@ class AgentEval(L.Callback):
             inference = replace(inference, sampling=sampling)
         if replace(inference, sampling=GREEDY.sampling, roles={}) != GREEDY:
             raise ValueError(
-                "AgentEval samples with the engine, the slots and the vLLM of the model: set them "
-                "in model.inference, and leave inference.sampling and inference.roles here"
+                "AgentEval samples with engine, slots, vllm and deterministic of the model: set "
+                "them in model.inference, and leave inference.sampling and inference.roles here"
             )
         inference.check_roles(sorted({role for agent in agents.values() for role in agent.roles}))
         check_names(agents, "agent")
@@ -239,7 +239,10 @@ class AgentEval(L.Callback):
                 module,
                 plan=Plan(self.agents[agent], self.tasks[data], self.samples, self.seed),
                 executors=Executors(
-                    module.engines() | self.engines, self.inference.by_role(), self.sandbox
+                    module.engines() | self.engines,
+                    self.inference.by_role(),
+                    sandbox=self.sandbox,
+                    deterministic=module.inference.deterministic,
                 ),
                 output=output,
                 label=key,

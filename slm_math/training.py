@@ -46,7 +46,7 @@ from slm_math.modules.trainer_checks import (  # noqa: E402
     check_trainer,
 )
 from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
-from slm_math.policy.loading import free_cores  # noqa: E402
+from slm_math.policy.threads import set_threads  # noqa: E402
 from slm_math.records.files import configuration  # noqa: E402
 from slm_math.resuming import begin  # noqa: E402
 
@@ -121,7 +121,8 @@ class TrainingCLI(LightningCLI):
             "--torch_threads",
             type=int,
             default=None,
-            help="CPU threads of torch; by default the number of free cores",
+            help="CPU threads of torch; by default the number of free cores (of all cores if "
+            "inference.deterministic), and on resume that of the interrupted run",
         )
         quiet = {"trainer.enable_model_summary": False}
         parser.set_defaults(
@@ -145,7 +146,9 @@ class TrainingCLI(LightningCLI):
             check_precision(trainer.precision)
         if self.subcommand is not None:
             begin(self.subcommand, config, Path(trainer.default_root_dir or ROOT))
-        torch.set_num_threads(config.torch_threads or free_cores())
+        set_threads(
+            config.torch_threads, bool(config.get("model.init_args.inference.deterministic"))
+        )
         torch.set_float32_matmul_precision("high")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:

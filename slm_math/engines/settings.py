@@ -79,6 +79,9 @@ class Inference:
         sampling: the decoding settings of all roles; agents may override them per request.
         roles: role -> settings that override `sampling`, such as `verifier: {max_new_tokens: 128}`.
         vllm: settings of vLLM.
+        deterministic: two runs decode the same requests together, also those that follow programs
+            or replies of endpoints, so that their numbers are equal bit for bit; decoding then
+            waits for programs that take long. Only the transformers engine can.
     """
 
     engine: EngineName = "auto"
@@ -86,9 +89,16 @@ class Inference:
     sampling: Sampling = field(default_factory=Sampling)
     roles: dict[str, RoleSampling] = field(default_factory=dict)
     vllm: Vllm = field(default_factory=Vllm)
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         check_whole("inference.slots", self.slots, optional=True)
+        if self.deterministic and (self.engine == "vllm" or self.vllm.servers):
+            raise ValueError(
+                "inference.deterministic: the numbers of vLLM depend on which requests it computes "
+                "together, and that on timing: remove deterministic, or use engine transformers "
+                "without vllm.servers"
+            )
         self.by_role()  # raises ValueError for invalid settings
 
     def sampling_of(self, role: str) -> Sampling:
@@ -99,6 +109,11 @@ class Inference:
     def by_role(self) -> dict[str, Sampling]:
         """role -> settings; "default" applies to all roles that are not named."""
         return {"default": self.sampling} | {role: self.sampling_of(role) for role in self.roles}
+
+    @property
+    def wanted_engine(self) -> EngineName:
+        """The engine that these settings ask for: `auto` leaves no choice if `deterministic`."""
+        return "transformers" if self.deterministic else self.engine
 
     def check_roles(self, roles: Sequence[str]) -> None:
         """Raises ValueError for settings of a role that the agent does not have."""

@@ -62,7 +62,8 @@ def evaluate(
         by: also break the results down by this tag of the problems (level, subject, kind).
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 otherwise.
         chat_template: chatml, plain or a Jinja file, instead of the template of the tokenizer.
-        torch_threads: CPU threads of torch.
+        torch_threads: CPU threads of torch; by default the number of free cores (of all cores if
+            inference.deterministic).
         sandbox: runs the programs of agents; by default one with the default limits.
         seed: of the sampling.
     """
@@ -73,6 +74,7 @@ def evaluate(
     from slm_math.evaluation.shots import with_shots
     from slm_math.metrics.summary import Summary
     from slm_math.policy.loading import check_path
+    from slm_math.policy.threads import set_threads
     from slm_math.records.files import configuration
     from slm_math.rollout.scheduler import Executors
 
@@ -123,13 +125,13 @@ def evaluate(
             sandbox = sandbox or Sandbox()
             sandbox.start()
         if model is not None and "default" not in serving and roles - set(serving):
-            _set_torch_threads(torch_threads)
+            set_threads(torch_threads, inference.deterministic)
             serving["default"] = _local_engine(model, inference, dtype, chat_template)
         with Live(console, *agents) as live:
             for name, agent in agents.items():
                 rows[name] = run(
                     Plan(agent, tasks, samples, seed),
-                    Executors(serving, inference.by_role(), sandbox),
+                    Executors(serving, inference.by_role(), sandbox, inference.deterministic),
                     Output(Path(out) / name, about=about),
                     progress=live.progress(name),
                 ).summary
@@ -187,14 +189,6 @@ def _print_results(
     print_line(console, f"transcripts: {out}/<agent>/records.jsonl")
 
 
-def _set_torch_threads(threads: int | None) -> None:
-    import torch
-
-    from slm_math.policy.loading import free_cores
-
-    torch.set_num_threads(threads or free_cores())
-
-
 def _local_engine(model: str, inference: Inference, dtype: str, template: str | None) -> Engine:
     """The engine that serves a model: in this process, or on vLLM servers."""
     import torch
@@ -203,7 +197,7 @@ def _local_engine(model: str, inference: Inference, dtype: str, template: str | 
     from slm_math.engines.vllm import VLLMEngine
     from slm_math.engines.vllm_servers import VLLMServers
 
-    kind = choose_engine(inference.engine, inference.vllm)
+    kind = choose_engine(inference.wanted_engine, inference.vllm)
     names = {"vllm": "vLLM, in this process", "servers": "vLLM servers"}
     print(f"engine: {names.get(kind, kind)}")
     slots = slots_of(inference, kind)

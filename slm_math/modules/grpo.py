@@ -208,8 +208,8 @@ class GRPOModule(PolicyModule):
 
     def executors(self) -> Executors:
         """What answers the requests of agents and rewards, with the policy as it is now."""
-        engines = self.engines() | self.other_engines
-        return Executors(engines, self.inference.by_role(), self.sandbox)
+        own = self.engines() | self.other_engines
+        return Executors(own, self.inference.by_role(), self.sandbox, self.inference.deterministic)
 
     def reference_logprobs(self, rows: Sequence[Row]) -> tuple[Tensor | None, Tensor]:
         """The reference log-probabilities (M,), and a KL of each row for the reward, (N,) float64;

@@ -80,7 +80,9 @@ class Serving:
 
     def _kind(self, trainer: L.Trainer) -> str:
         gpu = trainer.strategy.root_device.type == "cuda"
-        return choose_engine(self.inference.engine, self.inference.vllm, trainer.world_size, gpu)
+        return choose_engine(
+            self.inference.wanted_engine, self.inference.vllm, trainer.world_size, gpu
+        )
 
     @property
     def slots(self) -> int:
@@ -107,7 +109,7 @@ class Serving:
         if self._restricts and (kind == "servers" or (kind == "vllm" and device == "cpu")):
             raise ValueError(WITHOUT_SUPPORT)
         reason = ""
-        if kind == "transformers" and self.inference.engine == "auto" and device == "cuda":
+        if kind == "transformers" and self.inference.wanted_engine == "auto" and device == "cuda":
             several = "several processes train: set vllm.servers to sample with vLLM"
             reason = vllm_setup.refusal() or several
         if trainer.is_global_zero:

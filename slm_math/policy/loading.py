@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -273,23 +272,10 @@ def _quiet() -> Iterator[None]:
 
 def _unloadable(path: str, error: OSError) -> ValueError:
     return ValueError(
-        f"model {path} could not be loaded: {_first_line(error)} (`slm-math download --models {path}` "
-        "downloads it ahead of time; a gated model needs HF_TOKEN in the environment)"
+        f"model {path} could not be loaded: {_first_line(error)} (`slm-math download --models "
+        f"{path}` downloads it ahead of time; a gated model needs HF_TOKEN in the environment)"
     )
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
-
-
-def free_cores() -> int:
-    """The number of idle cores, at least 1.
-
-    Two threads that spin on one core are many times slower than a single thread.
-    """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    if not hasattr(os, "getloadavg"):
-        return cores
-    return max(1, min(cores, round(cores - os.getloadavg()[0])))

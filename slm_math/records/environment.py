@@ -21,6 +21,7 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.system(),
         "cores": os.cpu_count(),
+        "threads": _threads(),
         "processor": _processor(),
         "memory_gb": _memory(),
         "gpus": _gpus(),
@@ -49,6 +50,12 @@ def _memory() -> float | None:
     if "SC_PHYS_PAGES" not in names:
         return None
     return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+
+
+def _threads() -> int | None:
+    """CPU threads of torch; None in commands that do not use it."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else torch.get_num_threads()
 
 
 def _gpus() -> list[str]:

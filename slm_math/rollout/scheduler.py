@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from slm_math.agents.base import MOST_EVENTS, check_request
 from slm_math.engines.base import ContextFull, Engine, EngineError, Request
+from slm_math.rollout.awaited import Awaited, Executor
 from slm_math.types import (
     Effect,
     Generate,
@@ -25,14 +26,6 @@ from slm_math.types import (
 )
 
 T = TypeVar("T")
-
-
-class Executor(Protocol):
-    """What engines and the sandbox have in common."""
-
-    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]: ...
-
-    def cancel(self, ticket: int) -> None: ...
 
 
 class ProgramExecutor(Executor, Protocol):
@@ -51,11 +44,13 @@ class Executors:
         engines: role -> engine; "default" serves the roles that have no engine of their own.
         sampling: role -> decoding defaults; "default" likewise.
         sandbox: runs the programs of workflows that use Python.
+        deterministic: the same requests are decoded together in every run (see `Awaited`).
     """
 
     engines: Mapping[str, Engine]
     sampling: Mapping[str, Sampling]
     sandbox: ProgramExecutor | None = None
+    deterministic: bool = False
 
     def engine(self, role: str) -> Engine:
         """The engine that serves a role."""
@@ -149,8 +144,7 @@ class Scheduler:
     def __init__(self, executors: Executors, window: int = 1024) -> None:
         self.executors = executors
         self.window = window
-        self._pending: dict[tuple[int, int], tuple[_Live[Any], int]] = {}
-        self._used: dict[int, Executor] = {}
+        self._awaited = Awaited[tuple[_Live[Any], int]](executors.deterministic)
 
     def run(self, jobs: Iterable[Job[T]]) -> Generator[Finished[T], None, None]:
         """Yields every workflow as soon as it ends; `jobs` are drawn lazily.
@@ -175,28 +169,10 @@ class Scheduler:
                     yield from self._advance(item, live)
                 if not live:
                     return
-                for executor, ticket, result in self._poll():
-                    pending = self._pending.pop((id(executor), ticket), None)
-                    if pending is not None:
-                        item, index = pending
-                        yield from self._deliver(item, index, result, live)
+                for (item, index), result in self._awaited.results():
+                    yield from self._deliver(item, index, result, live)
         finally:
-            # an interrupt or an error must not leave requests behind in engines that live on
-            for executor, ticket in list(self._pending):
-                self._used[executor].cancel(ticket)
-            self._pending.clear()
-
-    def _poll(self) -> list[tuple[Executor, int, Any]]:
-        """The results that are ready. An executor that computes in poll() makes one step while
-        others have work pending; if all are only waiting, block.
-        """
-        busy = [self._used[executor] for executor in {executor for executor, _ in self._pending}]
-        if len(busy) == 1:
-            return [(busy[0], *item) for item in busy[0].poll(timeout=1.0)]
-        results = [(executor, *item) for executor in busy for item in executor.poll()]
-        if not results and not any(getattr(executor, "runs_in_poll", False) for executor in busy):
-            results = [(executor, *item) for executor in busy for item in executor.poll(0.02)]
-        return results
+            self._awaited.cancel()  # also after an interrupt or an error
 
     def _deliver(
         self, item: _Live[T], index: int, result: Any, live: set[_Live[T]]
@@ -239,8 +215,7 @@ class Scheduler:
         item.missing = len(requests)
         for index in requests:
             executor, ticket = self._submit(item, item.effects[index])
-            self._used[id(executor)] = executor
-            self._pending[id(executor), ticket] = (item, index)
+            self._awaited.add(executor, ticket, (item, index))
 
     def _resume(self, item: _Live[Any]) -> list[int]:
         """Resumes a workflow until it asks for something; returns which of its effects do."""

@@ -18,7 +18,7 @@ from tiny import SCRATCH, Duo, Even, difference, grpo, problems, trainer, weight
 from callbacks.run_root import begin_run
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError
-from slm_math.engines.settings import Vllm
+from slm_math.engines.settings import Inference, Vllm
 from slm_math.engines.settings import choose_engine as choose
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
@@ -303,6 +303,18 @@ def test_the_choice(
             choose(asked, vllm, ranks)
     else:
         assert choose(asked, vllm, ranks) == expected
+
+
+def test_deterministic_sampling_leaves_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_setup, "installed", lambda: "0.32.0")
+    assert choose(Inference(deterministic=True).wanted_engine, gpu=True) == "transformers"
+    assert choose(Inference().wanted_engine, gpu=True) == "vllm"
+
+
+@pytest.mark.parametrize("options", [{"engine": "vllm"}, {"vllm": SERVERS}])
+def test_deterministic_sampling_with_vllm_is_refused(options: Any) -> None:
+    with pytest.raises(ValueError, match=r"inference\.deterministic: .* remove deterministic"):
+        Inference(deterministic=True, **options)
 
 
 @pytest.mark.parametrize("memory", [0.0, 1.0, -0.1, 40])
