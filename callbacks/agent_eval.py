@@ -33,7 +33,6 @@ from slm_math.evaluation.table import (
 )
 from slm_math.metrics.summary import Summary
 from slm_math.modules.base import PolicyModule
-from slm_math.policy.chat import template_identity
 from slm_math.ranges import check_whole
 from slm_math.records.files import configuration, read_records
 from slm_math.records.record import Record
@@ -229,7 +228,7 @@ class AgentEval(L.Callback):
                     "weights": weights,
                     "policy": module.policy.path,
                     "ranks": trainer.world_size,
-                    **template_identity(module.policy.chat_template),
+                    **module.policy.template_identity,
                 },
                 about=self._about(trainer, module, data),
                 set_aside=True,

@@ -12,7 +12,6 @@ from weakref import WeakSet
 import lightning as L
 
 from slm_math.modules.base import PolicyModule
-from slm_math.policy.chat import template_identity
 from slm_math.policy.loading import weights_hash
 from slm_math.records.environment import environment
 from slm_math.records.files import write_json
@@ -55,7 +54,7 @@ def _about(module: PolicyModule, trainer: L.Trainer) -> dict[str, Any]:
         "command": sys.argv[1:],
         "policy": path,
         "weights": None if path is None else weights_hash(path),
-        **template_identity(module.policy.chat_template),
+        **module.policy.template_identity,
         "engine": module.serving.describe(trainer),
         "environment": environment(),
     }

@@ -44,8 +44,9 @@ class Reply:
     left at each token, nothing where all were left; the log-probability of such a token is that
     among what was left (by vLLM always). `finish` is "stop" for an end-of-turn token or a stop
     string, "length" for the token budget. `text` is what the tokens say, a stop string included,
-    the end-of-turn token not. `counted` is the number of tokens that a server says it sampled.
-    `prompt` is a digest of the prompt's text and images, by which a chat knows its own replies.
+    the end-of-turn token not; it begins with `<think>` if the prompt ends with it. `counted` is the
+    number of tokens that a server says it sampled. `prompt` is a digest of the prompt's text and
+    images, by which a chat knows its own replies.
     """
 
     text: str

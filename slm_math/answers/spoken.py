@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import re
 
+from slm_math.answers.thoughts import THOUGHT_MARK
 from slm_math.answers.turns import Span, final_channel, turn
 
-_THOUGHT = r"(?:seed:)?(?:think|thinking|thought|reasoning|scratchpad)\s*"
-_THINKS = re.compile(
-    rf"<(?P<close>/)?(?:{_THOUGHT})>|\[(?P<close_2>/)?THINK\]|◁(?P<close_3>/)?think▷"
-    r"|<\|(?:begin|(?P<close_4>end))_of_thought\|>|<\|(?:START|(?P<close_5>END))_THINKING\|>"
-    r"|<\|(?P<close_6>begin_of_solution|START_RESPONSE)\|>",
-    re.IGNORECASE,
-)
 # A base model tends to invent the next question of a list and to answer that, too.
 _NEXT_QUESTION = re.compile(
     r"^[ \t#*]*(?:"
@@ -66,7 +60,7 @@ def own_turn(text: str) -> Span:
 def _after_thinking(text: str, start: int, end: int) -> Span:
     """The span after the last closed block of thinking, up to a block that is not closed."""
     opened = None
-    for mark in _THINKS.finditer(text, start, end):
+    for mark in THOUGHT_MARK.finditer(text, start, end):
         if any(mark.groups()):
             start, opened = mark.end(), None
         elif opened is None:

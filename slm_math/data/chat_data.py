@@ -9,6 +9,7 @@ from slm_math.data.base import Source, Split, read_dialogues
 from slm_math.data.batches import Batches, SourceData, empty_batches
 from slm_math.data.rows import Row
 from slm_math.ranges import check_number, check_whole
+from slm_math.types import Chat
 
 
 class ChatData(SourceData):
@@ -64,12 +65,20 @@ class ChatData(SourceData):
 
     def tokenize(self, split: Split) -> list[Row]:
         """The rows of a split; training rows only up to `limit`."""
-        chat = self.trainer.lightning_module.chat
+        chat: Any = self.trainer.lightning_module.chat
+        closed = chat.closed_thoughts
         rows = [
             Row(tuple(ids), tuple(weights))
             for dialogue in read_dialogues(self.source, split, self.prompt)
-            for ids, weights in chat.dialogue(dialogue, self.prompt_weight)
+            for ids, weights in self._encoded(chat, dialogue, split)
         ]
+        closed = chat.closed_thoughts - closed
+        if closed and self.trainer.is_global_zero:
+            print(
+                f"{self.source.name}/{split}: the chat template opens a thought, and {closed} "
+                "solutions have none: they close it at once, which teaches not to think (use data "
+                "with thoughts, or chat_template_kwargs if the template can leave them out)"
+            )
         longest, reason = self._longest()
         short = [row for row in rows if len(row.ids) <= longest]
         if len(short) < len(rows) and self.trainer.is_global_zero:
@@ -90,6 +99,15 @@ class ChatData(SourceData):
         if context is not None and context < self.max_length:
             return context, f"the model's context; max_length is {self.max_length}"
         return self.max_length, "max_length"
+
+    def _encoded(
+        self, chat: Any, dialogue: Chat, split: Split
+    ) -> list[tuple[list[int], list[float]]]:
+        try:
+            return chat.dialogue(dialogue, self.prompt_weight)
+        except ValueError as error:
+            asked = dialogue[0].text[:60] if dialogue else ""
+            raise ValueError(f"{self.source.name}/{split}, dialogue {asked!r}: {error}") from error
 
     def train_dataloader(self) -> Batches[Row]:
         length = (lambda row: len(row.ids)) if self.shuffle else None

@@ -9,7 +9,7 @@ import torch
 
 from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine
-from slm_math.policy.chat import ChatFormat, check_template, template_identity
+from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loading import (
     DTYPES,
     check_model,
@@ -18,6 +18,7 @@ from slm_math.policy.loading import (
     load_tokenizer,
     local_folder,
 )
+from slm_math.policy.templates import check_template, template_identity
 
 
 class CheckpointEngine(TransformersEngine):
@@ -29,6 +30,7 @@ class CheckpointEngine(TransformersEngine):
         device: for example cuda; by default cuda if it is available, otherwise cpu.
         slots: how many requests are decoded at once.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
+        chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
     """
 
     def __init__(
@@ -38,16 +40,17 @@ class CheckpointEngine(TransformersEngine):
         device: str | None = None,
         slots: int = 64,
         chat_template: str | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
         check_model(path)
-        check_template(chat_template)
+        check_template(chat_template, chat_template_kwargs)
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
         super().__init__(None, None, slots)  # type: ignore[arg-type]
         self.path = path
         self.dtype = DTYPES[dtype]
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.template = chat_template
+        self.template, self.template_kwargs = chat_template, chat_template_kwargs
 
     @cached_property
     def _files(self) -> dict[str, str | None]:
@@ -61,7 +64,7 @@ class CheckpointEngine(TransformersEngine):
             "path": self.path,
             **self._files,
             "dtype": str(self.dtype),
-            **template_identity(self.template),
+            **template_identity(self.template, self.template_kwargs),
         }
 
     def submit(self, request: Request) -> int:
@@ -70,5 +73,5 @@ class CheckpointEngine(TransformersEngine):
 
     def _load(self) -> None:
         if self.model is None:
-            self.chat = ChatFormat(load_tokenizer(self.path), self.template)
+            self.chat = ChatFormat(load_tokenizer(self.path), self.template, self.template_kwargs)
             self.model = load_model(self.path, self.dtype).to(self.device).eval()

@@ -36,6 +36,8 @@ class OpenAIEngine(EndpointEngine):
         backoff: seconds before the first retry, doubled for each further one; the server may ask
             for more.
         send_seed: whether to derive a seed from each request's key (crashes vLLM on a CPU).
+        chat_template_kwargs: variables of the server's chat template, sent with every request
+            (vLLM and SGLang take them), for example {enable_thinking: false}.
         extra: fields added to every request body; null removes a field, e.g. {"max_tokens": null}.
     """
 
@@ -53,6 +55,7 @@ class OpenAIEngine(EndpointEngine):
         backoff: float = 0.5,
         send_seed: bool = False,
         extra: Mapping[str, Any] | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
         check_url(base_url, api_key_env)
         super().__init__(
@@ -65,7 +68,8 @@ class OpenAIEngine(EndpointEngine):
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         self.model = model
         self.send_seed = send_seed
-        self.extra = dict(extra or {})
+        sent = {"chat_template_kwargs": chat_template_kwargs} if chat_template_kwargs else {}
+        self.extra = sent | dict(extra or {})
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self._url!r}, {self.model!r})"

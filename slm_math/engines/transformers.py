@@ -251,7 +251,7 @@ class TransformersEngine(LocalEngine):
         restricted = [row.restricted for row in rows]
         for i, row in enumerate(rows):
             if not row.tokens and plans[i].not_first:
-                banned = [self.chat.tokens(text)[0] for text in plans[i].not_first]
+                banned = [n for text in plans[i].not_first for n in self.chat.first_ids(text)]
                 logits[i, banned] = -torch.inf
                 restricted[i] = True
             restricted[i] &= row.request.support
@@ -309,7 +309,7 @@ class TransformersEngine(LocalEngine):
     def _reply(self, row: _Decoding) -> Reply:
         sampling = row.request.sampling
         return Reply(
-            text=self.chat.text(row.tokens),
+            text=self.chat.reply_text(row.prompt, row.tokens, row.request.resume),
             token_ids=tuple(row.tokens),
             logprobs=tuple(row.logprobs),
             support=tuple(row.support) if any(row.support) else (),

@@ -33,7 +33,7 @@ from slm_math.engines.vllm_requests import (
     sampling_fields,
 )
 from slm_math.engines.vllm_start import cpu_options, gpu_options, options, start, stop
-from slm_math.policy.chat import ChatFormat, check_template, template_identity
+from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loading import (
     DTYPES,
     base_of,
@@ -43,6 +43,7 @@ from slm_math.policy.loading import (
     load_tokenizer,
     local_folder,
 )
+from slm_math.policy.templates import check_template, template_identity
 from slm_math.types import Reply
 
 
@@ -57,6 +58,7 @@ class VLLMEngine(LocalEngine):
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, otherwise float32.
         slots: the most requests decoded at once.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
+        chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
         memory: the share of the GPU for weights and cache; by default 0.9. Set it if two engines
             share the GPU.
         context: the most tokens of a prompt and its reply; by default the model's own context.
@@ -72,12 +74,13 @@ class VLLMEngine(LocalEngine):
         chat_template: str | None = None,
         memory: float | None = None,
         context: int | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
         reason = vllm_setup.refusal()
         if reason is not None:
             raise ValueError(reason)
         check_path(path)
-        check_template(chat_template)
+        check_template(chat_template, chat_template_kwargs)
         if dtype not in ("auto", *DTYPES):
             raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
         if slots < 1 or not (memory is None or 0 < memory <= 1):
@@ -88,7 +91,7 @@ class VLLMEngine(LocalEngine):
         self.gpu = torch.cuda.is_available()
         self.dtype = ("bfloat16" if self.gpu else "float32") if dtype == "auto" else dtype
         self.slots = slots
-        self.template = chat_template
+        self.template, self.template_kwargs = chat_template, chat_template_kwargs
         self.memory = memory
         self.context = context
         self.version = 0
@@ -123,18 +126,14 @@ class VLLMEngine(LocalEngine):
             verify: called after each update; raises EngineError if vLLM does not compute the
                 policy's log-probabilities.
         """
-        self._chat, self.ends, self._policy_options, self._receives_weights = (
-            chat,
-            ends,
-            dict(options),
-            True,
-        )
+        self._chat, self.ends = chat, ends
+        self._policy_options, self._receives_weights = dict(options), True
         self.heartbeat, self._verify = heartbeat, verify
 
     @property
     def chat(self) -> ChatFormat:
         if self._chat is None:
-            self._chat = ChatFormat(load_tokenizer(self.path), self.template)
+            self._chat = ChatFormat(load_tokenizer(self.path), self.template, self.template_kwargs)
         return self._chat
 
     def identity(self) -> dict[str, Any]:
@@ -148,7 +147,7 @@ class VLLMEngine(LocalEngine):
             **files_of(self.path, self.template),
             "dtype": self.dtype,
             "context": self.context,
-            **template_identity(self.template),
+            **template_identity(self.template, self.template_kwargs),
         }
 
     @property

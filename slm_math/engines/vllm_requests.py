@@ -121,7 +121,8 @@ def sampling_fields(
         ids = [*ids, *pending.first.tokens]
         budget, key = budget - 1, (*key, "after the first")
     elif pending.bans_first:
-        bias, budget = {chat.tokens(text)[0]: BAN for text in sampling.not_first}, 1
+        bias = {id: BAN for text in sampling.not_first for id in chat.first_ids(text)}
+        budget = 1
     seeded = seed and bool(key) and sampling.temperature > 0
     greedy = sampling.temperature == 0
     return ids, {
@@ -156,7 +157,7 @@ def build_reply(pending: Pending, sampled: Sampled, chat: ChatFormat, version: i
     if pending.first is not None:
         sampled = _joined(pending.first, sampled, chat, pending.request.sampling.stop)
     return Reply(
-        text=chat.text(sampled.tokens),
+        text=chat.reply_text(pending.prompt, sampled.tokens, pending.request.resume),
         token_ids=sampled.tokens,
         logprobs=sampled.logps,
         support=sampled.support if pending.needs_support else (),

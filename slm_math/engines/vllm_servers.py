@@ -24,8 +24,9 @@ from slm_math.engines.vllm_requests import (
     prepare,
     sampling_fields,
 )
-from slm_math.policy.chat import ChatFormat, check_template, template_identity
+from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loading import configs_of, files_of, load_tokenizer, local_folder
+from slm_math.policy.templates import check_template, template_identity
 from slm_math.types import Reply
 
 ROUTE = "/inference/v1/generate"
@@ -44,6 +45,7 @@ class VLLMServers(Fleet):
         path: model folder or hub id whose tokenizer and chat template make the prompts; by default
             the path that the servers report.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
+        chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
         model: the name of the served model; by default the first one that the servers list.
         api_key_env: the environment variable with the servers' API key, if they need one.
         concurrency: the most requests in flight at once, over all servers.
@@ -69,13 +71,14 @@ class VLLMServers(Fleet):
         retries: int = 4,
         patience: float = 300,
         send_seed: bool = True,
+        chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
         urls = [urls] if isinstance(urls, str) else list(urls)
         if not urls:
             raise ValueError("vLLM servers need at least one address in urls")
         if patience < 0:
             raise ValueError(f"patience must be at least 0 s, got {patience}")
-        check_template(chat_template)
+        check_template(chat_template, chat_template_kwargs)
         for url in urls:
             check_url(url, api_key_env, "urls", "http://host:8000")
         super().__init__(
@@ -86,11 +89,10 @@ class VLLMServers(Fleet):
             retries=retries,
             patience=patience,
         )
-        self.path = path
-        self.template = chat_template
-        self.model = model
+        self.path, self.model = path, model
+        self.template, self.template_kwargs = chat_template, chat_template_kwargs
         self.send_seed = send_seed
-        self.version = 0
+        self.version = self._updates = 0
         self.adapters: tuple[str, ...] = ()
         # for weights and adapters, on a disk that the servers share
         self.folder: Path | None = None
@@ -101,7 +103,6 @@ class VLLMServers(Fleet):
         self._chat: ChatFormat | None = None
         self.run = uuid.uuid4().hex[:8]
         self._weights = Weights()
-        self._updates = 0
         self._first: set[str] = set()  # versions of the weights in the first reply
         self._file: Path | None = None
         self._verify: Verify = unverified
@@ -161,7 +162,7 @@ class VLLMServers(Fleet):
             **files,  # {} if training has changed the weights
             **({"weights_versions": changed} if changed else {}),
             "context": self.limit,
-            **template_identity(self.template),
+            **template_identity(self.template, self.template_kwargs),
             "send_seed": self.send_seed,
         }
 
@@ -180,7 +181,7 @@ class VLLMServers(Fleet):
         self.path = self.path or roots.pop()
         self.limit = min(int(model.get("max_model_len") or 1 << 30) for model in models)
         if self._chat is None:
-            self._chat = ChatFormat(load_tokenizer(self.path), self.template)
+            self._chat = ChatFormat(load_tokenizer(self.path), self.template, self.template_kwargs)
             configs = configs_of(self.path)
             self.ends = self._chat.ends(*configs)
             self._chat.images = hasattr(configs[0], "vision_config")

@@ -35,6 +35,7 @@ def evaluate(
     by: str | None = None,
     dtype: str = "auto",
     chat_template: str | None = None,
+    chat_template_kwargs: dict[str, Any] | None = None,
     torch_threads: int | None = None,
     sandbox: Sandbox | RemoteSandbox | None = None,
     seed: int = 0,
@@ -62,6 +63,7 @@ def evaluate(
         by: also break the results down by this tag of the problems (level, subject, kind).
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 otherwise.
         chat_template: chatml, plain or a Jinja file, instead of the template of the tokenizer.
+        chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
         torch_threads: CPU threads of torch; by default the number of free cores (of all cores if
             inference.deterministic).
         sandbox: runs the programs of agents; by default one with the default limits.
@@ -126,7 +128,9 @@ def evaluate(
             sandbox.start()
         if model is not None and "default" not in serving and roles - set(serving):
             set_threads(torch_threads, inference.deterministic)
-            serving["default"] = _local_engine(model, inference, dtype, chat_template)
+            serving["default"] = _local_engine(
+                model, inference, dtype, (chat_template, chat_template_kwargs)
+            )
         with Live(console, *agents) as live:
             for name, agent in agents.items():
                 rows[name] = run(
@@ -189,8 +193,12 @@ def _print_results(
     print_line(console, f"transcripts: {out}/<agent>/records.jsonl")
 
 
-def _local_engine(model: str, inference: Inference, dtype: str, template: str | None) -> Engine:
-    """The engine that serves a model: in this process, or on vLLM servers."""
+def _local_engine(
+    model: str, inference: Inference, dtype: str, template: tuple[str | None, dict[str, Any] | None]
+) -> Engine:
+    """The engine that serves a model, in this process or on vLLM servers, with a chat template and
+    its variables.
+    """
     import torch
 
     from slm_math.engines.checkpoint import CheckpointEngine
@@ -201,18 +209,21 @@ def _local_engine(model: str, inference: Inference, dtype: str, template: str | 
     names = {"vllm": "vLLM, in this process", "servers": "vLLM servers"}
     print(f"engine: {names.get(kind, kind)}")
     slots = slots_of(inference, kind)
+    rendering: dict[str, Any] = {"chat_template": template[0], "chat_template_kwargs": template[1]}
     if kind == "servers":
         return VLLMServers(
             inference.vllm.servers,
             path=model,
-            chat_template=template,
+            **rendering,
             concurrency=slots,
             timeout=inference.vllm.timeout,
             patience=inference.vllm.patience,
         )
     if kind == "vllm":
         vllm = inference.vllm
-        return VLLMEngine(model, dtype, slots, template, memory=vllm.memory, context=vllm.context)
+        return VLLMEngine(
+            model, dtype, slots, memory=vllm.memory, context=vllm.context, **rendering
+        )
     if dtype == "auto":
         dtype = "bfloat16" if torch.cuda.is_available() else "float32"
-    return CheckpointEngine(model, dtype=dtype, slots=slots, chat_template=template)
+    return CheckpointEngine(model, dtype=dtype, slots=slots, **rendering)

@@ -3,125 +3,107 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
-from slm_math.types import Chat, Image, Reply, Text
+from slm_math.answers.thoughts import opening_of
+from slm_math.policy.dialogue import Frame, Span, Turn, continuation, rows, thought_through
+from slm_math.policy.templates import check_template, check_variables, dated, template_text
+from slm_math.policy.tokens import Encoder
+from slm_math.types import Chat, Image, Part, Reply, Text
 
-TEMPLATES = {
-    "chatml": (
-        "{% for m in messages %}"
-        "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
-        "{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    ),
-    "plain": (
-        "{% for m in messages %}{{ m['content'] }}"
-        "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
-    ),
-}
-
-
-def check_template(template: str | None) -> None:
-    """Raises ValueError for a template that is neither a file nor one of `TEMPLATES`."""
-    if template is not None and template not in TEMPLATES and not Path(template).is_file():
-        raise ValueError(
-            f"chat_template {template} is neither a file nor one of {', '.join(TEMPLATES)}"
-        )
-
-
-# Templates that print today's date (Llama 3.2, SmolLM3, gpt-oss, ...) print this one, so that a
-# prompt is the same on every day, in training, evaluation and a resumed evaluation. It is the date
-# that Llama's own templates fall back to.
-TODAY = datetime(2024, 7, 26)
-_DIRECTIVES = (
-    *("%Y", "%y", "%m", "%-m", "%B", "%b", "%d", "%-d", "%e", "%j", "%A", "%a", "%w", "%u", "%F"),
-    *("%H", "%I", "%M", "%S", "%p", "%D", "%T", "%c", "%x", "%X"),
-)
-# transformers gives templates a function of the clock; a macro of the same name takes its place
-_DATED = (
-    "{% macro strftime_now(format) %}{{ format"
-    + "".join(f".replace({code!r}, {TODAY.strftime(code)!r})" for code in _DIRECTIVES)
-    + " }}{% endmacro %}\n"
-)
-
-
-def template_identity(template: str | None) -> dict[str, Any]:
-    """What decides how chats are rendered, for manifests."""
-    return {"chat_template": template, "template_date": f"{TODAY:%Y-%m-%d}"}
+_QUESTION, _MARK = {"role": "user", "content": "x"}, "a-b-c"
 
 
 class ChatFormat:
     """Renders chats with a chat template and encodes them; never re-tokenizes a sampled reply.
     Every template is told that today is `TODAY`.
 
+    Some templates open a thought in the generation prompt (`<think>`). What an assistant's message
+    then repeats of it is left out after the prompt.
+
     `template`: "chatml", "plain" or the path of a Jinja file; by default the tokenizer's own.
-    Raises ValueError if there is no template, if it has no generation prompt, or if the tokenizer
-    has no end-of-sequence token.
+    `variables` are for the template (`enable_thinking`). Raises ValueError if there is no template,
+    if it has no generation prompt or does not use a variable, or if the tokenizer has no
+    end-of-sequence token, or does not encode the end of a turn as one token.
     """
 
-    def __init__(self, tokenizer: Any, template: str | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
+        self._name = tokenizer.name_or_path or "this model"
         self._source = (
-            f"chat template {template}"
-            if template
-            else f"the chat template of {tokenizer.name_or_path or 'this model'}"
+            f"chat template {template}" if template else f"the chat template of {self._name}"
         )
         self.images = False  # whether the model reads images; each is one placeholder in the prompt
         if template is not None:
-            check_template(template)
-            tokenizer.chat_template = TEMPLATES.get(template) or Path(template).read_text(
-                encoding="utf-8"
-            )
+            check_template(template, variables)
+            tokenizer.chat_template = template_text(template, self._encoder.beginning())
         if not tokenizer.chat_template:
             raise ValueError(
-                f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template: "
+                f"the tokenizer of {self._name} has no chat template: "
                 "set policy.chat_template to chatml, plain or the path of a Jinja file"
             )
-        own = tokenizer.get_chat_template()
-        self._dated = {"chat_template": _DATED + own} if "strftime_now" in own else {}
+        self._options = dict(variables or {})
+        template_of_day = dated(tokenizer.get_chat_template())
+        self._dated = template_of_day is not None
+        if template_of_day is not None:
+            self._options["chat_template"] = template_of_day
         if tokenizer.eos_token_id is None:
-            raise ValueError(
-                f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token"
-            )
+            raise ValueError(f"the tokenizer of {self._name} has no end-of-sequence token")
+        check_variables(tokenizer, variables or {}, self._source)
         self._check_generation_prompt()
-        self._special = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
-        self.end_text = self._end_of_turn()
+        self._special = sorted(self._encoder.special, key=len, reverse=True)
+        self.end_text, self._frame = self._end_of_turn()
         if self.end_text not in self._special:
             self._special.append(self.end_text)
+        if self.tokens(self.end_text) != [self.end_id]:
+            raise ValueError(
+                f"the tokenizer of {self._name} does not encode the end of a turn, "
+                f"{self.end_text}, as one token: remove split_special_tokens from "
+                "tokenizer_config.json"
+            )
+        # turns of dialogues that had no thoughts, where the prompt opens one: it is closed at once
+        self.closed_thoughts = 0
 
     def _check_generation_prompt(self) -> None:
         """Raises ValueError if the template has no generation prompt: the model would then continue
         the user's message.
         """
-        question, mark = [{"role": "user", "content": "x"}], "a-b-c"
-        bare, prompt = self._template(question, False), self._template(question, True)
-        whole = self._template([*question, {"role": "assistant", "content": mark}], False)
-        header = whole[len(bare) :].partition(mark)[0] if whole.startswith(bare) else ""
+        bare, prompt = self._template([_QUESTION], False), self._template([_QUESTION], True)
+        whole = self._template([_QUESTION, {"role": "assistant", "content": _MARK}], False)
+        header = whole[len(bare) :].partition(_MARK)[0] if whole.startswith(bare) else ""
         if prompt == bare and header.strip():
             raise ValueError(
-                f"the chat template of {self.tokenizer.name_or_path or 'this model'} has no "
-                f"generation prompt: with add_generation_prompt it must end in {header!r}; set "
-                "policy.chat_template to chatml, plain or the path of a Jinja file"
+                f"the chat template of {self._name} has no generation prompt: with "
+                f"add_generation_prompt it must end in {header!r}; set policy.chat_template to "
+                "chatml, plain or the path of a Jinja file"
             )
 
-    def _end_of_turn(self) -> str:
-        """The token that the template writes after an assistant message; if it writes none, the
-        tokenizer's end-of-sequence token.
+    def _end_of_turn(self) -> tuple[str, Frame]:
+        """The token that the template writes after an assistant message (if it writes none, the
+        tokenizer's end-of-sequence token), and what it writes around the message.
         """
-        mark = "a-b-c"
-        question = [{"role": "user", "content": "x"}]
-        whole = self._template([*question, {"role": "assistant", "content": mark}], False)
-        after = whole.rpartition(mark)[2].lstrip()
+        whole = self._template([_QUESTION, {"role": "assistant", "content": _MARK}], False)
+        before = self._template([_QUESTION], True)
+        rest = whole.rpartition(_MARK)[2]
+        after = rest.lstrip()
         # base models may not mark this token as special
         known = {*self._special, *self.tokenizer.get_added_vocab()}
-        candidates = [token for token in known if after.startswith(token)]
-        return max(candidates, key=len, default=self.tokenizer.eos_token)
+        written = max(filter(after.startswith, known), key=len, default="")
+        if not whole.startswith(before):
+            return written or self.tokenizer.eos_token, Frame()
+        blanks = rest[: len(rest) - len(after)] if written else ""
+        lead = whole[len(before) :].partition(_MARK)[0]
+        return written or self.tokenizer.eos_token, Frame(lead, blanks, written)
 
     @property
     def end_id(self) -> int:
@@ -130,24 +112,34 @@ class ChatFormat:
     def _template(self, messages: list[dict[str, Any]], generation: bool) -> str:
         try:
             return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation, **self._dated
+                messages, tokenize=False, add_generation_prompt=generation, **self._options
             )
         except TemplateError as error:  # a mistake in the template, or what it does not accept
             line = getattr(error, "lineno", None)
-            where = f"{self._source}, line {line - bool(self._dated)}" if line else self._source
+            where = f"{self._source}, line {line - self._dated}" if line else self._source
             raise ValueError(f"{where}: {error}") from error
 
     def neutral(self, text: str) -> str:
         """`text` with special tokens broken up: no problem or tool output can end a turn."""
+        return self._neutral(text, frozenset())
+
+    def _neutral(self, text: str, spared: frozenset[str]) -> str:
         for token in self._special:
-            if token in text:
+            if token in text and token not in spared:
                 text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
         return text
 
-    def _content(self, parts: tuple[Any, ...]) -> str:
-        if any(isinstance(part, Image) for part in parts):
-            raise ValueError("this problem has images, but the model takes text only")
-        return "".join(self.neutral(part.text) for part in parts)
+    def _content(self, parts: Sequence[Part], role: str = "assistant") -> str:
+        """The text of a message's parts; only what the assistant wrote may hold marks of thoughts
+        that are special tokens.
+        """
+        text = ""
+        for part in parts:
+            if isinstance(part, Image):
+                raise ValueError("this problem has images, but the model takes text only")
+            own = role == "assistant" and not (isinstance(part, Text) and not part.learn)
+            text += self._neutral(part.text, self._encoder.thoughts if own else frozenset())
+        return text
 
     def _messages(self, chat: Chat) -> list[dict[str, Any]]:
         """The chat as templates expect it: texts, or lists of parts for messages with images."""
@@ -162,7 +154,7 @@ class ChatFormat:
                     for part in message.content
                 ]
             else:
-                content = self._content(message.content)
+                content = self._content(message.content, message.role)
             messages.append({"role": message.role, "content": content})
         return messages
 
@@ -171,7 +163,8 @@ class ChatFormat:
         message.
         """
         if resume:
-            return self._before(chat, len(chat) - 1) + self._content(chat[-1].content)
+            before = self._before(chat, len(chat) - 1)
+            return before + continuation(before, self._content(chat[-1].content))
         return self._template(
             self._messages(chat), generation=bool(chat) and chat[-1].role != "assistant"
         )
@@ -182,17 +175,25 @@ class ChatFormat:
 
     def tokens(self, text: str) -> list[int]:
         """The token ids of a text."""
-        # 20 times faster than the wrapper around it
-        fast = getattr(self.tokenizer, "backend_tokenizer", None)
-        if fast is not None:
-            return fast.encode(text, add_special_tokens=False).ids
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._encoder.encode(text)
+
+    def first_ids(self, text: str) -> set[int]:
+        """The tokens with which a reply may begin that begins with `text`."""
+        return self._encoder.first_ids(text)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of sampled tokens, without the end-of-turn token."""
-        return self.tokenizer.decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        return self._encoder.decode(tokens)
+
+    def reply_text(self, prompt: Sequence[int], tokens: Sequence[int], resume: bool) -> str:
+        """The text of a reply to a prompt. It begins with the opening of a thought if the prompt
+        ends with one; a reply that continues a message does not repeat its beginning.
+        """
+        text = self.text(tokens)
+        if resume or not text:
+            return text
+        opening = opening_of(self.tokenizer.decode(list(prompt[-64:])))
+        return opening.text + text if opening else text
 
     def ends(self, *configs: Any) -> frozenset[int]:
         """All token ids that end a turn, of the tokenizer, the template and a model's configs."""
@@ -235,21 +236,25 @@ class ChatFormat:
                     if resume and index == len(chat) - 1:  # the turn continues
                         ids = ids[:-1]
                     rest = rest.removeprefix(self.end_text)
-                return [*reply.prompt_ids, *ids, *self.tokens(rest)]
+                before = text[: len(text) - len(rest)]
+                return [*reply.prompt_ids, *ids, *self._encoder.continued(before, rest)]
         return self.tokens(text)
 
     def _after(self, chat: Chat, index: int, part: int, text: str) -> str | None:
         """The rest of `text` after the reply that is part `part` of message `index`; None if the
         reply was not sampled after the text before it.
         """
-        before = chat[index].content[:part]
-        head = self._before(chat, index) + self._content(before)
-        images = chat_images((*chat[:index], replace(chat[index], content=before)))
-        sampled = chat[index].content[part]
+        parts = chat[index].content
+        before = self._before(chat, index)
+        head, whole = (
+            before + continuation(before, self._content(parts[:n])) for n in (part, part + 1)
+        )
+        images = chat_images((*chat[:index], replace(chat[index], content=parts[:part])))
+        sampled = parts[part]
         assert isinstance(sampled, Reply)
         if sampled.prompt not in ("", digest(head, images)):
             return None
-        reply = self._content((sampled,))
+        reply = whole[len(head) :]
         for written in (reply, reply.strip()):  # many templates strip messages
             if text.startswith(head + written):
                 return text[len(head) + len(written) :]
@@ -262,30 +267,28 @@ class ChatFormat:
 
         The weight is 1 for assistant turns and their end token, 0 for spans injected into them
         (tool output), and `prompt_weight` elsewhere. A dialogue is one row, or one row per
-        assistant turn if the template rewrites history.
+        assistant turn if the template rewrites history. If the generation prompt opens a thought,
+        solutions do not open it again, and those without thoughts close it first.
+
+        Raises ValueError for a solution with a thought that never ends.
         """
-        rows: list[tuple[list[int], list[float]]] = []
-        ids: list[int] = []
-        weights: list[float] = []
-        done = ""
-        for index, message in enumerate(chat):
-            if message.role != "assistant":
-                continue
-            before = self._before(chat, index)
-            if done and not before.startswith(done):
-                rows.append((ids, weights))
-                ids, weights, done = [], [], ""
-            context = self.tokens(before[len(done) :])
-            ids, weights = ids + context, weights + [prompt_weight] * len(context)
-            for part in message.content:
-                span = self.tokens(self._content((part,)))
-                learn = not isinstance(part, Text) or part.learn
-                ids, weights = ids + span, weights + [float(learn)] * len(span)
-            ids, weights = [*ids, self.end_id], [*weights, 1.0]
-            done = before + self._content(message.content) + self.end_text
-        if ids:
-            rows.append((ids, weights))
-        return rows
+        turns = [
+            self._turn(chat, n) for n, message in enumerate(chat) if message.role == "assistant"
+        ]
+        return rows(turns, self._encoder, (self.end_text, self.end_id), prompt_weight)
+
+    def _turn(self, chat: Chat, index: int) -> Turn:
+        before = self._before(chat, index)
+        parts = [
+            Span(self._content((part,)), not isinstance(part, Text) or part.learn)
+            for part in chat[index].content
+        ]
+        spans = thought_through(before, parts, self._frame.lead)
+        closed = len(spans) > len(parts)
+        self.closed_thoughts += closed
+        frame = replace(self._frame, lead="") if closed else self._frame
+        whole = self._template(self._messages(chat[: index + 1]), generation=False)
+        return Turn(before, frame.around(before, spans, whole))
 
 
 def chat_images(chat: Chat) -> tuple[Image, ...]:

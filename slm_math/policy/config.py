@@ -15,6 +15,7 @@ from slm_math.policy.complete import check_missing
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import base_of, check_model, context_of, load_model, load_tokenizer
 from slm_math.policy.scratch import Scratch
+from slm_math.policy.templates import check_template, template_identity
 from slm_math.ranges import check_number, check_whole
 
 
@@ -54,6 +55,7 @@ class Policy:
             place of sdpa for architectures without sdpa.
         gradient_checkpointing: recompute activations in the backward pass, which saves memory.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
+        chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
     """
 
     path: str | None = None
@@ -63,8 +65,10 @@ class Policy:
     attention: str = "sdpa"
     gradient_checkpointing: bool = False
     chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        check_template(self.chat_template, self.chat_template_kwargs)
         if (self.path is None) == (self.scratch is None):
             raise ValueError(
                 "set either policy.path (a folder or hub id) or policy.scratch (a model with "
@@ -93,6 +97,11 @@ class Policy:
         assert self.path is not None
         return base_of(self.path) or self.path
 
+    @property
+    def template_identity(self) -> dict[str, Any]:
+        """What decides how chats are rendered, for manifests."""
+        return template_identity(self.chat_template, self.chat_template_kwargs)
+
     def tokenizer(self) -> Any:
         if self.scratch is not None:
             return self.scratch.tokenizer()
@@ -100,7 +109,7 @@ class Policy:
         return load_tokenizer(self.path)
 
     def chat(self) -> ChatFormat:
-        return ChatFormat(self.tokenizer(), self.chat_template)
+        return ChatFormat(self.tokenizer(), self.chat_template, self.chat_template_kwargs)
 
     def context(self) -> int | None:
         """The model's context in tokens by its config, None if unknown; loads no weights."""

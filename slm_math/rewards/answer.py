@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from slm_math.answers import extract, readable
 from slm_math.answers.graded import GradedTrace
+from slm_math.answers.thoughts import as_think
 from slm_math.rewards.base import Reward, replies_of
 from slm_math.types import Problem, Reply
 
@@ -97,6 +98,7 @@ class Format(_OfAnswer):
     Args:
         kind: "boxed": the answer stands in a non-empty `\boxed{}`; "tags": one
             `<think>...</think>`, then one `<answer>...</answer>`, and nothing else but blanks.
+            A `<think>` that the prompt opens counts; marks of single families (`[THINK]`) do, too.
         passed: score of a reply with this format.
         failed: score of one without.
         wrong: score of one with this format but no right answer; None makes no difference.
@@ -216,7 +218,7 @@ class Overlong(Reward):
 
 def _length(reply: Reply, unit: Unit) -> int:
     if unit == "thinking":
-        return len(reply.text.partition("<think>")[2].partition("</think>")[0])
+        return len(as_think(reply.text).partition("<think>")[2].partition("</think>")[0])
     return reply.tokens if unit == "tokens" else len(reply.text)
 
 
@@ -224,6 +226,6 @@ def has_layout(layout: Layout, replies: list[Reply]) -> bool:
     text = replies[-1].text if replies else ""
     if layout == "boxed":
         return extract(text).method == "box"
-    pieces = _TAGS.split(text.strip())
+    pieces = _TAGS.split(as_think(text).strip())
     between = "".join(pieces[::4]).strip()
     return pieces[1::2] == ["<think>", "</think>", "<answer>", "</answer>"] and not between

@@ -62,6 +62,22 @@ def test_a_misspelled_template_leaves_nothing_and_is_named(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (["--chat_template=plain"], "chat_template plain has no variables: remove"),
+        ([], "chat_template_kwargs: the chat template of {model} does not use enable_thinking"),
+    ],
+)
+def test_variables_that_the_template_does_not_use_are_refused(
+    model: Path, data: Path, tmp_path: Path, said: Said, template: list[str], reason: str
+) -> None:
+    command = ["eval", gsm8k(data), ONE, *SHORT, "--limit=2", f"--model={model}", *template]
+    variables = '--chat_template_kwargs={"enable_thinking": false}'
+    status, _, error = said(*command, f"--out={tmp_path / 'out'}", variables)
+    assert (status, reason.format(model=model) in error) == (2, True)
+
+
 def test_a_template_that_fails_does_not_block_the_next_command(
     model: Path, data: Path, tmp_path: Path, said: Said
 ) -> None:

@@ -48,6 +48,13 @@ def test_fields_that_are_off_are_not_sent(serve):
     }
 
 
+def test_variables_of_the_chat_template_are_sent(serve):
+    server, engine = serve(in_turn(OK), chat_template_kwargs={"enable_thinking": False})
+    ask(engine, key=(1,))
+    assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert engine.identity()["extra"] == {"chat_template_kwargs": {"enable_thinking": False}}
+
+
 def test_seeds_follow_the_key(serve):
     server, engine = serve(in_turn(OK), send_seed=True)
     for key in ((1, "a"), (1, "a"), (2, "a"), ()):

@@ -11,8 +11,9 @@ import torch
 
 from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine
-from slm_math.policy.chat import TEMPLATES, ChatFormat, template_identity
+from slm_math.policy.chat import ChatFormat
 from slm_math.policy.scratch import Scratch
+from slm_math.policy.templates import TEMPLATES, template_identity
 from slm_math.types import Chat, Reply, Sampling, Text, assistant, system, user
 
 SCRATCH = Scratch(hidden=32, layers=2, heads=4, ffn=64)

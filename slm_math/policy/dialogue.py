@@ -1,0 +1,124 @@
+"""Rows to imitate: the turns of a worked dialogue as token ids and loss weights."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from slm_math.answers.thoughts import THOUGHT_MARK, opening_of
+from slm_math.policy.tokens import Encoder
+
+
+@dataclass(frozen=True)
+class Span:
+    """A text of an assistant's turn; `learn` is False for one that was injected."""
+
+    text: str
+    learn: bool = True
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An assistant's turn: the text before it, and what the assistant writes up to the end."""
+
+    before: str
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a template writes around an assistant's message: `lead` after the generation prompt,
+    `tail` before the end of the turn, and the end if it writes one.
+    """
+
+    lead: str = ""
+    tail: str = ""
+    end: str = ""
+
+    def around(self, before: str, spans: Sequence[Span], whole: str) -> tuple[Span, ...]:
+        """The spans as the template renders them after `before` in `whole`, which is learned with
+        them; only the spans if it renders something else (many templates drop thoughts).
+        """
+        for lead in dict.fromkeys((self.lead, "")):
+            for inner in (tuple(spans), stripped(spans)):
+                text = "".join(span.text for span in inner)
+                if whole.startswith(before + lead + text + self.tail + self.end):
+                    return (Span(lead), *inner, Span(self.tail))
+        return tuple(spans)
+
+
+def stripped(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """The spans without blanks around the whole."""
+    if not spans:
+        return ()
+    first, last = Span(spans[0].text.lstrip(), spans[0].learn), len(spans) - 1
+    inner = [first, *spans[1:]]
+    inner[last] = Span(inner[last].text.rstrip(), inner[last].learn)
+    return tuple(inner)
+
+
+def continuation(before: str, content: str) -> str:
+    """What an assistant's message adds to the prompt: without the opening of a thought that stands
+    at the end of the prompt already.
+    """
+    opening = opening_of(before)
+    bare = content.lstrip()
+    if opening is None or not bare.startswith(opening.mark):
+        return content
+    return bare[len(opening.mark) :].removeprefix(opening.blanks)
+
+
+def thought_through(before: str, spans: Sequence[Span], lead: str) -> tuple[Span, ...]:
+    """The spans of a worked solution after a prompt that may open a thought: the opening is not
+    repeated, and a solution without thoughts closes it first (with `lead`, if that does).
+
+    Raises ValueError for a thought that never ends, or that is marked in another way.
+    """
+    opening = opening_of(before)
+    if opening is None:
+        return tuple(spans)
+    content = "".join(span.text for span in spans)
+    rest = continuation(before, content)
+    mark = THOUGHT_MARK.match(rest.lstrip())
+    if opening.closing in rest:
+        first = spans[0].text[len(content) - len(rest) :]
+        return (Span(first, spans[0].learn), *spans[1:])
+    if rest != content or mark is not None:
+        raise ValueError(
+            f"the chat template opens a thought with {opening.mark}, and a solution begins with "
+            f"{(mark.group() if mark and rest == content else opening.mark)} but has no "
+            f"{opening.closing}: end its thoughts with this mark, or leave the solution out "
+            f"({content[:60]!r})"
+        )
+    closed = lead if opening.closing in lead else f"\n{opening.closing}\n\n"
+    return (Span(closed), *spans)
+
+
+def rows(
+    turns: Iterable[Turn], encoder: Encoder, end: tuple[str, int], prompt_weight: float
+) -> list[tuple[list[int], list[float]]]:
+    """Rows of a dialogue, each as token ids and their loss weights; a new one begins where the text
+    before a turn does not go on from the turn before.
+
+    `end` is the text and the id of the token that ends a turn.
+    """
+    made: list[tuple[list[int], list[float]]] = []
+    ids: list[int] = []
+    weights: list[float] = []
+    text = ""
+    for turn in turns:
+        if text and not turn.before.startswith(text):
+            made.append((ids, weights))
+            ids, weights, text = [], [], ""
+        context = encoder.continued(text, turn.before[len(text) :])
+        ids, weights = ids + context, weights + [prompt_weight] * len(context)
+        text = turn.before
+        for learn, spans in itertools.groupby(turn.spans, key=lambda span: span.learn):
+            written = "".join(span.text for span in spans)
+            part = encoder.continued(text, written)
+            ids, weights = ids + part, weights + [float(learn)] * len(part)
+            text += written
+        ids, weights = [*ids, end[1]], [*weights, 1.0]
+        text += end[0]
+    return [*made, (ids, weights)] if ids else made
