@@ -39,7 +39,7 @@ class CheckpointEngine(TransformersEngine):
         slots: int = 64,
         chat_template: str | None = None,
     ) -> None:
-        check_path(path)
+        path = check_path(path)
         check_template(chat_template)
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")

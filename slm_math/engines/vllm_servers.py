@@ -25,6 +25,7 @@ from slm_math.engines.vllm_requests import (
     sampling_fields,
 )
 from slm_math.policy.chat import ChatFormat, check_template, template_identity
+from slm_math.policy.folders import expanded
 from slm_math.policy.loading import configs_of, files_of, load_tokenizer, local_folder
 from slm_math.types import Reply
 
@@ -86,7 +87,7 @@ class VLLMServers(Fleet):
             retries=retries,
             patience=patience,
         )
-        self.path = path
+        self.path = None if path is None else expanded(path)
         self.template = chat_template
         self.model = model
         self.send_seed = send_seed

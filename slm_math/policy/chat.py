@@ -29,7 +29,11 @@ TEMPLATES = {
 
 def check_template(template: str | None) -> None:
     """Raises ValueError for a template that is neither a file nor one of `TEMPLATES`."""
-    if template is not None and template not in TEMPLATES and not Path(template).is_file():
+    if (
+        template is not None
+        and template not in TEMPLATES
+        and not Path(template).expanduser().is_file()
+    ):
         raise ValueError(
             f"chat_template {template} is neither a file nor one of {', '.join(TEMPLATES)}"
         )
@@ -75,9 +79,9 @@ class ChatFormat:
         self.images = False  # whether the model reads images; each is one placeholder in the prompt
         if template is not None:
             check_template(template)
-            tokenizer.chat_template = TEMPLATES.get(template) or Path(template).read_text(
-                encoding="utf-8"
-            )
+            tokenizer.chat_template = TEMPLATES.get(template) or Path(
+                template
+            ).expanduser().read_text(encoding="utf-8")
         if not tokenizer.chat_template:
             raise ValueError(
                 f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template: "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +11,27 @@ from typing import Any
 
 import torch
 
+from slm_math.policy.adapter_files import base_of, check_adapter, is_folder_name, tokenizer_path
+from slm_math.policy.adapters import load_adapters
 from slm_math.policy.complete import (
     check_finite,
-    check_missing,
     check_tokenizer,
     check_weights,
     no_tokenizer,
 )
+from slm_math.policy.folders import expanded, local_folder, revision_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def check_path(path: str) -> None:
-    """Raises ValueError if `path` is neither a model folder nor a possible hub id."""
-    folder = Path(path).expanduser()
+def check_path(path: str) -> str:
+    """The path with `~` replaced.
+
+    Raises ValueError if it is neither a model folder nor a possible hub id, or if it is an adapter
+    that cannot be loaded.
+    """
+    path = expanded(path)
+    folder = Path(path)
     if folder.is_dir() and not _is_model(folder):
         raise ValueError(
             f"model folder {path} contains no config.json or adapter_config.json{_nearby(folder)}"
@@ -36,10 +42,10 @@ def check_path(path: str) -> None:
             f"{path} is {kind}, and a model is a folder with config.json or adapter_config.json, "
             f"such as ExportHF writes{_nearby(folder.parent)}"
         )
-    if not folder.is_dir() and (
-        path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir()
-    ):
+    if not folder.is_dir() and is_folder_name(path):
         raise ValueError(f"model path {path} does not exist (a hub model is written owner/name)")
+    check_adapter(path)
+    return path
 
 
 def _is_model(folder: Path) -> bool:
@@ -52,36 +58,6 @@ def _nearby(folder: Path) -> str:
     inside = [sub for place in places[:2] if place.is_dir() for sub in sorted(place.iterdir())]
     found = [str(place) for place in [*places, *inside] if _is_model(place)]
     return f": name {' or '.join(dict.fromkeys(found[:3]))}" if found else ""
-
-
-def base_of(path: str) -> str | None:
-    """The base model's path if `path` is a LoRA adapter folder, otherwise None."""
-    config = Path(path).expanduser() / "adapter_config.json"
-    if not config.is_file():
-        return None
-    return json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
-
-
-def local_folder(path: str) -> Path | None:
-    """The folder with a model's files: `path`, or the folder of a hub model's revision in the
-    cache; None if the model was not downloaded.
-    """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in ("config.json", "adapter_config.json"):
-        cached = try_to_load_from_cache(path, name) if path.count("/") == 1 else None
-        if isinstance(cached, str):
-            return Path(cached).parent
-    return None
-
-
-def revision_of(path: str) -> str | None:
-    """The commit of a hub model in the cache; None for a folder."""
-    folder = local_folder(path)
-    return folder.name if folder is not None and folder.parent.name == "snapshots" else None
 
 
 def weights_hash(path: str) -> str | None:
@@ -119,7 +95,7 @@ def files_hash(path: str) -> str | None:
 
 def template_hash(template: str | None) -> str | None:
     """A hash of a chat template's file; None if the template is not a file."""
-    file = Path(template) if template else None
+    file = Path(expanded(template)) if template else None
     return (
         hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
         if file is not None and file.is_file()
@@ -143,7 +119,7 @@ def configs_of(path: str) -> tuple[Any, Any]:
     """
     from transformers import AutoConfig, GenerationConfig
 
-    path = base_of(path) or path
+    path = base_of(path) or expanded(path)
     try:
         config = AutoConfig.from_pretrained(path)
     except OSError as error:
@@ -168,7 +144,7 @@ def load_tokenizer(path: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    check_path(path)
+    path = tokenizer_path(check_path(path))
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except OSError as error:
@@ -192,14 +168,11 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM
 
-    check_path(path)
+    path = check_path(path)
     base = base_of(path)
     if base is not None:
-        model = load_model(base, dtype, attention, **options)
         with _quiet():
-            info = model.load_adapter(str(Path(path).expanduser()))
-        check_missing(path, info.missing_keys, "adapter")
-        return model.to(dtype)
+            return load_adapters(load_model(base, dtype, attention, **options), path).to(dtype)
     try:
         with _quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -213,6 +186,11 @@ def load_model(
     except OSError as error:
         raise _unloadable(path, error) from error
     model, info = loaded
+    if getattr(model, "_hf_peft_config_loaded", False):  # its files are in the cache only now
+        raise ValueError(
+            f"hub model {path} is an adapter that had not been downloaded: it is now, run the "
+            "same command again"
+        )
     check_weights(path, info)
     check_finite(path, model.named_parameters())
     return model
@@ -234,9 +212,12 @@ def _quiet() -> Iterator[None]:
 
 def _unloadable(path: str, error: OSError) -> ValueError:
     reason = str(error).strip().splitlines()[0]
+    if Path(path).is_dir():
+        return ValueError(f"model folder {path} could not be loaded: {reason}")
     return ValueError(
-        f"model {path} could not be loaded: {reason} (`slm-math download --models {path}` "
-        "downloads it ahead of time; a gated model needs HF_TOKEN in the environment)"
+        f"model {path} could not be loaded: there is no folder {path} in {Path.cwd()}, and as a "
+        f"hub model: {reason} (`slm-math download --models {path}` downloads it ahead of time; a "
+        "gated model needs HF_TOKEN in the environment)"
     )
 
 
