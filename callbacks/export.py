@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
 from callbacks.run_root import begin_run
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.export import export_policy
+from slm_math.policy.folders import check_export_folder
 
 
 class ExportHF(L.Callback):
@@ -29,6 +31,10 @@ class ExportHF(L.Callback):
         self.folder = folder
         self.dtype = dtype
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            check_export_folder(Path(trainer.default_root_dir), self.folder, _sources(trainer))
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         begin_run(trainer, pl_module)
 
@@ -45,3 +51,16 @@ class ExportHF(L.Callback):
                 dtype=self.dtype,
             )
         trainer.strategy.barrier()
+
+
+def _sources(trainer: L.Trainer) -> list[str]:
+    """The models that a run reads: its policy, and those that serve other roles."""
+    module: Any = trainer.lightning_module
+    policy = module.policy
+    paths = [] if policy.path is None else [policy.path, policy.base]
+    users = [getattr(module, "other_engines", {})]
+    users += [getattr(callback, "engines", None) for callback in trainer.callbacks]  # type: ignore[attr-defined]
+    for engines in users:
+        if isinstance(engines, dict):
+            paths += [path for e in engines.values() if (path := getattr(e, "path", None))]
+    return paths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -31,3 +32,27 @@ def revision_of(path: str) -> str | None:
     """The commit of a hub model in the cache; None for a folder."""
     folder = local_folder(path)
     return folder.name if folder is not None and folder.parent.name == "snapshots" else None
+
+
+def check_export_folder(root: Path, name: str, sources: Iterable[str]) -> None:
+    """Raises ValueError for an export folder that would replace the run's root, or a model that the
+    run reads: on resume, another one would be in its place.
+
+    Args:
+        root: the root of the run.
+        name: of the export folder, under the root.
+        sources: the models that the run reads.
+    """
+    target = (root / name).resolve()
+    if root.resolve().is_relative_to(target):
+        raise ValueError(
+            f"the export would replace the run's folder {root}: name a folder inside it, "
+            "such as export"
+        )
+    for source in sources:
+        folder = Path(expanded(source))
+        if folder.is_dir() and folder.resolve().is_relative_to(target):
+            raise ValueError(
+                f"the export would replace {source}, which this run reads: choose another "
+                f"default_root_dir, or another folder than {name} for ExportHF"
+            )

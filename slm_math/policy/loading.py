@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +62,10 @@ def _nearby(folder: Path) -> str:
     return f": name {' or '.join(dict.fromkeys(found[:3]))}" if found else ""
 
 
-def weights_hash(path: str) -> str | None:
-    """A hash of a model's weights, for an adapter including its base; None without local files."""
+def weights_hash(path: str, with_base: bool = True) -> str | None:
+    """A hash of a model's weights, for an adapter including its base unless `with_base` is False;
+    None without local files.
+    """
     folder = local_folder(path)
     files = (
         []
@@ -70,12 +74,32 @@ def weights_hash(path: str) -> str | None:
     )
     digest = hashlib.blake2b(digest_size=8)
     for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "blake2b").digest())
-    base = base_of(path)
+        stat = file.stat()
+        digest.update(_file_hash(file, stat.st_mtime_ns, stat.st_size))
+    base = base_of(path) if with_base else None
     if base is not None:
         digest.update((weights_hash(base) or base).encode())
     return digest.hexdigest() if files else None
+
+
+@cache
+def _file_hash(file: Path, changed: int, size: int) -> bytes:
+    """The hash of a file, which is read again if it has changed."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").digest()
+
+
+def config_hash(path: str) -> str | None:
+    """A hash of what a model's config.json says about its network; None without one."""
+    folder = local_folder(path)
+    file = folder / "config.json" if folder is not None else None
+    if file is None or not file.is_file():
+        return None
+    config = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("transformers_version", "_name_or_path", "use_cache", "torch_dtype", "dtype"):
+        config.pop(name, None)
+    text = json.dumps(config, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def files_hash(path: str) -> str | None:
