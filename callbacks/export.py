@@ -11,6 +11,7 @@ from callbacks.run_root import begin_run
 from slm_math.checkpoint_files import saving
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.export import export_policy
+from slm_math.policy.folders import check_export_folder
 
 
 class ExportHF(L.Callback):
@@ -36,6 +37,8 @@ class ExportHF(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
         trainer.callbacks = [self, *others]  # type: ignore[attr-defined]
+        if stage == "fit":
+            check_export_folder(Path(trainer.default_root_dir), self.folder, _sources(trainer))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         begin_run(trainer, pl_module)
@@ -66,3 +69,16 @@ class ExportHF(L.Callback):
                 )
         trainer.strategy.barrier()
         self._written = moment
+
+
+def _sources(trainer: L.Trainer) -> list[str]:
+    """The models that a run reads: its policy, and those that serve other roles."""
+    module: Any = trainer.lightning_module
+    policy = module.policy
+    paths = [] if policy.path is None else [policy.path, policy.base]
+    users = [getattr(module, "other_engines", {})]
+    users += [getattr(callback, "engines", None) for callback in trainer.callbacks]  # type: ignore[attr-defined]
+    for engines in users:
+        if isinstance(engines, dict):
+            paths += [path for e in engines.values() if (path := getattr(e, "path", None))]
+    return paths

@@ -42,7 +42,7 @@ class CheckpointEngine(TransformersEngine):
         chat_template: str | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        check_model(path)
+        path = check_model(path)
         check_template(chat_template, chat_template_kwargs)
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")

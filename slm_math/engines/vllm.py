@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -33,6 +32,7 @@ from slm_math.engines.vllm_requests import (
     sampling_fields,
 )
 from slm_math.engines.vllm_start import cpu_options, gpu_options, options, start, stop
+from slm_math.policy.adapter_files import adapter_config, check_vllm_applies
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loading import (
     DTYPES,
@@ -79,7 +79,8 @@ class VLLMEngine(LocalEngine):
         reason = vllm_setup.refusal()
         if reason is not None:
             raise ValueError(reason)
-        check_path(path)
+        path = check_path(path)
+        check_vllm_applies(adapter_config(path) or {})
         check_template(chat_template, chat_template_kwargs)
         if dtype not in ("auto", *DTYPES):
             raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -257,7 +258,7 @@ class VLLMEngine(LocalEngine):
         # the trainer does not score images yet
         self.chat.images = hasattr(config, "vision_config") and not self._receives_weights
         if base is not None:
-            self.adapters = {"default": Path(self.path).expanduser()}
+            self.adapters = {"default": local_folder(self.path) or Path(self.path)}
         options = self._options(config, base or self.path) | self._policy_options
         self._core = start(options, self._receives_weights)
         self.limit = self._core.vllm_config.model_config.max_model_len
@@ -269,10 +270,10 @@ class VLLMEngine(LocalEngine):
         own = config.get_text_config().max_position_embeddings
         context = min(self.context or own, own)
         common = options(model, self.dtype, self.slots, context)
-        if base_of(self.path) is not None:
-            config_file = Path(self.path).expanduser() / "adapter_config.json"
-            rank = json.loads(config_file.read_text(encoding="utf-8"))["r"]
-            common |= {"enable_lora": True, "max_lora_rank": vllm_setup.lora_rank(rank)}
+        adapter = adapter_config(self.path)
+        if adapter is not None:
+            rank = vllm_setup.lora_rank(adapter["r"])
+            common |= {"enable_lora": True, "max_lora_rank": rank}
         size = torch.finfo(DTYPES[self.dtype]).bits // 8
         return common | (
             gpu_options(self.memory) if self.gpu else cpu_options(config, self.slots, context, size)

@@ -25,6 +25,7 @@ from slm_math.engines.vllm_requests import (
     sampling_fields,
 )
 from slm_math.policy.chat import ChatFormat
+from slm_math.policy.folders import expanded
 from slm_math.policy.loading import configs_of, files_of, load_tokenizer, local_folder
 from slm_math.policy.templates import check_template, template_identity
 from slm_math.types import Reply
@@ -89,8 +90,9 @@ class VLLMServers(Fleet):
             retries=retries,
             patience=patience,
         )
-        self.path, self.model = path, model
+        self.path = None if path is None else expanded(path)
         self.template, self.template_kwargs = chat_template, chat_template_kwargs
+        self.model = model
         self.send_seed = send_seed
         self.version = self._updates = 0
         self.adapters: tuple[str, ...] = ()

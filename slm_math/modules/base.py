@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
+from slm_math.modules.identity import check_identity, policy_identity
 from slm_math.modules.idle import IdleBatches
 from slm_math.modules.optim import Optim
 from slm_math.modules.position import Resumption
@@ -74,6 +75,7 @@ class PolicyModule(L.LightningModule):
         self._chat: ChatFormat | None = None
         self.serving = Serving(self)
         self._resumption = Resumption()
+        self._identity: dict[str, Any] | None = None  # of the policy before training
         self.run: str | None = None  # the identity of the training run, once it has begun
         self.skipped = 0  # updates without a finite gradient, which change nothing
         self._skipped_in_a_row = 0
@@ -131,6 +133,8 @@ class PolicyModule(L.LightningModule):
         if reference:
             self.policy.keep_reference(self.loaded, self.moves_reference)
         self.model = self.loaded.model  # registers the weights
+        if self.trainer.state.fn == "fit":  # now, since the files may change while training runs
+            self._identity = policy_identity(self.policy, self.loaded, self.chat)
         for module in self.model.modules():
             if isinstance(module, nn.Embedding):
                 module.weight.is_embedding = True  # type: ignore[assignment]
@@ -233,6 +237,7 @@ class PolicyModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumption.save(self.trainer, checkpoint)
         checkpoint["run"] = self.run
+        checkpoint["identity"] = self._identity
         checkpoint["train_roles"] = list(self.train_roles)
         checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
         # one that stands still is loaded from where it came
@@ -246,6 +251,9 @@ class PolicyModule(L.LightningModule):
             self._resumption.load(checkpoint, self.global_rank)
         if self.loaded is not None:
             self._check_weights(checkpoint["state_dict"])
+            identity = self._identity or policy_identity(self.policy, self.loaded, self.chat)
+            fit = self.trainer.state.fn == "fit"
+            check_identity(checkpoint.get("identity"), identity, fit)
             trained = tuple(checkpoint.get("train_roles", self.train_roles))
             if trained != self.train_roles:  # the optimizer knows its groups by their order alone
                 raise ValueError(

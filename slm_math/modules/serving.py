@@ -108,6 +108,8 @@ class Serving:
         }
         if self._restricts and (kind == "servers" or (kind == "vllm" and device == "cpu")):
             raise ValueError(WITHOUT_SUPPORT)
+        if kind != "transformers":
+            self.module.policy.check_vllm_applies()
         reason = ""
         if kind == "transformers" and self.inference.wanted_engine == "auto" and device == "cuda":
             several = "several processes train: set vllm.servers to sample with vLLM"

@@ -10,35 +10,15 @@ from typing import Any, Literal
 
 import torch
 
+from slm_math.policy.adapter_files import adapter_config, base_of, check_vllm_applies
+from slm_math.policy.adapters import load_adapters
 from slm_math.policy.chat import ChatFormat
-from slm_math.policy.complete import check_missing
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.loading import base_of, check_model, context_of, load_model, load_tokenizer
+from slm_math.policy.loading import check_model, context_of, load_model, load_tokenizer
+from slm_math.policy.lora import Lora, new_adapters
 from slm_math.policy.scratch import Scratch
+from slm_math.policy.targets import names_of
 from slm_math.policy.templates import check_template, template_identity
-from slm_math.ranges import check_number, check_whole
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters (Hu et al. 2021).
-
-    Args:
-        r: rank.
-        alpha: scale; the update is multiplied by alpha / r.
-        dropout: dropout in front of the adapters.
-        targets: names of the linear layers that get an adapter.
-    """
-
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-
-    def __post_init__(self) -> None:
-        check_whole("policy.lora.r", self.r)
-        check_number("policy.lora.alpha", self.alpha, above=0)
-        check_number("policy.lora.dropout", self.dropout, low=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -75,7 +55,7 @@ class Policy:
                 "random weights)"
             )
         if self.path is not None:
-            check_model(self.path)
+            object.__setattr__(self, "path", check_model(self.path))
         if self.adapter and self.lora:
             raise ValueError(f"policy.path {self.path} is an adapter already: remove policy.lora")
         if self.quantize == "nf4":
@@ -102,6 +82,13 @@ class Policy:
         """What decides how chats are rendered, for manifests."""
         return template_identity(self.chat_template, self.chat_template_kwargs)
 
+    def check_vllm_applies(self) -> None:
+        """Raises ValueError if vLLM cannot sample with the adapters of this policy."""
+        if self.lora is not None:
+            check_vllm_applies({"target_modules": names_of(self.lora.targets)})
+        elif self.path is not None:
+            check_vllm_applies(adapter_config(self.path) or {})
+
     def tokenizer(self) -> Any:
         if self.scratch is not None:
             return self.scratch.tokenizer()
@@ -120,6 +107,7 @@ class Policy:
 
     def load(self, roles: Sequence[str] = ("solver",)) -> LoadedPolicy:
         """Loads the model in fp32 (unless quantized); with LoRA, one adapter per trained role."""
+        self._check_biases(roles)
         model = self._base()
         adapters: dict[str, str] = {}
         if self.lora or self.adapter:
@@ -135,16 +123,29 @@ class Policy:
     def keep_reference(self, loaded: LoadedPolicy, moves: bool = False) -> None:
         """Makes the present policy its reference.
 
-        The reference is a frozen copy of the model if all weights are trained; a frozen copy of the
-        adapters if training starts from one, or if the reference will move (`moves`); otherwise the
-        model without adapters.
+        The reference is a frozen copy of the model if all its weights or its biases are trained; a
+        frozen copy of the adapters if training starts from one, or if the reference will move
+        (`moves`); otherwise the model without adapters.
         """
-        if not loaded.adapters:
+        if not loaded.adapters or self._trains_biases:
             loaded.frozen = copy.deepcopy(loaded.model).requires_grad_(False).eval()
         elif self.adapter or moves:
             loaded.copy_adapters()
         else:
             loaded.frozen = "base"
+
+    @property
+    def _trains_biases(self) -> bool:
+        """Whether the adapter at `path` trains biases, which are weights of the base."""
+        config = adapter_config(self.path) if self.path is not None else None
+        return config is not None and config.get("bias", "none") != "none"
+
+    def _check_biases(self, roles: Sequence[str]) -> None:
+        if len(roles) > 1 and self._trains_biases:
+            raise ValueError(
+                f"adapter {self.path} trains biases of its base, which several roles cannot have "
+                f"for themselves: train one role, or merge it into its base first"
+            )
 
     def _base(self) -> Any:
         if self.scratch is not None:
@@ -163,44 +164,19 @@ class Policy:
         return load_model(self.base, torch.float32, self.attention, **options)
 
     def _with_adapters(self, model: Any, names: list[str]) -> Any:
-        from peft import (
-            LoraConfig,
-            PeftModel,
-            get_peft_model,
-            get_peft_model_state_dict,
-            prepare_model_for_kbit_training,
-        )
-        from peft.utils import load_peft_weights
-
         if self.quantize == "nf4":
+            from peft import prepare_model_for_kbit_training
+
             model = prepare_model_for_kbit_training(
                 model, use_gradient_checkpointing=self.gradient_checkpointing
             )
         if self.adapter:
             assert self.path is not None
-            model = PeftModel.from_pretrained(
-                model, self.path, adapter_name=names[0], is_trainable=True
-            )
-            for name in names[1:]:
-                model.load_adapter(self.path, name, is_trainable=True)
-            needed = get_peft_model_state_dict(model, adapter_name=names[0])
-            check_missing(self.path, needed.keys() - load_peft_weights(self.path).keys(), "adapter")
+            model = load_adapters(model, self.path, names, trainable=True)
         else:
             assert self.lora is not None
-            config = LoraConfig(
-                r=self.lora.r,
-                lora_alpha=self.lora.alpha,
-                lora_dropout=self.lora.dropout,
-                target_modules=list(self.lora.targets),
-                task_type="CAUSAL_LM",
-            )
-            model = get_peft_model(model, config, adapter_name=names[0])
-            for name in names[1:]:
-                model.add_adapter(name, config)
-        model.set_adapter(names[0])
-        for name, parameter in model.named_parameters():
-            # set_adapter freezes the adapters of the other roles, but all of them are trained
-            parameter.requires_grad_(
-                any(f".{adapter}." in name for adapter in names) and "lora_" in name
-            )
+            model = new_adapters(model, self.lora, names)
+        if self.path is not None:
+            for config in model.peft_config.values():  # for exports; it may be relative in a file
+                config.base_model_name_or_path = self.base
         return model

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slm_math.policy.adapters import quiet_peft
 from slm_math.policy.chat import ChatFormat
+from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
 
 
@@ -48,7 +50,10 @@ def export_policy(
             n: value for n, value in loaded.model.state_dict().items() if n in loaded.trainable
         }
         state = cast(state, dtype)
-        loaded.model.save_pretrained(new, state_dict=state, selected_adapters=names)
+        with quiet_peft():
+            loaded.model.save_pretrained(
+                new, state_dict=state, selected_adapters=names, save_embedding_layers=False
+            )
     for name, part in zip(names or ["default"], parts, strict=True):
         if merge or not names:
             model = merged(loaded.model, name) if names else loaded.model
@@ -66,8 +71,23 @@ def export_policy(
 
 
 def merged(model: Any, adapter: str) -> Any:
-    """A copy of a model, with one of its adapters merged into its weights."""
-    return copy.deepcopy(model).merge_and_unload(adapter_names=[adapter])
+    """A copy of a model, with one of its adapters merged into its weights.
+
+    Where the embedding and the language-model head are one tensor and only one of them is adapted,
+    they become two.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    whole = copy.deepcopy(model)
+    ends = [inner(whole).get_input_embeddings(), inner(whole).get_output_embeddings()]
+    layers = [getattr(end, "token_adapter", end) for end in ends]
+    if not any(getattr(layer, "tied_adapter", None) for layer in layers):
+        for layer in layers:
+            if isinstance(layer, BaseTunerLayer):
+                base: Any = layer.get_base_layer()
+                base.weight = torch.nn.Parameter(base.weight.clone())
+    with quiet_peft():
+        return whole.merge_and_unload(adapter_names=[adapter])
 
 
 def cast(state: Mapping[str, Tensor], dtype: str) -> Mapping[str, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from slm_math.losses.logprobs import Wanted, token_logprobs
+from slm_math.policy.adapters import adapter_weights, quiet_peft
 from slm_math.policy.batches import Batch
 from slm_math.policy.forward import hidden_states, language_head
 
@@ -32,13 +33,25 @@ class LoadedPolicy:
     adapters: dict[str, str]
     frozen: Any = None
     trainable: tuple[str, ...] = field(init=False)
+    # adapter -> the names of its weights, those of the reference's copies included
+    _weights: dict[str, tuple[str, ...]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        adapters = list(dict.fromkeys(self.adapters.values()))
+        # all of them are trained, although peft freezes those that are not active
+        self._weights = {each: adapter_weights(self.model, each) for each in adapters}
+        if adapters:
+            self.model.set_adapter(adapters[0])
+        trained = {name for names in self._weights.values() for name in names}
         self.trainable = tuple(
-            name for name, parameter in self.model.named_parameters() if parameter.requires_grad
+            name
+            for name, parameter in self.model.named_parameters()
+            if name in trained or (not adapters and parameter.requires_grad)
         )
         if not self.trainable:
             raise ValueError("the policy has no trainable parameters: check policy.lora.targets")
+        if adapters:
+            self._restore_requires_grad()
 
     @property
     def size(self) -> int:
@@ -48,8 +61,10 @@ class LoadedPolicy:
     def parameters(self, role: str | None = None) -> list[torch.nn.Parameter]:
         """The trainable parameters; only those of the role's adapter if each role has its own."""
         named = dict(self.model.named_parameters())
-        mark = f".{self.adapters[role]}." if role and len(self.adapters) > 1 else ""
-        return [named[name] for name in self.trainable if mark in name]
+        names = self.trainable
+        if role is not None and len(self.adapters) > 1:
+            names = self._weights[self.adapters[role]]
+        return [named[name] for name in names]
 
     @contextmanager
     def use(self, role: str) -> Iterator[Any]:
@@ -82,7 +97,10 @@ class LoadedPolicy:
     def copy_adapters(self) -> None:
         """Makes frozen copies of all adapters, which become the reference."""
         for adapter in self.adapters.values():
-            self.model.add_adapter(adapter + COPY, self.model.peft_config[adapter])
+            with quiet_peft():
+                self.model.add_adapter(adapter + COPY, self.model.peft_config[adapter])
+            self._weights[adapter + COPY] = adapter_weights(self.model, adapter + COPY)
+            self.model.set_adapter(adapter)
         self.frozen = "copies"
         self.move_reference(1.0)
         self.model.train()  # adding an adapter may change the mode
@@ -97,11 +115,15 @@ class LoadedPolicy:
     def _reference_pairs(self) -> list[tuple[Tensor, Tensor]]:
         named = dict(self.model.named_parameters())
         if self.frozen == "copies":
-            marks = [(f".{adapter}.", f".{adapter}{COPY}.") for adapter in self.adapters.values()]
-            return [
-                (named[n.replace(*m)], named[n]) for n in self.trainable for m in marks if m[0] in n
+            own = self._weights
+            pairs = [
+                pair
+                for each in self.adapters.values()
+                for pair in zip(own[each + COPY], own[each], strict=True)
             ]
-        return [(p, named[n]) for n, p in self.frozen.named_parameters()]
+            return [(named[of_reference], named[of_policy]) for of_reference, of_policy in pairs]
+        trained = set(self.trainable)
+        return [(p, named[n]) for n, p in self.frozen.named_parameters() if n in trained]
 
     def reference_state(self) -> list[Tensor]:
         """The reference's weights, for a checkpoint."""

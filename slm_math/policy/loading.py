@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from slm_math.policy.adapter_files import base_of, check_adapter, is_folder_name, tokenizer_path
+from slm_math.policy.adapters import load_adapters
 from slm_math.policy.architectures import (
     check_architecture,
     check_computation,
@@ -18,18 +21,23 @@ from slm_math.policy.architectures import (
 )
 from slm_math.policy.complete import (
     check_finite,
-    check_missing,
     check_tokenizer,
     check_weights,
     no_tokenizer,
 )
+from slm_math.policy.folders import expanded, local_folder, revision_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def check_path(path: str) -> None:
-    """Raises ValueError if `path` is neither a model folder nor a possible hub id."""
-    folder = Path(path).expanduser()
+def check_path(path: str) -> str:
+    """The path with `~` replaced.
+
+    Raises ValueError if it is neither a model folder nor a possible hub id, or if it is an adapter
+    that cannot be loaded.
+    """
+    path = expanded(path)
+    folder = Path(path)
     if folder.is_dir() and not _is_model(folder):
         raise ValueError(
             f"model folder {path} contains no config.json or adapter_config.json{_nearby(folder)}"
@@ -40,21 +48,22 @@ def check_path(path: str) -> None:
             f"{path} is {kind}, and a model is a folder with config.json or adapter_config.json, "
             f"such as ExportHF writes{_nearby(folder.parent)}"
         )
-    if not folder.is_dir() and (
-        path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir()
-    ):
+    if not folder.is_dir() and is_folder_name(path):
         raise ValueError(f"model path {path} does not exist (a hub model is written owner/name)")
+    check_adapter(path)
+    return path
 
 
-def check_model(path: str) -> None:
+def check_model(path: str) -> str:
     """`check_path`, and a ValueError if the config of a model that is here, or of an adapter's
     base, says that it cannot be trained or decoded.
     """
-    check_path(path)
+    path = check_path(path)
     base = base_of(path) or path
     folder = local_folder(base)
     if folder is not None and (folder / "config.json").is_file():
         check_architecture(base, config_of(base))
+    return path
 
 
 def _is_model(folder: Path) -> bool:
@@ -69,38 +78,10 @@ def _nearby(folder: Path) -> str:
     return f": name {' or '.join(dict.fromkeys(found[:3]))}" if found else ""
 
 
-def base_of(path: str) -> str | None:
-    """The base model's path if `path` is a LoRA adapter folder, otherwise None."""
-    config = Path(path).expanduser() / "adapter_config.json"
-    if not config.is_file():
-        return None
-    return json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
-
-
-def local_folder(path: str) -> Path | None:
-    """The folder with a model's files: `path`, or the folder of a hub model's revision in the
-    cache; None if the model was not downloaded.
+def weights_hash(path: str, with_base: bool = True) -> str | None:
+    """A hash of a model's weights, for an adapter including its base unless `with_base` is False;
+    None without local files.
     """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in ("config.json", "adapter_config.json"):
-        cached = try_to_load_from_cache(path, name) if path.count("/") == 1 else None
-        if isinstance(cached, str):
-            return Path(cached).parent
-    return None
-
-
-def revision_of(path: str) -> str | None:
-    """The commit of a hub model in the cache; None for a folder."""
-    folder = local_folder(path)
-    return folder.name if folder is not None and folder.parent.name == "snapshots" else None
-
-
-def weights_hash(path: str) -> str | None:
-    """A hash of a model's weights, for an adapter including its base; None without local files."""
     folder = local_folder(path)
     files = (
         []
@@ -109,12 +90,32 @@ def weights_hash(path: str) -> str | None:
     )
     digest = hashlib.blake2b(digest_size=8)
     for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "blake2b").digest())
-    base = base_of(path)
+        stat = file.stat()
+        digest.update(_file_hash(file, stat.st_mtime_ns, stat.st_size))
+    base = base_of(path) if with_base else None
     if base is not None:
         digest.update((weights_hash(base) or base).encode())
     return digest.hexdigest() if files else None
+
+
+@cache
+def _file_hash(file: Path, changed: int, size: int) -> bytes:
+    """The hash of a file, which is read again if it has changed."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").digest()
+
+
+def config_hash(path: str) -> str | None:
+    """A hash of what a model's config.json says about its network; None without one."""
+    folder = local_folder(path)
+    file = folder / "config.json" if folder is not None else None
+    if file is None or not file.is_file():
+        return None
+    config = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("transformers_version", "_name_or_path", "use_cache", "torch_dtype", "dtype"):
+        config.pop(name, None)
+    text = json.dumps(config, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def files_hash(path: str) -> str | None:
@@ -134,7 +135,7 @@ def files_hash(path: str) -> str | None:
 
 def template_hash(template: str | None) -> str | None:
     """A hash of a chat template's file; None if the template is not a file."""
-    file = Path(template) if template else None
+    file = Path(expanded(template)) if template else None
     return (
         hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
         if file is not None and file.is_file()
@@ -194,7 +195,7 @@ def load_tokenizer(path: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    check_path(path)
+    path = tokenizer_path(check_path(path))
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except OSError as error:
@@ -219,14 +220,11 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM
 
-    check_path(path)
+    path = check_path(path)
     base = base_of(path)
     if base is not None:
-        model = load_model(base, dtype, attention, **options)
         with _quiet():
-            info = model.load_adapter(str(Path(path).expanduser()))
-        check_missing(path, info.missing_keys, "adapter")
-        return model.to(dtype)
+            return load_adapters(load_model(base, dtype, attention, **options), path).to(dtype)
     config = config_of(path)
     check_architecture(path, config)
     attention = own_attention(config, attention)
@@ -248,6 +246,11 @@ def load_model(
             f"{_first_line(error).partition('. ')[0]}"
         ) from error
     model, info = loaded
+    if getattr(model, "_hf_peft_config_loaded", False):  # its files are in the cache only now
+        raise ValueError(
+            f"hub model {path} is an adapter that had not been downloaded: it is now, run the "
+            "same command again"
+        )
     check_weights(path, info)
     check_finite(path, model.named_parameters())
     # other kinds of attention need a GPU, and rounding in fewer bits would hide what is wrong
@@ -271,9 +274,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _unloadable(path: str, error: OSError) -> ValueError:
+    if Path(path).is_dir():
+        return ValueError(f"model folder {path} could not be loaded: {_first_line(error)}")
     return ValueError(
-        f"model {path} could not be loaded: {_first_line(error)} (`slm-math download --models "
-        f"{path}` downloads it ahead of time; a gated model needs HF_TOKEN in the environment)"
+        f"model {path} could not be loaded: there is no folder {path} in {Path.cwd()}, and as a "
+        f"hub model: {_first_line(error)} (`slm-math download --models {path}` downloads it ahead "
+        "of time; a gated model needs HF_TOKEN in the environment)"
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from jinja2 import Environment, TemplateSyntaxError
 
+from slm_math.policy.folders import expanded
+
 TEMPLATES = {
     "chatml": (
         "{% for m in messages %}"
@@ -29,7 +31,11 @@ def check_template(template: str | None, variables: Mapping[str, Any] | None = N
     """Raises ValueError for a template that is neither a file nor one of `TEMPLATES`, and for
     variables (`chat_template_kwargs`) of a built-in template, which has none.
     """
-    if template is not None and template not in TEMPLATES and not Path(template).is_file():
+    if (
+        template is not None
+        and template not in TEMPLATES
+        and not Path(expanded(template)).is_file()
+    ):
         raise ValueError(
             f"chat_template {template} is neither a file nor one of {', '.join(TEMPLATES)}"
         )
@@ -48,7 +54,7 @@ def template_text(template: str, beginning: str) -> str:
     """
     if template in TEMPLATES:
         return (f"{{{{ {beginning!r} }}}}" if beginning else "") + TEMPLATES[template]
-    return Path(template).read_text(encoding="utf-8")
+    return Path(expanded(template)).read_text(encoding="utf-8")
 
 
 def check_variables(tokenizer: Any, variables: Mapping[str, Any], source: str) -> None:

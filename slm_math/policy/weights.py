@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from slm_math.policy.adapter_files import check_vllm_applies
+from slm_math.policy.adapters import adapter_state
 from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
 
@@ -32,21 +34,22 @@ def save_config(model: Any, folder: Path) -> None:
 def save_adapter(loaded: LoadedPolicy, role: str, folder: Path) -> None:
     """Saves the adapter of a role for vLLM.
 
-    The folder is renamed into place, so that no server reads an incomplete adapter.
+    The folder is renamed into place, so that no server reads an incomplete adapter. Raises
+    ValueError for an adapter that vLLM would not apply as the policy does.
     """
-    from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
     name = loaded.adapters[role]
+    config = copy.deepcopy(loaded.model.peft_config[name])
+    check_vllm_applies(config.to_dict())
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    state: Mapping[str, Tensor] = get_peft_model_state_dict(loaded.model, adapter_name=name)
+    state = adapter_state(loaded.model, name)
     save_file(
         {key: value.detach().cpu().contiguous() for key, value in state.items()},
         new / "adapter_model.safetensors",
     )
-    config = copy.deepcopy(loaded.model.peft_config[name])
     config.inference_mode = True
     config.save_pretrained(new)
     shutil.rmtree(folder, ignore_errors=True)

@@ -169,8 +169,9 @@ def test_adapter_folder_may_be_in_the_home(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text(
-        '{"base_model_name_or_path": "x", "r": 12}'
+        '{"base_model_name_or_path": "owner/x", "peft_type": "LORA", "r": 12}'
     )
+    (tmp_path / "adapter" / "adapter_model.safetensors").touch()
     text = SimpleNamespace(
         max_position_embeddings=64,
         num_hidden_layers=1,

@@ -1,0 +1,58 @@
+"""Where the files of a model are: in a folder, or in the cache of the hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def expanded(path: str) -> str:
+    """The path with `~` replaced, which transformers would take for a name on the hub."""
+    return os.path.expanduser(path)
+
+
+def local_folder(path: str) -> Path | None:
+    """The folder with a model's files: `path`, or the folder of a hub model's revision in the
+    cache; None if the model was not downloaded.
+    """
+    folder = Path(expanded(path))
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in ("config.json", "adapter_config.json"):
+        cached = try_to_load_from_cache(path, name) if path.count("/") == 1 else None
+        if isinstance(cached, str):
+            return Path(cached).parent
+    return None
+
+
+def revision_of(path: str) -> str | None:
+    """The commit of a hub model in the cache; None for a folder."""
+    folder = local_folder(path)
+    return folder.name if folder is not None and folder.parent.name == "snapshots" else None
+
+
+def check_export_folder(root: Path, name: str, sources: Iterable[str]) -> None:
+    """Raises ValueError for an export folder that would replace the run's root, or a model that the
+    run reads: on resume, another one would be in its place.
+
+    Args:
+        root: the root of the run.
+        name: of the export folder, under the root.
+        sources: the models that the run reads.
+    """
+    target = (root / name).resolve()
+    if root.resolve().is_relative_to(target):
+        raise ValueError(
+            f"the export would replace the run's folder {root}: name a folder inside it, "
+            "such as export"
+        )
+    for source in sources:
+        folder = Path(expanded(source))
+        if folder.is_dir() and folder.resolve().is_relative_to(target):
+            raise ValueError(
+                f"the export would replace {source}, which this run reads: choose another "
+                f"default_root_dir, or another folder than {name} for ExportHF"
+            )

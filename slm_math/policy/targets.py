@@ -1,0 +1,132 @@
+"""Which modules of a model get a LoRA adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from warnings import warn
+
+from torch import nn
+
+ATTENTION = "attention"
+ALL_LINEAR = "all-linear"
+
+
+def names_of(targets: str | Sequence[str]) -> list[str]:
+    """One name, or several, as a list."""
+    return [targets] if isinstance(targets, str) else list(targets)
+
+
+def target_names(model: Any, targets: str | Sequence[str]) -> str | list[str]:
+    """What peft takes for `targets`: all-linear, or names that match at least one module each.
+
+    Args:
+        model: the model without adapters.
+        targets: "attention" (the linear layers of attention), "all-linear" (all linear layers but
+            the language-model head), or names of modules, or the ends of their names.
+
+    Raises:
+        ValueError: if a name matches nothing, or a module that can have no adapter.
+    """
+    names = names_of(targets)
+    if names not in ([ATTENTION], [ALL_LINEAR]):
+        for name in names:
+            _check(model, name)
+        return names
+    chosen = _linear_layers(model, names[0])
+    if not chosen:
+        raise ValueError(
+            f"policy.lora.targets {names[0]} matches no layer of {_title(model)}; its linear "
+            f"layers are {_listed(_linear_layers(model, ALL_LINEAR))}"
+        )
+    return ALL_LINEAR if names == [ALL_LINEAR] else _short(model, chosen)
+
+
+def _linear_layers(model: Any, which: str) -> list[str]:
+    """The names of the model's linear layers, quantized ones included, without the head."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return [
+        name
+        for name, module in model.named_modules()
+        if _is_linear(module)
+        and module is not head
+        and (which == ALL_LINEAR or _in_attention(model, name))
+    ]
+
+
+def _is_linear(module: nn.Module) -> bool:
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, (nn.Linear, Conv1D))
+
+
+def _in_attention(model: nn.Module, name: str) -> bool:
+    parents = name.split(".")[:-1]
+    classes = (
+        type(model.get_submodule(".".join(parents[:n]))).__name__
+        for n in range(1, len(parents) + 1)
+    )
+    return any("Attention" in each or "Attn" in each for each in classes)
+
+
+def _short(model: nn.Module, chosen: Sequence[str]) -> list[str]:
+    """The shortest ends of names that match the chosen modules and no others."""
+    others = {name for name, _ in model.named_modules()} - set(chosen)
+    short: list[str] = []
+    for name in chosen:
+        if any(_matches(name, end) for end in short):
+            continue
+        parts = name.split(".")
+        ends = (".".join(parts[-n:]) for n in range(1, len(parts) + 1))
+        short.append(next((end for end in ends if not any(_matches(o, end) for o in others)), name))
+    return short
+
+
+def _matches(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+def _check(model: nn.Module, target: str) -> None:
+    found = [module for name, module in model.named_modules() if _matches(name, target)]
+    wrong = [m for m in found if not (_is_linear(m) or isinstance(m, nn.Embedding))]
+    if found and not wrong:
+        return
+    fused = [name for name in _experts(model) if _matches(name, target)]
+    if wrong:
+        reason = f"is a {type(wrong[0]).__name__}, not a linear layer or an embedding"
+    elif fused:
+        reason = f"is one weight of all experts ({fused[0]}), which only {ALL_LINEAR} covers"
+    else:
+        reason = f"matches no layer of {_title(model)}"
+    raise ValueError(
+        f"policy.lora.targets: {target!r} {reason}; its linear layers are "
+        f"{_listed(_linear_layers(model, ALL_LINEAR))} (or set {ATTENTION} or {ALL_LINEAR})"
+    )
+
+
+def _experts(model: nn.Module) -> Iterator[str]:
+    """The names of weights that hold all experts of a layer."""
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.modules.conv._ConvNd):
+            for key, weight in module.named_parameters(recurse=False):
+                if weight.ndim == 3:
+                    yield f"{name}.{key}"
+
+
+def warn_of_experts(model: nn.Module) -> None:
+    """Warns that the weights of experts, which are no linear layers, got no adapters."""
+    experts = list(_experts(model))
+    if experts:
+        warn(
+            f"policy.lora.targets {ALL_LINEAR}: the weights of the experts ({_listed(experts)}) "
+            "are no linear layers and get no adapter",
+            stacklevel=2,
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in names)) or "none"
+
+
+def _title(model: nn.Module) -> str:
+    return type(model).__name__
