@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from callbacks.run_root import begin_run
-from slm_math.checkpoint_files import remove_unfinished, use_checkpoint_files
+from slm_math.checkpoint_files import remove_unfinished
 from slm_math.records.run_lock import lock_run, sign_lock, unlock_run
 from slm_math.stopping import Stopped, say, stopping
 
@@ -51,7 +51,6 @@ class Checkpoints(ModelCheckpoint):
         if self.dirpath is None:  # Lightning's default is a folder of the logger, new every time
             self.dirpath = str(Path(trainer.default_root_dir).absolute() / "checkpoints")
         super().setup(trainer, pl_module, stage)
-        use_checkpoint_files(trainer)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:

@@ -24,8 +24,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 class CheckpointFiles(TorchCheckpointIO):
     """Writes a checkpoint beside its target and renames it, so that a kill, a full disk or a full
-    TMPDIR leaves the file before it. `L.Trainer(plugins=[CheckpointFiles()])` uses it for every
-    checkpoint; `slm-math` and `callbacks.Checkpoints` do so by themselves.
+    TMPDIR leaves the file before it. A trainer of a `PolicyModule` uses it for every checkpoint.
     """
 
     def save_checkpoint(

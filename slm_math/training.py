@@ -31,7 +31,6 @@ from lightning.pytorch.loggers import CSVLogger, Logger  # noqa: E402
 
 import callbacks  # noqa: E402
 import slm_math.short_names  # noqa: E402, F401
-from slm_math.checkpoint_files import use_checkpoint_files  # noqa: E402
 from slm_math.config_files import ConfigFile  # noqa: E402
 from slm_math.data.chat_data import ChatData  # noqa: E402, F401
 from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
@@ -177,7 +176,6 @@ class TrainingCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         check_trainer(trainer)
         check_callbacks(trainer)
-        use_checkpoint_files(trainer)
         return trainer
 
     def after_instantiate_classes(self) -> None:

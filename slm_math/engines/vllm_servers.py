@@ -28,6 +28,7 @@ from slm_math.policy.chat import ChatFormat
 from slm_math.policy.folders import expanded
 from slm_math.policy.loading import configs_of, files_of, load_tokenizer, local_folder
 from slm_math.policy.templates import check_template, template_identity
+from slm_math.ranges import check_number
 from slm_math.types import Reply
 
 ROUTE = "/inference/v1/generate"
@@ -38,8 +39,7 @@ class VLLMServers(Fleet):
 
     A server that stops answering gets no requests until its health check passes; its unfinished
     requests are sent again. After `patience` seconds without any server the run ends with an error.
-    A server that comes back with other weights than the policy's receives the weights before any
-    request.
+    A server that comes back with other weights receives the policy's before any request.
 
     Args:
         urls: addresses, for example http://node2:8000.
@@ -77,8 +77,7 @@ class VLLMServers(Fleet):
         urls = [urls] if isinstance(urls, str) else list(urls)
         if not urls:
             raise ValueError("vLLM servers need at least one address in urls")
-        if patience < 0:
-            raise ValueError(f"patience must be at least 0 s, got {patience}")
+        check_number("patience", patience, low=0)
         check_template(chat_template, chat_template_kwargs)
         for url in urls:
             check_url(url, api_key_env, "urls", "http://host:8000")
@@ -90,9 +89,8 @@ class VLLMServers(Fleet):
             retries=retries,
             patience=patience,
         )
-        self.path = None if path is None else expanded(path)
+        self.path, self.model = path and expanded(path), model
         self.template, self.template_kwargs = chat_template, chat_template_kwargs
-        self.model = model
         self.send_seed = send_seed
         self.version = self._updates = 0
         self.adapters: tuple[str, ...] = ()

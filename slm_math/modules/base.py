@@ -14,6 +14,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from slm_math.checkpoint_files import use_checkpoint_files
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.modules.identity import check_identity, policy_identity
@@ -118,6 +119,7 @@ class PolicyModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         check_trainer(self.trainer)
+        use_checkpoint_files(self.trainer)
         self.serving.announce()
 
     def teardown(self, stage: str) -> None:
