@@ -18,7 +18,7 @@ class Optim:
     """How weights move.
 
     Args:
-        lr: peak learning rate; 0 moves nothing, and says so.
+        lr: peak learning rate, above 0.
         kind: "adamw"; "muon" (Jordan et al. 2024: orthogonalised momentum for the matrices inside
             the layers, AdamW for the rest); "paged_adamw" (bitsandbytes, pages moments to host
             memory; NVIDIA GPUs).
@@ -47,7 +47,7 @@ class Optim:
         check_choices("optim", self)
         rates = {f"role_lr.{role}": rate for role, rate in self.role_lr.items()}
         for name, rate in {"lr": self.lr, "matrix_lr": self.matrix_lr, **rates}.items():
-            check_number(f"optim.{name}", rate, low=0)
+            check_number(f"optim.{name}", rate, above=0)
         check_pair("optim.betas", self.betas, low=0, below=1)
         check_number("optim.weight_decay", self.weight_decay, low=0)
         check_number("optim.warmup", self.warmup, low=0)

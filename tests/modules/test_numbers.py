@@ -23,7 +23,7 @@ from slm_math.types import Sampling
 # what is made -> option -> values of it that make no sense
 WRONG: dict[tuple[Callable[..., Any], str], dict[str, list[Any]]] = {
     (Optim, "optim."): {
-        "lr": [-2e-5, None, math.nan, math.inf, "1e-5", True],
+        "lr": [0, -2e-5, None, math.nan, math.inf, "1e-5", True],
         "matrix_lr": [-0.1, None, math.nan],
         "betas": [(0.9, 1.0), (-0.1, 0.9), (0.9,), 0.9, (0.9, math.nan), None],
         "weight_decay": [-0.01, math.inf, None],
@@ -104,6 +104,6 @@ def test_score_that_is_no_number_is_refused() -> None:
 
 
 def test_bounds_themselves_are_taken() -> None:
-    assert Optim(lr=0, warmup=1, floor=1, clip=0, betas=(0.0, 0.0), weight_decay=0).lr == 0
+    assert Optim(warmup=1, floor=1, clip=0, betas=(0.0, 0.0), weight_decay=0).clip == 0
     assert Sampling(temperature=0, top_p=1, min_p=1, top_k=0, max_new_tokens=1).top_p == 1
     assert chats(limit=1, batch_size=1, max_length=2, prompt_weight=0).limit == 1

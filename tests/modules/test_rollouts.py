@@ -158,7 +158,7 @@ def test_first_update_on_truncated_samples_is_on_policy(kind: str, tmp_path: Pat
 
 @pytest.mark.parametrize("kind", ["top_p", "top_k", "min_p", "all"])
 def test_recorded_support_is_what_the_rule_leaves(kind: str, tmp_path: Path) -> None:
-    module = grpo(sampling=CUT[kind], optim=Optim(lr=0.0, warmup=0))
+    module = grpo(sampling=CUT[kind], optim=Optim(lr=1e-30, warmup=0))
     fit(module, tmp_path)
     plan, model = CUT[kind], SCRATCH.model(SCRATCH.tokenizer()).eval()
     for rollout in module.last_rollouts[:5]:
@@ -227,7 +227,7 @@ def test_every_step_draws_anew_and_every_problem_its_own(tmp_path: Path) -> None
         def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
             sampled.extend(r.trace.turns[0].reply.token_ids for r in module.last_rollouts)
 
-    module = grpo(optim=Optim(lr=0.0, warmup=0), sampling=Sampling(max_new_tokens=24))
+    module = grpo(optim=Optim(lr=1e-30, warmup=0), sampling=Sampling(max_new_tokens=24))
     trainer(tmp_path, max_epochs=3, callbacks=[Keep()]).fit(module, problems(limit=1, batch_size=1))
     assert len(sampled) == 12
     assert len(set(sampled)) == 12

@@ -188,14 +188,14 @@ def test_validation_of_a_part_is_of_the_same_part_every_time(tmp_path: Path) -> 
         def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
             losses.append(trainer.callback_metrics["val/loss"].item())
 
-    still = sft(optim=Optim(lr=0.0))
+    still = sft(optim=Optim(lr=1e-30))
     run = trainer(tmp_path, limit_val_batches=1, max_epochs=3, callbacks=[Losses()])
     run.fit(still, chats(batch_size=5, limit=10))
     assert losses == [losses[0]] * 3
 
 
 def test_training_after_an_evaluation(tmp_path: Path) -> None:
-    module, data, run = sft(optim=Optim(lr=0.0)), chats(), trainer(tmp_path)
+    module, data, run = sft(optim=Optim(lr=1e-30)), chats(), trainer(tmp_path)
     [before] = run.validate(module, data, verbose=False)
     run.fit(module, data)
     assert run.callback_metrics["val/loss"].item() == pytest.approx(before["val/loss"])
