@@ -122,7 +122,7 @@ def _as_decoded(model: Any, rows: list[Tensor]) -> list[Tensor]:
     first = _read(model, prompts[:2], cache)
     last = _read(model, prompts[2:], later)
     cache.keep(torch.tensor([1, 0], device=model.device))
-    cache.join(later)  # type: ignore[arg-type]
+    cache.join(later)
     order = [1, 0, 2]
     new = torch.stack([rows[n][-1:] for n in order]).cpu()
     lengths = torch.tensor([len(rows[n]) for n in order])
