@@ -274,7 +274,8 @@ def _quiet() -> Iterator[None]:
 def _unloadable(path: str, error: OSError) -> ValueError:
     return ValueError(
         f"model {path} could not be loaded: {_first_line(error)} (`slm-math download "
-        f"--models {path}` downloads it ahead of time; a gated model needs HF_TOKEN in the environment)"
+        f"--models {path}` downloads it ahead of time; a gated model needs "
+        "HF_TOKEN in the environment)"
     )
 
 
