@@ -171,7 +171,7 @@ class OwnCaches:
             chosen = chosen[where]
             if len(chosen):
                 if chosen.tolist() != list(range(len(members))):
-                    cache.reorder_cache(chosen)
+                    cache.reorder_cache(cast(torch.LongTensor, chosen))
                 kept.append((where, cache))
         self._groups, self._rows = kept, len(rows)
 
