@@ -44,7 +44,7 @@ def refusal(config: Any) -> str | None:
         return "has no causal language model in transformers"
     if type(config) in MASKED and not getattr(config, "is_decoder", False):
         return "reads text in both directions and cannot go on with it"
-    architecture = CAUSAL[type(config)]
+    architecture: Any = CAUSAL[type(config)]
     state = "keeps what it has read in a form of its own, from which rows cannot be taken"
     if cache_argument(architecture) is None or hasattr(architecture, "_setup_cache"):
         return state
@@ -57,7 +57,8 @@ def own_attention(config: Any, attention: str) -> str:
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL
 
-    return "eager" if attention == "sdpa" and not CAUSAL[type(config)]._supports_sdpa else attention
+    architecture: Any = CAUSAL[type(config)]
+    return "eager" if attention == "sdpa" and not architecture._supports_sdpa else attention
 
 
 @torch.no_grad()
@@ -122,7 +123,7 @@ def _as_decoded(model: Any, rows: list[Tensor]) -> list[Tensor]:
     first = _read(model, prompts[:2], cache)
     last = _read(model, prompts[2:], later)
     cache.keep(torch.tensor([1, 0], device=model.device))
-    cache.join(later)  # type: ignore[arg-type]
+    cache.join(later)
     order = [1, 0, 2]
     new = torch.stack([rows[n][-1:] for n in order]).cpu()
     lengths = torch.tensor([len(rows[n]) for n in order])

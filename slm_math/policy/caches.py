@@ -119,8 +119,9 @@ class RowCache(Cache):
             keys, values = layer.states
             layer.load(keys[rows, :, start:].contiguous(), values[rows, :, start:].contiguous())
 
-    def join(self, other: RowCache) -> None:
+    def join(self, other: DecodingCache) -> None:
         """Appends the rows of `other`; the shorter cache is padded on the left."""
+        assert isinstance(other, RowCache)
         length = max(self.length, other.length)
         for mine, theirs in zip(self._filled, other._filled, strict=True):
             keys, values = (
@@ -170,12 +171,13 @@ class OwnCaches:
             chosen = chosen[where]
             if len(chosen):
                 if chosen.tolist() != list(range(len(members))):
-                    cache.reorder_cache(chosen)
+                    cache.reorder_cache(cast(torch.LongTensor, chosen))
                 kept.append((where, cache))
         self._groups, self._rows = kept, len(rows)
 
-    def join(self, other: OwnCaches) -> None:
+    def join(self, other: DecodingCache) -> None:
         """Appends the rows of `other`."""
+        assert isinstance(other, OwnCaches)
         self._groups += [(members + self._rows, cache) for members, cache in other._groups]
         self._rows += other._rows
 

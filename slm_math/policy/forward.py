@@ -106,7 +106,7 @@ def _last_logits(model: Any, ids: Tensor, cache: Any, options: dict[str, Any]) -
     """The logits (B, V) after the last of the tokens `ids` (B, T), which the cache receives."""
     base = inner(model)
     options = options | {"use_cache": True, "logits_to_keep": 1}
-    argument = {cache_argument(type(base)): cache}
+    argument = {str(cache_argument(type(base))): cache}
     return model(input_ids=ids, **_accepted(base, options), **argument).logits[:, -1]
 
 
