@@ -74,7 +74,7 @@ WAYS: dict[str, tuple[str, set[int]]] = {
     "KILL inside": ("inside the next step", {-signal.SIGKILL}),
     "KILL at the end of an epoch": ("at the end of an epoch", {-signal.SIGKILL}),
     "TERM": ("inside a step", {143}),
-    "INT": ("inside a step", {130}),
+    "INT": ("inside a step", {1, 130}),  # Lightning ends with 1
     "max_time": ("", {0}),
     "max_steps": ("", {0}),
 }
