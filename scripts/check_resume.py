@@ -31,6 +31,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "scripts")]
 
+import lightning as L  # noqa: E402
 import torch  # noqa: E402
 from lightning.pytorch.callbacks import Checkpoint  # noqa: E402
 
@@ -74,10 +75,20 @@ WAYS: dict[str, tuple[str, set[int]]] = {
     "KILL inside": ("inside the next step", {-signal.SIGKILL}),
     "KILL at the end of an epoch": ("at the end of an epoch", {-signal.SIGKILL}),
     "TERM": ("inside a step", {143}),
-    "INT": ("inside a step", {130}),
+    "INT": ("inside a step", {1, 130}),  # Lightning ends with 1
     "max_time": ("", {0}),
     "max_steps": ("", {0}),
 }
+
+
+class Steps(L.Callback):
+    """Notes every step that is done, before a checkpoint of it is written."""
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        with (Path(trainer.default_root_dir) / "steps").open("a") as file:
+            file.write(f"{trainer.current_epoch}.{batch_idx}\n")
 
 
 class End(Checkpoint):
@@ -98,12 +109,8 @@ class End(Checkpoint):
         self._end(self.when == "inside the next step" and self.begun == 2)
         self._end(self.when == "inside a step" and self.begun == 1)
 
-    def on_train_batch_end(
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, *_: Any) -> None:
         self.done += 1
-        with (Path(trainer.default_root_dir) / "steps").open("a") as file:
-            file.write(f"{trainer.current_epoch}.{batch_idx}\n")
         self._end(self.when == "after a step" and self.done == 1)
         self._end(self.when == "after three steps" and self.done == 3)
 
@@ -122,7 +129,9 @@ def session(folder: Path, kind: str, way: str, number: int) -> int:
         "init_args": {"dirpath": str(folder / "checkpoints"), "minutes": 0},
     }
     arguments = ["fit", *KINDS[kind], *COMMON, f"--trainer.default_root_dir={folder}"]
-    arguments.append(f"--trainer.callbacks={json.dumps([saves, end])}")
+    arguments.append(
+        f"--trainer.callbacks={json.dumps([{'class_path': 'check_resume.Steps'}, saves, end])}"
+    )
     if way == "max_steps" and number < EPOCHS * BATCHES:
         arguments.append(f"--trainer.max_steps={number * UPDATES[kind]}")
     if way == "max_time":
