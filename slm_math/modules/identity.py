@@ -16,7 +16,10 @@ from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import config_hash, weights_hash
 
 LORA = {
-    "r": "r", "lora_alpha": "alpha", "lora_dropout": "dropout", "target_modules": "targets",
+    "r": "r",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "target_modules": "targets",
     **{
         name: name
         for name in (
