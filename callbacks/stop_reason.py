@@ -34,7 +34,9 @@ class StopReason(L.Callback):
         if 0 <= trainer.max_steps <= trainer.global_step:
             reason = f"max_steps {trainer.max_steps} is reached"
         if self._place is None:
-            print(f"nothing was trained: {reason or empty(trainer)}", flush=True)
+            reason = reason or empty(trainer)
+            hint = "; raise it to go on" if reason.endswith("is reached") else ""
+            print(f"nothing was trained: {reason}{hint}", flush=True)
         elif reason is not None:
             print(f"training stopped {self._place}: {reason}", flush=True)
 
@@ -57,6 +59,5 @@ def empty(trainer: L.Trainer) -> str:
     """Why there was not a single batch to train on."""
     epochs = trainer.max_epochs
     if epochs is not None and 0 <= epochs <= trainer.current_epoch:
-        before = f", {trainer.global_step} steps were trained before" if trainer.global_step else ""
-        return f"max_epochs {epochs} is reached{before}"
+        return f"max_epochs {epochs} is reached"
     return "there are no training batches (data, limit_train_batches)"

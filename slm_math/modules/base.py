@@ -303,9 +303,6 @@ class PolicyModule(L.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._resumption.step(self.trainer)
 
-    def on_fit_end(self) -> None:
-        self._resumption.end(self.trainer)
-
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.idle.batch_ended(self.trainer)
 

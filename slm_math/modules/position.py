@@ -153,17 +153,6 @@ def go_on(trainer: L.Trainer, position: Position) -> None:
     epoch_loop._batches_that_stepped -= epoch_loop._should_check_val_fx(fetcher)
 
 
-def nothing_left(trainer: L.Trainer) -> str:
-    """Says why a run that was resumed trained nothing."""
-    if 0 <= trainer.max_steps <= trainer.global_step:
-        return f"nothing left to train: max_steps {trainer.max_steps} is reached; raise it to go on"
-    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
-        return (
-            f"nothing left to train: max_epochs {trainer.max_epochs} is reached; raise it to go on"
-        )
-    return "nothing was trained: a limit (limit_train_batches, max_time) leaves no batch"
-
-
 class Resumption:
     """Saves where a training stands, and goes on from there."""
 
@@ -212,8 +201,3 @@ class Resumption:
         """To be called before every training step."""
         self._position = None
         self._step = StepStart.of(trainer)
-
-    def end(self, trainer: L.Trainer) -> None:
-        """Says why a session that was to go on trained nothing."""
-        if self._position is not None and trainer.is_global_zero:
-            print(nothing_left(trainer), flush=True)

@@ -77,7 +77,7 @@ def base_of(path: str) -> str | None:
     base = expanded(base)
     folder = local_folder(path)
     if not Path(base).is_dir() and folder is not None and (folder / base).is_dir():
-        return str(folder / base)
+        return str((folder / base).resolve())
     return base
 
 

@@ -19,10 +19,12 @@ def local_folder(path: str) -> Path | None:
     folder = Path(expanded(path))
     if folder.is_dir():
         return folder
+    if path.count("/") != 1 or path.startswith((".", "/", "~")):
+        return None  # no name on the hub
     from huggingface_hub import try_to_load_from_cache
 
     for name in ("config.json", "adapter_config.json"):
-        cached = try_to_load_from_cache(path, name) if path.count("/") == 1 else None
+        cached = try_to_load_from_cache(path, name)
         if isinstance(cached, str):
             return Path(cached).parent
     return None

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, Timer
 from tiny import LORA, SCRATCH, Duo, Even, chats, difference, grpo, problems, sft, trainer, weights
 
+from callbacks import StopReason
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Policy
 
@@ -242,10 +243,10 @@ def test_a_limit_of_time_is_that_of_a_session(tmp_path: Path) -> None:
 def test_a_finished_run_says_that_nothing_is_left(
     limit: dict[str, int], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session("sft", tmp_path, saver(tmp_path), **limit)
-    assert "nothing left" not in capsys.readouterr().out
-    session("sft", tmp_path, **limit)
-    assert f"nothing left to train: {reason}\n" in capsys.readouterr().out
+    session("sft", tmp_path, saver(tmp_path), StopReason(), **limit)
+    assert "nothing was trained" not in capsys.readouterr().out
+    session("sft", tmp_path, StopReason(), **limit)
+    assert f"nothing was trained: {reason}\n" in capsys.readouterr().out
 
 
 def failed(root: Path, after: bool) -> None:
