@@ -229,6 +229,7 @@ def _gathered(arguments: list[str]) -> list[str]:
 def _training(arguments: list[str]) -> Any:
     from slm_math.config_files import arguments_with_new_names
     from slm_math.parsing import classes_first
+    from slm_math.records.run_lock import unlock_all
     from slm_math.training import TrainingCLI, TrainingParser
 
     arguments = arguments_with_new_names(arguments, TrainingParser.renamed)
@@ -238,3 +239,5 @@ def _training(arguments: list[str]) -> Any:
         if isinstance(end.__context__, KeyboardInterrupt):  # for which Lightning exits with 1
             raise end.__context__ from None
         raise
+    finally:
+        unlock_all()  # also of a run that was refused before it began

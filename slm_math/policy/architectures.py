@@ -78,6 +78,12 @@ def check_computation(path: str, model: Any) -> None:
         ) from error
     finally:
         model.train(training)
+    if wrong is None:
+        raise ValueError(
+            f"model {path} ({kind}) computes logits that are no numbers (NaN or infinite) in "
+            f"{str(model.dtype).removeprefix('torch.')}: its weights are damaged, so copy or "
+            "download it again"
+        )
     if wrong:
         found = ", ".join(f"{what} by {gap:.2g} nats" for what, gap in wrong.items())
         raise ValueError(
@@ -87,10 +93,14 @@ def check_computation(path: str, model: Any) -> None:
         )
 
 
-def _differences(model: Any) -> dict[str, float]:
-    """The differences in nats by what is computed, where rounding does not explain them."""
+def _differences(model: Any) -> dict[str, float] | None:
+    """The differences in nats by what is computed, where rounding does not explain them; None if
+    the model computes no numbers at all.
+    """
     rows = _sequences(model)
     plain = [model(input_ids=row[None]).logits[0] for row in rows]
+    if not all(torch.isfinite(logits.log_softmax(-1)).all() for logits in plain):
+        return None
     gaps = {
         "training": _gap(_as_trained(model, rows), plain),
         "decoding": _gap(_as_decoded(model, rows), [logits[-2:] for logits in plain]),

@@ -28,7 +28,8 @@ def data_of(solution: str) -> ChatData:
     opened = tokenizer.chat_template.replace("'<|assistant|>' }}", "'<|assistant|><think>\\n' }}")
     tokenizer.chat_template = opened
     data = ChatData(Worked(solution))
-    module = SimpleNamespace(chat=ChatFormat(tokenizer))
+    policy = SimpleNamespace(context=lambda: None)
+    module = SimpleNamespace(chat=ChatFormat(tokenizer), policy=policy)
     data.trainer = SimpleNamespace(lightning_module=module, is_global_zero=True)  # type: ignore
     return data
 
