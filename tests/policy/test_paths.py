@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 from tiny import LORA, model_folder
 
 from slm_math.engines.checkpoint import CheckpointEngine
@@ -106,6 +107,6 @@ def test_name_that_may_be_of_the_hub_is_named_as_a_folder_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"there is no folder models/base in .*, and as a hub"):
         load_model("models/base")
