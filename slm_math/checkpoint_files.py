@@ -19,6 +19,7 @@ from lightning.fabric.utilities.cloud_io import _is_local_file_protocol
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 
 UNFINISHED = ".ckpt.new"
+DAMAGED = "damaged: "  # begins the reasons that another copy of the file would not have
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -129,26 +130,21 @@ def _sync_folder(folder: Path) -> None:
 # choosing one
 
 
-def newest_checkpoint(root: Path, folders: Iterable[Path]) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint of a run, and what to say about damaged or missing ones.
-
-    Those that Lightning calls the last one, and those of Slurm's requeues, come first; others are
-    used where these are damaged. None if there is no checkpoint.
+def newest_checkpoint(
+    root: Path, folders: Iterable[Path], weights_only: bool | None = None
+) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint of a run, and what to say about damaged or missing ones. None if
+    there is no checkpoint.
 
     Raises ValueError if there are checkpoints, and none of them can be resumed from.
     """
     found = [path for folder in dict.fromkeys(folders) for path in folder.glob("*.ckpt")]
-    last = sorted(
-        [*(path for path in found if path.name.startswith("last")), *root.glob("hpc_ckpt_*.ckpt")],
-        key=_time,
-        reverse=True,
-    )
-    others = sorted((path for path in found if path not in last), key=_time, reverse=True)
+    found += root.glob("hpc_ckpt_*.ckpt")  # of Slurm's requeues
     notes: list[str] = []
-    for path in [*last, *others]:
-        reason = damage(path)
+    for path in sorted(found, key=_age, reverse=True):
+        reason = damage(path, weights_only=weights_only)
         if reason is None:
-            if notes or path in others:
+            if notes or not path.name.startswith(("last", "hpc_ckpt_")):
                 notes.append(f"resuming from {path}")
             return path, notes
         notes.append(refused(path, reason))
@@ -157,28 +153,42 @@ def newest_checkpoint(root: Path, folders: Iterable[Path]) -> tuple[Path | None,
     return None, []
 
 
-def _time(path: Path) -> float:
-    return path.stat().st_mtime if path.exists() else 0.0
+def _age(path: Path) -> tuple[int, bool]:
+    """When a file was written; of two at one time, that which is called the last one counts."""
+    written = path.stat().st_mtime_ns if path.exists() else 0
+    return written, path.name.startswith("last")
 
 
 def refused(path: Path, reason: str) -> str:
-    return f"{path} is damaged, or no checkpoint to resume from ({reason})"
+    if reason.startswith(DAMAGED):
+        return f"{path} is damaged ({reason.removeprefix(DAMAGED)})"
+    return f"{path} cannot be resumed from ({reason})"
 
 
-def damage(path: Path, resumes: bool = True) -> str | None:
-    """Why a file is not a whole checkpoint; None if it is one. It is read once, and not kept."""
+def damage(path: Path, resumes: bool = True, weights_only: bool | None = None) -> str | None:
+    """Why a file is not a whole checkpoint; None if it is one. It is read once, and not kept.
+
+    `weights_only` is Lightning's option: False also loads objects that are no plain data, which can
+    run code, so only for files that one trusts.
+    """
     try:
         if not path.stat().st_size:
-            return "0 bytes"
+            return f"{DAMAGED}0 bytes"
         if not zipfile.is_zipfile(path):
-            return "its end is missing"
+            return f"{DAMAGED}its end is missing"
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
         if part is not None:
-            return f"{part} is not what was written"
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        return getattr(error, "strerror", None) or _first_line(error)
+            return f"{DAMAGED}{part} is not what was written"
+        plain = weights_only is not False
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=plain)
+    except pickle.UnpicklingError as error:
+        kind = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if kind is None:
+            return f"{DAMAGED}{_first_line(error)}"
+        return f"it holds a {kind[1]}, which is no plain data: --weights_only false loads it"
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        return DAMAGED + (getattr(error, "strerror", None) or _first_line(error))
     if not isinstance(content, dict) or "state_dict" not in content:
         return "it has no state_dict"
     if resumes and "optimizer_states" not in content:

@@ -136,7 +136,9 @@ def _run(arguments: list[str]) -> None:
         )
     except Exception as error:
         is_user_error = (
-            isinstance(error, ValueError | OSError) or type(error).__name__ in USER_ERRORS
+            isinstance(error, ValueError | OSError)
+            or type(error).__name__ in USER_ERRORS
+            or str(error).startswith("Early stopping conditioned on metric")
         )
         if not is_user_error or os.environ.get("SLM_MATH_TRACEBACK"):
             raise

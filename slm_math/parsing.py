@@ -29,6 +29,13 @@ class Parser(ArgumentParser):
     renamed: ClassVar[dict[str, str]] = {}
     _environment: dict[str, str] | None = None  # with the new names of options
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # argparse takes -1e-4 for the name of an option
+        self._negative_number_matcher = re.compile(
+            r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE
+        )
+
     def _load_env_vars(self, env: Mapping[str, str], defaults: bool) -> Namespace:
         """Reads the environment, in which options may have their old names, too."""
         if self._environment is None:  # it is read several times, and noted once

@@ -4,6 +4,7 @@ known before a model loads.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def checkpoint_of(given: Any, config: Any, root: Path, resumes: bool) -> Any:
     """The file that a `ckpt_path` stands for; None if there is none, and none is needed."""
     if given in ("last", LAST_IF_ANY):
         folders = [root / "checkpoints", *checkpoint_folders(config.trainer)]
-        path, notes = newest_checkpoint(root, folders)
+        path, notes = newest_checkpoint(root, folders, config.get("weights_only"))
         if notes and is_first_rank():
             say(f"--ckpt_path {given}: {'; '.join(notes)}")
         if path is None and (given == "last" or not resumes):
@@ -61,9 +62,10 @@ def checkpoint_of(given: Any, config: Any, root: Path, resumes: bool) -> Any:
     if given is None or str(given).startswith(LIGHTNING) or "://" in str(given):
         return given
     path = Path(given).expanduser()
-    if not path.exists():
-        raise ValueError(f"--ckpt_path: {path} does not exist")
-    reason = damage(path, resumes)
+    if not given or not path.is_file():
+        what = "is a folder, not a checkpoint" if path.is_dir() else "does not exist"
+        raise ValueError(f"--ckpt_path: {path} {what}" if given else "--ckpt_path is empty")
+    reason = damage(path, resumes, config.get("weights_only"))
     if reason is not None:
         raise ValueError(f"--ckpt_path: {refused(path, reason)}")
     return str(path)
@@ -71,11 +73,14 @@ def checkpoint_of(given: Any, config: Any, root: Path, resumes: bool) -> Any:
 
 def is_first_rank() -> bool:
     """Whether the environment of this process makes it the first one of a run."""
-    return getattr(rank_zero_only, "rank", 0) == 0
+    other_node = os.environ.get("NODE_RANK", "0") != "0"  # Lightning looks at it later
+    return not other_node and getattr(rank_zero_only, "rank", 0) in (0, None)
 
 
 def checkpoint_folders(trainer: Any) -> Iterator[Path]:
-    """The folders that the callbacks of a configuration write checkpoints to."""
+    """The folders that the callbacks of a configuration write checkpoints to, other than the root's
+    own.
+    """
     configured = trainer.get("callbacks") or []
     for callback in configured if isinstance(configured, list) else [configured]:
         folder = (callback.get("init_args") or {}).get("dirpath")

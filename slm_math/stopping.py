@@ -66,6 +66,7 @@ class Stopping:
         """
         if threading.current_thread() is not threading.main_thread():
             return {}
+        self._process = os.getpid()
         before = {number: signal.getsignal(number) for number in SIGNALS}
         for number, handler in before.items():
             ignored = signal.SIG_IGN in (handler, (first or {}).get(number))

@@ -26,6 +26,7 @@ warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")
 warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\)` before `optimizer.step.*")
 
 import lightning as L  # noqa: E402
+from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger, Logger  # noqa: E402
 
@@ -173,6 +174,10 @@ class TrainingCLI(LightningCLI):
             kwargs["precision"] = default_precision(config.get("accelerator"))
         kwargs["default_root_dir"] = str(root)
         self.trainer_defaults["callbacks"] = extra
+        for callback in configured:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                # Lightning's default is a folder of the logger, a new one in every session
+                callback.dirpath = str(root.absolute() / "checkpoints")
         trainer = super().instantiate_trainer(**kwargs)
         check_trainer(trainer)
         check_callbacks(trainer)

@@ -27,7 +27,7 @@ from slm_math.checkpoint_files import (
 )
 from slm_math.records.run_folder import read_run, traces_of_training
 from slm_math.records.run_lock import lock_run, sign_lock, unlock_run
-from slm_math.resuming import begin, checkpoint_of
+from slm_math.resuming import begin, checkpoint_of, is_first_rank
 
 ROOT = Path(__file__).parents[1]
 WHOLE = {"state_dict": {"w": torch.arange(4000.0)}, "optimizer_states": [], "global_step": 1}
@@ -152,7 +152,7 @@ def test_damaged_newest_checkpoint_is_named_and_the_next_whole_one_used(
     found = checkpoint_of("last", configured(), tmp_path, resumes=True)
     assert found == str(other)
     error = capfd.readouterr().err
-    assert f"{broken} is damaged" in error
+    assert f"{broken} cannot be resumed from" in error or f"{broken} is damaged" in error
     assert DAMAGE[harm] in error
     assert f"resuming from {other}" in error
     with pytest.raises(ValueError, match=DAMAGE[harm]) as caught:
@@ -167,11 +167,43 @@ def test_damaged_checkpoint_is_named_where_a_trainer_loads_it(tmp_path: Path) ->
         made.fit(sft(), chats(), ckpt_path=tmp_path / "one.ckpt")
 
 
+class Plain:
+    """An object that torch does not load as plain data."""
+
+
+def test_object_in_a_whole_checkpoint_is_no_damage(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "one.ckpt")
+    torch.save(WHOLE | {"own": Plain()}, path)
+    reason = damage(path)
+    assert reason is not None
+    assert "holds a" in reason
+    assert "Plain, which is no plain data: --weights_only false loads it" in reason
+    assert damage(path, weights_only=False) is None
+
+
+@pytest.mark.parametrize(("given", "said"), [("", "is empty"), (".", "is a folder")])
+def test_path_that_is_no_file_is_named_as_what_it_is(given: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"--ckpt_path.* {said}"):
+        checkpoint_of(given, configured(), tmp_path, resumes=True)
+
+
+def test_other_node_shares_what_the_first_one_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_first_rank()
+    monkeypatch.setenv("NODE_RANK", "1")
+    assert not is_first_rank()
+
+
+def test_newer_checkpoint_goes_before_an_older_last_one(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "checkpoints" / "last.ckpt", age=30)
+    newer = checkpoint(tmp_path / "checkpoints" / "step=13.ckpt", age=2)
+    assert checkpoint_of("last", configured(), tmp_path, resumes=True) == str(newer)
+
+
 def test_only_damaged_checkpoints_are_an_error_that_names_all(tmp_path: Path) -> None:
     for name in ("last.ckpt", "epoch=0-step=3.ckpt"):
         empty(checkpoint(tmp_path / "checkpoints" / name))
     for option in ("last", "last_if_any"):
-        with pytest.raises(ValueError, match=r"last\.ckpt is damaged.*; .*step=3\.ckpt is damaged"):
+        with pytest.raises(ValueError, match=r"step=3\.ckpt is damaged.*; .*last\.ckpt is damaged"):
             checkpoint_of(option, configured(), tmp_path, resumes=True)
 
 
@@ -180,7 +212,7 @@ def test_newest_is_looked_for_wherever_callbacks_write(tmp_path: Path) -> None:
     home, away = tmp_path / "checkpoints", tmp_path / "away"
     checkpoint(home / "last.ckpt", age=30)
     newest = checkpoint(away / "last-v2.ckpt", age=10)
-    checkpoint(home / "epoch=0.ckpt", age=1)
+    checkpoint(home / "epoch=0.ckpt", age=20)
     callbacks = [Namespace(class_path="x.Y", init_args=Namespace(dirpath=str(away)))]
     found = checkpoint_of("last", configured(callbacks=callbacks), tmp_path, resumes=True)
     assert found == str(newest)

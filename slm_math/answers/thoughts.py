@@ -52,6 +52,17 @@ def opening_of(prompt: str) -> Opening | None:
     return None
 
 
+def closed_at_end(prompt: str) -> str:
+    """The empty thought with which a prompt ends, blanks included; "" if it ends with none."""
+    tail = prompt[-120:]
+    marks = list(THOUGHT_MARK.finditer(tail))[-2:]
+    if len(marks) < 2 or tail[marks[1].end() :].strip():
+        return ""
+    opens, closes = (any(mark.groups()) for mark in marks)
+    between = tail[marks[0].end() : marks[1].start()]
+    return "" if opens or not closes or between.strip() else tail[marks[0].start() :]
+
+
 def as_think(text: str) -> str:
     """`text` with the marks of single families written as `<think>` and `</think>`."""
     return _FAMILY.sub(lambda mark: "</think>" if any(mark.groups()) else "<think>", text)

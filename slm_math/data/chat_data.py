@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
-from slm_math.data.base import Source, Split, read_dialogues
+from slm_math.data.base import Source, Split, read_dialogues, read_tasks
 from slm_math.data.batches import Batches, SourceData, empty_batches
 from slm_math.data.rows import Row
 from slm_math.ranges import check_number, check_whole
-from slm_math.types import Chat
 
 
 class ChatData(SourceData):
@@ -58,20 +58,27 @@ class ChatData(SourceData):
             if split not in self.rows:
                 self.rows[split] = self.tokenize(split)
         if stage == "fit" and not self.rows["train"]:
-            raise ValueError(
-                f"{self.source.name} has no worked solutions to train on (of at most "
-                f"{self._longest()[0]} tokens: {self._longest()[1]})"
-            )
+            longest, reason = self._longest()
+            short = "" if self._unsolved("train") else f" (of at most {longest} tokens: {reason})"
+            raise ValueError(f"{self.source.name} has no worked solutions to train on{short}")
 
     def tokenize(self, split: Split) -> list[Row]:
         """The rows of a split; training rows only up to `limit`."""
         chat: Any = self.trainer.lightning_module.chat
         closed = chat.closed_thoughts
-        rows = [
-            Row(tuple(ids), tuple(weights))
-            for dialogue in read_dialogues(self.source, split, self.prompt)
-            for ids, weights in self._encoded(chat, dialogue, split)
-        ]
+        rows: list[Row] = []
+        refused: list[str] = []
+        for dialogue in read_dialogues(self.source, split, self.prompt):
+            try:
+                parts = chat.dialogue(dialogue, self.prompt_weight)
+            except ValueError as error:
+                refused.append(f"dialogue {dialogue[0].text[:60] if dialogue else ''!r}: {error}")
+            else:
+                rows += [Row(tuple(ids), tuple(weights)) for ids, weights in parts]
+        if refused and not rows:
+            raise ValueError(f"{self.source.name}/{split}, {refused[0]}")
+        self._report(split, len(refused), "dialogues cannot be learned from", refused[:1])
+        self._report(split, self._unsolved(split), "problems have no worked solution")
         closed = chat.closed_thoughts - closed
         if closed and self.trainer.is_global_zero:
             print(
@@ -100,14 +107,16 @@ class ChatData(SourceData):
             return context, f"the model's context; max_length is {self.max_length}"
         return self.max_length, "max_length"
 
-    def _encoded(
-        self, chat: Any, dialogue: Chat, split: Split
-    ) -> list[tuple[list[int], list[float]]]:
-        try:
-            return chat.dialogue(dialogue, self.prompt_weight)
-        except ValueError as error:
-            asked = dialogue[0].text[:60] if dialogue else ""
-            raise ValueError(f"{self.source.name}/{split}, dialogue {asked!r}: {error}") from error
+    def _unsolved(self, split: Split) -> int:
+        """The number of problems without a worked solution, where these are the dialogues."""
+        if type(self.source).dialogues is not Source.dialogues:
+            return 0
+        return sum(not task.solution for task in read_tasks(self.source, split, graded=False))
+
+    def _report(self, split: Split, count: int, what: str, example: Sequence[str] = ()) -> None:
+        if count and self.trainer.is_global_zero:
+            first = "".join(f"; the first, {text}" for text in example)
+            print(f"{self.source.name}/{split}: {count} {what} and are left out{first}")
 
     def train_dataloader(self) -> Batches[Row]:
         length = (lambda row: len(row.ids)) if self.shuffle else None

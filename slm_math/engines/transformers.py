@@ -22,7 +22,7 @@ from slm_math.engines.base import (
 )
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import record_support, sample_tokens, uniforms
-from slm_math.policy.caches import DecodingCache, new_cache
+from slm_math.policy.caches import DecodingCache, context_in, new_cache
 from slm_math.policy.chat import ChatFormat, chat_images
 from slm_math.policy.forward import next_logits
 from slm_math.types import Image, Reply
@@ -166,10 +166,7 @@ class TransformersEngine(LocalEngine):
         while self._waiting and len(rows) < free:
             ticket, request = self._waiting.popleft()
             sampling = request.sampling
-            limit = (
-                getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-                or 1 << 30
-            )
+            limit = context_in(self.model.config) or 1 << 30
             try:
                 prompt, digest, budget = fit_prompt(self.chat, request, limit)
             except ContextFull as error:

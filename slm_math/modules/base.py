@@ -242,6 +242,7 @@ class PolicyModule(L.LightningModule):
         checkpoint["identity"] = self._identity
         checkpoint["train_roles"] = list(self.train_roles)
         checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
+        checkpoint["idle"] = self.idle.state()
         # one that stands still is loaded from where it came
         if self.moves_reference and self.loaded is not None:
             checkpoint["reference"] = self.loaded.reference_state()
@@ -270,6 +271,7 @@ class PolicyModule(L.LightningModule):
                     )
                 self.loaded.load_reference(checkpoint["reference"])
         self.skipped, self._skipped_in_a_row = checkpoint.get("skipped", (0, 0))
+        self.idle.load(checkpoint.get("idle", [0, self.trainer.global_step]))
 
     def _check_weights(self, saved: Mapping[str, Tensor]) -> None:
         """Raises ValueError for weights of another policy: loading is not strict, and would take
@@ -299,6 +301,11 @@ class PolicyModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         self._resumption.begin(self.trainer)
+        schedule: Any = self.lr_schedulers()
+        groups = self.optimizers().param_groups
+        rates = zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        for group, rate, factor in rates:  # a resumed run may have another number of steps
+            group["lr"] = rate * factor(schedule.last_epoch)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._resumption.step(self.trainer)

@@ -17,6 +17,17 @@ class IdleBatches:
         self.in_a_row = 0
         self._updates = 0
 
+    def state(self) -> list[int]:
+        """For a checkpoint."""
+        return [self.in_a_row, self._updates]
+
+    def load(self, state: list[int]) -> None:
+        self.in_a_row, self._updates = state
+
+    def is_over(self, trainer: L.Trainer) -> bool:
+        """Whether as many batches in a row led to no update as `max_steps` asks for."""
+        return 0 < trainer.max_steps <= self.in_a_row
+
     def batch_ended(self, trainer: L.Trainer) -> None:
         """Counts a batch of training, and stops the trainer, on all ranks alike, if that was one
         too many.
@@ -24,7 +35,7 @@ class IdleBatches:
         updated = trainer.global_step != self._updates
         self.in_a_row = 0 if updated else self.in_a_row + 1
         self._updates = trainer.global_step
-        if self.in_a_row == trainer.max_steps:
+        if self.is_over(trainer):
             trainer.should_stop = True
             if trainer.is_global_zero:
                 print(

@@ -31,7 +31,7 @@ SUPPORTED = {
     *("qalora_group_size", "megatron_core", "runtime_config"),
     # where the adapter comes from
     *("peft_type", "peft_version", "task_type", "auto_mapping", "inference_mode"),
-    "base_model_name_or_path",
+    *("base_model_name_or_path", "revision"),
 }
 # initial values that leave the weights of the base as they are
 PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")

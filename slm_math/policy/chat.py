@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from slm_math.answers.thoughts import opening_of
+from slm_math.answers.thoughts import closed_at_end, opening_of
 from slm_math.policy.dialogue import Frame, Span, Turn, continuation, rows, thought_through
 from slm_math.policy.templates import check_template, check_variables, dated, template_text
 from slm_math.policy.tokens import Encoder
@@ -186,14 +186,15 @@ class ChatFormat:
         return self._encoder.decode(tokens)
 
     def reply_text(self, prompt: Sequence[int], tokens: Sequence[int], resume: bool) -> str:
-        """The text of a reply to a prompt. It begins with the opening of a thought if the prompt
-        ends with one; a reply that continues a message does not repeat its beginning.
+        """The text of a reply to a prompt. It begins with the opening of a thought, or the empty
+        thought, with which the prompt ends; a reply that continues a message does not.
         """
         text = self.text(tokens)
         if resume or not text:
             return text
-        opening = opening_of(self.tokenizer.decode(list(prompt[-64:])))
-        return opening.text + text if opening else text
+        end = self.tokenizer.decode(list(prompt[-64:]))
+        opening = opening_of(end)
+        return (opening.text if opening else closed_at_end(end)) + text
 
     def ends(self, *configs: Any) -> frozenset[int]:
         """All token ids that end a turn, of the tokenizer, the template and a model's configs."""

@@ -73,11 +73,31 @@ def check_tokenizer(path: str, tokenizer: Any, folder: Path | None, rows: int | 
     if not whole or len(set(ids) - {tokenizer.unk_token_id}) < 2:
         raise no_tokenizer(path, f"{' or '.join(names.values())} is missing or empty")
     tokens = 1 + max(tokenizer.get_vocab().values())
-    if rows is not None and tokens > rows:
+    if rows is not None and tokens > rows and _are_used(tokenizer, rows):
         raise ValueError(
             f"model {path}: its tokenizer has {tokens} tokens, and its embedding {rows} rows: the "
             "tokenizer is that of another model, or the embedding was not resized for added tokens"
         )
+
+
+def _are_used(tokenizer: Any, rows: int) -> bool:
+    """Whether a text or a template may have tokens that the embedding has no row for. Special
+    tokens in texts are broken up, so those that nothing writes do no harm: Gemma 3's text models
+    have the image token of the larger ones.
+    """
+    added = tokenizer.added_tokens_decoder
+    names = ("eos_token", "bos_token", "pad_token", "unk_token")
+    ends = {getattr(tokenizer, name) for name in names}
+    return any(
+        id >= rows
+        and (
+            id not in added
+            or not added[id].special
+            or token in ends
+            or token in str(tokenizer.chat_template or "")
+        )
+        for token, id in tokenizer.get_vocab().items()
+    )
 
 
 def no_tokenizer(path: str, reason: str) -> ValueError:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from slm_math.answers.thoughts import THOUGHT_MARK, opening_of
+from slm_math.answers.thoughts import THOUGHT_MARK, closed_at_end, opening_of
 from slm_math.policy.tokens import Encoder
 
 
@@ -59,10 +59,12 @@ def stripped(spans: Sequence[Span]) -> tuple[Span, ...]:
 
 
 def continuation(before: str, content: str) -> str:
-    """What an assistant's message adds to the prompt: without the opening of a thought that stands
-    at the end of the prompt already.
+    """What an assistant's message adds to the prompt: without the opening of a thought, or the
+    empty thought, that stands at the end of the prompt already.
     """
-    opening = opening_of(before)
+    opening, closed = opening_of(before), closed_at_end(before)
+    if closed and content.startswith(closed):
+        return content[len(closed) :]
     bare = content.lstrip()
     if opening is None or not bare.startswith(opening.mark):
         return content
@@ -73,12 +75,13 @@ def thought_through(before: str, spans: Sequence[Span], lead: str) -> tuple[Span
     """The spans of a worked solution after a prompt that may open a thought: the opening is not
     repeated, and a solution without thoughts closes it first (with `lead`, if that does).
 
-    Raises ValueError for a thought that never ends, or that is marked in another way.
+    Raises ValueError for a thought that never ends, for a second one, and for other marks.
     """
     opening = opening_of(before)
+    content = "".join(span.text for span in spans)
+    _check_marks(before, content, lead)
     if opening is None:
         return tuple(spans)
-    content = "".join(span.text for span in spans)
     rest = continuation(before, content)
     mark = THOUGHT_MARK.match(rest.lstrip())
     if opening.closing in rest:
@@ -93,6 +96,28 @@ def thought_through(before: str, spans: Sequence[Span], lead: str) -> tuple[Span
         )
     closed = lead if opening.closing in lead else f"\n{opening.closing}\n\n"
     return (Span(closed), *spans)
+
+
+def _check_marks(before: str, content: str, lead: str) -> None:
+    """Raises ValueError for a solution whose thoughts do not go with those that the template
+    writes: the model would learn a second thought, or one that never ends.
+    """
+    opening, closed = opening_of(before), closed_at_end(before)
+    if not (opening or closed or THOUGHT_MARK.search(lead)):
+        return
+    marks = [mark for mark in THOUGHT_MARK.finditer(content) if not mark["close_6"]]
+    closes = [any(mark.groups()) for mark in marks]
+    if not marks or (opening and closes in ([True], [False])):
+        return
+    at_once = not content[: marks[0].start()].strip()
+    if not closed and closes == [False, True] and at_once:
+        return
+    found = " ".join(mark.group() for mark in marks)
+    wanted = "no thought, as it closes one itself" if closed else "one thought at the beginning"
+    raise ValueError(
+        f"a solution has {found}, and with this chat template it must have {wanted}: change the "
+        f"solution, or chat_template_kwargs ({content[:60]!r})"
+    )
 
 
 def rows(

@@ -19,6 +19,7 @@ from slm_math.policy.architectures import (
     check_computation,
     own_attention,
 )
+from slm_math.policy.caches import context_in
 from slm_math.policy.complete import (
     check_finite,
     check_tokenizer,
@@ -184,7 +185,7 @@ def configs_of(path: str) -> tuple[Any, Any]:
 
 def context_of(path: str) -> int | None:
     """A model's context in tokens; None if its config does not say."""
-    return getattr(config_of(path).get_text_config(), "max_position_embeddings", None)
+    return context_in(config_of(path))
 
 
 def load_tokenizer(path: str) -> Any:

@@ -10,6 +10,9 @@ from torch import nn
 
 ATTENTION = "attention"
 ALL_LINEAR = "all-linear"
+# layers that peft adapts in no model of these types, whose kernels use their weights directly
+MAMBA = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
+NOT_IN_MAMBA = ("out_proj", "conv1d")
 
 
 def names_of(targets: str | Sequence[str]) -> list[str]:
@@ -39,17 +42,29 @@ def target_names(model: Any, targets: str | Sequence[str]) -> str | list[str]:
             f"policy.lora.targets {names[0]} matches no layer of {_title(model)}; its linear "
             f"layers are {_listed(_linear_layers(model, ALL_LINEAR))}"
         )
-    return ALL_LINEAR if names == [ALL_LINEAR] else _short(model, chosen)
+    every = {name for name, module in model.named_modules() if _is_linear(module)}
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    every -= {name for name, module in model.named_modules() if module is head}
+    if names == [ALL_LINEAR] and every == set(chosen):
+        return ALL_LINEAR
+    return _short(model, chosen)
 
 
 def _linear_layers(model: Any, which: str) -> list[str]:
-    """The names of the model's linear layers, quantized ones included, without the head."""
+    """The names of the decoder's linear layers, quantized ones included: without the head, and
+    without a vision tower, which sees no picture here.
+    """
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    inside = {id(module) for module in decoder.modules()}
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    left_out = NOT_IN_MAMBA if getattr(model.config, "model_type", "") in MAMBA else ()
     return [
         name
         for name, module in model.named_modules()
         if _is_linear(module)
+        and id(module) in inside
         and module is not head
+        and name.rpartition(".")[2] not in left_out
         and (which == ALL_LINEAR or _in_attention(model, name))
     ]
 
@@ -109,7 +124,7 @@ def _experts(model: nn.Module) -> Iterator[str]:
     for name, module in model.named_modules():
         if not isinstance(module, nn.modules.conv._ConvNd):
             for key, weight in module.named_parameters(recurse=False):
-                if weight.ndim == 3:
+                if weight.ndim == 3 and weight.shape[0] > 1:
                     yield f"{name}.{key}"
 
 

@@ -281,3 +281,30 @@ def test_half_a_step_cannot_be_resumed(tmp_path: Path) -> None:
     failed(tmp_path, after=True)
     with pytest.raises(ValueError, match="inside a training step that had changed the weights"):
         session("sft", tmp_path)
+
+
+def test_first_step_after_a_limit_was_raised_has_the_rate_of_the_new_schedule(
+    tmp_path: Path,
+) -> None:
+    rates: list[float] = []
+
+    class Rates(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def fit(max_steps: int) -> None:
+        L.seed_everything(5, verbose=False)
+        module = sft(optim=Optim(lr=0.01, warmup=0, schedule="linear"))
+        saved = sorted(tmp_path.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+        run = trainer(
+            tmp_path,
+            max_epochs=4,
+            max_steps=max_steps,
+            callbacks=[saver(tmp_path, every_n_train_steps=1), Rates()],
+            enable_checkpointing=True,
+        )
+        run.fit(module, chats(), ckpt_path=saved[-1] if saved else None)
+
+    fit(2)
+    fit(4)
+    assert rates == pytest.approx([0.01, 0.005, 0.005, 0.0025])

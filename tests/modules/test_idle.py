@@ -120,3 +120,13 @@ def test_report_of_a_profiler_is_not_silenced() -> None:
     import_module("slm_math.training")  # which silences Lightning
     assert logging.getLogger("lightning.pytorch.profilers.profiler").isEnabledFor(logging.INFO)
     assert not logging.getLogger("lightning.pytorch.utilities.rank_zero").isEnabledFor(logging.INFO)
+
+
+def test_count_of_idle_batches_is_that_of_the_run(tmp_path: Path) -> None:
+    """Or a run that is killed now and then would never end."""
+    idle = IdleBatches()
+    run = SimpleNamespace(global_step=5, max_steps=3, should_stop=False, is_global_zero=False)
+    idle.load([2, 5])
+    idle.batch_ended(run)  # type: ignore[arg-type]
+    assert run.should_stop
+    assert idle.state() == [3, 5]

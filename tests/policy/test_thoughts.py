@@ -238,3 +238,32 @@ def test_built_in_templates_have_no_variables() -> None:
         check_template("plain", {"enable_thinking": False})
     with pytest.raises(ValueError, match="chat_template chatml has no variables"):
         Policy(scratch=SCRATCH, chat_template="chatml", chat_template_kwargs={"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("template", "solution"),
+    [
+        (SWITCHED, "<think>six and one"),  # beside the empty thought that the template writes
+        (opens(), "Well. <think>six and one</think>7"),
+        (opens(), "<think>six</think>and<think>one</think>7"),
+    ],
+)
+def test_a_second_thought_is_refused(template: str, solution: str) -> None:
+    with pytest.raises(ValueError, match="must have one thought at the beginning"):
+        chat_of(template).dialogue(user("6 + 1?") + assistant(solution))
+
+
+@pytest.mark.parametrize("solution", ["<think>six</think>7", "<think>six", "six</think>7"])
+def test_a_thought_after_a_closed_one_is_refused(solution: str) -> None:
+    chat = chat_of(SWITCHED, enable_thinking=False)
+    with pytest.raises(ValueError, match=r"must have no thought.* chat_template_kwargs"):
+        chat.dialogue(user("6 + 1?") + assistant(solution))
+
+
+def test_tags_count_the_empty_thought_that_stands_in_the_prompt() -> None:
+    chat = chat_of(SWITCHED, enable_thinking=False)
+    reply = sampled(chat, user("6 + 1?"), "<answer>7</answer>")
+    assert reply.text == "<think>\n\n</think>\n\n<answer>7</answer>"
+    assert Format("tags")(graded(reply)) == 1
+    again = chat.render(user("6 + 1?") + assistant(reply) + user("Sure?"))
+    assert again.count("<think>") == 2  # that of the reply, and that of the next prompt
