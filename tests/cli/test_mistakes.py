@@ -94,6 +94,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "wrong type": ([*FIT, "--data.init_args.batch_size=many"], ["batch_size", "many"]),
     "wrong value": ([*FIT, "--data.init_args.batch_size=0"], ["batch_size must be at least 1"]),
+    "negative rate": (
+        [*FIT, "--model.optim.lr", "-1e-4"],
+        ["optim.lr must be a number above 0, got -0.0001"],
+    ),
     "no such model": (
         [*EVAL[:3], "--model=./nowhere", "--out=OUT"],
         ["./nowhere", "does not exist"],

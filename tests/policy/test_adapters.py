@@ -19,6 +19,7 @@ from slm_math.engines.vllm import VLLMEngine
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.export import export_policy
 from slm_math.policy.loading import load_model, load_tokenizer
+from slm_math.policy.lora import new_adapters
 
 IDS = torch.tensor([[7, 11, 4, 19, 23]])
 KINDS: dict[str, dict[str, Any]] = {
@@ -336,3 +337,19 @@ def test_new_adapter_of_an_embedding_is_trained_and_exported(
         assert torch.allclose(got, want, atol=1e-4 if merge else 0)
     with pytest.raises(ValueError, match=f"vLLM does not apply .*{end}"):
         policy.check_vllm_applies()
+
+
+def test_vision_tower_gets_no_adapter() -> None:
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 16}
+    text |= {"intermediate_size": 32, "num_key_value_heads": 1, "vocab_size": 64}
+    vision = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"intermediate_size": 32, "image_size": 28, "patch_size": 14}
+    model = Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=vision))
+    for shorthand in ("attention", "all-linear"):
+        adapted = new_adapters(model, Lora(r=2, targets=shorthand), ["default"])
+        names = [name for name, _ in adapted.named_parameters() if "lora_" in name]
+        assert names
+        assert not [name for name in names if "vision" in name]
+        adapted.unload()

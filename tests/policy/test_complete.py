@@ -140,3 +140,19 @@ def test_export_of_several_roles_names_them(tmp_path: Path) -> None:
         model_folder(tmp_path / "export" / role)
     with pytest.raises(ValueError, match=r": name \S+export/solver or \S+export/verifier$"):
         check_path(str(tmp_path / "export"))
+
+
+def test_special_token_that_nothing_writes_needs_no_row(tmp_path: Path) -> None:
+    """Gemma 3's text models share a tokenizer with models that read images."""
+    folder = model_folder(tmp_path / "m")
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image_soft>"]})
+    tokenizer.save_pretrained(folder)
+    assert len(load_tokenizer(str(folder))) == load_model(str(folder)).config.vocab_size + 1
+    chat = Policy(path=str(folder)).chat()
+    rows = load_model(str(folder)).config.vocab_size
+    assert max(chat.tokens(chat.neutral("<image_soft>"))) < rows
+    tokenizer.add_tokens(["apple"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ValueError, match="and its embedding"):
+        load_tokenizer(str(folder))
