@@ -231,6 +231,8 @@ def main() -> int:
     parser.add_argument("--folder", default=None, help="where the runs are, as /dev/shm")
     parser.add_argument("--small_tmp", action="store_true")
     options = parser.parse_args()
+    # a shell starts background jobs with Ctrl-C ignored, and what is ignored stays ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     base = Path(tempfile.mkdtemp(prefix="check-resume-", dir=options.folder))
     failed = 0
     with small_tmp(options.small_tmp):
