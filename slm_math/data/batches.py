@@ -184,14 +184,35 @@ class SourceData(L.LightningDataModule):
             self._loader.repeat = max(count, 1)
         if state is not None:
             self._loader.load_state_dict(state)
+            self._compare(state)
         return self._loader
+
+    def _order(self) -> dict[str, int]:
+        """What decides the order of the training data, besides the epoch."""
+        assert self._loader is not None
+        return {"items": len(self._loader.items), "batch_size": self.batch_size, "seed": self.seed}
+
+    def _compare(self, state: dict[str, int]) -> None:
+        """Says what of the order is not as it was when the state was saved."""
+        changed = [
+            f"{name} was {state[name]} and is {now}"
+            for name, now in self._order().items()
+            if state.get(name, now) != now
+        ]
+        if changed and self.trainer.is_global_zero:  # type: ignore[union-attr]
+            print(
+                f"the training data is not that of the interrupted run ({', '.join(changed)}): "
+                "what is left of the epoch may repeat rows, or leave some out",
+                flush=True,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the data; inside a step, which will be repeated, that before it."""
         if self._loader is None:
             return self._state or {}
         inside = self.trainer is not None and in_step(self.trainer)
-        return self._loader.step_start if inside else self._loader.state_dict()
+        position = self._loader.step_start if inside else self._loader.state_dict()
+        return position | self._order()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._state = state_dict or None
