@@ -15,7 +15,7 @@ class StopReason(L.Callback):
     """
 
     def __init__(self) -> None:
-        self._place: str | None = None  # of the last batch of this session
+        self._place: str | None = None  # of the last batch since `fit` began
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._place = None

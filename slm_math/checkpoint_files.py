@@ -186,7 +186,8 @@ def damage(path: Path, resumes: bool = True, weights_only: bool | None = None) -
         kind = re.search(r"GLOBAL ([\w.]+)", str(error))
         if kind is None:
             return f"{DAMAGED}{_first_line(error)}"
-        return f"it holds a {kind[1]}, which is no plain data: --weights_only false loads it"
+        what = f"it holds an object of {kind[1]}, which is not plain data"
+        return f"{what}: --weights_only false loads it"
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         return DAMAGED + (getattr(error, "strerror", None) or _first_line(error))
     if not isinstance(content, dict) or "state_dict" not in content:

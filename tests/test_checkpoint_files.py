@@ -176,8 +176,8 @@ def test_object_in_a_whole_checkpoint_is_no_damage(tmp_path: Path) -> None:
     torch.save(WHOLE | {"own": Plain()}, path)
     reason = damage(path)
     assert reason is not None
-    assert "holds a" in reason
-    assert "Plain, which is no plain data: --weights_only false loads it" in reason
+    assert "holds an object of" in reason
+    assert "Plain, which is not plain data: --weights_only false loads it" in reason
     assert damage(path, weights_only=False) is None
 
 

@@ -88,11 +88,8 @@ class ChatData(SourceData):
             )
         longest, reason = self._longest()
         short = [row for row in rows if len(row.ids) <= longest]
-        if len(short) < len(rows) and self.trainer.is_global_zero:
-            print(
-                f"{self.source.name}/{split}: {len(rows) - len(short)} of {len(rows)} rows have "
-                f"more than {longest} tokens ({reason}) and are left out"
-            )
+        what = f"of {len(rows)} rows have more than {longest} tokens ({reason})"
+        self._report(split, len(rows) - len(short), what)
         if split == "train" and self.limit is not None:
             size = min(self.limit, len(short))
             return random.Random(f"limit {self.seed}").sample(short, size)

@@ -153,7 +153,7 @@ def _check_base(path: str) -> None:
     if folder is not None and (folder / CONFIG).is_file():
         raise ValueError(f"{named} is an adapter itself: merge it into its base first")
     if folder is not None and not (folder / "config.json").is_file():
-        raise ValueError(f"{named} is no model folder: it has no config.json")
+        raise ValueError(f"{named} is not a model folder: it has no config.json")
 
 
 def is_folder_name(path: str) -> bool:

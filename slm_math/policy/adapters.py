@@ -1,4 +1,4 @@
-"""Adapters on a model: made anew, or loaded from their files, for training and for evaluation."""
+"""Loads adapters from their files into a model, for training and for evaluation."""
 
 from __future__ import annotations
 

@@ -42,10 +42,7 @@ def target_names(model: Any, targets: str | Sequence[str]) -> str | list[str]:
             f"policy.lora.targets {names[0]} matches no layer of {_title(model)}; its linear "
             f"layers are {_listed(_linear_layers(model, ALL_LINEAR))}"
         )
-    every = {name for name, module in model.named_modules() if _is_linear(module)}
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    every -= {name for name, module in model.named_modules() if module is head}
-    if names == [ALL_LINEAR] and every == set(chosen):
+    if names == [ALL_LINEAR] and chosen == [name for name, _ in _linear(model)]:
         return ALL_LINEAR
     return _short(model, chosen)
 
@@ -56,17 +53,22 @@ def _linear_layers(model: Any, which: str) -> list[str]:
     """
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
     inside = {id(module) for module in decoder.modules()}
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     left_out = NOT_IN_MAMBA if getattr(model.config, "model_type", "") in MAMBA else ()
     return [
         name
-        for name, module in model.named_modules()
-        if _is_linear(module)
-        and id(module) in inside
-        and module is not head
+        for name, module in _linear(model)
+        if id(module) in inside
         and name.rpartition(".")[2] not in left_out
         and (which == ALL_LINEAR or _in_attention(model, name))
     ]
+
+
+def _linear(model: Any) -> Iterator[tuple[str, nn.Module]]:
+    """All linear layers without the language-model head, by name."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    for name, module in model.named_modules():
+        if _is_linear(module) and module is not head:
+            yield name, module
 
 
 def _is_linear(module: nn.Module) -> bool:
