@@ -22,9 +22,10 @@ from slm_math.engines.base import (
 )
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import record_support, sample_tokens, uniforms
-from slm_math.policy.caches import DecodingCache, context_in, new_cache
+from slm_math.policy.caches import DecodingCache, new_cache
 from slm_math.policy.chat import ChatFormat, chat_images
 from slm_math.policy.forward import next_logits
+from slm_math.policy.loading import context_in
 from slm_math.types import Image, Reply
 
 

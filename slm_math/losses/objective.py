@@ -107,7 +107,7 @@ class Objective:
             )
         if self.kl == "k3_weighted" and self.kl_in == "reward":
             raise ValueError(
-                "objective.kl k3_weighted belongs into the loss: in the reward there is no ratio"
+                "objective.kl k3_weighted needs objective.kl_in loss: a reward has no ratio"
             )
 
     def _set_clip(self) -> None:

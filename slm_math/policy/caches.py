@@ -27,14 +27,6 @@ def new_cache(model: Any) -> DecodingCache:
     return OwnCaches(config)
 
 
-def context_in(config: Any) -> int | None:
-    """The most tokens that a model reads, by its config; None if that does not say."""
-    text = config.get_text_config()
-    names = ("max_position_embeddings", "max_seq_len")  # MPT has the second
-    lengths = [getattr(text, name, None) for name in names]
-    return min((length for length in lengths if length), default=None)
-
-
 def own_layers(config: Any) -> Sequence[Any]:
     """The layers of the cache that transformers makes for a text model's config."""
     return DynamicCache(config=config).layers

@@ -19,7 +19,6 @@ from slm_math.policy.architectures import (
     check_computation,
     own_attention,
 )
-from slm_math.policy.caches import context_in
 from slm_math.policy.complete import (
     check_finite,
     check_tokenizer,
@@ -186,6 +185,14 @@ def configs_of(path: str) -> tuple[Any, Any]:
 def context_of(path: str) -> int | None:
     """A model's context in tokens; None if its config does not say."""
     return context_in(config_of(path))
+
+
+def context_in(config: Any) -> int | None:
+    """The most tokens that a model reads, by its config; None if that does not say."""
+    text = config.get_text_config()
+    names = ("max_position_embeddings", "max_seq_len")  # MPT has the second
+    lengths = [getattr(text, name, None) for name in names]
+    return min((length for length in lengths if length), default=None)
 
 
 def load_tokenizer(path: str) -> Any:

@@ -124,7 +124,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "bounds": (lambda: Objective(mismatch_high=0.9), "must enclose 1"),
     "weighted k3 in the reward": (
         lambda: Objective(beta=0.1, kl="k3_weighted", kl_in="reward"),
-        "belongs into the loss",
+        "needs objective.kl_in loss",
     ),
 }
 
