@@ -232,7 +232,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         fake: FakeVLLM = self.server.fake  # type: ignore[attr-defined]
         split = urlsplit(self.path)
-        data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        data = self.rfile.read(length)
+        if len(data) < length:  # the connection broke in the middle: nobody was asked
+            self.close_connection = True
+            return None
         body = (
             json.loads(data)
             if data

@@ -70,7 +70,7 @@ def test_further_problems_are_the_next_of_the_order(tmp_path: Path) -> None:
     trainer(tmp_path, limit_train_batches=1).fit(module, data)
     want = [data.tasks[i].problem.id for batch in data._loader.plan()[:3] for i in batch]
     assert list(dict.fromkeys(r.task.problem.id for r in module.last_rollouts)) == want
-    assert data.state_dict() == {"epoch": 0, "position": 3}
+    assert data.state_dict().items() >= {"epoch": 0, "position": 3}.items()
 
 
 def test_sampling_again_ends_at_its_limit(
