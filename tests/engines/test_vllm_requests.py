@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engines.vllm_client import answers, ask, engine_of, gap, request
@@ -221,10 +222,18 @@ def test_load_is_spread(tmp_path: Path) -> None:
 
 
 def test_least_loaded_server_gets_the_request(tmp_path: Path) -> None:
+    """One server answers nothing until the other has been asked for all that is left."""
     with serving(2) as (slow, fast), engine_of([slow, fast], tmp_path, concurrency=4) as engine:
-        slow.delay, fast.delay = 0.5, 0.02
+
+        def script(_: Any) -> tuple[list[int], str]:
+            end = time.monotonic() + 30
+            while len(fast.bodies()) < 18 and time.monotonic() < end:
+                time.sleep(0.01)
+            return [5], "stop"
+
+        slow.script = script
         answers(engine, [engine.submit(request(str(i), max_new_tokens=1)) for i in range(20)])
-        assert len(fast.bodies()) >= 3 * len(slow.bodies())
+        assert [len(server.bodies()) for server in (slow, fast)] == [2, 18]
 
 
 def test_the_key_goes_with_every_request_and_nowhere_else(

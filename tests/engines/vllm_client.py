@@ -24,7 +24,7 @@ from slm_math.types import Chat, Reply, Sampling, user
 def engine_of(servers: list[FakeVLLM], folder: Path, **options: Any) -> Iterator[VLLMServers]:
     """An engine with the policy of the servers' chat format, which retries fast."""
     engine = VLLMServers(
-        [server.url for server in servers], **({"patience": 5, "timeout": 5} | options)
+        [server.url for server in servers], **({"patience": 5, "timeout": 30} | options)
     )
     engine.backoff = 0.01
     chat = servers[0].chat
