@@ -79,6 +79,7 @@ class GRPOModule(PolicyModule):
         reference_update: after every step the reference moves this share of the way to the policy
             (Gorbatovski et al. 2024, "Learn your reference model"); 0 keeps it where it started.
         train_roles: the roles that are trained.
+        frozen: role -> "base" or an adapter of it, for roles that are not trained.
         engines: role -> engine for roles that are not trained and served by another model.
         sandbox: runs the agent's programs; by default one with its default limits.
         tokens_per_batch: positions of one forward and backward pass.
@@ -100,12 +101,15 @@ class GRPOModule(PolicyModule):
         mask_truncated: bool = False,
         reference_update: float = 0.0,
         train_roles: Sequence[str] = ("solver",),
+        frozen: dict[str, str] | None = None,
         engines: dict[str, Engine] | None = None,
         sandbox: Sandbox | RemoteSandbox | None = None,
         tokens_per_batch: int = 16384,
         seed: int | None = None,
     ) -> None:
-        super().__init__(policy, optim, tokens_per_batch, train_roles, inference=inference)
+        super().__init__(
+            policy, optim, tokens_per_batch, train_roles, inference=inference, frozen=frozen
+        )
         self.agent = agent
         # a default in the signature would be an object, which no config.yaml can hold
         self.rewards = (Correct(),) if rewards is None else tuple(rewards)
@@ -128,9 +132,7 @@ class GRPOModule(PolicyModule):
         self.last_records: list[Record] = []  # their records, with rewards and advantages
         checks.check_sampling(inference, self.train_roles, group_size, passes, resample=resample)
         checks.check_objective(objective, advantage, reference_update, resample)
-        checks.check_roles(
-            agent, self.rewards, self.train_roles, self.other_engines, inference=inference
-        )
+        checks.check_roles(agent, self.rewards, self, self.other_engines)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":  # before a model is loaded
