@@ -21,7 +21,7 @@ from slm_math.policy.config import Lora, Policy
 from slm_math.policy.export import export_policy
 from slm_math.types import Sampling, user
 
-pytestmark = NEEDS_VLLM
+pytestmark = [*NEEDS_VLLM, pytest.mark.timeout(1200)]
 ROLES = ("solver", "judge")
 GREEDY = Sampling(0.0, max_new_tokens=12)
 LORA = Lora(r=4, alpha=8, dropout=0.0)
@@ -82,9 +82,9 @@ def test_export_of_two_roles_is_served_in_process(base: Path, pair: Path, expect
         }
 
 
-def test_export_from_scratch_is_two_requests_of_plain_vllm(tmp_path: Path, script: Any) -> None:
+def test_export_from_scratch_is_two_requests_of_plain_vllm(script: Any, tmp_path: Path) -> None:
     """No code of ours serves it: vLLM's own `LLM` with a `LoRARequest` for each role."""
-    policy = Policy(scratch=script.SCRATCH, lora=LORA)
+    policy = Policy(scratch=script.inside.SCRATCH, lora=LORA)
     loaded = policy.load(ROLES)
     torch.manual_seed(2)
     with torch.no_grad():
