@@ -101,6 +101,7 @@ def test_export_from_scratch_is_two_requests_of_plain_vllm(script: Any, tmp_path
     from vllm.lora.request import LoRARequest
 
     options: dict[str, Any] = {"enforce_eager": True, "max_model_len": 512, "seed": 0}
+    options |= {"kv_cache_memory_bytes": 2**26}
     llm = LLM(str(pair / "base"), dtype="float32", enable_lora=True, max_loras=2, **options)
     chat = policy.chat()
     prompts = [{"prompt_token_ids": list(chat.encode(user(f"{n} + {n} = ?")))} for n in range(6)]
