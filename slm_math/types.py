@@ -12,7 +12,7 @@ from slm_math.shortening import shortened
 
 T = TypeVar("T")
 
-AnswerType = Literal["math", "mc", "num"]
+AnswerType = Literal["math", "mc", "num", "verdict"]
 Finish = Literal["stop", "length"]
 
 
@@ -106,11 +106,20 @@ class Template(Protocol):
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A solution that somebody wrote to a problem, and the answer that it states."""
+
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True)
 class Problem:
     """All that an agent may know about a task.
 
     `choices` are in the order of their letters; `text` does not repeat them. `tags` holds level,
-    subject and the like, for reports only.
+    subject and the like, for reports only. A problem with a `draft` asks whether the answer of that
+    draft is right (answer type "verdict": CORRECT or INCORRECT).
     """
 
     id: str
@@ -119,6 +128,7 @@ class Problem:
     choices: tuple[str, ...] = ()
     images: tuple[Image, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    draft: Draft | None = None
 
     @property
     def statement(self) -> str:
@@ -133,9 +143,16 @@ class Problem:
     def ask(self, prompt: Template, /, **slots: str) -> Chat:
         """A user message that shows the whole problem: its images, and `prompt` (a
         `slm_math.prompts.Prompt`) with text and choices in its slot {problem}, and `slots`.
+
+        Raises ValueError for a problem with a draft that the prompt would not show.
         """
         if not hasattr(prompt, "fill"):
             raise TypeError(f"Problem.ask takes Prompt({prompt!r:.100}), not a text")
+        if self.draft is not None and not {"draft", "answer"} & set(slots):
+            raise ValueError(
+                f"problem {self.id} asks about a draft, which prompt {str(prompt)!r} does not show: "
+                "use the agent Judge"
+            )
         return user(prompt.fill(problem=self.statement, **slots), self.images)
 
 
