@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
+from slm_math.sampling import Sampling as Sampling  # every request holds one
 from slm_math.shortening import shortened
 
 T = TypeVar("T")
@@ -142,16 +143,14 @@ class Problem:
 
     def ask(self, prompt: Template, /, **slots: str) -> Chat:
         """A user message that shows the whole problem: its images, and `prompt` (a
-        `slm_math.prompts.Prompt`) with text and choices in its slot {problem}, and `slots`.
-
-        Raises ValueError for a problem with a draft that the prompt would not show.
+        `slm_math.prompts.Prompt`) with text and choices in its slot {problem}, and `slots`. Raises
+        ValueError for a problem with a draft that the prompt would not show.
         """
         if not hasattr(prompt, "fill"):
             raise TypeError(f"Problem.ask takes Prompt({prompt!r:.100}), not a text")
         if self.draft is not None and not {"draft", "answer"} & set(slots):
             raise ValueError(
-                f"problem {self.id} asks about a draft, which prompt {str(prompt)!r} does not show: "
-                "use the agent Judge"
+                f"problem {self.id} asks about a draft, which this agent does not show: use Judge"
             )
         return user(prompt.fill(problem=self.statement, **slots), self.images)
 
@@ -168,45 +167,6 @@ class Task:
     gold: str
     solution: str | None = None
     tolerance: float | str | None = None
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to decode: temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off; `stop` strings
-    end a reply.
-
-    Of the tokens that top_k leaves, top_p keeps the likeliest until they hold that share; min_p
-    drops those below that share of the likeliest one's probability (Nguyen et al. 2024).
-    `not_first` names strings with which a reply may not begin (their first token is masked at the
-    first position): a control for "the model only learned when to reason".
-    """
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    max_new_tokens: int = 512
-    stop: tuple[str, ...] = ()
-    not_first: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature must be 0 (greedy) or positive, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
-        if "" in (*self.stop, *self.not_first):
-            raise ValueError("stop and not_first take texts that are not empty")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p must lie in [0, 1], got {self.min_p}")
-        if self.top_k < 0 or self.max_new_tokens < 1:
-            raise ValueError("top_k must be >= 0 and max_new_tokens >= 1")
-
-    @property
-    def restricts_support(self) -> bool:
-        """True when the sampling distribution is not the whole softmax (greedy, top-p, top-k,
-        min-p).
-        """
-        return self.temperature == 0 or self.top_p < 1 or self.top_k > 0 or self.min_p > 0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"shortening", "visible"},
+    {"shortening", "visible", "sampling"},
     {"types"},
     {"sandbox"},
     {"answers", "prompts"},

@@ -267,7 +267,7 @@ def expected_samples(folder: Path) -> int | None:
 
 
 def data_hash(tasks: list[Task]) -> str:
-    """A hash of problems, choices, images, drafts, reference answers and grading rules, in order."""
+    """A hash of problems, choices, images, drafts, reference answers and grading rules."""
     digest = hashlib.sha256()
     for task in tasks:
         problem = task.problem

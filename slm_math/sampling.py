@@ -1,0 +1,44 @@
+"""How a reply is sampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to decode: temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off; `stop` strings
+    end a reply.
+
+    Of the tokens that top_k leaves, top_p keeps the likeliest until they hold that share; min_p
+    drops those below that share of the likeliest one's probability (Nguyen et al. 2024).
+    `not_first` names strings with which a reply may not begin (their first token is masked at the
+    first position): a control for "the model only learned when to reason".
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    max_new_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    not_first: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be 0 (greedy) or positive, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if "" in (*self.stop, *self.not_first):
+            raise ValueError("stop and not_first take texts that are not empty")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p must lie in [0, 1], got {self.min_p}")
+        if self.top_k < 0 or self.max_new_tokens < 1:
+            raise ValueError("top_k must be >= 0 and max_new_tokens >= 1")
+
+    @property
+    def restricts_support(self) -> bool:
+        """True when the sampling distribution is not the whole softmax (greedy, top-p, top-k,
+        min-p).
+        """
+        return self.temperature == 0 or self.top_p < 1 or self.top_k > 0 or self.min_p > 0
