@@ -68,11 +68,25 @@ def warning_lines(summaries: Mapping[str, Summary]) -> list[str]:
     return [f"warning: {name}: {line}" for name, s in summaries.items() for line in s.warnings]
 
 
+VERDICT_RATES = {
+    "balanced_accuracy": "balanced accuracy",
+    "true_positive_rate": "right drafts recognized",
+    "true_negative_rate": "wrong drafts recognized",
+}
+
+
 def metric_lines(summaries: Mapping[str, Summary]) -> list[str]:
     """A line for every agent with several samples per problem, rounds or verdicts."""
     lines = []
-    for name, metrics in ((name, summary.metrics) for name, summary in summaries.items()):
+    for name, summary in summaries.items():
+        metrics = summary.metrics
         parts = [
+            f"{words} {100 * metrics[key]:.1f} [{100 * summary.intervals[key][0]:.1f}, "
+            f"{100 * summary.intervals[key][1]:.1f}]"
+            for key, words in VERDICT_RATES.items()
+            if key in summary.intervals
+        ]
+        parts += [
             f"{key} {100 * metrics[key]:.1f} [{100 * metrics[f'{key}_low']:.1f}, "
             f"{100 * metrics[f'{key}_high']:.1f}]"
             for key in metrics

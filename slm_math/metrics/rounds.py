@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from slm_math.agents.judging import reviewed
+from slm_math.metrics.verdicts import balanced_accuracy, verdict_sides
 from slm_math.records.record import GRADED, Record
 
 FORMAL = ("box", "tag")  # forms of stating an answer that prompts ask for
@@ -131,10 +132,14 @@ def code_metrics(records: Sequence[Record]) -> dict[str, float]:
 
 
 def agent_metrics(records: Sequence[Record]) -> dict[str, float]:
-    """`round_metrics`, `verdict_metrics`, `code_metrics`, and two more: `oracle` (the answer, any
-    draft or any candidate is correct) and `lost` (unusable replies per sample).
+    """`round_metrics`, `verdict_metrics`, `code_metrics`, the rates of `verdict_sides` with their
+    mean `balanced_accuracy`, and two more: `oracle` (the answer, any draft or any candidate is
+    correct) and `lost` (unusable replies per sample).
     """
     metrics = round_metrics(records) | verdict_metrics(records) | code_metrics(records)
+    sides = means(verdict_sides(records))
+    balanced = balanced_accuracy(sides)
+    metrics |= sides | ({} if balanced is None else {"balanced_accuracy": balanced})
     n = max(len(records), 1)
     graded = [[note.correct for note in record.notes if note.kind in GRADED] for record in records]
     if any(graded):
@@ -151,7 +156,10 @@ Observations: TypeAlias = dict[str, list[tuple[str, float]]]
 def observations(records: Sequence[Record]) -> Observations:
     """The single values whose means are the shares that people compare, for intervals."""
     return (
-        answer_observations(records) | round_observations(records) | verdict_observations(records)
+        answer_observations(records)
+        | round_observations(records)
+        | verdict_observations(records)
+        | verdict_sides(records)
     )
 
 

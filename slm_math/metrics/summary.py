@@ -11,7 +11,8 @@ from typing import Any
 from slm_math.metrics.intervals import interval, pooled
 from slm_math.metrics.programs import Programs, count_programs
 from slm_math.metrics.records import record_metrics, reward_metrics
-from slm_math.metrics.rounds import observations
+from slm_math.metrics.rounds import means, observations
+from slm_math.metrics.verdicts import SIDES, balanced_interval, verdict_sides
 from slm_math.metrics.warnings import summary_warnings
 from slm_math.records.files import expected_samples, read_manifest, read_records
 from slm_math.records.record import Record
@@ -133,8 +134,8 @@ def read_summary(folder: Path) -> tuple[list[Record], Summary]:
 
 
 def share_intervals(records: Sequence[Record]) -> dict[str, tuple[float, float, int]]:
-    """(low, high, n) of the metrics that are means of observations; problems are the units, as for
-    accuracy.
+    """(low, high, n) of the metrics that are means of observations, and of `balanced_accuracy`;
+    problems are the units, as for accuracy.
     """
     intervals = {}
     for name, pairs in observations(records).items():
@@ -143,6 +144,11 @@ def share_intervals(records: Sequence[Record]) -> dict[str, tuple[float, float, 
             by_problem[problem_id].append(value)
         if pairs:
             intervals[name] = (*pooled(list(by_problem.values())), len(pairs))
+    if set(SIDES) <= set(intervals):
+        rates = means(verdict_sides(records))
+        intervals["balanced_accuracy"] = balanced_interval(
+            [rates[side] for side in SIDES], [intervals[side] for side in SIDES]
+        )
     return intervals
 
 
