@@ -49,7 +49,7 @@ class Sheet:
 
     def rich(self) -> Table:
         table = Table(
-            title=cell(self.title, 200), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1),
+            title=cell(self.title, 200), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
             pad_edge=False, show_edge=False,
         )  # fmt: skip
         for index, heading in enumerate(self.headings):
