@@ -33,7 +33,7 @@ def prompts() -> list[Request]:
 
 def greedy(module: Any, engine: Any = None) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """(prompt, reply) ids of the module's engine."""
-    engine = engine or module.engines()["default"]
+    engine = engine or module.engines()["solver"]
     tickets = [engine.submit(request) for request in prompts()]
     found: dict[int, Any] = {}
     while engine.busy:

@@ -64,7 +64,8 @@ def adapter_config(path: str) -> dict[str, Any] | None:
 def base_of(path: str) -> str | None:
     """The path of the base model if `path` is an adapter, otherwise None.
 
-    A relative folder is looked for from the working directory, then from the adapter's folder.
+    A relative folder is looked for from the working directory, then from the adapter's folder; one
+    that begins with a dot, as in an export that holds its base, the other way round.
     """
     config = adapter_config(path)
     if config is None:
@@ -76,7 +77,9 @@ def base_of(path: str) -> str | None:
         )
     base = expanded(base)
     folder = local_folder(path)
-    if not Path(base).is_dir() and folder is not None and (folder / base).is_dir():
+    if folder is None or not (folder / base).is_dir():
+        return base
+    if base.startswith(".") or not Path(base).is_dir():
         return str((folder / base).resolve())
     return base
 
