@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -58,6 +59,11 @@ def _climb(plan: Plan, choice: Choice) -> int:
     from ladder.steps import Steps
 
     console = Console()
+    if choice.model is not None and shutil.which("nvidia-smi") is None:
+        console.print(
+            "there is no NVIDIA GPU here: with MODEL this takes days, without MODEL minutes",
+            highlight=False,
+        )
     with locked(choice.out):
         steps = Steps(plan, choice.out)
         begun = time.monotonic()

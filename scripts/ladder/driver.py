@@ -75,10 +75,10 @@ class Driver:
                 self._start(step)
 
     def _start(self, step: Step, attempt: int = 1) -> None:
-        self.steps.begin(step)
+        told = self.steps.begin(step)
         log = self.steps.out / "logs" / f"{step.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.progress.begins(step, log)
+        self.progress.begins(step, log, told)
         with log.open("ab") as file:
             file.write(f"$ {step.shown()}\n".encode())
             file.flush()

@@ -37,10 +37,12 @@ class Progress:
     def say(self, text: str) -> None:
         print_line(self.console, text)
 
-    def begins(self, step: Step, log: Path) -> None:
+    def begins(self, step: Step, log: Path, note: str) -> None:
         number = [each.name for each in self.plan.steps].index(step.name) + 1
         self._named.discard(step.name)
         self.say(f"step {number} of {len(self.plan.steps)}: {step.name} (log: {log})")
+        if note:
+            self.say(f"{step.name}: {note}")
 
     def update(self, running: Mapping[str, tuple[float, Path]], done: Mapping[str, Done]) -> None:
         """Shows the running steps, by name with their start and their log."""

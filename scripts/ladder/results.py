@@ -48,10 +48,9 @@ class Sheet:
     rows: Sequence[Sequence[str]]
 
     def rich(self) -> Table:
-        table = Table(
-            title=cell(self.title, 200), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-            pad_edge=False, show_edge=False,
-        )  # fmt: skip
+        table = Table(title=cell(self.title, 200), title_justify="left", box=box.SIMPLE_HEAD)
+        table.pad_edge = table.show_edge = False
+        table.padding = (0, 1, 0, 0)
         for index, heading in enumerate(self.headings):
             table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
         for row in self.rows:

@@ -15,6 +15,7 @@ from ladder.plan import Plan, Step
 from slm_math.answers import grader_version
 from slm_math.records.encoding import to_json
 from slm_math.records.files import (
+    differences,
     expected_samples,
     read_manifest,
     read_records,
@@ -34,7 +35,7 @@ class Done:
 class Steps:
     """The markers of a plan's steps, `<out>/steps/<name>.json`.
 
-    A marker has the fingerprint of its step: of the command, the contents of its config files, the
+    A marker has the fingerprint of its step: hashes of the command, of its config files, of the
     results that it reads, and the versions of the project and its grader. A step counts as done if
     its marker has this fingerprint and a hash that its result still has, so that a result that was
     changed, or removed, is made again, and so is all that reads it if it comes out differently.
@@ -67,18 +68,17 @@ class Steps:
             if step.name not in self.done and all(name in self.done for name in step.inputs)
         ]
 
-    def fingerprint(self, step: Step) -> str | None:
+    def fingerprint(self, step: Step) -> dict[str, Any] | None:
         """None as long as an input is not done."""
         if any(name not in self.done for name in step.inputs):
             return None
-        whole = {
-            "command": step.command,
-            "files": [self._hash_of(file) for file in step.files],
+        return {
+            "command": _hash(step.shown().encode("utf-8", "surrogateescape")),
+            "config files": [self._hash_of(file) for file in step.files],
             "inputs": {name: self.done[name].result for name in step.inputs},
             "environment": dict(self.plan.environment),
             "versions": [slm_math.__version__, grader_version()],
         }
-        return _hash(json.dumps(whole, sort_keys=True).encode())
 
     def marker(self, step: Step) -> dict[str, Any]:
         """{} without one."""
@@ -88,17 +88,23 @@ class Steps:
                 return data
         return {}
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: Step) -> str:
         """Makes a step's folder ready to be begun, or resumed: what another command left in it, or
-        this one with a result that is no longer as it was, is moved to `<out>/replaced`.
+        this one with a result that is no longer as it was, is moved to `<out>/replaced`. Returns
+        what it did.
         """
         fingerprint, marker = self.fingerprint(step), self.marker(step)
-        same = marker.get("fingerprint") == fingerprint
-        if not same or marker.get("result") is not None:
-            self.set_aside(step)
+        changed = differences(marker.get("fingerprint") or {}, fingerprint)
+        told = "resumed" if step.folder.exists() else ""
+        if changed or marker.get("result") is not None:
+            reasons = dict.fromkeys(key.partition(".")[0] for key in changed)
+            aside = self.set_aside(step)
+            told = f"other {', '.join(reasons)}" if reasons else "its result was changed or removed"
+            told = "" if aside is None else f"made again: {told}; the old one is in {aside}"
             marker = {}
         spent = {key: marker.get(key, 0.0) for key in ("seconds", "cpu_seconds")}
         self._write(step, {"fingerprint": fingerprint, "result": None} | spent)
+        return told
 
     def spend(self, step: Step, seconds: float, cpu_seconds: float) -> None:
         """Adds what a session of a step took."""
@@ -118,10 +124,12 @@ class Steps:
         return True
 
     def set_aside(self, step: Step) -> Path | None:
-        """Moves what a step wrote to `<out>/replaced/<name>-<n>`, which it returns."""
+        """Moves what a step wrote to `<out>/replaced/<name>/<n>`, which it returns: deeper than the
+        evaluations of `<out>`, so that a report does not count it among them.
+        """
         if not step.folder.exists():
             return None
-        names = (self.out / "replaced" / f"{step.name}-{n}" for n in range(1, 1 << 30))
+        names = (self.out / "replaced" / step.name / f"{n}" for n in range(1, 1 << 30))
         aside = next(name for name in names if not name.exists())
         aside.parent.mkdir(parents=True, exist_ok=True)
         step.folder.rename(aside)

@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ladder.driver import Driver
+from ladder.plan import ROOT, Choice, Plan, read_plan
+from ladder.progress import Progress
+from ladder.steps import Steps
 from rich.console import Console
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "scripts")]
-
-from ladder.driver import Driver  # noqa: E402
-from ladder.plan import Choice, Plan, read_plan  # noqa: E402
-from ladder.progress import Progress  # noqa: E402
-from ladder.steps import Steps  # noqa: E402
 
 TABLE = ROOT / "scripts" / "table.yaml"
 CONFIG = "configs/quickstart/sft.yaml"
@@ -45,7 +41,7 @@ CONTENT: dict[str, Any] = {
 }
 
 # what it writes depends on its arguments and on the models that they name, as slm-math's does
-PROGRAM = '''
+PROGRAM = """
 import hashlib, json, os, pathlib, random, re, sys, time
 command, *arguments = sys.argv[1:]
 folder = pathlib.Path(os.environ["FAKE"])
@@ -61,8 +57,10 @@ with (folder / "calls").open("a") as file:
 root.mkdir(parents=True, exist_ok=True)
 (root / "begun").write_text("")
 text = " ".join(arguments)
-models = [pathlib.Path(path, "model.safetensors") for path in re.findall(r"[^\\s\\"]+/export", text)]
-made = hashlib.sha256(text.encode() + b"".join(path.read_bytes() for path in models)).hexdigest()
+made = hashlib.sha256(text.encode())
+for path in re.findall(r"[^\\s\\"]+/export", text):
+    made.update(pathlib.Path(path, "model.safetensors").read_bytes())
+made = made.hexdigest()
 if (folder / f"wait-{name}").exists():
     time.sleep(60)
 if (folder / f"fail-{name}").exists():
@@ -81,7 +79,7 @@ else:
             right = int(made[number], 16) % 2 == 0
             row = {"id": f"p{number}", "sample": 0, "correct": right}
             file.write(json.dumps(row | {"seconds": random.random()}) + "\\n")
-'''
+"""
 
 
 class Ladder:

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from ladder.driver import StepFailed, locked
 from scripts.climbing import CONTENT, Ladder
 
-from ladder.driver import StepFailed, locked
+from slm_math.evaluation.runs import evaluation_folders
 from slm_math.stopping import stoppable
 
 EVERY = ["base", "tuned", "base", "tuned", "pair"]  # two steps, three rows
@@ -42,8 +43,11 @@ def test_changed_options_repeat_a_step_and_all_that_reads_it(ladder: Ladder) -> 
     options(ladder, "tuned")["lr"] = 1
     ladder.climb()
     assert ladder.calls() == ["tuned", "tuned", "pair"]
-    replaced = sorted(path.name for path in (ladder.out / "replaced").iterdir())
-    assert replaced == ["toy-pair-1", "toy-tuned-1", "tuned-1"]
+    replaced = sorted(path.parent.name for path in (ladder.out / "replaced").glob("*/1"))
+    assert replaced == ["toy-pair", "toy-tuned", "tuned"]
+    aside = ladder.out / "replaced/toy-pair/1"
+    assert "\ntuned: made again: other command; the old one is in " in ladder.shown
+    assert f"toy-pair: made again: other inputs; the old one is in {aside}\n" in ladder.shown
 
 
 def test_changed_seed_repeats_everything(ladder: Ladder) -> None:
@@ -71,6 +75,7 @@ def test_changed_config_file_repeats_its_steps(
     config.write_text("a: 2")
     ladder.climb()
     assert ladder.calls()[0] == "tuned"
+    assert "tuned: made again: other config files" in ladder.shown
 
 
 def test_removed_model_is_made_again_and_nothing_else_if_it_is_the_same(ladder: Ladder) -> None:
@@ -137,6 +142,7 @@ def test_ladder_goes_on_at_the_failed_step_in_its_folder(ladder: Ladder) -> None
     ladder.climb()
     assert ladder.calls() == EVERY[1:]
     assert not (ladder.out / "replaced").exists()
+    assert "tuned: resumed" in ladder.shown
 
 
 def test_step_without_a_result_is_tried_afresh_and_then_fails(ladder: Ladder) -> None:
@@ -144,7 +150,7 @@ def test_step_without_a_result_is_tried_afresh_and_then_fails(ladder: Ladder) ->
     with pytest.raises(StepFailed, match="step tuned left no whole result"):
         ladder.climb()
     assert ladder.calls() == ["base", "tuned", "tuned"]
-    assert [path.name for path in (ladder.out / "replaced").iterdir()] == ["tuned-1"]
+    assert (ladder.out / "replaced/tuned/1/begun").exists()
 
 
 def test_folder_of_another_ladder_is_set_aside(ladder: Ladder) -> None:
@@ -199,6 +205,12 @@ def test_options_in_the_environment_reach_no_step(
         program.read_text() + "\nassert not any(n.startswith('SLM_MATH_FIT') for n in os.environ)"
     )
     ladder.climb()
+
+
+def test_what_was_replaced_is_in_no_report(ladder: Ladder) -> None:
+    ladder.climb()
+    ladder.climb(limit=1)
+    assert list(evaluation_folders(ladder.out)) == ["toy/base", "toy/pair", "toy/tuned"]
 
 
 def test_second_driver_is_refused(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripts.climbing import CONTENT, ROOT, TABLE, Ladder
-
 from ladder.plan import Choice, Step, read_plan
-from slm_math.cli import run
+from scripts.climbing import CONTENT, ROOT, TABLE, Ladder
 from table import main
+
+from slm_math.cli import run
 
 MODEL = "Qwen/Qwen2.5-Math-1.5B"
 OUT = ROOT / "runs" / "ladder"
