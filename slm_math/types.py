@@ -144,15 +144,21 @@ class Problem:
 
     def ask(self, prompt: Template, /, **slots: str) -> Chat:
         """A user message that shows the whole problem: its images, and `prompt` (a
-        `slm_math.prompts.Prompt`) with text and choices in its slot {problem}, and `slots`. Raises
-        ValueError for a problem with a draft that the prompt would not show.
+        `slm_math.prompts.Prompt`) with text and choices in its slot {problem}, its draft in {draft}
+        and {answer}, and `slots`. Raises ValueError for a problem with a draft that the prompt
+        would not show.
         """
         if not hasattr(prompt, "fill"):
             raise TypeError(f"Problem.ask takes Prompt({prompt!r:.100}), not a text")
-        if self.draft is not None and not {"draft", "answer"} & set(slots):
-            raise ValueError(
-                f"problem {self.id} asks about a draft, which this agent does not show: use Judge"
-            )
+        if self.draft is not None:
+            own = {"draft": self.draft.text, "answer": self.draft.answer}
+            declared = getattr(prompt, "slots", ())
+            slots = {name: text for name, text in own.items() if name in declared} | slots
+            if not set(own) & set(slots):
+                raise ValueError(
+                    f"problem {self.id} asks about a draft, which this agent does not show: use "
+                    "Judge"
+                )
         return user(prompt.fill(problem=self.statement, **slots), self.images)
 
 

@@ -34,6 +34,10 @@ class Judge(Agent):
     runs: int = 1
     temperature: float | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        judging_prompt(self.prompt)
+
     def solve(self, problem: Problem) -> Workflow[str | None]:
         if problem.draft is None:
             raise ValueError(
@@ -50,3 +54,16 @@ class Judge(Agent):
             temperature=self.temperature,
         )
         return decision if decision in DECISIONS else None
+
+
+def judging_prompt(name: str) -> Prompt:
+    """The prompt that shows a problem and a draft. Raises ValueError for a template that shows no
+    draft.
+    """
+    prompt = Prompt(name, "problem draft answer")
+    if not any(mark in prompt.template for mark in ("{draft}", "{answer}")):
+        raise ValueError(
+            f"prompt {name!r} shows neither {{draft}} nor {{answer}}, so there is nothing to judge "
+            "in it: use one such as verify"
+        )
+    return prompt

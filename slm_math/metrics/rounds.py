@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from slm_math.agents.judging import reviewed
-from slm_math.metrics.verdicts import balanced_accuracy, verdict_sides
+from slm_math.metrics.verdicts import balanced_accuracy, solved_problem, verdict_sides
 from slm_math.records.record import GRADED, Record
 
 FORMAL = ("box", "tag")  # forms of stating an answer that prompts ask for
@@ -61,11 +61,23 @@ class Judgment:
 
 
 def judgments(records: Sequence[Record]) -> list[Judgment]:
-    """Every verdict in the records, with the answer that it is about."""
-    return [
+    """Every verdict in the records, with the answer that it is about: a draft of the agent, or of
+    the problem (answer type "verdict"), where a missing answer is UNCLEAR.
+    """
+    asked = [
+        Judgment(
+            solved_problem(record),
+            role=record.turns[0].role,
+            verdict=record.answer or "UNCLEAR",
+            correct=record.gold == VERDICTS[0],
+        )
+        for record in records
+        if record.answer_type == "verdict" and record.turns
+    ]
+    return asked + [
         Judgment(record.id, note.role, note.text or "", bool(draft.correct))
         for record in records
-        if any(note.kind == "verdict" for note in record.notes)
+        if record.answer_type != "verdict" and any(note.kind == "verdict" for note in record.notes)
         for draft, note in reviewed((note.kind, note.branch, note) for note in record.notes)
     ]
 

@@ -21,10 +21,16 @@ def verdict_sides(records: Sequence[Record]) -> dict[str, list[tuple[str, float]
     sides: dict[str, list[tuple[str, float]]] = {}
     for record in records:
         if record.answer_type == "verdict":
-            problem = record.id.rpartition("/")[0]  # drafts of a problem share what is before
             side = SIDES[DECISIONS.index(record.gold)]
-            sides.setdefault(side, []).append((problem, float(record.correct)))
+            sides.setdefault(side, []).append((solved_problem(record), float(record.correct)))
     return sides
+
+
+def solved_problem(record: Record) -> str:
+    """The name of the problem that is solved, which all drafts of it share: the unit of
+    independent observations.
+    """
+    return record.id.rpartition("/")[0] if record.answer_type == "verdict" else record.id
 
 
 def balanced_accuracy(sides: Mapping[str, float]) -> float | None:

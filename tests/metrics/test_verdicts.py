@@ -1,10 +1,13 @@
 """Rates of a verifier's verdicts, against counts by hand."""
 
+from dataclasses import replace
+
 import pytest
 
-from slm_math.metrics.intervals import wilson
+from slm_math.metrics.intervals import pooled, wilson
+from slm_math.metrics.rounds import verdict_counts
 from slm_math.metrics.summary import summarize
-from slm_math.records.record import Record
+from slm_math.records.record import Record, TurnEvent
 
 
 def verdict(problem: int, gold: str, answer: str | None, draft: str = "a") -> Record:
@@ -52,3 +55,27 @@ def test_drafts_of_one_side_have_no_balanced_accuracy() -> None:
     metrics = summarize(RECORDS[:8]).metrics
     assert "balanced_accuracy" not in metrics
     assert "true_negative_rate" not in metrics
+
+
+def test_accuracy_counts_drafts_of_one_problem_as_one_observation() -> None:
+    records = [
+        verdict(n, "CORRECT", "CORRECT" if n % 2 else "INCORRECT", draft)
+        for n in range(8)
+        for draft in "abcd"
+    ]
+    summary = summarize(records)
+    assert (summary.low, summary.high) == pytest.approx(
+        pooled([[n % 2] * 4 for n in range(8)])
+    )  # as wide as of 8 drafts, not of 32
+
+
+def test_verdicts_are_counted_by_the_truth() -> None:
+    """As for the verifier of an agent; a missing verdict is UNCLEAR, and no INCORRECT."""
+    turn = (TurnEvent("verifier"),)
+    [counts] = verdict_counts([replace(each, events=turn) for each in RECORDS]).values()
+    assert counts == {
+        ("CORRECT", True): 6,
+        ("INCORRECT", True): 2,
+        ("INCORRECT", False): 1,
+        ("UNCLEAR", False): 3,
+    }
