@@ -192,14 +192,12 @@ def _evaluation(row: Row, data: str, source: Any, profile: Mapping[str, Any]) ->
     agent = profile["agents"][row.agent]
     agent = {"class_path": agent} if isinstance(agent, str) else dict(agent)
     own = agent.pop("evaluation", {})  # options that only this agent's evaluations have
-    options = {"source": source, "agents": {row.name: agent}}
-    if isinstance(row.model, str):
-        options["model"] = f"{{{row.model}}}"
-    else:
-        options["engines"] = {
-            role: {"class_path": "CheckpointEngine", "path": f"{{{step}}}"}
-            for role, step in row.model.items()
-        }
+    model: Any = (
+        f"{{{row.model}}}"
+        if isinstance(row.model, str)
+        else {role: f"{{{step}}}" for role, step in row.model.items()}
+    )
+    options = {"model": model, "source": source, "agents": {row.name: agent}}
     evaluation = profile.get("evaluation", {})
     return {
         "command": "eval",
