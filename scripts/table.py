@@ -28,13 +28,13 @@ from rich.console import Console  # noqa: E402
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    model = None if options.model is None else _model(options.model)
-    default = "ladder" if model is None else f"ladder-{Path(model).name}"
-    out = Path(options.out).resolve() if options.out else ROOT / "runs" / default
-    choice = Choice(out, model, options.limit, options.seed)
     from slm_math.stopping import Stopped, say, stoppable
 
     try:
+        model = None if options.model is None else _model(options.model)
+        default = "ladder" if model is None else f"ladder-{Path(model).name}"
+        out = Path(options.out).resolve() if options.out else ROOT / "runs" / default
+        choice = Choice(out, model, options.limit, options.seed)
         plan = read_plan(Path(options.table), choice)
         if options.dry_run:
             for step in plan.steps:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         with stoppable():
             return _climb(plan, choice)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         say(f"error: {error}")
         return 2
     except KeyboardInterrupt as error:
@@ -136,9 +136,20 @@ def _positive(text: str) -> int:
 
 
 def _model(given: str) -> str:
-    """A folder as an absolute path, since commands run in the folder of the project."""
-    folder = Path(given).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else given
+    """A base model: a hub id, or a folder as an absolute path, since commands run in the folder of
+    the project.
+
+    Raises ValueError for a path without a model, and for an adapter.
+    """
+    from slm_math.policy.adapter_files import base_of
+    from slm_math.policy.loading import check_model
+
+    if not given:
+        raise ValueError("MODEL is empty: name a folder or a hub id, or leave it out")
+    path = check_model(given)
+    if base_of(path) is not None:
+        raise ValueError(f"{path} is an adapter of {base_of(path)}: name a base model")
+    return str(Path(path).resolve()) if Path(path).is_dir() else path
 
 
 if __name__ == "__main__":

@@ -190,8 +190,7 @@ def _others(others: Any, model: str | None) -> Others | None:
 def _evaluation(row: Row, data: str, source: Any, profile: Mapping[str, Any]) -> dict[str, Any]:
     """The specification of the evaluation of a row on a data set."""
     agent = profile["agents"][row.agent]
-    agent = {"class_path": agent} if isinstance(agent, str) else dict(agent)
-    own = agent.pop("evaluation", {})  # options that only this agent's evaluations have
+    agent = {"class_path": agent} if isinstance(agent, str) else agent
     model: Any = (
         f"{{{row.model}}}"
         if isinstance(row.model, str)
@@ -202,7 +201,7 @@ def _evaluation(row: Row, data: str, source: Any, profile: Mapping[str, Any]) ->
     return {
         "command": "eval",
         "config": evaluation.get("config", []),
-        "options": options | evaluation.get("options", {}) | own,
+        "options": options | evaluation.get("options", {}),
         "row": row.name,
         "data": data,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from ladder.plan import Choice, Step, read_plan
 from scripts.climbing import CONTENT, ROOT, TABLE, Ladder
 from table import main
+from tiny import model_folder
 
 from slm_math.cli import run
 
@@ -228,3 +230,35 @@ def test_a_mistake_on_the_command_line_is_named(
 def test_a_missing_table_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--table", "none.yaml", "--dry_run"]) == 2
     assert "none.yaml cannot be read" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("", "MODEL is empty"),
+        ("./no/such/folder", "does not exist"),
+        ("configs", "contains no config.json"),
+    ],
+)
+def test_a_model_that_is_none_is_named_before_any_step(
+    model: str, message: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main([model, "--dry_run"]) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_an_adapter_is_no_base(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    base = model_folder(tmp_path / "base")
+    config = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": str(base)}
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    assert main([str(adapter), "--dry_run"]) == 2
+    assert "adapter" in capfd.readouterr().err
+
+
+def test_an_out_that_is_a_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["--out", str(tmp_path / "file")]) == 2
+    assert "file" in capfd.readouterr().err
