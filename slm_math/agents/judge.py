@@ -37,6 +37,7 @@ class Judge(Agent):
     def __post_init__(self) -> None:
         super().__post_init__()
         judging_prompt(self.prompt)
+        self.derive(uses_python=self.runs > 0)
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         if problem.draft is None:

@@ -96,7 +96,7 @@ def _rate(summary: Summary, key: str) -> str:
     if key not in summary.intervals:
         return "-"
     low, high, n = summary.intervals[key]
-    return f"{100 * summary.metrics[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}], n = {n}"
+    return f"{100 * summary.metrics[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]\nn = {n}"
 
 
 def calibration_lines(summaries: Mapping[str, Summary]) -> list[str]:

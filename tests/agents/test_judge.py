@@ -2,10 +2,10 @@
 
 import pytest
 
-from slm_math.agents import Judge, SingleShot
+from slm_math.agents import FewShot, Judge, SingleShot
 from slm_math.prompts import Prompt
 from slm_math.testing import drive
-from slm_math.types import Draft, Problem
+from slm_math.types import Draft, Problem, Task
 
 PROBLEM = Problem("d/1", "What is 3 + 4?", "verdict", draft=Draft("I add: 3 + 4 = 8.", "8"))
 
@@ -39,3 +39,26 @@ def test_a_problem_without_a_draft_is_refused() -> None:
 def test_an_agent_that_does_not_show_the_draft_is_refused() -> None:
     with pytest.raises(ValueError, match="d/1 asks about a draft"):
         drive(SingleShot(), PROBLEM, ["VERDICT: CORRECT"])
+
+
+def test_without_programs_it_needs_no_sandbox() -> None:
+    assert not Judge(runs=0).uses_python
+    assert Judge().uses_python
+
+
+def test_a_prompt_that_shows_no_draft_is_refused() -> None:
+    with pytest.raises(ValueError, match="'solve' shows neither"):
+        Judge(prompt=Prompt("solve"))
+
+
+def test_worked_verdicts_can_be_shown_first() -> None:
+    """`--shots` shows problems with drafts as the verifier is asked about them."""
+    example = Task(PROBLEM, "INCORRECT", "3+4=7\nVERDICT: INCORRECT")
+    agent = FewShot(Judge(prompt=Prompt("verify_plain")), [example])
+    asked = Problem("d/3", "What is 1 + 1?", "verdict", draft=Draft("2", "2"))
+    [turn] = drive(agent, asked, ["VERDICT: CORRECT"]).trace.turns
+    assert [message.text for message in turn.request.chat] == [
+        "Check: What is 3 + 4? Answer: 8",
+        "3+4=7\nVERDICT: INCORRECT",
+        "Check: What is 1 + 1? Answer: 2",
+    ]
