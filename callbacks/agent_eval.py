@@ -26,9 +26,11 @@ from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import Output, Plan, check_names
 from slm_math.evaluation.plain import print_line
 from slm_math.evaluation.table import (
+    calibration_lines,
     metric_lines,
     program_lines,
     results_table,
+    verdicts_table,
     warning_lines,
 )
 from slm_math.metrics.summary import Summary
@@ -303,9 +305,12 @@ class AgentEval(L.Callback):
         console = console_of(trainer)
         heading = f"since {self._first}" if gains else ""
         cells = {key: gain.shown_difference() for key, gain in gains.items()}
-        console.print(results_table(title, summaries, heading, cells))
+        accuracies = results_table(title, summaries, heading, cells)
+        for table in filter(None, (accuracies, verdicts_table(summaries))):
+            console.print(table)
         for line in (
             *metric_lines(summaries),
+            *calibration_lines(summaries),
             *program_lines(summaries),
             *warning_lines(summaries),
         ):

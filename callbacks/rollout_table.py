@@ -57,7 +57,10 @@ class RolloutTable(L.Callback):
                 + ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
                 for role, parts in record.parts.items()
             )
-            texts = (record.problem, record.gold, reply, rewards)
+            problem = record.problem
+            if record.draft is not None:
+                problem += f"\ndraft: {record.draft.text}\nanswer: {record.draft.answer}"
+            texts = (problem, record.gold, reply, rewards)
             table.add_row(*(plain(text, self.width) for text in texts))
         console_of(trainer).print(table)
 

@@ -26,7 +26,7 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     """
     from slm_math.evaluation.plain import cell, print_line
     from slm_math.evaluation.runs import named_folders
-    from slm_math.evaluation.table import warning_lines
+    from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
     from slm_math.metrics.summary import Summary, by_tag, read_summary
     from slm_math.records.files import read_manifest
 
@@ -51,6 +51,15 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         cells = (column[name].shown() if name in column else "-" for column in columns.values())
         table.add_row(cell(name, 200), *cells)
     console.print(table)
+    every = {
+        f"{folder.rstrip('/')}/{name}": summary
+        for folder, column in columns.items()
+        for name, summary in column.items()
+    }
+    if verdicts := verdicts_table(every):
+        console.print(verdicts)
+    for line in calibration_lines(every):
+        print_line(console, line)
     for column in columns.values():
         for line in warning_lines(column):
             console.print(line, markup=False)

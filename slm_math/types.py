@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
-from slm_math.ranges import check_number, check_whole
+from slm_math.sampling import Sampling as Sampling  # every request holds one
 from slm_math.shortening import shortened
 
 T = TypeVar("T")
 
-AnswerType = Literal["math", "mc", "num"]
+AnswerType = Literal["math", "mc", "num", "verdict"]
 Finish = Literal["stop", "length"]
 
 
@@ -108,11 +108,20 @@ class Template(Protocol):
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A solution that somebody wrote to a problem, and the answer that it states."""
+
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True)
 class Problem:
     """All that an agent may know about a task.
 
     `choices` are in the order of their letters; `text` does not repeat them. `tags` holds level,
-    subject and the like, for reports only.
+    subject and the like, for reports only. A problem with a `draft` asks whether the answer of that
+    draft is right (answer type "verdict": CORRECT or INCORRECT).
     """
 
     id: str
@@ -121,6 +130,7 @@ class Problem:
     choices: tuple[str, ...] = ()
     images: tuple[Image, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    draft: Draft | None = None
 
     @property
     def statement(self) -> str:
@@ -134,10 +144,21 @@ class Problem:
 
     def ask(self, prompt: Template, /, **slots: str) -> Chat:
         """A user message that shows the whole problem: its images, and `prompt` (a
-        `slm_math.prompts.Prompt`) with text and choices in its slot {problem}, and `slots`.
+        `slm_math.prompts.Prompt`) with text and choices in its slot {problem}, its draft in {draft}
+        and {answer}, and `slots`. Raises ValueError for a problem with a draft that the prompt
+        would not show.
         """
         if not hasattr(prompt, "fill"):
             raise TypeError(f"Problem.ask takes Prompt({prompt!r:.100}), not a text")
+        if self.draft is not None:
+            own = {"draft": self.draft.text, "answer": self.draft.answer}
+            declared = getattr(prompt, "slots", ())
+            slots = {name: text for name, text in own.items() if name in declared} | slots
+            if not set(own) & set(slots):
+                raise ValueError(
+                    f"problem {self.id} asks about a draft, which this agent does not show: use "
+                    "Judge"
+                )
         return user(prompt.fill(problem=self.statement, **slots), self.images)
 
 
@@ -153,42 +174,6 @@ class Task:
     gold: str
     solution: str | None = None
     tolerance: float | str | None = None
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to decode: temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off; `stop` strings
-    end a reply.
-
-    Of the tokens that top_k leaves, top_p keeps the likeliest until they hold that share; min_p
-    drops those below that share of the likeliest one's probability (Nguyen et al. 2024).
-    `not_first` names strings with which a reply may not begin (their first token is masked at the
-    first position): a control for "the model only learned when to reason".
-    """
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    max_new_tokens: int = 512
-    stop: tuple[str, ...] = ()
-    not_first: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_number("temperature", self.temperature, low=0)
-        check_number("top_p", self.top_p, above=0, high=1)
-        check_number("min_p", self.min_p, low=0, high=1)
-        check_whole("top_k", self.top_k, low=0)
-        check_whole("max_new_tokens", self.max_new_tokens)
-        if "" in (*self.stop, *self.not_first):
-            raise ValueError("stop and not_first take texts that are not empty")
-
-    @property
-    def restricts_support(self) -> bool:
-        """True when the sampling distribution is not the whole softmax (greedy, top-p, top-k,
-        min-p).
-        """
-        return self.temperature == 0 or self.top_p < 1 or self.top_k > 0 or self.min_p > 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from slm_math.agents.code_as_answer import CodeAsAnswer
 from slm_math.agents.code_feedback import CodeFeedback
 from slm_math.agents.coding import Session, program
 from slm_math.agents.few_shot import FewShot
+from slm_math.agents.judge import Judge
 from slm_math.agents.majority_vote import MajorityVote
 from slm_math.agents.plan_and_reflect import PlanAndReflect
 from slm_math.agents.python_tools import PythonTools
@@ -15,7 +16,7 @@ from slm_math.agents.solver_checker import SolverChecker
 from slm_math.agents.solver_coder import SolverCoder
 from slm_math.agents.solver_verifier import SolverVerifier
 from slm_math.agents.step_by_step_code import StepByStepCode
-from slm_math.agents.verdicts import verdict
+from slm_math.answers.verdicts import verdict
 
 __all__ = [
     "Agent",
@@ -23,6 +24,7 @@ __all__ = [
     "CodeAsAnswer",
     "CodeFeedback",
     "FewShot",
+    "Judge",
     "MajorityVote",
     "PlanAndReflect",
     "PythonTools",

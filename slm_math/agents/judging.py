@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from slm_math.agents.coding import program_answer, reply_with_tools, write_program
-from slm_math.agents.verdicts import marked_verdict, verdict
+from slm_math.answers.verdicts import marked_verdict, verdict
 from slm_math.prompts import Prompt
 from slm_math.types import Note, Problem, Workflow
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from slm_math.agents.base import Agent
 from slm_math.agents.coding import reply_with_tools
 from slm_math.agents.replies import stated_answer, usable_reply
-from slm_math.agents.verdicts import marked_verdict, verdict
+from slm_math.answers.verdicts import marked_verdict, verdict
 from slm_math.prompts import Prompt
 from slm_math.types import Generate, Note, Problem, Workflow
 

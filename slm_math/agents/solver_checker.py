@@ -9,7 +9,7 @@ from slm_math.agents.base import Agent
 from slm_math.agents.coding import reply_with_tools, transcript_since
 from slm_math.agents.replies import stated_answer, usable_reply
 from slm_math.agents.solver_verifier import NO_ANSWER, NOT_CHECKED
-from slm_math.agents.verdicts import marked_verdict, verdict
+from slm_math.answers.verdicts import marked_verdict, verdict
 from slm_math.prompts import Prompt
 from slm_math.types import Chat, Generate, Note, Problem, Workflow, assistant, user
 

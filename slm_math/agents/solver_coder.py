@@ -10,7 +10,7 @@ from slm_math.agents.base import Agent
 from slm_math.agents.coding import program_answer, write_program
 from slm_math.agents.judging import run_check_program
 from slm_math.agents.replies import usable_reply
-from slm_math.agents.verdicts import marked_verdict, verdict
+from slm_math.answers.verdicts import marked_verdict, verdict
 from slm_math.prompts import Prompt
 from slm_math.types import Chat, Generate, Note, Problem, Workflow, user
 

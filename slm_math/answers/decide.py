@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from slm_math.answers.choices import Choices, in_order, same_choice
-from slm_math.answers.equivalence import Decision, same
+from slm_math.answers.decisions import NO, YES, Decision
+from slm_math.answers.equivalence import same
 from slm_math.answers.systems import one_line
 from slm_math.answers.tolerance import compared
 from slm_math.types import AnswerType
@@ -21,8 +23,8 @@ def decide(
     """Whether `answer` is equivalent to `gold`, with the reason.
 
     `answer_type` "mc" compares letters (or the values of `choices`); "num" allows an error of
-    `tolerance`: 0.01 is absolute, "1%" relative to the reference. Raises ValueError for an unknown
-    answer type or an unreadable tolerance.
+    `tolerance`: 0.01 is absolute, "1%" relative to the reference; "verdict" compares CORRECT and
+    INCORRECT. Raises ValueError for an unknown answer type or an unreadable tolerance.
     """
     answer, gold = one_line(answer), one_line(gold)
     if answer_type == "math":
@@ -31,7 +33,9 @@ def decide(
         return same_choice(answer, gold, in_order(choices))
     if answer_type == "num":
         return compared(answer, gold, tolerance)
-    raise ValueError(f"answer type {answer_type!r} is not one of math, mc, num")
+    if answer_type == "verdict":
+        return YES if answer == gold else NO
+    raise ValueError(f"answer type {answer_type!r} is not one of {', '.join(get_args(AnswerType))}")
 
 
 def equivalent(

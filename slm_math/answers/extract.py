@@ -17,6 +17,7 @@ from slm_math.answers.sentences import only_number, unlabeled
 from slm_math.answers.spoken import spoken
 from slm_math.answers.statements import trim
 from slm_math.answers.turns import Span
+from slm_math.answers.verdicts import stated_verdict
 from slm_math.types import AnswerType
 
 _ANSWER_TAG = re.compile(
@@ -107,6 +108,7 @@ class Extracted:
     - output: the last line that a program in the reply printed
     - whole: the reply is only an answer
     - number: the last number of the reply, if enabled
+    - verdict: "VERDICT: CORRECT", of the answer type "verdict"
     - none: no answer, `value` is None
     """
 
@@ -129,8 +131,12 @@ def extract(
     "answer" of a JSON object; an answer phrase; a sentence that chooses an option; the last printed
     line of a program's output; a reply that is only an answer. With `last_number=True` the last
     number of the text is accepted if all others fail, which is for lenient reports only. With
-    `answer_type="mc"`, a letter that is stated after a box without a letter is the answer.
+    `answer_type="mc"`, a letter that is stated after a box without a letter is the answer. With
+    `answer_type="verdict"`, the verdict is (see `verdicts`); UNCLEAR is no answer.
     """
+    if answer_type == "verdict":
+        stated = stated_verdict(completion)
+        return NOTHING if stated in (None, "UNCLEAR") else Extracted(stated, "verdict", None)
     return _extract(completion, last_number, answer_type == "mc")
 
 

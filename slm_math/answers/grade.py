@@ -54,7 +54,7 @@ def grade(
         gold: the reference answer (for a worked solution with `####` or a box, see `gold_answer`).
         problem: the problem's text; an unevaluated expression copied from it is not an answer.
         answer_type: "math"; "mc" (the reference is one letter or several); "num" (a number, up to
-            `tolerance`).
+            `tolerance`); "verdict" (CORRECT or INCORRECT).
         choices: the choices of "mc": a list in the order of their letters, a mapping of letters to
             texts, or lines that begin with letters.
         tolerance: the allowed error of "num": 0.01 is absolute, "1%" relative to the reference;
@@ -105,6 +105,7 @@ def grade_answer(answer: str | None, task: Task) -> Decision:
     if (
         decision.equal
         and problem.text
+        and problem.answer_type != "verdict"  # one of two words: the problem may hold both
         and (copied(answer, task.gold, problem.text) or echoed(answer, task.gold, problem.text))
     ):
         return Decision(False, "copied")

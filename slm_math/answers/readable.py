@@ -8,18 +8,22 @@ from slm_math.answers.guards import deep
 from slm_math.answers.latex import normalize
 from slm_math.answers.structures import parse
 from slm_math.answers.values import Bag, Bracketed, Opaque, Relation, Value, real
+from slm_math.answers.verdicts import DECISIONS
 from slm_math.types import Problem
 
 
 def readable(answer: str, problem: Problem) -> bool:
     """Whether an answer, correct or not, can be read as the problem's type requires.
 
-    "mc" requires letters or the value of a choice, "num" a number, "math" mathematics or text.
+    "mc" requires letters or the value of a choice, "num" a number, "verdict" CORRECT or INCORRECT,
+    "math" mathematics or text.
     """
     if len(answer) > MAX_ANSWER:
         return False
     if problem.answer_type == "mc":
         return bool(letters(answer, in_order(problem.choices)))
+    if problem.answer_type == "verdict":
+        return answer in DECISIONS
     spelled = normalize(answer)
     if not spelled or deep(spelled):
         return False

@@ -8,6 +8,7 @@ from slm_math.data.arithmetic import Arithmetic
 from slm_math.data.base import Source, Split
 from slm_math.data.competition_math import MATH
 from slm_math.data.cot import CoT
+from slm_math.data.drafts import Drafts
 from slm_math.data.gsm8k import GSM8K
 from slm_math.data.math500 import MATH500
 
@@ -22,6 +23,7 @@ __all__ = [
     "Arithmetic",
     "ChatData",
     "CoT",
+    "Drafts",
     "ProblemData",
     "Source",
     "Split",

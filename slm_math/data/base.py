@@ -38,6 +38,10 @@ class Source:
             if task.solution
         ]
 
+    def about(self, split: Split) -> str:
+        """A line on what a split consists of, which is printed where it is used; "" for none."""
+        return ""
+
     def hub_files(self) -> list[HubFile]:
         """The files on the Hugging Face hub that the data set reads; [] for local data."""
         return []

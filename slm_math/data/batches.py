@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import lightning as L
 
-from slm_math.data.base import Source
+from slm_math.data.base import Source, Split
 from slm_math.ranges import check_whole
 
 T = TypeVar("T")
@@ -161,6 +161,12 @@ class SourceData(L.LightningDataModule):
         self._loader: Batches[Any] | None = None
         self._loads_for: L.Trainer | None = None  # whose position the loader has
         self._state: dict[str, int] | None = None  # of a checkpoint, until a loader has it
+
+    def _say_about(self, split: Split) -> None:
+        """Prints what a split consists of, if its data set says so."""
+        line = self.source.about(split)
+        if line and (self.trainer is None or self.trainer.is_global_zero):
+            print(line, flush=True)
 
     def _batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
         trainer = self.trainer

@@ -57,6 +57,7 @@ class ChatData(SourceData):
         for split in splits:
             if split not in self.rows:
                 self.rows[split] = self.tokenize(split)
+                self._say_about(split)
         if stage == "fit" and not self.rows["train"]:
             longest, reason = self._longest()
             short = "" if self._unsolved("train") else f" (of at most {longest} tokens: {reason})"

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from slm_math.answers.tolerance import allowance
 from slm_math.data.golds import is_number, number_text, read_gold
-from slm_math.types import AnswerType, Chat, Image, Message, Problem, Task
+from slm_math.types import AnswerType, Chat, Draft, Image, Message, Problem, Task
 
 
 def check_tasks(tasks: Any, owner: str, graded: bool) -> list[Task]:
@@ -93,6 +93,11 @@ def _checked_task(task: Task, graded: bool) -> Task:
     if problem.answer_type not in get_args(AnswerType):
         known = ", ".join(get_args(AnswerType))
         raise ValueError(f"its answer type {problem.answer_type!r} is not one of {known}")
+    if (problem.answer_type == "verdict") != isinstance(problem.draft, Draft):
+        raise ValueError(
+            f"its answer type is {problem.answer_type!r} and its draft {_shown(problem.draft)}: "
+            'the answer type "verdict" goes with a Draft(text, answer), and no other does'
+        )
     _check_parts("choices", problem.choices, str)
     _check_parts("images", problem.images, Image)
     if not isinstance(problem.tags, Mapping):

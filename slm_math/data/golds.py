@@ -25,6 +25,7 @@ from slm_math.answers.boxes import find_boxes
 from slm_math.answers.choices import letters
 from slm_math.answers.equivalence import MAX_ANSWER
 from slm_math.answers.tolerance import within
+from slm_math.answers.verdicts import DECISIONS
 from slm_math.types import Problem
 
 _MISSING = frozenset(("nan", "<na>", "nat", "null", "n/a"))  # how tables print a missing value
@@ -56,6 +57,8 @@ def read_gold(gold: Any, problem: Problem) -> str:
         text = gold_answer(text)
     if not text or _BOX.search(text):
         raise ValueError(f"marks no answer, or an empty one: {WAY_OUT}")
+    if problem.answer_type == "verdict":
+        return _verdict(text)
     if problem.answer_type == "mc":
         return _choice(text, gold, problem.choices)
     if problem.answer_type == "num":
@@ -114,6 +117,12 @@ def _choice(text: str, gold: Any, choices: tuple[str, ...]) -> str:
     if choices and outside:
         last = chr(ord("A") + len(choices) - 1)
         raise ValueError(f"names {', '.join(outside)}, but the choices are A to {last}")
+    return text
+
+
+def _verdict(text: str) -> str:
+    if text not in DECISIONS:
+        raise ValueError(f"is {_shown(text)}, which is not one of {', '.join(DECISIONS)}")
     return text
 
 

@@ -28,14 +28,16 @@ class ProblemData(SourceData):
         super().__init__(source, batch_size, seed, limit)
 
     def setup(self, stage: str) -> None:
-        split: dict[str, Split] = {"fit": "train", "validate": "validation"}
+        splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
+        split = splits.get(stage, "test")
         self.tasks = sample_tasks(
-            read_tasks(self.source, split.get(stage, "test")),
+            read_tasks(self.source, split),
             self.limit if stage == "fit" else None,
             self.seed,
         )
         if not self.tasks:
             raise ValueError(f"{self.source.name} has no problems in the split for {stage}")
+        self._say_about(split)
 
     def train_dataloader(self) -> Batches[Task]:
         return self._training_batches(self.tasks)

@@ -106,6 +106,8 @@ def evaluate(
             f"{source.name} has no problems in its {split} split"
             + (f" with {where}" if where else "")
         )
+    if line := source.about(split):
+        print(line)
     if by and not any(by in task.problem.tags for task in tasks):
         raise ValueError(f"no problem of {source.name} has a tag {by}")
     if inference.sampling.temperature == 0 and samples > 1:
@@ -160,10 +162,12 @@ def _print_results(
     """Prints the results of the evaluations in a folder."""
     from slm_math.evaluation.plain import print_line
     from slm_math.evaluation.table import (
+        calibration_lines,
         decoding_line,
         metric_lines,
         program_lines,
         results_table,
+        verdicts_table,
         warning_lines,
     )
     from slm_math.metrics.summary import by_tag, read_summary
@@ -171,9 +175,11 @@ def _print_results(
     read = {name: read_summary(out / name) for name in names}
     records = {name: some for name, (some, _) in read.items()}
     rows = {name: summary for name, (_, summary) in read.items()}
-    console.print(results_table(title, rows))
+    for table in filter(None, (results_table(title, rows), verdicts_table(rows))):
+        console.print(table)
     for line in [
         *metric_lines(rows),
+        *calibration_lines(rows),
         *program_lines(rows),
         *filter(None, (decoding_line(name, out / name) for name in names)),
         *warning_lines(rows),

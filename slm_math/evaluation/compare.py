@@ -18,6 +18,7 @@ from fractions import Fraction
 from typing import Any, TypeAlias
 
 from slm_math.metrics.intervals import Z, t_point
+from slm_math.metrics.verdicts import solved_problem
 from slm_math.records.record import Record
 
 _Verdicts: TypeAlias = dict[str, list[bool]]  # by problem
@@ -156,6 +157,20 @@ def spread_interval(differences: Sequence[float]) -> tuple[float, float]:
     return paired_interval(gained, lost, len(differences))
 
 
+def clustered_interval(clusters: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """95 % interval of the mean of all differences in clusters of unequal sizes, from the variance
+    of a ratio of sums over clusters (Cochran 1977, section 6.3; Student's t).
+    """
+    n, total = len(clusters), sum(map(len, clusters))
+    mean = math.fsum(map(math.fsum, clusters)) / total
+    residuals = [math.fsum(some) - mean * len(some) for some in clusters]
+    if n < 2 or not any(residuals):
+        return spread_interval([math.fsum(some) / len(some) for some in clusters])
+    variance = n / (n - 1) * math.fsum(residual**2 for residual in residuals) / total**2
+    half = t_point(n - 1) * math.sqrt(variance)
+    return max(mean - half, -1.0), min(mean + half, 1.0)
+
+
 def sign_flip(differences: Sequence[Fraction], flips: int = FLIPS, seed: int = 0) -> float:
     """Two-sided p of a mean difference of 0: how often random signs give a sum at least as far from
     0 as the observed one.
@@ -201,6 +216,7 @@ class _Outcome:
     name: str
     verdicts: _Verdicts
     broken: int
+    units: Mapping[str, str]  # the independent observation that a problem belongs to
 
     @property
     def single(self) -> bool:
@@ -224,17 +240,25 @@ def _outcome(name: str, records: Sequence[Record]) -> _Outcome:
                 f"'correct')"
             )
         verdicts.setdefault(record.id, []).append(record.correct and not record.broken)
-    return _Outcome(name, verdicts, sum(record.broken for record in records))
+    units = {record.id: solved_problem(record) for record in records}
+    return _Outcome(name, verdicts, sum(record.broken for record in records), units)
 
 
 def _comparison(before: _Outcome, after: _Outcome) -> Comparison:
     shares = {id: (before.share(id), after.share(id)) for id in before.verdicts}
+    clusters: dict[str, list[Fraction]] = {}
+    for id, (old, new) in shares.items():
+        clusters.setdefault(before.units[id], []).append(new - old)
     half = Fraction(1, 2)
     gained = tuple(id for id, (old, new) in shares.items() if old < half < new)
     lost = tuple(id for id, (old, new) in shares.items() if new < half < old)
     differences = [new - old for old, new in shares.values()]
     n = len(differences)
-    if before.single and after.single:
+    if len(clusters) < n:  # drafts of one problem are no independent observations
+        p = sign_flip([sum(some, Fraction()) for some in clusters.values()])
+        test = "sign-flip permutation by problem"
+        low, high = clustered_interval([list(map(float, some)) for some in clusters.values()])
+    elif before.single and after.single:
         p, test = mcnemar(len(gained), len(lost)), "exact McNemar"
         low, high = paired_interval(len(gained), len(lost), n)
     else:
@@ -268,6 +292,7 @@ def _rules(record: Record) -> dict[str, Any]:
         "answer_type": record.answer_type,
         "choices": record.choices,
         "tolerance": record.tolerance,
+        "draft": record.draft,
     }
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slm_math.records.eval_folders import evaluation_folders
 from slm_math.records.files import differences, read_manifest, read_records
 from slm_math.records.record import Record
-
-# folders of one rank's share, and of evaluations that were set aside
-_NOT_AN_AGENT = re.compile(r"^rank-\d+$|\.replaced-\d+$")
 
 
 @dataclass(frozen=True)
@@ -117,18 +114,6 @@ def _at(data: Any, key: str) -> Any:
 def _short(value: Any, width: int) -> str:
     text = json.dumps(value)
     return text if len(text) <= width else f"{text[: width - 4]} ..."
-
-
-def evaluation_folders(folder: Path) -> dict[str, Path]:
-    """The folders of agents by name, `<agent>` or, with several data sets, `<set>/<agent>`.
-
-    In the order in which they were started; without the shares of single ranks, and without
-    evaluations that were set aside.
-    """
-    files = (file for depth in ("*", "*/*") for file in folder.glob(f"{depth}/records.jsonl"))
-    paths = [file.parent for file in files if not _NOT_AN_AGENT.search(file.parent.name)]
-    paths.sort(key=lambda path: (str(read_manifest(path).get("started", "")), str(path)))
-    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 def named_folders(folder: str) -> dict[str, Path]:

@@ -68,10 +68,64 @@ def warning_lines(summaries: Mapping[str, Summary]) -> list[str]:
     return [f"warning: {name}: {line}" for name, s in summaries.items() for line in s.warnings]
 
 
+VERDICT_RATES = {
+    "balanced_accuracy": "balanced accuracy",
+    "true_positive_rate": "right drafts recognized",
+    "true_negative_rate": "wrong drafts recognized",
+}
+
+
+def verdicts_table(summaries: Mapping[str, Summary]) -> Table | None:
+    """One row per agent that judged drafts: its rates with their intervals, in per cent; None
+    without such an agent.
+    """
+    judges = {name: s for name, s in summaries.items() if set(VERDICT_RATES) & set(s.intervals)}
+    if not judges:
+        return None
+    table = Table(title="verdicts on drafts in %, 95 % interval", title_justify="left")
+    table.add_column("agent", no_wrap=True)
+    for heading in (*VERDICT_RATES.values(), "no verdict"):
+        table.add_column(heading, justify="right")
+    for name, summary in judges.items():
+        rates = [_rate(summary, key) for key in VERDICT_RATES]
+        table.add_row(cell(name, 200), *rates, f"{100 * summary.metrics['no_answer']:.1f}")
+    return table
+
+
+def _rate(summary: Summary, key: str) -> str:
+    if key not in summary.intervals:
+        return "-"
+    low, high, n = summary.intervals[key]
+    return f"{100 * summary.metrics[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]\nn = {n}"
+
+
+def calibration_lines(summaries: Mapping[str, Summary]) -> list[str]:
+    """A line for every agent that judged drafts several times: of the drafts that a share of its
+    verdicts calls right, the share that is.
+    """
+    lines = []
+    for name, summary in summaries.items():
+        parts = [
+            f"{100 * each.share:.0f} %: {100 * each.right:.1f} [{100 * each.low:.1f}, "
+            f"{100 * each.high:.1f}], n = {each.n}"
+            for each in summary.calibration
+        ]
+        if parts:
+            error, low, high = (
+                100 * summary.metrics[f"calibration_error{end}"] for end in ("", "_low", "_high")
+            )
+            lines.append(
+                f"{name}: right drafts in %, by the share of verdicts that say CORRECT: "
+                f"{'; '.join(parts)}; calibration error {error:.1f} [{low:.1f}, {high:.1f}]"
+            )
+    return lines
+
+
 def metric_lines(summaries: Mapping[str, Summary]) -> list[str]:
     """A line for every agent with several samples per problem, rounds or verdicts."""
     lines = []
-    for name, metrics in ((name, summary.metrics) for name, summary in summaries.items()):
+    for name, summary in summaries.items():
+        metrics = summary.metrics
         parts = [
             f"{key} {100 * metrics[key]:.1f} [{100 * metrics[f'{key}_low']:.1f}, "
             f"{100 * metrics[f'{key}_high']:.1f}]"

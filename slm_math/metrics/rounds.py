@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from slm_math.agents.judging import reviewed
+from slm_math.metrics.verdicts import balanced_accuracy, solved_problem, verdict_sides
 from slm_math.records.record import GRADED, Record
 
 FORMAL = ("box", "tag")  # forms of stating an answer that prompts ask for
@@ -60,11 +61,23 @@ class Judgment:
 
 
 def judgments(records: Sequence[Record]) -> list[Judgment]:
-    """Every verdict in the records, with the answer that it is about."""
-    return [
+    """Every verdict in the records, with the answer that it is about: a draft of the agent, or of
+    the problem (answer type "verdict"), where a missing answer is UNCLEAR.
+    """
+    asked = [
+        Judgment(
+            solved_problem(record),
+            role=record.turns[0].role,
+            verdict=record.answer or "UNCLEAR",
+            correct=record.gold == VERDICTS[0],
+        )
+        for record in records
+        if record.answer_type == "verdict" and record.turns
+    ]
+    return asked + [
         Judgment(record.id, note.role, note.text or "", bool(draft.correct))
         for record in records
-        if any(note.kind == "verdict" for note in record.notes)
+        if record.answer_type != "verdict" and any(note.kind == "verdict" for note in record.notes)
         for draft, note in reviewed((note.kind, note.branch, note) for note in record.notes)
     ]
 
@@ -131,10 +144,14 @@ def code_metrics(records: Sequence[Record]) -> dict[str, float]:
 
 
 def agent_metrics(records: Sequence[Record]) -> dict[str, float]:
-    """`round_metrics`, `verdict_metrics`, `code_metrics`, and two more: `oracle` (the answer, any
-    draft or any candidate is correct) and `lost` (unusable replies per sample).
+    """`round_metrics`, `verdict_metrics`, `code_metrics`, the rates of `verdict_sides` with their
+    mean `balanced_accuracy`, and two more: `oracle` (the answer, any draft or any candidate is
+    correct) and `lost` (unusable replies per sample).
     """
     metrics = round_metrics(records) | verdict_metrics(records) | code_metrics(records)
+    sides = means(verdict_sides(records))
+    balanced = balanced_accuracy(sides)
+    metrics |= sides | ({} if balanced is None else {"balanced_accuracy": balanced})
     n = max(len(records), 1)
     graded = [[note.correct for note in record.notes if note.kind in GRADED] for record in records]
     if any(graded):
@@ -151,7 +168,10 @@ Observations: TypeAlias = dict[str, list[tuple[str, float]]]
 def observations(records: Sequence[Record]) -> Observations:
     """The single values whose means are the shares that people compare, for intervals."""
     return (
-        answer_observations(records) | round_observations(records) | verdict_observations(records)
+        answer_observations(records)
+        | round_observations(records)
+        | verdict_observations(records)
+        | verdict_sides(records)
     )
 
 

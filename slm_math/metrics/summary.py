@@ -6,15 +6,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slm_math.metrics.intervals import interval, pooled
 from slm_math.metrics.programs import Programs, count_programs
 from slm_math.metrics.records import record_metrics, reward_metrics
-from slm_math.metrics.rounds import observations
+from slm_math.metrics.rounds import means, observations
+from slm_math.metrics.verdicts import SIDES, balanced_interval, solved_problem, verdict_sides
 from slm_math.metrics.warnings import summary_warnings
 from slm_math.records.files import expected_samples, read_manifest, read_records
 from slm_math.records.record import Record
+
+if TYPE_CHECKING:
+    from slm_math.metrics.calibration import VoteBin
 
 MOST_TAG_VALUES = 30  # a tag with more values is not broken down
 
@@ -28,8 +32,9 @@ class Summary:
     high, n) of other shares, `by` a summary of the problems with each value of a tag (level,
     subject), for tags with at most 30 values. Samples that broke (`errors`), that do not fit into
     the model's context (`skipped`) or that the grader could not decide (`undecided`) count as
-    incorrect. `warnings` are lines on what the numbers do not show. `expected` is the number of
-    samples of the complete evaluation; `seconds` is the mean time per sample.
+    incorrect. `calibration` is that of verdicts with several samples. `warnings` are lines on what
+    the numbers do not show. `expected` is the number of samples of the complete evaluation;
+    `seconds` is the mean time per sample.
     """
 
     problems: int
@@ -43,6 +48,7 @@ class Summary:
     intervals: Mapping[str, tuple[float, float, int]] = field(default_factory=dict)
     by: Mapping[str, Mapping[str, Summary]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    calibration: tuple[VoteBin, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -79,7 +85,13 @@ class Summary:
         intervals = {
             name: dict(zip(("low", "high", "n"), ends)) for name, ends in self.intervals.items()
         }
-        return self.all_metrics() | {"intervals": intervals, "warnings": list(self.warnings)}
+        calibration = {"calibration": list(map(vars, self.calibration))}
+        return {
+            **self.all_metrics(),
+            "intervals": intervals,
+            **(calibration if self.calibration else {}),
+            "warnings": list(self.warnings),
+        }
 
 
 def summarize(
@@ -102,12 +114,16 @@ def summarize(
         by_problem[record.id].append(record.correct)
     shares = [sum(verdicts) / len(verdicts) for verdicts in by_problem.values()]
     metrics = record_metrics(samples)
+    bins: tuple[VoteBin, ...] = ()
     if len(samples) > len(shares):
         # imports numpy, which `slm-math grade` does without
+        from slm_math.metrics.calibration import calibration_metrics, vote_bins
         from slm_math.metrics.samples import sample_metrics
 
         metrics |= sample_metrics(samples) | {"accuracy": sum(shares) / len(shares)}
-    low, high = interval(shares, len(samples))
+        metrics |= calibration_metrics(samples)
+        bins = vote_bins(samples)
+    low, high = _accuracy_interval(samples, shares)
     names = dict.fromkeys(tag for record in samples for tag in record.tags) if tags else {}
     by_tags = {tag: by_tag(samples, tag) for tag in names}
     return Summary(
@@ -122,7 +138,20 @@ def summarize(
         intervals=share_intervals(samples),
         by={tag: parts for tag, parts in by_tags.items() if len(parts) <= MOST_TAG_VALUES},
         warnings=summary_warnings(samples, uses_python),
+        calibration=bins,
     )
+
+
+def _accuracy_interval(records: Sequence[Record], shares: Sequence[float]) -> tuple[float, float]:
+    """That of the shares of correct samples of each problem; drafts of one problem are no
+    independent observations.
+    """
+    units: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        units[solved_problem(record)].append(float(record.correct))
+    if len(units) == len(shares):
+        return interval(shares, len(records))
+    return pooled(list(units.values()))
 
 
 def read_summary(folder: Path) -> tuple[list[Record], Summary]:
@@ -133,8 +162,8 @@ def read_summary(folder: Path) -> tuple[list[Record], Summary]:
 
 
 def share_intervals(records: Sequence[Record]) -> dict[str, tuple[float, float, int]]:
-    """(low, high, n) of the metrics that are means of observations; problems are the units, as for
-    accuracy.
+    """(low, high, n) of the metrics that are means of observations, and of `balanced_accuracy`;
+    problems are the units, as for accuracy.
     """
     intervals = {}
     for name, pairs in observations(records).items():
@@ -143,6 +172,11 @@ def share_intervals(records: Sequence[Record]) -> dict[str, tuple[float, float, 
             by_problem[problem_id].append(value)
         if pairs:
             intervals[name] = (*pooled(list(by_problem.values())), len(pairs))
+    if set(SIDES) <= set(intervals):
+        rates = means(verdict_sides(records))
+        intervals["balanced_accuracy"] = balanced_interval(
+            [rates[side] for side in SIDES], [intervals[side] for side in SIDES]
+        )
     return intervals
 
 

@@ -20,7 +20,7 @@ from slm_math.records.record import (
     RunEvent,
     TurnEvent,
 )
-from slm_math.types import AnswerType
+from slm_math.types import AnswerType, Draft
 
 SCHEMA = 2
 
@@ -48,6 +48,7 @@ def to_json(record: Record) -> dict[str, Any]:
         "problem": record.problem,
         "tags": dict(record.tags),
         "gold": record.gold,
+        **({"draft": vars(record.draft)} if record.draft is not None else {}),
         **(rules if record.answer_type != "math" else choices if record.choices else {}),
         "answer": record.answer,
         **({"correct": record.correct} if record.has_verdict else {}),
@@ -135,6 +136,7 @@ def from_json(row: Mapping[str, Any]) -> Record:
         ),
         choices=_texts(row.get("choices")),
         tolerance=tolerance if type(tolerance) in (int, float, str) else None,
+        draft=_draft(row.get("draft")),
         answer=None if answer is None else _text(answer),
         correct=correct,
         reason=_text(row.get("reason")),
@@ -163,6 +165,12 @@ def from_json(row: Mapping[str, Any]) -> Record:
         },
         has_verdict="correct" in row,
     )
+
+
+def _draft(value: Any) -> Draft | None:
+    if not isinstance(value, dict):
+        return None
+    return Draft(_text(value.get("text")), _text(value.get("answer")))
 
 
 def _check_fields(row: Mapping[str, Any]) -> None:

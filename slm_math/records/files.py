@@ -267,7 +267,7 @@ def expected_samples(folder: Path) -> int | None:
 
 
 def data_hash(tasks: list[Task]) -> str:
-    """A hash of problems, choices, images, reference answers and grading rules, in order."""
+    """A hash of problems, choices, images, drafts, reference answers and grading rules."""
     digest = hashlib.sha256()
     for task in tasks:
         problem = task.problem
@@ -277,7 +277,8 @@ def data_hash(tasks: list[Task]) -> str:
             else []
         )
         images = [_image_hash(image) for image in problem.images]
-        whole = [problem.id, problem.text, task.gold, dict(problem.tags), *rules, *images]
+        draft = [] if problem.draft is None else [problem.draft.text, problem.draft.answer]
+        whole = [problem.id, problem.text, task.gold, dict(problem.tags), *rules, *images, *draft]
         digest.update(json.dumps(whole, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 

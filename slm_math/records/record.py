@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 from slm_math.agents.coding import program
 from slm_math.answers import Extracted, extract, grade
 from slm_math.answers.graded import GradedTrace
-from slm_math.types import AnswerType, Chat, Image, Note, Run, Task, Trace, Turn
+from slm_math.types import AnswerType, Chat, Draft, Image, Note, Run, Task, Trace, Turn
 
 GRADED = ("draft", "candidate")  # the kinds of notes whose text is an answer
 
@@ -99,6 +99,7 @@ class Record:
     answer_type: AnswerType = "math"
     choices: tuple[str, ...] = ()
     tolerance: float | str | None = None
+    draft: Draft | None = None
     answer: str | None = None
     correct: bool = False
     reason: str = ""
@@ -167,7 +168,8 @@ class Record:
         """The record without its long texts: metrics are the same, and it is cheap to send to
         another process.
         """
-        return replace(self, problem="", events=tuple(map(_without_texts, self.events)))
+        events = tuple(map(_without_texts, self.events))
+        return replace(self, problem="", draft=None, events=events)
 
 
 def _without_texts(event: Event) -> Event:
@@ -195,6 +197,7 @@ def record(graded: GradedTrace) -> Record:
         answer_type=problem.answer_type,
         choices=problem.choices,
         tolerance=task.tolerance if has_rules else None,
+        draft=problem.draft,
         answer=trace.answer,
         correct=correct,
         reason=graded.decision.reason,

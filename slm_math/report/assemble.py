@@ -29,6 +29,7 @@ from slm_math.report.process import (
     confusions,
     cumulative,
     outcomes,
+    verdict_calibration,
 )
 from slm_math.report.tables import metrics_table, settings_table, summary_table, tag_table
 from slm_math.report.text import line
@@ -167,6 +168,7 @@ def _process(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Pl
     for run in runs:
         yield from confusions(run, places[run.name], f"verifier-{places[run.name] + 1}")
     yield calibration(runs, places, "votes")
+    yield verdict_calibration(runs, places, "verdicts")
 
 
 def _cost(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Plot | None]:

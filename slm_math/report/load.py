@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from slm_math.evaluation.runs import evaluation_folders
 from slm_math.metrics.summary import Summary, summarize
+from slm_math.records.eval_folders import evaluation_folders
 from slm_math.records.files import read_manifest, read_records
 from slm_math.records.record import Record
 from slm_math.records.run_folder import TRAINED, read_run

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from matplotlib.figure import Figure
+
+from slm_math.metrics.calibration import BINS, VoteBin, bin_of
 from slm_math.metrics.intervals import wilson
 from slm_math.metrics.rounds import (
     VERDICTS,
@@ -29,7 +31,6 @@ from slm_math.report.drawing import (
 from slm_math.report.load import AgentRun
 from slm_math.report.text import percent
 
-BINS = 5  # of vote shares
 OUTCOMES = {  # a share of `round_metrics`: its name, color and hatch
     "first_right": ("correct at first and in the end", "#009e73", ""),
     "improved": ("improved", "#56b4e9", "///"),
@@ -156,23 +157,19 @@ def _confusion(
     return Plot(name, f"{(role or 'verifier').capitalize()}: {run.name}", caption, figure)
 
 
-def vote_bins(run: AgentRun) -> list[tuple[float, int, int]]:
-    """(mean share of the votes, correct winners, n) of every bin with votes; the bins are `BINS`
-    equal ranges of the winner's share.
-    """
+def vote_bins(run: AgentRun) -> list[VoteBin]:
+    """The winners of votes by their share of the votes, and how many of them are correct."""
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
     for share, correct in votes(run.records):
-        # a share of 0.6 belongs to (0.4, 0.6], although 0.6 * 5 may exceed 3 in floating point
-        bins[min(max(math.ceil(share * BINS - 1e-6) - 1, 0), BINS - 1)].append((share, correct))
-    return [
-        (
-            sum(share for share, _ in some) / len(some),
-            sum(correct for _, correct in some),
-            len(some),
-        )
-        for some in bins
-        if some
-    ]
+        bins[bin_of(share)].append((share, correct))
+    return [_winners(some) for some in bins if some]
+
+
+def _winners(some: Sequence[tuple[float, bool]]) -> VoteBin:
+    n, correct = len(some), sum(correct for _, correct in some)
+    low, high = wilson(correct, n)
+    share = sum(share for share, _ in some) / n
+    return VoteBin(share, correct / n, low=low, high=high, n=n)
 
 
 def calibration(runs: Sequence[AgentRun], places: Mapping[str, int], name: str) -> Plot | None:
@@ -180,36 +177,66 @@ def calibration(runs: Sequence[AgentRun], places: Mapping[str, int], name: str) 
     by_run = {run.name: bins for run in runs if (bins := vote_bins(run))}
     if not by_run:
         return None
-    with drawing(2.9) as (figure, [axes]):
-        axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle="--")
-        for run, bins in by_run.items():
-            shares = [share for share, _, _ in bins]
-            accuracies = [correct / n for _, correct, n in bins]
-            spans = [wilson(correct, n) for _, correct, n in bins]
-            whiskers = [
-                [accuracy - low for accuracy, (low, _) in zip(accuracies, spans)],
-                [high - accuracy for accuracy, (_, high) in zip(accuracies, spans)],
-            ]
-            style = stroke(places[run]) | {"marker": "o", "markersize": 3.5, "label": label(run)}
-            axes.errorbar(shares, accuracies, yerr=whiskers, capsize=2, elinewidth=0.9, **style)
-            for share, accuracy, (_, _, n) in zip(shares, accuracies, bins):
-                axes.annotate(
-                    f"n = {n}",
-                    (share, accuracy),
-                    (5, -10 if accuracy > 0.1 else 5),
-                    textcoords="offset points",
-                    fontsize=8,
-                )
-        shares_axis(axes.xaxis, "the winner's share of the votes")
-        shares_axis(axes.yaxis, "winner is correct")
-        axes.set_xlim(0, 1.06)
-        key(figure, axes, len(by_run))
+    figure = _calibration(by_run, places, "the winner's share of the votes", "winner is correct")
     results = "; ".join(
-        f"{run}: {percent(correct / n)} correct with {percent(share, 0)} of the votes (n = {n})"
-        for run, (*_, (share, correct, n)) in by_run.items()
+        f"{run}: {percent(last.right)} correct with {percent(last.share, 0)} of the votes (n = "
+        f"{last.n})"
+        for run, (*_, last) in by_run.items()
     )
     caption = f"Calibrated votes lie on the dashed line; 95 % intervals. {results}."
     return Plot(name, "Calibration of votes", caption, figure)
+
+
+def verdict_calibration(
+    runs: Sequence[AgentRun], places: Mapping[str, int], name: str
+) -> Plot | None:
+    """How many drafts are right, by the share of a verifier's verdicts that say so."""
+    judges = {run.name: run.summary for run in runs if run.summary.calibration}
+    if not judges:
+        return None
+    bins = {run: summary.calibration for run, summary in judges.items()}
+    figure = _calibration(bins, places, "verdicts that say CORRECT", "draft is right")
+    results = "; ".join(
+        f"{run} {percent(metrics['calibration_error'])} "
+        f"[{100 * metrics['calibration_error_low']:.1f}, "
+        f"{100 * metrics['calibration_error_high']:.1f}] (n = "
+        f"{sum(each.n for each in bins[run])} drafts)"
+        for run, metrics in ((run, summary.metrics) for run, summary in judges.items())
+    )
+    caption = (
+        f"Calibrated verdicts lie on the dashed line; 95 % intervals. Expected calibration error: "
+        f"{results}."
+    )
+    return Plot(name, "Calibration of verdicts", caption, figure)
+
+
+def _calibration(
+    by_run: Mapping[str, Sequence[VoteBin]], places: Mapping[str, int], x: str, y: str
+) -> Figure:
+    """The share that holds against the share of the votes, with intervals."""
+    with drawing(2.9) as (figure, [axes]):
+        axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle="--")
+        for run, bins in by_run.items():
+            whiskers = [
+                [max(each.right - each.low, 0) for each in bins],
+                [max(each.high - each.right, 0) for each in bins],
+            ]
+            style = stroke(places[run]) | {"marker": "o", "markersize": 3.5, "label": label(run)}
+            shares, rights = [each.share for each in bins], [each.right for each in bins]
+            axes.errorbar(shares, rights, yerr=whiskers, capsize=2, elinewidth=0.9, **style)
+            for each in bins:
+                axes.annotate(
+                    f"n = {each.n}",
+                    (each.share, each.right),
+                    (5, -10 if each.right > 0.1 else 5),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
+        shares_axis(axes.xaxis, x)
+        shares_axis(axes.yaxis, y)
+        axes.set_xlim(0, 1.06)
+        key(figure, axes, len(by_run))
+    return figure
 
 
 def cumulative(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from slm_math.evaluation.table import VERDICT_RATES
 from slm_math.metrics.summary import Summary
 from slm_math.report.accuracy import tag_summaries
 from slm_math.report.load import AgentRun
@@ -100,6 +101,7 @@ def _summary_row(run: AgentRun) -> dict[str, str]:
         "samples": str(summary.n) if summary.n != summary.problems else "",
         "accuracy %": f"{100 * summary.accuracy:.1f}",
         "interval": f"{100 * summary.low:.1f} \u2013 {100 * summary.high:.1f}",
+        **{words: _rate(summary, key) for key, words in VERDICT_RATES.items()},
         "pass@k": f"{100 * metrics[f'pass@{sizes[-1]}']:.1f} (k = {sizes[-1]})" if sizes else "-",
         "any draft correct": _share(metrics, "oracle"),
         "no answer": _share(metrics, "no_answer"),
@@ -111,6 +113,13 @@ def _summary_row(run: AgentRun) -> dict[str, str]:
         "seconds": f"{summary.seconds:.3g}",
         "note": ", ".join((["partial"] if run.partial else []) + broken + undecided),
     }
+
+
+def _rate(summary: Summary, name: str) -> str:
+    if name not in summary.intervals:
+        return "-"
+    low, high, n = summary.intervals[name]
+    return f"{100 * summary.metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}] (n = {n})"
 
 
 def _share(metrics: Mapping[str, float], name: str) -> str:

@@ -28,6 +28,7 @@ def transcript(record: Record) -> str:
     tags = (f"{escaped(tag, 80)}: {escaped(value, 80)}" for tag, value in record.tags.items())
     parts = [
         f'<section class="problem">{prose(record.problem)}</section>',
+        *_draft(record),
         '<dl class="facts">',
         _fact("gold", prose(_formula(record.gold))),
         _fact("answer", answer),
@@ -39,6 +40,15 @@ def transcript(record: Record) -> str:
         *_events(record),
     ]
     return "".join(parts)
+
+
+def _draft(record: Record) -> Iterator[str]:
+    """The draft that a verifier was asked about."""
+    if record.draft is not None:
+        answer = prose(_formula(record.draft.answer))
+        yield '<section class="turn"><h4><span class="role">draft to judge</span></h4>'
+        yield f'<div class="reply">{prose(record.draft.text)}</div>'
+        yield f'<dl class="facts">{_fact("its answer", answer)}</dl></section>'
 
 
 def _reasons(record: Record) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from slm_math.agents.base import check_slots
-from slm_math.agents.verdicts import marked_verdict, verdict
 from slm_math.answers.graded import GradedTrace
+from slm_math.answers.verdicts import marked_verdict, verdict
 from slm_math.prompts import Prompt
 from slm_math.rewards.base import Reward, replies_of
 from slm_math.types import Generate, Workflow

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from slm_math.agents.judging import reviewed
-from slm_math.agents.verdicts import verdict
 from slm_math.answers import equivalent, extract
 from slm_math.answers.graded import GradedTrace
+from slm_math.answers.verdicts import verdict
 from slm_math.rewards.base import Reward, replies_of
 from slm_math.types import Note, Run, RunResult, Trace, Turn
 

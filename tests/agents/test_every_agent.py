@@ -23,6 +23,7 @@ from slm_math.agents import (
     CodeAsAnswer,
     CodeFeedback,
     FewShot,
+    Judge,
     MajorityVote,
     PlanAndReflect,
     PythonTools,
@@ -40,7 +41,7 @@ from slm_math.records.record import record
 from slm_math.rollout.collect import run_agent
 from slm_math.rollout.rows import trace_rows
 from slm_math.rollout.scheduler import Executors
-from slm_math.types import Problem, Reply, RunPython, RunResult, Sampling, Task, Text, Trace
+from slm_math.types import Draft, Problem, Reply, RunPython, RunResult, Sampling, Task, Text, Trace
 
 AGENTS: dict[str, Agent] = {
     "single_shot": SingleShot(),
@@ -58,6 +59,7 @@ AGENTS: dict[str, Agent] = {
     "coder": SolverCoder(),
     "steps": StepByStepCode(),
     "plan": PlanAndReflect(),
+    "judge": Judge(),
     "few_shot": FewShot(
         SolverVerifier(), [Task(Problem("t/1", "What is 1 + 1?"), "2", r"\boxed{2}")]
     ),
@@ -126,6 +128,8 @@ class Shell:
 
 
 def trace_of(agent: Agent, say: Any, result: RunResult, problem: Problem = PROBLEM) -> Trace:
+    if isinstance(agent, Judge):  # whose problems are about a draft
+        problem = replace(problem, draft=Draft("3 + 4 = 7", "7"))
     engine = Toy(say)
     executors = Executors({"default": engine}, {"default": Sampling()}, Shell(result))  # type: ignore[arg-type]
     [trace] = run_agent(agent, [(problem, 0)], executors)
@@ -230,6 +234,7 @@ def test_without_choices_and_images_a_prompt_is_its_template_and_the_text(name: 
     prompt = getattr(agent, "prompt", None) or agent.plan_prompt  # type: ignore[attr-defined]
     asked = [message.content for message in trace.turns[0].request.chat if message.role == "user"]
     text = prompt.template.replace("{problem}", PROBLEM.text).replace("{critique}", "")
+    text = text.replace("{draft}", "3 + 4 = 7").replace("{answer}", "7")
     assert asked[-1] == (Text(text),)
 
 

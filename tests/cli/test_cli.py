@@ -89,6 +89,7 @@ def test_every_grpo_config_trains(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = ["grpo/solver.yaml", *GRPO[name], name, "fast.yaml"]
+    judged = drafts_in(tmp_path) if name == "grpo/verifier.yaml" else []
     sizes = ["--model.inference.sampling.max_new_tokens=12", "--model.group_size=4"]
     root = f"--trainer.default_root_dir={tmp_path}"
     run(
@@ -98,11 +99,46 @@ def test_every_grpo_config_trains(
             *sizes,
             root,
             "--data.batch_size=2",
+            *judged,
         ]
     )
     lines = (tmp_path / "rollouts.jsonl").read_text().splitlines()
     assert len(lines) >= 2 * 2 * 4
-    assert json.loads(lines[0])["rewards"]["solver"] is not None
+    [reward] = json.loads(lines[0])["rewards"].values()
+    assert reward is not None
+
+
+def drafts_in(folder: Path) -> list[str]:
+    """Options for a source of drafts to judge, and an agent that judges them."""
+    rows = [
+        {"problem": f"{n} + {n}?", "draft": f"#### {answer}", "answer": str(answer), "gold": 2 * n}
+        for n in range(40)
+        for answer in (2 * n, 2 * n + 1)
+    ]
+    file = folder / "drafts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = json.dumps(
+        {"class_path": "Drafts", "init_args": {"path": str(file), "validation": 0.2}}
+    )
+    judge = {"class_path": "Judge", "init_args": {"prompt": "verify_plain", "runs": 0}}
+    evaluation = {"class_path": "AgentEval", "init_args": {"agents": {"judge": judge}, "limit": 4}}
+    evaluation["init_args"]["inference"] = {"sampling": {"temperature": 0.0, "max_new_tokens": 8}}
+    callbacks = json.dumps([evaluation, {"class_path": "ExportHF"}])
+    return [f"--data.source={source}", f"--trainer.callbacks={callbacks}"]
+
+
+def test_the_config_of_verifier_sft_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [f"--config={CONFIGS / file}" for file in ("sft/verifier.yaml", "fast.yaml")]
+    root = f"--trainer.default_root_dir={tmp_path}"
+    run(["fit", *files, root, *drafts_in(tmp_path)])
+    out = capsys.readouterr().out
+    assert "wrong drafts, of" in out  # how many of each, in a line
+    summary = json.loads((tmp_path / "eval/epoch-0/judge/summary.json").read_text())
+    assert 0 <= summary["balanced_accuracy"] <= 1
+    logged = (tmp_path / "logs/version_0/metrics.csv").read_text().splitlines()[0]
+    assert "eval/judge/balanced_accuracy" in logged
 
 
 def test_environment_sets_options_and_files_beat_it(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+DECISIONS = ("CORRECT", "INCORRECT")  # the verdicts that answer a question
 _WORD = r"(IN ?CORRECT|CORRECT|UNCLEAR|ACCEPT(?:ED)?|REJECT(?:ED)?)"
 _MARK = re.compile(
     rf"\bVERDICT\b(?:\s+is)?\s*[:=]|\bVERDICT\s+(?=(?:NOT\s+)?{_WORD}\b)", re.IGNORECASE

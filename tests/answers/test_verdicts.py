@@ -3,7 +3,7 @@
 import pytest
 
 from slm_math.agents import verdict
-from slm_math.agents.verdicts import stated_verdict
+from slm_math.answers.verdicts import stated_verdict
 
 
 @pytest.mark.parametrize(
