@@ -45,6 +45,7 @@ from slm_math.rollout.signals import (
     reward_table,
     rollout_advantages,
     token_advantages,
+    token_betas,
     token_weights,
     training_batches,
     training_records,
@@ -120,7 +121,7 @@ class GRPOModule(PolicyModule):
         self.sandbox = sandbox
         self.seed = run_seed(seed)
         self.updates_per_batch = passes
-        self.needs_reference = objective.beta > 0
+        self.needs_reference = objective.needs_reference
         self.moves_reference = self.needs_reference and reference_update > 0
         self.at_start = True  # nothing was trained yet: the policy is its reference
         self.warnings = TrainingWarnings(self.train_roles)
@@ -167,10 +168,9 @@ class GRPOModule(PolicyModule):
         reference, kl = self.reference_logprobs(rows)
         advantages = self.assign_advantages(sampled.groups, rows, kl)
         signals = self.signals(sampled.groups, rows, advantages, reference)
-        metrics, updates = self.updates(rows, signals)
         self.last_rollouts = sampled.rollouts
         self.last_records = training_records(sampled, advantages)
-        self.log_step(metrics, updates)
+        self.log_step(*self.updates(rows, signals))
 
     def sample_groups(self, tasks: Sequence[Task], batch_idx: int) -> SampledGroups:
         """P problems -> P groups of G scored rollouts; all teach something with `resample`."""
@@ -217,12 +217,11 @@ class GRPOModule(PolicyModule):
         """
         logprobs, kl = None, torch.zeros(len(rows), dtype=torch.float64)
         if self.needs_reference:
-            in_reward = self.objective.kl_in == "reward"
             logprobs, kl = reference_logprobs(
                 self.loaded,
                 rows,
                 self.tokens_per_batch,
-                kl=self.objective.kl if in_reward else None,
+                kl=self.objective.kl if self.objective.kl_in == "reward" else None,
                 progress=partial(self.progress, "reference"),
             )
         self.timer.end("reference")
@@ -251,7 +250,6 @@ class GRPOModule(PolicyModule):
     ) -> Signals:
         """The training signals of the rows: advantages, weights and log-probabilities by token."""
         rollouts = [rollout for group in groups for rollout in group]
-        by_token = token_advantages(rows, advantages, [each.credits for each in rollouts])
         reduction = self.objective.reduction
         size = self.group_size if reduction == "group" else 1
         averaged = averaged_groups(rows, rollouts, size, self.mask_truncated)
@@ -261,11 +259,12 @@ class GRPOModule(PolicyModule):
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
         weights = token_weights(rows, averaged, reduction, totals=totals, budgets=budgets)
         return Signals(
-            advantages=by_token.to(self.device),
-            weights=weights.to(self.device),
-            old=old_logprobs(rows, self.global_step).to(self.device),
+            advantages=token_advantages(rows, advantages, [r.credits for r in rollouts]),
+            weights=weights,
+            old=old_logprobs(rows, self.global_step),
             reference=reference,
-        )
+            betas=token_betas(rows, rollouts, self.objective),
+        ).to(self.device)
 
     def updates(
         self, rows: Sequence[Row], signals: Signals
@@ -322,6 +321,7 @@ class GRPOModule(PolicyModule):
                     sampling=batch.sampling,
                     reference=signals.reference,
                     entropy=entropies,
+                    betas=signals.betas,
                 )
                 loss.backward()
             metrics.add(tokens)

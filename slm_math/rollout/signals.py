@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage, advantages, part_advantages
+from slm_math.losses.objective import Objective
 from slm_math.losses.policy import row_weights
 from slm_math.policy.batches import Batch, collate, micro_batches, token_counts, token_indices
 from slm_math.policy.ranks import gather_over_ranks, rank, sum_over_ranks
@@ -34,21 +35,25 @@ class Signals:
         old: the log-probability in nats under the policy that sampled; NaN where that policy is
             the present one, whose first pass computes it.
         reference: the log-probability in nats under the reference; None without a KL term.
+        betas: the weight of each token's KL; None where all have the objective's.
     """
 
     advantages: Tensor
     weights: Tensor
     old: Tensor
     reference: Tensor | None = None
+    betas: Tensor | None = None
 
     def select(self, tokens: Tensor) -> Signals:
         """The signals of some loss tokens, `tokens` (m,) indices into M."""
-        return Signals(
-            advantages=self.advantages[tokens],
-            weights=self.weights[tokens],
-            old=self.old[tokens],
-            reference=None if self.reference is None else self.reference[tokens],
-        )
+        return self._each(lambda values: values[tokens])
+
+    def to(self, device: torch.device) -> Signals:
+        """The signals on a device."""
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, make: Callable[[Tensor], Tensor]) -> Signals:
+        return Signals(**{name: v if v is None else make(v) for name, v in vars(self).items()})
 
 
 def any_by_row(rows: Sequence[Row], values: Tensor) -> list[bool]:
@@ -151,6 +156,30 @@ def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
             )
     values = [
         row.logprobs[t] if row.version != version else float("nan")
+        for row in rows
+        for t in row.loss_positions
+    ]
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def token_betas(
+    rows: Sequence[Row], rollouts: Sequence[Rollout], objective: Objective
+) -> Tensor | None:
+    """The weight of each loss token's KL, (M,) float32: `first_turn_beta` in the first turn of a
+    role in its rollout, `beta` in its others; None where all have `beta`.
+
+    A first turn that nothing was sampled in (an empty reply, a greedy one) is still the first.
+    """
+    if objective.first_turn_beta is None:
+        return None
+    first = [
+        {turn.request.role: n for n, turn in reversed([*enumerate(rollout.trace.turns)])}
+        for rollout in rollouts
+    ]
+    values = [
+        objective.first_turn_beta
+        if row.turns[t] == first[row.rollout][row.role]
+        else objective.beta
         for row in rows
         for t in row.loss_positions
     ]
