@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from slm_math.agents.judging import reviewed
+from slm_math.metrics.selection import Observations, selection_observations
 from slm_math.records.record import GRADED, Record
 
 FORMAL = ("box", "tag")  # forms of stating an answer that prompts ask for
@@ -131,10 +131,12 @@ def code_metrics(records: Sequence[Record]) -> dict[str, float]:
 
 
 def agent_metrics(records: Sequence[Record]) -> dict[str, float]:
-    """`round_metrics`, `verdict_metrics`, `code_metrics`, and two more: `oracle` (the answer, any
-    draft or any candidate is correct) and `lost` (unusable replies per sample).
+    """`round_metrics`, `verdict_metrics`, `code_metrics`, `selection_observations`, and two more:
+    `oracle` (the answer, any draft or any candidate is correct) and `lost` (unusable replies per
+    sample).
     """
     metrics = round_metrics(records) | verdict_metrics(records) | code_metrics(records)
+    metrics |= means(selection_observations(records))
     n = max(len(records), 1)
     graded = [[note.correct for note in record.notes if note.kind in GRADED] for record in records]
     if any(graded):
@@ -144,14 +146,13 @@ def agent_metrics(records: Sequence[Record]) -> dict[str, float]:
     return metrics | {"lost": lost / n}
 
 
-# metric name -> (problem id, value) of every sample or verdict that it is the mean of
-Observations: TypeAlias = dict[str, list[tuple[str, float]]]
-
-
 def observations(records: Sequence[Record]) -> Observations:
     """The single values whose means are the shares that people compare, for intervals."""
     return (
-        answer_observations(records) | round_observations(records) | verdict_observations(records)
+        answer_observations(records)
+        | round_observations(records)
+        | verdict_observations(records)
+        | selection_observations(records)
     )
 
 

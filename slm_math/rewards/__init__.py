@@ -2,6 +2,7 @@
 
 from slm_math.rewards.answer import Correct, Format, Length, Overlong, Parsable
 from slm_math.rewards.asking import AsksJudge
+from slm_math.rewards.attempts import FirstAttempt, Improvement, SelectorChoice
 from slm_math.rewards.base import Reward, check, replies_of
 from slm_math.rewards.credits import Credit, turn_factors
 from slm_math.rewards.scores import Scores, score, total
@@ -13,12 +14,15 @@ __all__ = [
     "CodeRan",
     "Correct",
     "Credit",
+    "FirstAttempt",
     "Format",
+    "Improvement",
     "Length",
     "Overlong",
     "Parsable",
     "Reward",
     "Scores",
+    "SelectorChoice",
     "VerifierApproval",
     "VerifierDecision",
     "check",
