@@ -28,13 +28,14 @@ from slm_math.policy.config import Policy
 from slm_math.policy.ranks import gather_over_ranks, sum_over_ranks
 from slm_math.policy.reference import reference_logprobs
 from slm_math.ranges import check_whole
-from slm_math.rewards import Correct, Reward
+from slm_math.rewards import Correct, Reward, part_names
 from slm_math.rollout.groups import Group
 from slm_math.rollout.rows import training_rows
 from slm_math.rollout.signals import (
     Signals,
     averaged_groups,
     charge,
+    given_credits,
     loss_totals,
     micro_batch_groups,
     old_logprobs,
@@ -159,7 +160,9 @@ class GRPOModule(RolloutModule):
     def assign_advantages(
         self, groups: Sequence[Group], rows: Sequence[Row], kl: Tensor
     ) -> dict[str, Tensor]:
-        """role -> the advantages of this rank's rollouts, (rollouts,) float64; `kl` is (N,)."""
+        """role -> the advantages of this rank's rollouts, float64; `kl` is (N,). They are
+        (rollouts, 1), or (rollouts, K): what each of K parts adds (see `rollout_advantages`).
+        """
         rollouts = [rollout for group in groups for rollout in group]
         advantages = {}
         for role in self.train_roles:
@@ -179,6 +182,7 @@ class GRPOModule(RolloutModule):
     ) -> Signals:
         """The training signals of the rows: advantages, weights and log-probabilities by token."""
         rollouts = [rollout for group in groups for rollout in group]
+        parts = part_names(self.rewards, self.train_roles) if self.advantage.per_part else None
         reduction = self.objective.reduction
         size = self.group_size if reduction == "group" else 1
         averaged = averaged_groups(rows, rollouts, size, self.mask_truncated)
@@ -188,7 +192,7 @@ class GRPOModule(RolloutModule):
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
         weights = token_weights(rows, averaged, reduction, totals=totals, budgets=budgets)
         return Signals(
-            advantages=token_advantages(rows, advantages, [r.credits for r in rollouts]),
+            advantages=token_advantages(rows, advantages, given_credits(rollouts, parts)),
             weights=weights,
             old=old_logprobs(rows, self.global_step),
             reference=reference,

@@ -2,10 +2,10 @@
 
 from slm_math.rewards.answer import Correct, Format, Length, Overlong, Parsable
 from slm_math.rewards.asking import AsksJudge
-from slm_math.rewards.attempts import FirstAttempt, Improvement, SelectorChoice
+from slm_math.rewards.attempts import FirstAttempt, Improvement, LastAttempt, SelectorChoice
 from slm_math.rewards.base import Reward, check, replies_of
 from slm_math.rewards.credits import Credit, turn_factors
-from slm_math.rewards.scores import Scores, score, total
+from slm_math.rewards.scores import Scores, part_names, score, total
 from slm_math.rewards.work import CodeAgrees, CodeRan, VerifierApproval, VerifierDecision
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "FirstAttempt",
     "Format",
     "Improvement",
+    "LastAttempt",
     "Length",
     "Overlong",
     "Parsable",
@@ -26,6 +27,7 @@ __all__ = [
     "VerifierApproval",
     "VerifierDecision",
     "check",
+    "part_names",
     "replies_of",
     "score",
     "total",
