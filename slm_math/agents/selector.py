@@ -74,7 +74,7 @@ class Selector(Agent):
             yield [Note("stop", "agreed" if answers else "no candidate")]
             return majority
         candidates = shuffled(candidates, problem)
-        number = yield from self.choose(problem, candidates)
+        number = yield from self.ask_selector(problem, candidates)
         answer = None if number is None else candidates[number - 1].answer
         yield [Note("choice", answer, value=number, role="selector")]
         return majority if answer is None else answer
@@ -88,7 +88,7 @@ class Selector(Agent):
             yield [Note("candidate", answer)]
         return None if answer is None else Candidate(reply.text, answer)
 
-    def choose(self, problem: Problem, candidates: Sequence[Candidate]) -> Workflow[int | None]:
+    def ask_selector(self, problem: Problem, candidates: Sequence[Candidate]) -> Workflow[int | None]:
         """The number that the selector chose, from 1; None for no choice. A reply that hit the
         length limit chooses nothing: its number may be the beginning of another.
         """
