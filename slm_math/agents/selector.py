@@ -88,7 +88,9 @@ class Selector(Agent):
             yield [Note("candidate", answer)]
         return None if answer is None else Candidate(reply.text, answer)
 
-    def ask_selector(self, problem: Problem, candidates: Sequence[Candidate]) -> Workflow[int | None]:
+    def ask_selector(
+        self, problem: Problem, candidates: Sequence[Candidate]
+    ) -> Workflow[int | None]:
         """The number that the selector chose, from 1; None for no choice. A reply that hit the
         length limit chooses nothing: its number may be the beginning of another.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -53,7 +53,10 @@ class Signals:
         return self._each(lambda values: values.to(device))
 
     def _each(self, make: Callable[[Tensor], Tensor]) -> Signals:
-        return Signals(**{name: v if v is None else make(v) for name, v in vars(self).items()})
+        return replace(
+            self,
+            **{name: make(values) for name, values in vars(self).items() if values is not None},
+        )
 
 
 def any_by_row(rows: Sequence[Row], values: Tensor) -> list[bool]:
