@@ -267,7 +267,7 @@ def norm(self: Any, x: Tensor) -> Tensor:
 
 def advantages(rows: Sequence[Row], by_role: Mapping[str, Tensor], credits: Any) -> Tensor:
     """`token_advantages` in float64, without credits."""
-    own = torch.stack([by_role[row.role][row.rollout] for row in rows])
+    own = torch.stack([by_role[row.role][row.rollout].sum() for row in rows])
     return own.repeat_interleave(token_counts(rows))
 
 

@@ -268,13 +268,14 @@ class Note:
     kind "draft": the answer of a round, None if it stated none; "candidate": one of several answers
     side by side. Both are graded in records. "verdict": the decision of `role` on the last draft or
     candidate (CORRECT, INCORRECT, UNCLEAR). "vote": the answer that won, `value` its share of the
-    votes. "lost": a reply of `role` that is unusable (empty, truncated). "stop": why a loop of
-    rounds ended.
+    votes. "choice": the candidate's answer that `role` chose, `value` its number among those shown;
+    None if it chose none. "lost": a reply of `role` that is unusable (empty, truncated). "stop":
+    why a loop of rounds ended.
 
     `branch` is the place of the note among workflows that run side by side; `parallel` sets it.
     """
 
-    kind: Literal["draft", "candidate", "verdict", "vote", "lost", "stop"]
+    kind: Literal["draft", "candidate", "verdict", "vote", "choice", "lost", "stop"]
     text: str | None = None
     value: float | None = None
     role: str = ""

@@ -11,6 +11,8 @@ from slm_math.agents.majority_vote import MajorityVote
 from slm_math.agents.plan_and_reflect import PlanAndReflect
 from slm_math.agents.python_tools import PythonTools
 from slm_math.agents.replies import stated_answer, usable_reply
+from slm_math.agents.selector import Selector
+from slm_math.agents.self_correction import SelfCorrection
 from slm_math.agents.single_shot import SingleShot
 from slm_math.agents.solver_checker import SolverChecker
 from slm_math.agents.solver_coder import SolverCoder
@@ -28,6 +30,8 @@ __all__ = [
     "MajorityVote",
     "PlanAndReflect",
     "PythonTools",
+    "Selector",
+    "SelfCorrection",
     "Session",
     "SingleShot",
     "SolverChecker",

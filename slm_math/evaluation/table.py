@@ -122,7 +122,7 @@ def calibration_lines(summaries: Mapping[str, Summary]) -> list[str]:
 
 
 def metric_lines(summaries: Mapping[str, Summary]) -> list[str]:
-    """A line for every agent with several samples per problem, rounds or verdicts."""
+    """A line for every agent with several samples per problem, rounds, verdicts or choices."""
     lines = []
     for name, summary in summaries.items():
         metrics = summary.metrics
@@ -142,8 +142,27 @@ def metric_lines(summaries: Mapping[str, Summary]) -> list[str]:
             parts.append(
                 f"verdicts that agree with the grader {100 * metrics['verifier_accuracy']:.1f} %"
             )
+        parts += selection_parts(summaries[name])
         lines += [f"{name}: {'; '.join(parts)}"] if parts else []
     return lines
+
+
+def selection_parts(summary: Summary) -> list[str]:
+    """How well a selector chose, beside its bound (any candidate) and a vote over the same."""
+    names = {
+        "oracle": "any candidate right",
+        "majority": "their majority right",
+        "selection_accuracy": "right choices among right and wrong candidates",
+        "selection_majority": "right majorities among the same",
+    }
+    if "selection_made" not in summary.metrics:
+        return []
+    return [
+        f"{words} {100 * summary.metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}], n = {n}"
+        for name, words in names.items()
+        if name in summary.intervals
+        for low, high, n in [summary.intervals[name]]
+    ]
 
 
 def decoding_line(name: str, folder: Path) -> str | None:

@@ -74,20 +74,21 @@ def advantages(rewards: Tensor, how: Advantage = Advantage()) -> Tensor:
 
 
 def part_advantages(parts: Tensor, weights: Tensor, how: Advantage) -> Tensor:
-    """parts (K, P, G) of the reward, weights (K,) -> advantages (P, G) = S / (std(S) + eps), S =
-    sum_k w_k A_k.
+    """parts (K, P, G) of the reward, weights (K,) -> (K, P, G): what each part adds to the
+    advantage S / (std(S) + eps), S = sum_k w_k A_k.
 
     A_k are the `advantages` of part k, std is over all samples. The source also subtracts the mean
     of S, which is zero for a group's baseline; leaving that out keeps constant groups at exactly 0.
     A sample counts when all its parts (of weight not 0) do. Source: Liu et al. 2026, "GDPO: Group
     reward-Decoupled Normalization Policy Optimization".
     """
-    used = [k for k, weight in enumerate(weights.tolist()) if weight]
-    scored = ~torch.stack([parts[k].isnan() for k in used]).any(0)
+    used = (weights != 0)[:, None, None]
+    scored = ~(parts.isnan() & used).any(0)
     parts = torch.where(scored, parts, torch.nan)
-    total = torch.stack([weights[k] * advantages(parts[k], how) for k in used]).sum(0)
-    scaled = total / (_std(torch.where(scored, total, torch.nan), False) + how.eps)
-    return torch.where(scored & (total != 0), scaled, 0.0)
+    shares = torch.stack([w * advantages(part, how) for w, part in zip(weights, parts)])
+    shares = torch.where(used & scored, shares, 0.0)
+    scale = _std(torch.where(scored, shares.sum(0), torch.nan), False) + how.eps
+    return torch.where(shares != 0, shares / scale, 0.0)
 
 
 def has_signal(rewards: Tensor) -> Tensor:

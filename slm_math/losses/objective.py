@@ -56,6 +56,9 @@ class Objective:
             1, 0 is off; not for cispo.
         sapo_tau: sapo's temperatures for A > 0 and A <= 0; for no other kind.
         beta: weight of the KL penalty to the reference policy; 0 needs no reference.
+        first_turn_beta: this weight for the loss tokens of a role's first turn in a rollout, with
+            kl_in "loss"; None is beta. A strong one holds the first of several attempts near the
+            reference while the later ones learn (Kumar et al. 2024, SCoRe, eq. 3).
         kl: its estimator, see `kl_estimate`; "k3_weighted" is k3 times r.
         kl_in: "loss" adds beta * k_t to each token's loss; "reward" takes beta * (sum of k_t over
             the sample's tokens, at the policy that sampled) off the reward, before a scale of the
@@ -76,6 +79,7 @@ class Objective:
     dual_clip: float = 0.0
     sapo_tau: tuple[float, float] = SAPO_TAU
     beta: float = 0.0
+    first_turn_beta: float | None = None
     kl: Literal["k1", "k2", "k3", "k3_weighted"] = "k3"
     kl_in: Literal["loss", "reward"] = "loss"
     entropy: float = 0.0
@@ -89,6 +93,8 @@ class Objective:
         self._set_clip()
         for name in ("dual_clip", "beta", "entropy", "mismatch_low", "mismatch_high"):
             check_number(f"objective.{name}", getattr(self, name))
+        if self.first_turn_beta is not None:
+            check_number("objective.first_turn_beta", self.first_turn_beta, low=0)
         if self.dual_clip and (self.dual_clip <= 1 or self.kind in ("cispo", "sapo")):
             raise ValueError(
                 f"objective.dual_clip must be 0 (off) or above 1, and 0 for {self.kind} here"
@@ -100,6 +106,11 @@ class Objective:
             )
         if self.beta < 0:
             raise ValueError(f"objective.beta must be >= 0, got {self.beta}")
+        if self.first_turn_beta is not None and self.kl_in == "reward":
+            raise ValueError(
+                "objective.first_turn_beta needs objective.kl_in loss: a penalty in the reward "
+                "lowers the advantage of all turns of a rollout"
+            )
         if not 0 <= self.mismatch_low < 1 < self.mismatch_high:
             raise ValueError(
                 f"objective: mismatch bounds must enclose 1, got {self.mismatch_low}, "
@@ -135,8 +146,13 @@ class Objective:
         return REDUCTION.get(self.kind, "sequence")
 
     @property
+    def needs_reference(self) -> bool:
+        """Whether there is a KL penalty on any token."""
+        return self.beta > 0 or bool(self.first_turn_beta)
+
+    @property
     def needs_all_rows(self) -> bool:
         """True when rows of advantage 0 matter, too: their KL, their entropy, or their share of a
         micro-batch.
         """
-        return self.beta > 0 or self.entropy != 0 or self.kind == "bnpo"
+        return self.needs_reference or self.entropy != 0 or self.kind == "bnpo"

@@ -73,8 +73,9 @@ def policy_loss(
     sampling: Tensor | None = None,
     reference: Tensor | None = None,
     entropy: Tensor | None = None,
+    betas: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sum over tokens of w_t * (mismatch_t * surrogate_t + beta * kl_t - entropy weight *
+    """Sum over tokens of w_t * (mismatch_t * surrogate_t + beta_t * kl_t - entropy weight *
     entropy_t).
 
     Args:
@@ -87,6 +88,7 @@ def policy_loss(
             to differ.
         reference: (M,) log-probabilities of the reference policy.
         entropy: (M,) of the policy at each token, with gradient when there is a bonus.
+        betas: (M,) the weight of each token's KL; None is `objective.beta` for all.
 
     Returns the loss and statistics of the M tokens: sums, and where the name says so maxima and
     minima. Sources: see `Objective`.
@@ -121,8 +123,10 @@ def policy_loss(
         reference = torch.where(live, reference, 0.0)
         metrics["kl"] = kl_estimate(logps, reference).sum()
         if objective.kl_in == "loss":
-            weight = token_ratio if objective.kl == "k3_weighted" else 1.0
-            loss_t = loss_t + objective.beta * weight * kl_estimate(logps, reference, objective.kl)
+            weight = objective.beta if betas is None else betas
+            if objective.kl == "k3_weighted":
+                weight = weight * token_ratio
+            loss_t = loss_t + weight * kl_estimate(logps, reference, objective.kl)
     if entropy is not None:
         entropy = torch.where(live, entropy, 0.0)
         metrics["entropy"] = entropy.sum()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from slm_math.agents.judging import reviewed
+from slm_math.metrics.selection import Observations, selection_observations
 from slm_math.metrics.verdicts import balanced_accuracy, solved_problem, verdict_sides
 from slm_math.records.record import GRADED, Record
 
@@ -144,11 +144,12 @@ def code_metrics(records: Sequence[Record]) -> dict[str, float]:
 
 
 def agent_metrics(records: Sequence[Record]) -> dict[str, float]:
-    """`round_metrics`, `verdict_metrics`, `code_metrics`, the rates of `verdict_sides` with their
-    mean `balanced_accuracy`, and two more: `oracle` (the answer, any draft or any candidate is
-    correct) and `lost` (unusable replies per sample).
+    """`round_metrics`, `verdict_metrics`, `code_metrics`, `selection_observations`, the rates of
+    `verdict_sides` with their mean `balanced_accuracy`, and two more: `oracle` (the answer, any
+    draft or any candidate is correct) and `lost` (unusable replies per sample).
     """
     metrics = round_metrics(records) | verdict_metrics(records) | code_metrics(records)
+    metrics |= means(selection_observations(records))
     sides = means(verdict_sides(records))
     balanced = balanced_accuracy(sides)
     metrics |= sides | ({} if balanced is None else {"balanced_accuracy": balanced})
@@ -161,10 +162,6 @@ def agent_metrics(records: Sequence[Record]) -> dict[str, float]:
     return metrics | {"lost": lost / n}
 
 
-# metric name -> (problem id, value) of every sample or verdict that it is the mean of
-Observations: TypeAlias = dict[str, list[tuple[str, float]]]
-
-
 def observations(records: Sequence[Record]) -> Observations:
     """The single values whose means are the shares that people compare, for intervals."""
     return (
@@ -172,6 +169,7 @@ def observations(records: Sequence[Record]) -> Observations:
         | round_observations(records)
         | verdict_observations(records)
         | verdict_sides(records)
+        | selection_observations(records)
     )
 
 

@@ -46,7 +46,7 @@ def check_objective(
         raise ValueError(
             "advantage.per_part and objective.kl_in reward exclude each other: use kl_in loss"
         )
-    if reference_update and not objective.beta:
+    if reference_update and not objective.needs_reference:
         raise ValueError(
             "reference_update moves a reference, and without objective.beta there is none: set both"
         )

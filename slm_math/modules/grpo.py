@@ -28,19 +28,21 @@ from slm_math.policy.config import Policy
 from slm_math.policy.ranks import gather_over_ranks, sum_over_ranks
 from slm_math.policy.reference import reference_logprobs
 from slm_math.ranges import check_whole
-from slm_math.rewards import Correct, Reward
+from slm_math.rewards import Correct, Reward, part_names
 from slm_math.rollout.groups import Group
 from slm_math.rollout.rows import training_rows
 from slm_math.rollout.signals import (
     Signals,
     averaged_groups,
     charge,
+    given_credits,
     loss_totals,
     micro_batch_groups,
     old_logprobs,
     reward_table,
     rollout_advantages,
     token_advantages,
+    token_betas,
     token_weights,
     training_batches,
     training_records,
@@ -126,7 +128,7 @@ class GRPOModule(RolloutModule):
         self.mask_truncated = mask_truncated
         self.reference_update = reference_update
         self.updates_per_batch = passes
-        self.needs_reference = objective.beta > 0
+        self.needs_reference = objective.needs_reference
         self.moves_reference = self.needs_reference and reference_update > 0
         self.at_start = True  # nothing was trained yet: the policy is its reference
         self.warnings = TrainingWarnings(self.train_roles)
@@ -139,10 +141,9 @@ class GRPOModule(RolloutModule):
         reference, kl = self.reference_logprobs(rows)
         advantages = self.assign_advantages(sampled.groups, rows, kl)
         signals = self.signals(sampled.groups, rows, advantages, reference)
-        metrics, updates = self.updates(rows, signals)
         self.last_rollouts = sampled.rollouts
         self.last_records = training_records(sampled, advantages)
-        self.log_step(metrics, updates)
+        self.log_step(*self.updates(rows, signals))
 
     def reference_logprobs(self, rows: Sequence[Row]) -> tuple[Tensor | None, Tensor]:
         """The reference log-probabilities (M,), and a KL of each row for the reward, (N,) float64;
@@ -150,12 +151,11 @@ class GRPOModule(RolloutModule):
         """
         logprobs, kl = None, torch.zeros(len(rows), dtype=torch.float64)
         if self.needs_reference:
-            in_reward = self.objective.kl_in == "reward"
             logprobs, kl = reference_logprobs(
                 self.loaded,
                 rows,
                 self.tokens_per_batch,
-                kl=self.objective.kl if in_reward else None,
+                kl=self.objective.kl if self.objective.kl_in == "reward" else None,
                 progress=partial(self.progress, "reference"),
             )
         self.timer.end("reference")
@@ -164,7 +164,9 @@ class GRPOModule(RolloutModule):
     def assign_advantages(
         self, groups: Sequence[Group], rows: Sequence[Row], kl: Tensor
     ) -> dict[str, Tensor]:
-        """role -> the advantages of this rank's rollouts, (rollouts,) float64; `kl` is (N,)."""
+        """role -> the advantages of this rank's rollouts, float64; `kl` is (N,). They are
+        (rollouts, 1), or (rollouts, K): what each of K parts adds (see `rollout_advantages`).
+        """
         rollouts = [rollout for group in groups for rollout in group]
         advantages = {}
         for role in self.train_roles:
@@ -184,7 +186,7 @@ class GRPOModule(RolloutModule):
     ) -> Signals:
         """The training signals of the rows: advantages, weights and log-probabilities by token."""
         rollouts = [rollout for group in groups for rollout in group]
-        by_token = token_advantages(rows, advantages, [each.credits for each in rollouts])
+        parts = part_names(self.rewards, self.train_roles) if self.advantage.per_part else None
         reduction = self.objective.reduction
         size = self.group_size if reduction == "group" else 1
         averaged = averaged_groups(rows, rollouts, size, self.mask_truncated)
@@ -194,11 +196,12 @@ class GRPOModule(RolloutModule):
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
         weights = token_weights(rows, averaged, reduction, totals=totals, budgets=budgets)
         return Signals(
-            advantages=by_token.to(self.device),
-            weights=weights.to(self.device),
-            old=old_logprobs(rows, self.global_step).to(self.device),
+            advantages=token_advantages(rows, advantages, given_credits(rollouts, parts)),
+            weights=weights,
+            old=old_logprobs(rows, self.global_step),
             reference=reference,
-        )
+            betas=token_betas(rows, rollouts, self.objective),
+        ).to(self.device)
 
     def updates(
         self, rows: Sequence[Row], signals: Signals
@@ -255,6 +258,7 @@ class GRPOModule(RolloutModule):
                     sampling=batch.sampling,
                     reference=signals.reference,
                     entropy=entropies,
+                    betas=signals.betas,
                 )
                 loss.backward()
             metrics.add(tokens)

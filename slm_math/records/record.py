@@ -14,7 +14,7 @@ from slm_math.answers import Extracted, extract, grade
 from slm_math.answers.graded import GradedTrace
 from slm_math.types import AnswerType, Chat, Draft, Image, Note, Run, Task, Trace, Turn
 
-GRADED = ("draft", "candidate")  # the kinds of notes whose text is an answer
+GRADED = ("draft", "candidate", "choice")  # the kinds of notes whose text is an answer
 
 
 class ChatMessage(NamedTuple):
@@ -59,8 +59,8 @@ class RunEvent:
 
 @dataclass(frozen=True)
 class NoteEvent:
-    """A note of the agent (see `types.Note`). `correct` is the verdict on the answer of a draft or
-    candidate, None for other notes.
+    """A note of the agent (see `types.Note`). `correct` is the verdict on the answer of a draft,
+    candidate or choice, None for other notes.
     """
 
     kind: str = ""

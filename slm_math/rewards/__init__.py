@@ -2,9 +2,10 @@
 
 from slm_math.rewards.answer import Correct, Format, Length, Overlong, Parsable
 from slm_math.rewards.asking import AsksJudge
+from slm_math.rewards.attempts import FirstAttempt, Improvement, LastAttempt, SelectorChoice
 from slm_math.rewards.base import Reward, check, replies_of
 from slm_math.rewards.credits import Credit, turn_factors
-from slm_math.rewards.scores import Scores, score, total
+from slm_math.rewards.scores import Scores, part_names, score, total
 from slm_math.rewards.work import CodeAgrees, CodeRan, VerifierApproval, VerifierDecision
 
 __all__ = [
@@ -13,15 +14,20 @@ __all__ = [
     "CodeRan",
     "Correct",
     "Credit",
+    "FirstAttempt",
     "Format",
+    "Improvement",
+    "LastAttempt",
     "Length",
     "Overlong",
     "Parsable",
     "Reward",
     "Scores",
+    "SelectorChoice",
     "VerifierApproval",
     "VerifierDecision",
     "check",
+    "part_names",
     "replies_of",
     "score",
     "total",

@@ -26,6 +26,7 @@ class Scores:
         totals: weighted sums; NaN where a part that counts is NaN.
         credits: weights of the role's turns by their index in `trace.turns`, sum 1; only of roles
             whose rewards gave some (see `turn_factors`).
+        part_credits: the same of single rewards, by the name of those that gave some.
         errors: by the name of the reward, why its workflow could not be finished; only of those
             that broke.
     """
@@ -33,6 +34,7 @@ class Scores:
     parts: Mapping[str, Mapping[str, float]]
     totals: Mapping[str, float]
     credits: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    part_credits: Mapping[str, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -84,7 +86,7 @@ def assembled(
     is NaN. Raises ValueError like `score`.
     """
     parts: dict[str, dict[str, float]] = {role: {} for role in roles}
-    credits: dict[str, list[tuple[float, Credit]]] = {role: [] for role in roles}
+    credits: dict[str, dict[str, tuple[float, Credit]]] = {role: {} for role in roles}
     reasons: dict[str, dict[str, str]] = {}
     for reward in rewards:
         role, name = key = reward.role, reward.name
@@ -94,17 +96,29 @@ def assembled(
         if key in errors:
             reasons.setdefault(role, {})[name] = errors[key]
         if isinstance(value, Credit):
-            credits[role].append((reward.weight, value))
+            credits[role][name] = reward.weight, value
             _check_turns(reward, value, graded)
             value = value.score
         parts[role][name] = _number(reward, value, graded)
-    turns = {role: _by_turn(combined(each), graded, role) for role, each in credits.items()}
+    turns = {
+        role: _by_turn(combined([*each.values()]), graded, role) for role, each in credits.items()
+    }
+    by_part = {
+        role: {name: _by_turn(combined([one]), graded, role) for name, one in each.items()}
+        for role, each in credits.items()
+    }
     return Scores(
         parts=parts,
         totals={role: total(rewards, parts[role], role) for role in roles},
         credits={role: weights for role, weights in turns.items() if weights},
+        part_credits={role: each for role, each in by_part.items() if each},
         errors=reasons,
     )
+
+
+def part_names(rewards: Sequence[Reward], roles: Sequence[str]) -> dict[str, list[str]]:
+    """role -> the names of its rewards, in their order."""
+    return {role: [each.name for each in rewards if each.role == role] for role in roles}
 
 
 def total(rewards: Sequence[Reward], parts: Mapping[str, float], role: str) -> float:

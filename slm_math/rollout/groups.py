@@ -23,12 +23,14 @@ class Rollout(GradedTrace):
     """A graded trace with its scores, see `Scores`.
 
     By role: `rewards` (weighted totals; NaN: not scored), `parts` (unweighted, by the name of the
-    reward), `credits` (weights of turns) and `errors` (by the name of the reward).
+    reward), `credits` (weights of turns), `part_credits` (of each part) and `errors` (by the name
+    of the reward).
     """
 
     rewards: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     credits: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    part_credits: Mapping[str, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
@@ -38,6 +40,7 @@ class Rollout(GradedTrace):
             rewards=scores.totals,
             parts=scores.parts,
             credits=scores.credits,
+            part_credits=scores.part_credits,
             errors=scores.errors,
         )
 

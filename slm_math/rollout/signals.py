@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage, advantages, part_advantages
+from slm_math.losses.objective import Objective
 from slm_math.losses.policy import row_weights
 from slm_math.policy.batches import Batch, collate, micro_batches, token_counts, token_indices
 from slm_math.policy.ranks import gather_over_ranks, rank, sum_over_ranks
@@ -34,20 +35,27 @@ class Signals:
         old: the log-probability in nats under the policy that sampled; NaN where that policy is
             the present one, whose first pass computes it.
         reference: the log-probability in nats under the reference; None without a KL term.
+        betas: the weight of each token's KL; None where all have the objective's.
     """
 
     advantages: Tensor
     weights: Tensor
     old: Tensor
     reference: Tensor | None = None
+    betas: Tensor | None = None
 
     def select(self, tokens: Tensor) -> Signals:
         """The signals of some loss tokens, `tokens` (m,) indices into M."""
-        return Signals(
-            advantages=self.advantages[tokens],
-            weights=self.weights[tokens],
-            old=self.old[tokens],
-            reference=None if self.reference is None else self.reference[tokens],
+        return self._each(lambda values: values[tokens])
+
+    def to(self, device: torch.device) -> Signals:
+        """The signals on a device."""
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, make: Callable[[Tensor], Tensor]) -> Signals:
+        return replace(
+            self,
+            **{name: make(values) for name, values in vars(self).items() if values is not None},
         )
 
 
@@ -74,8 +82,8 @@ def charge(rewards: Tensor, rows: Sequence[Row], role: str, penalties: Tensor) -
 def rollout_advantages(
     rewards: Tensor, weights: Sequence[float], group_size: int, advantage: Advantage
 ) -> Tensor:
-    """The advantages (rollouts,) of this rank's rollouts for one role, with statistics over all
-    ranks.
+    """The advantages of this rank's rollouts for one role, with statistics over all ranks:
+    (rollouts, 1), or (rollouts, K) with `advantage.per_part`, what each part adds.
 
     Args:
         rewards: (rollouts, 1 + K) float64: the reward, and its K unweighted parts; the rollouts of
@@ -90,47 +98,66 @@ def rollout_advantages(
         own = torch.tensor(weights, dtype=torch.float64)
         values = part_advantages(table[..., 1:].movedim(-1, 0), own, advantage)
     else:
-        values = advantages(table[..., 0], advantage)
+        values = advantages(table[..., 0], advantage)[None]
     start = sum(map(len, ranks[: rank()]))
-    return values.flatten()[start : start + len(rewards)]
+    return values.flatten(1).T[start : start + len(rewards)]
+
+
+def given_credits(
+    rollouts: Sequence[Rollout], parts: Mapping[str, Sequence[str]] | None
+) -> list[dict[str, list[Mapping[int, float]]]]:
+    """Per rollout, role -> the credits of each column of `rollout_advantages`: with `parts` (role
+    -> the names of its rewards) those of each part, else those of all rewards together.
+    """
+    if parts is None:
+        return [{role: [given] for role, given in each.credits.items()} for each in rollouts]
+    return [
+        {
+            role: [each.part_credits.get(role, {}).get(name, {}) for name in names]
+            for role, names in parts.items()
+        }
+        for each in rollouts
+    ]
 
 
 def token_advantages(
     rows: Sequence[Row],
     by_role: Mapping[str, Tensor],
-    credits: Sequence[Mapping[str, Mapping[int, float]]] = (),
+    credits: Sequence[Mapping[str, Sequence[Mapping[int, float]]]] = (),
 ) -> Tensor:
     """Advantages of rollouts to those of their loss tokens, (M,) float32.
 
-    Without credits, all tokens of a rollout have its advantage. Credits distribute it over the
-    turns, and change no sum over the loss tokens of a role in a rollout (see `turn_factors`).
+    Without credits, all tokens of a rollout have its advantage, the sum of its K columns. Credits
+    distribute each column over the turns, and change no sum over the loss tokens of a role in a
+    rollout (see `turn_factors`).
 
     Args:
-        by_role: role -> the advantages (rollouts,).
-        credits: (rollouts,) role -> turn of the trace -> its weight, where rewards gave credits.
+        by_role: role -> the advantages (rollouts, K), see `rollout_advantages`.
+        credits: (rollouts,) role -> for each column, turn of the trace -> its weight, where rewards
+            gave credits; see `given_credits`.
     """
-    by_row = torch.zeros(len(rows))
-    for role, values in by_role.items():
-        own = [n for n, row in enumerate(rows) if row.role == role]
-        by_row[own] = values[[rows[n].rollout for n in own]].float()
-    advantages = by_row.repeat_interleave(token_counts(rows))
     if not any(credits):
-        return advantages
+        sums = {role: values.sum(1) for role, values in by_role.items()}
+        by_row = torch.tensor([sums[row.role][row.rollout] for row in rows], dtype=torch.float32)
+        return by_row.repeat_interleave(token_counts(rows))
+    columns = {role: values.tolist() for role, values in by_role.items()}
     turns: dict[tuple[int, str], Counter[int]] = {}
     for row in rows:
         counts = turns.setdefault((row.rollout, row.role), Counter())
         counts.update(row.turns[t] for t in row.loss_positions)
-    factors = {
-        (rollout, role): turn_factors(credits[rollout][role], counts)
-        for (rollout, role), counts in turns.items()
-        if role in credits[rollout]
-    }
+    by_turn = {}
+    for (rollout, role), counts in turns.items():
+        values = columns[role][rollout]
+        given = credits[rollout].get(role) or [{}] * len(values)
+        factors = [turn_factors(weights, counts) for weights in given]
+        by_turn[rollout, role] = {
+            turn: math.fsum(value * factor[turn] for value, factor in zip(values, factors))
+            for turn in counts
+        }
     by_token = [
-        factors.get((row.rollout, row.role), {}).get(row.turns[t], 1.0)
-        for row in rows
-        for t in row.loss_positions
+        by_turn[row.rollout, row.role][row.turns[t]] for row in rows for t in row.loss_positions
     ]
-    return advantages * torch.tensor(by_token, dtype=torch.float32)
+    return torch.tensor(by_token, dtype=torch.float32)
 
 
 def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
@@ -151,6 +178,30 @@ def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
             )
     values = [
         row.logprobs[t] if row.version != version else float("nan")
+        for row in rows
+        for t in row.loss_positions
+    ]
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def token_betas(
+    rows: Sequence[Row], rollouts: Sequence[Rollout], objective: Objective
+) -> Tensor | None:
+    """The weight of each loss token's KL, (M,) float32: `first_turn_beta` in the first turn of a
+    role in its rollout, `beta` in its others; None where all have `beta`.
+
+    A first turn that nothing was sampled in (an empty reply, a greedy one) is still the first.
+    """
+    if objective.first_turn_beta is None:
+        return None
+    first = [
+        {turn.request.role: n for n, turn in reversed([*enumerate(rollout.trace.turns)])}
+        for rollout in rollouts
+    ]
+    values = [
+        objective.first_turn_beta
+        if row.turns[t] == first[row.rollout][row.role]
+        else objective.beta
         for row in rows
         for t in row.loss_positions
     ]
@@ -282,7 +333,7 @@ def training_records(sampled: SampledGroups, advantages: Mapping[str, Tensor]) -
     """The records of all rollouts of a step with their rewards, and with advantages for those that
     were trained on.
     """
-    by_role = {role: values.tolist() for role, values in advantages.items()}
+    by_role = {role: values.sum(1).tolist() for role, values in advantages.items()}
     trained = [rollout for group in sampled.groups for rollout in group]
     place = {id(rollout): n for n, rollout in enumerate(trained)}
     records = []

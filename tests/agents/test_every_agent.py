@@ -27,6 +27,8 @@ from slm_math.agents import (
     MajorityVote,
     PlanAndReflect,
     PythonTools,
+    Selector,
+    SelfCorrection,
     SingleShot,
     SolverChecker,
     SolverCoder,
@@ -60,6 +62,8 @@ AGENTS: dict[str, Agent] = {
     "steps": StepByStepCode(),
     "plan": PlanAndReflect(),
     "judge": Judge(),
+    "self_correction": SelfCorrection(),
+    "selector": Selector(k=3),
     "few_shot": FewShot(
         SolverVerifier(), [Task(Problem("t/1", "What is 1 + 1?"), "2", r"\boxed{2}")]
     ),
@@ -173,7 +177,14 @@ def test_what_was_sampled_is_what_is_trained_on(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "rows"),
-    [("single_shot", 1), ("vote", 3), ("tools", 1), ("code_feedback", 1), ("steps", 1)],
+    [
+        ("single_shot", 1),
+        ("vote", 3),
+        ("tools", 1),
+        ("code_feedback", 1),
+        ("steps", 1),
+        ("self_correction", 1),
+    ],
 )
 def test_a_conversation_is_one_row(name: str, rows: int) -> None:
     assert len(trace_rows(trace_of(AGENTS[name], busy, RunResult(True, "7\n")), "solver")) == rows

@@ -81,6 +81,7 @@ def test_fast_goes_over_every_training_config(
 GRPO = {name: [] for name in FILES if name.startswith("grpo/")} | {
     "grpo/solver_published.yaml": ["rewards/slm_math.yaml"],
     "grpo/adjusted.yaml": ["rewards/small_math_r1.yaml"],
+    "grpo/self_correction_bonus.yaml": ["grpo/self_correction.yaml"],
 }
 
 

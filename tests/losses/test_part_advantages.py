@@ -50,9 +50,11 @@ def run(
     parts: list[Table], weights: list[float], dtype: torch.dtype = torch.float64, **how: Any
 ) -> Tensor:
     options = Advantage(per_part=True, **how)
-    return part_advantages(
+    shares = part_advantages(
         torch.tensor(parts, dtype=dtype), torch.tensor(weights, dtype=dtype), options
     )
+    assert shares.shape[0] == len(parts)
+    return shares.sum(0)
 
 
 @pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [1.0, 0.25, 0.5], [1.0, -1.0, 2.0]])

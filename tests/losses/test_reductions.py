@@ -156,7 +156,7 @@ def signals_of(rows: Sequence[Row], reduction: str) -> Signals:
     own = token_indices(every, [row.rollout for row in rows])
     reference = [-(1 + (row.rollout + 2 * t) % 3) / 2 for row in rows for t in row_range(row)]
     return Signals(
-        advantages=token_advantages(rows, {"solver": torch.tensor(GAINS)}),
+        advantages=token_advantages(rows, {"solver": torch.tensor(GAINS)[:, None]}),
         weights=weights[own],
         old=old_logprobs(rows, version=1),
         reference=torch.tensor(reference),

@@ -13,7 +13,7 @@ from slm_math.policy.batches import token_counts
 from slm_math.rewards import Credit, Reward, score
 from slm_math.rollout.groups import Rollout
 from slm_math.rollout.rows import training_rows
-from slm_math.rollout.signals import token_advantages
+from slm_math.rollout.signals import given_credits, token_advantages
 from slm_math.types import Generate, Problem, Reply, Task, Trace, Turn, user
 
 BOTH = ("solver", "judge")
@@ -107,8 +107,37 @@ def test_credits_move_the_advantage_between_turns_and_keep_its_sum() -> None:
     rows = training_rows(made, module.train_roles)
     by_role = module.assign_advantages(made, rows, torch.zeros(len(rows)))
     plain = token_advantages(rows, by_role)
-    credited = token_advantages(rows, by_role, [each.credits for each in made[0]])
+    credited = token_advantages(rows, by_role, given_credits(made[0], None))
     assert credited[:5].tolist() == pytest.approx([0, 0, 0, *[plain[0].item() * 5 / 2] * 2])
     for own, with_credits in zip(plain.split(5), credited.split(5)):
         assert own.sum().item() == pytest.approx(with_credits.sum().item())
         assert own.sum().item() != 0
+
+
+class FirstTurn(Reward):
+    """One for a first turn that begins with 4; the merit of the first turn."""
+
+    def __call__(self, graded: GradedTrace) -> Credit:
+        first = graded.trace.turns[0].reply.token_ids[0] == 4
+        return Credit(float(first), (1.0, 0.0))
+
+
+def test_with_advantages_per_part_each_part_is_credited_to_its_own_turns() -> None:
+    """The first turn of three tokens is wrong and the second of two is right, and the reverse: one
+    credit for both parts could only give both turns the same sign.
+    """
+    how = Advantage(scale="none", per_part=True, eps=0.0)
+    module = grpo(rewards=[FirstTurn(), LastTurn(weight=3.0)], advantage=how, group_size=2)
+    task = Task(Problem("p", "x"), "1")
+    traces = [two_turns([5, 5, 4], [6, 8]), two_turns([4, 4, 5], [7, 8])]
+    made = [[scored(module, task, each) for each in traces]]
+    assert [each.rewards["solver"] for each in made[0]] == [3.0, 1.0]
+    rows = training_rows(made, module.train_roles)
+    values = module.signals(
+        made, rows, module.assign_advantages(made, rows, torch.zeros(len(rows))), None
+    ).advantages
+    # A = -+0.5 of the first part, +-1.5 of the second; their sums +-1 have the deviation sqrt(2)
+    root = math.sqrt(2)
+    first, second = -0.5 / root * 5 / 3, 1.5 / root * 5 / 2
+    expected = [first] * 3 + [second] * 2 + [-first] * 3 + [-second] * 2
+    assert values.tolist() == pytest.approx(expected, abs=1e-6)
