@@ -280,3 +280,35 @@ def test_published_accuracies_of_recorded_solutions(real_data: Path) -> None:
         assert len(c.gained) - len(c.lost) == right[1] - right[0]
         assert c.difference == pytest.approx((right[1] - right[0]) / 1319)
         assert c.p_adjusted < 1e-30
+
+
+def drafts(marks: list[str], **more: Any) -> list[Record]:
+    """Verdicts on the drafts of one problem per text, a letter each: + is right."""
+    return [
+        row(f"drafts/p/{problem}/{n}", mark == "+", answer_type="verdict", **more)
+        for problem, some in enumerate(marks)
+        for n, mark in enumerate(some)
+    ]
+
+
+def test_drafts_of_one_problem_change_together() -> None:
+    """Six problems with four drafts each that are all gained: 2 of 2 ** 6 signs are as far from 0,
+    not 2 of 2 ** 24.
+    """
+    before, after = drafts(["----"] * 6), drafts(["++++"] * 6)
+    [comparison] = compare({"a": before, "b": after})
+    assert comparison.p == pytest.approx(2 / 2**6)
+    assert comparison.test == "sign-flip permutation by problem"
+
+
+def test_the_interval_over_drafts_is_that_of_a_ratio_over_problems() -> None:
+    before = drafts(["--", "----", "-", "---", "--"])
+    after = drafts(["++", "+---", "+", "+-+", "--"])
+    [comparison] = compare({"a": before, "b": after})
+    gains, sizes = [2, 1, 1, 2, 0], [2, 4, 1, 3, 2]
+    share = sum(gains) / sum(sizes)
+    squares = sum((gain - share * size) ** 2 for gain, size in zip(gains, sizes))
+    half = 2.7764451 * math.sqrt(5 / 4 * squares) / 12  # Student's t, 4 degrees of freedom
+    assert comparison.difference == pytest.approx(share)
+    assert comparison.low == pytest.approx(share - half, abs=1e-6)
+    assert comparison.high == pytest.approx(share + half, abs=1e-6)

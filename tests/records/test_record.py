@@ -19,6 +19,7 @@ from slm_math.records.record import (
     record,
 )
 from slm_math.types import (
+    Draft,
     Generate,
     Note,
     Problem,
@@ -163,3 +164,10 @@ def test_a_record_of_this_schema_with_odd_fields_is_refused(
     with pytest.raises(ValueError, match=message):
         from_json(row)
     assert from_json({**row, "schema": 1}).id == TASK.problem.id
+
+
+def test_the_draft_that_a_verdict_is_about_survives_json() -> None:
+    verdict = Record("d", 0, answer_type="verdict", draft=Draft("3 + 4 = 8", "8"))
+    assert from_json(json.loads(json_line(verdict))) == verdict
+    assert verdict.without_texts().draft is None
+    assert "draft" not in to_json(Record("p", 0))

@@ -96,3 +96,11 @@ def test_a_program_is_colored_and_a_long_one_is_not() -> None:
     assert '<span class="nb">print</span>' in code("print(1)")
     assert "<span" not in code("print(1)\n" * 2000)
     assert code("<b>", "html") == '<pre class="code">&lt;b&gt;</pre>'
+
+
+def test_a_verdict_is_shown_with_the_draft_that_it_is_about() -> None:
+    draft = {"text": "3 <b>plus</b> 4 is 8", "answer": "8"}
+    html = transcript(made(0, True, turn(), answer_type="verdict", draft=draft))
+    assert "draft to judge" in html
+    assert "3 &lt;b&gt;plus&lt;/b&gt; 4 is 8" in html
+    assert "draft to judge" not in transcript(made(0, True, turn()))
