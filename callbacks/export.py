@@ -10,6 +10,7 @@ import lightning as L
 from callbacks.run_root import begin_run
 from slm_math.checkpoint_files import saving
 from slm_math.modules.base import PolicyModule
+from slm_math.policy.adapter_files import base_of
 from slm_math.policy.export import export_policy
 from slm_math.policy.folders import check_export_folder
 
@@ -72,7 +73,7 @@ class ExportHF(L.Callback):
 
 
 def _sources(trainer: L.Trainer) -> list[str]:
-    """The models that a run reads: its policy, and those that serve other roles."""
+    """The models that a run reads: its policy, its teacher, and those that serve other roles."""
     module: Any = trainer.lightning_module
     policy = module.policy
     paths = [] if policy.path is None else [policy.path, policy.base]
@@ -81,4 +82,7 @@ def _sources(trainer: L.Trainer) -> list[str]:
     for engines in users:
         if isinstance(engines, dict):
             paths += [path for e in engines.values() if (path := getattr(e, "path", None))]
+    teaching = getattr(module, "teaching", None)
+    for path in teaching.teacher.paths(teaching.roles).values() if teaching else ():
+        paths += [path, base_of(path) or path]
     return paths

@@ -136,10 +136,14 @@ class PolicyModule(L.LightningModule):
             self.policy.keep_reference(self.loaded, self.moves_reference)
         self.model = self.loaded.model  # registers the weights
         if self.trainer.state.fn == "fit":  # now, since the files may change while training runs
-            self._identity = policy_identity(self.policy, self.loaded, self.chat)
+            self._identity = self.identity(self.loaded)
         for module in self.model.modules():
             if isinstance(module, nn.Embedding):
                 module.weight.is_embedding = True  # type: ignore[assignment]
+
+    def identity(self, loaded: LoadedPolicy) -> dict[str, Any]:
+        """What the run starts from, see `policy_identity`."""
+        return policy_identity(self.policy, loaded, self.chat)
 
     def engines(self) -> dict[str, Engine]:
         """role -> engine, with the policy's weights as they are now. Roles that share weights share
@@ -254,7 +258,7 @@ class PolicyModule(L.LightningModule):
             self._resumption.load(checkpoint, self.global_rank)
         if self.loaded is not None:
             self._check_weights(checkpoint["state_dict"])
-            identity = self._identity or policy_identity(self.policy, self.loaded, self.chat)
+            identity = self._identity or self.identity(self.loaded)
             fit = self.trainer.state.fn == "fit"
             check_identity(checkpoint.get("identity"), identity, fit)
             trained = tuple(checkpoint.get("train_roles", self.train_roles))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,15 @@ def check_sampling(
     roles: Sequence[str],
     group_size: int,
     resample: int | None,
+    rewarded: Collection[str],
 ) -> None:
-    """Raises ValueError for a way to sample that gives nothing to learn from."""
-    check_whole("group_size", group_size, low=2)  # advantages compare samples
+    """Raises ValueError for a way to sample that gives nothing to learn from; `rewarded` are the
+    roles with a reward.
+    """
+    check_whole("group_size", group_size, low=2 if rewarded else 1)  # advantages compare samples
     check_whole("resample", resample, low=0, optional=True)
+    if resample is not None and not rewarded:
+        raise ValueError("resample drops groups whose rewards are all equal: there is no reward")
     for role in roles:
         if inference.sampling_of(role).temperature == 0:
             raise ValueError(
@@ -36,7 +41,11 @@ def check_sampling(
 
 
 def check_objective(
-    objective: Objective, advantage: Advantage, reference_update: float, resample: int | None
+    objective: Objective,
+    advantage: Advantage,
+    reference_update: float,
+    resample: int | None,
+    needs_reference: bool,
 ) -> None:
     """Raises ValueError for options that exclude each other, or would have no effect."""
     check_number("reference_update", reference_update, low=0, high=1)
@@ -44,7 +53,7 @@ def check_objective(
         raise ValueError(
             "advantage.per_part and objective.kl_in reward exclude each other: use kl_in loss"
         )
-    if reference_update and not objective.beta:
+    if reference_update and not needs_reference:
         raise ValueError(
             "reference_update moves a reference, and without objective.beta there is none: set both"
         )
@@ -61,9 +70,11 @@ def check_roles(
     trained: Sequence[str],
     engines: Mapping[str, Engine],
     inference: Inference,
+    taught: Collection[str] = (),
 ) -> None:
     """Raises ValueError for roles that no agent plays, no reward scores or no engine serves, that
-    cannot be trained, or that would change although they are not trained.
+    cannot be trained, or that would change although they are not trained. `taught` are those with
+    a teacher, which need no reward.
     """
     for role in trained:
         if role not in agent.roles:
@@ -85,7 +96,7 @@ def check_roles(
         )
     asked = [role for reward in rewards for role in reward.roles]
     inference.check_roles([*agent.roles, *asked])
-    check(rewards, trained, {*trained, *engines})
+    check(rewards, trained, {*trained, *engines}, taught)
 
 
 def check_prompts(

@@ -30,7 +30,10 @@ LORA = {
     },
 }
 # what an evaluation does not depend on
-TRAINING_ONLY = {"weights of the adapter", "quantize", "lora.dropout", "chat template", "tokenizer"}
+TRAINING_ONLY = {
+    *("weights of the adapter", "quantize", "lora.dropout", "chat template", "tokenizer"),
+    "teacher",
+}
 
 
 def policy_identity(policy: Policy, loaded: LoadedPolicy, chat: ChatFormat) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,16 +37,37 @@ def load_adapters(
         )
         for name in names[1:]:
             model.load_adapter(folder, name, is_trainable=trainable, torch_device="cpu")
-    needed = adapter_state(model, names[0]).keys()
-    check_missing(path, needed - saved.keys(), "adapter")
-    others = sorted(saved.keys() - needed - equal)
+    _check_loaded(path, adapter_state(model, names[0]).keys(), set(saved), equal)
+    model.set_adapter(names[0])
+    return model
+
+
+def load_frozen_adapter(model: Any, path: str, name: str) -> None:
+    """Loads the adapter of a folder into a model with other adapters, frozen. Raises ValueError
+    like `load_adapters`.
+    """
+    from peft.utils import load_peft_weights
+
+    folder = str(local_folder(path) or path)
+    renamed = getattr(model.get_base_model(), "_checkpoint_conversion_mapping", {})
+    saved = load_peft_weights(folder, device="cpu", key_mapping=renamed)
+    equal = _equal_to_base(path, model.get_base_model(), saved)
+    with quiet_peft():
+        model.load_adapter(folder, name, is_trainable=False, torch_device="cpu")
+    _check_loaded(path, adapter_state(model, name).keys(), set(saved), equal)
+
+
+def _check_loaded(path: str, needed: Collection[str], saved: set[str], equal: set[str]) -> None:
+    """Raises ValueError unless the weights that an adapter needs are those that were saved, except
+    for weights that are `equal` to the base's.
+    """
+    check_missing(path, set(needed) - saved, "adapter")
+    others = sorted(saved - set(needed) - equal)
     if others:
         raise ValueError(
             f"adapter {path} holds {len(others)} weights that are not among those that its config "
             f"trains, the first {others[0]}, and training would lose them: {MERGE}"
         )
-    model.set_adapter(names[0])
-    return model
 
 
 @contextmanager

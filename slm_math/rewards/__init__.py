@@ -2,7 +2,7 @@
 
 from slm_math.rewards.answer import Correct, Format, Length, Overlong, Parsable
 from slm_math.rewards.asking import AsksJudge
-from slm_math.rewards.base import Reward, check, replies_of
+from slm_math.rewards.base import Reward, check, replies_of, rewarded
 from slm_math.rewards.credits import Credit, turn_factors
 from slm_math.rewards.scores import Scores, score, total
 from slm_math.rewards.work import CodeAgrees, CodeRan, VerifierApproval, VerifierDecision
@@ -23,6 +23,7 @@ __all__ = [
     "VerifierDecision",
     "check",
     "replies_of",
+    "rewarded",
     "score",
     "total",
     "turn_factors",

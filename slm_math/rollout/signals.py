@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.policy import row_weights
 from slm_math.policy.batches import Batch, collate, micro_batches, token_counts, token_indices
 from slm_math.policy.ranks import gather_over_ranks, rank, sum_over_ranks
+from slm_math.policy.teacher import TeacherScores
 from slm_math.records.record import Record, record
 from slm_math.rewards.credits import turn_factors
 from slm_math.rollout.groups import Rollout, SampledGroups
@@ -34,12 +35,14 @@ class Signals:
         old: the log-probability in nats under the policy that sampled; NaN where that policy is
             the present one, whose first pass computes it.
         reference: the log-probability in nats under the reference; None without a KL term.
+        teacher: what a teacher says; None without one.
     """
 
     advantages: Tensor
     weights: Tensor
     old: Tensor
     reference: Tensor | None = None
+    teacher: TeacherScores | None = None
 
     def select(self, tokens: Tensor) -> Signals:
         """The signals of some loss tokens, `tokens` (m,) indices into M."""
@@ -48,6 +51,7 @@ class Signals:
             weights=self.weights[tokens],
             old=self.old[tokens],
             reference=None if self.reference is None else self.reference[tokens],
+            teacher=None if self.teacher is None else self.teacher.select(tokens),
         )
 
 
@@ -169,6 +173,34 @@ def averaged_groups(
         else row.rollout // size
         for row in rows
     ]
+
+
+def without_signal(
+    rows: Sequence[Row],
+    groups: Sequence[int | None],
+    teacher: Tensor,
+    rewarded: Collection[str],
+) -> list[int | None]:
+    """The groups, None for rows of which neither a reward nor the teacher says anything.
+
+    Args:
+        groups: (N,) see `averaged_groups`.
+        teacher: (M,) its log-probabilities, NaN in rows that it did not score.
+        rewarded: the roles with a reward.
+    """
+    scored = any_by_row(rows, ~teacher.isnan())
+    return [
+        group if scored[n] or rows[n].role in rewarded else None for n, group in enumerate(groups)
+    ]
+
+
+def untaught(rows: Sequence[Row], teacher: Tensor, roles: Collection[str]) -> dict[str, float]:
+    """How many rows there are of roles with a teacher, and how many of them it did not score; see
+    `without_signal`.
+    """
+    scored = any_by_row(rows, ~teacher.isnan())
+    own = [scored[n] for n, row in enumerate(rows) if row.role in roles]
+    return {"teacher_rows": float(len(own)), "untaught_rows": float(own.count(False))}
 
 
 def micro_batch_groups(
