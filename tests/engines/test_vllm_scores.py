@@ -41,9 +41,12 @@ def test_server_that_fails_for_a_while_is_asked_again_and_one_that_is_gone_ends_
 
 
 def test_servers_of_different_models_are_refused() -> None:
-    with serving() as [one], serving(root="/models/other") as [other]:
-        with pytest.raises(ValueError, match="serve different models: /models/other, /models/tiny"):
-            PromptScores([one.url, other.url]).connect()
+    with (
+        serving() as [one],
+        serving(root="/models/other") as [other],
+        pytest.raises(ValueError, match="serve different models: /models/other, /models/tiny"),
+    ):
+        PromptScores([one.url, other.url]).connect()
 
 
 ANSWERS = {

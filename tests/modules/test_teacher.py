@@ -171,7 +171,7 @@ def test_role_without_teacher_learns_from_its_reward_alone(
     taught = Teacher({"judge": teacher_folder})
     with pytest.raises(ValueError, match="role 'solver' is trained but has no reward"):
         student(taught, **roles)
-    with pytest.raises(ValueError, match="teacher.path names role 'coder'"):
+    with pytest.raises(ValueError, match=r"teacher\.path names role 'coder'"):
         student(Teacher({"coder": teacher_folder}), **roles)
     policy = Policy(path=str(model_folder(tmp_path / "base")), lora=Lora(r=2))
     found = []
@@ -372,7 +372,7 @@ def test_teacher_that_disagrees_with_itself_is_refused(
 
     monkeypatch.setattr(LocalTeacher, "scores", noisy)
     with pytest.raises(
-        ValueError, match="the teacher disagrees with itself: .* differ by"
+        ValueError, match=r"the teacher disagrees with itself: .* differ by"
     ) as caught:
         one_step(student(Teacher(teacher_folder)), tmp_path)
     assert "\n" not in str(caught.value)
