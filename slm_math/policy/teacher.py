@@ -185,7 +185,8 @@ def shares_base(policy: Policy, path: str) -> bool:
     if policy.path is None or not (policy.lora or policy.adapter):
         return False
     configs = [adapter_config(each) or {} for each in (policy.path, path)]
-    if any(config.get("bias", "none") != "none" for config in configs):
+    whole = ("modules_to_save", "trainable_token_indices")
+    if any(each.get("bias", "none") != "none" or any(map(each.get, whole)) for each in configs):
         return False
     base = base_of(path) or path
     own = weights_hash(policy.base)
