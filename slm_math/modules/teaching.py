@@ -160,7 +160,7 @@ class Teaching:
 
     # each step
 
-    def rows(
+    def shown_rows(
         self, rows: Sequence[Row], rollouts: Sequence[Rollout], chat: ChatFormat
     ) -> list[Row | None]:
         """(N,): what the teacher scores in place of each row, with the same loss tokens; None for a
@@ -195,7 +195,7 @@ class Teaching:
         for one that computes no numbers.
         """
         counts = token_counts(rows)
-        shown = self.rows(rows, rollouts, chat)
+        shown = self.shown_rows(rows, rollouts, chat)
         scored = [row for row in shown if row is not None]
         if not self._agrees and scored:
             self._check_agreement(scored, tokens)

@@ -247,7 +247,7 @@ def test_policy_teaches_itself_with_the_solution_that_the_agent_never_sees(
     one_step(module, tmp_path)
     rollouts = module.last_rollouts
     rows = training_rows([rollouts], ("solver",))
-    shown = module.teaching.rows(rows, rollouts, module.chat)  # type: ignore[union-attr]
+    shown = module.teaching.shown_rows(rows, rollouts, module.chat)  # type: ignore[union-attr]
     assert any(shown)
     assert not all(shown)  # some problems have no solution
     for row, teachers in zip(rows, shown, strict=True):
@@ -271,7 +271,7 @@ def test_problems_without_solution_are_counted_and_weigh_nothing(tmp_path: Path)
     assert lacking
     assert metrics["untaught"] == pytest.approx(len(lacking) / len(rollouts))
     rows = training_rows([rollouts], ("solver",))
-    shown = module.teaching.rows(rows, rollouts, module.chat)  # type: ignore[union-attr]
+    shown = module.teaching.shown_rows(rows, rollouts, module.chat)  # type: ignore[union-attr]
     loss, tokens = torch.zeros(()), 0
     for row, seen in zip(rows, shown, strict=True):
         if seen is None:
