@@ -223,7 +223,7 @@ class GRPOModule(RolloutModule):
         rows: Sequence[Row],
         advantages: Mapping[str, Tensor],
         reference: Tensor | None,
-        teacher: TeacherScores | None,
+        teacher: TeacherScores | None = None,
     ) -> Signals:
         """The training signals of the rows: advantages, weights and log-probabilities by token."""
         rollouts = [rollout for group in groups for rollout in group]
