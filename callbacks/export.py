@@ -10,6 +10,7 @@ import lightning as L
 from callbacks.run_root import begin_run
 from slm_math.checkpoint_files import saving
 from slm_math.modules.base import PolicyModule
+from slm_math.policy.adapter_files import base_of
 from slm_math.policy.export import export_policy
 from slm_math.policy.folders import check_export_folder
 from slm_math.policy.role_paths import paths_of
@@ -78,7 +79,7 @@ def layout_of(module: PolicyModule) -> dict[str, bool]:
 
 
 def _sources(trainer: L.Trainer) -> list[str]:
-    """The models that a run reads: its policy, and those that serve other roles."""
+    """The models that a run reads: its policy, its teacher, and those that serve other roles."""
     module: Any = trainer.lightning_module
     policy = module.policy
     paths = [*paths_of(policy.path), *(path for path in module.frozen.values() if path != "base")]
@@ -88,4 +89,7 @@ def _sources(trainer: L.Trainer) -> list[str]:
     for engines in users:
         if isinstance(engines, dict):
             paths += [p for e in engines.values() for p in paths_of(getattr(e, "path", None))]
+    teaching = getattr(module, "teaching", None)
+    for path in teaching.teacher.paths(teaching.roles).values() if teaching else ():
+        paths += [path, base_of(path) or path]
     return paths

@@ -91,6 +91,8 @@ def reward_metrics(groups: Sequence[Sequence[Record]], roles: Sequence[str]) -> 
     for role in roles:
         prefix = f"{role}/" if len(roles) > 1 else ""
         parts = list(records[0].parts[role]) if records else []
+        if records and not parts:  # only a teacher trains the role
+            continue
         columns = {"reward": [record.rewards[role] for record in records]}
         columns |= {
             f"reward/{part}": [record.parts[role][part] for record in records] for part in parts

@@ -143,14 +143,14 @@ class PolicyModule(L.LightningModule):
             self.policy.keep_reference(self.loaded, self.moves_reference)
         self.model = self.loaded.model  # registers the weights
         if self.trainer.state.fn == "fit":  # now, since the files may change while training runs
-            self._identity = self._identify()
+            self._identity = self.identity(self.loaded)
         for module in self.model.modules():
             if isinstance(module, nn.Embedding):
                 module.weight.is_embedding = True  # type: ignore[assignment]
 
-    def _identify(self) -> dict[str, Any]:
-        assert self.loaded is not None
-        return policy_identity(self.policy, self.loaded, self.chat, frozen=self.frozen)
+    def identity(self, loaded: LoadedPolicy) -> dict[str, Any]:
+        """What the run starts from, see `policy_identity`."""
+        return policy_identity(self.policy, loaded, self.chat, frozen=self.frozen)
 
     def engines(self) -> dict[str, Engine]:
         """role -> engine for the roles that the policy serves, trained or frozen, with its weights
@@ -262,7 +262,7 @@ class PolicyModule(L.LightningModule):
             self._resumption.load(checkpoint, self.global_rank)
         if self.loaded is not None:
             check_trained(checkpoint["state_dict"], self.loaded)
-            identity = self._identity or self._identify()
+            identity = self._identity or self.identity(self.loaded)
             fit = self.trainer.state.fn == "fit"
             check_identity(checkpoint.get("identity"), identity, fit)
             trained = tuple(checkpoint.get("train_roles", self.train_roles))

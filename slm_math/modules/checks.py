@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,10 +25,15 @@ def check_sampling(
     roles: Sequence[str],
     group_size: int,
     resample: int | None,
+    rewarded: Collection[str],
 ) -> None:
-    """Raises ValueError for a way to sample that gives nothing to learn from."""
-    check_whole("group_size", group_size, low=2)  # advantages compare samples
+    """Raises ValueError for a way to sample that gives nothing to learn from; `rewarded` are the
+    roles with a reward.
+    """
+    check_whole("group_size", group_size, low=2 if rewarded else 1)  # advantages compare samples
     check_whole("resample", resample, low=0, optional=True)
+    if resample is not None and not rewarded:
+        raise ValueError("resample drops groups whose rewards are all equal: there is no reward")
     for role in roles:
         if inference.sampling_of(role).temperature == 0:
             raise ValueError(
@@ -38,7 +43,11 @@ def check_sampling(
 
 
 def check_objective(
-    objective: Objective, advantage: Advantage, reference_update: float, resample: int | None
+    objective: Objective,
+    advantage: Advantage,
+    reference_update: float,
+    resample: int | None,
+    needs_reference: bool,
 ) -> None:
     """Raises ValueError for options that exclude each other, or would have no effect."""
     check_number("reference_update", reference_update, low=0, high=1)
@@ -46,7 +55,7 @@ def check_objective(
         raise ValueError(
             "advantage.per_part and objective.kl_in reward exclude each other: use kl_in loss"
         )
-    if reference_update and not objective.needs_reference:
+    if reference_update and not needs_reference:
         raise ValueError(
             "reference_update moves a reference, and without objective.beta there is none: set both"
         )
@@ -58,7 +67,11 @@ def check_objective(
 
 
 def check_roles(
-    agent: Agent, rewards: Sequence[Reward], module: Any, engines: Mapping[str, Engine]
+    agent: Agent,
+    rewards: Sequence[Reward],
+    module: Any,
+    engines: Mapping[str, Engine],
+    taught: Collection[str] = (),
 ) -> None:
     """Raises ValueError for roles that no agent plays, no reward scores or no engine serves, that
     cannot be trained, or that would change although they are not trained.
@@ -68,6 +81,7 @@ def check_roles(
         rewards: what scores it.
         module: the `PolicyModule` that trains and serves roles.
         engines: those of the other roles.
+        taught: the roles with a teacher, which need no reward.
     """
     for role in module.train_roles:
         if role not in agent.roles:
@@ -82,7 +96,8 @@ def check_roles(
     check_served(agent.roles, type(agent).__name__, module, engines)
     asked = [role for reward in rewards for role in reward.roles]
     module.inference.check_roles([*agent.roles, *asked])
-    check(rewards, module.train_roles, {*module.train_roles, *module.frozen, *engines})
+    served = {*module.train_roles, *module.frozen, *engines}
+    check(rewards, module.train_roles, served, taught)
 
 
 def check_prompts(

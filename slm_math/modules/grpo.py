@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,30 +23,38 @@ from slm_math.modules import checks
 from slm_math.modules.optim import Optim
 from slm_math.modules.rollouts import RolloutModule
 from slm_math.modules.step_metrics import StepMetrics, batch_sizes, step_metrics
+from slm_math.modules.teacher import Teacher
+from slm_math.modules.teaching import Teaching
 from slm_math.modules.training_warnings import TrainingWarnings
 from slm_math.policy.batches import Batch
 from slm_math.policy.config import Policy
+from slm_math.policy.loaded import LoadedPolicy, batch_logprobs, loss_states
 from slm_math.policy.ranks import gather_over_ranks, sum_over_ranks
 from slm_math.policy.reference import reference_logprobs
+from slm_math.policy.teacher import TeacherScores
 from slm_math.ranges import check_whole
 from slm_math.rewards import Correct, Reward, part_names
 from slm_math.rollout.groups import Group
 from slm_math.rollout.rows import training_rows
 from slm_math.rollout.signals import (
     Signals,
-    averaged_groups,
     charge,
     given_credits,
-    loss_totals,
-    micro_batch_groups,
     old_logprobs,
     reward_table,
     rollout_advantages,
     token_advantages,
     token_betas,
-    token_weights,
     training_batches,
     training_records,
+    untaught,
+)
+from slm_math.rollout.weights import (
+    averaged_groups,
+    loss_totals,
+    micro_batch_groups,
+    token_weights,
+    without_signal,
 )
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Task
@@ -60,13 +69,14 @@ class GRPOModule(RolloutModule):
     Args:
         policy: the model.
         agent: the workflow that is rolled out.
-        rewards: parts that are added up by their weights, per role; by default only Correct.
+        rewards: parts that are added up by their weights, per role; by default only Correct, or
+            none with a teacher.
         optim: optimizer and schedule.
         objective: surrogate, averaging, clipping, KL, entropy, correction for the engine.
         advantage: baseline and scale.
         inference: how the policy samples; trained roles need a temperature above 0. With top_p,
             top_k or min_p all probabilities are those among the tokens that could be sampled.
-        group_size: samples per problem (G), at least 2.
+        group_size: samples per problem (G), at least 2 where there are rewards to compare.
         passes: updates per batch of rollouts (mu); each sees all rows, with ratios to the policy
             that sampled.
         resample: None keeps groups whose rewards are all equal. A number drops them and samples
@@ -80,6 +90,8 @@ class GRPOModule(RolloutModule):
         frozen: role -> "base" (the policy's base without an adapter) or an adapter folder of it,
             for roles that the policy serves and that are not trained.
         engines: role -> engine for roles that are not trained and served by another model.
+        teacher: scores each token that trained roles sample, for on-policy distillation, in
+            addition to rewards or without any.
         sandbox: runs the agent's programs; by default one with its default limits.
         tokens_per_batch: positions of one forward and backward pass.
         seed: of the sampling; by default the run's own (`--seed_everything`).
@@ -102,6 +114,7 @@ class GRPOModule(RolloutModule):
         train_roles: Sequence[str] = ("solver",),
         frozen: dict[str, str] | None = None,
         engines: dict[str, Engine] | None = None,
+        teacher: Teacher | None = None,
         sandbox: Sandbox | RemoteSandbox | None = None,
         tokens_per_batch: int = 16384,
         seed: int | None = None,
@@ -111,7 +124,7 @@ class GRPOModule(RolloutModule):
             optim,
             agent=agent,
             # a default in the signature would be an object, which no config.yaml can hold
-            rewards=(Correct(),) if rewards is None else rewards,
+            rewards=(() if teacher else (Correct(),)) if rewards is None else rewards,
             inference=inference,
             group_size=group_size,
             resample=resample,
@@ -121,6 +134,7 @@ class GRPOModule(RolloutModule):
             sandbox=sandbox,
             tokens_per_batch=tokens_per_batch,
             seed=seed,
+            taught=teacher.taught(train_roles) if teacher else (),
         )
         self.objective = objective
         self.advantage = advantage
@@ -128,19 +142,40 @@ class GRPOModule(RolloutModule):
         self.mask_truncated = mask_truncated
         self.reference_update = reference_update
         self.updates_per_batch = passes
-        self.needs_reference = objective.needs_reference
+        self.teaching = teacher and Teaching(teacher, self.train_roles, policy, inference)
+        teaches_itself = bool(teacher and teacher.itself == "reference")
+        self.needs_reference = objective.needs_reference or teaches_itself
         self.moves_reference = self.needs_reference and reference_update > 0
         self.at_start = True  # nothing was trained yet: the policy is its reference
-        self.warnings = TrainingWarnings(self.train_roles)
+        taught = self.teaching.roles if self.teaching else ()
+        self.warnings = TrainingWarnings([each for each in self.train_roles if each not in taught])
         check_whole("passes", passes)
-        checks.check_objective(objective, advantage, reference_update, resample)
+        checks.check_objective(
+            objective, advantage, reference_update, resample, needs_reference=self.needs_reference
+        )
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.teaching:  # before a model is loaded
+            tasks = getattr(self.trainer.datamodule, "tasks", ())
+            self.teaching.check(self.chat, tasks, self.agent)
+        super().setup(stage)
+
+    def configure_model(self) -> None:
+        super().configure_model()
+        if self.teaching and self.trainer.state.fn == "fit" and not self.teaching.local:
+            self.teaching.load(self.loaded)
+            checks.without_dropout(self.model)  # in an adapter that teaches, too
+
+    def identity(self, loaded: LoadedPolicy) -> dict[str, Any]:
+        return super().identity(loaded) | (self.teaching.identity() if self.teaching else {})
 
     def training_step(self, batch: ItemBatch[Task], batch_idx: int) -> None:
         sampled = self.sample_groups(batch.items, batch_idx)  # P groups of G rollouts
         rows = training_rows(sampled.groups, self.train_roles)  # frozen; signals stand beside them
         reference, kl = self.reference_logprobs(rows)
         advantages = self.assign_advantages(sampled.groups, rows, kl)
-        signals = self.signals(sampled.groups, rows, advantages, reference)
+        teacher = self.teacher_scores(sampled.groups, rows)
+        signals = self.signals(sampled.groups, rows, advantages, reference, teacher=teacher)
         self.last_rollouts = sampled.rollouts
         self.last_records = training_records(sampled, advantages)
         self.log_step(*self.updates(rows, signals))
@@ -150,7 +185,7 @@ class GRPOModule(RolloutModule):
         (None, zeros) without a KL term.
         """
         logprobs, kl = None, torch.zeros(len(rows), dtype=torch.float64)
-        if self.needs_reference:
+        if self.objective.needs_reference:
             logprobs, kl = reference_logprobs(
                 self.loaded,
                 rows,
@@ -161,15 +196,29 @@ class GRPOModule(RolloutModule):
         self.timer.end("reference")
         return logprobs, kl
 
+    def teacher_scores(self, groups: Sequence[Group], rows: Sequence[Row]) -> TeacherScores | None:
+        """What the teacher says of the rows' M loss tokens; None without a teacher."""
+        if self.teaching is None:
+            return None
+        scores = self.teaching.scores(
+            rows,
+            [rollout for group in groups for rollout in group],
+            self.chat,
+            tokens=self.tokens_per_batch,
+            progress=partial(self.progress, "teacher"),
+        )
+        self.timer.end("teacher")
+        return scores.to(self.device)
+
     def assign_advantages(
         self, groups: Sequence[Group], rows: Sequence[Row], kl: Tensor
     ) -> dict[str, Tensor]:
-        """role -> the advantages of this rank's rollouts, float64; `kl` is (N,). They are
+        """Rewarded role -> the advantages of its rollouts, float64; `kl` is (N,). They are
         (rollouts, 1), or (rollouts, K): what each of K parts adds (see `rollout_advantages`).
         """
         rollouts = [rollout for group in groups for rollout in group]
         advantages = {}
-        for role in self.train_roles:
+        for role in (role for role in self.train_roles if role in self.rewarded):
             parts = [reward for reward in self.rewards if reward.role == role]
             rewards = reward_table(rollouts, role, [part.name for part in parts])
             charge(rewards, rows, role, self.objective.beta * kl)
@@ -183,6 +232,7 @@ class GRPOModule(RolloutModule):
         rows: Sequence[Row],
         advantages: Mapping[str, Tensor],
         reference: Tensor | None,
+        teacher: TeacherScores | None = None,
     ) -> Signals:
         """The training signals of the rows: advantages, weights and log-probabilities by token."""
         rollouts = [rollout for group in groups for rollout in group]
@@ -190,6 +240,8 @@ class GRPOModule(RolloutModule):
         reduction = self.objective.reduction
         size = self.group_size if reduction == "group" else 1
         averaged = averaged_groups(rows, rollouts, size, self.mask_truncated)
+        if teacher is not None:  # nobody says anything of some
+            averaged = without_signal(rows, averaged, teacher.logprobs, self.rewarded)
         if self.objective.kind == "bnpo":  # averages over micro-batches
             averaged = micro_batch_groups(rows, averaged, self.tokens_per_batch)
         totals = loss_totals(rows, averaged, reduction, self.train_roles, device=self.device)
@@ -201,6 +253,7 @@ class GRPOModule(RolloutModule):
             old=old_logprobs(rows, self.global_step),
             reference=reference,
             betas=token_betas(rows, rollouts, self.objective),
+            teacher=teacher,
         ).to(self.device)
 
     def updates(
@@ -212,17 +265,21 @@ class GRPOModule(RolloutModule):
         batches = training_batches(
             rows,
             signals,
-            needs_all_rows=self.objective.needs_all_rows,
+            needs_all_rows=self.objective.needs_all_rows or self.teaching is not None,
             tokens=self.tokens_per_batch,
             device=self.device,
         )
         metrics, norm = StepMetrics(batch_sizes(batch for batch, _ in batches)), None
+        if self.teaching and signals.teacher is not None:
+            metrics.add(untaught(rows, signals.teacher.logprobs, self.teaching.roles))
         rates = {each["role"]: each["lr"] for each in self.optimizers().param_groups}
         for number in range(self.passes):
             if not number or self.global_step != self.trainer.max_steps:
                 batches, norm = self.update(batches, metrics)
         if self.moves_reference:
             self.loaded.move_reference(self.reference_update)
+        if self.teaching:
+            self.teaching.rest()
         self.timer.end("update")
         by_role = {f"{role}/lr": rate for role, rate in rates.items() if len(rates) > 1}
         return metrics, {"lr": next(iter(rates.values())), **by_role, "grad_norm": norm}
@@ -239,32 +296,45 @@ class GRPOModule(RolloutModule):
         if not sum_over_ranks(len(batches), self.device):
             self.step_schedule(updated=False)
             return after, None
-        entropy: Wanted = "gradient" if self.objective.entropy else "value"
         for number, (batch, signals) in enumerate(batches):
             # also while the backward pass recomputes activations
-            with self.loaded.use(batch.role):
-                logprobs, entropies, _ = self.loaded.logprobs(batch, entropy=entropy)
-                if self.at_start and self.global_step == 0 and signals.reference is not None:
-                    checks.check_reference(logprobs, signals.reference, str(self.trainer.precision))
-                old = torch.where(signals.old.isnan(), logprobs.detach(), signals.old)
-                after[number] = batch, replace(signals, old=old)
-                loss, tokens = policy_loss(
-                    logprobs,
-                    old,
-                    advantages=signals.advantages,
-                    weights=signals.weights,
-                    row=batch.row,
-                    objective=self.objective,
-                    sampling=batch.sampling,
-                    reference=signals.reference,
-                    entropy=entropies,
-                    betas=signals.betas,
-                )
+            with self.loaded.use(batch.role) as model:
+                loss, old, tokens = self.batch_loss(model, batch, signals)
                 loss.backward()
+            after[number] = batch, replace(signals, old=old)
             metrics.add(tokens)
             self.progress("update", number + 1, len(batches))
         self.at_start = False
         return after, self.step_optimizer()
+
+    def batch_loss(
+        self, model: Any, batch: Batch, signals: Signals
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The loss of a micro-batch, the log-probabilities (M,) of the policy that sampled, and the
+        metrics of the tokens.
+        """
+        states = loss_states(model, batch)
+        entropy: Wanted = "gradient" if self.objective.entropy else "value"
+        logprobs, entropies, _ = batch_logprobs(model, batch, states, entropy)
+        if self.at_start and self.global_step == 0 and signals.reference is not None:
+            checks.check_reference(logprobs, signals.reference, str(self.trainer.precision))
+        old = torch.where(signals.old.isnan(), logprobs.detach(), signals.old)
+        taught = self.teaching.advantages(signals, old) if self.teaching else 0.0
+        loss, tokens = policy_loss(
+            logprobs,
+            old,
+            advantages=signals.advantages + taught,
+            weights=signals.weights,
+            row=batch.row,
+            objective=self.objective,
+            sampling=batch.sampling,
+            reference=signals.reference,
+            entropy=entropies,
+        )
+        if self.teaching:
+            added, said = self.teaching.loss(model, states, batch, signals=signals, old=old)
+            loss, tokens = loss + added, tokens | said | {"loss": tokens["loss"] + added.detach()}
+        return loss, old, tokens
 
     def log_step(self, metrics: StepMetrics, updates: Mapping[str, float | None]) -> None:
         """Logs the step: the same metrics on every rank, over all ranks."""
@@ -280,7 +350,9 @@ class GRPOModule(RolloutModule):
             device=self.device,
             parameters=self.loaded.size,
         )
-        self.log_scalars(values | updates, len(records), shown=("reward", "kl"))
+        self.log_scalars(values | updates, len(records), shown=("reward", "kl", "teacher_kl"))
+        if self.teaching:
+            self.teaching.tell_if_equal(values, self.trainer.is_global_zero)
         if self.trainer.is_global_zero:
             step = self.trainer.fit_loop.epoch_loop.total_batch_idx
             for line in self.warnings.of_step(step, records, self.last_rollouts):

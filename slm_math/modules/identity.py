@@ -32,7 +32,14 @@ LORA = {
     },
 }
 # what an evaluation does not depend on
-TRAINING_ONLY = ("weights of the adapter", "frozen ", "quantize", "chat template", "tokenizer")
+TRAINING_ONLY = (
+    "weights of the adapter",
+    "frozen ",
+    "quantize",
+    "chat template",
+    "tokenizer",
+    "teacher",
+)
 
 
 def policy_identity(

@@ -16,7 +16,7 @@ from slm_math.modules.optim import Optim
 from slm_math.modules.step_metrics import PhaseTimer
 from slm_math.policy.config import Policy
 from slm_math.records.record import Record
-from slm_math.rewards import Reward
+from slm_math.rewards import Reward, rewarded
 from slm_math.rollout.collect import Draws, collect
 from slm_math.rollout.groups import Group, Key, OnPolicyGroups, Rollout, SampledGroups
 from slm_math.rollout.scheduler import Executors
@@ -29,7 +29,7 @@ class RolloutModule(PolicyModule):
     """A policy that learns from what an agent does with it. Subclasses implement `training_step`,
     which begins with `sample_groups`.
 
-    Args: see `GRPOModule`.
+    Args: see `GRPOModule`; `taught` are the roles with a teacher.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class RolloutModule(PolicyModule):
         sandbox: Sandbox | RemoteSandbox | None,
         tokens_per_batch: int,
         seed: int | None,
+        taught: Sequence[str] = (),
     ) -> None:
         super().__init__(
             policy, optim, tokens_per_batch, train_roles, inference=inference, frozen=frozen
@@ -62,8 +63,11 @@ class RolloutModule(PolicyModule):
         self.timer = PhaseTimer()  # of the step
         self.last_rollouts: list[Rollout] = []  # of the step, for display
         self.last_records: list[Record] = []  # their records, with rewards and advantages
-        checks.check_sampling(inference, self.train_roles, group_size, resample)
-        checks.check_roles(agent, self.rewards, self, self.other_engines)
+        self.rewarded = rewarded(self.rewards)  # roles
+        checks.check_roles(agent, self.rewards, self, self.other_engines, taught)
+        checks.check_sampling(
+            inference, self.train_roles, group_size, resample, rewarded=self.rewarded
+        )
 
     def setup(self, stage: str) -> None:
         if stage == "fit":  # before a model is loaded

@@ -71,6 +71,11 @@ class StepMetrics:
             means |= {name: sums[name] / scored for name in names}
             squares = max(scored * sums["mismatch_squares"], 1e-300)
             means["effective_sample_size"] = sums["mismatch"] ** 2 / squares
+        if sums.get("taught"):  # tokens that a teacher scored
+            names = ("teacher_kl", "teacher_disagrees", "teacher_divergence")
+            means |= {name: sums[name] / sums["taught"] for name in names if name in sums}
+        if sums.get("teacher_rows"):
+            means["untaught"] = sums["untaught_rows"] / sums["teacher_rows"]
         return means | {name: sums[name] for name in sums if name.endswith(("_min", "_max"))}
 
 

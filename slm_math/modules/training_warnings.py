@@ -17,7 +17,7 @@ class TrainingWarnings:
     think.
 
     Args:
-        roles: the trained roles.
+        roles: the trained roles that rewards alone train.
         steps: a reward that is the same in so many steps from the first one is called constant.
     """
 
@@ -52,7 +52,11 @@ class TrainingWarnings:
                 f"{skipped[0]}"
             )
         yield from _unscored(step, records)
-        if records and not any(any(record.advantages.values()) for record in records):
+        if (
+            self.roles
+            and records
+            and not any(any(record.advantages.values()) for record in records)
+        ):
             yield f"step {step}: {_dead_groups(records)}"
         yield from self._constant(records)
         self._check_greedy(rollouts)

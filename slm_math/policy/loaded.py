@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from slm_math.losses.logprobs import Wanted, token_logprobs
-from slm_math.policy.adapters import active, adapter_weights, quiet_peft
+from slm_math.policy.adapters import active, adapter_weights, load_adapters, quiet_peft
 from slm_math.policy.batches import Batch
 from slm_math.policy.forward import hidden_states, language_head
 
@@ -123,7 +123,7 @@ class LoadedPolicy:
         if len(self.all_adapters) < 2 and adapter in self.trained_adapters:
             yield self.model  # which has no other
         elif self.adapters:
-            with self._switched(adapter):
+            with self.switched(adapter):
                 yield self.model
         else:
             yield self.model
@@ -132,13 +132,21 @@ class LoadedPolicy:
     def reference(self, role: str) -> Iterator[Any]:
         """The reference of a role."""
         if self.frozen == "base":
-            with self._switched(None):
+            with self.switched(None):
                 yield self.model
         elif self.frozen == "copies":
-            with self._switched(self.adapters[role] + COPY):
+            with self.switched(self.adapters[role] + COPY):
                 yield self.model
         else:
             yield self.frozen.to(self.model.device)
+
+    def add_frozen_adapter(self, path: str, name: str) -> None:
+        """Loads an adapter of the same base beside those of the policy; it is never trained."""
+        # as if it were trained, since peft leaves a model with others in eval mode
+        load_adapters(self.model, path, [name], trainable=True)
+        self.model.set_adapter(self.trained_adapters[0])
+        self.model.train()  # adding an adapter may change the mode
+        self._restore_requires_grad()
 
     def copy_adapters(self) -> None:
         """Makes frozen copies of the trained adapters, which become the reference."""
@@ -181,7 +189,8 @@ class LoadedPolicy:
             of_reference.copy_(saved)
 
     @contextmanager
-    def _switched(self, adapter: str | None) -> Iterator[None]:
+    def switched(self, adapter: str | None) -> Iterator[None]:
+        """Another adapter is active, or none."""
         try:
             with active(self.model, adapter):
                 yield
@@ -200,19 +209,40 @@ class LoadedPolicy:
     def logprobs(
         self, batch: Batch, reference: bool = False, entropy: Wanted = "nothing"
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probability (nats), entropy (nats) and argmax hit of the loss tokens, each (M,) fp32.
-
-        The decoder runs on all (N, T) positions, the language-model head only on the M positions
-        that predict a loss token.
+        """Log-probability (nats), entropy (nats) and argmax hit of the loss tokens, each (M,) fp32,
+        of the policy or of its reference.
         """
         grad = torch.no_grad() if reference else nullcontext()
         with grad, self.reference(batch.role) if reference else self.use(batch.role) as model:
-            hidden = hidden_states(model, batch.inputs).flatten(0, 1)[batch.where]
-            return token_logprobs(
-                hidden=hidden,
-                head=language_head(model),
-                targets=batch.targets,
-                temperature=batch.temperature,
-                entropy=entropy,
-                support=batch.support,
-            )
+            return batch_logprobs(model, batch, loss_states(model, batch), entropy)
+
+
+def loss_states(model: Any, batch: Batch) -> Tensor:
+    """The decoder's hidden states (M, H) at the positions that predict a loss token; it runs on all
+    (N, T) positions, the language-model head only on these.
+    """
+    return hidden_states(model, batch.inputs).flatten(0, 1)[batch.where]
+
+
+def batch_logprobs(
+    model: Any, batch: Batch, states: Tensor, entropy: Wanted = "nothing", rows: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability (nats), entropy (nats) and argmax hit of the loss tokens, each (M,) fp32, of
+    a model with the `loss_states` (M, H).
+
+    A head with fewer than `rows` rows gives the tokens that it lacks probability 0.
+    """
+    head = language_head(model)
+    return token_logprobs(
+        hidden=states,
+        head=(lambda hidden: padded(head(hidden), rows)) if rows else head,
+        targets=batch.targets,
+        temperature=batch.temperature,
+        entropy=entropy,
+        support=batch.support,
+    )
+
+
+def padded(logits: Tensor, rows: int) -> Tensor:
+    """logits (m, V) -> (m, at least `rows`), -inf where there was none."""
+    return nn.functional.pad(logits, (0, max(rows - logits.shape[1], 0)), value=-torch.inf)

@@ -3,7 +3,7 @@
 from slm_math.rewards.answer import Correct, Format, Length, Overlong, Parsable
 from slm_math.rewards.asking import AsksJudge
 from slm_math.rewards.attempts import FirstAttempt, Improvement, LastAttempt, SelectorChoice
-from slm_math.rewards.base import Reward, check, replies_of
+from slm_math.rewards.base import Reward, check, replies_of, rewarded
 from slm_math.rewards.credits import Credit, turn_factors
 from slm_math.rewards.scores import Scores, part_names, score, total
 from slm_math.rewards.work import CodeAgrees, CodeRan, VerifierApproval, VerifierDecision
@@ -29,6 +29,7 @@ __all__ = [
     "check",
     "part_names",
     "replies_of",
+    "rewarded",
     "score",
     "total",
     "turn_factors",

@@ -72,7 +72,10 @@ def _check_signature(cls: type[Reward]) -> None:
 
 
 def check(
-    rewards: Sequence[Reward], roles: Sequence[str], served: Collection[str] | None = None
+    rewards: Sequence[Reward],
+    roles: Sequence[str],
+    served: Collection[str] | None = None,
+    taught: Collection[str] = (),
 ) -> None:
     """Raises ValueError unless every reward goes to a trained role, under a name of its own, every
     role has one, and all engines that rewards ask for are there.
@@ -80,6 +83,7 @@ def check(
     Args:
         roles: the trained roles.
         served: the roles that have an engine; None leaves out this part of the check.
+        taught: the roles that a teacher trains, which need no reward.
     """
     seen: set[tuple[str, str]] = set()
     for reward in rewards:
@@ -105,8 +109,13 @@ def check(
                     f"engines.{name}"
                 )
     for role in roles:
-        if not any(reward.role == role and reward.weight for reward in rewards):
+        if role not in taught and role not in rewarded(rewards):
             raise ValueError(f"role {role!r} is trained but has no reward with a weight")
+
+
+def rewarded(rewards: Sequence[Reward]) -> set[str]:
+    """The roles whose reward is more than logged."""
+    return {reward.role for reward in rewards if reward.weight}
 
 
 def replies_of(trace: Trace, role: str) -> list[Reply]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,9 +17,9 @@ from torch import Tensor
 from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.objective import Objective
-from slm_math.losses.policy import row_weights
 from slm_math.policy.batches import Batch, collate, micro_batches, token_counts, token_indices
-from slm_math.policy.ranks import gather_over_ranks, rank, sum_over_ranks
+from slm_math.policy.ranks import gather_over_ranks, rank
+from slm_math.policy.teacher import TeacherScores
 from slm_math.records.record import Record, record
 from slm_math.rewards.credits import turn_factors
 from slm_math.rollout.groups import Rollout, SampledGroups
@@ -36,6 +36,7 @@ class Signals:
             the present one, whose first pass computes it.
         reference: the log-probability in nats under the reference; None without a KL term.
         betas: the weight of each token's KL; None where all have the objective's.
+        teacher: what a teacher says; None without one.
     """
 
     advantages: Tensor
@@ -43,6 +44,7 @@ class Signals:
     old: Tensor
     reference: Tensor | None = None
     betas: Tensor | None = None
+    teacher: TeacherScores | None = None
 
     def select(self, tokens: Tensor) -> Signals:
         """The signals of some loss tokens, `tokens` (m,) indices into M."""
@@ -52,7 +54,7 @@ class Signals:
         """The signals on a device."""
         return self._each(lambda values: values.to(device))
 
-    def _each(self, make: Callable[[Tensor], Tensor]) -> Signals:
+    def _each(self, make: Callable[[Any], Any]) -> Signals:
         return replace(
             self,
             **{name: make(values) for name, values in vars(self).items() if values is not None},
@@ -208,81 +210,13 @@ def token_betas(
     return torch.tensor(values, dtype=torch.float32)
 
 
-def averaged_groups(
-    rows: Sequence[Row], rollouts: Sequence[Rollout], size: int, mask_truncated: bool
-) -> list[int | None]:
-    """The group of each row, (N,), whose tokens are averaged together: `size` rollouts each; None
-    for a row that does not count, since a reply of its role hit the token limit.
+def untaught(rows: Sequence[Row], teacher: Tensor, roles: Collection[str]) -> dict[str, float]:
+    """How many rows there are of roles with a teacher, and how many of them it did not score; see
+    `without_signal`.
     """
-    return [
-        None
-        if mask_truncated and rollouts[row.rollout].hit_length_limit(row.role)
-        else row.rollout // size
-        for row in rows
-    ]
-
-
-def micro_batch_groups(
-    rows: Sequence[Row], groups: Sequence[int | None], tokens: int
-) -> list[int | None]:
-    """The micro-batch of each row that counts (with a group), (N,), as a group to average over, for
-    BNPO; None for the others. `tokens` bounds a micro-batch.
-    """
-    counted = [n for n, group in enumerate(groups) if group is not None]
-    numbers: list[int | None] = [None] * len(rows)
-    for number, chunk in enumerate(micro_batches([rows[n] for n in counted], tokens)):
-        for place in chunk:
-            numbers[counted[place]] = number
-    return numbers
-
-
-def loss_totals(
-    rows: Sequence[Row],
-    groups: Sequence[int | None],
-    reduction: str,
-    roles: Sequence[str],
-    device: torch.device | str = "cpu",
-) -> dict[str, float]:
-    """By role what the losses of all ranks' rows are divided by: their loss tokens with the
-    reduction "token", else their groups. Rows of group None do not count. `device` is where ranks
-    exchange numbers.
-    """
-    totals = {}
-    for role in roles:
-        own = [n for n, row in enumerate(rows) if row.role == role and groups[n] is not None]
-        tokens = sum(len(rows[n].loss_positions) for n in own)
-        count = tokens if reduction == "token" else len({groups[n] for n in own})
-        totals[role] = float(sum_over_ranks(count, device))
-    return totals
-
-
-def token_weights(
-    rows: Sequence[Row],
-    groups: Sequence[int | None],
-    reduction: str,
-    totals: Mapping[str, float],
-    budgets: Mapping[str, int],
-) -> Tensor:
-    """The weight (M,) float32 of each loss token; see `row_weights`. Each role has an average of
-    its own.
-
-    Args:
-        groups: (N,) the group of each row, whose tokens are averaged together; None for a row that
-            does not count: its tokens weigh 0.
-        reduction: see `row_weights`.
-        totals: role -> `loss_totals`.
-        budgets: role -> the longest reply there can be, in tokens.
-    """
-    counts = token_counts(rows)
-    weights = torch.zeros(len(rows), dtype=torch.float64)
-    for role, total in totals.items():
-        own = [n for n, row in enumerate(rows) if row.role == role and groups[n] is not None]
-        index = torch.tensor([groups[n] for n in own], dtype=torch.long)
-        weights[own] = row_weights(
-            counts[own], reduction, total=total, groups=index, budget=budgets[role]
-        )
-    masks = [row.mask[t] for row in rows for t in row.loss_positions]
-    return torch.tensor(masks, dtype=torch.float32) * weights.float().repeat_interleave(counts)
+    scored = any_by_row(rows, ~teacher.isnan())
+    own = [scored[n] for n, row in enumerate(rows) if row.role in roles]
+    return {"teacher_rows": float(len(own)), "untaught_rows": float(own.count(False))}
 
 
 def update_chunks(

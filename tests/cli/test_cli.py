@@ -18,7 +18,7 @@ CONFIGS = ROOT / "configs"
 FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
 OVERLAYS = {name: "grpo/solver.yaml" for name in FILES if name.startswith(("grpo/", "rewards/"))}
 OVERLAYS |= {name: "eval/gsm8k.yaml" for name in FILES if name.startswith("eval/")}
-OVERLAYS |= {"fast.yaml": "sft/full.yaml"}
+OVERLAYS |= {"fast.yaml": "sft/full.yaml", "quickstart/student.yaml": "quickstart/sft.yaml"}
 del OVERLAYS["eval/gsm8k.yaml"]
 del OVERLAYS["grpo/solver.yaml"]
 FULL = [f"--config={CONFIGS / name}" for name in ("sft/full.yaml", "fast.yaml")]
@@ -93,6 +93,8 @@ def test_every_grpo_config_trains(
     judged = drafts_in(tmp_path) if name == "grpo/verifier.yaml" else []
     sizes = ["--model.inference.sampling.max_new_tokens=12", "--model.group_size=4"]
     root = f"--trainer.default_root_dir={tmp_path}"
+    if name == "grpo/distill.yaml":
+        sizes.append(f"--model.teacher.path={model_folder(tmp_path / 'teacher', seed=3)}")
     run(
         [
             "fit",

@@ -52,6 +52,7 @@ class FakeVLLM:
         self.ignores_weights = self.ignores_version = False
         self.warp = 1.0  # it samples at this multiple of the temperature it was asked for
         self.delay = 0.0  # seconds of each generation
+        self.noise = 0.0  # nats on the log-probabilities of prompts
         self.script: Callable[[dict[str, Any]], tuple[list[int], str]] | None = None
         self.asked: list[tuple[str, dict[str, Any]]] = []  # route, body (or query): in order
         self.headers: list[dict[str, str]] = []
@@ -185,14 +186,29 @@ class FakeVLLM:
             "sampling_mask": mask,
             "weight_versions": spans,
         }
-        return 200, {"request_id": "x", "output_mode": "tokens", "choices": [choice]}
+        whole = {"request_id": "x", "output_mode": "tokens", "choices": [choice]}
+        if body["sampling_params"].get("prompt_logprobs") is not None:
+            whole["prompt_logprobs"] = self.prompt_logprobs(model, body["token_ids"])
+        return 200, whole
+
+    @torch.no_grad()
+    def prompt_logprobs(self, model: Any, ids: list[int]) -> list[Any]:
+        """Of each token of a prompt, nothing of the first; `noise` makes no two answers equal."""
+        with self.computing:
+            logps = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        found: list[Any] = [None]
+        for own, token in zip(logps, ids[1:]):
+            logprob = own[token].item() + self.noise * torch.rand(()).item()
+            rank = 1 + int((own > own[token]).sum())
+            found.append({str(token): {"logprob": logprob, "rank": rank, "decoded_token": None}})
+        return found
 
     @torch.no_grad()
     def sample(self, model: Any, body: dict[str, Any]) -> tuple[list[int], list[float], Any, str]:
         params, ids = body["sampling_params"], torch.tensor([body["token_ids"]])
-        random = torch.Generator().manual_seed(params["seed"] or 0)
+        random = torch.Generator().manual_seed(params.get("seed") or 0)
         bias = torch.zeros(len(self.tokenizer))
-        for token, value in (params["logit_bias"] or {}).items():
+        for token, value in (params.get("logit_bias") or {}).items():
             bias[int(token)] = value
         planned, end = self.script(body) if self.script else ([], "")
         tokens, logps = [], []
@@ -210,8 +226,10 @@ class FakeVLLM:
             tokens.append(token)
             logps.append(p[token].item())
             ids = torch.cat([ids, torch.tensor([[token]])], 1)
-            text = self.tokenizer.decode(tokens) if params["detokenize"] else ""
-            if token in params["stop_token_ids"] or any(stop in text for stop in params["stop"]):
+            text = self.tokenizer.decode(tokens) if params.get("detokenize") else ""
+            if token in params.get("stop_token_ids", ()) or any(
+                stop in text for stop in params.get("stop", ())
+            ):
                 return tokens, logps, None, "stop"
             if len(tokens) == len(planned) and end:
                 return tokens, logps, None, end

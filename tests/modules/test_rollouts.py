@@ -114,8 +114,8 @@ def test_masked_truncated_replies_count_in_the_baseline_only(tmp_path: Path) -> 
     module: Any = grpo(mask_truncated=True, sampling=Sampling(max_new_tokens=5), group_size=8)
     make, weights = module.signals, []
 
-    def signals(*arguments: Any) -> Any:
-        made = make(*arguments)
+    def signals(*arguments: Any, **options: Any) -> Any:
+        made = make(*arguments, **options)
         weights.append(made.weights)
         return made
 
