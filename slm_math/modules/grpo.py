@@ -23,6 +23,7 @@ from slm_math.modules.optim import Optim
 from slm_math.modules.rollouts import RolloutModule
 from slm_math.modules.step_metrics import StepMetrics, batch_sizes, step_metrics
 from slm_math.modules.training_warnings import TrainingWarnings
+from slm_math.modules.turns import Turns, check_turns
 from slm_math.policy.batches import Batch
 from slm_math.policy.config import Policy
 from slm_math.policy.ranks import gather_over_ranks, sum_over_ranks
@@ -75,6 +76,9 @@ class GRPOModule(RolloutModule):
         reference_update: after every step the reference moves this share of the way to the policy
             (Gorbatovski et al. 2024, "Learn your reference model"); 0 keeps it where it started.
         train_roles: the roles that are trained.
+        alternate: None trains all of them in every step. A number trains one at a time: the turn
+            passes to the next one after so many steps. The weights, moments, reference and learning
+            rate of a role that waits do not change. It needs an adapter for each role.
         frozen: role -> "base" (the policy's base without an adapter) or an adapter folder of it,
             for roles that the policy serves and that are not trained.
         engines: role -> engine for roles that are not trained and served by another model.
@@ -98,6 +102,7 @@ class GRPOModule(RolloutModule):
         mask_truncated: bool = False,
         reference_update: float = 0.0,
         train_roles: Sequence[str] = ("solver",),
+        alternate: int | None = None,
         frozen: dict[str, str] | None = None,
         engines: dict[str, Engine] | None = None,
         sandbox: Sandbox | RemoteSandbox | None = None,
@@ -125,17 +130,28 @@ class GRPOModule(RolloutModule):
         self.passes = passes
         self.mask_truncated = mask_truncated
         self.reference_update = reference_update
+        self.turns = Turns(self.train_roles, alternate)
         self.updates_per_batch = passes
         self.needs_reference = objective.beta > 0
         self.moves_reference = self.needs_reference and reference_update > 0
         self.at_start = True  # nothing was trained yet: the policy is its reference
         self.warnings = TrainingWarnings(self.train_roles)
         check_whole("passes", passes)
+        check_turns(self.turns, policy)
         checks.check_objective(objective, advantage, reference_update, resample)
+
+    @property
+    def learning_roles(self) -> tuple[str, ...]:
+        if self.turns.every is None:
+            return self.train_roles
+        return self.turns.at(self.trainer.fit_loop.epoch_loop.total_batch_idx)
+
+    def updates_of(self, role: str, updates: int) -> int:
+        return self.turns.updates_of(role, updates, self.passes)
 
     def training_step(self, batch: ItemBatch[Task], batch_idx: int) -> None:
         sampled = self.sample_groups(batch.items, batch_idx)  # P groups of G rollouts
-        rows = training_rows(sampled.groups, self.train_roles)  # frozen; signals stand beside them
+        rows = training_rows(sampled.groups, self.learning_roles)  # signals stand beside them
         reference, kl = self.reference_logprobs(rows)
         advantages = self.assign_advantages(sampled.groups, rows, kl)
         signals = self.signals(sampled.groups, rows, advantages, reference)
@@ -167,7 +183,7 @@ class GRPOModule(RolloutModule):
         """role -> the advantages of this rank's rollouts, (rollouts,) float64; `kl` is (N,)."""
         rollouts = [rollout for group in groups for rollout in group]
         advantages = {}
-        for role in self.train_roles:
+        for role in self.learning_roles:
             parts = [reward for reward in self.rewards if reward.role == role]
             rewards = reward_table(rollouts, role, [part.name for part in parts])
             charge(rewards, rows, role, self.objective.beta * kl)
@@ -184,13 +200,18 @@ class GRPOModule(RolloutModule):
     ) -> Signals:
         """The training signals of the rows: advantages, weights and log-probabilities by token."""
         rollouts = [rollout for group in groups for rollout in group]
-        by_token = token_advantages(rows, advantages, [each.credits for each in rollouts])
+        by_token = token_advantages(
+            rows,
+            advantages,
+            credits=[each.credits for each in rollouts],
+            blame=[each.blame for each in rollouts],
+        )
         reduction = self.objective.reduction
         size = self.group_size if reduction == "group" else 1
         averaged = averaged_groups(rows, rollouts, size, self.mask_truncated)
         if self.objective.kind == "bnpo":  # averages over micro-batches
             averaged = micro_batch_groups(rows, averaged, self.tokens_per_batch)
-        totals = loss_totals(rows, averaged, reduction, self.train_roles, device=self.device)
+        totals = loss_totals(rows, averaged, reduction, self.learning_roles, device=self.device)
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
         weights = token_weights(rows, averaged, reduction, totals=totals, budgets=budgets)
         return Signals(
@@ -219,9 +240,10 @@ class GRPOModule(RolloutModule):
             if not number or self.global_step != self.trainer.max_steps:
                 batches, norm = self.update(batches, metrics)
         if self.moves_reference:
-            self.loaded.move_reference(self.reference_update)
+            self.loaded.move_reference(self.reference_update, self.learning_roles)
         self.timer.end("update")
         by_role = {f"{role}/lr": rate for role, rate in rates.items() if len(rates) > 1}
+        by_role |= self.turns.metrics(self.learning_roles)
         return metrics, {"lr": next(iter(rates.values())), **by_role, "grad_norm": norm}
 
     def update(

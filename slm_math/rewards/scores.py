@@ -26,6 +26,7 @@ class Scores:
         totals: weighted sums; NaN where a part that counts is NaN.
         credits: weights of the role's turns by their index in `trace.turns`, sum 1; only of roles
             whose rewards gave some (see `turn_factors`).
+        blame: these weights where the advantage is negative.
         errors: by the name of the reward, why its workflow could not be finished; only of those
             that broke.
     """
@@ -33,6 +34,7 @@ class Scores:
     parts: Mapping[str, Mapping[str, float]]
     totals: Mapping[str, float]
     credits: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    blame: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -98,11 +100,15 @@ def assembled(
             _check_turns(reward, value, graded)
             value = value.score
         parts[role][name] = _number(reward, value, graded)
-    turns = {role: _by_turn(combined(each), graded, role) for role, each in credits.items()}
+    earned, blamed = (
+        {role: _by_turn(combined(each, negative), graded, role) for role, each in credits.items()}
+        for negative in (False, True)
+    )
     return Scores(
         parts=parts,
         totals={role: total(rewards, parts[role], role) for role in roles},
-        credits={role: weights for role, weights in turns.items() if weights},
+        credits={role: weights for role, weights in earned.items() if weights},
+        blame={role: weights for role, weights in blamed.items() if weights},
         errors=reasons,
     )
 

@@ -99,6 +99,7 @@ def token_advantages(
     rows: Sequence[Row],
     by_role: Mapping[str, Tensor],
     credits: Sequence[Mapping[str, Mapping[int, float]]] = (),
+    blame: Sequence[Mapping[str, Mapping[int, float]]] | None = None,
 ) -> Tensor:
     """Advantages of rollouts to those of their loss tokens, (M,) float32.
 
@@ -108,23 +109,25 @@ def token_advantages(
     Args:
         by_role: role -> the advantages (rollouts,).
         credits: (rollouts,) role -> turn of the trace -> its weight, where rewards gave credits.
+        blame: the same for negative advantages; None takes the credits there, too.
     """
     by_row = torch.zeros(len(rows))
     for role, values in by_role.items():
         own = [n for n, row in enumerate(rows) if row.role == role]
         by_row[own] = values[[rows[n].rollout for n in own]].float()
     advantages = by_row.repeat_interleave(token_counts(rows))
-    if not any(credits):
+    blame = credits if blame is None else blame
+    if not any(credits) and not any(blame):
         return advantages
     turns: dict[tuple[int, str], Counter[int]] = {}
     for row in rows:
         counts = turns.setdefault((row.rollout, row.role), Counter())
         counts.update(row.turns[t] for t in row.loss_positions)
-    factors = {
-        (rollout, role): turn_factors(credits[rollout][role], counts)
-        for (rollout, role), counts in turns.items()
-        if role in credits[rollout]
-    }
+    factors = {}
+    for (rollout, role), counts in turns.items():
+        side = blame if by_role[role][rollout] < 0 else credits
+        if role in side[rollout]:
+            factors[rollout, role] = turn_factors(side[rollout][role], counts)
     by_token = [
         factors.get((row.rollout, row.role), {}).get(row.turns[t], 1.0)
         for row in rows
