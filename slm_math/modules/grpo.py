@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -283,6 +284,14 @@ class GRPOModule(RolloutModule):
             self.progress("update", number + 1, len(batches))
         self.at_start = False
         return after, self.step_optimizer()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["drift"] = self.warnings.drift.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.warnings.drift.load(checkpoint.get("drift", {}))
 
     def log_step(self, metrics: StepMetrics, updates: Mapping[str, float | None]) -> None:
         """Logs the step: the same metrics on every rank, over all ranks."""
