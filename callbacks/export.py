@@ -12,6 +12,7 @@ from slm_math.checkpoint_files import saving
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.export import export_policy
 from slm_math.policy.folders import check_export_folder
+from slm_math.policy.role_paths import paths_of
 
 
 class ExportHF(L.Callback):
@@ -19,8 +20,8 @@ class ExportHF(L.Callback):
     as safetensors. It does so before validation and before other callbacks, wherever it stands
     among them: an evaluation that fails leaves the export of its epoch behind.
 
-    With one adapter per role, `<root>/export/<role>` holds each. The folder is replaced whole,
-    never half-written.
+    With one adapter per role, `<root>/export/<role>` holds each. `<root>/export/base` then holds a
+    base from scratch, which exists nowhere else. The folder is replaced whole, never half-written.
 
     Args:
         folder: name of the folder under the trainer's root.
@@ -58,27 +59,33 @@ class ExportHF(L.Callback):
             assert isinstance(pl_module, PolicyModule)
             assert pl_module.loaded is not None
             folder = Path(trainer.default_root_dir) / self.folder
+            layout = layout_of(pl_module)
             with saving(folder):
-                export_policy(
-                    pl_module.loaded,
-                    pl_module.chat,
-                    folder,
-                    # an adapter is of no use without its base, which exists only here
-                    merge=pl_module.policy.scratch is not None,
-                    dtype=self.dtype,
-                )
+                export_policy(pl_module.loaded, pl_module.chat, folder, **layout, dtype=self.dtype)
         trainer.strategy.barrier()
         self._written = moment
+
+
+def layout_of(module: PolicyModule) -> dict[str, bool]:
+    """How `export_policy` saves a module's policy so that no role is lost, and nothing that exists
+    only in this run: an adapter is of no use without a base from scratch, which is merged with the
+    adapter of all roles, or saved beside those of several.
+    """
+    assert module.loaded is not None
+    scratch = module.policy.scratch is not None and bool(module.loaded.adapters)
+    several = len(module.loaded.trained_adapters) > 1 or bool(module.loaded.fixed)
+    return {"merge": scratch and not several, "with_base": scratch and several}
 
 
 def _sources(trainer: L.Trainer) -> list[str]:
     """The models that a run reads: its policy, and those that serve other roles."""
     module: Any = trainer.lightning_module
     policy = module.policy
-    paths = [] if policy.path is None else [policy.path, policy.base]
+    paths = [*paths_of(policy.path), *(path for path in module.frozen.values() if path != "base")]
+    paths += [] if policy.path is None else [policy.base]
     users = [getattr(module, "other_engines", {})]
     users += [getattr(callback, "engines", None) for callback in trainer.callbacks]  # type: ignore[attr-defined]
     for engines in users:
         if isinstance(engines, dict):
-            paths += [path for e in engines.values() if (path := getattr(e, "path", None))]
+            paths += [p for e in engines.values() for p in paths_of(getattr(e, "path", None))]
     return paths

@@ -32,7 +32,7 @@ LORA = {
     },
 }
 # what an evaluation does not depend on
-TRAINING_ONLY = ("weights of the adapter", "quantize", "lora.dropout", "chat template", "tokenizer")
+TRAINING_ONLY = ("weights of the adapter", "frozen ", "quantize", "chat template", "tokenizer")
 
 
 def policy_identity(
@@ -78,7 +78,7 @@ def check_identity(saved: Mapping[str, Any] | None, now: Mapping[str, Any], fit:
     """
     if saved is None:
         return
-    names = [name for name in {**saved, **now} if fit or not name.startswith(TRAINING_ONLY)]
+    names = [name for name in {**saved, **now} if fit or not _training_only(name)]
     if not fit and not any(name.startswith("lora.") for name in names):
         return  # the checkpoint holds all weights
     wrong = [
@@ -91,6 +91,10 @@ def check_identity(saved: Mapping[str, Any] | None, now: Mapping[str, Any], fit:
             f"the checkpoint is of another policy: {'; '.join(wrong)}: set them to what they were, "
             "or start a new run"
         )
+
+
+def _training_only(name: str) -> bool:
+    return name.startswith(TRAINING_ONLY) or name.endswith(".dropout")
 
 
 def check_trained(saved: Mapping[str, Tensor], loaded: LoadedPolicy) -> None:

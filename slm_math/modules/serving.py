@@ -19,8 +19,9 @@ from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm import VLLMEngine
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT
 from slm_math.engines.vllm_servers import VLLMServers
+from slm_math.engines.vllm_start import lora_options
 from slm_math.modules.engine_check import EngineCheck
-from slm_math.policy.adapter_files import adapter_config, check_vllm_applies
+from slm_math.policy.adapter_files import check_vllm_serves
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.forward import inner
@@ -69,6 +70,7 @@ class Serving:
         self._sent: int | None = None  # the version that vLLM has
         self._chosen: str | None = None  # the kind, from the first question until close()
         self._folder: Path | None = None
+        self._still = frozenset[Path]()  # adapters that are saved and never change
 
     @property
     def inference(self) -> Inference:
@@ -112,8 +114,7 @@ class Serving:
             raise ValueError(WITHOUT_SUPPORT)
         if kind != "transformers":
             self.module.policy.check_vllm_applies()
-            for path in set(self.module.frozen.values()) - {"base"}:
-                check_vllm_applies(adapter_config(path) or {})
+            check_vllm_serves(set(self.module.frozen.values()) - {"base"})
         reason = ""
         if kind == "transformers" and self.inference.wanted_engine == "auto" and device == "cuda":
             several = "several processes train: set vllm.servers to sample with vLLM"
@@ -162,7 +163,7 @@ class Serving:
         self._engines, self._sent, self._chosen = {}, None, None
         if self._folder is not None and self.module.trainer.is_global_zero:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = None
+        self._folder, self._still = None, frozenset()
 
     # the kinds of engines
 
@@ -196,7 +197,7 @@ class Serving:
         else:
             model = Path(module.policy.base)
         if loaded.adapters:
-            options |= _lora_options(loaded)
+            options |= lora_options(loaded.model.peft_config[n].r for n in loaded.all_adapters)
         if module.policy.quantize == "nf4":
             options["quantization"] = "bitsandbytes"
         memory, context = self.inference.vllm.memory, self.inference.vllm.context
@@ -306,13 +307,14 @@ class Serving:
             for name, folder in folders.items():
                 save_adapter(loaded, name, folder)
             for name, folder in still.items():
-                if not folder.is_dir():
+                if folder not in self._still:
                     save_adapter(loaded, name, folder)
+        self._still = frozenset(still.values())
         places = folders | still
         adapters = {role: loaded.adapter_of(role) for role in self.roles}
         return Weights(
             adapters={role: name and places[name] for role, name in adapters.items()},
-            still=frozenset(still.values()),
+            still=self._still,
         )
 
     def _verify(self, answer: Callable[[Request], Reply]) -> None:
@@ -327,12 +329,3 @@ class Serving:
             device=module.device,
         )
         self.gap = max(check.gap(answer, module.global_step), self.gap or 0.0)
-
-
-def _lora_options(loaded: LoadedPolicy) -> dict[str, Any]:
-    ranks = [loaded.model.peft_config[name].r for name in loaded.all_adapters]
-    return {
-        "enable_lora": True,
-        "max_loras": len(ranks),
-        "max_lora_rank": vllm_setup.lora_rank(max(ranks)),
-    }

@@ -5,7 +5,7 @@ loaded, trained and served.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,12 @@ def is_folder_name(path: str) -> bool:
         or path.count("/") != 1
         or Path(expanded(path)).parent.is_dir()
     )
+
+
+def check_vllm_serves(paths: Iterable[str]) -> None:
+    """Raises ValueError if vLLM does not serve an adapter among these models as it was trained."""
+    for path in paths:
+        check_vllm_applies(adapter_config(path) or {})
 
 
 def check_vllm_applies(config: Mapping[str, Any]) -> None:

@@ -52,6 +52,21 @@ def load_adapters(
 
 
 @contextmanager
+def active(model: Any, name: str | None) -> Iterator[None]:
+    """The model with one of its adapters active, or, if `name` is None, without any."""
+    if name is None:
+        with model.disable_adapter():
+            yield
+        return
+    before = model.active_adapter
+    model.set_adapter(name)
+    try:
+        yield
+    finally:
+        model.set_adapter(before)
+
+
+@contextmanager
 def quiet_peft() -> Iterator[None]:
     """Without peft's warnings of many lines about what is handled or checked here."""
     with warnings.catch_warnings():

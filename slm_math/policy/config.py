@@ -10,13 +10,17 @@ from typing import Any, Literal
 
 import torch
 
-from slm_math.policy.adapter_files import adapter_config, base_of, check_vllm_applies
+from slm_math.policy.adapter_files import (
+    base_of,
+    check_vllm_applies,
+    check_vllm_serves,
+)
 from slm_math.policy.adapters import load_adapters
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import context_of, load_model
 from slm_math.policy.lora import Lora, new_adapters
-from slm_math.policy.role_paths import base_in, check_models, paths_of
+from slm_math.policy.role_paths import base_in, check_models, has_biases, paths_of
 from slm_math.policy.scratch import Scratch
 from slm_math.policy.targets import names_of
 from slm_math.policy.templates import check_template, template_identity
@@ -117,8 +121,7 @@ class Policy:
         """Raises ValueError if vLLM cannot sample with the adapters of this policy."""
         if self.lora is not None:
             check_vllm_applies({"target_modules": names_of(self.lora.targets)})
-        for path in paths_of(self.path):
-            check_vllm_applies(adapter_config(path) or {})
+        check_vllm_serves(paths_of(self.path))
 
     def tokenizer(self) -> Any:
         if self.scratch is not None:
@@ -184,11 +187,11 @@ class Policy:
     @property
     def _trains_biases(self) -> bool:
         """Whether an adapter at `path` trains biases, which are weights of the base."""
-        return any(map(_has_biases, paths_of(self.path)))
+        return any(map(has_biases, paths_of(self.path)))
 
     def _check_biases(self, roles: Sequence[str], frozen: Mapping[str, str]) -> None:
         paths = [*paths_of(self.path), *(path for path in frozen.values() if path != "base")]
-        with_biases = [path for path in paths if _has_biases(path)]
+        with_biases = [path for path in paths if has_biases(path)]
         if len(roles) > 1 and with_biases:
             raise ValueError(
                 f"adapter {with_biases[0]} trains biases of its base, which several roles cannot "
@@ -230,8 +233,3 @@ class Policy:
             assert path is not None
             model = load_adapters(model, path, same, trainable=True)
         return model
-
-
-def _has_biases(path: str) -> bool:
-    config = adapter_config(path)
-    return config is not None and config.get("bias", "none") != "none"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from slm_math.losses.logprobs import Wanted, token_logprobs
-from slm_math.policy.adapters import adapter_weights, quiet_peft
+from slm_math.policy.adapters import active, adapter_weights, quiet_peft
 from slm_math.policy.batches import Batch
 from slm_math.policy.forward import hidden_states, language_head
 
@@ -120,29 +120,19 @@ class LoadedPolicy:
     def use(self, role: str) -> Iterator[Any]:
         """The model as a role speaks with it: with its adapter active, or without any."""
         adapter = self.adapter_of(role)
-        if adapter is None and self.adapters:
-            with self._without_adapters():
-                yield self.model
-        elif len(self.all_adapters) < 2:
-            yield self.model
-        else:
-            assert adapter is not None
+        if len(self.all_adapters) < 2 and adapter in self.trained_adapters:
+            yield self.model  # which has no other
+        elif self.adapters:
             with self._switched(adapter):
                 yield self.model
-
-    @contextmanager
-    def _without_adapters(self) -> Iterator[None]:
-        try:
-            with self.model.disable_adapter():
-                yield
-        finally:
-            self._restore_requires_grad()
+        else:
+            yield self.model
 
     @contextmanager
     def reference(self, role: str) -> Iterator[Any]:
         """The reference of a role."""
         if self.frozen == "base":
-            with self._without_adapters():
+            with self._switched(None):
                 yield self.model
         elif self.frozen == "copies":
             with self._switched(self.adapters[role] + COPY):
@@ -195,13 +185,11 @@ class LoadedPolicy:
             of_reference.copy_(saved)
 
     @contextmanager
-    def _switched(self, adapter: str) -> Iterator[None]:
-        before = self.model.active_adapter
-        self.model.set_adapter(adapter)
+    def _switched(self, adapter: str | None) -> Iterator[None]:
         try:
-            yield
+            with active(self.model, adapter):
+                yield
         finally:
-            self.model.set_adapter(before)
             self._restore_requires_grad()
 
     def _restore_requires_grad(self) -> None:

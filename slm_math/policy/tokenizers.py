@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slm_math.policy.adapter_files import tokenizer_path
+from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loading import load_tokenizer
+from slm_math.policy.role_paths import paths_of
 
 
 def load_tokenizers(paths: Sequence[str], template: str | None = None) -> Any:
@@ -26,3 +28,10 @@ def load_tokenizers(paths: Sequence[str], template: str | None = None) -> Any:
                 "policy.chat_template, or train them with one"
             )
     return tokenizer
+
+
+def chat_of(
+    path: str | Mapping[str, str], template: str | None, kwargs: dict[str, Any] | None
+) -> ChatFormat:
+    """The chat format of a model, or of the models of several roles."""
+    return ChatFormat(load_tokenizers(paths_of(path), template), template, kwargs)
