@@ -1,11 +1,9 @@
-"""Trains a solver and a verifier together, the solver alone and the verifier alone, for the same
-steps, and compares all of them with the model before, paired, on held-out problems.
+"""Trains a solver and a verifier together and each of them alone, for the same steps, and compares
+them with the model before, paired, on held-out problems.
 
     python scripts/compare_roles.py runs/quickstart/sft/export --seeds 0 1 2 --steps 30 --n 900
 
-Every step that is done is skipped when the script is called again. It prints a table for each seed:
-the accuracy of the agent with its 95 % interval, how its verdicts agree, the tokens that training
-sampled, and the paired differences to the model before and to the solver alone.
+Called again, it skips what is done.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slm_math.evaluation.compare import compare
+from slm_math.evaluation.compare import compare, shown_p
 from slm_math.metrics.summary import read_summary
 from slm_math.records.files import read_records
 
@@ -36,13 +34,11 @@ AGENT = (
 
 
 def run(*arguments: object) -> None:
-    command = [sys.executable, "-m", "slm_math", *map(str, arguments)]
-    if subprocess.run(command, check=False).returncode:
-        raise SystemExit(f"failed: {' '.join(command)}")
+    subprocess.run([sys.executable, "-m", "slm_math", *map(str, arguments)], check=True)
 
 
 def train(who: str, model: str, root: Path, options: argparse.Namespace) -> str:
-    """Trains the pair, or one role beside the other one as it is; returns what to evaluate."""
+    """Trains the pair, or one role beside the other as it is; returns the export."""
     own: list[str] = []
     if who in ALONE:
         roles, frozen, rewards = ALONE[who]
@@ -50,8 +46,7 @@ def train(who: str, model: str, root: Path, options: argparse.Namespace) -> str:
             f"--model.train_roles={roles}",
             f"--model.frozen={frozen}",
             f"--model.rewards={rewards}",
-            # the rate that the role has in the pair
-            "--model.optim.role_lr={}",
+            "--model.optim.role_lr={}",  # and the rate that the role has in the pair
             f"--model.optim.lr={'2e-3' if who == 'verifier' else '1e-3'}",
         ]
     if not (root / "export").is_dir():
@@ -65,13 +60,13 @@ def train(who: str, model: str, root: Path, options: argparse.Namespace) -> str:
     return str(root / "export")
 
 
-def evaluate(solver: str, verifier: str, out: Path, n: int) -> Path:
-    """The folder of the agent's records; both roles come from the folders that are named."""
+def evaluate(model: str, out: Path, n: int) -> Path:
+    """The folder of the agent's records; `model` serves all roles, or is {role: folder}."""
     if not (out / "solver_verifier" / "summary.json").is_file():
         run(
             *("eval", f"--out={out}", f"--agents.solver_verifier={AGENT}", f"--limit={n}"),
-            *(f"--model.solver={solver}", f"--model.verifier={verifier}", "--torch_threads=1"),
-            *(f"--source={{class_path: Arithmetic, init_args: {{test: {n}}}}}",),
+            *(f"--model={model}", "--torch_threads=1"),
+            f"--source={{class_path: Arithmetic, init_args: {{test: {n}}}}}",
             *("--inference.sampling.max_new_tokens=40", "--inference.slots=128"),
         )
     return out / "solver_verifier"
@@ -93,29 +88,32 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=900, help="held-out problems")
     parser.add_argument("--out", type=Path, default=Path("runs/compare_roles"))
     options = parser.parse_args()
-    base = evaluate(options.model, options.model, options.out / "before", options.n)
+    base = evaluate(options.model, options.out / "before", options.n)
     for seed in options.seeds:
         root = options.out / str(seed)
         folders = {"before": base}
         for who in ("pair", "solver", "verifier"):
             export = train(who, options.model, root / who, options)
-            parts = [
-                options.model if who in ALONE and who != role else export
-                for role in ("solver", "verifier")
-            ]
-            folders[who] = evaluate(*parts, root / f"eval-{who}", options.n)
+            if who in ALONE:  # the other role is the model before
+                export = json.dumps(
+                    {role: export if role == who else options.model for role in ALONE}
+                )
+            folders[who] = evaluate(export, root / f"eval-{who}", options.n)
         records = {who: read_records(folder / "records.jsonl") for who, folder in folders.items()}
         print(f"\nseed {seed}, n = {options.n}")
         for who, folder in folders.items():
             found = read_summary(folder)[1].metrics
+            tokens = "" if who == "before" else f"({sampled(root / who):,} tokens sampled)"
+            names = ("accuracy", "low", "high", "verifier_accuracy", "verifier_balanced_accuracy")
+            share, low, high, agree, balanced = (f"{100 * found[name]:.1f}" for name in names)
             print(
-                f"{who:9} {100 * found['accuracy']:5.1f} [{100 * found['low']:.1f}, "
-                f"{100 * found['high']:.1f}]  verdicts agree "
-                f"{100 * found.get('verifier_accuracy', float('nan')):.1f}, balanced "
-                f"{100 * found.get('verifier_balanced_accuracy', float('nan')):.1f}"
+                f"{who:9} {share} [{low}, {high}], verdicts agree {agree}, balanced {balanced}",
+                tokens,
             )
-        for one, other in (("before", "pair"), ("solver", "pair"), ("verifier", "pair")):
-            print(f"{other} - {one}: {compare(records[one], records[other])}")
+        for a, b in (("before", "pair"), ("solver", "pair"), ("verifier", "pair")):
+            [one] = compare({a: records[a], b: records[b]})
+            gain, low, high = (f"{100 * x:+.1f}" for x in (one.difference, one.low, one.high))
+            print(f"{b} - {a}: {gain} [{low}, {high}], p = {shown_p(one.p)} ({one.test})")
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"\nCPU: {used.ru_utime + used.ru_stime:.0f} s")
 
