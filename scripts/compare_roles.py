@@ -43,8 +43,7 @@ def train(who: str, model: str, root: Path, options: argparse.Namespace) -> str:
     if who in ALONE:
         roles, frozen, rewards = ALONE[who]
         own = [
-            f"--model.train_roles={roles}",
-            f"--model.frozen={frozen}",
+            *(f"--model.train_roles={roles}", f"--model.frozen={frozen}"),
             f"--model.rewards={rewards}",
             "--model.optim.role_lr={}",  # and the rate that the role has in the pair
             f"--model.optim.lr={'2e-3' if who == 'verifier' else '1e-3'}",
@@ -54,7 +53,7 @@ def train(who: str, model: str, root: Path, options: argparse.Namespace) -> str:
             *("fit", f"--config={CONFIG}", f"--model.policy.path={model}"),
             *(f"--trainer.default_root_dir={root}", f"--seed_everything={root.parent.name}"),
             *("--trainer.max_epochs=1", f"--trainer.limit_train_batches={options.steps}"),
-            *("--trainer.callbacks=[ExportHF]", "--trainer.limit_val_batches=0"),
+            "--trainer.callbacks=[ExportHF]",
             *(f"--data.batch_size={options.batch_size}", *own),
         )
     return str(root / "export")

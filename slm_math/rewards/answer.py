@@ -28,10 +28,13 @@ class Counted:
     """
 
     graded: GradedTrace
-    problem: Problem
     answer: str | None
     right: bool
     replies: list[Reply]
+
+    @property
+    def problem(self) -> Problem:
+        return self.graded.task.problem
 
 
 class _OfAnswer(Reward):
@@ -56,7 +59,7 @@ class _OfAnswer(Reward):
         hit_length_limit = bool(replies) and replies[-1].finish != "stop"
         answer = None if self.finish and hit_length_limit else graded.trace.answer
         right = answer is not None and graded.correct
-        return self.value(Counted(graded, graded.task.problem, answer, right, replies))
+        return self.value(Counted(graded, answer, right, replies))
 
     def value(self, counted: Counted) -> float | Credit:
         """The score."""
