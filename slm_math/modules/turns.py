@@ -52,8 +52,8 @@ def check_turns(turns: Turns, policy: Policy) -> None:
         return
     if len(turns.roles) < 2:
         raise ValueError(
-            f"alternate passes the turn from role to role, and train_roles names {turns.roles[0]} "
-            "only: name another one or unset alternate"
+            f"alternate passes the turn from role to role, and train_roles names "
+            f"{', '.join(turns.roles)} only: name another one or unset alternate"
         )
     if policy.shared_adapter or not policy.has_adapters:
         what = "one adapter (policy.shared_adapter)" if policy.has_adapters else "all weights"

@@ -43,7 +43,7 @@ def of(
     return score(rewards, grade_trace(MATH, driven.trace), roles)
 
 
-def sides(agent: Agent, *replies: Any, **options: Any) -> tuple[dict, dict]:
+def sides(agent: Agent, *replies: Any, **options: Any) -> tuple[Any, Any]:
     """The solver's weights for a positive and a negative advantage."""
     found = of(agent, replies, CHANGE, **options)
     return found.credits.get("solver", {}), found.blame.get("solver", {})
@@ -137,8 +137,8 @@ def test_final_reply_that_hit_the_limit_is_to_blame() -> None:
     assert found.blame == {"solver": {0: 0, 2: 0.5, 3: 0.5}}
 
 
-def verifier(*replies: Any, **scores: float) -> tuple[float, dict, dict]:
-    found = of(SolverVerifier(rounds=4, runs=0), replies, VerifierDecision(**scores))
+def verifier(*replies: Any) -> tuple[float, Any, Any]:
+    found = of(SolverVerifier(rounds=4, runs=0), replies, VerifierDecision())
     name = "verifier"
     return found.totals[name], found.credits.get(name, {}), found.blame.get(name, {})
 
