@@ -142,6 +142,8 @@ def metric_lines(summaries: Mapping[str, Summary]) -> list[str]:
             parts.append(
                 f"verdicts that agree with the grader {100 * metrics['verifier_accuracy']:.1f} %"
             )
+        if "approves_wrong" in metrics:
+            parts.append(f"wrong drafts called CORRECT {100 * metrics['approves_wrong']:.1f} %")
         parts += selection_parts(summaries[name])
         lines += [f"{name}: {'; '.join(parts)}"] if parts else []
     return lines

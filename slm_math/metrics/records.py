@@ -20,7 +20,8 @@ def record_metrics(records: Sequence[Record]) -> dict[str, float]:
     sampled tokens per reply, and `turns` and `tokens` are means per sample.
 
     `truncated` and `empty`: a reply of the sample hit the token limit, or had no token.
-    `length_terminated*` leaves truncated replies out. `strict`: correct, and stated in a box or a
+    `length_terminated*` leaves truncated replies out; `length/<role>` is the mean of one of several
+    roles. `strict`: correct, and stated in a box or a
     tag; `lenient`: correct, also when the last number of a reply that states no answer is accepted;
     `boxed`: stated in a box or a tag; `hedged`: incorrect, and the reply names alternatives.
     `pass@k`: see `pass_at_k`, for k = 2, 4, ... up to the samples that every problem has. The rest
@@ -48,6 +49,11 @@ def record_metrics(records: Sequence[Record]) -> dict[str, float]:
                 f"{name}_min": min(tokens),
                 f"{name}_max": max(tokens),
             }
+    by_role: dict[str, list[int]] = defaultdict(list)
+    for turn in turns:
+        by_role[turn.role].append(turn.tokens)
+    if len(by_role) > 1:
+        metrics |= {f"length/{role}": sum(own) / len(own) for role, own in by_role.items()}
     programs = count_programs([run for record in records for run in record.runs])
     return metrics | mean_pass_at_k(records) | programs.metrics() | agent_metrics(records)
 

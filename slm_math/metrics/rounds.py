@@ -94,9 +94,10 @@ def verdict_counts(records: Sequence[Record]) -> dict[str, Counter[tuple[str, bo
 def verdict_metrics(records: Sequence[Record]) -> dict[str, float]:
     """`verdict_counts` as metrics; {} without verdicts.
 
-    `verdict_correct/right`, ... are counts; `verifier_accuracy` is the share of verdicts that are
-    CORRECT on correct and INCORRECT on incorrect answers (UNCLEAR is neither). If several roles
-    verify, every name starts with the role (`checker/verdict_correct/right`).
+    `verdict_correct/right`, ... are counts, the rest are shares, see `verdict_observations`.
+    `verifier_balanced_accuracy` is the mean of the share of CORRECT on correct and of INCORRECT on
+    incorrect answers. If several roles verify, every name starts with the role
+    (`checker/verdict_correct/right`).
     """
     metrics: dict[str, float] = {}
     by_role = verdict_counts(records)
@@ -105,6 +106,12 @@ def verdict_metrics(records: Sequence[Record]) -> dict[str, float]:
         for verdict in VERDICTS:
             for correct, word in ((True, "right"), (False, "wrong")):
                 metrics[f"{prefix}verdict_{verdict.lower()}/{word}"] = counts[verdict, correct]
+        right, wrong = (
+            sum(counts[verdict, side] for verdict in VERDICTS) for side in (True, False)
+        )
+        if right and wrong:
+            hits = counts["CORRECT", True] / right, counts["INCORRECT", False] / wrong
+            metrics[f"{prefix}verifier_balanced_accuracy"] = sum(hits) / 2
     return metrics | means(verdict_observations(records))
 
 
@@ -224,11 +231,28 @@ def round_observations(records: Sequence[Record]) -> Observations:
 
 
 def verdict_observations(records: Sequence[Record]) -> Observations:
-    """Whether each verdict agrees with the grader."""
+    """A value per verdict, and one per sample.
+
+    `verifier_accuracy`: whether the verdict is CORRECT on a correct, INCORRECT on an incorrect
+    answer (UNCLEAR is neither); `approves_right` and `approves_wrong`: whether it is CORRECT, on
+    correct and on incorrect answers; `unclear`: whether it is UNCLEAR. `approved`: whether the last
+    verdict on a sample is CORRECT.
+    """
     every = judgments(records)
     several = len({judgment.role for judgment in every}) > 1
     values: Observations = {}
+
+    def add(judgment: Judgment, name: str, value: bool) -> None:
+        name = f"{judgment.role}/{name}" if several else name
+        values.setdefault(name, []).append((judgment.problem_id, float(value)))
+
     for judgment in every:
-        name = f"{judgment.role}/verifier_accuracy" if several else "verifier_accuracy"
-        values.setdefault(name, []).append((judgment.problem_id, float(judgment.agrees)))
+        approves = judgment.verdict == "CORRECT"
+        add(judgment, "verifier_accuracy", judgment.agrees)
+        add(judgment, "approves_right" if judgment.correct else "approves_wrong", approves)
+        add(judgment, "unclear", judgment.verdict == "UNCLEAR")
+    for record in records:
+        last = {judgment.role: judgment for judgment in judgments([record])}
+        for judgment in last.values():
+            add(judgment, "approved", judgment.verdict == "CORRECT")
     return values

@@ -19,7 +19,7 @@ from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.modules.identity import check_identity, check_trained, policy_identity
 from slm_math.modules.idle import IdleBatches
-from slm_math.modules.optim import Optim
+from slm_math.modules.optim import Optim, RoleSchedule
 from slm_math.modules.position import Resumption
 from slm_math.modules.roles import check_frozen, check_tokenizers, check_trained_roles
 from slm_math.modules.serving import Serving
@@ -181,10 +181,22 @@ class PolicyModule(L.LightningModule):
             steps *= self.updates_per_batch
         if self.trainer.max_steps != -1:
             steps = min(steps, self.trainer.max_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, self.optim.factor(max(int(steps), 1))
-        )
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        factors = {
+            role: self.optim.factor(max(self.updates_of(role, int(steps)), 1))
+            for role in self.train_roles
+        }
+        return {"optimizer": optimizer, "lr_scheduler": RoleSchedule(optimizer, factors)}
+
+    @property
+    def learning_roles(self) -> tuple[str, ...]:
+        """The roles that learn in the present step; the others' weights, moments and rates stay as
+        they are.
+        """
+        return self.train_roles
+
+    def updates_of(self, role: str, updates: int) -> int:
+        """In how many of the first `updates` optimizer steps of a run a role learns."""
+        return updates
 
     def step_optimizer(self) -> float:
         """Reduces gradients over ranks, clips them per role, steps; returns the gradient norm
@@ -193,7 +205,8 @@ class PolicyModule(L.LightningModule):
         optimizer = self.optimizers()
         groups: dict[str, list[nn.Parameter]] = {}
         for group in optimizer.param_groups:
-            groups.setdefault(group["role"], []).extend(group["params"])
+            if group["role"] in self.learning_roles:  # the rest has no gradient, and is skipped
+                groups.setdefault(group["role"], []).extend(group["params"])
         sum_gradients((p for params in groups.values() for p in params), self.device)
         norms = [
             torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf"))
@@ -218,7 +231,7 @@ class PolicyModule(L.LightningModule):
             # on purpose where nothing was trained yet; torch cannot know that there was no update
             warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step", UserWarning)
             if updated or self.trainer.max_steps == -1:
-                self.lr_schedulers().step()  # type: ignore[union-attr]
+                self.lr_schedulers().advance(self.learning_roles)  # type: ignore[union-attr]
 
     def _skip(self, norm: float) -> None:
         """An update without finite gradients changes nothing; three in a row are the end (on all
@@ -284,10 +297,7 @@ class PolicyModule(L.LightningModule):
     def on_train_start(self) -> None:
         self._resumption.begin(self.trainer)
         schedule: Any = self.lr_schedulers()
-        groups = self.optimizers().param_groups
-        rates = zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
-        for group, rate, factor in rates:  # a resumed run may have another number of steps
-            group["lr"] = rate * factor(schedule.last_epoch)
+        schedule.set_rates()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self._resumption.step(self.trainer)

@@ -21,14 +21,14 @@ from slm_math.losses.objective import Objective
 from slm_math.losses.policy import policy_loss
 from slm_math.modules import checks
 from slm_math.modules.optim import Optim
-from slm_math.modules.rollouts import RolloutModule
 from slm_math.modules.step_metrics import StepMetrics, batch_sizes, step_metrics
+from slm_math.modules.taught import TaughtModule
 from slm_math.modules.teacher import Teacher
-from slm_math.modules.teaching import Teaching
 from slm_math.modules.training_warnings import TrainingWarnings
+from slm_math.modules.turns import Turns, check_turns
 from slm_math.policy.batches import Batch
 from slm_math.policy.config import Policy
-from slm_math.policy.loaded import LoadedPolicy, batch_logprobs, loss_states
+from slm_math.policy.loaded import batch_logprobs, loss_states
 from slm_math.policy.ranks import gather_over_ranks, sum_over_ranks
 from slm_math.policy.reference import reference_logprobs
 from slm_math.policy.teacher import TeacherScores
@@ -60,7 +60,7 @@ from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Task
 
 
-class GRPOModule(RolloutModule):
+class GRPOModule(TaughtModule):
     """Group relative policy optimization (Shao et al. 2024) of the traces of `agent`.
 
     One batch of the data is one step: P problems, G samples of each, `passes` updates. A group is
@@ -87,6 +87,9 @@ class GRPOModule(RolloutModule):
         reference_update: after every step the reference moves this share of the way to the policy
             (Gorbatovski et al. 2024, "Learn your reference model"); 0 keeps it where it started.
         train_roles: the roles that are trained.
+        alternate: None trains all of them in every step. A number trains one at a time: the turn
+            passes to the next one after so many steps. The weights, moments, reference and learning
+            rate of a role that waits do not change. It needs an adapter for each role.
         frozen: role -> "base" (the policy's base without an adapter) or an adapter folder of it,
             for roles that the policy serves and that are not trained.
         engines: role -> engine for roles that are not trained and served by another model.
@@ -112,6 +115,7 @@ class GRPOModule(RolloutModule):
         mask_truncated: bool = False,
         reference_update: float = 0.0,
         train_roles: Sequence[str] = ("solver",),
+        alternate: int | None = None,
         frozen: dict[str, str] | None = None,
         engines: dict[str, Engine] | None = None,
         teacher: Teacher | None = None,
@@ -134,44 +138,37 @@ class GRPOModule(RolloutModule):
             sandbox=sandbox,
             tokens_per_batch=tokens_per_batch,
             seed=seed,
-            taught=teacher.taught(train_roles) if teacher else (),
+            teacher=teacher,
         )
         self.objective = objective
         self.advantage = advantage
         self.passes = passes
         self.mask_truncated = mask_truncated
         self.reference_update = reference_update
+        self.turns = Turns(self.train_roles, alternate)
         self.updates_per_batch = passes
-        self.teaching = teacher and Teaching(teacher, self.train_roles, policy, inference)
-        teaches_itself = bool(teacher and teacher.itself == "reference")
-        self.needs_reference = objective.needs_reference or teaches_itself
+        self.needs_reference = objective.needs_reference or self.reference_teaches
         self.moves_reference = self.needs_reference and reference_update > 0
         self.at_start = True  # nothing was trained yet: the policy is its reference
-        taught = self.teaching.roles if self.teaching else ()
-        self.warnings = TrainingWarnings([each for each in self.train_roles if each not in taught])
+        self.warnings = TrainingWarnings(self.untaught_roles)
         check_whole("passes", passes)
+        check_turns(self.turns, policy)
         checks.check_objective(
             objective, advantage, reference_update, resample, needs_reference=self.needs_reference
         )
 
-    def setup(self, stage: str) -> None:
-        if stage == "fit" and self.teaching:  # before a model is loaded
-            tasks = getattr(self.trainer.datamodule, "tasks", ())
-            self.teaching.check(self.chat, tasks, self.agent)
-        super().setup(stage)
+    @property
+    def learning_roles(self) -> tuple[str, ...]:
+        if self.turns.every is None:
+            return self.train_roles
+        return self.turns.at(self.trainer.fit_loop.epoch_loop.total_batch_idx)
 
-    def configure_model(self) -> None:
-        super().configure_model()
-        if self.teaching and self.trainer.state.fn == "fit" and not self.teaching.local:
-            self.teaching.load(self.loaded)
-            checks.without_dropout(self.model)  # in an adapter that teaches, too
-
-    def identity(self, loaded: LoadedPolicy) -> dict[str, Any]:
-        return super().identity(loaded) | (self.teaching.identity() if self.teaching else {})
+    def updates_of(self, role: str, updates: int) -> int:
+        return self.turns.updates_of(role, updates, self.passes)
 
     def training_step(self, batch: ItemBatch[Task], batch_idx: int) -> None:
         sampled = self.sample_groups(batch.items, batch_idx)  # P groups of G rollouts
-        rows = training_rows(sampled.groups, self.train_roles)  # frozen; signals stand beside them
+        rows = training_rows(sampled.groups, self.learning_roles)  # signals stand beside them
         reference, kl = self.reference_logprobs(rows)
         advantages = self.assign_advantages(sampled.groups, rows, kl)
         teacher = self.teacher_scores(sampled.groups, rows)
@@ -196,20 +193,6 @@ class GRPOModule(RolloutModule):
         self.timer.end("reference")
         return logprobs, kl
 
-    def teacher_scores(self, groups: Sequence[Group], rows: Sequence[Row]) -> TeacherScores | None:
-        """What the teacher says of the rows' M loss tokens; None without a teacher."""
-        if self.teaching is None:
-            return None
-        scores = self.teaching.scores(
-            rows,
-            [rollout for group in groups for rollout in group],
-            self.chat,
-            tokens=self.tokens_per_batch,
-            progress=partial(self.progress, "teacher"),
-        )
-        self.timer.end("teacher")
-        return scores.to(self.device)
-
     def assign_advantages(
         self, groups: Sequence[Group], rows: Sequence[Row], kl: Tensor
     ) -> dict[str, Tensor]:
@@ -218,7 +201,7 @@ class GRPOModule(RolloutModule):
         """
         rollouts = [rollout for group in groups for rollout in group]
         advantages = {}
-        for role in (role for role in self.train_roles if role in self.rewarded):
+        for role in (role for role in self.learning_roles if role in self.rewarded):
             parts = [reward for reward in self.rewards if reward.role == role]
             rewards = reward_table(rollouts, role, [part.name for part in parts])
             charge(rewards, rows, role, self.objective.beta * kl)
@@ -244,7 +227,7 @@ class GRPOModule(RolloutModule):
             averaged = without_signal(rows, averaged, teacher.logprobs, self.rewarded)
         if self.objective.kind == "bnpo":  # averages over micro-batches
             averaged = micro_batch_groups(rows, averaged, self.tokens_per_batch)
-        totals = loss_totals(rows, averaged, reduction, self.train_roles, device=self.device)
+        totals = loss_totals(rows, averaged, reduction, self.learning_roles, device=self.device)
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
         weights = token_weights(rows, averaged, reduction, totals=totals, budgets=budgets)
         return Signals(
@@ -277,11 +260,12 @@ class GRPOModule(RolloutModule):
             if not number or self.global_step != self.trainer.max_steps:
                 batches, norm = self.update(batches, metrics)
         if self.moves_reference:
-            self.loaded.move_reference(self.reference_update)
+            self.loaded.move_reference(self.reference_update, self.learning_roles)
         if self.teaching:
             self.teaching.rest()
         self.timer.end("update")
         by_role = {f"{role}/lr": rate for role, rate in rates.items() if len(rates) > 1}
+        by_role |= self.turns.metrics(self.learning_roles)
         return metrics, {"lr": next(iter(rates.values())), **by_role, "grad_norm": norm}
 
     def update(
@@ -330,11 +314,18 @@ class GRPOModule(RolloutModule):
             sampling=batch.sampling,
             reference=signals.reference,
             entropy=entropies,
+            betas=signals.betas,
         )
-        if self.teaching:
-            added, said = self.teaching.loss(model, states, batch, signals=signals, old=old)
-            loss, tokens = loss + added, tokens | said | {"loss": tokens["loss"] + added.detach()}
-        return loss, old, tokens
+        added, said = self.teacher_loss(model, states, batch, signals=signals, old=old)
+        return loss + added, old, tokens | said | {"loss": (loss + added).detach()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["drift"] = self.warnings.drift.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.warnings.drift.load(checkpoint.get("drift", {}))
 
     def log_step(self, metrics: StepMetrics, updates: Mapping[str, float | None]) -> None:
         """Logs the step: the same metrics on every rank, over all ranks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -103,6 +103,37 @@ class Optim:
             return self.floor + (1 - self.floor) * shape[self.schedule]
 
         return at
+
+
+class RoleSchedule(torch.optim.lr_scheduler.LambdaLR):
+    """The learning rates of roles: each follows the updates of its own role, so that a role goes
+    through its whole warm-up and decay, however often it waits for others.
+
+    Args:
+        optimizer: one of `Optim.build`.
+        factors: role -> its `Optim.factor`.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, factors: Mapping[str, Callable[[int], float]]
+    ) -> None:
+        self.done = [0] * len(optimizer.param_groups)  # updates of each group
+        super().__init__(optimizer, [factors[each["role"]] for each in optimizer.param_groups])
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        parts = zip(self.base_lrs, self.lr_lambdas, self.done, strict=True)
+        return [rate * factor(done) for rate, factor, done in parts]
+
+    def advance(self, roles: Collection[str]) -> None:
+        """Steps the rates of roles; those of others stay as they are, bit for bit."""
+        for number, group in enumerate(self.optimizer.param_groups):
+            self.done[number] += group["role"] in roles
+        self.step()
+
+    def set_rates(self) -> None:
+        """Sets the rates anew: a resumed run may have another number of steps."""
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate
 
 
 class MuonAdamW(torch.optim.Optimizer):

@@ -91,7 +91,6 @@ class RolloutModule(PolicyModule):
     def on_fit_start(self) -> None:
         self.source = OnPolicyGroups(
             self.roll_out,
-            self.train_roles,
             self.resample,
             more=lambda: self.trainer.datamodule.draw_batch().items,
             device=self.device,
@@ -100,7 +99,8 @@ class RolloutModule(PolicyModule):
     def sample_groups(self, tasks: Sequence[Task], batch_idx: int) -> SampledGroups:
         """P problems -> P groups of G scored rollouts; all teach something with `resample`."""
         self.timer = PhaseTimer()
-        sampled = self.source.take(tasks, ("train", self.seed, self.current_epoch, batch_idx))
+        key = ("train", self.seed, self.current_epoch, batch_idx)
+        sampled = self.source.take(tasks, key, self.learning_roles)
         self.serving.release()
         return sampled
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 from slm_math.metrics.records import distinct_rewards
+from slm_math.modules.drift import DriftWatch
 from slm_math.records.record import Record
 from slm_math.rollout.groups import Rollout
 from slm_math.visible import visible
@@ -28,6 +29,7 @@ class TrainingWarnings:
         self._rewards: dict[str, set[float]] = {role: set() for role in roles}
         self._spoke: set[str] = set()
         self._greedy: set[str] = set()
+        self.drift = DriftWatch()
 
     def of_step(
         self, step: int, records: Sequence[Record], rollouts: Sequence[Rollout]
@@ -57,8 +59,9 @@ class TrainingWarnings:
             and records
             and not any(any(record.advantages.values()) for record in records)
         ):
-            yield f"step {step}: {_dead_groups(records)}"
+            yield f"step {step}: {_dead_groups(records, len(self.roles))}"
         yield from self._constant(records)
+        yield from self.drift.of_step(records)
         self._check_greedy(rollouts)
 
     def _constant(self, records: Sequence[Record]) -> Iterable[str]:
@@ -124,13 +127,18 @@ def _unscored(step: int, records: Sequence[Record]) -> Iterable[str]:
         )
 
 
-def _dead_groups(records: Sequence[Record]) -> str:
+def _dead_groups(records: Sequence[Record], roles: int) -> str:
+    learning = {role: 0 for record in records for role in record.advantages}
     rewards = [
-        reward for record in records for reward in record.rewards.values() if not math.isnan(reward)
+        record.rewards[role]
+        for record in records
+        for role in learning
+        if not math.isnan(record.rewards[role])
     ]
+    of_role = f" for {', '.join(learning)}, whose turn it is," if 0 < len(learning) < roles else ""
     mean = f"mean reward {math.fsum(rewards) / len(rewards):.2f}" if rewards else "none was scored"
     groups = len({record.id for record in records})
     return (
-        f"all {groups} groups are dead (the samples of a problem earned the same, {mean}): "
-        "nothing to learn from"
+        f"all {groups} groups are dead{of_role} (the samples of a problem earned the same, "
+        f"{mean}): nothing to learn from"
     )

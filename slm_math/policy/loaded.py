@@ -161,18 +161,22 @@ class LoadedPolicy:
         self._restore_requires_grad()
 
     @torch.no_grad()
-    def move_reference(self, share: float) -> None:
-        """reference += share * (policy - reference), for each weight or factor of an adapter."""
-        for of_reference, of_policy in self._reference_pairs():
+    def move_reference(self, share: float, roles: Sequence[str] | None = None) -> None:
+        """reference += share * (policy - reference), for each weight or factor of an adapter; only
+        of the adapters of `roles`, if there are some.
+        """
+        for of_reference, of_policy in self._reference_pairs(roles):
             of_reference.lerp_(of_policy, share)
 
-    def _reference_pairs(self) -> list[tuple[Tensor, Tensor]]:
+    def _reference_pairs(self, roles: Sequence[str] | None = None) -> list[tuple[Tensor, Tensor]]:
+        moved = {self.adapters[role] for role in roles or self.adapters if self.adapters}
         named = dict(self.model.named_parameters())
         if self.frozen == "copies":
             own = self._weights
             pairs = [
                 pair
                 for each in self.trained_adapters
+                if each in moved
                 for pair in zip(own[each + COPY], own[each], strict=True)
             ]
             return [(named[of_reference], named[of_policy]) for of_reference, of_policy in pairs]

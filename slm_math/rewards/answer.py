@@ -11,6 +11,8 @@ from slm_math.answers import extract, readable
 from slm_math.answers.graded import GradedTrace
 from slm_math.answers.thoughts import as_think
 from slm_math.rewards.base import Reward, replies_of
+from slm_math.rewards.credits import Credit
+from slm_math.rewards.turns import of_the_change
 from slm_math.types import Problem, Reply
 
 Layout = Literal["boxed", "tags"]
@@ -21,14 +23,18 @@ _TAGS = re.compile(r"(</?(?:think|answer)>)")
 
 @dataclass(frozen=True)
 class Counted:
-    """What a reward of the answer looks at: the agent's answer if it counts, whether that is right,
-    and the replies of the role.
+    """What a reward of the answer looks at: the graded trace, the agent's answer if it counts,
+    whether that is right, and the replies of the role.
     """
 
-    problem: Problem
+    graded: GradedTrace
     answer: str | None
     right: bool
     replies: list[Reply]
+
+    @property
+    def problem(self) -> Problem:
+        return self.graded.task.problem
 
 
 class _OfAnswer(Reward):
@@ -46,16 +52,16 @@ class _OfAnswer(Reward):
         self.finish = finish
         self.layout: Layout | None = layout
 
-    def __call__(self, graded: GradedTrace) -> float:
+    def __call__(self, graded: GradedTrace) -> float | Credit:
         replies = replies_of(graded.trace, self.role)
         if self.layout and not has_layout(self.layout, replies):
             return 0.0
         hit_length_limit = bool(replies) and replies[-1].finish != "stop"
         answer = None if self.finish and hit_length_limit else graded.trace.answer
         right = answer is not None and graded.correct
-        return self.value(Counted(graded.task.problem, answer, right, replies))
+        return self.value(Counted(graded, answer, right, replies))
 
-    def value(self, counted: Counted) -> float:
+    def value(self, counted: Counted) -> float | Credit:
         """The score."""
         raise NotImplementedError
 
@@ -69,6 +75,9 @@ class Correct(_OfAnswer):
         missing: score when there is no answer.
         unreadable: score of an answer that the grader cannot read (see `Parsable`); None scores it
             as wrong.
+        credit: how the role's advantage is distributed over its turns, for agents with several
+            drafts: "even", or "change", to the turns of the draft that made the answer right or
+            wrong (see `of_the_change`).
     """
 
     def __init__(
@@ -77,12 +86,22 @@ class Correct(_OfAnswer):
         wrong: float = 0.0,
         missing: float = 0.0,
         unreadable: float | None = None,
+        credit: Literal["even", "change"] = "even",
         **common: Any,
     ) -> None:
         super().__init__(**common)
         self.right, self.wrong, self.missing, self.unreadable = right, wrong, missing, unreadable
+        self.credit: Literal["even", "change"] = credit
+        if credit not in ("even", "change"):
+            raise ValueError(f"Correct's credit must be even or change, got {credit!r}")
 
-    def value(self, counted: Counted) -> float:
+    def value(self, counted: Counted) -> float | Credit:
+        score = self._score(counted)
+        if self.credit == "even":
+            return score
+        return of_the_change(counted.graded, self.role, score, counted.right)
+
+    def _score(self, counted: Counted) -> float:
         if counted.answer is None:
             return self.missing
         if counted.right:

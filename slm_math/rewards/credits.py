@@ -19,32 +19,54 @@ class Credit:
         score: the unweighted score of the trace, as a reward without credits returns it.
         turns: (K,) weights w_t >= 0 of the turns of the reward's role, in the order of the trace.
             Only their ratios matter. All 0 means no preference: the advantage stays even.
+        blame: (K,) these weights where the advantage is negative, for turns that did harm; None
+            takes `turns` there, too.
 
-    Raises ValueError for weights that are negative or not finite: a turn that did harm gets weight
-    0, and the sign of the advantage says the rest.
+    Raises ValueError for weights that are negative or not finite: the sign of the advantage says
+    whether a turn is made more or less likely.
     """
 
     score: float | None
     turns: tuple[float, ...]
+    blame: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "turns", tuple(float(weight) for weight in self.turns))
-        if not all(math.isfinite(weight) and weight >= 0 for weight in self.turns):
+        for name, weights in (("turns", self.turns), ("blame", self.blame)):
+            if weights is None:
+                continue
+            object.__setattr__(self, name, tuple(float(weight) for weight in weights))
+            if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
+                raise ValueError(
+                    f"the weights of a credit must be finite and at least 0, got {weights}"
+                )
+        if self.blame is not None and len(self.blame) != len(self.turns):
             raise ValueError(
-                f"the weights of a credit must be finite and at least 0, got {self.turns}"
+                f"a credit has {len(self.turns)} turns and blame for {len(self.blame)}: give each "
+                "turn a weight"
             )
 
+    def weights(self, negative: bool) -> tuple[float, ...]:
+        """The weights of the turns for an advantage of this sign."""
+        return self.blame if negative and self.blame is not None else self.turns
 
-def combined(credits: Sequence[tuple[float, Credit]]) -> tuple[float, ...] | None:
+
+def combined(
+    credits: Sequence[tuple[float, Credit]], negative: bool = False
+) -> tuple[float, ...] | None:
     """The weights of a role's turns, from (weight of the reward, credit) pairs: (K,), sum 1.
 
     w_t = sum_k |weight_k| * w_kt / sum_u w_ku, divided by its sum. A reward of weight 0 and a
-    credit without preference do not count; None when nothing counts.
+    credit without preference do not count; None when nothing counts. A reward of negative weight
+    is earned by what it blames.
+
+    Args:
+        negative: the weights for a negative advantage.
     """
+    sides = [(weight, credit.weights(negative != (weight < 0))) for weight, credit in credits]
     shares = [
-        [abs(weight) * part for part in _normalized(credit.turns)]
-        for weight, credit in credits
-        if weight and any(credit.turns)
+        [abs(weight) * part for part in _normalized(turns)]
+        for weight, turns in sides
+        if weight and any(turns)
     ]
     return tuple(_normalized([math.fsum(column) for column in zip(*shares)])) if shares else None
 

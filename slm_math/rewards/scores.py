@@ -26,7 +26,9 @@ class Scores:
         totals: weighted sums; NaN where a part that counts is NaN.
         credits: weights of the role's turns by their index in `trace.turns`, sum 1; only of roles
             whose rewards gave some (see `turn_factors`).
-        part_credits: the same of single rewards, by the name of those that gave some.
+        blame: these weights where the advantage is negative.
+        part_credits: `credits` of single rewards, by the name of those that gave some.
+        part_blame: `blame` of single rewards.
         errors: by the name of the reward, why its workflow could not be finished; only of those
             that broke.
     """
@@ -34,7 +36,9 @@ class Scores:
     parts: Mapping[str, Mapping[str, float]]
     totals: Mapping[str, float]
     credits: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    blame: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     part_credits: Mapping[str, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
+    part_blame: Mapping[str, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -100,18 +104,25 @@ def assembled(
             _check_turns(reward, value, graded)
             value = value.score
         parts[role][name] = _number(reward, value, graded)
-    turns = {
-        role: _by_turn(combined([*each.values()]), graded, role) for role, each in credits.items()
-    }
-    by_part = {
-        role: {name: _by_turn(combined([one]), graded, role) for name, one in each.items()}
-        for role, each in credits.items()
-    }
+    sides = []
+    for negative in (False, True):
+        of_role: dict[str, Mapping[int, float]] = {}
+        of_part: dict[str, Mapping[str, Mapping[int, float]]] = {}
+        for role, each in credits.items():
+            of_role[role] = _by_turn(combined([*each.values()], negative), graded, role)
+            of_part[role] = {
+                name: _by_turn(combined([one], negative), graded, role)
+                for name, one in each.items()
+            }
+        sides.append([{role: own for role, own in by.items() if own} for by in (of_role, of_part)])
+    (earned, part_credits), (blame, part_blame) = sides
     return Scores(
         parts=parts,
         totals={role: total(rewards, parts[role], role) for role in roles},
-        credits={role: weights for role, weights in turns.items() if weights},
-        part_credits={role: each for role, each in by_part.items() if each},
+        credits=earned,
+        blame=blame,
+        part_credits=part_credits,
+        part_blame=part_blame,
         errors=reasons,
     )
 

@@ -11,6 +11,8 @@ from slm_math.answers import equivalent, extract
 from slm_math.answers.graded import GradedTrace
 from slm_math.answers.verdicts import verdict
 from slm_math.rewards.base import Reward, replies_of
+from slm_math.rewards.credits import Credit
+from slm_math.rewards.turns import leads_to, usable
 from slm_math.types import Note, Run, RunResult, Trace, Turn
 
 
@@ -74,7 +76,9 @@ class CodeAgrees(Reward):
 
 class VerifierDecision(Reward):
     """Is the verifier's verdict on an answer that of the grader? Over several rounds, the mean over
-    the verdicts.
+    the verdicts, and where these scored differently, credit for each: a positive advantage goes to
+    the usable turns that led to a verdict of the highest score, a negative one to those that led to
+    one of the lowest.
 
     Verdicts and the answers that they are about are those that the agent noted; of an agent that
     notes none, a verdict is about the answer in the last reply of another role, and a reply whose
@@ -97,11 +101,25 @@ class VerifierDecision(Reward):
         super().__init__(role=role, **common)
         self.right, self.wrong, self.unclear = right, wrong, unclear
 
-    def __call__(self, graded: GradedTrace) -> float | None:
+    def __call__(self, graded: GradedTrace) -> float | Credit | None:
         verdicts = list(_verdicts(graded.trace, self.role))
-        correct = {answer: graded.decide(answer).equal for answer in {a for _, a in verdicts}}
-        scores = [self._score(opinion, correct[answer]) for opinion, answer in verdicts]
-        return math.fsum(scores) / len(scores) if scores else None
+        correct = {answer: graded.decide(answer).equal for answer in {each[2] for each in verdicts}}
+        scores = {at: self._score(said, correct[answer]) for at, said, answer in verdicts}
+        if not scores:
+            return None
+        mean = math.fsum(scores.values()) / len(scores)
+        best, worst = max(scores.values()), min(scores.values())
+        if best == worst or any(note.branch for note in graded.trace.notes):
+            return mean
+        ends = sorted({*scores, *_borders(graded.trace, self.role)})
+        led = leads_to(graded.trace, self.role, ends)
+        earned = [None if end is None else scores.get(ends[end]) for end in led]
+        good = zip(earned, usable(graded.trace, self.role))
+        return Credit(
+            mean,
+            turns=tuple(float(score == best and ok) for score, ok in good),
+            blame=tuple(float(score == worst) for score in earned),
+        )
 
     def _score(self, opinion: str, correct: bool) -> float:
         if opinion == "UNCLEAR":
@@ -132,7 +150,7 @@ class VerifierApproval(Reward):
         self.verifier = verifier
 
     def __call__(self, graded: GradedTrace) -> float:
-        opinions = [opinion for opinion, _ in _verdicts(graded.trace, self.verifier)]
+        opinions = [opinion for _, opinion, _ in _verdicts(graded.trace, self.verifier)]
         return self.scores[opinions[-1]] if opinions else 0.0
 
 
@@ -147,22 +165,37 @@ def _results(trace: Trace, role: str) -> list[RunResult]:
     return results
 
 
-def _verdicts(trace: Trace, role: str) -> Iterator[tuple[str, str]]:
-    """(verdict, the verified answer), in order: from the agent's notes, or without notes from its
-    turns.
+def _verdicts(trace: Trace, role: str) -> Iterator[tuple[int, str, str]]:
+    """(place among the events, verdict, the verified answer), in order: from the agent's notes, or
+    without notes from its turns.
     """
-    noted = [note for note in trace.notes if note.kind != "verdict" or note.role == role]
+    noted = [
+        (at, note)
+        for at, note in enumerate(trace.events)
+        if isinstance(note, Note) and (note.kind != "verdict" or note.role == role)
+    ]
     if noted:  # an agent that notes anything notes its verdicts
-        for draft, decision in reviewed((note.kind, note.branch, note) for note in noted):
+        pairs = reviewed((note.kind, note.branch, (at, note)) for at, note in noted)
+        for (_, draft), (at, decision) in pairs:
             if draft.text is not None and decision.text is not None:
-                yield decision.text, draft.text
+                yield at, decision.text, draft.text
         return
     answer = None
-    events = [event for event in trace.events if not isinstance(event, Note)]
-    for event, after in zip(events, (*events[1:], None)):
+    events = [(at, event) for at, event in enumerate(trace.events) if not isinstance(event, Note)]
+    for (at, event), (_, after) in zip(events, (*events[1:], (0, None))):
         if isinstance(event, Run):
             continue
         if event.request.role != role:
             answer = extract(event.reply.text).value
         elif answer is not None and not isinstance(after, Run):
-            yield verdict(event.reply.text), answer
+            yield at, verdict(event.reply.text), answer
+
+
+def _borders(trace: Trace, role: str) -> Iterator[int]:
+    """The places of what is judged: a turn before one leads to no verdict after it."""
+    for at, event in enumerate(trace.events):
+        if isinstance(event, Turn):
+            if event.request.role != role and not trace.notes:
+                yield at
+        elif isinstance(event, Note) and event.kind in ("draft", "candidate"):
+            yield at

@@ -23,14 +23,16 @@ class Rollout(GradedTrace):
     """A graded trace with its scores, see `Scores`.
 
     By role: `rewards` (weighted totals; NaN: not scored), `parts` (unweighted, by the name of the
-    reward), `credits` (weights of turns), `part_credits` (of each part) and `errors` (by the name
-    of the reward).
+    reward), `credits` and `blame` (weights of turns), `part_credits` and `part_blame` (of each
+    part) and `errors` (by the name of the reward).
     """
 
     rewards: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     credits: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    blame: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     part_credits: Mapping[str, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
+    part_blame: Mapping[str, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
@@ -40,7 +42,9 @@ class Rollout(GradedTrace):
             rewards=scores.totals,
             parts=scores.parts,
             credits=scores.credits,
+            blame=scores.blame,
             part_credits=scores.part_credits,
+            part_blame=scores.part_blame,
             errors=scores.errors,
         )
 
@@ -69,8 +73,10 @@ class GroupSource(Protocol):
     source may also give groups that an earlier policy sampled.
     """
 
-    def take(self, tasks: Sequence[Task], key: Key) -> SampledGroups:
-        """This rank's share of the groups of a step, for its share of P problems."""
+    def take(self, tasks: Sequence[Task], key: Key, roles: Sequence[str]) -> SampledGroups:
+        """This rank's share of the groups of a step that `roles` learn from, for its share of P
+        problems.
+        """
         ...
 
 
@@ -79,7 +85,6 @@ class OnPolicyGroups:
 
     Args:
         sample: (problems, key) -> for each a group of G scored rollouts; the key tells draws apart.
-        roles: the trained roles.
         resample: None keeps all groups. A number drops groups whose rewards are all equal and
             samples further problems instead, at most so many batches of them, until P groups are
             left (dynamic sampling, Yu et al. 2025, eq. 11).
@@ -90,18 +95,16 @@ class OnPolicyGroups:
     def __init__(
         self,
         sample: Callable[[Sequence[Task], Key], list[Group]],
-        roles: Sequence[str],
         resample: int | None = None,
         more: Callable[[], Sequence[Task]] = list,
         device: torch.device | str = "cpu",
     ) -> None:
         self.sample = sample
-        self.roles = tuple(roles)
         self.resample = resample
         self.more = more
         self.device = device
 
-    def take(self, tasks: Sequence[Task], key: Key) -> SampledGroups:
+    def take(self, tasks: Sequence[Task], key: Key, roles: Sequence[str]) -> SampledGroups:
         if self.resample is None:
             groups = self.sample(tasks, (*key, 0))
             return SampledGroups(groups, [rollout for group in groups for rollout in group])
@@ -113,14 +116,15 @@ class OnPolicyGroups:
                 tasks = self.more()
             for place, group in enumerate(self.sample(tasks, (*key, draw))):
                 rollouts += group
-                if self._has_signal(group):
+                if _has_signal(group, roles):
                     live[draw, place * rank_count() + rank()] = group
             if sum_over_ranks(len(live), self.device) >= wanted:
                 break
         first = sorted(at for places in gather_over_ranks(list(live)) for at in places)[:wanted]
         return SampledGroups([live[at] for at in first if at in live], rollouts)
 
-    def _has_signal(self, group: Group) -> bool:
-        """Whether the rewards of some trained role differ within a group."""
-        rewards = [[rollout.rewards[role] for rollout in group] for role in self.roles]
-        return bool(has_signal(torch.tensor(rewards, dtype=torch.float64)).any())
+
+def _has_signal(group: Group, roles: Sequence[str]) -> bool:
+    """Whether the rewards of one of the roles differ within a group."""
+    rewards = [[rollout.rewards[role] for rollout in group] for role in roles]
+    return bool(has_signal(torch.tensor(rewards, dtype=torch.float64)).any())

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from slm_math.policy.teacher import TeacherScores
 from slm_math.records.record import Record, record
 from slm_math.rewards.credits import turn_factors
 from slm_math.rollout.groups import Rollout, SampledGroups
+
+# by turn of a trace: weights of its credits, and of its blame
+Given: TypeAlias = tuple[Mapping[int, float], Mapping[int, float]]
 
 
 @dataclass(frozen=True)
@@ -107,15 +111,28 @@ def rollout_advantages(
 
 def given_credits(
     rollouts: Sequence[Rollout], parts: Mapping[str, Sequence[str]] | None
-) -> list[dict[str, list[Mapping[int, float]]]]:
-    """Per rollout, role -> the credits of each column of `rollout_advantages`: with `parts` (role
-    -> the names of its rewards) those of each part, else those of all rewards together.
+) -> list[dict[str, list[Given]]]:
+    """Per rollout, role -> the credits and the blame of each column of `rollout_advantages`: with
+    `parts` (role -> the names of its rewards) those of each part, else those of all rewards
+    together.
     """
     if parts is None:
-        return [{role: [given] for role, given in each.credits.items()} for each in rollouts]
+        return [
+            {
+                role: [(each.credits.get(role, {}), each.blame.get(role, {}))]
+                for role in {*each.credits, *each.blame}
+            }
+            for each in rollouts
+        ]
     return [
         {
-            role: [each.part_credits.get(role, {}).get(name, {}) for name in names]
+            role: [
+                (
+                    each.part_credits.get(role, {}).get(name, {}),
+                    each.part_blame.get(role, {}).get(name, {}),
+                )
+                for name in names
+            ]
             for role, names in parts.items()
         }
         for each in rollouts
@@ -125,7 +142,7 @@ def given_credits(
 def token_advantages(
     rows: Sequence[Row],
     by_role: Mapping[str, Tensor],
-    credits: Sequence[Mapping[str, Sequence[Mapping[int, float]]]] = (),
+    credits: Sequence[Mapping[str, Sequence[Given]]] = (),
 ) -> Tensor:
     """Advantages of rollouts to those of their loss tokens, (M,) float32.
 
@@ -136,7 +153,8 @@ def token_advantages(
     Args:
         by_role: role -> the advantages (rollouts, K), see `rollout_advantages`.
         credits: (rollouts,) role -> for each column, turn of the trace -> its weight, where rewards
-            gave credits; see `given_credits`.
+            gave credits, for a value that is not negative and for one that is (blame); see
+            `given_credits`.
     """
     if not any(credits):
         sums = {role: values.sum(1) for role, values in by_role.items()}
@@ -150,8 +168,11 @@ def token_advantages(
     by_turn = {}
     for (rollout, role), counts in turns.items():
         values = columns[role][rollout]
-        given = credits[rollout].get(role) or [{}] * len(values)
-        factors = [turn_factors(weights, counts) for weights in given]
+        given = credits[rollout].get(role) or [({}, {})] * len(values)
+        factors = [
+            turn_factors(blame if value < 0 else earned, counts)
+            for value, (earned, blame) in zip(values, given)
+        ]
         by_turn[rollout, role] = {
             turn: math.fsum(value * factor[turn] for value, factor in zip(values, factors))
             for turn in counts

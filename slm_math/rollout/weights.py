@@ -15,6 +15,7 @@ from slm_math.losses.policy import row_weights
 from slm_math.policy.batches import micro_batches, token_counts
 from slm_math.policy.ranks import sum_over_ranks
 from slm_math.rollout.groups import Rollout
+from slm_math.rollout.signals import any_by_row
 
 
 def averaged_groups(

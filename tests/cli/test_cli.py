@@ -19,6 +19,7 @@ FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"
 OVERLAYS = {name: "grpo/solver.yaml" for name in FILES if name.startswith(("grpo/", "rewards/"))}
 OVERLAYS |= {name: "eval/gsm8k.yaml" for name in FILES if name.startswith("eval/")}
 OVERLAYS |= {"fast.yaml": "sft/full.yaml", "quickstart/student.yaml": "quickstart/sft.yaml"}
+OVERLAYS["quickstart/code_feedback.yaml"] = "quickstart/grpo.yaml"
 del OVERLAYS["eval/gsm8k.yaml"]
 del OVERLAYS["grpo/solver.yaml"]
 FULL = [f"--config={CONFIGS / name}" for name in ("sft/full.yaml", "fast.yaml")]

@@ -18,13 +18,8 @@ from slm_math.losses.logprobs import token_logprobs
 from slm_math.losses.objective import REDUCTION, Objective
 from slm_math.losses.policy import policy_loss, row_weights
 from slm_math.policy.batches import collate, micro_batches, token_indices
-from slm_math.rollout.signals import (
-    Signals,
-    loss_totals,
-    old_logprobs,
-    token_advantages,
-    token_weights,
-)
+from slm_math.rollout.signals import Signals, old_logprobs, token_advantages
+from slm_math.rollout.weights import loss_totals, token_weights
 
 Close = Callable[[Tensor | None, Any], None]
 

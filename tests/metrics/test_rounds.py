@@ -161,7 +161,19 @@ def test_verdicts_by_what_they_were_about() -> None:
         "verdict_unclear/right": 1,
         "verdict_unclear/wrong": 1,
         "verifier_accuracy": 2 / 6,
+        "verifier_balanced_accuracy": (1 / 3 + 1 / 3) / 2,
+        "approves_right": 1 / 3,
+        "approves_wrong": 1 / 3,
+        "unclear": 2 / 6,
+        "approved": 2 / 3,  # the last verdicts are CORRECT, CORRECT and INCORRECT
     }
+
+
+def test_length_of_each_of_several_roles() -> None:
+    rows = [row(True, turn(False), turn(False) | {"role": "verifier", "tokens": 8})]
+    metrics = record_metrics(rows)
+    assert (metrics["length/solver"], metrics["length/verifier"]) == (3, 8)
+    assert "length/solver" not in record_metrics([row(True, turn(False))])
 
 
 def test_without_verdicts_there_is_no_confusion() -> None:

@@ -23,6 +23,7 @@ from slm_math.rewards import (
     CodeAgrees,
     CodeRan,
     Correct,
+    Credit,
     Format,
     Length,
     Overlong,
@@ -291,7 +292,9 @@ def test_verdicts_of_several_rounds() -> None:
         say(f"VERDICT: {word}", "verifier") for word in ("CORRECT", "INCORRECT", "UNCLEAR")
     )
     what = trace(WRONG, no, r"\boxed{9}", open_, RIGHT, yes)  # 1, -0.3, 1
-    assert VerifierDecision()(grade_trace(MATH, what)) == pytest.approx(1.7 / 3)
+    assert VerifierDecision()(grade_trace(MATH, what)) == Credit(
+        pytest.approx(1.7 / 3), turns=(1, 0, 1), blame=(0, 1, 0)
+    )
     assert VerifierApproval()(grade_trace(MATH, what)) == 0.3
 
 
