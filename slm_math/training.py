@@ -32,6 +32,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger  # noqa: E402
 
 import callbacks  # noqa: E402
 import slm_math.short_names  # noqa: E402, F401
+from callbacks.monitors import check_monitors  # noqa: E402
 from slm_math.config_files import ConfigFile  # noqa: E402
 from slm_math.data.chat_data import ChatData  # noqa: E402, F401
 from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
@@ -186,6 +187,7 @@ class TrainingCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         if self.subcommand == "fit":
             check_end(self.trainer, self.model.optim)  # also before other ranks are started
+            check_monitors(self.trainer, self.model)
 
 
 def default_precision(accelerator: str | None) -> str:

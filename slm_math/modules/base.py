@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from slm_math.checkpoint_files import use_checkpoint_files
 from slm_math.engines.base import Engine
@@ -21,6 +21,7 @@ from slm_math.modules.identity import check_identity, policy_identity
 from slm_math.modules.idle import IdleBatches
 from slm_math.modules.optim import Optim
 from slm_math.modules.position import Resumption
+from slm_math.modules.saved_policy import check_weights, policy_settings
 from slm_math.modules.serving import Serving
 from slm_math.modules.trainer_checks import check_callbacks, check_end, check_trainer
 from slm_math.policy.chat import ChatFormat
@@ -53,6 +54,7 @@ class PolicyModule(L.LightningModule):
 
     updates_per_batch = 1
     needs_reference = False
+    validation_metrics: tuple[str, ...] = ()  # what the validation loop logs by itself
     moves_reference = False
 
     def __init__(
@@ -240,6 +242,7 @@ class PolicyModule(L.LightningModule):
         self._resumption.save(self.trainer, checkpoint)
         checkpoint["run"] = self.run
         checkpoint["identity"] = self._identity
+        checkpoint["policy"] = policy_settings(self.policy)
         checkpoint["train_roles"] = list(self.train_roles)
         checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
         checkpoint["idle"] = self.idle.state()
@@ -253,10 +256,10 @@ class PolicyModule(L.LightningModule):
             self.run = checkpoint.get("run")
             self._resumption.load(checkpoint, self.global_rank)
         if self.loaded is not None:
-            self._check_weights(checkpoint["state_dict"])
+            check_weights(self.loaded, checkpoint["state_dict"])
             identity = self._identity or policy_identity(self.policy, self.loaded, self.chat)
-            fit = self.trainer.state.fn == "fit"
-            check_identity(checkpoint.get("identity"), identity, fit)
+            purpose = "train" if self.trainer.state.fn == "fit" else "evaluate"
+            check_identity(checkpoint.get("identity"), identity, purpose)
             trained = tuple(checkpoint.get("train_roles", self.train_roles))
             if trained != self.train_roles:  # the optimizer knows its groups by their order alone
                 raise ValueError(
@@ -272,32 +275,6 @@ class PolicyModule(L.LightningModule):
                 self.loaded.load_reference(checkpoint["reference"])
         self.skipped, self._skipped_in_a_row = checkpoint.get("skipped", (0, 0))
         self.idle.load(checkpoint.get("idle", [0, self.trainer.global_step]))
-
-    def _check_weights(self, saved: Mapping[str, Tensor]) -> None:
-        """Raises ValueError for weights of another policy: loading is not strict, and would take
-        nothing in silence.
-        """
-        assert self.loaded is not None
-        named = dict(self.model.named_parameters())
-        mine = {f"model.{name}": named[name].shape for name in self.loaded.trainable}
-        kinds = {
-            "missing": [name for name in mine if name not in saved],
-            "unknown": [name for name in saved if name not in mine],
-            "of another shape": [
-                name for name in mine if name in saved and saved[name].shape != mine[name]
-            ],
-        }
-        wrong = [
-            f"{len(names)} {kind} ({', '.join(names[:2])})"
-            for kind, names in kinds.items()
-            if names
-        ]
-        if wrong:
-            raise ValueError(
-                f"the checkpoint is of another policy: of {len(mine)} trained weights, "
-                f"{'; '.join(wrong)}: "
-                "check policy.lora, policy.path, policy.scratch and train_roles"
-            )
 
     def on_train_start(self) -> None:
         self._resumption.begin(self.trainer)

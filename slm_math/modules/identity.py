@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
@@ -29,8 +29,14 @@ LORA = {
         )
     },
 }
-# what an evaluation does not depend on
-TRAINING_ONLY = {"weights of the adapter", "quantize", "lora.dropout", "chat template", "tokenizer"}
+# what a checkpoint is taken for -> what that does not depend on
+IGNORED = {
+    "train": set(),
+    "evaluate": {
+        *("weights of the adapter", "quantize", "lora.dropout", "chat template", "tokenizer"),
+    },
+    "export": {"weights of the adapter", "quantize"},
+}
 
 
 def policy_identity(policy: Policy, loaded: LoadedPolicy, chat: ChatFormat) -> dict[str, Any]:
@@ -52,29 +58,37 @@ def policy_identity(policy: Policy, loaded: LoadedPolicy, chat: ChatFormat) -> d
     return found
 
 
-def check_identity(saved: Mapping[str, Any] | None, now: Mapping[str, Any], fit: bool) -> None:
+def check_identity(
+    saved: Mapping[str, Any] | None,
+    now: Mapping[str, Any],
+    purpose: Literal["train", "evaluate", "export"],
+) -> None:
     """Raises ValueError if a checkpoint was made by a run that started from something else.
 
     Args:
         saved: the identity in the checkpoint; None in one that has none.
         now: the identity of the policy that takes the checkpoint.
-        fit: whether training goes on; an evaluation depends on less.
+        purpose: what the policy takes it for; an evaluation and an export depend on less.
     """
     if saved is None:
         return
-    names = [name for name in {**saved, **now} if fit or name not in TRAINING_ONLY]
-    if not fit and not any(name.startswith("lora.") for name in names):
-        return  # the checkpoint holds all weights
+    ignored, both = set(IGNORED[purpose]), {**saved, **now}
+    if purpose != "train" and not any(name.startswith("lora.") for name in both):
+        if purpose == "evaluate":
+            return  # the checkpoint holds all weights
+        ignored.add("weights of the base")
     wrong = [
         f"{name} was {saved.get(name)}, is {now.get(name)}"
-        for name in names
-        if saved.get(name) != now.get(name)
+        for name in both
+        if name not in ignored and saved.get(name) != now.get(name)
     ]
     if wrong:
-        raise ValueError(
-            f"the checkpoint is of another policy: {'; '.join(wrong)}: set them to what they were, "
-            "or start a new run"
+        advice = (
+            "what the run started from has changed since: --path names one that is as it was"
+            if purpose == "export"
+            else "set them to what they were, or start a new run"
         )
+        raise ValueError(f"the checkpoint is of another policy: {'; '.join(wrong)}: {advice}")
 
 
 def _plain(value: Any) -> Any:

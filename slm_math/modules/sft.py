@@ -31,6 +31,8 @@ class SFTModule(PolicyModule):
         inference: how agents that are evaluated sample from the model.
     """
 
+    validation_metrics = ("val/loss", "val/token_accuracy")
+
     def __init__(
         self,
         policy: Policy,
