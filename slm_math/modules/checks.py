@@ -22,12 +22,10 @@ def check_sampling(
     inference: Inference,
     roles: Sequence[str],
     group_size: int,
-    passes: int,
     resample: int | None,
 ) -> None:
     """Raises ValueError for a way to sample that gives nothing to learn from."""
     check_whole("group_size", group_size, low=2)  # advantages compare samples
-    check_whole("passes", passes)
     check_whole("resample", resample, low=0, optional=True)
     for role in roles:
         if inference.sampling_of(role).temperature == 0:

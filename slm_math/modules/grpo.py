@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from slm_math.agents import Agent, SingleShot
-from slm_math.answers.graded import GradedTrace
-from slm_math.data.batches import ItemBatch, run_seed
+from slm_math.data.batches import ItemBatch
 from slm_math.data.rows import Row
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
@@ -20,21 +19,18 @@ from slm_math.losses.logprobs import Wanted
 from slm_math.losses.objective import Objective
 from slm_math.losses.policy import policy_loss
 from slm_math.modules import checks
-from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
-from slm_math.modules.step_metrics import PhaseTimer, StepMetrics, batch_sizes, step_metrics
+from slm_math.modules.rollouts import RolloutModule
+from slm_math.modules.step_metrics import StepMetrics, batch_sizes, step_metrics
 from slm_math.modules.training_warnings import TrainingWarnings
 from slm_math.policy.batches import Batch
 from slm_math.policy.config import Policy
 from slm_math.policy.ranks import gather_over_ranks, sum_over_ranks
 from slm_math.policy.reference import reference_logprobs
-from slm_math.records.record import Record
+from slm_math.ranges import check_whole
 from slm_math.rewards import Correct, Reward
-from slm_math.rollout.collect import Draws, collect
-from slm_math.rollout.groups import Group, Key, OnPolicyGroups, Rollout, SampledGroups
+from slm_math.rollout.groups import Group
 from slm_math.rollout.rows import training_rows
-from slm_math.rollout.scheduler import Executors
-from slm_math.rollout.scoring import score_traces
 from slm_math.rollout.signals import (
     Signals,
     averaged_groups,
@@ -53,7 +49,7 @@ from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Task
 
 
-class GRPOModule(PolicyModule):
+class GRPOModule(RolloutModule):
     """Group relative policy optimization (Shao et al. 2024) of the traces of `agent`.
 
     One batch of the data is one step: P problems, G samples of each, `passes` updates. A group is
@@ -105,63 +101,35 @@ class GRPOModule(PolicyModule):
         tokens_per_batch: int = 16384,
         seed: int | None = None,
     ) -> None:
-        super().__init__(policy, optim, tokens_per_batch, train_roles, inference=inference)
-        self.agent = agent
-        # a default in the signature would be an object, which no config.yaml can hold
-        self.rewards = (Correct(),) if rewards is None else tuple(rewards)
+        super().__init__(
+            policy,
+            optim,
+            agent=agent,
+            # a default in the signature would be an object, which no config.yaml can hold
+            rewards=(Correct(),) if rewards is None else rewards,
+            inference=inference,
+            group_size=group_size,
+            resample=resample,
+            train_roles=train_roles,
+            engines=engines,
+            sandbox=sandbox,
+            tokens_per_batch=tokens_per_batch,
+            seed=seed,
+        )
         self.objective = objective
         self.advantage = advantage
-        self.group_size = group_size
         self.passes = passes
-        self.resample = resample
         self.mask_truncated = mask_truncated
         self.reference_update = reference_update
-        self.other_engines = engines or {}
-        self.sandbox = sandbox
-        self.seed = run_seed(seed)
         self.updates_per_batch = passes
         self.needs_reference = objective.beta > 0
         self.moves_reference = self.needs_reference and reference_update > 0
         self.at_start = True  # nothing was trained yet: the policy is its reference
         self.warnings = TrainingWarnings(self.train_roles)
-        self.last_rollouts: list[Rollout] = []  # of the step, for display
-        self.last_records: list[Record] = []  # their records, with rewards and advantages
-        checks.check_sampling(inference, self.train_roles, group_size, passes, resample=resample)
+        check_whole("passes", passes)
         checks.check_objective(objective, advantage, reference_update, resample)
-        checks.check_roles(
-            agent, self.rewards, self.train_roles, self.other_engines, inference=inference
-        )
-
-    def setup(self, stage: str) -> None:
-        if stage == "fit":  # before a model is loaded
-            tasks = getattr(self.trainer.datamodule, "tasks", ())
-            checks.check_prompts(self.agent, tasks, self.chat, self.policy.context())
-        if any(asker.uses_python for asker in (self.agent, *self.rewards)):
-            self.sandbox = self.sandbox or Sandbox()
-            self.sandbox.start()
-        super().setup(stage)
-
-    def teardown(self, stage: str) -> None:
-        super().teardown(stage)
-        if self.sandbox is not None:
-            self.sandbox.close()  # its settings stay: the next stage starts it again
-
-    def configure_model(self) -> None:
-        super().configure_model()
-        # dropout would make the policy differ from the policy that sampled
-        checks.without_dropout(self.model)
-
-    def on_fit_start(self) -> None:
-        self.source = OnPolicyGroups(
-            self.roll_out,
-            self.train_roles,
-            self.resample,
-            more=lambda: self.trainer.datamodule.draw_batch().items,
-            device=self.device,
-        )
 
     def training_step(self, batch: ItemBatch[Task], batch_idx: int) -> None:
-        self.timer = PhaseTimer()
         sampled = self.sample_groups(batch.items, batch_idx)  # P groups of G rollouts
         rows = training_rows(sampled.groups, self.train_roles)  # frozen; signals stand beside them
         reference, kl = self.reference_logprobs(rows)
@@ -171,45 +139,6 @@ class GRPOModule(PolicyModule):
         self.last_rollouts = sampled.rollouts
         self.last_records = training_records(sampled, advantages)
         self.log_step(metrics, updates)
-
-    def sample_groups(self, tasks: Sequence[Task], batch_idx: int) -> SampledGroups:
-        """P problems -> P groups of G scored rollouts; all teach something with `resample`."""
-        sampled = self.source.take(tasks, ("train", self.seed, self.current_epoch, batch_idx))
-        self.serving.release()
-        return sampled
-
-    def roll_out(self, tasks: Sequence[Task], key: Key) -> list[Group]:
-        """P problems -> P groups of G finished workflows with their rewards."""
-        executors = self.executors()
-        self.timer.end("sync")
-        graded: dict[tuple[str, int], GradedTrace] = {}
-        size = self.group_size
-        total = len(tasks) * size
-
-        def sink(one: GradedTrace) -> None:
-            graded[one.task.problem.id, one.trace.sample] = one
-            self.progress("rollouts", len(graded), total)
-
-        jobs = [(task, sample) for task in tasks for sample in range(size)]
-        collect(self.agent, jobs, executors=executors, sink=sink, draws=Draws(key, support=True))
-        self.timer.end("generate")
-        ordered = [graded[task.problem.id, sample] for task, sample in jobs]
-        scores = score_traces(
-            self.rewards,
-            ordered,
-            self.train_roles,
-            executors,
-            key=key,
-            progress=partial(self.progress, "rewards"),
-        )
-        rollouts = list(map(Rollout.of, ordered, scores))
-        self.timer.end("reward")
-        return [rollouts[start : start + size] for start in range(0, total, size)]
-
-    def executors(self) -> Executors:
-        """What answers the requests of agents and rewards, with the policy as it is now."""
-        own = self.engines() | self.other_engines
-        return Executors(own, self.inference.by_role(), self.sandbox, self.inference.deterministic)
 
     def reference_logprobs(self, rows: Sequence[Row]) -> tuple[Tensor | None, Tensor]:
         """The reference log-probabilities (M,), and a KL of each row for the reward, (N,) float64;

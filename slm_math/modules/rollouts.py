@@ -1,0 +1,133 @@
+"""The base of modules that learn from rollouts: an agent, its rewards, and groups of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from slm_math.agents import Agent
+from slm_math.answers.graded import GradedTrace
+from slm_math.data.batches import run_seed
+from slm_math.engines.base import Engine
+from slm_math.engines.settings import Inference
+from slm_math.modules import checks
+from slm_math.modules.base import PolicyModule
+from slm_math.modules.optim import Optim
+from slm_math.modules.step_metrics import PhaseTimer
+from slm_math.policy.config import Policy
+from slm_math.records.record import Record
+from slm_math.rewards import Reward
+from slm_math.rollout.collect import Draws, collect
+from slm_math.rollout.groups import Group, Key, OnPolicyGroups, Rollout, SampledGroups
+from slm_math.rollout.scheduler import Executors
+from slm_math.rollout.scoring import score_traces
+from slm_math.sandbox import RemoteSandbox, Sandbox
+from slm_math.types import Task
+
+
+class RolloutModule(PolicyModule):
+    """A policy that learns from what an agent does with it. Subclasses implement `training_step`,
+    which begins with `sample_groups`.
+
+    Args: see `GRPOModule`.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        optim: Optim,
+        *,
+        agent: Agent,
+        rewards: Sequence[Reward],
+        inference: Inference,
+        group_size: int,
+        resample: int | None,
+        train_roles: Sequence[str],
+        engines: dict[str, Engine] | None,
+        sandbox: Sandbox | RemoteSandbox | None,
+        tokens_per_batch: int,
+        seed: int | None,
+    ) -> None:
+        super().__init__(policy, optim, tokens_per_batch, train_roles, inference=inference)
+        self.agent = agent
+        self.rewards = tuple(rewards)
+        self.group_size = group_size
+        self.resample = resample
+        self.other_engines = engines or {}
+        self.sandbox = sandbox
+        self.seed = run_seed(seed)
+        self.timer = PhaseTimer()  # of the step
+        self.last_rollouts: list[Rollout] = []  # of the step, for display
+        self.last_records: list[Record] = []  # their records, with rewards and advantages
+        checks.check_sampling(inference, self.train_roles, group_size, resample)
+        checks.check_roles(
+            agent, self.rewards, self.train_roles, self.other_engines, inference=inference
+        )
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":  # before a model is loaded
+            tasks = getattr(self.trainer.datamodule, "tasks", ())
+            checks.check_prompts(self.agent, tasks, self.chat, self.policy.context())
+        if any(asker.uses_python for asker in (self.agent, *self.rewards)):
+            self.sandbox = self.sandbox or Sandbox()
+            self.sandbox.start()
+        super().setup(stage)
+
+    def teardown(self, stage: str) -> None:
+        super().teardown(stage)
+        if self.sandbox is not None:
+            self.sandbox.close()  # its settings stay: the next stage starts it again
+
+    def configure_model(self) -> None:
+        super().configure_model()
+        # dropout would make the policy differ from the policy that sampled
+        checks.without_dropout(self.model)
+
+    def on_fit_start(self) -> None:
+        self.source = OnPolicyGroups(
+            self.roll_out,
+            self.train_roles,
+            self.resample,
+            more=lambda: self.trainer.datamodule.draw_batch().items,
+            device=self.device,
+        )
+
+    def sample_groups(self, tasks: Sequence[Task], batch_idx: int) -> SampledGroups:
+        """P problems -> P groups of G scored rollouts; all teach something with `resample`."""
+        self.timer = PhaseTimer()
+        sampled = self.source.take(tasks, ("train", self.seed, self.current_epoch, batch_idx))
+        self.serving.release()
+        return sampled
+
+    def roll_out(self, tasks: Sequence[Task], key: Key) -> list[Group]:
+        """P problems -> P groups of G finished workflows with their rewards."""
+        executors = self.executors()
+        self.timer.end("sync")
+        graded: dict[tuple[str, int], GradedTrace] = {}
+        size = self.group_size
+        total = len(tasks) * size
+
+        def sink(one: GradedTrace) -> None:
+            graded[one.task.problem.id, one.trace.sample] = one
+            self.progress("rollouts", len(graded), total)
+
+        jobs = [(task, sample) for task in tasks for sample in range(size)]
+        collect(self.agent, jobs, executors=executors, sink=sink, draws=Draws(key, support=True))
+        self.timer.end("generate")
+        ordered = [graded[task.problem.id, sample] for task, sample in jobs]
+        scores = score_traces(
+            self.rewards,
+            ordered,
+            self.train_roles,
+            executors,
+            key=key,
+            progress=partial(self.progress, "rewards"),
+        )
+        rollouts = list(map(Rollout.of, ordered, scores))
+        self.timer.end("reward")
+        return [rollouts[start : start + size] for start in range(0, total, size)]
+
+    def executors(self) -> Executors:
+        """What answers the requests of agents and rewards, with the policy as it is now."""
+        own = self.engines() | self.other_engines
+        return Executors(own, self.inference.by_role(), self.sandbox, self.inference.deterministic)
