@@ -34,6 +34,7 @@ from slm_math.evaluation.table import (
 )
 from slm_math.metrics.summary import Summary
 from slm_math.modules.base import PolicyModule
+from slm_math.modules.roles import check_frozen_engines, check_served
 from slm_math.ranges import check_whole
 from slm_math.records.files import configuration, read_records
 from slm_math.records.record import Record
@@ -67,7 +68,8 @@ class AgentEval(L.Callback):
         at_start: also evaluate before training.
         inference: how agents sample: its `sampling` and `roles`. Engine, slots, vLLM and
             `deterministic` are those of the model.
-        engines: role -> engine for roles that the policy does not serve.
+        engines: role -> engine for roles that the policy does not serve, beside those of the
+            model.
         sandbox: runs the agents' programs; by default one with the default limits.
         seed: of the sampling.
         allow_overlap: train although problems of the evaluation are among the training problems.
@@ -143,6 +145,7 @@ class AgentEval(L.Callback):
                 "sources of AgentEval"
             )
         split = {"fit": self.split, "validate": self.split}.get(stage, "test")
+        self._check_roles(pl_module)
         self.tasks: dict[str, list[Task]] = {}
         self.names: dict[str, str] = {}
         for name, source in (self.sources or {"": own}).items():
@@ -159,6 +162,14 @@ class AgentEval(L.Callback):
                     f"the {split} split of {source.name}",
                 )
         self._start_sandbox(trainer)
+
+    def _check_roles(self, module: Any) -> None:
+        """Raises ValueError for a role that nothing serves as it is trained or frozen."""
+        assert isinstance(module, PolicyModule), "AgentEval evaluates PolicyModules"
+        check_frozen_engines(module, self.engines, "AgentEval.engines")
+        for name, agent in self.agents.items():
+            engines = {**module.other_engines, **self.engines}
+            check_served(agent.roles, f"AgentEval: {name}", module, engines)
 
     def state_dict(self) -> dict[str, Any]:
         return {"first": self._first, "steps": self._steps}
@@ -227,7 +238,6 @@ class AgentEval(L.Callback):
 
     def _run(self, trainer: L.Trainer, module: Any, name: str, log: bool) -> None:
         """Evaluates every agent on every data set; `name` is that of the folder."""
-        assert isinstance(module, PolicyModule), "AgentEval evaluates PolicyModules"
         start = time.perf_counter()
         weights = fingerprint(module)
         summaries: dict[str, Summary] = {}
@@ -242,6 +252,7 @@ class AgentEval(L.Callback):
                 identity={
                     "weights": weights,
                     "policy": module.policy.path,
+                    **({"frozen": module.frozen} if module.frozen else {}),
                     "ranks": trainer.world_size,
                     **module.policy.template_identity,
                 },
@@ -253,7 +264,7 @@ class AgentEval(L.Callback):
                 module,
                 plan=Plan(self.agents[agent], self.tasks[data], self.samples, self.seed),
                 executors=Executors(
-                    module.engines() | self.engines,
+                    module.engines() | module.other_engines | self.engines,
                     self.inference.by_role(),
                     sandbox=self.sandbox,
                     deterministic=module.inference.deterministic,

@@ -10,8 +10,9 @@ import lightning as L
 from callbacks.run_root import begin_run
 from slm_math.checkpoint_files import saving
 from slm_math.modules.base import PolicyModule
-from slm_math.policy.export import export_policy
+from slm_math.policy.export import export_policy, layout_of
 from slm_math.policy.folders import check_export_folder
+from slm_math.policy.role_paths import paths_of
 
 
 class ExportHF(L.Callback):
@@ -19,8 +20,8 @@ class ExportHF(L.Callback):
     as safetensors. It does so before validation and before other callbacks, wherever it stands
     among them: an evaluation that fails leaves the export of its epoch behind.
 
-    With one adapter per role, `<root>/export/<role>` holds each. The folder is replaced whole,
-    never half-written.
+    With one adapter per role, `<root>/export/<role>` holds each. `<root>/export/base` then holds a
+    base from scratch, which exists nowhere else. The folder is replaced whole, never half-written.
 
     Args:
         folder: name of the folder under the trainer's root.
@@ -58,15 +59,9 @@ class ExportHF(L.Callback):
             assert isinstance(pl_module, PolicyModule)
             assert pl_module.loaded is not None
             folder = Path(trainer.default_root_dir) / self.folder
+            layout = layout_of(pl_module.policy, pl_module.loaded)
             with saving(folder):
-                export_policy(
-                    pl_module.loaded,
-                    pl_module.chat,
-                    folder,
-                    # an adapter is of no use without its base, which exists only here
-                    merge=pl_module.policy.scratch is not None,
-                    dtype=self.dtype,
-                )
+                export_policy(pl_module.loaded, pl_module.chat, folder, **layout, dtype=self.dtype)
         trainer.strategy.barrier()
         self._written = moment
 
@@ -75,10 +70,11 @@ def _sources(trainer: L.Trainer) -> list[str]:
     """The models that a run reads: its policy, and those that serve other roles."""
     module: Any = trainer.lightning_module
     policy = module.policy
-    paths = [] if policy.path is None else [policy.path, policy.base]
+    paths = [*paths_of(policy.path), *(path for path in module.frozen.values() if path != "base")]
+    paths += [] if policy.path is None else [policy.base]
     users = [getattr(module, "other_engines", {})]
     users += [getattr(callback, "engines", None) for callback in trainer.callbacks]  # type: ignore[attr-defined]
     for engines in users:
         if isinstance(engines, dict):
-            paths += [path for e in engines.values() if (path := getattr(e, "path", None))]
+            paths += [p for e in engines.values() for p in paths_of(getattr(e, "path", None))]
     return paths

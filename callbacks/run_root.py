@@ -12,7 +12,7 @@ from weakref import WeakSet
 import lightning as L
 
 from slm_math.modules.base import PolicyModule
-from slm_math.policy.loading import weights_hash
+from slm_math.policy.role_paths import files_of_roles
 from slm_math.records.environment import environment
 from slm_math.records.files import write_json
 from slm_math.records.run_folder import read_run, refuse_second_run, traces_of_training
@@ -53,7 +53,8 @@ def _about(module: PolicyModule, trainer: L.Trainer) -> dict[str, Any]:
     return {
         "command": sys.argv[1:],
         "policy": path,
-        "weights": None if path is None else weights_hash(path),
+        "weights": None if path is None else files_of_roles(path)["weights"],
+        **({"frozen": module.frozen} if module.frozen else {}),
         **module.policy.template_identity,
         "engine": module.serving.describe(trainer),
         "environment": environment(),

@@ -77,9 +77,11 @@ def _write_manifest(folder: Path, share: Path, problems: int, records: int) -> N
 
 
 def fingerprint(module: PolicyModule) -> str:
-    """A hash of the trainable weights; two evaluations of equal hashes ran the same model."""
+    """A hash of the weights of all roles, trained or frozen; two evaluations of equal hashes ran
+    the same model.
+    """
     assert module.loaded is not None
     digest = hashlib.blake2b(digest_size=8)
-    for parameter in module.loaded.parameters():
+    for parameter in [*module.loaded.parameters(), *module.loaded.fixed_parameters()]:
         digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

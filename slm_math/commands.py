@@ -179,13 +179,10 @@ def _named_in(node: Any, models: list[str], sources: list[Source]) -> None:
     if name in source_names():
         sources.append(_built(node))
         return
-    is_checkpoint = isinstance(name, str) and name.rpartition(".")[2] == "CheckpointEngine"
-    values = [options.get("path")] if is_checkpoint else [node.get("policy"), node.get("model")]
-    for value in values:
-        path = value.get("path") if isinstance(value, dict) else value
-        # a path such as runs/x/export is the output of an earlier step, not a hub id
-        if isinstance(path, str) and path.count("/") == 1 and not Path(path).parent.is_dir():
-            models.append(path)
+    engine = isinstance(name, str) and name.rpartition(".")[2] in ("CheckpointEngine", "VLLMEngine")
+    named = [(options or node).get("path")] if engine else [node.get("policy"), node.get("model")]
+    for value in [*named, node.get("frozen")]:
+        models += _hub_models(value)
     for key, item in node.items():
         if key == "where":  # tags of problems, which may be called `source`, too
             continue
@@ -197,6 +194,24 @@ def _named_in(node: Any, models: list[str], sources: list[Source]) -> None:
                 sources.append(_built(place))
             else:
                 _named_in(place, models, sources)
+
+
+def _hub_models(value: Any) -> list[str]:
+    """The hub ids that the value of an option names: a model, a policy with one, or one for each
+    role. An adapter that is here stands for its base.
+    """
+    if isinstance(value, dict) and "path" in value:
+        return _hub_models(value["path"])
+    if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+        return [one for item in value.values() for one in _hub_models(item)]
+    if not isinstance(value, str):
+        return []
+    from slm_math.policy.role_paths import adapters_in, base_in
+
+    paths = adapters_in(value).values() or [value]
+    # a path such as runs/x/export is the output of an earlier step, not a hub id
+    found = dict.fromkeys(map(base_in, paths))
+    return [one for one in found if one.count("/") == 1 and not Path(one).parent.is_dir()]
 
 
 def _names_a_class(node: Any) -> bool:

@@ -31,7 +31,7 @@ def export(
     """
     from slm_math.checkpoint_files import saving
     from slm_math.modules.saved_policy import load_policy, read_checkpoint
-    from slm_math.policy.export import export_policy
+    from slm_math.policy.export import export_policy, layout_of
 
     file, folder = Path(checkpoint).expanduser().absolute(), Path(out).expanduser().resolve()
     check_new(folder)
@@ -44,9 +44,8 @@ def export(
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         with saving(folder):
-            # an adapter is of no use without its base, which exists only here
-            whole = merge or policy.scratch is not None
-            export_policy(loaded, chat, beside / "model", merge=whole, dtype=dtype)
+            layout = {"merge": True} if merge else layout_of(policy, loaded)
+            export_policy(loaded, chat, beside / "model", **layout, dtype=dtype)
             os.rename(beside / "model", folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -20,21 +20,27 @@ from tiny import (
 
 from callbacks import ExportHF
 from slm_math.engines.base import Request
+from slm_math.engines.checkpoint import CheckpointEngine
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.loading import load_model
 from slm_math.types import Sampling, user
 
 
-def prompts() -> list[Request]:
+def prompts(role: str = "solver") -> list[Request]:
     greedy = Sampling(0.0, max_new_tokens=8)
-    return [Request(user(f"Mina has {n} beads and finds {n} more."), greedy) for n in range(2, 8)]
+    return [
+        Request(user(f"Mina has {n} beads and finds {n} more."), greedy, role=role)
+        for n in range(2, 8)
+    ]
 
 
-def greedy(module: Any, engine: Any = None) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def greedy(
+    module: Any, engine: Any = None, role: str = "solver"
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """(prompt, reply) ids of the module's engine."""
-    engine = engine or module.engines()["default"]
-    tickets = [engine.submit(request) for request in prompts()]
+    engine = engine or module.engines()["solver"]
+    tickets = [engine.submit(request) for request in prompts(role)]
     found: dict[int, Any] = {}
     while engine.busy:
         found |= dict(engine.poll())
@@ -150,7 +156,8 @@ def test_each_role_is_exported_on_its_own(base: Path, tmp_path: Path) -> None:
         assert generated(model, pairs) == [reply for _, reply in pairs]
 
 
-def test_each_role_of_a_model_from_scratch_is_exported_on_its_own(tmp_path: Path) -> None:
+def test_each_role_of_a_model_from_scratch_is_exported_beside_its_base(tmp_path: Path) -> None:
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     module = grpo(
@@ -161,12 +168,19 @@ def test_each_role_of_a_model_from_scratch_is_exported_on_its_own(tmp_path: Path
         optim=Optim(lr=0.05, warmup=0),
     )
     trainer(tmp_path, callbacks=[ExportHF()]).fit(module, problems())
-    ids = torch.tensor([[5, 6, 7, 8]])
+    moved = (tmp_path / "export").rename(tmp_path / "moved")
+    base = AutoModelForCausalLM.from_pretrained(moved / "base")
+    exported = PeftModel.from_pretrained(base, moved / "solver", adapter_name="solver")
+    exported.load_adapter(moved / "judge", "judge")
+    ours = CheckpointEngine(str(moved))
+    replies = []
     for role in ("solver", "judge"):
-        exported = AutoModelForCausalLM.from_pretrained(tmp_path / "export" / role)
-        with torch.no_grad(), module.loaded.use(role) as model:
-            expected = model.eval()(ids).logits
-            torch.testing.assert_close(exported(ids).logits, expected, atol=1e-4, rtol=1e-4)
+        pairs = greedy(module, module.engines()[role], role)
+        exported.set_adapter(role)
+        assert generated(exported, pairs) == [reply for _, reply in pairs]
+        assert greedy(module, ours, role) == pairs
+        replies.append(pairs)
+    assert replies[0] != replies[1]
 
 
 def test_export_leaves_training_as_it_was(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ class ChatData(SourceData):
 
     def tokenize(self, split: Split) -> list[Row]:
         """The rows of a split; training rows only up to `limit`."""
-        chat: Any = self.trainer.lightning_module.chat
+        module: Any = self.trainer.lightning_module
+        chat, role = module.chat, module.train_roles[0]
         closed = chat.closed_thoughts
         rows: list[Row] = []
         refused: list[str] = []
@@ -74,7 +75,7 @@ class ChatData(SourceData):
             except ValueError as error:
                 refused.append(f"dialogue {dialogue[0].text[:60] if dialogue else ''!r}: {error}")
             else:
-                rows += [Row(tuple(ids), tuple(weights)) for ids, weights in parts]
+                rows += [Row(tuple(ids), tuple(weights), role=role) for ids, weights in parts]
         if refused and not rows:
             raise ValueError(f"{self.source.name}/{split}, {refused[0]}")
         self._report(split, len(refused), "dialogues cannot be learned from", refused[:1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from slm_math.data.base import Source
 from slm_math.data.files import fetch, hub_problem
 from slm_math.visible import visible
 
+_ADAPTER = "adapter_config.json"
 # weights for other frameworks, and duplicates
 _NOT_NEEDED = (
     "*.gguf",
@@ -32,8 +34,12 @@ def download(models: Sequence[str] = (), sources: Sequence[Source] = ()) -> list
     interrupted download is resumed.
     """
     failures = []
-    for model in dict.fromkeys(models):
+    wanted = list(dict.fromkeys(models))
+    for model in wanted:
         failures += _reported(model, lambda model=model: _model(model))
+        base = _base_of(model)
+        if base and base not in wanted:
+            wanted.append(base)
     for file in dict.fromkeys(file for source in sources for file in source.hub_files()):
         failures += _reported(str(file), lambda file=file: fetch(file))
     return failures
@@ -52,6 +58,19 @@ def _model(name: str) -> Path:
         raise FileNotFoundError(
             f"cannot get the model {name} from the hub: {hub_problem(error)}"
         ) from error
+
+
+def _base_of(name: str) -> str | None:
+    """The hub id of the base if `name` is an adapter that is here now."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = (
+        Path(name) / _ADAPTER if Path(name).is_dir() else try_to_load_from_cache(name, _ADAPTER)
+    )
+    if not isinstance(config, (str, Path)) or not Path(config).is_file():
+        return None
+    base = json.loads(Path(config).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    return base if isinstance(base, str) and base.count("/") == 1 and base[0] not in "./~" else None
 
 
 def _reported(name: str, get: Callable[[], Path]) -> list[str]:

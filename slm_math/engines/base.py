@@ -78,11 +78,14 @@ class Weights:
     Args:
         tensors: returns (name, tensor) pairs, named as in a checkpoint, from the start at every
             call: all weights, or none if only adapters are trained.
-        adapters: role -> folder with the role's LoRA adapter.
+        adapters: role -> folder with the role's LoRA adapter, which roles may share; None for the
+            model without one. All roles that ask are named, or none.
+        still: the folders whose adapter never changes; an engine loads them once.
     """
 
     tensors: Callable[[], Iterable[tuple[str, Any]]] = tuple
-    adapters: Mapping[str, Path] = field(default_factory=dict)
+    adapters: Mapping[str, Path | None] = field(default_factory=dict)
+    still: frozenset[Path] = frozenset()
 
 
 # Checks an engine after a weight update: receives a function that answers one request with the new

@@ -21,6 +21,7 @@ from slm_math.engines.base import (
     unverified,
 )
 from slm_math.engines.images import image_sources, open_image
+from slm_math.engines.loras import Loras
 from slm_math.engines.vllm_requests import (
     Pending,
     Sampled,
@@ -31,19 +32,14 @@ from slm_math.engines.vllm_requests import (
     prepare,
     sampling_fields,
 )
-from slm_math.engines.vllm_start import cpu_options, gpu_options, options, start, stop
-from slm_math.policy.adapter_files import adapter_config, check_vllm_applies
+from slm_math.engines.vllm_start import cpu_options, gpu_options, lora_options, options, start, stop
+from slm_math.policy.adapter_files import adapter_config, check_vllm_serves
 from slm_math.policy.chat import ChatFormat
-from slm_math.policy.loading import (
-    DTYPES,
-    base_of,
-    check_path,
-    configs_of,
-    files_of,
-    load_tokenizer,
-    local_folder,
-)
+from slm_math.policy.folders import local_folder
+from slm_math.policy.loading import DTYPES, check_path, configs_of
+from slm_math.policy.role_paths import base_in, check_models, files_of_roles, paths_of
 from slm_math.policy.templates import check_template, template_identity
+from slm_math.policy.tokenizers import chat_of
 from slm_math.types import Reply
 
 
@@ -54,7 +50,8 @@ class VLLMEngine(LocalEngine):
     transformers engine up to rounding. Prompts that begin alike share one prefill.
 
     Args:
-        path: model folder, adapter folder, or hub id.
+        path: model folder, adapter folder, or hub id; or role -> adapter of one base; or the folder
+            of an export of several roles.
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, otherwise float32.
         slots: the most requests decoded at once.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
@@ -68,7 +65,7 @@ class VLLMEngine(LocalEngine):
 
     def __init__(
         self,
-        path: str,
+        path: str | dict[str, str],
         dtype: str = "auto",
         slots: int = 256,
         chat_template: str | None = None,
@@ -79,8 +76,9 @@ class VLLMEngine(LocalEngine):
         reason = vllm_setup.refusal()
         if reason is not None:
             raise ValueError(reason)
-        path = check_path(path)
-        check_vllm_applies(adapter_config(path) or {})
+        self.path = check_models(path, "path", check_path)
+        self._paths = paths_of(self.path)
+        check_vllm_serves(self._paths)
         check_template(chat_template, chat_template_kwargs)
         if dtype not in ("auto", *DTYPES):
             raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -88,7 +86,6 @@ class VLLMEngine(LocalEngine):
             raise ValueError(
                 f"vLLM needs slots >= 1 and memory in (0, 1], got {slots} and {memory}"
             )
-        self.path = path
         self.gpu = torch.cuda.is_available()
         self.dtype = ("bfloat16" if self.gpu else "float32") if dtype == "auto" else dtype
         self.slots = slots
@@ -101,7 +98,8 @@ class VLLMEngine(LocalEngine):
         self.ends = frozenset[int]()  # tokens that end a reply
         self._receives_weights = False  # whether `update` will be called
         self._policy_options: dict[str, Any] = {}  # see `attach_policy`
-        self.adapters: dict[str, Path] = {}
+        self.adapters = Loras()
+        self._loaded: set[Path] = set()  # adapters that never change, and are there
         self._chat: ChatFormat | None = None
         self._core: Any = None
         self._tickets = 0
@@ -134,18 +132,18 @@ class VLLMEngine(LocalEngine):
     @property
     def chat(self) -> ChatFormat:
         if self._chat is None:
-            self._chat = ChatFormat(load_tokenizer(self.path), self.template, self.template_kwargs)
+            self._chat = chat_of(self.path, self.template, self.template_kwargs)
         return self._chat
 
     def identity(self) -> dict[str, Any]:
         engine = {"engine": type(self).__name__, "version": vllm_setup.installed()}
         if self._receives_weights:  # the trainer records whose weights these are
             return engine | {"dtype": self.dtype}
-        if local_folder(self.path) is None:
+        if None in map(local_folder, self._paths):
             self._start()  # downloads the files that are hashed below
         return engine | {
             "path": self.path,
-            **files_of(self.path, self.template),
+            **files_of_roles(self.path, self.template),
             "dtype": self.dtype,
             "context": self.context,
             **template_identity(self.template, self.template_kwargs),
@@ -224,7 +222,7 @@ class VLLMEngine(LocalEngine):
             return
         tokens = tuple(output.token_ids)
         logps = tuple(row[token].logprob for row, token in zip(output.logprobs, tokens))
-        check_logprobs(logps, self.path, self.dtype)
+        check_logprobs(logps, str(self.path), self.dtype)
         sampled = Sampled(
             tokens=tokens,
             logps=logps,
@@ -240,26 +238,24 @@ class VLLMEngine(LocalEngine):
     # the model
 
     def _lora(self, role: str) -> Any:
-        """vLLM's request for the adapter of a role; other roles get the first adapter."""
-        if not self.adapters:
+        """vLLM's request for the adapter of a role; None for the model without one."""
+        name, folders = self.adapters.name(role), self.adapters.folders
+        if name is None:
             return None
         from vllm.lora.request import LoRARequest
 
-        names = list(self.adapters)
-        name = role if role in self.adapters else names[0]
-        return LoRARequest(name, 1 + names.index(name), str(self.adapters[name]))
+        return LoRARequest(name, 1 + list(folders).index(name), str(folders[name]))
 
     def _start(self) -> None:
         if self._core is not None:
             return
-        base = base_of(self.path)
-        config, generation = configs_of(self.path)
+        base = base_in(self._paths[0])
+        config, generation = configs_of(base)
         self.ends = self.ends or self.chat.ends(config, generation)
         # the trainer does not score images yet
         self.chat.images = hasattr(config, "vision_config") and not self._receives_weights
-        if base is not None:
-            self.adapters = {"default": local_folder(self.path) or Path(self.path)}
-        options = self._options(config, base or self.path) | self._policy_options
+        self.adapters = Loras.of(self.path)
+        options = self._options(config, base) | self._policy_options
         self._core = start(options, self._receives_weights)
         self.limit = self._core.vllm_config.model_config.max_model_len
         self._mask_size = (
@@ -270,10 +266,9 @@ class VLLMEngine(LocalEngine):
         own = config.get_text_config().max_position_embeddings
         context = min(self.context or own, own)
         common = options(model, self.dtype, self.slots, context)
-        adapter = adapter_config(self.path)
-        if adapter is not None:
-            rank = vllm_setup.lora_rank(adapter["r"])
-            common |= {"enable_lora": True, "max_lora_rank": rank}
+        ranks = [found["r"] for path in self._paths if (found := adapter_config(path))]
+        if ranks:
+            common |= lora_options(ranks)
         size = torch.finfo(DTYPES[self.dtype]).bits // 8
         return common | (
             gpu_options(self.memory) if self.gpu else cpu_options(config, self.slots, context, size)
@@ -286,9 +281,9 @@ class VLLMEngine(LocalEngine):
         self._start()
         if self.asleep:
             self._core.wake_up(["weights"])
-        self.adapters = dict(weights.adapters)
+        self.adapters = Loras(weights.adapters)
         try:
-            self._load_weights(list(weights.tensors()))
+            self._load_weights(list(weights.tensors()), weights.still)
         except Exception as error:  # of any kind; the model may be half loaded
             raise EngineError(
                 f"vLLM could not load the weights: {type(error).__name__}: {error}"
@@ -302,7 +297,7 @@ class VLLMEngine(LocalEngine):
         self.version = version
         self._verify(self._answer_now)
 
-    def _load_weights(self, tensors: list[tuple[str, Any]]) -> None:
+    def _load_weights(self, tensors: list[tuple[str, Any]], still: frozenset[Path]) -> None:
         if not (tensors or self.adapters):
             raise EngineError("there are no weights to load")
         if tensors:
@@ -311,10 +306,13 @@ class VLLMEngine(LocalEngine):
                 "update_weights", kwargs={"update_info": {"tensors": tensors}}
             )
             self._core.collective_rpc("finish_weight_update")
-        for role in self.adapters:
-            lora = self._lora(role)
+        for name, folder in self.adapters.folders.items():
+            if folder in self._loaded:
+                continue
+            lora = self._lora(name)
             lora.load_inplace = True
             self._core.add_lora(lora)
+            self._loaded |= {folder} & still
 
     def _answer_now(self, request: Request) -> Reply:
         """Answers one request while there are no others."""
@@ -339,6 +337,7 @@ class VLLMEngine(LocalEngine):
             and not self._pending
         ):
             self._core.sleep(level=1 if self.adapters else 2)
+            self._loaded.clear()
             self.asleep = True
 
     def close(self) -> None:
@@ -346,3 +345,4 @@ class VLLMEngine(LocalEngine):
             stop(self._core)
             self._core = None
             self._pending, self._finished, self.asleep = {}, [], False
+            self._loaded.clear()

@@ -13,6 +13,7 @@ import httpx
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError, Weights
 from slm_math.engines.endpoint import certificates, cleaned
+from slm_math.engines.loras import Loras
 from slm_math.engines.responses import MOST_BYTES, TooLarge, bounded_sync, error_message
 
 START_HINT = (
@@ -53,6 +54,7 @@ class VLLMServer:
         self._backend: str | None = None  # of the weight transfer
         self._update_open = False  # whether an update has begun and not ended
         self._transfer: Any = None  # vLLM's sender, for NCCL and IPC
+        self._still: set[Path] = set()  # adapters that never change, and are there
 
     def ask(
         self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any
@@ -186,9 +188,12 @@ class VLLMServer:
         try:
             if backend is not None:
                 self._send(backend, file, address, dtype)
-            for role, folder in weights.adapters.items():
-                body = {"lora_name": role, "lora_path": str(folder), "load_inplace": True}
+            for name, folder in Loras(weights.adapters).folders.items():
+                if folder in self._still:
+                    continue
+                body = {"lora_name": name, "lora_path": str(folder), "load_inplace": True}
                 self.ask("POST", "/v1/load_lora_adapter", body)
+                self._still |= {folder} & weights.still
             self.ask("POST", "/update_weight_version", {"new_version": version})
             if not (self.ask("POST", "/reset_prefix_cache") or {}).get("success"):
                 raise EngineError(
@@ -235,6 +240,7 @@ class VLLMServer:
         if self._transfer is not None:
             self._transfer.shutdown()
         self._backend, self._transfer, self._update_open = None, None, False
+        self._still.clear()
 
     # called by vLLM's senders
 

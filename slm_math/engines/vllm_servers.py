@@ -13,6 +13,8 @@ from slm_math.engines.base import EngineError, Request, Verify, Weights, unverif
 from slm_math.engines.endpoint import Refused, TemporaryFailure, check_url
 from slm_math.engines.fleet import MOST_LOSSES, Fleet
 from slm_math.engines.images import image_sources, image_url
+from slm_math.engines.loras import Loras
+from slm_math.engines.vllm_adapters import load_on_server
 from slm_math.engines.vllm_control import START_HINT, ServerUnavailable, VLLMServer, tensors_file
 from slm_math.engines.vllm_requests import (
     Pending,
@@ -25,9 +27,11 @@ from slm_math.engines.vllm_requests import (
     sampling_fields,
 )
 from slm_math.policy.chat import ChatFormat
-from slm_math.policy.folders import expanded
-from slm_math.policy.loading import configs_of, files_of, load_tokenizer, local_folder
+from slm_math.policy.folders import local_folder
+from slm_math.policy.loading import check_path, configs_of
+from slm_math.policy.role_paths import check_models, files_of_roles, paths_of
 from slm_math.policy.templates import check_template, template_identity
+from slm_math.policy.tokenizers import chat_of
 from slm_math.ranges import check_number
 from slm_math.types import Reply
 
@@ -44,7 +48,8 @@ class VLLMServers(Fleet):
     Args:
         urls: addresses, for example http://node2:8000.
         path: model folder or hub id whose tokenizer and chat template make the prompts; by default
-            the path that the servers report.
+            the path that the servers report. An adapter, or one for each role, is loaded into
+            servers of its base, unless `model` names what is served.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
         chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
         model: the name of the served model; by default the first one that the servers list.
@@ -63,7 +68,7 @@ class VLLMServers(Fleet):
     def __init__(
         self,
         urls: Sequence[str],
-        path: str | None = None,
+        path: str | dict[str, str] | None = None,
         chat_template: str | None = None,
         model: str | None = None,
         api_key_env: str = "VLLM_API_KEY",
@@ -89,11 +94,12 @@ class VLLMServers(Fleet):
             retries=retries,
             patience=patience,
         )
-        self.path, self.model = path and expanded(path), model
+        self.path, self.model = path and check_models(path, "path", check_path), model
         self.template, self.template_kwargs = chat_template, chat_template_kwargs
         self.send_seed = send_seed
         self.version = self._updates = 0
-        self.adapters: tuple[str, ...] = ()
+        self.adapters = Loras()
+        self._lora_names: dict[str, str] = {}  # where a server calls an adapter something else
         # for weights and adapters, on a disk that the servers share
         self.folder: Path | None = None
         self.address: str | None = None  # this machine's address, for NCCL
@@ -139,24 +145,15 @@ class VLLMServers(Fleet):
 
     def identity(self) -> dict[str, Any]:
         self._handshake()
-        # for a policy under training the trainer records whose weights these are
-        if self.folder is not None:
-            return {
-                "engine": type(self).__name__,
-                "version": self.server_versions,
-                "dtype": self.dtype,
-            }
-        changed = sorted(
-            {str(server.weights_version()) for server in self.servers} - {"None", "default"}
-        )
-        files = (
-            files_of(str(self.path), self.template)
-            if local_folder(str(self.path)) and not changed
-            else {}
-        )
-        return {
-            "engine": type(self).__name__,
-            "version": self.server_versions,
+        engine = {"engine": type(self).__name__, "version": self.server_versions}
+        if self.folder is not None:  # the trainer records whose weights these are
+            return engine | {"dtype": self.dtype}
+        versions = {str(server.weights_version()) for server in self.servers}
+        changed = sorted(versions - {"None", "default"})
+        assert self.path is not None
+        here = None not in map(local_folder, paths_of(self.path))
+        files = files_of_roles(self.path, self.template) if here and not changed else {}
+        return engine | {
             "model": self.model,
             "path": self.path,
             **files,  # {} if training has changed the weights
@@ -177,12 +174,16 @@ class VLLMServers(Fleet):
         roots = {str(model.get("root")) for model in models}
         if len(roots) > 1:
             raise ValueError(f"the servers serve different models: {', '.join(sorted(roots))}")
+        if self.model is None and self.path is not None and self.folder is None:
+            self.adapters = Loras.of(self.path)
+            for server in self.servers:
+                self._lora_names = load_on_server(server, self.adapters)
         self.model = self.model or models[0].get("id")
         self.path = self.path or roots.pop()
         self.limit = min(int(model.get("max_model_len") or 1 << 30) for model in models)
         if self._chat is None:
-            self._chat = ChatFormat(load_tokenizer(self.path), self.template, self.template_kwargs)
-            configs = configs_of(self.path)
+            self._chat = chat_of(self.path, self.template, self.template_kwargs)
+            configs = configs_of(paths_of(self.path)[0])
             self.ends = self._chat.ends(*configs)
             self._chat.images = hasattr(configs[0], "vision_config")
         self._connected = True
@@ -255,11 +256,9 @@ class VLLMServers(Fleet):
 
     def _body(self, pending: Pending) -> dict[str, Any]:
         ids, values = sampling_fields(pending, self.chat, self.ends, self.send_seed)
-        role = pending.request.role
-        name = (
-            (role if role in self.adapters else self.adapters[0]) if self.adapters else self.model
-        )
-        body = {"model": name, "token_ids": ids, "sampling_params": values}
+        name = self.adapters.name(pending.request.role)
+        served = self.model if name is None else self._lora_names.get(name, name)
+        body = {"model": served, "token_ids": ids, "sampling_params": values}
         if self.chat.images and (sources := image_sources(pending.request.chat)):
             body["content_parts"] = [
                 {"type": "image_url", "url": image_url(source)} for source in sources
@@ -274,7 +273,7 @@ class VLLMServers(Fleet):
             raise EngineError("weights cannot be updated while requests are unfinished")
         self._handshake()
         self._weights, self.version, self._file = weights, version, None
-        self.adapters = tuple(weights.adapters)
+        self.adapters = Loras(weights.adapters)
         self._updates += 1
         self._expected = f"{self.run}-{version}.{self._updates}"
         for server in self.servers:

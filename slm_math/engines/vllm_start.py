@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -37,6 +37,16 @@ def options(model: str, dtype: str, slots: int, context: int) -> dict[str, Any]:
 def gpu_options(memory: float | None) -> dict[str, Any]:
     """Arguments on a GPU of which vLLM gets the share `memory` (by default 0.9)."""
     return {"gpu_memory_utilization": memory or 0.9}
+
+
+def lora_options(ranks: Iterable[int]) -> dict[str, Any]:
+    """Arguments for adapters of these ranks, which are served at once."""
+    ranks = list(ranks)
+    return {
+        "enable_lora": True,
+        "max_loras": len(ranks),
+        "max_lora_rank": vllm_setup.lora_rank(max(ranks)),
+    }
 
 
 def cpu_options(config: Any, slots: int, context: int, bytes_per_number: int) -> dict[str, Any]:

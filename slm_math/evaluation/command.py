@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def evaluate(
     agents: dict[str, Agent],
     source: Source,
     out: str,
-    model: str | None = None,
+    model: str | dict[str, str] | None = None,
     engines: dict[str, Engine] | None = None,
     split: Split = "test",
     limit: int | None = None,
@@ -50,7 +50,8 @@ def evaluate(
         source: the data set.
         out: output folder; the records of each agent go to `<out>/<name>`.
         model: model folder, adapter folder or hub id that serves every role without an engine of
-            its own.
+            its own; or an adapter of one base for each role, {solver: A, verifier: B}, or the
+            folder of an export of several roles.
         engines: role -> engine; "default" serves all other roles.
         split: train, validation or test.
         limit: evaluate on at most this many problems, the same ones every time.
@@ -75,7 +76,6 @@ def evaluate(
     from slm_math.evaluation.live import Live
     from slm_math.evaluation.shots import with_shots
     from slm_math.metrics.summary import Summary
-    from slm_math.policy.loading import check_path
     from slm_math.policy.threads import set_threads
     from slm_math.records.files import configuration
     from slm_math.rollout.scheduler import Executors
@@ -99,8 +99,7 @@ def evaluate(
     for option, value in (("samples", samples), ("limit", limit)):
         if value is not None and value < 1:
             raise ValueError(f"{option} must be at least 1, got {value}")
-    if model is not None:
-        check_path(model)
+    models = None if model is None else _models(model, roles, serving)
     tasks = select_problems(read_tasks(source, split), where, shuffle, limit)
     if not tasks:
         raise ValueError(
@@ -126,10 +125,10 @@ def evaluate(
         if any(agent.uses_python for agent in agents.values()):  # before a model is loaded
             sandbox = sandbox or Sandbox()
             sandbox.start()
-        if model is not None and "default" not in serving and roles - set(serving):
+        if models is not None and "default" not in serving and roles - set(serving):
             set_threads(torch_threads, inference.deterministic)
             serving["default"] = _local_engine(
-                model, inference, dtype, (chat_template, chat_template_kwargs)
+                models, inference, dtype, (chat_template, chat_template_kwargs)
             )
         with Live(console, *agents) as live:
             for name, agent in agents.items():
@@ -193,8 +192,39 @@ def _print_results(
     print_line(console, f"transcripts: {out}/<agent>/records.jsonl")
 
 
+def _models(
+    model: str | dict[str, str], roles: Collection[str], serving: Collection[str]
+) -> str | dict[str, str]:
+    """The model of all roles, or those of the roles that no engine serves, checked.
+
+    Raises ValueError where one is missing, or named for no role.
+    """
+    from slm_math.policy.loading import check_path
+    from slm_math.policy.role_paths import check_models
+
+    models = check_models(model, "--model", check_path)
+    if isinstance(models, str):
+        return models
+    unknown = [] if isinstance(model, str) else sorted(set(models) - set(roles))
+    if unknown:
+        raise ValueError(
+            f"--model names {', '.join(unknown)}; the agents' roles are {', '.join(sorted(roles))}"
+        )
+    asked = sorted(set(roles) - set(serving))
+    missing = [] if "default" in serving else [role for role in asked if role not in models]
+    if missing:
+        raise ValueError(
+            f"--model names {', '.join(models)}, and nothing serves {', '.join(missing)}: add "
+            f"{missing[0]}: ADAPTER to --model (or the base itself), or --engines.{missing[0]}"
+        )
+    return {role: models[role] for role in asked if role in models}
+
+
 def _local_engine(
-    model: str, inference: Inference, dtype: str, template: tuple[str | None, dict[str, Any] | None]
+    model: str | dict[str, str],
+    inference: Inference,
+    dtype: str,
+    template: tuple[str | None, dict[str, Any] | None],
 ) -> Engine:
     """The engine that serves a model, in this process or on vLLM servers, with a chat template and
     its variables.

@@ -17,11 +17,12 @@ from torch import nn
 from slm_math.checkpoint_files import use_checkpoint_files
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
-from slm_math.modules.identity import check_identity, policy_identity
+from slm_math.modules.identity import check_identity, check_trained, policy_identity
 from slm_math.modules.idle import IdleBatches
 from slm_math.modules.optim import Optim
 from slm_math.modules.position import Resumption
-from slm_math.modules.saved_policy import check_weights, policy_settings
+from slm_math.modules.roles import check_frozen, check_tokenizers, check_trained_roles
+from slm_math.modules.saved_policy import policy_settings
 from slm_math.modules.serving import Serving
 from slm_math.modules.trainer_checks import check_callbacks, check_end, check_trainer
 from slm_math.policy.chat import ChatFormat
@@ -50,6 +51,8 @@ class PolicyModule(L.LightningModule):
             memory.
         train_roles: the roles whose turns are trained on.
         inference: how rollouts and evaluations sample from the policy.
+        frozen: role -> "base" or an adapter folder, for roles that speak with the policy's base
+            without an adapter, or with an adapter of it that is never trained.
     """
 
     updates_per_batch = 1
@@ -64,13 +67,16 @@ class PolicyModule(L.LightningModule):
         tokens_per_batch: int = 16384,
         train_roles: Sequence[str] = ("solver",),
         inference: Inference = Inference(sampling=Sampling(max_new_tokens=2048)),
+        frozen: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         check_whole("tokens_per_batch", tokens_per_batch)
         self.policy = policy
         self.optim = optim
         self.tokens_per_batch = tokens_per_batch
-        self.train_roles = tuple(train_roles)
+        self.train_roles = check_trained_roles(policy, train_roles, frozen or {})
+        self.frozen = check_frozen(policy, frozen or {})
+        self.other_engines: dict[str, Engine] = {}  # of roles that another model serves
         self.inference = inference
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold what is trained, not the frozen rest
@@ -121,6 +127,7 @@ class PolicyModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         check_trainer(self.trainer)
+        check_tokenizers(self.policy, self.frozen)
         use_checkpoint_files(self.trainer)
         self.serving.announce()
 
@@ -133,19 +140,23 @@ class PolicyModule(L.LightningModule):
             if reference and self.loaded.frozen is None:  # evaluated first, and trained now
                 self.policy.keep_reference(self.loaded, self.moves_reference)
             return
-        self.loaded = self.policy.load(self.train_roles)
+        self.loaded = self.policy.load(self.train_roles, self.frozen)
         if reference:
             self.policy.keep_reference(self.loaded, self.moves_reference)
         self.model = self.loaded.model  # registers the weights
         if self.trainer.state.fn == "fit":  # now, since the files may change while training runs
-            self._identity = policy_identity(self.policy, self.loaded, self.chat)
+            self._identity = self._identify()
         for module in self.model.modules():
             if isinstance(module, nn.Embedding):
                 module.weight.is_embedding = True  # type: ignore[assignment]
 
+    def _identify(self) -> dict[str, Any]:
+        assert self.loaded is not None
+        return policy_identity(self.policy, self.loaded, self.chat, frozen=self.frozen)
+
     def engines(self) -> dict[str, Engine]:
-        """role -> engine, with the policy's weights as they are now. Roles that share weights share
-        an engine.
+        """role -> engine for the roles that the policy serves, trained or frozen, with its weights
+        as they are now. Roles that share weights share an engine.
         """
         return self.serving.engines()
 
@@ -165,10 +176,7 @@ class PolicyModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         assert self.loaded is not None
-        separate = len(self.loaded.adapters) > 1
-        roles = self.train_roles if separate else self.train_roles[:1]
-        groups = {role: self.loaded.parameters(role) for role in roles}
-        optimizer = self.optim.build(groups)
+        optimizer = self.optim.build(self.loaded.groups(self.train_roles))
         # batches, or max_steps, which counts updates; a rate without an end is constant (check_end)
         steps = min(self.trainer.estimated_stepping_batches, sys.maxsize)
         if self.trainer.max_steps == -1 or steps < self.trainer.max_steps:
@@ -242,7 +250,7 @@ class PolicyModule(L.LightningModule):
         self._resumption.save(self.trainer, checkpoint)
         checkpoint["run"] = self.run
         checkpoint["identity"] = self._identity
-        checkpoint["policy"] = policy_settings(self.policy)
+        checkpoint["policy"] = policy_settings(self.policy, self.frozen)
         checkpoint["train_roles"] = list(self.train_roles)
         checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
         checkpoint["idle"] = self.idle.state()
@@ -256,8 +264,8 @@ class PolicyModule(L.LightningModule):
             self.run = checkpoint.get("run")
             self._resumption.load(checkpoint, self.global_rank)
         if self.loaded is not None:
-            check_weights(self.loaded, checkpoint["state_dict"])
-            identity = self._identity or policy_identity(self.policy, self.loaded, self.chat)
+            check_trained(checkpoint["state_dict"], self.loaded)
+            identity = self._identity or self._identify()
             purpose = "train" if self.trainer.state.fn == "fit" else "evaluate"
             check_identity(checkpoint.get("identity"), identity, purpose)
             trained = tuple(checkpoint.get("train_roles", self.train_roles))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.objective import Objective
+from slm_math.modules.roles import check_frozen_engines, check_served
 from slm_math.policy.chat import ChatFormat
 from slm_math.ranges import check_number, check_whole
 from slm_math.rewards import Reward, check
@@ -56,16 +58,18 @@ def check_objective(
 
 
 def check_roles(
-    agent: Agent,
-    rewards: Sequence[Reward],
-    trained: Sequence[str],
-    engines: Mapping[str, Engine],
-    inference: Inference,
+    agent: Agent, rewards: Sequence[Reward], module: Any, engines: Mapping[str, Engine]
 ) -> None:
     """Raises ValueError for roles that no agent plays, no reward scores or no engine serves, that
     cannot be trained, or that would change although they are not trained.
+
+    Args:
+        agent: what is rolled out.
+        rewards: what scores it.
+        module: the `PolicyModule` that trains and serves roles.
+        engines: those of the other roles.
     """
-    for role in trained:
+    for role in module.train_roles:
         if role not in agent.roles:
             names = ", ".join(agent.roles)
             raise ValueError(f"train_roles names {role!r}; {type(agent).__name__} has {names}")
@@ -74,18 +78,11 @@ def check_roles(
             raise ValueError(
                 refusal or f"role {role!r} is trained: it is served by the policy, not by engines"
             )
-    left_out = [role for role in agent.roles if role not in trained and role not in engines]
-    if left_out and "default" not in engines:
-        role, name, every = left_out[0], type(agent).__name__, ", ".join(agent.roles)
-        raise ValueError(
-            f"train_roles leaves out {', '.join(left_out)} of {name}, which would not stay as it "
-            f"is: it shares weights with {', '.join(trained)}. Train all roles (train_roles: "
-            f"[{every}], each with a reward), or let a frozen model serve it (engines: {{{role}: "
-            "{class_path: CheckpointEngine, path: MODEL}})"
-        )
+    check_frozen_engines(module, engines, "engines")
+    check_served(agent.roles, type(agent).__name__, module, engines)
     asked = [role for reward in rewards for role in reward.roles]
-    inference.check_roles([*agent.roles, *asked])
-    check(rewards, trained, {*trained, *engines})
+    module.inference.check_roles([*agent.roles, *asked])
+    check(rewards, module.train_roles, {*module.train_roles, *module.frozen, *engines})
 
 
 def check_prompts(

@@ -75,6 +75,8 @@ class GRPOModule(RolloutModule):
         reference_update: after every step the reference moves this share of the way to the policy
             (Gorbatovski et al. 2024, "Learn your reference model"); 0 keeps it where it started.
         train_roles: the roles that are trained.
+        frozen: role -> "base" (the policy's base without an adapter) or an adapter folder of it,
+            for roles that the policy serves and that are not trained.
         engines: role -> engine for roles that are not trained and served by another model.
         sandbox: runs the agent's programs; by default one with its default limits.
         tokens_per_batch: positions of one forward and backward pass.
@@ -96,6 +98,7 @@ class GRPOModule(RolloutModule):
         mask_truncated: bool = False,
         reference_update: float = 0.0,
         train_roles: Sequence[str] = ("solver",),
+        frozen: dict[str, str] | None = None,
         engines: dict[str, Engine] | None = None,
         sandbox: Sandbox | RemoteSandbox | None = None,
         tokens_per_batch: int = 16384,
@@ -111,6 +114,7 @@ class GRPOModule(RolloutModule):
             group_size=group_size,
             resample=resample,
             train_roles=train_roles,
+            frozen=frozen,
             engines=engines,
             sandbox=sandbox,
             tokens_per_batch=tokens_per_batch,

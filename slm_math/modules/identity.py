@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
+from torch import Tensor
+
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
@@ -29,29 +31,43 @@ LORA = {
         )
     },
 }
-# what a checkpoint is taken for -> what that does not depend on
-IGNORED = {
-    "train": set(),
-    "evaluate": {
+# what a checkpoint is taken for -> how the names begin of what that does not depend on
+IGNORED: dict[str, tuple[str, ...]] = {
+    "train": (),
+    "evaluate": (
         *("weights of the adapter", "quantize", "lora.dropout", "chat template", "tokenizer"),
-    },
-    "export": {"weights of the adapter", "quantize"},
+    ),
+    "export": ("weights of the adapter", "quantize"),
 }
 
 
-def policy_identity(policy: Policy, loaded: LoadedPolicy, chat: ChatFormat) -> dict[str, Any]:
-    """What a policy is before it is trained: names to hashes and settings. Reads its files."""
+def policy_identity(
+    policy: Policy, loaded: LoadedPolicy, chat: ChatFormat, frozen: Mapping[str, str]
+) -> dict[str, Any]:
+    """What a policy is before it is trained: names to hashes and settings. Reads its files.
+
+    `frozen` are the models of the roles that are not trained, see `PolicyModule`.
+    """
     found: dict[str, Any] = {"quantize": policy.quantize}
     if policy.scratch is not None:
         found |= {f"scratch.{name}": value for name, value in asdict(policy.scratch).items()}
     elif policy.path is not None:
         found["weights of the base"] = weights_hash(policy.base)
         found["config.json of the base"] = config_hash(policy.base)
-        if policy.adapter:
-            found["weights of the adapter"] = weights_hash(policy.path, with_base=False)
-    if loaded.adapters:
-        config = loaded.model.peft_config[next(iter(loaded.adapters.values()))].to_dict()
-        found |= {f"lora.{name}": _plain(config.get(key)) for key, name in LORA.items()}
+    for role in loaded.adapters:
+        start = policy.start_of(role)
+        if start is not None:
+            of = f" of {role}" if isinstance(policy.path, dict) else ""
+            found[f"weights of the adapter{of}"] = weights_hash(start, with_base=False)
+    for role, path in frozen.items():
+        same = path == "base"
+        found[f"frozen {role}"] = "base" if same else weights_hash(path, with_base=False)
+    for name in loaded.trained_adapters:
+        config = loaded.model.peft_config[name].to_dict()
+        for key, setting in LORA.items():
+            value = _plain(config.get(key))
+            if found.setdefault(f"lora.{setting}", value) != value:  # not the first adapter's
+                found[f"lora.{name}.{setting}"] = value
     tokenizer = chat.tokenizer
     found["chat template"] = _digest(tokenizer.chat_template)
     found["tokenizer"] = _digest(sorted(tokenizer.get_vocab().items()))
@@ -72,15 +88,15 @@ def check_identity(
     """
     if saved is None:
         return
-    ignored, both = set(IGNORED[purpose]), {**saved, **now}
+    ignored, both = IGNORED[purpose], {**saved, **now}
     if purpose != "train" and not any(name.startswith("lora.") for name in both):
         if purpose == "evaluate":
             return  # the checkpoint holds all weights
-        ignored.add("weights of the base")
+        ignored += ("weights of the base",)
     wrong = [
         f"{name} was {saved.get(name)}, is {now.get(name)}"
         for name in both
-        if name not in ignored and saved.get(name) != now.get(name)
+        if not name.startswith(ignored) and saved.get(name) != now.get(name)
     ]
     if wrong:
         advice = (
@@ -89,6 +105,30 @@ def check_identity(
             else "set them to what they were, or start a new run"
         )
         raise ValueError(f"the checkpoint is of another policy: {'; '.join(wrong)}: {advice}")
+
+
+def check_trained(saved: Mapping[str, Tensor], loaded: LoadedPolicy) -> None:
+    """Raises ValueError for weights of another policy: loading is not strict, and would take
+    nothing in silence.
+    """
+    named = dict(loaded.model.named_parameters())
+    mine = {f"model.{name}": named[name].shape for name in loaded.trainable}
+    kinds = {
+        "missing": [name for name in mine if name not in saved],
+        "unknown": [name for name in saved if name not in mine],
+        "of another shape": [
+            name for name in mine if name in saved and saved[name].shape != mine[name]
+        ],
+    }
+    wrong = [
+        f"{len(names)} {kind} ({', '.join(names[:2])})" for kind, names in kinds.items() if names
+    ]
+    if wrong:
+        raise ValueError(
+            f"the checkpoint is of another policy: of {len(mine)} trained weights, "
+            f"{'; '.join(wrong)}: "
+            "check policy.lora, policy.path, policy.scratch and train_roles"
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -43,12 +43,15 @@ class RolloutModule(PolicyModule):
         group_size: int,
         resample: int | None,
         train_roles: Sequence[str],
+        frozen: dict[str, str] | None,
         engines: dict[str, Engine] | None,
         sandbox: Sandbox | RemoteSandbox | None,
         tokens_per_batch: int,
         seed: int | None,
     ) -> None:
-        super().__init__(policy, optim, tokens_per_batch, train_roles, inference=inference)
+        super().__init__(
+            policy, optim, tokens_per_batch, train_roles, inference=inference, frozen=frozen
+        )
         self.agent = agent
         self.rewards = tuple(rewards)
         self.group_size = group_size
@@ -60,9 +63,7 @@ class RolloutModule(PolicyModule):
         self.last_rollouts: list[Rollout] = []  # of the step, for display
         self.last_records: list[Record] = []  # their records, with rewards and advantages
         checks.check_sampling(inference, self.train_roles, group_size, resample)
-        checks.check_roles(
-            agent, self.rewards, self.train_roles, self.other_engines, inference=inference
-        )
+        checks.check_roles(agent, self.rewards, self, self.other_engines)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":  # before a model is loaded

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from slm_math.checkpoint_files import NOT_PLAIN, damage
-from slm_math.modules.identity import check_identity, policy_identity
+from slm_math.modules.identity import check_identity, check_trained, policy_identity
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
@@ -23,9 +23,11 @@ from slm_math.policy.lora import Lora
 from slm_math.policy.scratch import Scratch
 
 
-def policy_settings(policy: Policy) -> dict[str, Any]:
-    """The settings of a policy as plain data, with the folder that relative paths start from."""
-    return {"settings": asdict(policy), "directory": os.getcwd()}
+def policy_settings(policy: Policy, frozen: Mapping[str, str]) -> dict[str, Any]:
+    """The settings of a policy and of its roles that are not trained, as plain data, with the
+    folder that relative paths start from.
+    """
+    return {"settings": asdict(policy), "frozen": dict(frozen), "directory": os.getcwd()}
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -68,9 +70,10 @@ def load_policy(
     saved = checkpoint["policy"]
     policy, place = _policy(path, saved, moved_to)
     with contextlib.chdir(place):
-        loaded, chat = policy.load(checkpoint["train_roles"]), policy.chat()
         try:
-            now = policy_identity(policy, loaded, chat)
+            loaded = policy.load(checkpoint["train_roles"], saved["frozen"])
+            chat = policy.chat()
+            now = policy_identity(policy, loaded, chat, frozen=saved["frozen"])
             check_identity(checkpoint.get("identity"), now, "export")
             load_weights(loaded, checkpoint["state_dict"])
         except ValueError as error:
@@ -110,31 +113,7 @@ def _policy(path: Path, saved: Mapping[str, Any], moved_to: Any) -> tuple[Policy
 @torch.no_grad()
 def load_weights(loaded: LoadedPolicy, saved: Mapping[str, Tensor]) -> None:
     """Puts the trained weights of a checkpoint into a policy."""
-    check_weights(loaded, saved)
+    check_trained(saved, loaded)
     named = dict(loaded.model.named_parameters())
     for name in loaded.trainable:
         named[name].copy_(saved[f"model.{name}"])
-
-
-def check_weights(loaded: LoadedPolicy, saved: Mapping[str, Tensor]) -> None:
-    """Raises ValueError for weights of another policy: loading is not strict, and would take
-    nothing in silence.
-    """
-    named = dict(loaded.model.named_parameters())
-    mine = {f"model.{name}": named[name].shape for name in loaded.trainable}
-    kinds = {
-        "missing": [name for name in mine if name not in saved],
-        "unknown": [name for name in saved if name not in mine],
-        "of another shape": [
-            name for name in mine if name in saved and saved[name].shape != mine[name]
-        ],
-    }
-    wrong = [
-        f"{len(names)} {kind} ({', '.join(names[:2])})" for kind, names in kinds.items() if names
-    ]
-    if wrong:
-        raise ValueError(
-            f"the checkpoint is of another policy: of {len(mine)} trained weights, "
-            f"{'; '.join(wrong)}: "
-            "check policy.lora, policy.path, policy.scratch and train_roles"
-        )

@@ -19,7 +19,9 @@ from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm import VLLMEngine
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT
 from slm_math.engines.vllm_servers import VLLMServers
+from slm_math.engines.vllm_start import lora_options
 from slm_math.modules.engine_check import EngineCheck
+from slm_math.policy.adapter_files import check_vllm_serves
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.forward import inner
@@ -36,6 +38,7 @@ class Trainee(Protocol):
     loaded: LoadedPolicy | None
     inference: Inference
     train_roles: tuple[str, ...]
+    frozen: dict[str, str]
     forward_context: Any
     trainer: L.Trainer
     device: torch.device
@@ -63,7 +66,7 @@ class Serving:
     def __init__(self, module: Trainee) -> None:
         self.module = module
         self.gap: float | None = None  # nats, of the last check
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str | None, Engine] = {}  # by the adapter that they decode with
         self._sent: int | None = None  # the version that vLLM has
         self._chosen: str | None = None  # the kind, from the first question until close()
         self._folder: Path | None = None
@@ -110,6 +113,7 @@ class Serving:
             raise ValueError(WITHOUT_SUPPORT)
         if kind != "transformers":
             self.module.policy.check_vllm_applies()
+            check_vllm_serves(set(self.module.frozen.values()) - {"base"})
         reason = ""
         if kind == "transformers" and self.inference.wanted_engine == "auto" and device == "cuda":
             several = "several processes train: set vllm.servers to sample with vLLM"
@@ -118,22 +122,28 @@ class Serving:
             print(lines[kind] + (f" ({reason})" if reason else ""), flush=True)
 
     def engines(self) -> dict[str, Engine]:
-        """role -> engine; "default" serves all other roles."""
-        module, roles = self.module, self.module.train_roles
-        assert module.loaded is not None, "the model is not loaded yet"
+        """role -> engine, for all roles that the policy serves."""
+        module, roles = self.module, self.roles
+        loaded = module.loaded
+        assert loaded is not None, "the model is not loaded yet"
         kind = self.kind
-        separate = kind == "transformers" and len(module.loaded.adapters) > 1
         make = {"transformers": self._own, "vllm": self._inside, "servers": self._outside}[kind]
-        for role in roles if separate else roles[:1]:
-            if role not in self._engines:
-                self._engines[role] = make(role)
-        engines = {role: self._engines[role if separate else roles[0]] for role in roles}
+        # vLLM has all adapters in one engine
+        parts = {role: loaded.adapter_of(role) if kind == "transformers" else "" for role in roles}
+        for role, part in parts.items():
+            if part not in self._engines:
+                self._engines[part] = make(role)
         if kind == "transformers":
-            for engine in engines.values():
+            for engine in self._engines.values():
                 engine.update(module.global_step)
         elif self._sent != module.global_step:
-            self._send(self._engines[roles[0]])
-        return engines | {"default": engines[roles[0]]}
+            self._send(self._engines[""])
+        return {role: self._engines[part] for role, part in parts.items()}
+
+    @property
+    def roles(self) -> list[str]:
+        """The roles that the policy serves, trained or frozen."""
+        return [*self.module.train_roles, *self.module.frozen]
 
     def changed(self) -> None:
         """The weights are others than those of the same step before (a checkpoint was loaded)."""
@@ -186,7 +196,7 @@ class Serving:
         else:
             model = Path(module.policy.base)
         if loaded.adapters:
-            options |= _lora_options(loaded)
+            options |= lora_options(loaded.model.peft_config[n].r for n in loaded.all_adapters)
         if module.policy.quantize == "nf4":
             options["quantization"] = "bitsandbytes"
         memory, context = self.inference.vllm.memory, self.inference.vllm.context
@@ -287,14 +297,23 @@ class Serving:
             return Weights(tensors=partial(tensors, loaded))
         assert self._folder is not None
         step = self.module.global_step
-        folders = {role: self._folder / f"{role}-{step}" for role in loaded.adapters}
+        folders = {name: self._folder / f"{name}-{step}" for name in loaded.trained_adapters}
+        still = {name: self._folder / f"{name}-still" for name in loaded.fixed_adapters}
         if self.module.trainer.is_global_zero:
             for old in self._folder.glob("*-*"):
-                if old not in folders.values():
+                if old not in [*folders.values(), *still.values()]:
                     shutil.rmtree(old, ignore_errors=True)
-            for role, folder in folders.items():
-                save_adapter(loaded, role, folder)
-        return Weights(adapters=folders)
+            for name, folder in folders.items():
+                save_adapter(loaded, name, folder)
+            for name, folder in still.items():
+                if not folder.is_dir():
+                    save_adapter(loaded, name, folder)
+        places = folders | still
+        adapters = {role: loaded.adapter_of(role) for role in self.roles}
+        return Weights(
+            adapters={role: name and places[name] for role, name in adapters.items()},
+            still=frozenset(still.values()),
+        )
 
     def _verify(self, answer: Callable[[Request], Reply]) -> None:
         """Raises EngineError where what an engine answers is not what the policy would say."""
@@ -302,18 +321,9 @@ class Serving:
         assert module.loaded is not None
         check = EngineCheck(
             loaded=module.loaded,
-            roles=module.train_roles,
+            roles=self.roles,
             context=module.forward_context,
             dtype=self._dtype,
             device=module.device,
         )
         self.gap = max(check.gap(answer, module.global_step), self.gap or 0.0)
-
-
-def _lora_options(loaded: LoadedPolicy) -> dict[str, Any]:
-    ranks = [loaded.model.peft_config[name].r for name in loaded.adapters.values()]
-    return {
-        "enable_lora": True,
-        "max_loras": len(ranks),
-        "max_lora_rank": vllm_setup.lora_rank(max(ranks)),
-    }

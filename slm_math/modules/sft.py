@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,7 +29,10 @@ class SFTModule(PolicyModule):
         optim: optimizer and schedule.
         tokens_per_batch: positions of one forward and backward pass; a step accumulates as many as
             it needs.
+        train_roles: the role of the assistant in the dialogues; several if they share weights: all
+            weights of the model, or `policy.shared_adapter`.
         inference: how agents that are evaluated sample from the model.
+        frozen: role -> "base" or an adapter folder, for other roles of agents that are evaluated.
     """
 
     validation_metrics = ("val/loss", "val/token_accuracy")
@@ -38,9 +42,18 @@ class SFTModule(PolicyModule):
         policy: Policy,
         optim: Optim = Optim(),
         tokens_per_batch: int = 16384,
+        train_roles: Sequence[str] = ("solver",),
         inference: Inference = Inference(sampling=Sampling(max_new_tokens=2048)),
+        frozen: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(policy, optim, tokens_per_batch, inference=inference)
+        super().__init__(
+            policy, optim, tokens_per_batch, train_roles, inference=inference, frozen=frozen
+        )
+        if len(self.train_roles) > 1 and policy.has_adapters and not policy.shared_adapter:
+            raise ValueError(
+                f"SFT trains one adapter, and train_roles names {', '.join(self.train_roles)}: "
+                "train each in a run of its own, or set policy.shared_adapter"
+            )
         self.val_loss = MeanMetric()
         self.val_accuracy = MeanMetric()
 

@@ -5,7 +5,7 @@ loaded, trained and served.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ def adapter_config(path: str) -> dict[str, Any] | None:
 def base_of(path: str) -> str | None:
     """The path of the base model if `path` is an adapter, otherwise None.
 
-    A relative folder is looked for from the working directory, then from the adapter's folder.
+    A relative folder is looked for from the working directory, then from the adapter's folder; one
+    that begins with a dot, as in an export that holds its base, the other way round.
     """
     config = adapter_config(path)
     if config is None:
@@ -76,7 +77,9 @@ def base_of(path: str) -> str | None:
         )
     base = expanded(base)
     folder = local_folder(path)
-    if not Path(base).is_dir() and folder is not None and (folder / base).is_dir():
+    if folder is None or not (folder / base).is_dir():
+        return base
+    if base.startswith(".") or not Path(base).is_dir():
         return str((folder / base).resolve())
     return base
 
@@ -163,6 +166,12 @@ def is_folder_name(path: str) -> bool:
         or path.count("/") != 1
         or Path(expanded(path)).parent.is_dir()
     )
+
+
+def check_vllm_serves(paths: Iterable[str]) -> None:
+    """Raises ValueError if vLLM does not serve an adapter among these models as it was trained."""
+    for path in paths:
+        check_vllm_applies(adapter_config(path) or {})
 
 
 def check_vllm_applies(config: Mapping[str, Any]) -> None:

@@ -20,7 +20,8 @@ PREFIX = "base_model.model."  # of the base's weights in the files of an adapter
 def load_adapters(
     model: Any, path: str, names: Sequence[str] = ("default",), trainable: bool = False
 ) -> Any:
-    """The model with the adapter of a folder, loaded once for each name.
+    """The model, which may have other adapters, with the adapter of a folder, loaded once for each
+    name.
 
     Raises ValueError for an adapter that lacks weights, or holds others than it trains.
     """
@@ -31,12 +32,13 @@ def load_adapters(
     renamed = getattr(model, "_checkpoint_conversion_mapping", {})
     saved = load_peft_weights(folder, device="cpu", key_mapping=renamed)
     equal = _equal_to_base(path, model, saved)
+    options: dict[str, Any] = {"is_trainable": trainable, "torch_device": "cpu"}
     with quiet_peft():
-        model = PeftModel.from_pretrained(
-            model, folder, adapter_name=names[0], is_trainable=trainable, torch_device="cpu"
-        )
-        for name in names[1:]:
-            model.load_adapter(folder, name, is_trainable=trainable, torch_device="cpu")
+        for name in names:
+            if isinstance(model, PeftModel):
+                model.load_adapter(folder, name, **options)
+            else:
+                model = PeftModel.from_pretrained(model, folder, adapter_name=name, **options)
     needed = adapter_state(model, names[0]).keys()
     check_missing(path, needed - saved.keys(), "adapter")
     others = sorted(saved.keys() - needed - equal)
@@ -47,6 +49,21 @@ def load_adapters(
         )
     model.set_adapter(names[0])
     return model
+
+
+@contextmanager
+def active(model: Any, name: str | None) -> Iterator[None]:
+    """The model with one of its adapters active, or, if `name` is None, without any."""
+    if name is None:
+        with model.disable_adapter():
+            yield
+        return
+    before = model.active_adapter
+    model.set_adapter(name)
+    try:
+        yield
+    finally:
+        model.set_adapter(before)
 
 
 @contextmanager
@@ -63,7 +80,8 @@ def _equal_to_base(path: str, model: Any, saved: Mapping[str, Tensor]) -> set[st
     Raises ValueError if the adapter was made on a base of another shape, which peft would name
     in an error of many lines.
     """
-    base = model.state_dict()
+    weights = model.state_dict().items()
+    base = {key.removeprefix(PREFIX).replace(".base_layer.", "."): own for key, own in weights}
     equal: set[str] = set()
     for key, weight in saved.items():
         own = base.get(key.removeprefix(PREFIX).replace(".base_layer.", "."))

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
-from slm_math.policy.adapter_files import adapter_config, base_of, check_vllm_applies
+from slm_math.policy.adapter_files import (
+    base_of,
+    check_vllm_applies,
+    check_vllm_serves,
+)
 from slm_math.policy.adapters import load_adapters
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.loading import check_model, context_of, load_model, load_tokenizer
+from slm_math.policy.loading import context_of, load_model
 from slm_math.policy.lora import Lora, new_adapters
+from slm_math.policy.role_paths import base_in, check_models, has_biases, paths_of
 from slm_math.policy.scratch import Scratch
 from slm_math.policy.targets import names_of
 from slm_math.policy.templates import check_template, template_identity
+from slm_math.policy.tokenizers import load_tokenizers
+
+FROZEN = "_frozen"  # suffix of the name of an adapter that is loaded and never trained
 
 
 @dataclass(frozen=True)
@@ -26,9 +34,13 @@ class Policy:
     """The model under training.
 
     Args:
-        path: a model folder, an adapter folder (training continues with that adapter), or a hub id.
+        path: a model folder, an adapter folder (training continues with that adapter), or a hub id;
+            or one for each role, {solver: ADAPTER, verifier: ADAPTER}, all of one base. A role
+            whose path is the base gets a new adapter. The folder of an export of several roles
+            stands for its adapters.
         scratch: instead of `path`, a small model with random weights.
-        lora: train adapters instead of all weights.
+        lora: train adapters instead of all weights, one for each trained role.
+        shared_adapter: all trained roles share one adapter.
         quantize: "nf4" keeps the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023); needs
             `lora` or an adapter.
         attention: transformers' attention implementation (sdpa, eager, flash_attention_2); eager in
@@ -38,9 +50,10 @@ class Policy:
         chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
     """
 
-    path: str | None = None
+    path: str | dict[str, str] | None = None
     scratch: Scratch | None = None
     lora: Lora | None = None
+    shared_adapter: bool = False
     quantize: Literal["none", "nf4"] = "none"
     attention: str = "sdpa"
     gradient_checkpointing: bool = False
@@ -55,27 +68,49 @@ class Policy:
                 "random weights)"
             )
         if self.path is not None:
-            object.__setattr__(self, "path", check_model(self.path))
-        if self.adapter and self.lora:
-            raise ValueError(f"policy.path {self.path} is an adapter already: remove policy.lora")
+            object.__setattr__(self, "path", check_models(self.path, "policy.path"))
+        self._check_adapters()
         if self.quantize == "nf4":
-            if not (self.lora or self.adapter):
+            if not self.has_adapters:
                 raise ValueError("policy.quantize nf4 trains adapters only: set policy.lora")
             if importlib.util.find_spec("bitsandbytes") is None:
                 raise ValueError(
                     'policy.quantize nf4 needs bitsandbytes: pip install "slm-math[quant]"'
                 )
 
+    def _check_adapters(self) -> None:
+        new = [path for path in paths_of(self.path) if base_of(path) is None]
+        if self.lora and self.path is not None and not new:
+            raise ValueError(f"policy.path {self.path} is an adapter already: remove policy.lora")
+        if isinstance(self.path, dict) and new and not self.lora:
+            role = next(role for role, path in self.path.items() if path == new[0])
+            raise ValueError(
+                f"policy.path.{role}: {new[0]} is no adapter: set policy.lora, which gives {role} "
+                "a new one, or name one model for all roles"
+            )
+        if self.shared_adapter and (isinstance(self.path, dict) or not self.has_adapters):
+            reason = "policy.path names one for each role" if self.has_adapters else "there is none"
+            raise ValueError(f"policy.shared_adapter is one adapter for all roles, and {reason}")
+
     @property
     def adapter(self) -> bool:
-        """Whether `path` is an adapter folder."""
-        return self.path is not None and base_of(self.path) is not None
+        """Whether training starts from the adapter of a folder, for some role."""
+        return any(base_of(path) is not None for path in paths_of(self.path))
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether adapters are trained instead of all weights."""
+        return self.lora is not None or self.adapter
 
     @property
     def base(self) -> str:
-        """The path of the model, also if `path` is an adapter of it."""
-        assert self.path is not None
-        return base_of(self.path) or self.path
+        """The path of the model, also if `path` names adapters of it."""
+        return base_in(paths_of(self.path)[0])
+
+    def start_of(self, role: str) -> str | None:
+        """The adapter that the training of a role starts from, None for a new one."""
+        path = self.path.get(role) if isinstance(self.path, dict) else self.path
+        return path if path is not None and base_of(path) is not None else None
 
     @property
     def template_identity(self) -> dict[str, Any]:
@@ -86,14 +121,12 @@ class Policy:
         """Raises ValueError if vLLM cannot sample with the adapters of this policy."""
         if self.lora is not None:
             check_vllm_applies({"target_modules": names_of(self.lora.targets)})
-        elif self.path is not None:
-            check_vllm_applies(adapter_config(self.path) or {})
+        check_vllm_serves(paths_of(self.path))
 
     def tokenizer(self) -> Any:
         if self.scratch is not None:
             return self.scratch.tokenizer()
-        assert self.path is not None
-        return load_tokenizer(self.path)
+        return load_tokenizers(paths_of(self.path), self.chat_template)
 
     def chat(self) -> ChatFormat:
         return ChatFormat(self.tokenizer(), self.chat_template, self.chat_template_kwargs)
@@ -102,23 +135,40 @@ class Policy:
         """The model's context in tokens by its config, None if unknown; loads no weights."""
         if self.scratch is not None:
             return self.scratch.context
-        assert self.path is not None
-        return context_of(self.path)
+        return context_of(self.base)
 
-    def load(self, roles: Sequence[str] = ("solver",)) -> LoadedPolicy:
-        """Loads the model in fp32 (unless quantized); with LoRA, one adapter per trained role."""
-        self._check_biases(roles)
+    def load(
+        self, roles: Sequence[str] = ("solver",), frozen: Mapping[str, str] | None = None
+    ) -> LoadedPolicy:
+        """Loads the model in fp32 (unless quantized), once for all roles.
+
+        Args:
+            roles: the trained roles; with LoRA each has an adapter, unless they share one.
+            frozen: role -> "base" or an adapter folder, for roles that are served and not trained.
+        """
+        frozen = frozen or {}
+        self._check_biases([*roles, *frozen], frozen)
         model = self._base()
         adapters: dict[str, str] = {}
-        if self.lora or self.adapter:
-            adapters = {role: "default" if len(roles) == 1 else role for role in roles}
-            model = self._with_adapters(model, list(adapters.values()))
+        fixed: dict[str, str | None] = {}
+        if self.has_adapters:
+            one = self.shared_adapter or len(roles) == 1
+            adapters = {role: "default" if one else role for role in roles}
+            of_files = {role: role + FROZEN for role, path in frozen.items() if path != "base"}
+            fixed = {role: of_files.get(role) for role in frozen}
+            model = self._with_adapters(model, adapters)
+            for role, name in of_files.items():
+                # as if it were trained, since peft leaves a model with others in eval mode
+                model = load_adapters(model, frozen[role], [name], trainable=True)
+            if self.path is not None:
+                for config in model.peft_config.values():  # for exports; it may be relative
+                    config.base_model_name_or_path = self.base
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             if adapters:
                 model.enable_input_require_grads()
         model.config.use_cache = False
-        return LoadedPolicy(model.train(), adapters)
+        return LoadedPolicy(model.train(), adapters, fixed=fixed)
 
     def keep_reference(self, loaded: LoadedPolicy, moves: bool = False) -> None:
         """Makes the present policy its reference.
@@ -136,21 +186,21 @@ class Policy:
 
     @property
     def _trains_biases(self) -> bool:
-        """Whether the adapter at `path` trains biases, which are weights of the base."""
-        config = adapter_config(self.path) if self.path is not None else None
-        return config is not None and config.get("bias", "none") != "none"
+        """Whether an adapter at `path` trains biases, which are weights of the base."""
+        return any(map(has_biases, paths_of(self.path)))
 
-    def _check_biases(self, roles: Sequence[str]) -> None:
-        if len(roles) > 1 and self._trains_biases:
+    def _check_biases(self, roles: Sequence[str], frozen: Mapping[str, str]) -> None:
+        paths = [*paths_of(self.path), *(path for path in frozen.values() if path != "base")]
+        with_biases = [path for path in paths if has_biases(path)]
+        if len(roles) > 1 and with_biases:
             raise ValueError(
-                f"adapter {self.path} trains biases of its base, which several roles cannot have "
-                f"for themselves: train one role, or merge it into its base first"
+                f"adapter {with_biases[0]} trains biases of its base, which several roles cannot "
+                f"have for themselves: train one role, or merge it into its base first"
             )
 
     def _base(self) -> Any:
         if self.scratch is not None:
             return self.scratch.model(self.tokenizer())
-        assert self.path is not None
         options: dict[str, Any] = {}
         if self.quantize == "nf4":
             from transformers import BitsAndBytesConfig
@@ -163,20 +213,23 @@ class Policy:
             )
         return load_model(self.base, torch.float32, self.attention, **options)
 
-    def _with_adapters(self, model: Any, names: list[str]) -> Any:
+    def _with_adapters(self, model: Any, adapters: Mapping[str, str]) -> Any:
+        """The model with the adapters of trained roles, role -> name."""
         if self.quantize == "nf4":
             from peft import prepare_model_for_kbit_training
 
             model = prepare_model_for_kbit_training(
                 model, use_gradient_checkpointing=self.gradient_checkpointing
             )
-        if self.adapter:
-            assert self.path is not None
-            model = load_adapters(model, self.path, names, trainable=True)
-        else:
+        names: dict[str | None, list[str]] = {None: []}  # where they start -> their names
+        for role, name in adapters.items():
+            same = names.setdefault(self.start_of(role), [])
+            same += [name] if name not in same else []
+        new = names.pop(None)
+        if new:  # first, while the model's layers are still plain
             assert self.lora is not None
-            model = new_adapters(model, self.lora, names)
-        if self.path is not None:
-            for config in model.peft_config.values():  # for exports; it may be relative in a file
-                config.base_model_name_or_path = self.base
+            model = new_adapters(model, self.lora, new)
+        for path, same in names.items():
+            assert path is not None
+            model = load_adapters(model, path, same, trainable=True)
         return model

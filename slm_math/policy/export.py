@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -12,10 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slm_math.policy.adapter_files import CONFIG
 from slm_math.policy.adapters import quiet_peft
 from slm_math.policy.chat import ChatFormat
+from slm_math.policy.config import Policy
 from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
+from slm_math.policy.role_paths import BASE
+from slm_math.policy.weights import tensors
 
 
 def export_policy(
@@ -24,8 +29,9 @@ def export_policy(
     folder: Path,
     merge: bool = False,
     dtype: str = "float32",
+    with_base: bool = False,
 ) -> None:
-    """Saves a policy, or only its adapters if it has some, to `folder`, which is replaced.
+    """Saves a policy, or only its trained adapters if it has some, to `folder`, which is replaced.
 
     Several adapters, or models with one of them merged in, get a subfolder each, named after it.
 
@@ -35,6 +41,9 @@ def export_policy(
         folder: where to save.
         merge: whether to merge adapters into the model's weights.
         dtype: float32 or bfloat16.
+        with_base: whether to save the base beside the adapters, once for all, where it exists
+            nowhere else; each trained role has a subfolder then. The adapters name it relative to
+            themselves, so that the folder can be moved.
     """
     from transformers.utils.logging import disable_progress_bar
 
@@ -42,22 +51,16 @@ def export_policy(
     new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    names = sorted(set(loaded.adapters.values()))
-    parts = [new / name if name != "default" else new for name in names] or [new]
     tokenizer, generation = stopping(loaded.model, chat)
-    if names and not merge:
-        state = {
-            n: value for n, value in loaded.model.state_dict().items() if n in loaded.trainable
-        }
-        state = cast(state, dtype)
-        with quiet_peft():
-            loaded.model.save_pretrained(
-                new, state_dict=state, selected_adapters=names, save_embedding_layers=False
-            )
-    for name, part in zip(names or ["default"], parts, strict=True):
-        if merge or not names:
-            model = merged(loaded.model, name) if names else loaded.model
-            model.save_pretrained(part, state_dict=cast(model.state_dict(), dtype))
+    for part, name in _parts(loaded, new, with_base).items():
+        if name is not None and not merge:
+            _save_adapter(loaded, name, part, dtype)
+            if with_base:
+                _name_base(part, f"../{BASE}")
+        else:
+            model = merged(loaded.model, name) if name is not None else inner(loaded.model)
+            state = dict(tensors(loaded)) if with_base else model.state_dict()
+            model.save_pretrained(part, state_dict=cast(state, dtype))
             config = copy.deepcopy(model.config)
             config.use_cache = True  # training switches it off
             config.eos_token_id = generation.eos_token_id
@@ -68,6 +71,47 @@ def export_policy(
         os.rename(folder, old)
     os.rename(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _parts(loaded: LoadedPolicy, folder: Path, with_base: bool) -> dict[Path, str | None]:
+    """folder -> the adapter that is saved there, None for the model without one."""
+    if not loaded.adapters:
+        return {folder: None}
+    if with_base:
+        return {folder / BASE: None} | {folder / r: name for r, name in loaded.adapters.items()}
+    names = loaded.trained_adapters
+    return {folder / name if name != "default" else folder: name for name in names}
+
+
+def _save_adapter(loaded: LoadedPolicy, name: str, folder: Path, dtype: str) -> None:
+    state = loaded.model.state_dict()
+    learned = {n: value for n, value in state.items() if n in loaded.trainable}
+    # peft gives each adapter a subfolder, but for the one that it calls the default
+    root = folder if name == "default" else folder.parent
+    with quiet_peft():
+        loaded.model.save_pretrained(
+            root,
+            state_dict=cast(learned, dtype),
+            selected_adapters=[name],
+            save_embedding_layers=False,
+        )
+
+
+def _name_base(folder: Path, base: str) -> None:
+    """Names the base of an adapter in its config."""
+    file = folder / CONFIG
+    config = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
+    file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def layout_of(policy: Policy, loaded: LoadedPolicy) -> dict[str, bool]:
+    """How `export_policy` saves a policy so that no role is lost, and nothing that exists only
+    here: an adapter is of no use without a base from scratch, which is merged with the adapter of
+    all roles, or saved beside those of several.
+    """
+    scratch = policy.scratch is not None and bool(loaded.adapters)
+    several = len(loaded.trained_adapters) > 1 or bool(loaded.fixed)
+    return {"merge": scratch and not several, "with_base": scratch and several}
 
 
 def merged(model: Any, adapter: str) -> Any:

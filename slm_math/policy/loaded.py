@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from slm_math.losses.logprobs import Wanted, token_logprobs
-from slm_math.policy.adapters import adapter_weights, quiet_peft
+from slm_math.policy.adapters import active, adapter_weights, quiet_peft
 from slm_math.policy.batches import Batch
 from slm_math.policy.forward import hidden_states, language_head
 
@@ -24,25 +24,31 @@ class LoadedPolicy:
 
     Args:
         model: the model, with peft's wrapper if it has adapters.
-        adapters: role -> name of its adapter; {} if all weights are trained, for all roles.
+        adapters: trained role -> name of its adapter, which roles may share; {} if all weights are
+            trained, for all roles.
+        fixed: role that is served and never trained -> name of its adapter, None for the model
+            without one.
         frozen: the reference: None, "base" (the model without adapters), "copies" (frozen copies of
             the adapters) or a frozen model.
     """
 
     model: Any
     adapters: dict[str, str]
+    fixed: dict[str, str | None] = field(default_factory=dict)
     frozen: Any = None
     trainable: tuple[str, ...] = field(init=False)
     # adapter -> the names of its weights, those of the reference's copies included
     _weights: dict[str, tuple[str, ...]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        adapters = list(dict.fromkeys(self.adapters.values()))
+        adapters = self.trained_adapters
+        for each in self.fixed_adapters:
+            self._weights[each] = adapter_weights(self.model, each)
         # all of them are trained, although peft freezes those that are not active
-        self._weights = {each: adapter_weights(self.model, each) for each in adapters}
+        self._weights |= {each: adapter_weights(self.model, each) for each in adapters}
         if adapters:
             self.model.set_adapter(adapters[0])
-        trained = {name for names in self._weights.values() for name in names}
+        trained = {name for each in adapters for name in self._weights[each]}
         self.trainable = tuple(
             name
             for name, parameter in self.model.named_parameters()
@@ -54,49 +60,89 @@ class LoadedPolicy:
             self._restore_requires_grad()
 
     @property
+    def trained_adapters(self) -> list[str]:
+        """The names of the adapters that are trained, each once."""
+        return list(dict.fromkeys(self.adapters.values()))
+
+    @property
+    def fixed_adapters(self) -> list[str]:
+        """The names of the adapters that are never trained."""
+        return [name for name in self.fixed.values() if name is not None]
+
+    @property
+    def all_adapters(self) -> list[str]:
+        """The names of the adapters that roles speak with, each once."""
+        return [*self.trained_adapters, *self.fixed_adapters]
+
+    @property
     def size(self) -> int:
         """The number of stored weights, trained or not (two 4-bit weights count as one)."""
         return sum(p.numel() for p in self.model.parameters())
 
     def parameters(self, role: str | None = None) -> list[torch.nn.Parameter]:
-        """The trainable parameters; only those of the role's adapter if each role has its own."""
+        """The trainable parameters; of a role, those of its adapter."""
         named = dict(self.model.named_parameters())
         names = self.trainable
-        if role is not None and len(self.adapters) > 1:
+        if role is not None and self.adapters:
             names = self._weights[self.adapters[role]]
         return [named[name] for name in names]
 
+    def fixed_parameters(self) -> list[torch.nn.Parameter]:
+        """The weights of the adapters that are never trained."""
+        named = dict(self.model.named_parameters())
+        return [named[name] for each in self.fixed_adapters for name in self._weights[each]]
+
+    def groups(self, roles: Sequence[str]) -> dict[str, list[torch.nn.Parameter]]:
+        """The trainable parameters of trained roles; those that share weights are one group, named
+        after the first of them.
+        """
+        first: dict[str | None, str] = {}
+        for role in roles:
+            first.setdefault(self.adapters.get(role), role)
+        return {role: self.parameters(role) for role in first.values()}
+
+    def adapter_of(self, role: str) -> str | None:
+        """The adapter that a role speaks with, None for the model without one.
+
+        Raises ValueError for a role that is neither trained nor frozen, unless all weights are
+        trained.
+        """
+        if role in self.fixed:
+            return self.fixed[role]
+        if self.adapters and role not in self.adapters:
+            raise ValueError(
+                f"no adapter serves role {role!r}; there are {', '.join(self.adapters)}"
+                + (f", and frozen {', '.join(self.fixed)}" if self.fixed else "")
+            )
+        return self.adapters.get(role)
+
     @contextmanager
     def use(self, role: str) -> Iterator[Any]:
-        """The model with the adapter of `role` active."""
-        if len(self.adapters) < 2:
+        """The model as a role speaks with it: with its adapter active, or without any."""
+        adapter = self.adapter_of(role)
+        if len(self.all_adapters) < 2 and adapter in self.trained_adapters:
+            yield self.model  # which has no other
+        elif self.adapters:
+            with self._switched(adapter):
+                yield self.model
+        else:
             yield self.model
-            return
-        with self._switched(self._adapter(role)):
-            yield self.model
-
-    def _adapter(self, role: str) -> str:
-        """The adapter of a role; the first one for a role that is not trained."""
-        return self.adapters.get(role, next(iter(self.adapters.values())))
 
     @contextmanager
     def reference(self, role: str) -> Iterator[Any]:
         """The reference of a role."""
         if self.frozen == "base":
-            try:
-                with self.model.disable_adapter():
-                    yield self.model
-            finally:
-                self._restore_requires_grad()
+            with self._switched(None):
+                yield self.model
         elif self.frozen == "copies":
-            with self._switched(self._adapter(role) + COPY):
+            with self._switched(self.adapters[role] + COPY):
                 yield self.model
         else:
             yield self.frozen.to(self.model.device)
 
     def copy_adapters(self) -> None:
-        """Makes frozen copies of all adapters, which become the reference."""
-        for adapter in self.adapters.values():
+        """Makes frozen copies of the trained adapters, which become the reference."""
+        for adapter in self.trained_adapters:
             with quiet_peft():
                 self.model.add_adapter(adapter + COPY, self.model.peft_config[adapter])
             self._weights[adapter + COPY] = adapter_weights(self.model, adapter + COPY)
@@ -118,7 +164,7 @@ class LoadedPolicy:
             own = self._weights
             pairs = [
                 pair
-                for each in self.adapters.values()
+                for each in self.trained_adapters
                 for pair in zip(own[each + COPY], own[each], strict=True)
             ]
             return [(named[of_reference], named[of_policy]) for of_reference, of_policy in pairs]
@@ -135,13 +181,11 @@ class LoadedPolicy:
             of_reference.copy_(saved)
 
     @contextmanager
-    def _switched(self, adapter: str) -> Iterator[None]:
-        before = self.model.active_adapter
-        self.model.set_adapter(adapter)
+    def _switched(self, adapter: str | None) -> Iterator[None]:
         try:
-            yield
+            with active(self.model, adapter):
+                yield
         finally:
-            self.model.set_adapter(before)
             self._restore_requires_grad()
 
     def _restore_requires_grad(self) -> None:

@@ -31,15 +31,14 @@ def save_config(model: Any, folder: Path) -> None:
     config.save_pretrained(folder)
 
 
-def save_adapter(loaded: LoadedPolicy, role: str, folder: Path) -> None:
-    """Saves the adapter of a role for vLLM.
+def save_adapter(loaded: LoadedPolicy, name: str, folder: Path) -> None:
+    """Saves an adapter for vLLM.
 
     The folder is renamed into place, so that no server reads an incomplete adapter. Raises
     ValueError for an adapter that vLLM would not apply as the policy does.
     """
     from safetensors.torch import save_file
 
-    name = loaded.adapters[role]
     config = copy.deepcopy(loaded.model.peft_config[name])
     check_vllm_applies(config.to_dict())
     new = folder.with_name(folder.name + ".new")

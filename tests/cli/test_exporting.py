@@ -16,7 +16,7 @@ from tiny import LORA, SCRATCH, Duo, Even, chats, grpo, model_folder, problems, 
 
 from callbacks import ExportHF
 from slm_math.policy.config import Policy
-from slm_math.policy.export import export_policy
+from slm_math.policy.export import export_policy, layout_of
 
 
 class SaveHalfway(L.Callback):
@@ -26,8 +26,8 @@ class SaveHalfway(L.Callback):
         if step[-1] == 1:
             root = Path(trainer.default_root_dir)
             trainer.save_checkpoint(root / "half.ckpt")
-            merge = pl_module.policy.scratch is not None
-            export_policy(pl_module.loaded, pl_module.chat, root / "half", merge=merge)
+            layout = layout_of(pl_module.policy, pl_module.loaded)
+            export_policy(pl_module.loaded, pl_module.chat, root / "half", **layout)
 
 
 def adapter_of(base: Path) -> Path:
@@ -43,16 +43,25 @@ POLICIES: dict[str, Callable[[Path], Policy]] = {
     "scratch": lambda base: Policy(scratch=SCRATCH, chat_template="chatml"),
     "scratch with an adapter": lambda base: Policy(scratch=SCRATCH, lora=LORA),
     "two roles": lambda base: Policy(path=str(base), lora=LORA),
+    "two roles from scratch": lambda base: Policy(scratch=SCRATCH, lora=LORA),
+    "frozen role": lambda base: Policy(path=str(base), lora=LORA),
+    "path of each role": lambda base: Policy(
+        path={"solver": str(adapter_of(base)), "judge": str(base)}, lora=LORA
+    ),
 }
 
 
-def trained(policy: Policy, root: Path, roles: bool = False) -> Path:
+def trained(policy: Policy, root: Path, kind: str = "") -> Path:
     """The root of a run with an export, and with checkpoints of the same moments."""
     run = trainer(root, limit_train_batches=3, callbacks=[SaveHalfway(), ExportHF()])
-    module, data = sft(policy), chats()
-    if roles:
+    if kind == "frozen role":
+        frozen = {"judge": str(adapter_of(Path(str(policy.path))))}
+        module, data = grpo(policy, agent=Duo(), rewards=[Even()], frozen=frozen), problems()
+    elif "role" in kind:
         both: dict[str, Any] = {"rewards": [Even(), Even(role="judge")], "agent": Duo()}
         module, data = grpo(policy, **both, train_roles=("solver", "judge")), problems()
+    else:
+        module, data = sft(policy), chats()
     run.fit(module, data)
     run.save_checkpoint(root / "end.ckpt")
     return root
@@ -92,7 +101,7 @@ def test_model_of_a_checkpoint_is_the_export_of_its_moment(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     policy = POLICIES[kind](model_folder(tmp_path / "base"))
-    root = trained(policy, tmp_path / "run", roles=kind == "two roles")
+    root = trained(policy, tmp_path / "run", kind)
     for name, same in (("half", "half"), ("end", "export")):
         status, out, _ = ask(capsys, "export", root / f"{name}.ckpt", "--out", tmp_path / name)
         assert status == 0

@@ -85,7 +85,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "unknown role": (lambda: grpo(train_roles=("judge",)), "'judge'; SingleShot has solver"),
     "role that is not trained": (
         lambda: grpo(agent=Duo()),
-        r"leaves out judge of Duo.* shares weights with solver.*\[solver, judge\].*engines: \{j",
+        r"Duo asks for role 'judge', which is not trained.*\[solver, judge\].*engines: \{judge",
     ),
     "endpoint": (
         lambda: grpo(engines={"solver": Endpoint()}),

@@ -1,0 +1,115 @@
+"""A model for each role: adapters of one base, named by role or by the folder of their export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from slm_math.policy.adapter_files import CONFIG, adapter_config, base_of
+from slm_math.policy.folders import expanded, local_folder
+from slm_math.policy.loading import check_model, config_hash, files_of, weights_hash
+
+BASE = "base"  # the folder of the base in an export of several roles
+
+
+def adapters_in(path: str) -> dict[str, str]:
+    """role -> adapter folder, if `path` is the export of several roles: a folder that is no model
+    and holds several adapters, or one beside its base. Otherwise {}.
+    """
+    folder = Path(expanded(path))
+    if not folder.is_dir() or any((folder / name).is_file() for name in ("config.json", CONFIG)):
+        return {}
+    found = {sub.name: str(sub) for sub in sorted(folder.iterdir()) if (sub / CONFIG).is_file()}
+    with_base = (folder / BASE / "config.json").is_file()
+    return found if len(found) + with_base > 1 else {}
+
+
+def check_models(
+    path: str | Mapping[str, str], what: str, check: Callable[[str], str] = check_model
+) -> str | dict[str, str]:
+    """The path of a model, checked by `check`; for a mapping, or the export of several roles,
+    role -> path. `what` names the option in errors.
+
+    Raises ValueError for models that are not of one base.
+    """
+    if isinstance(path, str):
+        roles = adapters_in(path)
+        return check_models(roles, what, check) if roles else check(path)
+    if not path:
+        raise ValueError(f"{what} names no role: write {{solver: ADAPTER, verifier: ADAPTER}}")
+    checked = {role: role_path(one, role, f"{what}.{role}", check) for role, one in path.items()}
+    check_one_base(checked, what)
+    return checked
+
+
+def role_path(path: str, role: str, what: str, check: Callable[[str], str] = check_model) -> str:
+    """The checked model of one role: `path`, or the role's own adapter in an export of several."""
+    if not isinstance(path, str) or not path:
+        raise ValueError(f"{what} must name a model or an adapter, got {path!r}")
+    roles = adapters_in(path)
+    if roles and role not in roles:
+        raise ValueError(f"{what}: {path} holds the adapters of {', '.join(roles)}, none of {role}")
+    return check(roles.get(role, path))
+
+
+def check_one_base(paths: Mapping[str, str], what: str) -> None:
+    """Raises ValueError unless all models are one base, or adapters that leave it as it is."""
+    (first, start), *others = paths.items()
+    for role, path in others:
+        if not same_model(base_in(start), base_in(path)):
+            raise ValueError(
+                f"{what} names models of two bases: {base_in(start)} for {first} ({start}), and "
+                f"{base_in(path)} for {role} ({path}). Adapters of one base share it; serve a role "
+                f"by another model with engines ({{{role}: {{class_path: CheckpointEngine, path: "
+                f"{path}}}}})"
+            )
+
+    for role, path in paths.items():
+        if others and has_biases(path):
+            raise ValueError(
+                f"{what}.{role}: adapter {path} trains biases of its base, which several roles "
+                f"cannot have for themselves: merge it into its base first"
+            )
+
+
+def has_biases(path: str) -> bool:
+    """Whether an adapter changes biases, which are weights of its base."""
+    config = adapter_config(path)
+    return config is not None and config.get("bias", "none") != "none"
+
+
+def base_in(path: str) -> str:
+    """The base of an adapter, or the model itself."""
+    return base_of(path) or path
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two paths are of one model: the same folder, or a copy of it."""
+    folders = [local_folder(path) for path in (one, other)]
+    if one == other or folders[0] is None or folders[1] is None:
+        return one == other
+    if folders[0].resolve() == folders[1].resolve():
+        return True
+    weights = weights_hash(one)
+    return (
+        config_hash(one) == config_hash(other)
+        and weights is not None
+        and weights == weights_hash(other)
+    )
+
+
+def paths_of(path: str | Mapping[str, str] | None) -> list[str]:
+    """All paths that a setting such as `policy.path` names."""
+    if path is None:
+        return []
+    return [path] if isinstance(path, str) else list(dict.fromkeys(path.values()))
+
+
+def files_of_roles(path: str | Mapping[str, str], template: str | None = None) -> dict[str, Any]:
+    """`files_of` a model; of several, each value by role."""
+    if isinstance(path, str):
+        return files_of(path, template)
+    files = {role: files_of(one, template) for role, one in path.items()}
+    names = next(iter(files.values()))
+    return {name: {role: of_role[name] for role, of_role in files.items()} for name in names}
