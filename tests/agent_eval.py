@@ -22,7 +22,7 @@ from slm_math.types import Generate, Problem, Sampling, Task, Workflow, user
 class Parity(Agent):
     """Answers 1 when its reply has an odd number of characters: any model is right now and then."""
 
-    roles = ("solver", "judge")
+    roles = ("solver",)
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         [reply] = yield [Generate(user(render("solve_plain", problem=problem.text)))]

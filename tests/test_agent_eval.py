@@ -109,6 +109,8 @@ def test_names_are_the_same_in_every_evaluation(tmp_path: Path) -> None:
 
 def test_role_with_an_engine_of_its_own_is_served_by_it(tmp_path: Path) -> None:
     class Judged(Parity):
+        roles = ("solver", "judge")
+
         def solve(self, problem: Problem) -> Workflow[str | None]:
             [reply] = yield [Generate(user(problem.text), "judge")]
             return reply.text

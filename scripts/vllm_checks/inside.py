@@ -160,10 +160,10 @@ def corrupted(root: Path, after: int, lr: float = 1e-2) -> Iterator[Measurement]
     """An engine that ignores all weight updates after the first `after`: training must stop."""
     load_weights, taken = VLLMEngine._load_weights, []
 
-    def drops(self: VLLMEngine, tensors: list[Any]) -> None:
+    def drops(self: VLLMEngine, tensors: list[Any], still: frozenset[Path]) -> None:
         taken.append(len(tensors))
         if len(taken) <= after:
-            load_weights(self, tensors)
+            load_weights(self, tensors, still)
 
     subject, raised = module(lora=False, lr=lr), ""
     run = tiny.trainer(root, limit_train_batches=after + 2)

@@ -100,7 +100,8 @@ def under_way(s: Subject, n: int) -> tuple[list[int], dict[int, Reply | EngineEr
     """Tickets of `n` long requests and a few short ones, and the results so far when the first
     requests have finished.
     """
-    asked = requests(4, 15, max_new_tokens=2) + requests(n, 16, max_new_tokens=400)
+    asked = requests(4, 15, "solver", max_new_tokens=2)
+    asked += requests(n, 16, "solver", max_new_tokens=400)
     tickets, results = [s.engine.submit(request) for request in asked], {}
     while not results:
         results |= dict(s.engine.poll(1.0))

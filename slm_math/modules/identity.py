@@ -34,9 +34,7 @@ LORA = {
 # what a checkpoint is taken for -> how the names begin of what that does not depend on
 IGNORED: dict[str, tuple[str, ...]] = {
     "train": (),
-    "evaluate": (
-        *("weights of the adapter", "quantize", "lora.dropout", "chat template", "tokenizer"),
-    ),
+    "evaluate": ("weights of the adapter", "frozen ", "quantize", "chat template", "tokenizer"),
     "export": ("weights of the adapter", "quantize"),
 }
 
@@ -88,15 +86,15 @@ def check_identity(
     """
     if saved is None:
         return
-    ignored, both = IGNORED[purpose], {**saved, **now}
-    if purpose != "train" and not any(name.startswith("lora.") for name in both):
+    names = [name for name in {**saved, **now} if not _is_ignored(name, purpose)]
+    if purpose != "train" and not any(name.startswith("lora.") for name in names):
         if purpose == "evaluate":
             return  # the checkpoint holds all weights
-        ignored += ("weights of the base",)
+        names = [name for name in names if name != "weights of the base"]
     wrong = [
         f"{name} was {saved.get(name)}, is {now.get(name)}"
-        for name in both
-        if not name.startswith(ignored) and saved.get(name) != now.get(name)
+        for name in names
+        if saved.get(name) != now.get(name)
     ]
     if wrong:
         advice = (
@@ -105,6 +103,12 @@ def check_identity(
             else "set them to what they were, or start a new run"
         )
         raise ValueError(f"the checkpoint is of another policy: {'; '.join(wrong)}: {advice}")
+
+
+def _is_ignored(name: str, purpose: str) -> bool:
+    return name.startswith(IGNORED[purpose]) or (
+        purpose == "evaluate" and name.endswith(".dropout")
+    )
 
 
 def check_trained(saved: Mapping[str, Tensor], loaded: LoadedPolicy) -> None:

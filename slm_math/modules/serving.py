@@ -70,6 +70,7 @@ class Serving:
         self._sent: int | None = None  # the version that vLLM has
         self._chosen: str | None = None  # the kind, from the first question until close()
         self._folder: Path | None = None
+        self._still = frozenset[Path]()  # adapters that are saved and never change
 
     @property
     def inference(self) -> Inference:
@@ -162,7 +163,7 @@ class Serving:
         self._engines, self._sent, self._chosen = {}, None, None
         if self._folder is not None and self.module.trainer.is_global_zero:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = None
+        self._folder, self._still = None, frozenset()
 
     # the kinds of engines
 
@@ -306,13 +307,14 @@ class Serving:
             for name, folder in folders.items():
                 save_adapter(loaded, name, folder)
             for name, folder in still.items():
-                if not folder.is_dir():
+                if folder not in self._still:
                     save_adapter(loaded, name, folder)
+        self._still = frozenset(still.values())
         places = folders | still
         adapters = {role: loaded.adapter_of(role) for role in self.roles}
         return Weights(
             adapters={role: name and places[name] for role, name in adapters.items()},
-            still=frozenset(still.values()),
+            still=self._still,
         )
 
     def _verify(self, answer: Callable[[Request], Reply]) -> None:

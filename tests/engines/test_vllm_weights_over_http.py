@@ -152,7 +152,7 @@ def adapted(roles: tuple[str, ...], folder: Path) -> tuple[LoadedPolicy, Weights
         for p in loaded.parameters():
             p.copy_(torch.randn(p.shape, generator=random) * 0.3)
     for role in roles:
-        save_adapter(loaded, role, folder / role)
+        save_adapter(loaded, loaded.adapters[role], folder / role)
     loaded.model.eval()
     return loaded, Weights(adapters={role: folder / role for role in roles})
 
@@ -180,13 +180,22 @@ def test_each_role_has_its_adapter(one, tmp_path: Path) -> None:
     assert [body["model"] for body in server.bodies()] == ["solver", "judge"]
 
 
-def test_a_role_without_an_adapter_takes_the_first(one, tmp_path: Path) -> None:
-    """As the transformers engine does."""
+def test_a_role_may_speak_with_the_model_without_an_adapter(one, tmp_path: Path) -> None:
     server, engine = one
     loaded, weights = adapted(("solver", "judge"), tmp_path)
-    engine.update(1, weights)
-    assert theirs(loaded, "solver", ask(engine, request(role="critic"))) < 1e-5
-    assert server.bodies()[0]["model"] == "solver"
+    engine.update(1, Weights(adapters={**weights.adapters, "critic": None}))
+    reply = ask(engine, request(role="critic"))
+    with loaded.model.disable_adapter():
+        assert gap(loaded.model, reply) < 1e-5
+    assert server.bodies()[0]["model"] == server.names[0]
+
+
+def test_a_role_that_nobody_named_gets_no_reply(one, tmp_path: Path) -> None:
+    _, engine = one
+    engine.update(1, adapted(("solver", "judge"), tmp_path)[1])
+    [result] = answers(engine, [engine.submit(request(role="critic"))])
+    assert isinstance(result, EngineError)
+    assert "no adapter serves role 'critic': there are adapters for solver, judge" in str(result)
 
 
 def test_an_adapter_is_replaced(one, tmp_path: Path) -> None:
@@ -196,7 +205,7 @@ def test_an_adapter_is_replaced(one, tmp_path: Path) -> None:
     with torch.no_grad():
         for p in loaded.parameters():
             p.mul_(-1)
-    save_adapter(loaded, "solver", tmp_path / "2")
+    save_adapter(loaded, loaded.adapters["solver"], tmp_path / "2")
     engine.update(2, Weights(adapters={"solver": tmp_path / "2"}))
     assert gap(loaded.model, ask(engine, request(role="solver"))) < 1e-5
     assert [body["load_inplace"] for body in server.bodies("/v1/load_lora_adapter")] == [True, True]
