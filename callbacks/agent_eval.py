@@ -13,6 +13,7 @@ from warnings import warn
 import lightning as L
 
 from callbacks.console import console_of
+from callbacks.monitors import check_logged, check_monitors
 from callbacks.run_root import begin_run
 from callbacks.sharded_eval import evaluate_on_all_ranks, fingerprint
 from callbacks.training_problems import training_problems
@@ -130,7 +131,15 @@ class AgentEval(L.Callback):
         self._first: str | None = None  # the evaluation that later ones are compared with
         self._steps = 0  # optimizer steps at the last evaluation by steps
 
+    @property
+    def keys(self) -> list[str]:
+        """What comes between `eval/` and the name of a metric: the agents, one by one."""
+        pairs = itertools.product(self.sources or [""], self.agents)
+        return [f"{data}/{agent}".lstrip("/") for data, agent in pairs]
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            check_monitors(trainer, pl_module)
         own = getattr(trainer.datamodule, "source", None)
         if not self.sources and own is None:
             raise ValueError(
@@ -197,6 +206,12 @@ class AgentEval(L.Callback):
         if self.at_start and trainer.global_step == 0:
             self._run(trainer, pl_module, "start", log=False)
 
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forgets the last evaluation: nobody shall take it for one of this epoch."""
+        for name in list(trainer.callback_metrics):
+            if name in self.keys or name.startswith(tuple(f"eval/{key}/" for key in self.keys)):
+                del trainer.callback_metrics[name]
+
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         steps = trainer.global_step
         if self.every_n_steps and steps // self.every_n_steps > self._steps // self.every_n_steps:
@@ -229,10 +244,10 @@ class AgentEval(L.Callback):
         weights = fingerprint(module)
         summaries: dict[str, Summary] = {}
         gains: dict[str, Comparison] = {}
-        for data, agent in itertools.product(self.tasks, self.agents):
+        for key, (data, agent) in zip(self.keys, itertools.product(self.tasks, self.agents)):
             if agent in self._skipped:
                 continue
-            key, begin = f"{data}/{agent}".lstrip("/"), time.perf_counter()
+            begin = time.perf_counter()
             folder = eval_folder(trainer, name) / key
             output = Output(
                 folder,
@@ -271,6 +286,8 @@ class AgentEval(L.Callback):
                     "gain_high": gain.high,
                     "gain_p": gain.p,
                 }
+            if trainer.state.fn == "fit":
+                check_logged(trainer, key, metrics)
             if log:
                 values = {f"eval/{key}/{metric}": float(value) for metric, value in metrics.items()}
                 module.log_dict(values, batch_size=len(self.tasks[data]), rank_zero_only=True)

@@ -11,7 +11,7 @@ from callbacks.run_root import begin_run
 from slm_math.checkpoint_files import saving
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.adapter_files import base_of
-from slm_math.policy.export import export_policy
+from slm_math.policy.export import export_policy, layout_of
 from slm_math.policy.folders import check_export_folder
 from slm_math.policy.role_paths import paths_of
 
@@ -60,22 +60,11 @@ class ExportHF(L.Callback):
             assert isinstance(pl_module, PolicyModule)
             assert pl_module.loaded is not None
             folder = Path(trainer.default_root_dir) / self.folder
-            layout = layout_of(pl_module)
+            layout = layout_of(pl_module.policy, pl_module.loaded)
             with saving(folder):
                 export_policy(pl_module.loaded, pl_module.chat, folder, **layout, dtype=self.dtype)
         trainer.strategy.barrier()
         self._written = moment
-
-
-def layout_of(module: PolicyModule) -> dict[str, bool]:
-    """How `export_policy` saves a module's policy so that no role is lost, and nothing that exists
-    only in this run: an adapter is of no use without a base from scratch, which is merged with the
-    adapter of all roles, or saved beside those of several.
-    """
-    assert module.loaded is not None
-    scratch = module.policy.scratch is not None and bool(module.loaded.adapters)
-    several = len(module.loaded.trained_adapters) > 1 or bool(module.loaded.fixed)
-    return {"merge": scratch and not several, "with_base": scratch and several}
 
 
 def _sources(trainer: L.Trainer) -> list[str]:

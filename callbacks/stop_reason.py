@@ -1,17 +1,19 @@
-"""Why a training run ended, if not with its last epoch."""
+"""How a training run ended: why, if not with its last epoch, and where its best weights are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 
 
 class StopReason(L.Callback):
     """Prints one line when a limit or a callback ends training, or when there is nothing to
-    train.
+    train; and one that names the best checkpoint, if a callback of the run looks for it.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,8 @@ class StopReason(L.Callback):
             print(f"nothing was trained: {reason}{hint}", flush=True)
         elif reason is not None:
             print(f"training stopped {self._place}: {reason}", flush=True)
+        for line in best_of(trainer):
+            print(line, flush=True)
 
 
 def stopped_by(trainer: L.Trainer) -> str | None:
@@ -53,6 +57,24 @@ def stopped_by(trainer: L.Trainer) -> str | None:
             elapsed = timedelta(seconds=round(callback.time_elapsed()))
             return f"the time limit (max_time) is reached after {elapsed}"
     return None
+
+
+def best_of(trainer: L.Trainer) -> Iterator[str]:
+    """Where the best weights are, by each metric that a callback monitors."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
+            path = shortest(callback.best_model_path)
+            yield (
+                f"best {callback.monitor}: {path} (slm-math export {path} --out DIR makes a model "
+                "of it)"
+            )
+
+
+def shortest(path: str) -> str:
+    """A path as it is named from the working directory."""
+    return (
+        str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
+    )
 
 
 def empty(trainer: L.Trainer) -> str:

@@ -20,6 +20,7 @@ from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 
 UNFINISHED = ".ckpt.new"
 DAMAGED = "damaged: "  # begins the reasons that another copy of the file would not have
+NOT_PLAIN = ": --weights_only false loads it"  # ends the reason for one that holds objects
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -187,7 +188,7 @@ def damage(path: Path, resumes: bool = True, weights_only: bool | None = None) -
         if kind is None:
             return f"{DAMAGED}{_first_line(error)}"
         what = f"it holds an object of {kind[1]}, which is not plain data"
-        return f"{what}: --weights_only false loads it"
+        return what + NOT_PLAIN
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         return DAMAGED + (getattr(error, "strerror", None) or _first_line(error))
     if not isinstance(content, dict) or "state_dict" not in content:

@@ -22,6 +22,7 @@ TRAINING = {
 # command -> (the function that runs it, what it does); the options are those of the function
 COMMANDS = {
     "eval": ("slm_math.evaluation.command:evaluate", "evaluate agents with any model or endpoint"),
+    "export": ("slm_math.exporting:export", "make a model folder of a training checkpoint"),
     "grade": ("slm_math.commands:grade_file", "grade saved completions, or verify verdicts"),
     "results": ("slm_math.commands:results", "print the results of evaluations"),
     "compare": (
@@ -48,13 +49,17 @@ COMMANDS = {
 }
 # command -> the options that its positional arguments fill; a star takes all of them
 POSITIONAL = {
+    "export": "checkpoint",
     "grade": "file",
     "results": "folders*",
     "compare": "folders*",
     "report": "folders*",
     "overlap": "train test",
 }
-FLAGS = {"grade": ("--verify", "--last_number")}  # options that need no value to be true
+FLAGS = {
+    "grade": ("--verify", "--last_number"),
+    "export": ("--merge",),
+}  # options that need no value to be true
 
 # packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(

@@ -28,10 +28,11 @@ warnings.filterwarnings("ignore", message=r".*lr_scheduler.step\(\)` before `opt
 import lightning as L  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback  # noqa: E402
-from lightning.pytorch.loggers import CSVLogger, Logger  # noqa: E402
+from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 
 import callbacks  # noqa: E402
 import slm_math.short_names  # noqa: E402, F401
+from callbacks.monitors import check_monitors  # noqa: E402
 from slm_math.config_files import ConfigFile  # noqa: E402
 from slm_math.data.chat_data import ChatData  # noqa: E402, F401
 from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
@@ -49,6 +50,7 @@ from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
 from slm_math.policy.threads import set_threads  # noqa: E402
 from slm_math.records.files import configuration  # noqa: E402
 from slm_math.resuming import begin  # noqa: E402
+from slm_math.run_loggers import loggers_of, prepare_loggers  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -144,6 +146,7 @@ class TrainingCLI(LightningCLI):
         check_strategy(str(trainer.strategy))  # by its name, before its packages are asked for
         if trainer.precision is not None:
             check_precision(trainer.precision)
+        prepare_loggers(trainer.logger, Path(trainer.default_root_dir or ROOT))
         if self.subcommand is not None:
             begin(self.subcommand, config, Path(trainer.default_root_dir or ROOT))
         set_threads(
@@ -186,28 +189,13 @@ class TrainingCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         if self.subcommand == "fit":
             check_end(self.trainer, self.model.optim)  # also before other ranks are started
+            check_monitors(self.trainer, self.model)
 
 
 def default_precision(accelerator: str | None) -> str:
     """bf16 autocast over fp32 weights on a GPU with bf16, otherwise fp32."""
     gpu = accelerator in (None, "auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
-
-
-def loggers_of(configured: Any, root: Path) -> Any:
-    """The configured loggers, and after them the log in `root` that reports read; False (no logger)
-    stays False.
-    """
-    if configured in (None, True):
-        configured = []
-    elif not configured:
-        return False
-    chosen = [configured] if isinstance(configured, Logger) else list(configured)
-    own = (root / "logs").resolve()
-    for logger in chosen:
-        if isinstance(logger, CSVLogger) and Path(logger.root_dir).resolve() == own:
-            return chosen
-    return [*chosen, CSVLogger(root, name="logs", flush_logs_every_n_steps=1)]
 
 
 def plain(parser: Any, config: Any) -> Any:

@@ -28,7 +28,17 @@ LAYERS = [
     {"evaluation", "synthesis"},
     {"grading", "report"},
     {"short_names", "messages", "config_files", "parsing"},
-    {"cli", "commands", "doctor", "training", "resuming", "__main__", "callbacks"},
+    {
+        "cli",
+        "commands",
+        "doctor",
+        "exporting",
+        "run_loggers",
+        "training",
+        "resuming",
+        "__main__",
+        "callbacks",
+    },
 ]
 PAGE = 45  # lines
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,6 +1,9 @@
 """Whatever loggers a run has, its metrics are in the root's log, and all get its options."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from slm_math.cli import run
 from slm_math.report.load import load
-from slm_math.training import loggers_of
+from slm_math.run_loggers import loggers_of
 
 SMALL = [
     *("fit", "--config=configs/grpo/solver.yaml", "--config=configs/fast.yaml"),
@@ -89,11 +92,62 @@ def test_run_without_a_logger_says_so_in_the_report(
     assert "no metrics were logged" in (tmp_path / "r.html").read_text()
 
 
-def test_tensorboard_shows_the_options(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    root, board = f"--trainer.default_root_dir={tmp_path}", tmp_path / "board"
-    run([*SMALL, root, "--trainer.logger=TensorBoardLogger", f"--trainer.logger.save_dir={board}"])
-    [file] = board.rglob("hparams.yaml")
+LOGGERS = {"TensorBoardLogger": "tensorboard", "WandbLogger": "wandb"}
+
+
+def board(tmp_path: Path, *more: str) -> None:
+    log = ("--trainer.logger=TensorBoardLogger", f"--trainer.logger.save_dir={tmp_path / 'board'}")
+    root = tmp_path / "root"
+    run([*SMALL, f"--trainer.default_root_dir={root}", *log, *more])
+
+
+def test_tensorboard_has_the_options_and_goes_on_after_a_resume(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra `loggers`")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board(tmp_path)
+    board(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2")
+    [file] = (tmp_path / "board").rglob("hparams.yaml")
     assert yaml.safe_load(file.read_text())["model"]["init_args"]["optim"]["lr"] == 0.004
-    [events] = board.rglob("events*")
-    assert b"_hparams_" in events.read_bytes()
+    events = EventAccumulator(str(file.parent))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/reward")] == [0, 1, 2, 3]
+    assert [event.step for event in events.Scalars("eval/single_shot/accuracy")] == [1, 3]
+    assert any(b"_hparams_" in each.read_bytes() for each in file.parent.glob("events*"))
+
+
+def test_wandb_writes_offline(tmp_path: Path) -> None:
+    """In a process of its own, at whose end its file is whole."""
+    pytest.importorskip("wandb", reason="needs the extra `loggers`")
+    log = [
+        *("--trainer.logger=WandbLogger", f"--trainer.logger.save_dir={tmp_path}"),
+        f"--trainer.default_root_dir={tmp_path / 'root'}",
+    ]
+    subprocess.run(
+        [sys.executable, "-m", "slm_math", *SMALL, *log],
+        check=True,
+        env=os.environ | {"WANDB_MODE": "offline", "WANDB_API_KEY": "k-5150" + 34 * "0"},
+    )
+    [file] = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    content = file.read_bytes()
+    for name in (b"train/reward", b"eval/single_shot/accuracy", b"init_args", b"group_size"):
+        assert name in content
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if b"k-5150" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+def test_logger_without_its_package_is_told_what_to_install(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("slm_math.run_loggers.find_spec", lambda package: None)
+    extra = [f"--trainer.logger={name}", f"--trainer.logger.save_dir={tmp_path}"]
+    with pytest.raises(SystemExit):
+        run([*SMALL, f"--trainer.default_root_dir={tmp_path / 'root'}", *extra])
+    said = capsys.readouterr().err
+    needed = f"trainer.logger {name} needs {LOGGERS[name]}: pip install 'slm-math[loggers]'"
+    assert said == f"slm-math: error: {needed}\n"
+    assert not (tmp_path / "root").exists()

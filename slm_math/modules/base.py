@@ -22,6 +22,7 @@ from slm_math.modules.idle import IdleBatches
 from slm_math.modules.optim import Optim, RoleSchedule
 from slm_math.modules.position import Resumption
 from slm_math.modules.roles import check_frozen, check_tokenizers, check_trained_roles
+from slm_math.modules.saved_policy import policy_settings
 from slm_math.modules.serving import Serving
 from slm_math.modules.trainer_checks import check_callbacks, check_end, check_trainer
 from slm_math.policy.chat import ChatFormat
@@ -56,6 +57,7 @@ class PolicyModule(L.LightningModule):
 
     updates_per_batch = 1
     needs_reference = False
+    validation_metrics: tuple[str, ...] = ()  # what the validation loop logs by itself
     moves_reference = False
 
     def __init__(
@@ -261,6 +263,7 @@ class PolicyModule(L.LightningModule):
         self._resumption.save(self.trainer, checkpoint)
         checkpoint["run"] = self.run
         checkpoint["identity"] = self._identity
+        checkpoint["policy"] = policy_settings(self.policy, self.frozen)
         checkpoint["train_roles"] = list(self.train_roles)
         checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
         checkpoint["idle"] = self.idle.state()
@@ -276,8 +279,8 @@ class PolicyModule(L.LightningModule):
         if self.loaded is not None:
             check_trained(checkpoint["state_dict"], self.loaded)
             identity = self._identity or self.identity(self.loaded)
-            fit = self.trainer.state.fn == "fit"
-            check_identity(checkpoint.get("identity"), identity, fit)
+            purpose = "train" if self.trainer.state.fn == "fit" else "evaluate"
+            check_identity(checkpoint.get("identity"), identity, purpose)
             trained = tuple(checkpoint.get("train_roles", self.train_roles))
             if trained != self.train_roles:  # the optimizer knows its groups by their order alone
                 raise ValueError(

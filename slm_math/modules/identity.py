@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -31,15 +31,15 @@ LORA = {
         )
     },
 }
-# what an evaluation does not depend on
-TRAINING_ONLY = (
-    "weights of the adapter",
-    "frozen ",
-    "quantize",
-    "chat template",
-    "tokenizer",
-    "teacher",
-)
+# what a checkpoint is taken for -> how the names begin of what that does not depend on
+IGNORED: dict[str, tuple[str, ...]] = {
+    "train": (),
+    "evaluate": (
+        *("weights of the adapter", "frozen ", "quantize", "chat template", "tokenizer"),
+        "teacher",
+    ),
+    "export": ("weights of the adapter", "quantize", "teacher"),
+}
 
 
 def policy_identity(
@@ -75,33 +75,43 @@ def policy_identity(
     return found
 
 
-def check_identity(saved: Mapping[str, Any] | None, now: Mapping[str, Any], fit: bool) -> None:
+def check_identity(
+    saved: Mapping[str, Any] | None,
+    now: Mapping[str, Any],
+    purpose: Literal["train", "evaluate", "export"],
+) -> None:
     """Raises ValueError if a checkpoint was made by a run that started from something else.
 
     Args:
         saved: the identity in the checkpoint; None in one that has none.
         now: the identity of the policy that takes the checkpoint.
-        fit: whether training goes on; an evaluation depends on less.
+        purpose: what the policy takes it for; an evaluation and an export depend on less.
     """
     if saved is None:
         return
-    names = [name for name in {**saved, **now} if fit or not _training_only(name)]
-    if not fit and not any(name.startswith("lora.") for name in names):
-        return  # the checkpoint holds all weights
+    names = [name for name in {**saved, **now} if not _is_ignored(name, purpose)]
+    if purpose != "train" and not any(name.startswith("lora.") for name in names):
+        if purpose == "evaluate":
+            return  # the checkpoint holds all weights
+        names = [name for name in names if name != "weights of the base"]
     wrong = [
         f"{name} was {saved.get(name)}, is {now.get(name)}"
         for name in names
         if saved.get(name) != now.get(name)
     ]
     if wrong:
-        raise ValueError(
-            f"the checkpoint is of another policy: {'; '.join(wrong)}: set them to what they were, "
-            "or start a new run"
+        advice = (
+            "what the run started from has changed since: --path names one that is as it was"
+            if purpose == "export"
+            else "set them to what they were, or start a new run"
         )
+        raise ValueError(f"the checkpoint is of another policy: {'; '.join(wrong)}: {advice}")
 
 
-def _training_only(name: str) -> bool:
-    return name.startswith(TRAINING_ONLY) or name.endswith(".dropout")
+def _is_ignored(name: str, purpose: str) -> bool:
+    return name.startswith(IGNORED[purpose]) or (
+        purpose == "evaluate" and name.endswith(".dropout")
+    )
 
 
 def check_trained(saved: Mapping[str, Tensor], loaded: LoadedPolicy) -> None:

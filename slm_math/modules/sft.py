@@ -35,6 +35,8 @@ class SFTModule(PolicyModule):
         frozen: role -> "base" or an adapter folder, for other roles of agents that are evaluated.
     """
 
+    validation_metrics = ("val/loss", "val/token_accuracy")
+
     def __init__(
         self,
         policy: Policy,

@@ -16,6 +16,7 @@ from torch import Tensor
 from slm_math.policy.adapter_files import CONFIG
 from slm_math.policy.adapters import quiet_peft
 from slm_math.policy.chat import ChatFormat
+from slm_math.policy.config import Policy
 from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.role_paths import BASE
@@ -101,6 +102,16 @@ def _name_base(folder: Path, base: str) -> None:
     file = folder / CONFIG
     config = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
     file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def layout_of(policy: Policy, loaded: LoadedPolicy) -> dict[str, bool]:
+    """How `export_policy` saves a policy so that no role is lost, and nothing that exists only
+    here: an adapter is of no use without a base from scratch, which is merged with the adapter of
+    all roles, or saved beside those of several.
+    """
+    scratch = policy.scratch is not None and bool(loaded.adapters)
+    several = len(loaded.trained_adapters) > 1 or bool(loaded.fixed)
+    return {"merge": scratch and not several, "with_base": scratch and several}
 
 
 def merged(model: Any, adapter: str) -> Any:

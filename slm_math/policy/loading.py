@@ -46,7 +46,7 @@ def check_path(path: str) -> str:
         kind = "a trainer's checkpoint" if folder.suffix == ".ckpt" else "a file"
         raise ValueError(
             f"{path} is {kind}, and a model is a folder with config.json or adapter_config.json, "
-            f"such as ExportHF writes{_nearby(folder.parent)}"
+            f"such as ExportHF and slm-math export write{_nearby(folder.parent)}"
         )
     if not folder.is_dir() and is_folder_name(path):
         raise ValueError(f"model path {path} does not exist (a hub model is written owner/name)")
