@@ -27,10 +27,8 @@ from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import Output, Plan, check_names
 from slm_math.evaluation.plain import print_line
 from slm_math.evaluation.table import (
-    calibration_lines,
-    metric_lines,
-    program_lines,
     results_table,
+    summary_lines,
     verdicts_table,
     warning_lines,
 )
@@ -326,9 +324,7 @@ class AgentEval(L.Callback):
         for table in filter(None, (accuracies, verdicts_table(summaries))):
             console.print(table)
         for line in (
-            *metric_lines(summaries),
-            *calibration_lines(summaries),
-            *program_lines(summaries),
+            *summary_lines(summaries),
             *warning_lines(summaries),
         ):
             print_line(console, line)

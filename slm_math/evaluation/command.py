@@ -162,11 +162,9 @@ def _print_results(
     """Prints the results of the evaluations in a folder."""
     from slm_math.evaluation.plain import print_line
     from slm_math.evaluation.table import (
-        calibration_lines,
         decoding_line,
-        metric_lines,
-        program_lines,
         results_table,
+        summary_lines,
         verdicts_table,
         warning_lines,
     )
@@ -178,9 +176,7 @@ def _print_results(
     for table in filter(None, (results_table(title, rows), verdicts_table(rows))):
         console.print(table)
     for line in [
-        *metric_lines(rows),
-        *calibration_lines(rows),
-        *program_lines(rows),
+        *summary_lines(rows),
         *filter(None, (decoding_line(name, out / name) for name in names)),
         *warning_lines(rows),
     ]:

@@ -63,6 +63,14 @@ def program_lines(summaries: Mapping[str, Summary]) -> list[str]:
     return [f"{name}: {s.programs.shown()}" for name, s in summaries.items() if s.programs.runs]
 
 
+def summary_lines(summaries: Mapping[str, Summary]) -> list[str]:
+    """What stands below a table of results: `metric_lines`, `calibration_lines` and
+    `program_lines`.
+    """
+    parts = (metric_lines, calibration_lines, program_lines)
+    return [line for lines in parts for line in lines(summaries)]
+
+
 def warning_lines(summaries: Mapping[str, Summary]) -> list[str]:
     """What the numbers of an agent do not show, a line each."""
     return [f"warning: {name}: {line}" for name, s in summaries.items() for line in s.warnings]
