@@ -64,7 +64,7 @@ class RolloutModule(PolicyModule):
         self.last_rollouts: list[Rollout] = []  # of the step, for display
         self.last_records: list[Record] = []  # their records, with rewards and advantages
         self.rewarded = rewarded(self.rewards)  # roles
-        checks.check_roles(agent, self.rewards, self, self.other_engines, taught)
+        checks.check_roles(agent, self.rewards, self, self.other_engines, taught=taught)
         checks.check_sampling(
             inference, self.train_roles, group_size, resample, rewarded=self.rewarded
         )

@@ -151,15 +151,16 @@ def token_advantages(
     rollout (see `turn_factors`).
 
     Args:
-        by_role: role -> the advantages (rollouts, K), see `rollout_advantages`.
+        by_role: role -> the advantages (rollouts, K), see `rollout_advantages`; those of a role
+            that is not named are 0.
         credits: (rollouts,) role -> for each column, turn of the trace -> its weight, where rewards
             gave credits, for a value that is not negative and for one that is (blame); see
             `given_credits`.
     """
     if not any(credits):
         sums = {role: values.sum(1) for role, values in by_role.items()}
-        by_row = torch.tensor([sums[row.role][row.rollout] for row in rows], dtype=torch.float32)
-        return by_row.repeat_interleave(token_counts(rows))
+        by_row = [sums[row.role][row.rollout] if row.role in sums else 0.0 for row in rows]
+        return torch.tensor(by_row, dtype=torch.float32).repeat_interleave(token_counts(rows))
     columns = {role: values.tolist() for role, values in by_role.items()}
     turns: dict[tuple[int, str], Counter[int]] = {}
     for row in rows:
@@ -167,7 +168,7 @@ def token_advantages(
         counts.update(row.turns[t] for t in row.loss_positions)
     by_turn = {}
     for (rollout, role), counts in turns.items():
-        values = columns[role][rollout]
+        values = columns[role][rollout] if role in columns else []
         given = credits[rollout].get(role) or [({}, {})] * len(values)
         factors = [
             turn_factors(blame if value < 0 else earned, counts)

@@ -230,9 +230,8 @@ def test_token_advantages_follow_the_sign(seed: int) -> None:
 
     made = token_advantages(
         rows,
-        {"solver": torch.tensor(values, dtype=torch.float64)},
-        [{"solver": dict(enumerate(earned))}] * 2,
-        [{"solver": dict(enumerate(blamed))}] * 2,
+        {"solver": torch.tensor(values, dtype=torch.float64)[:, None]},
+        [{"solver": [(dict(enumerate(earned)), dict(enumerate(blamed)))]}] * 2,
     ).split(token_counts(rows).tolist())
     for row, own in zip(rows, made):
         advantage = values[row.rollout]
