@@ -109,8 +109,7 @@ def test_every_grpo_config_trains(
     lines = (tmp_path / "rollouts.jsonl").read_text().splitlines()
     assert len(lines) >= 2 * 2 * 4
     rewards = json.loads(lines[0])["rewards"]
-    assert bool(rewards) != ("distill" in name)  # a teacher needs none
-    assert any(value is not None for value in rewards.values()) or "distill" in name
+    assert any(value is not None for value in rewards.values())
 
 
 def drafts_in(folder: Path) -> list[str]:
