@@ -13,8 +13,10 @@ A problem of the family "bags and a gain", and its worked solution:
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 
+from slm_math.answers.verdicts import DECISIONS
 from slm_math.data.arithmetic_families import (
     ANSWERS_ONLY,
     DEMONSTRATED,
@@ -23,7 +25,13 @@ from slm_math.data.arithmetic_families import (
     largest_size,
     pose,
 )
-from slm_math.data.arithmetic_steps import evaluate, mistaken, program, reasoning
+from slm_math.data.arithmetic_steps import (
+    evaluate,
+    expression_of,
+    mistaken,
+    program,
+    reasoning,
+)
 from slm_math.data.base import Source, Split
 from slm_math.prompts import render
 from slm_math.ranges import check_number, check_whole
@@ -137,16 +145,27 @@ class Arithmetic(Source):
             right = draw.random() < 0.5
             answer = evaluate(expression) if right else mistaken(draw, expression)
             question = user(render("verify_plain", problem=text, answer=str(answer)))
-            ran = assistant(program(expression, answer)) + user(
-                render("output_plain", output=str(right))
-            )
-            chats.append(question + ran + assistant("CORRECT" if right else "INCORRECT"))
+            chats.append(question + checking(expression, answer, DECISIONS[not right]))
         chats += [copying(draw) for _ in range(round(self.copies * share))]
         drills = [equations(draw) for _ in range(round(self.drills * share))]
         first = len(drills) * 9 // 10
         chats += drills[first:]
         draw.shuffle(chats)
         return drills[:first] + chats
+
+    def demonstrate_check(self, solution: str, answer: str, verdict: str) -> Chat | None:
+        """A program that compares the answer, its output, and the verdict: what the dialogues show.
+        An answer that is no whole number is not demonstrated on.
+        """
+        if re.fullmatch(r"-?\d{1,9}", answer, re.ASCII) is None:
+            return None
+        return checking(expression_of(solution), int(answer), verdict)
+
+
+def checking(expression: str, answer: int, verdict: str) -> Chat:
+    """A check of an answer: a program, its output, and a verdict."""
+    output = render("output_plain", output=str(evaluate(expression) == answer))
+    return assistant(program(expression, answer)) + user(output) + assistant(verdict)
 
 
 def equations(draw: random.Random) -> Chat:

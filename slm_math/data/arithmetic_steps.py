@@ -28,6 +28,12 @@ def worked(expression: str) -> list[str]:
     return lines
 
 
+def expression_of(solution: str) -> str:
+    """The expression that a worked solution works out, whose lines are those of `worked`."""
+    first, *others = [line.partition("=")[0] for line in solution.splitlines() if "=" in line]
+    return first + "".join(re.sub(r"^\d+", "", other) for other in others)
+
+
 def program(expression: str, claim: int | None = None) -> str:
     """The assistant's program, which prints the value, or whether the value `claim` is correct."""
     value = expression.replace("/", "//")

@@ -9,6 +9,7 @@ from slm_math.data.files import HubFile
 from slm_math.prompts import Prompt
 from slm_math.types import Chat, Task, assistant
 
+MARK = "VERDICT:"  # before a verdict, as the verifier's prompts ask for it
 Split = Literal["train", "validation", "test"]
 
 
@@ -37,6 +38,12 @@ class Source:
             for task in read_tasks(self, split, graded=False)
             if task.solution
         ]
+
+    def demonstrate_check(self, solution: str, answer: str, verdict: str) -> Chat | None:
+        """What a verifier says to judge an answer, to imitate: by default the worked solution of
+        the problem and then `VERDICT: ...`. None if this answer is not to be demonstrated on.
+        """
+        return assistant(f"{solution}\n{MARK} {verdict}")
 
     def about(self, split: Split) -> str:
         """A line on what a split consists of, which is printed where it is used; "" for none."""

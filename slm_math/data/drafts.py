@@ -18,7 +18,7 @@ from itertools import chain
 
 from slm_math.agents.judge import judging_prompt
 from slm_math.answers.verdicts import DECISIONS
-from slm_math.data.base import Source, Split, read_tasks
+from slm_math.data.base import MARK, Source, Split, read_tasks
 from slm_math.data.normalized import normalized
 from slm_math.data.published import (
     checked_fraction,
@@ -32,7 +32,6 @@ from slm_math.ranges import check_whole
 from slm_math.types import Chat, Problem, Task, assistant
 
 RIGHT, WRONG = DECISIONS
-MARK = "VERDICT:"  # before a verdict, as the verifier's prompts ask for it
 
 
 class Drafts(Source):
@@ -53,7 +52,8 @@ class Drafts(Source):
         limit: keep at most so many drafts of each split.
         seed: of which drafts are kept, and of their order.
         solutions: a data set whose worked solutions of the same problems the dialogues show before
-            each verdict; drafts of problems without one are left out of the dialogues.
+            each verdict, or which demonstrates checks of its own (`Source.demonstrate_check`);
+            drafts of problems without a solution are left out of the dialogues.
         shuffle_labels: seed of a random order in which the labels of the training drafts are dealt
             out again: a control, from which no verifier can learn to judge.
     """
@@ -87,7 +87,10 @@ class Drafts(Source):
         self.shuffle_labels = shuffle_labels
 
     def tasks(self, split: Split) -> list[Task]:
-        drafts = _capped(self._of_split(split), self.per_problem, self.seed)
+        return self._chosen(self._of_split(split), split)
+
+    def _chosen(self, drafts: Sequence[WrittenDraft], split: Split) -> list[Task]:
+        drafts = _capped(drafts, self.per_problem, self.seed)
         if self.balance:
             drafts = _balanced(drafts, self.seed)
         tasks = [self._task(draft) for draft in drafts[: self.limit]]
@@ -98,20 +101,30 @@ class Drafts(Source):
         return tasks
 
     def dialogues(self, split: Split, prompt: str = "verify") -> list[Chat]:
-        """Verdicts to imitate: each draft in the prompt that `Judge(prompt)` uses, then the worked
-        solution of its problem, if there are any, and the line "VERDICT: ...".
+        """Verdicts to imitate: each draft in the prompt that `Judge(prompt)` uses, then how the
+        data set `solutions` checks an answer: by the worked solution of the problem, if there are
+        any, and the line "VERDICT: ...".
         """
         asked = judging_prompt(prompt)
-        tasks = read_tasks(self, split)
-        worked = [task for task in tasks if _is_worked(task)]
-        if self.solutions is not None and tasks and not worked:
+        drafts = self._of_split(split)
+        worked = [draft for draft in drafts if self._solution(draft)]  # and these are balanced
+        if self.solutions is not None and drafts and not worked:
             raise ValueError(
-                f"{self.solutions.name} has no worked solution of any of the {len(tasks)} {split} "
+                f"{self.solutions.name} has no worked solution of any of the {len(drafts)} {split} "
                 "drafts' problems: name the data set in whose problems the drafts were written"
             )
         return [
-            task.problem.ask(asked) + assistant(task.solution or "") for task in worked or tasks
+            task.problem.ask(asked) + reply
+            for task in self._chosen(worked or drafts, split)
+            if (reply := self._demonstration(task)) is not None
         ]
+
+    def _demonstration(self, task: Task) -> Chat | None:
+        """How a verifier checks the draft of a task."""
+        worked, draft = _worked(task), task.problem.draft
+        if self.solutions is None or not worked or draft is None:
+            return assistant(task.solution or "")
+        return self.solutions.demonstrate_check(worked, draft.answer, task.gold)
 
     def about(self, split: Split) -> str:
         """How many drafts of each kind a split has, and of how many there were."""
@@ -125,7 +138,7 @@ class Drafts(Source):
             f"{right} right and {len(drafts) - right} wrong different ones of {_problems(drafts)} "
             f"problems (labels: {graders})"
         )
-        worked = sum(map(_is_worked, tasks))
+        worked = sum(map(bool, map(_worked, tasks)))
         if worked:
             line += f"; {worked} of them with a worked solution"
         if split == "train" and self.shuffle_labels is not None:
@@ -200,18 +213,20 @@ class Drafts(Source):
             tags=problem.tags,
             draft=draft,
         )
-        solution = written.solution or self._solutions.get(normalized(problem.text))
-        return self._labeled(Task(judged, "", solution), RIGHT if written.right else WRONG)
+        task = Task(judged, "", self._solution(written))
+        return self._labeled(task, RIGHT if written.right else WRONG)
+
+    def _solution(self, written: WrittenDraft) -> str | None:
+        return written.solution or self._solutions.get(normalized(written.problem.text))
 
     def _labeled(self, task: Task, gold: str) -> Task:
         """The task with another reference answer, which the worked solution states at its end."""
-        worked = (task.solution or "").partition(MARK)[0].rstrip()
-        return replace(task, gold=gold, solution=f"{worked}\n{MARK} {gold}".lstrip())
+        return replace(task, gold=gold, solution=f"{_worked(task)}\n{MARK} {gold}".lstrip())
 
 
-def _is_worked(task: Task) -> bool:
-    """Whether the demonstration of a verdict has a reason before its last line."""
-    return "\n" in (task.solution or "")
+def _worked(task: Task) -> str:
+    """The worked solution before a verdict; "" if there is none."""
+    return (task.solution or "").partition(MARK)[0].rstrip()
 
 
 def _different(drafts: Iterable[WrittenDraft]) -> list[WrittenDraft]:

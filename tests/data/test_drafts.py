@@ -1,6 +1,7 @@
 """Drafts to judge: labels, balance, and which problems are held out."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from slm_math.answers import grader_version
 from slm_math.data import Arithmetic, Drafts
-from slm_math.data.base import Source, read_dialogues, read_tasks
+from slm_math.data.base import Source, Split, read_dialogues, read_tasks
 from slm_math.data.published import is_held_out
 from slm_math.data.written_drafts import draft_text
 from slm_math.records.encoding import json_line
@@ -177,11 +178,64 @@ def test_worked_solutions_of_another_data_set_are_found_by_the_problem(tmp_path:
         for task, answer in zip(solved, (solved[0].gold, "-1"))
     ]
     path = written(tmp_path / "d.jsonl", rows)
-    replies = [reply for _, reply in told(Drafts(path, solutions=Arithmetic(train=20)))]
+    replies = [reply for _, reply in told(Drafts(path, solutions=Solved()))]
     assert replies == [
         f"{solved[0].solution}\nVERDICT: CORRECT",
         f"{solved[1].solution}\nVERDICT: INCORRECT",
     ]
+
+
+class Solved(Source):
+    """The same problems, whose checks are those of any data set."""
+
+    name = "solved"
+
+    def tasks(self, split: Split) -> list[Task]:
+        return Arithmetic(train=20).tasks(split)
+
+
+def of_arithmetic(folder: Path, *answers: str, solved: bool = True) -> str:
+    """A file with drafts of the first training problems, with or without worked solutions."""
+    made = [task for task in Arithmetic(train=60).tasks("train") if bool(task.solution) == solved]
+    rows = [
+        {"problem": task.problem.text, "draft": "I guess.", "answer": answer or task.gold}
+        | {"gold": task.gold}
+        for task, answer in zip(made, answers)
+    ]
+    return written(folder / f"{solved}.jsonl", rows)
+
+
+def test_a_data_set_shows_checks_of_its_own(tmp_path: Path) -> None:
+    """Of Arithmetic: a program, as its own dialogues write it. "1.5" is not demonstrated on."""
+    path = of_arithmetic(tmp_path, "", "-7", "", "1.5")
+    source = Drafts(path, solutions=Arithmetic(train=60), validation=0.0)
+    told = sorted(source.dialogues("train", "verify_plain"), key=lambda chat: chat[2].text)
+    for chat, output in zip(told, ("False", "True", "True"), strict=True):
+        program = re.fullmatch(r"```python\nprint\((.*)==(.*)\)\n```", chat[1].text)
+        assert program
+        assert program[2] == chat[0].text.rpartition(" ")[2]
+        assert str(eval(f"{program[1]}=={program[2]}")) == output
+        assert chat[2].text == f"Output: {output}"
+        assert chat[3].text == {"True": "CORRECT", "False": "INCORRECT"}[output]
+
+
+def test_a_control_sees_the_true_output_and_a_label_that_was_dealt(tmp_path: Path) -> None:
+    path = of_arithmetic(tmp_path, *["", "-7"] * 15)
+    source = Drafts(path, solutions=Arithmetic(train=60), validation=0.0, shuffle_labels=1)
+    told = [(chat[2].text, chat[3].text) for chat in source.dialogues("train", "verify_plain")]
+    assert len(set(told)) == 4  # each verdict after each output
+    assert sum(output == "Output: True" for output, _ in told) == len(told) / 2
+
+
+def test_the_verdicts_to_imitate_are_balanced(tmp_path: Path) -> None:
+    """Also if most right drafts are of problems without a worked solution."""
+    paths = [
+        of_arithmetic(tmp_path, *[""] * 4, *["-7"] * 8),
+        of_arithmetic(tmp_path, *[""] * 12, solved=False),
+    ]
+    drafts = Drafts(paths, solutions=Arithmetic(train=60), validation=0.0)
+    verdicts = [chat[-1].text for chat in drafts.dialogues("train", "verify_plain")]
+    assert sorted(verdicts) == ["CORRECT"] * 4 + ["INCORRECT"] * 4
 
 
 def test_solutions_of_other_problems_are_refused(tmp_path: Path) -> None:
