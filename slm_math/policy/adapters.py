@@ -47,6 +47,8 @@ def load_adapters(
             f"adapter {path} holds {len(others)} weights that are not among those that its config "
             f"trains, the first {others[0]}, and training would lose them: {MERGE}"
         )
+    model.set_adapter(names[0])
+    return model
 
 
 @contextmanager

@@ -85,8 +85,9 @@ def block(text: str) -> str:
 
 
 def command(name: str) -> list[str]:
-    """The arguments of the page's only command of this name."""
-    [line] = [line for line in PAGE.splitlines() if line.startswith(f"    slm-math {name} ")]
+    """The arguments of the page's only command of this name with the agent of the page."""
+    start, agent = f"    slm-math {name} ", "my_agent.SecondThought"
+    [line] = [line for line in PAGE.splitlines() if line.startswith(start) and agent in line]
     return shlex.split(line)[1:]
 
 

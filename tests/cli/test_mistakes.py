@@ -41,7 +41,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         [*EVAL, "--agents={a: {class_path: slm_math.agents.SingelShot}}"],
         ["SingelShot", "SingleShot"],
     ),
-    "misspelled source": ([*EVAL, "--source=GSM9K"], ["GSM9K", "known: Arithmetic, CoT, GSM8K"]),
+    "misspelled source": (
+        [*EVAL, "--source=GSM9K"],
+        ["GSM9K", "known: Arithmetic, CoT, Drafts, GSM8K"],
+    ),
     "misspelled model": (
         ["fit", "--model=SFTModulee"],
         ["model: there is no class SFTModulee: did"],
@@ -87,7 +90,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
             "known: CheckpointEngine, OpenAIEngine, VLLMEngine, VLLMS",
         ],
     ),
-    "misspelled reward": ([*FIT_GRPO, "--model.rewards=[Corect]"], ["Corect", "Correct, Format"]),
+    "misspelled reward": (
+        [*FIT_GRPO, "--model.rewards=[Corect]"],
+        ["Corect", "Correct, FirstAttempt, Format"],
+    ),
     "option twice": (
         [*EVAL, "--source={class_path: GSM8K, limit: 1, init_args: {limit: 2}}"],
         ["GSM8K", "limit", "both"],

@@ -189,7 +189,7 @@ def test_eval_refuses_a_gold_before_it_loads_a_model(
     (tmp_path / "dirty_eggs.py").write_text(DIRTY, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("slm_math.policy.loading.check_path", lambda path: None)
+    monkeypatch.setattr("slm_math.policy.loading.check_path", lambda path: path)
     source = ["--source=dirty_eggs.Dirty", "--source.gold=We count twice. It is even."]
     with pytest.raises(SystemExit) as stopped:
         run(["eval", "--agents.one=SingleShot", *source, "--model=none", f"--out={tmp_path}/out"])

@@ -29,7 +29,7 @@ def data_of(solution: str) -> ChatData:
     tokenizer.chat_template = opened
     data = ChatData(Worked(solution))
     policy = SimpleNamespace(context=lambda: None)
-    module = SimpleNamespace(chat=ChatFormat(tokenizer), policy=policy)
+    module = SimpleNamespace(chat=ChatFormat(tokenizer), policy=policy, train_roles=("solver",))
     data.trainer = SimpleNamespace(lightning_module=module, is_global_zero=True)  # type: ignore
     return data
 

@@ -126,7 +126,7 @@ def test_checkpoint_named_as_model_leads_to_the_export(tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     file.touch()
     with pytest.raises(
-        ValueError, match=r"last\.ckpt is a trainer's checkpoint.* ExportHF writes$"
+        ValueError, match=r"last\.ckpt is a trainer's checkpoint.* slm-math export write$"
     ):
         check_path(str(file))
     export = model_folder(tmp_path / "run" / "export")
