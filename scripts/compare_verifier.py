@@ -31,7 +31,7 @@ STAGES = {  # by row: how it is trained, from which row, and whether the labels 
     "GRPO without SFT": ("grpo", PLAIN, False),
     "shuffled SFT": ("sft", PLAIN, True),
     "shuffled GRPO": ("grpo", "shuffled SFT", True),
-    "SFT, shuffled GRPO": ("grpo", "SFT", True),
+    "shuffled GRPO of SFT": ("grpo", "SFT", True),
 }
 
 
@@ -97,7 +97,7 @@ def show(verdicts: dict[str, list[Record]]) -> None:
         names = ("balanced_accuracy", "true_positive_rate", "true_negative_rate")
         numbers = [*(found.metrics[name] for name in names), *ends[:2]]
         balanced, right, wrong, low, high = (f"{100 * number:.1f}" for number in numbers)
-        line = f"{row:19} {balanced} [{low}, {high}], n = {ends[2]}, right {right}, wrong {wrong}"
+        line = f"{row:20} {balanced} [{low}, {high}], n = {ends[2]}, right {right}, wrong {wrong}"
         if row != PLAIN and (start := STAGES[row][1]) in verdicts:
             [one] = compare({start: verdicts[start], row: records})
             gain, low, high = (f"{100 * x:+.1f}" for x in (one.difference, one.low, one.high))
