@@ -1,17 +1,18 @@
 """Trains a verifier on drafts of a model, by SFT and GRPO, with true and with shuffled labels, and
 compares the balanced accuracies on drafts of held-out problems.
 
-    python scripts/compare_verifier.py runs/quickstart/sft/export --seeds 0 1 2 --steps 60
+    python scripts/compare_verifier.py runs/quickstart/sft/export --seeds 0 1 2 --steps 40
 
-Each seed has problems, drafts and trainings of its own. Called again, it skips what is done.
+Each seed has training problems of its own; all judge the same held-out drafts, so that a problem is
+one observation, however many seeds judge it. Called again, it skips what is done.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from slm_math.evaluation.compare import compare, shown_p
@@ -20,11 +21,9 @@ from slm_math.records.files import read_records
 from slm_math.records.record import Record
 
 CONFIGS = Path(__file__).parents[1] / "configs/quickstart"
-JUDGE = (
-    "{class_path: Judge, init_args: {prompt: verify_plain, output_prompt: output_plain, runs: 1}}"
-)
 LORA = "lora: {r: 16, alpha: 32, dropout: 0.0, targets: all-linear}"
 PLAIN = "plain model"
+FIGURES = ("balanced_accuracy", "true_positive_rate", "true_negative_rate")
 STAGES = {  # by row: how it is trained, from which row, and whether the labels are shuffled
     "SFT": ("sft", PLAIN, False),
     "GRPO": ("grpo", "SFT", False),
@@ -35,21 +34,24 @@ STAGES = {  # by row: how it is trained, from which row, and whether the labels 
 }
 
 
-def run(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "slm_math", *map(str, arguments)], check=True)
+def run(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "slm_math", *arguments], check=True)
 
 
-def draft(seed: int, split: str, options: argparse.Namespace) -> Path:
-    """The folder of the model's drafts of the problems of a split."""
-    out = options.out / str(seed) / f"drafts-{split}"
-    if not (out / "single_shot" / "summary.json").is_file():
-        run(
-            *("eval", f"--config={CONFIGS / 'eval_drafts.yaml'}", f"--model={options.model}"),
-            *(f"--source={{class_path: Arithmetic, init_args: {{seed: {seed}}}}}", f"--out={out}"),
-            f"--limit={options.problems if split == 'train' else options.n}",
-            f"--split={split}",
-        )
+def evaluate(out: Path, agent: str, *arguments: str) -> Path:
+    if not (out / agent / "summary.json").is_file():
+        run("eval", f"--out={out}", *arguments)
     return out
+
+
+def draft(out: Path, split: str, options: argparse.Namespace, seed: int = 0) -> Path:
+    """The folder of the model's drafts of the problems of a split."""
+    return evaluate(
+        *(out / f"drafts-{split}", "single_shot", f"--config={CONFIGS / 'eval_drafts.yaml'}"),
+        *(f"--model={options.model}", f"--split={split}"),
+        f"--source={{class_path: Arithmetic, init_args: {{seed: {seed}}}}}",
+        f"--limit={options.problems if split == 'train' else options.n}",
+    )
 
 
 def train(row: str, seed: int, options: argparse.Namespace) -> str:
@@ -60,44 +62,38 @@ def train(row: str, seed: int, options: argparse.Namespace) -> str:
     root = options.out / str(seed) / row.replace(" ", "-")
     if not (root / "export").is_dir():
         policy = f"path: {train(start, seed, options)}" + (f", {LORA}" if start == PLAIN else "")
+        own = {
+            "sft": [f"--data.source.solutions.seed={seed}"],
+            "grpo": ["--trainer.max_epochs=1", f"--trainer.limit_train_batches={options.steps}"],
+        }[stage] + [f"--data.source.shuffle_labels={seed}"] * shuffled
         run(
             *("fit", f"--config={CONFIGS / f'verifier_{stage}.yaml'}", f"--seed_everything={seed}"),
             *(f"--model.policy={{{policy}}}", f"--trainer.default_root_dir={root}"),
-            *(f"--data.source.path={draft(seed, 'train', options)}",),
-            "--trainer.callbacks=[ExportHF]",
-            *([f"--data.source.shuffle_labels={seed}"] if shuffled else []),
-            *(
-                [f"--data.source.solutions.seed={seed}"]
-                if stage == "sft"
-                else ["--trainer.max_epochs=1", f"--trainer.limit_train_batches={options.steps}"]
-            ),
+            *("--trainer.callbacks=[ExportHF]", *own),
+            f"--data.source.path={draft(root.parent, 'train', options, seed)}",
         )
     return str(root / "export")
 
 
 def judge(row: str, seed: int, options: argparse.Namespace) -> list[Record]:
-    """The verdicts of a row on the drafts of held-out problems."""
-    out = options.out / str(seed) / f"eval-{row.replace(' ', '-')}"
-    if not (out / "judge" / "summary.json").is_file():
-        path = draft(seed, "test", options)
-        run(
-            *("eval", f"--out={out}", f"--agents.judge={JUDGE}", "--torch_threads=1"),
-            *(f"--model={train(row, seed, options)}", "--inference.slots=128"),
-            f"--source={{class_path: Drafts, init_args: {{path: {path}}}}}",
-            "--inference.sampling={temperature: 0.0, max_new_tokens: 48}",
-        )
-    return read_records(out / "judge" / "records.jsonl")
+    """The verdicts of a row on the drafts of held-out problems, as samples of a seed."""
+    path, model = draft(options.out, "test", options), train(row, seed, options)
+    parent = options.out if row == PLAIN else options.out / str(seed)
+    out = evaluate(
+        *(parent / f"eval-{row.replace(' ', '-')}", "judge", f"--model={model}"),
+        *(f"--config={CONFIGS / 'eval_judge.yaml'}", f"--source.path={path}"),
+    )
+    return [replace(each, sample=seed) for each in read_records(out / "judge" / "records.jsonl")]
 
 
 def show(verdicts: dict[str, list[Record]]) -> None:
     """Prints the figures of every row in per cent, and its difference from where it started."""
     for row, records in verdicts.items():
         found = summarize(records)
-        ends = found.intervals["balanced_accuracy"]
-        names = ("balanced_accuracy", "true_positive_rate", "true_negative_rate")
-        numbers = [*(found.metrics[name] for name in names), *ends[:2]]
+        *ends, n = found.intervals["balanced_accuracy"]
+        numbers = [*(found.metrics[name] for name in FIGURES), *ends]
         balanced, right, wrong, low, high = (f"{100 * number:.1f}" for number in numbers)
-        line = f"{row:20} {balanced} [{low}, {high}], n = {ends[2]}, right {right}, wrong {wrong}"
+        line = f"{row:20} {balanced} [{low}, {high}], n = {n}, right {right}, wrong {wrong}"
         if row != PLAIN and (start := STAGES[row][1]) in verdicts:
             [one] = compare({start: verdicts[start], row: records})
             gain, low, high = (f"{100 * x:+.1f}" for x in (one.difference, one.low, one.high))
@@ -106,26 +102,21 @@ def show(verdicts: dict[str, list[Record]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("model", help="the export of an SFT run, such as quickstart/sft.yaml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=60, help="of GRPO")
+    parser.add_argument("--steps", type=int, default=40, help="of GRPO")
     parser.add_argument("--problems", type=int, default=1500, help="training problems with drafts")
     parser.add_argument("--n", type=int, default=300, help="held-out problems with drafts")
-    parser.add_argument("--rows", nargs="+", choices=list(STAGES), default=list(STAGES))
     parser.add_argument("--out", type=Path, default=Path("runs/compare_verifier"))
     options = parser.parse_args()
-    pooled: dict[str, list[Record]] = {}
+    runs = []
     for seed in options.seeds:
-        verdicts = {row: judge(row, seed, options) for row in (PLAIN, *options.rows)}
+        runs.append({row: judge(row, seed, options) for row in (PLAIN, *STAGES)})
         print(f"\nseed {seed}: balanced accuracy, that of right and of wrong drafts, in %")
-        show(verdicts)
-        for row, records in verdicts.items():
-            pooled.setdefault(row, []).extend(records)
+        show(runs[-1])
     print(f"\nseeds {options.seeds}, {options.steps} steps of GRPO")
-    show(pooled)
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"\nCPU: {used.ru_utime + used.ru_stime:.0f} s")
+    show({row: [record for one in runs for record in one[row]] for row in runs[0]})
 
 
 if __name__ == "__main__":
