@@ -38,17 +38,17 @@ def run(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "slm_math", *arguments], check=True)
 
 
-def evaluate(out: Path, agent: str, *arguments: str) -> Path:
+def evaluate(out: Path, agent: str, config: str, *arguments: str) -> Path:
     if not (out / agent / "summary.json").is_file():
-        run("eval", f"--out={out}", *arguments)
+        run("eval", f"--config={CONFIGS / config}", f"--out={out}", *arguments)
     return out
 
 
 def draft(out: Path, split: str, options: argparse.Namespace, seed: int = 0) -> Path:
     """The folder of the model's drafts of the problems of a split."""
     return evaluate(
-        *(out / f"drafts-{split}", "single_shot", f"--config={CONFIGS / 'eval_drafts.yaml'}"),
-        *(f"--model={options.model}", f"--split={split}"),
+        *(out / f"drafts-{split}", "single_shot", "eval_drafts.yaml", f"--split={split}"),
+        f"--model={options.model}",
         f"--source={{class_path: Arithmetic, init_args: {{seed: {seed}}}}}",
         f"--limit={options.problems if split == 'train' else options.n}",
     )
@@ -79,10 +79,11 @@ def judge(row: str, seed: int, options: argparse.Namespace) -> list[Record]:
     """The verdicts of a row on the drafts of held-out problems, as samples of a seed."""
     path, model = draft(options.out, "test", options), train(row, seed, options)
     parent = options.out if row == PLAIN else options.out / str(seed)
-    out = evaluate(
-        *(parent / f"eval-{row.replace(' ', '-')}", "judge", f"--model={model}"),
-        *(f"--config={CONFIGS / 'eval_judge.yaml'}", f"--source.path={path}"),
+    out, own = (
+        parent / f"eval-{row.replace(' ', '-')}",
+        (f"--model={model}", f"--source.path={path}"),
     )
+    evaluate(out, "judge", "eval_judge.yaml", *own)
     return [replace(each, sample=seed) for each in read_records(out / "judge" / "records.jsonl")]
 
 

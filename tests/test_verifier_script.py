@@ -27,6 +27,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(*arguments: object) -> None:
         module.commands.append(arguments)
+        assert str(arguments[1]).startswith("--config=")  # what comes before a file, it overrides
         options = dict(str(each)[2:].split("=", 1) for each in arguments[1:])
         if arguments[0] == "fit":
             (Path(options["trainer.default_root_dir"]) / "export").mkdir(parents=True)
