@@ -10,7 +10,7 @@ import lightning as L
 from callbacks.run_root import begin_run
 from slm_math.checkpoint_files import saving
 from slm_math.modules.base import PolicyModule
-from slm_math.policy.adapter_files import base_of
+from slm_math.policy.adapter_files import base_in
 from slm_math.policy.export import export_policy, layout_of
 from slm_math.policy.folders import check_export_folder
 from slm_math.policy.role_paths import paths_of
@@ -80,5 +80,5 @@ def _sources(trainer: L.Trainer) -> list[str]:
             paths += [p for e in engines.values() for p in paths_of(getattr(e, "path", None))]
     teaching = getattr(module, "teaching", None)
     for path in teaching.teacher.paths(teaching.roles).values() if teaching else ():
-        paths += [path, base_of(path) or path]
+        paths += [path, base_in(path)]
     return paths

@@ -82,6 +82,6 @@ def fingerprint(module: PolicyModule) -> str:
     """
     assert module.loaded is not None
     digest = hashlib.blake2b(digest_size=8)
-    for parameter in [*module.loaded.parameters(), *module.loaded.fixed_parameters()]:
+    for parameter in [*module.loaded.parameters(), *module.loaded.frozen_parameters()]:
         digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -153,7 +153,7 @@ class Ours(grpo.GRPOModule):
 
     def configure_model(self) -> None:
         super().configure_model()
-        for model in filter(None, (self.loaded.model, self.loaded.frozen)):
+        for model in filter(None, (self.loaded.model, self.loaded.reference_model)):
             model.to(self.weight_dtype)
 
     def roll_out(self, tasks: Sequence[Task], key: Key) -> list[Group]:

@@ -215,7 +215,8 @@ def _hub_models(value: Any) -> list[str]:
         return [one for item in value.values() for one in _hub_models(item)]
     if not isinstance(value, str):
         return []
-    from slm_math.policy.role_paths import adapters_in, base_in
+    from slm_math.policy.adapter_files import base_in
+    from slm_math.policy.role_paths import adapters_in
 
     paths = adapters_in(value).values() or [value]
     # a path such as runs/x/export is the output of an earlier step, not a hub id

@@ -16,7 +16,7 @@ class Judge(Agent):
     """Says whether the answer of a problem's draft is right; the verdict is its answer.
 
     It asks what `SolverVerifier` asks its verifier, so that a verifier can be trained and measured
-    by itself: all samples of a group judge the same draft. UNCLEAR is no answer.
+    by itself: all samples of a group judge the same draft. UNCLEAR counts as a missing answer.
 
     Args:
         prompt: shows the draft and its answer.

@@ -12,10 +12,11 @@ import torch
 from slm_math.engines.base import EngineError, LocalEngine, Request
 from slm_math.engines.loras import Loras
 from slm_math.engines.transformers import TransformersEngine
+from slm_math.policy.adapter_files import base_in
 from slm_math.policy.adapters import active, load_adapters
 from slm_math.policy.folders import local_folder
 from slm_math.policy.loading import DTYPES, load_model
-from slm_math.policy.role_paths import base_in, check_models, files_of_roles, paths_of
+from slm_math.policy.role_paths import check_models, files_of_roles, paths_of
 from slm_math.policy.templates import check_template, template_identity
 from slm_math.policy.tokenizers import chat_of
 from slm_math.types import Reply

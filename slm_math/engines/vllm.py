@@ -33,11 +33,11 @@ from slm_math.engines.vllm_requests import (
     sampling_fields,
 )
 from slm_math.engines.vllm_start import cpu_options, gpu_options, lora_options, options, start, stop
-from slm_math.policy.adapter_files import adapter_config, check_vllm_serves
+from slm_math.policy.adapter_files import adapter_config, base_in, check_vllm_serves
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.folders import local_folder
 from slm_math.policy.loading import DTYPES, check_path, configs_of
-from slm_math.policy.role_paths import base_in, check_models, files_of_roles, paths_of
+from slm_math.policy.role_paths import check_models, files_of_roles, paths_of
 from slm_math.policy.templates import check_template, template_identity
 from slm_math.policy.tokenizers import chat_of
 from slm_math.types import Reply

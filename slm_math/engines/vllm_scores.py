@@ -21,8 +21,9 @@ ROUTE = "/inference/v1/generate"
 class PromptScores:
     """Asks servers for the log-probabilities of prompts: token ids in, one number per token out.
 
-    They are those at temperature 1 over the whole vocabulary. A server that stops answering gets
-    no requests until it answers again; after `patience` seconds without any the run ends.
+    They are those at temperature 1 over the whole vocabulary. Servers take turns. A request that a
+    server does not answer goes to the next one, and the run ends when no server has answered it for
+    `patience` seconds.
 
     Args:
         urls: addresses, for example http://node2:8000.

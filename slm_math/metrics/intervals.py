@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import TypeAlias
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
+# metric name -> (problem id, value) of every sample or verdict that it is the mean of
+Observations: TypeAlias = dict[str, list[tuple[str, float]]]
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:

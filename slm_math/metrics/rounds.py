@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slm_math.agents.judging import reviewed
-from slm_math.metrics.selection import Observations, selection_observations
+from slm_math.metrics.intervals import Observations
+from slm_math.metrics.selection import selection_observations
 from slm_math.metrics.verdicts import balanced_accuracy, solved_problem, verdict_sides
 from slm_math.records.record import GRADED, Record
 

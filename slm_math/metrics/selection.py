@@ -5,13 +5,10 @@ would a majority vote over the same candidates have won?
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 from slm_math.answers import classes
+from slm_math.metrics.intervals import Observations
 from slm_math.records.record import NoteEvent, Record
-
-# metric name -> (problem id, value) of every sample or verdict that it is the mean of
-Observations: TypeAlias = dict[str, list[tuple[str, float]]]
 
 
 def selection_observations(records: Sequence[Record]) -> Observations:

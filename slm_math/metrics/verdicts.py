@@ -6,19 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 
 from slm_math.answers.verdicts import DECISIONS
+from slm_math.metrics.intervals import Observations
 from slm_math.records.record import Record
 
 SIDES = ("true_positive_rate", "true_negative_rate")  # of right and of wrong drafts
 Interval = tuple[float, float, int]
 
 
-def verdict_sides(records: Sequence[Record]) -> dict[str, list[tuple[str, float]]]:
+def verdict_sides(records: Sequence[Record]) -> Observations:
     """Whether each verdict on a right draft was CORRECT (`true_positive_rate`), and each on a wrong
     one INCORRECT (`true_negative_rate`), with the problem that the draft solves; {} without drafts.
 
     A verifier that says nothing usable is wrong on both sides.
     """
-    sides: dict[str, list[tuple[str, float]]] = {}
+    sides: Observations = {}
     for record in records:
         if record.answer_type == "verdict":
             side = SIDES[DECISIONS.index(record.gold)]

@@ -137,7 +137,8 @@ class PolicyModule(L.LightningModule):
     def configure_model(self) -> None:
         reference = self.needs_reference and self.trainer.state.fn == "fit"
         if self.loaded is not None:
-            if reference and self.loaded.frozen is None:  # evaluated first, and trained now
+            # evaluated first, and trained now
+            if reference and self.loaded.reference_model is None:
                 self.policy.keep_reference(self.loaded, self.moves_reference)
             return
         self.loaded = self.policy.load(self.train_roles, self.frozen)

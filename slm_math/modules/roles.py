@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from slm_math.policy.adapter_files import base_of
+from slm_math.policy.adapter_files import base_in, base_of
 from slm_math.policy.config import Policy
-from slm_math.policy.role_paths import base_in, paths_of, role_path, same_model
+from slm_math.policy.role_paths import paths_of, role_path, same_model
 from slm_math.policy.tokenizers import load_tokenizers
 
 

@@ -299,7 +299,7 @@ class Serving:
         assert self._folder is not None
         step = self.module.global_step
         folders = {name: self._folder / f"{name}-{step}" for name in loaded.trained_adapters}
-        still = {name: self._folder / f"{name}-still" for name in loaded.fixed_adapters}
+        still = {name: self._folder / f"{name}-still" for name in loaded.frozen_adapters}
         if self.module.trainer.is_global_zero:
             for old in self._folder.glob("*-*"):
                 if old not in [*folders.values(), *still.values()]:

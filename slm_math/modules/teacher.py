@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from slm_math.engines.endpoint import check_url
 from slm_math.losses.distillation import Divergence
 from slm_math.policy.loading import check_model, context_of, weights_hash
 from slm_math.policy.teacher import Itself
+from slm_math.policy.tokenizers import difference
 from slm_math.ranges import check_choices, check_number
 from slm_math.rollout.teacher_rows import solution_prompt
 
@@ -129,35 +130,6 @@ class Teacher:
 
 def check_tokens(own: Any, other: Any, path: str) -> None:
     """Raises ValueError unless two tokenizers give the same ids to the same texts."""
-    mine, theirs = own.get_vocab(), other.get_vocab()
-    if mine != theirs:
-        different = {token for token in {*mine, *theirs} if mine.get(token) != theirs.get(token)}
-        first = min(different, key=lambda token: (_least(mine, theirs, token), token))
-        raise ValueError(
-            f"teacher {path} has another tokenizer ({len(theirs)} tokens, the policy's "
-            f"{len(mine)}): token {first!r} has id {_shown(theirs, first)} there and "
-            f"{_shown(mine, first)} here"
-        )
-    for text in PROBES:
-        ids, others = (each(text, add_special_tokens=False)["input_ids"] for each in (own, other))
-        if ids != others:
-            raise ValueError(
-                f"teacher {path} has another tokenizer: the same tokens, but it splits {text!r} "
-                f"into {len(others)} of them, the policy's into {len(ids)}"
-            )
-
-
-# texts that tokenizers with other rules for digits, blanks and signs split otherwise
-PROBES = (
-    "What is 1234567 + 89?\n\nLet's see:  x = 10.5%",
-    "$\\frac{1}{2} \\cdot \\sqrt{3}$ is \\boxed{42}. Über 東京 \U0001f600",
-    "    def f(x):\n        return x**2  # ok\n",
-)
-
-
-def _least(mine: Mapping[str, int], theirs: Mapping[str, int], token: str) -> int:
-    return min(vocabulary.get(token, 1 << 60) for vocabulary in (mine, theirs))
-
-
-def _shown(vocabulary: Mapping[str, int], token: str) -> str:
-    return str(vocabulary[token]) if token in vocabulary else "none"
+    found = difference(own, other)
+    if found is not None:
+        raise ValueError(f"teacher {path} has another tokenizer than the policy: {found}")

@@ -84,6 +84,11 @@ def base_of(path: str) -> str | None:
     return base
 
 
+def base_in(path: str) -> str:
+    """The base of an adapter, or the model itself."""
+    return base_of(path) or path
+
+
 def tokenizer_path(path: str) -> str:
     """Where a tokenizer is: with the adapter, or with its base if the adapter was saved alone."""
     folder, base = local_folder(path), base_of(path)

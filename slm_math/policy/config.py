@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from slm_math.policy.adapter_files import (
+    base_in,
     base_of,
     check_vllm_applies,
     check_vllm_serves,
@@ -20,7 +21,7 @@ from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import context_of, load_model
 from slm_math.policy.lora import Lora, new_adapters
-from slm_math.policy.role_paths import base_in, check_models, has_biases, paths_of
+from slm_math.policy.role_paths import check_models, has_biases, paths_of
 from slm_math.policy.scratch import Scratch
 from slm_math.policy.targets import names_of
 from slm_math.policy.templates import check_template, template_identity
@@ -150,12 +151,12 @@ class Policy:
         self._check_biases([*roles, *frozen], frozen)
         model = self._base()
         adapters: dict[str, str] = {}
-        fixed: dict[str, str | None] = {}
+        served: dict[str, str | None] = {}
         if self.has_adapters:
             one = self.shared_adapter or len(roles) == 1
             adapters = {role: "default" if one else role for role in roles}
             of_files = {role: role + FROZEN for role, path in frozen.items() if path != "base"}
-            fixed = {role: of_files.get(role) for role in frozen}
+            served = {role: of_files.get(role) for role in frozen}
             model = self._with_adapters(model, adapters)
             for role, name in of_files.items():
                 # as if it were trained, since peft leaves a model with others in eval mode
@@ -168,7 +169,7 @@ class Policy:
             if adapters:
                 model.enable_input_require_grads()
         model.config.use_cache = False
-        return LoadedPolicy(model.train(), adapters, fixed=fixed)
+        return LoadedPolicy(model.train(), adapters, served)
 
     def keep_reference(self, loaded: LoadedPolicy, moves: bool = False) -> None:
         """Makes the present policy its reference.
@@ -178,11 +179,11 @@ class Policy:
         (`moves`); otherwise the model without adapters.
         """
         if not loaded.adapters or self._trains_biases:
-            loaded.frozen = copy.deepcopy(loaded.model).requires_grad_(False).eval()
+            loaded.reference_model = copy.deepcopy(loaded.model).requires_grad_(False).eval()
         elif self.adapter or moves:
             loaded.copy_adapters()
         else:
-            loaded.frozen = "base"
+            loaded.reference_model = "base"
 
     @property
     def _trains_biases(self) -> bool:

@@ -110,7 +110,7 @@ def layout_of(policy: Policy, loaded: LoadedPolicy) -> dict[str, bool]:
     all roles, or saved beside those of several.
     """
     scratch = policy.scratch is not None and bool(loaded.adapters)
-    several = len(loaded.trained_adapters) > 1 or bool(loaded.fixed)
+    several = len(loaded.trained_adapters) > 1 or bool(loaded.frozen)
     return {"merge": scratch and not several, "with_base": scratch and several}
 
 

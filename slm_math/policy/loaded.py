@@ -26,23 +26,23 @@ class LoadedPolicy:
         model: the model, with peft's wrapper if it has adapters.
         adapters: trained role -> name of its adapter, which roles may share; {} if all weights are
             trained, for all roles.
-        fixed: role that is served and never trained -> name of its adapter, None for the model
+        frozen: role that is served and never trained -> name of its adapter, None for the model
             without one.
-        frozen: the reference: None, "base" (the model without adapters), "copies" (frozen copies of
-            the adapters) or a frozen model.
+        reference_model: None, "base" (the model without adapters), "copies" (frozen copies of the
+            trained adapters) or a frozen model.
     """
 
     model: Any
     adapters: dict[str, str]
-    fixed: dict[str, str | None] = field(default_factory=dict)
-    frozen: Any = None
+    frozen: dict[str, str | None] = field(default_factory=dict)
+    reference_model: Any = None
     trainable: tuple[str, ...] = field(init=False)
     # adapter -> the names of its weights, those of the reference's copies included
     _weights: dict[str, tuple[str, ...]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         adapters = self.trained_adapters
-        for each in self.fixed_adapters:
+        for each in self.frozen_adapters:
             self._weights[each] = adapter_weights(self.model, each)
         # all of them are trained, although peft freezes those that are not active
         self._weights |= {each: adapter_weights(self.model, each) for each in adapters}
@@ -65,14 +65,14 @@ class LoadedPolicy:
         return list(dict.fromkeys(self.adapters.values()))
 
     @property
-    def fixed_adapters(self) -> list[str]:
+    def frozen_adapters(self) -> list[str]:
         """The names of the adapters that are never trained."""
-        return [name for name in self.fixed.values() if name is not None]
+        return [name for name in self.frozen.values() if name is not None]
 
     @property
     def all_adapters(self) -> list[str]:
         """The names of the adapters that roles speak with, each once."""
-        return [*self.trained_adapters, *self.fixed_adapters]
+        return [*self.trained_adapters, *self.frozen_adapters]
 
     @property
     def size(self) -> int:
@@ -87,10 +87,10 @@ class LoadedPolicy:
             names = self._weights[self.adapters[role]]
         return [named[name] for name in names]
 
-    def fixed_parameters(self) -> list[torch.nn.Parameter]:
+    def frozen_parameters(self) -> list[torch.nn.Parameter]:
         """The weights of the adapters that are never trained."""
         named = dict(self.model.named_parameters())
-        return [named[name] for each in self.fixed_adapters for name in self._weights[each]]
+        return [named[name] for each in self.frozen_adapters for name in self._weights[each]]
 
     def groups(self, roles: Sequence[str]) -> dict[str, list[torch.nn.Parameter]]:
         """The trainable parameters of trained roles; those that share weights are one group, named
@@ -107,12 +107,12 @@ class LoadedPolicy:
         Raises ValueError for a role that is neither trained nor frozen, unless all weights are
         trained.
         """
-        if role in self.fixed:
-            return self.fixed[role]
+        if role in self.frozen:
+            return self.frozen[role]
         if self.adapters and role not in self.adapters:
             raise ValueError(
                 f"no adapter serves role {role!r}; there are {', '.join(self.adapters)}"
-                + (f", and frozen {', '.join(self.fixed)}" if self.fixed else "")
+                + (f", and frozen {', '.join(self.frozen)}" if self.frozen else "")
             )
         return self.adapters.get(role)
 
@@ -131,14 +131,14 @@ class LoadedPolicy:
     @contextmanager
     def reference(self, role: str) -> Iterator[Any]:
         """The reference of a role."""
-        if self.frozen == "base":
+        if self.reference_model == "base":
             with self.switched(None):
                 yield self.model
-        elif self.frozen == "copies":
+        elif self.reference_model == "copies":
             with self.switched(self.adapters[role] + COPY):
                 yield self.model
         else:
-            yield self.frozen.to(self.model.device)
+            yield self.reference_model.to(self.model.device)
 
     def add_frozen_adapter(self, path: str, name: str) -> None:
         """Loads an adapter of the same base beside those of the policy; it is never trained."""
@@ -155,7 +155,7 @@ class LoadedPolicy:
                 self.model.add_adapter(adapter + COPY, self.model.peft_config[adapter])
             self._weights[adapter + COPY] = adapter_weights(self.model, adapter + COPY)
             self.model.set_adapter(adapter)
-        self.frozen = "copies"
+        self.reference_model = "copies"
         self.move_reference(1.0)
         self.model.train()  # adding an adapter may change the mode
         self._restore_requires_grad()
@@ -171,7 +171,7 @@ class LoadedPolicy:
     def _reference_pairs(self, roles: Sequence[str] | None = None) -> list[tuple[Tensor, Tensor]]:
         moved = {self.adapters[role] for role in roles or self.adapters if self.adapters}
         named = dict(self.model.named_parameters())
-        if self.frozen == "copies":
+        if self.reference_model == "copies":
             own = self._weights
             pairs = [
                 pair
@@ -181,7 +181,7 @@ class LoadedPolicy:
             ]
             return [(named[of_reference], named[of_policy]) for of_reference, of_policy in pairs]
         trained = set(self.trainable)
-        return [(p, named[n]) for n, p in self.frozen.named_parameters() if n in trained]
+        return [(p, named[n]) for n, p in self.reference_model.named_parameters() if n in trained]
 
     def reference_state(self) -> list[Tensor]:
         """The reference's weights, for a checkpoint."""

@@ -12,7 +12,13 @@ from typing import Any
 
 import torch
 
-from slm_math.policy.adapter_files import base_of, check_adapter, is_folder_name, tokenizer_path
+from slm_math.policy.adapter_files import (
+    base_in,
+    base_of,
+    check_adapter,
+    is_folder_name,
+    tokenizer_path,
+)
 from slm_math.policy.adapters import load_adapters
 from slm_math.policy.architectures import (
     check_architecture,
@@ -59,7 +65,7 @@ def check_model(path: str) -> str:
     base, says that it cannot be trained or decoded.
     """
     path = check_path(path)
-    base = base_of(path) or path
+    base = base_in(path)
     folder = local_folder(base)
     if folder is not None and (folder / "config.json").is_file():
         check_architecture(base, config_of(base))
@@ -157,7 +163,7 @@ def config_of(path: str) -> Any:
     """A model's config; for an adapter, that of its base."""
     from transformers import AutoConfig, __version__
 
-    path = base_of(path) or path
+    path = base_in(path)
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
     except OSError as error:
@@ -177,7 +183,7 @@ def configs_of(path: str) -> tuple[Any, Any]:
 
     config = config_of(path)
     try:
-        return config, GenerationConfig.from_pretrained(base_of(path) or path)
+        return config, GenerationConfig.from_pretrained(base_in(path))
     except OSError:
         return config, None
 

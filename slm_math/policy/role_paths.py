@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from slm_math.policy.adapter_files import CONFIG, adapter_config, base_of
+from slm_math.policy.adapter_files import CONFIG, adapter_config, base_in
 from slm_math.policy.folders import expanded, local_folder
 from slm_math.policy.loading import check_model, config_hash, files_of, weights_hash
 
@@ -77,11 +77,6 @@ def has_biases(path: str) -> bool:
     """Whether an adapter changes biases, which are weights of its base."""
     config = adapter_config(path)
     return config is not None and config.get("bias", "none") != "none"
-
-
-def base_in(path: str) -> str:
-    """The base of an adapter, or the model itself."""
-    return base_of(path) or path
 
 
 def same_model(one: str, other: str) -> bool:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from slm_math.data.rows import Row
-from slm_math.policy.adapter_files import adapter_config, base_of
+from slm_math.policy.adapter_files import adapter_config, base_in, base_of
 from slm_math.policy.batches import collate, micro_batches, token_counts, token_indices
 from slm_math.policy.config import Policy
 from slm_math.policy.forward import inner, language_head
 from slm_math.policy.loaded import LoadedPolicy, batch_logprobs, loss_states
-from slm_math.policy.loading import load_model, weights_hash
-from slm_math.policy.role_paths import paths_of
+from slm_math.policy.loading import load_model
+from slm_math.policy.role_paths import has_biases, paths_of, same_model
 
 Itself = Literal["now", "reference"]
 NAME = "_teacher"  # of a teacher's adapter beside those of the policy
@@ -185,13 +185,11 @@ def shares_base(policy: Policy, path: str) -> bool:
     """
     if policy.path is None or not policy.has_adapters:
         return False
-    configs = [adapter_config(each) or {} for each in (*paths_of(policy.path), path)]
     whole = ("modules_to_save", "trainable_token_indices")
-    if any(each.get("bias", "none") != "none" or any(map(each.get, whole)) for each in configs):
-        return False
-    base = base_of(path) or path
-    own = weights_hash(policy.base)
-    return base == policy.base or (own is not None and weights_hash(base) == own)
+    for each in (*paths_of(policy.path), path):
+        if has_biases(each) or any(map((adapter_config(each) or {}).get, whole)):
+            return False
+    return same_model(base_in(path), policy.base)
 
 
 @contextmanager

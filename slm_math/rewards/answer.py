@@ -10,7 +10,7 @@ from typing import Any, Literal
 from slm_math.answers import extract, readable
 from slm_math.answers.graded import GradedTrace
 from slm_math.answers.thoughts import as_think
-from slm_math.rewards.base import Reward, replies_of
+from slm_math.rewards.base import Reward, answer_of, replies_of
 from slm_math.rewards.credits import Credit
 from slm_math.rewards.turns import of_the_change
 from slm_math.types import Problem, Reply
@@ -56,8 +56,7 @@ class _OfAnswer(Reward):
         replies = replies_of(graded.trace, self.role)
         if self.layout and not has_layout(self.layout, replies):
             return 0.0
-        hit_length_limit = bool(replies) and replies[-1].finish != "stop"
-        answer = None if self.finish and hit_length_limit else graded.trace.answer
+        answer = answer_of(graded, self.role, self.finish)
         right = answer is not None and graded.correct
         return self.value(Counted(graded, answer, right, replies))
 

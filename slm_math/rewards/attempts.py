@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slm_math.answers.graded import GradedTrace
-from slm_math.rewards.base import Reward, replies_of
+from slm_math.rewards.base import Reward, answer_of, replies_of
 from slm_math.rewards.credits import Credit
 from slm_math.types import Note, Turn
 
@@ -116,9 +116,8 @@ class SelectorChoice(Reward):
 
 
 def last_is_right(graded: GradedTrace, role: str, finish: bool) -> bool:
-    """Whether the agent's answer is right and, with `finish`, the role's last reply ended."""
-    ended = replies_of(graded.trace, role)[-1].finish == "stop"
-    return graded.correct and (ended or not finish)
+    """Whether the agent's answer is right, if it counts (see `answer_of`)."""
+    return answer_of(graded, role, finish) is not None and graded.correct
 
 
 def later_turns(graded: GradedTrace, role: str) -> tuple[float, ...]:

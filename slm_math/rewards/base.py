@@ -121,3 +121,12 @@ def rewarded(rewards: Sequence[Reward]) -> set[str]:
 def replies_of(trace: Trace, role: str) -> list[Reply]:
     """The replies of a role, in order."""
     return [turn.reply for turn in trace.turns if turn.request.role == role]
+
+
+def answer_of(graded: GradedTrace, role: str, finish: bool) -> str | None:
+    """The agent's answer; with `finish` None where the role's last reply did not end by itself, but
+    by the token budget.
+    """
+    replies = replies_of(graded.trace, role)
+    hit_length_limit = bool(replies) and replies[-1].finish != "stop"
+    return None if finish and hit_length_limit else graded.trace.answer

@@ -54,7 +54,7 @@ def test_gradient_checkpointing_stays_on_when_an_adapter_is_continued(tmp_path: 
     policy = Policy(path=str(tmp_path / "export"), gradient_checkpointing=True)
     again = policy.load()
     policy.keep_reference(again)
-    assert again.frozen == "copies"
+    assert again.reference_model == "copies"
     assert again.model.training
 
 

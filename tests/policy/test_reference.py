@@ -128,7 +128,7 @@ def test_slow_reference_is_the_moving_average(tmp_path: Path) -> None:
             )
 
     trainer(tmp_path, limit_train_batches=2, callbacks=[Keep()]).fit(module, problems())
-    for name, got in module.loaded.frozen.named_parameters():
+    for name, got in module.loaded.reference_model.named_parameters():
         want = states[0][name]
         for state in states[1:]:
             want = want + 0.25 * (state[name] - want)
@@ -150,7 +150,7 @@ def test_reference_does_not_learn(tmp_path: Path) -> None:
 def test_no_reference_without_a_kl_term(tmp_path: Path) -> None:
     module = grpo(optim=FAST)
     trainer(tmp_path, limit_train_batches=1).fit(module, problems())
-    assert module.loaded.frozen is None
+    assert module.loaded.reference_model is None
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -230,7 +230,7 @@ def test_second_fit_of_a_module_keeps_its_reference(tmp_path: Path) -> None:
 def test_reference_that_is_nan_is_no_reference(tmp_path: Path) -> None:
     class Spoil(L.Callback):
         def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-            module.loaded.frozen.model.norm.weight.data.fill_(float("nan"))
+            module.loaded.reference_model.model.norm.weight.data.fill_(float("nan"))
 
     with pytest.raises(RuntimeError, match="reference policy differs"):
         trainer(tmp_path, callbacks=[Spoil()]).fit(grpo(objective=Objective(beta=0.01)), problems())
