@@ -1,12 +1,12 @@
 """A model trained on one-step sums, half of them wrong: something for GRPO to improve, made in
-seconds.
+seconds. And a model that teaches.
 """
 
 import random
 from pathlib import Path
 
 import pytest
-from tiny import trainer
+from tiny import model_folder, trainer
 
 from callbacks import ExportHF
 from slm_math.data.base import Source, Split
@@ -57,3 +57,9 @@ def pretrained(sums: Sums, tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer(root, max_epochs=40, callbacks=[ExportHF()]).fit(module, data)
     assert sum(p.numel() for p in module.model.parameters()) <= 200_000
     return root / "export"
+
+
+@pytest.fixture(scope="module")
+def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a model that differs from the student's."""
+    return str(model_folder(tmp_path_factory.mktemp("teacher"), seed=3))
