@@ -1,4 +1,4 @@
-"""An agent whose accuracy a test scripts, and the callbacks of configs/best.yaml that monitor it."""
+"""An agent whose accuracy a test scripts, and callbacks of configs/best.yaml that monitor it."""
 
 from dataclasses import replace
 from pathlib import Path

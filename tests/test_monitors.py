@@ -1,5 +1,5 @@
-"""What callbacks monitor: a name that nothing logs, or a look when there is no evaluation, is refused
-before a model loads.
+"""What callbacks monitor: a name that nothing logs, or a look when there is no evaluation, is
+refused before a model loads.
 """
 
 from collections.abc import Sequence
