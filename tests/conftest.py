@@ -21,7 +21,7 @@ LONG = (
     "sandbox/test_attacks.py",
     "modules/test_ranks.py",
     "test_readme.py",
-    "cli/test_cli.py",
+    "cli/test_configs.py",
     "answers/test_equivalence.py",
     "modules/test_serving.py",
     "engines/test_vllm_servers.py",

@@ -3,8 +3,6 @@ weights are kept, training stops, and both go on where they were.
 """
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +10,17 @@ import lightning as L
 import pytest
 import torch
 import yaml
-from agent_eval import Ones, data
+from agent_eval import data
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from tiny import grpo, problems, sft, trainer
+from monitored import ACCURACY, ROOT, Indexed, Scripted, watching
+from tiny import sft, trainer
 
 from callbacks import AgentEval, Checkpoints, ExportHF, StopReason
-from slm_math.agents import Agent
 from slm_math.checkpoint_files import newest_checkpoint
 from slm_math.cli import run
-from slm_math.types import Problem, Workflow
 
-ROOT = Path(__file__).parents[1]
-ACCURACY = "eval/scripted/accuracy"
 # right answers of 28 in each epoch: the best is the second, and three follow that are no better
 RIGHT = (3, 16, 5, 16, 2, 26, 28, 28)
-
-
-class Scripted(Agent):
-    """Is right on as many problems as a script says for the epoch."""
-
-    right = 0
-
-    def solve(self, problem: Problem) -> Workflow[str | None]:
-        right = int(problem.id.rpartition("/")[2]) < self.right
-        return "1" if right else "0"
-        yield
 
 
 class Script(L.Callback):
@@ -49,25 +33,6 @@ class Script(L.Callback):
         Scripted.right = RIGHT[trainer.current_epoch]
         if trainer.current_epoch == self.stop:
             raise RuntimeError("killed")
-
-
-class Indexed(Ones):
-    """Problems whose ids end in their numbers, from 0."""
-
-    def tasks(self, split: Any) -> list[Any]:
-        return [
-            replace(task, problem=replace(task.problem, id=f"{split}/{number}"))
-            for number, task in enumerate(super().tasks(split))
-        ]
-
-
-def watching(monitor: str = ACCURACY, **options: Any) -> tuple[ModelCheckpoint, EarlyStopping]:
-    """The callbacks of configs/best.yaml, on another monitor; `options` are of the first."""
-    content = yaml.safe_load((ROOT / "configs/best.yaml").read_text())
-    best, early = content["trainer"]["callbacks+"]
-    assert (best.pop("class_path"), early.pop("class_path")) == ("ModelCheckpoint", "EarlyStopping")
-    new = {"monitor": monitor}
-    return ModelCheckpoint(**(best | new | options)), EarlyStopping(**(early | new))
 
 
 def fitted(
@@ -111,6 +76,7 @@ def states(run: L.Trainer) -> dict[str, Any]:
 
 
 def epoch_of(path: Path) -> int:
+    """The epoch at whose end a checkpoint was written."""
     return torch.load(path, weights_only=True)["epoch"]
 
 
@@ -210,137 +176,6 @@ def test_step_with_the_best_evaluation_is_kept(tmp_path: Path) -> None:
     assert best.best_model_score == pytest.approx(18 / 28)
     # global_step 2 and 3 have 18 right answers: the evaluation after step 4 counts them
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["global_step"] == 4
-
-
-# what is known before training
-
-
-def refused(
-    tmp_path: Path, callbacks: Sequence[L.Callback], module: Any = None, **options: Any
-) -> str:
-    module = module or sft()
-    source = problems() if type(module).__name__ == "GRPOModule" else data(Indexed())
-    fit = trainer(tmp_path, callbacks=list(callbacks), enable_checkpointing=True, **options)
-    with pytest.raises(ValueError, match="monitors") as caught:
-        fit.fit(module, source)
-    assert module.loaded is None
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-NAMES = {
-    "eval/script/accuracy": "this run has eval/scripted/NAME, val/loss, val/token_accuracy, train/",
-    "val/scripted/accuracy": "an accuracy is eval/scripted/accuracy",
-    "val_loss": "val/loss",
-}
-
-
-@pytest.mark.parametrize("which", [0, 1])
-@pytest.mark.parametrize("name", NAMES)
-def test_name_that_nothing_logs_is_refused_before_a_model_loads(
-    name: str, which: int, tmp_path: Path
-) -> None:
-    evaluation = AgentEval({"scripted": Scripted()})
-    error = refused(tmp_path, [watching(name)[which], evaluation])
-    assert f"monitors {name}, which nothing logs" in error
-    assert NAMES[name] in error
-
-
-def test_grpo_logs_nothing_in_validation(tmp_path: Path) -> None:
-    error = refused(
-        tmp_path, [watching("val/loss")[0], AgentEval({"scripted": Scripted()})], grpo()
-    )
-    assert "this run has eval/scripted/NAME, train/NAME (" in error
-
-
-def test_other_sets_of_problems_come_before_the_agent(tmp_path: Path) -> None:
-    evaluation = AgentEval({"scripted": Scripted()}, sources={"small": Indexed()})
-    assert "eval/small/scripted/NAME" in refused(tmp_path, [watching()[0], evaluation])
-
-
-@pytest.mark.parametrize(
-    "name", [ACCURACY, "scripted", "eval/scripted/low", "eval/scripted/pass@4"]
-)
-def test_search_for_the_worst_accuracy_is_refused(name: str, tmp_path: Path) -> None:
-    wrong = ModelCheckpoint(monitor=name)
-    assert "set mode: max" in refused(tmp_path, [wrong, AgentEval({"scripted": Scripted()})])
-
-
-def test_agent_that_is_not_there_is_refused_by_the_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    files = [f"--config={ROOT / 'configs' / name}.yaml" for name in ("sft/full", "fast")]
-    with pytest.raises(SystemExit):
-        run(
-            [
-                *("fit", *files, f"--trainer.default_root_dir={tmp_path / 'run'}"),
-                '--config={"trainer": {"callbacks": []}}',
-                f"--config={ROOT / 'configs/best.yaml'}",
-            ]
-        )
-    error = capsys.readouterr().err
-    assert "monitors eval/single_shot/accuracy, which nothing logs" in error
-    assert not (tmp_path / "run").exists()
-
-
-class Own(L.Callback):
-    """Logs what it likes."""
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        pl_module.log("mine", 0.5)
-
-
-def test_names_of_callbacks_of_ones_own_are_theirs(tmp_path: Path) -> None:
-    early = EarlyStopping("mine", mode="max", check_on_train_epoch_end=True)
-    other = ModelCheckpoint(tmp_path, monitor="train/loss", save_on_train_epoch_end=True)
-    fit = trainer(
-        tmp_path, callbacks=[Own(), early, other], limit_train_batches=1, enable_checkpointing=True
-    )
-    fit.fit(sft(), data())
-    assert early.best_score == 0.5
-    assert other.best_model_path
-
-
-@pytest.mark.parametrize("at_start", [True, False])
-def test_metric_that_an_agent_has_not_is_named_after_its_first_evaluation(
-    at_start: bool, tmp_path: Path
-) -> None:
-    evaluation = AgentEval({"scripted": Scripted()}, limit=None, at_start=at_start)
-    best, _ = watching("eval/scripted/acuracy")
-    fit = trainer(
-        tmp_path, callbacks=[evaluation, best], limit_train_batches=1, enable_checkpointing=True
-    )
-    said = "monitors eval/scripted/acuracy, and eval/scripted has no acuracy: it has accuracy, "
-    with pytest.raises(ValueError, match=said):
-        fit.fit(sft(), data(Indexed()))
-    assert fit.global_step == (0 if at_start else 1)
-
-
-TIMES: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "after validation": (
-        ModelCheckpoint(monitor=ACCURACY, mode="max", save_on_train_epoch_end=False),
-        {},
-        "set save_on_train_epoch_end: true",
-    ),
-    "validation by steps": (
-        EarlyStopping(ACCURACY, mode="max"),
-        {"val_check_interval": 0.5},
-        "set check_on_train_epoch_end: true",
-    ),
-    "strict": (EarlyStopping(ACCURACY, mode="max"), {"every": 3}, "set strict: false"),
-    "every epoch": (
-        ModelCheckpoint(monitor=ACCURACY, mode="max", every_n_epochs=2),
-        {"every": 3},
-        "set its every_n_epochs: 3",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", TIMES)
-def test_look_where_there_is_no_evaluation_is_refused(kind: str, tmp_path: Path) -> None:
-    callback, options, said = TIMES[kind]
-    evaluation = AgentEval({"scripted": Scripted()}, every_n_epochs=options.pop("every", 1))
-    assert said in refused(tmp_path, [callback, evaluation], **options)
 
 
 # the config

@@ -12,7 +12,28 @@ from typing import Any
 import pytest
 from cli.rows import FIVE, Rows, load, write
 
+from slm_math.cli import run
 from slm_math.grading import scoring
+
+
+def test_grade_scores_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"response": r"so \boxed{\frac{1}{2}}", "answer": "0.5"},
+        {"response": "#### 12", "answer": "6*2 = 12 #### 12"},
+        {"response": "no idea", "answer": "3"},
+    ]
+    file = tmp_path / "said.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    run(["grade", f"--file={file}"])
+    assert capsys.readouterr().out.startswith("2 of 3 correct: 66.7 %")
+    verdicts = [
+        json.loads(line) for line in (tmp_path / "said.graded.jsonl").read_text().splitlines()
+    ]
+    assert [(verdict["line"], verdict["correct"]) for verdict in verdicts] == [
+        (1, True),
+        (2, True),
+        (3, False),
+    ]
 
 
 def test_verdicts_go_beside_the_file_and_the_summary_says_what_they_came_to(

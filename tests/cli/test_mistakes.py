@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli.configs import CONFIGS, FULL
 from cli.evaluating import ours
 from tiny import model_folder
 
 from slm_math.cli import run
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-FULL = [f"--config={CONFIGS / name}" for name in ("sft/full.yaml", "fast.yaml")]
 SOURCE = "--source={class_path: slm_math.data.sources.GSM8K, init_args: {path: DATA/FOLDER}}"
 EVAL = [
     "eval",

@@ -1,91 +1,25 @@
-"""The same problems from every file format, clear errors for malformed rows, and no leak between
-splits.
-"""
+"""The same problems from every file format, and no leak between splits."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import huggingface_hub
-import pyarrow
-import pyarrow.parquet
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
+from data.published import (
+    COT,
+    HELD_OUT,
+    PROBLEMS,
+    QUESTIONS,
+    everything,
+    write_json,
+    write_jsonl,
+    write_parquet,
+    write_tree,
+)
 
 from slm_math.answers import grade
 from slm_math.data import GSM8K, MATH, MATH500, CoT
-from slm_math.data.base import Source, Split, read_tasks
-from slm_math.data.download import download
-from slm_math.data.files import HubFile
-from slm_math.types import Problem, Task
-
-QUESTIONS = [
-    {
-        "question": f"Ann has {n} pens and buys {n} more. How many?",
-        "answer": f"She has {n}+{n}=<<{n}+{n}={2 * n}>>{2 * n} pens.\n#### {2 * n}",
-    }
-    for n in range(2, 42)
-]
-PROBLEMS = [
-    {
-        "problem": f"What is ${n}^2$?",
-        "level": "Level 2",
-        "type": "Algebra",
-        "solution": f"It is $\\boxed{{{n * n}}}$.",
-    }
-    for n in range(40)
-]
-HELD_OUT = [
-    {
-        "problem": "What is $5^2$ ?\n",
-        "solution": "$\\boxed{25}$",
-        "answer": "25",
-        "subject": "Algebra",
-        "level": 2,
-    },
-    {
-        "problem": "What is $0.5^2$?",
-        "solution": "$\\boxed{0.25}$",
-        "answer": "0.25",
-        "subject": "Algebra",
-        "level": 3,
-    },
-]
-
-
-def write_jsonl(path: Path, rows: list[dict]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
-    return path
-
-
-def write_json(path: Path, rows: list[dict]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    return path
-
-
-def write_parquet(path: Path, rows: list[dict]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    return path
-
-
-def write_tree(folder: Path, rows: list[dict]) -> Path:
-    for number, row in enumerate(rows):
-        file = folder / row["type"].lower() / f"{number}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(row, indent=2), encoding="utf-8")
-    return folder
-
-
-def everything(source: Source) -> list[Task]:
-    return [task for split in ("train", "validation", "test") for task in source.tasks(split)]
-
 
 FORMATS = [
     ("{}.jsonl", write_jsonl),
@@ -167,19 +101,6 @@ def test_a_limit_keeps_the_first_problems(tmp_path: Path) -> None:
     assert GSM8K(str(tmp_path), limit=3).tasks("train") == GSM8K(str(tmp_path)).tasks("train")[:3]
 
 
-COT = {
-    "index": 0,
-    "question": "1 + 1?",
-    "ground_truth": "2",
-    "predicted_answer": "2",
-    "thinking_process": "hm",
-    "solution": "So \\boxed{2}.",
-    "correct": True,
-    "teacher_model": "t",
-    "dataset": "gsm8k",
-}
-
-
 def test_worked_solutions_are_filtered_by_their_verdict(tmp_path: Path) -> None:
     rows = [COT, COT | {"question": "2 + 2?", "ground_truth": "4", "correct": False}]
     path = str(write_jsonl(tmp_path / "cot.jsonl", rows))
@@ -195,176 +116,11 @@ def test_dialogues_ask_for_the_worked_solutions(tmp_path: Path) -> None:
     assert chat[1].text == "So \\boxed{2}."
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"question": "1?"}, "train.jsonl, line 17: field 'answer' is missing"),
-        (
-            {"question": "1?", "answer": True},
-            "train.jsonl, line 17: field 'answer' must be text, got bool",
-        ),
-        (
-            {"question": "1?", "answer": float("nan")},
-            "train.jsonl, line 17: field 'answer' is nan, not a number",
-        ),
-        ({"question": " ", "answer": "#### 5"}, "train.jsonl, line 17: field 'question' is empty"),
-        (
-            {"question": "1?", "answer": "5"},
-            "train.jsonl, line 17: field 'answer' does not end in '#### <answer>'",
-        ),
-        ([], "train.jsonl, line 17: expected an object with named fields, got list"),
-    ],
-)
-def test_a_malformed_row_is_named(tmp_path: Path, row: dict, message: str) -> None:
-    path = write_jsonl(tmp_path / "train.jsonl", [*QUESTIONS[:16], row, *QUESTIONS[16:]])
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        GSM8K(str(path)).tasks("train")
-
-
-NUMBERS = [
-    (-48, "-48"),
-    (7.0, "7"),
-    (0.125, "0.125"),
-    (3e-7, "0.0000003"),
-    (10**30, "1" + "0" * 30),
-]
-
-
-@pytest.mark.parametrize(("number", "text"), NUMBERS)
-def test_a_number_is_taken_as_text(tmp_path: Path, number: float, text: str) -> None:
-    def one(source: type[Source], split: Split, row: dict[str, Any]) -> Task:
-        path = str(write_jsonl(tmp_path / f"{split}.jsonl", [row]))
-        options = {} if source is MATH500 else {"validation": 0}
-        [task] = read_tasks(source(path, **options), split)  # type: ignore[call-arg]
-        return task
-
-    assert one(GSM8K, "train", {"question": number, "answer": number}).gold == text
-    assert one(MATH500, "test", {"problem": "1?", "answer": number}).gold == text
-    made = one(CoT, "train", {"question": "1?", "ground_truth": number, "solution": number})
-    assert (made.gold, made.solution) == (text, text)
-
-
-def test_a_solution_that_is_a_number_is_taken_as_text() -> None:
-    class Numbers(Source):
-        name = "numbers"
-
-        def tasks(self, split: Split) -> list[Task]:
-            return [Task(Problem("n", "How many?"), 4.5, solution=4.5)]  # type: ignore[arg-type]
-
-    [task] = read_tasks(Numbers(), "train")
-    assert (task.gold, task.solution) == ("4.5", "4.5")
-
-
-def test_other_malformed_files_are_named(tmp_path: Path) -> None:
-    (tmp_path / "train.jsonl").write_text('{"question": "1?"\n', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"train\.jsonl, line 1: not valid JSON"):
-        GSM8K(str(tmp_path / "train.jsonl")).tasks("train")
-    (tmp_path / "train.jsonl").write_text("", encoding="utf-8")
-    with pytest.raises(ValueError, match="holds no rows"):
-        GSM8K(str(tmp_path / "train.jsonl")).tasks("train")
-    (tmp_path / "train.parquet").write_bytes(b"no")
-    with pytest.raises(ValueError, match=r"train\.parquet: not a Parquet file"):
-        GSM8K(str(tmp_path / "train.parquet")).tasks("train")
-    path = write_jsonl(tmp_path / "cot.jsonl", [COT, COT | {"correct": "yes"}])
-    with pytest.raises(
-        ValueError, match=r"cot\.jsonl, line 2: field 'correct' must be true or false, got 'yes'"
-    ):
-        CoT(str(path)).tasks("train")
-    path = write_jsonl(tmp_path / "math.jsonl", [PROBLEMS[0] | {"solution": "It is 5."}])
-    with pytest.raises(ValueError, match=r"math\.jsonl, line 1: field 'solution' has no"):
-        MATH(str(path)).tasks("train")
-
-
-def test_a_wrong_option_fails_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
-        GSM8K(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="validation must be a fraction"):
-        GSM8K(validation=5)
-    with pytest.raises(ValueError, match="limit must be a positive number"):
-        MATH500(limit=0)
-
-
 def test_a_test_file_is_never_trained_on(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "test.jsonl", QUESTIONS)
     assert len(GSM8K(str(path)).tasks("test")) == 40
     with pytest.raises(FileNotFoundError, match="no train split here"):
         GSM8K(str(path)).tasks("train")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """A hub that serves small files; returns the list of what was asked for."""
-    files = {
-        "openai/gsm8k": {"train": QUESTIONS, "test": QUESTIONS[:5]},
-        "DigitalLearningGmbH/MATH-lighteval": {"train": PROBLEMS[:30], "test": PROBLEMS[30:]},
-    }
-    asked = []
-
-    def hf_hub_download(repo_id: str, filename: str, *, repo_type: str, revision: str) -> str:
-        asked.append((repo_id, filename))
-        assert repo_type == "dataset"
-        assert len(revision) == 40
-        if repo_id == "HuggingFaceH4/MATH-500":
-            return str(write_jsonl(tmp_path / "hub" / filename, HELD_OUT[:1]))
-        split = filename.split("/")[-1].split("-")[0]
-        return str(write_parquet(tmp_path / "hub" / repo_id / filename, files[repo_id][split]))
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
-    return asked
-
-
-def test_without_a_path_the_hub_is_read(tmp_path: Path, hub: list) -> None:
-    write_jsonl(tmp_path / "train.jsonl", QUESTIONS)
-    write_jsonl(tmp_path / "test.jsonl", QUESTIONS[:5])
-    assert everything(GSM8K()) == everything(GSM8K(str(tmp_path)))
-    trained = MATH(validation=0).tasks("train")
-    assert len(trained) == 39
-    assert "What is $5^2$?" not in {task.problem.text for task in trained}
-    assert [task.gold for task in MATH().tasks("test")] == ["25"]
-
-
-def test_a_missing_test_problem_stops_training_on_hub_data(
-    hub: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(HELD_OUT[0], "problem", "What is $5^3$?")
-    with pytest.raises(ValueError, match="1 of MATH-500's problems were not found"):
-        MATH().tasks("train")
-
-
-def test_an_unreachable_hub_is_one_line_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: object, **__: object) -> str:
-        raise LocalEntryNotFoundError("long\nstory")
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with pytest.raises(FileNotFoundError) as error:
-        GSM8K().tasks("test")
-    assert str(error.value) == (
-        "cannot get openai/gsm8k/main/test-00000-of-00001.parquet from the hub: it is not in the "
-        "cache and the hub "
-        "cannot be reached; check the network or HF_ENDPOINT; or set `path` to a local copy of "
-        "openai/gsm8k"
-    )
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(FileNotFoundError, match="HF_HUB_OFFLINE is set"):
-        GSM8K().tasks("test")
-
-
-def test_download_fetches_each_file_once_and_reports_failures(
-    tmp_path: Path, hub: list, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def no_model(*_: object, **__: object) -> str:
-        raise LocalEntryNotFoundError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", no_model)
-    local = GSM8K(str(write_jsonl(tmp_path / "train.jsonl", QUESTIONS)))
-    failures = download([str(tmp_path), "someone/model"], [GSM8K(), MATH(), MATH500(), local])
-    assert len(hub) == len(set(hub)) == 5
-    assert local.hub_files() == []
-    assert all(isinstance(file, HubFile) for file in GSM8K().hub_files())
-    assert len(failures) == 1
-    assert "someone/model" in failures[0]
-    assert capsys.readouterr().err.count(f"error: {failures[0]}\n") == 1
 
 
 def test_the_real_data_sets(real_data: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import sys
-import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ import pytest
 from engines.vllm_client import ask, engine_of, request, weights_of
 from engines.vllm_endpoint import GENERATE, KEY, FakeVLLM, serving
 
-from slm_math.engines import vllm_setup
+from slm_math.engines import vllm_control, vllm_setup
 from slm_math.engines.base import EngineError
 from slm_math.engines.vllm_setup import OVERHEAD, cache_bytes, kv_bytes, lora_rank, refusal, share
 from slm_math.types import Reply
@@ -222,14 +221,17 @@ def test_a_missing_route_for_requests_says_how_to_start(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_not_there_yet_is_waited_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving() as [server], engine_of([server], tmp_path, patience=0.5) as engine:
+    pauses: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=pauses.append)
+    with serving() as [server], engine_of([server], tmp_path, patience=5) as engine:
         server.kill()
-        start = time.monotonic()
-        with pytest.raises(EngineError, match="did not come up") as caught:
-            engine.submit(request())
-        assert time.monotonic() - start >= 0.5
+        with monkeypatch.context() as patch:
+            patch.setattr(vllm_control, "time", clock)
+            with pytest.raises(EngineError, match="did not come up") as caught:
+                engine.submit(request())
+        assert sum(pauses) == 5
         assert HOW in str(caught.value)
         assert server.url in str(caught.value)
         assert server.url in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +40,22 @@ def case(dtype: torch.dtype, tokens: int = 5, rows: int = 7) -> tuple[Tensor, ..
     return (*values, torch.tensor([0.5, 1.0, 2.0, 0.7, 1.3], dtype=dtype)[:tokens])
 
 
+def linear_divergences(
+    student: tuple[Tensor, Tensor],
+    teacher: tuple[Tensor, Tensor],
+    temperature: Tensor,
+    **options: Any,
+) -> Tensor:
+    """The divergences of a student and a teacher, each of which is (hidden states, linear head)."""
+    (hidden, head), (of_teacher, teacher_head) = student, teacher
+    return token_divergences(
+        (hidden, lambda states: states @ head.T),
+        (of_teacher, lambda states: states @ teacher_head.T),
+        temperature=temperature,
+        **options,
+    )
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("chunk", [2, 1024])
@@ -46,14 +63,8 @@ def test_divergence_is_its_definition_at_the_temperature_of_the_samples(
     kind: str, share: float, chunk: int, dtype: torch.dtype, close: Close
 ) -> None:
     hidden, head, of_teacher, teacher_head, temperature = case(dtype)
-    got = token_divergences(
-        (hidden, lambda states: states @ head.T),
-        (of_teacher, lambda states: states @ teacher_head.T),
-        temperature=temperature,
-        kind=kind,  # type: ignore[arg-type]
-        share=share,
-        chunk=chunk,
-    )
+    student, teacher = (hidden, head), (of_teacher, teacher_head)
+    got = linear_divergences(student, teacher, temperature, kind=kind, share=share, chunk=chunk)
     q = ((hidden @ head.T) / temperature[:, None]).double().softmax(-1).tolist()
     p = ((of_teacher @ teacher_head.T) / temperature[:, None]).double().softmax(-1).tolist()
     want = [spelled_out(a, b, kind, share) for a, b in zip(q, p, strict=True)]
@@ -75,14 +86,9 @@ def test_gradient_is_that_of_the_student_alone(kind: str, chunk: int, close: Clo
     hidden, head, of_teacher, teacher_head, temperature = case(torch.float64)
     for tensor in (hidden, of_teacher, teacher_head):
         tensor.requires_grad_()
-    token_divergences(
-        (hidden, lambda states: states @ head.T),
-        (of_teacher, lambda states: states @ teacher_head.T),
-        temperature=temperature,
-        kind=kind,  # type: ignore[arg-type]
-        share=0.3,
-        chunk=chunk,
-    ).sum().backward()
+    student, teacher = (hidden, head), (of_teacher, teacher_head)
+    got = linear_divergences(student, teacher, temperature, kind=kind, share=0.3, chunk=chunk)
+    got.sum().backward()
     q = ((hidden @ head.T) / temperature[:, None]).softmax(-1)
     p = ((of_teacher @ teacher_head.T) / temperature[:, None]).softmax(-1)
     close(hidden.grad, (gradient(q, p, kind, 0.3) / temperature[:, None]) @ head)
@@ -96,14 +102,8 @@ def test_only_the_tokens_that_could_be_sampled_count(kind: str, close: Close) ->
     hidden.requires_grad_()
     # the first token could be one of three, the second any
     support = torch.tensor([0, 3, 3]), torch.tensor([0, 2, 5])
-    got = token_divergences(
-        (hidden, lambda states: states @ head.T),
-        (of_teacher, lambda states: states @ teacher_head.T),
-        temperature=temperature,
-        kind=kind,  # type: ignore[arg-type]
-        support=support,
-        chunk=1,
-    )
+    student, teacher = (hidden, head), (of_teacher, teacher_head)
+    got = linear_divergences(student, teacher, temperature, kind=kind, support=support, chunk=1)
     want = []
     for token, ids in enumerate([[0, 2, 5], list(range(7))]):
         q = ((hidden[token] @ head.T) / temperature[token])[ids].softmax(-1).tolist()
@@ -120,13 +120,8 @@ def test_only_the_tokens_that_could_be_sampled_count(kind: str, close: Close) ->
 def test_rows_that_pad_one_of_the_heads_are_left_out(kind: str, wider: str, close: Close) -> None:
     hidden, head, of_teacher, teacher_head, temperature = case(torch.float64)
     cut = {"student": (7, 5), "teacher": (5, 7)}[wider]
-    heads = head[: cut[0]], teacher_head[: cut[1]]
-    got = token_divergences(
-        (hidden, lambda states: states @ heads[0].T),
-        (of_teacher, lambda states: states @ heads[1].T),
-        temperature=temperature,
-        kind=kind,  # type: ignore[arg-type]
-    )
+    student, teacher = (hidden, head[: cut[0]]), (of_teacher, teacher_head[: cut[1]])
+    got = linear_divergences(student, teacher, temperature, kind=kind)
     q = (hidden @ head[:5].T / temperature[:, None]).softmax(-1).tolist()
     p = (of_teacher @ teacher_head[:5].T / temperature[:, None]).softmax(-1).tolist()
     close(got, [spelled_out(a, b, kind, 0.5) for a, b in zip(q, p, strict=True)])

@@ -1,12 +1,13 @@
 """A model trained on one-step sums, half of them wrong: something for GRPO to improve, made in
-seconds.
+seconds. A model that teaches, and models and adapters of roles.
 """
 
 import random
 from pathlib import Path
 
 import pytest
-from tiny import trainer
+from modules.two_roles import adapter
+from tiny import model_folder, trainer
 
 from callbacks import ExportHF
 from slm_math.data.base import Source, Split
@@ -57,3 +58,21 @@ def pretrained(sums: Sums, tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer(root, max_epochs=40, callbacks=[ExportHF()]).fit(module, data)
     assert sum(p.numel() for p in module.model.parameters()) <= 200_000
     return root / "export"
+
+
+@pytest.fixture(scope="module")
+def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a model that differs from the student's."""
+    return str(model_folder(tmp_path_factory.mktemp("teacher"), seed=3))
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base, a copy of it and another one; a pair of adapters, and one of the other base."""
+    root = tmp_path_factory.mktemp("zoo")
+    for name, seed in (("model", 0), ("copy", 0), ("other", 1)):
+        model_folder(root / name, seed)
+    adapter(root / "model", root / "pair" / "solver", 1)
+    adapter(root / "copy", root / "pair" / "judge", 2, r=3)
+    adapter(root / "other", root / "stranger", 3)
+    return root

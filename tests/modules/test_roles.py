@@ -8,77 +8,26 @@ from typing import Any
 
 import pytest
 import torch
+from modules.two_roles import BOTH, FAST, GREEDY, PAIR, TWO, replies
 from safetensors.torch import load_file
-from tiny import (
-    SCRATCH,
-    Duo,
-    Endpoint,
-    Even,
-    chats,
-    difference,
-    grpo,
-    model_folder,
-    problems,
-    sft,
-    trainer,
-    weights,
-)
+from tiny import SCRATCH, Duo, Even, chats, difference, grpo, problems, sft, trainer, weights
 
 from callbacks import AgentEval, ExportHF
-from slm_math.engines.base import Request
 from slm_math.engines.checkpoint import CheckpointEngine
 from slm_math.engines.settings import Inference
-from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
-from slm_math.policy.export import export_policy
 from slm_math.policy.loading import load_model
 from slm_math.rewards import Reward
-from slm_math.types import Sampling, user
 
-TWO = Lora(r=2, dropout=0.0)
 IDS = torch.tensor([[7, 11, 4, 19, 23]])
-GREEDY = Sampling(0.0, max_new_tokens=8)
-
-
-def adapter(base: Path, folder: Path, seed: int, **options: Any) -> Path:
-    """An adapter that does something."""
-    torch.manual_seed(seed)
-    policy = Policy(path=str(base), lora=Lora(**({"r": 2, "dropout": 0.0} | options)))
-    loaded = policy.load()
-    with torch.no_grad():
-        for parameter in loaded.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
-    export_policy(loaded, policy.chat(), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base, a copy of it and another one; a pair of adapters, and one of the other base."""
-    root = tmp_path_factory.mktemp("zoo")
-    for name, seed in (("model", 0), ("copy", 0), ("other", 1)):
-        model_folder(root / name, seed)
-    adapter(root / "model", root / "pair" / "solver", 1)
-    adapter(root / "copy", root / "pair" / "judge", 2, r=3)
-    adapter(root / "other", root / "stranger", 3)
-    return root
 
 
 @torch.no_grad()
 def logits(model: Any) -> torch.Tensor:
+    """The logits that the model computes for IDS."""
     return model.eval()(IDS).logits
 
 
-def replies(engine: Any, role: str) -> list[tuple[int, ...]]:
-    asked = [Request(user(f"{n} + {n} = ?"), GREEDY, role=role) for n in range(6)]
-    tickets = [engine.submit(request) for request in asked]
-    found: dict[int, Any] = {}
-    while engine.busy:
-        found |= dict(engine.poll())
-    return [found[ticket].token_ids for ticket in tickets]
-
-
-FAST = Optim(lr=3e-2, warmup=0, schedule="constant")
 STEPS = 20
 FROZEN: dict[str, Callable[[Path], tuple[Policy, str]]] = {
     "base of new adapters": lambda zoo: (Policy(path=str(zoo / "model"), lora=TWO), "base"),
@@ -162,15 +111,6 @@ def test_sft_of_one_role_leaves_the_other_as_it_is(zoo: Path, tmp_path: Path) ->
         assert difference(learned, files[trained]) > 1e-3
 
 
-PAIR = ("solver", "judge")
-BOTH: dict[str, Any] = {
-    "agent": Duo(),
-    "rewards": [Even(), Even(role="judge")],
-    "train_roles": PAIR,
-    "optim": FAST,
-}
-
-
 def test_each_role_starts_from_its_own_adapter(zoo: Path, tmp_path: Path) -> None:
     for path in (zoo / "pair", {role: str(zoo / "pair" / role) for role in PAIR}):
         module = grpo(Policy(path=path if isinstance(path, dict) else str(path)), **BOTH)
@@ -215,9 +155,6 @@ def test_an_update_of_one_role_leaves_the_tensors_of_the_other(
     assert all(f".{learner}." in name for name in moved)
 
 
-# one adapter for all roles
-
-
 def test_roles_share_one_adapter(tmp_path: Path) -> None:
     policy = Policy(scratch=SCRATCH, lora=TWO, shared_adapter=True)
     module = grpo(policy, **BOTH)
@@ -228,120 +165,6 @@ def test_roles_share_one_adapter(tmp_path: Path) -> None:
     assert replies(engines["solver"], "judge") == replies(
         CheckpointEngine(str(tmp_path / "export")), "judge"
     )
-
-
-# what is refused before a model is loaded
-
-ADAPTERS = "policy.path names an adapter for judge, which would neither be trained nor used"
-
-
-def pair(zoo: Path, **names: str) -> dict[str, str]:
-    return {role: str(zoo / path) for role, path in names.items()}
-
-
-WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "adapter of another base": (
-        lambda zoo: Policy(path=pair(zoo, solver="pair/solver", judge="stranger")),
-        r"policy.path names models of two bases: .*model for solver .*other for judge.*Checkpoint",
-    ),
-    "frozen adapter of another base": (
-        lambda zoo: sft(
-            Policy(path=str(zoo / "model"), lora=TWO), frozen=pair(zoo, judge="stranger")
-        ),
-        r"frozen\.judge: .*stranger is an adapter of .*other, and the policy's base is .*model: ",
-    ),
-    "frozen model": (
-        lambda zoo: sft(Policy(path=str(zoo / "model"), lora=TWO), frozen=pair(zoo, judge="other")),
-        r"frozen\.judge: .*other is a model, and the policy's base is",
-    ),
-    "frozen adapter of a model from scratch": (
-        lambda zoo: sft(Policy(scratch=SCRATCH, lora=TWO), frozen=pair(zoo, judge="stranger")),
-        r"the policy's base is a model from scratch",
-    ),
-    "frozen base of full training": (
-        lambda zoo: sft(Policy(path=str(zoo / "model")), frozen={"judge": "base"}),
-        r"frozen\.judge: the policy trains all weights.*policy\.lora.*path: .*model\}",
-    ),
-    "frozen folder that is not there": (
-        lambda zoo: sft(Policy(path=str(zoo / "model"), lora=TWO), frozen={"judge": "./nowhere"}),
-        "./nowhere does not exist",
-    ),
-    "frozen nothing": (
-        lambda zoo: sft(Policy(path=str(zoo / "model"), lora=TWO), frozen={"judge": None}),
-        r"frozen\.judge must name a model or an adapter, got None",
-    ),
-    "frozen role of a pair without it": (
-        lambda zoo: sft(Policy(path=str(zoo / "model"), lora=TWO), frozen=pair(zoo, critic="pair")),
-        "holds the adapters of judge, solver, none of critic",
-    ),
-    "frozen and trained": (
-        lambda zoo: sft(Policy(path=str(zoo / "model"), lora=TWO), frozen={"solver": "base"}),
-        "role 'solver' is trained and frozen",
-    ),
-    "frozen and served": (
-        lambda zoo: grpo(
-            Policy(path=str(zoo / "model"), lora=TWO),
-            agent=Duo(),
-            frozen={"judge": "base"},
-            engines={"judge": Endpoint()},
-        ),
-        "role 'judge' is served by frozen and by engines",
-    ),
-    "role that nobody serves": (
-        lambda zoo: grpo(Policy(path=str(zoo / "model"), lora=TWO), agent=Duo()),
-        r"Duo asks for role 'judge'.*train_roles: \[solver, judge\].*frozen: \{judge: base\}.*"
-        r"engines: \{judge: \{class_path: CheckpointEngine",
-    ),
-    "path of a role that is not trained": (
-        lambda zoo: sft(Policy(path=str(zoo / "pair"))),
-        ADAPTERS,
-    ),
-    "no path of a trained role": (
-        lambda zoo: grpo(Policy(path=pair(zoo, solver="pair/solver")), **BOTH),
-        r"policy\.path names solver, and no adapter for judge, which is trained.*model, for a new",
-    ),
-    "whole model without lora": (
-        lambda zoo: Policy(path=pair(zoo, solver="pair/solver", judge="model")),
-        r"policy\.path\.judge: .*model is no adapter: set policy\.lora",
-    ),
-    "lora of adapters": (
-        lambda zoo: Policy(path=str(zoo / "pair"), lora=TWO),
-        "is an adapter already: remove policy.lora",
-    ),
-    "no role": (lambda zoo: Policy(path={}), "policy.path names no role"),
-    "shared adapter of two": (
-        lambda zoo: Policy(path=str(zoo / "pair"), shared_adapter=True),
-        "policy.path names one for each role",
-    ),
-    "shared adapter of none": (
-        lambda zoo: Policy(path=str(zoo / "model"), shared_adapter=True),
-        "one adapter for all roles, and there is none",
-    ),
-    "two adapters in SFT": (
-        lambda zoo: sft(Policy(path=str(zoo / "pair")), train_roles=PAIR),
-        "SFT trains one adapter",
-    ),
-    "role twice": (
-        lambda zoo: sft(train_roles=("solver", "solver")),
-        "must name each trained role once",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", WRONG)
-def test_roles_that_cannot_be_are_refused_in_one_line(kind: str, zoo: Path) -> None:
-    make, message = WRONG[kind]
-    with pytest.raises(ValueError, match=message) as caught:
-        make(zoo)
-    assert "\n" not in str(caught.value)
-
-
-def test_evaluated_role_that_nobody_serves_is_refused_before_loading(tmp_path: Path) -> None:
-    module = sft(Policy(scratch=SCRATCH, lora=TWO))
-    run = trainer(tmp_path, callbacks=[AgentEval({"duo": Duo()}, limit=2)])
-    with pytest.raises(ValueError, match=r"AgentEval: duo asks for role 'judge'.*frozen: \{judge"):
-        run.fit(module, chats())
-    assert module.loaded is None
 
 
 @pytest.mark.parametrize("frozen", ["base", "pair"])

@@ -21,7 +21,8 @@ from slm_math.policy.loading import load_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
-from check_models import MODELS, check, config_of, make
+from model_checks.checks import check
+from model_checks.models import MODELS, config_of, make
 
 # a state of convolutions, of linear attention, of Mamba beside attention; heads that are scaled or
 # capped; biases by position; windows; layers that share keys and values

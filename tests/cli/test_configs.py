@@ -1,0 +1,109 @@
+"""Every config parses, and those of training train."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from cli.configs import CONFIGS, shown
+from tiny import model_folder
+
+from slm_math.cli import run
+
+FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+OVERLAYS = {name: "grpo/solver.yaml" for name in FILES if name.startswith(("grpo/", "rewards/"))}
+OVERLAYS |= {name: "eval/gsm8k.yaml" for name in FILES if name.startswith("eval/")}
+OVERLAYS |= {"fast.yaml": "sft/full.yaml", "quickstart/student.yaml": "quickstart/sft.yaml"}
+OVERLAYS |= {"quickstart/code_feedback.yaml": "quickstart/grpo.yaml", "best.yaml": "sft/full.yaml"}
+del OVERLAYS["eval/gsm8k.yaml"]
+del OVERLAYS["grpo/solver.yaml"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_config_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [f"--config={CONFIGS / part}" for part in (OVERLAYS.get(name), name) if part]
+    content = yaml.safe_load((CONFIGS / name).read_text())
+    if "eval" in name:
+        more = [] if "agents" in content else ["--agents.one=SingleShot"]
+        agents = shown(capsys, "eval", *files, *more, "--out=x")["agents"]
+        assert set(agents) == set(content.get("agents", ["one"]))
+    else:
+        assert shown(capsys, "fit", *files)["data"]["class_path"].startswith("slm_math.data.")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("sft/", "grpo/"))])
+def test_fast_goes_over_every_training_config(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [part for part in (OVERLAYS.get(name), name, "fast.yaml") if part]
+    config = shown(capsys, "fit", *(f"--config={CONFIGS / part}" for part in parts))
+    policy = config["model"]["init_args"]["policy"]
+    assert policy["path"] is None
+    assert policy["scratch"]["hidden"] == 32
+    assert config["trainer"]["limit_train_batches"] == 2
+
+
+GRPO = {name: [] for name in FILES if name.startswith("grpo/")} | {
+    "grpo/solver_published.yaml": ["rewards/slm_math.yaml"],
+    "grpo/adjusted.yaml": ["rewards/small_math_r1.yaml"],
+    "grpo/self_correction_bonus.yaml": ["grpo/self_correction.yaml"],
+}
+
+
+@pytest.mark.parametrize("name", GRPO)
+def test_every_grpo_config_trains(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["grpo/solver.yaml", *GRPO[name], name, "fast.yaml"]
+    judged = drafts_in(tmp_path) if name == "grpo/verifier.yaml" else []
+    sizes = ["--model.inference.sampling.max_new_tokens=12", "--model.group_size=4"]
+    root = f"--trainer.default_root_dir={tmp_path}"
+    if name == "grpo/distill.yaml":
+        sizes.append(f"--model.teacher.path={model_folder(tmp_path / 'teacher', seed=3)}")
+    run(
+        [
+            "fit",
+            *(f"--config={CONFIGS / file}" for file in files),
+            *sizes,
+            root,
+            "--data.batch_size=2",
+            *judged,
+        ]
+    )
+    lines = (tmp_path / "rollouts.jsonl").read_text().splitlines()
+    assert len(lines) >= 2 * 2 * 4
+    rewards = json.loads(lines[0])["rewards"]
+    assert any(value is not None for value in rewards.values())
+
+
+def drafts_in(folder: Path) -> list[str]:
+    """Options for a source of drafts to judge, and an agent that judges them."""
+    rows = [
+        {"problem": f"{n} + {n}?", "draft": f"#### {answer}", "answer": str(answer), "gold": 2 * n}
+        for n in range(40)
+        for answer in (2 * n, 2 * n + 1)
+    ]
+    file = folder / "drafts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = json.dumps(
+        {"class_path": "Drafts", "init_args": {"path": str(file), "validation": 0.2}}
+    )
+    judge = {"class_path": "Judge", "init_args": {"prompt": "verify_plain", "runs": 0}}
+    evaluation = {"class_path": "AgentEval", "init_args": {"agents": {"judge": judge}, "limit": 4}}
+    evaluation["init_args"]["inference"] = {"sampling": {"temperature": 0.0, "max_new_tokens": 8}}
+    callbacks = json.dumps([evaluation, {"class_path": "ExportHF"}])
+    return [f"--data.source={source}", f"--trainer.callbacks={callbacks}"]
+
+
+def test_the_config_of_verifier_sft_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [f"--config={CONFIGS / file}" for file in ("sft/verifier.yaml", "fast.yaml")]
+    root = f"--trainer.default_root_dir={tmp_path}"
+    run(["fit", *files, root, *drafts_in(tmp_path)])
+    out = capsys.readouterr().out
+    assert "wrong drafts, of" in out  # how many of each, in a line
+    summary = json.loads((tmp_path / "eval/epoch-0/judge/summary.json").read_text())
+    assert 0 <= summary["balanced_accuracy"] <= 1
+    logged = (tmp_path / "logs/version_0/metrics.csv").read_text().splitlines()[0]
+    assert "eval/judge/balanced_accuracy" in logged

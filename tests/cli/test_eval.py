@@ -1,0 +1,81 @@
+"""Evaluations end to end: an interrupt, other weights, and results side by side."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny import model_folder
+
+from slm_math.cli import run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(model_folder(tmp_path_factory.mktemp("model")))
+
+
+def evaluate(model: str, out: Path, *more: str) -> None:
+    """Runs `slm-math eval` with one agent on five problems."""
+    source = "{class_path: Arithmetic, init_args: {test: 14}}"
+    agents = "{one: {class_path: SingleShot, init_args: {prompt: solve_plain}}}"
+    sampling = "{temperature: 0.0, max_new_tokens: 4}"
+    options = {
+        "model": model,
+        "source": source,
+        "agents": agents,
+        "inference.sampling": sampling,
+        "out": str(out),
+        "limit": "5",
+    }
+    run(["eval", *(f"--{name}={value}" for name, value in options.items()), *more])
+
+
+def test_eval_resumes_after_an_interrupt_and_refuses_another_evaluation(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(model, tmp_path)
+    file = tmp_path / "one" / "records.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 5
+    assert "n = 5" in capsys.readouterr().out
+    file.write_bytes(b"".join(lines[:3]) + lines[3][:20])
+    evaluate(model, tmp_path)
+    after = file.read_bytes().splitlines(keepends=True)
+    assert after[:3] == lines[:3]
+    assert [json.loads(line)["id"] for line in after] == [json.loads(line)["id"] for line in lines]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        evaluate(model, tmp_path, "--sampling.max_new_tokens=5")
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "sampling" in said
+    assert str(tmp_path / "one") in said
+    assert file.read_bytes().splitlines(keepends=True) == after
+
+
+def test_eval_refuses_records_of_other_weights_in_the_same_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        model_folder(tmp_path / "model", seed)
+        if seed == 0:
+            evaluate(str(tmp_path / "model"), tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        evaluate(str(tmp_path / "model"), tmp_path)
+    assert stop.value.code == 2
+    assert "weights" in capsys.readouterr().err
+
+
+def test_results_shows_evaluations_side_by_side(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, samples in (("a", 1), ("b", 2)):
+        evaluate(model, tmp_path / name, f"--samples={samples}")
+    manifest = tmp_path / "b" / "one" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"partial": True}))
+    capsys.readouterr()
+    run(["results", f"--folders=[{tmp_path / 'a'}, {tmp_path / 'b'}]", "--by=kind"])
+    out = capsys.readouterr().out
+    assert "one" in out
+    assert "n = 5" in out
+    assert "".join(f"{manifest.parent} is partial".split()) in "".join(out.split())
