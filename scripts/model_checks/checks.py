@@ -6,8 +6,8 @@ import tempfile
 from typing import Any
 
 import torch
-from model_checks.models import Model, config_of, make
 
+from model_checks.models import Model, config_of, make
 from slm_math.data.rows import Row
 from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine

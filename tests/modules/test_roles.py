@@ -49,7 +49,7 @@ class Watch(ExportHF):
         self.seen: list[Any] = []
 
     def look(self, module: Any) -> None:
-        weights = [p.detach().clone() for p in module.loaded.fixed_parameters()]
+        weights = [p.detach().clone() for p in module.loaded.frozen_parameters()]
         base = dict(module.loaded.model.get_base_model().named_parameters())
         weights += [p.detach().clone() for name, p in base.items() if "lora_" not in name]
         self.seen.append((replies(module.engines()["judge"], "judge"), weights))
@@ -103,7 +103,7 @@ def test_sft_of_one_role_leaves_the_other_as_it_is(zoo: Path, tmp_path: Path) ->
             frozen={frozen: str(zoo / "pair")},
         )
         trainer(tmp_path / trained, limit_train_batches=2).fit(module, chats())
-        [name] = module.loaded.fixed_adapters
+        [name] = module.loaded.frozen_adapters
         state = module.loaded.model.state_dict()
         kept = {key: state[key.replace(".weight", f".{name}.weight")] for key in files[frozen]}
         assert all(torch.equal(kept[key], files[frozen][key]) for key in kept)
