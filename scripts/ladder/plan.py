@@ -51,7 +51,7 @@ class Step:
         result: the part of `folder` that other steps read: an exported model, or the folder of one
             agent's records.
         inputs: names of the steps whose results it reads.
-        files: config files, and a model that is no step's result.
+        files: config files, and a model that no step makes.
         weight: about how long it takes, relative to the others.
         row: of an evaluation for the table, its row; `data` is the data set.
     """
@@ -149,7 +149,7 @@ def _plan(content: Any, choice: Choice) -> Plan:
     references = tuple(content["references"])
     for name in (*references, *profile.get("others", {}).get("figures", {})):
         if name not in {row.name for row in rows}:
-            raise ValueError(f"there is no row {name}")
+            raise ValueError(f"no row is called {name}")
     results = {} if choice.model is None else {"base": choice.model}
     steps: list[Step] = []
     for name, spec in profile["steps"].items():
@@ -224,7 +224,7 @@ def _step(
     configs = [ROOT / config for config in spec.get("config", [])]
     for config in configs:
         if not config.is_file():
-            raise ValueError(f"{place}: there is no config {_path(config)}")
+            raise ValueError(f"{place}: config {_path(config)} does not exist")
     arguments = [word for config in configs for word in ("--config", _path(config))]
     if command == "fit":
         arguments += ["--trainer.default_root_dir", _path(folder)]

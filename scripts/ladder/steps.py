@@ -89,9 +89,9 @@ class Steps:
         return {}
 
     def begin(self, step: Step) -> str:
-        """Makes a step's folder ready to be begun, or resumed: what another command left in it, or
-        this one with a result that is no longer as it was, is moved to `<out>/replaced`. Returns
-        what it did.
+        """Prepares a step's folder, so that the step can begin or be resumed. A folder that another
+        command wrote, or whose result has changed since this command wrote it, is moved to
+        `<out>/replaced`. Returns what was done.
         """
         fingerprint, marker = self.fingerprint(step), self.marker(step)
         changed = differences(marker.get("fingerprint") or {}, fingerprint)
