@@ -86,7 +86,7 @@ def test_corrections_learn_the_second_attempt_alone_whether_the_first_was_right_
     chats = Arithmetic(correct=60, **rest).dialogues("train")
     right = 0
     for chat in chats:
-        question, first, check, second = chat
+        _, first, check, second = chat
         assert check.text == "Check and correct."
         assert [part.learn for part in (*first.content, *second.content)] == [False, True]
         right += first.text == second.text
