@@ -63,8 +63,9 @@ def judged(row: str, seed: int, chosen: argparse.Namespace) -> list[Record]:
     parent = chosen.out if row == PLAIN else chosen.out / str(seed)
     model, path = trained(row, seed, chosen), drafts(chosen.out, "test", chosen)
     return evaluate(
-        *(parent / f"eval-{row.replace(' ', '-')}", "judge", f"--model={model}"),
-        *(f"--config={QUICKSTART / 'eval_judge.yaml'}", f"--source.path={path}"),
+        *(parent / f"eval-{row.replace(' ', '-')}", "judge"),
+        *(f"--config={QUICKSTART / 'eval_judge.yaml'}", f"--model={model}"),
+        f"--source.path={path}",
     )
 
 

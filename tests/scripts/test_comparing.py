@@ -31,7 +31,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Command]:
     def run(*arguments: object) -> None:
         command, *rest = map(str, arguments)
         # what comes before a config file, it overrides
-        assert all(not each.startswith("--config") for each in rest[2:])
+        files = [each.startswith("--config") for each in rest]
+        assert files == sorted(files, reverse=True)
         options = dict(each[2:].split("=", 1) for each in rest)
         commands.append((command, options))
         if command == "fit":
