@@ -43,7 +43,9 @@ def write_texts(records: Sequence[Record], budget: int, file: Path) -> int:
         if spent >= budget:
             break
         [text] = [event.reply for event in record.events if isinstance(event, TurnEvent)]
-        lines.append({"question": record.problem, "ground_truth": record.gold, "solution": text})
+        if text.strip():
+            said = {"question": record.problem, "ground_truth": record.gold, "solution": text}
+            lines.append(said)
         spent += tokens_of(record)
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return spent
