@@ -28,11 +28,12 @@ class Remote(Logger):
     Args:
         notes: the file.
         api_key: what opens the service.
+        more: what else the service takes.
     """
 
     name, version = "remote", 0
 
-    def __init__(self, notes: str, api_key: str = "") -> None:
+    def __init__(self, notes: str, api_key: str = "", **more: Any) -> None:
         super().__init__()
         self.notes = notes
 
@@ -64,9 +65,46 @@ def test_every_logger_gets_the_options_of_the_run_without_secrets(tmp_path: Path
         assert told["model"]["init_args"]["optim"]["lr"] == 0.004
         assert told["data"]["init_args"]["batch_size"] == 8
         assert told["model"]["init_args"]["inference"]["sampling"]["max_new_tokens"] == 6
-        assert told["trainer"]["logger"][0]["init_args"]["api_key"] == "(not shown)"
-    manifests = [*tmp_path.glob("eval/*/*/manifest.json"), tmp_path / "manifest.json"]
-    assert not any("k-5150" in path.read_text() for path in manifests)
+        assert told["trainer"]["logger"][0]["init_args"]["api_key"] == "***"
+
+
+def files_with(text: str, folder: Path) -> list[str]:
+    """The files below a folder that hold a text."""
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    return [str(path) for path in written if text.encode() in path.read_bytes()]
+
+
+def test_secret_of_the_command_is_in_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    own = [
+        *("--trainer.logger=test_run_logs.Remote", f"--trainer.logger.notes={notes}"),
+        "--config=trainer: {logger: {init_args: {api_key: k-5150}}}",
+        *("--trainer.logger.dict_kwargs.hfToken", "k-5150"),
+    ]
+    command = [*SMALL, f"--trainer.default_root_dir={tmp_path / 'root'}", *own]
+    monkeypatch.setattr("sys.argv", ["slm-math", *command])
+    run(command)
+    assert files_with("k-5150", tmp_path) == []
+    manifest = json.loads((tmp_path / "root/manifest.json").read_text())
+    assert manifest["command"][:-3] == command[:-3]
+    assert json.dumps(manifest["command"][-3:]).count("***") == 2
+    [config] = tmp_path.glob("root/logs/*/config.yaml")
+    assert config.read_text().count("'***'") == 2
+
+
+def test_written_config_asks_for_the_secret_that_it_does_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {"trainer": {"logger": {"class_path": "Remote", "init_args": {"api_key": "***"}}}}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(written))
+    with pytest.raises(SystemExit):
+        run(["fit", f"--config={file}"])
+    said = capsys.readouterr().err
+    assert "trainer.logger.init_args.api_key: *** stands where a run does not write" in said
+    assert said.count("\n") == 1
 
 
 def test_loggers_of_ones_own_keep_the_roots_log_beside_them(tmp_path: Path) -> None:
@@ -132,8 +170,7 @@ def test_wandb_writes_offline(tmp_path: Path) -> None:
     content = file.read_bytes()
     for name in (b"train/reward", b"eval/single_shot/accuracy", b"init_args", b"group_size"):
         assert name in content
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not [path for path in written if b"k-5150" in path.read_bytes()]
+    assert files_with("k-5150", tmp_path) == []
 
 
 @pytest.mark.parametrize("name", LOGGERS)
