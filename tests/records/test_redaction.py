@@ -7,10 +7,14 @@ import pytest
 from slm_math.records.redaction import command_without_secrets, hidden_options, is_secret
 from slm_math.records.redaction import without_secrets as hide
 
-SECRETS = """api_key apiKey API_KEY key hf_token hfToken token client-secret password passwd passphrase
-access_tokens api_keys authorization trainer.logger.init_args.api_key""".split()
-OTHERS = """max_new_tokens tokens tokens_per_batch tokenizer api_key_env keys monkey keyword
-password_file trainer.logger.init_args.notes""".split()
+SECRETS = [
+    *("api_key", "apiKey", "API_KEY", "api_keys", "key", "hf_token", "hfToken", "access_tokens"),
+    *("client-secret", "password", "passwd", "passphrase", "authorization", "logger.api_key"),
+]
+OTHERS = [
+    *("max_new_tokens", "tokens", "tokens_per_batch", "tokenizer", "api_key_env", "keys"),
+    *("monkey", "keyword", "password_file", "secret.notes"),
+]
 
 
 @pytest.mark.parametrize("name", [*SECRETS, *OTHERS])
