@@ -4,16 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from slm_math.cli import run
 from slm_math.report.load import load
-from slm_math.run_loggers import loggers_of
+from slm_math.run_loggers import loggers_of, prepare_loggers
 
 SMALL = [
     *("fit", "--config=configs/grpo/solver.yaml", "--config=configs/fast.yaml"),
@@ -173,6 +175,61 @@ def test_wandb_writes_offline(tmp_path: Path) -> None:
     assert files_with("k-5150", tmp_path) == []
 
 
+def test_names_of_roots_in_one_folder_of_logs_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    pytest.importorskip("tensorboard", reason="needs the extra `loggers`")
+    roots = ("runs/a", "../runs/a", "/runs/a", "runs-a", "./runs/a", str(tmp_path / "here/runs/a"))
+    names = []
+    for root in roots:
+        one = Namespace(class_path="TensorBoardLogger", init_args=Namespace(version=None))
+        prepare_loggers(one, Path(root))
+        names.append(one.init_args.version)
+    assert len(set(names[:4])) == 4
+    assert names[4:] == 2 * names[:1]
+    assert all("runs" in name and "/" not in name for name in names)
+
+
+WANDB: dict[str, tuple[dict[str, str], dict[str, Any], bool]] = {
+    "nothing": ({}, {}, False),
+    "key": ({"WANDB_API_KEY": 40 * "0"}, {}, True),
+    "mode": ({"WANDB_MODE": "offline"}, {}, True),
+    "option": ({}, {"offline": True}, True),
+    "other host in netrc": ({"NETRC": "machine elsewhere login user password x"}, {}, False),
+    "login": (
+        {"NETRC": "machine board.lab login user password x", "WANDB_BASE_URL": "http://board.lab"},
+        {},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WANDB)
+def test_wandb_that_would_ask_for_a_key_is_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="needs the extra `loggers`")
+    variables, options, works = WANDB[kind]
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"NETRC": ""} | variables).items():
+        if name == "NETRC":
+            (tmp_path / "netrc").write_text(value)
+            value = str(tmp_path / "netrc")
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    wandb.teardown()  # it reads the environment once
+    one = Namespace(class_path="WandbLogger", init_args=Namespace(**options))
+    if works:
+        prepare_loggers(one, tmp_path)
+    else:
+        with pytest.raises(ValueError, match=r"set WANDB_API_KEY or .* WANDB_MODE=offline"):
+            prepare_loggers(one, tmp_path)
+    wandb.teardown()
+
+
 @pytest.mark.parametrize("name", LOGGERS)
 def test_logger_without_its_package_is_told_what_to_install(
     name: str,
@@ -180,7 +237,12 @@ def test_logger_without_its_package_is_told_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("slm_math.run_loggers.find_spec", lambda package: None)
+    def missing(package: str) -> None:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("slm_math.run_loggers.distribution", missing)
+    (tmp_path / LOGGERS[name]).mkdir()  # wandb makes a folder of its name, which is no package
+    monkeypatch.syspath_prepend(tmp_path)
     extra = [f"--trainer.logger={name}", f"--trainer.logger.save_dir={tmp_path}"]
     with pytest.raises(SystemExit):
         run([*SMALL, f"--trainer.default_root_dir={tmp_path / 'root'}", *extra])
