@@ -56,7 +56,7 @@ def maj_at_k(labels: Sequence[int | None], correct: Sequence[bool], k: int, seed
 
 
 def bootstrap(
-    values: Sequence[Sequence[float]], units: Sequence[str] | None = None, seed: int = 0
+    values: Sequence[Sequence[float]], seed: int = 0, units: Sequence[str] | None = None
 ) -> list[tuple[float, float]]:
     """95 % percentile intervals of means over rows (Efron 1979); `values` is (P, K): K metrics of P
     rows. Units are drawn: rows of the same of the P `units` together, by default each row alone.
@@ -101,7 +101,7 @@ def sample_metrics(records: Sequence[Record]) -> dict[str, float]:
     means = np.mean(table, axis=0).tolist()
     metrics: dict[str, float] = {}
     units = [solved_problem(group[0]) for group in groups.values()]
-    for name, mean, (low, high) in zip(names, means, bootstrap(table, units)):
+    for name, mean, (low, high) in zip(names, means, bootstrap(table, units=units)):
         metrics |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     return metrics
 
