@@ -285,7 +285,7 @@ class AgentEval(L.Callback):
                     "gain_p": gain.p,
                 }
             if trainer.state.fn == "fit":
-                check_logged(trainer, key, metrics)
+                check_logged(trainer, key, metrics, folder)
             if log:
                 values = {f"eval/{key}/{metric}": float(value) for metric, value in metrics.items()}
                 module.log_dict(values, batch_size=len(self.tasks[data]), rank_zero_only=True)

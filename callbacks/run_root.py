@@ -11,10 +11,12 @@ from weakref import WeakSet
 
 import lightning as L
 
+from slm_math.config_files import load
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.role_paths import files_of_roles
 from slm_math.records.environment import environment
 from slm_math.records.files import write_json
+from slm_math.records.redaction import command_without_secrets
 from slm_math.records.run_folder import read_run, refuse_second_run, traces_of_training
 
 _begun: WeakSet[L.Trainer] = WeakSet()
@@ -51,7 +53,7 @@ def begin_run(trainer: L.Trainer, module: L.LightningModule) -> None:
 def _about(module: PolicyModule, trainer: L.Trainer) -> dict[str, Any]:
     path = module.policy.path
     return {
-        "command": sys.argv[1:],
+        "command": command_without_secrets(sys.argv[1:], load),
         "policy": path,
         "weights": None if path is None else files_of_roles(path)["weights"],
         **({"frozen": module.frozen} if module.frozen else {}),

@@ -14,10 +14,29 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 class StopReason(L.Callback):
     """Prints one line when a limit or a callback ends training, or when there is nothing to
     train; and one that names the best checkpoint, if a callback of the run looks for it.
+
+    A resumed run has the `patience` that is configured now, which Lightning would replace by that
+    of the checkpoint.
     """
 
     def __init__(self) -> None:
         self._place: str | None = None  # of the last batch since `fit` began
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        states = checkpoint.get("callbacks") or {}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            state = states.get(callback.state_key)
+            if not isinstance(callback, EarlyStopping) or not state:
+                continue
+            old, state["patience"] = state["patience"], callback.patience
+            if old != callback.patience and trainer.is_global_zero:
+                print(
+                    f"EarlyStopping.patience is {callback.patience} now, and was {old}: "
+                    f"{state['wait_count']} evaluations have passed without a better one",
+                    flush=True,
+                )
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._place = None

@@ -75,6 +75,8 @@ USER_ERRORS = {
     "EngineError",
     "ModelError",
     "SafetensorError",
+    "UsageError",  # of wandb
+    "AuthenticationError",
 }
 
 

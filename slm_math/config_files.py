@@ -20,6 +20,8 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 
+from slm_math.records.redaction import HIDDEN, hidden_options
+
 SPEC = ("class_path", "init_args", "dict_kwargs")
 _load_yaml = get_loader("yaml")
 
@@ -63,6 +65,7 @@ class ConfigFile(ActionConfigFile):
         text = file.read_text(encoding="utf-8") if file is not None and is_file else values
         content = load(text) if is_file or text.lstrip().startswith("{") else None
         if isinstance(content, dict):
+            check_secrets(content)
             values = json.dumps(with_new_names(content, getattr(parser, "renamed", {})))
         agents, callbacks = cfg.get("agents"), cfg.get("trainer.callbacks")
         super().__call__(parser, cfg, values, option_string)
@@ -72,6 +75,15 @@ class ConfigFile(ActionConfigFile):
             count = len(callbacks)
             together = cfg["trainer.callbacks"]
             cfg["trainer.callbacks"] = merged_by_class(together[:count], together[count:])
+
+
+def check_secrets(content: Any) -> None:
+    """Raises ValueError for a secret that is hidden, in a configuration that a run wrote."""
+    if names := list(hidden_options(content)):
+        raise ValueError(
+            f"{', '.join(names)}: {HIDDEN} stands where a run does not write a secret down; put "
+            "the secret there, or remove the line if the environment has it"
+        )
 
 
 def _only_appends(content: Any) -> bool:

@@ -2,32 +2,88 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import hashlib
+import netrc
+import os
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from jsonargparse import Namespace
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 # logger of Lightning -> its package, which the extra `loggers` installs
 PACKAGES = {"TensorBoardLogger": "tensorboard", "WandbLogger": "wandb"}
+OFFLINE = ("offline", "dryrun", "disabled")  # modes of wandb that need no key
 
 
 def prepare_loggers(configured: Any, root: Path) -> None:
     """Checks the loggers of a configuration before they are made, and lets a resumed run go on in
     the TensorBoard log that it began: by default Lightning counts sessions.
 
-    Raises ValueError if the package of a logger is not installed.
+    Raises ValueError if the package of a logger is not installed, or if wandb would ask for a key.
     """
     for one in configured if isinstance(configured, list) else [configured]:
         path = one.get("class_path") if hasattr(one, "get") else None
         kind = str(path).rpartition(".")[2]
-        if kind in PACKAGES and find_spec(PACKAGES[kind]) is None:
+        if kind in PACKAGES and not _is_installed(PACKAGES[kind]):
             raise ValueError(
                 f"trainer.logger {kind} needs {PACKAGES[kind]}: pip install 'slm-math[loggers]'"
             )
         if kind == "TensorBoardLogger" and one.init_args.get("version") is None:
-            # runs may share a folder of logs: each is there by the name of its root
-            one.init_args["version"] = str(root).strip("./").replace("/", "-") or "run"
+            one.init_args["version"] = _name_of(root)
+        if kind == "WandbLogger" and _lacks_key(
+            {**vars(one.get("init_args") or Namespace()), **(one.get("dict_kwargs") or {})}
+        ):
+            raise ValueError(
+                "trainer.logger WandbLogger has no key: set WANDB_API_KEY or run `wandb login`; "
+                "with WANDB_MODE=offline it needs none"
+            )
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package is installed: a folder of its name, as wandb makes one, is none."""
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _name_of(root: Path) -> str:
+    """The name of a run among others in a folder of logs: the end of its root, and a hash that
+    tells roots with the same end apart.
+    """
+    whole = root.expanduser().resolve()
+    mark = hashlib.sha256(str(whole).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    return "-".join([*whole.parts[-2:], mark]).lstrip("/")
+
+
+def _lacks_key(options: dict[str, Any]) -> bool:
+    """Whether wandb, as it is set up here, would ask for a key, in which a run would end."""
+    import wandb
+
+    settings = wandb.setup().settings  # of the environment, and of the files of `wandb login`
+    offline = options.get("offline") or (options.get("mode") or settings.mode) in OFFLINE
+    if offline or options.get("anonymous") or options.get("settings"):
+        return False
+    if settings.api_key or settings.identity_token_file:
+        return False
+    try:
+        return netrc.netrc(_netrc_file()).authenticators(urlsplit(settings.base_url).netloc) is None
+    except FileNotFoundError:
+        return True
+    except (OSError, netrc.NetrcParseError):  # wandb says what is wrong with it
+        return False
+
+
+def _netrc_file() -> str:
+    """The file in which `wandb login` stores keys."""
+    home = Path.home()
+    places = [Path(os.environ["NETRC"])] if os.environ.get("NETRC") else []
+    places += [home / ".netrc", home / "_netrc"]
+    return str(next((place for place in places if place.is_file()), places[0]))
 
 
 def loggers_of(configured: Any, root: Path) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import yaml
 
 # warnings of Lightning and torch about each other's internals, which a user cannot change
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -49,6 +49,7 @@ from slm_math.modules.trainer_checks import (  # noqa: E402
 from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
 from slm_math.policy.threads import set_threads  # noqa: E402
 from slm_math.records.files import configuration  # noqa: E402
+from slm_math.records.redaction import without_secrets  # noqa: E402
 from slm_math.resuming import begin  # noqa: E402
 from slm_math.run_loggers import loggers_of, prepare_loggers  # noqa: E402
 
@@ -57,7 +58,6 @@ logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # their reports
 
 ROOT = "runs/default"  # default_root_dir of a run whose config sets none
-SECRET = re.compile(r"(^|_)(api_key|token|password|secret)$")
 
 
 class TrainingParser(Parser, LightningArgumentParser):
@@ -71,7 +71,7 @@ class TrainingParser(Parser, LightningArgumentParser):
 
 class SaveConfig(SaveConfigCallback):
     """Writes the configuration beside the log of metrics, and hands it to all loggers as
-    hyper-parameters.
+    hyper-parameters, in both without secrets.
     """
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -83,7 +83,8 @@ class SaveConfig(SaveConfigCallback):
         folder = Path(logs[-1] if logs else trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         new = folder / "config.yaml.new"
-        self.parser.save(self.config, new, skip_none=False, overwrite=True, multifile=False)
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        new.write_text(text, encoding="utf-8")
         new.replace(folder / "config.yaml")
 
 
@@ -200,13 +201,4 @@ def default_precision(accelerator: str | None) -> str:
 
 def plain(parser: Any, config: Any) -> Any:
     """A configuration as plain data, without secrets."""
-    return json.loads(
-        parser.dump(config, format="json", skip_none=False), object_hook=_without_secrets
-    )
-
-
-def _without_secrets(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: "(not shown)" if SECRET.search(key) and isinstance(value, str) else value
-        for key, value in values.items()
-    }
+    return without_secrets(json.loads(parser.dump(config, format="json", skip_none=False)))

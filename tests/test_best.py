@@ -41,10 +41,12 @@ def fitted(
     resume: str | None = None,
     stop: int | None = None,
     looks: int = 1,
+    patience: int | None = None,
     **options: Any,
 ) -> L.Trainer:
     """A run of eight epochs at most, with checkpoints and what configs/best.yaml adds."""
     best, early = watching(dirpath=str(root / "checkpoints"), every_n_epochs=looks)
+    early.patience = patience or early.patience
     evaluation = AgentEval({"scripted": Scripted()}, limit=None, **options)
     every = [evaluation, best, early, Script(stop), Checkpoints(), StopReason(), *more]
     run = trainer(
@@ -122,6 +124,17 @@ def test_resumed_run_keeps_the_best_and_its_patience(
     assert not list(root.rglob("best-v*"))
 
 
+def test_patience_of_a_resumed_run_is_the_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the old one it would end at epoch 4."""
+    fitted(tmp_path, stop=3)
+    again = fitted(tmp_path, resume=str(tmp_path / "checkpoints" / "last.ckpt"), patience=6)
+    assert again.current_epoch == 8
+    said = capsys.readouterr().out
+    assert "EarlyStopping.patience is 6 now, and was 3: 1 evaluations have passed" in said
+
+
 def test_kill_between_the_two_checkpoints_of_an_epoch_leaves_one_best(tmp_path: Path) -> None:
     """The best is written, and the run goes on from before the evaluation."""
     fitted(tmp_path, stop=1)
@@ -191,6 +204,26 @@ def test_best_goes_over_a_training_config(name: str, capsys: pytest.CaptureFixtu
     config = yaml.safe_load(capsys.readouterr().out)
     classes = [spec["class_path"].rpartition(".")[2] for spec in config["trainer"]["callbacks"]]
     assert classes == [*own, "ModelCheckpoint", "EarlyStopping"]
+
+
+def test_best_of_another_agent_is_what_the_refusal_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("grpo/solver", "grpo/self_correction", "fast", "best")
+    files = [f"--config={ROOT / 'configs' / name}.yaml" for name in names]
+    small = ["--model.policy.path=null", "--model.policy.scratch.layers=1"]
+    files[2:3] = [*small, f"--trainer.default_root_dir={tmp_path / 'run'}"]
+    with pytest.raises(SystemExit):
+        run(["fit", *files])
+    error = capsys.readouterr().err
+    hint = error.rpartition("give --config '")[2].partition("'")[0]
+    with pytest.raises(SystemExit):
+        run(["fit", *files, f"--config={hint}", "--print_config"])
+    callbacks = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
+    options = [spec["init_args"] for spec in callbacks[-2:]]
+    assert [one["monitor"] for one in options] == 2 * ["eval/self_correction/accuracy"]
+    assert [one["mode"] for one in options] == ["max", "max"]
+    assert options[1]["patience"] == 3
 
 
 @pytest.mark.parametrize("name", ["sft/lora", "grpo/solver"])

@@ -2,6 +2,7 @@
 refused before a model loads.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,26 @@ def test_other_sets_of_problems_come_before_the_agent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [ACCURACY, "scripted", "eval/scripted/low", "eval/scripted/pass@4"]
+    "name",
+    [
+        *(ACCURACY, "scripted", "val/token_accuracy", "train/reward"),
+        *(f"eval/scripted/{name}" for name in ("low", "pass@4", "round_2/accuracy", "oracle")),
+        *(f"eval/scripted/{name}" for name in ("balanced_accuracy", "level/3/low")),
+    ],
 )
 def test_search_for_the_worst_accuracy_is_refused(name: str, tmp_path: Path) -> None:
     wrong = ModelCheckpoint(monitor=name)
     assert "set mode: max" in refused(tmp_path, [wrong, AgentEval({"scripted": Scripted()})])
+
+
+def test_few_names_of_many_agents_are_listed(tmp_path: Path) -> None:
+    evaluation = AgentEval(
+        {f"{word}_agent": Scripted() for word in ("a", "b", "c", "d", "e", "f", "g", "second")}
+    )
+    error = refused(tmp_path, [watching("eval/secnd_agent/accuracy")[0], evaluation])
+    assert "this run has eval/second_agent/NAME, eval/" in error
+    assert "and 4 more of eval/" in error
+    assert len(error) < 600
 
 
 def test_agent_that_is_not_there_is_refused_by_the_command(
@@ -113,9 +129,12 @@ def test_metric_that_an_agent_has_not_is_named_after_its_first_evaluation(
     fit = trainer(
         tmp_path, callbacks=[evaluation, best], limit_train_batches=1, enable_checkpointing=True
     )
-    said = "monitors eval/scripted/acuracy, and eval/scripted has no acuracy: it has accuracy, "
-    with pytest.raises(ValueError, match=said):
+    said = "monitors eval/scripted/acuracy, and eval/scripted has no acuracy; the nearest are acc"
+    with pytest.raises(ValueError, match=said) as caught:
         fit.fit(sft(), data(Indexed()))
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 300
+    summary = str(caught.value).rpartition(", and ")[2].partition(" ")[0]
+    assert "accuracy" in json.loads(Path(summary).read_text())
     assert fit.global_step == (0 if at_start else 1)
 
 

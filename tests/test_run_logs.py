@@ -4,16 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from slm_math.cli import run
 from slm_math.report.load import load
-from slm_math.run_loggers import loggers_of
+from slm_math.run_loggers import loggers_of, prepare_loggers
 
 SMALL = [
     *("fit", "--config=configs/grpo/solver.yaml", "--config=configs/fast.yaml"),
@@ -28,11 +30,12 @@ class Remote(Logger):
     Args:
         notes: the file.
         api_key: what opens the service.
+        more: what else the service takes.
     """
 
     name, version = "remote", 0
 
-    def __init__(self, notes: str, api_key: str = "") -> None:
+    def __init__(self, notes: str, api_key: str = "", **more: Any) -> None:
         super().__init__()
         self.notes = notes
 
@@ -64,9 +67,46 @@ def test_every_logger_gets_the_options_of_the_run_without_secrets(tmp_path: Path
         assert told["model"]["init_args"]["optim"]["lr"] == 0.004
         assert told["data"]["init_args"]["batch_size"] == 8
         assert told["model"]["init_args"]["inference"]["sampling"]["max_new_tokens"] == 6
-        assert told["trainer"]["logger"][0]["init_args"]["api_key"] == "(not shown)"
-    manifests = [*tmp_path.glob("eval/*/*/manifest.json"), tmp_path / "manifest.json"]
-    assert not any("k-5150" in path.read_text() for path in manifests)
+        assert told["trainer"]["logger"][0]["init_args"]["api_key"] == "***"
+
+
+def files_with(text: str, folder: Path) -> list[str]:
+    """The files below a folder that hold a text."""
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    return [str(path) for path in written if text.encode() in path.read_bytes()]
+
+
+def test_secret_of_the_command_is_in_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    own = [
+        *("--trainer.logger=test_run_logs.Remote", f"--trainer.logger.notes={notes}"),
+        "--config=trainer: {logger: {init_args: {api_key: k-5150}}}",
+        *("--trainer.logger.dict_kwargs.hfToken", "k-5150"),
+    ]
+    command = [*SMALL, f"--trainer.default_root_dir={tmp_path / 'root'}", *own]
+    monkeypatch.setattr("sys.argv", ["slm-math", *command])
+    run(command)
+    assert files_with("k-5150", tmp_path) == []
+    manifest = json.loads((tmp_path / "root/manifest.json").read_text())
+    assert manifest["command"][:-3] == command[:-3]
+    assert json.dumps(manifest["command"][-3:]).count("***") == 2
+    [config] = tmp_path.glob("root/logs/*/config.yaml")
+    assert config.read_text().count("'***'") == 2
+
+
+def test_written_config_asks_for_the_secret_that_it_does_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {"trainer": {"logger": {"class_path": "Remote", "init_args": {"api_key": "***"}}}}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(written))
+    with pytest.raises(SystemExit):
+        run(["fit", f"--config={file}"])
+    said = capsys.readouterr().err
+    assert "trainer.logger.init_args.api_key: *** stands where a run does not write" in said
+    assert said.count("\n") == 1
 
 
 def test_loggers_of_ones_own_keep_the_roots_log_beside_them(tmp_path: Path) -> None:
@@ -132,8 +172,62 @@ def test_wandb_writes_offline(tmp_path: Path) -> None:
     content = file.read_bytes()
     for name in (b"train/reward", b"eval/single_shot/accuracy", b"init_args", b"group_size"):
         assert name in content
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not [path for path in written if b"k-5150" in path.read_bytes()]
+    assert files_with("k-5150", tmp_path) == []
+
+
+def test_names_of_roots_in_one_folder_of_logs_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    pytest.importorskip("tensorboard", reason="needs the extra `loggers`")
+    roots = ("runs/a", "../runs/a", "/runs/a", "runs-a", "./runs/a", str(tmp_path / "here/runs/a"))
+    names = []
+    for root in roots:
+        one = Namespace(class_path="TensorBoardLogger", init_args=Namespace(version=None))
+        prepare_loggers(one, Path(root))
+        names.append(one.init_args.version)
+    assert len(set(names[:4])) == 4
+    assert names[4:] == 2 * names[:1]
+    assert all("runs" in name and "/" not in name for name in names)
+
+
+WANDB: dict[str, tuple[dict[str, str], dict[str, Any], bool]] = {
+    "nothing": ({}, {}, False),
+    "key": ({"WANDB_API_KEY": 40 * "0"}, {}, True),
+    "mode": ({"WANDB_MODE": "offline"}, {}, True),
+    "option": ({}, {"offline": True}, True),
+    "other host in netrc": ({"NETRC": "machine elsewhere login user password x"}, {}, False),
+    "login": (
+        {"NETRC": "machine board.lab login user password x", "WANDB_BASE_URL": "http://board.lab"},
+        {},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WANDB)
+def test_wandb_that_would_ask_for_a_key_is_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="needs the extra `loggers`")
+    variables, options, works = WANDB[kind]
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"NETRC": ""} | variables).items():
+        if name == "NETRC":
+            (tmp_path / "netrc").write_text(value)
+            value = str(tmp_path / "netrc")
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    wandb.teardown()  # it reads the environment once
+    one = Namespace(class_path="WandbLogger", init_args=Namespace(**options))
+    if works:
+        prepare_loggers(one, tmp_path)
+    else:
+        with pytest.raises(ValueError, match=r"set WANDB_API_KEY or .* WANDB_MODE=offline"):
+            prepare_loggers(one, tmp_path)
+    wandb.teardown()
 
 
 @pytest.mark.parametrize("name", LOGGERS)
@@ -143,7 +237,12 @@ def test_logger_without_its_package_is_told_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("slm_math.run_loggers.find_spec", lambda package: None)
+    def missing(package: str) -> None:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("slm_math.run_loggers.distribution", missing)
+    (tmp_path / LOGGERS[name]).mkdir()  # wandb makes a folder of its name, which is no package
+    monkeypatch.syspath_prepend(tmp_path)
     extra = [f"--trainer.logger={name}", f"--trainer.logger.save_dir={tmp_path}"]
     with pytest.raises(SystemExit):
         run([*SMALL, f"--trainer.default_root_dir={tmp_path / 'root'}", *extra])

@@ -65,10 +65,13 @@ class Comparison:
 
     def shown_difference(self) -> str:
         """The difference in per cent, with its interval."""
-        difference, low, high = (
-            round(100 * value, 1) + 0.0 for value in (self.difference, self.low, self.high)
-        )
-        return f"{difference:+.1f} [{low:.1f}, {high:.1f}]"
+        return shown_difference(self.difference, self.low, self.high)
+
+
+def shown_difference(difference: float, low: float, high: float) -> str:
+    """A difference of shares in per cent, with its interval: `+12.0 [3.1, 20.9]`."""
+    difference, low, high = (round(100 * value, 1) + 0.0 for value in (difference, low, high))
+    return f"{difference:+.1f} [{low:.1f}, {high:.1f}]"
 
 
 def shown_p(p: float) -> str:

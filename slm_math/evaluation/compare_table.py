@@ -7,13 +7,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from slm_math.evaluation.compare import Comparison, adjusted, compare, shown_p
+from slm_math.evaluation.compare import (
+    Comparison,
+    adjusted,
+    compare,
+    shown_difference,
+    shown_p,
+)
+from slm_math.evaluation.compare_verdicts import (
+    BalancedComparison,
+    adjusted_balanced,
+    compare_balanced,
+)
 from slm_math.evaluation.plain import cell, encodable, plain, print_line
 from slm_math.evaluation.runs import (
     FinishedEvaluation,
@@ -30,8 +42,9 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
 
     Prints every difference of accuracy with its 95 % interval, its p-value (exact McNemar test;
     sign-flip permutation for several samples per problem), also corrected for several comparisons
-    (Holm), and the problems that flipped. Runs on different problems, unfinished runs and runs
-    that different versions graded are rejected.
+    (Holm), and the problems that flipped; of verdicts on drafts also that of balanced accuracy,
+    with problems as the units. Runs on different problems, unfinished runs and runs that different
+    versions graded are rejected.
 
     Args:
         folders: agents' folders (with records.jsonl), or folders of agents: outputs of `slm-math
@@ -50,8 +63,11 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
     }
     every = iter(adjusted([one for comparisons in by_agent.values() for one in comparisons]))
     by_agent = {agent: [next(every) for _ in some] for agent, some in by_agent.items()}
+    balanced = _balanced(groups)
     for agent, comparisons in by_agent.items():
         console.print(comparison_table(agent, comparisons))
+        if balanced[agent]:
+            console.print(balanced_table(agent, balanced[agent]))
         for note in identity_notes(groups[agent]):
             print_line(console, plain(note, 2000))
         for comparison in comparisons:
@@ -62,9 +78,9 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
         print_line(console, f"not compared, because only one folder has that agent: {agents}")
     if out:
         data = [
-            _to_json(agent, comparison, groups[agent])
+            _to_json(agent, comparison, groups[agent], more)
             for agent, comparisons in by_agent.items()
-            for comparison in comparisons
+            for comparison, more in zip_longest(comparisons, balanced[agent])
         ]
         notes = [note for group in groups.values() for note in identity_notes(group)]
         write_json(Path(out), {"comparisons": data, "notes": notes, "not_compared": left_out})
@@ -98,6 +114,39 @@ def comparison_table(agent: str, comparisons: Sequence[Comparison]) -> Table:
             str(len(c.lost)),
         )
         table.add_row(cell(c.b, 200), *shown)
+    return table
+
+
+def _balanced(
+    groups: Mapping[str, Mapping[str, FinishedEvaluation]],
+) -> dict[str, list[BalancedComparison]]:
+    """The comparisons of balanced accuracy by agent, their p corrected for all of them."""
+    found = {
+        agent: compare_balanced({name: one.records for name, one in group.items()})
+        for agent, group in groups.items()
+    }
+    every = iter(adjusted_balanced([one for some in found.values() for one in some]))
+    return {agent: [next(every) for _ in some] for agent, some in found.items()}
+
+
+def balanced_table(agent: str, comparisons: Sequence[BalancedComparison]) -> Table:
+    """The comparisons of balanced accuracy of one agent with their common baseline, in per cent."""
+    first = comparisons[0]
+    title = (
+        f"{agent}: balanced accuracy in %, {first.drafts} drafts of {first.problems} problems, "
+        "permutation by problem"
+    )
+    table = Table(title=cell(title, 200), title_justify="left")
+    table.add_column("run", overflow="fold")
+    corrected = any(c.p_adjusted != c.p for c in comparisons)
+    headings = ("balanced", "difference, 95 %", "p (Holm)" if corrected else "p")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_row(cell(first.a, 200), f"{100 * first.balanced_accuracy[0]:.1f}", "baseline", "")
+    for c in comparisons:
+        p = shown_p(c.p) + (f" ({shown_p(c.p_adjusted)})" if corrected else "")
+        difference = shown_difference(c.difference, c.low, c.high)
+        table.add_row(cell(c.b, 200), f"{100 * c.balanced_accuracy[1]:.1f}", difference, p)
     return table
 
 
@@ -156,11 +205,15 @@ def _answers(answers: Sequence[str | None]) -> str:
 
 
 def _to_json(
-    agent: str, comparison: Comparison, runs: Mapping[str, FinishedEvaluation]
+    agent: str,
+    comparison: Comparison,
+    runs: Mapping[str, FinishedEvaluation],
+    balanced: BalancedComparison | None,
 ) -> dict[str, Any]:
     pair = runs[comparison.a], runs[comparison.b]
     flipped = {word: _flips(getattr(comparison, word), *pair) for word in ("gained", "lost")}
-    return _encodable({"agent": agent, **asdict(comparison), **flipped})
+    more = {} if balanced is None else {"balanced": asdict(balanced)}
+    return _encodable({"agent": agent, **asdict(comparison), **flipped, **more})
 
 
 def _encodable(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -76,6 +76,13 @@ def warning_lines(summaries: Mapping[str, Summary]) -> list[str]:
     return [f"warning: {name}: {line}" for name, s in summaries.items() for line in s.warnings]
 
 
+WIDTH = 80  # columns of a line
+ROUND_SHARES = {
+    "round_1/accuracy": "first draft right",
+    "stayed_right": "right at first and in the end",
+    "improved": "improved",
+    "degraded": "degraded",
+}
 VERDICT_RATES = {
     "balanced_accuracy": "balanced accuracy",
     "true_positive_rate": "right drafts recognized",
@@ -91,9 +98,9 @@ def verdicts_table(summaries: Mapping[str, Summary]) -> Table | None:
     if not judges:
         return None
     table = Table(title="verdicts on drafts in %, 95 % interval", title_justify="left")
-    table.add_column("agent", no_wrap=True)
-    for heading in (*VERDICT_RATES.values(), "no verdict"):
-        table.add_column(heading, justify="right")
+    table.add_column("agent", overflow="fold")
+    for heading, width in zip((*VERDICT_RATES.values(), "no verdict"), (12, 12, 12, 7)):
+        table.add_column(heading, justify="right", min_width=width)
     for name, summary in judges.items():
         rates = [_rate(summary, key) for key in VERDICT_RATES]
         table.add_row(cell(name, 200), *rates, f"{100 * summary.metrics['no_answer']:.1f}")
@@ -104,11 +111,11 @@ def _rate(summary: Summary, key: str) -> str:
     if key not in summary.intervals:
         return "-"
     low, high, n = summary.intervals[key]
-    return f"{100 * summary.metrics[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]\nn = {n}"
+    return f"{100 * summary.metrics[key]:.1f}\n[{100 * low:.1f}, {100 * high:.1f}]\nn = {n}"
 
 
 def calibration_lines(summaries: Mapping[str, Summary]) -> list[str]:
-    """A line for every agent that judged drafts several times: of the drafts that a share of its
+    """Lines on every agent that judged drafts several times: of the drafts that a share of its
     verdicts calls right, the share that is.
     """
     lines = []
@@ -122,15 +129,14 @@ def calibration_lines(summaries: Mapping[str, Summary]) -> list[str]:
             error, low, high = (
                 100 * summary.metrics[f"calibration_error{end}"] for end in ("", "_low", "_high")
             )
-            lines.append(
-                f"{name}: right drafts in %, by the share of verdicts that say CORRECT: "
-                f"{'; '.join(parts)}; calibration error {error:.1f} [{low:.1f}, {high:.1f}]"
-            )
+            parts.append(f"calibration error {error:.1f} [{low:.1f}, {high:.1f}]")
+            title = f"{name}: right drafts in %, by the share of verdicts that say CORRECT:"
+            lines += [title, *packed("  ", parts)]
     return lines
 
 
 def metric_lines(summaries: Mapping[str, Summary]) -> list[str]:
-    """A line for every agent with several samples per problem, rounds, verdicts or choices."""
+    """Lines on every agent with several samples per problem, rounds, verdicts or choices."""
     lines = []
     for name, summary in summaries.items():
         metrics = summary.metrics
@@ -141,11 +147,8 @@ def metric_lines(summaries: Mapping[str, Summary]) -> list[str]:
             if "@" in key and f"{key}_low" in metrics
         ]
         if "rounds" in metrics:
-            shares = (
-                f"{key.replace('_', ' ')} {100 * metrics[key]:.1f} %"
-                for key in ("first_right", "improved", "degraded")
-            )
-            parts.append(f"{metrics['rounds']:.1f} rounds, {', '.join(shares)}")
+            parts.append(f"{metrics['rounds']:.1f} rounds")
+            parts += [f"{words} {100 * metrics[key]:.1f} %" for key, words in ROUND_SHARES.items()]
         if "verifier_accuracy" in metrics:
             parts.append(
                 f"verdicts that agree with the grader {100 * metrics['verifier_accuracy']:.1f} %"
@@ -153,8 +156,19 @@ def metric_lines(summaries: Mapping[str, Summary]) -> list[str]:
         if "approves_wrong" in metrics:
             parts.append(f"wrong drafts called CORRECT {100 * metrics['approves_wrong']:.1f} %")
         parts += selection_parts(summaries[name])
-        lines += [f"{name}: {'; '.join(parts)}"] if parts else []
+        lines += packed(f"{name}: ", parts)
     return lines
+
+
+def packed(start: str, parts: Sequence[str]) -> list[str]:
+    """Parts in as few lines of 80 columns as hold them whole; [] without parts."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len("; ;") + len(part) <= WIDTH:
+            lines[-1] += f"; {part}"
+        else:
+            lines.append(f"  {part}" if lines else f"{start}{part}")
+    return [f"{line};" for line in lines[:-1]] + lines[-1:]
 
 
 def selection_parts(summary: Summary) -> list[str]:

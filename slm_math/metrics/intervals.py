@@ -8,7 +8,7 @@ from functools import cache
 from typing import TypeAlias
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
-# metric name -> (problem id, value) of every sample or verdict that it is the mean of
+# metric name -> (solved problem, value) of every sample or verdict that it is the mean of
 Observations: TypeAlias = dict[str, list[tuple[str, float]]]
 
 

@@ -32,7 +32,7 @@ def correct_by_round(record: Record) -> list[bool]:
 def round_metrics(records: Sequence[Record]) -> dict[str, float]:
     """How answers changed from round to round, over records with drafts; {} if there are none.
 
-    `rounds` is the mean number. Four shares add up to 1: `first_right` (the first draft and the
+    `rounds` is the mean number. Four shares add up to 1: `stayed_right` (the first draft and the
     answer are correct), `improved` (the answer only), `degraded` (the first draft only), `failed`
     (neither). `round_r/accuracy` is the accuracy if every sample had stopped after round r at the
     latest; `after_r/accuracy` and `after_r/share` are accuracy and share of the samples that ended
@@ -201,7 +201,7 @@ def answer_observations(records: Sequence[Record]) -> Observations:
         "truncated": [record.truncated for record in records],
     }
     return {
-        name: [(record.id, float(value)) for record, value in zip(records, column)]
+        name: [(solved_problem(record), float(value)) for record, value in zip(records, column)]
         for name, column in columns.items()
     }
 
@@ -210,7 +210,7 @@ def round_observations(records: Sequence[Record]) -> Observations:
     """A value per sample with drafts; see `round_metrics`."""
     drafted = [(record, rounds) for record in records if (rounds := correct_by_round(record))]
     outcomes = {  # (first draft is correct, answer is correct)
-        "first_right": (True, True),
+        "stayed_right": (True, True),
         "improved": (False, True),
         "degraded": (True, False),
         "failed": (False, False),
@@ -218,15 +218,18 @@ def round_observations(records: Sequence[Record]) -> Observations:
     values: Observations = {}
     for name, outcome in outcomes.items() if drafted else ():
         values[name] = [
-            (record.id, float((rounds[0], record.correct) == outcome)) for record, rounds in drafted
+            (solved_problem(record), float((rounds[0], record.correct) == outcome))
+            for record, rounds in drafted
         ]
     for r in range(1, max((len(rounds) for _, rounds in drafted), default=0) + 1):
         values[f"round_{r}/accuracy"] = [
-            (record.id, float(rounds[r - 1] if len(rounds) > r else record.correct))
+            (solved_problem(record), float(rounds[r - 1] if len(rounds) > r else record.correct))
             for record, rounds in drafted
         ]
         values[f"after_{r}/accuracy"] = [
-            (record.id, float(record.correct)) for record, rounds in drafted if len(rounds) == r
+            (solved_problem(record), float(record.correct))
+            for record, rounds in drafted
+            if len(rounds) == r
         ]
     return values
 

@@ -11,6 +11,7 @@ import numpy as np
 from slm_math.answers import classes
 from slm_math.metrics.intervals import wilson
 from slm_math.metrics.records import pass_at_k
+from slm_math.metrics.verdicts import solved_problem
 from slm_math.records.record import Record
 
 RESAMPLES = 2000
@@ -54,29 +55,36 @@ def maj_at_k(labels: Sequence[int | None], correct: Sequence[bool], k: int, seed
     return float(expected.mean())
 
 
-def bootstrap(values: Sequence[Sequence[float]], seed: int = 0) -> list[tuple[float, float]]:
-    """95 % percentile intervals of means over problems (Efron 1979); `values` is (P, K): K metrics
-    of P problems.
+def bootstrap(
+    values: Sequence[Sequence[float]], seed: int = 0, units: Sequence[str] | None = None
+) -> list[tuple[float, float]]:
+    """95 % percentile intervals of means over rows (Efron 1979); `values` is (P, K): K metrics of P
+    rows. Units are drawn: rows of the same of the P `units` together, by default each row alone.
 
-    Where all problems agree, resampling would give an interval of width 0; the problems then count
-    as one sample each (Wilson).
+    Where all rows agree, resampling would give an interval of width 0; the units then count as one
+    sample each (Wilson).
     """
     table = np.asarray(values, dtype=float)
-    draws = np.random.default_rng(seed).multinomial(
-        len(table), np.full(len(table), 1 / len(table)), RESAMPLES
-    )
-    means = draws @ table / len(table)
+    places = {unit: place for place, unit in enumerate(dict.fromkeys(units or range(len(table))))}
+    n = len(places)
+    sums, counts = np.zeros((n, table.shape[1])), np.zeros(n)
+    for unit, row in zip(units or range(len(table)), table):
+        sums[places[unit]] += row
+        counts[places[unit]] += 1
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    means = draws @ sums / (draws @ counts)[:, None]
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
     percentiles = list(zip(low.tolist(), high.tolist()))
     constant = [len(set(column)) == 1 for column in table.T.tolist()]
     return [
-        wilson(mean * len(table), len(table)) if same else ends
+        wilson(mean * n, n) if same else ends
         for same, mean, ends in zip(constant, table.mean(axis=0).tolist(), percentiles)
     ]
 
 
 def sample_metrics(records: Sequence[Record]) -> dict[str, float]:
-    """`pass@k` and `maj@k` of records, with `_low` and `_high`; {} for one sample per problem.
+    """`pass@k` and `maj@k` of records, with `_low` and `_high`; {} for one sample per problem. Of
+    drafts to judge, each has its samples, and the problems that they solve are the units.
 
     For k = 2, 4, ... up to the fewest samples that a problem has, and for that number.
     """
@@ -92,7 +100,8 @@ def sample_metrics(records: Sequence[Record]) -> dict[str, float]:
     table = [_problem_metrics(group, sizes) for group in groups.values()]
     means = np.mean(table, axis=0).tolist()
     metrics: dict[str, float] = {}
-    for name, mean, (low, high) in zip(names, means, bootstrap(table)):
+    units = [solved_problem(group[0]) for group in groups.values()]
+    for name, mean, (low, high) in zip(names, means, bootstrap(table, units=units)):
         metrics |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     return metrics
 

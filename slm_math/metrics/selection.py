@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from slm_math.answers import classes
 from slm_math.metrics.intervals import Observations
+from slm_math.metrics.verdicts import solved_problem
 from slm_math.records.record import NoteEvent, Record
 
 
@@ -37,7 +38,7 @@ def selection_observations(records: Sequence[Record]) -> Observations:
                 row["selection_accuracy"] = bool(choice.correct)
                 row["selection_majority"] = majority
         for name, value in row.items():
-            values[name].append((record.id, float(value)))
+            values[name].append((solved_problem(record), float(value)))
     return values
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from slm_math.metrics.intervals import interval, pooled
 from slm_math.metrics.programs import Programs, count_programs
 from slm_math.metrics.records import record_metrics, reward_metrics
-from slm_math.metrics.rounds import means, observations
+from slm_math.metrics.rounds import observations
 from slm_math.metrics.verdicts import SIDES, balanced_interval, solved_problem, verdict_sides
 from slm_math.metrics.warnings import summary_warnings
 from slm_math.records.files import expected_samples, read_manifest, read_records
@@ -173,10 +173,7 @@ def share_intervals(records: Sequence[Record]) -> dict[str, tuple[float, float, 
         if pairs:
             intervals[name] = (*pooled(list(by_problem.values())), len(pairs))
     if set(SIDES) <= set(intervals):
-        rates = means(verdict_sides(records))
-        intervals["balanced_accuracy"] = balanced_interval(
-            [rates[side] for side in SIDES], [intervals[side] for side in SIDES]
-        )
+        intervals["balanced_accuracy"] = balanced_interval(verdict_sides(records), intervals)
     return intervals
 
 

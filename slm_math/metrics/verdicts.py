@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from slm_math.answers.verdicts import DECISIONS
@@ -39,11 +40,40 @@ def balanced_accuracy(sides: Mapping[str, float]) -> float | None:
     return None if set(sides) != set(SIDES) else sum(sides.values()) / 2
 
 
-def balanced_interval(rates: Sequence[float], intervals: Sequence[Interval]) -> Interval:
-    """95 % interval of the mean of two independent rates, from their own intervals (Zou and Donner
-    2008, MOVER).
+def balanced_interval(
+    observed: Observations, intervals: Mapping[str, Interval]
+) -> tuple[float, float, int]:
+    """95 % interval of the mean of both rates, and the number of their observations, given the
+    intervals of each (Zou 2008, MOVER).
+
+    Problems with right and with wrong drafts correlate the rates. The correlation is that of the
+    problems' sums of residuals, whose squares estimate the variance of a ratio of sums (Cochran
+    1977, section 6.3).
     """
+    residuals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # by problem, of each rate
+    rates = [_mean(observed[side]) for side in SIDES]
+    for place, side in enumerate(SIDES):
+        for problem, value in observed[side]:
+            residuals[problem][place] += value - rates[place]
+    first, second = zip(*residuals.values())
+    spread = math.sqrt(_dot(first, first) * _dot(second, second))
+    correlation = _dot(first, second) / spread if spread else 0.0
+    lows, highs, counts = zip(*(intervals[side] for side in SIDES))
     mean = sum(rates) / 2
-    below = math.hypot(*(rate - low for rate, (low, _, _) in zip(rates, intervals))) / 2
-    above = math.hypot(*(high - rate for rate, (_, high, _) in zip(rates, intervals))) / 2
-    return mean - below, mean + above, sum(n for _, _, n in intervals)
+    below = _half([rate - low for rate, low in zip(rates, lows)], correlation)
+    above = _half([high - rate for rate, high in zip(rates, highs)], correlation)
+    return mean - below, mean + above, sum(counts)
+
+
+def _mean(pairs: Sequence[tuple[str, float]]) -> float:
+    return sum(value for _, value in pairs) / len(pairs)
+
+
+def _half(margins: Sequence[float], correlation: float) -> float:
+    """The margin of the mean of two correlated estimates, from their own."""
+    one, two = margins
+    return math.sqrt(max(one * one + two * two + 2 * correlation * one * two, 0.0)) / 2
+
+
+def _dot(one: Sequence[float], two: Sequence[float]) -> float:
+    return math.fsum(a * b for a, b in zip(one, two))

@@ -129,16 +129,22 @@ def _unscored(step: int, records: Sequence[Record]) -> Iterable[str]:
 
 def _dead_groups(records: Sequence[Record], roles: int) -> str:
     learning = {role: 0 for record in records for role in record.advantages}
-    rewards = [
-        record.rewards[role]
-        for record in records
-        for role in learning
-        if not math.isnan(record.rewards[role])
-    ]
     of_role = f" for {', '.join(learning)}, whose turn it is," if 0 < len(learning) < roles else ""
-    mean = f"mean reward {math.fsum(rewards) / len(rewards):.2f}" if rewards else "none was scored"
+    rewards = ", ".join(
+        f"{f'{role} ' if len(learning) > 1 else ''}{_mean_reward(records, role)}"
+        for role in learning
+    )
     groups = len({record.id for record in records})
     return (
         f"all {groups} groups are dead{of_role} (the samples of a problem earned the same, "
-        f"{mean}): nothing to learn from"
+        f"{rewards or 'none was scored'}): nothing to learn from"
     )
+
+
+def _mean_reward(records: Sequence[Record], role: str) -> str:
+    rewards = [
+        record.rewards[role]
+        for record in records
+        if role in record.rewards and not math.isnan(record.rewards[role])
+    ]
+    return f"mean reward {math.fsum(rewards) / len(rewards):.2f}" if rewards else "none was scored"

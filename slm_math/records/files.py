@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from slm_math.records.encoding import from_json, json_line
 from slm_math.records.environment import environment
 from slm_math.records.record import Record
+from slm_math.records.redaction import without_secrets
 from slm_math.types import Image, Task
 
 # the whole configuration of the running command, for manifests; the command line sets it
@@ -27,14 +28,14 @@ class RecordFile:
     """Appends records to a file and knows which samples it holds, so that a rerun continues an
     interrupted evaluation.
 
-    `identity` is what must be equal for two runs to be the same evaluation. If the folder holds
-    another evaluation, that is an error; with `set_aside` the folder is renamed instead
-    (`<name>.replaced-1`, `-2`, ...). An evaluation in which no workflow came to its end is nobody's
-    (a first attempt with a wrong model or address): it is replaced if it has no records, and
-    renamed if it has records of broken workflows. An incomplete last line, left by a killed
-    process, is removed; only `replace` rewrites complete records. A sample that broke is run again:
-    the newest record of a sample counts, and `replace` removes the older ones. The file is locked:
-    only one process may write to it.
+    `identity` is what must be equal for two runs to be the same evaluation, but for secrets, which
+    no manifest holds. If the folder holds another evaluation, that is an error; with `set_aside`
+    the folder is renamed instead (`<name>.replaced-1`, `-2`, ...). An evaluation in which no
+    workflow came to its end is nobody's (a first attempt with a wrong model or address): it is
+    replaced if it has no records, and renamed if it has records of broken workflows. An incomplete
+    last line, left by a killed process, is removed; only `replace` rewrites complete records. A
+    sample that broke is run again: the newest record of a sample counts, and `replace` removes the
+    older ones. The file is locked: only one process may write to it.
 
     The manifest describes every session of the evaluation (its `legs`; one that was resumed twice
     has three): start and end, machine and versions, and how local engines decoded.
@@ -52,14 +53,14 @@ class RecordFile:
     ) -> None:
         self.path = folder / "records.jsonl"
         self.manifest = folder / "manifest.json"
-        self.identity = json.loads(json.dumps(identity, default=str))
-        self.about = dict(about or {})
+        self.identity = without_secrets(json.loads(json.dumps(identity, default=str)))
+        self.about = without_secrets(about or {})
         self.records: list[Record] = []
         self._incomplete: dict[tuple[str, int], Record] = {}  # samples that are run again
         folder.mkdir(parents=True, exist_ok=True)
         self._file = self._locked(folder)
         old = self._old_manifest(folder)
-        changed = differences(old["identity"], self.identity) if old else []
+        changed = differences(without_secrets(old["identity"]), self.identity) if old else []
         if changed and not set_aside and self._whole_records():
             raise ValueError(
                 f"{folder} holds another evaluation ({', '.join(changed)} differ): choose another "

@@ -32,7 +32,7 @@ from slm_math.report.load import AgentRun
 from slm_math.report.text import percent
 
 OUTCOMES = {  # a share of `round_metrics`: its name, color and hatch
-    "first_right": ("correct at first and in the end", "#009e73", ""),
+    "stayed_right": ("correct at first and in the end", "#009e73", ""),
     "improved": ("improved", "#56b4e9", "///"),
     "degraded": ("degraded", "#d55e00", "xxx"),
     "failed": ("incorrect at first and in the end", "#999999", ""),

@@ -63,12 +63,12 @@ def test_image_stays_in_the_first_message() -> None:
 
 @pytest.mark.parametrize(
     ("first", "second", "outcome"),
-    [(7, 7, "first_right"), (6, 7, "improved"), (7, 6, "degraded"), (6, 5, "failed")],
+    [(7, 7, "stayed_right"), (6, 7, "improved"), (7, 6, "degraded"), (6, 5, "failed")],
 )
 def test_metrics_tell_the_two_attempts_apart(first: int, second: int, outcome: str) -> None:
     trace = play(SelfCorrection(), box(first), box(second)).trace
     metrics = round_metrics([record(grade_trace(Task(PROBLEM, "7"), trace))])
-    shares = {name: metrics[name] for name in ("first_right", "improved", "degraded", "failed")}
+    shares = {name: metrics[name] for name in ("stayed_right", "improved", "degraded", "failed")}
     assert shares == {name: float(name == outcome) for name in shares}
     assert metrics["rounds"] == 2
     assert (metrics["round_1/accuracy"], metrics["round_2/accuracy"]) == (first == 7, second == 7)

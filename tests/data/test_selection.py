@@ -298,3 +298,34 @@ def test_answer_is_the_agents_own() -> None:
     with pytest.raises(StopIteration) as end:
         workflow.send([Reply(r"so \boxed{42}")])
     assert end.value.value == "42"
+
+
+def drafts(right: int, wrong: int) -> list[Task]:
+    golds = ["CORRECT"] * right + ["INCORRECT"] * wrong
+    return [
+        Task(Problem(f"d/{i}", "Is it?", answer_type="verdict"), gold)
+        for i, gold in enumerate(golds)
+    ]
+
+
+@pytest.mark.parametrize("shuffle", [None, 0, 1])
+@pytest.mark.parametrize(
+    ("right", "wrong", "limit", "numbers"),
+    [
+        (30, 30, 20, {10}),
+        (30, 30, 7, {3, 4}),
+        (90, 10, 20, {10}),
+        (90, 4, 20, {16}),
+        (4, 90, 20, {4}),
+        (3, 3, 20, {3}),
+        (30, 30, 0, {0}),
+    ],
+)
+def test_limit_keeps_as_many_right_as_wrong_drafts(
+    shuffle: int | None, right: int, wrong: int, limit: int, numbers: set[int]
+) -> None:
+    tasks = drafts(right, wrong)
+    chosen = select_problems(tasks, shuffle=shuffle, limit=limit)
+    assert len(set(ids(chosen))) == min(limit, len(tasks))
+    assert sum(task.gold == "CORRECT" for task in chosen) in numbers
+    assert chosen == select_problems(tasks, shuffle=shuffle, limit=limit)

@@ -80,7 +80,7 @@ def test_drafts_side_by_side_are_no_rounds() -> None:
 def test_rounds_of_four_records() -> None:
     assert round_metrics(FOUR) == {
         "rounds": (1 + 2 + 2 + 3) / 4,
-        "first_right": 1 / 4,
+        "stayed_right": 1 / 4,
         "improved": 1 / 4,
         "degraded": 1 / 4,
         "failed": 1 / 4,
@@ -110,7 +110,7 @@ def test_accuracy_by_round_when_it_improves() -> None:
 def test_shares_add_up_whatever_the_records() -> None:
     values = round_metrics([*FOUR, row(True, draft(False)), row(False, draft(True)), row(True)])
     assert sum(
-        values[name] for name in ("first_right", "improved", "degraded", "failed")
+        values[name] for name in ("stayed_right", "improved", "degraded", "failed")
     ) == pytest.approx(1)
     assert sum(values[f"after_{r}/share"] for r in (1, 2, 3)) == pytest.approx(1)
 

@@ -1,9 +1,13 @@
 """Rates of a verifier's verdicts, against counts by hand."""
 
+import io
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
+from slm_math.evaluation.table import summary_lines, verdicts_table
 from slm_math.metrics.intervals import pooled, wilson
 from slm_math.metrics.rounds import verdict_counts
 from slm_math.metrics.summary import summarize
@@ -79,3 +83,57 @@ def test_verdicts_are_counted_by_the_truth() -> None:
         ("INCORRECT", False): 1,
         ("UNCLEAR", False): 3,
     }
+
+
+def judged(problems: int, drafts: str, samples: int = 1) -> list[Record]:
+    """Verdicts on right and wrong drafts of problems; those on a problem are all right or wrong."""
+    return [
+        replace(verdict(n, gold, gold if n % 3 else SWAPPED[gold], f"{gold}{draft}"), sample=sample)
+        for n in range(problems)
+        for gold in SWAPPED
+        for draft in drafts
+        for sample in range(samples)
+    ]
+
+
+SWAPPED = {"CORRECT": "INCORRECT", "INCORRECT": "CORRECT"}
+
+
+def width(interval: Sequence[float]) -> float:
+    return interval[1] - interval[0]
+
+
+def test_rates_of_the_same_problems_are_correlated() -> None:
+    """Both rates are then equal, so that their mean is as uncertain as each."""
+    intervals = summarize(judged(30, "a")).intervals
+    rate = intervals["true_positive_rate"]
+    assert intervals["balanced_accuracy"][:2] == pytest.approx(rate[:2])
+    assert width(rate) == pytest.approx(width(wilson(20, 30)))
+
+
+@pytest.mark.parametrize("name", ["pass@2", "maj@2"])
+def test_more_drafts_of_the_same_problems_do_not_narrow_the_intervals_of_samples(name: str) -> None:
+    few, many = (summarize(judged(30, drafts, 2)).metrics for drafts in ("a", "abcdef"))
+    ends = [[metrics[f"{name}_{end}"] for end in ("low", "high")] for metrics in (few, many)]
+    assert width(ends[1]) == pytest.approx(width(ends[0]), abs=1e-9)
+    assert few[name] == many[name] == pytest.approx(2 / 3)
+
+
+def test_how_verdicts_are_stated_is_counted_by_problem() -> None:
+    ends = []
+    for drafts in ("a", "abcdef"):
+        records = [replace(one, hedged=not one.correct) for one in judged(30, drafts)]
+        ends.append(summarize(records).intervals["hedged"])
+    assert width(ends[1]) == pytest.approx(width(ends[0]))
+
+
+def test_tables_and_lines_of_verdicts_fit_eighty_columns() -> None:
+    summaries = {"judge_with_a_name": summarize(judged(100, "abc", 4))}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(verdicts_table(summaries))
+    shown = console.export_text()
+    assert "66.0" in shown
+    assert all("[" not in line or "]" in line for line in shown.splitlines())
+    lines = summary_lines(summaries)
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 80

@@ -3,6 +3,7 @@ seed it takes.
 """
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +247,22 @@ def test_problem_ids_that_occur_twice_are_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"problem ids occur twice.*arithmetic/train/0"):
         trainer(tmp_path).fit(grpo(), ProblemData(Twice()))
+
+
+def test_dead_groups_have_a_mean_reward_for_each_role() -> None:
+    records = [
+        Record(
+            f"p/{n // 2}",
+            n % 2,
+            gold="1",
+            correct=False,
+            rewards={"solver": 0.25, "verifier": 1.0 if n < 2 else 0.0},
+            advantages={"solver": 0.0, "verifier": 0.0},
+        )
+        for n in range(4)
+    ]
+    [line] = TrainingWarnings(["solver", "verifier"]).of_step(3, records, [])
+    assert "solver mean reward 0.25, verifier mean reward 0.50" in line
+    alone = [replace(one, advantages={"solver": 0.0}) for one in records]
+    [line] = TrainingWarnings(["solver"]).of_step(3, alone, [])
+    assert "earned the same, mean reward 0.25)" in line

@@ -10,7 +10,7 @@ from slm_math.agents import SingleShot
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.metrics.summary import Summary
-from slm_math.records.files import read_records
+from slm_math.records.files import RecordFile, read_records
 from slm_math.rollout.scheduler import Executors
 from slm_math.types import Problem, Reply, Sampling, Task
 
@@ -160,3 +160,12 @@ def test_records_of_version_1_are_continued(tmp_path: Path) -> None:
     again = Endpoint()
     assert run(tmp_path, again).n == 4
     assert again.asked == 1
+
+
+def test_manifest_holds_no_secret_and_another_key_is_the_same_evaluation(tmp_path: Path) -> None:
+    for key in ("k-5150", "k-2112"):
+        identity = {"engines": {"solver": {"url": "http://host", "api_key": key}}}
+        RecordFile(tmp_path / "a", identity, about={"configuration": [{"hf_token": key}]})
+        text = (tmp_path / "a/manifest.json").read_text()
+        assert key not in text
+        assert text.count("***") == 2
