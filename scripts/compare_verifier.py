@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from comparing import QUICKSTART, evaluate, options, show, show_cpu, train
+from comparing import QUICKSTART, Pairs, Rows, evaluate, options, show, show_cpu, train
 
+from slm_math.evaluation.compare import shown_difference, shown_p
+from slm_math.evaluation.compare_verdicts import adjusted_balanced, compare_balanced
 from slm_math.metrics.summary import Summary
 from slm_math.records.record import Record
 
@@ -77,6 +79,16 @@ def figures(summary: Summary) -> str:
     return f"balanced {balanced:.1f} {ends}, right {right:.1f}, wrong {wrong:.1f}"
 
 
+def differences(rows: Rows, pairs: Pairs) -> list[str]:
+    """Of every pair (a, b) the difference of balanced accuracy, b - a, paired by problem."""
+    tests = [one for a, b in pairs for one in compare_balanced({a: rows[a], b: rows[b]})]
+    return [
+        f"{one.b} - {one.a}: {shown_difference(one.difference, one.low, one.high)}, p "
+        f"{shown_p(one.p)} (Holm {shown_p(one.p_adjusted)}), n = {one.problems}"
+        for one in adjusted_balanced(tests)
+    ]
+
+
 def main() -> None:
     parser = options(__doc__ or "", "compare_verifier")
     parser.add_argument("model", help=f"an export of {QUICKSTART.name}/sft.yaml")
@@ -85,7 +97,7 @@ def main() -> None:
     chosen = parser.parse_args()
     rows = (PLAIN, *STAGES)
     seeds = {seed: {row: judged(row, seed, chosen) for row in rows} for seed in chosen.seeds}
-    show(seeds, PAIRS, figures)
+    show(seeds, PAIRS, figures, differences)
     show_cpu()
 
 

@@ -24,6 +24,7 @@ from slm_math.records.record import Record, TurnEvent
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
 
 Rows: TypeAlias = Mapping[str, Sequence[Record]]  # the evaluation of each model, by its name
+Pairs: TypeAlias = Sequence[tuple[str, str]]  # of models, the second to be compared with the first
 
 
 def options(script: str, out: str) -> ArgumentParser:
@@ -80,27 +81,34 @@ def trained_tokens(root: Path) -> int:
         return sum(event.get("tokens", 0) for line in file for event in json.loads(line)["events"])
 
 
+def accuracy_differences(rows: Rows, pairs: Pairs) -> list[str]:
+    """Of every pair (a, b) the difference of accuracy, b - a, with p corrected for all pairs."""
+    tests = adjusted([compare({a: rows[a], b: rows[b]})[0] for a, b in pairs])
+    return [f"{test.b} - {test.a}: {test.shown()} ({test.test})" for test in tests]
+
+
 def show(
     seeds: Mapping[int, Rows],
-    pairs: Sequence[tuple[str, str]],
+    pairs: Pairs,
     figures: Callable[[Summary], str] = Summary.shown,
+    differences: Callable[[Rows, Pairs], list[str]] = accuracy_differences,
 ) -> None:
-    """Prints the figures of every model and the difference b - a of every pair (a, b): of each
-    seed, and of all together, whose samples of one problem count as one observation.
+    """Prints the figures of every model and the differences of the pairs: of each seed, and of all
+    together, whose samples of one problem count as one observation.
     """
     pooled = {
         name: [replace(each, sample=seed) for seed, rows in seeds.items() for each in rows[name]]
         for name in next(iter(seeds.values()))
     }
-    for title, rows in [*((f"seed {seed}", rows) for seed, rows in seeds.items())] + [
-        (f"seeds {', '.join(map(str, seeds))}", pooled)
-    ] * (len(seeds) > 1):
+    titled = [(f"seed {seed}", rows) for seed, rows in seeds.items()]
+    if len(seeds) > 1:
+        titled.append((f"seeds {', '.join(map(str, seeds))}", pooled))
+    for title, rows in titled:
         print(f"\n{title}")
         for name, records in rows.items():
             print(f"{name:22} {figures(summarize(records))}, {len(records)} samples")
-        tests = adjusted([compare({a: rows[a], b: rows[b]})[0] for a, b in pairs])
-        for test in tests:
-            print(f"{test.b} - {test.a}: {test.shown()} ({test.test})")
+        for line in differences(rows, pairs):
+            print(line)
 
 
 def show_cpu() -> None:

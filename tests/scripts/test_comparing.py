@@ -132,7 +132,8 @@ def test_figures_of_verifiers_have_intervals_and_paired_differences(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = {"plain model": verdicts(2), "SFT": verdicts(3)}
-    comparing.show({0: rows, 5: rows}, [("plain model", "SFT")], compare_verifier.figures)
+    ways = (compare_verifier.figures, compare_verifier.differences)
+    comparing.show({0: rows, 5: rows}, [("plain model", "SFT")], *ways)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("seed")] == ["seed 0", "seed 5", "seeds 0, 5"]
     plain, sft, difference = lines[-3:]
@@ -141,7 +142,7 @@ def test_figures_of_verifiers_have_intervals_and_paired_differences(
     assert "balanced 75.0 [" in sft
     assert "right 100.0, wrong 50.0, 8 samples" in sft
     assert difference.startswith("SFT - plain model: +25.0 [")
-    assert "n = 4 (" in difference  # problems: two verdicts on one are no two observations
+    assert difference.endswith(", n = 4")  # problems: two verdicts on one are no two observations
 
 
 def test_teacher_writes_until_it_has_as_many_tokens(tmp_path: Path) -> None:
