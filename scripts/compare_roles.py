@@ -93,10 +93,6 @@ def main() -> None:
         folders = {"before": base}
         for who in ("pair", "solver", "verifier"):
             export = train(who, options.model, root / who, options)
-            if who in ALONE:  # the other role is the model before
-                export = json.dumps(
-                    {role: export if role == who else options.model for role in ALONE}
-                )
             folders[who] = evaluate(export, root / f"eval-{who}", options.n)
         records = {who: read_records(folder / "records.jsonl") for who, folder in folders.items()}
         print(f"\nseed {seed}, n = {options.n}")

@@ -75,6 +75,7 @@ USER_ERRORS = {
     "EngineError",
     "ModelError",
     "SafetensorError",
+    "YAMLError",
 }
 
 
