@@ -201,7 +201,9 @@ def _evaluation(row: Row, data: str, source: Any, profile: Mapping[str, Any]) ->
     return {
         "command": "eval",
         "config": evaluation.get("config", []),
-        "options": options | evaluation.get("options", {}),
+        "options": options
+        | evaluation.get("options", {})
+        | evaluation.get("agents", {}).get(row.agent, {}),
         "row": row.name,
         "data": data,
     }

@@ -26,6 +26,7 @@ from slm_math.data.arithmetic_families import (
     pose,
 )
 from slm_math.data.arithmetic_steps import (
+    attempt,
     evaluate,
     expression_of,
     mistaken,
@@ -50,6 +51,7 @@ class Arithmetic(Source):
         bare: the share of the worked solutions that are the answer alone, without reasoning.
         code: number of dialogues that write a program and answer with its output.
         check: number of dialogues that write a program to verify an answer.
+        correct: number of dialogues that check and correct an attempt, of which half are wrong.
         copies: number of drills that repeat the output of a program as the answer.
         drills: number of drills with equations and no story.
     """
@@ -66,11 +68,13 @@ class Arithmetic(Source):
         bare: float = 0.1,
         code: int = 3000,
         check: int = 3400,
+        correct: int = 0,
         copies: int = 1000,
         drills: int = 9000,
     ) -> None:
         counts = {"train": train, "validation": validation, "test": test, "solve": solve}
-        counts |= {"code": code, "check": check, "copies": copies, "drills": drills}
+        counts |= {"code": code, "check": check, "correct": correct}
+        counts |= {"copies": copies, "drills": drills}
         for name, count in counts.items():
             check_whole(f"Arithmetic.{name}", count, low=0)
         check_number("Arithmetic.bare", bare, low=0, high=1)
@@ -84,7 +88,7 @@ class Arithmetic(Source):
                     f"evenly over its families; {split} is {self.sizes[split]}"
                 )
         self.solve, self.bare, self.code, self.check = solve, bare, code, check
-        self.copies, self.drills = copies, drills
+        self.correct, self.copies, self.drills = correct, copies, drills
 
     def tasks(self, split: Split) -> list[Task]:
         """The problems of a split; `tags` has the family and the kind."""
@@ -146,6 +150,10 @@ class Arithmetic(Source):
             answer = evaluate(expression) if right else mistaken(draw, expression)
             question = user(render("verify_plain", problem=text, answer=str(answer)))
             chats.append(question + checking(expression, answer, DECISIONS[not right]))
+        for _ in range(round(self.correct * share)):
+            text, expression = posed(0.03)
+            question = user(render(prompt, problem=text))
+            chats.append(question + correcting(expression, attempt(draw, expression)))
         chats += [copying(draw) for _ in range(round(self.copies * share))]
         drills = [equations(draw) for _ in range(round(self.drills * share))]
         first = len(drills) * 9 // 10
@@ -166,6 +174,12 @@ def checking(expression: str, answer: int, verdict: str) -> Chat:
     """A check of an answer: a program, its output, and a verdict."""
     output = render("output_plain", output=str(evaluate(expression) == answer))
     return assistant(program(expression, answer)) + user(output) + assistant(verdict)
+
+
+def correcting(expression: str, first: str) -> Chat:
+    """An attempt, which is not learned, and the solution that follows a check of it."""
+    check = user(render("correct_plain"))
+    return assistant(Text(first, learn=False)) + check + assistant(reasoning(expression))
 
 
 def equations(draw: random.Random) -> Chat:

@@ -57,3 +57,12 @@ def mistaken(draw: random.Random, expression: str) -> int:
         draw.randint(1, 99),
     ]
     return draw.choice([slip for slip in slips if slip > 0 and slip != right] or [right + 1])
+
+
+def attempt(draw: random.Random, expression: str) -> str:
+    """A worked solution that is right, or one whose last step is wrong."""
+    if draw.random() < 0.5:
+        return reasoning(expression)
+    *lines, last = worked(expression)
+    answer = mistaken(draw, expression)
+    return "\n".join([*lines, f"{last.rpartition('=')[0]}={answer}", f"#### {answer}"])

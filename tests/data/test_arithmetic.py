@@ -81,6 +81,18 @@ def test_programs_and_verdicts_of_dialogues_are_true(source: Arithmetic, split: 
     assert judged > 10
 
 
+def test_corrections_learn_the_second_attempt_alone_whether_the_first_was_right_or_not() -> None:
+    rest = dict.fromkeys(("solve", "code", "check", "copies", "drills"), 0)
+    chats = Arithmetic(correct=60, **rest).dialogues("train")
+    right = 0
+    for chat in chats:
+        _, first, check, second = chat
+        assert check.text == "Check and correct."
+        assert [part.learn for part in (*first.content, *second.content)] == [False, True]
+        right += first.text == second.text
+    assert 15 < right < 45
+
+
 def test_no_numbers_of_one_expression_are_in_two_splits(source: Arithmetic) -> None:
     seen: dict[tuple[str, tuple[int, ...]], str] = {}
     for split in SPLITS:
