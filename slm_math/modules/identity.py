@@ -118,11 +118,16 @@ def check_identity(
 
 def _compared(value: Any) -> Any:
     """What must be equal; checkpoints of earlier versions have hashes without paths."""
-    return value["hash"] if isinstance(value, Mapping) else value
+    return value["hash"] if _is_of_files(value) else value
 
 
 def _shown(value: Any) -> str:
-    return f"{value['path']} ({value['hash']})" if isinstance(value, Mapping) else str(value)
+    return f"{value['path']} ({value['hash']})" if _is_of_files(value) else str(value)
+
+
+def _is_of_files(value: Any) -> bool:
+    """Settings of peft can be mappings, too."""
+    return isinstance(value, Mapping) and set(value) == {"hash", "path"}
 
 
 def _is_ignored(name: str, purpose: str) -> bool:
