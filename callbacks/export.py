@@ -21,8 +21,10 @@ class ExportHF(L.Callback):
     as safetensors. It does so before validation and before other callbacks, wherever it stands
     among them: an evaluation that fails leaves the export of its epoch behind.
 
-    With one adapter per role, `<root>/export/<role>` holds each. `<root>/export/base` then holds a
-    base from scratch, which exists nowhere else. The folder is replaced whole, never half-written.
+    With several roles, trained or frozen, `<root>/export/<role>` holds the adapter of each, and
+    `<root>/export/roles.json` names those that are frozen at the base. `<root>/export/base` then
+    holds a base from scratch, which exists nowhere else. The folder is replaced whole, never
+    half-written.
 
     Args:
         folder: name of the folder under the trainer's root.

@@ -10,7 +10,6 @@ where it was.
 from __future__ import annotations
 
 import argparse
-import json
 
 from comparing import (
     QUICKSTART,
@@ -55,9 +54,7 @@ def trained(who: str, seed: int, chosen: argparse.Namespace) -> str:
         *("--trainer.max_epochs=1", f"--trainer.limit_train_batches={chosen.steps}", *own),
     )
     print(f"seed {seed}, {who}: {trained_tokens(root):,} tokens sampled", flush=True)
-    if who not in ALONE:
-        return str(export)
-    return json.dumps({role: str(export if role == who else chosen.model) for role in ALONE})
+    return str(export)  # which knows the role that was frozen
 
 
 def solved(model: str, name: str, chosen: argparse.Namespace) -> list[Record]:

@@ -77,6 +77,7 @@ USER_ERRORS = {
     "SafetensorError",
     "UsageError",  # of wandb
     "AuthenticationError",
+    "YAMLError",
 }
 
 

@@ -216,9 +216,9 @@ def _hub_models(value: Any) -> list[str]:
     if not isinstance(value, str):
         return []
     from slm_math.policy.adapter_files import base_in
-    from slm_math.policy.role_paths import adapters_in
+    from slm_math.policy.role_paths import exported_roles
 
-    paths = adapters_in(value).values() or [value]
+    paths = exported_roles(value).values() or [value]
     # a path such as runs/x/export is the output of an earlier step, not a hub id
     found = dict.fromkeys(map(base_in, paths))
     return [one for one in found if one.count("/") == 1 and not Path(one).parent.is_dir()]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
+from yaml import MarkedYAMLError, YAMLError
 
 from slm_math.records.redaction import HIDDEN, hidden_options
 
@@ -26,9 +27,23 @@ SPEC = ("class_path", "init_args", "dict_kwargs")
 _load_yaml = get_loader("yaml")
 
 
-def load(text: str) -> Any:
-    """The value of a YAML text, with the options of every class under its `init_args`."""
-    return with_init_args(_load_yaml(text))
+def load(text: str, name: str | None = None) -> Any:
+    """The value of a YAML text, with the options of every class under its `init_args`.
+
+    Raises YAMLError in one line, which jsonargparse catches where a text may be no YAML; it shows
+    `name`, by default the text.
+    """
+    try:
+        value = _load_yaml(text)
+    except YAMLError as error:
+        reason = str(error).splitlines()[0]
+        if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+            mark = error.problem_mark
+            reason = f"{error.problem} in line {mark.line + 1}, column {mark.column + 1}"
+        hint = " (a blank follows the colon of a key)" if "':'" in reason else ""
+        name = name or repr(text.strip()[:80])
+        raise YAMLError(f"{name} is not YAML: {reason}{hint}") from error
+    return with_init_args(value)
 
 
 set_loader("yaml", load)
@@ -63,7 +78,9 @@ class ConfigFile(ActionConfigFile):
         file = Path(values) if "\n" not in values and len(values) < 4096 else None
         is_file = file is not None and file.is_file()
         text = file.read_text(encoding="utf-8") if file is not None and is_file else values
-        content = load(text) if is_file or text.lstrip().startswith("{") else None
+        content = None
+        if is_file or text.lstrip().startswith("{"):
+            content = load(text, f"config file {file}" if is_file else None)
         if isinstance(content, dict):
             check_secrets(content)
             values = json.dumps(with_new_names(content, getattr(parser, "renamed", {})))

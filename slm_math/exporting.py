@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
 import warnings
 from pathlib import Path
 from typing import Literal
+
+UNFINISHED = ".slm-math-export-"  # in the name of a folder that is being written
 
 
 def export(
@@ -40,8 +43,11 @@ def export(
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
         policy, loaded, chat = load_policy(file, content, path)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = f".{folder.name}{UNFINISHED}"
+    for leftover in folder.parent.glob(glob.escape(unfinished) + "*"):  # of a killed export
+        shutil.rmtree(leftover, ignore_errors=True)
     # beside its place, so that it is there whole or not at all, and nothing else is touched
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    beside = Path(tempfile.mkdtemp(prefix=unfinished, dir=folder.parent))
     try:
         with saving(folder):
             layout = {"merge": True} if merge else layout_of(policy, loaded)

@@ -1,11 +1,13 @@
 """ExportHF: what others load is the model that was trained."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from modules.two_roles import adapter, replies
 from tiny import (
     SCRATCH,
     Duo,
@@ -19,11 +21,13 @@ from tiny import (
 )
 
 from callbacks import ExportHF
-from slm_math.engines.base import Request
+from slm_math.engines.base import EngineError, Request
 from slm_math.engines.checkpoint import CheckpointEngine
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
+from slm_math.policy.export import export_policy, layout_of
 from slm_math.policy.loading import load_model
+from slm_math.policy.role_paths import exported_roles, role_path
 from slm_math.types import Sampling, user
 
 
@@ -181,6 +185,54 @@ def test_each_role_of_a_model_from_scratch_is_exported_beside_its_base(tmp_path:
         assert greedy(module, ours, role) == pairs
         replies.append(pairs)
     assert replies[0] != replies[1]
+
+
+@pytest.mark.parametrize("scratch", [False, True], ids=["folder", "scratch"])
+def test_frozen_roles_keep_their_own_weights_in_the_export(
+    scratch: bool, base: Path, tmp_path: Path
+) -> None:
+    """Of one trained role, the export is still of all: it serves none with another's weights."""
+    policy = Policy(
+        path=None if scratch else str(base), scratch=SCRATCH if scratch else None, lora=Lora(r=2)
+    )
+    frozen = {"critic": "base"}
+    if not scratch:
+        frozen["judge"] = str(adapter(base, tmp_path / "judge", 5))
+    loaded = policy.load(frozen=frozen)
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter += 0.3
+    export_policy(loaded, policy.chat(), tmp_path / "new", **layout_of(policy, loaded))
+    export = str((tmp_path / "new").rename(tmp_path / "export"))
+    plain = f"{export}/base" if scratch else str(base)
+    alone = {"solver": f"{export}/solver", "critic": plain}
+    if not scratch:
+        alone["judge"] = str(tmp_path / "judge")
+    engine = CheckpointEngine(export)
+    said = {role: replies(engine, role) for role in alone}
+    assert said == {role: replies(CheckpointEngine(path), role) for role, path in alone.items()}
+    assert len({str(each) for each in said.values()}) == len(alone)
+    with pytest.raises(EngineError, match="no adapter serves role 'verifier'"):
+        replies(engine, "verifier")
+    # what training may start from, and what a role may be frozen at
+    assert Policy(path=export).path == {r: f"{export}/{r}" for r in alone if r != "critic"}
+    assert role_path(export, "critic", "frozen.critic") == plain
+
+
+def test_file_of_roles_that_no_export_wrote_is_refused(base: Path, tmp_path: Path) -> None:
+    adapter(base, tmp_path / "solver", 5)
+    for text in ("{", "[]", '{"judge": "elsewhere"}'):
+        (tmp_path / "roles.json").write_text(text)
+        with pytest.raises(ValueError, match=r"roles\.json (is not JSON|must name roles)"):
+            exported_roles(str(tmp_path))
+
+
+def test_exported_config_is_the_same_in_every_process(base: Path, tmp_path: Path) -> None:
+    """peft keeps the names of layers in a set, whose order is another in each."""
+    names = [f"{name}_proj" for name in ("v", "up", "q", "o", "k", "gate", "down")]
+    adapter(base, tmp_path / "a", 0, targets=tuple(names))
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(names)
 
 
 def test_export_leaves_training_as_it_was(tmp_path: Path) -> None:

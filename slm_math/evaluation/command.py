@@ -212,6 +212,11 @@ def _models(
         raise ValueError(
             f"--model names {', '.join(unknown)}; the agents' roles are {', '.join(sorted(roles))}"
         )
+    both = [] if isinstance(model, str) else sorted(set(models) & set(serving))
+    if both:
+        raise ValueError(
+            f"--model and --engines.{both[0]} both serve {both[0]}: remove it from one of them"
+        )
     asked = sorted(set(roles) - set(serving))
     missing = [] if "default" in serving else [role for role in asked if role not in models]
     if missing:

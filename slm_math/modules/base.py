@@ -21,7 +21,13 @@ from slm_math.modules.identity import check_identity, check_trained, policy_iden
 from slm_math.modules.idle import IdleBatches
 from slm_math.modules.optim import Optim, RoleSchedule
 from slm_math.modules.position import Resumption
-from slm_math.modules.roles import check_frozen, check_tokenizers, check_trained_roles
+from slm_math.modules.roles import (
+    check_frozen,
+    check_rates,
+    check_tokenizers,
+    check_trained_roles,
+    tell_unasked,
+)
 from slm_math.modules.saved_policy import policy_settings
 from slm_math.modules.serving import Serving
 from slm_math.modules.trainer_checks import check_callbacks, check_end, check_trainer
@@ -74,8 +80,9 @@ class PolicyModule(L.LightningModule):
         self.policy = policy
         self.optim = optim
         self.tokens_per_batch = tokens_per_batch
-        self.train_roles = check_trained_roles(policy, train_roles, frozen or {})
         self.frozen = check_frozen(policy, frozen or {})
+        self.train_roles = check_trained_roles(policy, train_roles, self.frozen)
+        check_rates(policy, optim, self.train_roles)
         self.other_engines: dict[str, Engine] = {}  # of roles that another model serves
         self.inference = inference
         self.automatic_optimization = False
@@ -130,6 +137,7 @@ class PolicyModule(L.LightningModule):
         check_tokenizers(self.policy, self.frozen)
         use_checkpoint_files(self.trainer)
         self.serving.announce()
+        tell_unasked(self, self.trainer)
 
     def teardown(self, stage: str) -> None:
         self.serving.close()

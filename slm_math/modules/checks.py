@@ -30,7 +30,12 @@ def check_sampling(
     """Raises ValueError for a way to sample that gives nothing to learn from; `rewarded` are the
     roles with a reward.
     """
-    check_whole("group_size", group_size, low=2 if rewarded else 1)  # advantages compare samples
+    check_whole("group_size", group_size)
+    if rewarded and group_size < 2:
+        raise ValueError(
+            f"group_size must be at least 2, got {group_size}: a reward is compared with those of "
+            "the group's other samples (with a teacher and rewards: [] it may be 1)"
+        )
     check_whole("resample", resample, low=0, optional=True)
     if resample is not None and not rewarded:
         raise ValueError("resample drops groups whose rewards are all equal: there is no reward")

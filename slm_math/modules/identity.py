@@ -16,6 +16,7 @@ from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import config_hash, weights_hash
+from slm_math.policy.role_paths import BASE
 
 LORA = {
     "r": "r",
@@ -42,6 +43,11 @@ IGNORED: dict[str, tuple[str, ...]] = {
 }
 
 
+def of_files(path: str, digest: str | None) -> dict[str, str | None]:
+    """What a model's files are, for an identity: the hash is compared, and both are shown."""
+    return {"hash": digest, "path": path}
+
+
 def policy_identity(
     policy: Policy, loaded: LoadedPolicy, chat: ChatFormat, frozen: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -53,16 +59,18 @@ def policy_identity(
     if policy.scratch is not None:
         found |= {f"scratch.{name}": value for name, value in asdict(policy.scratch).items()}
     elif policy.path is not None:
-        found["weights of the base"] = weights_hash(policy.base)
-        found["config.json of the base"] = config_hash(policy.base)
+        found["weights of the base"] = of_files(policy.base, weights_hash(policy.base))
+        found["config.json of the base"] = of_files(policy.base, config_hash(policy.base))
     for role in loaded.adapters:
         start = policy.start_of(role)
         if start is not None:
             of = f" of {role}" if isinstance(policy.path, dict) else ""
-            found[f"weights of the adapter{of}"] = weights_hash(start, with_base=False)
+            own = weights_hash(start, with_base=False)
+            found[f"weights of the adapter{of}"] = of_files(start, own)
     for role, path in frozen.items():
-        same = path == "base"
-        found[f"frozen {role}"] = "base" if same else weights_hash(path, with_base=False)
+        found[f"frozen {role}"] = (
+            path if path == BASE else of_files(path, weights_hash(path, with_base=False))
+        )
     for name in loaded.trained_adapters:
         config = loaded.model.peft_config[name].to_dict()
         for key, setting in LORA.items():
@@ -95,9 +103,9 @@ def check_identity(
             return  # the checkpoint holds all weights
         names = [name for name in names if name != "weights of the base"]
     wrong = [
-        f"{name} was {saved.get(name)}, is {now.get(name)}"
+        f"{name} was {_shown(saved.get(name))}, is {_shown(now.get(name))}"
         for name in names
-        if saved.get(name) != now.get(name)
+        if _compared(saved.get(name)) != _compared(now.get(name))
     ]
     if wrong:
         advice = (
@@ -106,6 +114,20 @@ def check_identity(
             else "set them to what they were, or start a new run"
         )
         raise ValueError(f"the checkpoint is of another policy: {'; '.join(wrong)}: {advice}")
+
+
+def _compared(value: Any) -> Any:
+    """What must be equal; checkpoints of earlier versions have hashes without paths."""
+    return value["hash"] if _is_of_files(value) else value
+
+
+def _shown(value: Any) -> str:
+    return f"{value['path']} ({value['hash']})" if _is_of_files(value) else str(value)
+
+
+def _is_of_files(value: Any) -> bool:
+    """Settings of peft can be mappings, too."""
+    return isinstance(value, Mapping) and set(value) == {"hash", "path"}
 
 
 def _is_ignored(name: str, purpose: str) -> bool:

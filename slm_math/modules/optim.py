@@ -62,16 +62,7 @@ class Optim:
             raise ValueError("optim.kind paged_adamw needs an NVIDIA GPU: use adamw")
 
     def build(self, groups: dict[str, list[nn.Parameter]]) -> torch.optim.Optimizer:
-        """One optimizer; each role is a parameter group named after it. Raises ValueError for the
-        rate of no group.
-        """
-        unknown = sorted(set(self.role_lr) - set(groups))
-        if unknown:
-            raise ValueError(
-                f"optim.role_lr names {', '.join(unknown)}; rates are for trained roles with an "
-                f"adapter of their own, "
-                f"which are {', '.join(groups)} here"
-            )
+        """One optimizer; each role is a parameter group named after it."""
         named: list[dict[str, Any]] = [
             {"params": params, "lr": self.role_lr.get(role, self.lr), "role": role}
             for role, params in groups.items()

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from slm_math.engines.endpoint import check_url
 from slm_math.losses.distillation import Divergence
+from slm_math.modules.identity import of_files
 from slm_math.policy.loading import check_model, context_of, weights_hash
+from slm_math.policy.role_paths import role_path
 from slm_math.policy.teacher import Itself
 from slm_math.policy.tokenizers import difference
 from slm_math.ranges import check_choices, check_number
@@ -88,10 +90,16 @@ class Teacher:
         if self.solution_prompt is not None:
             solution_prompt(self.solution_prompt)
         if self.path is not None:
-            paths = self.path if isinstance(self.path, dict) else {"": self.path}
-            checked = {role: check_model(str(path)) for role, path in paths.items()}
-            one = checked.get("") if not isinstance(self.path, dict) else None
-            object.__setattr__(self, "path", checked if one is None else one)
+            paths = self.path
+            checked = (
+                {
+                    role: role_path(path, role, f"teacher.path.{role}")
+                    for role, path in paths.items()
+                }
+                if isinstance(paths, dict)
+                else check_model(paths)
+            )
+            object.__setattr__(self, "path", checked)
 
     @property
     def divergence(self) -> Divergence | None:
@@ -114,14 +122,20 @@ class Teacher:
             )
         return tuple(role for role in roles if role in paths or not paths)
 
-    def identity(self, roles: Sequence[str], served: str = "") -> dict[str, str]:
+    def identity(self, roles: Sequence[str], served: str = "") -> dict[str, Any]:
         """Who teaches, for checkpoints; `served` is what the servers report."""
-        names = {role: weights_hash(path) or path for role, path in self.paths(roles).items()}
-        who = f"the policy ({self.itself})" if self.itself else served
-        shown = f" with prompt {self.solution_prompt}" if self.solution_prompt else ""
-        kinds = set(names.values())
-        one = kinds.pop() if len(kinds) == 1 else ", ".join(f"{r} {n}" for r, n in names.items())
-        return {"teacher": (one or who) + shown}
+        prompt = f" with prompt {self.solution_prompt}" if self.solution_prompt else ""
+        paths = self.paths(roles)
+        if not paths:
+            who = f"the policy ({self.itself})" if self.itself else served
+            return {"teacher": who + prompt}
+        one = len(set(paths.values())) == 1
+        return {
+            "teacher" if one else f"teacher of {role}": of_files(
+                path, (weights_hash(path) or path) + prompt
+            )
+            for role, path in paths.items()
+        }
 
     def contexts(self, roles: Sequence[str]) -> dict[str, int | None]:
         """role -> the context in tokens of its teacher's config."""

@@ -55,7 +55,7 @@ class Teaching:
         self.local: dict[str, LocalTeacher] = {}
         self.served = PromptScores(teacher.servers) if teacher.servers else None
         self._prompt = solution_prompt(teacher.solution_prompt) if teacher.solution_prompt else None
-        self._agrees = False  # with itself
+        self._agrees: set[str] = set()  # the roles whose teacher agrees with itself
         self._compared = False  # with the student
         for role in self.roles if self.served else ():
             sampling = inference.sampling_of(role)
@@ -197,8 +197,11 @@ class Teaching:
         counts = token_counts(rows)
         shown = self.shown_rows(rows, rollouts, chat)
         scored = [row for row in shown if row is not None]
-        if not self._agrees and scored:
-            self._check_agreement(scored, tokens)
+        for role in self.roles:
+            own_rows = [row for row in scored if row.role == role]
+            if role not in self._agrees and own_rows:
+                self._check_agreement(own_rows, tokens)
+                self._agrees.add(role)
         ends = counts.cumsum(0).tolist()
         parts = []
         for role in self.roles:
@@ -229,14 +232,13 @@ class Teaching:
         if not found.logprobs.isnan().any():
             return found
         raise ValueError(
-            "the teacher computes logits that are no numbers (NaN): its weights are damaged, or "
-            "their type is too small for it (try teacher.dtype float32)"
+            f"the teacher of {rows[0].role} computes logits that are no numbers (NaN): its "
+            "weights are damaged, or their type is too small for it (try teacher.dtype float32)"
         )
 
     def _check_agreement(self, rows: Sequence[Row], tokens_per_batch: int) -> None:
-        """Scores a few rows together, and each by itself."""
-        chosen = [row for row in rows if row.role == rows[0].role]
-        chosen = sorted(chosen, key=lambda row: len(row.ids))
+        """Scores a few rows of one role together, and each by itself."""
+        chosen = sorted(rows, key=lambda row: len(row.ids))
         chosen = chosen[:: max(len(chosen) // PROBED, 1)][-PROBED:]
         together = self._score(chosen, tokens_per_batch, _untold).logprobs
         alone = [self._score([row], tokens_per_batch, _untold).logprobs for row in reversed(chosen)]
@@ -244,10 +246,10 @@ class Teaching:
         most = self._tolerance()
         if not gap <= most:
             raise ValueError(
-                f"the teacher disagrees with itself: it scored the same {len(together)} tokens "
-                f"twice, and the scores differ by {gap:.3g} nats on average (at most {most:g})"
+                f"the teacher of {rows[0].role} disagrees with itself: it scored the same "
+                f"{len(together)} tokens twice, and the scores differ by {gap:.3g} nats on average "
+                f"(at most {most:g})"
             )
-        self._agrees = True
 
     def _tolerance(self) -> float:
         """Nats by which rounding may change a log-probability on average."""

@@ -40,6 +40,7 @@ NOT_IN_VLLM = {
     *("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias"),
     *("rank_pattern", "alpha_pattern", "target_parameters"),
 }
+SETS = ("target_modules", "exclude_modules")  # lists in the file
 EMBEDDINGS = {"embed_tokens", "lm_head", "wte", "embed_in", "embed_out", "word_embeddings"}
 MERGE = (
     "merge it into its base (peft's merge_and_unload, save_pretrained) and name the merged model"
@@ -87,6 +88,18 @@ def base_of(path: str) -> str | None:
 def base_in(path: str) -> str:
     """The base of an adapter, or the model itself."""
     return base_of(path) or path
+
+
+def rewrite_config(folder: Path, changes: Mapping[str, Any] | None = None) -> None:
+    """Changes the config of an adapter that peft wrote, and sorts what peft keeps as sets: their
+    order differs from process to process.
+    """
+    file = folder / CONFIG
+    config = json.loads(file.read_text(encoding="utf-8")) | dict(changes or {})
+    for name in SETS:
+        if isinstance(config.get(name), list):
+            config[name] = sorted(config[name])
+    file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def tokenizer_path(path: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from slm_math.policy.adapter_files import MERGE
-from slm_math.policy.complete import check_missing
+from slm_math.policy.complete import check_finite, check_missing
 from slm_math.policy.folders import local_folder
 
 PREFIX = "base_model.model."  # of the base's weights in the files of an adapter
@@ -23,7 +23,8 @@ def load_adapters(
     """The model, which may have other adapters, with the adapter of a folder, loaded once for each
     name.
 
-    Raises ValueError for an adapter that lacks weights, or holds others than it trains.
+    Raises ValueError for an adapter that lacks weights, holds others than it trains, or some that
+    are not finite.
     """
     from peft import PeftModel
     from peft.utils import load_peft_weights
@@ -31,6 +32,7 @@ def load_adapters(
     folder = str(local_folder(path) or path)
     renamed = getattr(model, "_checkpoint_conversion_mapping", {})
     saved = load_peft_weights(folder, device="cpu", key_mapping=renamed)
+    check_finite(path, saved.items(), "adapter")
     equal = _equal_to_base(path, model, saved)
     options: dict[str, Any] = {"is_trainable": trainable, "torch_device": "cpu"}
     with quiet_peft():

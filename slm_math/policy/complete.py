@@ -16,6 +16,23 @@ import torch
 PROBE = "What is 17 + 25?"
 
 
+def check_files(path: str, folder: Path | None) -> None:
+    """Raises ValueError for a file of weights that was cut off, or that holds none; their values
+    are not read. `folder` is where the files of the model or adapter `path` are, if here.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*.safetensors")) if folder is not None else ():
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"model {path}: {file.name} is damaged, or its end is missing "
+                f"({str(error).splitlines()[0]}): copy or download it again"
+            ) from error
+
+
 def check_weights(path: str, info: Mapping[str, Any]) -> None:
     """Raises ValueError for weights that a model's files lack, or have in another shape.
 
@@ -48,13 +65,13 @@ def check_missing(path: str, missing: Collection[str], kind: str = "model") -> N
         )
 
 
-def check_finite(path: str, named: Iterable[tuple[str, torch.Tensor]]) -> None:
+def check_finite(path: str, named: Iterable[tuple[str, torch.Tensor]], kind: str = "model") -> None:
     """Raises ValueError for a weight with numbers that are not finite."""
     for name, weight in named:
         if weight.is_floating_point() and not torch.isfinite(weight.detach()).all():
             raise ValueError(
-                f"model {path}: weight {name} holds NaN or infinite numbers: copy or download the "
-                "model again, or export it again from an earlier checkpoint"
+                f"{kind} {path}: weight {name} holds NaN or infinite numbers: copy or download the "
+                f"{kind} again, or export it again from an earlier checkpoint"
             )
 
 

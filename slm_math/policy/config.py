@@ -69,7 +69,11 @@ class Policy:
                 "random weights)"
             )
         if self.path is not None:
-            object.__setattr__(self, "path", check_models(self.path, "policy.path"))
+            checked = check_models(self.path, "policy.path")
+            if isinstance(self.path, str) and isinstance(checked, dict):
+                # of an export, what training can start from: not the base that a role spoke with
+                checked = {role: one for role, one in checked.items() if base_of(one) is not None}
+            object.__setattr__(self, "path", checked)
         self._check_adapters()
         if self.quantize == "nf4":
             if not self.has_adapters:
@@ -82,7 +86,10 @@ class Policy:
     def _check_adapters(self) -> None:
         new = [path for path in paths_of(self.path) if base_of(path) is None]
         if self.lora and self.path is not None and not new:
-            raise ValueError(f"policy.path {self.path} is an adapter already: remove policy.lora")
+            raise ValueError(
+                f"policy.path {' and '.join(paths_of(self.path))} is an adapter already, and "
+                "policy.lora would make a new one: remove it (--model.policy.lora null)"
+            )
         if isinstance(self.path, dict) and new and not self.lora:
             role = next(role for role, path in self.path.items() if path == new[0])
             raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -13,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slm_math.policy.adapter_files import CONFIG
+from slm_math.policy.adapter_files import rewrite_config
 from slm_math.policy.adapters import quiet_peft
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.role_paths import BASE
+from slm_math.policy.role_paths import BASE, write_roles_at_base
 from slm_math.policy.weights import tensors
 
 
@@ -31,9 +30,11 @@ def export_policy(
     dtype: str = "float32",
     with_base: bool = False,
 ) -> None:
-    """Saves a policy, or only its trained adapters if it has some, to `folder`, which is replaced.
+    """Saves a policy, or only its adapters if it has some, to `folder`, which is replaced.
 
-    Several adapters, or models with one of them merged in, get a subfolder each, named after it.
+    Where one role speaks otherwise than another, trained or frozen, each has a subfolder with its
+    adapter, or with the model that the adapter was merged into; `ROLES` names those that speak with
+    the base.
 
     Args:
         loaded: the policy.
@@ -42,7 +43,7 @@ def export_policy(
         merge: whether to merge adapters into the model's weights.
         dtype: float32 or bfloat16.
         with_base: whether to save the base beside the adapters, once for all, where it exists
-            nowhere else; each trained role has a subfolder then. The adapters name it relative to
+            nowhere else; each role has a subfolder then. The adapters name it relative to
             themselves, so that the folder can be moved.
     """
     from transformers.utils.logging import disable_progress_bar
@@ -55,8 +56,7 @@ def export_policy(
     for part, name in _parts(loaded, new, with_base).items():
         if name is not None and not merge:
             _save_adapter(loaded, name, part, dtype)
-            if with_base:
-                _name_base(part, f"../{BASE}")
+            rewrite_config(part, {"base_model_name_or_path": f"../{BASE}"} if with_base else None)
         else:
             model = merged(loaded.model, name) if name is not None else inner(loaded.model)
             state = dict(tensors(loaded)) if with_base else model.state_dict()
@@ -67,6 +67,8 @@ def export_policy(
             config.save_pretrained(part)
         tokenizer.save_pretrained(part)
         generation.save_pretrained(part)
+    if not merge:
+        write_roles_at_base(new, [role for role, name in loaded.frozen.items() if name is None])
     if folder.exists():
         os.rename(folder, old)
     os.rename(new, folder)
@@ -77,31 +79,31 @@ def _parts(loaded: LoadedPolicy, folder: Path, with_base: bool) -> dict[Path, st
     """folder -> the adapter that is saved there, None for the model without one."""
     if not loaded.adapters:
         return {folder: None}
-    if with_base:
-        return {folder / BASE: None} | {folder / r: name for r, name in loaded.adapters.items()}
-    names = loaded.trained_adapters
-    return {folder / name if name != "default" else folder: name for name in names}
+    if not _differ(loaded):
+        return {folder: loaded.trained_adapters[0]}
+    of_roles = loaded.adapters | {r: name for r, name in loaded.frozen.items() if name is not None}
+    base = {folder / BASE: None} if with_base else {}
+    return base | {folder / role: name for role, name in of_roles.items()}
+
+
+def _differ(loaded: LoadedPolicy) -> bool:
+    """Whether one role speaks with other adapters than another."""
+    return len(loaded.trained_adapters) > 1 or bool(loaded.frozen)
 
 
 def _save_adapter(loaded: LoadedPolicy, name: str, folder: Path, dtype: str) -> None:
-    state = loaded.model.state_dict()
-    learned = {n: value for n, value in state.items() if n in loaded.trainable}
+    state, own = loaded.model.state_dict(), set(loaded.weights_of(name))
     # peft gives each adapter a subfolder, but for the one that it calls the default
     root = folder if name == "default" else folder.parent
     with quiet_peft():
         loaded.model.save_pretrained(
             root,
-            state_dict=cast(learned, dtype),
+            state_dict=cast({n: value for n, value in state.items() if n in own}, dtype),
             selected_adapters=[name],
             save_embedding_layers=False,
         )
-
-
-def _name_base(folder: Path, base: str) -> None:
-    """Names the base of an adapter in its config."""
-    file = folder / CONFIG
-    config = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
-    file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    if root != folder:
+        (root / name).rename(folder)
 
 
 def layout_of(policy: Policy, loaded: LoadedPolicy) -> dict[str, bool]:
@@ -110,7 +112,7 @@ def layout_of(policy: Policy, loaded: LoadedPolicy) -> dict[str, bool]:
     all roles, or saved beside those of several.
     """
     scratch = policy.scratch is not None and bool(loaded.adapters)
-    several = len(loaded.trained_adapters) > 1 or bool(loaded.frozen)
+    several = _differ(loaded)
     return {"merge": scratch and not several, "with_base": scratch and several}
 
 

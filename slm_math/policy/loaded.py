@@ -87,6 +87,10 @@ class LoadedPolicy:
             names = self._weights[self.adapters[role]]
         return [named[name] for name in names]
 
+    def weights_of(self, adapter: str) -> tuple[str, ...]:
+        """The names of the parameters of an adapter, trained or frozen."""
+        return self._weights[adapter]
+
     def frozen_parameters(self) -> list[torch.nn.Parameter]:
         """The weights of the adapters that are never trained."""
         named = dict(self.model.named_parameters())

@@ -26,6 +26,7 @@ from slm_math.policy.architectures import (
     own_attention,
 )
 from slm_math.policy.complete import (
+    check_files,
     check_finite,
     check_tokenizer,
     check_weights,
@@ -39,8 +40,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def check_path(path: str) -> str:
     """The path with `~` replaced.
 
-    Raises ValueError if it is neither a model folder nor a possible hub id, or if it is an adapter
-    that cannot be loaded.
+    Raises ValueError if it is neither a model folder nor a possible hub id, if it is an adapter
+    that cannot be loaded, or if a file of its weights, or of its base's, is damaged.
     """
     path = expanded(path)
     folder = Path(path)
@@ -57,6 +58,8 @@ def check_path(path: str) -> str:
     if not folder.is_dir() and is_folder_name(path):
         raise ValueError(f"model path {path} does not exist (a hub model is written owner/name)")
     check_adapter(path)
+    for part in dict.fromkeys((path, base_in(path))):
+        check_files(part, local_folder(part))
     return path
 
 

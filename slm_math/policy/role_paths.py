@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,45 @@ from slm_math.policy.adapter_files import CONFIG, adapter_config, base_in
 from slm_math.policy.folders import expanded, local_folder
 from slm_math.policy.loading import check_model, config_hash, files_of, weights_hash
 
-BASE = "base"  # the folder of the base in an export of several roles
+BASE = "base"  # a role without an adapter, and the folder of the base in an export of several roles
+ROLES = "roles.json"  # in such an export: the roles of its run that speak with the base
 
 
-def adapters_in(path: str) -> dict[str, str]:
-    """role -> adapter folder, if `path` is the export of several roles: a folder that is no model
-    and holds several adapters, or one beside its base. Otherwise {}.
+def exported_roles(path: str) -> dict[str, str]:
+    """role -> the folder of its adapter, or its base, if `path` is the export of several roles: a
+    folder that is no model and holds several adapters, or one beside its base or `ROLES`.
+    Otherwise {}.
+
+    Raises ValueError for a `ROLES` that no export wrote.
     """
     folder = Path(expanded(path))
     if not folder.is_dir() or any((folder / name).is_file() for name in ("config.json", CONFIG)):
         return {}
     found = {sub.name: str(sub) for sub in sorted(folder.iterdir()) if (sub / CONFIG).is_file()}
     with_base = (folder / BASE / "config.json").is_file()
-    return found if len(found) + with_base > 1 else {}
+    at_base = _roles_at_base(folder / ROLES) if found else []
+    if len(found) + with_base + len(at_base) < 2:
+        return {}
+    return found | {role: base_in(next(iter(found.values()))) for role in at_base}
+
+
+def _roles_at_base(file: Path) -> list[str]:
+    if not file.is_file():
+        return []
+    try:
+        roles = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    if not isinstance(roles, dict) or any(value != BASE for value in roles.values()):
+        raise ValueError(f'{file} must name roles that speak with the base: {{"verifier": "base"}}')
+    return sorted(roles)
+
+
+def write_roles_at_base(folder: Path, roles: Collection[str]) -> None:
+    """Says in the folder of an export which roles speak with its base."""
+    if roles:
+        text = json.dumps(dict.fromkeys(sorted(roles), BASE), indent=2)
+        (folder / ROLES).write_text(text, encoding="utf-8")
 
 
 def check_models(
@@ -34,7 +61,7 @@ def check_models(
     Raises ValueError for models that are not of one base.
     """
     if isinstance(path, str):
-        roles = adapters_in(path)
+        roles = exported_roles(path)
         return check_models(roles, what, check) if roles else check(path)
     if not path:
         raise ValueError(f"{what} names no role: write {{solver: ADAPTER, verifier: ADAPTER}}")
@@ -44,10 +71,10 @@ def check_models(
 
 
 def role_path(path: str, role: str, what: str, check: Callable[[str], str] = check_model) -> str:
-    """The checked model of one role: `path`, or the role's own adapter in an export of several."""
+    """The checked model of one role: `path`, or the role's own in an export of several."""
     if not isinstance(path, str) or not path:
         raise ValueError(f"{what} must name a model or an adapter, got {path!r}")
-    roles = adapters_in(path)
+    roles = exported_roles(path)
     if roles and role not in roles:
         raise ValueError(f"{what}: {path} holds the adapters of {', '.join(roles)}, none of {role}")
     return check(roles.get(role, path))

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from slm_math.policy.adapter_files import check_vllm_applies
+from slm_math.policy.adapter_files import check_vllm_applies, rewrite_config
 from slm_math.policy.adapters import adapter_state
 from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
@@ -51,6 +51,7 @@ def save_adapter(loaded: LoadedPolicy, name: str, folder: Path) -> None:
     )
     config.inference_mode = True
     config.save_pretrained(new)
+    rewrite_config(new)
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
 

@@ -110,7 +110,10 @@ def check(
                 )
     for role in roles:
         if role not in taught and role not in rewarded(rewards):
-            raise ValueError(f"role {role!r} is trained but has no reward with a weight")
+            raise ValueError(
+                f"role {role!r} is trained but has no reward with a weight and no teacher: add a "
+                "reward for it, or set model.teacher"
+            )
 
 
 def rewarded(rewards: Sequence[Reward]) -> set[str]:

@@ -132,6 +132,26 @@ def test_models_that_cannot_serve_the_roles_are_refused(
     assert not out.exists()
 
 
+def test_role_of_a_model_and_of_an_engine_is_refused(zoo: Path, data: Path, said: Said) -> None:
+    model = f"--model={{solver: {zoo}/pair/solver, judge: {zoo}/pair/judge}}"
+    engine = f"--engines={{judge: {{class_path: CheckpointEngine, path: {zoo}/model}}}}"
+    status, _, error = said("eval", gsm8k(data), TWO, *SHORT, model, engine, "--out=gone")
+    assert status == 2
+    assert "--model and --engines.judge both serve judge: remove it from one" in ours(error)
+
+
+def test_unknown_role_of_an_export_is_refused(
+    zoo: Path, data: Path, tmp_path: Path, said: Said
+) -> None:
+    """Of a run with one trained and one frozen role, which were the solver's alone before."""
+    policy = Policy(path=str(zoo / "model"), lora=Lora(r=2))
+    export_policy(policy.load(frozen={"critic": "base"}), policy.chat(), tmp_path / "export")
+    options = (f"--model={tmp_path / 'export'}", "--out=gone")
+    status, _, error = said("eval", gsm8k(data), TWO, *SHORT, *options)
+    assert status == 2
+    assert "names solver, critic, and nothing serves judge" in ours(error)
+
+
 def test_roles_of_an_engine_are_decoded_side_by_side(zoo: Path) -> None:
     """Requests of both roles in one engine: each is answered by its adapter, canceled ones never,
     whatever is under way beside them.

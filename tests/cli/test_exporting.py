@@ -281,6 +281,16 @@ def test_folders_beside_the_new_one_stay(
     assert (tmp_path / "x.old" / "notes").read_text() == "mine"
 
 
+def test_folder_of_a_killed_export_is_removed_by_the_next(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (".x.slm-math-export-ab12", ".y.slm-math-export-ab12", ".x-notes"):
+        (tmp_path / name / "model").mkdir(parents=True)
+    assert ask(capsys, "export", lora / "end.ckpt", "--out", tmp_path / "x")[0] == 0
+    left = sorted(each.name for each in tmp_path.iterdir())
+    assert left == [".x-notes", ".y.slm-math-export-ab12", "x"]
+
+
 def test_adapter_over_four_bits_is_exported_without_them(
     lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,6 +97,14 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         [*EVAL, "--source={class_path: GSM8K, limit: 1, init_args: {limit: 2}}"],
         ["GSM8K", "limit", "both"],
     ),
+    "no blank in a mapping": (
+        [*FIT_GRPO, "--model.teacher={servers:[http://x]}"],
+        ["'{servers:[http://x]}' is not YAML: found unexpected ':' in line 1, column 9", "blank"],
+    ),
+    "config that is no YAML": (
+        [*FIT, "--config=DATA/torn.yaml"],
+        ["DATA/torn.yaml is not YAML", "in line 2"],
+    ),
     "wrong type": ([*FIT, "--data.init_args.batch_size=many"], ["batch_size", "many"]),
     "wrong value": ([*FIT, "--data.init_args.batch_size=0"], ["batch_size must be at least 1"]),
     "negative rate": (
@@ -142,6 +150,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
         (folder / name / "test.jsonl").write_text(f"{good}\n{bad}\n")
     (folder / "key.yaml").write_text("model: {init_args: {tokens_per_bach: 5}}")
     (folder / "eval.yaml").write_text("limt: 5")
+    (folder / "torn.yaml").write_text("model: {init_args: [\n")
     (folder / "callback.yaml").write_text(
         "trainer: {callbacks: [{class_path: callbacks.AgentEvall}]}"
     )

@@ -18,7 +18,6 @@ from slm_math.data.base import Source, Split
 from slm_math.data.problem_data import ProblemData
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.objective import Objective
-from slm_math.modules.optim import Optim
 from slm_math.modules.trainer_checks import check_strategy
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Lora, Policy
@@ -156,15 +155,6 @@ def test_strategy_is_refused_before_its_packages_are_asked_for(
     with pytest.raises(SystemExit):
         run(["fit", "--config=configs/sft/full.yaml", "--trainer.strategy=deepspeed"])
     assert "strategy deepspeed would shard nothing" in capsys.readouterr().err
-
-
-def test_rate_of_a_role_without_an_adapter_is_refused(tmp_path: Path) -> None:
-    for policy, rates in (
-        (Policy(scratch=SCRATCH), {"judge": 1e-3}),
-        (Policy(scratch=SCRATCH, lora=Lora(r=2)), {"juge": 1}),
-    ):
-        with pytest.raises(ValueError, match=r"optim\.role_lr names ju"):
-            trainer(tmp_path).fit(grpo(policy, optim=Optim(role_lr=rates)), problems())
 
 
 @pytest.mark.parametrize("options", [{"stop": ("",)}, {"not_first": ("a", "")}], ids=str)

@@ -13,9 +13,14 @@ from modules.two_roles import BOTH, PAIR, TWO
 from tiny import SCRATCH, Duo, Endpoint, chats, grpo, sft, trainer
 
 from callbacks import AgentEval
+from slm_math.modules.optim import Optim
+from slm_math.modules.roles import tell_unasked
 from slm_math.policy.config import Policy
 
-ADAPTERS = "policy.path names an adapter for judge, which would neither be trained nor used"
+ADAPTERS = (
+    r"policy.path names the adapter .*pair/judge for judge, which would neither be trained nor"
+)
+SHARED = Policy(scratch=SCRATCH, lora=TWO, shared_adapter=True)
 
 
 def pair(zoo: Path, **names: str) -> dict[str, str]:
@@ -90,7 +95,56 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "lora of adapters": (
         lambda zoo: Policy(path=str(zoo / "pair"), lora=TWO),
-        "is an adapter already: remove policy.lora",
+        r"pair/judge and .*pair/solver is an adapter already.*\(--model\.policy\.lora null\)",
+    ),
+    "frozen at another place than its path": (
+        lambda zoo: sft(
+            Policy(path=pair(zoo, solver="pair/solver", judge="pair/judge")),
+            frozen=pair(zoo, judge="pair/solver"),
+        ),
+        r"names the adapter .*pair/judge for judge, and frozen\.judge is .*pair/solver: remove "
+        r"judge from frozen, or from policy\.path \(\{solver: .*pair/solver\}\)$",
+    ),
+    "frozen at the base beside its path": (
+        lambda zoo: sft(Policy(path=str(zoo / "pair")), frozen={"judge": "base"}),
+        r"names the adapter .*pair/judge for judge, and frozen\.judge is base: remove judge",
+    ),
+    "frozen adapter beside the base as its path": (
+        lambda zoo: sft(
+            Policy(path=pair(zoo, solver="pair/solver", judge="model"), lora=TWO),
+            frozen=pair(zoo, judge="pair"),
+        ),
+        r"policy\.path names the base for judge, and frozen\.judge is .*pair/judge: remove judge",
+    ),
+    "base of a role that is not trained": (
+        lambda zoo: sft(Policy(path=pair(zoo, solver="pair/solver", judge="model"), lora=TWO)),
+        r"policy\.path names the base for judge, which would .*frozen: \{judge: base\}",
+    ),
+    "role called base": (
+        lambda zoo: sft(Policy(scratch=SCRATCH, lora=TWO), train_roles=("base",)),
+        "no role can be called base",
+    ),
+    "frozen role called default": (
+        lambda zoo: sft(Policy(scratch=SCRATCH, lora=TWO), frozen={"default": "base"}),
+        "no role can be called default",
+    ),
+    "role that is no name of a folder": (
+        lambda zoo: sft(Policy(scratch=SCRATCH, lora=TWO), train_roles=("../solver",)),
+        "a role is named with letters",
+    ),
+    "rate of a role that is not trained": (
+        lambda zoo: grpo(Policy(scratch=SCRATCH, lora=TWO), optim=Optim(role_lr={"judge": 1e-3})),
+        r"optim\.role_lr names judge, which is not trained; the trained roles are solver: remove",
+    ),
+    "rates of roles that share one adapter": (
+        lambda zoo: grpo(SHARED, **(BOTH | {"optim": Optim(role_lr={"solver": 1e-3})})),
+        r"solver and judge share one adapter .* set optim\.lr, .*\(--model\.optim\.role_lr \{\}\)",
+    ),
+    "rates of roles that share all weights": (
+        lambda zoo: grpo(
+            Policy(scratch=SCRATCH), **(BOTH | {"optim": Optim(role_lr={"judge": 1e-3})})
+        ),
+        "solver and judge share all weights and one rate",
     ),
     "no role": (lambda zoo: Policy(path={}), "policy.path names no role"),
     "shared adapter of two": (
@@ -118,6 +172,28 @@ def test_roles_that_cannot_be_are_refused_in_one_line(kind: str, zoo: Path) -> N
     with pytest.raises(ValueError, match=message) as caught:
         make(zoo)
     assert "\n" not in str(caught.value)
+
+
+def test_the_path_of_a_frozen_role_may_be_where_it_is_frozen(zoo: Path) -> None:
+    for path in (str(zoo / "pair"), pair(zoo, solver="pair/solver", judge="pair/judge")):
+        module = sft(Policy(path=path), frozen=pair(zoo, judge="pair"))
+        assert module.frozen == pair(zoo, judge="pair/judge")
+    paths = pair(zoo, solver="pair/solver", judge="model")
+    assert sft(Policy(path=paths, lora=TWO), frozen={"judge": "base"}).frozen == {"judge": "base"}
+
+
+@pytest.mark.parametrize("asks", ["agent", "callback", "nobody"])
+def test_frozen_role_that_nobody_asks_for_is_told(
+    asks: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, frozen = Policy(scratch=SCRATCH, lora=TWO), {"judge": "base"}
+    module = (
+        grpo(policy, agent=Duo(), frozen=frozen) if asks == "agent" else sft(policy, frozen=frozen)
+    )
+    callbacks = [AgentEval({"duo": Duo()})] if asks == "callback" else []
+    tell_unasked(module, trainer(tmp_path, callbacks=callbacks))
+    told = "frozen names judge, and no agent or reward of this run asks for it\n"
+    assert capsys.readouterr().out == (told if asks == "nobody" else "")
 
 
 def test_evaluated_role_that_nobody_serves_is_refused_before_loading(tmp_path: Path) -> None:

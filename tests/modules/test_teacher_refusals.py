@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 import torch
 from modules.students import one_step, student
-from tiny import SCRATCH, SOURCE, Even, Worked, model_folder, problems, trainer
+from modules.two_roles import PAIR, TWO, adapter
+from safetensors.torch import load_file, save_file
+from tiny import SCRATCH, SOURCE, Duo, Even, Worked, model_folder, problems, trainer
 
 from slm_math.data.problem_data import ProblemData
+from slm_math.engines.checkpoint import CheckpointEngine
 from slm_math.modules.teacher import Teacher
+from slm_math.policy.config import Policy
+from slm_math.policy.loading import load_model
 from slm_math.policy.teacher import LocalTeacher
 
 REFUSED = {
@@ -39,6 +44,34 @@ def test_setting_that_cannot_teach_is_refused(kind: str, teacher_folder: str) ->
     with pytest.raises(ValueError, match=message) as caught:
         Teacher(**options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def cut_off(model: str | Path) -> Path:
+    """A model whose file of weights lacks its end."""
+    file = Path(model) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    return Path(model)
+
+
+def test_damaged_weights_are_refused_before_a_model_loads(tmp_path: Path) -> None:
+    base = model_folder(tmp_path / "base")
+    own = adapter(base, tmp_path / "adapter", 1)
+    cut_off(base)
+    for make in (Teacher, lambda path: Policy(path=path), CheckpointEngine):
+        for path in (base, own):
+            with pytest.raises(ValueError, match=r"base: model\.safetensors is damaged") as caught:
+                make(str(path))
+            assert "\n" not in str(caught.value)
+
+
+def test_adapter_with_numbers_that_are_none_is_refused_when_it_loads(tmp_path: Path) -> None:
+    base = model_folder(tmp_path / "base")
+    own = adapter(base, tmp_path / "adapter", 1)
+    state = load_file(own / "adapter_model.safetensors")
+    next(iter(state.values()))[0, 0] = torch.nan
+    save_file(state, own / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=r"adapter .*adapter: weight .* holds NaN"):
+        load_model(str(own))
 
 
 @pytest.mark.parametrize("kind", ["vocabulary", "splitting", "context", "solutions"])
@@ -102,11 +135,30 @@ def test_teacher_that_disagrees_with_itself_is_refused(
 
     monkeypatch.setattr(LocalTeacher, "scores", noisy)
     with pytest.raises(
-        ValueError, match=r"the teacher disagrees with itself: .* differ by"
+        ValueError, match=r"the teacher of solver disagrees with itself: .* differ by"
     ) as caught:
         one_step(student(Teacher(teacher_folder)), tmp_path)
     assert "\n" not in str(caught.value)
     one_step(student(Teacher(teacher_folder, dtype="bfloat16")), tmp_path)  # coarser numbers
+
+
+def test_teacher_of_each_role_must_agree_with_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the second one."""
+    paths = {role: str(model_folder(tmp_path / role, n)) for n, role in enumerate(PAIR, 5)}
+    whole = LocalTeacher.scores
+
+    def noisy(self: LocalTeacher, rows: Any, *inputs: Any, **options: Any) -> Any:
+        found = whole(self, rows, *inputs, **options)
+        noise = 0.01 * torch.rand_like(found.logprobs) * (rows[0].role == PAIR[1])
+        return replace(found, logprobs=found.logprobs + noise)
+
+    monkeypatch.setattr(LocalTeacher, "scores", noisy)
+    policy = Policy(scratch=SCRATCH, lora=TWO)
+    module = student(Teacher(paths), policy, agent=Duo(), train_roles=PAIR)
+    with pytest.raises(ValueError, match="the teacher of judge disagrees with itself"):
+        one_step(module, tmp_path)
 
 
 def test_teacher_that_computes_no_numbers_is_refused(
@@ -145,7 +197,9 @@ def test_resuming_with_another_teacher_is_refused_and_evaluating_is_not(
     other = str(model_folder(tmp_path / "other", seed=8))
     for teacher in (Teacher(other), None):
         module = student(teacher, rewards=[] if teacher else [Even()])
-        with pytest.raises(ValueError, match=r"teacher was [0-9a-f]+, is"):
+        now = rf"{other} \([0-9a-f]+\)" if teacher else "None"
+        was = rf"{teacher_folder} \([0-9a-f]+\)"
+        with pytest.raises(ValueError, match=f"teacher was {was}, is {now}: set"):
             trainer(tmp_path, max_epochs=2).fit(
                 module, problems(), ckpt_path=tmp_path / "saved.ckpt"
             )
@@ -160,7 +214,12 @@ def test_one_sample_a_problem_suffices_where_nothing_is_compared(
     teacher_folder: str, tmp_path: Path
 ) -> None:
     one_step(student(Teacher(teacher_folder), group_size=1), tmp_path)
-    with pytest.raises(ValueError, match="group_size must be at least 2"):
+    least = (
+        r"group_size must be at least 2, got 1: .*\(with a teacher and rewards: \[\] it may be 1\)"
+    )
+    with pytest.raises(ValueError, match=least):
         student(Teacher(teacher_folder), rewards=[Even()], group_size=1)
+    with pytest.raises(ValueError, match=r"no teacher: add a reward for it, or set model\.teacher"):
+        student(None)
     with pytest.raises(ValueError, match="there is no reward"):
         student(Teacher(teacher_folder), resample=2)

@@ -221,4 +221,4 @@ def test_resuming_in_the_middle_of_a_cycle_changes_nothing(batch: int, tmp_path:
 )
 def test_turns_that_cannot_be_are_refused(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        duo(**options)
+        duo(**({"optim": Optim()} | options))  # with one rate for all

@@ -108,8 +108,6 @@ def test_one_role_learns_at_the_rate_that_it_has_in_the_pair(
     text = config.read_text(encoding="utf-8")
     assert "optim: {lr: 1.0e-3, role_lr: {verifier: 2.0e-3}" in text
     assert [trained[who]["model.optim.lr"] for who in ("solver", "verifier")] == ["1e-3", "2e-3"]
-    other = json.loads(compare_roles.trained("solver", 3, chosen(tmp_path)))
-    assert other == {"solver": str(tmp_path / "3/solver/export"), "verifier": "base"}
 
 
 @pytest.mark.parametrize(
