@@ -83,8 +83,8 @@ def differences(rows: Rows, pairs: Pairs) -> list[str]:
     """Of every pair (a, b) the difference of balanced accuracy, b - a, paired by problem."""
     tests = [one for a, b in pairs for one in compare_balanced({a: rows[a], b: rows[b]})]
     return [
-        f"{one.b} - {one.a}: {shown_difference(one.difference, one.low, one.high)}, p "
-        f"{shown_p(one.p)} (Holm {shown_p(one.p_adjusted)}), n = {one.problems}"
+        f"{one.b} - {one.a}: {shown_difference(one.difference, one.low, one.high)}, p (Holm) "
+        f"{shown_p(one.p_adjusted)}, n = {one.problems} problems"
         for one in adjusted_balanced(tests)
     ]
 

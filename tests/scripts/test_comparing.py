@@ -140,7 +140,7 @@ def test_figures_of_verifiers_have_intervals_and_paired_differences(
     assert "balanced 75.0 [" in sft
     assert "right 100.0, wrong 50.0, 8 samples" in sft
     assert difference.startswith("SFT - plain model: +25.0 [")
-    assert difference.endswith(", n = 4")  # problems: two verdicts on one are no two observations
+    assert difference.endswith(", n = 4 problems")
 
 
 def test_teacher_writes_until_it_has_as_many_tokens(tmp_path: Path) -> None:
