@@ -29,7 +29,7 @@ class Progress(RichProgressBar):
         self.line_seconds = line_seconds
         self._phase: Any = None
         self._name = ""
-        self._last_line = time.monotonic()
+        self._last_line = self._last_step = time.monotonic()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -39,7 +39,8 @@ class Progress(RichProgressBar):
     def show_progress(self, phase: str, done: int, total: int) -> None:
         """Shows that `done` of `total` things of a phase are over."""
         if self.progress is None or self._progress_stopped or not self.progress.console.is_terminal:
-            self._line(f"{phase}: {done} of {total}")
+            if time.monotonic() - self._last_line >= self.line_seconds:
+                self._line(f"{phase}: {done} of {total}")
             return
         key = phase.partition(",")[0]
         if self._phase is None or key != self._name:
@@ -56,7 +57,10 @@ class Progress(RichProgressBar):
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, *step)
         _, _, batch_idx = step  # outputs, batch and its number
-        if self.progress is None or not self.progress.console.is_terminal:
+        # phases do not put off the line of a step, which says how far the run is
+        due = time.monotonic() - self._last_step >= self.line_seconds
+        if due and (self.progress is None or not self.progress.console.is_terminal):
+            self._last_step = time.monotonic()
             metrics = {
                 k: v
                 for k, v in self.get_metrics(trainer, pl_module).items()
@@ -74,6 +78,5 @@ class Progress(RichProgressBar):
         return {name: value for name, value in items.items() if name != "v_num"}
 
     def _line(self, text: str) -> None:
-        if time.monotonic() - self._last_line >= self.line_seconds:
-            self._last_line = time.monotonic()
-            print(text, flush=True)
+        self._last_line = time.monotonic()
+        print(text, flush=True)

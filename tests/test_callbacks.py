@@ -193,3 +193,23 @@ def test_progress_prints_no_more_often_than_asked(
     run = trainer(tmp_path, callbacks=[Progress(line_seconds=1000.0)], enable_progress_bar=True)
     run.fit(sft(), chats())
     assert "step" not in capsys.readouterr().out
+
+
+def test_lines_of_phases_do_not_put_off_those_of_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("callbacks.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Slow(Progress):
+        """Every phase takes 31 seconds, and a step nothing besides."""
+
+        def show_progress(self, phase: str, done: int, total: int) -> None:
+            now[0] += 31
+            super().show_progress(phase, done, total)
+
+    run = trainer(tmp_path, callbacks=[Slow()], enable_progress_bar=True, limit_train_batches=2)
+    run.fit(grpo(), problems())
+    lines = capsys.readouterr().out.splitlines()
+    steps = [line.split(":")[0] for line in lines if line.startswith("epoch")]
+    assert steps == ["epoch 0, step 1 of 2", "epoch 0, step 2 of 2"]
