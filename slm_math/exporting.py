@@ -6,7 +6,6 @@ import glob
 import os
 import shutil
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -39,9 +38,7 @@ def export(
     file, folder = Path(checkpoint).expanduser().absolute(), Path(out).expanduser().resolve()
     check_new(folder)
     content = read_checkpoint(file)
-    with warnings.catch_warnings():  # of torch and transformers about each other's internals
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-        policy, loaded, chat = load_policy(file, content, path)
+    policy, loaded, chat = load_policy(file, content, path)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = f".{folder.name}{UNFINISHED}"
     for leftover in folder.parent.glob(glob.escape(unfinished) + "*"):  # of a killed export

@@ -14,7 +14,6 @@ import yaml
 
 # warnings of Lightning and torch about each other's internals, which a user cannot change
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
 warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")

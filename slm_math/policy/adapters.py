@@ -73,6 +73,8 @@ def quiet_peft() -> Iterator[None]:
     """Without peft's warnings of many lines about what is handled or checked here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"peft\.")
+        # of transformers, about a property that peft reads
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
         yield
 
 
