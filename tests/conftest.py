@@ -5,6 +5,7 @@ what is graded.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ def graded_answers(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 
     monkeypatch.setattr(graded, "grade_answer", counted)
     return answers
+
+
+@pytest.fixture(scope="module")
+def light_programs() -> Iterator[None]:
+    """Sandboxes that start quickly: programs of small models need no libraries."""
+    from sandbox.light import lighten
+
+    with pytest.MonkeyPatch.context() as patch:
+        lighten(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
