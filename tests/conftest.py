@@ -18,17 +18,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Files that take half a minute on a busy core: they come first, so that all workers end at about
 # the same time.
 LONG = (
-    "cli/test_quickstart_warnings.py",
-    "sandbox/test_attacks.py",
+    "cli/test_configs.py",
     "modules/test_ranks.py",
     "test_readme.py",
-    "cli/test_configs.py",
+    "sandbox/test_attacks.py",
     "answers/test_equivalence.py",
     "modules/test_serving.py",
     "engines/test_vllm_servers.py",
     "policy/test_reference.py",
     "modules/test_resume.py",
     "cli/test_evaluation_commands.py",
+    "cli/test_fresh_process.py",
+    "modules/test_grpo.py",
 )
 
 

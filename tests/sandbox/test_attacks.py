@@ -1,8 +1,8 @@
 """The attacks of attacks/*.yaml on every tier of this machine, as root and as an ordinary user.
 
-By default one program of each attack runs, on one of the tiers that work without bubblewrap, as root
-or as an ordinary user; `-m slow` runs all of them everywhere, also those that take a whole time
-limit.
+By default one program of each attack runs, on one of the tiers that work without bubblewrap, as
+root or as an ordinary user; `-m slow` runs all of them everywhere, also those that take a whole
+time limit.
 """
 
 import os

@@ -1,5 +1,5 @@
-"""Typical programs (programs/*.yaml) give the same results as in a plain interpreter: by default every
-third one of each file, the others with `-m slow`.
+"""Typical programs (programs/*.yaml) give the same results as in a plain interpreter: by default
+every third one of each file, the others with `-m slow`.
 """
 
 from pathlib import Path
