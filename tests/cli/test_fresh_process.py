@@ -6,8 +6,10 @@ import pytest
 import yaml
 from cli.fresh import ROOT, fit, slm_math, warnings
 
-EVALUATION = """{class_path: AgentEval, agents: {x: SingleShot}, engines: {
-x: {class_path: OpenAIEngine, base_url: 'http://a:1', model: m}}}"""
+EVALUATION = (
+    "{class_path: AgentEval, agents: {x: SingleShot}, "
+    "engines: {x: {class_path: OpenAIEngine, base_url: 'http://a:1', model: m}}}"
+)
 SHORT = [
     *("fit", "--model", "GRPOModule", "--model.policy.path", "a/b"),
     *("--model.agent", "SingleShot", "--model.rewards+", "Correct"),
