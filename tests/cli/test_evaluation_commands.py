@@ -217,10 +217,15 @@ def interrupted_here(arguments: list[str], out: Path, said: Said) -> tuple[int, 
             signal.raise_signal(signal.SIGINT)
         return poll(engine, timeout)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransformersEngine, "poll", polled)
-        patch.setenv("COLUMNS", "200")
-        return said(*arguments)
+    # a background job of a shell would be deaf to it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TransformersEngine, "poll", polled)
+            patch.setenv("COLUMNS", "200")
+            return said(*arguments)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def interrupted_process(arguments: list[str], out: Path, said: Said) -> tuple[int, str, str]:
