@@ -247,6 +247,7 @@ def interrupted_process(arguments: list[str], out: Path, said: Said) -> tuple[in
         shown, error = process.communicate(timeout=200)
     finally:
         process.kill()
+    assert error.count("Interrupted. ") == 1
     return process.returncode, shown, error
 
 
@@ -266,7 +267,6 @@ def test_interrupt_leaves_a_partial_result_that_a_rerun_completes(
     assert "(interrupted)" in shown
     assert f"n = {done} of 12 (partial)" in shown
     assert "Traceback" not in error
-    assert error.count("Interrupted. ") == 1
     assert ours(error) == ""
     summary = json.loads((out / "one" / "summary.json").read_text())
     assert (manifest(out)["partial"], summary["partial"], summary["n"]) == (True, True, done)
