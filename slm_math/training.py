@@ -67,6 +67,12 @@ class TrainingParser(Parser, LightningArgumentParser):
         for name in ("sampling", "engine", "slots", "vllm")
     }
 
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """The text of a configuration. All of it was checked when it was parsed, and is not checked
+        again, which takes as long as to parse it.
+        """
+        return super().dump(*args, **({"skip_validation": True} | kwargs))
+
 
 class SaveConfig(SaveConfigCallback):
     """Writes the configuration beside the log of metrics, and hands it to all loggers as
@@ -93,6 +99,7 @@ class TrainingCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
+        self._command = args[0] if args and run else None
         super().__init__(
             PolicyModule,
             L.LightningDataModule,
@@ -106,6 +113,13 @@ class TrainingCLI(LightningCLI):
             args=args,
             run=run,
         )
+
+    def subcommands(self) -> dict[str, set[str]]:
+        """Lightning's subcommands, and what their methods take; of a command that is known only its
+        own, because the parser of each takes a while.
+        """
+        known = super().subcommands()
+        return {name: known[name] for name in known if name == self._command or not self._command}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         kwargs.pop("dump_header", None)

@@ -5,6 +5,7 @@ what is graded.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Files that take half a minute on a busy core: they come first, so that all workers end at about
 # the same time.
 LONG = (
-    "cli/test_quickstart_warnings.py",
-    "sandbox/test_attacks.py",
+    "cli/test_configs.py",
     "modules/test_ranks.py",
     "test_readme.py",
-    "cli/test_configs.py",
+    "sandbox/test_attacks.py",
     "answers/test_equivalence.py",
     "modules/test_serving.py",
     "engines/test_vllm_servers.py",
     "policy/test_reference.py",
     "modules/test_resume.py",
     "cli/test_evaluation_commands.py",
+    "cli/test_fresh_process.py",
+    "modules/test_grpo.py",
 )
 
 
@@ -51,6 +53,16 @@ def graded_answers(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 
     monkeypatch.setattr(graded, "grade_answer", counted)
     return answers
+
+
+@pytest.fixture(scope="module")
+def light_programs() -> Iterator[None]:
+    """Sandboxes that start quickly: programs of small models need no libraries."""
+    from sandbox.light import lighten
+
+    with pytest.MonkeyPatch.context() as patch:
+        lighten(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

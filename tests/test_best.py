@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from agent_eval import data
+from cases import some
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from monitored import ACCURACY, ROOT, Indexed, Scripted, watching
 from tiny import sft, trainer
@@ -226,7 +227,7 @@ def test_best_of_another_agent_is_what_the_refusal_says(
     assert options[1]["patience"] == 3
 
 
-@pytest.mark.parametrize("name", ["sft/lora", "grpo/solver"])
+@pytest.mark.parametrize("name", some(("sft/lora", "grpo/solver"), ["sft/lora"]))
 def test_run_with_the_config_makes_a_model_of_its_best(name: str, tmp_path: Path) -> None:
     files = [f"--config={ROOT / 'configs' / part}.yaml" for part in (name, "fast", "best")]
     small = ["--model.group_size=2", "--model.inference.sampling.max_new_tokens=6"]

@@ -18,6 +18,7 @@ TEXT = "\n".join(
     path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in PAGES))
 )
+pytestmark = pytest.mark.usefixtures("light_programs")
 EMBEDDED = "{class_path: Arithmetic, validation: 28, test: 28}"
 
 

@@ -52,22 +52,30 @@ def remote(notes: Path) -> list[str]:
     return [f"--trainer.logger={json.dumps(spec)}"]
 
 
-def test_report_has_the_rewards_of_a_run_with_another_logger(tmp_path: Path) -> None:
-    run([*SMALL, f"--trainer.default_root_dir={tmp_path}", *remote(tmp_path / "notes")])
-    material = load([str(tmp_path)])
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a run with a remote logger, whose notes are in it."""
+    root = tmp_path_factory.mktemp("logged")
+    run([*SMALL, f"--trainer.default_root_dir={root}", *remote(root / "notes")])
+    return root
+
+
+def test_report_has_the_rewards_of_a_run_with_another_logger(logged: Path) -> None:
+    material = load([str(logged)])
     assert [step for step, _ in material.rewards[0].points] == [0, 1]
     assert material.notes == ()
 
 
-def test_every_logger_gets_the_options_of_the_run_without_secrets(tmp_path: Path) -> None:
-    run([*SMALL, f"--trainer.default_root_dir={tmp_path}", *remote(tmp_path / "notes")])
-    [hparams] = tmp_path.glob("logs/*/hparams.yaml")
-    for file in (hparams, tmp_path / "notes"):
+def test_every_logger_gets_the_options_of_the_run_without_secrets(logged: Path) -> None:
+    [hparams] = logged.glob("logs/*/hparams.yaml")
+    for file in (hparams, logged / "notes"):
         told = yaml.safe_load(file.read_text())
         assert told["model"]["init_args"]["optim"]["lr"] == 0.004
         assert told["data"]["init_args"]["batch_size"] == 8
         assert told["model"]["init_args"]["inference"]["sampling"]["max_new_tokens"] == 6
         assert told["trainer"]["logger"][0]["init_args"]["api_key"] == "***"
+    manifests = [*logged.glob("eval/*/*/manifest.json"), logged / "manifest.json"]
+    assert not any("k-5150" in path.read_text() for path in manifests)
 
 
 def files_with(text: str, folder: Path) -> list[str]:
@@ -156,6 +164,7 @@ def test_tensorboard_has_the_options_and_goes_on_after_a_resume(tmp_path: Path) 
     assert any(b"_hparams_" in each.read_bytes() for each in file.parent.glob("events*"))
 
 
+@pytest.mark.slow
 def test_wandb_writes_offline(tmp_path: Path) -> None:
     """In a process of its own, at whose end its file is whole."""
     pytest.importorskip("wandb", reason="needs the extra `loggers`")

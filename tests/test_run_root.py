@@ -101,11 +101,11 @@ def test_run_that_failed_before_its_first_step_does_not_block_the_next(tmp_path:
     assert (tmp_path / "export").is_dir()
 
 
-@pytest.mark.parametrize("kind", range(4))
-def test_every_callback_that_writes_refuses_a_second_run(kind: int, tmp_path: Path) -> None:
+def test_every_callback_that_writes_refuses_a_second_run(tmp_path: Path) -> None:
     fit(tmp_path, sft(), writers(tmp_path))
-    with pytest.raises(ValueError, match="and a folder holds one"):
-        fit(tmp_path, grpo(), [writers(tmp_path)[kind]])
+    for callback in writers(tmp_path):
+        with pytest.raises(ValueError, match="and a folder holds one"):
+            fit(tmp_path, grpo(), [callback])
 
 
 def test_checkpoint_of_another_run_does_not_go_on_in_a_root(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ FILES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
 CASES = [
     (file.stem, number, case)
     for file in FILES
-    for number, case in enumerate(yaml.safe_load(file.read_text()))
+    for number, case in enumerate(yaml.load(file.read_text(), yaml.CSafeLoader))
 ]
 
 

@@ -1,4 +1,4 @@
-"""Small data, and how tests run `slm-math grade`."""
+"""Small data, sandboxes that start quickly, and how tests run `slm-math grade`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import pytest
 from cli.evaluating import data_at
 
 from slm_math.cli import run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def light(light_programs: None) -> None:
+    """All of these tests have them."""
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,11 @@
-"""Every config parses, and those of training train."""
+"""Every config parses, and those of training train: `-m slow` trains with each of them."""
 
 import json
 from pathlib import Path
 
 import pytest
 import yaml
+from cases import some
 from cli.configs import CONFIGS, shown
 from tiny import model_folder
 
@@ -31,7 +32,11 @@ def test_config_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert shown(capsys, "fit", *files)["data"]["class_path"].startswith("slm_math.data.")
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("sft/", "grpo/"))])
+# the overlay is of use only where it replaces a model, its quantization and its callbacks
+OVER = ("sft/", "grpo/solver.yaml", "grpo/multi_agent.yaml")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(OVER)])
 def test_fast_goes_over_every_training_config(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,7 +55,13 @@ GRPO = {name: [] for name in FILES if name.startswith("grpo/")} | {
 }
 
 
-@pytest.mark.parametrize("name", GRPO)
+# One of each kind of agent, and of what is no reward: a teacher, a policy that is its own teacher,
+# drafts. The others differ in numbers and in names of objectives, which are parsed above.
+TRAINED = ("code_feedback", "dapo", "distill", "multi_agent", "python_tools", "selector")
+TRAINED += ("self_correction_bonus", "self_distill", "verifier")
+
+
+@pytest.mark.parametrize("name", some(GRPO, (f"grpo/{name}.yaml" for name in TRAINED)))
 def test_every_grpo_config_trains(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

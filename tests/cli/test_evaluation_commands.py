@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import tiny
+from cases import some
 from cli.evaluating import (
     LONG,
     ONE,
@@ -30,6 +31,7 @@ from cli.evaluating import (
 
 from slm_math.engines.base import Request
 from slm_math.engines.checkpoint import CheckpointEngine
+from slm_math.engines.transformers import TransformersEngine
 from slm_math.types import Sampling, user
 
 ROOT = Path(__file__).parents[2]
@@ -195,65 +197,82 @@ def test_changed_option_is_refused_by_its_name(
     assert (status, ours(error)) == (0, "")
 
 
-def start(model: str, data: Path, out: Path) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "slm_math",
-        "eval",
-        gsm8k(data),
-        ONE,
-        *LONG,
-        f"--policy={model}",
-        f"--out={out}",
-    ]
-    options: Any = {
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "text": True,
-        "cwd": out.parent,
-    }
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    # a background job of a shell would be deaf to it
-    return subprocess.Popen(
-        command,
-        env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        **options,
-    )
+def command(model: str, data: Path, out: Path) -> list[str]:
+    return ["eval", gsm8k(data), ONE, *LONG, f"--policy={model}", f"--out={out}"]
 
 
-@pytest.mark.timeout(280)
-def test_interrupt_leaves_a_partial_result_that_a_rerun_completes(
-    models: list[str], data: Path, tmp_path: Path, said: Said
-) -> None:
-    out = tmp_path / "out"
+def saved(out: Path) -> int:
+    """How many records are written."""
     file = out / "one" / "records.jsonl"
-    process = start(models[0], data, out)
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
+
+
+def interrupted_here(arguments: list[str], out: Path, said: Said) -> tuple[int, str, str]:
+    """The signal comes while the model decodes, after two records."""
+    poll, sent = TransformersEngine.poll, []
+
+    def polled(engine: TransformersEngine, timeout: float = 0.0) -> Any:
+        if not sent and saved(out) >= 2:
+            sent.append(True)
+            signal.raise_signal(signal.SIGINT)
+        return poll(engine, timeout)
+
+    # a background job of a shell would be deaf to it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        while process.poll() is None and not (
-            file.is_file() and file.read_bytes().count(b"\n") >= 2
-        ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TransformersEngine, "poll", polled)
+            patch.setenv("COLUMNS", "200")
+            return said(*arguments)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupted_process(arguments: list[str], out: Path, said: Said) -> tuple[int, str, str]:
+    """The signal comes from another process, whenever two records are there."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slm_math", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        # a background job of a shell would be deaf to it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=out.parent,
+    )
+    try:
+        while process.poll() is None and saved(out) < 2:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         shown, error = process.communicate(timeout=200)
     finally:
         process.kill()
-    assert process.returncode == 130, error
+    assert error.count("Interrupted. ") == 1
+    return process.returncode, shown, error
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize(
+    "interrupted_by", some((interrupted_here, interrupted_process), [interrupted_here])
+)
+def test_interrupt_leaves_a_partial_result_that_a_rerun_completes(
+    interrupted_by: Any, models: list[str], data: Path, tmp_path: Path, said: Said
+) -> None:
+    out = tmp_path / "out"
+    file = out / "one" / "records.jsonl"
+    status, shown, error = interrupted_by(command(models[0], data, out), out, said)
+    assert status == 130, error
     done = len(rows(out))
     assert 2 <= done < 12
     assert "(interrupted)" in shown
     assert f"n = {done} of 12 (partial)" in shown
     assert "Traceback" not in error
-    assert error.count("Interrupted. ") == 1
     assert ours(error) == ""
     summary = json.loads((out / "one" / "summary.json").read_text())
     assert (manifest(out)["partial"], summary["partial"], summary["n"]) == (True, True, done)
     before = file.read_bytes()
     assert said("results", out)[1].count("partial") >= 1
-    status, shown, _ = said(
-        "eval", gsm8k(data), ONE, *LONG, f"--policy={models[0]}", f"--out={out}"
-    )
+    status, shown, _ = said(*command(models[0], data, out))
     assert (status, "partial" in shown, "n = 12" in shown) == (0, False, True)
     assert file.read_bytes().startswith(before)
     assert (manifest(out)["partial"], len(rows(out))) == (False, 12)

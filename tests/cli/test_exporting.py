@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from cases import some
 from cli.evaluating import ask, ours
 from safetensors.torch import load_file
 from tiny import LORA, SCRATCH, Duo, Even, chats, grpo, model_folder, problems, sft, trainer
@@ -96,7 +97,11 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     return ours(error)
 
 
-@pytest.mark.parametrize("kind", POLICIES)
+# A base from a folder and from scratch, with an adapter and without, one role and several.
+FAST = ("full", "scratch with an adapter", "frozen role", "path of each role")
+
+
+@pytest.mark.parametrize("kind", some(POLICIES, FAST))
 def test_model_of_a_checkpoint_is_the_export_of_its_moment(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,8 +1,6 @@
 """Classes by short names, options beside class_path, agents of several files, renamed options."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,29 +41,6 @@ TRAIN = """
 model: {class_path: GRPOModule, policy: {path: a/b}, agent: SingleShot, rewards: [Correct]}
 data: {class_path: ProblemData, source: GSM8K}
 """
-
-
-def test_a_fresh_process_knows_every_short_name_without_a_config() -> None:
-    arguments = [
-        *("fit", "--model", "GRPOModule", "--model.policy.path", "a/b"),
-        *("--model.agent", "SingleShot", "--model.rewards+", "Correct"),
-        *("--data", "ProblemData", "--data.source", "GSM8K", "--data.source.limit", "7"),
-        *("--trainer.callbacks+", "RolloutTable", "--print_config"),
-    ]
-    command = [sys.executable, "-m", "slm_math", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    config = yaml.safe_load(done.stdout)
-    assert config["model"]["class_path"] == "slm_math.modules.grpo.GRPOModule"
-    assert config["model"]["init_args"]["policy"]["path"] == "a/b"
-    assert config["model"]["init_args"]["agent"]["class_path"] == "slm_math.agents.SingleShot"
-    rewards = config["model"]["init_args"]["rewards"]
-    assert rewards[-1]["class_path"] == "slm_math.rewards.Correct"
-    source = config["data"]["init_args"]["source"]
-    assert source["class_path"] == "slm_math.data.GSM8K"
-    assert source["init_args"]["limit"] == 7
-    assert [item["class_path"] for item in config["trainer"]["callbacks"]] == [
-        "callbacks.RolloutTable"
-    ]
 
 
 def test_eval_knows_agents_sources_and_engines(shown: Shown) -> None:
@@ -209,19 +184,6 @@ def test_old_names_of_the_options_of_training_work(shown: Shown, tmp_path: Path)
     assert (inference["slots"], inference["engine"]) == (3, "vllm")
     assert inference["sampling"]["max_new_tokens"] == 9
     assert inference["sampling"]["temperature"] == 0.7
-
-
-def test_a_fresh_fit_knows_every_engine(tmp_path: Path) -> None:
-    engines = "x: {class_path: OpenAIEngine, base_url: 'http://a:1', model: m}"
-    evaluation = f"{{class_path: AgentEval, agents: {{x: SingleShot}}, engines: {{{engines}}}}}"
-    files = write(tmp_path, train=f"{TRAIN}trainer: {{callbacks: [{evaluation}]}}")
-    judge = ["--model.engines.judge", "CheckpointEngine", "--model.engines.judge.path", "a/b"]
-    server = "--model.engines.server={class_path: VLLMServers, urls: ['http://a:1']}"
-    command = [sys.executable, "-m", "slm_math", "fit", *files, *judge, server, "--print_config"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for name in ("OpenAIEngine", "CheckpointEngine", "VLLMServers"):
-        assert f".{name}\n" in done.stdout
 
 
 def test_the_order_of_a_class_and_its_options_does_not_matter(shown: Shown) -> None:

@@ -27,7 +27,7 @@ SEVERAL = [
 
 @pytest.mark.parametrize(
     "given",
-    [[], ["--model.rewards+", "Format"], SEVERAL],
+    [[], pytest.param(["--model.rewards+", "Format"], marks=pytest.mark.slow), SEVERAL],
     ids=["defaults", "rewards", "agent"],
 )
 def test_written_config_of_a_run_runs_again_without_a_warning(

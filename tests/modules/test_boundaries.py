@@ -3,12 +3,14 @@ uninterrupted training does: every step once, with equal weights.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from cases import some
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, Timer
 from tiny import LORA, SCRATCH, Duo, Even, chats, difference, grpo, problems, sft, trainer, weights
 
@@ -135,16 +137,9 @@ def steps(entries: list[str]) -> list[str]:
     return [entry for entry in entries if entry.startswith("step")]
 
 
-FAST = {("sft", "after two steps"), ("grpo", "after a step")}
-
-
+# SFT's own are those of other epochs and of limits, below
 @pytest.mark.parametrize(
-    ("kind", "moment"),
-    [
-        pytest.param(kind, moment, marks=() if (kind, moment) in FAST else pytest.mark.slow)
-        for kind in KINDS
-        for moment in MOMENTS
-    ],
+    ("kind", "moment"), some(product(KINDS, MOMENTS), [("grpo", "after a step")])
 )
 def test_kills_at_every_boundary_change_nothing(
     kind: str, moment: str, straight: Any, tmp_path: Path
@@ -170,13 +165,12 @@ EPOCHS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(
-    "epochs",
-    [
-        pytest.param(name, marks=() if name == "with a new loader" else pytest.mark.slow)
-        for name in EPOCHS
-    ],
+    ("epochs", "moment"),
+    some(
+        product(EPOCHS, ("after a step", "after two steps")),
+        [("with a new loader", "after two steps")],
+    ),
 )
-@pytest.mark.parametrize("moment", ["after a step", "after two steps"])
 def test_kills_in_epochs_of_any_kind_change_nothing(
     epochs: str, moment: str, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ class Runs(Agent):
         return "1"
 
 
+@pytest.mark.usefixtures("light_programs")
 def test_programs_are_measured_per_step(tmp_path: Path) -> None:
     run = trainer(tmp_path, limit_train_batches=1)
     run.fit(grpo(agent=Runs(), sandbox=Sandbox(workers=1)), problems())

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from cases import some
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny import (
     LORA,
@@ -108,15 +109,12 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[s
     return run
 
 
-def some(*kinds: str) -> list[Any]:
-    """All runs, of which only these are made by default."""
-    slow = pytest.mark.slow
-    return [pytest.param(kind, marks=() if kind in kinds else slow) for kind in RUNS]
-
-
 # Each has something of its own to restore: a moving adapter as the reference, further problems and
 # half a batch of passes; the random state of dropout; the state of an optimiser of two kinds.
-@pytest.mark.parametrize("kind", some("grpo-lora-passes", "sft-lora-dropout", "sft-full-muon"))
+FAST = ("grpo-lora-passes", "sft-lora-dropout", "sft-full-muon")
+
+
+@pytest.mark.parametrize("kind", some(RUNS, FAST))
 def test_resuming_within_an_epoch_changes_nothing(kind: str, straight: Any, tmp_path: Path) -> None:
     saver = ModelCheckpoint(tmp_path / "ckpt", every_n_train_steps=1, save_top_k=-1)
     with pytest.raises(InterruptedError):
@@ -124,7 +122,7 @@ def test_resuming_within_an_epoch_changes_nothing(kind: str, straight: Any, tmp_
     assert difference(straight(kind), fit(kind, tmp_path, ckpt=only(tmp_path / "ckpt"))) == 0
 
 
-@pytest.mark.parametrize("kind", some("grpo-full-passes"))
+@pytest.mark.parametrize("kind", some(RUNS, ["grpo-full-passes"]))
 def test_resuming_at_the_end_of_an_epoch_changes_nothing(
     kind: str, straight: Any, tmp_path: Path
 ) -> None:
@@ -166,7 +164,7 @@ def test_checkpoint_holds_what_learns_and_where_the_run_stood(tmp_path: Path) ->
     assert saved["ChatData"].items() >= {"epoch": 0, "position": 2}.items()
 
 
-@pytest.mark.parametrize("kind", some("grpo-lora-passes", "sft-lora-dropout", "sft-full-muon"))
+@pytest.mark.parametrize("kind", some(RUNS, FAST))
 def test_the_compared_runs_do_learn(kind: str, straight: Any) -> None:
     start = RUNS[kind]()[0].policy.load()
     named = dict(start.model.named_parameters())

@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from cases import some
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny import SCRATCH, Duo, Even, difference, grpo, problems, trainer, weights
 
@@ -96,9 +97,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 FAST = ("adamw",)
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(each, marks=() if each in FAST else pytest.mark.slow) for each in OPTIONS]
-)
+@pytest.mark.parametrize("kind", some(OPTIONS, FAST))
 def test_role_that_waits_stays_as_it_is(kind: str, tmp_path: Path) -> None:
     """Its weights, moments, reference and rate, bit for bit; those of the other one move."""
     watch = watched(tmp_path, **OPTIONS[kind])

@@ -3,12 +3,14 @@ it should.
 """
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from cases import some
 from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer
 
 from callbacks import ExportHF
@@ -68,8 +70,11 @@ def curve(module: Any, root: Path, batches: int = 3) -> list[float]:
     return keep.values
 
 
-@pytest.mark.parametrize("moves", [0.0, 0.3], ids=["still", "moving"])
-@pytest.mark.parametrize("kind", CASES)
+STAYS, MOVES = 0.0, 0.3
+FAST_STARTS = [("full", STAYS), ("sft adapter", STAYS), *product(CASES, [MOVES])]
+
+
+@pytest.mark.parametrize(("kind", "moves"), some(product(CASES, (STAYS, MOVES)), FAST_STARTS))
 def test_kl_is_zero_at_the_start_and_grows(
     kind: str, moves: float, adapter: Path, tmp_path: Path
 ) -> None:
@@ -82,8 +87,13 @@ def test_kl_is_zero_at_the_start_and_grows(
     assert min(later) > 1e-6
 
 
-@pytest.mark.parametrize("kl_in", ["loss", "reward"])
-@pytest.mark.parametrize("kind", ["full", "fresh adapter", "sft adapter"])
+SINGLE = ("full", "fresh adapter", "sft adapter")
+
+
+@pytest.mark.parametrize(
+    ("kind", "kl_in"),
+    some(product(SINGLE, ("loss", "reward")), zip(SINGLE, ("loss", "reward", "loss"))),
+)
 def test_wrong_reference_stops_the_first_update(
     kind: str, kl_in: Any, adapter: Path, tmp_path: Path
 ) -> None:
@@ -153,8 +163,13 @@ def test_no_reference_without_a_kl_term(tmp_path: Path) -> None:
     assert module.loaded.reference_model is None
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
+ESTIMATORS = ("k1", "k2", "k3")
+
+
+@pytest.mark.parametrize(
+    ("kind", "masked"),
+    some(product(ESTIMATORS, (False, True)), zip(ESTIMATORS, (True, False, True))),
+)
 def test_kl_in_the_reward_is_taken_off_it(kind: Any, masked: bool, tmp_path: Path) -> None:
     """A = (r - beta * sum of k_t) - mean of these, also for samples that are masked; by plain
     forward passes.
@@ -202,8 +217,13 @@ def test_kl_in_the_reward_is_taken_off_it(kind: Any, masked: bool, tmp_path: Pat
     assert max(penalised) > 1 or min(penalised) < -1e-3
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("kind", ["full", "fresh adapter", "sft adapter"])
+PRECISIONS = ("32-true", "bf16-mixed")
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    some(product(SINGLE, PRECISIONS), zip(SINGLE, (*PRECISIONS[::-1], "bf16-mixed"))),
+)
 def test_kl_in_the_reward_is_exactly_zero_at_the_start(
     kind: str, precision: Any, adapter: Path, tmp_path: Path
 ) -> None:

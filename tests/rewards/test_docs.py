@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,15 +100,13 @@ def words_of_the_command() -> list[str]:
     return shlex.split(command.replace("\\\n", " "))[1:]
 
 
-def test_command_of_the_page_is_understood_as_written(written: Path) -> None:
-    """In a process of its own, which has imported nothing before."""
-    command = [sys.executable, "-m", "slm_math", *words_of_the_command(), "--print_config"]
-    path = os.pathsep.join([str(written), str(ROOT)])
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}
-    )
-    assert done.returncode == 0, done.stderr
-    options = yaml.safe_load(done.stdout)["model"]["init_args"]
+def test_command_of_the_page_is_understood_as_written(
+    written: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit):
+        run([*words_of_the_command(), "--print_config"])
+    options = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
     assert options["engines"]["judge"]["class_path"].endswith(".OpenAIEngine")
     assert options["engines"]["judge"]["init_args"]["model"] == "my-judge"
     assert options["rewards"][-1]["class_path"] == "my_rewards.SoundSteps"
