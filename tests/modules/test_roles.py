@@ -29,7 +29,7 @@ def logits(model: Any) -> torch.Tensor:
     return model.eval()(IDS).logits
 
 
-STEPS = 6
+STEPS = 20
 FROZEN: dict[str, Callable[[Path], tuple[Policy, str]]] = {
     "base of new adapters": lambda zoo: (Policy(path=str(zoo / "model"), lora=TWO), "base"),
     "base of an adapter": lambda zoo: (Policy(path=str(zoo / "pair" / "solver")), "base"),
