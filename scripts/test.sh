@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh dev
 
+cores=$(env -u OMP_NUM_THREADS nproc)  # nproc counts threads of that variable, not cores
 # two spinning threads on busy cores are many times slower than one
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 
@@ -12,5 +13,5 @@ ruff check .
 ruff format --check .
 pyright
 # a file stays on one core, as its tests share models; tests/conftest.py has the long ones come first
-python -m pytest -n "$(nproc)" --dist loadfile --no-loadscope-reorder \
+python -m pytest -n "$cores" --dist loadfile --no-loadscope-reorder \
   -m "not slow and not gpu and not vllm" "$@"
