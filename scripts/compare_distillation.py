@@ -5,8 +5,8 @@
 For each seed a small student starts with a short SFT (configs/quickstart/student.yaml). One copy
 then learns on-policy from the teacher (configs/quickstart/distill.yaml); the other by SFT on texts
 that the teacher samples for the same training problems, until it has seen as many sampled tokens.
-Both and their start are evaluated greedily on the same held-out problems. Called again, it goes on
-where it was.
+All are evaluated on the same held-out problems, greedily and by four samples at temperature 1.
+Called again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from comparing import (
     QUICKSTART,
+    Rows,
     arithmetic,
     evaluate,
     options,
@@ -32,6 +33,10 @@ from slm_math.records.record import Record, TurnEvent
 
 AGENT = "--agents.single_shot={class_path: SingleShot, init_args: {prompt: solve_plain}}"
 PAIRS = (("start", "distilled"), ("start", "SFT"), ("SFT", "distilled"))
+WAYS = {
+    "greedy": ("--inference.sampling.temperature=0.0",),
+    "sampled": ("--inference.sampling.temperature=1.0", "--samples=4"),
+}
 
 
 def write_texts(records: Sequence[Record], budget: int, file: Path) -> int:
@@ -58,8 +63,8 @@ def solve(out: Path, model: Path, *arguments: object) -> list[Record]:
     )
 
 
-def one_seed(seed: int, chosen: argparse.Namespace) -> dict[str, list[Record]]:
-    """The evaluations of the start, of SFT and of distillation."""
+def one_seed(seed: int, chosen: argparse.Namespace) -> dict[str, Rows]:
+    """By way of decoding, the evaluations of the start, of SFT and of distillation."""
     out, student = chosen.out / str(seed), f"--config={QUICKSTART / 'student.yaml'}"
     seeds = [f"--seed_everything={seed}", f"--data.seed={seed}"]
     source = f"--data.source.seed={seed}"
@@ -85,16 +90,24 @@ def one_seed(seed: int, chosen: argparse.Namespace) -> dict[str, list[Record]]:
         *("--model.optim.lr=1e-3", "--model.optim.matrix_lr=5e-3", "--data.prompt_weight=0.0"),
         "--trainer.limit_train_batches=1.0",
     )
-    greedy = (arithmetic(chosen.n), "--inference.sampling.temperature=0.0")
     models = {"start": start, "SFT": sft, "distilled": distilled}
-    return {name: solve(out / f"eval-{name}", model, *greedy) for name, model in models.items()}
+    return {
+        way: {
+            name: solve(out / f"{way}-{name}", model, arithmetic(chosen.n), *decoded)
+            for name, model in models.items()
+        }
+        for way, decoded in WAYS.items()
+    }
 
 
 def main() -> None:
     parser = options(__doc__ or "", "compare_distillation")
     parser.add_argument("teacher", type=Path, help=f"an export of {QUICKSTART.name}/grpo.yaml")
     chosen = parser.parse_args()
-    show({seed: one_seed(seed, chosen) for seed in chosen.seeds}, PAIRS)
+    seeds = {seed: one_seed(seed, chosen) for seed in chosen.seeds}
+    for way in WAYS:
+        print(f"\n== {way}")
+        show({seed: ways[way] for seed, ways in seeds.items()}, PAIRS)
     show_cpu()
 
 

@@ -97,7 +97,11 @@ def show(
     together, whose samples of one problem count as one observation.
     """
     pooled = {
-        name: [replace(each, sample=seed) for seed, rows in seeds.items() for each in rows[name]]
+        name: [
+            replace(each, sample=1000 * seed + each.sample)
+            for seed, rows in seeds.items()
+            for each in rows[name]
+        ]
         for name in next(iter(seeds.values()))
     }
     titled = [(f"seed {seed}", rows) for seed, rows in seeds.items()]

@@ -94,7 +94,7 @@ def test_a_silent_server_is_given_up(serve, monkeypatch):
     error = ask(engine)
     release.set()
     assert "no reply within 0.2 s (tried 2 times)" in str(error)
-    assert limits == [0.2, 0.2]
+    assert [seconds for seconds in limits if seconds == 0.2] == [0.2, 0.2]  # others wait, too
 
 
 def endless(chunk=b"x" * 2**16):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError, Request, Weights
@@ -171,7 +172,7 @@ def test_adapter_folder_may_be_in_the_home(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "adapter" / "adapter_config.json").write_text(
         '{"base_model_name_or_path": "owner/x", "peft_type": "LORA", "r": 12}'
     )
-    (tmp_path / "adapter" / "adapter_model.safetensors").touch()
+    save_file({}, tmp_path / "adapter" / "adapter_model.safetensors")
     text = SimpleNamespace(
         max_position_embeddings=64,
         num_hidden_layers=1,

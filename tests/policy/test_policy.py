@@ -231,5 +231,5 @@ def test_wrong_policy_is_refused_before_anything_loads(kind: str) -> None:
 
 
 def test_adapter_on_an_adapter_is_refused(adapter: Path) -> None:
-    with pytest.raises(ValueError, match=r"remove policy\.lora"):
+    with pytest.raises(ValueError, match=r"remove it \(--model\.policy\.lora null\)"):
         Policy(path=str(adapter), lora=LORA)

@@ -57,7 +57,7 @@ def test_a_slot_is_filled_at_any_depth_and_a_seed_is_a_number(ladder: Ladder) ->
     assert value(tuned, "--a") == f'{{"b": ["{export}/x", 7, "seed 7"]}}'
 
 
-def test_the_table_has_every_row_of_the_published_one() -> None:
+def test_the_table_has_every_row() -> None:
     titles = [f"{row.group} {row.title}".strip() for row in plan_of().rows]
     assert titles == [
         "base",
@@ -72,6 +72,10 @@ def test_the_table_has_every_row_of_the_published_one() -> None:
         "code feedback base",
         "code feedback SFT",
         "code feedback SFT + RL",
+        "self-correction SFT",
+        "self-correction SFT + RL",
+        "selector of 4 SFT",
+        "selector of 4 SFT + RL",
         "solver-checker, tools",
         "majority vote",
         "python tools",
@@ -95,6 +99,7 @@ def test_training_covers_the_ladder(model: str | None) -> None:
     trained = {each.name for each in plan_of(model).steps if each.trains}
     learned = {"sft-lora", "sft-full", "sft-verifier"}
     learned |= {"grpo-solver", "grpo-multi", "grpo-code-feedback"}
+    learned |= {"grpo-self-correction", "grpo-selector"}
     assert trained == (learned if model else {"base", *learned})
     assert step("drafts", model).inputs == ("sft-lora",)
     assert step("sft-verifier", model).inputs[-1] == "drafts"

@@ -147,7 +147,7 @@ def test_nothing_is_wider_than_eighty_columns_or_cut_off() -> None:
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= 80
     assert "…" not in "".join(lines)
-    assert sum("-33.3 [-38.3, -28.1] <0.001  -33.3" in line for line in lines) == 2 * 15
+    assert sum("-33.3 [-38.3, -28.1] <0.001  -33.3" in line for line in lines) == 2 * 19
     assert sum(line.startswith("solver-checker, tools ") for line in lines) == 2 * 2
 
 
