@@ -116,6 +116,6 @@ def show(
 
 
 def show_cpu() -> None:
-    """Prints the processor time of all commands of this session."""
+    """Prints the processor time of all commands that ran."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"\nCPU: {used.ru_utime + used.ru_stime:.0f} s")

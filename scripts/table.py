@@ -93,7 +93,7 @@ def _climb(plan: Plan, choice: Choice) -> int:
     results.show(table, console)
     out = os.path.relpath(choice.out)
     console.print(
-        f"\n{len(plan.steps)} steps; this session took {time.monotonic() - begun:.0f} s\n"
+        f"\n{len(plan.steps)} steps; it took {time.monotonic() - begun:.0f} s\n"
         f"{out}: table.md, table.json, times.md (seconds), manifest.json\n"
         f"transcripts: slm-math report {out} -o report.html",
         markup=False,

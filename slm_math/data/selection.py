@@ -13,7 +13,7 @@ def sample_tasks(tasks: list[Task], limit: int | None, seed: int = 0) -> list[Ta
     """A random sample of `limit` tasks, decided by `seed`, in the order of `tasks`; all of them if
     `limit` is None or not smaller than their number.
 
-    Of drafts to judge, half are right and half are wrong ones, as far as there are so many.
+    Of drafts to judge, it takes as many right as wrong ones, as far as the data has them.
     """
     if limit is None or limit >= len(tasks):
         return tasks

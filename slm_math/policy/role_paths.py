@@ -16,9 +16,11 @@ ROLES = "roles.json"  # in such an export: the roles of its run that speak with 
 
 
 def exported_roles(path: str) -> dict[str, str]:
-    """role -> the folder of its adapter, or its base, if `path` is the export of several roles: a
-    folder that is no model and holds several adapters, or one beside its base or `ROLES`.
-    Otherwise {}.
+    """role -> the folder of its adapter, or its base, if `path` is the export of several roles, else
+    {}.
+
+    Such an export is not a model itself. It holds several adapters, or one adapter together with
+    the base or with the file `ROLES`.
 
     Raises ValueError for a `ROLES` that no export wrote.
     """

@@ -55,8 +55,8 @@ GRPO = {name: [] for name in FILES if name.startswith("grpo/")} | {
 }
 
 
-# One of each kind of agent, and of what is no reward: a teacher, a policy that is its own teacher,
-# drafts. The others differ in numbers and in names of objectives, which are parsed above.
+# These configs cover each kind of agent, both kinds of teacher, and training on drafts. The others
+# differ in numbers and in names of objectives, which are parsed above.
 TRAINED = ("code_feedback", "dapo", "distill", "multi_agent", "python_tools", "selector")
 TRAINED += ("self_correction_bonus", "self_distill", "verifier")
 

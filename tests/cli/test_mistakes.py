@@ -101,7 +101,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         [*FIT_GRPO, "--model.teacher={servers:[http://x]}"],
         ["'{servers:[http://x]}' is not YAML: found unexpected ':' in line 1, column 9", "blank"],
     ),
-    "config that is no YAML": (
+    "config that is not valid YAML": (
         [*FIT, "--config=DATA/torn.yaml"],
         ["DATA/torn.yaml is not YAML", "in line 2"],
     ),

@@ -1,4 +1,4 @@
-"""The control of drafts to judge: labels dealt anew among the training drafts."""
+"""Shuffled labels, the control of verifier training: training drafts exchange their labels."""
 
 from pathlib import Path
 

@@ -33,7 +33,7 @@ def failure(engine: VLLMServers, seconds: float = 60) -> tuple[str, float]:
     pytest.fail(f"nothing was raised within {seconds} s")
 
 
-def wait(condition: Any, seconds: float = 60) -> None:
+def wait(condition: Any, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came to that"

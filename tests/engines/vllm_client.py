@@ -47,7 +47,7 @@ def request(text: str = "2 + 2?", chat: Chat | None = None, **options: Any) -> R
 
 
 def answers(
-    engine: VLLMServers, tickets: list[int], seconds: float = 60
+    engine: VLLMServers, tickets: list[int], seconds: float = 240
 ) -> list[Reply | EngineError]:
     """Results in the order of tickets. Fails after `seconds`."""
     results: dict[int, Reply | EngineError] = {}
@@ -60,7 +60,7 @@ def answers(
     return [results[ticket] for ticket in tickets]
 
 
-def ask(engine: VLLMServers, asked: Request | None = None, seconds: float = 60) -> Any:
+def ask(engine: VLLMServers, asked: Request | None = None, seconds: float = 240) -> Any:
     [result] = answers(engine, [engine.submit(asked or request())], seconds)
     return result
 

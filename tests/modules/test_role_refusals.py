@@ -128,7 +128,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda zoo: sft(Policy(scratch=SCRATCH, lora=TWO), frozen={"default": "base"}),
         "no role can be called default",
     ),
-    "role that is no name of a folder": (
+    "role that cannot name a folder": (
         lambda zoo: sft(Policy(scratch=SCRATCH, lora=TWO), train_roles=("../solver",)),
         "a role is named with letters",
     ),

@@ -107,7 +107,7 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def until(self, script: str, seconds: float = 10.0) -> Any:
+    def until(self, script: str, seconds: float = 240.0) -> Any:
         """Waits until an expression is true."""
         return self._wait(lambda: self.value(f"Boolean({script})"), seconds, script)
 
