@@ -16,8 +16,7 @@ ROLES = "roles.json"  # in such an export: the roles of its run that speak with 
 
 
 def exported_roles(path: str) -> dict[str, str]:
-    """role -> the folder of its adapter, or its base, if `path` is the export of several roles, else
-    {}.
+    """role -> the folder of its adapter, or its base. {} if `path` is no export of several roles.
 
     Such an export is not a model itself. It holds several adapters, or one adapter together with
     the base or with the file `ROLES`.
