@@ -1,4 +1,4 @@
-"""A real `vllm serve` as a teacher: it teaches what the same model in the trainer's process does."""
+"""A real `vllm serve` teaches what the same model in the process of the trainer does."""
 
 from __future__ import annotations
 
