@@ -99,7 +99,7 @@ def test_training_covers_the_ladder(model: str | None) -> None:
     trained = {each.name for each in plan_of(model).steps if each.trains}
     learned = {"sft-lora", "sft-full", "sft-verifier"}
     learned |= {"grpo-solver", "grpo-multi", "grpo-code-feedback"}
-    learned |= {"grpo-self-correction", "grpo-selector"}
+    learned |= {"grpo-self-correction-1", "grpo-self-correction", "grpo-selector"}
     assert trained == (learned if model else {"base", *learned})
     assert step("drafts", model).inputs == ("sft-lora",)
     assert step("sft-verifier", model).inputs[-1] == "drafts"
