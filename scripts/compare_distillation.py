@@ -22,6 +22,7 @@ from comparing import (
     Rows,
     arithmetic,
     evaluate,
+    model_of,
     options,
     show,
     show_cpu,
@@ -30,7 +31,6 @@ from comparing import (
     trained_tokens,
 )
 
-from slm_math.config_files import load
 from slm_math.records.record import Record, TurnEvent
 
 AGENT = "--agents.single_shot={class_path: SingleShot, init_args: {prompt: solve_plain}}"
@@ -86,8 +86,7 @@ def one_seed(seed: int, chosen: argparse.Namespace) -> dict[str, Rows]:
     spent = write_texts(texts, budget, out / "texts.jsonl")
     print(f"seed {seed}: {budget:,} tokens of the student, {spent:,} of the teacher", flush=True)
     # weight_decay: distill.yaml leaves it out, the configuration below does not
-    taught = load((QUICKSTART / "distill.yaml").read_text(encoding="utf-8"))["model"]
-    optim = {"weight_decay": 0.0} | taught["optim"]
+    optim = {"weight_decay": 0.0} | model_of("distill.yaml")["optim"]
     sft = train(
         *(out / "sft", "sft.yaml", student, *seeds, "--data.shuffle=true"),
         f"--data.source={{class_path: CoT, init_args: {{path: {out / 'texts.jsonl'}}}}}",

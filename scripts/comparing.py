@@ -12,7 +12,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -67,7 +67,12 @@ def arithmetic(n: int) -> str:
 
 def agent_of(config: str) -> str:
     """The agent that a training config trains, to be evaluated as it is trained."""
-    return str(yaml.safe_load((QUICKSTART / config).read_text(encoding="utf-8"))["model"]["agent"])
+    return str(model_of(config)["agent"])
+
+
+def model_of(config: str) -> dict[str, Any]:
+    """The options of the model in a training config."""
+    return yaml.safe_load((QUICKSTART / config).read_text(encoding="utf-8"))["model"]
 
 
 def tokens_of(record: Record) -> int:
