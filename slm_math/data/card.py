@@ -163,7 +163,7 @@ def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -
 
 
 def _amount(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.4f}"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}"
 
 
 def _cell(value: Any) -> str:

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from slm_math.answers.number_words import TENS, UNITS
 from slm_math.data.identity import image_digest
-from slm_math.data.normalized import normalized
+from slm_math.data.normalized import COUNTS, normalized
 from slm_math.types import Problem, Task
 
 GRAM = 13  # words
@@ -26,10 +25,6 @@ Kind = Literal["exact", "normalized", "13-gram"]
 KINDS: tuple[Kind, ...] = ("exact", "normalized", "13-gram")
 
 _SIGNS = frozenset("+-*/^=<>%")
-_COUNTS = frozenset((
-    *UNITS, *TENS, "hundred", "thousand", "million", "billion",
-    "half", "third", "quarter", "fifth", "twice", "thrice", "double", "triple", "dozen",
-))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -219,7 +214,7 @@ def _amounts(words: Sequence[str]) -> Counter[str]:
         word
         for word in words
         if word[0].isdigit()
-        or word in _COUNTS
+        or word in COUNTS
         or word in _SIGNS
         or (len(word) == 1 and word.isalpha() and word not in "ai")
     )

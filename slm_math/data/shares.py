@@ -32,7 +32,7 @@ def draw_shares(file: Path, title: str, rows: Mapping[str, int]) -> None:
         )  # fmt: skip
         axes.set_yticks(range(len(bars)), [_shortened(name) for name, _ in bars])
         axes.invert_yaxis()
-        axes.set_xlim(0, 1.3 * max(shares))  # room for the labels
+        axes.set_xlim(0, 1.4 * max(shares))  # room for the labels
         axes.set_xlabel("share of the rows in %")
         axes.set_title(f"{_shortened(title, 2 * LONGEST)}: {total:,} rows", loc="left", pad=10)
         axes.spines[["top", "right"]].set_visible(False)
