@@ -37,6 +37,14 @@ COMMANDS = {
         "slm_math.evaluation.overlap_table:overlap_files",
         "find test problems among training problems",
     ),
+    "check-data": (
+        "slm_math.evaluation.check_data:check_data",
+        "find what is wrong with a data set: golds, duplicates, lengths, test problems",
+    ),
+    "tag": (
+        "slm_math.evaluation.tag:tag",
+        "make tags of evaluations: how often each problem is solved",
+    ),
     "sandbox": (
         "slm_math.sandbox.serve:serve",
         "run programs for machines that cannot confine them",
@@ -55,6 +63,8 @@ POSITIONAL = {
     "compare": "folders*",
     "report": "folders*",
     "overlap": "train test",
+    "check-data": "source",
+    "tag": "evaluations*",
 }
 FLAGS = {
     "grade": ("--verify", "--last_number"),
