@@ -70,6 +70,7 @@ FLAGS = {
     "grade": ("--verify", "--last_number"),
     "export": ("--merge",),
 }  # options that need no value to be true
+LISTS = {"check-data": ("--against", "--split")}  # options that take all values that follow
 
 # packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(
@@ -180,6 +181,7 @@ def _command(name: str, arguments: list[str]) -> None:
 
     module, _, attribute = COMMANDS[name][0].partition(":")
     function = getattr(import_module(module), attribute)
+    arguments = _as_lists(arguments, LISTS.get(name, ()))
     if name in POSITIONAL:
         positional, arguments = _positional(arguments, FLAGS.get(name, ()))
         arguments = [
@@ -198,6 +200,23 @@ def _command(name: str, arguments: list[str]) -> None:
 
         configuration.set(json.loads(parser.dump(parsed, format="json", skip_none=False)))
     function(**vars(parser.instantiate_classes(parsed)))
+
+
+def _as_lists(arguments: list[str], names: tuple[str, ...]) -> list[str]:
+    """`--against A B` as `--against=["A", "B"]`, for the options of these names."""
+    result: list[str] = []
+    remaining = deque(arguments)
+    while remaining:
+        name, equals, value = remaining.popleft().partition("=")
+        if name not in names:
+            result.append(name + equals + value)
+            continue
+        values = [value] if equals else []
+        while not equals and remaining and not remaining[0].startswith("-"):
+            values.append(remaining.popleft())
+        is_list = len(values) == 1 and values[0].startswith("[")
+        result.append(f"{name}={values[0] if is_list else json.dumps(values)}")
+    return result
 
 
 def _as_options(name: str, positional: list[str]) -> list[str]:
