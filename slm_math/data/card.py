@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slm_math.data.overlap import KINDS, overlap
+from slm_math.data.templates import same_template
 from slm_math.records.redaction import without_secrets
 from slm_math.types import Problem
 from slm_math.visible import visible
@@ -109,8 +110,14 @@ def _quantiles(lengths: Sequence[int]) -> dict[str, int] | None:
 
 def _shared(problems: Sequence[Problem], tests: Sequence[Problem]) -> dict[str, int]:
     result = overlap(problems, tests)
+    same = {finding.test for finding in result.near_exact}
     kinds: dict[str, int] = {kind: result.count(kind) for kind in KINDS}
-    return {"problems": len(tests), "near_exact": len(result.near_exact), **kinds}
+    return {
+        "problems": len(tests),
+        "near_exact": len(same),
+        **kinds,
+        "template": sum(match.test not in same for match in same_template(problems, tests)),
+    }
 
 
 def card_page(facts: Mapping[str, Any]) -> str:
@@ -137,7 +144,7 @@ def card_page(facts: Mapping[str, Any]) -> str:
         ),
         _table(
             "Test problems among the problems",
-            ["test set", "problems", "same problem", *KINDS],
+            ["test set", "problems", "same problem", *KINDS, "template"],
             tests,
         ),
         _table(

@@ -34,6 +34,7 @@ PHRASE = 20  # test problems; a shingle of more of them is a common phrase
 WINDOW = 3  # times the length of the test problem, of a longer training text
 FIRST = 100  # training problems that show which words are around all of them
 AROUND = 0.95  # of them have these words
+FEWEST = 20  # training problems; the words that fewer have in common may be their own
 
 NUMBER, NAME = "#", "@"
 _LETTER = "ʘ"  # stands for a name until the text is normalized; no problem has this letter
@@ -127,8 +128,8 @@ def _around(some: Sequence[tuple[str, ...]]) -> tuple[int, int]:
 
 
 def _shared_start(some: Sequence[tuple[str, ...]]) -> int:
-    length, same = 0, list(some)
-    while len(same) > 1:
+    length, same = 0, list(some) if len(some) >= FEWEST else []
+    while same:
         word, _ = Counter(words[length : length + 1] for words in same).most_common(1)[0]
         same = [words for words in same if words[length : length + 1] == word]
         if not word or len(same) < AROUND * len(some):
