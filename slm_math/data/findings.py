@@ -34,13 +34,14 @@ WARNINGS = {
     "duplicate": "same problem, same gold",
     "no answer": "solution states no answer",
     "too long": "longer than the limit",
-    "13-gram": "13 words of a test problem",
+    "part": "half the text of a test problem",
     "template": "template of a test problem",
 }
 # a problem that begins like this does not give its answer away: "the answer is an integer"
 _GIVEN = re.compile(
     r"####|\\boxed|</?answer>|\b(?:final\s+)?(?:answer|solution)\s*(?:is|:|=)\s*\S", re.IGNORECASE
 )
+PART = 0.5  # of a test problem's 13-grams; fewer are common phrases, and code of diagrams
 _QUOTED = 40  # characters of a solution that no problem has by chance
 
 
@@ -180,8 +181,8 @@ def among_test_problems(
     name: str,
     watched: Callable[[Sequence[Problem], str], Iterable[Problem]],
 ) -> Iterator[Finding]:
-    """Problems of other splits that are those of a test set, share thirteen words with one, or have
-    the template of one: one finding for each test problem and kind, at its closest problem.
+    """Problems of other splits that are those of a test set, have half of its 13-grams, or its
+    template: one finding for each test problem, split and kind, at the closest problem.
 
     `watched` shows the progress of going through the problems under a title.
     """
@@ -189,7 +190,9 @@ def among_test_problems(
         result = overlap(watched(some, f"{split} and {name}"), test)
         same = {finding.test for finding in result.near_exact}
         for finding in result.findings:
-            kind = "test problem" if finding.near_exact else "13-gram"
+            if not finding.near_exact and finding.together < PART:
+                continue
+            kind = "test problem" if finding.near_exact else "part"
             share = "" if finding.near_exact else f"{finding.together:.0%} of its 13-grams: "
             yield _pair(kind, split, some[finding.train], test[finding.test], share)
         for match in same_template(watched(some, f"{split} and {name}, templates"), test):

@@ -32,7 +32,7 @@ def test_nothing_is_wrong(text: str, gold: str, solution: str | None) -> None:
         ("", "7", None, "unreadable"),
         ("What is 3 + 4?", None, None, "unreadable"),
         ("What is 3 + 4?", "She has 7. Then she eats 3 of them.", None, "unreadable"),
-        ("What is 3 + 4?", "3 + 4", None, "refused"),
+        ("What is half of one?", r"\frac{1}{2", None, "refused"),
         ("What is 3 + 4?", "7", "So we get \\boxed{8}.", "other answer"),
         ("What is 3 + 4?", "7", "We add them up and are done here", "no answer"),
         ("What is 3 + 4? Answer: 7", "7", None, "given away"),
