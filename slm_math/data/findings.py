@@ -162,7 +162,7 @@ def duplicates(tasks: Mapping[str, Sequence[Task]]) -> Iterator[Finding]:
             if not same:
                 text = f"gold {task.gold!r:.40}, {other.gold!r:.40} there: {text}"
             kind = "duplicate" if same else "contradiction"
-            yield Finding(kind, split, task.problem.id, text, other.problem.id)
+            yield Finding(kind, split, task.problem.id, text, other=other.problem.id)
 
 
 def _same_gold(task: Task, other: Task) -> bool:
@@ -194,16 +194,18 @@ def among_test_problems(
                 continue
             kind = "test problem" if finding.near_exact else "part"
             share = "" if finding.near_exact else f"{finding.together:.0%} of its 13-grams: "
-            yield _pair(kind, split, some[finding.train], test[finding.test], share)
+            pair = some[finding.train], test[finding.test]
+            yield _pair(kind, split, pair, share)
         for match in same_template(watched(some, f"{split} and {name}, templates"), test):
             if match.test not in same:
                 share = f"{match.shared:.0%} of its words: "
-                yield _pair("template", split, some[match.train], test[match.test], share)
+                yield _pair("template", split, (some[match.train], test[match.test]), share)
 
 
-def _pair(kind: str, split: str, problem: Problem, test: Problem, share: str) -> Finding:
+def _pair(kind: str, split: str, pair: tuple[Problem, Problem], share: str) -> Finding:
+    problem, test = pair
     text = f"{test.id}, {share}{problem.text!r:.150} / {test.text!r:.150}"
-    return Finding(kind, split, problem.id, text, test.id)
+    return Finding(kind, split, problem.id, text, other=test.id)
 
 
 def too_long(

@@ -82,7 +82,7 @@ def check_data(
     unit = "characters" if model is None else "tokens"
     if limit is not None:
         for each, tasks in usable.items():
-            findings += too_long(tasks, lengths[each], each, limit, unit)
+            findings += too_long(tasks, lengths[each], each, limit=limit, unit=unit)
     if out:
         _write(Path(out), findings)
     _report(console, name, {each: len(tasks) for each, tasks in read.items()}, findings)
