@@ -17,7 +17,7 @@ def training_problems(data: Any) -> list[Task]:
         return data.tasks
     source = data.source
     try:
-        tasks = read_tasks(source, "train", graded=False)
+        tasks = read_tasks(data.training_source, "train", graded=False)
     except ValueError:  # a source that has only dialogues
         tasks = []
     if type(source).dialogues is Source.dialogues:

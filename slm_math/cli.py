@@ -37,6 +37,14 @@ COMMANDS = {
         "slm_math.evaluation.overlap_table:overlap_files",
         "find test problems among training problems",
     ),
+    "check-data": (
+        "slm_math.evaluation.check_data:check_data",
+        "find what is wrong with a data set: golds, duplicates, lengths, test problems",
+    ),
+    "tag": (
+        "slm_math.evaluation.tag:tag",
+        "make tags of evaluations: how often each problem is solved",
+    ),
     "sandbox": (
         "slm_math.sandbox.serve:serve",
         "run programs for machines that cannot confine them",
@@ -55,11 +63,14 @@ POSITIONAL = {
     "compare": "folders*",
     "report": "folders*",
     "overlap": "train test",
+    "check-data": "source",
+    "tag": "evaluations*",
 }
 FLAGS = {
     "grade": ("--verify", "--last_number"),
     "export": ("--merge",),
 }  # options that need no value to be true
+LISTS = {"check-data": ("--against", "--split")}  # options that take all values that follow
 
 # packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(
@@ -170,6 +181,7 @@ def _command(name: str, arguments: list[str]) -> None:
 
     module, _, attribute = COMMANDS[name][0].partition(":")
     function = getattr(import_module(module), attribute)
+    arguments = _as_lists(arguments, LISTS.get(name, ()))
     if name in POSITIONAL:
         positional, arguments = _positional(arguments, FLAGS.get(name, ()))
         arguments = [
@@ -188,6 +200,23 @@ def _command(name: str, arguments: list[str]) -> None:
 
         configuration.set(json.loads(parser.dump(parsed, format="json", skip_none=False)))
     function(**vars(parser.instantiate_classes(parsed)))
+
+
+def _as_lists(arguments: list[str], names: tuple[str, ...]) -> list[str]:
+    """`--against A B` as `--against=["A", "B"]`, for the options of these names."""
+    result: list[str] = []
+    remaining = deque(arguments)
+    while remaining:
+        name, equals, value = remaining.popleft().partition("=")
+        if name not in names:
+            result.append(name + equals + value)
+            continue
+        values = [value] if equals else []
+        while not equals and remaining and not remaining[0].startswith("-"):
+            values.append(remaining.popleft())
+        is_list = len(values) == 1 and values[0].startswith("[")
+        result.append(f"{name}={values[0] if is_list else json.dumps(values)}")
+    return result
 
 
 def _as_options(name: str, positional: list[str]) -> list[str]:

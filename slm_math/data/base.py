@@ -13,6 +13,10 @@ MARK = "VERDICT:"  # before a verdict, as the verifier's prompts ask for it
 Split = Literal["train", "validation", "test"]
 
 
+class NoSplit(ValueError):
+    """A data set does not have such a split."""
+
+
 class Source:
     """A data set. `name` starts the ids of its problems (`gsm8k/train/12`) and is in every record.
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 import lightning as L
 
-from slm_math.data.base import Source, Split
+from slm_math.data.base import Source, Split, read_tasks
+from slm_math.data.selection import Selected
 from slm_math.ranges import check_whole
 
 T = TypeVar("T")
@@ -40,6 +44,9 @@ class Batches(Generic[T]):
         ranks: the number of processes.
         repeat: every epoch has the first so many batches of the first one, again and again.
         restart: every pass begins with the first batch, as a validation must.
+        weights: draw each item as often as its weight says, instead of once an epoch. An item that
+            was just drawn waits for its turn, so that no batch holds one twice.
+        ranking: items come in ascending order of these numbers; equal ones are shuffled.
     """
 
     def __init__(
@@ -53,10 +60,17 @@ class Batches(Generic[T]):
         ranks: int = 1,
         repeat: int | None = None,
         restart: bool = False,
+        weights: Sequence[float] | None = None,
+        ranking: Sequence[float] | None = None,
     ) -> None:
         check_whole("batch_size", size)
         if not items:
             raise ValueError("there is no data to make batches of")
+        if weights is not None and (drawable := sum(weight > 0 for weight in weights)) < size:
+            raise ValueError(
+                f"only {drawable} of {len(items)} problems are drawn at all, fewer than the "
+                f"batch_size of {size}"
+            )
         self.items = items
         self.size = size
         self.seed = seed
@@ -66,6 +80,8 @@ class Batches(Generic[T]):
         self.ranks = ranks
         self.repeat = repeat
         self.restart = restart
+        self.weights = weights
+        self.ranking = ranking
         self.epoch = 0
         self.position = 0  # batches of this epoch that were returned
         self.step_start = self.state_dict()  # before the last batch that a loop took
@@ -102,8 +118,12 @@ class Batches(Generic[T]):
         """The item indices of every batch of this epoch."""
         order = list(range(len(self.items)))
         draw = random.Random(f"{self.seed} {0 if self.repeat else self.epoch}")
-        if self.shuffle:
+        if self.weights is not None:
+            order = weighted_draws(self.weights, len(self) * self.size, self.size, draw)
+        elif self.shuffle:
             draw.shuffle(order)
+        if self.ranking is not None:
+            order.sort(key=self.ranking.__getitem__)
         if self.length is not None:
             window = 16 * self.size
             lengths = [self.length(item) for item in self.items]
@@ -123,6 +143,23 @@ class Batches(Generic[T]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.epoch, self.position = state["epoch"], state["position"]
+
+
+def weighted_draws(
+    weights: Sequence[float], count: int, apart: int, draw: random.Random
+) -> list[int]:
+    """The indices of `count` draws with probabilities in proportion to `weights`. The same index is
+    not among any `apart` draws in a row twice.
+    """
+    sums = list(accumulate(weights))
+    drawn: list[int] = []
+    recent: deque[int] = deque(maxlen=apart - 1)
+    while len(drawn) < count:
+        index = bisect_right(sums, draw.random() * sums[-1])
+        if index < len(weights) and weights[index] > 0 and index not in recent:
+            drawn.append(index)
+            recent.append(index)
+    return drawn
 
 
 def in_step(trainer: L.Trainer) -> bool:
@@ -149,12 +186,21 @@ class SourceData(L.LightningDataModule):
     """
 
     def __init__(
-        self, source: Source, batch_size: int, seed: int | None, limit: int | None = None
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int | None,
+        limit: int | None = None,
+        tags: str | None = None,
+        where: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_whole("data.batch_size", batch_size)
         check_whole("data.limit", limit, optional=True)
         self.source = source
+        self.where = where
+        chosen = Selected(source, tags, where) if tags is not None or where else None
+        self.training_source = chosen or source
         self.batch_size = batch_size
         self.limit = limit
         self.seed = run_seed(seed)
@@ -164,9 +210,20 @@ class SourceData(L.LightningDataModule):
 
     def _say_about(self, split: Split) -> None:
         """Prints what a split consists of, if its data set says so."""
-        line = self.source.about(split)
-        if line and (self.trainer is None or self.trainer.is_global_zero):
-            print(line, flush=True)
+        lines = [self.source.about(split)]
+        if isinstance(self.training_source, Selected) and split == "train":
+            lines.append(self._about_selection(self.training_source))
+        for line in filter(None, lines):
+            if self.trainer is None or self.trainer.is_global_zero:
+                print(line, flush=True)
+
+    def _about_selection(self, chosen: Selected) -> str:
+        """How many training problems are selected, and how many have no measured tag."""
+        all_, some = (len(read_tasks(each, "train", False)) for each in (self.source, chosen))
+        untagged = chosen.untagged("train")
+        return f"{self.source.name}/train: {some} of {all_} problems are selected" + (
+            f"; {untagged} have no tag in {chosen.tags.file}" if untagged and chosen.tags else ""
+        )
 
     def _batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
         trainer = self.trainer

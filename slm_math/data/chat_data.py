@@ -30,6 +30,9 @@ class ChatData(SourceData):
         shuffle: use a new order in every epoch, with rows of similar length in a batch; False keeps
             the order of the source (a curriculum).
         seed: of the order and the sample; by default the seed of the run (`--seed_everything`).
+        tags: a file of measured tags (`slm-math tag`) for the training problems.
+        where: train only on worked solutions of problems with these tags, for example {level: [4,
+            5]}, or, of measured tags, in a range: {pass_rate: [0.1, 0.9]}.
     """
 
     def __init__(
@@ -42,8 +45,10 @@ class ChatData(SourceData):
         limit: int | None = None,
         shuffle: bool = True,
         seed: int | None = None,
+        tags: str | None = None,
+        where: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(source, batch_size, seed, limit)
+        super().__init__(source, batch_size, seed, limit=limit, tags=tags, where=where)
         check_whole("data.max_length", max_length, low=2)
         check_number("data.prompt_weight", prompt_weight, low=0)
         self.shuffle = shuffle
@@ -70,7 +75,7 @@ class ChatData(SourceData):
         closed = chat.closed_thoughts
         rows: list[Row] = []
         refused: list[str] = []
-        for dialogue in read_dialogues(self.source, split, self.prompt):
+        for dialogue in read_dialogues(self._source(split), split, self.prompt):
             try:
                 parts = chat.dialogue(dialogue, self.prompt_weight)
             except ValueError as error:
@@ -110,7 +115,10 @@ class ChatData(SourceData):
         """The number of problems without a worked solution, where these are the dialogues."""
         if type(self.source).dialogues is not Source.dialogues:
             return 0
-        return sum(not task.solution for task in read_tasks(self.source, split, graded=False))
+        return sum(not task.solution for task in read_tasks(self._source(split), split, False))
+
+    def _source(self, split: Split) -> Source:
+        return self.training_source if split == "train" else self.source
 
     def _report(self, split: Split, count: int, what: str, example: Sequence[str] = ()) -> None:
         if count and self.trainer.is_global_zero:

@@ -6,6 +6,13 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from slm_math.answers.number_words import TENS, UNITS
+
+# words that are numbers
+COUNTS = frozenset((
+    *UNITS, *TENS, "hundred", "thousand", "million", "billion",
+    "half", "third", "quarter", "fifth", "twice", "thrice", "double", "triple", "dozen",
+))  # fmt: skip
 _WRITTEN = {
     "×": "times",
     "÷": "div",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.batches import Batches, ItemBatch, SourceData, empty_batches
 from slm_math.data.selection import sample_tasks
+from slm_math.data.tags import filled, pass_rates, variances
 from slm_math.types import Task
 
 
@@ -16,6 +19,13 @@ class ProblemData(SourceData):
         batch_size: problems per training step, over all ranks.
         limit: train on a random sample of at most this many problems.
         seed: of the order and the sample; by default the seed of the run (`--seed_everything`).
+        tags: a file of measured tags (`slm-math tag`) for the training problems.
+        where: train only on problems with these tags, for example {level: [4, 5]}, or, of measured
+            tags, in a range: {pass_rate: [0.1, 0.9]}.
+        draw: `uniform` shows every problem once an epoch; `by_difficulty` draws a problem with the
+            pass rate p in proportion to p (1 - p), the variance of its reward; `easy_to_hard` shows
+            every problem once an epoch, the highest pass rates first. Problems without a pass rate
+            count as the mean of the others.
     """
 
     def __init__(
@@ -24,23 +34,38 @@ class ProblemData(SourceData):
         batch_size: int = 16,
         limit: int | None = None,
         seed: int | None = None,
+        tags: str | None = None,
+        where: dict[str, Any] | None = None,
+        draw: Literal["uniform", "by_difficulty", "easy_to_hard"] = "uniform",
     ) -> None:
-        super().__init__(source, batch_size, seed, limit)
+        super().__init__(source, batch_size, seed, limit=limit, tags=tags, where=where)
+        if draw != "uniform" and tags is None:
+            raise ValueError(
+                f"data.draw {draw} needs pass rates: measure them with slm-math eval and slm-math "
+                "tag, and name the file in data.tags"
+            )
+        self.draw_by = draw
 
     def setup(self, stage: str) -> None:
         splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
         split = splits.get(stage, "test")
         self.tasks = sample_tasks(
-            read_tasks(self.source, split),
+            read_tasks(self.training_source if stage == "fit" else self.source, split),
             self.limit if stage == "fit" else None,
             self.seed,
         )
         if not self.tasks:
-            raise ValueError(f"{self.source.name} has no problems in the split for {stage}")
+            where = f" with {self.where}" if stage == "fit" and self.where else ""
+            raise ValueError(f"{self.source.name} has no problems in the split for {stage}{where}")
         self._say_about(split)
 
     def train_dataloader(self) -> Batches[Task]:
-        return self._training_batches(self.tasks)
+        if self.draw_by == "uniform":
+            return self._training_batches(self.tasks)
+        rates = pass_rates(self.tasks)
+        if self.draw_by == "by_difficulty":
+            return self._training_batches(self.tasks, weights=variances(rates))
+        return self._training_batches(self.tasks, ranking=[-rate for rate in filled(rates)])
 
     def draw_batch(self) -> ItemBatch[Task]:
         """This rank's share of one further batch of training problems (dynamic sampling)."""

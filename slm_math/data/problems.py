@@ -12,7 +12,7 @@ from typing import Any, cast
 from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.files import FORMATS, FileRow, read_rows
 from slm_math.data.named import source_class
-from slm_math.types import Problem
+from slm_math.types import Problem, Task
 
 FIELDS = (
     "problem",
@@ -24,6 +24,8 @@ FIELDS = (
     "messages",
     "conversation",
 )
+GOLDS = ("gold", "ground_truth", "reference", "answer", "final_answer", "solution", "output")
+SOLUTIONS = ("solution", "output", "response", "answer")  # with a gold in another field
 _NAMED = re.compile(r"([A-Za-z_][\w.]*):(\w+)(?:=(.+))?")
 
 
@@ -46,6 +48,27 @@ def problems_of(side: str) -> list[Problem]:
     if not problems:
         raise ValueError(f"{side} contains no problems")
     return problems
+
+
+def tasks_of(file: Path) -> list[Task]:
+    """The problems of a file of rows with their reference answers, each in the first of `FIELDS`,
+    and of `GOLDS`, that the row has; a worked solution is in the first of `SOLUTIONS`.
+
+    A gold may be anything (`check_tasks` reads it); a row without one has None.
+    """
+    return [_task(row) for row in read_rows(file)]
+
+
+def _task(row: FileRow) -> Task:
+    gold = next((name for name in GOLDS if name in row.fields), "")
+    solution = next((name for name in SOLUTIONS if name in row.fields and name != gold), "")
+    worked = row.fields.get(solution)
+    if worked is None and isinstance(row.fields.get(gold), str):
+        worked = row.fields[gold] if len(row.fields[gold].split("\n")) > 1 else None
+    name = next((name for name in FIELDS if name in row.fields), None)
+    if name is not None and row.fields[name] in ("", None):
+        return Task(Problem(_id_of(row), ""), row.fields.get(gold), worked)
+    return Task(_problem(row), row.fields.get(gold), worked)  # type: ignore[arg-type]
 
 
 def _files(path: Path) -> list[Path]:
@@ -82,8 +105,13 @@ def _problem(row: FileRow) -> Problem:
             raise row.error(name, "has no user message with text")
     else:
         text = row.text(name)
+    return Problem(_id_of(row), text)
+
+
+def _id_of(row: FileRow) -> str:
+    """The id of a row, or its place if it has none."""
     id = row.fields.get("id", row.fields.get("unique_id"))
-    return Problem(str(id) if isinstance(id, (str, int)) else row.place, text)
+    return str(id) if isinstance(id, (str, int)) else row.place
 
 
 def _user_texts(messages: list[Any]) -> Iterator[str]:

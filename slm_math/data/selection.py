@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from slm_math.types import Task
+from slm_math.data.base import Source, Split, read_tasks
+from slm_math.data.golds import is_number
+from slm_math.data.tags import read_tags
+from slm_math.types import Chat, Task
 
 
 def sample_tasks(tasks: list[Task], limit: int | None, seed: int = 0) -> list[Task]:
@@ -50,16 +53,40 @@ def select_problems(
     where: Mapping[str, Any] | None = None,
     shuffle: int | None = None,
     limit: int | None = None,
+    measured: Collection[str] = (),
 ) -> list[Task]:
-    """The tasks with the tags that `where` names (tag -> a value or a list of values), in an order
-    shuffled by the seed `shuffle`, or unshuffled.
+    """The tasks that `where` allows (`tasks_where`), in an order shuffled by the seed `shuffle`, or
+    unshuffled.
 
     `limit` keeps the first tasks of a shuffled order (of drafts to judge the first right and the
-    first wrong ones), and otherwise a random sample (`sample_tasks`). Raises ValueError for a tag,
-    or a value of a tag, that no task has.
+    first wrong ones), and otherwise a random sample (`sample_tasks`).
+    """
+    selected = tasks_where(tasks, where or {}, measured)
+    if shuffle is None:
+        return sample_tasks(selected, limit)
+    order = _order(selected, random.Random(f"shuffle {shuffle}"))
+    return [selected[i] for i in _first(order, selected, limit)]
+
+
+def tasks_where(
+    tasks: list[Task], where: Mapping[str, Any], measured: Collection[str] = ()
+) -> list[Task]:
+    """The tasks with the tags that `where` names: tag -> a value or a list of values. Of the
+    `measured` tags it names the range: pass_rate -> [0.1, 0.9], both ends included.
+
+    A task without a tag that is named is left out. Raises ValueError for a tag, or a value of a
+    tag, that no task has, and for a range that is none.
     """
     selected = tasks
-    for tag, wanted in (where or {}).items():
+    for tag, wanted in where.items():
+        if tag in measured:
+            low, high = _range(tag, wanted)
+            selected = [
+                task
+                for task in selected
+                if tag in task.problem.tags and low <= float(task.problem.tags[tag]) <= high
+            ]
+            continue
         values = set(map(str, wanted if isinstance(wanted, list | tuple) else [wanted]))
         known = {task.problem.tags[tag] for task in tasks if tag in task.problem.tags}
         if not values <= known:
@@ -69,7 +96,58 @@ def select_problems(
                 + (existing if known else "no problem has such a tag")
             )
         selected = [task for task in selected if task.problem.tags.get(tag) in values]
-    if shuffle is None:
-        return sample_tasks(selected, limit)
-    order = _order(selected, random.Random(f"shuffle {shuffle}"))
-    return [selected[i] for i in _first(order, selected, limit)]
+    return selected
+
+
+def _range(tag: str, wanted: Any) -> tuple[float, float]:
+    is_pair = isinstance(wanted, list | tuple) and len(wanted) == 2
+    if not is_pair or not all(is_number(value) for value in wanted) or wanted[0] > wanted[1]:
+        raise ValueError(
+            f"where names {tag} {wanted}; it was measured, so it takes a range, lowest and highest "
+            "value, such as [0.1, 0.9]"
+        )
+    return wanted[0], wanted[1]
+
+
+class Selected(Source):
+    """A data set of which only some problems are trained on: those with the tags that `where` names
+    (`tasks_where`), with the measured tags of a file beside their own. Held-out splits stay whole.
+
+    Raises ValueError where the demonstrations of a data set are not the worked solutions of its
+    problems, so that nothing says which problem one belongs to.
+    """
+
+    def __init__(
+        self, source: Source, tags: str | None = None, where: Mapping[str, Any] | None = None
+    ) -> None:
+        self.source, self.where = source, dict(where or {})
+        self.name = source.name
+        self.tags = None if tags is None else read_tags(tags)
+
+    def tasks(self, split: Split) -> list[Task]:
+        tasks = read_tasks(self.source, split, graded=False)
+        if split != "train":
+            return tasks
+        if self.tags is not None:
+            tasks = self.tags.put(tasks)
+        return tasks_where(tasks, self.where, self.measured)
+
+    @property
+    def measured(self) -> list[str]:
+        """The names of the tags that come from the file."""
+        return [] if self.tags is None else self.tags.names
+
+    def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
+        if type(self.source).dialogues is not Source.dialogues:
+            raise ValueError(
+                f"data.where and data.tags choose problems, and {type(self.source).__name__} has "
+                "dialogues of its own, which name none: choose the rows in its file"
+            )
+        return super().dialogues(split, prompt)
+
+    def untagged(self, split: Split) -> int:
+        """The number of problems without a tag of the file."""
+        if self.tags is None or split != "train":
+            return 0
+        tasks = read_tasks(self.source, split, graded=False)
+        return sum(not self.tags.of(task.problem) for task in tasks)

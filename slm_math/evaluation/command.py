@@ -28,6 +28,7 @@ def evaluate(
     limit: int | None = None,
     shuffle: int | None = None,
     where: dict[str, Any] | None = None,
+    tags: str | None = None,
     samples: int = 1,
     shots: int = 0,
     shots_source: Source | None = None,
@@ -56,7 +57,9 @@ def evaluate(
         split: train, validation or test.
         limit: evaluate on at most this many problems, the same ones every time.
         shuffle: seed of a random order of the problems; limit then keeps the first ones.
-        where: only problems with these tags, for example {level: [4, 5], subject: Algebra}.
+        where: only problems with these tags, for example {level: [4, 5], subject: Algebra}; of
+            measured tags a range, {pass_rate: [0.1, 0.9]}.
+        tags: a file of measured tags (`slm-math tag`) for `where`.
         samples: workflows per problem.
         shots: number of worked examples before the solver's first request.
         shots_source: data set whose training split provides these examples; by default the source.
@@ -71,6 +74,7 @@ def evaluate(
         seed: of the sampling.
     """
     from slm_math.data.selection import select_problems
+    from slm_math.data.tags import read_tags
     from slm_math.evaluation.evaluate import Output, Plan, check_names
     from slm_math.evaluation.evaluate import evaluate as run
     from slm_math.evaluation.live import Live
@@ -100,7 +104,15 @@ def evaluate(
         if value is not None and value < 1:
             raise ValueError(f"{option} must be at least 1, got {value}")
     models = None if model is None else _models(model, roles, serving)
-    tasks = select_problems(read_tasks(source, split), where, shuffle, limit)
+    measured = None if tags is None else read_tags(tags)
+    tasks = read_tasks(source, split)
+    tasks = select_problems(
+        tasks if measured is None else measured.put(tasks),
+        where,
+        shuffle=shuffle,
+        limit=limit,
+        measured=measured.names if measured else (),
+    )
     if not tasks:
         raise ValueError(
             f"{source.name} has no problems in its {split} split"

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from slm_math.data.overlap import KINDS, Finding, Overlap, overlap
 from slm_math.data.problems import problems_of
+from slm_math.data.templates import TemplateMatch, same_template
 from slm_math.evaluation.plain import cell, encodable, plain, print_line
+from slm_math.evaluation.progress import with_progress
 from slm_math.metrics.intervals import wilson
 from slm_math.records.files import write_json
 from slm_math.types import Problem
 
 
 def overlap_files(train: str, test: str, show: int = 5, out: str | None = None) -> None:
-    """Finds exact, normalized and partial (13-gram) matches between test and training problems.
+    """Finds exact, normalized and partial (13-gram) matches between test and training problems, and
+    training problems that are a test problem with other names and numbers (templates).
 
     Prints the number of test problems with each kind of match, by their closest training problem,
     and examples side by side. A problem of fewer than 13 words matches only as a whole. Near-exact
     matches are the same problem: `fit` refuses to train on near-exact matches of the problems that
-    it is evaluated on.
+    it is evaluated on. Templates are only shown: GSM8K and MATH have some in common between their
+    own splits.
 
     Args:
         train: a file or folder of problems (JSONL, JSON, Parquet; field problem, question, prompt,
@@ -39,15 +41,27 @@ def overlap_files(train: str, test: str, show: int = 5, out: str | None = None) 
         raise ValueError(f"show must be 0 or more, got {show}")
     console = Console()
     trained, tested = problems_of(train), problems_of(test)
-    result = overlap(_with_progress(trained, console), tested)
+    result = overlap(with_progress(trained, console, "training problems"), tested)
+    same = {finding.test for finding in result.near_exact}
+    templates = [
+        match
+        for match in same_template(with_progress(trained, console, "templates"), tested)
+        if match.test not in same
+    ]
     sizes = f"{plain(test, 200)}: {len(tested)} problems; {plain(train, 200)}: {len(trained)}"
     print_line(console, sizes)
-    console.print(overlap_table(result))
+    console.print(overlap_table(result, len(templates)))
     for kind in KINDS:
         matches = [finding for finding in result.findings if finding.kind == kind]
         _show(matches, _Problems(trained, tested), show=show, kind=f"{kind}", console=console)
+    _show_templates(templates, _Problems(trained, tested), show=show, console=console)
     if out:
-        write_json(Path(out), _to_json(result, trained, tested))
+        found = _to_json(result, trained, tested)
+        found["templates"] = [
+            {**_pair_of_ids(match, trained, tested), "shared": round(match.shared, 4)}
+            for match in templates
+        ]
+        write_json(Path(out), found)
         print_line(console, f"written to {out}")
 
 
@@ -57,9 +71,9 @@ class _Problems:
     test: Sequence[Problem]
 
 
-def overlap_table(result: Overlap) -> Table:
+def overlap_table(result: Overlap, templates: int) -> Table:
     """The number of test problems with each kind of match, with the 95 % interval of the share
-    (Wilson).
+    (Wilson); `templates` have only their template in training.
     """
     table = Table(title="test problems with a match in training", title_justify="left")
     table.add_column("match", no_wrap=True)
@@ -71,6 +85,7 @@ def overlap_table(result: Overlap) -> Table:
         "exact or normalized": exact + normalized,
         "any 13 words in a row": len(result.findings),
         "near-exact (fit refuses)": len(result.near_exact),
+        "same template, not near-exact": templates,
     }
     for name, count in counts.items():
         low, high = wilson(count, result.problems)
@@ -106,19 +121,31 @@ def _show(
     console.print(table)
 
 
-def _with_progress(
-    problems: Sequence[Problem], console: Console, patience: float = 2.0
-) -> Iterator[Problem]:
-    """The problems; on a terminal with a progress bar once they have taken longer than `patience`
-    seconds.
-    """
-    start = time.monotonic()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("training problems", total=len(problems), visible=False)
-        for done, problem in enumerate(problems):
-            if done % 256 == 0 and time.monotonic() - start > patience:
-                progress.update(task, completed=done, visible=True)
-            yield problem
+def _show_templates(
+    matches: Sequence[TemplateMatch], problems: _Problems, show: int, console: Console
+) -> None:
+    closest = sorted(matches, key=lambda match: (-match.shared, match.test))[:show]
+    if not closest:
+        return
+    table = Table(
+        title=f"template: the closest {len(closest)} of {len(matches)}",
+        title_justify="left",
+        show_lines=True,
+    )
+    table.add_column("same words", justify="right", max_width=13)
+    for name in ("test", "train"):
+        table.add_column(name, overflow="fold", ratio=1)
+    for match in closest:
+        pair = (problems.test[match.test], problems.train[match.train])
+        shown = (cell(f"{plain(problem.id, 80)}: {problem.text}", 400) for problem in pair)
+        table.add_row(f"{100 * match.shared:.0f} %", *shown)
+    console.print(table)
+
+
+def _pair_of_ids(
+    match: Finding | TemplateMatch, train: Sequence[Problem], test: Sequence[Problem]
+) -> dict[str, object]:
+    return {"test": encodable(test[match.test].id), "train": encodable(train[match.train].id)}
 
 
 def _to_json(
@@ -132,8 +159,7 @@ def _to_json(
         "normalised": result.count("normalized"),  # the old spelling, kept for one version
         "findings": [
             {
-                "test": encodable(test[match.test].id),
-                "train": encodable(train[match.train].id),
+                **_pair_of_ids(match, train, test),
                 "kind": match.kind,
                 "near_exact": match.near_exact,
                 "together": round(match.together, 4),
