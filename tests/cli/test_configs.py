@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from cases import some
 from cli.configs import CONFIGS, shown
@@ -118,3 +119,20 @@ def test_the_config_of_verifier_sft_trains(
     assert 0 <= summary["balanced_accuracy"] <= 1
     logged = (tmp_path / "logs/version_0/metrics.csv").read_text().splitlines()[0]
     assert "eval/judge/balanced_accuracy" in logged
+
+
+def test_the_overlay_of_the_best_epoch_runs_to_its_end(tmp_path: Path) -> None:
+    """Over a training config; a model is made of the checkpoint that it says so of."""
+    parts = ("sft/full.yaml", "fast.yaml", "best.yaml")
+    files = [f"--config={CONFIGS / part}" for part in parts]
+    run(["fit", *files, f"--trainer.default_root_dir={tmp_path}"])
+    summary = json.loads((tmp_path / "eval/epoch-0/single_shot/summary.json").read_text())
+    best = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)
+    [monitored] = [
+        state["best_model_score"]
+        for name, state in best["callbacks"].items()
+        if "eval/single_shot/accuracy" in name and "best_model_score" in state
+    ]
+    assert monitored.item() == pytest.approx(summary["accuracy"])
+    run(["export", str(tmp_path / "checkpoints/best.ckpt"), f"--out={tmp_path / 'model'}"])
+    assert (tmp_path / "model/config.json").is_file()

@@ -247,9 +247,7 @@ def test_an_agent_that_cannot_take_the_problems_is_named_before_a_model_is_loade
 ) -> None:
     agents = "--agents={one: {class_path: Judge}, two: {class_path: SingleShot}}"
     out = tmp_path / "out"
-    status, _, error = said(
-        "eval", gsm8k(data), agents, *SHORT, f"--model={model}", f"--out={out}"
-    )
+    status, _, error = said("eval", gsm8k(data), agents, *SHORT, f"--model={model}", f"--out={out}")
     assert status == 2
     assert ours(error).startswith("slm-math: error: agent one: problem gsm8k/")
     assert "has no draft to judge" in ours(error)

@@ -145,9 +145,7 @@ def test_engine_of_all_other_roles_serves_those_without_a_model(
 ) -> None:
     out = tmp_path / "out"
     options = (f"--model={{judge: {zoo}/pair/judge}}", "--engines.default=tiny.Endpoint")
-    status, _, error = said(
-        "eval", gsm8k(data), TWO, *SHORT, "--limit=2", *options, f"--out={out}"
-    )
+    status, _, error = said("eval", gsm8k(data), TWO, *SHORT, "--limit=2", *options, f"--out={out}")
     assert status == 0, error
     for row in rows(out, "two"):
         found = {event["role"]: event["reply"] for event in row["events"]}

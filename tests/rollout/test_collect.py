@@ -159,7 +159,7 @@ def test_an_agent_that_refuses_a_kind_of_problem_is_named_without_a_request() ->
     judged = [Task(draft, "CORRECT"), Task(replace(draft, id="d/2"), "CORRECT")]
     check_agents({"plain": SingleShot()}, TASKS)
     check_agents({"judging": Judge()}, judged)
-    with pytest.raises(ValueError, match="^agent judging: problem p/0 has no draft to judge"):
+    with pytest.raises(ValueError, match=r"^agent judging: problem p/0 has no draft to judge"):
         check_agents({"plain": SingleShot(), "judging": Judge()}, TASKS)
-    with pytest.raises(ValueError, match="^agent plain: problem d/1 asks about a draft"):
+    with pytest.raises(ValueError, match=r"^agent plain: problem d/1 asks about a draft"):
         check_agents({"plain": SingleShot()}, [*TASKS, *judged])
