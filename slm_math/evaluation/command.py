@@ -52,7 +52,7 @@ def evaluate(
         model: model folder, adapter folder or hub id that serves every role without an engine of
             its own; or an adapter of one base for each role, {solver: A, verifier: B}, or the
             folder of an export of several roles.
-        engines: role -> engine; "default" serves all other roles.
+        engines: role -> engine; "default" serves all roles without a model or engine of their own.
         split: train, validation or test.
         limit: evaluate on at most this many problems, the same ones every time.
         shuffle: seed of a random order of the problems; limit then keeps the first ones.
