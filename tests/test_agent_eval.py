@@ -167,9 +167,10 @@ def test_settings_that_would_do_nothing_are_refused(inference: Inference, messag
 
 
 def test_an_agent_that_cannot_take_the_problems_is_refused_before_training(tmp_path: Path) -> None:
-    module = sft()
+    module, engines = sft(), {"verifier": Endpoint()}
+    evaluation = AgentEval({"odd": Parity(), "verifier": Judge(runs=0)}, engines=engines)
     with pytest.raises(ValueError, match=r"agent verifier: problem .* has no draft to judge"):
-        fitted(tmp_path, AgentEval({"odd": Parity(), "verifier": Judge(runs=0)}), module=module)
+        fitted(tmp_path, evaluation, module=module)
     assert module.loaded is None
 
 
