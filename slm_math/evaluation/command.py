@@ -212,7 +212,8 @@ def _models(
         if "default" in serving:
             raise ValueError(
                 f"--model {models} and --engines.default both serve all other roles: remove one of "
-                f"them, or name the roles of the model (--model '{{{min(roles)}: {models}}}')"
+                f"them (--model null), or name the model's roles (--model '{{{min(roles)}: "
+                f"{models}}}')"
             )
         _check_used(models, asked)
         return models
@@ -240,7 +241,9 @@ def _models(
 def _check_used(model: str | dict[str, str], roles: Collection[str]) -> None:
     """Raises ValueError for a model that serves no role."""
     if not roles:
-        raise ValueError(f"--model {model} serves no role beside --engines: remove one of them")
+        raise ValueError(
+            f"--model {model} serves no role beside --engines: remove one of them (--model null)"
+        )
 
 
 def _local_engine(
