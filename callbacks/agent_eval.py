@@ -38,6 +38,7 @@ from slm_math.modules.roles import check_frozen_engines, check_served
 from slm_math.ranges import check_whole
 from slm_math.records.files import configuration, read_records
 from slm_math.records.record import Record
+from slm_math.rollout.collect import check_agents
 from slm_math.rollout.scheduler import Executors
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
 from slm_math.types import Sampling, Task
@@ -155,6 +156,7 @@ class AgentEval(L.Callback):
             )
             if not self.tasks[name]:
                 raise ValueError(f"AgentEval: {source.name} has no problems in its {split} split")
+            check_agents(self.agents, self.tasks[name])
             if stage == "fit" and own is not None and not self.allow_overlap:
                 refuse_overlap(
                     training_problems(trainer.datamodule),

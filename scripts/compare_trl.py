@@ -30,27 +30,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import lightning as L
 import torch
 import transformers
+from float64 import in_float64
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from transformers.models.qwen2 import modeling_qwen2 as qwen2
 
 from slm_math.agents import SingleShot
 from slm_math.answers.graded import GradedTrace, grade_trace
 from slm_math.data.batches import Batches
-from slm_math.data.rows import Row
 from slm_math.engines.settings import Inference
 from slm_math.losses.objective import Objective
-from slm_math.losses.policy import row_weights
 from slm_math.modules import grpo
 from slm_math.modules.optim import Optim
 from slm_math.modules.step_metrics import StepMetrics
-from slm_math.policy.batches import token_counts
 from slm_math.policy.config import Policy
 from slm_math.policy.scratch import Scratch
 from slm_math.prompts import render
@@ -256,35 +252,6 @@ class Theirs(GRPOTrainer):
         return loss
 
 
-def angles(self: Any, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-    half = position_ids[..., None].to(x.dtype) * self.inv_freq.to(x.dtype)
-    return torch.cat((half, half), -1).cos(), torch.cat((half, half), -1).sin()
-
-
-def norm(self: Any, x: Tensor) -> Tensor:
-    return torch.nn.functional.rms_norm(x, x.shape[-1:], self.weight, self.variance_epsilon)
-
-
-def advantages(rows: Sequence[Row], by_role: Mapping[str, Tensor], credits: Any) -> Tensor:
-    """`token_advantages` in float64, without credits."""
-    own = torch.stack([by_role[row.role][row.rollout].sum() for row in rows])
-    return own.repeat_interleave(token_counts(rows))
-
-
-def weights(
-    rows: Sequence[Row],
-    groups: Sequence[int],
-    reduction: str,
-    totals: Mapping[str, float],
-    budgets: Mapping[str, int],
-) -> Tensor:
-    """`token_weights` in float64, for one role whose rows all count."""
-    [(role, total)] = totals.items()
-    counts = token_counts(rows)
-    own = row_weights(counts, reduction, total, torch.tensor(groups), budgets[role])
-    return own.repeat_interleave(counts)
-
-
 def compare(case: Case, seed: int, dtype: torch.dtype) -> tuple[float, float, str]:
     """The largest differences of losses and of weights, and the name of that weight."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -293,12 +260,7 @@ def compare(case: Case, seed: int, dtype: torch.dtype) -> tuple[float, float, st
         tokenizer.save_pretrained(folder)
         scratch.model(tokenizer).save_pretrained(folder)
         if dtype == DOUBLE:
-            stack.enter_context(patch.object(qwen2.Qwen2RMSNorm, "forward", norm))
-            stack.enter_context(patch.object(qwen2.Qwen2RotaryEmbedding, "forward", angles))
-            stack.enter_context(patch.object(grpo, "token_advantages", advantages))
-            stack.enter_context(patch.object(grpo, "token_weights", weights))
-            stack.callback(torch.set_default_dtype, SINGLE)
-            torch.set_default_dtype(DOUBLE)
+            stack.enter_context(in_float64())
         tasks, samples = recorded(tokenizer, seed)
         a = Ours(folder, case, samples, dtype)
         silent = dict.fromkeys(

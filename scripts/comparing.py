@@ -42,20 +42,25 @@ def run(*arguments: object) -> None:
 
 
 def train(root: Path, config: str, *arguments: object) -> Path:
-    """The export of a training run, which is begun or resumed if it is not there."""
-    if not (root / "export").is_dir():
+    """The export of a training run, which is begun or resumed unless it came to its end: an export
+    is written after every epoch.
+    """
+    done = root / "done"
+    if not done.is_file():
         run(
             *("fit", f"--config={QUICKSTART / config}", *arguments),
             *(f"--trainer.default_root_dir={root}", "--trainer.callbacks=[ExportHF]"),
             "--ckpt_path=last_if_any",
         )
+        done.touch()
     return root / "export"
 
 
 def evaluate(out: Path, agent: str, *arguments: object) -> list[Record]:
-    """The records of an agent, whose evaluation is begun or resumed if it is not there."""
+    """The records of an agent, whose evaluation is begun or resumed unless it is finished."""
     folder = out / agent
-    if not (folder / "summary.json").is_file():
+    summary = folder / "summary.json"
+    if not summary.is_file() or json.loads(summary.read_text(encoding="utf-8"))["partial"]:
         run("eval", *arguments, f"--out={out}")
     return read_records(folder / "records.jsonl")
 

@@ -16,6 +16,8 @@ from slm_math.data.named import source_names
 from slm_math.parsing import Parser
 from slm_math.types import AnswerType
 
+ENGINES = ("CheckpointEngine", "VLLMEngine", "VLLMServers")  # those whose `path` is a model
+
 
 def results(folders: Sequence[str], by: str | None = None) -> None:
     """Prints the results of evaluations side by side: one column per folder, one row per agent.
@@ -188,10 +190,13 @@ def _named_in(node: Any, models: list[str], sources: list[Source]) -> None:
     if name in source_names():
         sources.append(_built(node))
         return
-    engine = isinstance(name, str) and name.rpartition(".")[2] in ("CheckpointEngine", "VLLMEngine")
-    named = [(options or node).get("path")] if engine else [node.get("policy"), node.get("model")]
-    for value in [*named, node.get("frozen")]:
-        models += _hub_models(value)
+    short = name.rpartition(".")[2] if isinstance(name, str) else ""
+    if short == "OpenAIEngine":
+        return  # an endpoint has its model
+    engine = short in ENGINES
+    keys = ("path",) if engine else ("policy", "model", "frozen", "teacher")
+    for key in keys:
+        models += _hub_models((options or node if engine else node).get(key))
     for key, item in node.items():
         if key == "where":  # tags of problems, which may be called `source`, too
             continue
@@ -211,6 +216,8 @@ def _hub_models(value: Any) -> list[str]:
     """
     if isinstance(value, dict) and "path" in value:
         return _hub_models(value["path"])
+    if isinstance(value, dict) and "class_path" in value:  # an agent of that name, perhaps
+        return []
     if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
         return [one for item in value.values() for one in _hub_models(item)]
     if not isinstance(value, str):

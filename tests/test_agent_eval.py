@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 from tiny import Endpoint, grpo, sft, trainer
 
 from callbacks import AgentEval
+from slm_math.agents import Judge
 from slm_math.answers.graded import GradedTrace
 from slm_math.data.problem_data import ProblemData
 from slm_math.engines.settings import Inference, RoleSampling
@@ -163,6 +164,14 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
 def test_settings_that_would_do_nothing_are_refused(inference: Inference, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AgentEval({"odd": Parity()}, inference=inference)
+
+
+def test_an_agent_that_cannot_take_the_problems_is_refused_before_training(tmp_path: Path) -> None:
+    module, engines = sft(), {"verifier": Endpoint()}
+    evaluation = AgentEval({"odd": Parity(), "verifier": Judge(runs=0)}, engines=engines)
+    with pytest.raises(ValueError, match=r"agent verifier: problem .* has no draft to judge"):
+        fitted(tmp_path, evaluation, module=module)
+    assert module.loaded is None
 
 
 def test_the_former_name_of_sampling_works_and_says_so() -> None:

@@ -219,6 +219,26 @@ def test_frozen_roles_keep_their_own_weights_in_the_export(
     assert role_path(export, "critic", "frozen.critic") == plain
 
 
+@pytest.mark.parametrize("scratch", [False, True], ids=["folder", "scratch"])
+def test_merged_export_has_the_model_of_a_role_at_the_base(
+    scratch: bool, base: Path, tmp_path: Path
+) -> None:
+    own: dict[str, Any] = {"scratch": SCRATCH} if scratch else {"path": str(base)}
+    policy = Policy(**own, lora=Lora(r=2))
+    loaded = policy.load(frozen={"critic": "base"})
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter += 0.3
+    export_policy(loaded, policy.chat(), tmp_path / "export", merge=True)
+    assert sorted(each.name for each in (tmp_path / "export").iterdir()) == ["critic", "solver"]
+    plain = Policy(**own).load().model.state_dict()
+    saved = load_model(str(tmp_path / "export" / "critic")).state_dict()
+    assert saved.keys() == plain.keys()
+    assert all(torch.equal(saved[name], plain[name]) for name in plain)
+    merged = load_model(str(tmp_path / "export" / "solver")).state_dict()
+    assert not all(torch.equal(merged[name], plain[name]) for name in plain)
+
+
 def test_file_of_roles_that_no_export_wrote_is_refused(base: Path, tmp_path: Path) -> None:
     adapter(base, tmp_path / "solver", 5)
     for text in ("{", "[]", '{"judge": "elsewhere"}'):

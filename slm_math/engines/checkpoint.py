@@ -13,7 +13,7 @@ from slm_math.engines.base import EngineError, LocalEngine, Request
 from slm_math.engines.loras import Loras
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.policy.adapter_files import base_in
-from slm_math.policy.adapters import active, load_adapters
+from slm_math.policy.adapters import active, adapter_name, load_adapters
 from slm_math.policy.folders import local_folder
 from slm_math.policy.loading import DTYPES, load_model
 from slm_math.policy.role_paths import check_models, files_of_roles, paths_of
@@ -124,11 +124,14 @@ class CheckpointEngine(LocalEngine):
         chat = chat_of(self.path, self.template, self.template_kwargs)
         model = load_model(base_in(paths_of(self.path)[0]), self.dtype)
         for name, folder in self.adapters.folders.items():
-            model = load_adapters(model, str(folder), [name]).to(self.dtype)
+            model = load_adapters(model, str(folder), [adapter_name(name)]).to(self.dtype)
         model = model.to(self.device).eval()
         names = [self.adapters.name(role) for role in self.adapters.places] or [None]
         self._names = list(dict.fromkeys(names))
-        contexts = [partial(active, model, name) for name in self._names]
+        contexts = [
+            partial(active, model, None if name is None else adapter_name(name))
+            for name in self._names
+        ]
         self._engines = [
             TransformersEngine(model, chat, self.slots, each if len(contexts) > 1 else nullcontext)
             for each in contexts

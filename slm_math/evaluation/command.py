@@ -53,7 +53,7 @@ def evaluate(
         model: model folder, adapter folder or hub id that serves every role without an engine of
             its own; or an adapter of one base for each role, {solver: A, verifier: B}, or the
             folder of an export of several roles.
-        engines: role -> engine; "default" serves all other roles.
+        engines: role -> engine; "default" serves all roles without a model or engine of their own.
         split: train, validation or test.
         limit: evaluate on at most this many problems, the same ones every time.
         shuffle: seed of a random order of the problems; limit then keeps the first ones.
@@ -82,6 +82,7 @@ def evaluate(
     from slm_math.metrics.summary import Summary
     from slm_math.policy.threads import set_threads
     from slm_math.records.files import configuration
+    from slm_math.rollout.collect import check_agents
     from slm_math.rollout.scheduler import Executors
 
     if not agents:
@@ -132,6 +133,7 @@ def evaluate(
         name: with_shots(agent, shots, source=shots_source or source, tasks=tasks, seed=seed)
         for name, agent in agents.items()
     }
+    check_agents(agents, tasks)
     console = Console()
     title = f"{source.name}/{split}"
     rows: dict[str, Any] = {}
@@ -139,11 +141,11 @@ def evaluate(
         if any(agent.uses_python for agent in agents.values()):  # before a model is loaded
             sandbox = sandbox or Sandbox()
             sandbox.start()
-        if models is not None and "default" not in serving and roles - set(serving):
+        if models is not None:
             set_threads(torch_threads, inference.deterministic)
-            serving["default"] = _local_engine(
-                models, inference, dtype, (chat_template, chat_template_kwargs)
-            )
+            local = _local_engine(models, inference, dtype, (chat_template, chat_template_kwargs))
+            # beside an engine of all other roles, it serves those that it names
+            serving |= dict.fromkeys(models if "default" in serving else ["default"], local)
         with Live(console, *agents) as live:
             for name, agent in agents.items():
                 rows[name] = run(
@@ -211,13 +213,21 @@ def _models(
 ) -> str | dict[str, str]:
     """The model of all roles, or those of the roles that no engine serves, checked.
 
-    Raises ValueError where one is missing, or named for no role.
+    Raises ValueError where one is missing, or would serve no role.
     """
     from slm_math.policy.loading import check_path
     from slm_math.policy.role_paths import check_models
 
     models = check_models(model, "--model", check_path)
+    asked = sorted(set(roles) - set(serving))
     if isinstance(models, str):
+        if "default" in serving:
+            raise ValueError(
+                f"--model {models} and --engines.default both serve all other roles: remove one of "
+                f"them (--model null), or name the model's roles (--model '{{{min(roles)}: "
+                f"{models}}}')"
+            )
+        _check_used(models, asked)
         return models
     unknown = [] if isinstance(model, str) else sorted(set(models) - set(roles))
     if unknown:
@@ -229,14 +239,23 @@ def _models(
         raise ValueError(
             f"--model and --engines.{both[0]} both serve {both[0]}: remove it from one of them"
         )
-    asked = sorted(set(roles) - set(serving))
     missing = [] if "default" in serving else [role for role in asked if role not in models]
     if missing:
         raise ValueError(
             f"--model names {', '.join(models)}, and nothing serves {', '.join(missing)}: add "
             f"{missing[0]}: ADAPTER to --model (or the base itself), or --engines.{missing[0]}"
         )
-    return {role: models[role] for role in asked if role in models}
+    used = {role: models[role] for role in asked if role in models}
+    _check_used(model, used)
+    return used
+
+
+def _check_used(model: str | dict[str, str], roles: Collection[str]) -> None:
+    """Raises ValueError for a model that serves no role."""
+    if not roles:
+        raise ValueError(
+            f"--model {model} serves no role beside --engines: remove one of them (--model null)"
+        )
 
 
 def _local_engine(

@@ -28,7 +28,7 @@ from slm_math.modules.roles import (
     check_trained_roles,
     tell_unasked,
 )
-from slm_math.modules.saved_policy import policy_settings
+from slm_math.modules.saved_policy import policy_settings, present_names
 from slm_math.modules.serving import Serving
 from slm_math.modules.trainer_checks import check_callbacks, check_end, check_trainer
 from slm_math.policy.chat import ChatFormat
@@ -286,6 +286,7 @@ class PolicyModule(L.LightningModule):
             self.run = checkpoint.get("run")
             self._resumption.load(checkpoint, self.global_rank)
         if self.loaded is not None:
+            checkpoint["state_dict"] = present_names(checkpoint["state_dict"], self.loaded)
             check_trained(checkpoint["state_dict"], self.loaded)
             identity = self._identity or self.identity(self.loaded)
             purpose = "train" if self.trainer.state.fn == "fit" else "evaluate"

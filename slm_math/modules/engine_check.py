@@ -31,7 +31,7 @@ class EngineCheck:
 
     Args:
         loaded: the policy.
-        roles: the trained roles; each is compared.
+        roles: those that the policy serves, trained or frozen; each is compared.
         context: role -> what a forward pass of the trainer runs in.
         dtype: float32 or bfloat16, of the engine.
         device: where the policy is.

@@ -71,12 +71,12 @@ def policy_identity(
         found[f"frozen {role}"] = (
             path if path == BASE else of_files(path, weights_hash(path, with_base=False))
         )
-    for name in loaded.trained_adapters:
+    for role, name in loaded.adapters.items():
         config = loaded.model.peft_config[name].to_dict()
         for key, setting in LORA.items():
             value = _plain(config.get(key))
             if found.setdefault(f"lora.{setting}", value) != value:  # not the first adapter's
-                found[f"lora.{name}.{setting}"] = value
+                found[f"lora.{role}.{setting}"] = value
     tokenizer = chat.tokenizer
     found["chat template"] = _digest(tokenizer.chat_template)
     found["tokenizer"] = _digest(sorted(tokenizer.get_vocab().items()))

@@ -23,7 +23,7 @@ class Optim:
             the layers, AdamW for the rest); "paged_adamw" (bitsandbytes, pages moments to host
             memory; NVIDIA GPUs).
         matrix_lr: peak learning rate of Muon's matrices.
-        role_lr: role -> learning rate, where a role's adapter learns at its own.
+        role_lr: role -> learning rate, where a role's adapter learns at its own; not with "muon".
         betas: AdamW's decay rates.
         weight_decay: AdamW's; with "muon", that of the matrices only.
         warmup: linear warm-up, as a share of all steps below 1, as a number of steps from 1 on.
@@ -58,6 +58,11 @@ class Optim:
             )
         check_number("optim.floor", self.floor, low=0, high=1)
         check_number("optim.clip", self.clip, low=0)
+        if self.kind == "muon" and self.role_lr:
+            raise ValueError(
+                f"optim.role_lr names {', '.join(self.role_lr)}, and has no effect on the matrices "
+                "of an adapter, which muon moves at optim.matrix_lr: remove it, or set kind adamw"
+            )
         if self.kind == "paged_adamw" and not torch.cuda.is_available():
             raise ValueError("optim.kind paged_adamw needs an NVIDIA GPU: use adamw")
 

@@ -46,7 +46,7 @@ def check_trained_roles(
             f"policy.path names {', '.join(policy.path)}, and no adapter for {missing[0]}, which "
             f"is trained: name one, or the base, {policy.base}, for a new adapter (policy.lora)"
         )
-    for role, path in policy.path.items():
+    for role, path in (policy.path | dict.fromkeys(policy.at_base, policy.base)).items():
         if role not in roles:
             _check_idle(policy, role, path, frozen.get(role))
     return roles

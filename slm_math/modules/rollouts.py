@@ -17,7 +17,7 @@ from slm_math.modules.step_metrics import PhaseTimer
 from slm_math.policy.config import Policy
 from slm_math.records.record import Record
 from slm_math.rewards import Reward, rewarded
-from slm_math.rollout.collect import Draws, collect
+from slm_math.rollout.collect import Draws, check_agents, collect
 from slm_math.rollout.groups import Group, Key, OnPolicyGroups, Rollout, SampledGroups
 from slm_math.rollout.scheduler import Executors
 from slm_math.rollout.scoring import score_traces
@@ -72,6 +72,7 @@ class RolloutModule(PolicyModule):
     def setup(self, stage: str) -> None:
         if stage == "fit":  # before a model is loaded
             tasks = getattr(self.trainer.datamodule, "tasks", ())
+            check_agents({type(self.agent).__name__: self.agent}, tasks)
             checks.check_prompts(self.agent, tasks, self.chat, self.policy.context())
         if any(asker.uses_python for asker in (self.agent, *self.rewards)):
             self.sandbox = self.sandbox or Sandbox()

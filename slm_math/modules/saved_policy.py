@@ -16,6 +16,7 @@ from torch import Tensor
 
 from slm_math.checkpoint_files import NOT_PLAIN, damage
 from slm_math.modules.identity import check_identity, check_trained, policy_identity
+from slm_math.policy.adapters import adapter_name
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
@@ -110,9 +111,21 @@ def _policy(path: Path, saved: Mapping[str, Any], moved_to: Any) -> tuple[Policy
     )
 
 
+def present_names(saved: Mapping[str, Tensor], loaded: LoadedPolicy) -> dict[str, Tensor]:
+    """The trained weights of a checkpoint; earlier versions called an adapter as its role."""
+    former = {
+        f"model.{name}".replace(f".{adapter}.", f".{role}."): f"model.{name}"
+        for role, adapter in loaded.adapters.items()
+        if adapter == adapter_name(role)
+        for name in loaded.weights_of(adapter)
+    }
+    return {former.get(name, name): value for name, value in saved.items()}
+
+
 @torch.no_grad()
 def load_weights(loaded: LoadedPolicy, saved: Mapping[str, Tensor]) -> None:
     """Puts the trained weights of a checkpoint into a policy."""
+    saved = present_names(saved, loaded)
     check_trained(saved, loaded)
     named = dict(loaded.model.named_parameters())
     for name in loaded.trainable:

@@ -17,6 +17,7 @@ from slm_math.engines.settings import Inference
 from slm_math.engines.vllm_scores import PromptScores
 from slm_math.losses.distillation import teacher_advantages, teacher_metrics, token_divergences
 from slm_math.modules.teacher import Teacher, check_tokens
+from slm_math.policy.adapters import TEACHER
 from slm_math.policy.batches import Batch, token_counts
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
@@ -142,7 +143,7 @@ class Teaching:
                     path,
                     dtype=dtype,
                     offload=self.teacher.offload,
-                    name=f"_teacher{len(of_path)}",
+                    name=f"{TEACHER}{len(of_path)}",
                 )
             self.local[role] = of_path[path]
         if self.teacher.itself:

@@ -15,6 +15,17 @@ from slm_math.policy.complete import check_finite, check_missing
 from slm_math.policy.folders import local_folder
 
 PREFIX = "base_model.model."  # of the base's weights in the files of an adapter
+FROZEN, COPY = "@frozen", "@reference"  # behind the name of a role's adapter
+TEACHER = "@@teacher"  # the name of an adapter that teaches
+
+
+def adapter_name(role: str) -> str:
+    """The name in a model of the adapter of a role.
+
+    peft finds the weights of an adapter by its name, as a part of theirs, and takes it out. Neither
+    a role nor a module of a model has an @ in its name.
+    """
+    return f"@{role}"
 
 
 def load_adapters(

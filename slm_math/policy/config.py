@@ -6,7 +6,7 @@ import copy
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -16,7 +16,7 @@ from slm_math.policy.adapter_files import (
     check_vllm_applies,
     check_vllm_serves,
 )
-from slm_math.policy.adapters import load_adapters
+from slm_math.policy.adapters import FROZEN, adapter_name, load_adapters
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import context_of, load_model
@@ -26,8 +26,6 @@ from slm_math.policy.scratch import Scratch
 from slm_math.policy.targets import names_of
 from slm_math.policy.templates import check_template, template_identity
 from slm_math.policy.tokenizers import load_tokenizers
-
-FROZEN = "_frozen"  # suffix of the name of an adapter that is loaded and never trained
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,7 @@ class Policy:
     gradient_checkpointing: bool = False
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    at_base: ClassVar[tuple[str, ...]] = ()  # roles of an export at `path` that spoke with its base
 
     def __post_init__(self) -> None:
         check_template(self.chat_template, self.chat_template_kwargs)
@@ -72,7 +71,9 @@ class Policy:
             checked = check_models(self.path, "policy.path")
             if isinstance(self.path, str) and isinstance(checked, dict):
                 # of an export, what training can start from: not the base that a role spoke with
-                checked = {role: one for role, one in checked.items() if base_of(one) is not None}
+                at_base = tuple(role for role, one in checked.items() if base_of(one) is None)
+                object.__setattr__(self, "at_base", at_base)
+                checked = {role: one for role, one in checked.items() if role not in at_base}
             object.__setattr__(self, "path", checked)
         self._check_adapters()
         if self.quantize == "nf4":
@@ -161,8 +162,8 @@ class Policy:
         served: dict[str, str | None] = {}
         if self.has_adapters:
             one = self.shared_adapter or len(roles) == 1
-            adapters = {role: "default" if one else role for role in roles}
-            of_files = {role: role + FROZEN for role, path in frozen.items() if path != "base"}
+            adapters = {role: "default" if one else adapter_name(role) for role in roles}
+            of_files = {r: adapter_name(r) + FROZEN for r, path in frozen.items() if path != "base"}
             served = {role: of_files.get(role) for role in frozen}
             model = self._with_adapters(model, adapters)
             for role, name in of_files.items():

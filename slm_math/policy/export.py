@@ -33,8 +33,8 @@ def export_policy(
     """Saves a policy, or only its adapters if it has some, to `folder`, which is replaced.
 
     Where one role speaks otherwise than another, trained or frozen, each has a subfolder with its
-    adapter, or with the model that the adapter was merged into; `ROLES` names those that speak with
-    the base.
+    adapter, or with the model that the adapter was merged into. For those that speak with the base,
+    `ROLES` names them, or, where adapters are merged, their subfolder has the base.
 
     Args:
         loaded: the policy.
@@ -53,12 +53,13 @@ def export_policy(
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     tokenizer, generation = stopping(loaded.model, chat)
-    for part, name in _parts(loaded, new, with_base).items():
+    for part, name in _parts(loaded, new, merge, with_base).items():
         if name is not None and not merge:
             _save_adapter(loaded, name, part, dtype)
             rewrite_config(part, {"base_model_name_or_path": f"../{BASE}"} if with_base else None)
         else:
-            model = merged(loaded.model, name) if name is not None else inner(loaded.model)
+            plain = with_base or not loaded.adapters
+            model = inner(loaded.model) if plain else merged(loaded.model, name)
             state = dict(tensors(loaded)) if with_base else model.state_dict()
             model.save_pretrained(part, state_dict=cast(state, dtype))
             config = copy.deepcopy(model.config)
@@ -75,14 +76,17 @@ def export_policy(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _parts(loaded: LoadedPolicy, folder: Path, with_base: bool) -> dict[Path, str | None]:
+def _parts(
+    loaded: LoadedPolicy, folder: Path, merge: bool, with_base: bool
+) -> dict[Path, str | None]:
     """folder -> the adapter that is saved there, None for the model without one."""
     if not loaded.adapters:
         return {folder: None}
     if not _differ(loaded):
         return {folder: loaded.trained_adapters[0]}
-    of_roles = loaded.adapters | {r: name for r, name in loaded.frozen.items() if name is not None}
-    base = {folder / BASE: None} if with_base else {}
+    frozen = {role: name for role, name in loaded.frozen.items() if merge or name is not None}
+    of_roles: dict[str, str | None] = {**loaded.adapters, **frozen}
+    base: dict[Path, str | None] = {folder / BASE: None} if with_base else {}
     return base | {folder / role: name for role, name in of_roles.items()}
 
 
@@ -116,8 +120,8 @@ def layout_of(policy: Policy, loaded: LoadedPolicy) -> dict[str, bool]:
     return {"merge": scratch and not several, "with_base": scratch and several}
 
 
-def merged(model: Any, adapter: str) -> Any:
-    """A copy of a model, with one of its adapters merged into its weights.
+def merged(model: Any, adapter: str | None) -> Any:
+    """A copy of a model, with one of its adapters merged into its weights, or with none.
 
     Where the embedding and the language-model head are one tensor and only one of them is adapted,
     they become two.
@@ -125,6 +129,8 @@ def merged(model: Any, adapter: str) -> Any:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     whole = copy.deepcopy(model)
+    if adapter is None:
+        return whole.unload()
     ends = [inner(whole).get_input_embeddings(), inner(whole).get_output_embeddings()]
     layers = [getattr(end, "token_adapter", end) for end in ends]
     if not any(getattr(layer, "tied_adapter", None) for layer in layers):

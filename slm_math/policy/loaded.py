@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from slm_math.losses.logprobs import Wanted, token_logprobs
-from slm_math.policy.adapters import active, adapter_weights, load_adapters, quiet_peft
+from slm_math.policy.adapters import COPY, active, adapter_weights, load_adapters, quiet_peft
 from slm_math.policy.batches import Batch
 from slm_math.policy.forward import hidden_states, language_head
-
-COPY = "_reference"  # suffix of the name of an adapter's frozen copy
 
 
 @dataclass

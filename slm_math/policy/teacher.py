@@ -15,6 +15,7 @@ from torch import Tensor
 
 from slm_math.data.rows import Row
 from slm_math.policy.adapter_files import adapter_config, base_in, base_of
+from slm_math.policy.adapters import TEACHER
 from slm_math.policy.batches import collate, micro_batches, token_counts, token_indices
 from slm_math.policy.config import Policy
 from slm_math.policy.forward import inner, language_head
@@ -23,7 +24,6 @@ from slm_math.policy.loading import load_model
 from slm_math.policy.role_paths import has_biases, paths_of, same_model
 
 Itself = Literal["now", "reference"]
-NAME = "_teacher"  # of a teacher's adapter beside those of the policy
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def load_teacher(
     path: str,
     dtype: torch.dtype | None = None,
     offload: bool = False,
-    name: str = NAME,
+    name: str = TEACHER,
 ) -> LocalTeacher:
     """The teacher of a path. The base of a policy with adapters, and another adapter of that base,
     take no second copy of it, unless a dtype asks for one.

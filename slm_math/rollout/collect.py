@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -50,6 +50,25 @@ def collect(
         for result in finished:
             _, _, task = result.job.subject
             sink(grade_trace(task, _trace(result)))
+
+
+def check_agents(agents: Mapping[str, Agent], tasks: Sequence[Task]) -> None:
+    """Raises ValueError for an agent, by its name, that refuses the first problem of a kind: of one
+    answer type, with or without a draft. Each is advanced to its first request; nothing is sent.
+    """
+    kinds: dict[tuple[str, bool], Problem] = {}
+    for task in tasks:
+        kinds.setdefault((task.problem.answer_type, task.problem.draft is None), task.problem)
+    for name, agent in agents.items():
+        for problem in kinds.values():
+            workflow = agent.solve(problem)
+            if isinstance(workflow, Generator):  # what else it may be, is refused when it runs
+                try:
+                    next(workflow, None)
+                except ValueError as error:
+                    raise ValueError(f"agent {name}: {error}") from error
+                finally:
+                    workflow.close()
 
 
 def run_agent(

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from cases import some
 from cli.configs import CONFIGS, shown
+from safetensors.torch import load_file
 from tiny import model_folder
 
 from slm_math.cli import run
@@ -118,3 +120,16 @@ def test_the_config_of_verifier_sft_trains(
     assert 0 <= summary["balanced_accuracy"] <= 1
     logged = (tmp_path / "logs/version_0/metrics.csv").read_text().splitlines()[0]
     assert "eval/judge/balanced_accuracy" in logged
+
+
+def test_the_overlay_of_the_best_epoch_runs_to_its_end(tmp_path: Path) -> None:
+    """Over a training config; a model is made of the checkpoint of the best epoch."""
+    parts = ("sft/full.yaml", "fast.yaml", "best.yaml")
+    files = [f"--config={CONFIGS / part}" for part in parts]
+    run(["fit", *files, f"--trainer.default_root_dir={tmp_path}"])
+    assert (tmp_path / "eval/epoch-0/single_shot/summary.json").is_file()
+    best = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)
+    assert best["global_step"] == 2
+    run(["export", str(tmp_path / "checkpoints/best.ckpt"), f"--out={tmp_path / 'model'}"])
+    exported, last = (load_file(tmp_path / n / "model.safetensors") for n in ("model", "export"))
+    assert all(torch.equal(exported[name], last[name]) for name in last)  # of the only epoch

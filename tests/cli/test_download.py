@@ -42,6 +42,56 @@ def test_download_fetches_what_configs_name(
     assert fetched[-1] == "a/b"
 
 
+MODELS = {
+    "a teacher": ("model: {teacher: {path: me/teacher, dtype: bfloat16}}", ["me/teacher"]),
+    "a teacher for each role": (
+        "model: {teacher: {path: {solver: me/one, verifier: me/two}}}",
+        ["me/one", "me/two"],
+    ),
+    "the tokenizer of servers": (
+        "model: {teacher: {path: me/teacher, servers: ['http://localhost:1']}}",
+        ["me/teacher"],
+    ),
+    "a policy itself": ("model: {policy: {path: me/a}, teacher: {itself: now}}", ["me/a"]),
+    "frozen roles": ("model: {frozen: {verifier: me/frozen, judge: base}}", ["me/frozen"]),
+    "adapters of roles": (
+        "model: {policy: {path: {solver: me/one, verifier: me/two}}}",
+        ["me/one", "me/two"],
+    ),
+    "servers": (
+        "engines: {judge: {class_path: VLLMServers, urls: ['http://h:1'], path: me/served}}",
+        ["me/served"],
+    ),
+    "servers of roles": (
+        "engines: {default: {class_path: slm_math.engines.vllm_servers.VLLMServers, init_args: "
+        "{path: {solver: me/one, verifier: me/two}}}}",
+        ["me/one", "me/two"],
+    ),
+    "an endpoint": (
+        "model: me/a\nengines: {judge: {class_path: OpenAIEngine, init_args: {model: org/far}}}",
+        ["me/a"],
+    ),
+    "an agent called teacher": (
+        "model: me/a\nagents: {teacher: {class_path: SingleShot, prompt: my/prompt.txt}}",
+        ["me/a"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_download_fetches_the_models_of_every_place(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **_: fetched.append(name) or "/cache"
+    )
+    config, models = MODELS[kind]
+    (tmp_path / "a.yaml").write_text(config)
+    run(["download", f"--config={tmp_path / 'a.yaml'}"])
+    assert fetched == models
+
+
 OWN = """
 from slm_math.data.base import Source
 from slm_math.data.files import HubFile

@@ -240,3 +240,15 @@ def test_records_know_the_prompt_that_was_rendered(
     assert len(set(hashes)) == 4
     engine = manifest(tmp_path / "plain")["identity"]["engines"]["default"]
     assert engine["template_date"] == "2024-07-26"
+
+
+def test_an_agent_that_cannot_take_the_problems_is_named_before_a_model_is_loaded(
+    model: Path, data: Path, tmp_path: Path, said: Said
+) -> None:
+    agents = "--agents={one: {class_path: Judge}, two: {class_path: SingleShot}}"
+    out = tmp_path / "out"
+    status, _, error = said("eval", gsm8k(data), agents, *SHORT, f"--model={model}", f"--out={out}")
+    assert status == 2
+    assert ours(error).startswith("slm-math: error: agent one: problem gsm8k/")
+    assert "has no draft to judge" in ours(error)
+    assert not out.exists()

@@ -140,6 +140,33 @@ def test_role_of_a_model_and_of_an_engine_is_refused(zoo: Path, data: Path, said
     assert "--model and --engines.judge both serve judge: remove it from one" in ours(error)
 
 
+def test_engine_of_all_other_roles_serves_those_without_a_model(
+    zoo: Path, data: Path, tmp_path: Path, said: Said
+) -> None:
+    out = tmp_path / "out"
+    options = (f"--model={{judge: {zoo}/pair/judge}}", "--engines.default=tiny.Endpoint")
+    status, _, error = said("eval", gsm8k(data), TWO, *SHORT, "--limit=2", *options, f"--out={out}")
+    assert status == 0, error
+    for row in rows(out, "two"):
+        found = {event["role"]: event["reply"] for event in row["events"]}
+        assert found == {"solver": "yes", "judge": alone(zoo / "pair/judge", row["problem"])}
+
+
+@pytest.mark.parametrize("model", ["model", "pair/judge", "pair"])
+@pytest.mark.parametrize("role", ["default", "solver"])
+def test_model_beside_an_engine_that_serves_all_roles_is_refused(
+    model: str, role: str, zoo: Path, data: Path, said: Said
+) -> None:
+    if (model, role) == ("pair", "default"):
+        pytest.skip("it names its roles, which it serves")
+    options = (f"--model={zoo / model}", f"--engines.{role}=tiny.Endpoint", "--out=gone")
+    status, _, error = said("eval", gsm8k(data), ONE, *SHORT, *options)
+    assert status == 2
+    assert f"--model {zoo / model}" in ours(error)
+    assert "remove one of them" in ours(error)
+    assert len(ours(error).strip().splitlines()) == 1
+
+
 def test_unknown_role_of_an_export_is_refused(
     zoo: Path, data: Path, tmp_path: Path, said: Said
 ) -> None:

@@ -1,102 +1,23 @@
-"""Evaluations as they run: what is on disk at every moment, what goes on, what is refused, what is
-counted.
-"""
+"""Evaluations as they run: what is on disk at every moment, what goes on, what is counted."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluation.one_by_one import TASKS, OneByOne, lines, parts, run
 from rich.console import Console
 
-from slm_math.agents import Agent, FewShot, MajorityVote, SingleShot
-from slm_math.engines.base import Engine, EngineError, Request
-from slm_math.evaluation.evaluate import Output, Plan, evaluate, occupancy
+from slm_math.engines.base import EngineError
+from slm_math.evaluation.evaluate import occupancy
 from slm_math.evaluation.table import results_table
-from slm_math.metrics.summary import Summary, summarize
+from slm_math.metrics.summary import summarize
 from slm_math.records.files import expected_samples, read_records
-from slm_math.rollout.scheduler import Executors
-from slm_math.types import Problem, Reply, Sampling, Task
-
-TASKS = [
-    Task(Problem(f"p/{i}", f"What is {i} + 1?", tags={"level": str(i % 2)}), str(i + 1))
-    for i in range(6)
-]
-GREEDY = {"default": Sampling(0.0)}
-
-
-class OneByOne(Engine):
-    """Answers one request a poll, in order, as `say` tells; `before` is called first, with how many
-    are answered.
-    """
-
-    def __init__(
-        self,
-        say: Any = r"\boxed{1}",
-        before: Callable[[int], None] = lambda n: None,
-        model: str = "a",
-    ) -> None:
-        self.say, self.before, self.model = say, before, model
-        self.requests: list[Request] = []
-        self.open: dict[int, Request] = {}
-        self.answered = 0
-
-    def identity(self) -> dict[str, Any]:
-        return {"model": self.model}
-
-    def submit(self, request: Request) -> int:
-        self.requests.append(request)
-        self.open[len(self.requests)] = request
-        return len(self.requests)
-
-    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
-        if not self.open:
-            return []
-        self.before(self.answered)
-        ticket = min(self.open)
-        request = self.open.pop(ticket)
-        reply = self.say(request) if callable(self.say) else self.say
-        self.answered += 1
-        return [(ticket, Reply(reply, counted=3) if isinstance(reply, str) else reply)]
-
-    def cancel(self, ticket: int) -> None:
-        self.open.pop(ticket, None)
-
-
-def run(
-    folder: Path,
-    engine: Engine,
-    agent: Agent | None = None,
-    tasks: Sequence[Task] = TASKS,
-    **options: Any,
-) -> Summary:
-    names = ("identity", "about", "set_aside")
-    output = Output(folder, **{name: options.pop(name) for name in names if name in options})
-    executors = Executors({"default": engine}, options.pop("sampling", GREEDY))
-    progress = options.pop("progress", None)
-    plan = Plan(agent or SingleShot(), tasks, **options)
-    evaluation = evaluate(plan, executors, output, progress=progress)
-    assert sorted(evaluation.records, key=lambda record: record.key) == sorted(
-        read_records(folder / "records.jsonl"), key=lambda record: record.key
-    )
-    return evaluation.summary
-
-
-def lines(folder: Path) -> list[bytes]:
-    return (folder / "records.jsonl").read_bytes().splitlines(keepends=True)
-
-
-def parts(folder: Path) -> tuple[dict[str, Any], ...]:
-    """Manifest and summary."""
-    return tuple(
-        json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "summary")
-    )
+from slm_math.types import Reply
 
 
 def test_record_is_on_disk_before_the_next_problem_ends(tmp_path: Path) -> None:
@@ -218,108 +139,6 @@ def test_broken_sample_is_recorded_and_counted_as_not_right(tmp_path: Path) -> N
     assert run(tmp_path, OneByOne()).accuracy == pytest.approx(1 / 6)
     assert lines(tmp_path)[:5] == before[1:]  # only the record of the failure is gone
     assert len(lines(tmp_path)) == 6
-
-
-def test_settings_of_tuples_are_the_same_when_read_back(tmp_path: Path) -> None:
-    agent, sampling = SingleShot(not_first=("####",)), {"default": Sampling(0.5, stop=("\n\n",))}
-    run(tmp_path, OneByOne(), agent, sampling=sampling)
-    again = OneByOne()
-    run(tmp_path, again, agent, sampling=sampling)
-    assert again.requests == []
-
-
-def test_manifest_entries_outside_the_identity_may_change(tmp_path: Path) -> None:
-    run(
-        tmp_path,
-        OneByOne(lambda request: EngineError("it is down")),
-        about={"split": "test", "configuration": {"slots": 4}},
-    )
-    run(tmp_path, OneByOne(), about={"split": "test", "configuration": {"slots": 8}})
-    assert parts(tmp_path)[0]["about"] == {"split": "test", "configuration": {"slots": 8}}
-
-
-def other(**changes: Any) -> list[Task]:
-    return [replace(TASKS[0], **changes), *TASKS[1:]]
-
-
-LESSON = Task(Problem("t/1", "What is 2 + 2?"), "4", "It is 4.")
-CHANGES: dict[str, tuple[dict[str, Any], str]] = {
-    "agent": ({"agent": MajorityVote(k=2)}, "agent.class"),
-    "setting of the agent": ({"agent": SingleShot(temperature=0.5)}, "agent.temperature"),
-    "prompt": ({"agent": SingleShot("solve_tags")}, "agent.prompt"),
-    "examples": ({"agent": FewShot(SingleShot(), [LESSON])}, "agent"),
-    "text of a problem": ({"tasks": other(problem=Problem("p/0", "What is 1 + 1?"))}, "data"),
-    "gold": ({"tasks": other(gold="2")}, "data"),
-    "fewer problems": ({"tasks": TASKS[:5]}, "problems"),
-    "samples": ({"samples": 2}, "samples"),
-    "seed": ({"seed": 1}, "seed"),
-    "temperature": ({"sampling": {"default": Sampling(0.7)}}, "sampling.default.temperature"),
-    "sampling of a role": ({"sampling": {**GREEDY, "solver": Sampling(0.1)}}, "sampling.solver"),
-    "model": ({"engine": OneByOne(model="b")}, "engines.default.model"),
-    "weights": ({"identity": {"weights": "abc"}}, "weights"),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_another_evaluation_is_refused_by_the_name_of_what_changed(
-    name: str, tmp_path: Path
-) -> None:
-    run(tmp_path, OneByOne())
-    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    change, key = CHANGES[name]
-    options = {"engine": OneByOne(), **change}
-    with pytest.raises(ValueError, match="holds another evaluation") as caught:
-        run(tmp_path, **options)
-    assert any(word.strip("(,").startswith(key) for word in str(caught.value).split())
-    assert options["engine"].requests == []
-    assert files == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-
-
-NUM = [Task(Problem("p/0", "How many?", "num"), "3.14")]
-MC = [Task(Problem("p/0", "Which?", "mc", choices=("1", "2")), "B")]
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        (NUM, [replace(NUM[0], tolerance=0.1)]),
-        (NUM, [replace(NUM[0], problem=replace(NUM[0].problem, answer_type="math"))]),
-        (MC, [replace(MC[0], problem=replace(MC[0].problem, choices=("2", "1")))]),
-    ],
-    ids=["tolerance", "answer type", "choices"],
-)
-def test_other_rules_of_grading_are_other_data(
-    old: list[Task], new: list[Task], tmp_path: Path
-) -> None:
-    run(tmp_path, OneByOne(), tasks=old)
-    with pytest.raises(ValueError, match="data"):
-        run(tmp_path, OneByOne(), tasks=new)
-
-
-def test_other_text_of_the_examples_is_another_evaluation(tmp_path: Path) -> None:
-    run(tmp_path, OneByOne(), FewShot(SingleShot(), [LESSON]))
-    with pytest.raises(ValueError, match="agent"):
-        run(tmp_path, OneByOne(), FewShot(SingleShot(), [replace(LESSON, solution="Four.")]))
-
-
-def test_manifest_holds_a_digest_of_the_examples_instead_of_their_answers(tmp_path: Path) -> None:
-    lesson = Task(Problem("t/1", "What is 2 + 2?"), "four-as-gold", "four-as-solution")
-    run(tmp_path, OneByOne(), FewShot(SingleShot(), [lesson, LESSON]))
-    text = (tmp_path / "manifest.json").read_text()
-    assert "four-as" not in text
-    examples = json.loads(text)["identity"]["agent"]["examples"]
-    assert examples["count"] == 2
-    assert len(bytes.fromhex(examples["sha256"])) == 8
-
-
-def test_two_problems_of_one_id_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="same id"):
-        run(
-            tmp_path / "out",
-            OneByOne(),
-            tasks=[TASKS[0], replace(TASKS[1], problem=TASKS[0].problem)],
-        )
-    assert not (tmp_path / "out").exists()
 
 
 NASTY = "\ud800 [red]x[/] \x00\x1b[2J \u2028</script>{{7*7}} " + "y" * 100_000 + r" \boxed{1}"

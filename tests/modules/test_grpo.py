@@ -225,7 +225,7 @@ def test_only_the_rewarded_role_learns(tmp_path: Path) -> None:
         if "lora_B" in name and value.abs().sum() > 0
     }
     assert moved
-    assert all(".judge." in name for name in moved)
+    assert all(".@judge." in name for name in moved)
 
 
 def test_each_role_samples_with_its_own_adapter(tmp_path: Path) -> None:

@@ -98,6 +98,12 @@ def test_rate_of_a_role_is_checked_as_that_of_all() -> None:
         Optim(role_lr={"solver": 1e-4, "judge": -0.5})
 
 
+def test_rate_of_a_role_is_refused_where_muon_would_not_use_it() -> None:
+    with pytest.raises(ValueError, match=r"optim\.role_lr names judge, .* optim\.matrix_lr"):
+        Optim(kind="muon", role_lr={"judge": 1e-3})
+    assert Optim(kind="muon", role_lr={}).kind == "muon"
+
+
 def test_score_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Correct\.wrong must be a number .*, got nan"):
         grpo(rewards=[Even(), Correct(wrong=math.nan)])

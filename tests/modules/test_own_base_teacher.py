@@ -46,7 +46,7 @@ def test_teacher_of_the_same_base_takes_no_second_copy_and_says_the_same(
     one_step(copied, tmp_path)
     assert copied.teaching.local["solver"].model is not None  # type: ignore[union-attr]
     assert gradients.keys() == others.keys()
-    assert all("_teacher" not in name for name in gradients)
+    assert all("@teacher" not in name for name in gradients)
     assert max((gradients[n] - others[n]).abs().max().item() for n in others) < 1e-6
     assert max(g.abs().max().item() for g in gradients.values()) > 1e-4
 
@@ -57,9 +57,9 @@ def test_adapter_that_teaches_does_not_move_and_is_in_no_checkpoint(tmp_path: Pa
     module = student(Teacher(str(other)), Policy(path=str(base), lora=LORA))
     one_step(module, tmp_path, steps=2)
     named = dict(module.model.named_parameters())
-    held = {n: p for n, p in named.items() if "_teacher" in n}
+    held = {n: p for n, p in named.items() if "@teacher" in n}
     assert held
-    assert not any("_teacher" in name for name in module.state_dict())
+    assert not any("@teacher" in name for name in module.state_dict())
     fresh = student(Teacher(str(other)), Policy(path=str(base), lora=LORA))
     one_step(fresh, tmp_path)
     again = dict(fresh.model.named_parameters())

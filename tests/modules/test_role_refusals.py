@@ -16,6 +16,7 @@ from callbacks import AgentEval
 from slm_math.modules.optim import Optim
 from slm_math.modules.roles import tell_unasked
 from slm_math.policy.config import Policy
+from slm_math.policy.export import export_policy
 
 ADAPTERS = (
     r"policy.path names the adapter .*pair/judge for judge, which would neither be trained nor"
@@ -172,6 +173,19 @@ def test_roles_that_cannot_be_are_refused_in_one_line(kind: str, zoo: Path) -> N
     with pytest.raises(ValueError, match=message) as caught:
         make(zoo)
     assert "\n" not in str(caught.value)
+
+
+def test_role_at_the_base_of_an_export_is_asked_for_like_an_adapter(
+    zoo: Path, tmp_path: Path
+) -> None:
+    start = Policy(path=str(zoo / "model"), lora=TWO)
+    export_policy(start.load(frozen={"judge": "base"}), start.chat(), tmp_path / "export")
+    policy = Policy(path=str(tmp_path / "export"))
+    with pytest.raises(ValueError, match=r"the base for judge, .*\(frozen: \{judge: base\}\)"):
+        sft(policy)
+    with pytest.raises(ValueError, match=r"the base for judge, and frozen\.judge is .*pair/judge"):
+        sft(policy, frozen=pair(zoo, judge="pair/judge"))
+    assert sft(policy, frozen={"judge": "base"}).frozen == {"judge": "base"}
 
 
 def test_the_path_of_a_frozen_role_may_be_where_it_is_frozen(zoo: Path) -> None:

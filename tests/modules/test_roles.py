@@ -121,7 +121,7 @@ def test_a_role_whose_path_is_the_base_gets_a_new_adapter(zoo: Path, tmp_path: P
     module = grpo(Policy(path=paths, lora=Lora(r=5, dropout=0.0)), **BOTH)
     trainer(tmp_path, limit_train_batches=1, callbacks=[ExportHF()]).fit(module, problems())
     config = module.loaded.model.peft_config
-    assert (config["solver"].r, config["judge"].r) == (2, 5)
+    assert (config["@solver"].r, config["@judge"].r) == (2, 5)
     further = grpo(Policy(path=str(tmp_path / "export")), **BOTH)
     trainer(tmp_path / "b", limit_train_batches=0).fit(further, problems())
     assert difference(weights(module), weights(further)) == 0
@@ -148,7 +148,7 @@ def test_an_update_of_one_role_leaves_the_tensors_of_the_other(
         name for name, value in weights(module).items() if not torch.equal(value, before[name])
     }
     assert moved
-    assert all(f".{learner}." in name for name in moved)
+    assert all(f".@{learner}." in name for name in moved)
 
 
 def test_roles_share_one_adapter(tmp_path: Path) -> None:

@@ -153,8 +153,8 @@ def test_reference_does_not_learn(tmp_path: Path) -> None:
         reference_update=0.5,
     )
     curve(module, tmp_path, 1)
-    assert not any("_reference" in name for name in module.loaded.trainable)
-    assert not any(p.requires_grad for n, p in module.model.named_parameters() if "_reference" in n)
+    assert not any("@reference" in name for name in module.loaded.trainable)
+    assert not any(p.requires_grad for n, p in module.model.named_parameters() if "@reference" in n)
 
 
 def test_no_reference_without_a_kl_term(tmp_path: Path) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rollout.scripted import Scene, Scripted, printing, served_by
 
-from slm_math.agents import Agent, SingleShot
+from slm_math.agents import Agent, Judge, SingleShot
 from slm_math.answers.graded import GradedTrace
-from slm_math.rollout.collect import Draws, collect, run_agent
+from slm_math.rollout.collect import Draws, check_agents, collect, run_agent
 from slm_math.rollout.scheduler import Finished, Job, Scheduler
-from slm_math.types import Generate, Note, Problem, Reply, RunPython, Task, Workflow, user
+from slm_math.types import Draft, Generate, Note, Problem, Reply, RunPython, Task, Workflow, user
 
 TASKS = [Task(Problem(f"p/{i}", f"What is {i} + 1?"), str(i + 1)) for i in range(4)]
 
@@ -150,3 +151,15 @@ def test_job_without_an_engine_is_refused() -> None:
     job = Job(asks(), "reward B", "problem p/1", (), ("judge",))
     with pytest.raises(ValueError, match="reward B asks for role 'judge', and no engine serves"):
         list(Scheduler(served_by(solver=model())).run([job]))
+
+
+def test_an_agent_that_refuses_a_kind_of_problem_is_named_without_a_request() -> None:
+    """Of two agents and two kinds of problems the one that does not take the other kind."""
+    draft = Problem("d/1", "What is 1 + 1?", "verdict", draft=Draft("2", "2"))
+    judged = [Task(draft, "CORRECT"), Task(replace(draft, id="d/2"), "CORRECT")]
+    check_agents({"plain": SingleShot()}, TASKS)
+    check_agents({"judging": Judge()}, judged)
+    with pytest.raises(ValueError, match=r"^agent judging: problem p/0 has no draft to judge"):
+        check_agents({"plain": SingleShot(), "judging": Judge()}, TASKS)
+    with pytest.raises(ValueError, match=r"^agent plain: problem d/1 asks about a draft"):
+        check_agents({"plain": SingleShot()}, [*TASKS, *judged])

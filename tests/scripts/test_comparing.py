@@ -5,6 +5,7 @@ writes what a training or an evaluation would.
 from __future__ import annotations
 
 import json
+import subprocess
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -37,14 +38,14 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Command]:
         commands.append((command, options))
         if command == "fit":
             root = Path(options["trainer.default_root_dir"])
-            (root / "export").mkdir(parents=True)
+            (root / "export").mkdir(parents=True, exist_ok=True)
             (root / "rollouts.jsonl").write_text('{"events": [{"tokens": 7}, {"seconds": 1}]}\n')
             return
         for agent in ("judge", "single_shot", "solver_verifier"):
             folder = Path(options["out"]) / agent
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             (folder / "records.jsonl").write_bytes(b"".join(map(json_line, verdicts(3))))
-            (folder / "summary.json").touch()
+            (folder / "summary.json").write_text('{"partial": false}')
 
     monkeypatch.setattr(comparing, "run", run)
     return commands
@@ -124,6 +125,30 @@ def test_what_is_done_is_not_run_again(
     first = one_seed(chosen(tmp_path))
     assert one_seed(chosen(tmp_path)) == first
     assert len(ran) == commands
+
+
+def test_what_was_interrupted_is_run_again(ran: list[Command], tmp_path: Path) -> None:
+    """It left an export of its first epochs, and a summary of its first records."""
+    (tmp_path / "root" / "export").mkdir(parents=True)
+    folder = tmp_path / "out" / "judge"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text('{"partial": true}')
+    for _ in range(2):
+        comparing.train(tmp_path / "root", "sft.yaml")
+        comparing.evaluate(tmp_path / "out", "judge")
+    assert [command for command, _ in ran] == ["fit", "eval"]
+    assert ran[0][1]["ckpt_path"] == "last_if_any"
+
+
+def test_training_that_failed_is_not_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def run(*arguments: object) -> None:
+        (tmp_path / "export").mkdir(exist_ok=True)
+        raise subprocess.CalledProcessError(1, "fit")
+
+    monkeypatch.setattr(comparing, "run", run)
+    for _ in range(2):
+        with pytest.raises(subprocess.CalledProcessError):
+            comparing.train(tmp_path, "sft.yaml")
 
 
 def test_figures_of_verifiers_have_intervals_and_paired_differences(
