@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
@@ -181,6 +181,8 @@ class Generate:
     """Ask the engine of `role` for one reply. `None` fields take the role's default sampling.
 
     With `resume=True` the chat ends in an open assistant message, and the reply continues it.
+    `attempt` sets the tries of a cascade apart (0: it is none): the requests of each are counted by
+    themselves, so that no draw depends on how many requests another try needed.
     """
 
     chat: Chat
@@ -193,9 +195,11 @@ class Generate:
     max_new_tokens: int | None = None
     stop: tuple[str, ...] | None = None
     not_first: tuple[str, ...] | None = None
+    effort: str | None = None
+    attempt: int = 0
 
     def sampling(self, default: Sampling) -> Sampling:
-        names = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop", "not_first")
+        names = (each.name for each in fields(default))
         return replace(
             default, **{n: getattr(self, n) for n in names if getattr(self, n) is not None}
         )
@@ -269,13 +273,14 @@ class Note:
     side by side. Both are graded in records. "verdict": the decision of `role` on the last draft or
     candidate (CORRECT, INCORRECT, UNCLEAR). "vote": the answer that won, `value` its share of the
     votes. "choice": the candidate's answer that `role` chose, `value` its number among those shown;
-    None if it chose none. "lost": a reply of `role` that is unusable (empty, truncated). "stop":
-    why a loop of rounds ended.
+    None if it chose none. "lost": a reply of `role` that is unusable (empty, truncated) or never
+    came. "stop": why a loop of rounds ended. Of a cascade, "try": why a try was kept or not; "kept":
+    the value that the program of the try printed which was kept, `value` its score or its share.
 
     `branch` is the place of the note among workflows that run side by side; `parallel` sets it.
     """
 
-    kind: Literal["draft", "candidate", "verdict", "vote", "choice", "lost", "stop"]
+    kind: Literal["draft", "candidate", "verdict", "vote", "choice", "lost", "stop", "try", "kept"]
     text: str | None = None
     value: float | None = None
     role: str = ""

@@ -40,7 +40,9 @@ def seed_of(key: tuple[int | str, ...]) -> int:
 
 
 class EngineError(RuntimeError):
-    """A request failed. The scheduler ends the workflow that made the request, never the run."""
+    """A request failed. It is raised in the workflow that made the request, and ends this workflow
+    unless it goes on without the reply, as a cascade does; it never ends the run.
+    """
 
 
 class ContextFull(EngineError):
@@ -95,6 +97,15 @@ Verify: TypeAlias = Callable[[Callable[["Request"], Reply]], None]
 
 def unverified(answer: Callable[[Request], Reply]) -> None:
     """Accepts an update without checking it."""
+
+
+def refuse_effort(request: Request) -> None:
+    """Raises ValueError for an effort, for engines that render the chat themselves."""
+    if request.sampling.effort:
+        raise ValueError(
+            f"effort {request.sampling.effort!r}: only chat endpoints take an effort; use the "
+            "chat_template_kwargs of this model, or leave effort out"
+        )
 
 
 class Engine:

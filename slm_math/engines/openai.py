@@ -132,6 +132,8 @@ class OpenAIEngine(EndpointEngine):
             body["top_k"] = sampling.top_k
         if sampling.min_p > 0:
             body["min_p"] = sampling.min_p
+        if sampling.effort:
+            body["reasoning_effort"] = sampling.effort
         if request.resume:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if self.send_seed and request.key:

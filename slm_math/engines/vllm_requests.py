@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from slm_math.engines.base import Request, check_logprobs, seed_of
+from slm_math.engines.base import Request, check_logprobs, refuse_effort, seed_of
 from slm_math.engines.endpoint import TemporaryFailure
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.responses import error_message
@@ -87,6 +87,7 @@ def check_request(request: Request, mask_size: int = 0) -> None:
 
     `mask_size` is the size of the vocabulary if vLLM reports the support, otherwise 0.
     """
+    refuse_effort(request)
     if 0 < request.sampling.temperature < LOWEST_TEMPERATURE:
         raise ValueError(
             f"vLLM samples at temperature 0 (greedy) or at least {LOWEST_TEMPERATURE}, got "
