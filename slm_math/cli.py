@@ -74,6 +74,8 @@ USER_ERRORS = {
     "SandboxError",
     "EngineError",
     "ModelError",
+    "Unusable",
+    "BudgetSpent",
     "SafetensorError",
     "UsageError",  # of wandb
     "AuthenticationError",

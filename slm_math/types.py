@@ -45,8 +45,10 @@ class Reply:
     among what was left (by vLLM always). `finish` is "stop" for an end-of-turn token or a stop
     string, "length" for the token budget. `text` is what the tokens say, a stop string included,
     the end-of-turn token not; it begins with `<think>` if the prompt ends with it. `counted` is the
-    number of tokens that a server says it sampled. `prompt` is a digest of the prompt's text and
-    images, by which a chat knows its own replies.
+    number of tokens that a server says it sampled, `asked` the number of tokens that it says the
+    prompt has; both are 0 where it does not say. `prompt` is a digest of the prompt's text and
+    images, by which a chat knows its own replies. `model` is the name of the model that answered,
+    as the server gives it; "" where it is unknown.
     """
 
     text: str
@@ -60,11 +62,18 @@ class Reply:
     counted: int = 0
     support: tuple[bytes, ...] = ()
     prompt: str = ""
+    asked: int = 0
+    model: str = ""
 
     @property
     def tokens(self) -> int:
         """The number of tokens sampled."""
         return len(self.token_ids) or self.counted
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The number of tokens of the prompt."""
+        return len(self.prompt_ids) or self.asked
 
 
 Part: TypeAlias = Text | Image | Reply

@@ -59,6 +59,12 @@ class ModelError(EngineError):
     """
 
 
+class Unusable(RuntimeError):
+    """An endpoint that can answer no request as it is set up: a wrong key, an unknown model, an
+    account without money. `poll` raises it, and the run ends: its one line says what to change.
+    """
+
+
 def check_logprobs(logprobs: Iterable[float], model: str, dtype: str = "") -> None:
     """Raises ModelError unless the log-probabilities of sampled tokens are finite.
 

@@ -262,7 +262,7 @@ def _event(event: Turn | Run | Note, graded: GradedTrace) -> Event:
         reply=event.reply.text,
         program=program(event.reply.text) is not None,
         finish=event.reply.finish,
-        prompt_tokens=len(event.reply.prompt_ids) or event.reply.asked,
+        prompt_tokens=event.reply.prompt_tokens,
         tokens=event.reply.tokens,
         seconds=round(event.reply.seconds, 4),
         prompt_hash=event.reply.prompt,
