@@ -283,8 +283,9 @@ class Note:
     candidate (CORRECT, INCORRECT, UNCLEAR). "vote": the answer that won, `value` its share of the
     votes. "choice": the candidate's answer that `role` chose, `value` its number among those shown;
     None if it chose none. "lost": a reply of `role` that is unusable (empty, truncated) or never
-    came. "stop": why a loop of rounds ended. Of a cascade, "try": why a try was kept or not; "kept":
-    the value that the program of the try printed which was kept, `value` its score or its share.
+    came. "stop": why a loop of rounds ended. Of a cascade, "try": why a try was kept or not;
+    "kept": the value that the program of the try printed which was kept, `value` its score or its
+    share of the votes.
 
     `branch` is the place of the note among workflows that run side by side; `parallel` sets it.
     """

@@ -119,10 +119,12 @@ class Engine:
 
     `returns_logprobs`: replies carry token ids and log-probabilities, which a trained role needs.
     `runs_in_poll`: the engine computes only inside `poll`; other engines make progress elsewhere.
+    `takes_effort`: it can ask a model how much to think (`Sampling.effort`).
     """
 
     returns_logprobs: bool = False
     runs_in_poll: bool = False
+    takes_effort: bool = False
     name: str = "engine"
 
     def submit(self, request: Request) -> int:

@@ -42,6 +42,7 @@ class OpenAIEngine(EndpointEngine):
     """
 
     returns_logprobs = False
+    takes_effort = True
     name = "a chat endpoint"
 
     def __init__(

@@ -51,9 +51,7 @@ def check_serving(
     names = ", ".join(sorted(roles))
     missing = set(roles) - set(engines)
     if model is None and "default" not in engines and missing:
-        raise ValueError(
-            f"nothing serves {', '.join(sorted(missing))}: give --model or --engines"
-        )
+        raise ValueError(f"nothing serves {', '.join(sorted(missing))}: give --model or --engines")
     unknown = set(engines) - set(roles) - {"default"}
     if unknown:
         raise ValueError(
@@ -72,8 +70,8 @@ def add_local(
     template: tuple[str | None, dict[str, Any] | None],
     torch_threads: int | None,
 ) -> None:
-    """Adds the engine of a model for the roles without one, as "default", where there are some; with
-    a chat template and its variables.
+    """Adds the engine of a model, with a chat template and its variables, for the roles without one,
+    as "default"; nothing where all have one.
     """
     if models is None or "default" in engines or not set(roles) - set(engines):
         return

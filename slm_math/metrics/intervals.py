@@ -59,6 +59,43 @@ def _t_inside(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + total) if odd else total
 
 
+def ratio(
+    parts: Sequence[float], wholes: Sequence[float] | None = None
+) -> tuple[float, float, float]:
+    """A ratio of sums over independent units (problems), and its 95 % interval: by default, where
+    each unit counts once, the mean.
+
+    The variance is that of a ratio estimate (Cochran 1977, section 6.3), with Student's t; amounts
+    are never negative. (nan, 0, inf) if the wholes add up to 0, and no interval of one unit.
+    """
+    wholes = [1.0] * len(parts) if wholes is None else wholes
+    n, total = len(parts), math.fsum(wholes)
+    if not total:
+        return math.nan, 0.0, math.inf
+    value = math.fsum(parts) / total
+    if n < 2:
+        return value, 0.0, math.inf
+    squares = math.fsum((part - value * whole) ** 2 for part, whole in zip(parts, wholes))
+    half = t_point(n - 1) * math.sqrt(n / (n - 1) * squares) / total
+    return value, max(value - half, 0.0), value + half
+
+
+def projected(values: Sequence[float], total: int) -> tuple[float, float, float]:
+    """The sum over `total` units of which these are the values of some, and its 95 % prediction
+    interval, if these are a random sample: what is known, and Student's t for the sum of the rest.
+    """
+    n, known = len(values), math.fsum(values)
+    rest = max(total - n, 0)
+    if not rest:
+        return known, known, known
+    if n < 2:
+        return (known + rest * known / n if n else math.nan), known, math.inf
+    mean = known / n
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = t_point(n - 1) * deviation * math.sqrt(rest * rest / n + rest)
+    return known + rest * mean, max(known, known + rest * mean - half), known + rest * mean + half
+
+
 def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> tuple[float, float]:
     """95 % interval of a mean over problems, each with a share of correct samples, from the
     variance between problems.

@@ -104,8 +104,9 @@ class Finished(Generic[T]):
     """A workflow that ended.
 
     `value` is what it returned. `error` is set when an engine could not answer one of its requests
-    and the workflow did not go on without the reply; `value` is None then. `events` are its turns, runs and notes in order, `seconds` the wall time.
-    `skipped`: its first request does not fit into the model's context.
+    and the workflow did not go on without the reply; `value` is None then. `events` are its turns,
+    runs and notes in order, `seconds` the wall time. `skipped`: its first request does not fit into
+    the model's context.
     """
 
     job: Job[T]

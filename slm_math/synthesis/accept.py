@@ -163,7 +163,7 @@ class Above(Accept):
 
 
 class Majority(Accept):
-    """Where nobody knows the answer: that of most tries, if enough of them agree (self-consistency).
+    """Where nobody knows the answer: that of most tries, if enough of them agree.
 
     All tries of the plan are sampled. The largest class of equivalent answers must be larger than
     any other, and the first solution of this class is kept.
