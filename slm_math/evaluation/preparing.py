@@ -70,8 +70,8 @@ def add_local(
     template: tuple[str | None, dict[str, Any] | None],
     torch_threads: int | None,
 ) -> None:
-    """Adds the engine of a model, with a chat template and its variables, for the roles without one,
-    as "default"; nothing where all have one.
+    """Adds the engine of a model, with a chat template and its variables, as "default" for the
+    roles without one; nothing where all have one.
     """
     if models is None or "default" in engines or not set(roles) - set(engines):
         return

@@ -63,21 +63,32 @@ def ratio(
     parts: Sequence[float], wholes: Sequence[float] | None = None
 ) -> tuple[float, float, float]:
     """A ratio of sums over independent units (problems), and its 95 % interval: by default, where
-    each unit counts once, the mean.
+    each unit counts once, the mean with Student's t.
 
-    The variance is that of a ratio estimate (Cochran 1977, section 6.3), with Student's t; amounts
-    are never negative. (nan, 0, inf) if the wholes add up to 0, and no interval of one unit.
+    The interval is Fieller's (1954), which is not symmetrical, and has no upper end where the sum
+    of the wholes may be 0; of amounts, which are never negative. (nan, 0, inf) if that sum is 0.
     """
     wholes = [1.0] * len(parts) if wholes is None else wholes
-    n, total = len(parts), math.fsum(wholes)
-    if not total:
+    n, part, whole = len(parts), math.fsum(parts), math.fsum(wholes)
+    if not whole:
         return math.nan, 0.0, math.inf
-    value = math.fsum(parts) / total
     if n < 2:
-        return value, 0.0, math.inf
-    squares = math.fsum((part - value * whole) ** 2 for part, whole in zip(parts, wholes))
-    half = t_point(n - 1) * math.sqrt(n / (n - 1) * squares) / total
-    return value, max(value - half, 0.0), value + half
+        return part / whole, 0.0, math.inf
+    factor = t_point(n - 1) ** 2 * n / (n - 1)
+
+    def covariance(one: Sequence[float], other: Sequence[float]) -> float:
+        means = math.fsum(one) / n, math.fsum(other) / n
+        return factor * math.fsum((a - means[0]) * (b - means[1]) for a, b in zip(one, other))
+
+    # the ratios r for which the sum of part - r * whole may be 0
+    square = whole * whole - covariance(wholes, wholes)
+    linear = part * whole - covariance(parts, wholes)
+    constant = part * part - covariance(parts, parts)
+    root = math.sqrt(max(linear * linear - square * constant, 0.0))
+    if square <= 0:
+        low = (linear - root) / square if square and linear * linear > square * constant else 0.0
+        return part / whole, max(low, 0.0), math.inf
+    return part / whole, max((linear - root) / square, 0.0), (linear + root) / square
 
 
 def projected(values: Sequence[float], total: int) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from slm_math.agents.coding import program
 from slm_math.evaluation.plain import cell
+from slm_math.evaluation.table import packed
 from slm_math.metrics.intervals import projected, ratio, wilson
 from slm_math.synthesis.cost import Spent
 
@@ -94,7 +95,7 @@ def projection(spent: Sequence[Spent], total: int) -> dict[str, tuple[float, flo
 def shown_amount(name: str, value: float) -> str:
     """An amount as people read it: `1,240 requests`, `1.21M tokens`, `0.84 USD`."""
     if not math.isfinite(value):
-        return "?"
+        return "inf" if value > 0 else "?"
     if name == "usd":
         return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
     if value >= 1e6:
@@ -151,5 +152,6 @@ def lines(numbers: Mapping[str, Any]) -> list[str]:
             for name, cost in numbers["cost"].items()
             if cost["value"]
         ]
-        said.append(f"an accepted row took {', '.join(parts)} (95 %, n = {numbers['problems']})")
+        parts.append(f"95 %, n = {numbers['problems']}")
+        said += packed("an accepted row took ", parts)
     return said
