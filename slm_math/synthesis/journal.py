@@ -15,7 +15,7 @@ from slm_math.engines.pacing import estimated_tokens
 from slm_math.records.files import image_hash
 from slm_math.synthesis.cost import Budget, BudgetSpent, Price, Spending, Spent
 from slm_math.synthesis.journal_file import JournalFile
-from slm_math.types import Chat, Image, Message, Reply
+from slm_math.types import Image, Message, Reply
 
 
 class Journal:
