@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,8 +36,8 @@ class OpenAIEngine(EndpointEngine):
             before a request, and corrected by what the server counts.
         timeout: seconds for one attempt.
         retries: how often a request is sent again after status 429 or 5xx, a broken connection, a
-            timeout or a malformed reply; other error statuses are final. Status 429 counts only if
-            no other request was answered meanwhile.
+            timeout or a malformed reply; other error statuses are final. Status 429 ends a
+            request only if none was answered for `timeout` seconds.
         backoff: seconds before the first retry, doubled for each further one; the server may ask
             for more.
         send_seed: whether to derive a seed from each request's key (crashes vLLM on a CPU).
@@ -77,7 +78,7 @@ class OpenAIEngine(EndpointEngine):
         self.send_seed = send_seed
         sent = {"chat_template_kwargs": chat_template_kwargs} if chat_template_kwargs else {}
         self.extra = sent | dict(extra or {})
-        self._answered = 0
+        self._answered = 0.0  # when a reply came last (time.monotonic)
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self._url!r}, {self.model!r})"
@@ -102,24 +103,26 @@ class OpenAIEngine(EndpointEngine):
     async def _answer(self, request: Request) -> Reply:
         body, budget = self._body(request), request.sampling.max_new_tokens
         tokens = self._pace.estimate(request.chat, budget) if self._pace.counts_tokens else 0
-        attempts = failures = 0
+        failures, since = Counter[bool](), time.monotonic()
         while True:
             await self._pace.turn(tokens)
-            answered, attempts, started = self._answered, attempts + 1, time.monotonic()
+            started = time.monotonic()
             try:
                 response = await self._post(self._url, body, budget)
                 reply = read_reply(response, request, time.monotonic() - started)
             except TemporaryFailure as error:
-                # many requests at once share a limit: nobody's fault while others are answered
-                failures += error.status != 429 or self._answered == answered
-                if failures > self.retries:
-                    tried = f"(tried {attempts} times)"
+                limited = error.status == 429
+                failures[limited] += 1
+                # a limit that many requests share is no fault of one while others are answered
+                waits = limited and time.monotonic() - max(since, self._answered) < self.timeout
+                if failures[limited] > self.retries and not waits:
+                    tried = f"(tried {failures.total()} times)"
                     raise EngineError(self._clean(f"{self._url}: {error} {tried}")) from None
-                await self._pause(max(failures, 1), error)
+                await self._pause(failures[limited], error)
             except Refused as error:
                 raise (ContextFull(str(error)) if is_full(error) else error) from None
             else:
-                self._answered += 1
+                self._answered = time.monotonic()
                 self._pace.correct(tokens, reply.asked, reply.counted)
                 return reply
 

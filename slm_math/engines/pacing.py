@@ -14,7 +14,7 @@ CHARACTERS = 4  # of a token, about, in English and in formulas
 IMAGE_TOKENS = 1000  # of an image, about
 CATCH_UP = 1.0  # seconds: what an idle moment leaves unused may be used for as long
 LONGEST_LOOK = 1.0  # seconds: after them a wait looks again, since replies correct the estimates
-SPREAD = 1.0  # seconds over which the requests come that a pause held back
+SPREAD = 1.25  # the longest of the waits of the requests that a pause holds back, in pauses
 
 
 class Bucket:
@@ -81,8 +81,8 @@ class Pace:
         """Waits until a request of about `tokens` tokens may be sent."""
         if self._requests is None and self._tokens is None and not self._wait():
             return
-        if self._clock() < self._paused_until:
-            await asyncio.sleep(self._paused_until - self._clock() + random.uniform(0, SPREAD))
+        if (pause := self._paused_until - self._clock()) > 0:
+            await asyncio.sleep(pause * random.uniform(1.0, SPREAD))
         if self._turn is None:
             self._turn = asyncio.Lock()
         async with self._turn:
