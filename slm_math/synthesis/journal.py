@@ -15,7 +15,13 @@ from slm_math.engines.pacing import estimated_tokens
 from slm_math.records.files import image_hash
 from slm_math.synthesis.cost import Budget, BudgetSpent, Price, Spending, Spent
 from slm_math.synthesis.journal_file import JournalFile
-from slm_math.types import Chat, Image, Message, Reply
+from slm_math.types import Image, Message, Reply
+
+# of a line, besides the digest of the request
+FIELDS = (
+    *("role", "text", "finish", "asked", "tokens", "estimated", "usd"),
+    *("seconds", "temperature", "model", "version", "prompt"),
+)
 
 
 class Journal:
@@ -49,9 +55,13 @@ class Journal:
         self.prices, self.budget = prices, budget or Budget()
         self.spending = Spending()
         self._engines: dict[int, JournaledEngine] = {}
-        self._file = JournalFile(file)
-        for line in self._file.read():
-            self.spending.add(str(line.get("role")), _spent(line))
+        self._file = JournalFile(file, FIELDS)
+        try:
+            for line in self._file.read():
+                self.spending.add(str(line["role"]), _spent(line))
+        except ValueError:
+            self._file.close()
+            raise
 
     def before(self, engine: Engine, role: str) -> Engine:
         """The engine, with this journal before it. An engine that serves several roles gets one for

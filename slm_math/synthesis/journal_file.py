@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,29 +27,30 @@ class JournalFile:
     Raises ValueError for a file that is not a journal, or that another process writes to.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, fields: Collection[str]) -> None:
+        self.path, self._fields = path, {"digest", *fields}
         self._where: dict[bytes, int] = {}  # digest -> where its first line begins
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = _locked(path)
         self._synced = time.monotonic()
         self._end = 0
-        if not os.fstat(self._file.fileno()).st_size:
-            self._write(FORMAT)
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """All lines, once, before anything is asked of the file."""
-        size = os.fstat(self._file.fileno()).st_size
+        """All lines, once, before anything is asked of the file. Removes an incomplete last one."""
+        rest = b""
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
+                    rest = line
                     break
                 data = self._parsed(line, number)
                 if number > 1:
                     self._where.setdefault(bytes.fromhex(data["digest"]), self._end)
                     yield data
                 self._end += len(line)
-        if self._end < size:
+        if not self._end and not json.dumps(FORMAT).encode().startswith(rest):
+            self._parsed(rest, 1)
+        if rest:
             self._file.truncate(self._end)
         if not self._end:
             self._write(FORMAT)
@@ -92,6 +93,9 @@ class JournalFile:
                 raise ValueError(f"a journal of this version begins with {json.dumps(FORMAT)}")
             if number > 1:
                 bytes.fromhex(data["digest"])
+                missing = sorted(self._fields - set(data))
+                if missing:
+                    raise ValueError(f"it has no {', '.join(missing)}")
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(
                 f"{self.path}, line {number}: not a line of a journal ({error}): choose another "
