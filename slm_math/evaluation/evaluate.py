@@ -115,6 +115,7 @@ def evaluate(
     output: Output,
     recorder: Recorder = Recorder(),
     progress: Progress | None = None,
+    window: int = Draws.window,
 ) -> Evaluation:
     """Runs the agent of a plan on its tasks and writes every record when its workflow ends.
 
@@ -127,6 +128,7 @@ def evaluate(
         output: the folder, and what its manifest says.
         recorder: makes the records (in training with rewards).
         progress: called after every record with (records so far, samples in all).
+        window: workflows under way at once.
 
     Raises ValueError if the folder cannot be used (see `RecordFile`).
     """
@@ -153,7 +155,7 @@ def evaluate(
 
     engines = {id(engine): engine for engine in executors.engines.values()}.values()
     usage = [engine.usage() for engine in engines]
-    draws = Draws(key=("eval", plan.seed))
+    draws = Draws(key=("eval", plan.seed), window=window)
     first = {task.problem.id for task in plan.tasks[: plan.pilot]}
     pilot = [job for job in missing if job[0].problem.id in first]
     rest = [job for job in missing if job[0].problem.id not in first]

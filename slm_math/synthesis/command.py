@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from slm_math.records.record import Record
     from slm_math.rollout.scheduler import Executors
     from slm_math.synthesis.cot import Rows
+    from slm_math.synthesis.journal import Journal
 
 
 def generate_cot(
@@ -133,15 +134,22 @@ def generate_cot(
             Executors(before, inference.by_role(), sandbox, inference.deterministic),
             Output(folder / "tries", about=about),
             rows=rows,
-            spending=journal.spending,
+            journal=journal,
             title=f"{source.name}/{split}",
+            window=_window(serving.values(), budget),
         )
     if failed:
         sys.exit(1)
 
 
 def _generate(
-    plan: Plan, executors: Executors, output: Output, rows: Rows, spending: Spending, title: str
+    plan: Plan,
+    executors: Executors,
+    output: Output,
+    rows: Rows,
+    journal: Journal,
+    title: str,
+    window: int,
 ) -> int:
     """Runs a cascade; writes and prints what it made, also if it is interrupted. Returns how many
     problems an endpoint failed.
@@ -152,7 +160,7 @@ def _generate(
     from slm_math.synthesis.progress import CascadeProgress
     from slm_math.synthesis.statistics import statistics
 
-    console, folder = Console(), output.folder.parent
+    console, folder, spending = Console(), output.folder.parent, journal.spending
     files = RowFiles(folder, rows)
     records: Sequence[Record] = ()
     pilot = [task.problem.id for task in plan.tasks[: plan.pilot]]
@@ -166,7 +174,7 @@ def _generate(
 
     try:
         with progress:
-            records = evaluate(plan, executors, output, progress=finished).records
+            records = evaluate(plan, executors, output, progress=finished, window=window).records
     finally:
         if records:
             numbers = statistics(files.write(records)) | {"partial": len(records) < len(plan.tasks)}
@@ -190,6 +198,18 @@ def _print_results(
         f"spent: {spent.requests:,} requests, {spent.prompt_tokens:,} tokens of prompts and "
         f"{spent.completion_tokens:,} of replies, {spent.usd:.4g} USD",
     )
+
+
+def _window(engines: Iterable[Engine], budget: Budget) -> int:
+    """How many problems are under way at once: with a budget only as many as the engines can serve,
+    because requests that wait in an engine are sent although the budget was spent meanwhile.
+    """
+    from slm_math.rollout.collect import Draws
+
+    if budget == Budget():
+        return Draws.window
+    places = (getattr(e, "concurrency", getattr(e, "slots", Draws.window)) for e in engines)
+    return min(sum(places), Draws.window)
 
 
 def model_name(engine: Engine) -> str:

@@ -20,10 +20,11 @@ from slm_math.synthesis.command import generate_cot
 from slm_math.synthesis.tries import Try
 from slm_math.types import Problem, Task
 
-FIELDS = (
-    "index question ground_truth predicted_answer thinking_process solution raw_output correct "
-    "teacher_model thinking_effort round attempt_count attempts_history tokens_used status dataset"
-).split()
+FIELDS = [
+    *("index", "question", "ground_truth", "predicted_answer", "thinking_process", "solution"),
+    *("raw_output", "correct", "teacher_model", "thinking_effort", "round", "attempt_count"),
+    *("attempts_history", "tokens_used", "status", "dataset"),
+]
 ACCEPTED = [number for number in range(PROBLEMS) if right_at(number) <= 3]
 REQUESTS = sum(min(right_at(number), 3) for number in range(PROBLEMS))
 
@@ -61,9 +62,8 @@ def test_rows_are_the_accepted_solutions_in_order(
 def test_receipt_counts_all_tries_of_a_problem(
     tmp_path: Path, teacher: ChatServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ask(capsys, *command(tmp_path, teacher, "--limit=4"))
-    [row] = [row for row in rows(tmp_path / "out" / "rows.jsonl") if row["attempt_count"] == 3]
-    number = row["index"] if row["question"].startswith(f"Add {row['index']} ") else None
+    ask(capsys, *command(tmp_path, teacher, "--limit=12"))
+    row = max(rows(tmp_path / "out" / "rows.jsonl"), key=lambda row: row["attempt_count"])
     asked = int(row["question"].split()[1])
     receipt = row["receipt"]
     assert receipt["requests"] == 3
@@ -74,7 +74,6 @@ def test_receipt_counts_all_tries_of_a_problem(
     assert (receipt["accepted_by"], receipt["reason"]) == ("Right", "equal")
     history = [(one["answer"], one["correct"], one["reason"]) for one in row["attempts_history"]]
     assert history == [("-1", False, "different")] * 2 + [(str(2 * asked), True, "equal")]
-    assert number is None or number == asked
 
 
 def test_rejected_problems_lie_beside_the_tries(
@@ -141,13 +140,15 @@ def test_lost_records_are_made_again_from_the_journal(
 def test_budget_ends_the_run_and_a_higher_one_continues(
     tmp_path: Path, teacher: ChatServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = command(tmp_path, teacher, "--engines.primary.concurrency=2")
+    few = [f"--engines.{role}.init_args.concurrency=2" for role in ("primary", "backup")]
+    arguments = command(tmp_path, teacher, *few)
     status, out, error = ask(capsys, *arguments, "--budget.tokens=500")
     assert status == 2
     assert error.startswith("slm-math: error: the budget of 500 tokens is spent")
     assert error.count("\n") == 1
-    assert 500 / 60 <= len(teacher.bodies) <= 500 / 30 + 3
-    assert "(partial)" in out or not (tmp_path / "out" / "rows.jsonl").exists()
+    taken = [sum(teach(body)["usage"].values()) for body in teacher.bodies]
+    assert 500 <= sum(taken) <= 500 + 4 * max(taken)  # two under way at each endpoint
+    assert "gsm8k/train (partial)" in out
     status, _, _ = ask(capsys, *arguments)
     assert (status, len(teacher.bodies), repeated(teacher)) == (0, REQUESTS, [])
     assert [row["index"] for row in rows(tmp_path / "out" / "rows.jsonl")] == ACCEPTED
@@ -190,7 +191,7 @@ def test_estimate_comes_after_the_first_problems_and_before_the_others(
     _, out, _ = ask(capsys, *command(tmp_path, teacher, "--estimate=8"))
     [line] = [line for line in out.splitlines() if line.startswith("estimate")]
     # the first eight problems ask 1, 2, 3, 3, 1, 2, 3, 3 times
-    assert line.startswith("estimate from 8 problems (95 %): 24 problems take 54 [43, 65] requests")
+    assert line.startswith("estimate from 8 problems (95 %): 24 problems take 54 [39, 69] requests")
     first = {number_of(body) for body in teacher.bodies[:18]}
     assert first == set(range(8))
 
@@ -211,7 +212,7 @@ def test_another_plan_in_the_same_folder_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--plan=[{role: other}]"], "engines names backup, primary"),
+        (["--plan=[{role: primary}]"], "engines names backup; the agents' roles are primary"),
         (["--plan=[{role: primary}, {role: backup}, {role: other}]"], "nothing serves other"),
         (["--plan=[]"], "there is no try"),
         (["--plan=[{role: primary}]", "--accept=Majority"], "at least 2 tries in the plan, got 1"),
