@@ -226,8 +226,8 @@ class EndpointEngine(Engine):
         server asks for. A server that has too many requests makes all of them wait for `_pace`.
         """
         wait = min(failure.wait, LONGEST_WAIT)
-        backoff = min(self.backoff * 2.0 ** min(attempt - 1, 60), LONGEST_WAIT)
-        pause = backoff * random.uniform(0.5, 1.0)
+        doubled = min(attempt - 1, self.retries)  # status 429 may come more often
+        pause = self.backoff * 2**doubled * random.uniform(0.5, 1.0)
         for_all = failure.status == 429
         if for_all:
             self._pace.pause(wait)

@@ -39,7 +39,11 @@ def main() -> None:
     for n, item in sorted(finished.items()):
         print(json.dumps([n, item.value, item.error]))
     spent = journal.spending.total
-    print(json.dumps([spent.requests, spent.prompt_tokens, spent.completion_tokens, spent.usd]))
+    print(
+        json.dumps(
+            [spent.requests, spent.prompt_tokens, spent.completion_tokens, round(spent.usd, 9)]
+        )
+    )
 
 
 if __name__ == "__main__":
