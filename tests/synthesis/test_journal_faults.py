@@ -29,6 +29,7 @@ def right(body: dict) -> tuple[int, dict, dict]:
     number = int(hashlib.sha256(says.encode()).hexdigest(), 16)
     verdict = "CORRECT" if number % 3 else "INCORRECT"
     text = f"VERDICT: {verdict}" if "VERDICT" in says else f"\\boxed{{{number % 100}}}"
+    text = "" if number % 7 == 0 else text
     usage = {"prompt_tokens": len(says) // 4, "completion_tokens": 9}
     return 200, completion(text) | {"usage": usage, "model": "m-1"}, {}
 
@@ -94,6 +95,7 @@ def started(server: ChatServer, journal: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(RUN), server.url, str(journal), str(PROBLEMS)],
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
@@ -115,6 +117,18 @@ def test_an_endpoint_that_fails_in_every_way_loses_nothing(serve, tmp_path):
     assert set(faults.answered) == set(healthy.answered)
     # sound replies came once, but for those that came too late on a busy machine
     assert sum(faults.answered.values()) <= 1.1 * len(faults.answered)
+
+
+def test_an_endpoint_that_refuses_the_key_on_the_way_keeps_what_it_answered(serve, tmp_path):
+    whole = finished(serve(Faults()), tmp_path / "whole.jsonl")
+    faults, journal = Faults(), tmp_path / "refused.jsonl"
+    refused = serve(lambda number, body: (401, {}, {}) if number >= 30 else faults(number, body))
+    process = started(refused, journal)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    refused.script = faults
+    assert finished(refused, journal) == whole
+    assert sum(times - 1 for times in faults.answered.values()) <= CONCURRENCY
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
