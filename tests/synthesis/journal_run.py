@@ -19,7 +19,8 @@ def main() -> None:
     url, file, problems = sys.argv[1:]
     agent = SolverVerifier()
     journal = Journal(Path(file), {"default": Price(1, 2)})
-    own = OpenAIEngine(url, "m", concurrency=8, timeout=0.5, retries=20, backoff=0.01)
+    options = {"concurrency": 8, "timeout": 0.5, "retries": 20, "backoff": 0.01}
+    own = OpenAIEngine(url, "m", send_seed=True, **options)
     engine = journal.before(own, "default")
     jobs = (
         Job(
