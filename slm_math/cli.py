@@ -68,9 +68,8 @@ FLAGS = {
 
 # packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(
-    """torch lightning transformers peft torchmetrics accelerate httpx huggingface_hub pyarrow numpy
-    jinja2
-    latex2mathml matplotlib pygments""".split()  # noqa: SIM905
+    """torch lightning transformers peft torchmetrics accelerate aiohttp certifi huggingface_hub
+    pyarrow numpy jinja2 latex2mathml matplotlib pygments""".split()  # noqa: SIM905
 )
 
 # errors of libraries, and of modules that are not imported here, whose message is enough for a user

@@ -189,9 +189,9 @@ class Task:
 class Generate:
     """Ask the engine of `role` for one reply. `None` fields take the role's default sampling.
 
-    With `resume=True` the chat ends in an open assistant message, and the reply continues it.
-    `attempt` sets the tries of a cascade apart (0: it is none): the requests of each are counted by
-    themselves, so that no draw depends on how many requests another try needed.
+    With `resume=True` the chat ends in an open assistant message, and the reply continues it. Of a
+    cascade, `attempt` is the number of the try, whose requests are counted by themselves: no draw
+    depends on how many another try needed. `plays` is the agent's own role, which `role` plays.
     """
 
     chat: Chat
@@ -206,6 +206,7 @@ class Generate:
     not_first: tuple[str, ...] | None = None
     effort: str | None = None
     attempt: int = 0
+    plays: str = ""
 
     def sampling(self, default: Sampling) -> Sampling:
         names = (each.name for each in fields(default))

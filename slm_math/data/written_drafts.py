@@ -125,13 +125,9 @@ def _of_record(record: Record, split: Split, graded: bool) -> WrittenDraft:
 
 
 def draft_text(record: Record) -> str:
-    """What `SolverVerifier` would show its verifier: all of `draft_parts`."""
-    return "\n\n".join(draft_parts(record))
-
-
-def draft_parts(record: Record) -> list[str]:
-    """The last reply that states the answer, after the programs, their output and the replies that
-    led to it in the same attempt. Only the role that spoke first writes drafts.
+    """What `SolverVerifier` would show its verifier: the last reply that states the answer, after
+    the programs, their output and the replies that led to it in the same attempt. Only the role
+    that spoke first writes drafts.
     """
     role = record.turns[0].role
     attempts: list[list[TurnEvent]] = [[]]
@@ -144,10 +140,10 @@ def draft_parts(record: Record) -> list[str]:
     stating = [pair for pair in turns if _states(pair[0].reply, record)]
     last, attempt = (stating or turns)[-1]
     begin = next(turn for turn in attempt if last.prompt[: len(turn.prompt)] == turn.prompt)
-    return list(_texts(last.prompt[len(begin.prompt) :], last.reply))
+    return "\n\n".join(texts_after(last.prompt[len(begin.prompt) :], last.reply))
 
 
-def _texts(messages: Sequence[ChatMessage], reply: str) -> Iterator[str]:
+def texts_after(messages: Sequence[ChatMessage], reply: str) -> Iterator[str]:
     """The texts of messages and of a reply, which continues an open message of the assistant."""
     *closed, last = [*messages, ChatMessage("", "")]
     if closed and closed[-1].role == "assistant":

@@ -8,7 +8,6 @@ import random
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -84,7 +83,8 @@ class EndpointEngine(Engine):
         self.retries = retries
         self.backoff = backoff
         self._change = threading.Condition()
-        self._tasks: dict[int, Future[None]] = {}
+        self._tasks: dict[int, asyncio.Task[None] | None] = {}  # None: the loop has not begun it
+        self._submitted: list[tuple[int, Request]] = []  # that the loop does not know yet
         self._done: list[tuple[int, Reply | EngineError | Unusable]] = []
         self._tickets = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -103,10 +103,18 @@ class EndpointEngine(Engine):
             loop = self._loop or self._begin()
             self._tickets += 1
             ticket = self._tickets
-            self._tasks[ticket] = asyncio.run_coroutine_threadsafe(
-                self._serve(ticket, request), loop
-            )
+            self._tasks[ticket] = None
+            self._submitted.append((ticket, request))
+            if len(self._submitted) == 1:  # waking the loop for each of many costs more than they
+                loop.call_soon_threadsafe(self._begin_submitted, loop)
         return ticket
+
+    def _begin_submitted(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._change:
+            submitted, self._submitted = self._submitted, []
+            for ticket, request in submitted:
+                if ticket in self._tasks:  # it was not canceled
+                    self._tasks[ticket] = loop.create_task(self._serve(ticket, request))
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
         with self._change:
@@ -127,8 +135,9 @@ class EndpointEngine(Engine):
         with self._change:
             task = self._tasks.pop(ticket, None)
             self._done = [(other, result) for other, result in self._done if other != ticket]
-        if task is not None:
-            task.cancel()  # closes the connection, so that the server stops as well
+            if task is not None and self._loop is not None:
+                # closes the connection, so that the server stops as well
+                self._loop.call_soon_threadsafe(task.cancel)
 
     @property
     def busy(self) -> int:
@@ -139,9 +148,8 @@ class EndpointEngine(Engine):
         with self._change:
             self._closed = True
             loop, self._loop = self._loop, None
-            tickets = [*self._tasks, *(ticket for ticket, _ in self._done)]
-        for ticket in tickets:
-            self.cancel(ticket)
+            self._tasks.clear()
+            self._done.clear()
         if loop is not None:
             asyncio.run_coroutine_threadsafe(self._end(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
@@ -177,7 +185,7 @@ class EndpointEngine(Engine):
         except Exception as error:
             result = EngineError(self._clean(f"{self.name}: {type(error).__name__}: {error}"))
         with self._change:
-            if self._tasks.pop(ticket, None) is not None:
+            if self._tasks.pop(ticket, None) is not None:  # it was not canceled
                 self._done.append((ticket, result))
                 self._change.notify_all()
 
@@ -226,8 +234,8 @@ class EndpointEngine(Engine):
         server asks for. A server that has too many requests makes all of them wait for `_pace`.
         """
         wait = min(failure.wait, LONGEST_WAIT)
-        backoff = min(self.backoff * 2.0 ** min(attempt - 1, 60), LONGEST_WAIT)
-        pause = backoff * random.uniform(0.5, 1.0)
+        doubled = min(attempt - 1, self.retries)  # status 429 may come more often
+        pause = self.backoff * 2**doubled * random.uniform(0.5, 1.0)
         for_all = failure.status == 429
         if for_all:
             self._pace.pause(wait)

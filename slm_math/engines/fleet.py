@@ -50,6 +50,7 @@ class Fleet(EndpointEngine):
 
     async def _least_loaded(self) -> VLLMServer:
         """The usable server with the fewest requests; waits until one is usable."""
+        await self._pace.turn()
         while True:
             usable = [
                 server for server in self.servers if server.down_since is None and not server.stale

@@ -1,7 +1,7 @@
 """HTTP as the engines need it: bounded replies, few processor cycles, no redirects, no cookies.
 
-The library is aiohttp, here alone: a request costs it a fifth of the processor time that httpx
-takes, and lightning installs it anyway (`scripts/bench_endpoint.py` measures it).
+The library is aiohttp, here alone: a request through it costs a tenth of the processor time that it
+costs through httpx (`scripts/bench_endpoint.py`), and lightning installs it anyway.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import os
 import ssl
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 
@@ -26,6 +28,9 @@ MOST_BYTES = 16 << 20  # of a reply, and BYTES_PER_TOKEN more for each token tha
 BYTES_PER_TOKEN = 1024  # token, log-probability and text as JSON take about a third of this
 ERROR_BYTES = 64 << 10  # of the message that comes with an error status; the rest is not read
 CONNECT = 10.0  # seconds until a connection is made
+
+
+_clients: WeakSet[Client] = WeakSet()  # that are open
 
 
 class TransportError(Exception):
@@ -64,13 +69,14 @@ class Client:
     def __init__(self, key: str = "") -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         # no limit: who asks decides how many requests are in flight
-        connector = aiohttp.TCPConnector(limit=0, ssl=certificates())
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=aiohttp.TCPConnector(limit=0),
             headers=headers | {"User-Agent": "slm-math"},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        self._loop = asyncio.get_running_loop()
+        _clients.add(self)
 
     async def send(
         self,
@@ -96,6 +102,7 @@ class Client:
                 headers=own,
                 allow_redirects=False,
                 proxy=proxy_of(url),
+                ssl=certificates() if url.startswith("https:") else True,
             ) as response:
                 return await _read(response, most)
         except TimeoutError as error:  # of the connection; `asyncio.timeout` is around this
@@ -104,6 +111,7 @@ class Client:
             raise TransportError(f"{type(error).__name__}: {error}") from None
 
     async def close(self) -> None:
+        _clients.discard(self)
         await self._session.close()
 
 
@@ -179,5 +187,13 @@ def _shared() -> tuple[Client, asyncio.AbstractEventLoop]:
         return Client()
 
     client = asyncio.run_coroutine_threadsafe(begin(), loop).result()
-    atexit.register(lambda: asyncio.run_coroutine_threadsafe(client.close(), loop).result(5))
     return client, loop
+
+
+@atexit.register
+def _close_clients() -> None:
+    """Closes what nobody closed: aiohttp would complain at the end of the process."""
+    for client in list(_clients):
+        if client._loop.is_running():
+            with suppress(Exception):
+                asyncio.run_coroutine_threadsafe(client.close(), client._loop).result(1.0)

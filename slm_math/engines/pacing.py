@@ -14,6 +14,7 @@ CHARACTERS = 4  # of a token, about, in English and in formulas
 IMAGE_TOKENS = 1000  # of an image, about
 CATCH_UP = 1.0  # seconds: what an idle moment leaves unused may be used for as long
 LONGEST_LOOK = 1.0  # seconds: after them a wait looks again, since replies correct the estimates
+SHORTEST = 1e-6  # seconds: a shorter wait is what rounding left
 SPREAD = 1.25  # the longest of the waits of the requests that a pause holds back, in pauses
 
 
@@ -30,7 +31,8 @@ class Bucket:
         """Seconds until something may be taken."""
         self._level = min(self._level + (now - self._then) * self.rate, self.rate * CATCH_UP)
         self._then = now
-        return max(0.0, -self._level / self.rate)
+        wait = -self._level / self.rate
+        return wait if wait > SHORTEST else 0.0
 
     def take(self, amount: float) -> None:
         """Takes an amount, or gives a negative one back."""

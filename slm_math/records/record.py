@@ -29,7 +29,8 @@ class TurnEvent:
     """A reply that a model generated. `program` says whether the reply contains a program; `finish`
     is "length" for a reply that hit the token limit, else "stop". `prompt_hash` is that of the
     prompt as the chat template rendered it, "" where a server does that. `model` is the one that
-    a server says has answered, `attempt` the number of the try in a cascade, 0 elsewhere.
+    a server says has answered. Of a cascade, `attempt` is the number of the try, and `plays` the
+    role of the agent that `role` played.
     """
 
     role: str = ""
@@ -43,6 +44,7 @@ class TurnEvent:
     prompt_hash: str = ""
     model: str = ""
     attempt: int = 0
+    plays: str = ""
 
 
 @dataclass(frozen=True)
@@ -268,6 +270,7 @@ def _event(event: Turn | Run | Note, graded: GradedTrace) -> Event:
         prompt_hash=event.reply.prompt,
         model=event.reply.model,
         attempt=event.request.attempt,
+        plays=event.request.plays,
     )
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any
 
-from slm_math.answers import grader_version
+from slm_math.answers import extract, grader_version
 from slm_math.answers.spoken import without_thoughts
-from slm_math.data.written_drafts import draft_parts
+from slm_math.data.written_drafts import texts_after
 from slm_math.records.encoding import json_line
-from slm_math.records.record import Event, NoteEvent, Record, TurnEvent
+from slm_math.records.record import Event, NoteEvent, Record, RunEvent, TurnEvent
 from slm_math.synthesis.accept import Accept
 from slm_math.synthesis.cost import Price, Spent
 from slm_math.synthesis.tries import Try
+from slm_math.types import AnswerType
 
 ROWS = "rows.jsonl"
 
@@ -30,13 +31,20 @@ class Tried:
 
     @property
     def turns(self) -> list[TurnEvent]:
-        return [event for event in self.events if isinstance(event, TurnEvent)]
+        """The agent's own turns, without those of judges."""
+        return [event for event in self.events if isinstance(event, TurnEvent) and event.plays]
 
     @property
     def answer(self) -> str | None:
         """The answer of the agent; None if it had none."""
         note = self.note("candidate")
         return note.text if note is not None else None
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the grader accepts the answer."""
+        note = self.note("candidate")
+        return note is not None and note.correct is True
 
     def note(self, kind: str) -> NoteEvent | None:
         """The cascade's last note of a kind on this try."""
@@ -56,6 +64,36 @@ def tries_of(record: Record) -> list[Tried]:
             number = event.branch[0]
         events.setdefault(number, []).append(event)
     return [Tried(number, tuple(some)) for number, some in events.items()]
+
+
+def solution_texts(tried: Tried, answer_type: AnswerType) -> list[str]:
+    """The last reply that states the answer of a try, after the replies, programs and outputs that
+    led to it: one reply leads to another if programs ran between them, or if the other continues
+    it. Drafts that were revised are left out, and so is what other roles say of them.
+    """
+    chains: list[list[TurnEvent]] = []
+    ran = False
+    for event in tried.events:
+        if isinstance(event, RunEvent):
+            ran = True
+        elif isinstance(event, NoteEvent) and event.kind == "verdict":
+            ran = False
+        elif isinstance(event, TurnEvent) and event.plays == tried.turns[0].plays:
+            earlier = chains[-1][-1].prompt if chains else ()
+            leads = ran or event.prompt[-1].role == "assistant"
+            if chains and leads and event.prompt[: len(earlier)] == earlier:
+                chains[-1].append(event)
+            else:
+                chains.append([event])
+            ran = False
+    pairs = [(turn, chain) for chain in chains for turn in chain]
+    stating = [
+        pair
+        for pair in pairs
+        if extract(pair[0].reply, answer_type=answer_type).value == tried.answer
+    ]
+    last, chain = (stating or pairs)[-1]
+    return list(texts_after(last.prompt[len(chain[0].prompt) :], last.reply))
 
 
 def rounds_of(plan: Sequence[Try]) -> list[int]:
@@ -92,7 +130,7 @@ class Rows:
         tries = tries_of(record)
         kept = next((each for each in tries if each.note("kept") is not None), None)
         shown = kept or next((each for each in reversed(tries) if each.turns), None)
-        texts = self._texts(record, shown) if shown is not None else []
+        texts = solution_texts(shown, record.answer_type) if shown is not None else []
         split = [without_thoughts(text) for text in texts]
         note = kept.note("kept") if kept is not None else None
         number = shown.number if shown is not None else 1
@@ -109,7 +147,7 @@ class Rows:
             "thinking_process": _joined(thought for thought, _ in split),
             "solution": _joined(solution for _, solution in split),
             "raw_output": "\n\n".join(texts),
-            "correct": record.correct if record.gold else kept is not None,
+            "correct": shown is not None and shown.is_right if record.gold else kept is not None,
             "teacher_model": self._model(shown),
             "thinking_effort": self.plan[number - 1].effort,
             "round": rounds_of(self.plan)[number - 1],
@@ -125,18 +163,18 @@ class Rows:
         """What all requests for a problem took."""
         return reduce(add, map(self._spent, record.turns), Spent())
 
-    def _receipt(self, record: Record, kept: NoteEvent | None) -> dict[str, Any]:
+    def _receipt(self, record: Record, note: NoteEvent | None) -> dict[str, Any]:
         """Who says that the solution is good, and what it took: all tries, and judges."""
         spent = self.spent(record)
-        said = [event for event in record.notes if event.kind == "try"]
+        reasons = [event.text for event in record.notes if event.kind == "try"]
         return {
             "problem": record.id,
-            "accepted_by": type(self.accept).__name__ if kept is not None else None,
-            "reason": record.error or (said[-1].text if said else ""),
+            "accepted_by": type(self.accept).__name__ if note is not None else None,
+            "reason": record.error or (reasons[-1] if reasons else ""),
             "grader": grader_version(),
             "reference": "data" if record.gold else "majority",
-            "executed": kept.text if kept is not None else None,
-            "score": kept.value if kept is not None else None,
+            "executed": note.text if note is not None else None,
+            "score": note.value if note is not None else None,
             "requests": spent.requests,
             "prompt_tokens": spent.prompt_tokens,
             "completion_tokens": spent.completion_tokens,
@@ -159,12 +197,6 @@ class Rows:
             "prompt_tokens": sum(turn.prompt_tokens for turn in each.turns),
             "completion_tokens": sum(turn.tokens for turn in each.turns),
         }
-
-    def _texts(self, record: Record, shown: Tried) -> list[str]:
-        """What the agent wrote in a try, up to the reply that states its answer."""
-        role = self.plan[shown.number - 1].role
-        own = [e for e in shown.events if not isinstance(e, TurnEvent) or e.role == role]
-        return draft_parts(replace(record, events=tuple(own), answer=shown.answer))
 
     def _model(self, each: Tried | None) -> str:
         if each is None or not each.turns:

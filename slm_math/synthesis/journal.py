@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +226,7 @@ class JournaledEngine(Engine):
             self._role(request),
             request.key,
             [(message.role, _content(message)) for message in request.chat],
-            astuple(request.sampling),
+            vars(request.sampling),
             request.resume,
         ]
         data = json.dumps(parts, default=str).encode()

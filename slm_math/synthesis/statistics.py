@@ -134,15 +134,15 @@ def _percent(share: Mapping[str, Any]) -> str:
 
 def lines(numbers: Mapping[str, Any]) -> list[str]:
     """What stands below the table: rounds, problems that are left, and what a row costs."""
-    said = [
+    shown = [
         f"round {number}: {each['accepted']} of {each['problems']} problems accepted, "
         f"{_percent(each['share'])} %"
         for number, each in numbers["rounds"].items()
     ]
     if numbers["skipped"]:
-        said.append(f"{numbers['skipped']} problems do not fit into the model's context")
+        shown.append(f"{numbers['skipped']} problems do not fit into the model's context")
     if numbers["failed"]:
-        said.append(
+        shown.append(
             f"{numbers['failed']} problems failed, since an endpoint did not answer: run the same "
             "command to retry them"
         )
@@ -153,5 +153,5 @@ def lines(numbers: Mapping[str, Any]) -> list[str]:
             if cost["value"]
         ]
         parts.append(f"95 %, n = {numbers['problems']}")
-        said += packed("an accepted row took ", parts)
-    return said
+        shown += packed("an accepted row took ", parts)
+    return shown

@@ -54,6 +54,7 @@ class Try:
             temperature=own if keeps else self.temperature,
             effort=self.effort or request.effort,
             attempt=number,
+            plays=request.role,
         )
 
 

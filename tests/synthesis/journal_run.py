@@ -19,7 +19,8 @@ def main() -> None:
     url, file, problems = sys.argv[1:]
     agent = SolverVerifier()
     journal = Journal(Path(file), {"default": Price(1, 2)})
-    own = OpenAIEngine(url, "m", concurrency=8, timeout=0.5, retries=20, backoff=0.01)
+    options = {"concurrency": 8, "timeout": 0.5, "retries": 20, "backoff": 0.01}
+    own = OpenAIEngine(url, "m", send_seed=True, **options)
     engine = journal.before(own, "default")
     jobs = (
         Job(
@@ -39,7 +40,11 @@ def main() -> None:
     for n, item in sorted(finished.items()):
         print(json.dumps([n, item.value, item.error]))
     spent = journal.spending.total
-    print(json.dumps([spent.requests, spent.prompt_tokens, spent.completion_tokens, spent.usd]))
+    print(
+        json.dumps(
+            [spent.requests, spent.prompt_tokens, spent.completion_tokens, round(spent.usd, 9)]
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """Answered requests are answered from the file, and a budget ends the run."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from slm_math.engines.base import Engine, EngineError, Request
+from slm_math.rollout.scheduler import Executors, Job, Scheduler
 from slm_math.synthesis.cost import Budget, BudgetSpent, Price, Spent
 from slm_math.synthesis.journal import Journal
-from slm_math.types import Image, Reply, Sampling, Text, assistant, user
+from slm_math.types import Generate, Image, Reply, Sampling, Text, assistant, user
 
 
 class Echo(Engine):
@@ -345,3 +347,42 @@ def test_the_file_holds_no_secrets_and_no_prompts(open_journal, tmp_path):
         *("digest", "role", "text", "finish", "asked", "tokens", "estimated", "usd"),
         *("seconds", "temperature", "model", "version", "prompt"),
     }
+
+
+def test_workflows_that_need_nothing_more_end_before_the_budget_ends_the_run(open_journal):
+    """Two questions each; the budget is spent when the first workflow has its second answer."""
+    journal = open_journal(budget=Budget(tokens=75))
+
+    def workflow(n):
+        [first] = yield [Generate(user(f"first {n}"))]
+        [second] = yield [Generate(user(f"second {n}"))]
+        return first.text + second.text
+
+    echo = Echo(slots=1)
+    executors = Executors({"default": journal.before(echo, "default")}, {"default": Sampling()})
+    jobs = (
+        Job(workflow(n), owner="agent", about=str(n), key=(n,), roles=("solver",), subject=n)
+        for n in range(10)
+    )
+    ended = []
+    with pytest.raises(BudgetSpent):
+        ended.extend(item.value for item in Scheduler(executors, window=3).run(jobs))
+    assert len(echo.asked) <= 5 + 3  # what was paid for, and what was under way
+    assert journal.spending.total.requests == len(echo.asked)
+    assert len(ended) == sum(text.startswith("second") for text in echo.asked)
+
+
+def test_the_budget_is_exceeded_by_no_more_than_what_is_under_way(open_journal):
+    for slots in (1, 2, 7):
+        journal = open_journal(budget=Budget(tokens=15 * 20 * slots))
+        echo = Echo(slots=slots)
+        engine = journal.before(echo, "solver")
+        window = 5
+        with suppress(BudgetSpent):
+            n = 0
+            while True:
+                while engine.busy < window:
+                    engine.submit(replace(REQUEST, key=(slots, n := n + 1)))
+                engine.poll()
+        limit = journal.budget.tokens
+        assert limit <= journal.spending.total.tokens <= limit + 15 * window

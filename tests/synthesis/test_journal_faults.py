@@ -20,7 +20,8 @@ CONCURRENCY = 8
 
 
 def question(body: dict) -> str:
-    return json.dumps(body["messages"])
+    """What identifies a request: an agent asks again, with another seed, what was left empty."""
+    return json.dumps([body["messages"], body["seed"]])
 
 
 def right(body: dict) -> tuple[int, dict, dict]:
@@ -29,6 +30,7 @@ def right(body: dict) -> tuple[int, dict, dict]:
     number = int(hashlib.sha256(says.encode()).hexdigest(), 16)
     verdict = "CORRECT" if number % 3 else "INCORRECT"
     text = f"VERDICT: {verdict}" if "VERDICT" in says else f"\\boxed{{{number % 100}}}"
+    text = "" if number % 7 == 0 else text
     usage = {"prompt_tokens": len(says) // 4, "completion_tokens": 9}
     return 200, completion(text) | {"usage": usage, "model": "m-1"}, {}
 
@@ -94,6 +96,7 @@ def started(server: ChatServer, journal: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(RUN), server.url, str(journal), str(PROBLEMS)],
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
@@ -117,7 +120,19 @@ def test_an_endpoint_that_fails_in_every_way_loses_nothing(serve, tmp_path):
     assert sum(faults.answered.values()) <= 1.1 * len(faults.answered)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_an_endpoint_that_refuses_the_key_on_the_way_keeps_what_it_answered(serve, tmp_path):
+    whole = finished(serve(Faults()), tmp_path / "whole.jsonl")
+    faults, journal = Faults(), tmp_path / "refused.jsonl"
+    refused = serve(lambda number, body: (401, {}, {}) if number >= 30 else faults(number, body))
+    process = started(refused, journal)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    refused.script = faults
+    assert finished(refused, journal) == whole
+    assert sum(times - 1 for times in faults.answered.values()) <= CONCURRENCY
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_asks_nothing_answered_again(serve, tmp_path, kills):
     whole = finished(serve(Faults()), tmp_path / "whole.jsonl")
     faults, journal, draw = Faults(0.2), tmp_path / "killed.jsonl", random.Random(kills)
