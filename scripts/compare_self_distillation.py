@@ -15,24 +15,23 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from comparing import QUICKSTART, Rows, arithmetic, evaluate, options, run, show, show_cpu, train
+from comparing import (
+    QUICKSTART,
+    Rows,
+    arithmetic,
+    evaluate,
+    generate,
+    options,
+    show,
+    show_cpu,
+    train,
+)
 
 from slm_math.data.cot import CoT
 from slm_math.records.record import Record
 
 AGENT = "--agents.single_shot={class_path: SingleShot, init_args: {prompt: solve_plain}}"
 PAIRS = (("embedded", "generated"), ("teacher", "generated"))
-
-
-def generate(out: Path, teacher: Path, problems: int, seed: int) -> Path:
-    """The rows that the teacher got right."""
-    if not (out / "rows.jsonl").is_file() or not (out / "summary.json").is_file():
-        run(
-            *("generate-cot", f"--config={QUICKSTART / 'cot.yaml'}", f"--model={teacher}"),
-            f"--source={{class_path: Arithmetic, init_args: {{seed: {seed}, train: {problems}}}}}",
-            *(f"--seed={seed}", f"--out={out}"),
-        )
-    return out / "rows.jsonl"
 
 
 def solve(out: Path, model: Path, n: int) -> list[Record]:
@@ -45,7 +44,10 @@ def solve(out: Path, model: Path, n: int) -> list[Record]:
 def one_seed(seed: int, chosen: argparse.Namespace) -> Rows:
     """The evaluations of the teacher and of what learned generated and embedded rows."""
     out, learns = chosen.out / str(seed), f"--config={QUICKSTART / 'cot_sft.yaml'}"
-    file = generate(out / "cot", chosen.teacher, chosen.problems, seed)
+    file = generate(
+        *(out / "cot", "cot.yaml", f"--model={chosen.teacher}", f"--seed={seed}"),
+        f"--source={{class_path: Arithmetic, init_args: {{seed: {seed}, train: {chosen.problems}}}}}",
+    )
     count = len(CoT(str(file)).tasks("train"))
     print(f"seed {seed}: {count:,} rows to learn", flush=True)
     embedded = {"seed": seed, "solve": count, "code": 0, "check": 0, "copies": 0, "drills": 0}

@@ -163,6 +163,7 @@ def _generate(
     console, folder, spending = Console(), output.folder.parent, journal.spending
     files = RowFiles(folder, rows)
     records: Sequence[Record] = ()
+    failed = 0
     pilot = [task.problem.id for task in plan.tasks[: plan.pilot]]
     progress = CascadeProgress(console, title, rows.spent, spending=spending, pilot=pilot)
 
@@ -180,7 +181,8 @@ def _generate(
             numbers = statistics(files.write(records)) | {"partial": len(records) < len(plan.tasks)}
             write_json(folder / "summary.json", numbers | {"spent": vars(spending.total)})
             _print_results(console, title, numbers, spending)
-    return numbers["failed"]
+            failed = numbers["failed"]
+    return failed
 
 
 def _print_results(

@@ -48,6 +48,12 @@ def test_fields_that_are_off_are_not_sent(serve):
     }
 
 
+def test_effort_is_sent(serve):
+    server, engine = serve(in_turn(OK))
+    ask(engine, sampling=Sampling(effort="low"), key=(1,))
+    assert server.bodies[0]["reasoning_effort"] == "low"
+
+
 def test_variables_of_the_chat_template_are_sent(serve):
     server, engine = serve(in_turn(OK), chat_template_kwargs={"enable_thinking": False})
     ask(engine, key=(1,))

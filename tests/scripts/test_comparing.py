@@ -12,6 +12,7 @@ from typing import Any
 
 import compare_distillation
 import compare_roles
+import compare_self_distillation
 import compare_verifier
 import comparing
 import pytest
@@ -40,6 +41,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Command]:
             (root / "export").mkdir(parents=True)
             (root / "rollouts.jsonl").write_text('{"events": [{"tokens": 7}, {"seconds": 1}]}\n')
             return
+        if command == "generate-cot":
+            write_rows(Path(options["out"]))
+            return
         for agent in ("judge", "single_shot", "solver_verifier"):
             folder = Path(options["out"]) / agent
             folder.mkdir(parents=True)
@@ -48,6 +52,15 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Command]:
 
     monkeypatch.setattr(comparing, "run", run)
     return commands
+
+
+def write_rows(out: Path) -> None:
+    """Forty accepted rows of a cascade."""
+    out.mkdir(parents=True)
+    lines = [{"question": f"{n}+1?", "ground_truth": f"{n + 1}"} for n in range(40)]
+    rows = [line | {"solution": f"#### {line['ground_truth']}", "correct": True} for line in lines]
+    (out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (out / "summary.json").write_text('{"partial": false}')
 
 
 def verdicts(right: int) -> list[Record]:
@@ -116,6 +129,7 @@ def test_one_role_learns_at_the_rate_that_it_has_in_the_pair(
         (lambda options: compare_verifier.judged("GRPO", 0, options), 5),
         (lambda options: compare_roles.solved("base", "before", options), 1),
         (lambda options: compare_distillation.one_seed(0, options), 10),
+        (lambda options: compare_self_distillation.one_seed(0, options), 6),
     ],
 )
 def test_what_is_done_is_not_run_again(
@@ -124,6 +138,17 @@ def test_what_is_done_is_not_run_again(
     first = one_seed(chosen(tmp_path))
     assert one_seed(chosen(tmp_path)) == first
     assert len(ran) == commands
+
+
+def test_generated_and_embedded_rows_are_equally_many(ran: list[Command], tmp_path: Path) -> None:
+    compare_self_distillation.one_seed(0, chosen(tmp_path))
+    sources = [options["data.source"] for command, options in ran if command == "fit"]
+    file = tmp_path / "0" / "cot" / "rows.jsonl"
+    learned = len(CoT(str(file)).tasks("train"))
+    assert 0 < learned <= 40
+    generated, embedded = sources
+    assert generated == f"{{class_path: CoT, init_args: {{path: {file}}}}}"
+    assert f"solve: {learned}, code: 0, check: 0, copies: 0, drills: 0" in embedded
 
 
 def test_figures_of_verifiers_have_intervals_and_paired_differences(
