@@ -46,7 +46,8 @@ def one_seed(seed: int, chosen: argparse.Namespace) -> Rows:
     out, learns = chosen.out / str(seed), f"--config={QUICKSTART / 'cot_sft.yaml'}"
     file = generate(
         *(out / "cot", "cot.yaml", f"--model={chosen.teacher}", f"--seed={seed}"),
-        f"--source={{class_path: Arithmetic, init_args: {{seed: {seed}, train: {chosen.problems}}}}}",
+        "--source=Arithmetic",
+        *(f"--source.init_args.seed={seed}", f"--source.init_args.train={chosen.problems}"),
     )
     count = len(CoT(str(file)).tasks("train"))
     print(f"seed {seed}: {count:,} rows to learn", flush=True)
