@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+PAUSE = 1.0  # seconds between two times that forgotten rows are written down
 KEPT = 30 * 86400.0  # seconds: servers do not keep the files of a batch longer
 
 
@@ -30,7 +31,8 @@ class SavedBatch:
 
 
 class BatchState:
-    """The batches under way; written to `path` at every change, as a whole or not at all.
+    """The batches under way, written to `path` as a whole or not at all: at once when one is added,
+    and within about a second when rows are forgotten, which a restarted run does not ask for.
 
     Raises ValueError for a file that holds something else.
     """
@@ -38,6 +40,7 @@ class BatchState:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.batches: list[SavedBatch] = []
+        self._saved = 0.0  # when (time.monotonic)
         if path is not None and path.is_file():
             try:
                 saved = json.loads(path.read_text(encoding="utf-8"))["batches"]
@@ -67,7 +70,8 @@ class BatchState:
         for batch in self.batches:
             batch.rows.difference_update(rows)
         self.batches = [batch for batch in self.batches if batch.rows]
-        self.save()
+        if time.monotonic() - self._saved >= PAUSE:
+            self.save()
 
     def save(self) -> None:
         if self.path is None:
@@ -77,3 +81,4 @@ class BatchState:
         data = [{**asdict(batch), "rows": sorted(batch.rows)} for batch in self.batches]
         new.write_text(json.dumps({"batches": data}) + "\n", encoding="utf-8")
         os.replace(new, self.path)
+        self._saved = time.monotonic()

@@ -165,6 +165,8 @@ class OpenAIBatches(BatchRoutes):
     def close(self) -> None:
         self._settle()
         super().close()
+        if self._asked:
+            self._state.save()
 
     def _settle(self) -> None:
         """Forgets the rows whose replies were handed out by the last poll: whoever keeps replies

@@ -11,6 +11,10 @@ from typing import Any
 from slm_math.engines.http import Response
 
 
+_CONTENT = re.compile(r"moderat|flagged|content|safety|polic", re.I)
+_KEY = re.compile(r"(invalid|incorrect) api[ _]key|api[ _]key (is )?not valid", re.I)
+
+
 def error_message(response: Response) -> str:
     """The error message in a response's body, or the body itself."""
     try:
@@ -44,14 +48,16 @@ def refuses_all(response: Response, api_key_env: str) -> str | None:
     """What to change if a server refuses every request as it refused this one: the key, the account
     or the name of the model. None if another request may succeed.
     """
-    codes, says = _codes(response), error_message(response)
+    codes, message = _codes(response), error_message(response)
     key = f"set the environment variable {api_key_env} to a valid API key"
-    if response.status == 401 or "invalid_api_key" in codes or _is_about_key(says):
+    if response.status == 401 or "invalid_api_key" in codes or _KEY.search(message):
         return key
     if response.status == 402 or "insufficient_quota" in codes:
         return f"the account of the API key in {api_key_env} has no quota left: add to it"
     # some servers refuse a single request so, for what it is about
-    if response.status == 403 and not re.search(r"(?i)moderat|flagged|content|safety|polic", says):
+    if response.status == 403 and not re.search(
+        r"(?i)moderat|flagged|content|safety|polic", message
+    ):
         return f"{key}, of an account that may use this model"
     if "model_not_found" in codes:
         return "set model to a name that the server knows"
@@ -66,10 +72,6 @@ def _codes(response: Response) -> set[str]:
         return {error[name] for name in ("code", "type") if isinstance(error.get(name), str)}
     except (ValueError, AttributeError):
         return set()
-
-
-def _is_about_key(says: str) -> bool:
-    return bool(re.search(r"(?i)(invalid|incorrect) api[ _]key|api[ _]key (is )?not valid", says))
 
 
 def count(usage: Any, name: str) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -73,17 +73,17 @@ class JournalFile:
     def close(self) -> None:
         """Writes everything to the disk and unlocks the file."""
         if not self._file.closed:
-            with suppress(OSError):  # a file system that cannot
-                os.fsync(self._file.fileno())
+            os.fsync(self._file.fileno())
             self._file.close()
 
     def _write(self, data: Mapping[str, Any]) -> None:
         line = json.dumps(data).encode() + b"\n"
-        self._file.write(line)
+        if self._file.write(line) != len(line):
+            self._file.truncate(self._end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self._end += len(line)
         if time.monotonic() - self._synced >= FSYNC:
-            with suppress(OSError):
-                os.fsync(self._file.fileno())
+            os.fsync(self._file.fileno())
             self._synced = time.monotonic()
 
     def _parsed(self, line: bytes, number: int) -> dict[str, Any]:
