@@ -98,6 +98,8 @@ def shown_amount(name: str, value: float) -> str:
         return "inf" if value > 0 else "?"
     if name == "usd":
         return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+    if value < 10:
+        return f"{value:.2g}"
     if value >= 1e6:
         return f"{value / 1e6:.2f}M"
     return f"{value / 1e3:.1f}k" if value >= 1e4 else f"{value:,.0f}"
