@@ -65,6 +65,16 @@ def evaluate(out: Path, agent: str, *arguments: object) -> list[Record]:
     return read_records(folder / "records.jsonl")
 
 
+def generate(out: Path, config: str, *arguments: object) -> Path:
+    """The accepted rows of a cascade, which is begun or resumed if it is not finished."""
+    if (
+        not (out / "summary.json").is_file()
+        or json.loads((out / "summary.json").read_text())["partial"]
+    ):
+        run("generate-cot", f"--config={QUICKSTART / config}", *arguments, f"--out={out}")
+    return out / "rows.jsonl"
+
+
 def arithmetic(n: int) -> str:
     """The source of the first n held-out problems, the same ones for every seed."""
     return f"--source={{class_path: Arithmetic, init_args: {{test: {n}}}}}"

@@ -22,6 +22,10 @@ TRAINING = {
 # command -> (the function that runs it, what it does); the options are those of the function
 COMMANDS = {
     "eval": ("slm_math.evaluation.command:evaluate", "evaluate agents with any model or endpoint"),
+    "generate-cot": (
+        "slm_math.synthesis.command:generate_cot",
+        "make a data set of worked solutions by trying teacher models in turn",
+    ),
     "export": ("slm_math.exporting:export", "make a model folder of a training checkpoint"),
     "grade": ("slm_math.commands:grade_file", "grade saved completions, or verify verdicts"),
     "results": ("slm_math.commands:results", "print the results of evaluations"),
@@ -66,6 +70,7 @@ POSITIONAL = {
     "check-data": "source",
     "tag": "evaluations*",
 }
+RUNS_AGENTS = ("eval", "generate-cot")  # their manifests hold the whole configuration
 FLAGS = {
     "grade": ("--verify", "--last_number"),
     "export": ("--merge",),
@@ -74,9 +79,8 @@ LISTS = {"check-data": ("--against", "--split")}  # options that take all values
 
 # packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(
-    """torch lightning transformers peft torchmetrics accelerate httpx huggingface_hub pyarrow numpy
-    jinja2
-    latex2mathml matplotlib pygments""".split()  # noqa: SIM905
+    """torch lightning transformers peft torchmetrics accelerate aiohttp certifi huggingface_hub
+    pyarrow numpy jinja2 latex2mathml matplotlib pygments""".split()  # noqa: SIM905
 )
 
 # errors of libraries, and of modules that are not imported here, whose message is enough for a user
@@ -85,6 +89,8 @@ USER_ERRORS = {
     "SandboxError",
     "EngineError",
     "ModelError",
+    "Unusable",
+    "BudgetSpent",
     "SafetensorError",
     "UsageError",  # of wandb
     "AuthenticationError",
@@ -195,7 +201,7 @@ def _command(name: str, arguments: list[str]) -> None:
     parsed = parser.parse_args(arguments)
     if "config" not in function.__annotations__:
         parsed.pop("config", None)
-    if name == "eval":
+    if name in RUNS_AGENTS:
         from slm_math.records.files import configuration
 
         configuration.set(json.loads(parser.dump(parsed, format="json", skip_none=False)))

@@ -119,11 +119,8 @@ def classes_first(arguments: list[str]) -> list[str]:
 def command_parser(function: Callable[..., Any], name: str) -> Parser:
     """The parser of a command, from the signature and the docstring of its function."""
     kind = EvalParser if name == "eval" else Parser
-    parser = kind(
-        prog=f"slm-math {name}",
-        default_env=True,
-        env_prefix=f"{ENV_PREFIX}_{name.upper().replace('-', '_')}",
-    )
+    variables = f"{ENV_PREFIX}_{name.upper().replace('-', '_')}"
+    parser = kind(prog=f"slm-math {name}", default_env=True, env_prefix=variables)
     takes_config = "config" in function.__annotations__
     if not takes_config:
         parser.add_argument(
@@ -131,7 +128,8 @@ def command_parser(function: Callable[..., Any], name: str) -> Parser:
             action=ConfigFile,
             help="a YAML file; may be given several times, later files win",
         )
-    if name in ("eval", "check-data"):  # short names of classes are those of imported modules
+    # short names of classes are those of imported modules
+    if name in ("eval", "check-data", "generate-cot"):
         import_module("slm_math.short_names")
     parser.add_function_arguments(function, as_positional=False)
     return parser

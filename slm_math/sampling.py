@@ -15,7 +15,8 @@ class Sampling:
     Of the tokens that top_k leaves, top_p keeps the likeliest until they hold that share; min_p
     drops those below that share of the likeliest one's probability (Nguyen et al. 2024).
     `not_first` names strings with which a reply may not begin (their first token is masked at the
-    first position): a control for "the model only learned when to reason".
+    first position): a control for "the model only learned when to reason". `effort` asks a
+    thinking model behind an endpoint how much to think (low, medium, high, as its server has it).
     """
 
     temperature: float = 1.0
@@ -25,6 +26,7 @@ class Sampling:
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()
     not_first: tuple[str, ...] = ()
+    effort: str | None = None
 
     def __post_init__(self) -> None:
         check_number("temperature", self.temperature, low=0)

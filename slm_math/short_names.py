@@ -8,6 +8,7 @@ build on (`Fleet`, `EndpointEngine`), which no config can name.
 import slm_math.agents
 import slm_math.data
 import slm_math.rewards  # noqa: F401
+from slm_math.engines.batches import OpenAIBatches
 from slm_math.engines.checkpoint import CheckpointEngine
 from slm_math.engines.openai import OpenAIEngine
 from slm_math.engines.vllm import VLLMEngine
@@ -16,6 +17,7 @@ from slm_math.sandbox import RemoteSandbox, Sandbox
 
 __all__ = [
     "CheckpointEngine",
+    "OpenAIBatches",
     "OpenAIEngine",
     "RemoteSandbox",
     "Sandbox",

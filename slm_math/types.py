@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
@@ -45,8 +45,10 @@ class Reply:
     among what was left (by vLLM always). `finish` is "stop" for an end-of-turn token or a stop
     string, "length" for the token budget. `text` is what the tokens say, a stop string included,
     the end-of-turn token not; it begins with `<think>` if the prompt ends with it. `counted` is the
-    number of tokens that a server says it sampled. `prompt` is a digest of the prompt's text and
-    images, by which a chat knows its own replies.
+    number of tokens that a server says it sampled, `asked` the number of tokens that it says the
+    prompt has; both are 0 where it does not say. `prompt` is a digest of the prompt's text and
+    images, by which a chat knows its own replies. `model` is the name of the model that answered,
+    as the server gives it; "" where it is unknown.
     """
 
     text: str
@@ -60,11 +62,18 @@ class Reply:
     counted: int = 0
     support: tuple[bytes, ...] = ()
     prompt: str = ""
+    asked: int = 0
+    model: str = ""
 
     @property
     def tokens(self) -> int:
         """The number of tokens sampled."""
         return len(self.token_ids) or self.counted
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The number of tokens of the prompt."""
+        return len(self.prompt_ids) or self.asked
 
 
 Part: TypeAlias = Text | Image | Reply
@@ -180,7 +189,9 @@ class Task:
 class Generate:
     """Ask the engine of `role` for one reply. `None` fields take the role's default sampling.
 
-    With `resume=True` the chat ends in an open assistant message, and the reply continues it.
+    With `resume=True` the chat ends in an open assistant message, and the reply continues it. Of a
+    cascade, `attempt` is the number of the try, whose requests are counted by themselves: no draw
+    depends on how many another try needed. `plays` is the agent's own role, which `role` plays.
     """
 
     chat: Chat
@@ -193,9 +204,12 @@ class Generate:
     max_new_tokens: int | None = None
     stop: tuple[str, ...] | None = None
     not_first: tuple[str, ...] | None = None
+    effort: str | None = None
+    attempt: int = 0
+    plays: str = ""
 
     def sampling(self, default: Sampling) -> Sampling:
-        names = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop", "not_first")
+        names = (each.name for each in fields(default))
         return replace(
             default, **{n: getattr(self, n) for n in names if getattr(self, n) is not None}
         )
@@ -269,13 +283,15 @@ class Note:
     side by side. Both are graded in records. "verdict": the decision of `role` on the last draft or
     candidate (CORRECT, INCORRECT, UNCLEAR). "vote": the answer that won, `value` its share of the
     votes. "choice": the candidate's answer that `role` chose, `value` its number among those shown;
-    None if it chose none. "lost": a reply of `role` that is unusable (empty, truncated). "stop":
-    why a loop of rounds ended.
+    None if it chose none. "lost": a reply of `role` that is unusable (empty, truncated) or never
+    came. "stop": why a loop of rounds ended. Of a cascade, "try": why a try was kept or not;
+    "kept": the value that the program of the try printed which was kept, `value` its score or its
+    share of the votes.
 
     `branch` is the place of the note among workflows that run side by side; `parallel` sets it.
     """
 
-    kind: Literal["draft", "candidate", "verdict", "vote", "choice", "lost", "stop"]
+    kind: Literal["draft", "candidate", "verdict", "vote", "choice", "lost", "stop", "try", "kept"]
     text: str | None = None
     value: float | None = None
     role: str = ""

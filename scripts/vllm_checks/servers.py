@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
-
 from slm_math.engines.base import EngineError
+from slm_math.engines.http import TransportError, request
 from slm_math.engines.vllm_servers import VLLMServers
 from slm_math.types import Reply
 from vllm_checks.subject import CONTEXT, NATS, Measurement, Subject, gap, requests
@@ -59,8 +58,8 @@ class ServerProcess:
         assert self.process is not None
         end = time.monotonic() + seconds
         while True:
-            with suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+            with suppress(TransportError):
+                if request("GET", f"{self.url}/health", seconds=5).status == 200:
                     return
             if self.process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(

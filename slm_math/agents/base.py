@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar, cast
 
@@ -175,6 +175,17 @@ def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
             advance(index, results[start : start + len(effects)])
             start += len(effects)
     return [done[index] for index in range(len(workflows))]
+
+
+def rewritten(workflow: Workflow[T], change: Callable[[Effect], Effect]) -> Workflow[T]:
+    """The same workflow with every effect changed; its results go to the workflow as they are."""
+    results: list[Any] | None = None
+    while True:
+        try:
+            effects = next(workflow) if results is None else workflow.send(results)
+        except StopIteration as end:
+            return end.value
+        results = yield [change(effect) for effect in effects]
 
 
 def with_branch(effect: Effect, index: int) -> Effect:

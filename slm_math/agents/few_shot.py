@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from slm_math.agents.base import Agent
+from slm_math.agents.base import Agent, rewritten
 from slm_math.prompts import Prompt
 from slm_math.types import Chat, Effect, Generate, Problem, Task, Workflow, assistant
 
@@ -49,14 +48,7 @@ class FewShot(Agent):
         )
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
-        workflow = self.agent.solve(problem)
-        results: list[Any] | None = None
-        while True:
-            try:
-                effects = next(workflow) if results is None else workflow.send(results)
-            except StopIteration as end:
-                return end.value
-            results = yield [self.with_examples(effect) for effect in effects]
+        return (yield from rewritten(self.agent.solve(problem), self.with_examples))
 
     def with_examples(self, effect: Effect) -> Effect:
         """A request of the solver with the examples in front of its chat; other effects stay as

@@ -57,6 +57,12 @@ def own_turn(text: str) -> Span:
     return start, end
 
 
+def without_thoughts(text: str) -> tuple[str, str]:
+    """What a reply thinks and what it answers, both without the marks of thoughts."""
+    start, end = own_turn(text)
+    return THOUGHT_MARK.sub("", text[:start]).strip(), text[start:end].strip()
+
+
 def _after_thinking(text: str, start: int, end: int) -> Span:
     """The span after the last closed block of thinking, up to a block that is not closed."""
     opened = None

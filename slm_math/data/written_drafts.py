@@ -140,10 +140,10 @@ def draft_text(record: Record) -> str:
     stating = [pair for pair in turns if _states(pair[0].reply, record)]
     last, attempt = (stating or turns)[-1]
     begin = next(turn for turn in attempt if last.prompt[: len(turn.prompt)] == turn.prompt)
-    return "\n\n".join(_texts(last.prompt[len(begin.prompt) :], last.reply))
+    return "\n\n".join(texts_after(last.prompt[len(begin.prompt) :], last.reply))
 
 
-def _texts(messages: Sequence[ChatMessage], reply: str) -> Iterator[str]:
+def texts_after(messages: Sequence[ChatMessage], reply: str) -> Iterator[str]:
     """The texts of messages and of a reply, which continues an open message of the assistant."""
     *closed, last = [*messages, ChatMessage("", "")]
     if closed and closed[-1].role == "assistant":

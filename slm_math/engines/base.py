@@ -40,7 +40,9 @@ def seed_of(key: tuple[int | str, ...]) -> int:
 
 
 class EngineError(RuntimeError):
-    """A request failed. The scheduler ends the workflow that made the request, never the run."""
+    """A request failed. It is raised in the workflow that made the request, and ends this workflow
+    unless it goes on without the reply, as a cascade does; it never ends the run.
+    """
 
 
 class ContextFull(EngineError):
@@ -54,6 +56,12 @@ class ContextFull(EngineError):
 class ModelError(EngineError):
     """The model itself computes no numbers: `poll` raises it, and the run ends, because no reply of
     this model means anything.
+    """
+
+
+class Unusable(RuntimeError):
+    """An endpoint that can answer no request as it is set up: a wrong key, an unknown model, an
+    account without money. `poll` raises it, and the run ends: its one line says what to change.
     """
 
 
@@ -97,15 +105,26 @@ def unverified(answer: Callable[[Request], Reply]) -> None:
     """Accepts an update without checking it."""
 
 
+def refuse_effort(request: Request) -> None:
+    """Raises ValueError for an effort, for engines that render the chat themselves."""
+    if request.sampling.effort:
+        raise ValueError(
+            f"effort {request.sampling.effort!r}: only chat endpoints take an effort; use the "
+            "chat_template_kwargs of this model, or leave effort out"
+        )
+
+
 class Engine:
     """Answers generation requests. `poll` returns the requests that have finished.
 
     `returns_logprobs`: replies carry token ids and log-probabilities, which a trained role needs.
     `runs_in_poll`: the engine computes only inside `poll`; other engines make progress elsewhere.
+    `takes_effort`: it can ask a model how much to think (`Sampling.effort`).
     """
 
     returns_logprobs: bool = False
     runs_in_poll: bool = False
+    takes_effort: bool = False
     name: str = "engine"
 
     def submit(self, request: Request) -> int:

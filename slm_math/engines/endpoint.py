@@ -5,24 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import ssl
 import threading
 import time
-from concurrent.futures import Future
-from functools import cache
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
-
-from slm_math.engines.base import Engine, EngineError, ModelError, Request
-from slm_math.engines.responses import (
-    BYTES_PER_TOKEN,
-    MOST_BYTES,
-    TooLarge,
-    bounded,
-    error_message,
-    retry_after,
-)
+from slm_math.engines.base import Engine, EngineError, ModelError, Request, Unusable
+from slm_math.engines.http import BYTES_PER_TOKEN, MOST_BYTES, Client, Response, TooLarge
+from slm_math.engines.http import TransportError as TransportError
+from slm_math.engines.pacing import Pace
+from slm_math.engines.responses import error_message, refuses_all, retry_after
 from slm_math.types import Reply
 from slm_math.visible import visible
 
@@ -31,11 +24,15 @@ TOLD_WAIT = 5.0  # seconds; shorter waits are not worth a line
 
 
 class TemporaryFailure(Exception):
-    """An attempt failed, and another one may succeed. `wait`: seconds that the server asks for."""
+    """An attempt failed, and another one may succeed.
 
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
+    `wait`: seconds that the server asks for. `status`: that of its response, 0 without one.
+    """
+
+    def __init__(self, reason: str, wait: float = 0.0, status: int = 0) -> None:
         super().__init__(reason)
         self.wait = wait
+        self.status = status
 
 
 class Refused(EngineError):
@@ -55,17 +52,26 @@ class EndpointEngine(Engine):
     broken connections, timeouts and malformed replies are retried up to `retries` times, after
     `backoff`, 2 `backoff`, ... seconds, or later (at most a minute) if the server asks for it, and
     says so; other error statuses are final. So is a reply that is larger than any reply of the
-    tokens asked for: it is not read to its end.
+    tokens asked for: it is not read to its end. Where a server refuses every request (its key, its
+    account, its model), `poll` raises Unusable. `pace` spreads the requests over time; a server
+    that has too many of them (status 429) makes all of them wait.
     """
 
     def __init__(
-        self, api_key_env: str, concurrency: int, timeout: float, retries: int, backoff: float
+        self,
+        api_key_env: str,
+        concurrency: int,
+        timeout: float,
+        retries: int,
+        backoff: float,
+        pace: Pace | None = None,
     ) -> None:
         if concurrency < 1 or timeout <= 0 or retries < 0 or backoff < 0:
             raise ValueError(
                 "concurrency must be at least 1, timeout positive, retries and backoff at least 0, "
                 f"got {concurrency}, {timeout}, {retries} and {backoff}"
             )
+        self.api_key_env = api_key_env
         self._key = os.environ.get(api_key_env, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
             raise ValueError(
@@ -77,11 +83,13 @@ class EndpointEngine(Engine):
         self.retries = retries
         self.backoff = backoff
         self._change = threading.Condition()
-        self._tasks: dict[int, Future[None]] = {}
-        self._done: list[tuple[int, Reply | EngineError]] = []
+        self._tasks: dict[int, asyncio.Task[None] | None] = {}  # None: the loop has not begun it
+        self._submitted: list[tuple[int, Request]] = []  # that the loop does not know yet
+        self._done: list[tuple[int, Reply | EngineError | Unusable]] = []
         self._tickets = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._pace = pace or Pace()
         self._told_until = 0.0  # when the wait ends that was printed last (time.monotonic)
 
     async def _answer(self, request: Request) -> Reply:
@@ -95,26 +103,41 @@ class EndpointEngine(Engine):
             loop = self._loop or self._begin()
             self._tickets += 1
             ticket = self._tickets
-            self._tasks[ticket] = asyncio.run_coroutine_threadsafe(
-                self._serve(ticket, request), loop
-            )
+            self._tasks[ticket] = None
+            self._submitted.append((ticket, request))
+            if len(self._submitted) == 1:  # waking the loop for each of many costs more than they
+                loop.call_soon_threadsafe(self._begin_submitted, loop)
         return ticket
+
+    def _begin_submitted(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._change:
+            submitted, self._submitted = self._submitted, []
+            for ticket, request in submitted:
+                if ticket in self._tasks:  # it was not canceled
+                    self._tasks[ticket] = loop.create_task(self._serve(ticket, request))
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
         with self._change:
             self._change.wait_for(lambda: self._done or not self._tasks, timeout)
             done, self._done = self._done, []
-        for _, result in done:
-            if isinstance(result, ModelError):
-                raise result
-        return done
+        ends = [result for _, result in done if isinstance(result, ModelError | Unusable)]
+        results = [(t, result) for t, result in done if isinstance(result, Reply | EngineError)]
+        if not ends:
+            return results
+        results = [(t, result) for t, result in results if not isinstance(result, ModelError)]
+        if not results:
+            raise ends[0]
+        with self._change:  # replies that came with it are not lost: it is raised by the next poll
+            self._done.insert(0, (0, ends[0]))
+        return results
 
     def cancel(self, ticket: int) -> None:
         with self._change:
             task = self._tasks.pop(ticket, None)
             self._done = [(other, result) for other, result in self._done if other != ticket]
-        if task is not None:
-            task.cancel()  # closes the connection, so that the server stops as well
+            if task is not None and self._loop is not None:
+                # closes the connection, so that the server stops as well
+                self._loop.call_soon_threadsafe(task.cancel)
 
     @property
     def busy(self) -> int:
@@ -125,9 +148,8 @@ class EndpointEngine(Engine):
         with self._change:
             self._closed = True
             loop, self._loop = self._loop, None
-            tickets = [*self._tasks, *(ticket for ticket, _ in self._done)]
-        for ticket in tickets:
-            self.cancel(ticket)
+            self._tasks.clear()
+            self._done.clear()
         if loop is not None:
             asyncio.run_coroutine_threadsafe(self._end(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
@@ -136,86 +158,96 @@ class EndpointEngine(Engine):
 
     def _begin(self) -> asyncio.AbstractEventLoop:
         """Starts the thread that waits for servers, also while nobody polls."""
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        limits = httpx.Limits(
-            max_connections=self.concurrency, max_keepalive_connections=self.concurrency
-        )
-        self._client = httpx.AsyncClient(
-            headers=headers, limits=limits, timeout=None, verify=certificates()
-        )
-        self._slots = asyncio.Semaphore(self.concurrency)
         loop = self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=loop.run_forever, name=self.name, daemon=True)
         self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._open(), loop).result()
         return loop
+
+    async def _open(self) -> None:
+        self._client = Client(self._key)
+        self._slots = asyncio.Semaphore(self.concurrency)
 
     async def _end(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await self._client.aclose()
+        await self._client.close()
 
     async def _serve(self, ticket: int, request: Request) -> None:
         try:
             async with self._slots:
-                result: Reply | EngineError = await self._answer(request)
-        except EngineError as error:
+                result: Reply | EngineError | Unusable = await self._answer(request)
+        except (EngineError, Unusable) as error:
             result = error
         # whatever the server sends, an error must end this request only
         except Exception as error:
             result = EngineError(self._clean(f"{self.name}: {type(error).__name__}: {error}"))
         with self._change:
-            if self._tasks.pop(ticket, None) is not None:
+            if self._tasks.pop(ticket, None) is not None:  # it was not canceled
                 self._done.append((ticket, result))
                 self._change.notify_all()
 
-    async def _post(self, url: str, body: dict[str, Any], tokens: int) -> httpx.Response:
+    async def _post(self, url: str, body: dict[str, Any], tokens: int) -> Response:
         """Makes one attempt for a reply of at most `tokens` tokens. Raises TemporaryFailure if
-        another one may succeed, otherwise EngineError.
+        another one may succeed, Unusable if no request can, otherwise EngineError.
         """
-        most = MOST_BYTES + BYTES_PER_TOKEN * tokens
+        return await self._exchange("POST", url, body, MOST_BYTES + BYTES_PER_TOKEN * tokens)
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        most: int = MOST_BYTES,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Makes one attempt at a response of at most `most` bytes. Raises like `_post`."""
         try:
             async with asyncio.timeout(self.timeout):
-                response = await bounded(self._client.stream("POST", url, json=body), most)
+                response = await self._client.send(method, url, body, most=most, headers=headers)
         except TimeoutError:
             raise TemporaryFailure(f"no reply within {self.timeout:g} s") from None
-        except httpx.TransportError as error:
-            raise TemporaryFailure(f"{type(error).__name__}: {error}") from None
+        except TransportError as error:
+            raise TemporaryFailure(str(error)) from None
         except TooLarge as error:
             raise EngineError(self._clean(f"{url}: {error}")) from None
-        if response.status_code in (408, 429) or response.status_code >= 500:
-            raise TemporaryFailure(
-                f"status {response.status_code}: {error_message(response)}", retry_after(response)
-            )
-        if response.status_code != 200:
-            message = self._clean(
-                f"{url}: status {response.status_code}: {error_message(response)}"
-            )
-            raise Refused(message, response.status_code)
+        self._check(url, response)
         return response
+
+    def _check(self, url: str, response: Response) -> None:
+        """Raises what `_post` raises unless the status of a response is 200."""
+        status = response.status
+        if status == 200:
+            return
+        said = f"status {status}: {error_message(response)}"
+        remedy = refuses_all(response, self.api_key_env) if 400 <= status < 500 else None
+        if remedy is not None:
+            raise Unusable(f"{self._clean(f'{url}: {said}')}. Please {remedy}")
+        if status in (408, 429) or status >= 500:
+            raise TemporaryFailure(said, retry_after(response), status)
+        raise Refused(self._clean(f"{url}: {said}"), status)
 
     async def _pause(self, attempt: int, failure: TemporaryFailure) -> None:
         """Waits before retry number `attempt` (from 1): exponential backoff, or as long as the
-        server asks for.
+        server asks for. A server that has too many requests makes all of them wait for `_pace`.
         """
         wait = min(failure.wait, LONGEST_WAIT)
-        pause = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+        doubled = min(attempt - 1, self.retries)  # status 429 may come more often
+        pause = self.backoff * 2**doubled * random.uniform(0.5, 1.0)
+        for_all = failure.status == 429
+        if for_all:
+            self._pace.pause(wait)
         if wait >= TOLD_WAIT and time.monotonic() >= self._told_until:
             self._told_until = time.monotonic() + wait
             asked = f"{self.name} asks to wait {failure.wait:.0f} s ({failure})"
             capped = f"; trying again in {wait:.0f} s" if wait < failure.wait else ""
             print(visible(self._clean(asked + capped)), flush=True)
-        await asyncio.sleep(max(pause, wait))
+        await asyncio.sleep(pause if for_all else max(pause, wait))
 
     def _clean(self, message: str) -> str:
         return cleaned(message, self._key)
-
-
-@cache
-def certificates() -> ssl.SSLContext:
-    """Those that every client trusts, loaded once: that takes a tenth of a second."""
-    return httpx.create_ssl_context()
 
 
 def cleaned(message: str, key: str) -> str:
@@ -236,12 +268,14 @@ def check_url(
     `name` is the option to name in the error, `like` an example of a valid address.
     """
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        raise ValueError(f"{name} must be like {like}") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+        parsed = urlsplit(url)
+        # reading the port raises ValueError for one that is none
+        is_address = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0
+    except ValueError:
+        parsed = is_address = None
+    if not parsed or not is_address:
         raise ValueError(f"{name} must be like {like}")
-    if parsed.userinfo or parsed.query:
+    if "@" in parsed.netloc or parsed.query:
         raise ValueError(
             f"{name} must hold no secrets: put the key into the environment variable {api_key_env}"
         )

@@ -7,11 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
-
 from slm_math.engines.base import EngineError
-from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure, certificates
-from slm_math.engines.responses import MOST_BYTES, TooLarge, bounded
+from slm_math.engines.endpoint import EndpointEngine, TemporaryFailure
+from slm_math.engines.http import Response, TooLarge, TransportError
 from slm_math.engines.vllm_control import VLLMServer
 
 HEARTBEAT = 20.0  # seconds without a response after which the server's health is checked
@@ -52,6 +50,7 @@ class Fleet(EndpointEngine):
 
     async def _least_loaded(self) -> VLLMServer:
         """The usable server with the fewest requests; waits until one is usable."""
+        await self._pace.turn()
         while True:
             usable = [
                 server for server in self.servers if server.down_since is None and not server.stale
@@ -92,37 +91,31 @@ class Fleet(EndpointEngine):
     async def _healthy(self, server: VLLMServer) -> bool:
         """Whether the health check passes; marks the server stale if it has other weights."""
         try:
-            # a client of its own, so that the check does not wait for free connections
-            async with httpx.AsyncClient(
-                headers=self._client.headers, timeout=5.0, verify=certificates()
-            ) as client:
-
-                async def get(route: str) -> httpx.Response:
-                    async with asyncio.timeout(5.0):
-                        stream = client.stream("GET", f"{server.url}{route}")
-                        return (await bounded(stream, MOST_BYTES)).raise_for_status()
-
-                await get("/health")
+            async with asyncio.timeout(5.0):
+                await self._get(f"{server.url}/health")
                 if self._expected is not None:
-                    info = await get("/weight_info")
+                    info = await self._get(f"{server.url}/weight_info")
                     server.stale = info.json()["weight_version"] != self._expected or (
                         self.is_sender and server.stale
                     )
-        except (
-            httpx.HTTPError,
-            ValueError,
-            LookupError,
-            TypeError,
-            TimeoutError,
-            TooLarge,
-        ) as error:
+        except (TransportError, ValueError, LookupError, TypeError, TimeoutError) as error:
             server.problem = self._clean(f"{type(error).__name__}: {error}")
             return False
         return True
 
+    async def _get(self, url: str) -> Response:
+        """The response of a control route. Raises TransportError unless its status is 200."""
+        try:
+            response = await self._client.send("GET", url)
+        except TooLarge as error:
+            raise TransportError(str(error)) from None
+        if response.status != 200:
+            raise TransportError(f"{url}: status {response.status}")
+        return response
+
     async def _post_watched(
         self, server: VLLMServer, route: str, body: dict[str, Any], tokens: int
-    ) -> httpx.Response:
+    ) -> Response:
         """The response to a request for `tokens` tokens, with health checks while it is in flight.
 
         Raises TemporaryFailure if two checks in a row fail: a machine that loses power or network

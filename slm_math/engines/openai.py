@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
-import httpx
-
-from slm_math.engines.base import ContextFull, EngineError, Request, seed_of
+from slm_math.engines.base import ContextFull, EngineError, Request, Unusable, seed_of
 from slm_math.engines.endpoint import EndpointEngine, Refused, TemporaryFailure, check_url
+from slm_math.engines.http import Response
 from slm_math.engines.images import image_url
-from slm_math.engines.responses import error_message
+from slm_math.engines.pacing import Pace
+from slm_math.engines.responses import count, error_message
 from slm_math.engines.stops import restored
 from slm_math.types import Chat, Finish, Image, Message, Reply
 
@@ -30,9 +31,13 @@ class OpenAIEngine(EndpointEngine):
         model: the name under which the server knows the model.
         api_key_env: environment variable with the API key, which appears nowhere else.
         concurrency: the most requests in flight at once.
+        requests_per_minute: the most requests in a minute, those that are sent again included.
+        tokens_per_minute: the most tokens of prompts and replies in a minute. They are estimated
+            before a request, and corrected by what the server counts.
         timeout: seconds for one attempt.
         retries: how often a request is sent again after status 429 or 5xx, a broken connection, a
-            timeout or a malformed reply; other error statuses are final.
+            timeout or a malformed reply; other error statuses are final. Status 429 ends a
+            request only if none was answered for `timeout` seconds.
         backoff: seconds before the first retry, doubled for each further one; the server may ask
             for more.
         send_seed: whether to derive a seed from each request's key (crashes vLLM on a CPU).
@@ -42,6 +47,7 @@ class OpenAIEngine(EndpointEngine):
     """
 
     returns_logprobs = False
+    takes_effort = True
     name = "a chat endpoint"
 
     def __init__(
@@ -56,6 +62,8 @@ class OpenAIEngine(EndpointEngine):
         send_seed: bool = False,
         extra: Mapping[str, Any] | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
     ) -> None:
         check_url(base_url, api_key_env)
         super().__init__(
@@ -64,12 +72,14 @@ class OpenAIEngine(EndpointEngine):
             timeout=timeout,
             retries=retries,
             backoff=backoff,
+            pace=Pace(requests_per_minute, tokens_per_minute),
         )
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         self.model = model
         self.send_seed = send_seed
         sent = {"chat_template_kwargs": chat_template_kwargs} if chat_template_kwargs else {}
         self.extra = sent | dict(extra or {})
+        self._answered = 0.0  # when a reply came last (time.monotonic)
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self._url!r}, {self.model!r})"
@@ -92,30 +102,36 @@ class OpenAIEngine(EndpointEngine):
         return super().submit(request)
 
     async def _answer(self, request: Request) -> Reply:
-        body, sampling = self._body(request), request.sampling
-        before = request.chat[-1].text if request.resume else ""
-        failure: TemporaryFailure | None = None
-        for attempt in range(self.retries + 1):
-            if failure is not None:
-                await self._pause(attempt, failure)
+        body, budget = self._body(request), request.sampling.max_new_tokens
+        tokens = self._pace.estimate(request.chat, budget) if self._pace.counts_tokens else 0
+        failures, since = Counter[bool](), time.monotonic()
+        while True:
+            await self._pace.turn(tokens)
             started = time.monotonic()
             try:
-                response = await self._post(self._url, body, sampling.max_new_tokens)
-                text, finish = read_completion(response, sampling.stop, before)
+                response = await self._post(self._url, body, budget)
+                reply = read_reply(response, request, time.monotonic() - started)
             except TemporaryFailure as error:
-                failure = error
-                continue
+                limited = error.status == 429
+                failures[limited] += 1
+                # a limit that many requests share is no fault of one while others are answered
+                waits = limited and time.monotonic() - max(since, self._answered) < self.timeout
+                if failures[limited] > self.retries and not waits:
+                    tried = f"(tried {failures.total()} times)"
+                    raise EngineError(self._clean(f"{self._url}: {error} {tried}")) from None
+                await self._pause(failures[limited], error)
             except Refused as error:
                 raise (ContextFull(str(error)) if is_full(error) else error) from None
-            seconds = time.monotonic() - started
-            return Reply(
-                text,
-                finish=finish,
-                temperature=sampling.temperature,
-                seconds=seconds,
-                counted=completion_tokens(response),
-            )
-        raise EngineError(self._clean(f"{self._url}: {failure} (tried {self.retries + 1} times)"))
+            else:
+                self._answered = time.monotonic()
+                self._pace.correct(tokens, reply.asked, reply.counted)
+                return reply
+
+    def _check(self, url: str, response: Response) -> None:
+        if response.status == 404:  # of the only route that this engine asks
+            said = self._clean(f"{url}: status 404: {error_message(response)}")
+            raise Unusable(f"{said}. Please check base_url, and set model to a name it knows")
+        super()._check(url, response)
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
@@ -132,6 +148,8 @@ class OpenAIEngine(EndpointEngine):
             body["top_k"] = sampling.top_k
         if sampling.min_p > 0:
             body["min_p"] = sampling.min_p
+        if sampling.effort:
+            body["reasoning_effort"] = sampling.effort
         if request.resume:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if self.send_seed and request.key:
@@ -166,20 +184,19 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
     ]
 
 
-def read_completion(
-    response: httpx.Response, stops: Sequence[str] = (), before: str = ""
-) -> tuple[str, Finish]:
-    """Text and finish reason of a chat completion.
+def read_reply(response: Response, request: Request, seconds: float) -> Reply:
+    """The reply in a chat completion.
 
     Args:
         response: with status 200.
-        stops: the stop strings of the request; the text holds the one that ended it.
-        before: what the reply continues.
+        request: what was asked; the text holds the stop string that ended it.
+        seconds: that it took.
 
     Raises TemporaryFailure if the response is malformed, EngineError if the server filtered it.
     """
     try:
-        choice = response.json()["choices"][0]
+        body = response.json()
+        choice = body["choices"][0]
         message, reason = choice["message"], choice.get("finish_reason")
         text = message.get("content")
         reasoning = message.get("reasoning_content") or message.get("reasoning")
@@ -193,17 +210,33 @@ def read_completion(
         raise TemporaryFailure(f"the reply is incomplete: {error_message(response)}")
     thought = reasoning.strip() if isinstance(reasoning, str) else ""
     finish: Finish = "length" if reason == "length" else "stop"
-    if finish == "stop" and thought and not text:  # it may have been stopped while it reasoned
+    usage, model = body.get("usage"), body.get("model")
+    return Reply(
+        _whole_text(text or "", thought, choice, request)
+        if finish == "stop"
+        else _with_thought(text or "", thought),
+        finish=finish,
+        temperature=request.sampling.temperature,
+        seconds=seconds,
+        counted=count(usage, "completion_tokens"),
+        asked=count(usage, "prompt_tokens"),
+        model=model if isinstance(model, str) else "",
+    )
+
+
+def _whole_text(text: str, thought: str, choice: Mapping[str, Any], request: Request) -> str:
+    """The text of a reply that was not cut off, with its thought and the stop string that ended
+    it.
+    """
+    stops, before = request.sampling.stop, request.chat[-1].text if request.resume else ""
+    if thought and not text:  # it may have been stopped while it reasoned
         whole = restored(thought, stops, choice, before)
         if whole != thought:
-            return f"<think>\n{whole}", finish
-    elif finish == "stop":
-        text = restored(text or "", stops, choice, before)
-    return (f"<think>\n{thought}\n</think>\n\n" if thought else "") + (text or ""), finish
+            return f"<think>\n{whole}"
+    else:
+        text = restored(text, stops, choice, before)
+    return _with_thought(text, thought)
 
 
-def completion_tokens(response: httpx.Response) -> int:
-    """The number of tokens sampled, as reported by the server; 0 if it reports none."""
-    usage = response.json().get("usage")
-    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    return count if isinstance(count, int) else 0
+def _with_thought(text: str, thought: str) -> str:
+    return f"<think>\n{thought}\n</think>\n\n{text}" if thought else text

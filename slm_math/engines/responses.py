@@ -1,88 +1,34 @@
-"""Responses of HTTP servers: read within bounds of size and time, their errors, their wishes."""
+"""What servers say: their errors, their wishes, their counts."""
 
 from __future__ import annotations
 
 import math
+import re
 import time
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from email.utils import parsedate_to_datetime
+from typing import Any
 
-import httpx
+from slm_math.engines.http import Response
 
-MOST_BYTES = 16 << 20  # of a reply, and BYTES_PER_TOKEN more for each token that it may have
-BYTES_PER_TOKEN = 1024  # token, log-probability and text as JSON take about a third of this
-ERROR_BYTES = 64 << 10  # of the message that comes with an error status; the rest is not read
-
-
-class TooLarge(Exception):
-    """A response is larger than it can be."""
+_CONTENT = re.compile(r"moderat|flagged|content|safety|polic", re.I)
+_KEY = re.compile(r"(invalid|incorrect) api[ _]key|api[ _]key (is )?not valid", re.I)
 
 
-async def bounded(stream: AbstractAsyncContextManager[httpx.Response], most: int) -> httpx.Response:
-    """The response of a request, read up to `most` bytes.
-
-    Raises TooLarge if it is larger. Of an error status only the beginning is read.
-    """
-    async with stream as response:
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if _is_enough(response, body, most):
-                break
-    return _read(response, bytes(body))
-
-
-def bounded_sync(
-    stream: AbstractContextManager[httpx.Response], most: int, seconds: float
-) -> httpx.Response:
-    """The same for a client without asyncio, within `seconds` from now on."""
-    end = time.monotonic() + seconds
-    with stream as response:
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if _is_enough(response, body, most):
-                break
-            if time.monotonic() > end:
-                raise httpx.ReadTimeout(f"the reply did not end within {seconds:g} s")
-    return _read(response, bytes(body))
-
-
-def _is_enough(response: httpx.Response, body: bytearray, most: int) -> bool:
-    """Whether the rest of the body is not needed. Raises TooLarge if there is too much of it."""
-    if not response.is_error and len(body) > most:
-        raise TooLarge(f"the reply is larger than {most / 2**20:.0f} MiB")
-    return response.is_error and len(body) >= ERROR_BYTES
-
-
-def _read(response: httpx.Response, body: bytes) -> httpx.Response:
-    """The response with its body, which is decoded already."""
-    headers = [
-        (name, value)
-        for name, value in response.headers.multi_items()
-        if name not in ("content-encoding", "content-length", "transfer-encoding")
-    ]
-    return httpx.Response(
-        response.status_code, headers=headers, content=body, request=response.request
-    )
-
-
-def error_message(response: httpx.Response) -> str:
+def error_message(response: Response) -> str:
     """The error message in a response's body, or the body itself."""
-    text = response.text
     try:
         body = response.json()
         body = body.get("error", body)
         return (
             body
             if isinstance(body, str)
-            else str(body.get("message") or body.get("detail") or text)
+            else str(body.get("message") or body.get("detail") or response.text)
         )
     except (ValueError, AttributeError):
-        return text
+        return response.text
 
 
-def retry_after(response: httpx.Response) -> float:
+def retry_after(response: Response) -> float:
     """Seconds until a retry, from the header Retry-After, which holds a number or a date; 0 without
     a valid one.
     """
@@ -95,3 +41,39 @@ def retry_after(response: httpx.Response) -> float:
         except (ValueError, TypeError, OverflowError):
             return 0.0
     return 0.0 if math.isnan(seconds) else max(seconds, 0.0)
+
+
+def refuses_all(response: Response, api_key_env: str) -> str | None:
+    """What to change if a server refuses every request as it refused this one: the key, the account
+    or the name of the model. None if another request may succeed.
+    """
+    codes, message = _codes(response), error_message(response)
+    key = f"set the environment variable {api_key_env} to a valid API key"
+    if response.status == 401 or "invalid_api_key" in codes or _KEY.search(message):
+        return key
+    if response.status == 402 or "insufficient_quota" in codes:
+        return f"the account of the API key in {api_key_env} has no quota left: add to it"
+    # some servers refuse a single request so, for what it is about
+    if response.status == 403 and not re.search(
+        r"(?i)moderat|flagged|content|safety|polic", message
+    ):
+        return f"{key}, of an account that may use this model"
+    if "model_not_found" in codes:
+        return "set model to a name that the server knows"
+    return None
+
+
+def _codes(response: Response) -> set[str]:
+    """The codes and types of the error in a response's body."""
+    try:
+        body = response.json()
+        error = body.get("error", body)
+        return {error[name] for name in ("code", "type") if isinstance(error.get(name), str)}
+    except (ValueError, AttributeError):
+        return set()
+
+
+def count(usage: Any, name: str) -> int:
+    """The number of tokens that a server reports; 0 for what cannot be one."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

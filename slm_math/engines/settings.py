@@ -60,6 +60,7 @@ class RoleSampling:
     max_new_tokens: int | None = None
     stop: tuple[str, ...] | None = None
     not_first: tuple[str, ...] | None = None
+    effort: str | None = None
 
     def over(self, default: Sampling) -> Sampling:
         """`default`, the settings of all roles, overridden by the settings of this role."""

@@ -19,6 +19,7 @@ from slm_math.engines.base import (
     Request,
     Weights,
     check_logprobs,
+    refuse_effort,
 )
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import record_support, sample_tokens, uniforms
@@ -93,6 +94,7 @@ class TransformersEngine(LocalEngine):
     # the interface of an engine
 
     def submit(self, request: Request) -> int:
+        refuse_effort(request)
         self._tickets += 1
         self._waiting.append((self._tickets, request))
         return self._tickets

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import httpx
+from urllib.parse import urlsplit
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError, Weights
-from slm_math.engines.endpoint import certificates, cleaned
+from slm_math.engines.endpoint import cleaned
+from slm_math.engines.http import Response, TooLarge, TransportError, request
 from slm_math.engines.loras import Loras
-from slm_math.engines.responses import MOST_BYTES, TooLarge, bounded_sync, error_message
+from slm_math.engines.responses import error_message
 
 START_HINT = (
     "Start the server with scripts/serve_vllm.sh, for training with WEIGHTS=nccl, file or adapters"
@@ -49,8 +49,6 @@ class VLLMServer:
         self.failed_pushes = 0
         self.weights = Weights()
         self._key = key
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(headers=headers, verify=certificates())
         self._backend: str | None = None  # of the weight transfer
         self._update_open = False  # whether an update has begun and not ended
         self._transfer: Any = None  # vLLM's sender, for NCCL and IPC
@@ -71,30 +69,23 @@ class VLLMServer:
 
     def response(
         self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any
-    ) -> httpx.Response:
-        where, timeout = f"{self.url}{path}", httpx.Timeout(seconds, connect=5.0)
+    ) -> Response:
+        where = f"{self.url}{path}"
         try:
-            stream = self._http.stream(
-                method, where, json=body, params=query or None, timeout=timeout
-            )
-            response = bounded_sync(stream, MOST_BYTES, seconds)
-        except (httpx.TransportError, TooLarge) as error:
-            raise ServerUnavailable(
-                cleaned(f"{where}: {type(error).__name__}: {error}", self._key)
-            ) from None
-        if response.status_code == 200:
+            response = request(method, where, body, seconds=seconds, key=self._key, query=query)
+        except (TransportError, TooLarge) as error:
+            raise ServerUnavailable(cleaned(f"{where}: {error}", self._key)) from None
+        if response.status == 200:
             return response
         message = cleaned(
-            f"{where}: status {response.status_code}: {error_message(response)}", self._key
+            f"{where}: status {response.status}: {error_message(response)}", self._key
         )
-        if response.status_code in (429, 502, 503, 504):
+        if response.status in (429, 502, 503, 504):
             raise ServerUnavailable(message)
         # the HTTP server still answers, but vLLM's engine has died
-        if response.status_code >= 500 and path != "/health" and not self.healthy():
+        if response.status >= 500 and path != "/health" and not self.healthy():
             raise ServerUnavailable(message)
-        raise EngineError(
-            f"{message}. {START_HINT}" if response.status_code in (403, 404) else message
-        )
+        raise EngineError(f"{message}. {START_HINT}" if response.status in (403, 404) else message)
 
     def healthy(self) -> bool:
         try:
@@ -319,9 +310,9 @@ def reachable(url: str) -> str:
     """This machine's address in the network that leads to a server."""
     import socket
 
-    parsed = httpx.URL(url)
+    parsed = urlsplit(url)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((parsed.host, parsed.port or 80))  # for UDP this sends nothing
+        probe.connect((parsed.hostname, parsed.port or 80))  # for UDP this sends nothing
         return probe.getsockname()[0]
 
 

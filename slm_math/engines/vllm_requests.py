@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import numpy as np
 
-from slm_math.engines.base import Request, check_logprobs, seed_of
+from slm_math.engines.base import Request, check_logprobs, refuse_effort, seed_of
 from slm_math.engines.endpoint import TemporaryFailure
+from slm_math.engines.http import Response
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.responses import error_message
 from slm_math.policy.chat import ChatFormat
@@ -87,6 +87,7 @@ def check_request(request: Request, mask_size: int = 0) -> None:
 
     `mask_size` is the size of the vocabulary if vLLM reports the support, otherwise 0.
     """
+    refuse_effort(request)
     if 0 < request.sampling.temperature < LOWEST_TEMPERATURE:
         raise ValueError(
             f"vLLM samples at temperature 0 (greedy) or at least {LOWEST_TEMPERATURE}, got "
@@ -190,7 +191,7 @@ def pack_support(mask: Sequence[Sequence[int]] | None) -> tuple[bytes, ...]:
     return tuple(np.asarray(ids, dtype=np.int32).tobytes() for ids in mask or ())
 
 
-def parse_completion(response: httpx.Response) -> tuple[Sampled, set[str]]:
+def parse_completion(response: Response) -> tuple[Sampled, set[str]]:
     """What a server sampled, and the versions of the weights that it used.
 
     Raises TemporaryFailure if the response is malformed or incomplete, ModelError if the model
@@ -214,5 +215,5 @@ def parse_completion(response: httpx.Response) -> tuple[Sampled, set[str]]:
             f"the response is incomplete (finish_reason {finish}, {len(tokens)} tokens, "
             f"{len(logps)} log-probabilities)"
         )
-    check_logprobs(logps, f"of {response.request.url}")
+    check_logprobs(logps, f"of {response.url}")
     return Sampled(tokens, logps, finish), versions

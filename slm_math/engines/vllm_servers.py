@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slm_math.engines.base import EngineError, Request, Verify, Weights, unverified
+from slm_math.engines.base import EngineError, Request, Unusable, Verify, Weights, unverified
 from slm_math.engines.endpoint import Refused, TemporaryFailure, check_url
 from slm_math.engines.fleet import MOST_LOSSES, Fleet
 from slm_math.engines.images import image_sources, image_url
@@ -236,9 +236,9 @@ class VLLMServers(Fleet):
             if error.status == 404 and self._expected is not None:
                 server.stale = server.restarted = True
                 raise TemporaryFailure(str(error)) from None
-            raise (
-                EngineError(f"{error}. {START_HINT}") if error.status in (403, 404) else error
-            ) from None
+            if error.status in (403, 404):
+                raise Unusable(f"{error}. {START_HINT}") from None
+            raise
         if self._expected is not None and versions != {self._expected}:
             server.stale = server.restarted = True
             raise TemporaryFailure(

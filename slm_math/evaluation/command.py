@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from slm_math.agents import Agent
-from slm_math.data.base import Source, Split, read_tasks
+from slm_math.data.base import Source, Split
 from slm_math.engines.base import Engine
-from slm_math.engines.settings import Inference, choose_engine, slots_of
+from slm_math.engines.settings import Inference
+from slm_math.evaluation.preparing import add_local, check_serving, chosen_problems
+from slm_math.ranges import check_whole
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import Sampling
 
@@ -73,14 +75,11 @@ def evaluate(
         sandbox: runs the programs of agents; by default one with the default limits.
         seed: of the sampling.
     """
-    from slm_math.data.selection import select_problems
-    from slm_math.data.tags import read_tags
     from slm_math.evaluation.evaluate import Output, Plan, check_names
     from slm_math.evaluation.evaluate import evaluate as run
     from slm_math.evaluation.live import Live
     from slm_math.evaluation.shots import with_shots
     from slm_math.metrics.summary import Summary
-    from slm_math.policy.threads import set_threads
     from slm_math.records.files import configuration
     from slm_math.rollout.collect import check_agents
     from slm_math.rollout.scheduler import Executors
@@ -90,37 +89,9 @@ def evaluate(
     check_names(agents, "agent")
     roles = {role for agent in agents.values() for role in agent.roles}
     serving: dict[str, Engine] = dict(engines or {})
-    if model is None and "default" not in serving and roles - set(serving):
-        raise ValueError(
-            f"nothing serves {', '.join(sorted(roles - set(serving)))}: give --model or --engines"
-        )
-    unknown = set(serving) - roles - {"default"}
-    if unknown:
-        raise ValueError(
-            f"engines names {', '.join(sorted(unknown))}; the agents' roles are "
-            f"{', '.join(sorted(roles))}"
-        )
-    inference.check_roles(sorted(roles))
-    for option, value in (("samples", samples), ("limit", limit)):
-        if value is not None and value < 1:
-            raise ValueError(f"{option} must be at least 1, got {value}")
-    models = None if model is None else _models(model, roles, serving)
-    measured = None if tags is None else read_tags(tags)
-    tasks = read_tasks(source, split)
-    tasks = select_problems(
-        tasks if measured is None else measured.put(tasks),
-        where,
-        shuffle=shuffle,
-        limit=limit,
-        measured=measured.names if measured else (),
-    )
-    if not tasks:
-        raise ValueError(
-            f"{source.name} has no problems in its {split} split"
-            + (f" with {where}" if where else "")
-        )
-    if line := source.about(split):
-        print(line)
+    models = check_serving(roles, model, serving, inference)
+    check_whole("samples", samples)
+    tasks = chosen_problems(source, split, where=where, shuffle=shuffle, limit=limit, tags=tags)
     if by and not any(by in task.problem.tags for task in tasks):
         raise ValueError(f"no problem of {source.name} has a tag {by}")
     if inference.sampling.temperature == 0 and samples > 1:
@@ -141,11 +112,15 @@ def evaluate(
         if any(agent.uses_python for agent in agents.values()):  # before a model is loaded
             sandbox = sandbox or Sandbox()
             sandbox.start()
-        if models is not None:
-            set_threads(torch_threads, inference.deterministic)
-            local = _local_engine(models, inference, dtype, (chat_template, chat_template_kwargs))
-            # beside an engine of all other roles, it serves those that it names
-            serving |= dict.fromkeys(models if "default" in serving else ["default"], local)
+        add_local(
+            serving,
+            roles,
+            models,
+            inference=inference,
+            dtype=dtype,
+            template=(chat_template, chat_template_kwargs),
+            torch_threads=torch_threads,
+        )
         with Live(console, *agents) as live:
             for name, agent in agents.items():
                 rows[name] = run(
@@ -206,92 +181,3 @@ def _print_results(
         for name in names:
             console.print(results_table(f"{name} by {by}", by_tag(records[name], by)))
     print_line(console, f"transcripts: {out}/<agent>/records.jsonl")
-
-
-def _models(
-    model: str | dict[str, str], roles: Collection[str], serving: Collection[str]
-) -> str | dict[str, str]:
-    """The model of all roles, or those of the roles that no engine serves, checked.
-
-    Raises ValueError where one is missing, or would serve no role.
-    """
-    from slm_math.policy.loading import check_path
-    from slm_math.policy.role_paths import check_models
-
-    models = check_models(model, "--model", check_path)
-    asked = sorted(set(roles) - set(serving))
-    if isinstance(models, str):
-        if "default" in serving:
-            raise ValueError(
-                f"--model {models} and --engines.default both serve all other roles: remove one of "
-                f"them (--model null), or name the model's roles (--model '{{{min(roles)}: "
-                f"{models}}}')"
-            )
-        _check_used(models, asked)
-        return models
-    unknown = [] if isinstance(model, str) else sorted(set(models) - set(roles))
-    if unknown:
-        raise ValueError(
-            f"--model names {', '.join(unknown)}; the agents' roles are {', '.join(sorted(roles))}"
-        )
-    both = [] if isinstance(model, str) else sorted(set(models) & set(serving))
-    if both:
-        raise ValueError(
-            f"--model and --engines.{both[0]} both serve {both[0]}: remove it from one of them"
-        )
-    missing = [] if "default" in serving else [role for role in asked if role not in models]
-    if missing:
-        raise ValueError(
-            f"--model names {', '.join(models)}, and nothing serves {', '.join(missing)}: add "
-            f"{missing[0]}: ADAPTER to --model (or the base itself), or --engines.{missing[0]}"
-        )
-    used = {role: models[role] for role in asked if role in models}
-    _check_used(model, used)
-    return used
-
-
-def _check_used(model: str | dict[str, str], roles: Collection[str]) -> None:
-    """Raises ValueError for a model that serves no role."""
-    if not roles:
-        raise ValueError(
-            f"--model {model} serves no role beside --engines: remove one of them (--model null)"
-        )
-
-
-def _local_engine(
-    model: str | dict[str, str],
-    inference: Inference,
-    dtype: str,
-    template: tuple[str | None, dict[str, Any] | None],
-) -> Engine:
-    """The engine that serves a model, in this process or on vLLM servers, with a chat template and
-    its variables.
-    """
-    import torch
-
-    from slm_math.engines.checkpoint import CheckpointEngine
-    from slm_math.engines.vllm import VLLMEngine
-    from slm_math.engines.vllm_servers import VLLMServers
-
-    kind = choose_engine(inference.wanted_engine, inference.vllm)
-    names = {"vllm": "vLLM, in this process", "servers": "vLLM servers"}
-    print(f"engine: {names.get(kind, kind)}")
-    slots = slots_of(inference, kind)
-    rendering: dict[str, Any] = {"chat_template": template[0], "chat_template_kwargs": template[1]}
-    if kind == "servers":
-        return VLLMServers(
-            inference.vllm.servers,
-            path=model,
-            **rendering,
-            concurrency=slots,
-            timeout=inference.vllm.timeout,
-            patience=inference.vllm.patience,
-        )
-    if kind == "vllm":
-        vllm = inference.vllm
-        return VLLMEngine(
-            model, dtype, slots, memory=vllm.memory, context=vllm.context, **rendering
-        )
-    if dtype == "auto":
-        dtype = "bfloat16" if torch.cuda.is_available() else "float32"
-    return CheckpointEngine(model, dtype=dtype, slots=slots, **rendering)

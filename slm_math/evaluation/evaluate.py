@@ -26,7 +26,7 @@ Progress: TypeAlias = Callable[[Sequence[Record], int], None]
 @dataclass(frozen=True)
 class Plan:
     """What is evaluated: `samples` workflows of an agent on every task; `seed` is that of the
-    sampling.
+    sampling. The workflows of the first `pilot` tasks end before the others begin.
 
     Raises ValueError if two problems have the same id.
     """
@@ -35,6 +35,7 @@ class Plan:
     tasks: Sequence[Task]
     samples: int = 1
     seed: int = 0
+    pilot: int = 0
 
     def __post_init__(self) -> None:
         if len({task.problem.id for task in self.tasks}) < len(self.tasks):
@@ -114,6 +115,7 @@ def evaluate(
     output: Output,
     recorder: Recorder = Recorder(),
     progress: Progress | None = None,
+    window: int = Draws.window,
 ) -> Evaluation:
     """Runs the agent of a plan on its tasks and writes every record when its workflow ends.
 
@@ -126,6 +128,7 @@ def evaluate(
         output: the folder, and what its manifest says.
         recorder: makes the records (in training with rewards).
         progress: called after every record with (records so far, samples in all).
+        window: workflows under way at once.
 
     Raises ValueError if the folder cannot be used (see `RecordFile`).
     """
@@ -152,11 +155,14 @@ def evaluate(
 
     engines = {id(engine): engine for engine in executors.engines.values()}.values()
     usage = [engine.usage() for engine in engines]
+    draws = Draws(key=("eval", plan.seed), window=window)
+    first = {task.problem.id for task in plan.tasks[: plan.pilot]}
+    pilot = [job for job in missing if job[0].problem.id in first]
+    rest = [job for job in missing if job[0].problem.id not in first]
     finished = False
     try:
-        collect(
-            plan.agent, missing, executors=executors, sink=add, draws=Draws(key=("eval", plan.seed))
-        )
+        for part in filter(None, (pilot, rest)):
+            collect(plan.agent, part, executors=executors, sink=add, draws=draws)
         file.replace(recorder.complete(file.records))
         finished = True
     finally:

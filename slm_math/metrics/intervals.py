@@ -59,6 +59,54 @@ def _t_inside(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + total) if odd else total
 
 
+def ratio(
+    parts: Sequence[float], wholes: Sequence[float] | None = None
+) -> tuple[float, float, float]:
+    """A ratio of sums over independent units (problems), and its 95 % interval: by default, where
+    each unit counts once, the mean with Student's t.
+
+    The interval is Fieller's (1954), which is not symmetrical, and has no upper end where the sum
+    of the wholes may be 0; of amounts, which are never negative. (nan, 0, inf) if that sum is 0.
+    """
+    wholes = [1.0] * len(parts) if wholes is None else wholes
+    n, part, whole = len(parts), math.fsum(parts), math.fsum(wholes)
+    if not whole:
+        return math.nan, 0.0, math.inf
+    if n < 2:
+        return part / whole, 0.0, math.inf
+    factor = t_point(n - 1) ** 2 * n / (n - 1)
+
+    def covariance(one: Sequence[float], other: Sequence[float]) -> float:
+        means = math.fsum(one) / n, math.fsum(other) / n
+        return factor * math.fsum((a - means[0]) * (b - means[1]) for a, b in zip(one, other))
+
+    # the ratios r for which the sum of part - r * whole may be 0
+    square = whole * whole - covariance(wholes, wholes)
+    linear = part * whole - covariance(parts, wholes)
+    constant = part * part - covariance(parts, parts)
+    root = math.sqrt(max(linear * linear - square * constant, 0.0))
+    if square <= 0:
+        low = (linear - root) / square if square and linear * linear > square * constant else 0.0
+        return part / whole, max(low, 0.0), math.inf
+    return part / whole, max((linear - root) / square, 0.0), (linear + root) / square
+
+
+def projected(values: Sequence[float], total: int) -> tuple[float, float, float]:
+    """The sum over `total` units of which these are the values of some, and its 95 % prediction
+    interval, if these are a random sample: what is known, and Student's t for the sum of the rest.
+    """
+    n, known = len(values), math.fsum(values)
+    rest = max(total - n, 0)
+    if not rest:
+        return known, known, known
+    if n < 2:
+        return (known + rest * known / n if n else math.nan), known, math.inf
+    mean = known / n
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = t_point(n - 1) * deviation * math.sqrt(rest * rest / n + rest)
+    return known + rest * mean, max(known, known + rest * mean - half), known + rest * mean + half
+
+
 def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> tuple[float, float]:
     """95 % interval of a mean over problems, each with a share of correct samples, from the
     variance between problems.

@@ -97,6 +97,9 @@ def _event_to_json(event: Event) -> dict[str, Any]:
         "tokens": event.tokens,
         "seconds": event.seconds,
         **({"prompt_hash": event.prompt_hash} if event.prompt_hash else {}),
+        **({"model": event.model} if event.model else {}),
+        **({"attempt": event.attempt} if event.attempt else {}),
+        **({"plays": event.plays} if event.plays else {}),
     }
 
 
@@ -205,6 +208,9 @@ def _event_from_json(event: Mapping[str, Any]) -> Event:
             tokens=int(_number(event.get("tokens"))),
             seconds=_number(event.get("seconds")),
             prompt_hash=_text(event.get("prompt_hash")),
+            model=_text(event.get("model")),
+            attempt=int(_number(event.get("attempt"))),
+            plays=_text(event.get("plays")),
         )
     if event["kind"] == "run":
         return RunEvent(

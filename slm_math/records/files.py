@@ -277,14 +277,14 @@ def data_hash(tasks: list[Task]) -> str:
             if problem.answer_type != "math" or problem.choices
             else []
         )
-        images = [_image_hash(image) for image in problem.images]
+        images = [image_hash(image) for image in problem.images]
         draft = [] if problem.draft is None else [problem.draft.text, problem.draft.answer]
         whole = [problem.id, problem.text, task.gold, dict(problem.tags), *rules, *images, *draft]
         digest.update(json.dumps(whole, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 
-def _image_hash(image: Image) -> str:
+def image_hash(image: Image) -> str:
     """A hash of an image: of its bytes if the source is a file, else of the source itself."""
     is_path = len(image.source) < 4096 and not image.source.startswith("data:")
     if is_path and Path(image.source).is_file():

@@ -28,7 +28,9 @@ class ChatMessage(NamedTuple):
 class TurnEvent:
     """A reply that a model generated. `program` says whether the reply contains a program; `finish`
     is "length" for a reply that hit the token limit, else "stop". `prompt_hash` is that of the
-    prompt as the chat template rendered it, "" where a server does that.
+    prompt as the chat template rendered it, "" where a server does that. `model` is the one that
+    a server says has answered. Of a cascade, `attempt` is the number of the try, and `plays` the
+    role of the agent that `role` played.
     """
 
     role: str = ""
@@ -40,6 +42,9 @@ class TurnEvent:
     tokens: int = 0
     seconds: float = 0.0
     prompt_hash: str = ""
+    model: str = ""
+    attempt: int = 0
+    plays: str = ""
 
 
 @dataclass(frozen=True)
@@ -259,10 +264,13 @@ def _event(event: Turn | Run | Note, graded: GradedTrace) -> Event:
         reply=event.reply.text,
         program=program(event.reply.text) is not None,
         finish=event.reply.finish,
-        prompt_tokens=len(event.reply.prompt_ids),
+        prompt_tokens=event.reply.prompt_tokens,
         tokens=event.reply.tokens,
         seconds=round(event.reply.seconds, 4),
         prompt_hash=event.reply.prompt,
+        model=event.reply.model,
+        attempt=event.request.attempt,
+        plays=event.request.plays,
     )
 
 

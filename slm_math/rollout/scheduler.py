@@ -5,6 +5,7 @@ records what happened.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -80,7 +81,8 @@ class Job(Generic[T]):
         owner: whose workflow it is, for errors: "agent SingleShot".
         about: what the workflow works on, for errors: "problem gsm8k/3, sample 0".
         key: the first parts of the random key of its requests. The last part is the number of the
-            request within the workflow, from 1.
+            request within the workflow, from 1; of a cascade, the number of the try and that of the
+            request within it.
         roles: the roles that it may ask.
         uses_python: whether it may run programs.
         support: ask the engines which tokens could be sampled, for training.
@@ -101,9 +103,10 @@ class Job(Generic[T]):
 class Finished(Generic[T]):
     """A workflow that ended.
 
-    `value` is what it returned. `error` is set when an engine could not answer one of its requests;
-    `value` is None then. `events` are its turns, runs and notes in order, `seconds` the wall time.
-    `skipped`: its first request does not fit into the model's context.
+    `value` is what it returned. `error` is set when an engine could not answer one of its requests
+    and the workflow did not go on without the reply; `value` is None then. `events` are its turns,
+    runs and notes in order, `seconds` the wall time. `skipped`: its first request does not fit into
+    the model's context.
     """
 
     job: Job[T]
@@ -124,13 +127,19 @@ class _Live(Generic[T]):
     effects: list[Effect] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     missing: int = 0
-    requested: int = 0  # generation requests so far: the last part of the random key
+    # generation requests so far, by the number of the try: the last part of the random key
+    requested: Counter[int] = field(default_factory=Counter)
 
     def record(self) -> None:
         """Adds the effects that were answered to the events."""
         for effect, result in zip(self.effects, self.results):
-            if result is not None or isinstance(effect, Note):
-                self.events.append(_event(effect, result))
+            if isinstance(effect, Note) or isinstance(result, Reply | RunResult):
+                self.events.append(event_of(effect, result))
+
+    @property
+    def failure(self) -> EngineError | None:
+        """Why one of the effects was not answered; None if all were."""
+        return next((each for each in self.results if isinstance(each, EngineError)), None)
 
 
 class Scheduler:
@@ -185,12 +194,7 @@ class Scheduler:
             # From the second turn on the workflow receives an empty reply with finish="length"
             # instead, so that a long chat keeps the answers that it has.
             result = Reply("", finish="length")
-        if isinstance(result, EngineError):
-            item.record()  # the requests beside it that were answered
-            ended = self._end(item, live, None, str(result))
-            yield replace(ended, skipped=isinstance(result, ContextFull))
-            return
-        if isinstance(result, Exception):
+        if isinstance(result, Exception) and not isinstance(result, EngineError):
             raise result
         item.results[index] = result
         item.missing -= 1
@@ -205,6 +209,10 @@ class Scheduler:
         except StopIteration as end:
             yield self._end(item, live, end.value, None)
             return
+        except EngineError as error:
+            ended = self._end(item, live, None, str(error))
+            yield replace(ended, skipped=isinstance(error, ContextFull))
+            return
         except Exception as error:
             error.add_note(f"in {item.job.owner} on {item.job.about}")
             raise
@@ -218,10 +226,15 @@ class Scheduler:
             self._awaited.add(executor, ticket, (item, index))
 
     def _resume(self, item: _Live[Any]) -> list[int]:
-        """Resumes a workflow until it asks for something; returns which of its effects do."""
+        """Resumes a workflow until it asks for something; returns which of its effects do. Why an
+        engine could not answer is raised in the workflow.
+        """
         workflow, owner = item.job.workflow, item.job.owner
         while True:
-            effects = workflow.send(item.results) if item.effects else next(workflow)
+            if item.failure is not None:
+                effects = workflow.throw(item.failure)
+            else:
+                effects = workflow.send(item.results) if item.effects else next(workflow)
             if not effects or not isinstance(effects, (list, tuple)):
                 raise ValueError(
                     f"{owner} must yield lists of requests that are not empty, got {effects!r:.200}"
@@ -241,13 +254,14 @@ class Scheduler:
             assert sandbox is not None  # checked when the job came
             return sandbox, sandbox.submit(effect)
         assert isinstance(effect, Generate)
-        item.requested += 1
+        item.requested[effect.attempt] += 1
+        attempt = (effect.attempt,) if effect.attempt else ()
         engine = self.executors.engine(effect.role)
         request = Request(
             chat=effect.chat,
             sampling=effect.sampling(self.executors.defaults(effect.role)),
             resume=effect.resume,
-            key=(*job.key, item.requested),
+            key=(*job.key, *attempt, item.requested[effect.attempt]),
             support=job.support,
             role=effect.role,
         )
@@ -262,7 +276,8 @@ class Scheduler:
         return Finished(item.job, value, events=tuple(item.events), error=error, seconds=seconds)
 
 
-def _event(effect: Effect, result: Reply | RunResult | None) -> Turn | Run | Note:
+def event_of(effect: Effect, result: Reply | RunResult | None) -> Turn | Run | Note:
+    """What a trace holds of an effect that was answered."""
     if isinstance(effect, Note):
         return effect
     if isinstance(effect, Generate):

@@ -18,6 +18,8 @@ OVERLAYS = {name: "grpo/solver.yaml" for name in FILES if name.startswith(("grpo
 OVERLAYS |= {name: "eval/gsm8k.yaml" for name in FILES if name.startswith("eval/")}
 OVERLAYS |= {"fast.yaml": "sft/full.yaml", "quickstart/student.yaml": "quickstart/sft.yaml"}
 OVERLAYS |= {"quickstart/code_feedback.yaml": "quickstart/grpo.yaml", "best.yaml": "sft/full.yaml"}
+OVERLAYS |= {"cot/math.yaml": "cot/gsm8k.yaml", "cot/code_verified.yaml": "cot/gsm8k.yaml"}
+OVERLAYS |= {"quickstart/cot_sft.yaml": "quickstart/sft.yaml"}
 del OVERLAYS["eval/gsm8k.yaml"]
 del OVERLAYS["grpo/solver.yaml"]
 
@@ -26,7 +28,11 @@ del OVERLAYS["grpo/solver.yaml"]
 def test_config_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     files = [f"--config={CONFIGS / part}" for part in (OVERLAYS.get(name), name) if part]
     content = yaml.safe_load((CONFIGS / name).read_text())
-    if "eval" in name:
+    if name.startswith("cot/") or name == "quickstart/cot.yaml":
+        config = shown(capsys, "generate-cot", *files)
+        assert config["accept"]["class_path"].startswith("slm_math.synthesis.accept.")
+        assert {each["role"] for each in config["plan"]} <= {*(config["engines"] or {}), "solver"}
+    elif "eval" in name:
         more = [] if "agents" in content else ["--agents.one=SingleShot"]
         agents = shown(capsys, "eval", *files, *more, "--out=x")["agents"]
         assert set(agents) == set(content.get("agents", ["one"]))

@@ -48,6 +48,12 @@ def test_fields_that_are_off_are_not_sent(serve):
     }
 
 
+def test_effort_is_sent(serve):
+    server, engine = serve(in_turn(OK))
+    ask(engine, sampling=Sampling(effort="low"), key=(1,))
+    assert server.bodies[0]["reasoning_effort"] == "low"
+
+
 def test_variables_of_the_chat_template_are_sent(serve):
     server, engine = serve(in_turn(OK), chat_template_kwargs={"enable_thinking": False})
     ask(engine, key=(1,))
@@ -127,3 +133,26 @@ def test_requests_progress_while_nobody_polls(serve):
         time.sleep(0.01)
     assert len(engine.poll()) == 1
     assert engine.poll(5) == []  # nothing is under way: no reason to wait
+
+
+@pytest.mark.parametrize(
+    ("usage", "asked", "counted"),
+    [
+        ({"prompt_tokens": 12, "completion_tokens": 34}, 12, 34),
+        ({"prompt_tokens": -1, "completion_tokens": True}, 0, 0),
+        ({"prompt_tokens": "12", "completion_tokens": 3.5}, 0, 0),
+        ({"prompt_tokens": None}, 0, 0),
+        ([12], 0, 0),
+        (None, 0, 0),
+    ],
+)
+def test_what_the_server_counts_is_part_of_the_reply(serve, usage, asked, counted):
+    _, engine = serve(in_turn((200, completion("four") | {"usage": usage, "model": "some-1"})))
+    reply = ask(engine)
+    assert (reply.asked, reply.counted, reply.model) == (asked, counted, "some-1")
+    assert (reply.prompt_tokens, reply.tokens) == (asked, counted)
+
+
+def test_a_model_without_a_name_is_unknown(serve):
+    _, engine = serve(in_turn((200, completion("four") | {"model": 7})))
+    assert ask(engine).model == ""

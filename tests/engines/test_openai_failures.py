@@ -9,12 +9,11 @@ import logging
 import threading
 import time
 from email.utils import formatdate
-from types import SimpleNamespace
 
 import pytest
 from engines.endpoint import KEY, OK, ask, completion, in_turn
 
-from slm_math.engines.base import EngineError, Request
+from slm_math.engines.base import EngineError, Request, Unusable
 from slm_math.engines.openai import OpenAIEngine
 from slm_math.types import Sampling, user
 
@@ -138,17 +137,11 @@ def test_no_server_can_postpone_a_retry_for_long_and_a_wait_is_shown(
     serve, monkeypatch, capsys, header
 ):
     waits = []
-
-    async def sleep(seconds):
-        waits.append(seconds)
-
     if header == "in two hours":
         header = formatdate(time.time() + 7200, usegmt=True)
-    # not the function of the module itself, which engines on other threads use, too
-    patched = SimpleNamespace(**vars(asyncio) | {"sleep": sleep})
-    monkeypatch.setattr("slm_math.engines.endpoint.asyncio", patched)
     busy = (429, {"error": {"message": f"over quota of {KEY}"}}, {"Retry-After": header})
     _, engine = serve(lambda number, _: (*OK, {}) if number > 1 else busy)
+    monkeypatch.setattr(engine._pace, "pause", waits.append)
     assert ask(engine).text == "four"
     assert waits == [60, 60]
     # the second wait would end while the first one lasts
@@ -161,7 +154,7 @@ def test_a_server_that_is_not_there_is_an_error(serve):
     server, engine = serve(in_turn(OK), retries=1)
     server.shutdown()
     server.server_close()
-    assert "ConnectError" in str(ask(engine))
+    assert "ClientConnectorError" in str(ask(engine))
 
 
 @pytest.mark.parametrize(
@@ -195,12 +188,17 @@ def test_a_filtered_reply_is_final(serve):
 def test_the_key_comes_from_the_environment_and_goes_nowhere_else(serve, caplog):
     caplog.set_level(logging.DEBUG)
     answers = [
-        (401, {"error": {"message": f"{'x' * 340} bad key {KEY} {KEY}"}}),
+        (400, {"error": {"message": f"{'x' * 340} bad key {KEY} {KEY}"}}),
         (500, f"{KEY}".encode()),
+        (500, f"{KEY}".encode()),
+        (401, {"error": {"message": f"{'x' * 340} bad key {KEY} {KEY}"}}),
     ]
     server, engine = serve(in_turn(*answers), retries=1)
-    errors = [ask(engine), ask(engine)]
-    assert [headers["Authorization"] for headers in server.headers] == [f"Bearer {KEY}"] * 3
+    errors: list[Exception] = [ask(engine), ask(engine)]
+    with pytest.raises(Unusable) as refused:
+        ask(engine)
+    errors.append(refused.value)
+    assert [headers["Authorization"] for headers in server.headers] == [f"Bearer {KEY}"] * 4
     assert "[key]" in str(errors[1])
     for text in (*map(str, errors), *map(repr, errors), repr(engine), str(engine), caplog.text):
         assert KEY not in text

@@ -3,11 +3,11 @@
 import math
 import time
 
-import httpx
 import pytest
 from engines.endpoint import ChatServer
 
 from slm_math.engines.base import EngineError
+from slm_math.engines.http import Response
 from slm_math.engines.responses import retry_after
 from slm_math.engines.vllm_control import ServerUnavailable, VLLMServer
 
@@ -26,7 +26,7 @@ from slm_math.engines.vllm_control import ServerUnavailable, VLLMServer
     ],
 )
 def test_what_a_server_may_ask_for_is_read(header, seconds):
-    assert retry_after(httpx.Response(429, headers={"Retry-After": header})) == seconds
+    assert retry_after(Response(429, headers={"Retry-After": header})) == seconds
 
 
 def test_a_control_route_without_end_is_not_read_to_it():

@@ -171,3 +171,10 @@ def test_the_draft_that_a_verdict_is_about_survives_json() -> None:
     assert from_json(json.loads(json_line(verdict))) == verdict
     assert verdict.without_texts().draft is None
     assert "draft" not in to_json(Record("p", 0))
+
+
+def test_prompt_tokens_are_those_that_a_server_counts_where_there_are_no_ids() -> None:
+    turn = Turn(Generate(user("What is 3 + 4?")), Reply(r"\boxed{7}", asked=9, counted=4))
+    trace = Trace(TASK.problem, 0, (turn,), "7")
+    [event] = record(grade_trace(TASK, trace)).turns
+    assert (event.prompt_tokens, event.tokens) == (9, 4)

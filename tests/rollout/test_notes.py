@@ -262,3 +262,17 @@ def test_an_answer_in_a_box_counts_as_boxed_when_a_program_tests_it() -> None:
     )
     row = record_of(TASK, trace)
     assert (row["correct"], row["method"]) == (True, "box")
+
+
+def test_workflow_may_go_on_without_a_reply_that_never_came() -> None:
+    def scene() -> Iterator[Any]:
+        try:
+            yield [Generate(user("fine")), Generate(user("broken"))]
+        except EngineError as error:
+            yield [Note("lost", str(error))]
+        [reply] = yield [Generate(user("fine again"))]
+        return reply.text
+
+    trace = traced(Scene(scene), fails_on("broken"))
+    assert (kinds(trace), trace.error) == (["Turn", "lost", "Turn"], None)
+    assert trace.answer == r"\boxed{7}"

@@ -13,6 +13,7 @@ from typing import Any
 
 import compare_distillation
 import compare_roles
+import compare_self_distillation
 import compare_verifier
 import comparing
 import pytest
@@ -41,6 +42,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Command]:
             (root / "export").mkdir(parents=True, exist_ok=True)
             (root / "rollouts.jsonl").write_text('{"events": [{"tokens": 7}, {"seconds": 1}]}\n')
             return
+        if command == "generate-cot":
+            write_rows(Path(options["out"]))
+            return
         for agent in ("judge", "single_shot", "solver_verifier"):
             folder = Path(options["out"]) / agent
             folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +53,15 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Command]:
 
     monkeypatch.setattr(comparing, "run", run)
     return commands
+
+
+def write_rows(out: Path) -> None:
+    """Forty accepted rows of a cascade."""
+    out.mkdir(parents=True)
+    lines = [{"question": f"{n}+1?", "ground_truth": f"{n + 1}"} for n in range(40)]
+    rows = [line | {"solution": f"#### {line['ground_truth']}", "correct": True} for line in lines]
+    (out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (out / "summary.json").write_text('{"partial": false}')
 
 
 def verdicts(right: int) -> list[Record]:
@@ -117,6 +130,7 @@ def test_one_role_learns_at_the_rate_that_it_has_in_the_pair(
         (lambda options: compare_verifier.judged("GRPO", 0, options), 5),
         (lambda options: compare_roles.solved("base", "before", options), 1),
         (lambda options: compare_distillation.one_seed(0, options), 10),
+        (lambda options: compare_self_distillation.one_seed(0, options), 6),
     ],
 )
 def test_what_is_done_is_not_run_again(
@@ -149,6 +163,17 @@ def test_training_that_failed_is_not_done(monkeypatch: pytest.MonkeyPatch, tmp_p
     for _ in range(2):
         with pytest.raises(subprocess.CalledProcessError):
             comparing.train(tmp_path, "sft.yaml")
+
+
+def test_generated_and_embedded_rows_are_equally_many(ran: list[Command], tmp_path: Path) -> None:
+    compare_self_distillation.one_seed(0, chosen(tmp_path))
+    sources = [options["data.source"] for command, options in ran if command == "fit"]
+    file = tmp_path / "0" / "cot" / "rows.jsonl"
+    learned = len(CoT(str(file)).tasks("train"))
+    assert 0 < learned <= 40
+    generated, embedded = sources
+    assert generated == f"{{class_path: CoT, init_args: {{path: {file}}}}}"
+    assert f"solve: {learned}, code: 0, check: 0, copies: 0, drills: 0" in embedded
 
 
 def test_figures_of_verifiers_have_intervals_and_paired_differences(

@@ -1,0 +1,1 @@
+"""Data synthesis: traces that are kept, and what they cost."""
