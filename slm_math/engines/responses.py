@@ -10,7 +10,6 @@ from typing import Any
 
 from slm_math.engines.http import Response
 
-
 _CONTENT = re.compile(r"moderat|flagged|content|safety|polic", re.I)
 _KEY = re.compile(r"(invalid|incorrect) api[ _]key|api[ _]key (is )?not valid", re.I)
 
