@@ -52,11 +52,9 @@ def refuses_all(response: Response, api_key_env: str) -> str | None:
     if response.status == 401 or "invalid_api_key" in codes or _KEY.search(message):
         return key
     if response.status == 402 or "insufficient_quota" in codes:
-        return f"the account of the API key in {api_key_env} has no quota left: add to it"
+        return f"add to the account of the API key in {api_key_env}: it has no quota left"
     # some servers refuse a single request so, for what it is about
-    if response.status == 403 and not re.search(
-        r"(?i)moderat|flagged|content|safety|polic", message
-    ):
+    if response.status == 403 and not _CONTENT.search(message):
         return f"{key}, of an account that may use this model"
     if "model_not_found" in codes:
         return "set model to a name that the server knows"
