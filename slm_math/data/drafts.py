@@ -19,7 +19,7 @@ from itertools import chain
 from slm_math.agents.judge import judging_prompt
 from slm_math.answers.verdicts import DECISIONS
 from slm_math.data.base import MARK, Source, Split, read_tasks
-from slm_math.data.normalized import normalized
+from slm_math.data.identity import problem_key, question_key
 from slm_math.data.published import (
     checked_fraction,
     checked_limit,
@@ -195,12 +195,12 @@ class Drafts(Source):
 
     @cached_property
     def _solutions(self) -> dict[str, str]:
-        """The worked solutions by the normalized texts of their problems."""
+        """The worked solutions by what their problems ask."""
         if self.solutions is None:
             return {}
         splits: list[Split] = list(dict.fromkeys(draft.split for draft in self._drafts))
         tasks = [task for split in splits for task in read_tasks(self.solutions, split, False)]
-        return {normalized(task.problem.text): task.solution for task in tasks if task.solution}
+        return {question_key(task.problem): task.solution for task in tasks if task.solution}
 
     def _task(self, written: WrittenDraft) -> Task:
         """The problem of judging a draft; its id tells the drafts of a problem apart."""
@@ -217,7 +217,7 @@ class Drafts(Source):
         return self._labeled(task, RIGHT if written.right else WRONG)
 
     def _solution(self, written: WrittenDraft) -> str | None:
-        return written.solution or self._solutions.get(normalized(written.problem.text))
+        return written.solution or self._solutions.get(question_key(written.problem))
 
     def _labeled(self, task: Task, gold: str) -> Task:
         """The task with another reference answer, which the worked solution states at its end."""
@@ -232,10 +232,7 @@ def _worked(task: Task) -> str:
 def _different(drafts: Iterable[WrittenDraft]) -> list[WrittenDraft]:
     """Each draft of a problem once."""
     return list(
-        {
-            (normalized(each.problem.text), each.draft.text, each.draft.answer): each
-            for each in drafts
-        }.values()
+        {problem_key(replace(each.problem, draft=each.draft)): each for each in drafts}.values()
     )
 
 
@@ -245,16 +242,16 @@ def _split_by_problem(drafts: Sequence[WrittenDraft], validation: float) -> list
     """
     places: dict[str, Split] = {}
     for draft in drafts:
-        text = normalized(draft.problem.text)
+        text = question_key(draft.problem)
         if draft.split == "test" or (draft.split == "validation" and places.get(text) != "test"):
             places[text] = draft.split
         elif text not in places and is_held_out(draft.problem.text, validation):
             places[text] = "validation"
-    return [replace(d, split=places.get(normalized(d.problem.text), "train")) for d in drafts]
+    return [replace(d, split=places.get(question_key(d.problem), "train")) for d in drafts]
 
 
 def _problems(drafts: Iterable[WrittenDraft]) -> int:
-    return len({normalized(draft.problem.text) for draft in drafts})
+    return len({question_key(draft.problem) for draft in drafts})
 
 
 def _order(draft: WrittenDraft, seed: int) -> str:
@@ -267,7 +264,7 @@ def _capped(drafts: Sequence[WrittenDraft], most: int | None, seed: int) -> list
         return list(drafts)
     by_problem: dict[str, list[WrittenDraft]] = defaultdict(list)
     for draft in drafts:
-        by_problem[normalized(draft.problem.text)].append(draft)
+        by_problem[question_key(draft.problem)].append(draft)
     return [
         draft
         for some in by_problem.values()

@@ -7,16 +7,15 @@ is a common phrase, and is ignored in those of them that have other grams.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from slm_math.answers.number_words import TENS, UNITS
+from slm_math.data.identity import image_digest
 from slm_math.data.normalized import normalized
-from slm_math.types import Image, Problem, Task
+from slm_math.types import Problem, Task
 
 GRAM = 13  # words
 PHRASE = 10  # problems
@@ -152,7 +151,7 @@ def _read(problem: Problem) -> _Text:
     text = "\n".join((problem.text, *problem.choices))
     words = tuple(normalized(text).split())
     return _Text(
-        text.strip(), words, frozenset(_grams(words)), tuple(map(_image_digest, problem.images))
+        text.strip(), words, frozenset(_grams(words)), tuple(map(image_digest, problem.images))
     )
 
 
@@ -224,15 +223,6 @@ def _amounts(words: Sequence[str]) -> Counter[str]:
         or word in _SIGNS
         or (len(word) == 1 and word.isalpha() and word not in "ai")
     )
-
-
-def _image_digest(image: Image) -> str:
-    """A hash of the content of an image, independent of where it is stored."""
-    source = image.source
-    data = source.encode("utf-8", "surrogatepass")
-    if not source.startswith("data:") and Path(source).is_file():
-        data = Path(source).read_bytes()
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _id(problem: Problem) -> str:

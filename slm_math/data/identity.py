@@ -1,0 +1,49 @@
+"""What a problem is: the same key for two copies of it, another key for another problem."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from slm_math.data.normalized import normalized
+from slm_math.types import Image, Problem
+
+_LONGEST_PATH = 4096  # bytes; a longer source is no path
+
+
+def problem_key(problem: Problem) -> str:
+    """A key of what a problem is: its text and choices after normalization, its images by their
+    content, and its draft, which is compared letter by letter.
+
+    Ids, tags and the answer type are no part of it. Two drafts to judge are two problems, although
+    the question is one (`question_key`).
+    """
+    draft = problem.draft
+    parts = [] if draft is None else [draft.text, draft.answer]
+    return _digest([question_key(problem), *parts])
+
+
+def question_key(problem: Problem) -> str:
+    """The key of a problem without its draft: what was asked when the draft was written.
+
+    Which problems are held out is decided by the normalized text alone (`is_held_out`).
+    """
+    # a text of signs that normalization removes is compared as it is
+    texts = [normalized(text) or text.strip() for text in (problem.text, *problem.choices)]
+    return _digest([texts, [image_digest(image) for image in problem.images]])
+
+
+def image_digest(image: Image) -> str:
+    """A hash of the content of an image, independent of where it is stored."""
+    source = image.source
+    data = source.encode("utf-8", "surrogatepass")
+    is_path = len(data) < _LONGEST_PATH and not source.startswith("data:")
+    if is_path and Path(source).is_file():
+        data = Path(source).read_bytes()
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _digest(parts: list[object]) -> str:
+    whole = json.dumps(parts, ensure_ascii=True).encode("ascii")
+    return hashlib.blake2b(whole, digest_size=16).hexdigest()
