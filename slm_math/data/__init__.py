@@ -12,6 +12,7 @@ from slm_math.data.cot import CoT
 from slm_math.data.drafts import Drafts
 from slm_math.data.gsm8k import GSM8K
 from slm_math.data.math500 import MATH500
+from slm_math.data.mixture import Mixture
 
 if TYPE_CHECKING:
     from slm_math.data.chat_data import ChatData
@@ -26,6 +27,7 @@ __all__ = [
     "Chats",
     "CoT",
     "Drafts",
+    "Mixture",
     "ProblemData",
     "Source",
     "Split",

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import lightning as L
 
 from slm_math.data.base import Source, Split
+from slm_math.data.shares import Part, parts_of, shares_line
 from slm_math.ranges import check_whole
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ class Batches(Generic[T]):
         ranks: the number of processes.
         repeat: every epoch has the first so many batches of the first one, again and again.
         restart: every pass begins with the first batch, as a validation must.
+        parts: what an epoch draws of which items; by default every item once. They need `shuffle`.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Batches(Generic[T]):
         ranks: int = 1,
         repeat: int | None = None,
         restart: bool = False,
+        parts: Sequence[Part] = (),
     ) -> None:
         check_whole("batch_size", size)
         if not items:
@@ -66,6 +69,7 @@ class Batches(Generic[T]):
         self.ranks = ranks
         self.repeat = repeat
         self.restart = restart
+        self.parts = parts
         self.epoch = 0
         self.position = 0  # batches of this epoch that were returned
         self.step_start = self.state_dict()  # before the last batch that a loop took
@@ -100,8 +104,11 @@ class Batches(Generic[T]):
 
     def plan(self) -> list[list[int]]:
         """The item indices of every batch of this epoch."""
+        epoch = 0 if self.repeat else self.epoch
         order = list(range(len(self.items)))
-        draw = random.Random(f"{self.seed} {0 if self.repeat else self.epoch}")
+        if self.parts:
+            order = [index for part in self.parts for index in part.drawn(epoch, self.seed)]
+        draw = random.Random(f"{self.seed} {epoch}")
         if self.shuffle:
             draw.shuffle(order)
         if self.length is not None:
@@ -158,6 +165,7 @@ class SourceData(L.LightningDataModule):
         self.batch_size = batch_size
         self.limit = limit
         self.seed = run_seed(seed)
+        self.parts: list[Part] = []  # of the training data, if it is a mixture
         self._loader: Batches[Any] | None = None
         self._loads_for: L.Trainer | None = None  # whose position the loader has
         self._state: dict[str, int] | None = None  # of a checkpoint, until a loader has it
@@ -167,6 +175,21 @@ class SourceData(L.LightningDataModule):
         line = self.source.about(split)
         if line and (self.trainer is None or self.trainer.is_global_zero):
             print(line, flush=True)
+
+    def _share_out(self, names: Sequence[str]) -> None:
+        """Decides how often the parts of the training data are drawn, and prints it; `names` are
+        the parts of its items.
+        """
+        if not self.source.parts():
+            return
+        self.parts = parts_of(names, self.source.weights)
+        if self.trainer is None or self.trainer.is_global_zero:
+            line = shares_line(self.parts)
+            print(f"{self.source.name}/train, an epoch: {line}", flush=True)
+
+    def shares(self) -> dict[str, dict[str, int]]:
+        """The training items of each part of a mixture, and how many of them an epoch draws."""
+        return {part.name: {"items": len(part.indices), "draws": part.draws} for part in self.parts}
 
     def _batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
         trainer = self.trainer

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from slm_math.data.base import Source, Split
+from slm_math.data.base import NoProblems, Source, Split
 from slm_math.data.chat_forms import read_chat
 from slm_math.data.chat_rows import chat_row
 from slm_math.data.files import FileRow
@@ -98,7 +98,7 @@ def _problem_text(row: FileRow, chat: Chat) -> str:
 def _task(id: str, row: FileRow, chat: Chat) -> Task:
     gold = next((name for name in GOLD if row.fields.get(name) is not None), None)
     if gold is None:
-        raise ValueError(
+        raise NoProblems(
             f"{row.place}: a chat without a reference answer is no problem to answer: add one of "
             f"the fields {', '.join(GOLD)}, or use the chats for supervised fine-tuning (ChatData)"
         )

@@ -10,7 +10,7 @@ A row looks like this (an invented one; only the first four fields are read as t
 from __future__ import annotations
 
 from slm_math.answers import gold_answer
-from slm_math.data.base import Source, Split
+from slm_math.data.base import NoProblems, Source, Split
 from slm_math.data.files import FileRow, read_rows
 from slm_math.data.published import checked_fraction, checked_limit, existing_path, split_part
 from slm_math.types import Problem, Task
@@ -45,7 +45,7 @@ class CoT(Source):
 
     def tasks(self, split: Split) -> list[Task]:
         if split == "test":
-            raise ValueError(
+            raise NoProblems(
                 f"{self.path}: worked solutions have no test split; test on GSM8K or MATH500"
             )
         files = [self.path] if self.path.is_file() else sorted(self.path.glob("*.jsonl"))

@@ -38,9 +38,11 @@ class ProblemData(SourceData):
         if not self.tasks:
             raise ValueError(f"{self.source.name} has no problems in the split for {stage}")
         self._say_about(split)
+        if stage == "fit":
+            self._share_out([task.problem.tags.get("source", "") for task in self.tasks])
 
     def train_dataloader(self) -> Batches[Task]:
-        return self._training_batches(self.tasks)
+        return self._training_batches(self.tasks, parts=self.parts)
 
     def draw_batch(self) -> ItemBatch[Task]:
         """This rank's share of one further batch of training problems (dynamic sampling)."""
