@@ -13,6 +13,7 @@ from slm_math.data.drafts import Drafts
 from slm_math.data.gsm8k import GSM8K
 from slm_math.data.math500 import MATH500
 from slm_math.data.mixture import Mixture
+from slm_math.data.table import Table
 
 if TYPE_CHECKING:
     from slm_math.data.chat_data import ChatData
@@ -31,6 +32,7 @@ __all__ = [
     "ProblemData",
     "Source",
     "Split",
+    "Table",
 ]
 
 

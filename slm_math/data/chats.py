@@ -20,13 +20,13 @@ from typing import Any
 from slm_math.data.base import NoProblems, Source, Split
 from slm_math.data.chat_forms import read_chat
 from slm_math.data.chat_rows import chat_row
+from slm_math.data.columns import ANSWER
 from slm_math.data.files import FileRow
 from slm_math.data.own_files import Item, existing_paths, items_of, rows_by_split
 from slm_math.data.published import checked_fraction, checked_limit
 from slm_math.types import Chat, Problem, Task, Text
 
 PROBLEM = ("problem", "question")
-GOLD = ("answer", "gold", "ground_truth", "expected_answer", "reference_answer")
 
 
 class Chats(Source):
@@ -96,11 +96,11 @@ def _problem_text(row: FileRow, chat: Chat) -> str:
 
 
 def _task(id: str, row: FileRow, chat: Chat) -> Task:
-    gold = next((name for name in GOLD if row.fields.get(name) is not None), None)
+    gold = next((name for name in ANSWER if row.fields.get(name) is not None), None)
     if gold is None:
         raise NoProblems(
             f"{row.place}: a chat without a reference answer is no problem to answer: add one of "
-            f"the fields {', '.join(GOLD)}, or use the chats for supervised fine-tuning (ChatData)"
+            f"the fields {', '.join(ANSWER)}, or train on the chats with ChatData"
         )
     return Task(Problem(id, _problem_text(row, chat)), row.text(gold))
 

@@ -10,20 +10,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from slm_math.data.base import Source, Split, read_tasks
+from slm_math.data.chat_forms import LISTS
+from slm_math.data.columns import PROBLEM
 from slm_math.data.files import FileRow, data_files, read_rows
 from slm_math.data.named import source_class
 from slm_math.types import Problem
 
-FIELDS = (
-    "problem",
-    "question",
-    "prompt",
-    "instruction",
-    "query",
-    "text",
-    "messages",
-    "conversation",
-)
+FIELDS = (*PROBLEM, "text", *LISTS)
 _NAMED = re.compile(r"([A-Za-z_][\w.]*):(\w+)(?:=(.+))?")
 
 
