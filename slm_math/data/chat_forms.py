@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from slm_math.data.chat_rows import row_chat
+from slm_math.data.chat_rows import chat_row, row_chat
 from slm_math.data.files import FileRow
 from slm_math.types import Chat, Message, Text, assistant, system, user
 
@@ -44,6 +44,25 @@ def read_chat(row: FileRow) -> Chat:
     [form] = forms.values()
     chat = form(row)
     return _system(row) + chat if not chat or chat[0].role != "system" else chat
+
+
+def completion_row(chat: Chat, **more: Any) -> dict[str, Any]:
+    """A chat as prompt and completion, whose loss TRL takes of the completion alone, as it knows no
+    marks; `read_chat` is the inverse.
+
+    Raises ValueError for a chat of which more than the last message is learned, or a part of that.
+    """
+    turns = [message for message in chat if message.role == "assistant"]
+    marks = [{not isinstance(part, Text) or part.learn for part in turn.content} for turn in turns]
+    if chat[-1:] != tuple(turns[-1:]) or marks[-1] != {True} or any(map(any, marks[:-1])):
+        raise ValueError(
+            "a completion is the last message, of an assistant, and alone trained on: write the "
+            "chat with its marks (chat_row)"
+        )
+    messages = chat_row(chat)["messages"]
+    for message in messages:
+        message.pop("train", None)
+    return {"prompt": messages[:-1], "completion": messages[-1:], **more}
 
 
 def _system(row: FileRow) -> Chat:

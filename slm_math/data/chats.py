@@ -41,15 +41,19 @@ class Chats(Source):
     Args:
         path: a file, a folder, or a list of these. Files whose names begin with test are the test
             split; validation, valid, val or dev as the first word means validation.
+        name: what ids begin with; two of a mixture need two names.
         validation: the share of the problems in training files that is held out for validation.
         limit: keep only the first chats of each split.
     """
 
-    name = "chats"
-
     def __init__(
-        self, path: str | list[str], validation: float = 0.05, limit: int | None = None
+        self,
+        path: str | list[str],
+        name: str = "chats",
+        validation: float = 0.05,
+        limit: int | None = None,
     ) -> None:
+        self.name = name
         self.paths = existing_paths(path, "Chats")
         self.validation, self.limit = checked_fraction(validation), checked_limit(limit)
 

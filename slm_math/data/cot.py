@@ -32,22 +32,23 @@ class CoT(Source):
         only_correct: leave out rows with `correct: false`.
         thinking: train on the thoughts, too: `thinking_process` in think tags before the solution.
             Rows without thoughts keep their solution alone, and their number is printed.
+        name: what ids begin with; two of a mixture need two names.
         validation: the share of the problems that is held out for validation.
         limit: keep only the first problems of each split.
     """
-
-    name = "cot"
 
     def __init__(
         self,
         path: str,
         only_correct: bool = True,
         thinking: bool = False,
+        name: str = "cot",
         validation: float = 0.05,
         limit: int | None = None,
     ) -> None:
         file = existing_path(path)
         assert file is not None
+        self.name = name
         self.path, self.only_correct, self.thinking = file, only_correct, thinking
         self.validation, self.limit = checked_fraction(validation), checked_limit(limit)
 

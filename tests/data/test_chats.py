@@ -10,6 +10,7 @@ from data.published import write_jsonl
 from slm_math.cli import run
 from slm_math.data import Chats
 from slm_math.data.base import read_dialogues, read_tasks
+from slm_math.data.chat_forms import completion_row
 from slm_math.data.chats import write_chats
 from slm_math.data.published import is_held_out
 from slm_math.types import Chat, Image, Text, assistant, system, user
@@ -58,6 +59,20 @@ def test_of_a_completion_alone_something_is_learned(tmp_path: Path) -> None:
     [chat] = chats_of(tmp_path, {"prompt": prompt, "completion": [said]})
     assert chat[1].content == (Text("7", learn=False),)
     assert chat[3].content == (Text("Yes"),)
+
+
+def test_a_completion_comes_back(tmp_path: Path) -> None:
+    chat = user("Q") + assistant(Text("6", learn=False)) + user("Sure?") + assistant("7")
+    row = completion_row(chat, id=3)
+    assert [len(row["prompt"]), len(row["completion"]), row["id"]] == [3, 1, 3]
+    assert not any("train" in message for message in row["prompt"])
+    assert chats_of(tmp_path, row) == [chat]
+
+
+@pytest.mark.parametrize("chat", [CORRECTED, user("Q"), user("Q") + assistant("7") + user("R")])
+def test_what_is_no_completion_is_refused(chat: Chat) -> None:
+    with pytest.raises(ValueError, match="a completion is the last message"):
+        completion_row(chat)
 
 
 def test_the_history_of_an_instruction_is_learned(tmp_path: Path) -> None:
