@@ -13,6 +13,7 @@ from slm_math.data.drafts import Drafts
 from slm_math.data.gsm8k import GSM8K
 from slm_math.data.math500 import MATH500
 from slm_math.data.mixture import Mixture
+from slm_math.data.reasoning import ReasoningGym
 from slm_math.data.table import Table
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "Drafts",
     "Mixture",
     "ProblemData",
+    "ReasoningGym",
     "Source",
     "Split",
     "Table",
