@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import trl
-from datasets import Dataset, load_dataset
+from datasets import Dataset, disable_progress_bars, load_dataset
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
@@ -34,6 +34,7 @@ from slm_math.policy.scratch import Scratch
 from slm_math.policy.templates import TEMPLATES
 from slm_math.types import Chat, Text, assistant, system, user
 
+IGNORED = -100  # the label of a token that is not trained on
 WHOLE: list[Chat] = [
     user("What is 15 % of 80?") + assistant("0.15 * 80 = 12, so \\boxed{12}."),
     system("Be brief.") + user("3 + 4?") + assistant("\\boxed{7}"),
@@ -89,8 +90,8 @@ def by_trl(data: Dataset, template: str, folder: Path) -> list[tuple[list[int], 
         train_dataset=data,
         processing_class=tokenizer,
     )
-    mask = "completion_mask" if completions else "assistant_masks"
-    return [(list(row["input_ids"]), list(row[mask])) for row in trainer.train_dataset]
+    rows = [(row["input_ids"], row["labels"]) for row in trainer.train_dataset]
+    return [(list(ids), [int(label != IGNORED) for label in labels]) for ids, labels in rows]
 
 
 def by_us(chats: Sequence[Chat], template: str) -> list[tuple[list[int], list[int]]]:
@@ -101,6 +102,7 @@ def by_us(chats: Sequence[Chat], template: str) -> list[tuple[list[int], list[in
 
 def main() -> None:
     torch.manual_seed(0)
+    disable_progress_bars()
     table = Table(title=f"chats read by slm-math and by TRL {trl.__version__}")
     for column in ("template", "form", "chats", "tokens", "trained on", "equal", "read back"):
         table.add_column(column)

@@ -22,7 +22,9 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sets_that_cannot_be_graded_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"ReasoningGym.sets names sudoku; .* are basic_arithmetic"):
+    with pytest.raises(
+        ValueError, match=r"ReasoningGym.sets names sudoku; .* are basic_arithmetic"
+    ):
         ReasoningGym(["gcd", "sudoku"])
 
 
