@@ -59,7 +59,7 @@ def marked(template: str) -> str:
     turn = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
     own = (
         "{% if m['role'] == 'assistant' %}<|im_start|>assistant\n"
-        "{% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}\n"
+        "{% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}{{ '\n' }}"
         "{% else %}" + turn + "{% endif %}"
     )
     assert turn in template
