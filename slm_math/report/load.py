@@ -116,7 +116,7 @@ def load(folders: Sequence[str]) -> Material:
         curve for folder, stages in trainings for curve in _accuracy_curves(folder, stages, named)
     ]
     runs = _numbered([_read(name, path) for path, name in named.items()])
-    return Material(tuple(runs), tuple(curves), tuple(rewards), shares, tuple(notes))
+    return Material(tuple(runs), tuple(curves), tuple(rewards), shares=shares, notes=tuple(notes))
 
 
 def _unique_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
