@@ -12,6 +12,7 @@ from weakref import WeakSet
 import lightning as L
 
 from slm_math.config_files import load
+from slm_math.data.batches import SourceData
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.role_paths import files_of_roles
 from slm_math.records.environment import environment
@@ -50,6 +51,11 @@ def begin_run(trainer: L.Trainer, module: L.LightningModule) -> None:
     trainer.strategy.barrier()  # no rank writes before all have looked
 
 
+def _shares(trainer: L.Trainer) -> dict[str, Any]:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    return data.shares() if isinstance(data, SourceData) else {}
+
+
 def _about(module: PolicyModule, trainer: L.Trainer) -> dict[str, Any]:
     path = module.policy.path
     return {
@@ -59,5 +65,6 @@ def _about(module: PolicyModule, trainer: L.Trainer) -> dict[str, Any]:
         **({"frozen": module.frozen} if module.frozen else {}),
         **module.policy.template_identity,
         "engine": module.serving.describe(trainer),
+        **({"shares": shares} if (shares := _shares(trainer)) else {}),
         "environment": environment(),
     }

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from slm_math.data.arithmetic import Arithmetic
 from slm_math.data.base import Source, Split
+from slm_math.data.chats import Chats
 from slm_math.data.competition_math import MATH
 from slm_math.data.cot import CoT
 from slm_math.data.drafts import Drafts
 from slm_math.data.gsm8k import GSM8K
 from slm_math.data.math500 import MATH500
+from slm_math.data.mixture import Mixture
+from slm_math.data.reasoning import ReasoningGym
+from slm_math.data.table import Table
 
 if TYPE_CHECKING:
     from slm_math.data.chat_data import ChatData
@@ -22,11 +26,15 @@ __all__ = [
     "MATH500",
     "Arithmetic",
     "ChatData",
+    "Chats",
     "CoT",
     "Drafts",
+    "Mixture",
     "ProblemData",
+    "ReasoningGym",
     "Source",
     "Split",
+    "Table",
 ]
 
 

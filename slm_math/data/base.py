@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from slm_math.data.checks import check_dialogues, check_tasks
@@ -13,8 +14,8 @@ MARK = "VERDICT:"  # before a verdict, as the verifier's prompts ask for it
 Split = Literal["train", "validation", "test"]
 
 
-class NoSplit(ValueError):
-    """A data set does not have such a split."""
+class NoProblems(ValueError):
+    """A data set has no such split, or no problems at all."""
 
 
 class Source:
@@ -25,6 +26,7 @@ class Source:
     """
 
     name: str
+    weights: Mapping[str, float] | None = None  # of its `parts`; None: of each what it has
 
     def tasks(self, split: Split) -> list[Task]:
         """The problems of a split, always in the same order, each with an id of its own.
@@ -43,11 +45,19 @@ class Source:
             if task.solution
         ]
 
+    def answers_problems(self) -> bool:
+        """Whether its dialogues are the worked solutions of its problems."""
+        return type(self).dialogues is Source.dialogues
+
     def demonstrate_check(self, solution: str, answer: str, verdict: str) -> Chat | None:
         """What a verifier says to judge an answer, to imitate: by default the worked solution of
         the problem and then `VERDICT: ...`. None if this answer is not to be demonstrated on.
         """
         return assistant(f"{solution}\n{MARK} {verdict}")
+
+    def parts(self) -> dict[str, Source]:
+        """The data sets that it consists of, by name; {} for one that consists of no others."""
+        return {}
 
     def about(self, split: Split) -> str:
         """A line on what a split consists of, which is printed where it is used; "" for none."""
@@ -69,7 +79,7 @@ def read_tasks(source: Source, split: Split, graded: bool = True) -> list[Task]:
     if not isinstance(getattr(source, "name", None), str):
         raise ValueError(f'{kind} has no name: write name = "..." in the class')
     if type(source).tasks is Source.tasks:
-        raise ValueError(f"{kind} has dialogues only: it defines no tasks(split), so no problems")
+        raise NoProblems(f"{kind} has dialogues only: it defines no tasks(split), so no problems")
     return check_tasks(source.tasks(split), f"{kind}.tasks({split!r})", graded)
 
 

@@ -14,6 +14,7 @@ import lightning as L
 
 from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.selection import Selected
+from slm_math.data.shares import Part, parts_of, shares_line
 from slm_math.ranges import check_whole
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Batches(Generic[T]):
         weights: draw each item as often as its weight says, instead of once an epoch. An item that
             was just drawn waits for its turn, so that no batch holds one twice.
         ranking: items come in ascending order of these numbers; equal ones are shuffled.
+        parts: what an epoch draws of which items; by default every item once. They need `shuffle`.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Batches(Generic[T]):
         restart: bool = False,
         weights: Sequence[float] | None = None,
         ranking: Sequence[float] | None = None,
+        parts: Sequence[Part] = (),
     ) -> None:
         check_whole("batch_size", size)
         if not items:
@@ -82,6 +85,7 @@ class Batches(Generic[T]):
         self.restart = restart
         self.weights = weights
         self.ranking = ranking
+        self.parts = parts
         self.epoch = 0
         self.position = 0  # batches of this epoch that were returned
         self.step_start = self.state_dict()  # before the last batch that a loop took
@@ -116,8 +120,11 @@ class Batches(Generic[T]):
 
     def plan(self) -> list[list[int]]:
         """The item indices of every batch of this epoch."""
+        epoch = 0 if self.repeat else self.epoch
         order = list(range(len(self.items)))
-        draw = random.Random(f"{self.seed} {0 if self.repeat else self.epoch}")
+        if self.parts:
+            order = [index for part in self.parts for index in part.drawn(epoch, self.seed)]
+        draw = random.Random(f"{self.seed} {epoch}")
         if self.weights is not None:
             order = weighted_draws(self.weights, len(self) * self.size, self.size, draw)
         elif self.shuffle:
@@ -204,6 +211,7 @@ class SourceData(L.LightningDataModule):
         self.batch_size = batch_size
         self.limit = limit
         self.seed = run_seed(seed)
+        self.parts: list[Part] = []  # of the training data, if it is a mixture
         self._loader: Batches[Any] | None = None
         self._loads_for: L.Trainer | None = None  # whose position the loader has
         self._state: dict[str, int] | None = None  # of a checkpoint, until a loader has it
@@ -224,6 +232,21 @@ class SourceData(L.LightningDataModule):
         return f"{self.source.name}/train: {some} of {all_} problems are selected" + (
             f"; {untagged} have no tag in {chosen.tags.file}" if untagged and chosen.tags else ""
         )
+
+    def _share_out(self, names: Sequence[str]) -> None:
+        """Decides how often the parts of the training data are drawn, and prints it; `names` are
+        the parts of its items.
+        """
+        if not self.source.parts():
+            return
+        self.parts = parts_of(names, self.source.weights)
+        if self.trainer is None or self.trainer.is_global_zero:
+            line = shares_line(self.parts)
+            print(f"{self.source.name}/train, an epoch: {line}", flush=True)
+
+    def shares(self) -> dict[str, dict[str, int]]:
+        """The training items of each part of a mixture, and how many of them an epoch draws."""
+        return {part.name: {"items": len(part.indices), "draws": part.draws} for part in self.parts}
 
     def _batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
         trainer = self.trainer

@@ -54,7 +54,7 @@ def write_card(folder: Path, card: CardInput) -> None:
     Raises ValueError for a card without rows, or with the lengths, source or license of a part that
     has no rows.
     """
-    from slm_math.data.shares import draw_shares
+    from slm_math.data.share_chart import draw_shares
 
     facts = card_facts(card)
     folder.mkdir(parents=True, exist_ok=True)

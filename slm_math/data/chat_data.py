@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from slm_math.data.base import Source, Split, read_dialogues, read_tasks
 from slm_math.data.batches import Batches, SourceData, empty_batches
 from slm_math.data.rows import Row
 from slm_math.ranges import check_number, check_whole
+from slm_math.types import Chat
 
 
 class ChatData(SourceData):
@@ -51,6 +52,10 @@ class ChatData(SourceData):
         super().__init__(source, batch_size, seed, limit=limit, tags=tags, where=where)
         check_whole("data.max_length", max_length, low=2)
         check_number("data.prompt_weight", prompt_weight, low=0)
+        if not shuffle and source.weights is not None:
+            raise ValueError(
+                "data.shuffle: false keeps the order of the source, which weights change"
+            )
         self.shuffle = shuffle
         self.prompt = prompt
         self.max_length = max_length
@@ -74,14 +79,16 @@ class ChatData(SourceData):
         chat, role = module.chat, module.train_roles[0]
         closed = chat.closed_thoughts
         rows: list[Row] = []
+        names: list[str] = []  # the parts of the rows
         refused: list[str] = []
-        for dialogue in read_dialogues(self._source(split), split, self.prompt):
+        for name, dialogue in self._dialogues(split):
             try:
                 parts = chat.dialogue(dialogue, self.prompt_weight)
             except ValueError as error:
                 refused.append(f"dialogue {dialogue[0].text[:60] if dialogue else ''!r}: {error}")
             else:
                 rows += [Row(tuple(ids), tuple(weights), role=role) for ids, weights in parts]
+                names += [name] * len(parts)
         if refused and not rows:
             raise ValueError(f"{self.source.name}/{split}, {refused[0]}")
         self._report(split, len(refused), "dialogues cannot be learned from", refused[:1])
@@ -94,13 +101,22 @@ class ChatData(SourceData):
                 "with thoughts, or chat_template_kwargs if the template can leave them out)"
             )
         longest, reason = self._longest()
-        short = [row for row in rows if len(row.ids) <= longest]
+        fitting = [n for n, row in enumerate(rows) if len(row.ids) <= longest]
         what = f"of {len(rows)} rows have more than {longest} tokens ({reason})"
-        self._report(split, len(rows) - len(short), what)
+        self._report(split, len(rows) - len(fitting), what)
         if split == "train" and self.limit is not None:
-            size = min(self.limit, len(short))
-            return random.Random(f"limit {self.seed}").sample(short, size)
-        return short
+            size = min(self.limit, len(fitting))
+            fitting = random.Random(f"limit {self.seed}").sample(fitting, size)
+        if split == "train":
+            self._share_out([names[n] for n in fitting])
+        return [rows[n] for n in fitting]
+
+    def _dialogues(self, split: Split) -> Iterator[tuple[str, Chat]]:
+        """The dialogues of a split, each with the name of the part of a mixture that it is from."""
+        source = self._source(split)
+        for name, part in (source.parts() or {"": source}).items():
+            for dialogue in read_dialogues(part, split, self.prompt):
+                yield name, dialogue
 
     def _longest(self) -> tuple[int, str]:
         """The most tokens of a row, and what says so: `max_length`, or the model's context, beyond
@@ -113,9 +129,13 @@ class ChatData(SourceData):
 
     def _unsolved(self, split: Split) -> int:
         """The number of problems without a worked solution, where these are the dialogues."""
-        if type(self.source).dialogues is not Source.dialogues:
-            return 0
-        return sum(not task.solution for task in read_tasks(self._source(split), split, False))
+        source = self._source(split)
+        return sum(
+            not task.solution
+            for part in source.parts().values() or [source]
+            if part.answers_problems()
+            for task in read_tasks(part, split, graded=False)
+        )
 
     def _source(self, split: Split) -> Source:
         return self.training_source if split == "train" else self.source
@@ -127,7 +147,9 @@ class ChatData(SourceData):
 
     def train_dataloader(self) -> Batches[Row]:
         length = (lambda row: len(row.ids)) if self.shuffle else None
-        return self._training_batches(self.rows["train"], shuffle=self.shuffle, length=length)
+        return self._training_batches(
+            self.rows["train"], shuffle=self.shuffle, length=length, parts=self.parts
+        )
 
     def val_dataloader(self) -> Any:
         rows = self.rows["validation"]

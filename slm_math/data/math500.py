@@ -9,7 +9,7 @@ A row of the published file looks like this (an invented one):
 from __future__ import annotations
 
 from slm_math.answers import gold_answer
-from slm_math.data.base import NoSplit, Source, Split
+from slm_math.data.base import NoProblems, Source, Split
 from slm_math.data.files import FileRow, HubFile
 from slm_math.data.published import checked_limit, existing_path, published_rows
 from slm_math.types import Problem, Task
@@ -33,7 +33,7 @@ class MATH500(Source):
 
     def tasks(self, split: Split) -> list[Task]:
         if split != "test":
-            raise NoSplit(f"MATH-500 is a test set; it has no {split} split")
+            raise NoProblems(f"MATH-500 is a test set; it has no {split} split")
         rows = published_rows(self.path, "test", FILE, any_name=True)
         tasks = [_math500_task(f"{self.name}/test/{i}", row) for i, row in enumerate(rows)]
         return tasks[: self.limit]

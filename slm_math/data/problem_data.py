@@ -44,6 +44,11 @@ class ProblemData(SourceData):
                 f"data.draw {draw} needs pass rates: measure them with slm-math eval and slm-math "
                 "tag, and name the file in data.tags"
             )
+        if draw != "uniform" and source.weights is not None:
+            raise ValueError(
+                f"data.draw {draw} and the weights of {source.name} both decide how often a "
+                "problem is drawn: leave one of them out"
+            )
         self.draw_by = draw
 
     def setup(self, stage: str) -> None:
@@ -58,10 +63,12 @@ class ProblemData(SourceData):
             where = f" with {self.where}" if stage == "fit" and self.where else ""
             raise ValueError(f"{self.source.name} has no problems in the split for {stage}{where}")
         self._say_about(split)
+        if stage == "fit":
+            self._share_out([task.problem.tags.get("source", "") for task in self.tasks])
 
     def train_dataloader(self) -> Batches[Task]:
         if self.draw_by == "uniform":
-            return self._training_batches(self.tasks)
+            return self._training_batches(self.tasks, parts=self.parts)
         rates = pass_rates(self.tasks)
         if self.draw_by == "by_difficulty":
             return self._training_batches(self.tasks, weights=variances(rates))

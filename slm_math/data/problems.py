@@ -10,20 +10,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from slm_math.data.base import Source, Split, read_tasks
-from slm_math.data.files import FORMATS, FileRow, read_rows
+from slm_math.data.chat_forms import LISTS
+from slm_math.data.columns import PROBLEM
+from slm_math.data.files import FileRow, data_files, read_rows
 from slm_math.data.named import source_class
 from slm_math.types import Problem, Task
 
-FIELDS = (
-    "problem",
-    "question",
-    "prompt",
-    "instruction",
-    "query",
-    "text",
-    "messages",
-    "conversation",
-)
+FIELDS = (*PROBLEM, "text", *LISTS)
 GOLDS = ("gold", "ground_truth", "reference", "answer", "final_answer", "solution", "output")
 SOLUTIONS = ("solution", "output", "response", "answer")  # with a gold in another field
 _NAMED = re.compile(r"([A-Za-z_][\w.]*):(\w+)(?:=(.+))?")
@@ -37,7 +30,7 @@ def problems_of(side: str) -> list[Problem]:
     """
     path = Path(side).expanduser()
     if path.exists():
-        problems = [_problem(row) for file in _files(path) for row in read_rows(file)]
+        problems = [_problem(row) for file in data_files(path) for row in read_rows(file)]
     elif named := _NAMED.fullmatch(side):
         tasks = read_tasks(_source(named[1], named[3]), cast(Split, named[2]), graded=False)
         problems = [task.problem for task in tasks]
@@ -69,15 +62,6 @@ def _task(row: FileRow) -> Task:
     if name is not None and row.fields[name] in ("", None):
         return Task(Problem(_id_of(row), ""), row.fields.get(gold), worked)
     return Task(_problem(row), row.fields.get(gold), worked)  # type: ignore[arg-type]
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    files = sorted(file for file in path.rglob("*") if file.suffix in FORMATS and file.is_file())
-    if not files:
-        raise ValueError(f"{path}: no file in this folder ends in {', '.join(FORMATS)}")
-    return files
 
 
 def _source(name: str, path: str | None) -> Source:

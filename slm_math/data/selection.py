@@ -138,7 +138,7 @@ class Selected(Source):
         return [] if self.tags is None else self.tags.names
 
     def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
-        if type(self.source).dialogues is not Source.dialogues:
+        if not self.source.answers_problems():
             raise ValueError(
                 f"data.where and data.tags choose problems, and {type(self.source).__name__} has "
                 "dialogues of its own, which name none: choose the rows in its file"

@@ -1,44 +1,74 @@
-"""The chart of a data card: the share of each part, as bars."""
+"""How often an epoch of training draws from each part of its data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
-MOST = 20  # bars; what is beyond shares one
-LONGEST = 40  # characters of a name
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 
-def draw_shares(file: Path, title: str, rows: Mapping[str, int]) -> None:
-    """Draws the share of each part of a data set as a horizontal bar, as PNG."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+@dataclass(frozen=True)
+class Part:
+    """A part of the training data: its items, and how many of them an epoch draws.
 
-    total = sum(rows.values())
-    bars = sorted(rows.items(), key=lambda part: -part[1])
-    if len(bars) > MOST:
-        others = bars[MOST - 1 :]
-        bars = [*bars[: MOST - 1], (f"{len(others)} others", sum(n for _, n in others))]
-    shares = [100 * count / total for _, count in bars]
-    with rc_context({"font.size": 9, "text.parse_math": False}):
-        figure = Figure(figsize=(7, 1.3 + 0.3 * len(bars)), dpi=120, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        drawn = axes.barh(range(len(bars)), shares, color="#0072b2", height=0.7)
-        axes.bar_label(
-            drawn, [f"{share:.1f} %  ({count:,})" for share, (_, count) in zip(shares, bars)],
-            padding=4,
-        )  # fmt: skip
-        axes.set_yticks(range(len(bars)), [_shortened(name) for name, _ in bars])
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1.4 * max(shares))  # room for the labels
-        axes.set_xlabel("share of the rows in %")
-        axes.set_title(f"{_shortened(title, 2 * LONGEST)}: {total:,} rows", loc="left", pad=10)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(file, format="png")
+    The draws of successive epochs go through one random order after another. So every item is drawn
+    as often as any other of its part (at most once more), whether an epoch repeats items (more
+    draws than items) or leaves some out.
+    """
+
+    name: str
+    indices: tuple[int, ...]
+    draws: int
+
+    def drawn(self, epoch: int, seed: int) -> list[int]:
+        """The indices that an epoch draws, in a random order."""
+        size, start = len(self.indices), epoch * self.draws
+        drawn: list[int] = []
+        while len(drawn) < self.draws:
+            turn, place = divmod(start + len(drawn), size)
+            order = list(self.indices)
+            random.Random(f"{seed} {self.name} {turn}").shuffle(order)
+            drawn += order[place : place + self.draws - len(drawn)]
+        return drawn
 
 
-def _shortened(text: str, most: int = LONGEST) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 3] + "..."
+def parts_of(names: Sequence[str], weights: Mapping[str, float] | None) -> list[Part]:
+    """The parts of items whose parts have these names. An epoch has as many draws as there are
+    items; `weights` gives each part its share of them, and without weights all are drawn once.
+
+    Raises ValueError for a part with a weight and without items, or with items and no weight.
+    """
+    indices: dict[str, list[int]] = {name: [] for name in weights or ()}
+    for index, name in enumerate(names):
+        indices.setdefault(name, []).append(index)
+    if weights is None:
+        return [Part(name, tuple(own), len(own)) for name, own in indices.items()]
+    for name, own in indices.items():
+        if not own and weights[name] > 0:
+            raise ValueError(f"{name} has the weight {weights[name]}, and nothing to train on")
+        if name not in weights:
+            raise ValueError(f"{name} has no weight")
+    draws = _rounded({name: weights[name] for name in indices}, len(names))
+    return [Part(name, tuple(own), draws[name]) for name, own in indices.items() if draws[name]]
+
+
+def _rounded(weights: Mapping[str, float], total: int) -> dict[str, int]:
+    """Whole numbers in the proportion of the weights that add up to `total`."""
+    whole = sum(weights.values())
+    exact = {name: total * weight / whole for name, weight in weights.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    nearest = sorted(exact, key=lambda name: counts[name] - exact[name])  # the largest rest first
+    for name in nearest[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def shares_line(parts: Sequence[Part]) -> str:
+    """The parts in one line: what they have, and what an epoch draws of it."""
+    total = sum(part.draws for part in parts)
+    return ", ".join(
+        f"{part.name} {len(part.indices):,} rows"
+        + ("" if part.draws == len(part.indices) else f" drawn {part.draws:,} times")
+        + f" ({part.draws / total:.1%})"
+        for part in parts
+    )

@@ -12,7 +12,7 @@ from typing import Any, cast
 from slm_math.answers import UNDECIDED, extract, grader_version
 from slm_math.answers.grade import grade_answer
 from slm_math.data.base import Split
-from slm_math.data.files import FORMATS, FileRow, read_rows
+from slm_math.data.files import FileRow, read_rows
 from slm_math.records.eval_folders import evaluation_folders
 from slm_math.records.files import read_manifest, read_records
 from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, TurnEvent
@@ -63,7 +63,7 @@ def read_drafts(path: Path) -> Written:
     if not folders:
         raise ValueError(
             f"{path} holds no drafts: it is no evaluation (neither records.jsonl nor "
-            f"<agent>/records.jsonl), and no file that ends in {', '.join(FORMATS)}"
+            f"<agent>/records.jsonl), and no file of rows"
         )
     parts = [_of_evaluation(folder) for folder in folders]
     reasons = dict.fromkeys(reason for part in parts for reason in part.left_out)

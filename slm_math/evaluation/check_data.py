@@ -13,7 +13,7 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
-from slm_math.data.base import NoSplit, Source, Split
+from slm_math.data.base import NoProblems, Source, Split
 from slm_math.data.checks import check_tasks
 from slm_math.data.findings import (
     ERRORS,
@@ -113,7 +113,7 @@ def _read(
     for split in wanted or get_args(Split):
         try:
             tasks = list(source.tasks(split))
-        except (NoSplit, FileNotFoundError) as error:
+        except (NoProblems, FileNotFoundError) as error:
             absent.append(str(error))
         except ValueError as error:
             findings.append(Finding("unreadable", split, "", str(error)))

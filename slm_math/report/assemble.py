@@ -31,7 +31,13 @@ from slm_math.report.process import (
     outcomes,
     verdict_calibration,
 )
-from slm_math.report.tables import metrics_table, settings_table, summary_table, tag_table
+from slm_math.report.tables import (
+    metrics_table,
+    settings_table,
+    shares_table,
+    summary_table,
+    tag_table,
+)
 from slm_math.report.text import line
 from slm_math.report.transcripts import browser
 
@@ -114,11 +120,12 @@ def sections(
         for name, runs in groups.items()
         for tag in tags(runs)
     ]
+    trained_on = [shares_table(run, parts) for run, parts in material.shares.items()]
     accuracy = _each(groups, partial(_accuracy, places))
     every = [
         Section("results", "Results", summaries, folded=metrics),
         Section("comparison", "Comparison", compared),
-        Section("training", "Training", plots=list(_training(material, places))),
+        Section("training", "Training", trained_on, plots=list(_training(material, places))),
         Section("accuracy", "Accuracy", plots=accuracy, folded=by_tags),
         Section(
             "process", "Rounds, verdicts, votes", plots=_each(groups, partial(_process, places))

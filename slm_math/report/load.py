@@ -63,6 +63,7 @@ class Material:
     runs: tuple[AgentRun, ...]
     curves: tuple[AccuracyCurve, ...] = ()
     rewards: tuple[RewardCurve, ...] = ()
+    shares: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # run -> part -> counts
     notes: tuple[str, ...] = ()  # what is not shown, and why
 
 
@@ -82,6 +83,7 @@ def load(folders: Sequence[str]) -> Material:
     agents: list[tuple[str, str, Path]] = []  # (folder as named, agent, its folder)
     trainings: list[tuple[str, list[Path]]] = []  # (folder, its evaluations in order)
     rewards: list[RewardCurve] = []
+    shares: dict[str, Mapping[str, Any]] = {}
     notes: list[str] = []
     for folder in folders:
         root = Path(folder)
@@ -98,6 +100,8 @@ def load(folders: Sequence[str]) -> Material:
             agents += [(folder, *item) for item in evaluation_folders(stages[-1]).items()]
             trainings.append((folder, stages))
             curve, reason = reward_curve(root)
+            if isinstance(parts := read_run(root).get("shares"), dict):
+                shares[folder] = parts
             rewards += curve
             notes += told + reason
         else:
@@ -112,7 +116,7 @@ def load(folders: Sequence[str]) -> Material:
         curve for folder, stages in trainings for curve in _accuracy_curves(folder, stages, named)
     ]
     runs = _numbered([_read(name, path) for path, name in named.items()])
-    return Material(tuple(runs), tuple(curves), tuple(rewards), tuple(notes))
+    return Material(tuple(runs), tuple(curves), tuple(rewards), shares=shares, notes=tuple(notes))
 
 
 def _unique_names(paths: Sequence[tuple[str, ...]]) -> list[str]:

@@ -171,6 +171,17 @@ def _metric(name: str, values: Mapping[str, float], summary: Summary) -> str:
     )
 
 
+def shares_table(run: str, parts: Mapping[str, Mapping[str, int]]) -> Table:
+    """What a training run's data consists of, and what an epoch draws of each part."""
+    total = sum(part["draws"] for part in parts.values())
+    rows = tuple(
+        (line(name), f"{part['items']}", f"{part['draws']}", percent(part["draws"] / total))
+        for name, part in parts.items()
+    )
+    columns = ("data set", "rows", "draws per epoch", "share")
+    return Table(f"Training data of {line(run, 60)}", columns, rows)
+
+
 def settings_table(run: AgentRun) -> Table:
     """The settings of a run: its manifest, key by key."""
     times = {name: run.manifest.get(name) for name in ("started", "finished")}

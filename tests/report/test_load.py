@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from slm_math.metrics.intervals import clustered
 from slm_math.report.accuracy import tag_summaries, tags
 from slm_math.report.load import load
 from slm_math.report.process import round_points, vote_bins
+from slm_math.report.tables import shares_table
 
 
 def names(*folders: Path) -> list[str]:
@@ -83,6 +85,17 @@ def test_a_training_run_is_its_last_epoch_and_a_curve(tmp_path: Path) -> None:
     assert [(x, s.accuracy) for x, s in epochs.points] == [(0, 0.2), (3, 0.4), (10, 0.6), (11, 0.8)]
     assert [(x, s.accuracy) for x, s in steps.points] == [(0, 0.2), (7, 0.4)]
     assert material.rewards[0].points == ((0, 0.5), (2, 0.75))
+
+
+def test_the_parts_of_a_training_run_s_data_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "t" / "eval" / "epoch-0" / "a", [record(0, True)])
+    shares = {"gsm8k": {"items": 12, "draws": 9}, "math": {"items": 24, "draws": 27}}
+    manifest = {"run": "1", "started": "2026-01-31T23:59:59Z", "policy": None, "shares": shares}
+    (tmp_path / "t" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    [(run, parts)] = load([str(tmp_path / "t")]).shares.items()
+    table = shares_table("t", parts)
+    assert run == str(tmp_path / "t")
+    assert table.rows == (("gsm8k", "12", "9", "25.0 %"), ("math", "24", "27", "75.0 %"))
 
 
 def test_folders_that_hold_no_evaluation_are_named(tmp_path: Path) -> None:

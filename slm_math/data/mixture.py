@@ -1,0 +1,179 @@
+"""Mixture: several data sets as one, with shares of the draws and without repeated problems.
+
+source:
+  class_path: Mixture
+  sources:
+    gsm8k: {class_path: GSM8K}
+    math: {class_path: MATH}
+  weights: {gsm8k: 0.3, math: 0.7}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, cast
+
+from slm_math.data.base import NoProblems, Source, Split, read_dialogues, read_tasks
+from slm_math.data.files import HubFile
+from slm_math.data.identity import problem_key
+from slm_math.data.own_files import SPLITS
+from slm_math.data.published import checked_limit
+from slm_math.types import Chat, Task
+
+
+class Mixture(Source):
+    """Several data sets as one. Ids of problems are those of the data sets; the tag `source` has
+    the name of the part.
+
+    A problem (text, choices, images, draft) that several data sets have is taken from the first of
+    them, and one that any of them tests or validates on is not trained on. Validation and test
+    have every problem once; weights act on training alone.
+
+    Args:
+        sources: name -> data set.
+        weights: name -> its share of what an epoch of training draws; they need not add up to 1. An
+            epoch has as many draws as there are rows in all. A data set with more draws than rows
+            repeats rows, one with fewer goes on with the others in the next epoch. By default every
+            row is drawn once, so that shares are those of the sizes.
+        limits: name -> train on its first so many problems or dialogues only.
+    """
+
+    name = "mixture"
+
+    def __init__(
+        self,
+        sources: dict[str, Source],
+        weights: dict[str, float] | None = None,
+        limits: dict[str, int] | None = None,
+    ) -> None:
+        if not sources:
+            raise ValueError("Mixture.sources names no data set")
+        for option, values in {"weights": weights, "limits": limits}.items():
+            unknown = set(values or ()) - set(sources)
+            if unknown:
+                raise ValueError(
+                    f"Mixture.{option} names {', '.join(sorted(unknown))}; the sources are "
+                    f"{', '.join(sources)}"
+                )
+        if weights is not None:
+            if missing := set(sources) - set(weights):
+                raise ValueError(
+                    f"Mixture.weights has none for {', '.join(sorted(missing))}: give every source "
+                    "one (0 leaves it out), or none to any"
+                )
+            if min(weights.values()) < 0 or not 0 < sum(weights.values()) < float("inf"):
+                raise ValueError(f"Mixture.weights must be positive numbers, got {weights}")
+        self.sources, self.weights = sources, weights
+        self.limits = {name: checked_limit(limit) for name, limit in (limits or {}).items()}
+
+    def parts(self) -> dict[str, Source]:
+        used = [name for name in self.sources if not self.weights or self.weights[name] > 0]
+        return {name: MixturePart(self, name) for name in used}
+
+    def tasks(self, split: Split) -> list[Task]:
+        return [task for name in self.parts() for task in self._kept[split].get(name, [])]
+
+    def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
+        return [chat for part in self.parts().values() for chat in part.dialogues(split, prompt)]
+
+    def about(self, split: Split) -> str:
+        lines = [source.about(split) for source in self.sources.values()]
+        if left_out := self._left_out[split]:
+            every = ", ".join(f"{count} of {name}" for name, count in left_out.items())
+            lines.append(f"{self.name}/{split}: problems left out that another part has: {every}")
+        return "\n".join(filter(None, lines))
+
+    def hub_files(self) -> list[HubFile]:
+        return [file for source in self.sources.values() for file in source.hub_files()]
+
+    @cached_property
+    def _read(self) -> dict[tuple[str, Split], list[Task]]:
+        """The problems of all data sets in all splits that they have."""
+        return {
+            (name, split): list(_tagged(name, _tasks(source, split)))
+            for name, source in self.sources.items()
+            for split in SPLITS
+        }
+
+    @cached_property
+    def _kept(self) -> dict[Split, dict[str, list[Task]]]:
+        """The problems of each split by data set, without those that another part has."""
+        kept: dict[Split, dict[str, list[Task]]] = {split: {} for split in SPLITS}
+        elsewhere: set[str] = set()  # what later splits have
+        for split in reversed(SPLITS):
+            owners: dict[str, str] = {}
+            for name in self.parts():
+                for task in self._read[name, split]:
+                    key = problem_key(task.problem)
+                    if key not in elsewhere and owners.setdefault(key, name) == name:
+                        kept[split].setdefault(name, []).append(task)
+            elsewhere |= set(owners)
+        for name, limit in self.limits.items():
+            kept["train"][name] = kept["train"].get(name, [])[:limit]
+        return kept
+
+    @cached_property
+    def _left_out(self) -> dict[Split, dict[str, int]]:
+        counts: dict[Split, dict[str, int]] = {split: {} for split in SPLITS}
+        for split in SPLITS:
+            for name in self.parts():
+                limit = self.limits.get(name) if split == "train" else None
+                count = len(self._read[name, split]) - len(self._kept[split].get(name, []))
+                if count and limit is None:
+                    counts[split][name] = count
+        return counts
+
+    def dialogues_of(self, name: str, split: Split, prompt: str) -> list[Chat]:
+        """The dialogues of a data set: those of its problems that are kept, or its own ones, which
+        are no problems here; of these, equal ones count once.
+        """
+        source = self.sources[name]
+        if source.answers_problems():
+            return Source.dialogues(MixturePart(self, name), split, prompt)
+        try:
+            chats = list(dict.fromkeys(read_dialogues(source, split, prompt)))
+        except (NoProblems, FileNotFoundError):
+            if split == "train":
+                raise
+            return []
+        return chats[: self.limits.get(name)] if split == "train" else chats
+
+    def tasks_of(self, name: str, split: Split) -> list[Task]:
+        return self._kept[split].get(name, [])
+
+
+class MixturePart(Source):
+    """One data set of a mixture, as the mixture sees it."""
+
+    def __init__(self, mixture: Mixture, part: str) -> None:
+        self.mixture, self.part = mixture, part
+        self.name = mixture.sources[part].name
+
+    def tasks(self, split: Split) -> list[Task]:
+        return self.mixture.tasks_of(self.part, split)
+
+    def answers_problems(self) -> bool:
+        return self.mixture.sources[self.part].answers_problems()
+
+    def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
+        return self.mixture.dialogues_of(self.part, split, prompt)
+
+
+def _tasks(source: Source, split: Split) -> list[Task]:
+    """The problems of a split; none if the data set has no such split, or dialogues only."""
+    try:
+        return read_tasks(source, split, graded=False)
+    except NoProblems:
+        return []
+    except FileNotFoundError:
+        if split == "train":
+            raise
+        return []
+
+
+def _tagged(name: str, tasks: list[Task]) -> Iterator[Task]:
+    for task in tasks:
+        tags: Any = {"source": name} | dict(task.problem.tags)
+        yield replace(task, problem=replace(task.problem, tags=cast(dict, tags)))

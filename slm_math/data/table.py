@@ -1,0 +1,167 @@
+"""Table: problems in any file of rows, with columns of any names.
+
+Rows that are read without options (invented ones):
+
+    {"question": "What is 15 % of 80?", "answer": "12"}
+    {"problem": "What is 15 % of 80?", "solution": "0.15*80 = 12, so \\\\boxed{12}.", "level": "1"}
+    {"instruction": "Compute", "input": "15 % of 80", "output": "0.15*80 = 12. #### 12"}
+    {"messages": [{"role": "user", "content": "15 % of 80?"},
+                  {"role": "assistant", "content": "The answer is 12."}]}
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import get_args
+
+from slm_math.answers import gold_answer
+from slm_math.data.base import Source, Split
+from slm_math.data.chat_forms import LISTS, read_chat
+from slm_math.data.columns import ANSWER, ID, PROBLEM, SOLUTION, usual_column
+from slm_math.data.files import FileRow
+from slm_math.data.own_files import Item, existing_paths, items_of, rows_by_split
+from slm_math.data.published import checked_fraction, checked_limit
+from slm_math.types import AnswerType, Problem, Task
+
+
+class Table(Source):
+    """Problems in JSON Lines, JSON, CSV, TSV or Parquet files, or .gz of these, with named columns.
+
+    Columns that no option names are found by usual names: problem, question, instruction (with
+    input), query, prompt or input; answer, gold, ground_truth, expected_answer, final_answer,
+    reference_answer or target; solution, output, response, completion or rationale. Two columns
+    that may be meant are refused. Rows of messages have one question and one reply. The reference
+    answer is that of the answer's column, which may hold a worked solution, or that at the end of
+    the solution. Solutions are imitated by supervised fine-tuning.
+
+    Args:
+        path: a file, a folder, or a list of these. Files whose names begin with test are the test
+            split; validation, valid, val or dev as the first word means validation.
+        problem: the column of the problem.
+        answer: the column of the reference answer.
+        solution: the column of the worked solution.
+        choices: the column of the choices, a list of texts; by default `choices`.
+        answer_type: math, mc or num, for all rows; by default the row's column `answer_type`, else
+            mc for rows with choices and math for others.
+        tolerance: for num, of all rows: 0.01 is absolute, "1%" relative; by default the row's
+            column `tolerance`, else none.
+        id: the column of the ids; by default id, unique_id, problem_id or question_id, else rows
+            are numbered.
+        tags: columns whose values become tags of the problems, for `--where` and `--by`.
+        name: what ids begin with; two tables of a mixture need two names.
+        validation: the share of the problems in training files that is held out for validation.
+        limit: keep only the first problems of each split.
+    """
+
+    def __init__(
+        self,
+        path: str | list[str],
+        problem: str | None = None,
+        answer: str | None = None,
+        solution: str | None = None,
+        choices: str | None = None,
+        answer_type: AnswerType | None = None,
+        tolerance: float | str | None = None,
+        id: str | None = None,
+        tags: list[str] | None = None,
+        name: str = "table",
+        validation: float = 0.05,
+        limit: int | None = None,
+    ) -> None:
+        self.paths = existing_paths(path, "Table")
+        self.named = {"problem": problem, "answer": answer, "solution": solution, "id": id}
+        self.choices, self.tags = choices, tags or []
+        self.answer_type, self.tolerance = answer_type, tolerance
+        self.name = name
+        self.validation, self.limit = checked_fraction(validation), checked_limit(limit)
+
+    def tasks(self, split: Split) -> list[Task]:
+        return items_of(self._items, split, self.validation)[: self.limit]
+
+    @cached_property
+    def _items(self) -> list[Item[Task]]:
+        rows = rows_by_split(self.paths)
+        if not rows:
+            raise ValueError(f"{', '.join(map(str, self.paths))}: holds no rows")
+        columns = self._columns([row for _, row in rows])
+        tasks = [self._task(number, row, columns) for number, (_, row) in enumerate(rows)]
+        return [Item(split, task.problem.text, task) for (split, _), task in zip(rows, tasks)]
+
+    def _columns(self, rows: list[FileRow]) -> dict[str, str]:
+        """Which column has what: those of the options, and the others by their usual names."""
+        names = {name for row in rows for name, value in row.fields.items() if value is not None}
+        place, shown = self.paths[0], ", ".join(sorted(names))
+        columns = {option: name for option, name in self.named.items() if name is not None}
+        if missing := [name for name in (*columns.values(), *self.tags) if name not in names]:
+            raise ValueError(f"{place}: no row has the column {missing[0]!r}; there are {shown}")
+        left = names - set(columns.values())
+        if "instruction" in left:
+            left -= {"input"}  # which belongs to the instruction
+        usual = {"problem": PROBLEM, "answer": ANSWER, "solution": SOLUTION, "id": ID}
+        for option in [option for option in usual if option not in columns]:
+            try:
+                column = usual_column(left, usual[option], option)
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from None
+            if column is not None:
+                columns[option] = column
+        asked = "problem" in columns and ("answer" in columns or "solution" in columns)
+        if not asked and not names & set(LISTS):
+            raise ValueError(
+                f"{place}: no column has a usual name of "
+                f"{'an answer or a solution' if 'problem' in columns else 'a problem'}: name it "
+                f"with the options problem, answer and solution; there are {shown}"
+            )
+        return columns
+
+    def _task(self, number: int, row: FileRow, columns: dict[str, str]) -> Task:
+        if "problem" in columns:
+            text, solution = self._asked(row, columns["problem"]), None
+            if row.fields.get(columns.get("solution", "")) is not None:
+                solution = row.text(columns["solution"])
+        else:
+            text, solution = _exchange(row)
+        answer = None
+        if row.fields.get(columns.get("answer", "")) is not None:
+            answer = row.text(columns["answer"])
+        if answer is None and solution is None:
+            name = columns.get("answer", columns.get("solution", "answer"))
+            raise row.error(name, "is missing, and there is no solution instead")
+        if solution is None and answer and gold_answer(answer) != answer.strip():
+            solution = answer  # a worked one, which ends in the answer
+        choices = self._choices(row)
+        kind = self.answer_type or row.fields.get("answer_type") or ("mc" if choices else "math")
+        if kind not in get_args(AnswerType):
+            raise row.error("answer_type", f"is {kind!r:.40}, which is none of {AnswerType}")
+        name = str(row.fields[columns["id"]]) if "id" in columns else str(number)
+        tags = {tag: str(row.fields[tag]) for tag in self.tags if row.fields.get(tag) is not None}
+        problem = Problem(f"{self.name}/{name}", text, kind, choices, tags=tags)
+        tolerance = self.tolerance if self.tolerance is not None else row.fields.get("tolerance")
+        return Task(problem, answer if answer is not None else solution or "", solution, tolerance)
+
+    def _asked(self, row: FileRow, column: str) -> str:
+        text = row.text(column)
+        return f"{text}\n{row.text('input')}" if _has_input(row, column) else text
+
+    def _choices(self, row: FileRow) -> tuple[str, ...]:
+        name = self.choices or "choices"
+        choices = row.fields.get(name)
+        if choices is None and self.choices is None:
+            return ()
+        if not isinstance(choices, list) or not all(isinstance(one, str) for one in choices):
+            raise row.error(name, "must be a list of texts")
+        return tuple(choices)
+
+
+def _has_input(row: FileRow, column: str) -> bool:
+    return column == "instruction" and bool(row.fields.get("input"))
+
+
+def _exchange(row: FileRow) -> tuple[str, str]:
+    """Question and reply of a chat of two messages."""
+    chat = read_chat(row)
+    if [message.role for message in chat] != ["user", "assistant"]:
+        raise ValueError(
+            f"{row.place}: a chat of a table has one question and one reply; use Chats for others"
+        )
+    return chat[0].text, chat[1].text
