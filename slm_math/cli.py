@@ -37,6 +37,10 @@ COMMANDS = {
         "slm_math.evaluation.overlap_table:overlap_files",
         "find test problems among training problems",
     ),
+    "build-data": (
+        "slm_math.synthesis.building:build_data",
+        "build data to train on from evaluations: drafts, corrections, trajectories, preferences",
+    ),
     "sandbox": (
         "slm_math.sandbox.serve:serve",
         "run programs for machines that cannot confine them",
@@ -47,7 +51,7 @@ COMMANDS = {
         "download the models and data sets that configs name, for offline use",
     ),
 }
-# command -> the options that its positional arguments fill; a star takes all of them
+# command -> the options that its positional arguments fill; a star takes all that are left
 POSITIONAL = {
     "export": "checkpoint",
     "grade": "file",
@@ -55,11 +59,15 @@ POSITIONAL = {
     "compare": "folders*",
     "report": "folders*",
     "overlap": "train test",
+    "build-data": "kind folders*",
 }
 FLAGS = {
     "grade": ("--verify", "--last_number"),
     "export": ("--merge",),
+    "build-data": ("--balance",),
 }  # options that need no value to be true
+
+PAIRS = {"build-data": ("--pass_rate",)}  # options of two values
 
 # packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(
@@ -171,7 +179,9 @@ def _command(name: str, arguments: list[str]) -> None:
     module, _, attribute = COMMANDS[name][0].partition(":")
     function = getattr(import_module(module), attribute)
     if name in POSITIONAL:
-        positional, arguments = _positional(arguments, FLAGS.get(name, ()))
+        positional, arguments = _positional(
+            arguments, FLAGS.get(name, ()), pairs=PAIRS.get(name, ())
+        )
         arguments = [
             *_as_options(name, positional),
             *("--out" if argument == "-o" else argument for argument in arguments),
@@ -193,18 +203,25 @@ def _command(name: str, arguments: list[str]) -> None:
 def _as_options(name: str, positional: list[str]) -> list[str]:
     """Positional arguments as options: `results FOLDER FOLDER`, `overlap TRAIN TEST`."""
     options = POSITIONAL[name].split()
-    if options[0].endswith("*"):
-        return [f"--{options[0][:-1]}={json.dumps(positional)}"] if positional else []
+    filled = [f"--{option}={value}" for option, value in zip(options, positional)]
+    if options[-1].endswith("*"):
+        single = len(options) - 1
+        rest = positional[single:]
+        return filled[:single] + ([f"--{options[-1][:-1]}={json.dumps(rest)}"] if rest else [])
     if len(positional) > len(options):
         raise ValueError(
             f"slm-math {name} takes {len(options)} ({', '.join(options)}), got "
             f"{', '.join(positional)}"
         )
-    return [f"--{option}={value}" for option, value in zip(options, positional)]
+    return filled
 
 
-def _positional(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The positional arguments, and all others, with flags as `--flag=true`."""
+def _positional(
+    arguments: list[str], flags: tuple[str, ...], pairs: tuple[str, ...] = ()
+) -> tuple[list[str], list[str]]:
+    """The positional arguments, and all others, with flags as `--flag=true` and options of two
+    values as `--option=[a, b]`.
+    """
     positional: list[str] = []
     rest: list[str] = []
     remaining = deque(arguments)
@@ -214,6 +231,8 @@ def _positional(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str]
             positional.append(argument)
         elif argument in flags and (not remaining or remaining[0] not in ("true", "false")):
             rest.append(f"{argument}=true")
+        elif argument in pairs and len(remaining) > 1 and not remaining[0].startswith("["):
+            rest.append(f"{argument}=[{remaining.popleft()}, {remaining.popleft()}]")
         else:
             rest.append(argument)
             if (

@@ -1,0 +1,185 @@
+"""Drafts to judge: attempts labeled by the grader, and perturbed ones, right and wrong in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+from slm_math.answers import grader_version
+from slm_math.data.attempts import Attempt
+from slm_math.data.base import Split
+from slm_math.data.normalized import normalized
+from slm_math.data.written_drafts import SILENT, written_draft
+from slm_math.synthesis.broken_code import BROKEN_CODE, broken_code
+from slm_math.synthesis.built import SPLITS, Built, Made, Options, about_problem, order, receipt
+from slm_math.synthesis.perturb import TEXT_KINDS
+from slm_math.synthesis.regraded import Outcome, perturbed_answer
+from slm_math.synthesis.programs import Programs
+from slm_math.synthesis.sources import Evaluations
+from slm_math.types import Draft
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """A draft with its label: whether its answer is right. `kind` is that of its perturbation."""
+
+    attempt: Attempt
+    draft: Draft
+    right: bool
+    kind: str | None = None
+
+    @property
+    def part(self) -> str:
+        if self.kind is not None:
+            return f"perturbed: {self.kind}"
+        return "right" if self.right else "wrong"
+
+
+def build_drafts(evaluations: Evaluations, options: Options, programs: Programs) -> Built:
+    """Rows that `Drafts` reads. In every split at most the share `perturb` of them is perturbed."""
+    built = Built()
+    refuse_verdicts(evaluations)
+    stated = [each for each in evaluations.attempts if each.record.answer is not None]
+    built.left_out[SILENT] += len(evaluations.attempts) - len(stated)
+    drafts = _different([_real(attempt) for attempt in stated], built)
+    if options.per_problem is not None:
+        drafts = _capped(drafts, evaluations, options)
+    kinds = {draft.right for draft in drafts}
+    if options.balance and True not in kinds:
+        raise ValueError(
+            f"all {len(drafts)} attempts are wrong, so there is nothing to tell apart: evaluate "
+            "with more samples, on easier problems, or with another model"
+        )
+    for split in SPLITS:
+        own = [draft for draft in drafts if evaluations.split(draft.attempt) == split]
+        made = _of_split(own, options, programs, built)
+        built.rows += [_row(draft, split) for draft in made]
+    if not built.rows:
+        raise ValueError(
+            f"all {len(drafts)} attempts are right, so there is nothing to tell apart: add "
+            "perturbed drafts with --perturb 0.3, or evaluate at a higher temperature"
+        )
+    return built
+
+
+def refuse_verdicts(evaluations: Evaluations) -> None:
+    """Raises ValueError for attempts that are verdicts on drafts."""
+    for attempt in evaluations.attempts:
+        if attempt.record.answer_type == "verdict":
+            raise ValueError(
+                f"{attempt.folder} holds verdicts on drafts: name the evaluation in which the "
+                "drafts were written"
+            )
+
+
+def _real(attempt: Attempt) -> Labeled:
+    written = written_draft(attempt)
+    return Labeled(attempt, written.draft, written.right)
+
+
+def _different(drafts: Sequence[Labeled], built: Built) -> list[Labeled]:
+    """Each draft of a problem once: two that differ in printing only are one."""
+    different = {
+        (normalized(each.attempt.problem.statement), normalized(each.draft.text), each.right): each
+        for each in reversed(drafts)
+    }
+    built.left_out["equal to another draft"] += len(drafts) - len(different)
+    return list(reversed(different.values()))
+
+
+def _capped(
+    drafts: Sequence[Labeled], evaluations: Evaluations, options: Options
+) -> list[Labeled]:
+    """Of each problem at most so many drafts, right and wrong ones in turn."""
+    assert options.per_problem is not None
+    by_problem: dict[str, list[Labeled]] = {}
+    for draft in _sorted(drafts, options.seed):
+        by_problem.setdefault(normalized(draft.attempt.problem.statement), []).append(draft)
+    return [
+        draft
+        for own in by_problem.values()
+        for draft in in_turn(*_sides(own))[: options.per_problem]
+    ]
+
+
+def _of_split(
+    drafts: Sequence[Labeled], options: Options, programs: Programs, built: Built
+) -> list[Labeled]:
+    """The drafts of a split: real ones and perturbed ones, in the order in which they are written.
+
+    With `balance` half of them are wrong. A perturbed draft takes the place of a real wrong one.
+    """
+    right, wrong = _sides(_sorted(drafts, options.seed))
+    share = options.perturb
+    if not options.balance:
+        wanted = round(share / (1 - share) * len(drafts))
+        return in_turn(right, [*wrong, *_perturbed(right, wanted, options, programs, built)])
+    # n wrong drafts, 2 * share * n of them perturbed: the real ones must suffice for the others
+    most = len(right) if share >= 0.5 else min(len(right), int(len(wrong) / (1 - 2 * share)))
+    extra = _perturbed(right, round(2 * share * most), options, programs, built)
+    n = min(len(right), len(wrong) + len(extra))
+    wrong = _sorted([*wrong[: n - len(extra)], *extra], options.seed)
+    return in_turn(right[:n], wrong)
+
+
+def _perturbed(
+    right: Sequence[Labeled],
+    wanted: int,
+    options: Options,
+    programs: Programs,
+    built: Built,
+) -> list[Labeled]:
+    """So many perturbed drafts, of right ones and with a wrong answer, the kinds in turn."""
+    if not wanted:
+        return []
+    queues: list[list[Labeled]] = []
+    for kind in (*TEXT_KINDS, BROKEN_CODE):
+        outcomes = (
+            broken_code([(each.attempt, each.draft) for each in right], options.seed, programs)
+            if kind == BROKEN_CODE
+            else [perturbed_answer(each.attempt, each.draft, kind, options.seed) for each in right]
+        )
+        queues.append(
+            [
+                Labeled(each.attempt, outcome.draft, False, kind)
+                for each, outcome in zip(right, outcomes)
+                if outcome.draft is not None
+            ]
+        )
+        _count(outcomes, built)
+    return _different(in_turn(*queues), Built())[:wanted]
+
+
+def _count(outcomes: Sequence[Outcome], built: Built) -> None:
+    for outcome in outcomes:
+        built.left_out["perturbed, and the answer is still right"] += outcome.still_right
+
+
+def in_turn(*queues: Sequence[Labeled]) -> list[Labeled]:
+    """One of each queue, and again, until all are empty."""
+    return [each for each in chain.from_iterable(zip_longest(*queues)) if each is not None]
+
+
+def _sides(drafts: Sequence[Labeled]) -> tuple[list[Labeled], list[Labeled]]:
+    return [each for each in drafts if each.right], [each for each in drafts if not each.right]
+
+
+def _sorted(drafts: Sequence[Labeled], seed: int) -> list[Labeled]:
+    def key(each: Labeled) -> str:
+        return order(seed, each.attempt.problem.statement, each.draft.text, each.draft.answer)
+
+    return sorted(drafts, key=key)
+
+
+def _row(labeled: Labeled, split: Split) -> Made:
+    attempt = labeled.attempt
+    row = {
+        **about_problem(attempt),
+        "draft": labeled.draft.text,
+        "answer": labeled.draft.answer,
+        "correct": labeled.right,
+        "grader": grader_version(),
+        "receipt": receipt(attempt, perturbation=labeled.kind),
+    }
+    return Made(row, split, attempt.problem, labeled.part)
