@@ -22,8 +22,9 @@ from slm_math.data.attempts import (
     read_attempts,
 )
 from slm_math.data.base import Split
+from slm_math.data.conversations import goes_on, is_shown_output
 from slm_math.data.files import FORMATS, FileRow, read_rows, split_files
-from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, TurnEvent
+from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, RunEvent, TurnEvent
 from slm_math.types import Draft, Problem, Task
 
 GIVEN = "given"  # the grader of a label that a row states, without saying whose it is
@@ -122,18 +123,32 @@ def draft_text(record: Record) -> str:
     the programs, their output and the replies that led to it in the same attempt. Only the role
     that spoke first writes drafts.
     """
-    role = record.turns[0].role
-    attempts: list[list[TurnEvent]] = [[]]
-    for event in record.events:
-        if isinstance(event, TurnEvent) and event.role == role:
-            attempts[-1].append(event)
-        elif isinstance(event, NoteEvent) and event.kind in (*GRADED, "verdict"):
-            attempts.append([])
-    turns = [(turn, attempt) for attempt in attempts for turn in attempt]
+    turns = [(turn, attempt) for attempt in _attempts(record) for turn in attempt]
     stating = [pair for pair in turns if _states(pair[0].reply, record)]
     last, attempt = (stating or turns)[-1]
     begin = next(turn for turn in attempt if last.prompt[: len(turn.prompt)] == turn.prompt)
     return "\n\n".join(_texts(last.prompt[len(begin.prompt) :], last.reply))
+
+
+def _attempts(record: Record) -> list[list[TurnEvent]]:
+    """The turns of the role that spoke first, by attempt: a draft or a verdict on it ends one,
+    unless the reply to a program's output goes on with it.
+    """
+    role = record.turns[0].role
+    attempts: list[list[TurnEvent]] = [[]]
+    ended, runs = False, []
+    for event in record.events:
+        if isinstance(event, RunEvent):
+            runs.append(event)
+        elif isinstance(event, NoteEvent):
+            ended = ended or event.kind in (*GRADED, "verdict")
+        elif event.role == role:
+            goes = bool(attempts[-1]) and goes_on(event, attempts[-1][-1])
+            if ended and not (goes and is_shown_output(event, runs[-1:])):
+                attempts.append([])
+            attempts[-1].append(event)
+            ended = False
+    return attempts
 
 
 def _texts(messages: Sequence[ChatMessage], reply: str) -> Iterator[str]:

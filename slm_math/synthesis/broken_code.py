@@ -10,20 +10,21 @@ import keyword
 import random
 import tokenize
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from dataclasses import replace
 
-from slm_math.agents.coding import program_answer
-from slm_math.answers import extract
+from slm_math.agents.coding import last_line, program_answer
+from slm_math.agents.replies import stated_answer
 from slm_math.data.attempts import Attempt
 from slm_math.records.record import RunEvent
 from slm_math.synthesis.built import order
 from slm_math.synthesis.computations import parsed
 from slm_math.synthesis.programs import Programs
 from slm_math.synthesis.regraded import Outcome, is_right
-from slm_math.types import Draft, Run, RunPython, RunResult
+from slm_math.types import Draft, Run, RunPython
 
 BROKEN_CODE = "broken code"
 TRIES = 3  # changed programs of one draft that run, until one prints a wrong answer
+BATCH = 16  # drafts at least whose programs run at once
 _SWAPPED = {"+": "-", "-": "+", "*": "+", "/": "*", "//": "*", "%": "//"}
 _SWAPPED |= {"+=": "-=", "-=": "+=", "*=": "+=", "<": "<=", "<=": "<", ">": ">=", ">=": ">"}
 
@@ -61,85 +62,87 @@ def _is_binary(before: tokenize.TokenInfo) -> bool:
 
 
 def broken_code(
-    drafts: Sequence[tuple[Attempt, Draft]], seed: int, programs: Programs
+    drafts: Sequence[tuple[Attempt, Draft]], wanted: int, seed: int, programs: Programs
 ) -> list[Outcome]:
     """For each right draft, one whose last program is broken, prints something else when it runs,
-    and so leads to a wrong answer.
+    and so leads to a wrong answer. No more programs run than `wanted` outcomes need.
     """
+    outcomes = [Outcome()] * len(drafts)
+    written = [i for i, (attempt, draft) in enumerate(drafts) if _run_of(attempt, draft)]
+    while written and (missing := wanted - sum(o.draft is not None for o in outcomes)) > 0:
+        some, written = written[: max(missing, BATCH)], written[max(missing, BATCH) :]
+        for i, outcome in zip(some, _broken([drafts[i] for i in some], seed, programs)):
+            outcomes[i] = outcome
+    return outcomes
+
+
+def _broken(
+    drafts: Sequence[tuple[Attempt, Draft]], seed: int, programs: Programs
+) -> list[Outcome]:
     runs = [_run_of(attempt, draft) for attempt, draft in drafts]
-    changed: list[list[RunPython]] = []
-    for (attempt, _), run in zip(drafts, runs):
-        rng = random.Random(order(seed, BROKEN_CODE, attempt.problem.statement, run and run.code))
-        codes = islice(broken(run.code, rng), TRIES) if run is not None else ()
-        changed.append([RunPython(code, run.earlier) for code in codes] if run else [])
-    requests = [RunPython(run.code, run.earlier) for run in runs if run is not None]
-    requests += [request for some in changed for request in some]
-    programs.run(requests, "broken programs")
-    return [
-        _first_wrong(attempt, draft, run, some, programs)
-        for (attempt, draft), run, some in zip(drafts, runs, changed)
+    found = [Outcome()] * len(drafts)
+    codes = [
+        broken(run.code, random.Random(order(seed, attempt.problem.statement, run.code)))
+        for (attempt, _), run in zip(drafts, runs)
+        if run is not None
     ]
+    for _ in range(TRIES):
+        trying = {
+            i: RunPython(code, run.earlier)
+            for i, run in enumerate(runs)
+            if run and found[i].draft is None and (code := next(codes[i], None)) is not None
+        }
+        results = programs.run(list(trying.values()), "programs with a mistake")
+        for (i, request), after in zip(trying.items(), results):
+            attempt, draft = drafts[i]
+            made = _draft(attempt, draft, Run(request.code, after, request.earlier))
+            found[i] = replace(made, still_right=found[i].still_right + made.still_right)
+    return found
 
 
 def _run_of(attempt: Attempt, draft: Draft) -> RunEvent | None:
-    """The last program of a draft, if the draft shows it once."""
+    """The last program of a right draft, if the draft shows it once and it printed the answer."""
     runs = [run for run in attempt.record.runs if run.ok and draft.text.count(run.code) == 1]
-    return runs[-1] if runs and runs[-1].code.strip() else None
+    last = last_line(runs[-1].output) if runs and runs[-1].code.strip() else None
+    if last is None or not is_right(stated_answer(last) or last, attempt):
+        return None
+    return runs[-1]
 
 
-def _first_wrong(
-    attempt: Attempt,
-    draft: Draft,
-    run: RunEvent | None,
-    requests: Sequence[RunPython],
-    programs: Programs,
-) -> Outcome:
-    still_right = 0
-    before = None if run is None else programs.results[RunPython(run.code, run.earlier)]
-    if run is None or before is None or not _repeats(run, before, attempt):
+def _draft(attempt: Attempt, draft: Draft, changed: Run) -> Outcome:
+    """The draft with the changed program, its output and what follows from it, if that is wrong."""
+    run = _run_of(attempt, draft)
+    computed, after = program_answer(changed), changed.result.text
+    if run is None or computed is None or after == run.output:
+        return Outcome()
+    text = rewritten(draft.text, (run.code, run.output), (changed.code, after))
+    if text is None:
         return Outcome()
     shown = run.output in draft.text.partition(run.code)[2]
-    for request in requests:
-        after = programs.results[request]
-        computed = program_answer(Run(request.code, after))
-        text = rewritten(draft.text, (run, before), (request.code, after))
-        if computed is None or text is None or after.text == before.text:
-            continue
-        stated = extract(text, answer_type=attempt.record.answer_type).value
-        answer = stated if shown else computed
-        verdicts = {is_right(computed, attempt), answer and is_right(answer, attempt)}
-        if verdicts == {False}:
-            return Outcome(Draft(text, answer or computed), still_right)
-        still_right += True in verdicts
-    return Outcome(None, still_right)
+    answer = stated_answer(text, attempt.record.answer_type) if shown else computed
+    verdicts = {is_right(computed, attempt), answer and is_right(answer, attempt)}
+    if answer is not None and verdicts == {False}:
+        return Outcome(Draft(text, answer))
+    return Outcome(None, int(True in verdicts))
 
 
-def _repeats(run: RunEvent, again: RunResult, attempt: Attempt) -> bool:
-    """Whether a program does again what the record says, and prints the right answer."""
-    computed = program_answer(Run(run.code, again))
-    return again.text == run.output and computed is not None and bool(is_right(computed, attempt))
-
-
-def rewritten(
-    text: str, old: tuple[RunEvent, RunResult], new: tuple[str, RunResult]
-) -> str | None:
-    """The text with another program, its output, and after it the numbers of the new output instead
-    of those of the old one; None if the outputs have another number of numbers.
+def rewritten(text: str, old: tuple[str, str], new: tuple[str, str]) -> str | None:
+    """The text with another program and its output, and after it the numbers of the new output
+    instead of those of the old one; None if the outputs have another number of numbers.
     """
-    (run, before), (code, after) = old, new
-    head, _, tail = text.partition(run.code)
-    shown, output, rest = tail.partition(before.text)
+    head, _, tail = text.partition(old[0])
+    shown, output, rest = tail.partition(old[1])
     if not output:
-        return head + code + tail
-    were, are = parsed(before.text), parsed(after.text)
-    if len(were.numbers) != len(are.numbers):
+        return head + new[0] + tail
+    were, are = parsed(old[1]).numbers, parsed(new[1]).numbers
+    if len(were) != len(are):
         return None
-    pairs = {a.value: b.value for a, b in zip(were.numbers, are.numbers) if a.value != b.value}
+    values = {a.value: b.value for a, b in zip(were, are) if a.value != b.value}
     solution = parsed(rest)
     changed = {
-        i: pairs[number.value]
+        i: values[number.value]
         for i, number in enumerate(solution.numbers)
-        if number.value in pairs and not number.ordinal
+        if number.value in values and not number.ordinal
     }
     following = solution.replaced(changed)
-    return None if following is None else head + code + shown + after.text + following
+    return None if following is None else head + new[0] + shown + new[1] + following

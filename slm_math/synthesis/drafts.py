@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -134,21 +135,25 @@ def _perturbed(
     if not wanted:
         return []
     queues: list[list[Labeled]] = []
-    for kind in (*TEXT_KINDS, BROKEN_CODE):
-        outcomes = (
-            broken_code([(each.attempt, each.draft) for each in right], options.seed, programs)
-            if kind == BROKEN_CODE
-            else [perturbed_answer(each.attempt, each.draft, kind, options.seed) for each in right]
-        )
-        queues.append(
-            [
-                Labeled(each.attempt, outcome.draft, False, kind)
-                for each, outcome in zip(right, outcomes)
-                if outcome.draft is not None
-            ]
-        )
+
+    def add(kind: str, outcomes: Sequence[Outcome]) -> None:
+        made = [
+            Labeled(each.attempt, outcome.draft, False, kind)
+            for each, outcome in zip(right, outcomes)
+            if outcome.draft is not None
+        ]
+        queues.append(_different(made, Built()))
         _count(outcomes, built)
-    return _different(in_turn(*queues), Built())[:wanted]
+
+    for kind in TEXT_KINDS:
+        add(
+            kind, [perturbed_answer(each.attempt, each.draft, kind, options.seed) for each in right]
+        )
+    others = sum(map(bool, queues))
+    share = max(math.ceil(wanted / (others + 1)), wanted - sum(map(len, queues)))
+    drafts = [(each.attempt, each.draft) for each in right]
+    add(BROKEN_CODE, broken_code(drafts, share, options.seed, programs))
+    return in_turn(*queues)[:wanted]
 
 
 def _count(outcomes: Sequence[Outcome], built: Built) -> None:

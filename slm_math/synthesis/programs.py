@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from slm_math.evaluation.plain import print_line
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.types import RunPython, RunResult
+
+SECONDS = 30.0  # between the lines that say how far it is, where there is no terminal
 
 
 class Programs:
@@ -39,6 +43,7 @@ class Programs:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
+        start = time.monotonic()
         tickets = {self.sandbox.submit(request): request for request in requests}
         with Progress(
             *columns, console=self.console, disable=not self.console.is_terminal, transient=True
@@ -48,6 +53,10 @@ class Programs:
                 for ticket, result in self.sandbox.poll(1.0):
                     self.results[tickets.pop(ticket)] = result
                     bar.advance(row)
+                if not self.console.is_terminal and time.monotonic() - start > SECONDS:
+                    start = time.monotonic()
+                    done = len(requests) - len(tickets)
+                    print_line(self.console, f"{what}: {done} of {len(requests)}")
 
     def close(self) -> None:
         if self.sandbox is not None:
