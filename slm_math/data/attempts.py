@@ -17,9 +17,9 @@ from slm_math.records.files import read_manifest, read_records
 from slm_math.records.record import Record
 from slm_math.types import Problem, Task
 
-BROKEN = "that broke or did not fit into the context"
+BROKEN = "attempts that broke or did not fit into the context"
 NO_EVALUATION = "it is no evaluation (neither records.jsonl nor <agent>/records.jsonl)"
-OPEN = "that the grader could not decide"
+OPEN = "answers that the grader could not decide"
 _SPLITS = {"validation": "validation", "validate": "validation", "test": "test", "predict": "test"}
 
 

@@ -24,7 +24,6 @@ from slm_math.data.published import (
     checked_fraction,
     checked_limit,
     existing_path,
-    is_held_out,
     published_split,
     split_by_problem,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,15 +15,11 @@ from slm_math.evaluation.plain import cell, print_line
 from slm_math.ranges import check_whole
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.synthesis.built import Built, Choice, Kind, Options
-from slm_math.synthesis.drafts import build_drafts
 from slm_math.synthesis.folder import check_folder, identity_of, write_build
+from slm_math.synthesis.kinds import build
 from slm_math.synthesis.programs import Programs
-from slm_math.synthesis.sources import Evaluations, read_evaluations
+from slm_math.synthesis.sources import read_evaluations
 from slm_math.synthesis.verify import verify_build
-
-BUILDERS: dict[Kind, Callable[[Evaluations, Options, Programs], Built]] = {
-    "drafts": build_drafts,
-}
 
 
 def build_data(
@@ -73,7 +69,7 @@ def build_data(
     programs = Programs(sandbox, console)
     try:
         if verify is not None:
-            if not verify_build(Path(verify), folders, programs, BUILDERS, console):
+            if not verify_build(Path(verify), folders, programs, console):
                 sys.exit(1)
             return
         if kind is None or not folders or out is None:
@@ -97,9 +93,7 @@ def build_data(
         known = {name: problems_of(name) for name in test_sets}
         evaluations = read_evaluations(folders, validation)
         check_folder(Path(out), identity_of(evaluations, options))
-        built = BUILDERS[kind](evaluations, options, programs)
-        for reason, count in evaluations.left_out.items():
-            built.left_out[reason] += count
+        built = build(evaluations, options, programs)
         write_build(Path(out), built, evaluations, options, known)
         _show(console, built, Path(out))
     finally:

@@ -160,7 +160,7 @@ def _computation(
 
 def _goes_on(tokens: Sequence[re.Match[str]], result: int) -> bool:
     """Whether the right side of an equation is a computation itself, and not a result."""
-    following = [token for token in tokens[result + 1 : result + 3]]
+    following = list(tokens[result + 1 : result + 3])
     if following and following[0].lastgroup == "word" and len(following) > 1:
         following = following[1:]
     return bool(following) and (
@@ -225,7 +225,9 @@ def spread(
             if number.value in carried:
                 changed[i] = carried[number.value]
             continue
-        now = later.evaluated({j: changed.get(j, solution.numbers[j].value) for j in later.operands})
+        now = later.evaluated(
+            {j: changed.get(j, solution.numbers[j].value) for j in later.operands}
+        )
         old = number.value
         if now is None or now <= 0 or (old.denominator == 1 and now.denominator != 1):
             return None

@@ -15,8 +15,8 @@ from slm_math.data.written_drafts import SILENT, written_draft
 from slm_math.synthesis.broken_code import BROKEN_CODE, broken_code
 from slm_math.synthesis.built import SPLITS, Built, Made, Options, about_problem, order, receipt
 from slm_math.synthesis.perturb import TEXT_KINDS
-from slm_math.synthesis.regraded import Outcome, perturbed_answer
 from slm_math.synthesis.programs import Programs
+from slm_math.synthesis.regraded import Outcome, perturbed_answer
 from slm_math.synthesis.sources import Evaluations
 from slm_math.types import Draft
 
@@ -42,7 +42,7 @@ def build_drafts(evaluations: Evaluations, options: Options, programs: Programs)
     built = Built()
     refuse_verdicts(evaluations)
     stated = [each for each in evaluations.attempts if each.record.answer is not None]
-    built.left_out[SILENT] += len(evaluations.attempts) - len(stated)
+    built.left_out[f"attempts {SILENT}"] += len(evaluations.attempts) - len(stated)
     drafts = _different([_real(attempt) for attempt in stated], built)
     if options.per_problem is not None:
         drafts = _capped(drafts, evaluations, options)
@@ -85,13 +85,11 @@ def _different(drafts: Sequence[Labeled], built: Built) -> list[Labeled]:
         (normalized(each.attempt.problem.statement), normalized(each.draft.text), each.right): each
         for each in reversed(drafts)
     }
-    built.left_out["equal to another draft"] += len(drafts) - len(different)
+    built.left_out["attempts equal to another one"] += len(drafts) - len(different)
     return list(reversed(different.values()))
 
 
-def _capped(
-    drafts: Sequence[Labeled], evaluations: Evaluations, options: Options
-) -> list[Labeled]:
+def _capped(drafts: Sequence[Labeled], evaluations: Evaluations, options: Options) -> list[Labeled]:
     """Of each problem at most so many drafts, right and wrong ones in turn."""
     assert options.per_problem is not None
     by_problem: dict[str, list[Labeled]] = {}
@@ -158,7 +156,7 @@ def _perturbed(
 
 def _count(outcomes: Sequence[Outcome], built: Built) -> None:
     for outcome in outcomes:
-        built.left_out["perturbed, and the answer is still right"] += outcome.still_right
+        built.left_out["perturbed drafts whose answer is still right"] += outcome.still_right
 
 
 def in_turn(*queues: Sequence[Labeled]) -> list[Labeled]:

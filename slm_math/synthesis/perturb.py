@@ -53,7 +53,9 @@ _FACTORS: dict[str, tuple[int, ...]] = {
 }
 _UNIT = re.compile(r"\s*(?:\\text\{\s*)?([A-Za-z]+)")
 _SENTENCE_END = re.compile(r"[.!?](?=\s)")
-_NUMBERED = re.compile(r"[ \t]*(?:[-*#>]*[ \t]*\**(?:step[ \t]*)?\d+[.):]|\**step\b)", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"[ \t]*(?:[-*#>]*[ \t]*\**(?:step[ \t]*)?\d+[.):]|\**step\b)", re.IGNORECASE
+)
 _ANNOTATED = re.compile("<<|>>")  # the calculator marks of GSM8K state a computation twice
 
 

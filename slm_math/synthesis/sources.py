@@ -41,9 +41,7 @@ class Evaluations:
         return dict(groups)
 
 
-def read_evaluations(
-    folders: Sequence[str], validation: float, again: bool = False
-) -> Evaluations:
+def read_evaluations(folders: Sequence[str], validation: float, again: bool = False) -> Evaluations:
     """The evaluations in these folders; with `again` every answer is graded again.
 
     Raises ValueError for a folder that holds none, and for one that is named twice.

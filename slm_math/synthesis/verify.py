@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,19 @@ from rich.console import Console
 from slm_math.answers import grader_version
 from slm_math.data.files import read_rows
 from slm_math.evaluation.plain import print_line
-from slm_math.synthesis.built import SPLITS, Built, Options, Row
+from slm_math.synthesis.built import SPLITS, Options, Row
 from slm_math.synthesis.folder import files_of, read_build
+from slm_math.synthesis.kinds import build
 from slm_math.synthesis.programs import Programs
 from slm_math.synthesis.sources import Evaluations, read_evaluations
 
 MOST_LINES = 20
-Builder = Callable[[Evaluations, Options, Programs], Built]
 
 
 def verify_build(
     folder: Path,
     folders: Sequence[str],
     programs: Programs,
-    builders: Mapping[Any, Builder],
     console: Console,
 ) -> bool:
     """Whether the rows of a build are those that its evaluations give, with every answer graded and
@@ -39,7 +38,7 @@ def verify_build(
     named = list(folders) or [fact["folder"] for fact in manifest["identity"]["evaluations"]]
     evaluations = read_evaluations(named, options.validation, again=True)
     lines = list(_sources(manifest, evaluations))
-    built = builders[options.kind](evaluations, options, programs)
+    built = build(evaluations, options, programs)
     rows = 0
     for split in SPLITS:
         file = folder / f"{split}.jsonl"
@@ -64,7 +63,9 @@ def _options(manifest: Mapping[str, Any], folder: Path) -> Options:
         rate = options.get("pass_rate")
         return Options(**options | {"pass_rate": None if rate is None else tuple(rate)})
     except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{folder}: its manifest has options that are unknown ({error})") from error
+        raise ValueError(
+            f"{folder}: its manifest has options that are unknown ({error})"
+        ) from error
 
 
 def _bytes(path: Path) -> bytes:
@@ -126,5 +127,3 @@ def _name(row: Row) -> str:
 
 def _shown(value: Any) -> str:
     return f"{value!r:.60}"
-
-
