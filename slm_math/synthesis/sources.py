@@ -54,7 +54,7 @@ def read_evaluations(folders: Sequence[str], validation: float, again: bool = Fa
     if not attempts.attempts:
         reasons = ", ".join(f"{count} {why}" for why, count in attempts.left_out.items())
         raise ValueError(f"{', '.join(map(str, found))}: there are no attempts to use ({reasons})")
-    met = ((attempt.problem, attempt.split) for attempt in attempts.attempts)
+    met = [(attempt.problem, attempt.split) for attempt in attempts.attempts]
     return Evaluations(
         attempts=attempts.attempts,
         splits=split_by_problem(met, validation),

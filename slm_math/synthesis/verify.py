@@ -59,9 +59,10 @@ def verify_build(
 
 def _options(manifest: Mapping[str, Any], folder: Path) -> Options:
     try:
-        options = dict(manifest["identity"]["options"])
-        rate = options.get("pass_rate")
-        return Options(**options | {"pass_rate": None if rate is None else tuple(rate)})
+        options: dict[str, Any] = dict(manifest["identity"]["options"])
+        if options["pass_rate"] is not None:
+            options["pass_rate"] = tuple(options["pass_rate"])
+        return Options(**options)
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(
             f"{folder}: its manifest has options that are unknown ({error})"
