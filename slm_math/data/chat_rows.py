@@ -182,7 +182,7 @@ def _parts(content: Any, images: Iterator[Image]) -> tuple[Part, ...]:
 
 
 def _with_images(text: str, images: Iterator[Image]) -> Iterator[Part]:
-    """A text whose placeholders stand for the images of the row; without these it stays as it is."""
+    """A text whose placeholders stand for the images of the row; as it is without these."""
     first, *rest = text.split(PLACEHOLDER)
     for after in rest:
         image = next(images, None)

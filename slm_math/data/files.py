@@ -1,20 +1,19 @@
-"""Rows of JSONL, JSON and Parquet files, of folders of JSON files and of the Hugging Face hub.
+"""Rows of files, of folders of files and of the Hugging Face hub, each with its place.
 
 Every error names the file and the line.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from slm_math.data.formats import SUFFIXES, is_data_file, records
 from slm_math.data.golds import is_number, number_text
-
-FORMATS = (".jsonl", ".json", ".parquet")
+from slm_math.data.json_lines import Line, RowError, parse
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def split_files(folder: Path, split: str) -> list[Path]:
     `data/`), or the tree `train/<subject>/<number>.json`; [] if there are none."""
     for inside in (folder, folder / "main", folder / "data"):
         for pattern in (f"{split}{{}}", f"{split}-*{{}}"):
-            for suffix in FORMATS:
+            for suffix in (*SUFFIXES, *(f"{one}.gz" for one in SUFFIXES)):
                 if files := sorted(inside.glob(pattern.format(suffix))):
                     return files
     return sorted((folder / split).glob("*/*.json"), key=_tree_order)
@@ -85,74 +84,37 @@ def _tree_order(file: Path) -> tuple[str, int, str]:
 
 
 def read_rows(file: Path) -> list[FileRow]:
-    """All rows of a file. Raises FileNotFoundError, or ValueError with the file and the line of the
-    first malformed row.
+    """All rows of a file of any format. Raises FileNotFoundError, or ValueError with the file and
+    the line of the first malformed row.
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist")
-    if file.suffix == ".parquet":
-        return list(_parquet(file))
-    if file.suffix not in FORMATS:
-        raise ValueError(f"{file}: unknown format; known are {', '.join(FORMATS)}")
+    rows = [_row(file, number, row) for number, row, _ in records(file)]
+    if len(rows) == 1 and file.suffix == ".json":  # the folder of such a file says more
+        return [replace(rows[0], place=f"{file.parent.name}/{file.name}")]
+    return rows
+
+
+def _row(file: Path, number: int, row: Line | dict[str, Any]) -> FileRow:
+    place = f"{file.name}, {'line' if isinstance(row, bytes) else 'row'} {number}"
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file.name}: not UTF-8 text (byte {error.start})") from error
-    if file.suffix == ".json" and not _is_lines(text):
-        return list(_json(file, text))
-    return list(_lines(file, text))
+        return FileRow(place, row if isinstance(row, dict) else parse(row))
+    except RowError as error:
+        raise ValueError(f"{place}: {error}") from None
 
 
-def _is_lines(text: str) -> bool:
-    """Whether a `.json` file holds one record per line."""
-    first, _, rest = text.strip().partition("\n")
-    return first.startswith("{") and first.rstrip().endswith("}") and bool(rest.strip())
-
-
-def _lines(file: Path, text: str) -> Iterator[FileRow]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            place = f"{file.name}, line {number}"
-            try:
-                yield _row(place, json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{place}: not valid JSON ({error.msg}, column {error.colno})"
-                ) from error
-
-
-def _json(file: Path, text: str) -> Iterator[FileRow]:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
+def data_files(path: Path) -> list[Path]:
+    """A file itself, or the files of known formats anywhere in a folder, in the order of their
+    paths. Raises ValueError if there are none.
+    """
+    if path.is_file():
+        return [path]
+    files = sorted(filter(is_data_file, path.rglob("*")))
+    if not files:
         raise ValueError(
-            f"{file.name}, line {error.lineno}: not valid JSON ({error.msg})"
-        ) from error
-    if isinstance(content, dict):
-        yield _row(f"{file.parent.name}/{file.name}", content)
-        return
-    for number, item in enumerate(content, 1):
-        yield _row(f"{file.name}, item {number}", item)
-
-
-def _parquet(file: Path) -> Iterator[FileRow]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        records = pyarrow.parquet.read_table(file).to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{file.name}: not a Parquet file ({error})") from error
-    for number, record in enumerate(records, 1):
-        yield _row(f"{file.name}, row {number}", record)
-
-
-def _row(place: str, content: Any) -> FileRow:
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{place}: expected an object with named fields, got {type(content).__name__}"
+            f"{path}: no file in this folder ends in {', '.join(SUFFIXES)}, or in .gz after these"
         )
-    return FileRow(place, content)
+    return files
 
 
 def fetch(file: HubFile, instead: str = "") -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from slm_math.data.base import Source, Split, read_tasks
-from slm_math.data.files import FORMATS, FileRow, read_rows
+from slm_math.data.files import FileRow, data_files, read_rows
 from slm_math.data.named import source_class
 from slm_math.types import Problem
 
@@ -35,7 +35,7 @@ def problems_of(side: str) -> list[Problem]:
     """
     path = Path(side).expanduser()
     if path.exists():
-        problems = [_problem(row) for file in _files(path) for row in read_rows(file)]
+        problems = [_problem(row) for file in data_files(path) for row in read_rows(file)]
     elif named := _NAMED.fullmatch(side):
         tasks = read_tasks(_source(named[1], named[3]), cast(Split, named[2]), graded=False)
         problems = [task.problem for task in tasks]
@@ -46,15 +46,6 @@ def problems_of(side: str) -> list[Problem]:
     if not problems:
         raise ValueError(f"{side} contains no problems")
     return problems
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    files = sorted(file for file in path.rglob("*") if file.suffix in FORMATS and file.is_file())
-    if not files:
-        raise ValueError(f"{path}: no file in this folder ends in {', '.join(FORMATS)}")
-    return files
 
 
 def _source(name: str, path: str | None) -> Source:

@@ -23,7 +23,7 @@ from slm_math.data.attempts import (
 )
 from slm_math.data.base import Split
 from slm_math.data.conversations import goes_on, is_shown_output
-from slm_math.data.files import FORMATS, FileRow, read_rows, split_files
+from slm_math.data.files import FileRow, read_rows, split_files
 from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, RunEvent, TurnEvent
 from slm_math.types import Draft, Problem, Task
 
@@ -70,10 +70,7 @@ def read_drafts(path: Path) -> Written:
         return Written(tuple(map(written_draft, attempts.attempts)), attempts.left_out)
     files = [file for split in _PARTS for file in split_files(path, split)]
     if not files:
-        raise ValueError(
-            f"{path} holds no drafts: {NO_EVALUATION}, and no file that ends in "
-            f"{', '.join(FORMATS)}"
-        )
+        raise ValueError(f"{path} holds no drafts: {NO_EVALUATION}, and no file of rows")
     return Written(tuple(draft for file in files for draft in _of_file(file).drafts), {})
 
 

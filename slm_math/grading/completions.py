@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from slm_math.answers import grade_answer
 from slm_math.data.golds import read_gold
+from slm_math.data.json_lines import RowError
 from slm_math.evaluation.plain import plain
 from slm_math.grading.fields import (
     FINISH,
@@ -23,7 +24,6 @@ from slm_math.grading.fields import (
     find_field,
     lookup,
 )
-from slm_math.grading.jsonl import RowError
 from slm_math.grading.roles import completion_field, gold_field
 from slm_math.grading.texts import as_text, kind_of, sample_texts
 from slm_math.records.encoding import check_schema

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slm_math.grading.jsonl import RowError
+from slm_math.data.json_lines import RowError
 from slm_math.types import AnswerType
 
 # The usual names of completions, best first. Where a row uses several names of one rank, nobody can

@@ -13,6 +13,7 @@ from typing import IO, Any
 from rich.console import Console
 
 from slm_math.answers import grade
+from slm_math.data.json_lines import RowError, dump, parse
 from slm_math.evaluation.plain import plain
 from slm_math.grading.completions import cases, is_record
 from slm_math.grading.fields import (
@@ -23,7 +24,6 @@ from slm_math.grading.fields import (
     field_paths,
     find_field,
 )
-from slm_math.grading.jsonl import RowError, dump, parse
 from slm_math.grading.roles import check_reference, completion_field, gold_field
 from slm_math.grading.rows import rows
 from slm_math.grading.scoring import grade_lines

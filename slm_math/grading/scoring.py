@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.progress import TaskProgressColumn
 
 from slm_math.answers import Verdict, grade, grade_answer, grader_version
+from slm_math.data.json_lines import Line, RowError, parse
 from slm_math.evaluation.live import Live, State
 from slm_math.grading.completions import Case, cases
 from slm_math.grading.fields import AmbiguousRow, Fields
-from slm_math.grading.jsonl import Line, RowError, parse
 from slm_math.grading.rows import rows
 from slm_math.metrics.intervals import wilson
 from slm_math.types import Task

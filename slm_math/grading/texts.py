@@ -6,7 +6,7 @@ import math
 from decimal import Decimal
 from typing import Any
 
-from slm_math.grading.jsonl import RowError
+from slm_math.data.json_lines import RowError
 
 
 def as_text(value: Any) -> str | None:

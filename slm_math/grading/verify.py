@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from slm_math.answers import grader_version
+from slm_math.data.json_lines import RowError, lines, parse
 from slm_math.evaluation.plain import plain
 from slm_math.grading.fields import VERDICT
-from slm_math.grading.jsonl import RowError, lines, parse
 from slm_math.grading.saved import (
     Options,
     first_row,

@@ -267,29 +267,46 @@ class ChatFormat:
         """Rows of a worked dialogue, each as token ids and their loss weights.
 
         The weight is 1 for assistant turns and their end token, 0 for spans injected into them
-        (tool output), and `prompt_weight` elsewhere. A dialogue is one row, or one row per
-        assistant turn if the template rewrites history. If the generation prompt opens a thought,
-        solutions do not open it again, and those without thoughts close it first.
+        (tool output) and for turns in which nothing is learned, and `prompt_weight` elsewhere. A
+        dialogue is one row, or one row per assistant turn if the template rewrites history. If the
+        generation prompt opens a thought, solutions do not open it again, and those without
+        thoughts close it first.
 
-        Raises ValueError for a solution with a thought that never ends.
+        Raises ValueError for a solution with a thought that never ends, and if nothing is learned.
         """
+        learned = [any(map(_is_learned, message.content)) for message in chat]
+        # a turn in which nothing is learned was written by an assistant, too: its thoughts stay
+        shown = tuple(
+            message if learn else replace(message, content=_own_text(message.content))
+            for message, learn in zip(chat, learned, strict=True)
+        )
         turns = [
-            self._turn(chat, n) for n, message in enumerate(chat) if message.role == "assistant"
+            self._turn(shown, n, learned[n])
+            for n, message in enumerate(chat)
+            if message.role == "assistant"
         ]
-        return rows(turns, self._encoder, (self.end_text, self.end_id), prompt_weight)
+        made = rows(turns, self._encoder, (self.end_text, self.end_id), prompt_weight)
+        if not made:
+            raise ValueError("nothing in it is trained on")
+        return made
 
-    def _turn(self, chat: Chat, index: int) -> Turn:
+    def _turn(self, chat: Chat, index: int, learn: bool) -> Turn:
         before = self._before(chat, index)
-        parts = [
-            Span(self._content((part,)), not isinstance(part, Text) or part.learn)
-            for part in chat[index].content
-        ]
+        parts = [Span(self._content((part,)), _is_learned(part)) for part in chat[index].content]
         spans = thought_through(before, parts, self._frame.lead)
         closed = len(spans) > len(parts)
-        self.closed_thoughts += closed
+        self.closed_thoughts += closed and learn
         frame = replace(self._frame, lead="") if closed else self._frame
         whole = self._template(self._messages(chat[: index + 1]), generation=False)
-        return Turn(before, frame.around(before, spans, whole))
+        return Turn(before, frame.around(before, spans, whole), learn)
+
+
+def _is_learned(part: Part) -> bool:
+    return not isinstance(part, Text) or part.learn
+
+
+def _own_text(parts: Sequence[Part]) -> tuple[Part, ...]:
+    return tuple(Text(part.text) if isinstance(part, Text) else part for part in parts)
 
 
 def chat_images(chat: Chat) -> tuple[Image, ...]:

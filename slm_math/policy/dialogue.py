@@ -20,10 +20,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Turn:
-    """An assistant's turn: the text before it, and what the assistant writes up to the end."""
+    """An assistant's turn: the text before it, and what the assistant writes up to the end; if
+    `learn` is False it is context, its end included.
+    """
 
     before: str
     spans: tuple[Span, ...]
+    learn: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ def rows(
     turns: Iterable[Turn], encoder: Encoder, end: tuple[str, int], prompt_weight: float
 ) -> list[tuple[list[int], list[float]]]:
     """Rows of a dialogue, each as token ids and their loss weights; a new one begins where the text
-    before a turn does not go on from the turn before.
+    before a turn does not go on from the turn before. Rows in which nothing is learned are left
+    out.
 
     `end` is the text and the id of the token that ends a turn.
     """
@@ -142,8 +146,8 @@ def rows(
         for learn, spans in itertools.groupby(turn.spans, key=lambda span: span.learn):
             written = "".join(span.text for span in spans)
             part = encoder.continued(text, written)
-            ids, weights = ids + part, weights + [float(learn)] * len(part)
+            ids, weights = ids + part, weights + [float(learn and turn.learn)] * len(part)
             text += written
-        ids, weights = [*ids, end[1]], [*weights, 1.0]
+        ids, weights = [*ids, end[1]], [*weights, float(turn.learn)]
         text += end[0]
-    return [*made, (ids, weights)] if ids else made
+    return [row for row in (*made, (ids, weights)) if any(row[1])]

@@ -31,7 +31,7 @@ from slm_math.types import Problem, Task
             {"question": "1?", "answer": "5"},
             "train.jsonl, line 17: field 'answer' does not end in '#### <answer>'",
         ),
-        ([], "train.jsonl, line 17: expected an object with named fields, got list"),
+        ([], "train.jsonl, line 17: not a JSON object"),
     ],
 )
 def test_a_malformed_row_is_named(tmp_path: Path, row: dict, message: str) -> None:
@@ -76,13 +76,13 @@ def test_a_solution_that_is_a_number_is_taken_as_text() -> None:
 
 def test_other_malformed_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"question": "1?"\n', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"train\.jsonl, line 1: not valid JSON"):
+    with pytest.raises(ValueError, match=r"train\.jsonl, line 1: not JSON"):
         GSM8K(str(tmp_path / "train.jsonl")).tasks("train")
     (tmp_path / "train.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no rows"):
         GSM8K(str(tmp_path / "train.jsonl")).tasks("train")
     (tmp_path / "train.parquet").write_bytes(b"no")
-    with pytest.raises(ValueError, match=r"train\.parquet: not a Parquet file"):
+    with pytest.raises(ValueError, match=r"train\.parquet: unknown format \(no Parquet file"):
         GSM8K(str(tmp_path / "train.parquet")).tasks("train")
     path = write_jsonl(tmp_path / "cot.jsonl", [COT, COT | {"correct": "yes"}])
     with pytest.raises(

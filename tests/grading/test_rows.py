@@ -16,8 +16,9 @@ import pytest
 from growth import grows_linearly
 
 from slm_math.cli import run
-from slm_math.grading.jsonl import RowError, parse
-from slm_math.grading.rows import _cell, rows
+from slm_math.data.formats import _cell
+from slm_math.data.json_lines import RowError, parse
+from slm_math.grading.rows import rows
 
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "question": "2 and 3, in all?", "response": "so \\boxed{5}", "answer": "5"},

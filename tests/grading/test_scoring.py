@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from slm_math.data import json_lines as jsonl
+from slm_math.data.json_lines import RowError, dump, lines, parse
 from slm_math.evaluation.plain import plain
-from slm_math.grading import jsonl, scoring
+from slm_math.grading import scoring
 from slm_math.grading.completions import cases
 from slm_math.grading.fields import Fields
-from slm_math.grading.jsonl import RowError, dump, lines, parse
 from slm_math.grading.scoring import GradedLine, LineBatch, grade_case, grade_lines
 from slm_math.grading.tally import Tally, accuracy
 
