@@ -8,6 +8,7 @@ import ast
 import io
 import keyword
 import random
+import re
 import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from slm_math.synthesis.regraded import Outcome, is_right
 from slm_math.types import Draft, Run, RunPython
 
 BROKEN_CODE = "broken code"
+_NEGATIVE = re.compile(r"[-−]\s*[.\d]")
 TRIES = 3  # changed programs of one draft that run, until one prints a wrong answer
 BATCH = 16  # drafts at least whose programs run at once
 _SWAPPED = {"+": "-", "-": "+", "*": "+", "/": "*", "//": "*", "%": "//"}
@@ -128,14 +130,15 @@ def _draft(attempt: Attempt, draft: Draft, changed: Run) -> Outcome:
 
 def rewritten(text: str, old: tuple[str, str], new: tuple[str, str]) -> str | None:
     """The text with another program and its output, and after it the numbers of the new output
-    instead of those of the old one; None if the outputs have another number of numbers.
+    instead of those of the old one; None if the outputs have another number of numbers, or if one
+    becomes negative, which the text after it would state without its sign.
     """
     head, _, tail = text.partition(old[0])
     shown, output, rest = tail.partition(old[1])
     if not output:
         return head + new[0] + tail
     were, are = parsed(old[1]).numbers, parsed(new[1]).numbers
-    if len(were) != len(are):
+    if len(were) != len(are) or _NEGATIVE.search(new[1]):
         return None
     values = {a.value: b.value for a, b in zip(were, are) if a.value != b.value}
     solution = parsed(rest)

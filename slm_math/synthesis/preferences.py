@@ -84,7 +84,7 @@ def _judged(attempt: Attempt, built: Built) -> Iterator[Judged]:
         line = last_line(run.output) if run is not None and run.ok else None
         answer = stated if run is None else line and (stated_answer(line) or line)
         if answer is None and run is not None and not run.ok:
-            yield Judged(attempt, turn, number, "", right=False)
+            yield Judged(attempt, turn, number=number, answer="", right=False)
             continue
         if answer is None or turn.finish == "length":
             built.left_out[SILENT] += 1
@@ -93,7 +93,7 @@ def _judged(attempt: Attempt, built: Built) -> Iterator[Judged]:
         if right is None:
             built.left_out[OPEN] += 1
             continue
-        yield Judged(attempt, turn, number, answer, right)
+        yield Judged(attempt, turn, number=number, answer=answer, right=right)
 
 
 def _pairs(replies: Sequence[Judged], seed: int) -> list[tuple[Judged, Judged]]:
