@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from slm_math.data.arithmetic import Arithmetic
 from slm_math.data.base import Source, Split
+from slm_math.data.chats import Chats
 from slm_math.data.competition_math import MATH
 from slm_math.data.cot import CoT
 from slm_math.data.drafts import Drafts
@@ -22,6 +23,7 @@ __all__ = [
     "MATH500",
     "Arithmetic",
     "ChatData",
+    "Chats",
     "CoT",
     "Drafts",
     "ProblemData",

@@ -1,0 +1,142 @@
+"""Chats: dialogues to imitate, with marks of what is trained on.
+
+A row looks like this (an invented one); `chat_rows` has the marks, and the forms of other tools:
+
+    {"messages": [{"role": "user", "content": "What is 15 % of 80?"},
+                  {"role": "assistant", "content": "It is 15.", "train": false},
+                  {"role": "user", "content": "Check it."},
+                  {"role": "assistant", "content": "0.15 * 80 = 12, so \\\\boxed{12}."}],
+     "problem": "What is 15 % of 80?", "answer": "12"}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from slm_math.data.base import Source, Split
+from slm_math.data.chat_forms import read_chat
+from slm_math.data.chat_rows import chat_row
+from slm_math.data.files import FileRow
+from slm_math.data.own_files import Item, existing_paths, items_of, rows_by_split
+from slm_math.data.published import checked_fraction, checked_limit
+from slm_math.types import Chat, Problem, Task, Text
+
+PROBLEM = ("problem", "question")
+GOLD = ("answer", "gold", "ground_truth", "expected_answer", "reference_answer")
+
+
+class Chats(Source):
+    """Dialogues to imitate: rows of messages in JSON Lines, Parquet and other formats, as TRL,
+    axolotl, LLaMA-Factory and OpenAI's fine-tuning have them.
+
+    All assistant messages are trained on, except those with a mark (`train: false`, `weight: 0`)
+    and the spans that `train_detail` leaves out. The prompt of a run is not used: chats have their
+    own. Rows with a reference answer (`answer`, `gold`, `ground_truth`) are problems, too, whose
+    text is the field `problem` or `question`, or else the first message of the user.
+
+    Args:
+        path: a file, a folder, or a list of these. Files whose names begin with test are the test
+            split; validation, valid, val or dev as the first word means validation.
+        validation: the share of the problems in training files that is held out for validation.
+        limit: keep only the first chats of each split.
+    """
+
+    name = "chats"
+
+    def __init__(
+        self, path: str | list[str], validation: float = 0.05, limit: int | None = None
+    ) -> None:
+        self.paths = existing_paths(path, "Chats")
+        self.validation, self.limit = checked_fraction(validation), checked_limit(limit)
+
+    def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
+        return [chat for _, _, chat in self._of_split(split)]
+
+    def tasks(self, split: Split) -> list[Task]:
+        """The problems of rows with a reference answer. Raises ValueError if a row has none."""
+        return [
+            _task(f"{self.name}/{number}", row, chat) for number, row, chat in self._of_split(split)
+        ]
+
+    def about(self, split: Split) -> str:
+        """How many chats a split has, and how much of them is not trained on."""
+        chats = self.dialogues(split)
+        turns = [message for chat in chats for message in chat if message.role == "assistant"]
+        marks = [{part.learn for part in turn.content if isinstance(part, Text)} for turn in turns]
+        context, mixed = marks.count({False}), marks.count({False, True})
+        return (
+            f"{self.name}/{split}: {len(chats)} chats with {len(turns)} assistant messages, of "
+            f"which {context} are context and {mixed} have spans that are"
+        )
+
+    def _of_split(self, split: Split) -> list[tuple[int, FileRow, Chat]]:
+        return items_of(self._items, split, self.validation)[: self.limit]
+
+    @cached_property
+    def _items(self) -> list[Item[tuple[int, FileRow, Chat]]]:
+        rows = rows_by_split(self.paths)
+        if not rows:
+            raise ValueError(f"{', '.join(map(str, self.paths))}: holds no chats")
+        return [
+            Item(split, _problem_text(row, chat := read_chat(row)), (number, row, chat))
+            for number, (split, row) in enumerate(rows)
+        ]
+
+
+def _problem_text(row: FileRow, chat: Chat) -> str:
+    """What the chat is about, which decides its split: the problem, or the first user message."""
+    name = next((name for name in PROBLEM if isinstance(row.fields.get(name), str)), None)
+    if name is not None:
+        return row.text(name)
+    return next((message.text for message in chat if message.role == "user"), "")
+
+
+def _task(id: str, row: FileRow, chat: Chat) -> Task:
+    gold = next((name for name in GOLD if row.fields.get(name) is not None), None)
+    if gold is None:
+        raise ValueError(
+            f"{row.place}: a chat without a reference answer is no problem to answer: add one of "
+            f"the fields {', '.join(GOLD)}, or use the chats for supervised fine-tuning (ChatData)"
+        )
+    return Task(Problem(id, _problem_text(row, chat)), row.text(gold))
+
+
+def write_chats(chats: Iterable[Chat], file: str | Path) -> None:
+    """Writes chats in the form that `Chats`, TRL, axolotl and LLaMA-Factory read: Parquet if the
+    name of the file says so, else JSON Lines. The file appears when it is whole.
+    """
+    write_rows(map(chat_row, chats), file)
+
+
+def write_rows(rows: Iterable[dict[str, Any]], file: str | Path) -> None:
+    """Writes rows with messages (see `chat_row`); Parquet if the name of the file says so."""
+    target = Path(file)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    if target.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_one_type(list(rows))), part)
+    else:
+        with part.open("w", encoding="utf-8") as sink:
+            sink.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    part.replace(target)
+
+
+def _one_type(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows whose contents are all texts, or all lists of parts: a column has one type."""
+    messages = [message for row in rows for message in row["messages"]]
+    if not any(isinstance(message["content"], list) for message in messages):
+        return rows
+    return [row | {"messages": list(map(_in_parts, row["messages"]))} for row in rows]
+
+
+def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return message | {"content": parts}
