@@ -9,8 +9,8 @@ from slm_math.records.record import GRADED, NoteEvent, Record, TurnEvent
 
 
 def wrong_replies(record: Record) -> set[int]:
-    """The `id` of every turn whose program failed, that stated a wrong draft or candidate, or whose
-    verdict the grader does not agree with.
+    """The `id` of every turn whose program failed, that stated a wrong draft or candidate or none,
+    or whose verdict the grader does not agree with.
     """
     wrong = {id(turn) for turn, run in turns_of_runs(record) if turn is not None and not run.ok}
     turns: list[TurnEvent] = []
@@ -36,8 +36,6 @@ def _author(turns: list[TurnEvent], note: NoteEvent, record: Record) -> TurnEven
     role that writes drafts (its program computed the answer).
     """
     own = [turn for turn in turns if turn.role == record.turns[0].role]
-    if note.text is None:
-        return None
     stating = [turn for turn in own if stated_answer(turn.reply, record.answer_type) == note.text]
     return (stating or own or [None])[-1]
 

@@ -56,7 +56,8 @@ class Trajectory:
 
 def build_trajectories(evaluations: Evaluations, options: Options, programs: Programs) -> Built:
     """Rows that `Chats` reads: a conversation each, in which every reply of the role is trained on
-    but those whose program failed, whose answer or verdict was wrong, or that were cut off.
+    but those whose program failed, whose answer or verdict was wrong, or that were cut off. A
+    conversation that ends in such a reply is left out.
     """
     built = Built()
     attempts = evaluations.attempts
@@ -75,7 +76,7 @@ def build_trajectories(evaluations: Evaluations, options: Options, programs: Pro
     rows = [
         made
         for trajectory in _chosen(found, options, built)
-        for made in _rows(trajectory, evaluations)
+        for made in _rows(trajectory, evaluations, built)
     ]
     built.rows = _limited(_different(rows, built), options, built)
     if not built.rows:
@@ -160,7 +161,7 @@ def _length(each: Trajectory) -> tuple[int, ...]:
     return (record.tokens, sum(len(turn.reply) for turn in record.turns))
 
 
-def _rows(trajectory: Trajectory, evaluations: Evaluations) -> list[Made]:
+def _rows(trajectory: Trajectory, evaluations: Evaluations, built: Built) -> list[Made]:
     attempt, role = trajectory.attempt, trajectory.role
     record = attempt.record
     wrong = wrong_replies(record)
@@ -176,12 +177,12 @@ def _rows(trajectory: Trajectory, evaluations: Evaluations) -> list[Made]:
     for number, turns in enumerate(conversations(record, role)):
         last = turns[-1]
         if id(last) in wrong or not _is_whole(last):
+            built.left_out["conversations that end in a wrong reply, or in one cut off"] += 1
             continue
         chat = conversation_chat(turns, learned)
         row = chat_row(
             chat,
             **about_problem(attempt),
-            answer=record.answer,
             kind=trajectory.kind,
             role=role,
             receipt=receipt(attempt, conversation=number),
