@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 
 from slm_math.agents.blocks import blocks
@@ -52,6 +52,9 @@ _FACTORS: dict[str, tuple[int, ...]] = {
     "dozen": (12,),
 }
 _UNIT = re.compile(r"\s*(?:\\text\{\s*)?([A-Za-z]+)")
+_RATE = re.compile(r"\s*(?:per\b|/|an?\b|each\b|every\b)", re.IGNORECASE)
+_WORD = re.compile("[a-z]+")
+_SENTENCE = re.compile(r"[^.!?]+(?:\.(?=\d)[^.!?]*)*[.!?]?")
 _SENTENCE_END = re.compile(r"[.!?](?=\s)")
 _NUMBERED = re.compile(
     r"[ \t]*(?:[-*#>]*[ \t]*\**(?:step[ \t]*)?\d+[.):]|\**step\b)", re.IGNORECASE
@@ -64,23 +67,21 @@ def perturbed(text: str, kind: str, rng: random.Random, problem: str = "") -> It
     no place for it. Numbers that the problem states keep their meaning.
     """
     solution = parsed(text)
-    known = [number.value for number in parsed(problem).numbers]
+    asked = parsed(problem)
     makers = {
         ARITHMETIC: _arithmetic,
         DROPPED_STEP: _dropped_step,
         WRONG_UNIT: _wrong_unit,
     }
     seen = {text}
-    for made in makers[kind](solution, rng, known):
+    for made in makers[kind](solution, rng, asked):
         if made is not None and made not in seen:
             seen.add(made)
             yield made
 
 
-def _arithmetic(
-    solution: Solution, rng: random.Random, known: Sequence[Fraction]
-) -> Iterator[str | None]:
-    ways = [_misstated(solution, rng), _miscomputed(solution, rng, known)]
+def _arithmetic(solution: Solution, rng: random.Random, problem: Solution) -> Iterator[str | None]:
+    ways = [_misstated(solution, rng), _miscomputed(solution, rng, problem)]
     rng.shuffle(ways)
     if blocks(solution.text):  # a program that ran and its output stay as they are
         ways = [_misstated(solution, rng)]
@@ -96,10 +97,9 @@ def _misstated(solution: Solution, rng: random.Random) -> Iterator[str | None]:
             yield solution.replaced({stated: value})
 
 
-def _miscomputed(
-    solution: Solution, rng: random.Random, known: Sequence[Fraction]
-) -> Iterator[str | None]:
+def _miscomputed(solution: Solution, rng: random.Random, problem: Solution) -> Iterator[str | None]:
     """Another result of a computation, or another operand and its result, and what follows."""
+    known = [number.value for number in problem.numbers]
     for first in rng.sample(range(len(solution.computations)), len(solution.computations)):
         computation = solution.computations[first]
         old = solution.numbers[computation.result].value
@@ -118,9 +118,10 @@ def _miscomputed(
 
 
 def _dropped_step(
-    solution: Solution, rng: random.Random, known: Sequence[Fraction]
+    solution: Solution, rng: random.Random, problem: Solution
 ) -> Iterator[str | None]:
     """The text without the sentence of a computation, as if its first result were its operand."""
+    known = [number.value for number in problem.numbers]
     count = len(solution.computations)
     if count < 2 or blocks(solution.text):
         return
@@ -160,28 +161,26 @@ def _sentence(solution: Solution, index: int) -> tuple[int, int] | None:
     return (start, end) if alone and not holds_answer and not _NUMBERED.match(text, start) else None
 
 
-def _wrong_unit(
-    solution: Solution, rng: random.Random, known: Sequence[Fraction]
-) -> Iterator[str | None]:
-    """The answer in another unit than the one that is named beside it."""
+def _wrong_unit(solution: Solution, rng: random.Random, problem: Solution) -> Iterator[str | None]:
+    """The answer as a number of other units. The unit must be named beside the answer or in the
+    question: where neither is, 300 minutes are 5 hours, and the answer would be right.
+    """
     stated = _stated(solution)
     if stated is None or blocks(solution.text):
         return
     value = solution.numbers[stated].value
-    results = {computation.result for computation in solution.computations}
-    last = max(results, default=-1)
+    last = max((each.result for each in solution.computations), default=-1)
     copies = [
         i
         for i, number in enumerate(solution.numbers)
         if number.value == value and not number.ordinal and i > last
     ]
-    named = [solution.numbers[i] for i in (*results, *copies)]
-    factors = [
-        factor
-        for number in named
-        if number.value == value
-        for factor in _FACTORS.get(_unit(solution.text, number), ())
-    ]
+    named = [_unit(solution.text, solution.numbers[i]) for i in copies]
+    asked = {word.removesuffix("s") for word in _WORD.findall(_question(problem.text).lower())}
+    results = [each.result for each in solution.computations[-1:]]
+    units = [_unit(solution.text, solution.numbers[i]) for i in results]
+    named += [unit for unit in units if unit in asked]
+    factors = [factor for unit in named for factor in _FACTORS.get(unit, ())]
     for factor in dict.fromkeys(factors):
         values = [value * factor, value / factor]
         for other in rng.sample(values, len(values)):
@@ -189,12 +188,20 @@ def _wrong_unit(
                 yield solution.replaced({stated: other} | dict.fromkeys(copies, other))
 
 
+def _question(problem: str) -> str:
+    """The last sentence of a problem that asks something, else the last one."""
+    sentences = [each for each in _SENTENCE.findall(problem) if each.strip()]
+    return next((each for each in reversed(sentences) if "?" in each), "".join(sentences[-1:]))
+
+
 def _unit(text: str, number: Number) -> str:
-    """The unit beside a number, in the singular; "" if there is none."""
+    """The unit beside a number, in the singular; "" if there is none, or a rate ("per hour")."""
     if text[: number.start].endswith("$") and not text[number.end :].startswith("$"):
         return "dollar"
     match = _UNIT.match(text, number.end)
-    word = match[1].lower() if match else ""
+    if match is None or _RATE.match(text, match.end()):
+        return ""
+    word = match[1].lower()
     return word if word in _FACTORS else word.removesuffix("s")
 
 

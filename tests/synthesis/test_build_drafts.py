@@ -33,7 +33,9 @@ def test_perturbed_drafts_take_their_share(tmp_path: Path) -> None:
     path = evaluation(tmp_path / "e", MIXED)
     rows = build("drafts", path, tmp_path / "out", "--perturb", "0.25")["train"]
     count = kinds(rows)
-    assert count["right"] == 20 and count["wrong"] == 10 and len(rows) == 40
+    assert count["right"] == 20
+    assert count["wrong"] == 10
+    assert len(rows) == 40
 
 
 def test_right_attempts_alone_give_drafts_with_perturbations(tmp_path: Path) -> None:
@@ -41,7 +43,8 @@ def test_right_attempts_alone_give_drafts_with_perturbations(tmp_path: Path) -> 
     with pytest.raises(SystemExit):
         build("drafts", path, tmp_path / "none")
     rows = build("drafts", path, tmp_path / "out", "--perturb", "0.5")["train"]
-    assert sum(row["correct"] for row in rows) == 10 and len(rows) == 20
+    assert sum(row["correct"] for row in rows) == 10
+    assert len(rows) == 20
 
 
 def test_every_label_is_that_of_the_grader(tmp_path: Path) -> None:
@@ -81,7 +84,8 @@ def test_the_output_of_a_broken_program_is_its_own(tmp_path: Path) -> None:
         expression = row["draft"].split("print(")[1].split(")")[0]
         left, sign, right = expression.split()
         value = int(left) * int(right) if sign == "*" else int(left) + int(right)
-        assert f"Output: {value}\n\n#### {value}" in row["draft"] and row["answer"] == str(value)
+        assert f"Output: {value}\n\n#### {value}" in row["draft"]
+        assert row["answer"] == str(value)
 
 
 def test_test_and_validation_problems_stay_in_their_files(tmp_path: Path) -> None:
@@ -123,9 +127,7 @@ def test_two_drafts_that_differ_in_printing_are_one(tmp_path: Path) -> None:
 
 
 def test_at_most_so_many_drafts_of_a_problem(tmp_path: Path) -> None:
-    records = [
-        attempt(4, str(12 + n % 2), turn(f"{n}: {12 + n % 2}"), sample=n) for n in range(8)
-    ]
+    records = [attempt(4, str(12 + n % 2), turn(f"{n}: {12 + n % 2}"), sample=n) for n in range(8)]
     path = evaluation(tmp_path / "e", records)
     rows = build("drafts", path, tmp_path / "out", "--per_problem", "4")["train"]
     assert kinds(rows) == {"right": 2, "wrong": 2}

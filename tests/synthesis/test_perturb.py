@@ -46,10 +46,25 @@ def test_the_answer_is_stated_in_another_unit() -> None:
     assert all_of(TEXT.replace("dollars", "apples"), WRONG_UNIT) == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "made"),
+    [("How many hours is that?", 3), ("How long is that? It is 8 hours away.", 0), ("", 0)],
+)
+def test_an_answer_without_a_unit_may_be_right_in_another(asked: str, made: int) -> None:
+    """5 hours are 300 minutes, unless the question asks for hours."""
+    text = "He needs 3 + 45 = 48 hours.\n#### 48"
+    assert len(all_of(text, WRONG_UNIT, problem=f"He drives 1.5 miles. {asked}")) == made
+
+
+def test_a_rate_is_in_no_unit_of_its_own() -> None:
+    assert all_of("5 * 11 = 55. The answer is 55 meters per second.", WRONG_UNIT) == []
+
+
 def test_numbers_of_the_problem_keep_their_meaning() -> None:
     text = "Each has 4 * 3 = 12.\n12 - 2 = 10 are left.\n#### 10"
     made = all_of(text, ARITHMETIC, problem="There are 12 eggs in a box.")
-    assert made and all("4 * 3 = 12.\n" in each for each in made)
+    assert made
+    assert all("4 * 3 = 12.\n" in each for each in made)
 
 
 def test_a_program_and_its_output_stay_as_they_are() -> None:
