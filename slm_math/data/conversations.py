@@ -25,7 +25,7 @@ def conversations(record: Record, role: str) -> list[tuple[TurnEvent, ...]]:
 
 def _parent(turns: Sequence[TurnEvent], index: int) -> int | None:
     """The latest turn before this one whose prompt and reply its prompt begins with."""
-    earlier = [i for i in range(index) if goes_on(turns[index], turns[i])]
+    earlier = [i for i in range(index) if continues(turns[index], turns[i])]
     return max(earlier, key=lambda i: (len(turns[i].prompt), i), default=None)
 
 
@@ -37,7 +37,7 @@ def _path(parents: Sequence[int | None], end: int) -> list[int]:
     return path[::-1]
 
 
-def goes_on(later: TurnEvent, earlier: TurnEvent) -> bool:
+def continues(later: TurnEvent, earlier: TurnEvent) -> bool:
     """Whether the prompt of a turn begins with the prompt and the reply of an earlier one."""
     index, opened = _place(earlier)
     return (

@@ -22,7 +22,7 @@ from slm_math.data.attempts import (
     read_attempts,
 )
 from slm_math.data.base import Split
-from slm_math.data.conversations import goes_on, is_shown_output
+from slm_math.data.conversations import continues, is_shown_output
 from slm_math.data.files import FileRow, read_rows, split_files
 from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, RunEvent, TurnEvent
 from slm_math.types import Draft, Problem, Task
@@ -140,7 +140,7 @@ def _attempts(record: Record) -> list[list[TurnEvent]]:
         elif isinstance(event, NoteEvent):
             ended = ended or event.kind in (*GRADED, "verdict")
         elif event.role == role:
-            goes = bool(attempts[-1]) and goes_on(event, attempts[-1][-1])
+            goes = bool(attempts[-1]) and continues(event, attempts[-1][-1])
             if ended and not (goes and is_shown_output(event, runs[-1:])):
                 attempts.append([])
             attempts[-1].append(event)

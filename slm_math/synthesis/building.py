@@ -14,7 +14,7 @@ from slm_math.data.published import checked_fraction, checked_limit
 from slm_math.evaluation.plain import cell, print_line
 from slm_math.ranges import check_whole
 from slm_math.sandbox import RemoteSandbox, Sandbox
-from slm_math.synthesis.built import Built, Choice, Kind, Options
+from slm_math.synthesis.built import Built, Keep, Kind, Options
 from slm_math.synthesis.folder import check_folder, identity_of, write_build
 from slm_math.synthesis.kinds import build
 from slm_math.synthesis.programs import Programs
@@ -28,7 +28,7 @@ def build_data(
     out: str | None = None,
     perturb: float = 0.0,
     balance: bool | None = None,
-    choose: Choice = "best",
+    keep: Keep = "best",
     role: str | None = None,
     pass_rate: tuple[float, float] | None = None,
     per_problem: int | None = None,
@@ -54,7 +54,7 @@ def build_data(
             0.5 if they are balanced.
         balance: as many right as wrong drafts (by default), or as many trajectories of each kind
             (by default not).
-        choose: of the right attempts at a problem, take the best, the shortest, or all.
+        keep: of the right attempts at a problem: the best one, the shortest, or all.
         role: trajectories of this role; by default the role that speaks first.
         pass_rate: only problems of which such a share of attempts is right: 0.1 0.9.
         per_problem: at most so many rows of a problem; of preferences 1 by default.
@@ -82,7 +82,7 @@ def build_data(
                 kind=kind,
                 perturb=perturb,
                 balance=kind == "drafts" if balance is None else balance,
-                choose=choose,
+                keep=keep,
                 role=role,
                 pass_rate=pass_rate,
                 per_problem=1 if kind == "preferences" and per_problem is None else per_problem,
@@ -94,7 +94,7 @@ def build_data(
         evaluations = read_evaluations(folders, validation)
         check_folder(Path(out), identity_of(evaluations, options))
         built = build(evaluations, options, programs)
-        write_build(Path(out), built, evaluations, options, known)
+        write_build(Path(out), built, evaluations, options=options, test_sets=known)
         _show(console, built, Path(out))
     finally:
         programs.close()

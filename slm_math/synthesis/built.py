@@ -15,7 +15,7 @@ from slm_math.data.base import Split
 from slm_math.types import Problem
 
 Kind = Literal["drafts", "corrections", "trajectories", "preferences"]
-Choice = Literal["best", "shortest", "all"]
+Keep = Literal["best", "shortest", "all"]
 Row: TypeAlias = dict[str, Any]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -27,7 +27,7 @@ class Options:
     kind: Kind
     perturb: float = 0.0
     balance: bool = False
-    choose: Choice = "best"
+    keep: Keep = "best"
     role: str | None = None
     pass_rate: tuple[float, float] | None = None
     per_problem: int | None = None

@@ -199,7 +199,7 @@ def _left(tokens: Sequence[re.Match[str]], equals: int) -> list[int]:
     return places[::-1]
 
 
-def spread(
+def propagated(
     solution: Solution, first: int, values: Mapping[int, Fraction], known: Sequence[Fraction]
 ) -> dict[int, Fraction] | None:
     """All numbers that change when computation `first` has these values: its result wherever it is

@@ -10,7 +10,7 @@ from slm_math.agents.coding import last_line, program_answer
 from slm_math.agents.replies import stated_answer
 from slm_math.data.attempts import Attempt
 from slm_math.data.chat_rows import chat_row
-from slm_math.data.conversations import conversation_chat, goes_on, turns_of_runs
+from slm_math.data.conversations import continues, conversation_chat, turns_of_runs
 from slm_math.data.identity import question_key
 from slm_math.data.normalized import normalized
 from slm_math.prompts import Prompt
@@ -134,7 +134,7 @@ def _correction(
     """
     place = next(i for i, each in enumerate(own) if each is wrong)
     for later in own[place + 1 :]:
-        if _is_fix(later) and goes_on(later.turn, wrong.turn):
+        if _is_fix(later) and continues(later.turn, wrong.turn):
             return Correction(wrong, later, SAME)
     others = [
         fix

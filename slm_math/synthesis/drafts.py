@@ -113,10 +113,12 @@ def _of_split(
     share = options.perturb
     if not options.balance:
         wanted = round(share / (1 - share) * len(drafts))
-        return in_turn(right, [*wrong, *_perturbed(right, wanted, options, programs, built)])
+        return in_turn(
+            right, [*wrong, *_perturbed(right, wanted, options, programs=programs, built=built)]
+        )
     # n wrong drafts, 2 * share * n of them perturbed: the real ones must suffice for the others
     most = len(right) if share >= 0.5 else min(len(right), int(len(wrong) / (1 - 2 * share)))
-    extra = _perturbed(right, round(2 * share * most), options, programs, built)
+    extra = _perturbed(right, round(2 * share * most), options, programs=programs, built=built)
     n = min(len(right), len(wrong) + len(extra))
     wrong = _sorted([*wrong[: n - len(extra)], *extra], options.seed)
     return in_turn(right[:n], wrong)

@@ -85,7 +85,8 @@ def write_build(
         "versions": {"slm-math": __version__, "grader": grader_version(), "records": SCHEMA},
     }
     write_json(new / MANIFEST, manifest)
-    write_card(new, _card(out.name, built, evaluations, options, test_sets))
+    card = _card(out.name, built, evaluations, options=options, test_sets=test_sets)
+    write_card(new, card)
     if out.exists():
         os.rename(out, old)
     os.rename(new, out)

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from slm_math.agents.blocks import blocks
 from slm_math.answers import extract
-from slm_math.synthesis.computations import Number, Solution, parsed, spread
+from slm_math.synthesis.computations import Number, Solution, parsed, propagated
 
 ARITHMETIC, DROPPED_STEP, WRONG_UNIT = TEXT_KINDS = ("arithmetic", "dropped step", "wrong unit")
 # names of units -> how many smaller units one has, or of how many it is one
@@ -113,7 +113,7 @@ def _miscomputed(solution: Solution, rng: random.Random, problem: Solution) -> I
                     changes.append({index: value, computation.result: result})
         rng.shuffle(changes)
         for change in changes[:3]:
-            changed = spread(solution, first, change, known)
+            changed = propagated(solution, first, change, known)
             yield None if changed is None else solution.replaced(changed)
 
 
@@ -134,7 +134,7 @@ def _dropped_step(
         place = _sentence(solution, dropped)
         if carried is None or place is None:
             continue
-        changed = spread(solution, dropped, {computation.result: carried}, known) or {}
+        changed = propagated(solution, dropped, {computation.result: carried}, known) or {}
         start, end = place
         later = {i: value for i, value in changed.items() if solution.numbers[i].start >= end}
         made = solution.replaced(later)

@@ -129,15 +129,15 @@ def _rounds(record: Record) -> int:
 
 def _chosen(found: Sequence[Trajectory], options: Options, built: Built) -> list[Trajectory]:
     """Of each problem the best or the shortest trajectory, or all; of each kind, if balanced."""
-    if options.choose == "all":
+    if options.keep == "all":
         return list(found)
     groups: dict[tuple[str, str], list[Trajectory]] = {}
     for each in found:
         kind = each.kind if options.balance else ""
         groups.setdefault((question_key(each.attempt.problem), kind), []).append(each)
-    rank = _flaws if options.choose == "best" else _length
+    rank = _flaws if options.keep == "best" else _length
     chosen = [min(own, key=lambda each: (*rank(each), *_length(each))) for own in groups.values()]
-    built.left_out[f"right attempts that are not the {options.choose} of a problem"] += len(
+    built.left_out[f"right attempts that are not the {options.keep} of a problem"] += len(
         found
     ) - len(chosen)
     return chosen

@@ -143,17 +143,15 @@ LONG = attempt(4, "12", turn(r"It is of course \boxed{12}", Q), method="box", sa
 TWO = [attempt(4, "12", turn("#### 12", Q), method="hashes"), LONG]
 
 
-@pytest.mark.parametrize(("choose", "samples"), [("best", {1}), ("shortest", {0}), ("all", {0, 1})])
-def test_one_of_a_problem_is_chosen(choose: str, samples: set[int], tmp_path: Path) -> None:
-    made = rows(tmp_path, TWO, "--choose", choose)
+@pytest.mark.parametrize(("keep", "samples"), [("best", {1}), ("shortest", {0}), ("all", {0, 1})])
+def test_one_of_a_problem_is_chosen(keep: str, samples: set[int], tmp_path: Path) -> None:
+    made = rows(tmp_path, TWO, "--keep", keep)
     assert {row["receipt"]["sample"] for row in made} == samples
 
 
 def test_kinds_are_balanced(tmp_path: Path) -> None:
     many = [attempt(n, str(3 * n), turn(f"{n}: #### {3 * n}", f"{n}?")) for n in range(10, 16)]
-    made = rows(
-        tmp_path, [*many, CODE, replace(REPAIRED, sample=1)], "--balance", "--choose", "all"
-    )
+    made = rows(tmp_path, [*many, CODE, replace(REPAIRED, sample=1)], "--balance", "--keep", "all")
     assert sorted(row["kind"] for row in made) == ["code", "repaired", "single"]
     assert {row["kind"] for row in made} <= set(KINDS)
 

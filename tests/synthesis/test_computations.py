@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from slm_math.synthesis.computations import parsed, spread
+from slm_math.synthesis.computations import parsed, propagated
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def changed(text: str, value: int, known: tuple[int, ...] = ()) -> str | None:
     """The text after the result of its first computation is `value`."""
     solution = parsed(text)
     first = solution.computations[0].result
-    values = spread(solution, 0, {first: Fraction(value)}, [Fraction(n) for n in known])
+    values = propagated(solution, 0, {first: Fraction(value)}, [Fraction(n) for n in known])
     return None if values is None else solution.replaced(values)
 
 
