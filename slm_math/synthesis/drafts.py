@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from slm_math.answers import grader_version
 from slm_math.data.attempts import Attempt
 from slm_math.data.base import Split
+from slm_math.data.identity import question_key
 from slm_math.data.normalized import normalized
 from slm_math.data.written_drafts import SILENT, written_draft
 from slm_math.synthesis.broken_code import BROKEN_CODE, broken_code
@@ -43,9 +45,8 @@ def build_drafts(evaluations: Evaluations, options: Options, programs: Programs)
     refuse_verdicts(evaluations)
     stated = [each for each in evaluations.attempts if each.record.answer is not None]
     built.left_out[f"attempts {SILENT}"] += len(evaluations.attempts) - len(stated)
-    drafts = _different([_real(attempt) for attempt in stated], built)
-    if options.per_problem is not None:
-        drafts = _capped(drafts, evaluations, options)
+    drafts = _different(map(_real, stated))
+    built.left_out["attempts equal to another one"] += len(stated) - len(drafts)
     kinds = {draft.right for draft in drafts}
     if options.balance and True not in kinds:
         raise ValueError(
@@ -79,27 +80,13 @@ def _real(attempt: Attempt) -> Labeled:
     return Labeled(attempt, written.draft, written.right)
 
 
-def _different(drafts: Sequence[Labeled], built: Built) -> list[Labeled]:
-    """Each draft of a problem once: two that differ in printing only are one."""
-    different = {
-        (normalized(each.attempt.problem.statement), normalized(each.draft.text), each.right): each
-        for each in reversed(drafts)
-    }
-    built.left_out["attempts equal to another one"] += len(drafts) - len(different)
-    return list(reversed(different.values()))
-
-
-def _capped(drafts: Sequence[Labeled], evaluations: Evaluations, options: Options) -> list[Labeled]:
-    """Of each problem at most so many drafts, right and wrong ones in turn."""
-    assert options.per_problem is not None
-    by_problem: dict[str, list[Labeled]] = {}
-    for draft in _sorted(drafts, options.seed):
-        by_problem.setdefault(normalized(draft.attempt.problem.statement), []).append(draft)
-    return [
-        draft
-        for own in by_problem.values()
-        for draft in in_turn(*_sides(own))[: options.per_problem]
-    ]
+def _different(drafts: Iterable[Labeled]) -> list[Labeled]:
+    """Each draft of a problem once: of two that differ in printing only, the first."""
+    different: dict[tuple[str, str, bool], Labeled] = {}
+    for each in drafts:
+        texts = normalized(each.attempt.problem.statement), normalized(each.draft.text)
+        different.setdefault((*texts, each.right), each)
+    return list(different.values())
 
 
 def _of_split(
@@ -111,29 +98,46 @@ def _of_split(
     """
     right, wrong = _sides(_sorted(drafts, options.seed))
     share = options.perturb
-    if not options.balance:
-        wanted = round(share / (1 - share) * len(drafts))
-        return in_turn(
-            right, [*wrong, *_perturbed(right, wanted, options, programs=programs, built=built)]
-        )
     # n wrong drafts, 2 * share * n of them perturbed: the real ones must suffice for the others
     most = len(right) if share >= 0.5 else min(len(right), int(len(wrong) / (1 - 2 * share)))
-    extra = _perturbed(right, round(2 * share * most), options, programs=programs, built=built)
-    n = min(len(right), len(wrong) + len(extra))
-    wrong = _sorted([*wrong[: n - len(extra)], *extra], options.seed)
-    return in_turn(right[:n], wrong)
+    wanted = round(2 * share * most if options.balance else share / (1 - share) * len(drafts))
+    extra = _perturbed((right, wrong), wanted, options, programs=programs, built=built)
+    n = len(right) + len(wrong)
+    if options.balance:
+        n = min(len(right), len(wrong) + len(extra))
+        wrong = wrong[: n - len(extra)]
+    made = in_turn(right[:n], _sorted([*wrong, *extra], options.seed))
+    if options.per_problem is not None:
+        made = _at_most(made, options.per_problem)
+    if options.balance:
+        right, wrong = _sides(made)
+        n = min(len(right), len(wrong))
+        made = in_turn(right[:n], wrong[:n])
+    return made
+
+
+def _at_most(drafts: Sequence[Labeled], most: int) -> list[Labeled]:
+    """Of each problem the first drafts, right and wrong ones in turn."""
+    by_problem: dict[str, list[Labeled]] = defaultdict(list)
+    for draft in drafts:
+        by_problem[question_key(draft.attempt.problem)].append(draft)
+    chosen = {id(draft) for own in by_problem.values() for draft in in_turn(*_sides(own))[:most]}
+    return [draft for draft in drafts if id(draft) in chosen]
 
 
 def _perturbed(
-    right: Sequence[Labeled],
+    real: tuple[Sequence[Labeled], Sequence[Labeled]],
     wanted: int,
     options: Options,
     programs: Programs,
     built: Built,
 ) -> list[Labeled]:
-    """So many perturbed drafts, of right ones and with a wrong answer, the kinds in turn."""
+    """So many perturbed drafts, of right ones and with a wrong answer, the kinds in turn; none that
+    is equal to one of the real ones, right and wrong.
+    """
     if not wanted:
         return []
+    right, known = real[0], [*real[0], *real[1]]
     queues: list[list[Labeled]] = []
 
     def add(kind: str, outcomes: Sequence[Outcome]) -> None:
@@ -142,7 +146,7 @@ def _perturbed(
             for each, outcome in zip(right, outcomes)
             if outcome.draft is not None
         ]
-        queues.append(_different(made, Built()))
+        queues.append(_different([*known, *made])[len(known) :])
         _count(outcomes, built)
 
     for kind in TEXT_KINDS:
@@ -153,7 +157,7 @@ def _perturbed(
     share = max(math.ceil(wanted / (others + 1)), wanted - sum(map(len, queues)))
     drafts = [(each.attempt, each.draft) for each in right]
     add(BROKEN_CODE, broken_code(drafts, share, options.seed, programs))
-    return in_turn(*queues)[:wanted]
+    return _different(in_turn(*queues))[:wanted]
 
 
 def _count(outcomes: Sequence[Outcome], built: Built) -> None:
