@@ -14,6 +14,7 @@ from slm_math.data.base import Split
 from slm_math.data.identity import question_key
 from slm_math.data.published import split_by_problem
 from slm_math.records.files import read_manifest
+from slm_math.types import Problem
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def read_evaluations(folders: Sequence[str], validation: float, again: bool = Fa
     if not attempts.attempts:
         reasons = ", ".join(f"{count} {why}" for why, count in attempts.left_out.items())
         raise ValueError(f"{', '.join(map(str, found))}: there are no attempts to use ({reasons})")
-    met = [(attempt.problem, attempt.split) for attempt in attempts.attempts]
+    met: list[tuple[Problem, Split]] = [(each.problem, each.split) for each in attempts.attempts]
     return Evaluations(
         attempts=attempts.attempts,
         splits=split_by_problem(met, validation),
