@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections import deque
 from itertools import pairwise
@@ -49,6 +50,10 @@ COMMANDS = {
         "slm_math.evaluation.tag:tag",
         "make tags of evaluations: how often each problem is solved",
     ),
+    "build-data": (
+        "slm_math.synthesis.building:build_data",
+        "build data to train on from evaluations: drafts, corrections, trajectories, preferences",
+    ),
     "sandbox": (
         "slm_math.sandbox.serve:serve",
         "run programs for machines that cannot confine them",
@@ -59,7 +64,7 @@ COMMANDS = {
         "download the models and data sets that configs name, for offline use",
     ),
 }
-# command -> the options that its positional arguments fill; a star takes all of them
+# command -> the options that its positional arguments fill; a star takes all that are left
 POSITIONAL = {
     "export": "checkpoint",
     "grade": "file",
@@ -69,13 +74,16 @@ POSITIONAL = {
     "overlap": "train test",
     "check-data": "source",
     "tag": "evaluations*",
+    "build-data": "kind folders*",
 }
 RUNS_AGENTS = ("eval", "generate-cot")  # their manifests hold the whole configuration
 FLAGS = {
     "grade": ("--verify", "--last_number"),
     "export": ("--merge",),
+    "build-data": ("--balance",),
 }  # options that need no value to be true
-LISTS = {"check-data": ("--against", "--split")}  # options that take all values that follow
+# command -> the options that take all values that follow
+LISTS = {"check-data": ("--against", "--split"), "build-data": ("--pass_rate",)}
 
 # packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(
@@ -209,7 +217,9 @@ def _command(name: str, arguments: list[str]) -> None:
 
 
 def _as_lists(arguments: list[str], names: tuple[str, ...]) -> list[str]:
-    """`--against A B` as `--against=["A", "B"]`, for the options of these names."""
+    """`--against A B` as `--against=["A", "B"]`, for the options of these names; numbers stay
+    numbers.
+    """
     result: list[str] = []
     remaining = deque(arguments)
     while remaining:
@@ -221,21 +231,29 @@ def _as_lists(arguments: list[str], names: tuple[str, ...]) -> list[str]:
         while not equals and remaining and not remaining[0].startswith("-"):
             values.append(remaining.popleft())
         is_list = len(values) == 1 and values[0].startswith("[")
-        result.append(f"{name}={values[0] if is_list else json.dumps(values)}")
+        listed = ", ".join(each if _is_number(each) else json.dumps(each) for each in values)
+        result.append(f"{name}={values[0] if is_list else f'[{listed}]'}")
     return result
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d+)?", text) is not None
 
 
 def _as_options(name: str, positional: list[str]) -> list[str]:
     """Positional arguments as options: `results FOLDER FOLDER`, `overlap TRAIN TEST`."""
     options = POSITIONAL[name].split()
-    if options[0].endswith("*"):
-        return [f"--{options[0][:-1]}={json.dumps(positional)}"] if positional else []
+    filled = [f"--{option}={value}" for option, value in zip(options, positional)]
+    if options[-1].endswith("*"):
+        single = len(options) - 1
+        rest = positional[single:]
+        return filled[:single] + ([f"--{options[-1][:-1]}={json.dumps(rest)}"] if rest else [])
     if len(positional) > len(options):
         raise ValueError(
             f"slm-math {name} takes {len(options)} ({', '.join(options)}), got "
             f"{', '.join(positional)}"
         )
-    return [f"--{option}={value}" for option, value in zip(options, positional)]
+    return filled
 
 
 def _positional(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str], list[str]]:

@@ -24,8 +24,8 @@ from slm_math.data.published import (
     checked_fraction,
     checked_limit,
     existing_path,
-    is_held_out,
     published_split,
+    split_by_problem,
 )
 from slm_math.data.written_drafts import Written, WrittenDraft, read_drafts
 from slm_math.ranges import check_whole
@@ -43,9 +43,9 @@ class Drafts(Source):
     the grader.
 
     Args:
-        path: the output folder of an evaluation, that of one agent, or a file with the fields
-            problem, draft, answer, and gold or correct; or a list of these. Files whose name
-            begins with test or validation are of that split.
+        path: the output folder of an evaluation, that of one agent, a file with the fields problem,
+            draft, answer, and gold or correct, or a folder of such files; or a list of these. Files
+            whose name begins with test or validation are of that split.
         balance: keep as many right as wrong drafts.
         per_problem: keep at most so many drafts of a problem.
         validation: the share of the training problems that is held out for validation.
@@ -164,7 +164,7 @@ class Drafts(Source):
         """
         named = ", ".join(map(str, self.paths))
         written = [draft for part in self._written for draft in part.drafts]
-        drafts = _different(_split_by_problem(written, self.validation))
+        drafts = _different(_in_splits(written, self.validation))
         graders = sorted({draft.grader for draft in drafts})
         if len(graders) > 1:
             raise ValueError(
@@ -236,18 +236,10 @@ def _different(drafts: Iterable[WrittenDraft]) -> list[WrittenDraft]:
     )
 
 
-def _split_by_problem(drafts: Sequence[WrittenDraft], validation: float) -> list[WrittenDraft]:
-    """The drafts, each in the split of its problem: what is held out in one place is nowhere
-    trained on.
-    """
-    places: dict[str, Split] = {}
-    for draft in drafts:
-        text = question_key(draft.problem)
-        if draft.split == "test" or (draft.split == "validation" and places.get(text) != "test"):
-            places[text] = draft.split
-        elif text not in places and is_held_out(draft.problem.text, validation):
-            places[text] = "validation"
-    return [replace(d, split=places.get(question_key(d.problem), "train")) for d in drafts]
+def _in_splits(drafts: Sequence[WrittenDraft], validation: float) -> list[WrittenDraft]:
+    """The drafts, each in the split of its problem."""
+    splits = split_by_problem(((draft.problem, draft.split) for draft in drafts), validation)
+    return [replace(draft, split=splits[question_key(draft.problem)]) for draft in drafts]
 
 
 def _problems(drafts: Iterable[WrittenDraft]) -> int:

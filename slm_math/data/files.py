@@ -15,6 +15,8 @@ from slm_math.data.formats import SUFFIXES, is_data_file, records
 from slm_math.data.golds import is_number, number_text
 from slm_math.data.json_lines import Line, RowError, parse
 
+DESCRIPTIONS = ("manifest.json", "card.json")  # of built data, beside its rows
+
 
 @dataclass(frozen=True)
 class HubFile:
@@ -105,11 +107,14 @@ def _row(file: Path, number: int, row: Line | dict[str, Any]) -> FileRow:
 
 def data_files(path: Path) -> list[Path]:
     """A file itself, or the files of known formats anywhere in a folder, in the order of their
-    paths. Raises ValueError if there are none.
+    paths; what describes data (a manifest, a data card) holds no rows. Raises ValueError if there
+    are none.
     """
     if path.is_file():
         return [path]
-    files = sorted(filter(is_data_file, path.rglob("*")))
+    files = sorted(
+        file for file in path.rglob("*") if is_data_file(file) and file.name not in DESCRIPTIONS
+    )
     if not files:
         raise ValueError(
             f"{path}: no file in this folder ends in {', '.join(SUFFIXES)}, or in .gz after these"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from slm_math.data.base import Split
 from slm_math.data.files import FileRow, HubFile, fetch, read_rows, split_files
+from slm_math.data.identity import question_key
 from slm_math.data.normalized import normalized
-from slm_math.types import Task
+from slm_math.types import Problem, Task
 
 
 def published_rows(
@@ -61,6 +63,26 @@ def is_held_out(text: str, fraction: float) -> bool:
     """
     digest = hashlib.sha256(normalized(text).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
+
+
+def split_by_problem(
+    problems: Iterable[tuple[Problem, Split]], validation: float
+) -> dict[str, Split]:
+    """The split of each problem by its `question_key`, given the split in which each was met.
+
+    What is held out in one place is nowhere trained on: a problem is a test problem if it is one
+    anywhere, then a validation problem, and of training problems those are held out for validation
+    that GSM8K and MATH hold out.
+    """
+    splits: dict[str, Split] = {}
+    for problem, split in problems:
+        key = question_key(problem)
+        if split == "test" or (split == "validation" and splits.get(key) != "test"):
+            splits[key] = split
+        elif key not in splits:
+            held_out = is_held_out(problem.text, validation)
+            splits[key] = "validation" if held_out else "train"
+    return splits
 
 
 def existing_path(path: str | None) -> Path | None:

@@ -4,22 +4,33 @@ label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from slm_math.answers import UNDECIDED, extract, grader_version
+from slm_math.answers import extract, grader_version
 from slm_math.answers.grade import grade_answer
+from slm_math.answers.tolerance import allowance
+from slm_math.data.attempts import (
+    BROKEN,
+    NO_EVALUATION,
+    OPEN,
+    Attempt,
+    Attempts,
+    folders_of,
+    read_attempts,
+)
 from slm_math.data.base import Split
-from slm_math.data.files import FileRow, read_rows
-from slm_math.records.eval_folders import evaluation_folders
-from slm_math.records.files import read_manifest, read_records
-from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, TurnEvent
+from slm_math.data.conversations import continues, is_shown_output
+from slm_math.data.files import FileRow, read_rows, split_files
+from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, RunEvent, TurnEvent
 from slm_math.types import Draft, Problem, Task
 
 GIVEN = "given"  # the grader of a label that a row states, without saying whose it is
-_SPLITS = {"validation": "validation", "validate": "validation", "test": "test", "predict": "test"}
+SILENT = "without an answer"
+_PARTS = ("train", "validation", "test")
+_ANSWER_TYPES = ("math", "mc", "num")  # a draft of a verdict has nothing to judge
 
 
 @dataclass(frozen=True)
@@ -47,81 +58,61 @@ class Written:
 
 
 def read_drafts(path: Path) -> Written:
-    """The drafts of an agent's evaluation, of all agents in an output folder, or of a file of rows.
+    """The drafts of an agent's evaluation, of all agents in an output folder, of a file of rows, or
+    of a folder of such files (`train.jsonl`, `validation.jsonl`, `test.jsonl`).
 
     Raises ValueError for a place that holds none, and says why.
     """
     if path.is_file():
-        rows = read_rows(path)
-        split = next((s for s in ("validation", "test") if path.stem.startswith(s)), "train")
-        read = Written(tuple(_of_row(row, cast(Split, split)) for row in rows), {})
-        if not rows:
-            raise ValueError(f"{path} is empty: it holds no drafts")
-        return read
-    own = (path / "records.jsonl").is_file()
-    folders = [path] if own else list(evaluation_folders(path).values())
-    if not folders:
-        raise ValueError(
-            f"{path} holds no drafts: it is no evaluation (neither records.jsonl nor "
-            f"<agent>/records.jsonl), and no file of rows"
-        )
-    parts = [_of_evaluation(folder) for folder in folders]
-    reasons = dict.fromkeys(reason for part in parts for reason in part.left_out)
-    return Written(
-        tuple(draft for part in parts for draft in part.drafts),
-        {reason: sum(part.left_out.get(reason, 0) for part in parts) for reason in reasons},
-    )
+        return _of_file(path)
+    if folders := folders_of(path):
+        attempts = Attempts.joined(map(_of_evaluation, folders))
+        return Written(tuple(map(written_draft, attempts.attempts)), attempts.left_out)
+    files = [file for split in _PARTS for file in split_files(path, split)]
+    if not files:
+        raise ValueError(f"{path} holds no drafts: {NO_EVALUATION}, and no file of rows")
+    return Written(tuple(draft for file in files for draft in _of_file(file).drafts), {})
 
 
-def _of_evaluation(folder: Path) -> Written:
-    records = read_records(folder / "records.jsonl")
-    manifest = read_manifest(folder)
-    if not records:
-        raise ValueError(f"{folder} is empty: it has no records, so there are no drafts to judge")
+def _of_file(path: Path) -> Written:
+    rows = read_rows(path)
+    split = next((s for s in ("validation", "test") if path.stem.startswith(s)), "train")
+    if not rows:
+        raise ValueError(f"{path} is empty: it holds no drafts")
+    return Written(tuple(_of_row(row, cast(Split, split)) for row in rows), {})
+
+
+def _of_evaluation(folder: Path) -> Attempts:
+    return answered(read_attempts(folder), folder)
+
+
+def answered(attempts: Attempts, folder: Path) -> Attempts:
+    """The attempts of an evaluation that state an answer: drafts to judge.
+
+    Raises ValueError if there are none, and for attempts that are verdicts on drafts.
+    """
+    records = [attempt.record for attempt in attempts.attempts]
     if any(record.answer_type == "verdict" for record in records):
         raise ValueError(
             f"{folder} holds verdicts on drafts: name the evaluation in which the drafts were "
             "written"
         )
-    answered = [record for record in records if record.answer is not None and record.turns]
-    if not answered:
+    stated = tuple(each for each in attempts.attempts if each.record.answer is not None)
+    broken = attempts.left_out.get(BROKEN, 0)
+    if not stated and not attempts.left_out.get(OPEN):
         raise ValueError(
-            f"{folder} holds no drafts: none of its {len(records)} records has an answer"
+            f"{folder} holds no drafts: none of its {len(records) + broken} records has an answer"
         )
-    decided = [record for record in answered if record.reason not in UNDECIDED]
-    same = manifest.get("identity", {}).get("grader") == grader_version()
-    split = _split(manifest)
-    drafts = tuple(_of_record(record, split, graded=same) for record in decided)
-    left_out = {
-        "without an answer": len(records) - len(answered),
-        "that the grader could not decide": len(answered) - len(decided),
-    }
-    return Written(drafts, left_out)
+    silent = len(records) - len(stated) + broken
+    return Attempts(stated, {SILENT: silent, OPEN: attempts.left_out.get(OPEN, 0)})
 
 
-def _split(manifest: Mapping[str, Any]) -> Split:
-    about = manifest.get("about", {})
-    return cast(Split, _SPLITS.get(str(about.get("split")), "train"))
-
-
-def _of_record(record: Record, split: Split, graded: bool) -> WrittenDraft:
-    """The answer of a record; it is graded again unless this version of the grader decided on it,
-    so that all labels are of one version.
-    """
-    first = record.turns[0].prompt
-    if any(message.content.startswith("[image: ") for message in first):
-        raise ValueError(
-            f"problem {record.id} shows images, which records do not keep, so that no verifier "
-            "could see them"
-        )
-    problem = Problem(
-        record.id, record.problem, record.answer_type, record.choices, tags=record.tags
-    )
+def written_draft(attempt: Attempt) -> WrittenDraft:
+    """The draft of an attempt that states an answer."""
+    record, version = attempt.record, grader_version()
     assert record.answer is not None
-    task = Task(problem, record.gold, tolerance=record.tolerance)
-    right = record.correct if graded else grade_answer(record.answer, task).equal
     draft = Draft(draft_text(record), record.answer)
-    return WrittenDraft(problem, draft, right, grader_version(), split=split)
+    return WrittenDraft(attempt.problem, draft, attempt.right, version, split=attempt.split)
 
 
 def draft_text(record: Record) -> str:
@@ -129,18 +120,32 @@ def draft_text(record: Record) -> str:
     the programs, their output and the replies that led to it in the same attempt. Only the role
     that spoke first writes drafts.
     """
-    role = record.turns[0].role
-    attempts: list[list[TurnEvent]] = [[]]
-    for event in record.events:
-        if isinstance(event, TurnEvent) and event.role == role:
-            attempts[-1].append(event)
-        elif isinstance(event, NoteEvent) and event.kind in (*GRADED, "verdict"):
-            attempts.append([])
-    turns = [(turn, attempt) for attempt in attempts for turn in attempt]
+    turns = [(turn, attempt) for attempt in _attempts(record) for turn in attempt]
     stating = [pair for pair in turns if _states(pair[0].reply, record)]
     last, attempt = (stating or turns)[-1]
     begin = next(turn for turn in attempt if last.prompt[: len(turn.prompt)] == turn.prompt)
     return "\n\n".join(texts_after(last.prompt[len(begin.prompt) :], last.reply))
+
+
+def _attempts(record: Record) -> list[list[TurnEvent]]:
+    """The turns of the role that spoke first, by attempt: a draft or a verdict on it ends one,
+    unless the reply to a program's output goes on with it.
+    """
+    role = record.turns[0].role
+    attempts: list[list[TurnEvent]] = [[]]
+    ended, runs = False, []
+    for event in record.events:
+        if isinstance(event, RunEvent):
+            runs.append(event)
+        elif isinstance(event, NoteEvent):
+            ended = ended or event.kind in (*GRADED, "verdict")
+        elif event.role == role:
+            goes = bool(attempts[-1]) and continues(event, attempts[-1][-1])
+            if ended and not (goes and is_shown_output(event, runs[-1:])):
+                attempts.append([])
+            attempts[-1].append(event)
+            ended = False
+    return attempts
 
 
 def texts_after(messages: Sequence[ChatMessage], reply: str) -> Iterator[str]:
@@ -157,8 +162,7 @@ def _states(reply: str, record: Record) -> bool:
 
 
 def _of_row(row: FileRow, split: Split) -> WrittenDraft:
-    id = row.fields.get("id")
-    problem = Problem(str(id if isinstance(id, str | int) else row.place), row.text("problem"))
+    problem, tolerance = _problem_of(row)
     draft = Draft(row.text("draft"), row.text("answer"))
     solution = row.text("solution") if row.fields.get("solution") else None
     if row.fields.get("gold") is None:
@@ -167,5 +171,33 @@ def _of_row(row: FileRow, split: Split) -> WrittenDraft:
         right = row.flag("correct", False)
         grader = row.text("grader") if row.fields.get("grader") else GIVEN
         return WrittenDraft(problem, draft, right, grader, split=split, solution=solution)
-    right = grade_answer(draft.answer, Task(problem, row.text("gold"))).equal
+    task = Task(problem, row.text("gold"), tolerance=tolerance)
+    right = grade_answer(draft.answer, task).equal
     return WrittenDraft(problem, draft, right, grader_version(), split=split, solution=solution)
+
+
+def _problem_of(row: FileRow) -> tuple[Problem, float | str | None]:
+    """The problem of a row, and the tolerance of its answer."""
+    id, fields = row.fields.get("id"), row.fields
+    answer_type = fields.get("answer_type") or "math"
+    choices, tags = fields.get("choices") or [], fields.get("tags") or {}
+    tolerance = fields.get("tolerance")
+    if answer_type not in _ANSWER_TYPES:
+        raise row.error("answer_type", f"must be one of {', '.join(_ANSWER_TYPES)}")
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+        raise row.error("choices", "must be a list of texts")
+    if not isinstance(tags, dict):
+        raise row.error("tags", "must be an object")
+    try:
+        if tolerance is not None:
+            allowance(tolerance)
+    except (ValueError, TypeError) as error:
+        raise row.error("tolerance", f"is unreadable: {error}") from None
+    problem = Problem(
+        id=str(id if isinstance(id, str | int) else row.place),
+        text=row.text("problem"),
+        answer_type=answer_type,
+        choices=tuple(choices),
+        tags={str(name): str(value) for name, value in tags.items()},
+    )
+    return problem, tolerance

@@ -1,0 +1,130 @@
+"""Attempts: the samples of evaluations with the grader's verdicts, of which data are made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from slm_math.answers import UNDECIDED, grader_version
+from slm_math.answers.decisions import Decision
+from slm_math.answers.grade import grade_answer
+from slm_math.data.base import Split
+from slm_math.records.eval_folders import evaluation_folders
+from slm_math.records.files import read_manifest, read_records
+from slm_math.records.record import Record
+from slm_math.types import Problem, Task
+
+BROKEN = "attempts that broke or did not fit into the context"
+NO_EVALUATION = "it is no evaluation (neither records.jsonl nor <agent>/records.jsonl)"
+OPEN = "answers that the grader could not decide"
+_SPLITS = {"validation": "validation", "validate": "validation", "test": "test", "predict": "test"}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A sample of an evaluation: its record, whether its answer is right, and the `split` of the
+    problem that the evaluation names. `folder` is that of the evaluation.
+    """
+
+    record: Record
+    folder: Path
+    split: Split
+    right: bool
+
+    @property
+    def problem(self) -> Problem:
+        return problem_of(self.record)
+
+    @property
+    def task(self) -> Task:
+        return Task(self.problem, self.record.gold, tolerance=self.record.tolerance)
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The attempts of evaluations, and how many others were left out, by the reason."""
+
+    attempts: tuple[Attempt, ...]
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Iterable[Attempts]) -> Attempts:
+        """Those of several evaluations."""
+        parts, left_out = list(parts), Counter[str]()
+        for part in parts:
+            left_out.update(part.left_out)
+        return cls(tuple(each for part in parts for each in part.attempts), dict(left_out))
+
+
+def folders_of(path: Path) -> list[Path]:
+    """The evaluation in a folder, or those of all agents in an output folder; [] if there is none.
+
+    Evaluations that hold nothing but broken workflows count, too.
+    """
+    if (path / "records.jsonl").is_file():
+        return [path]
+    return list(evaluation_folders(path).values())
+
+
+def read_attempts(folder: Path, again: bool = False) -> Attempts:
+    """The attempts of one evaluation, in the order of their records.
+
+    Labels are those of this version of the grader: records of another one are graded again, and
+    with `again` all are. Attempts that the grader cannot decide are left out, and so are workflows
+    that broke. Raises ValueError for an evaluation without records, and for problems with images.
+    """
+    records = read_records(folder / "records.jsonl")
+    if not records:
+        raise ValueError(f"{folder} is empty: it has no records, so there are no attempts")
+    manifest = read_manifest(folder)
+    again = again or manifest.get("identity", {}).get("grader") != grader_version()
+    split = split_of(manifest)
+    attempts: list[Attempt] = []
+    left_out = Counter[str]()
+    for record in records:
+        if record.error is not None or not record.turns:
+            left_out[BROKEN] += 1
+            continue
+        _refuse_images(record, folder)
+        decision = _decision(record, again)
+        if decision.reason in UNDECIDED or record.reason in UNDECIDED:
+            left_out[OPEN] += 1
+            continue
+        attempts.append(Attempt(record, folder, split, decision.equal))
+    return Attempts(tuple(attempts), dict(left_out))
+
+
+def _decision(record: Record, again: bool) -> Decision:
+    if not again or record.answer is None:
+        return Decision(record.correct and record.answer is not None, record.reason)
+    task = Task(problem_of(record), record.gold, tolerance=record.tolerance)
+    return grade_answer(record.answer, task)
+
+
+def problem_of(record: Record) -> Problem:
+    """The problem of a record."""
+    return Problem(
+        id=record.id,
+        text=record.problem,
+        answer_type=record.answer_type,
+        choices=record.choices,
+        tags=record.tags,
+        draft=record.draft,
+    )
+
+
+def split_of(manifest: Mapping[str, Any]) -> Split:
+    """The split of an evaluation's problems; "train" for one that names none."""
+    about = manifest.get("about", {})
+    return cast(Split, _SPLITS.get(str(about.get("split")), "train"))
+
+
+def _refuse_images(record: Record, folder: Path) -> None:
+    if any(message.content.startswith("[image: ") for message in record.turns[0].prompt):
+        raise ValueError(
+            f"{folder}: problem {record.id} shows images, which records do not keep, so that no "
+            "model could see them"
+        )
