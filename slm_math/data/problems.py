@@ -11,14 +11,14 @@ from typing import Any, cast
 
 from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.chat_forms import LISTS
-from slm_math.data.columns import PROBLEM
+from slm_math.data.columns import ANSWER, PROBLEM, SOLUTION
 from slm_math.data.files import FileRow, data_files, read_rows
 from slm_math.data.named import source_class
 from slm_math.types import Problem, Task
 
 FIELDS = (*PROBLEM, "text", *LISTS)
-GOLDS = ("gold", "ground_truth", "reference", "answer", "final_answer", "solution", "output")
-SOLUTIONS = ("solution", "output", "response", "answer")  # with a gold in another field
+GOLDS = (*ANSWER, *SOLUTION)
+SOLUTIONS = (*SOLUTION, "answer")  # with a gold in another field
 _NAMED = re.compile(r"([A-Za-z_][\w.]*):(\w+)(?:=(.+))?")
 
 
