@@ -42,7 +42,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "misspelled source": (
         [*EVAL, "--source=GSM9K"],
-        ["GSM9K", "known: Arithmetic, CoT, Drafts, GSM8K"],
+        ["GSM9K", "known: Arithmetic, Chats, CoT, Drafts, GSM8K"],
     ),
     "misspelled model": (
         ["fit", "--model=SFTModulee"],
@@ -86,7 +86,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         [*FIT_GRPO, "--model.engines.judge=CheckpointEngin"],
         [
             "did you mean CheckpointEngine",
-            "known: CheckpointEngine, OpenAIEngine, VLLMEngine, VLLMS",
+            "known: CheckpointEngine, OpenAIBatches, OpenAIEngine, VLLMEngine, VLLMS",
         ],
     ),
     "misspelled reward": (

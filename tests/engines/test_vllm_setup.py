@@ -17,7 +17,7 @@ from engines.vllm_client import ask, engine_of, request, weights_of
 from engines.vllm_endpoint import GENERATE, KEY, FakeVLLM, serving
 
 from slm_math.engines import vllm_control, vllm_setup
-from slm_math.engines.base import EngineError
+from slm_math.engines.base import EngineError, Unusable
 from slm_math.engines.vllm_setup import OVERHEAD, cache_bytes, kv_bytes, lora_rank, refusal, share
 from slm_math.types import Reply
 
@@ -217,7 +217,9 @@ def test_a_missing_route_says_how_to_start(route: str, status: int, tmp_path: Pa
 def test_a_missing_route_for_requests_says_how_to_start(tmp_path: Path) -> None:
     with serving() as [server], engine_of([server], tmp_path) as engine:
         server.always[GENERATE] = (404, {"detail": "Not Found"})
-        assert HOW in str(ask(engine))
+        with pytest.raises(Unusable) as caught:
+            ask(engine)
+        assert HOW in str(caught.value)
 
 
 def test_a_server_that_is_not_there_yet_is_waited_for(

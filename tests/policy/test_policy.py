@@ -166,7 +166,7 @@ def test_gradient_reaches_the_adapter_of_its_role_only(role: str) -> None:
         for name, p in loaded.model.named_parameters()
         if p.grad is not None and p.grad.abs().sum() > 0
     }
-    assert got == {name for name in loaded.trainable if f".{role}." in name}
+    assert got == {name for name in loaded.trainable if f".@{role}." in name}
     assert {id(p) for p in loaded.parameters(role)} == {
         id(dict(loaded.model.named_parameters())[n]) for n in got
     }

@@ -115,7 +115,7 @@ def test_value_that_equals_the_reference_but_not_the_answer_does_not_verify() ->
     assert not ruling(CodeVerified(), solution, result=RunResult(True, "0.5"), task=task).accepted
 
 
-class Length(Reward):
+class Letters(Reward):
     """The number of characters of the reply."""
 
     def __call__(self, graded: Any) -> float:
@@ -123,7 +123,7 @@ class Length(Reward):
 
 
 def test_score_must_be_above_the_bound() -> None:
-    accept = Above(Length(), 4.0)
+    accept = Above(Letters(), 4.0)
     assert ruling(accept, trace("12345")) == Ruling(True, "score 5", score=5.0)
     assert ruling(accept, trace("1234")) == Ruling(False, "score 4", score=4.0)
 
