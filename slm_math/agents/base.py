@@ -177,8 +177,14 @@ def parallel(workflows: Sequence[Workflow[T]]) -> Workflow[list[T]]:
     return [done[index] for index in range(len(workflows))]
 
 
-def rewritten(workflow: Workflow[T], change: Callable[[Effect], Effect]) -> Workflow[T]:
-    """The same workflow with every effect changed; its results go to the workflow as they are."""
+def rewritten(
+    workflow: Workflow[T],
+    change: Callable[[Effect], Effect],
+    answered: Callable[[Effect, Any], object] = lambda effect, result: None,
+) -> Workflow[T]:
+    """The same workflow with every effect changed; its results go to the workflow as they are.
+    `answered` is told each effect, as the workflow yielded it, with its result.
+    """
     results: list[Any] | None = None
     while True:
         try:
@@ -186,6 +192,8 @@ def rewritten(workflow: Workflow[T], change: Callable[[Effect], Effect]) -> Work
         except StopIteration as end:
             return end.value
         results = yield [change(effect) for effect in effects]
+        for effect, result in zip(effects, results):
+            answered(effect, result)
 
 
 def with_branch(effect: Effect, index: int) -> Effect:

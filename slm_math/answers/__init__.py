@@ -185,6 +185,7 @@ from slm_math.answers.grade import (
     grade,
     grade_answer,
     grade_extracted,
+    grade_reply,
     grader_version,
 )
 from slm_math.answers.hard import UNDECIDED
@@ -206,6 +207,7 @@ __all__ = [
     "grade",
     "grade_answer",
     "grade_extracted",
+    "grade_reply",
     "grader_version",
     "judge",
     "readable",

@@ -65,11 +65,16 @@ def grade(
     Raises ValueError for an unknown answer type, an unreadable tolerance, unreadable choices, or an
     index as the reference of "mc", but never because of `completion`.
     """
-    start = time.perf_counter()
     task = Task(
         Problem("", problem or "", answer_type, in_order(choices)), gold, tolerance=tolerance
     )
-    extracted = extract(completion, last_number, answer_type)
+    return grade_reply(completion, task, last_number)
+
+
+def grade_reply(reply: str, task: Task, last_number: bool = False) -> Verdict:
+    """`grade` for a reply to a task."""
+    start = time.perf_counter()
+    extracted = extract(reply, last_number, task.problem.answer_type)
     decision = grade_extracted(extracted, task)
     return Verdict(
         correct=decision.equal,

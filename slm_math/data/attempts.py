@@ -18,7 +18,7 @@ from slm_math.records.record import Record
 from slm_math.types import Problem, Task
 
 BROKEN = "attempts that broke or did not fit into the context"
-NO_EVALUATION = "it is no evaluation (neither records.jsonl nor <agent>/records.jsonl)"
+NO_EVALUATION = "it has neither records.jsonl nor <agent>/records.jsonl of an evaluation"
 OPEN = "answers that the grader could not decide"
 _SPLITS = {"validation": "validation", "validate": "validation", "test": "test", "predict": "test"}
 

@@ -12,6 +12,7 @@ from slm_math.types import Chat, Task, assistant
 
 MARK = "VERDICT:"  # before a verdict, as the verifier's prompts ask for it
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class NoProblems(ValueError):

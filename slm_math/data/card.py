@@ -100,7 +100,7 @@ def card_facts(card: CardInput) -> dict[str, Any]:
 
 
 def _quantiles(lengths: Sequence[int]) -> dict[str, int] | None:
-    """The smallest length of which at least such a share is no longer."""
+    """For each of `QUANTILES` the length that this share of the rows does not exceed."""
     if not lengths:
         return None
     ordered = sorted(lengths)

@@ -137,7 +137,7 @@ def _numbered(number: int, message: Any, images: Iterator[Image]) -> Message:
 
 def _message(message: Any, images: Iterator[Image]) -> Message:
     if not isinstance(message, Mapping):
-        raise ValueError("is no object with a role and a content")
+        raise ValueError("is not an object with the fields role and content")
     named = message.get("role", message.get("from"))
     role = ROLES.get(named) if isinstance(named, str) else None
     if role is None:
@@ -234,7 +234,7 @@ def _marked(parts: tuple[Part, ...], learn: bool, detail: Any) -> tuple[Part, ..
         spans = [(one["begin_offset"], one["end_offset"] + 1, one["train"]) for one in detail]
     except (TypeError, KeyError):
         raise ValueError(
-            "has a train_detail that is no list of begin_offset, end_offset and train"
+            "needs a train_detail that lists objects with begin_offset, end_offset and train"
         ) from None
     marked: list[Part] = []
     done = 0

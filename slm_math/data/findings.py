@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from slm_math.answers import UNDECIDED, equivalent, extract, grade
+from slm_math.answers import UNDECIDED, equivalent, extract, grade_reply
 from slm_math.data.base import MARK
 from slm_math.data.checks import check_tasks
 from slm_math.data.identity import problem_key
@@ -76,7 +76,7 @@ def check_task(task: Any, split: str, owner: str) -> Iterator[Finding]:
         return
     reply = f"{MARK} {task.gold}" if _is_verdict(task) else f"\\boxed{{{task.gold}}}"
     try:
-        verdict = _graded(reply, task)
+        verdict = grade_reply(reply, task)
     except ValueError as error:
         yield Finding("unreadable", split, id, f"the gold {task.gold!r:.80}: {error}")
         return
@@ -84,7 +84,7 @@ def check_task(task: Any, split: str, owner: str) -> Iterator[Finding]:
         undecided = " (undecided)" if verdict.reason in UNDECIDED else ""
         yield Finding("refused", split, id, f"gold {task.gold!r:.80}: {verdict.reason}{undecided}")
     for empty in ("", "\\boxed{}"):
-        if _graded(empty, task).correct:
+        if grade_reply(empty, task).correct:
             yield Finding("empty accepted", split, id, f"gold {task.gold!r:.80}")
             break
     yield from _of_solution(task, split)
@@ -95,23 +95,11 @@ def _is_verdict(task: Task) -> bool:
     return task.problem.answer_type == "verdict"
 
 
-def _graded(reply: str, task: Task) -> Any:
-    problem = task.problem
-    return grade(
-        reply,
-        task.gold,
-        problem=problem.text or None,
-        answer_type=problem.answer_type,
-        choices=problem.choices or None,
-        tolerance=task.tolerance,
-    )
-
-
 def _of_solution(task: Task, split: str) -> Iterator[Finding]:
     """A worked solution that states another answer than the gold, or none."""
     if task.solution is None:
         return
-    verdict = _graded(task.solution, task)
+    verdict = grade_reply(task.solution, task)
     if verdict.answer is None:
         end = task.solution.strip()[-60:]
         yield Finding("no answer", split, task.problem.id, f"the solution ends in {end!r}")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 from slm_math.data.normalized import normalized
-from slm_math.types import Image, Problem
-
-_LONGEST_PATH = 4096  # bytes; a longer source is no path
+from slm_math.records.files import image_hash
+from slm_math.types import Problem
 
 
 def problem_key(problem: Problem) -> str:
@@ -31,17 +29,7 @@ def question_key(problem: Problem) -> str:
     """
     # a text of signs that normalization removes is compared as it is
     texts = [normalized(text) or text.strip() for text in (problem.text, *problem.choices)]
-    return _digest([texts, [image_digest(image) for image in problem.images]])
-
-
-def image_digest(image: Image) -> str:
-    """A hash of the content of an image, independent of where it is stored."""
-    source = image.source
-    data = source.encode("utf-8", "surrogatepass")
-    is_path = len(data) < _LONGEST_PATH and not source.startswith("data:")
-    if is_path and Path(source).is_file():
-        data = Path(source).read_bytes()
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    return _digest([texts, [image_hash(image) for image in problem.images]])
 
 
 def _digest(parts: list[object]) -> str:

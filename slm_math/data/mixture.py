@@ -15,10 +15,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
 
-from slm_math.data.base import NoProblems, Source, Split, read_dialogues, read_tasks
+from slm_math.data.base import SPLITS, NoProblems, Source, Split, read_dialogues, read_tasks
 from slm_math.data.files import HubFile
 from slm_math.data.identity import problem_key
-from slm_math.data.own_files import SPLITS
 from slm_math.data.published import checked_limit
 from slm_math.types import Chat, Task
 

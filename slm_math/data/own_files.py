@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from slm_math.data.base import Split
+from slm_math.data.base import SPLITS, Split
 from slm_math.data.files import FileRow, data_files, read_rows
-from slm_math.data.normalized import normalized
-from slm_math.data.published import existing_path, is_held_out
+from slm_math.data.identity import question_key
+from slm_math.data.published import existing_path, is_held_out, split_by_problem
+from slm_math.types import Problem
 
 T = TypeVar("T")
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 VALIDATION = ("validation", "valid", "val", "dev")  # the first word of a file's name
 
 
@@ -66,13 +66,19 @@ def items_of(items: Sequence[Item[T]], split: Split, validation: float) -> list[
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
-    last: dict[str, int] = {}
-    placed: list[tuple[int, str, T]] = []
-    for item in items:
-        key = normalized(item.text) or item.text
-        held = item.split == "train" and is_held_out(item.text, validation)
-        place = SPLITS.index("validation" if held else item.split)
-        last[key] = max(place, last.get(key, 0))
-        placed.append((place, key, item.value))
-    wanted = SPLITS.index(split)
-    return [value for place, key, value in placed if place == wanted == last[key]]
+    splits = split_by_problem(((_problem(item), item.split) for item in items), validation)
+    return [
+        item.value
+        for item in items
+        if splits[question_key(_problem(item))] == split == _own_split(item, validation)
+    ]
+
+
+def _problem(item: Item[T]) -> Problem:
+    return Problem("", item.text)
+
+
+def _own_split(item: Item[T], validation: float) -> Split:
+    """The split of an item if there were no copies of it."""
+    held_out = item.split == "train" and is_held_out(item.text, validation)
+    return "validation" if held_out else item.split

@@ -14,9 +14,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from slm_math.data.base import Source, Split
+from slm_math.data.base import SPLITS, Source, Split
 from slm_math.data.normalized import normalized
-from slm_math.data.own_files import SPLITS
 from slm_math.ranges import check_whole
 from slm_math.types import Problem, Task
 

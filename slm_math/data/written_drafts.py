@@ -21,7 +21,7 @@ from slm_math.data.attempts import (
     folders_of,
     read_attempts,
 )
-from slm_math.data.base import Split
+from slm_math.data.base import SPLITS, Split
 from slm_math.data.conversations import continues, is_shown_output
 from slm_math.data.files import FileRow, read_rows, split_files
 from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, RunEvent, TurnEvent
@@ -29,7 +29,6 @@ from slm_math.types import Draft, Problem, Task
 
 GIVEN = "given"  # the grader of a label that a row states, without saying whose it is
 SILENT = "without an answer"
-_PARTS = ("train", "validation", "test")
 _ANSWER_TYPES = ("math", "mc", "num")  # a draft of a verdict has nothing to judge
 
 
@@ -68,7 +67,7 @@ def read_drafts(path: Path) -> Written:
     if folders := folders_of(path):
         attempts = Attempts.joined(map(_of_evaluation, folders))
         return Written(tuple(map(written_draft, attempts.attempts)), attempts.left_out)
-    files = [file for split in _PARTS for file in split_files(path, split)]
+    files = [file for split in SPLITS for file in split_files(path, split)]
     if not files:
         raise ValueError(f"{path} holds no drafts: {NO_EVALUATION}, and no file of rows")
     return Written(tuple(draft for file in files for draft in _of_file(file).drafts), {})

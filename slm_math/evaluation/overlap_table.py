@@ -99,46 +99,44 @@ def _show(
 ) -> None:
     """Prints the closest matches of a kind, test and training problem side by side."""
     closest = sorted(matches, key=lambda match: (-match.near_exact, -match.together, match.test))
-    closest = closest[:show]
-    if not closest:
-        return
-    table = Table(
-        title=f"{kind}: the closest {len(closest)} of {len(matches)}",
-        title_justify="left",
-        show_lines=True,
-    )
-    table.add_column("13-grams in it / in all", justify="right", max_width=13)
-    for name in ("test", "train"):
-        table.add_column(name, overflow="fold", ratio=1)
-    for match in closest:
-        shares = f"{100 * match.together:.0f} % / {100 * match.anywhere:.0f} %" + (
-            "\nnear-exact" if match.near_exact else ""
-        )
-        pair = (problems.test[match.test], problems.train[match.train])
-        table.add_row(
-            shares, *(cell(f"{plain(problem.id, 80)}: {problem.text}", 400) for problem in pair)
-        )
-    console.print(table)
+    shares = [
+        f"{100 * match.together:.0f} % / {100 * match.anywhere:.0f} %"
+        + ("\nnear-exact" if match.near_exact else "")
+        for match in closest
+    ]
+    title = f"{kind}: the closest {min(show, len(matches))} of {len(matches)}"
+    measure = ("13-grams in it / in all", shares[:show])
+    _print_pairs(title, measure, closest, problems=problems, console=console)
 
 
 def _show_templates(
     matches: Sequence[TemplateMatch], problems: _Problems, show: int, console: Console
 ) -> None:
-    closest = sorted(matches, key=lambda match: (-match.shared, match.test))[:show]
-    if not closest:
+    closest = sorted(matches, key=lambda match: (-match.shared, match.test))
+    shares = [f"{100 * match.shared:.0f} %" for match in closest[:show]]
+    title = f"template: the closest {len(shares)} of {len(matches)}"
+    _print_pairs(title, ("same words", shares), closest, problems=problems, console=console)
+
+
+def _print_pairs(
+    title: str,
+    measure: tuple[str, Sequence[str]],
+    matches: Sequence[Finding | TemplateMatch],
+    problems: _Problems,
+    console: Console,
+) -> None:
+    """Prints the pairs of problems that were measured: the name of the measure and its values."""
+    name, shares = measure
+    if not shares:
         return
-    table = Table(
-        title=f"template: the closest {len(closest)} of {len(matches)}",
-        title_justify="left",
-        show_lines=True,
-    )
-    table.add_column("same words", justify="right", max_width=13)
-    for name in ("test", "train"):
-        table.add_column(name, overflow="fold", ratio=1)
-    for match in closest:
+    table = Table(title=title, title_justify="left", show_lines=True)
+    table.add_column(name, justify="right", max_width=13)
+    for side in ("test", "train"):
+        table.add_column(side, overflow="fold", ratio=1)
+    for share, match in zip(shares, matches):
         pair = (problems.test[match.test], problems.train[match.train])
         shown = (cell(f"{plain(problem.id, 80)}: {problem.text}", 400) for problem in pair)
-        table.add_row(f"{100 * match.shared:.0f} %", *shown)
+        table.add_row(share, *shown)
     console.print(table)
 
 

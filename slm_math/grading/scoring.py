@@ -18,14 +18,13 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import TaskProgressColumn
 
-from slm_math.answers import Verdict, grade, grade_answer, grader_version
+from slm_math.answers import grade_answer, grade_reply, grader_version
 from slm_math.data.json_lines import Line, RowError, parse
 from slm_math.evaluation.live import Live, State
 from slm_math.grading.completions import Case, cases
 from slm_math.grading.fields import AmbiguousRow, Fields
 from slm_math.grading.rows import rows
 from slm_math.metrics.intervals import wilson
-from slm_math.types import Task
 
 BATCH_ROWS, BATCH_BYTES = 32, 1 << 18
 IN_PROCESS = 2000  # samples that this process grades before it starts others
@@ -231,11 +230,11 @@ def grade_case(case: Case, last_number: bool = False) -> GradedSample:
         correct = lenient = decision.equal
         answer, method, reason = case.completion, "record", decision.reason
     else:
-        verdict = _grade_text(text, task, last_number)
+        verdict = grade_reply(text, task, last_number)
         correct, answer, method = verdict.correct, verdict.answer, verdict.method
         reason = verdict.reason
         accepts_more = answer is None and not last_number
-        lenient = correct or (accepts_more and _grade_text(text, task, True).correct)
+        lenient = correct or (accepts_more and grade_reply(text, task, True).correct)
     estimated = case.truncated is None
     return GradedSample(
         line=case.line,
@@ -260,19 +259,6 @@ def grade_case(case: Case, last_number: bool = False) -> GradedSample:
         repeats=None
         if case.id is None
         else _hash(repr((case.id, case.repeat, task.problem.text, task.gold, text))),
-    )
-
-
-def _grade_text(text: str, task: Task, last_number: bool) -> Verdict:
-    problem = task.problem
-    return grade(
-        text,
-        task.gold,
-        problem=problem.text or None,
-        answer_type=problem.answer_type,
-        choices=problem.choices or None,
-        tolerance=task.tolerance,
-        last_number=last_number,
     )
 
 

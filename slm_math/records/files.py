@@ -286,11 +286,10 @@ def data_hash(tasks: list[Task]) -> str:
 
 def image_hash(image: Image) -> str:
     """A hash of an image: of its bytes if the source is a file, else of the source itself."""
-    is_path = len(image.source) < 4096 and not image.source.startswith("data:")
+    data = image.source.encode("utf-8", "surrogatepass")
+    is_path = len(data) < 4096 and not image.source.startswith("data:")
     if is_path and Path(image.source).is_file():
         data = Path(image.source).read_bytes()
-    else:
-        data = image.source.encode()
     return hashlib.sha256(data).hexdigest()
 
 

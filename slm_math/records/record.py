@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from slm_math.agents.coding import program
-from slm_math.answers import Extracted, extract, grade
+from slm_math.answers import Extracted, extract, grade_reply
 from slm_math.answers.graded import GradedTrace
-from slm_math.types import AnswerType, Chat, Draft, Image, Note, Run, Task, Trace, Turn
+from slm_math.types import AnswerType, Chat, Draft, Image, Note, Run, Trace, Turn
 
 GRADED = ("draft", "candidate", "choice")  # the kinds of notes whose text is an answer
 
@@ -208,7 +208,8 @@ def record(graded: GradedTrace) -> Record:
         reason=graded.decision.reason,
         method=method,
         hedged=stated is not None and stated.hedged and not correct,
-        lenient=correct or (trace.answer is None and _lenient(["", *replies][-1], task)),
+        lenient=correct
+        or (trace.answer is None and grade_reply(["", *replies][-1], task, True).correct),
         error=trace.error,
         skipped=trace.skipped,
         seconds=round(trace.seconds, 4),
@@ -223,18 +224,6 @@ def _stated(trace: Trace, answer_type: AnswerType) -> tuple[Extracted | None, st
         if extracted.value == trace.answer:
             return extracted, extracted.method
     return None, "program" if trace.answer is not None and trace.runs else "none"
-
-
-def _lenient(text: str, task: Task) -> bool:
-    problem = task.problem
-    rules = (
-        task.gold,
-        problem.text or None,
-        problem.answer_type,
-        problem.choices or None,
-        task.tolerance,
-    )
-    return grade(text, *rules, last_number=True).correct
 
 
 def _event(event: Turn | Run | Note, graded: GradedTrace) -> Event:

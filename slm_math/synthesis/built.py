@@ -11,13 +11,12 @@ from typing import Any, Literal, TypeAlias
 
 from slm_math.answers import grader_version
 from slm_math.data.attempts import Attempt
-from slm_math.data.base import Split
+from slm_math.data.base import SPLITS, Split
 from slm_math.types import Problem
 
 Kind = Literal["drafts", "corrections", "trajectories", "preferences"]
 Keep = Literal["best", "shortest", "all"]
 Row: TypeAlias = dict[str, Any]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from itertools import chain, zip_longest
 
 from slm_math.answers import grader_version
 from slm_math.data.attempts import Attempt
-from slm_math.data.base import Split
+from slm_math.data.base import SPLITS, Split
 from slm_math.data.identity import question_key
 from slm_math.data.normalized import normalized
 from slm_math.data.written_drafts import SILENT, written_draft
 from slm_math.synthesis.broken_code import BROKEN_CODE, broken_code
-from slm_math.synthesis.built import SPLITS, Built, Made, Options, about_problem, order, receipt
+from slm_math.synthesis.built import Built, Made, Options, about_problem, order, receipt
 from slm_math.synthesis.perturb import TEXT_KINDS
 from slm_math.synthesis.programs import Programs
 from slm_math.synthesis.regraded import Outcome, perturbed_answer

@@ -12,11 +12,12 @@ from typing import Any
 
 from slm_math import __version__
 from slm_math.answers import grader_version
+from slm_math.data.base import SPLITS
 from slm_math.data.card import CardInput, write_card
 from slm_math.data.identity import problem_key
 from slm_math.records.encoding import SCHEMA, json_line
 from slm_math.records.files import write_json
-from slm_math.synthesis.built import SPLITS, Built, Options, Row
+from slm_math.synthesis.built import Built, Options, Row
 from slm_math.synthesis.sources import Evaluations
 from slm_math.types import Problem
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slm_math.data.attempts import Attempt
+from slm_math.data.base import SPLITS
 from slm_math.data.chat_rows import chat_row
 from slm_math.data.conversations import (
     conversation_chat,
@@ -29,7 +30,6 @@ from slm_math.data.normalized import normalized
 from slm_math.metrics.rounds import FORMAL
 from slm_math.records.record import NoteEvent, Record, RunEvent, TurnEvent
 from slm_math.synthesis.built import (
-    SPLITS,
     Built,
     Made,
     Options,

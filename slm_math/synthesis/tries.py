@@ -120,8 +120,10 @@ class Tries(Agent):
                 return each.applied(effect, number)
             return with_branch(effect, number)
 
-        workflow = _recorded(self.agent.solve(problem), events)
-        answer = yield from rewritten(workflow, change)
+        def record(effect: Effect, result: Any) -> None:
+            events.append(event_of(effect, result))
+
+        answer = yield from rewritten(self.agent.solve(problem), change, record)
         return Trace(problem, number - 1, tuple(events), check_answer(answer, owner))
 
     def _ruling(self, problem: Problem, traces: Sequence[Trace], number: int) -> Workflow[Ruling]:
@@ -134,17 +136,3 @@ class Tries(Agent):
             return replace(effect, attempt=number) if isinstance(effect, Generate) else effect
 
         return (yield from rewritten(judged, change))
-
-
-def _recorded(
-    workflow: Workflow[str | None], events: list[Turn | Run | Note]
-) -> Workflow[str | None]:
-    """The same workflow; what its effects became is added to `events`."""
-    results: list[Any] | None = None
-    while True:
-        try:
-            effects = next(workflow) if results is None else workflow.send(results)
-        except StopIteration as end:
-            return end.value
-        results = yield effects
-        events += map(event_of, effects, results)

@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from slm_math.answers import grader_version
+from slm_math.data.base import SPLITS
 from slm_math.data.files import read_rows
 from slm_math.evaluation.plain import print_line
-from slm_math.synthesis.built import SPLITS, Options, Row
+from slm_math.synthesis.built import Options, Row
 from slm_math.synthesis.folder import files_of, read_build
 from slm_math.synthesis.kinds import build
 from slm_math.synthesis.programs import Programs

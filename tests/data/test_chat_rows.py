@@ -112,7 +112,7 @@ def test_a_placeholder_without_images_is_text() -> None:
 SAID = {"role": "assistant", "content": "12"}
 REFUSED = {
     "no messages": ([], "must be a list of messages"),
-    "text": (["12"], "message 1 that is no object"),
+    "text": (["12"], "message 1 that is not an object"),
     "role": ([{"role": "critic", "content": ""}], "has the role 'critic'; known are system"),
     "no content": ([{"role": "user", "content": None}], "content that is NoneType"),
     "tool calls": ([SAID | {"tool_calls": [{}]}], "structured tool calls"),
@@ -123,7 +123,7 @@ REFUSED = {
         [SAID | {"train_detail": [{"begin_offset": 0, "end_offset": 2, "train": True}]}],
         "range 0 to 2: .* 2 characters",
     ),
-    "detail": ([SAID | {"train_detail": [1]}], "train_detail that is no list"),
+    "detail": ([SAID | {"train_detail": [1]}], "train_detail that lists objects"),
     "part": ([{"role": "user", "content": [{"type": "audio"}]}], "neither text nor an image"),
     "image": ([{"role": "user", "content": [{"type": "image"}]}], "without a path or a URL"),
 }

@@ -95,7 +95,7 @@ def test_an_answer_that_nobody_could_grade_is_no_wrong_draft(evaluations: Evalua
 
 
 def test_a_folder_that_is_no_evaluation_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no drafts: it is no evaluation \(neither"):
+    with pytest.raises(ValueError, match=r"holds no drafts: it has neither records.jsonl"):
         tasks(str(tmp_path))
 
 

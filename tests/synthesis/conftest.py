@@ -6,6 +6,8 @@ import pytest
 from engines.endpoint import ChatServer
 from synthesis.teacher import answers
 
+from slm_math.synthesis.journal import Journal
+
 
 @pytest.fixture
 def teacher() -> Iterator[ChatServer]:
@@ -13,3 +15,18 @@ def teacher() -> Iterator[ChatServer]:
     yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def open_journal(tmp_path):
+    opened = []
+
+    def start(prices=None, budget=None) -> Journal:
+        for journal in opened:
+            journal.close()
+        opened.append(Journal(tmp_path / "journal.jsonl", prices or {}, budget))
+        return opened[-1]
+
+    yield start
+    for journal in opened:
+        journal.close()

@@ -156,7 +156,7 @@ def test_places_without_an_evaluation_are_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         build("drafts", str(tmp_path), tmp_path / "out")
-    assert "cannot be built from: it is no evaluation" in capsys.readouterr().err
+    assert "cannot be built from: it has neither records.jsonl" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         build("drafts", str(tmp_path / "nowhere"), tmp_path / "out")
     assert "nowhere does not exist" in capsys.readouterr().err

@@ -1,85 +1,14 @@
-"""Answered requests are answered from the file, and a budget ends the run."""
+"""Answered requests are answered from the file."""
 
 import json
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from synthesis.echo import REQUEST, Echo, ask
 
-from slm_math.engines.base import Engine, EngineError, Request
-from slm_math.rollout.scheduler import Executors, Job, Scheduler
-from slm_math.synthesis.cost import Budget, BudgetSpent, Price, Spent
+from slm_math.engines.base import EngineError, Request
 from slm_math.synthesis.journal import Journal
-from slm_math.types import Generate, Image, Reply, Sampling, Text, assistant, user
-
-
-class Echo(Engine):
-    """Repeats the question as soon as it is polled, `slots` requests at a time."""
-
-    def __init__(self, name: str = "echo", slots: int = 100, **reply: object) -> None:
-        self.name, self.slots, self.reply = name, slots, reply
-        self.asked: list[str] = []
-        self.canceled: list[int] = []
-        self.closed = False
-        self._open: dict[int, str] = {}
-
-    def submit(self, request: Request) -> int:
-        self.asked.append(request.chat[-1].text)
-        self._open[len(self.asked)] = self.asked[-1]
-        return len(self.asked)
-
-    def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
-        done = list(self._open.items())[: self.slots]
-        for ticket, _ in done:
-            del self._open[ticket]
-        counts = {"asked": 10, "counted": 5, "model": "m"} | self.reply
-        return [
-            (ticket, EngineError("no") if text == "bad" else Reply(f"re: {text}", **counts))
-            for ticket, text in done
-        ]
-
-    def cancel(self, ticket: int) -> None:
-        self.canceled.append(ticket)
-        self._open.pop(ticket, None)
-
-    @property
-    def busy(self) -> int:
-        return len(self._open)
-
-    def identity(self) -> dict:
-        return {"engine": self.name}
-
-    def usage(self) -> dict:
-        return {"steps": 3}
-
-    def close(self) -> None:
-        self.closed = True
-
-
-REQUEST = Request(user("2 + 2?"), Sampling(), key=("cot", 0, "p/1", 1), role="solver")
-
-
-@pytest.fixture
-def open_journal(tmp_path):
-    opened = []
-
-    def start(prices=None, budget=None) -> Journal:
-        for journal in opened:
-            journal.close()
-        opened.append(Journal(tmp_path / "journal.jsonl", prices or {}, budget))
-        return opened[-1]
-
-    yield start
-    for journal in opened:
-        journal.close()
-
-
-def ask(engine: Engine, request: Request = REQUEST) -> Reply | EngineError:
-    ticket = engine.submit(request)
-    [(done, result)] = engine.poll()
-    assert done == ticket
-    assert engine.busy == 0
-    return result
+from slm_math.types import Image, Reply, Sampling, Text, assistant, user
 
 
 def test_an_answered_request_is_answered_from_the_file(open_journal):
@@ -171,80 +100,6 @@ def test_token_ids_are_left_out_of_every_session(open_journal):
     reply = ask(engine)
     assert ask(engine) == reply == Reply("re: 2 + 2?", asked=2, counted=3, model="m")
     assert engine.refuse_training("solver")
-
-
-def test_what_was_spent_is_counted_once(open_journal):
-    prices = {"solver": Price(1, 2), "default": Price(10, 10)}
-    journal = open_journal(prices)
-    engine = journal.before(Echo(), "solver")
-    ask(engine)
-    ask(engine)
-    ask(engine, replace(REQUEST, role="verifier"))
-    expected = {"solver": Spent(1, 10, 5, 20e-6), "verifier": Spent(1, 10, 5, 150e-6)}
-    assert journal.spending.roles == expected
-    # what was paid was paid at the prices of then
-    assert open_journal({"default": Price(999, 999)}).spending.roles == expected
-
-
-def test_what_a_server_does_not_count_is_estimated(open_journal):
-    journal = open_journal({"default": Price(1, 1)})
-    ask(journal.before(Echo(asked=0, counted=0), "solver"), replace(REQUEST, chat=user("x" * 400)))
-    assert journal.spending.total == Spent(1, 100, 101, pytest.approx(201e-6), estimated=1)
-
-
-def test_a_budget_in_money_needs_prices(open_journal):
-    with pytest.raises(ValueError, match=r"prices\.solver\.input"):
-        open_journal(budget=Budget(usd=1)).before(Echo(), "solver")
-
-
-def test_nothing_is_sent_once_the_budget_is_spent(open_journal):
-    journal = open_journal(budget=Budget(tokens=40))  # of 15 tokens each
-    echo = Echo(slots=1)
-    engine = journal.before(echo, "solver")
-    for n in range(3):
-        ask(engine, replace(REQUEST, key=(n,)))
-    engine.submit(replace(REQUEST, key=(3,)))
-    with pytest.raises(BudgetSpent) as spent:
-        engine.poll()
-    assert len(echo.asked) == 3
-    said = "the budget of 40 tokens is spent: 3 requests took 45 tokens"
-    assert str(spent.value).startswith(said)
-    assert "\n" not in str(spent.value)
-
-
-def test_requests_under_way_are_awaited_and_kept(open_journal):
-    journal = open_journal(budget=Budget(tokens=15))
-    echo, other = Echo(slots=1), Echo("other", slots=1)
-    engine, second = journal.before(echo, "solver"), journal.before(other, "verifier")
-    tickets = [engine.submit(replace(REQUEST, key=(n,))) for n in range(3)]
-    second.submit(REQUEST)
-    done = engine.poll()
-    engine.submit(replace(REQUEST, key=(9,)))  # after the budget was spent
-    done += engine.poll() + engine.poll()
-    assert [ticket for ticket, _ in done] == tickets
-    assert engine.poll() == []  # the other engine has a request under way
-    assert len(second.poll()) == 1
-    with pytest.raises(BudgetSpent):
-        engine.poll()
-    assert open_journal().spending.total.requests == 4
-
-
-def test_known_requests_are_answered_without_a_budget(open_journal):
-    ask(open_journal().before(Echo(), "solver"))
-    engine = open_journal(budget=Budget(tokens=0)).before(Echo(), "solver")
-    assert ask(engine).text == "re: 2 + 2?"
-
-
-def test_a_larger_budget_goes_on(open_journal):
-    ask(open_journal(budget=Budget(tokens=15)).before(Echo(), "solver"))
-    echo = Echo()
-    engine = open_journal(budget=Budget(tokens=16)).before(echo, "solver")
-    ask(engine)
-    ask(engine, replace(REQUEST, key=(2,)))
-    assert len(echo.asked) == 1
-    assert engine.submit(replace(REQUEST, key=(3,)))
-    with pytest.raises(BudgetSpent):
-        engine.poll()
 
 
 def test_one_engine_for_several_roles(open_journal):
@@ -347,42 +202,3 @@ def test_the_file_holds_no_secrets_and_no_prompts(open_journal, tmp_path):
         *("digest", "role", "text", "finish", "asked", "tokens", "estimated", "usd"),
         *("seconds", "temperature", "model", "version", "prompt"),
     }
-
-
-def test_workflows_that_need_nothing_more_end_before_the_budget_ends_the_run(open_journal):
-    """Two questions each; the budget is spent when the first workflow has its second answer."""
-    journal = open_journal(budget=Budget(tokens=75))
-
-    def workflow(n):
-        [first] = yield [Generate(user(f"first {n}"))]
-        [second] = yield [Generate(user(f"second {n}"))]
-        return first.text + second.text
-
-    echo = Echo(slots=1)
-    executors = Executors({"default": journal.before(echo, "default")}, {"default": Sampling()})
-    jobs = (
-        Job(workflow(n), owner="agent", about=str(n), key=(n,), roles=("solver",), subject=n)
-        for n in range(10)
-    )
-    ended = []
-    with pytest.raises(BudgetSpent):
-        ended.extend(item.value for item in Scheduler(executors, window=3).run(jobs))
-    assert len(echo.asked) <= 5 + 3  # what was paid for, and what was under way
-    assert journal.spending.total.requests == len(echo.asked)
-    assert len(ended) == sum(text.startswith("second") for text in echo.asked)
-
-
-def test_the_budget_is_exceeded_by_no_more_than_what_is_under_way(open_journal):
-    for slots in (1, 2, 7):
-        journal = open_journal(budget=Budget(tokens=15 * 20 * slots))
-        echo = Echo(slots=slots)
-        engine = journal.before(echo, "solver")
-        window = 5
-        with suppress(BudgetSpent):
-            n = 0
-            while True:
-                while engine.busy < window:
-                    engine.submit(replace(REQUEST, key=(slots, n := n + 1)))
-                engine.poll()
-        limit = journal.budget.tokens
-        assert limit <= journal.spending.total.tokens <= limit + 15 * window
