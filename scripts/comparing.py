@@ -59,20 +59,22 @@ def train(root: Path, config: str, *arguments: object) -> Path:
 def evaluate(out: Path, agent: str, *arguments: object) -> list[Record]:
     """The records of an agent, whose evaluation is begun or resumed unless it is finished."""
     folder = out / agent
-    summary = folder / "summary.json"
-    if not summary.is_file() or json.loads(summary.read_text(encoding="utf-8"))["partial"]:
+    if not is_finished(folder):
         run("eval", *arguments, f"--out={out}")
     return read_records(folder / "records.jsonl")
 
 
 def generate(out: Path, config: str, *arguments: object) -> Path:
     """The accepted rows of a cascade, which is begun or resumed if it is not finished."""
-    if (
-        not (out / "summary.json").is_file()
-        or json.loads((out / "summary.json").read_text())["partial"]
-    ):
+    if not is_finished(out):
         run("generate-cot", f"--config={QUICKSTART / config}", *arguments, f"--out={out}")
     return out / "rows.jsonl"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether an evaluation or a cascade came to its end: one that stops leaves a summary, too."""
+    summary = folder / "summary.json"
+    return summary.is_file() and not json.loads(summary.read_text(encoding="utf-8"))["partial"]
 
 
 def arithmetic(n: int) -> str:

@@ -17,6 +17,7 @@ from slm_math.parsing import Parser
 from slm_math.types import AnswerType
 
 ENGINES = ("CheckpointEngine", "VLLMEngine", "VLLMServers")  # those whose `path` is a model
+ENDPOINTS = ("OpenAIEngine", "OpenAIBatches")  # those that have their `model` elsewhere
 
 
 def results(folders: Sequence[str], by: str | None = None) -> None:
@@ -191,8 +192,8 @@ def _named_in(node: Any, models: list[str], sources: list[Source]) -> None:
         sources.append(_built(node))
         return
     short = name.rpartition(".")[2] if isinstance(name, str) else ""
-    if short == "OpenAIEngine":
-        return  # an endpoint has its model
+    if short in ENDPOINTS:
+        return
     engine = short in ENGINES
     keys = ("path",) if engine else ("policy", "model", "frozen", "teacher")
     for key in keys:

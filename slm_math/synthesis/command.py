@@ -18,7 +18,7 @@ from slm_math.evaluation.preparing import add_local, check_serving, chosen_probl
 from slm_math.ranges import check_whole
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.synthesis.accept import Accept
-from slm_math.synthesis.cost import Budget, Price, Spending
+from slm_math.synthesis.cost import Budget, Price, Spending, check_priced
 from slm_math.synthesis.tries import Tries, Try
 
 if TYPE_CHECKING:
@@ -240,9 +240,4 @@ def _check_prices(roles: Sequence[str], prices: Mapping[str, Price], budget: Bud
     unknown = sorted(set(prices) - set(roles) - {"default"})
     if unknown:
         raise ValueError(f"prices names {', '.join(unknown)}; the roles are {', '.join(roles)}")
-    missing = [] if "default" in prices else [role for role in roles if role not in prices]
-    if budget.usd is not None and missing:
-        raise ValueError(
-            f"budget.usd needs the price of {', '.join(missing)}: set prices.{missing[0]}.input "
-            f"and prices.{missing[0]}.output (USD per million tokens, 0 if it costs nothing)"
-        )
+    check_priced(budget, prices, roles)

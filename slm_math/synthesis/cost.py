@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slm_math.ranges import check_number, check_whole
@@ -118,3 +118,13 @@ class Spending:
     def total(self) -> Spent:
         """What all roles spent."""
         return sum(self._by_role.values(), Spent())
+
+
+def check_priced(budget: Budget, prices: Mapping[str, Price], roles: Sequence[str]) -> None:
+    """Raises ValueError for a budget in USD where a role has no price."""
+    missing = [] if "default" in prices else [role for role in roles if role not in prices]
+    if budget.usd is not None and missing:
+        raise ValueError(
+            f"budget.usd needs the price of {', '.join(missing)}: set prices.{missing[0]}.input "
+            f"and prices.{missing[0]}.output (USD per million tokens, 0 if it costs nothing)"
+        )

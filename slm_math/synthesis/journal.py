@@ -12,7 +12,7 @@ from typing import Any
 from slm_math.engines.base import Engine, EngineError, Request, Unusable
 from slm_math.engines.pacing import estimated_tokens
 from slm_math.records.files import image_hash
-from slm_math.synthesis.cost import Budget, BudgetSpent, Price, Spending, Spent
+from slm_math.synthesis.cost import Budget, BudgetSpent, Price, Spending, Spent, check_priced
 from slm_math.synthesis.journal_file import JournalFile
 from slm_math.types import Image, Message, Reply
 
@@ -68,11 +68,7 @@ class Journal:
 
         Raises ValueError if the budget is in USD and the role has no price.
         """
-        if self.budget.usd is not None and self.price(role) is None:
-            raise ValueError(
-                f"budget.usd needs the price of the role {role!r}: set prices.{role}.input and "
-                f"prices.{role}.output (USD per million tokens, 0 if it costs nothing)"
-            )
+        check_priced(self.budget, self.prices, [role])
         return self._engines.setdefault(id(engine), JournaledEngine(self, engine, role))
 
     def price(self, role: str) -> Price | None:

@@ -71,6 +71,10 @@ MODELS = {
         "model: me/a\nengines: {judge: {class_path: OpenAIEngine, init_args: {model: org/far}}}",
         ["me/a"],
     ),
+    "a batch endpoint": (
+        "model: me/a\nengines: {judge: {class_path: OpenAIBatches, init_args: {model: org/far}}}",
+        ["me/a"],
+    ),
     "an agent called teacher": (
         "model: me/a\nagents: {teacher: {class_path: SingleShot, prompt: my/prompt.txt}}",
         ["me/a"],

@@ -299,5 +299,5 @@ def test_a_journal_may_be_filled_by_both_transports():
 def wait_for(happened, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < end
+        assert time.monotonic() < end, f"nothing happened within {seconds} s"
         time.sleep(0.01)
