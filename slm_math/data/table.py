@@ -132,7 +132,8 @@ class Table(Source):
         choices = self._choices(row)
         kind = self.answer_type or row.fields.get("answer_type") or ("mc" if choices else "math")
         if kind not in get_args(AnswerType):
-            raise row.error("answer_type", f"is {kind!r:.40}, which is none of {AnswerType}")
+            known = ", ".join(get_args(AnswerType))
+            raise row.error("answer_type", f"is {kind!r:.40}; known are {known}")
         name = str(row.fields[columns["id"]]) if "id" in columns else str(number)
         tags = {tag: str(row.fields[tag]) for tag in self.tags if row.fields.get(tag) is not None}
         problem = Problem(f"{self.name}/{name}", text, kind, choices, tags=tags)
