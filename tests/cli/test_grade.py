@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cli.rows import FIVE, Rows, load, write
 
+from slm_math.answers import grade
 from slm_math.cli import run
 from slm_math.grading import scoring
 
@@ -106,8 +107,8 @@ def test_an_estimate_says_so(tmp_path: Path, said: Any) -> None:
 def test_undecided_answers_are_counted_and_reported(
     tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verdict = replace(scoring.grade("#### 7", "5"), reason="timeout")
-    monkeypatch.setattr(scoring, "grade", lambda *_, **__: verdict)
+    verdict = replace(grade("#### 7", "5"), reason="timeout")
+    monkeypatch.setattr(scoring, "grade_reply", lambda *_, **__: verdict)
     _, text = said(write(tmp_path / "x.jsonl", FIVE[:2]))
     assert "undecided: 2 (timeout 2), counted as incorrect; in line 1, 2" in text
 
@@ -115,9 +116,9 @@ def test_undecided_answers_are_counted_and_reported(
 def test_a_fault_of_the_grader_costs_one_row(
     tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = scoring.grade
+    real = scoring.grade_reply
     monkeypatch.setattr(
-        scoring, "grade", lambda text, *a, **k: 1 // 0 if "7" in text else real(text, *a, **k)
+        scoring, "grade_reply", lambda text, *rest: 1 // 0 if "7" in text else real(text, *rest)
     )
     status, text = said(write(tmp_path / "x.jsonl", FIVE))
     assert status == 1
