@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"ranges", "shortening", "stopping", "visible"},
+    {"ranges", "shortening", "stopping", "visible", "images"},
     {"sampling"},
     {"types"},
     {"sandbox"},

@@ -44,7 +44,7 @@ REPLACED = {
         "follow": "attach_policy",
         "kept": "support",
         "picture": "image",
-        "pictures": "images, image_sources",
+        "pictures": "images, chat_images",
         "picture_url": "image_url",
         "opened": "open_image",
         "goes_on": "awaits_rest",

@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from slm_math.data.normalized import normalized
-from slm_math.records.files import image_hash
+from slm_math.images import image_hash
 from slm_math.types import Problem
 
 
@@ -29,7 +29,7 @@ def question_key(problem: Problem) -> str:
     """
     # a text of signs that normalization removes is compared as it is
     texts = [normalized(text) or text.strip() for text in (problem.text, *problem.choices)]
-    return _digest([texts, [image_hash(image) for image in problem.images]])
+    return _digest([texts, [image_hash(image.source) for image in problem.images]])
 
 
 def _digest(parts: list[object]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slm_math.data.normalized import COUNTS, normalized
-from slm_math.records.files import image_hash
+from slm_math.images import image_hash
 from slm_math.types import Problem, Task
 
 GRAM = 13  # words
@@ -146,7 +146,10 @@ def _read(problem: Problem) -> _Text:
     text = "\n".join((problem.text, *problem.choices))
     words = tuple(normalized(text).split())
     return _Text(
-        text.strip(), words, frozenset(_grams(words)), tuple(map(image_hash, problem.images))
+        text.strip(),
+        words,
+        frozenset(_grams(words)),
+        tuple(image_hash(image.source) for image in problem.images),
     )
 
 

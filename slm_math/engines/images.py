@@ -1,57 +1,35 @@
-"""Reads the images of a chat, given as local paths or data URLs."""
+"""The images of a chat as engines send them; an unreadable one fails its request, not the run."""
 
 from __future__ import annotations
 
-import base64
-import io
-import mimetypes
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from slm_math import images
 from slm_math.engines.base import EngineError
-from slm_math.types import Chat, Image
+from slm_math.policy.chat import chat_images
+from slm_math.types import Chat
 
-
-def image_sources(chat: Chat) -> list[str]:
-    """The sources of a chat's images, in order."""
-    return [part.source for message in chat for part in message.content if isinstance(part, Image)]
+T = TypeVar("T")
 
 
 def image_url(source: str) -> str:
-    """An image as a data URL; URLs are returned unchanged.
-
-    Raises EngineError for a file that is not an image: a data set must not make this process send
-    arbitrary files to a server.
-    """
-    if source.startswith(("data:", "http://", "https://")):
-        return source
-    open_image(source)
-    mime_type = mimetypes.guess_type(source)[0] or "image/png"
-    return f"data:{mime_type};base64,{base64.b64encode(_read(source)).decode()}"
+    """An image as a data URL. Raises EngineError if it cannot be read."""
+    return _of_source(images.image_url, source)
 
 
-def open_image(source: str) -> Any:
-    """The image as an RGB PIL image.
+def opened_images(chat: Chat) -> list[Any]:
+    """The images of a chat, in order. Raises EngineError if one cannot be read."""
+    return [_of_source(images.open_image, image.source) for image in chat_images(chat)]
 
-    Raises EngineError if it is not an image, or if it is not on this machine.
-    """
-    from PIL import Image as Pillow
 
-    if source.startswith(("http://", "https://")):
-        raise EngineError(f"the image {source} is not on this machine: download it first")
+def image_urls(chat: Chat) -> list[str]:
+    """The images of a chat as data URLs, in order. Raises EngineError if one cannot be read."""
+    return [image_url(image.source) for image in chat_images(chat)]
+
+
+def _of_source(read: Callable[[str], T], source: str) -> T:
     try:
-        data = (
-            base64.b64decode(source.partition(",")[2])
-            if source.startswith("data:")
-            else _read(source)
-        )
-        return Pillow.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, ValueError, Pillow.DecompressionBombError) as error:
-        raise EngineError(f"cannot read the image {source[:80]}: {error}") from None
-
-
-def _read(source: str) -> bytes:
-    try:
-        return Path(source).read_bytes()
-    except OSError as error:
-        raise EngineError(f"cannot read the image {source}: {error.strerror}") from None
+        return read(source)
+    except images.ImageError as error:
+        raise EngineError(str(error)) from None

@@ -20,7 +20,7 @@ from slm_math.engines.base import (
     check_logprobs,
     unverified,
 )
-from slm_math.engines.images import image_sources, open_image
+from slm_math.engines.images import opened_images
 from slm_math.engines.loras import Loras
 from slm_math.engines.vllm_requests import (
     Pending,
@@ -199,8 +199,8 @@ class VLLMEngine(LocalEngine):
         ids, values = sampling_fields(pending, self.chat, self.ends, mask_size=self._mask_size)
         params = SamplingParams(**values, output_kind=RequestOutputKind.FINAL_ONLY)
         prompt: dict[str, Any] = {"prompt_token_ids": ids}
-        if self.chat.images and (sources := image_sources(pending.request.chat)):
-            prompt["multi_modal_data"] = {"image": [open_image(source) for source in sources]}
+        if self.chat.images and (images := opened_images(pending.request.chat)):
+            prompt["multi_modal_data"] = {"image": images}
         try:
             (prompt,) = self._core.renderer.render_cmpl([prompt])
             self._core.add_request(

@@ -12,7 +12,7 @@ from typing import Any
 from slm_math.engines.base import EngineError, Request, Unusable, Verify, Weights, unverified
 from slm_math.engines.endpoint import Refused, TemporaryFailure, check_url
 from slm_math.engines.fleet import MOST_LOSSES, Fleet
-from slm_math.engines.images import image_sources, image_url
+from slm_math.engines.images import image_urls
 from slm_math.engines.loras import Loras
 from slm_math.engines.vllm_adapters import load_on_server
 from slm_math.engines.vllm_control import START_HINT, ServerUnavailable, VLLMServer, tensors_file
@@ -259,10 +259,8 @@ class VLLMServers(Fleet):
         name = self.adapters.name(pending.request.role)
         served = self.model if name is None else self._lora_names.get(name, name)
         body = {"model": served, "token_ids": ids, "sampling_params": values}
-        if self.chat.images and (sources := image_sources(pending.request.chat)):
-            body["content_parts"] = [
-                {"type": "image_url", "url": image_url(source)} for source in sources
-            ]
+        if self.chat.images and (urls := image_urls(pending.request.chat)):
+            body["content_parts"] = [{"type": "image_url", "url": url} for url in urls]
         return body
 
     # weights

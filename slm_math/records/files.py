@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from slm_math.images import image_hash
 from slm_math.records.encoding import from_json, json_line
 from slm_math.records.environment import environment
 from slm_math.records.record import Record
 from slm_math.records.redaction import without_secrets
-from slm_math.types import Image, Task
+from slm_math.types import Task
 
 # the whole configuration of the running command, for manifests; the command line sets it
 configuration: ContextVar[Any] = ContextVar("configuration", default=None)
@@ -277,20 +278,11 @@ def data_hash(tasks: list[Task]) -> str:
             if problem.answer_type != "math" or problem.choices
             else []
         )
-        images = [image_hash(image) for image in problem.images]
+        images = [image_hash(image.source) for image in problem.images]
         draft = [] if problem.draft is None else [problem.draft.text, problem.draft.answer]
         whole = [problem.id, problem.text, task.gold, dict(problem.tags), *rules, *images, *draft]
         digest.update(json.dumps(whole, sort_keys=True).encode())
     return digest.hexdigest()[:16]
-
-
-def image_hash(image: Image) -> str:
-    """A hash of an image: of its bytes if the source is a file, else of the source itself."""
-    data = image.source.encode("utf-8", "surrogatepass")
-    is_path = len(data) < 4096 and not image.source.startswith("data:")
-    if is_path and Path(image.source).is_file():
-        data = Path(image.source).read_bytes()
-    return hashlib.sha256(data).hexdigest()
 
 
 def read_records(path: Path) -> list[Record]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from slm_math.engines.base import Engine, EngineError, Request, Unusable
 from slm_math.engines.pacing import estimated_tokens
-from slm_math.records.files import image_hash
+from slm_math.images import image_hash
 from slm_math.synthesis.cost import Budget, BudgetSpent, Price, Spending, Spent, check_priced
 from slm_math.synthesis.journal_file import JournalFile
 from slm_math.types import Image, Message, Reply
@@ -234,7 +234,7 @@ def _content(message: Message) -> list[list[str]]:
     content: list[list[str]] = []
     for part in message.content:
         if isinstance(part, Image):
-            content.append(["image", image_hash(part)])
+            content.append(["image", image_hash(part.source)])
         elif content and content[-1][0] == "text":
             content[-1][1] += part.text
         else:

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image as Pillow
 
 from slm_math.engines.base import EngineError
-from slm_math.engines.images import image_sources, image_url, open_image
-from slm_math.policy.chat import ChatFormat
+from slm_math.engines.images import opened_images
+from slm_math.images import image_url, open_image
+from slm_math.policy.chat import ChatFormat, chat_images
 from slm_math.policy.scratch import Scratch
 from slm_math.types import Image, assistant, system, user
 
@@ -45,7 +46,7 @@ def test_sources_in_order() -> None:
         *assistant("b"),
         *user("c", [Image("3.png")]),
     )
-    assert image_sources(chat) == ["1.png", "2.png", "3.png"]
+    assert chat_images(chat) == (Image("1.png"), Image("2.png"), Image("3.png"))
 
 
 def test_file_and_data_url_are_the_same_image(image_file: Path) -> None:
@@ -72,7 +73,7 @@ def test_image_with_an_alpha_channel_becomes_rgb(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_read_is_an_engine_error(source: str, reason: str) -> None:
     with pytest.raises(EngineError, match=reason):
-        open_image(source)
+        opened_images(user("What?", [Image(source)]))
 
 
 def test_one_placeholder_for_each_image(chat: ChatFormat) -> None:
