@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from slm_math.modules.muon import MuonAdamW
 from slm_math.ranges import check_choices, check_number, check_pair
 
 
@@ -130,54 +131,3 @@ class RoleSchedule(torch.optim.lr_scheduler.LambdaLR):
         """Sets the rates anew: a resumed run may have another number of steps."""
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate
-
-
-class MuonAdamW(torch.optim.Optimizer):
-    """Muon on 2-D weights, AdamW on everything else, behind one optimizer (Lightning steps and
-    saves just one).
-
-    Embeddings and the language-model head count as "everything else", as Muon's authors advise.
-    """
-
-    def __init__(
-        self,
-        groups: list[dict[str, Any]],
-        matrix_lr: float,
-        betas: tuple[float, float],
-        weight_decay: float,
-    ) -> None:
-        split: list[dict[str, Any]] = []
-        for group in groups:
-            matrices = [
-                p for p in group["params"] if p.ndim == 2 and not getattr(p, "is_embedding", False)
-            ]
-            chosen = {id(p) for p in matrices}
-            rest = [p for p in group["params"] if id(p) not in chosen]
-            split.append({"params": matrices, "lr": matrix_lr, "role": group["role"], "muon": True})
-            split.append({"params": rest, "lr": group["lr"], "role": group["role"], "muon": False})
-        super().__init__([group for group in split if group["params"]], {})
-        self._parts: list[torch.optim.Optimizer] = []
-        for group in self.param_groups:
-            if group["muon"]:
-                part: torch.optim.Optimizer = torch.optim.Muon(
-                    group["params"], lr=group["lr"], weight_decay=weight_decay
-                )
-            else:
-                part = torch.optim.AdamW(
-                    group["params"], lr=group["lr"], betas=betas, weight_decay=0.0
-                )
-            # one state, so that a checkpoint of this optimizer holds all of it
-            part.state = self.state
-            self._parts.append(part)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group, part in zip(self.param_groups, self._parts):
-            part.state = self.state
-            part.param_groups[0]["lr"] = group["lr"]
-            part.step()
-        return loss
