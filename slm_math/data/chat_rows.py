@@ -158,6 +158,7 @@ def _message(message: Any, images: Iterator[Image]) -> Message:
             )
         return Message(role, parts)
     parts = _marked(parts, learn is not False, message.get("train_detail"))
+    # offsets of a train_detail count the content alone, so that the mark of the message decides
     opened = with_thoughts(thoughts, "")
     return Message(role, (Text(opened, learn is not False), *parts) if opened else parts)
 
@@ -213,14 +214,18 @@ def _image(part: Mapping[str, Any], images: Iterator[Image]) -> Image:
 
 def _mark(message: Mapping[str, Any]) -> bool | None:
     """Whether a message is marked as trained on; None if it has no mark."""
-    marks = {name: message[name] for name in MARKS if message.get(name) is not None}
-    for name, value in marks.items():
-        if value not in (0, 1):  # True and 1.0 are 1
-            raise ValueError(f"has {name} {value!r:.20}, which must be 0 or 1, true or false")
-    values = set(map(bool, marks.values()))
+    marks = {name: _is_set(name, message[name]) for name in MARKS if message.get(name) is not None}
+    values = set(marks.values())
     if len(values) > 1:
         raise ValueError(f"has marks that contradict each other: {', '.join(marks)}")
     return values.pop() if values else None
+
+
+def _is_set(name: str, value: Any) -> bool:
+    """The value of a mark; a text is none, since "false" would count as true."""
+    if not isinstance(value, int | float) or value not in (0, 1):  # True and 1.0 are 1
+        raise ValueError(f"has {name} {value!r:.20}, which must be 0 or 1, true or false")
+    return bool(value)
 
 
 def _marked(parts: tuple[Part, ...], learn: bool, detail: Any) -> tuple[Part, ...]:
@@ -230,22 +235,29 @@ def _marked(parts: tuple[Part, ...], learn: bool, detail: Any) -> tuple[Part, ..
     text = "".join(part.text for part in parts if isinstance(part, Text))
     if not detail or not learn:
         return (Text(text, learn),)
-    try:
-        spans = [(one["begin_offset"], one["end_offset"] + 1, one["train"]) for one in detail]
-    except (TypeError, KeyError):
-        raise ValueError(
-            "needs a train_detail that lists objects with begin_offset, end_offset and train"
-        ) from None
     marked: list[Part] = []
     done = 0
-    for start, end, wanted in sorted(spans):
+    for start, end, wanted in sorted(_ranges(detail)):
         if not done <= start < end <= len(text):
             raise ValueError(
                 f"has a train_detail with the range {start} to {end - 1}: ranges must not overlap, "
                 f"and lie within the {len(text)} characters of the content"
             )
         # characters that no range names are not trained on
-        marked += [Text(text[done:start], False), Text(text[start:end], bool(wanted))]
+        marked += [Text(text[done:start], False), Text(text[start:end], wanted)]
         done = end
     marked.append(Text(text[done:], False))
     return tuple(part for part in marked if isinstance(part, Text) and part.text)
+
+
+def _ranges(detail: Any) -> Iterator[tuple[int, int, bool]]:
+    """The start, the end and the mark of each range of a train_detail."""
+    for one in detail if isinstance(detail, list) else [detail]:
+        named = one if isinstance(one, Mapping) else {}
+        start, last, wanted = (named.get(n) for n in ("begin_offset", "end_offset", "train"))
+        if type(start) is not int or type(last) is not int or wanted is None:
+            raise ValueError(
+                "needs a train_detail that lists objects with begin_offset and end_offset (whole "
+                "numbers) and train"
+            )
+        yield start, last + 1, _is_set("a train_detail whose train is", wanted)

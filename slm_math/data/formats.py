@@ -105,7 +105,7 @@ def _is_array(head: bytes) -> bool:
     first = head.split(b"\n", 1)[0].strip()
     try:
         return not isinstance(json.loads(first), list) or b"\n" not in head.strip()
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
 
 
@@ -157,9 +157,19 @@ def _table(path: Path, head: bytes, file: IO[bytes], delimiter: str | None) -> R
     except csv.Error as error:
         raise ValueError(f"{path}, line {table.line_num}: not CSV ({error})") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text after line {table.line_num}") from error
+        file.seek(0)
+        line = next(n for n, content in enumerate(file, 1) if not _is_text(content))
+        raise ValueError(f"{path}, line {line}: not UTF-8 text ({error.reason})") from error
     finally:
         text.detach()  # the file is closed by who opened it
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _cell(text: str) -> Any:

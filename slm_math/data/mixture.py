@@ -79,7 +79,7 @@ class Mixture(Source):
 
     def about(self, split: Split) -> str:
         lines = [source.about(split) for source in self.sources.values()]
-        if left_out := self._left_out[split]:
+        if left_out := self._left_out(split):
             every = ", ".join(f"{count} of {name}" for name, count in left_out.items())
             lines.append(f"{self.name}/{split}: problems left out that another part has: {every}")
         return "\n".join(filter(None, lines))

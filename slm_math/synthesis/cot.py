@@ -187,6 +187,7 @@ class Rows:
         right = candidate.correct if candidate is not None and record.gold else None
         return {
             "try": each.number,
+            "round": rounds_of(self.plan)[each.number - 1],
             "role": planned.role,
             "teacher_model": self._model(each),
             "temperature": planned.temperature,

@@ -19,6 +19,7 @@ from slm_math.synthesis.programs import Programs
 from slm_math.synthesis.regraded import is_right
 from slm_math.synthesis.sources import Evaluations
 
+CUT_OFF = "replies that were cut off"
 SILENT = "replies that neither state an answer nor compute one"
 
 
@@ -83,10 +84,13 @@ def _judged(attempt: Attempt, built: Built) -> Iterator[Judged]:
         stated = stated_answer(turn.reply, record.answer_type)
         line = last_line(run.output) if run is not None and run.ok else None
         answer = stated if run is None else line and (stated_answer(line) or line)
+        if turn.finish == "length":
+            built.left_out[CUT_OFF] += 1
+            continue
         if answer is None and run is not None and not run.ok:
             yield Judged(attempt, turn, number=number, answer="", right=False)
             continue
-        if answer is None or turn.finish == "length":
+        if answer is None:
             built.left_out[SILENT] += 1
             continue
         right = is_right(answer, attempt)

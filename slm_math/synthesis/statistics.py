@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from slm_math.evaluation.plain import cell
 from slm_math.evaluation.table import packed
 from slm_math.metrics.intervals import projected, ratio, wilson
 from slm_math.synthesis.cost import Spent
+from slm_math.visible import visible
 
 Row = Mapping[str, Any]
 # what is counted of requests, by the name in a receipt
@@ -22,7 +24,9 @@ AMOUNTS = ("requests", "tokens", "usd")
 def statistics(rows: Sequence[Row]) -> dict[str, Any]:
     """Counts, shares and means of the rows of all problems, each with its 95 % interval.
 
-    `rounds`: of the problems that reached a round, the share that was accepted in it. `datasets`:
+    `rounds`: of the problems that reached a round, the share whose kept solution is of it. `wrong`:
+    accepted rows whose answer is wrong by the data's own reference. `failures`: the commonest
+    reasons of failed problems, and their numbers. `datasets`:
     the accepted share, the mean tokens of a solution, the shares with a program and with thoughts.
     `cost` of an accepted row, rejected problems included, in requests, tokens and USD.
     """
@@ -31,10 +35,13 @@ def statistics(rows: Sequence[Row]) -> dict[str, Any]:
         for name in ("accepted", "rejected", "failed", "skipped")
     }
     names = dict.fromkeys(row["dataset"] for row in rows)
-    last = max((row["round"] for row in rows), default=0)
+    last = max(map(_last_round, rows), default=0)
+    failures = Counter(row["receipt"]["reason"] for row in rows if row["status"] == "failed")
     return {
         "problems": len(rows),
         **counts,
+        "wrong": sum(row["status"] == "accepted" and not row["correct"] for row in rows),
+        "failures": dict(failures.most_common(3)),
         "share": _share([row["status"] == "accepted" for row in rows]),
         "rounds": {str(number): _round(rows, number) for number in range(1, last + 1)},
         "datasets": {name: _set([r for r in rows if r["dataset"] == name]) for name in names},
@@ -51,9 +58,14 @@ def amount(row: Row, name: str) -> float:
 
 
 def _round(rows: Sequence[Row], number: int) -> dict[str, Any]:
-    reached = [row for row in rows if row["round"] >= number]
+    reached = [row for row in rows if _last_round(row) >= number]
     accepted = [row["round"] == number and row["status"] == "accepted" for row in reached]
     return {"problems": len(reached), "accepted": sum(accepted), "share": _share(accepted)}
+
+
+def _last_round(row: Row) -> int:
+    """The last round in which a problem was tried."""
+    return max((each["round"] for each in row["attempts_history"]), default=row["round"])
 
 
 def _set(rows: Sequence[Row]) -> dict[str, Any]:
@@ -144,9 +156,15 @@ def lines(numbers: Mapping[str, Any]) -> list[str]:
     if numbers["skipped"]:
         shown.append(f"{numbers['skipped']} problems do not fit into the model's context")
     if numbers["failed"]:
+        shown.append(f"{numbers['failed']} problems failed: run the same command to retry them")
+        shown += [
+            f"  {count} times: {visible(reason, '')[:200]}"
+            for reason, count in numbers["failures"].items()
+        ]
+    if numbers["wrong"]:
         shown.append(
-            f"{numbers['failed']} problems failed, since an endpoint did not answer: run the same "
-            "command to retry them"
+            f"{numbers['wrong']} accepted solutions are wrong by the data's own reference answers: "
+            "CoT leaves them out unless only_correct is false"
         )
     if numbers["accepted"]:
         parts = [

@@ -198,13 +198,22 @@ def _is_whole(turn: TurnEvent) -> bool:
 
 
 def _different(rows: Sequence[Made], built: Built) -> list[Made]:
-    """Each conversation once: two that differ in printing only are one."""
-    seen: dict[tuple[str, ...], Made] = {}
+    """Each conversation once: two that differ in printing only are one. One that attempts of
+    several kinds have (a solution that stood alone in one, and that a verifier accepted in another)
+    counts for the kind that has the fewest so far.
+    """
+    equal: dict[tuple[str, ...], dict[str, Made]] = {}
     for made in rows:
-        texts = (normalized(message["content"]) for message in made.row["messages"])
-        seen.setdefault((question_key(made.problem), *texts), made)
-    built.left_out["conversations equal to another one"] += len(rows) - len(seen)
-    return list(seen.values())
+        texts = [normalized(message["content"]) for message in made.row["messages"]]
+        equal.setdefault((question_key(made.problem), *texts), {}).setdefault(made.part, made)
+    counts = Counter[tuple[str, str]]()
+    chosen: list[Made] = []
+    for kinds in sorted(equal.values(), key=len):
+        made = min(kinds.values(), key=lambda made: counts[made.split, made.part])
+        counts[made.split, made.part] += 1
+        chosen.append(made)
+    built.left_out["conversations equal to another one"] += len(rows) - len(chosen)
+    return chosen
 
 
 def _limited(rows: Sequence[Made], options: Options, built: Built) -> list[Made]:

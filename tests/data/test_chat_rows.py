@@ -123,6 +123,14 @@ REFUSED = {
         [SAID | {"train_detail": [{"begin_offset": 0, "end_offset": 2, "train": True}]}],
         "range 0 to 2: .* 2 characters",
     ),
+    "text for a mark of a range": (
+        [SAID | {"train_detail": [{"begin_offset": 0, "end_offset": 1, "train": "false"}]}],
+        "train_detail whose train is 'false', which must be 0 or 1",
+    ),
+    "fractional offsets": (
+        [SAID | {"train_detail": [{"begin_offset": 0.0, "end_offset": 1.0, "train": True}]}],
+        "whole numbers",
+    ),
     "detail": ([SAID | {"train_detail": [1]}], "train_detail that lists objects"),
     "part": ([{"role": "user", "content": [{"type": "audio"}]}], "neither text nor an image"),
     "image": ([{"role": "user", "content": [{"type": "image"}]}], "without a path or a URL"),

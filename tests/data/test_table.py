@@ -137,3 +137,15 @@ def test_what_nobody_can_tell_is_refused(
 def test_a_row_without_an_answer_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="line 2: field 'answer' is missing"):
         table(tmp_path, ROWS[0], {"question": "Q", "answer": None})
+
+
+def test_the_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"question,answer\nHow many?,1\nCaf\xe9s?,2\n")
+    with pytest.raises(ValueError, match=r"x\.csv, line 3: not UTF-8 text"):
+        Table(str(tmp_path / "x.csv")).tasks("train")
+
+
+def test_deep_brackets_are_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=r"x\.jsonl"):
+        Table(str(tmp_path / "x.jsonl")).tasks("train")

@@ -72,6 +72,12 @@ def test_equal_and_unfinished_replies_are_no_pair(tmp_path: Path) -> None:
         rows(tmp_path, [said("12", 0), lied, cut])
 
 
+def test_a_program_that_was_cut_off_is_no_wrong_reply(tmp_path: Path) -> None:
+    cut = (turn(code("print(1"), Q, finish="length"), ran("print(1", "SyntaxError", ok=False))
+    with pytest.raises(SystemExit):
+        rows(tmp_path, [said("12", 0), attempt(4, "13", *cut, sample=1)])
+
+
 def test_an_evaluation_without_pairs_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

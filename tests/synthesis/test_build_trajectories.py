@@ -156,6 +156,19 @@ def test_kinds_are_balanced(tmp_path: Path) -> None:
     assert {row["kind"] for row in made} <= set(KINDS)
 
 
+def test_an_equal_conversation_counts_for_the_kind_that_has_fewer(tmp_path: Path) -> None:
+    """The solver's part of an attempt that a verifier accepted is that of one that stood alone."""
+    alone, verified = [], []
+    for n in range(10, 14):
+        reply, answer = turn(f"#### {3 * n}", f"{n}?"), str(3 * n)
+        alone.append(attempt(n, answer, reply))
+        accepted = (draft(answer, True), judge("VERDICT: CORRECT"), verdict("CORRECT"))
+        verified.append(attempt(n, answer, reply, *accepted, sample=1))
+    made = rows(tmp_path, [*alone, *verified], "--balance")
+    assert sorted(row["kind"] for row in made) == ["single"] * 2 + ["verified"] * 2
+    assert len({row["problem"] for row in made}) == 4
+
+
 def test_problems_are_chosen_by_their_pass_rate(tmp_path: Path) -> None:
     half = [attempt(4, "12"), attempt(4, "13", sample=1)]
     easy = [attempt(5, "15", sample=n) for n in range(2)]

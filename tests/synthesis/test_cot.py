@@ -14,9 +14,10 @@ from slm_math.records.encoding import from_json, json_line
 from slm_math.records.record import Record, record
 from slm_math.rewards import AsksJudge
 from slm_math.rollout.collect import collect
-from slm_math.synthesis.accept import Above, Accept, Right
+from slm_math.synthesis.accept import Above, Accept, Majority, Right
 from slm_math.synthesis.cost import Price
 from slm_math.synthesis.cot import RowFiles, Rows, rounds_of
+from slm_math.synthesis.statistics import lines, statistics
 from slm_math.synthesis.tries import Tries, Try
 from slm_math.types import Problem, Reply, Task
 
@@ -141,3 +142,20 @@ def test_rows_are_appended_as_they_come_and_sorted_in_the_end(tmp_path: Path) ->
     files.write([done, *others])
     assert written() == [1, 2, 3]
     assert files.others.read_text() == ""
+
+
+def test_a_round_counts_all_problems_that_reached_it() -> None:
+    """Majority samples all tries, so that problems kept by their first solution reach round 2."""
+    accept = Majority(share=0.5, votes=2)
+    first = row(SingleShot(), "\\boxed{7}", "\\boxed{7}", "\\boxed{1}", accept=accept)
+    none = row(SingleShot(), "\\boxed{1}", "\\boxed{2}", "\\boxed{3}", accept=accept)
+    rounds = statistics([first, none])["rounds"]
+    assert [(each["accepted"], each["problems"]) for each in rounds.values()] == [(1, 2), (0, 2)]
+
+
+def test_accepted_solutions_with_a_wrong_answer_are_counted() -> None:
+    accept = Majority(share=0.5, votes=2)
+    agreed = row(SingleShot(), "\\boxed{1}", "\\boxed{1}", "\\boxed{7}", accept=accept)
+    assert (agreed["status"], agreed["correct"]) == ("accepted", False)
+    said = "\n".join(lines(statistics([agreed])))
+    assert "1 accepted solutions are wrong by the data's own reference answers" in said

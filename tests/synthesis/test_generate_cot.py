@@ -165,7 +165,9 @@ def test_problems_that_an_endpoint_fails_are_tried_again_by_the_same_command(
     arguments = command(tmp_path, teacher)
     status, out, _ = ask(capsys, *arguments)
     assert status == 1
-    assert "6 problems failed, since an endpoint did not answer: run the same command" in out
+    assert "6 problems failed: run the same command to retry them" in out
+    assert "  6 times: " in out
+    assert "status 500" in out
     failed = [r for r in rows(tmp_path / "out/tries/rejected.jsonl") if r["status"] == "failed"]
     assert all("status 500" in row["attempts_history"][-1]["reason"] for row in failed)
     asked, teacher.script = len(teacher.bodies), answers
