@@ -54,14 +54,14 @@ class RecordFile:
     ) -> None:
         self.path = folder / "records.jsonl"
         self.manifest = folder / "manifest.json"
-        self.identity = without_secrets(json.loads(json.dumps(identity, default=str)))
+        self.identity = plain_identity(identity)
         self.about = without_secrets(about or {})
         self.records: list[Record] = []
         self._incomplete: dict[tuple[str, int], Record] = {}  # samples that are run again
         folder.mkdir(parents=True, exist_ok=True)
         self._file = self._locked(folder)
         old = self._old_manifest(folder)
-        changed = differences(without_secrets(old["identity"]), self.identity) if old else []
+        changed = differences(plain_identity(old["identity"]), self.identity) if old else []
         if changed and not set_aside and self._whole_records():
             raise ValueError(
                 f"{folder} holds another evaluation ({', '.join(changed)} differ): choose another "
@@ -199,6 +199,11 @@ class RecordFile:
             "legs": self._sessions,
         }
         write_json(self.manifest, data)
+
+
+def plain_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What identifies an evaluation, as its manifest holds it."""
+    return without_secrets(json.loads(json.dumps(identity, default=str)))
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:

@@ -22,7 +22,7 @@ from slm_math.synthesis.cost import Budget, Price, Spending, check_priced
 from slm_math.synthesis.tries import Tries, Try
 
 if TYPE_CHECKING:
-    from slm_math.evaluation.evaluate import Output, Plan
+    from slm_math.evaluation.evaluate import Plan
     from slm_math.records.record import Record
     from slm_math.rollout.scheduler import Executors
     from slm_math.synthesis.cot import Rows
@@ -84,7 +84,7 @@ def generate_cot(
             limits.
         seed: of the sampling.
     """
-    from slm_math.evaluation.evaluate import Output, Plan
+    from slm_math.evaluation.evaluate import Plan
     from slm_math.records.files import configuration
     from slm_math.rollout.scheduler import Executors
     from slm_math.synthesis.cot import Rows
@@ -132,7 +132,8 @@ def generate_cot(
         failed = _generate(
             Plan(cascade, tasks, seed=seed, pilot=min(estimate, len(tasks))),
             Executors(before, inference.by_role(), sandbox, inference.deterministic),
-            Output(folder / "tries", about=about),
+            folder / "tries",
+            about=about,
             rows=rows,
             journal=journal,
             title=f"{source.name}/{split}",
@@ -145,7 +146,8 @@ def generate_cot(
 def _generate(
     plan: Plan,
     executors: Executors,
-    output: Output,
+    folder: Path,
+    about: Mapping[str, Any],
     rows: Rows,
     journal: Journal,
     title: str,
@@ -154,14 +156,15 @@ def _generate(
     """Runs a cascade; writes and prints what it made, also if it is interrupted. Returns how many
     problems an endpoint failed.
     """
-    from slm_math.evaluation.evaluate import evaluate
+    from slm_math.evaluation.evaluate import Output, evaluate
     from slm_math.records.files import write_json
     from slm_math.synthesis.cot import RowFiles
     from slm_math.synthesis.progress import CascadeProgress
     from slm_math.synthesis.statistics import statistics
 
-    console, folder, spending = Console(), output.folder.parent, journal.spending
-    files = RowFiles(folder, rows)
+    console, spending = Console(), journal.spending
+    files = RowFiles(folder.parent, rows)
+    output = Output(folder, about=about, set_aside=_goes_on(folder, plan, executors))
     records: Sequence[Record] = ()
     failed = 0
     pilot = [task.problem.id for task in plan.tasks[: plan.pilot]]
@@ -179,10 +182,29 @@ def _generate(
     finally:
         if records:
             numbers = statistics(files.write(records)) | {"partial": len(records) < len(plan.tasks)}
-            write_json(folder / "summary.json", numbers | {"spent": vars(spending.total)})
+            write_json(folder.parent / "summary.json", numbers | {"spent": vars(spending.total)})
             _print_results(console, title, numbers, spending)
             failed = numbers["failed"]
     return failed
+
+
+def _goes_on(folder: Path, plan: Plan, executors: Executors) -> bool:
+    """Whether a folder holds the same run with fewer problems: its records are made again then,
+    among those of the others, from the journal.
+    """
+    from slm_math.records.files import (
+        differences,
+        plain_identity,
+        read_manifest,
+        read_records,
+    )
+
+    old = read_manifest(folder).get("identity")
+    new = plain_identity(plan.identity(executors))
+    if old is None or not set(differences(plain_identity(old), new)) <= {"data", "problems"}:
+        return False
+    ids = {task.problem.id for task in plan.tasks}
+    return ids.issuperset(record.id for record in read_records(folder / "records.jsonl"))
 
 
 def _print_results(

@@ -124,6 +124,31 @@ def test_same_command_again_asks_nothing_and_changes_nothing(
     assert f"spent: {REQUESTS} requests" in out
 
 
+def test_more_problems_go_on_where_fewer_ended(
+    tmp_path: Path, teacher: ChatServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(capsys, *command(tmp_path, teacher, "--limit=10"))
+    few = rows(tmp_path / "out" / "rows.jsonl")
+    status, _, err = ask(capsys, *command(tmp_path, teacher))
+    assert (status, err) == (0, "")
+    assert (len(teacher.bodies), repeated(teacher)) == (REQUESTS, [])
+    made = rows(tmp_path / "out" / "rows.jsonl")
+    assert [row["index"] for row in made] == ACCEPTED
+    by_question = {row["question"]: row | {"index": 0} for row in made}
+    assert all(by_question[row["question"]] == row | {"index": 0} for row in few)
+
+
+def test_fewer_problems_do_not_take_rows_away(
+    tmp_path: Path, teacher: ChatServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(capsys, *command(tmp_path, teacher))
+    before = files(tmp_path / "out")
+    status, _, err = ask(capsys, *command(tmp_path, teacher, "--limit=10"))
+    assert status == 2
+    assert "data, problems differ" in err
+    assert files(tmp_path / "out") == before
+
+
 def test_lost_records_are_made_again_from_the_journal(
     tmp_path: Path, teacher: ChatServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
