@@ -86,6 +86,10 @@ _AFTER_IS = re.compile(
 )
 
 
+# the end of a command that was open around the phrase
+_OPEN_COMMAND = re.compile(r"\s{0,3}\}[\s*]{0,8}")
+
+
 def stated_span(text: str, start: int, end: int) -> Span | None:
     """The span of the answer that the last answer phrase states; None without one."""
     phrase_end = after_last_phrase(text, start, end)
@@ -95,6 +99,8 @@ def stated_span(text: str, start: int, end: int) -> Span | None:
 
 def answer_span(text: str, begin: int, end: int) -> Span | None:
     """The rest of the clause after an answer phrase; None if the answer is doubted or missing."""
+    if closing := _OPEN_COMMAND.match(text, begin, end):  # \\textbf{Final answer:} 5
+        begin = closing.end()
     if _EMPTY.match(text, begin, end):
         return None
     bullets = _BULLETS.match(text, begin, end) if "\n" in text[begin - 3 : begin] else None
@@ -197,9 +203,16 @@ def _math_span(text: str, begin: int, end: int, stop: int) -> Span:
 
 
 def trim(text: str, start: int, end: int) -> Span:
-    """The span without surrounding blanks, Markdown emphasis, final punctuation and backslashes."""
+    """The span without surrounding blanks, Markdown emphasis, final punctuation and backslashes,
+    and without the end of a command that begins before it.
+    """
     while start < end and text[start] in " \t\n*`:_：":
         start += 1
-    while start < end and text[end - 1] in " \t\n*`,;._\\。，；":
+    while start < end and (text[end - 1] in " \t\n*`,;._\\。，；" or _closes_more(text, start, end)):
         end -= 1
     return start, end
+
+
+def _closes_more(text: str, start: int, end: int) -> bool:
+    """Whether a span ends with a brace that opens before it."""
+    return text[end - 1] == "}" and text.count("}", start, end) > text.count("{", start, end)
