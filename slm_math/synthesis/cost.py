@@ -100,10 +100,12 @@ class Spending:
 
     def __init__(self) -> None:
         self._by_role: dict[str, Spent] = {}
+        self.total = Spent()  # what all roles spent
 
     def add(self, role: str, spent: Spent) -> None:
         """Counts requests of a role."""
         self._by_role[role] = self.of(role) + spent
+        self.total += spent
 
     def of(self, role: str) -> Spent:
         """What one role spent."""
@@ -113,11 +115,6 @@ class Spending:
     def roles(self) -> Mapping[str, Spent]:
         """What each role spent, in the order in which the roles first asked."""
         return dict(self._by_role)
-
-    @property
-    def total(self) -> Spent:
-        """What all roles spent."""
-        return sum(self._by_role.values(), Spent())
 
 
 def check_priced(budget: Budget, prices: Mapping[str, Price], roles: Sequence[str]) -> None:

@@ -16,6 +16,8 @@ from slm_math.synthesis.cost import Budget, BudgetSpent, Price, Spending, Spent,
 from slm_math.synthesis.journal_file import JournalFile
 from slm_math.types import Image, Message, Reply
 
+ENCODER = json.JSONEncoder(default=str)  # made once: `dumps` would make one for each request
+
 # of a line, besides the digest of the request
 FIELDS = (
     *("role", "text", "finish", "asked", "tokens", "estimated", "usd"),
@@ -225,7 +227,7 @@ class JournaledEngine(Engine):
             vars(request.sampling),
             request.resume,
         ]
-        data = json.dumps(parts, default=str).encode()
+        data = ENCODER.encode(parts).encode()
         return hashlib.sha256(self._identity + data).digest()[:16]
 
 
