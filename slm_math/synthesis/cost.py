@@ -62,6 +62,15 @@ class Spent:
             estimated=self.estimated + other.estimated,
         )
 
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(
+            requests=self.requests - other.requests,
+            prompt_tokens=self.prompt_tokens - other.prompt_tokens,
+            completion_tokens=self.completion_tokens - other.completion_tokens,
+            usd=self.usd - other.usd,
+            estimated=self.estimated - other.estimated,
+        )
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -84,6 +93,11 @@ class Budget:
         """Whether nothing is left."""
         money = self.usd is not None and spent.usd >= self.usd
         return money or (self.tokens is not None and spent.tokens >= self.tokens)
+
+    def covers(self, spent: Spent) -> bool:
+        """Whether all of this may be spent."""
+        money = self.usd is None or spent.usd <= self.usd
+        return money and (self.tokens is None or spent.tokens <= self.tokens)
 
     def __str__(self) -> str:
         parts = [] if self.usd is None else [f"{self.usd:g} USD"]
