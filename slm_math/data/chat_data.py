@@ -93,14 +93,14 @@ class ChatData(SourceData):
         rows: list[Row] = []
         origins: list[tuple[str, float | None]] = []  # parts and pass rates of the rows
         refused: list[str] = []
-        for *origin, dialogue in self._dialogues(split):
+        for name, rate, dialogue in self._dialogues(split):
             try:
                 parts = chat.dialogue(dialogue, self.prompt_weight)
             except ValueError as error:
                 refused.append(f"dialogue {dialogue[0].text[:60] if dialogue else ''!r}: {error}")
             else:
                 rows += [Row(tuple(ids), tuple(weights), role=role) for ids, weights in parts]
-                origins += [tuple(origin)] * len(parts)
+                origins += [(name, rate)] * len(parts)
         if refused and not rows:
             raise ValueError(f"{self.source.name}/{split}, {refused[0]}")
         self._report(split, len(refused), "dialogues cannot be learned from", refused[:1])
