@@ -185,6 +185,9 @@ class Task:
     tolerance: float | str | None = None
 
 
+_DECODING = tuple(each.name for each in fields(Sampling))
+
+
 @dataclass(frozen=True)
 class Generate:
     """Ask the engine of `role` for one reply. `None` fields take the role's default sampling.
@@ -209,10 +212,8 @@ class Generate:
     plays: str = ""
 
     def sampling(self, default: Sampling) -> Sampling:
-        names = (each.name for each in fields(default))
-        return replace(
-            default, **{n: getattr(self, n) for n in names if getattr(self, n) is not None}
-        )
+        given = {n: value for n in _DECODING if (value := getattr(self, n)) is not None}
+        return replace(default, **given) if given else default
 
 
 @dataclass(frozen=True)

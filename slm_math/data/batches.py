@@ -8,16 +8,18 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import lightning as L
 
 from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.selection import Selected
 from slm_math.data.shares import Part, parts_of, shares_line
+from slm_math.data.tags import filled, variances
 from slm_math.ranges import check_whole
 
 T = TypeVar("T")
+Draw: TypeAlias = Literal["uniform", "by_difficulty", "easy_to_hard"]
 
 
 class ItemBatch(Generic[T]):
@@ -200,8 +202,20 @@ class SourceData(L.LightningDataModule):
         limit: int | None = None,
         tags: str | None = None,
         where: dict[str, Any] | None = None,
+        draw: Draw = "uniform",
     ) -> None:
         super().__init__()
+        if draw != "uniform" and tags is None:
+            raise ValueError(
+                f"data.draw {draw} needs pass rates: measure them with slm-math eval and slm-math "
+                "tag, and name the file in data.tags"
+            )
+        if draw != "uniform" and source.weights is not None:
+            raise ValueError(
+                f"data.draw {draw} and the weights of {source.name} both decide how often a "
+                "problem is drawn: leave one of them out"
+            )
+        self.draw_by = draw
         check_whole("data.batch_size", batch_size)
         check_whole("data.limit", limit, optional=True)
         self.source = source
@@ -259,7 +273,18 @@ class SourceData(L.LightningDataModule):
             **options,
         )
 
-    def _training_batches(self, items: Sequence[Any], **options: Any) -> Batches[Any]:
+    def _training_batches(
+        self, items: Sequence[Any], rates: Sequence[float | None], **options: Any
+    ) -> Batches[Any]:
+        """The batches of training, in the order that `draw` says; `rates` are the pass rates of the
+        items, `options` those of uniform draws.
+        """
+        if self.draw_by == "by_difficulty":
+            options = {"weights": variances(rates)}
+        elif self.draw_by == "easy_to_hard":
+            options = {"ranking": [-rate for rate in filled(rates)]}
+        else:
+            options |= {"parts": self.parts}
         state, self._state = self._state, None
         if state is None and self._loader is not None and self._loads_for is self.trainer:
             state = self._loader.state_dict()  # reloaded within a run

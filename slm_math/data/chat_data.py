@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from slm_math.data.base import Source, Split, read_dialogues, read_tasks
-from slm_math.data.batches import Batches, SourceData, empty_batches
+from slm_math.data.batches import Batches, Draw, SourceData, empty_batches
 from slm_math.data.rows import Row
+from slm_math.data.tags import pass_rates
 from slm_math.ranges import check_number, check_whole
 from slm_math.types import Chat
 
@@ -34,6 +35,10 @@ class ChatData(SourceData):
         tags: a file of measured tags (`slm-math tag`) for the training problems.
         where: train only on worked solutions of problems with these tags, for example {level: [4,
             5]}, or, of measured tags, in a range: {pass_rate: [0.1, 0.9]}.
+        draw: `uniform` shows every row once an epoch; `by_difficulty` draws a row whose problem has
+            the pass rate p in proportion to p (1 - p); `easy_to_hard` shows every row once an
+            epoch, the highest pass rates first. Problems without a pass rate count as the mean of
+            the others, and rows of different length share a batch.
     """
 
     def __init__(
@@ -48,19 +53,26 @@ class ChatData(SourceData):
         seed: int | None = None,
         tags: str | None = None,
         where: dict[str, Any] | None = None,
+        draw: Draw = "uniform",
     ) -> None:
-        super().__init__(source, batch_size, seed, limit=limit, tags=tags, where=where)
+        super().__init__(source, batch_size, seed, limit=limit, tags=tags, where=where, draw=draw)
         check_whole("data.max_length", max_length, low=2)
         check_number("data.prompt_weight", prompt_weight, low=0)
         if not shuffle and source.weights is not None:
             raise ValueError(
                 "data.shuffle: false keeps the order of the source, which weights change"
             )
+        if not shuffle and draw != "uniform":
+            raise ValueError(
+                f"data.shuffle: false keeps the order of the source, which data.draw {draw} "
+                "changes: leave one of them out"
+            )
         self.shuffle = shuffle
         self.prompt = prompt
         self.max_length = max_length
         self.prompt_weight = prompt_weight
         self.rows: dict[Split, list[Row]] = {}
+        self.rates: list[float | None] = []  # of the problems of the training rows
 
     def setup(self, stage: str) -> None:
         splits: tuple[Split, ...] = ("train", "validation") if stage == "fit" else ("validation",)
@@ -79,16 +91,16 @@ class ChatData(SourceData):
         chat, role = module.chat, module.train_roles[0]
         closed = chat.closed_thoughts
         rows: list[Row] = []
-        names: list[str] = []  # the parts of the rows
+        origins: list[tuple[str, float | None]] = []  # parts and pass rates of the rows
         refused: list[str] = []
-        for name, dialogue in self._dialogues(split):
+        for name, rate, dialogue in self._dialogues(split):
             try:
                 parts = chat.dialogue(dialogue, self.prompt_weight)
             except ValueError as error:
                 refused.append(f"dialogue {dialogue[0].text[:60] if dialogue else ''!r}: {error}")
             else:
                 rows += [Row(tuple(ids), tuple(weights), role=role) for ids, weights in parts]
-                names += [name] * len(parts)
+                origins += [(name, rate)] * len(parts)
         if refused and not rows:
             raise ValueError(f"{self.source.name}/{split}, {refused[0]}")
         self._report(split, len(refused), "dialogues cannot be learned from", refused[:1])
@@ -108,15 +120,22 @@ class ChatData(SourceData):
             size = min(self.limit, len(fitting))
             fitting = random.Random(f"limit {self.seed}").sample(fitting, size)
         if split == "train":
-            self._share_out([names[n] for n in fitting])
+            self._share_out([origins[n][0] for n in fitting])
+            self.rates = [origins[n][1] for n in fitting]
         return [rows[n] for n in fitting]
 
-    def _dialogues(self, split: Split) -> Iterator[tuple[str, Chat]]:
-        """The dialogues of a split, each with the name of the part of a mixture that it is from."""
+    def _dialogues(self, split: Split) -> Iterator[tuple[str, float | None, Chat]]:
+        """The dialogues of a split, each with the name of the part of a mixture that it is from,
+        and with the pass rate of its problem if rows are drawn by it.
+        """
         source = self._source(split)
         for name, part in (source.parts() or {"": source}).items():
-            for dialogue in read_dialogues(part, split, self.prompt):
-                yield name, dialogue
+            dialogues = read_dialogues(part, split, self.prompt)
+            rates: list[float | None] = [None] * len(dialogues)
+            if split == "train" and self.draw_by != "uniform":
+                rates = pass_rates([t for t in read_tasks(part, split, False) if t.solution])
+            for rate, dialogue in zip(rates, dialogues, strict=True):
+                yield name, rate, dialogue
 
     def _longest(self) -> tuple[int, str]:
         """The most tokens of a row, and what says so: `max_length`, or the model's context, beyond
@@ -148,7 +167,7 @@ class ChatData(SourceData):
     def train_dataloader(self) -> Batches[Row]:
         length = (lambda row: len(row.ids)) if self.shuffle else None
         return self._training_batches(
-            self.rows["train"], shuffle=self.shuffle, length=length, parts=self.parts
+            self.rows["train"], self.rates, shuffle=self.shuffle, length=length
         )
 
     def val_dataloader(self) -> Any:

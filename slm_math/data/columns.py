@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from slm_math.data.files import FileRow
+
 PROBLEM = ("problem", "question", "instruction", "query", "prompt", "input")
 ANSWER = (
     "answer",
@@ -16,6 +18,13 @@ ANSWER = (
 )
 SOLUTION = ("solution", "output", "response", "completion", "rationale")
 ID = ("id", "unique_id", "problem_id", "question_id")
+
+
+def question_of(row: FileRow, column: str) -> str:
+    """The text of a problem; below an instruction stands its input."""
+    text = row.text(column)
+    has_input = column == "instruction" and row.fields.get("input")
+    return f"{text}\n{row.text('input')}" if has_input else text
 
 
 def usual_column(names: Collection[str], usual: Sequence[str], option: str) -> str | None:

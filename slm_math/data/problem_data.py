@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from slm_math.data.base import Source, Split, read_tasks
-from slm_math.data.batches import Batches, ItemBatch, SourceData, empty_batches
+from slm_math.data.batches import Batches, Draw, ItemBatch, SourceData, empty_batches
 from slm_math.data.selection import sample_tasks
-from slm_math.data.tags import filled, pass_rates, variances
+from slm_math.data.tags import pass_rates
 from slm_math.types import Task
 
 
@@ -36,20 +36,9 @@ class ProblemData(SourceData):
         seed: int | None = None,
         tags: str | None = None,
         where: dict[str, Any] | None = None,
-        draw: Literal["uniform", "by_difficulty", "easy_to_hard"] = "uniform",
+        draw: Draw = "uniform",
     ) -> None:
-        super().__init__(source, batch_size, seed, limit=limit, tags=tags, where=where)
-        if draw != "uniform" and tags is None:
-            raise ValueError(
-                f"data.draw {draw} needs pass rates: measure them with slm-math eval and slm-math "
-                "tag, and name the file in data.tags"
-            )
-        if draw != "uniform" and source.weights is not None:
-            raise ValueError(
-                f"data.draw {draw} and the weights of {source.name} both decide how often a "
-                "problem is drawn: leave one of them out"
-            )
-        self.draw_by = draw
+        super().__init__(source, batch_size, seed, limit=limit, tags=tags, where=where, draw=draw)
 
     def setup(self, stage: str) -> None:
         splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
@@ -67,12 +56,7 @@ class ProblemData(SourceData):
             self._share_out([task.problem.tags.get("source", "") for task in self.tasks])
 
     def train_dataloader(self) -> Batches[Task]:
-        if self.draw_by == "uniform":
-            return self._training_batches(self.tasks, parts=self.parts)
-        rates = pass_rates(self.tasks)
-        if self.draw_by == "by_difficulty":
-            return self._training_batches(self.tasks, weights=variances(rates))
-        return self._training_batches(self.tasks, ranking=[-rate for rate in filled(rates)])
+        return self._training_batches(self.tasks, pass_rates(self.tasks))
 
     def draw_batch(self) -> ItemBatch[Task]:
         """This rank's share of one further batch of training problems (dynamic sampling)."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.chat_forms import LISTS
-from slm_math.data.columns import ANSWER, PROBLEM, SOLUTION
+from slm_math.data.columns import ANSWER, ID, PROBLEM, SOLUTION, question_of
 from slm_math.data.files import FileRow, data_files, read_rows
 from slm_math.data.named import source_class
 from slm_math.types import Problem, Task
@@ -88,13 +88,13 @@ def _problem(row: FileRow) -> Problem:
         if not text:
             raise row.error(name, "has no user message with text")
     else:
-        text = row.text(name)
+        text = question_of(row, name)
     return Problem(_id_of(row), text)
 
 
 def _id_of(row: FileRow) -> str:
     """The id of a row, or its place if it has none."""
-    id = row.fields.get("id", row.fields.get("unique_id"))
+    id = next((row.fields[name] for name in ID if name in row.fields), None)
     return str(id) if isinstance(id, (str, int)) else row.place
 
 

@@ -121,10 +121,16 @@ class Selected(Source):
         self, source: Source, tags: str | None = None, where: Mapping[str, Any] | None = None
     ) -> None:
         self.source, self.where = source, dict(where or {})
-        self.name = source.name
+        self.name, self.weights = source.name, source.weights
         self.tags = None if tags is None else read_tags(tags)
+        self._tasks: dict[Split, list[Task]] = {}
 
     def tasks(self, split: Split) -> list[Task]:
+        if split not in self._tasks:
+            self._tasks[split] = self._selected(split)
+        return self._tasks[split]
+
+    def _selected(self, split: Split) -> list[Task]:
         tasks = read_tasks(self.source, split, graded=False)
         if split != "train":
             return tasks
@@ -137,11 +143,19 @@ class Selected(Source):
         """The names of the tags that come from the file."""
         return [] if self.tags is None else self.tags.names
 
+    def parts(self) -> dict[str, Source]:
+        return {name: SelectedPart(self, part) for name, part in self.source.parts().items()}
+
+    def answers_problems(self) -> bool:
+        return self.source.answers_problems()
+
     def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
-        if not self.source.answers_problems():
+        if parts := self.parts():
+            return [chat for part in parts.values() for chat in part.dialogues(split, prompt)]
+        if not self.answers_problems():
             raise ValueError(
-                f"data.where and data.tags choose problems, and {type(self.source).__name__} has "
-                "dialogues of its own, which name none: choose the rows in its file"
+                f"data.where and data.tags choose problems, and {self.name} has dialogues of its "
+                "own, which name none: choose the rows in its file"
             )
         return super().dialogues(split, prompt)
 
@@ -151,3 +165,15 @@ class Selected(Source):
             return 0
         tasks = read_tasks(self.source, split, graded=False)
         return sum(not self.tags.of(task.problem) for task in tasks)
+
+
+class SelectedPart(Selected):
+    """What a selection among the problems of several data sets leaves of one of them."""
+
+    def __init__(self, whole: Selected, part: Source) -> None:
+        super().__init__(part)
+        self.whole = whole
+
+    def _selected(self, split: Split) -> list[Task]:
+        own = {task.problem.id for task in read_tasks(self.source, split, graded=False)}
+        return [task for task in self.whole.tasks(split) if task.problem.id in own]

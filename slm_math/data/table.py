@@ -17,7 +17,7 @@ from typing import get_args
 from slm_math.answers import gold_answer
 from slm_math.data.base import Source, Split
 from slm_math.data.chat_forms import LISTS, read_chat
-from slm_math.data.columns import ANSWER, ID, PROBLEM, SOLUTION, usual_column
+from slm_math.data.columns import ANSWER, ID, PROBLEM, SOLUTION, question_of, usual_column
 from slm_math.data.files import FileRow
 from slm_math.data.own_files import Item, existing_paths, items_of, rows_by_split
 from slm_math.data.published import checked_fraction, checked_limit
@@ -116,7 +116,7 @@ class Table(Source):
 
     def _task(self, number: int, row: FileRow, columns: dict[str, str]) -> Task:
         if "problem" in columns:
-            text, solution = self._asked(row, columns["problem"]), None
+            text, solution = question_of(row, columns["problem"]), None
             if row.fields.get(columns.get("solution", "")) is not None:
                 solution = row.text(columns["solution"])
         else:
@@ -140,10 +140,6 @@ class Table(Source):
         tolerance = self.tolerance if self.tolerance is not None else row.fields.get("tolerance")
         return Task(problem, answer if answer is not None else solution or "", solution, tolerance)
 
-    def _asked(self, row: FileRow, column: str) -> str:
-        text = row.text(column)
-        return f"{text}\n{row.text('input')}" if _has_input(row, column) else text
-
     def _choices(self, row: FileRow) -> tuple[str, ...]:
         name = self.choices or "choices"
         choices = row.fields.get(name)
@@ -152,10 +148,6 @@ class Table(Source):
         if not isinstance(choices, list) or not all(isinstance(one, str) for one in choices):
             raise row.error(name, "must be a list of texts")
         return tuple(choices)
-
-
-def _has_input(row: FileRow, column: str) -> bool:
-    return column == "instruction" and bool(row.fields.get("input"))
 
 
 def _exchange(row: FileRow) -> tuple[str, str]:

@@ -128,16 +128,8 @@ def tag_lines(records: Iterable[Record]) -> list[str]:
 
 
 def pass_rates(tasks: Sequence[Task]) -> list[float | None]:
-    """The tag `pass_rate` of each task; None for those without.
-
-    Raises ValueError if no task has one.
-    """
+    """The tag `pass_rate` of each task; None for those without."""
     values = [task.problem.tags.get(PASS_RATE) for task in tasks]
-    if not any(values):
-        raise ValueError(
-            f"no problem has a {PASS_RATE}: measure it with slm-math eval and slm-math tag, and "
-            "name the file with tags"
-        )
     return [None if value is None else float(value) for value in values]
 
 
@@ -150,7 +142,15 @@ def variances(rates: Sequence[float | None]) -> list[float]:
 
 
 def filled(values: Sequence[float | None]) -> list[float]:
-    """The values, with their mean where one is missing."""
+    """The pass rates, or what was made of them, with their mean where one is missing.
+
+    Raises ValueError if there is none.
+    """
     present = [value for value in values if value is not None]
+    if not present:
+        raise ValueError(
+            f"no problem has a {PASS_RATE}: measure it with slm-math eval and slm-math tag, and "
+            "name the file with tags"
+        )
     mean = sum(present) / len(present)
     return [mean if value is None else value for value in values]

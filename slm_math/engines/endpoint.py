@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -83,8 +84,10 @@ class EndpointEngine(Engine):
         self.retries = retries
         self.backoff = backoff
         self._change = threading.Condition()
-        self._tasks: dict[int, asyncio.Task[None] | None] = {}  # None: the loop has not begun it
-        self._submitted: list[tuple[int, Request]] = []  # that the loop does not know yet
+        self._tasks: dict[int, asyncio.Task[None] | None] = {}  # None: it waits for a place
+        self._queue: deque[tuple[int, Request]] = deque()
+        self._served: set[int] = set()  # the tickets that have a place
+        self._called = False  # whether the loop will look at what waits
         self._done: list[tuple[int, Reply | EngineError | Unusable]] = []
         self._tickets = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,17 +107,24 @@ class EndpointEngine(Engine):
             self._tickets += 1
             ticket = self._tickets
             self._tasks[ticket] = None
-            self._submitted.append((ticket, request))
-            if len(self._submitted) == 1:  # waking the loop for each of many costs more than they
-                loop.call_soon_threadsafe(self._begin_submitted, loop)
+            self._queue.append((ticket, request))
+            # waking the loop for each of many costs more than they
+            if not self._called and len(self._served) < self.concurrency:
+                self._called = True
+                loop.call_soon_threadsafe(self._free)
         return ticket
 
-    def _begin_submitted(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _free(self, ticket: int = 0) -> None:
+        """Gives the places that are free, with that of a request that ended, to those that wait."""
         with self._change:
-            submitted, self._submitted = self._submitted, []
-            for ticket, request in submitted:
+            self._called = False
+            self._served.discard(ticket)
+            while self._queue and len(self._served) < self.concurrency:
+                ticket, request = self._queue.popleft()
                 if ticket in self._tasks:  # it was not canceled
-                    self._tasks[ticket] = loop.create_task(self._serve(ticket, request))
+                    self._served.add(ticket)
+                    task = asyncio.get_running_loop().create_task(self._serve(ticket, request))
+                    self._tasks[ticket] = task
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
         with self._change:
@@ -136,8 +146,12 @@ class EndpointEngine(Engine):
             task = self._tasks.pop(ticket, None)
             self._done = [(other, result) for other, result in self._done if other != ticket]
             if task is not None and self._loop is not None:
-                # closes the connection, so that the server stops as well
-                self._loop.call_soon_threadsafe(task.cancel)
+                self._loop.call_soon_threadsafe(self._stop, ticket, task)
+
+    def _stop(self, ticket: int, task: asyncio.Task[None]) -> None:
+        """Closes the connection of a request, so that the server stops as well."""
+        task.add_done_callback(lambda _: self._free(ticket))  # it may not have begun yet
+        task.cancel()
 
     @property
     def busy(self) -> int:
@@ -149,6 +163,7 @@ class EndpointEngine(Engine):
             self._closed = True
             loop, self._loop = self._loop, None
             self._tasks.clear()
+            self._queue.clear()
             self._done.clear()
         if loop is not None:
             asyncio.run_coroutine_threadsafe(self._end(), loop).result()
@@ -166,7 +181,6 @@ class EndpointEngine(Engine):
 
     async def _open(self) -> None:
         self._client = Client(self._key)
-        self._slots = asyncio.Semaphore(self.concurrency)
 
     async def _end(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -177,8 +191,7 @@ class EndpointEngine(Engine):
 
     async def _serve(self, ticket: int, request: Request) -> None:
         try:
-            async with self._slots:
-                result: Reply | EngineError | Unusable = await self._answer(request)
+            result: Reply | EngineError | Unusable = await self._answer(request)
         except (EngineError, Unusable) as error:
             result = error
         # whatever the server sends, an error must end this request only
@@ -188,6 +201,7 @@ class EndpointEngine(Engine):
             if self._tasks.pop(ticket, None) is not None:  # it was not canceled
                 self._done.append((ticket, result))
                 self._change.notify_all()
+            self._free(ticket)
 
     async def _post(self, url: str, body: dict[str, Any], tokens: int) -> Response:
         """Makes one attempt for a reply of at most `tokens` tokens. Raises TemporaryFailure if

@@ -104,7 +104,7 @@ class Client:
                 proxy=proxy_of(url),
                 ssl=certificates() if url.startswith("https:") else True,
             ) as response:
-                return await _read(response, most)
+                return await _read(response, url, most)
         except TimeoutError as error:  # of the connection; `asyncio.timeout` is around this
             raise TransportError(f"{type(error).__name__}: {error}") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -115,7 +115,7 @@ class Client:
         await self._session.close()
 
 
-async def _read(response: aiohttp.ClientResponse, most: int) -> Response:
+async def _read(response: aiohttp.ClientResponse, url: str, most: int) -> Response:
     """The response with its body. What is not read closes the connection."""
     body, is_error = bytearray(), response.status >= 400
     async for chunk in response.content.iter_any():
@@ -126,7 +126,7 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> Response:
         if not is_error and len(body) > most:
             response.close()
             raise TooLarge(f"the reply is larger than {most / 2**20:.0f} MiB")
-    return Response(response.status, bytes(body), response.headers, str(response.url))
+    return Response(response.status, bytes(body), response.headers, url)
 
 
 @cache

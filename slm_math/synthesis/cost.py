@@ -62,6 +62,15 @@ class Spent:
             estimated=self.estimated + other.estimated,
         )
 
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(
+            requests=self.requests - other.requests,
+            prompt_tokens=self.prompt_tokens - other.prompt_tokens,
+            completion_tokens=self.completion_tokens - other.completion_tokens,
+            usd=self.usd - other.usd,
+            estimated=self.estimated - other.estimated,
+        )
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -85,6 +94,11 @@ class Budget:
         money = self.usd is not None and spent.usd >= self.usd
         return money or (self.tokens is not None and spent.tokens >= self.tokens)
 
+    def covers(self, spent: Spent) -> bool:
+        """Whether all of this may be spent."""
+        money = self.usd is None or spent.usd <= self.usd
+        return money and (self.tokens is None or spent.tokens <= self.tokens)
+
     def __str__(self) -> str:
         parts = [] if self.usd is None else [f"{self.usd:g} USD"]
         parts += [] if self.tokens is None else [f"{self.tokens:,} tokens"]
@@ -100,10 +114,12 @@ class Spending:
 
     def __init__(self) -> None:
         self._by_role: dict[str, Spent] = {}
+        self.total = Spent()  # what all roles spent
 
     def add(self, role: str, spent: Spent) -> None:
         """Counts requests of a role."""
         self._by_role[role] = self.of(role) + spent
+        self.total += spent
 
     def of(self, role: str) -> Spent:
         """What one role spent."""
@@ -113,11 +129,6 @@ class Spending:
     def roles(self) -> Mapping[str, Spent]:
         """What each role spent, in the order in which the roles first asked."""
         return dict(self._by_role)
-
-    @property
-    def total(self) -> Spent:
-        """What all roles spent."""
-        return sum(self._by_role.values(), Spent())
 
 
 def check_priced(budget: Budget, prices: Mapping[str, Price], roles: Sequence[str]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from slm_math.engines.base import Engine, EngineError, Request, Unusable
 from slm_math.engines.pacing import estimated_tokens
@@ -15,6 +16,9 @@ from slm_math.images import image_hash
 from slm_math.synthesis.cost import Budget, BudgetSpent, Price, Spending, Spent, check_priced
 from slm_math.synthesis.journal_file import JournalFile
 from slm_math.types import Image, Message, Reply
+
+UNBOUNDED = Spent()  # what a request is expected to take where there is no budget
+ENCODER = json.JSONEncoder(default=str)  # made once: `dumps` would make one for each request
 
 # of a line, besides the digest of the request
 FIELDS = (
@@ -36,9 +40,13 @@ class Journal:
     time, too, so that every session sees the same: no trained role is served through a journal, and
     the next prompt of a local engine tokenizes the text of its replies.
 
-    A budget ends the run: as soon as it is spent, no new request is sent. Those under way are
-    awaited and written, workflows that need nothing more come to their end, and then `poll` raises
-    BudgetSpent. So a budget is exceeded by no more than the requests under way.
+    With a budget, a request is sent only if the budget covers what was spent, what the requests
+    under way will take, and what this one will take, by estimate: its prompt has a token for every
+    four characters, and its reply is as long as the role's replies were so far (the first ones: as
+    long as they may be). It waits for replies until then; if none is under way, it is sent unless
+    the budget is spent. Workflows that need nothing more come to their end, and then `poll` raises
+    BudgetSpent. So a budget is exceeded by no more than the requests under way, also where these
+    are the rows of a batch, and by their estimates' error only.
 
     Args:
         file: the journal, in JSON lines; created if it does not exist, and locked.
@@ -53,6 +61,7 @@ class Journal:
     ) -> None:
         self.prices, self.budget = prices, budget or Budget()
         self.spending = Spending()
+        self._under_way = Spent()  # what the requests that were sent will take; 0 without a budget
         self._engines: dict[int, JournaledEngine] = {}
         self._file = JournalFile(file, FIELDS)
         try:
@@ -110,14 +119,40 @@ class Journal:
         self.spending.add(role, _spent(line))
         return _reply(line)
 
-    @property
-    def is_spent(self) -> bool:
-        """Whether no new request may be sent."""
-        return self.budget.is_spent(self.spending.total)
+    def begin(self, role: str, request: Request) -> Spent | None:
+        """What a request will take, which counts as under way now; None if the budget does not
+        allow to send it now.
+        """
+        if self.budget == Budget():
+            return UNBOUNDED
+        past, prompt = self.spending.of(role), estimated_tokens(request.chat)
+        mean = past.completion_tokens / past.requests if past.requests else math.inf
+        reply = math.ceil(min(mean, request.sampling.max_new_tokens))
+        usd = (self.price(role) or Price()).of(prompt, reply)
+        expected, spent = Spent(1, prompt, reply, usd), self.spending.total
+        waits = self._under_way.requests and not self.budget.covers(
+            spent + self._under_way + expected
+        )
+        if waits or self.budget.is_spent(spent):
+            return None
+        self._under_way += expected
+        return expected
 
-    def check_budget(self) -> None:
-        """Raises BudgetSpent unless some engine still has something to hand out."""
-        if any(engine.has_results for engine in self._engines.values()):
+    def end(self, expected: Spent) -> None:
+        """Says that a request is under way no longer."""
+        if expected is not UNBOUNDED:
+            self._under_way -= expected
+
+    def await_budget(self, timeout: float) -> None:
+        """Waits for the requests of other engines, which say what the budget still allows. Raises
+        BudgetSpent if it is spent, none is under way, and no engine has something to hand out.
+        """
+        if self._under_way.requests:
+            for engine in self._engines.values():
+                engine.take(timeout)
+            return
+        spent = self.budget.is_spent(self.spending.total)
+        if not spent or any(engine.has_results for engine in self._engines.values()):
             return
         total = self.spending.total
         raise BudgetSpent(
@@ -125,6 +160,15 @@ class Journal:
             f"{total.tokens:,} tokens and {total.usd:.4g} USD. Their replies are in "
             f"{self._file.path}: raise the budget and run the same command to continue"
         )
+
+
+class Sent(NamedTuple):
+    """A request under way, and what it will take."""
+
+    ticket: int
+    digest: bytes
+    request: Request
+    expected: Spent
 
 
 class JournaledEngine(Engine):
@@ -138,8 +182,8 @@ class JournaledEngine(Engine):
         self._identity: bytes | None = None
         self._tickets = 0
         self._known: dict[int, bytes] = {}  # ticket -> digest of a request that was answered before
-        self._sent: dict[int, tuple[int, bytes, Request]] = {}  # by the engine's own ticket
-        self._held: set[int] = set()  # tickets of requests that the budget does not allow
+        self._sent: dict[int, Sent] = {}  # by the engine's own ticket
+        self._held: dict[int, tuple[bytes, Request]] = {}  # that the budget does not allow yet
         self._done: list[tuple[int, Reply | EngineError]] = []
 
     def submit(self, request: Request) -> int:
@@ -147,46 +191,57 @@ class JournaledEngine(Engine):
         self._tickets += 1
         if digest in self.journal:
             self._known[self._tickets] = digest
-        elif self.journal.is_spent:
-            self._held.add(self._tickets)
         else:
-            own = self.engine.submit(request)
-            self._sent[own] = self._tickets, digest, request
+            self._held[self._tickets] = digest, request
+            self._send()
         return self._tickets
+
+    def _send(self) -> None:
+        """Sends the requests that the budget allows, in their order."""
+        while self._held:
+            ticket, (digest, request) = next(iter(self._held.items()))
+            expected = self.journal.begin(self._role(request), request)
+            if expected is None:
+                return
+            del self._held[ticket]
+            own = self.engine.submit(request)
+            self._sent[own] = Sent(ticket, digest, request, expected)
 
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
         known, self._known = self._known, {}
         replies: list[tuple[int, Reply | EngineError]] = [
             (ticket, self.journal.reply(digest)) for ticket, digest in known.items()
         ]
-        if self._sent:
-            self._take(0.0 if replies or self._done else timeout)
+        self.take(0.0 if replies or self._done else timeout)
         replies += self._done
         self._done = []
-        if self._held and not replies:
-            self.journal.check_budget()
+        if self._held and not self._sent and not replies:
+            self.journal.await_budget(timeout)
+        self._send()
         return replies
 
-    def _take(self, timeout: float) -> None:
+    def take(self, timeout: float) -> None:
         """Writes what the engine has finished."""
-        for own, result in self.engine.poll(timeout):
-            if own not in self._sent:
+        for own, result in self.engine.poll(timeout) if self._sent else ():
+            sent = self._sent.pop(own, None)
+            if sent is None:
                 continue
-            ticket, digest, request = self._sent.pop(own)
+            self.journal.end(sent.expected)
             if isinstance(result, Reply):
-                result = self.journal.write(digest, self._role(request), request, result)
-            self._done.append((ticket, result))
+                role = self._role(sent.request)
+                result = self.journal.write(sent.digest, role, sent.request, result)
+            self._done.append((sent.ticket, result))
 
     def cancel(self, ticket: int) -> None:
-        own = next((own for own, (other, *_) in self._sent.items() if other == ticket), None)
+        own = next((own for own, sent in self._sent.items() if sent.ticket == ticket), None)
         if own is not None and not self.engine.runs_in_poll:
             with suppress(EngineError, Unusable):  # a reply that is there was paid
-                self._take(0.0)
+                self.take(0.0)
         if own in self._sent:
-            del self._sent[own]
+            self.journal.end(self._sent.pop(own).expected)
             self.engine.cancel(own)
         self._known.pop(ticket, None)
-        self._held.discard(ticket)
+        self._held.pop(ticket, None)
         self._done = [(other, result) for other, result in self._done if other != ticket]
 
     @property
@@ -225,7 +280,7 @@ class JournaledEngine(Engine):
             vars(request.sampling),
             request.resume,
         ]
-        data = json.dumps(parts, default=str).encode()
+        data = ENCODER.encode(parts).encode()
         return hashlib.sha256(self._identity + data).digest()[:16]
 
 

@@ -213,7 +213,7 @@ def test_rows_of_any_shape_are_problems(tmp_path: Path) -> None:
     ]
     shapes = [
         {"problem": "One?", "id": "mine"},
-        {"question": "Two?"},
+        {"instruction": "Two?", "input": "Two"},
         {"prompt": [{"role": "user", "content": "Three?"}]},
     ]
     lines = "".join(json.dumps(shape) + "\n" for shape in [*shapes, {"messages": chat}])
@@ -221,7 +221,7 @@ def test_rows_of_any_shape_are_problems(tmp_path: Path) -> None:
     (tmp_path / "sub/some.jsonl").write_text(lines)
     for side in (tmp_path, tmp_path / "sub/some.jsonl"):
         found = problems_of(str(side))
-        assert [problem.text for problem in found] == ["One?", "Two?", "Three?", "Four?"]
+        assert [problem.text for problem in found] == ["One?", "Two?\nTwo", "Three?", "Four?"]
         assert [problem.id for problem in found][:2] == ["mine", "some.jsonl, line 2"]
 
 

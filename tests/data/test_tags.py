@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tiny import SCRATCH
 
-from slm_math.data import Source, Split
-from slm_math.data.batches import Batches, weighted_draws
+from slm_math.data import Mixture, Source, Split
+from slm_math.data.batches import Batches, ItemBatch, weighted_draws
 from slm_math.data.chat_data import ChatData
 from slm_math.data.identity import problem_key
 from slm_math.data.problem_data import ProblemData
+from slm_math.data.rows import Row
 from slm_math.data.selection import Selected, tasks_where
 from slm_math.data.tags import filled, pass_rates, read_tags, variances
+from slm_math.policy.chat import ChatFormat
 from slm_math.types import Chat, Problem, Task
 
 RATES = (0.0, 0.25, 0.5, 1.0)
@@ -30,6 +35,18 @@ class Mine(Source):
 
     def tasks(self, split: Split) -> list[Task]:
         return [task(i, split, level=str(i % 2)) for i in range(len(RATES) + 1)]
+
+
+class Other(Mine):
+    """Problems without tags, of which every second one is worked."""
+
+    name = "other"
+
+    def tasks(self, split: Split) -> list[Task]:
+        return [
+            Task(Problem(f"other/{split}/{i}", f"In {split}, what is {i} * 9?"), str(9 * i), worked)
+            for i, worked in enumerate([None, "It is \\boxed{9}."] * 3)
+        ]
 
 
 class Talk(Mine):
@@ -79,7 +96,7 @@ def test_worked_solutions_are_chosen_by_their_problems(file: Path) -> None:
 
 
 def test_dialogues_that_name_no_problem_are_refused(file: Path) -> None:
-    with pytest.raises(ValueError, match="Talk has dialogues of its own"):
+    with pytest.raises(ValueError, match="mine has dialogues of its own"):
         Selected(Talk(), str(file), {"pass_rate": [0, 1]}).dialogues("train")
 
 
@@ -154,3 +171,69 @@ def test_data_modules_train_on_what_is_selected(file: Path) -> None:
     assert numbers(data.tasks) == [0, 1, 2, 3, 4]
     chats = ChatData(Mine(), tags=str(file), where={"pass_rate": [0.2, 0.8]})
     assert len(chats.training_source.dialogues("train")) == 2
+
+
+def test_a_mixture_is_selected_from_as_a_whole(file: Path) -> None:
+    mixture = Mixture({"mine": Mine(), "other": Other()})
+    chosen = Selected(mixture, str(file), {"pass_rate": [0.2, 0.8]})
+    dialogues = {name: part.dialogues("train") for name, part in chosen.parts().items()}
+    assert [chat[-1].text for chat in dialogues["mine"]] == [
+        "It is \\boxed{2}.",
+        "It is \\boxed{3}.",
+    ]
+    assert dialogues["other"] == []
+    assert chosen.dialogues("train") == dialogues["mine"]
+    assert len(chosen.parts()["other"].tasks("validation")) == 6
+    with pytest.raises(ValueError, match="mine has dialogues of its own"):
+        Selected(Mixture({"talk": Talk(), "other": Other()}), str(file)).dialogues("train")
+
+
+def chats_to_train_on(source: Source, **options: Any) -> ChatData:
+    """Chats as a trainer sets them up."""
+    module = SimpleNamespace(
+        chat=ChatFormat(SCRATCH.tokenizer()),
+        train_roles=("solver",),
+        policy=SimpleNamespace(context=lambda: None),
+    )
+    data = ChatData(source, **options)
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        lightning_module=module,
+        is_global_zero=True,
+        global_rank=0,
+        world_size=1,
+        overfit_batches=0,
+    )
+    data.setup("fit")
+    return data
+
+
+def answers(batch: ItemBatch[Row]) -> list[int]:
+    """The answers of the solutions in a batch."""
+    tokenizer = SCRATCH.tokenizer()
+    texts = [tokenizer.decode(row.ids) for row in batch.items]
+    return [int(re.findall(r"It is \\boxed\{(\d+)\}", text)[-1]) for text in texts]
+
+
+def test_rows_come_from_easy_to_hard(file: Path) -> None:
+    data = chats_to_train_on(Mine(), batch_size=1, tags=str(file), draw="easy_to_hard")
+    epoch = [answers(batch)[0] for batch in data.train_dataloader()]
+    # 1, 0.5, the mean (of a problem without a tag), 0.25, 0
+    assert epoch == [4, 3, 5, 2, 1]
+
+
+def test_rows_of_a_mixture_are_drawn_by_the_pass_rates_of_their_problems(file: Path) -> None:
+    mixture = Mixture({"other": Other(), "mine": Mine()})
+    data = chats_to_train_on(mixture, batch_size=2, tags=str(file), draw="by_difficulty")
+    # three worked solutions of problems without tags, and one of each that was measured
+    assert data.rates == [None, None, None, *RATES, None]
+    loader = data.train_dataloader()
+    drawn = {answer for _ in range(300) for answer in answers(loader.draw())}
+    assert drawn == {9, 2, 3, 5}
+
+
+def test_an_order_is_decided_once(file: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.shuffle: false .* data\.draw easy_to_hard"):
+        ChatData(Mine(), tags=str(file), draw="easy_to_hard", shuffle=False)
+    weighted = Mixture({"mine": Mine(), "other": Other()}, weights={"mine": 1, "other": 1})
+    with pytest.raises(ValueError, match="both decide how often"):
+        ChatData(weighted, tags=str(file), draw="by_difficulty")

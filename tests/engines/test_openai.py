@@ -156,3 +156,15 @@ def test_what_the_server_counts_is_part_of_the_reply(serve, usage, asked, counte
 def test_a_model_without_a_name_is_unknown(serve):
     _, engine = serve(in_turn((200, completion("four") | {"model": 7})))
     assert ask(engine).model == ""
+
+
+def test_canceled_requests_leave_their_places(serve):
+    """Also one that is canceled before it was sent: all others are answered."""
+    server, engine = serve(in_turn(OK), concurrency=1)
+    for _ in range(20):
+        canceled = [engine.submit(Request(user("no"), Sampling())) for _ in range(3)]
+        last = engine.submit(Request(user("yes"), Sampling()))
+        for ticket in canceled:
+            engine.cancel(ticket)
+        [(ticket, reply)] = engine.poll(120)
+        assert (ticket, reply.text, engine.busy) == (last, "four", 0)

@@ -50,21 +50,64 @@ def test_nothing_is_sent_once_the_budget_is_spent(open_journal):
     assert "\n" not in str(spent.value)
 
 
+def numbered(n: int):
+    """A request that is expected to take 2 tokens and at most 5, and takes 10 and 5."""
+    return replace(REQUEST, sampling=Sampling(max_new_tokens=5), key=(n,))
+
+
 def test_requests_under_way_are_awaited_and_kept(open_journal):
-    journal = open_journal(budget=Budget(tokens=15))
+    journal = open_journal(budget=Budget(tokens=28))
     echo, other = Echo(slots=1), Echo("other", slots=1)
     engine, second = journal.before(echo, "solver"), journal.before(other, "verifier")
-    tickets = [engine.submit(replace(REQUEST, key=(n,))) for n in range(3)]
-    second.submit(REQUEST)
-    done = engine.poll()
-    engine.submit(replace(REQUEST, key=(9,)))  # after the budget was spent
-    done += engine.poll() + engine.poll()
+    tickets = [engine.submit(numbered(n)) for n in range(3)]
+    second.submit(numbered(4))  # they are expected to take 28 tokens in all
+    done = engine.poll() + engine.poll() + engine.poll()
+    engine.submit(numbered(9))  # after the budget was spent
     assert [ticket for ticket, _ in done] == tickets
-    assert engine.poll() == []  # the other engine has a request under way
+    assert engine.poll() == []  # takes what the other engine has under way
     assert len(second.poll()) == 1
     with pytest.raises(BudgetSpent):
         engine.poll()
     assert open_journal().spending.total.requests == 4
+
+
+def test_no_more_is_sent_than_the_budget_is_expected_to_cover(open_journal):
+    journal = open_journal(budget=Budget(tokens=30))
+    echo = Echo(counted=2, asked=3)
+    engine = journal.before(echo, "solver")
+    tickets = [engine.submit(numbered(n)) for n in range(9)]
+    assert len(echo.asked) == 4  # of at most 7 tokens each; they take 5
+    assert [ticket for ticket, _ in engine.poll()] == tickets[:4]
+    assert len(echo.asked) == 6  # 10 tokens are left, and of replies with 2 tokens 4 are expected
+    assert [ticket for ticket, _ in engine.poll()] == tickets[4:6]
+    assert journal.spending.total.tokens == 30
+    with pytest.raises(BudgetSpent):
+        engine.poll()
+    assert len(echo.asked) == 6
+
+
+def test_a_canceled_request_leaves_its_share_of_the_budget(open_journal):
+    echo = Echo()
+    engine = open_journal(budget=Budget(tokens=7)).before(echo, "solver")
+    first, second = engine.submit(numbered(1)), engine.submit(numbered(2))
+    echo.runs_in_poll = engine.runs_in_poll = True
+    engine.cancel(first)
+    assert engine.poll() == []
+    assert [ticket for ticket, _ in engine.poll()] == [second]
+
+
+def test_requests_wait_for_what_another_engine_takes(open_journal):
+    journal = open_journal(budget=Budget(tokens=40))
+    first, second = Echo("one", counted=1, asked=3), Echo("other")
+    engine, waiting = journal.before(first, "solver"), journal.before(second, "verifier")
+    for n in range(4):
+        engine.submit(numbered(n))  # expected to take 7 each, and take 4
+    big = replace(numbered(9), sampling=Sampling(max_new_tokens=20))
+    ticket = waiting.submit(big)
+    assert not second.asked
+    assert waiting.poll() == []
+    assert [ticket for ticket, _ in waiting.poll()] == [ticket]
+    assert len(engine.poll()) == 4
 
 
 def test_known_requests_are_answered_without_a_budget(open_journal):
