@@ -208,7 +208,8 @@ def trim(text: str, start: int, end: int) -> Span:
     """
     while start < end and text[start] in " \t\n*`:_：":
         start += 1
-    while start < end and (text[end - 1] in " \t\n*`,;._\\。，；" or _closes_more(text, start, end)):
+    endings = " \t\n*`,;._\\。，；"
+    while start < end and (text[end - 1] in endings or _closes_more(text, start, end)):
         end -= 1
     return start, end
 

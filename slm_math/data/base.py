@@ -8,7 +8,7 @@ from typing import Literal
 from slm_math.data.checks import check_dialogues, check_tasks
 from slm_math.data.files import HubFile
 from slm_math.prompts import Prompt
-from slm_math.types import Chat, Task, assistant
+from slm_math.types import Chat, Problem, Task, assistant
 
 MARK = "VERDICT:"  # before a verdict, as the verifier's prompts ask for it
 Split = Literal["train", "validation", "test"]
@@ -49,6 +49,12 @@ class Source:
     def answers_problems(self) -> bool:
         """Whether its dialogues are the worked solutions of its problems."""
         return type(self).dialogues is Source.dialogues
+
+    def dialogue_problems(self, split: Split) -> list[Problem] | None:
+        """What each dialogue is about, in the order of `dialogues`; None where nothing says."""
+        if not self.answers_problems():
+            return None
+        return [task.problem for task in read_tasks(self, split, graded=False) if task.solution]
 
     def demonstrate_check(self, solution: str, answer: str, verdict: str) -> Chat | None:
         """What a verifier says to judge an answer, to imitate: by default the worked solution of

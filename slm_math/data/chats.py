@@ -66,6 +66,9 @@ class Chats(Source):
             _task(f"{self.name}/{number}", row, chat) for number, row, chat in self._of_split(split)
         ]
 
+    def dialogue_problems(self, split: Split) -> list[Problem]:
+        return [Problem("", _problem_text(row, chat)) for _, row, chat in self._of_split(split)]
+
     def about(self, split: Split) -> str:
         """How many chats a split has, and how much of them is not trained on."""
         chats = self.dialogues(split)

@@ -19,7 +19,7 @@ from slm_math.data.base import SPLITS, NoProblems, Source, Split, read_dialogues
 from slm_math.data.files import HubFile
 from slm_math.data.identity import problem_key
 from slm_math.data.published import checked_limit
-from slm_math.types import Chat, Task
+from slm_math.types import Chat, Problem, Task
 
 
 class Mixture(Source):
@@ -72,7 +72,18 @@ class Mixture(Source):
         return {name: MixturePart(self, name) for name in used}
 
     def tasks(self, split: Split) -> list[Task]:
-        return [task for name in self.parts() for task in self._kept[split].get(name, [])]
+        kept = {name: self.tasks_of(name, split) for name in self.parts()}
+        owner: dict[str, str] = {}
+        for name, tasks in kept.items():
+            for task in tasks:
+                first = owner.setdefault(task.problem.id, name)
+                if first != name:
+                    raise ValueError(
+                        f"Mixture.sources {first} and {name} both have a problem "
+                        f"{task.problem.id}: give one of them another name "
+                        f"(sources.{name}.init_args.name)"
+                    )
+        return [task for tasks in kept.values() for task in tasks]
 
     def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
         return [chat for part in self.parts().values() for chat in part.dialogues(split, prompt)]
@@ -97,50 +108,71 @@ class Mixture(Source):
         }
 
     @cached_property
-    def _kept(self) -> dict[Split, dict[str, list[Task]]]:
-        """The problems of each split by data set, without those that another part has."""
-        kept: dict[Split, dict[str, list[Task]]] = {split: {} for split in SPLITS}
-        elsewhere: set[str] = set()  # what later splits have
+    def _owners(self) -> dict[str, tuple[Split, str]]:
+        """Where a problem is used, by its key: in the last split that any data set has it in, from
+        the first data set that has it there.
+        """
+        owners: dict[str, tuple[Split, str]] = {}
         for split in reversed(SPLITS):
-            owners: dict[str, str] = {}
             for name in self.parts():
-                for task in self._read[name, split]:
-                    key = problem_key(task.problem)
-                    if key not in elsewhere and owners.setdefault(key, name) == name:
-                        kept[split].setdefault(name, []).append(task)
-            elsewhere |= set(owners)
-        for name, limit in self.limits.items():
-            kept["train"][name] = kept["train"].get(name, [])[:limit]
-        return kept
+                problems = [task.problem for task in self._read[name, split]]
+                for problem in problems or self._discussed(name, split):
+                    owners.setdefault(problem_key(problem), (split, name))
+        return owners
+
+    def _discussed(self, name: str, split: Split) -> list[Problem]:
+        """The problems of the dialogues of a data set, where it says what they are about."""
+        try:
+            return self.sources[name].dialogue_problems(split) or []
+        except (NoProblems, FileNotFoundError):
+            return []
+
+    def _is_used(self, problem: Problem, name: str, split: Split) -> bool:
+        return self._owners.get(problem_key(problem), (split, name)) == (split, name)
 
     @cached_property
-    def _left_out(self) -> dict[Split, dict[str, int]]:
-        counts: dict[Split, dict[str, int]] = {split: {} for split in SPLITS}
-        for split in SPLITS:
-            for name in self.parts():
-                limit = self.limits.get(name) if split == "train" else None
-                count = len(self._read[name, split]) - len(self._kept[split].get(name, []))
-                if count and limit is None:
-                    counts[split][name] = count
-        return counts
+    def _kept(self) -> dict[Split, dict[str, list[Task]]]:
+        """The problems of each split by data set, without those that another part has."""
+        return {
+            split: {
+                name: [t for t in self._read[name, split] if self._is_used(t.problem, name, split)]
+                for name in self.parts()
+            }
+            for split in SPLITS
+        }
+
+    def _left_out(self, split: Split) -> dict[str, int]:
+        """The number of problems, or of dialogues about problems, that another part has."""
+        counts = {}
+        for name in self.parts():
+            problems = [task.problem for task in self._read[name, split]]
+            problems = problems or self._discussed(name, split)
+            counts[name] = sum(not self._is_used(each, name, split) for each in problems)
+        return {name: count for name, count in counts.items() if count}
 
     def dialogues_of(self, name: str, split: Split, prompt: str) -> list[Chat]:
-        """The dialogues of a data set: those of its problems that are kept, or its own ones, which
-        are no problems here; of these, equal ones count once.
+        """The dialogues of a data set: those of its problems that are kept, or its own ones; of
+        these, equal ones count once, and those about a problem that another part has are left out.
         """
         source = self.sources[name]
         if source.answers_problems():
             return Source.dialogues(MixturePart(self, name), split, prompt)
         try:
-            chats = list(dict.fromkeys(read_dialogues(source, split, prompt)))
+            chats = read_dialogues(source, split, prompt)
         except (NoProblems, FileNotFoundError):
             if split == "train":
                 raise
             return []
+        problems = source.dialogue_problems(split)
+        if problems is not None:
+            pairs = zip(chats, problems, strict=True)
+            chats = [chat for chat, each in pairs if self._is_used(each, name, split)]
+        chats = list(dict.fromkeys(chats))
         return chats[: self.limits.get(name)] if split == "train" else chats
 
     def tasks_of(self, name: str, split: Split) -> list[Task]:
-        return self._kept[split].get(name, [])
+        limit = self.limits.get(name) if split == "train" else None
+        return self._kept[split][name][:limit]
 
 
 class MixturePart(Source):

@@ -8,7 +8,7 @@ from cli.configs import CONFIGS
 from data.published import write_jsonl
 
 from slm_math.cli import run
-from slm_math.data import Chats, Mixture
+from slm_math.data import Chats, Mixture, Table
 from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.chats import write_chats
 from slm_math.types import Problem, Task, assistant, user
@@ -112,3 +112,35 @@ def test_a_mixture_trains_and_its_shares_are_stored(
     assert "mixture/train, an epoch: gsm8k 12 rows drawn 9 times (25.0%)" in capsys.readouterr().out
     shares = json.loads((tmp_path / "run" / "manifest.json").read_text())["shares"]
     assert shares == {"gsm8k": {"items": 12, "draws": 9}, "worked": {"items": 24, "draws": 27}}
+
+
+def test_chats_about_a_problem_that_is_tested_on_are_not_trained_on(tmp_path: Path) -> None:
+    said = {"role": "assistant", "content": "It is 3."}
+    chats = [{"messages": [{"role": "user", "content": q}, said]} for q in ("Seen?", "Fresh?")]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
+    (tmp_path / "test.jsonl").write_text('{"question": "Seen?", "answer": "3"}\n')
+    (tmp_path / "train.jsonl").write_text('{"question": "Other?", "answer": "4"}\n')
+    mixture = Mixture(
+        {
+            "table": Table([str(tmp_path / f"{n}.jsonl") for n in ("train", "test")], validation=0),
+            "chats": Chats(str(tmp_path / "chats.jsonl"), validation=0),
+        }
+    )
+    [chat] = mixture.parts()["chats"].dialogues("train")
+    assert chat[0].text == "Fresh?"
+    assert "left out that another part has: 1 of chats" in mixture.about("train")
+
+
+def test_a_limit_does_not_hide_what_is_left_out() -> None:
+    about = Mixture({"a": A, "b": B}, limits={"b": 1}).about("train")
+    assert about == "mixture/train: problems left out that another part has: 1 of a, 3 of b"
+
+
+def test_two_parts_with_the_same_ids_are_named(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"question": "{name}?", "answer": "3"}}\n')
+    parts: dict[str, Source] = {n: Table(str(tmp_path / f"{n}.jsonl"), validation=0) for n in "ab"}
+    with pytest.raises(
+        ValueError, match=r"sources a and b both have .*sources\.b\.init_args\.name"
+    ):
+        Mixture(parts).tasks("train")

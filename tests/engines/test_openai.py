@@ -160,7 +160,7 @@ def test_a_model_without_a_name_is_unknown(serve):
 
 def test_canceled_requests_leave_their_places(serve):
     """Also one that is canceled before it was sent: all others are answered."""
-    server, engine = serve(in_turn(OK), concurrency=1)
+    _, engine = serve(in_turn(OK), concurrency=1)
     for _ in range(20):
         canceled = [engine.submit(Request(user("no"), Sampling())) for _ in range(3)]
         last = engine.submit(Request(user("yes"), Sampling()))
