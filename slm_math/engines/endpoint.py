@@ -13,7 +13,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from slm_math.engines.base import Engine, EngineError, ModelError, Request, Unusable
-from slm_math.engines.http import BYTES_PER_TOKEN, MOST_BYTES, Client, Response, TooLarge
+from slm_math.engines.http import (
+    BYTES_PER_TOKEN,
+    MOST_BYTES,
+    Client,
+    NoConnection,
+    Response,
+    TooLarge,
+)
 from slm_math.engines.http import TransportError as TransportError
 from slm_math.engines.pacing import Pace
 from slm_math.engines.responses import error_message, refuses_all, retry_after
@@ -28,12 +35,16 @@ class TemporaryFailure(Exception):
     """An attempt failed, and another one may succeed.
 
     `wait`: seconds that the server asks for. `status`: that of its response, 0 without one.
+    `unreached`: no connection to it was ever made.
     """
 
-    def __init__(self, reason: str, wait: float = 0.0, status: int = 0) -> None:
+    def __init__(
+        self, reason: str, wait: float = 0.0, status: int = 0, unreached: bool = False
+    ) -> None:
         super().__init__(reason)
         self.wait = wait
         self.status = status
+        self.unreached = unreached
 
 
 class Refused(EngineError):
@@ -87,6 +98,7 @@ class EndpointEngine(Engine):
         self._tasks: dict[int, asyncio.Task[None] | None] = {}  # None: it waits for a place
         self._queue: deque[tuple[int, Request]] = deque()
         self._served: set[int] = set()  # the tickets that have a place
+        self._reached = False  # whether a server has ever answered
         self._called = False  # whether the loop will look at what waits
         self._done: list[tuple[int, Reply | EngineError | Unusable]] = []
         self._tickets = 0
@@ -224,9 +236,11 @@ class EndpointEngine(Engine):
         except TimeoutError:
             raise TemporaryFailure(f"no reply within {self.timeout:g} s") from None
         except TransportError as error:
-            raise TemporaryFailure(str(error)) from None
+            unreached = isinstance(error, NoConnection) and not self._reached
+            raise TemporaryFailure(str(error), unreached=unreached) from None
         except TooLarge as error:
             raise EngineError(self._clean(f"{url}: {error}")) from None
+        self._reached = True
         self._check(url, response)
         return response
 

@@ -37,6 +37,10 @@ class TransportError(Exception):
     """There is no response: no connection was made, it broke, or it does not carry HTTP."""
 
 
+class NoConnection(TransportError):
+    """No connection was made: there is no such host, or nothing listens there."""
+
+
 class TooLarge(Exception):
     """A response is larger than it can be."""
 
@@ -107,6 +111,8 @@ class Client:
                 return await _read(response, url, most)
         except TimeoutError as error:  # of the connection; `asyncio.timeout` is around this
             raise TransportError(f"{type(error).__name__}: {error}") from None
+        except aiohttp.ClientConnectorError as error:
+            raise NoConnection(f"{type(error).__name__}: {error}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise TransportError(f"{type(error).__name__}: {error}") from None
 

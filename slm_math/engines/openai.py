@@ -118,7 +118,10 @@ class OpenAIEngine(EndpointEngine):
                 waits = limited and time.monotonic() - max(since, self._answered) < self.timeout
                 if failures[limited] > self.retries and not waits:
                     tried = f"(tried {failures.total()} times)"
-                    raise EngineError(self._clean(f"{self._url}: {error} {tried}")) from None
+                    said = self._clean(f"{self._url}: {error} {tried}")
+                    if error.unreached:
+                        raise Unusable(f"{said}. Please check base_url: nothing answers") from None
+                    raise EngineError(said) from None
                 await self._pause(failures[limited], error)
             except Refused as error:
                 raise (ContextFull(str(error)) if is_full(error) else error) from None

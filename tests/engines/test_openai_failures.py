@@ -150,8 +150,17 @@ def test_no_server_can_postpone_a_retry_for_long_and_a_wait_is_shown(
     assert said.endswith(" s (status 429: over quota of [key]); trying again in 60 s")
 
 
-def test_a_server_that_is_not_there_is_an_error(serve):
+def test_a_server_that_never_was_there_ends_the_run(serve):
     server, engine = serve(in_turn(OK), retries=1)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(Unusable, match=r"ClientConnectorError.* Please check base_url"):
+        ask(engine)
+
+
+def test_a_server_that_is_gone_is_an_error(serve):
+    server, engine = serve(in_turn((*OK[:2], {"Connection": "close"})), retries=1)
+    assert ask(engine).text
     server.shutdown()
     server.server_close()
     assert "ClientConnectorError" in str(ask(engine))
