@@ -71,7 +71,11 @@ def _codes(response: Response) -> set[str]:
         return set()
 
 
+MOST_TOKENS = 1 << 24  # no context is longer
+
+
 def count(usage: Any, name: str) -> int:
     """The number of tokens that a server reports; 0 for what cannot be one."""
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 < value <= MOST_TOKENS else 0

@@ -8,7 +8,8 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -168,8 +169,9 @@ class RecordFile:
         if old is not None and record.broken:
             self.records.append(old)
             return
-        self._file.write(json_line(record))
-        self._file.flush()
+        with naming(self.path):
+            self._file.write(json_line(record))
+            self._file.flush()
         self.records.append(record)
 
     def close(self, finished: bool | None, decoding: Sequence[Mapping[str, float]] = ()) -> None:
@@ -242,20 +244,31 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return data
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of writing name the file; that of a full disk does not by itself."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def write_json(path: Path, data: Any) -> None:
     """Writes a JSON file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
-    new.write_text(
-        json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
-    )
+    text = json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n"
+    with naming(path):
+        new.write_text(text, encoding="utf-8")
     os.replace(new, path)
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Writes a file of records completely or not at all."""
     new = path.with_name(path.name + ".new")
-    new.write_bytes(b"".join(map(json_line, records)))
+    with naming(path):
+        new.write_bytes(b"".join(map(json_line, records)))
     os.replace(new, path)
 
 

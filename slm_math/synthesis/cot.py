@@ -13,6 +13,7 @@ from slm_math.answers import extract, grader_version
 from slm_math.answers.spoken import without_thoughts
 from slm_math.data.written_drafts import texts_after
 from slm_math.records.encoding import json_line
+from slm_math.records.files import naming
 from slm_math.records.record import Event, NoteEvent, Record, RunEvent, TurnEvent
 from slm_math.synthesis.accept import Accept
 from slm_math.synthesis.cost import Price, Spent
@@ -242,7 +243,7 @@ class RowFiles:
             self.write(records)
         for record in records[self._written :]:
             file = self.accepted if status(record) == "accepted" else self.others
-            with file.open("ab") as lines:
+            with naming(file), file.open("ab") as lines:
                 lines.write(json_line(self.rows.row(record)))
         self._written = len(records)
 
@@ -253,7 +254,8 @@ class RowFiles:
             file.parent.mkdir(parents=True, exist_ok=True)
             new = file.with_name(file.name + ".new")
             lines = (json_line(row) for row in made if (row["status"] == "accepted") == wanted)
-            new.write_bytes(b"".join(lines))
+            with naming(file):
+                new.write_bytes(b"".join(lines))
             new.replace(file)
         self._written = len(records)
         return made

@@ -2,13 +2,14 @@
 
 import math
 import time
+from typing import Any
 
 import pytest
 from engines.endpoint import ChatServer
 
 from slm_math.engines.base import EngineError
 from slm_math.engines.http import Response
-from slm_math.engines.responses import retry_after
+from slm_math.engines.responses import count, retry_after
 from slm_math.engines.vllm_control import ServerUnavailable, VLLMServer
 
 
@@ -51,3 +52,8 @@ def test_a_control_route_that_answers_byte_by_byte_is_given_up():
     with pytest.raises(ServerUnavailable, match=r"did not end within 0\.3 s"):
         VLLMServer(server.url, "").response("POST", "/pause", {}, 0.3)
     server.shutdown()
+
+
+@pytest.mark.parametrize("value", [10**30, -1, True, 1.5, "7", None])
+def test_what_cannot_be_a_number_of_tokens_is_unknown(value: Any) -> None:
+    assert count({"completion_tokens": value}, "completion_tokens") == 0

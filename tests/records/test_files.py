@@ -10,7 +10,7 @@ from slm_math.agents import SingleShot
 from slm_math.engines.base import Engine, EngineError, Request
 from slm_math.evaluation.evaluate import Output, Plan, evaluate
 from slm_math.metrics.summary import Summary
-from slm_math.records.files import RecordFile, read_records
+from slm_math.records.files import RecordFile, read_records, write_json
 from slm_math.rollout.scheduler import Executors
 from slm_math.types import Problem, Reply, Sampling, Task
 
@@ -169,3 +169,9 @@ def test_manifest_holds_no_secret_and_another_key_is_the_same_evaluation(tmp_pat
         text = (tmp_path / "a/manifest.json").read_text()
         assert key not in text
         assert text.count("***") == 2
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.json.new").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*x\.json'"):
+        write_json(tmp_path / "x.json", {"a": 1})
