@@ -9,6 +9,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image as Pillow
@@ -32,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def saved(path: Path, image: Pillow.Image, **options: object) -> str:
+def saved(path: Path, image: Pillow.Image, **options: Any) -> str:
     image.save(path, **options)
     return str(path)
 

@@ -14,6 +14,7 @@ from slm_math.data.gsm8k import GSM8K
 from slm_math.data.math500 import MATH500
 from slm_math.data.mixture import Mixture
 from slm_math.data.reasoning import ReasoningGym
+from slm_math.data.shapes import Shapes
 from slm_math.data.table import Table
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "Mixture",
     "ProblemData",
     "ReasoningGym",
+    "Shapes",
     "Source",
     "Split",
     "Table",
