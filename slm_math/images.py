@@ -134,7 +134,7 @@ def cache_folder() -> Path:
     ~/.cache/slm-math.
     """
     named = os.environ.get(CACHE)
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "slm-math"
+    return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "slm-math"
 
 
 def _write(path: Path, data: bytes) -> None:
