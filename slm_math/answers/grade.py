@@ -16,7 +16,7 @@ from slm_math.answers.equivalence import Decision
 from slm_math.answers.extract import Extracted, extract
 from slm_math.types import AnswerType, Problem, Task
 
-GRADER = "3"  # increase this whenever a verdict may change
+GRADER = "4"  # increase this whenever a verdict may change
 
 
 @dataclass(frozen=True)

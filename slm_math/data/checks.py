@@ -55,7 +55,7 @@ def check_dialogues(dialogues: Any, owner: str) -> list[Chat]:
                 "messages, for example user('...') + assistant('...') of slm_math.types"
             )
         try:
-            _check_images(
+            check_images(
                 part for each in dialogue for part in each.content if isinstance(part, Image)
             )
         except ImageError as error:
@@ -107,7 +107,7 @@ def _checked_task(task: Task, graded: bool) -> Task:
         )
     _check_parts("choices", problem.choices, str)
     _check_parts("images", problem.images, Image)
-    _check_images(problem.images)
+    check_images(problem.images)
     if not isinstance(problem.tags, Mapping):
         raise ValueError(f"its tags are {_shown(problem.tags)}, not a mapping of names to texts")
     if task.solution is not None and not isinstance(task.solution, str):
@@ -126,12 +126,12 @@ def _checked_task(task: Task, graded: bool) -> Task:
     return replace(task, problem=problem, gold=gold)
 
 
-def _check_images(images: Iterable[Image]) -> None:
+def check_images(images: Iterable[Image]) -> None:
     """Raises ImageError, a ValueError, for an image that no model can see. What is behind a URL is
     a matter of the server that reads it.
     """
     for image in images:
-        if not image.source.startswith(("http://", "https://")):
+        if isinstance(image, Image) and not image.source.startswith(("http://", "https://")):
             check_image(image.source)
 
 

@@ -4,6 +4,7 @@ with the others, and how files name their images.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 from slm_math.answers.tolerance import compared
 from slm_math.data.base import Source, Split
 from slm_math.data.files import FileRow, iterate_rows, split_files
+from slm_math.data.own_files import VALIDATION
 from slm_math.data.published import is_held_out
 from slm_math.images import ImageError, check_image
 from slm_math.types import Image, Task
@@ -57,7 +59,12 @@ class VisualSource(Source):
         known: dict[Split, tuple[list[Task], list[tuple[str, str]]]]
         known = self.__dict__.setdefault("_known", {})
         if split not in known:
-            known[split] = self._read(split)
+            try:
+                known[split] = self._read(split)
+            except FileNotFoundError:
+                if split != "validation":
+                    raise
+                known[split] = [], []  # of a copy without this split; training does without it
         return known[split]
 
     def _read(self, split: Split) -> tuple[list[Task], list[tuple[str, str]]]:
@@ -133,17 +140,27 @@ def rows_of(files: Sequence[Path], list_name: str = "") -> Iterator[FileRow]:
 
 
 def files_of_part(path: Path, part: str, *names: str) -> list[Path]:
-    """The files of a published split: the file itself, or those of a folder by the usual names, or
-    by one of `names`. Raises FileNotFoundError if there is none.
+    """The files of a published split: those of a folder by the usual names, or by one of `names`; a
+    file itself, if its name says this split (without a word on it, it is for training). Raises
+    FileNotFoundError if there is none.
     """
     if path.is_file():
-        return [path]
-    named = [path / name for name in names if (path / name).is_file()]
-    files = named[:1] or split_files(path, part)
+        files = [path] if _split_of(path) == part else []
+    else:
+        named = [path / name for name in names if (path / name).is_file()]
+        files = named[:1] or split_files(path, part)
     if not files:
         shown = ", ".join((f"{part}-*.parquet", *names))
         raise FileNotFoundError(f"{path}: no {part} split here; expected {shown}")
     return files
+
+
+def _split_of(file: Path) -> Split:
+    """The split that is a word of the file's name."""
+    words = re.findall("[a-z]+", file.name.lower())
+    if any(word.startswith("test") for word in words):
+        return "test"
+    return "validation" if set(words) & set(VALIDATION) else "train"
 
 
 def is_numeric(answer: str) -> bool:

@@ -69,6 +69,8 @@ class VisualBenchmark(VisualSource):
             raise NoProblems(f"{self.name} is a test set; it has no {part} split")
         if self.path is None:
             return rows_of([fetch(self.benchmark.file, "; or set `path` to a local copy")])
+        if self.path.is_file():  # whatever its name is: a benchmark has no other split
+            return rows_of([self.path])
         return rows_of(files_of_part(self.path, self.benchmark.part))
 
     def _tasks(self, id: str, row: FileRow) -> list[Task]:

@@ -93,6 +93,15 @@ def test_an_image_in_several_rows_is_stored_once(tmp_path: Path, cache: Path) ->
     assert len(list(cache.rglob("*.png"))) == 2
 
 
+def test_a_file_is_of_the_split_that_its_name_says(tmp_path: Path) -> None:
+    row = {"images": [embedded(png(1))], "problem": "<image>Find $x$.", "answer": "3"}
+    source = Geometry3K(str(write_parquet(tmp_path / "train-00000-of-00001.parquet", [row])))
+    assert len(source.tasks("train")) == 1
+    assert source.tasks("validation") == []
+    with pytest.raises(FileNotFoundError, match="no test split here"):
+        source.tasks("test")
+
+
 # CLEVR-Math
 
 
