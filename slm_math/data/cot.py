@@ -103,5 +103,7 @@ def _cot_task(id: str, row: FileRow, thinking: bool) -> Task:
         solution = with_thoughts(_thoughts(row), solution)
     images = tuple(map(Image, row.texts("images")))
     kind = cast(AnswerType, row.fields.get("answer_type") or "math")
-    problem = Problem(id, row.text("question"), kind, row.texts("choices"), images, tags)
+    problem = Problem(
+        id, row.text("question"), kind, row.texts("choices"), images=images, tags=tags
+    )
     return Task(problem, gold, solution)

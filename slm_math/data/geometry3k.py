@@ -81,7 +81,7 @@ class Geometry3K(VisualSource):
         gold = letter_of(answer, choices)
         if gold is None:
             raise UnusableRow(f"{row.place}: field 'answer' names no choice: {answer!r:.40}")
-        return [Task(Problem(id, text, "mc", choices, images, _tags(row)), gold)]
+        return [Task(Problem(id, text, "mc", choices, images=images, tags=_tags(row)), gold)]
 
     def hub_files(self) -> list[HubFile]:
         return [] if self.path else [self._hub_file(part) for part in self.published]

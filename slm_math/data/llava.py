@@ -54,7 +54,7 @@ class Conversations(VisualSource):
             raise UnusableRow(f"{row.place}: field 'conversations' is no question and reply")
         ids = [id] if len(pairs) == 1 else [f"{id}/{number}" for number in range(len(pairs))]
         return [
-            _task(each, row, images, question, reply)
+            _task(each, row, images=images, question=question, reply=reply)
             for each, (question, reply) in zip(ids, pairs, strict=True)
         ]
 
@@ -170,7 +170,7 @@ def _task(
         letter = letter_of(said, parts.choices)
         if letter is None:
             raise UnusableRow(f"{row.place}: the reply names no choice: {said[-60:]!r}")
-        problem = Problem(id, parts.question, "mc", parts.choices, images)
+        problem = Problem(id, parts.question, "mc", parts.choices, images=images)
         return Task(problem, letter, said)
     answer = extract(said).value or (said if len(said.splitlines()) == 1 else None)
     if not answer:

@@ -42,7 +42,7 @@ MOST_DRAWS = 100_000
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """A question about a scene: its answer, and for several choices also the value of the right
     one.
     """
@@ -67,76 +67,76 @@ class Family:
     name: str
     kind: str
     scene: type[Scene]
-    ask: Callable[[random.Random, Scene], Asked]
+    ask: Callable[[random.Random, Scene], Question]
     counts: range | None = None
 
 
-def _of_color(draw: random.Random, scene: Scene) -> Asked:
+def _of_color(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
     color = draw.choice(list(COLORS))
-    return Asked(f"How many {color} shapes are there?", str(scene.count(color)))
+    return Question(f"How many {color} shapes are there?", str(scene.count(color)))
 
 
-def _of_form(draw: random.Random, scene: Scene) -> Asked:
+def _of_form(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
     form = draw.choice(FORMS)
-    return Asked(f"How many {form}s are there?", str(scene.count(form=form)))
+    return Question(f"How many {form}s are there?", str(scene.count(form=form)))
 
 
-def _all(draw: random.Random, scene: Scene) -> Asked:
+def _all(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
-    return Asked("How many shapes are there?", str(scene.count()))
+    return Question("How many shapes are there?", str(scene.count()))
 
 
-def _chosen(draw: random.Random, scene: Scene) -> Asked:
+def _chosen(draw: random.Random, scene: Scene) -> Question:
     asked = _of_color(draw, scene)
     near = [n for n in range(10) if n != int(asked.value) and abs(n - int(asked.value)) <= 4]
     choices = [asked.value, *map(str, draw.sample(near, 3))]
     draw.shuffle(choices)
-    return Asked(asked.text, asked.value, tuple(choices))
+    return Question(asked.text, asked.value, tuple(choices))
 
 
-def _length(draw: random.Random, scene: Scene) -> Asked:
+def _length(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Bar)
-    return Asked("How many half cells long is the bar?", str(scene.length))
+    return Question("How many half cells long is the bar?", str(scene.length))
 
 
-def _angle(draw: random.Random, scene: Scene) -> Asked:
+def _angle(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Lines)
-    return Asked("How many degrees are between the lines?", str(scene.degrees))
+    return Question("How many degrees are between the lines?", str(scene.degrees))
 
 
-def _removed(draw: random.Random, scene: Scene) -> Asked:
+def _removed(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
     color = draw.choice(list(COLORS))
     left = scene.count() - scene.count(color)
-    return Asked(f"All {color} shapes are taken away. How many shapes are left?", str(left))
+    return Question(f"All {color} shapes are taken away. How many shapes are left?", str(left))
 
 
-def _added(draw: random.Random, scene: Scene) -> Asked:
+def _added(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
     color, more = draw.choice(list(COLORS)), draw.randint(1, 3)
     text = f"{more} {color} shapes are added. How many {color} shapes are there now?"
-    return Asked(text, str(scene.count(color) + more))
+    return Question(text, str(scene.count(color) + more))
 
 
-def _compared(draw: random.Random, scene: Scene) -> Asked:
+def _compared(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
     one, other = draw.sample(list(COLORS), 2)
     counts = scene.count(one), scene.count(other)
     value = "as many" if counts[0] == counts[1] else one if counts[0] > counts[1] else other
-    return Asked(f"Are there more {one} or more {other} shapes?", value, (one, other, "as many"))
+    return Question(f"Are there more {one} or more {other} shapes?", value, (one, other, "as many"))
 
 
 FAMILIES = (
-    Family("color", DEMONSTRATED, Grid, _of_color, range(7)),
-    Family("form", DEMONSTRATED, Grid, _of_form, range(7)),
-    Family("all", DEMONSTRATED, Grid, _all, range(1, 10)),
-    Family("color, choices", DEMONSTRATED, Grid, _chosen, range(7)),
+    Family("color", DEMONSTRATED, Grid, _of_color, counts=range(7)),
+    Family("form", DEMONSTRATED, Grid, _of_form, counts=range(7)),
+    Family("all", DEMONSTRATED, Grid, _all, counts=range(1, 10)),
+    Family("color, choices", DEMONSTRATED, Grid, _chosen, counts=range(7)),
     Family("length", DEMONSTRATED, Bar, _length),
     Family("angle", DEMONSTRATED, Lines, _angle),
-    Family("remove", ANSWERS_ONLY, Grid, _removed, range(8)),
-    Family("add", ANSWERS_ONLY, Grid, _added, range(1, 9)),
+    Family("remove", ANSWERS_ONLY, Grid, _removed, counts=range(8)),
+    Family("add", ANSWERS_ONLY, Grid, _added, counts=range(1, 9)),
     Family("compare", ANSWERS_ONLY, Grid, _compared),
 )
 
@@ -219,28 +219,27 @@ class Shapes(Source):
         return chats
 
 
-def solution_of(scene: Scene, asked: Asked) -> str:
+def solution_of(scene: Scene, asked: Question) -> str:
     """What is in the cells, then the answer; before a letter also its value."""
     steps = [reading(scene), *([asked.value] if asked.choices else []), f"#### {asked.answer}"]
     return "\n".join(steps)
 
 
-def _task(id: str, family: Family, scene: Scene, asked: Asked) -> Task:
-    tags = {"family": family.name, "kind": family.kind}
+def _task(id: str, family: Family, scene: Scene, asked: Question) -> Task:
     problem = Problem(
         id,
         asked.text,
-        "mc" if asked.choices else "num",
-        asked.choices,
-        (Image(image_of(scene)),),
-        tags,
+        answer_type="mc" if asked.choices else "num",
+        choices=asked.choices,
+        images=(Image(image_of(scene)),),
+        tags={"family": family.name, "kind": family.kind},
     )
     return Task(
         problem, asked.answer, solution_of(scene, asked) if family.kind == DEMONSTRATED else None
     )
 
 
-def _posed(draw: random.Random, family: Family, split: Split) -> tuple[Scene, Asked]:
+def _posed(draw: random.Random, family: Family, split: Split) -> tuple[Scene, Question]:
     """A scene of the split and a question about it."""
     wanted = None if family.counts is None else str(draw.choice(family.counts))
     for _ in range(MOST_DRAWS):

@@ -171,7 +171,7 @@ def draw_grid(draw: random.Random) -> Grid:
 @cache
 def all_bars() -> tuple[Bar, ...]:
     return tuple(
-        Bar(color, upright, line, start, length)
+        Bar(color, upright, line, start=start, length=length)
         for color, upright, line in product(COLORS, (False, True), range(3))
         for start in range(6)
         for length in range(1, 7 - start)

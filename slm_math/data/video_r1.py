@@ -104,7 +104,7 @@ class VideoR1(VisualSource):
         letter = letter_of(answer, choices)
         if letter is None:
             raise UnusableRow(f"{row.place}: field 'solution' names no choice: {answer!r:.60}")
-        problem = Problem(id, parts.question, "mc", choices, images, tags)
+        problem = Problem(id, parts.question, "mc", choices, images=images, tags=tags)
         return [Task(problem, letter, worked)]
 
     def about(self, split: Split) -> str:

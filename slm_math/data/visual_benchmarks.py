@@ -105,7 +105,7 @@ def _mathvista(id: str, row: FileRow, images: tuple[Image, ...]) -> Task:
         text += f" (Unit: {row.text('unit')})"
     choices = row.texts("choices")
     if choices:
-        return _chosen(Problem(id, text, "mc", choices, images, tags), answer, row)
+        return _chosen(Problem(id, text, "mc", choices, images=images, tags=tags), answer, row)
     kind: AnswerType = "num" if row.fields.get("answer_type") in ("integer", "float") else "math"
     digits = row.fields.get("precision")
     # a number with two digits behind the point stands for all that are rounded to it
@@ -120,7 +120,9 @@ def _mathverse(id: str, row: FileRow, images: tuple[Image, ...]) -> Task:
     parts = parts_of(str(row.fields.get("question") or ""))
     text, answer = parts.question or IN_IMAGE, row.text("answer")
     if row.text("question_type") == "multi-choice":
-        return _chosen(Problem(id, text, "mc", parts.choices, images, tags), answer, row)
+        return _chosen(
+            Problem(id, text, "mc", parts.choices, images=images, tags=tags), answer, row
+        )
     return Task(Problem(id, text, "math", images=images, tags=tags), answer)
 
 
@@ -134,7 +136,7 @@ def _mathvision(id: str, row: FileRow, images: tuple[Image, ...]) -> Task:
     # options that are only their letters are parts of the image
     letters = [chr(ord("A") + number) for number in range(len(options))]
     choices = () if [option.strip() for option in options] == letters else options
-    return _chosen(Problem(id, text, "mc", choices, images, tags), answer, row)
+    return _chosen(Problem(id, text, "mc", choices, images=images, tags=tags), answer, row)
 
 
 def _chosen(problem: Problem, answer: str, row: FileRow) -> Task:
