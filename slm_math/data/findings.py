@@ -72,7 +72,7 @@ def check_task(task: Any, split: str, owner: str) -> Iterator[Finding]:
     """What is wrong with a task by itself. `owner` begins what messages say of a malformed one."""
     id = str(getattr(getattr(task, "problem", None), "id", "?"))
     try:
-        check_images(getattr(getattr(task, "problem", None), "images", ()))
+        check_images(getattr(getattr(task, "problem", None), "images", None) or ())
     except ImageError as error:
         yield Finding("image", split, id, str(error))
         return
@@ -217,8 +217,8 @@ def among_test_images(
         for problem in some:
             hashes = {image_hash(image.source) for image in problem.images}
             for shared in (hashes & tested.keys()) - seen:
-                seen.add(shared)
                 if problem_key(problem) not in same:
+                    seen.add(shared)
                     text = f"{name}: {tested[shared].id} shows it, too: {problem.text!r:.80}"
                     yield Finding("test image", split, problem.id, text, other=tested[shared].id)
 
