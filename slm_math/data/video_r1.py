@@ -88,6 +88,8 @@ class VideoR1(VisualSource):
         return kind in GRADED
 
     def _tasks(self, id: str, row: FileRow) -> list[Task]:
+        if row.fields.get("problem_id") is not None:  # of a mixture, two may read the same file
+            id = f"{self.name}/{row.text('problem_id')}"
         images = images_of(row, "path", self._file().parent)
         solution = row.text("solution").strip()
         answer = solution.removeprefix("<answer>").removesuffix("</answer>").strip()

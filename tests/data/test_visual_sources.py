@@ -259,8 +259,13 @@ def test_the_math_part_of_video_r1(tmp_path: Path) -> None:
     assert (count.gold, count.problem.answer_type, count.tolerance) == ("5", "num", "1%")
     assert count.problem.tags == {"data_source": "CLEVR-Math"}
     assert source.about("train") == "video_r1/train: rows of other kinds are left out: 1 free-form"
-    only = VideoR1(str(tmp_path), sources=["CLEVR-Math"], validation=0)
-    assert [task.gold for task in read_tasks(only, "train")] == ["5"]
+    parts: dict[str, Source] = {
+        name: VideoR1(str(tmp_path), sources=[name], validation=0)
+        for name in ("CLEVR-Math", "GEOS")
+    }
+    assert [task.gold for task in read_tasks(parts["CLEVR-Math"], "train")] == ["5"]
+    mixture = read_tasks(Mixture(parts, limits={"GEOS": 1}), "train")
+    assert [task.problem.tags["source"] for task in mixture] == ["CLEVR-Math", "GEOS"]
 
 
 def test_thoughts_of_video_r1_are_worked_solutions(tmp_path: Path) -> None:
