@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from slm_math.answers.latex import normalize
 from slm_math.answers.names import is_name
-from slm_math.answers.values import Scalar, real, scalar
+from slm_math.answers.values import MAX_LENGTH, Scalar, real, scalar
 
 _NUMBER = re.compile(r"^[^\d]*[\d.,]+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
 _DECIMAL = re.compile(r"-?\d*\.?\d+(?:\s*\\(?:times|cdot)\s*10\^(?:\d|\{-?\d+\}))?")
@@ -28,6 +29,17 @@ def without_approximations(
         return None
     unit = "" if exact.unit else next(filter(None, map(_unit_of, sides[first + 1 :])), "")
     return [*sides[:first], sides[first] + unit], operators[:first]
+
+
+def approximates(decimal: str, exact: str) -> bool:
+    """Whether a decimal such as 8.66 agrees to its last digit with a value that is written exactly,
+    such as the root of 75, and is no decimal itself.
+    """
+    decimal, exact = normalize(decimal).strip(" ()$"), normalize(exact)
+    if "." not in decimal or len(decimal) > MAX_LENGTH or _DECIMAL.fullmatch(exact):
+        return False
+    value = scalar(exact)
+    return value is not None and _approximates(decimal, value)
 
 
 def _unit_of(side: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from slm_math.answers.approximation import approximates
 from slm_math.answers.equivalence import HARD, MAX_ANSWER, NO, YES, Decision, same
 from slm_math.answers.latex import normalize
 
@@ -21,7 +22,7 @@ _DENIED = re.compile(
 )
 _HEDGED = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
 _STATED = re.compile(
-    r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):,=]|([A-Z])(?: [-–]| (?=[0-9])))\s*(.+)", re.DOTALL
+    r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):,=]|([A-Z])(?: [-–]| (?=[0-9(])))\s*(.+)", re.DOTALL
 )
 
 _OWN_LETTER = re.compile(r"\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[.):])\s*(?=\S)")
@@ -128,7 +129,8 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
     known = {chr(ord("A") + i) for i in range(max(len(choices), 5))}
     if 1 < len(plain) == len(set(plain)) and known.issuperset(plain):  # "AC"
         return frozenset(plain)
-    equal = [i for i, choice in enumerate(choices) if _equals_choice(text, choice)]
+    equal = [i for i, choice in enumerate(choices) if _plain(choice) == _plain(text)]
+    equal = equal or [i for i, choice in enumerate(choices) if _equals_choice(text, choice)]
     if len(equal) == 1:
         return frozenset(chr(ord("A") + equal[0]))
     if one:
@@ -137,7 +139,7 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
         return frozenset()
     stated = _STATED.fullmatch(plain)
     if stated is None:
-        return None
+        return _by_value(text, choices)
     letter = (stated[1] or stated[2] or stated[3]).upper()
     if not choices:
         contradicted = _DENIED.search(plain) or _ONE.fullmatch(stated[4])
@@ -145,11 +147,27 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
     index = ord(letter) - ord("A")
     # also the statement before " .*" were stripped: these marks may belong to its value
     unstripped = _STATED.fullmatch(_plain(text))
-    agrees = index < len(choices) and (
-        _equals_choice(stated[4], choices[index])
-        or (unstripped is not None and _equals_choice(unstripped[4], choices[index]))
-    )
-    return frozenset(letter) if agrees else frozenset()
+    values = [stated[4], stated[4].strip("()"), *([unstripped[4]] if unstripped else [])]
+    if index < len(choices) and any(
+        _equals_choice(value, choices[index]) or approximates(value, choices[index])
+        for value in values
+    ):
+        return frozenset(letter)
+    # in y = 8.66 and c = 5, the letter is the name of what was asked for
+    is_name = "=" in plain and stated[2] is not None
+    is_name = is_name and (stated[2].islower() or index >= len(choices))
+    return (is_name and _by_value(text, choices)) or frozenset()
+
+
+def _by_value(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
+    """The letter of the one choice whose value stands behind an equals sign, or that a decimal
+    rounds; None if there is none.
+    """
+    sides = normalize(text).strip(" .$").split("=")
+    value = sides[-1]
+    equal = [i for i, choice in enumerate(choices) if len(sides) == 2 and same(value, choice).equal]
+    equal = equal or [i for i, choice in enumerate(choices) if approximates(value, choice)]
+    return frozenset(chr(ord("A") + equal[0])) if len(equal) == 1 else None
 
 
 def names_option(text: str) -> bool:

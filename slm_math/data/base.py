@@ -36,6 +36,10 @@ class Source:
         """
         raise NotImplementedError
 
+    def readable(self, split: Split) -> tuple[list[Task], list[tuple[str, str]]]:
+        """The problems of a split that can be used, and of the others their ids and the reasons."""
+        return list(self.tasks(split)), []
+
     def dialogues(self, split: Split, prompt: str = "solve") -> list[Chat]:
         """Demonstrations to imitate: by default the worked solutions, each as the answer to its
         problem in the prompt that `SingleShot(prompt)` uses.

@@ -24,7 +24,7 @@ from slm_math.data.columns import ANSWER
 from slm_math.data.files import FileRow
 from slm_math.data.own_files import Item, existing_paths, items_of, rows_by_split
 from slm_math.data.published import checked_fraction, checked_limit
-from slm_math.types import Chat, Problem, Task, Text
+from slm_math.types import Chat, Image, Problem, Task, Text
 
 PROBLEM = ("problem", "question")
 
@@ -67,7 +67,7 @@ class Chats(Source):
         ]
 
     def dialogue_problems(self, split: Split) -> list[Problem]:
-        return [Problem("", _problem_text(row, chat)) for _, row, chat in self._of_split(split)]
+        return [_problem("", row, chat) for _, row, chat in self._of_split(split)]
 
     def about(self, split: Split) -> str:
         """How many chats a split has, and how much of them is not trained on."""
@@ -89,17 +89,20 @@ class Chats(Source):
         if not rows:
             raise ValueError(f"{', '.join(map(str, self.paths))}: holds no chats")
         return [
-            Item(split, _problem_text(row, chat := read_chat(row)), (number, row, chat))
+            Item(split, _problem("", row, chat := read_chat(row)), (number, row, chat))
             for number, (split, row) in enumerate(rows)
         ]
 
 
-def _problem_text(row: FileRow, chat: Chat) -> str:
-    """What the chat is about, which decides its split: the problem, or the first user message."""
+def _problem(id: str, row: FileRow, chat: Chat) -> Problem:
+    """What the chat is about, which decides its split: the problem that the row names, or the first
+    message of the user, whose images are part of it in either case.
+    """
+    first = next((message for message in chat if message.role == "user"), None)
+    images = [part for part in first.content if isinstance(part, Image)] if first else []
     name = next((name for name in PROBLEM if isinstance(row.fields.get(name), str)), None)
-    if name is not None:
-        return row.text(name)
-    return next((message.text for message in chat if message.role == "user"), "")
+    text = row.text(name) if name is not None else first.text if first else ""
+    return Problem(id, text, images=tuple(images))
 
 
 def _task(id: str, row: FileRow, chat: Chat) -> Task:
@@ -109,7 +112,7 @@ def _task(id: str, row: FileRow, chat: Chat) -> Task:
             f"{row.place}: a chat without a reference answer is no problem to answer: add one of "
             f"the fields {', '.join(ANSWER)}, or train on the chats with ChatData"
         )
-    return Task(Problem(id, _problem_text(row, chat)), row.text(gold))
+    return Task(_problem(id, row, chat), row.text(gold))
 
 
 def write_chats(chats: Iterable[Chat], file: str | Path) -> None:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
 from slm_math.answers.tolerance import allowance
 from slm_math.data.golds import is_number, number_text, read_gold
+from slm_math.images import ImageError, check_image
 from slm_math.types import AnswerType, Chat, Draft, Image, Message, Problem, Task
 
 
@@ -53,6 +54,12 @@ def check_dialogues(dialogues: Any, owner: str) -> list[Chat]:
                 f"{owner}: dialogue {number} is {_shown(dialogue)}; a dialogue is a tuple of "
                 "messages, for example user('...') + assistant('...') of slm_math.types"
             )
+        try:
+            check_images(
+                part for each in dialogue for part in each.content if isinstance(part, Image)
+            )
+        except ImageError as error:
+            raise ValueError(f"{owner}: dialogue {number}: {error}") from None
         checked.append(tuple(dialogue))
     return checked
 
@@ -100,6 +107,7 @@ def _checked_task(task: Task, graded: bool) -> Task:
         )
     _check_parts("choices", problem.choices, str)
     _check_parts("images", problem.images, Image)
+    check_images(problem.images)
     if not isinstance(problem.tags, Mapping):
         raise ValueError(f"its tags are {_shown(problem.tags)}, not a mapping of names to texts")
     if task.solution is not None and not isinstance(task.solution, str):
@@ -116,6 +124,15 @@ def _checked_task(task: Task, graded: bool) -> Task:
     if problem is task.problem and gold == task.gold:
         return task
     return replace(task, problem=problem, gold=gold)
+
+
+def check_images(images: Iterable[Image]) -> None:
+    """Raises ImageError, a ValueError, for an image that no model can see. What is behind a URL is
+    a matter of the server that reads it.
+    """
+    for image in images:
+        if isinstance(image, Image) and not image.source.startswith(("http://", "https://")):
+            check_image(image.source)
 
 
 def _check_parts(name: str, values: Any, kind: type) -> None:

@@ -6,16 +6,20 @@ A row looks like this (an invented one; only the first four fields are read as t
      "solution": "0.15 * 80 = 12, so the answer is \\\\boxed{12}.",
      "dataset": "gsm8k", "teacher_model": "some-teacher-7b",
      "thinking_process": "15 % is 0.15."}
+
+Rows of problems with choices or images have `answer_type`, `choices` and `images` (paths), too.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 from slm_math.answers import gold_answer
 from slm_math.data.base import NoProblems, Source, Split
 from slm_math.data.chat_rows import with_thoughts
 from slm_math.data.files import FileRow, read_rows
 from slm_math.data.published import checked_fraction, checked_limit, existing_path, split_part
-from slm_math.types import Problem, Task
+from slm_math.types import AnswerType, Image, Problem, Task
 
 THOUGHTS = "thinking_process"
 GENERATED = "rows.jsonl"  # of `slm-math generate-cot`
@@ -97,4 +101,9 @@ def _cot_task(id: str, row: FileRow, thinking: bool) -> Task:
     solution = row.text("solution")
     if thinking:
         solution = with_thoughts(_thoughts(row), solution)
-    return Task(Problem(id, row.text("question"), tags=tags), gold, solution)
+    images = tuple(map(Image, row.texts("images")))
+    kind = cast(AnswerType, row.fields.get("answer_type") or "math")
+    problem = Problem(
+        id, row.text("question"), kind, row.texts("choices"), images=images, tags=tags
+    )
+    return Task(problem, gold, solution)

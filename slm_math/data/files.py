@@ -6,7 +6,7 @@ Every error names the file and the line.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from slm_math.data.formats import SUFFIXES, is_data_file, records
 from slm_math.data.golds import is_number, number_text
 from slm_math.data.json_lines import Line, RowError, parse
+from slm_math.images import store_image
 
 DESCRIPTIONS = ("manifest.json", "card.json")  # of built data, beside its rows
 
@@ -59,6 +60,16 @@ class FileRow:
             raise self.error(name, "is empty")
         return value
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The texts of a field that is a list of texts or numbers, or one of these; () if missing.
+        Raises ValueError with its place otherwise.
+        """
+        value = self.fields.get(name)
+        values = [] if value is None else value if isinstance(value, list) else [value]
+        if not all(isinstance(each, str) or is_number(each) for each in values):
+            raise self.error(name, f"must be a list of texts, got {value!r:.60}")
+        return tuple(each if isinstance(each, str) else number_text(each) for each in values)
+
     def flag(self, name: str, default: bool) -> bool:
         """The field as a truth value; `default` if it is missing. Raises ValueError otherwise."""
         value = self.fields.get(name, default)
@@ -88,21 +99,45 @@ def _tree_order(file: Path) -> tuple[str, int, str]:
 def read_rows(file: Path) -> list[FileRow]:
     """All rows of a file of any format. Raises FileNotFoundError, or ValueError with the file and
     the line of the first malformed row.
+
+    Images inside of a row, as Parquet files of the hub have them, become paths: each is written
+    once into the cache folder.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist")
-    rows = [_row(file, number, row) for number, row, _ in records(file)]
+    rows = list(iterate_rows(file))
     if len(rows) == 1 and file.suffix == ".json":  # the folder of such a file says more
         return [replace(rows[0], place=f"{file.parent.name}/{file.name}")]
     return rows
 
 
+def iterate_rows(file: Path) -> Iterator[FileRow]:
+    """The rows of `read_rows` one after the other: who stops early has read no more."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist")
+    for number, row, _ in records(file):
+        yield _row(file, number, row)
+
+
 def _row(file: Path, number: int, row: Line | dict[str, Any]) -> FileRow:
     place = f"{file.name}, {'line' if isinstance(row, bytes) else 'row'} {number}"
     try:
-        return FileRow(place, row if isinstance(row, dict) else parse(row))
+        if isinstance(row, dict):
+            return FileRow(place, {name: _without_bytes(value) for name, value in row.items()})
+        return FileRow(place, parse(row))
     except RowError as error:
         raise ValueError(f"{place}: {error}") from None
+
+
+def _without_bytes(value: Any) -> Any:
+    """The value with paths instead of images: bytes, {"bytes": ..., "path": ...} as `datasets`
+    writes them, or a list of these.
+    """
+    if isinstance(value, bytes):
+        return store_image(value)
+    if isinstance(value, dict) and value.keys() == {"bytes", "path"}:
+        return store_image(value["bytes"]) if value["bytes"] else value["path"]
+    if isinstance(value, list) and value and isinstance(value[0], bytes | dict):
+        return [_without_bytes(each) for each in value]
+    return value
 
 
 def data_files(path: Path) -> list[Path]:

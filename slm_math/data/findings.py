@@ -14,15 +14,17 @@ from typing import Any
 
 from slm_math.answers import UNDECIDED, equivalent, extract, grade_reply
 from slm_math.data.base import MARK
-from slm_math.data.checks import check_tasks
+from slm_math.data.checks import check_images, check_tasks
 from slm_math.data.identity import problem_key
 from slm_math.data.normalized import normalized
 from slm_math.data.overlap import overlap
 from slm_math.data.templates import same_template
+from slm_math.images import ImageError, image_hash
 from slm_math.types import Problem, Task
 
 ERRORS = {
     "unreadable": "problem or gold cannot be read",
+    "image": "image cannot be seen by a model",
     "refused": "gold is refused by its own grader",
     "empty accepted": "an empty answer is accepted",
     "other answer": "solution states another answer",
@@ -36,6 +38,7 @@ WARNINGS = {
     "too long": "longer than the limit",
     "part": "half the text of a test problem",
     "template": "template of a test problem",
+    "test image": "image of a test problem",
 }
 # a problem that begins like this does not give its answer away: "the answer is an integer"
 _GIVEN = re.compile(
@@ -68,6 +71,11 @@ class Finding:
 def check_task(task: Any, split: str, owner: str) -> Iterator[Finding]:
     """What is wrong with a task by itself. `owner` begins what messages say of a malformed one."""
     id = str(getattr(getattr(task, "problem", None), "id", "?"))
+    try:
+        check_images(getattr(getattr(task, "problem", None), "images", None) or ())
+    except ImageError as error:
+        yield Finding("image", split, id, str(error))
+        return
     try:
         [task] = check_tasks([task], owner, graded=True)
     except ValueError as error:
@@ -194,6 +202,25 @@ def _pair(kind: str, split: str, pair: tuple[Problem, Problem], share: str) -> F
     problem, test = pair
     text = f"{test.id}, {share}{problem.text!r:.150} / {test.text!r:.150}"
     return Finding(kind, split, problem.id, text, other=test.id)
+
+
+def among_test_images(
+    problems: Mapping[str, Sequence[Problem]], test: Sequence[Problem], name: str
+) -> Iterator[Finding]:
+    """Problems of other splits about an image of a test problem, whatever they ask: one finding for
+    each image and split. Equal problems are findings of `among_test_problems`.
+    """
+    tested = {image_hash(image.source): problem for problem in test for image in problem.images}
+    same = set(map(problem_key, test))
+    for split, some in problems.items():
+        seen: set[str] = set()
+        for problem in some:
+            hashes = {image_hash(image.source) for image in problem.images}
+            for shared in (hashes & tested.keys()) - seen:
+                if problem_key(problem) not in same:
+                    seen.add(shared)
+                    text = f"{name}: {tested[shared].id} shows it, too: {problem.text!r:.80}"
+                    yield Finding("test image", split, problem.id, text, other=tested[shared].id)
 
 
 def too_long(

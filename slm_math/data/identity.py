@@ -25,7 +25,7 @@ def problem_key(problem: Problem) -> str:
 def question_key(problem: Problem) -> str:
     """The key of a problem without its draft: what was asked when the draft was written.
 
-    Which problems are held out is decided by the normalized text alone (`is_held_out`).
+    Which problems are held out is decided by less: the images, or else the text (`is_held_out`).
     """
     # a text of signs that normalization removes is compared as it is
     texts = [normalized(text) or text.strip() for text in (problem.text, *problem.choices)]

@@ -19,12 +19,12 @@ VALIDATION = ("validation", "valid", "val", "dev")  # the first word of a file's
 
 @dataclass(frozen=True)
 class Item(Generic[T]):
-    """Something that a file holds: the split that the file's name says, the text that decides
+    """Something that a file holds: the split that the file's name says, the problem that decides
     whether it is held out, and the thing itself.
     """
 
     split: Split
-    text: str
+    problem: Problem
     value: T
 
 
@@ -66,19 +66,15 @@ def items_of(items: Sequence[Item[T]], split: Split, validation: float) -> list[
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
-    splits = split_by_problem(((_problem(item), item.split) for item in items), validation)
+    splits = split_by_problem(((item.problem, item.split) for item in items), validation)
     return [
         item.value
         for item in items
-        if splits[question_key(_problem(item))] == split == _own_split(item, validation)
+        if splits[question_key(item.problem)] == split == _own_split(item, validation)
     ]
-
-
-def _problem(item: Item[T]) -> Problem:
-    return Problem("", item.text)
 
 
 def _own_split(item: Item[T], validation: float) -> Split:
     """The split of an item if there were no copies of it."""
-    held_out = item.split == "train" and is_held_out(item.text, validation)
+    held_out = item.split == "train" and is_held_out(item.problem, validation)
     return "validation" if held_out else item.split

@@ -14,7 +14,7 @@ from slm_math.data.chat_forms import LISTS
 from slm_math.data.columns import ANSWER, ID, PROBLEM, SOLUTION, question_of
 from slm_math.data.files import FileRow, data_files, read_rows
 from slm_math.data.named import source_class
-from slm_math.types import Problem, Task
+from slm_math.types import Image, Problem, Task
 
 FIELDS = (*PROBLEM, "text", *LISTS)
 GOLDS = (*ANSWER, *SOLUTION)
@@ -89,7 +89,8 @@ def _problem(row: FileRow) -> Problem:
             raise row.error(name, "has no user message with text")
     else:
         text = question_of(row, name)
-    return Problem(_id_of(row), text)
+    images = tuple(map(Image, row.texts("images")))
+    return Problem(_id_of(row), text, choices=row.texts("choices"), images=images)
 
 
 def _id_of(row: FileRow) -> str:

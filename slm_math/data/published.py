@@ -10,6 +10,7 @@ from slm_math.data.base import Split
 from slm_math.data.files import FileRow, HubFile, fetch, read_rows, split_files
 from slm_math.data.identity import question_key
 from slm_math.data.normalized import normalized
+from slm_math.images import image_hash
 from slm_math.types import Problem, Task
 
 
@@ -51,17 +52,18 @@ def split_part(tasks: list[Task], split: Split, validation: float) -> list[Task]
     if published_split(split) == "test":
         return tasks
     return [
-        task
-        for task in tasks
-        if is_held_out(task.problem.text, validation) == (split == "validation")
+        task for task in tasks if is_held_out(task.problem, validation) == (split == "validation")
     ]
 
 
-def is_held_out(text: str, fraction: float) -> bool:
-    """Whether a problem belongs to validation: its normalized text alone decides, so the same
-    problem is held out in every data set.
+def is_held_out(problem: Problem, fraction: float) -> bool:
+    """Whether a problem belongs to validation: its images decide if it has any, by their content,
+    else its normalized text. So the same problem is held out in every data set, and all problems
+    about an image are, whose texts are often the same for many images ("Find x.").
     """
-    digest = hashlib.sha256(normalized(text).encode("utf-8", "surrogatepass")).digest()
+    images = sorted(image_hash(image.source) for image in problem.images)
+    decisive = "\n".join(images) or normalized(problem.text)
+    digest = hashlib.sha256(decisive.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
@@ -80,7 +82,7 @@ def split_by_problem(
         if split == "test" or (split == "validation" and splits.get(key) != "test"):
             splits[key] = split
         elif key not in splits:
-            held_out = is_held_out(problem.text, validation)
+            held_out = is_held_out(problem, validation)
             splits[key] = "validation" if held_out else "train"
     return splits
 

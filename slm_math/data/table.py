@@ -85,7 +85,7 @@ class Table(Source):
             raise ValueError(f"{', '.join(map(str, self.paths))}: holds no rows")
         columns = self._columns([row for _, row in rows])
         tasks = [self._task(number, row, columns) for number, (_, row) in enumerate(rows)]
-        return [Item(split, task.problem.text, task) for (split, _), task in zip(rows, tasks)]
+        return [Item(split, task.problem, task) for (split, _), task in zip(rows, tasks)]
 
     def _columns(self, rows: list[FileRow]) -> dict[str, str]:
         """Which column has what: those of the options, and the others by their usual names."""

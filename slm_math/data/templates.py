@@ -23,6 +23,7 @@ from itertools import chain, islice
 from statistics import median_low
 
 from slm_math.data.normalized import COUNTS, normalized
+from slm_math.images import image_hash
 from slm_math.types import Problem
 
 SAME = 0.75  # of the words of the test problem's template stay, in one of the same template
@@ -106,7 +107,8 @@ def _masked(match: re.Match[str]) -> str:
 
 def same_template(train: Iterable[Problem], test: Sequence[Problem]) -> tuple[TemplateMatch, ...]:
     """The closest training problem with the template of each test problem that has one, in the
-    order of the test problems. Problems of fewer than `SHORTEST` words have none.
+    order of the test problems. Problems of fewer than `SHORTEST` words have none, and the same
+    question about another image is another problem.
 
     The memory needed depends on the number of test problems only.
     """
@@ -116,7 +118,7 @@ def same_template(train: Iterable[Problem], test: Sequence[Problem]) -> tuple[Te
     before, after = _around([template(problem) for problem in first])
     for problem in chain(first, problems):
         words = template(problem)
-        matcher.add(words[before : len(words) - after])
+        matcher.add(words[before : len(words) - after], _images(problem))
     return tuple(matcher.best[number] for number in sorted(matcher.best))
 
 
@@ -143,6 +145,7 @@ class _Matcher:
 
     def __init__(self, test: Sequence[Problem]) -> None:
         self._tests = tests = [template(problem) for problem in test]
+        self._images = [_images(problem) for problem in test]
         self._masks = [_positions(words) for words in tests]
         self._shingles: dict[int, list[int]] = defaultdict(list)
         self.best: dict[int, TemplateMatch] = {}
@@ -157,14 +160,16 @@ class _Matcher:
                 self._shingles[shingle].append(number)
         self._least = [max(1, int(CANDIDATE * len(some))) for some in shingles]
 
-    def add(self, words: tuple[str, ...]) -> None:
-        """Compares the template of the next training problem with those of all test problems."""
+    def add(self, words: tuple[str, ...], images: tuple[str, ...] = ()) -> None:
+        """Compares the template of the next training problem with those of all test problems about
+        the same images.
+        """
         places: dict[int, list[int]] = defaultdict(list)  # test problem -> where it shares shingles
         for place, shingle in enumerate(_shingles(words)):
             for number in self._shingles.get(shingle, ()):
                 places[number].append(place)
         for number, shared in places.items():
-            if len(shared) >= self._least[number]:
+            if len(shared) >= self._least[number] and images == self._images[number]:
                 self._compare(number, words, median_low(shared))
         self._trained += 1
 
@@ -182,6 +187,10 @@ class _Matcher:
         best = self.best.get(number)
         if share >= SAME and (best is None or share > best.shared):
             self.best[number] = TemplateMatch(number, self._trained, share)
+
+
+def _images(problem: Problem) -> tuple[str, ...]:
+    return tuple(image_hash(image.source) for image in problem.images)
 
 
 def _says_enough(words: Sequence[str]) -> bool:

@@ -19,6 +19,7 @@ from slm_math.data.findings import (
     ERRORS,
     WARNINGS,
     Finding,
+    among_test_images,
     among_test_problems,
     by_kind,
     check_task,
@@ -75,6 +76,7 @@ def check_data(
     watched = partial(_watched, console)
     for test_name, problems in tests.items():
         findings += among_test_problems(others, problems, test_name, watched)
+        findings += among_test_images(others, problems, test_name)
     lengths = {
         each: [measure(task) for task in with_progress(tasks, console, "lengths")]
         for each, tasks in usable.items()
@@ -112,13 +114,14 @@ def _read(
     absent: list[str] = []
     for split in wanted or get_args(Split):
         try:
-            tasks = list(source.tasks(split))
+            tasks, left_out = source.readable(split)
         except (NoProblems, FileNotFoundError) as error:
             absent.append(str(error))
         except ValueError as error:
             findings.append(Finding("unreadable", split, "", str(error)))
         else:
-            if tasks or wanted:
+            findings += [Finding("image", split, id, text) for id, text in left_out]
+            if tasks or left_out or wanted:
                 read[split] = tasks
     if (absent and wanted) or not (read or findings):
         raise ValueError(absent[0] if absent else f"{name} has no problems")

@@ -8,6 +8,7 @@ from slm_math.agents import Agent, FewShot
 from slm_math.data.base import Source, read_tasks
 from slm_math.data.overlap import near_exact
 from slm_math.data.selection import sample_tasks
+from slm_math.images import image_hash
 from slm_math.types import Task
 
 
@@ -15,7 +16,7 @@ def with_shots(
     agent: Agent, shots: int, source: Source, tasks: Sequence[Task], seed: int = 0
 ) -> Agent:
     """The agent with `shots` worked examples from the source's training split, none of which is in
-    `tasks`.
+    `tasks`, or shows an image that one of these shows.
 
     Raises ValueError if there are not enough.
     """
@@ -32,9 +33,16 @@ def with_shots(
         near_exact([t.problem for t in worked], [t.problem for t in tasks]).values()
     ):
         worked = [task for index, task in enumerate(worked) if index not in overlapping]
+    shown = _images(tasks)  # whatever is asked about them
+    worked = [task for task in worked if not shown & _images([task])]
     chosen = sample_tasks(worked, shots, seed)
     if len(chosen) < shots:
         raise ValueError(
             f"{source.name} has only {len(chosen)} worked training problems, but shots is {shots}"
         )
     return FewShot(agent, chosen)
+
+
+def _images(tasks: Sequence[Task]) -> set[str]:
+    """The images of problems, by their content."""
+    return {image_hash(image.source) for task in tasks for image in task.problem.images}

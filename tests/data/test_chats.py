@@ -13,7 +13,7 @@ from slm_math.data.base import read_dialogues, read_tasks
 from slm_math.data.chat_forms import completion_row
 from slm_math.data.chats import write_chats
 from slm_math.data.published import is_held_out
-from slm_math.types import Chat, Image, Text, assistant, system, user
+from slm_math.types import Chat, Image, Problem, Text, assistant, system, user
 
 CORRECTED = (
     user("What is 15 % of 80?")
@@ -110,7 +110,7 @@ def test_a_problem_decides_where_a_chat_is_held_out(tmp_path: Path) -> None:
     rows = [row(f"Solve: {question}", problem=question) for question in questions]
     source = Chats(str(write_jsonl(tmp_path / "chats.jsonl", rows)), validation=0.3)
     held = [chat[0].text for chat in source.dialogues("validation")]
-    assert held == [f"Solve: {q}" for q in questions if is_held_out(q, 0.3)]
+    assert held == [f"Solve: {q}" for q in questions if is_held_out(Problem("", q), 0.3)]
     assert len(source.dialogues("train")) == 60 - len(held)
 
 

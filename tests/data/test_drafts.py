@@ -10,6 +10,7 @@ from slm_math.answers import grader_version
 from slm_math.data import Drafts
 from slm_math.data.published import is_held_out
 from slm_math.records.files import data_hash
+from slm_math.types import Problem
 
 
 def test_a_draft_with_a_reference_answer_is_graded(tmp_path: Path) -> None:
@@ -94,7 +95,9 @@ def test_the_drafts_of_a_problem_are_held_out_together_and_as_elsewhere(tmp_path
     held = {task.problem.text for task in tasks(path, "validation", validation=0.3)}
     learned = {task.problem.text for task in tasks(path, "train", validation=0.3)}
     assert len(held | learned) == 60
-    assert held == {each["problem"] for each in rows if is_held_out(each["problem"], 0.3)}
+    assert held == {
+        each["problem"] for each in rows if is_held_out(Problem("", each["problem"]), 0.3)
+    }
     assert not held & learned
 
 
@@ -103,7 +106,7 @@ def test_choices_do_not_change_which_problems_are_held_out(evaluations: "Evaluat
     records = [record(n, "A" if n % 2 else "B", gold="A", **more) for n in range(40)]
     path = evaluations("mc", "train", records)
     held = tasks(path, "validation", validation=0.3, balance=False)
-    expected = {r.problem for r in records if is_held_out(r.problem, 0.3)}
+    expected = {r.problem for r in records if is_held_out(Problem("", r.problem), 0.3)}
     assert {task.problem.text.splitlines()[0] for task in held} == expected
 
 

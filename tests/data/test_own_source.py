@@ -98,10 +98,10 @@ def test_the_number_of_wrong_problems_is_told() -> None:
 
 def test_values_that_are_clear_are_read() -> None:
     """An integer as id, lists instead of tuples, a generator instead of a list, tags of numbers."""
-    problem = Problem(7, "Which?", "mc", ["4", "5"], [Image("a.png")], {"level": 3})  # type: ignore
+    problem = Problem(7, "Which?", "mc", ["4", "5"], [Image("https://a.org/a.png")], {"level": 3})  # type: ignore
     [task] = read_tasks(Nests(task for task in [Task(problem, "B")]), "train")
     assert task.problem == Problem(
-        "7", "Which?", "mc", ("4", "5"), (Image("a.png"),), {"level": "3"}
+        "7", "Which?", "mc", ("4", "5"), (Image("https://a.org/a.png"),), {"level": "3"}
     )
 
 

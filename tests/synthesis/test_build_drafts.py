@@ -12,6 +12,7 @@ from slm_math.data import Drafts
 from slm_math.data.base import read_tasks
 from slm_math.data.published import is_held_out
 from slm_math.records.record import Record
+from slm_math.types import Problem
 
 MIXED = [attempt(n, str(3 * n + (n % 3 == 0))) for n in range(2, 32)]  # 10 of 30 are wrong
 
@@ -104,7 +105,9 @@ def test_held_out_problems_are_those_of_the_hash(tmp_path: Path) -> None:
     parts = build("drafts", path, tmp_path / "out", "--validation", "0.5", "--balance", "false")
     assert len(parts["train"]) + len(parts["validation"]) == len(MIXED)
     for name, rows in parts.items():
-        assert {is_held_out(row["problem"], 0.5) for row in rows} == {name == "validation"}
+        assert {is_held_out(Problem("", row["problem"]), 0.5) for row in rows} == {
+            name == "validation"
+        }
 
 
 def test_drafts_reads_the_folder(tmp_path: Path) -> None:

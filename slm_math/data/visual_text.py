@@ -1,0 +1,102 @@
+"""Questions with their choices inside of one text, as sets for vision models write them.
+
+<image>
+Hint: Please answer the question and provide the letter at the end.
+Question: How long is x?
+Choices:
+(A) 3
+(B) 4
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slm_math.answers import extract
+from slm_math.answers.choices import in_order, letters
+
+PLACEHOLDER = re.compile(r"<image\s*\d*>\s*|<\|image\|>\s*", re.IGNORECASE)
+# what such sets tell a model about the form of its reply; the prompts here do that
+_FORM = re.compile(
+    r"hint:.*|.*\boption'?s? letter\b.*|.*\bperform reasoning\b.*|.*\bconduct reasoning\b.*"
+    r"|.*\bdirectly (?:select|answer)\b.*|answer the question (?:using|with)\b.*",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(r"^\s*(?:question|problem)\s*:\s*", re.IGNORECASE)
+_HEAD = re.compile(r"\b(?:choices|options)\s*:", re.IGNORECASE)
+_CHOICE = r"\s*(?:\(\s*{0}\s*\)|{0}\s*[.:)])[ \t]*"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A question and its choices, without their letters."""
+
+    question: str
+    choices: tuple[str, ...] = ()
+
+
+def parts_of(text: str) -> Parts:
+    """The question and the choices of a text: lines, or one line, that list (A), (B) and so on at
+    its end.
+    """
+    lines = PLACEHOLDER.sub("", text).strip().splitlines()
+    plain = "\n".join(line for line in lines if not _FORM.fullmatch(line.strip())).strip()
+    question, choices = _split(plain)
+    return Parts(_LABEL.sub("", question).strip(), choices)
+
+
+def _split(text: str) -> tuple[str, tuple[str, ...]]:
+    """The text before the list of choices at its end, and these; the whole text if it has none."""
+    label = next(reversed(list(_HEAD.finditer(text))), None)
+    lines = text.splitlines()
+    if label is not None:  # behind it, all choices may be in one line
+        listed = re.sub(r"\s+(?=\([B-J]\))", "\n", text[label.end() :].strip())
+        lines = [*text[: label.start()].splitlines(), *listed.splitlines()]
+    for first in reversed(range(len(lines))):
+        if choices := _listed(lines[first:]):
+            return "\n".join(lines[:first]).strip(), choices
+    return text, ()
+
+
+def _listed(lines: Sequence[str]) -> tuple[str, ...]:
+    """The choices of lines that are a list of at least two; () if they are none."""
+    choices: list[str] = []
+    for line in lines:
+        letter = chr(ord("A") + len(choices))
+        if match := re.match(_CHOICE.format(letter), line, re.IGNORECASE):
+            choices.append(line[match.end() :].strip())
+        elif choices:
+            choices[-1] = f"{choices[-1]}\n{line}".strip()
+        else:
+            return ()
+    return tuple(choices) if len(choices) > 1 and all(choices) else ()
+
+
+def without_letters(choices: Sequence[str]) -> tuple[str, ...]:
+    """Choices in the order of their letters, without these if all have them: "A. 12" -> "12"."""
+    ordered = in_order(list(choices))
+    own = [
+        re.match(_CHOICE.format(chr(ord("A") + n)) + r"(?=\S)", text, re.IGNORECASE)
+        for n, text in enumerate(ordered)
+    ]
+    if not own or not all(own):
+        return ordered
+    return tuple(text[match.end() :].strip() for text, match in zip(ordered, own) if match)
+
+
+def letter_of(answer: str, choices: Sequence[str]) -> str | None:
+    """The letter of the one choice that an answer names: "B", "(B)", "The answer is B.", or the
+    text of the choice; None if there is no such choice.
+    """
+    texts = tuple(choices)
+    if answer in texts and texts.count(answer) == 1:
+        return chr(ord("A") + texts.index(answer))
+    for text in (answer, extract(answer, answer_type="mc").value or ""):
+        named = letters(text, texts) if text else None
+        if named is not None and len(named) == 1:
+            [letter] = named
+            if not texts or ord(letter) - ord("A") < len(texts):
+                return letter
+    return None
