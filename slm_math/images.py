@@ -9,6 +9,7 @@ import base64
 import hashlib
 import io
 import mimetypes
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,35 @@ def open_image(source: str) -> Any:
         return Pillow.open(io.BytesIO(image_bytes(source))).convert("RGB")
     except (OSError, ValueError, Pillow.DecompressionBombError) as error:
         raise error if isinstance(error, ImageError) else _unreadable(source, error) from None
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps the images that it wrote, by content."""
+    root = os.environ.get("SLM_MATH_CACHE") or Path.home() / ".cache" / "slm-math"
+    return Path(root) / "images"
+
+
+def blank_image(source: str) -> str:
+    """The path of a uniformly gray PNG of the size of an image, which is written once."""
+    from PIL import Image as Pillow
+
+    width, height = open_image(source).size
+    path = cache_folder() / f"blank-{width}x{height}.png"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f"{path.name}.{os.getpid()}")
+        Pillow.new("RGB", (width, height), (128, 128, 128)).save(new, format="PNG")
+        os.replace(new, path)
+    return str(path)
+
+
+def thumbnail(source: str, side: int) -> bytes:
+    """An image as a JPEG of at most `side` x `side` pixels."""
+    image = open_image(source)
+    image.thumbnail((side, side))
+    out = io.BytesIO()
+    image.save(out, format="JPEG", quality=85)
+    return out.getvalue()
 
 
 def image_url(source: str) -> str:

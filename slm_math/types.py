@@ -29,9 +29,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Image:
-    """An image: a local path or a data URL."""
+    """An image: a local path or a data URL. `blank` marks one that stands for the problem's own, in
+    the blind control.
+    """
 
     source: str
+    blank: bool = False
 
 
 @dataclass(frozen=True)
