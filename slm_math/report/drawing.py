@@ -15,7 +15,6 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 
 from slm_math.report.text import line
 
@@ -26,6 +25,7 @@ HATCHES = ("", "///", "...", "xxx")
 DASHES = ("-", "--", ":", "-.")
 INK = "#1a1b1c"  # no other element has this color; the page replaces it by its text color
 WIDTH = 4.6  # inches; on a phone, the text is then still four fifths of its size
+TITLE = 0.28  # inches, of the title of a saved figure
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -73,40 +73,39 @@ class Plot:
             "<svg", '<svg class="plot" aria-hidden="true"', 1
         )
 
-    def svg(self, area: Bbox | None = None) -> str:
+    def svg(self) -> str:
         file = io.StringIO()
         # ids in the file must not be random
         salted: dict[Any, Any] = {**STYLE, "svg.hashsalt": self.name}
         with rc_context(salted), _any_script():
-            self.figure.savefig(
-                file,
-                format="svg",
-                metadata={"Date": None, "Creator": None},
-                bbox_inches=area,
-            )
+            self.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         return file.getvalue()
 
     def save(self, folder: Path) -> None:
         """Writes `<name>.svg` and, for programs that do not read SVG, `<name>.png` on white."""
         folder.mkdir(parents=True, exist_ok=True)
-        with rc_context(STYLE), _any_script(), self.titled() as area:
-            file = folder / f"{self.name}.png"
-            self.figure.savefig(file, dpi=200, facecolor="white", bbox_inches=area)
-            (folder / f"{self.name}.svg").write_text(self.svg(area), encoding="utf-8")
+        self.put_title()
+        with rc_context(STYLE), _any_script():
+            self.figure.savefig(folder / f"{self.name}.png", dpi=200, facecolor="white")
+        (folder / f"{self.name}.svg").write_text(self.svg(), encoding="utf-8")
 
-    @contextmanager
-    def titled(self) -> Iterator[Bbox]:
-        """Puts the title above the figure, where no legend is, and yields the area of both in
-        inches.
+    def put_title(self) -> None:
+        """Makes the figure higher, and writes the title above all that it had, also above its
+        legend; nothing else moves.
         """
-        width, height = self.figure.get_size_inches()
-        title = self.figure.text(
-            0.01, 1 + 0.06 / height, line(self.title, 60), fontweight="bold", va="bottom"
-        )
-        try:
-            yield Bbox.from_bounds(0, 0, width, height + 0.3)
-        finally:
-            title.remove()
+        figure = self.figure
+        with rc_context(STYLE), _any_script():
+            figure.canvas.draw()
+            width, height = figure.get_size_inches()
+            share = height / (height + TITLE)
+            figure.set_layout_engine("none")
+            figure.set_size_inches(width, height + TITLE)
+            for axes in figure.axes:
+                x, y, w, h = axes.get_position().bounds
+                axes.set_position((x, y * share, w, h * share))
+            for legend in figure.legends:
+                legend.set_bbox_to_anchor((0, 0, 1, share), figure.transFigure)
+            figure.text(0.01, 0.99, line(self.title, 60), fontweight="bold", va="top")
 
 
 @contextmanager
