@@ -82,7 +82,7 @@ class BlindControl:
         return (
             f"{seeing:.1f} with images, {blind:.1f} blind: {one.shown_difference()}, "
             f"p {p if p.startswith('<') else f'= {p}'}, n = {one.problems}"
-        ) + (f" ({self.textual} problems without images not asked again)" if self.textual else "")
+        ) + (f" (not asked again, as they have no images: {self.textual})" if self.textual else "")
 
 
 def blind_control(seeing: Sequence[Record], blind: Sequence[Record]) -> BlindControl:

@@ -42,6 +42,11 @@ class ChatMessage(NamedTuple):
     content: str
     images: tuple[RecordedImage, ...] = ()
 
+    @property
+    def shown(self) -> str:
+        """The text below a line for each image."""
+        return "\n".join([*(f"[image: {each.source}]" for each in self.images), self.content])
+
 
 @dataclass(frozen=True)
 class TurnEvent:

@@ -38,19 +38,14 @@ class Thumbnails:
 
     def note(self) -> str:
         """What the page says about its images; "" if it has none."""
-        said = []
-        if self.data:
-            size = sum(map(len, self.data.values())) / 1e6
-            said.append(
-                f"{len(self.data)} images ({size:.1f} MB), at most {SIDE} pixels wide or high."
-            )
-        if self.left_out:
-            said.append(
-                f"{len(self.left_out)} more are not shown: images may take {self.megabytes:g} MB "
-                "of the page (--image_mb)."
-            )
-        if self._problems:
-            said.append(f"{len(self._problems)} images cannot be shown; the transcripts say why.")
+        shown, left_out, broken = map(len, (self.data, self.left_out, self._problems))
+        size = sum(map(len, self.data.values())) / 1e6
+        counts = (
+            (shown, f"Images: {shown} ({size:.1f} MB), at most {SIDE} pixels wide or high."),
+            (left_out, f"Images left out, beyond {self.megabytes:g} MB (--image_mb): {left_out}."),
+            (broken, f"Images that cannot be shown, for which transcripts say why: {broken}."),
+        )
+        said = [text for count, text in counts if count]
         return " ".join(said)
 
     def _figure(self, image: RecordedImage) -> str:

@@ -72,7 +72,7 @@ def test_eval_prints_the_paired_difference(
     assert status == 0
     # 3 of 6 are gained, none lost: (3 - 0) / 8 -+ 1.96 sqrt(4 - 9/8) / 8, and p = 2 / 2^3
     control = "one: 100.0 with images, 50.0 blind: +50.0 [-4.0, 79.0], p = 0.250, n = 6"
-    assert f"{control} (2 problems without images not asked again)" in said
+    assert f"{control} (not asked again, as they have no images: 2)" in said
     again, out, _ = ask(capsys, "results", str(tmp_path / "out"))
     assert again == 0
     assert control in out

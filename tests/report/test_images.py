@@ -47,7 +47,7 @@ def test_an_image_is_on_the_page_once_and_small(tmp_path: Path) -> None:
         assert (small.format, small.size) == ("JPEG", (256, 192))
     # the problem and its prompt, of two agents: one image in the first record, two in the second
     assert sum(body.count(f'data-image="{image["hash"]}"') for body in bodies(page)) == 12
-    assert "1 images (0.0 MB)" in page
+    assert "Images: 1 (0.0 MB), at most 256 pixels" in page
 
 
 @pytest.mark.parametrize("kind", ["gone", "changed", "folder", "svg", "html", "truncated", "url"])
@@ -80,7 +80,7 @@ def test_an_image_that_cannot_be_shown_is_named(tmp_path: Path, kind: str) -> No
     assert "data/image.png" in first
     assert "<img" not in first + second
     assert "svg" not in first
-    assert "1 images cannot be shown" in page
+    assert "Images that cannot be shown, for which transcripts say why: 1." in page
 
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_what_is_beyond_the_limit_is_said(tmp_path: Path) -> None:
     rows = [about(number, kept(file)) for number, file in enumerate(files)]
     page = made(tmp_path, write(tmp_path / "out" / "a", rows), image_mb=two / 1e6)
     assert len(data_of(page)["images"]) == 2
-    assert "4 more are not shown: images may take" in page
+    assert "MB (--image_mb): 4." in page
     assert sum("not shown, as images take" in body for body in bodies(page)) == 4
     none = made(tmp_path, tmp_path / "out" / "a", image_mb=0)
     assert data_of(none)["images"] == {}
