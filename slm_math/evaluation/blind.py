@@ -13,8 +13,12 @@ from slm_math.evaluation.compare import Comparison, compare, shown_p
 from slm_math.evaluation.runs import check_grader, read_finished
 from slm_math.images import ImageError, blank_image
 from slm_math.records.eval_folders import BLIND as BLIND
+from slm_math.records.files import differences
 from slm_math.records.record import Record
 from slm_math.types import Image, Task
+
+# in what the identity of a control differs from that of its evaluation
+OWN = ("blank_images", "data", "problems")
 
 
 def arms(
@@ -105,14 +109,20 @@ def blind_folder(folder: Path) -> Path:
 def read_control(folder: Path) -> BlindControl | None:
     """An agent's evaluation against its blind control; None if there is none.
 
-    Raises ValueError if one of them is unfinished, or if they are of different versions or
-    problems.
+    Raises ValueError if one of them is unfinished, or if they differ in more than their images.
     """
     path = blind_folder(folder)
     if folder.name.endswith(BLIND) or not (path / "records.jsonl").is_file():
         return None
     seeing, blind = read_finished("seeing", folder), read_finished("blind", path)
     check_grader([seeing, blind])
+    identities = seeing.manifest["identity"], blind.manifest["identity"]
+    changed = [key for key in differences(*identities) if key not in OWN]
+    if changed:
+        raise ValueError(
+            f"{path} is the control of another evaluation ({', '.join(changed)} differ): evaluate "
+            "again with blank_images, or remove it"
+        )
     return blind_control(seeing.records, blind.records)
 
 

@@ -16,7 +16,7 @@ from slm_math.answers.graded import GradedTrace
 from slm_math.images import image_hash
 from slm_math.types import AnswerType, Chat, Draft, Image, Note, Problem, Run, Trace, Turn
 
-NOT_KEPT = "shows images, which records of that version do not keep: evaluate again"
+NOT_KEPT = "shows images, which records do not keep that an earlier version wrote: evaluate again"
 GRADED = ("draft", "candidate", "choice")  # the kinds of notes whose text is an answer
 
 

@@ -132,6 +132,14 @@ def test_an_unfinished_control_is_named_and_not_compared(
     assert "with images" not in out
 
 
+def test_a_control_of_other_weights_is_refused(tmp_path: Path) -> None:
+    asked = tasks(tmp_path / "data", textual=0)
+    run(tmp_path / "one", OneByOne(seen, model="new"), tasks=asked)
+    run(tmp_path / "one.blind", OneByOne(seen, model="old"), tasks=blind_tasks(asked))
+    with pytest.raises(ValueError, match=r"control of another evaluation \(engines.default.model"):
+        read_control(tmp_path / "one")
+
+
 def test_a_control_of_other_problems_is_refused(tmp_path: Path) -> None:
     asked = tasks(tmp_path / "data", textual=0)
     run(tmp_path / "one", OneByOne(seen), tasks=asked[:3])

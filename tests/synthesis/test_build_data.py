@@ -127,7 +127,7 @@ BROKEN = attempt(4, None, error="it broke")
     ("kind", "records", "message"),
     [
         ("drafts", [], "is empty: it has no records, so there are no attempts"),
-        ("drafts", [IMAGE], "problem p/4 shows images, which records of that version do not keep"),
+        ("drafts", [IMAGE], "problem p/4 shows images, which records do not keep"),
         ("drafts", [VERDICT], "holds verdicts on drafts"),
         ("drafts", [attempt(4, "13")], "all 1 attempts are wrong"),
         ("drafts", [attempt(4, "12")], "all 1 attempts are right"),
