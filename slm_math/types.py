@@ -29,9 +29,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Image:
-    """An image: a local path or a data URL. `blank` marks one that stands for the problem's own, in
-    the blind control.
-    """
+    """An image: a local path or a data URL; `blank` if it hides the problem's own."""
 
     source: str
     blank: bool = False

@@ -28,7 +28,7 @@ def report(
     """
     from slm_math.report.assemble import report as write
 
-    file = write(folders, out, plots, transcripts, image_mb)
+    file = write(folders, out, plots, transcripts=transcripts, image_mb=image_mb)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     if plots is not None:
         print(f"{plots}: figures, summary.md, summary.tex")
