@@ -28,7 +28,7 @@ def open_image(source: str) -> Any:
 
     try:
         return Pillow.open(io.BytesIO(image_bytes(source))).convert("RGB")
-    except (OSError, ValueError, Pillow.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
         raise error if isinstance(error, ImageError) else _unreadable(source, error) from None
 
 

@@ -19,7 +19,7 @@ from slm_math.report.accuracy import (
     rewards,
     tags,
 )
-from slm_math.report.blindness import blind_plot, blind_table
+from slm_math.report.blindness import Controls, blind_plot, blind_table, blind_tag_table
 from slm_math.report.comparing import comparison_table
 from slm_math.report.composition import composition, training_shares
 from slm_math.report.drawing import Plot, color
@@ -143,7 +143,15 @@ def sections(
     every = {name: with_controls(runs) for name, runs in groups.items()}
     summaries = [summary_table(runs, titled("Results", name)) for name, runs in every.items()]
     metrics = [metrics_table(runs, titled("All metrics", name)) for name, runs in every.items()]
-    blind = [blind_table(runs, titled("Blind control", name)) for name, runs in groups.items()]
+    controls = Controls.of(material.runs)
+    blind = [
+        blind_table(runs, controls, titled("Blind control", name)) for name, runs in groups.items()
+    ]
+    blind_by_tags = [
+        blind_tag_table(runs, controls, tag, titled(f"Blind control by {tag}", name))
+        for name, runs in groups.items()
+        for tag in tags(runs)
+    ]
     compared = [
         comparison_table(runs, titled("Comparison", name))
         for name, runs in groups.items()
@@ -164,7 +172,8 @@ def sections(
             "blind",
             "Blind control",
             [table for table in blind if table is not None],
-            plots=_each(groups, partial(_blind, places)),
+            plots=_each(groups, partial(_blind, controls, places)),
+            folded=[table for table in blind_by_tags if table is not None],
         ),
         Section("training", "Training", trained_on, plots=training),
         Section("accuracy", "Accuracy", plots=accuracy, folded=by_tags),
@@ -205,8 +214,10 @@ def _training(material: Material, places: Mapping[str, int]) -> Iterator[Plot]:
         yield training_shares(run, parts, f"training-data-{number}")
 
 
-def _blind(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Plot | None]:
-    yield blind_plot(runs, places, "blind-control")
+def _blind(
+    controls: Controls, places: Mapping[str, int], runs: Sequence[AgentRun]
+) -> Iterator[Plot | None]:
+    yield blind_plot(runs, controls, places, "blind-control")
 
 
 def _accuracy(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Plot | None]:
@@ -269,7 +280,7 @@ def save(folder: Path, parts: Sequence[Section]) -> None:
     tables = [
         table
         for section in parts
-        for table in (*section.tables, *(section.folded if section.id == "accuracy" else ()))
+        for table in (*section.tables, *(section.folded if section.id in ("accuracy", "blind") else ()))
         if table.rows
     ]
     (folder / "summary.md").write_text(

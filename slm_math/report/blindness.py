@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from slm_math.evaluation.blind import BlindControl, read_control
+from slm_math.evaluation.blind import BlindControl, blind_control, read_control
 from slm_math.evaluation.compare import adjusted, shown_p
 from slm_math.metrics.summary import Summary, summarize
+from slm_math.records.record import Record
+from slm_math.report.accuracy import natural
 from slm_math.report.drawing import INK, Plot, bars, drawing, face, key, label, rows, shares_axis
 from slm_math.report.load import AgentRun
 from slm_math.report.tables import Table, accuracy_cell
@@ -25,29 +28,40 @@ class Pair:
     control: BlindControl
 
 
-def pairs_of(runs: Sequence[AgentRun]) -> tuple[list[Pair], list[str]]:
-    """The runs that have a blind control, and why others are not compared with theirs."""
-    pairs, reasons = [], []
-    for run in runs:
-        if run.control is None:
-            continue
-        asked = {record.id for record in run.control.records}
-        same = [record for record in run.records if record.id in asked]
-        try:
-            control = read_control(run.folder)
-        except ValueError as error:
-            reasons.append(f"{run.name} is not compared: {error}.")
-        else:
-            assert control is not None
-            pairs.append(Pair(run, summarize(same, tags=False), run.control.summary, control))
-    return pairs, reasons
+@dataclass(frozen=True)
+class Controls:
+    """The runs that have a blind control, by name, and why others are not compared with theirs."""
+
+    pairs: Mapping[str, Pair]
+    reasons: Mapping[str, str]
+
+    @classmethod
+    def of(cls, runs: Sequence[AgentRun]) -> Controls:
+        pairs, reasons = {}, {}
+        for run in (run for run in runs if run.control is not None):
+            assert run.control is not None
+            asked = {record.id for record in run.control.records}
+            same = [record for record in run.records if record.id in asked]
+            try:
+                control = read_control(run.folder)
+            except ValueError as error:
+                reasons[run.name] = f"{run.name} is not compared: {error}."
+            else:
+                assert control is not None
+                blind = run.control.summary
+                pairs[run.name] = Pair(run, summarize(same, tags=False), blind, control)
+        return cls(pairs, reasons)
+
+    def among(self, runs: Sequence[AgentRun]) -> list[Pair]:
+        return [self.pairs[run.name] for run in runs if run.name in self.pairs]
 
 
-def blind_table(runs: Sequence[AgentRun], title: str) -> Table | None:
+def blind_table(runs: Sequence[AgentRun], controls: Controls, title: str) -> Table | None:
     """Accuracy with images and with blank ones, and their paired difference, a row for each run;
     None if no run has a control.
     """
-    pairs, reasons = pairs_of(runs)
+    pairs = controls.among(runs)
+    reasons = [controls.reasons[run.name] for run in runs if run.name in controls.reasons]
     if not pairs and not reasons:
         return None
     tested = adjusted([pair.control.comparison for pair in pairs])
@@ -75,9 +89,55 @@ def blind_table(runs: Sequence[AgentRun], title: str) -> Table | None:
     return Table(title, columns, rows_of_runs, " ".join((note, *reasons)))
 
 
-def blind_plot(runs: Sequence[AgentRun], places: Mapping[str, int], name: str) -> Plot | None:
+def blind_tag_table(
+    runs: Sequence[AgentRun], controls: Controls, tag: str, title: str
+) -> Table | None:
+    """The same by the values of a tag: a row for each value, of each run both accuracies and their
+    paired difference; None if no run has a control, or if all its problems have one value.
+    """
+    pairs = controls.among(runs)
+    parts = [_by_value(pair, tag) for pair in pairs]
+    values = sorted({value for part in parts for value in part}, key=natural)
+    if len(values) < 2:
+        return None
+    problems = [max(part[v].comparison.problems for part in parts if v in part) for v in values]
+    cells = [[_tag_cell(part.get(value)) for part in parts] for value in values]
+    rows_of_values = tuple(
+        (value, str(n), *row) for value, n, row in zip(values, problems, cells, strict=True)
+    )
+    note = "Accuracy in % with images, with blank ones: the paired difference, 95 % interval."
+    columns = (tag, "n", *(pair.run.name for pair in pairs))
+    return Table(title, columns, rows_of_values, note)
+
+
+def _by_value(pair: Pair, tag: str) -> dict[str, BlindControl]:
+    """The control by the values of a tag."""
+    assert pair.run.control is not None
+    seeing, blind = _split(pair.run.records, tag), _split(pair.run.control.records, tag)
+    return {value: blind_control(seeing[value], own) for value, own in blind.items()}
+
+
+def _split(records: Sequence[Record], tag: str) -> dict[str, list[Record]]:
+    parts: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if tag in record.tags:
+            parts[record.tags[tag]].append(record)
+    return parts
+
+
+def _tag_cell(control: BlindControl | None) -> str:
+    if control is None:
+        return "-"
+    blind, seeing = control.comparison.accuracy
+    shares = f"{100 * seeing:.1f}, {100 * blind:.1f}"
+    return f"{shares}: {control.comparison.shown_difference()}"
+
+
+def blind_plot(
+    runs: Sequence[AgentRun], controls: Controls, places: Mapping[str, int], name: str
+) -> Plot | None:
     """Accuracy with images and with blank ones: two bars for each run."""
-    pairs, _ = pairs_of(runs)
+    pairs = controls.among(runs)
     if not pairs:
         return None
     with drawing(1.0 + 0.52 * len(pairs)) as (figure, [axes]):

@@ -101,4 +101,11 @@ def _pixels(image: RecordedImage) -> bytes:
         raise error if isinstance(error, ImageError) else ImageError(str(error)) from None
     if not begin.startswith(_RASTER):
         raise ImageError(f"{image.source} is no PNG, JPEG, GIF, WebP, BMP or TIFF")
-    return thumbnail(image.source, SIDE)
+    try:
+        return thumbnail(image.source, SIDE)
+    except Exception as error:  # of a broken file, decoders raise whatever they like
+        raise (
+            error
+            if isinstance(error, ImageError)
+            else ImageError(f"cannot read the image {image.source}: {error}")
+        ) from None

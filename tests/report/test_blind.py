@@ -14,8 +14,10 @@ from slm_math.report.load import load
 
 
 def row(number: int, right: bool, blank: bool) -> dict[str, Any]:
+    """A record; the first four problems are of the source a, the others of b."""
+    tags = {"source": "a" if number < 4 else "b"}
     image = {"source": f"/images/{'blank' if blank else number}.png", "hash": f"{number}{blank}"}
-    return record(number, right, images=[image | ({"blank": True} if blank else {})])
+    return record(number, right, images=[image | ({"blank": True} if blank else {})], tags=tags)
 
 
 def both(out: Path, name: str, partial: bool = False) -> None:
@@ -45,6 +47,15 @@ def test_the_table_has_the_paired_difference(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "<h3>Blind control</h3>" in page
     assert 'id="comparison"' not in page
+
+
+def test_a_folded_table_has_the_difference_by_source(tmp_path: Path) -> None:
+    both(tmp_path / "out", "one")
+    page = made(tmp_path, tmp_path / "out")
+    assert "<b>Blind control by source.</b>" in page
+    # of a, 2 of 4 are gained: 2 / 6 -+ 1.96 sqrt(3 - 4 / 6) / 6; of b all 4
+    assert cells(page, "blind", "a") == ["4", "100.0, 50.0: +50.0 [-16.6, 83.2]"]
+    assert cells(page, "blind", "b")[1].startswith("100.0, 0.0: +100.0 [")
 
 
 def test_a_control_stands_below_its_run_and_is_compared_with_no_other(tmp_path: Path) -> None:

@@ -83,6 +83,18 @@ def test_an_image_that_cannot_be_shown_is_named(tmp_path: Path, kind: str) -> No
     assert "Images that cannot be shown, for which transcripts say why: 1." in page
 
 
+def test_a_file_that_breaks_in_the_middle_breaks_no_page(tmp_path: Path) -> None:
+    """Pillow raises a SyntaxError for a broken chunk after the first pixels."""
+    out = io.BytesIO()
+    Pillow.effect_noise((400, 400), 90).save(out, "PNG")
+    first, second, *rest = out.getvalue().split(b"IDAT")
+    assert rest
+    file = tmp_path / "broken.png"
+    file.write_bytes(b"IDAT".join([first, second + b"\xff\xfe\x00\x01" + rest[0], *rest[1:]]))
+    [body] = bodies(made(tmp_path, write(tmp_path / "out" / "a", [about(0, kept(file))])))
+    assert "broken.png: cannot read the image" in body
+
+
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     name = '<script>alert(1)<b onclick=a>"{{7*7}}.png'
     images = [kept(drawn(tmp_path / name)), kept("/" + HOSTILE), kept(drawn(tmp_path / "a'b.png"))]
