@@ -92,7 +92,7 @@ def by_value(runs: Sequence[AgentRun], tag: str, places: Mapping[str, int], name
     """Accuracy by the values of a tag: a group of bars for each value, a bar for each run."""
     table = tag_summaries(runs, tag)
     draw = _upright if all(re.fullmatch(r"[0-9]{1,3}", value) for value in table) else _across
-    figure = draw(runs, tag, table, places)
+    figure = draw(runs, table, places)
     accuracies = {
         label(value): [summary.accuracy for summary in row if summary is not None]
         for value, row in table.items()
@@ -124,7 +124,6 @@ def _grouped(
 
 def _across(
     runs: Sequence[AgentRun],
-    tag: str,
     table: Mapping[str, Sequence[Summary | None]],
     places: Mapping[str, int],
 ) -> Figure:
@@ -134,7 +133,6 @@ def _across(
         counts = [_most_problems(row) for row in table.values()]
         names = [f"{label(value, 28)} (n = {n})" for value, n in zip(table, counts)]
         rows(axes, range(len(table)), names)
-        axes.set_ylabel(label(tag))
         shares_axis(axes.xaxis, "accuracy")
         key(figure, axes, len(runs))
     return figure
@@ -142,7 +140,6 @@ def _across(
 
 def _upright(
     runs: Sequence[AgentRun],
-    tag: str,
     table: Mapping[str, Sequence[Summary | None]],
     places: Mapping[str, int],
 ) -> Figure:
@@ -153,7 +150,6 @@ def _upright(
         names = [f"{value}\nn = {n}" for value, n in zip(table, counts)]
         axes.set_xticks(range(len(table)), names)
         axes.tick_params(axis="x", length=0)
-        axes.set_xlabel(label(tag))
         shares_axis(axes.yaxis, "accuracy")
         key(figure, axes, len(runs))
     return figure

@@ -280,7 +280,10 @@ def save(folder: Path, parts: Sequence[Section]) -> None:
     tables = [
         table
         for section in parts
-        for table in (*section.tables, *(section.folded if section.id in ("accuracy", "blind") else ()))
+        for table in (
+            *section.tables,
+            *(section.folded if section.id in ("accuracy", "blind") else ()),
+        )
         if table.rows
     ]
     (folder / "summary.md").write_text(

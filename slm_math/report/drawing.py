@@ -15,6 +15,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 
 from slm_math.report.text import line
 
@@ -184,6 +185,7 @@ def rows(axes: Axes, places: Sequence[float], names: Sequence[str]) -> None:
 def shares_axis(axis: Any, label: str) -> None:
     """An axis from 0 to 100 %, with its label."""
     axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axis.set_major_locator(MultipleLocator(0.25))
     axis.axes.grid(True, axis=axis.axis_name)
     (axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim)(0, 1)
     axis.set_label_text(label)

@@ -87,6 +87,8 @@ def _pixels(image: RecordedImage) -> bytes:
     """The thumbnail. Raises ImageError unless its file has pixels, and those that were shown."""
     if not image.source:
         raise ImageError("it was a data URL, which records do not keep")
+    if image.source.startswith(("http://", "https://")):
+        raise ImageError(f"{image.source} is not on this machine")
     try:
         path = Path(image.source)
         if not path.is_file():

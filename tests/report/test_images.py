@@ -72,7 +72,7 @@ def test_an_image_that_cannot_be_shown_is_named(tmp_path: Path, kind: str) -> No
     assert data_of(page)["images"] == {}
     [first, second] = bodies(page)
     reason = {"gone": "is not there any more", "changed": "was changed since",
-              "folder": "is not there any more", "url": "is not there any more",
+              "folder": "is not there any more", "url": "is not on this machine",
               "truncated": "cannot read the image"}  # fmt: skip
     assert f"data/image.png: {reason.get(kind, '')}" in first.replace(f"{file} ", "") or (
         reason.get(kind, "is no PNG, JPEG") in first
