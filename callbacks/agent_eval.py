@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from warnings import warn
 import lightning as L
 
 from callbacks.console import console_of
+from callbacks.eval_table import EvalTable
 from callbacks.monitors import check_logged, check_monitors
 from callbacks.run_root import begin_run
 from callbacks.sharded_eval import evaluate_on_all_ranks, fingerprint
@@ -23,16 +24,9 @@ from slm_math.data.overlap import refuse_overlap
 from slm_math.data.selection import sample_tasks
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference, RoleSampling
+from slm_math.evaluation.blind import arms
 from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import Output, Plan, check_names
-from slm_math.evaluation.plain import print_line
-from slm_math.evaluation.table import (
-    results_table,
-    summary_lines,
-    verdicts_table,
-    warning_lines,
-)
-from slm_math.metrics.summary import Summary
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.roles import check_frozen_engines, check_served
 from slm_math.ranges import check_whole
@@ -72,6 +66,8 @@ class AgentEval(L.Callback):
         engines: role -> engine for roles that the policy does not serve, beside those of the
             model.
         sandbox: runs the agents' programs; by default one with the default limits.
+        blank_images: also ask the problems with images with blank ones of the same sizes, into
+            `<agent>.blind`; logs `seeing_gain` and its interval, and `blind_accuracy`.
         seed: of the sampling.
         allow_overlap: train although problems of the evaluation are among the training problems.
         sampling: the former name of `inference.sampling`; it works for one more version.
@@ -90,6 +86,7 @@ class AgentEval(L.Callback):
         inference: Inference = GREEDY,
         engines: dict[str, Engine] | None = None,
         sandbox: Sandbox | RemoteSandbox | None = None,
+        blank_images: bool = False,
         seed: int = 0,
         allow_overlap: bool = False,
         sampling: RoleSampling | Sampling | None = None,
@@ -124,9 +121,11 @@ class AgentEval(L.Callback):
         self.inference = inference
         self.engines = engines or {}
         self.sandbox = sandbox
+        self.blank_images = blank_images
         self.seed = seed
         self.allow_overlap = allow_overlap
         self._skipped: set[str] = set()
+        self._arms: dict[str, Any] = {}
         self._first: str | None = None  # the evaluation that later ones are compared with
         self._steps = 0  # optimizer steps at the last evaluation by steps
 
@@ -149,6 +148,7 @@ class AgentEval(L.Callback):
         self._check_roles(pl_module)
         self.tasks: dict[str, list[Task]] = {}
         self.names: dict[str, str] = {}
+        self._arms = {}
         for name, source in (self.sources or {"": own}).items():
             self.tasks[name], self.names[name] = (
                 sample_tasks(read_tasks(source, split), self.limit),
@@ -156,6 +156,7 @@ class AgentEval(L.Callback):
             )
             if not self.tasks[name]:
                 raise ValueError(f"AgentEval: {source.name} has no problems in its {split} split")
+            self._arms[name] = arms(self.tasks[name], self.blank_images)
             check_agents(self.agents, self.tasks[name])
             if stage == "fit" and own is not None and not self.allow_overlap:
                 refuse_overlap(
@@ -242,63 +243,57 @@ class AgentEval(L.Callback):
         """Evaluates every agent on every data set; `name` is that of the folder."""
         start = time.perf_counter()
         weights = fingerprint(module)
-        summaries: dict[str, Summary] = {}
-        gains: dict[str, Comparison] = {}
+        table = EvalTable(self._first)
         for key, (data, agent) in zip(self.keys, itertools.product(self.tasks, self.agents)):
             if agent in self._skipped:
                 continue
             begin = time.perf_counter()
-            folder = eval_folder(trainer, name) / key
-            output = Output(
-                folder,
-                identity={
-                    "weights": weights,
-                    "policy": module.policy.path,
-                    **({"frozen": module.frozen} if module.frozen else {}),
-                    "ranks": trainer.world_size,
-                    **module.policy.template_identity,
-                },
-                about=self._about(trainer, module, data),
-                set_aside=True,
-            )
-            evaluation = evaluate_on_all_ranks(
-                trainer,
-                module,
-                plan=Plan(self.agents[agent], self.tasks[data], self.samples, self.seed),
-                executors=Executors(
-                    module.engines() | module.other_engines | self.engines,
-                    self.inference.by_role(),
-                    sandbox=self.sandbox,
-                    deterministic=module.inference.deterministic,
-                ),
-                output=output,
-                label=key,
-            )
-            summaries[key] = evaluation.summary
-            seconds = time.perf_counter() - begin
-            metrics = evaluation.summary.all_metrics() | {"total_seconds": seconds}
-            gain = self._gain(trainer, key, evaluation.records)
-            if gain is not None:
-                gains[key] = gain
-                metrics |= {
-                    "gain": gain.difference,
-                    "gain_low": gain.low,
-                    "gain_high": gain.high,
-                    "gain_p": gain.p,
-                }
+            runs = {
+                arm: evaluate_on_all_ranks(
+                    trainer,
+                    module,
+                    plan=Plan(self.agents[agent], tasks, self.samples, self.seed),
+                    executors=Executors(
+                        module.engines() | module.other_engines | self.engines,
+                        self.inference.by_role(),
+                        sandbox=self.sandbox,
+                        deterministic=module.inference.deterministic,
+                    ),
+                    output=Output(
+                        eval_folder(trainer, name) / f"{key}{arm}",
+                        identity=self._identity(trainer, module, weights) | identity,
+                        about=self._about(trainer, module, data),
+                        set_aside=True,
+                    ),
+                    label=f"{key}{arm}",
+                )
+                for arm, (tasks, identity) in self._arms[data].items()
+            }
+            gain = self._gain(trainer, key, runs[""].records)
+            metrics = table.add(key, runs, gain)
+            metrics["total_seconds"] = time.perf_counter() - begin
             if trainer.state.fn == "fit":
-                check_logged(trainer, key, metrics, folder)
+                check_logged(trainer, key, metrics, eval_folder(trainer, name) / key)
             if log:
                 values = {f"eval/{key}/{metric}": float(value) for metric, value in metrics.items()}
                 module.log_dict(values, batch_size=len(self.tasks[data]), rank_zero_only=True)
-                module.log(
-                    key, summaries[key].accuracy, prog_bar=True, logger=False, rank_zero_only=True
-                )
+                accuracy = metrics["accuracy"]
+                module.log(key, accuracy, prog_bar=True, logger=False, rank_zero_only=True)
         if trainer.state.fn == "fit":
             self._first = self._first or name
-        if trainer.is_global_zero and summaries:
+        if trainer.is_global_zero and table.summaries:
             seconds = time.perf_counter() - start
-            self._print(trainer, f"agents after {name} ({seconds:.0f} s)", summaries, gains)
+            table.print(console_of(trainer), f"agents after {name} ({seconds:.0f} s)")
+
+    def _identity(self, trainer: L.Trainer, module: PolicyModule, weights: str) -> dict[str, Any]:
+        """What identifies an evaluation besides its plan."""
+        return {
+            "weights": weights,
+            "policy": module.policy.path,
+            **({"frozen": module.frozen} if module.frozen else {}),
+            "ranks": trainer.world_size,
+            **module.policy.template_identity,
+        }
 
     def _about(self, trainer: L.Trainer, module: PolicyModule, data: str) -> dict[str, Any]:
         """What else the manifest says."""
@@ -311,25 +306,6 @@ class AgentEval(L.Callback):
             "step": trainer.global_step,
             "configuration": configuration.get(),
         }
-
-    def _print(
-        self,
-        trainer: L.Trainer,
-        title: str,
-        summaries: Mapping[str, Summary],
-        gains: Mapping[str, Comparison],
-    ) -> None:
-        console = console_of(trainer)
-        heading = f"since {self._first}" if gains else ""
-        cells = {key: gain.shown_difference() for key, gain in gains.items()}
-        accuracies = results_table(title, summaries, heading, cells)
-        for table in filter(None, (accuracies, verdicts_table(summaries))):
-            console.print(table)
-        for line in (
-            *summary_lines(summaries),
-            *warning_lines(summaries),
-        ):
-            print_line(console, line)
 
     def _gain(self, trainer: L.Trainer, key: str, records: Sequence[Record]) -> Comparison | None:
         """The paired difference to the first evaluation of this training run; None if there is none

@@ -18,6 +18,7 @@ MORE_IS_BETTER = {
     *("low", "high", "gain", "gain_low", "gain_high", "reward", "strict", "lenient", "boxed"),
     *("oracle", "majority", "selection_majority", "selection_made", "improved", "stayed_right"),
     *("true_positive_rate", "true_negative_rate", "approves_right"),
+    *("seeing_gain", "seeing_gain_low", "seeing_gain_high"),
     *("code_written", "code_run", "code_succeeded"),
 }
 MOST_NAMES = 4  # that a message lists

@@ -88,7 +88,7 @@ def texts(record: Record, role: str) -> dict[str, str | None]:
     turn = next((turn for turn in record.turns if turn.role == role), None)
     if turn is None:
         return {"prompt": None, "completion": None}
-    prompts = [message.content for message in turn.prompt if message.role == "user"]
+    prompts = [message.shown for message in turn.prompt if message.role == "user"]
     return {"prompt": prompts[-1] if prompts else None, "completion": turn.reply}
 
 

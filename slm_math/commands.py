@@ -27,6 +27,7 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         folders: output folders of `slm-math eval`, or `eval/<epoch>` folders of a training run.
         by: also break the results down by this tag of the problems.
     """
+    from slm_math.evaluation.blind import control_lines
     from slm_math.evaluation.plain import cell, print_line
     from slm_math.evaluation.runs import named_folders
     from slm_math.evaluation.table import calibration_lines, verdicts_table, warning_lines
@@ -35,9 +36,11 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
 
     console = Console()
     columns: dict[str, dict[str, Summary]] = {}
+    paths: dict[str, Path] = {}
     for folder in folders:
         column = columns.setdefault(folder, {})
         for name, path in named_folders(folder).items():
+            paths[f"{folder.rstrip('/')}/{name}"] = path
             records, column[name] = read_summary(path)
             if read_manifest(path).get("partial"):
                 print_line(console, f"{path} is partial")
@@ -61,7 +64,7 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
     }
     if verdicts := verdicts_table(every):
         console.print(verdicts)
-    for line in calibration_lines(every):
+    for line in (*control_lines(paths), *calibration_lines(every)):
         print_line(console, line)
     for column in columns.values():
         for line in warning_lines(column):

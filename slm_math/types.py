@@ -29,9 +29,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Image:
-    """An image: a local path or a data URL."""
+    """An image: a local path or a data URL; `blank` if it hides the problem's own."""
 
     source: str
+    blank: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from agent_eval import Keep, Ones, Parity, data, fitted, judge, logged, records, untimed
+from evaluation.sighted import Colors, Sighted
 from jsonargparse import ArgumentParser
 from tiny import Endpoint, grpo, sft, trainer
 
 from callbacks import AgentEval
 from slm_math.agents import Judge
+from slm_math.answers import extract
 from slm_math.answers.graded import GradedTrace
 from slm_math.data.problem_data import ProblemData
 from slm_math.engines.settings import Inference, RoleSampling
@@ -106,6 +108,36 @@ def test_names_are_the_same_in_every_evaluation(tmp_path: Path) -> None:
     metrics = summarize(records(tmp_path, "epoch-1")).all_metrics()
     for name in core:
         assert keep.epochs[1][f"eval/odd/{name}"] == pytest.approx(metrics[name]), name
+
+
+def test_the_blind_control_is_logged_and_written_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLM_MATH_CACHE", str(tmp_path / "cache"))
+
+    class Seeing(Parity):
+        roles = ("solver", "eyes")
+
+        def solve(self, problem: Problem) -> Workflow[str | None]:
+            [reply] = yield [Generate(user(problem.text, problem.images), "eyes")]
+            return extract(reply.text).value
+
+    sources: Any = {"colors": Colors(str(tmp_path / "data"))}
+    eval_ = AgentEval(
+        {"odd": Seeing()},
+        sources=sources,
+        engines={"eyes": Sighted()},
+        split="test",
+        blank_images=True,
+    )
+    found = logged(fitted(tmp_path, eval_))
+    assert found["eval/colors/odd/blind_accuracy"] == pytest.approx(0.5)
+    assert found["eval/colors/odd/seeing_gain"] == pytest.approx(0.5)
+    assert found["eval/colors/odd/seeing_problems"] == 6
+    assert found["eval/colors/odd/accuracy"] == 1.0
+    assert len(records(tmp_path, "epoch-0", "colors/odd")) == 8
+    assert all(record.blind for record in records(tmp_path, "epoch-0", "colors/odd.blind"))
+    assert "100.0 with images, 50.0 blind: +50.0" in capsys.readouterr().out
 
 
 def test_role_with_an_engine_of_its_own_is_served_by_it(tmp_path: Path) -> None:

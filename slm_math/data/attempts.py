@@ -12,13 +12,15 @@ from slm_math.answers import UNDECIDED, grader_version
 from slm_math.answers.decisions import Decision
 from slm_math.answers.grade import grade_answer
 from slm_math.data.base import Split
+from slm_math.images import image_hash
 from slm_math.records.eval_folders import evaluation_folders
 from slm_math.records.files import read_manifest, read_records
-from slm_math.records.record import Record
+from slm_math.records.record import NOT_KEPT, Record, lost_images
 from slm_math.types import Problem, Task
 
 BROKEN = "attempts that broke or did not fit into the context"
 NO_EVALUATION = "it has neither records.jsonl nor <agent>/records.jsonl of an evaluation"
+BLIND = "attempts of the blind control"
 OPEN = "answers that the grader could not decide"
 _SPLITS = {"validation": "validation", "validate": "validation", "test": "test", "predict": "test"}
 
@@ -74,7 +76,8 @@ def read_attempts(folder: Path, again: bool = False) -> Attempts:
 
     Labels are those of this version of the grader: records of another one are graded again, and
     with `again` all are. Attempts that the grader cannot decide are left out, and so are workflows
-    that broke. Raises ValueError for an evaluation without records, and for problems with images.
+    that broke, and attempts of the blind control. Raises ValueError for an evaluation without
+    records, and for images that are gone or were changed.
     """
     records = read_records(folder / "records.jsonl")
     if not records:
@@ -88,7 +91,10 @@ def read_attempts(folder: Path, again: bool = False) -> Attempts:
         if record.error is not None or not record.turns:
             left_out[BROKEN] += 1
             continue
-        _refuse_images(record, folder)
+        if record.blind:
+            left_out[BLIND] += 1
+            continue
+        check_images(record, folder)
         decision = _decision(record, again)
         if decision.reason in UNDECIDED or record.reason in UNDECIDED:
             left_out[OPEN] += 1
@@ -111,6 +117,7 @@ def problem_of(record: Record) -> Problem:
         text=record.problem,
         answer_type=record.answer_type,
         choices=record.choices,
+        images=tuple(image.image for image in record.images),
         tags=record.tags,
         draft=record.draft,
     )
@@ -122,9 +129,22 @@ def split_of(manifest: Mapping[str, Any]) -> Split:
     return cast(Split, _SPLITS.get(str(about.get("split")), "train"))
 
 
-def _refuse_images(record: Record, folder: Path) -> None:
-    if any(message.content.startswith("[image: ") for message in record.turns[0].prompt):
-        raise ValueError(
-            f"{folder}: problem {record.id} shows images, which records do not keep, so that no "
-            "model could see them"
-        )
+def check_images(record: Record, folder: Path) -> None:
+    """Raises ValueError unless the images that the turns of a record show are where they were, as
+    they were.
+    """
+    messages = [message for turn in record.turns for message in turn.prompt]
+    if lost_images(record):
+        raise ValueError(f"{folder}: problem {record.id} {NOT_KEPT}")
+    for image in (*record.images, *(image for message in messages for image in message.images)):
+        if not image.source:
+            raise ValueError(
+                f"{folder}: problem {record.id} shows an image that was a data URL, which records "
+                "do not keep: write it to a file, and evaluate again"
+            )
+        if image_hash(image.source) != image.hash:
+            what = "was changed" if Path(image.source).is_file() else "is not there any more"
+            raise ValueError(
+                f"{folder}: the image {image.source} of problem {record.id} {what}: bring it back, "
+                "or evaluate again"
+            )

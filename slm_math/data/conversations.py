@@ -79,11 +79,11 @@ def _message(
     sampled: Sequence[tuple[int, TurnEvent]],
     learned: Callable[[TurnEvent], bool],
 ) -> Message:
-    role, text = message
+    role, text = message.role, message.content
     if role not in ("system", "user", "assistant"):
         raise ValueError(f"a message of the unknown role {role!r:.40}")
     if role != "assistant":
-        return Message(role, (Text(text),))
+        return Message(role, (*(each.image for each in message.images), Text(text)))
     parts: list[Text] = []
     done = 0
     for start, turn in sampled:

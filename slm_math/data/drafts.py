@@ -210,6 +210,7 @@ class Drafts(Source):
             id=f"{self.name}/{problem.id}/{mark}",
             text=problem.statement,
             answer_type="verdict",
+            images=problem.images,
             tags=problem.tags,
             draft=draft,
         )

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 from slm_math.data.normalized import normalized
 from slm_math.images import image_hash
 from slm_math.types import Problem
 
 
-def problem_key(problem: Problem) -> str:
+def problem_key(problem: Problem, images: Sequence[str] | None = None) -> str:
     """A key of what a problem is: its text and choices after normalization, its images by their
     content, and its draft, which is compared letter by letter.
 
     Ids, tags and the answer type are no part of it. Two drafts to judge are two problems, although
-    the question is one (`question_key`).
+    the question is one (`question_key`). `images` are the hashes of its images, for a record, whose
+    files may be gone.
     """
     draft = problem.draft
     parts = [] if draft is None else [draft.text, draft.answer]
-    return _digest([question_key(problem), *parts])
+    return _digest([question_key(problem, images), *parts])
 
 
-def question_key(problem: Problem) -> str:
+def question_key(problem: Problem, images: Sequence[str] | None = None) -> str:
     """The key of a problem without its draft: what was asked when the draft was written.
 
     Which problems are held out is decided by less: the images, or else the text (`is_held_out`).
     """
     # a text of signs that normalization removes is compared as it is
     texts = [normalized(text) or text.strip() for text in (problem.text, *problem.choices)]
-    return _digest([texts, [image_hash(image.source) for image in problem.images]])
+    if images is None:
+        images = [image_hash(image.source) for image in problem.images]
+    return _digest([texts, list(images)])
 
 
 def _digest(parts: list[object]) -> str:

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from slm_math.data.attempts import problem_of
 from slm_math.data.files import FileRow, read_rows
 from slm_math.data.identity import problem_key
-from slm_math.records.record import Record
+from slm_math.records.record import NOT_KEPT, Record, lost_images
 from slm_math.types import Problem, Task
 
 PASS_RATE = "pass_rate"
@@ -23,24 +24,18 @@ PASS_RATE = "pass_rate"
 
 @dataclass(frozen=True)
 class MeasuredTags:
-    """The tags of a file: name -> number, by the key and by the id of a problem."""
+    """The tags of a file: name -> number, by the key of a problem (`problem_key`)."""
 
     file: Path
     by_key: Mapping[str, Mapping[str, float]]
-    by_id: Mapping[str, Mapping[str, float]]
 
     @property
     def names(self) -> list[str]:
         return sorted({name for tags in self.by_key.values() for name in tags})
 
     def of(self, problem: Problem) -> Mapping[str, float]:
-        """The tags of a problem; {} if it has none.
-
-        They are found by what the problem is. An id counts only where records do not keep all that
-        a problem is: images.
-        """
-        found = self.by_key.get(problem_key(problem))
-        return found or (self.by_id.get(problem.id, {}) if problem.images else {})
+        """The tags of a problem, by what it is; {} if it has none."""
+        return self.by_key.get(problem_key(problem), {})
 
     def put(self, tasks: Sequence[Task]) -> list[Task]:
         """The tasks with the tags of their problems beside their own.
@@ -67,13 +62,12 @@ def read_tags(file: str | Path) -> MeasuredTags:
     """The tags of a file. Raises ValueError that names the file and the line of a malformed row."""
     path = Path(file).expanduser()
     by_key: dict[str, dict[str, float]] = {}
-    by_id: dict[str, dict[str, float]] = {}
     for row in read_rows(path):
         tags = dict(_numbers(row))
-        by_key[row.text("key")] = by_id[row.text("id")] = tags
+        by_key[row.text("key")] = tags
     if not by_key:
         raise ValueError(f"{path}: holds no tags")
-    return MeasuredTags(path, by_key, by_id)
+    return MeasuredTags(path, by_key)
 
 
 def _numbers(row: FileRow) -> Iterator[tuple[str, float]]:
@@ -89,28 +83,17 @@ def _numbers(row: FileRow) -> Iterator[tuple[str, float]]:
 
 def tag_lines(records: Iterable[Record]) -> list[str]:
     """The lines of a tag file: how often each problem was solved. Samples that broke, and those of
-    problems that did not fit into the context, are not counted.
+    problems that did not fit into the context, are not counted. Raises ValueError for records that
+    do not keep the images of their problems.
     """
     solved: dict[str, list[bool]] = {}
     ids: dict[str, str] = {}
     for record in records:
         if record.broken or record.skipped:
             continue
-        key = problem_key(
-            Problem(
-                record.id,
-                record.problem,
-                record.answer_type,
-                record.choices,
-                draft=record.draft,
-            )
-        )
-        shows_image = any(
-            message.content.startswith("[image: ")
-            for turn in record.turns[:1]
-            for message in turn.prompt
-        )
-        key = f"{key}/{record.id}" if shows_image else key  # equal texts about other images
+        if lost_images(record):
+            raise ValueError(f"problem {record.id} {NOT_KEPT}")
+        key = problem_key(problem_of(record), [image.hash for image in record.images])
         ids.setdefault(key, record.id)
         solved.setdefault(key, []).append(record.correct)
     return [

@@ -34,6 +34,7 @@ def evaluate(
     samples: int = 1,
     shots: int = 0,
     shots_source: Source | None = None,
+    blank_images: bool = False,
     inference: Inference = Inference(sampling=Sampling(temperature=0.0)),
     by: str | None = None,
     dtype: str = "auto",
@@ -65,6 +66,8 @@ def evaluate(
         samples: workflows per problem.
         shots: number of worked examples before the solver's first request.
         shots_source: data set whose training split provides these examples; by default the source.
+        blank_images: also ask the problems with images with blank ones of the same sizes, into
+            `<out>/<name>.blind`, and print what seeing brings.
         inference: how the model is sampled: engine, requests at once, decoding settings.
         by: also break the results down by this tag of the problems (level, subject, kind).
         dtype: float32, bfloat16, float16, or auto: bfloat16 on a GPU, float32 otherwise.
@@ -75,6 +78,7 @@ def evaluate(
         sandbox: runs the programs of agents; by default one with the default limits.
         seed: of the sampling.
     """
+    from slm_math.evaluation.blind import arms
     from slm_math.evaluation.evaluate import Output, Plan, check_names
     from slm_math.evaluation.evaluate import evaluate as run
     from slm_math.evaluation.live import Live
@@ -105,6 +109,8 @@ def evaluate(
         for name, agent in agents.items()
     }
     check_agents(agents, tasks)
+    asked = arms(tasks, blank_images)
+    runs = [(name + arm, agent, *asked[arm]) for name, agent in agents.items() for arm in asked]
     console = Console()
     title = f"{source.name}/{split}"
     rows: dict[str, Any] = {}
@@ -121,16 +127,16 @@ def evaluate(
             template=(chat_template, chat_template_kwargs),
             torch_threads=torch_threads,
         )
-        with Live(console, *agents) as live:
-            for name, agent in agents.items():
+        with Live(console, *(name for name, *_ in runs)) as live:
+            for name, agent, own_tasks, identity in runs:
                 rows[name] = run(
-                    Plan(agent, tasks, samples, seed),
+                    Plan(agent, own_tasks, samples, seed),
                     Executors(serving, inference.by_role(), sandbox, inference.deterministic),
-                    Output(Path(out) / name, about=about),
+                    Output(Path(out) / name, identity, about=about),
                     progress=live.progress(name),
                 ).summary
     except KeyboardInterrupt:
-        started = [name for name in agents if (Path(out) / name / "records.jsonl").is_file()]
+        started = [name for name, *_ in runs if (Path(out) / name / "records.jsonl").is_file()]
         _print_results(console, title + " (interrupted)", out=Path(out), names=started, by=by)
         raise
     finally:
@@ -149,6 +155,7 @@ def _print_results(
     console: Console, title: str, out: Path, names: Sequence[str], by: str | None
 ) -> None:
     """Prints the results of the evaluations in a folder."""
+    from slm_math.evaluation.blind import control_lines
     from slm_math.evaluation.plain import print_line
     from slm_math.evaluation.table import (
         decoding_line,
@@ -165,6 +172,7 @@ def _print_results(
     for table in filter(None, (results_table(title, rows), verdicts_table(rows))):
         console.print(table)
     for line in [
+        *control_lines({name: out / name for name in names}),
         *summary_lines(rows),
         *filter(None, (decoding_line(name, out / name) for name in names)),
         *warning_lines(rows),

@@ -99,9 +99,12 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def check_paired(a: str, before: Sequence[Record], b: str, after: Sequence[Record]) -> None:
-    """Raises ValueError unless two runs have the same problems, graded against the same answers."""
+    """Raises ValueError unless two runs have the same problems, graded against the same answers; a
+    blind control has other images than what it is the control of.
+    """
     rules = {record.id: _rules(record) for record in before}
     others = {record.id: _rules(record) for record in after}
+    blind = {record.id for record in (*before, *after) if record.blind}
     if rules.keys() != others.keys():
         missing = [
             (name, [id for id in mine if id not in yours])
@@ -117,7 +120,7 @@ def check_paired(a: str, before: Sequence[Record], b: str, after: Sequence[Recor
         )
     for id, mine in rules.items():
         for name, value in mine.items():
-            if value != others[id][name]:
+            if value != others[id][name] and not (name == "image" and id in blind):
                 raise ValueError(
                     f"problem {_short(id)} has another {name} in {b} than in {a} "
                     f"({_short(others[id][name])}, {_short(value)}): "
@@ -294,6 +297,7 @@ def _rules(record: Record) -> dict[str, Any]:
         "gold": record.gold,
         "answer_type": record.answer_type,
         "choices": record.choices,
+        "image": [image.hash for image in record.images],
         "tolerance": record.tolerance,
         "draft": record.draft,
     }

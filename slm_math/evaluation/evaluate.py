@@ -13,6 +13,7 @@ from slm_math.answers import grader_version
 from slm_math.answers.graded import GradedTrace
 from slm_math.evaluation.identity import describe
 from slm_math.metrics.summary import Summary, summarize
+from slm_math.records.eval_folders import BLIND
 from slm_math.records.files import RecordFile, data_hash, write_json
 from slm_math.records.record import Record, record
 from slm_math.rollout.collect import Draws, collect
@@ -193,8 +194,8 @@ def check_names(names: Iterable[str], what: str) -> None:
                 f"{what} {name!r}: a name may contain letters, digits, '_', '-' and '.', and must "
                 "not start with '-' or '.'"
             )
-        if re.search(r"^rank-\d+$|\.replaced-\d+$", name):
+        if re.search(r"^rank-\d+$|\.replaced-\d+$", name) or name.endswith(BLIND):
             raise ValueError(
-                f"{what} {name!r}: names such as rank-0 and x.replaced-1 are reserved for parts of "
-                "evaluations: choose another name"
+                f"{what} {name!r}: names such as rank-0, x.replaced-1 and x{BLIND} are reserved "
+                "for parts of evaluations: choose another name"
             )

@@ -61,13 +61,13 @@ def load_evaluations(folders: Sequence[str]) -> dict[str, dict[str, FinishedEval
             f"name one of them, such as {several.rstrip('/')}/{names[0]}"
         )
     if single:
-        evaluations = {folder: _read(folder, agents[folder][""]) for folder in folders}
+        evaluations = {folder: read_finished(folder, agents[folder][""]) for folder in folders}
         title = ", ".join(dict.fromkeys(one.agent for one in evaluations.values()))
         groups = {title: evaluations}
     else:
         groups = _by_agent(agents)
     for evaluations in groups.values():
-        _check_grader(list(evaluations.values()))
+        check_grader(list(evaluations.values()))
     return groups
 
 
@@ -151,7 +151,7 @@ def _by_agent(
         sharing = [folder for folder in others if agent in agents[folder]]
         if sharing:
             groups[agent] = {
-                folder: _read(folder, agents[folder][agent]) for folder in (first, *sharing)
+                folder: read_finished(folder, agents[folder][agent]) for folder in (first, *sharing)
             }
     if not groups:
         lists = "; ".join(f"{folder} has {', '.join(names)}" for folder, names in agents.items())
@@ -162,8 +162,8 @@ def _by_agent(
     return groups
 
 
-def _read(name: str, path: Path) -> FinishedEvaluation:
-    """Raises ValueError unless the evaluation is complete."""
+def read_finished(name: str, path: Path) -> FinishedEvaluation:
+    """The evaluation of an agent in its folder. Raises ValueError unless it is complete."""
     manifest = read_manifest(path)
     if not manifest:
         raise ValueError(
@@ -190,7 +190,8 @@ def _read(name: str, path: Path) -> FinishedEvaluation:
     )
 
 
-def _check_grader(evaluations: Sequence[FinishedEvaluation]) -> None:
+def check_grader(evaluations: Sequence[FinishedEvaluation]) -> None:
+    """Raises ValueError for evaluations that different versions of the grader graded."""
     first, *others = evaluations
     for other in others:
         if other.grader != first.grader:

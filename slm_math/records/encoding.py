@@ -17,6 +17,7 @@ from slm_math.records.record import (
     Event,
     NoteEvent,
     Record,
+    RecordedImage,
     RunEvent,
     TurnEvent,
 )
@@ -49,6 +50,7 @@ def to_json(record: Record) -> dict[str, Any]:
         "tags": dict(record.tags),
         "gold": record.gold,
         **({"draft": vars(record.draft)} if record.draft is not None else {}),
+        **_images_to_json(record.images),
         **(rules if record.answer_type != "math" else choices if record.choices else {}),
         "answer": record.answer,
         **({"correct": record.correct} if record.has_verdict else {}),
@@ -89,7 +91,10 @@ def _event_to_json(event: Event) -> dict[str, Any]:
     return {
         "kind": "turn",
         "role": event.role,
-        "prompt": [message._asdict() for message in event.prompt],
+        "prompt": [
+            {"role": each.role, "content": each.content, **_images_to_json(each.images)}
+            for each in event.prompt
+        ],
         "reply": event.reply,
         "program": event.program,
         "finish": event.finish,
@@ -101,6 +106,14 @@ def _event_to_json(event: Event) -> dict[str, Any]:
         **({"attempt": event.attempt} if event.attempt else {}),
         **({"plays": event.plays} if event.plays else {}),
     }
+
+
+def _images_to_json(images: tuple[RecordedImage, ...]) -> dict[str, Any]:
+    if not images:
+        return {}
+    rows = [{"source": image.source, "hash": image.hash} for image in images]
+    blank = [{"blank": True} if image.blank else {} for image in images]
+    return {"images": [row | mark for row, mark in zip(rows, blank, strict=True)]}
 
 
 def check_schema(row: Mapping[str, Any]) -> None:
@@ -138,6 +151,7 @@ def from_json(row: Mapping[str, Any]) -> Record:
             AnswerType, answer_type if answer_type in get_args(AnswerType) else "math"
         ),
         choices=_texts(row.get("choices")),
+        images=_images(row.get("images")),
         tolerance=tolerance if type(tolerance) in (int, float, str) else None,
         draft=_draft(row.get("draft")),
         answer=None if answer is None else _text(answer),
@@ -237,7 +251,18 @@ def _event_from_json(event: Mapping[str, Any]) -> Event:
 def _message(message: Any) -> ChatMessage:
     if not isinstance(message, dict):
         return ChatMessage("?", _text(message))
-    return ChatMessage(_text(message.get("role")), _text(message.get("content")))
+    images = _images(message.get("images"))
+    return ChatMessage(_text(message.get("role")), _text(message.get("content")), images)
+
+
+def _images(value: Any) -> tuple[RecordedImage, ...]:
+    return tuple(
+        RecordedImage(
+            _text(image.get("source")), _text(image.get("hash")), image.get("blank") is True
+        )
+        for image in _list(value)
+        if isinstance(image, dict)
+    )
 
 
 def _text(value: Any) -> str:

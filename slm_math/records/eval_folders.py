@@ -7,6 +7,8 @@ from pathlib import Path
 
 from slm_math.records.files import read_manifest
 
+BLIND = ".blind"  # ends the name of an agent's folder that holds its blind control
+
 # folders of one rank's share, and of evaluations that were set aside
 _NOT_AN_AGENT = re.compile(r"^rank-\d+$|\.replaced-\d+$")
 

@@ -4,7 +4,8 @@ what metrics are computed from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
@@ -12,16 +13,39 @@ from typing import NamedTuple, TypeAlias
 from slm_math.agents.coding import program
 from slm_math.answers import Extracted, extract, grade_reply
 from slm_math.answers.graded import GradedTrace
-from slm_math.types import AnswerType, Chat, Draft, Image, Note, Run, Trace, Turn
+from slm_math.images import image_hash
+from slm_math.types import AnswerType, Chat, Draft, Image, Note, Problem, Run, Trace, Turn
 
+NOT_KEPT = "shows images, which records do not keep that an earlier version wrote: evaluate again"
 GRADED = ("draft", "candidate", "choice")  # the kinds of notes whose text is an answer
 
 
+class RecordedImage(NamedTuple):
+    """An image as records keep it: the absolute path of its file (an address as it is, "" for a
+    data URL), the hash of its content (`image_hash`), and whether it is `blank`: shown instead of
+    the problem's own, in the blind control.
+    """
+
+    source: str
+    hash: str
+    blank: bool = False
+
+    @property
+    def image(self) -> Image:
+        return Image(self.source, self.blank)
+
+
 class ChatMessage(NamedTuple):
-    """One message of a prompt, as text."""
+    """One message of a prompt: its text, and the images that come before it."""
 
     role: str
     content: str
+    images: tuple[RecordedImage, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The text below a line for each image."""
+        return "\n".join([*(f"[image: {each.source}]" for each in self.images), self.content])
 
 
 @dataclass(frozen=True)
@@ -83,13 +107,13 @@ Event: TypeAlias = TurnEvent | RunEvent | NoteEvent
 class Record:
     """One sample of one problem: the task, the verdict on the agent's answer, and what happened.
 
-    `answer`, `correct` and `reason`: what the agent returned and the verdict on it. `method`: how
-    the last reply that states this answer does so (see `extract`); "program" where no reply states
-    it and programs ran. `hedged`: incorrect, and that reply names alternatives. `lenient`: correct,
-    also when the agent has no answer and the last number of the final reply is accepted (the last
-    reply of the role that spoke first). `error`: why the workflow broke, or with `skipped` why it
-    did not begin: the problem does not fit into the model's context, which another attempt does not
-    change.
+    `images` are those of the problem, as the agent was shown them. `answer`, `correct` and
+    `reason`: what the agent returned and the verdict on it. `method`: how the last reply that
+    states this answer does so (see `extract`); "program" where no reply states it and programs ran.
+    `hedged`: incorrect, and that reply names alternatives. `lenient`: correct, also when the agent
+    has no answer and the last number of the final reply is accepted (the last reply of the role
+    that spoke first). `error`: why the workflow broke, or with `skipped` why it did not begin: the
+    problem does not fit into the model's context, which another attempt does not change.
 
     Training adds by role: the unweighted `parts` of the reward, `rewards` (NaN: not scored),
     `advantages`, and in `reward_errors` why a part could not be scored. `has_verdict` is False only
@@ -103,6 +127,7 @@ class Record:
     gold: str = ""
     answer_type: AnswerType = "math"
     choices: tuple[str, ...] = ()
+    images: tuple[RecordedImage, ...] = ()
     tolerance: float | str | None = None
     draft: Draft | None = None
     answer: str | None = None
@@ -125,6 +150,16 @@ class Record:
     def key(self) -> tuple[str, int]:
         """Problem id and sample number, which identify a record in an evaluation."""
         return self.id, self.sample
+
+    @property
+    def statement(self) -> str:
+        """The problem's text with its choices, as agents are shown it."""
+        return Problem(self.id, self.problem, choices=self.choices).statement
+
+    @property
+    def blind(self) -> bool:
+        """Whether the images of the problem were blank, as they are in the blind control."""
+        return any(image.blank for image in self.images)
 
     @property
     def broken(self) -> bool:
@@ -201,6 +236,7 @@ def record(graded: GradedTrace) -> Record:
         gold=task.gold,
         answer_type=problem.answer_type,
         choices=problem.choices,
+        images=recorded_images(problem.images),
         tolerance=task.tolerance if has_rules else None,
         draft=problem.draft,
         answer=trace.answer,
@@ -264,14 +300,34 @@ def _event(event: Turn | Run | Note, graded: GradedTrace) -> Event:
 
 
 def chat_messages(chat: Chat) -> tuple[ChatMessage, ...]:
-    """A chat as role and text; an image is shown by its source (a data URL by its size)."""
-    messages = []
-    for message in chat:
-        sources = [part.source for part in message.content if isinstance(part, Image)]
-        images = [
-            f"[image: {len(source)} characters]" if source.startswith("data:")
-            else f"[image: {source}]"
-            for source in sources
-        ]  # fmt: skip
-        messages.append(ChatMessage(message.role, "\n".join([*images, message.text])))
-    return tuple(messages)
+    """A chat as records keep it."""
+    return tuple(
+        ChatMessage(
+            message.role,
+            message.text,
+            recorded_images([part for part in message.content if isinstance(part, Image)]),
+        )
+        for message in chat
+    )
+
+
+def recorded_images(images: Sequence[Image]) -> tuple[RecordedImage, ...]:
+    return tuple(
+        RecordedImage(_place(image.source), image_hash(image.source), image.blank)
+        for image in images
+    )
+
+
+def _place(source: str) -> str:
+    if source.startswith("data:"):
+        return ""
+    return source if source.startswith(("http://", "https://")) else os.path.abspath(source)
+
+
+def lost_images(record: Record) -> bool:
+    """Whether its first prompt showed images that the record of an earlier version did not keep."""
+    return not record.images and any(
+        message.content.startswith("[image: ") and not message.images
+        for turn in record.turns[:1]
+        for message in turn.prompt
+    )

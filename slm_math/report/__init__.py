@@ -12,6 +12,7 @@ def report(
     out: str = "report.html",
     plots: str | None = None,
     transcripts: int = 300,
+    image_mb: float = 20.0,
 ) -> None:
     """Writes one HTML file about evaluations, with their transcripts; the page loads nothing from
     elsewhere.
@@ -23,10 +24,11 @@ def report(
         out: the HTML file.
         plots: folder for every figure as PNG and SVG, and for summary.md and summary.tex.
         transcripts: at most so many of each agent; the page says which ones.
+        image_mb: at most so many MB of the page for thumbnails of images; 0 shows none.
     """
     from slm_math.report.assemble import report as write
 
-    file = write(folders, out, plots, transcripts)
+    file = write(folders, out, plots, transcripts=transcripts, image_mb=image_mb)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     if plots is not None:
         print(f"{plots}: figures, summary.md, summary.tex")

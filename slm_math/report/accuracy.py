@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+import re
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from slm_math.metrics.summary import Summary, by_tag
@@ -54,8 +56,8 @@ def _extremes(shares: Mapping[str, float]) -> str:
 
 
 def tags(runs: Sequence[AgentRun]) -> list[str]:
-    """The tags that distinguish kinds of problems: level and subject first, then those with few
-    values.
+    """The tags that distinguish kinds of problems: level, subject and source first, then those with
+    few values.
     """
     by_tag_name: dict[str, set[str]] = {}
     for run in runs:
@@ -63,7 +65,7 @@ def tags(runs: Sequence[AgentRun]) -> list[str]:
             for tag, value in record.tags.items():
                 by_tag_name.setdefault(tag, set()).add(value)
     useful = [tag for tag, values in by_tag_name.items() if 2 <= len(values) <= MOST_VALUES]
-    first = ("level", "subject")
+    first = ("level", "subject", "source")
 
     def order(tag: str) -> tuple[int, int, str]:
         return first.index(tag) if tag in first else len(first), len(by_tag_name[tag]), tag
@@ -76,11 +78,12 @@ def tag_summaries(runs: Sequence[AgentRun], tag: str) -> dict[str, list[Summary 
     with numbers are in numerical order.
     """
     parts = [by_tag(run.records, tag) for run in runs]
-    values = sorted({value for part in parts for value in part}, key=_natural)
+    values = sorted({value for part in parts for value in part}, key=natural)
     return {value: [part.get(value) for part in parts] for value in values}
 
 
-def _natural(value: str) -> tuple[float, str]:
+def natural(value: str) -> tuple[float, str]:
+    """A key that sorts values with numbers in numerical order."""
     digits = "".join(char for char in value if char in "0123456789")
     return (int(digits[:9]) if digits else math.inf), value
 
@@ -88,21 +91,8 @@ def _natural(value: str) -> tuple[float, str]:
 def by_value(runs: Sequence[AgentRun], tag: str, places: Mapping[str, int], name: str) -> Plot:
     """Accuracy by the values of a tag: a group of bars for each value, a bar for each run."""
     table = tag_summaries(runs, tag)
-    height = 0.8 / len(runs)
-    with drawing(1.0 + len(table) * max(0.3, 0.1 * len(runs) + 0.1)) as (figure, [axes]):
-        for number, run in enumerate(runs):
-            column = [(y, row[number]) for y, row in enumerate(table.values())]
-            shown = [(y, summary) for y, summary in column if summary is not None]
-            at = [y - 0.4 + height * (number + 0.5) for y, _ in shown]
-            shares = [(summary.accuracy, summary.low, summary.high) for _, summary in shown]
-            style = face(places[run.name]) | {"label": label(run.name)}
-            bars(axes, at, shares=shares, height=height * 0.92, style=style)
-        counts = [_most_problems(row) for row in table.values()]
-        names = [f"{label(value, 28)} (n = {n})" for value, n in zip(table, counts)]
-        rows(axes, range(len(table)), names)
-        axes.set_ylabel(label(tag))
-        shares_axis(axes.xaxis, "accuracy")
-        key(figure, axes, len(runs))
+    draw = _upright if all(re.fullmatch(r"[0-9]{1,3}", value) for value in table) else _across
+    figure = draw(runs, table, places)
     accuracies = {
         label(value): [summary.accuracy for summary in row if summary is not None]
         for value, row in table.items()
@@ -112,6 +102,57 @@ def by_value(runs: Sequence[AgentRun], tag: str, places: Mapping[str, int], name
         lead = f"By the mean of the runs, {lead[:1].lower()}{lead[1:]}"
     caption = f"{lead}Accuracy by {label(tag)}, with 95 % intervals; n is the number of problems."
     return Plot(name, f"Accuracy by {label(tag)}", caption, figure)
+
+
+def _grouped(
+    axes: Axes,
+    runs: Sequence[AgentRun],
+    table: Mapping[str, Sequence[Summary | None]],
+    places: Mapping[str, int],
+    upright: bool,
+) -> None:
+    """A group of bars for each value, a bar for each run."""
+    width = 0.8 / len(runs)
+    for number, run in enumerate(runs):
+        column = [(place, row[number]) for place, row in enumerate(table.values())]
+        shown = [(place, summary) for place, summary in column if summary is not None]
+        at = [place - 0.4 + width * (number + 0.5) for place, _ in shown]
+        shares = [(summary.accuracy, summary.low, summary.high) for _, summary in shown]
+        style = face(places[run.name]) | {"label": label(run.name)}
+        bars(axes, at, shares=shares, height=width * 0.92, style=style, upright=upright)
+
+
+def _across(
+    runs: Sequence[AgentRun],
+    table: Mapping[str, Sequence[Summary | None]],
+    places: Mapping[str, int],
+) -> Figure:
+    """Horizontal bars, whose names may be long."""
+    with drawing(1.0 + len(table) * max(0.3, 0.1 * len(runs) + 0.1)) as (figure, [axes]):
+        _grouped(axes, runs, table, places, upright=False)
+        counts = [_most_problems(row) for row in table.values()]
+        names = [f"{label(value, 28)} (n = {n})" for value, n in zip(table, counts)]
+        rows(axes, range(len(table)), names)
+        shares_axis(axes.xaxis, "accuracy")
+        key(figure, axes, len(runs))
+    return figure
+
+
+def _upright(
+    runs: Sequence[AgentRun],
+    table: Mapping[str, Sequence[Summary | None]],
+    places: Mapping[str, int],
+) -> Figure:
+    """Vertical bars over a scale, such as levels."""
+    with drawing(2.9) as (figure, [axes]):
+        _grouped(axes, runs, table, places, upright=True)
+        counts = [_most_problems(row) for row in table.values()]
+        names = [f"{value}\nn = {n}" for value, n in zip(table, counts)]
+        axes.set_xticks(range(len(table)), names)
+        axes.tick_params(axis="x", length=0)
+        shares_axis(axes.yaxis, "accuracy")
+        key(figure, axes, len(runs))
+    return figure
 
 
 def _most_problems(row: Sequence[Summary | None]) -> int:
@@ -169,31 +210,3 @@ def rewards(curves: Sequence[RewardCurve], name: str) -> Plot:
         f"{lengths}."
     )
     return Plot(name, "Reward in training", caption, figure)
-
-
-def composition(run: AgentRun, name: str) -> Plot | None:
-    """The share of problems with each value of each tag; None without tags."""
-    problems = {record.id: record.tags for record in run.records}
-    parts: list[tuple[str, str, int]] = []  # (tag, value, problems)
-    for tag in ("dataset", *(other for other in tags([run]) if other != "dataset")):
-        counts = Counter(values[tag] for values in problems.values() if tag in values)
-        parts += [(tag, value, counts[value]) for value in sorted(counts, key=_natural)]
-    if not parts:
-        return None
-    n, names = len(problems), list(dict.fromkeys(tag for tag, _, _ in parts))
-    with drawing(0.8 + 0.2 * (len(parts) + len(names))) as (figure, [axes]):
-        at = [number + names.index(tag) for number, (tag, _, _) in enumerate(parts)]
-        for y, (tag, _, count) in zip(at, parts):
-            axes.barh([y], [count / n], height=0.75, alpha=0.85, facecolor=color(names.index(tag)))
-            axes.text(
-                count / n + 0.01, y, f"{count} ({percent(count / n, 0)})", va="center", fontsize=8.5
-            )
-        rows(axes, at, [f"{label(tag, 16)}: {label(value, 26)}" for tag, value, _ in parts])
-        shares_axis(axes.xaxis, "share of problems")
-        axes.set_xlim(0, min(1.18, 1.25 * max(count for _, _, count in parts) / n + 0.1))
-        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])
-    tag, value, count = max(parts, key=lambda part: part[2])
-    caption = (
-        f"The {n} problems by tag. The largest part is {label(tag)} {label(value)} with {count}."
-    )
-    return Plot(name, "Data", caption, figure)

@@ -11,15 +11,17 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
+from slm_math.ranges import check_number
 from slm_math.report.accuracy import (
     by_value,
-    composition,
     over_training,
     overall,
     rewards,
     tags,
 )
+from slm_math.report.blindness import Controls, blind_plot, blind_table, blind_tag_table
 from slm_math.report.comparing import comparison_table
+from slm_math.report.composition import composition, training_shares
 from slm_math.report.drawing import Plot, color
 from slm_math.report.load import AgentRun, Material, load
 from slm_math.report.page import Section, page
@@ -39,23 +41,31 @@ from slm_math.report.tables import (
     tag_table,
 )
 from slm_math.report.text import line
+from slm_math.report.thumbnails import Thumbnails
 from slm_math.report.transcripts import browser
 
 
-def report(folders: Sequence[str], out: str, plots: str | None, transcripts: int) -> Path:
+def report(
+    folders: Sequence[str], out: str, plots: str | None, transcripts: int, image_mb: float
+) -> Path:
     """Writes the report of `folders` to the file `out`, and figures and tables to the folder
     `plots`.
     """
+    check_number("image_mb", image_mb, low=0)
     if transcripts < 0:
         raise ValueError(f"transcripts must be 0 or more, got {transcripts}")
     if Path(out).is_dir():
         raise ValueError(f"{out} is a folder: name a file, such as {Path(out) / 'report.html'}")
     material = load(folders)
     groups = grouped(material.runs)
-    places = {run.name: place for place, run in enumerate(material.runs)}
+    places = color_places(groups)
     parts = sections(material, groups, places)
-    data = browser(material.runs, transcripts)
-    data["colors"] = [color(place) for place in places.values()]
+    shown_runs = with_controls(material.runs)
+    images = Thumbnails(image_mb)
+    data = browser(shown_runs, transcripts, images)
+    data["colors"] = [
+        color(places[run.name]) for run in material.runs for _ in with_controls([run])
+    ]
     left_out = "; ".join(data.pop("left_out"))
     shown = (
         f"A selection of the samples is shown: {left_out}. Samples that changed between runs or "
@@ -64,7 +74,8 @@ def report(folders: Sequence[str], out: str, plots: str | None, transcripts: int
         if left_out
         else f"All {len(data['entries'])} samples."
     )
-    settings = list(map(settings_table, material.runs))
+    shown = " ".join(filter(None, (shown, images.note())))
+    settings = list(map(settings_table, shown_runs))
     lead = " ".join([_lead(groups), *(f"{note}." for note in material.notes)])
     text = page(_title(groups), lead, parts, settings=settings, shown=shown, data=data)
     for note in material.notes:
@@ -75,6 +86,11 @@ def report(folders: Sequence[str], out: str, plots: str | None, transcripts: int
     if plots is not None:
         save(Path(plots), parts)
     return file
+
+
+def with_controls(runs: Sequence[AgentRun]) -> list[AgentRun]:
+    """Runs, each followed by its blind control."""
+    return [each for run in runs for each in (run, run.control) if each is not None]
 
 
 def grouped(runs: Sequence[AgentRun]) -> dict[str, list[AgentRun]]:
@@ -88,6 +104,22 @@ def grouped(runs: Sequence[AgentRun]) -> dict[str, list[AgentRun]]:
         same = sum(other == name or other.startswith(f"{name} (") for other in groups)
         groups[f"{name} ({same + 1})" if same else name] = group
     return groups
+
+
+def color_places(groups: Mapping[str, Sequence[AgentRun]]) -> dict[str, int]:
+    """The place of every run among the colors: runs of several groups whose names differ only in
+    what all runs of a group have in common are one model on several data sets, and share a color.
+    """
+    places: dict[str, int] = {}
+    order: list[str] = []
+    for runs in groups.values():
+        names = [run.name.split("/") for run in runs]
+        common = len(list(takewhile(lambda parts: len(set(parts)) == 1, zip(*names))))
+        for run, parts in zip(runs, names, strict=True):
+            own = "/".join(parts[common:]) or run.name
+            order += [] if own in order else [own]
+            places[run.name] = order.index(own)
+    return places
 
 
 def data_name(runs: Sequence[AgentRun]) -> str:
@@ -108,8 +140,18 @@ def sections(
     def titled(text: str, name: str) -> str:
         return f"{text}, {name}" if several else text
 
-    summaries = [summary_table(runs, titled("Results", name)) for name, runs in groups.items()]
-    metrics = [metrics_table(runs, titled("All metrics", name)) for name, runs in groups.items()]
+    every = {name: with_controls(runs) for name, runs in groups.items()}
+    summaries = [summary_table(runs, titled("Results", name)) for name, runs in every.items()]
+    metrics = [metrics_table(runs, titled("All metrics", name)) for name, runs in every.items()]
+    controls = Controls.of(material.runs)
+    blind = [
+        blind_table(runs, controls, titled("Blind control", name)) for name, runs in groups.items()
+    ]
+    blind_by_tags = [
+        blind_tag_table(runs, controls, tag, titled(f"Blind control by {tag}", name))
+        for name, runs in groups.items()
+        for tag in tags(runs)
+    ]
     compared = [
         comparison_table(runs, titled("Comparison", name))
         for name, runs in groups.items()
@@ -122,10 +164,18 @@ def sections(
     ]
     trained_on = [shares_table(run, parts) for run, parts in material.shares.items()]
     accuracy = _each(groups, partial(_accuracy, places))
-    every = [
+    training = list(_training(material, places))
+    sections = [
         Section("results", "Results", summaries, folded=metrics),
         Section("comparison", "Comparison", compared),
-        Section("training", "Training", trained_on, plots=list(_training(material, places))),
+        Section(
+            "blind",
+            "Blind control",
+            [table for table in blind if table is not None],
+            plots=_each(groups, partial(_blind, controls, places)),
+            folded=[table for table in blind_by_tags if table is not None],
+        ),
+        Section("training", "Training", trained_on, plots=training),
         Section("accuracy", "Accuracy", plots=accuracy, folded=by_tags),
         Section(
             "process", "Rounds, verdicts, votes", plots=_each(groups, partial(_process, places))
@@ -133,7 +183,7 @@ def sections(
         Section("cost", "Cost", plots=_each(groups, partial(_cost, places))),
         Section("data", "Data", plots=_each(groups, _data)),
     ]
-    return [section for section in every if section.tables or section.plots]
+    return [section for section in sections if section.tables or section.plots]
 
 
 def _each(
@@ -160,6 +210,14 @@ def _training(material: Material, places: Mapping[str, int]) -> Iterator[Plot]:
             yield over_training(curves, places, f"course-{unit}")
     if material.rewards:
         yield rewards(material.rewards, "reward")
+    for number, (run, parts) in enumerate(material.shares.items(), 1):
+        yield training_shares(run, parts, f"training-data-{number}")
+
+
+def _blind(
+    controls: Controls, places: Mapping[str, int], runs: Sequence[AgentRun]
+) -> Iterator[Plot | None]:
+    yield blind_plot(runs, controls, places, "blind-control")
 
 
 def _accuracy(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Plot | None]:
@@ -222,7 +280,10 @@ def save(folder: Path, parts: Sequence[Section]) -> None:
     tables = [
         table
         for section in parts
-        for table in (*section.tables, *(section.folded if section.id == "accuracy" else ()))
+        for table in (
+            *section.tables,
+            *(section.folded if section.id in ("accuracy", "blind") else ()),
+        )
         if table.rows
     ]
     (folder / "summary.md").write_text(

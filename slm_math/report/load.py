@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from slm_math.evaluation.blind import blind_folder
 from slm_math.metrics.summary import Summary, summarize
 from slm_math.records.eval_folders import evaluation_folders
 from slm_math.records.files import read_manifest, read_records
@@ -24,7 +25,7 @@ _SECONDS = len("2026-01-31T23:59:59")
 @dataclass(frozen=True)
 class AgentRun:
     """The evaluation of one agent on one set of problems; runs on the same problems have the same
-    number `data`.
+    number `data`. `control` is its blind control, if there is one.
     """
 
     name: str
@@ -33,6 +34,7 @@ class AgentRun:
     manifest: Mapping[str, Any] = field(repr=False)
     summary: Summary = field(repr=False)
     data: int = 0
+    control: AgentRun | None = field(default=None, repr=False)
 
     @property
     def partial(self) -> bool:
@@ -115,7 +117,7 @@ def load(folders: Sequence[str]) -> Material:
     curves = [
         curve for folder, stages in trainings for curve in _accuracy_curves(folder, stages, named)
     ]
-    runs = _numbered([_read(name, path) for path, name in named.items()])
+    runs = _numbered(_with_controls([_read(name, path) for path, name in named.items()]))
     return Material(tuple(runs), tuple(curves), tuple(rewards), shares=shares, notes=tuple(notes))
 
 
@@ -129,9 +131,21 @@ def _unique_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
     raise ValueError(f"the same evaluation is named twice: {Path(*twice)}")
 
 
+def _with_controls(runs: Sequence[AgentRun]) -> list[AgentRun]:
+    """The runs, each with its blind control, which is no run of its own then."""
+    by_folder = {run.folder.resolve(): run for run in runs}
+    controls = {path: by_folder.get(blind_folder(path)) for path in by_folder}
+    taken = {control.folder for control in controls.values() if control is not None}
+    return [
+        replace(run, control=controls[path])
+        for path, run in by_folder.items()
+        if run.folder not in taken
+    ]
+
+
 def _numbered(runs: Sequence[AgentRun]) -> list[AgentRun]:
     """The runs with their `data`; a partial run belongs to the first complete one that has all its
-    problems.
+    problems. Blind controls of runs on the same problems have a number of their own.
     """
     problems = [frozenset(record.id for record in run.records) for run in runs]
     complete = [ids for run, ids in zip(runs, problems) if not run.partial]
@@ -140,7 +154,11 @@ def _numbered(runs: Sequence[AgentRun]) -> list[AgentRun]:
         for run, ids in zip(runs, problems)
     ]
     numbers = list(dict.fromkeys(sets))
-    return [replace(run, data=numbers.index(ids)) for run, ids in zip(runs, sets)]
+    numbered = [replace(run, data=numbers.index(ids)) for run, ids in zip(runs, sets)]
+    return [
+        replace(run, control=run.control and replace(run.control, data=-1 - run.data))
+        for run in numbered
+    ]
 
 
 def _stages(folder: Path) -> list[Path]:

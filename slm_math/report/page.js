@@ -88,6 +88,7 @@ async function fill(item, place) {
   const inside = item.querySelector(".body");
   if (inside.childNodes.length) return;
   inside.innerHTML = await body(place);
+  for (const image of inside.querySelectorAll("img[data-image]")) image.src = `data:image/jpeg;base64,${data.images[image.dataset.image]}`;
 }
 
 function row(place) {

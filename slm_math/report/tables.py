@@ -104,6 +104,7 @@ def _summary_row(run: AgentRun) -> dict[str, str]:
         **{words: _rate(summary, key) for key, words in VERDICT_RATES.items()},
         "pass@k": f"{100 * metrics[f'pass@{sizes[-1]}']:.1f} (k = {sizes[-1]})" if sizes else "-",
         "any draft correct": _share(metrics, "oracle"),
+        "in a box or tag": _share(metrics, "boxed"),
         "no answer": _share(metrics, "no_answer"),
         "truncated": _share(metrics, "truncated"),
         "programs": f"{programs.runs}, {percent(programs.share_ok, 0)} ok"
@@ -132,7 +133,7 @@ def tag_table(runs: Sequence[AgentRun], tag: str, title: str) -> Table:
         (
             value,
             str(max(summary.problems for summary in row if summary is not None)),
-            *(_accuracy(summary) for summary in row),
+            *(accuracy_cell(summary) for summary in row),
         )
         for value, row in tag_summaries(runs, tag).items()
     ]
@@ -141,7 +142,8 @@ def tag_table(runs: Sequence[AgentRun], tag: str, title: str) -> Table:
     )
 
 
-def _accuracy(summary: Summary | None) -> str:
+def accuracy_cell(summary: Summary | None) -> str:
+    """Accuracy in per cent with its interval."""
     if summary is None:
         return "-"
     return f"{100 * summary.accuracy:.1f} [{100 * summary.low:.1f}, {100 * summary.high:.1f}]"

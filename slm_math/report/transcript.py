@@ -12,6 +12,7 @@ from typing import Any
 from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, RunEvent, TurnEvent
 from slm_math.report.mathematics import formulas, mathml
 from slm_math.report.text import clean, escaped, line
+from slm_math.report.thumbnails import Thumbnails
 
 LONGEST_CODE = 12_000  # characters; a longer program is not colored
 _FENCE = re.compile(
@@ -21,13 +22,13 @@ _FENCE = re.compile(
 _SPAN = re.compile(r"\*\*(?=\S)([^*\n]{1,400})(?<=\S)\*\*|`([^`\n]{1,400})`")
 
 
-def transcript(record: Record) -> str:
+def transcript(record: Record, images: Thumbnails) -> str:
     """Problem, answer and verdict of a record, then the events in order."""
     mark = "right" if record.correct else "wrong"
     answer = prose(_formula(record.answer)) if record.answer is not None else "<em>none</em>"
     tags = (f"{escaped(tag, 80)}: {escaped(value, 80)}" for tag, value in record.tags.items())
     parts = [
-        f'<section class="problem">{prose(record.problem)}</section>',
+        f'<section class="problem">{images.html(record.images)}{prose(record.statement)}</section>',
         *_draft(record),
         '<dl class="facts">',
         _fact("gold", prose(_formula(record.gold))),
@@ -37,7 +38,7 @@ def transcript(record: Record) -> str:
         _fact("error", escaped(record.error) if record.error is not None else ""),
         _fact("rewards", _rewards(record)),
         "</dl>",
-        *_events(record),
+        *_events(record, images),
     ]
     return "".join(parts)
 
@@ -82,11 +83,11 @@ def _formula(text: Any) -> str:
     return answer if plain else f"\\({answer}\\)"
 
 
-def _events(record: Record) -> Iterator[str]:
+def _events(record: Record, images: Thumbnails) -> Iterator[str]:
     seen: tuple[ChatMessage, ...] = ()  # the conversation up to the last reply
     for event in record.events:
         if isinstance(event, TurnEvent):
-            yield _turn(event, seen)
+            yield _turn(event, seen, images)
             seen = (*event.prompt, ChatMessage("assistant", event.reply))
         elif isinstance(event, RunEvent):
             yield _run(event, seen[-1].content if seen else "")
@@ -94,25 +95,26 @@ def _events(record: Record) -> Iterator[str]:
             yield _note(event)
 
 
-def _turn(turn: TurnEvent, seen: tuple[ChatMessage, ...]) -> str:
+def _turn(turn: TurnEvent, seen: tuple[ChatMessage, ...], images: Thumbnails) -> str:
     continues = bool(seen) and turn.prompt[: len(seen)] == seen
     new = turn.prompt[len(seen) :] if continues else turn.prompt
     lead = f'<p class="faint">continues the {len(seen)} messages above</p>' if continues else ""
+    shown = "".join(_message(message, images) for message in new)
     truncated = ' <span class="chip bad">truncated</span>' if turn.finish == "length" else ""
     facts = f"{turn.tokens:,.0f} tokens, {turn.seconds:.3g} s"
     return (
         f'<section class="turn"><h4><span '
         f'class="role">{escaped(turn.role or "model", 40)}</span>'
         f'<span class="faint">{facts}</span>{truncated}</h4>'
-        f"<details><summary>prompt</summary>{lead}{''.join(map(_message, new))}</details>"
+        f"<details><summary>prompt</summary>{lead}{shown}</details>"
         f'<div class="reply">{prose(turn.reply) or "<em>nothing</em>"}</div></section>'
     )
 
 
-def _message(message: ChatMessage) -> str:
+def _message(message: ChatMessage, images: Thumbnails) -> str:
     return (
         f'<div class="message"><span class="role">{escaped(message.role, 40)}</span>'
-        f"<pre>{escaped(message.content)}</pre></div>"
+        f"{images.html(message.images)}<pre>{escaped(message.content)}</pre></div>"
     )
 
 

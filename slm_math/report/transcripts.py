@@ -13,6 +13,7 @@ from slm_math.metrics.rounds import correct_by_round
 from slm_math.records.record import Record
 from slm_math.report.load import AgentRun
 from slm_math.report.text import line
+from slm_math.report.thumbnails import Thumbnails
 from slm_math.report.transcript import transcript
 
 FLAGS = {  # name in the address of the page -> label
@@ -21,6 +22,7 @@ FLAGS = {  # name in the address of the page -> label
     "improved": "improved",
     "degraded": "degraded",
     "flipped": "flipped between runs",
+    "unseen": "right without images",
     "code-failed": "code failed",
     "truncated": "truncated",
     "lost": "lost reply",
@@ -30,8 +32,8 @@ FLAGS = {  # name in the address of the page -> label
 CHUNK = 12  # transcripts in one compressed piece
 
 
-def flags(record: Record, flipped: bool) -> list[str]:
-    """The names of the flags that a sample has."""
+def flags(record: Record, flipped: bool, unseen: bool = False) -> list[str]:
+    """The names of the flags that a sample has. `unseen`: the blind control solves the problem."""
     rounds, correct = correct_by_round(record), record.correct
     holds = {
         "right": correct,
@@ -39,6 +41,7 @@ def flags(record: Record, flipped: bool) -> list[str]:
         "improved": bool(rounds) and correct and not rounds[0],
         "degraded": bool(rounds) and rounds[0] and not correct,
         "flipped": flipped,
+        "unseen": unseen,
         "code-failed": any(not run.ok for run in record.runs),
         "truncated": record.truncated,
         "lost": any(note.kind == "lost" for note in record.notes),
@@ -54,12 +57,17 @@ def flipped_problems(runs: Sequence[AgentRun]) -> set[tuple[int, str]]:
     """
     solved: dict[tuple[int, str], list[bool]] = defaultdict(list)
     for run in runs:
-        verdicts: dict[str, list[bool]] = defaultdict(list)
-        for record in run.records:
-            verdicts[record.id].append(record.correct)
-        for problem, some in verdicts.items():
-            solved[run.data, problem].append(2 * sum(some) > len(some))
+        for problem, mostly in _solved(run).items():
+            solved[run.data, problem].append(mostly)
     return {key for key, by_run in solved.items() if any(by_run) and not all(by_run)}
+
+
+def _solved(run: AgentRun) -> dict[str, bool]:
+    """Whether a run solves each problem in most samples."""
+    verdicts: dict[str, list[bool]] = defaultdict(list)
+    for record in run.records:
+        verdicts[record.id].append(record.correct)
+    return {problem: 2 * sum(some) > len(some) for problem, some in verdicts.items()}
 
 
 def selected(flagged: Sequence[Sequence[str]], limit: int) -> list[int]:
@@ -90,19 +98,23 @@ def _evenly(items: Sequence[int], most: int) -> list[int]:
     return [items[number * len(items) // most] for number in range(most)]
 
 
-def browser(runs: Sequence[AgentRun], limit: int) -> dict[str, Any]:
-    """The data of the page's browser of transcripts, for JSON: plain text, and HTML in compressed
-    pieces.
+def browser(runs: Sequence[AgentRun], limit: int, images: Thumbnails) -> dict[str, Any]:
+    """The data of the page's browser of transcripts, for JSON: plain text, HTML in compressed
+    pieces, and images.
     """
     flipped = flipped_problems(runs)
     entries: list[dict[str, Any]] = []
     texts: list[str] = []
     left_out = []
     for place, run in enumerate(runs):
-        flagged = [flags(record, (run.data, record.id) in flipped) for record in run.records]
+        unseen = _solved(run.control) if run.control is not None else {}
+        flagged = [
+            flags(record, (run.data, record.id) in flipped, unseen.get(record.id, False))
+            for record in run.records
+        ]
         chosen = selected(flagged, limit)
         entries += [_entry(place, run.records[index], flagged[index]) for index in chosen]
-        texts += [transcript(run.records[index]) for index in chosen]
+        texts += [transcript(run.records[index], images) for index in chosen]
         if len(chosen) < len(run.records):
             left_out.append(f"{run.name}: {len(chosen)} of {len(run.records)}")
     return {
@@ -112,6 +124,7 @@ def browser(runs: Sequence[AgentRun], limit: int) -> dict[str, Any]:
         "left_out": left_out,
         "chunk": CHUNK,
         "chunks": list(packed(texts)),
+        "images": images.data,
     }
 
 

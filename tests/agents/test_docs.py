@@ -136,9 +136,9 @@ def test_the_agent_shows_choices_and_images_in_an_evaluation(here: Path) -> None
     assert [record["correct"] for record in records] == [False, False, True]
     for record in records:
         first, second = (event for event in record["events"] if "prompt" in event)
-        image = f"[image: clock-{record['id'][-1]}.png]"
-        assert image in first["prompt"][0]["content"]
-        assert image in second["prompt"][0]["content"]
+        [image] = record["images"]
+        assert Path(image["source"]).name == f"clock-{record['id'][-1]}.png"
+        assert first["prompt"][0]["images"] == second["prompt"][0]["images"] == [image]
 
 
 def records_of(file: Path) -> list[dict[str, Any]]:

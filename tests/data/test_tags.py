@@ -18,9 +18,10 @@ from slm_math.data.identity import problem_key
 from slm_math.data.problem_data import ProblemData
 from slm_math.data.rows import Row
 from slm_math.data.selection import Selected, tasks_where
-from slm_math.data.tags import filled, pass_rates, read_tags, variances
+from slm_math.data.tags import filled, pass_rates, read_tags, tag_lines, variances
 from slm_math.policy.chat import ChatFormat
-from slm_math.types import Chat, Problem, Task
+from slm_math.records.record import Record, recorded_images
+from slm_math.types import Chat, Image, Problem, Task
 
 RATES = (0.0, 0.25, 0.5, 1.0)
 
@@ -237,3 +238,27 @@ def test_an_order_is_decided_once(file: Path) -> None:
     weighted = Mixture({"mine": Mine(), "other": Other()}, weights={"mine": 1, "other": 1})
     with pytest.raises(ValueError, match="both decide how often"):
         ChatData(weighted, tags=str(file), draw="by_difficulty")
+
+
+def test_a_problem_is_known_by_its_image(tmp_path: Path) -> None:
+    """Two problems of one text have each its own rate, also after the first image moved."""
+    images = []
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(name.encode())
+        images.append(Image(str(tmp_path / name)))
+    problems = [Problem(image.source, "Area?", images=(image,)) for image in images]
+    records = [
+        Record(
+            each.id,
+            0,
+            problem="Area?",
+            images=recorded_images(each.images),
+            correct=each is problems[0],
+        )
+        for each in problems
+    ]
+    (tmp_path / "a").rename(tmp_path / "moved")
+    (tmp_path / "tags.jsonl").write_text("".join(f"{line}\n" for line in tag_lines(records)))
+    found = read_tags(tmp_path / "tags.jsonl")
+    moved = Problem("else", "Area?", images=(Image(str(tmp_path / "moved")),))
+    assert (found.of(moved)["pass_rate"], found.of(problems[1])["pass_rate"]) == (1.0, 0.0)

@@ -11,7 +11,9 @@ from slm_math.answers import grader_version
 from slm_math.data import Drafts
 from slm_math.data.base import read_tasks
 from slm_math.data.written_drafts import draft_text
-from slm_math.records.record import ChatMessage, NoteEvent, Record, TurnEvent
+from slm_math.images import image_hash
+from slm_math.records.record import ChatMessage, NoteEvent, Record, RecordedImage, TurnEvent
+from slm_math.types import Image
 
 MIXED = [record(1, "4"), record(2, "9"), record(3, None), record(4, None, error="broke")]
 
@@ -86,6 +88,21 @@ def test_an_evaluation_without_usable_drafts_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         tasks(evaluations("e", "train", records))
+
+
+def test_drafts_of_problems_with_images_show_them_as_they_were(
+    evaluations: Evaluations, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"pixels")
+    image = RecordedImage(str(file), image_hash(str(file)))
+    blind = record(3, "9", images=(image._replace(blank=True),))
+    path = evaluations("e", "train", [record(1, "4", images=(image,)), record(2, "9"), blind])
+    made = tasks(path)
+    assert [task.problem.images for task in made] == [(Image(str(file)),), ()]
+    file.write_bytes(b"others")
+    with pytest.raises(ValueError, match=r"the image .*a.png of problem p/1 was changed"):
+        tasks(path)
 
 
 def test_an_answer_that_nobody_could_grade_is_no_wrong_draft(evaluations: Evaluations) -> None:

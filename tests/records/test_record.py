@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,7 @@ from slm_math.records.record import (
 from slm_math.types import (
     Draft,
     Generate,
+    Image,
     Note,
     Problem,
     Reply,
@@ -178,3 +181,24 @@ def test_prompt_tokens_are_those_that_a_server_counts_where_there_are_no_ids() -
     trace = Trace(TASK.problem, 0, (turn,), "7")
     [event] = record(grade_trace(TASK, trace)).turns
     assert (event.prompt_tokens, event.tokens) == (9, 4)
+
+
+def test_images_are_kept_by_path_and_hash(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"pixels")
+    url = "data:image/png;base64,AAAA"
+    problem = replace(TASK.problem, images=(Image(str(file)), Image(url), Image("b.png", True)))
+    task = replace(TASK, problem=problem)
+    trace = Trace(problem, 0, (Turn(Generate(user("?", problem.images)), Reply("7")),), "7")
+    made = record(grade_trace(task, trace))
+    assert [image.source for image in made.images] == [str(file), "", str(Path("b.png").resolve())]
+    assert made.images[0].hash == hashlib.sha256(b"pixels").hexdigest()
+    assert [image.blank for image in made.images] == [False, False, True]
+    assert made.turns[0].prompt[0] == ChatMessage("user", "?", made.images)
+    assert b"base64" not in json_line(made)
+    assert from_json(json.loads(json_line(made))) == made
+
+
+def test_a_record_shows_the_choices_of_its_problem() -> None:
+    made = Record("p", 0, problem="How many?", choices=("one", "two"))
+    assert made.statement == "How many?\n(A) one\n(B) two"

@@ -4,10 +4,12 @@ phone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pillow
 from report.chromium import NAMES, Browser, installed
 from report.runs import HOSTILE, note, record, turn, varied, write
 
@@ -168,3 +170,19 @@ def test_a_hundred_at_a_time(browser: Browser, tmp_path: Path) -> None:
         browser.until(f"document.querySelectorAll('.item').length === {left}")
     assert browser.value("document.getElementById('page').textContent") == "page 3 of 3"
     assert browser.value("document.getElementById('after').hidden") is True
+
+
+def test_an_image_is_drawn_when_its_transcript_opens(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "image.png"
+    Pillow.new("RGB", (300, 150), (0, 90, 200)).save(file)
+    image = {"source": str(file), "hash": hashlib.sha256(file.read_bytes()).hexdigest()}
+    write(tmp_path / "out" / "a", [record(i, True, images=[image]) for i in range(2)])
+    report([str(tmp_path / "out")], str(tmp_path / "r.html"))
+    browser.window(320)
+    browser.requests.clear()
+    browser.open(f"file://{tmp_path / 'r.html'}#open=1")
+    browser.until("document.querySelector('.item[open] img')?.complete")
+    assert browser.value("document.querySelector('.item[open] img').naturalWidth") == 256
+    assert browser.value("document.documentElement.scrollWidth") == 320
+    assert all(each.startswith(("file://", "about:", "data:")) for each in browser.requests)
+    assert browser.errors == []

@@ -20,7 +20,7 @@ from slm_math.report import report
 
 ALLOWED = set(
     """html head meta title style body header h1 h2 h3 h4 button p nav a main section figure
-    figcaption b div table
+    figcaption b div table img
     thead tbody tr th td details summary noscript form label select input span script em code pre dl
     dt dd
     svg g path defs use rect text tspan clippath pattern polygon lineargradient

@@ -10,12 +10,17 @@ from report.runs import note, record, run, turn, write
 from slm_math.records.encoding import from_json
 from slm_math.records.record import Record
 from slm_math.report.load import load
+from slm_math.report.thumbnails import Thumbnails
 from slm_math.report.transcript import code, prose, transcript
 from slm_math.report.transcripts import browser, flags, flipped_problems, selected
 
 
 def made(*values: Any, **more: Any) -> Record:
     return from_json(record(*values, **more))
+
+
+def shown(record: Record) -> str:
+    return transcript(record, Thumbnails())
 
 
 def test_flags() -> None:
@@ -60,7 +65,7 @@ def test_informative_samples_are_selected_first() -> None:
 
 def test_page_states_what_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / "a", [record(i, True) for i in range(9)])
-    data = browser(load([str(tmp_path / "a")]).runs, 4)
+    data = browser(load([str(tmp_path / "a")]).runs, 4, Thumbnails())
     assert len(data["entries"]) == 4
     assert data["left_out"] == ["a: 4 of 9"]
 
@@ -72,7 +77,7 @@ def test_continued_prompt_shows_only_new_messages() -> None:
         {"role": "assistant", "content": "FIRST"},
         {"role": "user", "content": "AGAIN"},
     ]
-    text = transcript(made(0, True, first, turn("SECOND") | {"prompt": chat}))
+    text = shown(made(0, True, first, turn("SECOND") | {"prompt": chat}))
     assert "continues the 2 messages above" in text
     assert text.count("What is 2 + 2?") == 1
     assert text.count("FIRST") == 1
@@ -80,8 +85,8 @@ def test_continued_prompt_shows_only_new_messages() -> None:
 
 def test_a_program_that_the_reply_shows_is_folded() -> None:
     reply = "```python\nprint(4)\n```"
-    assert "the program above" in transcript(made(0, True, turn(reply), run()))
-    assert "the program above" not in transcript(made(0, True, turn("none"), run()))
+    assert "the program above" in shown(made(0, True, turn(reply), run()))
+    assert "the program above" not in shown(made(0, True, turn("none"), run()))
 
 
 def test_prose_is_shown_as_written() -> None:
@@ -100,7 +105,7 @@ def test_a_program_is_colored_and_a_long_one_is_not() -> None:
 
 def test_a_verdict_is_shown_with_the_draft_that_it_is_about() -> None:
     draft = {"text": "3 <b>plus</b> 4 is 8", "answer": "8"}
-    html = transcript(made(0, True, turn(), answer_type="verdict", draft=draft))
+    html = shown(made(0, True, turn(), answer_type="verdict", draft=draft))
     assert "draft to judge" in html
     assert "3 &lt;b&gt;plus&lt;/b&gt; 4 is 8" in html
-    assert "draft to judge" not in transcript(made(0, True, turn()))
+    assert "draft to judge" not in shown(made(0, True, turn()))

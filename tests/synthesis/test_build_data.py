@@ -7,7 +7,7 @@ import pytest
 from synthesis.attempts import attempt, build, evaluation, rows_of, turn
 
 from slm_math.cli import run
-from slm_math.records.record import Record
+from slm_math.records.record import Record, RecordedImage
 
 MIXED = [attempt(n, str(3 * n + wrong), sample=wrong) for n in range(2, 14) for wrong in (0, 1)]
 KINDS = ("drafts", "trajectories", "preferences")
@@ -118,6 +118,7 @@ def test_a_manifest_and_a_card_stand_beside_the_rows(tmp_path: Path) -> None:
 
 
 IMAGE = attempt(4, "12", turn("#### 12", "[image: a.png]\nHow many?"))
+BLIND = attempt(4, "12", images=(RecordedImage("a.png", "ab", blank=True),))
 UNDECIDED = attempt(4, "12", reason="timeout")
 VERDICT = attempt(4, "CORRECT", answer_type="verdict", gold="CORRECT")
 BROKEN = attempt(4, None, error="it broke")
@@ -128,6 +129,7 @@ BROKEN = attempt(4, None, error="it broke")
     [
         ("drafts", [], "is empty: it has no records, so there are no attempts"),
         ("drafts", [IMAGE], "problem p/4 shows images, which records do not keep"),
+        ("drafts", [BLIND], "there are no attempts to use (1 attempts of the blind control)"),
         ("drafts", [VERDICT], "holds verdicts on drafts"),
         ("drafts", [attempt(4, "13")], "all 1 attempts are wrong"),
         ("drafts", [attempt(4, "12")], "all 1 attempts are right"),

@@ -1,0 +1,138 @@
+"""The blind control: the same problems with every image replaced by a blank one. What a model still
+answers right, it answers from the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from slm_math.evaluation.compare import Comparison, compare, shown_p
+from slm_math.evaluation.runs import check_grader, read_finished
+from slm_math.images import ImageError, blank_image
+from slm_math.records.eval_folders import BLIND as BLIND
+from slm_math.records.files import differences
+from slm_math.records.record import Record
+from slm_math.types import Image, Task
+
+# in what the identity of a control differs from that of its evaluation
+OWN = ("blank_images", "data", "problems")
+
+
+def arms(
+    tasks: Sequence[Task], blank_images: bool
+) -> dict[str, tuple[Sequence[Task], dict[str, Any]]]:
+    """What is asked, by the end of the name of its folder: the tasks, and with `blank_images` also
+    the blind control; each with what its identity has besides its plan.
+    """
+    control = {BLIND: (blind_tasks(tasks), {"blank_images": True})} if blank_images else {}
+    return {"": (tasks, {}), **control}
+
+
+def blind_tasks(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks whose problems have images, with blank ones of the same sizes instead.
+
+    Raises ValueError if no problem has an image, or if one cannot be read.
+    """
+    shown = [task for task in tasks if task.problem.images]
+    if not shown:
+        raise ValueError(
+            f"blank_images replaces the images of problems, and none of the {len(tasks)} problems "
+            "has one: remove it"
+        )
+    return list(map(_blind, shown))
+
+
+def _blind(task: Task) -> Task:
+    problem = task.problem
+    try:
+        blank = tuple(Image(blank_image(each.source), blank=True) for each in problem.images)
+    except ImageError as error:
+        raise ValueError(f"problem {problem.id}: {error}") from error
+    return replace(task, problem=replace(problem, images=blank))
+
+
+@dataclass(frozen=True)
+class BlindControl:
+    """A run against its blind control, on the problems with images: `comparison` has the blind run
+    as its baseline, so that its difference is what seeing brings. `textual` problems have no image,
+    and were not asked again.
+    """
+
+    comparison: Comparison
+    textual: int
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Under the names that training logs."""
+        one = self.comparison
+        return {
+            "blind_accuracy": one.accuracy[0],
+            "seeing_accuracy": one.accuracy[1],
+            "seeing_gain": one.difference,
+            "seeing_gain_low": one.low,
+            "seeing_gain_high": one.high,
+            "seeing_gain_p": one.p,
+            "seeing_problems": one.problems,
+        }
+
+    def shown(self) -> str:
+        """In per cent: `60.0 with images, 25.0 blind: +35.0 [20.1, 47.5], p < 0.001, n = 40`."""
+        one = self.comparison
+        blind, seeing = (100 * share for share in one.accuracy)
+        p = shown_p(one.p)
+        return (
+            f"{seeing:.1f} with images, {blind:.1f} blind: {one.shown_difference()}, "
+            f"p {p if p.startswith('<') else f'= {p}'}, n = {one.problems}"
+        ) + (f" (not asked again, as they have no images: {self.textual})" if self.textual else "")
+
+
+def blind_control(seeing: Sequence[Record], blind: Sequence[Record]) -> BlindControl:
+    """A run against its blind control, paired by problem.
+
+    Raises ValueError for runs that are not of the same problems.
+    """
+    asked = {record.id for record in blind}
+    same = [record for record in seeing if record.id in asked]
+    others = {record.id for record in seeing} - asked
+    [comparison] = compare({"blind": blind, "seeing": same})
+    return BlindControl(comparison, len(others))
+
+
+def blind_folder(folder: Path) -> Path:
+    """Where the blind control of an agent's evaluation is written: beside it."""
+    return folder.with_name(folder.name + BLIND)
+
+
+def read_control(folder: Path) -> BlindControl | None:
+    """An agent's evaluation against its blind control; None if there is none.
+
+    Raises ValueError if one of them is unfinished, or if they differ in more than their images.
+    """
+    path = blind_folder(folder)
+    if folder.name.endswith(BLIND) or not (path / "records.jsonl").is_file():
+        return None
+    seeing, blind = read_finished("seeing", folder), read_finished("blind", path)
+    check_grader([seeing, blind])
+    identities = seeing.manifest["identity"], blind.manifest["identity"]
+    changed = [key for key in differences(*identities) if key not in OWN]
+    if changed:
+        raise ValueError(
+            f"{path} is the control of another evaluation ({', '.join(changed)} differ): evaluate "
+            "again with blank_images, or remove it"
+        )
+    return blind_control(seeing.records, blind.records)
+
+
+def control_lines(folders: Mapping[str, Path]) -> Iterable[str]:
+    """A line for every evaluation that has a blind control, by the name of its agent."""
+    for name, folder in folders.items():
+        try:
+            control = read_control(folder)
+        except ValueError as error:
+            yield f"{name} is not compared with its blind control: {error}"
+        else:
+            if control is not None:
+                yield f"{name}: {control.shown()}"
