@@ -18,6 +18,11 @@ class ImageError(ValueError):
     """An image cannot be read, or a model cannot see it as it is."""
 
 
+def check_image(source: str) -> tuple[int, int]:
+    """(width, height) in pixels. Raises ImageError for an image that cannot be seen."""
+    return open_image(source).size
+
+
 def open_image(source: str) -> Any:
     """The image as an RGB PIL image.
 

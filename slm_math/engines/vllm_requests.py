@@ -99,8 +99,8 @@ def check_request(request: Request, mask_size: int = 0) -> None:
 
 def prepare(chat: ChatFormat, request: Request, limit: int) -> Pending:
     """A request with its prompt. Raises ContextFull if the context (`limit` tokens) has no room."""
-    prompt, digest, budget = fit_prompt(chat, request, limit)
-    return Pending(request, prompt, digest, budget)
+    fitted = fit_prompt(chat, request, limit)
+    return Pending(request, fitted.ids, fitted.digest, fitted.budget)
 
 
 def sampling_fields(

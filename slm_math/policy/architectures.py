@@ -15,11 +15,13 @@ from torch import Tensor
 from slm_math.policy.caches import new_cache
 from slm_math.policy.forward import (
     Inputs,
+    barred,
     cache_argument,
     hidden_states,
     language_head,
     next_logits,
 )
+from slm_math.policy.sight import has_eyes
 
 INSTEAD = "take a causal decoder such as those of docs/models.md"
 CLOSE = 1e-2  # nats; rounding in 32 bits explains a hundredth of it, a wrong scale far more
@@ -40,11 +42,11 @@ def refusal(config: Any) -> str | None:
 
     if config.is_encoder_decoder:
         return "is an encoder-decoder, and this project takes one sequence that goes on"
-    if type(config) not in CAUSAL:
+    if type(config) not in CAUSAL and not has_eyes(config):
         return "has no causal language model in transformers"
     if type(config) in MASKED and not getattr(config, "is_decoder", False):
         return "reads text in both directions and cannot go on with it"
-    architecture: Any = CAUSAL[type(config)]
+    architecture = architecture_of(config)
     state = "keeps what it has read in a form of its own, from which rows cannot be taken"
     if cache_argument(architecture) is None or hasattr(architecture, "_setup_cache"):
         return state
@@ -55,10 +57,16 @@ def own_attention(config: Any, attention: str) -> str:
     """The attention implementation that a model is loaded with: eager in place of sdpa, which is
     the default, if its architecture has none.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL
+    supported = architecture_of(config)._supports_sdpa
+    return "eager" if attention == "sdpa" and not supported else attention
 
-    architecture: Any = CAUSAL[type(config)]
-    return "eager" if attention == "sdpa" and not architecture._supports_sdpa else attention
+
+def architecture_of(config: Any) -> Any:
+    """The class of a model with this config, which `refusal` must not refuse."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING as SEEING
+
+    return (SEEING if has_eyes(config) else CAUSAL)[type(config)]
 
 
 @torch.no_grad()
@@ -98,7 +106,7 @@ def _differences(model: Any) -> dict[str, float] | None:
     the model computes no numbers at all.
     """
     rows = _sequences(model)
-    plain = [model(input_ids=row[None]).logits[0] for row in rows]
+    plain = [barred(model, model(input_ids=row[None]).logits[0]) for row in rows]
     if not all(torch.isfinite(logits.log_softmax(-1)).all() for logits in plain):
         return None
     gaps = {

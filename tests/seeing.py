@@ -1,0 +1,98 @@
+"""Tiny models with eyes, and drawings for them, that tests share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slm_math.engines.base import EngineError, Request
+from slm_math.engines.transformers import TransformersEngine
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.scratch import Scratch
+from slm_math.policy.sight import Sight
+from slm_math.types import Chat, Generate, Image, Problem, Reply, Sampling, Trace, Turn
+
+SEEING = Scratch(hidden=32, layers=2, ffn=64, vision="qwen2_vl")
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm")
+
+
+def drawing(folder: Path, name: str, size: tuple[int, int], seed: int) -> Image:
+    """An image file of random pixels."""
+    from PIL import Image as Pillow
+
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(256, (size[1], size[0], 3), generator=generator, dtype=torch.uint8)
+    path = folder / f"{name}.png"
+    Pillow.fromarray(pixels.numpy()).save(path)
+    return Image(str(path))
+
+
+def drawings(folder: Path) -> list[Image]:
+    """A square, a long one, a tiny one, a high one."""
+    sizes = [(84, 84), (150, 60), (5, 5), (40, 130)]
+    return [drawing(folder, f"drawing{n}", size, n) for n, size in enumerate(sizes)]
+
+
+def model_of(family: str, factor: float = 4.0) -> tuple[Any, ChatFormat]:
+    """A model whose weights are so large that each image changes what it says."""
+    scratch = replace(SEEING, vision="idefics3" if family == "smolvlm" else family)
+    tokenizer = scratch.tokenizer()
+    model = scratch.model(tokenizer)
+    if family == "smolvlm":
+        model = smol(model, tokenizer)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(factor)
+    return model.eval(), ChatFormat(tokenizer, sight=model.sight)
+
+
+def smol(model: Any, tokenizer: Any) -> Any:
+    """A SmolVLM of the size of an Idefics3, which splits large images into tiles."""
+    from transformers import (
+        SmolVLMConfig,
+        SmolVLMForConditionalGeneration,
+        SmolVLMImageProcessorPil,
+    )
+
+    old = model.config
+    config = SmolVLMConfig(
+        vision_config=old.vision_config.to_dict() | {"model_type": "smolvlm_vision"},
+        text_config=old.text_config.to_dict(),
+        image_token_id=old.image_token_id,
+        scale_factor=old.scale_factor,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    made = SmolVLMForConditionalGeneration(config)
+    processor = SmolVLMImageProcessorPil(
+        size={"longest_edge": 150}, max_image_size={"longest_edge": 84}
+    )
+    made.sight = Sight(config, processor, tokenizer)
+    return made
+
+
+def engine_of(model: Any, chat: ChatFormat, slots: int = 64) -> TransformersEngine:
+    return TransformersEngine(model, chat, slots)
+
+
+def ask(engine: Any, chats: list[Chat], tokens: int = 6, **sampling: Any) -> list[Any]:
+    """The replies to chats, in their order; row n draws its own numbers and ends at its own time."""
+    tickets = [
+        engine.submit(Request(c, Sampling(max_new_tokens=tokens + n % 5, **sampling), key=(n,)))
+        for n, c in enumerate(chats)
+    ]
+    found: dict[int, Reply | EngineError] = {}
+    while engine.busy:
+        found |= dict(engine.poll())
+    return [found[ticket] for ticket in tickets]
+
+
+def trace_of(*turns: tuple[Chat, Reply]) -> Trace:
+    made = tuple(Turn(Generate(chat), reply) for chat, reply in turns)
+    return Trace(Problem("p", ""), 0, made, None)
