@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from slm_math.data.base import Source, Split
 from slm_math.engines.base import EngineError, Request
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.scratch import Scratch
 from slm_math.policy.sight import Sight
-from slm_math.types import Chat, Generate, Image, Problem, Reply, Sampling, Trace, Turn
+from slm_math.types import Chat, Generate, Image, Problem, Reply, Sampling, Task, Trace, Turn
 
 SEEING = Scratch(hidden=32, layers=2, ffn=64, vision="qwen2_vl")
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm")
@@ -26,7 +28,10 @@ def drawing(folder: Path, name: str, size: tuple[int, int], seed: int) -> Image:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(256, (size[1], size[0], 3), generator=generator, dtype=torch.uint8)
     path = folder / f"{name}.png"
-    Pillow.fromarray(pixels.numpy()).save(path)
+    if not path.exists():  # whole at once: other processes read it
+        new = folder / f"{name}.{os.getpid()}.png"
+        Pillow.fromarray(pixels.numpy()).save(new)
+        new.rename(path)
     return Image(str(path))
 
 
@@ -82,7 +87,7 @@ def engine_of(model: Any, chat: ChatFormat, slots: int = 64) -> TransformersEngi
 
 
 def ask(engine: Any, chats: list[Chat], tokens: int = 6, **sampling: Any) -> list[Any]:
-    """The replies to chats, in their order; row n draws its own numbers and ends at its own time."""
+    """The replies to chats, in their order; each draws numbers and ends at a time of its own."""
     tickets = [
         engine.submit(Request(c, Sampling(max_new_tokens=tokens + n % 5, **sampling), key=(n,)))
         for n, c in enumerate(chats)
@@ -96,3 +101,39 @@ def ask(engine: Any, chats: list[Chat], tokens: int = 6, **sampling: Any) -> lis
 def trace_of(*turns: tuple[Chat, Reply]) -> Trace:
     made = tuple(Turn(Generate(chat), reply) for chat, reply in turns)
     return Trace(Problem("p", ""), 0, made, None)
+
+
+class Drawn(Source):
+    """Questions about colors: most show one image, some two or none, and one has a large one.
+
+    Args:
+        folder: where the images are drawn.
+        train: the number of training problems.
+        large: the side of an image of its own, for the last problem; 0 for none.
+    """
+
+    name = "drawn"
+
+    def __init__(self, folder: str, train: int = 8, large: int = 0) -> None:
+        self.folder = Path(folder)
+        self.train = train
+        self.large = large
+
+    def tasks(self, split: Split) -> list[Task]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        count = self.train if split == "train" else 2
+        tasks = [self._task(split, n) for n in range(count)]
+        if self.large and split == "train":
+            image = drawing(self.folder, "large", (self.large, self.large), 5)
+            tasks.append(Task(Problem("drawn/train/large", "How much?", images=(image,)), "1", "1"))
+        return tasks
+
+    def _task(self, split: Split, number: int) -> Task:
+        sizes = [(84, 84), (60, 110), (84, 84), (40, 40)]
+        count = (1, 1, 2, 0)[number % 4]
+        images = tuple(
+            drawing(self.folder, f"{split}{number}-{k}", sizes[(number + k) % 4], 10 * number + k)
+            for k in range(count)
+        )
+        problem = Problem(f"drawn/{split}/{number}", f"How much is {number % 3}?", images=images)
+        return Task(problem, str(number), f"It is {number}. #### {number}")

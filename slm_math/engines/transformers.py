@@ -25,8 +25,8 @@ from slm_math.engines.sampling import record_support, sample_tokens, uniforms
 from slm_math.policy.caches import DecodingCache, new_cache
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.forward import next_logits
-from slm_math.policy.sight import Extent
 from slm_math.policy.loading import context_in
+from slm_math.policy.sight import Extent
 from slm_math.types import Image, Reply
 
 

@@ -25,7 +25,7 @@ from slm_math.types import Chat, Image, Part, Reply, Text
 if TYPE_CHECKING:  # it needs torch, and chats do not
     from slm_math.policy.sight import Sight
 
-BLIND = "this problem has images, but the model takes text only (docs/vision.md has models that see)"
+BLIND = "this problem has images, but the model takes text only: docs/vision.md has others"
 _QUESTION, _MARK = {"role": "user", "content": "x"}, "a-b-c"
 
 
@@ -37,9 +37,9 @@ class ChatFormat:
     then repeats of it is left out after the prompt.
 
     `template`: "chatml", "plain" or the path of a Jinja file; by default the tokenizer's own.
-    `variables` are for the template (`enable_thinking`). `sight`: the model's eyes. Raises ValueError if there is no template,
-    if it has no generation prompt or does not use a variable, or if the tokenizer has no
-    end-of-sequence token, or does not encode the end of a turn as one token.
+    `variables` are for the template (`enable_thinking`). `sight`: the model's eyes. Raises
+    ValueError if there is no template, if it has no generation prompt or does not use a variable,
+    or if the tokenizer has no end-of-sequence token, or does not encode the end of a turn as one.
     """
 
     def __init__(
@@ -76,7 +76,8 @@ class ChatFormat:
         check_variables(tokenizer, variables or {}, self._source)
         # templates of some models with eyes write no content that is a mere text
         self._in_parts = False
-        self._in_parts = self.images and _MARK not in self._template([_QUESTION | {"content": _MARK}], False)
+        marked = [_QUESTION | {"content": _MARK}]
+        self._in_parts = self.images and _MARK not in self._template(marked, False)
         self._check_generation_prompt()
         special = self._encoder.special | ({sight.placeholder} if sight else set())
         self._special = sorted(special, key=len, reverse=True)

@@ -18,8 +18,8 @@ from slm_math.policy.adapter_files import (
 )
 from slm_math.policy.adapters import FROZEN, adapter_name, load_adapters
 from slm_math.policy.chat import ChatFormat
-from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.folders import local_folder
+from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import config_of, context_of, load_model, sight_in
 from slm_math.policy.lora import Lora, new_adapters
 from slm_math.policy.role_paths import check_models, has_biases, paths_of

@@ -94,6 +94,7 @@ class Sight:
         self, config: Any, processor: Any, tokenizer: Any, max_pixels: int | None = None
     ) -> None:
         self.view = FAMILIES[config.model_type](config, processor, tokenizer)
+        self.max_pixels = max_pixels
         if max_pixels is not None:
             self.view.limit(max_pixels)
         self.placeholder_id: int = config.image_token_id
@@ -278,7 +279,8 @@ def eyes_of(model: Any) -> list[nn.Module]:
 def named_eyes(model: Any) -> list[tuple[str, nn.Module]]:
     """`eyes_of`, with their names; [] for a model that reads text only."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return [(name, base.get_submodule(name)) for name in names_of_eyes(getattr(base, "config", None))]
+    names = names_of_eyes(getattr(base, "config", None))
+    return [(name, base.get_submodule(name)) for name in names]
 
 
 def names_of_eyes(config: Any) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ class View:
             raise ImageError(f"the model cannot see the image {source[:80]}: {reason}") from None
         return self._prepared(made)
 
-    _options: Mapping[str, Any] = {}
+    _options: ClassVar[Mapping[str, Any]] = {}
 
     def _prepared(self, made: Any) -> tuple[Mapping[str, Tensor], Shape]:
         raise NotImplementedError
@@ -106,7 +106,7 @@ class Grids(View):
             )
         least = min(self.processor.size["shortest_edge"], max_pixels)
         self.processor.size = type(self.processor.size)(
-            **{"shortest_edge": least, "longest_edge": max_pixels}
+            shortest_edge=least, longest_edge=max_pixels
         )
 
     def shape(self, width: int, height: int) -> Shape:
@@ -155,7 +155,7 @@ class Tiles(View):
     """
 
     eyes = ("model.vision_model", "model.connector")
-    _options = {"return_row_col_info": True}
+    _options: ClassVar[Mapping[str, Any]] = {"return_row_col_info": True}
 
     @property
     def _edge(self) -> int:

@@ -115,7 +115,7 @@ def test_each_image_goes_through_the_tower_once_and_samples_share_it(
     seeing: tuple[Any, ChatFormat], images: list[Image]
 ) -> None:
     model, chat = seeing
-    a, b, c, d = images
+    a, b = images[:2]
     chats = [user("Go", [a]), user("Go", [b]), user("No", [a])] * 4
     model.requires_grad_(True)
     with torch.no_grad():  # other weights: nothing is remembered
