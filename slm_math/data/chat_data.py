@@ -91,7 +91,7 @@ class ChatData(SourceData):
                 )
             try:
                 made = [
-                    _row(ids, weights, role, images, chat.sight)
+                    _row(ids, weights, role, images=images, sight=chat.sight)
                     for ids, weights in chat.dialogue(dialogue, self.prompt_weight)
                 ]
             except ValueError as error:

@@ -46,7 +46,7 @@ def fit_prompt(chat: ChatFormat, request: Request, limit: int) -> Fitted:
         raise ContextFull(
             f"the prompt has {length} tokens{shown}, the model's context holds {limit}"
         )
-    return Fitted(tuple(ids), digest, room, images, extent)
+    return Fitted(tuple(ids), digest, budget=room, images=images, extent=extent)
 
 
 def extent_of(chat: ChatFormat, images: Sequence[Image]) -> Extent:

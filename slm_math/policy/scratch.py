@@ -9,14 +9,15 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from slm_math.policy import scratch_vision
+from slm_math.policy.scratch_vision import Eyes
 from slm_math.ranges import check_whole
 
 if TYPE_CHECKING:  # it needs torch, and the settings of a model do not
     from slm_math.policy.sight import Sight
 
-Eyes = Literal["none", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3"]
 SPECIAL = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
@@ -63,8 +64,6 @@ class Scratch:
 
     def sight(self, tokenizer: Any, max_pixels: int | None = None) -> Sight | None:
         """The model's eyes, None if it has none."""
-        from slm_math.policy import scratch_vision
-
         return None if self.vision == "none" else scratch_vision.sight(self, tokenizer, max_pixels)
 
     def model(self, tokenizer: Any, sight: Sight | None = None) -> Any:
@@ -83,8 +82,6 @@ class Scratch:
         from transformers import Qwen2Config, Qwen2ForCausalLM
 
         if self.vision != "none":
-            from slm_math.policy import scratch_vision
-
             return scratch_vision.make(self, tokenizer)
         config = Qwen2Config(
             vocab_size=len(tokenizer),
@@ -115,9 +112,8 @@ def _tokenizer(vocabulary: int, eyes: Eyes) -> Any:
     from transformers import Qwen2Tokenizer
 
     from slm_math.data import arithmetic, shapes
-    from slm_math.policy.scratch_vision import marks, template
 
-    special = (*SPECIAL, *marks(eyes)) if eyes != "none" else SPECIAL
+    special = (*SPECIAL, *scratch_vision.marks(eyes)) if eyes != "none" else SPECIAL
     texts = arithmetic.corpus()
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = Qwen2Tokenizer().backend_tokenizer.normalizer
@@ -139,5 +135,5 @@ def _tokenizer(vocabulary: int, eyes: Eyes) -> Any:
         additional_special_tokens=[token for token in special[1:] if token != "<|end|>"],
         padding_side="left",
     )
-    tokenizer.chat_template = TEMPLATE if eyes == "none" else template(eyes)
+    tokenizer.chat_template = TEMPLATE if eyes == "none" else scratch_vision.template(eyes)
     return tokenizer

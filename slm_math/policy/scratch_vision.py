@@ -5,18 +5,35 @@ an image of 84 x 84 pixels as 9 tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from slm_math.policy.sight import Sight
+if TYPE_CHECKING:  # it needs torch, and the settings of a model do not
+    from slm_math.policy.sight import Sight
 
-if TYPE_CHECKING:
-    from slm_math.policy.scratch import Eyes, Scratch
+Eyes = Literal["none", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3"]
 
 WIDTH, DEPTH, HEADS = 64, 2, 4  # of the tower
 TILE = 84  # pixels of the side of what Idefics3 sees
 LARGEST = 168 * 168  # pixels of an image
 QWEN = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 IDEFICS = ("<image>", "<fake_token_around_image>", "<global-img>")
+
+
+class Sizes(Protocol):
+    """What is asked of a model, see `Scratch`."""
+
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def ffn(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def vision(self) -> Eyes: ...
 
 
 def marks(eyes: Eyes) -> tuple[str, ...]:
@@ -36,7 +53,7 @@ def template(eyes: Eyes) -> str:
     )
 
 
-def make(scratch: Scratch, tokenizer: Any) -> Any:
+def make(scratch: Sizes, tokenizer: Any) -> Any:
     """The model with random weights, whose `sight` is not set."""
     import transformers
 
@@ -44,9 +61,11 @@ def make(scratch: Scratch, tokenizer: Any) -> Any:
     return getattr(transformers, _NAMES[scratch.vision] + "ForConditionalGeneration")(config)
 
 
-def sight(scratch: Scratch, tokenizer: Any, max_pixels: int | None = None) -> Sight:
+def sight(scratch: Sizes, tokenizer: Any, max_pixels: int | None = None) -> Sight:
     """The eyes of a model from `make`."""
     from transformers import Idefics3ImageProcessorPil, Qwen2VLImageProcessorPil
+
+    from slm_math.policy.sight import Sight
 
     config = _config(scratch, tokenizer)
     if scratch.vision == "idefics3":
@@ -69,7 +88,7 @@ _NAMES: Mapping[str, str] = {
 }
 
 
-def _config(scratch: Scratch, tokenizer: Any) -> Any:
+def _config(scratch: Sizes, tokenizer: Any) -> Any:
     import transformers
 
     size = scratch.hidden // scratch.heads

@@ -168,7 +168,7 @@ def test_prompt_without_room_for_its_images_is_context_full(tmp_path: Path) -> N
     a, b, *_ = drawings(tmp_path)
     one, both = ask(engine_of(model, chat), [user("Go", [a]), user("Go", [a, b, a])])
     assert one.token_ids
-    assert "tokens, 22 of them for images, the model's context holds 30" in str(both)
+    assert "tokens, 25 of them for images, the model's context holds 30" in str(both)
 
 
 def test_text_cannot_pose_as_an_image(tmp_path: Path) -> None:
