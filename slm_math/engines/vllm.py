@@ -293,6 +293,8 @@ class VLLMEngine(LocalEngine):
             self.asleep = False
         if not self._core.reset_prefix_cache():
             raise EngineError("vLLM could not reset its prefix cache after the weight update")
+        if self.chat.images:
+            self._core.reset_encoder_cache()  # features of the old weights
         self._core.set_weight_version(str(version))
         self.version = version
         self._verify(self._answer_now)

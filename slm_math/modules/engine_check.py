@@ -4,19 +4,16 @@ log-probabilities.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
-from io import BytesIO
-from math import isqrt
 
 import torch
 
 from slm_math.engines.base import EngineError, Request
 from slm_math.policy.batches import collate
 from slm_math.policy.loaded import LoadedPolicy
+from slm_math.policy.views import drawing
 from slm_math.rollout.rows import trace_rows
 from slm_math.types import Generate, Image, Problem, Reply, Sampling, Trace, Turn, user
 
@@ -27,25 +24,6 @@ SAMPLING = Sampling(temperature=0.7, max_new_tokens=8)
 # tokens, hardly on average
 LARGEST_GAP = {"cpu": 1e-4, "cuda": 1e-2}
 LARGEST_GAP_BF16 = 0.1
-MOST_PIXELS = 1 << 20  # of the image that is asked about
-
-
-@cache
-def drawing(limit: int | None) -> str:
-    """An image of many colors as a data URL: eyes that see other pixels give other answers. If
-    there is a limit of its pixels, it has more, unless that were very many.
-    """
-    from PIL import Image as Pillow
-
-    high = 70 if limit is None or limit > MOST_PIXELS else isqrt(limit)
-    size = (high * 9 // 7, high)
-    drawn, round = (
-        make("L").resize(size) for make in (Pillow.linear_gradient, Pillow.radial_gradient)
-    )
-    turned = drawn.transpose(Pillow.Transpose.ROTATE_180)
-    file = BytesIO()
-    Pillow.merge("RGB", (drawn, turned, round)).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 @dataclass(frozen=True)

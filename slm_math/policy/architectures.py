@@ -21,7 +21,9 @@ from slm_math.policy.forward import (
     language_head,
     next_logits,
 )
-from slm_math.policy.sight import has_eyes
+from slm_math.policy.sight import Sight, has_eyes, sight_of
+from slm_math.policy.views import drawing
+from slm_math.types import Image
 
 INSTEAD = "take a causal decoder such as those of docs/models.md"
 CLOSE = 1e-2  # nats; rounding in 32 bits explains a hundredth of it, a wrong scale far more
@@ -113,6 +115,9 @@ def _differences(model: Any) -> dict[str, float] | None:
         "training": _gap(_as_trained(model, rows), plain),
         "decoding": _gap(_as_decoded(model, rows), [logits[-2:] for logits in plain]),
     }
+    sight = sight_of(model)
+    if sight is not None:
+        gaps["what an image shows"] = _gap(*_as_seen(model, sight, [*rows[0], *rows[1]]))
     return {kind: gap for kind, gap in gaps.items() if not gap <= CLOSE}
 
 
@@ -156,6 +161,27 @@ def _read(model: Any, prompts: list[Tensor], cache: Any) -> Tensor:
     for row, prompt in zip(ids, prompts):
         row[len(row) - len(prompt) :] = prompt
     return next_logits(model, ids, lengths=lengths, cache=cache)
+
+
+def _as_seen(model: Any, sight: Sight, ordinary: list[Tensor]) -> tuple[list[Tensor], ...]:
+    """The logits of a sequence with an image as it is trained, and of its last two tokens as they
+    are decoded; and those of the model's own forward pass.
+    """
+    images = ((Image(drawing()),),)
+    ids = [int(id) for id in ordinary if id not in sight.banned]
+    ids = torch.tensor([[*ids[:3], sight.placeholder_id, *ids[3:]]], device=model.device)
+    seen = sight.seen(ids.tolist(), images)
+    inputs = sight.view.inputs([sight.look(images[0][0])], seen.ids)
+    moved = {name: value.to(model.device) for name, value in inputs.items()}
+    whole = model(input_ids=seen.ids.to(model.device), **moved).logits[0]
+    plain = barred(model, whole)[seen.index[0].to(model.device)]
+    trained = language_head(model)(hidden_states(model, Inputs.of_rows(ids, images))[0])
+    cache = new_cache(model)
+    start = ids[:, :-1].cpu()
+    read = next_logits(model, start, torch.tensor([start.shape[1]]), cache=cache, images=images)
+    lags = torch.tensor([sight.extent(images[0]).lag])
+    then = next_logits(model, ids[:, -1:].cpu(), seen.lengths, cache=cache, lags=lags)
+    return [trained, torch.cat([read, then])], [plain, plain[-2:]]
 
 
 def _gap(logits: list[Tensor], plain: list[Tensor]) -> float:

@@ -63,11 +63,10 @@ def _seeing_states(model: Any, inputs: Inputs) -> Tensor:
     """`hidden_states` of sequences of which some have images."""
     sight, base = _sight(model), inner(model)
     seen = sight.seen(inputs.ids.tolist(), inputs.images)
-    states = base.base_model(
-        input_ids=seen.ids.to(base.device),
+    states = base.get_decoder()(
         position_ids=seen.positions.to(base.device),
-        mm_encoder_outputs={"image": sight.features(base, inputs.images)},
         use_cache=False,
+        **sight.embedded(base, seen.ids.to(base.device), inputs.images),
     ).last_hidden_state
     index = seen.index.to(base.device)[..., None].expand(-1, -1, states.shape[-1])
     return states.gather(1, index)
@@ -126,13 +125,16 @@ def _first_logits(
     mask = (turned >= 0).long()
     turned = turned.clamp(min=0)
     positions = seen.positions.gather(-1, turned.expand_as(seen.positions))
-    options = {
-        "attention_mask": mask.to(base.device),
-        "position_ids": (positions * mask).to(base.device),
-        "mm_encoder_outputs": {"image": sight.features(base, images)},
-    }
     expanded = seen.ids.gather(1, turned) * mask
-    return _last_logits(model, expanded.to(base.device), cache, options)
+    decoder = base.get_decoder()
+    states = decoder(
+        attention_mask=mask.to(base.device),
+        position_ids=(positions * mask).to(base.device),
+        use_cache=True,
+        **sight.embedded(base, expanded.to(base.device), images),
+        **{str(cache_argument(type(decoder))): cache},
+    ).last_hidden_state
+    return language_head(model)(states[:, -1])
 
 
 def _unpadded_logits(model: Any, ids: Tensor, lengths: Tensor, cache: OwnCaches) -> Tensor:

@@ -288,8 +288,8 @@ def load_model(
             "same command again"
         )
     check_weights(path, info)
-    check_finite(path, model.named_parameters())
     model.sight = sight or sight_in(path)
+    check_finite(path, model.named_parameters())
     # other kinds of attention need a GPU, and rounding in fewer bits would hide what is wrong
     if dtype == torch.float32 and attention in ("sdpa", "eager") and not options:
         check_computation(path, model)

@@ -16,7 +16,7 @@ WIDTH, DEPTH, HEADS = 64, 2, 4  # of the tower
 TILE = 84  # pixels of the side of what Idefics3 sees
 LARGEST = 168 * 168  # pixels of an image
 QWEN = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-IDEFICS = ("<image>", "<fake_token_around_image>", "<global-img>")
+IDEFICS = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
 
 
 class Sizes(Protocol):
@@ -113,7 +113,7 @@ def _config(scratch: Sizes, tokenizer: Any) -> Any:
         "eos_token_id": tokenizer.eos_token_id,
     }
     if scratch.vision == "idefics3":
-        text |= {"model_type": "llama"}
+        text |= {"model_type": "llama", "tie_word_embeddings": True}
         tower = {"num_attention_heads": HEADS, "num_hidden_layers": DEPTH, "hidden_size": WIDTH}
         tower |= {"intermediate_size": 2 * WIDTH, "image_size": TILE, "patch_size": 14}
         ids = {"image_token_id": tokenizer.convert_tokens_to_ids("<image>"), "scale_factor": 2}

@@ -18,7 +18,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
 
 from slm_math.images import ImageError, check_image, image_hash
 from slm_math.policy.views import Grids, Tiles, View
@@ -62,16 +61,6 @@ class Seen:
     positions: Tensor
     lengths: Tensor
     index: Tensor
-
-
-@dataclass
-class Features(ModelOutput):
-    """The features of the images of a batch, in the order of their placeholders, as the forward
-    passes of transformers take them: for the placeholders, and for what some layers add to them.
-    """
-
-    pooler_output: tuple[Tensor, ...] | None = None
-    deepstack_features: tuple[tuple[Tensor, ...], ...] | None = None
 
 
 class Sight:
@@ -173,15 +162,34 @@ class Sight:
 
     # features
 
-    def features(self, model: Any, images: Sequence[Sequence[Image]]) -> Features:
-        """The features of the images of B sequences, with gradients if the model's tower is trained
-        and gradients are wanted.
+    def embedded(
+        self, model: Any, ids: Tensor, images: Sequence[Sequence[Image]]
+    ) -> dict[str, Any]:
+        """Expanded ids (B, W) as the decoder takes them, with what it sees in place of their
+        images: with gradients if the model's tower is trained and gradients are wanted.
+
+        Raises ValueError unless the ids have room for just these images.
+        """
+        where = ids == self.placeholder_id
+        features, *more = self.features(model, images)
+        if len(features) != where.sum():
+            raise ValueError(
+                f"the sequences have {where.sum()} places for images, which need {len(features)}"
+            )
+        embeddings = model.get_input_embeddings()(ids)
+        taken = embeddings.masked_scatter(where[..., None], features.to(embeddings.dtype))
+        options: dict[str, Any] = {"inputs_embeds": taken}
+        if more:  # what the first layers add to these places
+            options |= {"visual_pos_masks": where, "deepstack_visual_embeds": more}
+        return options
+
+    def features(self, model: Any, images: Sequence[Sequence[Image]]) -> list[Tensor]:
+        """What a decoder takes for the images of B sequences, in the order of their placeholders:
+        (N, H) for their N positions, and as much again for each of the layers that add some.
         """
         every = [(image_hash(image.source), image) for own in images for image in own]
-        order = [hashed for hashed, _ in every]
         found = self._known(model, dict(every))
-        columns = list(zip(*(found[hashed] for hashed in order)))
-        return Features(columns[0], tuple(columns[1:]))
+        return [torch.cat(layer) for layer in zip(*(found[hashed] for hashed, _ in every))]
 
     def _known(self, model: Any, images: Mapping[str, Image]) -> dict[str, tuple[Tensor, ...]]:
         tower = eyes_of(model)

@@ -4,7 +4,10 @@ SmolVLM), as token ids, positions, and the input of their towers.
 
 from __future__ import annotations
 
+import base64
+import functools
 import inspect
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -17,6 +20,7 @@ from torch import Tensor
 from slm_math.images import ImageError, open_image
 
 Shape = tuple[int, int]  # rows and columns
+MOST_PIXELS = 1 << 20  # of `drawing`
 
 
 class View:
@@ -81,6 +85,10 @@ class View:
         """The features of images, from one pass of the tower: for each a tuple of (n, H)."""
         raise NotImplementedError
 
+    def inputs(self, images: Sequence[Mapping[str, Tensor]], ids: Tensor) -> dict[str, Tensor]:
+        """What the model's own forward pass takes beside expanded ids (1, W)."""
+        raise NotImplementedError
+
     def save(self, folder: Path) -> None:
         self.processor.save_pretrained(folder)
 
@@ -137,6 +145,10 @@ class Grids(View):
         _, high, wide = made["image_grid_thw"][0].tolist()
         merge = self.processor.merge_size
         return dict(made), (high // merge, wide // merge)
+
+    def inputs(self, images: Sequence[Mapping[str, Tensor]], ids: Tensor) -> dict[str, Tensor]:
+        joined = {name: torch.cat([image[name] for image in images]) for name in images[0]}
+        return joined | {"mm_token_type_ids": (ids == self.config.image_token_id).int()}
 
     def encode(self, model: Any, images: Sequence[Mapping[str, Tensor]]) -> list[Any]:
         made = model.get_image_features(
@@ -210,6 +222,9 @@ class Tiles(View):
         shape = int(made["rows"][0][0]), int(made["cols"][0][0])
         return {"pixel_values": made["pixel_values"][0]}, shape
 
+    def inputs(self, images: Sequence[Mapping[str, Tensor]], ids: Tensor) -> dict[str, Tensor]:
+        return {"pixel_values": torch.cat([image["pixel_values"] for image in images])[None]}
+
     def encode(self, model: Any, images: Sequence[Mapping[str, Tensor]]) -> list[Any]:
         tiles = [image["pixel_values"] for image in images]
         pixels = torch.cat(tiles)[None].to(model.device)
@@ -226,3 +241,21 @@ class Tiles(View):
         }
         file = folder / "processor_config.json"
         file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+@functools.cache
+def drawing(limit: int | None = None) -> str:
+    """An image of many colors as a data URL, to compare how it is seen: eyes that see other pixels
+    give other answers. If there is a limit of its pixels, it has more, unless that were very many.
+    """
+    from PIL import Image as Pillow
+
+    high = 70 if limit is None or limit > MOST_PIXELS else math.isqrt(limit)
+    size = (high * 9 // 7, high)
+    drawn, rings = (
+        make("L").resize(size) for make in (Pillow.linear_gradient, Pillow.radial_gradient)
+    )
+    turned = drawn.transpose(Pillow.Transpose.ROTATE_180)
+    file = io.BytesIO()
+    Pillow.merge("RGB", (drawn, turned, rings)).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -76,20 +76,12 @@ def test_plain_forward_pass_of_transformers_computes_the_same(
     [reply] = ask(engine_of(model, chat), [own])
     [row] = rows_of([own], [reply])
     seen = chat.sight.seen([row.ids], [row.images])
-    looks = [chat.sight.look(image) for image in row.images]
-    inputs: dict[str, Any] = {"input_ids": seen.ids}
-    if "image_grid_thw" in looks[0]:
-        kinds = (seen.ids == chat.sight.placeholder_id).int()
-        inputs |= {name: torch.cat([look[name] for look in looks]) for name in looks[0]}
-        positions, _ = model.model.get_rope_index(
-            seen.ids, mm_token_type_ids=kinds, image_grid_thw=inputs["image_grid_thw"]
-        )
+    inputs = chat.sight.view.inputs([chat.sight.look(i) for i in row.images], seen.ids)
+    if "image_grid_thw" in inputs:
+        positions, _ = model.model.get_rope_index(seen.ids, **inputs)
         assert torch.equal(positions, seen.positions)
-        inputs |= {"mm_token_type_ids": kinds}
-    else:
-        inputs["pixel_values"] = torch.cat([look["pixel_values"] for look in looks])[None]
     with torch.no_grad():
-        logits = model(**inputs).logits[0]
+        logits = model(input_ids=seen.ids, **inputs).logits[0]
     logits[:, list(chat.sight.banned)] = -torch.inf
     logps = logits.log_softmax(-1)
     start = len(seen.ids[0]) - len(reply.token_ids)
