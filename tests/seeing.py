@@ -137,3 +137,27 @@ class Drawn(Source):
         )
         problem = Problem(f"drawn/{split}/{number}", f"How much is {number % 3}?", images=images)
         return Task(problem, str(number), f"It is {number}. #### {number}")
+
+
+class Colors(Source):
+    """Which of four colors a square is; nothing but the image says it."""
+
+    name = "colors"
+    colors = ((220, 40, 40), (40, 200, 60), (40, 60, 220), (230, 220, 40))
+
+    def __init__(self, folder: str, train: int = 64) -> None:
+        self.folder = Path(folder)
+        self.train = train
+
+    def tasks(self, split: Split) -> list[Task]:
+        from PIL import Image as Pillow
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tasks = []
+        for n in range(self.train if split == "train" else 16):
+            path = self.folder / f"{split}{n}.png"
+            shade = tuple((part + 7 * n) % 20 + part - 10 for part in self.colors[n % 4])
+            Pillow.new("RGB", (84, 84), shade).save(path)
+            problem = Problem(f"colors/{split}/{n}", "Which color?", images=(Image(str(path)),))
+            tasks.append(Task(problem, str(n % 4), f"#### {n % 4}"))
+        return tasks

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from seeing import SEEING, Drawn
+from seeing import SEEING, Colors, Drawn, ask
 from tiny import SCRATCH, grpo, sft, trainer, watch_gradients, weights
 
 from slm_math.agents import Agent
 from slm_math.data.chat_data import ChatData
 from slm_math.data.problem_data import ProblemData
 from slm_math.losses.objective import Objective
+from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
+from slm_math.prompts import Prompt
 from slm_math.rollout.rows import training_rows
 from slm_math.types import Generate, Image, Problem, Task, Workflow, user
 
@@ -200,3 +202,18 @@ def test_model_with_eyes_is_trained_on_text_as_before(tmp_path: Path) -> None:
     trainer(tmp_path, limit_train_batches=1).fit(module, arithmetic())
     assert module.chat.sight.encoded == 0
     assert torch.isfinite(module.trainer.callback_metrics["train/loss"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("eyes", ["qwen2_vl", "qwen3_vl", "idefics3"])
+def test_what_only_images_say_is_learned(eyes: Any, tmp_path: Path) -> None:
+    policy = Policy(scratch=replace(SEEING, vision=eyes, hidden=64), vision="trained")
+    module = sft(policy, optim=Optim(lr=3e-3, warmup=0))
+    source = Colors(str(tmp_path / "colors"))
+    run = trainer(tmp_path, max_epochs=12)
+    run.fit(module, ChatData(source, batch_size=16, prompt="solve_plain", seed=0))
+    tasks = source.tasks("test")
+    chats = [task.problem.ask(Prompt("solve_plain")) for task in tasks]
+    replies = ask(module.engines()["solver"], chats, temperature=0.0)
+    right = sum(f"#### {task.gold}" in reply.text for task, reply in zip(tasks, replies))
+    assert right >= 15
