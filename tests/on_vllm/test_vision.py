@@ -19,7 +19,7 @@ from slm_math.policy.export import export_policy
 from slm_math.types import user
 
 pytestmark = NEEDS_VLLM
-SCRATCH = replace(SEEING, hidden=128, heads=4, ffn=128, context=256, vision="idefics3")
+SCRATCH = replace(SEEING, hidden=128, heads=4, ffn=128, context=512, vision="idefics3")
 
 
 def trained(policy: Policy, root: Path, servers: Sequence[str], updates: int) -> None:
