@@ -86,8 +86,7 @@ class Policy:
             object.__setattr__(self, "path", checked)
         self._check_adapters()
         check_whole("policy.max_pixels", self.max_pixels, optional=True)
-        if self.scratch is not None or local_folder(self.base) is not None:
-            self._check_eyes(self._has_eyes)
+        self._check_eyes()
         if self.quantize == "nf4":
             if not self.has_adapters:
                 raise ValueError("policy.quantize nf4 trains adapters only: set policy.lora")
@@ -113,20 +112,24 @@ class Policy:
             reason = "policy.path names one for each role" if self.has_adapters else "there is none"
             raise ValueError(f"policy.shared_adapter is one adapter for all roles, and {reason}")
 
-    @property
-    def _has_eyes(self) -> bool:
-        if self.scratch is not None:
-            return self.scratch.vision != "none"
-        return has_eyes(config_of(self.base))
-
-    def _check_eyes(self, there: bool) -> None:
-        """Raises ValueError for options of eyes that the model does not have."""
+    def _check_eyes(self, downloaded: bool = False) -> None:
+        """Raises ValueError for options of eyes that the model does not have, as far as is known
+        before it is `downloaded`.
+        """
         names = {"vision: trained": self.vision == "trained", "max_pixels": self.max_pixels}
-        for name in (name for name, is_set in names.items() if is_set and not there):
+        name = next((name for name, is_set in names.items() if is_set), None)
+        if name is None:
+            return
+        if self.scratch is not None:
+            lacking = "policy.scratch.vision is" if self.scratch.vision == "none" else ""
+        elif downloaded or local_folder(self.base) is not None:
+            lacking = "" if has_eyes(config_of(self.base)) else f"{self.base} has"
+        else:
+            return
+        if lacking:
             raise ValueError(
-                f"policy.{name} is for a model with eyes, and "
-                f"{'policy.scratch.vision is none' if self.scratch else self.base + ' has none'} "
-                "(docs/vision.md has models that see)"
+                f"policy.{name} is for a model with eyes, and {lacking} none (docs/vision.md has "
+                "models that see)"
             )
 
     @property
@@ -203,7 +206,7 @@ class Policy:
         frozen = frozen or {}
         self._check_biases([*roles, *frozen], frozen)
         model = self._base(sight)
-        self._check_eyes(model.sight is not None)
+        self._check_eyes(downloaded=True)
         if self.vision == "frozen":
             for module in eyes_of(model):
                 module.requires_grad_(False)

@@ -92,7 +92,8 @@ class Sight:
         self.encoded = 0  # images that went through a tower
         self._shapes: dict[str, tuple[int, int]] = {}
         self._pixels = _Remembered(PIXELS)
-        self._features: WeakKeyDictionary[nn.Module, _Remembered] = WeakKeyDictionary()
+        # by tower: the state of its weights, and what they made
+        self._features: WeakKeyDictionary[nn.Module, tuple[Any, _Remembered]] = WeakKeyDictionary()
 
     def __deepcopy__(self, memo: Any) -> Sight:
         return self  # copies of a model see alike
@@ -199,17 +200,19 @@ class Sight:
         adapted = any("lora_" in name for module in tower for name, _ in module.named_parameters())
         if wanted or adapted:
             return dict(zip(images, self._encoded(model, list(images.values()))))
-        kept = self._features.setdefault(tower[0], _Remembered(FEATURES))
         kind = model.device.type
         precise = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         # every change of a weight in place counts its version up
         state = (sum(p._version for p in weights), model.device, precise)
-        known = {hashed: kept.get((hashed, state)) for hashed in images}
+        if self._features.get(tower[0], (None,))[0] != state:
+            self._features[tower[0]] = state, _Remembered(FEATURES)
+        kept = self._features[tower[0]][1]
+        known = {hashed: kept.get(hashed) for hashed in images}
         new = [hashed for hashed, value in known.items() if value is None]
         with torch.no_grad():
             made = self._encoded(model, [images[hashed] for hashed in new])
         for hashed, value in zip(new, made):
-            kept.put((hashed, state), value, sum(t.numel() * t.element_size() for t in value))
+            kept.put(hashed, value, sum(t.numel() * t.element_size() for t in value))
             known[hashed] = value
         return {hashed: value for hashed, value in known.items() if value is not None}
 
