@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from slm_math.data.base import Source, Split
+from slm_math.data.base import SPLITS, Source, Split
 from slm_math.engines.base import EngineError, Request
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.policy.chat import ChatFormat
@@ -131,8 +131,9 @@ class Drawn(Source):
     def _task(self, split: Split, number: int) -> Task:
         sizes = [(84, 84), (60, 110), (84, 84), (40, 40)]
         count = (1, 1, 2, 0)[number % 4]
+        start = 1000 * SPLITS.index(split) + 10 * number  # of the random pixels
         images = tuple(
-            drawing(self.folder, f"{split}{number}-{k}", sizes[(number + k) % 4], 10 * number + k)
+            drawing(self.folder, f"{split}{number}-{k}", sizes[(number + k) % 4], start + k)
             for k in range(count)
         )
         problem = Problem(f"drawn/{split}/{number}", f"How much is {number % 3}?", images=images)

@@ -66,10 +66,11 @@ def test_in_process(tmp_path: Path) -> None:
 def test_served(script: Any, tmp_path: Path) -> None:
     policy = Policy(scratch=SCRATCH, vision="trained")
     export_policy(policy.load(), policy.chat(), tmp_path / "model")
-    running = script.servers.started(tmp_path / "model", "file", 1, tmp_path)
+    server = script.servers.ServerProcess(tmp_path / "model", "file", tmp_path / "log")
     try:
+        server.start()
+        server.wait(500)
         policy = Policy(path=str(tmp_path / "model"), vision="trained")
-        trained(policy, tmp_path, [server.url for server in running], 3)
+        trained(policy, tmp_path, [server.url], 3)
     finally:
-        for server in running:
-            server.kill()
+        server.kill()

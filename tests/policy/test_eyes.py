@@ -13,6 +13,7 @@ from tiny import SCRATCH, model_folder
 
 from slm_math.engines.base import EngineError, Request
 from slm_math.engines.checkpoint import CheckpointEngine
+from slm_math.engines.vllm_requests import BAN, prepare, sampling_fields
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.export import export_policy
@@ -206,6 +207,14 @@ def test_tokens_of_images_have_no_probability_in_engine_and_trainer(tmp_path: Pa
     [(_, reply)] = engine.poll(5)
     support = torch.frombuffer(bytearray(reply.support[0]), dtype=torch.int32).tolist()
     assert not set(support) & set(chat.sight.banned)
+
+
+def test_tokens_of_images_are_banned_in_vllm() -> None:
+    _, chat = model_of("qwen2_vl")
+    request = Request(user("Go"), Sampling(max_new_tokens=4, not_first=("a",)))
+    bias = sampling_fields(prepare(chat, request, 100), chat, ends=[4])[1]["logit_bias"]
+    assert set(bias) == {*chat.sight.banned, *chat.first_ids("a")}
+    assert set(bias.values()) == {BAN}
 
 
 def test_tokenizer_of_models_of_text_is_as_it_was() -> None:
