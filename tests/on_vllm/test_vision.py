@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from on_vllm.checks import NEEDS_VLLM
 from seeing import SEEING, Drawn, ask, drawing, engine_of
 from tiny import grpo, trainer
@@ -18,7 +19,7 @@ from slm_math.policy.config import Policy
 from slm_math.policy.export import export_policy
 from slm_math.types import user
 
-pytestmark = NEEDS_VLLM
+pytestmark = [*NEEDS_VLLM, pytest.mark.timeout(900)]
 SCRATCH = replace(SEEING, hidden=128, heads=4, ffn=128, context=512, vision="idefics3")
 
 
