@@ -11,7 +11,7 @@ from slm_math.data.batches import Batches, Draw, SourceData, empty_batches
 from slm_math.data.rows import Row
 from slm_math.data.tags import pass_rates
 from slm_math.ranges import check_number, check_whole
-from slm_math.types import Chat
+from slm_math.types import Chat, Image
 
 
 class ChatData(SourceData):
@@ -94,13 +94,23 @@ class ChatData(SourceData):
         origins: list[tuple[str, float | None]] = []  # parts and pass rates of the rows
         refused: list[str] = []
         for name, rate, dialogue in self._dialogues(split):
+            parts = [part for message in dialogue for part in message.content]
+            images = tuple(part for part in parts if isinstance(part, Image))
+            if images and chat.sight is None:
+                raise ValueError(
+                    f"{self.source.name}/{split} has images, and the model takes text only: it "
+                    "would learn to answer without seeing them (docs/vision.md has models that see)"
+                )
             try:
-                parts = chat.dialogue(dialogue, self.prompt_weight)
+                made = [
+                    _row(ids, weights, role, images=images, sight=chat.sight)
+                    for ids, weights in chat.dialogue(dialogue, self.prompt_weight)
+                ]
             except ValueError as error:
                 refused.append(f"dialogue {dialogue[0].text[:60] if dialogue else ''!r}: {error}")
             else:
-                rows += [Row(tuple(ids), tuple(weights), role=role) for ids, weights in parts]
-                origins += [(name, rate)] * len(parts)
+                rows += made
+                origins += [(name, rate)] * len(made)
         if refused and not rows:
             raise ValueError(f"{self.source.name}/{split}, {refused[0]}")
         self._report(split, len(refused), "dialogues cannot be learned from", refused[:1])
@@ -113,7 +123,7 @@ class ChatData(SourceData):
                 "with thoughts, or chat_template_kwargs if the template can leave them out)"
             )
         longest, reason = self._longest()
-        fitting = [n for n, row in enumerate(rows) if len(row.ids) <= longest]
+        fitting = [n for n, row in enumerate(rows) if row.width(chat.sight) <= longest]
         what = f"of {len(rows)} rows have more than {longest} tokens ({reason})"
         self._report(split, len(rows) - len(fitting), what)
         if split == "train" and self.limit is not None:
@@ -165,7 +175,9 @@ class ChatData(SourceData):
             print(f"{self.source.name}/{split}: {count} {what} and are left out{first}")
 
     def train_dataloader(self) -> Batches[Row]:
-        length = (lambda row: len(row.ids)) if self.shuffle else None
+        module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
+        sight = module.chat.sight
+        length = (lambda row: row.width(sight)) if self.shuffle else None
         return self._training_batches(
             self.rows["train"], self.rates, shuffle=self.shuffle, length=length
         )
@@ -178,3 +190,18 @@ class ChatData(SourceData):
         return empty_batches()
 
     predict_dataloader = test_dataloader
+
+
+def _row(
+    ids: Sequence[int], weights: Sequence[float], role: str, images: tuple[Image, ...], sight: Any
+) -> Row:
+    """A row of a dialogue with these images. What stands for them is never learned.
+
+    Raises ImageError for an image that cannot be seen.
+    """
+    if not images:
+        return Row(tuple(ids), tuple(weights), role=role)
+    shown = images[: list(ids).count(sight.placeholder_id)]  # a row may end before the dialogue
+    sight.extent(shown)
+    mask = tuple(0.0 if id in sight.banned else w for id, w in zip(ids, weights))
+    return Row(tuple(ids), mask, images=shown, role=role)

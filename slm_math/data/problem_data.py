@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from slm_math.data.base import Source, Split, read_tasks
@@ -54,6 +55,20 @@ class ProblemData(SourceData):
         self._say_about(split)
         if stage == "fit":
             self._share_out([task.problem.tags.get("source", "") for task in self.tasks])
+
+    def leave_out(self, problems: Collection[str], reason: str) -> None:
+        """Trains without some problems, named by their ids, and says how many there are.
+
+        Raises ValueError if no other one is left.
+        """
+        kept = [task for task in self.tasks if task.problem.id not in problems]
+        what = f"{len(self.tasks) - len(kept)} of {len(self.tasks)} problems {reason}"
+        if not kept:
+            raise ValueError(f"{self.source.name}: {what}, and there are no others")
+        self.tasks = kept
+        if self.trainer is None or self.trainer.is_global_zero:
+            print(f"{self.source.name}: {what} and are left out", flush=True)
+        self._share_out([task.problem.tags.get("source", "") for task in kept])
 
     def train_dataloader(self) -> Batches[Task]:
         return self._training_batches(self.tasks, pass_rates(self.tasks))

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 from slm_math.types import Image
+
+
+class Eyes(Protocol):
+    """What rows need to know of how a model sees; `slm_math.policy.sight.Sight` does."""
+
+    def extent(self, images: Sequence[Image]) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -46,3 +54,9 @@ class Row:
     def loss_positions(self) -> tuple[int, ...]:
         """The positions of the loss tokens in the row."""
         return tuple(t for t in range(1, len(self.ids)) if self.mask[t] > 0)
+
+    def width(self, sight: Eyes | None) -> int:
+        """The positions that a network with these eyes reads of the row."""
+        if sight is None or not self.images:
+            return len(self.ids)
+        return len(self.ids) + sight.extent(self.images).extra

@@ -122,7 +122,8 @@ class CheckpointEngine(LocalEngine):
         if self._engines:
             return
         chat = chat_of(self.path, self.template, self.template_kwargs)
-        model = load_model(base_in(paths_of(self.path)[0]), self.dtype)
+        base = base_in(paths_of(self.path)[0])
+        model = load_model(base, self.dtype, sight=chat.sight)
         for name, folder in self.adapters.folders.items():
             model = load_adapters(model, str(folder), [adapter_name(name)]).to(self.dtype)
         model = model.to(self.device).eval()

@@ -29,6 +29,7 @@ def image_urls(chat: Chat) -> list[str]:
 
 
 def _of_source(read: Callable[[str], T], source: str) -> T:
+    """What `read` makes of a source. Raises EngineError if it cannot be read."""
     try:
         return read(source)
     except images.ImageError as error:

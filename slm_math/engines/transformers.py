@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from slm_math.engines.base import (
-    ContextFull,
     EngineError,
     LocalEngine,
     Request,
@@ -24,9 +23,10 @@ from slm_math.engines.base import (
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import record_support, sample_tokens, uniforms
 from slm_math.policy.caches import DecodingCache, new_cache
-from slm_math.policy.chat import ChatFormat, chat_images
+from slm_math.policy.chat import ChatFormat
 from slm_math.policy.forward import next_logits
 from slm_math.policy.loading import context_in
+from slm_math.policy.sight import Extent
 from slm_math.types import Image, Reply
 
 
@@ -39,6 +39,7 @@ class _Decoding:
     prompt: tuple[int, ...]
     digest: str  # of the prompt's text and images
     images: tuple[Image, ...]
+    extent: Extent  # of the images
     uniform: Any
     budget: int  # the most tokens that may be sampled
     restricted: bool  # whether top-p, top-k or min-p restricts the support
@@ -50,7 +51,8 @@ class _Decoding:
 
     @property
     def length(self) -> int:
-        return len(self.prompt) + len(self.tokens)
+        """The positions that prompt and reply take in the cache."""
+        return len(self.prompt) + self.extent.extra + len(self.tokens)
 
     @property
     def prompt_key(self) -> tuple[tuple[int, ...], tuple[Image, ...]]:
@@ -171,19 +173,20 @@ class TransformersEngine(LocalEngine):
             sampling = request.sampling
             limit = context_in(self.model.config) or 1 << 30
             try:
-                prompt, digest, budget = fit_prompt(self.chat, request, limit)
-            except ContextFull as error:
+                fitted = fit_prompt(self.chat, request, limit)
+            except EngineError as error:
                 rejected.append((ticket, error))
                 continue
             rows.append(
                 _Decoding(
                     ticket=ticket,
                     request=request,
-                    prompt=prompt,
-                    digest=digest,
-                    images=chat_images(request.chat),
-                    uniform=uniforms(request.key, budget),
-                    budget=budget,
+                    prompt=fitted.ids,
+                    digest=fitted.digest,
+                    images=fitted.images,
+                    extent=fitted.extent,
+                    uniform=uniforms(request.key, fitted.budget),
+                    budget=fitted.budget,
                     restricted=sampling.restricts_support and sampling.temperature > 0,
                 )
             )
@@ -223,7 +226,10 @@ class TransformersEngine(LocalEngine):
         assert self._cache is not None
         ids = torch.tensor([[row.tokens[-1]] for row in self._rows])
         lengths = torch.tensor([row.length for row in self._rows])
-        logits = self._forward(ids, lengths, self._cache)
+        lags = None
+        if self.chat.sight is not None:
+            lags = torch.tensor([row.extent.lag for row in self._rows])
+        logits = self._forward(ids, lengths, self._cache, lags=lags)
         alive = [i for i, row in enumerate(self._rows) if not row.finish]
         if len(alive) < len(self._rows):
             logits = logits[alive]
@@ -237,9 +243,10 @@ class TransformersEngine(LocalEngine):
         lengths: Tensor,
         cache: DecodingCache,
         images: tuple[tuple[Image, ...], ...] = (),
+        lags: Tensor | None = None,
     ) -> Tensor:
         """The logits (B, V) after the last tokens, see `next_logits`."""
-        logits = next_logits(self.model, ids, lengths=lengths, cache=cache, images=images)
+        logits = next_logits(self.model, ids, lengths, cache, images=images, lags=lags)
         self.heartbeat()
         return logits
 

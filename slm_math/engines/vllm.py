@@ -252,8 +252,8 @@ class VLLMEngine(LocalEngine):
         base = base_in(self._paths[0])
         config, generation = configs_of(base)
         self.ends = self.ends or self.chat.ends(config, generation)
-        # the trainer does not score images yet
-        self.chat.images = hasattr(config, "vision_config") and not self._receives_weights
+        if not self._receives_weights:  # also for models that only vLLM shows images to
+            self.chat.images = hasattr(config, "vision_config")
         self.adapters = Loras.of(self.path)
         options = self._options(config, base) | self._policy_options
         self._core = start(options, self._receives_weights)
@@ -293,6 +293,8 @@ class VLLMEngine(LocalEngine):
             self.asleep = False
         if not self._core.reset_prefix_cache():
             raise EngineError("vLLM could not reset its prefix cache after the weight update")
+        if self.chat.images:
+            self._core.reset_encoder_cache()  # features of the old weights
         self._core.set_weight_version(str(version))
         self.version = version
         self._verify(self._answer_now)

@@ -157,6 +157,7 @@ class VLLMServer:
         address: str | None,
         dtype: str,
         single_trainer: bool = True,
+        images: bool = False,
     ) -> None:
         """Sends weights and adapters.
 
@@ -167,6 +168,7 @@ class VLLMServer:
             address: this machine's address for NCCL, None to detect it.
             dtype: of the weights in transit.
             single_trainer: whether this is the only training process.
+            images: whether the model sees, and vLLM remembers features of images.
         """
         self.weights = weights
         has_tensors = next(iter(weights.tensors()), None) is not None
@@ -190,6 +192,8 @@ class VLLMServer:
                 raise EngineError(
                     f"{self.url} could not reset its prefix cache after the weight update"
                 )
+            if images:
+                self.ask("POST", "/reset_encoder_cache")
         finally:
             if (
                 not self._update_open

@@ -99,8 +99,8 @@ def check_request(request: Request, mask_size: int = 0) -> None:
 
 def prepare(chat: ChatFormat, request: Request, limit: int) -> Pending:
     """A request with its prompt. Raises ContextFull if the context (`limit` tokens) has no room."""
-    prompt, digest, budget = fit_prompt(chat, request, limit)
-    return Pending(request, prompt, digest, budget)
+    fitted = fit_prompt(chat, request, limit)
+    return Pending(request, fitted.ids, fitted.digest, fitted.budget)
 
 
 def sampling_fields(
@@ -117,12 +117,13 @@ def sampling_fields(
     """
     request, sampling = pending.request, pending.request.sampling
     ids, budget, key = list(pending.prompt), pending.budget, request.key
-    bias: dict[int, float] | None = None
+    never = chat.sight.banned if chat.sight is not None else ()
+    bias = dict.fromkeys(never, BAN)
     if pending.first is not None:
         ids = [*ids, *pending.first.tokens]
         budget, key = budget - 1, (*key, "after the first")
     elif pending.bans_first:
-        bias = {id: BAN for text in sampling.not_first for id in chat.first_ids(text)}
+        bias |= {id: BAN for text in sampling.not_first for id in chat.first_ids(text)}
         budget = 1
     seeded = seed and bool(key) and sampling.temperature > 0
     greedy = sampling.temperature == 0
@@ -138,7 +139,7 @@ def sampling_fields(
         "detokenize": bool(sampling.stop),  # vLLM needs the text for stop strings only
         "logprobs": 0,  # 0: of the sampled token only
         "seed": seed_of(key) if seeded else None,
-        "logit_bias": bias,
+        "logit_bias": bias or None,
     }
 
 

@@ -305,6 +305,7 @@ class VLLMServers(Fleet):
                 address=self.address,
                 dtype=self.dtype,
                 single_trainer=self.single_trainer,
+                images=self.chat.images,
             )
             self._verify(partial(self._answer_now, server))
         except ServerUnavailable as error:

@@ -98,6 +98,7 @@ def retie_head(model: nn.Module) -> None:
     """
     for inner in (model, getattr(model, "language_model", None)):
         head, body = getattr(inner, "lm_head", None), getattr(inner, "model", None)
+        body = getattr(body, "text_model", body)  # of models with eyes
         embedding = getattr(body, "embed_tokens", None)
         head = getattr(head, "base_layer", head)  # adapters wrap layers
         embedding = getattr(embedding, "base_layer", embedding)

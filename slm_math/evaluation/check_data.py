@@ -147,13 +147,15 @@ def _measure(model: str | None, max_length: int | None) -> tuple[Callable[[Task]
 
     if model is None:
         return lambda task: len(text(task)), max_length
-    from slm_math.policy.loading import context_of, load_tokenizer
+    from slm_math.policy.loading import context_of, load_tokenizer, sight_in
 
-    tokenizer = load_tokenizer(model)
+    tokenizer, sight = load_tokenizer(model), sight_in(model)
     limits = [limit for limit in (max_length, context_of(model)) if limit is not None]
 
     def tokens(task: Task) -> int:
-        return len(tokenizer(text(task), add_special_tokens=False)["input_ids"])
+        images = task.problem.images
+        seen = sight.extent(images).extra + len(images) if sight is not None else 0
+        return len(tokenizer(text(task), add_special_tokens=False)["input_ids"]) + seen
 
     return tokens, min(limits, default=None)
 

@@ -149,7 +149,7 @@ class PolicyModule(L.LightningModule):
             if reference and self.loaded.reference_model is None:
                 self.policy.keep_reference(self.loaded, self.moves_reference)
             return
-        self.loaded = self.policy.load(self.train_roles, self.frozen)
+        self.loaded = self.policy.load(self.train_roles, self.frozen, self.chat.sight)
         if reference:
             self.policy.keep_reference(self.loaded, self.moves_reference)
         self.model = self.loaded.model  # registers the weights

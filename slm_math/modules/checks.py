@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from slm_math.agents import Agent
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
+from slm_math.images import ImageError
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.objective import Objective
 from slm_math.modules.roles import check_frozen_engines, check_served
-from slm_math.policy.chat import ChatFormat
+from slm_math.policy.chat import ChatFormat, chat_images
 from slm_math.ranges import check_number, check_whole
 from slm_math.rewards import Reward, check
 from slm_math.types import Generate, Task
@@ -107,28 +108,68 @@ def check_roles(
 
 def check_prompts(
     agent: Agent, tasks: Sequence[Task], chat: ChatFormat, context: int | None
-) -> None:
-    """Raises ValueError when the first prompt of a problem leaves no room for a reply in the
-    model's context.
+) -> set[str]:
+    """The ids of the problems whose first prompt leaves no room for a reply in the model's context
+    with its images.
+
+    Raises ValueError when one without images leaves none, for an image that cannot be seen, and
+    when a problem has images that the model or the agent's prompt would not see.
     """
-    for task in tasks if context else ():
+    long: set[str] = set()
+    for task in tasks:
+        images = task.problem.images
+        if not (context or images):
+            continue
         workflow = agent.solve(task.problem)
-        for request in next(workflow, []):
-            # a character is four bytes at most, and a token one at least
-            if (
-                not isinstance(request, Generate)
-                or 4 * len(chat.render(request.chat, request.resume)) < context
-            ):
-                continue
-            length = len(chat.encode(request.chat, request.resume))
-            if length >= context:
-                raise ValueError(
-                    f"problem {task.problem.id} makes a prompt of {length} tokens, and the "
-                    f"model's context holds "
-                    f"{context}: leave it out, shorten the agent's prompt, or take a model with "
-                    f"more context"
-                )
+        requests = [each for each in next(workflow, []) if isinstance(each, Generate)]
         workflow.close()
+        if images:
+            check_seen(task, requests, agent, chat)
+        for request in requests if context else ():
+            length = prompt_length(request, chat, context or 0)
+            if length < (context or 0):
+                continue
+            if chat_images(request.chat):
+                long.add(task.problem.id)
+                continue
+            raise ValueError(
+                f"problem {task.problem.id} makes a prompt of {length} tokens, and the "
+                f"model's context holds "
+                f"{context}: leave it out, shorten the agent's prompt, or take a model with "
+                f"more context"
+            )
+    return long
+
+
+def check_seen(task: Task, requests: Sequence[Generate], agent: Agent, chat: ChatFormat) -> None:
+    """Raises ValueError for a problem with images that its first requests do not show, or that the
+    model would not see.
+    """
+    name = f"problem {task.problem.id}"
+    if chat.sight is None:
+        raise ValueError(
+            f"{name} has images, and the model takes text only: it would be trained without seeing "
+            "them (docs/vision.md has models that see)"
+        )
+    if requests and not any(chat_images(request.chat) for request in requests):
+        raise ValueError(
+            f"{name} has images, which {type(agent).__name__} does not show: make its chat with "
+            "problem.ask(prompt)"
+        )
+    try:
+        chat.sight.extent(task.problem.images)
+    except ImageError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def prompt_length(request: Generate, chat: ChatFormat, context: int) -> int:
+    """The positions of a prompt; 0 for one that is certainly shorter than the context."""
+    images = chat_images(request.chat)
+    # a character is four bytes at most, and a token one at least
+    if not images and 4 * len(chat.render(request.chat, request.resume)) < context:
+        return 0
+    extra = chat.sight.extent(images).extra if chat.sight is not None else 0
+    return len(chat.encode(request.chat, request.resume)) + extra
 
 
 def check_reference(logps: Tensor, reference: Tensor, precision: str) -> None:

@@ -13,8 +13,9 @@ import torch
 from slm_math.engines.base import EngineError, Request
 from slm_math.policy.batches import collate
 from slm_math.policy.loaded import LoadedPolicy
+from slm_math.policy.views import drawing
 from slm_math.rollout.rows import trace_rows
-from slm_math.types import Generate, Problem, Reply, Sampling, Trace, Turn, user
+from slm_math.types import Generate, Image, Problem, Reply, Sampling, Trace, Turn, user
 
 QUESTIONS = ("What is 17 + 25?", "Name a prime number.")
 # the temperature is not 1: a server may leave it out of its log-probabilities
@@ -63,8 +64,10 @@ class EngineCheck:
     @torch.no_grad()
     def _gap(self, answer: Callable[[Request], Reply], role: str) -> float:
         turns = []
-        for number, question in enumerate(QUESTIONS):
-            chat = user(question)
+        chats = [user(question) for question in QUESTIONS]
+        if self.loaded.sight is not None:
+            chats.append(user(QUESTIONS[0], [Image(drawing(self.loaded.sight.max_pixels))]))
+        for number, chat in enumerate(chats):
             request = Request(chat, SAMPLING, key=("check", number), role=role)
             turns.append(Turn(Generate(chat, role), answer(request)))
         trace = Trace(Problem("check", ""), 0, tuple(turns), None)

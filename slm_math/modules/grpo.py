@@ -226,7 +226,7 @@ class GRPOModule(TaughtModule):
         if teacher is not None:  # nobody says anything of some
             averaged = without_signal(rows, averaged, teacher.logprobs, self.rewarded)
         if self.objective.kind == "bnpo":  # averages over micro-batches
-            averaged = micro_batch_groups(rows, averaged, self.tokens_per_batch)
+            averaged = micro_batch_groups(rows, averaged, self.tokens_per_batch, self.chat.sight)
         totals = loss_totals(rows, averaged, reduction, self.learning_roles, device=self.device)
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
         weights = token_weights(rows, averaged, reduction, totals=totals, budgets=budgets)
@@ -242,15 +242,14 @@ class GRPOModule(TaughtModule):
     def updates(
         self, rows: Sequence[Row], signals: Signals
     ) -> tuple[StepMetrics, dict[str, float | None]]:
-        """`passes` optimizer steps over all rows; returns the metrics of tokens, and those of the
-        optimizer.
-        """
+        """`passes` optimizer steps over all rows; returns metrics of tokens and the optimizer."""
         batches = training_batches(
             rows,
             signals,
             needs_all_rows=self.objective.needs_all_rows or self.teaching is not None,
             tokens=self.tokens_per_batch,
             device=self.device,
+            sight=self.chat.sight,
         )
         metrics, norm = StepMetrics(batch_sizes(batch for batch, _ in batches)), None
         if self.teaching and signals.teacher is not None:

@@ -57,10 +57,15 @@ def policy_identity(
     """
     found: dict[str, Any] = {"quantize": policy.quantize}
     if policy.scratch is not None:
-        found |= {f"scratch.{name}": value for name, value in asdict(policy.scratch).items()}
+        settings = asdict(policy.scratch)
+        if settings["vision"] == "none":  # as checkpoints of earlier versions say it
+            del settings["vision"]
+        found |= {f"scratch.{name}": value for name, value in settings.items()}
     elif policy.path is not None:
         found["weights of the base"] = of_files(policy.base, weights_hash(policy.base))
         found["config.json of the base"] = of_files(policy.base, config_hash(policy.base))
+    if loaded.sight is not None:
+        found |= {"vision": policy.vision, "image processor": loaded.sight.settings}
     for role in loaded.adapters:
         start = policy.start_of(role)
         if start is not None:
@@ -98,7 +103,8 @@ def check_identity(
     if saved is None:
         return
     names = [name for name in {**saved, **now} if not _is_ignored(name, purpose)]
-    if purpose != "train" and not any(name.startswith("lora.") for name in names):
+    whole = not any(name.startswith("lora.") for name in names) and now.get("vision") != "frozen"
+    if purpose != "train" and whole:
         if purpose == "evaluate":
             return  # the checkpoint holds all weights
         names = [name for name in names if name != "weights of the base"]

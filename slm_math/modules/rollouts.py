@@ -73,7 +73,12 @@ class RolloutModule(PolicyModule):
         if stage == "fit":  # before a model is loaded
             tasks = getattr(self.trainer.datamodule, "tasks", ())
             check_agents({type(self.agent).__name__: self.agent}, tasks)
-            checks.check_prompts(self.agent, tasks, self.chat, self.policy.context())
+            context = self.policy.context()
+            long = checks.check_prompts(self.agent, tasks, self.chat, context)
+            if long:
+                self.trainer.datamodule.leave_out(
+                    long, f"outgrow the model's context ({context} tokens) with their images"
+                )
         if any(asker.uses_python for asker in (self.agent, *self.rewards)):
             self.sandbox = self.sandbox or Sandbox()
             self.sandbox.start()

@@ -198,6 +198,8 @@ class Serving:
             model = Path(module.policy.base)
         if loaded.adapters:
             options |= lora_options(loaded.model.peft_config[n].r for n in loaded.all_adapters)
+        if module.policy.max_pixels is not None and module.chat.sight is not None:
+            options["mm_processor_kwargs"] = module.chat.sight.settings
         if module.policy.quantize == "nf4":
             options["quantization"] = "bitsandbytes"
         memory, context = self.inference.vllm.memory, self.inference.vllm.context

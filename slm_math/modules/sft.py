@@ -63,10 +63,10 @@ class SFTModule(PolicyModule):
         start = time.perf_counter()
         weight = sum_over_ranks(sum(sum(row.mask[1:]) for row in rows), self.device)
         loss, hits, trained, positions, filled = 0.0, 0.0, 0, 0, 0
-        chunks = micro_batches(rows, self.tokens_per_batch)
+        chunks = micro_batches(rows, self.tokens_per_batch, self.chat.sight)
         for number, chunk in enumerate(chunks):
             self.progress("update", number, len(chunks))
-            part = collate([rows[n] for n in chunk], self.device)
+            part = collate([rows[n] for n in chunk], self.device, self.chat.sight)
             logprobs, _, hit = self.loaded.logprobs(part)
             piece = -(logprobs * part.mask).sum() / max(weight, 1e-9)
             piece.backward()
@@ -75,7 +75,7 @@ class SFTModule(PolicyModule):
             loss += piece.item()
             hits += (hit & whole).sum().item()
             trained += int(whole.sum())
-            positions += part.inputs.ids.numel()
+            positions += part.positions
             filled += part.filled
         norm = self.step_optimizer()
         loss = sum_over_ranks(loss, self.device)
@@ -106,7 +106,7 @@ class SFTModule(PolicyModule):
         if not rows:  # nor may a rank without rows leave out what all ranks add up in the end
             for metric in (self.val_loss, self.val_accuracy):
                 metric.update(torch.zeros(0, device=self.device), 1.0)
-        for chunk in micro_batches(rows, self.tokens_per_batch):
+        for chunk in micro_batches(rows, self.tokens_per_batch, self.chat.sight):
             part = collate([rows[n] for n in chunk], self.device)
             logprobs, _, hit = self.loaded.logprobs(part)
             whole = part.mask >= 1

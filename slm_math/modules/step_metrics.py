@@ -139,7 +139,7 @@ def batch_sizes(batches: Iterable[Batch]) -> dict[str, float]:
     """Positions of the micro-batches, and how many of them are not padding."""
     every = list(batches)
     return {
-        "positions": sum(batch.inputs.ids.numel() for batch in every),
+        "positions": sum(batch.positions for batch in every),
         "filled": sum(batch.filled for batch in every),
     }
 

@@ -5,7 +5,8 @@ Axes: N rows, M loss tokens of all rows, H width of the widest teacher.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from slm_math.data.rows import Row
 from slm_math.engines.settings import Inference
 from slm_math.engines.vllm_scores import PromptScores
 from slm_math.losses.distillation import teacher_advantages, teacher_metrics, token_divergences
+from slm_math.modules.checks import prompt_length
 from slm_math.modules.teacher import Teacher, check_tokens
 from slm_math.policy.adapters import TEACHER
 from slm_math.policy.batches import Batch, token_counts
@@ -23,7 +25,8 @@ from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.forward import language_head
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.loading import DTYPES, load_tokenizer
+from slm_math.policy.loading import DTYPES, config_of, load_tokenizer
+from slm_math.policy.sight import has_eyes
 from slm_math.policy.teacher import LocalTeacher, TeacherScores, load_teacher, own_teacher
 from slm_math.rollout.groups import Rollout
 from slm_math.rollout.signals import Signals
@@ -92,8 +95,25 @@ class Teaching:
                     f"teacher {path} has another chat template: it scores chats in the policy's",
                     flush=True,
                 )
+        self._check_eyes(tasks, paths.values())
         self._check_solutions(tasks)
         self._check_lengths(chat, tasks, agent)
+
+    def _check_eyes(self, tasks: Sequence[Task], paths: Iterable[str]) -> None:
+        shown = next((task.problem.id for task in tasks if task.problem.images), None)
+        if shown is None:
+            return
+        if self.served is not None:
+            raise ValueError(
+                f"problem {shown} has images, and a server scores token ids without them: name "
+                "teacher.path instead of a server"
+            )
+        for path in paths:
+            if not has_eyes(config_of(path)):
+                raise ValueError(
+                    f"problem {shown} has images, and teacher {path} takes text only "
+                    "(docs/vision.md has models that see)"
+                )
 
     def _check_solutions(self, tasks: Sequence[Task]) -> None:
         lacking = [task for task in tasks if not (task.solution or "").strip()]
@@ -118,10 +138,9 @@ class Teaching:
             shown = request.chat
             if self._prompt is not None and task.solution:
                 shown = shown_solution(shown, self._prompt, task.solution)
-            # a character is four bytes at most, and a token one at least
-            if context is None or 4 * len(chat.render(shown, request.resume)) < context:
+            if context is None:
                 continue
-            length = len(chat.encode(shown, request.resume))
+            length = prompt_length(replace(request, chat=shown), chat, context)
             if length >= context:
                 raise ValueError(
                     f"the teacher's prompt for problem {task.problem.id} has {length} tokens, and "
@@ -172,7 +191,7 @@ class Teaching:
             own: Row | None = row if row.role in self.roles else None
             if own is not None and self._prompt is not None:
                 own = with_solution(row, rollouts[row.rollout], chat, self._prompt)
-            found += fitting([own], self.contexts.get(row.role))
+            found += fitting([own], self.contexts.get(row.role), chat.sight)
         return found
 
     def scores(

@@ -111,6 +111,13 @@ def tokenizer_path(path: str) -> str:
     return path if own else base
 
 
+def processor_path(path: str) -> str:
+    """Where an image processor is: with the adapter, or with its base."""
+    folder, base = local_folder(path), base_of(path)
+    own = folder is not None and (folder / "preprocessor_config.json").is_file()
+    return path if base is None or own else base_in(path)
+
+
 def check_adapter(path: str) -> None:
     """Raises ValueError for an adapter that cannot be loaded as it was trained."""
     config = adapter_config(path)

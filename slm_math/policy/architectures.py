@@ -15,11 +15,15 @@ from torch import Tensor
 from slm_math.policy.caches import new_cache
 from slm_math.policy.forward import (
     Inputs,
+    barred,
     cache_argument,
     hidden_states,
     language_head,
     next_logits,
 )
+from slm_math.policy.sight import Sight, has_eyes, sight_of
+from slm_math.policy.views import drawing
+from slm_math.types import Image
 
 INSTEAD = "take a causal decoder such as those of docs/models.md"
 CLOSE = 1e-2  # nats; rounding in 32 bits explains a hundredth of it, a wrong scale far more
@@ -40,11 +44,11 @@ def refusal(config: Any) -> str | None:
 
     if config.is_encoder_decoder:
         return "is an encoder-decoder, and this project takes one sequence that goes on"
-    if type(config) not in CAUSAL:
+    if type(config) not in CAUSAL and not has_eyes(config):
         return "has no causal language model in transformers"
     if type(config) in MASKED and not getattr(config, "is_decoder", False):
         return "reads text in both directions and cannot go on with it"
-    architecture: Any = CAUSAL[type(config)]
+    architecture = architecture_of(config)
     state = "keeps what it has read in a form of its own, from which rows cannot be taken"
     if cache_argument(architecture) is None or hasattr(architecture, "_setup_cache"):
         return state
@@ -55,10 +59,16 @@ def own_attention(config: Any, attention: str) -> str:
     """The attention implementation that a model is loaded with: eager in place of sdpa, which is
     the default, if its architecture has none.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL
+    supported = architecture_of(config)._supports_sdpa
+    return "eager" if attention == "sdpa" and not supported else attention
 
-    architecture: Any = CAUSAL[type(config)]
-    return "eager" if attention == "sdpa" and not architecture._supports_sdpa else attention
+
+def architecture_of(config: Any) -> Any:
+    """The class of a model with this config, which `refusal` must not refuse."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING as SEEING
+
+    return (SEEING if has_eyes(config) else CAUSAL)[type(config)]
 
 
 @torch.no_grad()
@@ -98,13 +108,16 @@ def _differences(model: Any) -> dict[str, float] | None:
     the model computes no numbers at all.
     """
     rows = _sequences(model)
-    plain = [model(input_ids=row[None]).logits[0] for row in rows]
+    plain = [barred(model, model(input_ids=row[None]).logits[0]) for row in rows]
     if not all(torch.isfinite(logits.log_softmax(-1)).all() for logits in plain):
         return None
     gaps = {
         "training": _gap(_as_trained(model, rows), plain),
         "decoding": _gap(_as_decoded(model, rows), [logits[-2:] for logits in plain]),
     }
+    sight = sight_of(model)
+    if sight is not None:
+        gaps["what an image shows"] = _gap(*_as_seen(model, sight, [*rows[0], *rows[1]]))
     return {kind: gap for kind, gap in gaps.items() if not gap <= CLOSE}
 
 
@@ -148,6 +161,27 @@ def _read(model: Any, prompts: list[Tensor], cache: Any) -> Tensor:
     for row, prompt in zip(ids, prompts):
         row[len(row) - len(prompt) :] = prompt
     return next_logits(model, ids, lengths=lengths, cache=cache)
+
+
+def _as_seen(model: Any, sight: Sight, ordinary: list[Tensor]) -> tuple[list[Tensor], ...]:
+    """The logits of a sequence with an image as it is trained, and of its last two tokens as they
+    are decoded; and those of the model's own forward pass.
+    """
+    images = ((Image(drawing()),),)
+    ids = [int(id) for id in ordinary if id not in sight.banned]
+    ids = torch.tensor([[*ids[:3], sight.placeholder_id, *ids[3:]]], device=model.device)
+    seen = sight.seen(ids.tolist(), images)
+    inputs = sight.view.inputs([sight.look(images[0][0])], seen.ids)
+    moved = {name: value.to(model.device) for name, value in inputs.items()}
+    whole = model(input_ids=seen.ids.to(model.device), **moved).logits[0]
+    plain = barred(model, whole)[seen.index[0].to(model.device)]
+    trained = language_head(model)(hidden_states(model, Inputs.of_rows(ids, images))[0])
+    cache = new_cache(model)
+    start = ids[:, :-1].cpu()
+    read = next_logits(model, start, torch.tensor([start.shape[1]]), cache=cache, images=images)
+    lags = torch.tensor([sight.extent(images[0]).lag])
+    then = next_logits(model, ids[:, -1:].cpu(), seen.lengths, cache=cache, lags=lags)
+    return [trained, torch.cat([read, then])], [plain, plain[-2:]]
 
 
 def _gap(logits: list[Tensor], plain: list[Tensor]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slm_math.data.rows import Row
+from slm_math.data.rows import Eyes, Row
 from slm_math.policy.forward import Inputs
 
 
@@ -31,7 +31,8 @@ class Batch:
         temperature: (M,) at which the token was sampled.
         support: which tokens could be sampled (see `token_logprobs`), None if all could.
         role: the role of all rows.
-        filled: the number of positions that are not padding.
+        positions: the number of positions that the network reads.
+        filled: the number of them that are not padding.
     """
 
     inputs: Inputs
@@ -43,14 +44,20 @@ class Batch:
     temperature: Tensor
     support: tuple[Tensor, Tensor] | None
     role: str
+    positions: int
     filled: int
 
 
-def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
-    """A batch on `device` of rows, all of one role. Raises ValueError for several roles."""
+def collate(
+    rows: Sequence[Row], device: torch.device | str = "cpu", sight: Eyes | None = None
+) -> Batch:
+    """A batch on `device` of rows, all of one role, for a model with these eyes. Raises ValueError
+    for several roles.
+    """
     roles = {row.role for row in rows}
     if len(roles) != 1:
         raise ValueError(f"a batch holds rows of one role, got {sorted(roles)}")
+    widths = [row.width(sight) for row in rows]
     width = max(len(row.ids) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     for n, row in enumerate(rows):
@@ -74,7 +81,8 @@ def collate(rows: Sequence[Row], device: torch.device | str = "cpu") -> Batch:
         inputs=Inputs.of_rows(ids.to(device), images=tuple(row.images for row in rows)),
         support=_support(support, device),
         role=roles.pop(),
-        filled=sum(len(row.ids) for row in rows),
+        positions=len(rows) * max(widths),
+        filled=sum(widths),
         **{name: column.to(device) for name, column in columns.items()},
     )
 
@@ -98,18 +106,20 @@ def _support(packed: Sequence[bytes], device: torch.device | str) -> tuple[Tenso
     return starts.to(device), ids.to(device, torch.long)
 
 
-def micro_batches(rows: Sequence[Row], tokens: int) -> list[list[int]]:
-    """Splits rows into micro-batches, given as lists of indices into `rows`.
+def micro_batches(rows: Sequence[Row], tokens: int, sight: Eyes | None = None) -> list[list[int]]:
+    """Splits rows into micro-batches for a model with these eyes, given as lists of indices into
+    `rows`.
 
     A micro-batch holds rows of one role: at most `tokens` positions, padding included, but at least
     one row. Rows of similar length go together, which keeps padding low. The loss of a step does
     not depend on the split.
     """
     batches: list[list[int]] = []
-    for n in sorted(range(len(rows)), key=lambda n: (rows[n].role, len(rows[n].ids))):
+    widths = [row.width(sight) for row in rows]
+    for n in sorted(range(len(rows)), key=lambda n: (rows[n].role, widths[n])):
         batch = batches[-1] if batches else []
         other_role = batch and rows[batch[0]].role != rows[n].role
-        if batch and not other_role and (len(batch) + 1) * len(rows[n].ids) <= tokens:
+        if batch and not other_role and (len(batch) + 1) * widths[n] <= tokens:
             batch.append(n)
         else:
             batches.append([n])

@@ -5,16 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
 from slm_math.answers.thoughts import closed_at_end, opening_of
 from slm_math.policy.dialogue import Frame, Span, Turn, continuation, rows, thought_through
-from slm_math.policy.templates import check_template, check_variables, dated, template_text
+from slm_math.policy.templates import (
+    check_placeholders,
+    check_template,
+    check_variables,
+    dated,
+    in_parts,
+    template_text,
+)
 from slm_math.policy.tokens import Encoder
 from slm_math.types import Chat, Image, Part, Reply, Text
 
+if TYPE_CHECKING:  # it needs torch, and chats do not
+    from slm_math.policy.sight import Sight
+
+BLIND = "this problem has images, but the model takes text only: docs/vision.md has others"
 _QUESTION, _MARK = {"role": "user", "content": "x"}, "a-b-c"
 
 
@@ -26,9 +37,9 @@ class ChatFormat:
     then repeats of it is left out after the prompt.
 
     `template`: "chatml", "plain" or the path of a Jinja file; by default the tokenizer's own.
-    `variables` are for the template (`enable_thinking`). Raises ValueError if there is no template,
-    if it has no generation prompt or does not use a variable, or if the tokenizer has no
-    end-of-sequence token, or does not encode the end of a turn as one token.
+    `variables` are for the template (`enable_thinking`). `sight`: the model's eyes. Raises
+    ValueError if there is no template, if it has no generation prompt or does not use a variable,
+    or if the tokenizer has no end-of-sequence token, or does not encode the end of a turn as one.
     """
 
     def __init__(
@@ -36,14 +47,17 @@ class ChatFormat:
         tokenizer: Any,
         template: str | None = None,
         variables: Mapping[str, Any] | None = None,
+        sight: Sight | None = None,
     ) -> None:
+        self.sight = sight
         self.tokenizer = tokenizer
         self._encoder = Encoder(tokenizer)
         self._name = tokenizer.name_or_path or "this model"
         self._source = (
             f"chat template {template}" if template else f"the chat template of {self._name}"
         )
-        self.images = False  # whether the model reads images; each is one placeholder in the prompt
+        # whether the model reads images; each is one placeholder in the prompt
+        self.images = sight is not None
         if template is not None:
             check_template(template, variables)
             tokenizer.chat_template = template_text(template, self._encoder.beginning())
@@ -60,8 +74,13 @@ class ChatFormat:
         if tokenizer.eos_token_id is None:
             raise ValueError(f"the tokenizer of {self._name} has no end-of-sequence token")
         check_variables(tokenizer, variables or {}, self._source)
+        # templates of some models with eyes write no content that is a mere text
+        self._in_parts = False
+        marked = [_QUESTION | {"content": _MARK}]
+        self._in_parts = self.images and _MARK not in self._template(marked, False)
         self._check_generation_prompt()
-        self._special = sorted(self._encoder.special, key=len, reverse=True)
+        special = self._encoder.special | ({sight.placeholder} if sight else set())
+        self._special = sorted(special, key=len, reverse=True)
         self.end_text, self._frame = self._end_of_turn()
         if self.end_text not in self._special:
             self._special.append(self.end_text)
@@ -110,14 +129,19 @@ class ChatFormat:
         return self.tokenizer.convert_tokens_to_ids(self.end_text)
 
     def _template(self, messages: list[dict[str, Any]], generation: bool) -> str:
+        if self._in_parts:
+            messages = [each | {"content": in_parts(each["content"])} for each in messages]
         try:
-            return self.tokenizer.apply_chat_template(
+            text = self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=generation, **self._options
             )
         except TemplateError as error:  # a mistake in the template, or what it does not accept
             line = getattr(error, "lineno", None)
             where = f"{self._source}, line {line - self._dated}" if line else self._source
             raise ValueError(f"{where}: {error}") from error
+        if self.sight is not None:
+            check_placeholders(messages, text, self.sight.placeholder, self._source)
+        return text
 
     def neutral(self, text: str) -> str:
         """`text` with special tokens broken up: no problem or tool output can end a turn."""
@@ -136,7 +160,7 @@ class ChatFormat:
         text = ""
         for part in parts:
             if isinstance(part, Image):
-                raise ValueError("this problem has images, but the model takes text only")
+                raise ValueError(BLIND)
             own = role == "assistant" and not (isinstance(part, Text) and not part.learn)
             text += self._neutral(part.text, self._encoder.thoughts if own else frozenset())
         return text

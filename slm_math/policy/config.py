@@ -18,14 +18,17 @@ from slm_math.policy.adapter_files import (
 )
 from slm_math.policy.adapters import FROZEN, adapter_name, load_adapters
 from slm_math.policy.chat import ChatFormat
+from slm_math.policy.folders import local_folder
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.loading import context_of, load_model
+from slm_math.policy.loading import config_of, context_of, load_model, sight_in
 from slm_math.policy.lora import Lora, new_adapters
 from slm_math.policy.role_paths import check_models, has_biases, paths_of
 from slm_math.policy.scratch import Scratch
+from slm_math.policy.sight import Sight, eyes_of, has_eyes, names_of_eyes
 from slm_math.policy.targets import names_of
 from slm_math.policy.templates import check_template, template_identity
 from slm_math.policy.tokenizers import load_tokenizers
+from slm_math.ranges import check_whole
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Policy:
         gradient_checkpointing: recompute activations in the backward pass, which saves memory.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
         chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
+        vision: of a model with eyes, whether what makes features of images is trained as the rest
+            is (with `lora` by adapters), or stays as it is.
+        max_pixels: the most pixels of an image, which is scaled down to them; by default the
+            model's own limit.
     """
 
     path: str | dict[str, str] | None = None
@@ -58,6 +65,8 @@ class Policy:
     gradient_checkpointing: bool = False
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    vision: Literal["frozen", "trained"] = "frozen"
+    max_pixels: int | None = None
     at_base: ClassVar[tuple[str, ...]] = ()  # roles of an export at `path` that spoke with its base
 
     def __post_init__(self) -> None:
@@ -76,6 +85,8 @@ class Policy:
                 checked = {role: one for role, one in checked.items() if role not in at_base}
             object.__setattr__(self, "path", checked)
         self._check_adapters()
+        check_whole("policy.max_pixels", self.max_pixels, optional=True)
+        self._check_eyes()
         if self.quantize == "nf4":
             if not self.has_adapters:
                 raise ValueError("policy.quantize nf4 trains adapters only: set policy.lora")
@@ -100,6 +111,26 @@ class Policy:
         if self.shared_adapter and (isinstance(self.path, dict) or not self.has_adapters):
             reason = "policy.path names one for each role" if self.has_adapters else "there is none"
             raise ValueError(f"policy.shared_adapter is one adapter for all roles, and {reason}")
+
+    def _check_eyes(self, downloaded: bool = False) -> None:
+        """Raises ValueError for options of eyes that the model does not have, as far as is known
+        before it is `downloaded`.
+        """
+        names = {"vision: trained": self.vision == "trained", "max_pixels": self.max_pixels}
+        name = next((name for name, is_set in names.items() if is_set), None)
+        if name is None:
+            return
+        if self.scratch is not None:
+            lacking = "policy.scratch.vision is" if self.scratch.vision == "none" else ""
+        elif downloaded or local_folder(self.base) is not None:
+            lacking = "" if has_eyes(config_of(self.base)) else f"{self.base} has"
+        else:
+            return
+        if lacking:
+            raise ValueError(
+                f"policy.{name} is for a model with eyes, and {lacking} none (docs/vision.md has "
+                "models that see)"
+            )
 
     @property
     def adapter(self) -> bool:
@@ -130,6 +161,11 @@ class Policy:
         """Raises ValueError if vLLM cannot sample with the adapters of this policy."""
         if self.lora is not None:
             check_vllm_applies({"target_modules": names_of(self.lora.targets)})
+            if self.vision == "trained":
+                raise ValueError(
+                    "vLLM has no adapters for what makes features of images: set policy.vision "
+                    "frozen, or engine transformers"
+                )
         check_vllm_serves(paths_of(self.path))
 
     def tokenizer(self) -> Any:
@@ -137,8 +173,16 @@ class Policy:
             return self.scratch.tokenizer()
         return load_tokenizers(paths_of(self.path), self.chat_template)
 
+    def sight(self, tokenizer: Any) -> Sight | None:
+        """The model's eyes, None if it has none."""
+        if self.scratch is not None:
+            return self.scratch.sight(tokenizer, self.max_pixels)
+        return sight_in(paths_of(self.path)[0], self.max_pixels)
+
     def chat(self) -> ChatFormat:
-        return ChatFormat(self.tokenizer(), self.chat_template, self.chat_template_kwargs)
+        tokenizer = self.tokenizer()
+        sight = self.sight(tokenizer)
+        return ChatFormat(tokenizer, self.chat_template, self.chat_template_kwargs, sight)
 
     def context(self) -> int | None:
         """The model's context in tokens by its config, None if unknown; loads no weights."""
@@ -147,17 +191,25 @@ class Policy:
         return context_of(self.base)
 
     def load(
-        self, roles: Sequence[str] = ("solver",), frozen: Mapping[str, str] | None = None
+        self,
+        roles: Sequence[str] = ("solver",),
+        frozen: Mapping[str, str] | None = None,
+        sight: Sight | None = None,
     ) -> LoadedPolicy:
         """Loads the model in fp32 (unless quantized), once for all roles.
 
         Args:
             roles: the trained roles; with LoRA each has an adapter, unless they share one.
             frozen: role -> "base" or an adapter folder, for roles that are served and not trained.
+            sight: the model's eyes if it has some, by default new ones.
         """
         frozen = frozen or {}
         self._check_biases([*roles, *frozen], frozen)
-        model = self._base()
+        model = self._base(sight)
+        self._check_eyes(downloaded=True)
+        if self.vision == "frozen":
+            for module in eyes_of(model):
+                module.requires_grad_(False)
         adapters: dict[str, str] = {}
         served: dict[str, str | None] = {}
         if self.has_adapters:
@@ -187,7 +239,11 @@ class Policy:
         (`moves`); otherwise the model without adapters.
         """
         if not loaded.adapters or self._trains_biases:
-            loaded.reference_model = copy.deepcopy(loaded.model).requires_grad_(False).eval()
+            # a tower that stays as it is needs no copy, and its features serve both
+            shared = eyes_of(loaded.model) if self.vision == "frozen" else []
+            memo = {id(module): module for module in shared}
+            loaded.reference_model = copy.deepcopy(loaded.model, memo).requires_grad_(False).eval()
+            loaded.model.train()
         elif self.adapter or moves:
             loaded.copy_adapters()
         else:
@@ -207,9 +263,11 @@ class Policy:
                 f"have for themselves: train one role, or merge it into its base first"
             )
 
-    def _base(self) -> Any:
+    def _base(self, sight: Sight | None) -> Any:
         if self.scratch is not None:
-            return self.scratch.model(self.tokenizer())
+            tokenizer = self.tokenizer()
+            return self.scratch.model(tokenizer, sight or self.sight(tokenizer))
+        sight = sight or sight_in(paths_of(self.path)[0], self.max_pixels)
         options: dict[str, Any] = {}
         if self.quantize == "nf4":
             from transformers import BitsAndBytesConfig
@@ -219,8 +277,9 @@ class Policy:
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=torch.bfloat16,
+                **_whole(config_of(self.base)),
             )
-        return load_model(self.base, torch.float32, self.attention, **options)
+        return load_model(self.base, torch.float32, self.attention, sight, **options)
 
     def _with_adapters(self, model: Any, adapters: Mapping[str, str]) -> Any:
         """The model with the adapters of trained roles, role -> name."""
@@ -237,8 +296,16 @@ class Policy:
         new = names.pop(None)
         if new:  # first, while the model's layers are still plain
             assert self.lora is not None
-            model = new_adapters(model, self.lora, new)
+            model = new_adapters(model, self.lora, new, with_eyes=self.vision == "trained")
         for path, same in names.items():
             assert path is not None
             model = load_adapters(model, path, same, trainable=True)
         return model
+
+
+def _whole(config: Any) -> dict[str, Any]:
+    """What of a model is not quantized, as transformers names it: the eyes, and, as always, the
+    head.
+    """
+    names = names_of_eyes(config)
+    return {"llm_int8_skip_modules": [*names, "lm_head"]} if names else {}

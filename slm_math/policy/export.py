@@ -67,6 +67,8 @@ def export_policy(
             config.eos_token_id = generation.eos_token_id
             config.save_pretrained(part)
         tokenizer.save_pretrained(part)
+        if loaded.sight is not None:
+            loaded.sight.save(part)
         generation.save_pretrained(part)
     if not merge:
         write_roles_at_base(new, [role for role, name in loaded.frozen.items() if name is None])

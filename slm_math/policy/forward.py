@@ -2,6 +2,8 @@
 
 Axes: B sequences, T tokens of the longest, L tokens in the cache and T new ones, M loss tokens, V
 tokens of the vocabulary.
+
+An image is one placeholder among the tokens, and many positions in the network and its cache.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from slm_math.policy.caches import DecodingCache, OwnCaches
+from slm_math.policy.sight import NEVER, Sight, sight_of
 from slm_math.types import Image
 
 
@@ -38,10 +41,6 @@ class Inputs:
     mask: Tensor | None = None
     images: tuple[tuple[Image, ...], ...] = ()
 
-    def __post_init__(self) -> None:
-        if any(self.images):
-            raise ValueError("these sequences have images, but the model takes text only")
-
     @classmethod
     def of_rows(cls, ids: Tensor, images: tuple[tuple[Image, ...], ...] = ()) -> Inputs:
         """Sequences (B, T) padded on the right, where causal attention needs no mask."""
@@ -50,10 +49,35 @@ class Inputs:
 
 
 def hidden_states(model: Any, inputs: Inputs) -> Tensor:
-    """The decoder's last hidden states (B, T, H), for training and scoring."""
+    """The decoder's last hidden states (B, T, H), for training and scoring; those of a placeholder
+    are those of the last position of its image.
+    """
+    if any(inputs.images):
+        return _seeing_states(model, inputs)
     decoder = inner(model).get_decoder()
     options = {"position_ids": inputs.positions, "use_cache": False}
     return decoder(input_ids=inputs.ids, **_accepted(decoder, options)).last_hidden_state
+
+
+def _seeing_states(model: Any, inputs: Inputs) -> Tensor:
+    """`hidden_states` of sequences of which some have images."""
+    sight, base = _sight(model), inner(model)
+    seen = sight.seen(inputs.ids.tolist(), inputs.images)
+    states = base.get_decoder()(
+        position_ids=seen.positions.to(base.device),
+        use_cache=False,
+        **sight.embedded(base, seen.ids.to(base.device), inputs.images),
+    ).last_hidden_state
+    index = seen.index.to(base.device)[..., None].expand(-1, -1, states.shape[-1])
+    return states.gather(1, index)
+
+
+def _sight(model: Any) -> Sight:
+    """The eyes of a model. Raises ValueError for a model without."""
+    sight = sight_of(model)
+    if sight is None:
+        raise ValueError("these sequences have images, but the model takes text only")
+    return sight
 
 
 def next_logits(
@@ -62,32 +86,58 @@ def next_logits(
     lengths: Tensor,
     cache: DecodingCache,
     images: tuple[tuple[Image, ...], ...] = (),
+    lags: Tensor | None = None,
 ) -> Tensor:
     """The logits (B, V) after the last token of each sequence, for decoding.
 
     Args:
         model: the model.
         ids: (B, T) the tokens that the cache does not hold yet, padded on the left.
-        lengths: (B,) the number of tokens of each sequence, those in the cache included.
+        lengths: (B,) the number of tokens of each sequence, and of positions in the cache.
         cache: what is remembered of the earlier tokens; the new ones are added to it.
         images: the images of each sequence if `ids` holds the prompts, otherwise ().
+        lags: (B,) what images before `ids` add to the positions of later tokens (`Extent.lag`);
+            None without such images.
     """
+    if any(images):
+        return _first_logits(model, ids, lengths=lengths, cache=cache, images=images)
     if isinstance(cache, OwnCaches):
-        return _unpadded_logits(model, ids, lengths=lengths, cache=cache, images=images)
-    inputs = _decoding_inputs(
-        model.device, ids, lengths=lengths, before=cache.length, images=images
-    )
+        return _unpadded_logits(model, ids, lengths=lengths, cache=cache)
+    inputs = _decoding_inputs(model.device, ids, lengths=lengths, before=cache.length, lags=lags)
     options = {"attention_mask": inputs.mask, "position_ids": inputs.positions}
     return _last_logits(model, inputs.ids, cache, options)
 
 
-def _unpadded_logits(
+def _first_logits(
     model: Any,
     ids: Tensor,
     lengths: Tensor,
-    cache: OwnCaches,
+    cache: DecodingCache,
     images: tuple[tuple[Image, ...], ...],
 ) -> Tensor:
+    """`next_logits` of prompts of which some have images."""
+    sight, base = _sight(model), inner(model)
+    prompts = [row[ids.shape[1] - n :] for row, n in zip(ids.tolist(), lengths.tolist())]
+    seen = sight.seen(prompts, images)
+    width = seen.ids.shape[1]
+    # padding moves to the left
+    turned = torch.arange(width) - (width - seen.lengths[:, None])
+    mask = (turned >= 0).long()
+    turned = turned.clamp(min=0)
+    positions = seen.positions.gather(-1, turned.expand_as(seen.positions))
+    expanded = seen.ids.gather(1, turned) * mask
+    decoder = base.get_decoder()
+    states = decoder(
+        attention_mask=mask.to(base.device),
+        position_ids=(positions * mask).to(base.device),
+        use_cache=True,
+        **sight.embedded(base, expanded.to(base.device), images),
+        **{str(cache_argument(type(decoder))): cache},
+    ).last_hidden_state
+    return language_head(model)(states[:, -1])
+
+
+def _unpadded_logits(model: Any, ids: Tensor, lengths: Tensor, cache: OwnCaches) -> Tensor:
     """`next_logits` with a forward pass for each group of rows of one length, which need neither
     padding nor mask.
     """
@@ -95,8 +145,7 @@ def _unpadded_logits(
     for rows, own in cache.groups(lengths):
         new = ids[rows][:, -int(lengths[rows[0]]) :]
         positions = lengths[rows][:, None] - new.shape[1] + torch.arange(new.shape[1])
-        of_rows = tuple(images[row] for row in rows) if images else ()
-        inputs = Inputs(new.to(model.device), positions.to(model.device), images=of_rows)
+        inputs = Inputs(new.to(model.device), positions.to(model.device))
         parts.append(_last_logits(model, inputs.ids, own, {"position_ids": inputs.positions}))
         order.append(rows)
     return torch.cat(parts)[torch.cat(order).argsort().to(model.device)]
@@ -107,7 +156,18 @@ def _last_logits(model: Any, ids: Tensor, cache: Any, options: dict[str, Any]) -
     base = inner(model)
     options = options | {"use_cache": True, "logits_to_keep": 1}
     argument = {str(cache_argument(type(base))): cache}
-    return model(input_ids=ids, **_accepted(base, options), **argument).logits[:, -1]
+    return barred(model, model(input_ids=ids, **_accepted(base, options), **argument).logits[:, -1])
+
+
+def barred(model: Any, logits: Tensor) -> Tensor:
+    """logits (..., V), changed in place: without tokens that a model with eyes must never sample.
+
+    Engine and trainer both leave them out, so that they agree on the others' probabilities.
+    """
+    sight = sight_of(model)
+    if sight is not None:
+        logits.index_fill_(-1, torch.tensor(sight.banned, device=logits.device), NEVER)
+    return logits
 
 
 def _decoding_inputs(
@@ -115,23 +175,24 @@ def _decoding_inputs(
     ids: Tensor,
     lengths: Tensor,
     before: int,
-    images: tuple[tuple[Image, ...], ...],
+    lags: Tensor | None,
 ) -> Inputs:
     """The network's inputs for the new tokens of left-padded sequences.
 
-    `before` is the number of positions in the cache.
+    `before` is the number of positions in the cache; see `next_logits` for `lags`.
     """
     width = before + ids.shape[1]
     # (B, L): position in its sequence, negative at padding
     place = torch.arange(width) - (width - lengths[:, None])
     positions = place[:, -ids.shape[1] :].clamp(min=0)
+    if lags is not None:
+        positions = positions + lags[:, None]
     mask = (place >= 0).long()
     whole = bool(mask.all()) and ids.shape[1] == 1
     return Inputs(
         ids=ids.to(device),
         positions=positions.to(device),
         mask=None if whole else mask.to(device),
-        images=images,
     )
 
 
@@ -171,7 +232,8 @@ def language_head(model: Any) -> Any:
     def logits(hidden: Tensor) -> Tensor:
         ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
         with _replaced(decoder, lambda *args, **kwargs: _Given(last_hidden_state=hidden[None])):
-            return base(input_ids=ids, **_accepted(base, {"use_cache": False})).logits[0]
+            given = base(input_ids=ids, **_accepted(base, {"use_cache": False})).logits[0]
+        return barred(base, given)
 
     return logits
 

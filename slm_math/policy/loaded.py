@@ -14,6 +14,7 @@ from slm_math.losses.logprobs import Wanted, token_logprobs
 from slm_math.policy.adapters import COPY, active, adapter_weights, load_adapters, quiet_peft
 from slm_math.policy.batches import Batch
 from slm_math.policy.forward import hidden_states, language_head
+from slm_math.policy.sight import Sight, sight_of
 
 
 @dataclass
@@ -71,6 +72,11 @@ class LoadedPolicy:
     def all_adapters(self) -> list[str]:
         """The names of the adapters that roles speak with, each once."""
         return [*self.trained_adapters, *self.frozen_adapters]
+
+    @property
+    def sight(self) -> Sight | None:
+        """The model's eyes, None if it reads text only."""
+        return sight_of(self.model)
 
     @property
     def size(self) -> int:

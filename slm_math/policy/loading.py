@@ -17,6 +17,7 @@ from slm_math.policy.adapter_files import (
     base_of,
     check_adapter,
     is_folder_name,
+    processor_path,
     tokenizer_path,
 )
 from slm_math.policy.adapters import load_adapters
@@ -33,6 +34,7 @@ from slm_math.policy.complete import (
     no_tokenizer,
 )
 from slm_math.policy.folders import expanded, local_folder, revision_of
+from slm_math.policy.sight import Sight, has_eyes, load_sight
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -226,28 +228,45 @@ def load_tokenizer(path: str) -> Any:
     return tokenizer
 
 
+def sight_in(path: str, max_pixels: int | None = None) -> Sight | None:
+    """The eyes of a model or of an adapter's base, by the files of the adapter if it has some; None
+    if it has none that see here.
+    """
+    config = config_of(path)
+    if not has_eyes(config):
+        return None
+    return load_sight(processor_path(path), config, load_tokenizer(path), max_pixels)
+
+
 def load_model(
-    path: str, dtype: torch.dtype = torch.float32, attention: str = "sdpa", **options: Any
+    path: str,
+    dtype: torch.dtype = torch.float32,
+    attention: str = "sdpa",
+    sight: Sight | None = None,
+    **options: Any,
 ) -> Any:
     """A causal language model in `dtype`, also if the checkpoint has another; `options` go to
-    transformers. An adapter is loaded into its base.
+    transformers. An adapter is loaded into its base. A model with eyes sees by `sight`, by default
+    by the image processor of its files.
 
     Raises ValueError for an architecture that cannot be trained or decoded, and for weights that
     are missing, of another shape or not finite.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     path = check_path(path)
     base = base_of(path)
     if base is not None:
+        loaded = load_model(base, dtype, attention, sight or sight_in(path), **options)
         with _quiet():
-            return load_adapters(load_model(base, dtype, attention, **options), path).to(dtype)
+            return load_adapters(loaded, path).to(dtype)
     config = config_of(path)
     check_architecture(path, config)
     attention = own_attention(config, attention)
+    auto = AutoModelForImageTextToText if has_eyes(config) else AutoModelForCausalLM
     try:
         with _quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = auto.from_pretrained(
                 path,
                 dtype=dtype,
                 attn_implementation=attention,
@@ -269,6 +288,7 @@ def load_model(
             "same command again"
         )
     check_weights(path, info)
+    model.sight = sight or sight_in(path)
     check_finite(path, model.named_parameters())
     # other kinds of attention need a GPU, and rounding in fewer bits would hide what is wrong
     if dtype == torch.float32 and attention in ("sdpa", "eager") and not options:

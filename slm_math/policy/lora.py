@@ -40,15 +40,17 @@ class Lora:
             )
 
 
-def new_adapters(model: Any, lora: Lora, names: Sequence[str]) -> Any:
-    """The model with a new adapter for each name."""
+def new_adapters(model: Any, lora: Lora, names: Sequence[str], with_eyes: bool = False) -> Any:
+    """The model with a new adapter for each name; what makes features of images has none, unless
+    `with_eyes`.
+    """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=target_names(model, lora.targets),
+        target_modules=target_names(model, lora.targets, with_eyes),
         task_type="CAUSAL_LM",
     )
     try:

@@ -41,7 +41,7 @@ def reference_logprobs(
     device = loaded.model.device
     logprobs = torch.zeros(int(token_counts(rows).sum()), device=device)
     sums = torch.zeros(len(rows), device=device)
-    chunks = micro_batches(rows, tokens_per_batch)
+    chunks = micro_batches(rows, tokens_per_batch, loaded.sight)
     for number, chunk in enumerate(chunks, 1):
         batch = collate([rows[n] for n in chunk], device)
         own = loaded.logprobs(batch, reference=True)[0]

@@ -1,5 +1,5 @@
-"""The embedded model: a small Qwen2 with random weights and a tokenizer trained on the embedded
-data, made without downloads.
+"""The embedded model: a small Qwen2 with random weights, or one with eyes, and a tokenizer trained
+on the embedded data, made without downloads.
 """
 
 from __future__ import annotations
@@ -8,9 +8,15 @@ import copy
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
+from slm_math.policy import scratch_vision
+from slm_math.policy.scratch_vision import Eyes
 from slm_math.ranges import check_whole
+
+if TYPE_CHECKING:  # it needs torch, and the settings of a model do not
+    from slm_math.policy.sight import Sight
 
 SPECIAL = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 TEMPLATE = (
@@ -21,7 +27,7 @@ TEMPLATE = (
 
 @dataclass(frozen=True)
 class Scratch:
-    """A Qwen2 with random weights.
+    """A small model with random weights.
 
     Args:
         hidden: width.
@@ -31,6 +37,7 @@ class Scratch:
         vocabulary: the most tokens of the vocabulary, bytes and special tokens included.
         context: the longest sequence in tokens.
         seed: seed of the random weights.
+        vision: none is a Qwen2, which reads text; the others have eyes, and are of these families.
     """
 
     hidden: int = 128
@@ -40,6 +47,7 @@ class Scratch:
     vocabulary: int = 640
     context: int = 512
     seed: int = 0
+    vision: Eyes = "none"
 
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "heads", "ffn", "vocabulary", "context"):
@@ -52,13 +60,29 @@ class Scratch:
 
     def tokenizer(self) -> Any:
         """A copy of the tokenizer, which is trained once per process."""
-        return copy.deepcopy(_tokenizer(self.vocabulary))
+        return copy.deepcopy(_tokenizer(self.vocabulary, self.vision))
 
-    def model(self, tokenizer: Any) -> Any:
-        """The model with random weights, which depend on the seed alone."""
+    def sight(self, tokenizer: Any, max_pixels: int | None = None) -> Sight | None:
+        """The model's eyes, None if it has none."""
+        return None if self.vision == "none" else scratch_vision.sight(self, tokenizer, max_pixels)
+
+    def model(self, tokenizer: Any, sight: Sight | None = None) -> Any:
+        """The model with random weights, which depend on the seed alone. If it has eyes, it sees by
+        `sight`, by default one of its own.
+        """
         import torch
+
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            model = self._made(tokenizer)
+        model.sight = sight or self.sight(tokenizer)
+        return model
+
+    def _made(self, tokenizer: Any) -> Any:
         from transformers import Qwen2Config, Qwen2ForCausalLM
 
+        if self.vision != "none":
+            return scratch_vision.make(self, tokenizer)
         config = Qwen2Config(
             vocab_size=len(tokenizer),
             hidden_size=self.hidden,
@@ -73,14 +97,13 @@ class Scratch:
             eos_token_id=tokenizer.eos_token_id,
             bos_token_id=None,
         )
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            return Qwen2ForCausalLM(config)
+        return Qwen2ForCausalLM(config)
 
 
 @cache
-def _tokenizer(vocabulary: int) -> Any:
-    """Qwen2's byte-level BPE (each digit is a token), trained on the embedded data.
+def _tokenizer(vocabulary: int, eyes: Eyes) -> Any:
+    """Qwen2's byte-level BPE (each digit is a token), trained on the embedded data: for a model
+    with eyes also on the texts about drawings, and with the special tokens around images.
 
     Its class is Qwen2Tokenizer, because transformers loads the tokenizer of every Qwen2 folder with
     that class's rules for splitting text, whatever the folder's files say.
@@ -88,18 +111,20 @@ def _tokenizer(vocabulary: int) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
 
-    from slm_math.data.arithmetic import corpus
+    from slm_math.data import arithmetic, shapes
 
+    special = (*SPECIAL, *scratch_vision.marks(eyes)) if eyes != "none" else SPECIAL
+    texts = arithmetic.corpus()
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = Qwen2Tokenizer().backend_tokenizer.normalizer
     bpe.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=list(SPECIAL),
+        special_tokens=list(special),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bpe.train_from_iterator(corpus(), trainer)
+    bpe.train_from_iterator(chain(texts, shapes.corpus()) if eyes != "none" else texts, trainer)
     trained = json.loads(bpe.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=trained["vocab"],
@@ -107,8 +132,8 @@ def _tokenizer(vocabulary: int) -> Any:
         unk_token="<|pad|>",
         pad_token="<|pad|>",
         eos_token="<|end|>",
-        additional_special_tokens=list(SPECIAL[1:4]),
+        additional_special_tokens=[token for token in special[1:] if token != "<|end|>"],
         padding_side="left",
     )
-    tokenizer.chat_template = TEMPLATE
+    tokenizer.chat_template = TEMPLATE if eyes == "none" else scratch_vision.template(eyes)
     return tokenizer

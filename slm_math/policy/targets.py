@@ -8,6 +8,8 @@ from warnings import warn
 
 from torch import nn
 
+from slm_math.policy.sight import eyes_of, named_eyes
+
 ATTENTION = "attention"
 ALL_LINEAR = "all-linear"
 # layers that peft adapts in no model of these types, whose kernels use their weights directly
@@ -20,13 +22,17 @@ def names_of(targets: str | Sequence[str]) -> list[str]:
     return [targets] if isinstance(targets, str) else list(targets)
 
 
-def target_names(model: Any, targets: str | Sequence[str]) -> str | list[str]:
+def target_names(
+    model: Any, targets: str | Sequence[str], with_eyes: bool = False
+) -> str | list[str]:
     """What peft takes for `targets`: all-linear, or names that match at least one module each.
 
     Args:
         model: the model without adapters.
         targets: "attention" (the linear layers of attention), "all-linear" (all linear layers but
             the language-model head), or names of modules, or the ends of their names.
+        with_eyes: whether layers that make features of images are among them. They often have the
+            same names as those of the decoder.
 
     Raises:
         ValueError: if a name matches nothing, or a module that can have no adapter.
@@ -35,8 +41,8 @@ def target_names(model: Any, targets: str | Sequence[str]) -> str | list[str]:
     if names not in ([ATTENTION], [ALL_LINEAR]):
         for name in names:
             _check(model, name)
-        return names
-    chosen = _linear_layers(model, names[0])
+        return names if with_eyes else _without_eyes(model, names)
+    chosen = _linear_layers(model, names[0], with_eyes)
     if not chosen:
         raise ValueError(
             f"policy.lora.targets {names[0]} matches no layer of {_title(model)}; its linear "
@@ -47,12 +53,30 @@ def target_names(model: Any, targets: str | Sequence[str]) -> str | list[str]:
     return _short(model, chosen)
 
 
-def _linear_layers(model: Any, which: str) -> list[str]:
+def _without_eyes(model: nn.Module, names: list[str]) -> list[str]:
+    """The names, or longer ones where a name is also that of a layer that makes features."""
+    found = [n for n, _ in model.named_modules() if any(_matches(n, name) for name in names)]
+    seeing = {
+        f"{prefix}.{name}" for prefix, eyes in named_eyes(model) for name, _ in eyes.named_modules()
+    }
+    chosen = [name for name in found if name not in seeing]
+    if len(chosen) == len(found):
+        return names
+    if not chosen:
+        raise ValueError(
+            f"policy.lora.targets: {', '.join(names)} make features of images, which are not "
+            "trained: set policy.vision: trained"
+        )
+    return _short(model, chosen)
+
+
+def _linear_layers(model: Any, which: str, with_eyes: bool = False) -> list[str]:
     """The names of the decoder's linear layers, quantized ones included: without the head, and
-    without a vision tower, which sees no picture here.
+    without a vision tower, unless `with_eyes`.
     """
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
-    inside = {id(module) for module in decoder.modules()}
+    parts = [decoder, *eyes_of(model)] if with_eyes else [decoder]
+    inside = {id(module) for part in parts for module in part.modules()}
     left_out = NOT_IN_MAMBA if getattr(model.config, "model_type", "") in MAMBA else ()
     return [
         name

@@ -22,6 +22,7 @@ from slm_math.policy.forward import inner, language_head
 from slm_math.policy.loaded import LoadedPolicy, batch_logprobs, loss_states
 from slm_math.policy.loading import load_model
 from slm_math.policy.role_paths import has_biases, paths_of, same_model
+from slm_math.policy.sight import sight_of
 
 Itself = Literal["now", "reference"]
 
@@ -126,7 +127,8 @@ class LocalTeacher:
         """
         device = self.loaded.model.device
         parts = []
-        chunks = micro_batches(rows, tokens_per_batch)
+        sight = self.loaded.sight if self.model is None else sight_of(self.model)
+        chunks = micro_batches(rows, tokens_per_batch, sight)
         for number, chunk in enumerate(chunks, 1):
             batch = collate([rows[n] for n in chunk], device)
             with self.use(batch.role) as model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -75,6 +75,25 @@ def check_variables(tokenizer: Any, variables: Mapping[str, Any], source: str) -
                 f"chat_template_kwargs: {source} does not use {name}"
                 + (f" (but {near[0]})" if near else "")
             )
+
+
+def in_parts(content: Any) -> list[dict[str, Any]]:
+    """The content of a message as a list of parts, whatever it was."""
+    return content if isinstance(content, list) else [{"type": "text", "text": content}]
+
+
+def check_placeholders(
+    messages: Sequence[Mapping[str, Any]], text: str, placeholder: str, source: str
+) -> None:
+    """Raises ValueError for a template that does not show each image of the messages once: the
+    model would not see what the chat is about.
+    """
+    images = sum(in_parts(each["content"]).count({"type": "image"}) for each in messages)
+    if images and text.count(placeholder) != images:
+        raise ValueError(
+            f"{source} shows {text.count(placeholder)} of {images} images as {placeholder}, so "
+            "that the model would not see all of them: use the template that belongs to the model"
+        )
 
 
 # Templates that print today's date (Llama 3.2, SmolLM3, gpt-oss, ...) print this one, so that a

@@ -7,7 +7,7 @@ from typing import Any
 
 from slm_math.policy.adapter_files import tokenizer_path
 from slm_math.policy.chat import ChatFormat
-from slm_math.policy.loading import load_tokenizer
+from slm_math.policy.loading import load_tokenizer, sight_in
 from slm_math.policy.role_paths import paths_of
 
 # texts that tokenizers with other rules for digits, blanks and signs split otherwise
@@ -73,4 +73,5 @@ def chat_of(
     path: str | Mapping[str, str], template: str | None, kwargs: dict[str, Any] | None
 ) -> ChatFormat:
     """The chat format of a model, or of the models of several roles."""
-    return ChatFormat(load_tokenizers(paths_of(path), template), template, kwargs)
+    paths = paths_of(path)
+    return ChatFormat(load_tokenizers(paths, template), template, kwargs, sight_in(paths[0]))

@@ -14,6 +14,7 @@ from slm_math.policy.adapter_files import check_vllm_applies, rewrite_config
 from slm_math.policy.adapters import adapter_state
 from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
+from slm_math.policy.sight import sight_of
 
 
 def tensors(loaded: LoadedPolicy) -> Iterable[tuple[str, Tensor]]:
@@ -25,10 +26,15 @@ def tensors(loaded: LoadedPolicy) -> Iterable[tuple[str, Tensor]]:
 
 
 def save_config(model: Any, folder: Path) -> None:
-    """Saves the config of a model, which makes `folder` a model folder without weights."""
+    """Saves the config of a model, and the image processor of one with eyes, which makes `folder` a
+    model folder without weights.
+    """
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
+    sight = sight_of(model)
+    if sight is not None:
+        sight.save(folder)
 
 
 def save_adapter(loaded: LoadedPolicy, name: str, folder: Path) -> None:

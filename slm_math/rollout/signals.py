@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from slm_math.data.rows import Row
+from slm_math.data.rows import Eyes, Row
 from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.objective import Objective
 from slm_math.policy.batches import Batch, collate, micro_batches, token_counts, token_indices
@@ -247,6 +247,7 @@ def update_chunks(
     there: Sequence[bool],
     needs_all_rows: bool,
     tokens: int,
+    sight: Eyes | None = None,
 ) -> list[list[int]]:
     """The micro-batches of an update as indices into rows.
 
@@ -257,10 +258,11 @@ def update_chunks(
         needs_all_rows: whether rows whose advantages are all 0 matter beyond their share of the
             averages.
         tokens: positions of a micro-batch, padding included.
+        sight: the policy's eyes, if it has some.
     """
     live = any_by_row(rows, advantages)
     needed = [n for n in range(len(rows)) if there[n] and (live[n] or needs_all_rows)]
-    chunks = micro_batches([rows[n] for n in needed], tokens)
+    chunks = micro_batches([rows[n] for n in needed], tokens, sight)
     return [[needed[place] for place in chunk] for chunk in chunks]
 
 
@@ -270,15 +272,21 @@ def training_batches(
     needs_all_rows: bool,
     tokens: int,
     device: torch.device,
+    sight: Eyes | None = None,
 ) -> list[tuple[Batch, Signals]]:
     """The micro-batches of an update on `device`, each with its signals (see `update_chunks`)."""
     there = any_by_row(rows, signals.weights)
     chunks = update_chunks(
-        rows, signals.advantages, there=there, needs_all_rows=needs_all_rows, tokens=tokens
+        rows,
+        signals.advantages,
+        there=there,
+        needs_all_rows=needs_all_rows,
+        tokens=tokens,
+        sight=sight,
     )
     return [
         (
-            collate([rows[n] for n in chunk], device),
+            collate([rows[n] for n in chunk], device, sight),
             signals.select(token_indices(rows, chunk).to(device)),
         )
         for chunk in chunks

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from slm_math.data.rows import Row
+from slm_math.data.rows import Eyes, Row
 from slm_math.policy.chat import ChatFormat
 from slm_math.prompts import Prompt
 from slm_math.rollout.groups import Rollout
@@ -64,9 +64,11 @@ def shown_solution(chat: Chat, prompt: Prompt, solution: str) -> Chat:
     return (*chat[:last], replace(message, content=(*images, text)), *chat[last + 1 :])
 
 
-def fitting(rows: Sequence[Row | None], context: int | None) -> list[Row | None]:
+def fitting(
+    rows: Sequence[Row | None], context: int | None, sight: Eyes | None = None
+) -> list[Row | None]:
     """The rows, None in place of those that a teacher's context (tokens) does not hold."""
     return [
-        row if row is not None and (context is None or len(row.ids) <= context) else None
+        row if row is not None and (context is None or row.width(sight) <= context) else None
         for row in rows
     ]

@@ -76,6 +76,18 @@ def test_sleep_drops_weights_and_waking_sends_them(engine: VLLMEngine) -> None:
     assert engine.version == 7
 
 
+def test_features_of_images_are_forgotten_with_the_weights_that_made_them(
+    engine: VLLMEngine,
+) -> None:
+    engine.chat.images = True
+    engine.update(1, WEIGHTS)
+    assert [call[0] for call in engine._core.calls[-3:]] == [
+        "reset_prefix_cache",
+        "reset_encoder_cache",
+        "set_weight_version",
+    ]
+
+
 def test_asleep_it_takes_no_requests(engine: VLLMEngine) -> None:
     engine.release()
     with pytest.raises(EngineError, match=r"call update\(\) before submit"):

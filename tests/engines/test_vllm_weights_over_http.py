@@ -34,6 +34,13 @@ def test_the_order_of_an_update(one) -> None:
     assert server.bodies("/pause") == [{"mode": "wait"}]
 
 
+def test_features_of_images_are_forgotten_with_the_weights_that_made_them(one) -> None:
+    server, engine = one
+    engine.chat.images = True
+    engine.update(1, weights_of(5)[1])
+    assert server.routes() == [*UPDATE, "/reset_prefix_cache", "/reset_encoder_cache", "/resume"]
+
+
 def test_all_weights_arrive_on_all_servers(tmp_path: Path) -> None:
     with serving(3) as servers, engine_of(servers, tmp_path) as engine:
         for version, seed in enumerate((5, 6), start=1):

@@ -118,7 +118,7 @@ class FakeVLLM:
             self.version = self.version if self.ignores_version else body["new_version"]
         elif route == "/v1/load_lora_adapter":
             return self.adapter(body)
-        elif route != "/reset_prefix_cache" and route not in self.facts():
+        elif route not in ("/reset_prefix_cache", "/reset_encoder_cache", *self.facts()):
             return 404, {"detail": "Not Found"}
         return 200, self.facts().get(route, {"success": True})
 

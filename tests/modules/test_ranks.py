@@ -25,10 +25,12 @@ def work(kind: str, devices: int, out: Path) -> None:
     what was logged.
     """
     import lightning as L
+    from seeing import SEEING, Drawn
     from tiny import SCRATCH, chats, grpo, problems, sft, trainer, weights
 
     from callbacks import AgentEval
     from slm_math.agents import SingleShot
+    from slm_math.data.problem_data import ProblemData
     from slm_math.engines.settings import Inference
     from slm_math.losses.advantages import Advantage
     from slm_math.losses.objective import Objective
@@ -51,6 +53,7 @@ def work(kind: str, devices: int, out: Path) -> None:
 
     optim = Optim(lr=1e-3, warmup=0, clip=0.0)
     lora = Policy(scratch=SCRATCH, lora=Lora(r=2, dropout=0.0))
+    seeing = Policy(scratch=SEEING, vision="trained")
     by_row = Objective("grpo")
     whole = Advantage(baseline="batch", scale="batch")
     makers: dict[str, Any] = {
@@ -83,6 +86,11 @@ def work(kind: str, devices: int, out: Path) -> None:
                 objective=Objective("dr_grpo", beta=0.1, kl_in="reward"),
             ),
             problems(batch_size=5),
+        ),
+        # most rows have images, the tower learns, and the ranks see different ones
+        "vision": lambda: (
+            grpo(seeing, optim=optim, objective=Objective(beta=0.05)),
+            ProblemData(Drawn(str(out / "drawn")), batch_size=4, seed=0),
         ),
     }
     L.seed_everything(0, verbose=False)  # adapters are drawn from the global state
@@ -191,7 +199,10 @@ def slow(*kinds: str) -> list[Any]:
 
 @pytest.mark.parametrize(
     "kind",
-    [*slow("sft", "sft-one-row", "sft-rest", "grpo", "grpo-lora", "batch", "draws"), "one-problem"],
+    [
+        *slow("sft", "sft-one-row", "sft-rest", "grpo", "grpo-lora", "batch", "draws", "vision"),
+        "one-problem",
+    ],
 )
 def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
     run_program(kind, str(tmp_path))
@@ -204,7 +215,9 @@ def test_two_processes_equal_one(kind: str, tmp_path: Path) -> None:
         assert torch.allclose(first[0][name], gradient, atol=1e-6, rtol=1e-5)
     for name, weight in first[1].items():
         assert torch.equal(weight, second[1][name])
-        assert torch.allclose(weight, alone[1][name], atol=1e-6, rtol=0)
+        # of a tower's weights many have gradients of 1e-8, which Adam divides by themselves
+        most = 1e-5 if kind == "vision" else 1e-6
+        assert torch.allclose(weight, alone[1][name], atol=most, rtol=0)
     assert {name for name in alone[2] if not name.endswith("seconds")} <= set(first[2])
     for name, value in alone[2].items():
         if not name.endswith("seconds"):

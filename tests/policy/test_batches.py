@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import SCRATCH
 from torch import Tensor
 
 from slm_math.data.rows import Row
 from slm_math.losses.logprobs import token_logprobs
 from slm_math.policy.batches import Batch, collate, micro_batches
+from slm_math.policy.forward import hidden_states
 from slm_math.rollout.rows import trace_rows
 from slm_math.types import (
     Generate,
@@ -268,8 +270,9 @@ def test_turns_of_other_weights_or_other_images_share_no_row() -> None:
 
 
 def test_rows_with_images_are_refused_by_a_model_of_text() -> None:
+    batch = collate([Row((2, 3), (0, 1), images=(Image("one.png"),))])
     with pytest.raises(ValueError, match="images"):
-        collate([Row((2, 3), (0, 1), images=(Image("one.png"),))])
+        hidden_states(SCRATCH.model(SCRATCH.tokenizer()), batch.inputs)
 
 
 def test_reply_without_log_probabilities_does_not_shift_those_after_it() -> None:

@@ -163,8 +163,8 @@ def scripted(served: TransformersEngine, tokens: Iterator[int]) -> Any:
     """Forward passes after which the given tokens are the likeliest, one after another."""
     real = served._forward
 
-    def forward(*arguments: Any) -> torch.Tensor:
-        logits = torch.zeros_like(real(*arguments))
+    def forward(*arguments: Any, **options: Any) -> torch.Tensor:
+        logits = torch.zeros_like(real(*arguments, **options))
         logits[:, next(tokens)] = 9.0
         return logits
 

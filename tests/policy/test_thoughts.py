@@ -137,8 +137,8 @@ def scripted(chat: ChatFormat, texts: Iterator[int]) -> TransformersEngine:
     engine = TransformersEngine(model, chat)
     real = engine._forward
 
-    def forward(*arguments: Any) -> torch.Tensor:
-        logits = torch.zeros_like(real(*arguments))
+    def forward(*arguments: Any, **options: Any) -> torch.Tensor:
+        logits = torch.zeros_like(real(*arguments, **options))
         logits[:, next(texts)] = 9.0
         return logits
 
