@@ -8,6 +8,7 @@ A problem of the family "color" about a grid of nine cells, and its worked solut
     red circle, -, blue square
     -, red square, -
     -, -, yellow triangle
+    1+1+0=2
     #### 2
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slm_math.data.arithmetic_families import ANSWERS_ONLY, DEMONSTRATED
 from slm_math.data.base import Source, Split
@@ -43,13 +44,14 @@ MOST_DRAWS = 100_000
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a scene: its answer, and for several choices also the value of the right
-    one.
+    """A question about a scene: its answer, for several choices also the value of the right one,
+    and for a count also that of each row of the grid.
     """
 
     text: str
     value: str
     choices: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -74,18 +76,22 @@ class Family:
 def _of_color(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
     color = draw.choice(list(COLORS))
-    return Question(f"How many {color} shapes are there?", str(scene.count(color)))
+    return _counted(f"How many {color} shapes are there?", scene.by_row(color))
 
 
 def _of_form(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
     form = draw.choice(FORMS)
-    return Question(f"How many {form}s are there?", str(scene.count(form=form)))
+    return _counted(f"How many {form}s are there?", scene.by_row(form=form))
 
 
 def _all(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
-    return Question("How many shapes are there?", str(scene.count()))
+    return _counted("How many shapes are there?", scene.by_row())
+
+
+def _counted(text: str, rows: tuple[int, ...]) -> Question:
+    return Question(text, str(sum(rows)), rows=rows)
 
 
 def _chosen(draw: random.Random, scene: Scene) -> Question:
@@ -93,7 +99,7 @@ def _chosen(draw: random.Random, scene: Scene) -> Question:
     near = [n for n in range(10) if n != int(asked.value) and abs(n - int(asked.value)) <= 4]
     choices = [asked.value, *map(str, draw.sample(near, 3))]
     draw.shuffle(choices)
-    return Question(asked.text, asked.value, tuple(choices))
+    return replace(asked, choices=tuple(choices))
 
 
 def _length(draw: random.Random, scene: Scene) -> Question:
@@ -210,7 +216,7 @@ class Shapes(Source):
         for _ in range(round(self.solve * share)):
             scene = draw.choice(pool)
             family = draw.choice([each for each in demonstrated if type(scene) is each.scene])
-            task = _task("", family, scene, family.ask(draw, scene))
+            task = _task("", family, scene, _asked_of(draw, family, scene))
             chats.append(task.problem.ask(Prompt(prompt)) + assistant(task.solution or ""))
         for _ in range(round(self.drills * share)):
             scene = draw.choice(pool)
@@ -220,9 +226,9 @@ class Shapes(Source):
 
 
 def solution_of(scene: Scene, asked: Question) -> str:
-    """What is in the cells, then the answer; before a letter also its value."""
-    steps = [reading(scene), *([asked.value] if asked.choices else []), f"#### {asked.answer}"]
-    return "\n".join(steps)
+    """What is in the cells, then a sum over the rows for a count, then the answer."""
+    sums = [f"{'+'.join(map(str, asked.rows))}={asked.value}"] if asked.rows else []
+    return "\n".join([reading(scene), *sums, f"#### {asked.answer}"])
 
 
 def _task(id: str, family: Family, scene: Scene, asked: Question) -> Task:
@@ -248,6 +254,14 @@ def _posed(draw: random.Random, family: Family, split: Split) -> tuple[Scene, Qu
         if wanted in (None, asked.value) and split_of(scene) == split:
             return scene, asked
     raise ValueError(f"{family.name!r} has no problem in the {split} split")
+
+
+def _asked_of(draw: random.Random, family: Family, scene: Scene) -> Question:
+    """A question about a given scene; of three draws the one with the highest count, since most
+    colors and forms are in few cells, and who learns to answer 0 learns nothing.
+    """
+    drawn = [family.ask(draw, scene) for _ in range(3)]
+    return max(drawn, key=lambda asked: sum(asked.rows)) if family.counts else drawn[0]
 
 
 def _drawn(draw: random.Random, form: type[Scene]) -> Scene:

@@ -50,10 +50,15 @@ class Grid:
 
     def count(self, color: str | None = None, form: str | None = None) -> int:
         """The number of shapes of this color and this form; None is any."""
-        return sum(
+        return sum(self.by_row(color, form))
+
+    def by_row(self, color: str | None = None, form: str | None = None) -> tuple[int, ...]:
+        """The number of such shapes in each row."""
+        found = [
             shape is not None and color in (None, shape[0]) and form in (None, shape[1])
             for shape in self.shapes
-        )
+        ]
+        return tuple(sum(found[start : start + 3]) for start in (0, 3, 6))
 
     def paint(self, pixels: bytearray) -> None:
         for place, shape in enumerate(self.shapes):
