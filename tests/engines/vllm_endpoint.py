@@ -90,7 +90,7 @@ class FakeVLLM:
 
     def routes(self, start: int = 0) -> list[str]:
         """Routes that change or generate something, in order."""
-        seen = {*PUSH, GENERATE, "/v1/load_lora_adapter"}
+        seen = {*PUSH, "/reset_encoder_cache", GENERATE, "/v1/load_lora_adapter"}
         return [route for route, _ in self.asked[start:] if route in seen]
 
     def bodies(self, route: str = GENERATE) -> list[dict[str, Any]]:
