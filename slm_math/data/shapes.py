@@ -5,10 +5,9 @@ A problem of the family "color" about a grid of nine cells, and its worked solut
 
     How many red shapes are there?
 
-    red circle, -, blue square
-    -, red square, -
+    red circle 1, -, blue square
+    -, red square 2, -
     -, -, yellow triangle
-    1+1+0=2
     #### 2
 """
 
@@ -45,13 +44,13 @@ MOST_DRAWS = 100_000
 @dataclass(frozen=True)
 class Question:
     """A question about a scene: its answer, for several choices also the value of the right one,
-    and for a count also that of each row of the grid.
+    and for a count also which cells count.
     """
 
     text: str
     value: str
     choices: tuple[str, ...] = ()
-    rows: tuple[int, ...] = ()
+    counted: tuple[bool, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -76,22 +75,22 @@ class Family:
 def _of_color(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
     color = draw.choice(list(COLORS))
-    return _counted(f"How many {color} shapes are there?", scene.by_row(color))
+    return _counted(f"How many {color} shapes are there?", scene.which(color))
 
 
 def _of_form(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
     form = draw.choice(FORMS)
-    return _counted(f"How many {form}s are there?", scene.by_row(form=form))
+    return _counted(f"How many {form}s are there?", scene.which(form=form))
 
 
 def _all(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
-    return _counted("How many shapes are there?", scene.by_row())
+    return _counted("How many shapes are there?", scene.which())
 
 
-def _counted(text: str, rows: tuple[int, ...]) -> Question:
-    return Question(text, str(sum(rows)), rows=rows)
+def _counted(text: str, cells: tuple[bool, ...]) -> Question:
+    return Question(text, str(sum(cells)), counted=cells)
 
 
 def _chosen(draw: random.Random, scene: Scene) -> Question:
@@ -226,9 +225,9 @@ class Shapes(Source):
 
 
 def solution_of(scene: Scene, asked: Question) -> str:
-    """What is in the cells, then a sum over the rows for a count, then the answer."""
-    sums = [f"{'+'.join(map(str, asked.rows))}={asked.value}"] if asked.rows else []
-    return "\n".join([reading(scene), *sums, f"#### {asked.answer}"])
+    """What is in the cells, counted on the way, then the answer; before a letter also its value."""
+    steps = [reading(scene, asked.counted), *([asked.value] if asked.choices else [])]
+    return "\n".join([*steps, f"#### {asked.answer}"])
 
 
 def _task(id: str, family: Family, scene: Scene, asked: Question) -> Task:
@@ -261,7 +260,7 @@ def _asked_of(draw: random.Random, family: Family, scene: Scene) -> Question:
     colors and forms are in few cells, and who learns to answer 0 learns nothing.
     """
     drawn = [family.ask(draw, scene) for _ in range(3)]
-    return max(drawn, key=lambda asked: sum(asked.rows)) if family.counts else drawn[0]
+    return max(drawn, key=lambda asked: sum(asked.counted)) if family.counts else drawn[0]
 
 
 def _drawn(draw: random.Random, form: type[Scene]) -> Scene:

@@ -50,15 +50,14 @@ class Grid:
 
     def count(self, color: str | None = None, form: str | None = None) -> int:
         """The number of shapes of this color and this form; None is any."""
-        return sum(self.by_row(color, form))
+        return sum(self.which(color, form))
 
-    def by_row(self, color: str | None = None, form: str | None = None) -> tuple[int, ...]:
-        """The number of such shapes in each row."""
-        found = [
+    def which(self, color: str | None = None, form: str | None = None) -> tuple[bool, ...]:
+        """Whether each cell has such a shape."""
+        return tuple(
             shape is not None and color in (None, shape[0]) and form in (None, shape[1])
             for shape in self.shapes
-        ]
-        return tuple(sum(found[start : start + 3]) for start in (0, 3, 6))
+        )
 
     def paint(self, pixels: bytearray) -> None:
         for place, shape in enumerate(self.shapes):
@@ -130,9 +129,13 @@ class Lines:
 Scene: TypeAlias = Grid | Bar | Lines
 
 
-def reading(scene: Scene) -> str:
-    """What stands in the cells: a line for each row of the grid."""
-    cells = scene.cells
+def reading(scene: Scene, counted: tuple[bool, ...] = ()) -> str:
+    """What stands in the cells: a line for each row of the grid. Those that are counted are
+    numbered.
+    """
+    cells = list(scene.cells)
+    for number, place in enumerate((n for n, counts in enumerate(counted) if counts), 1):
+        cells[place] += f" {number}"
     return "\n".join(", ".join(cells[row : row + 3]) for row in (0, 3, 6))
 
 

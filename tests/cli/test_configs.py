@@ -60,6 +60,11 @@ GRPO = {name: [] for name in FILES if name.startswith("grpo/")} | {
     "grpo/solver_published.yaml": ["rewards/slm_math.yaml"],
     "grpo/adjusted.yaml": ["rewards/small_math_r1.yaml"],
     "grpo/self_correction_bonus.yaml": ["grpo/self_correction.yaml"],
+    "grpo/vision_adjusted.yaml": ["rewards/small_math_r1.yaml"],
+    "grpo/vision_adjusted_sound.yaml": [
+        "rewards/small_math_r1_sound.yaml",
+        "grpo/vision_adjusted.yaml",
+    ],
 }
 
 
