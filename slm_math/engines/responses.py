@@ -77,5 +77,6 @@ MOST_TOKENS = 1 << 24  # no context is longer
 def count(usage: Any, name: str) -> int:
     """The number of tokens that a server reports; 0 for what cannot be one."""
     value = usage.get(name) if isinstance(usage, dict) else None
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and 0 < value <= MOST_TOKENS else 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return value if 0 < value <= MOST_TOKENS else 0
