@@ -5,8 +5,8 @@ A problem of the family "color" about a grid of nine cells, and its worked solut
 
     How many red shapes are there?
 
-    red circle 1, -, blue square
-    -, red square 2, -
+    red 1 circle, -, blue square
+    -, red 2 square, -
     -, -, yellow triangle
     #### 2
 """
@@ -38,19 +38,23 @@ from slm_math.ranges import check_whole
 from slm_math.types import Chat, Image, Problem, Task, assistant, user
 
 READ = "What is in the cells?"  # the drill
+# words that no dialogue explains
+LOOKS = {"circle": "round", "square": "four-sided", "triangle": "three-sided"}
+LIKE = {"red": "blood", "green": "grass", "blue": "the sky", "yellow": "the sun"}
 MOST_DRAWS = 100_000
 
 
 @dataclass(frozen=True)
 class Question:
     """A question about a scene: its answer, for several choices also the value of the right one,
-    and for a count also which cells count.
+    and for a count also which cells count, and by which word of them.
     """
 
     text: str
     value: str
     choices: tuple[str, ...] = ()
     counted: tuple[bool, ...] = ()
+    word: int = 1
 
     @property
     def answer(self) -> str:
@@ -75,7 +79,7 @@ class Family:
 def _of_color(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Grid)
     color = draw.choice(list(COLORS))
-    return _counted(f"How many {color} shapes are there?", scene.which(color))
+    return _counted(f"How many {color} shapes are there?", scene.which(color), word=0)
 
 
 def _of_form(draw: random.Random, scene: Scene) -> Question:
@@ -89,8 +93,8 @@ def _all(draw: random.Random, scene: Scene) -> Question:
     return _counted("How many shapes are there?", scene.which())
 
 
-def _counted(text: str, cells: tuple[bool, ...]) -> Question:
-    return Question(text, str(sum(cells)), counted=cells)
+def _counted(text: str, cells: tuple[bool, ...], word: int = 1) -> Question:
+    return Question(text, str(sum(cells)), counted=cells, word=word)
 
 
 def _chosen(draw: random.Random, scene: Scene) -> Question:
@@ -109,6 +113,18 @@ def _length(draw: random.Random, scene: Scene) -> Question:
 def _angle(draw: random.Random, scene: Scene) -> Question:
     assert isinstance(scene, Lines)
     return Question("How many degrees are between the lines?", str(scene.degrees))
+
+
+def _described(draw: random.Random, scene: Scene) -> Question:
+    assert isinstance(scene, Grid)
+    form = draw.choice(FORMS)
+    return Question(f"How many shapes are {LOOKS[form]}?", str(scene.count(form=form)))
+
+
+def _likened(draw: random.Random, scene: Scene) -> Question:
+    assert isinstance(scene, Grid)
+    color = draw.choice(list(COLORS))
+    return Question(f"How many shapes look like {LIKE[color]}?", str(scene.count(color)))
 
 
 def _removed(draw: random.Random, scene: Scene) -> Question:
@@ -140,6 +156,8 @@ FAMILIES = (
     Family("color, choices", DEMONSTRATED, Grid, _chosen, counts=range(7)),
     Family("length", DEMONSTRATED, Bar, _length),
     Family("angle", DEMONSTRATED, Lines, _angle),
+    Family("form, other words", ANSWERS_ONLY, Grid, _described, counts=range(7)),
+    Family("color, other words", ANSWERS_ONLY, Grid, _likened, counts=range(7)),
     Family("remove", ANSWERS_ONLY, Grid, _removed, counts=range(8)),
     Family("add", ANSWERS_ONLY, Grid, _added, counts=range(1, 9)),
     Family("compare", ANSWERS_ONLY, Grid, _compared),
@@ -153,8 +171,8 @@ class Shapes(Source):
     Args:
         seed: of the random draws; the split of a scene does not depend on it.
         train: number of training problems, evenly over the families.
-        validation: number of validation problems, each about another scene; at most 450.
-        test: number of test problems, each about another scene; at most 450.
+        validation: number of validation problems, each about another scene; at most 550.
+        test: number of test problems, each about another scene; at most 550.
         scenes: number of images that the dialogues are about.
         solve: number of worked solutions, all of demonstrated families.
         drills: number of drills, which read the cells of an image and answer nothing.
@@ -225,8 +243,13 @@ class Shapes(Source):
 
 
 def solution_of(scene: Scene, asked: Question) -> str:
-    """What is in the cells, counted on the way, then the answer; before a letter also its value."""
-    steps = [reading(scene, asked.counted), *([asked.value] if asked.choices else [])]
+    """What is in the cells, counted on the way, then the answer; before a letter the value and the
+    choices up to it.
+    """
+    steps = [reading(scene, asked.counted, asked.word)]
+    if asked.choices:
+        upto = asked.choices[: asked.choices.index(asked.value) + 1]
+        steps += [asked.value, *(f"{chr(ord('A') + n)} {choice}" for n, choice in enumerate(upto))]
     return "\n".join([*steps, f"#### {asked.answer}"])
 
 

@@ -124,7 +124,7 @@ def _key(each: Judged, seed: int) -> str:
 def _row(right: Judged, wrong: Judged) -> Row:
     attempt = right.attempt
     return {
-        "prompt": [message._asdict() for message in right.turn.prompt],
+        "prompt": [{"role": each.role, "content": each.content} for each in right.turn.prompt],
         "chosen": [{"role": "assistant", "content": right.turn.reply}],
         "rejected": [{"role": "assistant", "content": wrong.turn.reply}],
         **about_problem(attempt),

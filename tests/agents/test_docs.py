@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as Pillow
 
 from slm_math.cli import run
 from slm_math.testing import drive
@@ -98,6 +99,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "my_agent.py").write_text(block("class SecondThought"), encoding="utf-8")
     (tmp_path / "quiz.py").write_text(QUIZ, encoding="utf-8")
     (tmp_path / "clocks.py").write_text(CLOCKS, encoding="utf-8")
+    for number in range(3):
+        Pillow.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"clock-{number}.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path

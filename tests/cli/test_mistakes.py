@@ -42,7 +42,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "misspelled source": (
         [*EVAL, "--source=GSM9K"],
-        ["GSM9K", "known: Arithmetic, Chats, CoT, Drafts, GSM8K"],
+        ["GSM9K", "known: Arithmetic, CLEVRMath, Chats"],
     ),
     "misspelled model": (
         ["fit", "--model=SFTModulee"],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from data.drafts import Evaluations, labels, record, tasks, written
+from PIL import Image as Pillow
 
 from slm_math.answers import grader_version
 from slm_math.data import Drafts
@@ -94,13 +95,13 @@ def test_drafts_of_problems_with_images_show_them_as_they_were(
     evaluations: Evaluations, tmp_path: Path
 ) -> None:
     file = tmp_path / "a.png"
-    file.write_bytes(b"pixels")
+    Pillow.new("RGB", (8, 8), "red").save(file)
     image = RecordedImage(str(file), image_hash(str(file)))
     blind = record(3, "9", images=(image._replace(blank=True),))
     path = evaluations("e", "train", [record(1, "4", images=(image,)), record(2, "9"), blind])
     made = tasks(path)
     assert [task.problem.images for task in made] == [(Image(str(file)),), ()]
-    file.write_bytes(b"others")
+    Pillow.new("RGB", (8, 8), "blue").save(file)
     with pytest.raises(ValueError, match=r"the image .*a.png of problem p/1 was changed"):
         tasks(path)
 
