@@ -126,7 +126,12 @@ def gap(folder: Path, answers: Any, reply: Reply, sources: list[str]) -> float:
     batch["input_ids"], start = torch.tensor([[*prompt, *reply.token_ids]]), len(prompt)
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
     with torch.no_grad():
-        logps = model(**batch).logits[0].log_softmax(-1)
+        logits = model(**batch).logits[0]
+    # what stands for images is never sampled
+    never = ("<image>", "<fake_token_around_image>", "<global-img>", "<row_")
+    vocabulary = processor.tokenizer.get_vocab()
+    logits[:, [id for text, id in vocabulary.items() if text.startswith(never)]] = -torch.inf
+    logps = logits.log_softmax(-1)
     want = logps[torch.arange(start - 1, start - 1 + len(reply.token_ids)), list(reply.token_ids)]
     return (want - torch.tensor(reply.logprobs)).abs().max().item()
 
