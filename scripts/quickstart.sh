@@ -10,16 +10,7 @@ cd "$(dirname "$0")/.."
 source scripts/setup.sh ""  # without an argument it would see ours
 
 seed=${1:-0}
-runs=${RUNS:-runs/quickstart}
-if [ -e "$runs" ]; then
-  old=$runs.$(date +%Y%m%d-%H%M%S)
-  mv "$runs" "$old"
-  echo "the last run was moved to $old"
-fi
-export OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
-
-mkdir -p "$runs"
-begin=$(date +%s)
+source scripts/new_run.sh "${RUNS:-runs/quickstart}"
 last=$begin
 lap() { local now; now=$(date +%s); seconds="${seconds:+$seconds, }$1 $((now - last)) s"; last=$now; }
 test_split() {

@@ -11,16 +11,7 @@ cd "$(dirname "$0")/.."
 source scripts/setup.sh ""  # without an argument it would see ours
 
 seed=${1:-0}
-runs=${RUNS:-runs/quickstart-vision}
-if [ -e "$runs" ]; then
-  old=$runs.$(date +%Y%m%d-%H%M%S)
-  mv "$runs" "$old"
-  echo "the last run was moved to $old"
-fi
-export OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
-
-mkdir -p "$runs"
-begin=$(date +%s)
+source scripts/new_run.sh "${RUNS:-runs/quickstart-vision}"
 test_split() {
   slm-math eval --config configs/quickstart/vision_eval.yaml --model "$runs/$1/export" --out "$runs/test/$1" \
     --seed "$seed" --source.seed "$seed"

@@ -262,7 +262,7 @@ def _suffix(data: bytes) -> str:
 
 
 def _state(source: str) -> os.stat_result:
-    """The state of the file. Raises ImageError if there is no such file of a usual size."""
+    """The state of the file. Raises ImageError if the file is missing, not regular or too large."""
     if source.startswith(("http://", "https://")):
         raise ImageError(f"the image {source} is not on this machine: download it first")
     try:

@@ -65,6 +65,13 @@ def light_programs() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for cached images of the test's own, instead of the user's."""
+    monkeypatch.setenv("SLM_MATH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder named by SLM_MATH_DATA (GSM8K, MATH, MATH-500, recorded solutions), or a skip."""

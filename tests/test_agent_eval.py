@@ -111,9 +111,8 @@ def test_names_are_the_same_in_every_evaluation(tmp_path: Path) -> None:
 
 
 def test_the_blind_control_is_logged_and_written_beside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SLM_MATH_CACHE", str(tmp_path / "cache"))
 
     class Seeing(Parity):
         roles = ("solver", "eyes")

@@ -26,11 +26,7 @@ from slm_math.images import (
     thumbnail,
 )
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SLM_MATH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def saved(path: Path, image: Pillow.Image, **options: Any) -> str:

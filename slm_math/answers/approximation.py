@@ -32,8 +32,8 @@ def without_approximations(
 
 
 def approximates(decimal: str, exact: str) -> bool:
-    """Whether a decimal such as 8.66 agrees to its last digit with a value that is written exactly,
-    such as the root of 75, and is no decimal itself.
+    """Whether a decimal such as 8.66 is an exact value, such as the root of 75, rounded to the last
+    digit of the decimal. A value that is a decimal itself is not exact.
     """
     decimal, exact = normalize(decimal).strip(" ()$"), normalize(exact)
     if "." not in decimal or len(decimal) > MAX_LENGTH or _DECIMAL.fullmatch(exact):

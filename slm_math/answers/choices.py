@@ -160,8 +160,8 @@ def letters(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
 
 
 def _by_value(text: str, choices: tuple[str, ...]) -> frozenset[str] | None:
-    """The letter of the one choice whose value stands behind an equals sign, or that a decimal
-    rounds; None if there is none.
+    """The letter of the only choice that equals the value behind an equals sign or, if none does,
+    that the text gives rounded as a decimal; None unless it is exactly one choice.
     """
     sides = normalize(text).strip(" .$").split("=")
     value = sides[-1]

@@ -51,7 +51,7 @@ class Conversations(VisualSource):
         turns = [turn for turn in row_chat(row, "conversations") if turn.role != "system"]
         pairs = list(zip(turns[::2], turns[1::2]))
         if not pairs or [turn.role for turn in turns] != ["user", "assistant"] * len(pairs):
-            raise UnusableRow(f"{row.place}: field 'conversations' is no question and reply")
+            raise UnusableRow(f"{row.place}: field 'conversations' lacks a question or a reply")
         ids = [id] if len(pairs) == 1 else [f"{id}/{number}" for number in range(len(pairs))]
         return [
             _task(each, row, images=images, question=question, reply=reply)

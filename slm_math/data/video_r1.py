@@ -99,7 +99,9 @@ class VideoR1(VisualSource):
         worked = f"{process}\n{solution}" if process else None
         if row.text("problem_type") == "numerical":
             if not is_numeric(answer):
-                raise UnusableRow(f"{row.place}: field 'solution' is no number: {answer!r:.60}")
+                raise UnusableRow(
+                    f"{row.place}: field 'solution' must be a number, got {answer!r:.60}"
+                )
             problem = Problem(id, parts.question, "num", images=images, tags=tags)
             return [Task(problem, answer, worked, self.tolerance)]
         choices = without_letters(row.texts("options")) or parts.choices

@@ -88,7 +88,7 @@ def without_letters(choices: Sequence[str]) -> tuple[str, ...]:
 
 def letter_of(answer: str, choices: Sequence[str]) -> str | None:
     """The letter of the one choice that an answer names: "B", "(B)", "The answer is B.", or the
-    text of the choice; None if there is no such choice.
+    text of the choice; None if the answer names no choice.
     """
     texts = tuple(choices)
     if answer in texts and texts.count(answer) == 1:

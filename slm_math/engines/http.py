@@ -38,7 +38,7 @@ class TransportError(Exception):
 
 
 class NoConnection(TransportError):
-    """No connection was made: there is no such host, or nothing listens there."""
+    """The connection failed: the host does not exist, or no server listens on the port."""
 
 
 class TooLarge(Exception):

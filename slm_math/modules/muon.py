@@ -11,20 +11,15 @@ from torch import Tensor
 
 class Muon(torch.optim.Muon):
     """torch's Muon, which orthogonalizes in bfloat16, but on CPUs in float32: those that lack
-    instructions for bfloat16 multiply its matrices 15 times more slowly.
+    instructions for bfloat16 multiply its matrices 15 times more slowly. It takes no closure.
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     self._update(matrix, matrix.grad, group)
-        return loss
 
     def _update(self, matrix: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         """One update of a matrix, by a Nesterov step with the moving average of its gradients."""

@@ -12,10 +12,7 @@ from slm_math.cli import run
 from slm_math.data.findings import among_test_images, check_task
 from slm_math.types import Image, Problem, Task
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLM_MATH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def problem(tmp_path: Path, id: str, text: str, *numbers: int) -> Problem:

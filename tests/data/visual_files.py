@@ -11,6 +11,9 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image as Pillow
 
+from slm_math.data.base import Source, read_tasks
+from slm_math.types import Task
+
 
 def png(number: int, size: tuple[int, int] = (12, 10)) -> bytes:
     """An image that differs for each number."""
@@ -56,3 +59,12 @@ def geometry_folder(folder: Path, number: int, answer: str, **more: Any) -> None
         "data_type": "train",
     }
     write_json(folder / "data.json", row | more)
+
+
+def first(source: Source, split: str = "train") -> Task:
+    return read_tasks(source, split)[0]  # type: ignore[arg-type]
+
+
+def facts(task: Task) -> tuple[Any, ...]:
+    problem = task.problem
+    return problem.text, problem.answer_type, problem.choices, task.gold

@@ -296,8 +296,7 @@ def test_a_journal_may_be_filled_by_both_transports():
     assert one.identity() == other.identity()
 
 
-def wait_for(happened, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+def wait_for(happened) -> None:
+    """Until it did; pytest's own limit ends a test in which it never does."""
     while not happened():
-        assert time.monotonic() < end, f"nothing happened within {seconds} s"
         time.sleep(0.01)

@@ -33,10 +33,9 @@ def failure(engine: VLLMServers, seconds: float = 60) -> tuple[str, float]:
     pytest.fail(f"nothing was raised within {seconds} s")
 
 
-def wait(condition: Any, seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
+def wait(condition: Any) -> None:
+    """Until it holds; pytest's own limit ends a test in which it never does."""
     while not condition():
-        assert time.monotonic() < end, "it never came to that"
         time.sleep(0.01)
 
 
@@ -278,7 +277,7 @@ def test_receiver_continues_once_the_sender_has_sent_weights(tmp_path: Path) -> 
         for _ in range(10):
             assert second.poll(0.05) == []
         assert isinstance(ask(first, request("a")), Reply)  # which sends the weights again
-        assert isinstance(answers(second, [waiting], 15)[0], Reply)
+        assert isinstance(answers(second, [waiting])[0], Reply)
 
 
 def test_weights_are_sent_over_one_connection(

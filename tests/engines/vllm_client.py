@@ -4,7 +4,6 @@ log-probabilities.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,22 +45,16 @@ def request(text: str = "2 + 2?", chat: Chat | None = None, **options: Any) -> R
     )
 
 
-def answers(
-    engine: VLLMServers, tickets: list[int], seconds: float = 240
-) -> list[Reply | EngineError]:
-    """Results in the order of tickets. Fails after `seconds`."""
+def answers(engine: VLLMServers, tickets: list[int]) -> list[Reply | EngineError]:
+    """Results in the order of tickets; pytest's own limit ends a test in which one never comes."""
     results: dict[int, Reply | EngineError] = {}
-    end = time.monotonic() + seconds
     while len(results) < len(tickets):
-        assert time.monotonic() < end, (
-            f"{len(tickets) - len(results)} of {len(tickets)} requests were never answered"
-        )
         results |= dict(engine.poll(0.05))
     return [results[ticket] for ticket in tickets]
 
 
-def ask(engine: VLLMServers, asked: Request | None = None, seconds: float = 240) -> Any:
-    [result] = answers(engine, [engine.submit(asked or request())], seconds)
+def ask(engine: VLLMServers, asked: Request | None = None) -> Any:
+    [result] = answers(engine, [engine.submit(asked or request())])
     return result
 
 
