@@ -107,7 +107,7 @@ class Browser:
         return found["result"].get("value")
 
     def until(self, script: str) -> Any:
-        """Waits until an expression is true; pytest's own limit ends a test in which it never is."""
+        """Waits until an expression is true; a test in which it never is ends by pytest's limit."""
         while not (found := self.value(f"Boolean({script})")):
             time.sleep(0.03)
         return found
