@@ -14,17 +14,14 @@ A problem of the family "color" about a grid of nine cells, and its worked solut
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 
-from slm_math.data.arithmetic_families import ANSWERS_ONLY, DEMONSTRATED
+from slm_math.data.arithmetic_families import DEMONSTRATED
 from slm_math.data.base import Source, Split
+from slm_math.data.shapes_families import FAMILIES, Family, Question
 from slm_math.data.shapes_scenes import (
-    COLORS,
-    FORMS,
     Bar,
     Grid,
-    Lines,
     Scene,
     all_bars,
     all_lines,
@@ -38,130 +35,7 @@ from slm_math.ranges import check_whole
 from slm_math.types import Chat, Image, Problem, Task, assistant, user
 
 READ = "What is in the cells?"  # the drill
-# words that no dialogue explains
-LOOKS = {"circle": "round", "square": "four-sided", "triangle": "three-sided"}
-LIKE = {"red": "blood", "green": "grass", "blue": "the sky", "yellow": "the sun"}
 MOST_DRAWS = 100_000
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question about a scene: its answer, for several choices also the value of the right one,
-    and for a count also which cells count, and by which word of them.
-    """
-
-    text: str
-    value: str
-    choices: tuple[str, ...] = ()
-    counted: tuple[bool, ...] = ()
-    word: int = 1
-
-    @property
-    def answer(self) -> str:
-        """The value, or the letter of its choice."""
-        return chr(ord("A") + self.choices.index(self.value)) if self.choices else self.value
-
-
-@dataclass(frozen=True)
-class Family:
-    """Questions of one form about scenes of one form. `kind` says whether dialogues demonstrate
-    them; only reinforcement learning can teach the others, whose words no dialogue explains.
-    `counts` are the values that problems have equally often, so that guessing one does not pay.
-    """
-
-    name: str
-    kind: str
-    scene: type[Scene]
-    ask: Callable[[random.Random, Scene], Question]
-    counts: range | None = None
-
-
-def _of_color(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    color = draw.choice(list(COLORS))
-    return _counted(f"How many {color} shapes are there?", scene.which(color), word=0)
-
-
-def _of_form(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    form = draw.choice(FORMS)
-    return _counted(f"How many {form}s are there?", scene.which(form=form))
-
-
-def _all(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    return _counted("How many shapes are there?", scene.which())
-
-
-def _counted(text: str, cells: tuple[bool, ...], word: int = 1) -> Question:
-    return Question(text, str(sum(cells)), counted=cells, word=word)
-
-
-def _chosen(draw: random.Random, scene: Scene) -> Question:
-    asked = _of_color(draw, scene)
-    near = [n for n in range(10) if n != int(asked.value) and abs(n - int(asked.value)) <= 4]
-    choices = [asked.value, *map(str, draw.sample(near, 3))]
-    draw.shuffle(choices)
-    return replace(asked, choices=tuple(choices))
-
-
-def _length(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Bar)
-    return Question("How many half cells long is the bar?", str(scene.length))
-
-
-def _angle(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Lines)
-    return Question("How many degrees are between the lines?", str(scene.degrees))
-
-
-def _described(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    form = draw.choice(FORMS)
-    return Question(f"How many shapes are {LOOKS[form]}?", str(scene.count(form=form)))
-
-
-def _likened(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    color = draw.choice(list(COLORS))
-    return Question(f"How many shapes look like {LIKE[color]}?", str(scene.count(color)))
-
-
-def _removed(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    color = draw.choice(list(COLORS))
-    left = scene.count() - scene.count(color)
-    return Question(f"All {color} shapes are taken away. How many shapes are left?", str(left))
-
-
-def _added(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    color, more = draw.choice(list(COLORS)), draw.randint(1, 3)
-    text = f"{more} {color} shapes are added. How many {color} shapes are there now?"
-    return Question(text, str(scene.count(color) + more))
-
-
-def _compared(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    one, other = draw.sample(list(COLORS), 2)
-    counts = scene.count(one), scene.count(other)
-    value = "as many" if counts[0] == counts[1] else one if counts[0] > counts[1] else other
-    return Question(f"Are there more {one} or more {other} shapes?", value, (one, other, "as many"))
-
-
-FAMILIES = (
-    Family("color", DEMONSTRATED, Grid, _of_color, counts=range(7)),
-    Family("form", DEMONSTRATED, Grid, _of_form, counts=range(7)),
-    Family("all", DEMONSTRATED, Grid, _all, counts=range(1, 10)),
-    Family("color, choices", DEMONSTRATED, Grid, _chosen, counts=range(7)),
-    Family("length", DEMONSTRATED, Bar, _length),
-    Family("angle", DEMONSTRATED, Lines, _angle),
-    Family("form, other words", ANSWERS_ONLY, Grid, _described, counts=range(7)),
-    Family("color, other words", ANSWERS_ONLY, Grid, _likened, counts=range(7)),
-    Family("remove", ANSWERS_ONLY, Grid, _removed, counts=range(8)),
-    Family("add", ANSWERS_ONLY, Grid, _added, counts=range(1, 9)),
-    Family("compare", ANSWERS_ONLY, Grid, _compared),
-)
 
 
 class Shapes(Source):
@@ -171,8 +45,8 @@ class Shapes(Source):
     Args:
         seed: of the random draws; the split of a scene does not depend on it.
         train: number of training problems, evenly over the families.
-        validation: number of validation problems, each about another scene; at most 550.
-        test: number of test problems, each about another scene; at most 550.
+        validation: number of validation problems, each about another scene; at most 714.
+        test: number of test problems, each about another scene; at most 784.
         scenes: number of images that the dialogues are about.
         solve: number of worked solutions, all of demonstrated families.
         drills: number of drills, which read the cells of an image and answer nothing.
@@ -243,13 +117,8 @@ class Shapes(Source):
 
 
 def solution_of(scene: Scene, asked: Question) -> str:
-    """What is in the cells, counted on the way, then the answer; before a letter the value and the
-    choices up to it.
-    """
-    steps = [reading(scene, asked.counted, asked.word)]
-    if asked.choices:
-        upto = asked.choices[: asked.choices.index(asked.value) + 1]
-        steps += [asked.value, *(f"{chr(ord('A') + n)} {choice}" for n, choice in enumerate(upto))]
+    """What is in the cells, counted on the way, then the answer."""
+    steps = [reading(scene, asked.numbers, asked.word), *asked.steps]
     return "\n".join([*steps, f"#### {asked.answer}"])
 
 
@@ -283,7 +152,11 @@ def _asked_of(draw: random.Random, family: Family, scene: Scene) -> Question:
     colors and forms are in few cells, and who learns to answer 0 learns nothing.
     """
     drawn = [family.ask(draw, scene) for _ in range(3)]
-    return max(drawn, key=lambda asked: sum(asked.counted)) if family.counts else drawn[0]
+    return (
+        max(drawn, key=lambda asked: sum(n is not None for n in asked.numbers))
+        if family.counts
+        else drawn[0]
+    )
 
 
 def _drawn(draw: random.Random, form: type[Scene]) -> Scene:

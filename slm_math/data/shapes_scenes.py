@@ -129,15 +129,16 @@ class Lines:
 Scene: TypeAlias = Grid | Bar | Lines
 
 
-def reading(scene: Scene, counted: tuple[bool, ...] = (), word: int = 1) -> str:
-    """What stands in the cells: a line for each row of the grid. Those that are counted are
-    numbered, behind the word of them that decides: 0 the color, 1 the form.
+def reading(scene: Scene, numbers: tuple[int | None, ...] = (), word: int = 1) -> str:
+    """What stands in the cells: a line for each row of the grid. A number stands behind the word of
+    its cell that decides: 0 the color, 1 the form.
     """
     cells = list(scene.cells)
-    for number, place in enumerate((n for n, counts in enumerate(counted) if counts), 1):
-        words = cells[place].split()
-        words.insert(word + 1, str(number))
-        cells[place] = " ".join(words)
+    for place, number in enumerate(numbers):
+        if number is not None:
+            words = cells[place].split()
+            words.insert(word + 1, str(number))
+            cells[place] = " ".join(words)
     return "\n".join(", ".join(cells[row : row + 3]) for row in (0, 3, 6))
 
 
