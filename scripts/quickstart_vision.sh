@@ -21,22 +21,21 @@ echo "== SFT: a model with random weights learns to read drawn scenes, and to co
 slm-math fit --config configs/quickstart/vision_sft.yaml --trainer.default_root_dir "$runs/sft" \
   --seed_everything "$seed" --model.policy.scratch.seed "$seed" --data.seed "$seed" --data.source.seed "$seed"
 
-# the test split after SFT is evaluated on the other core meanwhile
-test_split sft >"$runs/test-sft.log" 2>&1 &
-tested=$!
-trap 'kill "$tested" 2>/dev/null || true' EXIT
-
 echo "== GRPO: questions with known answers but no worked solutions"
 slm-math fit --config configs/quickstart/vision_grpo.yaml --trainer.default_root_dir "$runs/grpo" \
   --seed_everything "$seed" --model.policy.path "$runs/sft/export" --model.seed "$seed" \
   --data.seed "$seed" --data.source.seed "$seed"
 
 echo "== the test split, with images and with blank ones"
+test_split sft >"$runs/test-sft.log" 2>&1 &  # on the other core
+tested=$!
+trap 'kill "$tested" 2>/dev/null || true' EXIT
 test_split grpo
 wait "$tested" || { cat "$runs/test-sft.log" >&2; exit 1; }
 
 echo
 slm-math results "$runs/test/sft" "$runs/test/grpo" --by kind
+slm-math compare "$runs/test/sft/single_shot" "$runs/test/grpo/single_shot" --flips 0
 cat <<TXT
 single_shot.blind sees blank images of the same size: what it knows is in the questions alone.
 

@@ -50,9 +50,11 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
                     raise ValueError(f"no problem of {path} has a tag {by}")
                 column |= {f"{name}, {value}": summary for value, summary in parts.items()}
     table = Table(title="accuracy in %, 95 % interval", title_justify="left")
-    table.add_column("agent")
+    width = 26 if len(columns) < 3 else 18  # with n in the same line, or below
+    rest = console.width - 4 - (width + 3) * len(columns)
+    table.add_column("agent", overflow="fold", max_width=max(rest, 8))
     for folder in columns:
-        table.add_column(cell(folder, 200), justify="right", min_width=26)
+        table.add_column(cell(folder, 200), justify="right", min_width=width, overflow="fold")
     for name in dict.fromkeys(name for column in columns.values() for name in column):
         cells = (column[name].shown() if name in column else "-" for column in columns.values())
         table.add_row(cell(name, 200), *cells)

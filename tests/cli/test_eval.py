@@ -79,3 +79,16 @@ def test_results_shows_evaluations_side_by_side(
     assert "one" in out
     assert "n = 5" in out
     assert "".join(f"{manifest.parent} is partial".split()) in "".join(out.split())
+
+
+def test_two_results_fit_a_terminal_of_80_columns(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a_folder_with_a_long_name", "another_folder"):
+        evaluate(model, tmp_path / name)
+    capsys.readouterr()
+    folders = [str(tmp_path / name) for name in ("a_folder_with_a_long_name", "another_folder")]
+    run(["results", f"--folders={json.dumps(folders)}", "--by=kind"])
+    rows = [line for line in capsys.readouterr().out.split("\n") if line.startswith("│ one")]
+    assert rows
+    assert all(row.count("n = ") == 2 and len(row) <= 80 for row in rows)
