@@ -19,7 +19,7 @@ from typing import Any
 
 from slm_math.data.base import NoProblems, Source, Split
 from slm_math.data.chat_forms import read_chat
-from slm_math.data.chat_rows import chat_row
+from slm_math.data.chat_rows import chat_row, in_parts
 from slm_math.data.columns import ANSWER
 from slm_math.data.files import FileRow
 from slm_math.data.own_files import Item, existing_paths, items_of, rows_by_split
@@ -27,6 +27,7 @@ from slm_math.data.published import checked_fraction, checked_limit
 from slm_math.types import Chat, Image, Problem, Task, Text
 
 PROBLEM = ("problem", "question")
+CHATS = ("messages", "prompt", "chosen", "rejected")  # fields of rows that are written
 
 
 class Chats(Source):
@@ -131,22 +132,19 @@ def write_rows(rows: Iterable[dict[str, Any]], file: str | Path) -> None:
         import pyarrow
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_one_type(list(rows))), part)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(one_type(list(rows))), part)
     else:
         with part.open("w", encoding="utf-8") as sink:
             sink.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     part.replace(target)
 
 
-def _one_type(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def one_type(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows whose contents are all texts, or all lists of parts: a column has one type."""
-    messages = [message for row in rows for message in row["messages"]]
-    if not any(isinstance(message["content"], list) for message in messages):
+    chats = [chat for row in rows for name in CHATS if (chat := row.get(name))]
+    if not any(isinstance(message["content"], list) for chat in chats for message in chat):
         return rows
-    return [row | {"messages": list(map(_in_parts, row["messages"]))} for row in rows]
-
-
-def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
-    content = message["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return message | {"content": parts}
+    return [
+        row | {name: list(map(in_parts, row[name])) for name in CHATS if name in row}
+        for row in rows
+    ]

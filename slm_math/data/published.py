@@ -74,17 +74,24 @@ def split_by_problem(
 
     What is held out in one place is nowhere trained on: a problem is a test problem if it is one
     anywhere, then a validation problem, and of training problems those are held out for validation
-    that GSM8K and MATH hold out.
+    that GSM8K and MATH hold out. All problems about an image are in one split.
     """
-    splits: dict[str, Split] = {}
+    decisive: dict[str, Split] = {}
+    scenes: dict[str, str] = {}  # what decides about a problem, by its key
     for problem, split in problems:
-        key = question_key(problem)
-        if split == "test" or (split == "validation" and splits.get(key) != "test"):
-            splits[key] = split
-        elif key not in splits:
+        scene = scenes[question_key(problem)] = _decisive(problem)
+        if split == "test" or (split == "validation" and decisive.get(scene) != "test"):
+            decisive[scene] = split
+        elif scene not in decisive:
             held_out = is_held_out(problem, validation)
-            splits[key] = "validation" if held_out else "train"
-    return splits
+            decisive[scene] = "validation" if held_out else "train"
+    return {key: decisive[scene] for key, scene in scenes.items()}
+
+
+def _decisive(problem: Problem) -> str:
+    """What is in one split with a problem: all that has the same images, else the problem alone."""
+    images = sorted(image_hash(image.source) for image in problem.images)
+    return "\n".join(images) or question_key(problem)
 
 
 def existing_path(path: str | None) -> Path | None:
