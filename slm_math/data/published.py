@@ -61,8 +61,7 @@ def is_held_out(problem: Problem, fraction: float) -> bool:
     else its normalized text. So the same problem is held out in every data set, and all problems
     about an image are, whose texts are often the same for many images ("Find x.").
     """
-    images = sorted(image_hash(image.source) for image in problem.images)
-    decisive = "\n".join(images) or normalized(problem.text)
+    decisive = "\n".join(_hashes(problem)) or normalized(problem.text)
     digest = hashlib.sha256(decisive.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
@@ -79,7 +78,8 @@ def split_by_problem(
     decisive: dict[str, Split] = {}
     scenes: dict[str, str] = {}  # what decides about a problem, by its key
     for problem, split in problems:
-        scene = scenes[question_key(problem)] = _decisive(problem)
+        key = question_key(problem)
+        scene = scenes[key] = "\n".join(_hashes(problem)) or key
         if split == "test" or (split == "validation" and decisive.get(scene) != "test"):
             decisive[scene] = split
         elif scene not in decisive:
@@ -88,10 +88,9 @@ def split_by_problem(
     return {key: decisive[scene] for key, scene in scenes.items()}
 
 
-def _decisive(problem: Problem) -> str:
-    """What is in one split with a problem: all that has the same images, else the problem alone."""
-    images = sorted(image_hash(image.source) for image in problem.images)
-    return "\n".join(images) or question_key(problem)
+def _hashes(problem: Problem) -> list[str]:
+    """Hashes of the problem's images, in an order of their own."""
+    return sorted(image_hash(image.source) for image in problem.images)
 
 
 def existing_path(path: str | None) -> Path | None:
