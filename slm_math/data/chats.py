@@ -37,7 +37,8 @@ class Chats(Source):
     All assistant messages are trained on, except those with a mark (`train: false`, `weight: 0`)
     and the spans that `train_detail` leaves out. The prompt of a run is not used: chats have their
     own. Rows with a reference answer (`answer`, `gold`, `ground_truth`) are problems, too, whose
-    text is the field `problem` or `question`, or else the first message of the user.
+    text is the field `problem` or `question` (with `answer_type`, `choices` and `tolerance` beside
+    it), or else the first message of the user.
 
     Args:
         path: a file, a folder, or a list of these. Files whose names begin with test are the test
@@ -97,13 +98,17 @@ class Chats(Source):
 
 def _problem(id: str, row: FileRow, chat: Chat) -> Problem:
     """What the chat is about, which decides its split: the problem that the row names, or the first
-    message of the user, whose images are part of it in either case.
+    message of the user, whose images are part of it in either case. A named problem has the
+    answer type and the choices of its row.
     """
     first = next((message for message in chat if message.role == "user"), None)
     images = [part for part in first.content if isinstance(part, Image)] if first else []
     name = next((name for name in PROBLEM if isinstance(row.fields.get(name), str)), None)
     text = row.text(name) if name is not None else first.text if first else ""
-    return Problem(id, text, images=tuple(images))
+    kind = row.fields.get("answer_type") if name is not None else None
+    if kind not in ("mc", "num"):
+        return Problem(id, text, images=tuple(images))
+    return Problem(id, text, kind, row.texts("choices"), images=tuple(images))
 
 
 def _task(id: str, row: FileRow, chat: Chat) -> Task:
@@ -113,7 +118,7 @@ def _task(id: str, row: FileRow, chat: Chat) -> Task:
             f"{row.place}: a chat without a reference answer is no problem to answer: add one of "
             f"the fields {', '.join(ANSWER)}, or train on the chats with ChatData"
         )
-    return Task(_problem(id, row, chat), row.text(gold))
+    return Task(_problem(id, row, chat), row.text(gold), tolerance=row.fields.get("tolerance"))
 
 
 def write_chats(chats: Iterable[Chat], file: str | Path) -> None:

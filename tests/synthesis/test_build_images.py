@@ -83,9 +83,14 @@ def test_trajectories_are_chats_that_show_it(tmp_path: Path, images: dict[int, s
             {"type": "text", "text": ASKED},
         ]
         assert assistant["content"] == [{"type": "text", "text": "I see it. <answer>D</answer>"}]
-    chats = Chats(str(tmp_path / "out"), validation=0.0).dialogues("train")
+    source = Chats(str(tmp_path / "out"), validation=0.0)
     expected = {(Image(path), Text(ASKED)) for path in images.values()}
-    assert {chat[0].content for chat in chats} == expected
+    assert {chat[0].content for chat in source.dialogues("train")} == expected
+    tasks = read_tasks(source, "train")  # what an evaluation during the training asks
+    assert {(t.problem.answer_type, t.problem.statement, t.gold) for t in tasks} == {
+        ("mc", ASKED, "D")
+    }
+    assert {t.problem.images[0].source for t in tasks} == set(images.values())
 
 
 def test_output_inside_of_an_assistants_turn_is_context_with_images_too(
