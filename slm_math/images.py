@@ -129,6 +129,11 @@ def store_image(data: bytes) -> str:
     return str(path)
 
 
+def as_path(source: str) -> str:
+    """A source as rows hold it: the bytes of a data URL become a file in the cache folder."""
+    return store_image(image_bytes(source)) if source.startswith("data:") else source
+
+
 def cache_folder() -> Path:
     """Where images are stored that came without a file of their own: $SLM_MATH_CACHE, or
     ~/.cache/slm-math.

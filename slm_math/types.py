@@ -46,10 +46,10 @@ class Reply:
     among what was left (by vLLM always). `finish` is "stop" for an end-of-turn token or a stop
     string, "length" for the token budget. `text` is what the tokens say, a stop string included,
     the end-of-turn token not; it begins with `<think>` if the prompt ends with it. `counted` is the
-    number of tokens that a server says it sampled, `asked` the number of tokens that it says the
-    prompt has; both are 0 where it does not say. `prompt` is a digest of the prompt's text and
-    images, by which a chat knows its own replies. `model` is the name of the model that answered,
-    as the server gives it; "" where it is unknown.
+    number of tokens that a server says it sampled, `asked` the number of tokens of the prompt that
+    the network read, those of images included; both are 0 where a server does not say. `prompt` is
+    a digest of the prompt's text and images, by which a chat knows its own replies. `model` is the
+    name of the model that answered, as the server gives it; "" where it is unknown.
     """
 
     text: str
@@ -73,8 +73,8 @@ class Reply:
 
     @property
     def prompt_tokens(self) -> int:
-        """The number of tokens of the prompt."""
-        return len(self.prompt_ids) or self.asked
+        """The number of tokens of the prompt, as far as it is known with those of images."""
+        return self.asked or len(self.prompt_ids)
 
 
 Part: TypeAlias = Text | Image | Reply

@@ -54,16 +54,18 @@ def with_thoughts(thoughts: str, solution: str) -> str:
 
 def chat_row(chat: Chat, **more: Any) -> dict[str, Any]:
     """A chat as a row, with `more` fields after its messages; `row_chat` is the inverse."""
-    in_parts = any(isinstance(part, Image) for message in chat for part in message.content)
-    return {"messages": [_written(message, in_parts) for message in chat], **more}
+    shows = any(isinstance(part, Image) for message in chat for part in message.content)
+    return {"messages": [_written(message, shows) for message in chat], **more}
 
 
-def _written(message: Message, in_parts: bool) -> dict[str, Any]:
+def _written(message: Message, parts: bool) -> dict[str, Any]:
     """A message as an object. In a chat with images the content of every message is a list of
     parts, because a column of a table has one type.
     """
     row: dict[str, Any] = {"role": message.role, "content": message.text}
-    if in_parts:
+    if parts and message.role == "assistant":
+        row["content"] = [{"type": "text", "text": message.text}]
+    elif parts:
         row["content"] = [
             {"type": "image", "path": part.source}
             if isinstance(part, Image)
@@ -74,9 +76,25 @@ def _written(message: Message, in_parts: bool) -> dict[str, Any]:
         return row
     if not any(map(_learned, message.content)):
         return row | {"train": False}
-    if in_parts:
-        raise ValueError("spans of an assistant message cannot be marked in a chat with images")
     return row | {"train_detail": _detail(message.content)}
+
+
+def in_parts(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as an object whose content is a list of parts."""
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return message | {"content": parts}
+
+
+def content_text(message: Mapping[str, Any]) -> str:
+    """What a message as an object says, with a line for each image before its text."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "\n".join(
+        part["text"] if part["type"] == "text" else f"[image: {part.get('path', '')}]"
+        for part in content
+    )
 
 
 def _learned(part: Part) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 from slm_math.data.base import NoProblems, Source, Split
 from slm_math.data.chat_forms import read_chat
-from slm_math.data.chat_rows import chat_row
+from slm_math.data.chat_rows import chat_row, in_parts
 from slm_math.data.columns import ANSWER
 from slm_math.data.files import FileRow
 from slm_math.data.own_files import Item, existing_paths, items_of, rows_by_split
@@ -27,6 +27,7 @@ from slm_math.data.published import checked_fraction, checked_limit
 from slm_math.types import Chat, Image, Problem, Task, Text
 
 PROBLEM = ("problem", "question")
+CHATS = ("messages", "prompt", "chosen", "rejected")  # fields of rows that are written
 
 
 class Chats(Source):
@@ -36,7 +37,8 @@ class Chats(Source):
     All assistant messages are trained on, except those with a mark (`train: false`, `weight: 0`)
     and the spans that `train_detail` leaves out. The prompt of a run is not used: chats have their
     own. Rows with a reference answer (`answer`, `gold`, `ground_truth`) are problems, too, whose
-    text is the field `problem` or `question`, or else the first message of the user.
+    text is the field `problem` or `question` (with `answer_type`, `choices` and `tolerance` beside
+    it), or else the first message of the user.
 
     Args:
         path: a file, a folder, or a list of these. Files whose names begin with test are the test
@@ -96,13 +98,17 @@ class Chats(Source):
 
 def _problem(id: str, row: FileRow, chat: Chat) -> Problem:
     """What the chat is about, which decides its split: the problem that the row names, or the first
-    message of the user, whose images are part of it in either case.
+    message of the user, whose images are part of it in either case. A named problem has the
+    answer type and the choices of its row.
     """
     first = next((message for message in chat if message.role == "user"), None)
     images = [part for part in first.content if isinstance(part, Image)] if first else []
     name = next((name for name in PROBLEM if isinstance(row.fields.get(name), str)), None)
     text = row.text(name) if name is not None else first.text if first else ""
-    return Problem(id, text, images=tuple(images))
+    kind = row.fields.get("answer_type") if name is not None else None
+    if kind not in ("mc", "num"):
+        return Problem(id, text, images=tuple(images))
+    return Problem(id, text, kind, row.texts("choices"), images=tuple(images))
 
 
 def _task(id: str, row: FileRow, chat: Chat) -> Task:
@@ -112,7 +118,7 @@ def _task(id: str, row: FileRow, chat: Chat) -> Task:
             f"{row.place}: a chat without a reference answer is no problem to answer: add one of "
             f"the fields {', '.join(ANSWER)}, or train on the chats with ChatData"
         )
-    return Task(_problem(id, row, chat), row.text(gold))
+    return Task(_problem(id, row, chat), row.text(gold), tolerance=row.fields.get("tolerance"))
 
 
 def write_chats(chats: Iterable[Chat], file: str | Path) -> None:
@@ -131,22 +137,19 @@ def write_rows(rows: Iterable[dict[str, Any]], file: str | Path) -> None:
         import pyarrow
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_one_type(list(rows))), part)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(one_type(list(rows))), part)
     else:
         with part.open("w", encoding="utf-8") as sink:
             sink.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     part.replace(target)
 
 
-def _one_type(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def one_type(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows whose contents are all texts, or all lists of parts: a column has one type."""
-    messages = [message for row in rows for message in row["messages"]]
-    if not any(isinstance(message["content"], list) for message in messages):
+    chats = [chat for row in rows for name in CHATS if (chat := row.get(name))]
+    if not any(isinstance(message["content"], list) for chat in chats for message in chat):
         return rows
-    return [row | {"messages": list(map(_in_parts, row["messages"]))} for row in rows]
-
-
-def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
-    content = message["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return message | {"content": parts}
+    return [
+        row | {name: list(map(in_parts, row[name])) for name in CHATS if name in row}
+        for row in rows
+    ]

@@ -7,7 +7,8 @@ A row looks like this (an invented one; only the first four fields are read as t
      "dataset": "gsm8k", "teacher_model": "some-teacher-7b",
      "thinking_process": "15 % is 0.15."}
 
-Rows of problems with choices or images have `answer_type`, `choices` and `images` (paths), too.
+Rows of problems with choices, images or a tolerance have `answer_type`, `choices`, `images` (paths)
+and `tolerance`, too.
 """
 
 from __future__ import annotations
@@ -106,4 +107,4 @@ def _cot_task(id: str, row: FileRow, thinking: bool) -> Task:
     problem = Problem(
         id, row.text("question"), kind, row.texts("choices"), images=images, tags=tags
     )
-    return Task(problem, gold, solution)
+    return Task(problem, gold, solution, row.fields.get("tolerance"))

@@ -61,8 +61,7 @@ def is_held_out(problem: Problem, fraction: float) -> bool:
     else its normalized text. So the same problem is held out in every data set, and all problems
     about an image are, whose texts are often the same for many images ("Find x.").
     """
-    images = sorted(image_hash(image.source) for image in problem.images)
-    decisive = "\n".join(images) or normalized(problem.text)
+    decisive = "\n".join(_hashes(problem)) or normalized(problem.text)
     digest = hashlib.sha256(decisive.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
@@ -74,17 +73,24 @@ def split_by_problem(
 
     What is held out in one place is nowhere trained on: a problem is a test problem if it is one
     anywhere, then a validation problem, and of training problems those are held out for validation
-    that GSM8K and MATH hold out.
+    that GSM8K and MATH hold out. All problems about an image are in one split.
     """
-    splits: dict[str, Split] = {}
+    decisive: dict[str, Split] = {}
+    scenes: dict[str, str] = {}  # what decides about a problem, by its key
     for problem, split in problems:
         key = question_key(problem)
-        if split == "test" or (split == "validation" and splits.get(key) != "test"):
-            splits[key] = split
-        elif key not in splits:
+        scene = scenes[key] = "\n".join(_hashes(problem)) or key
+        if split == "test" or (split == "validation" and decisive.get(scene) != "test"):
+            decisive[scene] = split
+        elif scene not in decisive:
             held_out = is_held_out(problem, validation)
-            splits[key] = "validation" if held_out else "train"
-    return splits
+            decisive[scene] = "validation" if held_out else "train"
+    return {key: decisive[scene] for key, scene in scenes.items()}
+
+
+def _hashes(problem: Problem) -> list[str]:
+    """Hashes of the problem's images, in an order of their own."""
+    return sorted(image_hash(image.source) for image in problem.images)
 
 
 def existing_path(path: str | None) -> Path | None:

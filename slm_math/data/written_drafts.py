@@ -25,7 +25,7 @@ from slm_math.data.base import SPLITS, Split
 from slm_math.data.conversations import continues, is_shown_output
 from slm_math.data.files import FileRow, read_rows, split_files
 from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, RunEvent, TurnEvent
-from slm_math.types import Draft, Problem, Task
+from slm_math.types import Draft, Image, Problem, Task
 
 GIVEN = "given"  # the grader of a label that a row states, without saying whose it is
 SILENT = "without an answer"
@@ -197,6 +197,7 @@ def _problem_of(row: FileRow) -> tuple[Problem, float | str | None]:
         text=row.text("problem"),
         answer_type=answer_type,
         choices=tuple(choices),
+        images=tuple(map(Image, row.texts("images"))),
         tags={str(name): str(value) for name, value in tags.items()},
     )
     return problem, tolerance

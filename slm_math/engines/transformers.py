@@ -326,4 +326,5 @@ class TransformersEngine(LocalEngine):
             version=self.version,
             temperature=sampling.temperature or 1.0,
             seconds=time.perf_counter() - row.start,
+            asked=len(row.prompt) + row.extent.extra,
         )

@@ -96,8 +96,10 @@ def evaluate(
     models = check_serving(roles, model, serving, inference)
     check_whole("samples", samples)
     tasks = chosen_problems(source, split, where=where, shuffle=shuffle, limit=limit, tags=tags)
-    if by and not any(by in task.problem.tags for task in tasks):
-        raise ValueError(f"no problem of {source.name} has a tag {by}")
+    known = sorted({tag for task in tasks for tag in task.problem.tags})
+    if by and by not in known:
+        has = f"its tags are {', '.join(known)}" if known else "it has no tags"
+        raise ValueError(f"no problem of {source.name} has a tag {by}; {has}")
     if inference.sampling.temperature == 0 and samples > 1:
         print(
             "note: inference.sampling.temperature is 0, so all samples of an agent are equal "

@@ -19,19 +19,20 @@ _FENCE = re.compile(
     r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)",
     re.DOTALL | re.MULTILINE,
 )
+_LETTER = re.compile(r"(\([A-Z]\) |)")
 _SPAN = re.compile(r"\*\*(?=\S)([^*\n]{1,400})(?<=\S)\*\*|`([^`\n]{1,400})`")
 
 
 def transcript(record: Record, images: Thumbnails) -> str:
     """Problem, answer and verdict of a record, then the events in order."""
     mark = "right" if record.correct else "wrong"
-    answer = prose(_formula(record.answer)) if record.answer is not None else "<em>none</em>"
+    answer = _answer(record.answer) if record.answer is not None else "<em>none</em>"
     tags = (f"{escaped(tag, 80)}: {escaped(value, 80)}" for tag, value in record.tags.items())
     parts = [
-        f'<section class="problem">{images.html(record.images)}{prose(record.statement)}</section>',
+        f'<section class="problem">{images.html(record.images)}{_statement(record)}</section>',
         *_draft(record),
         '<dl class="facts">',
-        _fact("gold", prose(_formula(record.gold))),
+        _fact("gold", _answer(record.gold)),
         _fact("answer", answer),
         _fact("verdict", f'<span class="{mark}">{mark}</span> {escaped(_reasons(record))}'),
         _fact("tags", ", ".join(tags)),
@@ -46,7 +47,7 @@ def transcript(record: Record, images: Thumbnails) -> str:
 def _draft(record: Record) -> Iterator[str]:
     """The draft that a verifier was asked about."""
     if record.draft is not None:
-        answer = prose(_formula(record.draft.answer))
+        answer = _answer(record.draft.answer)
         yield '<section class="turn"><h4><span class="role">draft to judge</span></h4>'
         yield f'<div class="reply">{prose(record.draft.text)}</div>'
         yield f'<dl class="facts">{_fact("its answer", answer)}</dl></section>'
@@ -74,6 +75,20 @@ def _rewards(record: Record) -> str:
 
 def _fact(name: str, value: str) -> str:
     return f"<div><dt>{name}</dt><dd>{value}</dd></div>" if value else ""
+
+
+def _statement(record: Record) -> str:
+    """The problem with its choices, which are formulas as answers are."""
+    text, choices = record.problem, record.statement[len(record.problem) :]
+    shown = (
+        letter + _formula(choice)
+        for _, letter, choice in (_LETTER.split(line, 1) for line in choices.split("\n"))
+    )
+    return prose(text + "\n".join(shown), record.statement)
+
+
+def _answer(text: Any) -> str:
+    return prose(_formula(text), text)
 
 
 def _formula(text: Any) -> str:
@@ -166,12 +181,12 @@ def _note(note: NoteEvent) -> str:
     )
 
 
-def prose(text: Any) -> str:
-    """Text in two forms, with its formulas and programs rendered and literally; once if both are
-    the same.
+def prose(text: Any, written: Any = None) -> str:
+    """Text in two forms, with its formulas and programs rendered and as it was `written` (by
+    default the text itself); once if both are the same.
     """
     plain = clean(text)
-    raw = escape(plain)
+    raw = escape(plain if written is None else clean(written))
     rendered = "".join(_rendered(plain))
     if not plain.strip():
         return ""

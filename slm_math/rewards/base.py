@@ -85,20 +85,13 @@ def check(
         served: the roles that have an engine; None leaves out this part of the check.
         taught: the roles that a teacher trains, which need no reward.
     """
-    seen: set[tuple[str, str]] = set()
     for reward in rewards:
-        kind, key = type(reward).__name__, (reward.role, reward.name)
+        kind = type(reward).__name__
         if reward.role not in roles:
             raise ValueError(
                 f"reward {kind} is for role {reward.role!r}, but the trained roles are "
                 f"{', '.join(roles)}"
             )
-        if key in seen:
-            raise ValueError(
-                f"two rewards of role {reward.role!r} are called {reward.name!r}: set name of "
-                f"{kind}"
-            )
-        seen.add(key)
         for name, value in vars(reward).items():
             if isinstance(value, float):  # a NaN would make every sample one without a reward
                 check_number(f"{kind}.{name}", value)
@@ -108,12 +101,26 @@ def check(
                     f"reward {kind} asks for role {name!r}, and no engine serves this role: set "
                     f"engines.{name}"
                 )
+    check_names(rewards)
     for role in roles:
         if role not in taught and role not in rewarded(rewards):
             raise ValueError(
                 f"role {role!r} is trained but has no reward with a weight and no teacher: add a "
                 "reward for it, or set model.teacher"
             )
+
+
+def check_names(rewards: Sequence[Reward]) -> None:
+    """Raises ValueError for two rewards of one role that have the same name."""
+    seen: set[tuple[str, str]] = set()
+    for reward in rewards:
+        key = (reward.role, reward.name)
+        if key in seen:
+            raise ValueError(
+                f"two rewards of role {reward.role!r} are called {reward.name!r}: set name of "
+                f"{type(reward).__name__}"
+            )
+        seen.add(key)
 
 
 def rewarded(rewards: Sequence[Reward]) -> set[str]:

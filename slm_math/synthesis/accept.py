@@ -17,6 +17,7 @@ from slm_math.answers.grade import grade_answer
 from slm_math.answers.graded import grade_trace
 from slm_math.ranges import check_number, check_whole
 from slm_math.rewards import Reward
+from slm_math.rewards.base import check_names
 from slm_math.rewards.scores import assembled, called
 from slm_math.types import Reply, Run, Task, Trace, Workflow
 
@@ -133,30 +134,42 @@ class Above(Accept):
     """A reward is above a bound; it may ask a judge model.
 
     Args:
-        reward: any reward, of one of the agent's own roles.
+        reward: any reward of one of the agent's own roles, or a list of them, as training has
+            them: their weighted sum counts.
         bound: the score must be greater.
     """
 
-    def __init__(self, reward: Reward, bound: float) -> None:
+    def __init__(self, reward: Reward | list[Reward], bound: float) -> None:
         check_number("bound", bound)
         self.reward, self.bound = reward, bound
-        self.roles, self.uses_python = tuple(reward.roles), reward.uses_python
+        self.roles = tuple(dict.fromkeys(role for each in self.rewards for role in each.roles))
+        self.uses_python = any(each.uses_python for each in self.rewards)
+        if not any(each.weight for each in self.rewards):
+            raise ValueError("accept: no reward counts: name one whose weight is not 0")
+
+    @property
+    def rewards(self) -> list[Reward]:
+        """The rewards, also if it is one alone."""
+        return self.reward if isinstance(self.reward, list) else [self.reward]
 
     def check(self, agent: Agent, tries: int) -> None:
-        if self.reward.role not in agent.roles:
-            raise ValueError(
-                f"accept: the reward {type(self.reward).__name__} is for role "
-                f"{self.reward.role!r}; the roles of {type(agent).__name__} are "
-                f"{', '.join(agent.roles)}: set reward.role"
-            )
+        for reward in self.rewards:
+            if reward.role not in agent.roles:
+                raise ValueError(
+                    f"accept: the reward {type(reward).__name__} is for role {reward.role!r}; the "
+                    f"roles of {type(agent).__name__} are {', '.join(agent.roles)}: set reward.role"
+                )
+        check_names(self.rewards)
 
     def accepts(self, task: Task, trace: Trace) -> Workflow[Ruling]:
-        graded, role = grade_trace(task, trace), self.reward.role
-        [(key, value)] = called([self.reward], graded, [role]).items()
-        if isinstance(value, Generator):
-            value = yield from value
-        scores = assembled([self.reward], graded, roles=[role], values={key: value}, errors={})
-        score = scores.parts[role][self.reward.name]
+        graded = grade_trace(task, trace)
+        roles = list(dict.fromkeys(reward.role for reward in self.rewards))
+        values = called(self.rewards, graded, roles)
+        for key, value in values.items():
+            if isinstance(value, Generator):
+                values[key] = yield from value
+        scores = assembled(self.rewards, graded, roles=roles, values=values, errors={})
+        score = math.fsum(scores.totals.values())
         if math.isnan(score):
             return Ruling(False, "no score")
         return Ruling(score > self.bound, f"score {score:.4g}", score=score)

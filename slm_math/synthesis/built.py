@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from slm_math.answers import grader_version
 from slm_math.data.attempts import Attempt
 from slm_math.data.base import SPLITS, Split
+from slm_math.data.chats import one_type
 from slm_math.types import Problem
 
 Kind = Literal["drafts", "corrections", "trajectories", "preferences"]
@@ -52,7 +53,11 @@ class Built:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def of(self, split: Split) -> list[Row]:
-        return [made.row for made in self.rows if made.split == split]
+        """The rows of a split. If one of all rows shows an image, all chats have contents in parts,
+        because a column of a table has one type.
+        """
+        rows = one_type([made.row for made in self.rows])
+        return [row for row, made in zip(rows, self.rows) if made.split == split]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """The number of rows by split and part."""
@@ -79,6 +84,11 @@ def about_problem(attempt: Attempt) -> Row:
         "tags": dict(record.tags),
         **(rules if record.answer_type != "math" or record.choices else {}),
     }
+
+
+def shown_images(attempt: Attempt) -> list[str]:
+    """The paths of the problem's images."""
+    return [image.source for image in attempt.record.images]
 
 
 def receipt(attempt: Attempt, **more: Any) -> Row:

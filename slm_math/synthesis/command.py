@@ -15,6 +15,7 @@ from slm_math.data.base import Source, Split
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.evaluation.preparing import add_local, check_serving, chosen_problems
+from slm_math.images import as_path
 from slm_math.ranges import check_whole
 from slm_math.sandbox import RemoteSandbox, Sandbox
 from slm_math.synthesis.accept import Accept
@@ -127,7 +128,7 @@ def generate_cot(
             index={task.problem.id: index for index, task in enumerate(tasks)},
             price=journal.price,
             models={role: model_name(serving.get(role) or serving["default"]) for role in roles},
-            images={t.problem.id: [i.source for i in t.problem.images] for t in tasks},
+            images={t.problem.id: [as_path(i.source) for i in t.problem.images] for t in tasks},
         )
         failed = _generate(
             Plan(cascade, tasks, seed=seed, pilot=min(estimate, len(tasks))),

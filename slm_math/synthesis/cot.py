@@ -142,6 +142,7 @@ class Rows:
             "question": record.problem,
             **({} if plain else {"answer_type": record.answer_type}),
             **({"choices": list(record.choices)} if record.choices else {}),
+            **({"tolerance": record.tolerance} if record.answer_type == "num" else {}),
             **({"images": list(self.images[record.id])} if self.images.get(record.id) else {}),
             "ground_truth": gold,
             "predicted_answer": shown.answer if shown is not None else None,

@@ -15,7 +15,15 @@ from slm_math.data.identity import question_key
 from slm_math.data.normalized import normalized
 from slm_math.data.written_drafts import SILENT, written_draft
 from slm_math.synthesis.broken_code import BROKEN_CODE, broken_code
-from slm_math.synthesis.built import Built, Made, Options, about_problem, order, receipt
+from slm_math.synthesis.built import (
+    Built,
+    Made,
+    Options,
+    about_problem,
+    order,
+    receipt,
+    shown_images,
+)
 from slm_math.synthesis.perturb import TEXT_KINDS
 from slm_math.synthesis.programs import Programs
 from slm_math.synthesis.regraded import Outcome, perturbed_answer
@@ -84,8 +92,8 @@ def _different(drafts: Iterable[Labeled]) -> list[Labeled]:
     """Each draft of a problem once: of two that differ in printing only, the first."""
     different: dict[tuple[str, str, bool], Labeled] = {}
     for each in drafts:
-        texts = normalized(each.attempt.problem.statement), normalized(each.draft.text)
-        different.setdefault((*texts, each.right), each)
+        key = question_key(each.attempt.problem), normalized(each.draft.text), each.right
+        different.setdefault(key, each)
     return list(different.values())
 
 
@@ -185,6 +193,7 @@ def _row(labeled: Labeled, split: Split) -> Made:
     attempt = labeled.attempt
     row = {
         **about_problem(attempt),
+        **({"images": images} if (images := shown_images(attempt)) else {}),
         "draft": labeled.draft.text,
         "answer": labeled.draft.answer,
         "correct": labeled.right,

@@ -14,6 +14,8 @@ from slm_math import __version__
 from slm_math.answers import grader_version
 from slm_math.data.base import SPLITS
 from slm_math.data.card import CardInput, write_card
+from slm_math.data.chat_rows import content_text
+from slm_math.data.chats import CHATS
 from slm_math.data.identity import problem_key
 from slm_math.records.encoding import SCHEMA, json_line
 from slm_math.records.files import write_json
@@ -143,6 +145,6 @@ def _card(
 def _length(row: Row) -> int:
     """The characters of a row that a model reads or writes."""
     texts = [row.get("problem", ""), row.get("draft", "")] if "draft" in row else []
-    chats = [row.get(name, []) for name in ("messages", "prompt", "chosen", "rejected")]
-    texts += [message["content"] for chat in chats for message in chat]
+    chats = [row.get(name, []) for name in CHATS]
+    texts += [content_text(message) for chat in chats for message in chat]
     return sum(map(len, texts))

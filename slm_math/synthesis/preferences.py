@@ -123,8 +123,10 @@ def _key(each: Judged, seed: int) -> str:
 
 def _row(right: Judged, wrong: Judged) -> Row:
     attempt = right.attempt
+    images = [image.source for message in right.turn.prompt for image in message.images]
     return {
-        "prompt": [{"role": each.role, "content": each.content} for each in right.turn.prompt],
+        "prompt": list(map(_written, right.turn.prompt)),
+        **({"images": images} if images else {}),
         "chosen": [{"role": "assistant", "content": right.turn.reply}],
         "rejected": [{"role": "assistant", "content": wrong.turn.reply}],
         **about_problem(attempt),
@@ -140,3 +142,11 @@ def _row(right: Judged, wrong: Judged) -> Row:
             },
         ),
     }
+
+
+def _written(message: ChatMessage) -> Row:
+    """A message of a prompt; an image in it stands for the next one of the row's `images`."""
+    if not message.images:
+        return {"role": message.role, "content": message.content}
+    parts = [{"type": "image"} for _ in message.images]
+    return {"role": message.role, "content": [*parts, {"type": "text", "text": message.content}]}

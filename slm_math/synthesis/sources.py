@@ -55,12 +55,6 @@ def read_evaluations(folders: Sequence[str], validation: float, again: bool = Fa
     if not attempts.attempts:
         reasons = ", ".join(f"{count} {why}" for why, count in attempts.left_out.items())
         raise ValueError(f"{', '.join(map(str, found))}: there are no attempts to use ({reasons})")
-    shown = next((each for each in attempts.attempts if each.record.images), None)
-    if shown is not None:
-        raise ValueError(
-            f"{shown.folder}: problem {shown.record.id} shows images, and the rows of a build do "
-            "not: build from evaluations without images"
-        )
     met: list[tuple[Problem, Split]] = [(each.problem, each.split) for each in attempts.attempts]
     return Evaluations(
         attempts=attempts.attempts,

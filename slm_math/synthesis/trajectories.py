@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from slm_math.data.attempts import Attempt
 from slm_math.data.base import SPLITS
-from slm_math.data.chat_rows import chat_row
+from slm_math.data.chat_rows import chat_row, content_text
 from slm_math.data.conversations import (
     conversation_chat,
     conversations,
@@ -204,7 +204,7 @@ def _different(rows: Sequence[Made], built: Built) -> list[Made]:
     """
     equal: dict[tuple[str, ...], dict[str, Made]] = {}
     for made in rows:
-        texts = [normalized(message["content"]) for message in made.row["messages"]]
+        texts = [normalized(content_text(message)) for message in made.row["messages"]]
         equal.setdefault((question_key(made.problem), *texts), {}).setdefault(made.part, made)
     counts = Counter[tuple[str, str]]()
     chosen: list[Made] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def test_a_test_problem_is_one_with_its_images(images: list[Image]) -> None:
     one, other = (task.problem for task in tasks_about(images[:2]))
     splits = split_by_problem([(one, "train"), (one, "test"), (other, "train")], 0)
     assert [splits[question_key(one)], splits[question_key(other)]] == ["test", "train"]
+
+
+def test_all_questions_about_the_image_of_a_test_problem_are_test_problems(
+    images: list[Image],
+) -> None:
+    one, other = (task.problem for task in tasks_about(images[:2]))
+    more = replace(one, text="What else?")
+    met: list[tuple[Problem, Split]] = [(more, "train"), (other, "train"), (one, "test")]
+    for order in (met, met[::-1]):
+        splits = split_by_problem(order, 0)
+        assert [splits[question_key(p)] for p in (more, other, one)] == ["test", "train", "test"]
 
 
 def test_a_mixture_takes_only_what_is_the_same(images: list[Image]) -> None:

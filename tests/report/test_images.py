@@ -137,3 +137,14 @@ def test_choices_are_shown_below_the_problem(tmp_path: Path) -> None:
     rows = [about(0, choices=["one", "two"], answer_type="mc")]
     [body] = bodies(made(tmp_path, write(tmp_path / "out" / "a", rows)))
     assert "What is 0 + 0?\n(A) one\n(B) two" in body
+
+
+def test_choices_are_formulas_and_stay_as_written(tmp_path: Path) -> None:
+    choices = ["5", "5 \\sqrt { 2 }", "all of these"]
+    rows = [about(0, choices=choices, answer_type="mc")]
+    [body] = bodies(made(tmp_path, write(tmp_path / "out" / "a", rows)))
+    rendered, written = body.split('<pre class="raw">')[:2]
+    assert "(A) 5\n(B) <math" in rendered
+    assert "<msqrt><mrow><mn>2</mn></mrow></msqrt>" in rendered
+    assert "\n(C) all of these" in rendered
+    assert written.startswith("What is 0 + 0?\n(A) 5\n(B) 5 \\sqrt { 2 }\n(C) all of these</pre>")

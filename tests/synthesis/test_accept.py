@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from slm_math.agents import SingleShot
 from slm_math.rewards import Correct, Reward
 from slm_math.synthesis.accept import Above, Accept, CodeVerified, Majority, Right, Ruling
 from slm_math.types import (
@@ -126,6 +127,27 @@ def test_score_must_be_above_the_bound() -> None:
     accept = Above(Letters(), 4.0)
     assert ruling(accept, trace("12345")) == Ruling(True, "score 5", score=5.0)
     assert ruling(accept, trace("1234")) == Ruling(False, "score 4", score=4.0)
+
+
+def test_weighted_sum_of_several_rewards_must_be_above_the_bound() -> None:
+    accept = Above([Letters(weight=0.5), Correct(right=2.0, weight=10.0)], 22.0)
+    assert ruling(accept, trace("12345")) == Ruling(True, "score 22.5", score=22.5)
+    assert ruling(accept, trace("12345", "8")) == Ruling(False, "score 2.5", score=2.5)
+    assert ruling(Above([Letters(weight=0), Correct()], 0.5), trace("12345")).score == 1
+
+
+@pytest.mark.parametrize(
+    ("rewards", "message"),
+    [
+        ([Letters(), Letters(weight=2.0)], "two rewards of role 'solver' are called 'letters'"),
+        ([Letters(), Correct(role="judge")], "Correct is for role 'judge'"),
+        ([], "no reward counts"),
+        ([Letters(weight=0.0)], "no reward counts"),
+    ],
+)
+def test_rewards_that_make_no_sum_are_refused(rewards: list[Reward], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Above(rewards, 0.5).check(SingleShot(), 1)
 
 
 class Silent(Reward):

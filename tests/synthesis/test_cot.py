@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rollout.scripted import Scripted, printing, served_by
 
 from slm_math.agents import Agent, CodeFeedback, PythonTools, SingleShot, SolverVerifier
+from slm_math.data import CoT
 from slm_math.engines.base import EngineError, Request
 from slm_math.records.encoding import from_json, json_line
 from slm_math.records.record import Record, record
@@ -82,6 +84,13 @@ def test_solution_with_tools_is_one_text() -> None:
 def test_critique_of_a_verifier_is_no_part_of_the_solution() -> None:
     made = row(SolverVerifier(), "It is \\boxed{7}.", "VERDICT: CORRECT")
     assert made["solution"] == "It is \\boxed{7}."
+
+
+def test_tolerance_of_a_number_comes_back_from_its_row(tmp_path: Path) -> None:
+    done = replace(recorded(SingleShot(), "\\boxed{7}"), answer_type="num", tolerance="1%")
+    (tmp_path / "rows.jsonl").write_bytes(json_line(rows().row(done)))
+    [task] = CoT(str(tmp_path), validation=0.0).tasks("train")
+    assert (task.problem.answer_type, task.tolerance) == ("num", "1%")
 
 
 def test_rejected_row_shows_the_last_try() -> None:

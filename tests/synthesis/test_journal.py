@@ -95,7 +95,8 @@ def test_errors_are_asked_again(open_journal):
 
 
 def test_token_ids_are_left_out_of_every_session(open_journal):
-    echo = Echo(token_ids=(1, 2, 3), logprobs=(0.0, -1.0, -2.0), prompt_ids=(4, 5), counted=0)
+    ids = {"token_ids": (1, 2, 3), "logprobs": (0.0, -1.0, -2.0), "prompt_ids": (4, 5)}
+    echo = Echo(**ids, asked=0, counted=0)
     engine = open_journal().before(echo, "solver")
     reply = ask(engine)
     assert ask(engine) == reply == Reply("re: 2 + 2?", asked=2, counted=3, model="m")
