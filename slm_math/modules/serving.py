@@ -297,7 +297,11 @@ class Serving:
 
     def _weights(self, loaded: LoadedPolicy) -> Weights:
         if not loaded.adapters:
-            return Weights(tensors=partial(tensors, loaded))
+            # of a model with eyes, those that stay as they are go to a copy once
+            return Weights(
+                tensors=partial(tensors, loaded, trained=True),
+                fixed=partial(tensors, loaded, trained=False),
+            )
         assert self._folder is not None
         step = self.module.global_step
         folders = {name: self._folder / f"{name}-{step}" for name in loaded.trained_adapters}
