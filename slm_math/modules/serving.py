@@ -326,12 +326,15 @@ class Serving:
     def _verify(self, answer: Callable[[Request], Reply]) -> None:
         """Raises EngineError where what an engine answers is not what the policy would say."""
         module = self.module
+        engine = self._engines[""]
         assert module.loaded is not None
+        assert isinstance(engine, VLLMEngine | VLLMServers)
         check = EngineCheck(
             loaded=module.loaded,
             roles=self.roles,
             context=module.forward_context,
             dtype=self._dtype,
             device=module.device,
+            longest=engine.limit,
         )
         self.gap = max(check.gap(answer, module.global_step), self.gap or 0.0)
