@@ -1,4 +1,4 @@
-"""The usual names of columns: which one has the problem, the reference answer, a solution, images."""
+"""The usual names of columns: which one has the problem, the answer, a solution, the images."""
 
 from __future__ import annotations
 
