@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import Part, Weights
 
-if TYPE_CHECKING:
-    from slm_math.engines.vllm_control import VLLMServer
+
+class Receiver(Protocol):
+    """The client of a server, which vLLM's senders call, too."""
+
+    url: str
+
+    def ask(
+        self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any
+    ) -> Any: ...
+
+    def tensors(self) -> Iterator[tuple[str, Any]]: ...
 
 
-def trainer_side(server: VLLMServer, backend: str, address: str | None, dtype: str) -> Any:
+def trainer_side(server: Receiver, backend: str, address: str | None, dtype: str) -> Any:
     """vLLM's sender of weights over NCCL (a group of this process and the server's workers) or CUDA
     IPC (trainer and server on the same GPU).
     """
