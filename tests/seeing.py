@@ -89,7 +89,9 @@ def engine_of(model: Any, chat: ChatFormat, slots: int = 64) -> TransformersEngi
 def ask(engine: Any, chats: list[Chat], tokens: int = 6, **sampling: Any) -> list[Any]:
     """The replies to chats, in their order; each draws numbers and ends at a time of its own."""
     tickets = [
-        engine.submit(Request(c, Sampling(max_new_tokens=tokens + n % 5, **sampling), key=(n,)))
+        engine.submit(
+            Request(c, Sampling(max_new_tokens=tokens + n % 5, **sampling), key=(n,), role="solver")
+        )
         for n, c in enumerate(chats)
     ]
     found: dict[int, Reply | EngineError] = {}

@@ -13,7 +13,7 @@ import lightning as L
 import numpy as np
 import torch
 
-from slm_math.engines.base import EngineError
+from slm_math.engines.base import EngineError, Weights
 from slm_math.engines.settings import Vllm
 from slm_math.engines.vllm import VLLMEngine
 from slm_math.policy.config import Lora, Policy
@@ -160,10 +160,10 @@ def corrupted(root: Path, after: int, lr: float = 1e-2) -> Iterator[Measurement]
     """An engine that ignores all weight updates after the first `after`: training must stop."""
     load_weights, taken = VLLMEngine._load_weights, []
 
-    def drops(self: VLLMEngine, tensors: list[Any], still: frozenset[Path]) -> None:
-        taken.append(len(tensors))
+    def drops(self: VLLMEngine, weights: Weights) -> None:
+        taken.append(weights)
         if len(taken) <= after:
-            load_weights(self, tensors, still)
+            load_weights(self, weights)
 
     subject, raised = module(lora=False, lr=lr), ""
     run = tiny.trainer(root, limit_train_batches=after + 2)

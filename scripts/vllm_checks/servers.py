@@ -23,15 +23,15 @@ SCRIPT = Path(__file__).resolve().parents[1] / "serve_vllm.sh"
 
 class ServerProcess:
     """One server of a model folder on a free port; `weights` is the script's WEIGHTS, file or
-    adapters.
+    adapters, and `more` are arguments of `vllm serve`.
     """
 
-    def __init__(self, folder: Path, weights: str, log: Path) -> None:
+    def __init__(self, folder: Path, weights: str, log: Path, *more: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.folder, self.weights, self.log = folder, weights, log
+        self.folder, self.weights, self.log, self.more = folder, weights, log, more
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -46,7 +46,7 @@ class ServerProcess:
         env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"  # vLLM in this process has turned it off here
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["bash", str(SCRIPT), str(self.folder)],
+                ["bash", str(SCRIPT), str(self.folder), *self.more],
                 env=env,
                 stdout=log,
                 stderr=log,

@@ -1,4 +1,4 @@
-"""The usual names of columns: which one has the problem, the reference answer, a solution."""
+"""The usual names of columns: which one has the problem, the answer, a solution, the images."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ ANSWER = (
     "target",
 )
 SOLUTION = ("solution", "output", "response", "completion", "rationale")
+IMAGES = ("images", "image")
 ID = ("id", "unique_id", "problem_id", "question_id")
 
 

@@ -33,10 +33,11 @@ class HubFile:
 
 @dataclass(frozen=True)
 class FileRow:
-    """One record and its place ("train.jsonl, line 17")."""
+    """One record, its place ("train.jsonl, line 17"), and the folder of its file."""
 
     place: str
     fields: Mapping[str, Any]
+    folder: Path = Path()
 
     def is_number(self, name: str) -> bool:
         """Whether the field is a number, which `text` takes as text."""
@@ -121,8 +122,9 @@ def _row(file: Path, number: int, row: Line | dict[str, Any]) -> FileRow:
     place = f"{file.name}, {'line' if isinstance(row, bytes) else 'row'} {number}"
     try:
         if isinstance(row, dict):
-            return FileRow(place, {name: _without_bytes(value) for name, value in row.items()})
-        return FileRow(place, parse(row))
+            fields = {name: _without_bytes(value) for name, value in row.items()}
+            return FileRow(place, fields, file.parent)
+        return FileRow(place, parse(row), file.parent)
     except RowError as error:
         raise ValueError(f"{place}: {error}") from None
 

@@ -4,6 +4,7 @@ Rows that are read without options (invented ones):
 
     {"question": "What is 15 % of 80?", "answer": "12"}
     {"problem": "What is 15 % of 80?", "solution": "0.15*80 = 12, so \\\\boxed{12}.", "level": "1"}
+    {"question": "How long is x?", "image": "diagrams/7.png", "answer": "12"}
     {"instruction": "Compute", "input": "15 % of 80", "output": "0.15*80 = 12. #### 12"}
     {"messages": [{"role": "user", "content": "15 % of 80?"},
                   {"role": "assistant", "content": "The answer is 12."}]}
@@ -17,11 +18,21 @@ from typing import get_args
 from slm_math.answers import gold_answer
 from slm_math.data.base import Source, Split
 from slm_math.data.chat_forms import LISTS, read_chat
-from slm_math.data.columns import ANSWER, ID, PROBLEM, SOLUTION, question_of, usual_column
+from slm_math.data.columns import (
+    ANSWER,
+    ID,
+    IMAGES,
+    PROBLEM,
+    SOLUTION,
+    question_of,
+    usual_column,
+)
 from slm_math.data.files import FileRow
 from slm_math.data.own_files import Item, existing_paths, items_of, rows_by_split
 from slm_math.data.published import checked_fraction, checked_limit
-from slm_math.types import AnswerType, Problem, Task
+from slm_math.data.visual import checked_images, images_of, placed
+from slm_math.data.visual_text import PLACEHOLDER
+from slm_math.types import AnswerType, Image, Problem, Task
 
 
 class Table(Source):
@@ -34,12 +45,17 @@ class Table(Source):
     answer is that of the answer's column, which may hold a worked solution, or that at the end of
     the solution. Solutions are imitated by supervised fine-tuning.
 
+    Images are named by paths, relative to the folder of their file, or are in the rows themselves:
+    as data URLs, or in Parquet files as `datasets` writes them. Each is checked, and an error names
+    the row of one that no model can see.
+
     Args:
         path: a file, a folder, or a list of these. Files whose names begin with test are the test
             split; validation, valid, val or dev as the first word means validation.
         problem: the column of the problem.
         answer: the column of the reference answer.
         solution: the column of the worked solution.
+        images: the column of the images, one or a list of these; by default `images` or `image`.
         choices: the column of the choices, a list of texts; by default `choices`.
         answer_type: math, mc or num, for all rows; by default the row's column `answer_type`, else
             mc for rows with choices and math for others.
@@ -59,6 +75,7 @@ class Table(Source):
         problem: str | None = None,
         answer: str | None = None,
         solution: str | None = None,
+        images: str | None = None,
         choices: str | None = None,
         answer_type: AnswerType | None = None,
         tolerance: float | str | None = None,
@@ -69,7 +86,8 @@ class Table(Source):
         limit: int | None = None,
     ) -> None:
         self.paths = existing_paths(path, "Table")
-        self.named = {"problem": problem, "answer": answer, "solution": solution, "id": id}
+        self.named = {"problem": problem, "answer": answer, "solution": solution}
+        self.named |= {"images": images, "id": id}
         self.choices, self.tags = choices, tags or []
         self.answer_type, self.tolerance = answer_type, tolerance
         self.name = name
@@ -97,7 +115,8 @@ class Table(Source):
         left = names - set(columns.values())
         if "instruction" in left:
             left -= {"input"}  # which belongs to the instruction
-        usual = {"problem": PROBLEM, "answer": ANSWER, "solution": SOLUTION, "id": ID}
+        usual = {"problem": PROBLEM, "answer": ANSWER, "solution": SOLUTION}
+        usual |= {"images": IMAGES, "id": ID}
         for option in [option for option in usual if option not in columns]:
             try:
                 column = usual_column(left, usual[option], option)
@@ -117,10 +136,14 @@ class Table(Source):
     def _task(self, number: int, row: FileRow, columns: dict[str, str]) -> Task:
         if "problem" in columns:
             text, solution = question_of(row, columns["problem"]), None
+            name = columns.get("images", "")
+            images = images_of(row, name) if row.fields.get(name) else ()
+            if images:  # which stand before the text, as those of all problems
+                text = PLACEHOLDER.sub("", text).strip()
             if row.fields.get(columns.get("solution", "")) is not None:
                 solution = row.text(columns["solution"])
         else:
-            text, solution = _exchange(row)
+            text, solution, images = _exchange(row)
         answer = None
         if row.fields.get(columns.get("answer", "")) is not None:
             answer = row.text(columns["answer"])
@@ -136,7 +159,7 @@ class Table(Source):
             raise row.error("answer_type", f"is {kind!r:.40}; known are {known}")
         name = str(row.fields[columns["id"]]) if "id" in columns else str(number)
         tags = {tag: str(row.fields[tag]) for tag in self.tags if row.fields.get(tag) is not None}
-        problem = Problem(f"{self.name}/{name}", text, kind, choices, tags=tags)
+        problem = Problem(f"{self.name}/{name}", text, kind, choices, images=images, tags=tags)
         tolerance = self.tolerance if self.tolerance is not None else row.fields.get("tolerance")
         return Task(problem, answer if answer is not None else solution or "", solution, tolerance)
 
@@ -150,11 +173,13 @@ class Table(Source):
         return tuple(choices)
 
 
-def _exchange(row: FileRow) -> tuple[str, str]:
-    """Question and reply of a chat of two messages."""
+def _exchange(row: FileRow) -> tuple[str, str, tuple[Image, ...]]:
+    """Question, reply and images of a chat of two messages."""
     chat = read_chat(row)
     if [message.role for message in chat] != ["user", "assistant"]:
         raise ValueError(
             f"{row.place}: a chat of a table has one question and one reply; use Chats for others"
         )
-    return chat[0].text, chat[1].text
+    shown = [part.source for part in chat[0].content if isinstance(part, Image)]
+    sources = [placed(source, row.folder) for source in shown]
+    return chat[0].text, chat[1].text, checked_images(row, "images", sources)

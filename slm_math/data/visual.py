@@ -14,7 +14,7 @@ from slm_math.data.base import Source, Split
 from slm_math.data.files import FileRow, iterate_rows, split_files
 from slm_math.data.own_files import VALIDATION
 from slm_math.data.published import is_held_out
-from slm_math.images import ImageError, check_image
+from slm_math.images import ImageError, check_image, image_bytes, store_image
 from slm_math.types import Image, Task
 
 Unusable = Literal["refuse", "skip"]
@@ -102,29 +102,37 @@ class VisualSource(Source):
 
 
 def images_of(row: FileRow, name: str, folder: Path | None = None) -> tuple[Image, ...]:
-    """The images that a field names, one path or a list of these, relative to `folder`.
+    """The images that a field names, one path or a list of these, relative to `folder` or that of
+    the row's file.
 
     Raises UnusableRow, with the place of the row, if there is none or one cannot be seen.
     """
     sources = row.texts(name)
     if not sources:
         raise UnusableRow(f"{row.place}: field {name!r} names no image")
-    # a path of an image that was inside of the row is absolute, and stays what it is
-    is_url = [one.startswith(("data:", "http://", "https://")) for one in sources]
-    found = [
-        one if folder is None or url else str(folder / one) for one, url in zip(sources, is_url)
-    ]
-    return checked_images(row, name, found)
+    return checked_images(row, name, [placed(one, folder or row.folder) for one in sources])
+
+
+def placed(source: str, folder: Path) -> str:
+    """The path or URL of an image, whose path may be relative to a folder."""
+    # a path of an image that was inside of a row is absolute, and stays what it is
+    is_url = source.startswith(("data:", "http://", "https://"))
+    return source if is_url else str(folder / source)
 
 
 def checked_images(row: FileRow, name: str, sources: Sequence[str]) -> tuple[Image, ...]:
-    """The images, of which each can be seen. Raises UnusableRow with the place of the row."""
+    """The images, of which each can be seen; those of data URLs are files then. Raises UnusableRow
+    with the place of the row.
+    """
+    found: list[Image] = []
     for source in sources:
         try:
             check_image(source)
+            is_data = source.startswith("data:")
+            found.append(Image(store_image(image_bytes(source)) if is_data else source))
         except ImageError as error:
             raise UnusableRow(f"{row.place}: field {name!r}: {error}") from None
-    return tuple(map(Image, sources))
+    return tuple(found)
 
 
 def rows_of(files: Sequence[Path], list_name: str = "") -> Iterator[FileRow]:
@@ -134,7 +142,7 @@ def rows_of(files: Sequence[Path], list_name: str = "") -> Iterator[FileRow]:
             inner = row.fields.get(list_name) if list_name else None
             if isinstance(inner, list):
                 for number, fields in enumerate(inner, 1):
-                    yield FileRow(f"{file.name}, {list_name} {number}", fields)
+                    yield FileRow(f"{file.name}, {list_name} {number}", fields, row.folder)
             else:
                 yield row
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from slm_math.types import Chat, Reply, Sampling
 
@@ -79,21 +79,36 @@ def check_logprobs(logprobs: Iterable[float], model: str, dtype: str = "") -> No
         )
 
 
+Part: TypeAlias = Literal["all", "fixed", "rest"]  # of the weights in an update
+
+
 @dataclass(frozen=True)
 class Weights:
     """The policy's weights, for an engine that holds its own copy of the model.
 
     Args:
         tensors: returns (name, tensor) pairs, named as in a checkpoint, from the start at every
-            call: all weights, or none if only adapters are trained.
+            call: all weights but the fixed ones, or none if only adapters are trained.
+        fixed: the same for weights that never change; an engine loads them once.
         adapters: role -> folder with the role's LoRA adapter, which roles may share; None for the
             model without one. All roles that ask are named, or none.
         still: the folders whose adapter never changes; an engine loads them once.
     """
 
     tensors: Callable[[], Iterable[tuple[str, Any]]] = tuple
+    fixed: Callable[[], Iterable[tuple[str, Any]]] = tuple
     adapters: Mapping[str, Path | None] = field(default_factory=dict)
     still: frozenset[Path] = frozenset()
+
+    def parts(self, has_fixed: bool) -> dict[Part, Callable[[], Iterable[tuple[str, Any]]]]:
+        """What an engine loads in this order, {} if only adapters are trained: all weights; or
+        those that are fixed, unless it has them, and the rest.
+        """
+        if next(iter(self.tensors()), None) is None:
+            return {}
+        if next(iter(self.fixed()), None) is None:
+            return {"all": self.tensors}
+        return {"rest": self.tensors} if has_fixed else {"fixed": self.fixed, "rest": self.tensors}
 
 
 # Checks an engine after a weight update: receives a function that answers one request with the new

@@ -99,7 +99,7 @@ class VLLMEngine(LocalEngine):
         self._receives_weights = False  # whether `update` will be called
         self._policy_options: dict[str, Any] = {}  # see `attach_policy`
         self.adapters = Loras()
-        self._loaded: set[Path] = set()  # adapters that never change, and are there
+        self._loaded: set[Path | str] = set()  # adapters and "fixed" weights, which never change
         self._chat: ChatFormat | None = None
         self._core: Any = None
         self._tickets = 0
@@ -158,10 +158,7 @@ class VLLMEngine(LocalEngine):
     def submit(self, request: Request) -> int:
         self._start()
         if self.asleep:
-            raise EngineError(
-                "vLLM is asleep and its weights may have been released: call update() before "
-                "submit()"
-            )
+            raise EngineError("vLLM sleeps without its weights: call update() before submit()")
         check_request(request, self._mask_size)
         self._tickets += 1
         try:
@@ -283,7 +280,7 @@ class VLLMEngine(LocalEngine):
             self._core.wake_up(["weights"])
         self.adapters = Loras(weights.adapters)
         try:
-            self._load_weights(list(weights.tensors()), weights.still)
+            self._load_weights(weights)
         except Exception as error:  # of any kind; the model may be half loaded
             raise EngineError(
                 f"vLLM could not load the weights: {type(error).__name__}: {error}"
@@ -299,22 +296,24 @@ class VLLMEngine(LocalEngine):
         self.version = version
         self._verify(self._answer_now)
 
-    def _load_weights(self, tensors: list[tuple[str, Any]], still: frozenset[Path]) -> None:
-        if not (tensors or self.adapters):
+    def _load_weights(self, weights: Weights) -> None:
+        parts = weights.parts(has_fixed="fixed" in self._loaded)
+        if not (parts or self.adapters):
             raise EngineError("there are no weights to load")
-        if tensors:
+        if parts:
             self._core.collective_rpc("start_weight_update")
-            self._core.collective_rpc(
-                "update_weights", kwargs={"update_info": {"tensors": tensors}}
-            )
+            for part, tensors in parts.items():
+                update = {"tensors": list(tensors()), "part": part}
+                self._core.collective_rpc("update_weights", kwargs={"update_info": update})
             self._core.collective_rpc("finish_weight_update")
+            self._loaded.add("fixed")
         for name, folder in self.adapters.folders.items():
             if folder in self._loaded:
                 continue
             lora = self._lora(name)
             lora.load_inplace = True
             self._core.add_lora(lora)
-            self._loaded |= {folder} & still
+            self._loaded |= {folder} & weights.still
 
     def _answer_now(self, request: Request) -> Reply:
         """Answers one request while there are no others."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from slm_math.engines import vllm_setup
-from slm_math.engines.base import EngineError, Weights
+from slm_math.engines.base import EngineError, Part, Weights
 from slm_math.engines.endpoint import cleaned
 from slm_math.engines.http import Response, TooLarge, TransportError, request
 from slm_math.engines.loras import Loras
 from slm_math.engines.responses import error_message
+from slm_math.engines.vllm_transfer import trainer_side
 
 START_HINT = (
     "Start the server with scripts/serve_vllm.sh, for training with WEIGHTS=nccl, file or adapters"
@@ -47,12 +47,14 @@ class VLLMServer:
         self.restarted = False
         self.pushed_since = 0.0
         self.failed_pushes = 0
-        self.weights = Weights()
+        self._parts: dict[Part, Callable[[], Iterable[tuple[str, Any]]]] = {}  # of a push
         self._key = key
         self._backend: str | None = None  # of the weight transfer
         self._update_open = False  # whether an update has begun and not ended
         self._transfer: Any = None  # vLLM's sender, for NCCL and IPC
-        self._still: set[Path] = set()  # adapters that never change, and are there
+        # adapters and "fixed" weights that never change, and are there
+        self._still: set[Path | str] = set()
+        self._pushed: str | None = None  # the version that was pushed last
 
     def ask(
         self, method: str, path: str, body: Any = None, seconds: float = 600.0, **query: Any
@@ -153,7 +155,7 @@ class VLLMServer:
         self,
         weights: Weights,
         version: str,
-        file: Callable[[], Path],
+        file: Callable[[Part], Path],
         address: str | None,
         dtype: str,
         single_trainer: bool = True,
@@ -164,23 +166,26 @@ class VLLMServer:
         Args:
             weights: what to send.
             version: the name of these weights.
-            file: writes the weights to a file that the server can read, and returns its path.
+            file: writes a part of the weights to a file that the server can read, and returns its
+                path.
             address: this machine's address for NCCL, None to detect it.
             dtype: of the weights in transit.
             single_trainer: whether this is the only training process.
             images: whether the model sees, and vLLM remembers features of images.
         """
-        self.weights = weights
-        has_tensors = next(iter(weights.tensors()), None) is not None
-        if not (has_tensors or weights.adapters):
+        if self._still and self.weights_version() != self._pushed:
+            self._still.clear()  # a process that restarted unseen has what it started with
+        self._parts = weights.parts(has_fixed="fixed" in self._still)
+        if not (self._parts or weights.adapters):
             raise EngineError("there are no weights to send")
         self.pushed_since = self.pushed_since if self.failed_pushes else time.monotonic()
         self.failed_pushes += 1
-        backend = self._backend_for(single_trainer) if has_tensors else None
+        backend = self._backend_for(single_trainer) if self._parts else None
         self.ask("POST", "/pause", mode="wait")
         try:
             if backend is not None:
                 self._send(backend, file, address, dtype)
+                self._still |= {"fixed"} & self._parts.keys()
             for name, folder in Loras(weights.adapters).folders.items():
                 if folder in self._still:
                     continue
@@ -188,6 +193,7 @@ class VLLMServer:
                 self.ask("POST", "/v1/load_lora_adapter", body)
                 self._still |= {folder} & weights.still
             self.ask("POST", "/update_weight_version", {"new_version": version})
+            self._pushed = version
             if not (self.ask("POST", "/reset_prefix_cache") or {}).get("success"):
                 raise EngineError(
                     f"{self.url} could not reset its prefix cache after the weight update"
@@ -218,17 +224,23 @@ class VLLMServer:
         return self._backend
 
     def _send(
-        self, backend: str, file: Callable[[], Path], address: str | None, dtype: str
+        self, backend: str, file: Callable[[Part], Path], address: str | None, dtype: str
     ) -> None:
         if backend == vllm_setup.WEIGHTS_BACKEND:
-            path = str(file())
+            paths = {part: str(file(part)) for part in self._parts}
             self.start_weight_update()
-            self.update_weights({"path": path})
+            for part, path in paths.items():
+                self.update_weights({"path": path, "part": part})
             self.finish_weight_update()
         else:
             if self._transfer is None:
                 self._transfer = trainer_side(self, backend, address, dtype)
             self._transfer.send_weights()
+
+    def tensors(self) -> Iterator[tuple[str, Any]]:
+        """The weights of the push that is under way."""
+        for part in self._parts.values():
+            yield from part()
 
     def reconnect(self) -> None:
         """Drops the connections to a process that has restarted."""
@@ -264,78 +276,3 @@ class VLLMServer:
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         self.ask("POST", "/finish_weight_update")
         self._update_open = False
-
-
-def trainer_side(server: VLLMServer, backend: str, address: str | None, dtype: str) -> Any:
-    """vLLM's sender of weights over NCCL (a group of this process and the server's workers) or CUDA
-    IPC (trainer and server on the same GPU).
-    """
-    import socket
-
-    import torch
-
-    vllm_setup.import_vllm()
-    from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
-    from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
-
-    class TrainerWeights(WeightSource):
-        def metadata(self) -> list[Any]:
-            return [
-                ParamMeta(name, wire, tuple(tensor.shape))
-                for name, tensor in server.weights.tensors()
-            ]
-
-        def __iter__(self) -> Any:
-            for name, tensor in server.weights.tensors():
-                yield name, tensor.to(wire)
-
-    wire = getattr(torch, dtype)
-    if backend == "ipc":
-        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
-
-        info: Any = IPCTrainerInitInfo(rank=0, packed=True)
-    else:
-        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
-
-        with socket.socket() as free:
-            free.bind(("", 0))
-            port = free.getsockname()[1]
-        size = 1 + int(server.ask("GET", "/get_world_size")["world_size"])
-        info = NCCLTrainerInitInfo(
-            rank=0,
-            master_address=address or reachable(server.url),
-            master_port=port,
-            world_size=size,
-        )
-    return WeightTransferTrainerFactory.trainer_init(info, client=server, source=TrainerWeights())
-
-
-def reachable(url: str) -> str:
-    """This machine's address in the network that leads to a server."""
-    import socket
-
-    parsed = urlsplit(url)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((parsed.hostname, parsed.port or 80))  # for UDP this sends nothing
-        return probe.getsockname()[0]
-
-
-def tensors_file(weights: Iterable[tuple[str, Any]], path: Path, dtype: str) -> Path:
-    """Writes weights to a safetensors file and returns its path.
-
-    The file is renamed into place, so that no server reads an incomplete file.
-    """
-    import torch
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    save_file(
-        {
-            name: tensor.detach().to("cpu", getattr(torch, dtype)).contiguous()
-            for name, tensor in weights
-        },
-        new,
-    )
-    new.replace(path)
-    return path

@@ -15,7 +15,7 @@ from slm_math.engines.fleet import MOST_LOSSES, Fleet
 from slm_math.engines.images import image_urls
 from slm_math.engines.loras import Loras
 from slm_math.engines.vllm_adapters import load_on_server
-from slm_math.engines.vllm_control import START_HINT, ServerUnavailable, VLLMServer, tensors_file
+from slm_math.engines.vllm_control import START_HINT, ServerUnavailable, VLLMServer
 from slm_math.engines.vllm_requests import (
     Pending,
     Sampled,
@@ -26,6 +26,7 @@ from slm_math.engines.vllm_requests import (
     prepare,
     sampling_fields,
 )
+from slm_math.engines.vllm_transfer import WeightFiles
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.folders import local_folder
 from slm_math.policy.loading import check_path, configs_of
@@ -110,7 +111,7 @@ class VLLMServers(Fleet):
         self.run = uuid.uuid4().hex[:8]
         self._weights = Weights()
         self._first: set[str] = set()  # versions of the weights in the first reply
-        self._file: Path | None = None
+        self._files: WeightFiles | None = None  # of the weights that were pushed last
         self._verify: Verify = unverified
         self._connected = False
 
@@ -270,7 +271,9 @@ class VLLMServers(Fleet):
         if self.busy:
             raise EngineError("weights cannot be updated while requests are unfinished")
         self._handshake()
-        self._weights, self.version, self._file = weights, version, None
+        assert self.folder is not None
+        self._weights, self.version = weights, version
+        self._files = WeightFiles(weights, self.folder, self.dtype)
         self.adapters = Loras(weights.adapters)
         self._updates += 1
         self._expected = f"{self.run}-{version}.{self._updates}"
@@ -286,6 +289,7 @@ class VLLMServers(Fleet):
     def _push_weights(self, server: VLLMServer) -> None:
         """Sends the weights to one server and verifies them. Raises EngineError if that fails."""
         assert self._expected is not None
+        assert self._files is not None
         pushing = time.monotonic() - server.pushed_since
         if server.failed_pushes > self.retries and pushing > min(self.patience, 30.0):
             reason = f" ({server.problem})" if server.problem else ""
@@ -301,7 +305,7 @@ class VLLMServers(Fleet):
             server.push(
                 self._weights,
                 self._expected,
-                file=self._weights_file,
+                file=self._files.path,
                 address=self.address,
                 dtype=self.dtype,
                 single_trainer=self.single_trainer,
@@ -338,11 +342,3 @@ class VLLMServers(Fleet):
             server.failed_pushes = 0
             if not awaits_rest(pending, sampled, self.chat):
                 return build_reply(pending, sampled, self.chat, self.version)
-
-    def _weights_file(self) -> Path:
-        """The file with the weights, written once for all servers."""
-        assert self.folder is not None
-        if self._file is None:
-            path = self.folder / "weights.safetensors"
-            self._file = tensors_file(self._weights.tensors(), path, self.dtype).resolve()
-        return self._file

@@ -23,6 +23,7 @@ from vllm.model_executor.model_loader.reload import (
     initialize_layerwise_reload,
 )
 
+from slm_math.engines.base import Part
 from slm_math.engines.vllm_setup import WEIGHTS_BACKEND
 
 
@@ -35,10 +36,13 @@ class NoInit(WeightTransferInitInfo):
 class WeightUpdate(WeightTransferUpdateInfo):
     """One update: (name, tensor) pairs if vLLM runs in the trainer's process, otherwise the path of
     a safetensors file.
+
+    `part`: all weights; or those that are fixed, which later updates leave out; or the rest.
     """
 
     tensors: Iterable[tuple[str, Tensor]] | None = None
     path: str | None = None
+    part: Part = "all"
 
 
 class Transfer(WeightTransferEngine[NoInit, WeightUpdate]):
@@ -46,6 +50,7 @@ class Transfer(WeightTransferEngine[NoInit, WeightUpdate]):
 
     init_info_cls = NoInit
     update_info_cls = WeightUpdate
+    fixed = frozenset[str]()  # the model's weights that arrived and never change
 
     def init_transfer_engine(self, init_info: NoInit) -> None:
         pass
@@ -59,8 +64,11 @@ class Transfer(WeightTransferEngine[NoInit, WeightUpdate]):
     def receive_weights(self, update_info: WeightUpdate) -> None:
         loaded = self.model.load_weights(received_tensors(update_info))
         # some models do not report what they loaded
-        missing = set() if loaded is None else self.named - loaded
-        if missing:
+        loaded = self.named if loaded is None else loaded
+        if update_info.part != "rest":
+            self.fixed = frozenset(loaded if update_info.part == "fixed" else ())
+        missing = self.named - loaded - self.fixed
+        if missing and update_info.part != "fixed":
             raise ValueError(f"the update lacks {len(missing)} weights, among them {min(missing)}")
 
     def update_weights(self, update_info: dict[str, Any]) -> None:

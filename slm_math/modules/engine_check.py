@@ -4,6 +4,7 @@ log-probabilities.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ import torch
 from slm_math.engines.base import EngineError, Request
 from slm_math.policy.batches import collate
 from slm_math.policy.loaded import LoadedPolicy
+from slm_math.policy.sight import Sight
 from slm_math.policy.views import drawing
 from slm_math.rollout.rows import trace_rows
-from slm_math.types import Generate, Image, Problem, Reply, Sampling, Trace, Turn, user
+from slm_math.types import Chat, Generate, Image, Problem, Reply, Sampling, Trace, Turn, user
 
 QUESTIONS = ("What is 17 + 25?", "Name a prime number.")
 # the temperature is not 1: a server may leave it out of its log-probabilities
@@ -24,6 +26,9 @@ SAMPLING = Sampling(temperature=0.7, max_new_tokens=8)
 # tokens, hardly on average
 LARGEST_GAP = {"cpu": 1e-4, "cuda": 1e-2}
 LARGEST_GAP_BF16 = 0.1
+# of the image that is compared; another limit of pixels than the policy's shows up to so many
+MOST_PIXELS, LEAST_PIXELS = 1 << 20, 4900
+ROOM = 256  # tokens of the context that are left for what stands around it
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class EngineCheck:
         context: role -> what a forward pass of the trainer runs in.
         dtype: float32 or bfloat16, of the engine.
         device: where the policy is.
+        longest: the most tokens of a prompt and its reply that the engine takes.
     """
 
     loaded: LoadedPolicy
@@ -43,30 +49,55 @@ class EngineCheck:
     context: Callable[[str], AbstractContextManager[None]]
     dtype: str
     device: torch.device
+    longest: int
 
     def gap(self, answer: Callable[[Request], Reply], step: int) -> float:
         """The largest (float32) or mean difference in nats between the log-probabilities of the
         engine's samples and the policy's. Raises EngineError where rounding does not explain it.
         """
-        gap = max(self._gap(answer, role) for role in self.roles)
+        sight = self.loaded.sight
+        gaps = [self._gap(answer, [user(question) for question in QUESTIONS])]
+        if sight is not None:
+            gaps.append(self._gap(answer, [user(QUESTIONS[0], [self._image(sight)])]))
         largest = LARGEST_GAP_BF16
         if self.dtype == "float32":
             largest = LARGEST_GAP.get(self.device.type, 1e-2)
-        if not gap <= largest:  # NaN is no agreement
-            raise EngineError(
-                f"after an update of its weights (step {step}) vLLM computes other "
-                f"log-probabilities than the policy: they differ by {gap:.3g} nats, and rounding "
-                f"explains {largest:g}. Nothing was trained on its samples. Check that servers "
-                f"serve the policy's base model in {self.dtype}, or use engine transformers"
+        wrong = [not gap <= largest for gap in gaps]  # NaN is no agreement
+        if not any(wrong):
+            return max(gaps)
+        about, hint = "", f"Check that servers serve the policy's base model in {self.dtype}"
+        if sight is not None and not wrong[0]:
+            about = " about an image, and the same without one"
+            hint = (
+                "Its tower or its pixels are others: start servers with the policy's base model "
+                f"and limit (--mm-processor-kwargs '{json.dumps(sight.settings)}'), and install "
+                "torchvision for both sides or for none"
             )
-        return gap
+        raise EngineError(
+            f"after an update of its weights (step {step}) vLLM computes other log-probabilities "
+            f"than the policy{about}: they differ by {gaps[wrong.index(True)]:.3g} nats, and "
+            f"rounding explains {largest:g}. Nothing was trained on its samples. {hint}, or use "
+            "engine transformers"
+        )
+
+    def _image(self, sight: Sight) -> Image:
+        """An image with more pixels than the policy sees, if the engine takes so many."""
+        pixels = min(sight.max_pixels or MOST_PIXELS, MOST_PIXELS)
+        while True:
+            image = Image(drawing(pixels))
+            if pixels <= LEAST_PIXELS or sight.extent([image]).extra + ROOM <= self.longest:
+                return image
+            pixels = max(pixels // 2, LEAST_PIXELS)
+
+    def _gap(self, answer: Callable[[Request], Reply], chats: Sequence[Chat]) -> float:
+        """The largest gap of a role."""
+        return max(self._gap_of(answer, role, chats) for role in self.roles)
 
     @torch.no_grad()
-    def _gap(self, answer: Callable[[Request], Reply], role: str) -> float:
+    def _gap_of(
+        self, answer: Callable[[Request], Reply], role: str, chats: Sequence[Chat]
+    ) -> float:
         turns = []
-        chats = [user(question) for question in QUESTIONS]
-        if self.loaded.sight is not None:
-            chats.append(user(QUESTIONS[0], [Image(drawing(self.loaded.sight.max_pixels))]))
         for number, chat in enumerate(chats):
             request = Request(chat, SAMPLING, key=("check", number), role=role)
             turns.append(Turn(Generate(chat, role), answer(request)))

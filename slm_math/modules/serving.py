@@ -297,7 +297,11 @@ class Serving:
 
     def _weights(self, loaded: LoadedPolicy) -> Weights:
         if not loaded.adapters:
-            return Weights(tensors=partial(tensors, loaded))
+            # of a model with eyes, those that stay as they are go to a copy once
+            return Weights(
+                tensors=partial(tensors, loaded, trained=True),
+                fixed=partial(tensors, loaded, trained=False),
+            )
         assert self._folder is not None
         step = self.module.global_step
         folders = {name: self._folder / f"{name}-{step}" for name in loaded.trained_adapters}
@@ -322,12 +326,15 @@ class Serving:
     def _verify(self, answer: Callable[[Request], Reply]) -> None:
         """Raises EngineError where what an engine answers is not what the policy would say."""
         module = self.module
+        engine = self._engines[""]
         assert module.loaded is not None
+        assert isinstance(engine, VLLMEngine | VLLMServers)
         check = EngineCheck(
             loaded=module.loaded,
             roles=self.roles,
             context=module.forward_context,
             dtype=self._dtype,
             device=module.device,
+            longest=engine.limit,
         )
         self.gap = max(check.gap(answer, module.global_step), self.gap or 0.0)

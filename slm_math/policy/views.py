@@ -20,7 +20,6 @@ from torch import Tensor
 from slm_math.images import ImageError, open_image
 
 Shape = tuple[int, int]  # rows and columns
-MOST_PIXELS = 1 << 20  # of `drawing`
 
 
 class View:
@@ -244,13 +243,13 @@ class Tiles(View):
 
 
 @functools.cache
-def drawing(limit: int | None = None) -> str:
-    """An image of many colors as a data URL, to compare how it is seen: eyes that see other pixels
-    give other answers. If there is a limit of its pixels, it has more, unless that were very many.
+def drawing(pixels: int = 4900) -> str:
+    """An image of many colors and somewhat more than so many pixels as a data URL, to compare how
+    it is seen: eyes that see other pixels give other answers.
     """
     from PIL import Image as Pillow
 
-    high = 70 if limit is None or limit > MOST_PIXELS else math.isqrt(limit)
+    high = math.isqrt(pixels)
     size = (high * 9 // 7, high)
     drawn, rings = (
         make("L").resize(size) for make in (Pillow.linear_gradient, Pillow.radial_gradient)

@@ -17,11 +17,15 @@ from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.sight import sight_of
 
 
-def tensors(loaded: LoadedPolicy) -> Iterable[tuple[str, Tensor]]:
-    """The model's weights without adapters, named as in a checkpoint; tied weights appear once."""
+def tensors(loaded: LoadedPolicy, trained: bool | None = None) -> Iterable[tuple[str, Tensor]]:
+    """The model's weights without adapters, named as in a checkpoint; tied weights appear once.
+
+    Of a policy without adapters, only those that are `trained`, or only the others.
+    """
     model: nn.Module = inner(loaded.model)
+    learning = set(loaded.trainable)
     for name, parameter in model.named_parameters():
-        if "lora_" not in name:
+        if "lora_" not in name and trained in (None, name in learning):
             yield name.replace(".base_layer.", "."), parameter.detach()
 
 

@@ -1,5 +1,6 @@
 """Tables of any format and any names of columns are problems; what is ambiguous is refused."""
 
+import base64
 import csv
 import gzip
 import json
@@ -10,9 +11,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from data.published import write_jsonl
+from data.visual_files import embedded, png, write_image, write_parquet
 
 from slm_math.data import Table
 from slm_math.data.base import read_tasks
+from slm_math.images import image_bytes
 from slm_math.types import Task
 
 ROWS = [{"question": "What is 15 % of 80?", "answer": "12"}, {"question": "3, 4?", "answer": "7"}]
@@ -149,3 +152,101 @@ def test_deep_brackets_are_no_crash(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("[" * 200_000)
     with pytest.raises(ValueError, match=r"x\.jsonl"):
         Table(str(tmp_path / "x.jsonl")).tasks("train")
+
+
+# images
+
+
+@pytest.mark.parametrize("column", ["images", "image"])
+def test_images_are_found_beside_their_file(column: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "drawn" / "one.png", 1)
+    write_image(tmp_path / "two.png", 2)
+    one, both, none = table(
+        tmp_path,
+        {"question": "<image>How long is x?", column: "drawn/one.png", "answer": "3"},
+        {"question": "Which?", column: ["two.png", str(tmp_path / "drawn/one.png")], "answer": "4"},
+        {"question": "Is <image> a tag?", "answer": "5"},
+    )
+    assert one.problem.text == "How long is x?"
+    assert seen(one) == [png(1)]
+    assert seen(both) == [png(2), png(1)]
+    assert seen(none) == []
+    assert none.problem.text == "Is <image> a tag?"
+
+
+def seen(task: Task) -> list[bytes]:
+    return [image_bytes(image.source) for image in task.problem.images]
+
+
+@pytest.mark.usefixtures("cache")
+def test_images_inside_of_rows_become_files(tmp_path: Path, cache: Path) -> None:
+    write_image(tmp_path / "two.png", 2)
+    base = {"problem": "Q?", "answer": "3"}
+    rows = [
+        base | {"picture": [embedded(png(1)), {"bytes": None, "path": "two.png"}]},
+        base | {"picture": [embedded(png(1))]},
+    ]
+    inside = read_tasks(
+        Table(str(write_parquet(tmp_path / "x.parquet", rows)), images="picture", validation=0),
+        "train",
+    )
+    assert list(map(seen, inside)) == [[png(1), png(2)], [png(1)]]
+    url = f"data:image/png;base64,{base64.b64encode(png(3)).decode()}"
+    [linked] = table(tmp_path, base | {"image": url})
+    assert seen(linked) == [png(3)]
+    stored = [inside[0].problem.images[0], *inside[1].problem.images, *linked.problem.images]
+    assert all(Path(image.source).is_relative_to(cache) for image in stored)
+    assert len(list(cache.rglob("*.png"))) == 2
+
+
+def test_images_of_messages_belong_to_the_problem(tmp_path: Path) -> None:
+    write_image(tmp_path / "one.png", 1)
+    said = {"role": "assistant", "content": "#### 3"}
+    asked = {"role": "user", "content": "<image>How long is x?"}
+    [task] = table(tmp_path, {"messages": [asked, said], "images": ["one.png"]})
+    assert seen(task) == [png(1)]
+    assert "<image>" not in task.problem.text
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ("gone.png", "No such file"),
+        (["good.png", "text.png"], "none of PNG"),
+        ("data:image/png;base64,AAAA", "cannot read the image"),
+        ("https://x.org/1.png", "not on this machine"),
+        (7.5, "cannot read the image"),
+        ({"url": "x"}, "must be a list of texts"),
+    ],
+)
+def test_an_image_that_no_model_can_see_is_named(image: Any, reason: str, tmp_path: Path) -> None:
+    write_image(tmp_path / "good.png", 1)
+    (tmp_path / "text.png").write_text("<html>")
+    rows = [{"question": "Q?", "image": one, "answer": "3"} for one in ("good.png", image)]
+    with pytest.raises(ValueError, match=r"^rows.jsonl, line 2: field 'image'") as caught:
+        table(tmp_path, *rows)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_columns_of_images_are_refused(tmp_path: Path) -> None:
+    row = {"question": "Q?", "image": "a.png", "images": ["b.png"], "answer": "3"}
+    with pytest.raises(ValueError, match="columns images and image may both be the images"):
+        table(tmp_path, row)
+
+
+def test_problems_of_one_text_and_other_images_are_others(tmp_path: Path) -> None:
+    rows = []
+    for number in range(40):
+        write_image(tmp_path / f"{number}.png", number)
+        rows += [
+            {"question": f"Find {what}.", "image": f"{number}.png", "answer": "3"} for what in "xy"
+        ]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    parts = [
+        read_tasks(Table(str(path), validation=0.5), split) for split in ("train", "validation")
+    ]
+    assert sum(map(len, parts)) == 80
+    shown = [{image for task in part for image in seen(task)} for part in parts]
+    assert all(shown)
+    assert not shown[0] & shown[1]  # both questions about an image are in one split

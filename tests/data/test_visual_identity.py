@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image as Pillow
 
 from slm_math.agents import SingleShot
+from slm_math.answers.graded import grade_trace
 from slm_math.data import Chats, CoT, Mixture
+from slm_math.data.attempts import problem_of
 from slm_math.data.base import Source, Split, read_dialogues, read_tasks
 from slm_math.data.chats import write_chats
 from slm_math.data.identity import problem_key, question_key
@@ -18,8 +21,10 @@ from slm_math.data.overlap import near_exact
 from slm_math.data.published import is_held_out, split_by_problem, split_part
 from slm_math.data.templates import same_template
 from slm_math.evaluation.shots import with_shots
+from slm_math.records.encoding import from_json, json_line
 from slm_math.records.files import data_hash
-from slm_math.types import Image, Problem, Task, Text, assistant, user
+from slm_math.records.record import record
+from slm_math.types import Image, Problem, Task, Text, Trace, assistant, user
 
 LONG = "In the figure the segment from the left corner to the right corner is a diameter. Find x."
 
@@ -127,8 +132,6 @@ def test_a_dialogue_with_a_missing_image_is_named(tmp_path: Path) -> None:
 
 
 def test_worked_solutions_keep_choices_and_images(images: list[Image], tmp_path: Path) -> None:
-    import json
-
     row = {"question": "Find x.", "ground_truth": "B", "solution": "It is 2, so \\boxed{B}."}
     row |= {"answer_type": "mc", "choices": ["1", "2"], "images": [images[0].source]}  # type: ignore[dict-item]
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
@@ -136,3 +139,17 @@ def test_worked_solutions_keep_choices_and_images(images: list[Image], tmp_path:
     assert problem_key(task.problem) == problem_key(
         Problem("", "Find x.", "mc", ("1", "2"), (images[0],))
     )
+
+
+def test_records_of_one_text_are_told_apart_after_their_images_are_gone(
+    images: list[Image],
+) -> None:
+    tasks = tasks_about(images[:2])
+    graded = [grade_trace(task, Trace(task.problem, 0, (), None)) for task in tasks]
+    records = [from_json(json.loads(json_line(record(each)))) for each in graded]
+    keys = [problem_key(task.problem) for task in tasks]
+    for image in images:
+        Path(image.source).unlink()
+    hashes = [[image.hash for image in each.images] for each in records]
+    assert [problem_key(problem_of(r), own) for r, own in zip(records, hashes)] == keys
+    assert keys[0] != keys[1]

@@ -4,6 +4,7 @@ vLLM needed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,6 +75,22 @@ def test_sleep_drops_weights_and_waking_sends_them(engine: VLLMEngine) -> None:
         ("set_weight_version", "7"),
     ]
     assert engine.version == 7
+
+
+def test_fixed_weights_are_sent_once_unless_sleep_drops_them(engine: VLLMEngine) -> None:
+    sent: list[str] = []
+
+    def rpc(name: str, kwargs: Any = None) -> None:
+        if kwargs is not None:
+            sent.append(kwargs["update_info"]["part"])
+
+    engine._core.collective_rpc = rpc
+    weights = replace(WEIGHTS, fixed=lambda: [("tower.weight", 2)])
+    for version in range(2):
+        engine.update(version, weights)
+    engine.release()
+    engine.update(2, weights)
+    assert sent == ["fixed", "rest", "rest", "fixed", "rest"]
 
 
 def test_features_of_images_are_forgotten_with_the_weights_that_made_them(

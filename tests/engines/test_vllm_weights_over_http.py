@@ -62,6 +62,44 @@ def test_all_weights_arrive_on_all_servers(tmp_path: Path) -> None:
         assert Path(next(iter(paths))).is_absolute()
 
 
+def in_parts(seed: int) -> tuple[Any, Weights]:
+    """A model whose first layer never changes, and its weights in two parts."""
+    model, _ = weights_of(seed)
+    always = dict(weights_of(5)[0].named_parameters())
+    named = dict(model.named_parameters())
+    fixed = {name: always[name].detach() for name in named if "layers.0." in name}
+    model.load_state_dict(fixed, strict=False)
+    rest = {name: p.detach() for name, p in named.items() if name not in fixed}
+    return model, Weights(tensors=lambda: rest.items(), fixed=lambda: fixed.items())
+
+
+def test_fixed_weights_are_sent_once(tmp_path: Path) -> None:
+    with serving(2) as servers, engine_of(servers, tmp_path) as engine:
+        for version, seed in enumerate((5, 6, 7), start=1):
+            model, weights = in_parts(seed)
+            engine.update(version, weights)
+            replies = answers(engine, [engine.submit(request(str(i))) for i in range(4)])
+            assert all(gap(model, reply) < 1e-5 for reply in replies)  # type: ignore[arg-type]
+        for server in servers:
+            sent = [body["update_info"]["part"] for body in server.bodies("/update_weights")]
+            assert sent == ["fixed", "rest", "rest", "rest"]
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_server_that_restarted_gets_fixed_weights_again(seen: bool, one) -> None:
+    server, engine = one
+    engine.update(1, in_parts(5)[1])
+    server.kill()
+    server.start()  # with other weights than the policy's in the first layer
+    if seen:
+        ask(engine)
+    model, weights = in_parts(6)
+    engine.update(2, weights)
+    assert gap(model, ask(engine)) < 1e-5
+    sent = [body["update_info"]["part"] for body in server.bodies("/update_weights")]
+    assert sent == ["fixed", "rest"] * 2 + ["rest"] * seen
+
+
 def test_the_name_of_the_weights_is_new_with_each_version_and_run(tmp_path: Path) -> None:
     with serving() as servers:
         for _ in range(2):

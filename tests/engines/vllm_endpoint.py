@@ -67,6 +67,7 @@ class FakeVLLM:
         self.model = copy.deepcopy(self.first)
         self.adapters: dict[str, Any] = {}
         self.version, self.paused, self.updating, self.now = "default", False, False, 0
+        self.fixed: set[str] = set()
         self.lives += 1
         self.http = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self.http.daemon_threads = True
@@ -113,7 +114,7 @@ class FakeVLLM:
             if not (self.updating and self.paused):
                 return 400, {"error": "no update has started"}
             if not self.ignores_weights:
-                self.load(body["update_info"]["path"])
+                self.load(**body["update_info"])
         elif route == "/update_weight_version":
             self.version = self.version if self.ignores_version else body["new_version"]
         elif route == "/v1/load_lora_adapter":
@@ -139,11 +140,16 @@ class FakeVLLM:
             "/get_world_size": {"world_size": 1},
         }
 
-    def load(self, path: str) -> None:
+    def load(self, path: str, part: str = "all") -> None:
         from safetensors.torch import load_file
 
-        missing, unexpected = self.model.load_state_dict(load_file(path), strict=False)
-        assert not {*unexpected, *missing} - {"lm_head.weight"}  # the head is tied
+        weights = load_file(path)
+        missing, unexpected = self.model.load_state_dict(weights, strict=False)
+        assert not unexpected
+        if part != "rest":
+            self.fixed = set(weights) if part == "fixed" else set()
+        # the head is tied
+        assert part == "fixed" or not {*missing} - self.fixed - {"lm_head.weight"}
 
     def adapter(self, body: dict[str, Any]) -> tuple[int, Any]:
         from peft import PeftModel

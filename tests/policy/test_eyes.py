@@ -20,6 +20,7 @@ from slm_math.policy.export import export_policy
 from slm_math.policy.loading import load_model
 from slm_math.policy.sight import NEVER, Sight, named_eyes, sight_of
 from slm_math.policy.targets import target_names
+from slm_math.policy.weights import tensors
 from slm_math.types import Image, Sampling, assistant, user
 
 QWEN = Policy(scratch=replace(SEEING, vision="qwen2_5_vl"))
@@ -223,3 +224,13 @@ def test_tokenizer_of_models_of_text_is_as_it_was() -> None:
     assert "<|image_pad|>" not in own.get_vocab()
     assert ChatFormat(own).tokens("17+25") == own("17+25", add_special_tokens=False)["input_ids"]
     assert "<|image_pad|>" in seeing.get_vocab()
+
+
+@pytest.mark.parametrize("vision", ["frozen", "trained"])
+def test_a_frozen_tower_is_what_an_engine_gets_once(vision: Any) -> None:
+    loaded = replace(QWEN, vision=vision).load()
+    tower = {f"model.visual.{name}" for name, _ in loaded.model.model.visual.named_parameters()}
+    once, always = ({name for name, _ in tensors(loaded, trained)} for trained in (False, True))
+    assert once == (tower if vision == "frozen" else set())
+    assert once | always == {name for name, _ in loaded.model.named_parameters()}
+    assert not once & always
