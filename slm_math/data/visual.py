@@ -14,7 +14,7 @@ from slm_math.data.base import Source, Split
 from slm_math.data.files import FileRow, iterate_rows, split_files
 from slm_math.data.own_files import VALIDATION
 from slm_math.data.published import is_held_out
-from slm_math.images import ImageError, check_image, image_bytes, store_image
+from slm_math.images import ImageError, as_path, check_image
 from slm_math.types import Image, Task
 
 Unusable = Literal["refuse", "skip"]
@@ -128,8 +128,7 @@ def checked_images(row: FileRow, name: str, sources: Sequence[str]) -> tuple[Ima
     for source in sources:
         try:
             check_image(source)
-            is_data = source.startswith("data:")
-            found.append(Image(store_image(image_bytes(source)) if is_data else source))
+            found.append(Image(as_path(source)))
         except ImageError as error:
             raise UnusableRow(f"{row.place}: field {name!r}: {error}") from None
     return tuple(found)
