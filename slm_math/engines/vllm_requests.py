@@ -50,6 +50,7 @@ class Pending:
         prompt: its token ids.
         digest: of the prompt's text and images.
         budget: the most tokens of the reply.
+        extra: what its images add to the prompt's tokens.
         start: when the request was made (time.perf_counter).
         first: the first token if it was sampled on its own, because `not_first` forbids some there.
     """
@@ -58,6 +59,7 @@ class Pending:
     prompt: tuple[int, ...]
     digest: str
     budget: int
+    extra: int = 0
     start: float = field(default_factory=time.perf_counter)
     first: Sampled | None = None
 
@@ -100,7 +102,7 @@ def check_request(request: Request, mask_size: int = 0) -> None:
 def prepare(chat: ChatFormat, request: Request, limit: int) -> Pending:
     """A request with its prompt. Raises ContextFull if the context (`limit` tokens) has no room."""
     fitted = fit_prompt(chat, request, limit)
-    return Pending(request, fitted.ids, fitted.digest, fitted.budget)
+    return Pending(request, fitted.ids, fitted.digest, fitted.budget, fitted.extent.extra)
 
 
 def sampling_fields(
@@ -169,6 +171,7 @@ def build_reply(pending: Pending, sampled: Sampled, chat: ChatFormat, version: i
         version=version,
         temperature=pending.request.sampling.temperature or 1.0,
         seconds=time.perf_counter() - pending.start,
+        asked=len(pending.prompt) + pending.extra,
     )
 
 
