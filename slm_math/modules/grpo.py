@@ -226,7 +226,9 @@ class GRPOModule(TaughtModule):
         if teacher is not None:  # nobody says anything of some
             averaged = without_signal(rows, averaged, teacher.logprobs, self.rewarded)
         if self.objective.kind == "bnpo":  # averages over micro-batches
-            averaged = micro_batch_groups(rows, averaged, self.tokens_per_batch, self.chat.sight)
+            averaged = micro_batch_groups(
+                rows, averaged, self.tokens_per_batch, self.loaded.reading
+            )
         totals = loss_totals(rows, averaged, reduction, self.learning_roles, device=self.device)
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
         weights = token_weights(rows, averaged, reduction, totals=totals, budgets=budgets)
@@ -249,7 +251,7 @@ class GRPOModule(TaughtModule):
             needs_all_rows=self.objective.needs_all_rows or self.teaching is not None,
             tokens=self.tokens_per_batch,
             device=self.device,
-            sight=self.chat.sight,
+            reading=self.loaded.reading,
         )
         metrics, norm = StepMetrics(batch_sizes(batch for batch, _ in batches)), None
         if self.teaching and signals.teacher is not None:

@@ -63,10 +63,10 @@ class SFTModule(PolicyModule):
         start = time.perf_counter()
         weight = sum_over_ranks(sum(sum(row.mask[1:]) for row in rows), self.device)
         loss, hits, trained, positions, filled = 0.0, 0.0, 0, 0, 0
-        chunks = micro_batches(rows, self.tokens_per_batch, self.chat.sight)
+        chunks = micro_batches(rows, self.tokens_per_batch, self.loaded.reading)
         for number, chunk in enumerate(chunks):
             self.progress("update", number, len(chunks))
-            part = collate([rows[n] for n in chunk], self.device, self.chat.sight)
+            part = collate([rows[n] for n in chunk], self.device, self.loaded.reading)
             logprobs, _, hit = self.loaded.logprobs(part)
             piece = -(logprobs * part.mask).sum() / max(weight, 1e-9)
             piece.backward()
@@ -87,7 +87,7 @@ class SFTModule(PolicyModule):
                 "lr": self.optimizers().param_groups[-1]["lr"],
                 "tokens": filled,
                 "tokens_per_second": filled / (time.perf_counter() - start),
-                "padding": 1 - filled / max(positions, 1),
+                "padding": max(1 - filled / max(positions, 1), 0.0),
             },
             len(rows),
             shown=("loss",),
@@ -106,8 +106,8 @@ class SFTModule(PolicyModule):
         if not rows:  # nor may a rank without rows leave out what all ranks add up in the end
             for metric in (self.val_loss, self.val_accuracy):
                 metric.update(torch.zeros(0, device=self.device), 1.0)
-        for chunk in micro_batches(rows, self.tokens_per_batch, self.chat.sight):
-            part = collate([rows[n] for n in chunk], self.device)
+        for chunk in micro_batches(rows, self.tokens_per_batch, self.loaded.reading):
+            part = collate([rows[n] for n in chunk], self.device, self.loaded.reading)
             logprobs, _, hit = self.loaded.logprobs(part)
             whole = part.mask >= 1
             self.val_loss.update(-logprobs[whole], 1.0)

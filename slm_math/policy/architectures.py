@@ -7,17 +7,20 @@ language model whose decoder, cache and head can be used apart.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from slm_math.policy.caches import new_cache
+from slm_math.policy.batches import Reading
+from slm_math.policy.caches import attends_only, new_cache
 from slm_math.policy.forward import (
     Inputs,
     barred,
     cache_argument,
     hidden_states,
+    inner,
     language_head,
     next_logits,
 )
@@ -26,6 +29,7 @@ from slm_math.policy.views import drawing
 from slm_math.types import Image
 
 INSTEAD = "take a causal decoder such as those of docs/models.md"
+LAYERS = {"full_attention", "sliding_attention"}  # those that packed rows can be attended to in
 CLOSE = 1e-2  # nats; rounding in 32 bits explains a hundredth of it, a wrong scale far more
 LENGTHS = (7, 4, 7)  # tokens of the sequences that are computed in several ways
 
@@ -69,6 +73,30 @@ def architecture_of(config: Any) -> Any:
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING as SEEING
 
     return (SEEING if has_eyes(config) else CAUSAL)[type(config)]
+
+
+def packs(model: Any) -> bool:
+    """Whether rows are packed for a model, which must take positions and attend by transformers'
+    sdpa in each layer, to all tokens before or to a window of them. Others read padded rows.
+    """
+    base = inner(model)
+    config = base.config.get_text_config(decoder=True)
+    decoder = base.get_decoder()
+    options = inspect.signature(decoder.forward).parameters
+    return (
+        getattr(base, "packs", True)
+        and decoder.config._attn_implementation == "sdpa"
+        and type(decoder)._supports_attention_backend
+        and attends_only(config)
+        and LAYERS.issuperset(getattr(config, "layer_types", None) or ())
+        and "position_ids" in options
+        and any(option.kind is option.VAR_KEYWORD for option in options.values())
+    )
+
+
+def reading_of(model: Any) -> Reading:
+    """How a model reads rows."""
+    return Reading(sight_of(model), packs(model))
 
 
 @torch.no_grad()

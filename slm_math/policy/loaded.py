@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from slm_math.losses.logprobs import Wanted, token_logprobs
 from slm_math.policy.adapters import COPY, active, adapter_weights, load_adapters, quiet_peft
-from slm_math.policy.batches import Batch
+from slm_math.policy.architectures import reading_of
+from slm_math.policy.batches import Batch, Reading
 from slm_math.policy.forward import hidden_states, language_head
 from slm_math.policy.sight import Sight, sight_of
 
@@ -77,6 +79,11 @@ class LoadedPolicy:
     def sight(self) -> Sight | None:
         """The model's eyes, None if it reads text only."""
         return sight_of(self.model)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How the model reads rows."""
+        return reading_of(self.model)
 
     @property
     def size(self) -> int:

@@ -41,9 +41,9 @@ def reference_logprobs(
     device = loaded.model.device
     logprobs = torch.zeros(int(token_counts(rows).sum()), device=device)
     sums = torch.zeros(len(rows), device=device)
-    chunks = micro_batches(rows, tokens_per_batch, loaded.sight)
+    chunks = micro_batches(rows, tokens_per_batch, loaded.reading)
     for number, chunk in enumerate(chunks, 1):
-        batch = collate([rows[n] for n in chunk], device)
+        batch = collate([rows[n] for n in chunk], device, loaded.reading)
         own = loaded.logprobs(batch, reference=True)[0]
         logprobs[token_indices(rows, chunk).to(device)] = own
         if kl is not None:

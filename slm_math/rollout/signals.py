@@ -15,10 +15,18 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from slm_math.data.rows import Eyes, Row
+from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.objective import Objective
-from slm_math.policy.batches import Batch, collate, micro_batches, token_counts, token_indices
+from slm_math.policy.batches import (
+    PLAIN,
+    Batch,
+    Reading,
+    collate,
+    micro_batches,
+    token_counts,
+    token_indices,
+)
 from slm_math.policy.ranks import gather_over_ranks, rank
 from slm_math.policy.teacher import TeacherScores
 from slm_math.records.record import Record, record
@@ -247,7 +255,7 @@ def update_chunks(
     there: Sequence[bool],
     needs_all_rows: bool,
     tokens: int,
-    sight: Eyes | None = None,
+    reading: Reading = PLAIN,
 ) -> list[list[int]]:
     """The micro-batches of an update as indices into rows.
 
@@ -258,11 +266,11 @@ def update_chunks(
         needs_all_rows: whether rows whose advantages are all 0 matter beyond their share of the
             averages.
         tokens: positions of a micro-batch, padding included.
-        sight: the policy's eyes, if it has some.
+        reading: how the policy reads rows.
     """
     live = any_by_row(rows, advantages)
     needed = [n for n in range(len(rows)) if there[n] and (live[n] or needs_all_rows)]
-    chunks = micro_batches([rows[n] for n in needed], tokens, sight)
+    chunks = micro_batches([rows[n] for n in needed], tokens, reading)
     return [[needed[place] for place in chunk] for chunk in chunks]
 
 
@@ -272,7 +280,7 @@ def training_batches(
     needs_all_rows: bool,
     tokens: int,
     device: torch.device,
-    sight: Eyes | None = None,
+    reading: Reading = PLAIN,
 ) -> list[tuple[Batch, Signals]]:
     """The micro-batches of an update on `device`, each with its signals (see `update_chunks`)."""
     there = any_by_row(rows, signals.weights)
@@ -282,11 +290,11 @@ def training_batches(
         there=there,
         needs_all_rows=needs_all_rows,
         tokens=tokens,
-        sight=sight,
+        reading=reading,
     )
     return [
         (
-            collate([rows[n] for n in chunk], device, sight),
+            collate([rows[n] for n in chunk], device, reading),
             signals.select(token_indices(rows, chunk).to(device)),
         )
         for chunk in chunks
