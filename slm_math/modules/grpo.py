@@ -300,7 +300,7 @@ class GRPOModule(TaughtModule):
         """
         states = loss_states(model, batch)
         entropy: Wanted = "gradient" if self.objective.entropy else "value"
-        logprobs, entropies, _ = batch_logprobs(model, batch, states, entropy)
+        logprobs, entropies, _ = batch_logprobs(model, batch, states, entropy, hits=False)
         if self.at_start and self.global_step == 0 and signals.reference is not None:
             checks.check_reference(logprobs, signals.reference, str(self.trainer.precision))
         old = torch.where(signals.old.isnan(), logprobs.detach(), signals.old)

@@ -18,6 +18,7 @@ from torch import Tensor
 from slm_math.data.rows import Row
 from slm_math.policy.forward import Inputs
 from slm_math.policy.packing import Packed, Sequences, pack
+from slm_math.policy.prefixes import SHORTEST
 from slm_math.policy.sight import Sight
 
 PADDING = 0.1  # of the positions of a micro-batch, at most
@@ -177,18 +178,18 @@ def micro_batches(rows: Sequence[Row], tokens: int, reading: Reading = PLAIN) ->
     few of them.
     """
     split = _packed_batches if reading.packs else _padded_batches
-    widths = [row.width(reading.sight) for row in rows]
     return [
         batch
         for role in sorted({row.role for row in rows})
-        for batch in split(rows, [n for n, r in enumerate(rows) if r.role == role], widths, tokens)
+        for batch in split(rows, [n for n, r in enumerate(rows) if r.role == role], reading, tokens)
     ]
 
 
 def _padded_batches(
-    rows: Sequence[Row], chosen: Sequence[int], widths: Sequence[int], tokens: int
+    rows: Sequence[Row], chosen: Sequence[int], reading: Reading, tokens: int
 ) -> list[list[int]]:
     batches: list[list[int]] = []
+    widths = {n: rows[n].width(reading.sight) for n in chosen}
     longest = filled = 0
     for n in sorted(chosen, key=lambda n: -widths[n]):
         positions = (len(batches[-1]) + 1) * longest if batches else tokens + 1
@@ -203,18 +204,19 @@ def _padded_batches(
 
 
 def _packed_batches(
-    rows: Sequence[Row], chosen: Sequence[int], widths: Sequence[int], tokens: int
+    rows: Sequence[Row], chosen: Sequence[int], reading: Reading, tokens: int
 ) -> list[list[int]]:
     families: dict[Any, list[int]] = {}
+    widths = {n: rows[n].width(reading.sight) for n in chosen}
     for n in sorted(chosen, key=lambda n: -widths[n]):
-        row = rows[n]
-        context = row.ids[: row.loss_index[0]] if len(row.loss_index) else row.ids
-        families.setdefault((row.images, context), []).append(n)
+        families.setdefault((rows[n].images, _context(rows[n])), []).append(n)
     batches: list[list[int]] = []
-    used = tokens
+    used = 0
     for (_, context), family in families.items():
+        shared = _width_of(context, rows[family[0]], reading.sight)
+        shared = shared if len(context) >= SHORTEST else 0
         for place, n in enumerate(family):
-            new = widths[n] - (len(context) if place else 0)
+            new = widths[n] - (shared if place else 0)
             if batches and used + new <= tokens:
                 batches[-1].append(n)
                 used += new
@@ -222,6 +224,18 @@ def _packed_batches(
                 batches.append([n])
                 used = widths[n]
     return batches
+
+
+def _context(row: Row) -> tuple[int, ...]:
+    """What a row begins with before its first loss token."""
+    return row.ids[: row.loss_index[0]] if len(row.loss_index) else row.ids
+
+
+def _width_of(context: Sequence[int], row: Row, sight: Sight | None) -> int:
+    """The positions of a row's context."""
+    if sight is None or not row.images:
+        return len(context)
+    return len(context) + sight.extent(row.images[: context.count(sight.placeholder_id)]).extra
 
 
 def token_counts(rows: Sequence[Row]) -> Tensor:

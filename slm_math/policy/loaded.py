@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slm_math.losses.logprobs import Wanted, token_logprobs
+from slm_math.losses.logprobs import Wanted, token_logprobs, tokens_at_once
 from slm_math.policy.adapters import COPY, active, adapter_weights, load_adapters, quiet_peft
 from slm_math.policy.architectures import reading_of
 from slm_math.policy.batches import Batch, Reading
-from slm_math.policy.forward import hidden_states, language_head
+from slm_math.policy.forward import hidden_states, inner, language_head
 from slm_math.policy.sight import Sight, sight_of
 
 
@@ -238,20 +238,27 @@ class LoadedPolicy:
 
 def loss_states(model: Any, batch: Batch) -> Tensor:
     """The decoder's hidden states (M, H) at the positions that predict a loss token; it runs on all
-    (N, T) positions, the language-model head only on these.
+    positions, the language-model head only on these.
     """
-    return hidden_states(model, batch.inputs).flatten(0, 1)[batch.where]
+    return hidden_states(model, batch.inputs).flatten(0, 1).index_select(0, batch.where)
 
 
 def batch_logprobs(
-    model: Any, batch: Batch, states: Tensor, entropy: Wanted = "nothing", rows: int = 0
+    model: Any,
+    batch: Batch,
+    states: Tensor,
+    entropy: Wanted = "nothing",
+    rows: int = 0,
+    hits: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probability (nats), entropy (nats) and argmax hit of the loss tokens, each (M,) fp32, of
     a model with the `loss_states` (M, H).
 
-    A head with fewer than `rows` rows gives the tokens that it lacks probability 0.
+    A head with fewer than `rows` rows gives the tokens that it lacks probability 0. No token is a
+    hit unless `hits` are wanted.
     """
     head = language_head(model)
+    vocabulary = max(inner(model).config.get_text_config().vocab_size, rows)
     return token_logprobs(
         hidden=states,
         head=(lambda hidden: padded(head(hidden), rows)) if rows else head,
@@ -259,6 +266,8 @@ def batch_logprobs(
         temperature=batch.temperature,
         entropy=entropy,
         support=batch.support,
+        chunk=tokens_at_once(vocabulary),
+        hits=hits,
     )
 
 

@@ -196,7 +196,7 @@ def test_attention_that_knows_no_packing_is_an_error() -> None:
 
 @pytest.mark.parametrize("tokens", [1, 40, 100, 100000])
 def test_packed_micro_batches_hold_every_row_once_within_the_budget(tokens: int) -> None:
-    rows = [*grouped(), *(Row(row.ids[9:], row.mask[9:], role="b") for row in grouped(2))]
+    rows = [*grouped(), *(Row(row.ids[9:], row.mask[9:], role="verifier") for row in grouped(2))]
     reading = Reading(packs=True)
     chunks = micro_batches(rows, tokens, reading)
     assert sorted(n for chunk in chunks for n in chunk) == list(range(len(rows)))
