@@ -59,14 +59,9 @@ class Row:
         return np.array(self.ids, dtype=np.int64)
 
     @cached_property
-    def weights(self) -> NDArray[np.float64]:
-        """`mask` as an array."""
-        return np.array(self.mask, dtype=np.float64)
-
-    @cached_property
     def loss_index(self) -> NDArray[np.int64]:
         """The positions of the loss tokens in the row."""
-        return np.flatnonzero(self.weights[1:] > 0) + 1
+        return np.flatnonzero(np.array(self.mask[1:]) > 0) + 1
 
     @cached_property
     def loss_positions(self) -> tuple[int, ...]:
@@ -79,6 +74,16 @@ class Row:
         if not self.logprobs:
             return np.full(len(self.loss_index), np.nan)
         return np.array(self.logprobs, dtype=np.float64)[self.loss_index]
+
+    @cached_property
+    def loss_weights(self) -> NDArray[np.float64]:
+        """`mask` of the loss tokens."""
+        return np.array(self.mask, dtype=np.float64)[self.loss_index]
+
+    @cached_property
+    def loss_turns(self) -> NDArray[np.int64]:
+        """`turns` of the loss tokens."""
+        return np.array(self.turns, dtype=np.int64)[self.loss_index]
 
     def width(self, sight: Eyes | None) -> int:
         """The positions that a network with these eyes reads of the row."""

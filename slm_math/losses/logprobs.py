@@ -33,10 +33,9 @@ def token_logprobs(
     (M,) each.
 
     At least fp32. `head` maps (m, H) to logits (m, V), which exist for `chunk` tokens at a time,
-    also in the backward pass, which recomputes them, in two arrays at most (three with a gradient of
-    the entropy).
-    Entropy is 0 when nothing is wanted of it, and carries a gradient only when that is wanted; no
-    token is a hit unless `hits` are wanted.
+    also in the backward pass, which recomputes them: in two arrays at most, three with a gradient
+    of the entropy. Entropy is 0 when nothing is wanted of it, and carries a gradient only when
+    that is wanted; no token is a hit unless `hits` are wanted.
 
     `support` = (starts (M + 1,), ids (K,)) lists the tokens that could be sampled at position m,
     ids[starts[m] : starts[m + 1]], under top-p, top-k or min-p; none listed means all.

@@ -101,11 +101,11 @@ def collate(
         inputs = Inputs.of_rows(torch.from_numpy(ids).to(device), images=images)
         positions = len(rows) * max(widths)
     columns = {
-        "where": torch.from_numpy(np.concatenate(where)),
-        "targets": _joined([row.tokens[row.loss_index] for row in rows]),
-        "mask": _joined([row.weights[row.loss_index] for row in rows]).float(),
+        "where": joined(where, torch.long),
+        "targets": joined([row.tokens[row.loss_index] for row in rows], torch.long),
+        "mask": joined([row.loss_weights for row in rows]),
         "row": torch.arange(len(rows)).repeat_interleave(counts),
-        "sampling": _joined([row.loss_logprobs for row in rows]).float(),
+        "sampling": joined([row.loss_logprobs for row in rows]),
         "temperature": torch.tensor(
             [row.temperature for row in rows], dtype=torch.float32
         ).repeat_interleave(counts),
@@ -120,8 +120,10 @@ def collate(
     )
 
 
-def _joined(arrays: Sequence[NDArray[Any]]) -> Tensor:
-    return torch.from_numpy(np.concatenate(arrays))
+def joined(values: Sequence[NDArray[Any]], dtype: torch.dtype = torch.float32) -> Tensor:
+    """The values of all rows' loss tokens, row by row: (M,)."""
+    whole = torch.from_numpy(np.concatenate(values)) if values else torch.zeros(0)
+    return whole.to(dtype)
 
 
 def _sequences(

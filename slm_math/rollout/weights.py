@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slm_math.data.rows import Row
 from slm_math.losses.policy import row_weights
-from slm_math.policy.batches import PLAIN, Reading, micro_batches, token_counts
+from slm_math.policy.batches import PLAIN, Reading, joined, micro_batches, token_counts
 from slm_math.policy.ranks import sum_over_ranks
 from slm_math.rollout.groups import Rollout
 from slm_math.rollout.signals import any_by_row
@@ -79,7 +79,7 @@ def loss_totals(
     totals = {}
     for role in roles:
         own = [n for n, row in enumerate(rows) if row.role == role and groups[n] is not None]
-        tokens = sum(len(rows[n].loss_positions) for n in own)
+        tokens = sum(len(rows[n].loss_index) for n in own)
         count = tokens if reduction == "token" else len({groups[n] for n in own})
         totals[role] = float(sum_over_ranks(count, device))
     return totals
@@ -110,5 +110,5 @@ def token_weights(
         weights[own] = row_weights(
             counts[own], reduction, total=total, groups=index, budget=budgets[role]
         )
-    masks = [row.mask[t] for row in rows for t in row.loss_positions]
-    return torch.tensor(masks, dtype=torch.float32) * weights.float().repeat_interleave(counts)
+    masks = joined([row.loss_weights for row in rows])
+    return masks * weights.float().repeat_interleave(counts)
