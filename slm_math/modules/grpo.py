@@ -96,7 +96,7 @@ class GRPOModule(TaughtModule):
         teacher: scores each token that trained roles sample, for on-policy distillation, in
             addition to rewards or without any.
         sandbox: runs the agent's programs; by default one with its default limits.
-        tokens_per_batch: positions of one forward and backward pass.
+        tokens_per_batch: the most positions of one forward and backward pass.
         seed: of the sampling; by default the run's own (`--seed_everything`).
     """
 
@@ -226,9 +226,8 @@ class GRPOModule(TaughtModule):
         if teacher is not None:  # nobody says anything of some
             averaged = without_signal(rows, averaged, teacher.logprobs, self.rewarded)
         if self.objective.kind == "bnpo":  # averages over micro-batches
-            averaged = micro_batch_groups(
-                rows, averaged, self.tokens_per_batch, self.loaded.reading
-            )
+            tokens, reading = self.tokens_per_batch, self.loaded.reading
+            averaged = micro_batch_groups(rows, averaged, tokens, reading)
         totals = loss_totals(rows, averaged, reduction, self.learning_roles, device=self.device)
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
         weights = token_weights(rows, averaged, reduction, totals=totals, budgets=budgets)

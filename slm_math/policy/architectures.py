@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from slm_math.policy.forward import (
     language_head,
     next_logits,
 )
+from slm_math.policy.packing import Sequences, pack
 from slm_math.policy.sight import Sight, has_eyes, sight_of
 from slm_math.policy.views import drawing
 from slm_math.types import Image
@@ -76,8 +78,9 @@ def architecture_of(config: Any) -> Any:
 
 
 def packs(model: Any) -> bool:
-    """Whether rows are packed for a model, which must take positions and attend by transformers'
-    sdpa in each layer, to all tokens before or to a window of them. Others read padded rows.
+    """Whether rows are packed for a model: it takes positions, and attends by transformers' sdpa in
+    each layer, to all tokens before or to a window of them. Others read padded rows, and so does
+    one that `check_computation` has found to compute packed ones wrongly.
     """
     base = inner(model)
     config = base.config.get_text_config(decoder=True)
@@ -139,6 +142,8 @@ def _differences(model: Any) -> dict[str, float] | None:
     plain = [barred(model, model(input_ids=row[None]).logits[0]) for row in rows]
     if not all(torch.isfinite(logits.log_softmax(-1)).all() for logits in plain):
         return None
+    if packs(model) and not _packs_rightly(model, torch.cat([*rows, *rows])):
+        inner(model).packs = False
     gaps = {
         "training": _gap(_as_trained(model, rows), plain),
         "decoding": _gap(_as_decoded(model, rows), [logits[-2:] for logits in plain]),
@@ -163,6 +168,21 @@ def _as_trained(model: Any, rows: list[Tensor]) -> list[Tensor]:
     hidden = hidden_states(model, Inputs.of_rows(ids))
     head = language_head(model)
     return [head(states[: len(row)]) for states, row in zip(hidden, rows)]
+
+
+def _packs_rightly(model: Any, ids: Tensor) -> bool:
+    """Whether two rows, of which one begins as the other, are computed as each by itself."""
+    own = ids.cpu().numpy()
+    rows = [own, np.append(own[:-4], own[:3])]
+    places = np.arange(len(own))
+    packed = pack(Sequences(rows, [places[: len(row)] for row in rows], [(), ()]))
+    try:
+        states = hidden_states(model, packed.to(ids.device))[0]
+    except Exception:  # whatever an architecture raises that cannot do this
+        return False
+    logits = [language_head(model)(states[torch.from_numpy(where)]) for where in packed.places]
+    plain = [barred(model, model(input_ids=ids.new_tensor(row)[None]).logits[0]) for row in rows]
+    return _gap(logits, plain) <= CLOSE
 
 
 def _as_decoded(model: Any, rows: list[Tensor]) -> list[Tensor]:
