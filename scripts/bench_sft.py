@@ -29,8 +29,8 @@ import torch
 import transformers
 from benching import Relay, TheirSteps, ratio, report, trainer
 
+from slm_math.data.base import read_dialogues
 from slm_math.data.chat_data import ChatData
-from slm_math.data.chats import read_dialogues
 from slm_math.data.gsm8k import GSM8K
 from slm_math.modules.optim import Optim
 from slm_math.modules.sft import SFTModule

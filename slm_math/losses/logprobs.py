@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, Literal
 
 import torch
@@ -42,7 +43,7 @@ def token_logprobs(
     Probabilities are then those of the distribution that was really sampled from, softmax over
     these tokens: over the whole vocabulary the ratio would be off by what they hold.
     """
-    several = len(hidden) > chunk
+    several, chunks, calls = len(hidden) > chunk, -(-len(hidden) // chunk), count()
 
     def piece(
         hidden: Tensor, targets: Tensor, temperature: Tensor, support: Support | None
@@ -51,7 +52,10 @@ def token_logprobs(
         if logits.untyped_storage().data_ptr() == hidden.untyped_storage().data_ptr():
             logits = logits.clone()
         outside = None if support is None else outside_of(support, logits)
-        return _LogProbs.apply(logits, targets, temperature, outside, entropy, hits, several)
+        again = next(calls) >= chunks  # by the backward pass, for the gradient alone
+        wanted = "nothing" if again and entropy == "value" else entropy
+        options = wanted, hits and not again, several
+        return _LogProbs.apply(logits, targets, temperature, outside, *options)
 
     logps, entropies, found = in_chunks(
         piece, (hidden, targets, temperature), support=support, chunk=chunk

@@ -226,14 +226,14 @@ class LoadedPolicy:
                 parameter.requires_grad_(name in trainable)
 
     def logprobs(
-        self, batch: Batch, reference: bool = False, entropy: Wanted = "nothing"
+        self, batch: Batch, reference: bool = False, hits: bool = True
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probability (nats), entropy (nats) and argmax hit of the loss tokens, each (M,) fp32,
+        """Log-probability (nats), 0 and argmax hit (if wanted) of the loss tokens, each (M,) fp32,
         of the policy or of its reference.
         """
         grad = torch.no_grad() if reference else nullcontext()
         with grad, self.reference(batch.role) if reference else self.use(batch.role) as model:
-            return batch_logprobs(model, batch, loss_states(model, batch), entropy)
+            return batch_logprobs(model, batch, loss_states(model, batch), hits=hits)
 
 
 def loss_states(model: Any, batch: Batch) -> Tensor:
