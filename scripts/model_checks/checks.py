@@ -112,11 +112,12 @@ def outcome(model: Model, chat: ChatFormat) -> tuple[str, str]:
         right = model.refused and reason and "\n" not in reason
         return "refused", "" if right else f"refused: {reason or 'no'}"
     made = make(model, chat.tokenizer)
-    way = "batched" if isinstance(new_cache(made), RowCache) else "by length"
-    way += ", packed" if packs(made) else ", padded"
-    wrong = check(made, chat)
+    wrong = {}
     try:
-        check_computation("MODEL", made)
+        check_computation("MODEL", made)  # decides whether the model packs
     except ValueError as error:
         wrong["probe"] = str(error)
+    wrong |= check(made, chat)
+    way = "batched" if isinstance(new_cache(made), RowCache) else "by length"
+    way += ", packed" if packs(made) else ", padded"
     return way, "; ".join(f"{kind}: {text}" for kind, text in wrong.items())

@@ -165,23 +165,28 @@ def pack(sequences: Sequences) -> Packed:
 
 
 def _buckets(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
-    """The segments in buckets that waste little, the longest first; those at the beginning of rows
-    are by themselves, since they need no mask.
-    """
+    """The segments in buckets of one kind that waste little, the longest first."""
     bucket: list[Segment] = []
     real = longest = 0
-    for segment in sorted(segments, key=lambda s: (s.start == 0, -len(s), -s.end)):
+    for segment in sorted(segments, key=lambda s: (*_kind(s), -len(s), -s.end)):
         pairs, longest = len(segment) * segment.end, max(longest, segment.end)
         if bucket:
             whole = (len(bucket) + 1) * len(bucket[0]) * longest
-            alike = (bucket[0].start == 0) == (segment.start == 0)
-            if not alike or whole - real - pairs > WASTE * whole + SMALL:
+            if _kind(bucket[0]) != _kind(segment) or whole - real - pairs > WASTE * whole + SMALL:
                 yield bucket
                 bucket, real, longest = [], 0, segment.end
         bucket.append(segment)
         real += pairs
     if bucket:
         yield bucket
+
+
+def _kind(segment: Segment) -> tuple[bool, int]:
+    """What the segments of a bucket have in common. Those at the beginning of rows need no mask,
+    and large ones that start alike share one, which would not be small.
+    """
+    large = len(segment) * segment.end > SMALL
+    return segment.start == 0, segment.start if large else 0
 
 
 def _packing(buckets: Sequence[Sequence[Segment]], tokens: int) -> Packing:
