@@ -55,7 +55,7 @@ def token_logprobs(
         again = next(calls) >= chunks  # by the backward pass, for the gradient alone
         wanted = "nothing" if again and entropy == "value" else entropy
         options = wanted, hits and not again, several
-        return _LogProbs.apply(logits, targets, temperature, outside, *options)
+        return _LogProbs.apply(logits, (targets, temperature, outside), *options)
 
     logps, entropies, found = in_chunks(
         piece, (hidden, targets, temperature), support=support, chunk=chunk
@@ -70,7 +70,7 @@ class _LogProbs(torch.autograd.Function):
     z = logits / temperature and log p = z - logsumexp(z) have the gradients
     d log p_t / dz = 1_t - p and dH / dz = -p (log p + H).
 
-    Args: logits, targets (m,), temperature (m,), outside (m, V) or None, what is wanted of the
+    Args: logits; targets (m,), temperature (m,), outside (m, V) or None; what is wanted of the
     entropy, whether hits are wanted, and whether the backward pass may overwrite what it gets.
     """
 
@@ -78,13 +78,12 @@ class _LogProbs(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any,
         logits: Tensor,
-        targets: Tensor,
-        temperature: Tensor,
-        outside: Tensor | None,
+        tokens: tuple[Tensor, Tensor, Tensor | None],
         entropy: Wanted,
         hits: bool,
         once: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        targets, temperature, outside = tokens
         scaled = logits.to(torch.promote_types(logits.dtype, torch.float32))
         scaled.div_(temperature[:, None])
         if outside is not None:
@@ -120,7 +119,7 @@ class _LogProbs(torch.autograd.Function):
             made = logps.exp_() if ctx.once else logps.exp()
             made.mul_(-slope[:, None])
         made.scatter_add_(-1, targets[:, None], slope[:, None])
-        return made.to(ctx.dtype), None, None, None, None, None, None
+        return made.to(ctx.dtype), None, None, None, None
 
 
 def in_chunks(

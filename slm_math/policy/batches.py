@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slm_math.data.rows import Row
-from slm_math.policy.forward import Inputs
+from slm_math.policy.forward import TEXT_ONLY, Inputs
 from slm_math.policy.packing import Packed, Sequences, pack
 from slm_math.policy.prefixes import SHORTEST
 from slm_math.policy.sight import Sight
@@ -81,40 +81,24 @@ def collate(
     roles = {row.role for row in rows}
     if len(roles) != 1:
         raise ValueError(f"a batch holds rows of one role, got {sorted(roles)}")
-    widths = [row.width(reading.sight) for row in rows]
     counts = torch.tensor([len(row.loss_index) for row in rows])
-    inputs: Inputs | Packed
-    if reading.packs:
-        sequences, index = _sequences(rows, reading.sight)
-        packed = pack(sequences)
-        where = [
-            places[own[row.loss_index - 1]] for row, places, own in zip(rows, packed.places, index)
-        ]
-        inputs, positions = packed.to(device), packed.width
-    else:
-        # no mask: rows are padded on the right, where causal attention never looks
-        ids = np.zeros((len(rows), max(len(row.ids) for row in rows)), dtype=np.int64)
-        for own, row in zip(ids, rows):
-            own[: len(row.ids)] = row.tokens
-        where = [n * ids.shape[1] + row.loss_index - 1 for n, row in enumerate(rows)]
-        images = tuple(row.images for row in rows)
-        inputs = Inputs.of_rows(torch.from_numpy(ids).to(device), images=images)
-        positions = len(rows) * max(widths)
+    temperatures = torch.tensor([row.temperature for row in rows], dtype=torch.float32)
+    widths = [row.width(reading.sight) for row in rows]
+    inputs, where = (_packed if reading.packs else _padded)(rows, reading.sight)
+    width = inputs.width if isinstance(inputs, Packed) else len(rows) * max(widths)
     columns = {
         "where": joined(where, torch.long),
         "targets": joined([row.tokens[row.loss_index] for row in rows], torch.long),
         "mask": joined([row.loss_weights for row in rows]),
         "row": torch.arange(len(rows)).repeat_interleave(counts),
         "sampling": joined([row.loss_logprobs for row in rows]),
-        "temperature": torch.tensor(
-            [row.temperature for row in rows], dtype=torch.float32
-        ).repeat_interleave(counts),
+        "temperature": temperatures.repeat_interleave(counts),
     }
     return Batch(
-        inputs=inputs,
+        inputs=inputs.to(device),
         support=_support(rows, device),
         role=roles.pop(),
-        positions=positions,
+        positions=width,
         filled=sum(widths),
         **{name: column.to(device) for name, column in columns.items()},
     )
@@ -126,6 +110,27 @@ def joined(values: Sequence[NDArray[Any]], dtype: torch.dtype = torch.float32) -
     return whole.to(dtype)
 
 
+def _padded(rows: Sequence[Row], sight: Sight | None) -> tuple[Inputs, list[NDArray[np.int64]]]:
+    """The rows, padded on the right, and where their loss tokens are predicted."""
+    # no mask: causal attention never looks to the right
+    ids = np.zeros((len(rows), max(len(row.ids) for row in rows)), dtype=np.int64)
+    for own, row in zip(ids, rows):
+        own[: len(row.ids)] = row.tokens
+    where = [n * ids.shape[1] + row.loss_index - 1 for n, row in enumerate(rows)]
+    images = tuple(row.images for row in rows)
+    return Inputs.of_rows(torch.from_numpy(ids), images=images), where
+
+
+def _packed(rows: Sequence[Row], sight: Sight | None) -> tuple[Packed, list[NDArray[np.int64]]]:
+    """The rows, packed, and where their loss tokens are predicted."""
+    sequences, index = _sequences(rows, sight)
+    packed = pack(sequences)
+    where = [
+        places[own[row.loss_index - 1]] for row, places, own in zip(rows, packed.places, index)
+    ]
+    return packed, where
+
+
 def _sequences(
     rows: Sequence[Row], sight: Sight | None
 ) -> tuple[Sequences, list[NDArray[np.int64]]]:
@@ -133,10 +138,12 @@ def _sequences(
     image's last one.
     """
     ids = [row.tokens for row in rows]
-    if sight is None or not any(row.images for row in rows):
+    if not any(row.images for row in rows):
         counted = np.arange(max(map(len, ids)))
         index = [counted[: len(own)] for own in ids]
         return Sequences(ids, index, [()] * len(rows)), index
+    if sight is None:
+        raise ValueError(TEXT_ONLY)
     seen = sight.seen([row.ids for row in rows], [row.images for row in rows])
     index = [own[: len(row.ids)].numpy() for own, row in zip(seen.index, rows)]
     shown = [

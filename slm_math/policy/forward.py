@@ -24,6 +24,8 @@ from slm_math.policy.packing import UNUSED, Packed
 from slm_math.policy.sight import NEVER, Sight, sight_of
 from slm_math.types import Image
 
+TEXT_ONLY = "these sequences have images, but the model takes text only"
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -47,6 +49,11 @@ class Inputs:
         """Sequences (B, T) padded on the right, where causal attention needs no mask."""
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         return cls(ids, positions, images=images)
+
+    def to(self, device: torch.device | str) -> Inputs:
+        """The inputs on a device."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return Inputs(self.ids.to(device), self.positions.to(device), mask, self.images)
 
 
 def hidden_states(model: Any, inputs: Inputs | Packed) -> Tensor:
@@ -105,7 +112,7 @@ def _sight(model: Any) -> Sight:
     """The eyes of a model. Raises ValueError for a model without."""
     sight = sight_of(model)
     if sight is None:
-        raise ValueError("these sequences have images, but the model takes text only")
+        raise ValueError(TEXT_ONLY)
     return sight
 
 

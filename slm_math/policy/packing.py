@@ -102,7 +102,9 @@ class Packing:
     def to(self, device: torch.device | str) -> Packing:
         return Packing(
             tuple(replace(each, starts=each.starts.to(device), masks={}) for each in self.buckets),
-            *(each.to(device) for each in (self.queries, self.keys, self.back)),
+            queries=self.queries.to(device),
+            keys=self.keys.to(device),
+            back=self.back.to(device),
         )
 
 
@@ -228,7 +230,9 @@ def attention(
     (1, W, heads, D); options may have a `sliding_window`, and the mask is not used.
     """
     if packing is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return sdpa_attention_forward(
+            module, query, key=key, value=value, attention_mask=attention_mask, **options
+        )
     window = options.get("sliding_window")
     packing.calls.append(window)
     queries = _taken(query, packing.queries)
@@ -244,7 +248,9 @@ def attention(
         own, seen, said = (
             each.unflatten(0, (bucket.size[0], -1)).transpose(1, 2) for each in (own, seen, said)
         )
-        part, _ = sdpa_attention_forward(module, own, seen, said, bucket.mask(window), **options)
+        part, _ = sdpa_attention_forward(
+            module, own, key=seen, value=said, attention_mask=bucket.mask(window), **options
+        )
         parts.append(part.flatten(0, 1))
     return torch.cat(parts).index_select(0, packing.back)[None], None
 

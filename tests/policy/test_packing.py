@@ -177,6 +177,11 @@ def test_packed_rows_with_images_get_what_each_gets_alone(family: str, tmp_path:
     assert (together - alone).abs().max().item() < 5e-5
 
 
+def test_packed_rows_with_images_are_refused_by_a_model_of_text() -> None:
+    with pytest.raises(ValueError, match="images"):
+        collate([Row((2, 3), (0, 1), images=(Image("one.png"),))], reading=Reading(packs=True))
+
+
 def test_model_that_keeps_a_state_reads_padded_rows() -> None:
     config = AutoConfig.for_model("mamba", vocab_size=61, hidden_size=16, num_hidden_layers=1)
     assert not packs(AutoModelForCausalLM.from_config(config))
