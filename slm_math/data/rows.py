@@ -69,16 +69,16 @@ class Row:
         return tuple(self.loss_index.tolist())
 
     @cached_property
-    def loss_logprobs(self) -> NDArray[np.float64]:
+    def loss_logprobs(self) -> NDArray[np.float32]:
         """`logprobs` of the loss tokens; NaN where nobody sampled."""
         if not self.logprobs:
-            return np.full(len(self.loss_index), np.nan)
-        return np.array(self.logprobs, dtype=np.float64)[self.loss_index]
+            return np.full(len(self.loss_index), np.nan, dtype=np.float32)
+        return np.array(self.logprobs, dtype=np.float32)[self.loss_index]
 
     @cached_property
-    def loss_weights(self) -> NDArray[np.float64]:
+    def loss_weights(self) -> NDArray[np.float32]:
         """`mask` of the loss tokens."""
-        return np.array(self.mask, dtype=np.float64)[self.loss_index]
+        return np.array(self.mask, dtype=np.float32)[self.loss_index]
 
     @cached_property
     def loss_turns(self) -> NDArray[np.int64]:
