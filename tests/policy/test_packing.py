@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.qwen2 import modeling_qwen2
 
 from slm_math.data.rows import Row
-from slm_math.policy.architectures import packs, reading_of
+from slm_math.policy.architectures import packs, reading_of, settle_packing
 from slm_math.policy.batches import Reading, collate, micro_batches
 from slm_math.policy.forward import hidden_states
 from slm_math.policy.loaded import batch_logprobs, loss_states
@@ -188,6 +188,17 @@ def test_model_that_keeps_a_state_reads_padded_rows() -> None:
     eager = model("qwen2")
     eager.set_attn_implementation("eager")
     assert not packs(eager)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_model_with_attention_of_its_own_is_found_out(exact: bool) -> None:
+    own = AutoModelForCausalLM.from_config(AutoConfig.for_model("nemotron", **SIZES)).eval()
+    ordinary = model("qwen2", torch.float32)
+    assert packs(own)
+    for network in (own, ordinary):
+        settle_packing(network, exact)
+    assert not packs(own)
+    assert packs(ordinary)
 
 
 def test_attention_that_knows_no_packing_is_an_error() -> None:
