@@ -11,8 +11,8 @@ from model_checks.models import Model, config_of, make
 from slm_math.data.rows import Row
 from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine
-from slm_math.policy.architectures import check_computation
-from slm_math.policy.batches import collate
+from slm_math.policy.architectures import check_computation, packs, reading_of
+from slm_math.policy.batches import PLAIN, collate
 from slm_math.policy.caches import RowCache, new_cache
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loaded import LoadedPolicy
@@ -85,11 +85,12 @@ def check(model: Any, chat: ChatFormat) -> dict[str, str]:
         )
         for reply in replies
     ]
-    with torch.no_grad():
-        trained = LoadedPolicy(model, {}).logprobs(collate(rows))[0]
-    gap = (trained - torch.cat(want)).abs().max().item()
-    if not gap <= WITHIN:
-        wrong["training"] = f"log-probabilities are off by {gap:.1e}"
+    for kind, reading in (("training", PLAIN), ("packed", reading_of(model))):
+        with torch.no_grad():
+            trained = LoadedPolicy(model, {}).logprobs(collate(rows, reading=reading))[0]
+        gap = (trained - torch.cat(want)).abs().max().item()
+        if not gap <= WITHIN:
+            wrong[kind] = f"log-probabilities are off by {gap:.1e}"
     return wrong
 
 
@@ -111,10 +112,12 @@ def outcome(model: Model, chat: ChatFormat) -> tuple[str, str]:
         right = model.refused and reason and "\n" not in reason
         return "refused", "" if right else f"refused: {reason or 'no'}"
     made = make(model, chat.tokenizer)
-    way = "batched" if isinstance(new_cache(made), RowCache) else "by length"
-    wrong = check(made, chat)
+    wrong = {}
     try:
-        check_computation("MODEL", made)
+        check_computation("MODEL", made)  # decides whether the model packs
     except ValueError as error:
         wrong["probe"] = str(error)
+    wrong |= check(made, chat)
+    way = "batched" if isinstance(new_cache(made), RowCache) else "by length"
+    way += ", packed" if packs(made) else ", padded"
     return way, "; ".join(f"{kind}: {text}" for kind, text in wrong.items())

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slm_math.types import Image
 
 
@@ -51,9 +54,36 @@ class Row:
     rollout: int = 0
 
     @cached_property
+    def tokens(self) -> NDArray[np.int64]:
+        """`ids` as an array."""
+        return np.array(self.ids, dtype=np.int64)
+
+    @cached_property
+    def loss_index(self) -> NDArray[np.int64]:
+        """The positions of the loss tokens in the row."""
+        return np.flatnonzero(np.array(self.mask[1:]) > 0) + 1
+
+    @cached_property
     def loss_positions(self) -> tuple[int, ...]:
         """The positions of the loss tokens in the row."""
-        return tuple(t for t in range(1, len(self.ids)) if self.mask[t] > 0)
+        return tuple(self.loss_index.tolist())
+
+    @cached_property
+    def loss_logprobs(self) -> NDArray[np.float32]:
+        """`logprobs` of the loss tokens; NaN where nobody sampled."""
+        if not self.logprobs:
+            return np.full(len(self.loss_index), np.nan, dtype=np.float32)
+        return np.array(self.logprobs, dtype=np.float32)[self.loss_index]
+
+    @cached_property
+    def loss_weights(self) -> NDArray[np.float32]:
+        """`mask` of the loss tokens."""
+        return np.array(self.mask, dtype=np.float32)[self.loss_index]
+
+    @cached_property
+    def loss_turns(self) -> NDArray[np.int64]:
+        """`turns` of the loss tokens."""
+        return np.array(self.turns, dtype=np.int64)[self.loss_index]
 
     def width(self, sight: Eyes | None) -> int:
         """The positions that a network with these eyes reads of the row."""

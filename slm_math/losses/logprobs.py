@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from itertools import count
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +12,12 @@ from torch.utils.checkpoint import checkpoint
 
 Support = tuple[Tensor, Tensor]
 Wanted = Literal["nothing", "value", "gradient"]
+LOGITS = 1 << 25  # that exist at once; 128 MiB in 32 bits
+
+
+def tokens_at_once(vocabulary: int) -> int:
+    """How many tokens' logits exist at once."""
+    return max(LOGITS // vocabulary, 1)
 
 
 def token_logprobs(
@@ -21,43 +28,98 @@ def token_logprobs(
     entropy: Wanted = "nothing",
     support: Support | None = None,
     chunk: int = 2048,
+    hits: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """hidden (M, H), targets (M,), temperature (M,) -> log-probability, entropy (nats), argmax-hit:
     (M,) each.
 
     At least fp32. `head` maps (m, H) to logits (m, V), which exist for `chunk` tokens at a time,
-    also in the backward pass, which recomputes them. Entropy is 0 when nothing is wanted of it, and
-    carries a gradient only when that is wanted.
+    also in the backward pass, which recomputes them: in two arrays at most, three with a gradient
+    of the entropy. Entropy is 0 when nothing is wanted of it, and carries a gradient only when
+    that is wanted; no token is a hit unless `hits` are wanted.
 
     `support` = (starts (M + 1,), ids (K,)) lists the tokens that could be sampled at position m,
     ids[starts[m] : starts[m + 1]], under top-p, top-k or min-p; none listed means all.
     Probabilities are then those of the distribution that was really sampled from, softmax over
     these tokens: over the whole vocabulary the ratio would be off by what they hold.
     """
+    several, chunks, calls = len(hidden) > chunk, -(-len(hidden) // chunk), count()
 
     def piece(
         hidden: Tensor, targets: Tensor, temperature: Tensor, support: Support | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        logits = scaled_logits(head(hidden), temperature)
+        logits = head(hidden)
+        if logits.untyped_storage().data_ptr() == hidden.untyped_storage().data_ptr():
+            logits = logits.clone()
         outside = None if support is None else outside_of(support, logits)
-        if outside is not None:
-            logits = logits.masked_fill(outside, -torch.inf)
-        logps = torch.log_softmax(logits, dim=-1)
-        with torch.set_grad_enabled(entropy == "gradient" and torch.is_grad_enabled()):
-            # 0 * inf has no gradient
-            finite = logps if outside is None else logps.masked_fill(outside, 0.0)
-            entropies = (
-                torch.zeros_like(logps[:, 0])
-                if entropy == "nothing"
-                else -(logps.exp() * finite).sum(-1)
-            )
-        hits = logits.argmax(-1) == targets
-        return logps.gather(-1, targets[:, None]).squeeze(-1), entropies, hits
+        again = next(calls) >= chunks  # by the backward pass, for the gradient alone
+        wanted = "nothing" if again and entropy == "value" else entropy
+        options = wanted, hits and not again, several
+        return _LogProbs.apply(logits, (targets, temperature, outside), *options)
 
-    logps, entropies, hits = in_chunks(
+    logps, entropies, found = in_chunks(
         piece, (hidden, targets, temperature), support=support, chunk=chunk
     )
-    return logps, entropies, hits
+    return logps, entropies if entropy == "gradient" else entropies.detach(), found
+
+
+class _LogProbs(torch.autograd.Function):
+    """Logits (m, V), which are overwritten, to log-probabilities, entropies and argmax-hits (m,)
+    each; see `token_logprobs`.
+
+    z = logits / temperature and log p = z - logsumexp(z) have the gradients
+    d log p_t / dz = 1_t - p and dH / dz = -p (log p + H).
+
+    Args: logits; targets (m,), temperature (m,), outside (m, V) or None; what is wanted of the
+    entropy, whether hits are wanted, and whether the backward pass may overwrite what it gets.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        logits: Tensor,
+        tokens: tuple[Tensor, Tensor, Tensor | None],
+        entropy: Wanted,
+        hits: bool,
+        once: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        targets, temperature, outside = tokens
+        scaled = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        scaled.div_(temperature[:, None])
+        if outside is not None:
+            # not infinite, of which 0 times would be NaN
+            scaled.masked_fill_(outside, torch.finfo(scaled.dtype).min / 2)
+        if hits:
+            found = scaled.argmax(-1) == targets
+        else:
+            found = torch.zeros_like(targets, dtype=torch.bool)
+        logps = scaled.log_softmax(-1)
+        del scaled
+        own = logps.gather(-1, targets[:, None]).squeeze(-1)
+        entropies = torch.zeros_like(own)
+        if entropy != "nothing":
+            entropies = -torch.linalg.vecdot(logps.exp(), logps)
+        ctx.save_for_backward(logps, targets, temperature, entropies)
+        ctx.wanted, ctx.once, ctx.dtype = entropy, once, logits.dtype
+        ctx.mark_non_differentiable(found)
+        return own, entropies, found
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, slope: Tensor, entropy_slope: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        logps, targets, temperature, entropies = ctx.saved_tensors
+        slope = slope / temperature
+        if ctx.wanted == "gradient":
+            factor = entropy_slope / temperature
+            made = logps.exp()
+            logps = logps if ctx.once else logps.clone()
+            made.mul_(logps.add_(entropies[:, None]).mul_(-factor[:, None]).sub_(slope[:, None]))
+        else:
+            made = logps.exp_() if ctx.once else logps.exp()
+            made.mul_(-slope[:, None])
+        made.scatter_add_(-1, targets[:, None], slope[:, None])
+        return made.to(ctx.dtype), None, None, None, None
 
 
 def in_chunks(

@@ -107,13 +107,11 @@ def policy_loss(
         high = high | ((advantages < 0) & (ratio > (objective.dual_clip or torch.inf)))
     metrics = {
         "tokens": live.sum(),
-        "ratio": ratio[live].sum(),
+        "ratio": torch.where(live, ratio, 0.0).sum(),
         "clip_low": low.sum(),
         "clip_high": high.sum(),
     }
-    metrics |= (
-        {"ratio_max": ratio[live].amax(), "ratio_min": ratio[live].amin()} if live.any() else {}
-    )
+    metrics |= _extremes("ratio", ratio, live)
     if sampling is not None:
         correction, raw = mismatch_weights(old, sampling, row=row, live=live, objective=objective)
         loss_t = loss_t * correction
@@ -211,16 +209,25 @@ def mismatch_metrics(
     on).
     """
     scored = live & sampling.isfinite()
-    if not scored.any():
-        return {}
-    gap, raw = (old - sampling)[scored].abs(), raw[scored]
+    gap, known = torch.where(scored, (old - sampling).abs(), 0.0), torch.where(scored, raw, 0.0)
     return {
         "scored": scored.sum(),
         "logp_diff": gap.sum(),
-        "logp_diff_max": gap.amax(),
-        "mismatch": raw.sum(),
-        "mismatch_squares": raw.square().sum(),
-        "mismatch_max": raw.amax(),
-        "mismatch_min": raw.amin(),
-        "mismatch_corrected": ((correction[scored] != raw) & (correction[scored] != 1)).sum(),
+        "logp_diff_max": gap.amax() if len(gap) else gap.sum(),
+        "mismatch": known.sum(),
+        "mismatch_squares": known.square().sum(),
+        **_extremes("mismatch", raw, scored),
+        "mismatch_corrected": (scored & (correction != raw) & (correction != 1)).sum(),
+    }
+
+
+def _extremes(name: str, values: Tensor, chosen: Tensor) -> dict[str, Tensor]:
+    """The largest and the smallest of the chosen values (M,); infinite if there are none, since to
+    ask would stop the device.
+    """
+    if not len(values):
+        return {}
+    return {
+        f"{name}_max": torch.where(chosen, values, -torch.inf).amax(),
+        f"{name}_min": torch.where(chosen, values, torch.inf).amin(),
     }

@@ -53,8 +53,7 @@ class PolicyModule(L.LightningModule):
     Args:
         policy: the model.
         optim: optimizer and schedule.
-        tokens_per_batch: positions (padding included) of one forward and backward pass; bounds
-            memory.
+        tokens_per_batch: the most positions of one forward and backward pass; bounds memory.
         train_roles: the roles whose turns are trained on.
         inference: how rollouts and evaluations sample from the policy.
         frozen: role -> "base" or an adapter folder, for roles that speak with the policy's base

@@ -102,7 +102,7 @@ class EngineCheck:
             request = Request(chat, SAMPLING, key=("check", number), role=role)
             turns.append(Turn(Generate(chat, role), answer(request)))
         trace = Trace(Problem("check", ""), 0, tuple(turns), None)
-        batch = collate(trace_rows(trace, role), self.device)
+        batch = collate(trace_rows(trace, role), self.device, self.loaded.reading)
         model = self.loaded.model
         training = model.training
         model.eval()

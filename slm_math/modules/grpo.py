@@ -96,7 +96,7 @@ class GRPOModule(TaughtModule):
         teacher: scores each token that trained roles sample, for on-policy distillation, in
             addition to rewards or without any.
         sandbox: runs the agent's programs; by default one with its default limits.
-        tokens_per_batch: positions of one forward and backward pass.
+        tokens_per_batch: the most positions of one forward and backward pass.
         seed: of the sampling; by default the run's own (`--seed_everything`).
     """
 
@@ -226,7 +226,8 @@ class GRPOModule(TaughtModule):
         if teacher is not None:  # nobody says anything of some
             averaged = without_signal(rows, averaged, teacher.logprobs, self.rewarded)
         if self.objective.kind == "bnpo":  # averages over micro-batches
-            averaged = micro_batch_groups(rows, averaged, self.tokens_per_batch, self.chat.sight)
+            tokens, reading = self.tokens_per_batch, self.loaded.reading
+            averaged = micro_batch_groups(rows, averaged, tokens, reading)
         totals = loss_totals(rows, averaged, reduction, self.learning_roles, device=self.device)
         budgets = {role: self.inference.sampling_of(role).max_new_tokens for role in totals}
         weights = token_weights(rows, averaged, reduction, totals=totals, budgets=budgets)
@@ -249,7 +250,7 @@ class GRPOModule(TaughtModule):
             needs_all_rows=self.objective.needs_all_rows or self.teaching is not None,
             tokens=self.tokens_per_batch,
             device=self.device,
-            sight=self.chat.sight,
+            reading=self.loaded.reading,
         )
         metrics, norm = StepMetrics(batch_sizes(batch for batch, _ in batches)), None
         if self.teaching and signals.teacher is not None:
@@ -298,7 +299,7 @@ class GRPOModule(TaughtModule):
         """
         states = loss_states(model, batch)
         entropy: Wanted = "gradient" if self.objective.entropy else "value"
-        logprobs, entropies, _ = batch_logprobs(model, batch, states, entropy)
+        logprobs, entropies, _ = batch_logprobs(model, batch, states, entropy, hits=False)
         if self.at_start and self.global_step == 0 and signals.reference is not None:
             checks.check_reference(logprobs, signals.reference, str(self.trainer.precision))
         old = torch.where(signals.old.isnan(), logprobs.detach(), signals.old)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torchmetrics import MeanMetric
 
 from slm_math.data.batches import ItemBatch
@@ -62,32 +63,32 @@ class SFTModule(PolicyModule):
         rows = batch.items
         start = time.perf_counter()
         weight = sum_over_ranks(sum(sum(row.mask[1:]) for row in rows), self.device)
-        loss, hits, trained, positions, filled = 0.0, 0.0, 0, 0, 0
-        chunks = micro_batches(rows, self.tokens_per_batch, self.chat.sight)
+        parts: list[Tensor] = []  # loss, hits and tokens, read once
+        positions = filled = 0
+        chunks = micro_batches(rows, self.tokens_per_batch, self.loaded.reading)
         for number, chunk in enumerate(chunks):
             self.progress("update", number, len(chunks))
-            part = collate([rows[n] for n in chunk], self.device, self.chat.sight)
+            part = collate([rows[n] for n in chunk], self.device, self.loaded.reading)
             logprobs, _, hit = self.loaded.logprobs(part)
             piece = -(logprobs * part.mask).sum() / max(weight, 1e-9)
             piece.backward()
             # a down-weighted prompt is not what the model is judged on
             whole = part.mask >= 1
-            loss += piece.item()
-            hits += (hit & whole).sum().item()
-            trained += int(whole.sum())
+            parts.append(torch.stack([piece.detach(), (hit & whole).sum(), whole.sum()]))
             positions += part.positions
             filled += part.filled
         norm = self.step_optimizer()
+        loss, hits, trained = torch.stack(parts).sum(0).tolist() if parts else (0.0, 0.0, 0.0)
         loss = sum_over_ranks(loss, self.device)
         self.log_scalars(
             {
                 "loss": loss,
-                "token_accuracy": hits / max(trained, 1),
+                "token_accuracy": hits / max(trained, 1.0),
                 "grad_norm": norm,
                 "lr": self.optimizers().param_groups[-1]["lr"],
                 "tokens": filled,
                 "tokens_per_second": filled / (time.perf_counter() - start),
-                "padding": 1 - filled / max(positions, 1),
+                "padding": max(1 - filled / max(positions, 1), 0.0),
             },
             len(rows),
             shown=("loss",),
@@ -106,8 +107,8 @@ class SFTModule(PolicyModule):
         if not rows:  # nor may a rank without rows leave out what all ranks add up in the end
             for metric in (self.val_loss, self.val_accuracy):
                 metric.update(torch.zeros(0, device=self.device), 1.0)
-        for chunk in micro_batches(rows, self.tokens_per_batch, self.chat.sight):
-            part = collate([rows[n] for n in chunk], self.device)
+        for chunk in micro_batches(rows, self.tokens_per_batch, self.loaded.reading):
+            part = collate([rows[n] for n in chunk], self.device, self.loaded.reading)
             logprobs, _, hit = self.loaded.logprobs(part)
             whole = part.mask >= 1
             self.val_loss.update(-logprobs[whole], 1.0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
+from torch import Tensor
 
 from slm_math.metrics.records import record_metrics, reward_metrics
 from slm_math.policy.batches import Batch
@@ -38,14 +39,26 @@ class StepMetrics:
     """
 
     def __init__(self, sums: Mapping[str, float] | None = None) -> None:
-        self.sums: dict[str, float] = dict(sums or {})
+        self._sums: dict[str, float] = dict(sums or {})
+        self._added: list[tuple[str, Any]] = []
 
     def add(self, metrics: Mapping[str, Any]) -> None:
-        """Adds the metrics of a micro-batch, or those of another rank."""
-        for name, metric in metrics.items():
+        """Adds the metrics of a micro-batch, or those of another rank. Tensors stay on their device
+        until the sums are read.
+        """
+        self._added += metrics.items()
+
+    @property
+    def sums(self) -> dict[str, float]:
+        """What was added up so far."""
+        tensors = [value for _, value in self._added if isinstance(value, Tensor)]
+        read = iter(torch.stack(tensors).tolist() if tensors else ())
+        for name, metric in self._added:
             merge = {"max": max, "min": min}.get(name.rpartition("_")[2], float.__add__)
-            value = float(metric)
-            self.sums[name] = merge(self.sums[name], value) if name in self.sums else value
+            value = float(next(read) if isinstance(metric, Tensor) else metric)
+            self._sums[name] = merge(self._sums[name], value) if name in self._sums else value
+        self._added = []
+        return self._sums
 
     def summed(self) -> StepMetrics:
         """These sums over all ranks."""
@@ -76,7 +89,9 @@ class StepMetrics:
             means |= {name: sums[name] / sums["taught"] for name in names if name in sums}
         if sums.get("teacher_rows"):
             means["untaught"] = sums["untaught_rows"] / sums["teacher_rows"]
-        return means | {name: sums[name] for name in sums if name.endswith(("_min", "_max"))}
+        # infinite where no micro-batch had a token
+        extremes = {name: sums[name] for name in sums if name.endswith(("_min", "_max"))}
+        return means | {name: value for name, value in extremes.items() if not math.isinf(value)}
 
 
 def advantage_metrics(records: Sequence[Record], roles: Sequence[str]) -> dict[str, float]:
@@ -136,7 +151,7 @@ def step_metrics(
 
 
 def batch_sizes(batches: Iterable[Batch]) -> dict[str, float]:
-    """Positions of the micro-batches, and how many of them are not padding."""
+    """Positions of the micro-batches, and the tokens of their rows."""
     every = list(batches)
     return {
         "positions": sum(batch.positions for batch in every),
@@ -151,7 +166,8 @@ def cost_metrics(
     passes: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """Seconds per phase, tokens per second, padding, and memory in GiB.
+    """Seconds per phase, tokens per second, padding, the share of the rows' tokens that others had
+    computed already, and memory in GiB.
 
     Args:
         seconds: by phase.
@@ -164,7 +180,8 @@ def cost_metrics(
     metrics = {f"seconds/{phase}": value for phase, value in seconds.items()}
     metrics["tokens_per_second/generate"] = sampled / max(seconds.get("generate", 0.0), 1e-9)
     metrics["tokens_per_second/update"] = passes * filled / max(seconds.get("update", 0.0), 1e-9)
-    metrics["padding"] = 1 - filled / positions if positions else 0.0
+    metrics["padding"] = max(1 - filled / positions, 0.0) if positions else 0.0
+    metrics["shared"] = max(1 - positions / filled, 0.0) if filled else 0.0
     metrics["peak_memory_gib"] = peak_memory(device)
     return metrics
 

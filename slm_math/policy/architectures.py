@@ -7,25 +7,31 @@ language model whose decoder, cache and head can be used apart.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from slm_math.policy.caches import new_cache
+from slm_math.policy.batches import Reading
+from slm_math.policy.caches import attends_only, new_cache
 from slm_math.policy.forward import (
     Inputs,
     barred,
     cache_argument,
     hidden_states,
+    inner,
     language_head,
     next_logits,
 )
+from slm_math.policy.packing import Sequences, pack
 from slm_math.policy.sight import Sight, has_eyes, sight_of
 from slm_math.policy.views import drawing
 from slm_math.types import Image
 
 INSTEAD = "take a causal decoder such as those of docs/models.md"
+LAYERS = {"full_attention", "sliding_attention"}  # those that packed rows can be attended to in
 CLOSE = 1e-2  # nats; rounding in 32 bits explains a hundredth of it, a wrong scale far more
 LENGTHS = (7, 4, 7)  # tokens of the sequences that are computed in several ways
 
@@ -71,6 +77,58 @@ def architecture_of(config: Any) -> Any:
     return (SEEING if has_eyes(config) else CAUSAL)[type(config)]
 
 
+def packs(model: Any) -> bool:
+    """Whether rows are packed for a model: it takes positions, and attends by transformers' sdpa in
+    each layer, to all tokens before or to a window of them. Others read padded rows, and so does
+    one that `check_computation` has found to compute packed ones wrongly.
+    """
+    base = inner(model)
+    config = base.config.get_text_config(decoder=True)
+    decoder = base.get_decoder()
+    options = inspect.signature(decoder.forward).parameters
+    return (
+        getattr(base, "packs", True)
+        and decoder.config._attn_implementation == "sdpa"
+        and type(decoder)._supports_attention_backend
+        and attends_only(config)
+        and LAYERS.issuperset(getattr(config, "layer_types", None) or ())
+        and "position_ids" in options
+        and any(option.kind is option.VAR_KEYWORD for option in options.values())
+    )
+
+
+def reading_of(model: Any) -> Reading:
+    """How a model reads rows."""
+    return Reading(sight_of(model), packs(model))
+
+
+@torch.no_grad()
+def settle_packing(model: Any, exact: bool) -> None:
+    """Lets a model read padded rows if it cannot read packed ones: if layers do not attend to them,
+    and if `exact` also if two rows, of which one begins as the other, are not computed as each by
+    itself. The weights must be of 32 bits at least for that.
+    """
+    if not packs(model):
+        return
+    ids = torch.cat([*_sequences(model)] * 2 if exact else _sequences(model)[1:2])
+    own = ids.cpu().numpy()
+    rows = [own, np.append(own[:-4], own[:3])] if exact else [own]
+    counted = np.arange(len(own))
+    made = pack(Sequences(rows, [counted[: len(row)] for row in rows], [()] * len(rows)))
+    try:
+        states = hidden_states(model, made.to(ids.device))[0]
+    except Exception:  # whatever an architecture raises that cannot do this
+        inner(model).packs = False
+        return
+    if exact:
+        head = language_head(model)
+        logits = [head(states[torch.from_numpy(where)]) for where in made.places]
+        plain = [
+            barred(model, model(input_ids=ids.new_tensor(row)[None]).logits[0]) for row in rows
+        ]
+        inner(model).packs = _gap(logits, plain) <= CLOSE
+
+
 @torch.no_grad()
 def check_computation(path: str, model: Any) -> None:
     """Raises ValueError unless training and decoding compute what a plain forward pass of each
@@ -111,6 +169,7 @@ def _differences(model: Any) -> dict[str, float] | None:
     plain = [barred(model, model(input_ids=row[None]).logits[0]) for row in rows]
     if not all(torch.isfinite(logits.log_softmax(-1)).all() for logits in plain):
         return None
+    settle_packing(model, exact=True)
     gaps = {
         "training": _gap(_as_trained(model, rows), plain),
         "decoding": _gap(_as_decoded(model, rows), [logits[-2:] for logits in plain]),

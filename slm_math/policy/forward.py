@@ -20,8 +20,11 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from slm_math.policy.caches import DecodingCache, OwnCaches
+from slm_math.policy.packing import UNUSED, Packed
 from slm_math.policy.sight import NEVER, Sight, sight_of
 from slm_math.types import Image
+
+TEXT_ONLY = "these sequences have images, but the model takes text only"
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,49 @@ class Inputs:
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         return cls(ids, positions, images=images)
 
+    def to(self, device: torch.device | str) -> Inputs:
+        """The inputs on a device."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return Inputs(self.ids.to(device), self.positions.to(device), mask, self.images)
 
-def hidden_states(model: Any, inputs: Inputs) -> Tensor:
+
+def hidden_states(model: Any, inputs: Inputs | Packed) -> Tensor:
     """The decoder's last hidden states (B, T, H), for training and scoring; those of a placeholder
-    are those of the last position of its image.
+    are those of the last position of its image. Of packed rows (1, W, H).
     """
+    if isinstance(inputs, Packed):
+        return _packed_states(model, inputs)
     if any(inputs.images):
         return _seeing_states(model, inputs)
     decoder = inner(model).get_decoder()
     options = {"position_ids": inputs.positions, "use_cache": False}
     return decoder(input_ids=inputs.ids, **_accepted(decoder, options)).last_hidden_state
+
+
+def _packed_states(model: Any, inputs: Packed) -> Tensor:
+    """`hidden_states` of packed rows. Raises ValueError for a model whose attention does not know
+    of packings (see `architectures.packs`).
+    """
+    base = inner(model)
+    decoder = base.get_decoder()
+    read: dict[str, Any] = {"input_ids": inputs.ids}
+    if any(inputs.images):
+        read = _sight(model).embedded(base, inputs.ids, inputs.images)
+    inputs.packing.calls.clear()
+    states = decoder(
+        position_ids=inputs.positions,
+        attention_mask=UNUSED.to(inputs.ids.device),
+        packing=inputs.packing,
+        **_accepted(decoder, {"use_cache": False}),
+        **read,
+    ).last_hidden_state
+    layers = base.config.get_text_config(decoder=True).num_hidden_layers
+    if len(inputs.packing.calls) < layers:
+        raise ValueError(
+            f"only {len(inputs.packing.calls)} of {layers} layers of the model "
+            f"({base.config.model_type}) attend to packed rows"
+        )
+    return states
 
 
 def _seeing_states(model: Any, inputs: Inputs) -> Tensor:
@@ -76,7 +112,7 @@ def _sight(model: Any) -> Sight:
     """The eyes of a model. Raises ValueError for a model without."""
     sight = sight_of(model)
     if sight is None:
-        raise ValueError("these sequences have images, but the model takes text only")
+        raise ValueError(TEXT_ONLY)
     return sight
 
 

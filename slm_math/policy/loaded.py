@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from slm_math.losses.logprobs import Wanted, token_logprobs
+from slm_math.losses.logprobs import Wanted, token_logprobs, tokens_at_once
 from slm_math.policy.adapters import COPY, active, adapter_weights, load_adapters, quiet_peft
-from slm_math.policy.batches import Batch
-from slm_math.policy.forward import hidden_states, language_head
+from slm_math.policy.architectures import reading_of
+from slm_math.policy.batches import Batch, Reading
+from slm_math.policy.forward import hidden_states, inner, language_head
 from slm_math.policy.sight import Sight, sight_of
 
 
@@ -77,6 +79,11 @@ class LoadedPolicy:
     def sight(self) -> Sight | None:
         """The model's eyes, None if it reads text only."""
         return sight_of(self.model)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How the model reads rows."""
+        return reading_of(self.model)
 
     @property
     def size(self) -> int:
@@ -219,32 +226,39 @@ class LoadedPolicy:
                 parameter.requires_grad_(name in trainable)
 
     def logprobs(
-        self, batch: Batch, reference: bool = False, entropy: Wanted = "nothing"
+        self, batch: Batch, reference: bool = False, hits: bool = True
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probability (nats), entropy (nats) and argmax hit of the loss tokens, each (M,) fp32,
+        """Log-probability (nats), 0 and argmax hit (if wanted) of the loss tokens, each (M,) fp32,
         of the policy or of its reference.
         """
         grad = torch.no_grad() if reference else nullcontext()
         with grad, self.reference(batch.role) if reference else self.use(batch.role) as model:
-            return batch_logprobs(model, batch, loss_states(model, batch), entropy)
+            return batch_logprobs(model, batch, loss_states(model, batch), hits=hits)
 
 
 def loss_states(model: Any, batch: Batch) -> Tensor:
     """The decoder's hidden states (M, H) at the positions that predict a loss token; it runs on all
-    (N, T) positions, the language-model head only on these.
+    positions, the language-model head only on these.
     """
-    return hidden_states(model, batch.inputs).flatten(0, 1)[batch.where]
+    return hidden_states(model, batch.inputs).flatten(0, 1).index_select(0, batch.where)
 
 
 def batch_logprobs(
-    model: Any, batch: Batch, states: Tensor, entropy: Wanted = "nothing", rows: int = 0
+    model: Any,
+    batch: Batch,
+    states: Tensor,
+    entropy: Wanted = "nothing",
+    rows: int = 0,
+    hits: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probability (nats), entropy (nats) and argmax hit of the loss tokens, each (M,) fp32, of
     a model with the `loss_states` (M, H).
 
-    A head with fewer than `rows` rows gives the tokens that it lacks probability 0.
+    A head with fewer than `rows` rows gives the tokens that it lacks probability 0. No token is a
+    hit unless `hits` are wanted.
     """
     head = language_head(model)
+    vocabulary = max(inner(model).config.get_text_config().vocab_size, rows)
     return token_logprobs(
         hidden=states,
         head=(lambda hidden: padded(head(hidden), rows)) if rows else head,
@@ -252,6 +266,8 @@ def batch_logprobs(
         temperature=batch.temperature,
         entropy=entropy,
         support=batch.support,
+        chunk=tokens_at_once(vocabulary),
+        hits=hits,
     )
 
 

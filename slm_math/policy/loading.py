@@ -25,6 +25,7 @@ from slm_math.policy.architectures import (
     check_architecture,
     check_computation,
     own_attention,
+    settle_packing,
 )
 from slm_math.policy.complete import (
     check_files,
@@ -293,6 +294,8 @@ def load_model(
     # other kinds of attention need a GPU, and rounding in fewer bits would hide what is wrong
     if dtype == torch.float32 and attention in ("sdpa", "eager") and not options:
         check_computation(path, model)
+    else:
+        settle_packing(model, exact=False)
     return model
 
 

@@ -41,15 +41,15 @@ def reference_logprobs(
     device = loaded.model.device
     logprobs = torch.zeros(int(token_counts(rows).sum()), device=device)
     sums = torch.zeros(len(rows), device=device)
-    chunks = micro_batches(rows, tokens_per_batch, loaded.sight)
+    chunks = micro_batches(rows, tokens_per_batch, loaded.reading)
     for number, chunk in enumerate(chunks, 1):
-        batch = collate([rows[n] for n in chunk], device)
-        own = loaded.logprobs(batch, reference=True)[0]
+        batch = collate([rows[n] for n in chunk], device, loaded.reading)
+        own = loaded.logprobs(batch, reference=True, hits=False)[0]
         logprobs[token_indices(rows, chunk).to(device)] = own
         if kl is not None:
             # both log-probabilities come from the trainer, because the engine's rounding must not
             # count as divergence
-            estimate = kl_estimate(loaded.logprobs(batch)[0], own, kl)
+            estimate = kl_estimate(loaded.logprobs(batch, hits=False)[0], own, kl)
             of_batch = torch.zeros(len(chunk), device=device)
             sums[chunk] = of_batch.index_add_(0, batch.row, estimate)
         progress(number, len(chunks))

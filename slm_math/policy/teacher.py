@@ -16,13 +16,13 @@ from torch import Tensor
 from slm_math.data.rows import Row
 from slm_math.policy.adapter_files import adapter_config, base_in, base_of
 from slm_math.policy.adapters import TEACHER
+from slm_math.policy.architectures import reading_of
 from slm_math.policy.batches import collate, micro_batches, token_counts, token_indices
 from slm_math.policy.config import Policy
 from slm_math.policy.forward import inner, language_head
 from slm_math.policy.loaded import LoadedPolicy, batch_logprobs, loss_states
 from slm_math.policy.loading import load_model
 from slm_math.policy.role_paths import has_biases, paths_of, same_model
-from slm_math.policy.sight import sight_of
 
 Itself = Literal["now", "reference"]
 
@@ -127,10 +127,10 @@ class LocalTeacher:
         """
         device = self.loaded.model.device
         parts = []
-        sight = self.loaded.sight if self.model is None else sight_of(self.model)
-        chunks = micro_batches(rows, tokens_per_batch, sight)
+        reading = self.loaded.reading if self.model is None else reading_of(self.model)
+        chunks = micro_batches(rows, tokens_per_batch, reading)
         for number, chunk in enumerate(chunks, 1):
-            batch = collate([rows[n] for n in chunk], device)
+            batch = collate([rows[n] for n in chunk], device, reading)
             with self.use(batch.role) as model:
                 hidden = loss_states(model, batch)
                 self._width = hidden.shape[1]

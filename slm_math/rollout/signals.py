@@ -12,13 +12,24 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from slm_math.data.rows import Eyes, Row
+from slm_math.data.rows import Row
 from slm_math.losses.advantages import Advantage, advantages, part_advantages
 from slm_math.losses.objective import Objective
-from slm_math.policy.batches import Batch, collate, micro_batches, token_counts, token_indices
+from slm_math.policy.batches import (
+    PLAIN,
+    Batch,
+    Reading,
+    collate,
+    joined,
+    micro_batches,
+    token_counts,
+    token_indices,
+)
 from slm_math.policy.ranks import gather_over_ranks, rank
 from slm_math.policy.teacher import TeacherScores
 from slm_math.records.record import Record, record
@@ -165,7 +176,9 @@ def token_advantages(
     turns: dict[tuple[int, str], Counter[int]] = {}
     for row in rows:
         counts = turns.setdefault((row.rollout, row.role), Counter())
-        counts.update(row.turns[t] for t in row.loss_positions)
+        counts.update(
+            dict(zip(*(a.tolist() for a in np.unique(row.loss_turns, return_counts=True))))
+        )
     by_turn = {}
     for (rollout, role), counts in turns.items():
         values = columns[role][rollout] if role in columns else []
@@ -178,10 +191,13 @@ def token_advantages(
             turn: math.fsum(value * factor[turn] for value, factor in zip(values, factors))
             for turn in counts
         }
-    by_token = [
-        by_turn[row.rollout, row.role][row.turns[t]] for row in rows for t in row.loss_positions
-    ]
-    return torch.tensor(by_token, dtype=torch.float32)
+    return joined([_by_turn(row, by_turn[row.rollout, row.role]) for row in rows])
+
+
+def _by_turn(row: Row, values: Mapping[int, float]) -> NDArray[np.float64]:
+    """What the loss tokens of a row have by their turns."""
+    turns, place = np.unique(row.loss_turns, return_inverse=True)
+    return np.array([values[turn] for turn in turns.tolist()])[place]
 
 
 def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
@@ -190,22 +206,19 @@ def old_logprobs(rows: Sequence[Row], version: int) -> Tensor:
 
     Raises ValueError for a row of another version without log-probabilities.
     """
+    values = []
     for row in rows:
-        known = bool(row.logprobs) and not any(
-            math.isnan(row.logprobs[t]) for t in row.loss_positions
-        )
-        if row.version != version and not known:
+        own = row.loss_logprobs
+        if row.version == version:
+            own = np.full_like(own, np.nan)
+        elif np.isnan(own).any():
             raise ValueError(
                 f"version {row.version} of the weights sampled a row of role {row.role!r}, the "
                 f"present version is {version}, and the engine gave no log-probabilities: such "
                 "rows cannot be trained on"
             )
-    values = [
-        row.logprobs[t] if row.version != version else float("nan")
-        for row in rows
-        for t in row.loss_positions
-    ]
-    return torch.tensor(values, dtype=torch.float32)
+        values.append(own)
+    return joined(values)
 
 
 def token_betas(
@@ -222,14 +235,16 @@ def token_betas(
         {turn.request.role: n for n, turn in reversed([*enumerate(rollout.trace.turns)])}
         for rollout in rollouts
     ]
-    values = [
-        objective.first_turn_beta
-        if row.turns[t] == first[row.rollout][row.role]
-        else objective.beta
-        for row in rows
-        for t in row.loss_positions
-    ]
-    return torch.tensor(values, dtype=torch.float32)
+    return joined(
+        [
+            np.where(
+                row.loss_turns == first[row.rollout][row.role],
+                objective.first_turn_beta,
+                objective.beta,
+            )
+            for row in rows
+        ]
+    )
 
 
 def untaught(rows: Sequence[Row], teacher: Tensor, roles: Collection[str]) -> dict[str, float]:
@@ -247,7 +262,7 @@ def update_chunks(
     there: Sequence[bool],
     needs_all_rows: bool,
     tokens: int,
-    sight: Eyes | None = None,
+    reading: Reading = PLAIN,
 ) -> list[list[int]]:
     """The micro-batches of an update as indices into rows.
 
@@ -258,11 +273,11 @@ def update_chunks(
         needs_all_rows: whether rows whose advantages are all 0 matter beyond their share of the
             averages.
         tokens: positions of a micro-batch, padding included.
-        sight: the policy's eyes, if it has some.
+        reading: how the policy reads rows.
     """
     live = any_by_row(rows, advantages)
     needed = [n for n in range(len(rows)) if there[n] and (live[n] or needs_all_rows)]
-    chunks = micro_batches([rows[n] for n in needed], tokens, sight)
+    chunks = micro_batches([rows[n] for n in needed], tokens, reading)
     return [[needed[place] for place in chunk] for chunk in chunks]
 
 
@@ -272,7 +287,7 @@ def training_batches(
     needs_all_rows: bool,
     tokens: int,
     device: torch.device,
-    sight: Eyes | None = None,
+    reading: Reading = PLAIN,
 ) -> list[tuple[Batch, Signals]]:
     """The micro-batches of an update on `device`, each with its signals (see `update_chunks`)."""
     there = any_by_row(rows, signals.weights)
@@ -282,11 +297,11 @@ def training_batches(
         there=there,
         needs_all_rows=needs_all_rows,
         tokens=tokens,
-        sight=sight,
+        reading=reading,
     )
     return [
         (
-            collate([rows[n] for n in chunk], device, sight),
+            collate([rows[n] for n in chunk], device, reading),
             signals.select(token_indices(rows, chunk).to(device)),
         )
         for chunk in chunks

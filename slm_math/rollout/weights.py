@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from slm_math.data.rows import Eyes, Row
+from slm_math.data.rows import Row
 from slm_math.losses.policy import row_weights
-from slm_math.policy.batches import micro_batches, token_counts
+from slm_math.policy.batches import PLAIN, Reading, joined, micro_batches, token_counts
 from slm_math.policy.ranks import sum_over_ranks
 from slm_math.rollout.groups import Rollout
 from slm_math.rollout.signals import any_by_row
@@ -52,14 +52,14 @@ def without_signal(
 
 
 def micro_batch_groups(
-    rows: Sequence[Row], groups: Sequence[int | None], tokens: int, sight: Eyes | None = None
+    rows: Sequence[Row], groups: Sequence[int | None], tokens: int, reading: Reading = PLAIN
 ) -> list[int | None]:
     """The micro-batch of each row that counts (with a group), (N,), as a group to average over, for
     BNPO; None for the others. `tokens` bounds a micro-batch.
     """
     counted = [n for n, group in enumerate(groups) if group is not None]
     numbers: list[int | None] = [None] * len(rows)
-    for number, chunk in enumerate(micro_batches([rows[n] for n in counted], tokens, sight)):
+    for number, chunk in enumerate(micro_batches([rows[n] for n in counted], tokens, reading)):
         for place in chunk:
             numbers[counted[place]] = number
     return numbers
@@ -79,7 +79,7 @@ def loss_totals(
     totals = {}
     for role in roles:
         own = [n for n, row in enumerate(rows) if row.role == role and groups[n] is not None]
-        tokens = sum(len(rows[n].loss_positions) for n in own)
+        tokens = sum(len(rows[n].loss_index) for n in own)
         count = tokens if reduction == "token" else len({groups[n] for n in own})
         totals[role] = float(sum_over_ranks(count, device))
     return totals
@@ -110,5 +110,5 @@ def token_weights(
         weights[own] = row_weights(
             counts[own], reduction, total=total, groups=index, budget=budgets[role]
         )
-    masks = [row.mask[t] for row in rows for t in row.loss_positions]
-    return torch.tensor(masks, dtype=torch.float32) * weights.float().repeat_interleave(counts)
+    masks = joined([row.loss_weights for row in rows])
+    return masks * weights.float().repeat_interleave(counts)

@@ -299,3 +299,14 @@ def test_micro_batches_hold_every_row_once_within_the_budget(tokens: int) -> Non
 
 def test_no_rows_make_no_micro_batch() -> None:
     assert list(micro_batches([], 10)) == []
+
+
+def test_long_rows_come_first_and_little_is_padding() -> None:
+    rows = [Row(tuple(range(n)), (1.0,) * n) for n in range(2, 400)]
+    widths = [[len(rows[n].ids) for n in chunk] for chunk in micro_batches(rows, 4096)]
+    assert [max(chunk) for chunk in widths] == sorted(map(max, widths), reverse=True)
+    for chunk in widths:
+        positions = len(chunk) * max(chunk)
+        assert positions <= 1024 or positions - sum(chunk) <= 0.1 * positions
+    # the most that fit, not one row each
+    assert len(widths) < 50

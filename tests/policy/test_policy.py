@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from slm_math.data.rows import Row
 from slm_math.policy.batches import Batch, collate
 from slm_math.policy.config import Lora, Policy
-from slm_math.policy.loaded import LoadedPolicy
+from slm_math.policy.loaded import LoadedPolicy, batch_logprobs, loss_states
 
 SMALL: dict[str, Any] = {
     "vocab_size": 60,
@@ -70,7 +70,8 @@ def test_logprobs_are_those_of_a_plain_forward_pass(kind: str) -> None:
         AutoConfig.for_model(kind, **(SMALL | ARCHITECTURES[kind]))
     )
     model.eval()
-    logps, entropy, _ = LoadedPolicy(model, {}).logprobs(batch(), entropy="value")
+    made = batch()
+    logps, entropy, _ = batch_logprobs(model, made, loss_states(model, made), "value")
     want = plain_logprobs(model)
     assert torch.allclose(logps, want, atol=1e-5)
     assert want.std() > 0.1

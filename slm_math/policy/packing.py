@@ -1,0 +1,264 @@
+"""Rows as one long sequence, without padding, in which what they begin with in common stands once.
+
+All layers but attention compute each token by itself. In `attention` the tokens of a row attend to
+those before them in the row, wherever these stand.
+
+Axes: N rows, T tokens of a row, W tokens of all segments; S segments of a bucket, Q tokens of the
+longest of them, K tokens up to the end of the longest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from slm_math.policy.prefixes import Segment, prefix_tree
+from slm_math.types import Image
+
+WASTE = 0.2  # of a bucket's pairs of tokens, at most, with padding
+SMALL = 1 << 14  # pairs; fewer of them cost less than a bucket of their own
+# transformers makes no mask of its own where it is given one of four axes
+UNUSED = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """N sequences as a network reads them.
+
+    Args:
+        ids: (T,) token ids each.
+        positions: (T,) the position of each token, or (3, T).
+        images: of each sequence, (where its last token stands, the image) in order.
+    """
+
+    ids: Sequence[NDArray[np.int64]]
+    positions: Sequence[NDArray[np.int64]]
+    images: Sequence[tuple[tuple[int, Image], ...]]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Segments whose attention is computed together.
+
+    Args:
+        size: (S, Q, K).
+        starts: (S,) the number of tokens before each segment in its rows; (1,) if all are equal.
+        begin: whether no segment has tokens before it.
+    """
+
+    size: tuple[int, int, int]
+    starts: Tensor
+    begin: bool
+    masks: dict[int | None, Tensor] = field(default_factory=dict)
+
+    def mask(self, window: int | None) -> Tensor | None:
+        """(S or 1, 1, Q, K): which tokens a token attends to; None if all before it and itself.
+
+        Args:
+            window: the number of last tokens that a token sees, itself included; None is all.
+        """
+        _, queries, keys = self.size
+        if window is not None and window >= keys:
+            window = None
+        if self.begin and window is None:
+            return None
+        if window not in self.masks:
+            device = self.starts.device
+            own = self.starts[:, None, None] + torch.arange(queries, device=device)[:, None]
+            own = own.clamp(max=keys - 1)  # padding sees something, too: it would be NaN
+            key = torch.arange(keys, device=device)
+            seen = key <= own
+            self.masks[window] = (seen if window is None else seen & (key > own - window))[:, None]
+        return self.masks[window]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where attention finds the tokens of each segment.
+
+    Args:
+        buckets: the segments.
+        queries: indices into W of the tokens (S, Q) of all buckets, flat, one after the other.
+        keys: indices into W of the tokens (S, K), likewise.
+        back: (W,) where each token is among the queries.
+        calls: grows by the window of a layer whenever one uses the packing.
+    """
+
+    buckets: tuple[Bucket, ...]
+    queries: Tensor
+    keys: Tensor
+    back: Tensor
+    calls: list[int | None] = field(default_factory=list)
+
+    def to(self, device: torch.device | str) -> Packing:
+        return Packing(
+            tuple(replace(each, starts=each.starts.to(device), masks={}) for each in self.buckets),
+            queries=self.queries.to(device),
+            keys=self.keys.to(device),
+            back=self.back.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The network's inputs for packed rows.
+
+    Args:
+        ids: (1, W) token ids, in which images are expanded.
+        positions: (1, W) the position of each token in its row, or (3, 1, W).
+        images: of the one sequence, in the order of its ids.
+        packing: for attention.
+        places: by row, where each of its T tokens stands in W.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    images: tuple[tuple[Image, ...], ...]
+    packing: Packing
+    places: tuple[NDArray[np.int64], ...]
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return self.ids.shape[1]
+
+    def to(self, device: torch.device | str) -> Packed:
+        return replace(
+            self,
+            ids=self.ids.to(device),
+            positions=self.positions.to(device),
+            packing=self.packing.to(device),
+        )
+
+
+def pack(sequences: Sequences) -> Packed:
+    """Sequences as one, on the CPU."""
+    segments, last = prefix_tree(sequences.ids, sequences.images)
+    buckets = list(_buckets(segments))
+    ordered = list(chain.from_iterable(buckets))
+    place = 0
+    for segment in ordered:
+        segment.place = place
+        place += len(segment)
+    ids = [sequences.ids[s.sequence][s.start : s.end] for s in ordered]
+    positions = [sequences.positions[s.sequence][..., s.start : s.end] for s in ordered]
+    images = [
+        image
+        for s in ordered
+        for end, image in sequences.images[s.sequence]
+        if s.start <= end < s.end
+    ]
+    return Packed(
+        ids=torch.from_numpy(np.concatenate(ids))[None],
+        positions=torch.from_numpy(np.concatenate(positions, axis=-1)).unsqueeze(-2),
+        images=(tuple(images),),
+        packing=_packing(buckets, place),
+        places=tuple(s.places()[: len(ids)] for s, ids in zip(last, sequences.ids)),
+    )
+
+
+def _buckets(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """The segments in buckets of one kind that waste little, the longest first."""
+    bucket: list[Segment] = []
+    real = longest = 0
+    for segment in sorted(segments, key=lambda s: (*_kind(s), -len(s), -s.end)):
+        pairs, longest = len(segment) * segment.end, max(longest, segment.end)
+        if bucket:
+            whole = (len(bucket) + 1) * len(bucket[0]) * longest
+            if _kind(bucket[0]) != _kind(segment) or whole - real - pairs > WASTE * whole + SMALL:
+                yield bucket
+                bucket, real, longest = [], 0, segment.end
+        bucket.append(segment)
+        real += pairs
+    if bucket:
+        yield bucket
+
+
+def _kind(segment: Segment) -> tuple[bool, int]:
+    """What the segments of a bucket have in common. Those at the beginning of rows need no mask,
+    and large ones that start alike share one, which would not be small.
+    """
+    large = len(segment) * segment.end > SMALL
+    return segment.start == 0, segment.start if large else 0
+
+
+def _packing(buckets: Sequence[Sequence[Segment]], tokens: int) -> Packing:
+    made, queries, keys = [], [], []
+    back = np.zeros(tokens, dtype=np.int64)
+    done = 0
+    for bucket in buckets:
+        wide, long = len(bucket[0]), max(s.end for s in bucket)
+        own = np.empty((len(bucket), wide), dtype=np.int64)
+        seen = np.empty((len(bucket), long), dtype=np.int64)
+        for n, s in enumerate(bucket):
+            # padding repeats the segment's first token
+            own[n, : len(s)], own[n, len(s) :] = np.arange(s.place, s.place + len(s)), s.place
+            seen[n, : s.end], seen[n, s.end :] = s.places(), s.place
+            back[s.place : s.place + len(s)] = np.arange(done, done + len(s))
+            done += wide
+        queries.append(own.ravel())
+        keys.append(seen.ravel())
+        starts = sorted({s.start for s in bucket})
+        starts = starts if len(starts) == 1 else [s.start for s in bucket]
+        size = len(bucket), wide, long
+        made.append(Bucket(size, torch.tensor(starts), begin=bucket[0].start == 0))
+    flat = (torch.from_numpy(np.concatenate(parts)) for parts in (queries, keys))
+    return Packing(tuple(made), *flat, back=torch.from_numpy(back))
+
+
+def attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    packing: Packing | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """transformers' sdpa attention, which also knows packed rows.
+
+    Without a packing it is transformers' own. With one query, key and value (1, heads, W, D) become
+    (1, W, heads, D); options may have a `sliding_window`, and the mask is not used.
+    """
+    if packing is None:
+        return sdpa_attention_forward(
+            module, query, key=key, value=value, attention_mask=attention_mask, **options
+        )
+    window = options.get("sliding_window")
+    packing.calls.append(window)
+    queries = _taken(query, packing.queries)
+    keys, values = _taken(key, packing.keys), _taken(value, packing.keys)
+    sizes = [bucket.size for bucket in packing.buckets]
+    parts = []
+    for bucket, own, seen, said in zip(
+        packing.buckets,
+        queries.split([size * wide for size, wide, _ in sizes]),
+        keys.split([size * long for size, _, long in sizes]),
+        values.split([size * long for size, _, long in sizes]),
+    ):
+        own, seen, said = (
+            each.unflatten(0, (bucket.size[0], -1)).transpose(1, 2) for each in (own, seen, said)
+        )
+        part, _ = sdpa_attention_forward(
+            module, own, key=seen, value=said, attention_mask=bucket.mask(window), **options
+        )
+        parts.append(part.flatten(0, 1))
+    return torch.cat(parts).index_select(0, packing.back)[None], None
+
+
+def _taken(states: Tensor, index: Tensor) -> Tensor:
+    """(1, heads, W, D), (n,) -> (n, heads, D)."""
+    by_token = states[0].transpose(0, 1)
+    return by_token.flatten(1).index_select(0, index).view(len(index), *by_token.shape[1:])
+
+
+ALL_ATTENTION_FUNCTIONS.register("sdpa", attention)
