@@ -13,7 +13,6 @@ from slm_math.answers.systems import one_line
 from slm_math.answers.tolerance import compared
 from slm_math.types import AnswerType
 
-
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,14}", re.ASCII)
 
 
