@@ -8,10 +8,11 @@ same torch and transformers. Both sides answer the same problems in turn, each t
 its own: the same weights in float32, the same prompts as text, greedily, with the same limit of new
 tokens, the same end of a turn and the same number of requests at once, on one thread.
 
-What is counted is the processor time of the process and of those that it started, after the weights
-were loaded: rendering, tokenizing, decoding, grading and writing the results. lm-eval imports much
-between the weights and the first pass, so the part from there on is shown, too. Problems are from the
-test split of GSM8K if SLM_MATH_DATA names a folder with gsm8k/, else generated ones.
+What is counted is the processor time of the process and of those that it started, after the
+weights were loaded: rendering, tokenizing, decoding, grading and writing the results. lm-eval
+imports much between the weights and the first pass, so the part from there on is shown, too.
+Problems are from the test split of GSM8K if SLM_MATH_DATA names a folder with gsm8k/, else
+generated ones.
 """
 
 from __future__ import annotations
@@ -76,8 +77,9 @@ def watched() -> dict[str, float]:
     load = PreTrainedModel.from_pretrained.__func__
 
     def noting(cls: Any, *args: Any, **options: Any) -> Any:
-        model = load(cls, *args, **options)
+        loaded = load(cls, *args, **options)
         noted["loaded"] = used()
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with what was read of it
         first = model.get_input_embeddings().register_forward_pre_hook
 
         def begin(*_: Any) -> None:
@@ -85,7 +87,7 @@ def watched() -> dict[str, float]:
             hook.remove()
 
         hook = first(begin)
-        return model
+        return loaded
 
     PreTrainedModel.from_pretrained = classmethod(noting)  # type: ignore[method-assign]
     return noted
@@ -109,11 +111,12 @@ def ours(work: dict[str, Any]) -> dict[str, float]:
 
     noted = watched()
     out = Path(work["folder"]) / "out"
+    table = f"{{class_path: Table, path: {work['rows']}, problem: question, validation: 0}}"
     sampling = f"{{temperature: 0.0, max_new_tokens: {work['new']}}}"
     run(
         [
             *("eval", "--split=train", "--agents.one=SingleShot", "--agents.one.prompt=solve"),
-            f"--source={{class_path: Table, path: {work['rows']}, problem: question, validation: 0}}",
+            f"--source={table}",
             *(f"--model={work['model']}", f"--out={out}", "--dtype=float32", "--torch_threads=1"),
             *("--inference.engine=transformers", f"--inference.slots={work['batch']}"),
             f"--inference.sampling={sampling}",

@@ -4,14 +4,11 @@ command is imported when it runs.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -292,22 +289,8 @@ def _gathered(arguments: list[str]) -> list[str]:
     return [*rest, f"--config={json.dumps(files)}"] if files else rest
 
 
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Imports without garbage collection, which takes a fifth of their time. What they leave behind
-    lives as long as the process, and no collection looks at it again.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_enabled:
-            gc.enable()
-
-
 def _training(arguments: list[str]) -> Any:
+    from slm_math.collection import without_collection
     from slm_math.config_files import arguments_with_new_names
     from slm_math.early import refuse
     from slm_math.parsing import RENAMED, classes_first
@@ -315,9 +298,10 @@ def _training(arguments: list[str]) -> Any:
 
     arguments = arguments_with_new_names(arguments, RENAMED)
     refuse(arguments[0], arguments[1:], RENAMED)
-    if "lightning" not in sys.modules and not any("print_config" in each for each in arguments):
+    first = "lightning" not in sys.modules
+    if first and not any("print_config" in each for each in arguments):
         say(f"{arguments[0]}: loading PyTorch and Lightning")
-    with _without_collection():
+    with without_collection(forever=first):
         from slm_math.training import TrainingCLI
 
     try:

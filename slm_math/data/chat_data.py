@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from slm_math.collection import without_collection
 from slm_math.data.base import Source, Split, read_dialogues, read_tasks
 from slm_math.data.batches import Batches, Draw, SourceData, empty_batches
 from slm_math.data.rows import Row
@@ -79,7 +80,8 @@ class ChatData(SourceData):
         splits: tuple[Split, ...] = ("train", "validation") if stage == "fit" else ("validation",)
         for split in splits:
             if split not in self.rows:
-                self.rows[split] = self.tokenize(split)
+                with without_collection():
+                    self.rows[split] = self.tokenize(split)
                 self._say_about(split)
         if stage == "fit" and not self.rows["train"]:
             longest, reason = self._longest()
