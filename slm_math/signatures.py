@@ -179,7 +179,7 @@ def _made(module: Module, node: ast.ClassDef) -> Signature:
         }
     else:
         options = inherited
-    return Signature(node.name, module.name, options, frozenset(above), is_open)
+    return Signature(node.name, module.name, options, bases=frozenset(above), is_open=is_open)
 
 
 _PLAIN = ("Protocol", "ABC", "Generic", "NamedTuple", "object")
