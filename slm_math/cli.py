@@ -290,12 +290,20 @@ def _gathered(arguments: list[str]) -> list[str]:
 
 
 def _training(arguments: list[str]) -> Any:
+    from slm_math.collection import without_collection
     from slm_math.config_files import arguments_with_new_names
-    from slm_math.parsing import classes_first
+    from slm_math.early import refuse
+    from slm_math.parsing import RENAMED, classes_first
     from slm_math.records.run_lock import unlock_all
-    from slm_math.training import TrainingCLI, TrainingParser
 
-    arguments = arguments_with_new_names(arguments, TrainingParser.renamed)
+    arguments = arguments_with_new_names(arguments, RENAMED)
+    refuse(arguments[0], arguments[1:], RENAMED)
+    first = "lightning" not in sys.modules
+    if first and not any("print_config" in each for each in arguments):
+        say(f"{arguments[0]}: loading PyTorch and Lightning")
+    with without_collection(forever=first):
+        from slm_math.training import TrainingCLI
+
     try:
         return TrainingCLI(args=classes_first(arguments))
     except SystemExit as end:

@@ -133,8 +133,12 @@ def _class_of(callback: Any) -> str | None:
     return callback.get("class_path") if isinstance(callback, Namespace) else None
 
 
-def with_new_names(content: dict[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
-    """The content of a config file with renamed options (old dotted name -> new) moved."""
+def with_new_names(
+    content: dict[str, Any], renamed: Mapping[str, str], quietly: bool = False
+) -> dict[str, Any]:
+    """The content of a config file with renamed options (old dotted name -> new) moved, and noted
+    on stderr unless `quietly`.
+    """
     for old, new in renamed.items():
         *path, last = old.split(".")
         node: Any = content
@@ -150,7 +154,8 @@ def with_new_names(content: dict[str, Any], renamed: Mapping[str, str]) -> dict[
         for group in groups:
             node = node.setdefault(group, {})
         node.setdefault(name, value)
-        note(old, new)
+        if not quietly:
+            note(old, new)
     return content
 
 

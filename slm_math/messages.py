@@ -140,7 +140,7 @@ def _known(base: type | None) -> str:
 
 def _no_class(name: str, base: type | None) -> str:
     known = {cls.__name__ for cls in _named_classes(base)}
-    return f"there is no class {name}" + _similar(name.rpartition(".")[2], known) + _known(base)
+    return f"there is no class {name}" + similar(name.rpartition(".")[2], known) + _known(base)
 
 
 def _no_option(
@@ -170,7 +170,7 @@ def _no_option(
     if not owner and first not in _GROUPS:
         own, last = set(_GROUPS), first
     known = {option for cls in _our_classes() for option in _options(cls)}
-    return f"there is no option {option}" + (_similar(last, own) or _similar(last, known))
+    return f"there is no option {option}" + (similar(last, own) or similar(last, known))
 
 
 def _name_first(where: str, base: type | None, option: str | None) -> str:
@@ -206,7 +206,8 @@ def _options(cls: type) -> set[str]:
     }
 
 
-def _similar(name: str, known: set[str]) -> str:
+def similar(name: str, known: set[str]) -> str:
+    """Which of the known names may have been meant, as the end of a sentence."""
     close = difflib.get_close_matches(name, sorted(known - {name}), n=3)
     return f": did you mean {' or '.join(close)}?" if close else ""
 

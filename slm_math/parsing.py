@@ -16,6 +16,10 @@ from slm_math.messages import short
 from slm_math.visible import visible
 
 ENV_PREFIX = "SLM_MATH"
+# the old names of options of training commands
+RENAMED = {
+    f"model.{name}": f"model.inference.{name}" for name in ("sampling", "engine", "slots", "vllm")
+}
 # a class as the value of an option: GSM8K, my_data.Mine, {class_path: GSM8K, limit: 100}
 _CLASS = re.compile(r"(\w+\.)*[A-Z]\w*$|\{.*\bclass_path\b", re.DOTALL)
 

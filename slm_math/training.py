@@ -45,7 +45,7 @@ from slm_math.modules.trainer_checks import (  # noqa: E402
     check_strategy,
     check_trainer,
 )
-from slm_math.parsing import ENV_PREFIX, Parser  # noqa: E402
+from slm_math.parsing import ENV_PREFIX, RENAMED, Parser  # noqa: E402
 from slm_math.policy.threads import set_threads  # noqa: E402
 from slm_math.records.files import configuration  # noqa: E402
 from slm_math.records.redaction import without_secrets  # noqa: E402
@@ -62,10 +62,7 @@ ROOT = "runs/default"  # default_root_dir of a run whose config sets none
 class TrainingParser(Parser, LightningArgumentParser):
     """LightningCLI's parser with short errors."""
 
-    renamed: ClassVar[dict[str, str]] = {
-        f"model.{name}": f"model.inference.{name}"
-        for name in ("sampling", "engine", "slots", "vllm")
-    }
+    renamed: ClassVar[dict[str, str]] = RENAMED
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
         """The text of a configuration. All of it was checked when it was parsed, and is not checked

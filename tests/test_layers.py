@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"ranges", "shortening", "stopping", "visible", "images"},
+    {"ranges", "shortening", "stopping", "visible", "images", "collection"},
     {"sampling"},
     {"types"},
     {"sandbox"},
@@ -27,7 +27,7 @@ LAYERS = [
     {"modules", "checkpoint_files"},
     {"evaluation", "synthesis"},
     {"grading", "report"},
-    {"short_names", "messages", "config_files", "parsing"},
+    {"short_names", "messages", "config_files", "parsing", "signatures", "early"},
     {
         "cli",
         "commands",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import get_args
 
@@ -11,6 +12,8 @@ from slm_math.answers.equivalence import same
 from slm_math.answers.systems import one_line
 from slm_math.answers.tolerance import compared
 from slm_math.types import AnswerType
+
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,14}", re.ASCII)
 
 
 def decide(
@@ -60,12 +63,22 @@ def classes(
     An answer belongs to the first class whose first member it is equivalent to.
     """
     grouped: list[list[int]] = []
+    by_text: dict[str, list[int]] = {}  # equal texts are equivalent to the same first members
+    others: list[list[int]] = []  # classes whose first members are no plain integers
     for index, answer in enumerate(answers):
-        for members in grouped:
-            first = answers[members[0]]
-            if answer == first or equivalent(answer, first, answer_type, choices):
-                members.append(index)
-                break
-        else:
-            grouped.append([index])
+        members = by_text.get(answer)
+        if members is None:
+            is_integer = answer_type in ("math", "num") and _INTEGER.fullmatch(answer) is not None
+            # different plain integers are never equivalent
+            for known in others if is_integer else grouped:
+                if equivalent(answer, answers[known[0]], answer_type, choices):
+                    members = known
+                    break
+            else:
+                members = []
+                grouped.append(members)
+                if not is_integer:
+                    others.append(members)
+            by_text[answer] = members
+        members.append(index)
     return grouped

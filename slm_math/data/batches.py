@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import lightning as L
 
 from slm_math.data.base import Source, Split, read_tasks
+from slm_math.data.plans import Plan, weighted_draws
 from slm_math.data.selection import Selected
 from slm_math.data.shares import Part, parts_of, shares_line
 from slm_math.data.tags import filled, variances
@@ -91,7 +89,7 @@ class Batches(Generic[T]):
         self.epoch = 0
         self.position = 0  # batches of this epoch that were returned
         self.step_start = self.state_dict()  # before the last batch that a loop took
-        self._plan: tuple[int, list[list[int]]] | None = None  # (epoch, its batches)
+        self._plan: tuple[int, Sequence[list[int]]] | None = None  # (epoch, its batches)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.items), self.size)
@@ -120,7 +118,7 @@ class Batches(Generic[T]):
         self.position += 1
         return ItemBatch([self.items[i] for i in indices[self.rank :: self.ranks]])
 
-    def plan(self) -> list[list[int]]:
+    def plan(self) -> Sequence[list[int]]:
         """The item indices of every batch of this epoch."""
         epoch = 0 if self.repeat else self.epoch
         order = list(range(len(self.items)))
@@ -133,42 +131,21 @@ class Batches(Generic[T]):
             draw.shuffle(order)
         if self.ranking is not None:
             order.sort(key=self.ranking.__getitem__)
-        if self.length is not None:
-            window = 16 * self.size
-            lengths = [self.length(item) for item in self.items]
-            order = [
-                i
-                for start in range(0, len(order), window)
-                for i in sorted(order[start : start + window], key=lengths.__getitem__)
-            ]
-        batches = [order[start : start + self.size] for start in range(0, len(order), self.size)]
-        batches = batches[: len(self)]
+        numbers = list(range(min(-(-len(order) // self.size), len(self))))
         if self.shuffle and self.length is not None:
-            draw.shuffle(batches)
-        return batches[: self.repeat]
+            draw.shuffle(numbers)
+        return Plan(order, self.size, numbers[: self.repeat], self._length_of)
+
+    @property
+    def _length_of(self) -> Callable[[int], int] | None:
+        length = self.length
+        return None if length is None else lambda index: length(self.items[index])
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.epoch, self.position = state["epoch"], state["position"]
-
-
-def weighted_draws(
-    weights: Sequence[float], count: int, apart: int, draw: random.Random
-) -> list[int]:
-    """The indices of `count` draws with probabilities in proportion to `weights`. The same index is
-    not among any `apart` draws in a row twice.
-    """
-    sums = list(accumulate(weights))
-    drawn: list[int] = []
-    recent: deque[int] = deque(maxlen=apart - 1)
-    while len(drawn) < count:
-        index = bisect_right(sums, draw.random() * sums[-1])
-        if index < len(weights) and weights[index] > 0 and index not in recent:
-            drawn.append(index)
-            recent.append(index)
-    return drawn
 
 
 def in_step(trainer: L.Trainer) -> bool:

@@ -6,10 +6,12 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from slm_math.collection import without_collection
 from slm_math.data.base import Source, Split, read_dialogues, read_tasks
 from slm_math.data.batches import Batches, Draw, SourceData, empty_batches
 from slm_math.data.rows import Row
 from slm_math.data.tags import pass_rates
+from slm_math.data.written import Rows, Written
 from slm_math.ranges import check_number, check_whole
 from slm_math.types import Chat, Image
 
@@ -71,26 +73,29 @@ class ChatData(SourceData):
         self.prompt = prompt
         self.max_length = max_length
         self.prompt_weight = prompt_weight
-        self.rows: dict[Split, list[Row]] = {}
+        self.rows: dict[Split, Sequence[Row]] = {}
         self.rates: list[float | None] = []  # of the problems of the training rows
 
     def setup(self, stage: str) -> None:
         splits: tuple[Split, ...] = ("train", "validation") if stage == "fit" else ("validation",)
         for split in splits:
             if split not in self.rows:
-                self.rows[split] = self.tokenize(split)
+                with without_collection():
+                    self.rows[split] = self.tokenize(split)
                 self._say_about(split)
         if stage == "fit" and not self.rows["train"]:
             longest, reason = self._longest()
             short = "" if self._unsolved("train") else f" (of at most {longest} tokens: {reason})"
             raise ValueError(f"{self.source.name} has no worked solutions to train on{short}")
 
-    def tokenize(self, split: Split) -> list[Row]:
-        """The rows of a split; training rows only up to `limit`."""
+    def tokenize(self, split: Split) -> Rows:
+        """The rows of a split; training rows only up to `limit`. What nothing here depends on is
+        encoded when it is trained on.
+        """
         module: Any = self.trainer.lightning_module
         chat, role = module.chat, module.train_roles[0]
         closed = chat.closed_thoughts
-        rows: list[Row] = []
+        rows: list[Row | Written] = []
         origins: list[tuple[str, float | None]] = []  # parts and pass rates of the rows
         refused: list[str] = []
         for name, rate, dialogue in self._dialogues(split):
@@ -102,10 +107,10 @@ class ChatData(SourceData):
                     "would learn to answer without seeing them (docs/vision.md has models that see)"
                 )
             try:
-                made = [
-                    _row(ids, weights, role, images=images, sight=chat.sight)
-                    for ids, weights in chat.dialogue(dialogue, self.prompt_weight)
-                ]
+                made: list[Row | Written] = list(chat.written(dialogue, self.prompt_weight))
+                if images:
+                    encoded = map(chat.row, made)
+                    made = [_row(*each, role, images=images, sight=chat.sight) for each in encoded]
             except ValueError as error:
                 refused.append(f"dialogue {dialogue[0].text[:60] if dialogue else ''!r}: {error}")
             else:
@@ -123,7 +128,8 @@ class ChatData(SourceData):
                 "with thoughts, or chat_template_kwargs if the template can leave them out)"
             )
         longest, reason = self._longest()
-        fitting = [n for n, row in enumerate(rows) if row.width(chat.sight) <= longest]
+        all_rows = Rows(rows, lambda written: _row(*chat.row(written), role))
+        fitting = [n for n in range(len(rows)) if all_rows.fits(n, longest, chat.sight)]
         what = f"of {len(rows)} rows have more than {longest} tokens ({reason})"
         self._report(split, len(rows) - len(fitting), what)
         if split == "train" and self.limit is not None:
@@ -132,7 +138,7 @@ class ChatData(SourceData):
         if split == "train":
             self._share_out([origins[n][0] for n in fitting])
             self.rates = [origins[n][1] for n in fitting]
-        return [rows[n] for n in fitting]
+        return all_rows.chosen(fitting)
 
     def _dialogues(self, split: Split) -> Iterator[tuple[str, float | None, Chat]]:
         """The dialogues of a split, each with the name of the part of a mixture that it is from,
@@ -193,7 +199,11 @@ class ChatData(SourceData):
 
 
 def _row(
-    ids: Sequence[int], weights: Sequence[float], role: str, images: tuple[Image, ...], sight: Any
+    ids: Sequence[int],
+    weights: Sequence[float],
+    role: str,
+    images: tuple[Image, ...] = (),
+    sight: Any = None,
 ) -> Row:
     """A row of a dialogue with these images. What stands for them is never learned.
 

@@ -57,9 +57,12 @@ def parse(line: Line) -> dict[str, Any]:
     return row
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)  # `dumps` would make one each time
+
+
 def dump(row: dict[str, Any]) -> bytes:
     """An object as one line of JSON; dates and other values of tables become text."""
     try:
-        return json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n"
+        return _ENCODER.encode(row).encode() + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can only escape
         return json.dumps(row, default=str).encode() + b"\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,8 @@ from rich.table import Table
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.metrics.intervals import interval
 from slm_math.records.record import Record
+
+SHOWN_EVERY = 0.1  # seconds
 
 
 class Bars(Progress):
@@ -73,6 +76,7 @@ class Live:
         self.names = names
         self.seconds = seconds
         self._last_line = time.monotonic()
+        self._shown: dict[str, float] = {}  # when the row of a name changed
         columns = {
             "": TextColumn("{task.description}", markup=False),
             " ": BarColumn(bar_width=20),
@@ -115,6 +119,8 @@ class Live:
                 programs += len(record.runs)
                 tokens += record.tokens if index >= resumed else 0
             counted = done
+            if not self._is_due(name) and done < total:
+                return
             rate = f"{tokens / max(time.monotonic() - start, 1e-9):.0f} tokens/s"
             shares = [sum(some) / len(some) for some in verdicts.values()]
             low, high = interval(shares, done)
@@ -134,6 +140,16 @@ class Live:
             )
 
         return show
+
+    def _is_due(self, name: str) -> bool:
+        """Whether the row of a name, or its plain line, may change now: a state of many records
+        takes a while to compute.
+        """
+        now = time.monotonic()
+        if now - self._shown.get(name, -math.inf) < min(SHOWN_EVERY, self.seconds):
+            return False
+        self._shown[name] = now
+        return True
 
     def show(self, name: str, state: State) -> None:
         """Updates the row of a name, or prints its plain line when it is time for one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ def read_finished(name: str, path: Path) -> FinishedEvaluation:
         raise ValueError(
             f"{path}/manifest.json is not that of an evaluation ({error}): evaluate again"
         ) from error
-    records = read_records(path / "records.jsonl")
+    records = read_records(path / "records.jsonl", _compared)
     if len(records) < expected or manifest.get("partial"):
         state = "empty" if not records else "partial"
         raise ValueError(
@@ -188,6 +188,11 @@ def read_finished(name: str, path: Path) -> FinishedEvaluation:
     return FinishedEvaluation(
         name, path, agent=path.resolve().name, records=records, manifest=manifest
     )
+
+
+def _compared(record: Record) -> Record:
+    """What comparisons need of a record: its verdicts, and the problem that it is about."""
+    return replace(record.without_texts(), problem=record.problem, draft=record.draft)
 
 
 def check_grader(evaluations: Sequence[FinishedEvaluation]) -> None:

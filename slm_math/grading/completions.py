@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, get_args
 
 from slm_math.answers import grade_answer
@@ -29,6 +30,7 @@ from slm_math.grading.texts import as_text, kind_of, sample_texts
 from slm_math.records.encoding import check_schema
 from slm_math.types import AnswerType, Problem, Task
 
+_KINDS = get_args(AnswerType)
 TOKEN_LIMIT = ("length", "max_tokens")  # finish reasons of a completion that hit the token limit
 _VERDICT_TEXTS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 RECORD = frozenset({"id", "sample", "problem", "gold", "answer", "correct", "reason", "events"})
@@ -170,17 +172,21 @@ def _gold_text(name: str, value: Any, kind: Any) -> str:
     if text is None:
         raise RowError(f"field {name!r} (the gold) is {kind_of(value)}, not text or a number")
     try:
-        return read_gold(text, Problem("", "", kind if kind in get_args(AnswerType) else "math"))
+        return _read_gold(text, kind if kind in _KINDS else "math")
     except ValueError as error:
         raise RowError(f"field {name!r} (the gold) {error}") from error
 
 
+@lru_cache(maxsize=1024)  # the samples of a problem have the same one
+def _read_gold(text: str, kind: AnswerType) -> str:
+    return read_gold(text, Problem("", "", kind))
+
+
 def _task(row: Mapping[str, Any], gold: str, fields: Fields) -> Task:
     kind = fields.answer_type or row.get("answer_type") or "math"
-    if kind not in get_args(AnswerType):
+    if kind not in _KINDS:
         raise RowError(
-            f"field 'answer_type' must be one of {', '.join(get_args(AnswerType))}, got "
-            f"{plain(kind, 40)}"
+            f"field 'answer_type' must be one of {', '.join(_KINDS)}, got {plain(kind, 40)}"
         )
     tolerance = fields.tolerance if fields.tolerance is not None else row.get("tolerance")
     if kind != "num":
@@ -243,7 +249,9 @@ def _truncated(row: Mapping[str, Any], path: str, samples: int) -> list[bool | N
     dots = [index for index, char in enumerate(path) if char == "."]
     for holder in (*(lookup(row, path[:dot]) for dot in reversed(dots)), row):
         for name in (*FINISH, "truncated") if isinstance(holder, dict) else ():
-            value = holder.get(name)
+            if name not in holder:
+                continue
+            value = holder[name]
             values = value if isinstance(value, list) else [value]
             kind = bool if name == "truncated" else str
             if len(values) == samples and all(isinstance(item, kind) for item in values):

@@ -86,6 +86,11 @@ def lookup(value: Any, path: str) -> Any:
     if isinstance(value, dict):
         if path in value:
             return value[path]
+        head, dot, rest = path.partition(".")
+        if not dot:
+            return MISSING
+        if "." not in rest:
+            return lookup(value[head], rest) if head in value else MISSING
         dots = [index for index, char in enumerate(path) if char == "."]
         nested = (lookup(value[path[:dot]], path[dot + 1 :]) for dot in dots if path[:dot] in value)
         return next((item for item in nested if item is not MISSING), MISSING)

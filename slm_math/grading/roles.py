@@ -40,8 +40,9 @@ def completion_field(row: Mapping[str, Any], name: str | None) -> tuple[str, Any
         name, value = find_field(row, name, COMPLETION, "completion")
         return name, "" if value is None else value
     for rank in COMPLETION_RANKS:
-        values = {key: lookup(row, key) for key in rank}
-        there = [key for key, value in values.items() if value is not MISSING]
+        there = [key for key in rank if key in row or "." in key]
+        values = {key: value for key in there if (value := lookup(row, key)) is not MISSING}
+        there = list(values)
         said = [key for key in there if values[key] is not None]
         for other in said[1:]:
             if values[other] != values[said[0]]:

@@ -29,6 +29,7 @@ from slm_math.metrics.intervals import wilson
 BATCH_ROWS, BATCH_BYTES = 32, 1 << 18
 IN_PROCESS = 2000  # samples that this process grades before it starts others
 IN_FLIGHT = 4  # batches per worker, which bounds memory
+SHOWN_EVERY = 0.1  # seconds between two states of the progress bar
 SENTENCE_ENDS = tuple(".!?。)]}>\"'”’»$*`|")
 
 WRITTEN = (
@@ -98,6 +99,7 @@ def grade_lines(
     an ambiguous row, and when a worker process dies.
     """
     correct = n = done = 0
+    shown = 0.0
     start, size = time.monotonic(), path.stat().st_size
     with Live(console, path.name, amount=TaskProgressColumn()) as live:
         for graded, end in _graded(path, fields, workers):
@@ -106,6 +108,10 @@ def grade_lines(
                 correct += sum(sample.correct for sample in line.samples)
                 yield line
             done += len(graded)
+            now = time.monotonic()
+            if now - shown < SHOWN_EVERY and end < size:
+                continue
+            shown = now
             low, high = wilson(correct, n)
             state = State(
                 done=end,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -12,6 +14,7 @@ from rich.table import Table
 from slm_math.answers import UNDECIDED
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.grading.fields import Fields
+from slm_math.grading.places import Places, digest
 from slm_math.grading.scoring import GradedLine, GradedSample
 from slm_math.metrics.intervals import clustered, wilson
 
@@ -35,13 +38,32 @@ class Group:
         self.lenient += sample.lenient
 
 
+class Groups:
+    """The samples of each problem, in some 50 bytes each."""
+
+    def __init__(self) -> None:
+        self._places = Places()  # id -> index
+        self._counts = tuple(array("I") for _ in range(3))
+
+    def add(self, id: str | int | None, group: Group) -> None:
+        """Adds samples to those of a problem."""
+        index = self._places.setdefault(digest(id), len(self._places))
+        for counts, more in zip(self._counts, (group.n, group.correct, group.lenient)):
+            if index == len(counts):
+                counts.append(0)
+            counts[index] += more
+
+    def __iter__(self) -> Iterator[Group]:
+        return (Group(*counts) for counts in zip(*self._counts))
+
+
 @dataclass
 class Tally:
     """Statistics of a stream of graded lines, small for any number of lines.
 
-    A problem is an id, or a line without one; of each id only the numbers of samples, correct ones
-    and broken ones are kept. A row with the id, the problem and the completion of an earlier row is
-    no further sample: tools that resume write rows twice.
+    A problem is an id, or a line without one; of each id only a digest and the numbers of samples,
+    correct ones and broken ones are kept. A row with the id, the problem and the completion of an
+    earlier row is no further sample: tools that resume write rows twice.
     """
 
     records: bool = False
@@ -59,10 +81,10 @@ class Tally:
     estimated: int = 0
     slow: list[tuple[float, int, int]] = field(default_factory=list)
     shares: Counter[tuple[int, int, int]] = field(default_factory=Counter)
-    groups: dict[str | int | None, Group] = field(default_factory=dict)
-    seen: dict[tuple[str | int | None, int], int] = field(default_factory=dict)
+    groups: Groups = field(default_factory=Groups)
+    seen: Places = field(default_factory=Places)  # records -> line
     broken: set[tuple[str | int | None, int]] = field(default_factory=set)
-    rows: dict[tuple[str | None, ...], int] = field(default_factory=dict)
+    rows: Places = field(default_factory=Places)  # what `repeats` says of a row -> line
 
     def add(self, row: GradedLine) -> GradedLine:
         """Counts a line, and returns it; a line that repeats an earlier one becomes an error."""
@@ -73,25 +95,29 @@ class Tally:
             self.first_duplicates = [*self.first_duplicates, (row.line, error)][:SHOWN]
             return row._replace(error=error)
         if not self.records and first.repeats is not None:
-            line = self.rows.setdefault(tuple(sample.repeats for sample in row.samples), row.line)
+            told = tuple(sample.repeats for sample in row.samples)
+            line = self.rows.setdefault(digest(told), row.line)
             if line != row.line:
                 self.repeated += 1
                 return row._replace(error=f"the same id and completion as in line {line}")
         if first.broken is None:
-            group = Group() if first.id is None else self.groups.setdefault(first.id, Group())
+            group = Group()
             for sample in row.samples:
                 group.add(sample)
                 self._count(sample)
             if first.id is None:
                 self.shares[group.correct, group.lenient, group.n] += 1
+            else:
+                self.groups.add(first.id, group)
         return row
 
     def _earlier(self, sample: GradedSample, line: int) -> int | None:
         """The line that has this record already; a broken record may be followed by another try."""
         key = (sample.id, sample.sample)
-        if key in self.seen and key not in self.broken:
-            return self.seen[key]
-        self.seen[key] = line
+        earlier = self.seen.get(digest(key))
+        if earlier is not None and key not in self.broken:
+            return earlier
+        self.seen.set(digest(key), line)
         (self.broken.discard if sample.broken is None else self.broken.add)(key)
         return None
 
@@ -106,15 +132,16 @@ class Tally:
         self.truncated += sample.truncated
         self.estimated += sample.estimated
         slow = (sample.seconds, sample.line, sample.sample)
-        self.slow = heapq.nlargest(SLOWEST, [*self.slow, slow])
+        if len(self.slow) < SLOWEST or slow > self.slow[-1]:
+            self.slow = heapq.nlargest(SLOWEST, [*self.slow, slow])
 
     def finish(self) -> None:
         """Counts records that broke, without a later attempt, as incorrect."""
         for id, _ in self.broken:
-            self.groups.setdefault(id, Group()).n += 1
+            self.groups.add(id, Group(n=1))
             self.total.n += 1
             self.reasons["broken"] += 1
-        for group in self.groups.values():
+        for group in self.groups:
             self.shares[group.correct, group.lenient, group.n] += 1
 
     @property
@@ -155,11 +182,11 @@ class Tallies:
 
     def finish(self) -> list[Tally]:
         """The tallies to report, after the last line."""
-        first: dict[frozenset[tuple[str | None, ...]], Tally] = {}
+        first: dict[tuple[int, int], Tally] = {}
         for tally in self.by_filter.values():
             tally.finish()
-            completions = frozenset(tally.rows)
-            if tally.filter is None or not completions or completions not in first:
+            completions = len(tally.rows), tally.rows.total
+            if tally.filter is None or not tally.rows or completions not in first:
                 self.finished.append(tally)
             first.setdefault(completions, tally)
         if len(self.by_filter) > len(self.finished) == 1:

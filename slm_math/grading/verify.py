@@ -23,11 +23,12 @@ from slm_math.grading.saved import (
     with_row_kind,
 )
 from slm_math.grading.scoring import GradedLine, GradedSample, grade_lines
-from slm_math.grading.tally import SHOWN, Tallies, Tally, print_line, print_unread
+from slm_math.grading.tally import SHOWN, Tallies, print_line, print_unread
 
 COMPARED = ("correct", "answer", "method", "reason", "lenient")
 Key = tuple[int, int]  # line, sample
 RowKey = tuple[str | int, str | None]  # id, filter
+Recorded = dict[tuple[str | int | None, int], None]  # problem and sample of records, in order
 STORED = {
     "line": int,
     "sample": int,
@@ -91,16 +92,19 @@ def verify_file(path: Path, options: Options, console: Console) -> bool:
     fields = with_row_kind(path, replace(fields, stored=in_rows))
     tallies, findings = Tallies(fields), Findings()
     rows_per_id: Counter[RowKey] = Counter()
+    recorded: Recorded = {}
     with closing(grade_lines(path, fields, options.workers, console)) as rows:
-        samples = _samples(map(tallies.add, rows), findings, rows_per_id)
+        added = map(tallies.add, rows)
+        if fields.records:
+            added = _noted(added, recorded)
+        samples = _samples(added, findings, rows_per_id)
         if in_rows:
             compare_with_rows(samples, findings)
         else:
             compare_with_file(samples, verdicts, findings)
     tallies.finish()
     if fields.records:
-        [tally] = tallies.finished
-        check_manifest(tally, path.with_name("manifest.json"), findings)
+        check_manifest(recorded, path.with_name("manifest.json"), findings)
     else:
         check_rows_per_id(rows_per_id, findings)
     findings.print(console, "those in the rows" if in_rows else str(verdicts))
@@ -116,6 +120,14 @@ def verify_file(path: Path, options: Options, console: Console) -> bool:
         and not tallies.unread
         and findings.agree > 0
     )
+
+
+def _noted(rows: Iterable[GradedLine], recorded: Recorded) -> Iterator[GradedLine]:
+    """The rows; notes which samples they are records of."""
+    for row in rows:
+        if row.error is None:
+            recorded |= {(sample.id, sample.sample): None for sample in row.samples}
+        yield row
 
 
 def _samples(
@@ -229,7 +241,7 @@ def _compare(sample: GradedSample, old: dict[str, Any], findings: Findings) -> N
         findings.agree += 1
 
 
-def check_manifest(tally: Tally, path: Path, findings: Findings) -> None:
+def check_manifest(recorded: Recorded, path: Path, findings: Findings) -> None:
     """Whether an evaluation is complete: by its manifest, and by having the same samples of every
     problem.
     """
@@ -238,19 +250,19 @@ def check_manifest(tally: Tally, path: Path, findings: Findings) -> None:
             manifest = parse(path.read_bytes())
         except RowError as error:
             findings.add("unreadable", f"{path}: {plain(error)}")
-            manifest = {"partial": False, "records": len(tally.seen)}
+            manifest = {"partial": False, "records": len(recorded)}
         if manifest.get("partial") is not False:
             findings.add("missing", f"{path}: the evaluation is partial")
-        if manifest.get("records") != len(tally.seen):
+        if manifest.get("records") != len(recorded):
             findings.add(
                 "missing",
-                f"{path} counts {plain(manifest.get('records'))} records, not {len(tally.seen)}",
+                f"{path} counts {plain(manifest.get('records'))} records, not {len(recorded)}",
             )
         environment = manifest.get("environment")
         if isinstance(environment, dict):
             findings.graders[str(environment.get("grader"))] += 1
     samples: defaultdict[str | int | None, set[int]] = defaultdict(set)
-    for id, sample in tally.seen:
+    for id, sample in recorded:
         samples[id].add(sample)
     most = max(map(len, samples.values()), default=0)
     for id, numbers in samples.items():

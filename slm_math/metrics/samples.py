@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -33,26 +34,26 @@ def maj_at_k(labels: Sequence[int | None], correct: Sequence[bool], k: int, seed
     Source: self-consistency, Wang et al. 2022; unlike the usual maj@k it does not depend on the
     order of samples.
     """
-    n = len(labels)
-    if math.comb(n, k) <= SUBSETS:
-        subsets = np.array(list(itertools.combinations(range(n), k)))
-    else:
-        subsets = np.random.default_rng(seed).random((SUBSETS, n)).argsort(axis=1)[:, :k]
     classes_voted = sorted({label for label in labels if label is not None})
     if not classes_voted:
         return 0.0
+    subsets = _subsets(len(labels), k, seed)
     # (n, classes)
-    member = np.array([[label == name for name in classes_voted] for label in labels], dtype=float)
-    accuracy = np.array(
-        [
-            np.mean([mark for mark, label in zip(correct, labels) if label == name])
-            for name in classes_voted
-        ]
-    )
+    own = np.array([-1 if label is None else label for label in labels])
+    member = (own[:, None] == np.array(classes_voted)).astype(float)
+    accuracy = np.array(correct, dtype=float) @ member / member.sum(axis=0)
     counts = member[subsets].sum(axis=1)  # (subsets, classes)
     winners = (counts == counts.max(axis=1, keepdims=True)) & (counts > 0)
     expected = (winners * accuracy).sum(axis=1) / np.maximum(winners.sum(axis=1), 1)
     return float(expected.mean())
+
+
+@lru_cache(maxsize=64)
+def _subsets(n: int, k: int, seed: int) -> np.ndarray:
+    """The choices of k of n samples over which `maj_at_k` is a mean: all, or 300 random ones."""
+    if math.comb(n, k) <= SUBSETS:
+        return np.array(list(itertools.combinations(range(n), k)))
+    return np.random.default_rng(seed).random((SUBSETS, n)).argsort(axis=1)[:, :k]
 
 
 def bootstrap(

@@ -155,8 +155,8 @@ def _accuracy_interval(records: Sequence[Record], shares: Sequence[float]) -> tu
 
 
 def read_summary(folder: Path) -> tuple[list[Record], Summary]:
-    """The records of an evaluation's folder, and their summary."""
-    records = read_records(folder / "records.jsonl")
+    """The records of an evaluation's folder, without their texts, and their summary."""
+    records = read_records(folder / "records.jsonl", Record.without_texts)
     programs = "sandbox" in read_manifest(folder).get("identity", {})
     return records, summarize(records, expected_samples(folder), uses_python=programs)
 

@@ -7,18 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
 from slm_math.answers.thoughts import closed_at_end, opening_of
-from slm_math.policy.dialogue import Frame, Span, Turn, continuation, rows, thought_through
-from slm_math.policy.templates import (
-    check_placeholders,
-    check_template,
-    check_variables,
-    dated,
-    in_parts,
-    template_text,
-)
+from slm_math.policy.dialogue import Frame, Span, Turn, Written, continuation, rows, thought_through
+from slm_math.policy.rendering import Renderer
+from slm_math.policy.templates import check_template, check_variables, template_text
 from slm_math.policy.tokens import Encoder
 from slm_math.types import Chat, Image, Part, Reply, Text
 
@@ -66,18 +58,10 @@ class ChatFormat:
                 f"the tokenizer of {self._name} has no chat template: "
                 "set policy.chat_template to chatml, plain or the path of a Jinja file"
             )
-        self._options = dict(variables or {})
-        template_of_day = dated(tokenizer.get_chat_template())
-        self._dated = template_of_day is not None
-        if template_of_day is not None:
-            self._options["chat_template"] = template_of_day
         if tokenizer.eos_token_id is None:
             raise ValueError(f"the tokenizer of {self._name} has no end-of-sequence token")
         check_variables(tokenizer, variables or {}, self._source)
-        # templates of some models with eyes write no content that is a mere text
-        self._in_parts = False
-        marked = [_QUESTION | {"content": _MARK}]
-        self._in_parts = self.images and _MARK not in self._template(marked, False)
+        self._template = Renderer(tokenizer, variables or {}, self._source, sight)
         self._check_generation_prompt()
         special = self._encoder.special | ({sight.placeholder} if sight else set())
         self._special = sorted(special, key=len, reverse=True)
@@ -128,21 +112,6 @@ class ChatFormat:
     def end_id(self) -> int:
         return self.tokenizer.convert_tokens_to_ids(self.end_text)
 
-    def _template(self, messages: list[dict[str, Any]], generation: bool) -> str:
-        if self._in_parts:
-            messages = [each | {"content": in_parts(each["content"])} for each in messages]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation, **self._options
-            )
-        except TemplateError as error:  # a mistake in the template, or what it does not accept
-            line = getattr(error, "lineno", None)
-            where = f"{self._source}, line {line - self._dated}" if line else self._source
-            raise ValueError(f"{where}: {error}") from error
-        if self.sight is not None:
-            check_placeholders(messages, text, self.sight.placeholder, self._source)
-        return text
-
     def neutral(self, text: str) -> str:
         """`text` with special tokens broken up: no problem or tool output can end a turn."""
         return self._neutral(text, frozenset())
@@ -189,13 +158,11 @@ class ChatFormat:
         if resume:
             before = self._before(chat, len(chat) - 1)
             return before + continuation(before, self._content(chat[-1].content))
-        return self._template(
-            self._messages(chat), generation=bool(chat) and chat[-1].role != "assistant"
-        )
+        return self._template(self._messages(chat), bool(chat) and chat[-1].role != "assistant")
 
     def _before(self, chat: Chat, index: int) -> str:
         """The text before assistant message `index`."""
-        return self._template(self._messages(chat[:index]), generation=True)
+        return self._template(self._messages(chat[:index]), True)
 
     def tokens(self, text: str) -> list[int]:
         """The token ids of a text."""
@@ -288,40 +255,52 @@ class ChatFormat:
     def dialogue(
         self, chat: Chat, prompt_weight: float = 0.0
     ) -> list[tuple[list[int], list[float]]]:
-        """Rows of a worked dialogue, each as token ids and their loss weights.
+        """Rows of a worked dialogue, each as token ids and their loss weights; see `written`."""
+        return [self.row(each) for each in self.written(chat, prompt_weight)]
+
+    def row(self, written: Written) -> tuple[list[int], list[float]]:
+        """The token ids of a row of a dialogue, and their loss weights."""
+        return written.encoded(self._encoder, (self.end_text, self.end_id))
+
+    def written(self, chat: Chat, prompt_weight: float = 0.0) -> list[Written]:
+        """Rows of a worked dialogue that are not encoded yet.
 
         The weight is 1 for assistant turns and their end token, 0 for spans injected into them
         (tool output) and for turns in which nothing is learned, and `prompt_weight` elsewhere. A
-        dialogue is one row, or one row per assistant turn if the template rewrites history. If the
-        generation prompt opens a thought, solutions do not open it again, and those without
-        thoughts close it first.
+        dialogue is one row, or one row per assistant turn if the template rewrites history. Rows in
+        which nothing is learned are left out. If the generation prompt opens a thought, solutions
+        do not open it again, and those without thoughts close it first.
 
         Raises ValueError for a solution with a thought that never ends, and if nothing is learned.
         """
         learned = [any(map(_is_learned, message.content)) for message in chat]
         # a turn in which nothing is learned was written by an assistant, too: its thoughts stay
-        shown = tuple(
-            message if learn else replace(message, content=_own_text(message.content))
-            for message, learn in zip(chat, learned, strict=True)
-        )
+        shown = chat
+        if not all(learned):
+            shown = tuple(
+                message if learn else replace(message, content=_own_text(message.content))
+                for message, learn in zip(chat, learned, strict=True)
+            )
+        messages: list[Any] = self._messages(shown)
         turns = [
-            self._turn(shown, n, learned[n])
+            self._turn(shown, n, messages, learned[n])
             for n, message in enumerate(chat)
             if message.role == "assistant"
         ]
-        made = rows(turns, self._encoder, (self.end_text, self.end_id), prompt_weight)
+        made = rows(turns, self.end_text, prompt_weight)
+        made = [each for each in made if each.ends_learned or any(self.row(each)[1])]
         if not made:
             raise ValueError("nothing in it is trained on")
         return made
 
-    def _turn(self, chat: Chat, index: int, learn: bool) -> Turn:
-        before = self._before(chat, index)
+    def _turn(self, chat: Chat, index: int, messages: list[dict[str, Any]], learn: bool) -> Turn:
+        before = self._template(messages[:index], True)
         parts = [Span(self._content((part,)), _is_learned(part)) for part in chat[index].content]
         spans = thought_through(before, parts, self._frame.lead)
         closed = len(spans) > len(parts)
         self.closed_thoughts += closed and learn
         frame = replace(self._frame, lead="") if closed else self._frame
-        whole = self._template(self._messages(chat[: index + 1]), generation=False)
+        whole = self._template(messages[: index + 1], False)
         return Turn(before, frame.around(before, spans, whole), learn)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from slm_math.answers.thoughts import THOUGHT_MARK, closed_at_end, opening_of
-from slm_math.policy.tokens import Encoder
+from slm_math.data.written import Written
 
 
 @dataclass(frozen=True)
@@ -123,31 +123,23 @@ def _check_marks(before: str, content: str, lead: str) -> None:
     )
 
 
-def rows(
-    turns: Iterable[Turn], encoder: Encoder, end: tuple[str, int], prompt_weight: float
-) -> list[tuple[list[int], list[float]]]:
-    """Rows of a dialogue, each as token ids and their loss weights; a new one begins where the text
-    before a turn does not go on from the turn before. Rows in which nothing is learned are left
-    out.
-
-    `end` is the text and the id of the token that ends a turn.
+def rows(turns: Iterable[Turn], end: str, prompt_weight: float) -> list[Written]:
+    """Rows of a dialogue; a new one begins where the text before a turn does not go on from the
+    turn before. `end` is the text that ends a turn.
     """
-    made: list[tuple[list[int], list[float]]] = []
-    ids: list[int] = []
-    weights: list[float] = []
+    made: list[list[tuple[str | None, float]]] = []
     text = ""
     for turn in turns:
-        if text and not turn.before.startswith(text):
-            made.append((ids, weights))
-            ids, weights, text = [], [], ""
-        context = encoder.continued(text, turn.before[len(text) :])
-        ids, weights = ids + context, weights + [prompt_weight] * len(context)
+        if not made or (text and not turn.before.startswith(text)):
+            made.append([])
+            text = ""
+        pieces = made[-1]
+        pieces.append((turn.before[len(text) :], prompt_weight))
         text = turn.before
         for learn, spans in itertools.groupby(turn.spans, key=lambda span: span.learn):
             written = "".join(span.text for span in spans)
-            part = encoder.continued(text, written)
-            ids, weights = ids + part, weights + [float(learn and turn.learn)] * len(part)
+            pieces.append((written, float(learn and turn.learn)))
             text += written
-        ids, weights = [*ids, end[1]], [*weights, float(turn.learn)]
-        text += end[0]
-    return [row for row in (*made, (ids, weights)) if any(row[1])]
+        pieces.append((None, float(turn.learn)))
+        text += end
+    return [Written(tuple(pieces)) for pieces in made]

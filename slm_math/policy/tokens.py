@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from slm_math.answers.thoughts import THOUGHT_MARK
 
 # Texts after which another one begins with a token of its own; one of them is always enough.
 _ANCHORS = ("=", "x", "\n", "7", "。")
+_SHORT = 80  # characters
 _WINDOW = 64  # characters of context that decide how a text goes on
 
 
@@ -37,6 +39,7 @@ class Encoder:
         self.thoughts = frozenset(str(added[id]) for id in thoughts)
         # also those that the tokenizer's config does not name
         self.special = {*tokenizer.all_special_tokens, *(str(added[id]) for id in special)}
+        self._short = lru_cache(maxsize=8192)(self._encode_short)
         twice = self.encode("x x")
         self._adds_blank = twice[: len(twice) // 2] == twice[len(twice) // 2 :]
         self._anchor: list[int] = []
@@ -61,7 +64,16 @@ class Encoder:
             fast.encode_special_tokens = self.tokenizer.split_special_tokens
         if getattr(fast.model, "dropout", None):  # it would make every prompt a random one
             fast.model.dropout = None
-        return fast.encode(text, add_special_tokens=False).ids
+        if len(text) > _SHORT:
+            return fast.encode(text, add_special_tokens=False).ids
+        return list(self._short(text, fast.encode_special_tokens))
+
+    def _encode_short(self, text: str, special_as_text: bool) -> tuple[int, ...]:
+        """The token ids of a short text, many of which come again and again; the tokenizer is set
+        to encode special tokens as text or not.
+        """
+        fast = self.tokenizer.backend_tokenizer
+        return tuple(fast.encode(text, add_special_tokens=False).ids)
 
     def continued(self, before: str, text: str) -> list[int]:
         """The token ids of a text that follows the tokens of `before`: those that it has in the

@@ -303,9 +303,11 @@ def data_hash(tasks: list[Task]) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(
+    path: Path, reduced: Callable[[Record], Record] = lambda record: record
+) -> list[Record]:
     """The complete records of a file: the newest of every sample, in the order in which samples
-    first occur.
+    first occur. `reduced` makes of each what is kept in memory (`Record.without_texts`).
 
     Raises ValueError with file and line for a line that is not a record, or a record of an unknown
     schema version.
@@ -323,5 +325,5 @@ def read_records(path: Path) -> list[Record]:
                 ) from error
             except ValueError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
-            newest[record.key] = record
+            newest[record.key] = reduced(record)
     return list(newest.values())

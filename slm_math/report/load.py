@@ -192,7 +192,9 @@ def _accuracy_curves(
         for agent in sorted({name for stage in done for name in evaluation_folders(stage)}):
             files = [(x, stage / agent / RECORDS) for stage, x in ordered]
             points = tuple(
-                (x, summarize(read_records(file))) for x, file in files if file.is_file()
+                (x, summarize(read_records(file, Record.without_texts)))
+                for x, file in files
+                if file.is_file()
             )
             if len(points) > 1:
                 name = named.get(stages[-1] / agent, f"{Path(folder).resolve().name}/{agent}")

@@ -7,7 +7,7 @@ There are four walls. The kernel enforces each of them, and no program can take 
 3. Landlock, if the kernel has it: no files, no TCP, no signals or abstract sockets to other
    processes (`hide_files`);
 4. seccomp: a short list of allowed system calls; all others fail with "operation not permitted"
-   (`filter_calls`).
+   (`Filter`).
 
 The fourth wall is sufficient on its own. A locked process can compute, write to its open files,
 sleep and end. It cannot open a file, make a socket, a pipe, a process or a thread, map executable
@@ -80,12 +80,18 @@ _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _LEAVE = 0x20, 0x15, 0x35, 0x45, 0x06
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def lock(memory: int, *, landlock: bool | None, reading: Iterable[str] | None = None) -> None:
+def lock(
+    memory: int,
+    *,
+    landlock: bool | None,
+    reading: Iterable[str] | None = None,
+    calls: Filter | None = None,
+) -> None:
     """Lock this process for good, with `memory` bytes of address space.
 
     `reading` names the files and folders that it may still read. `landlock` requires the third wall
-    (True), leaves it out (False), or uses it if the kernel has it (None). Raises OSError if the
-    kernel refuses a wall.
+    (True), leaves it out (False), or uses it if the kernel has it (None). `calls`: the fourth wall,
+    if it was built before. Raises OSError if the kernel refuses a wall.
     """
     give_up_privileges()
     limit(memory)
@@ -95,7 +101,7 @@ def lock(memory: int, *, landlock: bool | None, reading: Iterable[str] | None = 
         except OSError:
             if landlock:
                 raise
-    filter_calls(reading is not None)
+    (calls or Filter(reading is not None)).install()
 
 
 def limit(memory: int) -> None:
@@ -151,13 +157,36 @@ def hide_files(readable: Iterable[str] = ()) -> None:
     os.close(ruleset)
 
 
-def filter_calls(reading: bool) -> None:
-    """Allow only the listed system calls from now on. Raises OSError without seccomp."""
-    seccomp, with_filter = 22, 2
-    code = program(os.uname().machine, os.getpid(), reading)
-    steps = ctypes.create_string_buffer(code, len(code))
-    header = struct.pack("HP", len(code) // 8, ctypes.addressof(steps))
-    _call("prctl", seccomp, with_filter, header, 0, 0)
+class Filter:
+    """The seccomp filter that allows only the listed system calls: built once, and installed by
+    each process for itself, after it has put in its own number. Raises OSError without seccomp.
+    """
+
+    def __init__(self, reading: bool) -> None:
+        machine = os.uname().machine
+        # two numbers that differ in every byte show where the number of the process is
+        one, other = (program(machine, pid, reading) for pid in (0x01010101, 0x02020202))
+        size = struct.calcsize("=I")
+        self._places = [
+            place
+            for place in range(4, len(one), 8)  # the last four bytes of each instruction
+            if one[place : place + size] != other[place : place + size]
+        ]
+        self._steps = ctypes.create_string_buffer(one, len(one))
+        self._header = struct.pack("HP", len(one) // 8, ctypes.addressof(self._steps))
+
+    def of(self, pid: int) -> bytes:
+        """The filter of a process."""
+        number = struct.pack("=I", pid)
+        for place in self._places:
+            self._steps[place : place + len(number)] = number  # type: ignore[assignment]
+        return self._steps.raw
+
+    def install(self) -> None:
+        """Allow this process only the listed system calls from now on."""
+        seccomp, with_filter = 22, 2
+        self.of(os.getpid())
+        _call("prctl", seccomp, with_filter, self._header, 0, 0)
 
 
 def program(machine: str, pid: int, reading: bool) -> bytes:

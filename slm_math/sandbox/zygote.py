@@ -52,6 +52,7 @@ def main() -> None:
         boundary.give_up_privileges()
         limit = address_space() + settings["memory"]
         landlock, readable = settings["landlock"], settings["readable"]
+        calls = boundary.Filter(readable is not None)
         nowhere = os.open(NOWHERE, os.O_WRONLY)
         sys.argv[:], sys.executable, sys.prefix, sys.exec_prefix = [""], "", "/", "/"
         empty, other = os.pipe()
@@ -82,7 +83,7 @@ def main() -> None:
                 # kernel counts ticks and may overestimate the processor time.
                 seconds = int(JOB.unpack(message)[1]) + 2
                 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
-                boundary.lock(limit, landlock=landlock, reading=readable)
+                boundary.lock(limit, landlock=landlock, reading=readable, calls=calls)
                 # programs are short: less frequent collections save a tenth of sympy's time
                 gc.set_threshold(50_000, 20, 100)
                 gc.enable()

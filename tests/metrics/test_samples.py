@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from slm_math.answers import classes
+from slm_math.answers.decide import equivalent
 from slm_math.metrics.intervals import wilson
 from slm_math.metrics.samples import answer_classes, bootstrap, maj_at_k, sample_metrics
 from slm_math.metrics.summary import by_tag, summarize
@@ -223,3 +225,28 @@ def test_one_sample_a_problem_has_the_wilson_interval() -> None:
     found = summarize(rows({f"p/{i}": ["1" if i < 15 else "2"] for i in range(148)}))
     assert (found.low, found.high) == pytest.approx((0.0624, 0.1605), abs=5.1e-5)
     assert found.shown() == "10.1 [6.2, 16.0], n = 148"
+
+
+def test_classes_are_those_of_comparing_with_every_class() -> None:
+    draw = random.Random(1)
+    texts = ["7", "-7", "7.0", "14/2", "0.5", r"\frac{1}{2}", "1/2", "x+1", "1+x", "0", "12", "07"]
+    for _ in range(20):
+        answers = [draw.choice(texts) for _ in range(12)]
+        slow: list[list[int]] = []
+        for index, answer in enumerate(answers):
+            first = (own for own in slow if equivalent(answer, answers[own[0]]))
+            found = next(first, None)
+            if found is None:
+                slow.append([index])
+            else:
+                found.append(index)
+        assert classes(answers) == slow
+
+
+@pytest.mark.parametrize("kind", ["math", "num"])
+def test_different_plain_integers_are_never_equivalent(kind: Any) -> None:
+    draw = random.Random(2)
+    numbers = {draw.randint(-(10**size), 10**size) for size in range(1, 15) for _ in range(5)}
+    numbers |= {0, 1, -1, 10, 100, 1000}
+    for one, other in itertools.combinations(sorted(numbers), 2):
+        assert not equivalent(str(one), str(other), kind)

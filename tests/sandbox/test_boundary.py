@@ -1,5 +1,6 @@
 """The tables and the filter of the boundary, for both architectures, tested without a kernel."""
 
+import os
 import re
 import signal
 import struct
@@ -165,3 +166,11 @@ def test_reading_maps_the_code_of_files_only(machine: str) -> None:
 def test_other_architectures_are_refused() -> None:
     with pytest.raises(OSError, match="riscv64, only for x86_64 and aarch64"):
         boundary.program("riscv64", 1, False)
+
+
+@pytest.mark.parametrize("reading", [False, True])
+def test_a_filter_that_was_built_before_has_the_number_of_its_process(reading: bool) -> None:
+    machine = os.uname().machine
+    built = boundary.Filter(reading)
+    for pid in (1, 4242, 0x01010101, 4194304, 300):  # each time in the place of the one before
+        assert built.of(pid) == boundary.program(machine, pid, reading)

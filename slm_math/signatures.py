@@ -1,0 +1,201 @@
+"""The classes that configs name and their options, read from source files: what would take seconds
+to import is known in milliseconds.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OURS = ("slm_math", "callbacks")
+
+
+@dataclass(frozen=True)
+class Module:
+    """A source file: its classes, and where its imported names are from."""
+
+    name: str
+    classes: dict[str, ast.ClassDef]
+    imported: dict[str, tuple[str, str]]  # name -> module, name there
+    other: frozenset[str]  # functions and variables
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a class, and how its source describes the type."""
+
+    annotation: ast.expr | None
+    module: Module
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A class and its options. `is_open`: it may have others, since not all of it was found."""
+
+    name: str
+    module: str
+    options: dict[str, Option] = field(hash=False, compare=False)
+    bases: frozenset[str] = frozenset()  # names of all classes that it builds on
+    is_open: bool = False
+
+
+def signature(path: str) -> Signature | None:
+    """The class at a dotted path of this project or an installed package; None if its source has no
+    such class.
+    """
+    module, _, name = path.rpartition(".")
+    found = _defined(module, name)
+    return _signature(*found) if found else None
+
+
+def has_name(path: str) -> bool:
+    """Whether a module at a dotted path has such a name, whatever it is."""
+    name, _, last = path.rpartition(".")
+    module = read(name)
+    if module is None:
+        return False
+    return last in module.classes or last in module.imported or last in module.other
+
+
+@cache
+def read(name: str) -> Module | None:
+    """A module by its dotted name; None if there is no file."""
+    file = _file(name)
+    if file is None:
+        return None
+    classes: dict[str, ast.ClassDef] = {}
+    imported: dict[str, tuple[str, str]] = {}
+    other: set[str] = set()
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    for node in _statements(ast.parse(file.read_bytes()).body):
+        if isinstance(node, ast.ClassDef):
+            classes[node.name] = node
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                kept = parents[: len(parents) - node.level + 1]
+                source = ".".join([*kept, *filter(None, [source])])
+            imported |= {alias.asname or alias.name: (source, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            other |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            other.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            other |= {each.id for each in targets if isinstance(each, ast.Name)}
+    return Module(name, classes, imported, frozenset(other))
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a module, also those under `if` and `try`."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If):
+            yield from _statements([*node.body, *node.orelse])
+        elif isinstance(node, ast.Try):
+            yield from _statements([*node.body, *node.orelse, *node.finalbody])
+
+
+def _file(name: str) -> Path | None:
+    top, *rest = name.split(".")
+    if not all(part.isidentifier() for part in (top, *rest)):
+        return None
+    if top in OURS:
+        base = ROOT / top
+    else:
+        spec = find_spec(top)  # of a top-level package, which imports nothing
+        if spec is None or spec.origin is None or not spec.submodule_search_locations:
+            return None
+        base = Path(spec.origin).parent
+    path = base.joinpath(*rest)
+    files = (path / "__init__.py", path.with_suffix(".py") if rest else path / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+def _defined(module: str, name: str, depth: int = 0) -> tuple[Module, ast.ClassDef] | None:
+    """Where a class is defined that a module defines or imports."""
+    found = read(module)
+    if found is None or depth > 8:
+        return None
+    if name in found.classes:
+        return found, found.classes[name]
+    if name in found.imported:
+        return _defined(*found.imported[name], depth + 1)
+    return None
+
+
+def resolved(name: str, module: Module) -> Signature | None:
+    """The class that a name stands for in a module."""
+    found = _defined(module.name, name)
+    return _signature(*found) if found else None
+
+
+_SIGNATURES: dict[tuple[str, str], Signature] = {}
+
+
+def _signature(module: Module, node: ast.ClassDef) -> Signature:
+    key = (module.name, node.name)
+    if key not in _SIGNATURES:
+        _SIGNATURES[key] = Signature(node.name, module.name, {}, is_open=True)  # in a circle
+        _SIGNATURES[key] = _made(module, node)
+    return _SIGNATURES[key]
+
+
+def _made(module: Module, node: ast.ClassDef) -> Signature:
+    names = [base.id if isinstance(base, ast.Name) else None for base in node.bases]
+    found = [resolved(name, module) if name else None for name in names]
+    bases = [base for base in found if base is not None]
+    above = {name for base in bases for name in (base.name, *base.bases)}
+    inherited: dict[str, Option] = {}
+    for base in reversed(bases):
+        inherited |= base.options
+    is_open = any(
+        base is None or base.is_open for base, name in zip(found, names) if name not in _PLAIN
+    )
+    init = next((each for each in node.body if _is_init(each)), None)
+    options: dict[str, Option] = {}
+    if isinstance(init, ast.FunctionDef):
+        options = {
+            argument.arg: Option(argument.annotation, module)
+            for argument in [*init.args.args[1:], *init.args.kwonlyargs]
+        }
+        if init.args.kwarg or init.args.vararg:
+            options = inherited | options
+        else:
+            is_open = False
+    elif any("dataclass" in ast.dump(each) for each in node.decorator_list):
+        options = inherited | {
+            each.target.id: Option(each.annotation, module)
+            for each in node.body
+            if isinstance(each, ast.AnnAssign)
+            and isinstance(each.target, ast.Name)
+            and "ClassVar" not in ast.dump(each.annotation)
+        }
+    else:
+        options = inherited
+    return Signature(node.name, module.name, options, bases=frozenset(above), is_open=is_open)
+
+
+_PLAIN = ("Protocol", "ABC", "Generic", "NamedTuple", "object")
+
+
+def _is_init(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == "__init__"
+
+
+def parameters(path: str, method: str) -> set[str] | None:
+    """The parameters of a method of the class at a dotted path; None if its source has none."""
+    module, _, name = path.rpartition(".")
+    found = _defined(module, name)
+    for node in found[1].body if found else ():
+        if isinstance(node, ast.FunctionDef) and node.name == method:
+            if node.args.kwarg or node.args.vararg:
+                return None
+            return {each.arg for each in [*node.args.args[1:], *node.args.kwonlyargs]}
+    return None
