@@ -58,7 +58,7 @@ class Progress(RichProgressBar):
         super().on_train_batch_end(trainer, pl_module, *step)
         _, _, batch_idx = step  # outputs, batch and its number
         # phases do not put off the line of a step, which says how far the run is
-        due = time.monotonic() - self._last_step >= self.line_seconds
+        due = time.monotonic() - self._last_step >= self.line_seconds and trainer.is_global_zero
         if due and (self.progress is None or not self.progress.console.is_terminal):
             self._last_step = time.monotonic()
             metrics = {

@@ -299,7 +299,8 @@ def _training(arguments: list[str]) -> Any:
     arguments = arguments_with_new_names(arguments, RENAMED)
     refuse(arguments[0], arguments[1:], RENAMED)
     first = "lightning" not in sys.modules
-    if first and not any("print_config" in each for each in arguments):
+    shown = any("print_config" in each for each in arguments)
+    if first and not shown and os.environ.get("LOCAL_RANK", "0") == "0":
         say(f"{arguments[0]}: loading PyTorch and Lightning")
     with without_collection(forever=first):
         from slm_math.training import TrainingCLI

@@ -213,3 +213,13 @@ def test_lines_of_phases_do_not_put_off_those_of_steps(
     lines = capsys.readouterr().out.splitlines()
     steps = [line.split(":")[0] for line in lines if line.startswith("epoch")]
     assert steps == ["epoch 0, step 1 of 2", "epoch 0, step 2 of 2"]
+
+
+def test_only_the_first_rank_prints_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = "lightning.pytorch.strategies.SingleDeviceStrategy"
+    monkeypatch.setattr(f"{kind}.is_global_zero", False)
+    run = trainer(tmp_path, callbacks=[Progress(line_seconds=0.0)], enable_progress_bar=True)
+    run.fit(sft(), chats())
+    assert "step" not in capsys.readouterr().out
