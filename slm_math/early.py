@@ -147,7 +147,8 @@ class _Check:
         elif isinstance(value, dict):
             if isinstance(value.get("class_path"), str):
                 self.classes.setdefault(path, set()).add(value["class_path"])
-                value = value.get("init_args") or {}
+            if isinstance(value.get("init_args"), dict):
+                value = value["init_args"]
             for key, inner in value.items() if isinstance(value, dict) else ():
                 self._note((*path, str(key).removesuffix("+")), inner)
 
@@ -204,9 +205,11 @@ class _Check:
                 step = Setting((str(name).removesuffix("+"),), each)
                 self._option(step, [found], at)
         elif isinstance(value, dict):
-            for name, each in value.items():
+            inside = value.get("init_args")
+            for name, each in (value | inside if isinstance(inside, dict) else value).items():
                 key = str(name).removesuffix("+")
-                self._slot(Setting((key,), each), slot, at)
+                if key != "init_args":
+                    self._slot(Setting((key,), each), slot, at)
         elif isinstance(value, str) and _CLASS.fullmatch(value):
             self._class(value, slot, at)
 

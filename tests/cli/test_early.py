@@ -41,6 +41,7 @@ TAKEN = [
     [SFT, "--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"],
     [GRPO, "--model.inference.sampling.temperature=0.5", "--model.engines.judge=CheckpointEngine"],
     [GRPO, "--model.engines.judge.path=a/b", "--config", '{"model": {"teacher": null}}'],
+    [GRPO, "--config", '{"model": {"init_args": {"tokens_per_batch": 5}}}'],
     [GRPO, "--model.help=GRPOModule", "--print_config", "--seed_everything", "3"],
     [GRPO, "--model.policy={scratch: {layers: 2}}", "--ckpt_path=last", "--torch_threads=1"],
     [GRPO, "--data.where={level: [4, 5]}", "--model.policy.path={solver: a, verifier: b}"],
