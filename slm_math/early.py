@@ -38,6 +38,7 @@ _SECTIONS = ("trainer", "model", "data")
 _PLACES = ("slm_math.agents", "slm_math.data", "slm_math.rewards", "slm_math.short_names")
 _ALL_PLACES = (*_PLACES, "slm_math.training", "callbacks", "lightning.pytorch.callbacks")
 _CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
+_TEXT = re.compile(r"^\s*\{|:\s|\n")
 _SKIPPED = ("dict_kwargs", "help")
 
 
@@ -93,7 +94,7 @@ def _settings(arguments: list[str], renamed: dict[str, str]) -> Iterator[Setting
 
 def _of_file(value: str, renamed: dict[str, str]) -> Iterator[Setting]:
     text, name = value, None
-    if not value.lstrip().startswith("{"):
+    if not _TEXT.search(value):  # a config may be its own text
         file = Path(value)
         if not file.is_file():
             raise ValueError(f"config file does not exist: {value}")

@@ -102,7 +102,9 @@ def check_request(request: Request, mask_size: int = 0) -> None:
 def prepare(chat: ChatFormat, request: Request, limit: int) -> Pending:
     """A request with its prompt. Raises ContextFull if the context (`limit` tokens) has no room."""
     fitted = fit_prompt(chat, request, limit)
-    return Pending(request, fitted.ids, fitted.digest, fitted.budget, fitted.extent.extra)
+    return Pending(
+        request, fitted.ids, fitted.digest, budget=fitted.budget, extra=fitted.extent.extra
+    )
 
 
 def sampling_fields(
