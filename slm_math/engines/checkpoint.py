@@ -31,7 +31,8 @@ class CheckpointEngine(LocalEngine):
             of an export of several roles.
         dtype: float32, bfloat16 or float16.
         device: for example cuda; by default cuda if it is available, otherwise cpu.
-        slots: how many requests are decoded at once, for each adapter.
+        slots: how many requests are decoded at once, for each adapter; None is as many as are
+            asked for, as far as the memory goes.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
         chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
     """
@@ -43,7 +44,7 @@ class CheckpointEngine(LocalEngine):
         path: str | dict[str, str],
         dtype: str = "float32",
         device: str | None = None,
-        slots: int = 64,
+        slots: int | None = 64,
         chat_template: str | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -51,11 +52,11 @@ class CheckpointEngine(LocalEngine):
         check_template(chat_template, chat_template_kwargs)
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-        if slots < 1:
+        if slots is not None and slots < 1:
             raise ValueError(f"slots must be at least 1, got {slots}")
         self.dtype = DTYPES[dtype]
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.slots = slots
+        self._slots = slots
         self.template, self.template_kwargs = chat_template, chat_template_kwargs
         self.adapters = Loras.of(self.path)
         self._names: list[str | None] = []  # of the adapters that the engines decode with
@@ -113,6 +114,13 @@ class CheckpointEngine(LocalEngine):
         sums = {name: sum(each[name] for each in counts) for name in super().usage()}
         return sums | {"slots": self.slots}
 
+    @property
+    def slots(self) -> int:
+        """How many requests it decodes at once, for each adapter; of those that follow what is
+        asked for, the most that it is decoding now.
+        """
+        return self._slots or max((engine.slots for engine in self._engines), default=1)
+
     def close(self) -> None:
         self._names, self._engines = [], []
 
@@ -134,6 +142,6 @@ class CheckpointEngine(LocalEngine):
             for name in self._names
         ]
         self._engines = [
-            TransformersEngine(model, chat, self.slots, each if len(contexts) > 1 else nullcontext)
+            TransformersEngine(model, chat, self._slots, each if len(contexts) > 1 else nullcontext)
             for each in contexts
         ]

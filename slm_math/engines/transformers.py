@@ -25,12 +25,13 @@ from slm_math.engines.prefill import Prompt, read
 from slm_math.engines.prompting import Fitted, fit_prompt
 from slm_math.engines.sampling import uniforms
 from slm_math.engines.vllm_setup import kv_bytes, memory
-from slm_math.policy.caches import DecodingCache, RowCache
+from slm_math.policy.caches import DecodingCache, RowCache, attends_only
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.forward import next_logits
 from slm_math.policy.loading import context_in
 from slm_math.types import Image, Reply
 
+SLOTS = 64
 SHARE = 8  # of the memory, for the keys and values of running requests, and for kept ones
 
 
@@ -160,6 +161,8 @@ class TransformersEngine(LocalEngine):
 
     def _room(self) -> int:
         """How many requests the memory has room for, if all become as long as one of them may."""
+        if not attends_only(self.model.config.get_text_config(decoder=True)):
+            return SLOTS  # how large a state is, is not known
         longest = max((row.most for row in self._rows), default=0)
         for _, request in self._waiting:
             # how long a prompt is, is known when it is encoded: it is taken to be no longer than
