@@ -56,7 +56,7 @@ class CheckpointEngine(LocalEngine):
             raise ValueError(f"slots must be at least 1, got {slots}")
         self.dtype = DTYPES[dtype]
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._slots = slots
+        self.slots = slots
         self.template, self.template_kwargs = chat_template, chat_template_kwargs
         self.adapters = Loras.of(self.path)
         self._names: list[str | None] = []  # of the adapters that the engines decode with
@@ -112,14 +112,8 @@ class CheckpointEngine(LocalEngine):
     def usage(self) -> dict[str, int]:
         counts = [engine.usage() for engine in self._engines]
         sums = {name: sum(each[name] for each in counts) for name in super().usage()}
-        return sums | {"slots": self.slots}
-
-    @property
-    def slots(self) -> int:
-        """How many requests it decodes at once, for each adapter; of those that follow what is
-        asked for, the most that it is decoding now.
-        """
-        return self._slots or max((engine.slots for engine in self._engines), default=1)
+        most = max((each["slots"] for each in counts), default=0)
+        return sums | {"slots": self.slots or most}
 
     def close(self) -> None:
         self._names, self._engines = [], []
@@ -142,6 +136,6 @@ class CheckpointEngine(LocalEngine):
             for name in self._names
         ]
         self._engines = [
-            TransformersEngine(model, chat, self._slots, each if len(contexts) > 1 else nullcontext)
+            TransformersEngine(model, chat, self.slots, each if len(contexts) > 1 else nullcontext)
             for each in contexts
         ]

@@ -70,12 +70,12 @@ class TransformersEngine(LocalEngine):
             raise ValueError(f"slots must be at least 1, got {slots}")
         self.model = model
         self.chat = chat
-        self.slots = slots or 1
+        self.slots = slots
         self.context = context
         self.heartbeat = heartbeat
         self.version = 0
         self.prefilled = 0
-        self._follows = slots is None  # how many are asked for
+        self._places = self._most = slots or 1  # for requests at once, now and in all
         self._tickets = 0
         self._waiting: deque[tuple[int, Request]] = deque()
         self._batch: Batch | None = None
@@ -105,6 +105,9 @@ class TransformersEngine(LocalEngine):
         self.kept.clear()
         if not self.busy:
             self._batch = self._cache = None
+
+    def usage(self) -> dict[str, int]:
+        return super().usage() | {"slots": self._most}
 
     @property
     def _rows(self) -> list[Decoding]:
@@ -141,16 +144,17 @@ class TransformersEngine(LocalEngine):
         requests that have finished already.
         """
         alive = [i for i, row in enumerate(self._rows) if not row.finish]
-        if self._follows:
-            running = self.slots if alive else 1
-            self.slots = max(running, min(len(alive) + len(self._waiting), self._room()))
-        free = self.slots - len(alive)
+        if self.slots is None:
+            asked = len(alive) + len(self._waiting)
+            self._places = max(self._places if alive else 1, min(asked, self._room()))
+            self._most = max(self._most, self._places)
+        free = self._places - len(alive)
         # a prefill costs about as much as a decoding step, so a few waiting requests are not
         # admitted until more wait or most slots are free
         admit = (
             self._waiting
             and free > 0
-            and (len(self._waiting) >= self.slots // 8 or free >= self.slots // 2)
+            and (len(self._waiting) >= self._places // 8 or free >= self._places // 2)
         )
         cheap = self._cache is not None and self._cache.keeps_cheaply
         if len(alive) < len(self._rows) and (
