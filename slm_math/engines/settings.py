@@ -76,8 +76,8 @@ class Inference:
         engine: `auto` uses the vLLM servers if some are named, vLLM in this process if it is
             installed and a GPU is available, and otherwise transformers; `vllm` and `transformers`
             force the choice.
-        slots: requests decoded at once; by default all that there are with transformers, as far as
-            an eighth of the memory holds their keys and values, and 256 with vLLM (64 beside
+        slots: requests decoded at once; by default all that there are with transformers, of those
+            beyond 64 as many as an eighth of the memory holds, and 256 with vLLM (64 beside
             training).
         sampling: the decoding settings of all roles; agents may override them per request.
         roles: role -> settings that override `sampling`, such as `verifier: {max_new_tokens: 128}`.

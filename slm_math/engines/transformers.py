@@ -164,7 +164,9 @@ class TransformersEngine(LocalEngine):
         return self._admit(free) if admit else []
 
     def _room(self) -> int:
-        """How many requests the memory has room for, if all become as long as one of them may."""
+        """How many requests the memory has room for, if all become as long as one of them may; at
+        least 64, since few do.
+        """
         if not attends_only(self.model.config.get_text_config(decoder=True)):
             return SLOTS  # how large a state is, is not known
         longest = max((row.most for row in self._rows), default=0)
@@ -174,7 +176,7 @@ class TransformersEngine(LocalEngine):
             longest = max(longest, 2 * request.sampling.max_new_tokens)
         longest = min(longest, context_in(self.model.config) or longest)
         number = kv_bytes(self.model.config, self.model.dtype.itemsize)
-        return max(memory_of(self.model.device) // SHARE // (number * longest), 1)
+        return max(memory_of(self.model.device) // SHARE // (number * longest), SLOTS)
 
     def _keep(self, alive: list[int]) -> None:
         batch, cache = self._batch, self._cache
@@ -280,8 +282,8 @@ class TransformersEngine(LocalEngine):
     def _sample(self, batch: Batch, logits: Tensor) -> list[tuple[int, Reply | EngineError]]:
         """The next token of each row; returns the requests that it ends."""
         tokens, chosen, packed = choose(batch, logits, self.chat.first_ids)
-        # the one read from the device in a step; ids are exact in 64 bits
-        numbers, logprobs = torch.stack([tokens.double(), chosen.double()]).tolist()
+        # the one read from the device in a step; ids below 2^24 are exact
+        numbers, logprobs = torch.stack([tokens.float(), chosen]).tolist()
         batch.advance(tokens)
         alive = [n for n, row in enumerate(batch.rows) if not row.finish]
         check_logprobs(

@@ -103,7 +103,7 @@ def next_logits(
     if any(images):
         return _first_logits(model, ids, lengths=lengths, cache=cache, images=images)
     if isinstance(cache, OwnCaches):
-        return _unpadded_logits(model, ids, lengths=lengths, cache=cache)
+        return _unpadded_logits(model, ids.cpu(), lengths=lengths.cpu(), cache=cache)
     before, base = cache.length, inner(model)
     inputs = _decoding_inputs(model.device, ids, lengths=lengths, before=before, lags=lags)
     if before and ids.shape[1] == 1 and steps_alone(base):

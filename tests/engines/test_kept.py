@@ -15,6 +15,7 @@ from transformers.models.llama import LlamaConfig
 from transformers.models.mamba import MambaConfig
 from transformers.models.qwen3 import Qwen3Config
 
+from slm_math.engines import transformers
 from slm_math.engines.base import Request
 from slm_math.engines.kept import BLOCK, KeptPrefixes
 from slm_math.engines.transformers import TransformersEngine
@@ -170,6 +171,16 @@ def test_the_step_is_that_of_transformers(
             with torch.no_grad():
                 for parameter in engine.model.parameters():
                     parameter.mul_(1.05)
+
+
+@pytest.mark.parametrize(("memory", "places"), [(1 << 40, 70), (1, 64)])
+def test_slots_follow_the_requests_and_the_memory(
+    chat: ChatFormat, monkeypatch: pytest.MonkeyPatch, memory: int, places: int
+) -> None:
+    engine = TransformersEngine(network("qwen2", chat), chat, slots=None)
+    monkeypatch.setattr(transformers, "memory_of", lambda device: memory)
+    ask(engine, [user(str(n)) for n in range(70)], 0)
+    assert engine.usage()["slots"] == places
 
 
 def states(positions: int) -> Any:
