@@ -26,6 +26,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows that contain this text: '1.2M ragged'")
     parser.add_argument("--out", type=Path, help="write all numbers as JSON")
     args = parser.parse_args()
+    if find_spec("trl") is None:  # the report names its version
+        sys.exit('TRL is not installed: pip install "slm-math[bench]"')
     torch.set_num_threads(1)
     rows = [
         measure(size, kind, args.repeats)
