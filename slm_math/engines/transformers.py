@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -40,6 +40,21 @@ def memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return memory()
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """The model as it is evaluated, for a while."""
+    trained = [module for module in model.modules() if module.training] if model.training else []
+    try:
+        for module in trained:
+            module.training = False
+        yield
+    finally:
+        for module in trained:
+            module.training = True
+        # weights that autocast cast without gradients must not be reused in training
+        torch.clear_autocast_cache()
 
 
 class TransformersEngine(LocalEngine):
@@ -121,20 +136,13 @@ class TransformersEngine(LocalEngine):
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
         if not self.busy:
             return []
-        training = self.model.training
-        self.model.eval()
-        try:
-            end = time.perf_counter() + timeout
-            with self.context():
-                finished = self._turnover()
-                while not finished and any(not row.finish for row in self._rows):
-                    finished = self._step()
-                    if time.perf_counter() >= end:
-                        break
-        finally:
-            self.model.train(training)
-            # weights that autocast cast without gradients must not be reused in training
-            torch.clear_autocast_cache()
+        end = time.perf_counter() + timeout
+        with _evaluating(self.model), self.context():
+            finished = self._turnover()
+            while not finished and any(not row.finish for row in self._rows):
+                finished = self._step()
+                if time.perf_counter() >= end:
+                    break
         return finished
 
     # admission and removal of rows
@@ -144,7 +152,7 @@ class TransformersEngine(LocalEngine):
         requests that have finished already.
         """
         alive = [i for i, row in enumerate(self._rows) if not row.finish]
-        if self.slots is None:
+        if self.slots is None and self._waiting:
             asked = len(alive) + len(self._waiting)
             self._places = max(self._places if alive else 1, min(asked, self._room()))
             self._most = max(self._most, self._places)
