@@ -50,7 +50,9 @@ SIZES = {
 class Endless(TransformersEngine):
     """The engine, without tokens that end a reply early."""
 
-    ends = frozenset()
+    @property
+    def ends(self) -> frozenset[int]:
+        return frozenset()
 
 
 class Lengths(StoppingCriteria):

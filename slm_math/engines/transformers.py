@@ -178,9 +178,7 @@ class TransformersEngine(LocalEngine):
         if not attends_only(self.model.config.get_text_config(decoder=True)):
             return SLOTS  # how large a state is, is not known
         longest = max((row.most for row in self._rows), default=0)
-        for _, request in self._waiting:
-            # how long a prompt is, is known when it is encoded: it is taken to be no longer than
-            # the reply may be
+        for _, request in self._waiting:  # a prompt is taken to be as long as its reply may be
             longest = max(longest, 2 * request.sampling.max_new_tokens)
         longest = min(longest, context_in(self.model.config) or longest)
         number = kv_bytes(self.model.config, self.model.dtype.itemsize)

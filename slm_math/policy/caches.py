@@ -194,7 +194,8 @@ class RowCache(Cache):
     @property
     def length(self) -> int:
         """The number of positions in the cache, padding included."""
-        return next((n for n in (each.get_seq_length() for each in self.layers) if n), 0)
+        layers = cast(list[_Layer], self.layers)
+        return next((n for n in (each.get_seq_length() for each in layers) if n), 0)
 
     def row(self, index: int, length: int) -> States:
         """A copy of the last `length` positions of a row."""

@@ -108,7 +108,7 @@ def next_logits(
     inputs = _decoding_inputs(model.device, ids, lengths=lengths, before=before, lags=lags)
     if before and ids.shape[1] == 1 and steps_alone(base):
         hidden = None if inputs.mask is None else inputs.mask == 0
-        return barred(model, step(base, inputs.ids, inputs.positions, hidden, cache))
+        return barred(model, step(base, inputs.ids, inputs.positions, hidden=hidden, cache=cache))
     options = {"attention_mask": inputs.mask, "position_ids": inputs.positions}
     return _last_logits(model, inputs.ids, cache, options)
 

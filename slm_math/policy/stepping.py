@@ -10,7 +10,7 @@ head.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ def step(
     if hidden is not None:
         bias = states.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None, None]
     for number, layer in enumerate(decoder.layers):
-        own, kept = layer.self_attn, cache.layers[number]
+        own, kept = layer.self_attn, cast(CacheLayerMixin, cache.layers[number])
         attended = _attended(own, layer.input_layernorm(states), rotary, bias=bias, kept=kept)
         states = states + own.o_proj(attended)
         states = states + layer.mlp(layer.post_attention_layernorm(states))
