@@ -21,11 +21,11 @@ from transformers.models.qwen3 import modeling_qwen3 as qwen3
 
 from slm_math.policy.caches import RowCache
 
-# (model, decoder, layer, attention): exactly these classes, whose forward pass is known
+# model -> (its decoder, layer, attention): exactly these classes, whose forward pass is known
 _KNOWN = {
-    (llama.LlamaForCausalLM, llama.LlamaModel, llama.LlamaDecoderLayer, llama.LlamaAttention),
-    (qwen2.Qwen2ForCausalLM, qwen2.Qwen2Model, qwen2.Qwen2DecoderLayer, qwen2.Qwen2Attention),
-    (qwen3.Qwen3ForCausalLM, qwen3.Qwen3Model, qwen3.Qwen3DecoderLayer, qwen3.Qwen3Attention),
+    llama.LlamaForCausalLM: (llama.LlamaModel, llama.LlamaDecoderLayer, llama.LlamaAttention),
+    qwen2.Qwen2ForCausalLM: (qwen2.Qwen2Model, qwen2.Qwen2DecoderLayer, qwen2.Qwen2Attention),
+    qwen3.Qwen3ForCausalLM: (qwen3.Qwen3Model, qwen3.Qwen3DecoderLayer, qwen3.Qwen3Attention),
 }
 _ATTENTIONS = ("sdpa", "eager")
 
@@ -34,17 +34,16 @@ def steps_alone(base: Any) -> bool:
     """Whether `step` computes what a transformers model does: one of the known architectures on a
     CPU, unchanged but for its linear layers, of which each layer attends to all tokens.
     """
-    if base.training or base.device.type != "cpu":
+    if type(base) not in _KNOWN or base.training or base.device.type != "cpu":
         return False
     if base.config._attn_implementation not in _ATTENTIONS:
         return False
     decoder = base.get_decoder()
-    parts = [(layer, layer.self_attn) for layer in getattr(decoder, "layers", ())]
-    return bool(parts) and all(
-        (type(base), type(decoder), type(layer), type(attention)) in _KNOWN
-        and getattr(attention, "sliding_window", None) is None
-        and not any(map(_hooked, (base, decoder, layer, attention)))
-        for layer, attention in parts
+    return not any(map(_hooked, (base, decoder))) and all(
+        (type(decoder), type(layer), type(layer.self_attn)) == _KNOWN[type(base)]
+        and getattr(layer.self_attn, "sliding_window", None) is None
+        and not any(map(_hooked, (layer, layer.self_attn)))
+        for layer in decoder.layers
     )
 
 
