@@ -137,7 +137,7 @@ def closed(alive: Sequence[int]) -> list[int]:
     return [n if n in stay else behind.pop() for n in range(len(alive))]
 
 
-def choose(
+def next_tokens(
     batch: Batch, logits: Tensor, first_ids: Callable[[str], set[int]]
 ) -> tuple[Tensor, Tensor, list[bytes]]:
     """The next tokens (B,), their log-probabilities (B,) in nats, and the packed support of each

@@ -79,11 +79,11 @@ class KeptPrefixes:
             self._drop(next(iter(self._entries.values())))
         return new
 
-    def _drop(self, kept: Kept) -> None:
-        del self._entries[kept.symbols]
-        self.bytes -= kept.bytes
-        for block in _blocks(kept.symbols):
-            if self._blocks.get(block) is kept:
+    def _drop(self, entry: Kept) -> None:
+        del self._entries[entry.symbols]
+        self.bytes -= entry.bytes
+        for block in _blocks(entry.symbols):
+            if self._blocks.get(block) is entry:
                 del self._blocks[block]
 
 

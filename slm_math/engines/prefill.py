@@ -6,7 +6,7 @@ Axes: B prompts, T tokens that are read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -33,7 +33,7 @@ class Prompt:
         symbols: the ids with its images.
         images: its images.
         extent: what they add to the ids.
-        kept: a sequence that begins like it; None if there is none.
+        prefix: a sequence that begins like it; None if there is none.
         shared: with so many symbols.
     """
 
@@ -41,7 +41,7 @@ class Prompt:
     symbols: Symbols
     images: tuple[Image, ...]
     extent: Extent
-    kept: Kept | None = None
+    prefix: Kept | None = None
     shared: int = 0
 
     @property
@@ -61,16 +61,16 @@ class Prompt:
             return len(self.ids)
         return next(n for n, each in enumerate(reversed(self.symbols)) if isinstance(each, Image))
 
-    def known(self, kept: KeptPrefixes) -> Prompt:
+    def known(self, prefixes: KeptPrefixes) -> Prompt:
         """With the longest beginning that is kept and has all its images."""
-        found, shared = kept.find(self.symbols)
+        found, shared = prefixes.find(self.symbols)
         return self.beginning_with(found, shared)
 
     def beginning_with(self, found: Kept | None, shared: int) -> Prompt:
         shared = min(shared, len(self.ids) - 1)
         if found is None or len(self.ids) - shared > self.most:
             return self
-        return Prompt(self.ids, self.symbols, self.images, self.extent, found, shared)
+        return replace(self, prefix=found, shared=shared)
 
 
 class Read(NamedTuple):
@@ -84,15 +84,15 @@ class Read(NamedTuple):
     passes: int
 
 
-def read(model: Any, prompts: Sequence[Prompt], kept: KeptPrefixes, forward: Forward) -> Read:
+def read(model: Any, prompts: Sequence[Prompt], prefixes: KeptPrefixes, forward: Forward) -> Read:
     """Reads distinct prompts. Their beginnings are taken from those kept, if the layers of the
     model remember keys and values only; what texts among them begin with in common is read once.
     """
     tokens = passes = 0
     if isinstance(new_cache(model), RowCache):
-        prompts = [prompt.known(kept) for prompt in prompts]
+        prompts = [prompt.known(prefixes) for prompt in prompts]
         if found := _begun(model, [p for p in prompts if not p.shared and not p.images], forward):
-            begun = kept.add(*found)
+            begun = prefixes.add(*found)
             tokens, passes = len(begun.symbols), 1
             prompts = [
                 p if p.shared or p.images else p.beginning_with(begun, len(begun.symbols))
@@ -187,7 +187,7 @@ def _rest(
     ids = [prompt.ids[-width:] for prompt in prompts]
     lengths = [len(prompt.ids) + prompt.extent.extra for prompt in prompts]
     before = [
-        (prompt.kept.states if prompt.kept else (), length - len(own))
+        (prompt.prefix.states if prompt.prefix else (), length - len(own))
         for prompt, length, own in zip(prompts, lengths, ids)
     ]
     cache = new_cache(model, before)

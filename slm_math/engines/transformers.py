@@ -19,7 +19,7 @@ from slm_math.engines.base import (
     check_logprobs,
     refuse_effort,
 )
-from slm_math.engines.decoding import Batch, Decoding, choose, closed
+from slm_math.engines.decoding import Batch, Decoding, closed, next_tokens
 from slm_math.engines.kept import KeptPrefixes, Symbols
 from slm_math.engines.prefill import Prompt, read
 from slm_math.engines.prompting import Fitted, fit_prompt
@@ -95,7 +95,7 @@ class TransformersEngine(LocalEngine):
         self._waiting: deque[tuple[int, Request]] = deque()
         self._batch: Batch | None = None
         self._cache: DecodingCache | None = None
-        self.kept = KeptPrefixes(memory_of(model.device) // SHARE)
+        self.prefixes = KeptPrefixes(memory_of(model.device) // SHARE)
         self._ended = frozenset[int]()
 
     # the interface of an engine
@@ -117,7 +117,7 @@ class TransformersEngine(LocalEngine):
         self.release()
 
     def release(self) -> None:
-        self.kept.clear()
+        self.prefixes.clear()
         if not self.busy:
             self._batch = self._cache = None
 
@@ -192,7 +192,7 @@ class TransformersEngine(LocalEngine):
             for index, row in enumerate(batch.rows):
                 if row.finish:
                     states = cache.row(index, row.length)
-                    self.kept.add((*row.symbols, *row.tokens[:-1]), states)
+                    self.prefixes.add((*row.symbols, *row.tokens[:-1]), states)
         if not alive:
             self._batch = self._cache = None
             return
@@ -250,7 +250,7 @@ class TransformersEngine(LocalEngine):
         distinct = {
             row.symbols: Prompt(row.prompt, row.symbols, row.images, row.extent) for row in rows
         }
-        done = read(self.model, list(distinct.values()), self.kept, self._forward)
+        done = read(self.model, list(distinct.values()), self.prefixes, self._forward)
         self.prefills += done.passes
         self.prefilled += done.tokens
         if len(distinct) == len(rows):
@@ -287,7 +287,7 @@ class TransformersEngine(LocalEngine):
 
     def _sample(self, batch: Batch, logits: Tensor) -> list[tuple[int, Reply | EngineError]]:
         """The next token of each row; returns the requests that it ends."""
-        tokens, chosen, packed = choose(batch, logits, self.chat.first_ids)
+        tokens, chosen, packed = next_tokens(batch, logits, self.chat.first_ids)
         # the one read from the device in a step; ids below 2^24 are exact
         numbers, logprobs = torch.stack([tokens.float(), chosen]).tolist()
         batch.advance(tokens)

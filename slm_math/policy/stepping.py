@@ -71,8 +71,8 @@ def step(
     if hidden is not None:
         bias = states.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None, None]
     for number, layer in enumerate(decoder.layers):
-        own, kept = layer.self_attn, cast(CacheLayerMixin, cache.layers[number])
-        attended = _attended(own, layer.input_layernorm(states), rotary, bias=bias, kept=kept)
+        own, memory = layer.self_attn, cast(CacheLayerMixin, cache.layers[number])
+        attended = _attended(own, layer.input_layernorm(states), rotary, bias=bias, memory=memory)
         states = states + own.o_proj(attended)
         states = states + layer.mlp(layer.post_attention_layernorm(states))
     return base.lm_head(decoder.norm(states))
@@ -83,7 +83,7 @@ def _attended(
     states: Tensor,
     rotary: tuple[Tensor, Tensor],
     bias: Tensor | None,
-    kept: CacheLayerMixin,
+    memory: CacheLayerMixin,
 ) -> Tensor:
     """What the heads of a layer see, side by side (B, G R D)."""
     shape = (len(states), 1, -1, own.head_dim)
@@ -93,7 +93,7 @@ def _attended(
     if hasattr(own, "q_norm"):
         query, key = own.q_norm(query), own.k_norm(key)
     query, key = llama.apply_rotary_pos_emb(query, key, *rotary, unsqueeze_dim=2)
-    keys, values = kept.update(key.transpose(1, 2), value.transpose(1, 2))
+    keys, values = memory.update(key.transpose(1, 2), value.transpose(1, 2))
     query = query.view(len(states), keys.shape[1], -1, own.head_dim) * own.scaling
     scores = torch.matmul(query, keys.transpose(2, 3))  # (B, G, R, L)
     if bias is not None:
