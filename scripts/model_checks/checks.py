@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from slm_math.policy.caches import RowCache, new_cache
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import check_model
-from slm_math.types import Reply, Sampling, user
+from slm_math.types import Reply, Sampling, assistant, user
 
 WITHIN = 1e-6  # nats
 
@@ -35,9 +36,20 @@ def requests(temperature: float) -> list[Request]:
 
 
 def decode(model: Any, chat: ChatFormat, temperature: float) -> list[Reply]:
-    """Replies of an engine that is given the last requests when the first have finished."""
+    """Replies of an engine that is given the last requests when the first have finished, and its
+    replies to the next turns.
+    """
     engine = TransformersEngine(model, chat, slots=4)
     asked = requests(temperature)
+    first = _answered(engine, asked)
+    turns = [
+        replace(request, chat=(*request.chat, *assistant(reply), *user("Why?")), key=(1, n))
+        for n, (request, reply) in enumerate(zip(asked, first))
+    ]
+    return first + _answered(engine, turns)
+
+
+def _answered(engine: TransformersEngine, asked: list[Request]) -> list[Reply]:
     tickets = [engine.submit(request) for request in asked[:5]]
     replies: dict[int, Any] = dict(engine.poll())
     tickets += [engine.submit(request) for request in asked[5:]]
@@ -69,7 +81,7 @@ def check(model: Any, chat: ChatFormat) -> dict[str, str]:
         )
         others += tuple(made[0, ids.shape[1] :].tolist()) != reply.token_ids
     if others:
-        wrong["greedy"] = f"{others} of 7 replies differ from generate"
+        wrong["greedy"] = f"{others} of 14 replies differ from generate"
     replies = decode(model, chat, 1.0)
     want = [plain_logprobs(model, reply) for reply in replies]
     gap = max(

@@ -198,18 +198,20 @@ class Engine:
 
 
 class LocalEngine(Engine):
-    """An engine that decodes in this process, up to `slots` requests at once, and counts."""
+    """An engine that decodes in this process, up to `slots` requests at once, and counts; None is
+    as many as are asked for, as far as the memory goes.
+    """
 
     returns_logprobs = True
     runs_in_poll = True
 
-    slots: int
+    slots: int | None
     # decoding steps, tokens sampled in these steps, prefills (see `usage`)
     steps = decoded = prefills = 0
 
     def usage(self) -> dict[str, int]:
         return {
-            "slots": self.slots,
+            "slots": self.slots or 0,
             "steps": self.steps,
             "tokens": self.decoded,
             "prefills": self.prefills,

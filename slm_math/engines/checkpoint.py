@@ -31,7 +31,8 @@ class CheckpointEngine(LocalEngine):
             of an export of several roles.
         dtype: float32, bfloat16 or float16.
         device: for example cuda; by default cuda if it is available, otherwise cpu.
-        slots: how many requests are decoded at once, for each adapter.
+        slots: how many requests are decoded at once, for each adapter; None is as many as are
+            asked for, as far as the memory goes.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
         chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
     """
@@ -43,7 +44,7 @@ class CheckpointEngine(LocalEngine):
         path: str | dict[str, str],
         dtype: str = "float32",
         device: str | None = None,
-        slots: int = 64,
+        slots: int | None = 64,
         chat_template: str | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -51,7 +52,7 @@ class CheckpointEngine(LocalEngine):
         check_template(chat_template, chat_template_kwargs)
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-        if slots < 1:
+        if slots is not None and slots < 1:
             raise ValueError(f"slots must be at least 1, got {slots}")
         self.dtype = DTYPES[dtype]
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -111,7 +112,8 @@ class CheckpointEngine(LocalEngine):
     def usage(self) -> dict[str, int]:
         counts = [engine.usage() for engine in self._engines]
         sums = {name: sum(each[name] for each in counts) for name in super().usage()}
-        return sums | {"slots": self.slots}
+        most = max((each["slots"] for each in counts), default=0)
+        return sums | {"slots": self.slots or most}
 
     def close(self) -> None:
         self._names, self._engines = [], []

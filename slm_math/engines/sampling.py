@@ -21,6 +21,32 @@ def uniforms(key: tuple[int | str, ...], n: int) -> np.ndarray:
     )
 
 
+def sample_freely(
+    logits: Tensor, temperature: Tensor | None, uniform: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`sample_tokens` where no row is greedy and none is truncated, in fewer passes.
+
+    Args:
+        logits: (B, V) float.
+        temperature: (B,) above 0; None if it is 1 everywhere.
+        uniform: (B,) uniform random numbers in [0, 1).
+
+    Returns:
+        Token ids (B,) and their log-probabilities (B,) in nats.
+    """
+    logits = logits.float()
+    probs = torch.softmax(logits if temperature is None else logits / temperature[:, None], dim=-1)
+    tokens = _inverse_cdf(probs, uniform)
+    return tokens, probs.gather(-1, tokens[:, None]).squeeze(-1).log()
+
+
+def choose_likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest token ids (B,) and their log-probabilities (B,) in nats."""
+    logits = logits.float()
+    best, tokens = logits.max(-1)
+    return tokens, best - logits.logsumexp(-1)
+
+
 def sample_tokens(
     logits: Tensor,
     temperature: Tensor,
@@ -47,25 +73,30 @@ def sample_tokens(
     """
     logits = logits.float()
     greedy = temperature == 0
-    logps = torch.log_softmax(logits / torch.where(greedy, 1.0, temperature)[:, None], dim=-1)
-    probs = logps.exp()
+    scaled = logits / torch.where(greedy, 1.0, temperature)[:, None]
+    # the probabilities are those of `sample_freely` to the last bit, and so are its tokens
+    logps, probs = torch.log_softmax(scaled, dim=-1), torch.softmax(scaled, dim=-1)
     limited = ~greedy & ((top_p < 1) | (top_k > 0) | (min_p > 0))
     support = None
     if limited.any():
         support = torch.ones_like(probs, dtype=torch.bool)
         support[limited] = _support(probs[limited], top_p[limited], top_k[limited], min_p[limited])
         probs = probs * support
+    tokens = _inverse_cdf(probs, uniform)
+    if greedy.any():
+        tokens = torch.where(greedy, logits.argmax(-1), tokens)
+    return tokens, logps, support
+
+
+def _inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
+    """Tokens (B,) drawn from probabilities (B, V), which may sum to less than 1."""
     cdf = probs.cumsum(-1)
     # right=True never selects a token of probability 0 as long as the target is below the total
     target = (uniform * cdf[:, -1]).clamp(
         max=torch.nextafter(cdf[:, -1], torch.zeros_like(cdf[:, -1]))
     )
-    tokens = (
-        torch.searchsorted(cdf, target[:, None], right=True)
-        .squeeze(-1)
-        .clamp(max=logits.shape[-1] - 1)
-    )
-    return torch.where(greedy, logits.argmax(-1), tokens), logps, support
+    tokens = torch.searchsorted(cdf, target[:, None], right=True).squeeze(-1)
+    return tokens.clamp(max=probs.shape[-1] - 1)
 
 
 def _support(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:

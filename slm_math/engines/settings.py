@@ -76,7 +76,9 @@ class Inference:
         engine: `auto` uses the vLLM servers if some are named, vLLM in this process if it is
             installed and a GPU is available, and otherwise transformers; `vllm` and `transformers`
             force the choice.
-        slots: requests decoded at once; by default 64 with transformers and 256 with vLLM.
+        slots: requests decoded at once; by default all that there are with transformers, of those
+            beyond 64 as many as an eighth of the memory holds, and 256 with vLLM (64 beside
+            training).
         sampling: the decoding settings of all roles; agents may override them per request.
         roles: role -> settings that override `sampling`, such as `verifier: {max_new_tokens: 128}`.
         vllm: settings of vLLM.
@@ -156,7 +158,6 @@ def choose_engine(
     return "vllm" if reason is None and gpu else "transformers"
 
 
-def slots_of(inference: Inference, kind: str, vllm_slots: int = 256) -> int:
-    """How many requests an engine of this kind (see `choose_engine`) decodes at once."""
-    default = 64 if kind == "transformers" else vllm_slots
+def vllm_slots(inference: Inference, default: int = 256) -> int:
+    """How many requests vLLM decodes at once."""
     return default if inference.slots is None else inference.slots

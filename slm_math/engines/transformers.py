@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -20,53 +19,56 @@ from slm_math.engines.base import (
     check_logprobs,
     refuse_effort,
 )
-from slm_math.engines.prompting import fit_prompt
-from slm_math.engines.sampling import record_support, sample_tokens, uniforms
-from slm_math.policy.caches import DecodingCache, new_cache
+from slm_math.engines.decoding import Batch, Decoding, closed, next_tokens
+from slm_math.engines.kept import KeptPrefixes, Symbols
+from slm_math.engines.prefill import Prompt, read
+from slm_math.engines.prompting import Fitted, fit_prompt
+from slm_math.engines.sampling import uniforms
+from slm_math.engines.vllm_setup import kv_bytes, memory
+from slm_math.policy.caches import DecodingCache, RowCache, attends_only
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.forward import next_logits
 from slm_math.policy.loading import context_in
-from slm_math.policy.sight import Extent
 from slm_math.types import Image, Reply
 
+SLOTS = 64
+SHARE = 8  # of the memory, for the keys and values of running requests, and for kept ones
 
-@dataclass
-class _Decoding:
-    """A request that is being decoded."""
 
-    ticket: int
-    request: Request
-    prompt: tuple[int, ...]
-    digest: str  # of the prompt's text and images
-    images: tuple[Image, ...]
-    extent: Extent  # of the images
-    uniform: Any
-    budget: int  # the most tokens that may be sampled
-    restricted: bool  # whether top-p, top-k or min-p restricts the support
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    support: list[bytes] = field(default_factory=list)
-    start: float = field(default_factory=time.perf_counter)
-    finish: str = ""
+def memory_of(device: torch.device) -> int:
+    """The memory of a device in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return memory()
 
-    @property
-    def length(self) -> int:
-        """The positions that prompt and reply take in the cache."""
-        return len(self.prompt) + self.extent.extra + len(self.tokens)
 
-    @property
-    def prompt_key(self) -> tuple[tuple[int, ...], tuple[Image, ...]]:
-        """The prompt's token ids and images; requests with equal keys share a prefill."""
-        return self.prompt, self.images
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """The model as it is evaluated, for a while."""
+    trained = [module for module in model.modules() if module.training] if model.training else []
+    try:
+        for module in trained:
+            module.training = False
+        yield
+    finally:
+        for module in trained:
+            module.training = True
+        # weights that autocast cast without gradients must not be reused in training
+        torch.clear_autocast_cache()
 
 
 class TransformersEngine(LocalEngine):
-    """Decodes up to `slots` requests at once.
+    """Decodes up to `slots` requests at once; None is as many as are asked for, as far as the
+    memory goes.
 
     A `poll` makes decoding steps, at least one, until a request has finished or its time is up.
-    Equal prompts are prefilled once. Finished rows leave the batch if a quarter of it is idle or if
-    other requests wait. Sampling depends on the request's key alone. `context` wraps every forward
-    pass (autocast, choice of the adapter); `heartbeat` is called after each.
+    Equal prompts are prefilled once. The keys and values of rows that finish are kept until the
+    weights change: a prompt that begins like an earlier prompt and its reply, such as the next turn
+    of a conversation, is prefilled from where they part. Sampling depends on the request's key
+    alone. `context` wraps every forward pass (autocast, choice of the adapter); `heartbeat` is
+    called after each.
+
+    `prefilled` counts the tokens of prompts that went through the network.
     """
 
     name = "the transformers engine"
@@ -75,11 +77,11 @@ class TransformersEngine(LocalEngine):
         self,
         model: Any,
         chat: ChatFormat,
-        slots: int = 64,
+        slots: int | None = 64,
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
-        if slots < 1:
+        if slots is not None and slots < 1:
             raise ValueError(f"slots must be at least 1, got {slots}")
         self.model = model
         self.chat = chat
@@ -87,10 +89,13 @@ class TransformersEngine(LocalEngine):
         self.context = context
         self.heartbeat = heartbeat
         self.version = 0
+        self.prefilled = 0
+        self._places = self._most = slots or 1  # for requests at once, now and in all
         self._tickets = 0
         self._waiting: deque[tuple[int, Request]] = deque()
-        self._rows: list[_Decoding] = []
+        self._batch: Batch | None = None
         self._cache: DecodingCache | None = None
+        self.prefixes = KeptPrefixes(memory_of(model.device) // SHARE)
         self._ended = frozenset[int]()
 
     # the interface of an engine
@@ -109,10 +114,19 @@ class TransformersEngine(LocalEngine):
 
     def update(self, version: int, weights: Weights | None = None) -> None:
         self.version = version  # this engine decodes with the trainer's own weights
+        self.release()
 
     def release(self) -> None:
+        self.prefixes.clear()
         if not self.busy:
-            self._rows, self._cache = [], None
+            self._batch = self._cache = None
+
+    def usage(self) -> dict[str, int]:
+        return super().usage() | {"slots": self._most}
+
+    @property
+    def _rows(self) -> list[Decoding]:
+        return [] if self._batch is None else self._batch.rows
 
     @property
     def busy(self) -> int:
@@ -122,20 +136,13 @@ class TransformersEngine(LocalEngine):
     def poll(self, timeout: float = 0.0) -> list[tuple[int, Reply | EngineError]]:
         if not self.busy:
             return []
-        training = self.model.training
-        self.model.eval()
-        try:
-            end = time.perf_counter() + timeout
-            with self.context():
-                finished = self._turnover()
-                while not finished and any(not row.finish for row in self._rows):
-                    finished = self._step()
-                    if time.perf_counter() >= end:
-                        break
-        finally:
-            self.model.train(training)
-            # weights that autocast cast without gradients must not be reused in training
-            torch.clear_autocast_cache()
+        end = time.perf_counter() + timeout
+        with _evaluating(self.model), self.context():
+            finished = self._turnover()
+            while not finished and any(not row.finish for row in self._rows):
+                finished = self._step()
+                if time.perf_counter() >= end:
+                    break
         return finished
 
     # admission and removal of rows
@@ -145,32 +152,60 @@ class TransformersEngine(LocalEngine):
         requests that have finished already.
         """
         alive = [i for i, row in enumerate(self._rows) if not row.finish]
-        free = self.slots - len(alive)
+        if self.slots is None and self._waiting:
+            asked = len(alive) + len(self._waiting)
+            self._places = max(self._places if alive else 1, min(asked, self._room()))
+            self._most = max(self._most, self._places)
+        free = self._places - len(alive)
         # a prefill costs about as much as a decoding step, so a few waiting requests are not
         # admitted until more wait or most slots are free
         admit = (
             self._waiting
-            and free
-            and (len(self._waiting) >= self.slots // 8 or free >= self.slots // 2)
+            and free > 0
+            and (len(self._waiting) >= self._places // 8 or free >= self._places // 2)
         )
-        if len(alive) < len(self._rows) and (admit or len(alive) <= 0.75 * len(self._rows)):
+        cheap = self._cache is not None and self._cache.keeps_cheaply
+        if len(alive) < len(self._rows) and (
+            admit or cheap or len(alive) <= 0.75 * len(self._rows)
+        ):
             self._keep(alive)
         return self._admit(free) if admit else []
 
+    def _room(self) -> int:
+        """How many requests the memory has room for, if all become as long as one of them may; at
+        least 64, since few do.
+        """
+        if not attends_only(self.model.config.get_text_config(decoder=True)):
+            return SLOTS  # how large a state is, is not known
+        longest = max((row.most for row in self._rows), default=0)
+        for _, request in self._waiting:  # a prompt is taken to be as long as its reply may be
+            longest = max(longest, 2 * request.sampling.max_new_tokens)
+        longest = min(longest, context_in(self.model.config) or longest)
+        number = kv_bytes(self.model.config, self.model.dtype.itemsize)
+        return max(memory_of(self.model.device) // SHARE // (number * longest), SLOTS)
+
     def _keep(self, alive: list[int]) -> None:
-        self._rows = [self._rows[i] for i in alive]
-        if not self._rows:
-            self._cache = None
-        elif self._cache is not None:
-            longest = max(row.length - 1 for row in self._rows)
-            self._cache.keep(torch.tensor(alive, device=self.model.device), longest)
+        batch, cache = self._batch, self._cache
+        assert batch is not None
+        assert cache is not None
+        if isinstance(cache, RowCache):
+            for index, row in enumerate(batch.rows):
+                if row.finish:
+                    states = cache.row(index, row.length)
+                    self.prefixes.add((*row.symbols, *row.tokens[:-1]), states)
+        if not alive:
+            self._batch = self._cache = None
+            return
+        order = closed(alive)
+        batch.keep(order)
+        longest = max(row.length for row in batch.rows)
+        cache.keep(torch.tensor(order, device=self.model.device), longest)
 
     def _admit(self, free: int) -> list[tuple[int, Reply | EngineError]]:
         rejected: list[tuple[int, Reply | EngineError]] = []
-        rows: list[_Decoding] = []
+        rows: list[Decoding] = []
         while self._waiting and len(rows) < free:
             ticket, request = self._waiting.popleft()
-            sampling = request.sampling
             limit = context_in(self.model.config) or 1 << 30
             try:
                 fitted = fit_prompt(self.chat, request, limit)
@@ -178,7 +213,7 @@ class TransformersEngine(LocalEngine):
                 rejected.append((ticket, error))
                 continue
             rows.append(
-                _Decoding(
+                Decoding(
                     ticket=ticket,
                     request=request,
                     prompt=fitted.ids,
@@ -187,55 +222,55 @@ class TransformersEngine(LocalEngine):
                     extent=fitted.extent,
                     uniform=uniforms(request.key, fitted.budget),
                     budget=fitted.budget,
-                    restricted=sampling.restricts_support and sampling.temperature > 0,
+                    symbols=self._symbols(fitted),
                 )
             )
         if not rows:
             return rejected
         logits, cache = self._prefill(rows)
-        if self._cache is None:
-            self._cache = cache
+        batch = Batch(rows, self.model.device)
+        finished = self._sample(batch, logits)
+        if self._batch is None or self._cache is None:
+            self._batch, self._cache = batch, cache
         else:
+            self._batch.join(batch)
             self._cache.join(cache)
-        self._rows += rows
-        return rejected + self._sample(rows, logits)
+        return rejected + finished
 
-    def _prefill(self, rows: list[_Decoding]) -> tuple[Tensor, DecodingCache]:
-        """Runs each distinct prompt (ids and images) once. Returns the last logits (B, V) and the
+    def _symbols(self, prompt: Fitted) -> Symbols:
+        if not prompt.images or self.chat.sight is None:
+            return prompt.ids
+        images, placeholder = list(reversed(prompt.images)), self.chat.sight.placeholder_id
+        return tuple(images.pop() if images and id == placeholder else id for id in prompt.ids)
+
+    def _prefill(self, rows: list[Decoding]) -> tuple[Tensor, DecodingCache]:
+        """Reads each distinct prompt (ids and images) once. Returns the last logits (B, V) and the
         cache, both expanded to all rows.
         """
-        distinct = list(dict.fromkeys(row.prompt_key for row in rows))
-        prompts = [prompt for prompt, _ in distinct]
-        length = max(map(len, prompts))
-        ids = torch.zeros(len(prompts), length, dtype=torch.long)
-        for n, prompt in enumerate(prompts):
-            ids[n, length - len(prompt) :] = torch.tensor(prompt)
-        lengths = torch.tensor(list(map(len, prompts)))
-        cache = new_cache(self.model)
-        logits = self._forward(ids, lengths, cache, tuple(images for _, images in distinct))
-        self.prefills += 1
-        place = {prompt_key: n for n, prompt_key in enumerate(distinct)}
-        index = torch.tensor([place[row.prompt_key] for row in rows], device=self.model.device)
-        if len(distinct) < len(rows):
-            cache.keep(index)
-        return logits[index], cache
+        distinct = {
+            row.symbols: Prompt(row.prompt, row.symbols, row.images, row.extent) for row in rows
+        }
+        done = read(self.model, list(distinct.values()), self.prefixes, self._forward)
+        self.prefills += done.passes
+        self.prefilled += done.tokens
+        if len(distinct) == len(rows):
+            return done.logits, done.cache
+        place = {symbols: n for n, symbols in enumerate(distinct)}
+        index = torch.tensor([place[row.symbols] for row in rows], device=self.model.device)
+        done.cache.keep(index)
+        return done.logits[index], done.cache
 
     # one token for every row
 
     def _step(self) -> list[tuple[int, Reply | EngineError]]:
+        batch = self._batch
+        assert batch is not None
         assert self._cache is not None
-        ids = torch.tensor([[row.tokens[-1]] for row in self._rows])
-        lengths = torch.tensor([row.length for row in self._rows])
-        lags = None
-        if self.chat.sight is not None:
-            lags = torch.tensor([row.extent.lag for row in self._rows])
-        logits = self._forward(ids, lengths, self._cache, lags=lags)
-        alive = [i for i, row in enumerate(self._rows) if not row.finish]
-        if len(alive) < len(self._rows):
-            logits = logits[alive]
+        lags = None if self.chat.sight is None else batch.lags
+        logits = self._forward(batch.ids, batch.lengths, self._cache, lags=lags)
         self.steps += 1
-        self.decoded += len(alive)
-        return self._sample([self._rows[i] for i in alive], logits)
+        self.decoded += sum(not row.finish for row in batch.rows)
+        return self._sample(batch, logits)
 
     def _forward(
         self,
@@ -250,44 +285,30 @@ class TransformersEngine(LocalEngine):
         self.heartbeat()
         return logits
 
-    def _sample(
-        self, rows: list[_Decoding], logits: Tensor
-    ) -> list[tuple[int, Reply | EngineError]]:
-        plans = [row.request.sampling for row in rows]
-        # whether a row's support is restricted, and has to be recorded
-        restricted = [row.restricted for row in rows]
-        for i, row in enumerate(rows):
-            if not row.tokens and plans[i].not_first:
-                banned = [n for text in plans[i].not_first for n in self.chat.first_ids(text)]
-                logits[i, banned] = -torch.inf
-                restricted[i] = True
-            restricted[i] &= row.request.support
-        numbers = torch.tensor(
-            [
-                [p.temperature, p.top_p, p.top_k, p.min_p, row.uniform[len(row.tokens)]]
-                for p, row in zip(plans, rows)
-            ],
-            device=logits.device,
+    def _sample(self, batch: Batch, logits: Tensor) -> list[tuple[int, Reply | EngineError]]:
+        """The next token of each row; returns the requests that it ends."""
+        tokens, chosen, packed = next_tokens(batch, logits, self.chat.first_ids)
+        # the one read from the device in a step; ids below 2^24 are exact
+        numbers, logprobs = torch.stack([tokens.float(), chosen]).tolist()
+        batch.advance(tokens)
+        alive = [n for n, row in enumerate(batch.rows) if not row.finish]
+        check_logprobs(
+            [logprobs[n] for n in alive],
+            self.model_name,
+            str(self.model.dtype).removeprefix("torch."),
         )
-        tokens, logps, support = sample_tokens(logits, *numbers.unbind(1))
-        packed = [b""] * len(rows)
-        if any(restricted):
-            recorded = torch.tensor(restricted, device=logits.device)
-            logps, packed = record_support(logps, support, recorded)
-        chosen = logps.gather(-1, tokens[:, None]).squeeze(-1)
-        logprobs = chosen.tolist()
-        check_logprobs(logprobs, self.model_name, str(self.model.dtype).removeprefix("torch."))
         finished: list[tuple[int, Reply | EngineError]] = []
-        for row, token, logp, support_ids in zip(rows, tokens.tolist(), logprobs, packed):
+        for n in alive:
+            row, token = batch.rows[n], int(numbers[n])
             row.tokens.append(token)
-            row.logprobs.append(logp)
-            row.support.append(support_ids)
+            row.logprobs.append(logprobs[n])
+            row.support.append(packed[n] if packed else b"")
             row.finish = self._finish_reason(row, token)
             if row.finish:
                 finished.append((row.ticket, self._reply(row)))
         return finished
 
-    def _finish_reason(self, row: _Decoding, token: int) -> str:
+    def _finish_reason(self, row: Decoding, token: int) -> str:
         """ "stop" or "length" if the reply ends with this token, otherwise ""."""
         if token in self.ends:
             return "stop"
@@ -313,7 +334,7 @@ class TransformersEngine(LocalEngine):
             )
         return self._ended
 
-    def _reply(self, row: _Decoding) -> Reply:
+    def _reply(self, row: Decoding) -> Reply:
         sampling = row.request.sampling
         return Reply(
             text=self.chat.reply_text(row.prompt, row.tokens, row.request.resume),

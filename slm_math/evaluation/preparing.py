@@ -9,7 +9,7 @@ from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.selection import select_problems
 from slm_math.data.tags import read_tags
 from slm_math.engines.base import Engine
-from slm_math.engines.settings import Inference, choose_engine, slots_of
+from slm_math.engines.settings import Inference, choose_engine, vllm_slots
 from slm_math.ranges import check_whole
 from slm_math.types import Task
 
@@ -159,7 +159,7 @@ def _local_engine(
     kind = choose_engine(inference.wanted_engine, inference.vllm)
     names = {"vllm": "vLLM, in this process", "servers": "vLLM servers"}
     print(f"engine: {names.get(kind, kind)}")
-    slots = slots_of(inference, kind)
+    slots = vllm_slots(inference)
     rendering: dict[str, Any] = {"chat_template": template[0], "chat_template_kwargs": template[1]}
     if kind == "servers":
         return VLLMServers(
@@ -177,4 +177,4 @@ def _local_engine(
         )
     if dtype == "auto":
         dtype = "bfloat16" if torch.cuda.is_available() else "float32"
-    return CheckpointEngine(model, dtype=dtype, slots=slots, **rendering)
+    return CheckpointEngine(model, dtype=dtype, slots=inference.slots, **rendering)

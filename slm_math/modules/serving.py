@@ -14,7 +14,7 @@ import torch
 
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import Engine, Request, Weights
-from slm_math.engines.settings import Inference, choose_engine, slots_of
+from slm_math.engines.settings import Inference, choose_engine, vllm_slots
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.engines.vllm import VLLMEngine
 from slm_math.engines.vllm_requests import WITHOUT_SUPPORT
@@ -90,7 +90,7 @@ class Serving:
 
     @property
     def slots(self) -> int:
-        return slots_of(self.inference, self.kind, vllm_slots=64)
+        return vllm_slots(self.inference, default=64)
 
     def describe(self, trainer: L.Trainer) -> dict[str, Any]:
         """For the run's manifest, before it begins."""
@@ -173,7 +173,7 @@ class Serving:
         return TransformersEngine(
             module.loaded.model,
             module.chat,
-            self.slots,
+            self.inference.slots,
             context=partial(module.forward_context, role),
             heartbeat=module.heartbeat,
         )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from slm_math.policy.batches import Reading
-from slm_math.policy.caches import attends_only, new_cache
+from slm_math.policy.caches import RowCache, attends_only, new_cache
 from slm_math.policy.forward import (
     Inputs,
     barred,
@@ -197,13 +197,19 @@ def _as_trained(model: Any, rows: list[Tensor]) -> list[Tensor]:
 
 
 def _as_decoded(model: Any, rows: list[Tensor]) -> list[Tensor]:
-    """The logits of the last two tokens of each sequence, from prompts that are read at two times
-    and rows of which the last is dropped and comes back.
+    """The logits of the last two tokens of each sequence, from prompts that are read at two times,
+    the last of them in two parts, and rows that change places and come later.
     """
     prompts = [row[:-1] for row in rows]
     cache, later = new_cache(model), new_cache(model)
     first = _read(model, prompts[:2], cache)
-    last = _read(model, prompts[2:], later)
+    half = len(prompts[2]) // 2
+    _read(model, [prompts[2][:half]], later)
+    if isinstance(later, RowCache):
+        later = new_cache(model, [(later.row(0, half), half)])
+    else:  # a state is that of a whole prompt
+        half, later = 0, new_cache(model)
+    last = _read(model, [prompts[2]], later, known=half)
     cache.keep(torch.tensor([1, 0], device=model.device))
     cache.join(later)
     order = [1, 0, 2]
@@ -214,12 +220,13 @@ def _as_decoded(model: Any, rows: list[Tensor]) -> list[Tensor]:
     return [torch.stack([before[n], then[order.index(n)]]) for n in range(len(rows))]
 
 
-def _read(model: Any, prompts: list[Tensor], cache: Any) -> Tensor:
+def _read(model: Any, prompts: list[Tensor], cache: Any, known: int = 0) -> Tensor:
+    """The logits after prompts, of which the cache has the first so many tokens."""
     lengths = torch.tensor(list(map(len, prompts)))
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
     for row, prompt in zip(ids, prompts):
         row[len(row) - len(prompt) :] = prompt
-    return next_logits(model, ids, lengths=lengths, cache=cache)
+    return next_logits(model, ids[:, known:], lengths=lengths, cache=cache)
 
 
 def _as_seen(model: Any, sight: Sight, ordinary: list[Tensor]) -> tuple[list[Tensor], ...]:

@@ -18,13 +18,16 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 ATTENTION = {DynamicLayer, DynamicSlidingWindowLayer, getattr(cache_utils, "DummyLayer", None)}
 
 
-def new_cache(model: Any) -> DecodingCache:
-    """An empty cache for a model: a RowCache if all its layers attend, otherwise OwnCaches."""
+def new_cache(model: Any, rows: Sequence[tuple[States, int]] = ()) -> DecodingCache:
+    """A cache for a model: a RowCache if all its layers attend, otherwise OwnCaches. Empty, or a
+    RowCache that begins with the first so many positions of other sequences.
+    """
     config = model.config.get_text_config(decoder=True)
     layers = own_layers(config)
-    if attends_only(config):
-        return RowCache(max(len(layers), config.num_hidden_layers))
-    return OwnCaches(config)
+    if not attends_only(config):
+        return OwnCaches(config)
+    number = max(len(layers), config.num_hidden_layers)
+    return RowCache.of(number, rows) if rows else RowCache(number)
 
 
 def own_layers(config: Any) -> Sequence[Any]:
@@ -43,33 +46,27 @@ def attends_only(config: Any) -> bool:
 class _Layer(DynamicLayer):
     """Keys and values (B, H, L, D) of one layer.
 
-    They are views of buffers that grow by half, so that a decoding step copies one position only.
+    They are views of buffers with room for more rows and positions, in which rows come, move and
+    leave: a decoding step copies one position of each row, and a row that ends at most one other.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._buffers: tuple[Tensor, Tensor] | None = None
-        self._length = 0
+        self._buffers: tuple[Tensor, ...] = ()
+        self._rows = self._start = self._end = 0
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        if self._buffers is None:
-            self.lazy_initialization(key_states, value_states)
+        if not self._buffers:
             self.load(key_states, value_states)
             return key_states, value_states
-        end = self._length + key_states.shape[-2]
-        if end > self._buffers[0].shape[-2]:
-            capacity = end + max(32, end // 2)
-            self._buffers = (
-                self._grown(self._buffers[0], capacity),
-                self._grown(self._buffers[1], capacity),
-            )
+        new = key_states.shape[-2]
+        self._make_room(self._rows, positions=self._end - self._start, more=new)
         for buffer, states in zip(self._buffers, (key_states, value_states)):
-            buffer[:, :, self._length : end] = states
-        self._length = end
-        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
-        return self.states
+            buffer[: self._rows, :, self._end : self._end + new] = states
+        self._end += new
+        return self._view()
 
     @property
     def states(self) -> tuple[Tensor, Tensor]:
@@ -78,19 +75,81 @@ class _Layer(DynamicLayer):
         assert self.values is not None
         return self.keys, self.values
 
-    def _grown(self, buffer: Tensor, capacity: int) -> Tensor:
-        batch, heads, _, width = buffer.shape
-        grown = buffer.new_zeros(batch, heads, capacity, width)
-        grown[:, :, : self._length] = buffer[:, :, : self._length]
-        return grown
-
     def load(self, keys: Tensor, values: Tensor) -> None:
         """Replaces keys and values."""
-        self._buffers, self._length = (keys, values), keys.shape[-2]
-        self.keys, self.values = keys, values
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+        self._buffers = keys, values
+        self._rows, self._start, self._end = keys.shape[0], 0, keys.shape[-2]
+        self._view()
+
+    def keep(self, rows: Tensor, longest: int) -> None:
+        """Keeps `rows` (indices, repeats allowed) and the last `longest` positions."""
+        self._start = self._end - longest
+        if (moves := _moves(rows.tolist())) is None:
+            keys, values = (states[rows, :, -longest:].contiguous() for states in self.states)
+            self.load(keys, values)
+            return
+        for buffer in self._buffers:
+            for place, row in moves:
+                buffer[place, :, self._start : self._end] = buffer[row, :, self._start : self._end]
+        self._rows = len(rows)
+        self._view()
+
+    def join(self, keys: Tensor, values: Tensor) -> None:
+        """Appends rows, whose last position comes to stand where that of the others is."""
+        new, length = keys.shape[0], keys.shape[-2]
+        self._make_room(self._rows + new, positions=length, more=0)
+        begin = self._end - length
+        for buffer, states in zip(self._buffers, (keys, values)):
+            # what is left of a row's positions is masked, whatever it is, unless it is no number
+            buffer[self._rows : self._rows + new, :, begin : self._end] = states
+        self._rows, self._start = self._rows + new, min(self._start, begin)
+        self._view()
+
+    def _make_room(self, rows: int, positions: int, more: int) -> None:
+        """Makes the buffers hold `rows` rows, `positions` positions up to the last one of now, and
+        `more` after it.
+        """
+        capacity, width = self._buffers[0].shape[0], self._buffers[0].shape[-2]
+        if rows <= capacity and positions <= self._end and self._end + more <= width:
+            return
+        if rows <= capacity < 2 * rows:
+            rows = capacity  # others will join
+        length = self._end - self._start
+        end = max(length, positions)
+        width = end + more + max(32, end // 2)
+        grown = []
+        for buffer in self._buffers:
+            _, heads, _, size = buffer.shape
+            new = buffer.new_zeros(rows, heads, width, size)
+            new[: self._rows, :, end - length : end] = buffer[
+                : self._rows, :, self._start : self._end
+            ]
+            grown.append(new)
+        self._buffers = tuple(grown)
+        self._start, self._end = end - length, end
+
+    def _view(self) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = (
+            buffer[: self._rows, :, self._start : self._end] for buffer in self._buffers
+        )
+        return self.states
 
     def get_seq_length(self) -> int:
-        return self._length
+        return self._end - self._start
+
+
+def _moves(rows: Sequence[int]) -> list[tuple[int, int]] | None:
+    """(to, from) of the rows that come from behind the places that stay; None if some come from
+    among these.
+    """
+    moves = [(place, row) for place, row in enumerate(rows) if place != row]
+    return moves if all(row >= len(rows) for _, row in moves) else None
+
+
+# keys and values (H, L, D) of one sequence, by layer; None for a layer that has none
+States: TypeAlias = tuple[tuple[Tensor, Tensor] | None, ...]
 
 
 class RowCache(Cache):
@@ -98,8 +157,34 @@ class RowCache(Cache):
     (`join`). Rows are padded on the left.
     """
 
+    keeps_cheaply = True  # rows that leave cost little
+
     def __init__(self, layers: int) -> None:
         super().__init__(layers=[_Layer() for _ in range(layers)])
+
+    @classmethod
+    def of(cls, layers: int, rows: Sequence[tuple[States, int]]) -> RowCache:
+        """A cache that begins with the first so many positions of other sequences."""
+        cache = cls(layers)
+        longest = max(length for _, length in rows)
+        if not longest:
+            return cache
+        for n, layer in enumerate(cast(list[_Layer], cache.layers)):
+            known = [
+                (row, states[n], length) for row, (states, length) in enumerate(rows) if length
+            ]
+            if known[0][1] is None:
+                continue
+            filled = []
+            for kind, like in enumerate(known[0][1]):
+                heads, _, width = like.shape
+                made = like.new_zeros(len(rows), heads, longest, width)
+                for row, pair, length in known:
+                    assert pair is not None
+                    made[row, :, longest - length :] = pair[kind][:, :length]
+                filled.append(made)
+            layer.load(*filled)
+        return cache
 
     @property
     def _filled(self) -> list[_Layer]:
@@ -109,30 +194,31 @@ class RowCache(Cache):
     @property
     def length(self) -> int:
         """The number of positions in the cache, padding included."""
-        filled = self._filled
-        return filled[0].get_seq_length() if filled else 0
+        layers = cast(list[_Layer], self.layers)
+        return next((n for n in (each.get_seq_length() for each in layers) if n), 0)
+
+    def row(self, index: int, length: int) -> States:
+        """A copy of the last `length` positions of a row."""
+        found: list[tuple[Tensor, Tensor] | None] = []
+        for layer in cast(list[_Layer], self.layers):
+            if not layer.get_seq_length():
+                found.append(None)
+                continue
+            keys, values = (states[index, :, -length:].clone() for states in layer.states)
+            found.append((keys, values))
+        return tuple(found)
 
     def keep(self, rows: Tensor, longest: int | None = None) -> None:
         """Keeps `rows` (indices, repeats allowed) and the last `longest` positions."""
-        start = 0 if longest is None else self.length - longest
+        longest = self.length if longest is None else longest
         for layer in self._filled:
-            keys, values = layer.states
-            layer.load(keys[rows, :, start:].contiguous(), values[rows, :, start:].contiguous())
+            layer.keep(rows, longest)
 
     def join(self, other: DecodingCache) -> None:
         """Appends the rows of `other`; the shorter cache is padded on the left."""
         assert isinstance(other, RowCache)
-        length = max(self.length, other.length)
         for mine, theirs in zip(self._filled, other._filled, strict=True):
-            keys, values = (
-                torch.cat([_pad_left(old, length), _pad_left(new, length)])
-                for old, new in zip(mine.states, theirs.states)
-            )
-            mine.load(keys, values)
-
-
-def _pad_left(states: Tensor, length: int) -> Tensor:
-    return torch.nn.functional.pad(states, (0, 0, length - states.shape[-2], 0))
+            mine.join(*theirs.states)
 
 
 class OwnCaches:
@@ -141,6 +227,8 @@ class OwnCaches:
 
     The rows of a group stay of one length, since a decoding step adds a token to every row.
     """
+
+    keeps_cheaply = False
 
     def __init__(self, config: Any) -> None:
         self._config = config

@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from slm_math.policy.caches import DecodingCache, OwnCaches
 from slm_math.policy.packing import UNUSED, Packed
 from slm_math.policy.sight import NEVER, Sight, sight_of
+from slm_math.policy.stepping import step, steps_alone
 from slm_math.types import Image
 
 TEXT_ONLY = "these sequences have images, but the model takes text only"
@@ -138,8 +139,12 @@ def next_logits(
     if any(images):
         return _first_logits(model, ids, lengths=lengths, cache=cache, images=images)
     if isinstance(cache, OwnCaches):
-        return _unpadded_logits(model, ids, lengths=lengths, cache=cache)
-    inputs = _decoding_inputs(model.device, ids, lengths=lengths, before=cache.length, lags=lags)
+        return _unpadded_logits(model, ids.cpu(), lengths=lengths.cpu(), cache=cache)
+    before, base = cache.length, inner(model)
+    inputs = _decoding_inputs(model.device, ids, lengths=lengths, before=before, lags=lags)
+    if before and ids.shape[1] == 1 and steps_alone(base):
+        hidden = None if inputs.mask is None else inputs.mask == 0
+        return barred(model, step(base, inputs.ids, inputs.positions, hidden=hidden, cache=cache))
     options = {"attention_mask": inputs.mask, "position_ids": inputs.positions}
     return _last_logits(model, inputs.ids, cache, options)
 
@@ -219,7 +224,7 @@ def _decoding_inputs(
     """
     width = before + ids.shape[1]
     # (B, L): position in its sequence, negative at padding
-    place = torch.arange(width) - (width - lengths[:, None])
+    place = torch.arange(width, device=lengths.device) - (width - lengths[:, None])
     positions = place[:, -ids.shape[1] :].clamp(min=0)
     if lags is not None:
         positions = positions + lags[:, None]

@@ -233,7 +233,10 @@ def _window(engines: Iterable[Engine], budget: Budget) -> int:
 
     if budget == Budget():
         return Draws.window
-    places = (getattr(e, "concurrency", getattr(e, "slots", Draws.window)) for e in engines)
+    places = (
+        getattr(each, "concurrency", getattr(each, "slots", None)) or Draws.window
+        for each in engines
+    )
     return min(sum(places), Draws.window)
 
 
