@@ -22,6 +22,7 @@ from slm_math.engines.base import (
 )
 from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import record_support, sample_tokens, uniforms
+from slm_math.images import image_hash
 from slm_math.policy.caches import DecodingCache, new_cache
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.forward import next_logits
@@ -55,9 +56,11 @@ class _Decoding:
         return len(self.prompt) + self.extent.extra + len(self.tokens)
 
     @property
-    def prompt_key(self) -> tuple[tuple[int, ...], tuple[Image, ...]]:
-        """The prompt's token ids and images; requests with equal keys share a prefill."""
-        return self.prompt, self.images
+    def prompt_key(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """The prompt's token ids and the content of its images; requests with equal keys share a
+        prefill.
+        """
+        return self.prompt, tuple(image_hash(image.source) for image in self.images)
 
 
 class TransformersEngine(LocalEngine):
@@ -204,7 +207,8 @@ class TransformersEngine(LocalEngine):
         """Runs each distinct prompt (ids and images) once. Returns the last logits (B, V) and the
         cache, both expanded to all rows.
         """
-        distinct = list(dict.fromkeys(row.prompt_key for row in rows))
+        keys = [row.prompt_key for row in rows]
+        distinct = dict(zip(keys, rows))
         prompts = [prompt for prompt, _ in distinct]
         length = max(map(len, prompts))
         ids = torch.zeros(len(prompts), length, dtype=torch.long)
@@ -212,10 +216,11 @@ class TransformersEngine(LocalEngine):
             ids[n, length - len(prompt) :] = torch.tensor(prompt)
         lengths = torch.tensor(list(map(len, prompts)))
         cache = new_cache(self.model)
-        logits = self._forward(ids, lengths, cache, tuple(images for _, images in distinct))
+        images = tuple(row.images for row in distinct.values())
+        logits = self._forward(ids, lengths, cache, images)
         self.prefills += 1
         place = {prompt_key: n for n, prompt_key in enumerate(distinct)}
-        index = torch.tensor([place[row.prompt_key] for row in rows], device=self.model.device)
+        index = torch.tensor([place[key] for key in keys], device=self.model.device)
         if len(distinct) < len(rows):
             cache.keep(index)
         return logits[index], cache
