@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -234,7 +234,8 @@ def test_images_are_shown_in_any_order(tmp_path: Path) -> None:
 class Tiring(Agent):
     """An agent that leaves an image out when it meets a problem for the third time."""
 
-    met = Counter[str]()
+    def __init__(self) -> None:
+        self.met = Counter[str]()
 
     def solve(self, problem: Problem) -> Workflow[str | None]:
         self.met[problem.id] += 1
