@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,8 +69,14 @@ def test_frozen_tower_is_encoded_once_for_rollouts_reference_and_passes(tmp_path
     assert tower is module.loaded.model.model.visual
 
 
-def test_features_follow_a_trained_tower(tmp_path: Path) -> None:
-    """Remembered features are forgotten once the weights that made them change."""
+@pytest.mark.parametrize("fused", [False, True])
+def test_features_follow_a_trained_tower(
+    fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Remembered features are forgotten once the weights that made them change, by whatever kernel:
+    a fused one does not count their versions up.
+    """
+    monkeypatch.setattr(torch.optim, "AdamW", partial(torch.optim.AdamW, fused=fused))
     module = grpo(TRAINED, objective=Objective("adjusted", beta=0.1))
     run = trainer(tmp_path, max_epochs=3, limit_train_batches=1)
     run.fit(module, problems(tmp_path))
