@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from slm_math.policy.caches import States
-from slm_math.types import Image
 
 BLOCK = 16  # tokens; a shorter common beginning is computed again
 
-# token ids, with an image in the place of its placeholder
-Symbols: TypeAlias = tuple[int | Image, ...]
+# token ids, with the hash of an image in the place of its placeholder
+Symbols: TypeAlias = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from slm_math.engines.kept import BLOCK, Kept, KeptPrefixes, Symbols, common
+from slm_math.engines.prompting import Fitted
+from slm_math.images import image_hash
 from slm_math.policy.caches import DecodingCache, RowCache, new_cache
-from slm_math.policy.sight import Extent
+from slm_math.policy.sight import Extent, Sight
 from slm_math.types import Image
 
 WASTE = 0.2  # of the positions that are read together, at most, with padding
@@ -30,7 +32,7 @@ class Prompt:
 
     Args:
         ids: its token ids; an image is one placeholder.
-        symbols: the ids with its images.
+        symbols: the ids with the hashes of its images.
         images: its images.
         extent: what they add to the ids.
         prefix: a sequence that begins like it; None if there is none.
@@ -59,7 +61,7 @@ class Prompt:
         """The most tokens that can be read without reading an image."""
         if not self.images:
             return len(self.ids)
-        return next(n for n, each in enumerate(reversed(self.symbols)) if isinstance(each, Image))
+        return next(n for n, each in enumerate(reversed(self.symbols)) if isinstance(each, str))
 
     def known(self, prefixes: KeptPrefixes) -> Prompt:
         """With the longest beginning that is kept and has all its images."""
@@ -71,6 +73,16 @@ class Prompt:
         if found is None or len(self.ids) - shared > self.most:
             return self
         return replace(self, prefix=found, shared=shared)
+
+
+def symbols_of(prompt: Fitted, sight: Sight | None) -> Symbols:
+    """The ids of a prompt with the hashes of its images."""
+    if not prompt.images or sight is None:
+        return prompt.ids
+    shown = [image_hash(image.source) for image in reversed(prompt.images)]
+    return tuple(
+        shown.pop() if shown and each == sight.placeholder_id else each for each in prompt.ids
+    )
 
 
 class Read(NamedTuple):

@@ -20,9 +20,9 @@ from slm_math.engines.base import (
     refuse_effort,
 )
 from slm_math.engines.decoding import Batch, Decoding, closed, next_tokens
-from slm_math.engines.kept import KeptPrefixes, Symbols
-from slm_math.engines.prefill import Prompt, read
-from slm_math.engines.prompting import Fitted, fit_prompt
+from slm_math.engines.kept import KeptPrefixes
+from slm_math.engines.prefill import Prompt, read, symbols_of
+from slm_math.engines.prompting import fit_prompt
 from slm_math.engines.sampling import uniforms
 from slm_math.engines.vllm_setup import kv_bytes, memory
 from slm_math.policy.caches import DecodingCache, RowCache, attends_only
@@ -222,7 +222,7 @@ class TransformersEngine(LocalEngine):
                     extent=fitted.extent,
                     uniform=uniforms(request.key, fitted.budget),
                     budget=fitted.budget,
-                    symbols=self._symbols(fitted),
+                    symbols=symbols_of(fitted, self.chat.sight),
                 )
             )
         if not rows:
@@ -236,12 +236,6 @@ class TransformersEngine(LocalEngine):
             self._batch.join(batch)
             self._cache.join(cache)
         return rejected + finished
-
-    def _symbols(self, prompt: Fitted) -> Symbols:
-        if not prompt.images or self.chat.sight is None:
-            return prompt.ids
-        images, placeholder = list(reversed(prompt.images)), self.chat.sight.placeholder_id
-        return tuple(images.pop() if images and id == placeholder else id for id in prompt.ids)
 
     def _prefill(self, rows: list[Decoding]) -> tuple[Tensor, DecodingCache]:
         """Reads each distinct prompt (ids and images) once. Returns the last logits (B, V) and the

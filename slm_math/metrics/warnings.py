@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from slm_math.records.record import Record
+from slm_math.records.seeing import unseen
 
 
 def summary_warnings(records: Sequence[Record], uses_python: bool = False) -> tuple[str, ...]:
@@ -36,4 +37,4 @@ def summary_warnings(records: Sequence[Record], uses_python: bool = False) -> tu
             f"{problems} of {len({record.id for record in records})} problems do not fit into the "
             f"model's context: they were skipped, and count as incorrect ({reason})"
         )
-    return tuple(lines)
+    return (*lines, *map(str, unseen(records)))

@@ -225,6 +225,8 @@ class PolicyModule(L.LightningModule):
         norm = torch.stack([n.float() for n in norms]).norm()
         if torch.isfinite(norm):
             optimizer.step()
+            # remembered features go by versions, which fused and paged kernels leave as they are
+            torch.autograd.graph.increment_version([p for ps in groups.values() for p in ps])
             self._skipped_in_a_row = 0
         else:
             self._skip(norm.item())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from slm_math.agents import Agent
+from slm_math.agents.base import MOST_EVENTS
 from slm_math.engines.base import Engine
 from slm_math.engines.settings import Inference
 from slm_math.images import ImageError
@@ -17,8 +18,10 @@ from slm_math.losses.objective import Objective
 from slm_math.modules.roles import check_frozen_engines, check_served
 from slm_math.policy.chat import ChatFormat, chat_images
 from slm_math.ranges import check_number, check_whole
+from slm_math.records.record import recorded_images
+from slm_math.records.seeing import hidden
 from slm_math.rewards import Reward, check
-from slm_math.types import Generate, Task
+from slm_math.types import Generate, Note, Problem, Task, Trace
 
 
 def check_sampling(
@@ -120,11 +123,10 @@ def check_prompts(
         images = task.problem.images
         if not (context or images):
             continue
-        workflow = agent.solve(task.problem)
-        requests = [each for each in next(workflow, []) if isinstance(each, Generate)]
-        workflow.close()
+        requests = _first_requests(agent, task.problem)
         if images:
-            check_seen(task, requests, agent, chat)
+            check_sight(task.problem, chat)
+            check_shown(agent, task.problem, requests)
         for request in requests if context else ():
             length = prompt_length(request, chat, context or 0)
             if length < (context or 0):
@@ -141,25 +143,56 @@ def check_prompts(
     return long
 
 
-def check_seen(task: Task, requests: Sequence[Generate], agent: Agent, chat: ChatFormat) -> None:
-    """Raises ValueError for a problem with images that its first requests do not show, or that the
-    model would not see.
-    """
-    name = f"problem {task.problem.id}"
+def _first_requests(agent: Agent, problem: Problem) -> list[Generate]:
+    """The first requests of a workflow for replies; [] if it needs something else before."""
+    workflow = agent.solve(problem)
+    effects = next(workflow, [])
+    try:
+        for _ in range(MOST_EVENTS):
+            if not effects or not all(isinstance(each, Note) for each in effects):
+                break
+            effects = workflow.send([None] * len(effects))
+    except StopIteration:
+        return []
+    workflow.close()
+    return [each for each in effects if isinstance(each, Generate)]
+
+
+def check_sight(problem: Problem, chat: ChatFormat) -> None:
+    """Raises ValueError for a problem with images that the model would not see."""
+    name = f"problem {problem.id}"
     if chat.sight is None:
         raise ValueError(
             f"{name} has images, and the model takes text only: it would be trained without seeing "
             "them (docs/vision.md has models that see)"
         )
-    if requests and not any(chat_images(request.chat) for request in requests):
-        raise ValueError(
-            f"{name} has images, which {type(agent).__name__} does not show: make its chat with "
-            "problem.ask(prompt)"
-        )
     try:
-        chat.sight.extent(task.problem.images)
+        chat.sight.extent(problem.images)
     except ImageError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def check_shown(agent: Agent, problem: Problem, requests: Sequence[Generate]) -> None:
+    """Raises ValueError if the first of an agent's requests does not show every image of its
+    problem: a model must not be trained to answer without seeing.
+    """
+    for request in requests[:1]:
+        images, shown = problem.images, chat_images(request.chat)
+        missing = hidden(recorded_images(images), recorded_images(shown))
+        if missing:
+            raise ValueError(
+                f"problem {problem.id} has images, and the first request of "
+                f"{type(agent).__name__} (role {request.role!r}) shows "
+                f"{len(images) - missing} of {len(images)}: make its chat with "
+                "problem.ask(prompt)"
+            )
+
+
+def check_traces(agent: Agent, traces: Iterable[Trace]) -> None:
+    """`check_shown` on what an agent did; it may do otherwise than with other replies."""
+    for trace in traces:
+        if trace.problem.images:
+            check_shown(agent, trace.problem, [turn.request for turn in trace.turns[:1]])
 
 
 def prompt_length(request: Generate, chat: ChatFormat, context: int) -> int:

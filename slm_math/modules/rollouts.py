@@ -126,6 +126,7 @@ class RolloutModule(PolicyModule):
         collect(self.agent, jobs, executors=executors, sink=sink, draws=Draws(key, support=True))
         self.timer.end("generate")
         ordered = [graded[task.problem.id, sample] for task, sample in jobs]
+        checks.check_traces(self.agent, (each.trace for each in ordered))
         scores = score_traces(
             self.rewards,
             ordered,

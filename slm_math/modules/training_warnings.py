@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from slm_math.metrics.records import distinct_rewards
 from slm_math.modules.drift import DriftWatch
 from slm_math.records.record import Record
+from slm_math.records.seeing import unseen
 from slm_math.rollout.groups import Rollout
 from slm_math.visible import visible
 
@@ -29,6 +30,7 @@ class TrainingWarnings:
         self._rewards: dict[str, set[float]] = {role: set() for role in roles}
         self._spoke: set[str] = set()
         self._greedy: set[str] = set()
+        self._blind: set[str] = set()
         self.drift = DriftWatch()
 
     def of_step(
@@ -60,6 +62,10 @@ class TrainingWarnings:
             and not any(any(record.advantages.values()) for record in records)
         ):
             yield f"step {step}: {_dead_groups(records, len(self.roles))}"
+        for each in unseen(records):
+            if each.role not in self._blind:
+                self._blind.add(each.role)
+                yield f"warning: {each} of step {step}"
         yield from self._constant(records)
         yield from self.drift.of_step(records)
         self._check_greedy(rollouts)

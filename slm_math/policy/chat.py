@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from slm_math.answers.thoughts import closed_at_end, opening_of
+from slm_math.images import image_hash
 from slm_math.policy.dialogue import Frame, Span, Turn, Written, continuation, rows, thought_through
 from slm_math.policy.rendering import Renderer
 from slm_math.policy.templates import check_template, check_variables, template_text
@@ -318,10 +319,10 @@ def chat_images(chat: Chat) -> tuple[Image, ...]:
 
 
 def digest(text: str, images: Sequence[Image] = ()) -> str:
-    """A hash of a prompt's text and images."""
+    """A hash of a prompt's text and of the content of its images, whatever their names are."""
     # hashes of the parts: no text can look like a text with an image
     hashed = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
     for image in images:
-        source = hashlib.blake2b(image.source.encode("utf-8", "surrogatepass"), digest_size=8)
-        hashed = hashlib.blake2b(hashed.digest() + source.digest(), digest_size=8, person=b"image")
+        seen = hashlib.blake2b(image_hash(image.source).encode(), digest_size=8)
+        hashed = hashlib.blake2b(hashed.digest() + seen.digest(), digest_size=8, person=b"image")
     return hashed.hexdigest()

@@ -202,7 +202,8 @@ class Sight:
             return dict(zip(images, self._encoded(model, list(images.values()))))
         kind = model.device.type
         precise = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        # every change of a weight in place counts its version up
+        # every change of a weight in place counts its version up, but not one through `.data` or
+        # by a fused kernel: use `copy_` under `no_grad`, or call `increment_version`
         state = (sum(p._version for p in weights), model.device, precise)
         if self._features.get(tower[0], (None,))[0] != state:
             self._features[tower[0]] = state, _Remembered(FEATURES)

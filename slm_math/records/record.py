@@ -70,6 +70,11 @@ class TurnEvent:
     attempt: int = 0
     plays: str = ""
 
+    @property
+    def images(self) -> tuple[RecordedImage, ...]:
+        """The images that the prompt showed."""
+        return tuple(image for message in self.prompt for image in message.images)
+
 
 @dataclass(frozen=True)
 class RunEvent:
@@ -214,7 +219,9 @@ class Record:
 
 def _without_texts(event: Event) -> Event:
     if isinstance(event, TurnEvent):
-        return replace(event, prompt=(), reply="")
+        # metrics ask which images were shown
+        shown = tuple(each._replace(content="") for each in event.prompt if each.images)
+        return replace(event, prompt=shown, reply="")
     if isinstance(event, RunEvent):
         return replace(event, code="", earlier=(), output="")
     return event

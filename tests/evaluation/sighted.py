@@ -9,10 +9,11 @@ from pathlib import Path
 from evaluation.one_by_one import OneByOne
 from PIL import Image as Pillow
 
+from slm_math.agents import Agent
 from slm_math.data.base import Source, Split
 from slm_math.engines.base import Request
 from slm_math.images import open_image
-from slm_math.types import Image, Problem, Task
+from slm_math.types import Generate, Image, Problem, Task, Workflow, user
 
 COLORS = {1: (200, 0, 0), 2: (0, 0, 200)}
 
@@ -45,6 +46,14 @@ class Colors(Source):
 
     def tasks(self, split: Split) -> list[Task]:
         return tasks(Path(self.folder), self.shown, self.textual)
+
+
+class Blindfolded(Agent):
+    """Asks about the text alone."""
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        [reply] = yield [Generate(user(problem.text))]
+        return reply.text
 
 
 class Sighted(OneByOne):

@@ -74,6 +74,22 @@ def test_eval_prints_the_paired_difference(
     assert control in out
 
 
+def test_agent_that_shows_no_images_is_named_below_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = evaluated(
+        tmp_path, capsys, "--agents.blindfolded=evaluation.sighted.Blindfolded"
+    )
+    assert status == 0
+    words = " ".join(said.split())
+    for name in ("blindfolded", "blindfolded.blind"):
+        assert (
+            f"warning: {name}: the first request (role 'solver') did not show all images in 6 of "
+            "6 samples of problems with images"
+        ) in words
+    assert "warning: one" not in words  # nor of its blind control: blank images are images
+
+
 def test_only_problems_with_images_are_asked_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

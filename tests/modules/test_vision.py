@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from seeing import SEEING, Colors, Drawn, ask
-from tiny import SCRATCH, grpo, sft, trainer, watch_gradients, weights
+from tiny import SCRATCH, Endpoint, grpo, sft, trainer, watch_gradients, weights
 
 from slm_math.agents import Agent
 from slm_math.data.chat_data import ChatData
 from slm_math.data.problem_data import ProblemData
 from slm_math.losses.objective import Objective
+from slm_math.modules.checks import check_prompts
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Lora, Policy
 from slm_math.prompts import Prompt
 from slm_math.rollout.rows import training_rows
-from slm_math.types import Generate, Image, Problem, Task, Workflow, user
+from slm_math.types import Generate, Image, Note, Problem, Task, Workflow, user
 
 TRAINED = Policy(scratch=SEEING, vision="trained")
 FROZEN = Policy(scratch=SEEING)
@@ -65,8 +69,14 @@ def test_frozen_tower_is_encoded_once_for_rollouts_reference_and_passes(tmp_path
     assert tower is module.loaded.model.model.visual
 
 
-def test_features_follow_a_trained_tower(tmp_path: Path) -> None:
-    """Remembered features are forgotten once the weights that made them change."""
+@pytest.mark.parametrize("fused", [False, True])
+def test_features_follow_a_trained_tower(
+    fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Remembered features are forgotten once the weights that made them change, by whatever kernel:
+    a fused one does not count their versions up.
+    """
+    monkeypatch.setattr(torch.optim, "AdamW", partial(torch.optim.AdamW, fused=fused))
     module = grpo(TRAINED, objective=Objective("adjusted", beta=0.1))
     run = trainer(tmp_path, max_epochs=3, limit_train_batches=1)
     run.fit(module, problems(tmp_path))
@@ -178,9 +188,93 @@ class Forgetful(Agent):
         return None
 
 
-def test_agent_that_shows_no_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has images, which Forgetful does not show"):
-        trainer(tmp_path).fit(grpo(FROZEN, agent=Forgetful()), problems(tmp_path))
+class Half(Agent):
+    """An agent that shows the first image only."""
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        yield [Generate(user(problem.text, problem.images[:1]))]
+        return None
+
+
+class Noted(Forgetful):
+    """An agent that notes something before it asks about the text alone."""
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        yield [Note("stop")]
+        yield [Note("stop"), Note("stop")]
+        return (yield from super().solve(problem))
+
+
+@pytest.mark.parametrize(
+    ("agent", "shows"),
+    [
+        (Forgetful(), r"train/0 .*Forgetful \(role 'solver'\) shows 0 of 1"),
+        (Half(), r"train/2 .*Half \(role 'solver'\) shows 1 of 2"),
+        (Noted(), r"train/0 .*Noted \(role 'solver'\) shows 0 of 1"),
+    ],
+)
+def test_agent_that_does_not_show_every_image_is_refused(
+    agent: Agent, shows: str, tmp_path: Path
+) -> None:
+    tasks = Drawn(str(tmp_path)).tasks("train")
+    chat = SimpleNamespace(sight=SEEING.sight(SEEING.tokenizer()))
+    with pytest.raises(ValueError, match=f"problem drawn/{shows}") as caught:
+        check_prompts(agent, tasks, chat, context=None)
+    assert "\n" not in str(caught.value)
+
+
+class Reversed(Agent):
+    """An agent that shows all images, the last one first, after a note."""
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        yield [Note("stop")]
+        yield [Generate(user(problem.text, problem.images[::-1]))]
+        return None
+
+
+def test_images_are_shown_in_any_order(tmp_path: Path) -> None:
+    tasks = Drawn(str(tmp_path)).tasks("train")
+    chat = SimpleNamespace(sight=SEEING.sight(SEEING.tokenizer()))
+    assert check_prompts(Reversed(), tasks, chat, context=None) == set()
+
+
+class Tiring(Agent):
+    """An agent that leaves an image out when it meets a problem for the third time."""
+
+    def __init__(self) -> None:
+        self.met = Counter[str]()
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        self.met[problem.id] += 1
+        yield [Generate(user(problem.text, problem.images[self.met[problem.id] > 2 :]))]
+        return None
+
+
+def test_rollout_that_does_not_show_every_image_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Tiring \(role 'solver'\) shows . of [12]: make"):
+        trainer(tmp_path).fit(grpo(FROZEN, agent=Tiring()), problems(tmp_path))
+
+
+class Reviewed(Agent):
+    """An agent whose second role reads a text only."""
+
+    roles = ("solver", "reader")
+
+    def solve(self, problem: Problem) -> Workflow[str | None]:
+        [reply] = yield [Generate(user(problem.text, problem.images))]
+        yield [Generate(user(reply.text), role="reader")]
+        return None
+
+
+def test_role_that_works_on_texts_is_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = grpo(FROZEN, agent=Reviewed(), engines={"reader": Endpoint()})
+    trainer(tmp_path, max_epochs=2, limit_train_batches=1).fit(module, problems(tmp_path))
+    said = capsys.readouterr().out
+    # 6 of 8 problems have images, and each has four samples
+    assert said.count("role 'reader' was shown no image in 24 of 24 samples") == 1
+    assert "the first request" not in said
 
 
 def test_missing_image_is_named(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 script.
 """
 
+import hashlib
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,10 @@ import torch
 
 from slm_math.engines.base import Request
 from slm_math.engines.transformers import TransformersEngine
-from slm_math.policy.chat import ChatFormat
+from slm_math.policy.chat import ChatFormat, digest
 from slm_math.policy.scratch import Scratch
 from slm_math.policy.templates import TEMPLATES, template_identity
-from slm_math.types import Chat, Reply, Sampling, Text, assistant, system, user
+from slm_math.types import Chat, Image, Reply, Sampling, Text, assistant, system, user
 
 SCRATCH = Scratch(hidden=32, layers=2, heads=4, ffn=64)
 
@@ -169,3 +171,19 @@ def scripted(served: TransformersEngine, tokens: Iterator[int]) -> Any:
         return logits
 
     return forward
+
+
+def test_prompt_is_known_by_its_text_and_the_content_of_its_images(tmp_path: Path) -> None:
+    first, copy, other = (tmp_path / name for name in ("a.png", "b.png", "c.png"))
+    first.write_bytes(b"one")
+    copy.write_bytes(b"one")
+    other.write_bytes(b"another")
+    one, same, different = (Image(str(file)) for file in (first, copy, other))
+    assert digest("Go", [one]) == digest("Go", [same])
+    assert digest("Go", [one, different]) != digest("Go", [different, one])
+    assert len({digest("Go"), digest("Go", [one]), digest("Go", [different])}) == 3
+    before = digest("Go", [one])
+    first.write_bytes(b"replaced")
+    assert digest("Go", [one]) != before
+    # records have it: it stays what it is
+    assert digest("Go") == hashlib.blake2b(b"Go", digest_size=8).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,40 @@ def test_each_image_goes_through_the_tower_once_and_samples_share_it(
     missing = [name for name, p in model.named_parameters() if p.grad is None]
     assert unused(missing) == []
     model.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("foreach", [True, False])
+def test_step_of_an_optimizer_renews_features(foreach: bool, images: list[Image]) -> None:
+    model, chat = model_of("qwen2_vl")
+    model.requires_grad_(True)
+
+    def features() -> torch.Tensor:
+        with torch.no_grad():
+            return chat.sight.features(model, [images[:1]])[0]
+
+    before = features()
+    assert torch.equal(features(), before)
+    assert chat.sight.encoded == 1
+    chat.sight.features(model, [images[:1]])[0].sum().backward()
+    torch.optim.AdamW(model.parameters(), lr=0.1, foreach=foreach).step()
+    assert not torch.equal(features(), before)
+    assert chat.sight.encoded == 3
+
+
+def test_two_names_of_an_image_share_a_prefill(images: list[Image], tmp_path: Path) -> None:
+    model, chat = model_of("qwen2_vl")
+    twin = shutil.copy(images[0].source, tmp_path / "twin.png")
+    chats = [user("Go", [images[0]]), user("Go", [Image(str(twin))]), user("Go", [images[3]])]
+    rows: list[int] = []
+    engine = engine_of(model, chat)
+    forward = engine._forward
+    engine._forward = lambda ids, *more, **options: (
+        rows.append(len(ids)) or forward(ids, *more, **options)
+    )
+    one, other, _ = ask(engine, chats, temperature=0.0)
+    assert rows[0] == 2
+    assert one.token_ids == other.token_ids
+    assert one.prompt == other.prompt
 
 
 def unused(missing: list[str]) -> list[str]:
