@@ -12,6 +12,7 @@ A row of `lmms-lab/LLaVA-OneVision-Data`, or of MultiMath's `chat_train_en.json`
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,7 @@ REVISION = "f5da3900220c758a47d2a6965d9d1ed2294b9e85"
 Part = Literal["CLEVR-Math", "GEOS", "GeoQA+", "Geometry3K", "Super-CLEVR", "UniGeo"]
 SHARDS = {"CLEVR-Math": 2, "Super-CLEVR": 6}  # files on the hub; of the others one
 CHATS = ("chat_train_en.json", "chat_train_zh.json")
+PREFIXES = ("multimath", "multimath-300k", "rgb_images")  # of paths of images
 
 
 class Conversations(VisualSource):
@@ -154,9 +156,11 @@ class MultiMath(Conversations):
         return rows_of(files)
 
     def _images(self, row: FileRow) -> tuple[Image, ...]:
-        """The image of a row, whose path may begin with the folder or with the name of the set."""
+        """The image of a row, whose path may begin with the name of the set and the folder's."""
         parts = Path(row.text("image")).parts
-        places = [self.images.joinpath(*parts[skipped:]) for skipped in range(len(parts))]
+        known = (*PREFIXES, self.images.name.lower())
+        inside = itertools.dropwhile(lambda part: part.lower() in known, parts)
+        places = [self.images.joinpath(*parts), self.images.joinpath(*inside)]
         place = next((place for place in places if place.is_file()), places[0])
         return checked_images(row, "image", [str(place)])
 

@@ -210,6 +210,14 @@ def test_multimath(path: str, tmp_path: Path) -> None:
     assert task.solution == worked
 
 
+def test_multimath_takes_no_image_of_another_folder(tmp_path: Path) -> None:
+    write_image(tmp_path / "RGB_images" / "7.png", 7)
+    row = talk("<image>\nFind x.", "It is \\boxed{4}.", image="algebra/7.png")
+    write_json(tmp_path / "solution" / "chat_train_en.json", [row])
+    with pytest.raises(ValueError, match=r"RGB_images/algebra/7\.png: No such file"):
+        read_tasks(MultiMath(str(tmp_path), validation=0), "train")
+
+
 # Video-R1
 
 
