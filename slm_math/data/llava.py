@@ -19,7 +19,7 @@ from typing import Literal
 
 from slm_math.answers import extract
 from slm_math.data.base import NoProblems, Split
-from slm_math.data.chat_rows import row_chat
+from slm_math.data.chat_rows import chat_with_images
 from slm_math.data.files import FileRow, HubFile, fetch, split_files
 from slm_math.data.published import checked_fraction, checked_limit, existing_path
 from slm_math.data.visual import (
@@ -31,7 +31,7 @@ from slm_math.data.visual import (
     is_numeric,
     rows_of,
 )
-from slm_math.data.visual_text import letter_of, parts_of
+from slm_math.data.visual_text import letter_of, parts_of, text_with_placeholders
 from slm_math.types import Image, Message, Problem, Task
 
 REPOSITORY = "lmms-lab/LLaVA-OneVision-Data"
@@ -50,7 +50,11 @@ class Conversations(VisualSource):
 
     def _tasks(self, id: str, row: FileRow) -> list[Task]:
         images = self._images(row)
-        turns = [turn for turn in row_chat(row, "conversations") if turn.role != "system"]
+        try:
+            chat = chat_with_images(row, "conversations", iter(images))
+        except ValueError as error:
+            raise UnusableRow(str(error)) from None
+        turns = [turn for turn in chat if turn.role != "system"]
         pairs = list(zip(turns[::2], turns[1::2]))
         if not pairs or [turn.role for turn in turns] != ["user", "assistant"] * len(pairs):
             raise UnusableRow(f"{row.place}: field 'conversations' lacks a question or a reply")
@@ -169,7 +173,7 @@ def _task(
     id: str, row: FileRow, images: tuple[Image, ...], question: Message, reply: Message
 ) -> Task:
     """The problem of a question, with the answer that the reply states."""
-    parts, said = parts_of(question.text), reply.text.strip()
+    parts, said = parts_of(text_with_placeholders(question)), reply.text.strip()
     if parts.choices:
         letter = letter_of(said, parts.choices)
         if letter is None:

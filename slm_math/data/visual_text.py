@@ -16,8 +16,10 @@ from dataclasses import dataclass
 
 from slm_math.answers import extract
 from slm_math.answers.choices import in_order, letters
+from slm_math.types import Image, Message
 
-PLACEHOLDER = re.compile(r"<image\s*\d*>\s*|<\|image\|>\s*", re.IGNORECASE)
+# of an image, in texts whose images are named beside them
+PLACEHOLDER = re.compile(r"<image\s*\d*>|<\|image\|>", re.IGNORECASE)
 # what such sets tell a model about the form of its reply; the prompts here do that
 _FORM = re.compile(
     r"hint:.*|.*\boption'?s? letter\b.*|.*\bperform reasoning\b.*|.*\bconduct reasoning\b.*"
@@ -41,10 +43,38 @@ def parts_of(text: str) -> Parts:
     """The question and the choices of a text: lines, or one line, that list (A), (B) and so on at
     its end.
     """
-    lines = PLACEHOLDER.sub("", text).strip().splitlines()
+    lines = without_placeholders(text).splitlines()
     plain = "\n".join(line for line in lines if not _FORM.fullmatch(line.strip())).strip()
     question, choices = _split(plain)
     return Parts(_LABEL.sub("", question).strip(), choices)
+
+
+def named_images(text: str) -> int:
+    """How many images the placeholders of a text name; equal numbers name one."""
+    numbers = [re.search(r"\d+", name) for name in PLACEHOLDER.findall(text)]
+    return numbers.count(None) + len({number[0] for number in numbers if number})
+
+
+def without_placeholders(text: str) -> str:
+    """A text without the placeholders before and behind it, since images stand before the text of
+    a problem; one inside of it becomes words: "Is <image> like <image>?" -> "Is image 1 like image
+    2?".
+    """
+    texts = PLACEHOLDER.split(text)
+    said = [number for number, each in enumerate(texts) if each.strip()]
+    if not said:
+        return ""
+    whole, names = texts[said[0]], PLACEHOLDER.findall(text)
+    for number in range(said[0], said[-1]):
+        own = re.search(r"\d+", names[number])
+        name, after = f"image {own[0] if own else number + 1}", texts[number + 1]
+        whole += " " * whole[-1:].isalnum() + name + " " * after[:1].isalnum() + after
+    return whole.strip()
+
+
+def text_with_placeholders(message: Message) -> str:
+    """The text of a message, with a placeholder where it shows an image."""
+    return "".join("<image>" if isinstance(part, Image) else part.text for part in message.content)
 
 
 def _split(text: str) -> tuple[str, tuple[str, ...]]:
