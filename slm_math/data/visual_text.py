@@ -20,11 +20,25 @@ from slm_math.types import Image, Message
 
 # of an image, in texts whose images are named beside them
 PLACEHOLDER = re.compile(r"<image\s*\d*>|<\|image\|>", re.IGNORECASE)
-# what such sets tell a model about the form of its reply; the prompts here do that
+# What such sets tell a model about the form of its reply; the prompts here do that. Known sentences
+# alone: any other hint may be a condition of the problem.
+_EXAMPLES = r",? e\.g\.,? ?(?:\[[^\]\n]*\]|(?:[A-J]|\d+(?:\.\d+)?)(?:, (?:[A-J]|\d+(?:\.\d+)?))*)"
+_SENTENCES = (
+    r"(?:please )?(?:first conduct reasoning, and then |directly )?answer the question "
+    r"(?:requiring an? [\w -]+? and |and )provide the (?:correct )?"
+    r"(?:option letter|final answer|final value|final list)"
+    rf"(?:{_EXAMPLES})?(?:,? at the end)?",
+    r"(?:please )?first perform reasoning, then finally select the (?:question|answer) from the "
+    r"choices in the following format: answer: xxx",
+    r"(?:please )?answer (?:the question )?with the option'?s? letter"
+    r"(?: from the given choices)?(?: directly)?",
+    r"(?:please )?answer the question (?:using|with) a single (?:word|number)(?: or phrase)?",
+    r"(?:please )?directly (?:select|answer) the (?:correct )?(?:option|answer|question)"
+    r"(?: from the choices)?",
+)
 _FORM = re.compile(
-    r"hint:.*|.*\boption'?s? letter\b.*|.*\bperform reasoning\b.*|.*\bconduct reasoning\b.*"
-    r"|.*\bdirectly (?:select|answer)\b.*|answer the question (?:using|with)\b.*",
-    re.IGNORECASE,
+    rf"(?:^[ \t]*|(?<=[.?!:] ))(?:hint: *)?(?:{'|'.join(_SENTENCES)})(?:\.|[ \t]*$)[ \t]*",
+    re.IGNORECASE | re.MULTILINE,
 )
 _LABEL = re.compile(r"^\s*(?:question|problem)\s*:\s*", re.IGNORECASE)
 _HEAD = re.compile(r"\b(?:choices|options)\s*:", re.IGNORECASE)
@@ -43,8 +57,7 @@ def parts_of(text: str) -> Parts:
     """The question and the choices of a text: lines, or one line, that list (A), (B) and so on at
     its end.
     """
-    lines = without_placeholders(text).splitlines()
-    plain = "\n".join(line for line in lines if not _FORM.fullmatch(line.strip())).strip()
+    plain = _FORM.sub("", without_placeholders(text)).strip()
     question, choices = _split(plain)
     return Parts(_LABEL.sub("", question).strip(), choices)
 
