@@ -94,6 +94,15 @@ def test_a_mixture_takes_only_what_is_the_same(images: list[Image]) -> None:
     assert trained == [*images[:3], *images[4:6]]  # once each; the fourth is a test problem
 
 
+def test_a_mixture_trains_on_no_scene_that_a_part_tests(images: list[Image]) -> None:
+    tested = Fixed(tasks_about(images[:1]), tasks_about(images[1:2], start=1))
+    other = Fixed(tasks_about(images[1:3], "How long is y?", start=2), [])
+    for mixture in (Mixture({"a": tested, "b": other}), Mixture({"b": other, "a": tested})):
+        trained = {task.problem.images[0] for task in read_tasks(mixture, "train", graded=False)}
+        assert trained == {images[0], images[2]}
+        assert mixture.about("train").endswith("1 of b")
+
+
 def test_overlap_and_templates_compare_images(images: list[Image]) -> None:
     problems = [task.problem for task in tasks_about(images[:3], LONG)]
     assert near_exact(problems[:2], problems[1:]) == {0: 1}
