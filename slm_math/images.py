@@ -172,7 +172,8 @@ def _check(source: str) -> tuple[int, int]:
     data = image_bytes(source)
     try:
         image = _raw(source, data)
-        width, height = image.size if _orientation(image) < 5 else image.size[::-1]
+        turned = _orientation(image) >= 5 and image.format != "TIFF"  # which Pillow turns itself
+        width, height = image.size[::-1] if turned else image.size
         if image.mode in ("I", "F"):
             _rgb(image)  # which says what is wrong with it
         _check_end(image, data)

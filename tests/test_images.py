@@ -85,6 +85,16 @@ def test_a_palette_with_a_transparent_color(tmp_path: Path) -> None:
     assert open_image(opaque).getpixel((0, 0)) == (0, 0, 200)
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tiff"])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 8])
+def test_the_size_is_that_of_the_turned_image(name: str, orientation: int, tmp_path: Path) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    source = saved(tmp_path / name, noise(60, 40), exif=exif)
+    expected = (60, 40) if orientation < 5 else (40, 60)
+    assert check_image(source) == open_image(source).size == expected
+
+
 def test_exif_turns_an_image(tmp_path: Path) -> None:
     image = Pillow.new("RGB", (20, 10), "white")
     image.paste((255, 0, 0), (0, 0, 10, 10))  # the left half is red
