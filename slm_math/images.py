@@ -174,7 +174,7 @@ def _check(source: str) -> tuple[int, int]:
         image = _raw(source, data)
         turned = _orientation(image) >= 5 and image.format != "TIFF"  # which Pillow turns itself
         width, height = image.size[::-1] if turned else image.size
-        if image.mode in ("I", "F"):
+        if image.mode in ("I", "F") and image.format != "PPM":
             _rgb(image)  # which says what is wrong with it
         _check_end(image, data)
     except Exception as error:  # a decoder may raise anything
@@ -222,14 +222,27 @@ def _rgb(image: Any) -> Any:
 
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # Pillow cuts off values above 255
-        image = image.convert("I").point(lambda value: value * (255 / 65535) + 0.5).convert("L")
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):
+        image = _of_16_bits(image)
     if image.mode in ("I", "F"):
         raise ValueError("its pixels are numbers of 32 bits, which are no colors")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         paper = Pillow.new("RGBA", image.size, "white")
         image = Pillow.alpha_composite(paper, image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def _of_16_bits(image: Any) -> Any:
+    """A gray image of 16 bits as one of 8, its transparent value white. Pillow cuts off values
+    above 255, and compares the transparent value with what is left.
+    """
+    grays = [int(value * 255 / 65535 + 0.5) for value in range(65536)]
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grays[clear] = 255
+    scaled = image.convert("I").point(grays, "L")
+    scaled.info.pop("transparency", None)
+    return scaled
 
 
 def _orientation(image: Any) -> int:

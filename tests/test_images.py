@@ -76,6 +76,22 @@ def test_what_is_seen(mode: str, color: object, expected: tuple, tmp_path: Path)
     assert all(near), image.getpixel((3, 3))
 
 
+def test_a_pgm_of_16_bits(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 8 8 65535\n" + b"\x80\x80" * 63 + b"\xff\xff")
+    source = str(tmp_path / "a.pgm")
+    assert check_image(source) == (8, 8)
+    image = open_image(source)
+    assert (image.getpixel((0, 0)), image.getpixel((7, 7))) == ((128,) * 3, (255,) * 3)
+
+
+def test_a_transparent_value_of_16_bits(tmp_path: Path) -> None:
+    image = Pillow.new("I;16", (8, 8), 128 * 257)
+    image.putpixel((7, 7), 128 * 257 + 1)  # as gray as the others in 8 bits
+    source = saved(tmp_path / "a.png", image, transparency=128 * 257)
+    seen = open_image(source)
+    assert (seen.getpixel((0, 0)), seen.getpixel((7, 7))) == ((255,) * 3, (128,) * 3)
+
+
 def test_a_palette_with_a_transparent_color(tmp_path: Path) -> None:
     image = Pillow.new("P", (8, 8), 1)
     image.putpalette([0, 0, 0, 0, 0, 200])
