@@ -281,6 +281,9 @@ def test_a_server_gets_what_the_model_here_would_see(tmp_path: Path) -> None:
     plain = saved(tmp_path / "a.jpg", noise())
     assert image_url(plain).startswith("data:image/jpeg;base64,")
     assert base64.b64decode(image_url(plain).partition(",")[2]) == Path(plain).read_bytes()
+    assert image_url(image_url(plain)) == image_url(plain)
     clear = saved(tmp_path / "b.png", Pillow.new("RGBA", (8, 8), (9, 9, 9, 0)))
-    sent = Pillow.open(io.BytesIO(base64.b64decode(image_url(clear).partition(",")[2])))
-    assert (sent.mode, sent.getpixel((0, 0))) == ("RGB", (255, 255, 255))
+    own = f"data:image/png;base64,{base64.b64encode(Path(clear).read_bytes()).decode()}"
+    for source in (clear, own):
+        sent = Pillow.open(io.BytesIO(base64.b64decode(image_url(source).partition(",")[2])))
+        assert (sent.mode, sent.getpixel((0, 0))) == ("RGB", (255, 255, 255))
