@@ -174,7 +174,7 @@ def _check(source: str) -> tuple[int, int]:
         image = _raw(source, data)
         turned = _orientation(image) >= 5 and image.format != "TIFF"  # which Pillow turns itself
         width, height = image.size[::-1] if turned else image.size
-        if image.mode in ("I", "F") and image.format != "PPM":
+        if image.mode in ("I", "F"):
             _rgb(image)  # which says what is wrong with it
         _check_end(image, data)
     except Exception as error:  # a decoder may raise anything
