@@ -62,8 +62,8 @@ def image_url(source: str) -> str:
     """An image as a data URL; URLs of servers are returned unchanged.
 
     What `open_image` changes (transparent parts, CMYK, 16 bits) is sent as a PNG of what it shows,
-    everything else as it is, also of a data URL. Raises ImageError for a file that is not an image: a data set must not
-    make this process send arbitrary files to a server.
+    everything else as it is; data URLs alike. Raises ImageError for a file that is not an image: a
+    data set must not make this process send arbitrary files to a server.
     """
     if source.startswith(("http://", "https://")):
         return source

@@ -93,7 +93,9 @@ class Mixture(Source):
         lines = [source.about(split) for source in self.sources.values()]
         if left_out := self._left_out(split):
             every = ", ".join(f"{count} of {name}" for name, count in left_out.items())
-            lines.append(f"{self.name}/{split}: left out, since another part or split has them: {every}")
+            lines.append(
+                f"{self.name}/{split}: left out, since another part or split has them: {every}"
+            )
         return "\n".join(filter(None, lines))
 
     def hub_files(self) -> list[HubFile]:
