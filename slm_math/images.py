@@ -100,6 +100,17 @@ def image_hash(source: str) -> str:
         return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def pixel_hash(source: str) -> str:
+    """A hash of what is seen: the same for copies in other lossless files. An image that cannot be
+    read has that of `image_hash`.
+    """
+    try:
+        image = open_image(source)
+    except ImageError:
+        return image_hash(source)
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+
+
 def blank_image(source: str) -> str:
     """The path of a gray image of the same size, which shows nothing. Raises ImageError."""
     width, height = check_image(source)
