@@ -128,7 +128,7 @@ def test_chats_about_a_problem_that_is_tested_on_are_not_trained_on(tmp_path: Pa
     )
     [chat] = mixture.parts()["chats"].dialogues("train")
     assert chat[0].text == "Fresh?"
-    assert "left out that another part has: 1 of chats" in mixture.about("train")
+    assert "since another part or split has them: 1 of chats" in mixture.about("train")
 
 
 def test_a_limit_does_not_hide_what_is_left_out() -> None:

@@ -183,6 +183,6 @@ def test_a_policy_with_eyes_and_data_without_images(
         data.setup("fit")
         assert capsys.readouterr().out == said
     seen = ProblemData(Fixed([text, *tasks_about(images[:1])], []))
-    seen.trainer = data.trainer
+    seen.trainer = data.trainer  # type: ignore
     seen.setup("fit")
     assert capsys.readouterr().out == ""
