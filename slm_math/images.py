@@ -59,13 +59,13 @@ def open_image(source: str) -> Any:
 
 
 def image_url(source: str) -> str:
-    """An image as a data URL; URLs are returned unchanged.
+    """An image as a data URL; URLs of servers are returned unchanged.
 
     What `open_image` changes (transparent parts, CMYK, 16 bits) is sent as a PNG of what it shows,
-    everything else as it is. Raises ImageError for a file that is not an image: a data set must not
-    make this process send arbitrary files to a server.
+    everything else as it is; data URLs alike. Raises ImageError for a file that is not an image: a
+    data set must not make this process send arbitrary files to a server.
     """
-    if source.startswith(("data:", "http://", "https://")):
+    if source.startswith(("http://", "https://")):
         return source
     shown, data = open_image(source), image_bytes(source)
     raw = _raw(source, data)
@@ -98,6 +98,17 @@ def image_hash(source: str) -> str:
         return _file_hash(source, state.st_mtime_ns, state.st_size)
     except (ImageError, OSError):
         return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def pixel_hash(source: str) -> str:
+    """A hash of what is seen: the same for copies in other lossless files. An image that cannot be
+    read has that of `image_hash`.
+    """
+    try:
+        image = open_image(source)
+    except ImageError:
+        return image_hash(source)
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
 
 
 def blank_image(source: str) -> str:
@@ -172,7 +183,8 @@ def _check(source: str) -> tuple[int, int]:
     data = image_bytes(source)
     try:
         image = _raw(source, data)
-        width, height = image.size if _orientation(image) < 5 else image.size[::-1]
+        turned = _orientation(image) >= 5 and image.format != "TIFF"  # which Pillow turns itself
+        width, height = image.size[::-1] if turned else image.size
         if image.mode in ("I", "F"):
             _rgb(image)  # which says what is wrong with it
         _check_end(image, data)
@@ -221,14 +233,27 @@ def _rgb(image: Any) -> Any:
 
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # Pillow cuts off values above 255
-        image = image.convert("I").point(lambda value: value * (255 / 65535) + 0.5).convert("L")
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):
+        image = _of_16_bits(image)
     if image.mode in ("I", "F"):
         raise ValueError("its pixels are numbers of 32 bits, which are no colors")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         paper = Pillow.new("RGBA", image.size, "white")
         image = Pillow.alpha_composite(paper, image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def _of_16_bits(image: Any) -> Any:
+    """A gray image of 16 bits as one of 8, its transparent value white. Pillow cuts off values
+    above 255, and compares the transparent value with what is left.
+    """
+    grays = [int(value * 255 / 65535 + 0.5) for value in range(65536)]
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grays[clear] = 255
+    scaled = image.convert("I").point(grays, "L")
+    scaled.info.pop("transparency", None)
+    return scaled
 
 
 def _orientation(image: Any) -> int:

@@ -76,6 +76,22 @@ def test_what_is_seen(mode: str, color: object, expected: tuple, tmp_path: Path)
     assert all(near), image.getpixel((3, 3))
 
 
+def test_a_pgm_of_16_bits(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 8 8 65535\n" + b"\x80\x80" * 63 + b"\xff\xff")
+    source = str(tmp_path / "a.pgm")
+    assert check_image(source) == (8, 8)
+    image = open_image(source)
+    assert (image.getpixel((0, 0)), image.getpixel((7, 7))) == ((128,) * 3, (255,) * 3)
+
+
+def test_a_transparent_value_of_16_bits(tmp_path: Path) -> None:
+    image = Pillow.new("I;16", (8, 8), 128 * 257)
+    image.putpixel((7, 7), 128 * 257 + 1)  # as gray as the others in 8 bits
+    source = saved(tmp_path / "a.png", image, transparency=128 * 257)
+    seen = open_image(source)
+    assert (seen.getpixel((0, 0)), seen.getpixel((7, 7))) == ((255,) * 3, (128,) * 3)
+
+
 def test_a_palette_with_a_transparent_color(tmp_path: Path) -> None:
     image = Pillow.new("P", (8, 8), 1)
     image.putpalette([0, 0, 0, 0, 0, 200])
@@ -83,6 +99,16 @@ def test_a_palette_with_a_transparent_color(tmp_path: Path) -> None:
     assert open_image(source).getpixel((0, 0)) == (255, 255, 255)
     opaque = saved(tmp_path / "b.png", image)
     assert open_image(opaque).getpixel((0, 0)) == (0, 0, 200)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tiff"])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 8])
+def test_the_size_is_that_of_the_turned_image(name: str, orientation: int, tmp_path: Path) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    source = saved(tmp_path / name, noise(60, 40), exif=exif)
+    expected = (60, 40) if orientation < 5 else (40, 60)
+    assert check_image(source) == open_image(source).size == expected
 
 
 def test_exif_turns_an_image(tmp_path: Path) -> None:
@@ -255,6 +281,9 @@ def test_a_server_gets_what_the_model_here_would_see(tmp_path: Path) -> None:
     plain = saved(tmp_path / "a.jpg", noise())
     assert image_url(plain).startswith("data:image/jpeg;base64,")
     assert base64.b64decode(image_url(plain).partition(",")[2]) == Path(plain).read_bytes()
+    assert image_url(image_url(plain)) == image_url(plain)
     clear = saved(tmp_path / "b.png", Pillow.new("RGBA", (8, 8), (9, 9, 9, 0)))
-    sent = Pillow.open(io.BytesIO(base64.b64decode(image_url(clear).partition(",")[2])))
-    assert (sent.mode, sent.getpixel((0, 0))) == ("RGB", (255, 255, 255))
+    own = f"data:image/png;base64,{base64.b64encode(Path(clear).read_bytes()).decode()}"
+    for source in (clear, own):
+        sent = Pillow.open(io.BytesIO(base64.b64decode(image_url(source).partition(",")[2])))
+        assert (sent.mode, sent.getpixel((0, 0))) == ("RGB", (255, 255, 255))

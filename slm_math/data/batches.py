@@ -216,6 +216,16 @@ class SourceData(L.LightningDataModule):
             if self.trainer is None or self.trainer.is_global_zero:
                 print(line, flush=True)
 
+    def _say_if_unseeing(self, images: bool) -> None:
+        """Says that a policy with eyes is trained on data without images, as a mistake may do."""
+        chat = getattr(getattr(self.trainer, "lightning_module", None), "chat", None)
+        if not images and getattr(chat, "sight", None) and self.trainer.is_global_zero:  # type: ignore[union-attr]
+            print(
+                f"{self.source.name}/train has no images, and the policy has eyes: it is trained "
+                "as a model of text",
+                flush=True,
+            )
+
     def _about_selection(self, chosen: Selected) -> str:
         """How many training problems are selected, and how many have no measured tag."""
         all_, some = (len(read_tasks(each, "train", False)) for each in (self.source, chosen))

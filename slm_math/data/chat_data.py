@@ -98,9 +98,11 @@ class ChatData(SourceData):
         rows: list[Row | Written] = []
         origins: list[tuple[str, float | None]] = []  # parts and pass rates of the rows
         refused: list[str] = []
+        shown = False  # whether there is an image
         for name, rate, dialogue in self._dialogues(split):
             parts = [part for message in dialogue for part in message.content]
             images = tuple(part for part in parts if isinstance(part, Image))
+            shown = shown or bool(images)
             if images and chat.sight is None:
                 raise ValueError(
                     f"{self.source.name}/{split} has images, and the model takes text only: it "
@@ -116,6 +118,8 @@ class ChatData(SourceData):
             else:
                 rows += made
                 origins += [(name, rate)] * len(made)
+        if split == "train":
+            self._say_if_unseeing(shown)
         if refused and not rows:
             raise ValueError(f"{self.source.name}/{split}, {refused[0]}")
         self._report(split, len(refused), "dialogues cannot be learned from", refused[:1])

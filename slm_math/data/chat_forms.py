@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from slm_math.data.chat_rows import chat_row, row_chat
+from slm_math.data.columns import IMAGES, question_of
 from slm_math.data.files import FileRow
-from slm_math.types import Chat, Message, Text, assistant, system, user
+from slm_math.types import Chat, Message, Text, system
 
 LISTS = ("messages", "conversations", "conversation")
 
@@ -79,11 +80,8 @@ def _completed(row: FileRow) -> Chat:
             "completion", "is plain text: use Table, which asks in a prompt, or write messages"
         )
     prompt = tuple(map(_as_context, row_chat(row, "prompt")))
-    return prompt + row_chat(FileRow(row.place, _without(row.fields, "images")), "completion")
-
-
-def _without(fields: Any, name: str) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if key != name}
+    without = {name: value for name, value in row.fields.items() if name not in IMAGES}
+    return prompt + row_chat(replace(row, fields=without), "completion")
 
 
 def _as_context(message: Message) -> Message:
@@ -94,17 +92,17 @@ def _as_context(message: Message) -> Message:
 
 def _alpaca(row: FileRow) -> Chat:
     """An instruction with an optional input on a line below; answers of the history are learned."""
-    chat: Chat = ()
     history = row.fields.get("history") or []
     try:
         pairs = [(asked, said) for asked, said in history]
     except (TypeError, ValueError):
         raise row.error("history", "must be a list of pairs of texts") from None
-    for asked, said in pairs:
-        if not isinstance(asked, str) or not isinstance(said, str):
-            raise row.error("history", "must be a list of pairs of texts")
-        chat += user(asked) + assistant(said)
-    asked = row.text("instruction")
-    if row.fields.get("input"):
-        asked += "\n" + row.text("input")
-    return chat + user(asked) + assistant(row.text("output"))
+    if not all(isinstance(text, str) for pair in pairs for text in pair):
+        raise row.error("history", "must be a list of pairs of texts")
+    pairs.append((question_of(row, "instruction"), row.text("output")))
+    messages = [
+        {"role": role, "content": text}
+        for pair in pairs
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+    return row_chat(replace(row, fields={**row.fields, "instruction": messages}), "instruction")

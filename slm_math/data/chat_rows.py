@@ -19,10 +19,13 @@ included. Assistant messages without a mark are trained on. What others write is
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from slm_math.data.columns import IMAGES
 from slm_math.data.files import FileRow
+from slm_math.data.visual_text import PLACEHOLDER
 from slm_math.types import Chat, Image, Message, Part, Text
 
 Role = Literal["system", "user", "assistant"]
@@ -43,7 +46,6 @@ ROLES: dict[str, Role] = {
 }
 MARKS = ("train", "weight", "loss_weight")
 THOUGHTS = ("reasoning_content", "thinking")
-PLACEHOLDER = "<image>"  # in the text of files whose images are in a column of their own
 
 
 def with_thoughts(thoughts: str, solution: str) -> str:
@@ -117,32 +119,47 @@ def row_chat(row: FileRow, field: str = "messages") -> Chat:
     """The chat in a field of a row: a list of messages, each with `role` and `content` (or `from`
     and `value`), and marks of what is trained on.
 
-    A content is text or a list of parts: `text`, and images as paths or URLs (or in the row's field
-    `images`, in order). Outputs of tools become turns of the user; `reasoning_content` becomes a
-    thought in think tags. Raises ValueError with the place of the row for what cannot be shown to
-    a model or trained on: structured tool calls, unknown roles, marks on a user's message.
+    A content is text or a list of parts: `text`, and images as paths or URLs, or in the row's field
+    `images` (or `image`), in the order of parts without a path and of `<image>` in texts. Outputs
+    of tools become turns of the user; `reasoning_content` becomes a thought in think tags.
+
+    Raises ValueError with the place of the row for what cannot be shown to a model or trained on:
+    structured tool calls, unknown roles, marks on a user's message, more or fewer images than the
+    messages show.
     """
+    images = _images(row)
+    chat = chat_with_images(row, field, images)
+    if left := len(list(images)):
+        raise row.error(
+            "images", f"has {left} images more than the messages show: name each with <image>"
+        )
+    return chat
+
+
+def chat_with_images(row: FileRow, field: str, images: Iterator[Image]) -> Chat:
+    """`row_chat` with these images for its placeholders, of which some may be left."""
     messages = row.fields.get(field)
     if not isinstance(messages, list) or not messages:
         wrong = "is missing" if messages is None else "must be a list of messages, and not empty"
         raise row.error(field, wrong)
-    images = _images(row)
     try:
-        chat = tuple(
+        return tuple(
             _numbered(number, message, images) for number, message in enumerate(messages, 1)
         )
     except ValueError as error:
         raise row.error(field, str(error)) from None
-    if left := len(list(images)):
-        raise row.error("images", f"has {left} images more than the messages show")
-    return chat
 
 
 def _images(row: FileRow) -> Iterator[Image]:
     """The images of a row that keeps them in a column of their own."""
-    sources = row.fields.get("images") or []
-    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
-        raise row.error("images", "must be a list of paths or URLs")
+    named = [name for name in IMAGES if row.fields.get(name)]
+    if len(named) > 1:
+        raise row.error(named[0], f"and field {named[1]!r} both name images: leave one out")
+    sources = [row.fields[name] for name in named][:1]
+    if sources and isinstance(sources[0], list):
+        sources = sources[0]
+    if not all(isinstance(source, str) for source in sources):
+        raise row.error(named[0], "must be a path or URL, or a list of these")
     return iter([Image(source) for source in sources])
 
 
@@ -164,7 +181,7 @@ def _message(message: Any, images: Iterator[Image]) -> Message:
         raise ValueError(
             "has structured tool calls: write them into its content, as the model must"
         )
-    parts = _parts(message.get("content", message.get("value")), images)
+    parts = _parts(message.get("content", message.get("value")), images, role)
     thoughts = next((message[name] for name in THOUGHTS if message.get(name)), "")
     if not isinstance(thoughts, str) or (thoughts and role != "assistant"):
         raise ValueError("has thoughts that are no text of an assistant")
@@ -181,7 +198,7 @@ def _message(message: Any, images: Iterator[Image]) -> Message:
     return Message(role, (Text(opened, learn is not False), *parts) if opened else parts)
 
 
-def _parts(content: Any, images: Iterator[Image]) -> tuple[Part, ...]:
+def _parts(content: Any, images: Iterator[Image], role: Role) -> tuple[Part, ...]:
     """The parts of a content, images where the text or a part names one."""
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
@@ -192,7 +209,7 @@ def _parts(content: Any, images: Iterator[Image]) -> tuple[Part, ...]:
         kind = part.get("type") if isinstance(part, Mapping) else None
         text = part.get("text") if kind == "text" else None
         if isinstance(text, str):
-            parts += _with_images(text, images)
+            parts += _with_images(text, images, role)
         elif kind in ("image", "image_url"):
             parts.append(_image(part, images))
         else:
@@ -200,20 +217,28 @@ def _parts(content: Any, images: Iterator[Image]) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _with_images(text: str, images: Iterator[Image]) -> Iterator[Part]:
-    """A text whose placeholders stand for the images of the row; as it is without these."""
-    first, *rest = text.split(PLACEHOLDER)
-    for after in rest:
+def _with_images(text: str, images: Iterator[Image], role: Role) -> Iterator[Part]:
+    """A text whose placeholders stand for the images of the row, in order. What an assistant writes
+    where no image is left is text.
+    """
+    start = 0
+    for found in PLACEHOLDER.finditer(text):
+        if role != "assistant" and re.search(r"\d", found[0]):
+            raise ValueError(f"has {found[0]} in its text: images are named <image>, in order")
         image = next(images, None)
+        if image is None and role == "assistant":
+            break
         if image is None:
-            first += PLACEHOLDER + after
-            continue
-        if first:
-            yield Text(first)
+            raise ValueError(
+                f"has {found[0]} in its text and no image for it: name one in the row's field "
+                "images or image, or take it out of the text"
+            )
+        if start < found.start():
+            yield Text(text[start : found.start()])
         yield image
-        first = after
-    if first or not rest:
-        yield Text(first)
+        start = found.end()
+    if start < len(text) or not start:
+        yield Text(text[start:])
 
 
 def _image(part: Mapping[str, Any], images: Iterator[Image]) -> Image:

@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from slm_math.answers import UNDECIDED, equivalent, extract, grade_reply
@@ -19,7 +20,7 @@ from slm_math.data.identity import problem_key
 from slm_math.data.normalized import normalized
 from slm_math.data.overlap import overlap
 from slm_math.data.templates import same_template
-from slm_math.images import ImageError, image_hash
+from slm_math.images import ImageError, pixel_hash
 from slm_math.types import Problem, Task
 
 ERRORS = {
@@ -205,17 +206,22 @@ def _pair(kind: str, split: str, pair: tuple[Problem, Problem], share: str) -> F
 
 
 def among_test_images(
-    problems: Mapping[str, Sequence[Problem]], test: Sequence[Problem], name: str
+    problems: Mapping[str, Sequence[Problem]],
+    test: Sequence[Problem],
+    name: str,
+    watched: Callable[[Sequence[Problem], str], Iterable[Problem]],
 ) -> Iterator[Finding]:
     """Problems of other splits about an image of a test problem, whatever they ask: one finding for
-    each image and split. Equal problems are findings of `among_test_problems`.
+    each image and split. Pixels are compared, so that a copy in another file format is found. Equal
+    problems are findings of `among_test_problems`.
     """
-    tested = {image_hash(image.source): problem for problem in test for image in problem.images}
+    pixels = cache(pixel_hash)  # of each image once
+    tested = {pixels(image.source): problem for problem in test for image in problem.images}
     same = set(map(problem_key, test))
-    for split, some in problems.items():
+    for split, some in problems.items() if tested else ():
         seen: set[str] = set()
-        for problem in some:
-            hashes = {image_hash(image.source) for image in problem.images}
+        for problem in watched(some, f"{split} and {name}, images"):
+            hashes = {pixels(image.source) for image in problem.images}
             for shared in (hashes & tested.keys()) - seen:
                 if problem_key(problem) not in same:
                     seen.add(shared)

@@ -11,6 +11,18 @@ from slm_math.images import image_hash
 from slm_math.types import Problem
 
 
+def image_hashes(problem: Problem) -> tuple[str, ...]:
+    """Hashes of the images of a problem, in order: of the bytes of their files."""
+    return tuple(image_hash(image.source) for image in problem.images)
+
+
+def scene_key(problem: Problem) -> str:
+    """A key of the images of a problem, all of them in any order; "" if it has none. What is asked
+    about one scene is in one split.
+    """
+    return "\n".join(sorted(image_hashes(problem)))
+
+
 def problem_key(problem: Problem, images: Sequence[str] | None = None) -> str:
     """A key of what a problem is: its text and choices after normalization, its images by their
     content, and its draft, which is compared letter by letter.
@@ -32,7 +44,7 @@ def question_key(problem: Problem, images: Sequence[str] | None = None) -> str:
     # a text of signs that normalization removes is compared as it is
     texts = [normalized(text) or text.strip() for text in (problem.text, *problem.choices)]
     if images is None:
-        images = [image_hash(image.source) for image in problem.images]
+        images = image_hashes(problem)
     return _digest([texts, list(images)])
 
 

@@ -12,13 +12,14 @@ A row of `lmms-lab/LLaVA-OneVision-Data`, or of MultiMath's `chat_train_en.json`
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from slm_math.answers import extract
 from slm_math.data.base import NoProblems, Split
-from slm_math.data.chat_rows import row_chat
+from slm_math.data.chat_rows import chat_with_images
 from slm_math.data.files import FileRow, HubFile, fetch, split_files
 from slm_math.data.published import checked_fraction, checked_limit, existing_path
 from slm_math.data.visual import (
@@ -30,7 +31,7 @@ from slm_math.data.visual import (
     is_numeric,
     rows_of,
 )
-from slm_math.data.visual_text import letter_of, parts_of
+from slm_math.data.visual_text import letter_of, parts_of, text_with_placeholders
 from slm_math.types import Image, Message, Problem, Task
 
 REPOSITORY = "lmms-lab/LLaVA-OneVision-Data"
@@ -38,6 +39,7 @@ REVISION = "f5da3900220c758a47d2a6965d9d1ed2294b9e85"
 Part = Literal["CLEVR-Math", "GEOS", "GeoQA+", "Geometry3K", "Super-CLEVR", "UniGeo"]
 SHARDS = {"CLEVR-Math": 2, "Super-CLEVR": 6}  # files on the hub; of the others one
 CHATS = ("chat_train_en.json", "chat_train_zh.json")
+PREFIXES = ("multimath", "multimath-300k", "rgb_images")  # of paths of images
 
 
 class Conversations(VisualSource):
@@ -48,7 +50,11 @@ class Conversations(VisualSource):
 
     def _tasks(self, id: str, row: FileRow) -> list[Task]:
         images = self._images(row)
-        turns = [turn for turn in row_chat(row, "conversations") if turn.role != "system"]
+        try:
+            chat = chat_with_images(row, "conversations", iter(images))
+        except ValueError as error:
+            raise UnusableRow(str(error)) from None
+        turns = [turn for turn in chat if turn.role != "system"]
         pairs = list(zip(turns[::2], turns[1::2]))
         if not pairs or [turn.role for turn in turns] != ["user", "assistant"] * len(pairs):
             raise UnusableRow(f"{row.place}: field 'conversations' lacks a question or a reply")
@@ -154,9 +160,11 @@ class MultiMath(Conversations):
         return rows_of(files)
 
     def _images(self, row: FileRow) -> tuple[Image, ...]:
-        """The image of a row, whose path may begin with the folder or with the name of the set."""
+        """The image of a row, whose path may begin with the name of the set and the folder's."""
         parts = Path(row.text("image")).parts
-        places = [self.images.joinpath(*parts[skipped:]) for skipped in range(len(parts))]
+        known = (*PREFIXES, self.images.name.lower())
+        inside = itertools.dropwhile(lambda part: part.lower() in known, parts)
+        places = [self.images.joinpath(*parts), self.images.joinpath(*inside)]
         place = next((place for place in places if place.is_file()), places[0])
         return checked_images(row, "image", [str(place)])
 
@@ -165,7 +173,7 @@ def _task(
     id: str, row: FileRow, images: tuple[Image, ...], question: Message, reply: Message
 ) -> Task:
     """The problem of a question, with the answer that the reply states."""
-    parts, said = parts_of(question.text), reply.text.strip()
+    parts, said = parts_of(text_with_placeholders(question)), reply.text.strip()
     if parts.choices:
         letter = letter_of(said, parts.choices)
         if letter is None:

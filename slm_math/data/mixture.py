@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from slm_math.data.base import SPLITS, NoProblems, Source, Split, read_dialogues, read_tasks
 from slm_math.data.files import HubFile
-from slm_math.data.identity import problem_key
+from slm_math.data.identity import problem_key, scene_key
 from slm_math.data.published import checked_limit
 from slm_math.types import Chat, Problem, Task
 
@@ -27,8 +27,9 @@ class Mixture(Source):
     the name of the part.
 
     A problem (text, choices, images, draft) that several data sets have is taken from the first of
-    them, and one that any of them tests or validates on is not trained on. Validation and test
-    have every problem once; weights act on training alone.
+    them, and one that any of them tests or validates on is not trained on, nor is another question
+    about the same images. Validation and test have every problem once; weights act on training
+    alone.
 
     Args:
         sources: name -> data set.
@@ -92,7 +93,9 @@ class Mixture(Source):
         lines = [source.about(split) for source in self.sources.values()]
         if left_out := self._left_out(split):
             every = ", ".join(f"{count} of {name}" for name, count in left_out.items())
-            lines.append(f"{self.name}/{split}: problems left out that another part has: {every}")
+            lines.append(
+                f"{self.name}/{split}: left out, since another part or split has them: {every}"
+            )
         return "\n".join(filter(None, lines))
 
     def hub_files(self) -> list[HubFile]:
@@ -115,24 +118,38 @@ class Mixture(Source):
         owners: dict[str, tuple[Split, str]] = {}
         for split in reversed(SPLITS):
             for name in self.parts():
-                problems = [task.problem for task in self._read[name, split]]
-                for problem in problems or self._discussed(name, split):
+                for problem in self._problems(name, split):
                     owners.setdefault(problem_key(problem), (split, name))
         return owners
 
-    def _discussed(self, name: str, split: Split) -> list[Problem]:
-        """The problems of the dialogues of a data set, where it says what they are about."""
+    @cached_property
+    def _scenes(self) -> dict[str, Split]:
+        """The last split in which any data set asks about a scene."""
+        return {
+            scene: split
+            for split in SPLITS
+            for name in self.parts()
+            for problem in self._problems(name, split)
+            if (scene := scene_key(problem))
+        }
+
+    def _problems(self, name: str, split: Split) -> list[Problem]:
+        """The problems of a data set, or what its dialogues are about, where it says so."""
+        if tasks := self._read[name, split]:
+            return [task.problem for task in tasks]
         try:
             return self.sources[name].dialogue_problems(split) or []
         except (NoProblems, FileNotFoundError):
             return []
 
     def _is_used(self, problem: Problem, name: str, split: Split) -> bool:
+        if self._scenes.get(scene_key(problem), split) != split:
+            return False
         return self._owners.get(problem_key(problem), (split, name)) == (split, name)
 
     @cached_property
     def _kept(self) -> dict[Split, dict[str, list[Task]]]:
-        """The problems of each split by data set, without those that another part has."""
+        """The problems of each split by data set, without those that another part or split has."""
         return {
             split: {
                 name: [t for t in self._read[name, split] if self._is_used(t.problem, name, split)]
@@ -142,11 +159,12 @@ class Mixture(Source):
         }
 
     def _left_out(self, split: Split) -> dict[str, int]:
-        """The number of problems, or of dialogues about problems, that another part has."""
+        """The number of problems, or of dialogues about problems, that another part has, or whose
+        images another split has.
+        """
         counts = {}
         for name in self.parts():
-            problems = [task.problem for task in self._read[name, split]]
-            problems = problems or self._discussed(name, split)
+            problems = self._problems(name, split)
             counts[name] = sum(not self._is_used(each, name, split) for each in problems)
         return {name: count for name, count in counts.items() if count}
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from slm_math.data.identity import image_hashes
 from slm_math.data.normalized import COUNTS, normalized
-from slm_math.images import image_hash
 from slm_math.types import Problem, Task
 
 GRAM = 13  # words
@@ -149,7 +149,7 @@ def _read(problem: Problem) -> _Text:
         text.strip(),
         words,
         frozenset(_grams(words)),
-        tuple(image_hash(image.source) for image in problem.images),
+        image_hashes(problem),
     )
 
 

@@ -54,6 +54,7 @@ class ProblemData(SourceData):
             raise ValueError(f"{self.source.name} has no problems in the split for {stage}{where}")
         self._say_about(split)
         if stage == "fit":
+            self._say_if_unseeing(any(task.problem.images for task in self.tasks))
             self._share_out([task.problem.tags.get("source", "") for task in self.tasks])
 
     def leave_out(self, problems: Collection[str], reason: str) -> None:

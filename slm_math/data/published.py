@@ -8,9 +8,8 @@ from pathlib import Path
 
 from slm_math.data.base import Split
 from slm_math.data.files import FileRow, HubFile, fetch, read_rows, split_files
-from slm_math.data.identity import question_key
+from slm_math.data.identity import question_key, scene_key
 from slm_math.data.normalized import normalized
-from slm_math.images import image_hash
 from slm_math.types import Problem, Task
 
 
@@ -57,11 +56,11 @@ def split_part(tasks: list[Task], split: Split, validation: float) -> list[Task]
 
 
 def is_held_out(problem: Problem, fraction: float) -> bool:
-    """Whether a problem belongs to validation: its images decide if it has any, by their content,
-    else its normalized text. So the same problem is held out in every data set, and all problems
-    about an image are, whose texts are often the same for many images ("Find x.").
+    """Whether a problem belongs to validation: its images decide if it has any, all of them by
+    their content, else its normalized text. So the same problem is held out in every data set, and
+    all problems about the same images are, whose texts are often the same ("Find x.").
     """
-    decisive = "\n".join(_hashes(problem)) or normalized(problem.text)
+    decisive = scene_key(problem) or normalized(problem.text)
     digest = hashlib.sha256(decisive.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
@@ -73,24 +72,19 @@ def split_by_problem(
 
     What is held out in one place is nowhere trained on: a problem is a test problem if it is one
     anywhere, then a validation problem, and of training problems those are held out for validation
-    that GSM8K and MATH hold out. All problems about an image are in one split.
+    that GSM8K and MATH hold out. All problems about the same images are in one split.
     """
     decisive: dict[str, Split] = {}
     scenes: dict[str, str] = {}  # what decides about a problem, by its key
     for problem, split in problems:
         key = question_key(problem)
-        scene = scenes[key] = "\n".join(_hashes(problem)) or key
+        scene = scenes[key] = scene_key(problem) or key
         if split == "test" or (split == "validation" and decisive.get(scene) != "test"):
             decisive[scene] = split
         elif scene not in decisive:
             held_out = is_held_out(problem, validation)
             decisive[scene] = "validation" if held_out else "train"
     return {key: decisive[scene] for key, scene in scenes.items()}
-
-
-def _hashes(problem: Problem) -> list[str]:
-    """Hashes of the problem's images, in an order of their own."""
-    return sorted(image_hash(image.source) for image in problem.images)
 
 
 def existing_path(path: str | None) -> Path | None:

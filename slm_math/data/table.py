@@ -12,6 +12,8 @@ Rows that are read without options (invented ones):
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import cached_property
 from typing import get_args
 
@@ -31,8 +33,15 @@ from slm_math.data.files import FileRow
 from slm_math.data.own_files import Item, existing_paths, items_of, rows_by_split
 from slm_math.data.published import checked_fraction, checked_limit
 from slm_math.data.visual import checked_images, images_of, placed
-from slm_math.data.visual_text import PLACEHOLDER
+from slm_math.data.visual_text import (
+    named_images,
+    text_with_placeholders,
+    without_placeholders,
+)
 from slm_math.types import AnswerType, Image, Problem, Task
+
+# images stored from inside of a row may end in .img
+_FILE = re.compile(r"data:image/.*|.*\.(?:png|jpe?g|webp|gif|bmp|tiff?|ppm|img)", re.IGNORECASE)
 
 
 class Table(Source):
@@ -124,6 +133,12 @@ class Table(Source):
                 raise ValueError(f"{place}: {error}") from None
             if column is not None:
                 columns[option] = column
+        others = names - {*columns.values(), *self.tags}
+        if "images" not in columns and (found := sorted(filter(_of_images(rows), others))):
+            raise ValueError(
+                f"{place}: the column {found[0]!r} names images, which nobody would see: name it "
+                f"with images: {found[0]}, or keep it as a tag with tags: [{found[0]}]"
+            )
         asked = "problem" in columns and ("answer" in columns or "solution" in columns)
         if not asked and not names & set(LISTS):
             raise ValueError(
@@ -138,8 +153,14 @@ class Table(Source):
             text, solution = question_of(row, columns["problem"]), None
             name = columns.get("images", "")
             images = images_of(row, name) if row.fields.get(name) else ()
+            if (named := named_images(text)) not in (0, len(images)):
+                raise row.error(
+                    columns["problem"],
+                    f"names images ({named}) with <image>, and the row has {len(images)}: the "
+                    f"column of images is {name or 'named with the option images'}",
+                )
             if images:  # which stand before the text, as those of all problems
-                text = PLACEHOLDER.sub("", text).strip()
+                text = without_placeholders(text)
             if row.fields.get(columns.get("solution", "")) is not None:
                 solution = row.text(columns["solution"])
         else:
@@ -173,6 +194,17 @@ class Table(Source):
         return tuple(choices)
 
 
+def _of_images(rows: list[FileRow]) -> Callable[[str], bool]:
+    """Whether a column names images: files by their names, or data URLs."""
+
+    def of_images(name: str) -> bool:
+        values = [row.fields.get(name) for row in rows]
+        texts = [one for value in values for one in (value if isinstance(value, list) else [value])]
+        return any(isinstance(text, str) and _FILE.fullmatch(text) for text in texts)
+
+    return of_images
+
+
 def _exchange(row: FileRow) -> tuple[str, str, tuple[Image, ...]]:
     """Question, reply and images of a chat of two messages."""
     chat = read_chat(row)
@@ -182,4 +214,5 @@ def _exchange(row: FileRow) -> tuple[str, str, tuple[Image, ...]]:
         )
     shown = [part.source for part in chat[0].content if isinstance(part, Image)]
     sources = [placed(source, row.folder) for source in shown]
-    return chat[0].text, chat[1].text, checked_images(row, "images", sources)
+    text = without_placeholders(text_with_placeholders(chat[0])) if shown else chat[0].text
+    return text, chat[1].text, checked_images(row, "images", sources)

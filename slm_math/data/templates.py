@@ -22,8 +22,8 @@ from functools import lru_cache
 from itertools import chain, islice
 from statistics import median_low
 
+from slm_math.data.identity import image_hashes
 from slm_math.data.normalized import COUNTS, normalized
-from slm_math.images import image_hash
 from slm_math.types import Problem
 
 SAME = 0.75  # of the words of the test problem's template stay, in one of the same template
@@ -118,7 +118,7 @@ def same_template(train: Iterable[Problem], test: Sequence[Problem]) -> tuple[Te
     before, after = _around([template(problem) for problem in first])
     for problem in chain(first, problems):
         words = template(problem)
-        matcher.add(words[before : len(words) - after], _images(problem))
+        matcher.add(words[before : len(words) - after], image_hashes(problem))
     return tuple(matcher.best[number] for number in sorted(matcher.best))
 
 
@@ -145,7 +145,7 @@ class _Matcher:
 
     def __init__(self, test: Sequence[Problem]) -> None:
         self._tests = tests = [template(problem) for problem in test]
-        self._images = [_images(problem) for problem in test]
+        self._images = [image_hashes(problem) for problem in test]
         self._masks = [_positions(words) for words in tests]
         self._shingles: dict[int, list[int]] = defaultdict(list)
         self.best: dict[int, TemplateMatch] = {}
@@ -187,10 +187,6 @@ class _Matcher:
         best = self.best.get(number)
         if share >= SAME and (best is None or share > best.shared):
             self.best[number] = TemplateMatch(number, self._trained, share)
-
-
-def _images(problem: Problem) -> tuple[str, ...]:
-    return tuple(image_hash(image.source) for image in problem.images)
 
 
 def _says_enough(words: Sequence[str]) -> bool:

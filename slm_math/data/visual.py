@@ -77,6 +77,8 @@ class VisualSource(Source):
             id = f"{self.name}/{part}/{number}"
             try:
                 some = self._tasks(id, row)
+                if not all(task.problem.text for task in some):
+                    raise UnusableRow(f"{row.place}: there is no question beside its form")
             except UnusableRow as error:
                 left_out.append((id, str(error)))
                 continue

@@ -16,13 +16,29 @@ from dataclasses import dataclass
 
 from slm_math.answers import extract
 from slm_math.answers.choices import in_order, letters
+from slm_math.types import Image, Message
 
-PLACEHOLDER = re.compile(r"<image\s*\d*>\s*|<\|image\|>\s*", re.IGNORECASE)
-# what such sets tell a model about the form of its reply; the prompts here do that
+# of an image, in texts whose images are named beside them
+PLACEHOLDER = re.compile(r"<image\s*\d*>|<\|image\|>", re.IGNORECASE)
+# What such sets tell a model about the form of its reply; the prompts here do that. Known sentences
+# alone: any other hint may be a condition of the problem.
+_EXAMPLES = r",? e\.g\.,? ?(?:\[[^\]\n]*\]|(?:[A-J]|\d+(?:\.\d+)?)(?:, (?:[A-J]|\d+(?:\.\d+)?))*)"
+_SENTENCES = (
+    r"(?:please )?(?:first conduct reasoning, and then |directly )?answer the question "
+    r"(?:requiring an? [\w -]+? and |and )provide the (?:correct )?"
+    r"(?:option letter|final answer|final value|final list)"
+    rf"(?:{_EXAMPLES})?(?:,? at the end)?",
+    r"(?:please )?first perform reasoning, then finally select the (?:question|answer) from the "
+    r"choices in the following format: answer: xxx",
+    r"(?:please )?answer (?:the question )?with the option'?s? letter"
+    r"(?: from the given choices)?(?: directly)?",
+    r"(?:please )?answer the question (?:using|with) a single (?:word|number)(?: or phrase)?",
+    r"(?:please )?directly (?:select|answer) the (?:correct )?(?:option|answer|question)"
+    r"(?: from the choices)?",
+)
 _FORM = re.compile(
-    r"hint:.*|.*\boption'?s? letter\b.*|.*\bperform reasoning\b.*|.*\bconduct reasoning\b.*"
-    r"|.*\bdirectly (?:select|answer)\b.*|answer the question (?:using|with)\b.*",
-    re.IGNORECASE,
+    rf"(?:^[ \t]*|(?<=[.?!:] ))(?:hint: *)?(?:{'|'.join(_SENTENCES)})(?:\.|[ \t]*$)[ \t]*",
+    re.IGNORECASE | re.MULTILINE,
 )
 _LABEL = re.compile(r"^\s*(?:question|problem)\s*:\s*", re.IGNORECASE)
 _HEAD = re.compile(r"\b(?:choices|options)\s*:", re.IGNORECASE)
@@ -41,10 +57,37 @@ def parts_of(text: str) -> Parts:
     """The question and the choices of a text: lines, or one line, that list (A), (B) and so on at
     its end.
     """
-    lines = PLACEHOLDER.sub("", text).strip().splitlines()
-    plain = "\n".join(line for line in lines if not _FORM.fullmatch(line.strip())).strip()
+    plain = _FORM.sub("", without_placeholders(text)).strip()
     question, choices = _split(plain)
     return Parts(_LABEL.sub("", question).strip(), choices)
+
+
+def named_images(text: str) -> int:
+    """How many images the placeholders of a text name; equal numbers name one."""
+    numbers = [re.search(r"\d+", name) for name in PLACEHOLDER.findall(text)]
+    return numbers.count(None) + len({number[0] for number in numbers if number})
+
+
+def without_placeholders(text: str) -> str:
+    """A text without the placeholders before and behind it, since images stand before the text of
+    a problem; one inside of it becomes words: "Is <image> like <image>?" -> "Is image 1 like image
+    2?".
+    """
+    texts = PLACEHOLDER.split(text)
+    said = [number for number, each in enumerate(texts) if each.strip()]
+    if not said:
+        return ""
+    whole, names = texts[said[0]], PLACEHOLDER.findall(text)
+    for number in range(said[0], said[-1]):
+        own = re.search(r"\d+", names[number])
+        name, after = f"image {own[0] if own else number + 1}", texts[number + 1]
+        whole += " " * whole[-1:].isalnum() + name + " " * after[:1].isalnum() + after
+    return whole.strip()
+
+
+def text_with_placeholders(message: Message) -> str:
+    """The text of a message, with a placeholder where it shows an image."""
+    return "".join("<image>" if isinstance(part, Image) else part.text for part in message.content)
 
 
 def _split(text: str) -> tuple[str, tuple[str, ...]]:

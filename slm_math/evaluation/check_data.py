@@ -76,7 +76,7 @@ def check_data(
     watched = partial(_watched, console)
     for test_name, problems in tests.items():
         findings += among_test_problems(others, problems, test_name, watched)
-        findings += among_test_images(others, problems, test_name)
+        findings += among_test_images(others, problems, test_name, watched)
     lengths = {
         each: [measure(task) for task in with_progress(tasks, console, "lengths")]
         for each, tasks in usable.items()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from slm_math.agents import Agent, FewShot
 from slm_math.data.base import Source, read_tasks
+from slm_math.data.identity import image_hashes
 from slm_math.data.overlap import near_exact
 from slm_math.data.selection import sample_tasks
-from slm_math.images import image_hash
 from slm_math.types import Task
 
 
@@ -45,4 +45,4 @@ def with_shots(
 
 def _images(tasks: Sequence[Task]) -> set[str]:
     """The images of problems, by their content."""
-    return {image_hash(image.source) for task in tasks for image in task.problem.images}
+    return {hashed for task in tasks for hashed in image_hashes(task.problem)}

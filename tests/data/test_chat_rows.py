@@ -95,7 +95,8 @@ def test_images_of_a_column_take_their_places() -> None:
     parts = [{"type": "image"}, {"type": "text", "text": "Compare"}]
     in_parts = read({"role": "user", "content": parts}, images=["a.png"])
     in_text = read({"role": "user", "content": "<image>Compare"}, images=["a.png"])
-    assert in_parts == in_text == (Message("user", (Image("a.png"), Text("Compare"))),)
+    in_image = read({"from": "human", "value": "<image>Compare"}, image="a.png")  # LLaVA
+    assert in_parts == in_text == in_image == (Message("user", (Image("a.png"), Text("Compare"))),)
 
 
 def test_an_image_url_of_openai() -> None:
@@ -105,8 +106,13 @@ def test_an_image_url_of_openai() -> None:
     )
 
 
-def test_a_placeholder_without_images_is_text() -> None:
-    assert read({"role": "user", "content": "Write <image> here"})[0].text == "Write <image> here"
+def test_what_an_assistant_writes_is_no_placeholder() -> None:
+    assert read({"role": "assistant", "content": "<image>"})[0].text == "<image>"
+
+
+def test_two_fields_of_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="field 'images' and field 'image' both name images"):
+        read({"role": "user", "content": "<image>Q"}, images=["a.png"], image="a.png")
 
 
 SAID = {"role": "assistant", "content": "12"}
@@ -134,6 +140,8 @@ REFUSED = {
     "detail": ([SAID | {"train_detail": [1]}], "train_detail that lists objects"),
     "part": ([{"role": "user", "content": [{"type": "audio"}]}], "neither text nor an image"),
     "image": ([{"role": "user", "content": [{"type": "image"}]}], "without a path or a URL"),
+    "number": ([{"role": "user", "content": "<image2>"}], "has <image2> in its text: images are"),
+    "placeholder": ([{"role": "user", "content": "<image>\nQ"}], "has <image> in its text and no"),
 }
 
 

@@ -81,6 +81,14 @@ def test_the_history_of_an_instruction_is_learned(tmp_path: Path) -> None:
     assert chat == user("Hi") + assistant("Hello") + user("Add\n2 and 3") + assistant("5")
 
 
+def test_images_of_an_instruction(tmp_path: Path) -> None:
+    asked = {"instruction": "<image>What?", "input": "And <image>?", "output": "5"}
+    [chat] = chats_of(tmp_path, asked | {"images": ["a.png", "b.png"]})
+    assert chat[0].content == (Image("a.png"), Text("What?\nAnd "), Image("b.png"), Text("?"))
+    with pytest.raises(ValueError, match=r"line 1: field 'images' has 1 images more"):
+        chats_of(tmp_path, asked | {"images": ["a.png", "b.png", "c.png"]})
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

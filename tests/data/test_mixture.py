@@ -51,7 +51,7 @@ def test_the_tag_source_names_the_part() -> None:
 
 def test_what_is_left_out_is_said() -> None:
     about = Mixture({"a": A, "b": B}).about("train")
-    assert about == "mixture/train: problems left out that another part has: 1 of a, 3 of b"
+    assert about == "mixture/train: left out, since another part or split has them: 1 of a, 3 of b"
 
 
 def test_limits_and_weights_of_nothing() -> None:
@@ -128,12 +128,12 @@ def test_chats_about_a_problem_that_is_tested_on_are_not_trained_on(tmp_path: Pa
     )
     [chat] = mixture.parts()["chats"].dialogues("train")
     assert chat[0].text == "Fresh?"
-    assert "left out that another part has: 1 of chats" in mixture.about("train")
+    assert "since another part or split has them: 1 of chats" in mixture.about("train")
 
 
 def test_a_limit_does_not_hide_what_is_left_out() -> None:
     about = Mixture({"a": A, "b": B}, limits={"b": 1}).about("train")
-    assert about == "mixture/train: problems left out that another part has: 1 of a, 3 of b"
+    assert about == "mixture/train: left out, since another part or split has them: 1 of a, 3 of b"
 
 
 def test_two_parts_with_the_same_ids_are_named(tmp_path: Path) -> None:

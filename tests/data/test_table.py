@@ -165,13 +165,12 @@ def test_images_are_found_beside_their_file(column: str, tmp_path: Path) -> None
         tmp_path,
         {"question": "<image>How long is x?", column: "drawn/one.png", "answer": "3"},
         {"question": "Which?", column: ["two.png", str(tmp_path / "drawn/one.png")], "answer": "4"},
-        {"question": "Is <image> a tag?", "answer": "5"},
+        {"question": "How many?", "answer": "5"},
     )
     assert one.problem.text == "How long is x?"
     assert seen(one) == [png(1)]
     assert seen(both) == [png(2), png(1)]
     assert seen(none) == []
-    assert none.problem.text == "Is <image> a tag?"
 
 
 def seen(task: Task) -> list[bytes]:
@@ -233,6 +232,47 @@ def test_two_columns_of_images_are_refused(tmp_path: Path) -> None:
     row = {"question": "Q?", "image": "a.png", "images": ["b.png"], "answer": "3"}
     with pytest.raises(ValueError, match="columns images and image may both be the images"):
         table(tmp_path, row)
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "expected"),
+    [
+        ("<image>\nFind x.\n<image>", ["1.png", "2.png"], "Find x."),
+        ("Is <image> like <image>?", ["1.png", "2.png"], "Is image 1 like image 2?"),
+        ("<image>Is it <image2>or <image1>?", ["1.png"] * 3, "Is it image 2 or image 1?"),
+        ("How many dots has <image 1>?", "1.png", "How many dots has image 1?"),
+    ],
+)
+def test_images_inside_of_a_text_keep_their_order(
+    text: str, images: Any, expected: str, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        write_image(tmp_path / f"{number}.png", number)
+    [task] = table(tmp_path, {"question": text, "images": images, "answer": "3"})
+    assert task.problem.text == expected
+    if "1" not in text:  # chats name images in order alone
+        said = {"role": "assistant", "content": "#### 3"}
+        asked = {"role": "user", "content": text}
+        [task] = table(tmp_path, {"messages": [asked, said], "images": images})
+        assert task.problem.text == expected
+
+
+@pytest.mark.parametrize("images", [None, "1.png", ["1.png"] * 3])
+def test_a_text_that_names_more_or_fewer_images_is_refused(images: Any, tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", 1)
+    good = {"question": "Find x.", "image": "1.png", "answer": "1"}
+    row = {"question": "<image>Is it <image>?", "image": images, "answer": "3"}
+    with pytest.raises(ValueError, match=r"line 2: field 'question' names images \(2\) with"):
+        table(tmp_path, good, row)
+
+
+@pytest.mark.parametrize("value", ["a.png", ["b.JPG"], "data:image/png;base64,AAAA"])
+def test_a_column_of_images_that_nobody_would_see_is_refused(value: Any, tmp_path: Path) -> None:
+    row = {"question": "Find x.", "img": value, "answer": "3"}
+    with pytest.raises(ValueError, match=r"the column 'img' names images, .* images: img, or"):
+        table(tmp_path, row)
+    [task] = table(tmp_path, row, tags=["img"])
+    assert task.problem.images == ()
 
 
 def test_problems_of_one_text_and_other_images_are_others(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from data.visual_files import embedded, png, write_parquet
+from PIL import Image as Pillow
 
 from slm_math.cli import run
 from slm_math.data.findings import among_test_images, check_task
@@ -39,8 +40,23 @@ def test_other_questions_about_images_of_a_test_set(tmp_path: Path) -> None:
         problem(tmp_path, "p/3", "Find x.", 2),  # the test problem itself
         problem(tmp_path, "p/4", "Find x.", 3),
     ]
-    findings = list(among_test_images({"train": train}, test, "Set"))
+    findings = list(among_test_images({"train": train}, test, "Set", lambda some, _: some))
     assert [(each.kind, each.id, each.other) for each in findings] == [("test image", "p/1", "t/1")]
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.png"])
+def test_the_pixels_of_a_test_image_in_another_file(name: str, tmp_path: Path) -> None:
+    test = problem(tmp_path, "t/1", "Find x.", 1)
+    copy = Pillow.open(test.images[0].source)
+    copy.save(tmp_path / name, compress_level=0)  # which a BMP has no use for
+    other = Pillow.frombytes("RGB", (10, 12), copy.tobytes())  # the same bytes, another size
+    other.save(tmp_path / "other.png")
+    train = [
+        Problem(f"p/{file}", "Find x.", images=(Image(str(tmp_path / file)),))
+        for file in ("other.png", name)
+    ]
+    [finding] = among_test_images({"train": train}, [test], "Set", lambda some, _: some)
+    assert (finding.id, finding.other) == (f"p/{name}", "t/1")
 
 
 @pytest.mark.parametrize("unusable", ["refuse", "skip"])

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image as Pillow
@@ -15,12 +16,16 @@ from slm_math.answers.graded import grade_trace
 from slm_math.data import Chats, CoT, Mixture
 from slm_math.data.attempts import problem_of
 from slm_math.data.base import Source, Split, read_dialogues, read_tasks
+from slm_math.data.chat_data import ChatData
 from slm_math.data.chats import write_chats
 from slm_math.data.identity import problem_key, question_key
 from slm_math.data.overlap import near_exact
+from slm_math.data.problem_data import ProblemData
 from slm_math.data.published import is_held_out, split_by_problem, split_part
 from slm_math.data.templates import same_template
 from slm_math.evaluation.shots import with_shots
+from slm_math.policy.chat import ChatFormat
+from slm_math.policy.scratch import Scratch
 from slm_math.records.encoding import from_json, json_line
 from slm_math.records.files import data_hash
 from slm_math.records.record import record
@@ -94,6 +99,15 @@ def test_a_mixture_takes_only_what_is_the_same(images: list[Image]) -> None:
     assert trained == [*images[:3], *images[4:6]]  # once each; the fourth is a test problem
 
 
+def test_a_mixture_trains_on_no_scene_that_a_part_tests(images: list[Image]) -> None:
+    tested = Fixed(tasks_about(images[:1]), tasks_about(images[1:2], start=1))
+    other = Fixed(tasks_about(images[1:3], "How long is y?", start=2), [])
+    for mixture in (Mixture({"a": tested, "b": other}), Mixture({"b": other, "a": tested})):
+        trained = {task.problem.images[0] for task in read_tasks(mixture, "train", graded=False)}
+        assert trained == {images[0], images[2]}
+        assert mixture.about("train").endswith("1 of b")
+
+
 def test_overlap_and_templates_compare_images(images: list[Image]) -> None:
     problems = [task.problem for task in tasks_about(images[:3], LONG)]
     assert near_exact(problems[:2], problems[1:]) == {0: 1}
@@ -153,3 +167,22 @@ def test_records_of_one_text_are_told_apart_after_their_images_are_gone(
     hashes = [[image.hash for image in each.images] for each in records]
     assert [problem_key(problem_of(r), own) for r, own in zip(records, hashes)] == keys
     assert keys[0] != keys[1]
+
+
+def test_a_policy_with_eyes_and_data_without_images(
+    images: list[Image], capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat = ChatFormat(Scratch().tokenizer())
+    chat.sight = SimpleNamespace()  # type: ignore[assignment]
+    policy = SimpleNamespace(context=lambda: None)
+    module = SimpleNamespace(chat=chat, policy=policy, train_roles=("solver",))
+    text = Task(Problem("p", "What is 1 + 1?"), "2", "It is 2.")
+    said = "fixed/train has no images, and the policy has eyes: it is trained as a model of text\n"
+    for data in (ProblemData(Fixed([text], [])), ChatData(Fixed([text], []))):
+        data.trainer = SimpleNamespace(lightning_module=module, is_global_zero=True)  # type: ignore
+        data.setup("fit")
+        assert capsys.readouterr().out == said
+    seen = ProblemData(Fixed([text, *tasks_about(images[:1])], []))
+    seen.trainer = data.trainer  # type: ignore
+    seen.setup("fit")
+    assert capsys.readouterr().out == ""

@@ -26,6 +26,7 @@ from slm_math.data import (
     VideoR1,
 )
 from slm_math.data.base import NoProblems, Source, read_dialogues, read_tasks
+from slm_math.data.visual_text import Parts, parts_of
 from slm_math.images import image_bytes
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -175,6 +176,35 @@ def test_the_letter_inside_of_free_text(question: str, tmp_path: Path) -> None:
     assert chat[1].text == reply
 
 
+LETTER = "provide the correct option letter, e.g., A, B, C, D"
+FORMS = {
+    f"Hint: Please answer the question and {LETTER}, at the end.\nQuestion: Which?": "Which?",
+    "Hint: Please answer the question and provide the final answer. Question: Which?": "Which?",
+    "Hint: Please answer the question requiring a floating-point number with one decimal place "
+    "and provide the final value, e.g., 1.2, 1.3, 1.4, at the end.\nQuestion: Which?": "Which?",
+    f"Please first conduct reasoning, and then answer the question and {LETTER}, at the end.\n"
+    "Question: Which?": "Which?",
+    f"Please directly answer the question and {LETTER}.\nQuestion: Which?": "Which?",
+    "Answer the question using a single word or phrase. How many are left?": "How many are left?",
+    "Which?\nAnswer with the option's letter from the given choices directly.": "Which?",
+    "Hint: A square is 1 cm. Which?": "Hint: A square is 1 cm. Which?",
+    "Find x.\nHint: x is positive.": "Find x.\nHint: x is positive.",
+    "Answer the question using the figure.": "Answer the question using the figure.",
+}
+
+
+@pytest.mark.parametrize("text", FORMS)
+def test_only_known_words_on_the_form_are_left_out(text: str) -> None:
+    assert parts_of(text) == Parts(FORMS[text])
+
+
+def test_a_row_without_a_question_is_named(tmp_path: Path) -> None:
+    row = talk("<image>\nAnswer the question using a single word or phrase.", "4")
+    file = write_parquet(tmp_path / "train.parquet", [row | {"image": embedded(png(1))}])
+    with pytest.raises(ValueError, match=r"train\.parquet, row 1: .* no question"):
+        read_tasks(LLaVAOneVision("GEOS", str(file), validation=0), "train")
+
+
 def test_files_of_each_set_on_the_hub() -> None:
     files = {
         part: [str(file) for file in LLaVAOneVision(part).hub_files()]  # type: ignore[arg-type]
@@ -208,6 +238,14 @@ def test_multimath(path: str, tmp_path: Path) -> None:
     task = first(MultiMath(str(tmp_path), validation=0))
     assert facts(task) == ("Find x.", "num", (), "4")
     assert task.solution == worked
+
+
+def test_multimath_takes_no_image_of_another_folder(tmp_path: Path) -> None:
+    write_image(tmp_path / "RGB_images" / "7.png", 7)
+    row = talk("<image>\nFind x.", "It is \\boxed{4}.", image="algebra/7.png")
+    write_json(tmp_path / "solution" / "chat_train_en.json", [row])
+    with pytest.raises(ValueError, match=r"RGB_images/algebra/7\.png: No such file"):
+        read_tasks(MultiMath(str(tmp_path), validation=0), "train")
 
 
 # Video-R1
