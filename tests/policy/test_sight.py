@@ -157,7 +157,7 @@ def test_two_names_of_an_image_share_a_prefill(images: list[Image], tmp_path: Pa
     )
     one, other, _ = ask(engine, chats, temperature=0.0)
     assert rows[0] == 2
-    assert one.token_ids == other.token_ids
+    assert one.token_ids == other.token_ids[: len(one.token_ids)]
     assert one.prompt == other.prompt
 
 
