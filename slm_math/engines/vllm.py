@@ -261,14 +261,14 @@ class VLLMEngine(LocalEngine):
 
     def _options(self, config: Any, model: str) -> dict[str, Any]:
         own = config.get_text_config().max_position_embeddings
-        context = min(self.context or own, own)
-        common = options(model, self.dtype, self.slots, context)
+        context, slots = min(self.context or own, own), self.slots or 0
+        common = options(model, self.dtype, slots, context)
         ranks = [found["r"] for path in self._paths if (found := adapter_config(path))]
         if ranks:
             common |= lora_options(ranks)
         size = torch.finfo(DTYPES[self.dtype]).bits // 8
         return common | (
-            gpu_options(self.memory) if self.gpu else cpu_options(config, self.slots, context, size)
+            gpu_options(self.memory) if self.gpu else cpu_options(config, slots, context, size)
         )
 
     def update(self, version: int, weights: Weights | None = None) -> None:
