@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from slm_math.data.arithmetic_families import ANSWERS_ONLY, DEMONSTRATED
 from slm_math.data.shapes_scenes import COLORS, FORMS, Bar, Grid, Lines, Scene
@@ -37,6 +38,9 @@ class Question:
         return chr(ord("A") + self.choices.index(self.value)) if self.choices else self.value
 
 
+Ask: TypeAlias = Callable[[random.Random, Scene], Question]
+
+
 @dataclass(frozen=True)
 class Family:
     """Questions of one form about scenes of one form. `kind` says whether dialogues demonstrate
@@ -47,39 +51,27 @@ class Family:
     name: str
     kind: str
     scene: type[Scene]
-    ask: Callable[[random.Random, Scene], Question]
+    ask: Ask
     counts: range | None = None
 
 
-def _of_color(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    color = draw.choice(list(COLORS))
-    return _counted(f"How many {color} shapes are there?", scene.which(color), word=0)
+def _counting(text: str, but: bool = False) -> Ask:
+    """Questions for a count: of the shapes of a drawn {color} and {form}, or (`but`) of all others,
+    with {more} that are added.
+    """
 
+    def ask(draw: random.Random, scene: Scene) -> Question:
+        assert isinstance(scene, Grid)
+        color = draw.choice(list(COLORS)) if "{color}" in text else None
+        form = draw.choice(FORMS) if "{form}" in text else None
+        more = draw.randint(2, 4) if "{more}" in text else 0
+        cells = scene.which(color, form)
+        if but:
+            cells = tuple(there and not one for there, one in zip(scene.which(), cells))
+        asked = text.format(color=color, form=form, more=more)
+        return _counted(asked, cells, word=0 if color and not form else 1, start=more)
 
-def _of_form(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    form = draw.choice(FORMS)
-    return _counted(f"How many {form}s are there?", scene.which(form=form))
-
-
-def _all(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    return _counted("How many shapes are there?", scene.which())
-
-
-def _left(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    color = draw.choice(list(COLORS))
-    text = f"All {color} shapes are taken away. How many shapes are left?"
-    return _counted(text, _but(scene, scene.which(color)), word=0)
-
-
-def _added(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    color, more = draw.choice(list(COLORS)), draw.randint(2, 4)
-    text = f"{more} {color} shapes are added. How many {color} shapes are there now?"
-    return _counted(text, scene.which(color), word=0, start=more)
+    return ask
 
 
 def _more(draw: random.Random, scene: Scene) -> Question:
@@ -105,38 +97,6 @@ def _angle(draw: random.Random, scene: Scene) -> Question:
     return Question(text, str(scene.degrees), steps=tuple(steps))
 
 
-def _which_are(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    color = draw.choice(list(COLORS))
-    return _counted(f"How many shapes are {color}?", scene.which(color), word=0)
-
-
-def _count(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    color = draw.choice(list(COLORS))
-    return _counted(f"Count the {color} shapes.", scene.which(color), word=0)
-
-
-def _of_both(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    color, form = draw.choice(list(COLORS)), draw.choice(FORMS)
-    return _counted(f"How many {color} {form}s are there?", scene.which(color, form))
-
-
-def _leave(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    color = draw.choice(list(COLORS))
-    text = f"All {color} shapes leave. How many are left?"
-    return _counted(text, _but(scene, scene.which(color)), word=0)
-
-
-def _form_added(draw: random.Random, scene: Scene) -> Question:
-    assert isinstance(scene, Grid)
-    form, more = draw.choice(FORMS), draw.randint(2, 4)
-    text = f"{more} {form}s are added. How many {form}s are there now?"
-    return _counted(text, scene.which(form=form), start=more)
-
-
 def _counted(text: str, cells: Sequence[bool], word: int = 1, start: int = 0) -> Question:
     """A count of cells, which begins behind `start`."""
     numbers = [start + sum(cells[: n + 1]) if counts else None for n, counts in enumerate(cells)]
@@ -155,24 +115,42 @@ def _compared(draw: random.Random, scene: Scene, relation: str, sign: int) -> Qu
     return replace(_counted(text, scene.which(color), word=0), value=value, choices=("yes", "no"))
 
 
-def _but(scene: Grid, without: Sequence[bool]) -> list[bool]:
-    """The cells with other shapes."""
-    return [there and not leaves for there, leaves in zip(scene.which(), without)]
-
+LEFT = "All {color} shapes are taken away. How many shapes are left?"
+ADDED = "{more} {color} shapes are added. How many {color} shapes are there now?"
+LEAVE = "All {color} shapes leave. How many are left?"
+FORM_ADDED = "{more} {form}s are added. How many {form}s are there now?"
 
 FAMILIES = (
-    Family("color", DEMONSTRATED, Grid, _of_color, counts=range(7)),
-    Family("form", DEMONSTRATED, Grid, _of_form, counts=range(7)),
-    Family("all", DEMONSTRATED, Grid, _all, counts=range(1, 10)),
-    Family("remove", DEMONSTRATED, Grid, _left, counts=range(8)),
-    Family("add", DEMONSTRATED, Grid, _added, counts=range(2, 9)),
+    Family(
+        "color",
+        DEMONSTRATED,
+        Grid,
+        _counting("How many {color} shapes are there?"),
+        counts=range(7),
+    ),
+    Family("form", DEMONSTRATED, Grid, _counting("How many {form}s are there?"), counts=range(7)),
+    Family("all", DEMONSTRATED, Grid, _counting("How many shapes are there?"), counts=range(1, 10)),
+    Family("remove", DEMONSTRATED, Grid, _counting(LEFT, but=True), counts=range(8)),
+    Family("add", DEMONSTRATED, Grid, _counting(ADDED), counts=range(2, 9)),
     Family("compare", DEMONSTRATED, Grid, _more),
     Family("length", DEMONSTRATED, Bar, _length),
     Family("angle", DEMONSTRATED, Lines, _angle),
-    Family("color, other words", ANSWERS_ONLY, Grid, _which_are, counts=range(7)),
-    Family("count", ANSWERS_ONLY, Grid, _count, counts=range(7)),
-    Family("color and form", ANSWERS_ONLY, Grid, _of_both, counts=range(7)),
-    Family("remove, other words", ANSWERS_ONLY, Grid, _leave, counts=range(8)),
-    Family("add a form", ANSWERS_ONLY, Grid, _form_added, counts=range(2, 9)),
+    Family(
+        "color, other words",
+        ANSWERS_ONLY,
+        Grid,
+        _counting("How many shapes are {color}?"),
+        counts=range(7),
+    ),
+    Family("count", ANSWERS_ONLY, Grid, _counting("Count the {color} shapes."), counts=range(7)),
+    Family(
+        "color and form",
+        ANSWERS_ONLY,
+        Grid,
+        _counting("How many {color} {form}s are there?"),
+        counts=range(7),
+    ),
+    Family("remove, other words", ANSWERS_ONLY, Grid, _counting(LEAVE, but=True), counts=range(8)),
+    Family("add a form", ANSWERS_ONLY, Grid, _counting(FORM_ADDED), counts=range(2, 9)),
     Family("fewer", ANSWERS_ONLY, Grid, _fewer),
 )
