@@ -17,21 +17,17 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
-import argparse
-import logging
 import random
 import statistics
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from benching import Relay, TheirSteps, ratio, report, trainer
+from benching import PLAIN, Relay, TheirSteps, options, quiet, ratio, report, trainer
 
 from slm_math.agents import Agent
 from slm_math.answers.graded import GradedTrace
@@ -157,20 +153,13 @@ def measure(size: str, prompt: int, ragged: bool, steps: int) -> dict[str, Any]:
         tasks = [Task(Problem(str(n), text), "0") for n, text in enumerate(texts)]
         config = GRPOConfig(
             folder,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
             per_device_train_batch_size=P * G,
             num_generations=G,
             max_completion_length=LONGEST,
             max_steps=steps,
             beta=BETA,
             learning_rate=LR,
-            lr_scheduler_type="constant",
-            report_to=[],
-            save_strategy="no",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
+            **PLAIN,
         )
         chats = [[{"role": "user", "content": text}] for text in texts]
 
@@ -201,16 +190,10 @@ def measure(size: str, prompt: int, ragged: bool, steps: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, default=7, help="measured steps of each side")
+    parser = options(__doc__, "steps", 7, measured="measured steps of each side")
     parser.add_argument("--only", default="", help="rows that contain this text: '1.2M 32 fixed'")
-    parser.add_argument("--out", type=Path, help="write all numbers as JSON")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+    quiet()
     rows = [
         measure(size, prompt, ragged, args.steps)
         for size in SIZES

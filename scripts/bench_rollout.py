@@ -20,18 +20,16 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
-import argparse
 import random
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
-from benching import ratio, report
+from benching import options, ratio, report
 from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
 
 from slm_math.engines.base import Request
@@ -204,12 +202,8 @@ def measure(size: str, kind: str, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repeats", type=int, default=5, help="measured runs of each side")
+    parser = options(__doc__, "repeats", 5, measured="measured runs of each side")
     parser.add_argument("--only", default="", help="rows that contain this text: '1.2M ragged'")
-    parser.add_argument("--out", type=Path, help="write all numbers as JSON")
     args = parser.parse_args()
     if find_spec("trl") is None:  # the report names its version
         sys.exit('TRL is not installed: pip install "slm-math[bench]"')

@@ -16,18 +16,14 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
-import argparse
-import logging
 import statistics
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
-from benching import Relay, TheirSteps, ratio, report, trainer
+from benching import PLAIN, Relay, TheirSteps, options, quiet, ratio, report, trainer
 
 from slm_math.data.base import read_dialogues
 from slm_math.data.chat_data import ChatData
@@ -91,17 +87,10 @@ def measure(mode: str, data: Path, steps: int) -> dict[str, Any]:
         ]
         config = SFTConfig(
             folder,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
             per_device_train_batch_size=BATCH,
             max_steps=steps,
             learning_rate=LR,
-            lr_scheduler_type="constant",
-            report_to=[],
-            save_strategy="no",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
+            **PLAIN,
             **MODES[mode],
         )
         theirs = Theirs(folder, config, train_dataset=Dataset.from_list(chats))
@@ -127,19 +116,13 @@ def measure(mode: str, data: Path, steps: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, default=7, help="measured steps of each side")
+    parser = options(__doc__, "steps", 7, measured="measured steps of each side")
     parser.add_argument("--mode", choices=MODES, help="TRL's only mode to compare with")
-    parser.add_argument("--out", type=Path, help="write all numbers as JSON")
     args = parser.parse_args()
     data = Path(os.environ.get("SLM_MATH_DATA", "")) / "gsm8k"
     if not data.is_dir():
         sys.exit("SLM_MATH_DATA must name a folder with gsm8k/train.jsonl")
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+    quiet()
     modes = [args.mode] if args.mode else list(MODES)
     rows = [measure(mode, data, args.steps) for mode in modes]
     print("CPU microseconds of a token that is no padding")

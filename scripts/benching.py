@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import platform
 import random
 import statistics
 import threading
 import time
+import warnings
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -18,11 +21,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
+import torch
 import transformers
 from rich.console import Console
 from rich.table import Table
 
 DRAWS = 2000  # of the bootstrap
+# of transformers' trainer: nothing but the training, on the CPU, in 32 bits
+PLAIN: Mapping[str, Any] = {
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "lr_scheduler_type": "constant",
+    "report_to": [],
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "dataloader_pin_memory": False,
+}
 
 
 class Relay:
@@ -150,6 +165,23 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     drawn = sorted(again(ours) / again(theirs) for _ in range(DRAWS))
     whole = statistics.median(ours) / statistics.median(theirs)
     return Ratio(whole, drawn[DRAWS // 40], drawn[-DRAWS // 40])
+
+
+def options(script: str, repeats: str, count: int, measured: str) -> ArgumentParser:
+    """The options that all have: how often is measured, and where the numbers go; `script` is the
+    text that describes it.
+    """
+    parser = ArgumentParser(description=script, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument(f"--{repeats}", type=int, default=count, help=measured)
+    parser.add_argument("--out", type=Path, help="write all numbers as JSON")
+    return parser
+
+
+def quiet() -> None:
+    """One thread, and no words of libraries."""
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
 
 
 def trainer(relay: Relay, steps: int) -> L.Trainer:
