@@ -68,3 +68,9 @@ def first(source: Source, split: str = "train") -> Task:
 def facts(task: Task) -> tuple[Any, ...]:
     problem = task.problem
     return problem.text, problem.answer_type, problem.choices, task.gold
+
+
+def talk(question: str, reply: str, **more: Any) -> dict[str, Any]:
+    """A row of LLaVA's form: a question and its reply."""
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": reply}]
+    return {"id": "7", "conversations": turns, **more}
