@@ -119,7 +119,7 @@ class Theirs(GRPOTrainer):
 
 
 def prompts(tokenizer: Any, tokens: int, count: int) -> list[str]:
-    """Texts whose chats have so many tokens: each digit is one."""
+    """`P` texts whose chats have `prompt` tokens each; a digit is one token."""
 
     def encoded(text: str) -> int:
         chat = [{"role": "user", "content": text}]

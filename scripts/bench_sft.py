@@ -5,8 +5,8 @@
     SLM_MATH_DATA=DATA python scripts/bench_sft.py [--steps 7] [--mode packing] [--out FILE.json]
 
 Both train the same small Qwen2 on the solutions of GSM8K (DATA/gsm8k/train.jsonl) as chats, 16 a
-step, in one process, step by step in turn. Which chats a step has is up to each side, so the ratio
-is that of the CPU times of a token that is no padding. TRL's modes: batches that are padded (its
+step, in one process, step by step in turn. Each side chooses the chats of a step, so the ratio
+compares CPU time per token, padding not counted. TRL's modes: batches that are padded (its
 default), rows without padding (`padding_free`), and several chats to a row (`packing`).
 """
 
@@ -125,7 +125,7 @@ def main() -> None:
     quiet()
     modes = [args.mode] if args.mode else list(MODES)
     rows = [measure(mode, data, args.steps) for mode in modes]
-    print("CPU microseconds of a token that is no padding")
+    print("CPU microseconds per token, padding not counted")
     report(rows, ("TRL's mode", "ours", "trl", "ratio [95 %]", "n"), args.out)
 
 

@@ -1,4 +1,4 @@
-"""The scenes of `Shapes`: what stands in the nine cells of a grid, as words and as pixels.
+"""The scenes of `Shapes`: the nine cells of a grid as words and as pixels.
 
 A grid holds colored shapes, a bar covers half cells in a row or a column, and two lines go from the
 middle to two of the cells around it. Pixels are computed with whole numbers, so that they are the
@@ -130,8 +130,12 @@ Scene: TypeAlias = Grid | Bar | Lines
 
 
 def reading(scene: Scene, numbers: tuple[int | None, ...] = (), word: int = 1) -> str:
-    """What stands in the cells: a line for each row of the grid. A number stands behind the word of
-    its cell that decides: 0 the color, 1 the form.
+    """The text of the nine cells, a line for each row of the grid.
+
+    Args:
+        scene: the scene.
+        numbers: what a solution counts at each cell, None for a cell that does not count.
+        word: the number stands behind this word of its cell: 0 the color, 1 the form.
     """
     cells = list(scene.cells)
     for place, number in enumerate(numbers):
