@@ -119,7 +119,7 @@ class Theirs(GRPOTrainer):
 
 
 def prompts(tokenizer: Any, tokens: int, count: int) -> list[str]:
-    """`P` texts whose chats have `prompt` tokens each; a digit is one token."""
+    """`count` texts whose chats have `tokens` tokens each; a digit is one token."""
 
     def encoded(text: str) -> int:
         chat = [{"role": "user", "content": text}]
