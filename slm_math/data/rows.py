@@ -59,31 +59,26 @@ class Row:
         return np.array(self.ids, dtype=np.int64)
 
     @cached_property
-    def loss_index(self) -> NDArray[np.int64]:
+    def loss_positions(self) -> NDArray[np.int64]:
         """The positions of the loss tokens in the row."""
         return np.flatnonzero(np.array(self.mask[1:]) > 0) + 1
-
-    @cached_property
-    def loss_positions(self) -> tuple[int, ...]:
-        """The positions of the loss tokens in the row."""
-        return tuple(self.loss_index.tolist())
 
     @cached_property
     def loss_logprobs(self) -> NDArray[np.float32]:
         """`logprobs` of the loss tokens; NaN where nobody sampled."""
         if not self.logprobs:
-            return np.full(len(self.loss_index), np.nan, dtype=np.float32)
-        return np.array(self.logprobs, dtype=np.float32)[self.loss_index]
+            return np.full(len(self.loss_positions), np.nan, dtype=np.float32)
+        return np.array(self.logprobs, dtype=np.float32)[self.loss_positions]
 
     @cached_property
     def loss_weights(self) -> NDArray[np.float32]:
         """`mask` of the loss tokens."""
-        return np.array(self.mask, dtype=np.float32)[self.loss_index]
+        return np.array(self.mask, dtype=np.float32)[self.loss_positions]
 
     @cached_property
     def loss_turns(self) -> NDArray[np.int64]:
         """`turns` of the loss tokens."""
-        return np.array(self.turns, dtype=np.int64)[self.loss_index]
+        return np.array(self.turns, dtype=np.int64)[self.loss_positions]
 
     def width(self, sight: Eyes | None) -> int:
         """The positions that a network with these eyes reads of the row."""

@@ -81,14 +81,14 @@ def collate(
     roles = {row.role for row in rows}
     if len(roles) != 1:
         raise ValueError(f"a batch holds rows of one role, got {sorted(roles)}")
-    counts = torch.tensor([len(row.loss_index) for row in rows])
+    counts = torch.tensor([len(row.loss_positions) for row in rows])
     temperatures = torch.tensor([row.temperature for row in rows], dtype=torch.float32)
     widths = [row.width(reading.sight) for row in rows]
     inputs, where = (_packed if reading.packs else _padded)(rows, reading.sight)
     width = inputs.width if isinstance(inputs, Packed) else len(rows) * max(widths)
     columns = {
         "where": joined(where, torch.long),
-        "targets": joined([row.tokens[row.loss_index] for row in rows], torch.long),
+        "targets": joined([row.tokens[row.loss_positions] for row in rows], torch.long),
         "mask": joined([row.loss_weights for row in rows]),
         "row": torch.arange(len(rows)).repeat_interleave(counts),
         "sampling": joined([row.loss_logprobs for row in rows]),
@@ -116,7 +116,7 @@ def _padded(rows: Sequence[Row], sight: Sight | None) -> tuple[Inputs, list[NDAr
     ids = np.zeros((len(rows), max(len(row.ids) for row in rows)), dtype=np.int64)
     for own, row in zip(ids, rows):
         own[: len(row.ids)] = row.tokens
-    where = [n * ids.shape[1] + row.loss_index - 1 for n, row in enumerate(rows)]
+    where = [n * ids.shape[1] + row.loss_positions - 1 for n, row in enumerate(rows)]
     images = tuple(row.images for row in rows)
     return Inputs.of_rows(torch.from_numpy(ids), images=images), where
 
@@ -126,7 +126,7 @@ def _packed(rows: Sequence[Row], sight: Sight | None) -> tuple[Packed, list[NDAr
     sequences, index = _sequences(rows, sight)
     packed = pack(sequences)
     where = [
-        places[own[row.loss_index - 1]] for row, places, own in zip(rows, packed.places, index)
+        places[own[row.loss_positions - 1]] for row, places, own in zip(rows, packed.places, index)
     ]
     return packed, where
 
@@ -167,7 +167,7 @@ def _support(rows: Sequence[Row], device: torch.device | str) -> tuple[Tensor, T
     if not any(any(row.support) for row in rows):
         return None
     packed = [
-        row.support[t] if row.support else b"" for row in rows for t in row.loss_index.tolist()
+        row.support[t] if row.support else b"" for row in rows for t in row.loss_positions.tolist()
     ]
     starts = torch.tensor([0, *accumulate(len(ids) // 4 for ids in packed)])
     ids = torch.frombuffer(bytearray(b"".join(packed)), dtype=torch.int32)
@@ -237,7 +237,7 @@ def _packed_batches(
 
 def _context(row: Row) -> tuple[int, ...]:
     """What a row begins with before its first loss token."""
-    return row.ids[: row.loss_index[0]] if len(row.loss_index) else row.ids
+    return row.ids[: row.loss_positions[0]] if len(row.loss_positions) else row.ids
 
 
 def _width_of(context: Sequence[int], row: Row, sight: Sight | None) -> int:
@@ -249,7 +249,7 @@ def _width_of(context: Sequence[int], row: Row, sight: Sight | None) -> int:
 
 def token_counts(rows: Sequence[Row]) -> Tensor:
     """The number of loss tokens of each row, (N,)."""
-    return torch.tensor([len(row.loss_index) for row in rows], dtype=torch.long)
+    return torch.tensor([len(row.loss_positions) for row in rows], dtype=torch.long)
 
 
 def token_indices(rows: Sequence[Row], chosen: Sequence[int]) -> Tensor:

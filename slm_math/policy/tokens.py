@@ -69,8 +69,8 @@ class Encoder:
         return list(self._short(text, fast.encode_special_tokens))
 
     def _encode_short(self, text: str, special_as_text: bool) -> tuple[int, ...]:
-        """The token ids of a short text, many of which come again and again; the tokenizer is set
-        to encode special tokens as text or not.
+        """The token ids of a short text, which the cache remembers by the text and by how the
+        tokenizer is set.
         """
         fast = self.tokenizer.backend_tokenizer
         return tuple(fast.encode(text, add_special_tokens=False).ids)

@@ -21,7 +21,7 @@ def training_rows(groups: Sequence[Sequence[Rollout]], roles: Sequence[str]) -> 
         for number, rollout in enumerate(rollouts)
         for role in roles
         for row in trace_rows(rollout.trace, role, number)
-        if len(row.loss_index)
+        if len(row.loss_positions)
     ]
 
 

@@ -79,7 +79,7 @@ def loss_totals(
     totals = {}
     for role in roles:
         own = [n for n, row in enumerate(rows) if row.role == role and groups[n] is not None]
-        tokens = sum(len(rows[n].loss_index) for n in own)
+        tokens = sum(len(rows[n].loss_positions) for n in own)
         count = tokens if reduction == "token" else len({groups[n] for n in own})
         totals[role] = float(sum_over_ranks(count, device))
     return totals
