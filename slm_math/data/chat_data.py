@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from slm_math.collection import without_collection
@@ -109,10 +110,10 @@ class ChatData(SourceData):
                     "would learn to answer without seeing them (docs/vision.md has models that see)"
                 )
             try:
-                made: list[Row | Written] = list(chat.written(dialogue, self.prompt_weight))
+                made = chat.written(dialogue, self.prompt_weight)
                 if images:
-                    encoded = map(chat.row, made)
-                    made = [_row(*each, role, images=images, sight=chat.sight) for each in encoded]
+                    chat.sight.extent(images)  # whether they can be seen
+                    made = [replace(each, images=images) for each in made]
             except ValueError as error:
                 refused.append(f"dialogue {dialogue[0].text[:60] if dialogue else ''!r}: {error}")
             else:
@@ -132,7 +133,7 @@ class ChatData(SourceData):
                 "with thoughts, or chat_template_kwargs if the template can leave them out)"
             )
         longest, reason = self._longest()
-        all_rows = Rows(rows, lambda written: _row(*chat.row(written), role))
+        all_rows = Rows(rows, lambda each: _row(*chat.row(each), role, each.images, chat.sight))
         fitting = [n for n in range(len(rows)) if all_rows.fits(n, longest, chat.sight)]
         what = f"of {len(rows)} rows have more than {longest} tokens ({reason})"
         self._report(split, len(rows) - len(fitting), what)
@@ -206,16 +207,12 @@ def _row(
     ids: Sequence[int],
     weights: Sequence[float],
     role: str,
-    images: tuple[Image, ...] = (),
-    sight: Any = None,
+    images: tuple[Image, ...],
+    sight: Any,
 ) -> Row:
-    """A row of a dialogue with these images. What stands for them is never learned.
-
-    Raises ImageError for an image that cannot be seen.
-    """
+    """A row of a dialogue with these images. What stands for them is never learned."""
     if not images:
         return Row(tuple(ids), tuple(weights), role=role)
     shown = images[: list(ids).count(sight.placeholder_id)]  # a row may end before the dialogue
-    sight.extent(shown)
     mask = tuple(0.0 if id in sight.banned else w for id, w in zip(ids, weights))
     return Row(tuple(ids), mask, images=shown, role=role)

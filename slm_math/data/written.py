@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from slm_math.data.rows import Eyes, Row
+from slm_math.types import Image
 
 
 class Encoder(Protocol):
@@ -18,10 +19,11 @@ class Encoder(Protocol):
 @dataclass(frozen=True)
 class Written:
     """A row before it is encoded: its texts in order, each with the loss weight of its tokens. None
-    is the token that ends a turn.
+    is the token that ends a turn. `images` are those of the dialogue, in order.
     """
 
     pieces: tuple[tuple[str | None, float], ...]
+    images: tuple[Image, ...] = ()
 
     @property
     def ends_learned(self) -> bool:
@@ -78,10 +80,16 @@ class Rows(Sequence[Row]):
         return row
 
     def fits(self, index: int, longest: int, sight: Eyes | None) -> bool:
-        """Whether a row has at most `longest` tokens; short texts need not be encoded for that."""
+        """Whether the network reads at most `longest` tokens of a row; short texts need not be
+        encoded for that.
+        """
         row = self._rows[index]
-        most = row.most_tokens if isinstance(row, Written) else None
-        return (most is not None and most <= longest) or self[index].width(sight) <= longest
+        if isinstance(row, Written) and (most := row.most_tokens) is not None:
+            if sight is not None and row.images:
+                most += sight.extent(row.images).extra
+            if most <= longest:
+                return True
+        return self[index].width(sight) <= longest
 
     def chosen(self, indices: Sequence[int]) -> Rows:
         """These rows, in this order."""
