@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from slm_math.answers.verdicts import DECISIONS
-from slm_math.metrics.columns import Samples, in_order
+from slm_math.metrics.arrays import in_order
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.facts import SIDES
 from slm_math.metrics.intervals import pooled
 from slm_math.metrics.samples import resamples

@@ -6,68 +6,20 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
+from slm_math.metrics.arrays import Codes, Ragged, as_column, counted, grouped, ragged
 from slm_math.metrics.facts import Facts, Judgment, facts, judgments, solved_problem
 from slm_math.metrics.programs import Program, program
 from slm_math.metrics.selection import selection
 from slm_math.records.names import Names
 from slm_math.records.record import Record
 
-T = TypeVar("T", bound=Hashable)
 MISSING = float("-inf")  # a reward that a sample does not have
 _OWN_UNIT = 1 << 31  # marks units that are not the problem itself
-
-
-class Codes(Generic[T]):
-    """Different values, each with a number, of which there are few."""
-
-    def __init__(self) -> None:
-        self.values: list[T] = []
-        self._numbers: dict[T, int] = {}
-
-    def number(self, value: T) -> int:
-        number = self._numbers.setdefault(value, len(self.values))
-        if number == len(self.values):
-            self.values.append(value)
-        return number
-
-    def column(self, of: Callable[[T], float | None]) -> np.ndarray:
-        """A number for every value, (len,) float64; NaN for None."""
-        column = [of(value) for value in self.values]
-        return np.array([np.nan if one is None else one for one in column], dtype=float)
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Any number of values of each sample: of one after the other, as columns of one length.
-    `counts` is by sample.
-    """
-
-    counts: np.ndarray
-    columns: tuple[np.ndarray, ...]
-
-    def of(self, rows: np.ndarray) -> Ragged:
-        """The values of some samples."""
-        ends = np.cumsum(self.counts, dtype=np.int64)
-        counts = self.counts[rows]
-        starts = ends[rows] - counts
-        firsts = np.cumsum(counts, dtype=np.int64) - counts
-        places = np.repeat(starts - firsts, counts) + np.arange(int(counts.sum(dtype=np.int64)))
-        return Ragged(counts, tuple(column[places] for column in self.columns))
-
-    @property
-    def rows(self) -> np.ndarray:
-        """The sample that each value belongs to."""
-        return np.repeat(np.arange(len(self.counts)), self.counts)
-
-    def sums(self, column: int) -> np.ndarray:
-        """The sum of a column's values of each sample."""
-        return np.bincount(self.rows, weights=self.columns[column], minlength=len(self.counts))
 
 
 @dataclass(frozen=True)
@@ -166,6 +118,23 @@ class Samples:
         """`grouped` problems."""
         return grouped(self.problems)
 
+    def places_of(self, ids: Sequence[str]) -> dict[str, list[int]]:
+        """Where the samples of some problems are, by id."""
+        numbers = {self.tables.problems.get(id): id for id in ids}
+        places: dict[str, list[int]] = {id: [] for id in ids}
+        wanted = [number for number in numbers if number is not None]
+        for place in np.flatnonzero(np.isin(self.problems, wanted)).tolist():
+            places[numbers[int(self.problems[place])]].append(place)
+        return places
+
+    def also_in(self, others: Samples) -> np.ndarray:
+        """Whether there are other samples of the problem of each sample, (N,) bool."""
+        numbers, inverse = np.unique(self.problems, return_inverse=True)
+        there = set(np.unique(others.problems).tolist())
+        names, theirs = self.tables.problems, others.tables.problems
+        found = [theirs.get(names[number]) in there for number in numbers.tolist()]
+        return np.array(found, dtype=bool)[inverse]
+
     def by_tag(self, tag: str) -> Iterator[tuple[str, Samples]]:
         """The samples with each value of a tag, by value in order."""
         column = self.tags.get(tag)
@@ -178,10 +147,11 @@ class Samples:
         for value, places in sorted(named.items()):
             yield value, self.where(places)
 
-    def tag_values(self, tag: str) -> set[str]:
-        """The different values of a tag."""
-        numbers = np.unique(self.tags[tag]).tolist() if tag in self.tags else []
-        return {self.tables.tag_values[one - 1] for one in numbers if one}
+    def tag_counts(self, tag: str) -> dict[str, int]:
+        """The different values of a tag, and how many samples have each."""
+        column = self.tags.get(tag, np.zeros(0, np.uint32))
+        pairs = zip(*map(np.ndarray.tolist, np.unique(column[column > 0], return_counts=True)))
+        return {self.tables.tag_values[one - 1]: n for one, n in pairs}
 
     def error_counts(self, of: Callable[[Facts], bool]) -> Counter[str]:
         """How often each error occurs among samples, in order."""
@@ -198,33 +168,6 @@ class Samples:
         """The answer of a sample."""
         number = int(self.answers[place])
         return self.tables.answers[number - 1] if number else None
-
-
-def in_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different values in the order in which they first occur, and for every value its number
-    among these.
-    """
-    different, firsts, inverse = np.unique(values, return_index=True, return_inverse=True)
-    order = np.argsort(firsts)
-    numbers = np.empty(len(order), np.int64)
-    numbers[order] = np.arange(len(order))
-    return different[order], numbers[inverse]
-
-
-def counted(values: np.ndarray) -> tuple[list[int], list[int]]:
-    """The different numbers in the order in which they first occur, and how often they do."""
-    different, firsts, counts = np.unique(values, return_index=True, return_counts=True)
-    order = np.argsort(firsts)
-    return different[order].tolist(), counts[order].tolist()
-
-
-def grouped(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places of equal values, group after group in the order in which they first occur, and
-    where in them each group starts, and an end.
-    """
-    different, numbers = in_order(values)
-    sizes = np.bincount(numbers, minlength=len(different))
-    return np.argsort(numbers, kind="stable"), np.concatenate(([0], np.cumsum(sizes)))
 
 
 class _Builder:
@@ -254,17 +197,17 @@ class _Builder:
             records=self.records,
             rows=np.arange(n, dtype=np.uint32),
             tables=self.tables,
-            kinds=_column(self.kinds),
-            problems=_column(self.problems),
-            units=_column(self.units),
-            answers=_column(self.answers),
-            seconds=_column(self.seconds),
-            turns=_ragged(*self.turns),
-            runs=_ragged(*self.runs),
-            judgments=_ragged(*self.judgments),
-            errors=_ragged(*self.errors),
-            tags={tag: _column(column) for tag, column in self.tags.items()},
-            rewards={name: _column(column) for name, column in self.rewards.items()},
+            kinds=as_column(self.kinds),
+            problems=as_column(self.problems),
+            units=as_column(self.units),
+            answers=as_column(self.answers),
+            seconds=as_column(self.seconds),
+            turns=ragged(*self.turns),
+            runs=ragged(*self.runs),
+            judgments=ragged(*self.judgments),
+            errors=ragged(*self.errors),
+            tags={tag: as_column(one) for tag, one in self.tags.items()},
+            rewards={name: as_column(one) for name, one in self.rewards.items()},
         )
 
     def _add(self, record: Record, row: int) -> None:
@@ -331,11 +274,3 @@ class _Builder:
                 own = kinds.values[self.kinds[row]]
                 found = selection(self.records[row], always=True)
                 self.kinds[row] = kinds.number(own._replace(selection=found))
-
-
-def _column(values: array[Any]) -> np.ndarray:
-    return np.frombuffer(values, cast(Any, values.typecode)) if values else np.zeros(0, values.typecode)
-
-
-def _ragged(counts: array[int], *columns: array[Any]) -> Ragged:
-    return Ragged(_column(counts), tuple(map(_column, columns)))

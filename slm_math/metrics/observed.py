@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from slm_math.metrics.columns import Samples, in_order
+from slm_math.metrics.arrays import in_order
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.facts import Facts, Judgment
 from slm_math.metrics.intervals import pooled
 

@@ -8,7 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from slm_math.metrics.columns import MISSING, Samples, counted, in_order
+from slm_math.metrics.arrays import counted, in_order
+from slm_math.metrics.columns import MISSING, Samples
 from slm_math.metrics.observed import means
 from slm_math.metrics.programs import Programs, count_programs
 from slm_math.metrics.rounds import agent_metrics, answer_observations

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from slm_math.metrics.columns import Samples, counted
+from slm_math.metrics.arrays import counted
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.facts import Facts, Judgment
 from slm_math.metrics.observed import Observations, means, of_judgments, of_samples
 from slm_math.metrics.verdicts import balanced_accuracy, verdict_sides

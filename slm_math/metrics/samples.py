@@ -11,7 +11,8 @@ from typing import cast
 import numpy as np
 
 from slm_math.answers import classes
-from slm_math.metrics.columns import Samples, in_order
+from slm_math.metrics.arrays import in_order
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.intervals import wilson
 from slm_math.metrics.records import pass_at_k
 from slm_math.records.record import Record

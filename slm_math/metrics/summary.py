@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from slm_math.metrics.arrays import in_order
 from slm_math.metrics.calibration import VoteBin, calibration_metrics, vote_bins
-from slm_math.metrics.columns import Samples, in_order
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.facts import SIDES
 from slm_math.metrics.intervals import interval, pooled
 from slm_math.metrics.observed import known
@@ -128,7 +129,7 @@ def summarize(
         bins = vote_bins(samples)
     low, high = _accuracy_interval(samples, shares)
     names = samples.tags if tags else ()
-    by_tags = {tag: by_tag(samples, tag) for tag in names if _few(samples.tag_values(tag))}
+    by_tags = {tag: by_tag(samples, tag) for tag in names if _few(samples.tag_counts(tag))}
     return Summary(
         problems=len(shares),
         n=len(samples),
@@ -145,7 +146,7 @@ def summarize(
     )
 
 
-def _few(values: Set[str]) -> bool:
+def _few(values: Collection[str]) -> bool:
     return 0 < len(values) <= MOST_TAG_VALUES
 
 

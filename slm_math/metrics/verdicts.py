@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from slm_math.metrics.columns import Samples, in_order
+from slm_math.metrics.arrays import in_order
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.facts import SIDES
 from slm_math.metrics.observed import Observations, of_samples
 

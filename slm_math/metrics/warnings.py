@@ -16,9 +16,7 @@ def summary_warnings(samples: Samples, uses_python: bool = False) -> tuple[str, 
     """
     lines = []
     answered = [
-        (one, n)
-        for one, n in samples.counted()
-        if one.spoke and not one.broken and not one.skipped
+        (one, n) for one, n in samples.counted() if one.spoke and not one.broken and not one.skipped
     ]
     if uses_python and answered and not any(one.ran for one, _ in answered):
         written = sum(n for one, n in answered if one.wrote)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from slm_math.records.encoding import check_schema, from_json
+from slm_math.records.encoding import from_json
 from slm_math.records.places import Places, quick_digest
 from slm_math.records.record import Record
 
@@ -30,18 +30,18 @@ class StoredRecords(Sequence[Record]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines = 0  # of the file, with older records of a sample
+        self.lines = 0  # of the file, with older records of a sample; they end at `end`
         self._file = path.open("rb")
         self._offsets = array("Q")
         self._places = Places()  # of samples among the offsets
         self._last: tuple[int, Record] | None = None
-        self._end = 0
+        self.end = 0
         for line in self._file:
             if not line.endswith(b"\n"):
                 break
             self.lines += 1
-            self._note(_named(path, self.lines, line, _key), self._end)
-            self._end += len(line)
+            self._note(_named(path, self.lines, line, _key), self.end)
+            self.end += len(line)
 
     def _note(self, key: Key, offset: int) -> None:
         place = self._places.setdefault(quick_digest(key), len(self._offsets))
@@ -85,7 +85,7 @@ class StoredRecords(Sequence[Record]):
     def where(self, kept: Callable[[Record], bool]) -> StoredRecords:
         """Those of the records for which `kept` holds."""
         some = StoredRecords.__new__(StoredRecords)
-        some.path, some.lines, some._end = self.path, self.lines, self._end
+        some.path, some.lines, some.end = self.path, self.lines, self.end
         some._file = self.path.open("rb")
         some._offsets, some._places, some._last = array("Q"), Places(), None
         for record, offset in zip(self, self._offsets):
@@ -95,9 +95,9 @@ class StoredRecords(Sequence[Record]):
 
     def written(self, record: Record, size: int) -> None:
         """Notes a record that was appended to the file, in `size` bytes."""
-        self._note(record.key, self._end)
+        self._note(record.key, self.end)
         self._last = self._places.get(quick_digest(record.key)) or 0, record
-        self._end += size
+        self.end += size
         self.lines += 1
 
     def take(self, other: StoredRecords, key: Key) -> None:

@@ -39,7 +39,10 @@ def test_a_first_request_shows_all_images_and_later_roles_any() -> None:
         sample(turn("solver", B, A), turn("checker"), turn("checker")),
         sample(turn("solver"), images=()),
     ]
-    found = [(each.role, each.samples, each.of, each.first) for each in unseen((seen(one), 1) for one in records)]
+    found = [
+        (each.role, each.samples, each.of, each.first)
+        for each in unseen((seen(one), 1) for one in records)
+    ]
     assert found == [("solver", 2, 3, True), ("checker", 2, 3, False)]
 
 
