@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from slm_math.metrics.arrays import grouped, in_order
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.intervals import Z, t_point
 from slm_math.records.record import Record
+
+_Shares: TypeAlias = tuple[np.ndarray, np.ndarray]  # how many of how many, of each problem
 
 FLIPS = 10_000  # random sign flips; all possible ones if there are at most 2 ** EXACT
 EXACT = 14
@@ -245,8 +247,7 @@ def _comparison(one: tuple[str, Outcome], other: tuple[str, Outcome]) -> Compari
     gained = (2 * old < sizes) & (2 * new > others)
     lost = (2 * new < others) & (2 * old > sizes)
     n = len(old)
-    # of shares old / sizes and new / others
-    differences = partial(_differences, old, sizes, new, others)
+    differences = partial(_differences, (old, sizes), (new, others))
     units, numbers = in_order(before.units)
     if len(units) < n:  # drafts of one problem are no independent observations
         order, starts = grouped(numbers)
@@ -278,10 +279,9 @@ def _comparison(one: tuple[str, Outcome], other: tuple[str, Outcome]) -> Compari
     )
 
 
-def _differences(*columns: np.ndarray) -> Iterator[Fraction]:
+def _differences(before: _Shares, after: _Shares) -> Iterator[Fraction]:
     """The differences of shares, problem by problem."""
-    for old, size, new, other in zip(*map(memoryview, columns)):
-        yield _difference(old, size, new, other)
+    return map(_difference, *map(memoryview, (*before, *after)))
 
 
 @lru_cache(maxsize=1 << 12)

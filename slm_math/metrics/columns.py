@@ -78,8 +78,8 @@ class Samples:
         """The columns of records; each is looked at once and not kept. Columns stay as they are."""
         if isinstance(records, Samples):
             return records
-        kept = records if isinstance(records, Sequence) else list(records)
-        return _Builder(kept).samples()
+        listed = records if isinstance(records, Sequence) else list(records)
+        return _Builder(listed).samples()
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -14,6 +14,8 @@ from slm_math.records.seeing import Seen, seen
 FORMAL = ("box", "tag")  # forms of stating an answer that prompts ask for
 SIDES = ("true_positive_rate", "true_negative_rate")  # of right and of wrong drafts
 
+_RATES = dict(zip(DECISIONS, SIDES))
+
 
 class Facts(NamedTuple):
     """Of a record (see `Record`), and of its events.
@@ -98,7 +100,7 @@ def facts(record: Record) -> Facts:
         rounds=tuple(correct_by_round(record)),
         graded=any(graded) if graded else None,
         lost=sum(note.kind == "lost" for note in notes),
-        side=SIDES[DECISIONS.index(record.gold)] if record.answer_type == "verdict" else "",
+        side=_RATES.get(record.gold, "") if record.answer_type == "verdict" else "",
         approved=tuple(
             {each.role: each.verdict == "CORRECT" for each in judgments(record)}.items()
         ),

@@ -6,6 +6,7 @@ import json
 import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, overload
 
@@ -82,14 +83,12 @@ class StoredRecords(Sequence[Record]):
             number = self._file.read(offset).count(b"\n") + 1
             return _named(self.path, number, line, _parsed)
 
-    def where(self, kept: Callable[[Record], bool]) -> StoredRecords:
-        """Those of the records for which `kept` holds."""
-        some = StoredRecords.__new__(StoredRecords)
-        some.path, some.lines, some.end = self.path, self.lines, self.end
-        some._file = self.path.open("rb")
+    def where(self, holds: Callable[[Record], bool]) -> StoredRecords:
+        """Those of the records for which something `holds`."""
+        some = copy(self)  # of the same open file
         some._offsets, some._places, some._last = array("Q"), Places(), None
         for record, offset in zip(self, self._offsets):
-            if kept(record):
+            if holds(record):
                 some._note(record.key, offset)
         return some
 
@@ -105,6 +104,7 @@ class StoredRecords(Sequence[Record]):
         place = other._places.get(quick_digest(key))
         assert place is not None
         self._note(key, other._offsets[place])
+        self._last = None
 
 
 def _named(path: Path, number: int, line: bytes, read: Callable[[bytes], Any]) -> Any:

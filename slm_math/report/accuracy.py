@@ -64,7 +64,7 @@ def tags(runs: Sequence[AgentRun]) -> list[str]:
         for tag in run.samples.tags:
             values = by_tag_name.setdefault(tag, set())
             if len(values) <= MOST_VALUES:  # else it is not useful
-                values |= run.samples.tag_counts(tag).keys()
+                values.update(run.samples.tag_counts(tag))
     useful = [tag for tag, values in by_tag_name.items() if 2 <= len(values) <= MOST_VALUES]
     first = ("level", "subject", "source")
 
