@@ -281,7 +281,7 @@ def _comparison(one: tuple[str, Outcome], other: tuple[str, Outcome]) -> Compari
 
 def _differences(before: _Shares, after: _Shares) -> Iterator[Fraction]:
     """The differences of shares, problem by problem."""
-    return map(_difference, *map(memoryview, (*before, *after)))
+    return map(_difference, *(column.data for column in (*before, *after)))
 
 
 @lru_cache(maxsize=1 << 12)

@@ -89,7 +89,7 @@ def _bin(shares: VoteShares, chosen: np.ndarray) -> VoteBin:
     low, high = pooled(sums.tolist(), np.bincount(numbers, minlength=len(different)).tolist())
     n = len(right)
     return VoteBin(
-        share=sum(memoryview(shares.shares[chosen])) / n,
+        share=sum(shares.shares[chosen].data) / n,
         right=int(right.sum()) / n,
         low=low,
         high=high,

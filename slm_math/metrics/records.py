@@ -79,7 +79,7 @@ def program_counts(samples: Samples) -> Programs:
     ends = dict(zip(*counted(numbers)))
     values = samples.tables.programs.values
     return count_programs(
-        {values[number]: count for number, count in ends.items()}, sum(memoryview(seconds))
+        {values[number]: count for number, count in ends.items()}, sum(seconds.data)
     )
 
 
@@ -191,7 +191,7 @@ def _groups_of_equal(rewards: np.ndarray, groups: np.ndarray, n: int) -> np.ndar
 
 def _mean_and_std(name: str, rewards: np.ndarray) -> dict[str, float]:
     """`reward...` and `reward_std...` of the rewards that are scored; {} without any."""
-    scored = memoryview(rewards[~np.isnan(rewards)])
+    scored = rewards[~np.isnan(rewards)].data
     if not len(scored):
         return {}
     mean = math.fsum(scored) / len(scored)

@@ -82,7 +82,7 @@ def votes(records: Samples | Iterable[Record]) -> Iterator[tuple[float, bool]]:
     samples = Samples.of(records)
     kinds = samples.tables.kinds.values
     if any(one.votes for one, _ in samples.counted()):
-        for kind in memoryview(samples.kinds):
+        for kind in samples.kinds.data:
             yield from ((share, kinds[kind].correct) for share in kinds[kind].votes)
 
 

@@ -135,7 +135,7 @@ def summarize(
         n=len(samples),
         low=low,
         high=high,
-        seconds=sum(memoryview(samples.seconds)) / max(len(samples), 1),
+        seconds=sum(samples.seconds.data) / max(len(samples), 1),
         programs=program_counts(samples),
         metrics=metrics | evaluation_rewards(samples),
         expected=len(samples) if expected is None else expected,

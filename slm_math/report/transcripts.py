@@ -120,11 +120,11 @@ def _evenly(items: Sequence[int], most: int) -> list[int]:
 
 def flagged(samples: Samples, flips: np.ndarray, unseen: np.ndarray) -> list[list[str]]:
     """The names of the flags of every sample; samples with the same ones share a list."""
-    kinds, every = samples.tables.kinds.values, dict[tuple[int, bool, bool], list[str]]()
+    kinds, every = samples.tables.kinds.values, dict[tuple[int, ...], list[str]]()
     lists = []
     for key in zip(samples.kinds.data, flips.data, unseen.data):
         if key not in every:
-            every[key] = flags(kinds[key[0]], *key[1:])
+            every[key] = flags(kinds[key[0]], flipped=bool(key[1]), unseen=bool(key[2]))
         lists.append(every[key])
     return lists
 
