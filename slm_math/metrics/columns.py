@@ -1,5 +1,5 @@
-"""What metrics, tables and tests need of records, as columns: some 50 bytes a sample, and 75 more a
-problem.
+"""What metrics, tables and tests need of records, as columns: 36 bytes a sample, 12 to 24 for each
+turn, program and verdict, and some 65 a problem.
 """
 
 from __future__ import annotations
