@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from slm_math.agents.judging import reviewed
@@ -15,7 +14,7 @@ from slm_math.records.seeing import Seen, seen
 FORMAL = ("box", "tag")  # forms of stating an answer that prompts ask for
 SIDES = ("true_positive_rate", "true_negative_rate")  # of right and of wrong drafts
 
-_RATES: Mapping[str, str] = {gold: rate for gold, rate in zip(DECISIONS, SIDES)}
+_RATES = dict[str, str](zip(DECISIONS, SIDES))
 
 
 class Facts(NamedTuple):

@@ -19,7 +19,7 @@ from slm_math.records.record import Record
 from slm_math.types import AnswerType
 
 RESAMPLES = 2000
-LARGEST = 1 << 23  # numbers of draws in memory at a time
+LARGEST = 1 << 22  # numbers of draws in memory at a time
 SUBSETS = 300  # random choices of k samples, for problems with more choices than that
 
 
