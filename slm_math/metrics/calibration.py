@@ -86,7 +86,7 @@ def _bin(shares: VoteShares, chosen: np.ndarray) -> VoteBin:
     different, numbers = in_order(shares.units[chosen])
     right = shares.right[chosen]
     sums = np.bincount(numbers, weights=right, minlength=len(different))
-    low, high = pooled(sums.tolist(), np.bincount(numbers, minlength=len(different)).tolist())
+    low, high = pooled(sums.data, np.bincount(numbers, minlength=len(different)).data)
     n = len(right)
     return VoteBin(
         share=sum(shares.shares[chosen].data) / n,

@@ -57,7 +57,7 @@ class Observed:
         different, numbers = in_order(units)
         sums = np.bincount(numbers, weights=values, minlength=len(different))
         sizes = np.bincount(numbers, minlength=len(different))
-        return (*pooled(sums.tolist(), sizes.tolist()), len(values))
+        return (*pooled(sums.data, sizes.data), len(values))
 
 
 Observations: TypeAlias = dict[str, Observed]

@@ -120,7 +120,7 @@ def summarize(
     """
     samples = Samples.of(records)
     sizes, right = correct_by_problem(samples)
-    shares = (right / sizes).tolist()
+    shares = (right / sizes).data
     metrics = record_metrics(samples)
     bins: tuple[VoteBin, ...] = ()
     if len(samples) > len(shares):
@@ -159,7 +159,7 @@ def _accuracy_interval(samples: Samples, shares: Sequence[float]) -> tuple[float
         return interval(shares, len(samples))
     right = samples.fact(lambda one: one.correct)
     sums = np.bincount(numbers, weights=right, minlength=len(different))
-    return pooled(sums.tolist(), np.bincount(numbers, minlength=len(different)).tolist())
+    return pooled(sums.data, np.bincount(numbers, minlength=len(different)).data)
 
 
 def read_samples(folder: Path) -> Samples:
