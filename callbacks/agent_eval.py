@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,12 @@ from slm_math.engines.settings import Inference, RoleSampling
 from slm_math.evaluation.blind import arms
 from slm_math.evaluation.compare import Comparison, compare
 from slm_math.evaluation.evaluate import Output, Plan, check_names
+from slm_math.metrics.columns import Samples
+from slm_math.metrics.summary import read_samples
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.roles import check_frozen_engines, check_served
 from slm_math.ranges import check_whole
-from slm_math.records.files import configuration, read_records
-from slm_math.records.record import Record
+from slm_math.records.files import configuration
 from slm_math.rollout.collect import check_agents
 from slm_math.rollout.scheduler import Executors
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
@@ -269,7 +269,7 @@ class AgentEval(L.Callback):
                 )
                 for arm, (tasks, identity) in self._arms[data].items()
             }
-            gain = self._gain(trainer, key, runs[""].records)
+            gain = self._gain(trainer, key, runs[""].samples)
             metrics = table.add(key, runs, gain)
             metrics["total_seconds"] = time.perf_counter() - begin
             if trainer.state.fn == "fit":
@@ -307,15 +307,15 @@ class AgentEval(L.Callback):
             "configuration": configuration.get(),
         }
 
-    def _gain(self, trainer: L.Trainer, key: str, records: Sequence[Record]) -> Comparison | None:
+    def _gain(self, trainer: L.Trainer, key: str, samples: Samples) -> Comparison | None:
         """The paired difference to the first evaluation of this training run; None if there is none
         of the same problems.
         """
         if self._first is None or trainer.state.fn != "fit":
             return None
-        path = eval_folder(trainer, self._first) / key / "records.jsonl"
+        folder = eval_folder(trainer, self._first) / key
         try:
-            return compare({self._first: read_records(path), "now": records})[0]
+            return compare({self._first: read_samples(folder), "now": samples})[0]
         except (FileNotFoundError, ValueError) as error:
             if trainer.is_global_zero:
                 print(f"{key} is not compared with {self._first}: {visible(str(error))}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from slm_math.answers.graded import GradedTrace
 from slm_math.evaluation.evaluate import Recorder
@@ -41,11 +41,11 @@ class TrainingRewards(Recorder):
     def is_complete(self, record: Record) -> bool:
         return not self.asks or (bool(record.rewards) and not record.reward_errors)
 
-    def complete(self, records: Sequence[Record]) -> Sequence[Record]:
+    def complete(self, records: Sequence[Record]) -> Iterable[Record]:
         if not self.waiting:
             return records
         scored = {one.key: one for one in self._scored(self.waiting)}
-        return [scored.get(one.key, one) for one in records]
+        return (scored.get(one.key, one) for one in records)
 
     def _scored(self, graded: Sequence[GradedTrace]) -> list[Record]:
         if self.module is None:

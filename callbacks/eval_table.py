@@ -46,7 +46,7 @@ class EvalTable:
                 "gain_p": gain.p,
             }
         if BLIND in runs:
-            self.controls[key] = blind_control(runs[""].records, runs[BLIND].records)
+            self.controls[key] = blind_control(runs[""].samples, runs[BLIND].samples)
             metrics |= self.controls[key].metrics
         return metrics
 

@@ -15,6 +15,7 @@ import lightning as L
 from callbacks.eval_rewards import TrainingRewards
 from slm_math.evaluation.evaluate import Evaluation, Output, Plan, evaluate
 from slm_math.evaluation.torch_metrics import AgentMetrics
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import summarize
 from slm_math.modules.base import PolicyModule
 from slm_math.records.files import write_json, write_records
@@ -39,11 +40,13 @@ def evaluate_on_all_ranks(
     share = replace(plan, tasks=plan.tasks[rank::ranks])
     folder = output.folder if ranks == 1 else output.folder / f"rank-{rank}"
 
+    seen = correct = 0
+
     def progress(records: Sequence[Record], samples: int) -> None:
-        correct = sum(one.correct for one in records)
-        module.progress(
-            f"eval {label}, accuracy {correct / len(records):.3f}", len(records), samples
-        )
+        nonlocal seen, correct
+        correct += sum(one.correct for one in records[seen:])
+        seen = len(records)
+        module.progress(f"eval {label}, accuracy {correct / seen:.3f}", seen, samples)
 
     evaluation = evaluate(
         share,
@@ -58,8 +61,9 @@ def evaluate_on_all_ranks(
     metrics.update(evaluation.records)
     order = {task.problem.id: number for number, task in enumerate(plan.tasks)}
     records = sorted(metrics.records(), key=lambda one: (order[one.id], one.sample))
-    summary = summarize(records, uses_python=plan.agent.uses_python)
-    whole = Evaluation(tuple(records), summary)
+    samples = Samples.of(records)
+    summary = summarize(samples, uses_python=plan.agent.uses_python)
+    whole = Evaluation(records, samples, summary)
     if rank == 0:
         write_records(output.folder / "records.jsonl", records)
         _write_manifest(output.folder, folder, len(plan.tasks), len(records))

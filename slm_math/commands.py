@@ -41,11 +41,11 @@ def results(folders: Sequence[str], by: str | None = None) -> None:
         column = columns.setdefault(folder, {})
         for name, path in named_folders(folder).items():
             paths[f"{folder.rstrip('/')}/{name}"] = path
-            records, column[name] = read_summary(path)
+            samples, column[name] = read_summary(path)
             if read_manifest(path).get("partial"):
                 print_line(console, f"{path} is partial")
             if by:
-                parts = by_tag(records, by)
+                parts = by_tag(samples, by)
                 if not parts:
                     raise ValueError(f"no problem of {path} has a tag {by}")
                 column |= {f"{name}, {value}": summary for value, summary in parts.items()}

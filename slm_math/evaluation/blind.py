@@ -9,9 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slm_math.evaluation.compare import Comparison, compare, shown_p
 from slm_math.evaluation.runs import check_grader, read_finished
 from slm_math.images import ImageError, blank_image
+from slm_math.metrics.columns import Samples
 from slm_math.records.eval_folders import BLIND as BLIND
 from slm_math.records.files import differences
 from slm_math.records.record import Record
@@ -89,16 +92,17 @@ class BlindControl:
         ) + (f" (not asked again, as they have no images: {self.textual})" if self.textual else "")
 
 
-def blind_control(seeing: Sequence[Record], blind: Sequence[Record]) -> BlindControl:
+def blind_control(
+    seeing: Samples | Sequence[Record], blind: Samples | Sequence[Record]
+) -> BlindControl:
     """A run against its blind control, paired by problem.
 
     Raises ValueError for runs that are not of the same problems.
     """
-    asked = {record.id for record in blind}
-    same = [record for record in seeing if record.id in asked]
-    others = {record.id for record in seeing} - asked
-    [comparison] = compare({"blind": blind, "seeing": same})
-    return BlindControl(comparison, len(others))
+    every, control = Samples.of(seeing), Samples.of(blind)
+    asked = every.also_in(control)
+    [comparison] = compare({"blind": control, "seeing": every.where(asked)})
+    return BlindControl(comparison, len(np.unique(every.problems[~asked])))
 
 
 def blind_folder(folder: Path) -> Path:
@@ -123,7 +127,7 @@ def read_control(folder: Path) -> BlindControl | None:
             f"{path} is the control of another evaluation ({', '.join(changed)} differ): evaluate "
             "again with blank_images, or remove it"
         )
-    return blind_control(seeing.records, blind.records)
+    return blind_control(seeing.samples, blind.samples)
 
 
 def control_lines(folders: Mapping[str, Path]) -> Iterable[str]:

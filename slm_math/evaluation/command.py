@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -169,7 +168,7 @@ def _print_results(
     from slm_math.metrics.summary import by_tag, read_summary
 
     read = {name: read_summary(out / name) for name in names}
-    records = {name: some for name, (some, _) in read.items()}
+    samples = {name: some for name, (some, _) in read.items()}
     rows = {name: summary for name, (_, summary) in read.items()}
     for table in filter(None, (results_table(title, rows), verdicts_table(rows))):
         console.print(table)
@@ -181,7 +180,7 @@ def _print_results(
     ]:
         print_line(console, line)
     for name in names:
-        errors = Counter(record.error for record in records[name] if record.broken)
+        errors = samples[name].error_counts(lambda one: one.broken)
         for error, count in errors.most_common(1):
             print_line(
                 console, f"{name}: {errors.total()} workflows failed, {count} of them with: {error}"
@@ -189,5 +188,5 @@ def _print_results(
             print_line(console, "run the same command to retry them")
     if by:
         for name in names:
-            console.print(results_table(f"{name} by {by}", by_tag(records[name], by)))
+            console.print(results_table(f"{name} by {by}", by_tag(samples[name], by)))
     print_line(console, f"transcripts: {out}/<agent>/records.jsonl")

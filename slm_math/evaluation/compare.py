@@ -11,17 +11,23 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
+import numpy as np
+
+from slm_math.evaluation.outcomes import Outcome, outcome
+from slm_math.metrics.arrays import grouped, in_order
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.intervals import Z, t_point
-from slm_math.metrics.verdicts import solved_problem
 from slm_math.records.record import Record
 
-_Verdicts: TypeAlias = dict[str, list[bool]]  # by problem
+_Shares: TypeAlias = tuple[np.ndarray, np.ndarray]  # how many of how many, of each problem
 
 FLIPS = 10_000  # random sign flips; all possible ones if there are at most 2 ** EXACT
 EXACT = 14
@@ -78,18 +84,17 @@ def shown_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def compare(runs: Mapping[str, Sequence[Record]]) -> list[Comparison]:
+def compare(runs: Mapping[str, Samples | Sequence[Record]]) -> list[Comparison]:
     """Compares every run with the first, given the records of each by name.
 
     Raises ValueError if there is nothing to compare, or if the runs do not have the same problems.
     """
     if len(runs) < 2:
         raise ValueError(f"nothing to compare: name two runs or more, got {len(runs)}")
-    outcomes = {name: _outcome(name, records) for name, records in runs.items()}
-    (a, before), *others = runs.items()
+    (a, before), *others = ((name, _outcome(name, some)) for name, some in runs.items())
     for b, after in others:
         check_paired(a, before, b, after)
-    return adjusted([_comparison(outcomes[a], outcomes[b]) for b, _ in others])
+    return adjusted([_comparison((a, before), (b, after)) for b, after in others])
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -98,32 +103,35 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [replace(comparison, p_adjusted=p) for comparison, p in zip(comparisons, corrected)]
 
 
-def check_paired(a: str, before: Sequence[Record], b: str, after: Sequence[Record]) -> None:
+def check_paired(a: str, before: Outcome, b: str, after: Outcome) -> None:
     """Raises ValueError unless two runs have the same problems, graded against the same answers; a
     blind control has other images than what it is the control of.
     """
-    rules = {record.id: _rules(record) for record in before}
-    others = {record.id: _rules(record) for record in after}
-    blind = {record.id for record in (*before, *after) if record.blind}
-    if rules.keys() != others.keys():
-        missing = [
-            (name, [id for id in mine if id not in yours])
-            for name, mine, yours in ((a, rules, others), (b, others, rules))
-        ]
+    pairs = (a, before, after), (b, after, before)
+    missing = [(name, mine, mine.places_in(yours) < 0) for name, mine, yours in pairs]
+    if any(only.any() for _, _, only in missing):
         lists = " and ".join(
-            f"{len(ids)} only in {name} (such as {_short(ids[0])})" for name, ids in missing if ids
+            f"{only.sum()} only in {name} (such as {_short(mine.id(int(only.argmax())))})"
+            for name, mine, only in missing
+            if only.any()
         )
         raise ValueError(
             f"{a} and {b} do not have the same problems: {lists} besides "
-            f"{len(rules.keys() & others.keys())} in both; "
+            f"{(~missing[0][2]).sum()} in both; "
             "evaluate both with the same --source, --split and --limit"
         )
-    for id, mine in rules.items():
+    places = before.places_in(after)
+    blind = before.blind | after.blind[places]
+    other_rules = before.rules != after.rules[places]
+    other_images = (before.shown != after.shown[places]) & ~blind
+    for place in np.flatnonzero(other_rules | other_images)[:1].tolist():
+        id = before.id(place)
+        mine, others = _rules(before.record(place)), _rules(after.record(int(places[place])))
         for name, value in mine.items():
-            if value != others[id][name] and not (name == "image" and id in blind):
+            if value != others[name] and not (name == "image" and blind[place]):
                 raise ValueError(
                     f"problem {_short(id)} has another {name} in {b} than in {a} "
-                    f"({_short(others[id][name])}, {_short(value)}): "
+                    f"({_short(others[name])}, {_short(value)}): "
                     "the runs are of different data; evaluate both on one source"
                 )
 
@@ -177,28 +185,32 @@ def clustered_interval(clusters: Sequence[Sequence[float]]) -> tuple[float, floa
     return max(mean - half, -1.0), min(mean + half, 1.0)
 
 
-def sign_flip(differences: Sequence[Fraction], flips: int = FLIPS, seed: int = 0) -> float:
+def sign_flip(differences: Iterable[Fraction], flips: int = FLIPS, seed: int = 0) -> float:
     """Two-sided p of a mean difference of 0: how often random signs give a sum at least as far from
     0 as the observed one.
 
     Exact if at most `EXACT` differences are not 0; otherwise (hits + 1) / (flips + 1), reproducible
     by seed.
     """
-    unit = math.lcm(*(d.denominator for d in differences))
-    sizes = [int(abs(d) * unit) for d in differences if d]
-    observed = abs(int(sum(differences) * unit))
-    if len(sizes) <= EXACT:
+    observations = Counter(differences)
+    unit = math.lcm(*(d.denominator for d in observations))
+    sizes = Counter[int]()
+    for difference, n in observations.items():
+        if difference:
+            sizes[int(abs(difference) * unit)] += n
+    observed = abs(int(sum(d * n for d, n in observations.items()) * unit))
+    if sizes.total() <= EXACT:
         sums = Counter({0: 1})
-        for size in sizes:
+        for size in sizes.elements():
             sums = Counter({s + size: n for s, n in sums.items()}) + Counter(
                 {s - size: n for s, n in sums.items()}
             )
-        return sum(n for s, n in sums.items() if abs(s) >= observed) / 2 ** len(sizes)
-    generator, counts = random.Random(seed), Counter(sizes)
+        return sum(n for s, n in sums.items() if abs(s) >= observed) / 2 ** sizes.total()
+    generator = random.Random(seed)
     hits = 0
     for _ in range(flips):
         total = sum(
-            size * (2 * generator.getrandbits(n).bit_count() - n) for size, n in counts.items()
+            size * (2 * generator.getrandbits(n).bit_count() - n) for size, n in sizes.items()
         )
         hits += abs(total) >= observed
     return (hits + 1) / (flips + 1)
@@ -215,78 +227,79 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """Whether each sample of a run is correct, by problem, and how many samples broke."""
-
-    name: str
-    verdicts: _Verdicts
-    broken: int
-    units: Mapping[str, str]  # the independent observation that a problem belongs to
-
-    @property
-    def single(self) -> bool:
-        """Whether every problem has one sample."""
-        return all(len(verdicts) == 1 for verdicts in self.verdicts.values())
-
-    def share(self, id: str) -> Fraction:
-        """The share of a problem's samples that are correct."""
-        verdicts = self.verdicts[id]
-        return Fraction(sum(verdicts), len(verdicts))
-
-
-def _outcome(name: str, records: Sequence[Record]) -> _Outcome:
-    if not records:
+def _outcome(name: str, records: Samples | Sequence[Record]) -> Outcome:
+    samples = Samples.of(records)
+    if not samples:
         raise ValueError(f"{name} is empty: it has no records")
-    verdicts: _Verdicts = {}
-    for record in records:
-        if not record.has_verdict:
-            raise ValueError(
-                f"{name}: a sample of problem {_short(record.id)} has no verdict (no field "
-                f"'correct')"
-            )
-        verdicts.setdefault(record.id, []).append(record.correct and not record.broken)
-    units = {record.id: solved_problem(record) for record in records}
-    return _Outcome(name, verdicts, sum(record.broken for record in records), units)
+    for place in np.flatnonzero(samples.fact(lambda one: not one.has_verdict))[:1].tolist():
+        raise ValueError(
+            f"{name}: a sample of problem {_short(samples.record(place).id)} has no verdict (no "
+            f"field 'correct')"
+        )
+    return outcome(samples)
 
 
-def _comparison(before: _Outcome, after: _Outcome) -> Comparison:
-    shares = {id: (before.share(id), after.share(id)) for id in before.verdicts}
-    clusters: dict[str, list[Fraction]] = {}
-    for id, (old, new) in shares.items():
-        clusters.setdefault(before.units[id], []).append(new - old)
-    half = Fraction(1, 2)
-    gained = tuple(id for id, (old, new) in shares.items() if old < half < new)
-    lost = tuple(id for id, (old, new) in shares.items() if new < half < old)
-    differences = [new - old for old, new in shares.values()]
-    n = len(differences)
-    if len(clusters) < n:  # drafts of one problem are no independent observations
-        p = sign_flip([sum(some, Fraction()) for some in clusters.values()])
+def _comparison(one: tuple[str, Outcome], other: tuple[str, Outcome]) -> Comparison:
+    (a, before), (b, after) = one, other
+    places = before.places_in(after)
+    old, sizes = before.right, before.sizes
+    new, others = after.right[places], after.sizes[places]
+    gained = (2 * old < sizes) & (2 * new > others)
+    lost = (2 * new < others) & (2 * old > sizes)
+    n = len(old)
+    differences = partial(_differences, (old, sizes), (new, others))
+    units, numbers = in_order(before.units)
+    if len(units) < n:  # drafts of one problem are no independent observations
+        order, starts = grouped(numbers)
+        clusters = partial(_clusters, list(differences()), order, starts)
+        p = sign_flip(sum(some, Fraction()) for some in clusters())
         test = "sign-flip permutation by problem"
-        low, high = clustered_interval([list(map(float, some)) for some in clusters.values()])
+        low, high = clustered_interval([list(map(float, some)) for some in clusters()])
     elif before.single and after.single:
-        p, test = mcnemar(len(gained), len(lost)), "exact McNemar"
-        low, high = paired_interval(len(gained), len(lost), n)
+        p, test = mcnemar(int(gained.sum()), int(lost.sum())), "exact McNemar"
+        low, high = paired_interval(int(gained.sum()), int(lost.sum()), n)
     else:
-        p, test = sign_flip(differences), "sign-flip permutation"
-        low, high = spread_interval([float(difference) for difference in differences])
+        p, test = sign_flip(differences()), "sign-flip permutation"
+        low, high = spread_interval(array("d", map(float, differences())))
+    shares = [_sum_of_shares(right, of) / n for right, of in ((old, sizes), (new, others))]
     return Comparison(
-        a=before.name,
-        b=after.name,
+        a=a,
+        b=b,
         problems=n,
-        difference=float(sum(differences) / n),
+        difference=float(shares[1] - shares[0]),
         low=low,
         high=high,
         p=p,
         p_adjusted=p,
-        gained=gained,
-        lost=lost,
+        gained=tuple(map(before.id, np.flatnonzero(gained).tolist())),
+        lost=tuple(map(before.id, np.flatnonzero(lost).tolist())),
         test=test,
-        accuracy=(
-            float(sum(old for old, _ in shares.values()) / n),
-            float(sum(new for _, new in shares.values()) / n),
-        ),
+        accuracy=(float(shares[0]), float(shares[1])),
         broken=(before.broken, after.broken),
+    )
+
+
+def _differences(before: _Shares, after: _Shares) -> Iterator[Fraction]:
+    """The differences of shares, problem by problem."""
+    return map(_difference, *(column.data for column in (*before, *after)))
+
+
+@lru_cache(maxsize=1 << 12)
+def _difference(old: int, size: int, new: int, other: int) -> Fraction:
+    return Fraction(new, other) - Fraction(old, size)
+
+
+def _clusters(
+    differences: Sequence[Fraction], order: np.ndarray, starts: np.ndarray
+) -> Iterator[list[Fraction]]:
+    for start, end in zip(starts.tolist(), starts[1:].tolist()):
+        yield [differences[place] for place in order[start:end].tolist()]
+
+
+def _sum_of_shares(right: np.ndarray, sizes: np.ndarray) -> Fraction:
+    return sum(
+        (Fraction(int(right[sizes == size].sum()), size) for size in np.unique(sizes).tolist()),
+        Fraction(),
     )
 
 

@@ -58,7 +58,7 @@ def compare_runs(folders: Sequence[str], flips: int = 5, out: str | None = None)
     console = Console()
     groups = load_evaluations(folders)
     by_agent = {
-        agent: compare({name: one.records for name, one in group.items()})
+        agent: compare({name: one.samples for name, one in group.items()})
         for agent, group in groups.items()
     }
     every = iter(adjusted([one for comparisons in by_agent.values() for one in comparisons]))
@@ -122,7 +122,7 @@ def _balanced(
 ) -> dict[str, list[BalancedComparison]]:
     """The comparisons of balanced accuracy by agent, their p corrected for all of them."""
     found = {
-        agent: compare_balanced({name: one.records for name, one in group.items()})
+        agent: compare_balanced({name: one.samples for name, one in group.items()})
         for agent, group in groups.items()
     }
     every = iter(adjusted_balanced([one for some in found.values() for one in some]))
@@ -178,16 +178,14 @@ def _show_flips(
 
 def _flips(ids: Sequence[str], *runs: FinishedEvaluation) -> list[dict[str, Any]]:
     """Problems with their reference answer and all answers, by run."""
-    wanted = set(ids)
-    records = [[record for record in run.records if record.id in wanted] for run in runs]
-    gold = {record.id: record.gold for record in records[0]}
+    places = [run.samples.places_of(ids) for run in runs]
     return [
         {
             "id": id,
-            "gold": gold[id],
+            "gold": runs[0].samples.record(places[0][id][-1]).gold,
             "answers": {
-                run.name: [record.answer for record in some if record.id == id]
-                for run, some in zip(runs, records)
+                run.name: [run.samples.answer(place) for place in own[id]]
+                for run, own in zip(runs, places)
             },
         }
         for id in ids

@@ -5,15 +5,18 @@ accuracy, with problems as the units.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from slm_math.answers.verdicts import DECISIONS
+import numpy as np
+
 from slm_math.evaluation.compare import holm, sign_flip, spread_interval
+from slm_math.evaluation.outcomes import Outcome, outcome
+from slm_math.metrics.arrays import in_order
+from slm_math.metrics.columns import Samples
+from slm_math.metrics.facts import SIDES
 from slm_math.metrics.intervals import t_point
-from slm_math.metrics.verdicts import solved_problem
 from slm_math.records.record import Record
 
 
@@ -39,19 +42,20 @@ class BalancedComparison:
     p_adjusted: float
 
 
-def compare_balanced(runs: Mapping[str, Sequence[Record]]) -> list[BalancedComparison]:
+def compare_balanced(
+    runs: Mapping[str, Samples | Sequence[Record]],
+) -> list[BalancedComparison]:
     """Compares the balanced accuracy of every run with that of the first, which have the same
     problems; [] unless these are right and wrong drafts to judge.
     """
-    (a, before), *others = runs.items()
-    if {record.answer_type for record in before} != {"verdict"}:
+    (a, before), *others = ((name, outcome(Samples.of(some))) for name, some in runs.items())
+    kinds = {one.side for one, _ in before.samples.counted()}
+    if "" in kinds:
         return []
-    golds = {record.id: record.gold for record in before}
-    if set(golds.values()) != set(DECISIONS):
+    sides = before.samples.fact(lambda one: SIDES.index(one.side))[before.last].astype(int)
+    if set(sides.tolist()) != {0, 1}:
         return []
-    units = {record.id: solved_problem(record) for record in before}
-    old = _shares(before)
-    return adjusted_balanced([_compare((a, old), (b, _shares(r)), golds, units) for b, r in others])
+    return adjusted_balanced([_compare((a, before), (b, after), sides) for b, after in others])
 
 
 def adjusted_balanced(comparisons: Sequence[BalancedComparison]) -> list[BalancedComparison]:
@@ -60,49 +64,58 @@ def adjusted_balanced(comparisons: Sequence[BalancedComparison]) -> list[Balance
     return [replace(comparison, p_adjusted=p) for comparison, p in zip(comparisons, corrected)]
 
 
-def _shares(records: Sequence[Record]) -> dict[str, Fraction]:
-    """The share of each draft's verdicts that are right."""
-    verdicts: dict[str, list[bool]] = defaultdict(list)
-    for record in records:
-        verdicts[record.id].append(record.correct and not record.broken)
-    return {id: Fraction(sum(some), len(some)) for id, some in verdicts.items()}
-
-
 def _compare(
-    before: tuple[str, Mapping[str, Fraction]],
-    after: tuple[str, Mapping[str, Fraction]],
-    golds: Mapping[str, str],
-    units: Mapping[str, str],
+    one: tuple[str, Outcome], other: tuple[str, Outcome], sides: np.ndarray
 ) -> BalancedComparison:
-    (a, old), (b, new) = before, after
-    counts = {side: sum(gold == side for gold in golds.values()) for side in DECISIONS}
-    weights = {id: Fraction(1, 2 * counts[gold]) for id, gold in golds.items()}
-    changes = {id: new[id] - old[id] for id in golds}
-    # of drafts of one side, whose mean is what their problems are compared with
-    means = {
-        side: sum((changes[id] for id in golds if golds[id] == side), Fraction()) / counts[side]
-        for side in DECISIONS
-    }
-    sums: dict[str, Fraction] = defaultdict(Fraction)  # what each problem adds to the difference
-    residuals: dict[str, Fraction] = defaultdict(Fraction)
-    for id, gold in golds.items():
-        sums[units[id]] += weights[id] * changes[id]
-        residuals[units[id]] += weights[id] * (changes[id] - means[gold])
-    difference = float(sum(sums.values()))
-    low, high = _interval(difference, list(sums.values()), list(residuals.values()))
-    p = sign_flip(list(sums.values()))
-    accuracies = (float(sum(weights[id] * run[id] for id in golds)) for run in (old, new))
+    """`sides`: whether each draft is right (0) or wrong (1)."""
+    (a, before), (b, after) = one, other
+    places = before.places_in(after)
+    # shares are whole numbers of 1 / unit
+    unit = math.lcm(*np.unique(np.concatenate((before.sizes, after.sizes))).tolist())
+    old = before.right * (unit // before.sizes)
+    new = after.right[places] * (unit // after.sizes[places])
+    counts = np.bincount(sides, minlength=2).tolist()
+    units, numbers = in_order(before.units)
+    # what each problem's drafts of a side add to its change, and how many these are: (units, 2)
+    changes, drafts = np.zeros((len(units), 2), np.int64), np.zeros((len(units), 2), np.int64)
+    np.add.at(changes, (numbers, sides), new - old)
+    np.add.at(drafts, (numbers, sides), 1)
+    means = [Fraction(int(changes[:, side].sum()), unit * counts[side]) for side in (0, 1)]
+
+    def sums() -> Iterator[Fraction]:
+        """What each problem adds to the difference."""
+        for own in map(tuple, changes.tolist()):
+            yield _weighted(own, counts, unit)
+
+    def residuals() -> Iterator[Fraction]:
+        """The same without the means of drafts of each side."""
+        for total, own in zip(sums(), drafts.tolist()):
+            yield total - sum(n * m / (2 * c) for n, m, c in zip(own, means, counts))
+
+    difference = float(sum(means) / 2)
+    low, high = _interval(difference, list(sums()), list(residuals()))
+    p = sign_flip(sums())
+    accuracies = [
+        float(_weighted([int(run[sides == side].sum()) for side in (0, 1)], counts, unit))
+        for run in (old, new)
+    ]
     return BalancedComparison(
         a=a,
         b=b,
-        problems=len(sums),
-        drafts=len(golds),
-        balanced_accuracy=(next(accuracies), next(accuracies)),
+        problems=len(units),
+        drafts=len(sides),
+        balanced_accuracy=(accuracies[0], accuracies[1]),
         difference=difference,
         low=low,
         high=high,
         p=p,
         p_adjusted=p,
+    )
+
+
+def _weighted(changes: Sequence[int], counts: Sequence[int], unit: int) -> Fraction:
+    return sum(
+        (Fraction(change, 2 * count * unit) for change, count in zip(changes, counts)), Fraction()
     )
 
 

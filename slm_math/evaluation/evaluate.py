@@ -12,6 +12,7 @@ from slm_math.agents import Agent
 from slm_math.answers import grader_version
 from slm_math.answers.graded import GradedTrace
 from slm_math.evaluation.identity import describe
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import Summary, summarize
 from slm_math.records.eval_folders import BLIND
 from slm_math.records.files import RecordFile, data_hash, write_json
@@ -20,7 +21,8 @@ from slm_math.rollout.collect import Draws, collect
 from slm_math.rollout.scheduler import Executors
 from slm_math.types import Task
 
-# called after every record with all records so far and the number of samples of the evaluation
+# called after every record with all records so far, which are read from their file except the last
+# one, and the number of samples of the evaluation
 Progress: TypeAlias = Callable[[Sequence[Record], int], None]
 
 
@@ -97,16 +99,21 @@ class Recorder:
         """
         return True
 
-    def complete(self, records: Sequence[Record]) -> Sequence[Record]:
-        """All records of the evaluation with everything in them, before it counts as finished."""
+    def complete(self, records: Sequence[Record]) -> Iterable[Record]:
+        """All records of the evaluation with everything in them, before it counts as finished;
+        `records` itself if nothing is missing.
+        """
         return records
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The records of a finished evaluation, and their summary."""
+    """The records of a finished evaluation, in its file, what metrics need of them, and their
+    summary.
+    """
 
-    records: tuple[Record, ...]
+    records: Sequence[Record]
+    samples: Samples
     summary: Summary
 
 
@@ -139,15 +146,16 @@ def evaluate(
     if not file.finished:
         file.set_apart(recorder.is_complete)
     file.check({(task.problem.id, sample) for task, sample in jobs})
-    done = file.done
-    missing = [(task, sample) for task, sample in jobs if (task.problem.id, sample) not in done]
+    missing = [job for job in jobs if (job[0].problem.id, job[1]) not in file.records]
 
-    def summary() -> Summary:
-        return summarize(file.records, expected=len(jobs), uses_python=plan.agent.uses_python)
+    def evaluation() -> Evaluation:
+        samples, uses_python = Samples.of(file.records), plan.agent.uses_python
+        summary = summarize(samples, expected=len(jobs), uses_python=uses_python)
+        return Evaluation(file.records, samples, summary)
 
     if not missing and file.finished:
         file.close(None)
-        return Evaluation(tuple(file.records), summary())
+        return evaluation()
 
     def add(graded: GradedTrace) -> None:
         file.add(recorder.record(graded))
@@ -169,9 +177,10 @@ def evaluate(
     finally:
         decoding = [occupancy(before, engine.usage()) for before, engine in zip(usage, engines)]
         file.close(finished, [values for values in decoding if values])
-        result = summary()
-        write_json(output.folder / "summary.json", result.to_json() | {"partial": not finished})
-    return Evaluation(tuple(file.records), result)
+        result = evaluation()
+        data = result.summary.to_json() | {"partial": not finished}
+        write_json(output.folder / "summary.json", data)
+    return result
 
 
 def occupancy(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, float]:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slm_math.metrics.columns import Samples
+from slm_math.metrics.summary import read_samples
 from slm_math.records.eval_folders import evaluation_folders
-from slm_math.records.files import differences, read_manifest, read_records
-from slm_math.records.record import Record
+from slm_math.records.files import differences, read_manifest
 
 
 @dataclass(frozen=True)
 class FinishedEvaluation:
-    """One agent's evaluation: its name in the comparison, its folder, the agent's name, its records
-    (the newest of every sample) and its manifest.
+    """One agent's evaluation: its name in the comparison, its folder, the agent's name, its samples
+    (the newest record of each) and its manifest.
     """
 
     name: str
     folder: Path
     agent: str
-    records: Sequence[Record]
+    samples: Samples
     manifest: Mapping[str, Any]
 
     @property
@@ -176,23 +177,18 @@ def read_finished(name: str, path: Path) -> FinishedEvaluation:
         raise ValueError(
             f"{path}/manifest.json is not that of an evaluation ({error}): evaluate again"
         ) from error
-    records = read_records(path / "records.jsonl", _compared)
-    if len(records) < expected or manifest.get("partial"):
-        state = "empty" if not records else "partial"
+    samples = read_samples(path)
+    if len(samples) < expected or manifest.get("partial"):
+        state = "empty" if not samples else "partial"
         raise ValueError(
-            f"{path} is {state}: {len(records)} of {expected} samples are there; "
+            f"{path} is {state}: {len(samples)} of {expected} samples are there; "
             "run the same `slm-math eval` again to finish it"
         )
-    if not records:
+    if not samples:
         raise ValueError(f"{path} is empty: it has no records")
     return FinishedEvaluation(
-        name, path, agent=path.resolve().name, records=records, manifest=manifest
+        name, path, agent=path.resolve().name, samples=samples, manifest=manifest
     )
-
-
-def _compared(record: Record) -> Record:
-    """What comparisons need of a record: its verdicts, and the problem that it is about."""
-    return replace(record.without_texts(), problem=record.problem, draft=record.draft)
 
 
 def check_grader(evaluations: Sequence[FinishedEvaluation]) -> None:

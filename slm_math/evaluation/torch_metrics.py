@@ -64,6 +64,6 @@ class AgentMetrics(Metric):
         return [
             from_json(json.loads(line))
             for part in lines
-            for line in bytes(part.cpu().tolist()).split(b"\n")
+            for line in part.cpu().numpy().tobytes().split(b"\n")
             if line
         ]

@@ -86,9 +86,9 @@ def lookup(value: Any, path: str) -> Any:
     if isinstance(value, dict):
         if path in value:
             return value[path]
-        head, dot, rest = path.partition(".")
-        if not dot:
+        if "." not in path:  # most names of most rows
             return MISSING
+        head, _, rest = path.partition(".")
         if "." not in rest:
             return lookup(value[head], rest) if head in value else MISSING
         dots = [index for index, char in enumerate(path) if char == "."]

@@ -14,9 +14,9 @@ from rich.table import Table
 from slm_math.answers import UNDECIDED
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.grading.fields import Fields
-from slm_math.grading.places import Places, digest
 from slm_math.grading.scoring import GradedLine, GradedSample
 from slm_math.metrics.intervals import clustered, wilson
+from slm_math.records.places import Places, digest
 
 SHOWN = 10  # examples of each kind of trouble
 SLOWEST = 3

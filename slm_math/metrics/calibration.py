@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from slm_math.answers.verdicts import DECISIONS
+from slm_math.metrics.arrays import in_order
+from slm_math.metrics.columns import Samples
+from slm_math.metrics.facts import SIDES
 from slm_math.metrics.intervals import pooled
-from slm_math.metrics.samples import RESAMPLES
-from slm_math.metrics.verdicts import solved_problem
+from slm_math.metrics.samples import resamples
 from slm_math.records.record import Record
 
 BINS = 5  # of vote shares
@@ -40,69 +41,86 @@ def bin_of(share: float) -> int:
     return min(max(math.ceil(share * BINS - 1e-6) - 1, 0), BINS - 1)
 
 
-def vote_shares(records: Sequence[Record]) -> list[tuple[str, float, bool]]:
-    """(problem, share of the verdicts that say CORRECT, whether the draft is right) of every draft
-    with several samples; those without a verdict are left out.
+@dataclass(frozen=True)
+class VoteShares:
+    """Of every draft with several samples and a verdict: the unit, the share of the verdicts that
+    say CORRECT, and whether the draft is right; (drafts,) each.
     """
-    drafts: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.answer_type == "verdict":
-            drafts[record.id].append(record)
-    shares = []
-    for samples in drafts.values():
-        votes = [record.answer == RIGHT for record in samples if record.answer is not None]
-        if len(samples) > 1 and votes:
-            share = sum(votes) / len(votes)
-            shares.append((solved_problem(samples[0]), share, samples[0].gold == RIGHT))
-    return shares
+
+    units: np.ndarray
+    shares: np.ndarray
+    right: np.ndarray
+
+    @property
+    def bins(self) -> np.ndarray:
+        return np.array([bin_of(share) for share in self.shares], dtype=int)
 
 
-def vote_bins(records: Sequence[Record]) -> tuple[VoteBin, ...]:
+def vote_shares(records: Samples | Iterable[Record]) -> VoteShares:
+    """The shares of drafts, in order; those without a verdict are left out."""
+    samples = Samples.of(records)
+    judged = samples.where(samples.fact(lambda one: bool(one.side)) > 0)
+    different, numbers = in_order(judged.problems)
+    firsts = np.zeros(len(different), int)
+    firsts[numbers[::-1]] = np.arange(len(judged))[::-1]
+    answer = judged.tables.answers.get(RIGHT)
+    approved = judged.answers == (0 if answer is None else answer + 1)
+    answered = judged.answers > 0
+    votes = np.bincount(numbers, weights=answered, minlength=len(different))
+    says = np.bincount(numbers, weights=answered & approved, minlength=len(different))
+    several = (np.bincount(numbers, minlength=len(different)) > 1) & (votes > 0)
+    right = judged.fact(lambda one: one.side == SIDES[0]) > 0
+    return VoteShares(
+        judged.units[firsts][several], (says[several] / votes[several]), right[firsts][several]
+    )
+
+
+def vote_bins(records: Samples | Iterable[Record]) -> tuple[VoteBin, ...]:
     """The bins with drafts; () unless drafts have several samples."""
-    bins: dict[int, list[tuple[str, float, bool]]] = defaultdict(list)
-    for observation in vote_shares(records):
-        bins[bin_of(observation[1])].append(observation)
-    return tuple(_bin(some) for _, some in sorted(bins.items()))
+    shares = vote_shares(records)
+    bins = shares.bins
+    return tuple(_bin(shares, bins == number) for number in np.unique(bins))
 
 
-def _bin(some: Sequence[tuple[str, float, bool]]) -> VoteBin:
-    problems: dict[str, list[float]] = defaultdict(list)
-    for problem, _, right in some:
-        problems[problem].append(float(right))
-    n = len(some)
-    low, high = pooled(list(problems.values()))
+def _bin(shares: VoteShares, chosen: np.ndarray) -> VoteBin:
+    different, numbers = in_order(shares.units[chosen])
+    right = shares.right[chosen]
+    sums = np.bincount(numbers, weights=right, minlength=len(different))
+    low, high = pooled(sums.data, np.bincount(numbers, minlength=len(different)).data)
+    n = len(right)
     return VoteBin(
-        share=sum(share for _, share, _ in some) / n,
-        right=sum(right for _, _, right in some) / n,
+        share=sum(shares.shares[chosen].data) / n,
+        right=int(right.sum()) / n,
         low=low,
         high=high,
         n=n,
     )
 
 
-def calibration_metrics(records: Sequence[Record]) -> dict[str, float]:
+def calibration_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:
     """`calibration_error`, the mean distance of share and right over drafts by bins (the expected
     calibration error of Guo et al. 2017), with `_low` and `_high`; {} without several samples.
 
     The interval is the bootstrap's over problems, moved so that it is about the estimate: as every
     bin's distance is positive, resampling makes it larger.
     """
-    shares = vote_shares(records)
-    if not shares:
+    samples = Samples.of(records)
+    shares = vote_shares(samples)
+    if not len(shares.units):
         return {}
-    problems = sorted({problem for problem, _, _ in shares})
-    places = {problem: place for place, problem in enumerate(problems)}
+    numbers, places = np.unique(shares.units, return_inverse=True)
+    names = [samples.unit_name(number) for number in numbers.tolist()]
+    ranks = np.empty(len(names), int)
+    ranks[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    places = ranks[places]  # problems are in the order of their names
     # (problems, bins): the sums of right - share
-    gaps = np.zeros((len(problems), BINS))
-    counts = np.zeros(len(problems))
-    for problem, share, right in shares:
-        gaps[places[problem], bin_of(share)] += right - share
-        counts[places[problem]] += 1
+    gaps = np.zeros((len(names), BINS))
+    np.add.at(gaps, (places, shares.bins), shares.right - shares.shares)
+    counts = np.bincount(places, minlength=len(names)).astype(float)
     error = float(np.abs(gaps.sum(axis=0)).sum() / counts.sum())
-    draws = np.random.default_rng(0).multinomial(
-        len(problems), np.full(len(problems), 1 / len(problems)), RESAMPLES
+    errors = np.concatenate(
+        [np.abs(draws @ gaps).sum(axis=1) / (draws @ counts) for draws in resamples(len(names))]
     )
-    errors = np.abs(draws @ gaps).sum(axis=1) / (draws @ counts)
     below, above = np.percentile(errors, [2.5, 97.5]) - errors.mean()
     return {
         "calibration_error": error,

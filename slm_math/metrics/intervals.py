@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import TypeAlias
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
-# metric name -> (solved problem, value) of every sample or verdict that it is the mean of
-Observations: TypeAlias = dict[str, list[tuple[str, float]]]
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:
@@ -135,18 +132,18 @@ def interval(shares: Sequence[float], samples: int) -> tuple[float, float]:
     return wilson(sum(shares), len(shares)) if samples == len(shares) else clustered(shares)
 
 
-def pooled(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """95 % interval of the mean of all values (0 or 1), given those of each problem, of which some
-    have more than others.
+def pooled(sums: Sequence[float], sizes: Sequence[int]) -> tuple[float, float]:
+    """95 % interval of the mean of all values (0 or 1), given the sum and the number of those of
+    each problem, of which some have more than others.
 
     Wilson's for one value each. Else the variance is that of a ratio of sums over problems (Cochran
     1977, section 6.3), and the interval as in `clustered`.
     """
-    n, total = len(groups), sum(map(len, groups))
-    share = sum(map(sum, groups)) / total
+    n, total = len(sizes), sum(sizes)
+    share = sum(sums) / total
     if total == n or n < 2 or share in (0.0, 1.0):
         return wilson(share * n, n)
-    residuals = [sum(group) - share * len(group) for group in groups]
+    residuals = (own - share * size for own, size in zip(sums, sizes))
     variance = n / (n - 1) * sum(residual * residual for residual in residuals) / total**2
     if not variance:
         return wilson(share * n, n)

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import builtins
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from slm_math.records.record import RunEvent
 
@@ -57,15 +58,30 @@ class Programs:
         return f"{line}; {errors}" if errors else line
 
 
-def count_programs(runs: Iterable[RunEvent]) -> Programs:
-    """Counts the programs of records."""
-    events = list(runs)
-    errors = Counter(_error_name(event.error_type) for event in events if not event.ok)
+class Program(NamedTuple):
+    """How a program ended; `error` is "" for one that succeeded."""
+
+    ok: bool
+    timed_out: bool
+    error: str
+
+
+def program(run: RunEvent) -> Program:
+    """How a program of a record ended."""
+    return Program(run.ok, run.timed_out, "" if run.ok else _error_name(run.error_type))
+
+
+def count_programs(ends: Mapping[Program, int], seconds: float) -> Programs:
+    """Counts programs, given how many ended in each way, and their time in all."""
+    n, errors = sum(ends.values()), Counter[str]()
+    for one, count in ends.items():
+        if not one.ok:
+            errors[one.error] += count
     return Programs(
-        runs=len(events),
-        ok=sum(event.ok for event in events),
-        timed_out=sum(event.timed_out for event in events),
-        seconds=sum(event.seconds for event in events) / max(len(events), 1),
+        runs=n,
+        ok=sum(count for one, count in ends.items() if one.ok),
+        timed_out=sum(count for one, count in ends.items() if one.timed_out),
+        seconds=seconds / max(n, 1),
         errors=dict(sorted(errors.items(), key=lambda item: (-item[1], item[0]))),
     )
 

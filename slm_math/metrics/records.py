@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
-from slm_math.answers import UNDECIDED
-from slm_math.metrics.programs import count_programs
-from slm_math.metrics.rounds import agent_metrics, answer_observations, means
+import numpy as np
+
+from slm_math.metrics.arrays import counted, in_order
+from slm_math.metrics.columns import MISSING, Samples
+from slm_math.metrics.observed import means
+from slm_math.metrics.programs import Programs, count_programs
+from slm_math.metrics.rounds import agent_metrics, answer_observations
 from slm_math.records.record import Record
 
 
-def record_metrics(records: Sequence[Record]) -> dict[str, float]:
+def record_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:
     """All metrics that need no rewards, by name.
 
     They are shares of samples, except that `undecided` (by the grader), `errors` (broken workflows)
@@ -27,53 +31,83 @@ def record_metrics(records: Sequence[Record]) -> dict[str, float]:
     `pass@k`: see `pass_at_k`, for k = 2, 4, ... up to the samples that every problem has. The rest
     is `agent_metrics`.
     """
-    turns = [turn for record in records for turn in record.turns]
-    lengths = [turn.tokens for turn in turns]
-    terminated = [turn.tokens for turn in turns if turn.finish == "stop"]
-    n = max(len(records), 1)
-    shares = dict.fromkeys(answer_observations(()), 0.0) | means(answer_observations(records))
+    samples = Samples.of(records)
+    n = max(len(samples), 1)
+    tokens = samples.turns.columns[1]
+    shares = dict.fromkeys(answer_observations(samples), 0.0) | means(answer_observations(samples))
     metrics = {
-        "accuracy": sum(record.correct for record in records) / n,
+        "accuracy": samples.total(lambda one: one.correct) / n,
         **shares,
-        "empty": sum(any(turn.tokens == 0 for turn in record.turns) for record in records) / n,
-        "undecided": sum(record.reason in UNDECIDED for record in records),
-        "errors": sum(record.broken for record in records),
-        "skipped": sum(record.skipped for record in records),
-        "turns": len(turns) / n,
-        "tokens": sum(lengths) / n,
+        "empty": samples.total(lambda one: one.empty) / n,
+        "undecided": samples.total(lambda one: one.undecided),
+        "errors": samples.total(lambda one: one.broken),
+        "skipped": samples.total(lambda one: one.skipped),
+        "turns": len(tokens) / n,
+        "tokens": float(tokens.sum()) / n,
     }
-    for name, tokens in (("length", lengths), ("length_terminated", terminated)):
-        if tokens:
+    programs = program_counts(samples).metrics()
+    return (
+        metrics
+        | _length_metrics(samples)
+        | mean_pass_at_k(samples)
+        | programs
+        | agent_metrics(samples)
+    )
+
+
+def _length_metrics(samples: Samples) -> dict[str, float]:
+    roles, tokens = samples.turns.columns
+    metrics: dict[str, float] = {}
+    for name, some in (("length", tokens), ("length_terminated", tokens[roles % 2 == 1])):
+        if len(some):
             metrics |= {
-                name: sum(tokens) / len(tokens),
-                f"{name}_min": min(tokens),
-                f"{name}_max": max(tokens),
+                name: float(some.sum()) / len(some),
+                f"{name}_min": float(some.min()),
+                f"{name}_max": float(some.max()),
             }
-    by_role: dict[str, list[int]] = defaultdict(list)
-    for turn in turns:
-        by_role[turn.role].append(turn.tokens)
-    if len(by_role) > 1:
-        metrics |= {f"length/{role}": sum(own) / len(own) for role, own in by_role.items()}
-    programs = count_programs([run for record in records for run in record.runs])
-    return metrics | mean_pass_at_k(records) | programs.metrics() | agent_metrics(records)
+    numbers, counts = counted(roles // 2)
+    if len(numbers) > 1:
+        for number, count in zip(numbers, counts):
+            own = float(tokens[roles // 2 == number].sum())
+            metrics[f"length/{samples.tables.roles.values[number]}"] = own / count
+    return metrics
 
 
-def mean_pass_at_k(records: Sequence[Record]) -> dict[str, float]:
+def program_counts(samples: Samples) -> Programs:
+    """How the programs of samples ended."""
+    numbers, seconds = samples.runs.columns
+    ends = dict(zip(*counted(numbers)))
+    values = samples.tables.programs.values
+    return count_programs(
+        {values[number]: count for number, count in ends.items()}, sum(seconds.data)
+    )
+
+
+def mean_pass_at_k(samples: Samples) -> dict[str, float]:
     """`pass@2`, `pass@4`, ...: the mean over problems, for every k that all problems have samples
     for.
     """
-    verdicts: dict[str, list[bool]] = defaultdict(list)
-    for record in records:
-        verdicts[record.id].append(record.correct)
-    fewest = min(map(len, verdicts.values()), default=0)
-    sizes = [1 << power for power in range(1, fewest.bit_length()) if 1 << power <= fewest]
+    sizes, right = correct_by_problem(samples)
+    fewest = int(sizes.min()) if len(sizes) else 0
+    pairs = list(zip(sizes.tolist(), right.tolist())) if fewest > 1 else []
     return {
-        f"pass@{k}": sum(pass_at_k(len(some), sum(some), k) for some in verdicts.values())
-        / len(verdicts)
-        for k in sizes
+        f"pass@{k}": sum(pass_at_k(n, correct, k) for n, correct in pairs) / len(sizes)
+        for k in (1 << power for power in range(1, fewest.bit_length()) if 1 << power <= fewest)
     }
 
 
+def correct_by_problem(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of samples and of correct ones of each problem, in the order in which problems
+    first occur.
+    """
+    different, numbers = in_order(samples.problems)
+    right = np.bincount(
+        numbers, weights=samples.fact(lambda one: one.correct), minlength=len(different)
+    )
+    return np.bincount(numbers, minlength=len(different)), right.astype(np.int64)
+
+
+@lru_cache(maxsize=1 << 12)
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """The probability that of k out of n samples, `correct` of which are correct, at least one is:
     1 - C(n - c, k) / C(n, k).
@@ -93,34 +127,72 @@ def reward_metrics(groups: Sequence[Sequence[Record]], roles: Sequence[str]) -> 
     `/all_wrong` split these groups by whether all answers are correct, or none.
     """
     records = [record for group in groups for record in group]
+    numbers = np.repeat(np.arange(len(groups)), list(map(len, groups)))
+    correct = np.array([record.correct for record in records], dtype=bool)
+    columns: dict[tuple[str, str], np.ndarray] = {}
+    for role in roles if records else ():
+        columns[role, ""] = np.array([record.rewards[role] for record in records])
+        for part in records[0].parts[role]:
+            columns[role, part] = np.array([record.parts[role][part] for record in records])
+    return _reward_metrics(columns, roles, correct, numbers)
+
+
+def evaluation_rewards(samples: Samples) -> dict[str, float]:
+    """`reward_metrics` of the samples that have rewards; a group is the samples of a problem."""
+    first = next(iter(samples.rewards.values()), np.zeros(0))
+    rewarded = samples.where(first != MISSING)
+    if not len(rewarded):
+        return {}
+    roles = list(dict.fromkeys(role for role, _ in rewarded.rewards))
+    correct = rewarded.fact(lambda one: one.correct) > 0
+    return _reward_metrics(rewarded.rewards, roles, correct, in_order(rewarded.problems)[1])
+
+
+def _reward_metrics(
+    columns: Mapping[tuple[str, str], np.ndarray],
+    roles: Sequence[str],
+    correct: np.ndarray,
+    groups: np.ndarray,
+) -> dict[str, float]:
+    """`reward_metrics` of columns: by role and part ("" is the whole reward) and sample; `groups`
+    has numbers.
+    """
     metrics: dict[str, float] = {}
+    n = max(int(groups.max(initial=-1)) + 1, 1)
     for role in roles:
         prefix = f"{role}/" if len(roles) > 1 else ""
-        parts = list(records[0].parts[role]) if records else []
-        if records and not parts:  # only a teacher trains the role
+        own = {part: values for (name, part), values in columns.items() if name == role}
+        rewards = own.get("", np.zeros(0))
+        if len(rewards) and len(own) == 1:  # only a teacher trains the role
             continue
-        columns = {"reward": [record.rewards[role] for record in records]}
-        columns |= {
-            f"reward/{part}": [record.parts[role][part] for record in records] for part in parts
-        }
-        for name, column in columns.items():
-            metrics |= {prefix + key: value for key, value in _mean_and_std(name, column).items()}
-        unscored = sum(map(math.isnan, columns["reward"]))
-        metrics[f"{prefix}unscored"] = unscored / max(len(records), 1)
-        equal = [group for group in groups if len(distinct_rewards(group, role)) < 2]
-        name, n = f"{prefix}frac_reward_zero_std", max(len(groups), 1)
-        metrics[name] = len(equal) / n
-        if "correct" in parts:
-            verdicts = [[record.correct for record in group] for group in equal]
-            metrics[f"{name}/all_right"] = sum(map(all, verdicts)) / n
-            metrics[f"{name}/all_wrong"] = sum(not any(some) for some in verdicts) / n
+        for part, values in own.items():
+            some = _mean_and_std(f"reward/{part}" if part else "reward", values)
+            metrics |= {prefix + key: value for key, value in some.items()}
+        metrics[f"{prefix}unscored"] = int(np.isnan(rewards).sum()) / max(len(rewards), 1)
+        equal = _groups_of_equal(rewards, groups, n)
+        name = f"{prefix}frac_reward_zero_std"
+        metrics[name] = int(equal.sum()) / n
+        if "correct" in own:
+            right = np.bincount(groups, weights=correct, minlength=n)
+            all_right = equal & (right == np.bincount(groups, minlength=n))
+            metrics[f"{name}/all_right"] = int(all_right.sum()) / n
+            metrics[f"{name}/all_wrong"] = int((equal & (right == 0)).sum()) / n
     return metrics
 
 
-def _mean_and_std(name: str, rewards: Sequence[float]) -> dict[str, float]:
+def _groups_of_equal(rewards: np.ndarray, groups: np.ndarray, n: int) -> np.ndarray:
+    """Which of n groups have no two different rewards."""
+    low, high = np.full(n, np.inf), np.full(n, -np.inf)
+    scored = ~np.isnan(rewards)
+    np.minimum.at(low, groups[scored], rewards[scored])
+    np.maximum.at(high, groups[scored], rewards[scored])
+    return (low >= high) & (np.bincount(groups, minlength=n) > 0)
+
+
+def _mean_and_std(name: str, rewards: np.ndarray) -> dict[str, float]:
     """`reward...` and `reward_std...` of the rewards that are scored; {} without any."""
-    scored = [reward for reward in rewards if not math.isnan(reward)]
-    if not scored:
+    scored = rewards[~np.isnan(rewards)].data
+    if not len(scored):
         return {}
     mean = math.fsum(scored) / len(scored)
     squares = math.fsum((reward - mean) ** 2 for reward in scored)

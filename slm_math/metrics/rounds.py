@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
-from slm_math.agents.judging import reviewed
-from slm_math.metrics.intervals import Observations
-from slm_math.metrics.selection import selection_observations
-from slm_math.metrics.verdicts import balanced_accuracy, solved_problem, verdict_sides
-from slm_math.records.record import GRADED, Record
+from slm_math.metrics.arrays import counted
+from slm_math.metrics.columns import Samples
+from slm_math.metrics.facts import Facts, Judgment
+from slm_math.metrics.observed import Observations, means, of_judgments, of_samples
+from slm_math.metrics.verdicts import balanced_accuracy, verdict_sides
+from slm_math.records.record import Record
 
-FORMAL = ("box", "tag")  # forms of stating an answer that prompts ask for
-VERDICTS = ("CORRECT", "INCORRECT", "UNCLEAR")
-
-
-def correct_by_round(record: Record) -> list[bool]:
-    """Whether the answer after each round was correct, in order; a draft without an answer leaves
-    the earlier one in place.
-
-    Drafts of workflows that run side by side are not rounds.
-    """
-    verdicts: list[bool] = []
-    for note in record.notes:
-        if note.kind == "draft" and not note.branch:
-            verdicts.append(verdicts[-1] if note.text is None and verdicts else bool(note.correct))
-    return verdicts
+UNCLEAR = "UNCLEAR"
+VERDICTS = ("CORRECT", "INCORRECT", UNCLEAR)
 
 
-def round_metrics(records: Sequence[Record]) -> dict[str, float]:
+def round_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:
     """How answers changed from round to round, over records with drafts; {} if there are none.
 
     `rounds` is the mean number. Four shares add up to 1: `stayed_right` (the first draft and the
@@ -38,61 +26,31 @@ def round_metrics(records: Sequence[Record]) -> dict[str, float]:
     latest; `after_r/accuracy` and `after_r/share` are accuracy and share of the samples that ended
     after exactly r rounds.
     """
-    lengths = [len(rounds) for record in records if (rounds := correct_by_round(record))]
-    if not lengths:
+    samples = Samples.of(records)
+    ended = Counter[int]()
+    for one, count in samples.counted():
+        ended[len(one.rounds)] += count
+    del ended[0]
+    n = ended.total()
+    if not n:
         return {}
-    n, ended = len(lengths), Counter(lengths)
     shares = {f"after_{r}/share": ended[r] / n for r in range(1, max(ended) + 1)}
-    return {"rounds": sum(lengths) / n} | means(round_observations(records)) | shares
+    lengths = sum(length * count for length, count in ended.items())
+    return {"rounds": lengths / n} | means(round_observations(samples)) | shares
 
 
-@dataclass(frozen=True)
-class Judgment:
-    """A verdict (CORRECT, INCORRECT, UNCLEAR), and whether the verified answer is correct."""
-
-    problem_id: str
-    role: str
-    verdict: str
-    correct: bool
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the verdict agrees with the grader; UNCLEAR never does."""
-        return self.verdict == ("CORRECT" if self.correct else "INCORRECT")
-
-
-def judgments(records: Sequence[Record]) -> list[Judgment]:
-    """Every verdict in the records, with the answer that it is about: a draft of the agent, or of
-    the problem (answer type "verdict"), where a missing answer is UNCLEAR.
-    """
-    asked = [
-        Judgment(
-            solved_problem(record),
-            role=record.turns[0].role,
-            verdict=record.answer or "UNCLEAR",
-            correct=record.gold == VERDICTS[0],
-        )
-        for record in records
-        if record.answer_type == "verdict" and record.turns
-    ]
-    return asked + [
-        Judgment(record.id, note.role, note.text or "", bool(draft.correct))
-        for record in records
-        if record.answer_type != "verdict" and any(note.kind == "verdict" for note in record.notes)
-        for draft, note in reviewed((note.kind, note.branch, note) for note in record.notes)
-    ]
-
-
-def verdict_counts(records: Sequence[Record]) -> dict[str, Counter[tuple[str, bool]]]:
+def verdict_counts(records: Samples | Iterable[Record]) -> dict[str, Counter[tuple[str, bool]]]:
     """By role, how often each verdict was given about an answer that is correct (True) or not."""
+    samples = Samples.of(records)
     counts: dict[str, Counter[tuple[str, bool]]] = {}
-    for judgment in judgments(records):
+    for number, count in zip(*counted(samples.judgments.columns[0])):
+        judgment = samples.tables.judgments.values[number]
         by_verdict = counts.setdefault(judgment.role, Counter())
-        by_verdict[judgment.verdict, judgment.correct] += 1
+        by_verdict[judgment.verdict, judgment.correct] += count
     return counts
 
 
-def verdict_metrics(records: Sequence[Record]) -> dict[str, float]:
+def verdict_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:
     """`verdict_counts` as metrics; {} without verdicts.
 
     `verdict_correct/right`, ... are counts, the rest are shares, see `verdict_observations`.
@@ -100,8 +58,9 @@ def verdict_metrics(records: Sequence[Record]) -> dict[str, float]:
     incorrect answers. If several roles verify, every name starts with the role
     (`checker/verdict_correct/right`).
     """
+    samples = Samples.of(records)
     metrics: dict[str, float] = {}
-    by_role = verdict_counts(records)
+    by_role = verdict_counts(samples)
     for role, counts in by_role.items():
         prefix = f"{role}/" if len(by_role) > 1 else ""
         for verdict in VERDICTS:
@@ -113,128 +72,113 @@ def verdict_metrics(records: Sequence[Record]) -> dict[str, float]:
         if right and wrong:
             hits = counts["CORRECT", True] / right, counts["INCORRECT", False] / wrong
             metrics[f"{prefix}verifier_balanced_accuracy"] = sum(hits) / 2
-    return metrics | means(verdict_observations(records))
+    return metrics | means(verdict_observations(samples))
 
 
-def votes(records: Sequence[Record]) -> list[tuple[float, bool]]:
+def votes(records: Samples | Iterable[Record]) -> Iterator[tuple[float, bool]]:
     """(the winner's share of the votes, whether the winner is correct) of every vote of a whole
     agent.
     """
-    return [
-        (note.value or 0.0, record.correct)
-        for record in records
-        for note in record.notes
-        if note.kind == "vote" and not note.branch and note.text is not None
-    ]
+    samples = Samples.of(records)
+    kinds = samples.tables.kinds.values
+    if any(one.votes for one, _ in samples.counted()):
+        for kind in samples.kinds.data:
+            yield from ((share, kinds[kind].correct) for share in kinds[kind].votes)
 
 
-def code_metrics(records: Sequence[Record]) -> dict[str, float]:
+def code_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:
     """Programs by sample; {} if no reply contains one.
 
     Shares of samples with a program in a reply (`code_written`), with one that was run
     (`code_run`), whose last one succeeded (`code_succeeded`), and the accuracy of the latter
     (`code_succeeded_accuracy`).
     """
-    written = [record for record in records if any(turn.program for turn in record.turns)]
+    samples = Samples.of(records)
+    n, written = len(samples), samples.total(lambda one: one.wrote)
     if not written:
         return {}
-    ran = [record for record in records if record.runs]
-    succeeded = [record for record in ran if record.runs[-1].ok]
+    succeeded = samples.total(lambda one: one.succeeded)
     metrics = {
-        "code_written": len(written) / len(records),
-        "code_run": len(ran) / len(records),
-        "code_succeeded": len(succeeded) / len(records),
+        "code_written": written / n,
+        "code_run": samples.total(lambda one: one.ran) / n,
+        "code_succeeded": succeeded / n,
     }
     if succeeded:
-        correct = sum(record.correct for record in succeeded)
-        metrics["code_succeeded_accuracy"] = correct / len(succeeded)
+        correct = samples.total(lambda one: one.succeeded and one.correct)
+        metrics["code_succeeded_accuracy"] = correct / succeeded
     return metrics
 
 
-def agent_metrics(records: Sequence[Record]) -> dict[str, float]:
+def agent_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:
     """`round_metrics`, `verdict_metrics`, `code_metrics`, `selection_observations`, the rates of
     `verdict_sides` with their mean `balanced_accuracy`, and two more: `oracle` (the answer, any
     draft or any candidate is correct) and `lost` (unusable replies per sample).
     """
-    metrics = round_metrics(records) | verdict_metrics(records) | code_metrics(records)
-    metrics |= means(selection_observations(records))
-    sides = means(verdict_sides(records))
+    samples = Samples.of(records)
+    metrics = round_metrics(samples) | verdict_metrics(samples) | code_metrics(samples)
+    metrics |= means(selection_observations(samples))
+    sides = means(verdict_sides(samples))
     balanced = balanced_accuracy(sides)
     metrics |= sides | ({} if balanced is None else {"balanced_accuracy": balanced})
-    n = max(len(records), 1)
-    graded = [[note.correct for note in record.notes if note.kind in GRADED] for record in records]
-    if any(graded):
-        solved = (any(some) or record.correct for some, record in zip(graded, records))
-        metrics["oracle"] = sum(solved) / n
-    lost = sum(note.kind == "lost" for record in records for note in record.notes)
-    return metrics | {"lost": lost / n}
+    n = max(len(samples), 1)
+    if any(one.graded is not None for one, _ in samples.counted()):
+        metrics["oracle"] = samples.total(lambda one: bool(one.graded) or one.correct) / n
+    return metrics | {"lost": samples.total(lambda one: one.lost) / n}
 
 
-def observations(records: Sequence[Record]) -> Observations:
+def observations(samples: Samples) -> Observations:
     """The single values whose means are the shares that people compare, for intervals."""
     return (
-        answer_observations(records)
-        | round_observations(records)
-        | verdict_observations(records)
-        | verdict_sides(records)
-        | selection_observations(records)
+        answer_observations(samples)
+        | round_observations(samples)
+        | verdict_observations(samples)
+        | verdict_sides(samples)
+        | selection_observations(samples)
     )
 
 
-def means(values: Observations) -> dict[str, float]:
-    """The mean of every metric that has values."""
-    return {
-        name: sum(value for _, value in pairs) / len(pairs)
-        for name, pairs in values.items()
-        if pairs
-    }
-
-
-def answer_observations(records: Sequence[Record]) -> Observations:
+def answer_observations(samples: Samples) -> Observations:
     """How samples state their answers; a value per sample."""
-    columns = {
-        "strict": [record.correct and record.method in FORMAL for record in records],
-        "lenient": [record.lenient for record in records],
-        "boxed": [record.method in FORMAL for record in records],
-        "hedged": [record.hedged for record in records],
-        "no_answer": [record.answer is None for record in records],
-        "truncated": [record.truncated for record in records],
-    }
     return {
-        name: [(solved_problem(record), float(value)) for record, value in zip(records, column)]
-        for name, column in columns.items()
+        "strict": of_samples(samples, lambda one: one.correct and one.boxed),
+        "lenient": of_samples(samples, lambda one: one.lenient),
+        "boxed": of_samples(samples, lambda one: one.boxed),
+        "hedged": of_samples(samples, lambda one: one.hedged),
+        "no_answer": of_samples(samples, lambda one: not one.answered),
+        "truncated": of_samples(samples, lambda one: one.truncated),
     }
 
 
-def round_observations(records: Sequence[Record]) -> Observations:
+def round_observations(samples: Samples) -> Observations:
     """A value per sample with drafts; see `round_metrics`."""
-    drafted = [(record, rounds) for record in records if (rounds := correct_by_round(record))]
-    outcomes = {  # (first draft is correct, answer is correct)
-        "stayed_right": (True, True),
-        "improved": (False, True),
-        "degraded": (True, False),
-        "failed": (False, False),
+    longest = max((len(one.rounds) for one, _ in samples.counted()), default=0)
+    if not longest:
+        return {}
+
+    def is_outcome(one: Facts, first: bool, last: bool) -> bool | None:
+        return (one.rounds[0], one.correct) == (first, last) if one.rounds else None
+
+    def stopped(one: Facts, r: int) -> bool | None:
+        if not one.rounds:
+            return None
+        return one.rounds[r - 1] if len(one.rounds) > r else one.correct
+
+    def ended(one: Facts, r: int) -> bool | None:
+        return one.correct if len(one.rounds) == r else None
+
+    values = {  # of (first draft is correct, answer is correct)
+        "stayed_right": of_samples(samples, lambda one: is_outcome(one, True, True)),
+        "improved": of_samples(samples, lambda one: is_outcome(one, False, True)),
+        "degraded": of_samples(samples, lambda one: is_outcome(one, True, False)),
+        "failed": of_samples(samples, lambda one: is_outcome(one, False, False)),
     }
-    values: Observations = {}
-    for name, outcome in outcomes.items() if drafted else ():
-        values[name] = [
-            (solved_problem(record), float((rounds[0], record.correct) == outcome))
-            for record, rounds in drafted
-        ]
-    for r in range(1, max((len(rounds) for _, rounds in drafted), default=0) + 1):
-        values[f"round_{r}/accuracy"] = [
-            (solved_problem(record), float(rounds[r - 1] if len(rounds) > r else record.correct))
-            for record, rounds in drafted
-        ]
-        values[f"after_{r}/accuracy"] = [
-            (solved_problem(record), float(record.correct))
-            for record, rounds in drafted
-            if len(rounds) == r
-        ]
+    for r in range(1, longest + 1):
+        values[f"round_{r}/accuracy"] = of_samples(samples, lambda one, r=r: stopped(one, r))
+        values[f"after_{r}/accuracy"] = of_samples(samples, lambda one, r=r: ended(one, r))
     return values
 
 
-def verdict_observations(records: Sequence[Record]) -> Observations:
+def verdict_observations(samples: Samples) -> Observations:
     """A value per verdict, and one per sample.
 
     `verifier_accuracy`: whether the verdict is CORRECT on a correct, INCORRECT on an incorrect
@@ -242,21 +186,57 @@ def verdict_observations(records: Sequence[Record]) -> Observations:
     correct and on incorrect answers; `unclear`: whether it is UNCLEAR. `approved`: whether the last
     verdict on a sample is CORRECT.
     """
-    every = judgments(records)
-    several = len({judgment.role for judgment in every}) > 1
+    judgments = samples.tables.judgments.values
+    said = [judgments[number] for number in counted(samples.judgments.columns[0])[0]]
+    roles = list(dict.fromkeys(judgment.role for judgment in said))
     values: Observations = {}
-
-    def add(judgment: Judgment, name: str, value: bool) -> None:
-        name = f"{judgment.role}/{name}" if several else name
-        values.setdefault(name, []).append((judgment.problem_id, float(value)))
-
-    for judgment in every:
-        approves = judgment.verdict == "CORRECT"
-        add(judgment, "verifier_accuracy", judgment.agrees)
-        add(judgment, "approves_right" if judgment.correct else "approves_wrong", approves)
-        add(judgment, "unclear", judgment.verdict == "UNCLEAR")
-    for record in records:
-        last = {judgment.role: judgment for judgment in judgments([record])}
-        for judgment in last.values():
-            add(judgment, "approved", judgment.verdict == "CORRECT")
+    for judgment in said:
+        role, correct = judgment.role, judgment.correct
+        prefix = f"{role}/" if len(roles) > 1 else ""
+        approves = f"{prefix}approves_{'right' if correct else 'wrong'}"
+        if approves not in values:
+            own = of_judgments(samples, partial(_of_role, role, lambda one: one.agrees))
+            values.setdefault(f"{prefix}verifier_accuracy", own)
+            values[approves] = of_judgments(samples, partial(_approves, role, correct))
+            own = of_judgments(samples, partial(_of_role, role, lambda one: one.verdict == UNCLEAR))
+            values.setdefault(f"{prefix}unclear", own)
+    for role in roles:
+        name = f"{role}/approved" if len(roles) > 1 else "approved"
+        values[name] = of_samples(samples, lambda one, role=role: dict(one.approved).get(role))
     return values
+
+
+def _of_role(role: str, value: Callable[[Judgment], bool], one: Judgment) -> bool | None:
+    return value(one) if one.role == role else None
+
+
+def _approves(role: str, correct: bool, one: Judgment) -> bool | None:
+    return one.verdict == "CORRECT" if (one.role, one.correct) == (role, correct) else None
+
+
+def selection_observations(records: Samples | Iterable[Record]) -> Observations:
+    """What candidates, their majority and the selector were worth; {} without a choice in any
+    record.
+
+    A value per sample: `oracle` (a candidate is correct: pass@n of the candidates) and `majority`
+    (the majority's answer is). A value per sample with a correct and an incorrect candidate:
+    `selection_accuracy` (the choice is correct; no choice is not) and `selection_majority` (the
+    majority's answer is). A value per sample in which the selector was asked: `selection_made` (it
+    chose).
+    """
+    samples = Samples.of(records)
+    if not any(one.selection.asked for one, _ in samples.counted()):
+        return {}
+
+    def tested(one: Facts, value: bool | None) -> bool | None:
+        return value if one.selection.asked and one.selection.mixed else None
+
+    return {
+        "oracle": of_samples(samples, lambda one: one.selection.oracle),
+        "majority": of_samples(samples, lambda one: one.selection.majority),
+        "selection_made": of_samples(
+            samples, lambda one: one.selection.chose if one.selection.asked else None
+        ),
+        "selection_accuracy": of_samples(samples, lambda one: tested(one, one.selection.right)),
+        "selection_majority": of_samples(samples, lambda one: tested(one, one.selection.majority)),
+    }

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 
 from slm_math.answers import classes
+from slm_math.metrics.arrays import in_order
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.intervals import wilson
 from slm_math.metrics.records import pass_at_k
-from slm_math.metrics.verdicts import solved_problem
 from slm_math.records.record import Record
+from slm_math.types import AnswerType
 
 RESAMPLES = 2000
+LARGEST = 1 << 22  # numbers of draws in memory at a time
 SUBSETS = 300  # random choices of k samples, for problems with more choices than that
 
 
@@ -57,7 +61,9 @@ def _subsets(n: int, k: int, seed: int) -> np.ndarray:
 
 
 def bootstrap(
-    values: Sequence[Sequence[float]], seed: int = 0, units: Sequence[str] | None = None
+    values: Sequence[Sequence[float]] | np.ndarray,
+    seed: int = 0,
+    units: Sequence[Hashable] | np.ndarray | None = None,
 ) -> list[tuple[float, float]]:
     """95 % percentile intervals of means over rows (Efron 1979); `values` is (P, K): K metrics of P
     rows. Units are drawn: rows of the same of the P `units` together, by default each row alone.
@@ -66,60 +72,78 @@ def bootstrap(
     sample each (Wilson).
     """
     table = np.asarray(values, dtype=float)
-    places = {unit: place for place, unit in enumerate(dict.fromkeys(units or range(len(table))))}
-    n = len(places)
-    sums, counts = np.zeros((n, table.shape[1])), np.zeros(n)
-    for unit, row in zip(units or range(len(table)), table):
-        sums[places[unit]] += row
-        counts[places[unit]] += 1
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
-    means = draws @ sums / (draws @ counts)[:, None]
+    different, places = in_order(np.arange(len(table)) if units is None else np.asarray(units))
+    n = len(different)
+    sums = np.zeros((n, table.shape[1]))
+    np.add.at(sums, places, table)
+    counts = np.bincount(places, minlength=n).astype(float)
+    means = np.concatenate(
+        [draws @ sums / (draws @ counts)[:, None] for draws in resamples(n, seed)]
+    )
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
     percentiles = list(zip(low.tolist(), high.tolist()))
-    constant = [len(set(column)) == 1 for column in table.T.tolist()]
+    constant = (table == table[0]).all(axis=0).tolist()
     return [
         wilson(mean * n, n) if same else ends
         for same, mean, ends in zip(constant, table.mean(axis=0).tolist(), percentiles)
     ]
 
 
-def sample_metrics(records: Sequence[Record]) -> dict[str, float]:
+def resamples(n: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """How often each of n units is drawn in each of `RESAMPLES` draws of n, some draws at a time:
+    (draws, n).
+    """
+    draw, chances = np.random.default_rng(seed), np.full(n, 1 / n)
+    size = max(LARGEST // n, 1)
+    for done in range(0, RESAMPLES, size):
+        yield draw.multinomial(n, chances, min(size, RESAMPLES - done))
+
+
+def sample_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:
     """`pass@k` and `maj@k` of records, with `_low` and `_high`; {} for one sample per problem. Of
     drafts to judge, each has its samples, and the problems that they solve are the units.
 
     For k = 2, 4, ... up to the fewest samples that a problem has, and for that number.
     """
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record.id, []).append(record)
-    fewest = min(map(len, groups.values()), default=0)
+    samples = Samples.of(records)
+    order, starts = samples.groups()
+    fewest = int(np.diff(starts).min()) if len(order) else 0
     if fewest < 2:
         return {}
     powers = {1 << power for power in range(1, fewest.bit_length()) if 1 << power <= fewest}
     sizes = sorted(powers | {fewest})
     names = [f"{kind}@{k}" for kind in ("pass", "maj") for k in sizes]
-    table = [_problem_metrics(group, sizes) for group in groups.values()]
+    table = np.empty((len(starts) - 1, len(names)))
+    for row, start, end in zip(table, starts, starts[1:]):
+        row[:] = _problem_metrics(samples, order[start:end], sizes)
     means = np.mean(table, axis=0).tolist()
     metrics: dict[str, float] = {}
-    units = [solved_problem(group[0]) for group in groups.values()]
+    units = samples.units[order[starts[:-1]]]
     for name, mean, (low, high) in zip(names, means, bootstrap(table, units=units)):
         metrics |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     return metrics
 
 
-def _problem_metrics(group: Sequence[Record], sizes: Sequence[int]) -> list[float]:
-    correct = [record.correct for record in group]
-    labels = answer_classes(group)
-    passed = [pass_at_k(len(group), sum(correct), k) for k in sizes]
+def _problem_metrics(samples: Samples, places: np.ndarray, sizes: Sequence[int]) -> list[float]:
+    kinds = samples.tables.kinds.values
+    correct = [kinds[kind].correct for kind in samples.kinds[places].tolist()]
+    labels = answer_classes(samples, places)
+    passed = [pass_at_k(len(places), sum(correct), k) for k in sizes]
     return passed + [maj_at_k(labels, correct, k) for k in sizes]
 
 
-def answer_classes(group: Sequence[Record]) -> list[int | None]:
-    """The class of equal answers that each sample of one problem belongs to; None for no answer."""
-    answered = [i for i, record in enumerate(group) if record.answer is not None]
-    answers = [group[i].answer or "" for i in answered]
-    labels: list[int | None] = [None] * len(group)
-    for label, members in enumerate(classes(answers, group[0].answer_type, group[0].choices)):
+def answer_classes(samples: Samples, places: np.ndarray) -> list[int | None]:
+    """The class of equal answers that each of some samples of one problem belongs to; None for no
+    answer.
+    """
+    first = samples.tables.kinds.values[samples.kinds[places[0]]]
+    choices = samples.record(places[0]).choices if first.has_choices else ()
+    answers = [samples.answer(place) for place in places.tolist()]
+    answered = [i for i, answer in enumerate(answers) if answer is not None]
+    labels: list[int | None] = [None] * len(places)
+    texts = [answers[i] or "" for i in answered]
+    kind = cast(AnswerType, first.answer_type)
+    for label, members in enumerate(classes(texts, kind, choices)):
         for member in members:
             labels[answered[member]] = label
     return labels

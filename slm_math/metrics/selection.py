@@ -5,41 +5,42 @@ would a majority vote over the same candidates have won?
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from slm_math.answers import classes
-from slm_math.metrics.intervals import Observations
-from slm_math.metrics.verdicts import solved_problem
 from slm_math.records.record import NoteEvent, Record
 
 
-def selection_observations(records: Sequence[Record]) -> Observations:
-    """What candidates, their majority and the selector were worth; {} without a choice in any
-    record.
-
-    A value per sample: `oracle` (a candidate is correct: pass@n of the candidates) and `majority`
-    (the majority's answer is). A value per sample with a correct and an incorrect candidate:
-    `selection_accuracy` (the choice is correct; no choice is not) and `selection_majority` (the
-    majority's answer is). A value per sample in which the selector was asked: `selection_made` (it
-    chose).
+class Selection(NamedTuple):
+    """Of a sample with candidates. `oracle`: one is correct. `majority`: that of the candidates is,
+    None if nobody found out. `mixed`: some are correct, and some are not. `asked`: the selector
+    was, and `chose` a candidate, which is `right`.
     """
-    if not any(note.kind == "choice" for record in records for note in record.notes):
-        return {}
-    values: Observations = {"oracle": [], "majority": [], "selection_made": []}
-    values |= {"selection_accuracy": [], "selection_majority": []}
-    for record in records:
-        candidates = [note for note in record.notes if note.kind == "candidate"]
-        choice = next((note for note in record.notes if note.kind == "choice"), None)
-        correct = {bool(note.correct) for note in candidates if note.text is not None}
-        majority = majority_is_correct(candidates, record)
-        row = {"oracle": True in correct, "majority": majority}
-        if choice is not None:
-            row["selection_made"] = choice.text is not None
-            if len(correct) == 2:
-                row["selection_accuracy"] = bool(choice.correct)
-                row["selection_majority"] = majority
-        for name, value in row.items():
-            values[name].append((solved_problem(record), float(value)))
-    return values
+
+    oracle: bool = False
+    majority: bool | None = False
+    mixed: bool = False
+    asked: bool = False
+    chose: bool = False
+    right: bool = False
+
+
+def selection(record: Record, always: bool = False) -> Selection:
+    """What candidates, their majority and the selector were worth. To find the majority of answers
+    of which some are correct takes a while: without a choice only if `always`.
+    """
+    candidates = [note for note in record.notes if note.kind == "candidate"]
+    choice = next((note for note in record.notes if note.kind == "choice"), None)
+    correct = {bool(note.correct) for note in candidates if note.text is not None}
+    known = always or choice is not None or len(correct) < 2
+    return Selection(
+        oracle=True in correct,
+        majority=majority_is_correct(candidates, record) if known else None,
+        mixed=len(correct) == 2,
+        asked=choice is not None,
+        chose=choice is not None and choice.text is not None,
+        right=choice is not None and bool(choice.correct),
+    )
 
 
 def majority_is_correct(candidates: Sequence[NoteEvent], record: Record) -> bool:

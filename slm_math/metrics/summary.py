@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from slm_math.metrics.arrays import in_order
+from slm_math.metrics.calibration import VoteBin, calibration_metrics, vote_bins
+from slm_math.metrics.columns import Samples
+from slm_math.metrics.facts import SIDES
 from slm_math.metrics.intervals import interval, pooled
-from slm_math.metrics.programs import Programs, count_programs
-from slm_math.metrics.records import record_metrics, reward_metrics
+from slm_math.metrics.observed import known
+from slm_math.metrics.programs import Programs
+from slm_math.metrics.records import (
+    correct_by_problem,
+    evaluation_rewards,
+    program_counts,
+    record_metrics,
+)
 from slm_math.metrics.rounds import observations
-from slm_math.metrics.verdicts import SIDES, balanced_interval, solved_problem, verdict_sides
+from slm_math.metrics.samples import sample_metrics
+from slm_math.metrics.verdicts import balanced_interval, verdict_sides
 from slm_math.metrics.warnings import summary_warnings
-from slm_math.records.files import expected_samples, read_manifest, read_records
+from slm_math.records.files import expected_samples, read_manifest
 from slm_math.records.record import Record
-
-if TYPE_CHECKING:
-    from slm_math.metrics.calibration import VoteBin
+from slm_math.records.stored import StoredRecords
 
 MOST_TAG_VALUES = 30  # a tag with more values is not broken down
 
@@ -95,7 +105,7 @@ class Summary:
 
 
 def summarize(
-    records: Iterable[Record],
+    records: Samples | Iterable[Record],
     expected: int | None = None,
     tags: bool = True,
     uses_python: bool = False,
@@ -108,89 +118,73 @@ def summarize(
         tags: summarize also by tag.
         uses_python: whether the agent can run programs; warns if none ran.
     """
-    samples = list(records)
-    by_problem: dict[str, list[bool]] = defaultdict(list)
-    for record in samples:
-        by_problem[record.id].append(record.correct)
-    shares = [sum(verdicts) / len(verdicts) for verdicts in by_problem.values()]
+    samples = Samples.of(records)
+    sizes, right = correct_by_problem(samples)
+    shares = (right / sizes).data
     metrics = record_metrics(samples)
     bins: tuple[VoteBin, ...] = ()
     if len(samples) > len(shares):
-        # imports numpy, which `slm-math grade` does without
-        from slm_math.metrics.calibration import calibration_metrics, vote_bins
-        from slm_math.metrics.samples import sample_metrics
-
         metrics |= sample_metrics(samples) | {"accuracy": sum(shares) / len(shares)}
         metrics |= calibration_metrics(samples)
         bins = vote_bins(samples)
     low, high = _accuracy_interval(samples, shares)
-    names = dict.fromkeys(tag for record in samples for tag in record.tags) if tags else {}
-    by_tags = {tag: by_tag(samples, tag) for tag in names}
+    names = samples.tags if tags else ()
+    by_tags = {tag: by_tag(samples, tag) for tag in names if _few(samples.tag_counts(tag))}
     return Summary(
         problems=len(shares),
         n=len(samples),
         low=low,
         high=high,
-        seconds=sum(record.seconds for record in samples) / max(len(samples), 1),
-        programs=count_programs(run for record in samples for run in record.runs),
-        metrics=metrics | _reward_metrics(samples),
+        seconds=sum(samples.seconds.data) / max(len(samples), 1),
+        programs=program_counts(samples),
+        metrics=metrics | evaluation_rewards(samples),
         expected=len(samples) if expected is None else expected,
         intervals=share_intervals(samples),
-        by={tag: parts for tag, parts in by_tags.items() if len(parts) <= MOST_TAG_VALUES},
+        by=by_tags,
         warnings=summary_warnings(samples, uses_python),
         calibration=bins,
     )
 
 
-def _accuracy_interval(records: Sequence[Record], shares: Sequence[float]) -> tuple[float, float]:
+def _few(values: Collection[str]) -> bool:
+    return 0 < len(values) <= MOST_TAG_VALUES
+
+
+def _accuracy_interval(samples: Samples, shares: Sequence[float]) -> tuple[float, float]:
     """That of the shares of correct samples of each problem; drafts of one problem are no
     independent observations.
     """
-    units: dict[str, list[float]] = defaultdict(list)
-    for record in records:
-        units[solved_problem(record)].append(float(record.correct))
-    if len(units) == len(shares):
-        return interval(shares, len(records))
-    return pooled(list(units.values()))
+    different, numbers = in_order(samples.units)
+    if len(different) == len(shares):
+        return interval(shares, len(samples))
+    right = samples.fact(lambda one: one.correct)
+    sums = np.bincount(numbers, weights=right, minlength=len(different))
+    return pooled(sums.data, np.bincount(numbers, minlength=len(different)).data)
 
 
-def read_summary(folder: Path) -> tuple[list[Record], Summary]:
-    """The records of an evaluation's folder, without their texts, and their summary."""
-    records = read_records(folder / "records.jsonl", Record.without_texts)
+def read_samples(folder: Path) -> Samples:
+    """The samples of an evaluation's folder. Raises ValueError for a file that holds others."""
+    return Samples.of(StoredRecords(folder / "records.jsonl"))
+
+
+def read_summary(folder: Path) -> tuple[Samples, Summary]:
+    """The samples of an evaluation's folder, and their summary."""
+    samples = read_samples(folder)
     programs = "sandbox" in read_manifest(folder).get("identity", {})
-    return records, summarize(records, expected_samples(folder), uses_python=programs)
+    return samples, summarize(samples, expected_samples(folder), uses_python=programs)
 
 
-def share_intervals(records: Sequence[Record]) -> dict[str, tuple[float, float, int]]:
+def share_intervals(samples: Samples) -> dict[str, tuple[float, float, int]]:
     """(low, high, n) of the metrics that are means of observations, and of `balanced_accuracy`;
     problems are the units, as for accuracy.
     """
-    intervals = {}
-    for name, pairs in observations(records).items():
-        by_problem: dict[str, list[float]] = defaultdict(list)
-        for problem_id, value in pairs:
-            by_problem[problem_id].append(value)
-        if pairs:
-            intervals[name] = (*pooled(list(by_problem.values())), len(pairs))
+    intervals = {name: one.interval() for name, one in known(observations(samples)).items()}
     if set(SIDES) <= set(intervals):
-        intervals["balanced_accuracy"] = balanced_interval(verdict_sides(records), intervals)
+        intervals["balanced_accuracy"] = balanced_interval(verdict_sides(samples), intervals)
     return intervals
 
 
-def _reward_metrics(records: Sequence[Record]) -> dict[str, float]:
-    """`reward_metrics` of the records that have rewards; a group is the samples of a problem."""
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.rewards:
-            groups[record.id].append(record)
-    first = next(iter(groups.values()), None)
-    return reward_metrics(list(groups.values()), list(first[0].rewards)) if first else {}
-
-
-def by_tag(records: Iterable[Record], tag: str) -> dict[str, Summary]:
+def by_tag(records: Samples | Iterable[Record], tag: str) -> dict[str, Summary]:
     """A summary for every value of a tag (level, subject, kind) of the problems."""
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if tag in record.tags:
-            groups[record.tags[tag]].append(record)
-    return {value: summarize(group, tags=False) for value, group in sorted(groups.items())}
+    parts = Samples.of(records).by_tag(tag)
+    return {value: summarize(part, tags=False) for value, part in parts}

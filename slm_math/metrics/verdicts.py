@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from slm_math.answers.verdicts import DECISIONS
-from slm_math.metrics.intervals import Observations
-from slm_math.records.record import Record
+import numpy as np
 
-SIDES = ("true_positive_rate", "true_negative_rate")  # of right and of wrong drafts
+from slm_math.metrics.arrays import in_order
+from slm_math.metrics.columns import Samples
+from slm_math.metrics.facts import SIDES
+from slm_math.metrics.observed import Observations, of_samples
+
 Interval = tuple[float, float, int]
 
 
-def verdict_sides(records: Sequence[Record]) -> Observations:
+def verdict_sides(samples: Samples) -> Observations:
     """Whether each verdict on a right draft was CORRECT (`true_positive_rate`), and each on a wrong
-    one INCORRECT (`true_negative_rate`), with the problem that the draft solves; {} without drafts.
+    one INCORRECT (`true_negative_rate`); {} without drafts.
 
     A verifier that says nothing usable is wrong on both sides.
     """
-    sides: Observations = {}
-    for record in records:
-        if record.answer_type == "verdict":
-            side = SIDES[DECISIONS.index(record.gold)]
-            sides.setdefault(side, []).append((solved_problem(record), float(record.correct)))
-    return sides
-
-
-def solved_problem(record: Record) -> str:
-    """The name of the problem that is solved, which all drafts of it share: the unit of
-    independent observations.
-    """
-    return record.id.rpartition("/")[0] if record.answer_type == "verdict" else record.id
+    sides = dict.fromkeys(one.side for one, _ in samples.counted() if one.side)
+    return {
+        side: of_samples(
+            samples, lambda one, side=side: float(one.correct) if one.side == side else None
+        )
+        for side in sides
+    }
 
 
 def balanced_accuracy(sides: Mapping[str, float]) -> float | None:
@@ -50,12 +45,15 @@ def balanced_interval(
     problems' sums of residuals, whose squares estimate the variance of a ratio of sums (Cochran
     1977, section 6.3).
     """
-    residuals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # by problem, of each rate
-    rates = [_mean(observed[side]) for side in SIDES]
-    for place, side in enumerate(SIDES):
-        for problem, value in observed[side]:
-            residuals[problem][place] += value - rates[place]
-    first, second = zip(*residuals.values())
+    rates = [observed[side].mean for side in SIDES]
+    (right, its), (wrong, others) = (observed[side].values() for side in SIDES)
+    different, numbers = in_order(np.concatenate((its, others)))
+    first, second = (
+        np.bincount(some, weights=values - rate, minlength=len(different)).tolist()
+        for values, rate, some in zip(
+            (right, wrong), rates, (numbers[: len(its)], numbers[len(its) :])
+        )
+    )
     spread = math.sqrt(_dot(first, first) * _dot(second, second))
     correlation = _dot(first, second) / spread if spread else 0.0
     lows, highs, counts = zip(*(intervals[side] for side in SIDES))
@@ -63,10 +61,6 @@ def balanced_interval(
     below = _half([rate - low for rate, low in zip(rates, lows)], correlation)
     above = _half([high - rate for rate, high in zip(rates, highs)], correlation)
     return mean - below, mean + above, sum(counts)
-
-
-def _mean(pairs: Sequence[tuple[str, float]]) -> float:
-    return sum(value for _, value in pairs) / len(pairs)
 
 
 def _half(margins: Sequence[float], correlation: float) -> float:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import numpy as np
 
-from slm_math.records.record import Record
+from slm_math.metrics.columns import Samples
 from slm_math.records.seeing import unseen
 
 
-def summary_warnings(records: Sequence[Record], uses_python: bool = False) -> tuple[str, ...]:
+def summary_warnings(samples: Samples, uses_python: bool = False) -> tuple[str, ...]:
     """A line for every such thing.
 
     `uses_python`: the agent can run programs. That none ran is worth a line, because a server may
     have cut off what the agent waits for.
     """
     lines = []
-    answered = [record for record in records if record.turns and record.error is None]
-    if uses_python and answered and not any(record.runs for record in answered):
-        written = sum(any(turn.program for turn in record.turns) for record in answered)
+    answered = [
+        (one, n) for one, n in samples.counted() if one.spoke and not one.broken and not one.skipped
+    ]
+    if uses_python and answered and not any(one.ran for one, _ in answered):
+        written = sum(n for one, n in answered if one.wrote)
         lines.append(
-            f"no program ran in any of {len(answered)} samples, although this agent can run "
-            f"programs: "
+            f"no program ran in any of {sum(n for _, n in answered)} samples, although this agent "
+            f"can run programs: "
             + (
                 f"in {written} of them the model wrote one. Check whether the server cuts stop "
                 "strings off"
@@ -29,12 +30,13 @@ def summary_warnings(records: Sequence[Record], uses_python: bool = False) -> tu
                 else "the model wrote none"
             )
         )
-    skipped = [record for record in records if record.skipped]
-    if skipped:
-        problems = len({record.id for record in skipped})
-        reason, _ = Counter(record.error for record in skipped).most_common(1)[0]
+    skipped = samples.fact(lambda one: one.skipped) > 0
+    if skipped.any():
+        problems = len(np.unique(samples.problems[skipped]))
+        reason, _ = samples.error_counts(lambda one: one.skipped).most_common(1)[0]
         lines.append(
-            f"{problems} of {len({record.id for record in records})} problems do not fit into the "
+            f"{problems} of {len(np.unique(samples.problems))} problems do not fit into the "
             f"model's context: they were skipped, and count as incorrect ({reason})"
         )
-    return (*lines, *map(str, unseen(records)))
+    found = unseen((one.seen, n) for one, n in samples.counted())
+    return (*lines, *map(str, found))

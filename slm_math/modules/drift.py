@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
-from slm_math.metrics.rounds import judgments
+from slm_math.metrics.facts import judgments, solved_problem
 from slm_math.records.record import Record
 
 RISK = 0.01  # of a false alarm in a whole run, however long it is
@@ -72,10 +72,11 @@ class DriftWatch:
 
     def of_step(self, records: Sequence[Record]) -> Iterable[str]:
         """What there is to say after a step with these records, a line each."""
-        for judgment in judgments(records):
-            if not judgment.correct:
-                block = self._open.setdefault(judgment.role, Block())
-                block.add(judgment.problem_id, judgment.verdict == "CORRECT")
+        for record in records:
+            for judgment in judgments(record):
+                if not judgment.correct:
+                    block = self._open.setdefault(judgment.role, Block())
+                    block.add(solved_problem(record), judgment.verdict == "CORRECT")
         for role, block in list(self._open.items()):
             if block.total >= self.verdicts and len(block.problems) >= self.problems:
                 del self._open[role]

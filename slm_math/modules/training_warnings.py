@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from slm_math.metrics.records import distinct_rewards
 from slm_math.modules.drift import DriftWatch
 from slm_math.records.record import Record
-from slm_math.records.seeing import unseen
+from slm_math.records.seeing import seen, unseen
 from slm_math.rollout.groups import Rollout
 from slm_math.visible import visible
 
@@ -62,7 +62,7 @@ class TrainingWarnings:
             and not any(any(record.advantages.values()) for record in records)
         ):
             yield f"step {step}: {_dead_groups(records, len(self.roles))}"
-        for each in unseen(records):
+        for each in unseen((seen(record), 1) for record in records):
             if each.role not in self._blind:
                 self._blind.add(each.role)
                 yield f"warning: {each} of step {step}"

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from slm_math.images import image_hash
-from slm_math.records.encoding import from_json, json_line
+from slm_math.records.encoding import json_line
 from slm_math.records.environment import environment
 from slm_math.records.record import Record
 from slm_math.records.redaction import without_secrets
+from slm_math.records.stored import StoredRecords
 from slm_math.types import Task
 
 # the whole configuration of the running command, for manifests; the command line sets it
@@ -57,8 +58,6 @@ class RecordFile:
         self.manifest = folder / "manifest.json"
         self.identity = plain_identity(identity)
         self.about = without_secrets(about or {})
-        self.records: list[Record] = []
-        self._incomplete: dict[tuple[str, int], Record] = {}  # samples that are run again
         folder.mkdir(parents=True, exist_ok=True)
         self._file = self._locked(folder)
         old = self._old_manifest(folder)
@@ -69,10 +68,11 @@ class RecordFile:
                 f"--out, or remove the folder"
             )
         if changed:
-            if read_records(self.path):
+            if StoredRecords(self.path):
                 self._rename(folder)
             old = {}
-        self._recover()
+        self.records = self._recover()
+        self._incomplete: StoredRecords | None = None  # of samples that are run again
         self.finished = bool(old) and not old["partial"]
         self._sessions: list[dict[str, Any]] = [
             *old.get("legs", []),
@@ -94,17 +94,16 @@ class RecordFile:
             pass
         return file
 
-    def _recover(self) -> None:
-        data = self.path.read_bytes()
-        complete = data.rfind(b"\n") + 1
-        if complete < len(data):
-            self._file.truncate(complete)
-        self.records = self._whole_records()
-        self._superseded = data.count(b"\n") > len(self.records)
+    def _recover(self) -> StoredRecords:
+        records = self._whole_records()
+        if records.end < self.path.stat().st_size:
+            self._file.truncate(records.end)
+        self._superseded = records.lines > len(records)
+        return records
 
-    def _whole_records(self) -> list[Record]:
+    def _whole_records(self) -> StoredRecords:
         """The records of workflows that did not break."""
-        return [record for record in read_records(self.path) if not record.broken]
+        return StoredRecords(self.path).where(lambda record: not record.broken)
 
     def _old_manifest(self, folder: Path) -> dict[str, Any]:
         """The manifest of an earlier session; {} if there was none."""
@@ -131,8 +130,8 @@ class RecordFile:
 
     def check(self, wanted: Set[tuple[str, int]]) -> None:
         """Raises ValueError for records of samples that the evaluation does not have."""
-        foreign = [key for key in self.done if key not in wanted]
-        if foreign:
+        if len(self.records) > sum(key in self.records for key in wanted):
+            foreign = [record.key for record in self.records if record.key not in wanted]
             problem, sample = foreign[0]
             raise ValueError(
                 f"{self.path}: {len(foreign)} records do not belong to this evaluation, such as "
@@ -141,38 +140,31 @@ class RecordFile:
 
     def set_apart(self, is_complete: Callable[[Record], bool]) -> None:
         """Sets the records apart that are not complete: their samples are run again."""
-        incomplete = [record for record in self.records if not is_complete(record)]
-        self._incomplete = {record.key: record for record in incomplete}
-        self.records = [record for record in self.records if record.key not in self._incomplete]
-        self._superseded |= bool(incomplete)
+        complete = self.records.where(is_complete)
+        if len(complete) < len(self.records):
+            self._incomplete, self.records, self._superseded = self.records, complete, True
 
-    def replace(self, records: Sequence[Record]) -> None:
-        """Rewrites the file, completely or not at all, if any record changed or if it has older
-        records of the same samples.
+    def replace(self, records: Iterable[Record]) -> None:
+        """Rewrites the file, completely or not at all, if these are others than its own, or if it
+        has older records of the same samples.
         """
-        changed = any(new is not old for new, old in zip(records, self.records, strict=True))
-        if not (changed or self._superseded):
+        if records is self.records and not self._superseded:
             return
         write_records(self.path, records)
         self._file.close()
         self._file = self._locked(self.path.parent)
-        self.records, self._superseded = list(records), False
-
-    @property
-    def done(self) -> set[tuple[str, int]]:
-        """Problem id and sample number of every record."""
-        return {record.key for record in self.records}
+        self.records, self._superseded = StoredRecords(self.path), False
 
     def add(self, record: Record) -> None:
         """Writes a record. A record set apart stays where the new one of its sample broke."""
-        old = self._incomplete.get(record.key)
-        if old is not None and record.broken:
-            self.records.append(old)
+        if record.broken and self._incomplete is not None and record.key in self._incomplete:
+            self.records.take(self._incomplete, record.key)
             return
+        line = json_line(record)
         with naming(self.path):
-            self._file.write(json_line(record))
+            self._file.write(line)
             self._file.flush()
-        self.records.append(record)
+        self.records.written(record, len(line))
 
     def close(self, finished: bool | None, decoding: Sequence[Mapping[str, float]] = ()) -> None:
         """Ends the session. `finished` None stands for a session that had nothing to do, which
@@ -267,8 +259,8 @@ def write_json(path: Path, data: Any) -> None:
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Writes a file of records completely or not at all."""
     new = path.with_name(path.name + ".new")
-    with naming(path):
-        new.write_bytes(b"".join(map(json_line, records)))
+    with naming(path), new.open("wb") as file:
+        file.writelines(map(json_line, records))
     os.replace(new, path)
 
 
@@ -303,27 +295,6 @@ def data_hash(tasks: list[Task]) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_records(
-    path: Path, reduced: Callable[[Record], Record] = lambda record: record
-) -> list[Record]:
-    """The complete records of a file: the newest of every sample, in the order in which samples
-    first occur. `reduced` makes of each what is kept in memory (`Record.without_texts`).
-
-    Raises ValueError with file and line for a line that is not a record, or a record of an unknown
-    schema version.
-    """
-    newest: dict[tuple[str, int], Record] = {}
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith("\n"):
-                break
-            try:
-                record = from_json(json.loads(line))
-            except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(
-                    f"{path}, line {number}: not an evaluation record ({error})"
-                ) from error
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-            newest[record.key] = reduced(record)
-    return list(newest.values())
+def read_records(path: Path) -> list[Record]:
+    """The `StoredRecords` of a file, all in memory."""
+    return list(StoredRecords(path))

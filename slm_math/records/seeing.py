@@ -7,8 +7,9 @@ it works on texts: that is said, no more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from slm_math.records.record import Record, RecordedImage
 
@@ -46,23 +47,42 @@ class Unseen:
         return f"role {self.role!r} was shown no image {count}"
 
 
-def unseen(records: Sequence[Record]) -> list[Unseen]:
-    """What roles did not see, first requests first; [] if everything was shown.
+class Seen(NamedTuple):
+    """Of a sample of a problem with images: the role of its first request, whether this hid an
+    image, and by role whether any of its requests showed one.
+    """
+
+    first: str
+    hides: bool
+    saw: tuple[tuple[str, bool], ...]
+
+
+def seen(record: Record) -> Seen | None:
+    """Which roles saw what; None without images or requests."""
+    if not record.images or not record.turns:
+        return None
+    first = record.turns[0]
+    roles = dict.fromkeys(turn.role for turn in record.turns)
+    saw = {turn.role for turn in record.turns if turn.images}
+    hides = hidden(record.images, first.images) > 0
+    return Seen(first.role, hides, tuple((role, role in saw) for role in roles))
+
+
+def unseen(samples: Iterable[tuple[Seen | None, int]]) -> list[Unseen]:
+    """What roles did not see, first requests first; [] if everything was shown. Of every different
+    `seen` the number of samples.
 
     A first request without images counts as one that hid them, not for its role once more.
     """
     counts, all_samples = Counter[tuple[bool, str]](), Counter[tuple[bool, str]]()
-    for record in records:
-        if not record.images or not record.turns:
+    for one, n in samples:
+        if one is None:
             continue
-        first = record.turns[0]
-        all_samples[True, first.role] += 1
-        hides = hidden(record.images, first.images) > 0
-        counts[True, first.role] += hides
-        saw = {turn.role for turn in record.turns if turn.images}
-        for role in dict.fromkeys(turn.role for turn in record.turns):
-            all_samples[False, role] += 1
-            counts[False, role] += role not in saw and not (hides and role == first.role)
+        all_samples[True, one.first] += n
+        counts[True, one.first] += n * one.hides
+        for role, saw in one.saw:
+            all_samples[False, role] += n
+            counts[False, role] += n * (not saw and not (one.hides and role == one.first))
     found = [
         Unseen(role, count, all_samples[first, role], first)
         for (first, role), count in counts.items()

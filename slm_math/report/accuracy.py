@@ -61,9 +61,10 @@ def tags(runs: Sequence[AgentRun]) -> list[str]:
     """
     by_tag_name: dict[str, set[str]] = {}
     for run in runs:
-        for record in run.records:
-            for tag, value in record.tags.items():
-                by_tag_name.setdefault(tag, set()).add(value)
+        for tag in run.samples.tags:
+            values = by_tag_name.setdefault(tag, set())
+            if len(values) <= MOST_VALUES:  # else it is not useful
+                values.update(run.samples.tag_counts(tag))
     useful = [tag for tag, values in by_tag_name.items() if 2 <= len(values) <= MOST_VALUES]
     first = ("level", "subject", "source")
 
@@ -77,7 +78,7 @@ def tag_summaries(runs: Sequence[AgentRun], tag: str) -> dict[str, list[Summary 
     """By value of a tag, the summary of every run, None for a run without such problems; values
     with numbers are in numerical order.
     """
-    parts = [by_tag(run.records, tag) for run in runs]
+    parts = [by_tag(run.samples, tag) for run in runs]
     values = sorted({value for part in parts for value in part}, key=natural)
     return {value: [part.get(value) for part in parts] for value in values}
 

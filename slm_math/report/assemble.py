@@ -124,11 +124,15 @@ def color_places(groups: Mapping[str, Sequence[AgentRun]]) -> dict[str, int]:
 
 def data_name(runs: Sequence[AgentRun]) -> str:
     """The common beginning of the ids of the problems, such as gsm8k/test of `gsm8k/test/17`."""
-    ids = [record.id.split("/")[:-1] for run in runs for record in run.records]
-    if not ids:
+    ids = (id.split("/")[:-1] for run in runs for id in run.samples.tables.problems)
+    shared = next(ids, None)
+    if shared is None:
         return "no problems"
-    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*ids))
-    return line("/".join(parts[0] for parts in shared), 60) or "the problems"
+    for parts in ids:
+        if parts != shared:
+            both = takewhile(lambda pair: pair[0] == pair[1], zip(shared, parts))
+            shared = [part for part, _ in both]
+    return line("/".join(shared), 60) or "the problems"
 
 
 def sections(
@@ -193,7 +197,7 @@ def _each(
     """The plots of every group of runs; with several groups, name and title say which one."""
     every: list[Plot] = []
     for number, (group, runs) in enumerate(groups.items(), 1):
-        plots = [plot for plot in of([run for run in runs if run.records]) if plot is not None]
+        plots = [plot for plot in of([run for run in runs if run.samples]) if plot is not None]
         if len(groups) > 1:
             plots = [
                 replace(plot, name=f"{plot.name}-{number}", title=f"{plot.title}, {group}")
@@ -237,8 +241,8 @@ def _process(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Pl
 
 
 def _cost(places: Mapping[str, int], runs: Sequence[AgentRun]) -> Iterator[Plot | None]:
-    yield cumulative(runs, places, "tokens", lambda record: record.tokens)
-    yield cumulative(runs, places, "seconds", lambda record: record.seconds)
+    yield cumulative(runs, places, "tokens", lambda samples: samples.turns.sums(1))
+    yield cumulative(runs, places, "seconds", lambda samples: samples.seconds)
 
 
 def _data(runs: Sequence[AgentRun]) -> Iterator[Plot | None]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slm_math.evaluation.blind import BlindControl, blind_control, read_control
 from slm_math.evaluation.compare import adjusted, shown_p
 from slm_math.metrics.summary import Summary, summarize
-from slm_math.records.record import Record
 from slm_math.report.accuracy import natural
 from slm_math.report.drawing import INK, Plot, bars, drawing, face, key, label, rows, shares_axis
 from slm_math.report.load import AgentRun
@@ -40,8 +38,7 @@ class Controls:
         pairs, reasons = {}, {}
         for run in (run for run in runs if run.control is not None):
             assert run.control is not None
-            asked = {record.id for record in run.control.records}
-            same = [record for record in run.records if record.id in asked]
+            same = run.samples.where(run.samples.also_in(run.control.samples))
             try:
                 control = read_control(run.folder)
             except ValueError as error:
@@ -113,16 +110,8 @@ def blind_tag_table(
 def _by_value(pair: Pair, tag: str) -> dict[str, BlindControl]:
     """The control by the values of a tag."""
     assert pair.run.control is not None
-    seeing, blind = _split(pair.run.records, tag), _split(pair.run.control.records, tag)
+    seeing, blind = dict(pair.run.samples.by_tag(tag)), dict(pair.run.control.samples.by_tag(tag))
     return {value: blind_control(seeing[value], own) for value, own in blind.items()}
-
-
-def _split(records: Sequence[Record], tag: str) -> dict[str, list[Record]]:
-    parts: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if tag in record.tags:
-            parts[record.tags[tag]].append(record)
-    return parts
 
 
 def _tag_cell(control: BlindControl | None) -> str:

@@ -27,7 +27,7 @@ def comparison_table(runs: Sequence[AgentRun], title: str) -> Table:
             f"Not compared: graded by different versions ({versions}); grade them again.",
         )
     try:
-        comparisons = compare({run.name: run.records for run in complete})
+        comparisons = compare({run.name: run.samples for run in complete})
     except ValueError as error:
         return Table(title, columns, (), " ".join((f"Not compared: {error}", *left_out)))
     rows = [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from slm_math.metrics.arrays import in_order
 from slm_math.report.accuracy import natural, tags
 from slm_math.report.drawing import Plot, color, drawing, label, rows, shares_axis
 from slm_math.report.load import AgentRun
@@ -26,10 +27,14 @@ class _Bar:
 
 def composition(run: AgentRun, name: str) -> Plot | None:
     """The share of problems with each value of each tag; None without tags."""
-    problems = {record.id: record.tags for record in run.records}
+    samples = run.samples
+    different, numbers = in_order(samples.problems)
+    last = np.empty(len(different), np.int64)
+    last[numbers] = np.arange(len(samples))
+    problems = samples.where(last)
     parts: list[tuple[str, str, int]] = []  # (tag, value, problems)
     for tag in ("dataset", *(other for other in tags([run]) if other != "dataset")):
-        counts = Counter(values[tag] for values in problems.values() if tag in values)
+        counts = problems.tag_counts(tag)
         parts += [(tag, value, counts[value]) for value in sorted(counts, key=natural)]
     if not parts:
         return None

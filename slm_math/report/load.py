@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slm_math.evaluation.blind import blind_folder
-from slm_math.metrics.summary import Summary, summarize
+from slm_math.metrics.columns import Samples
+from slm_math.metrics.summary import Summary, read_samples, summarize
 from slm_math.records.eval_folders import evaluation_folders
-from slm_math.records.files import read_manifest, read_records
-from slm_math.records.record import Record
+from slm_math.records.files import read_manifest
 from slm_math.records.run_folder import TRAINED, read_run
 from slm_math.report.rewards import RewardCurve, reward_curve
 
@@ -30,7 +32,7 @@ class AgentRun:
 
     name: str
     folder: Path
-    records: Sequence[Record] = field(repr=False)
+    samples: Samples = field(repr=False)
     manifest: Mapping[str, Any] = field(repr=False)
     summary: Summary = field(repr=False)
     data: int = 0
@@ -147,14 +149,16 @@ def _numbered(runs: Sequence[AgentRun]) -> list[AgentRun]:
     """The runs with their `data`; a partial run belongs to the first complete one that has all its
     problems. Blind controls of runs on the same problems have a number of their own.
     """
-    problems = [frozenset(record.id for record in run.records) for run in runs]
+    problems = [run.samples.tables.problems.digests() for run in runs]
     complete = [ids for run, ids in zip(runs, problems) if not run.partial]
     sets = [
-        next((other for other in complete if ids <= other), ids) if run.partial else ids
+        next((other for other in complete if np.isin(ids, other).all()), ids)
+        if run.partial
+        else ids
         for run, ids in zip(runs, problems)
     ]
-    numbers = list(dict.fromkeys(sets))
-    numbered = [replace(run, data=numbers.index(ids)) for run, ids in zip(runs, sets)]
+    numbers = list(dict.fromkeys(map(bytes, sets)))
+    numbered = [replace(run, data=numbers.index(bytes(ids))) for run, ids in zip(runs, sets)]
     return [
         replace(run, control=run.control and replace(run.control, data=-1 - run.data))
         for run in numbered
@@ -192,9 +196,7 @@ def _accuracy_curves(
         for agent in sorted({name for stage in done for name in evaluation_folders(stage)}):
             files = [(x, stage / agent / RECORDS) for stage, x in ordered]
             points = tuple(
-                (x, summarize(read_records(file, Record.without_texts)))
-                for x, file in files
-                if file.is_file()
+                (x, summarize(read_samples(file.parent))) for x, file in files if file.is_file()
             )
             if len(points) > 1:
                 name = named.get(stages[-1] / agent, f"{Path(folder).resolve().name}/{agent}")
@@ -227,7 +229,7 @@ def _of_one_run(root: Path, stages: Sequence[Path]) -> tuple[list[Path], list[st
 
 
 def _read(name: str, folder: Path) -> AgentRun:
-    records = read_records(folder / RECORDS)
+    samples = read_samples(folder)
     return AgentRun(
-        name, folder, records=records, manifest=read_manifest(folder), summary=summarize(records)
+        name, folder, samples=samples, manifest=read_manifest(folder), summary=summarize(samples)
     )

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from slm_math.metrics.calibration import BINS, VoteBin, bin_of
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.intervals import wilson
 from slm_math.metrics.rounds import (
     VERDICTS,
-    correct_by_round,
     round_metrics,
     verdict_counts,
     votes,
 )
-from slm_math.records.record import Record
 from slm_math.report.drawing import (
     INK,
     Plot,
@@ -82,9 +83,9 @@ def by_round(runs: Sequence[AgentRun], places: Mapping[str, int], name: str) -> 
 def outcomes(runs: Sequence[AgentRun], name: str) -> Plot | None:
     """The answer compared with the first draft."""
     shares = {
-        run.name: (sum(bool(correct_by_round(record)) for record in run.records), metrics)
+        run.name: (int(run.samples.total(lambda one: bool(one.rounds))), metrics)
         for run in runs
-        if (metrics := round_metrics(run.records))
+        if (metrics := round_metrics(run.samples))
     }
     if not shares:
         return None
@@ -119,7 +120,7 @@ def outcomes(runs: Sequence[AgentRun], name: str) -> Plot | None:
 
 def confusions(run: AgentRun, place: int, name: str) -> list[Plot]:
     """The verdicts of each verifying role of a run on correct and incorrect answers."""
-    by_role = verdict_counts(run.records)
+    by_role = verdict_counts(run.samples)
     names = {role: f"{name}-{role}" if len(by_role) > 1 else name for role in by_role}
     return [
         _confusion(run, place, names[role], role=role, counts=counts)
@@ -159,17 +160,18 @@ def _confusion(
 
 def vote_bins(run: AgentRun) -> list[VoteBin]:
     """The winners of votes by their share of the votes, and how many of them are correct."""
-    bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
-    for share, correct in votes(run.records):
-        bins[bin_of(share)].append((share, correct))
-    return [_winners(some) for some in bins if some]
+    shares, right = [array("d") for _ in range(BINS)], [0] * BINS
+    for share, correct in votes(run.samples):
+        place = bin_of(share)
+        shares[place].append(share)
+        right[place] += correct
+    return [_winners(some, correct) for some, correct in zip(shares, right) if some]
 
 
-def _winners(some: Sequence[tuple[float, bool]]) -> VoteBin:
-    n, correct = len(some), sum(correct for _, correct in some)
+def _winners(shares: Sequence[float], correct: int) -> VoteBin:
+    n = len(shares)
     low, high = wilson(correct, n)
-    share = sum(share for share, _ in some) / n
-    return VoteBin(share, correct / n, low=low, high=high, n=n)
+    return VoteBin(sum(shares) / n, correct / n, low=low, high=high, n=n)
 
 
 def calibration(runs: Sequence[AgentRun], places: Mapping[str, int], name: str) -> Plot | None:
@@ -243,10 +245,10 @@ def cumulative(
     runs: Sequence[AgentRun],
     places: Mapping[str, int],
     quantity: str,
-    of: Callable[[Record], float],
+    of: Callable[[Samples], np.ndarray],
 ) -> Plot | None:
     """The share of samples that needed no more than some amount of a quantity (tokens, seconds)."""
-    by_run = {run.name: values for run in runs if any(values := sorted(map(of, run.records)))}
+    by_run = {run.name: values for run in runs if (values := np.sort(of(run.samples))).any()}
     if not by_run:
         return None
     with drawing(2.5) as (figure, [axes]):

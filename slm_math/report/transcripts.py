@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections import defaultdict
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from slm_math.metrics.rounds import correct_by_round
+import numpy as np
+
+from slm_math.metrics.arrays import in_order
+from slm_math.metrics.columns import Samples
+from slm_math.metrics.facts import Facts
 from slm_math.records.record import Record
 from slm_math.report.load import AgentRun
 from slm_math.report.text import line
@@ -32,9 +36,9 @@ FLAGS = {  # name in the address of the page -> label
 CHUNK = 12  # transcripts in one compressed piece
 
 
-def flags(record: Record, flipped: bool, unseen: bool = False) -> list[str]:
+def flags(one: Facts, flipped: bool, unseen: bool = False) -> list[str]:
     """The names of the flags that a sample has. `unseen`: the blind control solves the problem."""
-    rounds, correct = correct_by_round(record), record.correct
+    rounds, correct = one.rounds, one.correct
     holds = {
         "right": correct,
         "wrong": not correct,
@@ -42,32 +46,46 @@ def flags(record: Record, flipped: bool, unseen: bool = False) -> list[str]:
         "degraded": bool(rounds) and rounds[0] and not correct,
         "flipped": flipped,
         "unseen": unseen,
-        "code-failed": any(not run.ok for run in record.runs),
-        "truncated": record.truncated,
-        "lost": any(note.kind == "lost" for note in record.notes),
-        "no-answer": record.answer is None,
-        "broken": record.broken,
+        "code-failed": one.failed,
+        "truncated": one.truncated,
+        "lost": one.lost > 0,
+        "no-answer": not one.answered,
+        "broken": one.broken,
     }
     return [name for name in FLAGS if holds[name]]
 
 
-def flipped_problems(runs: Sequence[AgentRun]) -> set[tuple[int, str]]:
-    """(data, problem id) of the problems that one run solves in most samples, and another one does
-    not.
+class Solved:
+    """Whether runs solve each problem in most samples."""
+
+    def __init__(self, run: AgentRun) -> None:
+        samples = run.samples
+        different, numbers = in_order(samples.problems)
+        sizes = np.bincount(numbers)
+        right = np.bincount(numbers, weights=samples.fact(lambda one: one.correct))
+        self._names, self._mostly = samples.tables.problems, np.zeros(len(samples.tables.problems))
+        self._mostly[different] = np.where(2 * right > sizes, 1, -1)
+
+    def of(self, samples: Samples) -> np.ndarray:
+        """Of the problem of each sample: 1 if it is solved, -1 if not, and 0 without samples."""
+        if samples.tables.problems is self._names:
+            return self._mostly[samples.problems]
+        numbers, inverse = np.unique(samples.problems, return_inverse=True)
+        found = (self._names.get(samples.tables.problems[one]) for one in numbers.tolist())
+        mostly = np.array([0 if one is None else self._mostly[one] for one in found])
+        return mostly[inverse]
+
+
+def flipped(runs: Sequence[AgentRun]) -> list[np.ndarray]:
+    """Of each run, whether the problem of each sample is one that some run on the same problems
+    solves in most samples, and another one does not.
     """
-    solved: dict[tuple[int, str], list[bool]] = defaultdict(list)
+    solved = [Solved(run) for run in runs]
+    found = []
     for run in runs:
-        for problem, mostly in _solved(run).items():
-            solved[run.data, problem].append(mostly)
-    return {key for key, by_run in solved.items() if any(by_run) and not all(by_run)}
-
-
-def _solved(run: AgentRun) -> dict[str, bool]:
-    """Whether a run solves each problem in most samples."""
-    verdicts: dict[str, list[bool]] = defaultdict(list)
-    for record in run.records:
-        verdicts[record.id].append(record.correct)
-    return {problem: 2 * sum(some) > len(some) for problem, some in verdicts.items()}
+        marks = [one.of(run.samples) for one, other in zip(solved, runs) if other.data == run.data]
+        found.append((np.min(marks, axis=0) < 0) & (np.max(marks, axis=0) > 0))
+    return found
 
 
 def selected(flagged: Sequence[Sequence[str]], limit: int) -> list[int]:
@@ -81,14 +99,16 @@ def selected(flagged: Sequence[Sequence[str]], limit: int) -> list[int]:
     if n <= limit:
         return list(range(n))
     telling = {"flipped", "improved", "degraded", "broken"}
-    changed = [index for index, names in enumerate(flagged) if telling & set(names)]
+    changed = _where(not telling.isdisjoint(names) for names in flagged)
     chosen = set(_evenly(changed, limit // 2))
-    wrong = [
-        index for index, names in enumerate(flagged) if "wrong" in names and index not in chosen
-    ]
+    wrong = _where("wrong" in names and index not in chosen for index, names in enumerate(flagged))
     chosen |= set(_evenly(wrong, limit // 4))
-    others = [index for index in range(n) if index not in chosen]
+    others = _where(index not in chosen for index in range(n))
     return sorted(chosen | set(_evenly(others, limit - len(chosen))))
+
+
+def _where(holds: Iterable[bool]) -> Sequence[int]:
+    return array("I", (index for index, one in enumerate(holds) if one))
 
 
 def _evenly(items: Sequence[int], most: int) -> list[int]:
@@ -98,25 +118,37 @@ def _evenly(items: Sequence[int], most: int) -> list[int]:
     return [items[number * len(items) // most] for number in range(most)]
 
 
+def flagged(samples: Samples, flips: np.ndarray, unseen: np.ndarray) -> list[list[str]]:
+    """The names of the flags of every sample; samples with the same ones share a list."""
+    kinds, every = samples.tables.kinds.values, dict[tuple[int, ...], list[str]]()
+    lists = []
+    for key in zip(samples.kinds.data, flips.data, unseen.data):
+        if key not in every:
+            every[key] = flags(kinds[key[0]], flipped=bool(key[1]), unseen=bool(key[2]))
+        lists.append(every[key])
+    return lists
+
+
 def browser(runs: Sequence[AgentRun], limit: int, images: Thumbnails) -> dict[str, Any]:
     """The data of the page's browser of transcripts, for JSON: plain text, HTML in compressed
     pieces, and images.
     """
-    flipped = flipped_problems(runs)
+    flips = flipped(runs)
     entries: list[dict[str, Any]] = []
     texts: list[str] = []
     left_out = []
     for place, run in enumerate(runs):
-        unseen = _solved(run.control) if run.control is not None else {}
-        flagged = [
-            flags(record, (run.data, record.id) in flipped, unseen.get(record.id, False))
-            for record in run.records
-        ]
-        chosen = selected(flagged, limit)
-        entries += [_entry(place, run.records[index], flagged[index]) for index in chosen]
-        texts += [transcript(run.records[index], images) for index in chosen]
-        if len(chosen) < len(run.records):
-            left_out.append(f"{run.name}: {len(chosen)} of {len(run.records)}")
+        samples, unseen = run.samples, np.zeros(len(run.samples), bool)
+        if run.control is not None:
+            unseen = Solved(run.control).of(samples) > 0
+        names = flagged(samples, flips[place], unseen)
+        chosen = selected(names, limit)
+        for index in chosen:
+            record = samples.record(index)
+            entries.append(_entry(place, record, names[index]))
+            texts.append(transcript(record, images))
+        if len(chosen) < len(samples):
+            left_out.append(f"{run.name}: {len(chosen)} of {len(samples)}")
     return {
         "runs": [line(run.name) for run in runs],
         "flags": FLAGS,

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from slm_math.metrics.facts import correct_by_round
 from slm_math.metrics.records import record_metrics
 from slm_math.metrics.rounds import (
     agent_metrics,
     code_metrics,
-    correct_by_round,
     round_metrics,
     verdict_counts,
     verdict_metrics,
@@ -197,7 +197,7 @@ def test_votes_of_the_whole_agent() -> None:
         row(False, note("vote", None, value=0.0)),
         row(False, note("vote", "7", 1, value=1.0), note("vote", "8", value=0.2)),
     ]
-    assert votes(rows) == [(0.6, True), (0.2, False)]
+    assert list(votes(rows)) == [(0.6, True), (0.2, False)]
 
 
 def test_programs_by_sample() -> None:
@@ -277,4 +277,4 @@ def test_records_read_back_or_without_texts_have_the_same_metrics() -> None:
     again = [from_json(json.loads(json_line(record))) for record in rows]
     for other in (again, [record.without_texts() for record in rows]):
         assert agent_metrics(other) == agent_metrics(rows)
-        assert votes(other) == votes(rows)
+        assert list(votes(other)) == list(votes(rows))

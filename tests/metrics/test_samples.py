@@ -11,10 +11,12 @@ from fractions import Fraction
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pytest
 
 from slm_math.answers import classes
 from slm_math.answers.decide import equivalent
+from slm_math.metrics.columns import Samples
 from slm_math.metrics.intervals import wilson
 from slm_math.metrics.samples import answer_classes, bootstrap, maj_at_k, sample_metrics
 from slm_math.metrics.summary import by_tag, summarize
@@ -59,6 +61,10 @@ def rows(answers: dict[str, Sequence[str | None]], gold: str = "1", **more: Any)
         for id, sampled in answers.items()
         for s, answer in enumerate(sampled)
     ]
+
+
+def of_one_problem(records: Sequence[Record]) -> tuple[Samples, np.ndarray]:
+    return Samples.of(records), np.arange(len(records))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -146,14 +152,15 @@ def test_no_records_and_single_samples_have_no_such_metrics() -> None:
 
 def test_equivalent_spellings_vote_together() -> None:
     spelled = [r"\frac{1}{2}", "3", "0.5", "3", "1/2"]
-    assert answer_classes(rows({"a": spelled})) == [0, 1, 0, 1, 0]
+    assert answer_classes(*of_one_problem(rows({"a": spelled}))) == [0, 1, 0, 1, 0]
     marked = [row("a", answer, answer != "3", sample=s) for s, answer in enumerate(spelled)]
     assert sample_metrics(marked)["maj@5"] == 1.0  # by spelling it would be 3, twice
 
 
 def test_letters_vote_by_the_rules_of_choices() -> None:
     rules = {"answer_type": "mc", "choices": ["10", "20", "30"]}
-    assert answer_classes(rows({"a": ["A", "(B)", None, "B", "b"]}, **rules)) == [0, 1, None, 1, 1]
+    made = rows({"a": ["A", "(B)", None, "B", "b"]}, **rules)
+    assert answer_classes(*of_one_problem(made)) == [0, 1, None, 1, 1]
 
 
 def test_bootstrap_interval_is_the_normal_one_on_many_problems() -> None:

@@ -44,7 +44,7 @@ def test_interval_of_pooled_observations_is_around_their_share() -> None:
         [[1.0, 0.0]] * 9,
     ):
         marks = [mark for group in groups for mark in group]
-        low, high = pooled(groups)
+        low, high = pooled(list(map(sum, groups)), list(map(len, groups)))
         assert low <= sum(marks) / len(marks) <= high
-    assert pooled([[1.0], [0.0], [1.0]]) == wilson(2, 3)
-    assert pooled([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]) == pytest.approx(clustered([0.5, 1.0, 0.0]))
+    assert pooled([1.0, 0.0, 1.0], [1, 1, 1]) == wilson(2, 3)
+    assert pooled([1.0, 2.0, 0.0], [2, 2, 2]) == pytest.approx(clustered([0.5, 1.0, 0.0]))

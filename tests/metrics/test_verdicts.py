@@ -69,7 +69,7 @@ def test_accuracy_counts_drafts_of_one_problem_as_one_observation() -> None:
     ]
     summary = summarize(records)
     assert (summary.low, summary.high) == pytest.approx(
-        pooled([[n % 2] * 4 for n in range(8)])
+        pooled([4 * (n % 2) for n in range(8)], [4] * 8)
     )  # as wide as of 8 drafts, not of 32
 
 

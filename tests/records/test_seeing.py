@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from slm_math.metrics.summary import summarize
 from slm_math.records.record import ChatMessage, Record, RecordedImage, TurnEvent
-from slm_math.records.seeing import hidden, unseen
+from slm_math.records.seeing import hidden, seen, unseen
 
 A, B = RecordedImage("/a.png", "aa"), RecordedImage("/b.png", "bb")
 
@@ -29,7 +29,7 @@ def test_images_are_known_by_their_content_in_any_order() -> None:
 def test_what_is_shown_in_full_is_not_worth_a_line() -> None:
     whole = sample(turn("solver", A, B), turn("checker", B))
     no_images = sample(turn("solver"), images=())
-    assert unseen([whole, no_images, sample()]) == []
+    assert unseen((seen(one), 1) for one in (whole, no_images, sample())) == []
 
 
 def test_a_first_request_shows_all_images_and_later_roles_any() -> None:
@@ -39,7 +39,10 @@ def test_a_first_request_shows_all_images_and_later_roles_any() -> None:
         sample(turn("solver", B, A), turn("checker"), turn("checker")),
         sample(turn("solver"), images=()),
     ]
-    found = [(each.role, each.samples, each.of, each.first) for each in unseen(records)]
+    found = [
+        (each.role, each.samples, each.of, each.first)
+        for each in unseen((seen(one), 1) for one in records)
+    ]
     assert found == [("solver", 2, 3, True), ("checker", 2, 3, False)]
 
 

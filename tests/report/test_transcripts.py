@@ -7,16 +7,22 @@ from typing import Any
 
 from report.runs import note, record, run, turn, write
 
+from slm_math.metrics.facts import facts
 from slm_math.records.encoding import from_json
 from slm_math.records.record import Record
 from slm_math.report.load import load
 from slm_math.report.thumbnails import Thumbnails
 from slm_math.report.transcript import code, prose, transcript
-from slm_math.report.transcripts import browser, flags, flipped_problems, selected
+from slm_math.report.transcripts import browser, flipped, selected
+from slm_math.report.transcripts import flags as flags_of
 
 
 def made(*values: Any, **more: Any) -> Record:
     return from_json(record(*values, **more))
+
+
+def flags(record: Record, flipped: bool, unseen: bool = False) -> list[str]:
+    return flags_of(facts(record), flipped, unseen)
 
 
 def shown(record: Record) -> str:
@@ -49,7 +55,7 @@ def test_flipped_is_about_runs_of_the_same_problems(tmp_path: Path) -> None:
     write(tmp_path / "b", [record(0, True), record(1, False), record(2, False)])
     write(tmp_path / "c", [record(0, False), record(2, True)])
     runs = load([str(tmp_path / name) for name in "abc"]).runs
-    assert flipped_problems(runs) == {(0, "made/test/1")}
+    assert [each.tolist() for each in flipped(runs)] == [[False, True, False]] * 2 + [[False] * 2]
 
 
 def test_informative_samples_are_selected_first() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections.abc import Hashable
 
+_MASK = (1 << 64) - 1
 _MOST = 0.7  # share of the places that are taken before the table grows
 
 
@@ -14,6 +16,11 @@ def digest(key: object) -> int:
     """
     text = repr(key).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") or 1
+
+
+def quick_digest(key: Hashable) -> int:
+    """As `digest`, several times faster, and another one in every process."""
+    return hash(key) & _MASK or 1
 
 
 class Places:
@@ -30,6 +37,10 @@ class Places:
 
     def __len__(self) -> int:
         return self._size
+
+    def keys(self) -> array[int]:
+        """All digests, in the order of their places, with a 0 for every free place."""
+        return self._keys
 
     def get(self, key: int) -> int | None:
         place = self._place(key)
@@ -48,11 +59,11 @@ class Places:
 
     def setdefault(self, key: int, value: int) -> int:
         """The number of a key, which is `value` if it had none."""
-        known = self.get(key)
-        if known is None:
-            self.set(key, value)
-            return value
-        return known
+        place = self._place(key)
+        if self._keys[place]:
+            return self._values[place]
+        self.set(key, value)
+        return value
 
     def _place(self, key: int) -> int:
         """Where a key is, or would be."""

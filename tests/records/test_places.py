@@ -2,7 +2,7 @@
 
 import random
 
-from slm_math.grading.places import Places, digest
+from slm_math.records.places import Places, digest
 
 
 def test_a_table_that_grows_is_a_mapping() -> None:

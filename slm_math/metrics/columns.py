@@ -1,0 +1,276 @@
+"""What metrics, tables and tests need of records, as columns: 36 bytes a sample, 12 to 24 for each
+turn, program and verdict, and some 65 a problem.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from slm_math.metrics.arrays import Codes, Ragged, as_column, counted, grouped, ragged
+from slm_math.metrics.facts import Facts, Judgment, facts, judgments, solved_problem
+from slm_math.metrics.programs import Program, program
+from slm_math.metrics.selection import selection
+from slm_math.records.names import Names
+from slm_math.records.record import Record
+
+MISSING = float("-inf")  # a reward that a sample does not have
+_OWN_UNIT = 1 << 31  # marks units that are not the problem itself
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What the columns of samples refer to, by number."""
+
+    kinds: Codes[Facts] = field(default_factory=Codes)
+    problems: Names = field(default_factory=Names)
+    units: Names = field(default_factory=Names)
+    answers: Names = field(default_factory=Names)
+    errors: Names = field(default_factory=Names)
+    tag_values: Names = field(default_factory=Names)
+    roles: Codes[str] = field(default_factory=Codes)
+    programs: Codes[Program] = field(default_factory=Codes)
+    judgments: Codes[Judgment] = field(default_factory=Codes)
+    rules: array[int] = field(default_factory=lambda: array("q"))  # digests, by problem
+    shown: array[int] = field(default_factory=lambda: array("q"))  # of its images
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples as columns, in order. What is not there is read again from the `records`.
+
+    Args:
+        records: all records, of which `rows` says where those of these samples are.
+        tables: what numbers stand for.
+        kinds, problems, answers: numbers in these tables; of answers, 0 is none.
+        units: the solved problem, which is the unit of independent observations: the number of the
+            problem, or of `tables.units`.
+        seconds: of the sample.
+        turns: role (twice its number, and 1 if it ended by itself) and tokens.
+        runs: number of the program, and seconds.
+        judgments: their numbers.
+        errors: the number of the error of each broken or skipped sample.
+        tags: by tag, 1 more than the number of its value; 0 without one.
+        rewards: by role and part ("" is the whole reward), NaN where it was not scored.
+    """
+
+    records: Sequence[Record]
+    rows: np.ndarray
+    tables: Tables
+    kinds: np.ndarray
+    problems: np.ndarray
+    units: np.ndarray
+    answers: np.ndarray
+    seconds: np.ndarray
+    turns: Ragged
+    runs: Ragged
+    judgments: Ragged
+    errors: Ragged
+    tags: Mapping[str, np.ndarray]
+    rewards: Mapping[tuple[str, str], np.ndarray]
+
+    @classmethod
+    def of(cls, records: Samples | Iterable[Record]) -> Samples:
+        """The columns of records; each is looked at once and not kept. Columns stay as they are."""
+        if isinstance(records, Samples):
+            return records
+        listed = records if isinstance(records, Sequence) else list(records)
+        return _Builder(listed).samples()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def record(self, place: int) -> Record:
+        """The whole record of a sample, read again."""
+        return self.records[int(self.rows[place])]
+
+    def where(self, chosen: np.ndarray) -> Samples:
+        """Those of the samples that a mask or places choose."""
+        places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        columns = ("rows", "kinds", "problems", "units", "answers", "seconds")
+        ragged = ("turns", "runs", "judgments", "errors")
+        return replace(
+            self,
+            **{name: getattr(self, name)[places] for name in columns},
+            **{name: getattr(self, name).of(places) for name in ragged},
+            tags={tag: column[places] for tag, column in self.tags.items()},
+            rewards={name: column[places] for name, column in self.rewards.items()},
+        )
+
+    def counted(self) -> list[tuple[Facts, int]]:
+        """The different facts in the order in which they first occur, with how often they do."""
+        numbers, counts = counted(self.kinds)
+        return [(self.tables.kinds.values[one], n) for one, n in zip(numbers, counts)]
+
+    def fact(self, of: Callable[[Facts], float | None]) -> np.ndarray:
+        """A number for every sample, of its facts, (N,) float64; NaN for None."""
+        return self.tables.kinds.column(of)[self.kinds]
+
+    def total(self, of: Callable[[Facts], float]) -> int | float:
+        """The sum of a number of the facts."""
+        return sum(of(one) * n for one, n in self.counted())
+
+    def groups(self) -> tuple[np.ndarray, np.ndarray]:
+        """`grouped` problems."""
+        return grouped(self.problems)
+
+    def places_of(self, ids: Sequence[str]) -> dict[str, list[int]]:
+        """Where the samples of some problems are, by id."""
+        numbers = {self.tables.problems.get(id): id for id in ids}
+        places: dict[str, list[int]] = {id: [] for id in ids}
+        wanted = [number for number in numbers if number is not None]
+        for place in np.flatnonzero(np.isin(self.problems, wanted)).tolist():
+            places[numbers[int(self.problems[place])]].append(place)
+        return places
+
+    def also_in(self, others: Samples) -> np.ndarray:
+        """Whether there are other samples of the problem of each sample, (N,) bool."""
+        numbers, inverse = np.unique(self.problems, return_inverse=True)
+        there = set(np.unique(others.problems).tolist())
+        names, theirs = self.tables.problems, others.tables.problems
+        found = [theirs.get(names[number]) in there for number in numbers.tolist()]
+        return np.array(found, dtype=bool)[inverse]
+
+    def by_tag(self, tag: str) -> Iterator[tuple[str, Samples]]:
+        """The samples with each value of a tag, by value in order."""
+        column = self.tags.get(tag)
+        if column is None:
+            return
+        order = np.argsort(column, kind="stable")
+        numbers, starts = np.unique(column[order], return_index=True)
+        parts = zip(numbers.tolist(), np.split(order, starts[1:]))
+        named = {self.tables.tag_values[one - 1]: places for one, places in parts if one}
+        for value, places in sorted(named.items()):
+            yield value, self.where(places)
+
+    def tag_counts(self, tag: str) -> dict[str, int]:
+        """The different values of a tag, and how many samples have each."""
+        column = self.tags.get(tag, np.zeros(0, np.uint32))
+        pairs = zip(*map(np.ndarray.tolist, np.unique(column[column > 0], return_counts=True)))
+        return {self.tables.tag_values[one - 1]: n for one, n in pairs}
+
+    def error_counts(self, of: Callable[[Facts], bool]) -> Counter[str]:
+        """How often each error occurs among samples, in order."""
+        chosen = self.fact(of)[self.errors.rows] > 0
+        numbers, counts = counted(self.errors.columns[0][chosen])
+        return Counter({self.tables.errors[one]: n for one, n in zip(numbers, counts)})
+
+    def unit_name(self, unit: int) -> str:
+        """The name of a unit: the id of a problem, or that of the one that drafts solve."""
+        tables = self.tables
+        return tables.units[unit ^ _OWN_UNIT] if unit & _OWN_UNIT else tables.problems[unit]
+
+    def answer(self, place: int) -> str | None:
+        """The answer of a sample."""
+        number = int(self.answers[place])
+        return self.tables.answers[number - 1] if number else None
+
+
+class _Builder:
+    """Makes columns of records, one after the other."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records, self.tables = records, Tables()
+        self.kinds, self.problems, self.answers = array("I"), array("I"), array("I")
+        self.units, self.seconds = array("I"), array("d")
+        self.turns = array("I"), array("I"), array("d")  # counts, and columns
+        self.runs = array("I"), array("I"), array("d")
+        self.judgments, self.errors = (array("I"), array("I")), (array("B"), array("I"))
+        self.tags: dict[str, array[int]] = {}
+        self.rewards: dict[tuple[str, str], array[float]] = {}
+        self.undecided = array("I")  # samples whose majority nobody has found out
+
+    def samples(self) -> Samples:
+        n = 0
+        for n, record in enumerate(self.records, 1):
+            self._add(record, n - 1)
+        self._find_majorities()
+        for column in self.tags.values():
+            column.extend([0] * (n - len(column)))
+        for column in self.rewards.values():
+            column.extend([MISSING] * (n - len(column)))
+        return Samples(
+            records=self.records,
+            rows=np.arange(n, dtype=np.uint32),
+            tables=self.tables,
+            kinds=as_column(self.kinds),
+            problems=as_column(self.problems),
+            units=as_column(self.units),
+            answers=as_column(self.answers),
+            seconds=as_column(self.seconds),
+            turns=ragged(*self.turns),
+            runs=ragged(*self.runs),
+            judgments=ragged(*self.judgments),
+            errors=ragged(*self.errors),
+            tags={tag: as_column(one) for tag, one in self.tags.items()},
+            rewards={name: as_column(one) for name, one in self.rewards.items()},
+        )
+
+    def _add(self, record: Record, row: int) -> None:
+        tables, own = self.tables, facts(record)
+        kind = tables.kinds.number(own)
+        if own.selection.majority is None:
+            self.undecided.append(row)
+        self.kinds.append(kind)
+        problem = tables.problems.number(record.id)
+        self.problems.append(problem)
+        unit = problem
+        if record.answer_type == "verdict":
+            unit = _OWN_UNIT | tables.units.number(solved_problem(record))
+        self.units.append(unit)
+        answer = record.answer
+        self.answers.append(0 if answer is None else tables.answers.number(answer) + 1)
+        self.seconds.append(record.seconds)
+        self._add_rules(record, problem)
+        self._add_events(record)
+        self.errors[0].append(record.error is not None)
+        if record.error is not None:
+            self.errors[1].append(tables.errors.number(record.error))
+        for tag, value in record.tags.items():
+            column = self.tags.setdefault(tag, array("I"))
+            column.extend([0] * (row - len(column)))
+            column.append(tables.tag_values.number(value) + 1)
+        for role, reward in record.rewards.items():
+            for part, value in ({"": reward} | dict(record.parts.get(role, {}))).items():
+                column = self.rewards.setdefault((role, part), array("d"))
+                column.extend([MISSING] * (row - len(column)))
+                column.append(value)
+
+    def _add_rules(self, record: Record, problem: int) -> None:
+        rules, shown = self.tables.rules, self.tables.shown
+        if problem == len(rules):
+            rules.append(0)
+            shown.append(0)
+        others = record.gold, record.answer_type, record.choices, record.tolerance, record.draft
+        rules[problem] = hash((record.problem, *others))
+        shown[problem] = hash(tuple(image.hash for image in record.images))
+
+    def _add_events(self, record: Record) -> None:
+        tables = self.tables
+        counts, roles, tokens = self.turns
+        counts.append(len(record.turns))
+        for turn in record.turns:
+            roles.append(2 * tables.roles.number(turn.role) + (turn.finish == "stop"))
+            tokens.append(turn.tokens)
+        counts, programs, seconds = self.runs
+        counts.append(len(record.runs))
+        for run in record.runs:
+            programs.append(tables.programs.number(program(run)))
+            seconds.append(run.seconds)
+        counts, verdicts = self.judgments
+        said = judgments(record)
+        counts.append(len(said))
+        verdicts.extend(map(tables.judgments.number, said))
+
+    def _find_majorities(self) -> None:
+        """Finds out the majorities that were left, if any sample has a choice to compare with."""
+        kinds = self.tables.kinds
+        if any(one.selection.asked for one in kinds.values):
+            for row in self.undecided:
+                own = kinds.values[self.kinds[row]]
+                found = selection(self.records[row], always=True)
+                self.kinds[row] = kinds.number(own._replace(selection=found))
