@@ -16,7 +16,7 @@ import warnings
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -199,7 +199,8 @@ def report(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], out: Path 
         table.add_row(*(str(row[column]) for column in columns))
     Console(width=80).print(table)
     names = ("slm-math", "trl", "torch", "transformers")
-    versions = {name: version(name) for name in names}
+    installed = {each.metadata["Name"] for each in distributions()}
+    versions = {name: version(name) for name in names if name in installed}
     print(", ".join(f"{name} {number}" for name, number in versions.items()))
     if out is not None:
         machine = f"{platform.machine()}, Python {platform.python_version()}"
