@@ -28,7 +28,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 JOB = struct.Struct("=dd")  # limits: processor seconds, wall seconds
@@ -56,7 +56,10 @@ def main() -> None:
             boundary.die_with(settings["parent"])
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")  # if memory runs out, the kernel should kill programs first
-        preload.load(settings["packages"], settings["modules"], settings["readable"] is not None)
+        with _no_fork_functions():
+            preload.load(
+                settings["packages"], settings["modules"], settings["readable"] is not None
+            )
         boundary.give_up_privileges()
         limit = address_space() + settings["memory"]
         landlock, readable = settings["landlock"], settings["readable"]
@@ -195,7 +198,12 @@ class Left(Exception):
 
 
 def watch(
-    link: socket.socket, child: Child, start: float, cpu_seconds: float, seconds: float, before: float
+    link: socket.socket,
+    child: Child,
+    start: float,
+    cpu_seconds: float,
+    seconds: float,
+    before: float,
 ) -> bytes:
     """Wait for the end of a child, or kill it at a limit or on request; returns the reason.
 
@@ -249,6 +257,18 @@ def address_space() -> int:
             low = middle
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     return high
+
+
+@contextlib.contextmanager
+def _no_fork_functions() -> Iterator[None]:
+    """Let no library leave functions to be called in every child: they are for threads, which no
+    child has, and for fresh random numbers, which `preload.settle` rules out; each child would
+    copy 200 pages for them.
+    """
+    register = os.register_at_fork
+    os.__dict__["register_at_fork"] = lambda **_: None
+    yield
+    os.__dict__["register_at_fork"] = register
 
 
 def _keep(nowhere: int, link: int) -> None:
