@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -39,10 +40,15 @@ class Awaited(Generic[T]):
             exactly `LAG` decoding steps after its request: earlier ones are kept until then, and
             decoding waits for later ones. What is decoded together then depends on the requests
             alone. Otherwise such a result comes as soon as it is there.
+        programs: the executor that runs programs. While more requests wait for it than are decoded,
+            its results are waited for between two steps, at most as long as the last step took: a
+            step for a few requests costs about as much as one for all. Not if `deterministic`.
     """
 
-    def __init__(self, deterministic: bool = False) -> None:
+    def __init__(self, deterministic: bool = False, programs: Executor | None = None) -> None:
         self.deterministic = deterministic
+        self.programs = programs
+        self._next_step = 0.0  # until then programs are waited for, on the clock `perf_counter`
         self._executors: dict[int, Executor] = {}  # by id: an executor need not be hashable
         self._open: dict[int, dict[int, _Open[T]]] = {}  # by executor and ticket
         self._early: dict[int, dict[int, Any]] = {}  # results that are not due yet
@@ -76,10 +82,23 @@ class Awaited(Generic[T]):
             return self._by_count(here, elsewhere)
         if len(busy) == 1:
             return self._taken(busy[0], self._poll(busy[0], timeout=1.0))
+        start = time.perf_counter()
+        if here and start < self._next_step and (results := self._of_programs(here, start)):
+            return results
+        start = time.perf_counter()
         results = [one for key in busy for one in self._taken(key, self._poll(key))]
+        end = time.perf_counter()
+        self._next_step = end + (end - start)
         if not results and not here:
             results = [one for key in busy for one in self._taken(key, self._poll(key, 0.02))]
         return results
+
+    def _of_programs(self, here: list[int], now: float) -> list[tuple[T, Any]]:
+        """What programs bring before the next step, if more wait for them than are decoded."""
+        key = id(self.programs)
+        if len(self._open.get(key, ())) <= sum(len(self._open[key]) for key in here):
+            return []
+        return self._taken(key, self._poll(key, timeout=self._next_step - now))
 
     def _by_count(self, here: list[int], elsewhere: list[int]) -> list[tuple[T, Any]]:
         """One step of everything that computes here, and what is due of the others after it."""

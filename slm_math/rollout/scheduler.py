@@ -153,7 +153,9 @@ class Scheduler:
     def __init__(self, executors: Executors, window: int = 1024) -> None:
         self.executors = executors
         self.window = window
-        self._awaited = Awaited[tuple[_Live[Any], int]](executors.deterministic)
+        self._awaited = Awaited[tuple[_Live[Any], int]](
+            executors.deterministic, programs=executors.sandbox
+        )
 
     def run(self, jobs: Iterable[Job[T]]) -> Generator[Finished[T], None, None]:
         """Yields every workflow as soon as it ends; `jobs` are drawn lazily.

@@ -26,7 +26,7 @@ import resource
 import signal
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 # the number of a system call on x86-64 and on arm64; None if the architecture lacks the call
 Numbers = tuple[int | None, int | None]
@@ -86,12 +86,14 @@ def lock(
     landlock: bool | None,
     reading: Iterable[str] | None = None,
     calls: Filter | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> None:
     """Lock this process for good, with `memory` bytes of address space.
 
     `reading` names the files and folders that it may still read. `landlock` requires the third wall
     (True), leaves it out (False), or uses it if the kernel has it (None). `calls`: the fourth wall,
-    if it was built before. Raises OSError if the kernel refuses a wall.
+    if it was built before. `meanwhile` is called when the other three stand, for what the
+    filter forbids. Raises OSError if the kernel refuses a wall.
     """
     give_up_privileges()
     limit(memory)
@@ -101,7 +103,10 @@ def lock(
         except OSError:
             if landlock:
                 raise
-    (calls or Filter(reading is not None)).install()
+    calls = calls or Filter(reading is not None)
+    if meanwhile is not None:
+        meanwhile()
+    calls.install()
 
 
 def limit(memory: int) -> None:

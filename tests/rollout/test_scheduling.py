@@ -12,6 +12,7 @@ from rollout.scripted import served_by
 
 from slm_math.agents import Agent
 from slm_math.engines.base import Engine, Request
+from slm_math.rollout.awaited import Awaited
 from slm_math.rollout.collect import run_agent
 from slm_math.types import Generate, Problem, Reply, RunPython, RunResult, Trace, Workflow, user
 
@@ -186,3 +187,60 @@ def test_engine_that_owes_nothing_is_not_polled() -> None:
     idle = Computing()
     traces(["code long", "long"], Waiting(lambda seconds: True), default=Computing(), judge=idle)
     assert idle.timeouts == []
+
+
+class Steps(Engine):
+    """Writes to `log` what it is asked; a step takes two of the seconds of `clock`."""
+
+    runs_in_poll = True
+
+    def __init__(self, clock: list[float], log: list[Any]) -> None:
+        self.clock, self.log = clock, log
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
+        self.clock[0] += 2.0
+        self.log.append("step")
+        return []
+
+
+class Programs(Engine):
+    """One of its programs ends whenever it is waited for, one and a half seconds later."""
+
+    def __init__(self, clock: list[float], log: list[Any]) -> None:
+        self.clock, self.log, self.tickets = clock, log, 0
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[int, Any]]:
+        if not timeout:
+            return []
+        self.log.append(timeout)
+        self.clock[0] += min(timeout, 1.5)
+        if timeout < 1.5:
+            return []
+        self.tickets += 1
+        return [(self.tickets, "over")]
+
+
+def waits(monkeypatch: pytest.MonkeyPatch, programs: int, known: bool = True) -> list[Any]:
+    """The steps, and how long programs are waited for between them, with one request to decode."""
+    clock, log = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    engine, sandbox = Steps(clock, log), Programs(clock, log)
+    awaited = Awaited[int](programs=sandbox if known else None)
+    awaited.add(engine, 1, 0)
+    for ticket in range(1, programs + 1):
+        awaited.add(sandbox, ticket, ticket)
+    for _ in range(4):
+        awaited.results()
+    return log
+
+
+def test_programs_are_waited_for_while_most_workflows_wait_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # at most as long as the step took, so that decoding keeps half its pace
+    assert waits(monkeypatch, programs=5) == ["step", 2.0, 0.5, "step", 2.0]
+
+
+def test_decoding_waits_for_no_program_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert waits(monkeypatch, programs=1) == ["step"] * 4
+    assert waits(monkeypatch, programs=5, known=False) == ["step"] * 4  # nor for an endpoint

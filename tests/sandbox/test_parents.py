@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from sandbox import light
-from sandbox.watching import eventually, processes
+from sandbox.watching import children, eventually, processes, workers
 
 from slm_math.sandbox import Sandbox
 
@@ -25,7 +25,8 @@ def test_no_process_outlives_a_killed_parent(how):
         "time; time.sleep(60)')"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
-    assert eventually(lambda: len(processes(parent.pid)) == 2)
+    assert eventually(lambda: len(children(parent.pid, waiting=False)) == 1)
+    assert eventually(lambda: len(children(parent.pid, waiting=True)) == 1)
     below = processes(parent.pid)
     parent.send_signal(how)
     parent.wait()
@@ -81,7 +82,7 @@ def test_a_thread_that_made_the_first_request_may_end():
         thread = threading.Thread(target=sandbox.start)
         thread.start()
         thread.join()
-        [first] = processes()
+        [first] = workers()
         time.sleep(0.2)
         assert sandbox.run("print(1)").ok
-        assert processes() == [first]
+        assert workers() == [first]

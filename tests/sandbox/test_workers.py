@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from sandbox.watching import eventually, processes
+from sandbox.watching import children, eventually, processes, workers
 
 from slm_math.sandbox import Sandbox, SandboxError, worker
 from slm_math.types import RunPython
@@ -23,7 +23,7 @@ def test_a_canceled_program_stops_and_is_never_returned():
         running, waiting, last = (
             sandbox.submit(RunPython(code)) for code in (SLEEP, SLEEP, "print('last')")
         )
-        assert eventually(lambda: len(processes()) == 2)  # the worker and its child
+        assert eventually(lambda: len(children(waiting=False)) == 1)
         sandbox.cancel(waiting)
         sandbox.cancel(running)
         sandbox.cancel(12345)
@@ -116,7 +116,9 @@ def test_closing_leaves_no_process():
     sandbox = Sandbox(wall_seconds=60)
     for _ in range(4):
         sandbox.submit(RunPython(SLEEP))
-    assert eventually(lambda: len(processes()) == 4)  # two workers, two children
+    assert eventually(lambda: len(children(waiting=False)) == 2)
+    assert eventually(lambda: len(children(waiting=True)) == 2)
+    assert len(processes()) == 6
     sandbox.close()
     assert not processes()
     assert sandbox.poll(5) == []
@@ -127,12 +129,12 @@ def test_closing_leaves_no_process():
 def test_a_worker_that_vanishes_is_replaced_and_its_program_repeated():
     with Sandbox(workers=1, wall_seconds=60) as sandbox:
         sandbox.start()
-        [first] = processes()
+        [first] = workers()
         os.kill(first, signal.SIGKILL)  # idle
         assert sandbox.run("print(1)").stdout == "1\n"
-        [second] = processes()
+        [second] = workers()
         ticket = sandbox.submit(RunPython("import time\ntime.sleep(1)\nprint('whole')"))
-        assert eventually(lambda: len(processes()) == 2)
+        assert eventually(lambda: len(children(waiting=False)) == 1)
         os.kill(second, signal.SIGKILL)  # at work
         assert [(t, r.stdout) for t, r in sandbox.poll(30)] == [(ticket, "whole\n")]
 
@@ -148,8 +150,7 @@ def the_child() -> int:
             return False
 
     def always_asleep() -> bool:
-        below = {child for pid in processes() for child in processes(pid) if child != pid}
-        seen.append({pid for pid in below if asleep(pid)})
+        seen.append({pid for pid in children(waiting=False) if asleep(pid)})
         return len(seen[-1]) == 1 and len(seen) > 5 and all(seen[-1] == s for s in seen[-5:])
 
     assert eventually(always_asleep), "no program runs"
