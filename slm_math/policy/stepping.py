@@ -41,6 +41,7 @@ _KNOWN = {
 }
 _NORMS = (llama.LlamaRMSNorm, qwen2.Qwen2RMSNorm, qwen3.Qwen3RMSNorm)
 _ATTENTIONS = ("sdpa", "eager")
+WIDE = 1 << 13  # outputs of a linear layer that is wider than others, the head
 
 
 def steps_alone(base: Any) -> bool:
@@ -101,9 +102,12 @@ def step(
 
 def _linear(layer: Any, states: Tensor) -> Tensor:
     """A linear layer, which may be adapted."""
-    if type(layer) is nn.Linear and not _hooked(layer):
+    if type(layer) is not nn.Linear or _hooked(layer):
+        return layer(states)
+    if layer.out_features < WIDE or layer.bias is not None:
         return nn.functional.linear(states, layer.weight, layer.bias)
-    return layer(states)
+    # MKL would rearrange all weights for the sake of a few rows
+    return torch.mm(layer.weight, states.T).T.contiguous()
 
 
 def _norm(norm: Any, states: Tensor) -> Tensor:
