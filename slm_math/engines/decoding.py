@@ -147,7 +147,7 @@ def next_tokens(
     with a text.
     """
     # whether a row's support is restricted, and has to be recorded
-    restricted = [row.restricted for row in batch.rows]
+    restricted = [batch.restricted and row.restricted for row in batch.rows]
     for n, row in enumerate(batch.rows if batch.first else ()):
         if not_first := row.request.sampling.not_first:
             logits[n, [id for text in not_first for id in first_ids(text)]] = -torch.inf

@@ -6,7 +6,9 @@ import hashlib
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+BLOCK = 64  # tokens
 
 
 def uniforms(key: tuple[int | str, ...], n: int) -> np.ndarray:
@@ -89,14 +91,27 @@ def sample_tokens(
 
 
 def _inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
-    """Tokens (B,) drawn from probabilities (B, V), which may sum to less than 1."""
-    cdf = probs.cumsum(-1)
-    # right=True never selects a token of probability 0 as long as the target is below the total
-    target = (uniform * cdf[:, -1]).clamp(
-        max=torch.nextafter(cdf[:, -1], torch.zeros_like(cdf[:, -1]))
-    )
-    tokens = torch.searchsorted(cdf, target[:, None], right=True).squeeze(-1)
-    return tokens.clamp(max=probs.shape[-1] - 1)
+    """Tokens (B,) drawn from probabilities (B, V), which may sum to less than 1.
+
+    First a block of tokens is drawn, then one of them, since cumulative sums cost more than sums.
+    """
+    width = probs.shape[-1]
+    whole = nn.functional.pad(probs, (0, -width % BLOCK)) if width % BLOCK else probs
+    blocks = whole.unflatten(-1, (-1, BLOCK))
+    cdf = blocks.sum(-1).cumsum(-1)
+    target = _below(uniform * cdf[:, -1], cdf[:, -1])
+    # right=True never selects what has probability 0 as long as the target is below the total
+    block = torch.searchsorted(cdf, target[:, None], right=True).clamp(max=cdf.shape[-1] - 1)
+    before = nn.functional.pad(cdf, (1, 0)).gather(-1, block).squeeze(-1)
+    own = blocks.gather(1, block[..., None].expand(-1, 1, BLOCK)).squeeze(1).cumsum(-1)
+    target = _below(target - before, own[:, -1])
+    place = torch.searchsorted(own, target[:, None], right=True)
+    return (block * BLOCK + place).squeeze(-1).clamp(max=width - 1)
+
+
+def _below(values: Tensor, total: Tensor) -> Tensor:
+    """The values, made smaller where they are not below the total."""
+    return values.minimum(torch.nextafter(total, torch.zeros_like(total)))
 
 
 def _support(probs: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor) -> Tensor:

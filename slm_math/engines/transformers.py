@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -47,12 +48,12 @@ def _evaluating(model: Any) -> Iterator[None]:
     """The model as it is evaluated, for a while."""
     trained = [module for module in model.modules() if module.training] if model.training else []
     try:
-        for module in trained:
-            module.training = False
+        for module in trained:  # not as attributes, which a module looks through
+            vars(module)["training"] = False
         yield
     finally:
         for module in trained:
-            module.training = True
+            vars(module)["training"] = True
         # weights that autocast cast without gradients must not be reused in training
         torch.clear_autocast_cache()
 
@@ -286,11 +287,10 @@ class TransformersEngine(LocalEngine):
         numbers, logprobs = torch.stack([tokens.float(), chosen]).tolist()
         batch.advance(tokens)
         alive = [n for n, row in enumerate(batch.rows) if not row.finish]
-        check_logprobs(
-            [logprobs[n] for n in alive],
-            self.model_name,
-            str(self.model.dtype).removeprefix("torch."),
-        )
+        values = [logprobs[n] for n in alive]
+        if not all(map(math.isfinite, values)):
+            dtype = str(self.model.dtype).removeprefix("torch.")
+            check_logprobs(values, self.model_name, dtype)
         finished: list[tuple[int, Reply | EngineError]] = []
         for n in alive:
             row, token = batch.rows[n], int(numbers[n])

@@ -1,8 +1,10 @@
 """A decoding step of decoders like Llama and Qwen without what transformers does around it.
 
 Attention for one query is two small products: on a CPU they cost a fraction of the fused kernel,
-which is made for many queries. Layers are called as they are, so adapters and changed weights
-count; other architectures are decoded by their own forward pass.
+which is made for many queries. With few rows much of a step is spent around the products, on calls
+and small operations: norms and rotary positions take a few of these, which compute the same bits.
+Linear layers that are adapted are called as they are; other architectures are decoded by their own
+forward pass.
 
 Axes: B sequences, L positions in the cache, G key-value heads, R query heads of each, D width of a
 head.
@@ -13,7 +15,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import CacheLayerMixin
 from transformers.models.llama import modeling_llama as llama
 from transformers.models.qwen2 import modeling_qwen2 as qwen2
@@ -21,30 +23,47 @@ from transformers.models.qwen3 import modeling_qwen3 as qwen3
 
 from slm_math.policy.caches import RowCache
 
-# model -> (its decoder, layer, attention): exactly these classes, whose forward pass is known
+# model -> (its decoder; the layer, attention, MLP of it): exactly these classes, whose forward pass
+# is known
 _KNOWN = {
-    llama.LlamaForCausalLM: (llama.LlamaModel, llama.LlamaDecoderLayer, llama.LlamaAttention),
-    qwen2.Qwen2ForCausalLM: (qwen2.Qwen2Model, qwen2.Qwen2DecoderLayer, qwen2.Qwen2Attention),
-    qwen3.Qwen3ForCausalLM: (qwen3.Qwen3Model, qwen3.Qwen3DecoderLayer, qwen3.Qwen3Attention),
+    llama.LlamaForCausalLM: (
+        llama.LlamaModel,
+        (llama.LlamaDecoderLayer, llama.LlamaAttention, llama.LlamaMLP),
+    ),
+    qwen2.Qwen2ForCausalLM: (
+        qwen2.Qwen2Model,
+        (qwen2.Qwen2DecoderLayer, qwen2.Qwen2Attention, qwen2.Qwen2MLP),
+    ),
+    qwen3.Qwen3ForCausalLM: (
+        qwen3.Qwen3Model,
+        (qwen3.Qwen3DecoderLayer, qwen3.Qwen3Attention, qwen3.Qwen3MLP),
+    ),
 }
+_NORMS = (llama.LlamaRMSNorm, qwen2.Qwen2RMSNorm, qwen3.Qwen3RMSNorm)
 _ATTENTIONS = ("sdpa", "eager")
+WIDE = 1 << 13  # outputs of a linear layer that is wider than others, the head
 
 
 def steps_alone(base: Any) -> bool:
     """Whether `step` computes what a transformers model does: one of the known architectures on a
     CPU, unchanged but for its linear layers, of which each layer attends to all tokens.
     """
-    if type(base) not in _KNOWN or base.training or base.device.type != "cpu":
+    if type(base) not in _KNOWN or base.training or base.lm_head.weight.device.type != "cpu":
         return False
     if base.config._attn_implementation not in _ATTENTIONS:
         return False
     decoder = base.get_decoder()
-    return not any(map(_hooked, (base, decoder))) and all(
-        (type(decoder), type(layer), type(layer.self_attn)) == _KNOWN[type(base)]
-        and getattr(layer.self_attn, "sliding_window", None) is None
-        and not any(map(_hooked, (layer, layer.self_attn)))
-        for layer in decoder.layers
-    )
+    known, parts = _KNOWN[type(base)]
+    if type(decoder) is not known or _hooked(base) or _hooked(decoder):
+        return False
+    for layer in decoder.layers:
+        attention = layer.self_attn
+        own = (layer, attention, layer.mlp)
+        if tuple(map(type, own)) != parts or any(map(_hooked, own)):
+            return False
+        if getattr(attention, "sliding_window", None) is not None:
+            return False
+    return True
 
 
 def _hooked(module: Any) -> bool:
@@ -66,16 +85,45 @@ def step(
     """
     decoder = base.get_decoder()
     states = decoder.embed_tokens(ids[:, 0])
-    rotary = decoder.rotary_emb(states, position_ids=positions)
+    rotary = _rotary(*decoder.rotary_emb(states, position_ids=positions))
     bias = None
     if hidden is not None:
         bias = states.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None, None]
-    for number, layer in enumerate(decoder.layers):
-        own, memory = layer.self_attn, cast(CacheLayerMixin, cache.layers[number])
-        attended = _attended(own, layer.input_layernorm(states), rotary, bias=bias, memory=memory)
-        states = states + own.o_proj(attended)
-        states = states + layer.mlp(layer.post_attention_layernorm(states))
-    return base.lm_head(decoder.norm(states))
+    for layer, memory in zip(decoder.layers, cache.layers):
+        own, gated = layer.self_attn, layer.mlp
+        normed = _norm(layer.input_layernorm, states)
+        attended = _attended(own, normed, rotary, bias=bias, memory=cast(CacheLayerMixin, memory))
+        states = states + _linear(own.o_proj, attended)
+        normed = _norm(layer.post_attention_layernorm, states)
+        gate = gated.act_fn(_linear(gated.gate_proj, normed))
+        states = states + _linear(gated.down_proj, gate.mul_(_linear(gated.up_proj, normed)))
+    return _linear(base.lm_head, _norm(decoder.norm, states))
+
+
+def _linear(layer: Any, states: Tensor) -> Tensor:
+    """A linear layer, which may be adapted."""
+    if type(layer) is not nn.Linear or _hooked(layer):
+        return layer(states)
+    if layer.out_features < WIDE or layer.bias is not None:
+        return nn.functional.linear(states, layer.weight, layer.bias)
+    # MKL would rearrange all weights for the sake of a few rows
+    return torch.mm(layer.weight, states.T).T.contiguous()
+
+
+def _norm(norm: Any, states: Tensor) -> Tensor:
+    """A norm over the last axis. In 32 bits PyTorch's has the same bits as that of transformers,
+    which casts to 32 bits and back.
+    """
+    if type(norm) in _NORMS and states.dtype == torch.float32 == norm.weight.dtype:
+        shape = norm.weight.shape
+        return nn.functional.rms_norm(states, shape, norm.weight, norm.variance_epsilon)
+    return norm(states)
+
+
+def _rotary(cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 1, D) each -> the factors (B, 1, D) of a head and of its two halves in turn."""
+    half = sine.shape[-1] // 2
+    return cosine, torch.cat([-sine[..., :half], sine[..., half:]], -1)
 
 
 def _attended(
@@ -86,17 +134,20 @@ def _attended(
     memory: CacheLayerMixin,
 ) -> Tensor:
     """What the heads of a layer see, side by side (B, G R D)."""
-    shape = (len(states), 1, -1, own.head_dim)
-    query, key, value = (
-        project(states).view(shape) for project in (own.q_proj, own.k_proj, own.v_proj)
-    )
+    size, width = len(states), own.head_dim
+    query, key, value = (_linear(each, states) for each in (own.q_proj, own.k_proj, own.v_proj))
     if hasattr(own, "q_norm"):
-        query, key = own.q_norm(query), own.k_norm(key)
-    query, key = llama.apply_rotary_pos_emb(query, key, *rotary, unsqueeze_dim=2)
-    keys, values = memory.update(key.transpose(1, 2), value.transpose(1, 2))
-    query = query.view(len(states), keys.shape[1], -1, own.head_dim) * own.scaling
+        query = _norm(own.q_norm, query.view(size, -1, width)).flatten(1)
+        key = _norm(own.k_norm, key.view(size, -1, width)).flatten(1)
+    turned = torch.cat([query, key], 1).view(size, -1, width)
+    halves = turned.chunk(2, -1)
+    turned = turned * rotary[0] + torch.cat([halves[1], halves[0]], -1).mul_(rotary[1])
+    groups = key.shape[1] // width
+    query, key = turned.split([turned.shape[1] - groups, groups], 1)
+    keys, values = memory.update(key.unsqueeze(2), value.view(size, groups, 1, width))
+    query = query.reshape(size, groups, -1, width) * own.scaling
     scores = torch.matmul(query, keys.transpose(2, 3))  # (B, G, R, L)
     if bias is not None:
-        scores = scores + bias
+        scores.add_(bias)
     weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
-    return torch.matmul(weights, values).reshape(len(states), -1)
+    return torch.matmul(weights, values).view(size, -1)

@@ -7,7 +7,7 @@ import torch
 from tiny import SCRATCH
 
 from slm_math.engines.base import EngineError, ModelError, Request
-from slm_math.engines.sampling import sample_tokens, uniforms
+from slm_math.engines.sampling import sample_freely, sample_tokens, uniforms
 from slm_math.engines.transformers import TransformersEngine
 from slm_math.policy.chat import ChatFormat
 from slm_math.types import Reply, Sampling, user
@@ -204,3 +204,20 @@ def test_sampling_frequencies(top_p: float, top_k: int) -> None:
     got = torch.bincount(tokens, minlength=5) / n
     assert torch.allclose(got, kept / kept.sum(), atol=2 / n)
     assert torch.allclose(logps, probs.log().expand(n, 5), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 64, 130, 1000])
+def test_a_token_is_where_the_cumulative_sum_passes_the_draw(size: int) -> None:
+    """And never one of probability 0, at whatever end of a block of tokens it stands."""
+    draws = torch.Generator().manual_seed(size)
+    probs = torch.rand(size, generator=draws) * (torch.rand(size, generator=draws) < 0.3)
+    probs[size // 2] = 1.0
+    probs /= probs.sum()
+    n = 2000
+    uniform = torch.cat([torch.rand(n - 2, generator=draws), torch.tensor([0.0, 1 - 2**-24])])
+    tokens, logps = sample_freely(probs.log().expand(n, size), None, uniform)
+    assert (probs[tokens] > 0).all()
+    assert torch.allclose(logps, probs[tokens].log(), atol=1e-5)
+    after = probs.double().cumsum(0)[tokens]
+    assert (uniform <= after + 1e-6).all()
+    assert (uniform >= after - probs[tokens] - 1e-6).all()
