@@ -27,7 +27,7 @@ from slm_math.data.conversations import (
 )
 from slm_math.data.identity import question_key
 from slm_math.data.normalized import normalized
-from slm_math.metrics.rounds import FORMAL
+from slm_math.metrics.facts import FORMAL
 from slm_math.records.record import NoteEvent, Record, RunEvent, TurnEvent
 from slm_math.synthesis.built import (
     Built,
