@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 from agent_eval import data
-from cases import some
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from monitored import ACCURACY, ROOT, Indexed, Scripted, watching
 from tiny import sft, trainer
@@ -110,7 +109,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> L.Trainer:
     return fitted(tmp_path_factory.mktemp("whole"))
 
 
-@pytest.mark.parametrize("stop", [1, 4])
+@pytest.mark.parametrize("stop", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_resumed_run_keeps_the_best_and_its_patience(
     stop: int, whole: L.Trainer, tmp_path: Path
 ) -> None:
@@ -125,6 +124,7 @@ def test_resumed_run_keeps_the_best_and_its_patience(
     assert not list(root.rglob("best-v*"))
 
 
+@pytest.mark.slow
 def test_patience_of_a_resumed_run_is_the_new_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -227,7 +227,8 @@ def test_best_of_another_agent_is_what_the_refusal_says(
     assert options[1]["patience"] == 3
 
 
-@pytest.mark.parametrize("name", some(("sft/lora", "grpo/solver"), ["sft/lora"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sft/lora", "grpo/solver"])
 def test_run_with_the_config_makes_a_model_of_its_best(name: str, tmp_path: Path) -> None:
     files = [f"--config={ROOT / 'configs' / part}.yaml" for part in (name, "fast", "best")]
     small = ["--model.group_size=2", "--model.inference.sampling.max_new_tokens=6"]

@@ -163,9 +163,9 @@ EPOCH = {"save_on_train_epoch_end": True, "save_top_k": -1}
 @pytest.mark.parametrize(
     ("saving", "limits", "step", "kept"),
     [
-        (BATCH, {}, 1, 1),
+        pytest.param(BATCH, {}, 1, 1, marks=pytest.mark.slow),
         (BATCH, {}, 2, 2),  # an epoch's last batch, before its end
-        (EPOCH, {}, 2, 2),
+        pytest.param(EPOCH, {}, 2, 2, marks=pytest.mark.slow),
         (EPOCH, {"max_epochs": None, "max_steps": 6}, 2, 2),  # where Lightning restores epoch 0
     ],
     ids=["mid-epoch", "last-batch", "epoch-end", "steps-epoch-end"],

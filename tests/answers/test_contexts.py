@@ -45,7 +45,7 @@ def test_in_asyncio() -> None:
     assert asyncio.run(both()) == [WANTED, WANTED]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", [pytest.param("fork", marks=pytest.mark.slow), "spawn"])
 def test_in_worker_processes(method: str) -> None:
     # the parent's own algebra process is running when the workers start
     assert verdicts() == WANTED

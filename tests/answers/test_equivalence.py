@@ -296,6 +296,7 @@ def test_a_remembered_verdict_costs_the_steps_that_it_took(spent: list[pool.Repl
     assert left[0] == left[1] < pool.STEPS
 
 
+@pytest.mark.slow
 def test_every_worker_counts_the_same_steps() -> None:
     """A worker beside busy neighbors is only slower: the steps decide, and they are the same."""
     question = "equal", r"\frac{\sqrt{x^2+y}}{\sin z}", r"\sqrt{x^2+y}\csc z"

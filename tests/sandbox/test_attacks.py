@@ -57,7 +57,7 @@ def check(done: subprocess.CompletedProcess[str] | str, least: int) -> None:
 
 
 # What each place runs by default: B and C together have all attacks, half of them with root.
-PARTS = dict(zip(PLACES, ("1/8", "1/4", "2/4", "5/8", "3/4", "4/4")))
+PARTS = dict(zip(PLACES, ("1/8", "2/8", "4/8", "5/8", "6/8", "8/8")))
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,11 @@ def test_no_process_outlives_a_killed_parent(how):
     [
         "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
         "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
-        "import os; os.closerange(0, 3)",
-        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))",
+        pytest.param("import os; os.closerange(0, 3)", marks=pytest.mark.slow),
+        pytest.param(
+            "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))",
+            marks=pytest.mark.slow,
+        ),
         "import os; os.environ['TMPDIR'] = '/nowhere'; os.environ['PYTHONHOME'] = '/nowhere'; "
         "os.chdir('/proc')",
     ],

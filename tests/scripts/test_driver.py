@@ -50,6 +50,7 @@ def test_changed_options_repeat_a_step_and_all_that_reads_it(ladder: Ladder) -> 
     assert f"toy-pair: made again: other inputs; the old one is in {aside}\n" in ladder.shown
 
 
+@pytest.mark.slow
 def test_changed_seed_repeats_everything(ladder: Ladder) -> None:
     ladder.climb()
     ladder.calls()
@@ -162,6 +163,7 @@ def test_folder_of_another_ladder_is_set_aside(ladder: Ladder) -> None:
     assert kept.read_text() == "somebody's"
 
 
+@pytest.mark.slow
 def test_two_at_once_give_the_same_results(tmp_path: Path) -> None:
     results = []
     for jobs in (1, 2):

@@ -120,6 +120,7 @@ def test_an_endpoint_that_fails_in_every_way_loses_nothing(serve, tmp_path):
     assert sum(faults.answered.values()) <= 1.1 * len(faults.answered)
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_refuses_the_key_on_the_way_keeps_what_it_answered(serve, tmp_path):
     whole = finished(serve(Faults()), tmp_path / "whole.jsonl")
     faults, journal = Faults(), tmp_path / "refused.jsonl"
@@ -132,7 +133,8 @@ def test_an_endpoint_that_refuses_the_key_on_the_way_keeps_what_it_answered(serv
     assert sum(times - 1 for times in faults.answered.values()) <= CONCURRENCY
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 10])
 def test_a_run_that_is_killed_asks_nothing_answered_again(serve, tmp_path, kills):
     whole = finished(serve(Faults()), tmp_path / "whole.jsonl")
     faults, journal, draw = Faults(0.2), tmp_path / "killed.jsonl", random.Random(kills)

@@ -157,6 +157,7 @@ def test_rule_is_the_published_reward() -> None:
     }
 
 
+@pytest.mark.slow
 def test_killed_run_asks_nothing_twice(
     tmp_path: Path, teacher: ChatServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
