@@ -135,7 +135,7 @@ def reading(scene: Scene, numbers: tuple[int | None, ...] = (), word: int = 1) -
     Args:
         scene: the scene.
         numbers: what a solution counts at each cell, None for a cell that does not count.
-        word: the number stands behind this word of its cell: 0 the color, 1 the form.
+        word: where a number is written in its cell: 0 behind the color, 1 behind the form.
     """
     cells = list(scene.cells)
     for place, number in enumerate(numbers):

@@ -61,10 +61,8 @@ class Outcome:
         """Where each problem is in another run; -1 for one that it does not have."""
         places = np.full(len(other.samples.tables.problems) + 1, -1, np.int64)
         places[other.problems] = np.arange(len(other.problems))
-        names = self.samples.tables.problems
-        found = (other.samples.tables.problems.get(names[n]) for n in self.problems.tolist())
-        numbers = np.fromiter((-1 if one is None else one for one in found), np.int64)
-        return places[numbers]  # the last one is -1
+        numbers = self.samples.tables.problems.numbers_in(other.samples.tables.problems)
+        return places[numbers[self.problems]]  # the last one is -1
 
 
 def outcome(samples: Samples) -> Outcome:

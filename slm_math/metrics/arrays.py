@@ -95,5 +95,5 @@ def as_column(values: array[Any]) -> np.ndarray:
 
 
 def ragged(counts: array[int], *columns: array[Any]) -> Ragged:
-    """Columns of values of which each sample has so many."""
+    """Columns of values; `counts` says how many of them belong to each sample."""
     return Ragged(as_column(counts), tuple(map(as_column, columns)))

@@ -129,11 +129,8 @@ class Samples:
 
     def also_in(self, others: Samples) -> np.ndarray:
         """Whether there are other samples of the problem of each sample, (N,) bool."""
-        numbers, inverse = np.unique(self.problems, return_inverse=True)
-        there = set(np.unique(others.problems).tolist())
-        names, theirs = self.tables.problems, others.tables.problems
-        found = [theirs.get(names[number]) in there for number in numbers.tolist()]
-        return np.array(found, dtype=bool)[inverse]
+        numbers = self.tables.problems.numbers_in(others.tables.problems)
+        return np.isin(numbers[self.problems], others.problems)
 
     def by_tag(self, tag: str) -> Iterator[tuple[str, Samples]]:
         """The samples with each value of a tag, by value in order."""

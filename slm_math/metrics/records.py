@@ -34,10 +34,11 @@ def record_metrics(records: Samples | Iterable[Record]) -> dict[str, float]:
     samples = Samples.of(records)
     n = max(len(samples), 1)
     tokens = samples.turns.columns[1]
-    shares = dict.fromkeys(answer_observations(samples), 0.0) | means(answer_observations(samples))
+    shares = answer_observations(samples)
     metrics = {
         "accuracy": samples.total(lambda one: one.correct) / n,
-        **shares,
+        **dict.fromkeys(shares, 0.0),
+        **means(shares),
         "empty": samples.total(lambda one: one.empty) / n,
         "undecided": samples.total(lambda one: one.undecided),
         "errors": samples.total(lambda one: one.broken),
@@ -76,11 +77,9 @@ def _length_metrics(samples: Samples) -> dict[str, float]:
 def program_counts(samples: Samples) -> Programs:
     """How the programs of samples ended."""
     numbers, seconds = samples.runs.columns
-    ends = dict(zip(*counted(numbers)))
     values = samples.tables.programs.values
-    return count_programs(
-        {values[number]: count for number, count in ends.items()}, sum(seconds.data)
-    )
+    ends = {values[number]: count for number, count in zip(*counted(numbers))}
+    return count_programs(ends, sum(seconds.data))
 
 
 def mean_pass_at_k(samples: Samples) -> dict[str, float]:

@@ -52,6 +52,11 @@ class Names:
         """The number of a text; None if it did not come."""
         return self._places.get(quick_digest(text))
 
+    def numbers_in(self, others: Names) -> np.ndarray:
+        """The number of each text among others, (len,) int64; -1 for a text that is not there."""
+        found = map(others.get, self)
+        return np.fromiter((-1 if one is None else one for one in found), np.int64, len(self))
+
     def digests(self) -> np.ndarray:
         """Digests of all texts, (len,) uint64 in ascending order: equal for equal sets of texts."""
         keys = np.frombuffer(self._places.keys(), np.uint64)

@@ -70,10 +70,8 @@ class Solved:
         """Of the problem of each sample: 1 if it is solved, -1 if not, and 0 without samples."""
         if samples.tables.problems is self._names:
             return self._mostly[samples.problems]
-        numbers, inverse = np.unique(samples.problems, return_inverse=True)
-        found = (self._names.get(samples.tables.problems[one]) for one in numbers.tolist())
-        mostly = np.array([0 if one is None else self._mostly[one] for one in found])
-        return mostly[inverse]
+        numbers = samples.tables.problems.numbers_in(self._names)
+        return np.append(self._mostly, 0)[numbers[samples.problems]]  # the last one is -1
 
 
 def flipped(runs: Sequence[AgentRun]) -> list[np.ndarray]:
