@@ -36,23 +36,20 @@ from typing import Any
 import lightning as L
 import torch
 import transformers
-from benching import options, quiet, report
+from benching import Dense, Endless, options, prompts, quiet, report, trainer
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from slm_math.agents import SingleShot
-from slm_math.answers.graded import GradedTrace
 from slm_math.data.batches import Batches
 from slm_math.data.rows import Row
 from slm_math.engines.base import Request
 from slm_math.engines.settings import Inference
-from slm_math.engines.transformers import TransformersEngine
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.optim import Optim
 from slm_math.modules.sft import SFTModule
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.scratch import Scratch
-from slm_math.rewards import Reward, replies_of
 from slm_math.types import Problem, Sampling, Task, user
 
 # (TFLOP/s of dense bf16, TB/s of memory), from NVIDIA's data sheets
@@ -110,22 +107,6 @@ SHAPES = {
 }
 
 
-class Dense(Reward):
-    """A reward that is different for most replies."""
-
-    def __call__(self, graded: GradedTrace) -> float:
-        [reply] = replies_of(graded.trace, self.role)
-        return sum(id % 7 for id in reply.token_ids) / (7 * len(reply.token_ids))
-
-
-class Endless(TransformersEngine):
-    """The engine, without tokens that end a reply early."""
-
-    @property
-    def ends(self) -> frozenset[int]:
-        return frozenset()
-
-
 class Update(GRPOModule):
     """GRPO that samples once and updates on these rollouts again and again."""
 
@@ -161,18 +142,8 @@ def synchronize() -> None:
 def trained(module: Any, batches: Batches[Any], args: Namespace) -> list[float]:
     """The seconds of the steps behind the first ones."""
     clock = Clock()
-    trainer = L.Trainer(
-        accelerator=args.device,
-        devices=1,
-        precision="bf16-mixed",
-        max_steps=args.steps + WARMUP,
-        callbacks=[clock],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
-    trainer.fit(module, batches)
+    options = {"accelerator": args.device, "devices": 1, "precision": "bf16-mixed"}
+    trainer(clock, args.steps + WARMUP, **options).fit(module, batches)
     return clock.seconds[WARMUP:]
 
 
@@ -200,7 +171,7 @@ def update(folder: str, shape: Shape, args: Namespace) -> tuple[list[float], int
         group_size=group,
         seed=0,
     )
-    texts = digits(tokenizer_in(folder), prompt, problems)
+    texts = prompts(tokenizer_in(folder), prompt, problems)
     tasks = [Task(Problem(str(n), text), "0") for n, text in enumerate(texts)]
     tasks *= args.steps + WARMUP
     seconds = trained(module, Batches(tasks, problems, shuffle=False), args)
@@ -209,20 +180,20 @@ def update(folder: str, shape: Shape, args: Namespace) -> tuple[list[float], int
 
 def decode(folder: str, shape: Shape, args: Namespace) -> tuple[list[float], int, int]:
     """Seconds of a batch of replies, its tokens, and the tokens of a reply with its prompt."""
-    replies, length, prompts = 256 // shape.scale, 256 // shape.scale, 32 // shape.scale
+    replies, length, count = 256 // shape.scale, 256 // shape.scale, 32 // shape.scale
     model: Any = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     model = model.to(args.device).eval()
     tokenizer = tokenizer_in(folder)
     engine = Endless(model, ChatFormat(tokenizer), slots=replies)
     sampling = Sampling(1.0, max_new_tokens=length)
-    chats = [user(text) for text in digits(tokenizer, 128 // shape.scale, prompts)]
+    chats = [user(text) for text in prompts(tokenizer, 128 // shape.scale, count)]
     seconds = []
     for step in range(args.steps + WARMUP):
         engine.update(step + 1)
         synchronize()
         began = time.perf_counter()
         for number in range(replies):
-            engine.submit(Request(chats[number % prompts], sampling, key=(step, number)))
+            engine.submit(Request(chats[number % count], sampling, key=(step, number)))
         while engine.busy:
             engine.poll(60)
         synchronize()
@@ -232,12 +203,6 @@ def decode(folder: str, shape: Shape, args: Namespace) -> tuple[list[float], int
 
 def tokenizer_in(folder: str) -> Any:
     return AutoTokenizer.from_pretrained(folder)
-
-
-def digits(tokenizer: Any, tokens: int, count: int) -> list[str]:
-    """`count` texts of about `tokens` tokens; a digit is one token."""
-    draw = random.Random(0)
-    return ["".join(draw.choices("0123456789", k=max(tokens - 3, 1))) for _ in range(count)]
 
 
 MEASURED: dict[str, Callable[..., tuple[list[float], int, int]]] = {

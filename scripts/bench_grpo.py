@@ -27,10 +27,22 @@ from typing import Any
 
 import torch
 import transformers
-from benching import PLAIN, Relay, TheirSteps, options, quiet, ratio, report, trainer
+from benching import (
+    PLAIN,
+    Dense,
+    OurSteps,
+    Relay,
+    TheirSteps,
+    dense,
+    options,
+    prompts,
+    quiet,
+    ratio,
+    report,
+    trainer,
+)
 
 from slm_math.agents import Agent
-from slm_math.answers.graded import GradedTrace
 from slm_math.data.batches import Batches
 from slm_math.engines.settings import Inference
 from slm_math.losses.objective import Objective
@@ -38,7 +50,6 @@ from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Policy
 from slm_math.policy.scratch import Scratch
-from slm_math.rewards import Reward, replies_of
 from slm_math.types import Generate, Problem, Sampling, Task, Workflow, user
 
 try:
@@ -72,19 +83,6 @@ class Measured(Agent):
         return None
 
 
-@dataclass
-class Dense(Reward):
-    """A reward that is different for most replies."""
-
-    def __call__(self, graded: GradedTrace) -> float:
-        [reply] = replies_of(graded.trace, self.role)
-        return dense(reply.token_ids)
-
-
-def dense(ids: Any) -> float:
-    return sum(id % 7 for id in ids) / (7 * len(ids))
-
-
 class Ours(GRPOModule):
     """GRPO without tokens that end a reply early."""
 
@@ -116,17 +114,6 @@ class Theirs(GRPOTrainer):
             return super()._generate_single_turn(prompt_ids, *args, **options)
         finally:
             del self.model.generate
-
-
-def prompts(tokenizer: Any, tokens: int, count: int) -> list[str]:
-    """`count` texts whose chats have `tokens` tokens each; a digit is one token."""
-
-    def encoded(text: str) -> int:
-        chat = [{"role": "user", "content": text}]
-        return len(tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"])
-
-    draw, around = random.Random(0), encoded("0") - 1
-    return ["".join(draw.choices("0123456789", k=tokens - around)) for _ in range(count)]
 
 
 def measure(size: str, prompt: int, ragged: bool, steps: int) -> dict[str, Any]:
@@ -172,7 +159,7 @@ def measure(size: str, prompt: int, ragged: bool, steps: int) -> dict[str, Any]:
         theirs.add_callback(TheirSteps(relay))
         relay.phase(theirs, "_generate_single_turn", "generate")
         relay.phase(theirs, "_generate_and_score_completions", "reference")
-        fit = trainer(relay, steps)
+        fit = trainer(OurSteps(relay), steps)
         relay.run({
             "ours": lambda: fit.fit(ours, Batches(tasks, P, shuffle=False)),
             "trl": theirs.train,

@@ -30,8 +30,8 @@ from typing import Any
 import lightning as L
 import torch
 import transformers
-from bench_grpo import BETA, LR, Dense, Measured, Ours, Theirs, dense, prompts
-from benching import PLAIN, options, quiet, report
+from bench_grpo import BETA, LR, Measured, Ours, Theirs
+from benching import PLAIN, Dense, dense, options, prompts, quiet, report, trainer
 from datasets import Dataset
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trl import GRPOConfig, SFTConfig, SFTTrainer
@@ -48,9 +48,6 @@ from slm_math.types import Problem, Sampling, Task
 
 ROWS, LENGTH, PROMPT, P, G, VOCABULARY = 32, 512, 32, 4, 8, 151936
 OPTIM = Optim(lr=LR, warmup=0, schedule="constant")
-SILENT = dict.fromkeys(
-    ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
-)
 
 
 def resident(name: str) -> float:
@@ -96,10 +93,6 @@ class TheirBegin(transformers.TrainerCallback):
         self.peak.start()
 
 
-def lightning(peak: Peak, steps: int) -> L.Trainer:
-    return L.Trainer(accelerator="cpu", max_steps=steps, callbacks=[OurBegin(peak)], **SILENT)
-
-
 def random_rows(steps: int) -> list[list[int]]:
     draw = random.Random(0)
     return [draw.choices(range(VOCABULARY), k=LENGTH) for _ in range(ROWS * steps)]
@@ -108,7 +101,7 @@ def random_rows(steps: int) -> list[list[int]]:
 def sft_ours(folder: str, steps: int, peak: Peak) -> None:
     rows = [Row(tuple(ids), (1.0,) * LENGTH) for ids in random_rows(steps)]
     module = SFTModule(Policy(folder), optim=OPTIM)
-    lightning(peak, steps).fit(module, Batches(rows, ROWS, shuffle=False))
+    trainer(OurBegin(peak), steps).fit(module, Batches(rows, ROWS, shuffle=False))
 
 
 def sft_trl(folder: str, steps: int, peak: Peak) -> None:
@@ -136,7 +129,7 @@ def grpo_ours(folder: str, steps: int, peak: Peak) -> None:
         seed=0,
     )
     tasks = [Task(Problem(str(n), text), "0") for n, text in enumerate(questions(steps))]
-    lightning(peak, steps).fit(module, Batches(tasks, P, shuffle=False))
+    trainer(OurBegin(peak), steps).fit(module, Batches(tasks, P, shuffle=False))
 
 
 def grpo_trl(folder: str, steps: int, peak: Peak) -> None:
@@ -155,10 +148,10 @@ def grpo_trl(folder: str, steps: int, peak: Peak) -> None:
         return [dense(ids) for ids in completion_ids]
 
     chats = [[{"role": "user", "content": text}] for text in questions(steps)]
-    trainer = Theirs(folder, rewards, config, Dataset.from_dict({"prompt": chats}))
-    trainer.lengths = itertools.repeat(LENGTH - PROMPT)
-    trainer.add_callback(TheirBegin(peak))
-    trainer.train()
+    theirs = Theirs(folder, rewards, config, Dataset.from_dict({"prompt": chats}))
+    theirs.lengths = itertools.repeat(LENGTH - PROMPT)
+    theirs.add_callback(TheirBegin(peak))
+    theirs.train()
 
 
 def questions(steps: int) -> list[str]:

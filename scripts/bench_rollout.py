@@ -29,7 +29,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from benching import options, ratio, report
+from benching import Endless, options, ratio, report
 from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
 
 from slm_math.engines.base import Request
@@ -43,14 +43,6 @@ SIZES = {
     "1.2M": Scratch(hidden=128, layers=4, ffn=600, vocabulary=1024, context=1024),
     "3M": Scratch(hidden=256, layers=4, ffn=640, vocabulary=512, context=1024),
 }
-
-
-class Endless(TransformersEngine):
-    """The engine, without tokens that end a reply early."""
-
-    @property
-    def ends(self) -> frozenset[int]:
-        return frozenset()
 
 
 class Lengths(StoppingCriteria):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from benching import PLAIN, Relay, TheirSteps, options, quiet, ratio, report, trainer
+from benching import PLAIN, OurSteps, Relay, TheirSteps, options, quiet, ratio, report, trainer
 
 from slm_math.data.base import read_dialogues
 from slm_math.data.chat_data import ChatData
@@ -97,7 +97,7 @@ def measure(mode: str, data: Path, steps: int) -> dict[str, Any]:
         theirs.counts = []
         theirs.remove_callback(transformers.PrinterCallback)
         theirs.add_callback(TheirSteps(relay))
-        fit = trainer(relay, steps)
+        fit = trainer(OurSteps(relay), steps)
         relay.run({
             "ours": lambda: fit.fit(ours, ChatData(source, batch_size=BATCH, prompt=PROMPT)),
             "trl": theirs.train,

@@ -16,6 +16,7 @@ import warnings
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,10 @@ import torch
 import transformers
 from rich.console import Console
 from rich.table import Table
+
+from slm_math.answers.graded import GradedTrace
+from slm_math.engines.transformers import TransformersEngine
+from slm_math.rewards import Reward, replies_of
 
 DRAWS = 2000  # of the bootstrap
 # of transformers' trainer: nothing but the training, on the CPU, in 32 bits
@@ -184,12 +189,44 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
 
 
-def trainer(relay: Relay, steps: int) -> L.Trainer:
-    """Ours, without anything but the training."""
+def trainer(watcher: L.Callback, steps: int, accelerator: str = "cpu", **own: Any) -> L.Trainer:
+    """Ours, without anything but the training; `own` are further options of Lightning's."""
     silent = dict.fromkeys(
         ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
     )
-    return L.Trainer(accelerator="cpu", max_steps=steps, callbacks=[OurSteps(relay)], **silent)
+    return L.Trainer(accelerator=accelerator, max_steps=steps, callbacks=[watcher], **silent, **own)
+
+
+class Endless(TransformersEngine):
+    """The engine, without tokens that end a reply early."""
+
+    @property
+    def ends(self) -> frozenset[int]:
+        return frozenset()
+
+
+@dataclass
+class Dense(Reward):
+    """A reward that is different for most replies."""
+
+    def __call__(self, graded: GradedTrace) -> float:
+        [reply] = replies_of(graded.trace, self.role)
+        return dense(reply.token_ids)
+
+
+def dense(ids: Any) -> float:
+    return sum(id % 7 for id in ids) / (7 * len(ids))
+
+
+def prompts(tokenizer: Any, tokens: int, count: int) -> list[str]:
+    """`count` texts whose chats have `tokens` tokens each; a digit is one token."""
+
+    def encoded(text: str) -> int:
+        chat = [{"role": "user", "content": text}]
+        return len(tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"])
+
+    draw, around = random.Random(0), encoded("0") - 1
+    return ["".join(draw.choices("0123456789", k=tokens - around)) for _ in range(count)]
 
 
 def report(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], out: Path | None) -> None:
