@@ -45,7 +45,8 @@ def open_files(pid: int) -> dict[int, str]:
 
 def workers(parent: int | None = None) -> list[int]:
     below = processes(parent)
-    return [pid for pid in below if parent_of(pid) not in below]
+    # a child that has ended since has no parent any more
+    return [pid for pid in below if (parent := parent_of(pid)) and parent not in below]
 
 
 def children(parent: int | None = None, *, waiting: bool) -> list[int]:
