@@ -160,7 +160,9 @@ def _parts(prompts: Sequence[Prompt]) -> Iterator[list[int]]:
             first = prompts[part[0]]
             padded = (len(part) + 1) * first.new
             waste = padded - real - prompt.new
-            alike = first.sees == prompt.sees and (prompt.sees or first.new <= prompt.most)
+            # rows without images have padding where they have no more tokens
+            fits = prompt.sees or not prompt.images or first.new <= prompt.most
+            alike = first.sees == prompt.sees and fits
             if not alike or waste > WASTE * padded + SMALL:
                 yield part
                 part, real = [], 0

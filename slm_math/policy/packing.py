@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -51,14 +51,28 @@ class Bucket:
 
     Args:
         size: (S, Q, K).
+        tokens: of all segments, which stand one after the other in W.
         starts: (S,) the number of tokens before each segment in its rows; (1,) if all are equal.
         begin: whether no segment has tokens before it.
+        padded: (S Q,) the index among the bucket's tokens of each query; None if no segment is
+            shorter than others.
+        back: (tokens,) where each token is among the queries; None likewise.
     """
 
     size: tuple[int, int, int]
+    tokens: int
     starts: Tensor
     begin: bool
+    padded: Tensor | None
+    back: Tensor | None
     masks: dict[int | None, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Bucket:
+        moved = (
+            None if each is None else each.to(device)
+            for each in (self.starts, self.padded, self.back)
+        )
+        return Bucket(self.size, self.tokens, next(moved), self.begin, *moved)
 
     def mask(self, window: int | None) -> Tensor | None:
         """(S or 1, 1, Q, K): which tokens a token attends to; None if all before it and itself.
@@ -86,26 +100,17 @@ class Packing:
     """Where attention finds the tokens of each segment.
 
     Args:
-        buckets: the segments.
-        queries: indices into W of the tokens (S, Q) of all buckets, flat, one after the other.
-        keys: indices into W of the tokens (S, K), likewise.
-        back: (W,) where each token is among the queries.
+        buckets: the segments, in the order of their tokens in W.
+        keys: indices into W of the tokens (S, K) of all buckets, flat, one after the other.
         calls: grows by the window of a layer whenever one uses the packing.
     """
 
     buckets: tuple[Bucket, ...]
-    queries: Tensor
     keys: Tensor
-    back: Tensor
     calls: list[int | None] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> Packing:
-        return Packing(
-            tuple(replace(each, starts=each.starts.to(device), masks={}) for each in self.buckets),
-            queries=self.queries.to(device),
-            keys=self.keys.to(device),
-            back=self.back.to(device),
-        )
+        return Packing(tuple(each.to(device) for each in self.buckets), self.keys.to(device))
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ def pack(sequences: Sequences) -> Packed:
         ids=torch.from_numpy(np.concatenate(ids))[None],
         positions=torch.from_numpy(np.concatenate(positions, axis=-1)).unsqueeze(-2),
         images=(tuple(images),),
-        packing=_packing(buckets, place),
+        packing=_packing(buckets),
         places=tuple(s.places()[: len(ids)] for s, ids in zip(last, sequences.ids)),
     )
 
@@ -191,28 +196,36 @@ def _kind(segment: Segment) -> tuple[bool, int]:
     return segment.start == 0, segment.start if large else 0
 
 
-def _packing(buckets: Sequence[Sequence[Segment]], tokens: int) -> Packing:
-    made, queries, keys = [], [], []
-    back = np.zeros(tokens, dtype=np.int64)
-    done = 0
+def _packing(buckets: Sequence[Sequence[Segment]]) -> Packing:
+    made, keys = [], []
     for bucket in buckets:
         wide, long = len(bucket[0]), max(s.end for s in bucket)
-        own = np.empty((len(bucket), wide), dtype=np.int64)
+        lengths = np.array([len(s) for s in bucket])
         seen = np.empty((len(bucket), long), dtype=np.int64)
-        for n, s in enumerate(bucket):
+        for own, s in zip(seen, bucket):
             # padding repeats the segment's first token
-            own[n, : len(s)], own[n, len(s) :] = np.arange(s.place, s.place + len(s)), s.place
-            seen[n, : s.end], seen[n, s.end :] = s.places(), s.place
-            back[s.place : s.place + len(s)] = np.arange(done, done + len(s))
-            done += wide
-        queries.append(own.ravel())
+            own[: s.end], own[s.end :] = s.places(), s.place
         keys.append(seen.ravel())
+        padded = back = None
+        if len(set(lengths)) > 1:
+            place = np.arange(wide)
+            real = place < lengths[:, None]
+            firsts = lengths.cumsum() - lengths
+            padded = torch.from_numpy((firsts[:, None] + np.where(real, place, 0)).ravel())
+            back = torch.from_numpy(np.flatnonzero(real))
         starts = sorted({s.start for s in bucket})
         starts = starts if len(starts) == 1 else [s.start for s in bucket]
-        size = len(bucket), wide, long
-        made.append(Bucket(size, torch.tensor(starts), begin=bucket[0].start == 0))
-    flat = (torch.from_numpy(np.concatenate(parts)) for parts in (queries, keys))
-    return Packing(tuple(made), *flat, back=torch.from_numpy(back))
+        made.append(
+            Bucket(
+                size=(len(bucket), wide, long),
+                tokens=int(lengths.sum()),
+                starts=torch.tensor(starts),
+                begin=bucket[0].start == 0,
+                padded=padded,
+                back=back,
+            )
+        )
+    return Packing(tuple(made), torch.from_numpy(np.concatenate(keys)))
 
 
 def attention(
@@ -235,30 +248,54 @@ def attention(
         )
     window = options.get("sliding_window")
     packing.calls.append(window)
-    queries = _taken(query, packing.queries)
-    keys, values = _taken(key, packing.keys), _taken(value, packing.keys)
-    sizes = [bucket.size for bucket in packing.buckets]
+    queries = _by_token(query).split([bucket.tokens for bucket in packing.buckets])
+    sizes = [size * long for size, _, long in (bucket.size for bucket in packing.buckets)]
+    keys, values = (_taken(_by_token(each), packing.keys).split(sizes) for each in (key, value))
     parts = []
-    for bucket, own, seen, said in zip(
-        packing.buckets,
-        queries.split([size * wide for size, wide, _ in sizes]),
-        keys.split([size * long for size, _, long in sizes]),
-        values.split([size * long for size, _, long in sizes]),
-    ):
-        own, seen, said = (
-            each.unflatten(0, (bucket.size[0], -1)).transpose(1, 2) for each in (own, seen, said)
+    for bucket, own, *seen in zip(packing.buckets, queries, keys, values):
+        if bucket.padded is not None:
+            own = _taken(own, bucket.padded)
+        rows = (each.unflatten(0, (bucket.size[0], -1)).transpose(1, 2) for each in (own, *seen))
+        part = _attended(module, *rows, mask=bucket.mask(window), options=options).flatten(0, 1)
+        parts.append(part if bucket.back is None else _taken(part, bucket.back))
+    return torch.cat(parts)[None], None
+
+
+def _attended(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    options: dict[str, Any],
+) -> Tensor:
+    """(S, Q, heads, D) of (S, heads, Q, D) and twice (S, G, K, D)."""
+    plain = options.get("position_bias") is None and options.get("softcap") is None
+    if plain and mask is not None and query.device.type == "cpu":
+        # transformers repeats keys and values where there is a mask, which this kernel need not
+        made = nn.functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            dropout_p=options.get("dropout", 0.0),
+            scale=options.get("scaling"),
+            enable_gqa=query.shape[1] != key.shape[1],
         )
-        part, _ = sdpa_attention_forward(
-            module, own, key=seen, value=said, attention_mask=bucket.mask(window), **options
-        )
-        parts.append(part.flatten(0, 1))
-    return torch.cat(parts).index_select(0, packing.back)[None], None
+        return made.transpose(1, 2)
+    return sdpa_attention_forward(
+        module, query, key=key, value=value, attention_mask=mask, **options
+    )[0]
+
+
+def _by_token(states: Tensor) -> Tensor:
+    """(1, heads, W, D) -> (W, heads, D)."""
+    return states[0].transpose(0, 1)
 
 
 def _taken(states: Tensor, index: Tensor) -> Tensor:
-    """(1, heads, W, D), (n,) -> (n, heads, D)."""
-    by_token = states[0].transpose(0, 1)
-    return by_token.flatten(1).index_select(0, index).view(len(index), *by_token.shape[1:])
+    """(m, heads, D), (n,) -> (n, heads, D)."""
+    return states.flatten(1).index_select(0, index).view(len(index), *states.shape[1:])
 
 
 ALL_ATTENTION_FUNCTIONS.register("sdpa", attention)

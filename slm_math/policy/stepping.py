@@ -42,6 +42,7 @@ _KNOWN = {
 _NORMS = (llama.LlamaRMSNorm, qwen2.Qwen2RMSNorm, qwen3.Qwen3RMSNorm)
 _ATTENTIONS = ("sdpa", "eager")
 WIDE = 1 << 13  # outputs of a linear layer that is wider than others, the head
+PART = 512  # of its outputs at a time
 
 
 def steps_alone(base: Any) -> bool:
@@ -106,8 +107,10 @@ def _linear(layer: Any, states: Tensor) -> Tensor:
         return layer(states)
     if layer.out_features < WIDE or layer.bias is not None:
         return nn.functional.linear(states, layer.weight, layer.bias)
-    # MKL would rearrange all weights for the sake of a few rows
-    return torch.mm(layer.weight, states.T).T.contiguous()
+    # MKL would rearrange all weights for the sake of a few rows, and write them to memory
+    if len(states) <= 8:
+        return torch.mm(layer.weight, states.T).T.contiguous()
+    return torch.cat([states @ part.T for part in layer.weight.split(PART)], 1)
 
 
 def _norm(norm: Any, states: Tensor) -> Tensor:

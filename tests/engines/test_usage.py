@@ -160,3 +160,12 @@ def test_evaluation_tells_how_full_the_slots_were(
     line = decoding_line("one", tmp_path)
     # two replies side by side and one by itself: four steps of two tokens, four of one
     assert line == "one: 12 tokens in 8 decode steps, 75 % of the slots"
+
+
+def test_short_prompts_of_different_lengths_are_one_prefill(model: Any, chat: ChatFormat) -> None:
+    asked = [requests(4, text="a" * n)[0] for n in (3, 9, 5, 12)]
+    engine = engine_of(model, chat)
+    together = drained(engine, asked)
+    assert engine.usage()["prefills"] == 1
+    alone = [drained(engine_of(model, chat), [request])[0] for request in asked]
+    assert [reply.token_ids for reply in together] == [reply.token_ids for reply in alone]
