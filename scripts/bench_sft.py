@@ -43,8 +43,9 @@ BATCH, LR, WARMUP, LIMIT, PROMPT = 16, 1e-4, 2, 2000, "solve_plain"
 SCRATCH = Scratch(hidden=256, layers=4, ffn=640, vocabulary=512, context=1024)
 MODES: dict[str, dict[str, Any]] = {
     "padded": {},
-    "padding_free": {"padding_free": True},
-    "packing": {"packing": True},
+    "padding_free": {"padding_free": True, "max_length": None},
+    # a row has as many tokens as four chats or five
+    "packing": {"packing": True, "per_device_train_batch_size": BATCH // 4},
 }
 
 
@@ -87,11 +88,10 @@ def measure(mode: str, data: Path, steps: int) -> dict[str, Any]:
         ]
         config = SFTConfig(
             folder,
-            per_device_train_batch_size=BATCH,
+            **{"per_device_train_batch_size": BATCH, **MODES[mode]},
             max_steps=steps,
             learning_rate=LR,
             **PLAIN,
-            **MODES[mode],
         )
         theirs = Theirs(folder, config, train_dataset=Dataset.from_list(chats))
         theirs.counts = []
