@@ -7,6 +7,7 @@ from callbacks.progress import Progress
 from callbacks.rollout_log import RolloutLog
 from callbacks.rollout_table import RolloutTable
 from callbacks.stop_reason import StopReason
+from callbacks.summary import Summary
 from callbacks.watchdog import Watchdog
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "RolloutLog",
     "RolloutTable",
     "StopReason",
+    "Summary",
     "Watchdog",
 ]

@@ -77,6 +77,13 @@ class Progress(RichProgressBar):
         items = super().get_metrics(trainer, pl_module)
         return {name: value for name, value in items.items() if name != "v_num"}
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Epochs count from 0, as in the names of folders, so their number must be one."""
+        whole = self.trainer.max_epochs
+        text = f"epoch {current_epoch}" + (f" ({whole} in all)" if (whole or -1) > 0 else "")
+        # or the bar would flicker when it comes to the validation
+        return text.ljust(len(self.validation_description))
+
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
         print(text, flush=True)

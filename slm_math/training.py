@@ -174,6 +174,7 @@ class TrainingCLI(LightningCLI):
         extra: list[L.Callback] = [
             callbacks.RolloutLog(),
             callbacks.StopReason(),
+            callbacks.Summary(),
             callbacks.Watchdog(),
         ]
         if config.get("enable_progress_bar") is not False:

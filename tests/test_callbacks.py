@@ -211,7 +211,7 @@ def test_lines_of_phases_do_not_put_off_those_of_steps(
     run = trainer(tmp_path, callbacks=[Slow()], enable_progress_bar=True, limit_train_batches=2)
     run.fit(grpo(), problems())
     lines = capsys.readouterr().out.splitlines()
-    steps = [line.split(":")[0] for line in lines if line.startswith("epoch")]
+    steps = [line.split(":")[0] for line in lines if line.startswith("epoch 0,")]
     assert steps == ["epoch 0, step 1 of 2", "epoch 0, step 2 of 2"]
 
 

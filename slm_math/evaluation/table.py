@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 
 from slm_math.evaluation.plain import cell
 from slm_math.metrics.summary import Summary
 from slm_math.records.files import read_manifest
+
+WIDTH = 80  # columns of a line
+BREAK = "\n"
 
 
 def results_table(
@@ -21,7 +25,8 @@ def results_table(
     """One row per agent: accuracy with its interval, missing and truncated answers, programs, cost;
     `extra_cells` in a column `extra`.
 
-    Columns that are empty for all agents are left out.
+    Columns that are empty for all agents are left out. With the column `extra`, intervals stand in
+    lines of their own, so that 80 characters are enough.
     """
     metrics = {name: summary.metrics for name, summary in summaries.items()}
     columns: dict[str, Mapping[str, str]] = {
@@ -36,18 +41,29 @@ def results_table(
         "tokens": {name: f"{values['tokens']:.0f}" for name, values in metrics.items()},
     }
     columns = {heading: cells for heading, cells in columns.items() if heading and cells}
+    narrow = extra in columns
     table = Table(title=cell(title, 200), title_justify="left")
-    table.add_column("agent", no_wrap=True)
-    table.add_column("accuracy, 95 % interval", justify="right", no_wrap=True)
+    if narrow:
+        table.box, table.padding = box.SIMPLE_HEAD, (0, 1, 0, 0)
+    table.add_column("agent", overflow="fold")
+    heading = f"accuracy,{BREAK if narrow else ' '}95 % interval"
+    table.add_column(heading, justify="right", no_wrap=True)
     for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=heading in (extra, "tokens"))
+        longest = max(map(len, heading.split()))
+        table.add_column(
+            heading, justify="right", min_width=longest, no_wrap=heading in (extra, "tokens")
+        )
     for name, summary in summaries.items():
         count = metrics[name]["undecided"]
         broken = f", {summary.errors} broken" if summary.errors else ""
         skipped = f", {metrics[name]['skipped']} skipped" if metrics[name]["skipped"] else ""
         undecided = f", {count} undecided" if count else ""
-        row = (cells.get(name, "-") for cells in columns.values())
-        table.add_row(cell(name, 200), summary.shown() + broken + skipped + undecided, *row)
+        row = [cells.get(name, "-") for cells in columns.values()]
+        shown = summary.shown() + broken + skipped + undecided
+        if narrow:
+            shown, *row = (each.replace(" [", f"{BREAK}[", 1) for each in (shown, *row))
+            shown = shown.replace("], ", f"]{BREAK}")
+        table.add_row(cell(name, 200), shown, *row)
     return table
 
 
@@ -76,7 +92,6 @@ def warning_lines(summaries: Mapping[str, Summary]) -> list[str]:
     return [f"warning: {name}: {line}" for name, s in summaries.items() for line in s.warnings]
 
 
-WIDTH = 80  # columns of a line
 ROUND_SHARES = {
     "round_1/accuracy": "first draft right",
     "stayed_right": "right at first and in the end",

@@ -68,11 +68,13 @@ class Bucket:
     masks: dict[int | None, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Bucket:
-        moved = (
-            None if each is None else each.to(device)
-            for each in (self.starts, self.padded, self.back)
+        return replace(
+            self,
+            starts=self.starts.to(device),
+            padded=None if self.padded is None else self.padded.to(device),
+            back=None if self.back is None else self.back.to(device),
+            masks={},
         )
-        return Bucket(self.size, self.tokens, next(moved), self.begin, *moved)
 
     def mask(self, window: int | None) -> Tensor | None:
         """(S or 1, 1, Q, K): which tokens a token attends to; None if all before it and itself.

@@ -1,0 +1,170 @@
+"""What a training run leaves on the screen: what was learned, what it cost, what to run next."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import CSVLogger
+from rich.table import Table
+from rich.text import Text
+
+from callbacks.agent_eval import AgentEval
+from callbacks.console import console_of
+from callbacks.export import ExportHF
+from callbacks.stop_reason import shortest
+from slm_math.modules.grpo import GRPOModule
+from slm_math.modules.step_metrics import peak_memory
+
+MANY = 10  # steps whose mean is shown
+SECONDS = "train/seconds/"
+CURVES = {"train/loss": "loss", "train/reward": "reward", "train/kl": "KL to the reference"}
+
+
+@dataclass
+class Curve:
+    """The first and the last values of a metric, which is logged by step."""
+
+    first: list[float] = field(default_factory=list)
+    last: deque[float] = field(default_factory=lambda: deque(maxlen=MANY))
+    steps: int = 0
+
+    def add(self, value: float) -> None:
+        self.steps += 1
+        self.last.append(value)
+        if len(self.first) < MANY:
+            self.first.append(value)
+
+    def __str__(self) -> str:
+        # two means of the same steps would say nothing
+        size = min(MANY, max(self.steps // 2, 1))
+        first, last = self.first[:size], list(islice(reversed(self.last), size))
+        steps = "step" if size == 1 else f"{size} steps"
+        ends = f"{sum(first) / size:.3g} -> {sum(last) / size:.3g}"
+        return f"{ends} (first and last {steps} of {self.steps})"
+
+
+class Summary(L.Callback):
+    """Prints a summary when `fit` ends, however it ends but by an error."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._began = time.monotonic()
+        self._curves = {name: Curve() for name in CURVES}
+        self._seconds = defaultdict[str, float](float)
+        self._metrics: dict[str, dict[str, float]] = {}  # agent -> of its last evaluation
+        self._first: dict[str, float] = {}  # agent -> its first accuracy
+        self._steps = 0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._reset()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        self._steps += 1
+        logged = trainer.callback_metrics
+        for name, curve in self._curves.items():
+            if name in logged:
+                curve.add(float(logged[name]))
+        for name in logged:
+            if name.startswith(SECONDS):
+                self._seconds[name.removeprefix(SECONDS)] += float(logged[name])
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        logged = trainer.callback_metrics
+        for key in (key for callback in _evaluations(trainer) for key in callback.keys):
+            start = f"eval/{key}/"
+            if f"{start}accuracy" in logged:
+                own = {name: float(logged[name]) for name in logged if name.startswith(start)}
+                self._metrics[key] = {name.removeprefix(start): each for name, each in own.items()}
+                self._first.setdefault(key, self._metrics[key]["accuracy"])
+                self._seconds["evaluation"] += self._metrics[key].get("total_seconds", 0.0)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero or not self._steps or getattr(trainer, "fast_dev_run", False):
+            return
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
+        for name, line in (*self._learned(), *self._cost(trainer, pl_module)):
+            table.add_row(name, Text(line))
+        console = console_of(trainer)
+        console.print(table)
+        # a path that is broken cannot be copied
+        for name, line in _places(trainer):
+            console.print(Text(f"{name}: {line}"), soft_wrap=True)
+        for line in _next(trainer, pl_module):
+            console.print(Text(f"next: {line}"), soft_wrap=True)
+
+    def _learned(self) -> Iterator[tuple[str, str]]:
+        for key, metrics in self._metrics.items():
+            found = f"{100 * metrics['accuracy']:.1f}"
+            if "gain" in metrics:
+                found = f"{100 * self._first[key]:.1f} -> {found}"
+            line = f"{found} %" + _interval(metrics, "low", "high")
+            if "gain" in metrics:
+                change = f"{100 * metrics['gain']:+.1f}"
+                line += f", change {change}" + _interval(metrics, "gain_low", "gain_high")
+            yield key, line
+        for name, curve in self._curves.items():
+            if curve.steps:
+                yield CURVES[name], str(curve)
+
+    def _cost(self, trainer: L.Trainer, module: L.LightningModule) -> Iterator[tuple[str, str]]:
+        whole = time.monotonic() - self._began
+        shares = [
+            f"{phase} {seconds / whole:.0%}"
+            for phase, seconds in sorted(self._seconds.items(), key=lambda each: -each[1])
+            if seconds >= whole / 100
+        ]
+        line = str(timedelta(seconds=round(whole)))
+        if shares:
+            line += f" ({', '.join(shares)} of it)"
+        yield "time", line
+        yield "memory", f"{peak_memory(module.device):.2f} GiB at most"
+
+
+def _interval(metrics: dict[str, float], low: str, high: str) -> str:
+    if low not in metrics or high not in metrics:
+        return ""
+    return f" [{100 * metrics[low]:.1f}, {100 * metrics[high]:.1f}]"
+
+
+def _evaluations(trainer: L.Trainer) -> list[AgentEval]:
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [each for each in callbacks if isinstance(each, AgentEval)]
+
+
+def _export(trainer: L.Trainer) -> str | None:
+    """The folder of the exported model, None if there is none."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    folders = [
+        Path(trainer.default_root_dir).absolute() / each.folder
+        for each in callbacks
+        if isinstance(each, ExportHF)
+    ]
+    return next((shortest(str(folder)) for folder in folders if folder.is_dir()), None)
+
+
+def _places(trainer: L.Trainer) -> Iterator[tuple[str, str]]:
+    if export := _export(trainer):
+        yield "model", export
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            yield "metrics", shortest(str(Path(logger.log_dir).absolute() / "metrics.csv"))
+
+
+def _next(trainer: L.Trainer, module: L.LightningModule) -> Iterator[str]:
+    yield f"slm-math report {shortest(str(Path(trainer.default_root_dir).absolute()))}"
+    if export := _export(trainer):
+        if not isinstance(module, GRPOModule):
+            yield f"slm-math fit --config grpo/solver --model.policy.path {export}"
+        yield f"slm-math eval --config eval/gsm8k --model {export}"

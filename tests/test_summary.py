@@ -1,0 +1,69 @@
+"""What `fit` says when it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+from agent_eval import data
+from monitored import Indexed, Scripted
+from tiny import sft, trainer
+
+from callbacks import AgentEval, ExportHF, Summary
+from callbacks.summary import Curve
+from slm_math.cli import run
+
+FAST = ["--config", "configs/fast.yaml", "--torch_threads", "1"]
+
+
+def test_a_curve_shows_the_means_of_both_ends() -> None:
+    curve = Curve()
+    for value in range(100):
+        curve.add(float(value))
+    assert str(curve) == "4.5 -> 94.5 (first and last 10 steps of 100)"
+    short = Curve()
+    for value in (1.0, 2.0, 6.0, 8.0):
+        short.add(value)
+    assert str(short) == "1.5 -> 7 (first and last 2 steps of 4)"
+    alone = Curve()
+    alone.add(3.0)
+    assert str(alone) == "3 -> 3 (first and last step of 1)"
+
+
+def test_accuracies_are_those_of_the_first_and_the_last_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Climb(Summary):
+        def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+            monkeypatch.setattr(Scripted, "right", (7, 21)[trainer.current_epoch])
+
+    evaluation = AgentEval({"scripted": Scripted()}, limit=None)
+    every = [evaluation, ExportHF(), Climb()]
+    options = {"max_epochs": 2, "limit_train_batches": 1}
+    trainer(tmp_path / "run", callbacks=every, **options).fit(sft(), data(Indexed()))  # type: ignore[arg-type]
+    lines = capsys.readouterr().out.splitlines()
+    [line] = [line for line in lines if line.startswith("scripted  ")]
+    assert "25.0 -> 75.0 % [" in line
+    assert "change +50.0 [" in " ".join(lines)
+    assert f"model: {tmp_path / 'run' / 'export'}" in lines
+    assert f"next: slm-math report {tmp_path / 'run'}" in lines
+    assert any(line.startswith("next: slm-math fit ") for line in lines)
+
+
+def test_a_run_that_trains_nothing_has_no_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(tmp_path, callbacks=[Summary()], limit_train_batches=0).fit(sft(), data())
+    assert "next:" not in capsys.readouterr().out
+
+
+def test_fit_ends_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = str(tmp_path / "grpo")
+    run(["fit", "--config", "configs/grpo/solver.yaml", *FAST, "--trainer.default_root_dir", root])
+    out = capsys.readouterr().out
+    assert "reward" in out
+    assert "time" in out
+    assert f"next: slm-math report {root}" in out.splitlines()
+    assert "slm-math fit" not in out  # it was reinforced already
