@@ -18,6 +18,7 @@ from callbacks.run_root import begin_run
 from callbacks.sharded_eval import evaluate_on_all_ranks, fingerprint
 from callbacks.training_problems import training_problems
 from slm_math.agents import Agent
+from slm_math.collection import without_collection
 from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.overlap import refuse_overlap
 from slm_math.data.selection import sample_tasks
@@ -159,11 +160,12 @@ class AgentEval(L.Callback):
             self._arms[name] = arms(self.tasks[name], self.blank_images)
             check_agents(self.agents, self.tasks[name])
             if stage == "fit" and own is not None and not self.allow_overlap:
-                refuse_overlap(
-                    training_problems(trainer.datamodule),
-                    self.tasks[name],
-                    f"the {split} split of {source.name}",
-                )
+                with without_collection():
+                    refuse_overlap(
+                        training_problems(trainer.datamodule),
+                        self.tasks[name],
+                        f"the {split} split of {source.name}",
+                    )
         self._start_sandbox(trainer)
 
     def _check_roles(self, module: Any) -> None:
