@@ -27,7 +27,10 @@ LAYERS = [
     {"modules", "checkpoint_files"},
     {"evaluation", "synthesis"},
     {"grading", "report"},
-    {"short_names", "messages", "config_files", "parsing", "signatures", "early"},
+    {
+        *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
+        "early_paths",
+    },
     {
         "cli",
         "commands",

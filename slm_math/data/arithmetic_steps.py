@@ -6,7 +6,6 @@ import random
 import re
 from functools import lru_cache
 
-
 _EXPRESSIONS = 1 << 14  # remembered: a problem asks for its own several times, drills repeat theirs
 
 

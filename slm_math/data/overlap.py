@@ -168,8 +168,7 @@ def _has_words_everywhere(text: _Text) -> bool:
 def _has_no_letters(problem: Problem) -> bool:
     """Whether a problem certainly has no letter when it is normalized."""
     return all(
-        text.isascii() and _LETTER.search(text) is None
-        for text in (problem.text, *problem.choices)
+        text.isascii() and _LETTER.search(text) is None for text in (problem.text, *problem.choices)
     )
 
 

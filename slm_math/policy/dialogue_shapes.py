@@ -1,5 +1,5 @@
-"""Rows of dialogues by shape: what a template writes around contents that it writes unchanged is the
-same for all dialogues with the same roles and the same learned parts.
+"""Rows of dialogues by shape: what a template writes around contents that it writes unchanged is
+the same for all dialogues with the same roles and the same learned parts.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class DialogueShapes:
             if True not in learned:
                 return None
             shape.append((message.role, tuple(learned)))
-        # a mark that two texts make together is none, and then the dialogue is merely written slowly
+        # what only two texts together make is none, and the dialogue is merely written slowly
         whole = "".join(texts)
         if self._unusual.search(whole) or THOUGHT_MARK.search(whole):
             return None
