@@ -36,6 +36,7 @@ from slm_math.records.files import configuration
 from slm_math.rollout.collect import check_agents
 from slm_math.rollout.scheduler import Executors
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
+from slm_math.starting import starting
 from slm_math.types import Sampling, Task
 from slm_math.visible import visible
 
@@ -160,6 +161,7 @@ class AgentEval(L.Callback):
             self._arms[name] = arms(self.tasks[name], self.blank_images)
             check_agents(self.agents, self.tasks[name])
             if stage == "fit" and own is not None and not self.allow_overlap:
+                starting(f"comparing {source.name}/{split} with the training problems")
                 with without_collection():
                     refuse_overlap(
                         training_problems(trainer.datamodule),
@@ -189,6 +191,7 @@ class AgentEval(L.Callback):
         names = sorted(name for name, agent in self.agents.items() if agent.uses_python)
         if not names:
             return
+        starting("starting the sandbox")
         if self.sandbox is not None:
             self.sandbox.start()
             return

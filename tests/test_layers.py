@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"ranges", "shortening", "stopping", "visible", "images", "collection"},
+    {"starting"},
     {"sampling"},
     {"types"},
     {"sandbox"},

@@ -14,6 +14,7 @@ from slm_math.data.rows import Row
 from slm_math.data.tags import pass_rates
 from slm_math.data.written import Rows, Written
 from slm_math.ranges import check_number, check_whole
+from slm_math.starting import starting
 from slm_math.types import Chat, Image
 
 
@@ -82,6 +83,7 @@ class ChatData(SourceData):
         splits: tuple[Split, ...] = ("train", "validation") if stage == "fit" else ("validation",)
         for split in splits:
             if split not in self.rows:
+                starting(f"reading {self.source.name}/{split}")
                 with without_collection():
                     self.rows[split] = self.tokenize(split)
                 self._say_about(split)
