@@ -18,6 +18,7 @@ from callbacks.run_root import begin_run
 from callbacks.sharded_eval import evaluate_on_all_ranks, fingerprint
 from callbacks.training_problems import training_problems
 from slm_math.agents import Agent
+from slm_math.collection import without_collection
 from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.overlap import refuse_overlap
 from slm_math.data.selection import sample_tasks
@@ -35,6 +36,7 @@ from slm_math.records.files import configuration
 from slm_math.rollout.collect import check_agents
 from slm_math.rollout.scheduler import Executors
 from slm_math.sandbox import RemoteSandbox, Sandbox, SandboxError
+from slm_math.starting import starting
 from slm_math.types import Sampling, Task
 from slm_math.visible import visible
 
@@ -159,11 +161,13 @@ class AgentEval(L.Callback):
             self._arms[name] = arms(self.tasks[name], self.blank_images)
             check_agents(self.agents, self.tasks[name])
             if stage == "fit" and own is not None and not self.allow_overlap:
-                refuse_overlap(
-                    training_problems(trainer.datamodule),
-                    self.tasks[name],
-                    f"the {split} split of {source.name}",
-                )
+                starting(f"comparing {source.name}/{split} with the training problems")
+                with without_collection():
+                    refuse_overlap(
+                        training_problems(trainer.datamodule),
+                        self.tasks[name],
+                        f"the {split} split of {source.name}",
+                    )
         self._start_sandbox(trainer)
 
     def _check_roles(self, module: Any) -> None:
@@ -187,6 +191,7 @@ class AgentEval(L.Callback):
         names = sorted(name for name, agent in self.agents.items() if agent.uses_python)
         if not names:
             return
+        starting("starting the sandbox")
         if self.sandbox is not None:
             self.sandbox.start()
             return

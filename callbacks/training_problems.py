@@ -11,7 +11,7 @@ from slm_math.types import Problem, Task
 
 def training_problems(data: Any) -> list[Task]:
     """The training problems of a data module; for dialogues that are not worked problems, every
-    message as a problem.
+    message as a problem, equal ones once.
     """
     if isinstance(data, ProblemData):
         return data.tasks
@@ -22,11 +22,13 @@ def training_problems(data: Any) -> list[Task]:
         tasks = []
     if type(source).dialogues is Source.dialogues:
         return tasks
-    texts = [message.text for chat in source.dialogues("train", data.prompt) for message in chat]
+    first: dict[str, int] = {}  # text -> its first message
+    for number, text in enumerate(m.text for chat in data.training_dialogues() for m in chat):
+        first.setdefault(text, number)
     return [
         *tasks,
         *(
             Task(Problem(f"{source.name}/message/{number}", text), "")
-            for number, text in enumerate(texts)
+            for text, number in first.items()
         ),
     ]

@@ -295,21 +295,30 @@ def _training(arguments: list[str]) -> Any:
     from slm_math.early import refuse
     from slm_math.parsing import RENAMED, classes_first
     from slm_math.records.run_lock import unlock_all
+    from slm_math.starting import ended, start, starting
 
     arguments = arguments_with_new_names(arguments, RENAMED)
     refuse(arguments[0], arguments[1:], RENAMED)
     first = "lightning" not in sys.modules
     shown = any("print_config" in each for each in arguments)
     if first and not shown and os.environ.get("LOCAL_RANK", "0") == "0":
-        say(f"{arguments[0]}: loading PyTorch and Lightning")
-    with without_collection(forever=first):
-        from slm_math.training import TrainingCLI
-
+        start(arguments[0])
     try:
+        with without_collection(forever=first):
+            starting("loading PyTorch")
+            import torch  # noqa: F401
+
+            starting("loading Lightning and transformers")
+            import lightning  # noqa: F401
+
+            starting("reading the configuration")
+            from slm_math.training import TrainingCLI
+
         return TrainingCLI(args=classes_first(arguments))
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # for which Lightning exits with 1
             raise end.__context__ from None
         raise
     finally:
+        ended()
         unlock_all()  # also of a run that was refused before it began

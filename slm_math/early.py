@@ -1,6 +1,6 @@
 """What `fit` can refuse before it imports what takes seconds: a config file that does not exist or
-is no YAML, and classes and options that certainly do not exist. Whatever is not certain is left to
-the parser of the command.
+is no YAML, classes and options that certainly do not exist, and paths (`early_paths`). Whatever is
+not certain is left to the parser of the command.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slm_math.config_files import load, with_new_names
+from slm_math.early_paths import refuse_paths
 from slm_math.messages import similar
 from slm_math.signatures import (
     OURS,
@@ -73,6 +74,7 @@ def refuse(command: str, arguments: list[str], renamed: dict[str, str]) -> None:
     check = _Check(command, settings, own_classes=bool(named - {*OURS, "lightning", "torch"}))
     for setting in settings:
         check.setting(setting)
+    refuse_paths(command, settings)
 
 
 def _settings(arguments: list[str], renamed: dict[str, str]) -> Iterator[Setting]:

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"ranges", "shortening", "stopping", "visible", "images", "collection"},
+    {"starting"},
     {"sampling"},
     {"types"},
     {"sandbox"},
@@ -27,7 +28,10 @@ LAYERS = [
     {"modules", "checkpoint_files"},
     {"evaluation", "synthesis"},
     {"grading", "report"},
-    {"short_names", "messages", "config_files", "parsing", "signatures", "early"},
+    {
+        *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
+        "early_paths",
+    },
     {
         "cli",
         "commands",

@@ -22,6 +22,7 @@ from slm_math.data.arithmetic_families import (
     DEMONSTRATED,
     FAMILIES,
     PRODUCT,
+    TINY,
     largest_size,
     pose,
 )
@@ -37,6 +38,10 @@ from slm_math.data.base import Source, Split
 from slm_math.prompts import render
 from slm_math.ranges import check_number, check_whole
 from slm_math.types import Chat, Problem, Task, Text, assistant, user
+
+# the numbers of drills
+_FIRST = (range(2, 31), range(2, 90))
+_SECOND = (TINY, TINY, range(10, 21))
 
 
 class Arithmetic(Source):
@@ -185,17 +190,15 @@ def correcting(expression: str, first: str) -> Chat:
 def equations(draw: random.Random) -> Chat:
     """A drill: equations, whose results alone are loss tokens."""
     parts: list[Text] = []
+    choice = draw.choice
     for _ in range(8):
-        kind, a, b = draw.random(), draw.randint(2, 9), draw.randint(2, 9)
+        kind, a, b = draw.random(), choice(TINY), choice(TINY)
         if kind < 0.25:
             term = f"{a}*{b}"
         elif kind < 0.4:
             term = f"{a * b}/{b}"
         else:
-            a, b = (
-                draw.randint(2, draw.choice((30, 89))),
-                draw.randint(*draw.choice(((2, 9), (2, 9), (10, 20)))),
-            )
+            a, b = choice(choice(_FIRST)), choice(choice(_SECOND))
             term = f"{a}+{b}" if kind < 0.7 or a <= b else f"{a}-{b}"
         result = str(evaluate(term))
         parts += [Text(f"{term}=" if not parts else f"\n{term}=", learn=False), Text(result)]

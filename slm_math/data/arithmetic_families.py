@@ -147,6 +147,7 @@ FAMILIES = (
 
 
 SMALL, TINY, MIDDLE, LARGE = range(2, 21), range(2, 10), range(5, 50), range(12, 80)
+_NOT_TINY = range(10, 21)
 MOST_DRAWS = 100_000  # numbers drawn for one problem; of the rarest ones, every 30th fits
 
 
@@ -200,11 +201,10 @@ def is_posed(family: Family, numbers: tuple[int, ...], split: Split) -> bool:
 def numbers_for(draw: random.Random, family: Family) -> tuple[int, int, int]:
     """Numbers for a, b and c such that divisions are exact. The caller checks everything else."""
 
-    def small() -> int:
-        return one_of(TINY) if draw.random() < 0.75 else draw.randint(TINY[-1] + 1, SMALL[-1])
+    one_of = draw.choice
 
-    def one_of(values: range) -> int:
-        return draw.randint(values[0], values[-1])
+    def small() -> int:
+        return one_of(TINY if draw.random() < 0.75 else _NOT_TINY)
 
     if family.kind == PRODUCT:
         return one_of(LARGE), one_of(LARGE), small()

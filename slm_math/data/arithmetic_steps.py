@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import random
 import re
+from functools import lru_cache
+
+_EXPRESSIONS = 1 << 14  # remembered: a problem asks for its own several times, drills repeat theirs
 
 
+@lru_cache(_EXPRESSIONS)
 def evaluate(expression: str) -> int:
     """The value of an expression such as `8*6+35`. Raises ValueError if a division is not exact."""
     return int(worked(expression)[-1].rpartition("=")[2])
 
 
-def worked(expression: str) -> list[str]:
-    """One equation per step from left to right: `8*6+35` -> ["8*6=48", "48+35=83"]. A product must
+@lru_cache(_EXPRESSIONS)
+def worked(expression: str) -> tuple[str, ...]:
+    """One equation per step from left to right: `8*6+35` -> ("8*6=48", "48+35=83"). A product must
     come first.
     """
     total, *steps = re.findall(r"[-+*/]?\d+", expression)
@@ -25,7 +30,7 @@ def worked(expression: str) -> list[str]:
             {"+": left + right, "-": left - right, "*": left * right, "/": left // right}[step[0]]
         )
         lines.append(f"{left}{step}={total}")
-    return lines
+    return tuple(lines)
 
 
 def expression_of(solution: str) -> str:

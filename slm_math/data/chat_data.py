@@ -14,6 +14,7 @@ from slm_math.data.rows import Row
 from slm_math.data.tags import pass_rates
 from slm_math.data.written import Rows, Written
 from slm_math.ranges import check_number, check_whole
+from slm_math.starting import starting
 from slm_math.types import Chat, Image
 
 
@@ -76,11 +77,13 @@ class ChatData(SourceData):
         self.prompt_weight = prompt_weight
         self.rows: dict[Split, Sequence[Row]] = {}
         self.rates: list[float | None] = []  # of the problems of the training rows
+        self._read: list[Chat] = []  # the training dialogues, until training begins
 
     def setup(self, stage: str) -> None:
         splits: tuple[Split, ...] = ("train", "validation") if stage == "fit" else ("validation",)
         for split in splits:
             if split not in self.rows:
+                starting(f"reading {self.source.name}/{split}")
                 with without_collection():
                     self.rows[split] = self.tokenize(split)
                 self._say_about(split)
@@ -150,13 +153,23 @@ class ChatData(SourceData):
         and with the pass rate of its problem if rows are drawn by it.
         """
         source = self._source(split)
+        if split == "train":
+            self._read = []
         for name, part in (source.parts() or {"": source}).items():
             dialogues = read_dialogues(part, split, self.prompt)
             rates: list[float | None] = [None] * len(dialogues)
+            if split == "train":
+                self._read += dialogues
             if split == "train" and self.draw_by != "uniform":
                 rates = pass_rates([t for t in read_tasks(part, split, False) if t.solution])
             for rate, dialogue in zip(rates, dialogues, strict=True):
                 yield name, rate, dialogue
+
+    def training_dialogues(self) -> list[Chat]:
+        """The dialogues that are trained on: those that `setup` read, as long as training has not
+        begun.
+        """
+        return self._read or self.training_source.dialogues("train", self.prompt)
 
     def _longest(self) -> tuple[int, str]:
         """The most tokens of a row, and what says so: `max_length`, or the model's context, beyond
@@ -189,6 +202,7 @@ class ChatData(SourceData):
         module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
         sight = module.chat.sight
         length = (lambda row: row.width(sight)) if self.shuffle else None
+        self._read = []
         return self._training_batches(
             self.rows["train"], self.rates, shuffle=self.shuffle, length=length
         )

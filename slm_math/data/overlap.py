@@ -7,6 +7,7 @@ is a common phrase, and is ignored in those of them that have other grams.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ Kind = Literal["exact", "normalized", "13-gram"]
 KINDS: tuple[Kind, ...] = ("exact", "normalized", "13-gram")
 
 _SIGNS = frozenset("+-*/^=<>%")
+_LETTER = re.compile(r"[^\W\d_]")
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,14 @@ def overlap(train: Iterable[Problem], test: Sequence[Problem]) -> Overlap:
     """
     tests = [_read(problem) for problem in test]
     index = _index(tests)
+    lettered = all(map(_has_words_everywhere, tests))
     seen_grams: dict[int, set[int]] = defaultdict(set)
     best: dict[int, tuple[tuple[bool, int, float], int]] = {}
     trained = 0
     for train_index, problem in enumerate(train):
         trained += 1
+        if lettered and _has_no_letters(problem):  # equations: no gram of a test problem is in it
+            continue
         text = _read(problem)
         shared: Counter[int] = Counter()
         for gram in text.grams:
@@ -150,6 +155,20 @@ def _read(problem: Problem) -> _Text:
         words,
         frozenset(_grams(words)),
         image_hashes(problem),
+    )
+
+
+def _has_words_everywhere(text: _Text) -> bool:
+    """Whether every gram of a text has a letter."""
+    words = text.words
+    places = range(max(len(words) - GRAM, 0) + 1)
+    return all(any(map(_LETTER.search, words[i : i + GRAM])) for i in places)
+
+
+def _has_no_letters(problem: Problem) -> bool:
+    """Whether a problem certainly has no letter when it is normalized."""
+    return all(
+        text.isascii() and _LETTER.search(text) is None for text in (problem.text, *problem.choices)
     )
 
 

@@ -9,6 +9,7 @@ from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.batches import Batches, Draw, ItemBatch, SourceData, empty_batches
 from slm_math.data.selection import sample_tasks
 from slm_math.data.tags import pass_rates
+from slm_math.starting import starting
 from slm_math.types import Task
 
 
@@ -44,6 +45,7 @@ class ProblemData(SourceData):
     def setup(self, stage: str) -> None:
         splits: dict[str, Split] = {"fit": "train", "validate": "validation"}
         split = splits.get(stage, "test")
+        starting(f"reading {self.source.name}/{split}")
         self.tasks = sample_tasks(
             read_tasks(self.training_source if stage == "fit" else self.source, split),
             self.limit if stage == "fit" else None,

@@ -36,6 +36,7 @@ from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.ranks import sum_gradients
 from slm_math.ranges import check_whole
+from slm_math.starting import starting
 from slm_math.types import Sampling
 
 
@@ -148,6 +149,7 @@ class PolicyModule(L.LightningModule):
             if reference and self.loaded.reference_model is None:
                 self.policy.keep_reference(self.loaded, self.moves_reference)
             return
+        starting("loading the model")
         self.loaded = self.policy.load(self.train_roles, self.frozen, self.chat.sight)
         if reference:
             self.policy.keep_reference(self.loaded, self.moves_reference)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from slm_math.policy.folders import expanded, local_folder
+from slm_math.policy.folders import expanded, is_folder_name, local_folder
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -182,15 +182,6 @@ def _check_base(path: str) -> None:
         raise ValueError(f"{named} is an adapter itself: merge it into its base first")
     if folder is not None and not (folder / "config.json").is_file():
         raise ValueError(f"{named} is not a model folder: it has no config.json")
-
-
-def is_folder_name(path: str) -> bool:
-    """Whether a path can only be that of a folder; a hub model is written owner/name."""
-    return (
-        path.startswith((".", "/", "~"))
-        or path.count("/") != 1
-        or Path(expanded(path)).parent.is_dir()
-    )
 
 
 def check_vllm_serves(paths: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slm_math.answers.thoughts import closed_at_end, opening_of
 from slm_math.images import image_hash
 from slm_math.policy.dialogue import Frame, Span, Turn, Written, continuation, rows, thought_through
+from slm_math.policy.dialogue_shapes import DialogueShapes
 from slm_math.policy.rendering import Renderer
 from slm_math.policy.templates import check_template, check_variables, template_text
 from slm_math.policy.tokens import Encoder
@@ -75,6 +76,7 @@ class ChatFormat:
                 f"{self.end_text}, as one token: remove split_special_tokens from "
                 "tokenizer_config.json"
             )
+        self._shapes = DialogueShapes(self._written_alone, self._special)
         # turns of dialogues that had no thoughts, where the prompt opens one: it is closed at once
         self.closed_thoughts = 0
 
@@ -274,6 +276,14 @@ class ChatFormat:
 
         Raises ValueError for a solution with a thought that never ends, and if nothing is learned.
         """
+        made, closed = None, self.closed_thoughts
+        if self._template.writes_contents_alone:
+            made = self._shapes.written(chat, prompt_weight)
+            self.closed_thoughts = closed  # shapes are learned from dialogues of nobody
+        return self._written_alone(chat, prompt_weight) if made is None else made
+
+    def _written_alone(self, chat: Chat, prompt_weight: float) -> list[Written]:
+        """Rows of a dialogue, without regard to others."""
         learned = [any(map(_is_learned, message.content)) for message in chat]
         # a turn in which nothing is learned was written by an assistant, too: its thoughts stay
         shown = chat

@@ -12,6 +12,21 @@ def expanded(path: str) -> str:
     return os.path.expanduser(path)
 
 
+def is_folder_name(path: str) -> bool:
+    """Whether a path can only be that of a folder; a hub model is written owner/name."""
+    return (
+        path.startswith((".", "/", "~"))
+        or path.count("/") != 1
+        or Path(expanded(path)).parent.is_dir()
+    )
+
+
+def check_exists(path: str) -> None:
+    """Raises ValueError for a path that can only be that of a folder, and there is none."""
+    if is_folder_name(path) and not Path(expanded(path)).exists():
+        raise ValueError(f"model path {path} does not exist (a hub model is written owner/name)")
+
+
 def local_folder(path: str) -> Path | None:
     """The folder with a model's files: `path`, or the folder of a hub model's revision in the
     cache; None if the model was not downloaded.

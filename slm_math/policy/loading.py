@@ -16,7 +16,6 @@ from slm_math.policy.adapter_files import (
     base_in,
     base_of,
     check_adapter,
-    is_folder_name,
     processor_path,
     tokenizer_path,
 )
@@ -34,7 +33,7 @@ from slm_math.policy.complete import (
     check_weights,
     no_tokenizer,
 )
-from slm_math.policy.folders import expanded, local_folder, revision_of
+from slm_math.policy.folders import check_exists, expanded, local_folder, revision_of
 from slm_math.policy.sight import Sight, has_eyes, load_sight
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -58,8 +57,7 @@ def check_path(path: str) -> str:
             f"{path} is {kind}, and a model is a folder with config.json or adapter_config.json, "
             f"such as ExportHF and slm-math export write{_nearby(folder.parent)}"
         )
-    if not folder.is_dir() and is_folder_name(path):
-        raise ValueError(f"model path {path} does not exist (a hub model is written owner/name)")
+    check_exists(path)
     check_adapter(path)
     for part in dict.fromkeys((path, base_in(path))):
         check_files(part, local_folder(part))

@@ -50,12 +50,16 @@ class Renderer:
     def __call__(self, messages: list[dict[str, Any]], generation: bool) -> str:
         """The text of a chat; with `generation`, up to where the assistant's message begins."""
         layouts = self._layouts
-        # somebody may have given the tokenizer another template
-        unchanged = self.tokenizer.chat_template is self._template
         texts = all(isinstance(message["content"], str) for message in messages)
-        if layouts is None or not (messages and texts and unchanged):
+        if layouts is None or not (messages and texts and self.writes_contents_alone):
             return self._apply(messages, generation)
         return layouts.render(messages, generation)
+
+    @property
+    def writes_contents_alone(self) -> bool:
+        """Whether the template writes every content unchanged, and looks at none."""
+        # somebody may have given the tokenizer another template
+        return self._layouts is not None and self.tokenizer.chat_template is self._template
 
     def _apply(self, messages: list[dict[str, Any]], generation: bool) -> str:
         if self._in_parts:

@@ -7,7 +7,7 @@ from growth import grows_linearly
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm_math.data.normalized import normalized
+from slm_math.data.normalized import _CHARACTERS, _MARKS, _composed, _rules, normalized
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,11 @@ def test_any_text_has_words(text: str) -> None:
 )
 def test_long_hostile_lines_take_linear_time(piece: str) -> None:
     assert grows_linearly(lambda size: normalized(piece * (size // len(piece))), 25_000)
+
+
+@given(st.text("ab1,.-'’{}()$\\\\~½²× frac", max_size=20))
+def test_rules_that_are_left_out_would_change_nothing(text: str) -> None:
+    whole = _composed(text)
+    for rule, change in _rules(_MARKS):
+        whole = rule.sub(change, whole)
+    assert normalized(text) == " ".join(whole.translate(_CHARACTERS).split())

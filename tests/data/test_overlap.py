@@ -46,6 +46,14 @@ def same(train: list[str], test: list[str]) -> dict[int, int]:
     return near_exact(problems(*train), problems(*test))
 
 
+def test_equations_are_found_where_a_test_problem_has_no_words() -> None:
+    assert same(["7*4=28", "28 + 12 = 40"], [STORY, "28+12=40"]) == {1: 1}
+
+
+def test_a_sign_that_is_written_as_a_word_is_found() -> None:
+    assert same(["7*4=28", "3 × 4 ≤ 20"], [r"$3 \times 4 \leq 20$"]) == {0: 1}
+
+
 def test_the_closest_finding_of_each_problem() -> None:
     train = problems(OTHER, STORY.upper(), STORY, "Compute $1+1$.")
     found = overlap(train, problems(STORY, OTHER + "!", "compute 1 + 1", "Compute 1 - 1."))

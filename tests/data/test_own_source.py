@@ -174,6 +174,21 @@ def test_dialogues_alone_can_be_compared_with_an_evaluation() -> None:
     assert [task.problem.text for task in training_problems(data)] == ["How many?", "12"]
 
 
+def test_dialogues_are_read_once_before_training(tmp_path: Path) -> None:
+    class Counted(Talks):
+        read: list[Split] = []  # noqa: RUF012
+
+        def dialogues(self, split: Split, prompt: str = "solve") -> list[Any]:
+            self.read.append(split)
+            return super().dialogues(split, prompt)
+
+    source = Counted([user("How many?") + assistant("12")] * 4)
+    nests = Nests([nest(RATIONALE)])
+    evaluation = AgentEval({"one": SingleShot()}, sources={"nests": nests}, every_n_epochs=9)
+    trainer(tmp_path, max_steps=1, callbacks=[evaluation]).fit(sft(), ChatData(source, 2))
+    assert source.read == ["train", "validation"]
+
+
 def test_a_data_set_without_a_name_is_refused() -> None:
     class Unnamed(Source):
         def tasks(self, split: Split) -> list[Task]:

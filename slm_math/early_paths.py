@@ -1,0 +1,121 @@
+"""Folders and files that `fit` can refuse before it imports what takes seconds: a model or data
+that are not there, and a root that holds another run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from slm_math.policy.folders import check_exists
+from slm_math.records.run_folder import refuse_second_run, traces_of_training
+from slm_math.records.run_lock import lock_run, unlock_run
+from slm_math.signatures import signature
+
+_UNKNOWN = object()  # nothing is certain of a value
+# options that show a configuration, that make a trial of it, and sections for single commands
+_OTHERWISE = ("print_config", "help", "fast_dev_run", "fit", "validate", "test", "predict")
+
+
+def refuse_paths(command: str, settings: Sequence[Any]) -> None:
+    """Raises ValueError or FileNotFoundError for the paths of a training command's settings (of
+    `early`) that are certainly wrong.
+    """
+    from_environment = any(name.startswith(f"SLM_MATH_{command.upper()}__") for name in os.environ)
+    if from_environment or any(_mentions(settings, name) for name in _OTHERWISE):
+        return
+    model = _value(settings, "model.policy.path")
+    for path in model.values() if isinstance(model, dict) else [model]:
+        if isinstance(path, str) and path not in ("", "null"):
+            check_exists(path)
+    _refuse_data(settings)
+    if command == "fit":
+        _refuse_root(settings)
+
+
+def _refuse_data(settings: Sequence[Any]) -> None:
+    """Files of one's own that are not there, of a data set of ours."""
+    name = _value(settings, "data.source")
+    name = name.get("class_path") if isinstance(name, dict) else name
+    paths = _value(settings, "data.source.path")
+    paths = paths if isinstance(paths, list) else [paths]
+    paths = [path for path in paths if isinstance(path, str) and path not in ("", "null")]
+    if all(Path(path).expanduser().exists() for path in paths):
+        return
+    if not isinstance(name, str) or signature(f"slm_math.data.{name}") is None:
+        return
+    from slm_math.data.published import existing_path
+
+    for path in paths:
+        existing_path(path)
+
+
+def _refuse_root(settings: Sequence[Any]) -> None:
+    """A root that holds another run, on the first rank: the others begin when it has begun."""
+    ranks = (os.environ.get(name, "0") for name in ("LOCAL_RANK", "RANK", "NODE_RANK"))
+    root = _value(settings, "trainer.default_root_dir")
+    resumes = _mentions(settings, "ckpt_path")
+    if resumes or not isinstance(root, str) or any(rank != "0" for rank in ranks):
+        return
+    folder = Path(root)
+    if any(folder.glob("hpc_ckpt_*.ckpt")) or not traces_of_training(folder):
+        return
+    lock_run(folder)  # a run that goes on is another mistake
+    try:
+        refuse_second_run(folder)
+    finally:
+        unlock_run(folder)
+
+
+def _mentions(settings: Sequence[Any], option: str) -> bool:
+    """Whether an option is given, perhaps by the beginning of its name."""
+    for setting in settings:
+        last = setting.path[-1]
+        inside = setting.value if isinstance(setting.value, dict) else {}
+        if option in (*setting.path, *inside):
+            return True
+        if setting.may_be_short and len(last) > 2 and option.startswith(last):
+            return True
+    return False
+
+
+def _value(settings: Sequence[Any], name: str) -> Any:
+    """The last value of an option; unknown if there is none, or if what is around it was given
+    again after it.
+    """
+    keys = name.split(".")
+    value: Any = _UNKNOWN
+    for setting in settings:
+        path = list(setting.path)
+        common = keys[: len(path)]
+        if path == common:
+            inside = _inside(setting.value, keys[len(path) :], value)
+            # options of the trainer are set one by one
+            value = value if inside is _UNKNOWN and path == ["trainer"] else inside
+        elif setting.may_be_short and _may_be(path, common):
+            value = _UNKNOWN
+    return value
+
+
+def _may_be(path: list[str], keys: list[str]) -> bool:
+    """Whether the last key of a path is the beginning of the last of `keys`; there may be others
+    that begin alike.
+    """
+    return path[:-1] == keys[:-1] and len(path) == len(keys) and keys[-1].startswith(path[-1])
+
+
+def _inside(given: Any, keys: Sequence[str], before: Any) -> Any:
+    """The value at `keys` in what was given; what was `before` if that is certainly still there."""
+    if not keys:
+        return given
+    if not isinstance(given, dict):
+        return _UNKNOWN  # a class, or nothing
+    inside = given.get("init_args")
+    here = {str(key).removesuffix("+"): each for key, each in given.items()}
+    here |= inside if isinstance(inside, dict) else {}
+    if keys[0] in here:
+        return _inside(here[keys[0]], keys[1:], before)
+    # of a class, or of an object, the last options may be all that it has
+    return before if keys[1:] and "class_path" not in given else _UNKNOWN
