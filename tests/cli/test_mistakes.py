@@ -21,7 +21,7 @@ EVAL = [
     "--out=OUT",
 ]
 FIT = ["fit", *FULL]
-FIT_GRPO = ["fit", f"--config={CONFIGS / 'grpo/solver.yaml'}"]
+FIT_GRPO = ["fit", f"--config={CONFIGS / 'grpo/solver.yaml'}", "--model.policy.path=MODEL"]
 MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown command": (["evla"], ["evla", "slm-math --help"]),
     "no config file": ([*FIT, "--config=nowhere.yaml"], ["config file", "nowhere.yaml"]),
