@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,13 +39,12 @@ WRITTEN = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class GradedSample:
+class GradedSample(NamedTuple):
     """The verdict on one sample; `lenient`: whether it is correct when the last number is accepted.
 
     `truncated`: the completion hit the token limit, or, if the row does not say (`estimated`),
     looks as if it had. `stored`: the verdict that the row carries. `broken`: why an evaluation has
-    no answer; there is no verdict then. `filter`: see `Case`. `repeats`: a digest of what tells
+    no answer; there is no verdict then. `filter`: see `Case`. `repeats`: what tells
     this sample from others, None if nothing does: a row that repeats it is no further sample.
     """
 
@@ -242,6 +241,8 @@ def grade_case(case: Case, last_number: bool = False) -> GradedSample:
         accepts_more = answer is None and not last_number
         lenient = correct or (accepts_more and grade_reply(text, task, True).correct)
     estimated = case.truncated is None
+    completion_hash = _hash(text)
+    problem_hash, gold_hash = _known_hash(task.problem.text), _known_hash(task.gold)
     return GradedSample(
         line=case.line,
         sample=case.sample,
@@ -252,8 +253,8 @@ def grade_case(case: Case, last_number: bool = False) -> GradedSample:
         reason=reason,
         seconds=round(time.perf_counter() - start, 6),
         grader=grader_version(),
-        completion_hash=_hash(text),
-        gold_hash=_hash(task.gold),
+        completion_hash=completion_hash,
+        gold_hash=gold_hash,
         lenient=lenient,
         truncated=looks_truncated(text, answer is not None)
         if case.truncated is None
@@ -264,7 +265,7 @@ def grade_case(case: Case, last_number: bool = False) -> GradedSample:
         filter=case.filter,
         repeats=None
         if case.id is None
-        else _hash(repr((case.id, case.repeat, task.problem.text, task.gold, text))),
+        else f"{case.id!r} {case.repeat!r} {problem_hash} {gold_hash} {completion_hash}",
     )
 
 
@@ -294,3 +295,6 @@ def _open_brace(text: str) -> bool:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+_known_hash = lru_cache(maxsize=256)(_hash)  # the samples of a problem are often neighbors

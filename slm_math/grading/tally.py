@@ -7,6 +7,8 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import add
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -22,20 +24,14 @@ SHOWN = 10  # examples of each kind of trouble
 SLOWEST = 3
 
 
-@dataclass
-class Group:
-    """The samples of one problem: how many, how many correct, and how many correct when the last
-    number is accepted.
+class Group(NamedTuple):
+    """Samples, of one problem or all: how many, how many correct, and how many correct when the
+    last number is accepted.
     """
 
     n: int = 0
     correct: int = 0
     lenient: int = 0
-
-    def add(self, sample: GradedSample) -> None:
-        self.n += 1
-        self.correct += sample.correct
-        self.lenient += sample.lenient
 
 
 class Groups:
@@ -47,11 +43,13 @@ class Groups:
 
     def add(self, id: str | int | None, group: Group) -> None:
         """Adds samples to those of a problem."""
-        index = self._places.setdefault(digest(id), len(self._places))
-        for counts, more in zip(self._counts, (group.n, group.correct, group.lenient)):
-            if index == len(counts):
-                counts.append(0)
-            counts[index] += more
+        index = self._places.setdefault(digest(repr(id)), len(self._places))
+        new = index == len(self._counts[0])
+        for counts, more in zip(self._counts, group):
+            if new:
+                counts.append(more)
+            else:
+                counts[index] += more
 
     def __iter__(self) -> Iterator[Group]:
         return (Group(*counts) for counts in zip(*self._counts))
@@ -95,16 +93,19 @@ class Tally:
             self.first_duplicates = [*self.first_duplicates, (row.line, error)][:SHOWN]
             return row._replace(error=error)
         if not self.records and first.repeats is not None:
-            told = tuple(sample.repeats for sample in row.samples)
+            told = tuple([sample.repeats for sample in row.samples])
             line = self.rows.setdefault(digest(told), row.line)
             if line != row.line:
                 self.repeated += 1
                 return row._replace(error=f"the same id and completion as in line {line}")
         if first.broken is None:
-            group = Group()
+            correct = lenient = 0
             for sample in row.samples:
-                group.add(sample)
+                correct += sample.correct
+                lenient += sample.lenient
                 self._count(sample)
+            group = Group(len(row.samples), correct, lenient)
+            self.total = Group(*map(add, self.total, group))
             if first.id is None:
                 self.shares[group.correct, group.lenient, group.n] += 1
             else:
@@ -114,15 +115,15 @@ class Tally:
     def _earlier(self, sample: GradedSample, line: int) -> int | None:
         """The line that has this record already; a broken record may be followed by another try."""
         key = (sample.id, sample.sample)
-        earlier = self.seen.get(digest(key))
+        key_digest = digest(repr(key))
+        earlier = self.seen.get(key_digest)
         if earlier is not None and key not in self.broken:
             return earlier
-        self.seen.set(digest(key), line)
+        self.seen.set(key_digest, line)
         (self.broken.discard if sample.broken is None else self.broken.add)(key)
         return None
 
     def _count(self, sample: GradedSample) -> None:
-        self.total.add(sample)
         self.changed += sample.lenient != sample.correct
         self.methods[sample.method] += 1
         if not sample.correct:
@@ -131,15 +132,15 @@ class Tally:
             self.undecided_at.append(sample.line)
         self.truncated += sample.truncated
         self.estimated += sample.estimated
-        slow = (sample.seconds, sample.line, sample.sample)
-        if len(self.slow) < SLOWEST or slow > self.slow[-1]:
+        if len(self.slow) < SLOWEST or sample.seconds >= self.slow[-1][0]:
+            slow = (sample.seconds, sample.line, sample.sample)
             self.slow = heapq.nlargest(SLOWEST, [*self.slow, slow])
 
     def finish(self) -> None:
         """Counts records that broke, without a later attempt, as incorrect."""
         for id, _ in self.broken:
             self.groups.add(id, Group(n=1))
-            self.total.n += 1
+            self.total = self.total._replace(n=self.total.n + 1)
             self.reasons["broken"] += 1
         for group in self.groups:
             self.shares[group.correct, group.lenient, group.n] += 1

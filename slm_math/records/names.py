@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from slm_math.records.places import Places, quick_digest
+from slm_math.records.places import Places, digest
 
 _RECENT = 1 << 14  # texts whose numbers are found at once
 
@@ -40,7 +40,7 @@ class Names:
         if known is not None:
             return known
         new = len(self)
-        number = self._places.setdefault(quick_digest(text), new)
+        number = self._places.setdefault(digest(text), new)
         if number == new:
             self._texts += text.encode("utf-8", "surrogatepass")
             self._ends.append(len(self._texts))
@@ -50,7 +50,7 @@ class Names:
 
     def get(self, text: str) -> int | None:
         """The number of a text; None if it did not come."""
-        return self._places.get(quick_digest(text))
+        return self._places.get(digest(text))
 
     def numbers_in(self, others: Names) -> np.ndarray:
         """The number of each text among others, (len,) int64; -1 for a text that is not there."""

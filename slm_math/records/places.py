@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Hashable
 
@@ -10,16 +9,10 @@ _MASK = (1 << 64) - 1
 _MOST = 0.7  # share of the places that are taken before the table grows
 
 
-def digest(key: object) -> int:
-    """64 bits of a hash of what a key shows, never 0. Two of a million keys have the same one with
-    a probability of 3e-8.
+def digest(key: Hashable) -> int:
+    """64 bits of a hash of texts (numbers have poor ones), another one in every process, never 0.
+    Two of a million keys have the same one with a probability of 3e-8.
     """
-    text = repr(key).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") or 1
-
-
-def quick_digest(key: Hashable) -> int:
-    """As `digest`, several times faster, and another one in every process."""
     return hash(key) & _MASK or 1
 
 
@@ -48,22 +41,27 @@ class Places:
 
     def set(self, key: int, value: int) -> None:
         place = self._place(key)
-        if not self._keys[place]:
-            if self._size >= _MOST * len(self._keys):
-                self._grow()
-                place = self._place(key)
-            self._keys[place] = key
-            self._size += 1
-            self.total = (self.total + key * key) & (1 << 128) - 1
-        self._values[place] = value
+        if self._keys[place]:
+            self._values[place] = value
+        else:
+            self._insert(place, key, value)
 
     def setdefault(self, key: int, value: int) -> int:
         """The number of a key, which is `value` if it had none."""
         place = self._place(key)
         if self._keys[place]:
             return self._values[place]
-        self.set(key, value)
+        self._insert(place, key, value)
         return value
+
+    def _insert(self, place: int, key: int, value: int) -> None:
+        """Puts a new key where it belongs."""
+        if self._size >= _MOST * len(self._keys):
+            self._grow()
+            place = self._place(key)
+        self._keys[place], self._values[place] = key, value
+        self._size += 1
+        self.total = (self.total + key * key) & (1 << 128) - 1
 
     def _place(self, key: int) -> int:
         """Where a key is, or would be."""
