@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from slm_math.answers import statements
 from slm_math.answers.boxes import Box, box_value, find_boxes, last_group
@@ -94,8 +94,7 @@ _OR_ASIDE = re.compile(r"([^()\n]{1,100})\s\(or(?:,? equivalently,?)?\s+([^\n]{1
 _ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Extracted:
+class Extracted(NamedTuple):
     """An answer and how it was found.
 
     `span` is its (start, end) in the reply. `hedged` says whether the reply offers several

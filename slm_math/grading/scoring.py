@@ -13,13 +13,13 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import TaskProgressColumn
 
 from slm_math.answers import grade_answer, grade_reply, grader_version
-from slm_math.data.json_lines import Line, RowError, parse
+from slm_math.data.json_lines import Line, RowError, parse, quoted
 from slm_math.evaluation.live import Live, State
 from slm_math.grading.completions import Case, cases
 from slm_math.grading.fields import AmbiguousRow, Fields
@@ -31,12 +31,6 @@ IN_PROCESS = 2000  # samples that this process grades before it starts others
 IN_FLIGHT = 4  # batches per worker, which bounds memory
 SHOWN_EVERY = 0.1  # seconds between two states of the progress bar
 SENTENCE_ENDS = tuple(".!?。)]}>\"'”’»$*`|")
-
-WRITTEN = (
-    "line", "sample", "id", "correct", "answer", "method", "reason", "seconds", "grader",
-    "completion_hash",
-    "gold_hash", "lenient",
-)  # fmt: skip
 
 
 class GradedSample(NamedTuple):
@@ -67,11 +61,24 @@ class GradedSample(NamedTuple):
     filter: str | None = None
     repeats: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        row = {name: getattr(self, name) for name in WRITTEN}
-        if self.id is None:
-            del row["id"]
-        return row
+    def to_line(self) -> str:
+        """What a file of verdicts says of this sample; several times as fast as an encoder."""
+        id = "" if self.id is None else f'"id": {_in_json(self.id)}, '
+        answer = "null" if self.answer is None else quoted(self.answer)
+        return (
+            f'{{"line": {self.line}, "sample": {self.sample}, {id}'
+            f'"correct": {_in_json(self.correct)}, "answer": {answer}, '
+            f'"method": "{self.method}", "reason": "{self.reason}", '
+            f'"seconds": {self.seconds}, "grader": "{self.grader}", '
+            f'"completion_hash": "{self.completion_hash}", "gold_hash": "{self.gold_hash}", '
+            f'"lenient": {_in_json(self.lenient)}}}\n'
+        )
+
+
+def _in_json(value: str | int) -> str:
+    if isinstance(value, str):
+        return quoted(value)
+    return str(value).lower()  # true and false, too
 
 
 class GradedLine(NamedTuple):
@@ -104,7 +111,8 @@ def grade_lines(
         for graded, end in _graded(path, fields, workers):
             for line in graded:
                 n += len(line.samples)
-                correct += sum(sample.correct for sample in line.samples)
+                for sample in line.samples:
+                    correct += sample.correct
                 yield line
             done += len(graded)
             now = time.monotonic()

@@ -7,7 +7,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from operator import add
 from typing import NamedTuple
 
 from rich.console import Console
@@ -67,7 +66,6 @@ class Tally:
     records: bool = False
     last_number: bool = False
     filter: str | None = None
-    total: Group = field(default_factory=Group)
     changed: int = 0
     duplicates: int = 0
     repeated: int = 0
@@ -105,7 +103,6 @@ class Tally:
                 lenient += sample.lenient
                 self._count(sample)
             group = Group(len(row.samples), correct, lenient)
-            self.total = Group(*map(add, self.total, group))
             if first.id is None:
                 self.shares[group.correct, group.lenient, group.n] += 1
             else:
@@ -140,10 +137,19 @@ class Tally:
         """Counts records that broke, without a later attempt, as incorrect."""
         for id, _ in self.broken:
             self.groups.add(id, Group(n=1))
-            self.total = self.total._replace(n=self.total.n + 1)
             self.reasons["broken"] += 1
         for group in self.groups:
             self.shares[group.correct, group.lenient, group.n] += 1
+
+    @property
+    def total(self) -> Group:
+        """All samples; those of problems with an id from `finish` on."""
+        n = correct = lenient = 0
+        for (own_correct, own_lenient, size), times in self.shares.items():
+            n += times * size
+            correct += times * own_correct
+            lenient += times * own_lenient
+        return Group(n, correct, lenient)
 
     @property
     def problems(self) -> int:
@@ -183,11 +189,11 @@ class Tallies:
 
     def finish(self) -> list[Tally]:
         """The tallies to report, after the last line."""
-        first: dict[tuple[int, int], Tally] = {}
+        first: dict[int, Tally] = {}
         for tally in self.by_filter.values():
             tally.finish()
-            completions = len(tally.rows), tally.rows.total
-            if tally.filter is None or not tally.rows or completions not in first:
+            completions = tally.rows.total if tally.filter is not None else 0
+            if not completions or completions not in first:
                 self.finished.append(tally)
             first.setdefault(completions, tally)
         if len(self.by_filter) > len(self.finished) == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Hashable
+from operator import mul
 
 _MASK = (1 << 64) - 1
 _MOST = 0.7  # share of the places that are taken before the table grows
@@ -17,19 +18,22 @@ def digest(key: Hashable) -> int:
 
 
 class Places:
-    """A mapping from digests to whole numbers below 2**32, in 17 to 34 bytes each.
-
-    `total` is a sum over all digests: tables with other digests very likely have another one.
-    """
+    """A mapping from digests to whole numbers below 2**32, in 17 to 34 bytes each."""
 
     def __init__(self) -> None:
         self._size = 0
-        self.total = 0
         self._keys = array("Q", bytes(8 * 1024))
         self._values = array("I", bytes(4 * 1024))
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def total(self) -> int:
+        """A sum over all digests, 0 without any: tables with other digests very likely have another
+        one.
+        """
+        return sum(map(mul, self._keys, self._keys))
 
     def keys(self) -> array[int]:
         """All digests, in the order of their places, with a 0 for every free place."""
@@ -61,7 +65,6 @@ class Places:
             place = self._place(key)
         self._keys[place], self._values[place] = key, value
         self._size += 1
-        self.total = (self.total + key * key) & (1 << 128) - 1
 
     def _place(self, key: int) -> int:
         """Where a key is, or would be."""
