@@ -199,7 +199,8 @@ def _task(row: Mapping[str, Any], gold: str, fields: Fields) -> Task:
             f"field 'tolerance' is {kind_of(tolerance)}, not a number or a text such as 1%"
         )
     choices = _choices(row, fields.choices) if kind == "mc" else ()
-    return _new_task(_problem(row, fields.problem), kind, choices, gold, tolerance)
+    problem = _problem(row, fields.problem)
+    return _new_task(problem, kind, choices=choices, gold=gold, tolerance=tolerance)
 
 
 @lru_cache(maxsize=64, typed=True)  # the samples of a problem are often neighbors

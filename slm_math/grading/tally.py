@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from array import array
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ from slm_math.answers import UNDECIDED
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.grading.fields import Fields
 from slm_math.grading.scoring import GradedLine, GradedSample
+from slm_math.metrics.groups import Groups
 from slm_math.metrics.intervals import clustered, wilson
 from slm_math.records.places import Places, digest
 
@@ -31,27 +30,6 @@ class Group(NamedTuple):
     n: int = 0
     correct: int = 0
     lenient: int = 0
-
-
-class Groups:
-    """The samples of each problem, in some 50 bytes each."""
-
-    def __init__(self) -> None:
-        self._places = Places()  # id -> index
-        self._counts = tuple(array("I") for _ in range(3))
-
-    def add(self, id: str | int | None, group: Group) -> None:
-        """Adds samples to those of a problem."""
-        index = self._places.setdefault(digest(repr(id)), len(self._places))
-        new = index == len(self._counts[0])
-        for counts, more in zip(self._counts, group):
-            if new:
-                counts.append(more)
-            else:
-                counts[index] += more
-
-    def __iter__(self) -> Iterator[Group]:
-        return (Group(*counts) for counts in zip(*self._counts))
 
 
 @dataclass
@@ -77,7 +55,7 @@ class Tally:
     estimated: int = 0
     slow: list[tuple[float, int, int]] = field(default_factory=list)
     shares: Counter[tuple[int, int, int]] = field(default_factory=Counter)
-    groups: Groups = field(default_factory=Groups)
+    groups: Groups = field(default_factory=lambda: Groups(3))
     seen: Places = field(default_factory=Places)  # records -> line
     broken: set[tuple[str | int | None, int]] = field(default_factory=set)
     rows: Places = field(default_factory=Places)  # what `repeats` says of a row -> line
@@ -138,8 +116,8 @@ class Tally:
         for id, _ in self.broken:
             self.groups.add(id, Group(n=1))
             self.reasons["broken"] += 1
-        for group in self.groups:
-            self.shares[group.correct, group.lenient, group.n] += 1
+        for n, correct, lenient in self.groups:
+            self.shares[correct, lenient, n] += 1
 
     @property
     def total(self) -> Group:

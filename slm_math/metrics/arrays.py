@@ -35,6 +35,9 @@ class Whole:
             self._widen()
             self[place] = value
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._values)
+
     def append(self, value: int) -> None:
         try:
             self._values.append(value)
@@ -44,7 +47,7 @@ class Whole:
 
     def fill(self, length: int) -> None:
         """Appends zeros up to a length."""
-        self._values.frombytes(bytes((length - len(self)) * self._values.itemsize))
+        self._values.frombytes(bytes(max(length - len(self), 0) * self._values.itemsize))
 
     def _widen(self) -> None:
         self._values = array(_WIDER[self._values.typecode], self._values)
