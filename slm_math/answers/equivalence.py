@@ -83,14 +83,23 @@ def _same(answer: str, gold: str) -> tuple[Decision, int]:
 
 
 def _decided(answer: str, gold: str) -> Decision:
-    answer, gold = aligned(normalize(answer), normalize(gold))
+    answer, gold = aligned(normalized(answer), normalized(gold))
     if not answer or not gold:
         return Decision(False, "empty")
     if answer == gold:
         return YES
     if deep(answer) or deep(gold):
         return HARD
-    return compare(_only_member(parse(answer)), _only_member(parse(gold, gold=True)), answer, gold)
+    return compare(parsed(answer, gold=False), parsed(gold, gold=True), answer, gold)
+
+
+# each of the samples of a problem is compared with others
+normalized = lru_cache(maxsize=1024)(normalize)
+
+
+@lru_cache(maxsize=1024)
+def parsed(text: str, gold: bool) -> Value:
+    return _only_member(parse(text, gold=gold))
 
 
 def _only_member(value: Value) -> Value:
