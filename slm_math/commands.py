@@ -129,7 +129,6 @@ def grade_file(
     from slm_math.grading.fields import Fields
     from slm_math.grading.saved import Options, grade_saved
     from slm_math.grading.steps import show_steps
-    from slm_math.grading.verify import verify_file
 
     console = Console()
     fields = Fields(
@@ -155,7 +154,9 @@ def grade_file(
     if not file:
         show_steps(explain, fields, console)
         return
-    run = verify_file if verify else grade_saved
+    run = grade_saved
+    if verify:
+        from slm_math.grading.verify import verify_file as run
     options = Options(fields, Path(out) if out else None, workers, expect)
     if not run(Path(file), options, console):
         sys.exit(1)

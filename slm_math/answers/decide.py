@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from typing import get_args
 
 from slm_math.answers.choices import Choices, in_order, same_choice
 from slm_math.answers.decisions import NO, YES, Decision
 from slm_math.answers.equivalence import same
+from slm_math.answers.fingerprints import fingerprint
 from slm_math.answers.systems import one_line
 from slm_math.answers.tolerance import compared
 from slm_math.types import AnswerType
@@ -64,21 +66,27 @@ def classes(
     """
     grouped: list[list[int]] = []
     by_text: dict[str, list[int]] = {}  # equal texts are equivalent to the same first members
-    others: list[list[int]] = []  # classes whose first members are no plain integers
+    by_print: defaultdict[Hashable, list[list[int]]] = defaultdict(list)  # of first members
     for index, answer in enumerate(answers):
         members = by_text.get(answer)
         if members is None:
-            is_integer = answer_type in ("math", "num") and _INTEGER.fullmatch(answer) is not None
-            # different plain integers are never equivalent
-            for known in others if is_integer else grouped:
-                if equivalent(answer, answers[known[0]], answer_type, choices):
-                    members = known
+            own = _fingerprint(answer, answer_type)
+            known = grouped if own is None else sorted(by_print[None] + by_print[own])
+            for others in known:
+                if equivalent(answer, answers[others[0]], answer_type, choices):
+                    members = others
                     break
             else:
                 members = []
                 grouped.append(members)
-                if not is_integer:
-                    others.append(members)
+                by_print[own].append(members)
             by_text[answer] = members
         members.append(index)
     return grouped
+
+
+def _fingerprint(answer: str, answer_type: AnswerType) -> Hashable | None:
+    """What equivalent answers share, of those that have such a thing; None for all others."""
+    if answer_type == "num":
+        return int(answer) if _INTEGER.fullmatch(answer) else None
+    return fingerprint(answer) if answer_type == "math" else None

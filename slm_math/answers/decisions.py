@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """Whether two answers are equivalent, and the reason.
 
     The reasons are a few fixed phrases, so that they can be counted (see `Verdict`).

@@ -51,10 +51,12 @@ def same(answer: str, gold: str) -> Decision:
     if len(answer) > MAX_ANSWER or len(gold) > MAX_ANSWER:
         return YES if answer.strip() == gold.strip() else HARD
     if _PLAIN_NUMBER.fullmatch(answer) and _PLAIN_NUMBER.fullmatch(gold):
-        if _number(answer) == _number(gold):
+        whole = "." not in answer and "." not in gold
+        read_number = int if whole else Fraction
+        if answer == gold or read_number(_bare(answer)) == read_number(_bare(gold)):
             return YES
         # longer decimals may still be equal up to float precision
-        if ("." not in answer and "." not in gold) or max(len(answer), len(gold)) < 10:
+        if whole or max(len(answer), len(gold)) < 10:
             return NO
     with pool.budget():
         before = pool.steps_left()
@@ -68,8 +70,8 @@ def same(answer: str, gold: str) -> Decision:
     return decision
 
 
-def _number(text: str) -> Fraction:
-    return Fraction(text.replace(",", "").replace("$", ""))
+def _bare(number: str) -> str:
+    return number.replace(",", "").replace("$", "")
 
 
 @lru_cache(maxsize=16_384)
@@ -81,14 +83,23 @@ def _same(answer: str, gold: str) -> tuple[Decision, int]:
 
 
 def _decided(answer: str, gold: str) -> Decision:
-    answer, gold = aligned(normalize(answer), normalize(gold))
+    answer, gold = aligned(normalized(answer), normalized(gold))
     if not answer or not gold:
         return Decision(False, "empty")
     if answer == gold:
         return YES
     if deep(answer) or deep(gold):
         return HARD
-    return compare(_only_member(parse(answer)), _only_member(parse(gold, gold=True)), answer, gold)
+    return compare(parsed(answer, gold=False), parsed(gold, gold=True), answer, gold)
+
+
+# each of the samples of a problem is compared with others
+normalized = lru_cache(maxsize=1024)(normalize)
+
+
+@lru_cache(maxsize=1024)
+def parsed(text: str, gold: bool) -> Value:
+    return _only_member(parse(text, gold=gold))
 
 
 def _only_member(value: Value) -> Value:

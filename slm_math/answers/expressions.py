@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from slm_math.answers import symbols
 
@@ -54,7 +55,7 @@ class Node:
     def walk(self) -> list[Node]:
         return [self] + [node for arg in self.args for node in arg.walk()]
 
-    @property
+    @cached_property
     def names(self) -> frozenset[str]:
         return frozenset(
             node.name for node in self.walk() if node.kind == "variable" and node.name[0] != "#"

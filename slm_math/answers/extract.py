@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from slm_math.answers import statements
 from slm_math.answers.boxes import Box, box_value, find_boxes, last_group
@@ -16,7 +16,7 @@ from slm_math.answers.choices import names_option
 from slm_math.answers.sentences import only_number, unlabeled
 from slm_math.answers.spoken import spoken
 from slm_math.answers.statements import trim
-from slm_math.answers.turns import Span
+from slm_math.answers.turns import Span, may_hold
 from slm_math.answers.verdicts import stated_verdict
 from slm_math.types import AnswerType
 
@@ -24,6 +24,7 @@ _ANSWER_TAG = re.compile(
     r"<(?P<close>\\?/|\\)?(?:final[_ ]?)?answer>|<\|(?:begin|(?P<close_2>end))_of_box\|>",
     re.IGNORECASE,
 )
+_TAG_WORDS = ("answer>", "of_box")  # a text without any of these holds no `_ANSWER_TAG`
 _HASHES = re.compile(r"^[ \t>]*####[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _HASH_NUMBER = re.compile(
     r"[-+$€£\\]{0,4}(?=[.,]{0,3}\d)[\d.,/]+\s?%?(?:\s[a-zA-Z]{1,15}){0,3}[.]?"
@@ -93,8 +94,7 @@ _OR_ASIDE = re.compile(r"([^()\n]{1,100})\s\(or(?:,? equivalently,?)?\s+([^\n]{1
 _ALTERNATIVES = re.compile(r"\bor\b|\beither\b|\bmaybe\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Extracted:
+class Extracted(NamedTuple):
     """An answer and how it was found.
 
     `span` is its (start, end) in the reply. `hedged` says whether the reply offers several
@@ -199,7 +199,9 @@ def _tagged(text: str, start: int, end: int) -> Span | None:
 
     A block may stand directly in another one.
     """
-    tags = list(_ANSWER_TAG.finditer(text, start, end)) if "<" in text else []
+    if "<" not in text or not may_hold(text, _TAG_WORDS):
+        return None
+    tags = list(_ANSWER_TAG.finditer(text, start, end))
     half = len(tags) // 2
     closes = [bool(tag["close"] or tag["close_2"]) for tag in tags]
     if not 1 <= half <= 2 or closes != [False] * half + [True] * half:
@@ -238,16 +240,16 @@ def _json(text: str, start: int, end: int) -> Extracted:
 
 def _hashes(text: str, start: int, end: int) -> Extracted:
     """The last `#### x`. As Markdown headings look alike, x is a number or ends the text."""
-    last, text_end = None, start + len(text[start:end].rstrip())
-    if "####" not in text:
-        return NOTHING
-    for line in _HASHES.finditer(text, start, end):
-        if line.end() >= text_end or _HASH_NUMBER.fullmatch(line.group(1).strip()):
-            last = line
-    if last is None:
-        return NOTHING
-    value = unlabeled(last.group(1))
-    return Extracted(value, "hashes", last.span(1), bool(_ALTERNATIVES.search(value)))
+    at = text.rfind("####", start, end)
+    text_end = start + len(text[start:end].rstrip()) if at >= 0 else end
+    while at >= 0:
+        begin = text.rfind("\n", 0, at) + 1
+        line = _HASHES.match(text, begin, end) if begin >= start else None
+        if line and (line.end() >= text_end or _HASH_NUMBER.fullmatch(line.group(1).strip())):
+            value = unlabeled(line.group(1))
+            return Extracted(value, "hashes", line.span(1), bool(_ALTERNATIVES.search(value)))
+        at = text.rfind("####", start, begin)
+    return NOTHING
 
 
 def _phrase(text: str, start: int, end: int) -> Extracted:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
 
 from slm_math.answers import pool
 from slm_math.answers.choices import Choices, check_reference, in_order
@@ -19,8 +19,7 @@ from slm_math.types import AnswerType, Problem, Task
 GRADER = "4"  # increase this whenever a verdict may change
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The answer of a reply and whether it is correct.
 
     `method` says how the answer was found (see `Extracted`). `reason` is "equal", "different", "no

@@ -7,9 +7,17 @@ coefficients, sums and products over a range) are compared exactly at natural nu
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import islice
 
-from slm_math.answers.arithmetic import Undefined, approximate, close, exact, rational
+from slm_math.answers.arithmetic import (
+    Undefined,
+    approximate,
+    close,
+    exact,
+    rational,
+    with_fractions,
+)
 from slm_math.answers.counting import ENOUGH, counted_names, counted_points, settled
 from slm_math.answers.expressions import Node
 from slm_math.answers.samples import integer_points, real_points
@@ -28,6 +36,22 @@ def identical(a: Node, b: Node) -> bool | None:
         except Undefined:
             pass
     return None if _alike(a, b) else False
+
+
+def value_at_a_point(tree: Node) -> tuple[frozenset[str], Fraction] | None:
+    """What identical trees share that have such a thing: the names, and the value at one point.
+
+    None for trees that are not compared exactly, or whose decimals stand for fractions.
+    """
+    names = tree.names
+    if counted_names(tree) or with_fractions(tree) is not tree:
+        return None
+    if names and not _is_rational_function(tree):
+        return None
+    try:
+        return names, exact(tree, integer_points(names)[0])
+    except Undefined:
+        return None
 
 
 def _same_counts(a: Node, b: Node, counted: frozenset[str]) -> bool | None:

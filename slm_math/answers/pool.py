@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
 import os
 import queue
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -160,21 +159,28 @@ class BudgetSpent(Exception):
     """The answer that is being graded has used up its steps."""
 
 
-@contextlib.contextmanager
-def budget() -> Iterator[None]:
+class _Shared:
+    """A block with one budget, that of the block around it if it has one; the class is several
+    times as fast as a generator.
+    """
+
+    def __enter__(self) -> None:
+        self.outermost = getattr(_local, "budget", None) is None
+        if self.outermost:
+            _local.budget = Budget(STEPS, SECONDS)
+
+    def __exit__(self, *error: object) -> None:
+        if self.outermost:
+            _local.budget = None
+
+
+def budget() -> AbstractContextManager[None]:
     """All questions about one answer share `STEPS`, and `SECONDS` of processor time.
 
     Otherwise an answer with many members, or a problem with many choices, could take that long for
     each of them.
     """
-    if getattr(_local, "budget", None) is not None:
-        yield
-        return
-    _local.budget = Budget(STEPS, SECONDS)
-    try:
-        yield
-    finally:
-        _local.budget = None
+    return _Shared()
 
 
 def steps_left() -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from slm_math.answers.thoughts import THOUGHT_MARK
-from slm_math.answers.turns import Span, final_channel, turn
+from slm_math.answers.thoughts import MARK_WORDS, THOUGHT_MARK
+from slm_math.answers.turns import Span, final_channel, may_hold, turn
 
 # A base model tends to invent the next question of a list and to answer that, too.
 _NEXT_QUESTION = re.compile(
@@ -34,7 +34,7 @@ def spoken(text: str) -> Span:
     It lies after the thinking, before the end of the turn and before any invented question.
     """
     start, end = own_turn(text)
-    if not any(hint in text for hint in _HINTS):
+    if not any(map(text.__contains__, _HINTS)):
         return start, end
     questions = list(_NEXT_QUESTION.finditer(text, start, end))
     if questions:
@@ -52,7 +52,7 @@ def own_turn(text: str) -> Span:
     """The (start, end) of a reply after the thinking and before the end of the turn."""
     channel = final_channel(text)
     start, end = channel or turn(text)
-    if channel is None and any(mark in text for mark in "<[◁"):
+    if channel is None and any(map(text.__contains__, "<[◁")) and may_hold(text, MARK_WORDS):
         start, end = _after_thinking(text, start, end)
     return start, end
 

@@ -21,7 +21,7 @@ _INDEX = (
 )
 _PRIMES = r"\s*\^\s*(?:\\prime(?![a-zA-Z])|\{\s*(?:\\prime(?![a-zA-Z])\s*)+\})"
 # a difference such as \Delta x is one symbol: \Delta x \cdot y is not x \Delta y
-SYMBOL = rf"(?:\\Delta\s*{_BASE}|\\Delta(?![a-zA-Z])|{_BASE})'*(?:{_INDEX})?(?:'+|{_PRIMES})?"
+SYMBOL = rf"(?:\\Delta(?![a-zA-Z])(?:\s*{_BASE})?|{_BASE})'*(?:{_INDEX})?(?:'+|{_PRIMES})?"
 _PARTS = re.compile(
     rf"(\\Delta(?![a-zA-Z]))?\s*({_BASE})?('*)({_INDEX})?((?:'+|{_PRIMES})?)", re.DOTALL
 )

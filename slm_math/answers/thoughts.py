@@ -12,6 +12,8 @@ THOUGHT_MARK = re.compile(
     r"|<\|(?P<close_6>begin_of_solution|START_RESPONSE)\|>",
     re.IGNORECASE,
 )
+# a text without any of these holds no `THOUGHT_MARK`
+MARK_WORDS = ("think", "thought", "reasoning", "scratchpad", "of_solution", "start_response")
 _CLOSING = (
     ("<|begin_of", "<|end_of"),
     ("<|START_", "<|END_"),

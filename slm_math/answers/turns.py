@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 Span = tuple[int, int]
 
@@ -51,10 +52,17 @@ _BARE_FINAL = re.compile(
 _BARE_END = re.compile(r"(?<![ \t\"'`(“‘])assistant(?:analysis|commentary)")
 
 
+def may_hold(text: str, words: Iterable[str]) -> bool:
+    """Whether a text may hold one of some words, given in lower case, in whatever case. Far faster
+    than a pattern that ignores case; letters beyond ASCII may be cases of any.
+    """
+    return not text.isascii() or any(map(text.lower().__contains__, words))
+
+
 def turn(text: str) -> Span:
     """The span of the model's own turn."""
     start, end = 0, len(text)
-    if any(mark in text for mark in "<[◁‹]"):
+    if any(map(text.__contains__, "<[◁‹]")):
         opening = _OPENING.match(text)
         start = opening.end() if opening and opening.group().strip() else 0
         later = TURN_END.search(text, start)

@@ -60,6 +60,19 @@ def parse(line: Line) -> dict[str, Any]:
 _ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)  # `dumps` would make one each time
 
 
+def quoted(text: str) -> str:
+    """A text as JSON that UTF-8 can hold: of half of a surrogate pair, only escaped."""
+    return _ENCODER.encode(text) if text.isascii() or encodable(text) else json.dumps(text)
+
+
+def encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def dump(row: dict[str, Any]) -> bytes:
     """An object as one line of JSON; dates and other values of tables become text."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from slm_math.evaluation.plain import plain, print_line
+from slm_math.metrics.groups import Groups
 from slm_math.metrics.intervals import interval
 from slm_math.records.record import Record
 
@@ -108,28 +109,33 @@ class Live:
         start = time.monotonic()
         resumed: int | None = None  # records that an earlier session left
         counted = tokens = programs = 0
-        verdicts: dict[str, list[bool]] = defaultdict(list)
+        problems = Groups(2)  # samples, and correct ones
+        shares: Counter[tuple[int, ...]] = Counter()  # how many problems have these
 
         def show(records: Sequence[Record], total: int) -> None:
             nonlocal resumed, counted, tokens, programs
             done = len(records)
             resumed = done - 1 if resumed is None else resumed
-            for index, record in enumerate(records[counted:], counted):
-                verdicts[record.id].append(record.correct)
+            for index in range(counted, done):
+                record = records[index]
+                own = problems.add(record.id, (1, record.correct))
+                shares[own] += 1
+                if own[0] > 1:
+                    shares[own[0] - 1, own[1] - record.correct] -= 1
                 programs += len(record.runs)
                 tokens += record.tokens if index >= resumed else 0
             counted = done
             if not self._is_due(name) and done < total:
                 return
             rate = f"{tokens / max(time.monotonic() - start, 1e-9):.0f} tokens/s"
-            shares = [sum(some) / len(some) for some in verdicts.values()]
-            low, high = interval(shares, done)
+            known = {correct / n: times for (n, correct), times in shares.items() if times}
+            low, high = interval(list(known), done, list(known.values()))
             self.show(
                 name,
                 State(
                     done=done,
                     total=total,
-                    accuracy=sum(shares) / len(shares),
+                    accuracy=sum(share * n for share, n in known.items()) / len(problems),
                     low=low,
                     high=high,
                     rate=rate,

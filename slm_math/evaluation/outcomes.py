@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slm_math.metrics.arrays import in_order
+from slm_math.metrics.arrays import as_column, in_order
 from slm_math.metrics.columns import Samples
 from slm_math.records.record import Record
 
@@ -42,12 +42,13 @@ class Outcome:
     @property
     def rules(self) -> np.ndarray:
         """Digests of what the answers of problems are graded by, but for images."""
-        return np.array(self.samples.tables.rules)[self.problems]
+        return as_column(self.samples.tables.rules)[self.problems]
 
     @property
     def shown(self) -> np.ndarray:
-        """Digests of the images of problems."""
-        return np.array(self.samples.tables.shown)[self.problems]
+        """Digests of the images of problems, 0 for none."""
+        shown = as_column(self.samples.tables.shown)
+        return shown[self.problems] if len(shown) else np.zeros(len(self.problems), np.int64)
 
     def id(self, place: int) -> str:
         """The id of a problem."""
@@ -71,15 +72,15 @@ def outcome(samples: Samples) -> Outcome:
     n = len(different)
     last = np.empty(n, np.int64)
     last[numbers] = np.arange(len(samples))
-    right = samples.fact(lambda one: one.correct and not one.broken)
-    blind = samples.fact(lambda one: one.blind)
+    right = samples.sums(lambda one: one.correct and not one.broken, numbers, n)
+    blind = samples.sums(lambda one: one.blind, numbers, n)
     return Outcome(
         samples=samples,
         broken=int(samples.total(lambda one: one.broken)),
         problems=different,
-        right=np.bincount(numbers, weights=right, minlength=n).astype(np.int64),
+        right=right.astype(np.int64),
         sizes=np.bincount(numbers, minlength=n),
         units=samples.units[last],
         last=last,
-        blind=np.bincount(numbers, weights=blind, minlength=n) > 0,
+        blind=blind > 0,
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from slm_math.answers import grade_answer
 from slm_math.data.golds import read_gold
@@ -24,6 +23,7 @@ from slm_math.grading.fields import (
     NoField,
     find_field,
     lookup,
+    there,
 )
 from slm_math.grading.roles import completion_field, gold_field
 from slm_math.grading.texts import as_text, kind_of, sample_texts
@@ -31,13 +31,13 @@ from slm_math.records.encoding import check_schema
 from slm_math.types import AnswerType, Problem, Task
 
 _KINDS = get_args(AnswerType)
+ENDED = (*FINISH, "truncated")
 TOKEN_LIMIT = ("length", "max_tokens")  # finish reasons of a completion that hit the token limit
 _VERDICT_TEXTS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 RECORD = frozenset({"id", "sample", "problem", "gold", "answer", "correct", "reason", "events"})
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """One completion to grade, or the answer of an evaluation record, which is `extracted` already.
 
     `truncated`: whether the completion hit the token limit; None if the row does not say. `stored`:
@@ -139,9 +139,12 @@ def _record_case(row: Mapping[str, Any], line: int, fields: Fields) -> Case:
     )
 
 
-def _number_or_name(row: Mapping[str, Any], names: Sequence[str]) -> str | int | None:
-    values = (lookup(row, name) for name in names)
-    return next((value for value in values if isinstance(value, str | int)), None)
+def _number_or_name(row: Mapping[str, Any], names: tuple[str, ...]) -> str | int | None:
+    for name in there(row, names):
+        value = lookup(row, name)
+        if isinstance(value, (str, int)):
+            return value
+    return None
 
 
 def _gold(row: Mapping[str, Any], fields: Fields, completion: str) -> str:
@@ -149,7 +152,7 @@ def _gold(row: Mapping[str, Any], fields: Fields, completion: str) -> str:
     first, value = gold_field(row, fields.gold, completion)
     kind = fields.answer_type or row.get("answer_type")
     gold = _gold_text(first, value, kind)
-    for other in () if fields.gold else GOLD:
+    for other in () if fields.gold else there(row, GOLD):
         another = lookup(row, other)
         if other in (first, completion, "solution") or another is None or another is MISSING:
             continue
@@ -196,22 +199,30 @@ def _task(row: Mapping[str, Any], gold: str, fields: Fields) -> Task:
             f"field 'tolerance' is {kind_of(tolerance)}, not a number or a text such as 1%"
         )
     choices = _choices(row, fields.choices) if kind == "mc" else ()
-    return Task(
-        Problem("", _problem(row, fields.problem), kind, choices), gold, tolerance=tolerance
-    )
+    problem = _problem(row, fields.problem)
+    return _new_task(problem, kind, choices=choices, gold=gold, tolerance=tolerance)
+
+
+@lru_cache(maxsize=64, typed=True)  # the samples of a problem are often neighbors
+def _new_task(
+    problem: str,
+    kind: AnswerType,
+    choices: tuple[str, ...],
+    gold: str,
+    tolerance: float | str | None,
+) -> Task:
+    return Task(Problem("", problem, kind, choices), gold, tolerance=tolerance)
 
 
 def _problem(row: Mapping[str, Any], name: str | None) -> str:
-    value = (
-        lookup(row, name)
-        if name
-        else next((text for key in PROBLEM if isinstance(text := lookup(row, key), str)), "")
-    )
-    if name and not isinstance(value, str):
-        raise RowError(
-            f"field {name!r} (the problem) " + ("is missing" if value is MISSING else "is not text")
-        )
-    return value if isinstance(value, str) else ""
+    for path in (name,) if name else there(row, PROBLEM):
+        value = lookup(row, path)
+        if isinstance(value, str):
+            return value
+        if name:
+            problem = "is missing" if value is MISSING else "is not text"
+            raise RowError(f"field {name!r} (the problem) {problem}")
+    return ""
 
 
 def _choices(row: Mapping[str, Any], name: str | None) -> tuple[str, ...]:
@@ -246,9 +257,12 @@ def _truncated(row: Mapping[str, Any], path: str, samples: int) -> list[bool | N
     """Whether each sample hit the token limit, from a field of the row or of an object around the
     completion; None if there is no such field.
     """
-    dots = [index for index, char in enumerate(path) if char == "."]
-    for holder in (*(lookup(row, path[:dot]) for dot in reversed(dots)), row):
-        for name in (*FINISH, "truncated") if isinstance(holder, dict) else ():
+    holders: list[Any] = [row]
+    while "." in path:
+        path = path.rpartition(".")[0]
+        holders.insert(-1, lookup(row, path))
+    for holder in holders:
+        for name in there(holder, ENDED) if isinstance(holder, dict) else ():
             if name not in holder:
                 continue
             value = holder[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from slm_math.data.json_lines import RowError
@@ -79,6 +80,18 @@ class Fields:
     reference: bool = False
 
 
+def there(row: Mapping[str, Any], paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of some paths at which a row may hold a value, by its names."""
+    return _there(tuple(row), paths)
+
+
+@lru_cache(maxsize=1024)  # the rows of a file have the same few names
+def _there(names: tuple[str, ...], paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(
+        path for path in paths if any(path == name or path.startswith(f"{name}.") for name in names)
+    )
+
+
 def lookup(value: Any, path: str) -> Any:
     """The value at a dotted path (`choices.0.message.content`), MISSING if there is none; names may
     contain dots, too.
@@ -116,7 +129,7 @@ def field_paths(value: Any, prefix: str = "", depth: int = 3) -> Iterator[str]:
 
 
 def find_field(
-    row: Mapping[str, Any], name: str | None, usual: Sequence[str], option: str
+    row: Mapping[str, Any], name: str | None, usual: tuple[str, ...], option: str
 ) -> tuple[str, Any]:
     """Name and value of the field called `name`, or of the first of the usual ones that is not
     null.
@@ -128,7 +141,7 @@ def find_field(
         if value is MISSING:
             raise NoField(option, f"field {name!r} is missing")
         return name, value
-    for candidate in usual:
+    for candidate in there(row, usual):
         value = lookup(row, candidate)
         if value is not MISSING and value is not None:
             return candidate, value

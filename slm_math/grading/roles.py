@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from slm_math.grading.fields import (
@@ -15,6 +16,7 @@ from slm_math.grading.fields import (
     find_field,
     lookup,
     no_usual_field,
+    there,
 )
 from slm_math.grading.texts import sample_texts
 
@@ -26,6 +28,7 @@ MODEL = re.compile(
     r"|llm|student)",
     re.IGNORECASE,
 )
+LIGHTEVAL = ("doc.gold_index", "doc.choices")
 FEW_WORDS = 2  # an answer may have so many, a completion has more
 
 
@@ -40,17 +43,16 @@ def completion_field(row: Mapping[str, Any], name: str | None) -> tuple[str, Any
         name, value = find_field(row, name, COMPLETION, "completion")
         return name, "" if value is None else value
     for rank in COMPLETION_RANKS:
-        there = [key for key in rank if key in row or "." in key]
-        values = {key: value for key in there if (value := lookup(row, key)) is not MISSING}
-        there = list(values)
-        said = [key for key in there if values[key] is not None]
+        paths = there(row, rank)
+        values = {path: value for path in paths if (value := lookup(row, path)) is not MISSING}
+        said = [path for path, value in values.items() if value is not None]
         for other in said[1:]:
             if values[other] != values[said[0]]:
                 raise _two_completions(said[0], other)
         if said:
             _check_rivals(row, said[0], values[said[0]])
-        if there:
-            return (said[0], values[said[0]]) if said else (there[0], "")
+        if values:
+            return (said[0], values[said[0]]) if said else (next(iter(values)), "")
     raise no_usual_field("completion", [name for name in COMPLETION if "." not in name])
 
 
@@ -66,10 +68,8 @@ def _check_rivals(row: Mapping[str, Any], name: str, value: Any) -> None:
     prediction that is a text of its own, or, beside a `solution`, a text of a model by its name.
     """
     for other, text in row.items():
-        if other == name or not _is_prose(text):
-            continue
         is_model = MODEL.search(other) if name == "solution" else other in PREDICTIONS
-        if is_model and not _holds(value, text):
+        if is_model and other != name and _is_prose(text) and not _holds(value, text):
             raise _two_completions(name, other)
 
 
@@ -77,7 +77,7 @@ def _is_prose(value: Any) -> bool:
     """Whether a value is a text of several words, or a list of such texts."""
     if isinstance(value, list):
         return bool(value) and all(map(_is_prose, value))
-    return isinstance(value, str) and len(value.split()) > FEW_WORDS
+    return isinstance(value, str) and len(value.split(None, FEW_WORDS)) > FEW_WORDS
 
 
 def _holds(value: Any, text: Any) -> bool:
@@ -105,11 +105,16 @@ def gold_field(row: Mapping[str, Any], name: str | None, completion: str) -> tup
 
     A `solution` comes last: beside the answer it is the whole solution of the reference.
     """
-    usual = tuple(key for key in GOLD if key != completion)
-    index, choices = lookup(row, "doc.gold_index"), lookup(row, "doc.choices")  # lighteval
-    index = index[0] if isinstance(index, list) and len(index) == 1 else index
-    if name is None and isinstance(choices, list) and isinstance(index, int):
-        named = choices[index : index + 1] if index >= 0 else []
-        if named:
-            return "doc.choices", named[0]
-    return find_field(row, name, usual, "gold")
+    if name is None and len(there(row, LIGHTEVAL)) == len(LIGHTEVAL):
+        index, choices = (lookup(row, path) for path in LIGHTEVAL)
+        index = index[0] if isinstance(index, list) and len(index) == 1 else index
+        if isinstance(choices, list) and isinstance(index, int):
+            named = choices[index : index + 1] if index >= 0 else []
+            if named:
+                return "doc.choices", named[0]
+    return find_field(row, name, _golds_beside(completion), "gold")
+
+
+@cache
+def _golds_beside(completion: str) -> tuple[str, ...]:
+    return tuple(name for name in GOLD if name != completion)

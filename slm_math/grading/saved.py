@@ -60,9 +60,9 @@ def grade_saved(path: Path, options: Options, console: Console) -> bool:
             if row.error is not None:
                 sink.write(dump({"line": row.line, "error": row.error}))
             else:
-                sink.writelines(
-                    dump(sample.to_json()) for sample in row.samples if sample.broken is None
-                )
+                for sample in row.samples:
+                    if sample.broken is None:
+                        sink.write(sample.to_line().encode())
     if not tallies.graded:
         raise ValueError(f"{path}: no row could be graded; line {tallies.first_error}")
     for tally in tallies.finish():

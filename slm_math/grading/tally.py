@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from array import array
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +14,7 @@ from slm_math.answers import UNDECIDED
 from slm_math.evaluation.plain import plain, print_line
 from slm_math.grading.fields import Fields
 from slm_math.grading.scoring import GradedLine, GradedSample
+from slm_math.metrics.groups import Groups
 from slm_math.metrics.intervals import clustered, wilson
 from slm_math.records.places import Places, digest
 
@@ -22,39 +22,14 @@ SHOWN = 10  # examples of each kind of trouble
 SLOWEST = 3
 
 
-@dataclass
-class Group:
-    """The samples of one problem: how many, how many correct, and how many correct when the last
-    number is accepted.
+class Group(NamedTuple):
+    """Samples, of one problem or all: how many, how many correct, and how many correct when the
+    last number is accepted.
     """
 
     n: int = 0
     correct: int = 0
     lenient: int = 0
-
-    def add(self, sample: GradedSample) -> None:
-        self.n += 1
-        self.correct += sample.correct
-        self.lenient += sample.lenient
-
-
-class Groups:
-    """The samples of each problem, in some 50 bytes each."""
-
-    def __init__(self) -> None:
-        self._places = Places()  # id -> index
-        self._counts = tuple(array("I") for _ in range(3))
-
-    def add(self, id: str | int | None, group: Group) -> None:
-        """Adds samples to those of a problem."""
-        index = self._places.setdefault(digest(id), len(self._places))
-        for counts, more in zip(self._counts, (group.n, group.correct, group.lenient)):
-            if index == len(counts):
-                counts.append(0)
-            counts[index] += more
-
-    def __iter__(self) -> Iterator[Group]:
-        return (Group(*counts) for counts in zip(*self._counts))
 
 
 @dataclass
@@ -69,7 +44,6 @@ class Tally:
     records: bool = False
     last_number: bool = False
     filter: str | None = None
-    total: Group = field(default_factory=Group)
     changed: int = 0
     duplicates: int = 0
     repeated: int = 0
@@ -81,7 +55,7 @@ class Tally:
     estimated: int = 0
     slow: list[tuple[float, int, int]] = field(default_factory=list)
     shares: Counter[tuple[int, int, int]] = field(default_factory=Counter)
-    groups: Groups = field(default_factory=Groups)
+    groups: Groups = field(default_factory=lambda: Groups(3))
     seen: Places = field(default_factory=Places)  # records -> line
     broken: set[tuple[str | int | None, int]] = field(default_factory=set)
     rows: Places = field(default_factory=Places)  # what `repeats` says of a row -> line
@@ -95,16 +69,18 @@ class Tally:
             self.first_duplicates = [*self.first_duplicates, (row.line, error)][:SHOWN]
             return row._replace(error=error)
         if not self.records and first.repeats is not None:
-            told = tuple(sample.repeats for sample in row.samples)
+            told = tuple([sample.repeats for sample in row.samples])
             line = self.rows.setdefault(digest(told), row.line)
             if line != row.line:
                 self.repeated += 1
                 return row._replace(error=f"the same id and completion as in line {line}")
         if first.broken is None:
-            group = Group()
+            correct = lenient = 0
             for sample in row.samples:
-                group.add(sample)
+                correct += sample.correct
+                lenient += sample.lenient
                 self._count(sample)
+            group = Group(len(row.samples), correct, lenient)
             if first.id is None:
                 self.shares[group.correct, group.lenient, group.n] += 1
             else:
@@ -114,15 +90,15 @@ class Tally:
     def _earlier(self, sample: GradedSample, line: int) -> int | None:
         """The line that has this record already; a broken record may be followed by another try."""
         key = (sample.id, sample.sample)
-        earlier = self.seen.get(digest(key))
+        key_digest = digest(repr(key))
+        earlier = self.seen.get(key_digest)
         if earlier is not None and key not in self.broken:
             return earlier
-        self.seen.set(digest(key), line)
+        self.seen.set(key_digest, line)
         (self.broken.discard if sample.broken is None else self.broken.add)(key)
         return None
 
     def _count(self, sample: GradedSample) -> None:
-        self.total.add(sample)
         self.changed += sample.lenient != sample.correct
         self.methods[sample.method] += 1
         if not sample.correct:
@@ -131,18 +107,27 @@ class Tally:
             self.undecided_at.append(sample.line)
         self.truncated += sample.truncated
         self.estimated += sample.estimated
-        slow = (sample.seconds, sample.line, sample.sample)
-        if len(self.slow) < SLOWEST or slow > self.slow[-1]:
+        if len(self.slow) < SLOWEST or sample.seconds >= self.slow[-1][0]:
+            slow = (sample.seconds, sample.line, sample.sample)
             self.slow = heapq.nlargest(SLOWEST, [*self.slow, slow])
 
     def finish(self) -> None:
         """Counts records that broke, without a later attempt, as incorrect."""
         for id, _ in self.broken:
             self.groups.add(id, Group(n=1))
-            self.total.n += 1
             self.reasons["broken"] += 1
-        for group in self.groups:
-            self.shares[group.correct, group.lenient, group.n] += 1
+        for n, correct, lenient in self.groups:
+            self.shares[correct, lenient, n] += 1
+
+    @property
+    def total(self) -> Group:
+        """All samples; those of problems with an id from `finish` on."""
+        n = correct = lenient = 0
+        for (own_correct, own_lenient, size), times in self.shares.items():
+            n += times * size
+            correct += times * own_correct
+            lenient += times * own_lenient
+        return Group(n, correct, lenient)
 
     @property
     def problems(self) -> int:
@@ -182,11 +167,11 @@ class Tallies:
 
     def finish(self) -> list[Tally]:
         """The tallies to report, after the last line."""
-        first: dict[tuple[int, int], Tally] = {}
+        first: dict[int, Tally] = {}
         for tally in self.by_filter.values():
             tally.finish()
-            completions = len(tally.rows), tally.rows.total
-            if tally.filter is None or not tally.rows or completions not in first:
+            completions = tally.rows.total if tally.filter is not None else 0
+            if not completions or completions not in first:
                 self.finished.append(tally)
             first.setdefault(completions, tally)
         if len(self.by_filter) > len(self.finished) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -24,11 +25,12 @@ from slm_math.grading.saved import (
 )
 from slm_math.grading.scoring import GradedLine, GradedSample, grade_lines
 from slm_math.grading.tally import SHOWN, Tallies, print_line, print_unread
+from slm_math.metrics.arrays import Whole
+from slm_math.records.names import Names
+from slm_math.records.places import Places, digest
 
 COMPARED = ("correct", "answer", "method", "reason", "lenient")
 Key = tuple[int, int]  # line, sample
-RowKey = tuple[str | int, str | None]  # id, filter
-Recorded = dict[tuple[str | int | None, int], None]  # problem and sample of records, in order
 STORED = {
     "line": int,
     "sample": int,
@@ -37,6 +39,45 @@ STORED = {
     "completion_hash": str,
     "gold_hash": str,
 }
+
+
+class RowsPerId:
+    """How many rows each id of a file, or of a filter of it, has, in the order of the file."""
+
+    def __init__(self) -> None:
+        self._ids, self._rows = Names(), Whole()
+
+    def add(self, id: str | int, filter: str | None) -> None:
+        number = self._ids.number(json.dumps([id, filter]))
+        self._rows.fill(number + 1)
+        self._rows[number] += 1
+
+    def __iter__(self) -> Iterator[tuple[str | int, int]]:
+        return ((json.loads(id)[0], size) for id, size in zip(self._ids, self._rows))
+
+
+class Recorded:
+    """Which samples of which problems there are records of."""
+
+    def __init__(self) -> None:
+        self._ids, self._samples, self._keys = Names(), Whole(), Places()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, id: str, sample: int) -> None:
+        number, before = self._ids.number(id), len(self)
+        self._keys.setdefault(digest((id, sample)), 0)
+        self._samples.fill(number + 1)
+        self._samples[number] += len(self) - before
+
+    def missing(self) -> Iterator[tuple[str, int]]:
+        """The samples that a problem lacks, of as many as the problem with the most has."""
+        most = max(self._samples, default=0)
+        for id in self._ids:
+            for sample in range(most):
+                if self._keys.get(digest((id, sample))) is None:
+                    yield id, sample
 
 
 @dataclass
@@ -54,6 +95,12 @@ class Findings:
         self.counts[kind] += 1
         if len(self.first[kind]) < SHOWN:
             self.first[kind].append(case)
+
+    def extend(self, others: Findings) -> None:
+        """Adds other findings."""
+        self.counts += others.counts
+        for kind, cases in others.first.items():
+            self.first[kind] = [*self.first[kind], *cases][:SHOWN]
 
     def print(self, console: Console, where: str) -> None:
         for kind, count in self.counts.items():
@@ -91,8 +138,7 @@ def verify_file(path: Path, options: Options, console: Console) -> bool:
             raise ValueError(f"nothing to verify: {verdicts} does not exist{also}")
     fields = with_row_kind(path, replace(fields, stored=in_rows))
     tallies, findings = Tallies(fields), Findings()
-    rows_per_id: Counter[RowKey] = Counter()
-    recorded: Recorded = {}
+    rows_per_id, recorded = RowsPerId(), Recorded()
     with closing(grade_lines(path, fields, options.workers, console)) as rows:
         added = map(tallies.add, rows)
         if fields.records:
@@ -125,31 +171,31 @@ def verify_file(path: Path, options: Options, console: Console) -> bool:
 def _noted(rows: Iterable[GradedLine], recorded: Recorded) -> Iterator[GradedLine]:
     """The rows; notes which samples they are records of."""
     for row in rows:
-        if row.error is None:
-            recorded |= {(sample.id, sample.sample): None for sample in row.samples}
+        for sample in () if row.error is not None else row.samples:
+            recorded.add(str(sample.id), sample.sample)
         yield row
 
 
 def _samples(
-    rows: Iterable[GradedLine], findings: Findings, rows_per_id: Counter[RowKey]
+    rows: Iterable[GradedLine], findings: Findings, rows_per_id: RowsPerId
 ) -> Iterator[GradedSample]:
     """The samples that have a verdict; counts the rows of each id."""
     for row in rows:
         if row.samples and row.samples[0].id is not None:
-            rows_per_id[row.samples[0].id, row.samples[0].filter] += 1
+            rows_per_id.add(row.samples[0].id, row.samples[0].filter)
         if row.error is None:
             yield from (sample for sample in row.samples if sample.broken is None)
         elif row.samples:
             findings.add("duplicate", f"line {row.line}: {row.error}")
 
 
-def check_rows_per_id(rows_per_id: Counter[RowKey], findings: Findings) -> None:
+def check_rows_per_id(rows_per_id: RowsPerId, findings: Findings) -> None:
     """Whether every id has as many rows as most ids (if two numbers are equally common, the smaller
     one).
     """
-    sizes = Counter(rows_per_id.values())
+    sizes = Counter(size for _, size in rows_per_id)
     usual = min(sizes, key=lambda size: (-sizes[size], size), default=0)
-    for (id, _), size in rows_per_id.items():
+    for id, size in rows_per_id:
         if size != usual:
             findings.add(
                 "duplicate" if size > usual else "missing",
@@ -175,6 +221,7 @@ def compare_with_file(samples: Iterable[GradedSample], path: Path, findings: Fin
     """
     stored = _stored(path, findings)
     missing: dict[Key, GradedSample] = {}
+    without = Findings()  # after the last verdict
     ahead = next(stored, None)
 
     def compare_late(old: dict[str, Any]) -> None:
@@ -194,13 +241,16 @@ def compare_with_file(samples: Iterable[GradedSample], path: Path, findings: Fin
         if ahead and (ahead["line"], ahead["sample"]) == key:
             _compare(sample, ahead, findings)
             ahead = next(stored, None)
-        else:
+        elif ahead:
             missing[key] = sample
+        else:
+            without.add("missing", f"{_place(*key)} has no verdict")
     while ahead:
         compare_late(ahead)
         ahead = next(stored, None)
     for line, number in missing:
         findings.add("missing", f"{_place(line, number)} has no verdict")
+    findings.extend(without)
 
 
 def _stored(path: Path, findings: Findings) -> Iterator[dict[str, Any]]:
@@ -261,14 +311,8 @@ def check_manifest(recorded: Recorded, path: Path, findings: Findings) -> None:
         environment = manifest.get("environment")
         if isinstance(environment, dict):
             findings.graders[str(environment.get("grader"))] += 1
-    samples: defaultdict[str | int | None, set[int]] = defaultdict(set)
-    for id, sample in recorded:
-        samples[id].add(sample)
-    most = max(map(len, samples.values()), default=0)
-    for id, numbers in samples.items():
-        for sample in range(most):
-            if sample not in numbers:
-                findings.add("missing", f"sample {sample} of {plain(id)}")
+    for id, sample in recorded.missing():
+        findings.add("missing", f"sample {sample} of {plain(id)}")
 
 
 def _place(line: int, sample: int) -> str:

@@ -3,13 +3,57 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
 T = TypeVar("T", bound=Hashable)
+CHUNK = 1 << 16  # values that are looked at together: numpy makes 8 bytes of every index
+_WIDER = {"B": "H", "H": "I", "I": "Q"}
+
+
+class Whole:
+    """A column of whole numbers from 0 on, one after the other, in as few bytes as the largest one
+    needs.
+    """
+
+    def __init__(self) -> None:
+        self._values = array("B")
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, place: int) -> int:
+        return self._values[place]
+
+    def __setitem__(self, place: int, value: int) -> None:
+        try:
+            self._values[place] = value
+        except OverflowError:
+            self._widen()
+            self[place] = value
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._values)
+
+    def append(self, value: int) -> None:
+        try:
+            self._values.append(value)
+        except OverflowError:
+            self._widen()
+            self.append(value)
+
+    def fill(self, length: int) -> None:
+        """Appends zeros up to a length."""
+        self._values.frombytes(bytes(max(length - len(self), 0) * self._values.itemsize))
+
+    def _widen(self) -> None:
+        self._values = array(_WIDER[self._values.typecode], self._values)
+
+    def column(self) -> np.ndarray:
+        return as_column(self._values)
 
 
 class Codes(Generic[T]):
@@ -41,7 +85,15 @@ class Ragged:
     columns: tuple[np.ndarray, ...]
 
     def of(self, rows: np.ndarray) -> Ragged:
-        """The values of some samples."""
+        """The values of the samples that a mask or places choose."""
+        if rows.dtype == bool:
+            values = np.zeros(len(self.columns[0]) if self.columns else 0, bool)
+            end = 0
+            for part in chunks(len(rows)):
+                some = np.repeat(rows[part], self.counts[part])
+                values[end : end + len(some)] = some
+                end += len(some)
+            return Ragged(self.counts[rows], tuple(column[values] for column in self.columns))
         ends = np.cumsum(self.counts, dtype=np.int64)
         counts = self.counts[rows]
         starts = ends[rows] - counts
@@ -59,10 +111,42 @@ class Ragged:
         return np.bincount(self.rows, weights=self.columns[column], minlength=len(self.counts))
 
 
+def chunks(length: int) -> Iterator[slice]:
+    """Slices that make up a column."""
+    return (slice(start, start + CHUNK) for start in range(0, length, CHUNK))
+
+
+def entries(table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """`table[numbers]`, in less memory."""
+    values = np.empty(len(numbers), table.dtype)
+    for part in chunks(len(numbers)):
+        values[part] = table[numbers[part]]
+    return values
+
+
+def totals(numbers: np.ndarray, n: int, table: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """The sums over all i with each of n numbers of `table[codes[i]]`, in order, (n,) float64."""
+    sums = np.zeros(n)
+    for part in chunks(len(numbers)):
+        np.add.at(sums, numbers[part], table[codes[part]])
+    return sums
+
+
+def occurrences(numbers: np.ndarray, n: int) -> np.ndarray:
+    """How often each of n numbers occurs, (n,) int32."""
+    counts = np.zeros(n, np.int32)
+    for part in chunks(len(numbers)):
+        some = numbers[part]
+        np.add.at(counts, some, np.ones(len(some), np.int32))  # a number instead takes far longer
+    return counts
+
+
 def in_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The different values in the order in which they first occur, and for every value its number
     among these.
     """
+    if values.dtype.kind == "u" and values.max(initial=0) < 2 * len(values):
+        return _in_order_by_table(values)
     different, firsts, inverse = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(firsts)
     numbers = np.empty(len(order), np.int64)
@@ -70,11 +154,27 @@ def in_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return different[order], numbers[inverse]
 
 
+def _in_order_by_table(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `in_order`, for small numbers: nothing is sorted, if they come in ascending order."""
+    firsts = np.full(int(values.max()) + 1, len(values), np.uint32)
+    for part in reversed(
+        list(chunks(len(values)))
+    ):  # where a value occurs twice, the last one stays
+        some = values[part][::-1]
+        firsts[some] = np.arange(part.start + len(some) - 1, part.start - 1, -1)
+    different = np.flatnonzero(firsts < len(values)).astype(values.dtype)
+    firsts = firsts[firsts < len(values)]
+    if (firsts[1:] < firsts[:-1]).any():
+        different = different[np.argsort(firsts)]
+    numbers = np.empty(int(values.max()) + 1, np.int32)
+    numbers[different] = np.arange(len(different), dtype=np.int32)
+    return different, entries(numbers, values)
+
+
 def counted(values: np.ndarray) -> tuple[list[int], list[int]]:
     """The different numbers in the order in which they first occur, and how often they do."""
-    different, firsts, counts = np.unique(values, return_index=True, return_counts=True)
-    order = np.argsort(firsts)
-    return different[order].tolist(), counts[order].tolist()
+    different, numbers = in_order(values)
+    return different.tolist(), occurrences(numbers, len(different)).tolist()
 
 
 def grouped(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +182,7 @@ def grouped(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     where in them each group starts, and an end.
     """
     different, numbers = in_order(values)
-    sizes = np.bincount(numbers, minlength=len(different))
+    sizes = occurrences(numbers, len(different))
     return np.argsort(numbers, kind="stable"), np.concatenate(([0], np.cumsum(sizes)))
 
 
@@ -94,6 +194,9 @@ def as_column(values: array[Any]) -> np.ndarray:
     )
 
 
-def ragged(counts: array[int], *columns: array[Any]) -> Ragged:
+def ragged(counts: Whole, *columns: Whole | array[float]) -> Ragged:
     """Columns of values; `counts` says how many of them belong to each sample."""
-    return Ragged(as_column(counts), tuple(map(as_column, columns)))
+    return Ragged(
+        counts.column(),
+        tuple(one.column() if isinstance(one, Whole) else as_column(one) for one in columns),
+    )

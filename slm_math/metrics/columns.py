@@ -1,5 +1,5 @@
-"""What metrics, tables and tests need of records, as columns: 36 bytes a sample, 12 to 24 for each
-turn, program and verdict, and some 65 a problem.
+"""What metrics, tables and tests need of records, as columns: some 25 bytes a sample, 1 to 10 for
+each turn, program and verdict, and some 55 a problem.
 """
 
 from __future__ import annotations
@@ -11,7 +11,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from slm_math.metrics.arrays import Codes, Ragged, as_column, counted, grouped, ragged
+from slm_math.metrics.arrays import (
+    Codes,
+    Ragged,
+    Whole,
+    as_column,
+    counted,
+    entries,
+    grouped,
+    ragged,
+    totals,
+)
 from slm_math.metrics.facts import Facts, Judgment, facts, judgments, solved_problem
 from slm_math.metrics.programs import Program, program
 from slm_math.metrics.selection import selection
@@ -36,7 +46,7 @@ class Tables:
     programs: Codes[Program] = field(default_factory=Codes)
     judgments: Codes[Judgment] = field(default_factory=Codes)
     rules: array[int] = field(default_factory=lambda: array("q"))  # digests, by problem
-    shown: array[int] = field(default_factory=lambda: array("q"))  # of its images
+    shown: array[int] = field(default_factory=lambda: array("q"))  # of its images, if any has some
 
 
 @dataclass(frozen=True)
@@ -90,15 +100,14 @@ class Samples:
 
     def where(self, chosen: np.ndarray) -> Samples:
         """Those of the samples that a mask or places choose."""
-        places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         columns = ("rows", "kinds", "problems", "units", "answers", "seconds")
         ragged = ("turns", "runs", "judgments", "errors")
         return replace(
             self,
-            **{name: getattr(self, name)[places] for name in columns},
-            **{name: getattr(self, name).of(places) for name in ragged},
-            tags={tag: column[places] for tag, column in self.tags.items()},
-            rewards={name: column[places] for name, column in self.rewards.items()},
+            **{name: getattr(self, name)[chosen] for name in columns},
+            **{name: getattr(self, name).of(chosen) for name in ragged},
+            tags={tag: column[chosen] for tag, column in self.tags.items()},
+            rewards={name: column[chosen] for name, column in self.rewards.items()},
         )
 
     def counted(self) -> list[tuple[Facts, int]]:
@@ -108,7 +117,13 @@ class Samples:
 
     def fact(self, of: Callable[[Facts], float | None]) -> np.ndarray:
         """A number for every sample, of its facts, (N,) float64; NaN for None."""
-        return self.tables.kinds.column(of)[self.kinds]
+        return entries(self.tables.kinds.column(of), self.kinds)
+
+    def sums(self, of: Callable[[Facts], float | None], groups: np.ndarray, n: int) -> np.ndarray:
+        """The sum of a number of the facts over the samples of each of n groups, (n,) float64;
+        `groups` has the group of every sample.
+        """
+        return totals(groups, n, self.tables.kinds.column(of), self.kinds)
 
     def total(self, of: Callable[[Facts], float]) -> int | float:
         """The sum of a number of the facts."""
@@ -137,18 +152,14 @@ class Samples:
         column = self.tags.get(tag)
         if column is None:
             return
-        order = np.argsort(column, kind="stable")
-        numbers, starts = np.unique(column[order], return_index=True)
-        parts = zip(numbers.tolist(), np.split(order, starts[1:]))
-        named = {self.tables.tag_values[one - 1]: places for one, places in parts if one}
-        for value, places in sorted(named.items()):
-            yield value, self.where(places)
+        numbers = [one for one in counted(column)[0] if one]
+        for value, number in sorted((self.tables.tag_values[one - 1], one) for one in numbers):
+            yield value, self.where(column == number)
 
     def tag_counts(self, tag: str) -> dict[str, int]:
         """The different values of a tag, and how many samples have each."""
-        column = self.tags.get(tag, np.zeros(0, np.uint32))
-        pairs = zip(*map(np.ndarray.tolist, np.unique(column[column > 0], return_counts=True)))
-        return {self.tables.tag_values[one - 1]: n for one, n in pairs}
+        pairs = zip(*counted(self.tags[tag])) if tag in self.tags else ()
+        return {self.tables.tag_values[one - 1]: n for one, n in sorted(pairs) if one}
 
     def error_counts(self, of: Callable[[Facts], bool]) -> Counter[str]:
         """How often each error occurs among samples, in order."""
@@ -172,12 +183,13 @@ class _Builder:
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.records, self.tables = records, Tables()
-        self.kinds, self.problems, self.answers = array("I"), array("I"), array("I")
-        self.units, self.seconds = array("I"), array("d")
-        self.turns = array("I"), array("I"), array("d")  # counts, and columns
-        self.runs = array("I"), array("I"), array("d")
-        self.judgments, self.errors = (array("I"), array("I")), (array("B"), array("I"))
-        self.tags: dict[str, array[int]] = {}
+        self.kinds, self.answers = Whole(), Whole()
+        self.problems, self.seconds = array("I"), array("d")
+        self.units = array("I")  # of all samples so far, if any is not its problem
+        self.turns = Whole(), Whole(), Whole()  # counts, and columns
+        self.runs = Whole(), Whole(), array("d")
+        self.judgments, self.errors = (Whole(), Whole()), (Whole(), Whole())
+        self.tags: dict[str, Whole] = {}
         self.rewards: dict[tuple[str, str], array[float]] = {}
         self.undecided = array("I")  # samples whose majority nobody has found out
 
@@ -187,23 +199,24 @@ class _Builder:
             self._add(record, n - 1)
         self._find_majorities()
         for column in self.tags.values():
-            column.extend([0] * (n - len(column)))
+            column.fill(n)
         for column in self.rewards.values():
             column.extend([MISSING] * (n - len(column)))
+        problems = as_column(self.problems)
         return Samples(
             records=self.records,
             rows=np.arange(n, dtype=np.uint32),
             tables=self.tables,
-            kinds=as_column(self.kinds),
-            problems=as_column(self.problems),
-            units=as_column(self.units),
-            answers=as_column(self.answers),
+            kinds=self.kinds.column(),
+            problems=problems,
+            units=as_column(self.units) if self.units else problems,
+            answers=self.answers.column(),
             seconds=as_column(self.seconds),
             turns=ragged(*self.turns),
             runs=ragged(*self.runs),
             judgments=ragged(*self.judgments),
             errors=ragged(*self.errors),
-            tags={tag: as_column(one) for tag, one in self.tags.items()},
+            tags={tag: one.column() for tag, one in self.tags.items()},
             rewards={name: as_column(one) for name, one in self.rewards.items()},
         )
 
@@ -214,11 +227,13 @@ class _Builder:
             self.undecided.append(row)
         self.kinds.append(kind)
         problem = tables.problems.number(record.id)
-        self.problems.append(problem)
         unit = problem
         if record.answer_type == "verdict":
             unit = _OWN_UNIT | tables.units.number(solved_problem(record))
-        self.units.append(unit)
+        if self.units or unit != problem:
+            self.units.extend(self.problems[len(self.units) :])
+            self.units.append(unit)
+        self.problems.append(problem)
         answer = record.answer
         self.answers.append(0 if answer is None else tables.answers.number(answer) + 1)
         self.seconds.append(record.seconds)
@@ -228,8 +243,8 @@ class _Builder:
         if record.error is not None:
             self.errors[1].append(tables.errors.number(record.error))
         for tag, value in record.tags.items():
-            column = self.tags.setdefault(tag, array("I"))
-            column.extend([0] * (row - len(column)))
+            column = self.tags.setdefault(tag, Whole())
+            column.fill(row)
             column.append(tables.tag_values.number(value) + 1)
         for role, reward in record.rewards.items():
             for part, value in ({"": reward} | dict(record.parts.get(role, {}))).items():
@@ -241,10 +256,12 @@ class _Builder:
         rules, shown = self.tables.rules, self.tables.shown
         if problem == len(rules):
             rules.append(0)
-            shown.append(0)
         others = record.gold, record.answer_type, record.choices, record.tolerance, record.draft
         rules[problem] = hash((record.problem, *others))
-        shown[problem] = hash(tuple(image.hash for image in record.images))
+        images = hash(tuple(image.hash for image in record.images)) if record.images else 0
+        if shown or images:
+            shown.extend([0] * (len(rules) - len(shown)))
+            shown[problem] = images
 
     def _add_events(self, record: Record) -> None:
         tables = self.tables
@@ -261,7 +278,8 @@ class _Builder:
         counts, verdicts = self.judgments
         said = judgments(record)
         counts.append(len(said))
-        verdicts.extend(map(tables.judgments.number, said))
+        for one in said:
+            verdicts.append(tables.judgments.number(one))
 
     def _find_majorities(self) -> None:
         """Finds out the majorities that were left, if any sample has a choice to compare with."""

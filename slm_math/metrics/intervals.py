@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from operator import mul
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
@@ -125,11 +126,16 @@ def clustered(shares: Sequence[float], counts: Sequence[int] | None = None) -> t
     return wilson(mean * effective, effective)
 
 
-def interval(shares: Sequence[float], samples: int) -> tuple[float, float]:
+def interval(
+    shares: Sequence[float], samples: int, counts: Sequence[int] | None = None
+) -> tuple[float, float]:
     """95 % interval of an accuracy, from the share of correct samples of each problem: Wilson's for
-    one sample per problem, else `clustered`.
+    one sample per problem, else `clustered`. `counts` says how many problems have each share.
     """
-    return wilson(sum(shares), len(shares)) if samples == len(shares) else clustered(shares)
+    n = len(shares) if counts is None else sum(counts)
+    if samples != n:
+        return clustered(shares, counts)
+    return wilson(sum(shares) if counts is None else sum(map(mul, shares, counts)), n)
 
 
 def pooled(sums: Sequence[float], sizes: Sequence[int]) -> tuple[float, float]:

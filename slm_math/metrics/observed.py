@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from slm_math.metrics.arrays import in_order
+from slm_math.metrics.arrays import entries, in_order, occurrences, totals
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.facts import Facts, Judgment
 from slm_math.metrics.intervals import pooled
@@ -34,30 +34,31 @@ class Observed:
 
     @property
     def n(self) -> int:
-        counts = np.bincount(self._numbers, minlength=len(self.table))
+        counts = occurrences(self._numbers, len(self.table))
         return int(counts[~np.isnan(self.table)].sum())
 
     @property
     def mean(self) -> float:
-        counts = np.bincount(self._numbers, minlength=len(self.table))
+        counts = occurrences(self._numbers, len(self.table))
         return float(np.nansum(counts * self.table)) / self.n
 
-    def values(self) -> tuple[np.ndarray, np.ndarray]:
-        """The values and their units, in the order of the samples."""
-        units = self.samples.units
+    def known(self) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers for which there is a value, and their units, in the order of the samples."""
+        units, numbers = self.samples.units, self._numbers
         if self.of_judgments:
             units = units[self.samples.judgments.rows]
-        values = self.table[self._numbers]
-        known = ~np.isnan(values)
-        return values[known], units[known]
+        if not np.isnan(self.table).any():
+            return numbers, units
+        known = entries(~np.isnan(self.table), numbers)
+        return numbers[known], units[known]
 
     def interval(self) -> tuple[float, float, int]:
         """The 95 % interval of the mean (see `pooled`), and n."""
-        values, units = self.values()
+        codes, units = self.known()
         different, numbers = in_order(units)
-        sums = np.bincount(numbers, weights=values, minlength=len(different))
-        sizes = np.bincount(numbers, minlength=len(different))
-        return (*pooled(sums.data, sizes.data), len(values))
+        sums = totals(numbers, len(different), self.table, codes)
+        sizes = occurrences(numbers, len(different))
+        return (*pooled(sums.data, sizes.data), len(codes))
 
 
 Observations: TypeAlias = dict[str, Observed]

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from slm_math.metrics.arrays import counted, in_order
+from slm_math.metrics.arrays import counted, in_order, occurrences
 from slm_math.metrics.columns import MISSING, Samples
 from slm_math.metrics.observed import means
 from slm_math.metrics.programs import Programs, count_programs
@@ -100,10 +100,8 @@ def correct_by_problem(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     first occur.
     """
     different, numbers = in_order(samples.problems)
-    right = np.bincount(
-        numbers, weights=samples.fact(lambda one: one.correct), minlength=len(different)
-    )
-    return np.bincount(numbers, minlength=len(different)), right.astype(np.int64)
+    right = samples.sums(lambda one: one.correct, numbers, len(different))
+    return occurrences(numbers, len(different)), right.astype(np.int32)
 
 
 @lru_cache(maxsize=1 << 12)
@@ -139,9 +137,9 @@ def reward_metrics(groups: Sequence[Sequence[Record]], roles: Sequence[str]) -> 
 def evaluation_rewards(samples: Samples) -> dict[str, float]:
     """`reward_metrics` of the samples that have rewards; a group is the samples of a problem."""
     first = next(iter(samples.rewards.values()), np.zeros(0))
-    rewarded = samples.where(first != MISSING)
-    if not len(rewarded):
+    if not (first != MISSING).any():
         return {}
+    rewarded = samples.where(first != MISSING)
     roles = list(dict.fromkeys(role for role, _ in rewarded.rewards))
     correct = rewarded.fact(lambda one: one.correct) > 0
     return _reward_metrics(rewarded.rewards, roles, correct, in_order(rewarded.problems)[1])

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from slm_math.metrics.arrays import in_order
+from slm_math.metrics.arrays import in_order, occurrences
 from slm_math.metrics.calibration import VoteBin, calibration_metrics, vote_bins
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.facts import SIDES
@@ -119,8 +117,7 @@ def summarize(
         uses_python: whether the agent can run programs; warns if none ran.
     """
     samples = Samples.of(records)
-    sizes, right = correct_by_problem(samples)
-    shares = (right / sizes).data
+    shares = _shares(samples)
     metrics = record_metrics(samples)
     bins: tuple[VoteBin, ...] = ()
     if len(samples) > len(shares):
@@ -146,6 +143,12 @@ def summarize(
     )
 
 
+def _shares(samples: Samples) -> Sequence[float]:
+    """The share of correct samples of each problem."""
+    sizes, right = correct_by_problem(samples)
+    return (right / sizes).data
+
+
 def _few(values: Collection[str]) -> bool:
     return 0 < len(values) <= MOST_TAG_VALUES
 
@@ -157,14 +160,13 @@ def _accuracy_interval(samples: Samples, shares: Sequence[float]) -> tuple[float
     different, numbers = in_order(samples.units)
     if len(different) == len(shares):
         return interval(shares, len(samples))
-    right = samples.fact(lambda one: one.correct)
-    sums = np.bincount(numbers, weights=right, minlength=len(different))
-    return pooled(sums.data, np.bincount(numbers, minlength=len(different)).data)
+    sums = samples.sums(lambda one: one.correct, numbers, len(different))
+    return pooled(sums.data, occurrences(numbers, len(different)).data)
 
 
 def read_samples(folder: Path) -> Samples:
     """The samples of an evaluation's folder. Raises ValueError for a file that holds others."""
-    return Samples.of(StoredRecords(folder / "records.jsonl"))
+    return Samples.of(StoredRecords(folder / "records.jsonl", by_key=False))
 
 
 def read_summary(folder: Path) -> tuple[Samples, Summary]:

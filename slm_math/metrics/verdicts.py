@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from slm_math.metrics.arrays import in_order
+from slm_math.metrics.arrays import in_order, totals
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.facts import SIDES
 from slm_math.metrics.observed import Observations, of_samples
@@ -46,12 +46,12 @@ def balanced_interval(
     1977, section 6.3).
     """
     rates = [observed[side].mean for side in SIDES]
-    (right, its), (wrong, others) = (observed[side].values() for side in SIDES)
+    (right, its), (wrong, others) = (observed[side].known() for side in SIDES)
     different, numbers = in_order(np.concatenate((its, others)))
     first, second = (
-        np.bincount(some, weights=values - rate, minlength=len(different)).tolist()
-        for values, rate, some in zip(
-            (right, wrong), rates, (numbers[: len(its)], numbers[len(its) :])
+        totals(some, len(different), observed[side].table - rate, codes).tolist()
+        for side, codes, rate, some in zip(
+            SIDES, (right, wrong), rates, (numbers[: len(its)], numbers[len(its) :])
         )
     )
     spread = math.sqrt(_dot(first, first) * _dot(second, second))

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Hashable
+from operator import mul
 
 _MASK = (1 << 64) - 1
 _MOST = 0.7  # share of the places that are taken before the table grows
 
 
-def digest(key: object) -> int:
-    """64 bits of a hash of what a key shows, never 0. Two of a million keys have the same one with
-    a probability of 3e-8.
+def digest(key: Hashable) -> int:
+    """64 bits of a hash of texts (numbers have poor ones), another one in every process, never 0.
+    Two of a million keys have the same one with a probability of 3e-8.
     """
-    text = repr(key).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") or 1
-
-
-def quick_digest(key: Hashable) -> int:
-    """As `digest`, several times faster, and another one in every process."""
     return hash(key) & _MASK or 1
 
 
 class Places:
-    """A mapping from digests to whole numbers below 2**32, in 17 to 34 bytes each.
-
-    `total` is a sum over all digests: tables with other digests very likely have another one.
-    """
+    """A mapping from digests to whole numbers below 2**32, in 17 to 34 bytes each."""
 
     def __init__(self) -> None:
         self._size = 0
-        self.total = 0
         self._keys = array("Q", bytes(8 * 1024))
         self._values = array("I", bytes(4 * 1024))
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def total(self) -> int:
+        """A sum over all digests, 0 without any: tables with other digests very likely have another
+        one.
+        """
+        return sum(map(mul, self._keys, self._keys))
 
     def keys(self) -> array[int]:
         """All digests, in the order of their places, with a 0 for every free place."""
@@ -48,22 +45,26 @@ class Places:
 
     def set(self, key: int, value: int) -> None:
         place = self._place(key)
-        if not self._keys[place]:
-            if self._size >= _MOST * len(self._keys):
-                self._grow()
-                place = self._place(key)
-            self._keys[place] = key
-            self._size += 1
-            self.total = (self.total + key * key) & (1 << 128) - 1
-        self._values[place] = value
+        if self._keys[place]:
+            self._values[place] = value
+        else:
+            self._insert(place, key, value)
 
     def setdefault(self, key: int, value: int) -> int:
         """The number of a key, which is `value` if it had none."""
         place = self._place(key)
         if self._keys[place]:
             return self._values[place]
-        self.set(key, value)
+        self._insert(place, key, value)
         return value
+
+    def _insert(self, place: int, key: int, value: int) -> None:
+        """Puts a new key where it belongs."""
+        if self._size >= _MOST * len(self._keys):
+            self._grow()
+            place = self._place(key)
+        self._keys[place], self._values[place] = key, value
+        self._size += 1
 
     def _place(self, key: int) -> int:
         """Where a key is, or would be."""

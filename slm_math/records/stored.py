@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from slm_math.records.encoding import from_json
-from slm_math.records.places import Places, quick_digest
+from slm_math.records.places import Places, digest
 from slm_math.records.record import Record
 
 Key = tuple[str, int]
@@ -22,6 +22,7 @@ _BEGIN = re.compile(rb'\{"schema": 2, "id": "([^"\\]*)", "sample": (\d{1,9}), "'
 class StoredRecords(Sequence[Record]):
     """The complete records of a file: the newest of every sample, in the order in which samples
     first occur. In memory is where each one is, in 25 to 42 bytes; it is parsed at each access.
+    Only with `by_key` are records found, and added, by their keys; without, 8 bytes are kept.
 
     The file stays open: what another process puts in its place later changes nothing.
 
@@ -29,7 +30,7 @@ class StoredRecords(Sequence[Record]):
     schema version, here or at the access.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, by_key: bool = True) -> None:
         self.path = path
         self.lines = 0  # of the file, with older records of a sample; they end at `end`
         self._file = path.open("rb")
@@ -43,9 +44,11 @@ class StoredRecords(Sequence[Record]):
             self.lines += 1
             self._note(_named(path, self.lines, line, _key), self.end)
             self.end += len(line)
+        if not by_key:
+            self._places = Places()
 
     def _note(self, key: Key, offset: int) -> None:
-        place = self._places.setdefault(quick_digest(key), len(self._offsets))
+        place = self._places.setdefault(digest(key), len(self._offsets))
         if place == len(self._offsets):
             self._offsets.append(offset)
         else:
@@ -71,7 +74,7 @@ class StoredRecords(Sequence[Record]):
 
     def __contains__(self, key: object) -> bool:
         """Whether there is a record of this key: problem id and sample number."""
-        return self._places.get(quick_digest(key)) is not None
+        return self._places.get(digest(key)) is not None
 
     def _read(self, offset: int) -> Record:
         self._file.seek(offset)
@@ -95,13 +98,13 @@ class StoredRecords(Sequence[Record]):
     def written(self, record: Record, size: int) -> None:
         """Notes a record that was appended to the file, in `size` bytes."""
         self._note(record.key, self.end)
-        self._last = self._places.get(quick_digest(record.key)) or 0, record
+        self._last = self._places.get(digest(record.key)) or 0, record
         self.end += size
         self.lines += 1
 
     def take(self, other: StoredRecords, key: Key) -> None:
         """Adds the record of a key that other records of the same file have."""
-        place = other._places.get(quick_digest(key))
+        place = other._places.get(digest(key))
         assert place is not None
         self._note(key, other._offsets[place])
         self._last = None

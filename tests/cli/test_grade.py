@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +106,7 @@ def test_an_estimate_says_so(tmp_path: Path, said: Any) -> None:
 def test_undecided_answers_are_counted_and_reported(
     tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verdict = replace(grade("#### 7", "5"), reason="timeout")
+    verdict = grade("#### 7", "5")._replace(reason="timeout")
     monkeypatch.setattr(scoring, "grade_reply", lambda *_, **__: verdict)
     _, text = said(write(tmp_path / "x.jsonl", FIVE[:2]))
     assert "undecided: 2 (timeout 2), counted as incorrect; in line 1, 2" in text

@@ -73,3 +73,14 @@ def test_live_counts_what_was_done_before_but_not_its_speed() -> None:
     [line] = out.getvalue().splitlines()
     assert line.endswith("accuracy 75.0 % [30.1, 95.4]")  # Wilson of 3 of 4
     assert int(line.split(", ")[1].split()[0]) < 10**9
+
+
+def test_live_averages_over_problems_with_several_samples() -> None:
+    out = io.StringIO()
+    with Live(Console(file=out, width=200), "one", seconds=0.0) as live:
+        progress = live.progress("one")
+        progress([Record("p", 0, correct=True)], 3)
+        progress([Record("p", 0, correct=True), Record("q", 0), Record("q", 1)], 3)
+        progress([Record("p", 0, correct=True), Record("q", 0), Record("q", 1), Record("p", 1)], 4)
+    accuracies = [line.split("accuracy ")[1].split(" [")[0] for line in out.getvalue().splitlines()]
+    assert accuracies == ["100.0 %", "50.0 %", "25.0 %"]  # the mean of 1/2 and 0

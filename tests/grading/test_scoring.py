@@ -75,6 +75,32 @@ def row_of(line: int, *replies: str, gold: str = "5") -> GradedLine:
     )
 
 
+def test_a_verdict_is_a_line_of_json() -> None:
+    row = {"id": 'a"\n\ud800é', "completion": "\\boxed{é\ud800}", "answer": "5"}
+    for id in (row["id"], 7, None):
+        [case] = cases(row | {"id": id}, 3, Fields())
+        graded = grade_case(case)
+        wanted = {
+            "line": 3,
+            "sample": 0,
+            "id": id,
+            "correct": False,
+            "answer": "é\ud800",
+            "method": "box",
+            "reason": graded.reason,
+            "seconds": graded.seconds,
+            "grader": graded.grader,
+            "completion_hash": graded.completion_hash,
+            "gold_hash": graded.gold_hash,
+            "lenient": False,
+        }
+        if id is None:
+            del wanted["id"]
+        read = json.loads(graded.to_line().encode())
+        assert read == wanted
+        assert list(read) == list(wanted)
+
+
 def test_lenient_accepts_the_last_number_only_where_no_answer_is_stated() -> None:
     row = row_of(
         1, "We count up to 5 of them, no more", r"\boxed{6} and then 5", r"\boxed{5} and then 6"

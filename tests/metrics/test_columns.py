@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from slm_math.evaluation.compare import compare
+from slm_math.metrics.arrays import CHUNK, Whole, counted, in_order, occurrences, totals
 from slm_math.metrics.columns import Samples
 from slm_math.metrics.summary import by_tag, read_samples, summarize
 from slm_math.records.files import write_records
@@ -88,3 +91,37 @@ def test_errors_are_counted_in_order() -> None:
     samples = Samples.of(records)
     assert samples.error_counts(lambda one: one.broken) == {"down": 2}
     assert samples.error_counts(lambda one: one.skipped) == {"late": 2}
+
+
+def test_whole_numbers_take_the_bytes_of_the_largest() -> None:
+    column, sizes = Whole(), []
+    for value in (0, 255, 256, 65_536, 1 << 32):
+        column.append(value)
+        sizes.append(column.column().itemsize)
+    column.fill(7)
+    column[6] = 3
+    assert list(column) == [0, 255, 256, 65_536, 1 << 32, 0, 3]
+    assert sizes == [1, 1, 2, 4, 8]
+
+
+@pytest.mark.parametrize("most", [5, 300, 1 << 30])
+def test_values_are_numbered_as_they_first_occur(most: int) -> None:
+    values = np.random.default_rng(most).integers(0, most, 3 * CHUNK // 2).astype(np.uint32)
+    first: dict[int, int] = {}
+    wanted = [first.setdefault(value, len(first)) for value in values.tolist()]
+    different, numbers = in_order(values)
+    assert different.tolist() == list(first)
+    assert numbers.tolist() == wanted
+    assert dict(zip(*counted(values))) == Counter(values.tolist())
+
+
+def test_totals_by_number_are_those_of_a_loop() -> None:
+    draw = np.random.default_rng(0)
+    numbers, codes = draw.integers(0, 9, CHUNK + 10), draw.integers(0, 4, CHUNK + 10)
+    table = np.array([0.1, 0.2, 0.7, 1.0])
+    wanted, times = [0.0] * 9, [0] * 9
+    for number, code in zip(numbers.tolist(), codes.tolist()):
+        wanted[number] += table[code]
+        times[number] += 1
+    assert totals(numbers, 9, table, codes).tolist() == wanted
+    assert occurrences(numbers, 9).tolist() == times
