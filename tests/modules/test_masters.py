@@ -17,6 +17,8 @@ from tiny import LORA, SCRATCH, chats, difference, grpo, problems, sft, trainer
 from callbacks import ExportHF
 from slm_math.losses.objective import Objective
 from slm_math.modules.optim import Optim
+from slm_math.modules.saved_policy import load_policy, read_checkpoint
+from slm_math.modules.teacher import Teacher
 from slm_math.policy.config import Policy
 from slm_math.policy.weights import tensors
 
@@ -168,6 +170,24 @@ def test_an_export_has_the_rounded_weights(tmp_path: Path) -> None:
     for name, value in tensors(module.loaded):
         assert written[name].dtype == torch.bfloat16
         assert torch.equal(written[name], value)
+
+
+def test_the_export_of_a_checkpoint_is_that_of_the_run(tmp_path: Path) -> None:
+    module, data = RUNS["sft-full"](Optim(lr=1e-3))
+    run = trainer(tmp_path, limit_train_batches=2, **FINE)
+    run.fit(module, data)
+    run.save_checkpoint(tmp_path / "one.ckpt")
+    saved = read_checkpoint(tmp_path / "one.ckpt")
+    _, loaded, _ = load_policy(tmp_path / "one.ckpt", saved)
+    for (name, value), (_, own) in zip(tensors(loaded), tensors(module.loaded), strict=True):
+        assert torch.equal(value, own), name
+
+
+def test_a_teacher_that_is_the_policy_itself(tmp_path: Path) -> None:
+    """In bfloat16 it does not say exactly the same a second time."""
+    module = grpo(rewards=[], teacher=Teacher(itself="reference"), optim=Optim(lr=1e-3))
+    trainer(tmp_path, limit_train_batches=2, **FINE).fit(module, problems())
+    assert module.loaded.reference_model.dtype == torch.bfloat16
 
 
 def test_a_policy_that_sees(tmp_path: Path) -> None:
