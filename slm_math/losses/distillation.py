@@ -49,15 +49,16 @@ def teacher_metrics(
     `teacher_disagrees` counts tokens that the teacher would not have chosen.
     """
     taught = live & ~teacher.isnan()
-    if not taught.any():
-        return {}
-    gap = student.detach()[taught] - teacher[taught].clamp(min=LOWEST)
-    return {
+    gap = torch.where(taught, student.detach() - teacher.clamp(min=LOWEST), 0.0)
+    sums = {
         "taught": taught.sum(),
         "teacher_kl": gap.sum(),
-        "teacher_disagrees": (1 - likeliest[taught]).sum(),
-        "teacher_gap_max": gap.abs().amax(),
+        "teacher_disagrees": torch.where(taught, 1 - likeliest, 0.0).sum(),
     }
+    if not len(gap):
+        return sums
+    # infinite if there are none, since to ask would stop the device
+    return sums | {"teacher_gap_max": torch.where(taught, gap.abs(), -torch.inf).amax()}
 
 
 def divergences(student: Tensor, teacher: Tensor, kind: Divergence, share: float = 0.5) -> Tensor:

@@ -302,7 +302,7 @@ class Teaching:
             return states.new_zeros(()), {}
         said = teacher_metrics(old, scores.logprobs, scores.likeliest, live)
         kind = self.teacher.divergence
-        if kind is None or scores.states is None or not said:
+        if kind is None or scores.states is None:
             return states.new_zeros(()), said
         found = token_divergences(
             (states, language_head(model)),

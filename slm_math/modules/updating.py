@@ -1,7 +1,8 @@
-"""One update of the weights: gradients of all ranks, clipped by role, and a step of the optimizer."""
+"""One update of the weights: gradients of all ranks, clipped by role; a step of the optimizer."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -53,19 +54,19 @@ class Updating(L.LightningModule):
             torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf"))
             for params in groups.values()
         ]
-        norm = torch.stack([n.float() for n in norms]).norm()
-        if torch.isfinite(norm):
+        norm = torch.stack([n.float() for n in norms]).norm().item()  # the one wait of an update
+        if math.isfinite(norm):
             optimizer.step()
             # remembered features go by versions, which fused and paged kernels leave as they are
             torch.autograd.graph.increment_version([p for ps in groups.values() for p in ps])
             self.masters.round()
             self._skipped_in_a_row = 0
         else:
-            self._skip(norm.item())
-        self.step_schedule(bool(torch.isfinite(norm)))
+            self._skip(norm)
+        self.step_schedule(math.isfinite(norm))
         optimizer.zero_grad()
         torch.clear_autocast_cache()  # casts of the old weights
-        return norm.item()
+        return norm
 
     def step_schedule(self, updated: bool) -> None:
         """Steps the learning rate: with `max_steps`, which counts updates, only after one, else

@@ -32,7 +32,7 @@ class Masters(nn.Module):
         self.weights = nn.ParameterList()
 
     def round_all(self, loaded: LoadedPolicy) -> None:
-        """Rounds a policy, and its reference, whose trained weights get masters if they have none."""
+        """Rounds a policy and its reference; the trained weights get masters if they have none."""
         if not self.names:
             self.names, self.rounded = loaded.trainable, loaded.parameters()
             for weight in self.rounded:
@@ -47,7 +47,7 @@ class Masters(nn.Module):
             weight.grad_dtype = torch.float32
 
     def of(self, parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-        """What the optimizer moves for trained parameters: their masters, without any themselves."""
+        """What the optimizer moves for trained parameters: their masters, or else themselves."""
         masters = {id(weight): own for weight, own in zip(self.rounded, self.weights)}
         return [masters.get(id(p), p) for p in parameters]
 

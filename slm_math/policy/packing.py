@@ -22,12 +22,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from slm_math.policy.prefixes import Segment, prefix_tree
+from slm_math.policy.transfer import put
 from slm_math.types import Image
 
 WASTE = 0.2  # of a bucket's pairs of tokens, at most, with padding
 SMALL = 1 << 14  # pairs; fewer of them cost less than a bucket of their own
-# transformers makes no mask of its own where it is given one of four axes
-UNUSED = torch.ones(1, 1, 1, 1, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,12 @@ class Packing:
 
     def to(self, device: torch.device | str) -> Packing:
         return Packing(
-            tuple(replace(each, starts=each.starts.to(device), masks={}) for each in self.buckets),
-            queries=self.queries.to(device),
-            keys=self.keys.to(device),
-            back=self.back.to(device),
+            tuple(
+                replace(each, starts=put(each.starts, device), masks={}) for each in self.buckets
+            ),
+            queries=put(self.queries, device),
+            keys=put(self.keys, device),
+            back=put(self.back, device),
         )
 
 
@@ -134,10 +135,17 @@ class Packed:
     def to(self, device: torch.device | str) -> Packed:
         return replace(
             self,
-            ids=self.ids.to(device),
-            positions=self.positions.to(device),
+            ids=put(self.ids, device),
+            positions=put(self.positions, device),
             packing=self.packing.to(device),
         )
+
+
+def unused_mask(device: torch.device) -> Tensor:
+    """A mask of four axes, which keeps transformers from making one of its own; made there, since a
+    copy would wait for the device.
+    """
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
 
 
 def pack(sequences: Sequences) -> Packed:

@@ -48,9 +48,7 @@ RUNS: dict[str, Callable[[Optim], tuple[Any, Any]]] = {
 }
 
 
-SMALL = {
-    f"{kind}-{optim}": (kind, optim) for kind in RUNS for optim in ("adamw", "muon")
-}
+SMALL = {f"{kind}-{optim}": (kind, optim) for kind in RUNS for optim in ("adamw", "muon")}
 
 
 @pytest.mark.parametrize("name", some(SMALL, ["sft-full-adamw", "grpo-lora-muon"]))
@@ -93,7 +91,9 @@ def test_the_loss_follows_that_of_fp32(kind: str, tmp_path: Path) -> None:
 
         L.seed_everything(0, verbose=False)
         module, data = RUNS[kind](Optim(lr=1e-2))
-        run = trainer(tmp_path, callbacks=[Losses()], precision=precision, max_steps=30, max_epochs=9)
+        run = trainer(
+            tmp_path, callbacks=[Losses()], precision=precision, max_steps=30, max_epochs=9
+        )
         run.fit(module, data)
     fine, rough = (torch.tensor(own) for own in losses.values())
     assert fine[0] - fine[-1] > 0.1
