@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, repeat
 from typing import Any, Literal
@@ -55,6 +57,13 @@ def token_logprobs(
         outside = None if support is None else outside_of(support, logits)
         again = next(calls) >= chunks  # by the backward pass, for the gradient alone
         wanted = "nothing" if again and entropy == "value" else entropy
+        if _has_kernels(logits):
+            from slm_math.losses import kernels
+
+            if kernels.applies(logits, outside):
+                return kernels.KernelLogProbs.apply(
+                    logits, targets, temperature, wanted == "gradient", several
+                )
         options = wanted, hits and not again, several
         return _LogProbs.apply(logits, (targets, temperature, outside), *options)
 
@@ -62,6 +71,14 @@ def token_logprobs(
         piece, (hidden, targets, temperature), support=support, chunk=chunk
     )
     return logps, entropies if entropy == "gradient" else entropies.detach(), found
+
+
+def _has_kernels(logits: Tensor) -> bool:
+    """Whether there may be kernels for the device: Triton is with torch for GPUs, and its
+    interpreter tries them without one.
+    """
+    tried = os.environ.get("TRITON_INTERPRET") == "1"
+    return (logits.is_cuda or tried) and importlib.util.find_spec("triton") is not None
 
 
 class _LogProbs(torch.autograd.Function):
