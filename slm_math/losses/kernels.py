@@ -115,7 +115,7 @@ class KernelLogProbs(torch.autograd.Function):
         logps, sums, entropies = logits.new_empty(3, tokens, dtype=torch.float32).unbind()
         found = torch.empty_like(targets, dtype=torch.bool)
         if tokens:
-            _forward[(tokens,)](
+            _forward[(tokens,)](  # type: ignore[index]
                 logits, targets, temperature, logps, sums, entropies, found, V=size, BLOCK=BLOCK
             )
         ctx.save_for_backward(logits, targets, temperature, sums, entropies)
@@ -131,7 +131,7 @@ class KernelLogProbs(torch.autograd.Function):
         made = logits if ctx.once else torch.empty_like(logits)
         tokens, size = logits.shape
         if tokens:
-            _backward[(tokens, triton.cdiv(size, BLOCK))](
+            _backward[(tokens, triton.cdiv(size, BLOCK))](  # type: ignore[index]
                 logits,
                 made,
                 targets,

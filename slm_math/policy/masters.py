@@ -60,7 +60,7 @@ class Masters(nn.Module):
     def round(self) -> None:
         """Sets the weights to their masters, rounded."""
         if self.rounded:
-            torch._foreach_copy_(self.rounded, list(self.weights))
+            torch._foreach_copy_(self.rounded, list(self.weights))  # type: ignore[arg-type]
 
     def state(self) -> dict[str, Tensor]:
         """The masters, by the names of their weights in the model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Generic, TypeVar
 
 import torch
@@ -38,29 +39,30 @@ class Ahead(Generic[U]):
     def __init__(
         self, make: Callable[[T], U], items: Sequence[T], device: torch.device | str
     ) -> None:
-        self._make: Callable[[T], U] = make
-        self._items: Sequence[T] = items
+        self._calls: list[Callable[[], U]] = [partial(make, item) for item in items]
         self._device = torch.device(device)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._calls)
 
     def __iter__(self) -> Iterator[U]:
-        return self._in_thread() if works_by_itself(self._device) else map(self._make, self._items)
+        if works_by_itself(self._device):
+            return self._in_thread()
+        return (call() for call in self._calls)
 
     def _in_thread(self) -> Iterator[U]:
         started = None
         with ThreadPoolExecutor(1) as pool:
-            for item in self._items:
-                before, started = started, pool.submit(self._on_device, item)
+            for call in self._calls:
+                before, started = started, pool.submit(self._on_device, call)
                 if before is not None:
                     yield before.result()
             if started is not None:
                 yield started.result()
 
-    def _on_device(self, item: T) -> U:
-        """In a thread, which begins with the first GPU."""
+    def _on_device(self, call: Callable[[], U]) -> U:
+        """A call in a thread, which begins with the first GPU."""
         if self._device.type != "cuda":
-            return self._make(item)
+            return call()
         with torch.cuda.device(self._device):
-            return self._make(item)
+            return call()
