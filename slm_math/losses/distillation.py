@@ -37,7 +37,8 @@ def teacher_advantages(student: Tensor, teacher: Tensor, weight: float = 1.0) ->
 def teacher_metrics(
     student: Tensor, teacher: Tensor, likeliest: Tensor, live: Tensor
 ) -> dict[str, Tensor]:
-    """Sums over the live tokens that the teacher scored, and the largest difference.
+    """Sums over the live tokens that the teacher scored, and the largest difference (-inf if it
+    scored none).
 
     Args:
         student: (M,) log-probabilities of the sampled tokens in nats.
