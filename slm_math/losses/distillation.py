@@ -37,7 +37,8 @@ def teacher_advantages(student: Tensor, teacher: Tensor, weight: float = 1.0) ->
 def teacher_metrics(
     student: Tensor, teacher: Tensor, likeliest: Tensor, live: Tensor
 ) -> dict[str, Tensor]:
-    """Sums over the live tokens that the teacher scored, and the largest difference.
+    """Sums over the live tokens that the teacher scored, and the largest difference (-inf if it
+    scored none).
 
     Args:
         student: (M,) log-probabilities of the sampled tokens in nats.
@@ -49,15 +50,16 @@ def teacher_metrics(
     `teacher_disagrees` counts tokens that the teacher would not have chosen.
     """
     taught = live & ~teacher.isnan()
-    if not taught.any():
-        return {}
-    gap = student.detach()[taught] - teacher[taught].clamp(min=LOWEST)
-    return {
+    gap = torch.where(taught, student.detach() - teacher.clamp(min=LOWEST), 0.0)
+    sums = {
         "taught": taught.sum(),
         "teacher_kl": gap.sum(),
-        "teacher_disagrees": (1 - likeliest[taught]).sum(),
-        "teacher_gap_max": gap.abs().amax(),
+        "teacher_disagrees": torch.where(taught, 1 - likeliest, 0.0).sum(),
     }
+    if not len(gap):
+        return sums
+    # infinite if there are none, since to ask would stop the device
+    return sums | {"teacher_gap_max": torch.where(taught, gap.abs(), -torch.inf).amax()}
 
 
 def divergences(student: Tensor, teacher: Tensor, kind: Divergence, share: float = 0.5) -> Tensor:

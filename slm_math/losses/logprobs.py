@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import count
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, repeat
 from typing import Any, Literal
 
 import torch
@@ -40,6 +42,7 @@ def token_logprobs(
 
     `support` = (starts (M + 1,), ids (K,)) lists the tokens that could be sampled at position m,
     ids[starts[m] : starts[m + 1]], under top-p, top-k or min-p; none listed means all.
+    `starts` is on the CPU, since to read it there would wait for a GPU.
     Probabilities are then those of the distribution that was really sampled from, softmax over
     these tokens: over the whole vocabulary the ratio would be off by what they hold.
     """
@@ -54,6 +57,13 @@ def token_logprobs(
         outside = None if support is None else outside_of(support, logits)
         again = next(calls) >= chunks  # by the backward pass, for the gradient alone
         wanted = "nothing" if again and entropy == "value" else entropy
+        if _has_kernels(logits):
+            from slm_math.losses import kernels
+
+            if kernels.applies(logits, outside):
+                return kernels.KernelLogProbs.apply(
+                    logits, targets, temperature, wanted == "gradient", several
+                )
         options = wanted, hits and not again, several
         return _LogProbs.apply(logits, (targets, temperature, outside), *options)
 
@@ -61,6 +71,14 @@ def token_logprobs(
         piece, (hidden, targets, temperature), support=support, chunk=chunk
     )
     return logps, entropies if entropy == "gradient" else entropies.detach(), found
+
+
+def _has_kernels(logits: Tensor) -> bool:
+    """Whether there may be kernels for the device: Triton is with torch for GPUs, and its
+    interpreter tries them without one.
+    """
+    tried = os.environ.get("TRITON_INTERPRET") == "1"
+    return (logits.is_cuda or tried) and importlib.util.find_spec("triton") is not None
 
 
 class _LogProbs(torch.autograd.Function):
@@ -133,17 +151,29 @@ def in_chunks(
     """
     tokens = len(columns[0])
     parts = []
+    supports = _split(support, tokens, chunk)
     for start in range(0, max(tokens, 1), chunk):
-        own = None
-        if support is not None:
-            starts = support[0][start : start + chunk + 1]
-            own = starts - starts[0], support[1][starts[0] : starts[-1]]
+        own = next(supports)
         arguments = (*(column[start : start + chunk] for column in columns), own)
         recompute = tokens > chunk and torch.is_grad_enabled()
         parts.append(
             checkpoint(piece, *arguments, use_reentrant=False) if recompute else piece(*arguments)
         )
     return [torch.cat(column) for column in zip(*parts)]
+
+
+def _split(support: Support | None, tokens: int, chunk: int) -> Iterator[Support | None]:
+    """The supports of `chunk` tokens at a time; None forever if there is none."""
+    if support is None:
+        yield from repeat(None)
+    else:
+        starts, ids = support
+        bounds = starts.tolist()
+        if ids.is_cuda:
+            starts = starts.pin_memory().to(ids.device, non_blocking=True)
+        for start in range(0, max(tokens, 1), chunk):
+            first, last = bounds[start], bounds[min(start + chunk, tokens)]
+            yield starts[start : start + chunk + 1] - first, ids[first:last]
 
 
 def scaled_logits(logits: Tensor, temperature: Tensor) -> Tensor:
@@ -153,8 +183,10 @@ def scaled_logits(logits: Tensor, temperature: Tensor) -> Tensor:
 
 def outside_of(support: Support, logits: Tensor) -> Tensor:
     """(m, V): True for tokens that could not be sampled."""
-    sizes = support[0].diff()
-    rows = torch.repeat_interleave(torch.arange(len(sizes), device=logits.device), sizes)
+    starts, ids = support
+    sizes = starts.diff()
+    rows = torch.arange(len(sizes), device=logits.device)
+    rows = rows.repeat_interleave(sizes, output_size=len(ids))
     outside = (sizes > 0)[:, None].expand_as(logits).clone()
-    outside[rows, support[1]] = False
+    outside[rows, ids] = False
     return outside

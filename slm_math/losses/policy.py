@@ -83,7 +83,7 @@ def policy_loss(
         old: (M,) log-probabilities of the policy that sampled, by the trainer.
         advantages: (M,).
         weights: (M,) from `row_weights`; where one is 0 nothing counts, be it NaN or infinite.
-        row: (M,) the row of each token, for what is computed per row.
+        row: (M,) the row of each token, for what is computed per row; its tokens stand together.
         sampling: (M,) log-probabilities that the engine reported; left out when there is no engine
             to differ.
         reference: (M,) log-probabilities of the reference policy.
@@ -156,7 +156,7 @@ def _surrogate(ratio: Tensor, advantages: Tensor, logps: Tensor, objective: Obje
     if objective.kind == "cispo":
         return -clipped.detach() * advantages * logps
     if objective.kind == "sapo":
-        tau = torch.where(advantages > 0, *(ratio.new_tensor(tau) for tau in objective.sapo_tau))
+        tau = torch.where(advantages > 0, *objective.sapo_tau)
         return -torch.sigmoid(tau * (ratio - 1)) * 4 / tau * advantages
     gain = torch.minimum(ratio * advantages, clipped * advantages)
     if objective.dual_clip:
@@ -168,10 +168,11 @@ def _surrogate(ratio: Tensor, advantages: Tensor, logps: Tensor, objective: Obje
 
 def _row_sums(values: Tensor, row: Tensor, live: Tensor) -> Tensor:
     """values, row, live, each (M,) -> (M,): for every token the sum over the live tokens of its
-    row.
+    row; the tokens of a row stand together.
     """
-    sums = values.new_zeros(int(row.max()) + 1 if len(row) else 0)
-    return sums.index_add(0, row, torch.where(live, values, 0.0))[row]
+    place = torch.zeros_like(row)  # of the row among those that have tokens: below M
+    place[1:] = (row[1:] != row[:-1]).cumsum(0)
+    return torch.zeros_like(values).index_add(0, place, torch.where(live, values, 0.0))[place]
 
 
 def mismatch_weights(

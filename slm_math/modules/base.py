@@ -5,13 +5,11 @@ an engine.
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
-import torch
 from torch import nn
 
 from slm_math.checkpoint_files import use_checkpoint_files
@@ -30,11 +28,18 @@ from slm_math.modules.roles import (
 )
 from slm_math.modules.saved_policy import policy_settings, present_names
 from slm_math.modules.serving import Serving
-from slm_math.modules.trainer_checks import check_callbacks, check_end, check_trainer
+from slm_math.modules.trainer_checks import (
+    PlainPrecision,
+    check_callbacks,
+    check_end,
+    check_masters,
+    check_trainer,
+)
+from slm_math.modules.updating import Updating
 from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
-from slm_math.policy.ranks import sum_gradients
+from slm_math.policy.masters import PRECISION
 from slm_math.ranges import check_whole
 from slm_math.starting import starting
 from slm_math.types import Sampling
@@ -44,7 +49,7 @@ def unseen(phase: str, done: int, total: int) -> None:
     """Progress that nobody displays; a function with a name, since spawned processes get a copy."""
 
 
-class PolicyModule(L.LightningModule):
+class PolicyModule(Updating):
     """A policy under training. Subclasses implement `training_step` and call `step_optimizer` once
     per update.
 
@@ -75,17 +80,15 @@ class PolicyModule(L.LightningModule):
         inference: Inference = Inference(sampling=Sampling(max_new_tokens=2048)),
         frozen: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optim, train_roles)
         check_whole("tokens_per_batch", tokens_per_batch)
         self.policy = policy
-        self.optim = optim
         self.tokens_per_batch = tokens_per_batch
         self.frozen = check_frozen(policy, frozen or {})
         self.train_roles = check_trained_roles(policy, train_roles, self.frozen)
         check_rates(policy, optim, self.train_roles)
         self.other_engines: dict[str, Engine] = {}  # of roles that another model serves
         self.inference = inference
-        self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold what is trained, not the frozen rest
         self.loaded: LoadedPolicy | None = None
         self._chat: ChatFormat | None = None
@@ -93,8 +96,6 @@ class PolicyModule(L.LightningModule):
         self._resumption = Resumption()
         self._identity: dict[str, Any] | None = None  # of the policy before training
         self.run: str | None = None  # the identity of the training run, once it has begun
-        self.skipped = 0  # updates without a finite gradient, which change nothing
-        self._skipped_in_a_row = 0
         self.idle = IdleBatches()
         # set by progress displays
         self.on_progress: Callable[[str, int, int], None] = unseen
@@ -134,6 +135,9 @@ class PolicyModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         check_trainer(self.trainer)
+        if self.trainer.precision == PRECISION:
+            check_masters(self.policy.quantize, self.moves_reference)
+            self.trainer.strategy.precision_plugin = PlainPrecision()
         check_tokenizers(self.policy, self.frozen)
         use_checkpoint_files(self.trainer)
         self.serving.announce()
@@ -143,12 +147,22 @@ class PolicyModule(L.LightningModule):
         self.serving.close()
 
     def configure_model(self) -> None:
+        loaded = self._load()
+        if self.trainer.precision == PRECISION:
+            self.masters.round_all(loaded)
+        elif self.masters.names:
+            raise ValueError(
+                f"the policy was loaded with trainer.precision {PRECISION}, and is to be used "
+                f"with {self.trainer.precision}: make a new module"
+            )
+
+    def _load(self) -> LoadedPolicy:
         reference = self.needs_reference and self.trainer.state.fn == "fit"
         if self.loaded is not None:
             # evaluated first, and trained now
             if reference and self.loaded.reference_model is None:
                 self.policy.keep_reference(self.loaded, self.moves_reference)
-            return
+            return self.loaded
         starting("loading the model")
         self.loaded = self.policy.load(self.train_roles, self.frozen, self.chat.sight)
         if reference:
@@ -159,6 +173,7 @@ class PolicyModule(L.LightningModule):
         for module in self.model.modules():
             if isinstance(module, nn.Embedding):
                 module.weight.is_embedding = True  # type: ignore[assignment]
+        return self.loaded
 
     def identity(self, loaded: LoadedPolicy) -> dict[str, Any]:
         """What the run starts from, see `policy_identity`."""
@@ -186,7 +201,8 @@ class PolicyModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         assert self.loaded is not None
-        optimizer = self.optim.build(self.loaded.groups(self.train_roles))
+        groups = self.loaded.groups(self.train_roles)
+        optimizer = self.optim.build({role: self.masters.of(ps) for role, ps in groups.items()})
         # batches, or max_steps, which counts updates; a rate without an end is constant (check_end)
         steps = min(self.trainer.estimated_stepping_batches, sys.maxsize)
         if self.trainer.max_steps == -1 or steps < self.trainer.max_steps:
@@ -199,82 +215,28 @@ class PolicyModule(L.LightningModule):
         }
         return {"optimizer": optimizer, "lr_scheduler": RoleSchedule(optimizer, factors)}
 
-    @property
-    def learning_roles(self) -> tuple[str, ...]:
-        """The roles that learn in the present step; the others' weights, moments and rates stay as
-        they are.
-        """
-        return self.train_roles
-
     def updates_of(self, role: str, updates: int) -> int:
         """In how many of the first `updates` optimizer steps of a run a role learns."""
         return updates
 
-    def step_optimizer(self) -> float:
-        """Reduces gradients over ranks, clips them per role, steps; returns the gradient norm
-        before clipping.
-        """
-        optimizer = self.optimizers()
-        groups: dict[str, list[nn.Parameter]] = {}
-        for group in optimizer.param_groups:
-            if group["role"] in self.learning_roles:  # the rest has no gradient, and is skipped
-                groups.setdefault(group["role"], []).extend(group["params"])
-        sum_gradients((p for params in groups.values() for p in params), self.device)
-        norms = [
-            torch.nn.utils.clip_grad_norm_(params, self.optim.clip or float("inf"))
-            for params in groups.values()
-        ]
-        norm = torch.stack([n.float() for n in norms]).norm()
-        if torch.isfinite(norm):
-            optimizer.step()
-            # remembered features go by versions, which fused and paged kernels leave as they are
-            torch.autograd.graph.increment_version([p for ps in groups.values() for p in ps])
-            self._skipped_in_a_row = 0
-        else:
-            self._skip(norm.item())
-        self.step_schedule(bool(torch.isfinite(norm)))
-        optimizer.zero_grad()
-        torch.clear_autocast_cache()  # casts of the old weights
-        return norm.item()
-
-    def step_schedule(self, updated: bool) -> None:
-        """Steps the learning rate: with `max_steps`, which counts updates, only after one, else
-        after every batch.
-        """
-        with warnings.catch_warnings():
-            # on purpose where nothing was trained yet; torch cannot know that there was no update
-            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step", UserWarning)
-            if updated or self.trainer.max_steps == -1:
-                self.lr_schedulers().advance(self.learning_roles)  # type: ignore[union-attr]
-
-    def _skip(self, norm: float) -> None:
-        """An update without finite gradients changes nothing; three in a row are the end (on all
-        ranks alike).
-        """
-        self.skipped += 1
-        self._skipped_in_a_row += 1
-        if self._skipped_in_a_row == 3:
-            raise ValueError(
-                f"training diverged: three updates in a row had no finite gradient (norm {norm}); "
-                f"lower optim.lr"
-            )
-        if self.skipped == 1 and self.trainer.is_global_zero:
-            print(f"update skipped: the gradient is not finite (norm {norm})", flush=True)
-
     # checkpoints
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Trainable weights only: a LoRA checkpoint has the size of its adapters."""
+        """Trainable weights only, or their masters: a LoRA checkpoint has the size of its
+        adapters.
+        """
         state = super().state_dict(*args, **kwargs)
         if self.loaded is None:
             return state
         keep = {f"model.{name}" for name in self.loaded.trainable}
-        return {name: value for name, value in state.items() if name in keep}
+        masters = {f"model.{name}": value for name, value in self.masters.state().items()}
+        return {name: value for name, value in state.items() if name in keep} | masters
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumption.save(self.trainer, checkpoint)
         checkpoint["run"] = self.run
         checkpoint["identity"] = self._identity
+        checkpoint["precision"] = str(self.trainer.precision)
         checkpoint["policy"] = policy_settings(self.policy, self.frozen)
         checkpoint["train_roles"] = list(self.train_roles)
         checkpoint["skipped"] = [self.skipped, self._skipped_in_a_row]
@@ -291,6 +253,9 @@ class PolicyModule(L.LightningModule):
         if self.loaded is not None:
             checkpoint["state_dict"] = present_names(checkpoint["state_dict"], self.loaded)
             check_trained(checkpoint["state_dict"], self.loaded)
+            self.masters.load(
+                {n.removeprefix("model."): value for n, value in checkpoint["state_dict"].items()}
+            )
             identity = self._identity or self.identity(self.loaded)
             purpose = "train" if self.trainer.state.fn == "fit" else "evaluate"
             check_identity(checkpoint.get("identity"), identity, purpose)

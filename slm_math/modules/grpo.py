@@ -37,6 +37,7 @@ from slm_math.rewards import Correct, Reward, part_names
 from slm_math.rollout.groups import Group
 from slm_math.rollout.rows import training_rows
 from slm_math.rollout.signals import (
+    Prepared,
     Signals,
     charge,
     given_credits,
@@ -252,13 +253,14 @@ class GRPOModule(TaughtModule):
             device=self.device,
             reading=self.loaded.reading,
         )
-        metrics, norm = StepMetrics(batch_sizes(batch for batch, _ in batches)), None
+        metrics, norm = StepMetrics(), None
         if self.teaching and signals.teacher is not None:
             metrics.add(untaught(rows, signals.teacher.logprobs, self.teaching.roles))
         rates = {each["role"]: each["lr"] for each in self.optimizers().param_groups}
         for number in range(self.passes):
             if not number or self.global_step != self.trainer.max_steps:
                 batches, norm = self.update(batches, metrics)
+        metrics.add(batch_sizes(batch for batch, _ in batches))
         if self.moves_reference:
             self.loaded.move_reference(self.reference_update, self.learning_roles)
         if self.teaching:
@@ -268,26 +270,24 @@ class GRPOModule(TaughtModule):
         by_role |= self.turns.metrics(self.learning_roles)
         return metrics, {"lr": next(iter(rates.values())), **by_role, "grad_norm": norm}
 
-    def update(
-        self, batches: Sequence[tuple[Batch, Signals]], metrics: StepMetrics
-    ) -> tuple[list[tuple[Batch, Signals]], float | None]:
+    def update(self, batches: Prepared, metrics: StepMetrics) -> tuple[Prepared, float | None]:
         """One optimizer step over all rows of all ranks; returns the batches for the next pass, and
         the gradient norm (None when nothing was trained on).
 
         Where the present policy sampled, this pass computes the old log-probabilities of the next.
         """
-        after = list(batches)
+        after: list[tuple[Batch, Signals]] = []
         if not sum_over_ranks(len(batches), self.device):
             self.step_schedule(updated=False)
             return after, None
-        for number, (batch, signals) in enumerate(batches):
+        for batch, signals in batches:
             # also while the backward pass recomputes activations
             with self.loaded.use(batch.role) as model:
                 loss, old, tokens = self.batch_loss(model, batch, signals)
                 loss.backward()
-            after[number] = batch, replace(signals, old=old)
+            after.append((batch, replace(signals, old=old)))
             metrics.add(tokens)
-            self.progress("update", number + 1, len(batches))
+            self.progress("update", len(after), len(batches))
         self.at_start = False
         return after, self.step_optimizer()
 

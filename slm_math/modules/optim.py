@@ -80,7 +80,8 @@ class Optim:
             return bitsandbytes.optim.PagedAdamW32bit(named, **adamw)
         if self.kind == "muon":
             return MuonAdamW(named, self.matrix_lr, self.betas, self.weight_decay)
-        return torch.optim.AdamW(named, **adamw)
+        # one kernel for all parameters, in place of several for each
+        return torch.optim.AdamW(named, fused=True, **adamw)
 
     def factor(self, steps: int) -> Callable[[int], float]:
         """step -> multiple of the peak learning rate, for `steps` optimizer steps in all."""

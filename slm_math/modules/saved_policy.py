@@ -21,6 +21,7 @@ from slm_math.policy.chat import ChatFormat
 from slm_math.policy.config import Policy
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.lora import Lora
+from slm_math.policy.masters import PRECISION, to_bfloat16
 from slm_math.policy.scratch import Scratch
 
 
@@ -58,7 +59,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def load_policy(
     path: Path, checkpoint: Mapping[str, Any], moved_to: Any = None
 ) -> tuple[Policy, LoadedPolicy, ChatFormat]:
-    """The policy of a checkpoint with its trained weights, in fp32.
+    """The policy of a checkpoint with its trained weights: in fp32, or, of a run with weights in
+    bfloat16, as that computed with them.
 
     Raises ValueError if what the run started from is not there any more, or has changed.
 
@@ -77,6 +79,8 @@ def load_policy(
             now = policy_identity(policy, loaded, chat, frozen=saved["frozen"])
             check_identity(checkpoint.get("identity"), now, "export")
             load_weights(loaded, checkpoint["state_dict"])
+            if checkpoint.get("precision") == PRECISION:
+                to_bfloat16(loaded.model)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     return policy, loaded, chat

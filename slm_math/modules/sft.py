@@ -15,7 +15,7 @@ from slm_math.data.rows import Row
 from slm_math.engines.settings import Inference
 from slm_math.modules.base import PolicyModule
 from slm_math.modules.optim import Optim
-from slm_math.policy.batches import collate, micro_batches
+from slm_math.policy.batches import collated, micro_batches
 from slm_math.policy.config import Policy
 from slm_math.policy.ranks import sum_over_ranks
 from slm_math.types import Sampling
@@ -66,9 +66,8 @@ class SFTModule(PolicyModule):
         parts: list[Tensor] = []  # loss, hits and tokens, read once
         positions = filled = 0
         chunks = micro_batches(rows, self.tokens_per_batch, self.loaded.reading)
-        for number, chunk in enumerate(chunks):
+        for number, part in enumerate(collated(rows, chunks, self.device, self.loaded.reading)):
             self.progress("update", number, len(chunks))
-            part = collate([rows[n] for n in chunk], self.device, self.loaded.reading)
             logprobs, _, hit = self.loaded.logprobs(part)
             piece = -(logprobs * part.mask).sum() / max(weight, 1e-9)
             piece.backward()
@@ -107,8 +106,8 @@ class SFTModule(PolicyModule):
         if not rows:  # nor may a rank without rows leave out what all ranks add up in the end
             for metric in (self.val_loss, self.val_accuracy):
                 metric.update(torch.zeros(0, device=self.device), 1.0)
-        for chunk in micro_batches(rows, self.tokens_per_batch, self.loaded.reading):
-            part = collate([rows[n] for n in chunk], self.device, self.loaded.reading)
+        chunks = micro_batches(rows, self.tokens_per_batch, self.loaded.reading)
+        for part in collated(rows, chunks, self.device, self.loaded.reading):
             logprobs, _, hit = self.loaded.logprobs(part)
             whole = part.mask >= 1
             self.val_loss.update(-logprobs[whole], 1.0)

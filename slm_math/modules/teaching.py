@@ -273,7 +273,8 @@ class Teaching:
 
     def _tolerance(self) -> float:
         """Nats by which rounding may change a log-probability on average."""
-        exact = self.served is None and self.teacher.dtype in (None, "float32")
+        models = [each.model or each.loaded.model for each in self.local.values()]
+        exact = self.served is None and all(model.dtype == torch.float32 for model in models)
         return 1e-3 if exact and not torch.is_autocast_enabled() else 0.05
 
     def advantages(self, signals: Signals, old: Tensor) -> Tensor:
@@ -301,7 +302,7 @@ class Teaching:
             return states.new_zeros(()), {}
         said = teacher_metrics(old, scores.logprobs, scores.likeliest, live)
         kind = self.teacher.divergence
-        if kind is None or scores.states is None or not said:
+        if kind is None or scores.states is None:
             return states.new_zeros(()), said
         found = token_divergences(
             (states, language_head(model)),

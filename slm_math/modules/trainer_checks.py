@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch import callbacks
+from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies import (
     DDPStrategy,
     DeepSpeedStrategy,
@@ -16,9 +17,10 @@ from lightning.pytorch.strategies import (
 )
 
 from slm_math.modules.optim import Optim
+from slm_math.policy.masters import PRECISION
 
-PRECISIONS = ("32-true", "bf16-mixed")
-# what Lightning takes for these two
+PRECISIONS = ("32-true", "bf16-mixed", PRECISION)
+# what Lightning takes for two of these
 _SAME_PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
 _SHARDING = ("fsdp", "deepspeed", "model_parallel", "modelparallel")
 _IN_PROCESS = ("spawn", "fork", "notebook")  # ways in which Lightning makes processes by itself
@@ -48,6 +50,14 @@ _REFUSED: dict[type[L.Callback], str] = {
         "a training step returns no loss: remove it (updates without a finite gradient are skipped)"
     ),
 }
+
+
+class PlainPrecision(Precision):
+    """In place of Lightning's plugin for bf16 weights, which makes every new tensor bf16, those of
+    losses and statistics, too. Nothing is cast: the weights are what they are.
+    """
+
+    precision = PRECISION
 
 
 def check_trainer(trainer: L.Trainer) -> None:
@@ -88,25 +98,38 @@ def check_strategy(strategy: Strategy | str) -> None:
 
 
 def check_precision(precision: Any) -> None:
-    """Raises ValueError for a precision, by its name, other than fp32 and bf16 autocast.
-
-    At learning rates of reinforcement learning (1e-6), weights in bf16 do not move: an update is
-    smaller than the distance to the next number.
+    """Raises ValueError for a precision, by its name, other than fp32, bf16 autocast and bf16
+    weights with fp32 masters.
     """
     name = _SAME_PRECISION.get(str(precision), str(precision))
     if name in PRECISIONS:
         return
     reasons = {
-        "bf16-true": "weights in bf16 hardly move at small learning rates",
         "16-true": "fp16 needs a loss scaler, which manual updates do not use",
         "16-mixed": "fp16 needs a loss scaler, which manual updates do not use",
         "16": "fp16 needs a loss scaler, which manual updates do not use",
     }
-    reason = reasons.get(name, "policies are loaded and trained in fp32")
+    reason = reasons.get(name, "policies are loaded in fp32")
     raise ValueError(
-        f"trainer.precision {name} is not supported ({reason}): set bf16-mixed, or 32-true without "
-        "a GPU; policy.lora and policy.quantize nf4 save memory"
+        f"trainer.precision {name} is not supported ({reason}): set bf16-mixed or bf16-true, or "
+        "32-true without a GPU; policy.lora and policy.quantize nf4 save memory"
     )
+
+
+def check_masters(quantize: str, moves_reference: bool) -> None:
+    """Raises ValueError for what cannot be done with weights in bf16, although the trained ones
+    have fp32 masters.
+    """
+    if quantize != "none":
+        raise ValueError(
+            f"policy.quantize {quantize} computes in bf16 already, and its few trained weights are "
+            f"in fp32: set trainer.precision bf16-mixed"
+        )
+    if moves_reference:
+        raise ValueError(
+            f"reference_update moves the reference by less than bf16 can tell apart: set "
+            f"trainer.precision bf16-mixed instead of {PRECISION}"
+        )
 
 
 def check_callbacks(trainer: L.Trainer) -> None:

@@ -20,6 +20,7 @@ from slm_math.policy.forward import TEXT_ONLY, Inputs
 from slm_math.policy.packing import Packed, Sequences, pack
 from slm_math.policy.prefixes import SHORTEST
 from slm_math.policy.sight import Sight
+from slm_math.policy.transfer import Ahead, put
 
 PADDING = 0.1  # of the positions of a micro-batch, at most
 FEW = 1024  # positions; a micro-batch this small may have more padding
@@ -53,7 +54,8 @@ class Batch:
         row: (M,) the index of the token's row.
         sampling: (M,) the engine's log-probability of the token in nats, NaN if unknown.
         temperature: (M,) at which the token was sampled.
-        support: which tokens could be sampled (see `token_logprobs`), None if all could.
+        support: which tokens could be sampled (see `token_logprobs`), None if all could; where
+            each begins stays on the CPU.
         role: the role of all rows.
         positions: the number of positions that the network reads.
         filled: the number of tokens of the rows; more than `positions` where rows share some.
@@ -81,8 +83,8 @@ def collate(
     roles = {row.role for row in rows}
     if len(roles) != 1:
         raise ValueError(f"a batch holds rows of one role, got {sorted(roles)}")
-    counts = torch.tensor([len(row.loss_positions) for row in rows])
-    temperatures = torch.tensor([row.temperature for row in rows], dtype=torch.float32)
+    counts = [len(row.loss_positions) for row in rows]
+    temperatures = np.array([row.temperature for row in rows], dtype=np.float32)
     widths = [row.width(reading.sight) for row in rows]
     inputs, where = (_packed if reading.packs else _padded)(rows, reading.sight)
     width = inputs.width if isinstance(inputs, Packed) else len(rows) * max(widths)
@@ -90,9 +92,9 @@ def collate(
         "where": joined(where, torch.long),
         "targets": joined([row.tokens[row.loss_positions] for row in rows], torch.long),
         "mask": joined([row.loss_weights for row in rows]),
-        "row": torch.arange(len(rows)).repeat_interleave(counts),
+        "row": torch.from_numpy(np.arange(len(rows)).repeat(counts)),
         "sampling": joined([row.loss_logprobs for row in rows]),
-        "temperature": temperatures.repeat_interleave(counts),
+        "temperature": torch.from_numpy(temperatures.repeat(counts)),
     }
     return Batch(
         inputs=inputs.to(device),
@@ -100,8 +102,18 @@ def collate(
         role=roles.pop(),
         positions=width,
         filled=sum(widths),
-        **{name: column.to(device) for name, column in columns.items()},
+        **{name: put(column, device) for name, column in columns.items()},
     )
+
+
+def collated(
+    rows: Sequence[Row],
+    chunks: Sequence[Sequence[int]],
+    device: torch.device | str = "cpu",
+    reading: Reading = PLAIN,
+) -> Ahead[Batch]:
+    """The micro-batches of `chunks`, indices into rows, each made before it is asked for."""
+    return Ahead(lambda chunk: collate([rows[n] for n in chunk], device, reading), chunks, device)
 
 
 def joined(values: Sequence[NDArray[Any]], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -171,7 +183,7 @@ def _support(rows: Sequence[Row], device: torch.device | str) -> tuple[Tensor, T
     ]
     starts = torch.tensor([0, *accumulate(len(ids) // 4 for ids in packed)])
     ids = torch.frombuffer(bytearray(b"".join(packed)), dtype=torch.int32)
-    return starts.to(device), ids.to(device, torch.long)
+    return starts, put(ids.long(), device)
 
 
 def micro_batches(rows: Sequence[Row], tokens: int, reading: Reading = PLAIN) -> list[list[int]]:

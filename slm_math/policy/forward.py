@@ -20,9 +20,10 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from slm_math.policy.caches import DecodingCache, OwnCaches
-from slm_math.policy.packing import UNUSED, Packed
+from slm_math.policy.packing import Packed, unused_mask
 from slm_math.policy.sight import NEVER, Sight, sight_of
 from slm_math.policy.stepping import step, steps_alone
+from slm_math.policy.transfer import put
 from slm_math.types import Image
 
 TEXT_ONLY = "these sequences have images, but the model takes text only"
@@ -53,8 +54,8 @@ class Inputs:
 
     def to(self, device: torch.device | str) -> Inputs:
         """The inputs on a device."""
-        mask = None if self.mask is None else self.mask.to(device)
-        return Inputs(self.ids.to(device), self.positions.to(device), mask, self.images)
+        mask = None if self.mask is None else put(self.mask, device)
+        return Inputs(put(self.ids, device), put(self.positions, device), mask, self.images)
 
 
 def hidden_states(model: Any, inputs: Inputs | Packed) -> Tensor:
@@ -82,7 +83,7 @@ def _packed_states(model: Any, inputs: Packed) -> Tensor:
     inputs.packing.calls.clear()
     states = decoder(
         position_ids=inputs.positions,
-        attention_mask=UNUSED.to(inputs.ids.device),
+        attention_mask=unused_mask(inputs.ids.device),
         packing=inputs.packing,
         **_accepted(decoder, {"use_cache": False}),
         **read,
@@ -207,7 +208,7 @@ def barred(model: Any, logits: Tensor) -> Tensor:
     """
     sight = sight_of(model)
     if sight is not None:
-        logits.index_fill_(-1, torch.tensor(sight.banned, device=logits.device), NEVER)
+        logits.index_fill_(-1, put(torch.tensor(sight.banned), logits.device), NEVER)
     return logits
 
 

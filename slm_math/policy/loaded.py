@@ -181,7 +181,7 @@ class LoadedPolicy:
         of the adapters of `roles`, if there are some.
         """
         for of_reference, of_policy in self._reference_pairs(roles):
-            of_reference.lerp_(of_policy, share)
+            of_reference.lerp_(of_policy.to(of_reference.dtype), share)
 
     def _reference_pairs(self, roles: Sequence[str] | None = None) -> list[tuple[Tensor, Tensor]]:
         moved = {self.adapters[role] for role in roles or self.adapters if self.adapters}

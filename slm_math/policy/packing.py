@@ -22,12 +22,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from slm_math.policy.prefixes import Segment, prefix_tree
+from slm_math.policy.transfer import put
 from slm_math.types import Image
 
 WASTE = 0.2  # of a bucket's pairs of tokens, at most, with padding
 SMALL = 1 << 14  # pairs; fewer of them cost less than a bucket of their own
-# transformers makes no mask of its own where it is given one of four axes
-UNUSED = torch.ones(1, 1, 1, 1, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,9 @@ class Bucket:
     def to(self, device: torch.device | str) -> Bucket:
         return replace(
             self,
-            starts=self.starts.to(device),
-            padded=None if self.padded is None else self.padded.to(device),
-            back=None if self.back is None else self.back.to(device),
+            starts=put(self.starts, device),
+            padded=None if self.padded is None else put(self.padded, device),
+            back=None if self.back is None else put(self.back, device),
             masks={},
         )
 
@@ -112,7 +111,7 @@ class Packing:
     calls: list[int | None] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> Packing:
-        return Packing(tuple(each.to(device) for each in self.buckets), self.keys.to(device))
+        return Packing(tuple(each.to(device) for each in self.buckets), put(self.keys, device))
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,17 @@ class Packed:
     def to(self, device: torch.device | str) -> Packed:
         return replace(
             self,
-            ids=self.ids.to(device),
-            positions=self.positions.to(device),
+            ids=put(self.ids, device),
+            positions=put(self.positions, device),
             packing=self.packing.to(device),
         )
+
+
+def unused_mask(device: torch.device) -> Tensor:
+    """A mask of four axes, which keeps transformers from making one of its own; made there, since a
+    copy would wait for the device.
+    """
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
 
 
 def pack(sequences: Sequences) -> Packed:

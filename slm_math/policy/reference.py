@@ -12,8 +12,9 @@ from torch import Tensor
 
 from slm_math.data.rows import Row
 from slm_math.losses.policy import kl_estimate
-from slm_math.policy.batches import collate, micro_batches, token_counts, token_indices
+from slm_math.policy.batches import collated, micro_batches, token_counts, token_indices
 from slm_math.policy.loaded import LoadedPolicy
+from slm_math.policy.transfer import put
 
 
 @torch.no_grad()
@@ -42,15 +43,15 @@ def reference_logprobs(
     logprobs = torch.zeros(int(token_counts(rows).sum()), device=device)
     sums = torch.zeros(len(rows), device=device)
     chunks = micro_batches(rows, tokens_per_batch, loaded.reading)
-    for number, chunk in enumerate(chunks, 1):
-        batch = collate([rows[n] for n in chunk], device, loaded.reading)
+    batches = collated(rows, chunks, device, loaded.reading)
+    for number, (chunk, batch) in enumerate(zip(chunks, batches), 1):
         own = loaded.logprobs(batch, reference=True, hits=False)[0]
-        logprobs[token_indices(rows, chunk).to(device)] = own
+        logprobs[put(token_indices(rows, chunk), device)] = own
         if kl is not None:
             # both log-probabilities come from the trainer, because the engine's rounding must not
             # count as divergence
             estimate = kl_estimate(loaded.logprobs(batch, hits=False)[0], own, kl)
             of_batch = torch.zeros(len(chunk), device=device)
-            sums[chunk] = of_batch.index_add_(0, batch.row, estimate)
+            sums[put(torch.tensor(chunk), device)] = of_batch.index_add_(0, batch.row, estimate)
         progress(number, len(chunks))
     return logprobs, sums.to("cpu", torch.float64)

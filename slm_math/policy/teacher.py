@@ -17,12 +17,13 @@ from slm_math.data.rows import Row
 from slm_math.policy.adapter_files import adapter_config, base_in, base_of
 from slm_math.policy.adapters import TEACHER
 from slm_math.policy.architectures import reading_of
-from slm_math.policy.batches import collate, micro_batches, token_counts, token_indices
+from slm_math.policy.batches import collated, micro_batches, token_counts, token_indices
 from slm_math.policy.config import Policy
 from slm_math.policy.forward import inner, language_head
 from slm_math.policy.loaded import LoadedPolicy, batch_logprobs, loss_states
 from slm_math.policy.loading import load_model
 from slm_math.policy.role_paths import has_biases, paths_of, same_model
+from slm_math.policy.transfer import put
 
 Itself = Literal["now", "reference"]
 
@@ -129,14 +130,14 @@ class LocalTeacher:
         parts = []
         reading = self.loaded.reading if self.model is None else reading_of(self.model)
         chunks = micro_batches(rows, tokens_per_batch, reading)
-        for number, chunk in enumerate(chunks, 1):
-            batch = collate([rows[n] for n in chunk], device, reading)
+        batches = collated(rows, chunks, device, reading)
+        for number, (chunk, batch) in enumerate(zip(chunks, batches), 1):
             with self.use(batch.role) as model:
                 hidden = loss_states(model, batch)
                 self._width = hidden.shape[1]
                 own, _, hits = batch_logprobs(model, batch, hidden, rows=self._vocabulary)
             part = TeacherScores(own.float(), hits.float(), hidden if states else None)
-            parts.append((token_indices(rows, chunk).to(device), part))
+            parts.append((put(token_indices(rows, chunk), device), part))
             progress(number, len(chunks))
         return TeacherScores.joined(int(token_counts(rows).sum()), parts)
 

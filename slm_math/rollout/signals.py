@@ -32,6 +32,7 @@ from slm_math.policy.batches import (
 )
 from slm_math.policy.ranks import gather_over_ranks, rank
 from slm_math.policy.teacher import TeacherScores
+from slm_math.policy.transfer import Ahead, put
 from slm_math.records.record import Record, record
 from slm_math.rewards.credits import turn_factors
 from slm_math.rollout.groups import Rollout, SampledGroups
@@ -76,9 +77,14 @@ class Signals:
         )
 
 
+# micro-batches with their signals
+Prepared: TypeAlias = Ahead[tuple[Batch, Signals]] | list[tuple[Batch, Signals]]
+
+
 def any_by_row(rows: Sequence[Row], values: Tensor) -> list[bool]:
     """Whether any of the values (M,) of a row's loss tokens is not 0, row by row."""
-    return [bool(own.any()) for own in values.cpu().split(token_counts(rows).tolist())]
+    row = np.arange(len(rows)).repeat(token_counts(rows).numpy())
+    return (np.bincount(row, values.cpu().numpy() != 0, len(rows)) > 0).tolist()
 
 
 def reward_table(rollouts: Sequence[Rollout], role: str, parts: Sequence[str]) -> Tensor:
@@ -288,8 +294,10 @@ def training_batches(
     tokens: int,
     device: torch.device,
     reading: Reading = PLAIN,
-) -> list[tuple[Batch, Signals]]:
-    """The micro-batches of an update on `device`, each with its signals (see `update_chunks`)."""
+) -> Prepared:
+    """The micro-batches of an update on `device`, each with its signals (see `update_chunks`), made
+    as they are needed.
+    """
     there = any_by_row(rows, signals.weights)
     chunks = update_chunks(
         rows,
@@ -299,13 +307,12 @@ def training_batches(
         tokens=tokens,
         reading=reading,
     )
-    return [
-        (
-            collate([rows[n] for n in chunk], device, reading),
-            signals.select(token_indices(rows, chunk).to(device)),
-        )
-        for chunk in chunks
-    ]
+
+    def made(chunk: Sequence[int]) -> tuple[Batch, Signals]:
+        batch = collate([rows[n] for n in chunk], device, reading)
+        return batch, signals.select(put(token_indices(rows, chunk), device))
+
+    return Ahead(made, chunks, device)
 
 
 def training_records(sampled: SampledGroups, advantages: Mapping[str, Tensor]) -> list[Record]:

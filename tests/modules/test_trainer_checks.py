@@ -64,11 +64,11 @@ def test_callbacks_that_only_watch_are_taken(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"callbacks": [callbacks.EMAWeightAveraging()]}, "EMAWeightAveraging cannot work here"),
-        ({"precision": "bf16-true"}, "precision bf16-true is not supported"),
+        ({"precision": "16-true"}, "precision 16-true is not supported"),
         ({"max_epochs": -1, "max_time": "00:00:05:00"}, r"optim\.schedule cosine needs an end"),
         ({"strategy": FSDPStrategy(), "devices": 1}, "FSDPStrategy would shard nothing"),
     ],
-    ids=["average", "bf16 weights", "no end", "shards"],
+    ids=["average", "fp16 weights", "no end", "shards"],
 )
 def test_it_is_refused_before_the_model_is_loaded(
     options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -86,14 +86,14 @@ def test_it_is_refused_before_the_model_is_loaded(
     assert module.loaded is None
 
 
-@pytest.mark.parametrize("name", ["bf16-true", "16", "16-true", "16-mixed", 64, "64-true", "e4m3"])
+@pytest.mark.parametrize("name", ["16", "16-true", "16-mixed", 64, "64-true", "e4m3"])
 def test_weights_of_another_precision_are_refused(name: Any) -> None:
     with pytest.raises(ValueError, match=rf"trainer\.precision {name}.* is not supported .*bf16-m"):
         check_precision(name)
 
 
-@pytest.mark.parametrize("name", ["32-true", "32", 32, "bf16", "bf16-mixed"])
-def test_fp32_weights_are_taken(name: Any) -> None:
+@pytest.mark.parametrize("name", ["32-true", "32", 32, "bf16", "bf16-mixed", "bf16-true"])
+def test_other_precisions_are_taken(name: Any) -> None:
     check_precision(name)
 
 
