@@ -9,7 +9,7 @@ longest of them, K tokens up to the end of the longest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -233,6 +233,19 @@ def attention(
         return sdpa_attention_forward(
             module, query, key=key, value=value, attention_mask=attention_mask, **options
         )
+    return _over_segments(module, query, key, value, packing, options), None
+
+
+@torch.compiler.disable(reason="no two packings have the same segments")
+def _over_segments(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packing: Packing,
+    options: Mapping[str, Any],
+) -> Tensor:
+    """`attention` with a packing."""
     window = options.get("sliding_window")
     packing.calls.append(window)
     queries = _taken(query, packing.queries)
@@ -252,7 +265,7 @@ def attention(
             module, own, key=seen, value=said, attention_mask=bucket.mask(window), **options
         )
         parts.append(part.flatten(0, 1))
-    return torch.cat(parts).index_select(0, packing.back)[None], None
+    return torch.cat(parts).index_select(0, packing.back)[None]
 
 
 def _taken(states: Tensor, index: Tensor) -> Tensor:
