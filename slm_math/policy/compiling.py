@@ -49,8 +49,8 @@ def check_compiles(path: str, config: Any) -> None:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING as SEEING
 
-    own = [CAUSAL.get(type(config)), SEEING.get(type(config))]
-    own.append(CAUSAL.get(type(config.get_text_config(decoder=True))))
+    own = [CAUSAL.get(type(config), None), SEEING.get(type(config), None)]
+    own.append(CAUSAL.get(type(config.get_text_config(decoder=True)), None))
     if not any(getattr(each, "_can_compile_fullgraph", False) for each in own):
         raise ValueError(
             f"policy.compile: transformers cannot compile the layers of {path} "

@@ -92,6 +92,12 @@ class Policy:
         self._check_adapters()
         check_whole("policy.max_pixels", self.max_pixels, optional=True)
         self._check_eyes()
+        if self.compile:
+            if self.quantize == "nf4":
+                raise ValueError(
+                    "policy.compile cannot compile 4-bit layers: set policy.quantize none"
+                )
+            check_compiler()
         if self.quantize == "nf4":
             if not self.has_adapters:
                 raise ValueError("policy.quantize nf4 trains adapters only: set policy.lora")
@@ -99,10 +105,6 @@ class Policy:
                 raise ValueError(
                     'policy.quantize nf4 needs bitsandbytes: pip install "slm-math[quant]"'
                 )
-        if self.compile:
-            if self.quantize == "nf4":
-                raise ValueError("policy.compile is for weights that policy.quantize leaves whole")
-            check_compiler()
 
     def _check_adapters(self) -> None:
         new = [path for path in paths_of(self.path) if base_of(path) is None]

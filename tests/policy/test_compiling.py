@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
-from seeing import FAMILIES, drawings, model_of
-from tiny import SCRATCH, grpo, problems, trainer
+from seeing import FAMILIES, SEEING, drawings
+from tiny import SCRATCH, grpo, model_folder, problems, trainer
 from torch import Tensor
 from torch._dynamo.utils import counters
+from transformers import MambaConfig
 
 from slm_math.data.rows import Row
+from slm_math.losses.objective import Objective
 from slm_math.policy.batches import collate
+from slm_math.policy.caches import new_cache
 from slm_math.policy.config import Lora, Policy
+from slm_math.policy.forward import next_logits
 from slm_math.policy.loaded import LoadedPolicy
-
-FRESH = {"lora": Lora(r=2, dropout=0.3), "gradient_checkpointing": True}
 
 
 @pytest.fixture(autouse=True)
@@ -78,11 +81,98 @@ def compare(compiled: LoadedPolicy, plain: LoadedPolicy, seeds: int = 2) -> None
         assert (got[2] - want[2]).norm() < 1e-4 * want[2].norm()
 
 
-def test_log_probabilities_and_gradients_are_equal_and_names_stay() -> None:
+def test_log_probabilities_are_equal_and_names_stay() -> None:
     compiled, plain = pair()
-    assert compiled.reading.packs
-    compare(compiled, plain)
-    assert counters["stats"]["unique_graphs"] == 4  # around attention, with gradients and without
-    compare(compiled, plain, seeds=4)
-    assert counters["stats"]["unique_graphs"] == 4
+    batch = collate(ragged(0), reading=compiled.reading)
+    got, want = (each.logprobs(batch, reference=True)[0] for each in (compiled, plain))
+    torch.testing.assert_close(got, want, atol=2e-5, rtol=0)
+    assert counters["stats"]["unique_graphs"] == 2  # before and after attention
     assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
+
+
+@pytest.mark.slow
+def test_layers_are_compiled_once_for_all_shapes() -> None:
+    compiled, plain = pair()
+    compare(compiled, plain)
+    assert counters["stats"]["unique_graphs"] == 4  # with gradients and without
+    compare(compiled, plain, seeds=8)
+    assert counters["stats"]["unique_graphs"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_adapters_are_switched(checkpointing: bool) -> None:
+    lora = Lora(r=2, dropout=0.3)
+    compare(*pair(lora=lora, gradient_checkpointing=checkpointing))
+    assert counters["stats"]["unique_graphs"] >= 4
+
+
+@pytest.mark.slow
+def test_eager_attention_is_compiled_with_the_layer(tmp_path: Path) -> None:
+    compiled, plain = pair(scratch=None, path=str(model_folder(tmp_path)), attention="eager")
+    assert not compiled.reading.packs
+    compare(compiled, plain)
+    assert counters["stats"]["unique_graphs"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES[:4])
+def test_models_with_eyes_are_compiled(family: Any, tmp_path: Path) -> None:
+    image = drawings(tmp_path)[0]
+    compiled, plain = pair(scratch=replace(SEEING, vision=family))
+    assert compiled.sight is not None
+    ids = [9, compiled.sight.placeholder_id, *range(20, 40)]
+    rows = [Row(ids[:end], [0.0] * 8 + [1.0] * (end - 8), images=(image,)) for end in (12, 17, 22)]
+    got, want = computed(compiled, rows), computed(plain, rows)
+    torch.testing.assert_close(got[0], want[0], atol=2e-5, rtol=0)
+    assert (got[2] - want[2]).norm() < 1e-4 * want[2].norm()
+    assert counters["stats"]["unique_graphs"] >= 4
+
+
+@pytest.mark.slow
+def test_training_compiles_nothing_after_its_first_steps(tmp_path: Path) -> None:
+    graphs = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, *args: Any) -> None:
+            graphs.append(counters["stats"]["unique_graphs"])
+
+    module = grpo(Policy(scratch=SCRATCH, compile=True), objective=Objective(beta=0.1))
+    run = trainer(tmp_path, max_epochs=8, callbacks=[Watch()])
+    run.fit(module, problems())
+    assert len(graphs) == 32
+    assert graphs[0] >= 4
+    assert graphs[-1] == graphs[1]
+    assert not any("_orig_mod" in name for name in module.state_dict())
+
+
+def test_decoding_is_not_compiled() -> None:
+    compiled, plain = (Policy(scratch=SCRATCH, compile=each).load() for each in (True, False))
+    ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    both = []
+    for model in (compiled.model.eval(), plain.model.eval()):
+        cache = new_cache(model)
+        with torch.no_grad():
+            next_logits(model, ids, torch.tensor([3, 3]), cache)
+            both.append(next_logits(model, ids[:, :1], torch.tensor([4, 4]), cache))
+    assert torch.equal(*both)
+    assert not counters["stats"]
+
+
+def test_without_a_compiler_the_policy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(
+        ValueError, match=r"needs a C\+\+ compiler.*no-such-compiler.*compile false"
+    ):
+        Policy(scratch=SCRATCH, compile=True)
+
+
+def test_four_bits_are_refused() -> None:
+    with pytest.raises(ValueError, match="quantize none"):
+        Policy(scratch=SCRATCH, lora=Lora(r=2), quantize="nf4", compile=True)
+
+
+def test_layers_that_transformers_cannot_compile_are_refused(tmp_path: Path) -> None:
+    MambaConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="cannot compile the layers.*mamba"):
+        Policy(str(tmp_path), compile=True).load()
