@@ -174,5 +174,5 @@ def test_four_bits_are_refused() -> None:
 
 def test_layers_that_transformers_cannot_compile_are_refused(tmp_path: Path) -> None:
     MambaConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="cannot compile the layers.*mamba"):
+    with pytest.raises(ValueError, match=r"cannot compile the layers.*mamba"):
         Policy(str(tmp_path), compile=True).load()
