@@ -61,8 +61,9 @@ def computed(loaded: LoadedPolicy, rows: list[Row]) -> tuple[Tensor, Tensor, Ten
 def pair(**options: Any) -> tuple[LoadedPolicy, LoadedPolicy]:
     """A policy with compiled layers, and the same without."""
     made = []
+    settings: dict[str, Any] = {"scratch": SCRATCH} | options
     for compiled in (True, False):
-        policy = Policy(**({"scratch": SCRATCH} | options), compile=compiled)
+        policy = Policy(**settings, compile=compiled)
         made.append(policy.load())
         if made[-1].adapters:  # that do something
             torch.manual_seed(2)
@@ -121,8 +122,9 @@ def test_models_with_eyes_are_compiled(family: Any, tmp_path: Path) -> None:
     image = drawings(tmp_path)[0]
     compiled, plain = pair(scratch=replace(SEEING, vision=family))
     assert compiled.sight is not None
-    ids = [9, compiled.sight.placeholder_id, *range(20, 40)]
-    rows = [Row(ids[:end], [0.0] * 8 + [1.0] * (end - 8), images=(image,)) for end in (12, 17, 22)]
+    ids = (9, compiled.sight.placeholder_id, *range(20, 40))
+    weights = (0.0,) * 8 + (1.0,) * 14
+    rows = [Row(ids[:end], weights[:end], images=(image,)) for end in (12, 17, 22)]
     got, want = computed(compiled, rows), computed(plain, rows)
     torch.testing.assert_close(got[0], want[0], atol=2e-5, rtol=0)
     assert (got[2] - want[2]).norm() < 1e-4 * want[2].norm()
@@ -134,7 +136,7 @@ def test_training_compiles_nothing_after_its_first_steps(tmp_path: Path) -> None
     graphs = []
 
     class Watch(L.Callback):
-        def on_train_batch_end(self, *args: Any) -> None:
+        def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
             graphs.append(counters["stats"]["unique_graphs"])
 
     module = grpo(Policy(scratch=SCRATCH, compile=True), objective=Objective(beta=0.1))
