@@ -233,19 +233,18 @@ def attention(
         return sdpa_attention_forward(
             module, query, key=key, value=value, attention_mask=attention_mask, **options
         )
-    return _over_segments(module, query, key, value, packing, options), None
+    return _over_segments(module, (query, key, value), packing, options), None
 
 
 @torch.compiler.disable(reason="no two packings have the same segments")
 def _over_segments(
     module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    states: tuple[Tensor, Tensor, Tensor],
     packing: Packing,
     options: Mapping[str, Any],
 ) -> Tensor:
-    """`attention` with a packing."""
+    """`attention` with a packing; `states` are query, key and value."""
+    query, key, value = states
     window = options.get("sliding_window")
     packing.calls.append(window)
     queries = _taken(query, packing.queries)
