@@ -25,6 +25,8 @@ from slm_math.policy.config import Lora, Policy
 from slm_math.policy.forward import next_logits
 from slm_math.policy.loaded import LoadedPolicy
 
+pytestmark = pytest.mark.timeout(1200)  # compilers take their time on a busy machine
+
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
