@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-# versions of a layer's code: adapters that are switched, precisions, rows packed or padded
+# versions of a layer's code: with gradients or without, precisions, rows packed or padded
 VERSIONS = 64
 _COMPILERS = {"darwin": "clang++", "win32": "cl"}
 

@@ -93,9 +93,11 @@ class Policy:
         check_whole("policy.max_pixels", self.max_pixels, optional=True)
         self._check_eyes()
         if self.compile:
-            if self.quantize == "nf4":
+            if self.has_adapters or self.gradient_checkpointing:
                 raise ValueError(
-                    "policy.compile cannot compile 4-bit layers: set policy.quantize none"
+                    "policy.compile is for the training of all weights without recomputation: "
+                    "leave it out (--model.policy.compile false), or else adapters (policy.lora, "
+                    "policy.quantize) and policy.gradient_checkpointing"
                 )
             check_compiler()
         if self.quantize == "nf4":
