@@ -2,13 +2,14 @@
 """Measure the CPU time of a GRPO step on one thread: this project's and that of TRL 1.16.
 
     pip install "slm-math[bench]"
-    python scripts/bench_grpo.py [--steps 7] [--only ragged] [--out FILE.json]
+    python scripts/bench_grpo.py [--steps 7] [--only ragged] [--compile] [--out FILE.json]
 
 Both train the same small Qwen2 with the same settings (16 problems, 8 replies each, KL penalty,
 AdamW) in one process, step by step in turn; each side's other settings are its defaults. Replies
 have the same lengths on both sides: all 64 tokens, or lognormal ones (mean about 34, at most 99).
 The ratio of the medians has a 95 % bootstrap interval. `generate` is sampling, `reference` the
-reference's log-probabilities, `update` all else.
+reference's log-probabilities, `update` all else. With `--compile` our decoder layers are compiled:
+during warm-up, and what that took is stated apart.
 """
 
 from __future__ import annotations
@@ -116,17 +117,18 @@ class Theirs(GRPOTrainer):
             del self.model.generate
 
 
-def measure(size: str, prompt: int, ragged: bool, steps: int) -> dict[str, Any]:
+def measure(size: str, prompt: int, ragged: bool, steps: int, compiled: bool) -> dict[str, Any]:
     """A row of the table."""
     relay = Relay(("ours", "trl"), WARMUP)
     steps += WARMUP
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as kept:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = kept  # nothing was compiled before
         tokenizer = SIZES[size].tokenizer()
         tokenizer.save_pretrained(folder)
         SIZES[size].model(tokenizer).save_pretrained(folder)
         texts = prompts(tokenizer, prompt, steps * P)
         ours = Ours(
-            Policy(folder),
+            Policy(folder, compile=compiled),
             Measured(lengths(ragged, 1)),
             rewards=[Dense()],
             optim=Optim(lr=LR, warmup=0, schedule="constant"),
@@ -173,16 +175,19 @@ def measure(size: str, prompt: int, ragged: bool, steps: int) -> dict[str, Any]:
         row[title] = " / ".join(
             f"{statistics.median(relay.phases[name][phase][WARMUP:]):.2f}" for name in relay.names
         )
-    return row | {"seconds": relay.seconds, "interval": found}
+    if compiled:
+        row["compilation"] = relay.compiling("ours")
+    return row | {"seconds": relay.seconds, "phases": relay.phases, "interval": found}
 
 
 def main() -> None:
     parser = options(__doc__, "steps", 7, measured="measured steps of each side")
     parser.add_argument("--only", default="", help="rows that contain this text: '1.2M 32 fixed'")
+    parser.add_argument("--compile", action="store_true", help="compile our decoder layers")
     args = parser.parse_args()
     quiet()
     rows = [
-        measure(size, prompt, ragged, args.steps)
+        measure(size, prompt, ragged, steps=args.steps, compiled=args.compile)
         for size in SIZES
         for prompt in (32, 256)
         for ragged in (False, True)
@@ -192,6 +197,9 @@ def main() -> None:
     print("CPU seconds of a step, and of its phases (ours / TRL)")
     report(rows, shown, args.out)
     report(rows, ("model", "prompt", "lengths", "generate", "ref.", "update"), None)
+    for row in rows if args.compile else ():
+        name = f"{row['model']} {row['prompt']} {row['lengths']}"
+        print(f"{name}: compilation took {row['compilation']:.0f} CPU seconds, not in the steps")
 
 
 if __name__ == "__main__":

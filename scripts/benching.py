@@ -9,6 +9,7 @@ import json
 import logging
 import platform
 import random
+import resource
 import statistics
 import threading
 import time
@@ -54,10 +55,13 @@ class Relay:
     def __init__(self, names: Sequence[str], warmup: int) -> None:
         self.names = names
         self.seconds: dict[str, list[float]] = {name: [] for name in names}
+        self.warming: dict[str, list[float]] = {name: [] for name in names}
         self.phases: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
         self._warmup = warmup
         self._turn = 0
         self._began = 0.0
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._others = usage.ru_utime + usage.ru_stime
         self._now: dict[str, float] = defaultdict(float)
         self._changed = threading.Condition()
         self._finished: set[str] = set()
@@ -75,7 +79,8 @@ class Relay:
             thread.join()
         if self._error is not None:
             raise self._error
-        for seconds in self.seconds.values():
+        for name, seconds in self.seconds.items():
+            self.warming[name] = seconds[: self._warmup]
             del seconds[: self._warmup]
 
     def _guarded(self, name: str, training: Callable[[], None]) -> None:
@@ -114,6 +119,15 @@ class Relay:
         with self._changed:
             self._pass_on(name)
         self._wait(name)
+
+    def compiling(self, name: str) -> float:
+        """CPU seconds of compilation: what the steps of warm-up took more than later ones, and the
+        processes that it started.
+        """
+        median = statistics.median(self.seconds[name])
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        others = usage.ru_utime + usage.ru_stime - self._others
+        return sum(seconds - median for seconds in self.warming[name]) + others
 
     def phase(self, owner: Any, method: str, phase: str) -> None:
         """Counts the time of a method as a phase of its step, without the phases in it."""

@@ -95,6 +95,7 @@ def _policy(path: Path, saved: Mapping[str, Any], moved_to: Any) -> tuple[Policy
             f"{path} is of a newer version of slm-math: this one knows no policy.{unknown[0]}"
         )
     settings["quantize"] = "none"  # adapters over 4 bits fit the whole weights, too
+    settings["compile"] = False  # nothing is trained
     for name, kind in (("scratch", Scratch), ("lora", Lora)):
         settings[name] = None if settings[name] is None else kind(**settings[name])
     if moved_to is not None:

@@ -18,7 +18,9 @@ from slm_math.policy.adapter_files import (
 )
 from slm_math.policy.adapters import FROZEN, adapter_name, load_adapters
 from slm_math.policy.chat import ChatFormat
+from slm_math.policy.compiling import check_compiler, check_compiles, compile_layers
 from slm_math.policy.folders import local_folder
+from slm_math.policy.forward import inner
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import config_of, context_of, load_model, sight_in
 from slm_math.policy.lora import Lora, new_adapters
@@ -48,6 +50,8 @@ class Policy:
         attention: transformers' attention implementation (sdpa, eager, flash_attention_2); eager in
             place of sdpa for architectures without sdpa.
         gradient_checkpointing: recompute activations in the backward pass, which saves memory.
+        compile: compile the decoder layers for training (torch.compile), which pays in long runs;
+            needs a C++ compiler.
         chat_template: chatml, plain or a Jinja file; by default the tokenizer's own template.
         chat_template_kwargs: variables of the template, for example {enable_thinking: false}.
         vision: of a model with eyes, whether what makes features of images is trained as the rest
@@ -63,6 +67,7 @@ class Policy:
     quantize: Literal["none", "nf4"] = "none"
     attention: str = "sdpa"
     gradient_checkpointing: bool = False
+    compile: bool = False
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     vision: Literal["frozen", "trained"] = "frozen"
@@ -87,6 +92,14 @@ class Policy:
         self._check_adapters()
         check_whole("policy.max_pixels", self.max_pixels, optional=True)
         self._check_eyes()
+        if self.compile:
+            if self.has_adapters or self.gradient_checkpointing:
+                raise ValueError(
+                    "policy.compile is for the training of all weights without recomputation: "
+                    "leave it out (--model.policy.compile false), or else adapters (policy.lora, "
+                    "policy.quantize) and policy.gradient_checkpointing"
+                )
+            check_compiler()
         if self.quantize == "nf4":
             if not self.has_adapters:
                 raise ValueError("policy.quantize nf4 trains adapters only: set policy.lora")
@@ -205,6 +218,8 @@ class Policy:
         """
         frozen = frozen or {}
         self._check_biases([*roles, *frozen], frozen)
+        if self.compile and self.scratch is None:
+            check_compiles(self.base, config_of(self.base))
         model = self._base(sight)
         self._check_eyes(downloaded=True)
         if self.vision == "frozen":
@@ -229,6 +244,8 @@ class Policy:
             if adapters:
                 model.enable_input_require_grads()
         model.config.use_cache = False
+        if self.compile:
+            compile_layers(inner(model))
         return LoadedPolicy(model.train(), adapters, served)
 
     def keep_reference(self, loaded: LoadedPolicy, moves: bool = False) -> None:
@@ -244,6 +261,8 @@ class Policy:
             memo = {id(module): module for module in shared}
             loaded.reference_model = copy.deepcopy(loaded.model, memo).requires_grad_(False).eval()
             loaded.model.train()
+            if self.compile:  # of which a copy knows nothing
+                compile_layers(inner(loaded.reference_model))
         elif self.adapter or moves:
             loaded.copy_adapters()
         else:

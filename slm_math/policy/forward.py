@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from slm_math.policy.caches import DecodingCache, OwnCaches
+from slm_math.policy.compiling import decoding_code, training_code
 from slm_math.policy.packing import Packed, unused_mask
 from slm_math.policy.sight import NEVER, Sight, sight_of
 from slm_math.policy.stepping import step, steps_alone
@@ -62,13 +63,15 @@ def hidden_states(model: Any, inputs: Inputs | Packed) -> Tensor:
     """The decoder's last hidden states (B, T, H), for training and scoring; those of a placeholder
     are those of the last position of its image. Of packed rows (1, W, H).
     """
-    if isinstance(inputs, Packed):
-        return _packed_states(model, inputs)
-    if any(inputs.images):
-        return _seeing_states(model, inputs)
-    decoder = inner(model).get_decoder()
-    options = {"position_ids": inputs.positions, "use_cache": False}
-    return decoder(input_ids=inputs.ids, **_accepted(decoder, options)).last_hidden_state
+    base = inner(model)
+    with training_code(base):
+        if isinstance(inputs, Packed):
+            return _packed_states(model, inputs)
+        if any(inputs.images):
+            return _seeing_states(model, inputs)
+        decoder = base.get_decoder()
+        options = {"position_ids": inputs.positions, "use_cache": False}
+        return decoder(input_ids=inputs.ids, **_accepted(decoder, options)).last_hidden_state
 
 
 def _packed_states(model: Any, inputs: Packed) -> Tensor:
@@ -169,13 +172,14 @@ def _first_logits(
     positions = seen.positions.gather(-1, turned.expand_as(seen.positions))
     expanded = seen.ids.gather(1, turned) * mask
     decoder = base.get_decoder()
-    states = decoder(
-        attention_mask=mask.to(base.device),
-        position_ids=(positions * mask).to(base.device),
-        use_cache=True,
-        **sight.embedded(base, expanded.to(base.device), images),
-        **{str(cache_argument(type(decoder))): cache},
-    ).last_hidden_state
+    with decoding_code(base):
+        states = decoder(
+            attention_mask=mask.to(base.device),
+            position_ids=(positions * mask).to(base.device),
+            use_cache=True,
+            **sight.embedded(base, expanded.to(base.device), images),
+            **{str(cache_argument(type(decoder))): cache},
+        ).last_hidden_state
     return language_head(model)(states[:, -1])
 
 
@@ -198,7 +202,9 @@ def _last_logits(model: Any, ids: Tensor, cache: Any, options: dict[str, Any]) -
     base = inner(model)
     options = options | {"use_cache": True, "logits_to_keep": 1}
     argument = {str(cache_argument(type(base))): cache}
-    return barred(model, model(input_ids=ids, **_accepted(base, options), **argument).logits[:, -1])
+    with decoding_code(base):
+        logits = model(input_ids=ids, **_accepted(base, options), **argument).logits[:, -1]
+    return barred(model, logits)
 
 
 def barred(model: Any, logits: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ longest of them, K tokens up to the end of the longest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -254,6 +254,18 @@ def attention(
         return sdpa_attention_forward(
             module, query, key=key, value=value, attention_mask=attention_mask, **options
         )
+    return _over_segments(module, (query, key, value), packing, options), None
+
+
+@torch.compiler.disable(reason="no two packings have the same segments")
+def _over_segments(
+    module: Any,
+    states: tuple[Tensor, Tensor, Tensor],
+    packing: Packing,
+    options: Mapping[str, Any],
+) -> Tensor:
+    """`attention` with a packing; `states` are query, key and value."""
+    query, key, value = states
     window = options.get("sliding_window")
     packing.calls.append(window)
     queries = _by_token(query).split([bucket.tokens for bucket in packing.buckets])
@@ -266,7 +278,7 @@ def attention(
         rows = (each.unflatten(0, (bucket.size[0], -1)).transpose(1, 2) for each in (own, *seen))
         part = _attended(module, *rows, mask=bucket.mask(window), options=options).flatten(0, 1)
         parts.append(part if bucket.back is None else _taken(part, bucket.back))
-    return torch.cat(parts)[None], None
+    return torch.cat(parts)[None]
 
 
 def _attended(
@@ -275,7 +287,7 @@ def _attended(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> Tensor:
     """(S, Q, heads, D) of (S, heads, Q, D) and twice (S, G, K, D)."""
     plain = options.get("position_bias") is None and options.get("softcap") is None
