@@ -139,7 +139,7 @@ def test_a_training_step_is_read_in_a_glance() -> None:
 
 
 # these take any number of values
-VARIADIC = {"pack", "uname_result", "_call", "_only_of", "add_row"}
+VARIADIC = {"pack", "uname_result", "_call", "_only_of", "add_row", "save_for_backward"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -104,19 +104,20 @@ class KernelLogProbs(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any,
         logits: Tensor,
-        targets: Tensor,
-        temperature: Tensor,
+        given: tuple[Tensor, Tensor],
         gradient: bool,
         once: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        targets, temperature = given
         tokens, size = logits.shape
         temperature = temperature.float().contiguous()
         targets = targets.contiguous()
         logps, sums, entropies = logits.new_empty(3, tokens, dtype=torch.float32).unbind()
         found = torch.empty_like(targets, dtype=torch.bool)
         if tokens:
+            made = {"logps": logps, "sums": sums, "entropies": entropies, "found": found}
             _forward[(tokens,)](  # type: ignore[index]
-                logits, targets, temperature, logps, sums, entropies, found, V=size, BLOCK=BLOCK
+                logits, targets, temperature, **made, V=size, BLOCK=BLOCK
             )
         ctx.save_for_backward(logits, targets, temperature, sums, entropies)
         ctx.gradient, ctx.once = gradient, once
@@ -134,14 +135,14 @@ class KernelLogProbs(torch.autograd.Function):
             _backward[(tokens, triton.cdiv(size, BLOCK))](  # type: ignore[index]
                 logits,
                 made,
-                targets,
-                temperature,
-                sums,
-                entropies,
-                slope.float().contiguous(),
-                entropy_slope.float().contiguous(),
+                targets=targets,
+                temperature=temperature,
+                sums=sums,
+                entropies=entropies,
+                slopes=slope.float().contiguous(),
+                entropy_slopes=entropy_slope.float().contiguous(),
                 V=size,
                 BLOCK=BLOCK,
                 ENTROPY=ctx.gradient,
             )
-        return made, None, None, None, None
+        return made, None, None, None

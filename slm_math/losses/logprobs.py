@@ -62,7 +62,7 @@ def token_logprobs(
 
             if kernels.applies(logits, outside):
                 return kernels.KernelLogProbs.apply(
-                    logits, targets, temperature, wanted == "gradient", several
+                    logits, (targets, temperature), wanted == "gradient", several
                 )
         options = wanted, hits and not again, several
         return _LogProbs.apply(logits, (targets, temperature, outside), *options)

@@ -83,7 +83,7 @@ def policy_loss(
         old: (M,) log-probabilities of the policy that sampled, by the trainer.
         advantages: (M,).
         weights: (M,) from `row_weights`; where one is 0 nothing counts, be it NaN or infinite.
-        row: (M,) the row of each token, for what is computed per row; its tokens stand together.
+        row: (M,) the row of each token, for what is computed per row.
         sampling: (M,) log-probabilities that the engine reported; left out when there is no engine
             to differ.
         reference: (M,) log-probabilities of the reference policy.
@@ -156,7 +156,7 @@ def _surrogate(ratio: Tensor, advantages: Tensor, logps: Tensor, objective: Obje
     if objective.kind == "cispo":
         return -clipped.detach() * advantages * logps
     if objective.kind == "sapo":
-        tau = torch.where(advantages > 0, *objective.sapo_tau)
+        tau = torch.where(advantages > 0, *(torch.full_like(ratio, t) for t in objective.sapo_tau))
         return -torch.sigmoid(tau * (ratio - 1)) * 4 / tau * advantages
     gain = torch.minimum(ratio * advantages, clipped * advantages)
     if objective.dual_clip:
@@ -168,10 +168,12 @@ def _surrogate(ratio: Tensor, advantages: Tensor, logps: Tensor, objective: Obje
 
 def _row_sums(values: Tensor, row: Tensor, live: Tensor) -> Tensor:
     """values, row, live, each (M,) -> (M,): for every token the sum over the live tokens of its
-    row; the tokens of a row stand together.
+    row. The device is not waited for, as the number of rows would need it.
     """
-    place = torch.zeros_like(row)  # of the row among those that have tokens: below M
-    place[1:] = (row[1:] != row[:-1]).cumsum(0)
+    ordered, order = row.sort()
+    places = torch.zeros_like(row)  # of the row among those that have tokens: below M
+    places[1:] = (ordered[1:] != ordered[:-1]).cumsum(0)
+    place = torch.empty_like(row).scatter(0, order, places)
     return torch.zeros_like(values).index_add(0, place, torch.where(live, values, 0.0))[place]
 
 
