@@ -9,11 +9,11 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from slm_math.config_files import load, with_new_names
 from slm_math.messages import similar
+from slm_math.shipped import config_file, is_text
 from slm_math.signatures import (
     OURS,
     ROOT,
@@ -36,9 +36,8 @@ _ALWAYS = {
 _SECTIONS = ("trainer", "model", "data")
 # where the classes are that a config names by their short names
 _PLACES = ("slm_math.agents", "slm_math.data", "slm_math.rewards", "slm_math.short_names")
-_ALL_PLACES = (*_PLACES, "slm_math.training", "callbacks", "lightning.pytorch.callbacks")
+_ALL_PLACES = (*_PLACES, "slm_math.training", "slm_math.callbacks", "lightning.pytorch.callbacks")
 _CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
-_TEXT = re.compile(r"^\s*\{|:\s|\n")
 _SKIPPED = ("dict_kwargs", "help")
 
 
@@ -70,7 +69,7 @@ def refuse(command: str, arguments: list[str], renamed: dict[str, str]) -> None:
     settings = list(_settings(arguments, renamed))
     words = [word for setting in settings for word in _class_paths(setting.value)]
     named = {word.partition(".")[0] for word in words if "." in word}
-    check = _Check(command, settings, own_classes=bool(named - {*OURS, "lightning", "torch"}))
+    check = _Check(command, settings, own_classes=bool(named - {OURS, "lightning", "torch"}))
     for setting in settings:
         check.setting(setting)
 
@@ -94,10 +93,8 @@ def _settings(arguments: list[str], renamed: dict[str, str]) -> Iterator[Setting
 
 def _of_file(value: str, renamed: dict[str, str]) -> Iterator[Setting]:
     text, name = value, None
-    if not _TEXT.search(value):  # a config may be its own text
-        file = Path(value)
-        if not file.is_file():
-            raise ValueError(f"config file does not exist: {value}")
+    if not is_text(value):
+        file = config_file(value)
         text, name = file.read_text(encoding="utf-8"), f"config file {file}"
     content = load(text, name)
     if isinstance(content, dict):
@@ -246,7 +243,8 @@ class _Check:
         if found is not None or not slot.only_classes or not isinstance(name, str):
             return found
         top = name.partition(".")[0]
-        if "." in name and (top not in OURS or has_name(name)):
+        if "." in name and (top != OURS or has_name(name)):
+            _refuse_former(name, at)
             return None
         short = name.rpartition(".")[2]
         if "." not in name and (self.own_classes or _is_defined(short)):
@@ -306,11 +304,24 @@ def _is_none(annotation: ast.expr) -> bool:
     return isinstance(annotation, ast.Constant) and annotation.value is None
 
 
+def _refuse_former(name: str, at: tuple[str, ...]) -> None:
+    """Raises ValueError for a callback of ours under its former package, unless a package of that
+    name, which is the user's, has such a class.
+    """
+    ours = name.startswith("callbacks.") and signature(f"{OURS}.{name}") is not None
+    if ours and not has_name(name):
+        short = name.rpartition(".")[2]
+        raise ValueError(
+            f"{'.'.join(at)}: there is no class {name} any more: write {short}, the name of the "
+            f"callback of slm-math (in code, from slm_math.callbacks import {short})"
+        )
+
+
 def _known(slot: Slot) -> set[str]:
     """The short names of the classes that a slot takes."""
     bases = {cls.name for cls in slot.classes}
     known: set[str] = set()
-    for place in [*_PLACES, "slm_math.training"] if bases else ["callbacks"]:
+    for place in [*_PLACES, "slm_math.training"] if bases else ["slm_math.callbacks"]:
         module = read(place)
         for name in module.imported if module else ():
             found = signature(f"{place}.{name}")
@@ -322,5 +333,7 @@ def _known(slot: Slot) -> set[str]:
 def _is_defined(name: str) -> bool:
     """Whether some file of the project defines a class of this name."""
     text = re.compile(rf"class {name}\b".encode())
-    files = (file for top in OURS for file in (ROOT / top).rglob("*.py"))
+    # in a source tree the folder of callbacks is a link, which rglob does not follow
+    folders = (ROOT / OURS, ROOT / OURS / "callbacks")
+    files = (file for folder in folders for file in folder.rglob("*.py"))
     return any(text.search(file.read_bytes()) for file in files)

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OURS = ("slm_math", "callbacks")
+OURS = "slm_math"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _file(name: str) -> Path | None:
     top, *rest = name.split(".")
     if not all(part.isidentifier() for part in (top, *rest)):
         return None
-    if top in OURS:
+    if top == OURS:
         base = ROOT / top
     else:
         spec = find_spec(top)  # of a top-level package, which imports nothing

@@ -29,9 +29,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 
-import callbacks  # noqa: E402
 import slm_math.short_names  # noqa: E402, F401
-from callbacks.monitors import check_monitors  # noqa: E402
+from slm_math import callbacks  # noqa: E402
+from slm_math.callbacks.monitors import check_monitors  # noqa: E402
 from slm_math.config_files import ConfigFile  # noqa: E402
 from slm_math.data.chat_data import ChatData  # noqa: E402, F401
 from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
@@ -45,7 +45,7 @@ from slm_math.modules.trainer_checks import (  # noqa: E402
     check_strategy,
     check_trainer,
 )
-from slm_math.parsing import ENV_PREFIX, RENAMED, Parser  # noqa: E402
+from slm_math.parsing import CONFIG_HELP, ENV_PREFIX, RENAMED, Parser  # noqa: E402
 from slm_math.policy.threads import set_threads  # noqa: E402
 from slm_math.records.files import configuration  # noqa: E402
 from slm_math.records.redaction import without_secrets  # noqa: E402
@@ -125,7 +125,7 @@ class TrainingCLI(LightningCLI):
             "-c",
             "--config",
             action=ConfigFile,
-            help="a YAML file; may be given several times, later files win",
+            help=CONFIG_HELP,
         )
         return parser
 

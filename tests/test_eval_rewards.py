@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny import SOURCE, Endpoint, grpo, problems, trainer
 
-from callbacks import AgentEval
+from slm_math.callbacks import AgentEval
 from slm_math.agents import SingleShot
 from slm_math.answers.graded import GradedTrace
 from slm_math.engines.base import Engine, EngineError

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tiny import trainer
 
-from callbacks import AgentEval
+from slm_math.callbacks import AgentEval
 from slm_math.agents import SingleShot
 from slm_math.data.problem_data import ProblemData
 from slm_math.engines.settings import Inference
