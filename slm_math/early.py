@@ -5,7 +5,6 @@ the parser of the command.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from slm_math.shipped import config_file, is_text
 from slm_math.signatures import (
     OURS,
     ROOT,
-    Option,
     Signature,
+    Slot,
     has_name,
     parameters,
     read,
-    resolved,
     signature,
+    slot_of,
 )
 
 _TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
@@ -33,10 +32,15 @@ _ALWAYS = {
     *("fit", "validate", "test", "predict"),  # sections of a config for all commands
     *("optimizer", "lr_scheduler"),
 }
-_SECTIONS = ("trainer", "model", "data")
+_SECTIONS = ("trainer", "model", "data", "eval")
 # where the classes are that a config names by their short names
 _PLACES = ("slm_math.agents", "slm_math.data", "slm_math.rewards", "slm_math.short_names")
 _ALL_PLACES = (*_PLACES, "slm_math.training", "slm_math.callbacks", "lightning.pytorch.callbacks")
+_BASES = {
+    "model": "slm_math.modules.base.PolicyModule",
+    "data": "slm_math.data.batches.SourceData",
+    "eval": "slm_math.callbacks.AgentEval",
+}
 _CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
 _SKIPPED = ("dict_kwargs", "help")
 
@@ -50,15 +54,6 @@ class Setting:
     path: tuple[str, ...]
     value: Any
     may_be_short: bool = False
-
-
-@dataclass(frozen=True)
-class Slot:
-    """What an option takes: objects of classes, one or (`each`: list, dict) several of them."""
-
-    classes: tuple[Signature, ...] = ()
-    each: str = ""
-    only_classes: bool = False
 
 
 def refuse(command: str, arguments: list[str], renamed: dict[str, str]) -> None:
@@ -164,9 +159,9 @@ class _Check:
         if at == ("trainer",):
             self._of_trainer(setting)
             return
-        base = "slm_math.modules.base.PolicyModule" if at == ("model",) else ""
-        base = base or "slm_math.data.batches.SourceData"
-        found = signature(base)
+        if at == ("eval",):
+            _refuse_sampling(setting)
+        found = signature(_BASES[at[0]])
         if found is not None:
             slot = Slot((found,), only_classes=True)
             self._slot(setting, slot, at)
@@ -235,7 +230,7 @@ class _Check:
         options = [cls.options[name] for cls in classes if cls is not None and name in cls.options]
         if len(options) == 1:
             step = Setting(tuple(rest), setting.value, setting.may_be_short)
-            self._slot(step, _slot_of(options[0]), (*at, name))
+            self._slot(step, slot_of(options[0]), (*at, name))
 
     def _class(self, name: Any, slot: Slot, at: tuple[str, ...]) -> Signature | None:
         """The class that a name stands for. Raises ValueError if there certainly is none."""
@@ -266,42 +261,20 @@ class _Check:
         return name in known or short
 
 
-_CONTAINERS = {"dict": "dict", "Mapping": "dict", "list": "list", "Sequence": "list"}
 # classes whose place another one takes; of all others a config gives the options alone
 _SUBCLASSED = ("Agent", "Reward", "Source", "Engine", "PolicyModule", "SourceData", "Sandbox")
 
 
-def _slot_of(option: Option) -> Slot:
-    """What an option takes, by the annotation of its source: a class, or a list or dict of objects
-    of one; nothing is known of other unions.
-    """
-    annotation = option.annotation
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        annotation = ast.parse(annotation.value, mode="eval").body
-    each = ""
-    kinds = [kind for kind in _union(annotation) if not _is_none(kind)]
-    if len(kinds) == 1 and isinstance(kinds[0], ast.Subscript):
-        each = _CONTAINERS.get(getattr(kinds[0].value, "id", ""), "")
-        inner = kinds[0].slice
-        if not each:
-            return Slot()
-        last = inner.elts[-1] if isinstance(inner, ast.Tuple) and each == "dict" else inner
-        kinds = _union(last)
-    classes = [
-        resolved(kind.id, option.module) if isinstance(kind, ast.Name) else None for kind in kinds
-    ]
-    found = tuple(cls for cls in classes if cls is not None and cls.module.startswith(OURS))
-    return Slot(found, each, only_classes=len(found) == len(kinds) > 0) if found else Slot()
-
-
-def _union(annotation: ast.expr | None) -> list[ast.expr]:
-    if isinstance(annotation, ast.BinOp):
-        return [*_union(annotation.left), *_union(annotation.right)]
-    return [annotation] if annotation is not None else []
-
-
-def _is_none(annotation: ast.expr) -> bool:
-    return isinstance(annotation, ast.Constant) and annotation.value is None
+def _refuse_sampling(setting: Setting) -> None:
+    """Raises ValueError for `eval.max_new_tokens` and `eval.sampling`, whose place is deeper."""
+    sampling, value = signature("slm_math.types.Sampling"), setting.value
+    names = setting.path[:1] or (tuple(value) if isinstance(value, dict) else ())
+    known = {*(sampling.options if sampling else ()), "sampling"}
+    for name in known & {str(name) for name in names}:
+        last = "" if name == "sampling" else f".{name}"
+        raise ValueError(
+            f"there is no option eval.{name}: did you mean eval.inference.sampling{last}?"
+        )
 
 
 def _refuse_former(name: str, at: tuple[str, ...]) -> None:

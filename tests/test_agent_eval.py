@@ -12,10 +12,10 @@ from evaluation.sighted import Colors, Sighted
 from jsonargparse import ArgumentParser
 from tiny import Endpoint, grpo, sft, trainer
 
-from slm_math.callbacks import AgentEval
 from slm_math.agents import Judge
 from slm_math.answers import extract
 from slm_math.answers.graded import GradedTrace
+from slm_math.callbacks import AgentEval
 from slm_math.data.problem_data import ProblemData
 from slm_math.engines.settings import Inference, RoleSampling
 from slm_math.evaluation.evaluate import Output, Plan, evaluate

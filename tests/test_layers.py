@@ -32,6 +32,7 @@ LAYERS = [
         "cli",
         "commands",
         "doctor",
+        "eval_options",
         "exporting",
         "run_loggers",
         "training",

@@ -14,9 +14,9 @@ import lightning as L
 import pytest
 from tiny import Even, chats, grpo, problems, sft, trainer
 
-from slm_math.callbacks import RolloutLog, Watchdog, watchdog
 from slm_math.agents import SingleShot
 from slm_math.answers.graded import GradedTrace
+from slm_math.callbacks import RolloutLog, Watchdog, watchdog
 from slm_math.training import TrainingCLI
 from slm_math.types import Generate, Problem, user
 

@@ -56,7 +56,11 @@ def test_callbacks_can_be_appended(capsys: pytest.CaptureFixture[str], tmp_path:
         item["class_path"]
         for item in shown(capsys, "fit", *FULL, f"--config={more}")["trainer"]["callbacks"]
     ]
-    assert names == ["slm_math.callbacks.AgentEval", "slm_math.callbacks.ExportHF", "slm_math.callbacks.RolloutTable"]
+    assert names == [
+        "slm_math.callbacks.AgentEval",
+        "slm_math.callbacks.ExportHF",
+        "slm_math.callbacks.RolloutTable",
+    ]
 
 
 def test_fit_is_resumed_tested_and_leaves_its_config(

@@ -28,8 +28,8 @@ def work(kind: str, devices: int, out: Path) -> None:
     from seeing import SEEING, Drawn
     from tiny import SCRATCH, chats, grpo, problems, sft, trainer, weights
 
-    from slm_math.callbacks import AgentEval
     from slm_math.agents import SingleShot
+    from slm_math.callbacks import AgentEval
     from slm_math.data.problem_data import ProblemData
     from slm_math.engines.settings import Inference
     from slm_math.losses.advantages import Advantage
