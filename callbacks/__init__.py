@@ -1,4 +1,4 @@
-"""Lightning callbacks of slm-math: `class_path: AgentEval` in a config, `slm_math.callbacks` in code."""
+"""Lightning callbacks: `class_path: AgentEval` in a config, `slm_math.callbacks` in code."""
 
 from slm_math.callbacks.agent_eval import AgentEval
 from slm_math.callbacks.checkpoints import Checkpoints

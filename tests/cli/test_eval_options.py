@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 from cli.configs import FULL
+from jsonargparse import Namespace, dict_to_namespace
 
 from slm_math.callbacks import AgentEval
 from slm_math.early import refuse
 from slm_math.engines.settings import Inference, RoleSampling
+from slm_math.eval_options import apply_eval_options
 from slm_math.parsing import RENAMED
 from slm_math.training import TrainingCLI
 from slm_math.types import Sampling
-
-# the overlay puts its AgentEval before ExportHF
-TWO = [*FULL, "--trainer.callbacks+=AgentEval", "--trainer.callbacks.agents.b=CodeFeedback"]
 
 
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> TrainingCLI:
@@ -33,16 +32,26 @@ def test_options_reach_every_evaluation_and_leave_the_rest(
 ) -> None:
     options = ["--eval.limit", "50", "--eval.inference.sampling.max_new_tokens=64"]
     options += ["--eval.agents.vote", "MajorityVote", "--eval.agents.vote.k", "3"]
-    cli = built(tmp_path, monkeypatch, *TWO, *options)
-    first, second = evaluations(cli)
-    assert (first.limit, second.limit) == (50, 50)
-    assert first.inference == second.inference
-    assert first.inference == Inference(sampling=Sampling(temperature=0.0, max_new_tokens=64))
-    assert list(first.agents) == ["single_shot", "vote"]
-    assert list(second.agents) == ["b", "vote"]
-    assert first.agents["vote"].k == 3
+    cli = built(tmp_path, monkeypatch, *FULL, *options)
+    [evaluation] = evaluations(cli)  # which is not the last callback of the list
+    assert evaluation.limit == 50
+    assert evaluation.inference == Inference(sampling=Sampling(0.0, max_new_tokens=64))
+    assert list(evaluation.agents) == ["single_shot", "vote"]
+    assert evaluation.agents["vote"].k == 3
     assert "eval" not in cli.config  # what is written down has them where they work
     assert cli.config.trainer.callbacks[0].init_args.limit == 50
+
+
+def test_every_evaluation_of_a_list_takes_them() -> None:
+    one, two = (
+        {"class_path": "slm_math.callbacks.AgentEval", "init_args": a}
+        for a in ({"limit": 4, "seed": 1}, {})
+    )
+    other = {"class_path": "slm_math.callbacks.ExportHF"}
+    config = dict_to_namespace({"eval": {"limit": 9}, "trainer": {"callbacks": [one, two, other]}})
+    apply_eval_options(config)
+    options = [vars(each.get("init_args", Namespace())) for each in config.trainer.callbacks]
+    assert options == [{"limit": 9, "seed": 1}, {"limit": 9}, {}]
 
 
 def test_without_options_the_config_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,12 +65,12 @@ def test_a_file_and_the_environment_set_them(
 ) -> None:
     file = tmp_path / "more.yaml"
     file.write_text(
-        "eval:\n  limit: null\n  inference: {roles: {verifier: {max_new_tokens: 5}}}\n"
+        "eval:\n  limit: null\n  inference: {roles: {solver: {max_new_tokens: 5}}}\n"
         "  sources: {more: {class_path: Arithmetic, test: 30}}\n"
     )
     [evaluation] = evaluations(built(tmp_path, monkeypatch, *FULL, f"--config={file}"))
     assert evaluation.limit is None
-    assert evaluation.inference.roles == {"verifier": RoleSampling(max_new_tokens=5)}
+    assert evaluation.inference.roles == {"solver": RoleSampling(max_new_tokens=5)}
     assert evaluation.inference.sampling.max_new_tokens == 8
     assert list(evaluation.sources or {}) == ["more"]
     monkeypatch.setenv("SLM_MATH_EVAL__SAMPLES", "3")
@@ -92,7 +101,7 @@ def test_without_an_evaluation_they_are_refused(
 
 
 REFUSED = {
-    "limt": ("--eval.limt=5", "there is no option eval.limt: did you mean limit?"),
+    "limt": ("--eval.limt=5", "there is no option eval.limt: did you mean limit or"),
     "short": ("--eval.max_new_tokens=5", "did you mean eval.inference.sampling.max_new_tokens?"),
     "former": ("--eval.sampling.top_k=5", "did you mean eval.inference.sampling?"),
     "agent": ("--eval.agents.a=SingelShot", "eval.agents.a: there is no class SingelShot: did"),
