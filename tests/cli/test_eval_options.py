@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cli.configs import FULL
-from jsonargparse import Namespace, dict_to_namespace
+from jsonargparse import Namespace
 
 from slm_math.callbacks import AgentEval
 from slm_math.early import refuse
@@ -43,14 +43,15 @@ def test_options_reach_every_evaluation_and_leave_the_rest(
 
 
 def test_every_evaluation_of_a_list_takes_them() -> None:
-    one, two = (
-        {"class_path": "slm_math.callbacks.AgentEval", "init_args": a}
-        for a in ({"limit": 4, "seed": 1}, {})
-    )
-    other = {"class_path": "slm_math.callbacks.ExportHF"}
-    config = dict_to_namespace({"eval": {"limit": 9}, "trainer": {"callbacks": [one, two, other]}})
-    apply_eval_options(config)
-    options = [vars(each.get("init_args", Namespace())) for each in config.trainer.callbacks]
+    ours = "slm_math.callbacks."
+    callbacks = [
+        Namespace(class_path=f"{ours}AgentEval", init_args=Namespace(limit=4, seed=1)),
+        Namespace(class_path=f"{ours}AgentEval"),
+        Namespace(class_path=f"{ours}ExportHF"),
+    ]
+    trainer = Namespace(callbacks=callbacks)
+    apply_eval_options(Namespace(eval=Namespace(limit=9), trainer=trainer))
+    options = [vars(each.get("init_args") or Namespace()) for each in callbacks]
     assert options == [{"limit": 9, "seed": 1}, {"limit": 9}, {}]
 
 
