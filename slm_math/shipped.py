@@ -71,13 +71,15 @@ def configs(name: str | None = None, copy: str | None = None) -> None:
     if name is None:
         if copy is not None:
             raise ValueError("name the config to copy: slm-math configs sft/lora --copy")
-        table = Table(box=None, pad_edge=False, title="--config NAME, and later ones win")
+        table = Table(box=None, pad_edge=False, title="--config NAME; of several, later ones win")
         table.title_justify = "left"
         table.add_column("name", no_wrap=True)
         table.add_column("what it is for")
         for each in names():
             table.add_row(each, first_line(each))
-        Console().print(table)
+        console = Console()
+        console.print(table)
+        console.print("slm-math configs NAME prints one; with --copy it is yours", highlight=False)
         return
     file = config_file(name)
     if copy is None:
