@@ -142,3 +142,17 @@ def test_what_a_config_names_is_found_without_a_clone(capsys: pytest.CaptureFixt
     for file in FILES:
         content = json.dumps([line.split("#")[0] for line in file.read_text().splitlines()])
         assert not re.search(r"\b(configs|scripts|tests|docs|slm_math)/", content), file
+
+
+def test_every_config_that_the_documentation_names_comes_with_the_package() -> None:
+    root = CONFIGS.parent
+    texts = [root / "README.md", *(root / "docs").rglob("*.md"), *FILES]
+    named = {
+        name
+        for file in texts
+        for name in re.findall(r"--config[ =]([a-z][\w/.]*)", file.read_text(encoding="utf-8"))
+        if not name.startswith("runs/")
+    }
+    assert len(named) > 20
+    for name in named:
+        assert config_file(name).is_file()
