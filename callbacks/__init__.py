@@ -1,14 +1,14 @@
-"""Lightning callbacks of slm-math: `class_path: callbacks.AgentEval` in a config."""
+"""Lightning callbacks: `class_path: AgentEval` in a config, `slm_math.callbacks` in code."""
 
-from callbacks.agent_eval import AgentEval
-from callbacks.checkpoints import Checkpoints
-from callbacks.export import ExportHF
-from callbacks.progress import Progress
-from callbacks.rollout_log import RolloutLog
-from callbacks.rollout_table import RolloutTable
-from callbacks.stop_reason import StopReason
-from callbacks.summary import Summary
-from callbacks.watchdog import Watchdog
+from slm_math.callbacks.agent_eval import AgentEval
+from slm_math.callbacks.checkpoints import Checkpoints
+from slm_math.callbacks.export import ExportHF
+from slm_math.callbacks.progress import Progress
+from slm_math.callbacks.rollout_log import RolloutLog
+from slm_math.callbacks.rollout_table import RolloutTable
+from slm_math.callbacks.stop_reason import StopReason
+from slm_math.callbacks.summary import Summary
+from slm_math.callbacks.watchdog import Watchdog
 
 __all__ = [
     "AgentEval",

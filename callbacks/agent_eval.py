@@ -11,13 +11,13 @@ from warnings import warn
 
 import lightning as L
 
-from callbacks.console import console_of
-from callbacks.eval_table import EvalTable
-from callbacks.monitors import check_logged, check_monitors
-from callbacks.run_root import begin_run
-from callbacks.sharded_eval import evaluate_on_all_ranks, fingerprint
-from callbacks.training_problems import training_problems
 from slm_math.agents import Agent
+from slm_math.callbacks.console import console_of
+from slm_math.callbacks.eval_table import EvalTable
+from slm_math.callbacks.monitors import check_logged, check_monitors
+from slm_math.callbacks.run_root import begin_run
+from slm_math.callbacks.sharded_eval import evaluate_on_all_ranks, fingerprint
+from slm_math.callbacks.training_problems import training_problems
 from slm_math.collection import without_collection
 from slm_math.data.base import Source, Split, read_tasks
 from slm_math.data.overlap import refuse_overlap

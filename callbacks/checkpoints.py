@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from callbacks.run_root import begin_run
+from slm_math.callbacks.run_root import begin_run
 from slm_math.checkpoint_files import remove_unfinished
 from slm_math.records.run_lock import lock_run, sign_lock, unlock_run
 from slm_math.stopping import Stopped, say, stopping

@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.run_root import begin_run
+from slm_math.callbacks.run_root import begin_run
 from slm_math.checkpoint_files import saving
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.adapter_files import base_in

@@ -142,4 +142,4 @@ def monitored(callbacks: Iterable[L.Callback]) -> Iterator[tuple[Any, str]]:
 
 
 def _is_known(one: Any) -> bool:
-    return type(one).__module__.partition(".")[0] in ("slm_math", "callbacks", "lightning")
+    return type(one).__module__.partition(".")[0] in ("slm_math", "lightning")

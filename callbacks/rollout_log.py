@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.run_root import begin_run
+from slm_math.callbacks.run_root import begin_run
 from slm_math.modules.grpo import GRPOModule
 from slm_math.records.encoding import json_line, to_json
 from slm_math.records.record import Record

@@ -8,7 +8,7 @@ import lightning as L
 from rich.table import Table
 from rich.text import Text
 
-from callbacks.console import console_of
+from slm_math.callbacks.console import console_of
 from slm_math.modules.grpo import GRPOModule
 from slm_math.ranges import check_whole
 from slm_math.visible import visible

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import lightning as L
 
-from callbacks.eval_rewards import TrainingRewards
+from slm_math.callbacks.eval_rewards import TrainingRewards
 from slm_math.evaluation.evaluate import Evaluation, Output, Plan, evaluate
 from slm_math.evaluation.torch_metrics import AgentMetrics
 from slm_math.metrics.columns import Samples

@@ -16,10 +16,10 @@ from lightning.pytorch.loggers import CSVLogger
 from rich.table import Table
 from rich.text import Text
 
-from callbacks.agent_eval import AgentEval
-from callbacks.console import console_of
-from callbacks.export import ExportHF
-from callbacks.stop_reason import shortest
+from slm_math.callbacks.agent_eval import AgentEval
+from slm_math.callbacks.console import console_of
+from slm_math.callbacks.export import ExportHF
+from slm_math.callbacks.stop_reason import shortest
 from slm_math.modules.grpo import GRPOModule
 from slm_math.modules.step_metrics import peak_memory
 

@@ -125,7 +125,7 @@ def session(folder: Path, kind: str, way: str, number: int) -> int:
     when = WAYS[way][0] if way in WAYS else ""
     end = {"class_path": "check_resume.End", "init_args": {"when": when, "way": way}}
     saves = {
-        "class_path": "callbacks.Checkpoints",
+        "class_path": "slm_math.callbacks.Checkpoints",
         "init_args": {"dirpath": str(folder / "checkpoints"), "minutes": 0},
     }
     arguments = ["fit", *KINDS[kind], *COMMON, f"--trainer.default_root_dir={folder}"]

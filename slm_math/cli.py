@@ -58,6 +58,10 @@ COMMANDS = {
         "slm_math.sandbox.serve:serve",
         "run programs for machines that cannot confine them",
     ),
+    "configs": (
+        "slm_math.shipped:configs",
+        "list, print or copy the configs that come with slm-math",
+    ),
     "doctor": ("slm_math.doctor:doctor", "check what works on this machine"),
     "download": (
         "slm_math.commands:download",
@@ -66,6 +70,7 @@ COMMANDS = {
 }
 # command -> the options that its positional arguments fill; a star takes all that are left
 POSITIONAL = {
+    "configs": "name",
     "export": "checkpoint",
     "grade": "file",
     "results": "folders*",
@@ -84,6 +89,7 @@ FLAGS = {
 }  # options that need no value to be true
 # command -> the options that take all values that follow
 LISTS = {"check-data": ("--against", "--split"), "build-data": ("--pass_rate",)}
+OPTIONAL = {"configs": ("--copy",)}  # options whose value may be left out
 
 # packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(
@@ -196,6 +202,7 @@ def _command(name: str, arguments: list[str]) -> None:
     module, _, attribute = COMMANDS[name][0].partition(":")
     function = getattr(import_module(module), attribute)
     arguments = _as_lists(arguments, LISTS.get(name, ()))
+    arguments = _with_values(arguments, OPTIONAL.get(name, ()))
     if name in POSITIONAL:
         positional, arguments = _positional(arguments, FLAGS.get(name, ()))
         arguments = [
@@ -234,6 +241,15 @@ def _as_lists(arguments: list[str], names: tuple[str, ...]) -> list[str]:
         listed = ", ".join(each if _is_number(each) else json.dumps(each) for each in values)
         result.append(f"{name}={values[0] if is_list else f'[{listed}]'}")
     return result
+
+
+def _with_values(arguments: list[str], names: tuple[str, ...]) -> list[str]:
+    """`--copy` as `--copy=` where no value follows, for the options of these names."""
+    following = [*arguments[1:], "-"]
+    return [
+        f"{argument}=" if argument in names and after.startswith("-") else argument
+        for argument, after in zip(arguments, following)
+    ]
 
 
 def _is_number(text: str) -> bool:

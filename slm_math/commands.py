@@ -14,6 +14,7 @@ from slm_math.config_files import load
 from slm_math.data.base import Source
 from slm_math.data.named import source_names
 from slm_math.parsing import Parser
+from slm_math.shipped import config_file
 from slm_math.types import AnswerType
 
 ENGINES = ("CheckpointEngine", "VLLMEngine", "VLLMServers")  # those whose `path` is a model
@@ -167,7 +168,8 @@ def download(config: str | list[str] | None = None, models: str | list[str] | No
     afterwards; an interrupted download is resumed.
 
     Args:
-        config: config file of any command, or a list of them.
+        config: config file of any command, or the name of one that comes with slm-math, or a list
+            of them.
         models: hub id of a further model, or a list of them.
     """
     from slm_math.data.download import download as download_all
@@ -175,9 +177,7 @@ def download(config: str | list[str] | None = None, models: str | list[str] | No
     wanted: list[str] = [models] if isinstance(models, str) else list(models or [])
     sources: list[Source] = []
     for file in [config] if isinstance(config, str) else config or []:
-        if not Path(file).is_file():
-            raise ValueError(f"config file does not exist: {file}")
-        _named_in(load(Path(file).read_text(encoding="utf-8")), wanted, sources)
+        _named_in(load(config_file(file).read_text(encoding="utf-8")), wanted, sources)
     if not wanted and not sources:
         raise ValueError(
             "nothing to download: give --config FILE or --models owner/name (several: '[A, B]')"

@@ -15,13 +15,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 from yaml import MarkedYAMLError, YAMLError
 
 from slm_math.records.redaction import HIDDEN, hidden_options
+from slm_math.shipped import config_file, is_text
 
 SPEC = ("class_path", "init_args", "dict_kwargs")
 _load_yaml = get_loader("yaml")
@@ -72,15 +72,17 @@ def with_init_args(value: Any) -> Any:
 
 
 class ConfigFile(ActionConfigFile):
-    """`--config FILE`: reads one more config file; later files win."""
+    """`--config FILE`: reads one more config file, by its path or the name of one that comes with
+    slm-math; later files win.
+    """
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
-        file = Path(values) if "\n" not in values and len(values) < 4096 else None
-        is_file = file is not None and file.is_file()
-        text = file.read_text(encoding="utf-8") if file is not None and is_file else values
-        content = None
-        if is_file or text.lstrip().startswith("{"):
-            content = load(text, f"config file {file}" if is_file else None)
+        content, text, name = None, values, None
+        if not is_text(values):
+            file = config_file(values)
+            text, name = file.read_text(encoding="utf-8"), f"config file {file}"
+        if name or text.lstrip().startswith("{"):
+            content = load(text, name)
         if isinstance(content, dict):
             check_secrets(content)
             values = json.dumps(with_new_names(content, getattr(parser, "renamed", {})))

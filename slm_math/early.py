@@ -5,26 +5,25 @@ not certain is left to the parser of the command.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from slm_math.config_files import load, with_new_names
 from slm_math.early_paths import refuse_paths
 from slm_math.messages import similar
+from slm_math.shipped import config_file, is_text
 from slm_math.signatures import (
     OURS,
     ROOT,
-    Option,
     Signature,
+    Slot,
     has_name,
     parameters,
     read,
-    resolved,
     signature,
+    slot_of,
 )
 
 _TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
@@ -34,12 +33,16 @@ _ALWAYS = {
     *("fit", "validate", "test", "predict"),  # sections of a config for all commands
     *("optimizer", "lr_scheduler"),
 }
-_SECTIONS = ("trainer", "model", "data")
+_SECTIONS = ("trainer", "model", "data", "eval")
 # where the classes are that a config names by their short names
 _PLACES = ("slm_math.agents", "slm_math.data", "slm_math.rewards", "slm_math.short_names")
-_ALL_PLACES = (*_PLACES, "slm_math.training", "callbacks", "lightning.pytorch.callbacks")
+_ALL_PLACES = (*_PLACES, "slm_math.training", "slm_math.callbacks", "lightning.pytorch.callbacks")
+_BASES = {
+    "model": "slm_math.modules.base.PolicyModule",
+    "data": "slm_math.data.batches.SourceData",
+    "eval": "slm_math.callbacks.AgentEval",
+}
 _CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
-_TEXT = re.compile(r"^\s*\{|:\s|\n")
 _SKIPPED = ("dict_kwargs", "help")
 
 
@@ -54,15 +57,6 @@ class Setting:
     may_be_short: bool = False
 
 
-@dataclass(frozen=True)
-class Slot:
-    """What an option takes: objects of classes, one or (`each`: list, dict) several of them."""
-
-    classes: tuple[Signature, ...] = ()
-    each: str = ""
-    only_classes: bool = False
-
-
 def refuse(command: str, arguments: list[str], renamed: dict[str, str]) -> None:
     """Raises ValueError for the arguments of a training command that are certainly wrong.
 
@@ -71,7 +65,7 @@ def refuse(command: str, arguments: list[str], renamed: dict[str, str]) -> None:
     settings = list(_settings(arguments, renamed))
     words = [word for setting in settings for word in _class_paths(setting.value)]
     named = {word.partition(".")[0] for word in words if "." in word}
-    check = _Check(command, settings, own_classes=bool(named - {*OURS, "lightning", "torch"}))
+    check = _Check(command, settings, own_classes=bool(named - {OURS, "lightning", "torch"}))
     for setting in settings:
         check.setting(setting)
     refuse_paths(command, settings)
@@ -96,10 +90,8 @@ def _settings(arguments: list[str], renamed: dict[str, str]) -> Iterator[Setting
 
 def _of_file(value: str, renamed: dict[str, str]) -> Iterator[Setting]:
     text, name = value, None
-    if not _TEXT.search(value):  # a config may be its own text
-        file = Path(value)
-        if not file.is_file():
-            raise ValueError(f"config file does not exist: {value}")
+    if not is_text(value):
+        file = config_file(value)
         text, name = file.read_text(encoding="utf-8"), f"config file {file}"
     content = load(text, name)
     if isinstance(content, dict):
@@ -169,9 +161,9 @@ class _Check:
         if at == ("trainer",):
             self._of_trainer(setting)
             return
-        base = "slm_math.modules.base.PolicyModule" if at == ("model",) else ""
-        base = base or "slm_math.data.batches.SourceData"
-        found = signature(base)
+        if at == ("eval",):
+            _refuse_sampling(setting)
+        found = signature(_BASES[at[0]])
         if found is not None:
             slot = Slot((found,), only_classes=True)
             self._slot(setting, slot, at)
@@ -240,7 +232,7 @@ class _Check:
         options = [cls.options[name] for cls in classes if cls is not None and name in cls.options]
         if len(options) == 1:
             step = Setting(tuple(rest), setting.value, setting.may_be_short)
-            self._slot(step, _slot_of(options[0]), (*at, name))
+            self._slot(step, slot_of(options[0]), (*at, name))
 
     def _class(self, name: Any, slot: Slot, at: tuple[str, ...]) -> Signature | None:
         """The class that a name stands for. Raises ValueError if there certainly is none."""
@@ -248,7 +240,8 @@ class _Check:
         if found is not None or not slot.only_classes or not isinstance(name, str):
             return found
         top = name.partition(".")[0]
-        if "." in name and (top not in OURS or has_name(name)):
+        if "." in name and (top != OURS or has_name(name)):
+            _refuse_former(name, at)
             return None
         short = name.rpartition(".")[2]
         if "." not in name and (self.own_classes or _is_defined(short)):
@@ -270,49 +263,40 @@ class _Check:
         return name in known or short
 
 
-_CONTAINERS = {"dict": "dict", "Mapping": "dict", "list": "list", "Sequence": "list"}
 # classes whose place another one takes; of all others a config gives the options alone
 _SUBCLASSED = ("Agent", "Reward", "Source", "Engine", "PolicyModule", "SourceData", "Sandbox")
 
 
-def _slot_of(option: Option) -> Slot:
-    """What an option takes, by the annotation of its source: a class, or a list or dict of objects
-    of one; nothing is known of other unions.
+def _refuse_sampling(setting: Setting) -> None:
+    """Raises ValueError for `eval.max_new_tokens` and `eval.sampling`, whose place is deeper."""
+    sampling, value = signature("slm_math.types.Sampling"), setting.value
+    names = setting.path[:1] or (tuple(value) if isinstance(value, dict) else ())
+    known = {*(sampling.options if sampling else ()), "sampling"}
+    for name in known & {str(name) for name in names}:
+        last = "" if name == "sampling" else f".{name}"
+        raise ValueError(
+            f"there is no option eval.{name}: did you mean eval.inference.sampling{last}?"
+        )
+
+
+def _refuse_former(name: str, at: tuple[str, ...]) -> None:
+    """Raises ValueError for a callback of ours under its former package, unless a package of that
+    name, which is the user's, has such a class.
     """
-    annotation = option.annotation
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        annotation = ast.parse(annotation.value, mode="eval").body
-    each = ""
-    kinds = [kind for kind in _union(annotation) if not _is_none(kind)]
-    if len(kinds) == 1 and isinstance(kinds[0], ast.Subscript):
-        each = _CONTAINERS.get(getattr(kinds[0].value, "id", ""), "")
-        inner = kinds[0].slice
-        if not each:
-            return Slot()
-        last = inner.elts[-1] if isinstance(inner, ast.Tuple) and each == "dict" else inner
-        kinds = _union(last)
-    classes = [
-        resolved(kind.id, option.module) if isinstance(kind, ast.Name) else None for kind in kinds
-    ]
-    found = tuple(cls for cls in classes if cls is not None and cls.module.startswith(OURS))
-    return Slot(found, each, only_classes=len(found) == len(kinds) > 0) if found else Slot()
-
-
-def _union(annotation: ast.expr | None) -> list[ast.expr]:
-    if isinstance(annotation, ast.BinOp):
-        return [*_union(annotation.left), *_union(annotation.right)]
-    return [annotation] if annotation is not None else []
-
-
-def _is_none(annotation: ast.expr) -> bool:
-    return isinstance(annotation, ast.Constant) and annotation.value is None
+    ours = name.startswith("callbacks.") and signature(f"{OURS}.{name}") is not None
+    if ours and not has_name(name):
+        short = name.rpartition(".")[2]
+        raise ValueError(
+            f"{'.'.join(at)}: there is no class {name} any more: write {short}, the name of the "
+            f"callback of slm-math (in code, from slm_math.callbacks import {short})"
+        )
 
 
 def _known(slot: Slot) -> set[str]:
     """The short names of the classes that a slot takes."""
     bases = {cls.name for cls in slot.classes}
     known: set[str] = set()
-    for place in [*_PLACES, "slm_math.training"] if bases else ["callbacks"]:
+    for place in [*_PLACES, "slm_math.training"] if bases else ["slm_math.callbacks"]:
         module = read(place)
         for name in module.imported if module else ():
             found = signature(f"{place}.{name}")
@@ -324,5 +308,7 @@ def _known(slot: Slot) -> set[str]:
 def _is_defined(name: str) -> bool:
     """Whether some file of the project defines a class of this name."""
     text = re.compile(rf"class {name}\b".encode())
-    files = (file for top in OURS for file in (ROOT / top).rglob("*.py"))
+    # in a source tree the folder of callbacks is a link, which rglob does not follow
+    folders = (ROOT / OURS, ROOT / OURS / "callbacks")
+    files = (file for folder in folders for file in folder.rglob("*.py"))
     return any(text.search(file.read_bytes()) for file in files)

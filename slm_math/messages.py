@@ -45,7 +45,7 @@ _NAMED = (
     "slm_math.rewards",
     "slm_math.short_names",
     "slm_math.training",
-    "callbacks",
+    "slm_math.callbacks",
 )
 
 
@@ -220,9 +220,8 @@ def _named_classes(base: type | None) -> Iterator[type]:
 
 
 def _our_classes() -> Iterator[type]:
-    """The public classes of the imported modules of slm-math and of its callbacks."""
-    ours = ("slm_math", "callbacks")
-    return _classes(m for name, m in sys.modules.items() if name.partition(".")[0] in ours)
+    """The public classes of the imported modules of slm-math."""
+    return _classes(m for name, m in sys.modules.items() if name.partition(".")[0] == "slm_math")
 
 
 def _classes(modules: Iterable[ModuleType]) -> Iterator[type]:

@@ -16,6 +16,10 @@ from slm_math.messages import short
 from slm_math.visible import visible
 
 ENV_PREFIX = "SLM_MATH"
+CONFIG_HELP = (
+    "a YAML file, or the name of one that comes with slm-math (see slm-math configs); may be given "
+    "several times, later ones win"
+)
 # the old names of options of training commands
 RENAMED = {
     f"model.{name}": f"model.inference.{name}" for name in ("sampling", "engine", "slots", "vllm")
@@ -130,7 +134,7 @@ def command_parser(function: Callable[..., Any], name: str) -> Parser:
         parser.add_argument(
             "--config",
             action=ConfigFile,
-            help="a YAML file; may be given several times, later files win",
+            help=CONFIG_HELP,
         )
     # short names of classes are those of imported modules
     if name in ("eval", "check-data", "generate-cot"):

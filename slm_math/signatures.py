@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OURS = ("slm_math", "callbacks")
+OURS = "slm_math"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _file(name: str) -> Path | None:
     top, *rest = name.split(".")
     if not all(part.isidentifier() for part in (top, *rest)):
         return None
-    if top in OURS:
+    if top == OURS:
         base = ROOT / top
     else:
         spec = find_spec(top)  # of a top-level package, which imports nothing
@@ -199,3 +199,48 @@ def parameters(path: str, method: str) -> set[str] | None:
                 return None
             return {each.arg for each in [*node.args.args[1:], *node.args.kwonlyargs]}
     return None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What an option takes: objects of classes, one or (`each`: list, dict) several of them."""
+
+    classes: tuple[Signature, ...] = ()
+    each: str = ""
+    only_classes: bool = False
+
+
+_CONTAINERS = {"dict": "dict", "Mapping": "dict", "list": "list", "Sequence": "list"}
+
+
+def slot_of(option: Option) -> Slot:
+    """What an option takes, by the annotation of its source: a class, or a list or dict of objects
+    of one; nothing is known of other unions.
+    """
+    annotation = option.annotation
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.parse(annotation.value, mode="eval").body
+    each = ""
+    kinds = [kind for kind in _union(annotation) if not _is_none(kind)]
+    if len(kinds) == 1 and isinstance(kinds[0], ast.Subscript):
+        each = _CONTAINERS.get(getattr(kinds[0].value, "id", ""), "")
+        inner = kinds[0].slice
+        if not each:
+            return Slot()
+        last = inner.elts[-1] if isinstance(inner, ast.Tuple) and each == "dict" else inner
+        kinds = _union(last)
+    classes = [
+        resolved(kind.id, option.module) if isinstance(kind, ast.Name) else None for kind in kinds
+    ]
+    found = tuple(cls for cls in classes if cls is not None and cls.module.startswith(OURS))
+    return Slot(found, each, only_classes=len(found) == len(kinds) > 0) if found else Slot()
+
+
+def _union(annotation: ast.expr | None) -> list[ast.expr]:
+    if isinstance(annotation, ast.BinOp):
+        return [*_union(annotation.left), *_union(annotation.right)]
+    return [annotation] if annotation is not None else []
+
+
+def _is_none(annotation: ast.expr) -> bool:
+    return isinstance(annotation, ast.Constant) and annotation.value is None

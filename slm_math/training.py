@@ -29,12 +29,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 
-import callbacks  # noqa: E402
 import slm_math.short_names  # noqa: E402, F401
-from callbacks.monitors import check_monitors  # noqa: E402
+from slm_math import callbacks  # noqa: E402
+from slm_math.callbacks.monitors import check_monitors  # noqa: E402
 from slm_math.config_files import ConfigFile  # noqa: E402
 from slm_math.data.chat_data import ChatData  # noqa: E402, F401
 from slm_math.data.problem_data import ProblemData  # noqa: E402, F401
+from slm_math.eval_options import add_eval_options, apply_eval_options  # noqa: E402
 from slm_math.modules.base import PolicyModule  # noqa: E402
 from slm_math.modules.grpo import GRPOModule  # noqa: E402, F401
 from slm_math.modules.sft import SFTModule  # noqa: E402, F401
@@ -45,7 +46,7 @@ from slm_math.modules.trainer_checks import (  # noqa: E402
     check_strategy,
     check_trainer,
 )
-from slm_math.parsing import ENV_PREFIX, RENAMED, Parser  # noqa: E402
+from slm_math.parsing import CONFIG_HELP, ENV_PREFIX, RENAMED, Parser  # noqa: E402
 from slm_math.policy.threads import set_threads  # noqa: E402
 from slm_math.records.files import configuration  # noqa: E402
 from slm_math.records.redaction import without_secrets  # noqa: E402
@@ -125,7 +126,7 @@ class TrainingCLI(LightningCLI):
             "-c",
             "--config",
             action=ConfigFile,
-            help="a YAML file; may be given several times, later files win",
+            help=CONFIG_HELP,
         )
         return parser
 
@@ -137,14 +138,16 @@ class TrainingCLI(LightningCLI):
             help="CPU threads of torch; by default the number of free cores (of all cores if "
             "inference.deterministic), and on resume that of the interrupted run",
         )
+        add_eval_options(parser)
         quiet = {"trainer.enable_model_summary": False}
         parser.set_defaults(
             {"trainer.num_sanity_val_steps": 0, "trainer.log_every_n_steps": 1} | quiet
         )
 
     def before_instantiate_classes(self) -> None:
-        configuration.set(plain(self.parser, self.config))
         config = self.config[self.subcommand] if self.subcommand else self.config
+        apply_eval_options(config)
+        configuration.set(plain(self.parser, self.config))
         trainer = config.trainer
         if trainer.gradient_clip_val:
             raise ValueError("trainer.gradient_clip_val has no effect here: set model.optim.clip")

@@ -9,8 +9,8 @@ from typing import Any
 import lightning as L
 from tiny import Worked, sft, trainer, with_inference
 
-from callbacks import AgentEval
 from slm_math.agents import Agent
+from slm_math.callbacks import AgentEval
 from slm_math.data.base import Split
 from slm_math.data.chat_data import ChatData
 from slm_math.prompts import render

@@ -12,10 +12,10 @@ from evaluation.sighted import Colors, Sighted
 from jsonargparse import ArgumentParser
 from tiny import Endpoint, grpo, sft, trainer
 
-from callbacks import AgentEval
 from slm_math.agents import Judge
 from slm_math.answers import extract
 from slm_math.answers.graded import GradedTrace
+from slm_math.callbacks import AgentEval
 from slm_math.data.problem_data import ProblemData
 from slm_math.engines.settings import Inference, RoleSampling
 from slm_math.evaluation.evaluate import Output, Plan, evaluate
@@ -216,7 +216,7 @@ def test_the_former_sampling_of_a_config_keeps_the_rest_of_the_defaults() -> Non
     parser.add_subclass_arguments(AgentEval, "eval")
     agents = {"one": {"class_path": "slm_math.agents.SingleShot"}}
     options = {"agents": agents, "sampling": {"max_new_tokens": 64}}
-    config = {"class_path": "callbacks.AgentEval", "init_args": options}
+    config = {"class_path": "slm_math.callbacks.AgentEval", "init_args": options}
     with pytest.warns(UserWarning, match="called inference"):
         made = parser.instantiate_classes(parser.parse_object({"eval": config})).eval
     assert made.inference == Inference(sampling=Sampling(0.0, max_new_tokens=64))

@@ -9,8 +9,8 @@ import pytest
 from agent_eval import Keep, Ones, data, fitted, judge, logged, records
 from tiny import chats, grpo, problems, sft, trainer
 
-from callbacks import AgentEval
 from slm_math.agents import SingleShot
+from slm_math.callbacks import AgentEval
 from slm_math.data.base import Split
 from slm_math.data.problem_data import ProblemData
 from slm_math.evaluation.compare import compare

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from monitored import ACCURACY, ROOT, Indexed, Scripted, watching
 from tiny import sft, trainer
 
-from callbacks import AgentEval, Checkpoints, ExportHF, StopReason
+from slm_math.callbacks import AgentEval, Checkpoints, ExportHF, StopReason
 from slm_math.checkpoint_files import newest_checkpoint
 from slm_math.cli import run
 

@@ -17,8 +17,8 @@ from tiny import (
     with_inference,
 )
 
-from callbacks import AgentEval, Progress, RolloutTable
 from slm_math.agents import SingleShot
+from slm_math.callbacks import AgentEval, Progress, RolloutTable
 from slm_math.policy.config import Policy
 from slm_math.policy.scratch import Scratch
 from slm_math.records.record import Record
@@ -199,7 +199,9 @@ def test_lines_of_phases_do_not_put_off_those_of_steps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("callbacks.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(
+        "slm_math.callbacks.progress.time", SimpleNamespace(monotonic=lambda: now[0])
+    )
 
     class Slow(Progress):
         """Every phase takes 31 seconds, and a step nothing besides."""

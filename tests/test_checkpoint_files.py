@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from tiny import chats, sft, trainer
 
-from callbacks import Checkpoints
+from slm_math.callbacks import Checkpoints
 from slm_math.checkpoint_files import (
     CheckpointFiles,
     damage,

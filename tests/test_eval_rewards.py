@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tiny import SOURCE, Endpoint, grpo, problems, trainer
 
-from callbacks import AgentEval
 from slm_math.agents import SingleShot
 from slm_math.answers.graded import GradedTrace
+from slm_math.callbacks import AgentEval
 from slm_math.engines.base import Engine, EngineError
 from slm_math.engines.settings import Inference
 from slm_math.evaluation.evaluate import Output, Plan, Recorder, evaluate

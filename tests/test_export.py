@@ -20,7 +20,7 @@ from tiny import (
     trainer,
 )
 
-from callbacks import ExportHF
+from slm_math.callbacks import ExportHF
 from slm_math.engines.base import EngineError, Request
 from slm_math.engines.checkpoint import CheckpointEngine
 from slm_math.modules.optim import Optim

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from monitored import ACCURACY, ROOT, Indexed, Scripted, watching
 from tiny import grpo, problems, sft, trainer
 
-from callbacks import AgentEval
+from slm_math.callbacks import AgentEval
 from slm_math.cli import run
 
 

@@ -13,9 +13,9 @@ import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny import Duo, Even, chats, first_reply, grpo, problems, sft, trainer
 
-from callbacks import Checkpoints, RolloutLog
-from callbacks.rollout_log import drop_from
 from slm_math.answers.graded import GradedTrace
+from slm_math.callbacks import Checkpoints, RolloutLog
+from slm_math.callbacks.rollout_log import drop_from
 from slm_math.records.encoding import to_json
 from slm_math.records.record import Record
 

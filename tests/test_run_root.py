@@ -10,8 +10,8 @@ import lightning as L
 import pytest
 from tiny import chats, grpo, problems, sft, trainer
 
-from callbacks import AgentEval, Checkpoints, ExportHF, RolloutLog
 from slm_math.agents import SingleShot
+from slm_math.callbacks import AgentEval, Checkpoints, ExportHF, RolloutLog
 from slm_math.cli import run
 from slm_math.engines.settings import Inference
 from slm_math.records.run_folder import refuse_second_run

@@ -15,7 +15,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from tiny import chats, sft, trainer
 
-from callbacks import Checkpoints
+from slm_math.callbacks import Checkpoints
 from slm_math.cli import run
 from slm_math.stopping import Stopped, stoppable, stopping
 
@@ -143,7 +143,7 @@ def test_requests_of_other_ranks_and_of_slurm_wait_for_the_step(
 
 
 def test_other_ranks_stop_with_the_one_that_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callbacks.checkpoints.most", lambda trainer, flags: [143, 0, 1])
+    monkeypatch.setattr("slm_math.callbacks.checkpoints.most", lambda trainer, flags: [143, 0, 1])
 
     class Rank:
         is_global_zero = False

@@ -11,8 +11,8 @@ from agent_eval import data
 from monitored import Indexed, Scripted
 from tiny import sft, trainer
 
-from callbacks import AgentEval, ExportHF, Summary
-from callbacks.summary import Curve
+from slm_math.callbacks import AgentEval, ExportHF, Summary
+from slm_math.callbacks.summary import Curve
 from slm_math.cli import run
 
 FAST = ["--config", "configs/fast.yaml", "--torch_threads", "1"]

@@ -14,9 +14,9 @@ import lightning as L
 import pytest
 from tiny import Even, chats, grpo, problems, sft, trainer
 
-from callbacks import RolloutLog, Watchdog, watchdog
 from slm_math.agents import SingleShot
 from slm_math.answers.graded import GradedTrace
+from slm_math.callbacks import RolloutLog, Watchdog, watchdog
 from slm_math.training import TrainingCLI
 from slm_math.types import Generate, Problem, user
 
@@ -280,7 +280,7 @@ def test_command_line_adds_watchdog_and_log_unless_they_are_configured(
     # without a subcommand it would be the option `data`
     monkeypatch.delenv("SLM_MATH_DATA", raising=False)
     configs = [f"--config={CONFIGS / name}" for name in ("grpo/solver.yaml", "fast.yaml")]
-    own = "--trainer.callbacks+={class_path: callbacks.Watchdog, init_args: {minutes: 7}}"
+    own = "--trainer.callbacks+={class_path: slm_math.callbacks.Watchdog, init_args: {minutes: 7}}"
     for extra, minutes in (([], [5]), ([own], [7])):
         args = [
             *configs,

@@ -49,14 +49,13 @@ def test_environment_sets_options_and_files_beat_it(
 
 def test_callbacks_can_be_appended(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     more = tmp_path / "more.yaml"
-    more.write_text(
-        "trainer: {callbacks+: [{class_path: callbacks.RolloutTable, init_args: {rows: 2}}]}"
-    )
+    more.write_text("trainer: {callbacks+: [{class_path: RolloutTable, init_args: {rows: 2}}]}")
     names = [
         item["class_path"]
         for item in shown(capsys, "fit", *FULL, f"--config={more}")["trainer"]["callbacks"]
     ]
-    assert names == ["callbacks.AgentEval", "callbacks.ExportHF", "callbacks.RolloutTable"]
+    ours = ("AgentEval", "ExportHF", "RolloutTable")
+    assert names == [f"slm_math.callbacks.{name}" for name in ours]
 
 
 def test_fit_is_resumed_tested_and_leaves_its_config(

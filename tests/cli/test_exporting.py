@@ -15,7 +15,7 @@ from cli.evaluating import ask, ours
 from safetensors.torch import load_file
 from tiny import LORA, SCRATCH, Duo, Even, chats, grpo, model_folder, problems, sft, trainer
 
-from callbacks import ExportHF
+from slm_math.callbacks import ExportHF
 from slm_math.policy.config import Policy
 from slm_math.policy.export import export_policy, layout_of
 

@@ -40,7 +40,7 @@ def test_every_short_name_is_known_without_a_config(said: list[str]) -> None:
     assert source["class_path"] == "slm_math.data.GSM8K"
     assert source["init_args"]["limit"] == 7
     table, evaluation = config["trainer"]["callbacks"]
-    assert table["class_path"] == "callbacks.RolloutTable"
+    assert table["class_path"] == "slm_math.callbacks.RolloutTable"
     engines = [model["engines"]["judge"], model["engines"]["server"]]
     engines.append(evaluation["init_args"]["engines"]["x"])
     names = [engine["class_path"].rpartition(".")[2] for engine in engines]

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 COMMON = [
     "fit",
     *(f"--config={ROOT / 'configs' / name}" for name in ("grpo/solver.yaml", "fast.yaml")),
-    "--trainer.callbacks=callbacks.Checkpoints",
+    "--trainer.callbacks=slm_math.callbacks.Checkpoints",
     "--trainer.callbacks.dirpath=checkpoints",
     "--trainer.callbacks.minutes=0",
     "--trainer.limit_train_batches=12",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tiny import chats, sft, trainer
 
-from callbacks import ExportHF
+from slm_math.callbacks import ExportHF
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow

@@ -34,7 +34,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "misspelled callback": (
         [*FIT, "--config=DATA/callback.yaml"],
-        ["callbacks.AgentEvall", "AgentEval"],
+        ["slm_math.callbacks.AgentEvall", "AgentEval"],
     ),
     "misspelled agent": (
         [*EVAL, "--agents={a: {class_path: slm_math.agents.SingelShot}}"],
@@ -152,7 +152,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "eval.yaml").write_text("limt: 5")
     (folder / "torn.yaml").write_text("model: {init_args: [\n")
     (folder / "callback.yaml").write_text(
-        "trainer: {callbacks: [{class_path: callbacks.AgentEvall}]}"
+        "trainer: {callbacks: [{class_path: slm_math.callbacks.AgentEvall}]}"
     )
     return str(folder)
 

@@ -114,8 +114,8 @@ def test_agents_of_agent_eval_are_merged_by_name_where_a_later_file_appends_it(
     files = write(tmp_path, one=TRAIN + first, two=second)
     callbacks = shown("fit", *files)["trainer"]["callbacks"]
     assert [item["class_path"] for item in callbacks] == [
-        "callbacks.AgentEval",
-        "callbacks.ExportHF",
+        "slm_math.callbacks.AgentEval",
+        "slm_math.callbacks.ExportHF",
     ]
     assert list(callbacks[0]["init_args"]["agents"]) == ["one", "two"]
     assert callbacks[0]["init_args"]["limit"] == 5

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tiny import chats, sft, trainer
 
-from callbacks import AgentEval
-from callbacks.training_problems import training_problems
 from slm_math.agents import SingleShot
+from slm_math.callbacks import AgentEval
+from slm_math.callbacks.training_problems import training_problems
 from slm_math.cli import run
 from slm_math.data import ChatData, ProblemData, Source
 from slm_math.data.base import Split, read_dialogues, read_tasks

@@ -127,9 +127,8 @@ def test_without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def imports_again(channel: Connection) -> None:
-    """Imports our packages anew where importing any of vllm is an error."""
-    ours = ("slm_math", "callbacks")
-    for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
+    """Imports our modules anew where importing any of vllm is an error."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "slm_math"]:
         del sys.modules[name]
     sys.modules["vllm"] = None  # type: ignore[assignment]
     for name in (

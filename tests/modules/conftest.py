@@ -9,7 +9,7 @@ import pytest
 from modules.two_roles import adapter
 from tiny import model_folder, trainer
 
-from callbacks import ExportHF
+from slm_math.callbacks import ExportHF
 from slm_math.data.base import Source, Split
 from slm_math.data.chat_data import ChatData
 from slm_math.modules.optim import Optim

@@ -14,7 +14,7 @@ from cases import some
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, Timer
 from tiny import LORA, SCRATCH, Duo, Even, chats, difference, grpo, problems, sft, trainer, weights
 
-from callbacks import StopReason
+from slm_math.callbacks import StopReason
 from slm_math.modules.optim import Optim
 from slm_math.policy.config import Policy
 

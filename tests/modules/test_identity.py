@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import LORA, SCRATCH, Duo, Even, chats, grpo, model_folder, problems, sft, trainer
 
-from callbacks import ExportHF
+from slm_math.callbacks import ExportHF
 from slm_math.engines.checkpoint import CheckpointEngine
 from slm_math.policy.config import Lora, Policy
 from slm_math.policy.export import export_policy

@@ -13,8 +13,8 @@ import pytest
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from tiny import chats, grpo, problems, sft, trainer
 
-from callbacks import StopReason
 from slm_math.answers.graded import GradedTrace
+from slm_math.callbacks import StopReason
 from slm_math.modules.idle import IdleBatches
 from slm_math.rewards import Reward
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from tiny import trainer
 
-from callbacks import AgentEval
 from slm_math.agents import SingleShot
+from slm_math.callbacks import AgentEval
 from slm_math.data.problem_data import ProblemData
 from slm_math.engines.settings import Inference
 from slm_math.modules.grpo import GRPOModule

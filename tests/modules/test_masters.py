@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 from tiny import LORA, SCRATCH, chats, difference, grpo, problems, sft, trainer
 
-from callbacks import ExportHF
+from slm_math.callbacks import ExportHF
 from slm_math.losses.objective import Objective
 from slm_math.modules.optim import Optim
 from slm_math.modules.saved_policy import load_policy, read_checkpoint

@@ -9,7 +9,7 @@ import torch
 from tiny import SCRATCH, SOURCE, chats, grpo, sft, trainer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from callbacks import ExportHF
+from slm_math.callbacks import ExportHF
 from slm_math.data.base import Split
 from slm_math.data.problem_data import ProblemData
 from slm_math.modules.optim import Optim

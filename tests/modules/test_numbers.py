@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tiny import Even, chats, grpo, problems, sft
 
-from callbacks import AgentEval, Progress, RolloutTable
 from slm_math.agents import MajorityVote, SingleShot, SolverVerifier
+from slm_math.callbacks import AgentEval, Progress, RolloutTable
 from slm_math.data.arithmetic import Arithmetic
 from slm_math.engines.settings import Inference, Vllm
 from slm_math.losses.advantages import Advantage

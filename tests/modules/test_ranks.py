@@ -28,8 +28,8 @@ def work(kind: str, devices: int, out: Path) -> None:
     from seeing import SEEING, Drawn
     from tiny import SCRATCH, chats, grpo, problems, sft, trainer, weights
 
-    from callbacks import AgentEval
     from slm_math.agents import SingleShot
+    from slm_math.callbacks import AgentEval
     from slm_math.data.problem_data import ProblemData
     from slm_math.engines.settings import Inference
     from slm_math.losses.advantages import Advantage
@@ -126,7 +126,7 @@ def save_often(out: Path) -> None:
     import lightning as L
     from tiny import chats, sft, trainer
 
-    from callbacks import Checkpoints
+    from slm_math.callbacks import Checkpoints
 
     class Slow(L.Callback):
         def on_train_batch_start(
@@ -182,7 +182,7 @@ def alone_and_together(kind: str, out: Path) -> None:
     """The same work in a process alone, and in two that find each other as those of torchrun do."""
     import tiny  # noqa: F401
 
-    import callbacks  # noqa: F401
+    import slm_math.callbacks  # noqa: F401
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

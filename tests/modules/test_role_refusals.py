@@ -12,7 +12,7 @@ import pytest
 from modules.two_roles import BOTH, PAIR, TWO
 from tiny import SCRATCH, Duo, Endpoint, chats, grpo, sft, trainer
 
-from callbacks import AgentEval
+from slm_math.callbacks import AgentEval
 from slm_math.modules.optim import Optim
 from slm_math.modules.roles import tell_unasked
 from slm_math.policy.config import Policy

@@ -13,7 +13,7 @@ from modules.two_roles import BOTH, FAST, GREEDY, PAIR, TWO, replies
 from safetensors.torch import load_file
 from tiny import SCRATCH, Duo, Even, chats, difference, grpo, problems, sft, trainer, weights
 
-from callbacks import AgentEval, ExportHF
+from slm_math.callbacks import AgentEval, ExportHF
 from slm_math.engines.checkpoint import CheckpointEngine
 from slm_math.engines.settings import Inference
 from slm_math.policy.config import Lora, Policy

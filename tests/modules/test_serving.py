@@ -15,7 +15,7 @@ import torch
 from engines.vllm_endpoint import GENERATE, KEY, PUSH, FakeVLLM, serving
 from tiny import SCRATCH, Duo, Even, difference, grpo, problems, trainer, weights
 
-from callbacks.run_root import begin_run
+from slm_math.callbacks.run_root import begin_run
 from slm_math.engines import vllm_setup
 from slm_math.engines.base import EngineError
 from slm_math.engines.settings import Inference, Vllm

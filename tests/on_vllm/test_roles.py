@@ -12,7 +12,7 @@ import torch
 from on_vllm.checks import NEEDS_VLLM
 from tiny import Duo, grpo, problems, trainer
 
-from callbacks import ExportHF
+from slm_math.callbacks import ExportHF
 from slm_math.engines.base import EngineError, Request
 from slm_math.engines.checkpoint import CheckpointEngine
 from slm_math.engines.settings import Vllm

@@ -13,8 +13,8 @@ import torch
 from cases import some
 from tiny import SCRATCH, Duo, Even, chats, grpo, problems, sft, trainer
 
-from callbacks import ExportHF
 from slm_math.answers.graded import GradedTrace
+from slm_math.callbacks import ExportHF
 from slm_math.losses.advantages import Advantage
 from slm_math.losses.objective import Objective
 from slm_math.modules.optim import Optim
