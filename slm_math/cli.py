@@ -23,6 +23,11 @@ TRAINING = {
 # command -> (the function that runs it, what it does); the options are those of the function
 COMMANDS = {
     "eval": ("slm_math.evaluation.command:evaluate", "evaluate agents with any model or endpoint"),
+    "solve": ("slm_math.solving.command:solve", "run an agent on one problem, or chat"),
+    "serve-agent": (
+        "slm_math.solving.serve:serve_agent",
+        "serve an agent as the model of an OpenAI-compatible endpoint",
+    ),
     "generate-cot": (
         "slm_math.synthesis.command:generate_cot",
         "make a data set of worked solutions by trying teacher models in turn",
@@ -66,6 +71,7 @@ COMMANDS = {
 }
 # command -> the options that its positional arguments fill; a star takes all that are left
 POSITIONAL = {
+    "solve": "problem",
     "export": "checkpoint",
     "grade": "file",
     "results": "folders*",
@@ -80,10 +86,15 @@ RUNS_AGENTS = ("eval", "generate-cot")  # their manifests hold the whole configu
 FLAGS = {
     "grade": ("--verify", "--last_number"),
     "export": ("--merge",),
+    "solve": ("--interactive", "--json"),
     "build-data": ("--balance",),
 }  # options that need no value to be true
 # command -> the options that take all values that follow
-LISTS = {"check-data": ("--against", "--split"), "build-data": ("--pass_rate",)}
+LISTS = {
+    "check-data": ("--against", "--split"),
+    "build-data": ("--pass_rate",),
+    "solve": ("--image",),
+}
 
 # packages of the extra `train`, which `grade` does not need
 TRAIN = frozenset(
@@ -263,7 +274,7 @@ def _positional(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str]
     remaining = deque(arguments)
     while remaining:
         argument = remaining.popleft()
-        if not argument.startswith("-"):
+        if not argument.startswith("-") or argument == "-":
             positional.append(argument)
         elif argument in flags and (not remaining or remaining[0] not in ("true", "false")):
             rest.append(f"{argument}=true")

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"ranges", "shortening", "stopping", "visible", "images", "collection"},
+    {"ranges", "shortening", "stopping", "visible", "images", "collection", "listening"},
     {"sampling"},
     {"types"},
     {"sandbox"},
@@ -27,6 +27,7 @@ LAYERS = [
     {"modules", "checkpoint_files"},
     {"evaluation", "synthesis"},
     {"grading", "report"},
+    {"solving"},
     {"short_names", "messages", "config_files", "parsing", "signatures", "early"},
     {
         "cli",

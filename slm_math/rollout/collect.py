@@ -98,7 +98,8 @@ def _finished(
 ) -> _Results:
     executors.check(owner_name(agent), agent.roles, agent.uses_python)
     jobs = (
-        job_of(agent, problem, sample, draws=draws, about=task) for problem, sample, task in meetings
+        job_of(agent, problem, sample, draws=draws, about=task)
+        for problem, sample, task in meetings
     )
     return Scheduler(executors, draws.window).run(jobs)
 

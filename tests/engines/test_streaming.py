@@ -52,7 +52,7 @@ def test_reasoning_that_comes_separately_is_told_as_a_thought(serve):
 
 def test_a_stop_string_that_the_server_reports_comes_back(serve):
     last = {"choices": [{"delta": {}, "finish_reason": "stop", "stop_reason": "END"}]}
-    server, engine = serve(in_turn((200, events(piece(content="four "), last))))
+    _, engine = serve(in_turn((200, events(piece(content="four "), last))))
     reply = ask(engine, sampling=Sampling(stop=("END",)), progress=lambda text: None)
     assert reply.text == "four END"
 
