@@ -127,7 +127,7 @@ def job_of(
 
 
 def trace_of(result: Finished[str | None]) -> Trace:
-    """The trace of a job of `job_of` that ended. Raises ValueError for an answer that is no text."""
+    """The trace of a job of `job_of` that ended. Raises ValueError unless its answer is a text."""
     job = result.job
     answer = check_answer(result.value, job.owner, job.about)
     problem, sample, _ = job.subject

@@ -163,6 +163,11 @@ def _conclude(screen: Screen, record: Record, labels: bool) -> None:
         verdict = "right" if record.correct else f"wrong ({record.reason})"
         style = "bold green" if record.correct else "bold red"
         screen.line(f"{label}verdict: {verdict}; the gold is {record.gold}", style)
-    programs = f", {len(record.runs)} programs" if record.runs else ""
-    facts = f"{len(record.turns)} replies, {record.tokens} tokens{programs}, {record.seconds:.1f} s"
-    screen.line(label + facts, "dim")
+    counts = {"reply": len(record.turns), "token": record.tokens, "program": len(record.runs)}
+    facts = [_counted(number, word) for word, number in counts.items() if number]
+    screen.line(label + ", ".join([*facts, f"{record.seconds:.1f} s"]), "dim")
+
+
+def _counted(number: int, word: str) -> str:
+    plural = "replies" if word == "reply" else f"{word}s"
+    return f"{number} {word if number == 1 else plural}"
