@@ -103,12 +103,12 @@ class AgentServer:
 
     @web.middleware
     async def _answered(
-        self, request: web.Request, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """The response to a request; errors are in OpenAI's shape."""
         try:
             self._authorize(request)
-            return await answer(request)
+            return await handler(request)
         except Refusal as refusal:
             return _refused(refusal)
         except web.HTTPException as error:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Pillow
 from solving.replay import Replay, post, serving, until
 
-from slm_math.agents import MajorityVote, SingleShot, SolverVerifier
+from slm_math.agents import MajorityVote, SingleShot
 from slm_math.answers import extract
 from slm_math.engines.base import EngineError, Request
 from slm_math.engines.http import request
@@ -47,8 +47,7 @@ def test_the_answer_of_the_agent_is_the_reply_and_tokens_are_summed() -> None:
 
 
 def test_the_transcript_comes_if_it_is_asked_for() -> None:
-    agent = SolverVerifier(code=False) if hasattr(SolverVerifier, "code") else ONE
-    with serving(agent, Replay([FOUR])) as server:
+    with serving(ONE, Replay([FOUR])) as server:
         body = post(server, slm_math=True).json()
     transcript = body["slm_math"]
     assert transcript["answer"] == "4"
