@@ -83,6 +83,7 @@ POSITIONAL = {
     "build-data": "kind folders*",
 }
 RUNS_AGENTS = ("eval", "generate-cot")  # their manifests hold the whole configuration
+ONE_PROBLEM = ("solve", "serve-agent")  # somebody waits in front of them
 FLAGS = {
     "grade": ("--verify", "--last_number"),
     "export": ("--merge",),
@@ -204,6 +205,8 @@ def _command(name: str, arguments: list[str]) -> None:
     from slm_math.config_files import arguments_with_new_names
     from slm_math.parsing import classes_first, command_parser
 
+    if name in ONE_PROBLEM and "torch" not in sys.modules and sys.stderr.isatty():
+        say(f"{name}: loading PyTorch")
     module, _, attribute = COMMANDS[name][0].partition(":")
     function = getattr(import_module(module), attribute)
     arguments = _as_lists(arguments, LISTS.get(name, ()))
