@@ -1,7 +1,7 @@
 """HTTP as the engines need it: bounded replies, few processor cycles, no redirects, no cookies.
 
-The library is aiohttp, of clients here alone: a request through it costs a tenth of the processor time that it
-costs through httpx (`scripts/bench_endpoint.py`), and lightning installs it anyway.
+The library is aiohttp, of clients here alone: a request through it costs a tenth of the processor
+time that it costs through httpx (`scripts/bench_endpoint.py`), and lightning installs it anyway.
 """
 
 from __future__ import annotations

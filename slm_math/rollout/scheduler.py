@@ -242,17 +242,18 @@ class Scheduler:
             result = Reply("", finish="length")
         if isinstance(result, Exception) and not isinstance(result, EngineError):
             raise result
-        self._tell(item, index, number, result)
+        if not isinstance(result, EngineError):
+            self._tell(item, item.effects[index], result, number)
         item.results[index] = result
         item.missing -= 1
         if item.missing == 0:
             item.record()
             yield from self._advance(item)
 
-    def _tell(self, item: _Live[Any], index: int, number: int, result: Any) -> None:
-        """Tells the audience what was answered."""
-        if self.audience is not None and not isinstance(result, EngineError):
-            self.audience.happened(number, item.job, event_of(item.effects[index], result))
+    def _tell(self, item: _Live[Any], effect: Effect, result: Any = None, number: int = 0) -> None:
+        """Tells the audience what happened."""
+        if self.audience is not None:
+            self.audience.happened(number, item.job, event_of(effect, result))
 
     def _advance(self, item: _Live[T]) -> Iterator[Finished[T]]:
         """Resumes a workflow until it asks for something or ends."""
@@ -293,9 +294,8 @@ class Scheduler:
                     f"{owner} must yield lists of requests that are not empty, got {effects!r:.200}"
                 )
             item.effects, item.results = list(effects), [None] * len(effects)
-            for effect in effects if self.audience is not None else ():
-                if isinstance(effect, Note):
-                    self.audience.happened(0, item.job, effect)
+            for note in (effect for effect in effects if isinstance(effect, Note)):
+                self._tell(item, note)
             requests = [i for i, effect in enumerate(effects) if not isinstance(effect, Note)]
             if requests:
                 return requests

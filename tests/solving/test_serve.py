@@ -11,12 +11,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from cli.evaluating import ask
 from PIL import Image as Pillow
 from solving.replay import Replay, post, serving, until
+from tiny import model_folder
 
 from slm_math.agents import MajorityVote, SingleShot
 from slm_math.answers import extract
 from slm_math.engines.base import EngineError, Request
+from slm_math.engines.checkpoint import CheckpointEngine
 from slm_math.engines.http import request
 from slm_math.engines.openai import OpenAIEngine
 from slm_math.solving.serve import listen
@@ -318,3 +321,22 @@ def test_closing_the_server_tells_its_clients() -> None:
         until(lambda: engine.busy == 1)
     thread.join()
     assert answers == [503]
+
+
+def test_a_model_answers_and_its_address_is_checked_before_it_is_loaded(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(model_folder(tmp_path_factory.mktemp("model")))
+    engine = CheckpointEngine(folder, slots=4)
+    with serving(ONE, engine) as server:
+        body = post(server, n=3, slm_math=True).json()
+    turns = [event for each in body["slm_math"] for event in each["events"] if "tokens" in event]
+    assert body["usage"]["completion_tokens"] == sum(turn["tokens"] for turn in turns) > 0
+    assert body["usage"]["prompt_tokens"] == sum(turn["prompt_tokens"] for turn in turns) > 0
+    command = ("serve-agent", "--agent=SingleShot", "--model", folder)
+    status, _, err = ask(capsys, *command, "--host=0.0.0.0")
+    assert (status, "environment variable SLM_MATH_AGENT_KEY" in err) == (2, True)
+    with listen("127.0.0.1", 0, "") as taken:
+        taken.listen()
+        status, _, err = ask(capsys, *command, "--port", str(taken.getsockname()[1]))
+    assert (status, "cannot listen on 127.0.0.1:" in err) == (2, True)
