@@ -231,10 +231,11 @@ def _command(name: str, arguments: list[str]) -> None:
 
 
 def _as_lists(arguments: list[str], names: tuple[str, ...]) -> list[str]:
-    """`--against A B` as `--against=["A", "B"]`, for the options of these names; numbers stay
-    numbers.
+    """`--against A B`, or `--against A --against B`, as `--against=["A", "B"]`, for the options of
+    these names; numbers stay numbers.
     """
     result: list[str] = []
+    earlier: dict[str, list[str]] = {name: [] for name in names}
     remaining = deque(arguments)
     while remaining:
         name, equals, value = remaining.popleft().partition("=")
@@ -245,7 +246,8 @@ def _as_lists(arguments: list[str], names: tuple[str, ...]) -> list[str]:
         while not equals and remaining and not remaining[0].startswith("-"):
             values.append(remaining.popleft())
         is_list = len(values) == 1 and values[0].startswith("[")
-        listed = ", ".join(each if _is_number(each) else json.dumps(each) for each in values)
+        earlier[name] += values
+        listed = ", ".join(each if _is_number(each) else json.dumps(each) for each in earlier[name])
         result.append(f"{name}={values[0] if is_list else f'[{listed}]'}")
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,11 @@ def test_commands_of_the_page_are_understood(
     monkeypatch.chdir(ROOT)
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        run(
-            [*command, "--out=x", "--print_config"]
-            if "eval" in command
-            else [*command, "--print_config"]
-        )
+        run([*command, *(["--out=x"] if command[0] == "eval" else []), "--print_config"])
     streams = capsys.readouterr()
     assert stop.value.code in (0, None), streams.err
     config = yaml.safe_load(streams.out)
-    values = dict(zip(command[1:], command[2:]))
+    values = dict(pairwise(command))
     if "--agent" in values:
         assert config["agent"]["class_path"] == f"slm_math.agents.{values['--agent']}"
     if command[0] == "solve" and "--gold" in values:

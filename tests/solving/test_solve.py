@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 from cli.evaluating import ask
 from rich.console import Console
 from rollout.scripted import Scene, printing, served_by
@@ -15,6 +16,7 @@ from solving.replay import Replay
 from tiny import model_folder
 
 from slm_math.agents import MajorityVote, SingleShot
+from slm_math.cli import run
 from slm_math.records.encoding import from_json
 from slm_math.rollout.collect import Draws, job_of
 from slm_math.rollout.scheduler import Scheduler
@@ -195,6 +197,14 @@ def test_a_growing_reply_is_shown_by_its_end(capsys: pytest.CaptureFixture[str])
     with console.capture() as capture:
         console.print(screen._panel())
     assert capture.get().strip() == ""
+
+
+def test_images_are_named_at_once_or_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["--image", "a.png", "b.png"], ["--image", "a.png", "--image=b.png"]):
+        with pytest.raises(SystemExit):
+            run(["solve", "What?", *command, "--print_config"])
+        config = yaml.safe_load(capsys.readouterr().out)
+        assert (config["problem"], config["image"]) == ("What?", ["a.png", "b.png"])
 
 
 def test_the_command_runs_a_model_and_says_when_it_found_nothing(
