@@ -23,6 +23,11 @@ TRAINING = {
 # command -> (the function that runs it, what it does); the options are those of the function
 COMMANDS = {
     "eval": ("slm_math.evaluation.command:evaluate", "evaluate agents with any model or endpoint"),
+    "solve": ("slm_math.solving.command:solve", "run an agent on one problem, or chat"),
+    "serve-agent": (
+        "slm_math.solving.serve:serve_agent",
+        "serve an agent as the model of an OpenAI-compatible endpoint",
+    ),
     "generate-cot": (
         "slm_math.synthesis.command:generate_cot",
         "make a data set of worked solutions by trying teacher models in turn",
@@ -71,6 +76,7 @@ COMMANDS = {
 # command -> the options that its positional arguments fill; a star takes all that are left
 POSITIONAL = {
     "configs": "name",
+    "solve": "problem",
     "export": "checkpoint",
     "grade": "file",
     "results": "folders*",
@@ -82,13 +88,19 @@ POSITIONAL = {
     "build-data": "kind folders*",
 }
 RUNS_AGENTS = ("eval", "generate-cot")  # their manifests hold the whole configuration
+ONE_PROBLEM = ("solve", "serve-agent")  # somebody waits in front of them
 FLAGS = {
     "grade": ("--verify", "--last_number"),
     "export": ("--merge",),
+    "solve": ("--interactive", "--json"),
     "build-data": ("--balance",),
 }  # options that need no value to be true
 # command -> the options that take all values that follow
-LISTS = {"check-data": ("--against", "--split"), "build-data": ("--pass_rate",)}
+LISTS = {
+    "check-data": ("--against", "--split"),
+    "build-data": ("--pass_rate",),
+    "solve": ("--image",),
+}
 OPTIONAL = {"configs": ("--copy",)}  # options whose value may be left out
 
 # packages of the extra `train`, which `grade` does not need
@@ -199,6 +211,8 @@ def _command(name: str, arguments: list[str]) -> None:
     from slm_math.config_files import arguments_with_new_names
     from slm_math.parsing import classes_first, command_parser
 
+    if name in ONE_PROBLEM and "torch" not in sys.modules and sys.stderr.isatty():
+        say(f"{name}: loading PyTorch")
     module, _, attribute = COMMANDS[name][0].partition(":")
     function = getattr(import_module(module), attribute)
     arguments = _as_lists(arguments, LISTS.get(name, ()))
@@ -224,10 +238,11 @@ def _command(name: str, arguments: list[str]) -> None:
 
 
 def _as_lists(arguments: list[str], names: tuple[str, ...]) -> list[str]:
-    """`--against A B` as `--against=["A", "B"]`, for the options of these names; numbers stay
-    numbers.
+    """`--against A B`, or `--against A --against B`, as `--against=["A", "B"]`, for the options of
+    these names; numbers stay numbers.
     """
     result: list[str] = []
+    earlier: dict[str, list[str]] = {name: [] for name in names}
     remaining = deque(arguments)
     while remaining:
         name, equals, value = remaining.popleft().partition("=")
@@ -238,7 +253,8 @@ def _as_lists(arguments: list[str], names: tuple[str, ...]) -> list[str]:
         while not equals and remaining and not remaining[0].startswith("-"):
             values.append(remaining.popleft())
         is_list = len(values) == 1 and values[0].startswith("[")
-        listed = ", ".join(each if _is_number(each) else json.dumps(each) for each in values)
+        earlier[name] += values
+        listed = ", ".join(each if _is_number(each) else json.dumps(each) for each in earlier[name])
         result.append(f"{name}={values[0] if is_list else f'[{listed}]'}")
     return result
 
@@ -279,7 +295,7 @@ def _positional(arguments: list[str], flags: tuple[str, ...]) -> tuple[list[str]
     remaining = deque(arguments)
     while remaining:
         argument = remaining.popleft()
-        if not argument.startswith("-"):
+        if not argument.startswith("-") or argument == "-":
             positional.append(argument)
         elif argument in flags and (not remaining or remaining[0] not in ("true", "false")):
             rest.append(f"{argument}=true")

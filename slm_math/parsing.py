@@ -137,7 +137,7 @@ def command_parser(function: Callable[..., Any], name: str) -> Parser:
             help=CONFIG_HELP,
         )
     # short names of classes are those of imported modules
-    if name in ("eval", "check-data", "generate-cot"):
+    if name in ("eval", "check-data", "generate-cot", "solve", "serve-agent"):
         import_module("slm_math.short_names")
     parser.add_function_arguments(function, as_positional=False)
     return parser

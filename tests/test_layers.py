@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"ranges", "shortening", "stopping", "visible", "images", "collection"},
-    {"starting"},
+    {"starting", "listening"},
     {"sampling"},
     {"types"},
     {"sandbox"},
@@ -28,6 +28,7 @@ LAYERS = [
     {"modules", "checkpoint_files"},
     {"evaluation", "synthesis"},
     {"grading", "report"},
+    {"solving"},
     {
         *("short_names", "messages", "config_files", "parsing", "signatures", "early"),
         *("early_paths", "shipped"),

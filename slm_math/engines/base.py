@@ -24,6 +24,8 @@ class Request:
         support: whether to report `Reply.support`, which training under top-p, top-k or min-p
             needs.
         role: the role that asks; an engine with several adapters uses the adapter of this role.
+        progress: called with the text of the reply so far whenever there is more of it, perhaps on
+            another thread; by the transformers engine and by chat endpoints.
     """
 
     chat: Chat
@@ -32,6 +34,7 @@ class Request:
     key: tuple[int | str, ...] = ()
     support: bool = False
     role: str = ""
+    progress: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
 
 
 def seed_of(key: tuple[int | str, ...]) -> int:

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -188,7 +188,7 @@ class OpenAIBatches(BatchRoutes):
     # one request
 
     async def _answer(self, request: Request) -> Reply:
-        body = self._body(request)
+        body = self._body(replace(request, progress=None))  # a file has no streams
         self._longest = max(self._longest, request.sampling.max_new_tokens)
         row_id = self._row_id(body, request.key)
         for failures in count(1):

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -215,11 +215,19 @@ class EndpointEngine(Engine):
                 self._change.notify_all()
             self._free(ticket)
 
-    async def _post(self, url: str, body: dict[str, Any], tokens: int) -> Response:
-        """Makes one attempt for a reply of at most `tokens` tokens. Raises TemporaryFailure if
-        another one may succeed, Unusable if no request can, otherwise EngineError.
+    async def _post(
+        self,
+        url: str,
+        body: dict[str, Any],
+        tokens: int,
+        arrived: Callable[[bytes], None] = lambda chunk: None,
+    ) -> Response:
+        """Makes one attempt for a reply of at most `tokens` tokens, whose parts go to `arrived` as
+        they come. Raises TemporaryFailure if another one may succeed, Unusable if no request can,
+        otherwise EngineError.
         """
-        return await self._exchange("POST", url, body, MOST_BYTES + BYTES_PER_TOKEN * tokens)
+        most = MOST_BYTES + BYTES_PER_TOKEN * tokens
+        return await self._exchange("POST", url, body, most, arrived=arrived)
 
     async def _exchange(
         self,
@@ -228,11 +236,14 @@ class EndpointEngine(Engine):
         body: Any = None,
         most: int = MOST_BYTES,
         headers: Mapping[str, str] | None = None,
+        arrived: Callable[[bytes], None] = lambda chunk: None,
     ) -> Response:
         """Makes one attempt at a response of at most `most` bytes. Raises like `_post`."""
         try:
             async with asyncio.timeout(self.timeout):
-                response = await self._client.send(method, url, body, most=most, headers=headers)
+                response = await self._client.send(
+                    method, url, body=body, most=most, headers=headers, arrived=arrived
+                )
         except TimeoutError:
             raise TemporaryFailure(f"no reply within {self.timeout:g} s") from None
         except TransportError as error:

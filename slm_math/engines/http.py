@@ -1,7 +1,7 @@
 """HTTP as the engines need it: bounded replies, few processor cycles, no redirects, no cookies.
 
-The library is aiohttp, here alone: a request through it costs a tenth of the processor time that it
-costs through httpx (`scripts/bench_endpoint.py`), and lightning installs it anyway.
+The library is aiohttp, of clients here alone: a request through it costs a tenth of the processor
+time that it costs through httpx (`scripts/bench_endpoint.py`), and lightning installs it anyway.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -89,10 +89,12 @@ class Client:
         body: Any = None,
         most: int = MOST_BYTES,
         headers: Mapping[str, str] | None = None,
+        arrived: Callable[[bytes], None] = lambda chunk: None,
     ) -> Response:
         """The response to a request, read up to `most` bytes; of an error only the beginning.
 
-        `body` is sent as JSON, bytes as they are. Raises TransportError, and TooLarge if the
+        `body` is sent as JSON, bytes as they are. `arrived` is called with each part of a response
+        that is no error. Raises TransportError, and TooLarge if the
         response is larger. Cancel it to stop it; the connection is then closed.
         """
         own = dict(headers or {})
@@ -108,7 +110,7 @@ class Client:
                 proxy=proxy_of(url),
                 ssl=certificates() if url.startswith("https:") else True,
             ) as response:
-                return await _read(response, url, most)
+                return await _read(response, url, most, arrived)
         except TimeoutError as error:  # of the connection; `asyncio.timeout` is around this
             raise TransportError(f"{type(error).__name__}: {error}") from None
         except aiohttp.ClientConnectorError as error:
@@ -121,7 +123,9 @@ class Client:
         await self._session.close()
 
 
-async def _read(response: aiohttp.ClientResponse, url: str, most: int) -> Response:
+async def _read(
+    response: aiohttp.ClientResponse, url: str, most: int, arrived: Callable[[bytes], None]
+) -> Response:
     """The response with its body. What is not read closes the connection."""
     body, is_error = bytearray(), response.status >= 400
     async for chunk in response.content.iter_any():
@@ -132,6 +136,8 @@ async def _read(response: aiohttp.ClientResponse, url: str, most: int) -> Respon
         if not is_error and len(body) > most:
             response.close()
             raise TooLarge(f"the reply is larger than {most / 2**20:.0f} MiB")
+        if not is_error:
+            arrived(chunk)
     return Response(response.status, bytes(body), response.headers, url)
 
 

@@ -15,6 +15,7 @@ from slm_math.engines.images import image_url
 from slm_math.engines.pacing import Pace
 from slm_math.engines.responses import count, error_message
 from slm_math.engines.stops import restored
+from slm_math.engines.streaming import Streamed, with_thought
 from slm_math.types import Chat, Finish, Image, Message, Reply
 
 
@@ -109,8 +110,10 @@ class OpenAIEngine(EndpointEngine):
             await self._pace.turn(tokens)
             started = time.monotonic()
             try:
-                response = await self._post(self._url, body, budget)
-                reply = read_reply(response, request, time.monotonic() - started)
+                streamed = Streamed(request.progress)
+                response = await self._post(self._url, body, budget, streamed.add)
+                whole = streamed.whole(response)
+                reply = read_reply(whole, request, time.monotonic() - started)
             except TemporaryFailure as error:
                 limited = error.status == 429
                 failures[limited] += 1
@@ -155,6 +158,8 @@ class OpenAIEngine(EndpointEngine):
             body["reasoning_effort"] = sampling.effort
         if request.resume:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
+        if request.progress is not None:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
         if self.send_seed and request.key:
             body["seed"] = seed_of(request.key)
         return {name: value for name, value in (body | self.extra).items() if value is not None}
@@ -217,7 +222,7 @@ def read_reply(response: Response, request: Request, seconds: float) -> Reply:
     return Reply(
         _whole_text(text or "", thought, choice, request)
         if finish == "stop"
-        else _with_thought(text or "", thought),
+        else with_thought(text or "", thought),
         finish=finish,
         temperature=request.sampling.temperature,
         seconds=seconds,
@@ -238,8 +243,4 @@ def _whole_text(text: str, thought: str, choice: Mapping[str, Any], request: Req
             return f"<think>\n{whole}"
     else:
         text = restored(text, stops, choice, before)
-    return _with_thought(text, thought)
-
-
-def _with_thought(text: str, thought: str) -> str:
-    return f"<think>\n{thought}\n</think>\n\n{text}" if thought else text
+    return with_thought(text, thought)

@@ -298,6 +298,8 @@ class TransformersEngine(LocalEngine):
             row.logprobs.append(logprobs[n])
             row.support.append(packed[n] if packed else b"")
             row.finish = self._finish_reason(row, token)
+            if row.request.progress is not None:
+                row.request.progress(self._text(row).rstrip("\ufffd"))  # half a character
             if row.finish:
                 finished.append((row.ticket, self._reply(row)))
         return finished
@@ -328,10 +330,13 @@ class TransformersEngine(LocalEngine):
             )
         return self._ended
 
+    def _text(self, row: Decoding) -> str:
+        return self.chat.reply_text(row.prompt, row.tokens, row.request.resume)
+
     def _reply(self, row: Decoding) -> Reply:
         sampling = row.request.sampling
         return Reply(
-            text=self.chat.reply_text(row.prompt, row.tokens, row.request.resume),
+            text=self._text(row),
             token_ids=tuple(row.tokens),
             logprobs=tuple(row.logprobs),
             support=tuple(row.support) if any(row.support) else (),

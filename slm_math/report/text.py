@@ -8,6 +8,12 @@ from typing import Any
 
 LONGEST = 20_000  # characters of one text that a page shows
 
+# a block of code in a reply: its fence, its language and what is in it
+FENCE = re.compile(
+    r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
+
 # C0 and C1 controls except tab and line feed, half surrogate pairs, Unicode's line ends, invisible
 # marks and those that change the direction of text, and noncharacters
 _UNSAFE = re.compile(

@@ -11,14 +11,10 @@ from typing import Any
 
 from slm_math.records.record import GRADED, ChatMessage, NoteEvent, Record, RunEvent, TurnEvent
 from slm_math.report.mathematics import formulas, mathml
-from slm_math.report.text import clean, escaped, line
+from slm_math.report.text import FENCE, clean, escaped, line
 from slm_math.report.thumbnails import Thumbnails
 
 LONGEST_CODE = 12_000  # characters; a longer program is not colored
-_FENCE = re.compile(
-    r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)",
-    re.DOTALL | re.MULTILINE,
-)
 _LETTER = re.compile(r"(\([A-Z]\) |)")
 _SPAN = re.compile(r"\*\*(?=\S)([^*\n]{1,400})(?<=\S)\*\*|`([^`\n]{1,400})`")
 
@@ -197,7 +193,7 @@ def prose(text: Any, written: Any = None) -> str:
 
 def _rendered(text: str) -> Iterator[str]:
     at = 0
-    for block in _FENCE.finditer(text):
+    for block in FENCE.finditer(text):
         yield from _with_formulas(text[at : block.start()])
         yield code(block[3], block[2])
         at = block.end()

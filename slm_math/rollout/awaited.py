@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -43,11 +44,18 @@ class Awaited(Generic[T]):
         programs: the executor that runs programs. While more requests wait for it than are decoded,
             its results are waited for between two steps, at most as long as the last step took: a
             step for a few requests costs about as much as one for all. Not if `deterministic`.
+        patience: seconds for which `results` may wait for a single executor.
     """
 
-    def __init__(self, deterministic: bool = False, programs: Executor | None = None) -> None:
+    def __init__(
+        self,
+        deterministic: bool = False,
+        programs: Executor | None = None,
+        patience: float = 1.0,
+    ) -> None:
         self.deterministic = deterministic
         self.programs = programs
+        self.patience = patience
         self._next_step = 0.0  # until then programs are waited for, on the clock `perf_counter`
         self._executors: dict[int, Executor] = {}  # by id: an executor need not be hashable
         self._open: dict[int, dict[int, _Open[T]]] = {}  # by executor and ticket
@@ -61,13 +69,15 @@ class Awaited(Generic[T]):
             self._executors[key], self._open[key], self._early[key] = executor, {}, {}
         self._open[key][ticket] = _Open(asker, self._steps + LAG)
 
-    def cancel(self) -> None:
-        """Drops all requests, so that none stay behind in engines that live on."""
+    def cancel(self, of: Callable[[T], bool] = lambda asker: True) -> None:
+        """Drops the requests of some askers, by default all, so that none stay behind in engines
+        that live on.
+        """
         for key, requests in self._open.items():
-            for ticket in requests:
+            for ticket in [ticket for ticket, open in requests.items() if of(open.asker)]:
                 self._executors[key].cancel(ticket)
-            requests.clear()
-            self._early[key].clear()
+                del requests[ticket]
+                self._early[key].pop(ticket, None)
 
     def results(self) -> list[tuple[T, Any]]:
         """The results that come next, perhaps none, each with its asker.
@@ -81,7 +91,7 @@ class Awaited(Generic[T]):
         if self.deterministic and elsewhere:
             return self._by_count(here, elsewhere)
         if len(busy) == 1:
-            return self._taken(busy[0], self._poll(busy[0], timeout=1.0))
+            return self._taken(busy[0], self._poll(busy[0], timeout=self.patience))
         start = time.perf_counter()
         if here and start < self._next_step and (results := self._of_programs(here, start)):
             return results

@@ -49,7 +49,7 @@ def collect(
     with closing(_finished(agent, meetings, executors, draws)) as finished:
         for result in finished:
             _, _, task = result.job.subject
-            sink(grade_trace(task, _trace(result)))
+            sink(grade_trace(task, trace_of(result)))
 
 
 def check_agents(agents: Mapping[str, Agent], tasks: Sequence[Task]) -> None:
@@ -87,7 +87,7 @@ def run_agent(
 
 def _traces(finished: _Results) -> Generator[Trace, None, None]:
     with closing(finished):
-        yield from map(_trace, finished)
+        yield from map(trace_of, finished)
 
 
 def _finished(
@@ -96,28 +96,38 @@ def _finished(
     executors: Executors,
     draws: Draws,
 ) -> _Results:
-    owner = owner_name(agent)
-    executors.check(owner, agent.roles, agent.uses_python)
-
-    def job(problem: Problem, sample: int, task: Task | None) -> Job[str | None]:
-        workflow = agent.solve(problem)
-        if not isinstance(workflow, Generator):
-            raise ValueError(f"{owner}: solve yields no request, it must be a generator")
-        return Job(
-            workflow=workflow,
-            owner=owner,
-            about=work_name(problem, sample),
-            key=(*draws.key, problem.id, sample),
-            roles=tuple(agent.roles),
-            uses_python=agent.uses_python,
-            support=draws.support,
-            subject=(problem, sample, task),
-        )
-
-    return Scheduler(executors, draws.window).run(job(*meeting) for meeting in meetings)
+    executors.check(owner_name(agent), agent.roles, agent.uses_python)
+    jobs = (
+        job_of(agent, problem, sample, draws=draws, about=task)
+        for problem, sample, task in meetings
+    )
+    return Scheduler(executors, draws.window).run(jobs)
 
 
-def _trace(result: Finished[str | None]) -> Trace:
+def job_of(
+    agent: Agent, problem: Problem, sample: int, draws: Draws, about: Any = None
+) -> Job[str | None]:
+    """The job of an agent that meets a problem; its subject is (problem, sample, `about`).
+
+    Raises ValueError unless the agent's `solve` is a generator.
+    """
+    owner, workflow = owner_name(agent), agent.solve(problem)
+    if not isinstance(workflow, Generator):
+        raise ValueError(f"{owner}: solve yields no request, it must be a generator")
+    return Job(
+        workflow=workflow,
+        owner=owner,
+        about=work_name(problem, sample),
+        key=(*draws.key, problem.id, sample),
+        roles=tuple(agent.roles),
+        uses_python=agent.uses_python,
+        support=draws.support,
+        subject=(problem, sample, about),
+    )
+
+
+def trace_of(result: Finished[str | None]) -> Trace:
+    """The trace of a job of `job_of` that ended. Raises ValueError unless its answer is a text."""
     job = result.job
     answer = check_answer(result.value, job.owner, job.about)
     problem, sample, _ = job.subject

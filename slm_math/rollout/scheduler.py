@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
 
 from slm_math.agents.base import MOST_EVENTS, check_request
@@ -142,20 +144,49 @@ class _Live(Generic[T]):
         return next((each for each in self.results if isinstance(each, EngineError)), None)
 
 
+class Audience(Protocol):
+    """Is told what workflows do while they run; `number` tells their requests apart."""
+
+    def asked(self, number: int, job: Job[Any], effect: Generate | RunPython) -> None: ...
+
+    def grew(self, number: int, text: str) -> None:
+        """The text of a reply so far, perhaps on another thread (see `Request.progress`)."""
+
+    def happened(self, number: int, job: Job[Any], event: Turn | Run | Note) -> None:
+        """A request was answered, or a note taken, which has the number 0."""
+
+
 class Scheduler:
-    """Runs workflows side by side, so that their requests are decoded together.
+    """Runs workflows side by side, so that their requests are decoded together: those of `run`, or
+    those that are added one by one with `add`, while `step` goes on with all of them.
 
     Args:
         executors: answer the requests.
-        window: workflows under way at once.
+        window: workflows under way at once in `run`.
+        audience: is told what the workflows do.
+        patience: seconds for which a step may wait for a single executor.
     """
 
-    def __init__(self, executors: Executors, window: int = 1024) -> None:
+    def __init__(
+        self,
+        executors: Executors,
+        window: int = 1024,
+        audience: Audience | None = None,
+        patience: float = 1.0,
+    ) -> None:
         self.executors = executors
         self.window = window
-        self._awaited = Awaited[tuple[_Live[Any], int]](
-            executors.deterministic, programs=executors.sandbox
+        self.audience = audience
+        self._live: set[_Live[Any]] = set()
+        self._numbers = count(1)  # of requests, for the audience
+        self._awaited = Awaited[tuple[_Live[Any], int, int]](
+            executors.deterministic, programs=executors.sandbox, patience=patience
         )
+
+    @property
+    def busy(self) -> int:
+        """The number of workflows under way."""
+        return len(self._live)
 
     def run(self, jobs: Iterable[Job[T]]) -> Generator[Finished[T], None, None]:
         """Yields every workflow as soon as it ends; `jobs` are drawn lazily.
@@ -165,31 +196,44 @@ class Scheduler:
         raised with a note that names its owner.
         """
         source = iter(jobs)
-        live: set[_Live[T]] = set()
         exhausted = False
         try:
             while True:
-                while not exhausted and len(live) < self.window:
+                while not exhausted and self.busy < self.window:
                     job = next(source, None)
                     if job is None:
                         exhausted = True
                         break
-                    self.executors.check(job.owner, job.roles, job.uses_python)
-                    item = _Live(job)
-                    live.add(item)
-                    yield from self._advance(item, live)
-                if not live:
+                    yield from self.add(job)
+                if not self.busy:
                     return
-                for (item, index), result in self._awaited.results():
-                    yield from self._deliver(item, index, result, live)
+                yield from self.step()
         finally:
-            self._awaited.cancel()  # also after an interrupt or an error
+            self.cancel()  # also after an interrupt or an error
+
+    def add(self, job: Job[T]) -> Iterator[Finished[T]]:
+        """Begins a workflow; yields it if it ends at once. Raises like `run`."""
+        self.executors.check(job.owner, job.roles, job.uses_python)
+        item = _Live(job)
+        self._live.add(item)
+        yield from self._advance(item)
+
+    def step(self) -> Iterator[Finished[Any]]:
+        """Waits for the next results, and yields the workflows that they end. Raises like `run`."""
+        for (item, index, number), result in self._awaited.results():
+            yield from self._deliver(item, index, number, result)
+
+    def cancel(self, job: Job[Any] | None = None) -> None:
+        """Drops the workflow of a job with its open requests; by default all workflows."""
+        gone = {item for item in self._live if job is None or item.job is job}
+        self._live -= gone
+        self._awaited.cancel(lambda asker: asker[0] in gone)
 
     def _deliver(
-        self, item: _Live[T], index: int, result: Any, live: set[_Live[T]]
+        self, item: _Live[T], index: int, number: int, result: Any
     ) -> Iterator[Finished[T]]:
         """Hands one result to its workflow."""
-        if item not in live:
+        if item not in self._live:
             return
         answered = any(isinstance(event, Turn) for event in item.events)
         if isinstance(result, ContextFull) and answered:
@@ -198,21 +242,28 @@ class Scheduler:
             result = Reply("", finish="length")
         if isinstance(result, Exception) and not isinstance(result, EngineError):
             raise result
+        if not isinstance(result, EngineError):
+            self._tell(item, item.effects[index], result, number)
         item.results[index] = result
         item.missing -= 1
         if item.missing == 0:
             item.record()
-            yield from self._advance(item, live)
+            yield from self._advance(item)
 
-    def _advance(self, item: _Live[T], live: set[_Live[T]]) -> Iterator[Finished[T]]:
+    def _tell(self, item: _Live[Any], effect: Effect, result: Any = None, number: int = 0) -> None:
+        """Tells the audience what happened."""
+        if self.audience is not None:
+            self.audience.happened(number, item.job, event_of(effect, result))
+
+    def _advance(self, item: _Live[T]) -> Iterator[Finished[T]]:
         """Resumes a workflow until it asks for something or ends."""
         try:
             requests = self._resume(item)
         except StopIteration as end:
-            yield self._end(item, live, end.value, None)
+            yield self._end(item, end.value, None)
             return
         except EngineError as error:
-            ended = self._end(item, live, None, str(error))
+            ended = self._end(item, None, str(error))
             yield replace(ended, skipped=isinstance(error, ContextFull))
             return
         except Exception as error:
@@ -220,12 +271,13 @@ class Scheduler:
             raise
         if len(item.events) > MOST_EVENTS:
             error = f"the workflow had not ended after {MOST_EVENTS} events"
-            yield self._end(item, live, None, error)
+            yield self._end(item, None, error)
             return
         item.missing = len(requests)
         for index in requests:
-            executor, ticket = self._submit(item, item.effects[index])
-            self._awaited.add(executor, ticket, (item, index))
+            number = next(self._numbers)
+            executor, ticket = self._submit(item, item.effects[index], number)
+            self._awaited.add(executor, ticket, (item, index, number))
 
     def _resume(self, item: _Live[Any]) -> list[int]:
         """Resumes a workflow until it asks for something; returns which of its effects do. Why an
@@ -242,6 +294,8 @@ class Scheduler:
                     f"{owner} must yield lists of requests that are not empty, got {effects!r:.200}"
                 )
             item.effects, item.results = list(effects), [None] * len(effects)
+            for note in (effect for effect in effects if isinstance(effect, Note)):
+                self._tell(item, note)
             requests = [i for i, effect in enumerate(effects) if not isinstance(effect, Note)]
             if requests:
                 return requests
@@ -249,9 +303,11 @@ class Scheduler:
             if len(item.events) > MOST_EVENTS:
                 raise ValueError(f"{owner} never ends: {MOST_EVENTS} events")
 
-    def _submit(self, item: _Live[Any], effect: Effect) -> tuple[Executor, int]:
-        job, sandbox = item.job, self.executors.sandbox
+    def _submit(self, item: _Live[Any], effect: Effect, number: int) -> tuple[Executor, int]:
+        job, sandbox, audience = item.job, self.executors.sandbox, self.audience
         check_request(effect, job.owner, job.roles, job.uses_python, about=job.about)
+        if audience is not None and not isinstance(effect, Note):
+            audience.asked(number, job, effect)
         if isinstance(effect, RunPython):
             assert sandbox is not None  # checked when the job came
             return sandbox, sandbox.submit(effect)
@@ -266,13 +322,12 @@ class Scheduler:
             key=(*job.key, *attempt, item.requested[effect.attempt]),
             support=job.support,
             role=effect.role,
+            progress=None if audience is None else partial(audience.grew, number),
         )
         return engine, engine.submit(request)
 
-    def _end(
-        self, item: _Live[T], live: set[_Live[T]], value: T | None, error: str | None
-    ) -> Finished[T]:
-        live.remove(item)
+    def _end(self, item: _Live[T], value: T | None, error: str | None) -> Finished[T]:
+        self._live.remove(item)
         item.job.workflow.close()
         seconds = time.perf_counter() - item.start
         return Finished(item.job, value, events=tuple(item.events), error=error, seconds=seconds)

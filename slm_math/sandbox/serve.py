@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import signal
-import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
+from slm_math.listening import address_of, url_of
 from slm_math.sandbox import wire
 from slm_math.sandbox.errors import SandboxError
 from slm_math.sandbox.executor import Sandbox
@@ -57,8 +56,6 @@ class SandboxServer(ThreadingHTTPServer):
     ) -> None:
         if waiting < 1:
             raise ValueError(f"waiting must be at least 1, got {waiting}")
-        if not 0 <= port < 1 << 16:
-            raise ValueError(f"a port is a number from 0 to 65535, not {port}")
         if getattr(sandbox, "tier", "") == "unsafe":
             raise ValueError('a sandbox with tier="unsafe" cannot be served to other machines')
         self.sandbox = sandbox
@@ -69,17 +66,13 @@ class SandboxServer(ThreadingHTTPServer):
         self._programs = self._connections = 0
         self._closing = False
         try:
-            # the name is resolved once, so that the checked address is the one that is bound
-            addresses = socket.getaddrinfo(
-                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            self.address_family, address = address_of(
+                host,
+                port,
+                key=self.token,
+                unprotected=f"a token: put one into the environment variable {token_variable}, on "
+                "this machine and on those that send programs, or listen on 127.0.0.1",
             )
-            self.address_family, address = addresses[0][0], cast(Any, addresses[0][4])
-            if not self.token and not ipaddress.ip_address(address[0]).is_loopback:
-                raise ValueError(
-                    f"refusing to listen on {host or address[0]} without a token: put one into "
-                    f"the environment variable {token_variable}, on this machine and on those that "
-                    "send programs, or listen on 127.0.0.1"
-                )
             super().__init__(address, RequestHandler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -87,9 +80,7 @@ class SandboxServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        host, port = self.server_address[:2]
-        host = host.decode() if isinstance(host, bytes | bytearray) else str(host)
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return url_of(self.server_address)
 
     def run(self, request: RunPython, gone: Callable[[], bool]) -> RunResult:
         """Run a program as soon as a worker is free, unless its client is `gone` by then.
