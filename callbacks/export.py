@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import lightning as L
 
 from callbacks.run_root import begin_run
 from slm_math.checkpoint_files import saving
+from slm_math.exports.certificate import begun, certified, summary
 from slm_math.modules.base import PolicyModule
 from slm_math.policy.adapter_files import base_in
 from slm_math.policy.export import export_policy, layout_of
@@ -26,16 +28,24 @@ class ExportHF(L.Callback):
     holds a base from scratch, which exists nowhere else. The folder is replaced whole, never
     half-written.
 
+    When training has ended, a fresh process loads the folder with plain transformers and peft, and
+    `certificate.json` there says how what it makes of a few prompts compares with the policy; a
+    warning tells of one that failed.
+
     Args:
         folder: name of the folder under the trainer's root.
         dtype: float32, or bfloat16 to halve the files.
+        check: write the certificate. It takes 4 bytes of the CPU's memory for each weight.
     """
 
-    def __init__(self, folder: str = "export", dtype: str = "float32") -> None:
+    def __init__(
+        self, folder: str = "export", dtype: str = "float32", check: bool = True
+    ) -> None:
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"ExportHF writes float32 or bfloat16, not {dtype!r}")
         self.folder = folder
         self.dtype = dtype
+        self.check = check
         self._written: tuple[int, int] | None = None  # epoch and step of the last export
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -53,6 +63,38 @@ class ExportHF(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._export(trainer, pl_module)  # of an epoch that ends early, too
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        current = self._written is not None and self._written[1] == trainer.global_step
+        if self.check and current and trainer.is_global_zero:
+            assert isinstance(pl_module, PolicyModule)
+            self._certify(Path(trainer.default_root_dir) / self.folder, pl_module)
+        trainer.strategy.barrier()
+
+    def _certify(self, folder: Path, module: PolicyModule) -> None:
+        """Writes the certificate. The run has ended well, whatever is found."""
+        assert module.loaded is not None
+        layout = layout_of(module.policy, module.loaded)
+        quantized = module.policy.quantize != "none"
+        try:
+            certificate = begun(
+                module.loaded,
+                module.chat,
+                folder,
+                dtype=self.dtype,
+                merged=layout["merge"],
+                quantized=quantized,
+            )
+            said = summary(certified(folder, certificate))
+        except Exception as error:  # no memory, no disk: the run is not at fault
+            said = f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        if said.startswith("failed"):
+            warnings.warn(
+                f"the certificate of {folder} {said}: do not use this export before you know why",
+                stacklevel=2,
+            )
+        else:
+            print(f"{folder}: certificate {said}", flush=True)
 
     def _export(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         moment = trainer.current_epoch, trainer.global_step

@@ -28,6 +28,10 @@ COMMANDS = {
         "make a data set of worked solutions by trying teacher models in turn",
     ),
     "export": ("slm_math.exporting:export", "make a model folder of a training checkpoint"),
+    "check-export": (
+        "slm_math.exporting:check_export",
+        "check an exported model against its certificate, in a fresh process",
+    ),
     "grade": ("slm_math.commands:grade_file", "grade saved completions, or verify verdicts"),
     "results": ("slm_math.commands:results", "print the results of evaluations"),
     "compare": (
@@ -67,6 +71,7 @@ COMMANDS = {
 # command -> the options that its positional arguments fill; a star takes all that are left
 POSITIONAL = {
     "export": "checkpoint",
+    "check-export": "folder",
     "grade": "file",
     "results": "folders*",
     "compare": "folders*",

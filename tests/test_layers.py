@@ -26,7 +26,7 @@ LAYERS = [
     {"rollout"},
     {"modules", "checkpoint_files"},
     {"evaluation", "synthesis"},
-    {"grading", "report"},
+    {"grading", "report", "exports"},
     {"short_names", "messages", "config_files", "parsing", "signatures", "early"},
     {
         "cli",

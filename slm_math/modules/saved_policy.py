@@ -57,8 +57,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def load_policy(
     path: Path, checkpoint: Mapping[str, Any], moved_to: Any = None
-) -> tuple[Policy, LoadedPolicy, ChatFormat]:
-    """The policy of a checkpoint with its trained weights, in fp32.
+) -> tuple[Policy, LoadedPolicy, ChatFormat, Path]:
+    """The policy of a checkpoint with its trained weights, in fp32, and the working directory in
+    which its paths are right.
 
     Raises ValueError if what the run started from is not there any more, or has changed.
 
@@ -79,7 +80,7 @@ def load_policy(
             load_weights(loaded, checkpoint["state_dict"])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    return policy, loaded, chat
+    return policy, loaded, chat, place
 
 
 def _policy(path: Path, saved: Mapping[str, Any], moved_to: Any) -> tuple[Policy, Path]:
