@@ -22,6 +22,8 @@ def export(
     dtype: Literal["float32", "bfloat16"] = "float32",
     path: str | dict[str, str] | None = None,
     check: bool = True,
+    push: str | None = None,
+    private: bool = True,
 ) -> None:
     """Makes a model folder of a training checkpoint: the one that ExportHF would have written then.
 
@@ -37,13 +39,19 @@ def export(
         check: load the folder in a fresh process, compare it with the policy and write
             certificate.json; a folder that differs is kept as OUT.failed. It takes 4 bytes of
             memory for each weight, once the policy has been left.
+        push: OWNER/NAME on the Hugging Face hub, where the folder goes, too; the token is that of
+            HF_TOKEN in the environment.
+        private: whether nobody else may see a repository that is made by this.
     """
     from slm_math.checkpoint_files import saving
     from slm_math.exports.certificate import summary
+    from slm_math.exports.push import check_push, push_folder
     from slm_math.modules.saved_policy import read_checkpoint
 
     file, folder = Path(checkpoint).expanduser().absolute(), Path(out).expanduser().resolve()
     check_new(folder)
+    if push is not None:
+        check_push(push)
     content = read_checkpoint(file)
     with _beside(folder) as new:
         certificate = _written(file, content, path, new=new, merge=merge, dtype=dtype, check=check)
@@ -60,6 +68,8 @@ def export(
     print(f"{out} is the model of epoch {content['epoch']}, step {content['global_step']}")
     if certificate is not None:
         print(f"certificate {summary(certificate)}")
+    if push is not None:
+        print(f"pushed: {push_folder(folder, push, private)}")
 
 
 def check_export(folder: str) -> None:
@@ -132,6 +142,7 @@ def _written(
 ) -> dict[str, Any] | None:
     """Writes the model of a checkpoint to the folder `new`; its certificate, if it is checked."""
     from slm_math.checkpoint_files import saving
+    from slm_math.exports.card import Origin, write_card
     from slm_math.exports.certificate import begun, certified
     from slm_math.modules.saved_policy import load_policy
     from slm_math.policy.export import export_policy, layout_of
@@ -140,11 +151,20 @@ def _written(
     layout = {"merge": True} if merge else layout_of(policy, loaded)
     with saving(new):
         export_policy(loaded, chat, new, **layout, dtype=dtype)
-    if not check:
-        return None
-    merged = layout["merge"] and bool(loaded.adapters)
-    with contextlib.chdir(place):
-        certificate = begun(loaded, chat, new, dtype=dtype, merged=merged)
-    del policy, loaded, chat  # two models at once would need the memory of both
-    gc.collect()
-    return certified(new, certificate, place)
+    origin = Origin(
+        policy,
+        roots=(file.parent.parent, file.parent),
+        run=content.get("run"),
+        epoch=content["epoch"],
+        step=content["global_step"],
+    )
+    certificate = None
+    if check:
+        merged = layout["merge"] and bool(loaded.adapters)
+        with contextlib.chdir(place):
+            certificate = begun(loaded, chat, new, dtype=dtype, merged=merged)
+        del loaded, chat  # two models at once would need the memory of both
+        gc.collect()
+        certificate = certified(new, certificate, place)
+    write_card(new, origin, certificate)
+    return certificate

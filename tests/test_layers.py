@@ -26,8 +26,9 @@ LAYERS = [
     {"rollout"},
     {"modules", "checkpoint_files"},
     {"evaluation", "synthesis"},
-    {"grading", "report", "exports"},
+    {"grading", "report"},
     {"short_names", "messages", "config_files", "parsing", "signatures", "early"},
+    {"exports"},
     {
         "cli",
         "commands",

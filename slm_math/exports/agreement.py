@@ -100,7 +100,9 @@ def _of_prompt(policy: Case, model: Case) -> str | None:
     """What differs in the text and the tokens of a chat."""
     refused = model["refused"]
     if not policy["ids"]:
-        return None if refused is not None else "template: it takes a chat that the policy's refuses"
+        return (
+            None if refused is not None else "template: it takes a chat that the policy's refuses"
+        )
     if refused is not None:
         return f"template: it refuses a chat: {refused}"
     if policy["text"] != model["text"]:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,45 @@ def begun(
     }
 
 
+def fresh(request: dict[str, Any], place: Path) -> dict[str, Any]:
+    """What `plain` finds in a process of its own, with `place` as its working directory. Raises
+    ValueError if it could not load the model.
+    """
+    # the model may fill the GPU of the training run; nothing is downloaded that is not here
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryDirectory(prefix="slm-math-certificate-") as scratch:
+        asked, found = (Path(scratch) / name for name in ("request.json", "result.json"))
+        asked.write_text(json.dumps(request), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-P", str(Path(plain.__file__).resolve()), str(asked), str(found)],
+            cwd=place,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode or not found.is_file():
+            raise ValueError(f"plain transformers could not load it: {_last_line(done)}")
+        return json.loads(found.read_text(encoding="utf-8"))
+
+
 def certified(
-    folder: Path, certificate: Certificate, place: Path | None = None, write: bool = True
+    folder: Path,
+    certificate: Certificate,
+    place: Path | None = None,
+    write: bool = True,
+    run: Callable[[dict[str, Any], Path], dict[str, Any]] = fresh,
 ) -> Certificate:
     """A certificate with what a fresh process found, which is written into the folder.
 
-    `place` is the working directory in which relative paths of bases are right.
+    Args:
+        folder: the export.
+        certificate: the one that was begun, or an earlier one, which is checked again.
+        place: the working directory in which relative paths of bases are right.
+        write: whether to write it.
+        run: what runs `plain`.
     """
     problems: list[str] = []
     agreed: dict[str, Agreement] = {}
@@ -87,7 +120,7 @@ def certified(
                 f"policy's, the first {weights['first']}"
             )
     try:
-        found = _fresh(folder, certificate, place or Path.cwd())
+        found = run(_request(folder, certificate), place or Path.cwd())
     except ValueError as error:
         problems.append(str(error))
     else:
@@ -150,7 +183,9 @@ def changed_files(folder: Path, certificate: Certificate) -> list[str]:
     changes = [f"{name} is missing" for name in sorted(then.keys() - now.keys())]
     changes += [f"{name} was added" for name in sorted(now.keys() - then.keys())]
     changes += [
-        f"{name} has changed" for name in sorted(now.keys() & then.keys()) if now[name] != then[name]
+        f"{name} has changed"
+        for name in sorted(now.keys() & then.keys())
+        if now[name] != then[name]
     ]
     for name, part in certificate["parts"].items():
         if part.get("base_weights") != _base(folder / name).get("base_weights"):
@@ -181,8 +216,8 @@ def _base(part: Path) -> dict[str, Any]:
     return {"base_weights": None if base is None else weights_hash(base)}
 
 
-def _fresh(folder: Path, certificate: Certificate, place: Path) -> dict[str, Any]:
-    """What the fresh process found. Raises ValueError if it could not load the model."""
+def _request(folder: Path, certificate: Certificate) -> dict[str, Any]:
+    """What `plain` is asked."""
     own = certificate["template"]
     parts = [
         {
@@ -195,25 +230,7 @@ def _fresh(folder: Path, certificate: Certificate, place: Path) -> dict[str, Any
         }
         for name, part in certificate["parts"].items()
     ]
-    request = {"variables": own["variables"], "new_tokens": NEW_TOKENS, "parts": parts}
-    # the model may fill the GPU of the training run; nothing is downloaded that is not here
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    with tempfile.TemporaryDirectory(prefix="slm-math-certificate-") as scratch:
-        files = [str(Path(scratch) / name) for name in ("request.json", "result.json")]
-        Path(files[0]).write_text(json.dumps(request), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-P", str(Path(plain.__file__).resolve()), *files],
-            cwd=place,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        if done.returncode or not Path(files[1]).is_file():
-            raise ValueError(f"plain transformers could not load it: {_last_line(done)}")
-        return json.loads(Path(files[1]).read_text(encoding="utf-8"))
+    return {"variables": own["variables"], "new_tokens": NEW_TOKENS, "parts": parts}
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:

@@ -32,7 +32,7 @@ CHATS: tuple[Chat, ...] = (
     + user("Is 91 prime?")
     + assistant("No, 91 = 7 * 13.")
     + user("And 97?"),
-    user("  Simplify:\n\n\t3 \u00d7 (4 + 2)\u00b2 \u2212 \u00bd, <then> {round} it \u2014 na\u00efvely\n"),
+    user("  Simplify:\n\n\t3 \u00d7 (4 + 2)\u00b2, <then> {round} \u2014 na\u00efvely\n"),
 )
 FIXED = "12 + 30 = 42, so the answer is \\boxed{42}."
 

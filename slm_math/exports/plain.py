@@ -17,6 +17,10 @@ PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
 def main(request: str, result: str) -> None:
     """Reads what is asked, and writes what was found."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     with open(request, encoding="utf-8") as file:
         asked = json.load(file)
     found = {"versions": versions(), "parts": [answers(part, asked) for part in asked["parts"]]}
@@ -40,8 +44,6 @@ def answers(part: dict[str, Any], asked: dict[str, Any]) -> list[dict[str, Any]]
     """What the model of one folder makes of each case."""
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
     tokenizer = transformers.AutoTokenizer.from_pretrained(part["folder"])
     read = [rendered(tokenizer, case, part, asked) for case in part["cases"]]
     model = load(part)

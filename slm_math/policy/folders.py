@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from pathlib import Path
 def expanded(path: str) -> str:
     """The path with `~` replaced, which transformers would take for a name on the hub."""
     return os.path.expanduser(path)
+
+
+def is_hub_name(path: str) -> bool:
+    """Whether a path is a name on the hub, and no folder here."""
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", path)) and not Path(path).exists()
 
 
 def local_folder(path: str) -> Path | None:
