@@ -22,6 +22,7 @@ def export(
     dtype: Literal["float32", "bfloat16"] = "float32",
     path: str | dict[str, str] | None = None,
     check: bool = True,
+    gguf: Literal["f16", "f32"] | None = None,
     push: str | None = None,
     private: bool = True,
 ) -> None:
@@ -39,12 +40,15 @@ def export(
         check: load the folder in a fresh process, compare it with the policy and write
             certificate.json; a folder that differs is kept as OUT.failed. It takes 4 bytes of
             memory for each weight, once the policy has been left.
+        gguf: also write model-f16.gguf or model-f32.gguf for llama.cpp, by its converter
+            convert_hf_to_gguf.py on PATH, or where SLM_MATH_GGUF_CONVERTER names it.
         push: OWNER/NAME on the Hugging Face hub, where the folder goes, too; the token is that of
             HF_TOKEN in the environment.
         private: whether nobody else may see a repository that is made by this.
     """
     from slm_math.checkpoint_files import saving
     from slm_math.exports.certificate import summary
+    from slm_math.exports.gguf_file import find_converter
     from slm_math.exports.push import check_push, push_folder
     from slm_math.modules.saved_policy import read_checkpoint
 
@@ -52,9 +56,16 @@ def export(
     check_new(folder)
     if push is not None:
         check_push(push)
+    if gguf is not None:
+        find_converter()
     content = read_checkpoint(file)
+    settings = content["policy"]["settings"]
+    if gguf is not None and settings["lora"] and not settings["scratch"]:
+        _check_whole(merge)
     with _beside(folder) as new:
-        certificate = _written(file, content, path, new=new, merge=merge, dtype=dtype, check=check)
+        certificate = _written(
+            file, content, path, new=new, merge=merge, dtype=dtype, check=check, gguf=gguf
+        )
         passed = certificate is None or certificate["passed"]
         target = folder if passed else _free(folder.with_name(folder.name + ".failed"))
         with saving(target):
@@ -74,7 +85,8 @@ def export(
 
 def check_export(folder: str) -> None:
     """Checks an exported model against its certificate: that no file has changed since, and that a
-    fresh process still makes of its prompts what the policy made of them.
+    fresh process still makes of its prompts what the policy made of them; where vLLM is installed,
+    one with vLLM, too.
 
     Args:
         folder: an export with certificate.json.
@@ -85,6 +97,7 @@ def check_export(folder: str) -> None:
         read_certificate,
         summary,
     )
+    from slm_math.exports.served import served
 
     place = Path(folder).expanduser().resolve()
     certificate = read_certificate(place)
@@ -98,6 +111,9 @@ def check_export(folder: str) -> None:
     if not now["passed"]:
         raise ValueError(f"{folder} {summary(now)}")
     print(f"{folder}: no file has changed since {certificate['checked']}; {summary(now)}")
+    said = served(place, certificate)
+    if said is not None:
+        print(f"vLLM: {said}")
 
 
 def check_new(folder: Path) -> None:
@@ -106,6 +122,11 @@ def check_new(folder: Path) -> None:
         raise ValueError(f"--out {folder} is not empty: name a new folder, or remove it")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file, and a model is a folder")
+
+
+def _check_whole(whole: bool) -> None:
+    if not whole:
+        raise ValueError("--gguf needs a whole model, and this export is an adapter: add --merge")
 
 
 @contextlib.contextmanager
@@ -139,18 +160,25 @@ def _written(
     merge: bool,
     dtype: str,
     check: bool,
+    gguf: str | None,
 ) -> dict[str, Any] | None:
     """Writes the model of a checkpoint to the folder `new`; its certificate, if it is checked."""
     from slm_math.checkpoint_files import saving
     from slm_math.exports.card import Origin, write_card
     from slm_math.exports.certificate import begun, certified
+    from slm_math.exports.gguf_file import write_gguf
     from slm_math.modules.saved_policy import load_policy
     from slm_math.policy.export import export_policy, layout_of
 
     policy, loaded, chat, place = load_policy(file, content, path)
     layout = {"merge": True} if merge else layout_of(policy, loaded)
+    merged = layout["merge"] and bool(loaded.adapters)
+    if gguf is not None:
+        _check_whole(merged or not loaded.adapters)
     with saving(new):
         export_policy(loaded, chat, new, **layout, dtype=dtype)
+    if gguf is not None:
+        print(f"written and read back: {write_gguf(new, gguf)}")
     origin = Origin(
         policy,
         roots=(file.parent.parent, file.parent),
@@ -160,7 +188,6 @@ def _written(
     )
     certificate = None
     if check:
-        merged = layout["merge"] and bool(loaded.adapters)
         with contextlib.chdir(place):
             certificate = begun(loaded, chat, new, dtype=dtype, merged=merged)
         del loaded, chat  # two models at once would need the memory of both

@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from slm_math import __version__
-from slm_math.exports import plain
+from slm_math.exports import plain, plain_vllm
 from slm_math.exports.agreement import Agreement, compare, tolerance_of
 from slm_math.exports.expected import NEW_TOKENS, compared_weights, expected_cases, parts_of
 from slm_math.policy.adapter_files import CONFIG, adapter_config, base_of
 from slm_math.policy.chat import ChatFormat
+from slm_math.policy.folders import CERTIFICATE
 from slm_math.policy.loaded import LoadedPolicy
 from slm_math.policy.loading import weights_hash
 from slm_math.records.files import write_json
 
-CERTIFICATE = "certificate.json"
 NOT_HASHED = {CERTIFICATE, "README.md"}  # what is written of the model
 Certificate = dict[str, Any]
+NAMES = {plain.__name__: "plain transformers", plain_vllm.__name__: "vLLM"}
 
 
 def begun(
@@ -69,17 +70,18 @@ def begun(
     }
 
 
-def fresh(request: dict[str, Any], place: Path) -> dict[str, Any]:
-    """What `plain` finds in a process of its own, with `place` as its working directory. Raises
-    ValueError if it could not load the model.
+def fresh(request: dict[str, Any], place: Path, program: Any = plain) -> dict[str, Any]:
+    """What `plain`, or another program, finds in a process of its own, with `place` as its working
+    directory. Raises ValueError if it could not load the model.
     """
-    # the model may fill the GPU of the training run; nothing is downloaded that is not here
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}  # nothing is downloaded that is not here
+    if program is plain:
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # the model may fill the GPU of the training run
     with tempfile.TemporaryDirectory(prefix="slm-math-certificate-") as scratch:
         asked, found = (Path(scratch) / name for name in ("request.json", "result.json"))
         asked.write_text(json.dumps(request), encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, "-P", str(Path(plain.__file__).resolve()), str(asked), str(found)],
+            [sys.executable, "-P", str(Path(program.__file__).resolve()), str(asked), str(found)],
             cwd=place,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -89,7 +91,7 @@ def fresh(request: dict[str, Any], place: Path) -> dict[str, Any]:
             check=False,
         )
         if done.returncode or not found.is_file():
-            raise ValueError(f"plain transformers could not load it: {_last_line(done)}")
+            raise ValueError(f"{NAMES[program.__name__]} could not load it: {_last_line(done)}")
         return json.loads(found.read_text(encoding="utf-8"))
 
 
@@ -120,7 +122,7 @@ def certified(
                 f"policy's, the first {weights['first']}"
             )
     try:
-        found = run(_request(folder, certificate), place or Path.cwd())
+        found = run(request_of(folder, certificate), place or Path.cwd())
     except ValueError as error:
         problems.append(str(error))
     else:
@@ -216,7 +218,7 @@ def _base(part: Path) -> dict[str, Any]:
     return {"base_weights": None if base is None else weights_hash(base)}
 
 
-def _request(folder: Path, certificate: Certificate) -> dict[str, Any]:
+def request_of(folder: Path, certificate: Certificate) -> dict[str, Any]:
     """What `plain` is asked."""
     own = certificate["template"]
     parts = [

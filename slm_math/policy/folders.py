@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+CERTIFICATE = "certificate.json"  # beside an exported model, and no part of it
+
 
 def expanded(path: str) -> str:
     """The path with `~` replaced, which transformers would take for a name on the hub."""

@@ -15,7 +15,7 @@ from tiny import LORA, SCRATCH
 
 from slm_math.exports import plain
 from slm_math.exports.certificate import (
-    CERTIFICATE,
+    begun,
     certified,
     changed_files,
     read_certificate,
@@ -23,6 +23,8 @@ from slm_math.exports.certificate import (
 )
 from slm_math.exports.expected import CHATS
 from slm_math.policy.config import Policy
+from slm_math.policy.folders import CERTIFICATE
+from slm_math.policy.loading import files_hash
 
 ROLES = {"one": ("solver",), "two": ("solver", "judge")}
 MATRIX = list(itertools.product(SHAPES, ("full", "lora"), ROLES))
@@ -113,7 +115,10 @@ def test_what_is_wrong_is_named(fault: str, tmp_path: Path) -> None:
     assert not certificate["passed"]
     with pytest.raises(AssertionError, match=said):
         raise AssertionError(summary(certificate))
+    before = files_hash(str(tmp_path / "x"))
     assert json.loads((tmp_path / "x" / CERTIFICATE).read_text())["passed"] is False
+    (tmp_path / "x" / CERTIFICATE).unlink()
+    assert files_hash(str(tmp_path / "x")) == before  # the model is the same with and without
     assert changed_files(tmp_path / "x", certificate)
 
 
@@ -131,8 +136,6 @@ def test_weights_of_an_earlier_step_are_caught(dtype: str, adaptation: str, tmp_
     name = "adapter_model.safetensors" if adaptation == "lora" else "model.safetensors"
     shutil.copy(tmp_path / "old" / name, tmp_path / "x" / name)
     assert changed_files(tmp_path / "x", certificate) == [f"{name} has changed"]
-    from slm_math.exports.certificate import begun
-
     certificate = begun(loaded, policy.chat(), tmp_path / "x", dtype=dtype)
     assert certificate["parts"][""]["weights"]["different"] > 0
     certificate = checked(tmp_path / "x", certificate)
