@@ -5,6 +5,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,14 @@ def test_file_that_is_no_certificate_is_refused(text: str, tmp_path: Path) -> No
     (tmp_path / CERTIFICATE).write_text(text)
     with pytest.raises(ValueError, match=r"certificate\.json is (not JSON|no certificate)"):
         read_certificate(tmp_path)
+
+
+@pytest.mark.parametrize("eyes", some(("qwen2_5_vl", "idefics3"), ["qwen2_5_vl"]))
+def test_model_with_eyes_is_compared_by_its_texts(eyes: Any, tmp_path: Path) -> None:
+    policy = Policy(scratch=replace(SCRATCH, vision=eyes))
+    certificate = exported(policy, stirred(policy, by=0.02), tmp_path / "x")
+    assert certificate["eyes"]
+    assert certificate["banned"]
+    certificate = checked(tmp_path / "x", certificate)
+    assert certificate["passed"], summary(certificate)
+    assert certificate["agreement"][""]["prompts"] == len(CHATS)
