@@ -31,8 +31,7 @@ def push_folder(folder: Path, name: str, private: bool = True) -> str:
     Raises ValueError in one line for what the hub refuses.
     """
     check_push(name)
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import HfApi, errors
 
     api = HfApi(token=os.environ[TOKEN])
     try:
@@ -40,14 +39,14 @@ def push_folder(folder: Path, name: str, private: bool = True) -> str:
         done: Any = api.upload_folder(
             repo_id=name, folder_path=folder, commit_message="Export of slm-math"
         )
-    except HfHubHTTPError as error:
+    except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         reason = error.server_message or str(error).partition("\n")[0]
         raise ValueError(
             f"{folder} is exported, but the hub did not take it as {name} (HTTP status {status}): "
             f"{reason}"
         ) from error
-    except OSError as error:
+    except (OSError, getattr(errors, "HTTPError", OSError)) as error:  # that of its HTTP library
         raise ValueError(
             f"{folder} is exported, but the hub could not be reached: {str(error)[:200]}"
         ) from error

@@ -189,7 +189,10 @@ def test_a_process_that_cannot_load_is_told_in_a_line(tmp_path: Path) -> None:
     assert "\n" not in summary(certificate)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"parts": [], "files": {}}'])
+PART = '{"parts": {"../x": {}}, "files": {}, "tolerance": {}, "template": {}}'
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"parts": [], "files": {}}', PART])
 def test_file_that_is_no_certificate_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="write one with the model"):
         read_certificate(tmp_path)
